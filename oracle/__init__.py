@@ -1,0 +1,1 @@
+"""The alias directory oracle: which FSP holds this party?"""
