@@ -1,0 +1,104 @@
+"""What can go wrong, named for the caller's next move.  No HTTP and no FSPIOP in here.
+
+    OracleError
+    ├── BadRequest             mend the request
+    │   ├── Malformed              a path, query, header or body that cannot be read
+    │   ├── BadElement             an element that is read but not allowed
+    │   ├── MissingElement         an element that has to be there
+    │   ├── TooManyElements        an element, or so many of them, that must not be there
+    │   └── TooLarge               a body over the limit
+    ├── NoSuchResource         ask another URI
+    ├── MethodNotAllowed       ask with another method
+    ├── Refused                the request is sound, the directory's rules say no
+    │   ├── PartyNotFound          nothing is registered there
+    │   ├── AlreadyRegistered      another FSP holds the alias
+    │   ├── NotOwner               only the FSP that holds it may do that
+    │   ├── AmbiguousRemoval       it does not say which of several entries is meant
+    │   └── UnknownFsp             the FSP may not register (not known, suspended or closed)
+    └── Unavailable            try again later
+        ├── DirectoryUnavailable   PostgreSQL does not answer, or not in time
+        └── Overloaded             too much is waiting already
+
+A message is for people at the caller's side: it never holds an identifier (personal data) and nothing of the
+inside (SQL, addresses, class names).  `identifiers.BadIdentifier` is a kind of its own, a ValueError, so that the
+identifier rules can be used without the rest.
+"""
+
+from __future__ import annotations
+
+
+class OracleError(Exception):
+    """The root; `str(error)` is the sentence for the caller, 1 to 128 characters."""
+
+    default = "Internal server error"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.default)
+
+
+class BadRequest(OracleError):
+    default = "The request is not valid"
+
+
+class Malformed(BadRequest):
+    default = "The request cannot be read"
+
+
+class BadElement(BadRequest):
+    default = "An element of the request is not allowed"
+
+
+class MissingElement(BadRequest):
+    default = "An element of the request is missing"
+
+
+class TooManyElements(BadRequest):
+    default = "The request has an element too many"
+
+
+class TooLarge(BadRequest):
+    default = "The request is too large"
+
+
+class NoSuchResource(OracleError):
+    default = "Unknown URI"
+
+
+class MethodNotAllowed(OracleError):
+    default = "Method not allowed on this URI"
+
+
+class Refused(OracleError):
+    default = "Refused by the rules of the directory"
+
+
+class PartyNotFound(Refused):
+    default = "Party not found"
+
+
+class AlreadyRegistered(Refused):
+    default = "Already registered to other FSP"
+
+
+class NotOwner(Refused):
+    default = "Only the FSP that holds the alias may do that"
+
+
+class AmbiguousRemoval(Refused):
+    default = "Several entries match: name one by partySubIdOrType"
+
+
+class UnknownFsp(Refused):
+    default = "The FSP is not allowed to register parties"
+
+
+class Unavailable(OracleError):
+    default = "Try again later"
+
+
+class DirectoryUnavailable(Unavailable):
+    default = "The directory is not available, try again later"
+
+
+class Overloaded(Unavailable):
+    default = "Too many requests are waiting, try again later"
