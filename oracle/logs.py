@@ -1,32 +1,313 @@
 """Structured logs: one JSON object a line on stderr, or text for a person at a terminal.
 
-Use.       `log = logs.Log(__name__)`, then `log.warning("cache unreachable", server=..., exc=error)`: the event is a
-           constant, what varies is a field.  Loggers of the standard library and their `extra` end up here as well.
-Privacy.   A party identifier is personal data.  It is logged as `digest(...)` or not at all, never for a lookup.
-           Exceptions are written as type, code and frames: their messages hold identifiers (PostgreSQL's
-           `DETAIL: Key (identifier)=(...) already exists`, a driver's `invalid input ... $1: '...'`).
-           Libraries that put requests or callback arguments into messages are cut down to their fixed words.
-Quantity.  No line a request.  What can be wrong for a while is a `Condition`: said when it changes.
-Loss.      A line that cannot be written is dropped: stderr is no reason to fail a payment.
+Use.       `log = logs.Log(__name__)`, then `log.warning("cache unreachable", exc=error, server=...)`: the event
+           is fixed words, what varies is a field.  Standard loggers and their `extra` end up here as well.
+Privacy.   A party identifier is personal data.  It is logged as `digest(...)` or not at all.  Exceptions are
+           written as type, code and frames: their messages hold identifiers (PostgreSQL's `DETAIL: Key
+           (identifier)=(...) already exists`, a driver's `invalid input for query argument $1: '...'`).
+           So do messages of libraries that name a path or a callback's arguments: of those only the fixed
+           words are kept.
+Quantity.  No line a request.  What stays wrong for a while is a `Condition`: said when it changes.
+Loss.      A line that cannot be written is dropped: a full disk is no reason to fail a payment.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import errno
 import json
 import logging
+import math
 import re
 import secrets
+import ssl
 import sys
 import threading
 import time
-import traceback
-from datetime import UTC, datetime
+import uuid
+from decimal import Decimal
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
-type_of_layout = Literal["auto", "json", "text"]
+Layout = Literal["auto", "json", "text"]
+Level = Literal["debug", "info", "warning", "error"]
+
+OWN = "oracle"
+# A frame list this long tells the story also of endless recursion; a chain this long has none left to tell.
+FRAMES_MAX, CHAIN_MAX, TEXT_MAX, ITEMS_MAX = 30, 8, 500, 32
+
+# Hand this to granian as log_dictconfig: its two loggers then have no handlers of their own and end up here.
+# Its access log names paths, which hold identifiers: nothing of it passes.
+GRANIAN: dict[str, Any] = {
+    "formatters": {},
+    "handlers": {},
+    "loggers": {
+        "_granian": {"handlers": [], "propagate": True},
+        "granian.access": {"handlers": [], "propagate": False, "level": logging.CRITICAL + 1},
+    },
+}
+
+_FOREIGN = ("_granian", "litestar", "asyncio", "opentelemetry", "py.warnings")
+# These put paths, task results or callback arguments into their messages.
+_TALKATIVE = ("asyncio", "litestar", "concurrent", "granian")
+_STANDARD = frozenset({*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName", "fields"})
+_SOURCE_ROOT = re.compile(r".*/(?:site-packages|dist-packages|lib/python3\.\d+|(?=oracle/|tests/))")
+_FIXED_WORDS = re.compile(r"[^(<%{\n'\"]*")
+
+
+class _Digest:
+    """A short keyed digest to tell parties apart in logs without naming them: `digest("MSISDN", number)`.
+
+    The key is random unless configured.  Without a secret key a digest of a phone number is no protection:
+    all numbers of a country are hashed in minutes.
+    """
+
+    def __init__(self) -> None:
+        self.key = secrets.token_bytes(32)
+
+    def __call__(self, party_id_type: str, identifier: str) -> str:
+        text = f"{party_id_type}\0{identifier}".encode(errors="surrogatepass")
+        return blake2b(text, digest_size=8, key=self.key).hexdigest()
+
+
+digest = _Digest()
+
+
+class Log:
+    """A standard logger whose messages are fixed words with fields beside them."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def debug(self, event: str, /, *, exc: BaseException | None = None, **fields: object) -> None:
+        self.at(logging.DEBUG, event, exc=exc, **fields)
+
+    def info(self, event: str, /, *, exc: BaseException | None = None, **fields: object) -> None:
+        self.at(logging.INFO, event, exc=exc, **fields)
+
+    def warning(self, event: str, /, *, exc: BaseException | None = None, **fields: object) -> None:
+        self.at(logging.WARNING, event, exc=exc, **fields)
+
+    def error(self, event: str, /, *, exc: BaseException | None = None, **fields: object) -> None:
+        self.at(logging.ERROR, event, exc=exc, **fields)
+
+    def at(self, level: int, event: str, /, *, exc: BaseException | None = None, **fields: object) -> None:
+        if self._logger.isEnabledFor(level):
+            self._logger.log(level, event, exc_info=exc, extra={"fields": fields})
+
+
+class Condition:
+    """Something that lasts, such as a dead cache: a line when it changes, none while it lasts.
+
+    One that flaps is said at most every `quiet_s`; the state that remains is said by the next call after.
+    """
+
+    def __init__(self, log: Log, subject: str, *, good: str = "ok", quiet_s: float = 5.0) -> None:
+        self._log, self._subject, self._good, self._quiet_s = log, subject, good, quiet_s
+        self._said, self._said_at = good, -math.inf
+
+    def now(self, state: str, /, *, exc: BaseException | None = None, **fields: object) -> bool:
+        """Take note of the state; True when it was worth a line.  Cheap enough to call for every request."""
+        if state == self._said or time.monotonic() - self._said_at < self._quiet_s:
+            return False
+        self._said, self._said_at = state, time.monotonic()
+        level = logging.INFO if state == self._good else logging.WARNING
+        self._log.at(level, f"{self._subject} {state}", exc=exc, **fields)
+        return True
+
+
+def configure(
+    level: Level = "info",
+    layout: Layout = "auto",
+    *,
+    stream: TextIO | None = None,
+    digest_key: bytes | None = None,
+    **context: str | int,
+) -> None:
+    """Send every logger of this process to one stream; `context` (role, index) stands on every line.
+
+    Processes that are given the same digest_key write the same digest for the same party.
+    """
+    out = stream or sys.stderr
+    text = layout == "text" or (layout == "auto" and out.isatty())
+    handler = _Handler(out)
+    handler.setFormatter(_Text(context) if text else _Json(context))
+    root = logging.getLogger()
+    root.handlers = [*(other for other in root.handlers if not isinstance(other, _Handler)), handler]
+    wanted = logging.getLevelNamesMapping()[level.upper()]
+    logging.getLogger(OWN).setLevel(wanted)
+    # The debug lines of libraries show what they send and receive: identifiers.
+    root.setLevel(max(wanted, logging.INFO))
+    for name in _FOREIGN:
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [], True
+    logging.getLogger("granian.access").setLevel(logging.CRITICAL + 1)
+    _catch_the_uncaught()
+    if digest_key is not None:
+        digest.key = blake2b(digest_key, digest_size=32).digest()
+
+
+def described(error: BaseException) -> list[dict[str, object]]:
+    """Tell of an exception, its causes and its group without a word of their messages, outermost first."""
+    told: list[dict[str, object]] = []
+    waiting, seen = [error], set()
+    while waiting and len(told) < CHAIN_MAX:
+        current = waiting.pop(0)
+        seen.add(id(current))
+        code = _code(current)
+        told.append(
+            {
+                "type": _type_name(current),
+                **({"code": code} if code else {}),
+                "frames": _frames(current.__traceback__),
+            }
+        )
+        members = current.exceptions if isinstance(current, BaseExceptionGroup) else ()
+        cause = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+        waiting += [one for one in (*members, cause) if one is not None and id(one) not in seen]
+    return told
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
+        """Drop the line.  The standard prints the message and its arguments, whole, to stderr."""
+
+
+class _Json(logging.Formatter):
+    def __init__(self, context: dict[str, str | int]) -> None:
+        super().__init__()
+        self._context = context
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(self.line(record))
+
+    def line(self, record: logging.LogRecord) -> dict[str, object]:
+        line: dict[str, object] = {
+            "time": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": _event(record)[:TEXT_MAX],
+            "logger": record.name,
+            **self._context,
+        }
+        for key, value in _fields(record).items():
+            line.setdefault(key, _plain(value))
+        if record.exc_info and record.exc_info[1] is not None:
+            line["exception"] = described(record.exc_info[1])
+        return line
+
+
+class _Text(_Json):
+    def format(self, record: logging.LogRecord) -> str:
+        line = self.line(record)
+        told = line.pop("exception", [])
+        at, level, event = (str(line.pop(key)) for key in ("time", "level", "event"))
+        fields = "".join(f"  {key}={_bare(value)}" for key, value in line.items())
+        # Line breaks and escape sequences of foreign messages must not paint on the terminal.
+        head = f"{at[11:23]} {level:7} {json.dumps(event, ensure_ascii=False)[1:-1]}{fields}"
+        return "\n".join([head, *_indented(told)])
+
+
+def _indented(told: object) -> list[str]:
+    lines: list[str] = []
+    for one in told if isinstance(told, list) else []:
+        lines.append(f"    {one['type']} {one.get('code', '')}".rstrip())
+        lines += [f"        {frame}" for frame in one["frames"]]
+    return lines
+
+
+def _bare(value: object) -> str:
+    """A plain word stays as it is; anything else is quoted as in JSON."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text[1:-1] if isinstance(value, str) and re.fullmatch(r'"[^\s"=\\\x7f-\x9f]+"', text) else text
+
+
+def _event(record: logging.LogRecord) -> str:
+    """The message; of others' messages about an exception or a request only the fixed words."""
+    top = record.name.partition(".")[0]
+    if top in _TALKATIVE or (top != OWN and record.exc_info):
+        words = _FIXED_WORDS.match(str(record.msg))
+        return words[0].strip() if words else ""
+    if isinstance(record.msg, BaseException):
+        return _type_name(record.msg)
+    if isinstance(record.args, tuple) and record.args:
+        return str(record.msg) % tuple(
+            _type_name(arg) if isinstance(arg, BaseException) else arg for arg in record.args
+        )
+    return record.getMessage()
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    extra = {key: value for key, value in record.__dict__.items() if key not in _STANDARD}
+    return {**extra, **record.__dict__.get("fields", {})}
+
+
+def _plain(value: object) -> object:
+    """What may stand in a line; of any other object only the type: its repr may show anything."""
+    match value:
+        case None | bool() | int():
+            return value
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case str():
+            return value[:TEXT_MAX]
+        case PurePath() | uuid.UUID() | Decimal() | dt.date() | dt.timedelta():
+            return str(value)
+        case list() | tuple():
+            return [_plain(item) for item in value[:ITEMS_MAX]]
+        case dict():
+            return {str(key): _plain(item) for key, item in list(value.items())[:ITEMS_MAX]}
+        case _:
+            return _type_name(value)
+
+
+def _type_name(value: object) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _code(error: BaseException) -> str | None:
+    """The part of an error that is a code of its kind and never user data: SQLSTATE, errno, TLS reason."""
+    sqlstate = getattr(error, "sqlstate", None)
+    if isinstance(sqlstate, str):
+        return sqlstate[:5]
+    if isinstance(error, ssl.SSLError) and isinstance(error.reason, str):
+        return error.reason
+    if isinstance(error, OSError) and isinstance(error.errno, int):
+        return errno.errorcode.get(error.errno, str(error.errno))
+    return None
+
+
+def _frames(trace: TracebackType | None) -> list[str]:
+    """`file:line function`, outermost first; of a long stack its innermost part."""
+    frames = []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        frames.append(
+            f"{_SOURCE_ROOT.sub('', code.co_filename).lstrip('/')}:{trace.tb_lineno} {code.co_name}"
+        )
+        trace = trace.tb_next
+    return frames[-FRAMES_MAX:]
+
+
+def _catch_the_uncaught() -> None:
+    """Replace the three places where Python prints an exception with its message to stderr, and warnings."""
+    log = Log(f"{OWN}.uncaught")
+
+    def in_main(_: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            sys.__excepthook__(type(error), error, trace)
+        else:
+            log.error("uncaught exception", exc=error)
+
+    def in_thread(args: threading.ExceptHookArgs) -> None:
+        log.error("uncaught exception in a thread", exc=args.exc_value)
+
+    def unraisable(args: sys.UnraisableHookArgs) -> None:
+        log.error("exception where none can be raised", exc=args.exc_value)
+
+    sys.excepthook, threading.excepthook, sys.unraisablehook = in_main, in_thread, unraisable
+    logging.captureWarnings(capture=True)

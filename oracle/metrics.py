@@ -1,16 +1,17 @@
 """Counters every process keeps in a small mapped file, and the Prometheus page made of all those files.
 
-Files.     `serve` is several processes and one `/metrics`.  Each maps `<run_dir>/metrics/<role>-<index>`: 8-byte
-           floats, one cell for every series there can be.  Whoever is scraped maps them all and adds up.
-Hot path.  `cells[slot] += 1`: no lock, no call, nothing allocated but the float.  A process has one event loop
-           and writes its own file alone, so only the reader races, and an aligned 8-byte load is not torn.
+Files.     `serve` is several processes and one `/metrics`.  Each maps `<run_dir>/metrics/<role>-<index>`:
+           8-byte floats, a cell for every series there can be.  Whoever is scraped maps and adds up all.
+Hot path.  `cells[slot] += 1`: no lock, no call, nothing allocated but the float.  A process has one event
+           loop and writes its own file alone, so only the reader races, and an aligned 8-byte load is whole.
            `slot()` and `slots()` are for start-up: they turn labels into positions.
-Restarts.  Counters belong to role and index, not to the process: killed, it loses nothing it wrote, and the next
-           one counts on.  Gauges start over, and are shown for living processes only (Linux: /proc says).
+Restarts.  Counters belong to role and index, not to the process: killed, it loses nothing it wrote, and the
+           next one counts on.  Gauges start over, and are shown for living processes only (by Linux's /proc).
 Overlap.   A process locks its file.  One that starts while its predecessor still drains takes
-           `<role>-<index>.1`: with two writers a cell could go back, which Prometheus takes for a start from zero.
-Upgrades.  The file begins with a fingerprint of the layout; one of another layout is never shown, and begun anew
-           by the next process that claims it.
+           `<role>-<index>.1`: with two writers a cell could go back, and Prometheus would take that for a
+           start from zero.
+Upgrades.  The file begins with a fingerprint of the layout; one of another layout is never shown, and begun
+           anew by the next process that claims it.
 Privacy.   Label values come from the closed lists below; the rest counts as `other`.  No identifier, no FSP.
 """
 
@@ -64,7 +65,7 @@ OPERATIONS = ("lookup", "register", "update", "remove", "bulk")
 CHANGES = ("register", "update", "remove", "bulk_item")
 CHANGE_RESULTS = ("done", "unchanged", "refused", "unavailable")
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
-SPAN_RESULTS = ("exported", "failed", "dropped")
+SPAN_RESULTS = ("recorded", "exported", "failed")  # recorded and neither of the others: waiting or dropped
 ERROR_CODES = (
     *("2001", "2003", "2004", "2005", "3000", "3002", "3003", "3040"),
     *("3100", "3101", "3102", "3103", "3104", "3201", "3204"),
@@ -141,7 +142,12 @@ SERIES = (
     Series("gauge", "http_connections", "Client connections open", start=0.0),
     Series("counter", "http_requests_total", "Requests read, by method", (("method", METHODS),)),
     Series("gauge", "event_loop_lag_seconds", "Worst delay of the event loop in the last 15 seconds"),
-    Series("counter", "spans_total", "Trace spans by what became of them", (("result", SPAN_RESULTS),)),
+    Series(
+        "counter",
+        "spans_total",
+        "Trace spans recorded, and of those the exported and the failed",
+        (("result", SPAN_RESULTS),),
+    ),
 )
 
 # Made at scrape time, without cells: name, kind, labels and meaning, for the reader and the documentation.

@@ -5,7 +5,7 @@ The lookup path knows `Reads` alone, so it cannot write; what changes the direct
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -83,5 +83,3 @@ class Session(Protocol):
 
     def close(self) -> None: ...
 
-
-Transaction = Callable[[bool], Awaitable[None]]

@@ -1,0 +1,43 @@
+"""Which characters any identifier may hold.
+
+`screened` is the preamble of every scheme: text, 1..128 code points before any work is done, no control, format,
+surrogate, private-use or unassigned character, no white space but U+0020.  U+0020 passes because people and files group
+digits with it; the schemes decide whether to drop it.
+
+DESTROYED are the characters that do not survive the way through an Account Lookup Service, which HTML-escapes an ID into a URL and
+never percent-encodes it: the ID arrives cut, escaped or decoded twice, so as a key it would never be found again.
+
+Unassigned is what this Python's Unicode tables call so: a newer Python accepts a few more characters, never fewer.
+"""
+
+import unicodedata
+from typing import Final
+
+from oracle.identifiers.errors import BadIdentifier
+
+LENGTH_MAX: Final = 128  # PartyIdentifier and PartySubIdOrType, FSPIOP API Definition 7.3
+
+DESTROYED: Final = frozenset("&<>\"'/=?#%{}\\`")
+
+# Zs is here for the spaces that are not U+0020; every other white space is Cc, Zl or Zp.
+_REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
+
+
+def allowed(text: str) -> bool:
+    """Hold only characters an identifier may be written with, U+0020 among them."""
+    if text.isascii():
+        return text.isprintable()
+    category = unicodedata.category
+    return all(character == " " or category(character) not in _REFUSED_CATEGORIES for character in text)
+
+
+def screened(text: object, scheme: str) -> str:
+    if not isinstance(text, str):
+        raise BadIdentifier("not_text", scheme)
+    if len(text) > LENGTH_MAX:
+        raise BadIdentifier("input_too_long", scheme)
+    if not text:
+        raise BadIdentifier("empty", scheme)
+    if not allowed(text):
+        raise BadIdentifier("forbidden_character", scheme)
+    return text

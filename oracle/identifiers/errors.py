@@ -1,0 +1,95 @@
+"""What can be wrong with an identifier, and how to say so without saying the identifier.
+
+An identifier is personal data, so neither the message nor any attribute of `BadIdentifier` holds it: the message is one of
+a fixed set of sentences.  `reason` is for programs (import reports, metrics), the message for people.
+"""
+
+from typing import Final, Literal
+
+Reason = Literal[
+    "ambiguous_national_or_international",
+    "ambiguous_township_latin",
+    "bad_check_digit",
+    "bad_check_digits",
+    "bad_length",
+    "bad_number_length",
+    "bad_state",
+    "bad_structure",
+    "bad_township",
+    "bad_type",
+    "bank_code_000",
+    "check_digits_out_of_range",
+    "country_not_in_registry",
+    "empty",
+    "forbidden_character",
+    "input_too_long",
+    "invalid_for_country",
+    "leading_zero",
+    "missing_type",
+    "mixed_digit_scripts",
+    "national_without_country",
+    "non_digit",
+    "not_text",
+    "plus_misplaced",
+    "sub_id_empty",
+    "sub_id_forbidden_character",
+    "sub_id_not_nfc",
+    "sub_id_not_text",
+    "sub_id_too_long",
+    "too_long",
+    "too_short",
+    "unknown_country",
+    "unknown_kind",
+    "unknown_township_latin",
+]
+
+EXPLANATIONS: Final[dict[Reason, str]] = {
+    "ambiguous_national_or_international": (
+        "reads as a national number and as another country's international number; write it with + and calling code"
+    ),
+    "ambiguous_township_latin": "this Latin spelling means more than one township; use Burmese letters or the canonical form",
+    "bad_check_digit": "the check digit does not fit",
+    "bad_check_digits": "the check digits do not fit",
+    "bad_length": "wrong number of characters",
+    "bad_number_length": "the number must have exactly six digits",
+    "bad_state": "the state must be 1 to 14, without a leading zero",
+    "bad_structure": "does not have the form of this kind of identifier",
+    "bad_township": "the township is not three letters used for townships",
+    "bad_type": "the citizenship type must be one of N E P T Y S",
+    "bank_code_000": "no bank has the code 000",
+    "check_digits_out_of_range": "check digits must be 02 to 98",
+    "country_not_in_registry": "this country issues no such account numbers",
+    "empty": "nothing is left to read",
+    "forbidden_character": "holds a character that is not allowed here",
+    "input_too_long": "longer than 128 characters",
+    "invalid_for_country": "not a valid number of its country",
+    "leading_zero": "a calling code never starts with 0",
+    "missing_type": "the citizenship type is missing",
+    "mixed_digit_scripts": "one field mixes Burmese and ASCII digits",
+    "national_without_country": "a national number needs a country",
+    "non_digit": "only the digits 0 to 9 are allowed",
+    "not_text": "must be text",
+    "plus_misplaced": "a plus sign is allowed only once, in front",
+    "sub_id_empty": "must not be empty; leave it out instead",
+    "sub_id_forbidden_character": "holds a character that is not allowed here",
+    "sub_id_not_nfc": "must be in Unicode normalisation form C",
+    "sub_id_not_text": "must be text",
+    "sub_id_too_long": "longer than 128 characters",
+    "too_long": "too long for this kind of identifier",
+    "too_short": "too short for this kind of identifier",
+    "unknown_country": "the country hint is not a known two-letter code",
+    "unknown_kind": "this kind of identifier is not known",
+    "unknown_township_latin": "no known township is spelled so in this state; use Burmese letters or the canonical form",
+}
+
+
+class BadIdentifier(ValueError):  # noqa: N818 - named for what the caller holds, like PartyNotFound
+    """An identifier that cannot be a key.  Its text never holds what was sent."""
+
+    def __init__(self, reason: Reason, scheme: str = "identifier") -> None:
+        super().__init__(reason, scheme)  # as args, so that it survives pickling
+        self.reason: Reason = reason
+        self.scheme = scheme
+
+    def __str__(self) -> str:
+        return f"{self.scheme}: {EXPLANATIONS[self.reason]}"

@@ -1,0 +1,209 @@
+"""MSISDN: a telephone number as an alias.
+
+Grammar.  ITU-T E.164 international format, "optionally prefixed by a single plus sign" (FSPIOP API Definition, table 103):
+`+?[1-9][0-9]{6,14}`.  Spaces, hyphens, dots and parentheses are dropped; nothing else is.
+National forms are read only with a country hint, and refused when the same digits are also another country's valid international number:
+Oaxaca's 951 xxx xxxx is a valid +95 number of Myanmar.  On the hub's wire there is no hint.
+
+Canonical form.  International digits without `+`.
+* Home countries (Mexico, Myanmar): must be valid by the numbering plan that `phonenumbers` carries.  +52 1 was abolished in 2019-20 and
+  `phonenumbers` stopped mapping it in 8.13.38, so `521` + 10 digits is mapped here.
+* Elsewhere: what `phonenumbers` makes of it when the result is valid (a trunk 0 after the calling code goes, Argentina's 15 becomes 9, Italy's
+  0 stays), else the digits as they are.  Validity is not demanded: the scheme's own test data (123456789) would fail it.
+  A rewriting is repeated until it changes nothing, so that a canonical number is its own canonical form.
+
+Two ways, one answer.  `phonenumbers` takes about 40 us a number, too much for every lookup, and for almost every number it changes nothing.
+So `canonical` first asks a pattern made from the same metadata whether *nothing can change*: the national part does not begin with the
+country's national prefix (or a rule like Argentina's), and for a home country it is valid.  Only the rest goes to `read`, which
+is the definition; a property test holds the two together.
+"""
+
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import Final
+
+import phonenumbers
+from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneMetadata, PhoneNumberFormat
+
+from oracle.identifiers.characters import screened
+from oracle.identifiers.errors import BadIdentifier
+
+HOME_COUNTRIES: Final = {"52": "MX", "95": "MM"}  # calling code, each of one country alone
+
+DIGITS_MIN: Final = 7
+DIGITS_MAX: Final = 15
+
+Matcher = Callable[[str], object]
+
+_international: Final = re.compile(r"\+?([1-9][0-9]{6,14})").fullmatch
+_written: Final = re.compile(r"[0-9+ ().-]+").fullmatch
+_SEPARATORS: Final = str.maketrans("", "", " ().-")
+_HOME_CALLING_CODES: Final = tuple(HOME_COUNTRIES)
+_REWRITES_MAX: Final = 4  # one is the most ever seen; a cycle must not hang
+
+
+def canonical(text: object, country: str | None = None) -> str:
+    match = _international(text) if isinstance(text, str) else None
+    if match and (not country or match[0][0] == "+"):
+        digits = match[1]
+        unchanged = _UNCHANGED[digits[:3]]
+        if unchanged is None or unchanged(digits):
+            return digits
+    return read(text, country)
+
+
+def read(text: object, country: str | None = None) -> str:
+    """Do what `canonical` promises, the long way."""
+    written = screened(text, "MSISDN")
+    if not _written(written):
+        raise BadIdentifier("forbidden_character", "MSISDN")
+    compact = written.translate(_SEPARATORS)
+    has_plus = compact.startswith("+")
+    digits = compact[has_plus:]
+    if "+" in digits:
+        raise BadIdentifier("plus_misplaced", "MSISDN")
+    if not digits:
+        raise BadIdentifier("empty", "MSISDN")
+    if country and not has_plus:
+        return _with_hint(digits, country)
+    if digits.startswith("0"):
+        raise BadIdentifier("leading_zero" if has_plus else "national_without_country", "MSISDN")
+    return _without_hint(digits)
+
+
+def _without_hint(digits: str) -> str:
+    if len(digits) < DIGITS_MIN:
+        raise BadIdentifier("too_short", "MSISDN")
+    if len(digits) > DIGITS_MAX:
+        raise BadIdentifier("too_long", "MSISDN")
+    valid = _valid_form(digits)
+    if valid:
+        return valid
+    if digits.startswith(_HOME_CALLING_CODES):
+        raise BadIdentifier("invalid_for_country", "MSISDN")
+    return digits
+
+
+def _with_hint(digits: str, country: str) -> str:
+    if country not in phonenumbers.SUPPORTED_REGIONS:
+        raise BadIdentifier("unknown_country", "MSISDN")
+    national = _national_reading(digits, country)
+    international = _valid_form(digits)
+    if national and international and national != international:
+        raise BadIdentifier("ambiguous_national_or_international", "MSISDN")
+    if international and country == "MX" and digits.startswith("1") and _valid_form("52" + digits):
+        # A Mexican number that kept its abolished 1 and lost its 52 is no accepted form, but reason enough
+        # not to take it for a number of the United States.
+        raise BadIdentifier("ambiguous_national_or_international", "MSISDN")
+    reading = national or international
+    if not reading:
+        # Without the hint the digits might pass by their form alone; with it they are more likely a slip.
+        raise BadIdentifier("invalid_for_country", "MSISDN")
+    return reading
+
+
+def _national_reading(digits: str, country: str) -> str | None:
+    try:
+        number = phonenumbers.parse(digits, country)
+    except phonenumbers.NumberParseException:
+        return None
+    international = phonenumbers.format_number(number, PhoneNumberFormat.E164).removeprefix("+")
+    if phonenumbers.is_valid_number(number) or _is_old_mexican(international):
+        return _valid_form(international)
+    return None
+
+
+def _valid_form(digits: str) -> str | None:
+    """Give the number these international digits stand for, or None where that is no valid number."""
+    if _is_old_mexican(digits):
+        digits = "52" + digits[3:]
+    for _ in range(_REWRITES_MAX):
+        if not _international(digits):
+            return None
+        try:
+            number = phonenumbers.parse("+" + digits)
+        except phonenumbers.NumberParseException:
+            return None
+        if not phonenumbers.is_valid_number(number):
+            return None
+        rewritten = phonenumbers.format_number(number, PhoneNumberFormat.E164).removeprefix("+")
+        if rewritten == digits:
+            return digits
+        digits = rewritten
+    return None
+
+
+def _is_old_mexican(digits: str) -> bool:
+    return len(digits) == len("5215512345678") and digits.startswith("521")
+
+
+class _Unchanged(dict[str, Matcher | None]):
+    """First three digits to a pattern that proves the rest of the way unnecessary; None where it always is.
+
+    Filled as calling codes appear: loading one country's metadata takes up to 4 ms, all of it 100 ms (see `preload`).
+    Bounded by the 900 ways three digits can be without a leading zero.
+    """
+
+    def __missing__(self, prefix: str) -> Matcher | None:
+        self[prefix] = matcher = _matcher(_calling_code(prefix))
+        return matcher
+
+
+_UNCHANGED: Final = _Unchanged()
+
+
+def preload() -> None:
+    """Load the metadata of every country now, so that no lookup waits for it."""
+    for prefix in range(100, 1000):
+        _UNCHANGED[str(prefix)]
+
+
+def _calling_code(prefix: str) -> str:
+    """Find the calling code these three digits begin with; no calling code is the beginning of another."""
+    codes = (prefix[:length] for length in (1, 2, 3))
+    return next((code for code in codes if int(code) in COUNTRY_CODE_TO_REGION_CODE), "")
+
+
+@cache
+def _matcher(calling_code: str) -> Matcher | None:
+    if not calling_code:
+        return None
+    # The first region is the main one; `phonenumbers` parses with its metadata, whichever region the number belongs to.
+    region = COUNTRY_CODE_TO_REGION_CODE[int(calling_code)][0]
+    plan = PhoneMetadata.metadata_for_region_or_calling_code(int(calling_code), region)
+    # The look-behind lets pass a rule that matched nothing at all: Argentina's is optional in every part.
+    rule = plan and plan.national_prefix_for_parsing
+    keeps_prefix = f"(?!(?:{rule})(?<!\\A{calling_code}))" if rule else ""
+    is_valid = _validity(plan) if plan and calling_code in HOME_COUNTRIES else ""
+    if not keeps_prefix and not is_valid:
+        return None
+    return re.compile(calling_code + keeps_prefix + is_valid).match
+
+
+def _validity(plan: PhoneMetadata) -> str:
+    """Write `phonenumbers.is_valid_number` of one country as a pattern for the national part."""
+    kinds = (
+        plan.mobile,
+        plan.fixed_line,
+        plan.toll_free,
+        plan.premium_rate,
+        plan.shared_cost,
+        plan.voip,
+        plan.personal_number,
+        plan.pager,
+        plan.uan,
+        plan.voicemail,
+    )
+    numbers = "|".join(
+        _of_length(kind.possible_length) + f"(?:{kind.national_number_pattern})"
+        for kind in kinds
+        if kind and kind.national_number_pattern
+    )
+    general = plan.general_desc
+    return f"(?={_of_length(general.possible_length)}(?:{general.national_number_pattern})\\Z)(?:{numbers})\\Z"
+
+
+def _of_length(lengths: tuple[int, ...]) -> str:
+    """Demand one of these lengths; none listed means any."""
+    return "(?=" + "|".join(f"[0-9]{{{length}}}\\Z" for length in lengths) + ")" if lengths else ""

@@ -1,0 +1,197 @@
+"""Myanmar national registration card (NRC): state, township, citizenship type, number, as in ၁၂/ဥကမ(နိုင်)၁၂၃၄၅၆ or 12/OUKAMA(N)123456.
+
+Grammar.  State 1..14 without leading zero, three Burmese letters (see `townships`), a type, exactly six digits.  There is no check digit, and no
+government specification was found: this is what seven open-source libraries agree on.
+Types: N နိုင်, E ဧည့်, P ပြု, T သာသနာ, Y ယာယီ, S စ; C is read as N.
+
+Canonical form.  `{state}-{letters}-{type}-{number}`, the letters as the low bytes of their code points in upper-case hex: 12-250019-N-123456 is
+12/ဥကမ(နိုင်)123456.  It needs no table, survives a URL, and always holds a digit where a Latin spelling has none.
+
+Read.  Canonical (any case), Latin or Burmese; fields apart by / \\ - ( ) [ ] or by nothing, spaces anywhere; Burmese or ASCII digits, not both in one field.
+Folded: U+1009 to U+1025; the letter ဝ and the digit ၀, which look alike, by position; a type written with its vowels swapped or in Zawgyi, by
+a table: letters and digits have the same code points in Zawgyi and Unicode, so nothing else needs its encoding known.
+Burmese letters and hex may name a township in no list, Latin must name exactly one that is.
+
+Zambia has another document called NRC (123456/78/9); which parser to use is decided by country, never by that word.
+"""
+
+import re
+import string
+import unicodedata
+from typing import Final, NamedTuple
+
+from oracle.identifiers import townships
+from oracle.identifiers.characters import screened
+from oracle.identifiers.errors import BadIdentifier, Reason
+
+TYPES: Final = {
+    "N": "နိုင်",
+    "E": "ဧည့်",
+    "P": "ပြု",
+    "T": "သာသနာ",
+    "Y": "ယာယီ",
+    "S": "စ",
+}
+
+_TYPE_WORDS: Final = {
+    **{letter: letter for letter in TYPES},
+    **{unicodedata.normalize("NFC", word): letter for letter, word in TYPES.items()},
+    "NAING": "N",
+    "C": "N",
+    "PYU": "P",
+    "သာ": "T",
+    # u and i swapped: normalisation keeps the order of these two
+    "\u1014\u102f\u102d\u1004\u103a": "N",
+    # Zawgyi
+    "\u1014\u102d\u102f\u1004\u1039": "N",
+    "\u1014\u102f\u102d\u1004\u1039": "N",
+    "\u108f\u102d\u102f\u1004\u1039": "N",
+    "\u108f\u102f\u102d\u1004\u1039": "N",
+    "\u1027\u100a\u1037\u1039": "E",
+    "\u1027\u100a\u1039\u1094": "E",
+    "\u1027\u100a\u1039\u1095": "E",
+    "\u103b\u1015\u1033": "P",
+    "\u103b\u1015\u102f": "P",
+}
+
+# Low bytes of the letters a township may have: U+1000..1021 without U+1009, and U+1025.
+_LETTER_BYTE: Final = "(?:[01][0-9A-F]|2[015])"
+_canonical: Final = re.compile(
+    rf"(?P<state>[1-9]|1[0-4])-(?P<town>(?:(?!09){_LETTER_BYTE}){{3}})-(?P<type>[NEPTYS])-(?P<number>[0-9]{{6}})"
+).fullmatch
+
+# Spaces go, ASCII letters are raised (str.upper would change others too), and the look-alike is folded.
+_FOLDED: Final = str.maketrans(string.ascii_lowercase + "\u1009", string.ascii_uppercase + "\u1025", " ")
+_BURMESE_DIGITS: Final = "၀၁၂၃၄၅၆၇၈၉"
+_TO_ASCII_DIGITS: Final = str.maketrans(_BURMESE_DIGITS + "ဝ", "01234567890")
+_TO_BURMESE_DIGITS: Final = str.maketrans("0123456789", _BURMESE_DIGITS)
+
+_ASCII_DIGIT: Final = "[0-9]"
+_BURMESE_DIGIT: Final = "[၀-၉ဝ]"
+_DIGIT: Final = "[0-9၀-၉ဝ]"
+_TYPE: Final = "|".join(sorted(_TYPE_WORDS, key=len, reverse=True))
+_APART: Final = r"[/\\-]"
+_FIELD: Final = r"[^/\\()\[\]-]*"
+
+# A whole NRC.  Of a run of Latin letters the type is the end: no type is the end of another one.
+_whole: Final = re.compile(
+    rf"(?P<state>{_ASCII_DIGIT}{{1,2}}|{_BURMESE_DIGIT}{{1,2}}){_APART}?"
+    rf"(?P<town>[A-Z]{{3,}}?|[0-9A-F]{{6}}|[က-အဥ၀]{{3}}){_APART}?"
+    rf"(?:\((?P<round>{_TYPE})\)|\[(?P<square>{_TYPE})\]|(?P<bare>{_TYPE})){_APART}?"
+    rf"(?P<number>{_ASCII_DIGIT}{{6}}|{_BURMESE_DIGIT}{{6}})"
+).fullmatch
+
+# Four fields set apart, whatever is in them: to say what is wrong.
+_fields: Final = re.compile(
+    rf"(?P<state>{_DIGIT}{{1,2}}){_APART}(?P<town>{_FIELD})"
+    rf"(?:{_APART}?\((?P<round>{_FIELD})\){_APART}?|{_APART}?\[(?P<square>{_FIELD})\]{_APART}?|{_APART}(?P<bare>{_FIELD}){_APART})"
+    rf"(?P<number>{_FIELD})"
+).fullmatch
+
+_set_apart: Final = re.compile(r"[/\\()\[\]-]").search
+_begins_in_burmese: Final = re.compile(rf"{_DIGIT}{{1,2}}[က-အဥ]").match
+_latin: Final = re.compile(r"[A-Z]+").fullmatch
+_hex: Final = re.compile(r"[0-9A-F]{6}").fullmatch
+_letter_bytes: Final = re.compile(rf"(?:(?!09){_LETTER_BYTE}){{3}}").fullmatch
+_burmese_letters: Final = re.compile(r"[က-အဥ၀]{3}").fullmatch
+_digits: Final = re.compile(rf"{_DIGIT}*").fullmatch
+_one_script: Final = re.compile(rf"{_ASCII_DIGIT}*|{_BURMESE_DIGIT}*").fullmatch
+_state: Final = re.compile(r"[1-9]|1[0-4]").fullmatch
+
+
+class Forms(NamedTuple):
+    """How people write one NRC."""
+
+    popular_latin: str
+    lossless_latin: str
+    burmese: str
+
+
+def canonical(text: object) -> str:
+    if isinstance(text, str) and _canonical(text):
+        return text
+    found = reading(text)
+    if found is None:
+        raise BadIdentifier("bad_structure", "NRC")
+    return found
+
+
+def reading(text: object) -> str | None:
+    """Give the canonical form; None where this is no NRC at all; refuse what is one, but a broken one."""
+    written = screened(text, "NRC")
+    # Spaces go first: without them two characters may compose.
+    nrc = unicodedata.normalize("NFC", written.translate(_FOLDED))
+    if not nrc:
+        raise BadIdentifier("empty", "NRC")
+    match = _whole(nrc)
+    if not match:
+        return _refuse_broken(nrc)
+    state = match["state"].translate(_TO_ASCII_DIGITS)
+    fault = None if _state(state) else "bad_state"
+    fault = fault or _township_fault(match["town"])
+    if fault:
+        if nrc.isascii() and not _set_apart(nrc):
+            return None  # an account number may look so: 99ABCDEN123456, 12345678N123456
+        raise BadIdentifier(fault, "NRC")
+    kind = _TYPE_WORDS[match["round"] or match["square"] or match["bare"]]
+    return f"{state}-{_letters(state, match['town'])}-{kind}-{match['number'].translate(_TO_ASCII_DIGITS)}"
+
+
+def _letters(state: str, town: str) -> str:
+    """Give the hex form of a township written in any way."""
+    if _hex(town):
+        return town
+    if _latin(town):
+        codes = townships.meant_by(state, town)
+        if not codes:
+            raise BadIdentifier("unknown_township_latin", "NRC")
+        if len(codes) > 1:
+            raise BadIdentifier("ambiguous_township_latin", "NRC")
+        (town,) = codes
+    return "".join(f"{ord(letter) & 0xFF:02X}" for letter in town.replace("၀", "ဝ"))
+
+
+def _refuse_broken(nrc: str) -> None:
+    """Refuse four fields of which one is wrong.  With two wrong it is something else, say a date or a foreign document."""
+    match = _fields(nrc)
+    if not match:
+        if _begins_in_burmese(nrc):
+            raise BadIdentifier("bad_structure", "NRC")
+        return
+    kind = match["round"] or match["square"] or match["bare"]
+    faults = [
+        _digits_fault(match["state"]) or (None if _state(match["state"].translate(_TO_ASCII_DIGITS)) else "bad_state"),
+        _township_fault(match["town"]),
+        None if kind in _TYPE_WORDS else "bad_type" if kind else "missing_type",
+        _digits_fault(match["number"]) or (None if len(match["number"]) == 6 else "bad_number_length"),
+    ]
+    found = [fault for fault in faults if fault]
+    if len(found) == 1:
+        raise BadIdentifier(found[0], "NRC")
+
+
+def _township_fault(town: str) -> Reason | None:
+    if _burmese_letters(town) or _latin(town):
+        return None
+    if _hex(town):
+        return None if _letter_bytes(town) else "bad_township"
+    return "bad_structure" if town.isascii() else "bad_township"
+
+
+def _digits_fault(field: str) -> Reason | None:
+    if not _digits(field):
+        return "bad_structure"
+    return None if _one_script(field) else "mixed_digit_scripts"
+
+
+def forms(canonical_text: str) -> Forms | None:
+    match = _canonical(canonical_text)
+    if not match:
+        return None
+    state, town, kind, number = match.groups()
+    code = "".join(chr(0x1000 + byte) for byte in bytes.fromhex(town))
+    return Forms(
+        popular_latin=f"{state}/{townships.popular_latin(state, code)}({kind}){number}",
+        lossless_latin=f"{state}/{townships.lossless_latin(code)}({kind}){number}",
+        burmese=f"{state}/{code}({TYPES[kind]}){number}".translate(_TO_BURMESE_DIGITS),
+    )

@@ -1,0 +1,60 @@
+"""Identifiers without a grammar of their own: accounts, businesses, devices, aliases, passports; and SubIds.
+
+Canonical form.  Unicode normalisation form C, otherwise as sent: case kept, zeros never trimmed.  1..128 code points and no
+refused character before normalisation *and* after it: U+1FEF becomes a backtick, U+FB2C becomes three code points, and "<" with
+U+0338 becomes one harmless letter that nobody typed.
+
+SubId.  An answer must echo it exactly as it was asked, so it is never rewritten.  One that is not in form C is refused: kept, it would
+be a second key that looks the same.
+"""
+
+import re
+import unicodedata
+from typing import Final
+
+from oracle.identifiers.characters import DESTROYED, LENGTH_MAX, allowed
+from oracle.identifiers.errors import BadIdentifier
+
+# Printable ASCII without the space and without DESTROYED: nearly all traffic, and already in form C.
+_plain: Final = re.compile(r"[!$()*+,\-.0-9:;@A-Z\[\]^_a-z|~]{1,128}").fullmatch
+
+
+def canonical(text: object, scheme: str = "identifier") -> str:
+    if not isinstance(text, str):
+        raise BadIdentifier("not_text", scheme)
+    if _plain(text):
+        return text
+    _check(text, scheme)
+    composed = unicodedata.normalize("NFC", text)
+    _check(composed, scheme)
+    return composed
+
+
+def _check(text: str, scheme: str) -> None:
+    if not text:
+        raise BadIdentifier("empty", scheme)
+    if len(text) > LENGTH_MAX:
+        raise BadIdentifier("input_too_long", scheme)
+    if not _transportable(text):
+        raise BadIdentifier("forbidden_character", scheme)
+
+
+def _transportable(text: str) -> bool:
+    return " " not in text and DESTROYED.isdisjoint(text) and allowed(text)
+
+
+def check_sub_id(sub_id: object) -> str:
+    """Give the SubId back untouched, or refuse it."""
+    if not isinstance(sub_id, str):
+        raise BadIdentifier("sub_id_not_text", "SubId")
+    if _plain(sub_id):
+        return sub_id
+    if not sub_id:
+        raise BadIdentifier("sub_id_empty", "SubId")
+    if len(sub_id) > LENGTH_MAX:
+        raise BadIdentifier("sub_id_too_long", "SubId")
+    if not _transportable(sub_id):
+        raise BadIdentifier("sub_id_forbidden_character", "SubId")
+    if not unicodedata.is_normalized("NFC", sub_id):
+        raise BadIdentifier("sub_id_not_nfc", "SubId")
+    return sub_id
