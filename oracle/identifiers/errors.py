@@ -1,7 +1,8 @@
 """What can be wrong with an identifier, and how to say so without saying the identifier.
 
-An identifier is personal data, so neither the message nor any attribute of `BadIdentifier` holds it: the message is one of
-a fixed set of sentences.  `reason` is for programs (import reports, metrics), the message for people.
+An identifier is personal data, so neither the message nor any attribute of `BadIdentifier` holds it: the
+message is one of a fixed set of sentences.  `reason` is for programs (import reports, metrics), the message
+for people.
 """
 
 from typing import Final, Literal
@@ -45,9 +46,9 @@ Reason = Literal[
 
 EXPLANATIONS: Final[dict[Reason, str]] = {
     "ambiguous_national_or_international": (
-        "reads as a national number and as another country's international number; write it with + and calling code"
+        "reads as a national number and as another country's international one; write + and the calling code"
     ),
-    "ambiguous_township_latin": "this Latin spelling means more than one township; use Burmese letters or the canonical form",
+    "ambiguous_township_latin": "this Latin spelling fits several townships; use Burmese letters",
     "bad_check_digit": "the check digit does not fit",
     "bad_check_digits": "the check digits do not fit",
     "bad_length": "wrong number of characters",
@@ -79,7 +80,7 @@ EXPLANATIONS: Final[dict[Reason, str]] = {
     "too_short": "too short for this kind of identifier",
     "unknown_country": "the country hint is not a known two-letter code",
     "unknown_kind": "this kind of identifier is not known",
-    "unknown_township_latin": "no known township is spelled so in this state; use Burmese letters or the canonical form",
+    "unknown_township_latin": "no township of this state is spelled so; use Burmese letters",
 }
 
 

@@ -1,8 +1,9 @@
 """The key of a party, as a directory stores it and a hub asks for it: PartyIdType, identifier, SubId.
 
-A hub's types are a closed list, so a CLABE travels as an ACCOUNT_ID and an NRC as a PERSONAL_ID, told apart by the SubId or by what the
-deployment holds.  A SubId that only names such a kind is folded to '': `PERSONAL_ID/x` and `PERSONAL_ID/x/NATIONAL_ID_CARD` are one
-party.  Any other SubId is part of the key exactly as sent, case and all (see `opaque`).
+A hub's types are a closed list, so a CLABE travels as an ACCOUNT_ID and an NRC as a PERSONAL_ID, told apart
+by the SubId or by what the deployment holds.  A SubId that only names such a kind is folded to '':
+`PERSONAL_ID/x` and `PERSONAL_ID/x/NATIONAL_ID_CARD` are one party.  Any other SubId is part of the key
+exactly as sent, case and all (see `opaque`).
 """
 
 from enum import StrEnum
@@ -33,7 +34,9 @@ class PartyKey(NamedTuple):
 
 NRC_SUB_IDS: Final = frozenset({"NATIONAL_REGISTRATION", "NATIONAL_ID_CARD", "NRC"})
 
-_PLAIN_NAMES: Final = {member.value: member.value for member in PartyIdType}  # so that a key holds no enum member
+_PLAIN_NAMES: Final = {
+    member.value: member.value for member in PartyIdType
+}  # so that a key holds no enum member
 
 
 def party_key(party_id_type: str, text: str, sub_id: str | None, *, clabe_only: bool, nrc: bool) -> PartyKey:
@@ -44,23 +47,24 @@ def party_key(party_id_type: str, text: str, sub_id: str | None, *, clabe_only: 
     """
     if party_id_type == "MSISDN" and sub_id is None:  # most lookups
         return PartyKey("MSISDN", msisdn.canonical(text), "")
+    if party_id_type == "ACCOUNT_ID":
+        return _account_key(text, sub_id, clabe_only)
+    if party_id_type == "PERSONAL_ID":
+        return _personal_key(text, sub_id, nrc)
     name = _PLAIN_NAMES.get(party_id_type)
     if name is None:
         raise BadIdentifier("unknown_kind")
-    if name == "ACCOUNT_ID":
-        return _account_key(text, sub_id, clabe_only=clabe_only)
-    if name == "PERSONAL_ID":
-        return _personal_key(text, sub_id, nrc_known=nrc)
     return PartyKey(name, canonical(name, text), _kept(sub_id))
 
 
-def _account_key(text: str, sub_id: str | None, *, clabe_only: bool) -> PartyKey:
-    named = sub_id == "CLABE"
-    identifier = clabe.canonical(text) if named or clabe_only else opaque.canonical(text, "ACCOUNT_ID")
-    return PartyKey("ACCOUNT_ID", identifier, "" if named else _kept(sub_id))
+def _account_key(text: str, sub_id: str | None, clabe_only: bool) -> PartyKey:
+    if sub_id == "CLABE":
+        return PartyKey("ACCOUNT_ID", clabe.canonical(text), "")
+    identifier = clabe.canonical(text) if clabe_only else opaque.canonical(text, "ACCOUNT_ID")
+    return PartyKey("ACCOUNT_ID", identifier, _kept(sub_id))
 
 
-def _personal_key(text: str, sub_id: str | None, *, nrc_known: bool) -> PartyKey:
+def _personal_key(text: str, sub_id: str | None, nrc_known: bool) -> PartyKey:
     if not nrc_known:
         identifier = opaque.canonical(text, "PERSONAL_ID")
     elif sub_id == "NRC":
@@ -75,7 +79,7 @@ def _kept(sub_id: str | None) -> str:
 
 
 def _personal_id(text: str) -> str:
-    """An NRC where it is one, else opaque.  A broken NRC is refused: stored as it is, it could never be found by its right spelling."""
+    # A broken NRC is refused, not kept as opaque: it could never be found by its right spelling.
     if nrc.is_canonical(text):
         return text
     return nrc.reading(text) or opaque.canonical(text, "PERSONAL_ID")
@@ -84,8 +88,8 @@ def _personal_id(text: str) -> str:
 def canonical(kind: str, text: str, country: str | None = None) -> str:
     """Give the one spelling under which this identifier is stored and found, or raise BadIdentifier.
 
-    `kind` is a PartyIdType, or CLABE or NRC.  `country` (ISO 3166 alpha-2) lets an MSISDN be written in its national form; other kinds
-    need no hint and ignore it.
+    `kind` is a PartyIdType, or CLABE or NRC.  `country` (ISO 3166 alpha-2) lets an MSISDN be written in its
+    national form; other kinds need no hint and ignore it.
     """
     if kind == "MSISDN":
         return msisdn.canonical(text, country)

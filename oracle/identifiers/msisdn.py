@@ -1,21 +1,25 @@
 """MSISDN: a telephone number as an alias.
 
-Grammar.  ITU-T E.164 international format, "optionally prefixed by a single plus sign" (FSPIOP API Definition, table 103):
-`+?[1-9][0-9]{6,14}`.  Spaces, hyphens, dots and parentheses are dropped; nothing else is.
-National forms are read only with a country hint, and refused when the same digits are also another country's valid international number:
-Oaxaca's 951 xxx xxxx is a valid +95 number of Myanmar.  On the hub's wire there is no hint.
+Grammar.  ITU-T E.164 international format, "optionally prefixed by a single plus sign" (FSPIOP API
+Definition, table 103): `+?[1-9][0-9]{6,14}`.  Spaces, hyphens, dots and parentheses are dropped; nothing
+else is. National forms are read only with a country hint, and refused when the same digits are also another
+country's valid international number: Oaxaca's 951 xxx xxxx is a valid +95 number of Myanmar.  On the hub's
+wire there is no hint.
 
 Canonical form.  International digits without `+`.
-* Home countries (Mexico, Myanmar): must be valid by the numbering plan that `phonenumbers` carries.  +52 1 was abolished in 2019-20 and
-  `phonenumbers` stopped mapping it in 8.13.38, so `521` + 10 digits is mapped here.
-* Elsewhere: what `phonenumbers` makes of it when the result is valid (a trunk 0 after the calling code goes, Argentina's 15 becomes 9, Italy's
-  0 stays), else the digits as they are.  Validity is not demanded: the scheme's own test data (123456789) would fail it.
-  A rewriting is repeated until it changes nothing, so that a canonical number is its own canonical form.
+* Home countries (Mexico, Myanmar): must be valid by the numbering plan that `phonenumbers` carries.  +52 1
+  was abolished in 2019-20 and `phonenumbers` stopped mapping it in 8.13.38, so `521` + 10 digits is mapped
+  here.
+* Elsewhere: what `phonenumbers` makes of it when the result is valid (a trunk 0 after the calling code
+  goes, Argentina's 15 becomes 9, Italy's 0 stays), else the digits as they are.  Validity is not demanded:
+  the scheme's own test data (123456789) would fail it. A rewriting is repeated until it changes nothing, so
+  that a canonical number is its own canonical form.
 
-Two ways, one answer.  `phonenumbers` takes about 40 us a number, too much for every lookup, and for almost every number it changes nothing.
-So `canonical` first asks a pattern made from the same metadata whether *nothing can change*: the national part does not begin with the
-country's national prefix (or a rule like Argentina's), and for a home country it is valid.  Only the rest goes to `read`, which
-is the definition; a property test holds the two together.
+Two ways, one answer.  `phonenumbers` takes about 40 us a number, too much for every lookup, and for almost
+every number it changes nothing. So `canonical` first asks a pattern made from the same metadata whether
+*nothing can change*: the national part does not begin with the country's national prefix (or a rule like
+Argentina's), and for a home country it is valid.  Only the rest goes to `read`, which is the definition; a
+property test holds the two together.
 """
 
 import re
@@ -24,7 +28,7 @@ from functools import cache
 from typing import Final
 
 import phonenumbers
-from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneMetadata, PhoneNumberFormat
+from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneMetadata, PhoneNumberDesc, PhoneNumberFormat
 
 from oracle.identifiers.characters import screened
 from oracle.identifiers.errors import BadIdentifier
@@ -141,8 +145,8 @@ def _is_old_mexican(digits: str) -> bool:
 class _Unchanged(dict[str, Matcher | None]):
     """First three digits to a pattern that proves the rest of the way unnecessary; None where it always is.
 
-    Filled as calling codes appear: loading one country's metadata takes up to 4 ms, all of it 100 ms (see `preload`).
-    Bounded by the 900 ways three digits can be without a leading zero.
+    Filled as calling codes appear: loading one country's metadata takes up to 4 ms, all of it 100 ms (see
+    `preload`). Bounded by the 900 ways three digits can be without a leading zero.
     """
 
     def __missing__(self, prefix: str) -> Matcher | None:
@@ -169,20 +173,23 @@ def _calling_code(prefix: str) -> str:
 def _matcher(calling_code: str) -> Matcher | None:
     if not calling_code:
         return None
-    # The first region is the main one; `phonenumbers` parses with its metadata, whichever region the number belongs to.
+    # The first region is the main one: `phonenumbers` parses all its numbers with that one's metadata.
     region = COUNTRY_CODE_TO_REGION_CODE[int(calling_code)][0]
     plan = PhoneMetadata.metadata_for_region_or_calling_code(int(calling_code), region)
-    # The look-behind lets pass a rule that matched nothing at all: Argentina's is optional in every part.
-    rule = plan and plan.national_prefix_for_parsing
-    keeps_prefix = f"(?!(?:{rule})(?<!\\A{calling_code}))" if rule else ""
-    is_valid = _validity(plan) if plan and calling_code in HOME_COUNTRIES else ""
-    if not keeps_prefix and not is_valid:
+    if plan is None:
         return None
-    return re.compile(calling_code + keeps_prefix + is_valid).match
+    conditions = ""
+    if plan.national_prefix_for_parsing:
+        # The look-behind lets pass a rule that matched nothing at all: Argentina's is optional in every part.
+        conditions += rf"(?!(?:{plan.national_prefix_for_parsing})(?<!\A{calling_code}))"
+    if calling_code in HOME_COUNTRIES:
+        conditions += _validity(plan)
+    return re.compile(calling_code + conditions).match if conditions else None
 
 
 def _validity(plan: PhoneMetadata) -> str:
     """Write `phonenumbers.is_valid_number` of one country as a pattern for the national part."""
+    # Mobile first: it is what most numbers are, and the order does not change the answer.
     kinds = (
         plan.mobile,
         plan.fixed_line,
@@ -195,15 +202,12 @@ def _validity(plan: PhoneMetadata) -> str:
         plan.uan,
         plan.voicemail,
     )
-    numbers = "|".join(
-        _of_length(kind.possible_length) + f"(?:{kind.national_number_pattern})"
-        for kind in kinds
-        if kind and kind.national_number_pattern
-    )
-    general = plan.general_desc
-    return f"(?={_of_length(general.possible_length)}(?:{general.national_number_pattern})\\Z)(?:{numbers})\\Z"
+    numbers = "|".join(filter(None, map(_numbers, kinds)))
+    return rf"(?={_numbers(plan.general_desc)}\Z)(?:{numbers})\Z"
 
 
-def _of_length(lengths: tuple[int, ...]) -> str:
-    """Demand one of these lengths; none listed means any."""
-    return "(?=" + "|".join(f"[0-9]{{{length}}}\\Z" for length in lengths) + ")" if lengths else ""
+def _numbers(kind: PhoneNumberDesc | None) -> str:
+    if kind is None or not kind.national_number_pattern:
+        return ""
+    lengths = "|".join(rf"[0-9]{{{length}}}\Z" for length in kind.possible_length)  # none listed means any
+    return f"(?={lengths})(?:{kind.national_number_pattern})"

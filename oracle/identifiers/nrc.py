@@ -1,28 +1,37 @@
-"""Myanmar national registration card (NRC): state, township, citizenship type, number, as in ၁၂/ဥကမ(နိုင်)၁၂၃၄၅၆ or 12/OUKAMA(N)123456.
+"""Myanmar national registration card (NRC): state, township, citizenship type, number, as in
+၁၂/ဥကမ(နိုင်)၁၂၃၄၅၆ or 12/OUKAMA(N)123456.
 
-Grammar.  State 1..14 without leading zero, three Burmese letters (see `townships`), a type, exactly six digits.  There is no check digit, and no
-government specification was found: this is what seven open-source libraries agree on.
+Grammar.  State 1..14 without leading zero, three Burmese letters (see `townships`), a type, exactly six
+digits.  There is no check digit, and no government specification was found: this is what seven open-source
+libraries agree on.
 Types: N နိုင်, E ဧည့်, P ပြု, T သာသနာ, Y ယာယီ, S စ; C is read as N.
 
-Canonical form.  `{state}-{letters}-{type}-{number}`, the letters as the low bytes of their code points in upper-case hex: 12-250019-N-123456 is
-12/ဥကမ(နိုင်)123456.  It needs no table, survives a URL, and always holds a digit where a Latin spelling has none.
+Canonical form.  `{state}-{letters}-{type}-{number}`, the letters as the low bytes of their code points in
+upper-case hex: 12-250019-N-123456 is 12/ဥကမ(နိုင်)123456.  It needs no table, survives a URL, and always
+holds a digit where a Latin spelling has none.
 
-Read.  Canonical (any case), Latin or Burmese; fields apart by / \\ - ( ) [ ] or by nothing, spaces anywhere; Burmese or ASCII digits, not both in one field.
-Folded: U+1009 to U+1025; the letter ဝ and the digit ၀, which look alike, by position; a type written with its vowels swapped or in Zawgyi, by
-a table: letters and digits have the same code points in Zawgyi and Unicode, so nothing else needs its encoding known.
-Burmese letters and hex may name a township in no list, Latin must name exactly one that is.
+Read.  Canonical (any case), Latin or Burmese; fields set apart by slash, backslash, hyphen, brackets or
+nothing, spaces anywhere; Burmese or ASCII digits, not both in one field.
+Folded: U+1009 to U+1025; the letter ဝ and the digit ၀, which look alike, by position; a type written with
+its vowels swapped or in Zawgyi, by a table: letters and digits have the same code points in Zawgyi and
+Unicode, so nothing else needs its encoding known. Burmese letters and hex may name a township in no list,
+Latin must name exactly one that is.
 
-Zambia has another document called NRC (123456/78/9); which parser to use is decided by country, never by that word.
+Zambia has another document called NRC (123456/78/9); which parser to use is decided by country, never by
+that word.
 """
 
 import re
 import string
 import unicodedata
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeGuard
 
 from oracle.identifiers import townships
 from oracle.identifiers.characters import screened
 from oracle.identifiers.errors import BadIdentifier, Reason
+
+TOWNSHIP_LETTERS: Final = 3
+NUMBER_DIGITS: Final = 6
 
 TYPES: Final = {
     "N": "နိုင်",
@@ -107,8 +116,12 @@ class Forms(NamedTuple):
     burmese: str
 
 
+def is_canonical(text: object) -> TypeGuard[str]:
+    return isinstance(text, str) and _canonical(text) is not None
+
+
 def canonical(text: object) -> str:
-    if isinstance(text, str) and _canonical(text):
+    if is_canonical(text):
         return text
     found = reading(text)
     if found is None:
@@ -125,10 +138,10 @@ def reading(text: object) -> str | None:
         raise BadIdentifier("empty", "NRC")
     match = _whole(nrc)
     if not match:
-        return _refuse_broken(nrc)
+        _refuse_broken(nrc)
+        return None
     state = match["state"].translate(_TO_ASCII_DIGITS)
-    fault = None if _state(state) else "bad_state"
-    fault = fault or _township_fault(match["town"])
+    fault = _township_fault(match["town"]) if _state(state) else "bad_state"
     if fault:
         if nrc.isascii() and not _set_apart(nrc):
             return None  # an account number may look so: 99ABCDEN123456, 12345678N123456
@@ -152,7 +165,7 @@ def _letters(state: str, town: str) -> str:
 
 
 def _refuse_broken(nrc: str) -> None:
-    """Refuse four fields of which one is wrong.  With two wrong it is something else, say a date or a foreign document."""
+    """Refuse four fields of which one is wrong.  With two wrong it is another document."""
     match = _fields(nrc)
     if not match:
         if _begins_in_burmese(nrc):
@@ -160,19 +173,23 @@ def _refuse_broken(nrc: str) -> None:
         return
     kind = match["round"] or match["square"] or match["bare"]
     faults = [
-        _digits_fault(match["state"]) or (None if _state(match["state"].translate(_TO_ASCII_DIGITS)) else "bad_state"),
+        _digits_fault(match["state"])
+        or (None if _state(match["state"].translate(_TO_ASCII_DIGITS)) else "bad_state"),
         _township_fault(match["town"]),
         None if kind in _TYPE_WORDS else "bad_type" if kind else "missing_type",
-        _digits_fault(match["number"]) or (None if len(match["number"]) == 6 else "bad_number_length"),
+        _digits_fault(match["number"])
+        or (None if len(match["number"]) == NUMBER_DIGITS else "bad_number_length"),
     ]
     found = [fault for fault in faults if fault]
-    if len(found) == 1:
-        raise BadIdentifier(found[0], "NRC")
+    if len(found) <= 1:
+        raise BadIdentifier(found[0] if found else "bad_structure", "NRC")
 
 
 def _township_fault(town: str) -> Reason | None:
-    if _burmese_letters(town) or _latin(town):
+    if _burmese_letters(town):
         return None
+    if _latin(town):
+        return None if len(town) >= TOWNSHIP_LETTERS else "unknown_township_latin"
     if _hex(town):
         return None if _letter_bytes(town) else "bad_township"
     return "bad_structure" if town.isascii() else "bad_township"

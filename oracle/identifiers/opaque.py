@@ -1,11 +1,12 @@
-"""Identifiers without a grammar of their own: accounts, businesses, devices, aliases, passports; and SubIds.
+"""Identifiers without a grammar of their own: accounts, businesses, devices, aliases, passports; and
+SubIds.
 
-Canonical form.  Unicode normalisation form C, otherwise as sent: case kept, zeros never trimmed.  1..128 code points and no
-refused character before normalisation *and* after it: U+1FEF becomes a backtick, U+FB2C becomes three code points, and "<" with
-U+0338 becomes one harmless letter that nobody typed.
+Canonical form.  Unicode normalisation form C, otherwise as sent: case kept, zeros never trimmed.  1..128
+code points and no refused character before normalisation *and* after it: U+1FEF becomes a backtick, U+FB2C
+becomes three code points, and "<" with U+0338 becomes one harmless letter that nobody typed.
 
-SubId.  An answer must echo it exactly as it was asked, so it is never rewritten.  One that is not in form C is refused: kept, it would
-be a second key that looks the same.
+SubId.  An answer must echo it exactly as it was asked, so it is never rewritten.  One that is not in form C
+is refused: kept, it would be a second key that looks the same.
 """
 
 import re

@@ -1,12 +1,15 @@
-"""The township letters on a Myanmar registration card: three Burmese letters, and the ways people write them in Latin.
+"""The township letters on a Myanmar registration card: three Burmese letters, and the ways people write
+them in Latin.
 
-Latin is no key.  One letter has several spellings (ဆ is SA or HSA) and one spelling several letters (SA is စ or ဆ), so a Latin
-township is looked up among the codes of its state, and must fit exactly one; three spellings of Shan State fit two and are refused.
-Only codes that at least two independent lists carry take part; a code in one list only is most often a misprint of another.
+Latin is no key.  One letter has several spellings (ဆ is SA or HSA) and one spelling several letters (SA is
+စ or ဆ), so a Latin township is looked up among the codes of its state, and must fit exactly one; three
+spellings of Shan State fit two and are refused. Only codes that at least two independent lists carry take
+part; a code in one list only is most often a misprint of another.
 
-Two Latin forms are shown to people: the *popular* one from the lists, and a *lossless* one where every letter has its own spelling (စ is
-CA, ဆ is HSA).  Both are made of attested spellings, with CA and the rarest letters added.
-Other schemes exist where SA is သ and THA is ထ; they cannot be told apart from this one and are not read.
+Two Latin forms are shown to people: the *popular* one from the lists, and a *lossless* one where every
+letter has its own spelling (စ is CA, ဆ is HSA).  Both are made of attested spellings, with CA and the
+rarest letters added. Other schemes exist where SA is သ and THA is ထ; they cannot be told apart from this
+one and are not read.
 """
 
 import csv
@@ -15,7 +18,8 @@ from itertools import product
 from pathlib import Path
 from typing import Final, NamedTuple
 
-# Lossless spelling first, then the others in use.  U+1009 is missing: it is written for U+1025, which looks like it.
+# Lossless spelling first, then the others in use.  U+1009 is missing: where it is written, U+1025 is meant,
+# which looks like it.
 SPELLINGS: Final[dict[str, tuple[str, ...]]] = {
     "က": ("KA",),
     "ခ": ("KHA",),
@@ -84,7 +88,9 @@ def meant_by(state: str, spelling: str) -> frozenset[str]:
 
 
 def popular_latin(state: str, code: str) -> str:
-    return table().popular.get((state, code)) or "".join(_POPULAR.get(letter, SPELLINGS[letter][0]) for letter in code)
+    return table().popular.get((state, code)) or "".join(
+        _POPULAR.get(letter, SPELLINGS[letter][0]) for letter in code
+    )
 
 
 def lossless_latin(code: str) -> str:

@@ -1,0 +1,95 @@
+"""What reading an identifier costs, in µs a call, warm: `python loadtests/identifiers.py`.
+
+MSISDN, CLABE and the canonical form of an NRC must stay at or below 2 µs: they are read at every lookup.
+Every call takes another identifier, so that no cache of parsed identifiers could make the figures better than
+a directory's uniform traffic would find them.
+"""
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+
+from oracle.identifiers import canonical, display, party_key, preload
+from oracle.identifiers.msisdn import read as msisdn_read
+
+SAMPLES = 20_000
+ROUNDS = 7  # the best of them: the others measure the machine's other work
+
+
+def clabe(random_source: random.Random) -> str:
+    head = "646180" + "".join(random_source.choices("0123456789", k=11))
+    weighted = sum(int(digit) * weight for digit, weight in zip(head, (3, 7, 1) * 6, strict=False))
+    return head + str(-weighted % 10)
+
+
+def best_us(call: Callable[[str], object], texts: Iterable[str]) -> float:
+    texts = list(texts)
+    fastest = float("inf")
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        for text in texts:
+            call(text)
+        fastest = min(fastest, time.perf_counter() - start)
+    return fastest / len(texts) * 1e6
+
+
+def in_new_process_ms(code: str) -> float:
+    """Time a statement in a fresh interpreter, without the interpreter's own start."""
+    timed = f"import time; start = time.perf_counter(); {code}; print(time.perf_counter() - start)"
+    runs = (subprocess.run([sys.executable, "-c", timed], capture_output=True, check=True) for _ in range(5))
+    return min(float(run.stdout) for run in runs) * 1e3
+
+
+def key(party_id_type: str, sub_id: str | None = None) -> Callable[[str], object]:
+    return lambda text: party_key(party_id_type, text, sub_id, clabe_only=False, nrc=True)
+
+
+def spelling(kind: str, country: str | None = None) -> Callable[[str], object]:
+    return lambda text: canonical(kind, text, country)
+
+
+def main() -> None:
+    preload()
+    source = random.Random(20261)
+    numbers = [f"{i:06d}" for i in source.sample(range(1_000_000), SAMPLES)]
+    mexican = [f"5233{number}{number[:2]}" for number in numbers]
+    burmese = [f"95925{number}{number[0]}" for number in numbers]
+    zambian = [f"26097{number}{number[0]}" for number in numbers]
+    clabes = [clabe(source) for _ in numbers]
+    nrcs = [f"12-250019-N-{number}" for number in numbers]
+    latin = [f"12/OUKAMA(N){number}" for number in numbers]
+
+    nothing = best_us(lambda text: text, mexican)
+    table: list[tuple[str, Callable[[str], object], list[str]]] = [
+        ("canonical MSISDN +52", spelling("MSISDN"), mexican),
+        ("canonical CLABE", spelling("CLABE"), clabes),
+        ("canonical NRC, canonical form", spelling("NRC"), nrcs),
+        ("canonical MSISDN +95", spelling("MSISDN"), burmese),
+        ("canonical MSISDN +260", spelling("MSISDN"), zambian),
+        ("canonical IBAN", spelling("IBAN"), ["GB82WEST12345698765432"] * SAMPLES),
+        ("canonical ACCOUNT_ID", spelling("ACCOUNT_ID"), numbers),
+        ("canonical PERSONAL_ID, passport", spelling("PERSONAL_ID"), [f"MA{number}" for number in numbers]),
+        ("canonical NRC, Latin", spelling("NRC"), latin),
+        ("party_key MSISDN +52", key("MSISDN"), mexican),
+        ("party_key ACCOUNT_ID/CLABE", key("ACCOUNT_ID", "CLABE"), clabes),
+        ("party_key PERSONAL_ID, NRC", key("PERSONAL_ID"), nrcs),
+        ("party_key MSISDN +95", key("MSISDN"), burmese),
+        ("party_key ALIAS with SubId", key("ALIAS", "SHOP-7"), numbers),
+        ("MSISDN the long way, +52", msisdn_read, mexican[:2_000]),
+        ("MSISDN national, MX", spelling("MSISDN", "MX"), [text[2:] for text in mexican[:2_000]]),
+        ("display MSISDN", lambda text: display("MSISDN", text), mexican[:2_000]),
+    ]
+    print(
+        f"{'':34}{'µs/call':>8}   (Python {sys.version.split()[0]}, less {nothing:.2f} µs of loop and call)"
+    )
+    for name, call, texts in table:
+        print(f"{name:34}{best_us(call, texts) - nothing:8.2f}")
+    print(f"{'import oracle.identifiers':34}{in_new_process_ms('import oracle.identifiers'):8.0f} ms")
+    preloaded = in_new_process_ms("import oracle.identifiers as i; i.preload()")
+    print(f"{'import and preload':34}{preloaded:8.0f} ms")
+
+
+if __name__ == "__main__":
+    main()
