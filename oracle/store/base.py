@@ -56,7 +56,8 @@ class Generations(Protocol):
 
     async def ask(self) -> Generation: ...
     async def bump(self) -> Generation: ...
-    async def open(self, run_ids: tuple[str, ...]) -> Generation:
+    async def raise_above(self, generation: int) -> Generation: ...
+    async def open_for(self, run_ids: tuple[str, ...]) -> Generation:
         """These servers count from now on; the generation moves if they are news."""
 
 

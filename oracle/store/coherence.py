@@ -39,7 +39,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -49,8 +48,6 @@ import msgspec
 from oracle.errors import DirectoryUnavailable
 from oracle.store.base import Generation, Generations, Session
 from oracle.store.session import Unreachable
-
-log = logging.getLogger(__name__)
 
 LEASE_S: Final = 1.0
 POLL_S: Final = 0.3  # three tries within a lease
@@ -96,6 +93,7 @@ class Coherence:
         self.generation = 0
         self.key_prefix = b""
         self.confirmed_at = float("-inf")
+        self._adopted_at = float("-inf")
         self.run_ids: tuple[str, ...] = ()
         self.routes_version = 0
         self.reachable = False  # PostgreSQL, at the last asking
@@ -158,7 +156,14 @@ class Coherence:
         if row.routes_version != self.routes_version and self._routes_reload is not None:
             await self._routes_reload(row.routes_version)
         self.routes_version = row.routes_version
+        if row.generation < self.generation and asked > self._adopted_at:
+            # Asked after the higher one was known, and still lower: the database has lost commits (a failover, a
+            # restore).  Copies of what is lost are out there under the numbers to come, so those are passed over.
+            row = await self._generations.raise_above(self.generation)
+            self.bumps += 1
         if row.generation >= self.generation:
+            if row.generation > self.generation:
+                self._adopted_at = self._loop.time()
             self.generation = row.generation
             self.run_ids = row.run_ids
             self.key_prefix = f"{self._prefix}:{row.directory_id[:8]}.{row.generation}:".encode()
@@ -200,7 +205,7 @@ class Coherence:
             row = await self._generations.ask()
             if row.run_ids != session.run_ids:
                 asked = self._loop.time()
-                row = await self._generations.open(session.run_ids)
+                row = await self._generations.open_for(session.run_ids)
                 self.bumps += 1
             while row.run_ids == session.run_ids and row.run_ids_age_s <= LEASE_S:
                 await asyncio.sleep(LEASE_S - max(row.run_ids_age_s, 0.0) + 0.01)
@@ -249,20 +254,23 @@ class Coherence:
         """
         asked = self._loop.time()
         await self._adopt(await self._generations.ask(), asked)
-        bumped = not fence.standing
-        if not await self._verified(fence):
-            asked = self._loop.time()
-            await self._adopt(await self._generations.bump(), asked)
-            self.bumps += 1
-            bumped = True
-        if bumped:
-            await asyncio.sleep(LEASE_S)
+        if fence.standing:
+            if await self._verified(fence):
+                return
+            await self.bump()
+        # Else the transaction moved the generation itself.  There is nothing to verify then: whoever knows the new
+        # generation read it after the commit, and reads the new state with it.
+        await asyncio.sleep(LEASE_S)
+
+    async def bump(self) -> None:
+        """Make all copies unreachable (rule 4).  Raises DirectoryUnavailable."""
+        asked = self._loop.time()
+        await self._adopt(await self._generations.bump(), asked)
+        self.bumps += 1
 
     async def _verified(self, fence: Fence) -> bool:
         session = self.session
         if session is None:
-            # Nobody can have copied anything under this generation that this process fenced in vain, but a change
-            # that fenced under an older connection cannot know what stands under the new one.
             return False
         keys = [self.key(*k) for k in fence.keys]
         missing = await session.unfenced(keys)

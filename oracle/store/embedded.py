@@ -466,9 +466,7 @@ class PostgresServer(_Server):
             process.kill()
             process.wait()
         if process.returncode != 0:
-            raise EmbeddedError(
-                f"cannot make a database in {self.home}: {self._complaint()} (log: {self.log})"
-            )
+            raise EmbeddedError(f"cannot make a database in {self.home}: {self._complaint()}")
 
 
 class ValkeyServer(_Server):

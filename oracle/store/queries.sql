@@ -22,6 +22,10 @@ FROM cache_generation
 -- A change whose keys could not be fenced, or not verified.
 SELECT cache_generation_bump()
 
+-- name: generation_raise
+-- A process that knows a higher generation than the database, which has lost commits.  $1 what it knows.
+UPDATE cache_generation SET generation = greatest(generation, $1) + 1
+
 -- name: generation_open
 -- A connection to Redis servers that the directory has not heard of.  $1 their run ids, sorted.
 -- Nothing happens when another process has said it already.
@@ -119,3 +123,8 @@ VALUES ('alias', 'ignored', 'self-heal', $1, $2::party_id_type, $3, $4, $5)
 
 -- name: server_version
 SELECT current_setting('server_version_num')::int
+
+-- name: backend_end
+-- After a commit without an answer: end the server process that may still carry it out.  NULL once it is gone.
+SELECT bool_and(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE pid = $1 AND application_name = 'oracle changes'

@@ -1,0 +1,263 @@
+"""Changes of the directory: fence, transaction, commit, verify, acknowledge (rules 1, 3, 4, 5 of `coherence`).
+
+The rules of ownership and the events are the database's own (migrations/0001); what is decided here is what a caller
+is told and in which order statements run.  Each change is one transaction of a handful of statements, however many
+aliases it names.
+
+A commit whose outcome is not known (the connection broke, or the server did not answer in time) is not acknowledged.
+It may still take effect, after the fences have expired: so in the background the server process that ran it is ended,
+and once it is gone the generation is moved (`_repair`), which makes true what promise C asks for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+import asyncpg
+import msgspec
+
+from oracle import errors, logs
+from oracle.identifiers import PartyKey
+from oracle.store.base import Context, Registration
+from oracle.store.coherence import Coherence
+from oracle.store.postgres import Postgres, Transaction, is_collision
+
+log = logs.Log(__name__)
+
+ATTEMPTS: Final = 4
+REPAIR_PAUSE_S: Final = 0.5
+
+Key = tuple[str, str]
+T = TypeVar("T")
+
+# SQLSTATEs of the rules in migrations/0001, and what they mean to the caller.
+_RULES: Final[dict[str, type[errors.OracleError]]] = {
+    "OR001": errors.NotOwner,
+    "OR002": errors.UnknownFsp,
+    "OR003": errors.AlreadyRegistered,
+}
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of one registration: `refused` says why not, else it stands; `changed` if it did not before."""
+
+    changed: bool = False
+    refused: errors.OracleError | None = None
+
+
+class _Vanished(Exception):  # noqa: N818 - not an error: an alias was removed between two statements
+    pass
+
+
+class Changes:
+    """The write side for one process."""
+
+    def __init__(self, postgres: Postgres, coherence: Coherence, *, fsp_registration: str) -> None:
+        self._postgres = postgres
+        self._coherence = coherence
+        self._admit = fsp_registration == "auto"
+        self._repairs: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        for task in list(self._repairs):
+            task.cancel()
+        await asyncio.gather(*self._repairs, return_exceptions=True)
+
+    # -- what can be asked for ------------------------------------------------------------------------------------
+
+    async def register(self, context: Context, fsp_id: str, registrations: Sequence[Registration]) -> list[Outcome]:
+        """Register aliases for one FSP; one outcome each, in order.  One that is refused does not touch the others.
+
+        Raises DirectoryUnavailable: then none of them stands, or it is not known (never acknowledged).
+        """
+        keys = sorted({(r.key.party_id_type, r.key.identifier) for r in registrations})
+
+        async def work(transaction: Transaction) -> tuple[list[Outcome], bool]:
+            await self._admitted(transaction, fsp_id)
+            return await _register(transaction, fsp_id, registrations)
+
+        try:
+            return await self._change(context, keys, work)
+        except errors.UnknownFsp as refused:
+            return [Outcome(refused=refused) for _ in registrations]
+
+    async def update(self, context: Context, fsp_id: str, key: PartyKey, currency: str | None) -> None:
+        """The FSP's entries under the key become one, with this currency (None: as they are).
+
+        Raises PartyNotFound, NotOwner, AlreadyRegistered (the currency is another FSP's), DirectoryUnavailable.
+        """
+
+        async def work(transaction: Transaction) -> tuple[None, bool]:
+            return None, await _update(transaction, fsp_id, key, currency)
+
+        await self._change(context, [(key.party_id_type, key.identifier)], work)
+
+    async def remove(
+        self, context: Context, fsp_id: str, party_id_type: str, identifier: str, sub_id: str | None, currency: str | None
+    ) -> None:
+        """Remove the FSP's entry.  The hub names no SubId when it forwards a removal (als-contract section 1): then
+        it is the entry without SubId, else the only SubId there is (design section 7).
+
+        Raises PartyNotFound, NotOwner, AmbiguousRemoval, DirectoryUnavailable.
+        """
+
+        async def work(transaction: Transaction) -> tuple[None, bool]:
+            return None, await _remove(transaction, fsp_id, party_id_type, identifier, sub_id, currency)
+
+        await self._change(context, [(party_id_type, identifier)], work)
+
+    async def ignore_removal(self, context: Context, party_id_type: str, identifier: str) -> None:
+        """Record a removal that nobody who holds the alias asked for.  Raises DirectoryUnavailable."""
+        async with self._postgres.transaction(context, fenced=True) as transaction:
+            await transaction.run(
+                "removal_ignored", context.actor, party_id_type, identifier, context.reason, context.trace_id or None
+            )
+            await transaction.commit()
+
+    # -- how it is done -------------------------------------------------------------------------------------------
+
+    async def _change(
+        self, context: Context, keys: Sequence[Key], work: Callable[[Transaction], Awaitable[tuple[T, bool]]]
+    ) -> T:
+        """`work` returns its result and whether it wrote anything; without that there is nothing to commit."""
+        for attempt in range(ATTEMPTS):
+            try:
+                return await self._attempt(context, keys, work)
+            except _Vanished:
+                continue
+            except errors.DirectoryUnavailable as exc:
+                if not is_collision(exc.__cause__) or attempt == ATTEMPTS - 1:
+                    raise
+            except asyncpg.PostgresError as exc:
+                rule = _RULES.get(str(exc.sqlstate))
+                if rule is None:
+                    raise
+                raise rule from exc
+        raise errors.DirectoryUnavailable
+
+    async def _attempt(
+        self, context: Context, keys: Sequence[Key], work: Callable[[Transaction], Awaitable[tuple[T, bool]]]
+    ) -> T:
+        fence = await self._coherence.fence(keys)
+        async with self._postgres.transaction(context, fenced=fence.standing) as transaction:
+            result, changed = await work(transaction)
+            if changed:
+                if not self._coherence.in_time(fence):
+                    raise errors.DirectoryUnavailable
+                await self._commit(transaction)
+        # Also when nothing was written: "it stands already" is an acknowledgement, of a change whose own writer may
+        # have died before it verified.
+        await self._coherence.settle(fence if changed else msgspec.structs.replace(fence, standing=True))
+        return result
+
+    async def _commit(self, transaction: Transaction) -> None:
+        try:
+            await transaction.commit()
+        except BaseException:
+            task = asyncio.get_running_loop().create_task(self._repair(transaction.backend_pid))
+            self._repairs.add(task)
+            task.add_done_callback(self._repairs.discard)
+            raise
+
+    async def _repair(self, backend_pid: int) -> None:
+        """See the module.  Goes on until it has succeeded: there is no later occasion."""
+        log.warning("commit outcome unknown, moving the cache generation")
+        while True:
+            try:
+                if await self._postgres.ended(backend_pid):
+                    await self._coherence.bump()
+                    return
+            except errors.DirectoryUnavailable:
+                pass
+            await asyncio.sleep(REPAIR_PAUSE_S)
+
+    async def _admitted(self, transaction: Transaction, fsp_id: str) -> None:
+        """Raises UnknownFsp.  Under registration `auto` an unknown FSP is noted as provisional."""
+        rows = await transaction.rows("fsp_status", fsp_id)
+        if not rows and self._admit:
+            await transaction.run("fsp_admit", fsp_id)
+            return
+        if not rows:
+            raise errors.UnknownFsp("The FSP is not known to the directory")
+        if rows[0]["status"] not in ("active", "provisional"):
+            raise errors.UnknownFsp("The FSP is not active")
+
+
+async def _register(
+    transaction: Transaction, fsp_id: str, registrations: Sequence[Registration]
+) -> tuple[list[Outcome], bool]:
+    columns = (
+        [r.key.party_id_type for r in registrations],
+        [r.key.identifier for r in registrations],
+        [r.key.sub_id for r in registrations],
+        [r.currency for r in registrations],
+        fsp_id,
+    )
+    wrote = await transaction.run("aliases_add", *columns)
+    standing = {row["ord"]: row for row in await transaction.rows("aliases_standing", *columns)}
+    if len(standing) < len(registrations):
+        raise _Vanished
+    if any(row["may_add"] for row in standing.values()):
+        wrote += await transaction.run("currencies_add", *columns)
+        standing = {row["ord"]: row for row in await transaction.rows("aliases_standing", *columns)}
+        if len(standing) < len(registrations) or any(row["may_add"] for row in standing.values()):
+            raise _Vanished
+    refused = errors.AlreadyRegistered()
+    outcomes = [
+        Outcome(changed=wrote > 0) if standing[ord_]["stands"] else Outcome(refused=refused)
+        for ord_ in range(1, len(registrations) + 1)
+    ]
+    return outcomes, wrote > 0
+
+
+async def _update(transaction: Transaction, fsp_id: str, key: PartyKey, currency: str | None) -> bool:
+    entries = await transaction.rows("entries_locked", key.party_id_type, key.identifier)
+    entries += await transaction.rows("currencies_of", key.party_id_type, key.identifier)
+    here = [e for e in entries if e["sub_id"] == key.sub_id]
+    mine = [e for e in here if e["fsp_id"] == fsp_id]
+    if not here:
+        raise errors.PartyNotFound
+    if not mine:
+        raise errors.NotOwner
+    wanted = mine[0]["currency"] if currency is None else currency
+    if any(e["currency"] == wanted and e["fsp_id"] != fsp_id for e in here):
+        raise errors.AlreadyRegistered
+    where = (key.party_id_type, key.identifier, key.sub_id)
+    wrote = 0
+    if mine[0]["is_default"]:
+        wrote += await transaction.run("currencies_remove", *where, None, fsp_id)
+        wrote += await transaction.run("default_currency", *where, wanted, fsp_id)
+        return wrote > 0
+    # The default entry is another FSP's (policy per-currency): what is ours stands beside it.
+    for entry in mine:
+        if entry["currency"] != wanted:
+            wrote += await transaction.run("currencies_remove", *where, entry["currency"], fsp_id)
+    columns = ([key.party_id_type], [key.identifier], [key.sub_id], [wanted], fsp_id)
+    return wrote + await transaction.run("currencies_add", *columns) > 0
+
+
+async def _remove(
+    transaction: Transaction, fsp_id: str, party_id_type: str, identifier: str, sub_id: str | None, currency: str | None
+) -> bool:
+    entries = await transaction.rows("entries_locked", party_id_type, identifier)
+    entries += await transaction.rows("currencies_of", party_id_type, identifier)
+    if sub_id is not None:
+        entries = [e for e in entries if e["sub_id"] == sub_id]
+    if not entries:
+        raise errors.PartyNotFound
+    mine = [e for e in entries if e["fsp_id"] == fsp_id]
+    if not mine:
+        raise errors.NotOwner
+    subs = {e["sub_id"] for e in mine}
+    if "" not in subs and len(subs) > 1:
+        raise errors.AmbiguousRemoval
+    target = "" if "" in subs else subs.pop()
+    where = (party_id_type, identifier, target, currency, fsp_id)
+    # The further currencies first: else one of them would become the default entry in between.
+    wrote = await transaction.run("currencies_remove", *where) + await transaction.run("default_remove", *where)
+    if not wrote:
+        raise errors.PartyNotFound
+    return True
+
