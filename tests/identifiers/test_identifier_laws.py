@@ -1,0 +1,235 @@
+"""What holds for every kind and any text whatever."""
+
+import json
+import pickle
+import re
+import sys
+import unicodedata
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from test_identifier_vectors import rows
+
+from oracle.identifiers import BadIdentifier, canonical, display, preload
+from oracle.identifiers.characters import DESTROYED, LENGTH_MAX
+from oracle.identifiers.errors import EXPLANATIONS
+from oracle.identifiers.townships import SPELLINGS
+
+OPAQUE = ["ACCOUNT_ID", "BUSINESS", "DEVICE", "ALIAS", "PERSONAL_ID"]
+KINDS = ["MSISDN", "CLABE", "NRC", "IBAN", "EMAIL", *OPAQUE]
+STRICT = re.compile(r"[A-Z0-9-]+")
+
+anything = st.text(st.characters(exclude_categories=()), max_size=140)
+# Letters, digits and separators that the schemes know: gets past their first checks more often than anything.
+familiar = st.text(
+    st.sampled_from(
+        "0123456789+-/\\()[] .@_NEPTYSCKAMOUnaingpyu"
+        "၀၁၂၃၄၅၆၇၈၉ဝကမဥဉနိုင်ပြုစသာ\u1037\u1039\u0338\u212a\ufb2c\u1fef<=&"
+    ),
+    max_size=40,
+)
+accepted = st.sampled_from(
+    [json.loads(f'"{row["input"]}"') for name in ("clabe", "iban", "msisdn", "nrc") for row in rows(name)]
+)
+nrcs = st.builds(
+    "".join,
+    st.tuples(
+        st.sampled_from(["1", "13", "14", "15", "၁၂", "၁ဝ", "0"]),
+        st.sampled_from(["/", "-", "", " / ", "\\"]),
+        st.one_of(
+            st.sampled_from(
+                ["OuKaMa", "NASANA", "MARANA", "191A14", "250019", "090019", "ဥကမ", "ဉကမ", "၀ကမ", "XX"]
+            ),
+            st.lists(st.sampled_from(sorted(SPELLINGS)), min_size=3, max_size=3).map("".join),
+        ),
+        st.sampled_from(["(", "-", "[", "", " "]),
+        st.sampled_from(["N", "naing", "C", "e", "PYU", "နိုင်", "ပြု", "ႏိုင္", "V", ""]),
+        st.sampled_from([")", "-", "]", "", " "]),
+        st.sampled_from(["123456", "၀၀၀၁၂၃", "၁ဝဝ၄၅၆", "12၃456", "12345"]),
+    ),
+)
+texts = st.one_of(anything, familiar, accepted, nrcs)
+countries = st.one_of(
+    st.none(), st.sampled_from(["MX", "MM", "AR", "IT", "US", "ZM", "", "mx", "XX", "001", "M\x00"]), anything
+)
+MESSAGES = {f"{kind}: {words}" for kind in [*KINDS, "identifier", "SubId"] for words in EXPLANATIONS.values()}
+
+
+def attempt(kind: str, text: str, country: str | None = None) -> str | None:
+    try:
+        return canonical(kind, text, country)
+    except BadIdentifier as refusal:
+        said = refusal
+    assert str(said) in MESSAGES  # a fixed sentence cannot say the identifier
+    assert said.args == (said.reason, said.scheme)
+    assert said.__context__ is None
+    return None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _loaded() -> None:
+    preload()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=500, deadline=None)
+@given(text=texts, country=countries)
+@example(text="\ud800", country=None)
+@example(text="\x00", country=None)
+@example(text="\ufb2c" * 128, country=None)  # three times as long after normalisation
+@example(text="<\u0338", country=None)
+@example(text="\u1fef", country=None)
+@example(text="7" * 1_000_000, country="MX")
+def test_any_text_is_refused_or_becomes_one_lasting_spelling(
+    kind: str, text: str, country: str | None
+) -> None:
+    found = attempt(kind, text, country)
+    if found is None:
+        return
+    assert canonical(kind, found) == found
+    assert 1 <= len(found) <= LENGTH_MAX
+    assert DESTROYED.isdisjoint(found)
+    assert not any(character.isspace() for character in found)
+    assert unicodedata.is_normalized("NFC", found)
+    if kind in {"MSISDN", "CLABE", "NRC", "IBAN"}:
+        assert STRICT.fullmatch(found)
+    assert display(kind, found).text
+
+
+@settings(max_examples=500, deadline=None)
+@given(text=texts, country=countries)
+def test_what_is_no_nrc_is_opaque_and_what_is_one_is_the_same_under_both_names(
+    text: str, country: str | None
+) -> None:
+    person, nrc = attempt("PERSONAL_ID", text, country), attempt("NRC", text, country)
+    if nrc is not None:
+        assert person == nrc
+    elif person is not None:
+        assert person == canonical("ALIAS", text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(digits=st.text("0123456789", min_size=18, max_size=18))
+def test_an_accepted_clabe_has_its_check_digit_and_any_other_last_digit_is_refused(digits: str) -> None:
+    right = (
+        10 - sum(int(d) * w % 10 for d, w in zip(digits, [3, 7, 1] * 5 + [3, 7], strict=False)) % 10
+    ) % 10
+    taken = [d for d in "0123456789" if attempt("CLABE", digits[:17] + d)]
+    assert taken == ([] if digits.startswith("000") else [str(right)])
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=accepted, position=st.integers(0, 33), digit=st.sampled_from("0123456789"))
+def test_one_wrong_digit_never_makes_another_valid_iban(text: str, position: int, digit: str) -> None:
+    iban = attempt("IBAN", text)
+    if iban is None or position >= len(iban) or not iban[position].isdigit() or iban[position] == digit:
+        return
+    assert attempt("IBAN", iban[:position] + digit + iban[position + 1 :]) is None
+
+
+@pytest.mark.parametrize("kind", OPAQUE)
+def test_every_code_point_alone_is_refused_or_kept_by_law(kind: str) -> None:
+    refused_categories = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
+    normalize, category = unicodedata.normalize, unicodedata.category
+    kept = 0
+    for code_point in range(sys.maxunicode + 1):
+        character = chr(code_point)
+        try:
+            found = canonical(kind, character)
+        except BadIdentifier:
+            composed = normalize("NFC", character)
+            assert category(character) in refused_categories or not DESTROYED.isdisjoint(
+                character + composed
+            ), hex(code_point)
+            continue
+        kept += 1
+        if found != character:
+            assert found == normalize("NFC", character)
+            assert canonical(kind, found) == found
+        assert DESTROYED.isdisjoint(found)
+        assert category(character) not in refused_categories
+    assert kept > 130_000  # the letters of the world are welcome
+
+
+@pytest.mark.parametrize("kind", ["MSISDN", "CLABE", "IBAN", "EMAIL"])
+def test_no_single_odd_character_slips_into_a_number(kind: str) -> None:
+    """Digits and letters of other scripts, and what upper() or int() would make of them."""
+    valid = {
+        "MSISDN": "525512345678",
+        "CLABE": "646180110400000007",
+        "IBAN": "GB82WEST12345698765432",
+        "EMAIL": "a@b.mx",
+    }[kind]
+    for code_point in range(128, sys.maxunicode + 1, 7):
+        with pytest.raises(BadIdentifier):
+            canonical(kind, valid[:-1] + chr(code_point))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("text", [None, 7, b"525512345678", ["525512345678"], 5.2e11])
+def test_what_is_no_text_is_refused(kind: str, text: str) -> None:
+    with pytest.raises(BadIdentifier) as refusal:
+        canonical(kind, text)
+    assert refusal.value.reason == "not_text"
+
+
+@pytest.mark.parametrize("kind", ["", "msisdn", "CONSENT", "525512345678"])
+def test_an_unknown_kind_is_refused_without_being_named(kind: str) -> None:
+    for call in (canonical, display):
+        with pytest.raises(BadIdentifier) as refusal:
+            call(kind, "525512345678")
+        assert refusal.value.reason == "unknown_kind"
+        assert "5255" not in str(refusal.value) + repr(refusal.value)
+
+
+def test_a_refusal_survives_pickling() -> None:
+    again = pickle.loads(pickle.dumps(BadIdentifier("bad_length", "CLABE")))  # noqa: S301 - our own bytes
+    assert (again.reason, again.scheme, str(again)) == (
+        "bad_length",
+        "CLABE",
+        "CLABE: wrong number of characters",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Ana.Perez+pago@Ejemplo.MX", "ana.perez+pago@ejemplo.mx"),
+        ("a@b.co", "a@b.co"),
+        ("ana%perez@ejemplo.mx", None),
+        ("ana perez@ejemplo.mx", None),
+        (" ana@ejemplo.mx", None),
+        ("ana@ejemplo", None),
+        ("añа@ejemplo.mx", None),
+        ("ana@ejemplo.mx\n", None),
+    ],
+)
+def test_an_e_mail_address_is_lower_case_or_refused(text: str, expected: str | None) -> None:
+    assert attempt("EMAIL", text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("00012", "00012"),
+        ("aB", "aB"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("\u212a", "K"),
+        ("\u037e", ";"),
+        ("\u1fef", None),  # becomes a backtick
+        ("<\u0338", None),  # would become a letter of its own
+        ("\u226e", "\u226e"),
+        ("\ufb2c" * 43, None),  # 129 code points after normalisation
+        ("\ufb2c" * 42, "\u05e9\u05bc\u05c1" * 42),
+        ("x" * 128, "x" * 128),
+        ("x" * 129, None),
+        ("a b", None),
+        ("a\u00a0b", None),
+        ("", None),
+        *((f"a{destroyed}b", None) for destroyed in sorted(DESTROYED)),
+    ],
+)
+def test_an_opaque_identifier_is_kept_in_form_c_or_refused(text: str, expected: str | None) -> None:
+    for kind in OPAQUE:
+        assert attempt(kind, text) == expected

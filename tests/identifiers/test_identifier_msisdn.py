@@ -1,0 +1,142 @@
+"""The fast way and the definition give one answer, and hints are used with care."""
+
+import phonenumbers
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneNumberType
+
+from oracle.identifiers import BadIdentifier, canonical, display, msisdn
+
+# Whatever a national prefix or a rewriting rule anywhere begins with, and what none does.
+BEGINNINGS = [
+    "",
+    "0",
+    "00",
+    "1",
+    "8",
+    "80",
+    "06",
+    "9",
+    "15",
+    "01",
+    "0 11 15",
+    "1115",
+    "010",
+    "180020",
+    "0055",
+    "1832",
+]
+CALLING_CODES = sorted(str(code) for code in COUNTRY_CODE_TO_REGION_CODE)
+
+
+def outcome(text: str, *, fast: bool) -> str:
+    try:
+        return msisdn.canonical(text) if fast else msisdn.read(text)
+    except BadIdentifier as refusal:
+        return refusal.reason
+
+
+def assert_one_answer(text: str) -> None:
+    assert outcome(text, fast=True) == outcome(text, fast=False)
+
+
+@settings(max_examples=3_000, deadline=None)
+@given(
+    plus=st.sampled_from(["", "+"]),
+    calling_code=st.one_of(
+        st.sampled_from(CALLING_CODES), st.sampled_from(["52", "95", "54", "55", "81", "1", "210"])
+    ),
+    beginning=st.sampled_from(BEGINNINGS),
+    rest=st.text("0123456789", max_size=12),
+)
+def test_fast_and_long_way_agree(plus: str, calling_code: str, beginning: str, rest: str) -> None:
+    assert_one_answer(plus + calling_code + beginning + rest)
+
+
+def test_fast_and_long_way_agree_around_real_numbers_of_every_country() -> None:
+    """An example of every kind in every region, with every beginning put before it."""
+    types = [PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE, PhoneNumberType.TOLL_FREE]
+    seen = 0
+    for calling_code, regions in COUNTRY_CODE_TO_REGION_CODE.items():
+        for region in regions:
+            for number_type in types:
+                number = (
+                    phonenumbers.example_number_for_type(region, number_type)
+                    if region != "001"
+                    else phonenumbers.example_number_for_non_geo_entity(calling_code)
+                )
+                if number is None:
+                    continue
+                national = phonenumbers.national_significant_number(number)
+                for beginning in BEGINNINGS:
+                    assert_one_answer(f"{calling_code}{beginning.replace(' ', '')}{national}")
+                    seen += 1
+    assert seen > 5_000
+
+
+@pytest.mark.parametrize("calling_code", sorted(msisdn.HOME_COUNTRIES))
+def test_fast_and_long_way_agree_on_the_whole_numbering_plan_of_a_home_country(calling_code: str) -> None:
+    tails = {"52": ["000000", "12345"], "95": ["00", "000", "0000", "00000", "000000"]}[calling_code]
+    for block in range(10_000):
+        for tail in tails:
+            assert_one_answer(f"{calling_code}{block:04d}{tail}")
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(text=st.from_regex(r"\+?[1-9][0-9]{5,15}", fullmatch=True))
+def test_digits_outside_the_home_countries_are_never_refused_for_their_plan(text: str) -> None:
+    digits = text.removeprefix("+")
+    if 7 <= len(digits) <= 15 and not digits.startswith(tuple(msisdn.HOME_COUNTRIES)):
+        assert canonical("MSISDN", text)
+
+
+def test_every_metadata_rule_is_known_to_the_fast_way() -> None:
+    """Most numbers of most countries take it; Argentina's optional rule, too."""
+    msisdn.preload()
+    for text in (
+        "525512345678",
+        "959250000001",
+        "260971234567",
+        "5491123456789",
+        "447400123456",
+        "390612345678",
+    ):
+        unchanged = msisdn._UNCHANGED[text[:3]]
+        assert unchanged is None or unchanged(text)
+
+
+@pytest.mark.parametrize("country", ["XX", "mx", "MEX", "001", "M", "525512345678"])
+def test_an_unknown_country_is_no_hint(country: str) -> None:
+    with pytest.raises(BadIdentifier) as refusal:
+        canonical("MSISDN", "5512345678", country)
+    assert refusal.value.reason == "unknown_country"
+    assert canonical("MSISDN", "+525512345678", country) == "525512345678"
+
+
+@pytest.mark.parametrize(
+    ("text", "country", "reason"),
+    [
+        ("9512345678", "MX", "ambiguous_national_or_international"),
+        ("15512345678", "MX", "ambiguous_national_or_international"),  # +1 551, or 52 lost and 1 kept
+        ("123456789", "MX", "invalid_for_country"),  # no reading is valid
+        ("5215512345678", "XX", "unknown_country"),
+    ],
+)
+def test_a_hint_never_makes_a_guess(text: str, country: str, reason: str) -> None:
+    with pytest.raises(BadIdentifier) as refusal:
+        canonical("MSISDN", text, country)
+    assert refusal.value.reason == reason
+
+
+def test_both_readings_may_be_the_same_number() -> None:
+    assert canonical("MSISDN", "5215512345678", "MX") == "525512345678"
+    assert canonical("MSISDN", "525512345678", "MX") == "525512345678"
+    assert canonical("MSISDN", "005215512345678", "MX") == "525512345678"
+
+
+def test_a_number_is_shown_in_international_format_or_as_it_is() -> None:
+    assert display("MSISDN", "525512345678").text == "+52 55 1234 5678"
+    assert display("MSISDN", "959250000001").text == "+95 9 250 000 001"
+    assert display("MSISDN", "123456789").text == "+123456789"
+    assert display("MSISDN", "2100000000").text == "+2100000000"

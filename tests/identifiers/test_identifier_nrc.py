@@ -1,0 +1,125 @@
+"""Latin never picks, PERSONAL_ID never keeps a broken NRC, and what is shown can be read."""
+
+from itertools import product
+
+import pytest
+
+from oracle.identifiers import BadIdentifier, canonical, display
+from oracle.identifiers.townships import SPELLINGS, table
+
+
+def reason(kind: str, text: str) -> str:
+    with pytest.raises(BadIdentifier) as refusal:
+        canonical(kind, text)
+    return refusal.value.reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["12OUKAMAN123456", "12oukamanaing123456", "12250019N123456", "12OUKAMAC123456", "12-OUKAMA(N)123456"],
+)
+def test_separators_may_be_missing(text: str) -> None:
+    assert canonical("NRC", text) == "12-250019-N-123456"
+    assert canonical("PERSONAL_ID", text) == "12-250019-N-123456"
+
+
+def test_compact_canonical_says_what_latin_cannot() -> None:
+    assert canonical("NRC", "13191A14N000123") == "13-191A14-N-000123"
+    assert canonical("NRC", "8191914N123456") == "8-191914-N-123456"
+    assert canonical("NRC", "1151D14E000001") == "1-151D14-E-000001"
+
+
+@pytest.mark.parametrize(
+    "text", ["12/OUKAMA(N)123456", "12\\OUKAMA(N)123456", "၁၂/ဥကမ(နိုင်)၁၂၃၄၅၆", "12-oukama-n-123456"]
+)
+def test_a_personal_id_with_the_shape_of_an_nrc_becomes_one(text: str) -> None:
+    assert canonical("PERSONAL_ID", text) == "12-250019-N-123456"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("13-NASANA-N-000123", "ambiguous_township_latin"),
+        ("13NASANAN000123", "ambiguous_township_latin"),
+        ("12-OKM-N-123456", "unknown_township_latin"),
+        ("12-AB-N-123456", "unknown_township_latin"),
+        ("12-OUKAMA-F-123456", "bad_type"),
+        ("12-OUKAMA--123456", "missing_type"),
+        ("12-OUKAMA-N-12345", "bad_number_length"),
+        ("12-OUKAMA-N-12345\uff16", "bad_structure"),
+        ("15-OUKAMA-N-123456", "bad_state"),
+        ("12-220019-N-123456", "bad_township"),
+        ("12-090019-N-123456", "bad_township"),
+        ("12--N-123456", "bad_structure"),  # what a hub leaves of Burmese letters in a header
+        ("၁၂ဥကမ၁၂၃၄၅၆", "bad_structure"),
+        ("၁၂-ဥကမ-N-၁၂၃456", "mixed_digit_scripts"),
+    ],
+)
+def test_a_broken_nrc_is_never_kept_as_opaque(text: str, expected: str) -> None:
+    assert reason("PERSONAL_ID", text) == expected
+    assert reason("NRC", text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "MA123456",
+        "G12345678",
+        "12-34-56-7890",
+        "1-ABC-DEF-GH",
+        "99ABCDEN123456",
+        "12345678N123456",
+        "AB-12-CD",
+        "123456-78-9",
+        "1234567890",
+    ],
+)
+def test_other_documents_are_opaque(text: str) -> None:
+    assert canonical("PERSONAL_ID", text) == text
+    assert reason("NRC", text) == "bad_structure"
+
+
+def test_a_zambian_card_is_refused_for_its_slashes_alone() -> None:
+    assert reason("PERSONAL_ID", "123456/78/9") == "forbidden_character"
+
+
+def test_every_burmese_code_is_its_own_key_and_every_shown_form_leads_back_or_is_refused() -> None:
+    seen = set()
+    for state, code in sorted(table().popular):
+        key = canonical("NRC", f"{state}/{code}(နိုင်)000001")
+        assert key not in seen
+        seen.add(key)
+        shown = display("NRC", key)
+        assert shown.burmese is not None
+        assert shown.lossless_latin is not None
+        assert canonical("NRC", shown.burmese) == key
+        for latin in (shown.text, shown.lossless_latin):
+            try:
+                assert canonical("NRC", latin) == key or not usable(state, code)
+            except BadIdentifier as refusal:
+                assert refusal.reason in {"unknown_township_latin", "ambiguous_township_latin"}  # noqa: PT017
+
+
+def usable(state: str, code: str) -> bool:
+    return any(code in codes for (where, _), codes in table().by_spelling.items() if where == state)
+
+
+def test_exactly_three_spellings_of_usable_codes_are_ambiguous() -> None:
+    ambiguous = {key for key, codes in table().by_spelling.items() if len(codes) > 1}
+    assert ambiguous == {("13", "NASANA"), ("13", "MAYATA"), ("13", "MAYANA")}
+
+
+def test_every_spelling_in_the_lists_is_one_the_letters_allow() -> None:
+    for (_, code), spelling in table().popular.items():
+        assert spelling in {"".join(letters) for letters in product(*(SPELLINGS[letter] for letter in code))}
+
+
+def test_lossless_spellings_are_all_different() -> None:
+    lossless = [spellings[0] for spellings in SPELLINGS.values()]
+    assert len(set(lossless)) == len(SPELLINGS)
+    assert len({"".join(pair) for pair in product(lossless, repeat=3)}) == len(SPELLINGS) ** 3
+
+
+def test_what_is_no_nrc_is_shown_as_it_is() -> None:
+    assert display("PERSONAL_ID", "MA123456").text == "MA123456"
+    assert display("PERSONAL_ID", "MA123456").burmese is None

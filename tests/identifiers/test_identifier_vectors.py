@@ -1,0 +1,61 @@
+"""Every row of the vectors, as data says."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from oracle.identifiers import BadIdentifier, canonical, display
+from oracle.identifiers.errors import EXPLANATIONS
+
+VECTORS = Path(__file__).parent / "vectors"
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    csv.field_size_limit(sys.maxsize)  # one row is 100 kB long
+    with (VECTORS / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+CASES = [
+    # The id is the line, never the value: a report of a failed test is a log too.
+    pytest.param(scheme.upper(), row, id=f"{scheme}-{line}")
+    for scheme in ("clabe", "iban", "msisdn", "nrc")
+    for line, row in enumerate(rows(scheme), start=2)
+]
+FORMS = [pytest.param(row, id=f"nrc_forms-{line}") for line, row in enumerate(rows("nrc_forms"), start=2)]
+
+
+@pytest.mark.parametrize(("kind", "row"), CASES)
+def test_a_row_is_accepted_or_refused_as_it_says(kind: str, row: dict[str, str]) -> None:
+    text = json.loads(f'"{row["input"]}"')
+    country = row["country_hint"] or None
+    if row["valid"] == "true":
+        assert canonical(kind, text, country) == row["canonical"]
+        assert canonical(kind, row["canonical"]) == row["canonical"]
+        return
+    with pytest.raises(BadIdentifier) as refusal:
+        canonical(kind, text, country)
+    assert refusal.value.reason == row["reason"]
+    assert str(refusal.value) == f"{kind}: {EXPLANATIONS[refusal.value.reason]}"
+    assert refusal.value.__context__ is None, "a chained exception could say the identifier"
+
+
+@pytest.mark.parametrize("row", FORMS)
+def test_an_nrc_is_shown_in_each_of_its_forms(row: dict[str, str]) -> None:
+    shown = display("NRC", row["canonical"])
+    assert shown.text == row["display_latin_popular"]
+    assert shown.lossless_latin == row["display_latin_lossless"]
+    assert shown.burmese == row["display_burmese"]
+    assert display("PERSONAL_ID", row["canonical"]) == shown
+
+
+@pytest.mark.parametrize("row", FORMS)
+def test_the_burmese_forms_of_an_nrc_lead_back_to_it(row: dict[str, str]) -> None:
+    assert canonical("NRC", row["display_burmese"]) == row["canonical"]
+    assert canonical("NRC", row["key_burmese"]) == row["canonical"]
+    compact = row["canonical"].replace("-", "")
+    assert canonical("NRC", compact) == row["canonical"]
+    assert canonical("PERSONAL_ID", compact) == row["canonical"]
