@@ -24,6 +24,7 @@ Longer than most files here: the framing of a message, its order and its end are
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,16 +32,13 @@ from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 from math import ceil
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from oracle import errors
 from oracle.api import faults
-
-if TYPE_CHECKING:
-    import socket
 
 JSON: Final = b"application/json"
 
@@ -150,14 +148,15 @@ def _head(status: int, content_type: bytes) -> bytes:
 
 
 _BODYLESS: Final = frozenset({204, 304})
-_FRAMING_LENGTHS: Final = frozenset(map(len, (b"expect", b"content-length", b"transfer-encoding")))
+_FRAMING: Final = frozenset({b"expect", b"content-length", b"transfer-encoding"})
+_FRAMING_LENGTHS: Final = frozenset(map(len, _FRAMING))
 
 
 class Connection(asyncio.Protocol):
     """One client.  The parser's callbacks (`on_…`) fill in a message; `_advance` picks what is done next.
 
     Receiving, handling and lingering overlap with a full write buffer and with the client's FIN, so these are
-    flags and not one state.  TCP_NODELAY is on: asyncio and uvloop both set it.
+    flags and not one state.
     """
 
     ticks = 0  # sweeps of the server since this connection last got on
@@ -204,6 +203,10 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
+        sock = transport.get_extra_info("socket")
+        if sock.family != socket.AF_UNIX:
+            # uvloop has set it; asyncio does so only if the listening socket was made with proto=IPPROTO_TCP.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         server = self._server
         server.connections.add(self)
         surplus = len(server.connections) - self._limits.connections_max
@@ -283,7 +286,7 @@ class Connection(asyncio.Protocol):
             self._upgrading = True
             return
         for name, _ in headers:
-            if len(name) in _FRAMING_LENGTHS:
+            if len(name) in _FRAMING_LENGTHS and name.lower() in _FRAMING:  # half the cost of lower() alone
                 self._check_framing()
                 break
 
