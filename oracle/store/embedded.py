@@ -185,6 +185,8 @@ async def _servers(
             stack.push_async_callback(server.stop)
         # One failure must not leave the other's start() running into its stop(): wait for both, then raise.
         for outcome in await asyncio.gather(*(server.start() for server in servers), return_exceptions=True):
+            if isinstance(outcome, OSError):
+                raise EmbeddedError(f"the servers in {home} cannot be started: {outcome}") from outcome
             if isinstance(outcome, BaseException):
                 raise outcome
         yield Embedded(database.url() if database else None, cache.url() if cache else None)
@@ -235,17 +237,22 @@ def _locked(home: Path) -> Iterator[None]:
     """
     with _private_file(home / "lock") as file:
         try:
-            fcntl.fcntl(file, fcntl.F_OFD_SETLK, _flock(fcntl.F_WRLCK))
-        except (BlockingIOError, PermissionError) as exc:
-            holder = file.read(20).decode("ascii", "replace").strip() or "unknown"
-            raise InUseError(f"data directory {home} is in use by process {holder}") from exc
+            _take(home, file)
         except OSError as exc:
             raise EmbeddedError(f"data directory {home} cannot be locked: {exc.strerror}") from exc
-        (home / "running.json").unlink(missing_ok=True)
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n".encode())
-        file.flush()
         yield
+
+
+def _take(home: Path, file: BinaryIO) -> None:
+    try:
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, _flock(fcntl.F_WRLCK))
+    except (BlockingIOError, PermissionError) as exc:
+        holder = file.read(20).decode("ascii", "replace").strip() or "unknown"
+        raise InUseError(f"data directory {home} is in use by process {holder}") from exc
+    (home / "running.json").unlink(missing_ok=True)
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n".encode())
+    file.flush()
 
 
 def _lock_is_held(home: Path) -> bool:
@@ -258,10 +265,13 @@ def _lock_is_held(home: Path) -> bool:
 @contextmanager
 def _announced(home: Path, embedded: Embedded) -> Iterator[None]:
     path, fresh = home / "running.json", home / "running.json.new"
-    fresh.unlink(missing_ok=True)
-    with _private_file(fresh) as file:
-        file.write(json.dumps({"pid": os.getpid(), **asdict(embedded)}).encode())
-    fresh.replace(path)
+    try:
+        fresh.unlink(missing_ok=True)
+        with _private_file(fresh) as file:
+            file.write(json.dumps({"pid": os.getpid(), **asdict(embedded)}).encode())
+        fresh.replace(path)
+    except OSError as exc:
+        raise EmbeddedError(f"data directory {home} cannot be written: {exc.strerror}") from exc
     try:
         yield
     finally:
@@ -402,6 +412,7 @@ class PostgresServer(_Server):
         binaries = _postgres_binaries(self.data)
         pid_file = self.data / "postmaster.pid"
         await self._stop_leftover(pid_file, self.data)
+        _forget_dead_postmaster(pid_file)
         if not self.data.exists():
             await self._make_cluster(binaries)
         way = _way(binaries, self.data, self.data.stat())
@@ -528,14 +539,31 @@ def _valkey_answers(path: Path) -> bool:
     return False
 
 
-def _pid_of(pid_file: Path, argument: Path) -> int | None:
-    """The process that the file names, if it lives and was started with this argument."""
+def _named_in(pid_file: Path) -> tuple[int, list[bytes]]:
+    """The process that the file names, and its command line: empty when it is dead or a zombie."""
     try:
         pid = int(pid_file.read_text().split("\n", 1)[0])
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")  # empty for a zombie
+        return pid, [word for word in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") if word]
     except (OSError, ValueError):
-        return None
-    return pid if os.fsencode(argument) in arguments else None
+        return 0, []
+
+
+def _pid_of(pid_file: Path, argument: Path) -> int | None:
+    """The process that the file names, if it lives and was started with this argument."""
+    pid, words = _named_in(pid_file)
+    return pid if os.fsencode(argument) in words else None
+
+
+def _forget_dead_postmaster(pid_file: Path) -> None:
+    """Removes a postmaster.pid whose number is a zombie, or by now another program.
+
+    PostgreSQL takes either for a running postmaster and refuses to start, for ever in a container that reaps
+    no orphans or starts counting again.  Against backends that are still there it has another guard: the
+    shared memory, found by the inode of the data directory.
+    """
+    _, words = _named_in(pid_file)
+    if not words or Path(os.fsdecode(words[0])).name != "postgres":
+        pid_file.unlink(missing_ok=True)
 
 
 def _sync_directory(path: Path) -> None:

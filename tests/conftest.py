@@ -1,0 +1,107 @@
+"""Real PostgreSQL and Valkey for every test that asks: one server a run, a clean slate a test.
+
+database_url        a migrated database of its own, dropped afterwards
+empty_database_url  the same without a schema
+redis_url           the run's Valkey, emptied; on a Unix socket
+start_postgres      await start_postgres() -> a server of one's own, to kill and start again; not migrated
+start_valkey        await start_valkey({"maxmemory": "2mb"}) -> likewise, on a Unix socket and a loopback port
+
+The fixtures are synchronous and drive the servers with asyncio.run between tests, so no event loop has to
+outlive the test that made it; pytest runs them in the main thread, on which the servers' death with us hangs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+import servers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from oracle.store.embedded import PostgresServer, ValkeyServer
+
+
+class StartPostgres(Protocol):
+    async def __call__(self, options: Mapping[str, str] | None = None) -> PostgresServer: ...
+
+
+class StartValkey(Protocol):
+    async def __call__(self, options: Mapping[str, str] | None = None) -> ValkeyServer: ...
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    with servers.temporary_home() as home:
+        server = asyncio.run(servers.start_postgres(home))
+        try:
+            yield server
+        finally:
+            asyncio.run(server.stop())
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: PostgresServer) -> PostgresServer:
+    """The server with a migrated database to clone."""
+    asyncio.run(servers.make_template(postgres_server))
+    return postgres_server
+
+
+@pytest.fixture
+def database_url(postgres_template: PostgresServer) -> Iterator[str]:
+    name = asyncio.run(servers.make_database(postgres_template))
+    yield postgres_template.url(name)
+    asyncio.run(servers.drop_database(postgres_template, name))
+
+
+@pytest.fixture
+def empty_database_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """No schema: for tests of the migrations themselves."""
+    name = asyncio.run(servers.make_database(postgres_server, "template0"))
+    yield postgres_server.url(name)
+    asyncio.run(servers.drop_database(postgres_server, name))
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[ValkeyServer]:
+    with servers.temporary_home() as home:
+        server = asyncio.run(servers.start_valkey(home))
+        try:
+            yield server
+        finally:
+            asyncio.run(server.stop())
+
+
+@pytest.fixture
+def redis_url(valkey_server: ValkeyServer) -> str:
+    """The scripts are forgotten, too: a test must not live on what another loaded."""
+    assert servers.valkey_command(valkey_server, "FLUSHALL") == b"+OK\r\n"
+    assert servers.valkey_command(valkey_server, "SCRIPT", "FLUSH") == b"+OK\r\n"
+    return valkey_server.url()
+
+
+@pytest.fixture
+def start_postgres() -> Iterator[StartPostgres]:
+    with ExitStack() as stack:
+
+        async def start(options: Mapping[str, str] | None = None) -> PostgresServer:
+            server = await servers.start_postgres(stack.enter_context(servers.temporary_home()), options)
+            stack.callback(lambda: asyncio.run(server.stop()))
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def start_valkey() -> Iterator[StartValkey]:
+    with ExitStack() as stack:
+
+        async def start(options: Mapping[str, str] | None = None) -> ValkeyServer:
+            server = await servers.start_valkey(stack.enter_context(servers.temporary_home()), options)
+            stack.callback(lambda: asyncio.run(server.stop()))
+            return server
+
+        yield start

