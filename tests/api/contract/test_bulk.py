@@ -1,0 +1,232 @@
+"""Bulk registration: one answer for each item, in its order, and never a refusal of all because of one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import als
+import captured
+import pytest
+import shapes
+from captured import PARTICIPANTS, STRANGER, get, post
+from hub_process import Hub, running_oracle
+from hub_wire import Answer, Wire, ask
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from oracle.store.embedded import PostgresServer, ValkeyServer
+
+Item = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def hub(
+    postgres_template: PostgresServer, valkey_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Hub]:
+    with running_oracle(postgres_template, valkey_server, tmp_path_factory.mktemp("oracle")) as hub:
+        yield hub
+
+
+def item(
+    kind: str, identifier: str, sub_id: str = "", currency: str = "MXN", fsp_id: str = "payerfsp"
+) -> Item:
+    """In the order in which ALS writes the members."""
+    return {
+        "partyIdType": kind,
+        "partyIdentifier": identifier,
+        "fspId": fsp_id,
+        **({"partySubIdOrType": sub_id} if sub_id else {}),
+        **({"currency": currency} if currency else {}),
+    }
+
+
+def bulk(items: Sequence[object], headers: bytes = PARTICIPANTS, **more: object) -> bytes:
+    body = {"requestId": "b51ec534-ee48-4575-b6a9-ead2955b8069", "partyList": items} | more
+    return post(b"/participants", shapes.dumped({k: v for k, v in body.items() if v is not None}), headers)
+
+
+def told(answer: Answer, items: Sequence[Item]) -> list[str | None]:
+    """For each item the code of its error; the answer is one that ALS passes on whole."""
+    assert answer.status == 201, answer
+    body = answer.json()
+    assert set(body) == {"partyList"}
+    for entry in body["partyList"]:
+        assert set(entry) <= {"partyId", "errorInformation"}
+        if "errorInformation" in entry:
+            shapes.information_code(entry["errorInformation"])
+    outcome = als.bulk(answer, items)
+    for (party_id, _), asked in zip(outcome, items, strict=True):
+        assert party_id == {k: v for k, v in asked.items() if k != "currency"}
+    return [code for _, code in outcome]
+
+
+def holder(hub: Hub, target: str) -> str | None:
+    entries = shapes.party_list(ask(hub.port, get(target.encode())))
+    return entries[0]["fspId"] if entries else None
+
+
+def test_the_captured_form(hub: Hub) -> None:
+    """One without and one with a SubId, the currency in each item, as ALS writes them."""
+    items = [item("BUSINESS", "acme-bulk-1"), item("BUSINESS", "acme-bulk-1", "S")]
+    raw = post(
+        b"/participants",
+        b'{"requestId":"b51ec534-ee48-4575-b6a9-ead2955b8069","partyList":['
+        b'{"partyIdType":"BUSINESS","partyIdentifier":"acme-bulk-1","fspId":"payerfsp","currency":"MXN"},'
+        b'{"partyIdType":"BUSINESS","partyIdentifier":"acme-bulk-1","fspId":"payerfsp","partySubIdOrType":"S",'
+        b'"currency":"MXN"}]}',
+    )
+    assert told(ask(hub.port, raw), items) == [None, None]
+    assert shapes.party_list(ask(hub.port, get(b"/participants/BUSINESS/acme-bulk-1"))) == [
+        {"fspId": "payerfsp", "currency": "MXN"}
+    ]
+    assert shapes.party_list(
+        ask(hub.port, get(b"/participants/BUSINESS/acme-bulk-1?partySubIdOrType=S")), "S"
+    ) == [{"fspId": "payerfsp", "currency": "MXN", "partySubIdOrType": "S"}]
+
+
+def test_the_same_bulk_again_is_no_error(hub: Hub) -> None:
+    """ALS repeats a requestId for each type, and a DFSP repeats a bulk whose answer it did not get."""
+    items = [item("MSISDN", f"52551235{n:04}") for n in range(20)]
+    with Wire(hub.port) as wire:
+        for _ in range(2):
+            assert told(wire.ask(bulk(items)), items) == [None] * 20
+        other = [item("BUSINESS", f"acme-again-{n}") for n in range(3)]
+        assert told(wire.ask(bulk(other)), other) == [None] * 3
+
+
+def test_a_bulk_without_request_id_or_currency(hub: Hub) -> None:
+    items = [item("MSISDN", "525512352000", currency="")]
+    assert told(ask(hub.port, bulk(items, requestId=None)), items) == [None]
+    assert shapes.party_list(ask(hub.port, get(b"/participants/MSISDN/525512352000"))) == captured.MINE
+
+
+def test_bad_items_do_not_touch_the_good_ones(hub: Hub) -> None:
+    assert ask(hub.port, post(b"/participants/MSISDN/525512353001", captured.PAYER)).status == 201
+    taken = item("MSISDN", "525512353001", fsp_id="strangerfsp")
+    items = [
+        item("MSISDN", "525512353002", fsp_id="strangerfsp"),
+        taken,
+        item("EMAIL", "not-an-email", fsp_id="strangerfsp"),
+        item("MSISDN", "525512353003", fsp_id="payerfsp"),
+        item("CLABE", "032180000118359719", fsp_id="strangerfsp"),
+        item("MSISDN", "12", fsp_id="strangerfsp"),
+        item("ALIAS", "tom&jerry", fsp_id="strangerfsp"),
+        item("ACCOUNT_ID", "032180000118359710", "CLABE", fsp_id="strangerfsp"),
+        item("ALIAS", "x" * 129, fsp_id="strangerfsp"),
+        item("MSISDN", "525512353004", fsp_id="strangerfsp"),
+    ]
+    codes = told(ask(hub.port, bulk(items, STRANGER)), items)
+    assert [codes[at] for at in (0, 9)] == [None, None]
+    assert codes[1] == "3003"
+    assert all(code in {"3100", "3101"} for code in (*codes[2:9],)), codes
+    assert holder(hub, "/participants/MSISDN/525512353001") == "payerfsp"
+    assert holder(hub, "/participants/MSISDN/525512353002") == "strangerfsp"
+    assert holder(hub, "/participants/MSISDN/525512353003") is None
+    assert holder(hub, "/participants/MSISDN/525512353004") == "strangerfsp"
+
+
+def test_a_bulk_of_bad_items_alone_is_still_a_201(hub: Hub) -> None:
+    items = [item("EMAIL", "not-an-email"), item("MSISDN", "12")]
+    assert all(code in {"3100", "3101"} for code in told(ask(hub.port, bulk(items)), items))
+
+
+@pytest.mark.parametrize("missing", ["fspId", "partyIdType", "partyIdentifier"])
+def test_an_item_that_lacks_a_member(hub: Hub, missing: str) -> None:
+    broken = {k: v for k, v in item("MSISDN", "525512354000").items() if k != missing}
+    whole = item("MSISDN", f"52551235401{len(missing) % 10}")
+    answer = ask(hub.port, bulk([broken, whole]))
+    outcome = als.bulk(answer, [broken, whole])
+    assert [code for _, code in outcome] == ["3102", None]
+    assert outcome[0][0].items() <= broken.items()
+
+
+def test_duplicates_within_one_bulk(hub: Hub) -> None:
+    """Twice the same entry is the same as once; another SubId or type is another entry."""
+    items = [
+        item("BUSINESS", "acme-twice"),
+        item("BUSINESS", "acme-twice"),
+        item("BUSINESS", "acme-twice", "a"),
+        item("DEVICE", "acme-twice"),
+        item("BUSINESS", "acme-twice", "a"),
+        item("MSISDN", "525512355000"),
+        item("MSISDN", "+525512355000"),
+        item("MSISDN", "5215512355000"),  # the abolished Mexican 1
+    ]
+    assert told(ask(hub.port, bulk(items)), items) == [None] * 8
+    assert holder(hub, "/participants/MSISDN/525512355000") == "payerfsp"
+
+
+def test_a_conflict_with_an_alias_that_the_bulk_names_twice(hub: Hub) -> None:
+    assert ask(hub.port, post(b"/participants/ALIAS/taken", captured.PAYER)).status == 201
+    items = [
+        item("ALIAS", "taken", fsp_id="strangerfsp"),
+        item("ALIAS", "free", fsp_id="strangerfsp"),
+        item("ALIAS", "taken", fsp_id="strangerfsp"),
+    ]
+    assert told(ask(hub.port, bulk(items, STRANGER)), items) == ["3003", None, "3003"]
+
+
+def test_an_nrc_with_its_slash_resolves_in_every_spelling(hub: Hub) -> None:
+    """In JSON the slash arrives whole; on the path it needs another spelling."""
+    items = [item("PERSONAL_ID", "12/OUKAMA(N)123456", "NATIONAL_REGISTRATION", currency="")]
+    assert told(ask(hub.port, bulk(items)), items) == [None]
+    with Wire(hub.port) as wire:
+        for spelling in (b"12-OUKAMA-N-123456", b"12%2FOUKAMA(N)123456", b"12-250019-n-123456"):
+            for sub_id in ("", "NATIONAL_REGISTRATION", "NATIONAL_ID_CARD"):
+                query = b"?partySubIdOrType=" + sub_id.encode() if sub_id else b""
+                answer = wire.ask(get(b"/participants/PERSONAL_ID/" + spelling + query))
+                entries = shapes.party_list(answer, sub_id or None)
+                assert [entry["fspId"] for entry in entries] == ["payerfsp"], (spelling, sub_id)
+
+
+def test_ten_thousand_items(hub: Hub) -> None:
+    """The most that FSPIOP allows, in the size that ALS makes of it."""
+    items = [
+        item("BUSINESS", f"acme-{n:05}-with-a-rather-long-identifier", f"till-{n % 7}") for n in range(10_000)
+    ]
+    raw = bulk(items)
+    assert len(raw) > 940_066, "as large as the largest that was captured"
+    answer = ask(hub.port, raw)  # within ALS's 20 s
+    assert told(answer, items) == [None] * 10_000
+    found = ask(
+        hub.port,
+        get(b"/participants/BUSINESS/acme-09999-with-a-rather-long-identifier?partySubIdOrType=till-3"),
+    )
+    assert shapes.party_list(found, "till-3")[0]["fspId"] == "payerfsp"
+
+
+@pytest.mark.parametrize(
+    ("body", "codes"),
+    [
+        (b"", {"3100", "3101", "3102"}),
+        (b"{}", {"3102"}),
+        (b"[]", {"3100", "3101"}),
+        (b"null", {"3100", "3101"}),
+        (b"{", {"3100", "3101"}),
+        (b'{"partyList":{}}', {"3100", "3101"}),
+        (b'{"partyList":null}', {"3100", "3101", "3102"}),
+        (b'{"partyList":[]}', {"3100", "3101", "3102"}),
+        (b'{"partyList":"x"}', {"3100", "3101"}),
+        (b'{"partyList":[' + b",".join([b"{}"] * 10_001) + b"]}", {"3103"}),
+    ],
+    ids=lambda value: value[:20].decode() if isinstance(value, bytes) else "",
+)
+def test_a_bulk_that_is_none(hub: Hub, body: bytes, codes: set[str]) -> None:
+    shapes.refused(ask(hub.port, post(b"/participants", body)), 400, codes, als.registered)
+
+
+@pytest.mark.parametrize("odd", [None, 1, "x", [], True])
+def test_an_item_that_is_no_object_harms_no_alias(hub: Hub, odd: object) -> None:
+    """ALS never lets one through; refused whole or in its place, both can be passed on."""
+    answer = ask(hub.port, bulk([odd, item("ALIAS", "beside-an-odd-one")]))
+    if answer.status == 201:
+        assert [code for _, code in als.bulk(answer, [{}, {}])] != [None, None]
+    else:
+        shapes.refused(answer, 400, {"3100", "3101"}, als.registered)
+
+
+def test_a_bulk_without_source(hub: Hub) -> None:
+    headers = PARTICIPANTS.replace(b"fspiop-source: payerfsp\r\n", b"")
+    answer = ask(hub.port, bulk([item("ALIAS", "nobody's".replace("'", ""))], headers))
+    shapes.refused(answer, 400, {"3102"}, als.registered)

@@ -1,0 +1,144 @@
+"""Every refusal has the one shape that ALS passes on, whichever part of the program says no."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import als
+import captured
+import pytest
+import shapes
+from captured import PARTICIPANTS, STRANGER, delete, get, post, put, request, with_headers
+from hub_process import Hub, running_oracle
+from hub_wire import Wire, ask
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oracle.store.embedded import PostgresServer, ValkeyServer
+
+MIB: Final = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def hub(
+    postgres_template: PostgresServer, valkey_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Hub]:
+    with running_oracle(postgres_template, valkey_server, tmp_path_factory.mktemp("oracle")) as hub:
+        with Wire(hub.port) as wire:
+            for target, body in (
+                (b"/participants/ALIAS/held", captured.PAYER),
+                (b"/participants/ALIAS/twofold", captured.SUB % b"a"),
+                (b"/participants/ALIAS/twofold", captured.SUB % b"b"),
+            ):
+                als.registered(wire.ask(post(target, body)))
+        yield hub
+
+
+T: Final = b"/participants/MSISDN/525512345678"
+LARGE: Final = b'{"fspId":"payerfsp","x":"' + b"x" * (4 * MIB) + b'"}'
+
+REFUSALS: Final = (
+    ("a path that cannot be read", get(b"/participants/ALIAS/a%zz"), 400, {"3101"}),
+    ("an identifier that is none", get(b"/participants/MSISDN/12"), 400, {"3101"}),
+    ("an identifier too long", get(b"/participants/ALIAS/" + b"x" * 129), 400, {"3101"}),
+    ("a type that is none", get(b"/participants/TAX_ID/1"), 400, {"3100", "3101"}),
+    ("a currency that is none", get(T + b"?currency=MXNN"), 400, {"3100", "3101"}),
+    ("an empty SubId", get(T + b"?partySubIdOrType="), 400, {"3100", "3101"}),
+    ("a query member too many", get(T + b"?a=b"), 400, {"3101", "3103"}),
+    ("a body that cannot be read", post(T, b"{"), 400, {"3100", "3101"}),
+    ("a body of another shape", post(T, b"[]"), 400, {"3100", "3101"}),
+    ("a member of another type", post(T, b'{"fspId":1}'), 400, {"3100", "3101"}),
+    ("a member too long", post(T, b'{"fspId":"' + b"f" * 33 + b'"}'), 400, {"3100", "3101"}),
+    ("a currency of another shape", post(T, b'{"fspId":"payerfsp","currency":"mx"}'), 400, {"3100", "3101"}),
+    ("a source that is not the FSP", post(T, b'{"fspId":"payeefsp"}'), 400, {"3100", "3101"}),
+    ("a member missing", post(T, b"{}"), 400, {"3102"}),
+    (
+        "a header missing",
+        post(T, captured.PAYER, PARTICIPANTS.replace(b"fspiop-source", b"x-source")),
+        400,
+        {"3102"},
+    ),
+    ("a body too large", post(T, LARGE), 413, {"3104"}),
+    (
+        "a body too large, in chunks",
+        request(b"POST " + T, with_headers(PARTICIPANTS, b"transfer-encoding: chunked"))
+        + b"".join(b"40000\r\n" + LARGE[:0x40000] + b"\r\n" for _ in range(17)),
+        413,
+        {"3104"},
+    ),
+    ("a path that is not there", get(b"/nowhere"), 404, {"3002"}),
+    ("the root", get(b"/"), 404, {"3002"}),
+    ("half a path", get(b"/participants/MSISDN"), 404, {"3002"}),
+    ("a path too deep", get(T + b"/a/b"), 404, {"3002"}),
+    ("a base path", get(b"/oracle" + T), 404, {"3002"}),
+    ("parties, which an oracle does not serve", get(b"/parties/MSISDN/525512345678"), 404, {"3002"}),
+    ("a method that is not served", request(b"PATCH " + T, PARTICIPANTS), 405, {"3000"}),
+    ("OPTIONS", request(b"OPTIONS " + T, PARTICIPANTS), 405, {"3000"}),
+    ("GET of the bulk", get(b"/participants"), 405, {"3000"}),
+    ("nothing to change", put(b"/participants/ALIAS/unheld", captured.PAYER), 404, {"3204"}),
+    ("nothing to remove", delete(b"/participants/ALIAS/unheld"), 404, {"3204"}),
+    ("taken", post(b"/participants/ALIAS/held", b'{"fspId":"strangerfsp"}', STRANGER), 409, {"3003"}),
+    (
+        "somebody else's to change",
+        put(b"/participants/ALIAS/held", b'{"fspId":"strangerfsp"}', STRANGER),
+        403,
+        {"3003", "3040"},
+    ),
+    ("somebody else's to remove", delete(b"/participants/ALIAS/held", STRANGER), 403, {"3040"}),
+    ("ambiguous", delete(b"/participants/ALIAS/twofold"), 409, {"3040"}),
+    # What the listener refuses before anybody has looked at the path.
+    ("a request line that is none", b"nonsense\r\n\r\n", 400, {"3101"}),
+    ("another protocol", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, {"3101"}),
+    ("a folded header", b"GET /health HTTP/1.1\r\na: b\r\n c\r\n\r\n", 400, {"3101"}),
+    ("two lengths", b"POST /x HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab", 400, {"3101"}),
+    ("a length that is none", b"POST /x HTTP/1.1\r\ncontent-length: -1\r\n\r\n", 400, {"3101"}),
+    (
+        "a coding that is not understood",
+        b"POST /x HTTP/1.1\r\ntransfer-encoding: gzip\r\n\r\n",
+        400,
+        {"3101"},
+    ),
+    ("a URI too long", get(b"/participants/ALIAS/" + b"x" * 20_000), 414, {"3101"}),
+    ("headers too many", get(T, with_headers(PARTICIPANTS, *[b"a: b"] * 300)), 431, {"3100"}),
+    ("headers too large", get(T, with_headers(PARTICIPANTS, b"a: " + b"b" * 100_000)), 431, {"3100"}),
+    ("a tunnel", b"CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n", 405, {"3000"}),
+)
+
+
+@pytest.mark.parametrize(("raw", "status", "codes"), [r[1:] for r in REFUSALS], ids=[r[0] for r in REFUSALS])
+def test_a_refusal_is_error_information_and_nothing_else(
+    hub: Hub, raw: bytes, status: int, codes: set[str]
+) -> None:
+    shapes.refused(ask(hub.port, raw), status, codes, als.removed)
+
+
+def test_refusals_of_requests_leave_the_connection_open(hub: Hub) -> None:
+    """One bad request of a DFSP must not cost the others, who share the socket, their lookups."""
+    with Wire(hub.port) as wire:
+        for name, raw, status, _ in REFUSALS[: [r[0] for r in REFUSALS].index("a request line that is none")]:
+            if status != 413:  # the rest of such a body is not read
+                assert wire.ask(raw).status == status, name
+        assert wire.opened == 1
+
+
+def test_a_request_cut_short(hub: Hub) -> None:
+    with Wire(hub.port) as wire:
+        wire.send(post(T, captured.PAYER)[:-5])
+        wire.finish()
+        shapes.refused(wire.receive(), 400, {"3101"}, als.registered)
+        assert wire.at_end()
+
+
+def test_a_body_just_under_the_limit_is_read(hub: Hub) -> None:
+    padding = 4 * MIB - len(captured.PAYER) - len(b',"x":""')
+    body = captured.PAYER[:-1] + b',"x":"' + b"x" * padding + b'"}'
+    assert len(body) == 4 * MIB
+    als.registered(ask(hub.port, post(b"/participants/ALIAS/large", body)))
+
+
+def test_head_has_no_body(hub: Hub) -> None:
+    """Served or refused, but framed rightly: the answer after it is the next one."""
+    with Wire(hub.port) as wire:
+        assert wire.ask(request(b"HEAD " + T, PARTICIPANTS)).status in {200, 405}
+        assert shapes.party_list(wire.ask(get(T))) == []
