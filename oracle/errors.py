@@ -12,7 +12,8 @@
     ├── Refused                the request is sound, the directory's rules say no
     │   ├── PartyNotFound          nothing is registered there
     │   ├── AlreadyRegistered      another FSP holds the alias
-    │   ├── NotOwner               only the FSP that holds it may do that
+    │   ├── NotOwner               only the FSP that holds it may change it
+    │   │   └── ForeignRemoval             or remove it
     │   ├── AmbiguousRemoval       it does not say which of several entries is meant
     │   └── UnknownFsp             the FSP may not register (not known, suspended or closed)
     └── Unavailable            try again later
@@ -82,6 +83,10 @@ class AlreadyRegistered(Refused):
 
 class NotOwner(Refused):
     default = "Only the FSP that holds the alias may do that"
+
+
+class ForeignRemoval(NotOwner):
+    default = "Only the FSP that holds the alias may remove it"
 
 
 class AmbiguousRemoval(Refused):

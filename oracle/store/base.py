@@ -13,8 +13,8 @@ import msgspec
 if TYPE_CHECKING:
     from oracle.identifiers import PartyKey
 
-# The answer (see values) or why there is none.
-Answered = Callable[[bytes | Exception], None]
+# The answer (see values) or why there is none; and whether it came from the cache.
+Answered = Callable[[bytes | Exception, bool], None]
 
 
 class Reads(Protocol):
@@ -66,6 +66,7 @@ class Session(Protocol):
 
     run_ids: tuple[str, ...]
     alive: bool
+    lost: Callable[[], None]
 
     def mget(self, keys: Sequence[bytes], done: Callable[[list[bytes | None] | None], None]) -> None:
         """The values; None when the session broke."""
@@ -81,6 +82,9 @@ class Session(Protocol):
 
     async def unfenced(self, keys: Sequence[bytes]) -> list[bytes] | None:
         """The keys without a fence; None when the session broke."""
+
+    def ping(self) -> None:
+        """Ask for a sign of life; without one in time the session ends."""
 
     def close(self) -> None: ...
 

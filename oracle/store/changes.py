@@ -100,7 +100,7 @@ class Changes:
         """Remove the FSP's entry.  The hub names no SubId when it forwards a removal (als-contract section 1): then
         it is the entry without SubId, else the only SubId there is (design section 7).
 
-        Raises PartyNotFound, NotOwner, AmbiguousRemoval, DirectoryUnavailable.
+        Raises PartyNotFound, ForeignRemoval, AmbiguousRemoval, DirectoryUnavailable.
         """
 
         async def work(transaction: Transaction) -> tuple[None, bool]:
@@ -249,7 +249,7 @@ async def _remove(
         raise errors.PartyNotFound
     mine = [e for e in entries if e["fsp_id"] == fsp_id]
     if not mine:
-        raise errors.NotOwner
+        raise errors.ForeignRemoval
     subs = {e["sub_id"] for e in mine}
     if "" not in subs and len(subs) > 1:
         raise errors.AmbiguousRemoval

@@ -40,6 +40,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -115,6 +116,16 @@ class Coherence:
         if self.session is not None:
             self.session.close()
             self.session = None
+
+    def take_bumps(self) -> int:
+        """How often this process has moved the generation since it was last asked."""
+        taken, self.bumps = self.bumps, 0
+        return taken
+
+    @property
+    def confirmed_monotonic(self) -> float:
+        """When the lease was last asked for, on the clock of time.monotonic()."""
+        return time.monotonic() - (self._loop.time() - self.confirmed_at)
 
     # -- the lease (rule 5) ---------------------------------------------------------------------------------------
 

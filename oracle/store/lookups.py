@@ -61,8 +61,9 @@ class Slot:
         self.fill = fill
 
     def answer(self, answer: bytes | Exception) -> None:
+        """From the directory, or of a failure."""
         for caller in self.callers:
-            caller(answer)
+            caller(answer, False)
 
 
 class Lookups:
@@ -100,7 +101,7 @@ class Lookups:
             slot.callers.append(done)
             return
         if self._waiting >= WAITING_MAX:
-            self._loop.call_soon(done, Overloaded())
+            self._loop.call_soon(done, Overloaded(), False)
             return
         if not self._hot:
             self._loop.call_soon(self._send)
@@ -110,7 +111,7 @@ class Lookups:
     async def get(self, party_id_type: str, identifier: str) -> bytes:
         """`ask` for those who can wait.  Raises what `ask` hands out."""
         future: asyncio.Future[bytes | Exception] = self._loop.create_future()
-        self.ask(party_id_type, identifier, lambda answer: None if future.done() else future.set_result(answer))
+        self.ask(party_id_type, identifier, lambda answer, _: None if future.done() else future.set_result(answer))
         answer = await future
         if isinstance(answer, Exception):
             raise answer
@@ -178,7 +179,7 @@ class Lookups:
                     callers = slot.callers
                     self._waiting -= len(callers)
                     for caller in callers:
-                        caller(value)
+                        caller(value, True)
                 else:
                     self._go_cold(key, slot, None)
             if absent:

@@ -134,6 +134,11 @@ class Postgres:
     def away(self) -> bool:
         return self._away_until > 0
 
+    def pool_state(self) -> tuple[int, int]:
+        """Connections open, and of these idle."""
+        pools = [pool for pool in (self.reads, self.writes) if pool is not None]
+        return sum(pool.get_size() for pool in pools), sum(pool.get_idle_size() for pool in pools)
+
     # -- Reads ----------------------------------------------------------------------------------------------------
 
     async def answers(self, keys: Sequence[tuple[str, str]]) -> list[bytes]:

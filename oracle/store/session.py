@@ -15,7 +15,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import hiredis
 from redis.connection import SSLConnection, parse_url
@@ -31,6 +31,7 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then
 end
 return 0
 """
+_PING: Final = hiredis.pack_command((b"PING",))
 # A long list of fences goes in parts, so that lookups on the same connection get their turn in between.
 FENCE_CHUNK: Final = 256
 
@@ -62,8 +63,7 @@ class RedisSession(asyncio.Protocol):
     # -- the connection -------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a stream protocol gets a stream transport
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
         self.alive = True
 
     def data_received(self, data: bytes) -> None:
@@ -170,6 +170,9 @@ class RedisSession(asyncio.Protocol):
 
     def fill(self, key: bytes, token: bytes, value: bytes, ttl_ms: int) -> None:
         self.send(hiredis.pack_command((b"EVALSHA", self._fill_sha, b"1", key, token, value, b"%d" % ttl_ms)), 1, _forget)
+
+    def ping(self) -> None:
+        self.send(_PING, 1, _forget)
 
     async def fence(self, keys: Sequence[bytes], ttl_ms: int) -> bool:
         px = b"%d" % ttl_ms

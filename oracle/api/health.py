@@ -1,0 +1,100 @@
+"""Is it up?  Asked for real, in the background, so that neither load nor a hanging server can delay the answer.
+
+/health   the Mojaloop shape; 503 when the directory does not answer.  Without the cache it is OK: the cache's line
+          says DOWN, lookups are served from the directory.
+/live     the process runs its event loop
+/ready    it can answer some lookups: the directory or the cache is there
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Final
+
+import msgspec
+
+from oracle import logs
+from oracle.metrics import Metrics
+from oracle.store.coherence import Coherence
+from oracle.store.postgres import Postgres
+
+ASK_EVERY_S: Final = 0.5
+
+log = logs.Log(__name__)
+_encode = msgspec.json.Encoder().encode
+
+
+class Service(msgspec.Struct, frozen=True):
+    name: str
+    status: str
+
+
+class Report(msgspec.Struct, frozen=True, rename="camel"):
+    status: str
+    uptime: float
+    start_time: str
+    version_number: str
+    services: list[Service]
+
+
+class Health:
+    """One per process; `watch` runs as a task."""
+
+    def __init__(self, coherence: Coherence, postgres: Postgres, metrics: Metrics) -> None:
+        self._coherence = coherence
+        self._postgres = postgres
+        self._metrics = metrics
+        self._started = time.monotonic()
+        self._start_time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        self._version = version("alias-oracle")
+        self._database, self._cache = logs.Condition(log, "datastore"), logs.Condition(log, "cache")
+
+    @property
+    def datastore(self) -> bool:
+        """PostgreSQL answered when it was last asked, at most a lease ago: the lease asks it three times a second."""
+        return self._coherence.reachable
+
+    @property
+    def cache(self) -> bool:
+        """A session stands; a server that does not answer in its budget ends it (the pings of `watch` see to that)."""
+        return self._coherence.session is not None
+
+    def report(self) -> tuple[int, bytes]:
+        services = [Service("datastore", _word(self.datastore)), Service("cache", _word(self.cache))]
+        uptime = round(time.monotonic() - self._started, 3)
+        report = Report(_word(self.datastore), uptime, self._start_time, self._version, services)
+        return (200 if self.datastore else 503), _encode(report)
+
+    def ready(self) -> tuple[int, bytes]:
+        ready = self.datastore or self.cache
+        return (200 if ready else 503), _encode({"status": _word(ready)})
+
+    def live(self) -> tuple[int, bytes]:
+        return 200, b'{"status":"OK"}'
+
+    async def watch(self) -> None:
+        coherence, metrics = self._coherence, self._metrics
+        while True:
+            session = coherence.session
+            if session is not None:
+                session.ping()
+            metrics.set("cache_connected", float(self.cache))
+            metrics.set("database_connected", float(self.datastore))
+            metrics.set("cache_generation", float(coherence.generation))
+            metrics.set("cache_degraded", float(coherence.degraded or not self.cache))
+            metrics.cells[metrics.slot("cache_generation_bumps_total")] += coherence.take_bumps()
+            if coherence.confirmed_at > 0:
+                metrics.renewed("lease_age_seconds", coherence.confirmed_monotonic)
+            size, idle = self._postgres.pool_state()
+            metrics.set("database_pool_size", float(size))
+            metrics.set("database_pool_idle", float(idle))
+            self._database.now("ok" if self.datastore else "down")
+            self._cache.now("ok" if self.cache else "down")
+            await asyncio.sleep(ASK_EVERY_S)
+
+
+def _word(up: bool) -> str:
+    return "OK" if up else "DOWN"

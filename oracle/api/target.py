@@ -1,0 +1,93 @@
+"""Reads a raw request target: what the hub asks for, decoded exactly once (als-contract sections 2 and 7.1).
+
+The target is cut into segments before anything is decoded, so that `%2F` stays inside an identifier, and `+` stays a
+plus in path and query.  ALS does not percent-encode: it HTML-escapes, and what follows the `#` of an entity is lost.  So
+an `&` in a path is the mark of an identifier that was mangled on its way (`12&` was `12/OUKAMA(N)123456`, and of a
+thousand other people, too): refused, never looked up, never stored.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from oracle.errors import Malformed, NoSuchResource, TooManyElements
+
+_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_MEMBERS: Final = {b"partySubIdOrType": 0, b"currency": 1}
+
+PARTICIPANTS: Final = b"participants"
+
+
+class Target(NamedTuple):
+    party_id_type: str  # '' for /participants itself (bulk)
+    identifier: str
+    sub_id: str | None
+    currency: str | None
+
+
+BULK: Final = Target("", "", None, None)
+
+
+def read(target: bytes) -> Target:
+    """The parts of `/participants[/{Type}/{ID}[/{SubId}]][?partySubIdOrType=&currency=]`.
+
+    Raises NoSuchResource for any other path, Malformed or TooManyElements for one that cannot be meant.
+    """
+    path, question, query = target.partition(b"?")
+    segments = path.lstrip(b"/").split(b"/")  # ALS joins its base URL and the path: a base ending in / doubles it
+    if segments[0] != PARTICIPANTS:
+        raise NoSuchResource
+    while len(segments) > 1 and segments[-1] == b"":
+        segments.pop()
+    if len(segments) == 1:
+        if query:
+            raise TooManyElements("Query parameters are not allowed here")
+        return BULK
+    if len(segments) not in (3, 4):
+        raise NoSuchResource
+    party_id_type = _decoded(segments[1])
+    identifier = _decoded(segments[2])
+    if not identifier:
+        raise Malformed("The party identifier is empty")
+    sub_id = _decoded(segments[3]) if len(segments) == 4 else None  # noqa: PLR2004 - /participants/T/I/SUB
+    if not question:
+        return Target(party_id_type, identifier, sub_id, None)
+    asked_sub_id, currency = _query(query)
+    if sub_id is None:
+        sub_id = asked_sub_id
+    elif asked_sub_id is not None and asked_sub_id != sub_id:
+        raise Malformed("The path and the query name different partySubIdOrType")
+    return Target(party_id_type, identifier, sub_id, currency)
+
+
+def _decoded(raw: bytes) -> str:
+    if b"&" in raw:
+        raise Malformed("The URI was cut or escaped on its way: '&' cannot be part of an identifier")
+    if b"%" in raw:
+        if _BAD_ESCAPE.search(raw):
+            raise Malformed("The URI has an invalid percent escape")
+        raw = unquote_to_bytes(raw)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise Malformed("The URI is not valid UTF-8") from None
+
+
+def _query(query: bytes) -> tuple[str | None, str | None]:
+    found: list[str | None] = [None, None]
+    if not query:
+        return None, None
+    for member in query.split(b"&"):
+        name, equals, raw = member.partition(b"=")
+        at = _MEMBERS.get(name)
+        if at is None or not equals:
+            raise Malformed("Query parameters other than partySubIdOrType and currency are not allowed")
+        if found[at] is not None:
+            raise TooManyElements("A query parameter is given twice")
+        value = _decoded(raw)
+        if not value:
+            raise Malformed("A query parameter is empty")
+        found[at] = value
+    return found[0], found[1]

@@ -1,0 +1,181 @@
+"""Puts the parts together: the only file that knows every concrete class.  Opens in order, closes in reverse.
+
+    run_hub     one hub worker: metrics, tracing, PostgreSQL, coherence, lookups, changes, HTTP
+    run_admin   the admin process: the same store, Litestar on granian
+
+Both serve a socket that `serve` has bound; both return when `stop` is set and what was in flight is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+from granian._granian import SocketHolder
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server as GranianServer
+from litestar import Litestar
+
+from oracle import identifiers, logs
+from oracle.api.admin import admin_app
+from oracle.api.health import Health
+from oracle.api.http import HttpServer, Limits
+from oracle.api.hub import Hub
+from oracle.api.participants import Participants
+from oracle.metrics import Metrics, watch_event_loop
+from oracle.settings import Settings
+from oracle.store.base import Session
+from oracle.store.changes import Changes
+from oracle.store.coherence import TOKEN_MS, Coherence
+from oracle.store.lookups import Lookups
+from oracle.store.postgres import Postgres, open_postgres
+from oracle.store.routes import Routes
+from oracle.store.session import dial
+from oracle.tracing import Tracing
+
+log = logs.Log(__name__)
+
+
+class Store:
+    """The directory and the cache in front of it, open."""
+
+    def __init__(self, postgres: Postgres, coherence: Coherence, routes: Routes, metrics: Metrics, settings: Settings) -> None:
+        self.postgres = postgres
+        self.coherence = coherence
+        self.routes = routes
+        self.lookups = Lookups(
+            coherence,
+            postgres,
+            metrics,
+            timeout_s=settings.lookup_timeout_ms / 1000,
+            ttl_s=settings.cache_ttl_s,
+            negative_ttl_s=settings.cache_negative_ttl_s,
+        )
+        self.changes = Changes(postgres, coherence, fsp_registration=settings.fsp_registration)
+
+
+@asynccontextmanager
+async def open_store(settings: Settings, metrics: Metrics) -> AsyncIterator[Store]:
+    """Raises DirectoryUnavailable when PostgreSQL cannot be reached; Redis may come later."""
+    assert settings.database_url is not None  # noqa: S101 - serve has filled in the embedded one
+    async with AsyncExitStack() as stack:
+        postgres = await stack.enter_async_context(open_postgres(settings.database_url))
+        routes = Routes(postgres.routes)
+        coherence = Coherence(postgres, _dialler(settings), settings.cache_prefix, routes.reload)
+        postgres.on_notice = coherence.hint
+        stack.push_async_callback(coherence.close)
+        await coherence.open()
+        store = Store(postgres, coherence, routes, metrics, settings)
+        stack.push_async_callback(store.lookups.close)
+        stack.push_async_callback(store.changes.close)
+        yield store
+
+
+def _dialler(settings: Settings) -> Callable[[], Awaitable[Session]] | None:
+    url = settings.redis_url
+    if url is None:
+        return None
+
+    async def connect() -> Session:
+        return await dial(url, timeout_ms=settings.cache_timeout_ms, token_ms=TOKEN_MS)
+
+    return connect
+
+
+@asynccontextmanager
+async def _watched(store: Store, metrics: Metrics) -> AsyncIterator[Health]:
+    health = Health(store.coherence, store.postgres, metrics)
+    tasks = [asyncio.create_task(health.watch()), asyncio.create_task(watch_event_loop(metrics))]
+    try:
+        yield health
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def run_hub(
+    settings: Settings, sock: socket.socket, index: int, run_dir: Path | None, ready: Callable[[], None], stop: asyncio.Event
+) -> None:
+    identifiers.preload()
+    metrics = Metrics.open(run_dir, "hub", index)
+    tracing = Tracing.open("alias-oracle", settings.otlp_endpoint, settings.trace_ratio, metrics=metrics)
+    try:
+        async with open_store(settings, metrics) as store, _watched(store, metrics) as health:
+            participants = Participants(
+                store.lookups,
+                store.changes,
+                store.routes,
+                metrics,
+                tracing,
+                clabe_only=settings.account_id_format == "clabe",
+                nrc="MM" in settings.home_countries,
+            )
+            hub = Hub(participants, health, metrics)
+            limits = Limits(body_bytes_max=settings.body_max_bytes, idle_timeout_s=settings.idle_timeout_s)
+            server = HttpServer(hub, limits, on_error=hub.on_error)
+            await server.start(sock)
+            _settle_memory()
+            ready()
+            await stop.wait()
+            cut = await server.drain(settings.stop_timeout_s)
+            await participants.close()
+            log.info("hub worker stopped", index=index, connections_cut=cut)
+    finally:
+        tracing.close()
+        metrics.close()
+
+
+async def run_admin(
+    settings: Settings, sock: socket.socket, index: int, run_dir: Path | None, ready: Callable[[], None], stop: asyncio.Event
+) -> None:
+    metrics = Metrics.open(run_dir, "admin", index)
+    try:
+        async with open_store(settings, metrics) as store, _watched(store, metrics) as health:
+            await _serve_asgi(admin_app(health, metrics), sock, ready, stop)
+    finally:
+        metrics.close()
+
+
+def _settle_memory() -> None:
+    """What start-up has made stays: the collector need not walk through it at every full collection."""
+    gc.collect()
+    gc.freeze()
+
+
+class _InheritedServer(GranianServer):
+    """granian on a socket that is bound already.  It has no public way to take one: a test watches over this."""
+
+    def __init__(self, app: Litestar, sock: socket.socket) -> None:
+        super().__init__(
+            app,
+            interface=Interfaces.ASGI,
+            http=HTTPModes.http1,
+            websockets=False,
+            log_enabled=False,
+            http1_settings=HTTP1Settings(header_read_timeout=600_000),
+        )
+        self._inherited = sock
+
+    def _init_shared_socket(self) -> None:
+        self._inherited.listen(1024)
+        self._shd = SocketHolder(self._inherited.fileno(), False, 1024)
+
+
+async def _serve_asgi(app: Litestar, sock: socket.socket, ready: Callable[[], None], stop: asyncio.Event) -> None:
+    server = _InheritedServer(app, sock)
+    serving = asyncio.create_task(server.serve())
+    stopping = asyncio.create_task(stop.wait())
+    ready()
+    try:
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        server.stop()
+        with suppress(asyncio.CancelledError):
+            await serving
+    finally:
+        stopping.cancel()
