@@ -1,7 +1,7 @@
 """Structured logs: one JSON object a line on stderr, or text for a person at a terminal.
 
-Use.       `log = logs.Log(__name__)`, then `log.warning("cache unreachable", exc=error, server=...)`: the event
-           is fixed words, what varies is a field.  Standard loggers and their `extra` end up here as well.
+Use.       `log = logs.Log(__name__)`, then `log.warning("cache unreachable", exc=error, server=name)`: the
+           event is fixed words, what varies is a field.  Standard loggers, `extra` included, end up here too.
 Privacy.   A party identifier is personal data.  It is logged as `digest(...)` or not at all.  Exceptions are
            written as type, code and frames: their messages hold identifiers (PostgreSQL's `DETAIL: Key
            (identifier)=(...) already exists`, a driver's `invalid input for query argument $1: '...'`).
@@ -56,6 +56,9 @@ _FOREIGN = ("_granian", "litestar", "asyncio", "opentelemetry", "py.warnings")
 _TALKATIVE = ("asyncio", "litestar", "concurrent", "granian")
 _STANDARD = frozenset({*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName", "fields"})
 _SOURCE_ROOT = re.compile(r".*/(?:site-packages|dist-packages|lib/python3\.\d+|(?=oracle/|tests/))")
+# granian writes the traceback of an application's exception into the message: frames, and a line with the type.
+_WRITTEN_FRAME = re.compile(r'^  File "([^"\n]+)", line (\d+), in ([\w<>.]+)$', re.MULTILINE)
+_WRITTEN_TYPE = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Group|Warning))(?=:|$)", re.MULTILINE)
 _FIXED_WORDS = re.compile(r"[^(<%{\n'\"]*")
 
 
@@ -189,7 +192,7 @@ class _Json(logging.Formatter):
         line: dict[str, object] = {
             "time": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "event": _event(record)[:TEXT_MAX],
+            "event": _without_error(_event(record), record)[:TEXT_MAX],
             "logger": record.name,
             **self._context,
         }
@@ -197,6 +200,8 @@ class _Json(logging.Formatter):
             line.setdefault(key, _plain(value))
         if record.exc_info and record.exc_info[1] is not None:
             line["exception"] = described(record.exc_info[1])
+        elif _is_foreign(record) and (frames := _written_frames(record)):
+            line["exception"] = frames
         return line
 
 
@@ -227,10 +232,15 @@ def _bare(value: object) -> str:
 
 def _event(record: logging.LogRecord) -> str:
     """The message; of others' messages about an exception or a request only the fixed words."""
-    top = record.name.partition(".")[0]
-    if top in _TALKATIVE or (top != OWN and record.exc_info):
+    foreign = _is_foreign(record)
+    if foreign and (record.exc_info or record.name.partition(".")[0] in _TALKATIVE):
         words = _FIXED_WORDS.match(str(record.msg))
         return words[0].strip() if words else ""
+    message = _message(record)
+    return message.partition("\n")[0] if foreign else message
+
+
+def _message(record: logging.LogRecord) -> str:
     if isinstance(record.msg, BaseException):
         return _type_name(record.msg)
     if isinstance(record.args, tuple) and record.args:
@@ -238,6 +248,25 @@ def _event(record: logging.LogRecord) -> str:
             _type_name(arg) if isinstance(arg, BaseException) else arg for arg in record.args
         )
     return record.getMessage()
+
+
+def _is_foreign(record: logging.LogRecord) -> bool:
+    return record.name.partition(".")[0] != OWN
+
+
+def _written_frames(record: logging.LogRecord) -> list[dict[str, object]]:
+    """What may be kept of a traceback that a library has written into its message."""
+    message = _message(record)
+    frames = [f"{_short(file)}:{line} {function}" for file, line, function in _WRITTEN_FRAME.findall(message)]
+    types = _WRITTEN_TYPE.findall(message) or ["unknown"]
+    return [{"type": types[-1], "frames": frames[-FRAMES_MAX:]}] if frames else []
+
+
+def _without_error(event: str, record: logging.LogRecord) -> str:
+    """A message into which somebody has already written the exception gets its type instead."""
+    error = record.exc_info[1] if record.exc_info else None
+    message = str(error) if error else ""
+    return event.replace(message, _type_name(error)) if message else event
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
@@ -286,11 +315,13 @@ def _frames(trace: TracebackType | None) -> list[str]:
     frames = []
     while trace is not None:
         code = trace.tb_frame.f_code
-        frames.append(
-            f"{_SOURCE_ROOT.sub('', code.co_filename).lstrip('/')}:{trace.tb_lineno} {code.co_name}"
-        )
+        frames.append(f"{_short(code.co_filename)}:{trace.tb_lineno} {code.co_name}")
         trace = trace.tb_next
     return frames[-FRAMES_MAX:]
+
+
+def _short(file: str) -> str:
+    return _SOURCE_ROOT.sub("", file).lstrip("/")
 
 
 def _catch_the_uncaught() -> None:

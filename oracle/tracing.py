@@ -1,13 +1,13 @@
 """OpenTelemetry spans for requests whose caller asks for them, exported as OTLP over HTTP.
 
-Cost.      Without an endpoint nothing is imported, started or looked at.  With one, a request that is not sampled
-           costs a look at one byte of its `traceparent`; a sampled one is recorded once, when it is over.
+Cost.      Without an endpoint nothing is imported, started or looked at.  With one, a request that is not
+           sampled costs a look at one byte of its `traceparent`; a sampled one is recorded when it is over.
 Sampled.   When the caller's flag says so, or the configured ratio of trace ids does (the same traces in every
            process and service that counts this way; at random where there is no trace id).
 Privacy.   A span carries the attributes listed below, plain words and numbers: no identifier, no path, no
            exception message.  `tracestate` is not read.
-Failure.   A collector that is slow, wrong or gone costs spans, never a request.  One line says that export fails
-           and why, one that it works again; `spans_total` counts.
+Failure.   A collector that is slow, wrong or gone costs spans, never a request.  One line says that export
+           fails and why, one that it works again; `spans_total` counts.
 Limits.    Queue 2048 spans, the oldest are dropped; batches of 512, at most 1 s apart; 5 s for an export with
            its retries; 2 s to shut down.
 """
@@ -43,7 +43,7 @@ _ERROR = re.compile(r"[0-9]{4}|[A-Za-z_]{1,64}")  # an FSPIOP code or the name o
 _QUEUE, _BATCH, _EVERY_MS, _EXPORT_S, _SHUTDOWN_S = 2048, 512, 1000, 5.0, 2.0
 _EXPORT_LOGGER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 
-# W3C Trace Context: version 00 has exactly these four fields, a later one may add more; ids of zeros are void.
+# W3C Trace Context: version 00 has exactly these four fields, a later one may add more; zero ids are void.
 _TRACEPARENT = re.compile(
     rb"(?:00(?=.{53}\Z)|(?!00|ff)[0-9a-f]{2}(?=.{53}(?:-|\Z)))"
     rb"-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}",
@@ -99,12 +99,13 @@ class Tracing:
         start_ns: int,
         end_ns: int,
         attributes: Mapping[str, str | int] | None = None,
+        *,
         error: str | BaseException | None = None,
     ) -> None:
         """Leave the span of a sampled request that is over; times are those of time.time_ns().
 
-        `name` is a route, such as "GET /participants/{Type}/{ID}", never a path.  `error` is an FSPIOP code or an
-        exception, of which only the type is told.
+        `name` is a route, such as "GET /participants/{Type}/{ID}", never a path.  `error` is an FSPIOP code
+        or an exception, of which only the type is told.
         """
         if self._tracer is None or self._exporter is None:
             return
@@ -138,7 +139,7 @@ class Tracing:
             error = raised
             raise
         finally:
-            self.record(name, traceparent, start_ns, time.time_ns(), attributes, error)
+            self.record(name, traceparent, start_ns, time.time_ns(), attributes, error=error)
 
     def close(self) -> None:
         """Send what is queued, for two seconds at most; blocks, so call it when no request is left."""
@@ -152,7 +153,7 @@ class Tracing:
 
     def _chosen(self, traceparent: bytes | None) -> bool:
         trace_id = trace_id_of(traceparent)
-        return (int(trace_id[16:], 16) if trace_id else random.getrandbits(64)) < self._bound  # noqa: S311
+        return (int(trace_id[16:], 16) if trace_id else random.getrandbits(64)) < self._bound
 
 
 class _Exporter:
@@ -189,7 +190,7 @@ class _Exporter:
             self._metrics.add("spans_total", spans, result=result)
 
     def shutdown(self) -> None:
-        self._inner.shutdown()
+        self._inner.shutdown()  # type: ignore[no-untyped-call]
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:  # noqa: ARG002  (the SDK's signature)
         return True
@@ -224,7 +225,7 @@ def _provider(service_name: str, exporter: _Exporter) -> TracerProvider:
 
 
 def _parent(traceparent: bytes | None) -> Context:
-    """The caller's span as the SDK wants it; an empty context, and so a new trace, where there is no valid one."""
+    """The caller's span as the SDK wants it; without a valid one an empty context: a new trace."""
     from opentelemetry.context import Context  # noqa: PLC0415
     from opentelemetry.trace import (  # noqa: PLC0415
         NonRecordingSpan,

@@ -22,6 +22,8 @@ from oracle.store.coherence import Coherence
 from oracle.store.postgres import Postgres
 
 ASK_EVERY_S: Final = 0.5
+# A Redis that is new to the directory is trusted a lease after it was met: no news at every first start.
+GRACE_S: Final = 3.0
 
 log = logs.Log(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -87,12 +89,13 @@ class Health:
             metrics.set("cache_degraded", float(coherence.degraded or not self.cache))
             metrics.cells[metrics.slot("cache_generation_bumps_total")] += coherence.take_bumps()
             if coherence.confirmed_at > 0:
-                metrics.renewed("lease_age_seconds", coherence.confirmed_monotonic)
+                metrics.renewed("lease_age_seconds", coherence.confirmed_at)
             size, idle = self._postgres.pool_state()
             metrics.set("database_pool_size", float(size))
             metrics.set("database_pool_idle", float(idle))
             self._database.now("ok" if self.datastore else "down")
-            self._cache.now("ok" if self.cache else "down")
+            if self.cache or time.monotonic() - self._started > GRACE_S:
+                self._cache.now("ok" if self.cache else "down")
             await asyncio.sleep(ASK_EVERY_S)
 
 

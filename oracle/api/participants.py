@@ -219,7 +219,7 @@ class Participants:
         self.metrics.add("changes_total", operation=operation, result=result)
 
     async def _run(self, request: Request, work: Coroutine[None, None, None]) -> None:
-        started, started_ns = self._loop.time(), time.time_ns()
+        started, started_ns = time.monotonic(), time.time_ns()
         traceparent = request.header(b"traceparent")
         failure: BaseException | None = None
         try:
@@ -233,7 +233,7 @@ class Participants:
             failure = exc
             log.error("change failed", exc=exc)
             self._refuse(request, exc)
-        self.metrics.observe(self.durations[_CHANGES[request.method]], self._loop.time() - started)
+        self.metrics.observe(self.durations[_CHANGES[request.method]], time.monotonic() - started)
         if self.tracing.sampled(traceparent):
             name = ROUTE.replace("{method}", request.method)
             self.tracing.record(name, traceparent, started_ns, time.time_ns(), error=failure)

@@ -64,7 +64,7 @@ class Fence(msgspec.Struct, frozen=True):
     """Keys a change has fenced, or tried to; `standing` False means: move the generation."""
 
     keys: tuple[tuple[str, str], ...]
-    begun: float  # loop time before the first fence was sent; the commit must come within COMMIT_MAX_S of it
+    begun: float  # when, before the first fence was sent; the commit must come within COMMIT_MAX_S of it
     standing: bool
 
 
@@ -77,12 +77,15 @@ class Coherence:
         dial: Callable[[], Awaitable[Session]] | None,
         prefix: str,
         routes_reload: Callable[[int], Awaitable[None]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`dial` opens a session to Redis or raises Unreachable; None: there is no cache at all.
 
         `routes_reload(version)` is awaited before a lease is renewed that says the routes have moved.
+        `clock` is read anew each time: the event loop's own stands still during a long callback, and a lease would not.
         """
         self._loop = asyncio.get_running_loop()
+        self._clock = clock
         self._generations = generations
         self._dial = dial
         self._prefix = prefix
@@ -122,16 +125,11 @@ class Coherence:
         taken, self.bumps = self.bumps, 0
         return taken
 
-    @property
-    def confirmed_monotonic(self) -> float:
-        """When the lease was last asked for, on the clock of time.monotonic()."""
-        return time.monotonic() - (self._loop.time() - self.confirmed_at)
-
     # -- the lease (rule 5) ---------------------------------------------------------------------------------------
 
     @property
     def fresh(self) -> bool:
-        return self._loop.time() - self.confirmed_at <= LEASE_S
+        return self._clock() - self.confirmed_at <= LEASE_S
 
     @property
     def degraded(self) -> bool:
@@ -154,7 +152,7 @@ class Coherence:
             task.exception()  # seen: each waiter has got it, or nobody waits
 
     async def _confirm(self) -> None:
-        asked = self._loop.time()
+        asked = self._clock()
         try:
             row = await self._generations.ask()
         except DirectoryUnavailable:
@@ -174,7 +172,7 @@ class Coherence:
             self.bumps += 1
         if row.generation >= self.generation:
             if row.generation > self.generation:
-                self._adopted_at = self._loop.time()
+                self._adopted_at = self._clock()
             self.generation = row.generation
             self.run_ids = row.run_ids
             self.key_prefix = f"{self._prefix}:{row.directory_id[:8]}.{row.generation}:".encode()
@@ -212,15 +210,15 @@ class Coherence:
         assert self._dial is not None  # noqa: S101 - the task runs only with a dial
         session = await self._dial()
         try:
-            asked = self._loop.time()
+            asked = self._clock()
             row = await self._generations.ask()
             if row.run_ids != session.run_ids:
-                asked = self._loop.time()
+                asked = self._clock()
                 row = await self._generations.open_for(session.run_ids)
                 self.bumps += 1
             while row.run_ids == session.run_ids and row.run_ids_age_s <= LEASE_S:
                 await asyncio.sleep(LEASE_S - max(row.run_ids_age_s, 0.0) + 0.01)
-                asked = self._loop.time()
+                asked = self._clock()
                 row = await self._generations.ask()
             if row.run_ids != session.run_ids or not session.alive:
                 raise Unreachable
@@ -247,7 +245,7 @@ class Coherence:
         """Rule 1.  Without a standing fence the caller bumps the generation in its transaction (rule 4)."""
         if not self.fresh:
             await self.confirm()
-        session, begun = self.session, self._loop.time()
+        session, begun = self.session, self._clock()
         if session is None:
             return Fence(tuple(keys), begun, standing=False)
         standing = await session.fence([self.key(*k) for k in keys], FENCE_MS)
@@ -255,7 +253,7 @@ class Coherence:
 
     def in_time(self, fence: Fence) -> bool:
         """Whether the change may still commit (rule 1): later, its fence could be gone before the commit counts."""
-        return self._loop.time() - fence.begun <= COMMIT_MAX_S
+        return self._clock() - fence.begun <= COMMIT_MAX_S
 
     async def settle(self, fence: Fence) -> None:
         """After the commit, before the acknowledgement (rules 3, 4 and 5).
@@ -263,7 +261,7 @@ class Coherence:
         Raises DirectoryUnavailable when neither Redis nor PostgreSQL can be told: the change stands, but must not be
         acknowledged.
         """
-        asked = self._loop.time()
+        asked = self._clock()
         await self._adopt(await self._generations.ask(), asked)
         if fence.standing:
             if await self._verified(fence):
@@ -275,7 +273,7 @@ class Coherence:
 
     async def bump(self) -> None:
         """Make all copies unreachable (rule 4).  Raises DirectoryUnavailable."""
-        asked = self._loop.time()
+        asked = self._clock()
         await self._adopt(await self._generations.bump(), asked)
         self.bumps += 1
 
