@@ -44,7 +44,9 @@ log = logs.Log(__name__)
 class Store:
     """The directory and the cache in front of it, open."""
 
-    def __init__(self, postgres: Postgres, coherence: Coherence, routes: Routes, metrics: Metrics, settings: Settings) -> None:
+    def __init__(
+        self, postgres: Postgres, coherence: Coherence, routes: Routes, metrics: Metrics, settings: Settings
+    ) -> None:
         self.postgres = postgres
         self.coherence = coherence
         self.routes = routes
@@ -100,7 +102,12 @@ async def _watched(store: Store, metrics: Metrics) -> AsyncIterator[Health]:
 
 
 async def run_hub(
-    settings: Settings, sock: socket.socket, index: int, run_dir: Path | None, ready: Callable[[], None], stop: asyncio.Event
+    settings: Settings,
+    sock: socket.socket,
+    index: int,
+    run_dir: Path | None,
+    ready: Callable[[], None],
+    stop: asyncio.Event,
 ) -> None:
     identifiers.preload()
     metrics = Metrics.open(run_dir, "hub", index)
@@ -132,7 +139,12 @@ async def run_hub(
 
 
 async def run_admin(
-    settings: Settings, sock: socket.socket, index: int, run_dir: Path | None, ready: Callable[[], None], stop: asyncio.Event
+    settings: Settings,
+    sock: socket.socket,
+    index: int,
+    run_dir: Path | None,
+    ready: Callable[[], None],
+    stop: asyncio.Event,
 ) -> None:
     metrics = Metrics.open(run_dir, "admin", index)
     try:
@@ -164,7 +176,7 @@ class _InheritedServer(GranianServer):
 
     def _init_shared_socket(self) -> None:
         self._inherited.listen(1024)
-        self._shd = SocketHolder(self._inherited.fileno(), False, 1024)
+        self._shd = SocketHolder(self._inherited.fileno(), False, 1024)  # type: ignore[call-arg,assignment]
 
 
 async def _serve_asgi(app: Litestar, sock: socket.socket, ready: Callable[[], None], stop: asyncio.Event) -> None:
@@ -174,7 +186,7 @@ async def _serve_asgi(app: Litestar, sock: socket.socket, ready: Callable[[], No
     ready()
     try:
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        server.stop()
+        server.stop()  # type: ignore[no-untyped-call]
         with suppress(asyncio.CancelledError):
             await serving
     finally:

@@ -69,7 +69,10 @@ def _refusal(_: Request[Any, Any, Any], error: HTTPException) -> Response[Proble
     status = error.status_code
     if status >= 500:  # noqa: PLR2004 - the server's side of the statuses
         return _defect(_, error)
-    return Response(ProblemBody(_HINTS.get(status, Problem("bad_request", "The request is not valid"))), status_code=status)
+    return Response(
+        ProblemBody(_HINTS.get(status, Problem("bad_request", "The request is not valid"))),
+        status_code=status,
+    )
 
 
 def _defect(_: Request[Any, Any, Any], error: Exception) -> Response[ProblemBody]:

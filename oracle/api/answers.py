@@ -11,7 +11,7 @@ from typing import Final
 from oracle.api.wire import EMPTY_LIST, PartyEntry, PartyList, encode
 from oracle.store.values import Entry, entries_of
 
-# Most answers are one of a few: an FSP without SubId and currency.  The bound is for FSPs times currencies and odd values.
+# Most answers are one of a few: an FSP without SubId and currency.  The bound is for FSPs times currencies.
 MEMO_MAX: Final = 4096
 
 

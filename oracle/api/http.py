@@ -85,7 +85,7 @@ _CROWDED: Final = _refusal(errors.Overloaded("Too many connections, try again la
 _DEFECT: Final = _refusal(errors.OracleError())
 
 
-class _Stop(Exception):  # noqa: N818
+class _Stop(Exception):
     """Raised in a parser callback: nothing after this byte is to be parsed."""
 
 
@@ -371,8 +371,8 @@ class Connection(asyncio.Protocol):
                 self._unparsed += len(data)
                 if self._unparsed > self._limits.header_bytes_max + self._server.slice_bytes:
                     self._refuse(_HEADERS_TOO_LARGE)
-            if self._more:
-                self._advance()
+        if self._more:
+            self._advance()
 
     def _without_upgrade(self, rest: bytes | memoryview) -> None:
         """Ask again without the Upgrade header.

@@ -4,8 +4,8 @@
     POST    one party      201; PUT 200 {}; DELETE 204
     POST    many           201, one item for each item in the same order, each with its own errorInformation or none
 
-`fspiop-source` is the DFSP behind the call (nobody but ALS may reach this listener); it acts for itself alone.  A lookup
-is answered the same whoever asks: ALS may cache it by URL.
+`fspiop-source` is the DFSP behind the call (nobody but ALS may reach this listener); it acts for itself alone.  A
+lookup is answered the same whoever asks: ALS may cache it by URL.
 """
 
 from __future__ import annotations
@@ -266,7 +266,12 @@ class _Lookup:
     __slots__ = ("_currency", "_key", "_participants", "_request", "_started", "_sub_id")
 
     def __init__(
-        self, participants: Participants, request: Request, key: PartyKey, sub_id: str | None, currency: str | None
+        self,
+        participants: Participants,
+        request: Request,
+        key: PartyKey,
+        sub_id: str | None,
+        currency: str | None,
     ) -> None:
         self._participants = participants
         self._request = request

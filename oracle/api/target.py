@@ -1,8 +1,8 @@
 """Reads a raw request target: what the hub asks for, decoded exactly once (als-contract sections 2 and 7.1).
 
 The target is cut into segments before anything is decoded, so that `%2F` stays inside an identifier, and `+` stays a
-plus in path and query.  ALS does not percent-encode: it HTML-escapes, and what follows the `#` of an entity is lost.  So
-an `&` in a path is the mark of an identifier that was mangled on its way (`12&` was `12/OUKAMA(N)123456`, and of a
+plus in path and query.  ALS does not percent-encode: it HTML-escapes, and what follows the `#` of an entity is lost.
+So an `&` in a path is the mark of an identifier that was mangled on its way (`12&` was `12/OUKAMA(N)123456`, and of a
 thousand other people, too): refused, never looked up, never stored.
 """
 

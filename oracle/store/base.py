@@ -87,4 +87,3 @@ class Session(Protocol):
         """Ask for a sign of life; without one in time the session ends."""
 
     def close(self) -> None: ...
-

@@ -47,7 +47,7 @@ class Outcome(msgspec.Struct, frozen=True):
     refused: errors.OracleError | None = None
 
 
-class _Vanished(Exception):  # noqa: N818 - not an error: an alias was removed between two statements
+class _Vanished(Exception):
     pass
 
 
@@ -95,7 +95,13 @@ class Changes:
         await self._change(context, [(key.party_id_type, key.identifier)], work)
 
     async def remove(
-        self, context: Context, fsp_id: str, party_id_type: str, identifier: str, sub_id: str | None, currency: str | None
+        self,
+        context: Context,
+        fsp_id: str,
+        party_id_type: str,
+        identifier: str,
+        sub_id: str | None,
+        currency: str | None,
     ) -> None:
         """Remove the FSP's entry.  The hub names no SubId when it forwards a removal (als-contract section 1): then
         it is the entry without SubId, else the only SubId there is (design section 7).
@@ -112,7 +118,12 @@ class Changes:
         """Record a removal that nobody who holds the alias asked for.  Raises DirectoryUnavailable."""
         async with self._postgres.transaction(context, fenced=True) as transaction:
             await transaction.run(
-                "removal_ignored", context.actor, party_id_type, identifier, context.reason, context.trace_id or None
+                "removal_ignored",
+                context.actor,
+                party_id_type,
+                identifier,
+                context.reason,
+                context.trace_id or None,
             )
             await transaction.commit()
 
@@ -239,7 +250,12 @@ async def _update(transaction: Transaction, fsp_id: str, key: PartyKey, currency
 
 
 async def _remove(
-    transaction: Transaction, fsp_id: str, party_id_type: str, identifier: str, sub_id: str | None, currency: str | None
+    transaction: Transaction,
+    fsp_id: str,
+    party_id_type: str,
+    identifier: str,
+    sub_id: str | None,
+    currency: str | None,
 ) -> bool:
     entries = await transaction.rows("entries_locked", party_id_type, identifier)
     entries += await transaction.rows("currencies_of", party_id_type, identifier)
@@ -260,4 +276,3 @@ async def _remove(
     if not wrote:
         raise errors.PartyNotFound
     return True
-

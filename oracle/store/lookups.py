@@ -70,7 +70,14 @@ class Lookups:
     """One per process.  `ask` is the way in; everything else happens in callbacks."""
 
     def __init__(
-        self, coherence: Coherence, reads: Reads, metrics: Metrics, *, timeout_s: float, ttl_s: float, negative_ttl_s: float
+        self,
+        coherence: Coherence,
+        reads: Reads,
+        metrics: Metrics,
+        *,
+        timeout_s: float,
+        ttl_s: float,
+        negative_ttl_s: float,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._coherence = coherence
@@ -89,8 +96,14 @@ class Lookups:
         slot = metrics.slot
         self._count_cache_batches, self._count_reads = slot("cache_batches_total"), slot("cache_reads_total")
         self._count_tokens = slot("cache_tokens_total")
-        self._count_fills, self._count_unreachable = slot("cache_fills_total"), slot("cache_unreachable_total")
-        self._count_batches, self._count_keys = slot("database_batches_total"), slot("database_batched_keys_total")
+        self._count_fills, self._count_unreachable = (
+            slot("cache_fills_total"),
+            slot("cache_unreachable_total"),
+        )
+        self._count_batches, self._count_keys = (
+            slot("database_batches_total"),
+            slot("database_batched_keys_total"),
+        )
 
     def ask(self, party_id_type: str, identifier: str, done: Answered) -> None:
         """`done` gets the answer (see values) or the reason why there is none, never before this returns."""
@@ -147,7 +160,8 @@ class Lookups:
 
     def _confirm_first(self) -> None:
         """The lease has run out (rule 5): ask, then send.  When PostgreSQL does not answer, `reachable` says so, and
-        what waits goes on with the copies there are."""
+        what waits goes on with the copies there are.
+        """
         if self._confirming:
             return
         self._confirming = True
@@ -162,7 +176,13 @@ class Lookups:
             self._confirming = False
             self._loop.call_soon(self._send)
 
-    def _read(self, batch: list[tuple[Key, Slot]], keys: list[bytes], session: Session, values: list[bytes | None] | None) -> None:
+    def _read(
+        self,
+        batch: list[tuple[Key, Slot]],
+        keys: list[bytes],
+        session: Session,
+        values: list[bytes | None] | None,
+    ) -> None:
         self._cache_batches -= 1
         if values is None:
             self._cells[self._count_unreachable] += 1
@@ -283,4 +303,3 @@ def _take(waiting: dict[Key, Slot], most: int) -> list[tuple[Key, Slot]]:
     for key, _ in batch:
         del waiting[key]
     return batch
-

@@ -88,7 +88,9 @@ async def pending(connection: asyncpg.Connection) -> list[Migration]:
     newer = there - set(mine)
     if newer:
         last = max(newer, key=lambda m: m.order)
-        raise SchemaError(f"the database was made by a newer version (migration {last.number:04}_{last.stage}_{last.name})")
+        raise SchemaError(
+            f"the database was made by a newer version (migration {last.number:04}_{last.stage}_{last.name})"
+        )
     return [m for m in mine if m not in there]
 
 

@@ -146,7 +146,9 @@ class Postgres:
         assert self.reads is not None  # noqa: S101 - opened by wiring
         async with self._breaker(), self.reads.acquire() as connection:
             rows = await connection.fetch(
-                QUERIES["entries_by_keys"], [party_id_type for party_id_type, _ in keys], [identifier for _, identifier in keys]
+                QUERIES["entries_by_keys"],
+                [party_id_type for party_id_type, _ in keys],
+                [identifier for _, identifier in keys],
             )
         entries: list[list[Entry]] = [[] for _ in keys]
         for ord_, sub_id, currency, fsp_id in rows:

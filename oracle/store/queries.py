@@ -8,7 +8,7 @@ from typing import Final
 
 
 def load(text: str) -> dict[str, str]:
-    """Name to SQL, from a file of `-- name: x` sections; the comments below a name stay with it for pg_stat_activity."""
+    """Name to SQL, from a file of `-- name: x` sections; the comments below a name stay, for pg_stat_activity."""
     parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
     return {name: sql.strip() for name, sql in zip(parts[1::2], parts[2::2], strict=True)}
 

@@ -23,7 +23,17 @@ from redis.connection import SSLConnection, parse_url
 from oracle.store.values import FENCE
 
 # Replies of a server that must not be used now: none of what it holds may be believed.
-_NOT_A_PRIMARY: Final = ("READONLY", "LOADING", "MASTERDOWN", "NOAUTH", "NOPERM", "CLUSTERDOWN", "MOVED", "ASK", "UNBLOCKED")
+_NOT_A_PRIMARY: Final = (
+    "READONLY",
+    "LOADING",
+    "MASTERDOWN",
+    "NOAUTH",
+    "NOPERM",
+    "CLUSTERDOWN",
+    "MOVED",
+    "ASK",
+    "UNBLOCKED",
+)
 _FILL: Final = b"""
 if redis.call('GET', KEYS[1]) == ARGV[1] then
     redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
@@ -31,14 +41,16 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then
 end
 return 0
 """
-_PING: Final = hiredis.pack_command((b"PING",))
+# Its stub knows tuples of one element only.
+_pack: Final = cast("Callable[[tuple[Any, ...]], bytes]", hiredis.pack_command)
+_PING: Final = _pack((b"PING",))
 # A long list of fences goes in parts, so that lookups on the same connection get their turn in between.
 FENCE_CHUNK: Final = 256
 
 Replies = list[Any]
 
 
-class Unreachable(Exception):  # noqa: N818 - the model's word for it
+class Unreachable(Exception):
     """Redis cannot be asked now, or did not answer in time."""
 
 
@@ -63,7 +75,7 @@ class RedisSession(asyncio.Protocol):
     # -- the connection -------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one without saying so
         self.alive = True
 
     def data_received(self, data: bytes) -> None:
@@ -115,7 +127,7 @@ class RedisSession(asyncio.Protocol):
             if not future.done():  # the caller may have been cancelled
                 future.set_result(replies)
 
-        self.send(b"".join(hiredis.pack_command(c) for c in commands), len(commands), done)
+        self.send(b"".join(map(_pack, commands)), len(commands), done)
         replies = await future
         if replies is None:
             raise Unreachable
@@ -157,19 +169,23 @@ class RedisSession(asyncio.Protocol):
             values = replies[0] if replies else None
             done(values if isinstance(values, list) else None)
 
-        self.send(hiredis.pack_command((b"MGET", *keys)), 1, answer)
+        self.send(_pack((b"MGET", *keys)), 1, answer)
 
     def lease(self, keys: Sequence[bytes], tokens: Sequence[bytes], done: Callable[[list[bool]], None]) -> None:
         def answer(replies: Replies | None) -> None:
             # nil: the key was absent and holds our token now.  An error (out of memory) is no right to fill.
             done([reply is None for reply in replies] if replies is not None else [False] * len(keys))
 
-        pack, px = hiredis.pack_command, self._token_ms
+        pack, px = _pack, self._token_ms
         commands = [pack((b"SET", k, t, b"NX", b"GET", b"PX", px)) for k, t in zip(keys, tokens, strict=True)]
         self.send(b"".join(commands), len(keys), answer)
 
     def fill(self, key: bytes, token: bytes, value: bytes, ttl_ms: int) -> None:
-        self.send(hiredis.pack_command((b"EVALSHA", self._fill_sha, b"1", key, token, value, b"%d" % ttl_ms)), 1, _forget)
+        self.send(
+            _pack((b"EVALSHA", self._fill_sha, b"1", key, token, value, b"%d" % ttl_ms)),
+            1,
+            _forget,
+        )
 
     def ping(self) -> None:
         self.send(_PING, 1, _forget)
@@ -224,7 +240,7 @@ def _forget(replies: Replies | None) -> None:
 
 async def dial(url: str, *, timeout_ms: int, token_ms: int) -> RedisSession:
     """Open a session to a `redis://`, `rediss://` or `unix://` server.  Raises Unreachable."""
-    parts = parse_url(url)
+    parts = parse_url(url)  # type: ignore[no-untyped-call]
     loop = asyncio.get_running_loop()
     context = ssl.create_default_context() if parts.get("connection_class") is SSLConnection else None
 

@@ -4,8 +4,8 @@
     F                                             a fence: somebody is changing it, ask the directory
     T + 16 random bytes                           a token: somebody is filling it, ask the directory
 
-`[]` is an answer too: nobody holds this identifier.  An fsp_id of '' is an alias whose FSP is suspended or closed: it is
-there, so no route may answer in its place, but it is not answered.
+`[]` is an answer too: nobody holds this identifier.  An fsp_id of '' is an alias whose FSP is suspended or closed: it
+is there, so no route may answer in its place, but it is not answered.
 """
 
 from __future__ import annotations
