@@ -209,7 +209,10 @@ class Postgres:
         return connection
 
     async def ended(self, backend_pid: int) -> bool:
-        """End a server process of ours whose COMMIT was not answered; whether it is gone.  Raises DirectoryUnavailable."""
+        """End a server process of ours that has not answered a COMMIT; whether it is gone.
+
+        Raises DirectoryUnavailable.
+        """
         async with self._watching:
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
