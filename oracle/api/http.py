@@ -52,9 +52,7 @@ class Limits(msgspec.Struct, frozen=True):
     header_bytes_max: int = 64 * 1024  # ALS forwards whatever the DFSP sent; Node takes 16 KiB
     header_count_max: int = 256
     target_bytes_max: int = 16 * 1024  # an identifier is 128 characters, 12 bytes each when percent-encoded
-    idle_timeout_s: float = (
-        3600  # ALS keeps idle sockets for ever and never retries: closing one loses a lookup
-    )
+    idle_timeout_s: float = 3600  # ALS keeps idle sockets for ever and never retries: closing one loses a lookup
     request_timeout_s: float = 30  # from the first byte of a request to its last
     write_timeout_s: float = 60  # for a client to take an answer larger than the buffers
     linger_s: float = 2  # after our last answer, for the client to close first (Connection._linger)
@@ -142,9 +140,7 @@ def _head(status: int, content_type: bytes) -> bytes:
     except ValueError:
         phrase = b""
     line = b"HTTP/1.1 %d %b" % (status, phrase)
-    return (
-        line if status in _BODYLESS else b"%b\r\ncontent-type: %b\r\ncontent-length: " % (line, content_type)
-    )
+    return line if status in _BODYLESS else b"%b\r\ncontent-type: %b\r\ncontent-length: " % (line, content_type)
 
 
 _BODYLESS: Final = frozenset({204, 304})
@@ -274,8 +270,7 @@ class Connection(asyncio.Protocol):
         headers = self._message_headers = self._headers
         if len(headers) > self._limits.header_count_max or (
             # A head within one slice is no longer than a slice, which is no longer than the limit.
-            self._unparsed
-            and sum(len(name) + len(value) for name, value in headers) > self._limits.header_bytes_max
+            self._unparsed and sum(len(name) + len(value) for name, value in headers) > self._limits.header_bytes_max
         ):
             self._stop(_HEADERS_TOO_LARGE)
         self._unparsed = 0
@@ -410,9 +405,7 @@ class Connection(asyncio.Protocol):
         elif self._more:
             self._advance()
 
-    def _write(
-        self, status: int, body: bytes, content_type: bytes, keep_alive: bool, head_only: bool = False
-    ) -> None:
+    def _write(self, status: int, body: bytes, content_type: bytes, keep_alive: bool, head_only: bool = False) -> None:
         head = _head(status, content_type)
         tail = self._server.tail_keep_alive if keep_alive else self._server.tail_close
         if status in _BODYLESS:
@@ -522,14 +515,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def close_if_idle(self) -> None:
-        if not (
-            self._current
-            or self._queue
-            or self._pending
-            or self._receiving
-            or self._lingering
-            or self._refusal
-        ):
+        if not (self._current or self._queue or self._pending or self._receiving or self._lingering or self._refusal):
             self._transport.close()
 
     def abort(self) -> None:
@@ -549,9 +535,7 @@ def _origin_form(target: bytes) -> bytes:
 class HttpServer:
     """Serves one listening socket on the running loop; several processes may share the socket."""
 
-    def __init__(
-        self, app: App, limits: Limits = LIMITS, *, on_error: Callable[[BaseException], None]
-    ) -> None:
+    def __init__(self, app: App, limits: Limits = LIMITS, *, on_error: Callable[[BaseException], None]) -> None:
         """`on_error` hears what the application raised; nothing of the request is passed to it."""
         self.app = app
         self.limits = limits
