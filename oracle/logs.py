@@ -56,7 +56,7 @@ _FOREIGN = ("_granian", "litestar", "asyncio", "opentelemetry", "py.warnings")
 _TALKATIVE = ("asyncio", "litestar", "concurrent", "granian")
 _STANDARD = frozenset({*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName", "fields"})
 _SOURCE_ROOT = re.compile(r".*/(?:site-packages|dist-packages|lib/python3\.\d+|(?=oracle/|tests/))")
-# granian writes the traceback of an application's exception into the message: frames, and a line with the type.
+# granian writes the traceback of what an application raised into the message.
 _WRITTEN_FRAME = re.compile(r'^  File "([^"\n]+)", line (\d+), in ([\w<>.]+)$', re.MULTILINE)
 _WRITTEN_TYPE = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Group|Warning))(?=:|$)", re.MULTILINE)
 _FIXED_WORDS = re.compile(r"[^(<%{\n'\"]*")
@@ -243,11 +243,13 @@ def _event(record: logging.LogRecord) -> str:
 def _message(record: logging.LogRecord) -> str:
     if isinstance(record.msg, BaseException):
         return _type_name(record.msg)
-    if isinstance(record.args, tuple) and record.args:
-        return str(record.msg) % tuple(
-            _type_name(arg) if isinstance(arg, BaseException) else arg for arg in record.args
-        )
-    return record.getMessage()
+    args: object = record.args
+    if isinstance(args, tuple):
+        args = tuple(_type_name(arg) if isinstance(arg, BaseException) else arg for arg in args)
+    try:
+        return str(record.msg) % args if args else str(record.msg)
+    except (TypeError, ValueError, KeyError):
+        return str(record.msg)  # arguments that do not fit are the writer's mistake; the line is still wanted
 
 
 def _is_foreign(record: logging.LogRecord) -> bool:

@@ -1,0 +1,307 @@
+"""What reaches stderr: JSON lines, and no identifier in them."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from oracle import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+IDENTIFIER = "525512345678"
+
+HEAD = f"""
+import logging, sys
+from oracle import logs
+IDENTIFIER = "{IDENTIFIER}"
+"""
+
+
+def run(code: str, *, configure: str = 'logs.configure("info", "json")') -> str:
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", f"{HEAD}\n{configure}\n{code}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stdout == ""
+    return done.stderr
+
+
+def lines(code: str, **options: str) -> list[dict[str, Any]]:
+    out = run(code, **options)
+    assert IDENTIFIER not in out
+    return [json.loads(line) for line in out.splitlines()]
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    """Configured logging of this process, put back afterwards."""
+    root, hooks = logging.getLogger(), (sys.excepthook, sys.unraisablehook)
+    import threading
+
+    thread_hook, handlers, levels, key = threading.excepthook, root.handlers, root.level, logs.digest.key
+    out = io.StringIO()
+    logs.configure("debug", "json", stream=out, role="hub", index=3)
+    yield out
+    logging.captureWarnings(capture=False)
+    sys.excepthook, sys.unraisablehook, threading.excepthook = *hooks, thread_hook
+    root.handlers, logs.digest.key = handlers, key
+    root.setLevel(levels)
+    logging.getLogger("oracle").setLevel(logging.NOTSET)
+
+
+def told(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_line_has_time_level_event_context_and_fields(stream: io.StringIO) -> None:
+    logs.Log("oracle.store.cache").warning("cache unreachable", server="10.0.0.1", attempt=3, time="mine")
+    (line,) = told(stream)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", line.pop("time"))
+    assert line == {
+        "level": "warning",
+        "event": "cache unreachable",
+        "logger": "oracle.store.cache",
+        "role": "hub",
+        "index": 3,
+        "server": "10.0.0.1",
+        "attempt": 3,
+    }
+
+
+def test_standard_loggers_flow_in_with_their_extra(stream: io.StringIO) -> None:
+    logging.getLogger("oracle.wiring").info("listening on %d", 3000, extra={"workers": 2})
+    logging.getLogger("_granian").info("Started worker-1")
+    own, foreign = told(stream)
+    assert (own["event"], own["workers"]) == ("listening on 3000", 2)
+    assert foreign["event"] == "Started worker-1"
+
+
+def test_arguments_that_do_not_fit_lose_no_line() -> None:
+    (line,) = lines("logging.getLogger('oracle.x').error('%d parties', IDENTIFIER)")
+    assert line["event"] == "%d parties"
+
+
+def test_values_that_could_show_anything_show_their_type(stream: io.StringIO) -> None:
+    class Party:
+        def __repr__(self) -> str:
+            return IDENTIFIER
+
+    logs.Log("oracle").info(
+        "odd",
+        party=Party(),
+        raw=IDENTIFIER.encode(),
+        error=ValueError(IDENTIFIER),
+        nan=float("nan"),
+        many=[1, Party()],
+        broken="a\nb\ud800",
+        long="x" * 9999,
+    )
+    (line,) = told(stream)
+    assert IDENTIFIER not in stream.getvalue()
+    assert line["raw"] == "bytes"
+    assert line["error"] == "ValueError"
+    assert line["nan"] == "nan"
+    assert line["many"][0] == 1
+    assert line["broken"] == "a\nb\ud800"
+    assert len(line["long"]) == 500
+
+
+def test_exceptions_are_type_code_and_frames_and_never_a_message() -> None:
+    (line,) = lines("""
+import asyncpg
+def store(number):
+    error = asyncpg.UniqueViolationError(f"duplicate key: {number}")
+    error.detail = f"Key (identifier)=({number}) already exists."
+    raise error
+try:
+    try:
+        store(IDENTIFIER)
+    except asyncpg.UniqueViolationError as error:
+        raise LookupError(IDENTIFIER) from error
+except LookupError as error:
+    logs.Log("oracle.store").error("change failed", exc=error, operation="register")
+""")
+    assert [one["type"] for one in line["exception"]] == [
+        "LookupError",
+        "asyncpg.exceptions.UniqueViolationError",
+    ]
+    assert line["exception"][1]["code"] == "23505"
+    assert line["exception"][1]["frames"][-1] == "<string>:12 store"
+    assert line["operation"] == "register"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "logging.getLogger('oracle.x').exception('failed: %s', error)",
+        "logging.getLogger('oracle.x').error(error)",
+        "logging.getLogger('granian.anything').error(f'failed {error}', exc_info=error)",
+        "logging.getLogger('litestar').error('Uncaught (path=%r)', '/participants/MSISDN/' + IDENTIFIER)",
+        "logging.getLogger('redis').error('lost connection: %s', error)",
+        "logging.getLogger('granian.access').info('GET /participants/MSISDN/' + IDENTIFIER)",
+        "logging.getLogger('httpx').debug('GET /participants/MSISDN/' + IDENTIFIER)",
+        "logging.getLogger('oracle').error('%d', IDENTIFIER)",
+        "raise error",
+        "raise ExceptionGroup(IDENTIFIER, [error, error])",
+        "import threading; t = threading.Thread(target=int, args=('x' + IDENTIFIER,)); t.start(); t.join()",
+    ],
+)
+def test_no_way_to_log_an_exception_leaks_its_message(code: str) -> None:
+    out = run(f"""
+try:
+    raise ValueError("bad " + IDENTIFIER)
+except ValueError as caught:
+    error = caught
+{code}
+""")
+    assert IDENTIFIER not in out
+    assert all(json.loads(line)["time"] for line in out.splitlines())
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_what_an_event_loop_tells_of_lost_exceptions_leaks_nothing(loop: str) -> None:
+    found = lines(f"""
+import asyncio, gc, {loop}
+class Party:
+    def __repr__(self): return IDENTIFIER
+def callback(party): raise ValueError(IDENTIFIER)
+async def task(): raise ValueError(IDENTIFIER)
+async def main():
+    loop = asyncio.get_running_loop()
+    loop.call_soon(callback, Party())
+    forgotten = asyncio.create_task(task())
+    await asyncio.sleep(0.01)
+    del forgotten
+    gc.collect()
+{loop}.run(main())
+""")
+    assert {line["logger"] for line in found} == {"asyncio"}
+    assert any(line["event"].startswith("Exception in callback") for line in found)
+    assert any(line["event"] == "Task exception was never retrieved" for line in found)
+    assert all(line["exception"][0]["type"] == "ValueError" for line in found)
+
+
+def test_granian_hands_its_lines_over_and_its_access_log_to_nobody() -> None:
+    (line,) = lines(
+        """
+from granian.log import LogLevels, configure_logging
+configure_logging(LogLevels.info, logs.GRANIAN, True)
+logging.getLogger("_granian").info("Spawning worker-1")
+logging.getLogger("granian.access").info("GET /participants/MSISDN/" + IDENTIFIER)
+"""
+    )
+    assert line["event"] == "Spawning worker-1"
+
+
+# Word for word what granian 2.8 logs when an application raises.
+RAISED = """Application callable raised an exception
+Traceback (most recent call last):
+  File "/opt/site-packages/granian/_futures.py", line 15, in future_watcher
+    await inner(watcher.scope, watcher.proto)
+  File "/srv/oracle/api/http.py", line 5, in __rsgi__
+    raise ValueError("LEAK525512345678")
+ValueError: LEAK525512345678
+525512345678 ana@bank.mx"""
+
+
+def test_of_a_traceback_in_a_message_the_frames_are_kept(stream: io.StringIO) -> None:
+    logging.getLogger("_granian.utils").error(RAISED)
+    logging.getLogger("_granian.utils").error("what\nfollows %s", IDENTIFIER)
+    first, second = told(stream)
+    assert IDENTIFIER not in stream.getvalue()
+    assert "ana" not in stream.getvalue()
+    assert first["event"] == "Application callable raised an exception"
+    assert first["exception"] == [
+        {
+            "type": "ValueError",
+            "frames": ["granian/_futures.py:15 future_watcher", "oracle/api/http.py:5 __rsgi__"],
+        }
+    ]
+    assert second["event"] == "what"
+    assert "exception" not in second
+
+
+def test_warnings_are_lines_too() -> None:
+    found = lines("import warnings; warnings.warn('old', DeprecationWarning)")
+    assert [line["logger"] for line in found] == ["py.warnings"]
+
+
+def test_a_broken_stderr_disturbs_nobody() -> None:
+    assert run("sys.stderr.close(); logs.Log('oracle').error('x'); sys.exit(0)") == ""
+
+
+def test_text_is_for_people_and_cannot_be_painted_over() -> None:
+    out = run(
+        r"""
+logging.getLogger("oracle.x").warning("two\nlines \x1b[2J")
+try:
+    1 / 0
+except ZeroDivisionError as error:
+    logs.Log("oracle.x").error("failed", exc=error, fsp="bank one", n=3)
+""",
+        configure='logs.configure("info", "text")',
+    )
+    first, second, *exception = out.splitlines()
+    assert "\x1b" not in out
+    assert first.endswith(r"two\nlines \u001b[2J  logger=oracle.x")
+    assert re.match(r'\d\d:\d\d:\d\d\.\d{3} error   failed  logger=oracle\.x  fsp="bank one"  n=3$', second)
+    assert exception == ["    ZeroDivisionError", "        <string>:10 <module>"]
+
+
+def test_levels_silence_the_debug_lines_of_libraries(stream: io.StringIO) -> None:
+    logs.Log("oracle.x").debug("own")
+    logging.getLogger("redis").debug("theirs")
+    assert [line["event"] for line in told(stream)] == ["own"]
+
+
+def test_configuring_twice_writes_once(stream: io.StringIO) -> None:
+    logs.configure("info", "json", stream=stream)
+    logs.Log("oracle.x").info("once")
+    assert len(told(stream)) == 1
+
+
+def test_a_digest_tells_parties_apart_and_depends_on_the_key(stream: io.StringIO) -> None:
+    assert stream is not None
+    one = logs.digest("MSISDN", IDENTIFIER)
+    assert re.fullmatch("[0-9a-f]{16}", one)
+    assert one == logs.digest("MSISDN", IDENTIFIER)
+    assert one != logs.digest("ALIAS", IDENTIFIER)
+    assert logs.digest("A", "\ud800")
+    logs.configure("info", "json", stream=stream, digest_key=b"k" * 100)
+    shared = logs.digest("MSISDN", IDENTIFIER)
+    assert shared != one
+    logs.configure("info", "json", stream=stream, digest_key=b"k" * 100)
+    assert logs.digest("MSISDN", IDENTIFIER) == shared
+
+
+def test_a_condition_is_said_when_it_changes(stream: io.StringIO) -> None:
+    condition = logs.Condition(logs.Log("oracle.cache"), "cache", good="reachable", quiet_s=0)
+    for state in ("reachable", "unreachable", "unreachable", "unreachable", "reachable", "reachable"):
+        condition.now(state, server="one")
+    assert [(line["level"], line["event"]) for line in told(stream)] == [
+        ("warning", "cache unreachable"),
+        ("info", "cache reachable"),
+    ]
+
+
+def test_a_flapping_condition_is_said_once_in_its_quiet_time(stream: io.StringIO) -> None:
+    condition = logs.Condition(logs.Log("oracle.cache"), "cache", quiet_s=3600)
+    for _ in range(100):
+        condition.now("unreachable")
+        condition.now("ok")
+    assert len(told(stream)) == 1
+    condition._said_at -= 3600
+    condition.now("ok")
+    assert [line["event"] for line in told(stream)] == ["cache unreachable", "cache ok"]
