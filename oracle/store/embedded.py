@@ -174,9 +174,7 @@ async def _serving_or_lock(home: Path, stack: AsyncExitStack) -> Embedded | None
 
 
 @asynccontextmanager
-async def _servers(
-    home: Path, run: Path, *, postgres: bool, valkey: bool, durable: bool
-) -> AsyncIterator[Embedded]:
+async def _servers(home: Path, run: Path, *, postgres: bool, valkey: bool, durable: bool) -> AsyncIterator[Embedded]:
     database = PostgresServer(home, run, durable=durable) if postgres else None
     cache = ValkeyServer(home, run) if valkey else None
     servers = [server for server in (database, cache) if server is not None]
@@ -285,23 +283,23 @@ def _run_directory(home: Path) -> Iterator[Path]:
     The latter when the path is too long for a socket or has characters that would need quoting.
     """
     run = home / "run"
+    plain = PLAIN_PATH.fullmatch(str(run))
     try:
         if run.is_symlink():  # of a holder that was killed
             _remove_short(run)
-        if PLAIN_PATH.fullmatch(str(run)):
+        if plain:
             run.mkdir(mode=0o700, exist_ok=True)
             run.chmod(0o700)
-            yield run
-            return
-        run.symlink_to(tempfile.mkdtemp(prefix=SHORT_PREFIX, dir=SHORT_ROOT))
+        else:
+            run.symlink_to(tempfile.mkdtemp(prefix=SHORT_PREFIX, dir=SHORT_ROOT))
     except OSError as exc:
-        raise EmbeddedError(
-            f"no directory for sockets, neither {run} nor one in {SHORT_ROOT}: {exc.strerror}"
-        ) from exc
+        place = run if plain else SHORT_ROOT
+        raise EmbeddedError(f"no directory for sockets can be made: {place}: {exc.strerror}") from exc
     try:
-        yield run.readlink()
+        yield run if plain else run.readlink()
     finally:
-        _remove_short(run)
+        if not plain:
+            _remove_short(run)
 
 
 def _remove_short(link: Path) -> None:
@@ -628,9 +626,7 @@ def _major(postgres: Path) -> int:
     outcome = _tried([str(postgres), "--version"])
     found = re.search(r"\(PostgreSQL\) (\d+)", outcome)
     if found is None:
-        raise EmbeddedError(
-            f"{postgres} does not run on this machine: {_complaint(outcome)}: {POSTGRES_REMEDY}"
-        )
+        raise EmbeddedError(f"{postgres} does not run on this machine: {_complaint(outcome)}: {POSTGRES_REMEDY}")
     return int(found[1])
 
 
@@ -699,9 +695,7 @@ def _ways(owner: os.stat_result) -> list[_Way]:
 
 def _ways_as(uid: int, gid: int) -> list[_Way]:
     change = f"setpriv --reuid {uid} --regid {gid} --clear-groups"
-    keep = (
-        "--inh-caps=-all,+{0} --ambient-caps=-all,+{0} --bounding-set=-all,+{0} --securebits +no_setuid_fixup"
-    )
+    keep = "--inh-caps=-all,+{0} --ambient-caps=-all,+{0} --bounding-set=-all,+{0} --securebits +no_setuid_fixup"
     kept = ["--inh-caps=-all", keep.format("dac_read_search"), keep.format("dac_override")]
     return [_Way(tuple(f"{change} {capabilities} --".split()), (uid, gid)) for capabilities in kept]
 

@@ -197,9 +197,7 @@ async def test_nobody_else_on_the_machine_can_reach_the_servers(new_dir: Path) -
         assert not any(tcp_sockets(pid) for pid in children())
 
 
-async def test_the_servers_get_nothing_of_our_environment(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_servers_get_nothing_of_our_environment(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORACLE_SECRET", "hush")
     async with open_embedded(data_dir, postgres=True, valkey=True):
         for pid in children():
@@ -411,6 +409,13 @@ async def test_a_start_that_is_cancelled_leaves_no_process(new_dir: Path) -> Non
     assert not (new_dir / "postgres").exists()
 
 
+async def test_what_goes_wrong_inside_comes_out_as_it_is(data_dir: Path) -> None:
+    with pytest.raises(ConnectionResetError, match="mine"):
+        async with open_embedded(data_dir, postgres=True, valkey=True):
+            raise ConnectionResetError("mine")
+    assert children() == {}
+
+
 async def test_one_server_that_fails_takes_the_other_along(data_dir: Path) -> None:
     (data_dir / "valkey.pid").mkdir()
     (data_dir / "run").mkdir(mode=0o700)
@@ -434,9 +439,7 @@ async def complaint(data_dir: Path, *, valkey: bool = False) -> str:
 
 async def test_a_directory_that_cannot_be_made_is_named() -> None:
     # Not a matter of permissions, which do not bind root: nothing can be made in /proc.
-    assert (await complaint(Path("/proc/oracle"))).startswith(
-        "data directory /proc/oracle cannot be written: "
-    )
+    assert (await complaint(Path("/proc/oracle"))).startswith("data directory /proc/oracle cannot be written: ")
 
 
 @pytest.mark.parametrize("below", ["", "below"])
