@@ -81,9 +81,7 @@ def main() -> None:
         ("MSISDN national, MX", spelling("MSISDN", "MX"), [text[2:] for text in mexican[:2_000]]),
         ("display MSISDN", lambda text: display("MSISDN", text), mexican[:2_000]),
     ]
-    print(
-        f"{'':34}{'µs/call':>8}   (Python {sys.version.split()[0]}, less {nothing:.2f} µs of loop and call)"
-    )
+    print(f"{'':34}{'µs/call':>8}   (Python {sys.version.split()[0]}, less {nothing:.2f} µs of loop and call)")
     for name, call, texts in table:
         print(f"{name:34}{best_us(call, texts) - nothing:8.2f}")
     print(f"{'import oracle.identifiers':34}{in_new_process_ms('import oracle.identifiers'):8.0f} ms")

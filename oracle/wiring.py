@@ -126,6 +126,7 @@ async def run_hub(
             hub = Hub(participants, health, metrics)
             limits = Limits(body_bytes_max=settings.body_max_bytes, idle_timeout_s=settings.idle_timeout_s)
             server = HttpServer(hub, limits, on_error=hub.on_error)
+            health.connections = lambda: len(server.connections)
             await server.start(sock)
             _settle_memory()
             ready()

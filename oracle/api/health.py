@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Final
@@ -49,6 +50,7 @@ class Health:
         self._coherence = coherence
         self._postgres = postgres
         self._metrics = metrics
+        self.connections: Callable[[], int] = lambda: 0
         self._started = time.monotonic()
         self._start_time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         self._version = version("alias-oracle")
@@ -87,7 +89,11 @@ class Health:
             metrics.set("database_connected", float(self.datastore))
             metrics.set("cache_generation", float(coherence.generation))
             metrics.set("cache_degraded", float(coherence.degraded or not self.cache))
-            metrics.cells[metrics.slot("cache_generation_bumps_total")] += coherence.take_bumps()
+            bumps, fences = coherence.take_counts()
+            metrics.add("cache_generation_bumps_total", bumps)
+            metrics.add("cache_fences_total", fences)
+            metrics.add("database_errors_total", self._postgres.take_errors())
+            metrics.set("http_connections", float(self.connections()))
             if coherence.confirmed_at > 0:
                 metrics.renewed("lease_age_seconds", coherence.confirmed_at)
             size, idle = self._postgres.pool_state()

@@ -219,10 +219,9 @@ class Connection(asyncio.Protocol):
         else:
             self._pending.append(data)
             self._more = True
-            if not self._reading_paused:
-                self._reading_paused = True
-                self._transport.pause_reading()
             self._advance()
+            if self._pending:
+                self._pause_reading()
 
     def eof_received(self) -> bool:
         """The client sends no more, but may well be reading: what it has asked is still answered."""
@@ -462,6 +461,11 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._resume_reading()
 
+    def _pause_reading(self) -> None:
+        if not (self._reading_paused or self._transport.is_closing()):
+            self._reading_paused = True
+            self._transport.pause_reading()
+
     def _resume_reading(self) -> None:
         if self._reading_paused:
             self._reading_paused = False
@@ -490,9 +494,8 @@ class Connection(asyncio.Protocol):
         if self._lingering:
             if self._discarded > self._limits.linger_bytes_max:
                 self._transport.abort()
-        elif not self._reading_paused:  # an answer is still due: the rest can wait in the kernel
-            self._reading_paused = True
-            self._transport.pause_reading()
+        else:
+            self._pause_reading()  # an answer is still due: the rest can wait in the kernel
 
     # From the server.
 

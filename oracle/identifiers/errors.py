@@ -84,7 +84,7 @@ EXPLANATIONS: Final[dict[Reason, str]] = {
 }
 
 
-class BadIdentifier(ValueError):  # noqa: N818 - named for what the caller holds, like PartyNotFound
+class BadIdentifier(ValueError):
     """An identifier that cannot be a key.  Its text never holds what was sent."""
 
     def __init__(self, reason: Reason, scheme: str = "identifier") -> None:

@@ -1,7 +1,7 @@
 """IBAN, ISO 13616, as the SWIFT registry (release 101) has it for 89 countries.
 
 Check digits.  ISO 7064 MOD 97-10 gives 02..98 only.  00, 01 and 99 satisfy the same congruence as 97, 98
-and 02: accepting them would give one account two spellings. Not in the registry, so refused: Mexico and
+and 02: accepting them would give one account two spellings.  Not in the registry, so refused: Mexico and
 Myanmar, which have no IBAN, and the "partial" IBANs some libraries know (IR, DZ, AO ...).
 Canonical form.  Upper case without spaces.  Only ASCII letters are raised: str.upper() would turn U+0131
 into I and U+00DF into SS.
@@ -46,9 +46,7 @@ class _Structures(dict[str, Callable[[str], object]]):
 
 
 _STRUCTURES: Final = _Structures()
-_LENGTHS: Final = {
-    country: 4 + sum(int(count) for count, _ in _field(bban)) for country, bban in _BBANS.items()
-}
+_LENGTHS: Final = {country: 4 + sum(int(count) for count, _ in _field(bban)) for country, bban in _BBANS.items()}
 
 _alphanumeric: Final = re.compile(r"[0-9A-Za-z ]+").fullmatch
 # As ISO 7064 counts: A is 10 ... Z is 35.

@@ -34,9 +34,7 @@ class PartyKey(NamedTuple):
 
 NRC_SUB_IDS: Final = frozenset({"NATIONAL_REGISTRATION", "NATIONAL_ID_CARD", "NRC"})
 
-_PLAIN_NAMES: Final = {
-    member.value: member.value for member in PartyIdType
-}  # so that a key holds no enum member
+_PLAIN_NAMES: Final = {member.value: member.value for member in PartyIdType}  # so that a key holds no enum member
 
 
 def party_key(party_id_type: str, text: str, sub_id: str | None, *, clabe_only: bool, nrc: bool) -> PartyKey:

@@ -2,7 +2,7 @@
 
 Grammar.  ITU-T E.164 international format, "optionally prefixed by a single plus sign" (FSPIOP API
 Definition, table 103): `+?[1-9][0-9]{6,14}`.  Spaces, hyphens, dots and parentheses are dropped; nothing
-else is. National forms are read only with a country hint, and refused when the same digits are also another
+else is.  National forms are read only with a country hint, and refused when the same digits are also another
 country's valid international number: Oaxaca's 951 xxx xxxx is a valid +95 number of Myanmar.  On the hub's
 wire there is no hint.
 
@@ -12,11 +12,11 @@ Canonical form.  International digits without `+`.
   here.
 * Elsewhere: what `phonenumbers` makes of it when the result is valid (a trunk 0 after the calling code
   goes, Argentina's 15 becomes 9, Italy's 0 stays), else the digits as they are.  Validity is not demanded:
-  the scheme's own test data (123456789) would fail it. A rewriting is repeated until it changes nothing, so
+  the scheme's own test data (123456789) would fail it.  A rewriting is repeated until it changes nothing, so
   that a canonical number is its own canonical form.
 
 Two ways, one answer.  `phonenumbers` takes about 40 us a number, too much for every lookup, and for almost
-every number it changes nothing. So `canonical` first asks a pattern made from the same metadata whether
+every number it changes nothing.  So `canonical` first asks a pattern made from the same metadata whether
 *nothing can change*: the national part does not begin with the country's national prefix (or a rule like
 Argentina's), and for a home country it is valid.  Only the rest goes to `read`, which is the definition; a
 property test holds the two together.
@@ -96,10 +96,6 @@ def _with_hint(digits: str, country: str) -> str:
     international = _valid_form(digits)
     if national and international and national != international:
         raise BadIdentifier("ambiguous_national_or_international", "MSISDN")
-    if international and country == "MX" and digits.startswith("1") and _valid_form("52" + digits):
-        # A Mexican number that kept its abolished 1 and lost its 52 is no accepted form, but reason enough
-        # not to take it for a number of the United States.
-        raise BadIdentifier("ambiguous_national_or_international", "MSISDN")
     reading = national or international
     if not reading:
         # Without the hint the digits might pass by their form alone; with it they are more likely a slip.
@@ -113,6 +109,7 @@ def _national_reading(digits: str, country: str) -> str | None:
     except phonenumbers.NumberParseException:
         return None
     international = phonenumbers.format_number(number, PhoneNumberFormat.E164).removeprefix("+")
+    # A Mexican number that lost its 52 and kept the abolished 1 counts too: it must not pass for +1 unseen.
     if phonenumbers.is_valid_number(number) or _is_old_mexican(international):
         return _valid_form(international)
     return None
@@ -146,7 +143,7 @@ class _Unchanged(dict[str, Matcher | None]):
     """First three digits to a pattern that proves the rest of the way unnecessary; None where it always is.
 
     Filled as calling codes appear: loading one country's metadata takes up to 4 ms, all of it 100 ms (see
-    `preload`). Bounded by the 900 ways three digits can be without a leading zero.
+    `preload`).  Bounded by the 900 ways three digits can be without a leading zero.
     """
 
     def __missing__(self, prefix: str) -> Matcher | None:

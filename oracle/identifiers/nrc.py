@@ -14,7 +14,7 @@ Read.  Canonical (any case), Latin or Burmese; fields set apart by slash, backsl
 nothing, spaces anywhere; Burmese or ASCII digits, not both in one field.
 Folded: U+1009 to U+1025; the letter ဝ and the digit ၀, which look alike, by position; a type written with
 its vowels swapped or in Zawgyi, by a table: letters and digits have the same code points in Zawgyi and
-Unicode, so nothing else needs its encoding known. Burmese letters and hex may name a township in no list,
+Unicode, so nothing else needs its encoding known.  Burmese letters and hex may name a township in no list,
 Latin must name exactly one that is.
 
 Zambia has another document called NRC (123456/78/9); which parser to use is decided by country, never by
@@ -173,12 +173,10 @@ def _refuse_broken(nrc: str) -> None:
         return
     kind = match["round"] or match["square"] or match["bare"]
     faults = [
-        _digits_fault(match["state"])
-        or (None if _state(match["state"].translate(_TO_ASCII_DIGITS)) else "bad_state"),
+        _digits_fault(match["state"]) or (None if _state(match["state"].translate(_TO_ASCII_DIGITS)) else "bad_state"),
         _township_fault(match["town"]),
         None if kind in _TYPE_WORDS else "bad_type" if kind else "missing_type",
-        _digits_fault(match["number"])
-        or (None if len(match["number"]) == NUMBER_DIGITS else "bad_number_length"),
+        _digits_fault(match["number"]) or (None if len(match["number"]) == NUMBER_DIGITS else "bad_number_length"),
     ]
     found = [fault for fault in faults if fault]
     if len(found) <= 1:

@@ -3,12 +3,12 @@ them in Latin.
 
 Latin is no key.  One letter has several spellings (ဆ is SA or HSA) and one spelling several letters (SA is
 စ or ဆ), so a Latin township is looked up among the codes of its state, and must fit exactly one; three
-spellings of Shan State fit two and are refused. Only codes that at least two independent lists carry take
+spellings of Shan State fit two and are refused.  Only codes that at least two independent lists carry take
 part; a code in one list only is most often a misprint of another.
 
 Two Latin forms are shown to people: the *popular* one from the lists, and a *lossless* one where every
 letter has its own spelling (စ is CA, ဆ is HSA).  Both are made of attested spellings, with CA and the
-rarest letters added. Other schemes exist where SA is သ and THA is ထ; they cannot be told apart from this
+rarest letters added.  Other schemes exist where SA is သ and THA is ထ; they cannot be told apart from this
 one and are not read.
 """
 
@@ -88,9 +88,7 @@ def meant_by(state: str, spelling: str) -> frozenset[str]:
 
 
 def popular_latin(state: str, code: str) -> str:
-    return table().popular.get((state, code)) or "".join(
-        _POPULAR.get(letter, SPELLINGS[letter][0]) for letter in code
-    )
+    return table().popular.get((state, code)) or "".join(_POPULAR.get(letter, SPELLINGS[letter][0]) for letter in code)
 
 
 def lossless_latin(code: str) -> str:

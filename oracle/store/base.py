@@ -74,8 +74,8 @@ class Session(Protocol):
     def lease(self, keys: Sequence[bytes], tokens: Sequence[bytes], done: Callable[[list[bool]], None]) -> None:
         """Take the right to fill each key that is absent; which of them are ours."""
 
-    def fill(self, key: bytes, token: bytes, value: bytes, ttl_ms: int) -> None:
-        """Store the value if the key still holds the token.  Nobody waits for it."""
+    def fill(self, key: bytes, token: bytes, value: bytes, ttl_ms: int, lost: Callable[[], None]) -> None:
+        """Store the value if the key still holds the token; `lost` is called if not.  Nobody waits for it."""
 
     async def fence(self, keys: Sequence[bytes], ttl_ms: int) -> bool:
         """Set a fence on every key; False when that is not certain for all of them."""

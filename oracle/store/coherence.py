@@ -102,6 +102,7 @@ class Coherence:
         self.routes_version = 0
         self.reachable = False  # PostgreSQL, at the last asking
         self.bumps = 0
+        self.fences = 0
 
     # -- start and stop -------------------------------------------------------------------------------------------
 
@@ -120,9 +121,10 @@ class Coherence:
             self.session.close()
             self.session = None
 
-    def take_bumps(self) -> int:
-        """How often this process has moved the generation since it was last asked."""
-        taken, self.bumps = self.bumps, 0
+    def take_counts(self) -> tuple[int, int]:
+        """Times this process moved the generation, and fences it set, since this was last asked."""
+        taken = self.bumps, self.fences
+        self.bumps = self.fences = 0
         return taken
 
     # -- the lease (rule 5) ---------------------------------------------------------------------------------------
@@ -246,6 +248,7 @@ class Coherence:
         if not self.fresh:
             await self.confirm()
         session, begun = self.session, self._clock()
+        self.fences += len(keys)
         if session is None:
             return Fence(tuple(keys), begun, standing=False)
         standing = await session.fence([self.key(*k) for k in keys], FENCE_MS)

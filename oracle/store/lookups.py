@@ -96,6 +96,7 @@ class Lookups:
         slot = metrics.slot
         self._count_cache_batches, self._count_reads = slot("cache_batches_total"), slot("cache_reads_total")
         self._count_tokens = slot("cache_tokens_total")
+        self._count_lost = slot("cache_fill_lost_total")
         self._count_fills, self._count_unreachable = (
             slot("cache_fills_total"),
             slot("cache_unreachable_total"),
@@ -269,8 +270,12 @@ class Lookups:
             if fill is not None and fill.session.alive:  # rule 7: on that very connection or not at all
                 ttl_ms = self._negative_ttl_ms if answer == NOBODY else self._ttl_ms
                 # Spread, so that what was filled together does not expire together.
-                fill.session.fill(fill.key, fill.token, answer, int(ttl_ms * random.uniform(0.9, 1.1)))  # noqa: S311
+                spread_ms = int(ttl_ms * random.uniform(0.9, 1.1))  # noqa: S311
+                fill.session.fill(fill.key, fill.token, answer, spread_ms, self._lose_fill)
                 self._cells[self._count_fills] += 1
+
+    def _lose_fill(self) -> None:
+        self._cells[self._count_lost] += 1
 
     def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
         task = self._loop.create_task(coroutine)

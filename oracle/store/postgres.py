@@ -89,6 +89,7 @@ class Postgres:
         self._watching = asyncio.Lock()
         self._away_until = 0.0
         self.on_notice: Callable[[], None] = lambda: None
+        self.errors = 0
 
     async def open(self) -> None:
         """Raises DirectoryUnavailable."""
@@ -122,6 +123,7 @@ class Postgres:
         try:
             yield
         except Exception as exc:
+            self.errors += 1
             if is_away(exc):
                 self._away_until = self._loop.time() + RETRY_S
             elif not is_busy(exc):
@@ -133,6 +135,11 @@ class Postgres:
     @property
     def away(self) -> bool:
         return self._away_until > 0
+
+    def take_errors(self) -> int:
+        """How often a query failed since this was last asked."""
+        taken, self.errors = self.errors, 0
+        return taken
 
     def pool_state(self) -> tuple[int, int]:
         """Connections open, and of these idle."""

@@ -180,12 +180,13 @@ class RedisSession(asyncio.Protocol):
         commands = [pack((b"SET", k, t, b"NX", b"GET", b"PX", px)) for k, t in zip(keys, tokens, strict=True)]
         self.send(b"".join(commands), len(keys), answer)
 
-    def fill(self, key: bytes, token: bytes, value: bytes, ttl_ms: int) -> None:
-        self.send(
-            _pack((b"EVALSHA", self._fill_sha, b"1", key, token, value, b"%d" % ttl_ms)),
-            1,
-            _forget,
-        )
+    def fill(self, key: bytes, token: bytes, value: bytes, ttl_ms: int, lost: Callable[[], None]) -> None:
+        def answer(replies: Replies | None) -> None:
+            if replies is None or replies[0] != 1:
+                lost()
+
+        command = (b"EVALSHA", self._fill_sha, b"1", key, token, value, b"%d" % ttl_ms)
+        self.send(_pack(command), 1, answer)
 
     def ping(self) -> None:
         self.send(_PING, 1, _forget)

@@ -14,9 +14,7 @@ NRC = "12-250019-N-123456"
 
 sub_ids = st.one_of(
     st.none(),
-    st.sampled_from(
-        ["CLABE", "NRC", "NATIONAL_REGISTRATION", "NATIONAL_ID_CARD", "PASSPORT", "clabe", "Tienda-7", ""]
-    ),
+    st.sampled_from(["CLABE", "NRC", "NATIONAL_REGISTRATION", "NATIONAL_ID_CARD", "PASSPORT", "clabe", "Tienda-7", ""]),
     anything,
 )
 
@@ -163,9 +161,7 @@ def test_only_the_eight_types_travel_on_the_wire(party_id_type: str) -> None:
 
 @pytest.mark.parametrize("member", list(PartyIdType))
 def test_a_key_holds_plain_text_also_for_an_enum_member(member: PartyIdType) -> None:
-    text = {"MSISDN": "525512345678", "EMAIL": "a@b.mx", "IBAN": "GB82WEST12345698765432"}.get(
-        member.value, "x1"
-    )
+    text = {"MSISDN": "525512345678", "EMAIL": "a@b.mx", "IBAN": "GB82WEST12345698765432"}.get(member.value, "x1")
     found = key(member, text)
     assert found == key(member.value, text)
     assert type(found.party_id_type) is str
