@@ -1,0 +1,230 @@
+"""The published contract is sound, complete, and what the running oracle does."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+sys.path.insert(0, str(Path(__file__).parent / "contract"))
+
+import captured
+import pytest
+from captured import PARTICIPANTS, get, post, request
+from hub_process import Hub, running_oracle
+from hub_wire import Answer, Wire, ask
+from jsonschema import Draft202012Validator, FormatChecker
+
+from oracle.api import faults
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oracle.store.embedded import PostgresServer, ValkeyServer
+
+FILE: Final = Path(__file__).parents[2] / "schemas" / "hub.openapi.json"
+CONTRACT: Final[dict[str, Any]] = json.loads(FILE.read_bytes())
+METHODS: Final = ("get", "post", "put", "delete")
+OPERATIONS: Final = [
+    (method, path, item[method]) for path, item in CONTRACT["paths"].items() for method in METHODS if method in item
+]
+
+
+def resolved(thing: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" not in thing:
+        return thing
+    target: Any = CONTRACT
+    for name in thing["$ref"].removeprefix("#/").split("/"):
+        target = target[name]
+    return {**target, **{name: value for name, value in thing.items() if name != "$ref"}}
+
+
+def validator(schema: dict[str, Any]) -> Draft202012Validator:
+    """For a schema of the contract, whose references point into it."""
+    return Draft202012Validator({**schema, "components": CONTRACT["components"]}, format_checker=FormatChecker())
+
+
+def walk(thing: object, path: str = "#") -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(thing, dict):
+        yield path, thing
+        for name, value in thing.items():
+            yield from walk(value, f"{path}/{name}")
+    elif isinstance(thing, list):
+        for at, value in enumerate(thing):
+            yield from walk(value, f"{path}/{at}")
+
+
+# The document -------------------------------------------------------------------------------------------------
+
+
+def test_it_is_openapi_3_1() -> None:
+    """By the OpenAPI initiative's own schema, which schemathesis carries."""
+    from schemathesis.specs.openapi.definitions import OPENAPI_31
+
+    assert not list(Draft202012Validator(OPENAPI_31).iter_errors(CONTRACT))
+    for name, schema in CONTRACT["components"]["schemas"].items():
+        Draft202012Validator.check_schema(schema), name
+
+
+def test_every_reference_leads_somewhere_and_every_component_is_used() -> None:
+    references = {node["$ref"] for _, node in walk(CONTRACT) if isinstance(node.get("$ref"), str)}
+    for reference in references:
+        resolved({"$ref": reference})
+    for kind, members in CONTRACT["components"].items():
+        for name in members:
+            assert f"#/components/{kind}/{name}" in references
+
+
+def test_every_string_and_list_has_its_limits() -> None:
+    """What a client may send is bounded; answers that repeat what was sent are not."""
+    for name, schema in CONTRACT["components"]["schemas"].items():
+        if name.startswith(("BulkResult", "Health")):
+            continue
+        for path, node in walk(schema, name):
+            if node.get("type") == "string":
+                assert {"enum", "pattern", "maxLength", "const"} & node.keys(), path
+            if node.get("type") == "array":
+                assert "maxItems" in node, path
+
+
+def test_operations_have_names_of_their_own() -> None:
+    names = [operation["operationId"] for _, _, operation in OPERATIONS]
+    assert len(names) == len(set(names))
+    assert all(operation["summary"] for _, _, operation in OPERATIONS)
+
+
+def examples() -> Iterator[tuple[str, dict[str, Any], Any]]:
+    for path, node in walk(CONTRACT):
+        if "schema" in node and "examples" in node:
+            for name, example in node["examples"].items():
+                yield f"{path}/examples/{name}", node["schema"], example["value"]
+
+
+def test_every_example_is_valid() -> None:
+    found = list(examples())
+    assert len(found) > 40
+    for path, schema, value in found:
+        assert not [error.message for error in validator(schema).iter_errors(value)], path
+
+
+def test_the_examples_show_every_kind_of_alias() -> None:
+    shown = json.dumps([value for _, _, value in examples()])
+    for alias in ("525512345678", "032180000118359719", "0098-7761-22", "12-OUKAMA-N-123456", "12/OUKAMA(N)123456"):
+        assert alias in shown
+
+
+def test_what_is_not_valid_is_refused_by_the_schemas() -> None:
+    schemas = CONTRACT["components"]["schemas"]
+    for name, value in (
+        ("PartyList", {"partyList": [{"fspId": "a", "partySubIdOrType": ""}]}),
+        ("PartyList", {"partyList": [{"fspId": "a", "partySubIdOrType": None}]}),
+        ("PartyList", {"partyList": [{"fspId": "a"}, {"fspId": "b"}]}),
+        ("PartyList", {}),
+        ("ErrorBody", {"errorInformation": {"errorCode": "3100", "errorDescription": ""}}),
+        ("ErrorBody", {"errorInformation": {"errorCode": 3100, "errorDescription": "x"}}),
+        (
+            "ErrorBody",
+            {"errorInformation": {"errorCode": "3100", "errorDescription": "x", "extensionList": {}}},
+        ),
+        ("BulkResult", {"partyList": [{"partyIdType": "MSISDN", "partyIdentifier": "525512345678"}]}),
+        ("PartyIdentifier", "12&"),
+        ("PartyIdentifier", ""),
+        ("PartyIdentifier", "x" * 129),
+        ("PartyIdType", "CLABE"),
+    ):
+        assert not validator(schemas[name]).is_valid(value), (name, value)
+
+
+def test_every_error_of_the_oracle_is_in_the_contract() -> None:
+    codes = {one["const"] for one in CONTRACT["components"]["schemas"]["ErrorCode"]["oneOf"]}
+    assert codes == {code for _, code in faults.FAULTS.values()}
+    documented = {
+        (status, example["value"]["errorInformation"]["errorCode"])
+        for _, _, operation in OPERATIONS
+        for status, response in operation["responses"].items()
+        for media in resolved(response).get("content", {}).values()
+        for example in media.get("examples", {}).values()
+        if "errorInformation" in example["value"]
+    }
+    assert {(str(status), code) for status, code in faults.FAULTS.values()} <= documented
+
+
+def test_the_page_needs_nothing_from_outside() -> None:
+    page = (FILE.parents[1] / "oracle" / "api" / "docs.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|@import|url\(|<script src|<link rel=.stylesheet", page)
+    assert 'fetch("openapi.json")' in page
+    assert "innerHTML" not in page
+
+
+# The running oracle -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def hub(
+    postgres_template: PostgresServer, valkey_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Hub]:
+    with running_oracle(postgres_template, valkey_server, tmp_path_factory.mktemp("oracle")) as hub:
+        yield hub
+
+
+def promised(raw: bytes, answer: Answer) -> None:
+    """The answer is one that the contract names for this request."""
+    method, target = raw.split(b" ", 2)[:2]
+    path = re.sub(rb"^/+", b"/", target.partition(b"?")[0]).decode()
+    (operation,) = (
+        operation
+        for known, name, operation in OPERATIONS
+        if known == method.decode().lower() and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", name), path)
+    )
+    assert str(answer.status) in operation["responses"], (path, answer)
+    response = resolved(operation["responses"][str(answer.status)])
+    if "content" not in response:
+        assert not answer.body
+        return
+    media = response["content"][answer.headers["content-type"].split(";")[0]]
+    if answer.headers["content-type"] == "application/json":
+        assert not [error.message for error in validator(media["schema"]).iter_errors(answer.json())]
+
+
+def test_the_answers_to_every_captured_request_are_promised(hub: Hub) -> None:
+    count = 0
+    with Wire(hub.port) as wire:
+        for case in captured.CASES:
+            if case.status == 404 and case.codes == ("3002",):
+                continue
+            for raw in (*case.given, case.raw, *(raw for raw, _ in case.then)):
+                promised(raw, wire.ask(raw))
+                count += 1
+    assert count > 500
+
+
+@pytest.mark.parametrize("path", ["/health", "/live", "/ready", "/openapi.json", "/docs"])
+def test_the_answers_to_probes_and_people_are_promised(hub: Hub, path: str) -> None:
+    raw = get(path.encode())
+    answer = ask(hub.port, raw)
+    assert answer.status == 200
+    promised(raw, answer)
+
+
+def test_a_bulk_is_answered_as_promised(hub: Hub) -> None:
+    media = CONTRACT["paths"]["/participants"]["post"]["requestBody"]["content"]["application/json"]
+    for example in media["examples"].values():
+        body = json.dumps(example["value"], ensure_ascii=False).encode()
+        body = body.replace(b"032180000118359719", b"014027000005555558")  # a captured case holds that one
+        for source in (b"cajaoaxaca", b"strangerfsp"):
+            headers = PARTICIPANTS.replace(b"source: payerfsp", b"source: " + source)
+            raw = post(b"/participants", body, headers)
+            answer = ask(hub.port, raw)
+            promised(raw, answer)
+            refused = ["errorInformation" in entry for entry in answer.json()["partyList"]]
+            assert refused == [source != b"cajaoaxaca"] * 4
+
+
+def test_the_oracle_publishes_this_contract(hub: Hub) -> None:
+    assert ask(hub.port, get(b"/openapi.json")).json() == CONTRACT
+    page = ask(hub.port, get(b"/docs"))
+    assert page.headers["content-type"].startswith("text/html")
+    assert page.body == (FILE.parents[1] / "oracle" / "api" / "docs.html").read_bytes()
+    assert ask(hub.port, request(b"POST /docs", PARTICIPANTS, b"{}")).status == 405
