@@ -52,6 +52,7 @@ Command = Callable[[Role, int, int, int], Sequence[str]]
 BACKLOG: Final = 4096  # a restart of the hub brings all its connections at once
 READY_S: Final = 60.0  # importing on a busy machine takes seconds; more than this is a worker that hangs
 STEADY_S: Final = 10.0  # who lived as long did not die of its start
+CLOSING_S: Final = 2  # beyond stop_timeout_s, which a worker gives its calls: to close what it has open
 BACKOFF_S: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 log = logs.Log(__name__)
@@ -306,15 +307,13 @@ class Crew:
     """All posts, and all living workers: during a replacement those are more than the posts."""
 
     def __init__(self, settings: Settings, listeners: Mapping[Role, socket.socket], command: Command) -> None:
-        self._stop_timeout_s = settings.stop_timeout_s
+        self._stop_timeout_s = settings.stop_timeout_s + CLOSING_S
         self._command = command
         self._order: Order | None = None
         self._living: set[Worker] = set()
         counts: dict[Role, int] = {"hub": settings.workers, "admin": 1}
         self._posts = [
-            Post(role, index, listener)
-            for role, listener in listeners.items()
-            for index in range(counts[role])
+            Post(role, index, listener) for role, listener in listeners.items() for index in range(counts[role])
         ]
 
     async def start(self) -> None:
@@ -426,7 +425,8 @@ def work(role: Role, index: int, listener_fd: int, control_fd: int, target: Targ
 
     # Now, not when the settings come: the database is starting meanwhile.
     run = target or getattr(import_module("oracle.wiring"), f"run_{role}")
-    with socket.socket(fileno=control_fd) as control, socket.socket(fileno=listener_fd) as listener:
+    listener = socket.socket(fileno=listener_fd)
+    with socket.socket(fileno=control_fd) as control:
         order = _ordered(control)
         if order is None:
             return 0
@@ -434,8 +434,10 @@ def work(role: Role, index: int, listener_fd: int, control_fd: int, target: Targ
         try:
             uvloop.run(_work(run, order, listener, index, control))
         except Exception as exc:  # noqa: BLE001 - the supervisor is told by the exit code, people by this line
-            log.error("worker failed", exc=exc)  # noqa: TRY400 - our Log, which shows no message of it
+            log.error("worker failed", exc=exc)
             return 1
+        finally:
+            listener.detach()  # the process ends here, and a server may have taken and closed the descriptor
     return 0
 
 
@@ -450,16 +452,14 @@ def _ordered(control: socket.socket) -> Order | None:
     return msgspec.json.decode(heard, type=Order, dec_hook=lambda kind, value: kind(value))
 
 
-async def _work(
-    run: Target, order: Order, listener: socket.socket, index: int, control: socket.socket
-) -> None:
+async def _work(run: Target, order: Order, listener: socket.socket, index: int, control: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
     def orphaned() -> None:
         # Nobody is left to kill us should we hang: the kernel does.
         loop.remove_reader(control)
-        signal.alarm(order.settings.stop_timeout_s)
+        signal.alarm(order.settings.stop_timeout_s + CLOSING_S)
         stop.set()
 
     def ready() -> None:

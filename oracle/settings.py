@@ -168,9 +168,7 @@ class Secret:
 def url_masked(url: str) -> str:
     """The URL without passwords: those before the last @, and query members that are named like one."""
     masked = re.sub(r"^([^:]*://[^:@]*):.*@", rf"\1:{MASK}@", url, flags=re.DOTALL)
-    return re.sub(
-        r"([?&][^=&]*(?:passw|secret|token)[^=&]*=)[^&]*", rf"\1{MASK}", masked, flags=re.IGNORECASE
-    )
+    return re.sub(r"([?&][^=&]*(?:passw|secret|token)[^=&]*=)[^&]*", rf"\1{MASK}", masked, flags=re.IGNORECASE)
 
 
 def _quoted(text: str) -> str:
@@ -189,9 +187,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database_url: Annotated[str | None, Url("postgresql", "postgres")] = None
     redis_url: Annotated[
         str | None,
-        Url(
-            "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"
-        ),
+        Url("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"),
     ] = None
     # Beside the working directory: what `serve` makes on a laptop is seen, and goes when the directory goes.
     data_dir: Annotated[Path, Directory()] = Path(".oracle")
@@ -218,9 +214,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # A Redis in the same network answers in under 1 ms; one that takes 50 is slower than asking PostgreSQL.
     cache_timeout_ms: Annotated[int, Whole(1, 10_000)] = 50
     # The first part of every key, for a Redis that is shared with other programs.
-    cache_prefix: Annotated[str, Matching(r"[A-Za-z0-9._-]{1,32}", "1 to 32 letters, digits, . _ -")] = (
-        "oracle"
-    )
+    cache_prefix: Annotated[str, Matching(r"[A-Za-z0-9._-]{1,32}", "1 to 32 letters, digits, . _ -")] = "oracle"
 
     # The hub gives up after 20 s.  A lookup is one read; after a second the answer "try again" is worth more.
     lookup_timeout_ms: Annotated[int, Whole(10, 20_000)] = 1_000
@@ -231,12 +225,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout_s: Annotated[int, Whole(600, 604_800)] = 3_600
     # The largest bulk a hub sends has 10,000 items and 0.94 MB.
     body_max_bytes: Annotated[int, Whole(1_024, 1_073_741_824)] = 4 * 1024 * 1024
-    # How long calls in flight may take to end after SIGTERM.  Kubernetes kills after 30 s.
-    stop_timeout_s: Annotated[int, Whole(1, 3_600)] = 30
+    # How long calls in flight may take to end after SIGTERM: as long as a hub waits for them.  With the closing of
+    # the rest that stays below the 30 s after which Kubernetes kills.
+    stop_timeout_s: Annotated[int, Whole(1, 3_600)] = 20
 
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], OneOf("debug", "info", "warning", "error")
-    ] = "info"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], OneOf("debug", "info", "warning", "error")] = (
+        "info"
+    )
     # auto: text at a terminal, JSON elsewhere.
     log_format: Annotated[Literal["auto", "json", "text"], OneOf("auto", "json", "text")] = "auto"
     # Absent: nothing is exported.
@@ -303,10 +298,7 @@ def load(environ: Mapping[str, str], file: Path | None = None) -> Loaded:
     sources: dict[str, Source] = dict.fromkeys(READERS, "default")
     given: list[tuple[Source, str, str, str]] = [
         *(("file", name, f"{file}: {name}", text) for name, text in _from_file(file, problems)),
-        *(
-            ("environment", name, _variable(name), text)
-            for name, text in _from_environment(environ, problems)
-        ),
+        *(("environment", name, _variable(name), text) for name, text in _from_environment(environ, problems)),
     ]
     for source, name, label, text in given:
         try:
@@ -378,7 +370,5 @@ def _meant(name: str, spelling: Callable[[str], str]) -> str:
 
 def _contradictions(settings: Settings) -> list[str]:
     if settings.hub_port == settings.admin_port != 0:
-        return [
-            f"{PREFIX}HUB_PORT and {PREFIX}ADMIN_PORT: both are {settings.hub_port}; allowed: two ports, or 0"
-        ]
+        return [f"{PREFIX}HUB_PORT and {PREFIX}ADMIN_PORT: both are {settings.hub_port}; allowed: two ports, or 0"]
     return []

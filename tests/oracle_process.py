@@ -1,0 +1,200 @@
+"""The real `oracle serve` for tests: `with start_oracle(tmp_path, {"ORACLE_DATABASE_URL": database_url}) as oracle:`.
+
+Free ports, JSON logs, a data directory below tmp_path; whatever has no URL is embedded.  The ports are those of the
+log line "ready" (so keep ORACLE_LOG_LEVEL at info).  At the end of the block nothing that it started is left.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+from urllib.parse import urlsplit
+
+import psutil
+
+SERVE = (sys.executable, "-m", "oracle", "serve")
+STOP_S = 40.0
+
+
+def until(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
+    """Wait for a condition; the test fails when it does not come true."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not true within {timeout_s} s"
+        time.sleep(0.01)
+
+
+def environment(tmp_path: Path, env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Ours without the settings of whoever runs the tests."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ORACLE_")}
+    standard = {
+        "ORACLE_DATA_DIR": str(tmp_path / "data"),
+        "ORACLE_HUB_PORT": "0",
+        "ORACLE_ADMIN_PORT": "0",
+        "ORACLE_LOG_FORMAT": "json",
+    }
+    return {**inherited, **standard, **(env or {})}
+
+
+def run_oracle(
+    tmp_path: Path, *arguments: str, env: Mapping[str, str] | None = None, timeout_s: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """One command of the real command line, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "oracle", *arguments],
+        env=environment(tmp_path, env),
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def is_gone(process: psutil.Process) -> bool:
+    """Dead; a zombie whose new parent does not look is dead as well."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+class OracleProcess:
+    """A running `serve`.  Ends with the block it is used in."""
+
+    def __init__(self, command: Sequence[str], tmp_path: Path, env: Mapping[str, str] | None, **popen: Any) -> None:
+        self._log = tmp_path / f"oracle-{time.monotonic_ns()}.log"
+        self._seen: dict[int, psutil.Process] = {}
+        with self._log.open("wb") as log:
+            self.process = _started(command, environment(tmp_path, env), tmp_path, log, popen)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def output(self) -> str:
+        """stdout and stderr so far, of the workers as well."""
+        return self._log.read_text(errors="replace")
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """The log lines of one event."""
+        lines = [line for line in self.output.split("\n")[:-1] if line.startswith("{")]
+        return [line for line in map(json.loads, lines) if line["event"] == event]
+
+    @property
+    def hub_url(self) -> str:
+        return str(self.logged("ready")[0]["hub_url"])
+
+    @property
+    def admin_url(self) -> str:
+        return str(self.logged("ready")[0]["admin_url"])
+
+    @property
+    def hub_port(self) -> int:
+        return urlsplit(self.hub_url).port or 0
+
+    @property
+    def admin_port(self) -> int:
+        return urlsplit(self.admin_url).port or 0
+
+    def descendants(self) -> list[psutil.Process]:
+        """Every process below ours: workers, servers, their backends."""
+        try:
+            living: list[psutil.Process] = psutil.Process(self.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+        self._seen.update({process.pid: process for process in living})
+        return living
+
+    def workers(self, role: str = "hub") -> list[psutil.Process]:
+        return [process for process in self.descendants() if _is_worker(process, role)]
+
+    def wait_ready(self, timeout_s: float = 60) -> Self:
+        until(lambda: self.logged("ready") or self.process.poll() is not None, timeout_s)
+        assert self.process.poll() is None, f"serve ended with {self.process.returncode}:\n{self.output}"
+        self.descendants()
+        return self
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def stop(self, timeout_s: float = STOP_S) -> int:
+        """Orderly, as an operator does; the exit code."""
+        self.descendants()
+        self.signal(signal.SIGTERM)
+        return self.process.wait(timeout_s)
+
+    def kill(self) -> None:
+        """The supervisor alone dies, at once; `wait_gone` waits for what it leaves behind."""
+        self.descendants()
+        self.process.kill()
+        self.process.wait()
+
+    def wait_gone(self, timeout_s: float = 15) -> None:
+        """Until none of the processes ever seen below ours is left."""
+        until(lambda: all(is_gone(process) for process in self._seen.values()), timeout_s)
+
+    def close(self) -> None:
+        try:
+            if self.process.poll() is None:
+                self.stop()
+        finally:
+            self.kill()
+            for process in self._seen.values():
+                if not is_gone(process):
+                    process.kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def start_oracle(
+    tmp_path: Path,
+    env: Mapping[str, str] | None = None,
+    ready_timeout_s: float = 60,
+    *,
+    command: Sequence[str] = SERVE,
+    **popen: Any,
+) -> OracleProcess:
+    """A `serve` that answers."""
+    oracle = OracleProcess(command, tmp_path, env, **popen)
+    try:
+        return oracle.wait_ready(ready_timeout_s)
+    except BaseException:
+        oracle.close()
+        raise
+
+
+def _started(
+    command: Sequence[str], env: dict[str, str], cwd: Path, log: IO[bytes], popen: dict[str, Any]
+) -> subprocess.Popen[bytes]:
+    standard: dict[str, Any] = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": log,
+        "stderr": subprocess.STDOUT,
+        "start_new_session": True,  # signals to its group must not reach the tests
+    }
+    return subprocess.Popen(list(command), env=env, cwd=cwd, **{**standard, **popen})
+
+
+def _is_worker(process: psutil.Process, role: str) -> bool:
+    try:
+        arguments = process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False
+    return "worker" in arguments and arguments[arguments.index("--role") + 1] == role

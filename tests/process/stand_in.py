@@ -1,0 +1,67 @@
+"""A `serve` whose workers are simple enough to misbehave on order: STAND_IN=dies|hangs|never-ready."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from oracle.serve import ROLES, Role, serve, work
+from oracle.settings import Settings, load
+
+BEHAVIOUR = os.environ.get("STAND_IN", "")
+
+
+async def answer(
+    settings: Settings,
+    listener: socket.socket,
+    index: int,
+    run_dir: Path,
+    ready: Callable[[], None],
+    stop: asyncio.Event,
+) -> None:
+    """Answers every connection with its process id."""
+    assert settings.database_url
+    assert index >= 0
+    assert os.path.isdir(run_dir)  # noqa: ASYNC240, PTH112 - it blocks nobody
+    if BEHAVIOUR == "dies":
+        sys.exit(3)
+
+    async def tell(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"%d\n" % os.getpid())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(tell, sock=listener)
+    if BEHAVIOUR != "never-ready":
+        ready()
+    await stop.wait()
+    server.close()
+    if BEHAVIOUR == "hangs":
+        print("hanging", flush=True)
+        await asyncio.Event().wait()
+
+
+def command(role: Role, index: int, listener: int, control: int) -> Sequence[str]:
+    told = f"worker --role {role} --index {index} --fd {listener} --control {control}"
+    return [sys.executable, __file__, *told.split()]
+
+
+def main() -> int:
+    if sys.argv[1:2] != ["worker"]:
+        serve(load(os.environ).settings, ROLES, command)
+        return 0
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--role", choices=ROLES)
+    for name in ("--index", "--fd", "--control"):
+        parser.add_argument(name, type=int)
+    told = parser.parse_args(sys.argv[2:])
+    return work(told.role, told.index, told.fd, told.control, answer)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,286 @@
+"""The supervisor: how it starts, what it does about deaths, and that nothing of it is ever left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import asyncpg
+import psutil
+import pytest
+from oracle_process import OracleProcess, is_gone, run_oracle, start_oracle, until
+
+STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))
+
+Start = Callable[..., OracleProcess]
+
+
+@pytest.fixture
+def servers(database_url: str, redis_url: str) -> dict[str, str]:
+    return {"ORACLE_DATABASE_URL": database_url, "ORACLE_REDIS_URL": redis_url}
+
+
+@pytest.fixture
+def start(tmp_path: Path, servers: dict[str, str]) -> Iterator[Start]:
+    """A supervisor with stand-ins for workers."""
+    started: list[OracleProcess] = []
+
+    def one(ready_timeout_s: float = 60, **env: str) -> OracleProcess:
+        started.append(start_oracle(tmp_path, {**servers, **env}, ready_timeout_s, command=STAND_IN))
+        return started[-1]
+
+    yield one
+    for oracle in started:
+        oracle.close()
+
+
+def asked(port: int) -> int:
+    """The process id of whoever answers."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        return int(connection.makefile().readline())
+
+
+def the_worker(oracle: OracleProcess) -> psutil.Process:
+    (worker,) = oracle.workers()
+    return worker
+
+
+# Start --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", ["ORACLE_HUB_PORT", "ORACLE_ADMIN_PORT"])
+def test_a_taken_port_is_one_line(tmp_path: Path, which: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run_oracle(tmp_path, "serve", env={which: str(port)})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"oracle: port {port} on 127.0.0.1 is taken\n"
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_host_that_is_not_ours_is_one_line(tmp_path: Path) -> None:
+    done = run_oracle(tmp_path, "serve", env={"ORACLE_HOST": "192.0.2.1"})
+    assert done.returncode == 1
+    assert done.stderr == "oracle: port 0 on 192.0.2.1: Cannot assign requested address\n"
+
+
+def test_an_unreachable_database_is_one_line_without_its_password(tmp_path: Path) -> None:
+    url = "postgresql://somebody:hush-hush@127.0.0.1:1/directory"
+    done = run_oracle(tmp_path, "serve", env={"ORACLE_DATABASE_URL": url, "ORACLE_REDIS_URL": "redis://127.0.0.1:1"})
+    assert done.returncode == 1
+    assert done.stderr.startswith("oracle: database postgresql://somebody:***@127.0.0.1:1/directory: ")
+    assert done.stderr.count("\n") == 1
+    assert "hush" not in done.stderr
+
+
+def test_a_data_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    done = run_oracle(tmp_path, "serve")
+    assert done.returncode == 1
+    assert done.stderr.startswith("oracle: data directory ")
+    assert done.stderr.count("\n") == 1
+
+
+async def test_a_newer_schema_is_one_line(tmp_path: Path, servers: dict[str, str]) -> None:
+    connection = await asyncpg.connect(servers["ORACLE_DATABASE_URL"])
+    await connection.execute("INSERT INTO migrations (number, stage, name) VALUES (9999, 'pre', 'future')")
+    await connection.close()
+    done = await asyncio.to_thread(run_oracle, tmp_path, "serve", env=servers)
+    assert done.returncode == 1
+    assert done.stderr == "oracle: the database was made by a newer version (migration 9999_pre_future)\n"
+
+
+def test_a_worker_that_dies_of_its_start_ends_the_start(tmp_path: Path, servers: dict[str, str]) -> None:
+    with OracleProcess(STAND_IN, tmp_path, {**servers, "STAND_IN": "dies"}) as oracle:
+        assert oracle.process.wait(30) == 1
+        assert "ServeError" in oracle.output
+        oracle.wait_gone()
+
+
+def test_a_signal_during_the_start_ends_it(tmp_path: Path, servers: dict[str, str]) -> None:
+    with OracleProcess(STAND_IN, tmp_path, {**servers, "STAND_IN": "never-ready"}) as oracle:
+        until(lambda: len(oracle.descendants()) == 2)
+        assert oracle.stop() == 0
+        oracle.wait_gone()
+
+
+def test_only_one_listener(tmp_path: Path, servers: dict[str, str]) -> None:
+    with start_oracle(tmp_path, servers, command=(sys.executable, "-m", "oracle", "serve", "--only", "hub")) as oracle:
+        assert len(oracle.workers("hub")) == 1
+        assert not oracle.workers("admin")
+
+
+# Stop ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_no_process_is_left_after_a_stop(start: Start, number: int) -> None:
+    oracle = start(ORACLE_WORKERS="2")
+    assert len(oracle.workers()) == 2
+    oracle.signal(number)
+    assert oracle.process.wait(30) == 0
+    oracle.wait_gone()
+    assert "Traceback" not in oracle.output
+
+
+def test_the_real_thing_starts_alone_and_leaves_nothing(tmp_path: Path) -> None:
+    with start_oracle(tmp_path) as oracle:
+        names = {process.name() for process in oracle.descendants()}
+        assert {"postgres", "valkey-server"} <= names
+        assert oracle.stop() == 0
+        oracle.wait_gone(0.1)
+        assert not oracle.logged("uncaught exception")
+
+
+def test_ctrl_c_reaches_the_whole_group_and_stops_in_order(start: Start) -> None:
+    oracle = start()
+    os.killpg(os.getpgid(oracle.pid), signal.SIGINT)
+    assert oracle.process.wait(30) == 0
+    oracle.wait_gone()
+    assert "Traceback" not in oracle.output
+
+
+def test_workers_do_not_mind_the_signals_of_a_terminal(start: Start) -> None:
+    oracle = start()
+    worker = the_worker(oracle)
+    worker.send_signal(signal.SIGINT)
+    worker.send_signal(signal.SIGHUP)
+    assert asked(oracle.hub_port) == worker.pid
+
+
+def test_kill_9_of_the_supervisor_leaves_nothing(tmp_path: Path) -> None:
+    with start_oracle(tmp_path) as oracle:
+        oracle.kill()
+        oracle.wait_gone()
+
+
+def test_kill_9_of_the_supervisor_ends_workers_that_hang(start: Start) -> None:
+    oracle = start(STAND_IN="hangs", ORACLE_STOP_TIMEOUT_S="1")
+    oracle.kill()
+    oracle.wait_gone()
+
+
+def test_a_worker_that_hangs_is_killed_in_time(start: Start) -> None:
+    oracle = start(STAND_IN="hangs", ORACLE_STOP_TIMEOUT_S="1")
+    assert oracle.stop() == 0
+    assert len(oracle.logged("worker killed, it did not stop in time")) == 2
+    oracle.wait_gone()
+
+
+def test_a_second_signal_speeds_it_up(start: Start) -> None:
+    oracle = start(STAND_IN="hangs", ORACLE_STOP_TIMEOUT_S="3600")
+    oracle.signal(signal.SIGTERM)
+    until(lambda: oracle.output.count("hanging") == 2)
+    assert oracle.process.poll() is None
+    oracle.signal(signal.SIGTERM)
+    assert oracle.process.wait(30) == 0
+    oracle.wait_gone()
+
+
+def test_a_closed_terminal_stops_it(tmp_path: Path, servers: dict[str, str]) -> None:
+    ours, theirs = os.openpty()
+    terminal = {"stdin": theirs, "start_new_session": False, "preexec_fn": lambda: _take_terminal(theirs)}
+    with closing(os.fdopen(ours, "wb", 0)) as master, OracleProcess(STAND_IN, tmp_path, servers, **terminal) as oracle:
+        os.close(theirs)
+        oracle.wait_ready()
+        master.close()
+        assert oracle.process.wait(30) == 0
+        oracle.wait_gone()
+
+
+def _take_terminal(descriptor: int) -> None:
+    import fcntl
+    import termios
+
+    os.setsid()
+    fcntl.ioctl(descriptor, termios.TIOCSCTTY, 0)
+
+
+# Life ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_worker_is_started_again_and_the_others_go_on(start: Start) -> None:
+    oracle = start()
+    worker, (admin,) = the_worker(oracle), oracle.workers("admin")
+    worker.kill()
+    until(lambda: oracle.logged("worker ended"))
+    assert asked(oracle.hub_port) != worker.pid
+    assert [other.pid for other in oracle.workers("admin")] == [admin.pid]
+    assert oracle.logged("worker ended")[0]["fate"] == "killed by SIGKILL"
+
+
+def test_a_worker_that_keeps_dying_is_started_later_and_later(start: Start) -> None:
+    oracle = start()
+    for _ in range(3):
+        deaths = len(oracle.logged("worker ended"))
+        os.kill(asked(oracle.hub_port), signal.SIGKILL)
+        until(partial(_more_ended, oracle, deaths))
+    assert [line["again_in_s"] for line in oracle.logged("worker ended")] == [0.0, 0.25, 0.5]
+
+
+def _more_ended(oracle: OracleProcess, deaths: int) -> bool:
+    return len(oracle.logged("worker ended")) > deaths
+
+
+def test_calls_wait_in_the_listener_while_there_is_no_worker(start: Start) -> None:
+    oracle = start()
+    worker = the_worker(oracle)
+    worker.suspend()
+    with socket.create_connection(("127.0.0.1", oracle.hub_port), timeout=20) as connection:
+        worker.kill()
+        assert int(connection.makefile().readline()) != worker.pid
+
+
+def test_a_rolling_restart_keeps_the_port_answering(start: Start) -> None:
+    oracle = start(ORACLE_WORKERS="2")
+    port, old = oracle.hub_port, {worker.pid for worker in oracle.workers()}
+    answers: list[int] = []
+    done = threading.Event()
+
+    def ask_on() -> None:
+        while not done.is_set():
+            answers.append(asked(port))
+
+    asker = threading.Thread(target=ask_on)
+    asker.start()
+    oracle.signal(signal.SIGHUP)
+    try:
+        until(lambda: oracle.logged("workers replaced"))
+        until(lambda: answers and answers[-1] not in old)
+    finally:
+        before = len(answers)
+        until(lambda: len(answers) > before or not asker.is_alive())
+        done.set()
+        asker.join()
+    assert answers[0] in old
+    new = {worker.pid for worker in oracle.workers()}
+    assert len(new) == 2
+    assert not new & old
+    assert not oracle.logged("worker ended")
+
+
+def test_a_rolling_restart_that_fails_keeps_the_old_workers(start: Start, tmp_path: Path) -> None:
+    oracle = start()
+    worker = the_worker(oracle)
+    # The replacement cannot be what it should: the run directory that it is told of is gone.
+    (tmp_path / "data" / "run").rename(tmp_path / "elsewhere")
+    oracle.signal(signal.SIGHUP)
+    until(lambda: oracle.logged("worker not replaced: the new one did not start"))
+    assert asked(oracle.hub_port) == worker.pid
+    assert not is_gone(worker)
+
+
+def test_data_is_found_again_at_the_next_start(tmp_path: Path) -> None:
+    with start_oracle(tmp_path):
+        assert run_oracle(tmp_path, "seed", "--count", "10", "--fsps", "2").returncode == 0
+    with start_oracle(tmp_path):
+        found = run_oracle(tmp_path, "lookup", "MSISDN", "+525500000003")
+    assert found.stdout == "MSISDN/525500000003  fsp-002\n"
