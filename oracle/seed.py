@@ -56,9 +56,12 @@ async def seed(database_url: str, count: int, fsps: int, advance: Callable[[int]
     )
     async with pool:
         await _add(pool, _ADD_FSPS, fsps)
-        async with asyncio.TaskGroup() as group:
-            added = [group.create_task(_fill(pool, chunks, count, fsps, advance)) for _ in range(CONNECTIONS)]
-        total = sum(task.result() for task in added)
+        try:
+            async with asyncio.TaskGroup() as group:
+                fillers = [group.create_task(_fill(pool, chunks, count, fsps, advance)) for _ in range(CONNECTIONS)]
+        except ExceptionGroup as several:
+            raise several.exceptions[0] from several  # both fail of one thing: the database
+        total = sum(filler.result() for filler in fillers)
     if total:
         await asyncio.sleep(LEASE_S)  # rule 4 of coherence: after that nobody believes an older copy
     return total

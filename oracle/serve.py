@@ -91,7 +91,7 @@ def database_named(url: str) -> Iterator[None]:
 
     try:
         yield
-    except asyncpg.UndefinedTableError as exc:
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedObjectError) as exc:
         raise DatabaseError(f"database {url_masked(url)}: it has no schema yet: oracle migrate") from exc
     except (asyncpg.PostgresError, OSError) as exc:
         # The first line: behind it come details, which hold values.

@@ -132,12 +132,12 @@ class Url:
 
     def __init__(self, *schemes: str) -> None:
         self.schemes = schemes
-        self.allowed = f"{' or '.join(f'{scheme}://' for scheme in schemes)}…"
+        self.allowed = f"a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}"
 
     def read(self, text: str) -> str:
         scheme, separator, rest = text.partition("://")
         if not separator or scheme not in self.schemes:
-            raise ValueError("it does not begin as such a URL does")
+            raise ValueError("it does not begin so")
         if not rest or re.search(r"[\s\x00-\x1f\x7f]", rest):
             raise ValueError("it is empty behind the scheme, or has spaces in it")
         # `u:p/w@host` ends the host part at the slash: half the password would pass for a port, in messages.

@@ -1,0 +1,264 @@
+"""The command line as an operator meets it: answers, complaints, exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from oracle_process import run_oracle, start_oracle
+
+PASSWORD = "hush-hush"
+
+
+def test_the_version(tmp_path: Path) -> None:
+    done = run_oracle(tmp_path, "--version")
+    assert done.returncode == 0
+    assert done.stdout.startswith("oracle ")
+
+
+def test_the_internal_command_is_not_listed(tmp_path: Path) -> None:
+    done = run_oracle(tmp_path, "--help")
+    assert "check-config" in done.stdout
+    assert "worker" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["fly"], ["seed"], ["seed", "--count", "0", "--fsps", "1"], ["seed", "--count", "1", "--fsps", "10001"],
+     ["serve", "--only", "nothing"], ["lookup", "MSISDN"]],
+)  # fmt: skip
+def test_wrong_usage_is_exit_code_2(tmp_path: Path, arguments: list[str]) -> None:
+    done = run_oracle(tmp_path, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("usage: ")
+
+
+def test_importing_the_command_line_loads_no_part_of_the_oracle() -> None:
+    listing = (
+        "import sys, oracle.cli; print([m for m in sys.modules if m.startswith(('oracle.', 'asyncpg', 'msgspec'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['oracle.cli']"
+
+
+# Settings -----------------------------------------------------------------------------------------------------
+
+
+def test_check_config_masks_secrets_and_says_where_values_come_from(tmp_path: Path) -> None:
+    (tmp_path / "oracle.toml").write_text("workers = 3")
+    secrets = {
+        "ORACLE_DATABASE_URL": f"postgresql://u:{PASSWORD}@db/directory",
+        "ORACLE_DIGEST_KEY": f"{PASSWORD}-{PASSWORD}",
+    }
+    done = run_oracle(tmp_path, "check-config", "--config", "oracle.toml", env=secrets)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert PASSWORD not in done.stdout
+    words = [line.split() for line in done.stdout.splitlines()]
+    assert ["ORACLE_DATABASE_URL=postgresql://u:***@db/directory", "#", "environment"] in words
+    assert ["ORACLE_WORKERS=3", "#", "file"] in words
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--config", "oracle.toml", "check-config"], ["check-config", "--config", "oracle.toml"]]
+)
+def test_the_file_may_be_named_before_or_after_the_command(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "oracle.toml").write_text("workers = 3")
+    assert "ORACLE_WORKERS=3" in run_oracle(tmp_path, *arguments).stdout
+
+
+@pytest.mark.parametrize("command", [["check-config"], ["serve"], ["migrate"], ["lookup", "MSISDN", "525512345678"]])
+def test_bad_settings_are_a_line_each(tmp_path: Path, command: list[str]) -> None:
+    done = run_oracle(tmp_path, *command, env={"ORACLE_HUB_PORT": "x", "ORACLE_WORKER": "2"})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert sorted(done.stderr.splitlines()) == [
+        "oracle: ORACLE_HUB_PORT: 'x' is not a whole number; allowed: a whole number from 0 to 65535",
+        "oracle: ORACLE_WORKER: no such setting; did you mean ORACLE_WORKERS?",
+    ]
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    done = run_oracle(tmp_path, "--config", "no.toml", "serve")
+    assert done.returncode == 1
+    assert done.stderr == "oracle: no.toml: cannot be read: No such file or directory\n"
+
+
+# Identifiers --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "spelling"),
+    [
+        (["msisdn", "+52 1 55 1234 5678"], "525512345678"),
+        (["MSISDN", "55 1234 5678", "--country", "MX"], "525512345678"),
+        (["CLABE", "032180000118359719"], "032180000118359719"),
+        (["IBAN", "de89 3704 0044 0532 0130 00"], "DE89370400440532013000"),
+    ],
+)
+def test_canon_prints_the_canonical_form(tmp_path: Path, arguments: list[str], spelling: str) -> None:
+    done = run_oracle(tmp_path, "canon", *arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{spelling}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["CLABE", "032180000118359710"], "CLABE: the check digit does not fit"),
+        (["MSISDN", "0"], "MSISDN: "),
+        (["SHOE_SIZE", "44"], "identifier: this kind of identifier is not known"),
+    ],
+)
+def test_canon_says_why_not(tmp_path: Path, arguments: list[str], reason: str) -> None:
+    done = run_oracle(tmp_path, "canon", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"oracle: {reason}")
+
+
+# The database -------------------------------------------------------------------------------------------------
+
+
+async def fetched(url: str, sql: str) -> list[Any]:
+    connection = await asyncpg.connect(url)
+    try:
+        return [tuple(row) for row in await connection.fetch(sql)]
+    finally:
+        await connection.close()
+
+
+async def seeded(tmp_path: Path, url: str, count: int, fsps: int) -> subprocess.CompletedProcess[str]:
+    arguments = ("seed", "--count", str(count), "--fsps", str(fsps))
+    return await asyncio.to_thread(run_oracle, tmp_path, *arguments, env={"ORACLE_DATABASE_URL": url})
+
+
+async def test_seed_writes_aliases_and_their_history_once(tmp_path: Path, database_url: str) -> None:
+    generation = "SELECT generation FROM cache_generation"
+    events = "SELECT entity, action, channel, count(*) FROM events GROUP BY 1, 2, 3 ORDER BY 1"
+    ((before,),) = await fetched(database_url, generation)
+
+    done = await seeded(tmp_path, database_url, 1003, 4)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.endswith("; 1,003 are new\n")
+    assert done.stderr.count("\n") == 1
+    ((after,),) = await fetched(database_url, generation)
+    assert after > before
+    history = [("alias", "registered", "seed", 1003), ("fsp", "registered", "seed", 4)]
+    assert await fetched(database_url, events) == history
+
+    again = await seeded(tmp_path, database_url, 1003, 4)
+    assert again.returncode == 0
+    assert again.stderr.endswith("; 0 are new\n")
+    assert await fetched(database_url, events) == history
+    assert await fetched(database_url, generation) == [(after,)]
+
+
+async def test_seed_spreads_the_aliases_over_active_fsps(tmp_path: Path, database_url: str) -> None:
+    await seeded(tmp_path, database_url, 8, 4)
+    assert await fetched(database_url, "SELECT fsp_id, status::text FROM fsps ORDER BY 1") == [
+        (f"fsp-00{n}", "active") for n in range(1, 5)
+    ]
+    assert await fetched(database_url, "SELECT identifier, fsp_id FROM aliases ORDER BY 1") == [
+        (f"5255{i:08d}", f"fsp-{i % 4 + 1:03d}") for i in range(8)
+    ]
+
+
+async def test_seed_does_not_take_what_others_hold_nor_wake_who_is_suspended(tmp_path: Path, database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("INSERT INTO fsps VALUES ('theirs', 'active'), ('fsp-001', 'suspended')")
+    await connection.execute(
+        "INSERT INTO aliases (party_id_type, identifier, fsp_id) VALUES ('MSISDN', '525500000001', 'theirs')"
+    )
+    await connection.close()
+    done = await seeded(tmp_path, database_url, 3, 1)
+    assert done.stderr.endswith("; 2 are new\n")
+    assert await fetched(database_url, "SELECT fsp_id FROM aliases WHERE identifier = '525500000001'") == [("theirs",)]
+    assert await fetched(database_url, "SELECT status::text FROM fsps WHERE fsp_id = 'fsp-001'") == [("suspended",)]
+
+
+async def test_ids_of_many_fsps_stay_whole(tmp_path: Path, database_url: str) -> None:
+    await seeded(tmp_path, database_url, 1, 1001)
+    assert await fetched(database_url, "SELECT max(fsp_id) FROM fsps WHERE length(fsp_id) > 7") == [("fsp-1001",)]
+
+
+async def test_a_seed_that_fails_on_its_way_is_one_line(tmp_path: Path, database_url: str) -> None:
+    await fetched(database_url, "ALTER TABLE aliases RENAME TO elsewhere")
+    done = await seeded(tmp_path, database_url, 100_000, 1)
+    assert done.returncode == 1
+    assert done.stderr.startswith("oracle: database ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_database_without_schema_says_what_to_do(tmp_path: Path, empty_database_url: str) -> None:
+    url = {"ORACLE_DATABASE_URL": empty_database_url}
+    lookup = ("lookup", "MSISDN", "+525500000000")
+    done = run_oracle(tmp_path, *lookup, env=url)
+    assert done.returncode == 1
+    assert done.stderr.endswith("it has no schema yet: oracle migrate\n")
+    migrated = run_oracle(tmp_path, "migrate", env=url)
+    assert (migrated.returncode, migrated.stderr) == (0, "")
+    assert run_oracle(tmp_path, "migrate", env=url).stdout == "migrations applied: 0\n"
+    assert run_oracle(tmp_path, *lookup, env=url).stderr == "oracle: MSISDN/525500000000: nobody is registered\n"
+
+
+async def test_lookup_shows_the_entries_of_the_key(tmp_path: Path, database_url: str) -> None:
+    env = {"ORACLE_DATABASE_URL": database_url}
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("INSERT INTO fsps VALUES ('one', 'active'), ('off', 'suspended')")
+    await connection.execute(
+        "INSERT INTO aliases (party_id_type, identifier, sub_id, fsp_id, currency) VALUES"
+        " ('ACCOUNT_ID', '032180000118359719', '', 'one', 'MXN'), ('ALIAS', 'shop', 'till', 'off', '')"
+    )
+    await connection.execute(
+        "INSERT INTO alias_currencies VALUES (now(), 'ACCOUNT_ID', '032180000118359719', '', 'one', 'USD')"
+    )
+    await connection.close()
+
+    async def looked(*arguments: str) -> tuple[int, str]:
+        done = await asyncio.to_thread(run_oracle, tmp_path, "lookup", *arguments, env=env)
+        return done.returncode, done.stdout
+
+    name = "ACCOUNT_ID/032180000118359719"
+    assert await looked("CLABE", "032180000118359719") == (0, f"{name}  one  MXN\n{name}  one  USD\n")
+    assert await looked("ACCOUNT_ID", "032180000118359719", "--currency", "usd") == (0, f"{name}  one  USD\n")
+    assert await looked("ALIAS", "shop") == (1, "")
+    assert await looked("ALIAS", "shop", "--sub", "till") == (
+        1,
+        "ALIAS/shop/till  (an FSP that is suspended or closed)\n",
+    )
+    code, text = await looked("CLABE", "032180000118359719", "--json", "--currency", "USD")
+    assert code == 0
+    assert json.loads(text) == {
+        "partyIdType": "ACCOUNT_ID",
+        "partyIdentifier": "032180000118359719",
+        "partySubIdOrType": None,
+        "entries": [{"fspId": "one", "currency": "USD"}],
+    }
+
+
+def test_lookup_refuses_a_bad_identifier(tmp_path: Path) -> None:
+    done = run_oracle(tmp_path, "lookup", "CLABE", "123")
+    assert (done.returncode, done.stderr) == (2, "oracle: CLABE: wrong number of characters\n")
+
+
+def test_commands_work_alone_and_beside_a_running_serve(tmp_path: Path) -> None:
+    lookup = ("lookup", "MSISDN", "+525500000001")
+    assert run_oracle(tmp_path, *lookup).returncode == 1
+    assert run_oracle(tmp_path, "seed", "--count", "2", "--fsps", "2").returncode == 0
+    assert run_oracle(tmp_path, *lookup).stdout == "MSISDN/525500000001  fsp-002\n"
+    with start_oracle(tmp_path):
+        assert run_oracle(tmp_path, *lookup).stdout == "MSISDN/525500000001  fsp-002\n"
+        assert run_oracle(tmp_path, "migrate").stdout == "migrations applied: 0\n"
+
+
+def test_a_wrong_password_is_one_line_without_it(tmp_path: Path) -> None:
+    env = {"ORACLE_DATABASE_URL": f"postgresql://u:{PASSWORD}@127.0.0.1:1/db"}
+    for command in (["migrate"], ["seed", "--count", "1", "--fsps", "1"], ["lookup", "MSISDN", "525512345678"]):
+        done = run_oracle(tmp_path, *command, env=env)
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert done.stderr.startswith("oracle: database postgresql://u:***@127.0.0.1:1/db: ")
+        assert PASSWORD not in done.stderr
