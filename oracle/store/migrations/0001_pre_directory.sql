@@ -259,14 +259,20 @@ CREATE FUNCTION alias_currencies_inserted() RETURNS trigger LANGUAGE plpgsql AS 
 DECLARE
     named text[] := ARRAY(SELECT DISTINCT fsp_id FROM new_rows);
     c event_context := event_context();
+    held bigint;
 BEGIN
     IF named = '{}' THEN RETURN NULL; END IF;
     PERFORM refuse_foreign(named);
     PERFORM refuse_unknown_fsps(named);
     -- Locked first, read after: a default entry that another transaction is removing or changing at this moment is
     -- waited for, and the check below sees what became of it.
-    PERFORM FROM aliases a JOIN new_rows n USING (identifier, party_id_type, sub_id)
-        ORDER BY identifier, party_id_type, sub_id FOR NO KEY UPDATE OF a;
+    -- Again until all that stand are held: one waited for may be gone and have left an heir, which nobody holds yet.
+    LOOP
+        PERFORM FROM aliases a JOIN new_rows n USING (identifier, party_id_type, sub_id)
+            ORDER BY identifier, party_id_type, sub_id FOR NO KEY UPDATE OF a;
+        GET DIAGNOSTICS held = ROW_COUNT;
+        EXIT WHEN held = (SELECT count(*) FROM aliases JOIN new_rows USING (identifier, party_id_type, sub_id));
+    END LOOP;
     IF EXISTS (SELECT FROM new_rows x LEFT JOIN aliases a USING (identifier, party_id_type, sub_id)
                JOIN key_policies p USING (party_id_type)
                WHERE a.fsp_id IS NULL OR a.currency = x.currency OR (p.policy = 'unique' AND a.fsp_id <> x.fsp_id)) THEN

@@ -1,0 +1,182 @@
+"""Migrations: ten at once do it once, a failure leaves nothing, and they give exactly `oracle/store/schema.sql`.
+
+That file is for reading and for review: a migration's effect shows there as a plain difference.  It is written by
+
+    python tests/store/test_migrate.py --write
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for --write; pytest has done it already
+import servers
+
+from oracle.store import migrate as module
+from oracle.store.embedded import _postgres_binaries
+from oracle.store.migrate import Migration, SchemaError, known, migrate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oracle.store.embedded import PostgresServer
+
+SCHEMA = Path(module.__file__).parent / "schema.sql"
+HEADER = """\
+-- The schema as it should be: what the migrations give, as pg_dump sees it.  For reading; nothing executes it.
+-- The reasons stand in migrations/.  A test compares the two; after a migration it is written anew by
+--
+--     python tests/store/test_migrate.py --write
+
+"""
+# Session settings, the versions of server and program, the random keys of a dump: not of the schema.
+NOISE = re.compile(r"^(?:SET .*;|SELECT pg_catalog\.set_config.*|\\(?:un)?restrict .*|--.*)$", re.MULTILINE)
+
+
+def dumped(database_url: str, binaries: Path) -> str:
+    """The schema without owners and noise, in pg_dump's own order, which goes by kind and name."""
+    command = [str(binaries / "pg_dump"), "--schema-only", "--no-owner", "--dbname", database_url]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return HEADER + re.sub(r"\n{3,}", "\n\n", NOISE.sub("", text)).strip() + "\n"
+
+
+def binaries_of(server: PostgresServer) -> Path:
+    return _postgres_binaries(server.data)
+
+
+async def ask(url: str, query: str) -> object:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(query)
+    finally:
+        await connection.close()
+
+
+async def execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+def files_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of migrations to add to, in place of the program's own, which it starts with."""
+    folder = tmp_path / "migrations"
+    folder.mkdir()
+    for file in files("oracle.store").joinpath("migrations").iterdir():
+        if file.name.endswith(".sql"):
+            (folder / file.name).write_text(file.read_text(encoding="utf-8"))
+    monkeypatch.setattr(module, "files", lambda _: tmp_path)
+    return folder
+
+
+def test_the_migrations_give_exactly_schema_sql(database_url: str, postgres_server: PostgresServer) -> None:
+    assert dumped(database_url, binaries_of(postgres_server)) == SCHEMA.read_text(encoding="utf-8"), (
+        "python tests/store/test_migrate.py --write"
+    )
+
+
+async def test_ten_at_once_apply_each_migration_once(empty_database_url: str) -> None:
+    applied = await asyncio.gather(*(migrate(empty_database_url) for _ in range(10)))
+    assert sorted(applied) == [0] * 9 + [len(known())]
+    assert await ask(empty_database_url, "SELECT count(*) FROM migrations") == len(known())
+    assert await migrate(empty_database_url) == 0
+
+
+async def test_pre_stops_before_the_first_post_and_post_goes_on(
+    empty_database_url: str, files_of: Path
+) -> None:
+    (files_of / "9001_pre_one.sql").write_text("CREATE TABLE one ()")
+    (files_of / "9001_post_two.sql").write_text("CREATE TABLE two ()")
+    (files_of / "9002_pre_three.sql").write_text("CREATE TABLE three ()")
+    before = [m for m in known() if m.number < 9001]
+    assert [m.name for m in known()] == [*(m.name for m in before), "one", "two", "three"]
+
+    assert await migrate(empty_database_url, "pre") == len(before) + 1
+    assert await migrate(empty_database_url, "pre") == 0
+    assert await ask(empty_database_url, "SELECT to_regclass('one')") == "one"
+    assert await ask(empty_database_url, "SELECT to_regclass('two')") is None
+    assert await migrate(empty_database_url, "post") == 2
+    assert await ask(empty_database_url, "SELECT to_regclass('three')") == "three"
+
+
+async def test_a_database_of_a_newer_version_is_refused_and_left_alone(database_url: str) -> None:
+    await execute(database_url, "INSERT INTO migrations VALUES (9999, 'post', 'what_we_will_think_of')")
+    with pytest.raises(SchemaError, match=r"newer version \(migration 9999_post_what_we_will_think_of\)"):
+        await migrate(database_url)
+
+
+@pytest.mark.parametrize("broken", ["SELECT 1/0", "INSERT INTO half VALUES ('a')", "SELECT ("])
+async def test_a_migration_that_fails_leaves_nothing_half_done(
+    empty_database_url: str, files_of: Path, broken: str
+) -> None:
+    (files_of / "9001_pre_half.sql").write_text(f"CREATE TABLE half (n int); {broken}")
+    with pytest.raises(asyncpg.PostgresError):
+        await migrate(empty_database_url)
+    assert await ask(empty_database_url, "SELECT to_regclass('half')") is None
+    assert await ask(empty_database_url, "SELECT count(*) FROM migrations WHERE number = 9001") == 0
+    (files_of / "9001_pre_half.sql").write_text("CREATE TABLE half (n int)")
+    assert await migrate(empty_database_url) == 1
+
+
+async def test_a_migration_behind_a_long_query_fails_instead_of_stopping_the_others(
+    database_url: str, files_of: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOCK_TIMEOUT_MS", 50)
+    (files_of / "9001_pre_wide.sql").write_text("ALTER TABLE fsps ADD COLUMN wide int")
+    reader = await asyncpg.connect(database_url)
+    try:
+        async with reader.transaction():
+            await reader.fetch("SELECT * FROM fsps")
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                await migrate(database_url)
+        assert await migrate(database_url) == 1
+    finally:
+        await reader.close()
+
+
+async def test_the_lock_goes_with_the_one_who_held_it(empty_database_url: str) -> None:
+    holder = await asyncpg.connect(empty_database_url)
+    await holder.execute("SELECT pg_advisory_lock($1)", module.ADVISORY_LOCK)
+    waiting = asyncio.create_task(migrate(empty_database_url))
+    while not await holder.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+        assert not waiting.done()
+    holder.terminate()  # as a killed process would
+    assert await waiting == len(known())
+
+
+def test_every_file_of_the_folder_is_a_migration() -> None:
+    folder = files("oracle.store").joinpath("migrations")
+    names = {file.name for file in folder.iterdir() if file.name.endswith(".sql")}
+    assert names == {f"{m.number:04}_{m.stage}_{m.name}.sql" for m in known()}
+    assert len({(m.number, m.stage) for m in known()}) == len(names)
+    assert all(isinstance(m, Migration) and m.sql() for m in known())
+
+
+def written() -> Iterator[str]:
+    """Schema of a fresh database, on a server of our own."""
+    with servers.temporary_home() as home:
+        server = asyncio.run(servers.start_postgres(home))
+        try:
+            asyncio.run(migrate(server.url()))
+            yield dumped(server.url(), binaries_of(server))
+        finally:
+            asyncio.run(server.stop())
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        sys.exit("usage: python tests/store/test_migrate.py --write")
+    for schema in written():
+        SCHEMA.write_text(schema, encoding="utf-8")
