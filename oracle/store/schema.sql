@@ -292,7 +292,7 @@ CREATE FUNCTION public.routes_in_turn() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 BEGIN
-    LOCK TABLE routes IN SHARE ROW EXCLUSIVE MODE;
+    PERFORM FROM cache_generation FOR NO KEY UPDATE;
     RETURN NULL;
 END $$;
 
