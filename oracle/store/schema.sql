@@ -64,6 +64,7 @@ DECLARE
     held bigint;
 BEGIN
     IF named = '{}' THEN RETURN NULL; END IF;
+    PERFORM refuse_old_snapshot();
     PERFORM refuse_foreign(named);
     PERFORM refuse_unknown_fsps(named);
     -- Locked first, read after: a default entry that another transaction is removing or changing at this moment is
@@ -97,6 +98,7 @@ DECLARE
     c event_context := event_context();
 BEGIN
     IF named = '{}' THEN RETURN NULL; END IF;
+    PERFORM refuse_old_snapshot();
     PERFORM refuse_foreign(named);
     INSERT INTO events (entity, action, channel, actor, role, party_id_type, party_identifier, sub_id, fsp_id,
                         before, reason, request_id, trace_id)
@@ -145,6 +147,7 @@ DECLARE
     c event_context := event_context();
 BEGIN
     IF named = '{}' THEN RETURN NULL; END IF;
+    PERFORM refuse_old_snapshot();
     PERFORM refuse_foreign(named);
     PERFORM refuse_unknown_fsps(named);
     -- A key that changes would be one alias gone and another come; said as a change, history could not be replayed.
@@ -224,6 +227,7 @@ CREATE FUNCTION public.key_policies_updated() RETURNS trigger
     AS $$
 DECLARE c event_context := event_context();
 BEGIN
+    PERFORM refuse_old_snapshot();
     -- No alias may come or go between this look and the commit.
     LOCK TABLE aliases, alias_currencies IN SHARE ROW EXCLUSIVE MODE;
     IF EXISTS (SELECT FROM new_rows p JOIN alias_currencies x USING (party_id_type)
@@ -251,6 +255,15 @@ CREATE FUNCTION public.refuse_foreign(touched text[]) RETURNS void
 BEGIN
     IF pg_trigger_depth() < 2 AND EXISTS (SELECT FROM unnest(touched) AS t WHERE t <> said('fsp_id')) THEN
         RAISE EXCEPTION 'the entry belongs to another FSP' USING ERRCODE = 'OR001';
+    END IF;
+END $$;
+
+CREATE FUNCTION public.refuse_old_snapshot() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION 'aliases change under READ COMMITTED only' USING ERRCODE = 'OR006';
     END IF;
 END $$;
 

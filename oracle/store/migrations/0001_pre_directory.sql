@@ -149,7 +149,8 @@ $$;
 
 -- Errors raised by the rules below have SQLSTATE class OR, which the application knows:
 --   OR001 another FSP's entry, OR002 no such FSP, OR003 entries of a key that contradict each other,
---   OR004 what is fixed (history, keys, FSP ids), OR005 routes that contradict each other
+--   OR004 what is fixed (history, keys, FSP ids), OR005 routes that contradict each other,
+--   OR006 not in this transaction isolation level
 
 -- Inside a trigger of a trigger the directory acts, not the FSP (an heir of a default entry may be another FSP's).
 CREATE FUNCTION refuse_foreign(touched text[]) RETURNS void LANGUAGE plpgsql AS $$
@@ -163,6 +164,15 @@ CREATE FUNCTION refuse_unknown_fsps(named text[]) RETURNS void LANGUAGE plpgsql 
 BEGIN
     IF EXISTS (SELECT FROM unnest(named) AS n WHERE NOT EXISTS (SELECT FROM fsps WHERE fsp_id = n)) THEN
         RAISE EXCEPTION 'no such FSP' USING ERRCODE = 'OR002';
+    END IF;
+END $$;
+
+-- The rules that hold entries together look at what others have committed a moment ago.  A transaction that looks at one
+-- old snapshot all the time (REPEATABLE READ and up) would not see the currency that was added to the key it changes.
+CREATE FUNCTION refuse_old_snapshot() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION 'aliases change under READ COMMITTED only' USING ERRCODE = 'OR006';
     END IF;
 END $$;
 
@@ -198,6 +208,7 @@ DECLARE
     c event_context := event_context();
 BEGIN
     IF named = '{}' THEN RETURN NULL; END IF;
+    PERFORM refuse_old_snapshot();
     PERFORM refuse_foreign(named);
     PERFORM refuse_unknown_fsps(named);
     -- A key that changes would be one alias gone and another come; said as a change, history could not be replayed.
@@ -230,6 +241,7 @@ DECLARE
     c event_context := event_context();
 BEGIN
     IF named = '{}' THEN RETURN NULL; END IF;
+    PERFORM refuse_old_snapshot();
     PERFORM refuse_foreign(named);
     INSERT INTO events (entity, action, channel, actor, role, party_id_type, party_identifier, sub_id, fsp_id,
                         before, reason, request_id, trace_id)
@@ -262,6 +274,7 @@ DECLARE
     held bigint;
 BEGIN
     IF named = '{}' THEN RETURN NULL; END IF;
+    PERFORM refuse_old_snapshot();
     PERFORM refuse_foreign(named);
     PERFORM refuse_unknown_fsps(named);
     -- Locked first, read after: a default entry that another transaction is removing or changing at this moment is
@@ -316,6 +329,7 @@ CREATE TRIGGER alias_currencies_fixed BEFORE UPDATE ON alias_currencies
 CREATE FUNCTION key_policies_updated() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE c event_context := event_context();
 BEGIN
+    PERFORM refuse_old_snapshot();
     -- No alias may come or go between this look and the commit.
     LOCK TABLE aliases, alias_currencies IN SHARE ROW EXCLUSIVE MODE;
     IF EXISTS (SELECT FROM new_rows p JOIN alias_currencies x USING (party_id_type)
