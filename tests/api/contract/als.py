@@ -36,7 +36,7 @@ KNOWN_CATEGORIES: Final = (
 )
 
 
-class Callback(Exception):  # noqa: N818 - named for what the DFSP receives
+class Callback(Exception):  # named for what the DFSP receives
     """The error callback to the DFSP."""
 
     def __init__(self, code: str, description: str, *, ours: bool = False) -> None:
@@ -70,9 +70,7 @@ def _refused(answer: Answer) -> NoReturn:
         raise Callback(code, description[:DESCRIPTION_MAX], ours=True)
     if answer.status >= 500:
         raise Callback("1001", "Destination communication error")
-    raise Callback(
-        "3200" if answer.status == 404 else "3000", "with the oracle's address, status and body in it"
-    )
+    raise Callback("3200" if answer.status == 404 else "3000", "with the oracle's address, status and body in it")
 
 
 def _entries(answer: Answer) -> list[dict[str, Any]]:

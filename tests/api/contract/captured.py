@@ -63,9 +63,7 @@ Connection: keep-alive
 PARTIES: Final = PARTICIPANTS.replace(b"participants+json", b"parties+json")
 
 # PUT has no accept.
-PUT: Final = b"".join(
-    line for line in PARTICIPANTS.splitlines(keepends=True) if not line.startswith(b"accept:")
-)
+PUT: Final = b"".join(line for line in PARTICIPANTS.splitlines(keepends=True) if not line.startswith(b"accept:"))
 
 # What a proxy's PUT /parties becomes: no accept, and the FSP of the other scheme as the source.
 INTER_SCHEME: Final = b"".join(
@@ -75,9 +73,9 @@ INTER_SCHEME: Final = b"".join(
 STRANGER: Final = PARTICIPANTS.replace(b"fspiop-source: payerfsp", b"fspiop-source: strangerfsp")
 
 # The removal that any DFSP can set off: GET /parties with an FSPIOP-Destination nobody knows.
-NO_SUCH_DESTINATION: Final = PARTIES.replace(
-    b"fspiop-source: payerfsp", b"fspiop-source: strangerfsp"
-).replace(b"fspiop-destination: Hub", b"fspiop-destination: nosuch")
+NO_SUCH_DESTINATION: Final = PARTIES.replace(b"fspiop-source: payerfsp", b"fspiop-source: strangerfsp").replace(
+    b"fspiop-destination: Hub", b"fspiop-destination: nosuch"
+)
 
 # The same from a hub that speaks ISO 20022 to its DFSPs.
 ISO: Final = PARTICIPANTS.replace(b"vnd.interoperability.", b"vnd.interoperability.iso20022.")
@@ -202,6 +200,21 @@ LOOKUPS: Final = (
         party_list=MINE,
     ),
     Case(
+        name="GET with another currency than the entry's",
+        given=(post(b"/participants/MSISDN/525512345605", b'{"fspId":"payerfsp","currency":"MXN"}'),),
+        raw=get(b"/participants/MSISDN/525512345605?currency=USD"),
+        status=200,
+        party_list=NOBODY,
+        then=((get(b"/participants/MSISDN/525512345605"), [{"fspId": "payerfsp", "currency": "MXN"}]),),
+    ),
+    Case(
+        name="GET with a currency in lower case, which ALS does not check",
+        given=(post(b"/participants/MSISDN/525512345606", b'{"fspId":"payerfsp","currency":"MXN"}'),),
+        raw=get(b"/participants/MSISDN/525512345606?currency=mxn"),
+        status=200,
+        party_list=[{"fspId": "payerfsp", "currency": "MXN"}],
+    ),
+    Case(
         name="GET with currency and SubId, in the order of ALS",
         given=(
             post(
@@ -285,6 +298,43 @@ LOOKUPS: Final = (
         party_list=MINE,
     ),
     Case(
+        name="GET of an IBAN in lower case",
+        given=(post(b"/participants/IBAN/GB82WEST12345698765432", PAYER),),
+        raw=get(b"/participants/IBAN/gb82west12345698765432"),
+        status=200,
+        party_list=MINE,
+    ),
+    Case(
+        name="GET of an e-mail address in another case",
+        given=(post(b"/participants/EMAIL/Juan.Perez@Ejemplo.mx", PAYER),),
+        raw=get(b"/participants/EMAIL/juan.perez@EJEMPLO.MX"),
+        status=200,
+        party_list=MINE,
+    ),
+    Case(
+        name="GET of a Mexican number as it was dialled until 2019",
+        given=(post(b"/participants/MSISDN/525512345607", PAYER),),
+        raw=get(b"/participants/MSISDN/+5215512345607"),
+        status=200,
+        party_list=MINE,
+    ),
+    Case(
+        name="GET of a passport, whose SubId is part of the key",
+        given=(post(b"/participants/PERSONAL_ID/G12345678", SUB % b"PASSPORT"),),
+        raw=get(b"/participants/PERSONAL_ID/G12345678?partySubIdOrType=PASSPORT"),
+        status=200,
+        sub_id="PASSPORT",
+        party_list=[{"fspId": "payerfsp", "partySubIdOrType": "PASSPORT"}],
+        then=((get(b"/participants/PERSONAL_ID/G12345678"), NOBODY),),
+    ),
+    Case(
+        name="GET of an account that looks like a CLABE with a bad check digit, but is not called one",
+        given=(post(b"/participants/ACCOUNT_ID/032180000118359711", PAYER),),
+        raw=get(b"/participants/ACCOUNT_ID/032180000118359711"),
+        status=200,
+        party_list=MINE,
+    ),
+    Case(
         name="GET of a device",
         given=(post(b"/participants/DEVICE/352099001761481", PAYER),),
         raw=get(b"/participants/DEVICE/352099001761481"),
@@ -338,6 +388,16 @@ REGISTRATIONS: Final = (
         ),
         status=201,
         then=((get(b"/participants/MSISDN/525512345611"), MINE),),
+    ),
+    Case(
+        name="POST in a second currency: the first goes on being the default",
+        given=(post(b"/participants/MSISDN/525512345608", b'{"fspId":"payerfsp","currency":"MXN"}'),),
+        raw=post(b"/participants/MSISDN/525512345608", b'{"fspId":"payerfsp","currency":"USD"}'),
+        status=201,
+        then=(
+            (get(b"/participants/MSISDN/525512345608"), [{"fspId": "payerfsp", "currency": "MXN"}]),
+            (get(b"/participants/MSISDN/525512345608?currency=USD"), [{"fspId": "payerfsp", "currency": "USD"}]),
+        ),
     ),
     Case(
         name="POST again by the FSP that holds it, as after a timeout",
@@ -573,6 +633,39 @@ REMOVALS: Final = (
         ),
     ),
     Case(
+        name="DELETE with the SubId in the path",
+        given=(
+            post(b"/participants/BUSINESS/acme-634", SUB % b"till7"),
+            post(b"/participants/BUSINESS/acme-634", SUB % b"till8"),
+        ),
+        raw=delete(b"/participants/BUSINESS/acme-634/till8"),
+        status=204,
+        then=((get(b"/participants/BUSINESS/acme-634?partySubIdOrType=till8"), NOBODY),),
+    ),
+    Case(
+        name="DELETE takes all currencies of an entry",
+        given=(
+            post(b"/participants/MSISDN/525512345640", b'{"fspId":"payerfsp","currency":"MXN"}'),
+            post(b"/participants/MSISDN/525512345640", b'{"fspId":"payerfsp","currency":"USD"}'),
+        ),
+        raw=delete(b"/participants/MSISDN/525512345640"),
+        status=204,
+        then=(
+            (get(b"/participants/MSISDN/525512345640"), NOBODY),
+            (get(b"/participants/MSISDN/525512345640?currency=USD"), NOBODY),
+        ),
+    ),
+    Case(
+        name="DELETE of one currency, which ALS does not send but others may",
+        given=(
+            post(b"/participants/MSISDN/525512345641", b'{"fspId":"payerfsp","currency":"MXN"}'),
+            post(b"/participants/MSISDN/525512345641", b'{"fspId":"payerfsp","currency":"USD"}'),
+        ),
+        raw=delete(b"/participants/MSISDN/525512345641?currency=MXN"),
+        status=204,
+        then=((get(b"/participants/MSISDN/525512345641"), [{"fspId": "payerfsp", "currency": "USD"}]),),
+    ),
+    Case(
         name="DELETE of an alias nobody holds",
         raw=delete(b"/participants/MSISDN/525512345631"),
         status=404,
@@ -589,9 +682,7 @@ REMOVALS: Final = (
     Case(
         name="DELETE without fspiop-source",
         given=(post(b"/participants/MSISDN/525512345633", PAYER),),
-        raw=delete(
-            b"/participants/MSISDN/525512345633", PARTICIPANTS.replace(b"fspiop-source: payerfsp\r\n", b"")
-        ),
+        raw=delete(b"/participants/MSISDN/525512345633", PARTICIPANTS.replace(b"fspiop-source: payerfsp\r\n", b"")),
         status=400,
         codes=("3102",),
         then=((get(b"/participants/MSISDN/525512345633"), MINE),),
@@ -1026,9 +1117,7 @@ FORWARDED: Final = (
     Case(
         name="GET without fspiop-source",
         given=(post(b"/participants/MSISDN/525512347008", PAYER),),
-        raw=get(
-            b"/participants/MSISDN/525512347008", PARTICIPANTS.replace(b"fspiop-source: payerfsp\r\n", b"")
-        ),
+        raw=get(b"/participants/MSISDN/525512347008", PARTICIPANTS.replace(b"fspiop-source: payerfsp\r\n", b"")),
         status=200,
         party_list=MINE,
     ),

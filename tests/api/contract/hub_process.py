@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 import servers
-from oracle_process import start_oracle
+from hub_wire import ask
+from oracle_process import OracleProcess, start_oracle, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,27 +19,27 @@ if TYPE_CHECKING:
     from oracle.store.embedded import PostgresServer, ValkeyServer
 
 FSPS: Final = ("payerfsp", "payeefsp", "remotefsp", "strangerfsp", "mallory")
+SUSPENDED: Final = "suspendedfsp"
 
 
 @dataclass(frozen=True)
 class Hub:
     port: int
-    admin_port: int
     database_url: str
+    process: OracleProcess
 
 
 @contextmanager
 def running_oracle(postgres: PostgresServer, valkey: ValkeyServer, directory: Path) -> Iterator[Hub]:
-    """On an empty directory in which the FSPs of the tests are known."""
+    """On an empty directory in which the FSPs of the tests are known; with its cache, once it has begun."""
     name = asyncio.run(servers.make_database(postgres))
     url = postgres.url(name)
     try:
         asyncio.run(_introduce(url))
-        process = start_oracle(directory, {"ORACLE_DATABASE_URL": url, "ORACLE_REDIS_URL": valkey.url()})
-        try:
-            yield Hub(process.hub_port, process.admin_port, url)
-        finally:
-            process.stop()
+        with start_oracle(directory, {"ORACLE_DATABASE_URL": url, "ORACLE_REDIS_URL": valkey.url()}) as process:
+            port = process.hub_port
+            until(lambda: b"DOWN" not in ask(port, b"GET /health HTTP/1.1\r\n\r\n").body)
+            yield Hub(port, url, process)
     finally:
         asyncio.run(servers.drop_database(postgres, name))
 
@@ -46,8 +47,7 @@ def running_oracle(postgres: PostgresServer, valkey: ValkeyServer, directory: Pa
 async def _introduce(url: str) -> None:
     connection = await asyncpg.connect(url)
     try:
-        await connection.execute(
-            "INSERT INTO fsps (fsp_id) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING", list(FSPS)
-        )
+        await connection.execute("INSERT INTO fsps (fsp_id) SELECT unnest($1::text[])", list(FSPS))
+        await connection.execute("INSERT INTO fsps (fsp_id, status) VALUES ($1, 'suspended')", SUSPENDED)
     finally:
         await connection.close()

@@ -32,9 +32,7 @@ def information_code(information: dict[str, Any]) -> str:
     assert 1 <= len(description) <= als.DESCRIPTION_MAX
     assert description.isprintable()
     # Nothing of the inside, nothing of a trace.
-    assert not re.search(
-        r"Traceback|Exception|Error:|asyncpg|redis|postgres|/site-packages|0x[0-9a-f]{6}", description
-    )
+    assert not re.search(r"Traceback|Exception|Error:|asyncpg|redis|postgres|/site-packages|0x[0-9a-f]{6}", description)
     return str(code)
 
 

@@ -28,9 +28,7 @@ def hub(
         yield hub
 
 
-def item(
-    kind: str, identifier: str, sub_id: str = "", currency: str = "MXN", fsp_id: str = "payerfsp"
-) -> Item:
+def item(kind: str, identifier: str, sub_id: str = "", currency: str = "MXN", fsp_id: str = "payerfsp") -> Item:
     """In the order in which ALS writes the members."""
     return {
         "partyIdType": kind,
@@ -80,9 +78,9 @@ def test_the_captured_form(hub: Hub) -> None:
     assert shapes.party_list(ask(hub.port, get(b"/participants/BUSINESS/acme-bulk-1"))) == [
         {"fspId": "payerfsp", "currency": "MXN"}
     ]
-    assert shapes.party_list(
-        ask(hub.port, get(b"/participants/BUSINESS/acme-bulk-1?partySubIdOrType=S")), "S"
-    ) == [{"fspId": "payerfsp", "currency": "MXN", "partySubIdOrType": "S"}]
+    assert shapes.party_list(ask(hub.port, get(b"/participants/BUSINESS/acme-bulk-1?partySubIdOrType=S")), "S") == [
+        {"fspId": "payerfsp", "currency": "MXN", "partySubIdOrType": "S"}
+    ]
 
 
 def test_the_same_bulk_again_is_no_error(hub: Hub) -> None:
@@ -182,9 +180,7 @@ def test_an_nrc_with_its_slash_resolves_in_every_spelling(hub: Hub) -> None:
 
 def test_ten_thousand_items(hub: Hub) -> None:
     """The most that FSPIOP allows, in the size that ALS makes of it."""
-    items = [
-        item("BUSINESS", f"acme-{n:05}-with-a-rather-long-identifier", f"till-{n % 7}") for n in range(10_000)
-    ]
+    items = [item("BUSINESS", f"acme-{n:05}-with-a-rather-long-identifier", f"till-{n % 7}") for n in range(10_000)]
     raw = bulk(items)
     assert len(raw) > 940_066, "as large as the largest that was captured"
     answer = ask(hub.port, raw)  # within ALS's 20 s
@@ -224,6 +220,13 @@ def test_an_item_that_is_no_object_harms_no_alias(hub: Hub, odd: object) -> None
         assert [code for _, code in als.bulk(answer, [{}, {}])] != [None, None]
     else:
         shapes.refused(answer, 400, {"3100", "3101"}, als.registered)
+
+
+def test_a_bulk_of_an_fsp_that_is_suspended(hub: Hub) -> None:
+    items = [item("ALIAS", f"of-a-suspended-one-{n}", fsp_id="suspendedfsp") for n in range(3)]
+    headers = PARTICIPANTS.replace(b"source: payerfsp", b"source: suspendedfsp")
+    assert told(ask(hub.port, bulk(items, headers)), items) == ["3201"] * 3
+    assert holder(hub, "/participants/ALIAS/of-a-suspended-one-0") is None
 
 
 def test_a_bulk_without_source(hub: Hub) -> None:

@@ -60,9 +60,7 @@ def test_a_captured_request_gets_the_answer_that_als_needs(hub: Hub, case: captu
 
 def answered(answer: Answer, raw: bytes) -> captured.PartyList:
     query = raw.split(b" ", 2)[1].partition(b"?")[2].decode()
-    sub_id = next(
-        (member[17:] for member in query.split("&") if member.startswith("partySubIdOrType=")), None
-    )
+    sub_id = next((member[17:] for member in query.split("&") if member.startswith("partySubIdOrType=")), None)
     return shapes.party_list(answer, None if sub_id is None else unquote(sub_id))
 
 

@@ -86,6 +86,12 @@ REFUSALS: Final = (
         {"3003", "3040"},
     ),
     ("somebody else's to remove", delete(b"/participants/ALIAS/held", STRANGER), 403, {"3040"}),
+    (
+        "an FSP that is suspended",
+        post(T, b'{"fspId":"suspendedfsp"}', PARTICIPANTS.replace(b"source: payerfsp", b"source: suspendedfsp")),
+        400,
+        {"3201"},
+    ),
     ("ambiguous", delete(b"/participants/ALIAS/twofold"), 409, {"3040"}),
     # What the listener refuses before anybody has looked at the path.
     ("a request line that is none", b"nonsense\r\n\r\n", 400, {"3101"}),
@@ -107,9 +113,7 @@ REFUSALS: Final = (
 
 
 @pytest.mark.parametrize(("raw", "status", "codes"), [r[1:] for r in REFUSALS], ids=[r[0] for r in REFUSALS])
-def test_a_refusal_is_error_information_and_nothing_else(
-    hub: Hub, raw: bytes, status: int, codes: set[str]
-) -> None:
+def test_a_refusal_is_error_information_and_nothing_else(hub: Hub, raw: bytes, status: int, codes: set[str]) -> None:
     shapes.refused(ask(hub.port, raw), status, codes, als.removed)
 
 

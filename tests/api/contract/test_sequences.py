@@ -106,13 +106,19 @@ def test_a_lookup_is_the_same_whoever_asks(hub: Hub) -> None:
         als.registered(wire.ask(post(targets[0], captured.PAYER)))
         for target in targets:
             bodies = {
-                wire.ask(
-                    get(target, headers.replace(b"fspiop-source: payerfsp", b"fspiop-source: " + source))
-                ).body
+                wire.ask(get(target, headers.replace(b"fspiop-source: payerfsp", b"fspiop-source: " + source))).body
                 for source in sources
                 for headers in (PARTICIPANTS, PARTIES, captured.ISO)
             }
             assert len(bodies) == 1
+
+
+def test_an_fsp_that_the_hub_knows_needs_no_other_introduction(hub: Hub) -> None:
+    target = b"/participants/MSISDN/525512370006"
+    headers = PARTICIPANTS.replace(b"source: payerfsp", b"source: brandnewfsp")
+    with Wire(hub.port) as wire:
+        als.registered(wire.ask(post(target, b'{"fspId":"brandnewfsp"}', headers)))
+        assert shapes.party_list(wire.ask(get(target))) == [{"fspId": "brandnewfsp"}]
 
 
 def test_pieces_of_a_request_may_arrive_one_by_one(hub: Hub) -> None:

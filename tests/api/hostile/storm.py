@@ -55,9 +55,11 @@ PATIENCE_S: Final = 30
 BUFFER_BYTES: Final = 1 << 20
 PROBLEMS_MAX: Final = 50
 
+# A refusal may name the kind of an identifier.
+SCHEMES: Final = frozenset({*shots.TYPES, b"CLABE"})
 STATUSES: Final = frozenset({200, 201, 204, 400, 403, 404, 405, 408, 409, 413, 414, 431})
 four_digits = re.compile(r"[1-5][0-9]{3}").fullmatch
-written = re.compile(rb"(POST|PUT|DELETE) (\S+) HTTP/1").findall
+written = re.compile(rb"(POST|PUT|DELETE) (\S+)").findall
 
 
 @dataclass
@@ -245,10 +247,10 @@ def _refusal(shot: Shot, answer: Answer, report: Report) -> None:
         return
     report.codes[code] += 1
     segments = shot.raw.split(b"\r\n", 1)[0].split(b" ")[1:2]
-    for segment in itertools.chain.from_iterable(target.split(b"/")[3:] for target in segments):
-        for form in (segment, unquote_to_bytes(segment)):
-            if len(form) > 4 and form in description.encode():
-                report.blame(shot, f"the refusal repeats what it refuses: {description}")
+    sent = itertools.chain.from_iterable(target.split(b"/")[3:] for target in segments)
+    forms = {form for segment in sent for form in (segment, unquote_to_bytes(segment))} - SCHEMES
+    if any(len(form) > 4 and form in description.encode() for form in forms):
+        report.blame(shot, f"the refusal repeats what it refuses: {description}")
 
 
 def _remember(shot: Shot, answer: Answer, report: Report) -> None:

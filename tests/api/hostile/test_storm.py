@@ -1,4 +1,4 @@
-"""Ten thousand hostile requests: nothing falls over, nothing is said that ALS cannot pass on, nothing is changed."""
+"""Tens of thousands of hostile requests: nothing falls over, and nothing changes that was not rightly asked for."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
 import pytest
 import shots
 import storm
+from captured import get, post
 from hub_process import Hub, running_oracle
+from hub_wire import Answer
+from shots import Shot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from oracle.store.embedded import PostgresServer, ValkeyServer
 
-COUNT: Final = 10_000
+COUNT: Final = 30_000
 SEED: Final = 20_261_121
+JSON: Final = {"content-type": "application/json"}
+REFUSAL: Final = b'{"errorInformation":{"errorCode":"3101","errorDescription":"%s"}}'
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +41,50 @@ def test_a_storm_of_hostile_requests(hub: Hub) -> None:
     print(report)
     assert not report.problems, report
     assert report.asked >= COUNT
+    # Nobody needs to be woken for it, and the log holds no identifier of anybody.
+    output = hub.process.output
+    assert not [line for line in output.splitlines() if '"level": "error"' in line or "Traceback" in line]
+    assert not [victim.identifier for victim in shots.VICTIMS if victim.identifier in output]
     assert {family for family, _ in report.outcomes} == {
         *("path", "odd path", "query", "headers", "body", "bulk", "theft", "method"),
         *("framing", "mutated", "large"),
     }
+
+
+@pytest.mark.parametrize(
+    ("raw", "answer"),
+    [
+        (get(b"/participants/ALIAS/a"), Answer(500, JSON, b"{}")),
+        (get(b"/participants/ALIAS/a"), Answer(400, JSON)),
+        (get(b"/participants/ALIAS/a"), Answer(404, {}, REFUSAL % b"x")),
+        (get(b"/participants/ALIAS/a"), Answer(400, JSON, REFUSAL % (b"x" * 129))),
+        (get(b"/participants/ALIAS/a"), Answer(400, JSON, REFUSAL % b'","extensionList":"')),
+        (get(b"/participants/ALIAS/%73ecret"), Answer(400, JSON, REFUSAL % b"no secret here")),
+        (get(b"/participants/ALIAS/a"), Answer(200, JSON, b'{"partyList":[{"fspId":"a"},{"fspId":"b"}]}')),
+    ],
+)
+def test_a_bad_answer_is_noticed(raw: bytes, answer: Answer) -> None:
+    report = storm.Report()
+    storm.settle(Shot("test", raw), answer, report)
+    assert len(report.problems) == 1
+
+
+def test_a_change_that_nobody_asked_for_is_noticed() -> None:
+    report = storm.Report()
+    raw = post(b"/participants/ALIAS/a", b"{}").replace(b"payerfsp", b"mallory")
+    storm.settle(Shot("test", raw), Answer(201, JSON, b"{}"), report)
+    accepted = ("aliases", "ALIAS", "a", "mallory", "", "", "")
+    storm.explain(set(), {accepted, ("fsps", "mallory", "active")}, report)
+    assert not report.problems
+    for row in (
+        ("aliases", "ALIAS", "b", "mallory", "", "", ""),
+        ("aliases", "ALIAS", "a", "strangerfsp", "", "", ""),
+        ("aliases", "ALIAS", "a", shots.VICTIM, "", "", ""),
+        ("fsps", "strangerfsp", "active"),
+    ):
+        report.problems.clear()
+        storm.explain({accepted, row}, {accepted}, report)
+        assert len(report.problems) == 1, row
 
 
 def test_the_same_seed_is_the_same_storm() -> None:
