@@ -60,11 +60,6 @@ class Slot:
         self.callers = callers
         self.fill = fill
 
-    def answer(self, answer: bytes | Exception) -> None:
-        """From the directory, or of a failure."""
-        for caller in self.callers:
-            caller(answer, False)
-
 
 class Lookups:
     """One per process.  `ask` is the way in; everything else happens in callbacks."""
@@ -108,14 +103,14 @@ class Lookups:
 
     def ask(self, party_id_type: str, identifier: str, done: Answered) -> None:
         """`done` gets the answer (see values) or the reason why there is none, never before this returns."""
+        if self._waiting >= WAITING_MAX:
+            self._loop.call_soon(done, Overloaded(), False)
+            return
         key = (party_id_type, identifier)
         slot = self._hot.get(key)
         if slot is not None:
             self._waiting += 1
             slot.callers.append(done)
-            return
-        if self._waiting >= WAITING_MAX:
-            self._loop.call_soon(done, Overloaded(), False)
             return
         if not self._hot:
             self._loop.call_soon(self._send)
@@ -196,11 +191,8 @@ class Lookups:
                 if value is None:
                     absent.append((key, slot))
                     absent_keys.append(redis_key)
-                elif value[0] == ANSWER:
-                    callers = slot.callers
-                    self._waiting -= len(callers)
-                    for caller in callers:
-                        caller(value, True)
+                elif value[:1] == ANSWER:
+                    self._answered(slot, value, cached=True)
                 else:
                     self._go_cold(key, slot, None)
             if absent:
@@ -253,11 +245,12 @@ class Lookups:
                     answers = await self._reads.answers([key for key, _ in batch])
         except (DirectoryUnavailable, TimeoutError):
             pass
+        except Exception as exc:  # noqa: BLE001 - the callers are told, and the API logs it
+            failure = exc
         finally:
             self._database_batches -= 1
             for index, (_, slot) in enumerate(batch):
-                self._waiting -= len(slot.callers)
-                slot.answer(failure if answers is None else answers[index])
+                self._answered(slot, failure if answers is None else answers[index], cached=False)
             if self._cold:
                 self._loop.call_soon(self._query)
         if answers is not None:
@@ -276,6 +269,18 @@ class Lookups:
 
     def _lose_fill(self) -> None:
         self._cells[self._count_lost] += 1
+
+    def _answered(self, slot: Slot, answer: bytes | Exception, *, cached: bool) -> None:
+        """A caller that fails is reported and fails nobody else: the others of its batch are still to be answered."""
+        callers = slot.callers
+        self._waiting -= len(callers)
+        for caller in callers:
+            try:
+                caller(answer, cached)
+            except Exception as exc:  # noqa: BLE001 - whatever it is, it is the caller's
+                self._loop.call_exception_handler(
+                    {"message": "A lookup's caller failed", "exception": exc}
+                )
 
     def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
         task = self._loop.create_task(coroutine)

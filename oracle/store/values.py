@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 FENCE: Final = b"F"
-ANSWER: Final = 0x56  # b"V"[0]
+ANSWER: Final = b"V"
 
 
 class Entry(NamedTuple):
@@ -30,7 +30,7 @@ _decode = msgspec.msgpack.Decoder(list[Entry]).decode
 
 
 def answer_of(entries: list[Entry]) -> bytes:
-    return b"V" + _encode(entries)
+    return ANSWER + _encode(entries)
 
 
 def entries_of(value: bytes) -> list[Entry]:
@@ -39,7 +39,7 @@ def entries_of(value: bytes) -> list[Entry]:
 
 
 def is_answer(value: bytes) -> bool:
-    return value[:1] == b"V"
+    return value[:1] == ANSWER
 
 
 def new_token() -> bytes:
