@@ -20,7 +20,8 @@ The seven rules, each with the race it is there for
                   transaction, one that cannot verify right after: all older copies are out of reach at once.  A
                   trigger does the same for changes by hand.
     5 lease       Copies are believed for 1 s after PostgreSQL was asked for the generation (the time of asking
-                  counts).  A change that moved the generation waits one lease before it is acknowledged.
+                  counts).  A change that moved the generation waits one lease before it is acknowledged, and so does
+                  one that knows of a move for less than a lease: its fences stand under the new generation only.
                   Race: a process that has not heard of the new generation answers from the old one's copies.
     6 run id      The generation also names the servers whose copies count.  A connection to any other server first
                   moves it.  Race: Redis comes back with an old snapshot, or a lagging replica takes over.
@@ -51,6 +52,8 @@ from oracle.store.base import Generation, Generations, Session
 from oracle.store.session import Unreachable
 
 LEASE_S: Final = 1.0
+# What waits for the others' leases to end waits a little longer: two clocks and two timers are never quite alike.
+LEASE_MARGIN_S: Final = 0.01
 POLL_S: Final = 0.3  # three tries within a lease
 FENCE_MS: Final = 3_000
 COMMIT_MAX_S: Final = 2.0
@@ -266,13 +269,21 @@ class Coherence:
         """
         asked = self._clock()
         await self._adopt(await self._generations.ask(), asked)
-        if fence.standing:
-            if await self._verified(fence):
-                return
+        if not fence.standing:
+            # The transaction moved the generation itself.  There is nothing to verify then: whoever knows the new
+            # generation read it after the commit, and reads the new state with it.
+            await self._outlive_leases(self._clock())
+            return
+        if not await self._verified(fence):
             await self.bump()
-        # Else the transaction moved the generation itself.  There is nothing to verify then: whoever knows the new
-        # generation read it after the commit, and reads the new state with it.
-        await asyncio.sleep(LEASE_S)
+        # Others may hold a lease for what was before the move this process has heard of last, and copies under it
+        # that no fence of ours has touched.  Mostly that was long ago.
+        await self._outlive_leases(self._adopted_at)
+
+    async def _outlive_leases(self, since: float) -> None:
+        """Wait until every lease that was renewed before `since` is over."""
+        while (left_s := since + LEASE_S + LEASE_MARGIN_S - self._clock()) > 0:
+            await asyncio.sleep(left_s)
 
     async def bump(self) -> None:
         """Make all copies unreachable (rule 4).  Raises DirectoryUnavailable."""
