@@ -109,6 +109,7 @@ async def run_hub(
     ready: Callable[[], None],
     stop: asyncio.Event,
 ) -> None:
+    identifiers.set_home_countries(settings.home_countries)
     identifiers.preload()
     metrics = Metrics.open(run_dir, "hub", index)
     tracing = Tracing.open("alias-oracle", settings.otlp_endpoint, settings.trace_ratio, metrics=metrics)
@@ -120,6 +121,7 @@ async def run_hub(
                 store.routes,
                 metrics,
                 tracing,
+                change_timeout_s=settings.change_timeout_ms / 1000,
                 clabe_only=settings.account_id_format == "clabe",
                 nrc="MM" in settings.home_countries,
             )

@@ -49,6 +49,7 @@ class Participants:
         metrics: Metrics,
         tracing: Tracing,
         *,
+        change_timeout_s: float,
         clabe_only: bool,
         nrc: bool,
     ) -> None:
@@ -57,6 +58,7 @@ class Participants:
         self._changes = changes
         self.routes = routes
         self.tracing = tracing
+        self._change_timeout_s = change_timeout_s
         self._clabe_only = clabe_only
         self._nrc = nrc
         self._tasks: set[asyncio.Task[None]] = set()
@@ -223,7 +225,11 @@ class Participants:
         traceparent = request.header(b"traceparent")
         failure: BaseException | None = None
         try:
-            await work
+            try:
+                async with asyncio.timeout(self._change_timeout_s):
+                    await work
+            except TimeoutError as exc:
+                raise errors.DirectoryUnavailable from exc
         except (errors.OracleError, BadIdentifier) as exc:
             failure = exc
             self._refuse(request, exc)

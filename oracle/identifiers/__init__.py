@@ -12,6 +12,7 @@ from oracle.identifiers import clabe, iban, msisdn, townships
 from oracle.identifiers.display import Display, display
 from oracle.identifiers.errors import BadIdentifier
 from oracle.identifiers.key import PartyIdType, PartyKey, canonical, party_key
+from oracle.identifiers.msisdn import set_home_countries
 
 __all__ = [
     "BadIdentifier",
@@ -22,6 +23,7 @@ __all__ = [
     "display",
     "party_key",
     "preload",
+    "set_home_countries",
 ]
 
 

@@ -7,7 +7,7 @@ country's valid international number: Oaxaca's 951 xxx xxxx is a valid +95 numbe
 wire there is no hint.
 
 Canonical form.  International digits without `+`.
-* Home countries (Mexico, Myanmar): must be valid by the numbering plan that `phonenumbers` carries.  +52 1
+* Home countries (Mexico and Myanmar by default): must be valid by the numbering plan that `phonenumbers` carries.  +52 1
   was abolished in 2019-20 and `phonenumbers` stopped mapping it in 8.13.38, so `521` + 10 digits is mapped
   here.
 * Elsewhere: what `phonenumbers` makes of it when the result is valid (a trunk 0 after the calling code
@@ -23,7 +23,7 @@ property test holds the two together.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Final
 
@@ -33,7 +33,7 @@ from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneMetadata, PhoneNumber
 from oracle.identifiers.characters import screened
 from oracle.identifiers.errors import BadIdentifier
 
-HOME_COUNTRIES: Final = {"52": "MX", "95": "MM"}  # calling code, each of one country alone
+HOME_COUNTRIES: Final = ("MX", "MM")  # until a deployment names its own: `set_home_countries`
 
 DIGITS_MIN: Final = 7
 DIGITS_MAX: Final = 15
@@ -43,7 +43,7 @@ Matcher = Callable[[str], object]
 _international: Final = re.compile(r"\+?([1-9][0-9]{6,14})").fullmatch
 _written: Final = re.compile(r"[0-9+ ().-]+").fullmatch
 _SEPARATORS: Final = str.maketrans("", "", " ().-")
-_HOME_CALLING_CODES: Final = tuple(HOME_COUNTRIES)
+_home_calling_codes = ("52", "95")
 _REWRITES_MAX: Final = 4  # one is the most ever seen; a cycle must not hang
 
 
@@ -84,7 +84,7 @@ def _without_hint(digits: str) -> str:
     valid = _valid_form(digits)
     if valid:
         return valid
-    if digits.startswith(_HOME_CALLING_CODES):
+    if digits.startswith(_home_calling_codes):
         raise BadIdentifier("invalid_for_country", "MSISDN")
     return digits
 
@@ -154,6 +154,19 @@ class _Unchanged(dict[str, Matcher | None]):
 _UNCHANGED: Final = _Unchanged()
 
 
+def set_home_countries(countries: Iterable[str]) -> None:
+    """Name the countries (ISO 3166 alpha-2) whose numbers must be valid; once, before the first number is read.
+
+    The one thing in here that a deployment chooses.  What was canonical under other home countries stays so, or is
+    refused: no choice changes the canonical form of a number.
+    """
+    global _home_calling_codes  # noqa: PLW0603 - see above
+    codes = {phonenumbers.country_code_for_region(country) for country in countries}
+    _home_calling_codes = tuple(str(code) for code in sorted(codes) if code)
+    _UNCHANGED.clear()
+    _matcher.cache_clear()
+
+
 def preload() -> None:
     """Load the metadata of every country now, so that no lookup waits for it."""
     for prefix in range(100, 1000):
@@ -164,6 +177,10 @@ def _calling_code(prefix: str) -> str:
     """Find the calling code these three digits begin with; no calling code is the beginning of another."""
     codes = (prefix[:length] for length in (1, 2, 3))
     return next((code for code in codes if int(code) in COUNTRY_CODE_TO_REGION_CODE), "")
+
+
+def _never(_: str) -> None:
+    return None
 
 
 @cache
@@ -179,7 +196,9 @@ def _matcher(calling_code: str) -> Matcher | None:
     if plan.national_prefix_for_parsing:
         # The look-behind lets pass a rule that matched nothing at all: Argentina's is optional in every part.
         conditions += rf"(?!(?:{plan.national_prefix_for_parsing})(?<!\A{calling_code}))"
-    if calling_code in HOME_COUNTRIES:
+    if calling_code in _home_calling_codes:
+        if len(COUNTRY_CODE_TO_REGION_CODE[int(calling_code)]) > 1:
+            return _never  # valid in one of several countries (+1, +7, +44): only the long way can tell
         conditions += _validity(plan)
     return re.compile(calling_code + conditions).match if conditions else None
 
