@@ -225,7 +225,8 @@ def _greet(settings: Settings, urls: Mapping[Role, str]) -> None:
         party = f"{urls['hub']}/participants/MSISDN/525512345678"
         kind = "-H 'content-type: application/vnd.interoperability.participants+json;version=1.1'"
         caller = "-H 'fspiop-source: demo-fsp'"
-        lines += [f'  curl -i {kind} {caller} -d \'{{"fspId":"demo-fsp"}}\' {party}']
+        if settings.fsp_registration == "auto":  # else an unknown FSP is refused
+            lines += [f'  curl -i {kind} {caller} -d \'{{"fspId":"demo-fsp"}}\' {party}']
         lines += [f"  curl -i {caller} {party}"]
     lines += [f"  curl {urls['admin']}/metrics"] if "admin" in urls else []
     with suppress(OSError):  # a closed pipe behind us is no reason not to serve
