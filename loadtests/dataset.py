@@ -1,0 +1,254 @@
+"""Fills an empty directory with 1 to 100 million aliases: `python -m loadtests.dataset --count N --database-url URL`.
+
+For.        Load tests only.  It writes no events for the aliases: it bypasses the triggers that write them, so history
+            would be silent about every row.  `oracle seed` is the honest, slower way (an event a row).
+Refuses.    Any directory with an alias, or an event about one, in it.  It looks while it holds the tables' lock.
+How.        One transaction: triggers off, index off, COPY FREEZE (rows are visible to all at once, so no later VACUUM
+            has to write them a second time), index built in one sort, triggers on, cache generation moved.  Broken
+            off anywhere, the directory is as empty as before.  CHECK constraints stay on: every key is checked.
+Locks.      Lookups that miss the cache wait until it is done.  Fill first, serve later, or have a test's patience.
+Rights.     The owner of the tables (role `oracle` on the embedded server); no superuser.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import multiprocessing
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, Final, NamedTuple, cast
+
+import asyncpg
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from loadtests.keys import MIXES, SEED, Alias, Keys, Mix, fsp_ids
+
+CHUNK: Final = 20_000
+# Sorting 100 million keys of 30 bytes: the more memory, the fewer passes over the disk.
+INDEX_MEMORY_MB: Final = 512
+
+
+class Refused(Exception):
+    """One line: why this directory is not filled."""
+
+
+class Filled(NamedTuple):
+    aliases: int
+    copy_s: float
+    index_s: float
+    vacuum_s: float
+    table_bytes: int
+    index_bytes: int
+
+    def __str__(self) -> str:
+        total_s = self.copy_s + self.index_s + self.vacuum_s
+        table, index = self.table_bytes / self.aliases, self.index_bytes / self.aliases
+        return "\n".join(
+            (
+                f"{self.aliases:,} aliases in {total_s:.1f} s: {self.aliases / total_s:,.0f} rows/s in all",
+                f"  copy    {self.copy_s:8.1f} s  {self.aliases / self.copy_s:12,.0f} rows/s",
+                f"  index   {self.index_s:8.1f} s",
+                f"  vacuum  {self.vacuum_s:8.1f} s",
+                f"  bytes per alias: {table:.1f} table + {index:.1f} index",
+                "  no events were written for them: this directory is for load tests",
+            )
+        )
+
+
+async def fill(
+    url: str, keys: Keys, count: int, processes: int, advance: Callable[[int], object] = lambda _: None
+) -> Filled:
+    """Raises Refused; otherwise all of it has happened."""
+    if not 0 < count <= keys.capacity // 2:  # the other half is for keys that are registered nowhere
+        raise Refused(f"count {count:,}: the {keys.mix} mix allows 1 to {keys.capacity // 2:,}")
+    connection = await asyncpg.connect(url, server_settings={"application_name": "load test dataset"})
+    try:
+        async with connection.transaction():
+            await _take_empty(connection)
+            await _add_fsps(connection)
+            began = time.monotonic()
+            primary_key = await _bare(connection)
+            await _copy(connection, _chunks(keys, count, processes, advance))
+            copied = time.monotonic()
+            await _dressed(connection, primary_key)
+            await connection.execute("SELECT cache_generation_bump()")
+        indexed = time.monotonic()
+        await connection.execute("VACUUM (ANALYZE) aliases")
+        sizes = await connection.fetchrow(
+            "SELECT pg_table_size('aliases') AS table_bytes, pg_indexes_size('aliases') AS index_bytes"
+        )
+    finally:
+        await connection.close()
+    return Filled(count, copied - began, indexed - copied, time.monotonic() - indexed, *sizes)
+
+
+async def _take_empty(connection: Any) -> None:
+    # TRUNCATE and ALTER would take this lock anyway; taken first, what is seen below stays so.
+    await connection.execute(
+        "SET LOCAL lock_timeout = '10s'; LOCK TABLE aliases, alias_currencies IN ACCESS EXCLUSIVE MODE"
+    )
+    if await connection.fetchval("SELECT EXISTS (SELECT FROM aliases) OR EXISTS (SELECT FROM alias_currencies)"):
+        raise Refused("the directory has aliases: only an empty one is filled")
+    if await connection.fetchval("SELECT EXISTS (SELECT FROM events WHERE entity = 'alias')"):
+        raise Refused("the directory has a history of aliases: only one without is filled")
+
+
+async def _add_fsps(connection: Any) -> None:
+    """With events, by the ordinary way: they are few."""
+    await connection.execute(
+        "SELECT set_config('oracle.channel', 'seed', true), set_config('oracle.reason', 'load test', true)"
+    )
+    await connection.execute(
+        "INSERT INTO fsps (fsp_id) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING", list(fsp_ids())
+    )
+    unfit = "SELECT count(*) FROM fsps WHERE fsp_id = ANY ($1) AND status NOT IN ('active', 'provisional')"
+    if await connection.fetchval(unfit, list(fsp_ids())):
+        raise Refused("FSPs of these names are suspended or closed here")
+
+
+async def _bare(connection: Any) -> tuple[str, str]:
+    """The table as COPY likes it; the name and definition of the primary key that was taken off."""
+    name, definition = await connection.fetchrow(
+        "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE conrelid = 'aliases'::regclass AND contype = 'p'"
+    )
+    # FREEZE wants a table that this transaction has truncated.
+    await connection.execute(
+        f"ALTER TABLE aliases DISABLE TRIGGER USER; ALTER TABLE aliases DROP CONSTRAINT {name}; TRUNCATE aliases"
+    )
+    return name, definition
+
+
+async def _dressed(connection: Any, primary_key: tuple[str, str]) -> None:
+    name, definition = primary_key
+    await connection.execute(
+        f"SET LOCAL maintenance_work_mem = '{INDEX_MEMORY_MB}MB';"
+        f"ALTER TABLE aliases ADD CONSTRAINT {name} {definition};"
+        "ALTER TABLE aliases ENABLE TRIGGER USER"
+    )
+
+
+async def _copy(connection: Any, chunks: AsyncIterator[bytes]) -> None:
+    columns = ["identifier", "party_id_type", "sub_id", "fsp_id"]
+    await connection.copy_to_table("aliases", source=chunks, columns=columns, format="text", freeze=True)
+
+
+async def _chunks(keys: Keys, count: int, processes: int, advance: Callable[[int], object]) -> AsyncIterator[bytes]:
+    """Made by other processes, two chunks ahead in each: PostgreSQL's side of COPY is one process, too."""
+    loop = asyncio.get_running_loop()
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _prepare, (keys.seed, keys.mix)) as pool:
+        pending: deque[tuple[int, asyncio.Future[bytes]]] = deque()
+        for start in range(0, count, CHUNK):
+            stop = min(start + CHUNK, count)
+            pending.append((stop - start, loop.run_in_executor(pool, _make, start, stop)))
+            if len(pending) > 2 * processes:
+                rows, chunk = pending.popleft()
+                yield await chunk
+                advance(rows)
+        for rows, chunk in pending:
+            yield await chunk
+            advance(rows)
+
+
+_keys: Keys | None = None
+
+
+def _prepare(seed: int, mix: Mix) -> None:
+    global _keys  # noqa: PLW0603 - what a process of the pool works with
+    _keys = Keys(seed, mix)
+
+
+def _make(start: int, stop: int) -> bytes:
+    return cast("Keys", _keys).copy_lines(start, stop)
+
+
+async def standing(url: str, keys: Keys) -> int:
+    """How many aliases stand in the directory; 0 for none.  Raises Refused when they are not of this seed and mix."""
+    connection = await asyncpg.connect(url)
+    try:
+        # Exact to count is exact to wait: 100 million rows take half a minute.  The last VACUUM knows.
+        count = int(
+            await connection.fetchval(
+                "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'aliases'::regclass"
+            )
+        )
+        if not await connection.fetchval("SELECT EXISTS (SELECT FROM aliases)"):
+            return 0
+        for index in (0, count // 2, count - 1):
+            alias = keys.alias(max(0, index))
+            if await _owner(connection, alias) != alias.fsp_id:
+                raise Refused(f"the directory holds other aliases than seed {keys.seed}, mix {keys.mix}")
+    finally:
+        await connection.close()
+    return count
+
+
+async def _owner(connection: Any, alias: Alias) -> str | None:
+    owner: str | None = await connection.fetchval(
+        "SELECT fsp_id FROM aliases WHERE identifier = $1 AND party_id_type = $2 AND sub_id = $3",
+        alias.identifier,
+        alias.party_id_type,
+        alias.sub_id,
+    )
+    return owner
+
+
+def fill_shown(url: str, keys: Keys, count: int, processes: int = 1) -> Filled:
+    """With a progress bar; the figures as text."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    began = time.monotonic()
+    done = 0
+    with Progress(*columns, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("copy", total=count, rate="")
+
+        def advance(rows: int) -> None:
+            nonlocal done
+            done += rows
+            name = "copy" if done < count else "index, vacuum"
+            rate = f"{done / (time.monotonic() - began):,.0f} rows/s"
+            progress.update(task, completed=done, rate=rate, description=name)
+
+        filled = asyncio.run(fill(url, keys, count, processes, advance))
+    print(filled)
+    return filled
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--count", type=int, default=1_000_000, help="aliases (default 1,000,000)")
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--mix", choices=MIXES, default="realistic")
+    parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="that make rows")
+    parser.add_argument(
+        "--database-url",
+        default=os.environ.get("ORACLE_DATABASE_URL"),
+        help="a migrated, empty directory (default: ORACLE_DATABASE_URL)",
+    )
+    arguments = parser.parse_args()
+    if not arguments.database_url:
+        parser.error("--database-url or ORACLE_DATABASE_URL is needed")
+    try:
+        fill_shown(arguments.database_url, Keys(arguments.seed, arguments.mix), arguments.count, arguments.processes)
+    except Refused as exc:
+        print(f"dataset: {exc}", file=sys.stderr)
+        return 1
+    except (OSError, asyncpg.PostgresError) as exc:
+        print(f"dataset: {type(exc).__name__}: {str(exc).partition(chr(10))[0]}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
