@@ -7,8 +7,8 @@ country's valid international number: Oaxaca's 951 xxx xxxx is a valid +95 numbe
 wire there is no hint.
 
 Canonical form.  International digits without `+`.
-* Home countries (Mexico and Myanmar by default): must be valid by the numbering plan that `phonenumbers` carries.  +52 1
-  was abolished in 2019-20 and `phonenumbers` stopped mapping it in 8.13.38, so `521` + 10 digits is mapped
+* Home countries (Mexico and Myanmar by default): must be valid by the numbering plan that `phonenumbers`
+  carries.  +52 1 was abolished in 2019-20 and `phonenumbers` stopped mapping it in 8.13.38, so `521` + 10 digits is mapped
   here.
 * Elsewhere: what `phonenumbers` makes of it when the result is valid (a trunk 0 after the calling code
   goes, Argentina's 15 becomes 9, Italy's 0 stays), else the digits as they are.  Validity is not demanded:
@@ -43,7 +43,7 @@ Matcher = Callable[[str], object]
 _international: Final = re.compile(r"\+?([1-9][0-9]{6,14})").fullmatch
 _written: Final = re.compile(r"[0-9+ ().-]+").fullmatch
 _SEPARATORS: Final = str.maketrans("", "", " ().-")
-_home_calling_codes = ("52", "95")
+_home_calling_codes: tuple[str, ...] = ("52", "95")
 _REWRITES_MAX: Final = 4  # one is the most ever seen; a cycle must not hang
 
 
@@ -196,6 +196,8 @@ def _matcher(calling_code: str) -> Matcher | None:
     if plan.national_prefix_for_parsing:
         # The look-behind lets pass a rule that matched nothing at all: Argentina's is optional in every part.
         conditions += rf"(?!(?:{plan.national_prefix_for_parsing})(?<!\A{calling_code}))"
+    if calling_code == "52":
+        conditions += r"(?!1[0-9]{10}\Z)"  # the abolished form, wherever home is
     if calling_code in _home_calling_codes:
         if len(COUNTRY_CODE_TO_REGION_CODE[int(calling_code)]) > 1:
             return _never  # valid in one of several countries (+1, +7, +44): only the long way can tell

@@ -73,7 +73,7 @@ def test_fast_and_long_way_agree_around_real_numbers_of_every_country() -> None:
     assert seen > 5_000
 
 
-@pytest.mark.parametrize("calling_code", sorted(msisdn.HOME_COUNTRIES))
+@pytest.mark.parametrize("calling_code", ["52", "95"])
 def test_fast_and_long_way_agree_on_the_whole_numbering_plan_of_a_home_country(calling_code: str) -> None:
     tails = {"52": ["000000", "12345"], "95": ["00", "000", "0000", "00000", "000000"]}[calling_code]
     for block in range(10_000):
@@ -85,7 +85,7 @@ def test_fast_and_long_way_agree_on_the_whole_numbering_plan_of_a_home_country(c
 @given(text=st.from_regex(r"\+?[1-9][0-9]{5,15}", fullmatch=True))
 def test_digits_outside_the_home_countries_are_never_refused_for_their_plan(text: str) -> None:
     digits = text.removeprefix("+")
-    if 7 <= len(digits) <= 15 and not digits.startswith(tuple(msisdn.HOME_COUNTRIES)):
+    if 7 <= len(digits) <= 15 and not digits.startswith(("52", "95")):
         assert canonical("MSISDN", text)
 
 
