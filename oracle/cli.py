@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
+    from datetime import datetime
 
     from oracle.identifiers import PartyKey
     from oracle.settings import Loaded, Settings
@@ -87,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_migrate,
         _add_seed,
         _add_lookup,
+        _add_fsps,
         _add_canon,
         _add_check_config,
         _add_worker,
@@ -140,6 +142,11 @@ def _add_lookup(commands: Any) -> None:
     command.add_argument("--sub", metavar="S", help="the SubId or type")
     command.add_argument("--currency", metavar="C", type=str.upper, help="only what answers for this currency")
     command.add_argument("--json", action="store_true", help="as one JSON object")
+
+
+def _add_fsps(commands: Any) -> None:
+    command = _command(commands, "fsps", _fsps, "list the FSPs, the provisional ones first")
+    command.add_argument("--status", choices=("provisional", "active", "suspended", "closed"), help="only these")
 
 
 def _add_canon(commands: Any) -> None:
@@ -261,6 +268,18 @@ def _lookup(arguments: Arguments) -> int:
     return OK if any(fsp_id for fsp_id, _ in entries) else FAILED
 
 
+def _fsps(arguments: Arguments) -> int:
+    import asyncio
+
+    for status, fsp_id, since in asyncio.run(_fsp_rows(_loaded(arguments).settings, arguments.status)):
+        print(f"{status:<12} {fsp_id:<32} {since:%Y-%m-%d %H:%M}")
+    return OK
+
+
+async def _fsp_rows(settings: Settings, status: str | None) -> list[tuple[str, str, datetime]]:
+    return [tuple(row) for row in await _fetched(settings, "fsps_all", status)]
+
+
 def _party_key(settings: Settings, kind: str, text: str, sub_id: str | None) -> PartyKey:
     from oracle.identifiers import party_key
 
@@ -272,18 +291,7 @@ def _party_key(settings: Settings, kind: str, text: str, sub_id: str | None) -> 
 
 async def _entries(settings: Settings, key: PartyKey) -> list[tuple[str, str]]:
     """FSP ('' for one that is suspended or closed) and currency ('' for any), the default entry first."""
-    import asyncpg
-
-    from oracle.serve import database_named
-    from oracle.store.queries import QUERIES
-
-    async with _database(settings, migrated=True) as url:
-        with database_named(url):
-            connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
-            try:
-                rows = await connection.fetch(QUERIES["entries_by_keys"], [key.party_id_type], [key.identifier])
-            finally:
-                await connection.close()
+    rows = await _fetched(settings, "entries_by_keys", [key.party_id_type], [key.identifier])
     return [(row["fsp_id"], row["currency"]) for row in rows if row["sub_id"] == key.sub_id]
 
 
@@ -305,6 +313,22 @@ def _print_json(key: PartyKey, entries: list[tuple[str, str]]) -> None:
         "partySubIdOrType": key.sub_id or None,
     }
     print(json.dumps({**told, "entries": named}))
+
+
+async def _fetched(settings: Settings, query: str, *arguments: object) -> list[Any]:
+    import asyncpg
+
+    from oracle.serve import database_named
+    from oracle.store.queries import QUERIES
+
+    async with _database(settings, migrated=True) as url:
+        with database_named(url):
+            connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
+            try:
+                rows: list[Any] = await connection.fetch(QUERIES[query], *arguments)
+            finally:
+                await connection.close()
+    return rows
 
 
 @asynccontextmanager
