@@ -39,7 +39,6 @@ TTL (`degraded`).  Only with a second failure, others changing the directory wit
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -47,9 +46,12 @@ from typing import Final
 
 import msgspec
 
+from oracle import logs
 from oracle.errors import DirectoryUnavailable
 from oracle.store.base import Generation, Generations, Session
 from oracle.store.session import Unreachable
+
+log = logs.Log(__name__)
 
 LEASE_S: Final = 1.0
 # What waits for the others' leases to end waits a little longer: two clocks and two timers are never quite alike.
@@ -117,9 +119,12 @@ class Coherence:
             self._tasks.append(self._loop.create_task(self._keep_session()))
 
     async def close(self) -> None:
-        for task in self._tasks:
+        tasks, self._tasks = self._tasks, []  # no hint begins anything from here on
+        if self._confirming is not None:
+            tasks.append(self._confirming)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self.session is not None:
             self.session.close()
             self.session = None
@@ -159,12 +164,11 @@ class Coherence:
     async def _confirm(self) -> None:
         asked = self._clock()
         try:
-            row = await self._generations.ask()
-        except DirectoryUnavailable:
+            await self._adopt(await self._generations.ask(), asked)
+        except Exception:
             self.reachable = False
             raise
         self.reachable = True
-        await self._adopt(row, asked)
 
     async def _adopt(self, row: Generation, asked: float) -> None:
         if row.routes_version != self.routes_version and self._routes_reload is not None:
@@ -188,8 +192,12 @@ class Coherence:
     async def _keep_lease(self) -> None:
         while True:
             await asyncio.sleep(POLL_S)
-            with contextlib.suppress(DirectoryUnavailable):
+            try:
                 await self.confirm()
+            except DirectoryUnavailable:
+                pass
+            except Exception as exc:  # noqa: BLE001 - a lease that nobody renews any more would be worse
+                log.error("lease not renewed", exc=exc)
 
     def hint(self) -> None:
         """PostgreSQL has told (LISTEN) that something moved: ask now instead of at the next poll."""
@@ -208,6 +216,9 @@ class Coherence:
                 await self._session_lost.wait()
             except (Unreachable, DirectoryUnavailable):
                 pause_s = min(pause_s * 2, REDIAL_MAX_S)
+            except Exception as exc:  # noqa: BLE001 - a cache that is never tried again would be worse
+                pause_s = REDIAL_MAX_S
+                log.error("cache not opened", exc=exc)
             self.session = None
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, keeps no secret
 

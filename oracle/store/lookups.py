@@ -21,6 +21,7 @@ Deadline. timeout_s from ask to answer; what waits longer gets Overloaded (it ne
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Coroutine
 from typing import Final
@@ -165,9 +166,8 @@ class Lookups:
 
     async def _confirm(self) -> None:
         try:
-            await self._coherence.confirm()
-        except DirectoryUnavailable:
-            pass
+            with contextlib.suppress(Exception):  # it has left `reachable` False; the poll of the lease logs it
+                await self._coherence.confirm()
         finally:
             self._confirming = False
             self._loop.call_soon(self._send)
@@ -278,9 +278,7 @@ class Lookups:
             try:
                 caller(answer, cached)
             except Exception as exc:  # noqa: BLE001 - whatever it is, it is the caller's
-                self._loop.call_exception_handler(
-                    {"message": "A lookup's caller failed", "exception": exc}
-                )
+                self._loop.call_exception_handler({"message": "A lookup's caller failed", "exception": exc})
 
     def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
         task = self._loop.create_task(coroutine)
