@@ -184,6 +184,8 @@ class RedisSession(asyncio.Protocol):
         def answer(replies: Replies | None) -> None:
             if replies is None or replies[0] != 1:
                 lost()
+                if replies is not None and str(replies[0]).startswith("NOSCRIPT"):
+                    self.send(_pack((b"SCRIPT", b"LOAD", _FILL)), 1, _forget)  # somebody's SCRIPT FLUSH
 
         command = (b"EVALSHA", self._fill_sha, b"1", key, token, value, b"%d" % ttl_ms)
         self.send(_pack(command), 1, answer)
@@ -258,8 +260,10 @@ async def dial(url: str, *, timeout_ms: int, token_ms: int) -> RedisSession:
                 host, port = parts.get("host", "127.0.0.1"), parts.get("port", 6379)
                 _, session = await loop.create_connection(make, host, port, ssl=context)
             await session.greet(parts.get("username"), parts.get("password"), int(parts.get("db", 0)))
-    except (OSError, TimeoutError, Unreachable) as exc:
+    except BaseException as exc:
         if session is not None:
             session.close()
-        raise Unreachable from exc
+        if isinstance(exc, OSError | Unreachable):  # a TimeoutError is an OSError
+            raise Unreachable from exc
+        raise
     return session
