@@ -56,8 +56,9 @@ _WATCH_SETTINGS: Final = {"application_name": "oracle watch", "statement_timeout
 # SQLSTATE classes and codes that say "the server is away": connection, resources, shutdown, read-only after a
 # failover, no such database or no entry for us there.
 _AWAY: Final = ("08", "53", "57P", "25006", "3D000", "28")
-# And those that say "not now" of one statement: lock and statement time-outs, deadlock, serialization.
-_BUSY: Final = ("55P03", "57014", "40")
+# And those that say "not now" of one statement: lock and statement time-outs, a transaction that was left idle for too
+# long (by a stall of this process), deadlock, serialization.
+_BUSY: Final = ("55P03", "57014", "25P03", "40")
 
 
 def is_away(error: BaseException) -> bool:
@@ -123,11 +124,12 @@ class Postgres:
         try:
             yield
         except Exception as exc:
-            self.errors += 1
             if is_away(exc):
                 self._away_until = self._loop.time() + RETRY_S
             elif not is_busy(exc):
+                self._away_until = 0.0  # a refusal is an answer, too
                 raise
+            self.errors += 1
             raise DirectoryUnavailable from exc
         else:
             self._away_until = 0.0
@@ -212,7 +214,11 @@ class Postgres:
 
     async def _listen(self) -> asyncpg.Connection:
         connection = await asyncpg.connect(self._url, server_settings=_WATCH_SETTINGS, timeout=CONNECT_TIMEOUT_S)
-        await connection.add_listener("oracle_cache", lambda *_: self.on_notice())
+        try:
+            await connection.add_listener("oracle_cache", lambda *_: self.on_notice())
+        except BaseException:
+            connection.terminate()  # nobody else knows of it
+            raise
         return connection
 
     async def ended(self, backend_pid: int) -> bool:
