@@ -1,0 +1,395 @@
+"""The loader's bad schedules, each forced: no servers here, the test answers in their place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from stand_ins import Dialler, HeldGenerations, HeldReads, HeldSession, turns, until
+
+from oracle.errors import DirectoryUnavailable, Overloaded
+from oracle.metrics import Metrics
+from oracle.store import lookups as module
+from oracle.store.coherence import Coherence
+from oracle.store.lookups import BATCH_MAX, CACHE_BATCHES, NOBODY, WAITING_MAX, Lookups
+from oracle.store.values import FENCE, answer_of, new_token
+
+Answer = tuple[bytes | Exception, bool]
+
+
+class Bench:
+    """Lookups over stand-ins, with a session that is trusted."""
+
+    def __init__(self) -> None:
+        self.generations = HeldGenerations()
+        self.session = HeldSession()
+        self.second = HeldSession()
+        self.dial = Dialler(self.session, self.second)
+        self.reads = HeldReads()
+        self.coherence = Coherence(self.generations, self.dial, "t")
+        self.answers: dict[str, list[Answer]] = {}
+        self.lookups = self.make()
+
+    def make(self, timeout_s: float = 10.0) -> Lookups:
+        return Lookups(
+            self.coherence, self.reads, Metrics.open(None, "hub", 0), timeout_s=timeout_s, ttl_s=100, negative_ttl_s=10
+        )
+
+    def ask(self, *identifiers: str) -> None:
+        for identifier in identifiers:
+            got = self.answers.setdefault(identifier, [])
+            self.lookups.ask("ALIAS", identifier, lambda answer, cached, got=got: got.append((answer, cached)))
+
+    async def reads_waiting(self, count: int = 1) -> None:
+        await until(lambda: len(self.reads.batches) >= count)
+
+    async def misses(self, *identifiers: str, lease: bool = True) -> None:
+        """Ask, find nothing in the cache, take (or do not get) the right to fill, and reach the directory."""
+        self.ask(*identifiers)
+        await turns()
+        get = self.session.gets.pop()
+        get.done([None] * len(get.keys))
+        self.session.leases.pop().done([lease] * len(get.keys))
+        await self.reads_waiting()
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    made = Bench()
+    await made.coherence.open()
+    await until(lambda: made.coherence.session is made.session)
+    yield made
+    await made.lookups.close()
+    await made.coherence.close()
+
+
+async def test_what_arrives_in_one_turn_is_one_read(bench: Bench) -> None:
+    bench.ask("1", "2")
+    assert bench.session.gets == []  # never before `ask` returns
+    await turns()
+    (get,) = bench.session.gets
+    assert get.keys == [bench.coherence.key("ALIAS", i) for i in ("1", "2")]
+    get.done([b"Vone", b"Vtwo"])
+    assert bench.answers == {"1": [(b"Vone", True)], "2": [(b"Vtwo", True)]}
+
+
+async def test_a_burst_of_ten_thousand_equal_keys_is_one_read(bench: Bench) -> None:
+    bench.ask(*["1"] * 10_000)
+    await turns()
+    (get,) = bench.session.gets
+    assert len(get.keys) == 1
+    get.done([None])
+    bench.session.leases.pop().done([True])
+    await bench.reads_waiting()
+    ((keys, _),) = bench.reads.batches
+    assert keys == [("ALIAS", "1")]
+    bench.reads.answer()
+    await turns()
+    assert bench.answers["1"] == [(b"V1", False)] * 10_000
+    assert bench.lookups._waiting == 0
+
+
+async def test_a_lookup_that_starts_after_a_read_was_sent_does_not_share_it(bench: Bench) -> None:
+    bench.ask("1")
+    await turns()
+    bench.ask("1")
+    await turns()
+    first, second = bench.session.gets
+    first.done([b"Vold"])
+    second.done([b"Vnew"])
+    assert bench.answers["1"] == [(b"Vold", True), (b"Vnew", True)]
+
+
+async def test_nor_does_it_share_a_query_that_was_sent(bench: Bench) -> None:
+    await bench.misses("1")
+    await bench.misses("1", lease=False)
+    await bench.reads_waiting(2)
+    (_, first), (_, second) = bench.reads.batches
+    second.set_result([b"Vnew"])
+    await turns()
+    first.set_result([b"Vold"])
+    await turns()
+    assert bench.answers["1"] == [(b"Vnew", False), (b"Vold", False)]
+
+
+async def test_two_batches_that_miss_one_key_ask_the_directory_once(bench: Bench) -> None:
+    """The key stands at the end of one batch and at the beginning of the next; the second gets no right to fill."""
+    bench.ask(*(str(n) for n in range(BATCH_MAX)))
+    await turns()
+    bench.ask(str(BATCH_MAX - 1), "more")
+    await turns()
+    first, second = bench.session.gets
+    first.done([None] * BATCH_MAX)
+    second.done([None] * 2)
+    lease, other = bench.session.leases
+    lease.done([True] * BATCH_MAX)
+    other.done([False, True])
+    await bench.reads_waiting()
+    await turns()
+    asked = [key for keys, _ in bench.reads.batches for key in keys]
+    assert len(asked) == len(set(asked)) == BATCH_MAX + 1
+    bench.reads.answer()
+    await turns()
+    assert len(bench.answers[str(BATCH_MAX - 1)]) == 2
+    assert len(bench.session.fills) == BATCH_MAX + 1
+
+
+async def test_a_batch_has_an_end_and_so_have_batches_in_flight(bench: Bench) -> None:
+    bench.ask(*(str(n) for n in range(BATCH_MAX * (CACHE_BATCHES + 2) + 1)))
+    await turns()
+    assert [len(get.keys) for get in bench.session.gets] == [BATCH_MAX] * CACHE_BATCHES
+    while any(not got for got in bench.answers.values()):
+        get = bench.session.gets.pop(0)
+        get.done([b"V" + key for key in get.keys])
+        await turns()
+    for identifier, got in bench.answers.items():
+        assert got == [(b"V" + bench.coherence.key("ALIAS", identifier), True)]
+
+
+async def test_a_caller_that_went_away_takes_nobody_with_it(bench: Bench) -> None:
+    leaving = asyncio.ensure_future(bench.lookups.get("ALIAS", "1"))
+    staying = asyncio.ensure_future(bench.lookups.get("ALIAS", "1"))
+    other = asyncio.ensure_future(bench.lookups.get("ALIAS", "2"))
+    await turns()
+    get = bench.session.gets.pop()
+    leaving.cancel()
+    await turns()
+    get.done([b"Vone", None])
+    bench.session.leases.pop().done([True])
+    await bench.reads_waiting()
+    bench.reads.answer()
+    assert await staying == b"Vone"
+    assert await other == b"V2"
+    assert leaving.cancelled()
+
+
+@pytest.mark.parametrize("cached", [True, False])
+async def test_a_caller_that_fails_is_reported_and_fails_nobody_else(bench: Bench, cached: bool) -> None:
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+
+    def fails(answer: object, cached: object) -> None:
+        raise IndexError(answer, cached)
+
+    bench.ask("1", "2")
+    bench.lookups.ask("ALIAS", "2", fails)
+    bench.lookups.ask("ALIAS", "3", fails)
+    bench.ask("2", "3", "4")
+    await turns()
+    get = bench.session.gets.pop()
+    if cached:
+        get.done([b"V" + key[-1:] for key in get.keys])
+    else:
+        get.done([None] * 4)
+        bench.session.leases.pop().done([True] * 4)
+        await bench.reads_waiting()
+        bench.reads.answer()
+        await turns()
+        assert len(bench.session.fills) == 4
+    expected = {n: (b"V" + n.encode(), cached) for n in "1234"}
+    assert bench.answers == {"1": [expected["1"]], "2": [expected["2"]] * 2, "3": [expected["3"]], "4": [expected["4"]]}
+    assert [type(context["exception"]) for context in reported] == [IndexError, IndexError]
+    assert bench.session.alive
+    assert bench.lookups._waiting == 0
+
+
+@pytest.mark.parametrize("odd", [b"", b"X", b"\x00", b"v", b"F2"])
+async def test_an_odd_value_is_no_answer_and_fails_nobody(bench: Bench, odd: bytes) -> None:
+    bench.ask("1", "2")
+    await turns()
+    bench.session.gets.pop().done([odd, b"Vtwo"])
+    assert bench.answers["2"] == [(b"Vtwo", True)]
+    await bench.reads_waiting()
+    bench.reads.answer()
+    await turns()
+    assert bench.answers["1"] == [(b"V1", False)]
+    assert bench.session.fills == []
+
+
+@pytest.mark.parametrize("found", [FENCE, new_token()], ids=["a fence", "another's token"])
+async def test_what_says_ask_the_directory_is_followed_and_nothing_is_stored(bench: Bench, found: bytes) -> None:
+    bench.ask("1")
+    await turns()
+    bench.session.gets.pop().done([found])
+    await bench.reads_waiting()
+    bench.reads.answer()
+    await turns()
+    assert bench.answers["1"] == [(b"V1", False)]
+    assert bench.session.leases == []
+    assert bench.session.fills == []
+
+
+async def test_a_right_to_fill_that_was_not_got_stores_nothing(bench: Bench) -> None:
+    await bench.misses("1", lease=False)
+    bench.reads.answer()
+    await turns()
+    assert bench.answers["1"] == [(b"V1", False)]
+    assert bench.session.fills == []
+
+
+async def test_nobody_is_stored_for_a_shorter_time(bench: Bench) -> None:
+    await bench.misses("1", "2")
+    bench.reads.answer(lambda identifier: NOBODY if identifier == "1" else b"V2")
+    await turns()
+    (_, _, nobody, short), (_, _, _, long) = bench.session.fills
+    assert nobody == answer_of([]) == NOBODY
+    assert 9_000 <= short <= 11_000
+    assert 90_000 <= long <= 110_000
+
+
+async def test_redis_breaking_in_the_middle_of_a_batch_sends_it_to_the_directory(bench: Bench) -> None:
+    bench.ask("1", "2")
+    await turns()
+    bench.session.close()
+    await bench.reads_waiting()
+    bench.reads.answer()
+    await turns()
+    assert bench.answers == {"1": [(b"V1", False)], "2": [(b"V2", False)]}
+    assert bench.session.fills == []
+
+
+async def test_twenty_thousand_keys_waiting_survive_the_end_of_the_session(bench: Bench) -> None:
+    """The dead session answers each batch at once, from within the sending of it: that must not nest too deep."""
+    bench.ask(*(str(n) for n in range(WAITING_MAX)))
+    await turns()
+    bench.session.close()
+    while any(not got for got in bench.answers.values()):
+        await bench.reads_waiting()
+        bench.reads.answer()
+        await turns()
+    assert bench.lookups._waiting == 0
+
+
+async def test_a_session_lost_between_token_and_fill_is_not_filled_nor_is_the_next(bench: Bench) -> None:
+    await bench.misses("1")
+    bench.session.close()
+    await until(lambda: bench.coherence.session is bench.second)
+    bench.reads.answer()
+    await turns()
+    assert bench.answers["1"] == [(b"V1", False)]
+    assert bench.session.fills == bench.second.fills == []
+
+
+async def test_a_key_is_leased_and_filled_under_the_generation_it_was_read_under(bench: Bench) -> None:
+    bench.ask("1")
+    await turns()
+    (key,) = bench.session.gets[0].keys
+    await bench.coherence.bump()
+    assert bench.coherence.key("ALIAS", "1") != key
+    bench.session.gets.pop().done([None])
+    lease = bench.session.leases.pop()
+    assert lease.keys == [key]
+    lease.done([True])
+    await bench.reads_waiting()
+    bench.reads.answer()
+    await turns()
+    ((filled, token, _, _),) = bench.session.fills
+    assert (filled, token) == (key, lease.tokens[0])
+
+
+async def test_the_directory_failing_fails_only_those_who_need_it(bench: Bench) -> None:
+    bench.ask("1", "2")
+    await turns()
+    bench.session.gets.pop().done([b"Vone", FENCE])
+    await bench.reads_waiting()
+    bench.reads.fail(DirectoryUnavailable())
+    await turns()
+    assert bench.answers["1"] == [(b"Vone", True)]
+    ((failure, _),) = bench.answers["2"]
+    assert isinstance(failure, DirectoryUnavailable)
+
+
+async def test_an_unforeseen_failure_of_the_query_is_told_to_its_callers(bench: Bench) -> None:
+    await bench.misses("1", "2")
+    bench.reads.fail(KeyError("unforeseen"))
+    await turns()
+    for identifier in ("1", "2"):
+        ((failure, _),) = bench.answers[identifier]
+        assert isinstance(failure, KeyError)
+    assert bench.lookups._waiting == bench.lookups._database_batches == 0
+
+
+async def test_a_query_that_takes_too_long_is_given_up(bench: Bench) -> None:
+    bench.lookups = bench.make(timeout_s=0.02)
+    await bench.misses("1")
+    await until(lambda: bool(bench.answers["1"]))
+    ((failure, _),) = bench.answers["1"]
+    assert isinstance(failure, DirectoryUnavailable)
+    assert bench.reads.batches[0][1].cancelled()
+
+
+async def test_what_waited_past_its_deadline_is_not_begun(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DATABASE_BATCHES", 1)
+    await bench.misses("1")
+    await bench.misses("2", lease=False)
+    bench.lookups._cold["ALIAS", "2"].asked_at -= 11
+    bench.reads.answer()
+    await turns()
+    ((failure, _),) = bench.answers["2"]
+    assert isinstance(failure, Overloaded)
+    assert bench.reads.batches == []
+
+
+@pytest.mark.parametrize("equal", [True, False], ids=["one key", "many keys"])
+async def test_more_than_can_wait_is_turned_away_at_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, equal: bool
+) -> None:
+    monkeypatch.setattr(module, "WAITING_MAX", 3)
+    waiting = ["1"] * 3 if equal else ["1", "2", "3"]
+    bench.ask(*waiting)
+    turned_away: list[Any] = []
+    bench.lookups.ask("ALIAS", "1", lambda answer, _: turned_away.append(answer))
+    assert turned_away == []  # never before `ask` returns
+    await turns(1)
+    assert [type(answer) for answer in turned_away] == [Overloaded]
+    get = bench.session.gets.pop()
+    get.done([b"V"] * len(get.keys))
+    bench.ask("4")
+    await turns()
+    assert len(bench.session.gets) == 1
+
+
+async def test_without_a_lease_it_asks_first_and_only_once(bench: Bench) -> None:
+    bench.coherence.confirmed_at = float("-inf")
+    asked = bench.generations.asked
+    bench.ask("1", "2")
+    await turns(2)
+    bench.ask("3")
+    await turns()
+    assert bench.generations.asked == asked + 1
+    assert [len(get.keys) for get in bench.session.gets] == [3]
+
+
+@pytest.mark.parametrize("failure", [None, KeyError("unforeseen")])
+async def test_without_a_lease_and_without_postgresql_it_goes_on_with_the_copies(
+    bench: Bench, failure: Exception | None
+) -> None:
+    bench.generations.away, bench.generations.failure = True, failure
+    bench.coherence.confirmed_at = float("-inf")
+    bench.ask("1")
+    await turns()
+    bench.session.gets.pop().done([b"Vone"])
+    assert bench.answers["1"] == [(b"Vone", True)]
+    assert bench.coherence.degraded
+
+
+async def test_where_the_routes_do_not_come_lookups_are_answered_all_the_same(bench: Bench) -> None:
+    async def fails(_: int) -> None:
+        raise DirectoryUnavailable
+
+    bench.coherence._routes_reload = fails
+    bench.coherence.routes_version = 0
+    bench.coherence.confirmed_at = float("-inf")
+    bench.ask("1")
+    await turns()
+    bench.session.gets.pop().done([b"Vone"])
+    assert bench.answers["1"] == [(b"Vone", True)]
+
+
+async def test_closing_answers_everybody(bench: Bench) -> None:
+    await bench.misses("1")
+    await bench.lookups.close()
+    ((failure, _),) = bench.answers["1"]
+    assert isinstance(failure, DirectoryUnavailable)
