@@ -36,7 +36,7 @@ class Case:
 
 
 def request(line: bytes, headers: bytes, body: bytes | None = None) -> bytes:
-    """Assemble a message; Content-Length where axios puts it, before the agent's own headers."""
+    """Assemble a message; Content-Length where axios puts it, before its other headers."""
     if body is not None:
         headers = headers.replace(b"User-Agent:", b"Content-Length: %d\r\nUser-Agent:" % len(body), 1)
     return line + b" HTTP/1.1\r\n" + headers + b"\r\n" + (body or b"")
@@ -83,7 +83,7 @@ ISO_PARTIES: Final = PARTIES.replace(b"vnd.interoperability.", b"vnd.interoperab
 
 
 def with_headers(headers: bytes, *more: bytes) -> bytes:
-    """DFSP headers are forwarded in front of those of ALS's agent."""
+    """DFSP headers are forwarded in front of those that axios adds."""
     return headers.replace(b"User-Agent:", b"".join(line + b"\r\n" for line in more) + b"User-Agent:", 1)
 
 
