@@ -8,8 +8,8 @@ wire there is no hint.
 
 Canonical form.  International digits without `+`.
 * Home countries (Mexico and Myanmar by default): must be valid by the numbering plan that `phonenumbers`
-  carries.  +52 1 was abolished in 2019-20 and `phonenumbers` stopped mapping it in 8.13.38, so `521` + 10 digits is mapped
-  here.
+  carries.  +52 1 was abolished in 2019-20 and `phonenumbers` stopped mapping it in 8.13.38, so `521` + 10 digits
+  is mapped here.
 * Elsewhere: what `phonenumbers` makes of it when the result is valid (a trunk 0 after the calling code
   goes, Argentina's 15 becomes 9, Italy's 0 stays), else the digits as they are.  Validity is not demanded:
   the scheme's own test data (123456789) would fail it.  A rewriting is repeated until it changes nothing, so

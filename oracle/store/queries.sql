@@ -132,4 +132,4 @@ WHERE pid = $1 AND application_name = 'oracle changes'
 -- name: fsps_all
 -- For operators: who may be waiting to be confirmed.  $1 a status, or NULL for all.
 SELECT status::text, fsp_id, created_at FROM fsps
-WHERE $1::text IS NULL OR status::text = $1 ORDER BY status, fsp_id
+WHERE $1::text IS NULL OR status::text = $1 ORDER BY fsps.status, fsp_id
