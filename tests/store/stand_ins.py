@@ -207,6 +207,7 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self.open = asyncio.Event()
         self.open.set()
+        self.deaf = False  # what the server says is lost
         self.on_bytes: Callable[[bytes], Awaitable[None]] | None = None
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -227,7 +228,8 @@ class Proxy:
                 if to_server and self.on_bytes is not None:
                     await self.on_bytes(data)
                 await self.open.wait()
-                target.write(data)
+                if to_server or not self.deaf:
+                    target.write(data)
         except OSError:
             pass
         finally:

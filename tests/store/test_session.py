@@ -1,0 +1,339 @@
+"""A session to Redis: what ends it, what is never believed, and that it says so."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from servers import tcp_url, valkey_command
+from stand_ins import fake_redis, turns, until
+
+from oracle.store.session import RedisSession, Unreachable, dial
+from oracle.store.values import FENCE, new_token
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import StartValkey
+
+    from oracle.store.embedded import ValkeyServer
+
+
+@asynccontextmanager
+async def opened(url: str, timeout_ms: int = 1000) -> AsyncIterator[RedisSession]:
+    session = await dial(url, timeout_ms=timeout_ms, token_ms=1000)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+async def mget(session: RedisSession, *keys: bytes) -> list[bytes | None] | None:
+    future: asyncio.Future[list[bytes | None] | None] = asyncio.get_running_loop().create_future()
+    session.mget(keys, future.set_result)
+    return await future
+
+
+async def lease(session: RedisSession, keys: list[bytes], tokens: list[bytes]) -> list[bool]:
+    future: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
+    session.lease(keys, tokens, future.set_result)
+    return await future
+
+
+async def fill(session: RedisSession, key: bytes, token: bytes, value: bytes, ttl_ms: int = 60_000) -> bool:
+    """Whether it was stored."""
+    lost: list[bool] = []
+    session.fill(key, token, value, ttl_ms, lambda: lost.append(True))
+    await session.call((b"PING",))
+    return not lost
+
+
+@contextmanager
+def stopped(server: ValkeyServer) -> Iterator[None]:
+    assert server.process is not None
+    os.kill(server.process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.process.pid, signal.SIGCONT)
+
+
+# The commands --------------------------------------------------------------------------------------------------
+
+
+async def test_the_right_to_fill_is_one_and_only_its_token_fills(redis_url: str) -> None:
+    async with opened(redis_url) as session, opened(redis_url) as other:
+        mine, theirs = new_token(), new_token()
+        assert await mget(session, b"k", b"l") == [None, None]
+        assert await lease(session, [b"k", b"l"], [mine, mine]) == [True, True]
+        assert await lease(other, [b"k"], [theirs]) == [False]
+        assert not await fill(other, b"k", theirs, b"Vtheirs")
+        assert await fill(session, b"k", mine, b"Vmine")
+        assert not await fill(session, b"k", mine, b"Vtwice")
+        assert await session.fence([b"l"], 3000)
+        assert not await fill(session, b"l", mine, b"Vlate")
+        assert await mget(other, b"k", b"l") == [b"Vmine", FENCE]
+        ttls = await session.call((b"PTTL", b"k"), (b"PTTL", b"l"))
+        assert 50_000 < ttls[0] <= 60_000
+        assert 2_000 < ttls[1] <= 3_000
+
+
+async def test_a_token_is_gone_after_its_time_and_its_fill_comes_too_late(redis_url: str) -> None:
+    session = await dial(redis_url, timeout_ms=1000, token_ms=20)
+    token = new_token()
+    assert await lease(session, [b"k"], [token]) == [True]
+    while await mget(session, b"k") != [None]:
+        pass
+    assert not await fill(session, b"k", token, b"Vlate")
+    assert await mget(session, b"k") == [None]
+    session.close()
+
+
+async def test_a_fence_replaces_whatever_stands_there_and_ten_thousand_do(redis_url: str) -> None:
+    async with opened(redis_url) as session, opened(redis_url) as reader:
+        keys = [b"%d" % n for n in range(10_000)]
+        await session.call((b"MSET", *(word for key in keys[:100] for word in (key, b"Vold"))))
+        fencing = asyncio.ensure_future(session.fence(keys, 3000))
+        await turns(1)
+        assert await mget(session, b"other") == [None]  # gets its turn in between
+        assert not fencing.done()
+        assert await fencing
+        assert await session.unfenced(keys) == []
+        await session.call((b"DEL", keys[0]), (b"SET", keys[9_999], b"Vnew"))
+        assert await reader.unfenced(keys) == [keys[0], keys[9_999]]
+
+
+async def test_fills_go_on_after_the_scripts_were_flushed(valkey_server: ValkeyServer, redis_url: str) -> None:
+    async with opened(redis_url) as session:
+        valkey_command(valkey_server, "SCRIPT", "FLUSH")
+        token = new_token()
+        await lease(session, [b"k", b"l"], [token, token])
+        assert not await fill(session, b"k", token, b"Vone")
+        assert await fill(session, b"l", token, b"Vtwo")
+        assert session.alive
+
+
+async def test_a_value_of_another_kind_is_no_copy(valkey_server: ValkeyServer, redis_url: str) -> None:
+    async with opened(redis_url) as session:
+        valkey_command(valkey_server, "LPUSH", "k", "x")
+        assert await mget(session, b"k") == [None]  # MGET's way to say so
+        assert await lease(session, [b"k", b"l"], [new_token(), new_token()]) == [False, True]
+        assert await session.fence([b"k"], 3000)
+
+
+# What it is opened to ------------------------------------------------------------------------------------------
+
+
+async def test_both_sockets_a_password_and_a_database(start_valkey: StartValkey) -> None:
+    server = await start_valkey({"databases": "4"})
+    assert valkey_command(server, "CONFIG", "SET", "requirepass", "secret") == b"+OK\r\n"
+    port = server.options["port"]
+    async with opened(f"redis://:secret@127.0.0.1:{port}/3") as session:
+        await session.call((b"SET", b"k", b"v"))
+        async with opened(f"unix://:secret@{server.socket}?db=3") as same:
+            assert await mget(same, b"k") == [b"v"]
+            assert same.run_ids == session.run_ids
+        async with opened(f"redis://default:secret@127.0.0.1:{port}/2") as another:
+            assert await mget(another, b"k") == [None]
+    for wrong in (":wrong@", "nobody:secret@", ""):
+        with pytest.raises(Unreachable):
+            await dial(f"redis://{wrong}127.0.0.1:{port}/0", timeout_ms=1000, token_ms=1000)
+    for nowhere in ("redis://127.0.0.1:1/0", "unix:///nowhere.sock", f"rediss://127.0.0.1:{port}/0"):
+        with pytest.raises(Unreachable):
+            await dial(nowhere, timeout_ms=1000, token_ms=1000)
+
+
+async def test_a_replica_is_refused_and_one_that_becomes_a_replica_ends_the_session(
+    start_valkey: StartValkey, redis_url: str
+) -> None:
+    server = await start_valkey()
+    async with opened(server.url()) as session:
+        valkey_command(server, "REPLICAOF", "127.0.0.1", "1")
+        assert not await session.fence([b"k"], 3000)
+        assert not session.alive
+    with pytest.raises(Unreachable):
+        await dial(server.url(), timeout_ms=1000, token_ms=1000)
+    async with opened(redis_url) as other:
+        assert other.run_ids != session.run_ids
+
+
+async def test_a_full_server_gives_no_right_to_fill_and_no_fence(start_valkey: StartValkey) -> None:
+    server = await start_valkey({"maxmemory": "1", "maxmemory-policy": "noeviction"})
+    async with opened(server.url()) as session:
+        assert await lease(session, [b"k"], [new_token()]) == [False]
+        assert not await session.fence([b"k"], 3000)
+        assert await mget(session, b"k") == [None]
+        assert session.alive
+
+
+# What ends it --------------------------------------------------------------------------------------------------
+
+
+async def test_a_stopped_server_is_unreachable_after_the_budget_and_its_late_replies_count_for_nothing(
+    start_valkey: StartValkey,
+) -> None:
+    server = await start_valkey()
+    lost: list[bool] = []
+    async with opened(tcp_url(server), timeout_ms=50) as session:
+        session.lost = lambda: lost.append(True)
+        await session.call((b"SET", b"k", b"Vold"))
+        with stopped(server):
+            begun = asyncio.get_running_loop().time()
+            answers = await asyncio.gather(
+                mget(session, b"k"), lease(session, [b"l"], [new_token()]), session.fence([b"k"], 3000),
+                session.unfenced([b"k"]),
+            )  # fmt: skip
+            assert answers == [None, [False], False, None]
+            assert asyncio.get_running_loop().time() - begun < 0.5
+            assert lost == [True]
+            assert not session.alive
+        async with opened(tcp_url(server)) as after:
+            await after.call((b"PING",))
+        assert await mget(session, b"k") is None
+        assert not await session.fence([b"k"], 3000)
+        assert lost == [True]
+
+
+async def test_a_stall_of_our_own_is_not_the_servers(redis_url: str) -> None:
+    import time
+
+    async with opened(redis_url, timeout_ms=30) as session:
+        reading = asyncio.ensure_future(mget(session, b"k"))
+        await turns(2)
+        time.sleep(0.1)  # noqa: ASYNC251 - the stall
+        assert await reading == [None]
+        assert session.alive
+
+
+async def test_a_ping_that_is_not_answered_ends_a_session_that_nobody_uses(start_valkey: StartValkey) -> None:
+    server = await start_valkey()
+    async with opened(server.url(), timeout_ms=20) as session:
+        with stopped(server):
+            session.ping()
+            await until(lambda: not session.alive)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [b"READONLY You can't write", b"LOADING Valkey is loading", b"MASTERDOWN Link down", b"NOAUTH Authentication",
+     b"CLUSTERDOWN Hash slot", b"MOVED 1 127.0.0.1:1", b"ASK 1 127.0.0.1:1", b"NOPERM No permissions"],
+)  # fmt: skip
+async def test_a_server_that_must_not_be_used_now_ends_the_session(tmp_path: Path, error: bytes) -> None:
+    async with greeted(tmp_path) as (fake, session):
+        reading = asyncio.ensure_future(mget(session, b"k"))
+        fencing = asyncio.ensure_future(session.fence([b"k"], 3000))
+        await fake.received.get()
+        fake.send(b"-" + error + b"\r\n+OK\r\n")
+        assert await reading is None
+        assert await fencing is False
+        assert not session.alive
+
+
+@pytest.mark.parametrize(
+    "stream", [b"?what\r\n", b"+OK\r\n", b"*1\r\n$1\r\nx\r\n+OK\r\n", b"*1\r\n$1\r\nx\r\n$-1\r\n-ERR\r\n"],
+    ids=["no protocol", "another's reply", "a reply too many", "two too many"],
+)  # fmt: skip
+async def test_a_stream_out_of_step_is_never_believed(tmp_path: Path, stream: bytes) -> None:
+    async with greeted(tmp_path) as (fake, session):
+        reading = asyncio.ensure_future(mget(session, b"k"))
+        await fake.received.get()
+        fake.send(stream)
+        assert await reading in (None, [b"x"])
+        if stream != b"+OK\r\n":
+            await until(lambda: not session.alive)
+
+
+async def test_the_server_going_away_is_told_once(tmp_path: Path) -> None:
+    async with greeted(tmp_path) as (fake, session):
+        lost: list[bool] = []
+        session.lost = lambda: lost.append(True)
+        reading = asyncio.ensure_future(mget(session, b"k"))
+        await fake.received.get()
+        assert fake.writer is not None
+        fake.writer.close()
+        assert await reading is None
+        session.close()
+        assert lost == [True]
+
+
+async def test_a_caller_that_was_cancelled_does_not_shift_the_replies_of_the_others(redis_url: str) -> None:
+    async with opened(redis_url) as session:
+        await session.call((b"MSET", b"1", b"V1", b"2", b"V2"))
+        gone = asyncio.ensure_future(session.call((b"GET", b"1")))
+        staying = asyncio.ensure_future(session.call((b"GET", b"2")))
+        await turns(1)
+        gone.cancel()
+        assert await staying == [b"V2"]
+
+
+async def test_a_cancelled_dial_leaves_no_connection(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    async with fake_redis(path) as fake:
+        dialling = asyncio.ensure_future(dial(f"unix://{path}", timeout_ms=1000, token_ms=1000))
+        await fake.received.get()
+        dialling.cancel()
+        await asyncio.gather(dialling, return_exceptions=True)
+        assert fake.writer is not None
+        await fake.writer.wait_closed()
+
+
+# Replies in pieces ---------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def greeted(folder: Path) -> AsyncIterator[tuple[Any, RedisSession]]:
+    path = str(folder / "s")
+    async with fake_redis(path) as fake:
+        dialling = asyncio.ensure_future(dial(f"unix://{path}", timeout_ms=1000, token_ms=1000))
+        await fake.received.get()
+        text = b"role:master\r\nrun_id:fake-run-id\r\n"
+        fake.send(b"$%d\r\n%s\r\n$4\r\nsha1\r\n" % (len(text), text))
+        session = await dialling
+        assert session.run_ids == ("fake-run-id",)
+        try:
+            yield fake, session
+        finally:
+            session.close()
+
+
+values = st.one_of(st.none(), st.binary(max_size=20), st.just(b"\r\n$-1\r\n"))
+
+
+def bulk(value: bytes | None) -> bytes:
+    return b"$-1\r\n" if value is None else b"$%d\r\n%s\r\n" % (len(value), value)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    batches=st.lists(st.lists(values, min_size=1, max_size=5), min_size=1, max_size=5),
+    cuts=st.lists(st.integers(0, 400), max_size=30),
+)
+def test_replies_cut_anywhere_reach_the_one_they_are_for(batches: list[list[bytes | None]], cuts: list[int]) -> None:
+    async def check() -> None:
+        session = RedisSession(1000, 1000)
+        session.connection_made(_Nowhere())
+        got: list[list[bytes | None] | None] = []
+        for batch in batches:
+            session.mget([b"k"] * len(batch), got.append)
+        stream = b"".join(b"*%d\r\n" % len(batch) + b"".join(map(bulk, batch)) for batch in batches)
+        borders = sorted({0, len(stream), *(c for c in cuts if c < len(stream))})
+        for begin, end in zip(borders, borders[1:], strict=False):
+            session.data_received(stream[begin:end])
+        assert got == batches
+        session.close()
+
+    asyncio.run(check())
+
+
+class _Nowhere(asyncio.Transport):
+    def write(self, data: Any) -> None: ...
+
+    def abort(self) -> None: ...
