@@ -111,17 +111,13 @@ SERIES = (
         "Changes asked of the directory, by operation and outcome",
         (("operation", CHANGES), ("result", CHANGE_RESULTS)),
     ),
-    Series(
-        "counter", "ignored_removals_total", "DELETEs that did not come from the owner and changed nothing"
-    ),
+    Series("counter", "ignored_removals_total", "DELETEs that did not come from the owner and changed nothing"),
     Series("counter", "errors_total", "Error answers by FSPIOP code", (("code", ERROR_CODES),)),
     Series("counter", "cache_batches_total", "Round trips to the cache that carried lookups"),
     Series("counter", "cache_reads_total", "Keys read from the cache"),
     Series("counter", "cache_tokens_total", "Rights to fill an entry taken after a miss"),
     Series("counter", "cache_fills_total", "Entries stored after a miss"),
-    Series(
-        "counter", "cache_fill_lost_total", "Entries not stored because a change or another fill came between"
-    ),
+    Series("counter", "cache_fill_lost_total", "Entries not stored because a change or another fill came between"),
     Series("counter", "cache_fences_total", "Fences set around changes"),
     Series(
         "counter",
@@ -196,9 +192,7 @@ class Slots(dict[str, int]):
 class Metrics:
     """The cells of one process.  They stay usable after `close`: a late increment must not fail a request."""
 
-    def __init__(
-        self, memory: mmap.mmap, run_dir: Path | None, role: str, index: str, lock: int | None
-    ) -> None:
+    def __init__(self, memory: mmap.mmap, run_dir: Path | None, role: str, index: str, lock: int | None) -> None:
         self.cells: memoryview[float] = memoryview(memory)[len(_HEAD) :].cast("d")
         self._run_dir, self._role, self._index, self._lock = run_dir, role, index, lock
         for series in SERIES:
@@ -228,9 +222,7 @@ class Metrics:
     def slot(name: str, **labels: str) -> int:
         """Find the cell of one series; for a histogram the first of its cells, which `observe` takes."""
         allowed = _SERIES[name].labels
-        return _POSITIONS[
-            name, tuple(labels[key] if labels[key] in known else OTHER for key, known in allowed)
-        ]
+        return _POSITIONS[name, tuple(labels[key] if labels[key] in known else OTHER for key, known in allowed)]
 
     @classmethod
     def slots(cls, name: str, by: str, **labels: str) -> Slots:
@@ -330,9 +322,7 @@ def _process(pid: int) -> _Process | None:
     if fields[0] in (b"Z", b"X"):
         return None
     ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
-    return _Process(
-        float(fields[19]), (int(fields[11]) + int(fields[12])) / ticks, float(int(fields[21]) * page)
-    )
+    return _Process(float(fields[19]), (int(fields[11]) + int(fields[12])) / ticks, float(int(fields[21]) * page))
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,18 +374,14 @@ class _Page(Collector):
             yield values, sum(reading.cells[slot] for reading in self._readings)
 
     def _counter(self, series: Series) -> Metric:
-        family = CounterMetricFamily(
-            PREFIX + series.name, series.help, labels=[key for key, _ in series.labels]
-        )
+        family = CounterMetricFamily(PREFIX + series.name, series.help, labels=[key for key, _ in series.labels])
         for values, total in self._sums(series):
             if total or OTHER not in values:
                 family.add_metric(values, total)
         return family
 
     def _histogram(self, series: Series) -> Metric:
-        family = HistogramMetricFamily(
-            PREFIX + series.name, series.help, labels=[key for key, _ in series.labels]
-        )
+        family = HistogramMetricFamily(PREFIX + series.name, series.help, labels=[key for key, _ in series.labels])
         columns: list[Mapping[tuple[str, ...], float]] = [
             dict(self._sums(series, cell)) for cell in range(_BUCKETS + 1)
         ]
@@ -420,9 +406,7 @@ class _Page(Collector):
         )
         families = [
             family(PREFIX + name, help_text, labels=labels)
-            for family, (name, _, labels, help_text) in zip(
-                (cpu, memory, processes, info), DERIVED, strict=True
-            )
+            for family, (name, _, labels, help_text) in zip((cpu, memory, processes, info), DERIVED, strict=True)
         ]
         for reading, process in self._alive:
             families[0].add_metric([reading.role, reading.index], process.cpu_s)

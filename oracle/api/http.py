@@ -116,6 +116,16 @@ class Request:
                 return value.strip()
         return None
 
+    def only(self, name: bytes) -> bytes | None:
+        """As `header`, for one that decides who acts.
+
+        Raises Malformed when it is there twice: a proxy may have looked at the other one.
+        """
+        found = [value for key, value in self._headers if key.lower() == name]
+        if len(found) > 1:
+            raise errors.Malformed(f"The header {name.decode()} is given twice")
+        return found[0].strip() if found else None
+
     def respond(self, status: int, body: bytes = b"", content_type: bytes = JSON) -> None:
         if self.closed:
             return
@@ -144,6 +154,7 @@ def _head(status: int, content_type: bytes) -> bytes:
 
 
 _BODYLESS: Final = frozenset({204, 304})
+_VERSIONS: Final = frozenset({"1.1", "1.0"})  # llhttp would take 0.9 and 2.0 for one of these
 _FRAMING: Final = frozenset({b"expect", b"content-length", b"transfer-encoding"})
 _FRAMING_LENGTHS: Final = frozenset(map(len, _FRAMING))
 
@@ -274,6 +285,8 @@ class Connection(asyncio.Protocol):
             self._stop(_HEADERS_TOO_LARGE)
         self._unparsed = 0
         self._framing_doubtful = False
+        if self._parser.get_http_version() not in _VERSIONS:
+            self._stop(_UNREADABLE)
         if self._parser.should_upgrade():
             if self._parser.get_method() == b"CONNECT":
                 self._stop(_CONNECT)

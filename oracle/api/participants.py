@@ -112,7 +112,7 @@ class Participants:
             return
         body = _body(request, wire.decode_party)
         source, key = self._own_entry(request, asked, body)
-        registration = Registration(key, _currency(body.currency) if body.currency else "")
+        registration = Registration(key, _currency_named(asked, body) or "")
         (outcome,) = await self._changes.register(self._context(request, source), source, [registration])
         self._count("register", outcome)
         if outcome.refused is not None:
@@ -122,7 +122,7 @@ class Participants:
     async def _put(self, request: Request, asked: target.Target) -> None:
         body = _body(request, wire.decode_party)
         source, key = self._own_entry(request, asked, body)
-        currency = _currency(body.currency) if body.currency else None
+        currency = _currency_named(asked, body)
         await self._changes.update(self._context(request, source), source, key, currency)
         self.metrics.add("changes_total", operation="update", result="done")
         request.respond(200, wire.EMPTY_OBJECT)
@@ -348,7 +348,7 @@ def _body(request: Request, decode: Callable[[bytes], T]) -> T:
 
 
 def _source(request: Request) -> str:
-    raw = request.header(b"fspiop-source")
+    raw = request.only(b"fspiop-source")
     if raw is None:
         raise errors.MissingElement("The header fspiop-source is missing")
     source = raw.decode("latin-1")
@@ -370,8 +370,16 @@ def _currency(text: str) -> str:
     return text.upper()
 
 
+def _currency_named(asked: target.Target, body: wire.PartyBody) -> str | None:
+    """The currency of a change: the query and the body may each name it, but only one and the same."""
+    named = {_currency(text) for text in (asked.currency, body.currency) if text}
+    if len(named) > 1:
+        raise errors.Malformed("The URI and the body name different currencies")
+    return named.pop() if named else None
+
+
 def _is_parties(request: Request) -> bool:
-    return b"parties+json" in (request.header(b"content-type") or b"").lower()
+    return b"parties+json" in (request.only(b"content-type") or b"").lower()
 
 
 def _text(item: dict[str, Any], name: str) -> str | None:

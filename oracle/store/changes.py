@@ -217,7 +217,7 @@ async def _register(
             raise _Vanished
     refused = errors.AlreadyRegistered()
     outcomes = [
-        Outcome(changed=wrote > 0) if standing[ord_]["stands"] else Outcome(refused=refused)
+        Outcome(changed=standing[ord_]["is_new"]) if standing[ord_]["stands"] else Outcome(refused=refused)
         for ord_ in range(1, len(registrations) + 1)
     ]
     return outcomes, wrote > 0

@@ -93,8 +93,23 @@ REFUSALS: Final = (
         {"3201"},
     ),
     ("ambiguous", delete(b"/participants/ALIAS/twofold"), 409, {"3040"}),
+    (
+        "two FSPs behind one call",
+        post(T, captured.PAYER, captured.PARTICIPANTS + b"FSPIOP-Source: other\r\n"),
+        400,
+        {"3101"},
+    ),
+    (
+        "a currency in the query that is not the body's",
+        post(T + b"?currency=EUR", b'{"fspId":"payerfsp","currency":"JPY"}'),
+        400,
+        {"3101"},
+    ),
     # What the listener refuses before anybody has looked at the path.
     ("a request line that is none", b"nonsense\r\n\r\n", 400, {"3101"}),
+    ("a request of no version", b"GET /health\r\n\r\n", 400, {"3101"}),
+    ("a version before this protocol", b"GET /health HTTP/0.9\r\n\r\n", 400, {"3101"}),
+    ("a version after it", b"GET /health HTTP/2.0\r\n\r\n", 400, {"3101"}),
     ("another protocol", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, {"3101"}),
     ("a folded header", b"GET /health HTTP/1.1\r\na: b\r\n c\r\n\r\n", 400, {"3101"}),
     ("two lengths", b"POST /x HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab", 400, {"3101"}),
