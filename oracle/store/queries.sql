@@ -66,7 +66,7 @@ ON CONFLICT DO NOTHING
 -- transaction, and may add it.
 -- Parameters as aliases_add.  A key that is missing here was removed in between: the caller starts again.
 SELECT k.ord::int, a.fsp_id = $5 AND a.currency = k.currency OR coalesce(x.fsp_id = $5, false) AS stands,
-       coalesce(x.xmin, a.xmin) = pg_current_xact_id()::xid AS is_new,
+       coalesce(coalesce(x.xmin, a.xmin) = pg_current_xact_id_if_assigned()::xid, false) AS is_new,
        x.fsp_id IS NULL AND a.currency <> k.currency AND (a.fsp_id = $5 OR p.policy = 'per-currency') AS may_add
 FROM unnest($1::party_id_type[], $2::text[], $3::text[], $4::text[])
      WITH ORDINALITY AS k (party_id_type, identifier, sub_id, currency, ord)

@@ -1,0 +1,594 @@
+"""Changes on a real PostgreSQL and a real Valkey: what a caller is told, and what then stands."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from servers import make_database, make_template, postgres_socket
+from stand_ins import Proxy, proxy, until
+from test_rules import replayed, sound, standing
+
+from oracle.errors import (
+    AlreadyRegistered,
+    AmbiguousRemoval,
+    DirectoryUnavailable,
+    ForeignRemoval,
+    NotOwner,
+    OracleError,
+    PartyNotFound,
+    UnknownFsp,
+)
+from oracle.identifiers import PartyKey
+from oracle.metrics import Metrics
+from oracle.store import coherence as coherence_module
+from oracle.store.base import Context, Registration
+from oracle.store.changes import Changes, Outcome
+from oracle.store.coherence import LEASE_S, TOKEN_MS, Coherence
+from oracle.store.lookups import Lookups
+from oracle.store.postgres import Postgres, Transaction, open_postgres
+from oracle.store.session import dial
+from oracle.store.values import Entry, entries_of
+
+if TYPE_CHECKING:
+    from conftest import StartPostgres
+
+    from oracle.store.base import Session
+    from oracle.store.embedded import PostgresServer
+
+
+class Store:
+    """One oracle process, without HTTP."""
+
+    def __init__(self, postgres: Postgres, coherence: Coherence, registration: str) -> None:
+        self.postgres = postgres
+        self.coherence = coherence
+        self.changes = Changes(postgres, coherence, fsp_registration=registration)
+        self.lookups = Lookups(
+            coherence, postgres, Metrics.open(None, "hub", 0), timeout_s=2, ttl_s=100, negative_ttl_s=100
+        )
+
+    async def add(self, fsp_id: str, *identifiers: str, currency: str = "", sub_id: str = "") -> list[str]:
+        """What became of each: new, same, or the name of the refusal."""
+        return [said(o) for o in await self.register(fsp_id, [reg(i, currency, sub_id) for i in identifiers])]
+
+    async def register(self, fsp_id: str, registrations: Sequence[Registration]) -> list[Outcome]:
+        return await self.changes.register(as_fsp(fsp_id), fsp_id, registrations)
+
+    async def update(self, fsp_id: str, identifier: str, currency: str | None, sub_id: str = "") -> None:
+        await self.changes.update(as_fsp(fsp_id), fsp_id, PartyKey("ALIAS", identifier, sub_id), currency)
+
+    async def remove(
+        self, fsp_id: str, identifier: str, sub_id: str | None = None, currency: str | None = None
+    ) -> None:
+        await self.changes.remove(as_fsp(fsp_id), fsp_id, "ALIAS", identifier, sub_id, currency)
+
+    async def get(self, identifier: str) -> list[Entry]:
+        return entries_of(await self.lookups.get("ALIAS", identifier))
+
+
+def as_fsp(fsp_id: str) -> Context:
+    return Context(channel="hub", actor=fsp_id, role="fsp", fsp_id=fsp_id)
+
+
+def reg(identifier: str, currency: str = "", sub_id: str = "") -> Registration:
+    return Registration(PartyKey("ALIAS", identifier, sub_id), currency)
+
+
+def said(outcome: Outcome) -> str:
+    if outcome.refused is not None:
+        return type(outcome.refused).__name__
+    return "new" if outcome.changed else "same"
+
+
+@asynccontextmanager
+async def opened(
+    database_url: str, redis_url: str | None, registration: str = "auto", *, timeout_ms: int = 1000
+) -> AsyncIterator[Store]:
+    """With a session that is trusted and leases of older generations over, unless there is no Redis."""
+
+    async def connect() -> Session:
+        assert redis_url is not None
+        return await dial(redis_url, timeout_ms=timeout_ms, token_ms=TOKEN_MS)
+
+    async with AsyncExitStack() as stack:
+        postgres = await stack.enter_async_context(open_postgres(database_url))
+        coherence = Coherence(postgres, connect if redis_url else None, "t")
+        postgres.on_notice = coherence.hint
+        stack.push_async_callback(coherence.close)
+        await coherence.open()
+        store = Store(postgres, coherence, registration)
+        stack.push_async_callback(store.lookups.close)
+        stack.push_async_callback(store.changes.close)
+        if redis_url is not None:
+            await until(lambda: coherence.session is not None)
+        yield store
+
+
+@pytest.fixture
+def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what changes do, not of when they are acknowledged."""
+    monkeypatch.setattr(coherence_module, "LEASE_S", 0.05)
+
+
+@pytest.fixture
+async def store(database_url: str, redis_url: str, short_leases: None) -> AsyncIterator[Store]:  # noqa: ARG001
+    async with opened(database_url, redis_url) as made:
+        yield made
+
+
+@pytest.fixture
+async def db(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    connection.terminate()
+
+
+async def count(db: asyncpg.Connection, where: str = "entity = 'alias'") -> int:
+    return int(await db.fetchval(f"SELECT count(*) FROM events WHERE {where}"))
+
+
+PER_CURRENCY = "UPDATE key_policies SET policy = 'per-currency'"
+
+
+# Registration --------------------------------------------------------------------------------------------------
+
+
+async def test_a_registration_stands_and_again_it_is_no_news(store: Store, db: asyncpg.Connection) -> None:
+    assert await store.add("a", "1", "2") == ["new", "new"]
+    assert await store.add("a", "1") == ["same"]
+    assert await count(db) == 2
+    assert await store.get("1") == [Entry("a", "", "")]
+    assert await store.add("b", "1") == ["AlreadyRegistered"]
+    assert await store.add("a", "1", currency="MXN") == ["new"]
+    assert await store.get("1") == [Entry("a", "", ""), Entry("a", "MXN", "")]
+    await sound(db)
+
+
+async def test_each_of_a_bulk_is_told_its_own_outcome(store: Store, db: asyncpg.Connection) -> None:
+    await store.add("a", "mine")
+    await store.add("b", "theirs")
+    many = [reg("mine"), reg("theirs"), reg("new"), reg("new"), reg("mine", "MXN"), reg("new", "", "SUB")]
+    outcomes = [said(o) for o in await store.register("a", many)]
+    assert outcomes == ["same", "AlreadyRegistered", "new", "new", "new", "new"]
+    assert await count(db, "actor = 'a' AND entity = 'alias'") == 4
+    await sound(db)
+
+
+async def test_one_key_twice_in_a_bulk_in_two_currencies(store: Store, db: asyncpg.Connection) -> None:
+    many = [reg("1", "USD"), reg("1", "MXN"), reg("1", "USD"), reg("1", "EUR")]
+    assert [said(o) for o in await store.register("a", many)] == ["new"] * 4
+    assert await store.get("1") == [Entry("a", "USD", ""), Entry("a", "EUR", ""), Entry("a", "MXN", "")]
+    await sound(db)
+
+
+async def test_per_currency_two_fsps_share_a_key(store: Store, db: asyncpg.Connection) -> None:
+    await db.execute(PER_CURRENCY)
+    assert await store.add("a", "1", currency="USD") == ["new"]
+    assert await store.add("b", "1", currency="MXN") == ["new"]
+    assert await store.add("c", "1", currency="MXN") == ["AlreadyRegistered"]
+    assert await store.get("1") == [Entry("a", "USD", ""), Entry("b", "MXN", "")]
+    await store.remove("a", "1")
+    assert await store.get("1") == [Entry("b", "MXN", "")]
+    await sound(db)
+
+
+async def test_who_may_register(store: Store, db: asyncpg.Connection, database_url: str) -> None:
+    await store.add("new", "1")
+    assert await db.fetchval("SELECT status::text FROM fsps WHERE fsp_id = 'new'") == "provisional"
+    for status in ("suspended", "closed"):
+        await db.execute("UPDATE fsps SET status = $1::fsp_status", status)
+        assert await store.add("new", "2") == ["UnknownFsp"]
+        assert await store.get("1") == [Entry("", "", "")]
+    strict = Changes(store.postgres, store.coherence, fsp_registration="required")
+    outcomes = await strict.register(as_fsp("other"), "other", [reg("3"), reg("4")])
+    assert [type(o.refused) for o in outcomes] == [UnknownFsp, UnknownFsp]
+    assert await db.fetchval("SELECT count(*) FROM fsps") == 1
+    assert database_url
+
+
+async def test_what_is_refused_as_a_whole_leaves_nothing_not_even_the_fsp(store: Store, db: asyncpg.Connection) -> None:
+    await store.add("a", "1")
+    before = await count(db, "true")
+    assert await store.add("new", "1", "1") == ["AlreadyRegistered"] * 2
+    assert await db.fetchval("SELECT count(*) FROM fsps") == 1
+    assert await count(db, "true") == before
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every statement of a transaction, by name."""
+    seen: list[str] = []
+    for name in ("run", "rows"):
+
+        def noted(self: Transaction, query: str, *arguments: Any, real: Any = getattr(Transaction, name)) -> Any:
+            seen.append(query)
+            return real(self, query, *arguments)
+
+        monkeypatch.setattr(Transaction, name, noted)
+    return seen
+
+
+async def test_ten_thousand_are_a_handful_of_statements(
+    store: Store, db: asyncpg.Connection, statements: list[str]
+) -> None:
+    many = [reg(str(n)) for n in range(10_000)]
+    begun = time.monotonic()
+    outcomes = await store.register("a", many)
+    taken = time.monotonic() - begun
+    assert Counter(map(said, outcomes)) == {"new": 10_000}
+    assert statements == ["fsp_status", "fsp_admit", "aliases_add", "aliases_standing"]
+    statements.clear()
+    again = await store.register("a", [reg(str(n), "MXN" if n % 2 else "") for n in range(10_000)])
+    assert Counter(map(said, again)) == {"same": 5_000, "new": 5_000}
+    assert statements == ["fsp_status", "aliases_add", "aliases_standing", "currencies_add", "aliases_standing"]
+    assert await count(db) == 15_000
+    assert taken < 2  # the commit limit
+    print(f"10,000 registrations: {taken:.2f} s")
+
+
+async def test_bulks_with_common_keys_in_opposite_order_both_come_through(store: Store, db: asyncpg.Connection) -> None:
+    numbers = [str(n) for n in range(300)]
+    for currency in ("", "MXN"):
+        orders = (numbers, numbers[::-1], numbers[100:] + numbers[:100], numbers[::-1][50:])
+        found = await asyncio.gather(
+            *(store.add(f"fsp{n}", *order, currency=currency) for n, order in enumerate(orders))
+        )
+        assert {outcome for outcomes in found for outcome in outcomes} <= {"new", "same", "AlreadyRegistered"}
+    assert await db.fetchval("SELECT count(*) FROM aliases") == 300
+    await sound(db)
+
+
+# Update and removal --------------------------------------------------------------------------------------------
+
+
+async def test_an_update_leaves_one_entry_with_the_currency_it_names(store: Store, db: asyncpg.Connection) -> None:
+    await store.register("a", [reg("1", c) for c in ("USD", "MXN", "EUR")])
+    await store.update("a", "1", "MXN")
+    assert await store.get("1") == [Entry("a", "MXN", "")]
+    before = await count(db)
+    await store.update("a", "1", None)
+    await store.update("a", "1", "MXN")
+    assert await count(db) == before
+    for fsp_id, identifier, error in (("b", "1", NotOwner), ("a", "2", PartyNotFound)):
+        with pytest.raises(error):
+            await store.update(fsp_id, identifier, "USD")
+    await sound(db)
+
+
+async def test_an_update_beside_another_fsps_default_entry(store: Store, db: asyncpg.Connection) -> None:
+    await db.execute(PER_CURRENCY)
+    await store.add("a", "1", currency="USD")
+    await store.register("b", [reg("1", "MXN"), reg("1", "EUR")])
+    await store.update("b", "1", "GBP")
+    assert await store.get("1") == [Entry("a", "USD", ""), Entry("b", "GBP", "")]
+    for fsp_id, currency in (("b", "USD"), ("a", "GBP")):
+        with pytest.raises(AlreadyRegistered):
+            await store.update(fsp_id, "1", currency)
+    assert await store.get("1") == [Entry("a", "USD", ""), Entry("b", "GBP", "")]
+    await sound(db)
+
+
+async def test_what_a_removal_without_a_sub_id_means(store: Store, db: asyncpg.Connection) -> None:
+    for sub_id in ("", "X", "Y"):
+        await store.add("a", "1", sub_id=sub_id)
+    await store.remove("a", "1")
+    assert {e.sub_id for e in await store.get("1")} == {"X", "Y"}
+    with pytest.raises(AmbiguousRemoval):
+        await store.remove("a", "1")
+    await store.remove("a", "1", "X")
+    with pytest.raises(PartyNotFound):
+        await store.remove("a", "1", "X")
+    with pytest.raises(ForeignRemoval):
+        await store.remove("b", "1")
+    await store.remove("a", "1")
+    assert await store.get("1") == []
+    with pytest.raises(PartyNotFound):
+        await store.remove("a", "1")
+    await sound(db)
+
+
+async def test_a_removal_by_currency_and_the_heir(store: Store, db: asyncpg.Connection) -> None:
+    await store.register("a", [reg("1", c) for c in ("USD", "MXN", "EUR")])
+    with pytest.raises(PartyNotFound):
+        await store.remove("a", "1", currency="GBP")
+    await store.remove("a", "1", currency="USD")
+    assert await store.get("1") == [Entry("a", "EUR", ""), Entry("a", "MXN", "")]
+    await store.remove("a", "1")
+    assert await store.get("1") == []
+    await sound(db)
+
+
+async def test_a_removal_that_nobody_asked_for_is_recorded_and_changes_nothing(
+    store: Store, db: asyncpg.Connection
+) -> None:
+    await store.add("a", "1")
+    await store.changes.ignore_removal(as_fsp("payer"), "ALIAS", "1")
+    assert await store.get("1") == [Entry("a", "", "")]
+    assert await count(db, "action = 'ignored' AND actor = 'payer' AND channel = 'self-heal'") == 1
+    await sound(db)
+
+
+# History -------------------------------------------------------------------------------------------------------
+
+fsps = st.sampled_from(["a", "b", "c"])
+keys = st.sampled_from(["1", "2"])
+subs = st.sampled_from(["", "X"])
+currencies = st.sampled_from(["", "USD", "MXN", "EUR"])
+steps = st.one_of(
+    st.tuples(st.just("register"), fsps, st.lists(st.tuples(keys, currencies, subs), min_size=1, max_size=4)),
+    st.tuples(st.just("update"), fsps, keys, st.one_of(st.none(), currencies), subs),
+    st.tuples(st.just("remove"), fsps, keys, st.one_of(st.none(), subs), st.one_of(st.none(), currencies)),
+    st.tuples(st.just("sql"), st.sampled_from(["per-currency", "unique"]).map("UPDATE key_policies SET policy = '{}'".format)),
+    st.tuples(st.just("sql"), st.builds("UPDATE aliases SET fsp_id = '{}' WHERE identifier = '{}'".format, fsps, keys)),
+    st.tuples(st.just("sql"), st.builds("UPDATE aliases SET currency = '{}' WHERE sub_id = '{}'".format, currencies, subs)),
+    st.tuples(st.just("sql"), st.builds("DELETE FROM aliases WHERE fsp_id = '{}'".format, fsps)),
+    st.tuples(st.just("sql"), st.builds("DELETE FROM alias_currencies WHERE currency = '{}'".format, currencies)),
+    st.tuples(
+        st.just("sql"),
+        st.builds(
+            "INSERT INTO {} (party_id_type, identifier, currency, fsp_id) SELECT 'ALIAS', '{}', c, '{}' "
+            "FROM unnest(ARRAY['USD', 'MXN']) c ON CONFLICT DO NOTHING".format,
+            st.sampled_from(["aliases", "alias_currencies"]), keys, fsps,
+        ),
+    ),
+)  # fmt: skip
+
+
+async def take(store: Store, db: asyncpg.Connection, step: tuple[Any, ...]) -> None:
+    try:
+        match step:
+            case "register", fsp_id, many:
+                await store.register(fsp_id, [reg(*one) for one in many])
+            case "update", *arguments:
+                await store.update(*arguments)
+            case "remove", *arguments:
+                await store.remove(*arguments)
+            case "sql", statement:
+                await db.execute(statement)
+    except (OracleError, asyncpg.PostgresError) as exc:
+        assert not isinstance(exc, DirectoryUnavailable)
+
+
+def test_the_history_alone_makes_the_directory_again(postgres_template: PostgresServer) -> None:
+    """Whatever several FSPs do, through the application and by hand.  No Redis: it would only cost time here."""
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(steps, min_size=1, max_size=12))
+    def check(plan: list[tuple[Any, ...]]) -> None:
+        async def inside() -> None:
+            async with opened(url, None) as store:
+                db = await asyncpg.connect(url)
+                try:
+                    while await standing(db):
+                        await db.execute("DELETE FROM aliases")
+                    await db.execute("INSERT INTO fsps (fsp_id) VALUES ('a'), ('b'), ('c') ON CONFLICT DO NOTHING")
+                    for step in plan:
+                        before = await count(db), await standing(db)
+                        await take(store, db, step)
+                        after = await count(db), await standing(db)
+                        assert (after[0] > before[0]) >= (after[1] != before[1])
+                    await sound(db)
+                finally:
+                    await db.close()
+
+        asyncio.run(inside())
+
+    url = postgres_template.url(asyncio.run(make_database(postgres_template)))
+    patch = pytest.MonkeyPatch()
+    patch.setattr(coherence_module, "LEASE_S", 0.0)
+    patch.setattr(coherence_module, "LEASE_MARGIN_S", 0.0)
+    try:
+        check()
+    finally:
+        patch.undo()
+
+
+async def test_what_several_do_at_once_is_replayed_too(store: Store, db: asyncpg.Connection) -> None:
+    await db.execute(PER_CURRENCY)
+
+    async def one(fsp_id: str) -> None:
+        for n in range(12):
+            await take(store, db, ("register", fsp_id, [(str(n % 3), "USD", ""), (str(n % 2), "MXN", "")]))
+            await take(store, db, ("remove", fsp_id, str(n % 3), None, None))
+            await take(store, db, ("update", fsp_id, str((n + 1) % 3), "EUR", ""))
+
+    await asyncio.gather(*(one(fsp_id) for fsp_id in "abcde"))
+    assert await replayed(db) == await standing(db)
+    await sound(db)
+
+
+# When it cannot be done ----------------------------------------------------------------------------------------
+
+
+async def test_a_change_that_took_too_long_is_rolled_back(
+    store: Store, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.add("a", "1")
+    monkeypatch.setattr(coherence_module, "COMMIT_MAX_S", 0.0)
+    before = await count(db, "true")
+    with pytest.raises(DirectoryUnavailable):
+        await store.add("a", "2")
+    with pytest.raises(DirectoryUnavailable):
+        await store.remove("a", "1")
+    assert await count(db, "true") == before
+
+
+async def test_a_key_that_somebody_holds_is_given_up_in_time(store: Store, db: asyncpg.Connection) -> None:
+    await store.add("a", "1", currency="USD")
+    async with db.transaction():
+        await db.execute("UPDATE aliases SET currency = 'MXN'")
+        begun = time.monotonic()
+        with pytest.raises(DirectoryUnavailable):
+            await store.remove("a", "1")
+        assert 1.5 < time.monotonic() - begun < 3
+    await store.remove("a", "1")
+
+
+async def test_a_stall_within_a_transaction_is_no_internal_error(
+    store: Store, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stalls(*_: object) -> None:
+        pid = transaction_pid[0]
+        while await db.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", pid):
+            await asyncio.sleep(0.01)
+
+    transaction_pid: list[int] = []
+    real = Transaction.__init__
+
+    def noted(self: Transaction, connection: asyncpg.Connection) -> None:
+        real(self, connection)
+        transaction_pid.append(self.backend_pid)
+
+    monkeypatch.setattr(Transaction, "__init__", noted)
+    monkeypatch.setattr(store.changes, "_admitted", stalls)
+    with pytest.raises(DirectoryUnavailable):
+        await store.add("a", "1")
+    monkeypatch.undo()
+    await until(lambda: not store.postgres.away)
+    assert await store.get("1") == []
+    assert await store.add("a", "1") == ["new"]
+
+
+@asynccontextmanager
+async def behind_a_proxy(server: PostgresServer, database: str) -> AsyncIterator[tuple[str, Proxy]]:
+    folder = Path(str(server.run)) / "proxy"
+    folder.mkdir(exist_ok=True)
+    async with proxy(str(folder / ".s.PGSQL.5432"), str(postgres_socket(server))) as between:
+        yield f"postgresql://oracle@/{database}?host={folder}&port=5432", between
+
+
+@pytest.fixture
+async def own_server(start_postgres: StartPostgres) -> PostgresServer:
+    server = await start_postgres()
+    await make_template(server)
+    return server
+
+
+@pytest.mark.parametrize("arrives", [True, False], ids=["the server has it", "it is lost"])
+async def test_a_commit_whose_outcome_is_unknown_is_not_acknowledged_and_moves_the_generation(
+    postgres_template: PostgresServer,
+    redis_url: str,
+    short_leases: None,
+    arrives: bool,  # noqa: ARG001
+) -> None:
+    database = await make_database(postgres_template)
+    direct = await asyncpg.connect(postgres_template.url(database))
+    try:
+        async with (
+            behind_a_proxy(postgres_template, database) as (url, between),
+            opened(url, redis_url) as store,
+        ):
+            await store.add("a", "0")
+            before = await direct.fetchval("SELECT generation FROM cache_generation")
+
+            async def cut(data: bytes) -> None:
+                if b"COMMIT" in data:
+                    between.on_bytes = None
+                    if arrives:
+                        between.deaf = True
+                    else:
+                        between.cut()
+
+            between.on_bytes = cut
+            if arrives:
+                waiting = asyncio.ensure_future(store.add("a", "1"))
+                while not await direct.fetchval("SELECT count(*) FROM aliases WHERE identifier = '1'"):
+                    assert not waiting.done()
+                between.cut()
+                between.deaf = False
+                with pytest.raises(DirectoryUnavailable):
+                    await waiting
+            else:
+                with pytest.raises(DirectoryUnavailable):
+                    await store.add("a", "1")
+            while await direct.fetchval("SELECT generation FROM cache_generation") == before:
+                await asyncio.sleep(0.01)
+            assert await direct.fetchval("SELECT count(*) FROM aliases WHERE identifier = '1'") == arrives
+            await until(lambda: not store.changes._repairs)
+            assert await store.get("1") == ([Entry("a", "", "")] if arrives else [])
+    finally:
+        await direct.close()
+
+
+async def test_a_stopped_postgresql_fails_changes_and_lookups_soon_and_holds_nothing_afterwards(
+    own_server: PostgresServer,
+    redis_url: str,
+    short_leases: None,  # noqa: ARG001
+) -> None:
+    async with opened(own_server.url(await make_database(own_server)), redis_url) as store:
+        await store.add("a", "1")
+        await store.get("1")
+        pids = await backends(own_server)
+        assert own_server.process is not None
+        pids.append(own_server.process.pid)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        begun = time.monotonic()
+        try:
+            found = await asyncio.wait_for(
+                asyncio.gather(
+                    *(store.get(str(n)) for n in range(2, 900)), *(store.add("a", f"x{n}") for n in range(20)),
+                    return_exceptions=True,
+                ),
+                12,
+            )  # fmt: skip
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+        print(f"answered after {time.monotonic() - begun:.1f} s")
+        assert {type(each).__name__ for each in found} <= {"DirectoryUnavailable", "Overloaded"}
+        await until(lambda: store.coherence.reachable)
+        await asyncio.sleep(0.3)
+        assert await store.add("a", "after") == ["new"]
+        assert await store.get("after") == [Entry("a", "", "")]
+        assert store.lookups._waiting == store.lookups._database_batches == 0
+
+
+async def backends(server: PostgresServer) -> list[int]:
+    connection = await asyncpg.connect(server.url("postgres", "postgres"))
+    try:
+        rows = await connection.fetch("SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'oracle %'")
+    finally:
+        await connection.close()
+    return [row["pid"] for row in rows]
+
+
+async def test_without_redis_a_change_is_accepted_moves_the_generation_and_waits_a_lease(
+    database_url: str, db: asyncpg.Connection
+) -> None:
+    async with opened(database_url, None) as store:
+        store.coherence._adopted_at = float("-inf")
+        before = await db.fetchval("SELECT generation FROM cache_generation")
+        begun = time.monotonic()
+        assert await store.add("a", "1") == ["new"]
+        assert time.monotonic() - begun >= LEASE_S
+        assert await db.fetchval("SELECT generation FROM cache_generation") == before + 1
+        assert await store.get("1") == [Entry("a", "", "")]
+
+
+async def test_a_caller_that_is_cancelled_leaves_no_transaction_behind(store: Store, db: asyncpg.Connection) -> None:
+    await store.add("a", "0")
+    async with db.transaction():
+        await db.execute("UPDATE aliases SET currency = 'MXN'")
+        waiting = [asyncio.ensure_future(store.remove("a", "0")) for _ in range(12)]  # more than there are connections
+        while await db.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < 8:
+            assert not any(w.done() for w in waiting)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    assert await store.add("a", *map(str, range(1, 30))) == ["new"] * 29
+    idle = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
+    assert await db.fetchval(idle) == 0
+    await sound(db)
