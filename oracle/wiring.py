@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
@@ -29,13 +29,12 @@ from oracle.api.hub import Hub
 from oracle.api.participants import Participants
 from oracle.metrics import Metrics, watch_event_loop
 from oracle.settings import Settings
-from oracle.store.base import Session
 from oracle.store.changes import Changes
 from oracle.store.coherence import TOKEN_MS, Coherence
 from oracle.store.lookups import Lookups
 from oracle.store.postgres import Postgres, open_postgres
 from oracle.store.routes import Routes
-from oracle.store.session import dial
+from oracle.store.topology import dialler
 from oracle.tracing import Tracing
 
 log = logs.Log(__name__)
@@ -68,7 +67,9 @@ async def open_store(settings: Settings, metrics: Metrics) -> AsyncIterator[Stor
     async with AsyncExitStack() as stack:
         postgres = await stack.enter_async_context(open_postgres(settings.database_url))
         routes = Routes(postgres.routes)
-        coherence = Coherence(postgres, _dialler(settings), settings.cache_prefix, routes.reload)
+        url = settings.redis_url
+        dial = None if url is None else dialler(url, timeout_ms=settings.cache_timeout_ms, token_ms=TOKEN_MS)
+        coherence = Coherence(postgres, dial, settings.cache_prefix, routes.reload)
         postgres.on_notice = coherence.hint
         stack.push_async_callback(coherence.close)
         await coherence.open()
@@ -76,17 +77,6 @@ async def open_store(settings: Settings, metrics: Metrics) -> AsyncIterator[Stor
         stack.push_async_callback(store.lookups.close)
         stack.push_async_callback(store.changes.close)
         yield store
-
-
-def _dialler(settings: Settings) -> Callable[[], Awaitable[Session]] | None:
-    url = settings.redis_url
-    if url is None:
-        return None
-
-    async def connect() -> Session:
-        return await dial(url, timeout_ms=settings.cache_timeout_ms, token_ms=TOKEN_MS)
-
-    return connect
 
 
 @asynccontextmanager

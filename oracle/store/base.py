@@ -65,8 +65,10 @@ class Session(Protocol):
     """One connection to Redis, for as long as it lasts (rule 7 of `coherence`)."""
 
     run_ids: tuple[str, ...]
-    alive: bool
     lost: Callable[[], None]
+
+    @property
+    def alive(self) -> bool: ...
 
     def mget(self, keys: Sequence[bytes], done: Callable[[list[bytes | None] | None], None]) -> None:
         """The values; None when the session broke."""

@@ -60,6 +60,7 @@ class RedisSession(asyncio.Protocol):
     def __init__(self, timeout_ms: int, token_ms: int) -> None:
         self.run_ids: tuple[str, ...] = ()
         self.alive = False
+        self.clustered = False  # a node of a cluster takes no command with keys of several slots
         self.lost: Callable[[], None] = lambda: None
         self._loop = asyncio.get_running_loop()
         self._timeout_s = timeout_ms / 1000
@@ -121,13 +122,16 @@ class RedisSession(asyncio.Protocol):
 
     async def call(self, *commands: tuple[bytes | str | int, ...]) -> Replies:
         """`send` for those who can wait.  Raises Unreachable."""
+        return await self._answered(b"".join(map(_pack, commands)), len(commands))
+
+    async def _answered(self, payload: bytes, count: int) -> Replies:
         future: asyncio.Future[Replies | None] = self._loop.create_future()
 
         def done(replies: Replies | None) -> None:
             if not future.done():  # the caller may have been cancelled
                 future.set_result(replies)
 
-        self.send(b"".join(map(_pack, commands)), len(commands), done)
+        self.send(payload, count, done)
         replies = await future
         if replies is None:
             raise Unreachable
@@ -166,10 +170,15 @@ class RedisSession(asyncio.Protocol):
 
     def mget(self, keys: Sequence[bytes], done: Callable[[list[bytes | None] | None], None]) -> None:
         def answer(replies: Replies | None) -> None:
-            values = replies[0] if replies else None
-            done(values if isinstance(values, list) else None)
+            done(_values(replies))
 
-        self.send(_pack((b"MGET", *keys)), 1, answer)
+        self.send(*self._reading(keys), answer)
+
+    def _reading(self, keys: Sequence[bytes]) -> tuple[bytes, int]:
+        """The commands that read these keys, and how many replies they have."""
+        if self.clustered:
+            return b"".join([_pack((b"GET", key)) for key in keys]), len(keys)
+        return _pack((b"MGET", *keys)), 1
 
     def lease(self, keys: Sequence[bytes], tokens: Sequence[bytes], done: Callable[[list[bool]], None]) -> None:
         def answer(replies: Replies | None) -> None:
@@ -209,8 +218,8 @@ class RedisSession(asyncio.Protocol):
         try:
             for start in range(0, len(keys), FENCE_CHUNK):
                 chunk = keys[start : start + FENCE_CHUNK]
-                (values,) = await self.call((b"MGET", *chunk))
-                if not isinstance(values, list):
+                values = _values(await self._answered(*self._reading(chunk)))
+                if values is None:
                     return None
                 missing += [k for k, v in zip(chunk, values, strict=True) if v != FENCE]
         except Unreachable:
@@ -235,6 +244,15 @@ class RedisSession(asyncio.Protocol):
     def _expect_ok(self, replies: Replies) -> None:
         if replies[0] != b"OK":
             raise Unreachable
+
+
+def _values(replies: Replies | None) -> list[bytes | None] | None:
+    """What `_reading` has read; None when the session broke or the server refused."""
+    if replies and isinstance(replies[0], list):
+        return replies[0]
+    if replies is None or any(isinstance(reply, hiredis.ReplyError) for reply in replies):
+        return None
+    return replies
 
 
 def _forget(replies: Replies | None) -> None:

@@ -1,0 +1,206 @@
+"""The same session over one server, a Sentinel's primary, or a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import servers
+from redis.crc import key_slot
+
+from oracle.store.embedded import _valkey_binary
+from oracle.store.session import Unreachable
+from oracle.store.topology import SLOTS, ClusterSession, _hosts, dialler
+from oracle.store.values import FENCE
+
+if TYPE_CHECKING:
+    from conftest import StartValkey
+
+    from oracle.store.base import Session
+    from oracle.store.embedded import ValkeyServer
+
+KEYS = [b"k:%d" % number for number in range(300)]
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 30) -> None:
+    async with asyncio.timeout(seconds):
+        while True:
+            met = condition()
+            if await met if isinstance(met, Awaitable) else met:
+                return
+            await asyncio.sleep(0.02)
+
+
+def dial(url: str) -> Callable[[], Awaitable[Session]]:
+    return dialler(url, timeout_ms=500, token_ms=1000)
+
+
+async def mget(session: Session, keys: list[bytes]) -> list[bytes | None] | None:
+    future: asyncio.Future[list[bytes | None] | None] = asyncio.get_running_loop().create_future()
+    session.mget(keys, future.set_result)
+    return await future
+
+
+async def lease(session: Session, keys: list[bytes], tokens: list[bytes]) -> list[bool]:
+    future: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
+    session.lease(keys, tokens, future.set_result)
+    return await future
+
+
+@asynccontextmanager
+async def cluster(start_valkey: StartValkey) -> AsyncIterator[list[ValkeyServer]]:
+    nodes = [await start_valkey({"cluster-enabled": "yes", "cluster-node-timeout": "1000"}) for _ in range(3)]
+    share = SLOTS // 3 + 1
+    for number, node in enumerate(nodes):
+        last = min(SLOTS, (number + 1) * share) - 1
+        assert servers.valkey_command(node, "CLUSTER", "ADDSLOTSRANGE", str(number * share), str(last)) == b"+OK\r\n"
+        servers.valkey_command(node, "CLUSTER", "MEET", "127.0.0.1", str(nodes[0].options["port"]))
+    await until(lambda: all(b"cluster_state:ok" in servers.valkey_command(n, "CLUSTER", "INFO") for n in nodes))
+    await until(lambda: all(servers.valkey_command(n, "CLUSTER", "SLOTS").startswith(b"*3") for n in nodes))
+    yield nodes
+
+
+def cluster_url(nodes: list[ValkeyServer]) -> str:
+    return "redis+cluster://" + ",".join(f"127.0.0.1:{node.options['port']}" for node in nodes)
+
+
+async def test_a_cluster_answers_as_one_server_would(start_valkey: StartValkey) -> None:
+    async with cluster(start_valkey) as nodes:
+        session = await dial(cluster_url(nodes))()
+        assert len(session.run_ids) == 3
+        assert await mget(session, KEYS) == [None] * len(KEYS)
+        tokens = [b"T%d" % number for number in range(len(KEYS))]
+        assert await lease(session, KEYS, tokens) == [True] * len(KEYS)
+        assert await lease(session, KEYS, tokens) == [False] * len(KEYS)
+        lost: list[int] = []
+        for key, token in zip(KEYS, tokens, strict=True):
+            session.fill(key, token, b"V" + key, 10_000, lambda: lost.append(1))
+        session.fill(KEYS[0], b"another", b"V", 10_000, lambda: lost.append(1))
+        assert await mget(session, KEYS) == [b"V" + key for key in KEYS]
+        assert lost == [1]
+        assert await session.fence(KEYS[:100], 3000)
+        assert await mget(session, KEYS[:101]) == [FENCE] * 100 + [b"V" + KEYS[100]]
+        assert sorted(await session.unfenced(KEYS) or []) == sorted(KEYS[100:])
+        session.close()
+
+
+async def test_a_cluster_session_ends_with_the_first_of_its_nodes(start_valkey: StartValkey) -> None:
+    async with cluster(start_valkey) as nodes:
+        session = await dial(cluster_url(nodes))()
+        assert isinstance(session, ClusterSession)
+        told: list[int] = []
+        session.lost = lambda: told.append(1)
+        nodes[2].kill()
+        await until(lambda: not session.alive)
+        assert told == [1]
+        assert await mget(session, KEYS) is None
+        assert not await session.fence(KEYS, 3000)
+        with pytest.raises(Unreachable):
+            await dial(cluster_url(nodes[2:]))()
+
+
+async def test_a_slot_that_moved_ends_the_session_and_the_next_dial_knows(start_valkey: StartValkey) -> None:
+    async with cluster(start_valkey) as nodes:
+        session = await dial(cluster_url(nodes))()
+        slot = str(key_slot(b"k:1"))
+        ids = [servers.valkey_command(node, "CLUSTER", "MYID").split(b"\r\n")[1].decode() for node in nodes]
+        owner = next(i for i, n in enumerate(nodes) if b"MOVED" not in servers.valkey_command(n, "GET", "k:1"))
+        heir = (owner + 1) % 3
+        for node in (nodes[heir], nodes[owner], nodes[3 - owner - heir]):
+            servers.valkey_command(node, "CLUSTER", "SETSLOT", slot, "NODE", ids[heir])
+        assert await mget(session, [b"k:1"]) is None
+        assert not session.alive
+
+        async def knows() -> bool:
+            again = await dial(cluster_url(nodes))()
+            values = await mget(again, [b"k:1"])
+            again.close()
+            return values == [None]
+
+        await until(knows)
+
+
+async def test_a_cluster_without_all_its_slots_is_unreachable(start_valkey: StartValkey) -> None:
+    node = await start_valkey({"cluster-enabled": "yes"})
+    servers.valkey_command(node, "CLUSTER", "ADDSLOTSRANGE", "0", "100")
+    with pytest.raises(Unreachable):
+        await dial(cluster_url([node]))()
+
+
+@asynccontextmanager
+async def sentinel(primary: ValkeyServer, home: Path) -> AsyncIterator[int]:
+    port = servers.free_port()
+    file = home / "sentinel.conf"
+    file.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {home}\n"
+        f"sentinel monitor directory 127.0.0.1 {primary.options['port']} 1\n"
+        "sentinel down-after-milliseconds directory 300\nsentinel failover-timeout directory 2000\n"
+    )
+    process = subprocess.Popen(  # noqa: ASYNC220 - forks once, and waits for nothing
+        [str(_valkey_binary()), str(file), "--sentinel"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield port
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+
+
+async def test_sentinel_says_where_the_primary_is_also_after_a_failover(
+    start_valkey: StartValkey, tmp_path: Path
+) -> None:
+    primary = await start_valkey({"repl-diskless-sync-delay": "0"})
+    replica = await start_valkey({"replicaof": f"127.0.0.1 {primary.options['port']}"})
+    await until(lambda: b"master_link_status:up" in servers.valkey_command(replica, "INFO", "replication"))
+    async with sentinel(primary, tmp_path) as port:
+        connect = dial(f"redis+sentinel://127.0.0.1:{port}/directory/0")
+
+        async def reached(server: ValkeyServer) -> bool:
+            try:
+                session = await connect()
+            except Unreachable:
+                return False
+            session.close()
+            return session.run_ids[0].encode() in servers.valkey_command(server, "INFO", "server")
+
+        await until(lambda: reached(primary))
+        # The sentinel hears of the replica from the primary, every ten seconds or so.
+        await until(lambda: b"num-slaves" in _sentinel(port) and _slaves(port) == 1)
+        primary.kill()
+        await until(lambda: reached(replica))
+
+
+def _sentinel(port: int) -> bytes:
+    import socket
+
+    with socket.create_connection(("127.0.0.1", port), 10) as client:
+        client.sendall(b"SENTINEL MASTER directory\r\n")
+        return client.recv(65536)
+
+
+def _slaves(port: int) -> int:
+    words = _sentinel(port).split(b"\r\n")
+    return int(words[words.index(b"num-slaves") + 2])
+
+
+@pytest.mark.parametrize(
+    ("netloc", "credentials", "hosts"),
+    [
+        ("a:1,b:2", "", [("a", 1), ("b", 2)]),
+        ("user:p%40ss@a,b:2", "user:p%40ss@", [("a", 0), ("b", 2)]),
+        ("[::1]:7000", "", [("::1", 7000)]),
+    ],
+)
+def test_the_hosts_of_a_url(netloc: str, credentials: str, hosts: list[tuple[str, int]]) -> None:
+    assert _hosts(netloc) == (credentials, hosts)
+
+
+async def test_a_sentinel_that_is_away_is_unreachable() -> None:
+    with pytest.raises(Unreachable):
+        await dial(f"redis+sentinel://127.0.0.1:{servers.free_port()}/directory")()
