@@ -308,11 +308,14 @@ class Bench:
         return found
 
 
-def warm_case(service: Service, case: Case) -> None:
-    began = time.monotonic()
+def warm_case(service: Service, cache: Cache, case: Case) -> float:
+    """The bytes that a copy takes in Valkey, its key and share of the table included."""
+    began, before = time.monotonic(), cache.used_bytes()
     asyncio.run(warm(service.hub_url, (case.targets.target(i) for i in range(case.targets.size))))
-    seconds = time.monotonic() - began
-    print(f"warmed {case.name}: {case.targets.size:,} keys, {case.targets.size / seconds:,.0f}/s", flush=True)
+    rate = case.targets.size / (time.monotonic() - began)
+    each = (cache.used_bytes() - before) / case.targets.size
+    print(f"warmed {case.name}: {case.targets.size:,} keys, {rate:,.0f}/s, {each:.0f} bytes each in Valkey", flush=True)
+    return each
 
 
 def prepare(service: Service, cache: Cache, arguments: argparse.Namespace) -> int:
@@ -321,7 +324,7 @@ def prepare(service: Service, cache: Cache, arguments: argparse.Namespace) -> in
     total: int = asyncio.run(dataset.standing(service.database_url, keys))
     wanted = arguments.dataset or arguments.keys + cold_reserve(arguments)
     if total == 0:
-        dataset.fill_shown(service.database_url, keys, wanted)
+        asyncio.run(dataset.fill_shown(service.database_url, keys, wanted))
         total = wanted
     if total < wanted:
         raise StackError(f"the directory has {total:,} aliases, {wanted:,} are needed")
@@ -346,14 +349,15 @@ def bench(home: Path, arguments: argparse.Namespace, workers: int) -> dict[str, 
         room.mkdir(mode=0o711)
         cache = stack.enter_context(valkey(room))
         settings["ORACLE_REDIS_URL"] = cache.url
-        service = stack.enter_context(oracle_serve(room, settings, arguments.database_url))
+        service = stack.enter_context(oracle_serve(room, settings, arguments.database_url, arguments.data_dir))
         total = prepare(service, cache, arguments)
         ceiling = stack.enter_context(nginx(room, cache, workers))
         ours = Side("ours", service.hub_url, service.hub_pids)
         chosen = cases(arguments, total)
+        copy_bytes = {}
         for case in chosen:
             if not case.walks:
-                warm_case(service, case)
+                copy_bytes[case.name] = warm_case(service, cache, case)
             if "nginx" in case.sides:
                 compare_answers([ours, ceiling], case.targets)
         running = Bench(service, cache, [ours, ceiling], arguments)
@@ -369,6 +373,7 @@ def bench(home: Path, arguments: argparse.Namespace, workers: int) -> dict[str, 
         "workers": workers,
         "aliases": total,
         "keys": arguments.keys,
+        "copy_bytes": copy_bytes,
         "rounds": {name: [measured._asdict() for measured in measures] for name, measures in found.items()},
         "sweep": sweep,
     }
@@ -383,6 +388,7 @@ def medians(measures: Sequence[dict[str, float]]) -> dict[str, float]:
         {**one, "server": one["server_user"] + one["server_system"], "redis": one["redis_user"] + one["redis_system"]}
         for one in measures
     ]
+    sums = [{**one, "both": one["server"] + one["redis"]} for one in sums]
     return {name: statistics.median(one[name] for one in sums) for name in sums[0]}
 
 
@@ -396,6 +402,7 @@ COLUMNS: Final = (
     ("Redis µs", "redis", ".1f"),
     ("user", "redis_user", ".1f"),
     ("system", "redis_system", ".1f"),
+    ("both µs", "both", ".1f"),
     ("PostgreSQL µs", "postgres", ".1f"),
 )
 
@@ -421,7 +428,7 @@ def show(found: dict[str, Any]) -> None:
         table.add_column(name, justify="left" if name in {"case", "side"} else "right", no_wrap=True)
     for row in rows_of(found):
         table.add_row(*row, end_section="/" in row[1])
-    Console(width=150).print(table)
+    Console(width=160).print(table)
 
 
 def numbers(text: str) -> list[int]:
@@ -446,8 +453,9 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
         "--sweep", type=numbers, default=[], metavar="N,N", help="cached lookups at so many connections, once each"
     )
     parser.add_argument(
-        "--database-url", help="of a directory made by `dataset --mix consecutive` (default: one of its own)"
+        "--data-dir", type=Path, help="filled by `dataset --mix consecutive` (default: one for this run)"
     )
+    parser.add_argument("--database-url", help="likewise, of a PostgreSQL that stands")
     return parser.parse_args(words)
 
 
@@ -467,7 +475,8 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    asked = {name: value for name, value in vars(arguments).items() if name != "database_url"}
+    # Where the directory was says nothing of the figures, and may hold a password.
+    asked = {name: value for name, value in vars(arguments).items() if name not in {"database_url", "data_dir"}}
     print(f"kept: {machine.save('ceiling', asked, found)}")
     return 0
 

@@ -1,4 +1,4 @@
-"""Fills an empty directory with 1 to 100 million aliases: `python -m loadtests.dataset --count N --database-url URL`.
+"""Fills an empty directory with 1 to 100 million aliases: `python -m loadtests.dataset --count N`.
 
 For.        Load tests only.  It writes no events for the aliases: it bypasses the triggers that write them, so history
             would be silent about every row.  `oracle seed` is the honest, slower way (an event a row).
@@ -21,14 +21,19 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 import asyncpg
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from loadtests.keys import MIXES, SEED, Alias, Keys, Mix, fsp_ids
+from oracle.store.embedded import EmbeddedError, join_embedded
+from oracle.store.migrate import migrate
 
 CHUNK: Final = 20_000
+# Below the directory that git ignores, and not the one that `serve` takes by itself.
+DATA_DIR: Final = Path(".oracle/load")
 # Sorting 100 million keys of 30 bytes: the more memory, the fewer passes over the disk.
 INDEX_MEMORY_MB: Final = 512
 
@@ -168,37 +173,38 @@ def _make(start: int, stop: int) -> bytes:
 
 
 async def standing(url: str, keys: Keys) -> int:
-    """How many aliases stand in the directory; 0 for none.  Raises Refused when they are not of this seed and mix."""
+    """How many aliases stand in the directory; 0 for none.  Raises Refused when they are not of this seed and mix.
+
+    By bisection, for the last index that is there: counting 100 million rows takes half a minute.
+    """
     connection = await asyncpg.connect(url)
     try:
-        # Exact to count is exact to wait: 100 million rows take half a minute.  The last VACUUM knows.
-        count = int(
-            await connection.fetchval(
-                "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'aliases'::regclass"
-            )
-        )
         if not await connection.fetchval("SELECT EXISTS (SELECT FROM aliases)"):
             return 0
-        for index in (0, count // 2, count - 1):
-            alias = keys.alias(max(0, index))
-            if await _owner(connection, alias) != alias.fsp_id:
-                raise Refused(f"the directory holds other aliases than seed {keys.seed}, mix {keys.mix}")
+        if not await _stands(connection, keys.alias(0)):
+            raise Refused(f"the directory holds other aliases than seed {keys.seed}, mix {keys.mix}")
+        there, absent = 0, keys.capacity
+        while absent - there > 1:
+            middle = (there + absent) // 2
+            if await _stands(connection, keys.alias(middle)):
+                there = middle
+            else:
+                absent = middle
     finally:
         await connection.close()
-    return count
+    return there + 1
 
 
-async def _owner(connection: Any, alias: Alias) -> str | None:
-    owner: str | None = await connection.fetchval(
-        "SELECT fsp_id FROM aliases WHERE identifier = $1 AND party_id_type = $2 AND sub_id = $3",
-        alias.identifier,
-        alias.party_id_type,
-        alias.sub_id,
+async def _stands(connection: Any, alias: Alias) -> bool:
+    stands: bool = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM aliases"
+        " WHERE (party_id_type, identifier, sub_id, fsp_id) = ($1::party_id_type, $2, $3, $4))",
+        *alias,
     )
-    return owner
+    return stands
 
 
-def fill_shown(url: str, keys: Keys, count: int, processes: int = 1) -> Filled:
+async def fill_shown(url: str, keys: Keys, count: int, processes: int = 1) -> Filled:
     """With a progress bar; the figures as text."""
     columns = (
         TextColumn("{task.description}"),
@@ -220,33 +226,44 @@ def fill_shown(url: str, keys: Keys, count: int, processes: int = 1) -> Filled:
             rate = f"{done / (time.monotonic() - began):,.0f} rows/s"
             progress.update(task, completed=done, rate=rate, description=name)
 
-        filled = asyncio.run(fill(url, keys, count, processes, advance))
+        filled = await fill(url, keys, count, processes, advance)
     print(filled)
     return filled
+
+
+async def fill_own(data_dir: Path, keys: Keys, count: int, processes: int) -> None:
+    """The PostgreSQL of a data directory: that of a `serve` which runs on it, else one for this purpose."""
+    async with join_embedded(data_dir) as embedded:
+        url = embedded.database_url or ""
+        await migrate(url)
+        await fill_shown(url, keys, count, processes)
+    print(f"  serve it with ORACLE_DATA_DIR={data_dir}")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=1_000_000, help="aliases (default 1,000,000)")
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--mix", choices=MIXES, default="realistic")
+    parser.add_argument("--mix", choices=MIXES, default="realistic", help="consecutive is what the ceiling asks for")
     parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="that make rows")
-    parser.add_argument(
-        "--database-url",
-        default=os.environ.get("ORACLE_DATABASE_URL"),
-        help="a migrated, empty directory (default: ORACLE_DATABASE_URL)",
-    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--database-url", help="of a migrated directory (default: an embedded one)")
+    where.add_argument("--data-dir", type=Path, default=DATA_DIR, help=f"of the embedded one (default {DATA_DIR})")
     arguments = parser.parse_args()
-    if not arguments.database_url:
-        parser.error("--database-url or ORACLE_DATABASE_URL is needed")
+    keys = Keys(arguments.seed, arguments.mix)
     try:
-        fill_shown(arguments.database_url, Keys(arguments.seed, arguments.mix), arguments.count, arguments.processes)
-    except Refused as exc:
+        if arguments.database_url:
+            asyncio.run(fill_shown(arguments.database_url, keys, arguments.count, arguments.processes))
+        else:
+            asyncio.run(fill_own(arguments.data_dir, keys, arguments.count, arguments.processes))
+    except (Refused, EmbeddedError) as exc:
         print(f"dataset: {exc}", file=sys.stderr)
         return 1
     except (OSError, asyncpg.PostgresError) as exc:
         print(f"dataset: {type(exc).__name__}: {str(exc).partition(chr(10))[0]}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

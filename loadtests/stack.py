@@ -120,6 +120,13 @@ class Cache(NamedTuple):
         assert self.server.process is not None
         return self.server.process.pid
 
+    def used_bytes(self) -> int:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as redis, redis.makefile("rb") as replies:
+            redis.sendall(b"INFO memory\r\n")
+            text = replies.read(int(replies.readline()[1:])).decode()
+        told = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+        return int(told["used_memory"])
+
     def kill(self) -> None:
         self.server.kill()
 
@@ -177,12 +184,15 @@ class Service(NamedTuple):
 
 
 @contextmanager
-def oracle_serve(home: Path, settings: Mapping[str, str], database_url: str | None = None) -> Iterator[Service]:
-    data, log = home / "oracle", home / "oracle.log"
+def oracle_serve(
+    home: Path, settings: Mapping[str, str], database_url: str | None = None, data_dir: Path | None = None
+) -> Iterator[Service]:
+    """On its own PostgreSQL below `home`, unless there is a better one: a server, or a data directory."""
+    data, log = data_dir or home / "oracle", home / "oracle.log"
     log.unlink(missing_ok=True)
     env = {name: value for name, value in os.environ.items() if not name.startswith("ORACLE_")}
     env |= {
-        "ORACLE_DATA_DIR": str(data),
+        "ORACLE_DATA_DIR": str(data.resolve()),
         "ORACLE_HUB_PORT": "0",
         "ORACLE_ADMIN_PORT": "0",
         "ORACLE_LOG_FORMAT": "json",

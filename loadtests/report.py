@@ -1,0 +1,199 @@
+"""What was measured, for people: reports/report.md and reports/report.html, from the files the other programs left.
+
+    python -m loadtests.report
+
+Of each program the newest result is shown with the machine and commit it was measured on, and all results of the
+comparison make the plot of cost against directory size: so measure 1, 10 and 100 million one after the other and write
+one report.  The HTML holds its plots and needs nothing beside it.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, Final
+
+from loadtests import machine
+from loadtests.ceiling import COLUMNS, medians, rows_of
+from loadtests.plots import Points, plot
+
+Kept = dict[str, Any]  # one file of machine.save
+Table = tuple[str, list[str], list[list[str]]]  # title, heads, rows
+
+HOW_TO_READ: Final = (
+    "CPU per lookup is user and kernel time of a process divided by the lookups answered; it is the figure to compare.",
+    "Requests per second and percentiles depend on what else the cores do, the load generator included.",
+    "Compare figures of one machine and one run; the table says which.",
+)
+
+
+def kept_results(reports: Path) -> list[Kept]:
+    """Oldest first.  A file that is none of ours is passed over."""
+    found = []
+    for file in sorted(reports.glob("*.json")):
+        try:
+            kept = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            continue
+        if isinstance(kept, dict) and {"tool", "at", "machine", "asked", "figures"} <= kept.keys():
+            found.append(kept)
+    return sorted(found, key=lambda kept: str(kept["at"]))
+
+
+def newest(results: Sequence[Kept]) -> dict[str, Kept]:
+    return {kept["tool"]: kept for kept in results}
+
+
+# Tables -----------------------------------------------------------------------------------------------------
+
+
+def machine_table(kept: Kept) -> Table:
+    asked = ", ".join(f"{name} {value}" for name, value in kept["asked"].items() if value not in (None, [], False))
+    rows = [["measured", kept["at"]], *([name, value] for name, value in kept["machine"].items()), ["asked for", asked]]
+    return f"{kept['tool']}: where and what", ["", ""], rows
+
+
+def ceiling_tables(kept: Kept) -> Iterator[Table]:
+    for found in kept["figures"]:
+        heads = ["case", "side", *(name for name, _, _ in COLUMNS), "as told"]
+        rounds = len(next(iter(found["rounds"].values())))
+        size = f"{found['keys']:,} keys of {found['aliases']:,}"
+        title = f"Beside nginx + Lua + Redis: {found['workers']} worker(s) each, {size}"
+        yield f"{title}; medians of {rounds} rounds", heads, list(rows_of(found))
+
+
+def load_tables(kept: Kept) -> Iterator[Table]:
+    heads = ["profile", "requests", "failures", "p50 ms", "p95 ms", "p99 ms", "thresholds"]
+    rows = [
+        [
+            one["profile"],
+            f"{one['requests']:,}",
+            f"{one['failures']:,}",
+            *(f"{one[name]:g}" for name in ("p50_ms", "p95_ms", "p99_ms")),
+            "hold" if one["held"] else "broken",
+        ]
+        for one in kept["figures"]
+    ]
+    yield "A hub under locust", heads, rows
+
+
+def plain_table(kept: Kept) -> Iterator[Table]:
+    """A program whose figures are one flat object."""
+    rows = [
+        [name, f"{value:,.2f}" if isinstance(value, float) else str(value)] for name, value in kept["figures"].items()
+    ]
+    yield kept["tool"], ["figure", "value"], rows
+
+
+TABLES: Final[dict[str, Callable[[Kept], Iterator[Table]]]] = {"ceiling": ceiling_tables, "load": load_tables}
+
+
+def tables(results: Sequence[Kept]) -> Iterator[Table]:
+    for tool, kept in newest(results).items():
+        yield from TABLES.get(tool, plain_table)(kept)
+        yield machine_table(kept)
+
+
+# Plots ------------------------------------------------------------------------------------------------------
+
+
+def plots(results: Sequence[Kept], reports: Path) -> Iterator[str]:
+    load = latency_over_time(reports / "load")
+    if load:
+        yield plot("Latency over time, by profile", "seconds", "p99 of the last 10 s, ms", load)
+    compared = [kept for kept in results if kept["tool"] == "ceiling"]
+    if compared:
+        sweep = throughput_against_p99(compared[-1])
+        if sweep:
+            yield plot("Throughput against p99, cached, by connections", "requests a second", "p99 ms", sweep)
+        sizes = cost_against_size(compared)
+        yield plot("Cost against directory size", "aliases", "CPU µs a lookup, all processes", sizes, log_x=True)
+
+
+def latency_over_time(folder: Path) -> dict[str, Points]:
+    return {
+        file.name.removesuffix("_stats_history.csv"): _history(file)
+        for file in sorted(folder.glob("*_stats_history.csv"))
+    }
+
+
+def _history(file: Path) -> Points:
+    with file.open(encoding="utf-8", newline="") as table:
+        rows = [
+            row for row in csv.DictReader(table) if row["Name"] == "Aggregated" and row["99%"] not in ("", "N/A", None)
+        ]
+    return [(float(row["Timestamp"]) - float(rows[0]["Timestamp"]), float(row["99%"])) for row in rows]
+
+
+def throughput_against_p99(kept: Kept) -> dict[str, Points]:
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for found in kept["figures"]:
+        for one in found["sweep"]:
+            name = f"{one['side']}, {found['workers']} worker(s)"
+            lines.setdefault(name, []).append((one["rate"], one["p99_ms"]))
+    return dict(lines)
+
+
+def cost_against_size(compared: Sequence[Kept]) -> dict[str, Points]:
+    """Of one worker; a size that was measured twice counts as it was measured last."""
+    lines: dict[str, dict[float, float]] = {}
+    for kept in compared:
+        for found in kept["figures"]:
+            if found["workers"] == 1:
+                for name, measures in found["rounds"].items():
+                    middle = medians(measures)
+                    cost = middle["server"] + middle["redis"] + middle["postgres"]
+                    lines.setdefault(name, {})[float(found["aliases"])] = cost
+    return {name: sorted(points.items()) for name, points in lines.items()}
+
+
+# Writing ----------------------------------------------------------------------------------------------------
+
+
+def markdown(results: Sequence[Kept]) -> str:
+    lines = ["# Load tests", "", *(f"* {sentence}" for sentence in HOW_TO_READ), ""]
+    for title, heads, rows in tables(results):
+        lines += [f"## {title}", "", _row(heads), _row(["---"] * len(heads)), *map(_row, rows), ""]
+    return "\n".join(lines)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+STYLE: Final = (
+    "body{font:15px/1.5 sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;color:#222}"
+    "table{border-collapse:collapse;margin:0 0 1.5rem}"
+    "td,th{border:1px solid #ccc;padding:.25rem .6rem;text-align:right}"
+    "td:first-child,th:first-child,td:nth-child(2){text-align:left}svg{max-width:100%;height:auto}"
+)
+
+
+def html(results: Sequence[Kept], reports: Path) -> str:
+    parts = ["<h1>Load tests</h1>", "<ul>", *(f"<li>{escape(sentence)}</li>" for sentence in HOW_TO_READ), "</ul>"]
+    parts += [f"<figure>{figure}</figure>" for figure in plots(results, reports)]
+    for title, heads, rows in tables(results):
+        head = "".join(f"<th>{escape(cell)}</th>" for cell in heads)
+        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+        parts.append(f"<h2>{escape(title)}</h2><table><tr>{head}</tr>{body}</table>")
+    top = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Load tests</title><style>{STYLE}</style>'
+    return top + "\n".join(parts)
+
+
+def write(reports: Path = machine.REPORTS) -> list[Path]:
+    """The files written."""
+    reports.mkdir(parents=True, exist_ok=True)
+    results = kept_results(reports)
+    written = [reports / "report.md", reports / "report.html"]
+    for file, text in zip(written, (markdown(results), html(results, reports)), strict=True):
+        file.write_text(text, encoding="utf-8")
+    return written
+
+
+if __name__ == "__main__":
+    print(*write(), sep="\n")
+    sys.exit(0)

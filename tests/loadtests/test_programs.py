@@ -1,0 +1,103 @@
+"""The programs themselves, as far as a few seconds go: what locust sends and says, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import psutil
+import pytest
+
+from loadtests.stack import ROOT
+from loadtests.thresholds import TOTAL, read_csv
+
+NOBODY = b'{"partyList":[]}'
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    heads: list[dict[str, str]] = []  # noqa: RUF012 - emptied by the test
+    body = NOBODY
+
+    def do_GET(self) -> None:
+        self.heads.append(dict(self.headers.items()))
+        self.send_response(200)
+        self.send_header("content-length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def oracle_of_one_answer(body: bytes) -> Iterator[str]:
+    Handler.heads, Handler.body = [], body
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+def locust(url: str, prefix: Path) -> subprocess.CompletedProcess[str]:
+    words = ["-f", "loadtests/locustfile.py", "--headless", "--only-summary", "--host", url, "--profile", "unknown"]
+    words += ["--users", "2", "--spawn-rate", "2", "--run-time", "1s", "--csv", str(prefix), "--loglevel", "ERROR"]
+    command = [sys.executable, "-m", "locust", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(("body", "code"), [(NOBODY, 0), (b'{"partyList":[{"fspId":"fsp-001"}]}', 1)])
+def test_locust_sends_what_a_hub_sends_and_fails_on_a_wrong_answer(tmp_path: Path, body: bytes, code: int) -> None:
+    with oracle_of_one_answer(body) as url:
+        outcome = locust(url, tmp_path / "unknown")
+    assert outcome.returncode == code, outcome.stdout + outcome.stderr
+    assert ("share of failures" in outcome.stdout) == (code == 1)
+    assert set(Handler.heads[0]) == {
+        *("content-type", "date", "fspiop-source", "accept", "fspiop-destination"),
+        *("User-Agent", "Accept-Encoding", "Host", "Connection"),
+    }
+    assert Handler.heads[0]["User-Agent"] == "axios/1.18.1"
+    assert Handler.heads[0]["Connection"] == "keep-alive"
+    total = read_csv(tmp_path / "unknown_final.csv")[TOTAL]
+    assert total.requests > 0
+    assert total.failures == (total.requests if code else 0)
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+def test_a_program_that_is_stopped_stops_all_that_it_started() -> None:
+    command = [sys.executable, "-m", "loadtests.during_import", "--aliases", "2000", "--seconds", "30"]
+    program = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
+    family: dict[psutil.Process, str] = {}
+    try:
+        deadline = time.monotonic() + 60
+        while "wrk" not in family.values() and time.monotonic() < deadline:
+            time.sleep(0.05)
+            family = named(psutil.Process(program.pid).children(recursive=True))
+        assert {"wrk", "valkey-server", "postgres"} <= set(family.values())
+        program.send_signal(signal.SIGTERM)
+        assert program.wait(30) == 130
+        psutil.wait_procs(family, timeout=5)
+        assert not named(family)
+    finally:
+        program.kill()
+        program.wait()
+
+
+def named(processes: Iterable[psutil.Process]) -> dict[psutil.Process, str]:
+    """Those that live, a zombie not among them."""
+    found = {}
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found[process] = process.name()
+    return found
