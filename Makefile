@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install run test check format lock clean
+.PHONY: help install run test check format load ceiling dataset lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -33,6 +33,15 @@ check: install ## lint, format check, strict types
 format: install ## apply the formatter and the safe fixes
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+load: install ## a hub under locust against servers of its own: COUNT= aliases, DURATION= s a profile, LOAD= options
+	@$(BIN)/python -m loadtests.load $(if $(COUNT),--aliases $(COUNT)) $(if $(DURATION),--duration $(DURATION)) $(LOAD)
+
+ceiling: install ## cost of a lookup beside nginx + Lua + Redis: CEILING= options
+	@$(BIN)/python -m loadtests.ceiling $(CEILING)
+
+dataset: install ## a directory for load tests in .oracle/load: COUNT= aliases (default 1,000,000), DATASET= options
+	@$(BIN)/python -m loadtests.dataset $(if $(COUNT),--count $(COUNT)) $(DATASET)
 
 lock: install ## recompute the pinned versions
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.13'
