@@ -154,11 +154,17 @@ class Postgres:
         """One answer for each key, see base.Reads."""
         assert self.reads is not None  # noqa: S101 - opened by wiring
         async with self._breaker(), self.reads.acquire() as connection:
-            rows = await connection.fetch(
-                QUERIES["entries_by_keys"],
-                [party_id_type for party_id_type, _ in keys],
-                [identifier for _, identifier in keys],
-            )
+            try:
+                rows = await connection.fetch(
+                    QUERIES["entries_by_keys"],
+                    [party_id_type for party_id_type, _ in keys],
+                    [identifier for _, identifier in keys],
+                )
+            except asyncio.CancelledError:
+                # The deadline.  Given back as it is, the connection would first wait, for seconds, until the server
+                # that does not answer has confirmed the cancellation; and the lookups would wait with it.
+                connection.terminate()
+                raise
         entries: list[list[Entry]] = [[] for _ in keys]
         for ord_, sub_id, currency, fsp_id in rows:
             entries[ord_ - 1].append(Entry(fsp_id, currency, sub_id))
