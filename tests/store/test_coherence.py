@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import asyncpg
 import pytest
@@ -43,7 +43,7 @@ class Two:
         self.one: Store
         self.two: Store
 
-    async def __aenter__(self) -> Two:
+    async def __aenter__(self) -> Self:
         database_url, first, second = self._urls
         opening = opened(database_url, first), opened(database_url, second)
         self.one, self.two = await asyncio.gather(*(self._stack.enter_async_context(o) for o in opening))
@@ -201,7 +201,7 @@ async def test_a_change_that_cannot_fence_moves_the_generation_and_waits_for_the
     both.one.coherence.session.close()  # type: ignore[union-attr]
     with deaf(both.two):
         giving = asyncio.ensure_future(give(both.one))
-        while not await db.fetchval("SELECT count(*) FROM aliases WHERE fsp_id = 'b'"):
+        while not await db.fetchval("SELECT count(*) FROM aliases WHERE fsp_id = 'b'"):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         assert await both.two.get("k") == A  # by its lease
         await giving
@@ -247,7 +247,7 @@ async def test_a_change_right_after_a_move_of_the_generation_waits_for_those_who
         await db.execute("UPDATE aliases SET currency = 'USD' WHERE identifier = 'another'")
         await until(lambda: both.one.coherence.generation > generation)
         giving = asyncio.ensure_future(give(both.one))
-        while not await db.fetchval("SELECT count(*) FROM aliases WHERE fsp_id = 'b'"):
+        while not await db.fetchval("SELECT count(*) FROM aliases WHERE fsp_id = 'b'"):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         assert both.two.coherence.fresh
         assert await both.two.get("k") == A
@@ -367,7 +367,7 @@ async def test_two_processes_on_two_servers_never_answer_what_was_before_an_ackn
             owner = "b" if owner == "a" else "a"
             await give(one if owner == "a" else two, owner)
             for _ in range(3):
-                found = await asyncio.gather(one.get("k"), two.get("k"))
+                found = list(await asyncio.gather(one.get("k"), two.get("k")))
                 assert found == [[Entry(owner, "", "")]] * 2
             named = await db.fetchval("SELECT run_ids FROM cache_generation")
             trusted = [s.coherence.session for s in (one, two) if s.coherence.session is not None]

@@ -12,6 +12,7 @@ from stand_ins import Dialler, HeldGenerations, HeldReads, HeldSession, turns, u
 from oracle.errors import DirectoryUnavailable, Overloaded
 from oracle.metrics import Metrics
 from oracle.store import lookups as module
+from oracle.store.base import Answered
 from oracle.store.coherence import Coherence
 from oracle.store.lookups import BATCH_MAX, CACHE_BATCHES, NOBODY, WAITING_MAX, Lookups
 from oracle.store.values import FENCE, answer_of, new_token
@@ -39,8 +40,11 @@ class Bench:
 
     def ask(self, *identifiers: str) -> None:
         for identifier in identifiers:
-            got = self.answers.setdefault(identifier, [])
-            self.lookups.ask("ALIAS", identifier, lambda answer, cached, got=got: got.append((answer, cached)))
+            self.lookups.ask("ALIAS", identifier, self.note(self.answers.setdefault(identifier, [])))
+
+    @staticmethod
+    def note(got: list[Answer]) -> Answered:
+        return lambda answer, cached: got.append((answer, cached))
 
     async def reads_waiting(self, count: int = 1) -> None:
         await until(lambda: len(self.reads.batches) >= count)

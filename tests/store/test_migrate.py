@@ -94,9 +94,7 @@ async def test_ten_at_once_apply_each_migration_once(empty_database_url: str) ->
     assert await migrate(empty_database_url) == 0
 
 
-async def test_pre_stops_before_the_first_post_and_post_goes_on(
-    empty_database_url: str, files_of: Path
-) -> None:
+async def test_pre_stops_before_the_first_post_and_post_goes_on(empty_database_url: str, files_of: Path) -> None:
     (files_of / "9001_pre_one.sql").write_text("CREATE TABLE one ()")
     (files_of / "9001_post_two.sql").write_text("CREATE TABLE two ()")
     (files_of / "9002_pre_three.sql").write_text("CREATE TABLE three ()")

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,7 +192,7 @@ async def test_a_stopped_server_is_unreachable_after_the_budget_and_its_late_rep
                 mget(session, b"k"), lease(session, [b"l"], [new_token()]), session.fence([b"k"], 3000),
                 session.unfenced([b"k"]),
             )  # fmt: skip
-            assert answers == [None, [False], False, None]
+            assert list(answers) == [None, [False], False, None]
             assert asyncio.get_running_loop().time() - begun < 0.5
             assert lost == [True]
             assert not session.alive
@@ -325,7 +326,7 @@ def test_replies_cut_anywhere_reach_the_one_they_are_for(batches: list[list[byte
             session.mget([b"k"] * len(batch), got.append)
         stream = b"".join(b"*%d\r\n" % len(batch) + b"".join(map(bulk, batch)) for batch in batches)
         borders = sorted({0, len(stream), *(c for c in cuts if c < len(stream))})
-        for begin, end in zip(borders, borders[1:], strict=False):
+        for begin, end in pairwise(borders):
             session.data_received(stream[begin:end])
         assert got == batches
         session.close()
