@@ -171,12 +171,14 @@ class FakeRedis:
     def __init__(self) -> None:
         self.received = asyncio.Queue[bytes]()
         self.writer: asyncio.StreamWriter | None = None
+        self.ended = asyncio.Event()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.writer = writer
         while data := await reader.read(1 << 16):
             self.received.put_nowait(data)
         writer.close()
+        self.ended.set()
 
     def send(self, data: bytes) -> None:
         assert self.writer is not None
@@ -193,6 +195,7 @@ async def fake_redis(path: str) -> AsyncIterator[FakeRedis]:
         server.close()
         if fake.writer is not None:
             fake.writer.close()
+            await fake.ended.wait()
 
 
 class Proxy:

@@ -362,7 +362,7 @@ async def test_two_processes_on_two_servers_never_answer_what_was_before_an_ackn
         two.coherence._dial = _dial_of(servers[1].url())
         two.coherence._tasks.append(asyncio.ensure_future(two.coherence._keep_session()))
         assert await one.add("a", "k") == ["new"]
-        owner, deadline = "a", time.monotonic() + 3.5
+        owner, deadline = "a", time.monotonic() + 2.5
         while time.monotonic() < deadline:
             owner = "b" if owner == "a" else "a"
             await give(one if owner == "a" else two, owner)
