@@ -23,6 +23,7 @@ import random
 import shutil
 import socket
 import statistics
+import subprocess
 import sys
 import time
 import urllib.request
@@ -121,6 +122,16 @@ def missing_programs() -> list[str]:
 
 def nginx_binary() -> str | None:
     return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+
+
+def versions() -> dict[str, str]:
+    """Both write to stderr or stdout, as they like, and wrk says it with an exit code of 1."""
+    said = {}
+    for name, binary in (("nginx", nginx_binary()), ("wrk", shutil.which("wrk"))):
+        outcome = subprocess.run([str(binary), "-v"], capture_output=True, text=True, check=False, timeout=10)
+        lines = (outcome.stdout + outcome.stderr).splitlines()
+        said[name] = lines[0].partition(" [")[0].removeprefix("nginx version: ") if lines else "unknown"
+    return said
 
 
 def _modules() -> Path | None:
@@ -477,7 +488,7 @@ def main() -> int:
         return 130
     # Where the directory was says nothing of the figures, and may hold a password.
     asked = {name: value for name, value in vars(arguments).items() if name not in {"database_url", "data_dir"}}
-    print(f"kept: {machine.save('ceiling', asked, found)}")
+    print(f"kept: {machine.save('ceiling', {**asked, **versions()}, found)}")
     return 0
 
 

