@@ -170,7 +170,7 @@ class RedisSession(asyncio.Protocol):
 
     def mget(self, keys: Sequence[bytes], done: Callable[[list[bytes | None] | None], None]) -> None:
         def answer(replies: Replies | None) -> None:
-            done(_values(replies))
+            done(self._values(replies, len(keys)))
 
         self.send(*self._reading(keys), answer)
 
@@ -179,6 +179,13 @@ class RedisSession(asyncio.Protocol):
         if self.clustered:
             return b"".join([_pack((b"GET", key)) for key in keys]), len(keys)
         return _pack((b"MGET", *keys)), 1
+
+    def _values(self, replies: Replies | None, count: int) -> list[bytes | None] | None:
+        """What `_reading` has read; None when the session broke, or the server refused or said something else."""
+        if replies is None or (self.clustered and any(isinstance(reply, hiredis.ReplyError) for reply in replies)):
+            return None
+        values = replies if self.clustered else replies[0]
+        return values if isinstance(values, list) and len(values) == count else None
 
     def lease(self, keys: Sequence[bytes], tokens: Sequence[bytes], done: Callable[[list[bool]], None]) -> None:
         def answer(replies: Replies | None) -> None:
@@ -218,7 +225,7 @@ class RedisSession(asyncio.Protocol):
         try:
             for start in range(0, len(keys), FENCE_CHUNK):
                 chunk = keys[start : start + FENCE_CHUNK]
-                values = _values(await self._answered(*self._reading(chunk)))
+                values = self._values(await self._answered(*self._reading(chunk)), len(chunk))
                 if values is None:
                     return None
                 missing += [k for k, v in zip(chunk, values, strict=True) if v != FENCE]
@@ -244,15 +251,6 @@ class RedisSession(asyncio.Protocol):
     def _expect_ok(self, replies: Replies) -> None:
         if replies[0] != b"OK":
             raise Unreachable
-
-
-def _values(replies: Replies | None) -> list[bytes | None] | None:
-    """What `_reading` has read; None when the session broke or the server refused."""
-    if replies and isinstance(replies[0], list):
-        return replies[0]
-    if replies is None or any(isinstance(reply, hiredis.ReplyError) for reply in replies):
-        return None
-    return replies
 
 
 def _forget(replies: Replies | None) -> None:

@@ -585,10 +585,11 @@ async def test_a_trigger_runs_once_for_ten_thousand_rows(db: asyncpg.Connection)
     numbers = "generate_series(1, 10000) n"
     plain = f"SELECT 'ALIAS', n::text, 'a' FROM {numbers}"  # noqa: S608
     mxn = f"SELECT 'ALIAS', n::text, 'a', 'MXN' FROM {numbers}"  # noqa: S608
+    columns = "party_id_type, identifier, fsp_id"
     begin = await generation(db)
     for statement, trigger in (
-        (f"INSERT INTO aliases (party_id_type, identifier, fsp_id) {plain}", "aliases_inserted"),
-        (f"INSERT INTO alias_currencies (party_id_type, identifier, fsp_id, currency) {mxn}", "alias_currencies_inserted"),
+        (f"INSERT INTO aliases ({columns}) {plain}", "aliases_inserted"),
+        (f"INSERT INTO alias_currencies ({columns}, currency) {mxn}", "alias_currencies_inserted"),
         ("UPDATE aliases SET currency = 'USD'", "aliases_updated"),
         ("DELETE FROM aliases", "aliases_deleted"),
     ):  # fmt: skip
