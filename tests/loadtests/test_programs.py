@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -73,24 +71,34 @@ def test_locust_sends_what_a_hub_sends_and_fails_on_a_wrong_answer(tmp_path: Pat
     assert total.failures == (total.requests if code else 0)
 
 
-@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+RUNNING = """
+import time
+from loadtests.stack import machine_room, oracle_serve, valkey
+try:
+    with machine_room() as home, valkey(home) as cache, oracle_serve(home, {"ORACLE_REDIS_URL": cache.url}) as service:
+        print(home, *service.hub_pids, flush=True)
+        time.sleep(60)
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
+"""
+
+
 def test_a_program_that_is_stopped_stops_all_that_it_started() -> None:
-    command = [sys.executable, "-m", "loadtests.during_import", "--aliases", "2000", "--seconds", "30"]
-    program = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
-    family: dict[psutil.Process, str] = {}
-    try:
-        deadline = time.monotonic() + 60
-        while "wrk" not in family.values() and time.monotonic() < deadline:
-            time.sleep(0.05)
+    command = [sys.executable, "-c", RUNNING]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as program:
+        try:
+            assert program.stdout is not None
+            home, worker = program.stdout.readline().split()
             family = named(psutil.Process(program.pid).children(recursive=True))
-        assert {"wrk", "valkey-server", "postgres"} <= set(family.values())
-        program.send_signal(signal.SIGTERM)
-        assert program.wait(30) == 130
-        psutil.wait_procs(family, timeout=5)
-        assert not named(family)
-    finally:
-        program.kill()
-        program.wait()
+            assert {"valkey-server", "postgres"} <= set(family.values())
+            assert int(worker) in {process.pid for process in family}
+            program.send_signal(signal.SIGTERM)
+            assert program.wait(30) == 130
+        finally:
+            program.kill()
+    psutil.wait_procs(family, timeout=5)
+    assert not named(family)
+    assert not Path(home).exists()
 
 
 def named(processes: Iterable[psutil.Process]) -> dict[psutil.Process, str]:
