@@ -207,7 +207,8 @@ class Postgres:
                     self._watch = None
                 if not (is_away(exc) or is_busy(exc)):
                     raise
-                self._away_until = self._loop.time() + RETRY_S
+                if first is None or is_away(exc):  # else the row is locked, by a transaction by hand: lookups may go on
+                    self._away_until = self._loop.time() + RETRY_S
                 raise DirectoryUnavailable from exc
         self._away_until = 0.0  # it answers: lookups need not wait for their next try
         return Generation(

@@ -431,6 +431,18 @@ async def test_a_change_that_took_too_long_is_rolled_back(
     assert await count(db, "true") == before
 
 
+async def test_a_transaction_by_hand_that_stays_open_stops_no_lookup(store: Store, db: asyncpg.Connection) -> None:
+    """It has moved the generation, so nobody else can until it ends."""
+    await store.add("a", "1", currency="USD")
+    async with db.transaction():
+        await db.execute("UPDATE aliases SET currency = 'MXN'")
+        with pytest.raises(DirectoryUnavailable):
+            await store.postgres.bump()
+        assert not store.postgres.away
+        assert await store.get("unknown") == []
+    await store.postgres.bump()
+
+
 async def test_a_key_that_somebody_holds_is_given_up_in_time(store: Store, db: asyncpg.Connection) -> None:
     await store.add("a", "1", currency="USD")
     async with db.transaction():
