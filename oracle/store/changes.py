@@ -51,6 +51,10 @@ class _Vanished(Exception):
     pass
 
 
+class _Moved(Exception):  # not an error: the generation moved on from under the fences
+    pass
+
+
 class Changes:
     """The write side for one process."""
 
@@ -133,11 +137,14 @@ class Changes:
         self, context: Context, keys: Sequence[Key], work: Callable[[Transaction], Awaitable[tuple[T, bool]]]
     ) -> T:
         """`work` returns its result and whether it wrote anything; without that there is nothing to commit."""
+        moved = False
         for attempt in range(ATTEMPTS):
             try:
-                return await self._attempt(context, keys, work)
+                return await self._attempt(context, keys, work, fenced=not moved)
             except _Vanished:
                 continue
+            except _Moved:
+                moved = True  # and may go on moving: moving it as well is what surely works
             except errors.DirectoryUnavailable as exc:
                 if not is_collision(exc.__cause__) or attempt == ATTEMPTS - 1:
                     raise
@@ -149,12 +156,23 @@ class Changes:
         raise errors.DirectoryUnavailable
 
     async def _attempt(
-        self, context: Context, keys: Sequence[Key], work: Callable[[Transaction], Awaitable[tuple[T, bool]]]
+        self,
+        context: Context,
+        keys: Sequence[Key],
+        work: Callable[[Transaction], Awaitable[tuple[T, bool]]],
+        *,
+        fenced: bool,
     ) -> T:
         fence = await self._coherence.fence(keys)
+        if not fenced:
+            fence = msgspec.structs.replace(fence, standing=False)
         async with self._postgres.transaction(context, fenced=fence.standing) as transaction:
             result, changed = await work(transaction)
             if changed:
+                # Under a generation that came after the fences, copies may stand from before this commit.  `settle`
+                # would see to them, but we may die before it (promise C).
+                if fence.standing and (await transaction.rows("generation"))[0]["generation"] != fence.generation:
+                    raise _Moved
                 if not self._coherence.in_time(fence):
                     raise errors.DirectoryUnavailable
                 await self._commit(transaction)

@@ -70,6 +70,7 @@ class Fence(msgspec.Struct, frozen=True):
 
     keys: tuple[tuple[str, str], ...]
     begun: float  # when, before the first fence was sent; the commit must come within COMMIT_MAX_S of it
+    generation: int  # under which they stand
     standing: bool
 
 
@@ -264,9 +265,10 @@ class Coherence:
         session, begun = self.session, self._clock()
         self.fences += len(keys)
         if session is None:
-            return Fence(tuple(keys), begun, standing=False)
+            return Fence(tuple(keys), begun, self.generation, standing=False)
+        generation = self.generation
         standing = await session.fence([self.key(*k) for k in keys], FENCE_MS)
-        return Fence(tuple(keys), begun, standing)
+        return Fence(tuple(keys), begun, generation, standing)
 
     def in_time(self, fence: Fence) -> bool:
         """Whether the change may still commit (rule 1): later, its fence could be gone before the commit counts."""

@@ -13,7 +13,8 @@ FROM unnest($1::party_id_type[], $2::text[]) WITH ORDINALITY AS k (party_id_type
 JOIN alias_currencies x USING (identifier, party_id_type) JOIN fsps f USING (fsp_id)
 
 -- name: generation
--- The lease, several times a second in every process: what copies in the cache may still be believed.
+-- The lease, several times a second in every process: what copies in the cache may still be believed.  And before the
+-- commit of a change: whether its fences still stand under what they were set under.
 SELECT directory_id, generation, run_ids, routes_version,
        extract(epoch FROM clock_timestamp() - greatest(run_ids_since, '2000-01-01'))::float8 AS run_ids_age_s
 FROM cache_generation

@@ -231,11 +231,18 @@ async def test_ten_thousand_are_a_handful_of_statements(
     outcomes = await store.register("a", many)
     taken = time.monotonic() - begun
     assert Counter(map(said, outcomes)) == {"new": 10_000}
-    assert statements == ["fsp_status", "fsp_admit", "aliases_add", "aliases_standing"]
+    assert statements == ["fsp_status", "fsp_admit", "aliases_add", "aliases_standing", "generation"]
     statements.clear()
     again = await store.register("a", [reg(str(n), "MXN" if n % 2 else "") for n in range(10_000)])
     assert Counter(map(said, again)) == {"same": 5_000, "new": 5_000}
-    assert statements == ["fsp_status", "aliases_add", "aliases_standing", "currencies_add", "aliases_standing"]
+    assert statements == [
+        "fsp_status",
+        "aliases_add",
+        "aliases_standing",
+        "currencies_add",
+        "aliases_standing",
+        "generation",
+    ]
     assert await count(db) == 15_000
     assert taken < 2  # the commit limit
     print(f"10,000 registrations: {taken:.2f} s")

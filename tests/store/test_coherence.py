@@ -256,6 +256,40 @@ async def test_a_change_right_after_a_move_of_the_generation_waits_for_those_who
     assert await both.two.get("k") == B
 
 
+async def test_a_commit_is_not_made_under_fences_that_a_move_of_the_generation_left_behind(
+    both: Two, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between fence and commit the generation moves, and a lookup stores the old row under the new one.  The process
+    that makes the change dies right after the commit, so nobody verifies."""
+    await both.one.remove("a", "k")
+    await drop_fence(both.one)
+    real = both.one.changes._admitted
+    done: list[bool] = []
+
+    async def meanwhile(*arguments: Any) -> None:
+        await real(*arguments)
+        if not done:
+            done.append(True)
+            generation = both.two.coherence.generation
+            await db.execute("INSERT INTO fsps (fsp_id) VALUES ('x')")
+            await db.execute("INSERT INTO aliases (party_id_type, identifier, fsp_id) VALUES ('ALIAS', 'other', 'x')")
+            await until(lambda: both.two.coherence.generation > generation)
+            await warm(both.two)
+
+    async def dies(_: Any) -> None:
+        raise ConnectionAbortedError
+
+    monkeypatch.setattr(both.one.changes, "_admitted", meanwhile)
+    monkeypatch.setattr(both.one.coherence, "settle", dies)
+    with pytest.raises(ConnectionAbortedError):
+        await both.one.add("a", "k")
+    assert done
+    committed = time.monotonic()
+    while await both.two.get("k") != A:
+        assert time.monotonic() - committed < 1.5
+        await asyncio.sleep(0.01)
+
+
 async def test_an_acknowledgement_that_nothing_is_new_waits_as_well(both: Two, db: asyncpg.Connection) -> None:
     """The change itself was another process's, which has no Redis and waits for the leases; whoever says "it stands"
     before that must have waited, too."""
