@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import asyncpg
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
@@ -322,7 +323,7 @@ class Bench:
 def warm_case(service: Service, cache: Cache, case: Case) -> float:
     """The bytes that a copy takes in Valkey, its key and share of the table included."""
     began, before = time.monotonic(), cache.used_bytes()
-    asyncio.run(warm(service.hub_url, (case.targets.target(i) for i in range(case.targets.size))))
+    uvloop.run(warm(service.hub_url, (case.targets.target(i) for i in range(case.targets.size))))
     rate = case.targets.size / (time.monotonic() - began)
     each = (cache.used_bytes() - before) / case.targets.size
     print(f"warmed {case.name}: {case.targets.size:,} keys, {rate:,.0f}/s, {each:.0f} bytes each in Valkey", flush=True)

@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import uvloop
+
 from loadtests import dataset, machine, wrk
 from loadtests.keys import FSPS, Keys
 from loadtests.stack import (
@@ -55,7 +57,7 @@ def first_answer_s(began: float, url: str) -> float:
 
 def measure(service: Service, arguments: argparse.Namespace, log: Path) -> dict[str, Any]:
     targets = Targets("/participants/MSISDN/5255", 8, arguments.aliases)
-    asyncio.run(warm(service.hub_url, (targets.target(i) for i in range(targets.size))))
+    uvloop.run(warm(service.hub_url, (targets.target(i) for i in range(targets.size))))
 
     def once() -> Result:
         return wrk.run(service.hub_url, targets, seconds=arguments.seconds, connections=arguments.connections)

@@ -19,6 +19,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
+import uvloop
+
 from loadtests import dataset, wrk
 from loadtests.keys import Keys
 from loadtests.stack import LONG_TTL, StackError, machine_room, oracle_serve, valkey, wait_for_cache
@@ -65,7 +67,7 @@ def run(home: Path, arguments: argparse.Namespace) -> Counter[str]:
         wait_for_cache(service)
         targets = Targets("/participants/MSISDN/5255", 8, arguments.aliases)
         if not arguments.cold:
-            asyncio.run(warm(service.hub_url, (targets.target(i) for i in range(targets.size))))
+            uvloop.run(warm(service.hub_url, (targets.target(i) for i in range(targets.size))))
         walk = 0 if arguments.cold else None
         asking = threading.Thread(
             target=wrk.run,
