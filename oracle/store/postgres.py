@@ -64,7 +64,10 @@ _BUSY: Final = ("55P03", "57014", "25P03", "40")
 def is_away(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         return str(error.sqlstate or "08").startswith(_AWAY)
-    return isinstance(error, OSError | asyncpg.InterfaceError) and not isinstance(error, TimeoutError)
+    # InternalClientError: the driver's word for a connection to which the server has said good-bye, but whose end it
+    # has not seen yet ("protocol is in the failed state").
+    gone = OSError | asyncpg.InterfaceError | asyncpg.InternalClientError
+    return isinstance(error, gone) and not isinstance(error, TimeoutError)
 
 
 def is_busy(error: BaseException) -> bool:
@@ -239,7 +242,7 @@ class Postgres:
                     if self._watch is None or self._watch.is_closed():
                         self._watch = await self._listen()
                     return not await self._watch.fetchval(QUERIES["backend_end"], backend_pid)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as exc:
                 raise DirectoryUnavailable from exc
 
     # -- changes --------------------------------------------------------------------------------------------------
