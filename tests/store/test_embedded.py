@@ -103,11 +103,23 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+# Children of this process that were there before the test: servers that the whole run shares, with theirs.
+OTHERS: set[str] = set()
+
+
+@pytest.fixture(autouse=True)
+def _leave_others_out(cluster: Path) -> None:  # noqa: ARG001 - made first
+    OTHERS.clear()
+    OTHERS.update(str(pid) for pid in children())
+
+
 def children(pid: int | str = "self") -> dict[int, str]:
     """Pids and names of the children and theirs."""
     found = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
+            if child in OTHERS:
+                continue
             found[int(child)] = Path(f"/proc/{child}/comm").read_text().strip()
             found |= children(child)
     return found
