@@ -3,7 +3,8 @@
 What is promised
     A  A lookup that starts after a change was acknowledged never answers the older state, in any process, through any
        one failure.
-    B  Without failures lookups are linearizable, also around changes still in flight.
+    B  Without failures lookups are linearizable, also around changes still in flight, while the generation stands.
+       (For a lease after it has moved, one process may still answer what another no longer does.)
     C  A change committed by a process that then died is answered by every lookup that starts 1.5 s later.
 
 The seven rules, each with the race it is there for
@@ -107,6 +108,7 @@ class Coherence:
         self.run_ids: tuple[str, ...] = ()
         self.routes_version = 0
         self.reachable = False  # PostgreSQL, at the last asking
+        self._lease_state = logs.Condition(log, "lease")
         self.bumps = 0
         self.fences = 0
 
@@ -163,13 +165,24 @@ class Coherence:
             task.exception()  # seen: each waiter has got it, or nobody waits
 
     async def _confirm(self) -> None:
-        asked = self._clock()
         try:
-            await self._adopt(await self._generations.ask(), asked)
+            try:
+                await self._ask()
+            except DirectoryUnavailable:
+                if self.fresh or not self.reachable:
+                    raise
+                # The last asking had an answer, and the lease ran out during this one.  That is what a stall of this
+                # process looks like when it wakes: its own time-out fires before the answer is read.  Others may have
+                # moved the generation meanwhile, so copies are not to be believed on the strength of that.
+                await self._ask()
         except Exception:
             self.reachable = False
             raise
         self.reachable = True
+
+    async def _ask(self) -> None:
+        asked = self._clock()
+        await self._adopt(await self._generations.ask(), asked)
 
     async def _adopt(self, row: Generation, asked: float) -> None:
         if row.routes_version != self.routes_version and self._routes_reload is not None:
@@ -198,7 +211,9 @@ class Coherence:
             except DirectoryUnavailable:
                 pass
             except Exception as exc:  # noqa: BLE001 - a lease that nobody renews any more would be worse
-                log.error("lease not renewed", exc=exc)
+                self._lease_state.now("failing", exc=exc)
+            else:
+                self._lease_state.now("ok")
 
     def hint(self) -> None:
         """PostgreSQL has told (LISTEN) that something moved: ask now instead of at the next poll."""
