@@ -293,27 +293,32 @@ class _Lookup:
         self._started = time.monotonic()
 
     def __call__(self, answer: bytes | Exception, cached: bool) -> None:
-        participants, key = self._participants, self._key
-        body: bytes | None
-        if isinstance(answer, bytes):
-            if self._sub_id is None and self._currency is None:
-                body = participants.plain.body(answer)
-            else:
-                body = self._body(answer)
-            result = _RESULT[cached, body is not None]
-            if body is None:
-                body = wire.EMPTY_LIST
-                fsp_id = participants.routes.match(key[0], key[1])
-                if fsp_id is not None:
-                    body, result = answers.body_of(fsp_id, "", self._sub_id), "routed"
+        participants = self._participants
+        try:
+            if isinstance(answer, Exception):
+                raise answer
+            body, result = self._answered(answer, cached)
             self._request.respond(200, body)
-        else:
+        except Exception as exc:  # noqa: BLE001 - also what we did not foresee: nobody else would answer this request
             result = "unavailable"
-            participants.refuse_lookup(self._request, answer)
-        participants.cells[participants.counted[result][key[0]]] += 1
+            participants.refuse_lookup(self._request, exc)
+        participants.cells[participants.counted[result][self._key[0]]] += 1
         participants.metrics.observe(participants.durations["lookup"], time.monotonic() - self._started)
         if participants.tracing.sampled(traceparent := self._request.header(b"traceparent")):
             self._trace(traceparent, result)
+
+    def _answered(self, answer: bytes, cached: bool) -> tuple[bytes, str]:
+        participants, key = self._participants, self._key
+        if self._sub_id is None and self._currency is None:
+            body = participants.plain.body(answer)
+        else:
+            body = self._body(answer)
+        if body is not None:
+            return body, _RESULT[cached, True]
+        fsp_id = participants.routes.match(key[0], key[1])
+        if fsp_id is not None:
+            return answers.body_of(fsp_id, "", self._sub_id), "routed"
+        return wire.EMPTY_LIST, _RESULT[cached, False]
 
     def _body(self, answer: bytes) -> bytes | None:
         entries = entries_of(answer)

@@ -223,7 +223,9 @@ class Postgres:
         )
 
     async def _listen(self) -> asyncpg.Connection:
-        connection = await asyncpg.connect(self._url, server_settings=_WATCH_SETTINGS, timeout=CONNECT_TIMEOUT_S)
+        connection = await asyncpg.connect(
+            self._url, server_settings=_WATCH_SETTINGS, timeout=CONNECT_TIMEOUT_S, target_session_attrs="primary"
+        )
         try:
             await connection.add_listener("oracle_cache", lambda *_: self.on_notice())
         except BaseException:
@@ -308,6 +310,7 @@ async def _rollback(connection: asyncpg.Connection) -> None:
 async def _pool(url: str, size: int, settings: dict[str, str]) -> asyncpg.Pool:
     return await asyncpg.create_pool(
         url, min_size=1, max_size=size, server_settings=settings, timeout=CONNECT_TIMEOUT_S, reset=_keep,
+        target_session_attrs="primary",  # of several hosts in the URL the one that has all commits, also for reads
         command_timeout=CONNECT_TIMEOUT_S + COMMIT_MAX_S, max_inactive_connection_lifetime=0,
     )  # fmt: skip
 
