@@ -10,7 +10,7 @@ import random
 import time
 from typing import Final
 
-from oracle.store.routes import Row, Routes, compiled
+from oracle.store.routes import Routes, Row, compiled
 
 RULES: Final = 100_000
 LENGTHS: Final = (3, 6, 10, 17)

@@ -27,6 +27,7 @@ from oracle.store.queries import QUERIES
 from oracle.store.values import Entry, answer_of
 
 WRITES_MAX: Final = 8
+ROUTES_CHUNK: Final = 1_000
 RETRY_S: Final = 0.2
 CONNECT_TIMEOUT_S: Final = 2.0
 # Asking for the generation is one row by primary key: half a lease without an answer is no answer.
@@ -177,7 +178,10 @@ class Postgres:
         """Every rule that holds or will: type, prefix, FSP ('' when it is not answered), valid from, valid to."""
         assert self.reads is not None  # noqa: S101
         async with self._breaker(), self.reads.acquire() as connection:
-            return [tuple(row) for row in await connection.fetch(QUERIES["routes_all"])]
+            # In parts, so that lookups have their turn between them: there may be 100,000 rules.
+            async with connection.transaction():
+                rules = connection.cursor(QUERIES["routes_all"], prefetch=ROUTES_CHUNK)
+                return [tuple(rule) async for rule in rules]
 
     # -- Generations ----------------------------------------------------------------------------------------------
 
