@@ -177,11 +177,10 @@ class Postgres:
     async def routes(self) -> list[tuple[str, str, str, float, float]]:
         """Every rule that holds or will: type, prefix, FSP ('' when it is not answered), valid from, valid to."""
         assert self.reads is not None  # noqa: S101
-        async with self._breaker(), self.reads.acquire() as connection:
+        async with self._breaker(), self.reads.acquire() as connection, connection.transaction():
             # In parts, so that lookups have their turn between them: there may be 100,000 rules.
-            async with connection.transaction():
-                rules = connection.cursor(QUERIES["routes_all"], prefetch=ROUTES_CHUNK)
-                return [tuple(rule) async for rule in rules]
+            rules = connection.cursor(QUERIES["routes_all"], prefetch=ROUTES_CHUNK)
+            return [tuple(rule) async for rule in rules]
 
     # -- Generations ----------------------------------------------------------------------------------------------
 
