@@ -1,0 +1,266 @@
+"""The protocol with one rule dropped: each is a change of the production code, for as long as a test holds it.
+
+Every rule stands with the schedules in which its loss shows soonest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from unittest.mock import patch
+
+import msgspec
+from schedule import Plan, Prepare, Schedule
+from servers_in_memory import InMemoryPostgres
+
+from oracle.store.base import Generation
+from oracle.store.changes import Changes
+from oracle.store.coherence import Coherence, Fence
+from oracle.store.session import RedisSession
+
+REDIS: Final = ("restart", "rollback", "flush", "evict", "pause", "cut", "failover")
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Dropped:
+    rule: str
+    plan: Plan
+    # attributes to replace while it is dropped
+    patches: tuple[tuple[type, str, Any], ...] = ()
+    prepare: Prepare | None = None
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for owner, name, instead in self.patches:
+                stack.enter_context(patch.object(owner, name, instead))
+            yield
+
+
+# 1 fence
+
+
+async def _no_fence(self: Coherence, keys: Sequence[Key]) -> Fence:
+    if not self.fresh:
+        await self.confirm()
+    return Fence(keys=tuple(keys), begun=self._clock(), generation=self.generation, standing=True)
+
+
+def _always_in_time(_self: Coherence, _fence: Fence) -> bool:
+    return True
+
+
+class _Whichever(int):
+    """A generation that is never another one."""
+
+    def __ne__(self, _other: object) -> bool:
+        return False
+
+    __hash__ = int.__hash__
+
+
+_fence: Final = Coherence.fence
+
+
+async def _fence_of_whichever(self: Coherence, keys: Sequence[Key]) -> Fence:
+    fence = await _fence(self, keys)
+    return msgspec.structs.replace(fence, generation=_Whichever(fence.generation))
+
+
+# 2 token
+
+
+def _no_lease(
+    _self: RedisSession, keys: Sequence[bytes], _tokens: Sequence[bytes], done: Callable[[list[bool]], None]
+) -> None:
+    done([True] * len(keys))
+
+
+def _fills_by_nothing(schedule: Schedule) -> None:
+    for server in schedule.redis:
+        server.fills_by_token = False
+
+
+# 3 verify
+
+
+async def _as_if_verified(_self: Coherence, _fence: Fence) -> bool:
+    return True
+
+
+_settle: Final = Coherence.settle
+_attempt: Final = Changes._attempt
+_idle: Final[set[asyncio.Task[Any] | None]] = set()
+
+
+async def _attempt_noted(
+    self: Changes, context: Any, keys: Sequence[Key], work: Callable[[Any], Awaitable[tuple[Any, bool]]], **more: Any
+) -> Any:
+    async def noted(transaction: Any) -> tuple[Any, bool]:
+        result, changed = await work(transaction)
+        if not changed:
+            _idle.add(asyncio.current_task())
+        return result, changed
+
+    try:
+        return await _attempt(self, context, keys, noted, **more)
+    finally:
+        _idle.discard(asyncio.current_task())
+
+
+async def _settle_own(self: Coherence, fence: Fence) -> None:
+    if asyncio.current_task() not in _idle:
+        await _settle(self, fence)
+
+
+# 4 generation
+
+
+def _no_moves(schedule: Schedule) -> None:
+    schedule.postgres.bumps = False
+
+
+async def _no_repair(_self: Changes, _backend_pid: int) -> None: ...
+
+
+_adopt: Final = Coherence._adopt
+
+
+async def _adopt_lower(self: Coherence, row: Generation, asked: float) -> None:
+    """Whatever the database says, it says now."""
+    if row.generation < self.generation and asked > self._adopted_at:
+        self.generation = row.generation
+    await _adopt(self, row, asked)
+
+
+# 5 lease
+
+
+async def _no_wait(_self: Coherence, _since: float) -> None: ...
+
+
+_outlive: Final = Coherence._outlive_leases
+_bump: Final = Coherence.bump
+
+
+async def _bump_noted(self: Coherence) -> None:
+    await _bump(self)
+    vars(self)["moved_at"] = self._adopted_at
+
+
+async def _outlive_own(self: Coherence, since: float) -> None:
+    """Wait after a move of one's own, but not after one that was heard of."""
+    if since != self._adopted_at or since == vars(self).get("moved_at"):
+        await _outlive(self, since)
+
+
+async def _confirm_once(self: Coherence) -> None:
+    asked = self._clock()
+    try:
+        await self._adopt(await self._generations.ask(), asked)
+    except Exception:
+        self.reachable = False
+        raise
+    self.reachable = True
+
+
+# 6 run id
+
+_greet: Final = RedisSession.greet
+
+
+async def _greet_anyone(self: RedisSession, username: str | None, password: str | None, db: int) -> None:
+    await _greet(self, username, password, db)
+    self.run_ids = ("whoever",)
+
+
+_watched: Final = InMemoryPostgres._watched
+
+
+async def _watched_long_ago(self: InMemoryPostgres, first: str | None = None, *arguments: Any) -> Generation:
+    return msgspec.structs.replace(await _watched(self, first, *arguments), run_ids_age_s=3600.0)
+
+
+async def _adopt_and_stay(self: Coherence, row: Generation, asked: float) -> None:
+    if self.session is not None:
+        self.session.run_ids = row.run_ids
+    await _adopt(self, row, asked)
+
+
+# 7 session: what a client library does that reconnects and sends again
+
+_send: Final = RedisSession.send
+_open_session: Final = Coherence._open_session
+
+
+def _send_again(self: RedisSession, payload: bytes, replies: int, done: Callable[[Any], None]) -> None:
+    coherence = getattr(self.lost, "__self__", None)
+    if coherence is None:  # not trusted yet
+        _send(self, payload, replies, done)
+        return
+
+    def retry(result: Any) -> None:
+        if result is None:
+            vars(coherence).setdefault("unsent", []).append((payload, replies, done))
+        else:
+            done(result)
+
+    _send(self, payload, replies, retry)
+
+
+async def _open_session_and_send(self: Coherence) -> None:
+    await _open_session(self)
+    for payload, replies, done in vars(self).pop("unsent", []):
+        if self.session is None:
+            done(None)
+        else:
+            vars(RedisSession)["send"](self.session, payload, replies, done)
+
+
+DROPPED: Final = (
+    Dropped("fence", Plan("death", ("death",), ("A", "C")), ((Coherence, "fence", _no_fence),)),
+    Dropped("token", Plan("evict, postgres slow", ("evict", "postgres_slow")), ((RedisSession, "lease", _no_lease),), _fills_by_nothing),
+    Dropped("verify", Plan("flush", ("flush",)), ((Coherence, "_verified", _as_if_verified),)),
+    Dropped("generation", Plan("cut", ("cut",)), prepare=_no_moves),
+    Dropped(
+        "lease",
+        Plan("cut", ("cut",)),
+        ((Coherence, "fresh", property(lambda _self: True)), (Coherence, "_outlive_leases", _no_wait)),
+    ),
+    Dropped("run id", Plan("rollback", ("rollback",)), ((RedisSession, "greet", _greet_anyone),)),
+    Dropped(
+        "session",
+        Plan("rollback, cut", ("rollback", "cut")),
+        ((RedisSession, "send", _send_again), (Coherence, "_open_session", _open_session_and_send)),
+    ),
+    # Beyond the seven, or parts of them.
+    Dropped(
+        "wait for a new server, nor after a move",
+        Plan("failover", ("failover",)),
+        (
+            (InMemoryPostgres, "_watched", _watched_long_ago),
+            (Coherence, "bump", _bump_noted),
+            (Coherence, "_outlive_leases", _outlive_own),
+        ),
+    ),
+    Dropped("hang up on the old server", Plan("failover", ("failover",)), ((Coherence, "_adopt", _adopt_and_stay),)),
+    Dropped("pass over lost generations", Plan("restore", ("postgres_restore",), hand=True), ((Coherence, "_adopt", _adopt_lower),)),
+    Dropped(
+        "wait after a move one has heard of",
+        Plan("by hand", hand=True),
+        ((Coherence, "bump", _bump_noted), (Coherence, "_outlive_leases", _outlive_own)),
+    ),
+    Dropped("commit in time", Plan("stall, death", ("stall", "postgres_slow", "death"), ("A", "C")), ((Coherence, "in_time", _always_in_time),)),
+    Dropped("look at the generation before the commit", Plan("by hand, death", ("death",), ("A", "C"), hand=True), ((Coherence, "fence", _fence_of_whichever),)),
+    Dropped("repair a commit without an answer", Plan("postgres", ("postgres_slow", "postgres_cut")), ((Changes, "_repair", _no_repair),)),
+    Dropped(
+        "settle before it is said that nothing is new",
+        Plan("cut", ("cut",)),
+        ((Changes, "_attempt", _attempt_noted), (Coherence, "settle", _settle_own)),
+    ),
+    Dropped("ask again after a stall", Plan("stall, by hand", ("stall",), ("A", "hand"), hand=True), ((Coherence, "_confirm", _confirm_once),)),
+)

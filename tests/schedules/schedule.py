@@ -1,0 +1,614 @@
+"""One schedule: two processes of production code on servers in memory, what happens to them, and what was promised.
+
+A schedule records each lookup (when it was asked, when it was answered, what) and each state of a key (when committed,
+when acknowledged) and judges the record:
+
+    A     A lookup that starts after a change was acknowledged never answers an older state.
+    B     Lookups are linearizable: nor does one that starts after another lookup has answered the newer state.
+    C     What a process committed that then died is answered by every lookup that starts SETTLE_S later.
+    hand  And so is what a person committed in SQL.
+    live  When all is well again, every lookup answers, what PostgreSQL says, and from the cache.
+    error Nothing fails in a way that nobody expected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random as global_random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+from typing import Any, Final
+
+import asyncpg
+from servers_in_memory import Backend, InMemoryPostgres, Network, PostgresServer, RedisServer, dial
+from universe import Universe, VirtualLoop
+
+from oracle.errors import DirectoryUnavailable, OracleError
+from oracle.metrics import Metrics
+from oracle.store.base import Context, Session
+from oracle.store.changes import Changes
+from oracle.store.coherence import Coherence
+from oracle.store.lookups import Lookups
+from oracle.store.postgres import Transaction
+from oracle.store.routes import Routes
+from oracle.store.values import entries_of
+
+SETTLE_S: Final = 1.5
+TYPE: Final = "ALIAS"
+KEYS: Final = ("k", "m", "h")
+WARM_UP_S: Final = 3.0
+# Until all is well again: the longest pause before a redial, the wait for a new server, a fence, repairs.
+HEAL_S: Final = 9.0
+CONTEXT: Final = Context(channel="test", actor="a")
+METRICS: Final = Metrics.open(None, "hub", 0)
+
+Stamp = tuple[float, int]  # time, and the order of what happens at one time
+NEVER: Final[Stamp] = (float("inf"), 0)
+
+
+@dataclass(eq=False)
+class Change:
+    value: int
+    keys: Sequence[str]
+    started: Stamp
+    process: Process | None = None  # None: by hand
+    acknowledged: Stamp = NEVER
+
+
+@dataclass(eq=False)
+class State:
+    """One state of one key, from its commit."""
+
+    value: int
+    committed: Stamp
+    change: Change | None = None
+    settled: Stamp = NEVER  # also for reasons other than its own acknowledgement
+
+    @property
+    def due(self) -> Stamp:
+        return min(self.settled, self.change.acknowledged if self.change is not None else NEVER)
+
+
+@dataclass(eq=False)
+class Lookup:
+    key: str
+    process: Process
+    started: Stamp
+    ended: Stamp = NEVER
+    value: int = -1  # -1: there was no answer
+    cached: bool = False
+
+
+@dataclass(frozen=True)
+class Violation:
+    promise: str
+    text: str
+
+
+class Process:
+    """One oracle process: the production store, on a loop and networks of its own."""
+
+    def __init__(self, schedule: Schedule, slot: int) -> None:
+        self.slot = slot
+        self.loop: VirtualLoop = schedule.universe.loop()
+        self.loop.set_exception_handler(schedule.on_error)
+        self.network = Network(self.loop)
+        self.redis = schedule.redis[0]  # where it dials
+        self.dead = False
+        self.coherence: Coherence
+        self.lookups: Lookups | None = None
+        self.changes: Changes
+        self._schedule = schedule
+        self._main = self.loop.create_task(self._open())
+
+    async def _open(self) -> None:
+        """As wiring.open_store."""
+        schedule = self._schedule
+        postgres = InMemoryPostgres(schedule.postgres, self.network)
+        routes = Routes(postgres.routes)
+        self.coherence = Coherence(postgres, self._dial, "o", routes.reload, clock=schedule.universe.time)
+        postgres.on_notice = self.coherence.hint
+        opened = False
+        while not opened:
+            try:
+                await self.coherence.open()
+                opened = True
+            except DirectoryUnavailable:
+                await asyncio.sleep(0.2)
+        self.lookups = Lookups(self.coherence, postgres, METRICS, timeout_s=4.0, ttl_s=60.0, negative_ttl_s=10.0)
+        self.changes = Changes(postgres, self.coherence, fsp_registration="auto")
+
+    async def _dial(self) -> Session:
+        return await dial(self.network, self.redis)
+
+    def stall(self, seconds: float) -> None:
+        self.loop.stalled_until = max(self.loop.stalled_until, self._schedule.universe.now + seconds)
+
+    def die(self) -> None:
+        """What it has sent may still arrive."""
+        self.dead = self.loop.ended = True
+        for wire in self.network.redis_wires:
+            wire.abort()
+        for connection in list(self.network.connections):
+            connection.terminate()
+
+
+class Schedule:
+    """The world, and the record.  A subclass says what happens when."""
+
+    def __init__(self, seed: int, *, trace: bool = False) -> None:
+        # Spreads of pauses and lifetimes in production code come from the module's own generator.
+        global_random.seed(seed)
+        self.random = Random(seed)
+        self.universe = Universe(self.random)
+        self.redis = [RedisServer(self, "one"), RedisServer(self, "two")]
+        self.postgres = PostgresServer(self, KEYS)
+        self.states: dict[str, list[State]] = {key: [State(0, (-1.0, 0))] for key in KEYS}
+        self.changes: dict[int, Change] = {}
+        self.lookups: list[Lookup] = []
+        self.errors: list[str] = []
+        self.hits = 0
+        self.log: list[str] | None = [] if trace else None
+        self._stamps = 0
+        self.dead: list[Process] = []
+        self.processes = [Process(self, slot) for slot in (0, 1)]
+
+    # -- the World of the servers ---------------------------------------------------------------------------------
+
+    def latency(self, what: str) -> float:
+        """All small enough that nothing runs into a time-out without a fault; most of them very small."""
+        x = self.random.random() ** 4
+        if what == "redis":
+            return 0.0002 + 0.018 * x
+        if what == "notice":
+            return 0.0005 + 0.4 * x
+        return 0.0005 + 0.06 * x
+
+    def flip(self, probability: float) -> bool:
+        return self.random.random() < probability
+
+    def committed(self, backend: Backend, wrote: dict[str, int]) -> None:
+        for key, value in wrote.items():
+            change = self.changes[value]
+            state = State(value, self.stamp(), change)
+            if change.process is None:
+                state.settled = (self.universe.now + SETTLE_S, 0)
+                self.due(key, SETTLE_S)
+            self.states[key].append(state)
+            self.note(f"committed {key}={value}")
+        del backend
+
+    # -- the record -----------------------------------------------------------------------------------------------
+
+    def stamp(self) -> Stamp:
+        self._stamps += 1
+        return (self.universe.now, self._stamps)
+
+    def note(self, text: str) -> None:
+        if self.log is not None:
+            self.log.append(f"{self.universe.now:9.4f}  {text}")
+
+    def on_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.errors.append(f"{context.get('message')}: {context.get('exception')!r}")
+
+    def due(self, key: str, seconds: float) -> None:
+        """From then on the newest state of the key must be answered: the moment to ask."""
+
+    # -- what clients do ------------------------------------------------------------------------------------------
+
+    def ask(self, process: Process, key: str) -> Lookup:
+        """The client's clock: from here on it waits, also while the process is stalled."""
+        lookup = Lookup(key, process, self.stamp())
+
+        def ask() -> None:
+            if process.lookups is not None:
+                process.lookups.ask(TYPE, key, partial(self._answered, lookup))
+
+        process.loop.call_soon(ask)
+        self.lookups.append(lookup)
+        return lookup
+
+    def _answered(self, lookup: Lookup, answer: bytes | Exception, cached: bool) -> None:
+        lookup.ended, lookup.cached = self.stamp(), cached
+        self.hits += cached
+        if isinstance(answer, bytes):
+            entries = entries_of(answer)
+            lookup.value = int(entries[0].fsp_id[1:]) if entries else 0
+        elif not isinstance(answer, OracleError):
+            self.errors.append(f"a lookup got {answer!r}")
+        if self.log is not None:
+            how = "copy" if cached else "directory"
+            self.note(
+                f"process {lookup.process.slot} answers {lookup.key}={lookup.value} ({how}), asked {lookup.started[0]:.4f}"
+            )
+
+    def change(self, process: Process, keys: Sequence[str]) -> Change:
+        change = Change(len(self.changes) + 1, keys, self.stamp(), process)
+        self.changes[change.value] = change
+        if process.lookups is not None:
+            self.note(f"process {process.slot} begins {change.value} of {','.join(keys)}")
+            process.loop.call_soon(lambda: process.loop.create_task(self._change(process, change)))
+        return change
+
+    async def _change(self, process: Process, change: Change) -> None:
+        async def work(transaction: Transaction) -> tuple[None, bool]:
+            for key in change.keys:
+                await transaction._connection.execute("WRITE", key, change.value)
+                if self.flip(0.02):
+                    raise asyncpg.exceptions.DeadlockDetectedError
+            return None, True
+
+        try:
+            await process.changes._change(CONTEXT, [(TYPE, key) for key in change.keys], work)
+        except DirectoryUnavailable:
+            self.note(f"process {process.slot} refuses {change.value}")
+        else:
+            change.acknowledged = self.stamp()
+            self.note(f"process {process.slot} acknowledges {change.value}")
+            self.due(change.keys[0], 0.0)
+
+    def repeat(self, process: Process, key: str) -> None:
+        """A change that finds its state there already; that it is there is acknowledged."""
+        if process.lookups is not None:
+            process.loop.call_soon(lambda: process.loop.create_task(self._repeat(process, key)))
+
+    async def _repeat(self, process: Process, key: str) -> None:
+        seen: list[State] = []
+
+        async def work(transaction: Transaction) -> tuple[None, bool]:
+            ((_, value),) = await transaction._connection.fetch("READ", key)
+            seen.append(self._state(key, value, self.stamp()))
+            return None, False
+
+        try:
+            await process.changes._change(CONTEXT, [(TYPE, key)], work)
+        except DirectoryUnavailable:
+            return
+        seen[-1].settled = min(seen[-1].settled, self.stamp())
+        self.note(f"process {process.slot} acknowledges that {key}={seen[-1].value} stands")
+        self.due(key, 0.0)
+
+    def by_hand(self, key: str) -> None:
+        change = Change(len(self.changes) + 1, [key], self.stamp())
+        self.changes[change.value] = change
+        self.note(f"by hand: {key}={change.value}")
+        self.postgres.by_hand(key, change.value)
+
+    # -- the verdict ----------------------------------------------------------------------------------------------
+
+    def _state(self, key: str, value: int, at: Stamp) -> State:
+        """The newest state of this value that was committed by then."""
+        return next(s for s in reversed(self.states[key]) if s.value == value and s.committed <= at)
+
+    def judge(self, promises: Sequence[str]) -> Violation | None:
+        if self.errors:
+            return Violation("error", self.errors[0])
+        for key, states in self.states.items():
+            answered = sorted((x for x in self.lookups if x.key == key and x.value >= 0), key=lambda x: x.ended)
+            found = self._judge_key(key, states, answered, promises)
+            if found is not None:
+                return found
+        return None
+
+    def _judge_key(
+        self, key: str, states: list[State], answered: list[Lookup], promises: Sequence[str]
+    ) -> Violation | None:
+        proven: list[tuple[Stamp, int]] = []  # from when on which state must be seen
+        for lookup in answered:
+            candidates = [n for n, s in enumerate(states) if s.value == lookup.value and s.committed <= lookup.ended]
+            if not candidates:
+                return Violation("A", f"{key}={lookup.value} was answered before it was committed")
+            seen = candidates[-1]
+            for n in range(len(states) - 1, seen, -1):
+                state = states[n]
+                promise = self._promise_of(state)
+                if state.due < lookup.started and promise in promises:
+                    return Violation(promise, _tell(lookup, state, "due", state.due))
+            if "B" in promises:
+                for ended, n in proven:
+                    if n > seen and ended < lookup.started:
+                        return Violation("B", _tell(lookup, states[n], "answered", ended))
+                proven.append((lookup.ended, seen))
+        return None
+
+    @staticmethod
+    def _promise_of(state: State) -> str:
+        change = state.change
+        if change is None or change.acknowledged <= state.settled:
+            return "A"
+        return "hand" if change.process is None else "C" if change.process.dead else "A"
+
+    def end(self) -> None:
+        for process in self.processes + self.dead:
+            if process.lookups is not None:
+                process.coherence.reachable = False  # else what waits would ask again and again
+        self.universe.end()
+
+    def well_again(self) -> Violation | None:
+        """Promise `live`: run on without faults, then ask."""
+        self.universe.run(self.universe.now + HEAL_S)
+        asked: list[Lookup] = []
+        for key in KEYS[:2]:
+            for process in self.processes:
+                for _ in range(3):
+                    asked.append(self.ask(process, key))
+                    self.universe.run(self.universe.now + 0.3)
+        for n, lookup in enumerate(asked):
+            truth = self.postgres.state.values[lookup.key]
+            if lookup.value != truth:
+                return Violation("live", f"{lookup.key}={lookup.value} from process {lookup.process.slot}, not {truth}")
+            if n % 3 == 2 and not any(x.cached for x in asked[n - 2 : n + 1]):
+                return Violation("live", f"process {lookup.process.slot} does not use the cache")
+        return None
+
+
+def _tell(lookup: Lookup, state: State, what: str, when: Stamp) -> str:
+    return (
+        f"process {lookup.process.slot} answered {lookup.key}={lookup.value} ({'copy' if lookup.cached else 'directory'})"
+        f" to a lookup of {lookup.started[0]:.4f}; {state.value}, committed {state.committed[0]:.4f},"
+        f" was {what} {when[0]:.4f}"
+    )
+
+
+# -- random schedules -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What may happen in a schedule, and what is promised under it."""
+
+    name: str
+    faults: tuple[str, ...] = ()
+    promises: tuple[str, ...] = ("A",)
+    hand: bool = False  # changes by hand, and of the routes
+    concurrent: bool = True  # several changes of one key at a time
+    actions: int = 90
+
+
+PAUSES_S: Final = (0.0, 0.001, 0.005, 0.02, 0.06, 0.15, 0.4)
+LONG_PAUSES_S: Final = (0.7, 1.5, 3.5)
+
+
+class RandomSchedule(Schedule):
+    def __init__(self, plan: Plan, seed: int, *, trace: bool = False, prepare: Prepare | None = None) -> None:
+        super().__init__(seed, trace=trace)
+        self.plan = plan
+        self._snapshot: dict[bytes, tuple[bytes, float]] = {}
+        self._left = plan.actions
+        self._named_primary = self.redis[0]
+        self._sequential = not plan.concurrent or self.flip(0.5)
+        self._faults: dict[str, Callable[[], None]] = {
+            "restart": self._restart,
+            "rollback": self._rollback,
+            "flush": self._flush,
+            "evict": self._evict,
+            "pause": self._pause,
+            "cut": self._cut,
+            "failover": self._failover,
+            "stall": self._stall,
+            "postgres_cut": self._postgres_cut,
+            "postgres_slow": self._postgres_slow,
+            "postgres_restart": self._postgres_restart,
+            "postgres_restore": self._postgres_restore,
+        }
+        if prepare is not None:
+            prepare(self)
+
+    def run(self) -> Violation | None:
+        self.universe.run(WARM_UP_S)
+        self.universe.after(0.0, self._act)
+        while self._left > 0:
+            self.universe.run(self.universe.now + 1.0)
+        self._heal()
+        live = self.well_again()
+        return self.judge(self.plan.promises) or live
+
+    def _act(self) -> None:
+        self._left -= 1
+        if self._left <= 0:
+            return
+        pause = self.random.choice(LONG_PAUSES_S if self.flip(0.06) else PAUSES_S)
+        self.universe.after(pause * self.random.uniform(0.5, 1.0), self._act)
+        x = self.random.random()
+        key = KEYS[0] if self.flip(0.8) else KEYS[1]
+        process = self.random.choice(self.processes)
+        if x < 0.12:
+            self._begin(process, key)
+        elif x < 0.15:
+            self.repeat(process, key)
+        elif x < 0.19:
+            if self.plan.hand:
+                self._by_hand()
+                self._follow()
+        elif x < 0.30:
+            if self.plan.faults:
+                fault = self.random.choice(self.plan.faults)
+                if fault in self._faults:
+                    self._faults[fault]()
+                    self._follow()
+        elif x < 0.34:
+            self._heal()
+        else:
+            for _ in range(self.random.randrange(1, 4)):
+                self.ask(self.random.choice(self.processes), key)
+
+    def due(self, key: str, seconds: float) -> None:
+        for process in self.processes:
+            pause = self.random.choice((0.0, 0.0002, 0.005, 0.05, 0.3))
+            if self.flip(0.6) and self._left > 0:
+                self.universe.after(seconds + pause + 1e-5, partial(self.ask, process, key))
+
+    def _follow(self) -> None:
+        """Something has happened: a change soon after it, and copies to be overtaken by it."""
+        if self.flip(0.5):
+            for process in self.processes:
+                self.ask(process, KEYS[0])
+            pause = self.random.choice((0.0, 0.005, 0.02, 0.06, 0.15, 0.4, 1.0, 1.2))
+            self.universe.after(pause, partial(self._begin, self.random.choice(self.processes), KEYS[0]))
+
+    def _begin(self, process: Process, key: str) -> None:
+        pending = any(
+            c.process is not None and not c.process.dead and c.acknowledged == NEVER and self.universe.now - c.started[0] < 2
+            for c in self.changes.values()
+        )
+        if not (self._sequential and pending):
+            self.change(process, KEYS[:2] if self.flip(0.15) else [key])
+
+    def _by_hand(self) -> None:
+        if self.flip(0.3):
+            self.note("by hand: the routes")
+            backend = self.postgres.connect(Network(self.processes[0].loop))
+            self.postgres.run(backend, "ROUTES", (), lambda _: self.postgres.leave(backend))
+        else:
+            self.by_hand(self.random.choice(("h", "h", "k")))
+
+    def committed(self, backend: Backend, wrote: dict[str, int]) -> None:
+        super().committed(backend, wrote)
+        process = next((p for p in self.processes if p.network is backend.network), None)
+        if "death" in self.plan.faults and process is not None and self.flip(0.3):
+            self.universe.after(self.random.choice((0.0, 0.0, 0.001, 0.005, 0.02)), partial(self._die, process))
+
+    # -- faults ---------------------------------------------------------------------------------------------------
+
+    def _die(self, process: Process) -> None:
+        if process.dead:
+            return
+        self.note(f"process {process.slot} dies")
+        process.die()
+        for states in self.states.values():
+            for state in states:
+                if state.change is not None and state.change.process is process and state.due == NEVER:
+                    state.settled = (state.committed[0] + SETTLE_S, 0)
+                    self.due(state.change.keys[0], SETTLE_S)
+        self.dead.append(process)
+        successor = Process(self, process.slot)
+        successor.redis = process.redis
+        self.processes[process.slot] = successor
+
+    def _primary(self) -> RedisServer:
+        return self._named_primary
+
+    def _restart(self) -> None:
+        self.note("redis restarts empty")
+        self._primary().start({})
+
+    def _rollback(self) -> None:
+        if self.flip(0.5):
+            self.note("redis saves")
+            self._snapshot = dict(self._primary().data)
+        else:
+            self.note("redis restarts with what it saved")
+            self._primary().start(self._snapshot)
+
+    def _flush(self) -> None:
+        self.note("redis is flushed")
+        self._primary().data.clear()
+
+    def _evict(self) -> None:
+        data = self._primary().data
+        if data:
+            key = self.random.choice(list(data))
+            self.note(f"redis evicts {key.decode()}")
+            del data[key]
+
+    def _pause(self) -> None:
+        self.note("redis pauses")
+        self._primary().pause()
+
+    def _cut(self) -> None:
+        process = self.random.choice(self.processes)
+        self.note(f"process {process.slot} is cut off from redis")
+        process.network.redis_cut = True
+        if self.flip(0.5):
+            for wire in process.network.redis_wires:
+                wire.hang_up()
+
+    def _failover(self) -> None:
+        """A lagging replica takes over.  Whoever talks to the old primary goes on doing so until he notices."""
+        old = self._primary()
+        new = self.redis[1] if old is self.redis[0] else self.redis[0]
+        if self.flip(0.4) or not self._snapshot:
+            self.note("the replica falls behind")
+            self._snapshot = dict(old.data)
+            return
+        self.note(f"failover from {old.run_id}")
+        if new.run_id == "two1" and old.run_id == "one1":
+            new.data = dict(self._snapshot)  # it was its replica all the time
+        else:
+            new.start(self._snapshot)
+        self._named_primary = new
+        for process in self.processes:
+            self.universe.after(self.random.choice((0.0, 0.0, 0.3)), partial(self._redirect, process, new))
+            if self.flip(0.6):
+                for wire in process.network.redis_wires:
+                    wire.hang_up()
+        if self.flip(0.3):
+            self.universe.after(self.random.choice((0.01, 0.5)), partial(self._demote, old, new))
+
+    def _redirect(self, process: Process, server: RedisServer) -> None:
+        if self._primary() is server:
+            process.redis = server
+
+    def _demote(self, old: RedisServer, new: RedisServer) -> None:
+        """As Sentinel does it: with the same stroke its clients are sent away."""
+        if self._primary() is new:
+            self.note(f"{old.run_id} becomes a replica")
+            old.data, old.replica = dict(new.data), True
+            for wire in old.wires:
+                wire.hang_up()
+
+    def _stall(self) -> None:
+        process = self.random.choice(self.processes)
+        seconds = self.random.choice((0.1, 0.6, 1.2, 2.5, 4.0))
+        self.note(f"process {process.slot} stalls for {seconds} s")
+        process.stall(seconds)
+
+    def _postgres_cut(self) -> None:
+        process = self.random.choice(self.processes)
+        self.note(f"process {process.slot} is cut off from postgres")
+        process.network.postgres_cut = True
+        if self.flip(0.5):
+            for connection in list(process.network.connections):
+                connection.break_off()
+
+    def _postgres_slow(self) -> None:
+        slow = self.processes if self.flip(0.4) else [self.random.choice(self.processes)]
+        seconds = self.random.choice((0.05, 0.2, 0.6, 1.2))
+        self.note(f"postgres is {seconds} s away from {len(slow)}")
+        for process in slow:
+            process.network.postgres_slow_s = seconds
+
+    def _postgres_restart(self) -> None:
+        self.note("postgres restarts")
+        self.postgres.restart()
+
+    def _postgres_restore(self) -> None:
+        if self.flip(0.5):
+            self.note("postgres is backed up")
+            self.postgres.kept = self.postgres.state.copy()
+            return
+        self.note("postgres is restored from its backup")
+        self.postgres.restore()
+        for key, value in self.postgres.state.values.items():
+            self.states[key].append(State(value, self.stamp()))
+
+    def _heal(self) -> None:
+        self.note("all is well again")
+        for server in self.redis:
+            server.resume()
+        for process in self.processes:
+            process.redis = self._primary()
+            network = process.network
+            network.redis_cut = network.postgres_cut = False
+            network.postgres_slow_s = 0.0
+            redis_held, network.redis_held = network.redis_held, []
+            for wire, data in redis_held:
+                wire.arrive(data)
+            postgres_held, network.postgres_held = network.postgres_held, []
+            for message in postgres_held:
+                message()
+
+
+Prepare = Callable[[Schedule], None]

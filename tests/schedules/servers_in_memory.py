@@ -1,0 +1,601 @@
+"""A Redis and a PostgreSQL in memory, and the networks to them, on which every message is a scheduling point.
+
+What talks to them is the production code down to the bytes for Redis (`RedisSession` on a transport of ours) and down
+to the driver's connections for PostgreSQL (`Postgres` with connections of ours).  A message has a delay of its own; on
+the way it may be held back (it comes late, also after its sender has given up) or be lost with its connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, Protocol, cast
+
+import asyncpg
+import hiredis
+from universe import Universe, VirtualLoop
+
+from oracle.store.coherence import COMMIT_MAX_S, TOKEN_MS
+from oracle.store.postgres import CONNECT_TIMEOUT_S, Postgres
+from oracle.store.queries import QUERIES
+from oracle.store.session import RedisSession, Unreachable
+from oracle.store.values import FENCE
+
+SESSION_TIMEOUT_MS: Final = 50
+NAMES: Final = {sql: name for name, sql in QUERIES.items()}
+DIRECTORY: Final = uuid.UUID(int=0)
+LONG_AGO: Final = -3600.0
+
+
+class World(Protocol):
+    """What the servers need of the schedule they run in."""
+
+    universe: Universe
+
+    def latency(self, what: str) -> float: ...
+    def flip(self, probability: float) -> bool: ...
+    def committed(self, backend: Backend, wrote: dict[str, int]) -> None: ...
+
+
+@dataclass(eq=False)
+class Network:
+    """From one process to both kinds of server.  `…_held` are messages that may still arrive."""
+
+    loop: VirtualLoop
+    redis_cut: bool = False
+    redis_held: list[tuple[RedisWire, bytes]] = field(default_factory=list)
+    redis_wires: list[RedisWire] = field(default_factory=list)
+    postgres_cut: bool = False
+    postgres_held: list[Callable[[], None]] = field(default_factory=list)
+    postgres_slow_s: float = 0.0
+    connections: list[Connection] = field(default_factory=list)
+
+
+# -- Redis ------------------------------------------------------------------------------------------------------------
+
+
+class RedisServer:
+    def __init__(self, world: World, name: str) -> None:
+        self.world = world
+        self.name = name
+        self.starts = 0
+        self.data: dict[bytes, tuple[bytes, float]] = {}
+        self.paused = False
+        self.replica = False
+        self.fills_by_token = True  # rule 2, in the script; a test that drops the rule says False
+        self.wires: list[RedisWire] = []
+        self._backlog: list[tuple[RedisWire, bytes]] = []
+        self.start({})
+
+    def start(self, data: dict[bytes, tuple[bytes, float]]) -> None:
+        """As a new process, with what it found on its disk; all connections end."""
+        self.starts += 1
+        self.run_id = f"{self.name}{self.starts}"
+        self.data = dict(data)
+        self._backlog.clear()
+        self.replica = False
+        wires, self.wires = self.wires, []
+        for wire in wires:
+            wire.hang_up()
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        """What has come meanwhile takes effect now, whether or not somebody still waits for it."""
+        self.paused = False
+        backlog, self._backlog = self._backlog, []
+        for wire, data in backlog:
+            wire.take(data)
+
+    def arrive(self, wire: RedisWire, data: bytes) -> None:
+        if self.paused:
+            self._backlog.append((wire, data))
+        else:
+            wire.take(data)
+
+    def get(self, key: bytes) -> bytes | None:
+        value, expires = self.data.get(key, (b"", 0.0))
+        return value if expires > self.world.universe.now else None
+
+    def _set(self, key: bytes, value: bytes, px: bytes) -> None:
+        self.data[key] = (value, self.world.universe.now + int(px) / 1000)
+
+    def run(self, command: list[bytes]) -> bytes:
+        name = command[0]
+        if name == b"MGET":
+            return b"*%d\r\n" % (len(command) - 1) + b"".join(_bulk(self.get(key)) for key in command[1:])
+        if name in (b"SET", b"EVALSHA") and self.replica:
+            return b"-READONLY You can't write against a read only replica.\r\n"
+        if name == b"SET" and command[3] == b"NX":  # SET key token NX GET PX milliseconds
+            present = self.get(command[1])
+            if present is None:
+                self._set(command[1], command[2], command[6])
+            return _bulk(present)
+        if name == b"SET":
+            self._set(command[1], command[2], command[4])
+            return b"+OK\r\n"
+        if name == b"EVALSHA":
+            _, _, _, key, token, value, px = command
+            present = self.get(key)
+            if present == token or (not self.fills_by_token and present != FENCE):
+                self._set(key, value, px)
+                return b":1\r\n"
+            return b":0\r\n"
+        if name == b"INFO":
+            role = "slave" if self.replica else "master"
+            return _bulk(f"role:{role}\r\nrun_id:{self.run_id}\r\n".encode())
+        if name == b"SCRIPT":
+            return _bulk(b"0" * 40)
+        assert name == b"PING", command
+        return b"+PONG\r\n"
+
+
+def _bulk(value: bytes | None) -> bytes:
+    return b"$-1\r\n" if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
+
+
+class RedisWire(asyncio.Transport):
+    """One connection: both ways in order, each message with a delay of its own."""
+
+    def __init__(self, network: Network, server: RedisServer) -> None:
+        super().__init__()
+        self.session = RedisSession(SESSION_TIMEOUT_MS, TOKEN_MS)
+        self._network = network
+        self._server = server
+        self._run_id = server.run_id
+        self._reader = hiredis.Reader()
+        self._open = True  # at the client
+        self._lost = False  # nothing gets through any more
+        self._arrives_at = self._answers_at = 0.0
+        network.redis_wires.append(self)
+        server.wires.append(self)
+        self.session.connection_made(self)
+
+    def write(self, data: Any) -> None:
+        world = self._server.world
+        self._arrives_at = max(self._arrives_at, world.universe.now + world.latency("redis"))
+        world.universe.at(self._arrives_at, partial(self.arrive, bytes(data)))
+
+    def abort(self) -> None:
+        """The client has given up; what is on the way gets there, or not."""
+        self._open = False
+        self._lost = self._lost or self._server.world.flip(0.5)
+
+    def hang_up(self) -> None:
+        """The connection breaks, and the client is told."""
+        self._lost = self._lost or self._server.world.flip(0.5)
+        if self._open:
+            self._open = False
+            self._network.loop.call_soon(self.session.connection_lost, None)
+
+    def arrive(self, data: bytes) -> None:
+        if self._lost or self._server.run_id != self._run_id:
+            return
+        if self._network.redis_cut:
+            self._network.redis_held.append((self, data))
+        else:
+            self._server.arrive(self, data)
+
+    def take(self, data: bytes) -> None:
+        self._reader.feed(data)
+        replies = []
+        while (command := self._reader.gets()) is not False:
+            replies.append(self._server.run(cast("list[bytes]", command)))
+        world = self._server.world
+        self._answers_at = max(self._answers_at, world.universe.now + world.latency("redis"))
+        world.universe.at(self._answers_at, partial(self._answer, b"".join(replies)))
+
+    def _answer(self, data: bytes) -> None:
+        if self._network.redis_cut:
+            self._lost = True  # a stream with a hole in it
+        elif self._open and not self._lost:
+            self._network.loop.call_soon(self.session.data_received, data)
+
+
+async def dial(network: Network, server: RedisServer) -> RedisSession:
+    """As session.dial.  Raises Unreachable."""
+    await asyncio.sleep(server.world.latency("redis") * 2)
+    if network.redis_cut:
+        await asyncio.sleep(1.0)
+        raise Unreachable
+    session = RedisWire(network, server).session
+    try:
+        await session.greet(None, None, 0)
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+# -- PostgreSQL -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Backend:
+    """A server process: one for each connection."""
+
+    network: Network
+    pid: int
+    gone: bool = False
+    open: bool = False  # a transaction
+    writes: dict[str, int] = field(default_factory=dict)
+    moves: int = 0  # of the generation, in this transaction
+    locks: list[str] = field(default_factory=list)
+    idle_since: float = 0.0
+    idle: bool = True
+
+
+@dataclass
+class State:
+    """All that is committed."""
+
+    values: dict[str, int]
+    generation: int = 1
+    run_ids: tuple[str, ...] = ()
+    run_ids_since: float = LONG_AGO
+    routes_version: int = 1
+
+    def copy(self) -> State:
+        return State(
+            dict(self.values), self.generation, self.run_ids, self.run_ids_since, self.routes_version
+        )
+
+
+Reply = Callable[[Any], None]
+
+
+class PostgresServer:
+    def __init__(self, world: World, keys: Sequence[str]) -> None:
+        self.world = world
+        self.state = State(dict.fromkeys(keys, 0))
+        self.kept = self.state.copy()  # as of some backup
+        self.bumps = True  # rule 4; a test that drops the rule says False
+        self._backends: dict[int, Backend] = {}
+        self._listening: list[Connection] = []
+        self._owner: dict[str, Backend] = {}
+        self._queue: list[tuple[str, Backend, Callable[[], None]]] = []
+        self._pids = 0
+
+    # What a client does.
+
+    def connect(self, network: Network) -> Backend:
+        self._pids += 1
+        backend = Backend(network, self._pids)
+        self._backends[self._pids] = backend
+        return backend
+
+    def listen(self, connection: Connection) -> None:
+        self._listening.append(connection)
+
+    def leave(self, backend: Backend) -> None:
+        """Its client has gone, or it was ended: what is not committed never was."""
+        if not backend.gone:
+            backend.gone = True
+            self._backends.pop(backend.pid, None)
+            self._finish(backend)
+
+    def run(self, backend: Backend, sql: str, arguments: tuple[Any, ...], reply: Reply) -> None:
+        if backend.gone:
+            reply(_broken())
+            return
+        if backend.open and self.world.universe.now - backend.idle_since > COMMIT_MAX_S:
+            self.leave(backend)
+            reply(asyncpg.exceptions.IdleInTransactionSessionTimeoutError())
+            return
+        backend.idle = False
+
+        def done(result: Any) -> None:
+            backend.idle, backend.idle_since = True, self.world.universe.now
+            if backend.open:
+                self.world.universe.after(COMMIT_MAX_S + 0.001, partial(self._idle_too_long, backend))
+            reply(result)
+
+        self._run(backend, NAMES.get(sql, sql), arguments, done)
+
+    def _run(self, backend: Backend, name: str, arguments: tuple[Any, ...], done: Reply) -> None:
+        state = self.state
+        if name == "BEGIN":
+            backend.open = True
+            done("BEGIN")
+        elif name == "COMMIT":
+            self._commit(backend)
+            done("COMMIT")
+        elif name == "ROLLBACK":
+            self._finish(backend)
+            done("ROLLBACK")
+        elif name == "transaction_begin":
+            done("SELECT 1")
+        elif name == "WRITE":
+            key, value = arguments
+
+            def write() -> None:
+                backend.writes[key] = value
+                done("UPDATE 1")
+
+            self._locked(backend, key, write, done)
+        elif name == "READ":
+            done([(arguments[0], state.values[arguments[0]])])
+        elif name == "entries_by_keys":
+            found = [(n, state.values[key]) for n, key in enumerate(arguments[1], 1)]
+            done([(n, "", "", f"f{value}") for n, value in found if value])
+        elif name == "generation":
+            row = {
+                "directory_id": DIRECTORY,
+                "generation": state.generation,
+                "run_ids": list(state.run_ids),
+                "run_ids_age_s": self.world.universe.now - state.run_ids_since,
+                "routes_version": state.routes_version,
+            }
+            done([row])
+        elif name == "backend_end":
+            waited_for = self._backends.get(arguments[0])
+            if waited_for is not None:
+                self.world.universe.after(self.world.latency("postgres"), partial(self.leave, waited_for))
+            done(None if waited_for is None else True)
+        elif name in ("generation_bump", "generation_raise", "generation_open", "ROUTES"):
+            self._locked(backend, "generation", partial(self._move, backend, name, arguments, done), done)
+        else:
+            raise AssertionError(name)
+
+    def _move(self, backend: Backend, name: str, arguments: tuple[Any, ...], done: Reply) -> None:
+        """One of the statements that write the row of the generation."""
+        if backend.open:
+            backend.moves += 1 if self.bumps else 0
+            done("SELECT 1")
+            return
+        state = self.state
+        if name == "generation_bump":
+            state.generation += 1 if self.bumps else 0
+        elif name == "generation_raise":
+            state.generation = max(state.generation, arguments[0]) + 1
+        elif name == "ROUTES":
+            state.routes_version += 1
+        elif list(state.run_ids) != arguments[0]:
+            state.generation += 1
+            state.run_ids, state.run_ids_since = tuple(arguments[0]), self.world.universe.now
+        self._finish(backend)
+        self._tell()
+        done("UPDATE 1")
+
+    # Locks of rows, first come first served.
+
+    def _locked(self, backend: Backend, row: str, go_on: Callable[[], None], done: Reply) -> None:
+        owner = self._owner.get(row)
+        if owner is None or owner is backend:
+            if owner is None:
+                self._owner[row] = backend
+                backend.locks.append(row)
+            go_on()
+            return
+        waiting = (row, backend, go_on)
+        self._queue.append(waiting)
+
+        def too_long() -> None:
+            if waiting in self._queue:
+                self._queue.remove(waiting)
+                done(asyncpg.exceptions.LockNotAvailableError())
+
+        self.world.universe.after(COMMIT_MAX_S, too_long)
+
+    def _finish(self, backend: Backend) -> None:
+        """The transaction has ended, one way or the other."""
+        backend.open, backend.writes, backend.moves = False, {}, 0
+        locks, backend.locks = backend.locks, []
+        for row in locks:
+            del self._owner[row]
+        for waiting in [w for w in self._queue if w[1] is backend]:
+            self._queue.remove(waiting)
+        for waiting in list(self._queue):
+            row, other, go_on = waiting
+            if row not in self._owner and waiting in self._queue:
+                self._queue.remove(waiting)
+                self._owner[row] = other
+                other.locks.append(row)
+                go_on()
+
+    def _commit(self, backend: Backend) -> None:
+        wrote, moves = backend.writes, backend.moves
+        self.state.values.update(wrote)
+        self.state.generation += moves
+        if wrote:
+            self.world.committed(backend, wrote)
+        self._finish(backend)
+        if moves:
+            self._tell()
+
+    def _idle_too_long(self, backend: Backend) -> None:
+        if backend.open and backend.idle and self.world.universe.now - backend.idle_since > COMMIT_MAX_S:
+            self.leave(backend)
+
+    def _tell(self) -> None:
+        """NOTIFY."""
+        self._listening = [c for c in self._listening if not c.closed and not c.backend.gone]
+        for connection in self._listening:
+            connection.notice()
+
+    # What can happen to it.
+
+    def by_hand(self, key: str, value: int) -> None:
+        """A person's UPDATE: the trigger moves the generation with it."""
+        backend = self.connect(_NOBODY)
+
+        def written(result: Any) -> None:
+            if isinstance(result, Exception):
+                self.leave(backend)
+            else:
+                self.run(backend, "generation_bump", (), moved)
+
+        def moved(result: Any) -> None:
+            if not isinstance(result, Exception):
+                self._commit(backend)
+            self.leave(backend)
+
+        self.run(backend, "BEGIN", (), lambda _: None)
+        self.run(backend, "WRITE", (key, value), written)
+
+    def restart(self) -> None:
+        for backend in list(self._backends.values()):
+            self.leave(backend)
+            for connection in list(backend.network.connections):
+                if connection.backend is backend:
+                    connection.break_off()
+
+    def restore(self) -> None:
+        """Back to the backup; the generation, too."""
+        self.restart()
+        self.state = self.kept.copy()
+
+
+_NOBODY: Final = Network(cast("VirtualLoop", None))
+
+
+def _broken() -> Exception:
+    return asyncpg.exceptions.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+
+class Connection:
+    """As far as `Postgres` uses an asyncpg.Connection."""
+
+    def __init__(self, server: PostgresServer, network: Network, on_notice: Callable[[], None]) -> None:
+        self._server = server
+        self._network = network
+        self._on_notice = on_notice
+        self.backend = server.connect(network)
+        self.closed = False
+        self._pending: asyncio.Future[Any] | None = None
+        self._arrives_at = 0.0
+        network.connections.append(self)
+
+    async def _ask(self, sql: str, arguments: tuple[Any, ...]) -> Any:
+        if self.closed:
+            raise asyncpg.exceptions.InterfaceError("connection is closed")
+        future: asyncio.Future[Any] = self._network.loop.create_future()
+        self._pending = future
+        self._send(partial(self._server.run, self.backend, sql, arguments, partial(self._reply, future)))
+        result = await future
+        if isinstance(result, Exception):
+            if isinstance(result, asyncpg.exceptions.IdleInTransactionSessionTimeoutError):
+                self.closed = True
+            raise result
+        return result
+
+    def _send(self, message: Callable[[], None]) -> None:
+        world = self._server.world
+        latency = world.latency("postgres") + self._network.postgres_slow_s
+        self._arrives_at = max(self._arrives_at, world.universe.now + latency)
+        world.universe.at(self._arrives_at, partial(self._arrive, message))
+
+    def _arrive(self, message: Callable[[], None]) -> None:
+        if self._network.postgres_cut:
+            self._network.postgres_held.append(message)
+        else:
+            message()
+
+    def _reply(self, future: asyncio.Future[Any], result: Any) -> None:
+        world = self._server.world
+        latency = world.latency("postgres") + self._network.postgres_slow_s
+        world.universe.after(latency, partial(self._answer, future, result))
+
+    def _answer(self, future: asyncio.Future[Any], result: Any) -> None:
+        if not self._network.postgres_cut:  # else it is lost, and so is the connection when that is noticed
+            self._network.loop.call_soon(_settle, future, result)
+
+    def notice(self) -> None:
+        world = self._server.world
+        world.universe.after(world.latency("notice") + self._network.postgres_slow_s, self._hint)
+
+    def _hint(self) -> None:
+        if not self.closed and not self._network.postgres_cut:
+            self._network.loop.call_soon(self._on_notice)
+
+    def break_off(self) -> None:
+        """The connection breaks, and the client is told."""
+        self.closed = True
+        if self in self._network.connections:
+            self._network.connections.remove(self)
+        if self._pending is not None:
+            self._network.loop.call_soon(_settle, self._pending, _broken())
+
+    async def execute(self, sql: str, *arguments: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109
+        async with asyncio.timeout(timeout):
+            return cast("str", await self._ask(sql, arguments))
+
+    async def fetch(self, sql: str, *arguments: Any) -> Any:
+        return await self._ask(sql, arguments)
+
+    async def fetchrow(self, sql: str, *arguments: Any) -> Any:
+        return (await self._ask(sql, arguments))[0]
+
+    async def fetchval(self, sql: str, *arguments: Any) -> Any:
+        return await self._ask(sql, arguments)
+
+    def is_closed(self) -> bool:
+        return self.closed
+
+    def terminate(self) -> None:
+        """The server hears of it as of anything else; what was sent before gets there before."""
+        if not self.closed:
+            self.break_off()
+            self._send(partial(self._server.leave, self.backend))
+
+    def get_server_pid(self) -> int:
+        return self.backend.pid
+
+
+def _settle(future: asyncio.Future[Any], result: Any) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+class Pool:
+    """As far as `Postgres` uses an asyncpg.Pool; it has no bound."""
+
+    def __init__(self, postgres: InMemoryPostgres) -> None:
+        self._postgres = postgres
+        self._idle: list[Connection] = []
+
+    @asynccontextmanager
+    async def acquire(self, timeout: float | None = None) -> AsyncIterator[Connection]:  # noqa: ASYNC109, ARG002
+        self._idle = [c for c in self._idle if not c.closed]
+        connection = self._idle.pop() if self._idle else await self._postgres.connect()
+        try:
+            yield connection
+        except BaseException:
+            # The driver would cancel what runs and keep the connection; a new one shows the same.
+            connection.terminate()
+            raise
+        if not connection.closed:
+            self._idle.append(connection)
+
+
+class InMemoryPostgres(Postgres):
+    """The production class on connections of ours."""
+
+    def __init__(self, server: PostgresServer, network: Network) -> None:
+        super().__init__("")
+        self._server = server
+        self._network = network
+        self.reads, self.writes = cast("Any", Pool(self)), cast("Any", Pool(self))
+
+    async def connect(self) -> Connection:
+        await asyncio.sleep(2 * (self._server.world.latency("postgres") + self._network.postgres_slow_s))
+        if self._network.postgres_cut:
+            await asyncio.sleep(CONNECT_TIMEOUT_S)
+            raise TimeoutError
+        return Connection(self._server, self._network, lambda: self.on_notice())
+
+    async def _listen(self) -> Any:
+        connection = await self.connect()
+        self._server.listen(connection)
+        return connection
+
+    async def routes(self) -> list[tuple[str, str, str, float, float]]:
+        """Nobody asks for a rule here, but reading them takes its time."""
+        async with self._breaker(), self.reads.acquire():  # type: ignore[union-attr]
+            await asyncio.sleep(2 * (self._server.world.latency("postgres") + self._network.postgres_slow_s))
+        return []
