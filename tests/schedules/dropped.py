@@ -6,31 +6,31 @@ Every rule stands with the schedules in which its loss shows soonest.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from unittest.mock import patch
 
 import msgspec
-from schedule import Plan, Prepare, Schedule
+from schedule import Plan, Prepare, RandomSchedule, Schedule, Violation
 from servers_in_memory import InMemoryPostgres
+from systematic import Case, SystematicSchedule, sample
 
 from oracle.store.base import Generation
 from oracle.store.changes import Changes
 from oracle.store.coherence import Coherence, Fence
 from oracle.store.session import RedisSession
 
-REDIS: Final = ("restart", "rollback", "flush", "evict", "pause", "cut", "failover")
 Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Dropped:
     rule: str
-    plan: Plan
-    # attributes to replace while it is dropped
-    patches: tuple[tuple[type, str, Any], ...] = ()
+    where: Plan | Callable[[], Iterable[Case]]
+    patches: tuple[tuple[type, str, Any], ...] = ()  # attributes to replace while it is dropped
     prepare: Prepare | None = None
 
     @contextmanager
@@ -39,6 +39,25 @@ class Dropped:
             for owner, name, instead in self.patches:
                 stack.enter_context(patch.object(owner, name, instead))
             yield
+
+    def schedules(self, count: int) -> Iterator[tuple[str, RandomSchedule | SystematicSchedule]]:
+        """So many of those in which it shows soonest, with their names."""
+        if isinstance(self.where, Plan):
+            for seed in range(count):
+                yield f"{self.where.name}, seed {seed}", RandomSchedule(self.where, seed, prepare=self.prepare)
+        else:
+            for n, case in zip(range(count), self.where(), strict=False):
+                yield f"systematic, case {n}", SystematicSchedule(case, prepare=self.prepare)
+
+    def shows(self, count: int) -> tuple[str, Violation, int] | None:
+        """Where it first breaks a promise, which one, and after how many schedules."""
+        with self.applied():
+            for n, (name, schedule) in enumerate(self.schedules(count), 1):
+                violation = schedule.run()
+                schedule.end()
+                if violation is not None:
+                    return name, violation, n
+        return None
 
 
 # 1 fence
@@ -221,9 +240,22 @@ async def _open_session_and_send(self: Coherence) -> None:
             vars(RedisSession)["send"](self.session, payload, replies, done)
 
 
+# Commits that take effect after the fences have expired and a lookup has stored what was before.
+_LOOKUPS_AT: Final = (3.05, 3.15, 3.25, 3.35, 3.45)
+
+
+def _late_and_dying() -> Iterable[Case]:
+    delays = {"WRITE": 1.9, "generation": 0.4, "COMMIT": 1.3}
+    return (Case(at, delays=delays, dies=True, promises=("A", "C")) for at in _LOOKUPS_AT)
+
+
+def _late_and_unanswered() -> Iterable[Case]:
+    return (Case(at, delays={"WRITE": 1.9, "COMMIT": 1.9, "COMMIT answer": 9.0}) for at in _LOOKUPS_AT)
+
+
 DROPPED: Final = (
     Dropped("fence", Plan("death", ("death",), ("A", "C")), ((Coherence, "fence", _no_fence),)),
-    Dropped("token", Plan("evict, postgres slow", ("evict", "postgres_slow")), ((RedisSession, "lease", _no_lease),), _fills_by_nothing),
+    Dropped("token", partial(sample, 1, 31), ((RedisSession, "lease", _no_lease),), _fills_by_nothing),
     Dropped("verify", Plan("flush", ("flush",)), ((Coherence, "_verified", _as_if_verified),)),
     Dropped("generation", Plan("cut", ("cut",)), prepare=_no_moves),
     Dropped(
@@ -254,12 +286,12 @@ DROPPED: Final = (
         Plan("by hand", hand=True),
         ((Coherence, "bump", _bump_noted), (Coherence, "_outlive_leases", _outlive_own)),
     ),
-    Dropped("commit in time", Plan("stall, death", ("stall", "postgres_slow", "death"), ("A", "C")), ((Coherence, "in_time", _always_in_time),)),
+    Dropped("commit in time", _late_and_dying, ((Coherence, "in_time", _always_in_time),)),
     Dropped("look at the generation before the commit", Plan("by hand, death", ("death",), ("A", "C"), hand=True), ((Coherence, "fence", _fence_of_whichever),)),
-    Dropped("repair a commit without an answer", Plan("postgres", ("postgres_slow", "postgres_cut")), ((Changes, "_repair", _no_repair),)),
+    Dropped("repair a commit without an answer", _late_and_unanswered, ((Changes, "_repair", _no_repair),)),
     Dropped(
         "settle before it is said that nothing is new",
-        Plan("cut", ("cut",)),
+        Plan("by hand", (), ("A", "hand"), hand=True),
         ((Changes, "_attempt", _attempt_noted), (Coherence, "settle", _settle_own)),
     ),
     Dropped("ask again after a stall", Plan("stall, by hand", ("stall",), ("A", "hand"), hand=True), ((Coherence, "_confirm", _confirm_once),)),

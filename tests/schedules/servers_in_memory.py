@@ -36,7 +36,8 @@ class World(Protocol):
 
     universe: Universe
 
-    def latency(self, what: str) -> float: ...
+    def latency(self, what: str) -> float:
+        """Of one message: "redis" and "redis answer", "notice", or a statement's name, and that with " answer"."""
     def flip(self, probability: float) -> bool: ...
     def committed(self, backend: Backend, wrote: dict[str, int]) -> None: ...
 
@@ -187,7 +188,7 @@ class RedisWire(asyncio.Transport):
         while (command := self._reader.gets()) is not False:
             replies.append(self._server.run(cast("list[bytes]", command)))
         world = self._server.world
-        self._answers_at = max(self._answers_at, world.universe.now + world.latency("redis"))
+        self._answers_at = max(self._answers_at, world.universe.now + world.latency("redis answer"))
         world.universe.at(self._answers_at, partial(self._answer, b"".join(replies)))
 
     def _answer(self, data: bytes) -> None:
@@ -476,7 +477,9 @@ class Connection:
             raise asyncpg.exceptions.InterfaceError("connection is closed")
         future: asyncio.Future[Any] = self._network.loop.create_future()
         self._pending = future
-        self._send(partial(self._server.run, self.backend, sql, arguments, partial(self._reply, future)))
+        name = NAMES.get(sql, sql)
+        reply = partial(self._reply, future, name)
+        self._send(partial(self._server.run, self.backend, sql, arguments, reply), name)
         result = await future
         if isinstance(result, Exception):
             if isinstance(result, asyncpg.exceptions.IdleInTransactionSessionTimeoutError):
@@ -484,9 +487,9 @@ class Connection:
             raise result
         return result
 
-    def _send(self, message: Callable[[], None]) -> None:
+    def _send(self, message: Callable[[], None], name: str) -> None:
         world = self._server.world
-        latency = world.latency("postgres") + self._network.postgres_slow_s
+        latency = world.latency(name) + self._network.postgres_slow_s
         self._arrives_at = max(self._arrives_at, world.universe.now + latency)
         world.universe.at(self._arrives_at, partial(self._arrive, message))
 
@@ -496,9 +499,9 @@ class Connection:
         else:
             message()
 
-    def _reply(self, future: asyncio.Future[Any], result: Any) -> None:
+    def _reply(self, future: asyncio.Future[Any], name: str, result: Any) -> None:
         world = self._server.world
-        latency = world.latency("postgres") + self._network.postgres_slow_s
+        latency = world.latency(f"{name} answer") + self._network.postgres_slow_s
         world.universe.after(latency, partial(self._answer, future, result))
 
     def _answer(self, future: asyncio.Future[Any], result: Any) -> None:
@@ -541,7 +544,7 @@ class Connection:
         """The server hears of it as of anything else; what was sent before gets there before."""
         if not self.closed:
             self.break_off()
-            self._send(partial(self._server.leave, self.backend))
+            self._send(partial(self._server.leave, self.backend), "bye")
 
     def get_server_pid(self) -> int:
         return self.backend.pid

@@ -1,0 +1,23 @@
+"""What is explored with all rules in force: each kind of fault by itself, and those that go together."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from schedule import Plan
+
+REDIS: Final = ("restart", "rollback", "flush", "evict", "pause", "cut", "failover")
+POSTGRES: Final = ("postgres_cut", "postgres_slow", "postgres_restart", "postgres_restore")
+AH: Final = ("A", "hand")
+
+PLANS: Final = (
+    Plan("no fault", promises=("A", "B")),
+    Plan("by hand", promises=AH, hand=True),
+    *(Plan(fault, (fault,)) for fault in (*REDIS, "stall", *POSTGRES)),
+    # A process that cannot ask PostgreSQL believes its copies, so with that changes by hand are two failures.
+    *(Plan(f"{fault}, by hand", (fault,), AH, hand=True) for fault in (*REDIS, "stall", "postgres_restart")),
+    *(Plan(", ".join(faults), faults, ("A", "C")) for faults in (("death",), ("death", "pause"), ("death", "cut"))),
+    Plan("all of redis", REDIS),
+    Plan("all of redis, by hand", REDIS, hand=True),
+    Plan("all of redis, stall", (*REDIS, "stall")),
+)

@@ -1,0 +1,55 @@
+"""The cache protocol in production code under schedules of every kind; `explore.py` runs more of the same."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+from dropped import DROPPED, Dropped
+from explore import explore, explore_cases
+from plans import PLANS
+from schedule import Plan, RandomSchedule
+
+SCHEDULES = 15
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)
+def test_promises_hold_under_random_schedules(plan: Plan) -> None:
+    lookups, hits, broken = explore(plan, 0, SCHEDULES)
+    assert broken == []
+    assert lookups > 20 * SCHEDULES
+    assert hits > SCHEDULES
+
+
+@pytest.mark.parametrize(("delays", "every"), [(0, 5), (1, 331), (2, 100_003)])
+def test_promises_hold_around_one_change_however_few_messages_are_late(delays: int, every: int) -> None:
+    count, broken = explore_cases(delays, every)
+    assert broken == []
+    assert count > 50
+
+
+@pytest.mark.parametrize("dropped", DROPPED, ids=lambda dropped: dropped.rule)
+def test_no_rule_can_be_dropped(dropped: Dropped) -> None:
+    found = dropped.shows(1_500)
+    assert found is not None, "nothing was broken without it"
+    where, violation, tried = found
+    print(f"without {dropped.rule}: {violation.promise} broken by {where} ({tried} tried): {violation.text}")
+
+
+def test_a_seed_is_a_schedule() -> None:
+    logs = []
+    for _ in range(2):
+        schedule = RandomSchedule(Plan("all of it", ("failover", "cut", "stall", "death"), hand=True), 7, trace=True)
+        schedule.run()
+        schedule.end()
+        logs.append(schedule.log)
+    assert logs[0] == logs[1]
+    assert len(logs[0] or ()) > 50
