@@ -6,7 +6,8 @@ aliases it names.
 
 A commit whose outcome is not known (the connection broke, or the server did not answer in time) is not acknowledged.
 It may still take effect, after the fences have expired: so in the background the server process that ran it is ended,
-and once it is gone the generation is moved (`_repair`), which makes true what promise C asks for.
+and once it is gone the generation is moved (`_repair`), which makes true what promise C asks for.  It is moved, too,
+when a commit could not be verified in the end (PostgreSQL went away right after it, or the caller's time was over).
 """
 
 from __future__ import annotations
@@ -166,36 +167,46 @@ class Changes:
         fence = await self._coherence.fence(keys)
         if not fenced:
             fence = msgspec.structs.replace(fence, standing=False)
-        async with self._postgres.transaction(context, fenced=fence.standing) as transaction:
-            result, changed = await work(transaction)
-            if changed:
-                # Under a generation that came after the fences, copies may stand from before this commit.  `settle`
-                # would see to them, but we may die before it (promise C).
-                if fence.standing and (await transaction.rows("generation"))[0]["generation"] != fence.generation:
-                    raise _Moved
-                if not self._coherence.in_time(fence):
-                    raise errors.DirectoryUnavailable
-                await self._commit(transaction)
-        # Also when nothing was written: "it stands already" is an acknowledgement, of a change whose own writer may
-        # have died before it verified.
-        await self._coherence.settle(fence if changed else msgspec.structs.replace(fence, standing=True))
+        unverified = False
+        try:
+            async with self._postgres.transaction(context, fenced=fence.standing) as transaction:
+                result, changed = await work(transaction)
+                if changed:
+                    # Under a generation that came after the fences, copies may stand from before this commit.  `settle`
+                    # would see to them, but we may die before it (promise C).
+                    if fence.standing and (await transaction.rows("generation"))[0]["generation"] != fence.generation:
+                        raise _Moved
+                    if not self._coherence.in_time(fence):
+                        raise errors.DirectoryUnavailable
+                    await self._commit(transaction)
+                    unverified = fence.standing
+            # Also when nothing was written: "it stands already" is an acknowledgement, of a change whose own writer may
+            # have died before it verified.
+            await self._coherence.settle(fence if changed else msgspec.structs.replace(fence, standing=True))
+        except BaseException:
+            if unverified:
+                self._follow_up(None)
+            raise
         return result
 
     async def _commit(self, transaction: Transaction) -> None:
         try:
             await transaction.commit()
         except BaseException:
-            task = asyncio.get_running_loop().create_task(self._repair(transaction.backend_pid))
-            self._repairs.add(task)
-            task.add_done_callback(self._repairs.discard)
+            self._follow_up(transaction.backend_pid)
             raise
 
-    async def _repair(self, backend_pid: int) -> None:
-        """See the module.  Goes on until it has succeeded: there is no later occasion."""
-        log.warning("commit outcome unknown, moving the cache generation")
+    def _follow_up(self, backend_pid: int | None) -> None:
+        task = asyncio.get_running_loop().create_task(self._repair(backend_pid))
+        self._repairs.add(task)
+        task.add_done_callback(self._repairs.discard)
+
+    async def _repair(self, backend_pid: int | None) -> None:
+        """See the module.  Goes on until it has succeeded: there is no later occasion.  None: it is committed."""
+        log.warning("commit outcome unknown or not verified, moving the cache generation")
         while True:
             try:
-                if await self._postgres.ended(backend_pid):
+                if backend_pid is None or await self._postgres.ended(backend_pid):
                     await self._coherence.bump()
                     return
             except errors.DirectoryUnavailable:
