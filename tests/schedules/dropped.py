@@ -146,6 +146,14 @@ def _no_moves(schedule: Schedule) -> None:
 async def _no_repair(_self: Changes, _backend_pid: int) -> None: ...
 
 
+_follow_up: Final = Changes._follow_up
+
+
+def _follow_up_unknown(self: Changes, backend_pid: int | None) -> None:
+    if backend_pid is not None:
+        _follow_up(self, backend_pid)
+
+
 _adopt: Final = Coherence._adopt
 
 
@@ -245,12 +253,17 @@ _LOOKUPS_AT: Final = (3.05, 3.15, 3.25, 3.35, 3.45)
 
 
 def _late_and_dying() -> Iterable[Case]:
-    delays = {"WRITE": 1.9, "generation": 0.4, "COMMIT": 1.3}
+    delays: dict[int | str, float] = {"WRITE": 1.9, "generation": 0.4, "COMMIT": 1.3}
     return (Case(at, delays=delays, dies=True, promises=("A", "C")) for at in _LOOKUPS_AT)
 
 
 def _late_and_unanswered() -> Iterable[Case]:
     return (Case(at, delays={"WRITE": 1.9, "COMMIT": 1.9, "COMMIT answer": 9.0}) for at in _LOOKUPS_AT)
+
+
+def _unverified() -> Iterable[Case]:
+    """The fence is evicted, a lookup stores what was before, and after the commit PostgreSQL answers no more."""
+    return (Case(0.0065, fault="evict", fault_at=0.0038, delays={n: 3.6}) for n in range(20, 32))
 
 
 DROPPED: Final = (
@@ -280,19 +293,32 @@ DROPPED: Final = (
         ),
     ),
     Dropped("hang up on the old server", Plan("failover", ("failover",)), ((Coherence, "_adopt", _adopt_and_stay),)),
-    Dropped("pass over lost generations", Plan("restore", ("postgres_restore",), hand=True), ((Coherence, "_adopt", _adopt_lower),)),
+    Dropped(
+        "pass over lost generations",
+        Plan("restore", ("postgres_restore",), hand=True),
+        ((Coherence, "_adopt", _adopt_lower),),
+    ),
     Dropped(
         "wait after a move one has heard of",
         Plan("by hand", hand=True),
         ((Coherence, "bump", _bump_noted), (Coherence, "_outlive_leases", _outlive_own)),
     ),
     Dropped("commit in time", _late_and_dying, ((Coherence, "in_time", _always_in_time),)),
-    Dropped("look at the generation before the commit", Plan("by hand, death", ("death",), ("A", "C"), hand=True), ((Coherence, "fence", _fence_of_whichever),)),
+    Dropped(
+        "look at the generation before the commit",
+        Plan("by hand, death", ("death",), ("A", "C"), hand=True),
+        ((Coherence, "fence", _fence_of_whichever),),
+    ),
     Dropped("repair a commit without an answer", _late_and_unanswered, ((Changes, "_repair", _no_repair),)),
+    Dropped("follow up a commit not verified", _unverified, ((Changes, "_follow_up", _follow_up_unknown),)),
     Dropped(
         "settle before it is said that nothing is new",
         Plan("by hand", (), ("A", "hand"), hand=True),
         ((Changes, "_attempt", _attempt_noted), (Coherence, "settle", _settle_own)),
     ),
-    Dropped("ask again after a stall", Plan("stall, by hand", ("stall",), ("A", "hand"), hand=True), ((Coherence, "_confirm", _confirm_once),)),
+    Dropped(
+        "ask again after a stall",
+        Plan("stall, by hand", ("stall",), ("A", "hand"), hand=True),
+        ((Coherence, "_confirm", _confirm_once),),
+    ),
 )

@@ -1,4 +1,4 @@
-"""python tests/schedules/explore.py [--schedules N] [--first SEED]: N schedules of each plan, then each rule dropped."""
+"""python tests/schedules/explore.py [--schedules N] [--first SEED]: N of each plan, then without each rule."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import random as global_random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Any, Final
@@ -220,9 +220,8 @@ class Schedule:
             self.errors.append(f"a lookup got {answer!r}")
         if self.log is not None:
             how = "copy" if cached else "directory"
-            self.note(
-                f"process {lookup.process.slot} answers {lookup.key}={lookup.value} ({how}), asked {lookup.started[0]:.4f}"
-            )
+            answered = f"process {lookup.process.slot} answers {lookup.key}={lookup.value}"
+            self.note(f"{answered} ({how}), asked {lookup.started[0]:.4f}")
 
     def change(self, process: Process, keys: Sequence[str]) -> Change:
         change = Change(len(self.changes) + 1, keys, self.stamp(), process)
@@ -345,8 +344,9 @@ class Schedule:
 
 
 def _tell(lookup: Lookup, state: State, what: str, when: Stamp) -> str:
+    how = "copy" if lookup.cached else "directory"
     return (
-        f"process {lookup.process.slot} answered {lookup.key}={lookup.value} ({'copy' if lookup.cached else 'directory'})"
+        f"process {lookup.process.slot} answered {lookup.key}={lookup.value} ({how})"
         f" to a lookup of {lookup.started[0]:.4f}; {state.value}, committed {state.committed[0]:.4f},"
         f" was {what} {when[0]:.4f}"
     )
@@ -403,7 +403,7 @@ class RandomSchedule(Schedule):
             self.universe.run(self.universe.now + 1.0)
         self._heal()
         if "postgres_restore" in self.plan.faults:
-            # A restore that lost commits, but no move of the generation, is noticed by nobody: who restores must move it.
+            # A restore that lost commits but no move of the generation is noticed by nobody: who restores must move it.
             self.by_hand("h")
         live = self.well_again()
         return self.judge(self.plan.promises) or live
@@ -455,7 +455,10 @@ class RandomSchedule(Schedule):
 
     def _begin(self, process: Process, key: str) -> None:
         pending = any(
-            c.process is not None and not c.process.dead and c.acknowledged == NEVER and self.universe.now - c.started[0] < 2
+            c.process is not None
+            and not c.process.dead
+            and c.acknowledged == NEVER
+            and self.universe.now - c.started[0] < 2
             for c in self.changes.values()
         )
         if not (self._sequential and pending):

@@ -38,6 +38,7 @@ class World(Protocol):
 
     def latency(self, what: str) -> float:
         """Of one message: "redis" and "redis answer", "notice", or a statement's name, and that with " answer"."""
+
     def flip(self, probability: float) -> bool: ...
     def committed(self, backend: Backend, wrote: dict[str, int]) -> None: ...
 
@@ -242,9 +243,7 @@ class State:
     routes_version: int = 1
 
     def copy(self) -> State:
-        return State(
-            dict(self.values), self.generation, self.run_ids, self.run_ids_since, self.routes_version
-        )
+        return State(dict(self.values), self.generation, self.run_ids, self.run_ids_since, self.routes_version)
 
 
 Reply = Callable[[Any], None]
@@ -456,7 +455,10 @@ _NOBODY: Final = Network(cast("VirtualLoop", None))
 
 
 def _broken() -> Exception:
-    return asyncpg.exceptions.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+    error: Exception = asyncpg.exceptions.ConnectionDoesNotExistError(
+        "connection was closed in the middle of operation"
+    )
+    return error
 
 
 class Connection:
@@ -590,7 +592,7 @@ class InMemoryPostgres(Postgres):
         if self._network.postgres_cut:
             await asyncio.sleep(CONNECT_TIMEOUT_S)
             raise TimeoutError
-        return Connection(self._server, self._network, lambda: self.on_notice())
+        return Connection(self._server, self._network, lambda: self.on_notice())  # noqa: PLW0108 - it is set later
 
     async def _listen(self) -> Any:
         connection = await self.connect()

@@ -52,7 +52,7 @@ class SystematicSchedule(Schedule):
                 return self.case.delays[self.messages]
         return self.case.delays.get(what, STEP_S)
 
-    def flip(self, probability: float) -> bool:
+    def flip(self, probability: float) -> bool:  # noqa: ARG002 - never
         return False
 
     def run(self) -> Violation | None:
@@ -107,7 +107,7 @@ CHOICES: Final = tuple(product(FAULTS, STARTS_S, (False, True)))
 
 
 def sample(delays: int, every: int) -> Iterator[Case]:
-    """Every so-many-th of the cases with exactly that many delays; a prime number keeps step with none of the choices."""
+    """Every so-many-th of the cases with exactly that many delays; a prime number is in step with no choice."""
     which, times = list(combinations(range(1, MESSAGES + 1), delays)), list(product(DELAYS_S, repeat=delays))
     for n in range(0, len(which) * len(times) * len(CHOICES), every):
         rest, choice = divmod(n, len(CHOICES))

@@ -50,10 +50,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _write_to_self(self) -> None: ...
 
-    def run_in_executor(self, _executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(self, _executor: Any, func: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
         """There are no threads here; what one would do takes a moment."""
         future = self.create_future()
-        self.universe.after(0.001, lambda: self.call_soon(lambda: future.done() or future.set_result(func(*args))))
+
+        def done() -> None:
+            if not future.done():
+                future.set_result(func(*args))
+
+        self.universe.after(0.001, lambda: self.call_soon(done))
         return future
 
     def next_at(self) -> float:
