@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install run test check format load ceiling dataset lock clean
+.PHONY: help install run test faults check format load ceiling dataset lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -24,6 +24,11 @@ run: install ## start the oracle with its own PostgreSQL and Valkey
 
 test: install ## run all tests against real servers on free ports
 	@$(BIN)/python -m pytest
+
+SEEDS ?= 20
+MINUTES ?= 30
+faults: install ## break what can break, for MINUTES over SEEDS, and check every promise (make faults SEEDS=4 MINUTES=6)
+	@PYTHONPATH=tests $(BIN)/python tests/faults/campaign.py --seeds $(SEEDS) --minutes $(MINUTES)
 
 check: install ## lint, format check, strict types
 	@$(BIN)/ruff check .

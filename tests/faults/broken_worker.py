@@ -1,0 +1,132 @@
+"""A service in which one rule of `oracle.store.coherence` is left out: the rig has to notice.
+
+Run like `oracle serve`, with RIG_BROKEN=fence|unfence|verify|generation|lease|run-id.  Nothing in the program knows of
+this: the workers of this command replace methods before they begin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from oracle.serve import ROLES, Role, serve, work
+from oracle.settings import load
+from oracle.store.coherence import Coherence, Fence
+from oracle.store.postgres import Postgres
+from oracle.store.session import RedisSession
+
+
+def without_fence() -> None:
+    """Rule 1: nothing is said in Redis; afterwards the copies are not removed either."""
+
+    async def fence(self: Coherence, keys: Sequence[tuple[str, str]]) -> Fence:
+        return Fence(tuple(keys), self._clock(), self.generation, standing=True)
+
+    _replace(Coherence, "fence", fence)
+    without_verification()
+
+
+def with_deleted_fences() -> None:
+    """Rule 1: who has acknowledged takes his fence away, and with it the fence of whoever is changing the key now."""
+    settle = Coherence.settle
+
+    async def settle_and_delete(self: Coherence, fence: Fence) -> None:
+        await settle(self, fence)
+        if isinstance(self.session, RedisSession):
+            self.session.send(b"".join(_del(self.key(*key)) for key in fence.keys), len(fence.keys), lambda _: None)
+
+    _replace(Coherence, "settle", settle_and_delete)
+
+
+def _del(key: bytes) -> bytes:
+    return b"*2\r\n$3\r\nDEL\r\n$%d\r\n%b\r\n" % (len(key), key)
+
+
+def without_verification() -> None:
+    """Rule 3."""
+
+    async def verified(*_: object) -> bool:
+        return True
+
+    _replace(Coherence, "_verified", verified)
+
+
+def without_generation() -> None:
+    """Rule 4: who cannot fence does without."""
+    transaction = Postgres.transaction
+
+    def as_if_fenced(self: Postgres, context: Any, **_: object) -> Any:
+        return transaction(self, context, fenced=True)
+
+    async def bump(self: Coherence) -> None:
+        pass
+
+    _replace(Postgres, "transaction", as_if_fenced)
+    _replace(Coherence, "bump", bump)
+
+
+def without_lease() -> None:
+    """Rule 5: copies are believed for ever, and nobody waits for anybody's lease to end."""
+
+    async def outlive(self: Coherence, since: float) -> None:
+        pass
+
+    _replace(Coherence, "fresh", property(lambda _: True))
+    _replace(Coherence, "_outlive_leases", outlive)
+    _replace(Coherence, "hint", lambda _: None)
+
+
+def without_run_id() -> None:
+    """Rule 6: every server is believed at once."""
+
+    async def open_session(self: Coherence) -> None:
+        assert self._dial is not None
+        session = await self._dial()
+        session.run_ids = self.run_ids
+        self._session_lost.clear()
+        session.lost = self._lose_session
+        self.session = session
+
+    _replace(Coherence, "_open_session", open_session)
+
+
+def _replace(owner: type, name: str, value: Any) -> None:
+    assert hasattr(owner, name), f"{owner.__name__} has no {name} any more"
+    setattr(owner, name, value)
+
+
+BROKEN: dict[str, Callable[[], None]] = {
+    "fence": without_fence,
+    "unfence": with_deleted_fences,
+    "verify": without_verification,
+    "generation": without_generation,
+    "lease": without_lease,
+    "run-id": without_run_id,
+}
+
+
+def command(role: Role, index: int, listener: int, control: int) -> Sequence[str]:
+    told = f"worker --role {role} --index {index} --fd {listener} --control {control}"
+    return [sys.executable, __file__, *told.split()]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("worker", nargs="?")
+    parser.add_argument("--only", choices=ROLES)
+    parser.add_argument("--role", choices=ROLES)
+    for name in ("--index", "--fd", "--control"):
+        parser.add_argument(name, type=int)
+    told = parser.parse_args()
+    if told.worker is None:
+        serve(load(os.environ).settings, (told.only,) if told.only else ROLES, command)
+        return 0
+    BROKEN[os.environ["RIG_BROKEN"]]()
+    return work(told.role, told.index, told.fd, told.control)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

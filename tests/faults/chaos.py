@@ -1,0 +1,367 @@
+"""What can go wrong in a run: each fault begins, lasts, and is over when its function returns.
+
+`SINGLE` are the faults of one server, one process or one network at a time, for which promises A and C hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from math import inf
+from typing import Final
+
+import psutil
+import servers
+from rig import Rig, Service, resume, until
+
+from oracle.store.embedded import ValkeyServer
+
+Fault = Callable[[Rig, random.Random], Awaitable[None]]
+PAGE: Final = "x" * 1024
+
+
+async def _tell(server: ValkeyServer, *words: str) -> None:
+    await asyncio.to_thread(servers.valkey_command, server, *words)
+
+
+def _some(rig: Rig, rng: random.Random) -> list[Service]:
+    """One of the services, or all."""
+    return list(rig.services) if rng.random() < 0.3 else [rng.choice(rig.services)]
+
+
+def _named(services: Sequence[Service]) -> str:
+    return "+".join(service.name for service in services)
+
+
+# Processes of ours --------------------------------------------------------------------------------------------
+
+
+async def worker_kill(rig: Rig, rng: random.Random) -> None:
+    service = rng.choice(rig.services)
+    async with rig.fault("worker-kill", service.name):
+        victim = rng.choice(service.hub_workers())
+        victim.kill()
+        await until(lambda: len(service.hub_workers()) >= service.workers)
+
+
+async def worker_stop(rig: Rig, rng: random.Random) -> None:
+    """It stands still in the middle of whatever it was doing, and goes on; somebody is at a psql prompt, too."""
+    service = rng.choice(rig.services)
+    async with rig.by_hand(0.2), rig.fault("worker-stop", service.name):
+        victim = rng.choice(service.hub_workers())
+        victim.suspend()
+        try:
+            await asyncio.sleep(rng.uniform(0.5, 4) * rig.brevity)
+        finally:
+            with suppress(psutil.NoSuchProcess):
+                victim.resume()
+
+
+async def service_kill(rig: Rig, rng: random.Random) -> None:
+    service = rng.choice(rig.services)
+    async with rig.fault("service-kill", service.name):
+        await service.kill()
+        await asyncio.sleep(rng.uniform(0, 0.5))
+        await service.start()
+
+
+async def rolling_restart(rig: Rig, rng: random.Random) -> None:
+    service = rng.choice(rig.services)
+    process = service.process
+    assert process is not None
+    done = len(process.logged("workers replaced"))
+    async with rig.fault("rolling-restart", service.name), asyncio.timeout(60):
+        process.signal(signal.SIGHUP)
+        await until(lambda: len(process.logged("workers replaced")) > done, pause_s=0.1)
+
+
+# Redis --------------------------------------------------------------------------------------------------------
+
+
+async def valkey_stop(rig: Rig, rng: random.Random) -> None:
+    server = rig.valkey
+    assert server.process is not None
+    async with rig.fault("valkey-stop", "valkey"):
+        os.kill(server.process.pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(rng.choice((rng.uniform(0.02, 0.2), rng.uniform(0.5, 3) * rig.brevity)))
+        finally:
+            os.kill(server.process.pid, signal.SIGCONT)
+
+
+async def valkey_restart_empty(rig: Rig, rng: random.Random) -> None:
+    server = rig.valkey
+    async with rig.fault("valkey-restart-empty", "valkey"):
+        server.kill()
+        await asyncio.sleep(rng.choice((0, rng.uniform(0, 1))))
+        await server.start()
+
+
+async def valkey_restart_old(rig: Rig, rng: random.Random) -> None:
+    """It comes back with what it held some seconds ago."""
+    server = rig.valkey
+    dump, kept = server.home / "dump.rdb", server.home / "kept.rdb"
+    await _tell(server, "SAVE")
+    shutil.move(dump, kept)
+    await asyncio.sleep(rng.uniform(3, 6) * rig.brevity)
+    async with rig.fault("valkey-restart-old", "valkey"):
+        server.kill()
+        shutil.move(kept, dump)
+        await asyncio.sleep(rng.choice((0, rng.uniform(0, 1))))
+        try:
+            await server.start()
+        finally:
+            dump.unlink()
+
+
+async def flushall(rig: Rig, rng: random.Random) -> None:
+    """Again and again, so that some of them fall between a change's fence and its commit."""
+    async with rig.fault("flushall", "valkey"):
+        for _ in range(int(150 * rig.brevity)):
+            await _tell(rig.valkey, "FLUSHALL")
+            await asyncio.sleep(rng.uniform(0.002, 0.04))
+
+
+async def eviction(rig: Rig, rng: random.Random) -> None:
+    """Hardly any memory: copies and fences are thrown out at random, or nothing new is taken."""
+    server = rig.valkey
+    policy = rng.choice(("allkeys-random", "allkeys-random", "noeviction"))
+    async with rig.fault("eviction", policy):
+        used = await asyncio.to_thread(servers.valkey_command, server, "INFO", "memory")
+        base = int(used.partition(b"used_memory:")[2].partition(b"\r\n")[0])
+        await _tell(server, "CONFIG", "SET", "maxmemory-policy", policy)
+        await _tell(server, "CONFIG", "SET", "maxmemory", str(base + 16_384))
+        try:
+            for number in range(int(100 * rig.brevity)):
+                for part in range(8):
+                    await _tell(server, "SET", f"filler:{number % 3}:{part}", PAGE)
+                await asyncio.sleep(rng.uniform(0.01, 0.04))
+        finally:
+            await _tell(server, "CONFIG", "SET", "maxmemory", "256mb")
+            await _tell(server, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+
+
+async def redis_slow(rig: Rig, rng: random.Random) -> None:
+    services = _some(rig, rng)
+    low = rng.choice((10, 30, 60))
+    async with rig.fault("redis-slow", _named(services)):
+        await _for_a_while(rig, rng, [s.redis_gate for s in services], delay_ms=[low, low + 140])
+
+
+async def redis_away(rig: Rig, rng: random.Random) -> None:
+    services = _some(rig, rng)
+    async with rig.fault("redis-away", _named(services)):
+        gates = [service.redis_gate for service in services]
+        await rig.network.set(gates, refuse=True)
+        await rig.network.cut(gates)
+        await _for_a_while(rig, rng, gates)
+
+
+async def redis_half_open(rig: Rig, rng: random.Random) -> None:
+    """What was held back arrives when nobody expects it any more, or never."""
+    services = _some(rig, rng)
+    async with rig.fault("redis-half-open", _named(services)):
+        gates = [service.redis_gate for service in services]
+        await _for_a_while(rig, rng, gates, hold=rng.choice(("up", "down", "both")), cut_after=rng.random() < 0.5)
+
+
+async def redis_resets(rig: Rig, rng: random.Random) -> None:
+    services = _some(rig, rng)
+    async with rig.fault("redis-resets", _named(services)):
+        for _ in range(rng.randint(3, 8)):
+            await rig.network.cut([service.redis_gate for service in services], share=0.7)
+            await asyncio.sleep(rng.uniform(0.05, 0.6))
+
+
+async def _for_a_while(
+    rig: Rig, rng: random.Random, gates: Sequence[str], *, cut_after: bool = False, **rules: object
+) -> None:
+    await rig.network.set(gates, **rules)
+    try:
+        await asyncio.sleep(rng.uniform(0.5, 3.5) * rig.brevity)
+        if cut_after:
+            await rig.network.cut(gates)
+    finally:
+        await rig.network.heal(gates)
+
+
+# PostgreSQL ---------------------------------------------------------------------------------------------------
+
+
+async def postgres_restart_fast(rig: Rig, rng: random.Random) -> None:
+    async with rig.fault("postgres-restart-fast", "postgres"):
+        await rig.postgres.stop()
+        await asyncio.sleep(rng.uniform(0, 1))
+        await rig.postgres.start()
+
+
+async def postgres_restart_immediate(rig: Rig, rng: random.Random) -> None:
+    """As after a crash: no transaction is ended, the log is replayed."""
+    process = rig.postgres.process
+    assert process is not None
+    async with rig.fault("postgres-restart-immediate", "postgres"):
+        process.send_signal(signal.SIGQUIT)
+        await until(lambda: process.poll() is not None)
+        await asyncio.sleep(rng.uniform(0, 1))
+        await rig.postgres.start()
+
+
+async def postgres_stop(rig: Rig, rng: random.Random) -> None:
+    """The whole server stands still; a COMMIT may lie in its sockets until long after."""
+    process = rig.postgres.process
+    assert process is not None
+    async with rig.fault("postgres-stop", "postgres"):
+        server = psutil.Process(process.pid)
+        try:
+            for each in (server, *server.children(recursive=True)):
+                with suppress(psutil.NoSuchProcess):
+                    each.suspend()
+            await asyncio.sleep(rng.choice((rng.uniform(0.1, 1), rng.uniform(2, 4) * rig.brevity)))
+        finally:
+            resume(server)
+
+
+async def postgres_slow(rig: Rig, rng: random.Random) -> None:
+    services = _some(rig, rng)
+    async with rig.fault("postgres-slow", _named(services)):
+        await _for_a_while(rig, rng, [s.postgres_gate for s in services], delay_ms=[20, rng.choice((60, 300))])
+
+
+async def postgres_away(rig: Rig, rng: random.Random) -> None:
+    services = _some(rig, rng)
+    async with rig.fault("postgres-away", _named(services)):
+        gates = [service.postgres_gate for service in services]
+        await rig.network.set(gates, refuse=True)
+        await rig.network.cut(gates)
+        await _for_a_while(rig, rng, gates)
+
+
+async def postgres_half_open(rig: Rig, rng: random.Random) -> None:
+    services = _some(rig, rng)
+    async with rig.fault("postgres-half-open", _named(services)):
+        gates = [service.postgres_gate for service in services]
+        await _for_a_while(rig, rng, gates, hold=rng.choice(("up", "down", "both")), cut_after=rng.random() < 0.5)
+
+
+async def commit_cut(rig: Rig, rng: random.Random) -> None:
+    """Connections that break at a COMMIT: before it, after it, or while it is late."""
+    services = _some(rig, rng)
+    mode = rng.choice(("before", "after", "late"))
+    async with rig.fault(f"postgres-commit-{mode}", _named(services)):
+        await _for_a_while(rig, rng, [s.postgres_gate for s in services], commit=mode)
+
+
+# Sentinel -----------------------------------------------------------------------------------------------------
+
+
+async def failed_over(rig: Rig, rng: random.Random) -> None:
+    """The replica takes over, without what the primary was told last; the old primary is dead, or only stands still."""
+    watched = rig.watched
+    assert watched is not None
+    old = watched.primary
+    await watched.lag(rng.uniform(1, 2.5))
+    process = old.process
+    assert process is not None
+    stopped = rng.random() < 0.5
+    async with rig.fault("failover", "stopped" if stopped else "killed"):
+        if stopped:
+            process.send_signal(signal.SIGSTOP)
+        else:
+            old.kill()
+        try:
+            await watched.until_replaced()
+        finally:
+            if stopped:
+                process.send_signal(signal.SIGCONT)  # it still thinks that it is the primary
+            else:
+                await old.start()
+
+
+# No failure at all ----------------------------------------------------------------------------------------------
+
+
+async def by_hand(rig: Rig, rng: random.Random) -> None:
+    async with rig.fault("by-hand", "sql"), rig.by_hand(0.15):
+        await asyncio.sleep(rng.uniform(2, 4) * rig.brevity)
+
+
+SINGLE: Final[dict[str, Fault]] = {
+    "worker-kill": worker_kill,
+    "worker-stop": worker_stop,
+    "service-kill": service_kill,
+    "rolling-restart": rolling_restart,
+    "valkey-stop": valkey_stop,
+    "valkey-restart-empty": valkey_restart_empty,
+    "valkey-restart-old": valkey_restart_old,
+    "flushall": flushall,
+    "eviction": eviction,
+    "redis-slow": redis_slow,
+    "redis-away": redis_away,
+    "redis-half-open": redis_half_open,
+    "redis-resets": redis_resets,
+    "postgres-restart-fast": postgres_restart_fast,
+    "postgres-restart-immediate": postgres_restart_immediate,
+    "postgres-stop": postgres_stop,
+    "postgres-slow": postgres_slow,
+    "postgres-away": postgres_away,
+    "postgres-half-open": postgres_half_open,
+    "commit": commit_cut,
+    "by-hand": by_hand,
+}
+
+# Which of them touch the same thing and so take turns, also where others overlap.
+_ABOUT: Final = {
+    "valkey": "valkey",
+    "flushall": "valkey",
+    "eviction": "valkey",
+    "redis": "redis",
+    "postgres": "postgres",
+}
+
+
+def about(name: str) -> str:
+    if name in ("postgres-slow", "postgres-away", "postgres-half-open", "commit"):
+        return "postgres network"
+    if name in ("worker-kill", "worker-stop", "service-kill", "rolling-restart"):
+        return "service"
+    return _ABOUT.get(name.partition("-")[0], name)
+
+
+async def one_by_one(rig: Rig, names: Sequence[str], rng: random.Random, ends_at: float = inf) -> None:
+    """Each when all has recovered from the one before, until the time is over."""
+    for name in names:
+        if time.monotonic() > ends_at:
+            return
+        await asyncio.sleep(rng.uniform(0.5, 1) * rig.brevity)
+        await SINGLE[name](rig, rng)
+        await rig.recovered()
+
+
+async def overlapping(rig: Rig, rng: random.Random, seconds: float, lanes: int = 3) -> None:
+    """Several at a time, of different things, without a pause."""
+    rig.overlapping_from = time.monotonic()
+    turns = {about(name): asyncio.Lock() for name in SINGLE}
+    ends_at = time.monotonic() + seconds
+
+    async def lane() -> None:
+        while time.monotonic() < ends_at:
+            name = rng.choice(sorted(SINGLE))
+            turn = turns[about(name)]
+            if turn.locked():
+                await asyncio.sleep(0.05)
+                continue
+            async with turn:
+                try:
+                    await SINGLE[name](rig, rng)
+                except TimeoutError:
+                    continue  # of a rolling restart, whose new worker cannot begin without a database
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(lanes):
+            group.create_task(lane())

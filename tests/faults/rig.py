@@ -1,0 +1,499 @@
+"""Several oracle services on one PostgreSQL and one Valkey, with a bad network in between, under load, and faults.
+
+    hub clients ──► service 0 (2 hub workers, admin) ─┐             ┌─► PostgreSQL   (commit times are kept)
+                ──► service 1 (2 hub workers)        ─┴─► proxies ──┴─► Valkey
+                                                          one for each service and server
+
+A run makes a History; `checker` judges it.  What can happen is in chaos.py.  Everything is on this machine, on Unix
+sockets and loopback; everything is bounded; whatever was started is stopped by its process id, also after a failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from itertools import pairwise
+from math import inf
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+import failover
+import psutil
+import servers
+from history import NOBODY, Call, Event, Fault, History, Move, Said
+from hub_client import TYPE, Book, Broken, Connection, call, change, change_by_hand, look_up
+from oracle_process import SERVE, OracleProcess, is_gone, start_oracle
+from proxy import Network
+from redis import Redis
+
+from oracle.store.embedded import PostgresServer, ValkeyServer
+from oracle.store.values import entries_of, is_answer
+
+# A process that is killed must not take what it acknowledged with it: PostgreSQL writes its log before it answers.
+# Not to the disk, which no fault here takes away.
+DATABASE_OPTIONS: Final = {"synchronous_commit": "on", "full_page_writes": "on", "track_commit_timestamp": "on"}
+RECOVERY_MAX_S: Final = 30.0
+FENCES_GONE_S: Final = 3.3
+QUIET_MAX_S: Final = 20.0
+STARTS_MAX: Final = 10
+CALM_LOOKS: Final = 2
+HEALTH_ASKED: Final = 4  # connections: the workers of a service share a listener, and chance chooses
+MOVES_NOTED: Final = """
+CREATE TABLE rig_moves (generation bigint NOT NULL, who text NOT NULL);
+CREATE FUNCTION rig_note_move() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO rig_moves VALUES (new.generation, coalesce(nullif(current_setting('rig.who', true), ''), 'sql'));
+    RETURN NULL;
+END $$;
+CREATE TRIGGER rig_note_move AFTER UPDATE ON cache_generation FOR EACH ROW EXECUTE FUNCTION rig_note_move();
+"""
+# What is logged as an error when a worker begins while the database is away; it is begun again.
+EXPECTED: Final = ('"worker failed"', '"worker not replaced: the new one did not start"')
+BROKEN_WORKER: Final = Path(__file__).with_name("broken_worker.py")
+
+
+async def until(condition: Callable[[], bool | Awaitable[Any]], pause_s: float = 0.01) -> None:
+    """Without a limit of its own: what waits is bounded by its caller."""
+    while True:
+        met = condition()
+        if await met if isinstance(met, Awaitable) else met:
+            return
+        await asyncio.sleep(pause_s)
+
+
+class Load:
+    """How much is asked for; the defaults leave a machine of two cores room for the servers."""
+
+    def __init__(
+        self, *, looks: int = 6, pace_s: float = 0.006, changes: int = 6, keys: int = 24, hot: int = 3, calm: int = 6
+    ) -> None:
+        self.looks, self.pace_s = looks, pace_s  # clients of each service
+        self.changes = changes
+        self.keys, self.hot, self.calm = keys, hot, calm
+
+
+class Service:
+    """One `oracle serve` behind its two proxies."""
+
+    def __init__(self, name: str, home: Path, workers: int, env: Mapping[str, str], command: Sequence[str]) -> None:
+        self.name = name
+        self.home = home
+        self.workers = workers
+        self.env = env
+        self.command = command
+        self.process: OracleProcess | None = None
+        self.port = 1  # nobody listens there
+
+    @property
+    def gates(self) -> list[str]:
+        return [self.redis_gate, self.postgres_gate]
+
+    @property
+    def redis_gate(self) -> str:
+        return f"{self.name}.redis"
+
+    @property
+    def postgres_gate(self) -> str:
+        return f"{self.name}.postgres"
+
+    async def start(self) -> None:
+        """Again and again, as whatever watches over services does: without a database one does not begin."""
+        for left in reversed(range(STARTS_MAX)):
+            try:
+                process = await asyncio.to_thread(start_oracle, self.home, self.env, command=self.command)
+            except AssertionError:
+                if not left:
+                    raise
+                await asyncio.sleep(0.2)
+            else:
+                self.process, self.port = process, process.hub_port
+                return
+
+    def hub_workers(self) -> list[psutil.Process]:
+        assert self.process is not None
+        return self.process.workers("hub")
+
+    async def kill(self) -> None:
+        """All of it at once, as when its machine goes."""
+        process = self.process
+        assert process is not None
+        victims = process.descendants()
+        process.process.kill()
+        for victim in victims:
+            with suppress(psutil.NoSuchProcess):
+                victim.kill()
+        process.process.wait()
+        await until(lambda: all(is_gone(victim) for victim in victims))
+
+    async def stop(self) -> None:
+        if self.process is not None:
+            for process in self.process.descendants():
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGCONT)
+            await asyncio.to_thread(self.process.close)
+
+    async def is_itself(self) -> bool:
+        """Every worker there, each with its directory and its cache, as far as /health says."""
+        if self.process is None or self.process.process.poll() is not None:
+            return False
+        if len(self.hub_workers()) < self.workers:
+            return False
+        seen: set[str] = set()
+        for _ in range(HEALTH_ASKED * self.workers):
+            connection = Connection(lambda: self.port)
+            try:
+                status, body = await connection.ask("GET", "/health", timeout_s=1)
+            except Broken:
+                return False
+            finally:
+                connection.close()
+            if status != 200 or b"DOWN" in body:
+                return False
+            seen.add(json.loads(body)["startTime"])
+            if len(seen) == self.workers:
+                return True
+        return False
+
+
+class Rig:
+    """See the module.  `running_rig` makes one."""
+
+    def __init__(self, seed: int, network: Network, postgres: PostgresServer, valkey: ValkeyServer, load: Load) -> None:
+        self.seed = seed
+        self.brevity = 1.0  # how long faults last, of what they usually do
+        self.random = random.Random(seed)
+        self.network = network
+        self.postgres = postgres
+        self.valkey = valkey
+        self.watched: failover.Watched | None = None
+        self.database_url = ""
+        self.services: list[Service] = []
+        self.book = Book(seed, load.keys, load.hot, load.calm)
+        self.load = load
+        self.faults: list[Fault] = []
+        self.calm: list[tuple[float, float]] = []
+        self.overlapping_from = inf
+        self._clients: list[asyncio.Task[None]] = []
+
+    # -- load ---------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        ports: list[tuple[str, Callable[[], int]]] = [(s.name, lambda s=s: s.port) for s in self.services]  # type: ignore[misc]
+        for name, port in ports:
+            for _ in range(self.load.looks):
+                self._spawn(look_up(self.book, name, port, self.load.pace_s))
+            # And some that ask for what mostly is in the cache: while the directory is away, all others wait for it.
+            for _ in range(CALM_LOOKS):
+                self._spawn(look_up(self.book, name, port, self.load.pace_s, sorted(self.book.calm)))
+        for _ in range(self.load.changes):
+            self._spawn(change(self.book, ports))
+
+    def _spawn(self, client: Any) -> None:
+        self._clients.append(asyncio.create_task(client))
+
+    async def end(self) -> None:
+        """The clients finish the calls they have in hand; what one of them died of is raised."""
+        self.book.stopped = True
+        clients, self._clients = self._clients, []
+        await asyncio.gather(*clients)
+
+    async def abort(self) -> None:
+        for client in self._clients:
+            client.cancel()
+        await asyncio.gather(*self._clients, return_exceptions=True)
+
+    async def run_calmly(self, seconds: float, tries: int = 3) -> bool:
+        """Let the load run for a time in which nothing fails; False when on this machine something always does.
+
+        A machine that is busy may stop a server for longer than an oracle waits for it, and that is a failure as well.
+        """
+        for _ in range(tries):
+            begin, generation = time.monotonic(), await self._generation()
+            await asyncio.sleep(seconds)
+            if generation == await self._generation():
+                self.calm.append((begin, time.monotonic()))
+                return True
+        return False
+
+    async def _generation(self) -> int:
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(self.database_url, timeout=10)
+        try:
+            return int(await connection.fetchval("SELECT generation FROM cache_generation"))
+        finally:
+            await connection.close()
+
+    # -- faults -------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def fault(self, kind: str, target: str) -> AsyncIterator[Fault]:
+        fault = Fault(kind, target, time.monotonic(), inf, inf)
+        self.faults.append(fault)
+        try:
+            yield fault
+        finally:
+            fault.end = time.monotonic()
+
+    async def recovered(self) -> None:
+        """Until every service is itself again; raises TimeoutError."""
+        async with asyncio.timeout(RECOVERY_MAX_S):
+            for service in self.services:
+                await until(service.is_itself, pause_s=0.05)
+        now = time.monotonic()
+        for fault in self.faults:
+            fault.recovered = min(fault.recovered, now)
+
+    @asynccontextmanager
+    async def by_hand(self, pace_s: float = 0.1) -> AsyncIterator[None]:
+        task = asyncio.create_task(change_by_hand(self.book, self.database_url, pace_s))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    # -- what came of it ----------------------------------------------------------------------------------------
+
+    async def finish(self) -> History:
+        """End the load, let everything settle, and ask everybody."""
+        await self.end()
+        await self.recovered()
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(self.database_url, timeout=10)
+        try:
+            await self._quiet(connection)
+            said: list[Said] = []
+            copies: list[Said] = []
+            for _ in range(3):  # on a busy machine a service may be without its Redis just now
+                await self._ask_services(said)
+                await self._ask_services(said)  # now from what the first ones have cached
+                row = await connection.fetchrow("SELECT directory_id, generation FROM cache_generation")
+                prefix = f"oracle:{row['directory_id'].hex[:8]}.{row['generation']}:"
+                copies = await asyncio.to_thread(self._copies, prefix)
+                said += copies
+                if len(copies) > len(self.book.keys) // 2:
+                    break
+            events = await self._events(connection)
+            moves = await self._moves(connection)
+            standing = dict(await connection.fetch("SELECT identifier, fsp_id FROM aliases"))
+            said += [Said("postgres", key, standing.get(key, NOBODY)) for key in self.book.keys]
+        finally:
+            await connection.close()
+        odd = self.book.odd + self._complaints()
+        if len(copies) <= len(self.book.keys) // 2:
+            odd.append(f"only {len(copies)} of {len(self.book.keys)} keys are in the cache in the end, under {prefix}")
+        return History(
+            self.seed,
+            self.book.calls,
+            events,
+            self.faults,
+            said,
+            odd,
+            moves=moves,
+            calm=self.calm,
+            overlapping_from=self.overlapping_from,
+        )
+
+    async def _quiet(self, connection: Any) -> None:
+        """No change is under way, no fence stands."""
+        under_way = (
+            "SELECT pid, state, query, now() - xact_start AS age FROM pg_stat_activity"
+            " WHERE application_name = 'oracle changes' AND state <> 'idle'"
+        )
+        for _ in range(2):  # one that waits for a connection is not seen at first
+            ends_at = time.monotonic() + QUIET_MAX_S
+            while found := await connection.fetch(under_way):
+                if time.monotonic() > ends_at:
+                    raise AssertionError(f"transactions that do not end: {found}")
+                await asyncio.sleep(0.1)
+            await asyncio.sleep(FENCES_GONE_S / 2)
+
+    async def _ask_services(self, said: list[Said]) -> None:
+        for service in self.services:
+            for number in range(HEALTH_ASKED):
+                asking = Connection(lambda s=service: s.port)  # type: ignore[misc]
+                for key in self.book.keys:
+                    look = await call(self.book, asking, "look", key, where=service.name)
+                    who = f"{service.name}#{number}"
+                    said.append(Said(who, key, look.owner if look.outcome == "ok" else "(no answer)"))
+                asking.close()
+
+    async def _events(self, connection: Any) -> list[Event]:
+        # The database's clock and ours, compared where we are: it is the same machine.
+        offset = time.time() - time.monotonic()
+        rows = await connection.fetch(
+            "SELECT event_id, party_identifier, coalesce(before->>'fsp_id', '') AS old,"
+            " coalesce(after->>'fsp_id', '') AS new,"
+            " extract(epoch FROM pg_xact_commit_timestamp(xact::xid))::float8 AS at"
+            " FROM events WHERE entity = 'alias' ORDER BY event_id"
+        )
+        return [Event(r["event_id"], r["party_identifier"], r["old"], r["new"], r["at"] - offset) for r in rows]
+
+    async def _moves(self, connection: Any) -> list[Move]:
+        offset = time.time() - time.monotonic()
+        rows = await connection.fetch(
+            "SELECT extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8 AS at, generation, who FROM rig_moves"
+            " ORDER BY generation"
+        )
+        return [Move(row["at"] - offset, row["generation"], row["who"]) for row in rows]
+
+    def _copies(self, prefix: str) -> list[Said]:
+        server = self.watched.asked() if self.watched is not None else self.valkey
+        with Redis(unix_socket_path=str(server.socket)) as redis:
+            values: list[Any] = redis.mget([f"{prefix}{TYPE}:{key}" for key in self.book.keys])
+        copies = []
+        for key, value in zip(self.book.keys, values, strict=True):
+            if value is not None and is_answer(value):
+                entries = entries_of(value)
+                copies.append(Said("cache", key, entries[0].fsp_id if entries else NOBODY))
+        return copies
+
+    def _complaints(self) -> list[str]:
+        """What the services logged as a defect of theirs."""
+        found: list[str] = []
+        for service in self.services:
+            for log in sorted(service.home.glob("oracle-*.log")):
+                lines = log.read_text(errors="replace").splitlines()
+                found += [f"{service.name} logged: {line}" for line in lines if _is_complaint(line)]
+        return found[:20]
+
+
+def _is_complaint(line: str) -> bool:
+    if any(event in line for event in EXPECTED):
+        return False
+    return '"level":"error"' in line.replace(": ", ":") or "Traceback" in line or "was never" in line
+
+
+@asynccontextmanager
+async def running_rig(
+    seed: int,
+    *,
+    workers: Sequence[int] = (2, 2),
+    latency_ms: float = 20,
+    load: Load | None = None,
+    env: Mapping[str, str] | None = None,
+    broken: str = "",
+    sentinel: bool = False,
+) -> AsyncIterator[Rig]:
+    """The services, up and each with its cache; no load yet.
+
+    `broken` names what broken_worker.py leaves out.  `sentinel`: a primary and a replica, watched by a sentinel, which
+    the services reach without a proxy, because a sentinel names the servers themselves.
+    """
+    async with AsyncExitStack() as stack:
+        home = stack.enter_context(servers.temporary_home())
+        network = await stack.enter_async_context(Network())
+        for name in ("postgres", "valkey"):
+            (home / name).mkdir()
+        postgres = await servers.start_postgres(home / "postgres", DATABASE_OPTIONS)
+        stack.push_async_callback(_end_postgres, postgres)
+        valkey = await servers.start_valkey(home / "valkey")
+        stack.push_async_callback(_end_valkey, valkey)
+        redis_url = ""
+        if sentinel:
+            watched = await stack.enter_async_context(failover.watched(home, valkey, network))
+            redis_url = watched.url
+        rig = Rig(seed, network, postgres, valkey, load or Load())
+        rig.watched = watched if sentinel else None
+        rig.database_url = postgres.url()
+        await _migrate(rig.database_url)
+        stack.push_async_callback(rig.abort)
+        for number, count in enumerate(workers):
+            place = home / f"s{number}"
+            place.mkdir()
+            urls = await _behind_proxies(network, place, f"s{number}", postgres, valkey.socket, seed, latency_ms)
+            urls["ORACLE_REDIS_URL"] = redis_url or urls["ORACLE_REDIS_URL"]
+            settings = {**urls, "ORACLE_WORKERS": str(count), "RIG_BROKEN": broken, **(env or {})}
+            command = [*((sys.executable, str(BROKEN_WORKER)) if broken else SERVE)]
+            if number:
+                command += ["--only", "hub"]
+            service = Service(f"s{number}", place, count, settings, command)
+            rig.services.append(service)
+            stack.push_async_callback(service.stop)
+        await asyncio.gather(*(service.start() for service in rig.services))
+        await rig.recovered()
+        gc.collect()
+        gc.freeze()  # else each full collection of all that is written down stands still for longer
+        yield rig
+
+
+async def _behind_proxies(
+    network: Network, place: Path, name: str, postgres: PostgresServer, redis: Path, seed: int, latency_ms: float
+) -> dict[str, str]:
+    """The way to a service's servers."""
+    weather: dict[str, Any] = {"seed": seed, "latency_ms": latency_ms}
+    await network.open(f"{name}.postgres", place / ".s.PGSQL.5432", servers.postgres_socket(postgres), **weather)
+    await network.open(f"{name}.redis", place / "redis.sock", redis, **weather)
+    return {
+        # The option says in the database who it is that moves the generation.
+        "ORACLE_DATABASE_URL": f"postgresql://oracle@/oracle?host={place}&port=5432&options=-c%20rig.who%3D{name}",
+        "ORACLE_REDIS_URL": f"unix://{place / 'redis.sock'}",
+    }
+
+
+async def _migrate(url: str) -> None:
+    from oracle.store.migrate import migrate
+
+    await migrate(url)
+    connection: asyncpg.Connection[Any] = await asyncpg.connect(url, timeout=10)
+    try:
+        await connection.execute(MOVES_NOTED)
+    finally:
+        await connection.close()
+
+
+def resume(process: psutil.Process | None) -> None:
+    """SIGCONT for it and all below it."""
+    with suppress(psutil.NoSuchProcess, AttributeError):
+        assert process is not None
+        for each in (process, *process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                each.send_signal(signal.SIGCONT)
+
+
+async def _end_postgres(server: PostgresServer) -> None:
+    if server.process is not None:
+        resume(psutil.Process(server.process.pid))
+    await server.stop()
+
+
+async def _end_valkey(server: ValkeyServer) -> None:
+    if server.process is not None:
+        resume(psutil.Process(server.process.pid))
+    await server.stop()
+
+
+# Figures ----------------------------------------------------------------------------------------------------
+
+
+def longest_gap_s(calls: Sequence[Call], fault: Fault, services: Sequence[str]) -> float:
+    """The longest time around a fault without one answered look, at the service for which that was longest."""
+    until = min(fault.recovered, fault.end + 5)
+    longest = 0.0
+    for name in services:
+        ends = sorted(
+            look.end
+            for look in calls
+            if look.kind == "look" and look.outcome == "ok" and look.where == name and fault.start <= look.end <= until
+        )
+        times = [fault.start, *ends, until]
+        longest = max([longest, *(b - a for a, b in pairwise(times))])
+    return longest
+
+
+def acknowledged(calls: Sequence[Call]) -> int:
+    return sum(made.kind != "look" and made.outcome == "ok" for made in calls)
+
+
+def figures(history: History) -> str:
+    outcomes = Counter((made.kind, made.outcome) for made in history.calls)
+    told = ", ".join(f"{kind} {outcome} {count}" for (kind, outcome), count in sorted(outcomes.items()))
+    calls, events = len(history.calls), len(history.events)
+    return f"seed {history.seed}: {calls} calls ({told}), {events} events, {len(history.moves)} moves of the generation"
