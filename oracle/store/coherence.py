@@ -255,6 +255,8 @@ class Coherence:
             if row.run_ids != session.run_ids or not session.alive:
                 raise Unreachable
             await self._adopt(row, asked)
+            if self.run_ids != session.run_ids:  # while the routes were read, another server was named
+                raise Unreachable
         except BaseException:
             session.close()
             raise
