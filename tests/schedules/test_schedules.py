@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
+import model
 import pytest
 from dropped import DROPPED, Dropped
 from explore import explore, explore_cases
@@ -53,3 +54,14 @@ def test_a_seed_is_a_schedule() -> None:
         logs.append(schedule.log)
     assert logs[0] == logs[1]
     assert len(logs[0] or ()) > 50
+
+
+@pytest.mark.parametrize("faults", model.EXPLORED, ids=lambda faults: ", ".join(faults) or "no fault")
+def test_the_model_keeps_its_promises(faults: tuple[str, ...]) -> None:
+    assert model.explore(80, model.ALL, faults)[1] == []
+
+
+@pytest.mark.parametrize("rule", model.RULES)
+def test_the_model_needs_each_rule(rule: str) -> None:
+    rest = model.ALL - {rule}
+    assert model.explore(6_000, rest, model.SHOWN_BY[rule], first_only=True)[1] != []
