@@ -61,7 +61,7 @@ class Watched:
         """Until the sentinel names the other one."""
         old = self.primary
         async with asyncio.timeout(FAILOVER_MAX_S):
-            while await asyncio.to_thread(self.asked) is old:
+            while await asyncio.to_thread(self.asked) is old:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
     def asked(self) -> ValkeyServer:

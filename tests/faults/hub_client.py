@@ -7,6 +7,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any, Final
 
 import asyncpg
@@ -76,6 +77,7 @@ class Book:
         self.keys = [f"party-{number:02}" for number in range(keys)]
         self.hot = set(self.keys[:hot])
         self.calm = set(self.keys[-calm:])
+        self.still = self.keys[-2:]  # registered once and left alone
         self.calls: list[Call] = []
         self.odd: list[str] = []
         self.stopped = False
@@ -99,7 +101,7 @@ class Book:
             return None
         key = self.random.choice(due)
         span = (0, 0.1) if key in self.hot else (10, 40) if key in self.calm else (2.9, 5)
-        self._due[key] = now + self.random.uniform(*span)
+        self._due[key] = inf if key in self.still else now + self.random.uniform(*span)
         return key
 
     def note(self, call: Call) -> Call:
@@ -195,7 +197,7 @@ async def change_by_hand(book: Book, database_url: str, pace_s: float) -> None:
     try:
         while True:
             await asyncio.sleep(book.random.uniform(0, 2 * pace_s))
-            await _change_by_hand(book, connection, book.random.choice(book.keys))
+            await _change_by_hand(book, connection, book.random.choice(book.keys[:-2]))
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
         pass
     finally:

@@ -45,7 +45,7 @@ RECOVERY_MAX_S: Final = 30.0
 FENCES_GONE_S: Final = 3.3
 QUIET_MAX_S: Final = 20.0
 STARTS_MAX: Final = 10
-CALM_LOOKS: Final = 2
+STILL_LOOKS: Final = 2
 HEALTH_ASKED: Final = 4  # connections: the workers of a service share a listener, and chance chooses
 MOVES_NOTED: Final = """
 CREATE TABLE rig_moves (generation bigint NOT NULL, who text NOT NULL);
@@ -191,9 +191,9 @@ class Rig:
         for name, port in ports:
             for _ in range(self.load.looks):
                 self._spawn(look_up(self.book, name, port, self.load.pace_s))
-            # And some that ask for what mostly is in the cache: while the directory is away, all others wait for it.
-            for _ in range(CALM_LOOKS):
-                self._spawn(look_up(self.book, name, port, self.load.pace_s, sorted(self.book.calm)))
+            # And some that ask for what is in the cache: while the directory is away, all others wait for it.
+            for _ in range(STILL_LOOKS):
+                self._spawn(look_up(self.book, name, port, self.load.pace_s, self.book.still))
         for _ in range(self.load.changes):
             self._spawn(change(self.book, ports))
 
