@@ -286,8 +286,8 @@ EXPLORED: Final = (
 # Where the loss of each rule shows.
 SHOWN_BY: Final = {
     "fence": ("death",), "token": ("pause", "flush", "cut"), "verify": ("flush",), "generation": ("cut",),
-    "lease": ("cut",), "run id": ("rollback",), "session": ("rollback", "cut"), "wait after moves": ("hand",), "hang up": ("failover",),
-    "look before commit": ("hand", "death"),
+    "lease": ("cut",), "run id": ("rollback",), "session": ("rollback", "cut"), "wait after moves": ("hand",),
+    "hang up": ("failover",), "look before commit": ("hand", "death"),
 }  # fmt: skip
 
 

@@ -369,6 +369,7 @@ class Plan:
 
 PAUSES_S: Final = (0.0, 0.001, 0.005, 0.02, 0.06, 0.15, 0.4)
 LONG_PAUSES_S: Final = (0.7, 1.5, 3.5)
+STALL_PAUSE_S: Final = 2.0
 
 
 class RandomSchedule(Schedule):
@@ -569,6 +570,10 @@ class RandomSchedule(Schedule):
 
     def _stall(self) -> None:
         process = self.random.choice(self.processes)
+        # One that asks PostgreSQL anew after a stall and stalls again over that has two failures in a row: it believes
+        # its copies then, until the next poll.
+        if process.loop.stalled_until + STALL_PAUSE_S > self.universe.now:
+            return
         seconds = self.random.choice((0.1, 0.6, 1.2, 2.5, 4.0))
         self.note(f"process {process.slot} stalls for {seconds} s")
         process.stall(seconds)
