@@ -211,6 +211,8 @@ class Changes:
                     return
             except errors.DirectoryUnavailable:
                 pass
+            except Exception as exc:  # noqa: BLE001 - giving up would leave an old copy for its whole TTL
+                log.error("cache generation not moved yet", exc=exc)
             await asyncio.sleep(REPAIR_PAUSE_S)
 
     async def _admitted(self, transaction: Transaction, fsp_id: str) -> None:
