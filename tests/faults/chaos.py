@@ -12,7 +12,7 @@ import shutil
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from math import inf
 from typing import Final
 
@@ -109,23 +109,29 @@ async def valkey_restart_old(rig: Rig, rng: random.Random) -> None:
     dump, kept = server.home / "dump.rdb", server.home / "kept.rdb"
     await _tell(server, "SAVE")
     shutil.move(dump, kept)
-    await asyncio.sleep(rng.uniform(3, 6) * rig.brevity)
-    async with rig.fault("valkey-restart-old", "valkey"):
-        server.kill()
-        shutil.move(kept, dump)
-        await asyncio.sleep(rng.choice((0, rng.uniform(0, 1))))
-        try:
-            await server.start()
-        finally:
-            dump.unlink()
+    await asyncio.sleep(rng.uniform(2, 5))
+    async with AsyncExitStack() as stack:
+        if rng.random() < 0.7:
+            await stack.enter_async_context(rig.no_changes())
+        async with rig.fault("valkey-restart-old", "valkey"):
+            server.kill()
+            shutil.move(kept, dump)
+            await asyncio.sleep(rng.choice((0, rng.uniform(0, 1))))
+            try:
+                await server.start()
+            finally:
+                dump.unlink()
+        with suppress(TimeoutError):
+            await rig.recovered()
+        await asyncio.sleep(0.3)
 
 
 async def flushall(rig: Rig, rng: random.Random) -> None:
     """Again and again, so that some of them fall between a change's fence and its commit."""
     async with rig.fault("flushall", "valkey"):
-        for _ in range(int(150 * rig.brevity)):
+        for _ in range(25):
             await _tell(rig.valkey, "FLUSHALL")
-            await asyncio.sleep(rng.uniform(0.002, 0.04))
+            await asyncio.sleep(rng.uniform(0.005, 0.3))  # what was cached wrongly has some time to be seen
 
 
 async def eviction(rig: Rig, rng: random.Random) -> None:
@@ -265,7 +271,7 @@ async def failed_over(rig: Rig, rng: random.Random) -> None:
     watched = rig.watched
     assert watched is not None
     old = watched.primary
-    await watched.lag(rng.uniform(1, 2.5))
+    await watched.lag(rng.uniform(2, 3))
     process = old.process
     assert process is not None
     stopped = rng.random() < 0.5

@@ -19,6 +19,8 @@ LOOK_TIMEOUT_S: Final = 4.0
 CHANGE_TIMEOUT_S: Final = 12.0
 CONTENT: Final = "application/vnd.interoperability.participants+json;version=1.1"
 RECONNECT_S: Final = 0.02
+# Of the looks, for the keys that are being changed all the time: that is where changes and looks meet.
+HOT_SHARE: Final = 0.3
 # What may come of each call, besides 503.
 DONE: Final[dict[Kind, int]] = {"look": 200, "register": 201, "remove": 204}
 REFUSALS: Final[dict[Kind, tuple[int, ...]]] = {"look": (), "register": (409,), "remove": (403, 404)}
@@ -75,12 +77,14 @@ class Book:
     def __init__(self, seed: int, keys: int, hot: int, calm: int) -> None:
         self.random = random.Random(seed)
         self.keys = [f"party-{number:02}" for number in range(keys)]
-        self.hot = set(self.keys[:hot])
+        self.hot = self.keys[:hot]
         self.calm = set(self.keys[-calm:])
         self.still = self.keys[-2:]  # registered once and left alone
         self.calls: list[Call] = []
         self.odd: list[str] = []
         self.stopped = False
+        self.resting = False  # nobody begins a change
+        self.changing = 0
         self._owners = 0
         now = time.monotonic()
         self._due = {key: now + self.random.uniform(0, 2) for key in self.keys}
@@ -147,7 +151,7 @@ async def look_up(
     connection = Connection(port)
     try:
         while not book.stopped:
-            key = book.random.choice(keys or book.keys)
+            key = book.random.choice(keys or (book.hot if book.random.random() < HOT_SHARE else book.keys))
             done = await call(book, connection, "look", key, where=where)
             if done.outcome != "ok":
                 await asyncio.sleep(RECONNECT_S)
@@ -161,11 +165,15 @@ async def change(book: Book, services: Sequence[tuple[str, Callable[[], int]]]) 
     connections = [(name, Connection(port)) for name, port in services]
     try:
         while not book.stopped:
-            key = book.next_key()
+            key = None if book.resting else book.next_key()
             if key is None:
                 await asyncio.sleep(0.01)
                 continue
-            await _change(book, key, connections)
+            book.changing += 1
+            try:
+                await _change(book, key, connections)
+            finally:
+                book.changing -= 1
     finally:
         for _, connection in connections:
             connection.close()
