@@ -24,6 +24,7 @@ from oracle.store.embedded import ValkeyServer
 
 Fault = Callable[[Rig, random.Random], Awaitable[None]]
 PAGE: Final = "x" * 1024
+GIVEN_UP: Final = "worker not replaced: the new one did not start"
 
 
 async def _tell(server: ValkeyServer, *words: str) -> None:
@@ -75,10 +76,11 @@ async def rolling_restart(rig: Rig, rng: random.Random) -> None:
     service = rng.choice(rig.services)
     process = service.process
     assert process is not None
-    done = len(process.logged("workers replaced"))
+    done = len(process.logged("workers replaced")) + len(process.logged(GIVEN_UP))
     async with rig.fault("rolling-restart", service.name), asyncio.timeout(60):
         process.signal(signal.SIGHUP)
-        await until(lambda: len(process.logged("workers replaced")) > done, pause_s=0.1)
+        # Without a database the new worker does not begin, and the old ones stay.
+        await until(lambda: done < len(process.logged("workers replaced")) + len(process.logged(GIVEN_UP)), pause_s=0.1)
 
 
 # Redis --------------------------------------------------------------------------------------------------------
@@ -121,14 +123,14 @@ async def valkey_restart_old(rig: Rig, rng: random.Random) -> None:
                 await server.start()
             finally:
                 dump.unlink()
-        with suppress(TimeoutError):
+        with suppress(AssertionError):  # where faults overlap it may have to wait for others
             await rig.recovered()
         await asyncio.sleep(0.3)
 
 
 async def flushall(rig: Rig, rng: random.Random) -> None:
     """Again and again, so that some of them fall between a change's fence and its commit."""
-    async with rig.fault("flushall", "valkey"):
+    async with rig.fault("flushall", "valkey"), rig.much_about_few():
         for _ in range(25):
             await _tell(rig.valkey, "FLUSHALL")
             await asyncio.sleep(rng.uniform(0.005, 0.3))  # what was cached wrongly has some time to be seen
@@ -138,7 +140,7 @@ async def eviction(rig: Rig, rng: random.Random) -> None:
     """Hardly any memory: copies and fences are thrown out at random, or nothing new is taken."""
     server = rig.valkey
     policy = rng.choice(("allkeys-random", "allkeys-random", "noeviction"))
-    async with rig.fault("eviction", policy):
+    async with rig.fault("eviction", policy), rig.much_about_few():
         used = await asyncio.to_thread(servers.valkey_command, server, "INFO", "memory")
         base = int(used.partition(b"used_memory:")[2].partition(b"\r\n")[0])
         await _tell(server, "CONFIG", "SET", "maxmemory-policy", policy)

@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
 from math import inf
@@ -296,8 +296,14 @@ def _placed(calls: list[Call], versions: list[Version]) -> Iterator[_Placed]:
         events[_change(Event(0, "", old.owner, new.owner, 0))].append(2 * number)
     held = [2 * n + 1 for n, version in enumerate(versions) if version.owner != NOBODY]
     free = [2 * n + 1 for n, version in enumerate(versions) if version.owner == NOBODY]
+    # A call that was repeated, its first attempt being thought lost: which of them made the event cannot be told.
+    attempts: Counter[tuple[str, str]] = Counter(
+        (call.kind, call.owner) for call in calls if call.kind != "look" and call.outcome != "refused"
+    )
     for call in calls:
         change = events.get((call.kind, call.owner), [])
+        if attempts[call.kind, call.owner] > 1 and call.outcome != "refused":
+            continue
         if call.kind == "look" and call.outcome == "ok":
             yield _Placed(call, [2 * n + 1 for n in owners.get(call.owner, ())])
         elif call.outcome == "ok" and change:

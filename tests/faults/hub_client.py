@@ -85,6 +85,7 @@ class Book:
         self.stopped = False
         self.resting = False  # nobody begins a change
         self.changing = 0
+        self.hot_share = HOT_SHARE
         self._owners = 0
         now = time.monotonic()
         self._due = {key: now + self.random.uniform(0, 2) for key in self.keys}
@@ -151,7 +152,7 @@ async def look_up(
     connection = Connection(port)
     try:
         while not book.stopped:
-            key = book.random.choice(keys or (book.hot if book.random.random() < HOT_SHARE else book.keys))
+            key = book.random.choice(keys or (book.hot if book.random.random() < book.hot_share else book.keys))
             done = await call(book, connection, "look", key, where=where)
             if done.outcome != "ok":
                 await asyncio.sleep(RECONNECT_S)

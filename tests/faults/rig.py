@@ -30,7 +30,7 @@ import failover
 import psutil
 import servers
 from history import NOBODY, Call, Event, Fault, History, Move, Said
-from hub_client import TYPE, Book, Broken, Connection, call, change, change_by_hand, look_up
+from hub_client import HOT_SHARE, TYPE, Book, Broken, Connection, call, change, change_by_hand, look_up
 from oracle_process import SERVE, OracleProcess, is_gone, start_oracle
 from proxy import Network
 from redis import Redis
@@ -45,6 +45,8 @@ RECOVERY_MAX_S: Final = 30.0
 FENCES_GONE_S: Final = 3.3
 QUIET_MAX_S: Final = 20.0
 STARTS_MAX: Final = 10
+LOPSIDED_MAX: Final = 30
+HOT_SHARE_MUCH: Final = 0.8
 STILL_LOOKS: Final = 2
 HEALTH_ASKED: Final = 4  # connections: the workers of a service share a listener, and chance chooses
 MOVES_NOTED: Final = """
@@ -74,11 +76,15 @@ class Load:
     """How much is asked for; the defaults leave a machine of two cores room for the servers."""
 
     def __init__(
-        self, *, looks: int = 6, pace_s: float = 0.006, changes: int = 8, keys: int = 24, hot: int = 4, calm: int = 6
+        self, *, looks: int = 8, pace_s: float = 0.005, changes: int = 12, keys: int = 24, hot: int = 5, calm: int = 6
     ) -> None:
         self.looks, self.pace_s = looks, pace_s  # clients of each service
         self.changes = changes
         self.keys, self.hot, self.calm = keys, hot, calm
+
+
+class NotRecovered(AssertionError):
+    """A service is not itself again, long after the fault; what its workers say is in the text."""
 
 
 class Service:
@@ -92,6 +98,8 @@ class Service:
         self.command = command
         self.process: OracleProcess | None = None
         self.port = 1  # nobody listens there
+        self._lopsided = 0  # how often in a row only some of the workers were met, and those were well
+        self.told = b""  # by /health, when it was last asked
 
     @property
     def gates(self) -> list[str]:
@@ -152,16 +160,21 @@ class Service:
             connection = Connection(lambda: self.port)
             try:
                 status, body = await connection.ask("GET", "/health", timeout_s=1)
-            except Broken:
+            except Broken as exc:
+                self.told = str(exc).encode()
                 return False
             finally:
                 connection.close()
+            self.told = body
             if status != 200 or b"DOWN" in body:
                 return False
             seen.add(json.loads(body)["startTime"])
             if len(seen) == self.workers:
+                self._lopsided = 0
                 return True
-        return False
+        # The kernel may give every connection to the same worker, while all of them have nothing to do.
+        self._lopsided += 1
+        return self._lopsided > LOPSIDED_MAX
 
 
 class Rig:
@@ -216,13 +229,23 @@ class Rig:
 
         A machine that is busy may stop a server for longer than an oracle waits for it, and that is a failure as well.
         """
-        for _ in range(tries):
-            begin, generation = time.monotonic(), await self._generation()
-            await asyncio.sleep(seconds)
-            if generation == await self._generation():
-                self.calm.append((begin, time.monotonic()))
-                return True
-        return False
+        async with self.much_about_few():
+            for _ in range(tries):
+                begin, generation = time.monotonic(), await self._generation()
+                await asyncio.sleep(seconds)
+                if generation == await self._generation():
+                    self.calm.append((begin, time.monotonic()))
+                    return True
+            return False
+
+    @asynccontextmanager
+    async def much_about_few(self) -> AsyncIterator[None]:
+        """Most looks are for what is being changed: only where these meet can it be seen that something is wrong."""
+        self.book.hot_share = HOT_SHARE_MUCH
+        try:
+            yield
+        finally:
+            self.book.hot_share = HOT_SHARE
 
     async def _generation(self) -> int:
         connection: asyncpg.Connection[Any] = await asyncpg.connect(self.database_url, timeout=10)
@@ -243,10 +266,14 @@ class Rig:
             fault.end = time.monotonic()
 
     async def recovered(self) -> None:
-        """Until every service is itself again; raises TimeoutError."""
-        async with asyncio.timeout(RECOVERY_MAX_S):
-            for service in self.services:
-                await until(service.is_itself, pause_s=0.05)
+        """Until every service is itself again; raises NotRecovered."""
+        try:
+            async with asyncio.timeout(RECOVERY_MAX_S):
+                for service in self.services:
+                    await until(service.is_itself, pause_s=0.05)
+        except TimeoutError as exc:
+            told = {s.name: (len(s.hub_workers()), s.told) for s in self.services if s.process is not None}
+            raise NotRecovered(f"seed {self.seed}: {told} after {self.faults[-1:]}") from exc
         now = time.monotonic()
         for fault in self.faults:
             fault.recovered = min(fault.recovered, now)

@@ -117,6 +117,11 @@ def test_a_registration_that_is_repeated_has_one_event_and_may_have_two() -> Non
     assert broken(History(1, [*repeated, do("remove", "a", 4, 4.6)], late)) == set()
 
 
+def test_which_attempt_of_a_repeated_call_made_the_event_is_left_open() -> None:
+    repeated = [do("register", "a", 0, 1, "unknown"), do("remove", "a", 2, 3), do("register", "a", 4, 5, "unknown")]
+    assert broken(History(1, repeated, events(("a", 0.5), (NOBODY, 2.5))), calm=True) == set()
+
+
 def test_an_owner_that_nobody_registered_is_a_phantom() -> None:
     assert broken(History(1, [*MOVED, look("c", 5.1, 5.2)], MOVED_EVENTS)) == {"phantom"}
 

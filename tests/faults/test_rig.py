@@ -1,7 +1,7 @@
 """The rig, short enough for every run of the tests: each fault at least once, and no promise broken.
 
 `make faults` is the long one, over many seeds.  That this one would notice a rule that is broken can be seen by
-`PYTHONPATH=tests python tests/faults/campaign.py --seed 11 --short --broken verify` (see broken_worker.py for others).
+`PYTHONPATH=tests python tests/faults/campaign.py --seed 13 --short --broken verify` (see broken_worker.py for others).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from campaign import Result, report, run_short, run_short_failover
 from rig import figures
 
 # The seeds decide what happens when; any other has to pass as well.
-SEED: Final = 11
+SEED: Final = 13
 SEED_FAILOVER: Final = 12
 
 
