@@ -93,6 +93,7 @@ class Postgres:
         self._watch: asyncpg.Connection | None = None
         self._watching = asyncio.Lock()
         self._away_until = 0.0
+        self._trying = False
         self.on_notice: Callable[[], None] = lambda: None
         self.errors = 0
 
@@ -119,16 +120,20 @@ class Postgres:
     # -- the breaker ----------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _breaker(self) -> AsyncIterator[None]:
-        now = self._loop.time()
-        if now < self._away_until:
+    async def _breaker(self) -> AsyncIterator[bool]:
+        """Whether this is a try at a server that was away a moment ago."""
+        trying = self.away
+        if trying and (self._trying or self._loop.time() < self._away_until):
             raise DirectoryUnavailable
-        if self._away_until:
-            self._away_until = now + RETRY_S  # half-open: this one tries, the others go on failing at once
+        self._trying = trying  # half-open: this one tries, however long that takes; the others go on failing at once
         try:
-            yield
+            yield trying
+        except asyncio.CancelledError:  # its deadline: a server that stands still refuses nothing
+            if trying and self.away:
+                self._away_until = self._loop.time() + RETRY_S
+            raise
         except Exception as exc:
-            if is_away(exc):
+            if is_away(exc) or (trying and isinstance(exc, TimeoutError)):
                 self._away_until = self._loop.time() + RETRY_S
             elif not is_busy(exc):
                 self._away_until = 0.0  # a refusal is an answer, too
@@ -137,6 +142,9 @@ class Postgres:
             raise DirectoryUnavailable from exc
         else:
             self._away_until = 0.0
+        finally:
+            if trying:
+                self._trying = False
 
     @property
     def away(self) -> bool:
@@ -157,7 +165,11 @@ class Postgres:
     async def answers(self, keys: Sequence[tuple[str, str]]) -> list[bytes]:
         """One answer for each key, see base.Reads."""
         assert self.reads is not None  # noqa: S101 - opened by wiring
-        async with self._breaker(), self.reads.acquire() as connection:
+        async with (
+            self._breaker() as trying,
+            asyncio.timeout(RETRY_S if trying else None),  # nobody waits for long for one that is known to be away
+            self.reads.acquire() as connection,
+        ):
             try:
                 rows = await connection.fetch(
                     QUERIES["entries_by_keys"],
