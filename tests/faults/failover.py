@@ -51,8 +51,16 @@ class Watched:
                 await asyncio.sleep(0.02)
 
     async def settled(self) -> None:
-        """The replica follows, and the sentinel knows of it."""
-        await self._follows()
+        """The replica follows, and the sentinel knows of it.
+
+        Asked anew each time which of the two that is: a sentinel on a busy machine changes its mind after a failover.
+        """
+        async with asyncio.timeout(FAILOVER_MAX_S):
+            while True:
+                await asyncio.to_thread(self.asked)
+                if b"master_link_status:up" in await _tell(self.replica, "INFO", "replication"):
+                    break
+                await asyncio.sleep(0.05)
         async with asyncio.timeout(FAILOVER_MAX_S):
             while await asyncio.to_thread(self._field, "num-slaves") != "1":  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
