@@ -536,6 +536,7 @@ async def test_every_way_around_root_works_below_a_directory_only_root_may_pass(
                 assert stat.S_IMODE((new_dir / "run").stat().st_mode) == 0o700
         except EmbeddedError as error:
             if choice in {0, 1, 2} and "becoming another user failed" in str(error):
+                # A container may forbid user namespaces or capabilities; that is why there are several ways.
                 pytest.skip(f"not in this environment: {error}")
             raise
 
@@ -562,6 +563,7 @@ async def test_when_no_way_around_root_works_it_says_what_to_do(
 @pytest.mark.skipif(not AS_ROOT, reason="a plain user runs every test of this file")
 def test_a_plain_user_needs_nothing_of_root(new_dir: Path) -> None:
     if not can_pass(NOBODY, Path(embedded.__file__)) or not can_pass(NOBODY, Path(asyncpg.__file__)):
+        # Nothing is chmodded for a test; the same run as a plain user covers it.
         pytest.skip("the virtual environment lies below a directory that only root may pass")
     new_dir.parent.chmod(0o711)
     new_dir.mkdir(mode=0o700)
