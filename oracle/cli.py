@@ -281,12 +281,9 @@ async def _fsp_rows(settings: Settings, status: str | None) -> list[tuple[str, s
 
 
 def _party_key(settings: Settings, kind: str, text: str, sub_id: str | None) -> PartyKey:
-    from oracle.identifiers import party_key
+    from oracle.identifiers import key_of_kind
 
-    party_id_type = {"CLABE": "ACCOUNT_ID", "NRC": "PERSONAL_ID"}.get(kind)
-    if party_id_type is not None:
-        kind, sub_id = party_id_type, sub_id or kind
-    return party_key(kind, text, sub_id, clabe_only=settings.clabe_only, nrc=settings.nrc)
+    return key_of_kind(kind, text, sub_id=sub_id, clabe_only=settings.clabe_only, nrc=settings.nrc)
 
 
 async def _entries(settings: Settings, key: PartyKey) -> list[tuple[str, str]]:
