@@ -4,13 +4,19 @@
 -- The read side, for the lookups that the cache could not answer: one call for a whole batch.
 -- $1 types, $2 identifiers, equally long.  Served by the primary keys of aliases and alias_currencies.
 -- A default entry comes before the further currencies of its key; an FSP that is not answered comes as ''.
+-- OFFSET 0, = ANY (ARRAY[…]): the entries are found by their primary key whatever the planner believes of the tables.
+-- While they are new and empty it would as soon walk the index that lists the aliases of one FSP, and stay with that.
 SELECT k.ord::int, a.sub_id, a.currency, CASE WHEN f.status IN ('active', 'provisional') THEN a.fsp_id ELSE '' END AS fsp_id
 FROM unnest($1::party_id_type[], $2::text[]) WITH ORDINALITY AS k (party_id_type, identifier, ord)
-JOIN aliases a USING (identifier, party_id_type) JOIN fsps f USING (fsp_id)
+CROSS JOIN LATERAL (SELECT sub_id, currency, fsp_id FROM aliases
+                    WHERE identifier = k.identifier AND k.party_id_type = ANY (ARRAY[party_id_type]) OFFSET 0) AS a
+JOIN fsps f USING (fsp_id)
 UNION ALL
 SELECT k.ord::int, x.sub_id, x.currency, CASE WHEN f.status IN ('active', 'provisional') THEN x.fsp_id ELSE '' END
 FROM unnest($1::party_id_type[], $2::text[]) WITH ORDINALITY AS k (party_id_type, identifier, ord)
-JOIN alias_currencies x USING (identifier, party_id_type) JOIN fsps f USING (fsp_id)
+CROSS JOIN LATERAL (SELECT sub_id, currency, fsp_id FROM alias_currencies
+                    WHERE identifier = k.identifier AND k.party_id_type = ANY (ARRAY[party_id_type]) OFFSET 0) AS x
+JOIN fsps f USING (fsp_id)
 
 -- name: generation
 -- The lease, several times a second in every process: what copies in the cache may still be believed.  And before the
@@ -116,7 +122,7 @@ WHERE identifier = $2 AND party_id_type = $1::party_id_type AND sub_id = $3 AND 
 
 -- name: default_currency
 -- Update: the default entry of FSP $5 gets currency $4.
-UPDATE aliases SET currency = $4, changed_at = now()
+UPDATE aliases SET currency = $4, changed_at = clock_timestamp()
 WHERE identifier = $2 AND party_id_type = $1::party_id_type AND sub_id = $3 AND fsp_id = $5 AND currency <> $4
 
 -- name: removal_ignored

@@ -3,6 +3,25 @@
 --
 --     python tests/store/test_migrate.py --write
 
+CREATE TYPE public.batch_state AS ENUM (
+    'validating',
+    'waiting',
+    'applying',
+    'cancelling',
+    'done',
+    'rejected',
+    'cancelled',
+    'failed'
+);
+
+CREATE TYPE public.credential_role AS ENUM (
+    'operator',
+    'dfsp-maker',
+    'dfsp-checker',
+    'auditor',
+    'reader'
+);
+
 CREATE TYPE public.event_context AS (
 	channel text,
 	actor text,
@@ -172,6 +191,24 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE FUNCTION public.batches_written() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE c event_context := event_context();
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO events (entity, action, channel, actor, role, fsp_id, after, reason, request_id, trace_id)
+        SELECT 'batch', 'registered', c.channel, c.actor, c.role, fsp_id, to_jsonb(n), c.reason, c.request_id, c.trace_id
+        FROM new_rows n;
+    ELSE
+        INSERT INTO events (entity, action, channel, actor, role, fsp_id, before, after, reason, request_id, trace_id)
+        SELECT 'batch', 'changed', c.channel, c.actor, c.role, n.fsp_id, to_jsonb(o), to_jsonb(n),
+               c.reason, c.request_id, c.trace_id
+        FROM new_rows n JOIN old_rows o USING (batch_id) WHERE n.state <> o.state OR n.decided_by IS DISTINCT FROM o.decided_by;
+    END IF;
+    RETURN NULL;
+END $$;
+
 CREATE FUNCTION public.cache_generation_bump() RETURNS bigint
     LANGUAGE sql
     AS $$
@@ -183,6 +220,24 @@ CREATE FUNCTION public.cache_generation_tell() RETURNS trigger
     AS $$
 BEGIN
     PERFORM pg_notify('oracle_cache', '');
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.credentials_written() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE c event_context := event_context();
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO events (entity, action, channel, actor, role, fsp_id, after, reason, request_id, trace_id)
+        SELECT 'credential', 'registered', c.channel, c.actor, c.role, fsp_id, to_jsonb(n), c.reason, c.request_id, c.trace_id
+        FROM new_rows n;
+    ELSE
+        INSERT INTO events (entity, action, channel, actor, role, fsp_id, before, after, reason, request_id, trace_id)
+        SELECT 'credential', 'changed', c.channel, c.actor, c.role, n.fsp_id, to_jsonb(o), to_jsonb(n),
+               c.reason, c.request_id, c.trace_id
+        FROM new_rows n JOIN old_rows o USING (credential_id) WHERE to_jsonb(n) <> to_jsonb(o);
+    END IF;
     RETURN NULL;
 END $$;
 
@@ -240,6 +295,15 @@ BEGIN
            jsonb_build_object('policy', n.policy), c.reason, c.request_id, c.trace_id
     FROM new_rows n JOIN old_rows o USING (party_id_type) WHERE n.policy <> o.policy;
     RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.next_version() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    NEW.version := OLD.version + 1;
+    NEW.changed_at := clock_timestamp();
+    RETURN NEW;
 END $$;
 
 CREATE FUNCTION public.refuse_change() RETURNS trigger
@@ -341,8 +405,18 @@ CREATE FUNCTION public.said(name text) RETURNS text
     SELECT nullif(current_setting('oracle.' || name, true), '')
 $$;
 
+CREATE TABLE public.access_refusals (
+    at timestamp with time zone DEFAULT now() NOT NULL,
+    credential_id text,
+    address text,
+    method text NOT NULL,
+    route text NOT NULL,
+    status smallint NOT NULL,
+    reason text NOT NULL
+);
+
 CREATE TABLE public.alias_currencies (
-    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    changed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     party_id_type public.party_id_type NOT NULL,
     identifier text NOT NULL COLLATE pg_catalog."C",
     sub_id text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
@@ -352,7 +426,7 @@ CREATE TABLE public.alias_currencies (
 );
 
 CREATE TABLE public.aliases (
-    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    changed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     party_id_type public.party_id_type NOT NULL,
     identifier text NOT NULL COLLATE pg_catalog."C",
     sub_id text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
@@ -365,6 +439,70 @@ CREATE TABLE public.aliases (
     CONSTRAINT aliases_sub_id_check CHECK ((length(sub_id) <= 128))
 );
 
+CREATE TABLE public.batch_chunks (
+    batch_id bigint NOT NULL,
+    chunk integer NOT NULL,
+    first_line bigint NOT NULL,
+    row_count integer NOT NULL,
+    rows bytea NOT NULL,
+    results bytea
+);
+ALTER TABLE ONLY public.batch_chunks ALTER COLUMN rows SET STORAGE EXTERNAL;
+ALTER TABLE ONLY public.batch_chunks ALTER COLUMN results SET STORAGE EXTERNAL;
+
+CREATE TABLE public.batch_files (
+    batch_id bigint NOT NULL,
+    part integer NOT NULL,
+    data bytea NOT NULL
+);
+ALTER TABLE ONLY public.batch_files ALTER COLUMN data SET STORAGE EXTERNAL;
+
+CREATE TABLE public.batches (
+    batch_id bigint NOT NULL,
+    fsp_id text NOT NULL COLLATE pg_catalog."C",
+    state public.batch_state DEFAULT 'validating'::public.batch_state NOT NULL,
+    file_name text NOT NULL,
+    file_format text NOT NULL,
+    file_bytes bigint NOT NULL,
+    file_sha256 bytea NOT NULL,
+    note text,
+    uploaded_by text NOT NULL,
+    uploaded_role text NOT NULL,
+    uploaded_at timestamp with time zone DEFAULT now() NOT NULL,
+    needs_approval boolean NOT NULL,
+    decided_by text,
+    decided_at timestamp with time zone,
+    decision_reason text,
+    bytes_read bigint DEFAULT 0 NOT NULL,
+    rows_read bigint DEFAULT 0 NOT NULL,
+    rows_valid bigint DEFAULT 0 NOT NULL,
+    rows_applied bigint DEFAULT 0 NOT NULL,
+    rows_changed bigint DEFAULT 0 NOT NULL,
+    rows_failed bigint DEFAULT 0 NOT NULL,
+    chunks integer DEFAULT 0 NOT NULL,
+    chunks_applied integer DEFAULT 0 NOT NULL,
+    validated_at timestamp with time zone,
+    started_at timestamp with time zone,
+    finished_at timestamp with time zone,
+    error_code text,
+    error_message text,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    version bigint DEFAULT 1 NOT NULL,
+    CONSTRAINT batches_decision_reason_check CHECK ((length(decision_reason) <= 256)),
+    CONSTRAINT batches_file_format_check CHECK ((file_format = ANY (ARRAY['csv'::text, 'ndjson'::text]))),
+    CONSTRAINT batches_file_name_check CHECK (((length(file_name) >= 1) AND (length(file_name) <= 255))),
+    CONSTRAINT batches_note_check CHECK ((length(note) <= 256))
+);
+
+ALTER TABLE public.batches ALTER COLUMN batch_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.batches_batch_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE public.cache_generation (
     only_row boolean DEFAULT true NOT NULL,
     directory_id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -373,6 +511,40 @@ CREATE TABLE public.cache_generation (
     run_ids_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     routes_version bigint DEFAULT 1 NOT NULL,
     CONSTRAINT cache_generation_only_row_check CHECK (only_row)
+);
+
+CREATE TABLE public.credential_secrets (
+    credential_id text NOT NULL COLLATE pg_catalog."C",
+    secret_sha256 bytea NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
+    CONSTRAINT credential_secrets_secret_sha256_check CHECK ((length(secret_sha256) = 32))
+);
+
+CREATE TABLE public.credential_uses (
+    credential_id text NOT NULL COLLATE pg_catalog."C",
+    last_used_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE public.credentials (
+    credential_id text NOT NULL COLLATE pg_catalog."C",
+    role public.credential_role NOT NULL,
+    fsp_id text COLLATE pg_catalog."C",
+    label text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    created_by text NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
+    revoked_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
+    version bigint DEFAULT 1 NOT NULL,
+    CONSTRAINT credentials_check CHECK (
+CASE
+    WHEN (role = ANY (ARRAY['dfsp-maker'::public.credential_role, 'dfsp-checker'::public.credential_role])) THEN (fsp_id IS NOT NULL)
+    WHEN (role = ANY (ARRAY['operator'::public.credential_role, 'auditor'::public.credential_role])) THEN (fsp_id IS NULL)
+    ELSE true
+END),
+    CONSTRAINT credentials_credential_id_check CHECK ((credential_id ~ '^[a-z2-7]{12}$'::text)),
+    CONSTRAINT credentials_label_check CHECK (((length(label) >= 1) AND (length(label) <= 128)))
 );
 
 CREATE TABLE public.events (
@@ -394,8 +566,7 @@ CREATE TABLE public.events (
     request_id text,
     trace_id text,
     CONSTRAINT events_action_check CHECK ((action = ANY (ARRAY['registered'::text, 'changed'::text, 'removed'::text, 'ignored'::text]))),
-    CONSTRAINT events_channel_check CHECK ((channel = ANY (ARRAY['hub'::text, 'admin'::text, 'import'::text, 'self-heal'::text, 'seed'::text, 'sql'::text]))),
-    CONSTRAINT events_entity_check CHECK ((entity = ANY (ARRAY['alias'::text, 'fsp'::text, 'route'::text, 'policy'::text, 'credential'::text])))
+    CONSTRAINT events_channel_check CHECK ((channel = ANY (ARRAY['hub'::text, 'admin'::text, 'import'::text, 'self-heal'::text, 'seed'::text, 'sql'::text])))
 );
 
 ALTER TABLE public.events ALTER COLUMN event_id ADD GENERATED ALWAYS AS IDENTITY (
@@ -407,14 +578,42 @@ ALTER TABLE public.events ALTER COLUMN event_id ADD GENERATED ALWAYS AS IDENTITY
     CACHE 1
 );
 
+CREATE TABLE public.fsp_logos (
+    fsp_id text NOT NULL COLLATE pg_catalog."C",
+    data bytea NOT NULL,
+    CONSTRAINT fsp_logos_data_check CHECK (((length(data) >= 1) AND (length(data) <= 262144)))
+);
+
 CREATE TABLE public.fsps (
     fsp_id text NOT NULL COLLATE pg_catalog."C",
     status public.fsp_status DEFAULT 'active'::public.fsp_status NOT NULL,
     name text,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    locale_name text,
+    dfsp_type text,
+    additional_info text,
+    kinds text[],
+    currencies text[],
+    use_cases text[] DEFAULT '{}'::text[] NOT NULL,
+    contact jsonb,
+    two_persons boolean DEFAULT false NOT NULL,
+    logo_data_type text,
+    logo_sha256 bytea,
+    version bigint DEFAULT 1 NOT NULL,
+    CONSTRAINT fsps_additional_info_check CHECK (((length(additional_info) >= 1) AND (length(additional_info) <= 1024))),
+    CONSTRAINT fsps_dfsp_type_check CHECK (((length(dfsp_type) >= 1) AND (length(dfsp_type) <= 64))),
     CONSTRAINT fsps_fsp_id_check CHECK ((fsp_id ~ '^[!-~]{1,32}$'::text)),
+    CONSTRAINT fsps_locale_name_check CHECK (((length(locale_name) >= 1) AND (length(locale_name) <= 128))),
     CONSTRAINT fsps_name_check CHECK (((length(name) >= 1) AND (length(name) <= 128)))
+);
+
+CREATE TABLE public.idempotency (
+    credential_id text NOT NULL COLLATE pg_catalog."C",
+    idempotency_key text NOT NULL COLLATE pg_catalog."C",
+    call_sha256 bytea NOT NULL,
+    answer bytea,
+    made_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
 CREATE TABLE public.key_policies (
@@ -437,7 +636,11 @@ CREATE TABLE public.routes (
     valid_from timestamp with time zone DEFAULT now() NOT NULL,
     valid_to timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
     note text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    version bigint DEFAULT 1 NOT NULL,
     CONSTRAINT routes_check CHECK ((valid_from < valid_to)),
+    CONSTRAINT routes_note CHECK ((length(note) <= 256)),
     CONSTRAINT routes_prefix_check CHECK (((length(prefix) >= 1) AND (length(prefix) <= 128)))
 );
 
@@ -456,14 +659,41 @@ ALTER TABLE ONLY public.alias_currencies
 ALTER TABLE ONLY public.aliases
     ADD CONSTRAINT aliases_pkey PRIMARY KEY (identifier, party_id_type, sub_id);
 
+ALTER TABLE ONLY public.batch_chunks
+    ADD CONSTRAINT batch_chunks_pkey PRIMARY KEY (batch_id, chunk);
+
+ALTER TABLE ONLY public.batch_files
+    ADD CONSTRAINT batch_files_pkey PRIMARY KEY (batch_id, part);
+
+ALTER TABLE ONLY public.batches
+    ADD CONSTRAINT batches_pkey PRIMARY KEY (batch_id);
+
 ALTER TABLE ONLY public.cache_generation
     ADD CONSTRAINT cache_generation_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY public.credential_secrets
+    ADD CONSTRAINT credential_secrets_pkey PRIMARY KEY (credential_id, secret_sha256);
+
+ALTER TABLE ONLY public.credential_uses
+    ADD CONSTRAINT credential_uses_pkey PRIMARY KEY (credential_id);
+
+ALTER TABLE ONLY public.credentials
+    ADD CONSTRAINT credentials_pkey PRIMARY KEY (credential_id);
+
+ALTER TABLE public.events
+    ADD CONSTRAINT events_entity_check CHECK ((entity = ANY (ARRAY['alias'::text, 'fsp'::text, 'route'::text, 'policy'::text, 'credential'::text, 'batch'::text]))) NOT VALID;
 
 ALTER TABLE ONLY public.events
     ADD CONSTRAINT events_pkey PRIMARY KEY (event_id);
 
+ALTER TABLE ONLY public.fsp_logos
+    ADD CONSTRAINT fsp_logos_pkey PRIMARY KEY (fsp_id);
+
 ALTER TABLE ONLY public.fsps
     ADD CONSTRAINT fsps_pkey PRIMARY KEY (fsp_id);
+
+ALTER TABLE ONLY public.idempotency
+    ADD CONSTRAINT idempotency_pkey PRIMARY KEY (credential_id, idempotency_key);
 
 ALTER TABLE ONLY public.key_policies
     ADD CONSTRAINT key_policies_pkey PRIMARY KEY (party_id_type);
@@ -474,7 +704,23 @@ ALTER TABLE ONLY public.migrations
 ALTER TABLE ONLY public.routes
     ADD CONSTRAINT routes_pkey PRIMARY KEY (route_id);
 
+CREATE INDEX access_refusals_by_time ON public.access_refusals USING btree (at);
+
+CREATE INDEX alias_currencies_by_fsp ON public.alias_currencies USING btree (fsp_id, party_id_type, changed_at);
+
+CREATE INDEX aliases_by_fsp ON public.aliases USING btree (fsp_id, party_id_type, changed_at);
+
+CREATE INDEX batches_by_fsp ON public.batches USING btree (fsp_id, batch_id);
+
+CREATE INDEX batches_unfinished ON public.batches USING btree (batch_id) WHERE (state = ANY (ARRAY['validating'::public.batch_state, 'applying'::public.batch_state, 'cancelling'::public.batch_state]));
+
+CREATE INDEX credentials_by_fsp ON public.credentials USING btree (fsp_id, credential_id);
+
 CREATE INDEX events_by_identifier ON public.events USING btree (party_identifier, party_id_type, event_id) WHERE (party_identifier IS NOT NULL);
+
+CREATE INDEX idempotency_by_time ON public.idempotency USING btree (made_at);
+
+CREATE INDEX routes_by_fsp ON public.routes USING btree (fsp_id, route_id);
 
 CREATE INDEX routes_by_prefix ON public.routes USING btree (party_id_type, prefix);
 
@@ -494,9 +740,25 @@ CREATE TRIGGER aliases_not_truncated BEFORE TRUNCATE ON public.aliases FOR EACH 
 
 CREATE TRIGGER aliases_updated AFTER UPDATE ON public.aliases REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.aliases_updated();
 
+CREATE TRIGGER batches_inserted AFTER INSERT ON public.batches REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.batches_written();
+
+CREATE TRIGGER batches_stay BEFORE DELETE OR TRUNCATE ON public.batches FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER batches_updated AFTER UPDATE ON public.batches REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.batches_written();
+
+CREATE TRIGGER batches_version BEFORE UPDATE ON public.batches FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION public.next_version();
+
 CREATE TRIGGER cache_generation_stays BEFORE INSERT OR DELETE OR TRUNCATE ON public.cache_generation FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER cache_generation_tell AFTER UPDATE ON public.cache_generation FOR EACH STATEMENT EXECUTE FUNCTION public.cache_generation_tell();
+
+CREATE TRIGGER credentials_inserted AFTER INSERT ON public.credentials REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.credentials_written();
+
+CREATE TRIGGER credentials_stay BEFORE DELETE OR TRUNCATE ON public.credentials FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER credentials_updated AFTER UPDATE ON public.credentials REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.credentials_written();
+
+CREATE TRIGGER credentials_version BEFORE UPDATE ON public.credentials FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION public.next_version();
 
 CREATE TRIGGER events_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.events FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
@@ -505,6 +767,8 @@ CREATE TRIGGER fsps_inserted AFTER INSERT ON public.fsps REFERENCING NEW TABLE A
 CREATE TRIGGER fsps_stay BEFORE DELETE OR TRUNCATE ON public.fsps FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER fsps_updated AFTER UPDATE ON public.fsps REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.fsps_updated();
+
+CREATE TRIGGER fsps_version BEFORE UPDATE ON public.fsps FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION public.next_version();
 
 CREATE TRIGGER key_policies_stay BEFORE INSERT OR DELETE OR TRUNCATE ON public.key_policies FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
@@ -519,6 +783,29 @@ CREATE TRIGGER routes_inserted AFTER INSERT ON public.routes REFERENCING NEW TAB
 CREATE TRIGGER routes_not_truncated BEFORE TRUNCATE ON public.routes FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER routes_updated AFTER UPDATE ON public.routes REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.routes_updated();
+
+CREATE TRIGGER routes_version BEFORE UPDATE ON public.routes FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION public.next_version();
+
+ALTER TABLE ONLY public.batch_chunks
+    ADD CONSTRAINT batch_chunks_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES public.batches(batch_id);
+
+ALTER TABLE ONLY public.batch_files
+    ADD CONSTRAINT batch_files_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES public.batches(batch_id);
+
+ALTER TABLE ONLY public.batches
+    ADD CONSTRAINT batches_fsp_id_fkey FOREIGN KEY (fsp_id) REFERENCES public.fsps(fsp_id);
+
+ALTER TABLE ONLY public.credential_secrets
+    ADD CONSTRAINT credential_secrets_credential_id_fkey FOREIGN KEY (credential_id) REFERENCES public.credentials(credential_id);
+
+ALTER TABLE ONLY public.credential_uses
+    ADD CONSTRAINT credential_uses_credential_id_fkey FOREIGN KEY (credential_id) REFERENCES public.credentials(credential_id);
+
+ALTER TABLE ONLY public.credentials
+    ADD CONSTRAINT credentials_fsp_id_fkey FOREIGN KEY (fsp_id) REFERENCES public.fsps(fsp_id);
+
+ALTER TABLE ONLY public.fsp_logos
+    ADD CONSTRAINT fsp_logos_fsp_id_fkey FOREIGN KEY (fsp_id) REFERENCES public.fsps(fsp_id);
 
 ALTER TABLE ONLY public.routes
     ADD CONSTRAINT routes_fsp_id_fkey FOREIGN KEY (fsp_id) REFERENCES public.fsps(fsp_id);
