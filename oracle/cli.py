@@ -163,9 +163,10 @@ def _add_check_config(commands: Any) -> None:
 def _add_worker(commands: Any) -> None:
     """What `serve` starts; without a help text it is not listed."""
     command = commands.add_parser("worker")
-    command.add_argument("--role", choices=("hub", "admin"), required=True)
-    for name in ("--index", "--fd", "--control"):
+    command.add_argument("--role", choices=("hub", "admin", "jobs"), required=True)
+    for name in ("--index", "--control"):
         command.add_argument(name, type=int, required=True)
+    command.add_argument("--fd", type=int)  # none where the role has no listener
     command.set_defaults(run=_worker)
 
 
@@ -189,9 +190,9 @@ def _loaded(arguments: Arguments) -> Loaded:
 
 
 def _serve(arguments: Arguments) -> int:
-    from oracle.serve import ROLES, serve
+    from oracle.serve import PARTS, ROLES, serve
 
-    serve(_loaded(arguments).settings, (arguments.only,) if arguments.only else ROLES)
+    serve(_loaded(arguments).settings, PARTS[arguments.only] if arguments.only else ROLES)
     return OK
 
 

@@ -7,6 +7,8 @@ Control.   Each worker has a socket pair with the supervisor.  Down go the setti
            that the supervisor is gone: then a worker stops by itself, whatever killed the supervisor.
 Listeners. All workers of a role share one listening socket, opened here.  A worker that dies loses the calls
            it had in hand and none that wait in the kernel.
+Jobs.      The worker of this role has no listener, because nobody calls it.  It is started when the others
+           answer, and its priority is low from its first import on.  The rest holds for it as for them.
 Deaths.    A worker that dies is started again: at once, later and later when it keeps dying.  One that dies
            before the first start was complete ends `serve`: that is a mistake in the settings, no accident.
 SIGHUP.    Workers are replaced one after the other, the new one answering before the old one stops: for new
@@ -41,18 +43,21 @@ from oracle.settings import Settings, url_masked
 if TYPE_CHECKING:
     from oracle.store.embedded import Embedded
 
-Role = Literal["hub", "admin"]
-ROLES: Final[tuple[Role, ...]] = ("hub", "admin")
+Role = Literal["hub", "admin", "jobs"]
+ROLES: Final[tuple[Role, ...]] = ("hub", "admin", "jobs")
+# `--only`: jobs are ordered at the admin listener, so they run where that is.
+PARTS: Final[Mapping[str, tuple[Role, ...]]] = {"hub": ("hub",), "admin": ("admin", "jobs")}
 
-# What a worker runs: settings, listener, index, run_dir, ready, stop.
-Target = Callable[[Settings, socket.socket, int, Path, Callable[[], None], asyncio.Event], Awaitable[None]]
-# The command of a worker: role, index, file descriptor of the listener, of the control socket.
-Command = Callable[[Role, int, int, int], Sequence[str]]
+# What a worker runs: settings, listener (left out where the role has none), index, run_dir, ready, stop.
+Target = Callable[..., Awaitable[None]]
+# The command of a worker: role, index, file descriptor of the listener, if there is one, and of the control socket.
+Command = Callable[[Role, int, int | None, int], Sequence[str]]
 
 BACKLOG: Final = 4096  # a restart of the hub brings all its connections at once
 READY_S: Final = 60.0  # importing on a busy machine takes seconds; more than this is a worker that hangs
 STEADY_S: Final = 10.0  # who lived as long did not die of its start
 CLOSING_S: Final = 2  # beyond stop_timeout_s, which a worker gives its calls: to close what it has open
+JOBS_NICE: Final = 10  # about a tenth of a core that a lookup wants as well, all of one that nobody wants
 BACKOFF_S: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 log = logs.Log(__name__)
@@ -79,9 +84,13 @@ def serve(settings: Settings, roles: Sequence[Role] = ROLES, command: Command | 
     asyncio.run(_until_signalled(settings, roles, command or worker_command))
 
 
-def worker_command(role: Role, index: int, listener: int, control: int) -> Sequence[str]:
-    told = f"--role {role} --index {index} --fd {listener} --control {control}"
-    return [sys.executable, "-m", "oracle", "worker", *told.split()]
+def worker_command(role: Role, index: int, listener: int | None, control: int) -> Sequence[str]:
+    return [sys.executable, "-m", "oracle", *worker_arguments(role, index, listener, control)]
+
+
+def worker_arguments(role: Role, index: int, listener: int | None, control: int) -> Sequence[str]:
+    told = f"worker --role {role} --index {index} --control {control}".split()
+    return told if listener is None else [*told, "--fd", str(listener)]
 
 
 @contextmanager
@@ -128,8 +137,9 @@ async def _until_signalled(settings: Settings, roles: Sequence[Role], command: C
 async def _serve(settings: Settings, roles: Sequence[Role], command: Command, replace: asyncio.Event) -> None:
     began = time.monotonic()
     async with AsyncExitStack() as stack:
-        listeners = {role: stack.enter_context(_listener(settings, role)) for role in roles}
-        crew = Crew(settings, listeners, command)
+        ports: dict[Role, int] = {"hub": settings.hub_port, "admin": settings.admin_port}
+        listeners = {role: stack.enter_context(listen(settings.host, ports[role])) for role in roles if role in ports}
+        crew = Crew(settings, roles, listeners, command)
         stack.push_async_callback(crew.end)
         await crew.start()
         settings = await _with_servers(settings, stack)
@@ -168,13 +178,6 @@ async def _migrate(settings: Settings) -> None:
         applied = await migrate(url)
     if applied:
         log.info("schema migrated", migrations=applied)
-
-
-@contextmanager
-def _listener(settings: Settings, role: Role) -> Iterator[socket.socket]:
-    port = settings.hub_port if role == "hub" else settings.admin_port
-    with listen(settings.host, port) as listener:
-        yield listener
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -290,7 +293,7 @@ class Worker:
 class Post:
     """A place that is always to be filled by one worker."""
 
-    def __init__(self, role: Role, index: int, listener: socket.socket) -> None:
+    def __init__(self, role: Role, index: int, listener: socket.socket | None) -> None:
         self.role, self.index, self.listener = role, index, listener
         self.worker: Worker | None = None
         self.vacant = asyncio.Event()
@@ -307,19 +310,20 @@ class Post:
 class Crew:
     """All posts, and all living workers: during a replacement those are more than the posts."""
 
-    def __init__(self, settings: Settings, listeners: Mapping[Role, socket.socket], command: Command) -> None:
+    def __init__(
+        self, settings: Settings, roles: Sequence[Role], listeners: Mapping[Role, socket.socket], command: Command
+    ) -> None:
         self._stop_timeout_s = settings.stop_timeout_s + CLOSING_S
         self._command = command
         self._order: Order | None = None
         self._living: set[Worker] = set()
-        counts: dict[Role, int] = {"hub": settings.workers, "admin": 1}
-        self._posts = [
-            Post(role, index, listener) for role, listener in listeners.items() for index in range(counts[role])
-        ]
+        counts: dict[Role, int] = {"hub": settings.workers, "admin": 1, "jobs": 1}
+        self._posts = [Post(role, index, listeners.get(role)) for role in roles for index in range(counts[role])]
 
     async def start(self) -> None:
         for post in self._posts:
-            post.worker = await self._hire(post)
+            if post.listener is not None:
+                post.worker = await self._hire(post)
 
     async def instruct(self, order: Order) -> None:
         self._order = order
@@ -327,9 +331,13 @@ class Crew:
             worker.instruct(order)
 
     async def ready(self) -> None:
+        """All who answer do so; those whom nobody waits for begin now, on cores that are free again."""
         for post in self._posts:
             if post.worker is not None and not await post.worker.is_ready():
                 raise ServeError(f"{post} did not start: {post.worker.fate}")
+        for post in self._posts:
+            if post.worker is None:
+                post.worker = await self._hire(post)
 
     async def keep(self, replace: asyncio.Event) -> None:
         """Every post filled, for ever."""
@@ -355,12 +363,12 @@ class Crew:
     async def _hire(self, post: Post) -> Worker:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        listener, control = post.listener.fileno(), theirs.fileno()
+        listener, control = None if post.listener is None else post.listener.fileno(), theirs.fileno()
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 *self._command(post.role, post.index, listener, control),
                 stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(listener, control),
+                pass_fds=[given for given in (listener, control) if given is not None],
                 process_group=0,  # a terminal's Ctrl-C is for the supervisor alone
             )
         worker = Worker(process, ours)
@@ -383,7 +391,7 @@ class Crew:
             if worker is None or not worker.ended.done():
                 continue  # replaced meanwhile
             wait_s = post.backoff_s(time.monotonic() - worker.born)
-            log.warning("worker ended", role=post.role, index=post.index, fate=worker.fate, again_in_s=wait_s)
+            log.warning("worker ended", worker=str(post), fate=worker.fate, again_in_s=wait_s)
             await asyncio.sleep(wait_s)
             post.worker = await self._hire(post)
 
@@ -401,7 +409,7 @@ class Crew:
     async def _replace(self, post: Post) -> bool:
         fresh = await self._hire(post)
         if not await fresh.is_ready():
-            log.error("worker not replaced: the new one did not start", role=post.role, fate=fresh.fate)
+            log.error("worker not replaced: the new one did not start", worker=str(post), fate=fresh.fate)
             fresh.signal(signal.SIGKILL)
             return False
         old, post.worker = post.worker, fresh
@@ -417,28 +425,32 @@ class Crew:
 # A worker, from the inside --------------------------------------------------------------------------------
 
 
-def work(role: Role, index: int, listener_fd: int, control_fd: int, target: Target | None = None) -> int:
+def work(role: Role, index: int, listener_fd: int | None, control_fd: int, target: Target | None = None) -> int:
     """The whole life of a worker process; its exit code."""
     # Whoever signals a whole group means the supervisor, which then stops or replaces us in its order.
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
+    if role == "jobs":
+        # Lookups go first on a machine they share with an import.  Now, because threads inherit it from their maker.
+        os.nice(JOBS_NICE)
     import uvloop  # noqa: PLC0415 - the supervisor has no use for it
 
     # Now, not when the settings come: the database is starting meanwhile.
     run = target or getattr(import_module("oracle.wiring"), f"run_{role}")
-    listener = socket.socket(fileno=listener_fd)
+    listeners = [] if listener_fd is None else [socket.socket(fileno=listener_fd)]
     with socket.socket(fileno=control_fd) as control:
         order = _ordered(control)
         if order is None:
             return 0
         _configure_logs(order.settings, role, index)
         try:
-            uvloop.run(_work(run, order, listener, index, control))
+            uvloop.run(_work(run, order, listeners, index, control))
         except Exception as exc:  # noqa: BLE001 - the supervisor is told by the exit code, people by this line
             log.error("worker failed", exc=exc)
             return 1
         finally:
-            listener.detach()  # the process ends here, and a server may have taken and closed the descriptor
+            for listener in listeners:
+                listener.detach()  # the process ends here, and a server may have taken and closed the descriptor
     return 0
 
 
@@ -453,7 +465,9 @@ def _ordered(control: socket.socket) -> Order | None:
     return msgspec.json.decode(heard, type=Order, dec_hook=lambda kind, value: kind(value))
 
 
-async def _work(run: Target, order: Order, listener: socket.socket, index: int, control: socket.socket) -> None:
+async def _work(
+    run: Target, order: Order, listeners: Sequence[socket.socket], index: int, control: socket.socket
+) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
@@ -469,7 +483,7 @@ async def _work(run: Target, order: Order, listener: socket.socket, index: int, 
 
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_reader(control, orphaned)
-    await run(order.settings, listener, index, order.run_dir, ready, stop)
+    await run(order.settings, *listeners, index, order.run_dir, ready, stop)
 
 
 def _configure_logs(settings: Settings, role: str, index: int | None = None) -> None:

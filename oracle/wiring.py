@@ -2,8 +2,9 @@
 
     run_hub     one hub worker: metrics, tracing, PostgreSQL, coherence, lookups, changes, HTTP
     run_admin   the admin process: the same store, Litestar on granian
+    run_jobs    the jobs process: the same store, and what runs in the background
 
-Both serve a socket that `serve` has bound; both return when `stop` is set and what was in flight is answered.
+The first two serve a socket that `serve` has bound.  All return when `stop` is set and what was in flight is over.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server as GranianServer
 from litestar import Litestar
 
-from oracle import identifiers, logs
+from oracle import identifiers, jobs, logs
 from oracle.api.admin import admin_app
 from oracle.api.health import Health
 from oracle.api.http import HttpServer, Limits
@@ -145,6 +146,31 @@ async def run_admin(
             await _serve_asgi(admin_app(health, metrics), sock, ready, stop)
     finally:
         metrics.close()
+
+
+async def run_jobs(
+    settings: Settings, index: int, run_dir: Path | None, ready: Callable[[], None], stop: asyncio.Event
+) -> None:
+    identifiers.set_home_countries(settings.home_countries)
+    metrics = Metrics.open(run_dir, "jobs", index)
+
+    async def with_store(stop: asyncio.Event) -> None:
+        async with open_store(settings, metrics) as store, _watched(store, metrics):
+            await jobs.run(_jobs(store), stop)
+
+    try:
+        # Nobody waits for this process, so PostgreSQL may be slow or away when it begins: to open the store is a job,
+        # done again until it succeeds.
+        ready()
+        await jobs.run([("store", with_store)], stop, timeout_s=settings.stop_timeout_s)
+        log.info("jobs worker stopped", index=index)
+    finally:
+        metrics.close()
+
+
+def _jobs(_: Store) -> list[jobs.Named]:
+    """What runs in the background, by name: `("imports", Imports(store.changes, ...).run)` is a line of this list."""
+    return []
 
 
 def _settle_memory() -> None:

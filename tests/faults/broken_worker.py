@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from oracle.serve import ROLES, Role, serve, work
+from oracle.serve import PARTS, ROLES, Role, serve, work, worker_arguments
 from oracle.settings import load
 from oracle.store.coherence import Coherence, Fence
 from oracle.store.postgres import Postgres
@@ -108,21 +108,20 @@ BROKEN: dict[str, Callable[[], None]] = {
 }
 
 
-def command(role: Role, index: int, listener: int, control: int) -> Sequence[str]:
-    told = f"worker --role {role} --index {index} --fd {listener} --control {control}"
-    return [sys.executable, __file__, *told.split()]
+def command(role: Role, index: int, listener: int | None, control: int) -> Sequence[str]:
+    return [sys.executable, __file__, *worker_arguments(role, index, listener, control)]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("worker", nargs="?")
-    parser.add_argument("--only", choices=ROLES)
+    parser.add_argument("--only", choices=PARTS)
     parser.add_argument("--role", choices=ROLES)
     for name in ("--index", "--fd", "--control"):
         parser.add_argument(name, type=int)
     told = parser.parse_args()
     if told.worker is None:
-        serve(load(os.environ).settings, (told.only,) if told.only else ROLES, command)
+        serve(load(os.environ).settings, PARTS[told.only] if told.only else ROLES, command)
         return 0
     BROKEN[os.environ["RIG_BROKEN"]]()
     return work(told.role, told.index, told.fd, told.control)

@@ -10,10 +10,27 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from oracle.serve import ROLES, Role, serve, work
+from oracle.serve import ROLES, Role, serve, work, worker_arguments
 from oracle.settings import Settings, load
 
 BEHAVIOUR = os.environ.get("STAND_IN", "")
+
+
+async def idle(settings: Settings, index: int, run_dir: Path, ready: Callable[[], None], stop: asyncio.Event) -> None:
+    """Does nothing until it is stopped."""
+    assert settings.database_url
+    assert index >= 0
+    assert os.path.isdir(run_dir)  # noqa: ASYNC240, PTH112 - it blocks nobody
+    if BEHAVIOUR == "dies":
+        sys.exit(3)
+    if BEHAVIOUR == "hangs":
+        print("will hang", flush=True)
+    if BEHAVIOUR != "never-ready":
+        ready()
+    await stop.wait()
+    if BEHAVIOUR == "hangs":
+        print("hanging", flush=True)
+        await asyncio.Event().wait()
 
 
 async def answer(
@@ -25,11 +42,6 @@ async def answer(
     stop: asyncio.Event,
 ) -> None:
     """Answers every connection with its process id."""
-    assert settings.database_url
-    assert index >= 0
-    assert os.path.isdir(run_dir)  # noqa: ASYNC240, PTH112 - it blocks nobody
-    if BEHAVIOUR == "dies":
-        sys.exit(3)
 
     async def tell(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"%d\n" % os.getpid())
@@ -37,18 +49,12 @@ async def answer(
         writer.close()
 
     server = await asyncio.start_server(tell, sock=listener)
-    if BEHAVIOUR != "never-ready":
-        ready()
-    await stop.wait()
+    await idle(settings, index, run_dir, ready, stop)
     server.close()
-    if BEHAVIOUR == "hangs":
-        print("hanging", flush=True)
-        await asyncio.Event().wait()
 
 
-def command(role: Role, index: int, listener: int, control: int) -> Sequence[str]:
-    told = f"worker --role {role} --index {index} --fd {listener} --control {control}"
-    return [sys.executable, __file__, *told.split()]
+def command(role: Role, index: int, listener: int | None, control: int) -> Sequence[str]:
+    return [sys.executable, __file__, *worker_arguments(role, index, listener, control)]
 
 
 def main() -> int:
@@ -60,7 +66,7 @@ def main() -> int:
     for name in ("--index", "--fd", "--control"):
         parser.add_argument(name, type=int)
     told = parser.parse_args(sys.argv[2:])
-    return work(told.role, told.index, told.fd, told.control, answer)
+    return work(told.role, told.index, told.fd, told.control, idle if told.fd is None else answer)
 
 
 if __name__ == "__main__":

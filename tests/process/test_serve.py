@@ -18,6 +18,8 @@ import psutil
 import pytest
 from oracle_process import OracleProcess, is_gone, run_oracle, start_oracle, until
 
+from oracle.serve import ROLES
+
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))
 
 Start = Callable[..., OracleProcess]
@@ -112,10 +114,10 @@ def test_a_signal_during_the_start_ends_it(tmp_path: Path, servers: dict[str, st
         oracle.wait_gone()
 
 
-def test_only_one_listener(tmp_path: Path, servers: dict[str, str]) -> None:
-    with start_oracle(tmp_path, servers, command=(sys.executable, "-m", "oracle", "serve", "--only", "hub")) as oracle:
-        assert len(oracle.workers("hub")) == 1
-        assert not oracle.workers("admin")
+@pytest.mark.parametrize(("part", "roles"), [("hub", {"hub"}), ("admin", {"admin", "jobs"})])
+def test_only_one_listener(tmp_path: Path, servers: dict[str, str], part: str, roles: set[str]) -> None:
+    with start_oracle(tmp_path, servers, command=(sys.executable, "-m", "oracle", "serve", "--only", part)) as oracle:
+        assert {role for role in ROLES if oracle.workers(role)} == roles
 
 
 # Stop ---------------------------------------------------------------------------------------------------------
@@ -164,21 +166,24 @@ def test_kill_9_of_the_supervisor_leaves_nothing(tmp_path: Path) -> None:
 
 def test_kill_9_of_the_supervisor_ends_workers_that_hang(start: Start) -> None:
     oracle = start(STAND_IN="hangs", ORACLE_STOP_TIMEOUT_S="1")
+    until(lambda: oracle.output.count("will hang") == 3)
     oracle.kill()
     oracle.wait_gone()
 
 
 def test_a_worker_that_hangs_is_killed_in_time(start: Start) -> None:
     oracle = start(STAND_IN="hangs", ORACLE_STOP_TIMEOUT_S="1")
+    until(lambda: oracle.output.count("will hang") == 3)
     assert oracle.stop() == 0
-    assert len(oracle.logged("worker killed, it did not stop in time")) == 2
+    assert len(oracle.logged("worker killed, it did not stop in time")) == 3
     oracle.wait_gone()
 
 
 def test_a_second_signal_speeds_it_up(start: Start) -> None:
     oracle = start(STAND_IN="hangs", ORACLE_STOP_TIMEOUT_S="3600")
+    until(lambda: oracle.output.count("will hang") == 3)
     oracle.signal(signal.SIGTERM)
-    until(lambda: oracle.output.count("hanging") == 2)
+    until(lambda: oracle.output.count("hanging") == 3)
     assert oracle.process.poll() is None
     oracle.signal(signal.SIGTERM)
     assert oracle.process.wait(30) == 0
