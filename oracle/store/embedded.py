@@ -75,8 +75,14 @@ POSTGRES_TUNING = {
 POSTGRES_DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
 POSTGRES_FLEETING = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 
-# The superuser stays with whoever keeps the machine; migrations run as the owner of the database.
-FIRST_STATEMENTS = b"CREATE ROLE oracle LOGIN;\nCREATE DATABASE oracle OWNER oracle;\n"
+# The superuser stays with whoever keeps the machine; migrations run as the owner of the database, the application as a
+# role that cannot change history (migrations/0003).
+FIRST_STATEMENTS = b"""\
+CREATE ROLE oracle LOGIN;
+CREATE DATABASE oracle OWNER oracle;
+CREATE ROLE oracle_app NOLOGIN;
+CREATE ROLE oracle_service LOGIN IN ROLE oracle_app;
+"""
 
 VALKEY_OPTIONS = {
     "port": "0",

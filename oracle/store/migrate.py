@@ -4,7 +4,8 @@ A *pre* migration runs before the new program and must suit the old one too; a *
 left.  `migrate` applies both; `migrate(url, stage="pre")` stops before the first post that is not applied.  Ten
 processes that start at once do it once: an advisory lock makes the others wait and then find nothing to do.  Each
 file is one transaction, under a lock timeout, so that a migration waiting behind a long query fails instead of
-stopping every lookup behind it.
+stopping every lookup behind it.  Afterwards, each time, what follows from the schema is brought up to date: the role of
+the application gets its rights on tables that are new, and history the partitions of the months to come.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ Stage = Literal["pre", "post"]
 # Any number will do, as long as nobody else takes it: "alias" in ASCII.
 ADVISORY_LOCK: Final = 0x616C696173
 LOCK_TIMEOUT_MS: Final = 4_000
+# A member of it can do what the application does, and can neither change history nor the schema.
+APPLICATION_ROLE: Final = "oracle_app"
 
 _FILE = re.compile(r"(\d{4})_(pre|post)_(\w+)\.sql")
 _LEDGER = """
@@ -76,6 +79,7 @@ async def migrate(database_url: str, stage: Stage = "post") -> int:
                 break
             await apply(connection, migration)
             applied += 1
+        await settle(connection)
         return applied
     finally:
         await connection.close()  # lets the advisory lock go, too
@@ -102,3 +106,15 @@ async def apply(connection: asyncpg.Connection, migration: Migration) -> None:
             "INSERT INTO migrations (number, stage, name) VALUES ($1, $2, $3)",
             migration.number, migration.stage, migration.name,
         )  # fmt: skip
+
+
+async def settle(connection: asyncpg.Connection) -> None:
+    """Only where 0003 has been applied."""
+    if not await connection.fetchval("SELECT to_regproc('application_grants') IS NOT NULL"):
+        return
+    async with connection.transaction():
+        await connection.execute(
+            "SELECT application_grants(rolname) FROM pg_roles WHERE rolname = $1", APPLICATION_ROLE
+        )
+    async with connection.transaction():
+        await connection.execute("SELECT events_partitions_ahead()")

@@ -191,6 +191,75 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE FUNCTION public.application_grants(application name) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    each record;
+    given text;
+BEGIN
+    -- Up to PostgreSQL 14 anybody may put functions beside ours, in front of them even.
+    EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', current_schema());
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', current_schema(), application);
+    FOR each IN SELECT oid, relname, relkind FROM pg_class
+                WHERE relnamespace = current_schema()::regnamespace AND NOT relispartition AND relkind IN ('r', 'p', 'S')
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s %I FROM %I',
+                       CASE each.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, each.relname, application);
+        given := CASE
+            WHEN each.relkind = 'S' THEN 'USAGE, SELECT ON SEQUENCE'
+            WHEN each.relname = 'migrations' THEN 'SELECT ON'
+            WHEN each.relname = 'events' THEN
+                (SELECT format('SELECT, INSERT (%s) ON', string_agg(quote_ident(attname), ', ')) FROM pg_attribute
+                 WHERE attrelid = each.oid AND attnum > 0 AND NOT attisdropped AND attname NOT IN ('event_id', 'xact', 'at'))
+            WHEN each.relname LIKE 'audit\_%' THEN 'SELECT, INSERT ON'
+            ELSE 'SELECT, INSERT, UPDATE, DELETE ON'
+        END;
+        EXECUTE format('GRANT %s %I TO %I', given, each.relname, application);
+    END LOOP;
+    EXECUTE format('REVOKE INSERT ON audit_eras FROM %I', application);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION events_partitions_ahead(int), audit_era_begin() TO %I', application);
+END $$;
+
+CREATE FUNCTION public.audit_cluster() RETURNS text
+    LANGUAGE plpgsql STABLE
+    AS $$
+BEGIN
+    RETURN (SELECT system_identifier::text FROM pg_control_system());
+EXCEPTION WHEN insufficient_privilege THEN
+    RETURN '';
+END $$;
+
+CREATE FUNCTION public.audit_era_begin() RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    SET lock_timeout TO '60s'
+    AS $$
+DECLARE
+    era_now audit_eras;
+    last audit_batches;
+    sealed_max bigint;
+    line bigint;
+BEGIN
+    SELECT * INTO era_now FROM audit_eras ORDER BY era DESC LIMIT 1;
+    SELECT * INTO last FROM audit_batches WHERE era = era_now.era ORDER BY first_leaf DESC LIMIT 1;
+    IF era_now.system_identifier = audit_cluster()
+        AND (last.xact IS NULL OR last.xact < pg_snapshot_xmax(pg_current_snapshot())) THEN
+        RETURN era_now.era;
+    END IF;
+    LOCK TABLE audit_eras IN EXCLUSIVE MODE;
+    LOCK TABLE events IN SHARE MODE;
+    IF era_now.era < (SELECT max(era) FROM audit_eras) THEN
+        RETURN (SELECT max(era) FROM audit_eras);
+    END IF;
+    SELECT coalesce(max(event_id_max), era_now.after_event_id) INTO sealed_max FROM audit_batches WHERE era = era_now.era;
+    SELECT coalesce(min(event_id) - 1, (SELECT coalesce(max(event_id), 0) FROM events)) INTO line FROM events
+    WHERE event_id > sealed_max AND (xact < last.xact OR (xact = last.xact AND event_id <= last.event_id));
+    INSERT INTO audit_eras (era, after_event_id, system_identifier)
+    VALUES (era_now.era + 1, greatest(line, era_now.after_event_id), audit_cluster());
+    RETURN era_now.era + 1;
+END $$;
+
 CREATE FUNCTION public.batches_written() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -247,6 +316,39 @@ CREATE FUNCTION public.event_context() RETURNS public.event_context
     SELECT coalesce(said('channel'), 'sql'), coalesce(said('actor'), session_user::text), said('role'), said('fsp_id'),
            said('cache'), said('reason'), said('request_id'), said('trace_id')
 $$;
+
+CREATE FUNCTION public.events_partitions_ahead(months integer DEFAULT 3) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    SET lock_timeout TO '2s'
+    AS $$
+DECLARE
+    month timestamp;
+    since timestamptz;
+    until timestamptz;
+    name text;
+    made int := 0;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('events_partitions_ahead'));
+    FOR n IN 0..least(months, 120) LOOP
+        month := date_trunc('month', now() AT TIME ZONE 'UTC') + n * interval '1 month';
+        since := month AT TIME ZONE 'UTC';
+        until := (month + interval '1 month') AT TIME ZONE 'UTC';
+        name := 'events_' || to_char(month, 'YYYY_MM');
+        CONTINUE WHEN to_regclass(name) IS NOT NULL
+            OR EXISTS (SELECT FROM events_default WHERE at >= since AND at < until)
+            OR EXISTS (SELECT FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid
+                       WHERE inhparent = 'events'::regclass AND c.relname = 'events_before'
+                         AND substring(pg_get_expr(c.relpartbound, c.oid) FROM 'TO \(''(.*)''\)')::timestamptz > since);
+        EXECUTE format('CREATE TABLE %I (LIKE events INCLUDING DEFAULTS INCLUDING CONSTRAINTS, PRIMARY KEY (event_id))', name);
+        EXECUTE format('CREATE TRIGGER events_fixed BEFORE UPDATE OR DELETE OR TRUNCATE ON %I'
+                       ' FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', name);
+        EXECUTE format('REVOKE ALL ON %I FROM PUBLIC', name);
+        EXECUTE format('ALTER TABLE events ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', name, since, until);
+        made := made + 1;
+    END LOOP;
+    RETURN made;
+END $$;
 
 CREATE FUNCTION public.fsps_inserted() RETURNS trigger
     LANGUAGE plpgsql
@@ -439,6 +541,52 @@ CREATE TABLE public.aliases (
     CONSTRAINT aliases_sub_id_check CHECK ((length(sub_id) <= 128))
 );
 
+CREATE TABLE public.audit_batches (
+    first_leaf bigint NOT NULL,
+    leaves integer NOT NULL,
+    era integer NOT NULL,
+    xact xid8 NOT NULL,
+    event_id bigint NOT NULL,
+    event_id_max bigint NOT NULL,
+    sealed_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT audit_batches_first_leaf_check CHECK ((first_leaf >= 0)),
+    CONSTRAINT audit_batches_leaves_check CHECK ((leaves > 0))
+);
+
+CREATE TABLE public.audit_checkpoints (
+    size bigint NOT NULL,
+    root bytea NOT NULL,
+    note text NOT NULL,
+    signed_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT audit_checkpoints_root_check CHECK ((length(root) = 32)),
+    CONSTRAINT audit_checkpoints_size_check CHECK ((size > 0))
+);
+
+CREATE TABLE public.audit_eras (
+    era integer NOT NULL,
+    after_event_id bigint NOT NULL,
+    system_identifier text NOT NULL,
+    began_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE public.audit_keys (
+    number integer NOT NULL,
+    vkey text NOT NULL,
+    from_size bigint NOT NULL,
+    statement text,
+    added_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE public.audit_tiles (
+    tile_level smallint NOT NULL,
+    first bigint NOT NULL,
+    hashes bytea NOT NULL,
+    CONSTRAINT audit_tiles_first_check CHECK ((first >= 0)),
+    CONSTRAINT audit_tiles_hashes_check CHECK (((length(hashes) > 0) AND ((length(hashes) % 32) = 0))),
+    CONSTRAINT audit_tiles_tile_level_check CHECK ((tile_level >= 0))
+);
+ALTER TABLE ONLY public.audit_tiles ALTER COLUMN hashes SET STORAGE EXTERNAL;
+
 CREATE TABLE public.batch_chunks (
     batch_id bigint NOT NULL,
     chunk integer NOT NULL,
@@ -566,16 +714,43 @@ CREATE TABLE public.events (
     request_id text,
     trace_id text,
     CONSTRAINT events_action_check CHECK ((action = ANY (ARRAY['registered'::text, 'changed'::text, 'removed'::text, 'ignored'::text]))),
-    CONSTRAINT events_channel_check CHECK ((channel = ANY (ARRAY['hub'::text, 'admin'::text, 'import'::text, 'self-heal'::text, 'seed'::text, 'sql'::text])))
-);
+    CONSTRAINT events_at_check CHECK (isfinite(at)),
+    CONSTRAINT events_channel_check CHECK ((channel = ANY (ARRAY['hub'::text, 'admin'::text, 'import'::text, 'self-heal'::text, 'seed'::text, 'sql'::text]))),
+    CONSTRAINT events_entity_check CHECK ((entity = ANY (ARRAY['alias'::text, 'fsp'::text, 'route'::text, 'policy'::text, 'credential'::text, 'batch'::text])))
+)
+PARTITION BY RANGE (at);
 
-ALTER TABLE public.events ALTER COLUMN event_id ADD GENERATED ALWAYS AS IDENTITY (
-    SEQUENCE NAME public.events_event_id_seq
+CREATE SEQUENCE public.events_event_id_seq
     START WITH 1
     INCREMENT BY 1
     NO MINVALUE
     NO MAXVALUE
-    CACHE 1
+    CACHE 1;
+
+ALTER SEQUENCE public.events_event_id_seq OWNED BY public.events.event_id;
+
+CREATE TABLE public.events_default (
+    event_id bigint DEFAULT nextval('public.events_event_id_seq'::regclass) NOT NULL,
+    xact xid8 DEFAULT pg_current_xact_id() CONSTRAINT events_xact_not_null NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() CONSTRAINT events_at_not_null NOT NULL,
+    entity text CONSTRAINT events_entity_not_null NOT NULL,
+    action text CONSTRAINT events_action_not_null NOT NULL,
+    channel text CONSTRAINT events_channel_not_null NOT NULL,
+    actor text CONSTRAINT events_actor_not_null NOT NULL,
+    role text,
+    party_id_type public.party_id_type,
+    party_identifier text COLLATE pg_catalog."C",
+    sub_id text,
+    fsp_id text,
+    before jsonb,
+    after jsonb,
+    reason text,
+    request_id text,
+    trace_id text,
+    CONSTRAINT events_action_check CHECK ((action = ANY (ARRAY['registered'::text, 'changed'::text, 'removed'::text, 'ignored'::text]))),
+    CONSTRAINT events_at_check CHECK (isfinite(at)),
+    CONSTRAINT events_channel_check CHECK ((channel = ANY (ARRAY['hub'::text, 'admin'::text, 'import'::text, 'self-heal'::text, 'seed'::text, 'sql'::text]))),
+    CONSTRAINT events_entity_check CHECK ((entity = ANY (ARRAY['alias'::text, 'fsp'::text, 'route'::text, 'policy'::text, 'credential'::text, 'batch'::text])))
 );
 
 CREATE TABLE public.fsp_logos (
@@ -653,11 +828,33 @@ ALTER TABLE public.routes ALTER COLUMN route_id ADD GENERATED ALWAYS AS IDENTITY
     CACHE 1
 );
 
+ALTER TABLE ONLY public.events ATTACH PARTITION public.events_default DEFAULT;
+
+ALTER TABLE ONLY public.events ALTER COLUMN event_id SET DEFAULT nextval('public.events_event_id_seq'::regclass);
+
 ALTER TABLE ONLY public.alias_currencies
     ADD CONSTRAINT alias_currencies_pkey PRIMARY KEY (identifier, party_id_type, sub_id, currency);
 
 ALTER TABLE ONLY public.aliases
     ADD CONSTRAINT aliases_pkey PRIMARY KEY (identifier, party_id_type, sub_id);
+
+ALTER TABLE ONLY public.audit_batches
+    ADD CONSTRAINT audit_batches_pkey PRIMARY KEY (first_leaf);
+
+ALTER TABLE ONLY public.audit_checkpoints
+    ADD CONSTRAINT audit_checkpoints_pkey PRIMARY KEY (size);
+
+ALTER TABLE ONLY public.audit_eras
+    ADD CONSTRAINT audit_eras_pkey PRIMARY KEY (era);
+
+ALTER TABLE ONLY public.audit_keys
+    ADD CONSTRAINT audit_keys_pkey PRIMARY KEY (number);
+
+ALTER TABLE ONLY public.audit_keys
+    ADD CONSTRAINT audit_keys_vkey_key UNIQUE (vkey);
+
+ALTER TABLE ONLY public.audit_tiles
+    ADD CONSTRAINT audit_tiles_pkey PRIMARY KEY (tile_level, first);
 
 ALTER TABLE ONLY public.batch_chunks
     ADD CONSTRAINT batch_chunks_pkey PRIMARY KEY (batch_id, chunk);
@@ -680,11 +877,8 @@ ALTER TABLE ONLY public.credential_uses
 ALTER TABLE ONLY public.credentials
     ADD CONSTRAINT credentials_pkey PRIMARY KEY (credential_id);
 
-ALTER TABLE public.events
-    ADD CONSTRAINT events_entity_check CHECK ((entity = ANY (ARRAY['alias'::text, 'fsp'::text, 'route'::text, 'policy'::text, 'credential'::text, 'batch'::text]))) NOT VALID;
-
-ALTER TABLE ONLY public.events
-    ADD CONSTRAINT events_pkey PRIMARY KEY (event_id);
+ALTER TABLE ONLY public.events_default
+    ADD CONSTRAINT events_default_pkey PRIMARY KEY (event_id);
 
 ALTER TABLE ONLY public.fsp_logos
     ADD CONSTRAINT fsp_logos_pkey PRIMARY KEY (fsp_id);
@@ -710,19 +904,43 @@ CREATE INDEX alias_currencies_by_fsp ON public.alias_currencies USING btree (fsp
 
 CREATE INDEX aliases_by_fsp ON public.aliases USING btree (fsp_id, party_id_type, changed_at);
 
+CREATE INDEX audit_batches_by_bound ON public.audit_batches USING btree (era, xact, event_id);
+
 CREATE INDEX batches_by_fsp ON public.batches USING btree (fsp_id, batch_id);
 
 CREATE INDEX batches_unfinished ON public.batches USING btree (batch_id) WHERE (state = ANY (ARRAY['validating'::public.batch_state, 'applying'::public.batch_state, 'cancelling'::public.batch_state]));
 
 CREATE INDEX credentials_by_fsp ON public.credentials USING btree (fsp_id, credential_id);
 
-CREATE INDEX events_by_identifier ON public.events USING btree (party_identifier, party_id_type, event_id) WHERE (party_identifier IS NOT NULL);
+CREATE INDEX events_by_fsp ON ONLY public.events USING btree (fsp_id, event_id) WHERE (fsp_id IS NOT NULL);
+
+CREATE INDEX events_by_identifier ON ONLY public.events USING btree (party_identifier, party_id_type, event_id) WHERE (party_identifier IS NOT NULL);
+
+CREATE INDEX events_by_time ON ONLY public.events USING brin (at);
+
+CREATE INDEX events_by_xact ON ONLY public.events USING btree (xact);
+
+CREATE INDEX events_default_at_idx ON public.events_default USING brin (at);
+
+CREATE INDEX events_default_fsp_id_event_id_idx ON public.events_default USING btree (fsp_id, event_id) WHERE (fsp_id IS NOT NULL);
+
+CREATE INDEX events_default_party_identifier_party_id_type_event_id_idx ON public.events_default USING btree (party_identifier, party_id_type, event_id) WHERE (party_identifier IS NOT NULL);
+
+CREATE INDEX events_default_xact_idx ON public.events_default USING btree (xact);
 
 CREATE INDEX idempotency_by_time ON public.idempotency USING btree (made_at);
 
 CREATE INDEX routes_by_fsp ON public.routes USING btree (fsp_id, route_id);
 
 CREATE INDEX routes_by_prefix ON public.routes USING btree (party_id_type, prefix);
+
+ALTER INDEX public.events_by_time ATTACH PARTITION public.events_default_at_idx;
+
+ALTER INDEX public.events_by_fsp ATTACH PARTITION public.events_default_fsp_id_event_id_idx;
+
+ALTER INDEX public.events_by_identifier ATTACH PARTITION public.events_default_party_identifier_party_id_type_event_id_idx;
+
+ALTER INDEX public.events_by_xact ATTACH PARTITION public.events_default_xact_idx;
 
 CREATE TRIGGER alias_currencies_deleted AFTER DELETE ON public.alias_currencies REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION public.alias_currencies_deleted();
 
@@ -739,6 +957,16 @@ CREATE TRIGGER aliases_inserted AFTER INSERT ON public.aliases REFERENCING NEW T
 CREATE TRIGGER aliases_not_truncated BEFORE TRUNCATE ON public.aliases FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER aliases_updated AFTER UPDATE ON public.aliases REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.aliases_updated();
+
+CREATE TRIGGER audit_batches_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_batches FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER audit_checkpoints_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_checkpoints FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER audit_eras_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_eras FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER audit_keys_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_keys FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER audit_tiles_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_tiles FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER batches_inserted AFTER INSERT ON public.batches REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.batches_written();
 
@@ -761,6 +989,8 @@ CREATE TRIGGER credentials_updated AFTER UPDATE ON public.credentials REFERENCIN
 CREATE TRIGGER credentials_version BEFORE UPDATE ON public.credentials FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION public.next_version();
 
 CREATE TRIGGER events_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.events FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER events_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.events_default FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER fsps_inserted AFTER INSERT ON public.fsps REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.fsps_inserted();
 
@@ -786,6 +1016,9 @@ CREATE TRIGGER routes_updated AFTER UPDATE ON public.routes REFERENCING OLD TABL
 
 CREATE TRIGGER routes_version BEFORE UPDATE ON public.routes FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION public.next_version();
 
+ALTER TABLE ONLY public.audit_batches
+    ADD CONSTRAINT audit_batches_era_fkey FOREIGN KEY (era) REFERENCES public.audit_eras(era);
+
 ALTER TABLE ONLY public.batch_chunks
     ADD CONSTRAINT batch_chunks_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES public.batches(batch_id);
 
@@ -809,3 +1042,89 @@ ALTER TABLE ONLY public.fsp_logos
 
 ALTER TABLE ONLY public.routes
     ADD CONSTRAINT routes_fsp_id_fkey FOREIGN KEY (fsp_id) REFERENCES public.fsps(fsp_id);
+
+GRANT USAGE ON SCHEMA public TO oracle_app;
+
+REVOKE ALL ON FUNCTION public.audit_era_begin() FROM PUBLIC;
+GRANT ALL ON FUNCTION public.audit_era_begin() TO oracle_app;
+
+REVOKE ALL ON FUNCTION public.events_partitions_ahead(months integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.events_partitions_ahead(months integer) TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.access_refusals TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.alias_currencies TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.aliases TO oracle_app;
+
+GRANT SELECT,INSERT ON TABLE public.audit_batches TO oracle_app;
+
+GRANT SELECT,INSERT ON TABLE public.audit_checkpoints TO oracle_app;
+
+GRANT SELECT ON TABLE public.audit_eras TO oracle_app;
+
+GRANT SELECT,INSERT ON TABLE public.audit_keys TO oracle_app;
+
+GRANT SELECT,INSERT ON TABLE public.audit_tiles TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.batch_chunks TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.batch_files TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.batches TO oracle_app;
+
+GRANT SELECT,USAGE ON SEQUENCE public.batches_batch_id_seq TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cache_generation TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.credential_secrets TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.credential_uses TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.credentials TO oracle_app;
+
+GRANT SELECT ON TABLE public.events TO oracle_app;
+
+GRANT INSERT(entity) ON TABLE public.events TO oracle_app;
+
+GRANT INSERT(action) ON TABLE public.events TO oracle_app;
+
+GRANT INSERT(channel) ON TABLE public.events TO oracle_app;
+
+GRANT INSERT(actor) ON TABLE public.events TO oracle_app;
+
+GRANT INSERT(role) ON TABLE public.events TO oracle_app;
+
+GRANT INSERT(party_id_type) ON TABLE public.events TO oracle_app;
+
+GRANT INSERT(party_identifier) ON TABLE public.events TO oracle_app;
+
+GRANT INSERT(sub_id) ON TABLE public.events TO oracle_app;
+
+GRANT INSERT(fsp_id) ON TABLE public.events TO oracle_app;
+
+GRANT INSERT(before) ON TABLE public.events TO oracle_app;
+
+GRANT INSERT(after) ON TABLE public.events TO oracle_app;
+
+GRANT INSERT(reason) ON TABLE public.events TO oracle_app;
+
+GRANT INSERT(request_id) ON TABLE public.events TO oracle_app;
+
+GRANT INSERT(trace_id) ON TABLE public.events TO oracle_app;
+
+GRANT SELECT,USAGE ON SEQUENCE public.events_event_id_seq TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.fsp_logos TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.fsps TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.idempotency TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.key_policies TO oracle_app;
+
+GRANT SELECT ON TABLE public.migrations TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.routes TO oracle_app;
+
+GRANT SELECT,USAGE ON SEQUENCE public.routes_route_id_seq TO oracle_app;
