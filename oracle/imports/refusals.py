@@ -1,0 +1,134 @@
+"""Why a file or a row is refused: closed lists of codes, and what to do about each.
+
+No message in here, and none made from these, holds what a cell of a row holds: messages may end up in logs.
+"""
+
+from functools import cache
+from typing import Final, Literal
+
+from oracle.identifiers import KINDS
+from oracle.identifiers.errors import EXPLANATIONS, BadIdentifier, Reason
+
+LINE_MAX: Final = 65_536  # characters, of one line and of one quoted record over several lines
+FIELD_MAX: Final = 1_000  # characters
+
+FileCode = Literal[
+    "bad_header",
+    "bad_separator",
+    "duplicate_column",
+    "empty_file",
+    "missing_column",
+    "no_header",
+    "not_ndjson",
+    "not_text",
+    "too_many_rows",
+    "unknown_column",
+]
+
+RowCode = Literal[
+    "bad_country",
+    "bad_currency",
+    "bad_encoding",
+    "bad_identifier",
+    "bad_json",
+    "bad_quoting",
+    "bad_sub_id",
+    "currency_not_allowed",
+    "decimal_number",
+    "digits_lost",
+    "duplicate_member",
+    "formula",
+    "kind_not_allowed",
+    "leading_zero_lost",
+    "missing_identifier",
+    "missing_kind",
+    "not_text",
+    "nul_character",
+    "scientific_notation",
+    "thousands_separator",
+    "too_few_fields",
+    "too_long",
+    "too_many_fields",
+    "unknown_action",
+    "unknown_kind",
+    "unknown_member",
+]
+
+_AS_TEXT: Final = "Format the column as text before entering or pasting the values, then save again."
+
+REFUSALS: Final[dict[RowCode, str]] = {
+    "bad_country": "The country is not a two-letter ISO 3166 code. Write MX or MM, for example, or leave it empty.",
+    "bad_currency": "The currency is not a three-letter ISO 4217 code. Write MXN, for example, or leave it empty.",
+    "bad_encoding": "The line is not UTF-8, or lost characters in an earlier conversion. Save the file as CSV UTF-8.",
+    "bad_identifier": "The identifier is not one of its kind.",  # told more exactly by `explained`
+    "bad_json": "The line is not a JSON object. Write one object a line, with names and values in double quotes.",
+    "bad_quoting": (
+        "A double quote opens here and is not closed, or text follows a closing one. Close it, and double those inside."
+    ),
+    "bad_sub_id": "The sub_id cannot be kept.",  # told more exactly by `explained`
+    "currency_not_allowed": "This FSP may not register this currency. Ask the operator of the hub to allow it.",
+    "decimal_number": f"A spreadsheet made a decimal number of the value. {_AS_TEXT}",
+    "digits_lost": f"The last digits seem lost: spreadsheets keep 15 digits of a number. {_AS_TEXT}",
+    "duplicate_member": "A member stands twice in the object. Write each name once.",
+    "formula": "The value is a formula or begins like one. Write the value itself.",
+    "kind_not_allowed": "This FSP may not register this kind. Ask the operator of the hub to allow it.",
+    "leading_zero_lost": f"Leading zeros seem lost: a CLABE has 18 digits. {_AS_TEXT}",
+    "missing_identifier": "The identifier is missing.",
+    "missing_kind": "The kind is missing. Write MSISDN, for example.",
+    "not_text": "A value is not text. Write every value in double quotes: numbers lose their leading zeros.",
+    "nul_character": "The line holds a NUL character. Save the file as CSV UTF-8.",
+    "scientific_notation": f"A spreadsheet made a number of the value and its digits are lost. {_AS_TEXT}",
+    "thousands_separator": f"The value is written with thousands separators. {_AS_TEXT}",
+    "too_few_fields": "The row has fewer fields than the header line. Write a separator for each empty field, too.",
+    "too_long": f"A field is longer than {FIELD_MAX:,} characters, or the line longer than {LINE_MAX:,}.",
+    "too_many_fields": (
+        "The row has more fields than the header line. Put values that hold the separator in double quotes."
+    ),
+    "unknown_action": "The action is not known. Write add, replace or remove, or leave it empty for add.",
+    "unknown_kind": f"The kind is not known. Write one of {', '.join(KINDS)}.",
+    "unknown_member": (
+        "A member of the object is not known. Use kind, identifier, sub_id, currency, country and action only."
+    ),
+}
+
+_WHAT_TO_DO: Final[dict[Reason, str]] = {
+    "national_without_country": "Fill in the column country, or write + and the calling code.",
+    "invalid_for_country": "Check the digits, and whether some are missing.",
+    "bad_check_digit": "Check the digits: one of them is wrong, or two changed places.",
+    "bad_check_digits": "Check the account number: a character of it is wrong.",
+}
+
+
+class FileRefused(Exception):
+    """The file as a whole cannot be read."""
+
+    def __init__(self, code: FileCode, message: str, hint: str = "") -> None:
+        super().__init__(code, message, hint)
+        self.code: FileCode = code
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".rstrip()
+
+
+class RowRefused(Exception):
+    """One row cannot be read; the others can."""
+
+    def __init__(self, code: RowCode, message: str | None = None) -> None:
+        super().__init__(code, message)
+        self.code: RowCode = code
+        self.message = message or REFUSALS[code]
+
+
+def explained(refusal: BadIdentifier) -> RowRefused:
+    if refusal.reason == "unknown_country":
+        return RowRefused("bad_country")
+    code: RowCode = "bad_sub_id" if refusal.reason.startswith("sub_id_") else "bad_identifier"
+    return RowRefused(code, _sentence(refusal.reason, refusal.scheme))
+
+
+@cache
+def _sentence(reason: Reason, scheme: str) -> str:
+    """Say it once: ten million bad rows share these few strings."""
+    return f"{scheme}: {EXPLANATIONS[reason]} ({reason}). {_WHAT_TO_DO.get(reason, '')}".rstrip()
