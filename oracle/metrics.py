@@ -137,6 +137,8 @@ SERIES = (
     Series("counter", "database_errors_total", "Database calls that failed or came back too late"),
     Series("gauge", "http_connections", "Client connections open", start=0.0),
     Series("counter", "http_requests_total", "Requests read, by method", (("method", METHODS),)),
+    Series("counter", "audit_sealed_total", "Events appended to the history log"),
+    Series("gauge", "audit_waiting_seconds", "For how long the oldest event has been waiting to be sealed"),
     Series("gauge", "event_loop_lag_seconds", "Worst delay of the event loop in the last 15 seconds"),
     Series(
         "counter",

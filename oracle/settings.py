@@ -192,6 +192,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Beside the working directory: what `serve` makes on a laptop is seen, and goes when the directory goes.
     data_dir: Annotated[Path, Directory()] = Path(".oracle")
 
+    # Absent: <data_dir>/audit-keys/signing.keys.  Named where several machines seal history: all need the same keys.
+    audit_key_file: Annotated[Path | None, Directory()] = None
+
     # Loopback: a first start on a laptop opens nothing to the network.  A container image sets 0.0.0.0.
     host: Annotated[str, Matching(r"[A-Za-z0-9.:_-]{1,253}", "an address or a host name")] = "127.0.0.1"
     # 0 is any free port, for tests.

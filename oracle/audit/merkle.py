@@ -255,6 +255,9 @@ class Edge:
         if [len(tile) for tile in self._unfinished] != [tile.width for tile in edge_of(size)]:
             raise ValueError("these are not the unfinished tiles of a tree of this size")
 
+    def copy(self) -> Edge:
+        return Edge(self.size, self._unfinished)
+
     def append(self, leaves: Sequence[bytes]) -> list[Fragment]:
         first, self.size = self.size, self.size + len(leaves)
         return self._append(0, first, leaves)

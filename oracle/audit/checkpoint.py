@@ -1,0 +1,252 @@
+"""Signed checkpoints: what the log is at one size, in a form that others can check.
+
+Checkpoint.  C2SP tlog-checkpoint: a note of the lines origin, size, root in base64.  Signed by whoever writes the log,
+             who then cannot say later that it was another.
+Note.        C2SP signed-note: text, an empty line, and a line `— name base64(key id ‖ signature)` a signature.  Ed25519
+             over the text.  Go's sumdb/note reads both, and the keys: `vkey` and `skey` are its encodings.
+Origin.      alias-oracle/<directory_id>; also the name of its keys.
+Rotation.    A new key is introduced by a note of the lines origin/key, old vkey, new vkey, size, signed by both keys.
+             Checkpoints beyond that size need the new key's signature; for OVERLAP they have the old one's as well, for
+             whoever has not heard.  Who holds any vkey of the chain can follow it in both directions (`Trust`).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from oracle.audit.merkle import HASH_BYTES
+
+OVERLAP: Final = timedelta(days=30)
+ED25519: Final = b"\x01"
+NOTE_BYTES_MAX: Final = 100_000
+
+_NAME = re.compile(r"[!-*,-~]+")  # neither spaces nor the plus that separates the parts of a key
+_SIGNATURE = re.compile(r"— (\S+) ([A-Za-z0-9+/=]+)")
+_SIZE = re.compile(r"0|[1-9][0-9]{0,17}")
+
+
+class BadNote(ValueError):
+    """The text is not what it should be; the message says what."""
+
+
+# Keys -----------------------------------------------------------------------------------------------------------
+
+
+class Verifier(NamedTuple):
+    """A public key under a name."""
+
+    name: str
+    public: bytes
+
+    @classmethod
+    def of(cls, vkey: str) -> Verifier:
+        """Raises BadNote."""
+        name, key_id, key = _key_parts(vkey.strip())
+        verifier = cls(name, key)
+        if verifier.key_id.hex() != key_id:
+            raise BadNote("the key does not belong to its id")
+        return verifier
+
+    @property
+    def key_id(self) -> bytes:
+        return sha256(self.name.encode() + b"\n" + ED25519 + self.public).digest()[:4]
+
+    @property
+    def vkey(self) -> str:
+        return f"{self.name}+{self.key_id.hex()}+{base64.b64encode(ED25519 + self.public).decode()}"
+
+    def accepts(self, text: str, signature: bytes) -> bool:
+        try:
+            Ed25519PublicKey.from_public_bytes(self.public).verify(signature, text.encode())
+        except InvalidSignature:
+            return False
+        return True
+
+
+class Signer:
+    """A private key under a name.  It has no repr that shows it."""
+
+    def __init__(self, name: str, seed: bytes) -> None:
+        self._key = Ed25519PrivateKey.from_private_bytes(seed)
+        self._seed = seed
+        self.verifier = Verifier(name, self._key.public_key().public_bytes_raw())
+
+    @classmethod
+    def new(cls, name: str) -> Signer:
+        return cls(name, Ed25519PrivateKey.generate().private_bytes_raw())
+
+    @classmethod
+    def of(cls, skey: str) -> Signer:
+        """Raises BadNote, which never quotes the key."""
+        head, _, rest = skey.strip().partition("PRIVATE+KEY+")
+        if head:
+            raise BadNote("not a private key")
+        name, key_id, seed = _key_parts(rest)
+        signer = cls(name, seed)
+        if signer.verifier.key_id.hex() != key_id:
+            raise BadNote("the key does not belong to its id")
+        return signer
+
+    @property
+    def skey(self) -> str:
+        key_id = self.verifier.key_id.hex()
+        return f"PRIVATE+KEY+{self.verifier.name}+{key_id}+{base64.b64encode(ED25519 + self._seed).decode()}"
+
+    def sign(self, text: str) -> bytes:
+        return self._key.sign(text.encode())
+
+
+def _key_parts(text: str) -> tuple[str, str, bytes]:
+    name, _, rest = text.partition("+")
+    key_id, _, encoded = rest.partition("+")
+    key = _unbase64(encoded)
+    if not _NAME.fullmatch(name) or key[:1] != ED25519 or len(key) != 1 + 32:
+        raise BadNote("not an Ed25519 key of a signed note")
+    return name, key_id, key[1:]
+
+
+def _unbase64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise BadNote("not base64") from exc
+
+
+# Notes ----------------------------------------------------------------------------------------------------------
+
+
+class Signature(NamedTuple):
+    name: str
+    key_id: bytes
+    signature: bytes
+
+
+class Note(NamedTuple):
+    text: str
+    signatures: tuple[Signature, ...]
+
+    @classmethod
+    def of(cls, note: str) -> Note:
+        """Raises BadNote."""
+        head, separator, tail = note.rpartition("\n\n")
+        if not separator or len(note) > NOTE_BYTES_MAX or not tail.endswith("\n"):
+            raise BadNote("not a signed note")
+        if any(ord(character) < ord(" ") and character != "\n" for character in note):
+            raise BadNote("a note has no control characters")
+        return cls(head + "\n", tuple(_signature(line) for line in tail[:-1].split("\n")))
+
+    def is_signed_by(self, verifier: Verifier) -> bool:
+        """Raises BadNote when it claims to be and is not: then none of it is to be believed."""
+        named = [s for s in self.signatures if (s.name, s.key_id) == (verifier.name, verifier.key_id)]
+        if any(not verifier.accepts(self.text, s.signature) for s in named):
+            raise BadNote("the signature is not that of the key it names")
+        return bool(named)
+
+
+def _signature(line: str) -> Signature:
+    found = _SIGNATURE.fullmatch(line)
+    data = _unbase64(found[2]) if found else b""
+    if found is None or len(data) <= 4:  # noqa: PLR2004 - the id and at least something
+        raise BadNote("not a line of a signature")
+    return Signature(found[1], data[:4], data[4:])
+
+
+def signed(text: str, signers: Iterable[Signer]) -> str:
+    lines = []
+    for signer in signers:
+        data = base64.b64encode(signer.verifier.key_id + signer.sign(text)).decode()
+        lines.append(f"— {signer.verifier.name} {data}\n")
+    return f"{text}\n{''.join(lines)}"
+
+
+class Checkpoint(NamedTuple):
+    origin: str
+    size: int
+    root: bytes
+    extensions: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return "".join(f"{line}\n" for line in (self.origin, self.size, _base64(self.root), *self.extensions))
+
+    @classmethod
+    def of(cls, text: str) -> Checkpoint:
+        """Raises BadNote."""
+        origin, *lines = text.removesuffix("\n").split("\n")
+        if len(lines) < 2 or not origin or not all(lines) or not _SIZE.fullmatch(lines[0]):  # noqa: PLR2004 - size, root
+            raise BadNote("not a checkpoint")
+        root = _unbase64(lines[1])
+        if len(root) != HASH_BYTES or _base64(root) != lines[1]:
+            raise BadNote("not a checkpoint")
+        return cls(origin, int(lines[0]), root, tuple(lines[2:]))
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+# Rotation -------------------------------------------------------------------------------------------------------
+
+
+class Key(NamedTuple):
+    """A key of the log: the statement that introduces it is absent for the first one."""
+
+    vkey: str
+    from_size: int
+    statement: str | None
+
+
+def introduction(origin: str, old: Verifier, new: Verifier, from_size: int) -> str:
+    return f"{origin}/key\n{old.vkey}\n{new.vkey}\n{from_size}\n"
+
+
+class Trust:
+    """Which keys of a log are to be believed, from those that one was given, and for which sizes."""
+
+    def __init__(self, origin: str, keys: Sequence[Key], given: Sequence[str]) -> None:
+        """Raises BadNote when none of the keys given is one of the log's."""
+        self.origin = origin
+        self.keys = [(key.from_size, Verifier.of(key.vkey)) for key in keys]
+        vouched = [self._is_vouched(number, key) for number, key in enumerate(keys)]
+        wanted = {Verifier.of(vkey) for vkey in given}
+        self.believed = {v for _, v in self.keys if v in wanted}
+        if not self.believed:
+            raise BadNote("the log has none of the keys that are trusted")
+        for numbers in (range(1, len(keys)), reversed(range(1, len(keys)))):
+            for number in numbers:
+                pair = {self.keys[number - 1][1], self.keys[number][1]}
+                if vouched[number] and pair & self.believed:
+                    self.believed |= pair
+
+    def _is_vouched(self, number: int, key: Key) -> bool:
+        if number == 0 or key.statement is None:
+            return False
+        old, new = self.keys[number - 1][1], self.keys[number][1]
+        try:
+            note = Note.of(key.statement)
+            both = note.is_signed_by(old) and note.is_signed_by(new)
+        except BadNote:
+            return False
+        return both and note.text == introduction(self.origin, old, new, key.from_size)
+
+    def opened(self, note: str) -> Checkpoint:
+        """The checkpoint, if the key that has to sign at its size did.  Raises BadNote."""
+        opened = Note.of(note)
+        checkpoint = Checkpoint.of(opened.text)
+        if checkpoint.origin != self.origin:
+            raise BadNote("a checkpoint of another log")
+        due = [verifier for from_size, verifier in self.keys if from_size < checkpoint.size or from_size == 0]
+        if not due or due[-1] not in self.believed:
+            raise BadNote("the key that signs at this size is not trusted")
+        if not opened.is_signed_by(due[-1]):
+            raise BadNote("not signed by the key that signs at this size")
+        return checkpoint

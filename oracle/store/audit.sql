@@ -1,0 +1,132 @@
+-- Queries of the history log (oracle/audit).  Run by its own connections, with plans for index scans only.
+
+-- name: audit_state
+-- Where the log ends; all NULL while it is empty.
+SELECT first_leaf + leaves AS size, era, xact::text::bigint AS xact, event_id FROM audit_batches
+ORDER BY first_leaf DESC LIMIT 1
+
+-- name: audit_origin
+SELECT 'alias-oracle/' || directory_id FROM cache_generation
+
+-- name: audit_eras
+-- until: the last event_id that can be of this era; NULL for the current one.
+SELECT era, after_event_id, lead(after_event_id) OVER (ORDER BY era) AS until_event_id FROM audit_eras ORDER BY era
+
+-- name: audit_era_begin
+SELECT audit_era_begin()
+
+-- name: audit_horizon
+-- Every transaction before it has ended, and those that committed are seen by this snapshot.
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+
+-- name: events_in_order
+-- Events of an era ($5 < event_id <= $6) after the bound ($1, $2) and up to the bound ($3, $4), in the order of sealing.
+SELECT event_id, xact::text::bigint AS xact, at, entity, action, channel, actor, role, party_id_type::text,
+       party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
+FROM events
+WHERE xact >= $1::text::xid8 AND (xact > $1::text::xid8 OR event_id > $2)
+  AND xact <= $3::text::xid8 AND (xact < $3::text::xid8 OR event_id <= $4)
+  AND event_id > $5 AND event_id <= $6
+ORDER BY xact, event_id LIMIT $7
+
+-- name: audit_waiting
+-- For how long the first event that is not sealed has been waiting.  $1, $2 the bound, $3 the era's after_event_id.
+SELECT greatest(extract(epoch FROM clock_timestamp() - at), 0)::float8 FROM events
+WHERE xact >= $1::text::xid8 AND (xact > $1::text::xid8 OR event_id > $2) AND event_id > $3
+ORDER BY xact, event_id LIMIT 1
+
+-- name: audit_hashes
+-- The fragments that may hold the hashes [first, first + width) of a tile level, each within one tile.
+SELECT ord::int - 1 AS wanted, t.first, t.hashes
+FROM unnest($1::int[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS w (tile_level, first, width, ord)
+CROSS JOIN LATERAL (
+    SELECT first, hashes FROM audit_tiles
+    WHERE tile_level = w.tile_level AND first >= w.first / 256 * 256 AND first < w.first + w.width
+    ORDER BY first
+) AS t ORDER BY ord, t.first
+
+-- name: audit_batch_add
+INSERT INTO audit_batches (first_leaf, leaves, era, xact, event_id, event_id_max)
+VALUES ($1, $2, $3, $4::text::xid8, $5, $6)
+
+-- name: audit_tiles_add
+INSERT INTO audit_tiles (tile_level, first, hashes)
+SELECT * FROM unnest($1::int[], $2::bigint[], $3::bytea[])
+
+-- name: audit_checkpoint_add
+INSERT INTO audit_checkpoints (size, root, note) VALUES ($1, $2, $3)
+
+-- name: audit_checkpoint_latest
+SELECT size, root, note, signed_at FROM audit_checkpoints ORDER BY size DESC LIMIT 1
+
+-- name: audit_checkpoint_at
+-- The first that has this many leaves.
+SELECT size, root, note, signed_at FROM audit_checkpoints WHERE size >= $1 ORDER BY size LIMIT 1
+
+-- name: audit_checkpoints_from
+SELECT size, root, note, signed_at FROM audit_checkpoints WHERE size > $1 ORDER BY size LIMIT $2
+
+-- name: audit_batches_from
+-- From the one that holds leaf $1 on.
+SELECT first_leaf, leaves, era, xact::text::bigint AS xact, event_id, sealed_at FROM audit_batches
+WHERE first_leaf + leaves > $1
+  AND first_leaf >= coalesce((SELECT max(first_leaf) FROM audit_batches WHERE first_leaf <= $1), 0)
+ORDER BY first_leaf LIMIT $2
+
+-- name: audit_batch_before
+-- Where the batch that begins with leaf $1 of era $2 begins: the bound of the one before; none for the first of an era.
+SELECT xact::text::bigint AS xact, event_id FROM audit_batches
+WHERE first_leaf < $1 AND era = $2 ORDER BY first_leaf DESC LIMIT 1
+
+-- name: audit_batch_of_event
+-- The batch of event $1, and how many events of it stand before it; none while it is not sealed.
+WITH one AS (
+    SELECT event_id, xact, (SELECT max(era) FROM audit_eras WHERE after_event_id < e.event_id) AS era
+    FROM events e WHERE event_id = $1
+), batch AS (
+    SELECT b.first_leaf, b.leaves, one.* FROM one CROSS JOIN LATERAL (
+        SELECT first_leaf, leaves FROM audit_batches
+        WHERE era = one.era AND (xact, event_id) >= (one.xact, one.event_id) ORDER BY era, xact, event_id LIMIT 1
+    ) AS b
+)
+SELECT b.first_leaf, b.leaves, (
+    SELECT count(*) FROM events e
+    WHERE e.xact >= coalesce(p.xact, '0') AND (e.xact > coalesce(p.xact, '0') OR e.event_id > coalesce(p.event_id, 0))
+      AND e.xact <= b.xact AND (e.xact < b.xact OR e.event_id < b.event_id)
+      AND e.event_id > r.after_event_id
+      AND e.event_id <= coalesce((SELECT after_event_id FROM audit_eras WHERE era = b.era + 1), 9223372036854775807)
+) AS before
+FROM batch b JOIN audit_eras r USING (era) LEFT JOIN LATERAL (
+    SELECT xact, event_id FROM audit_batches
+    WHERE first_leaf < b.first_leaf AND era = b.era ORDER BY first_leaf DESC LIMIT 1
+) AS p ON true
+
+-- name: audit_leaf_at
+-- How many leaves were sealed before the instant $1.
+SELECT coalesce(max(first_leaf + leaves), 0) FROM audit_batches WHERE sealed_at < $1
+
+-- name: audit_unsealed
+-- Events behind the last bound of the current era ($1, $2), $3 its after_event_id.
+SELECT count(*) FROM events
+WHERE xact >= $1::text::xid8 AND (xact > $1::text::xid8 OR event_id > $2) AND event_id > $3
+
+-- name: audit_keys
+SELECT number, vkey, from_size, statement, added_at FROM audit_keys ORDER BY number
+
+-- name: audit_keys_count
+SELECT count(*)::int FROM audit_keys
+
+-- name: audit_key_add
+INSERT INTO audit_keys (number, vkey, from_size, statement) VALUES ($1, $2, $3, $4)
+
+-- name: audit_key_lock
+-- Till the end of the transaction: no key comes between choosing the signers and what they sign.
+SELECT pg_advisory_xact_lock($1)
+
+-- name: partitions_ahead
+SELECT events_partitions_ahead()
+
+-- name: audit_era_end
+-- The bound of the last batch of era $1 that begins before leaf $2.
+SELECT xact::text::bigint AS xact, event_id FROM audit_batches
+WHERE era = $1 AND first_leaf < $2 ORDER BY first_leaf DESC LIMIT 1
