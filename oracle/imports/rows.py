@@ -1,8 +1,8 @@
 """From the cells of one row to an entry of the directory, checked and canonical, or to a refusal.
 
 Two ways, one answer.  Most rows of a file differ in the identifier alone.  All other cells together are read once, into
-a Plan; a row whose other cells are known, and whose identifier is written in the ordinary way of its kind, takes only the
-plan's own reading of the identifier.  Every other row takes the careful way, which is the definition.
+a Plan; a row whose other cells are known, and whose identifier is written in the ordinary way of its kind, takes only
+the plan's own reading of the identifier.  Every other row takes the careful way, which is the definition.
 """
 
 import re
