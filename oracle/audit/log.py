@@ -191,5 +191,8 @@ async def consistency(connection: asyncpg.Connection, old: int, new: int) -> lis
     return await prove(connection, merkle.consistency_ranges(old, new))
 
 
-async def edge(connection: asyncpg.Connection, size: int) -> merkle.Edge:
-    return merkle.Edge(size, await hashes(connection, merkle.edge_of(size)))
+async def frontier(connection: asyncpg.Connection, size: int) -> merkle.Frontier:
+    """The tree of this size, to go on from."""
+    wanted = merkle.subtrees(0, size)
+    found = await subtree_hashes(connection, wanted)
+    return merkle.Frontier(size, [found[subtree] for subtree in wanted])

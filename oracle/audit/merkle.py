@@ -7,15 +7,15 @@ Proofs.    A proof is a list of ranges (`inclusion_ranges`, `consistency_ranges`
            hashes is asked for all of them at once and needs to know nothing of trees.
 Tiles.     Stored are the subtrees of level 0, 8, 16, … (as in C2SP tlog-tiles): a tile is 256 hashes of one of these
            levels, and any other subtree is at most 255 hashes of one tile.  A hash per leaf and 1/255 more.
-Growing.   `Edge` is what an appender has to remember: the unfinished tile of each level, at most 255 hashes each.
-           Its root comes from those alone.  `Frontier` is the same for a reader who stores nothing: the subtrees
-           that the leaves so far are made of, at most one a level.
+Growing.   `Frontier` is all that an appender or a reader has to remember: the subtrees that the leaves so far are made
+           of, at most one a level.  The root and the proofs of what came before need nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
+from itertools import groupby
 from typing import Final, NamedTuple
 
 HASH_BYTES: Final = 32
@@ -175,11 +175,17 @@ def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, pro
 
 
 class Frontier:
-    """The leaves so far, as the subtrees they are made of."""
+    """The leaves so far, as the subtrees they are made of: at most one a level.
 
-    def __init__(self) -> None:
-        self.size = 0
-        self._stack: list[tuple[int, bytes]] = []
+    `completed` collects the hashes that are stored above the leaves, as they come to be: (tile level, place, hash).
+    """
+
+    def __init__(self, size: int = 0, hashes: Sequence[bytes] = ()) -> None:
+        """With the hashes of subtrees(0, size)."""
+        self.size = size
+        self.completed: list[tuple[int, int, bytes]] = []
+        levels = [subtree.level for subtree in subtrees(0, size)]
+        self._stack = list(zip(levels, hashes, strict=True))
 
     def push(self, level: int, subtree: bytes) -> None:
         """Append 2^level leaves at once.  Raises ValueError where such a subtree cannot begin."""
@@ -187,7 +193,11 @@ class Frontier:
             raise ValueError("a subtree of this level does not begin here")
         self.size += 1 << level
         stack = self._stack
-        while stack and stack[-1][0] == level:
+        while True:
+            if level and level % TILE_HEIGHT == 0:
+                self.completed.append((level // TILE_HEIGHT, (self.size >> level) - 1, subtree))
+            if not stack or stack[-1][0] != level:
+                break
             subtree = node_hash(stack.pop()[1], subtree)
             level += 1
         stack.append((level, subtree))
@@ -204,9 +214,7 @@ class Frontier:
                 at += 1
 
     def copy(self) -> Frontier:
-        other = Frontier()
-        other.size, other._stack = self.size, self._stack.copy()
-        return other
+        return Frontier(self.size, [subtree for _, subtree in self._stack])
 
     def root(self) -> bytes:
         return fold([subtree for _, subtree in self._stack])
@@ -236,51 +244,11 @@ def stored(subtree: Subtree) -> Stored:
     return Stored(tile_level, subtree.place << above, 1 << above)
 
 
-def edge_of(size: int) -> list[Stored]:
-    """The unfinished tiles of a tree of this size, one a level: what `Edge` has to be given to go on."""
-    found = []
-    tile_level = 0
-    while entries := size >> TILE_HEIGHT * tile_level:
-        found.append(Stored(tile_level, entries - entries % TILE_WIDTH, entries % TILE_WIDTH))
-        tile_level += 1
+def fragments(first: int, leaves: Sequence[bytes], completed: Iterable[tuple[int, int, bytes]]) -> list[Fragment]:
+    """What is to be stored after leaves were appended: their hashes from `first` on, and what they completed."""
+    rows = [(0, first + n, each) for n, each in enumerate(leaves)] + sorted(completed)
+    found: list[Fragment] = []
+    for (tile_level, _), row in groupby(rows, key=lambda each: (each[0], each[1] // TILE_WIDTH)):
+        hashes = list(row)
+        found.append(Fragment(tile_level, hashes[0][1], b"".join(each for _, _, each in hashes)))
     return found
-
-
-class Edge:
-    """A tree that grows: append leaf hashes, get what is to be stored; the root at any time."""
-
-    def __init__(self, size: int = 0, unfinished: Iterable[Sequence[bytes]] = ()) -> None:
-        self.size = size
-        self._unfinished = [list(tile) for tile in unfinished]
-        if [len(tile) for tile in self._unfinished] != [tile.width for tile in edge_of(size)]:
-            raise ValueError("these are not the unfinished tiles of a tree of this size")
-
-    def copy(self) -> Edge:
-        return Edge(self.size, self._unfinished)
-
-    def append(self, leaves: Sequence[bytes]) -> list[Fragment]:
-        first, self.size = self.size, self.size + len(leaves)
-        return self._append(0, first, leaves)
-
-    def _append(self, tile_level: int, first: int, hashes: Sequence[bytes]) -> list[Fragment]:
-        if tile_level == len(self._unfinished):
-            self._unfinished.append([])
-        fragments, finished, at = list[Fragment](), list[bytes](), 0
-        parent = first // TILE_WIDTH
-        while at < len(hashes):
-            tile = self._unfinished[tile_level]
-            part = hashes[at : at + TILE_WIDTH - len(tile)]
-            fragments.append(Fragment(tile_level, first + at, b"".join(part)))
-            tile.extend(part)
-            at += len(part)
-            if len(tile) == TILE_WIDTH:
-                finished.append(full_root(tile))
-                self._unfinished[tile_level] = []
-        return fragments + (self._append(tile_level + 1, parent, finished) if finished else [])
-
-    def root(self) -> bytes:
-        frontier = Frontier()
-        for tile_level in reversed(range(len(self._unfinished))):
-            for entry in self._unfinished[tile_level]:
-                frontier.push(TILE_HEIGHT * tile_level, entry)
-        return frontier.root()

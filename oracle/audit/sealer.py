@@ -90,7 +90,7 @@ class Sealer:
                     return
             reader = await log.connect(self._url, "oracle sealer")
             sealing = await Sealing.begin(writer, reader, self._file)
-            events_log.info("history is sealed here", size=sealing.edge.size)
+            events_log.info("history is sealed here", size=sealing.tree.size)
             await self._seal(sealing, stop)
         finally:
             for connection in (reader, writer):
@@ -130,7 +130,7 @@ class Sealing:
 
     def __init__(self, writer: asyncpg.Connection, reader: asyncpg.Connection, file: KeyFile) -> None:
         self.writer, self._reader, self._file = writer, reader, file
-        self.edge = merkle.Edge()
+        self.tree = merkle.Frontier()
         self._era = Era(0, 0, None)
         self._bound = log.START
         self._origin = ""
@@ -147,7 +147,7 @@ class Sealing:
         await sealing._choose_signers()
         await writer.execute(QUERIES["audit_era_begin"])
         state = await log.state(writer)
-        sealing.edge, sealing._bound = await log.edge(writer, state.size), state.bound
+        sealing.tree, sealing._bound = await log.frontier(writer, state.size), state.bound
         sealing._era = (await log.eras(writer))[state.era]
         await sealing._compare()
         return sealing
@@ -158,7 +158,7 @@ class Sealing:
             return
         if last.origin != self._origin:
             raise Refused("the key file remembers another log")
-        if last.size > self.edge.size or await log.root(self.writer, last.size) != last.root:
+        if last.size > self.tree.size or await log.root(self.writer, last.size) != last.root:
             raise Refused("the log does not extend what was signed here last: oracle audit verify, oracle audit accept")
 
     async def _choose_signers(self) -> None:
@@ -189,14 +189,15 @@ class Sealing:
         for at in range(0, len(rows), log.CHUNK):
             hashes += [leaf.leaf_hash(leaf.line(row)) for row in rows[at : at + log.CHUNK]]
             await asyncio.sleep(0)  # other jobs of this process
-        edge = self.edge.copy()
-        first = edge.size
-        fragments = edge.append(hashes)
-        root = edge.root()
+        tree = self.tree.copy()
+        first = tree.size
+        tree.extend(hashes)
+        fragments = merkle.fragments(first, hashes, tree.completed)
+        root = tree.root()
         bound = Bound(rows[-1]["xact"], rows[-1]["event_id"])
         ids_max = max(row["event_id"] for row in rows)
         while True:
-            note = signed(Checkpoint(self._origin, edge.size, root).text, self._signers)
+            note = signed(Checkpoint(self._origin, tree.size, root).text, self._signers)
             try:
                 async with self.writer.transaction():
                     await self.writer.execute(QUERIES["audit_key_lock"], KEYS_LOCK)
@@ -206,11 +207,11 @@ class Sealing:
                     await self.writer.execute(QUERIES["audit_batch_add"], *batch)
                     columns = [list(column) for column in zip(*fragments, strict=True)]
                     await self.writer.execute(QUERIES["audit_tiles_add"], *columns)
-                    await self.writer.execute(QUERIES["audit_checkpoint_add"], edge.size, root, note)
+                    await self.writer.execute(QUERIES["audit_checkpoint_add"], tree.size, root, note)
                 break
             except _Superseded:
                 await self._choose_signers()
-        self.edge, self._bound = edge, bound
+        self.tree, self._bound = tree, bound
         self._file.remember(note)
 
     async def waiting_s(self) -> float:

@@ -62,20 +62,22 @@ EXTENSIONS = {
 
 
 class Tree:
-    """Leaf hashes in memory, stored as the tiles that an `Edge` gives out."""
+    """Leaf hashes in memory, stored as the fragments of tiles that a database would get."""
 
     def __init__(self) -> None:
-        self.edge = merkle.Edge()
+        self.frontier = merkle.Frontier()
         self.leaves: list[bytes] = []
         self.tiles: dict[tuple[int, int], bytes] = {}
 
     def append(self, leaves: list[bytes]) -> None:
         self.leaves += leaves
-        for level, first, hashes in self.edge.append(leaves):
-            assert first // 256 == (first + len(hashes) // 32 - 1) // 256, "a fragment lies in one tile"
+        first, self.frontier = self.frontier.size, self.frontier.copy()
+        self.frontier.extend(leaves)
+        for level, place, hashes in merkle.fragments(first, leaves, self.frontier.completed):
+            assert place // 256 == (place + len(hashes) // 32 - 1) // 256, "a fragment lies in one tile"
             for at in range(0, len(hashes), 32):
-                assert (level, first + at // 32) not in self.tiles, "nothing is stored twice"
-                self.tiles[level, first + at // 32] = hashes[at : at + 32]
+                assert (level, place + at // 32) not in self.tiles, "nothing is stored twice"
+                self.tiles[level, place + at // 32] = hashes[at : at + 32]
 
     def hash_of(self, subtree: merkle.Subtree) -> bytes:
         level, first, width = merkle.stored(subtree)
@@ -115,7 +117,7 @@ def test_the_roots_of_the_example_tree() -> None:
 
 def _appended(tree: Tree, leaf: bytes) -> bytes:
     tree.append([merkle.leaf_hash(leaf)])
-    return tree.edge.root()
+    return tree.frontier.root()
 
 
 def example() -> Tree:
@@ -190,15 +192,14 @@ def _accepts(verify: object, *arguments: object) -> bool:
 
 
 @given(st.lists(st.integers(0, 600), max_size=8))
-def test_a_tree_that_grows_in_any_steps_stores_the_same_and_can_go_on_from_its_edge(steps: list[int]) -> None:
+def test_a_tree_that_grows_in_any_steps_stores_the_same_and_can_go_on_from_what_is_stored(steps: list[int]) -> None:
     tree, leaves = Tree(), numbered(sum(steps))
     for step in steps:
-        tree.append(leaves[tree.edge.size : tree.edge.size + step])
-        unfinished = [
-            [tree.tiles[t.tile_level, t.first + n] for n in range(t.width)] for t in merkle.edge_of(tree.edge.size)
-        ]
-        tree.edge = merkle.Edge(tree.edge.size, unfinished)
-        assert tree.edge.root() == BIG.root(tree.edge.size)
+        size = tree.frontier.size
+        tree.append(leaves[size : size + step])
+        size = tree.frontier.size
+        tree.frontier = merkle.Frontier(size, [tree.hash_of(each) for each in merkle.subtrees(0, size)])
+        assert tree.frontier.root() == BIG.root(size)
     assert all(BIG.tiles[where] == stored for where, stored in tree.tiles.items())
 
 
@@ -226,5 +227,5 @@ def test_what_cannot_be_asked_is_refused() -> None:
     frontier.push(0, merkle.EMPTY_ROOT)
     with pytest.raises(ValueError, match="does not begin here"):
         frontier.push(1, merkle.EMPTY_ROOT)
-    with pytest.raises(ValueError, match="unfinished"):
-        merkle.Edge(3, [[b""]])
+    with pytest.raises(ValueError, match="shorter"):
+        merkle.Frontier(3, [merkle.EMPTY_ROOT])
