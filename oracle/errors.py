@@ -15,7 +15,9 @@
     │   ├── NotOwner               only the FSP that holds it may change it
     │   │   └── ForeignRemoval             or remove it
     │   ├── AmbiguousRemoval       it does not say which of several entries is meant
-    │   └── UnknownFsp             the FSP may not register (not known, suspended or closed)
+    │   ├── UnknownFsp             the FSP may not register (not known, suspended or closed)
+    │   ├── NotAllowed             it may not register this type or currency
+    │   └── RouteOverlap           another route has this prefix at that time
     └── Unavailable            try again later
         ├── DirectoryUnavailable   PostgreSQL does not answer, or not in time
         └── Overloaded             too much is waiting already
@@ -95,6 +97,14 @@ class AmbiguousRemoval(Refused):
 
 class UnknownFsp(Refused):
     default = "The FSP is not allowed to register parties"
+
+
+class NotAllowed(Refused):
+    default = "The FSP may not register this type of party, or not in this currency"
+
+
+class RouteOverlap(Refused):
+    default = "Another route has this prefix at that time"
 
 
 class Unavailable(OracleError):

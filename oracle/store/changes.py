@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeVar
+from itertools import compress
+from typing import Any, Final, Protocol, TypeVar
 
 import asyncpg
 import msgspec
@@ -22,7 +23,7 @@ import msgspec
 from oracle import errors, logs
 from oracle.identifiers import PartyKey
 from oracle.store.base import Context, Registration
-from oracle.store.coherence import Coherence
+from oracle.store.coherence import LEASE_S, Coherence
 from oracle.store.postgres import Postgres, Transaction, is_collision
 
 log = logs.Log(__name__)
@@ -38,7 +39,17 @@ _RULES: Final[dict[str, type[errors.OracleError]]] = {
     "OR001": errors.NotOwner,
     "OR002": errors.UnknownFsp,
     "OR003": errors.AlreadyRegistered,
+    "OR005": errors.RouteOverlap,
 }
+# The PartyIdType of a kind of alias that has a name of its own (design section 2).
+_TYPE_OF_KIND: Final = {"CLABE": "ACCOUNT_ID", "NRC": "PERSONAL_ID"}
+
+
+class Beside(Protocol):
+    """What a caller has done in the transaction of its change: `first`, which may refuse by raising, and `last`."""
+
+    async def first(self, transaction: Transaction) -> None: ...
+    async def last(self, transaction: Transaction, result: Any) -> None: ...
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -72,7 +83,13 @@ class Changes:
 
     # -- what can be asked for ------------------------------------------------------------------------------------
 
-    async def register(self, context: Context, fsp_id: str, registrations: Sequence[Registration]) -> list[Outcome]:
+    async def register(
+        self,
+        context: Context,
+        fsp_id: str,
+        registrations: Sequence[Registration],
+        beside: Beside | None = None,
+    ) -> list[Outcome]:
         """Register aliases for one FSP; one outcome each, in order.  One that is refused does not touch the others.
 
         Raises DirectoryUnavailable: then none of them stands, or it is not known (never acknowledged).
@@ -80,24 +97,32 @@ class Changes:
         keys = sorted({(r.key.party_id_type, r.key.identifier) for r in registrations})
 
         async def work(transaction: Transaction) -> tuple[list[Outcome], bool]:
-            await self._admitted(transaction, fsp_id)
-            return await _register(transaction, fsp_id, registrations)
+            allowed = await self.admitted(transaction, fsp_id)
+            return await _register(transaction, fsp_id, registrations, allowed)
 
         try:
-            return await self._change(context, keys, work)
+            return await self.change(context, keys, work, beside)
         except errors.UnknownFsp as refused:
             return [Outcome(refused=refused) for _ in registrations]
 
-    async def update(self, context: Context, fsp_id: str, key: PartyKey, currency: str | None) -> None:
+    async def update(
+        self, context: Context, fsp_id: str, key: PartyKey, currency: str | None, beside: Beside | None = None
+    ) -> None:
         """The FSP's entries under the key become one, with this currency (None: as they are).
 
-        Raises PartyNotFound, NotOwner, AlreadyRegistered (the currency is another FSP's), DirectoryUnavailable.
+        Raises PartyNotFound, NotOwner, AlreadyRegistered (the currency is another FSP's), NotAllowed,
+        DirectoryUnavailable.
         """
 
         async def work(transaction: Transaction) -> tuple[None, bool]:
-            return None, await _update(transaction, fsp_id, key, currency)
+            wrote = await _update(transaction, fsp_id, key, currency)
+            if wrote and currency is not None:
+                rows = await transaction.rows("fsp_status", fsp_id)
+                if not Allowance.of(rows[0]).includes(key.party_id_type, currency):
+                    raise errors.NotAllowed
+            return None, wrote
 
-        await self._change(context, [(key.party_id_type, key.identifier)], work)
+        await self.change(context, [(key.party_id_type, key.identifier)], work, beside)
 
     async def remove(
         self,
@@ -107,6 +132,7 @@ class Changes:
         identifier: str,
         sub_id: str | None,
         currency: str | None,
+        beside: Beside | None = None,
     ) -> None:
         """Remove the FSP's entry.  The hub names no SubId when it forwards a removal (als-contract section 1): then
         it is the entry without SubId, else the only SubId there is (design section 7).
@@ -117,7 +143,7 @@ class Changes:
         async def work(transaction: Transaction) -> tuple[None, bool]:
             return None, await _remove(transaction, fsp_id, party_id_type, identifier, sub_id, currency)
 
-        await self._change(context, [(party_id_type, identifier)], work)
+        await self.change(context, [(party_id_type, identifier)], work, beside)
 
     async def ignore_removal(self, context: Context, party_id_type: str, identifier: str) -> None:
         """Record a removal that nobody who holds the alias asked for.  Raises DirectoryUnavailable."""
@@ -132,12 +158,55 @@ class Changes:
             )
             await transaction.commit()
 
+    async def administer(
+        self,
+        context: Context,
+        work: Callable[[Transaction], Awaitable[T]],
+        beside: Beside | None = None,
+        *,
+        settles: bool = False,
+    ) -> T:
+        """A change of anything but aliases: FSPs, routes, credentials, batches; one transaction.
+
+        `settles`: of something that lookups go by (an FSP's status, a route).  The database moves what copies and
+        compiled routes are worth by trigger; a lease later nobody goes by the old ones, and then it is acknowledged.
+        Raises what `work` raises, UnknownFsp, RouteOverlap, DirectoryUnavailable.
+        """
+        for attempt in range(ATTEMPTS):
+            try:
+                async with self._postgres.transaction(context, fenced=True) as transaction:
+                    if beside is not None:
+                        await beside.first(transaction)
+                    result = await work(transaction)
+                    if beside is not None:
+                        await beside.last(transaction, result)
+                    await transaction.commit()
+                break
+            except errors.DirectoryUnavailable as exc:
+                if not is_collision(exc.__cause__) or attempt == ATTEMPTS - 1:
+                    raise
+            except asyncpg.PostgresError as exc:
+                raise (_RULES.get(str(exc.sqlstate)) or exc) from exc
+        if settles:
+            await asyncio.sleep(LEASE_S)
+        return result
+
     # -- how it is done -------------------------------------------------------------------------------------------
 
-    async def _change(
-        self, context: Context, keys: Sequence[Key], work: Callable[[Transaction], Awaitable[tuple[T, bool]]]
+    async def change(
+        self,
+        context: Context,
+        keys: Sequence[Key],
+        work: Callable[[Transaction], Awaitable[tuple[T, bool]]],
+        beside: Beside | None = None,
     ) -> T:
-        """`work` returns its result and whether it wrote anything; without that there is nothing to commit."""
+        """Change aliases under `keys`, by the protocol.
+
+        `work` returns its result and whether it wrote anything; without that there is nothing to commit.  It may be
+        called again, in a new transaction.
+        """
+        if beside is not None:
+            work = _joined(beside, work)
         moved = False
         for attempt in range(ATTEMPTS):
             try:
@@ -215,19 +284,68 @@ class Changes:
                 log.error("cache generation not moved yet", exc=exc)
             await asyncio.sleep(REPAIR_PAUSE_S)
 
-    async def _admitted(self, transaction: Transaction, fsp_id: str) -> None:
-        """Raises UnknownFsp.  Under registration `auto` an unknown FSP is noted as provisional."""
+    async def admitted(self, transaction: Transaction, fsp_id: str) -> Allowance:
+        """What the FSP may register; under registration `auto` an unknown one becomes provisional.
+
+        Raises UnknownFsp.
+        """
         rows = await transaction.rows("fsp_status", fsp_id)
         if not rows and self._admit:
             await transaction.run("fsp_admit", fsp_id)
-            return
+            return Allowance()
         if not rows:
             raise errors.UnknownFsp("The FSP is not known to the directory")
         if rows[0]["status"] not in ("active", "provisional"):
             raise errors.UnknownFsp("The FSP is not active")
+        return Allowance.of(rows[0])
+
+
+class Allowance(msgspec.Struct, frozen=True):
+    """What an FSP may register; None is everything."""
+
+    party_id_types: frozenset[str] | None = None
+    currencies: frozenset[str] | None = None
+
+    @classmethod
+    def of(cls, row: Any) -> Allowance:
+        kinds, currencies = row["kinds"], row["currencies"]
+        return cls(
+            None if kinds is None else frozenset(_TYPE_OF_KIND.get(kind, kind) for kind in kinds),
+            None if currencies is None else frozenset(currencies),
+        )
+
+    def includes(self, party_id_type: str, currency: str) -> bool:
+        """An entry that names no currency is never one too many."""
+        return (self.party_id_types is None or party_id_type in self.party_id_types) and (
+            self.currencies is None or not currency or currency in self.currencies
+        )
+
+
+def _joined(
+    beside: Beside, work: Callable[[Transaction], Awaitable[tuple[T, bool]]]
+) -> Callable[[Transaction], Awaitable[tuple[T, bool]]]:
+    async def both(transaction: Transaction) -> tuple[T, bool]:
+        await beside.first(transaction)
+        result, _ = await work(transaction)
+        await beside.last(transaction, result)
+        return result, True  # what stands beside has to be committed, too
+
+    return both
 
 
 async def _register(
+    transaction: Transaction, fsp_id: str, registrations: Sequence[Registration], allowed: Allowance
+) -> tuple[list[Outcome], bool]:
+    included = [allowed.includes(r.key.party_id_type, r.currency) for r in registrations]
+    if not all(included):
+        outcomes, wrote = await _register_all(transaction, fsp_id, list(compress(registrations, included)))
+        remaining = iter(outcomes)
+        not_allowed = Outcome(refused=errors.NotAllowed())
+        return [next(remaining) if may else not_allowed for may in included], wrote
+    return await _register_all(transaction, fsp_id, registrations)
+
+
+async def _register_all(
     transaction: Transaction, fsp_id: str, registrations: Sequence[Registration]
 ) -> tuple[list[Outcome], bool]:
     columns = (

@@ -3,6 +3,7 @@
 reads    up to DATABASE_BATCHES connections for lookups, planned for nested index look-ups only (a batch is small and
          the table may hold 100 million rows: no estimate may talk the planner into a scan)
 writes   for changes; statements and idle transactions are cut by the server after the commit limit of the protocol
+desk     what administrators and auditors read, in the processes that serve them: planned for their very arguments
 watch    one connection: LISTEN, and the generation asked several times a second
 
 Everything that means "not now" is DirectoryUnavailable, at once while the database is known to be away: one try
@@ -27,6 +28,8 @@ from oracle.store.queries import QUERIES
 from oracle.store.values import Entry, answer_of
 
 WRITES_MAX: Final = 8
+DESK_MAX: Final = 8
+STREAM_ROWS: Final = 1_000
 ROUTES_CHUNK: Final = 1_000
 RETRY_S: Final = 0.2
 CONNECT_TIMEOUT_S: Final = 2.0
@@ -51,6 +54,15 @@ _WRITE_SETTINGS: Final = {
     "lock_timeout": str(COMMIT_MAX_MS),
     "idle_in_transaction_session_timeout": str(COMMIT_MAX_MS),
     "jit": "off",
+}
+# Lists are filtered by whatever the caller named, so a plan for any argument would be a bad one for most.
+_DESK_SETTINGS: Final = {
+    "application_name": "oracle desk",
+    "statement_timeout": "30000",
+    "idle_in_transaction_session_timeout": "300000",
+    "plan_cache_mode": "force_custom_plan",
+    "jit": "off",
+    "default_transaction_read_only": "on",
 }
 _WATCH_SETTINGS: Final = {"application_name": "oracle watch", "statement_timeout": "1000"}
 
@@ -85,11 +97,13 @@ def is_collision(error: BaseException | None) -> bool:
 class Postgres:
     """See the module.  `open_postgres` makes one; it implements Reads and Generations."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, desk: bool = False) -> None:
         self._url = url
+        self._has_desk = desk
         self._loop = asyncio.get_running_loop()
         self.reads: asyncpg.Pool | None = None
         self.writes: asyncpg.Pool | None = None
+        self.desk: asyncpg.Pool | None = None
         self._watch: asyncpg.Connection | None = None
         self._watching = asyncio.Lock()
         self._away_until = 0.0
@@ -102,13 +116,15 @@ class Postgres:
         try:
             self.reads = await _pool(self._url, DATABASE_BATCHES, _READ_SETTINGS)
             self.writes = await _pool(self._url, WRITES_MAX, _WRITE_SETTINGS)
+            if self._has_desk:
+                self.desk = await _pool(self._url, DESK_MAX, _DESK_SETTINGS)
         except Exception as exc:
             if is_away(exc) or is_busy(exc):
                 raise DirectoryUnavailable from exc
             raise
 
     async def close(self) -> None:
-        for pool in (self.reads, self.writes):
+        for pool in (self.reads, self.writes, self.desk):
             if pool is not None:
                 try:
                     await asyncio.wait_for(pool.close(), 2)
@@ -157,7 +173,7 @@ class Postgres:
 
     def pool_state(self) -> tuple[int, int]:
         """Connections open, and of these idle."""
-        pools = [pool for pool in (self.reads, self.writes) if pool is not None]
+        pools = [pool for pool in (self.reads, self.writes, self.desk) if pool is not None]
         return sum(pool.get_size() for pool in pools), sum(pool.get_idle_size() for pool in pools)
 
     # -- Reads ----------------------------------------------------------------------------------------------------
@@ -262,6 +278,32 @@ class Postgres:
             except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as exc:
                 raise DirectoryUnavailable from exc
 
+    # -- the desk ---------------------------------------------------------------------------------------------------
+
+    async def rows(self, query: str, *arguments: Any) -> list[Any]:
+        """All rows of a named query, in processes opened with a desk.  Raises DirectoryUnavailable."""
+        assert self.desk is not None  # noqa: S101
+        async with self._breaker(), self.desk.acquire(timeout=COMMIT_MAX_S) as connection:
+            rows: list[Any] = await connection.fetch(QUERIES[query], *arguments)
+            return rows
+
+    async def row(self, query: str, *arguments: Any) -> Any:
+        """The first row, or None.  Raises DirectoryUnavailable."""
+        rows = await self.rows(query, *arguments)
+        return rows[0] if rows else None
+
+    async def stream(self, query: str, *arguments: Any) -> AsyncIterator[list[Any]]:
+        """The rows of a named query, some at a time, as they stood when it began.  Raises DirectoryUnavailable."""
+        assert self.desk is not None  # noqa: S101
+        async with (
+            self._breaker(),
+            self.desk.acquire(timeout=COMMIT_MAX_S) as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            cursor = await connection.cursor(QUERIES[query], *arguments)
+            while rows := await cursor.fetch(STREAM_ROWS):
+                yield rows
+
     # -- changes --------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
@@ -335,9 +377,9 @@ async def _keep(connection: asyncpg.Connection) -> None:
 
 
 @asynccontextmanager
-async def open_postgres(url: str) -> AsyncIterator[Postgres]:
+async def open_postgres(url: str, *, desk: bool = False) -> AsyncIterator[Postgres]:
     """Raises DirectoryUnavailable."""
-    postgres = Postgres(url)
+    postgres = Postgres(url, desk=desk)
     try:
         await postgres.open()
         yield postgres

@@ -1,4 +1,7 @@
-"""The named queries of queries.sql, read once at import: `QUERIES["entries_by_keys"]`."""
+"""The named queries of the .sql files beside this one, read once at import: `QUERIES["entries_by_keys"]`.
+
+A name stands once, whichever file it is in; schema.sql is no file of queries.
+"""
 
 from __future__ import annotations
 
@@ -13,4 +16,14 @@ def load(text: str) -> dict[str, str]:
     return {name: sql.strip() for name, sql in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-QUERIES: Final = load(files("oracle.store").joinpath("queries.sql").read_text(encoding="utf-8"))
+def _all() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for file in files("oracle.store").iterdir():
+        if file.name.endswith(".sql") and file.name != "schema.sql":
+            here = load(file.read_text(encoding="utf-8"))
+            assert not (found.keys() & here.keys()), file.name  # noqa: S101 - two queries of one name
+            found |= here
+    return found
+
+
+QUERIES: Final = _all()

@@ -56,7 +56,8 @@ SELECT set_config('oracle.channel', $1, true), set_config('oracle.actor', $2, tr
 INSERT INTO fsps (fsp_id, status) VALUES ($1, 'provisional') ON CONFLICT DO NOTHING
 
 -- name: fsp_status
-SELECT status::text FROM fsps WHERE fsp_id = $1
+-- Whether an FSP may register at all, and what (NULL: everything).
+SELECT status::text, kinds, currencies FROM fsps WHERE fsp_id = $1
 
 -- name: aliases_add
 -- Registration, step 1: take the keys that are free.  $1 types, $2 identifiers, $3 sub ids, $4 currencies, $5 FSP.

@@ -240,7 +240,7 @@ class Schedule:
             return None, True
 
         try:
-            await process.changes._change(CONTEXT, [(TYPE, key) for key in change.keys], work)
+            await process.changes.change(CONTEXT, [(TYPE, key) for key in change.keys], work)
         except DirectoryUnavailable:
             self.note(f"process {process.slot} refuses {change.value}")
         else:
@@ -262,7 +262,7 @@ class Schedule:
             return None, False
 
         try:
-            await process.changes._change(CONTEXT, [(TYPE, key)], work)
+            await process.changes.change(CONTEXT, [(TYPE, key)], work)
         except DirectoryUnavailable:
             return
         seen[-1].settled = min(seen[-1].settled, self.stamp())

@@ -34,7 +34,7 @@ from oracle.identifiers import PartyKey
 from oracle.metrics import Metrics
 from oracle.store import coherence as coherence_module
 from oracle.store.base import Context, Registration
-from oracle.store.changes import Changes, Outcome
+from oracle.store.changes import Allowance, Changes, Outcome
 from oracle.store.coherence import LEASE_S, TOKEN_MS, Coherence
 from oracle.store.lookups import Lookups
 from oracle.store.postgres import Postgres, Transaction, open_postgres
@@ -464,10 +464,11 @@ async def test_a_key_that_somebody_holds_is_given_up_in_time(store: Store, db: a
 async def test_a_stall_within_a_transaction_is_no_internal_error(
     store: Store, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def stalls(*_: object) -> None:
+    async def stalls(*_: object) -> Allowance:
         pid = transaction_pid[0]
         while await db.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", pid):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+        return Allowance()
 
     transaction_pid: list[int] = []
     real = Transaction.__init__
@@ -477,7 +478,7 @@ async def test_a_stall_within_a_transaction_is_no_internal_error(
         transaction_pid.append(self.backend_pid)
 
     monkeypatch.setattr(Transaction, "__init__", noted)
-    monkeypatch.setattr(store.changes, "_admitted", stalls)
+    monkeypatch.setattr(store.changes, "admitted", stalls)
     with pytest.raises(DirectoryUnavailable):
         await store.add("a", "1")
     monkeypatch.undo()

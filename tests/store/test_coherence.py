@@ -17,6 +17,7 @@ from stand_ins import FIRST, Dialler, HeldGenerations, HeldSession, replace_row,
 from test_changes import Store, as_fsp, opened
 
 from oracle.errors import DirectoryUnavailable
+from oracle.store.changes import Allowance
 from oracle.store.coherence import FENCE_MS, LEASE_S, Coherence
 from oracle.store.session import dial
 from oracle.store.values import FENCE, Entry, answer_of
@@ -263,11 +264,11 @@ async def test_a_commit_is_not_made_under_fences_that_a_move_of_the_generation_l
     that makes the change dies right after the commit, so nobody verifies."""
     await both.one.remove("a", "k")
     await drop_fence(both.one)
-    real = both.one.changes._admitted
+    real = both.one.changes.admitted
     done: list[bool] = []
 
-    async def meanwhile(*arguments: Any) -> None:
-        await real(*arguments)
+    async def meanwhile(*arguments: Any) -> Allowance:
+        allowed = await real(*arguments)
         if not done:
             done.append(True)
             generation = both.two.coherence.generation
@@ -275,11 +276,12 @@ async def test_a_commit_is_not_made_under_fences_that_a_move_of_the_generation_l
             await db.execute("INSERT INTO aliases (party_id_type, identifier, fsp_id) VALUES ('ALIAS', 'other', 'x')")
             await until(lambda: both.two.coherence.generation > generation)
             await warm(both.two)
+        return allowed
 
     async def dies(_: Any) -> None:
         raise ConnectionAbortedError
 
-    monkeypatch.setattr(both.one.changes, "_admitted", meanwhile)
+    monkeypatch.setattr(both.one.changes, "admitted", meanwhile)
     monkeypatch.setattr(both.one.coherence, "settle", dies)
     with pytest.raises(ConnectionAbortedError):
         await both.one.add("a", "k")
