@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from phonenumbers import SUPPORTED_REGIONS
 
 from oracle.identifiers import BadIdentifier, clabe, key_of_kind, msisdn, opaque
+from oracle.identifiers.characters import LENGTH_MAX
 from oracle.identifiers.kinds import PARTY_ID_TYPES, is_permitted
 from oracle.imports import cells
 from oracle.imports.refusals import FIELD_MAX, RowRefused, explained
@@ -22,6 +23,8 @@ REQUIRED: Final = ("kind", "identifier")
 ACTIONS: Final = ("add", "replace", "remove")
 
 _currency: Final = re.compile(r"[A-Za-z]{3}").fullmatch
+
+_GROUPING: Final = str.maketrans("", "", " ().-")
 
 # An identifier that nothing has to be undone for or recognised in.
 Ordinary = Callable[[str], object]
@@ -187,6 +190,8 @@ def identified(plan: Plan, cell: str) -> str:
     fault = cells.fault(text, plan.kind)
     if fault:
         raise RowRefused(fault)
+    if plan.kind == "MSISDN" and len(text) <= LENGTH_MAX:
+        text = text.translate(_GROUPING)  # as `msisdn.read` does, which would go on the long way
     try:
         return plan.read(text)
     except BadIdentifier as exc:
