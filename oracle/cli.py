@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _expected(exc: Exception) -> list[str]:
     """What to say of a failure that can be expected; nothing for a bug."""
+    from oracle.audit.commands import AuditError
     from oracle.serve import ServeError
     from oracle.settings import SettingsError
     from oracle.store.embedded import EmbeddedError
@@ -66,7 +67,7 @@ def _expected(exc: Exception) -> list[str]:
 
     if isinstance(exc, SettingsError):
         return exc.problems
-    return [str(exc)] if isinstance(exc, (ServeError, EmbeddedError, SchemaError)) else []
+    return [str(exc)] if isinstance(exc, (AuditError, ServeError, EmbeddedError, SchemaError)) else []
 
 
 def _complain(*lines: str) -> None:
@@ -91,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_fsps,
         _add_canon,
         _add_check_config,
+        _add_audit,
         _add_worker,
     ):
         add(commands)
@@ -158,6 +160,12 @@ def _add_canon(commands: Any) -> None:
 
 def _add_check_config(commands: Any) -> None:
     _command(commands, "check-config", _check_config, "print the effective settings, or what is wrong with them")
+
+
+def _add_audit(commands: Any) -> None:
+    from oracle.audit.commands import add
+
+    add(commands, _command)
 
 
 def _add_worker(commands: Any) -> None:

@@ -189,6 +189,11 @@ class Checkpoint(NamedTuple):
             raise BadNote("not a checkpoint")
         return cls(origin, int(lines[0]), root, tuple(lines[2:]))
 
+    @classmethod
+    def of_note(cls, note: str) -> Checkpoint:
+        """Whoever may have signed it.  Raises BadNote."""
+        return cls.of(Note.of(note).text)
+
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()

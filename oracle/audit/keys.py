@@ -21,7 +21,7 @@ from typing import Final
 import asyncpg
 
 from oracle.audit import log
-from oracle.audit.checkpoint import BadNote, Checkpoint, Key, Note, Signer, Trust, Verifier, introduction, signed
+from oracle.audit.checkpoint import BadNote, Checkpoint, Key, Signer, Trust, Verifier, introduction, signed
 from oracle.settings import Settings
 from oracle.store.queries import QUERIES
 
@@ -71,7 +71,7 @@ class KeyFile:
     def last(self) -> Checkpoint | None:
         """Raises KeyFileError."""
         try:
-            return Checkpoint.of(Note.of(self.last_path.read_text(encoding="utf-8")).text)
+            return Checkpoint.of_note(self.last_path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as exc:

@@ -154,16 +154,23 @@ class Damaged(Exception):
 
 async def hashes(connection: asyncpg.Connection, wanted: Sequence[Stored]) -> list[list[bytes]]:
     """Raises Damaged."""
+    found = await stored_hashes(connection, wanted)
+    try:
+        return [[have[want.first + n] for n in range(want.width)] for want, have in zip(wanted, found, strict=True)]
+    except KeyError as exc:
+        raise Damaged("a tile of the log is incomplete") from exc
+
+
+async def stored_hashes(connection: asyncpg.Connection, wanted: Sequence[Stored]) -> list[dict[int, bytes]]:
+    """By place; at least those that are wanted, as far as they are there."""
     columns = [list(column) for column in zip(*wanted, strict=True)] if wanted else [[], [], []]
     found: list[dict[int, bytes]] = [{} for _ in wanted]
     for row in await connection.fetch(QUERIES["audit_hashes"], *columns):
         data: bytes = row["hashes"]
         for at in range(0, len(data), merkle.HASH_BYTES):
+            # Were a second one put over it, the first would count no more: the roots show it.
             found[row["wanted"]][row["first"] + at // merkle.HASH_BYTES] = data[at : at + merkle.HASH_BYTES]
-    try:
-        return [[have[want.first + n] for n in range(want.width)] for want, have in zip(wanted, found, strict=True)]
-    except KeyError as exc:
-        raise Damaged("a tile of the log is incomplete") from exc
+    return found
 
 
 async def subtree_hashes(connection: asyncpg.Connection, wanted: Sequence[Subtree]) -> dict[Subtree, bytes]:

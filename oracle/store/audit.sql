@@ -63,8 +63,14 @@ SELECT size, root, note, signed_at FROM audit_checkpoints ORDER BY size DESC LIM
 -- The first that has this many leaves.
 SELECT size, root, note, signed_at FROM audit_checkpoints WHERE size >= $1 ORDER BY size LIMIT 1
 
--- name: audit_checkpoints_from
-SELECT size, root, note, signed_at FROM audit_checkpoints WHERE size > $1 ORDER BY size LIMIT $2
+-- name: audit_checkpoints_between
+SELECT size, root, note FROM audit_checkpoints WHERE size > $1 AND size <= $2 ORDER BY size
+
+-- name: audit_beyond
+-- What the log does not reach, as it ends with $1 leaves: nobody seals so.
+SELECT 'checkpoint' AS kind, size || ' leaves' AS place FROM audit_checkpoints WHERE size > $1
+UNION ALL SELECT 'hash', 'tile level ' || tile_level || ', place ' || first FROM audit_tiles
+WHERE tile_level = 0 AND first >= $1 LIMIT 1000
 
 -- name: audit_batches_from
 -- From the one that holds leaf $1 on.
