@@ -7,7 +7,6 @@ CREATE TYPE public.batch_state AS ENUM (
     'validating',
     'waiting',
     'applying',
-    'cancelling',
     'done',
     'rejected',
     'cancelled',
@@ -593,10 +592,10 @@ CREATE TABLE public.batch_chunks (
     first_line bigint NOT NULL,
     row_count integer NOT NULL,
     rows bytea NOT NULL,
-    results bytea
+    results bytea DEFAULT '\x'::bytea NOT NULL,
+    xacts xid8[] DEFAULT '{}'::xid8[] NOT NULL
 );
 ALTER TABLE ONLY public.batch_chunks ALTER COLUMN rows SET STORAGE EXTERNAL;
-ALTER TABLE ONLY public.batch_chunks ALTER COLUMN results SET STORAGE EXTERNAL;
 
 CREATE TABLE public.batch_files (
     batch_id bigint NOT NULL,
@@ -604,6 +603,11 @@ CREATE TABLE public.batch_files (
     data bytea NOT NULL
 );
 ALTER TABLE ONLY public.batch_files ALTER COLUMN data SET STORAGE EXTERNAL;
+
+CREATE TABLE public.batch_uploads (
+    batch_id bigint NOT NULL,
+    seen_at timestamp with time zone DEFAULT now() NOT NULL
+);
 
 CREATE TABLE public.batches (
     batch_id bigint NOT NULL,
@@ -621,6 +625,7 @@ CREATE TABLE public.batches (
     decided_by text,
     decided_at timestamp with time zone,
     decision_reason text,
+    cancelled_by text,
     bytes_read bigint DEFAULT 0 NOT NULL,
     rows_read bigint DEFAULT 0 NOT NULL,
     rows_valid bigint DEFAULT 0 NOT NULL,
@@ -629,6 +634,7 @@ CREATE TABLE public.batches (
     rows_failed bigint DEFAULT 0 NOT NULL,
     chunks integer DEFAULT 0 NOT NULL,
     chunks_applied integer DEFAULT 0 NOT NULL,
+    rows_per_s double precision,
     validated_at timestamp with time zone,
     started_at timestamp with time zone,
     finished_at timestamp with time zone,
@@ -862,6 +868,9 @@ ALTER TABLE ONLY public.batch_chunks
 ALTER TABLE ONLY public.batch_files
     ADD CONSTRAINT batch_files_pkey PRIMARY KEY (batch_id, part);
 
+ALTER TABLE ONLY public.batch_uploads
+    ADD CONSTRAINT batch_uploads_pkey PRIMARY KEY (batch_id);
+
 ALTER TABLE ONLY public.batches
     ADD CONSTRAINT batches_pkey PRIMARY KEY (batch_id);
 
@@ -908,7 +917,7 @@ CREATE INDEX audit_batches_by_bound ON public.audit_batches USING btree (era, xa
 
 CREATE INDEX batches_by_fsp ON public.batches USING btree (fsp_id, batch_id);
 
-CREATE INDEX batches_unfinished ON public.batches USING btree (batch_id) WHERE (state = ANY (ARRAY['validating'::public.batch_state, 'applying'::public.batch_state, 'cancelling'::public.batch_state]));
+CREATE INDEX batches_unfinished ON public.batches USING btree (batch_id) WHERE (state = ANY (ARRAY['validating'::public.batch_state, 'applying'::public.batch_state]));
 
 CREATE INDEX credentials_by_fsp ON public.credentials USING btree (fsp_id, credential_id);
 
@@ -1022,9 +1031,6 @@ ALTER TABLE ONLY public.audit_batches
 ALTER TABLE ONLY public.batch_chunks
     ADD CONSTRAINT batch_chunks_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES public.batches(batch_id);
 
-ALTER TABLE ONLY public.batch_files
-    ADD CONSTRAINT batch_files_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES public.batches(batch_id);
-
 ALTER TABLE ONLY public.batches
     ADD CONSTRAINT batches_fsp_id_fkey FOREIGN KEY (fsp_id) REFERENCES public.fsps(fsp_id);
 
@@ -1070,6 +1076,8 @@ GRANT SELECT,INSERT ON TABLE public.audit_tiles TO oracle_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.batch_chunks TO oracle_app;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.batch_files TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.batch_uploads TO oracle_app;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.batches TO oracle_app;
 

@@ -144,9 +144,10 @@ CREATE INDEX idempotency_by_time ON idempotency (made_at);
 -- Bulk files ---------------------------------------------------------------------------------------------------
 
 CREATE TYPE batch_state AS ENUM
-    ('validating', 'waiting', 'applying', 'cancelling', 'done', 'rejected', 'cancelled', 'failed');
+    ('validating', 'waiting', 'applying', 'done', 'rejected', 'cancelled', 'failed');
 
 -- One uploaded file.  waiting: for a second person.  The counters are those of the chunks that are committed.
+-- Its number comes from the sequence before its parts are stored, and its row after them (see batch_uploads).
 CREATE TABLE batches (
     batch_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     fsp_id           text COLLATE "C" NOT NULL REFERENCES fsps,
@@ -163,6 +164,7 @@ CREATE TABLE batches (
     decided_by       text,
     decided_at       timestamptz,
     decision_reason  text CHECK (length(decision_reason) <= 256),
+    cancelled_by     text,
     bytes_read       bigint NOT NULL DEFAULT 0,
     rows_read        bigint NOT NULL DEFAULT 0,
     rows_valid       bigint NOT NULL DEFAULT 0,
@@ -171,8 +173,9 @@ CREATE TABLE batches (
     rows_failed      bigint NOT NULL DEFAULT 0,  -- invalid, or refused when they were applied
     chunks           int NOT NULL DEFAULT 0,
     chunks_applied   int NOT NULL DEFAULT 0,
+    rows_per_s       float8,  -- of late, in the phase it is in
     validated_at     timestamptz,
-    started_at       timestamptz,
+    started_at       timestamptz,  -- let in; the files of one FSP are applied in this order
     finished_at      timestamptz,
     error_code       text,
     error_message    text,
@@ -180,31 +183,41 @@ CREATE TABLE batches (
     version          bigint NOT NULL DEFAULT 1
 );
 CREATE INDEX batches_by_fsp ON batches (fsp_id, batch_id);
-CREATE INDEX batches_unfinished ON batches (batch_id) WHERE state IN ('validating', 'applying', 'cancelling');
+CREATE INDEX batches_unfinished ON batches (batch_id) WHERE state IN ('validating', 'applying');
 CREATE TRIGGER batches_version BEFORE UPDATE ON batches FOR EACH ROW WHEN (OLD.* IS DISTINCT FROM NEW.*)
     EXECUTE FUNCTION next_version();
 
+-- Files that are coming in.  Such a row goes in the transaction in which the one in batches comes; one that stays without
+-- a sign of life is of an upload that broke off, and its parts are removed.
+CREATE TABLE batch_uploads (
+    batch_id  bigint PRIMARY KEY,
+    seen_at   timestamptz NOT NULL DEFAULT now()
+);
+
 -- The file as it came, compressed, in parts; kept for whoever asks later where an alias came from.
+-- No foreign key: the parts are there before the batch is.
 CREATE TABLE batch_files (
-    batch_id  bigint NOT NULL REFERENCES batches,
+    batch_id  bigint NOT NULL,
     part      int NOT NULL,
     data      bytea NOT NULL,
     PRIMARY KEY (batch_id, part)
 );
 ALTER TABLE batch_files ALTER COLUMN data SET STORAGE EXTERNAL;
 
--- Its rows as they were read, thousands to a chunk (see imports/batches.py), and what became of them, written in the
--- transaction that applied them: a chunk without results has not been applied.
+-- Its rows as they were read, thousands to a chunk (see imports/chunks.py), and what became of them: a byte a row, written
+-- in the transaction that applied it.  A row without one has not been applied.
+-- xacts: those transactions, which the events they wrote name as well; so from an event to a line of a file.
 CREATE TABLE batch_chunks (
     batch_id    bigint NOT NULL REFERENCES batches,
     chunk       int NOT NULL,
     first_line  bigint NOT NULL,
     row_count   int NOT NULL,
     rows        bytea NOT NULL,
-    results     bytea,
+    results     bytea NOT NULL DEFAULT '',
+    xacts       xid8[] NOT NULL DEFAULT '{}',
     PRIMARY KEY (batch_id, chunk)
 );
-ALTER TABLE batch_chunks ALTER COLUMN rows SET STORAGE EXTERNAL, ALTER COLUMN results SET STORAGE EXTERNAL;
+ALTER TABLE batch_chunks ALTER COLUMN rows SET STORAGE EXTERNAL;
 
 -- History ------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,206 @@
+-- Named queries of bulk files (oracle/imports).  Tables and what their rows mean: migrations/0002.
+
+-- Coming in ----------------------------------------------------------------------------------------------------
+
+-- name: batch_number
+-- The number of a batch to be.
+SELECT nextval(pg_get_serial_sequence('batches', 'batch_id')) AS batch_id
+
+-- name: upload_begin
+INSERT INTO batch_uploads (batch_id) VALUES ($1)
+
+-- name: upload_part
+-- $1 batch, $2 part, $3 data.  No row: the upload has been given up (see uploads_abandoned).
+WITH coming AS (UPDATE batch_uploads SET seen_at = now() WHERE batch_id = $1 RETURNING batch_id)
+INSERT INTO batch_files (batch_id, part, data) SELECT batch_id, $2, $3 FROM coming
+
+-- name: upload_end
+DELETE FROM batch_uploads WHERE batch_id = $1
+
+-- name: batch_add
+INSERT INTO batches (batch_id, fsp_id, file_name, file_format, file_bytes, file_sha256, note, uploaded_by, uploaded_role,
+                     needs_approval)
+OVERRIDING SYSTEM VALUE
+SELECT $1, fsp_id, $3, $4, $5, $6, $7, $8, $9, two_persons FROM fsps WHERE fsp_id = $2
+
+-- name: uploads_abandoned
+-- Without a sign of life for $1 seconds.  Held, so that an upload that does go on waits, and is refused.
+SELECT batch_id FROM batch_uploads WHERE seen_at < now() - make_interval(secs => $1)
+ORDER BY seen_at LIMIT 1 FOR UPDATE SKIP LOCKED
+
+-- name: upload_parts_drop
+-- Some of the parts of one that was given up: all at once could take longer than a change may.
+DELETE FROM batch_files WHERE batch_id = $1 AND part IN (SELECT part FROM batch_files WHERE batch_id = $1 LIMIT $2)
+
+-- Read ---------------------------------------------------------------------------------------------------------
+
+-- name: batch
+SELECT *, state::text AS state FROM batches WHERE batch_id = $1 AND ($2::text IS NULL OR fsp_id = $2)
+
+-- name: batch_locked
+-- Held until the transaction ends: nobody applies, lets in or cancels it meanwhile.
+SELECT *, state::text AS state FROM batches WHERE batch_id = $1 AND ($2::text IS NULL OR fsp_id = $2) FOR UPDATE
+
+-- name: batches_page
+-- $1 FSP or NULL for all, $2 states or NULL, $3 uploader or NULL, $4 from, $5 to, $6 before this number, $7 how many.
+SELECT *, state::text AS state FROM batches
+WHERE ($1::text IS NULL OR fsp_id = $1) AND ($2::text[] IS NULL OR state::text = ANY ($2))
+  AND ($3::text IS NULL OR uploaded_by = $3)
+  AND ($4::timestamptz IS NULL OR uploaded_at >= $4) AND ($5::timestamptz IS NULL OR uploaded_at < $5)
+  AND ($6::bigint IS NULL OR batch_id < $6)
+ORDER BY batch_id DESC LIMIT $7
+
+-- name: batch_results
+-- For the results file: some chunks at a time, each with the state of the batch at the same instant.
+-- $1 batch, $2 from this chunk on, $3 how many.
+SELECT chunk, rows, results, state::text AS state
+FROM batch_chunks JOIN batches USING (batch_id)
+WHERE batch_id = $1 AND chunk >= $2 AND chunk < $2 + $3 ORDER BY chunk
+
+-- name: batch_part
+SELECT data FROM batch_files WHERE batch_id = $1 AND part = $2
+
+-- name: batch_chunk
+SELECT rows, results FROM batch_chunks WHERE batch_id = $1 AND chunk = $2
+
+-- name: batch_chunks_of
+-- Where the rows of a batch are that one transaction applied; of all, where $2 is NULL.
+SELECT chunk FROM batch_chunks WHERE batch_id = $1 AND ($2::text IS NULL OR $2::xid8 = ANY (xacts)) ORDER BY chunk
+
+-- Decided ------------------------------------------------------------------------------------------------------
+
+-- name: batch_decide
+-- $2 applying or rejected, $3 by whom, $4 why.
+UPDATE batches
+SET state = $2::batch_state, decided_by = $3, decided_at = clock_timestamp(), decision_reason = $4, rows_per_s = NULL,
+    started_at = CASE WHEN $2 = 'applying' THEN clock_timestamp() END,
+    finished_at = CASE WHEN $2 = 'rejected' THEN clock_timestamp() END
+WHERE batch_id = $1
+
+-- name: batch_cancel
+UPDATE batches SET state = 'cancelled', cancelled_by = $2, finished_at = clock_timestamp(), rows_per_s = NULL
+WHERE batch_id = $1
+
+-- Read from the file (oracle/imports/validating.py) ------------------------------------------------------------
+
+-- name: batches_validating
+SELECT batch_id FROM batches WHERE state = 'validating' ORDER BY batch_id LIMIT $1
+
+-- name: batch_fsp
+-- What rows are checked against while they are read.
+SELECT kinds, currencies FROM fsps WHERE fsp_id = $1
+
+-- name: chunk_digests
+-- Of chunks that are there already: $2 from, $3 before.
+SELECT chunk, sha256(rows) AS digest FROM batch_chunks WHERE batch_id = $1 AND chunk >= $2 AND chunk < $3 ORDER BY chunk
+
+-- name: chunks_forget
+DELETE FROM batch_chunks WHERE batch_id = $1 AND chunk >= $2
+
+-- name: chunks_add
+INSERT INTO batch_chunks (batch_id, chunk, first_line, row_count, rows)
+SELECT $1, * FROM unnest($2::int[], $3::bigint[], $4::int[], $5::bytea[])
+
+-- name: batch_validated
+-- How far it has been read.  $2 chunks, $3 bytes, $4 rows, $5 of them valid, $6 rows a second.
+UPDATE batches
+SET chunks = $2, bytes_read = $3, rows_read = $4, rows_valid = $5, rows_failed = $4 - $5, rows_per_s = $6
+WHERE batch_id = $1
+
+-- name: batch_validation_ended
+-- Let in, unless a second person has to: as was asked for when it was uploaded, or is now.
+UPDATE batches b
+SET needs_approval = b.needs_approval OR f.two_persons, validated_at = clock_timestamp(), rows_per_s = NULL,
+    state = CASE WHEN b.needs_approval OR f.two_persons THEN 'waiting' ELSE 'applying' END::batch_state,
+    started_at = CASE WHEN b.needs_approval OR f.two_persons THEN NULL ELSE clock_timestamp() END
+FROM fsps f WHERE b.batch_id = $1 AND f.fsp_id = b.fsp_id
+
+-- name: batch_fail
+-- A file that cannot be read at all.
+UPDATE batches SET state = 'failed', error_code = $2, error_message = $3, finished_at = clock_timestamp(), rows_per_s = NULL
+WHERE batch_id = $1
+
+-- Applied (oracle/imports/applying.py) -------------------------------------------------------------------------
+
+-- name: batches_applying
+-- Those of one FSP in the order in which they were let in, one at a time.
+SELECT DISTINCT ON (fsp_id) batch_id, fsp_id FROM batches WHERE state = 'applying' ORDER BY fsp_id, started_at, batch_id
+
+-- name: plan_anew
+-- First in a transaction that joins thousands of rows to the tables: a plan that was made while they were small would
+-- walk through all of them later.
+SELECT set_config('plan_cache_mode', 'force_custom_plan', true)
+
+-- name: entries_hold
+-- The default entries of some keys, held until the transaction ends, in the order in which all hold them: while they are
+-- held nobody changes the further currencies either.  $1 types, $2 identifiers, $3 sub ids, all keys distinct.
+SELECT FROM unnest($1::party_id_type[], $2::text[], $3::text[]) AS k (party_id_type, identifier, sub_id)
+JOIN aliases a USING (identifier, party_id_type, sub_id)
+ORDER BY identifier, party_id_type, sub_id FOR UPDATE OF a
+
+-- name: entries_held
+-- After entries_hold: what stands under each key.  $4 the currencies that are wanted, $5 the FSP.
+-- mine: the default entry is the FSP's; same: with that currency; further: it has others beside; has: that one among
+-- them; taken: another FSP has that one; shared: the key may have several owners.
+SELECT k.ord::int, a.fsp_id = $5 AS mine, a.currency = k.currency AS same, p.policy = 'per-currency' AS shared,
+       coalesce(x.further, false) AS further, coalesce(x.has, false) AS has,
+       coalesce(x.taken, false) OR (a.fsp_id <> $5 AND a.currency = k.currency) AS taken
+FROM unnest($1::party_id_type[], $2::text[], $3::text[], $4::text[])
+     WITH ORDINALITY AS k (party_id_type, identifier, sub_id, currency, ord)
+JOIN aliases a USING (identifier, party_id_type, sub_id)
+JOIN key_policies p USING (party_id_type)
+LEFT JOIN LATERAL (
+    SELECT bool_or(c.fsp_id = $5) AS further, bool_or(c.fsp_id = $5 AND c.currency = k.currency) AS has,
+           bool_or(c.fsp_id <> $5 AND c.currency = k.currency) AS taken
+    FROM alias_currencies c
+    WHERE (c.identifier, c.party_id_type, c.sub_id) = (k.identifier, k.party_id_type, k.sub_id)) AS x ON true
+
+-- name: further_drop
+-- Further currencies of the FSP $5 under some keys, but for $4 (NULL: for none).
+DELETE FROM alias_currencies c
+USING unnest($1::party_id_type[], $2::text[], $3::text[], $4::text[]) AS k (party_id_type, identifier, sub_id, kept)
+WHERE (c.identifier, c.party_id_type, c.sub_id) = (k.identifier, k.party_id_type, k.sub_id) AND c.fsp_id = $5
+  AND c.currency IS DISTINCT FROM k.kept
+
+-- name: defaults_change
+-- The default entries of the FSP $5 under some keys get the currencies $4.
+UPDATE aliases a SET currency = k.currency, changed_at = clock_timestamp()
+FROM unnest($1::party_id_type[], $2::text[], $3::text[], $4::text[]) AS k (party_id_type, identifier, sub_id, currency)
+WHERE (a.identifier, a.party_id_type, a.sub_id) = (k.identifier, k.party_id_type, k.sub_id) AND a.fsp_id = $5
+  AND a.currency <> k.currency
+
+-- name: further_remove
+-- $4 currencies ('': all), $5 FSP.  Before defaults_remove: else the heir of a default entry would be one of these.
+DELETE FROM alias_currencies c
+USING unnest($1::party_id_type[], $2::text[], $3::text[], $4::text[])
+      WITH ORDINALITY AS k (party_id_type, identifier, sub_id, currency, ord)
+WHERE (c.identifier, c.party_id_type, c.sub_id) = (k.identifier, k.party_id_type, k.sub_id) AND c.fsp_id = $5
+  AND k.currency IN ('', c.currency)
+RETURNING k.ord::int
+
+-- name: defaults_remove
+DELETE FROM aliases a
+USING unnest($1::party_id_type[], $2::text[], $3::text[], $4::text[])
+      WITH ORDINALITY AS k (party_id_type, identifier, sub_id, currency, ord)
+WHERE (a.identifier, a.party_id_type, a.sub_id) = (k.identifier, k.party_id_type, k.sub_id) AND a.fsp_id = $5
+  AND k.currency IN ('', a.currency)
+RETURNING k.ord::int
+
+-- name: chunk_applied
+-- $1 batch, $2 chunk, $3 what became of its next rows.
+UPDATE batch_chunks SET results = results || $3, xacts = xacts || pg_current_xact_id()
+WHERE batch_id = $1 AND chunk = $2 RETURNING length(results) = row_count AS is_whole
+
+-- name: batch_applied
+-- $2 rows that are in force, $3 of them changed, $4 refused, $5 chunks that are whole now, $6 rows a second.
+UPDATE batches
+SET rows_applied = rows_applied + $2, rows_changed = rows_changed + $3, rows_failed = rows_failed + $4,
+    chunks_applied = chunks_applied + $5, rows_per_s = $6,
+    state = CASE WHEN chunks_applied + $5 = chunks THEN 'done' ELSE state END,
+    finished_at = CASE WHEN chunks_applied + $5 = chunks THEN clock_timestamp() END
+WHERE batch_id = $1
+
+-- One importer -------------------------------------------------------------------------------------------------
+
+-- name: imports_lock
+SELECT pg_try_advisory_lock($1)
