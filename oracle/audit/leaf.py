@@ -47,8 +47,8 @@ class Leaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     party_identifier: str | None
     sub_id: str | None
     fsp_id: str | None
-    before: msgspec.Raw | None
-    after: msgspec.Raw | None
+    before: msgspec.Raw
+    after: msgspec.Raw
     reason: str | None
     request_id: str | None
     trace_id: str | None
@@ -59,13 +59,14 @@ FIELDS: Final = Leaf.__struct_fields__
 _encode = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _decode = msgspec.json.Decoder(float_hook=lambda digits: msgspec.Raw(digits.encode())).decode
+_NULL: Final = msgspec.Raw(b"null")
 _read = msgspec.json.Decoder(Leaf).decode
 
 
 # Most events say of `after` what thousands of others say.  Bounded: 4,096 of some hundred bytes.
 @lru_cache(maxsize=4096)
-def _sorted(text: str | None) -> msgspec.Raw | None:
-    return None if text is None else msgspec.Raw(_encode_sorted(_decode(text)))
+def _sorted(text: str | None) -> msgspec.Raw:
+    return _NULL if text is None else msgspec.Raw(_encode_sorted(_decode(text)))
 
 
 def line(record: Sequence[Any]) -> bytes:
@@ -111,7 +112,7 @@ def csv_row(text: bytes) -> bytes:
 
 
 def _csv_field(value: object) -> str:
-    if value is None:
+    if value is None or (isinstance(value, msgspec.Raw) and value == _NULL):
         return ""
     if value == "":
         return '""'

@@ -172,7 +172,7 @@ class Sealing:
                 rows: list[Any] = []
                 async for more in events:
                     rows += more
-                    if len(rows) >= BATCH:
+                    while len(rows) >= BATCH:
                         await self._append(rows[:BATCH])
                         yield BATCH
                         rows = rows[BATCH:]

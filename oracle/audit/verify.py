@@ -120,7 +120,7 @@ class Verification:
                 if not page:
                     yield Finding("batch", f"leaves {at} to {end - 1} are in no batch")
                     return
-                checkpoints = await self._checkpoints_of(page)
+                checkpoints = await self._checkpoints_of(min(at, page[0].first_leaf), page[-1].end)
                 page_began = at
                 for batch in page:
                     if batch.first_leaf >= end:
@@ -166,8 +166,8 @@ class Verification:
         row = await self._connection.fetchrow(QUERIES["audit_batch_before"], batch.first_leaf, batch.era)
         return Bound(*row) if row else log.START
 
-    async def _checkpoints_of(self, page: Sequence[Batch]) -> dict[int, Any]:
-        rows = await self._connection.fetch(QUERIES["audit_checkpoints_between"], page[0].first_leaf, page[-1].end)
+    async def _checkpoints_of(self, begin: int, end: int) -> dict[int, Any]:
+        rows = await self._connection.fetch(QUERIES["audit_checkpoints_between"], begin, end)
         return {row["size"]: row for row in rows}
 
     async def _set_out(self, begin: int) -> AsyncIterator[Finding]:

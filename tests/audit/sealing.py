@@ -1,0 +1,82 @@
+"""What the tests of history share: events to seal, a sealer to the end, and somebody with every right."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from oracle.audit import log
+from oracle.audit.keys import KeyFile
+from oracle.audit.sealer import Sealing
+from oracle.audit.verify import Verification, verified
+
+
+def as_superuser(database_url: str) -> str:
+    parts = urlsplit(database_url)
+    return urlunsplit(parts._replace(netloc="postgres@"))
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def tampering(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A superuser to whom no trigger applies."""
+    async with connected(as_superuser(database_url)) as connection:
+        await connection.execute("SET session_replication_role = replica")
+        yield connection
+
+
+async def execute(url: str, *statements: str) -> None:
+    async with connected(url) as connection:
+        for statement in statements:
+            await connection.execute(statement)
+
+
+async def register(url: str, first: int, count: int, fsp_id: str = "greenbank") -> None:
+    """`count` aliases, one transaction, one event each; and one for the FSP the first time."""
+    async with connected(url) as connection, connection.transaction():
+        await connection.execute("INSERT INTO fsps (fsp_id) VALUES ($1) ON CONFLICT DO NOTHING", fsp_id)
+        await connection.execute(
+            "INSERT INTO aliases (party_id_type, identifier, fsp_id) SELECT 'MSISDN', (5255000000 + n)::text, $3"
+            " FROM generate_series($1::int, $2::int) AS n",
+            first,
+            first + count - 1,
+            fsp_id,
+        )
+
+
+async def seal(url: str, key_file: Path) -> int:
+    """All that can be sealed, at once; the size of the log."""
+    writer, reader = await log.connect(url, "test"), await log.connect(url, "test")
+    try:
+        sealing = await Sealing.begin(writer, reader, KeyFile(key_file))
+        async for _ in sealing.portions():
+            pass
+        return sealing.tree.size
+    finally:
+        await writer.close()
+        await reader.close()
+
+
+async def findings(url: str, **options: object) -> list[str]:
+    connection = await log.connect(url, "test")
+    try:
+        return [str(each) for each in await verified(Verification(connection, **options))]  # type: ignore[arg-type]
+    finally:
+        await connection.close()
+
+
+async def count(url: str) -> int:
+    async with connected(url) as connection:
+        return int(await connection.fetchval("SELECT count(*) FROM events"))

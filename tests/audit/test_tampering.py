@@ -1,0 +1,249 @@
+"""Whoever has every right in the database can change history, but not so that it is not found, and where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import asyncpg
+import pytest
+from sealing import as_superuser, connected, count, execute, findings, register, seal, tampering
+
+from oracle.audit import sealer
+from oracle.audit.checkpoint import Checkpoint, Signer, signed
+
+
+@pytest.fixture
+async def history(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """1,201 events in five batches of at most 256 leaves; the first is that of the FSP."""
+    monkeypatch.setattr(sealer, "BATCH", 256)
+    for first in range(0, 1200, 300):
+        await register(database_url, first, 300)
+    assert await seal(database_url, tmp_path / "keys") == 1201
+    assert await findings(database_url) == []
+    return database_url
+
+
+ALTERED = "altered: event 700 is not what was sealed as leaf 699, batch 512 to 767, sealed "
+TAMPERINGS = {
+    "an event altered": (
+        ["UPDATE events SET fsp_id = 'other' WHERE event_id = 700"],
+        [ALTERED],
+    ),
+    "its value altered": (
+        ["""UPDATE events SET after = after || '{"fsp_id": "other"}' WHERE event_id = 700"""],
+        [ALTERED],
+    ),
+    "its time altered": (
+        ["UPDATE events SET at = at + interval '1 microsecond' WHERE event_id = 700"],
+        [ALTERED],
+    ),
+    "a null for an empty text": (["UPDATE events SET sub_id = NULL WHERE event_id = 700"], [ALTERED]),
+    "an event removed": (
+        ["DELETE FROM events WHERE event_id = 700"],
+        ["removed: the event of leaf 699 is gone (behind event 699, before event 701), batch 512 to 767, sealed "],
+    ),
+    "the first event removed": (
+        ["DELETE FROM events WHERE event_id = 1"],
+        ["removed: the event of leaf 0 is gone (before event 2), batch 0 to 255, "],
+    ),
+    "the last event removed": (
+        ["DELETE FROM events WHERE event_id = 1201"],
+        ["removed: the event of leaf 1200 is gone (behind event 1200), batch 1024 to 1200, "],
+    ),
+    "two events swapped": (
+        [
+            "UPDATE events SET event_id = -1 WHERE event_id = 10",
+            "UPDATE events SET event_id = 10 WHERE event_id = 900",
+            "UPDATE events SET event_id = 900 WHERE event_id = -1",
+        ],
+        [
+            "removed: the event of leaf 9 is gone (behind event 9, before event 11), ",
+            "removed: the event of leaf 899 is gone ",
+            "inserted: event 10 was not sealed, ",
+            "inserted: event 900 was not sealed, ",
+        ],
+    ),
+    "the contents of two swapped": (
+        [
+            """UPDATE events a SET party_identifier = b.party_identifier FROM events b
+               WHERE (a.event_id, b.event_id) IN ((20, 21), (21, 20))"""
+        ],
+        [
+            "altered: event 20 is not what was sealed as leaf 19, ",
+            "altered: event 21 is not what was sealed as leaf 20, ",
+        ],
+    ),
+    "an event inserted": (
+        [
+            """INSERT INTO events (event_id, xact, entity, action, channel, actor)
+               SELECT 5000, xact, 'alias', 'removed', 'admin', 'nobody' FROM events WHERE event_id = 700"""
+        ],
+        ["inserted: event 5000 was not sealed, batch 768 to 1023, "],
+    ),
+    "an event inserted before all": (
+        [
+            """INSERT INTO events (event_id, xact, entity, action, channel, actor)
+               VALUES (5000, '3', 'alias', 'removed', 'admin', 'nobody')"""
+        ],
+        ["inserted: event 5000 was not sealed, batch 0 to 255, "],
+    ),
+    "a checkpoint altered": (
+        ["UPDATE audit_checkpoints SET root = sha256('x') WHERE size = 512"],
+        ["checkpoint: of 512 leaves: the note says something else: batch 256 to 511, "],
+    ),
+    "the note of a checkpoint altered": (
+        ["UPDATE audit_checkpoints SET note = replace(note, chr(10) || '512', chr(10) || '511') WHERE size = 512"],
+        ["checkpoint: of 512 leaves: the signature is not that of the key it names: batch 256 to 511, "],
+    ),
+    "a checkpoint removed": (
+        ["DELETE FROM audit_checkpoints WHERE size = 512"],
+        ["checkpoint: of 512 leaves is gone: batch 256 to 511, "],
+    ),
+    "a batch removed": (
+        ["DELETE FROM audit_batches WHERE first_leaf = 256"],
+        ["batch: leaves 256 to 511 are in no batch", "checkpoint: of 512 leaves: batch 512 to 767, "],
+    ),
+    "the first batch removed": (
+        ["DELETE FROM audit_batches WHERE first_leaf = 0"],
+        ["batch: leaves 0 to 255 are in no batch", "checkpoint: of 256 leaves: batch 256 to 511, "],
+    ),
+    "the last batch removed": (
+        ["DELETE FROM audit_batches WHERE first_leaf = 1024"],
+        ["checkpoint: of 1201 leaves: the log ends with 1024 leaves", "hash: of tile level 0, place 1024: "],
+    ),
+    "a stored hash altered": (
+        ["UPDATE audit_tiles SET hashes = overlay(hashes placing 'x' FROM 33) WHERE (tile_level, first) = (0, 512)"],
+        ["hash: of leaf 513 is not what was sealed, batch 512 to 767, "],
+    ),
+    "an upper hash altered": (
+        ["UPDATE audit_tiles SET hashes = overlay(hashes placing 'x' FROM 1) WHERE (tile_level, first) = (1, 1)"],
+        ["hash: of tile level 1, place 1 is not what its leaves make"],
+    ),
+    "the bound of a batch altered": (
+        ["UPDATE audit_batches SET event_id = 200 WHERE first_leaf = 0"],
+        ["removed: the event of leaf 200 is gone", "inserted: event 201 was not sealed, batch 256 to 511, "],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TAMPERINGS)
+async def test_it_is_found_and_located(history: str, name: str) -> None:
+    statements, expected = TAMPERINGS[name]
+    async with tampering(history) as connection:
+        for statement in statements:
+            await connection.execute(statement)
+    found = await findings(history)
+    for wanted in expected:
+        assert any(line.startswith(wanted) for line in found), (wanted, found)
+    if name not in ("the last batch removed", "the bound of a batch altered"):
+        assert len(found) == len(expected), found
+
+
+async def test_events_and_hashes_rewritten_together_do_not_make_what_was_signed(history: str) -> None:
+    """The owner of the database computes everything anew, but cannot sign: the batch is named."""
+    from oracle.audit import leaf, log
+
+    async with tampering(history) as connection:
+        await connection.execute("UPDATE events SET fsp_id = 'other' WHERE event_id = 700")
+        async for rows in log.leaves(connection, 699, 700):
+            forged = leaf.leaf_hash(leaf.line(rows[0]))
+        await connection.execute(
+            "UPDATE audit_tiles SET hashes = overlay(hashes placing $1 FROM 32 * 187 + 1)"
+            " WHERE (tile_level, first) = (0, 512)",
+            forged,
+        )
+    found = await findings(history)
+    assert len(found) == 1, found
+    assert found[0].startswith(
+        "root: the leaves up to 767 do not make the one signed, those up to 511 do: batch 512 to 767"
+    )
+
+
+async def test_a_log_signed_anew_with_another_key_is_not_believed(history: str) -> None:
+    async with tampering(history) as connection:
+        first = await connection.fetchval("SELECT vkey FROM audit_keys")
+        origin = await connection.fetchval("SELECT 'alias-oracle/' || directory_id FROM cache_generation")
+        forger = Signer.new(origin)
+        await connection.execute("UPDATE audit_keys SET vkey = $1", forger.verifier.vkey)
+        for row in await connection.fetch("SELECT size, root FROM audit_checkpoints"):
+            note = signed(Checkpoint(origin, row["size"], row["root"]).text, [forger])
+            await connection.execute("UPDATE audit_checkpoints SET note = $2 WHERE size = $1", row["size"], note)
+    assert await findings(history) == [], "without a key that one was given it cannot be told"
+    assert await findings(history, trusted=[first]) == ["key: the log has none of the keys that are trusted"]
+
+
+async def test_the_end_cut_off_is_shown_by_the_checkpoint_that_was_kept(history: str, tmp_path: Path) -> None:
+    async with tampering(history) as connection:
+        kept = await connection.fetchval("SELECT note FROM audit_checkpoints WHERE size = 1201")
+        await connection.execute("DELETE FROM audit_batches WHERE first_leaf >= 1024")
+        await connection.execute("DELETE FROM audit_checkpoints WHERE size > 1024")
+        await connection.execute("DELETE FROM audit_tiles WHERE tile_level = 0 AND first >= 1024")
+        await connection.execute("UPDATE events SET fsp_id = 'other' WHERE event_id = 1100")
+    assert await findings(history) == []
+    assert await findings(history, since=kept) == ["rewritten: 1201 leaves were signed before, this log has 1024"]
+    with pytest.raises(sealer.Refused, match="does not extend what was signed here last"):
+        await seal(history, tmp_path / "keys")
+    (tmp_path / "keys.last").unlink()
+    assert await seal(history, tmp_path / "keys") == 1201
+    assert await findings(history) == []
+    assert await findings(history, since=kept) == ["rewritten: the log does not extend what was signed at 1201 leaves"]
+
+
+async def test_a_range_is_checked_alone(history: str) -> None:
+    async with tampering(history) as connection:
+        await connection.execute("UPDATE events SET fsp_id = 'other' WHERE event_id = 700")
+    assert await findings(history, begin=0, end=512) == []
+    assert await findings(history, begin=770) == []
+    assert [line[:31] for line in await findings(history, begin=600, end=601)] == [ALTERED[:31]]
+
+
+async def test_nobody_but_a_superuser_can_do_it(history: str) -> None:
+    """By the owner's triggers, on the partitions as well; the application's role has not even the right to try."""
+    log = [f"audit_{name}" for name in ("batches", "tiles", "checkpoints", "keys", "eras")]
+    async with connected(history) as owner:
+        partitions = await owner.fetch(
+            "SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'events'::regclass"
+        )
+        names = "SELECT attname FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum = 1"
+        tables = {table: await owner.fetchval(names, table) for table in ("events", *(p[0] for p in partitions), *log)}
+        for table, column in tables.items():
+            for statement in _changes(table, column):
+                with pytest.raises(asyncpg.PostgresError, match="is not allowed"):
+                    await owner.execute(statement)
+    async with connected(as_superuser(history)) as application:
+        await application.execute("SET ROLE oracle_service")
+        for table, column in tables.items():
+            for statement in _changes(table, column):
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await application.execute(statement)
+        for statement in (
+            "ALTER TABLE events DISABLE TRIGGER ALL",
+            "DROP TRIGGER events_fixed ON events",
+            "SET session_replication_role = replica",
+            "INSERT INTO events (xact, entity, action, channel, actor) VALUES ('3', 'alias', 'removed', 'sql', 'x')",
+            "INSERT INTO events (at, entity, action, channel, actor) VALUES (now(), 'alias', 'removed', 'sql', 'x')",
+            "INSERT INTO events (event_id, entity, action, channel, actor) VALUES (3, 'alias', 'removed', 'sql', 'x')",
+            "INSERT INTO audit_eras VALUES (9, 0, '')",
+            "SELECT setval('events_event_id_seq', 1)",
+            "CREATE TABLE events_2 ()",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await application.execute(statement)
+    assert await findings(history) == []
+
+
+def _changes(table: str, column: str) -> list[str]:
+    return [f"UPDATE {table} SET {column} = {column}", f"DELETE FROM {table}", f"TRUNCATE {table} CASCADE"]  # noqa: S608
+
+
+async def test_the_application_role_can_do_its_work(history: str, tmp_path: Path) -> None:
+    service = history.replace("oracle@", "oracle_service@")
+    await register(service, 5_000, 10, "bluebank")
+    await execute(
+        service,
+        "UPDATE fsps SET status = 'suspended' WHERE fsp_id = 'bluebank'",
+        "DELETE FROM aliases WHERE identifier = '5255005000'",
+        "SELECT events_partitions_ahead(5)",
+    )
+    assert await seal(service, tmp_path / "keys") == await count(history) == 1201 + 13
+    assert await findings(service) == []
