@@ -36,6 +36,7 @@ CHUNK: Final = 2_048  # rows at once: 1 MB, and the event loop waits some 20 ms 
 # Rows a snapshot: while one is held, vacuum keeps what was deleted in the whole database.
 SNAPSHOT_ROWS: Final = 500_000
 LAST: Final = (1 << 63) - 1
+FIRST: Final = -(1 << 63)
 
 
 class Bound(NamedTuple):
@@ -45,7 +46,7 @@ class Bound(NamedTuple):
     event_id: int
 
 
-START: Final = Bound(0, 0)
+START: Final = Bound(0, FIRST)
 
 
 class Era(NamedTuple):

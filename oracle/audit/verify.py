@@ -282,6 +282,10 @@ class Verification:
     async def _beyond(self, state: log.State) -> AsyncIterator[Finding]:
         for row in await self._connection.fetch(QUERIES["audit_beyond"], state.size):
             yield Finding(row["kind"], f"of {row['place']}: the log ends with {state.size} leaves")
+        if self._eras:
+            after = max(era.after_event_id for era in self._eras.values())
+            for row in await self._connection.fetch(QUERIES["audit_nowhere"], after):
+                yield Finding("inserted", f"event {row['event_id']} is of no transaction that there was")
         if state.era in self._eras:
             after = self._eras[state.era].after_event_id
             waiting = await self._connection.fetchval(

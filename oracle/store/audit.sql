@@ -72,6 +72,12 @@ SELECT 'checkpoint' AS kind, size || ' leaves' AS place FROM audit_checkpoints W
 UNION ALL SELECT 'hash', 'tile level ' || tile_level || ', place ' || first FROM audit_tiles
 WHERE tile_level = 0 AND first >= $1 LIMIT 1000
 
+-- name: audit_nowhere
+-- Events that no era and no order has a place for: after_event_id $1 of the current era, transactions yet to come.
+SELECT event_id FROM events WHERE event_id = -9223372036854775808
+UNION ALL SELECT event_id FROM events
+WHERE event_id > $1 AND xact >= pg_snapshot_xmax(pg_current_snapshot()) LIMIT 1000
+
 -- name: audit_batches_from
 -- From the one that holds leaf $1 on.
 SELECT first_leaf, leaves, era, xact::text::bigint AS xact, event_id, sealed_at FROM audit_batches
@@ -97,7 +103,7 @@ WITH one AS (
 )
 SELECT b.first_leaf, b.leaves, (
     SELECT count(*) FROM events e
-    WHERE e.xact >= coalesce(p.xact, '0') AND (e.xact > coalesce(p.xact, '0') OR e.event_id > coalesce(p.event_id, 0))
+    WHERE e.xact >= coalesce(p.xact, '0') AND (e.xact > coalesce(p.xact, '0') OR e.event_id > coalesce(p.event_id, -9223372036854775808))
       AND e.xact <= b.xact AND (e.xact < b.xact OR e.event_id < b.event_id)
       AND e.event_id > r.after_event_id
       AND e.event_id <= coalesce((SELECT after_event_id FROM audit_eras WHERE era = b.era + 1), 9223372036854775807)

@@ -87,6 +87,22 @@ TAMPERINGS = {
         ],
         ["inserted: event 5000 was not sealed, batch 0 to 255, "],
     ),
+    "an event inserted where nobody would look": (
+        [
+            """INSERT INTO events (event_id, xact, entity, action, channel, actor)
+               SELECT id, xact::xid8, 'alias', 'removed', 'admin', 'nobody'
+               FROM (VALUES (-9223372036854775808, '3'), (-7, '800'), (-3, '0'), (0, '0'),
+                     (6000, '18446744073709551615'), (6001, '9223372036854775807')) AS v (id, xact)"""
+        ],
+        [
+            "inserted: event -9223372036854775808 ",
+            "inserted: event -7 was not sealed, batch 0 to 255, ",
+            "inserted: event -3 was not sealed, batch 0 to 255, ",
+            "inserted: event 0 was not sealed, batch 0 to 255, ",
+            "inserted: event 6000 is of no transaction that there was",
+            "inserted: event 6001 is of no transaction that there was",
+        ],
+    ),
     "a checkpoint altered": (
         ["UPDATE audit_checkpoints SET root = sha256('x') WHERE size = 512"],
         ["checkpoint: of 512 leaves: the note says something else: batch 256 to 511, "],

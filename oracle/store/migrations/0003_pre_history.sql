@@ -160,7 +160,8 @@ BEGIN
 EXCEPTION WHEN insufficient_privilege THEN
     RETURN '';
 END $$;
-INSERT INTO audit_eras (era, after_event_id, system_identifier) VALUES (0, 0, audit_cluster());
+-- From the lowest number there is: what somebody gives a negative one is of an era, too.
+INSERT INTO audit_eras (era, after_event_id, system_identifier) VALUES (0, -9223372036854775808, audit_cluster());
 
 -- Begins a new era if the cluster is another one, or has gone back; the current era.
 -- Nobody writes meanwhile, so all events that are there are committed.  Those of before keep their order; the line is

@@ -1,0 +1,379 @@
+"""The sealer: every committed event once, in an order that stays, whatever happens to it, writers and the database."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import asyncpg
+import pytest
+from sealing import connected, count, execute, findings, register, seal, tampering
+
+from oracle.audit import log, sealer
+from oracle.audit.keys import KeyFile, KeyFileError, rotate
+from oracle.audit.leaf import leaf_hash, line
+from oracle.audit.sealer import Refused, Sealer
+from oracle.store.embedded import _postgres_binaries
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from oracle.store.embedded import PostgresServer
+
+
+class StartPostgres(Protocol):
+    async def __call__(self, options: Mapping[str, str] | None = None) -> PostgresServer: ...
+
+
+PROCESS = Path(__file__).with_name("sealing_process.py")
+
+
+async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 20) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not await condition():  # noqa: ASYNC110 - a database sets no event
+            await asyncio.sleep(0.01)
+
+
+async def size(url: str) -> int:
+    connection = await log.connect(url, "test")
+    try:
+        return (await log.state(connection)).size
+    finally:
+        await connection.close()
+
+
+async def sealed_ids(url: str) -> list[int]:
+    """The events in the order of the log, each shown to be in it by a proof for a few of them."""
+    connection = await log.connect(url, "test")
+    try:
+        end = (await log.state(connection)).size
+        rows = [row async for part in log.leaves(connection, 0, end) for row in part]
+        root = await log.root(connection, end)
+        from oracle.audit import merkle
+
+        for index in random.sample(range(end), min(end, 20)):
+            assert await log.leaf_index(connection, rows[index]["event_id"]) == index
+            proof = await log.inclusion(connection, index, end)
+            assert merkle.verify_inclusion(index, end, leaf_hash(line(rows[index])), proof, root)
+        return [row["event_id"] for row in rows]
+    finally:
+        await connection.close()
+
+
+async def test_killed_at_random_moments_with_writers_beside_it_no_event_is_sealed_twice_or_left_out(
+    database_url: str, tmp_path: Path
+) -> None:
+    done = asyncio.Event()
+    writers = [asyncio.create_task(_write(database_url, writer, done)) for writer in range(3)]
+    killed_at = []
+    for _ in range(8):
+        process = subprocess.Popen(  # noqa: ASYNC220 - killed like any process
+            [sys.executable, str(PROCESS), database_url, str(tmp_path / "keys")], stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        with process.stdout as output:
+            assert await asyncio.to_thread(output.readline) == b"sealing\n"
+            before = await size(database_url)
+            await until(lambda before=before: _grown(database_url, before))  # type: ignore[misc]
+            await asyncio.sleep(random.uniform(0, 0.15))  # a moment in its work, not a time to wait for
+            process.kill()
+            process.wait()
+        killed_at.append(await size(database_url))
+    done.set()
+    await asyncio.gather(*writers)
+    assert killed_at == sorted(killed_at)
+    assert killed_at[0] < killed_at[-1]
+    assert await seal(database_url, tmp_path / "keys") == await count(database_url)
+    ids = await sealed_ids(database_url)
+    assert len(ids) == len(set(ids)) == await count(database_url)
+    assert await findings(database_url) == []
+
+
+async def _grown(url: str, before: int) -> bool:
+    return await size(url) > before
+
+
+async def _write(url: str, writer: int, done: asyncio.Event) -> None:
+    """Transactions that overlap, of many sizes; some stay open for a while, some are rolled back."""
+    chance = random.Random(writer)
+    at = writer * 10_000_000
+    async with connected(url) as connection:
+        await connection.execute("INSERT INTO fsps (fsp_id) VALUES ('greenbank') ON CONFLICT DO NOTHING")
+        while not done.is_set():
+            transaction = connection.transaction()
+            await transaction.start()
+            for _ in range(chance.randint(1, 3)):
+                rows = chance.choice([1, 1, 5, 200])
+                await connection.execute(
+                    "INSERT INTO aliases (party_id_type, identifier, fsp_id)"
+                    " SELECT 'MSISDN', (1000000000 + n)::text, 'greenbank' FROM generate_series($1::int, $2::int) AS n",
+                    at,
+                    at + rows - 1,
+                )
+                at += rows
+                await asyncio.sleep(chance.choice([0, 0, 0.02]))
+            await (transaction.rollback() if chance.random() < 0.2 else transaction.commit())
+
+
+async def test_what_is_open_holds_up_what_comes_after_it(database_url: str, tmp_path: Path) -> None:
+    """Else an event of the open transaction would come to stand before what is sealed."""
+    async with connected(database_url) as connection:
+        await connection.execute("INSERT INTO fsps (fsp_id) VALUES ('one')")
+        async with connection.transaction():
+            await connection.execute("INSERT INTO fsps (fsp_id) VALUES ('two')")
+            await register(database_url, 0, 10)
+            assert await seal(database_url, tmp_path / "keys") == 1
+    assert await seal(database_url, tmp_path / "keys") == 13
+    assert await findings(database_url) == []
+
+
+async def test_a_transaction_larger_than_a_batch_is_sealed_in_parts(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealer, "BATCH", 100)
+    monkeypatch.setattr(log, "SNAPSHOT_ROWS", 250)
+    await register(database_url, 0, 1_000)
+    assert await seal(database_url, tmp_path / "keys") == 1_001
+    assert await findings(database_url) == []
+    assert len(await sealed_ids(database_url)) == 1_001
+
+
+async def test_of_several_sealers_one_works_and_another_takes_over(database_url: str, tmp_path: Path) -> None:
+    files = KeyFile(tmp_path / "keys")
+    sealers = [Sealer(database_url, files, interval_s=0.01) for _ in range(3)]
+    stops = [asyncio.Event() for _ in sealers]
+    tasks = [asyncio.create_task(each.run(stop)) for each, stop in zip(sealers, stops, strict=True)]
+    for round_, stop in enumerate(stops):
+        await register(database_url, round_ * 100, 100)
+
+        async def all_sealed() -> bool:
+            return await size(database_url) == await count(database_url)
+
+        await until(all_sealed)
+        stop.set()
+    await asyncio.gather(*tasks)
+    assert await findings(database_url) == []
+
+
+async def test_it_gets_over_a_database_that_goes_away(start_postgres: StartPostgres, tmp_path: Path) -> None:
+    from oracle.store.migrate import migrate
+
+    # Without this the killed server would lose what was sealed and signed, and the sealer would rightly refuse.
+    server = await start_postgres({"synchronous_commit": "on"})
+    await migrate(server.url())
+    stop = asyncio.Event()
+    task = asyncio.create_task(Sealer(server.url(), KeyFile(tmp_path / "keys"), interval_s=0.01).run(stop))
+    await register(server.url(), 0, 10)
+    await until(lambda: _is(server.url(), 11))
+    server.kill()
+    await server.start()
+    await register(server.url(), 100, 10)
+    await until(lambda: _is(server.url(), 21))
+    stop.set()
+    await task
+    assert await findings(server.url()) == []
+
+
+async def _is(url: str, wanted: int) -> bool:
+    return await size(url) == wanted
+
+
+# Keys -----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_private_key_is_made_once_and_is_nowhere_but_in_its_file(database_url: str, tmp_path: Path) -> None:
+    await register(database_url, 0, 10)
+    await seal(database_url, tmp_path / "new" / "keys")
+    path = tmp_path / "new" / "keys"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    text = path.read_text()
+    await register(database_url, 100, 10)
+    await seal(database_url, path)
+    assert path.read_text() == text
+    async with connected(database_url) as connection:
+        vkey = await connection.fetchval("SELECT vkey FROM audit_keys")
+    name, key_id, public = vkey.split("+", 2)
+    assert text.startswith(f"PRIVATE+KEY+{name}+{key_id}+")
+    assert not text.strip().endswith(public)
+
+
+async def test_without_the_key_nothing_is_sealed_and_no_other_is_made(database_url: str, tmp_path: Path) -> None:
+    await register(database_url, 0, 10)
+    await seal(database_url, tmp_path / "keys")
+    await register(database_url, 100, 10)
+    with pytest.raises(KeyFileError, match="does not hold the key"):
+        await seal(database_url, tmp_path / "other")
+    (tmp_path / "keys").chmod(0o644)
+    with pytest.raises(KeyFileError, match="chmod 600"):
+        await seal(database_url, tmp_path / "keys")
+    assert await size(database_url) == 11
+
+
+async def test_a_rotated_key_is_followed_from_either_end_and_found_by_a_sealer_at_work(
+    database_url: str, tmp_path: Path
+) -> None:
+    file = KeyFile(tmp_path / "keys")
+    await register(database_url, 0, 10)
+    stop = asyncio.Event()
+    task = asyncio.create_task(Sealer(database_url, file, interval_s=0.01).run(stop))
+    await until(lambda: _is(database_url, 11))
+    async with connected(database_url) as connection:
+        new = await rotate(connection, file)
+        old = await connection.fetchval("SELECT vkey FROM audit_keys WHERE number = 0")
+    await register(database_url, 100, 10)
+    await until(lambda: _is(database_url, 21))
+    stop.set()
+    await task
+    assert await findings(database_url, trusted=[old]) == []
+    assert await findings(database_url, trusted=[new.vkey]) == []
+    async with connected(database_url) as connection:
+        note = await connection.fetchval("SELECT note FROM audit_checkpoints WHERE size = 21")
+    assert note.count("\n— ") == 2, "the old key signs as well for a while"
+    # The old key alone is not enough any more.
+    async with tampering(database_url) as connection:
+        head, _, tail = note.rpartition("\n\n")
+        alone = head + "\n\n" + tail.splitlines()[1] + "\n"
+        await connection.execute("UPDATE audit_checkpoints SET note = $1 WHERE size = 21", alone)
+    found = await findings(database_url, trusted=[old])
+    assert found[0].startswith("checkpoint: of 21 leaves: not signed by the key that signs at this size"), found
+
+
+async def test_a_key_that_nobody_introduced_is_not_believed(database_url: str, tmp_path: Path) -> None:
+    from oracle.audit.checkpoint import Signer
+
+    await register(database_url, 0, 10)
+    await seal(database_url, tmp_path / "keys")
+    async with tampering(database_url) as connection:
+        name = await connection.fetchval("SELECT split_part(vkey, '+', 1) FROM audit_keys")
+        forged = Signer.new(name).verifier.vkey
+        await connection.execute("INSERT INTO audit_keys VALUES (1, $1, 5, 'believe me')", forged)
+    found = await findings(database_url)
+    assert found[0] == "key: number 1 was not introduced by a key that is trusted"
+    assert found[1].startswith("checkpoint: of 11 leaves: the key that signs at this size is not trusted")
+
+
+# Another cluster ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("same_identifier", [False, True])
+async def test_a_dump_restored_in_a_cluster_with_a_lower_counter_is_gone_on_with(
+    database_url: str,
+    postgres_server: PostgresServer,
+    start_postgres: StartPostgres,
+    tmp_path: Path,
+    *,
+    same_identifier: bool,
+) -> None:
+    """Sealed events, unsealed ones, and some that were written there before a sealer came: each once, none skipped."""
+    async with connected(database_url) as connection:
+        for _ in range(2_000):
+            await connection.execute("SELECT pg_current_xact_id()")
+    await register(database_url, 0, 50)
+    await seal(database_url, tmp_path / "keys")
+    async with connected(database_url) as connection, connection.transaction():
+        # The lowest event_id is that of a transaction which stays unsealed in the dump.
+        await connection.execute("INSERT INTO fsps (fsp_id) VALUES ('open')")
+        await register(database_url, 1_000, 20)
+        await seal(database_url, tmp_path / "keys")
+    kept = await size(database_url)
+    there = await start_postgres()
+    binaries = _postgres_binaries(postgres_server.data)
+    await asyncio.to_thread(_copied, binaries, database_url, there.url())
+    url = there.url()
+    if same_identifier:
+        async with tampering(url) as connection:
+            await connection.execute("UPDATE audit_eras SET system_identifier = audit_cluster()")
+    await register(url, 2_000, 30)
+    async with connected(url) as connection, connection.transaction():
+        await connection.execute("INSERT INTO fsps (fsp_id) VALUES ('here')")
+    assert kept < await count(url)
+    assert await seal(url, tmp_path / "keys") == await count(url)
+    await register(url, 3_000, 30)
+    assert await seal(url, tmp_path / "keys") == await count(url)
+    ids = await sealed_ids(url)
+    assert len(ids) == len(set(ids)) == await count(url)
+    assert await findings(url) == []
+    async with connected(url) as connection:
+        assert await connection.fetchval("SELECT count(*) FROM audit_eras") == 2
+    async with tampering(url) as connection:
+        await connection.execute("DELETE FROM events WHERE event_id = $1", ids[kept + 3])
+        await connection.execute(
+            "INSERT INTO events (event_id, xact, entity, action, channel, actor)"
+            " SELECT -5, max(xact), 'alias', 'removed', 'admin', 'x' FROM events WHERE event_id <= $1",
+            ids[kept - 1],
+        )
+    found = await findings(url)
+    assert sorted(line.partition(":")[0] for line in found) == ["inserted", "removed"], found
+
+
+def _copied(binaries: Path, source: str, target: str) -> None:
+    dump = subprocess.run([binaries / "pg_dump", "--no-owner", source], capture_output=True, check=True)
+    restore = [binaries / "psql", "--quiet", "--set=ON_ERROR_STOP=1", target]
+    subprocess.run(restore, input=dump.stdout, capture_output=True, check=True)
+
+
+async def test_an_older_backup_is_not_signed_before_somebody_has_looked(database_url: str, tmp_path: Path) -> None:
+    await register(database_url, 0, 10)
+    await seal(database_url, tmp_path / "keys")
+    remembered = (tmp_path / "keys.last").read_text()
+    (tmp_path / "keys.last").write_text(remembered.replace("\n11\n", "\n12\n"))
+    with pytest.raises(Refused, match="does not extend"):
+        await seal(database_url, tmp_path / "keys")
+    KeyFile(tmp_path / "keys").forget()
+    assert await seal(database_url, tmp_path / "keys") == 11
+
+
+# Partitions -----------------------------------------------------------------------------------------------------
+
+
+async def test_events_of_any_time_have_a_place_and_each_month_its_partition(database_url: str, tmp_path: Path) -> None:
+    async with connected(database_url) as connection:
+        assert await connection.fetchval("SELECT events_partitions_ahead(14)") == 11
+        assert await connection.fetchval("SELECT events_partitions_ahead(14)") == 0
+    async with tampering(database_url) as connection:
+        await connection.execute(
+            "INSERT INTO events (at, entity, action, channel, actor)"
+            " SELECT at::timestamptz, 'alias', 'ignored', 'sql', 'x'"
+            " FROM unnest(ARRAY['2001-01-01', '2999-01-01']) AS at"
+        )
+        assert await connection.fetchval("SELECT count(*) FROM events_default") == 2
+        with pytest.raises(asyncpg.CheckViolationError):
+            await connection.execute(
+                "INSERT INTO events (at, entity, action, channel, actor)"
+                " VALUES ('infinity', 'alias', 'ignored', 'sql', 'x')"
+            )
+    await register(database_url, 0, 10)
+    assert await seal(database_url, tmp_path / "keys") == 13
+    assert await findings(database_url) == []
+
+
+async def test_the_events_of_before_become_a_partition_as_they_are(
+    empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from oracle.store import migrate
+
+    every = migrate.known()
+    monkeypatch.setattr(migrate, "known", lambda: [m for m in every if m.number < 3])
+    await migrate.migrate(empty_database_url)
+    await register(empty_database_url, 0, 100)
+    async with connected(empty_database_url) as connection:
+        file = await connection.fetchval("SELECT pg_relation_filenode('events')")
+        before = await connection.fetch("SELECT * FROM events ORDER BY event_id")
+    monkeypatch.setattr(migrate, "known", lambda: every)
+    await migrate.migrate(empty_database_url)
+    async with connected(empty_database_url) as connection:
+        assert await connection.fetchval("SELECT pg_relation_filenode('events_before')") == file, "not copied"
+        assert await connection.fetch("SELECT * FROM events ORDER BY event_id") == before
+    await register(empty_database_url, 500, 10)
+    assert await seal(empty_database_url, tmp_path / "keys") == 111
+    assert sorted(await sealed_ids(empty_database_url)) == list(range(1, 112))
+    assert await findings(empty_database_url) == []
+    for statement in ("DELETE FROM events_before", "UPDATE events_before SET actor = 'x'", "TRUNCATE events_before"):
+        with pytest.raises(asyncpg.PostgresError, match="is not allowed"):
+            await execute(empty_database_url, statement)
