@@ -20,8 +20,6 @@ For ever.  A column that events get one day is not part of this form: what is se
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -119,6 +117,4 @@ def _csv_field(value: object) -> str:
     text = bytes(value).decode() if isinstance(value, msgspec.Raw) else str(value)
     if not any(mark in text for mark in ',"\r\n'):
         return text
-    out = io.StringIO()
-    csv.writer(out, lineterminator="").writerow([text])
-    return out.getvalue()
+    return '"' + text.replace('"', '""') + '"'

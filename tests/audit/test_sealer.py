@@ -314,7 +314,7 @@ async def test_a_dump_restored_in_a_cluster_with_a_lower_counter_is_gone_on_with
 
 def _copied(binaries: Path, source: str, target: str) -> None:
     dump = subprocess.run([binaries / "pg_dump", "--no-owner", source], capture_output=True, check=True)
-    restore = [binaries / "psql", "--quiet", "--set=ON_ERROR_STOP=1", target]
+    restore = [str(binaries / "psql"), "--quiet", "--set=ON_ERROR_STOP=1", target]
     subprocess.run(restore, input=dump.stdout, capture_output=True, check=True)
 
 

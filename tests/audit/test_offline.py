@@ -1,0 +1,248 @@
+"""An export is checked with its files alone; whatever was done to it is found, in the line where it was done."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import asyncpg
+import pytest
+from oracle_process import run_oracle
+from sealing import connected, register, seal
+
+from oracle.audit import difference, log
+from oracle.audit.checkpoint import Checkpoint
+from oracle.audit.export import ExportError, export
+from oracle.audit.keys import KeyFile, rotate
+from oracle.audit.offline import verify_export
+
+
+class Exports:
+    def __init__(self, url: str, tmp_path: Path, kept: str, vkey: str) -> None:
+        self.url, self._path, self.kept, self.vkey = url, tmp_path, kept, vkey
+        self._count = 0
+
+    async def make(self, begin: int = 0, end: int | None = None, **options: object) -> Path:
+        self._count += 1
+        directory = self._path / f"export-{self._count}"
+        connection = await log.connect(self.url, "test")
+        try:
+            await export(connection, directory, begin, end, **options)  # type: ignore[arg-type]
+        finally:
+            await connection.close()
+        return directory
+
+    def check(self, directory: Path, since: str | None = None) -> list[str]:
+        return [str(finding) for finding in verify_export(directory, [self.vkey], since).findings]
+
+
+@pytest.fixture
+async def exports(database_url: str, tmp_path: Path) -> Exports:
+    """A log of 1,001 leaves, of which somebody kept the checkpoint at 501."""
+    await register(database_url, 0, 500)
+    await seal(database_url, tmp_path / "keys")
+    await register(database_url, 500, 500)
+    async with connected(database_url) as connection:
+        kept = await connection.fetchval("SELECT note FROM audit_checkpoints WHERE size = 501")
+        vkey = await connection.fetchval("SELECT vkey FROM audit_keys")
+    await seal(database_url, tmp_path / "keys")
+    return Exports(database_url, tmp_path, kept, vkey)
+
+
+def edited(path: Path, edit: Callable[[list[bytes]], object]) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    edit(lines)
+    path.write_bytes(b"".join(lines))
+
+
+@pytest.mark.parametrize(("begin", "end"), [(0, None), (0, 600), (300, 700), (600, 1001), (7, 8), (5, 5), (0, 0)])
+async def test_any_range_is_what_was_signed(exports: Exports, begin: int, end: int | None) -> None:
+    directory = await exports.make(begin, end, with_csv=True)
+    assert exports.check(directory) == []
+
+
+LINES = {
+    "altered": (
+        lambda lines: lines.__setitem__(57, lines[57].replace(b"greenbank", b"bluebank")),
+        ["altered: line 58 (event 158) is not what was sealed as leaf 157"],
+    ),
+    "only respelled": (
+        lambda lines: lines.__setitem__(57, lines[57].replace(b'"role":null', b'"role": null')),
+        ["altered: line 58 (event 158) is not what was sealed as leaf 157"],
+    ),
+    "removed": (lambda lines: lines.pop(57), ["removed: leaf 157 has no line"]),
+    "the last removed": (lambda lines: lines.pop(), ["removed: leaf 499 has no line"]),
+    "inserted": (
+        lambda lines: lines.insert(57, lines[57].replace(b'"event_id":158', b'"event_id":9158')),
+        ["inserted: line 58 (event 9158) was not sealed in this range"],
+    ),
+    "doubled": (
+        lambda lines: lines.append(lines[57]),
+        ["inserted: line 401 (event 158) was not sealed in this range"],
+    ),
+    "swapped": (
+        lambda lines: lines.insert(90, lines.pop(57)),
+        ["moved: line 91 (event 158) was sealed as leaf 157"],
+    ),
+    "not a line at all": (
+        lambda lines: lines.__setitem__(57, b"\xff\x00 what\n"),
+        ["altered: line 58 (event unreadable) is not what was sealed as leaf 157"],
+    ),
+    "without its end": (
+        lambda lines: lines.__setitem__(-1, lines[-1].rstrip(b"\n")),
+        ["altered: line 400 (event 500) is not what was sealed as leaf 499"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+async def test_a_line_that_is_not_as_it_was_is_named(
+    exports: Exports, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = await exports.make(100, 500)
+    edit, expected = LINES[name]
+    edited(directory / "events.ndjson", edit)
+    assert exports.check(directory) == expected
+    monkeypatch.setattr(difference, "WINDOW", 128)
+    assert len(exports.check(directory)) == len(expected)
+
+
+async def test_hashes_and_lines_forged_together_do_not_make_what_was_signed(exports: Exports) -> None:
+    from oracle.audit.leaf import leaf_hash
+
+    directory = await exports.make(100, 500)
+    edited(directory / "events.ndjson", LINES["altered"][0])
+    line = (directory / "events.ndjson").read_bytes().splitlines()[57]
+    hashes = bytearray((directory / "hashes.bin").read_bytes())
+    hashes[57 * 32 : 58 * 32] = leaf_hash(line)
+    (directory / "hashes.bin").write_bytes(hashes)
+    assert exports.check(directory) == ["root: neither the lines nor hashes.bin make the root that was signed"]
+
+
+async def test_damaged_hashes_are_told_from_damaged_lines(exports: Exports) -> None:
+    directory = await exports.make(100, 500)
+    hashes = bytearray((directory / "hashes.bin").read_bytes())
+    hashes[5] ^= 1
+    (directory / "hashes.bin").write_bytes(hashes)
+    assert exports.check(directory) == ["hashes: hashes.bin is not what was sealed; the lines are"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "kind"),
+    [
+        (lambda m: m.update(begin=101), "manifest"),
+        (lambda m: m.update(begin=101, end=501), "manifest"),
+        (lambda m: m.update(begin=101, count=399), "manifest"),
+        (lambda m: m.update(begin=112, count=388), "root"),
+        (lambda m: m.update(left=m["left"][1:]), "manifest"),
+        (lambda m: m.update(right=[]), "manifest"),
+        (lambda m: m.update(right=m["right"][::-1]), "root"),
+        (lambda m: m.update(root=m["left"][0]), "manifest"),
+        (lambda m: m.update(origin="alias-oracle/another"), "checkpoint"),
+        (lambda m: m.update(checkpoint=m["checkpoint"].replace("\n1001\n", "\n1002\n")), "checkpoint"),
+        (lambda m: m.update(checkpoint="x"), "checkpoint"),
+        (lambda m: m.update(keys=[]), "checkpoint"),
+        (lambda m: m.update(format="other"), "manifest"),
+        (lambda m: m.update(count="x"), "manifest"),
+        (lambda m: m.update(surprise=1), "manifest"),
+        (lambda m: m.pop("left"), "manifest"),
+    ],
+)
+async def test_a_manifest_that_is_not_as_it_was_is_told(
+    exports: Exports, edit: Callable[[dict[str, object]], object], kind: str
+) -> None:
+    directory = await exports.make(100, 500)
+    made = json.loads((directory / "manifest.json").read_text())
+    edit(made)
+    (directory / "manifest.json").write_text(json.dumps(made))
+    found = exports.check(directory)
+    assert found
+    assert found[-1].startswith(f"{kind}: ")
+
+
+async def test_a_table_that_differs_from_the_lines_is_told(exports: Exports) -> None:
+    directory = await exports.make(100, 500, with_csv=True)
+    edited(directory / "events.csv", lambda rows: rows.__setitem__(58, rows[58].replace(b"greenbank", b"bluebank")))
+    assert exports.check(directory) == ["csv: row 58 of events.csv is not line 58 of events.ndjson"]
+    edited(directory / "events.csv", lambda rows: rows.__setitem__(58, rows[58].replace(b"bluebank", b"greenbank")))
+    edited(directory / "events.csv", lambda rows: rows.append(rows[-1]))
+    assert exports.check(directory) == ["csv: events.csv has more rows than events.ndjson has lines"]
+
+
+async def test_the_checkpoint_that_was_kept_is_extended_or_not(exports: Exports, tmp_path: Path) -> None:
+    whole, part, proved = (
+        await exports.make(),
+        await exports.make(600, 700),
+        await exports.make(600, 700, since=Checkpoint.of_note(exports.kept)),
+    )
+    assert exports.check(whole, exports.kept) == [], "computed from the lines themselves"
+    assert exports.check(part, exports.kept)[0].startswith("unproved: the export holds no proof from 501 leaves on")
+    assert exports.check(proved, exports.kept) == []
+    # Another history with the same key, as a hub that rewrote its past would have it.
+    signer = KeyFile(tmp_path / "keys").read()[0]
+    from oracle.audit.checkpoint import signed
+
+    other = signed(Checkpoint.of_note(exports.kept)._replace(root=bytes(32)).text, [signer])
+    for directory in (whole, proved):
+        assert exports.check(directory, other)[0].startswith("rewritten: ")
+    later = signed(Checkpoint.of_note(exports.kept)._replace(size=2_000).text, [signer])
+    assert exports.check(whole, later) == ["rewritten: 2000 leaves were signed before, this log has 1001"]
+    assert exports.check(whole, "nonsense")[0].startswith("checkpoint: that was kept: ")
+
+
+async def test_an_auditor_with_the_first_key_follows_rotations(exports: Exports, tmp_path: Path) -> None:
+    async with connected(exports.url) as connection:
+        await rotate(connection, KeyFile(tmp_path / "keys"))
+    await register(exports.url, 5_000, 50)
+    await seal(exports.url, tmp_path / "keys")
+    assert exports.check(await exports.make(), exports.kept) == []
+
+
+async def test_what_cannot_be_exported_is_refused(exports: Exports, tmp_path: Path) -> None:
+    for bad in ((5, 4), (0, 1_002), (1_002, None)):
+        with pytest.raises(ExportError, match="a range within them"):
+            await exports.make(*bad)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    connection: asyncpg.Connection = await log.connect(exports.url, "test")
+    try:
+        with pytest.raises(ExportError, match="not empty"):
+            await export(connection, tmp_path / "full")
+    finally:
+        await connection.close()
+
+
+async def test_the_commands_say_what_they_find_and_end_with_it(exports: Exports, tmp_path: Path) -> None:
+    env = {"ORACLE_DATABASE_URL": exports.url, "ORACLE_AUDIT_KEY_FILE": str(tmp_path / "keys")}
+    (tmp_path / "kept").write_text(exports.kept)
+    exported = str(tmp_path / "out")
+    for command, code in (
+        (["verify", "--since", "kept"], 0),
+        (["verify", "--from", "2020-01-01", "--to", "2021-01-01"], 0),
+        (["export", exported, "--from", "600", "--since", "kept", "--csv"], 0),
+        (["export", exported], 1),
+        (["verify", "--offline", exported, "--since", "kept", "--key", exports.vkey], 0),
+        (["verify", "--offline", "nowhere"], 1),
+        (["verify", "--key", "nonsense+x"], 1),
+        (["keys", "rotate"], 0),
+        (["verify", "--from", "yesterday"], 2),
+    ):
+        ran = run_oracle(tmp_path, "audit", *command, env=env)
+        assert ran.returncode == code, (command, ran.stderr)
+        assert "Traceback" not in ran.stderr
+    ran = run_oracle(tmp_path, "audit", "checkpoint", env=env)
+    assert Checkpoint.of_note(ran.stdout).size == 1001
+    assert len(run_oracle(tmp_path, "audit", "keys", env=env).stdout.splitlines()) == 2
+    # The files alone, with no settings at all.
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(exported, moved)
+    number = random.randrange(400)
+    edited(moved / "events.ndjson", lambda lines: lines.__setitem__(number, lines[number].replace(b"reen", b"lue")))
+    ran = run_oracle(tmp_path, "audit", "verify", "--offline", str(moved), "--since", "kept", "--key", exports.vkey)
+    assert ran.returncode == 1
+    assert ran.stdout.startswith(
+        f"altered: line {number + 1} (event {number + 601}) is not what was sealed as leaf "
+    ), ran
