@@ -145,12 +145,13 @@ async def _serve(settings: Settings, roles: Sequence[Role], command: Command, re
         settings = await _with_servers(settings, stack)
         stack.push_async_callback(crew.end)  # again, because workers end before the servers they use
         await _migrate(settings)
+        first_key = await _first_key(settings) if "admin" in roles else None
         await crew.instruct(Order(settings, stack.enter_context(_run_directory(settings.data_dir))))
         await crew.ready()
         urls = {role: _url(settings.host, listener) for role, listener in listeners.items()}
         seconds = round(time.monotonic() - began, 2)
         log.info("ready", hub_url=urls.get("hub"), admin_url=urls.get("admin"), seconds=seconds)
-        _greet(settings, urls)
+        _greet(settings, urls, first_key)
         await crew.keep(replace)
 
 
@@ -218,7 +219,18 @@ def _url(host: str, listener: socket.socket) -> str:
     return f"http://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}"
 
 
-def _greet(settings: Settings, urls: Mapping[Role, str]) -> None:
+async def _first_key(settings: Settings) -> str | None:
+    """Made only where a person will see it: logs are kept by others."""
+    if settings.log_format == "json":
+        return None
+    url = settings.database_url or ""
+    with database_named(url):
+        from oracle.bootstrap import bootstrap  # noqa: PLC0415 - see database_named
+
+        return await bootstrap(url)
+
+
+def _greet(settings: Settings, urls: Mapping[Role, str], first_key: str | None) -> None:
     """Say what to try, unless somebody counts on JSON alone."""
     if settings.log_format == "json":
         return
@@ -231,7 +243,10 @@ def _greet(settings: Settings, urls: Mapping[Role, str]) -> None:
         if settings.fsp_registration == "auto":  # else an unknown FSP is refused
             lines += [f'  curl -i {kind} {caller} -d \'{{"fspId":"demo-fsp"}}\' {party}']
         lines += [f"  curl -i {caller} {party}"]
-    lines += [f"  curl {urls['admin']}/metrics"] if "admin" in urls else []
+    if "admin" in urls:
+        lines += [f"  curl {urls['admin']}/metrics", f"  a browser at {urls['admin']}/docs"]
+    if first_key is not None:
+        lines += ["", "The first operator's key, shown this once and valid for a week:", "", f"  {first_key}"]
     with suppress(OSError):  # a closed pipe behind us is no reason not to serve
         print(*lines, "", sep="\n", flush=True)  # noqa: T201 - for the person who started it
 

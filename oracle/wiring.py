@@ -23,7 +23,7 @@ from granian.server.embed import Server as GranianServer
 from litestar import Litestar
 
 from oracle import identifiers, jobs, logs
-from oracle.api.admin import admin_app
+from oracle.api.admin import Parts, admin_app
 from oracle.api.health import Health
 from oracle.api.http import HttpServer, Limits
 from oracle.api.hub import Hub
@@ -62,11 +62,14 @@ class Store:
 
 
 @asynccontextmanager
-async def open_store(settings: Settings, metrics: Metrics) -> AsyncIterator[Store]:
-    """Raises DirectoryUnavailable when PostgreSQL cannot be reached; Redis may come later."""
+async def open_store(settings: Settings, metrics: Metrics, *, desk: bool = False) -> AsyncIterator[Store]:
+    """`desk`: with connections for what administrators and auditors read.
+
+    Raises DirectoryUnavailable when PostgreSQL cannot be reached; Redis may come later.
+    """
     assert settings.database_url is not None  # noqa: S101 - serve has filled in the embedded one
     async with AsyncExitStack() as stack:
-        postgres = await stack.enter_async_context(open_postgres(settings.database_url))
+        postgres = await stack.enter_async_context(open_postgres(settings.database_url, desk=desk))
         routes = Routes(postgres.routes)
         url = settings.redis_url
         dial = None if url is None else dialler(url, timeout_ms=settings.cache_timeout_ms, token_ms=TOKEN_MS)
@@ -142,8 +145,9 @@ async def run_admin(
 ) -> None:
     metrics = Metrics.open(run_dir, "admin", index)
     try:
-        async with open_store(settings, metrics) as store, _watched(store, metrics) as health:
-            await _serve_asgi(admin_app(health, metrics), sock, ready, stop)
+        async with open_store(settings, metrics, desk=True) as store, _watched(store, metrics) as health:
+            parts = Parts(store.changes, store.postgres, health, metrics)
+            await _serve_asgi(admin_app(parts), sock, ready, stop)
     finally:
         metrics.close()
 
@@ -155,7 +159,7 @@ async def run_jobs(
     metrics = Metrics.open(run_dir, "jobs", index)
 
     async def with_store(stop: asyncio.Event) -> None:
-        async with open_store(settings, metrics) as store, _watched(store, metrics):
+        async with open_store(settings, metrics, desk=True) as store, _watched(store, metrics):
             await jobs.run(_jobs(store), stop)
 
     try:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from oracle.store.embedded import PostgresServer, ValkeyServer
 
+pytest_plugins = ["admin_service"]  # the fixtures around a running admin listener
+
 
 class StartPostgres(Protocol):
     async def __call__(self, options: Mapping[str, str] | None = None) -> PostgresServer: ...

@@ -1,80 +1,189 @@
-"""The admin listener: health, metrics, and room for what administrators and auditors do.
+"""The admin listener: health and metrics, and below /admin/v1 what administrators do.
 
-Its errors are `{"error": {"code", "message", "hint"}}`: people and scripts read them, not ALS.
+Litestar routes, validates and describes; who may call what is decided by one guard (api/access), what goes wrong
+becomes `{"error": …}` in one place (api/problems).  The published description is made from the handlers themselves:
+`python -m oracle.api.admin > schemas/admin.openapi.json`, and a test holds the two equal.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+import json
+import re
+import sys
+import uuid
+from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-from litestar import Litestar, MediaType, Request, Response, get
-from litestar.exceptions import HTTPException
+from litestar import Litestar, MediaType, Request, Response, Router
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.handlers import HTTPRouteHandler, get
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.spec import Components, SecurityScheme
 
-from oracle import logs, metrics
-from oracle.api.health import Health
+from oracle import logs
+from oracle.api import credentials, fsps
+from oracle.api.access import PUBLIC, Access
+from oracle.api.calls import Call, answer_of
+from oracle.api.problems import DEFECT, refusal_of
+
+if TYPE_CHECKING:
+    from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+    from oracle import metrics
+    from oracle.api.health import Health
+    from oracle.store.changes import Changes
+    from oracle.store.postgres import Postgres
 
 log = logs.Log(__name__)
 
-
-class Problem(msgspec.Struct, frozen=True):
-    code: str
-    message: str
-    hint: str = ""
-
-
-class ProblemBody(msgspec.Struct, frozen=True):
-    error: Problem
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_PUBLIC: Final = {"access": PUBLIC, "streams": False}
+_DESCRIPTION: Final = """\
+Administration of the alias directory.  `Authorization: Bearer aok_…`.  Every resource has an ETag; a change with
+`If-Match` of another version is 412.  A POST with an `Idempotency-Key` is done once, and answered the same for 24
+hours.  Every error is `{"error": {"code", "message", "hint"}}`.  Times are RFC 3339, pages go on with `cursor` set to
+`next`."""
 
 
-_HINTS: Final = {
-    404: Problem("not_found", "No such resource", "GET /health, /live, /ready and /metrics are served here"),
-    405: Problem("method_not_allowed", "This resource does not take that method", "Use GET"),
-}
-_DEFECT: Final = Problem("internal_error", "Something went wrong inside", "See the log of the admin process")
+class Parts:
+    """What the handlers stand on."""
+
+    def __init__(self, changes: Changes, postgres: Postgres, health: Health, counters: metrics.Metrics) -> None:
+        self.changes = changes
+        self.postgres = postgres
+        self.health = health
+        self.counters = counters
 
 
-def admin_app(health: Health, counters: metrics.Metrics) -> Litestar:
+def admin_app(parts: Parts) -> Litestar:
     """The ASGI application of the admin listener."""
+    app = _app(parts, None)
+    _require_rules(app)
+    return app
 
-    @get("/health", sync_to_thread=False)
-    def report() -> Response[bytes]:
-        return _json(*health.report())
 
-    @get("/live", sync_to_thread=False)
-    def live() -> Response[bytes]:
-        return _json(*health.live())
+def routers() -> list[Router]:
+    """Everything that is declared with `operations.operation`; what is here is in the published description."""
+    return [_router("/admin/v1", [*fsps.handlers(), *credentials.handlers()])]
 
-    @get("/ready", sync_to_thread=False)
-    def ready() -> Response[bytes]:
-        return _json(*health.ready())
 
-    @get("/metrics", sync_to_thread=False)
-    def page() -> Response[bytes]:
-        return Response(counters.render(), media_type=metrics.CONTENT_TYPE)
-
-    return Litestar(
-        [report, live, ready, page],
-        exception_handlers={HTTPException: _refusal, Exception: _defect},
-        openapi_config=None,
-        logging_config=None,
+def description() -> bytes:
+    """The OpenAPI document, as it is published."""
+    config = OpenAPIConfig(
+        title="Alias oracle: administration",
+        version=version("alias-oracle").partition("+")[0],
+        description=_DESCRIPTION,
+        components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
+        use_handler_docstrings=True,
     )
+    document = _app(None, config).openapi_schema.to_schema()
+    return json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True).encode() + b"\n"
+
+
+def _router(path: str, handlers: Sequence[HTTPRouteHandler]) -> Router:
+    return Router(path, route_handlers=list(handlers), dependencies={"call": Provide(_call)})
+
+
+def _app(parts: Parts | None, openapi_config: OpenAPIConfig | None) -> Litestar:
+    return Litestar(
+        [*_health_handlers(), *routers()],
+        guards=[] if parts is None else [Access(parts.postgres).admit],
+        middleware=[_with_request_id],
+        exception_handlers={Exception: _refuse},
+        openapi_config=openapi_config,
+        logging_config=None,
+        state=State({"parts": parts}),
+    )
+
+
+def _require_rules(app: Litestar) -> None:
+    """A handler that does not say who may call it would let everybody in."""
+    for route in app.routes:
+        for handler in getattr(route, "route_handlers", []):
+            if "access" not in handler.opt and handler.http_methods != {"OPTIONS"}:  # which Litestar answers itself
+                raise RuntimeError(f"{handler} does not say who may call it")
+
+
+async def _call(request: Request[Any, Any, Any], state: State) -> Call:
+    parts: Parts = state.parts
+    body = b"" if request.route_handler.opt["streams"] else await request.body()
+    return Call(request, body, parts.changes, parts.postgres)
+
+
+# Health, metrics, the description -----------------------------------------------------------------------------
+
+
+def _health_handlers() -> list[HTTPRouteHandler]:
+    return [_report, _live, _ready, _metrics, _document, _page]
 
 
 def _json(status: int, body: bytes) -> Response[bytes]:
     return Response(body, status_code=status, media_type=MediaType.JSON)
 
 
-def _refusal(_: Request[Any, Any, Any], error: HTTPException) -> Response[ProblemBody]:
-    status = error.status_code
-    if status >= 500:  # noqa: PLR2004 - the server's side of the statuses
-        return _defect(_, error)
-    return Response(
-        ProblemBody(_HINTS.get(status, Problem("bad_request", "The request is not valid"))),
-        status_code=status,
-    )
+@get("/health", opt=_PUBLIC, sync_to_thread=False, include_in_schema=False)
+def _report(state: State) -> Response[bytes]:
+    return _json(*state.parts.health.report())
 
 
-def _defect(_: Request[Any, Any, Any], error: Exception) -> Response[ProblemBody]:
-    log.error("admin request failed", exc=error)
-    return Response(ProblemBody(_DEFECT), status_code=500)
+@get("/live", opt=_PUBLIC, sync_to_thread=False, include_in_schema=False)
+def _live(state: State) -> Response[bytes]:
+    return _json(*state.parts.health.live())
+
+
+@get("/ready", opt=_PUBLIC, sync_to_thread=False, include_in_schema=False)
+def _ready(state: State) -> Response[bytes]:
+    return _json(*state.parts.health.ready())
+
+
+@get("/metrics", opt=_PUBLIC, sync_to_thread=False, include_in_schema=False)
+def _metrics(state: State) -> Response[bytes]:
+    from oracle.metrics import CONTENT_TYPE  # noqa: PLC0415 - not needed to make the description
+
+    return Response(state.parts.counters.render(), media_type=CONTENT_TYPE)
+
+
+@get("/openapi.json", opt=_PUBLIC, sync_to_thread=False, include_in_schema=False)
+def _document() -> Response[bytes]:
+    return _json(200, files("oracle.schemas").joinpath("admin.openapi.json").read_bytes())
+
+
+@get("/docs", opt=_PUBLIC, sync_to_thread=False, include_in_schema=False)
+def _page() -> Response[bytes]:
+    page = files("oracle.api").joinpath("docs.html").read_bytes()
+    return Response(page, media_type="text/html; charset=utf-8")
+
+
+# What goes wrong ----------------------------------------------------------------------------------------------
+
+
+def _refuse(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    refusal = refusal_of(error)
+    if refusal is DEFECT:
+        log.error("admin request failed", exc=error)
+    return answer_of(refusal).response()
+
+
+def _with_request_id(app: ASGIApp) -> ASGIApp:
+    """The caller's X-Request-ID or one of ours: in the answer, and with every change in the history."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        asked = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        request_id = asked if _REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex
+        scope["state"]["request_id"] = request_id
+
+        async def send_named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        await app(scope, receive, send_named)
+
+    return serve
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(description())

@@ -1,0 +1,208 @@
+"""Who may call what on the admin listener: credentials, roles, and the FSP a caller is bound to.
+
+Key.      `aok_{credential id}_{256 random bits in hex}`, sent as `Authorization: Bearer`.  Only a hash of it is kept.
+Rule.     Every handler says in `opt["access"]` who may call it; one that does not keeps the listener from starting.
+Bound.    The credential of a DFSP reaches what lies below /fsps/{its own id} and what a rule calls shared.  Anything
+          else is 403 whether it exists or not, and within its own FSP what belongs to another is 404 like nothing.
+Now.      Each call asks the directory, so a credential that is revoked is refused by the next call in every process.
+Failed.   A call without a valid credential is 401: one text for all reasons, compared in constant time.  It is
+          recorded (type of failure, credential id, address), and limited per address: over the limit 429 without
+          asking the directory, unless the key has been valid here before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections import OrderedDict
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from oracle import logs
+from oracle.api.problems import Refusal
+
+if TYPE_CHECKING:
+    from litestar.connection import ASGIConnection
+    from litestar.handlers.base import BaseRouteHandler
+
+    from oracle.store.postgres import Postgres
+
+log = logs.Log(__name__)
+
+_TOKEN: Final = re.compile(r"aok_([a-z2-7]{12})_([0-9a-f]{64})")
+_ID_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz234567"
+FAILURES_MAX: Final = 20  # at once from one address; a person who mistypes a key needs three
+FAILURES_PER_S: Final = 0.5
+ADDRESSES_MAX: Final = 10_000
+USE_NOTED_EVERY_S: Final = 60.0
+
+
+class Role(StrEnum):
+    OPERATOR = "operator"
+    MAKER = "dfsp-maker"
+    CHECKER = "dfsp-checker"
+    AUDITOR = "auditor"
+    READER = "reader"
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """Who may call a handler.  No roles at all: everybody, without a credential."""
+
+    roles: frozenset[Role] = frozenset()
+    shared: bool = False  # also for callers that are bound to an FSP, where no FSP is in the path
+
+
+def allow(*roles: Role, shared: bool = False) -> Rule:
+    return Rule(frozenset(roles), shared)
+
+
+PUBLIC: Final = Rule()
+OPERATOR: Final = allow(Role.OPERATOR)
+ANYBODY: Final = allow(*Role, shared=True)
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Whose call it is."""
+
+    credential_id: str
+    role: Role
+    fsp_id: str | None  # the FSP it is bound to
+    secret: str = ""  # for what is kept for the caller's eyes alone
+
+
+def new_credential_id() -> str:
+    return "".join(secrets.choice(_ID_LETTERS) for _ in range(12))
+
+
+def new_secret() -> str:
+    return secrets.token_hex(32)
+
+
+def token_of(credential_id: str, secret: str) -> str:
+    return f"aok_{credential_id}_{secret}"
+
+
+def hash_of(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
+
+
+class Access:
+    """The guard of one process: `Litestar(guards=[access.admit])`."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+        self._limit = Limit()
+        self._valid_before: OrderedDict[bytes, float] = OrderedDict()  # hash of a secret: when its use was noted
+
+    async def admit(self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+        """Raises Refusal (401, 403, 429), DirectoryUnavailable."""
+        rule: Rule = PUBLIC if _method(connection) == "OPTIONS" else handler.opt["access"]
+        if not rule.roles:
+            return
+        try:
+            caller = await self._caller(connection)
+            connection.state.caller = caller
+            _authorize(caller, rule, connection.path_params.get("fsp_id"))
+        except Refusal as refused:
+            await self._record(connection, handler, refused)
+            raise
+
+    async def _caller(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Caller:
+        found = _TOKEN.fullmatch(_bearer(connection))
+        address = _address(connection)
+        digest = hash_of(found[2]) if found else b""
+        if digest not in self._valid_before and not self._limit.permits(address):
+            raise Refusal(429, "too_many_failures", "Too many calls without a valid credential", "Wait a minute",
+                          {"Retry-After": "60"})  # fmt: skip
+        row: Any = await self._postgres.row("credential_valid", found[1]) if found else None
+        if not _is_valid(row, digest) or found is None:
+            self._valid_before.pop(digest, None)
+            self._limit.count(address)
+            raise Refusal(401, "unauthorized", "A valid credential is needed", "Authorization: Bearer aok_…",
+                          {"WWW-Authenticate": "Bearer"})  # fmt: skip
+        await self._note_use(found[1], digest)
+        return Caller(found[1], Role(row["role"]), row["fsp_id"], found[2])
+
+    async def _note_use(self, credential_id: str, digest: bytes) -> None:
+        now = time.monotonic()
+        noted = self._valid_before.get(digest)
+        if noted is not None and now - noted < USE_NOTED_EVERY_S:
+            return
+        self._valid_before[digest] = now
+        if len(self._valid_before) > ADDRESSES_MAX:
+            self._valid_before.popitem(last=False)
+        await self._postgres.note("credential_used", credential_id)
+
+    async def _record(
+        self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler, refused: Refusal
+    ) -> None:
+        if refused.status == 429:  # noqa: PLR2004 - the ones before it are recorded
+            return
+        caller: Caller | None = getattr(connection.state, "caller", None)
+        found = _TOKEN.fullmatch(_bearer(connection))
+        credential_id = caller.credential_id if caller else found[1] if found else None
+        # The path as the handler names it: what a caller wrote into it may be an identifier.
+        route = min(handler.paths)
+        code = refused.problem.code
+        log.warning("call refused", status=refused.status, code=code, credential_id=credential_id, route=route)
+        await self._postgres.note(
+            "refusal_record", credential_id, _address(connection), _method(connection), route, refused.status, code
+        )
+
+
+def _method(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    return str(connection.scope.get("method", ""))
+
+
+def _bearer(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _address(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    return connection.client.host if connection.client else ""
+
+
+def _is_valid(row: Any, digest: bytes) -> bool:
+    """In the same time whether there is such a credential or not."""
+    hashes: list[bytes] = [] if row is None else row["hashes"]
+    equal = False
+    for candidate in [*hashes, b"\0" * 32][:3]:
+        equal |= hmac.compare_digest(candidate, digest or b"\1" * 32)
+    return equal and row is not None and bool(row["valid"])
+
+
+def _authorize(caller: Caller, rule: Rule, fsp_id: str | None) -> None:
+    if caller.role not in rule.roles:
+        raise Refusal(403, "forbidden", "Not with this role", f"The role is {caller.role}")
+    if caller.fsp_id is None or (rule.shared and fsp_id is None):
+        return
+    if fsp_id != caller.fsp_id:
+        raise Refusal(403, "foreign", "The credential is bound to its own FSP", f"Use /fsps/{caller.fsp_id}")
+
+
+class Limit:
+    """A bucket of failures for each address; what has not failed for long is forgotten."""
+
+    def __init__(self, clock: Any = time.monotonic) -> None:
+        self._clock = clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # failures, at
+
+    def permits(self, address: str) -> bool:
+        return self._level(address) < FAILURES_MAX
+
+    def count(self, address: str) -> None:
+        self._buckets[address] = (self._level(address) + 1, self._clock())
+        self._buckets.move_to_end(address)
+        if len(self._buckets) > ADDRESSES_MAX:
+            self._buckets.popitem(last=False)
+
+    def _level(self, address: str) -> float:
+        failures, at = self._buckets.get(address, (0.0, 0.0))
+        since: float = self._clock() - at
+        return max(0.0, failures - since * FAILURES_PER_S)

@@ -1,0 +1,269 @@
+"""One call of the admin listener, from its headers to its answer: who, which version, whether it is a repetition.
+
+ETag.             The version of a resource; `If-Match` with another one is 412, looked at inside the transaction.
+Idempotency-Key.  On a POST: the answer is kept in the transaction of the change, for 24 hours.  The same key with the
+                  same call gets that answer again and nothing is done twice, however many arrive at once and whenever a
+                  process dies; with another call it is 409.  A refusal is kept as well: the answer stays the same.
+                  What is kept is encrypted under the caller's secret: it may hold a new credential's.
+Bodies.           Unknown members are refused: a misspelled one would silently change nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from litestar import Request, Response
+
+from oracle.api.problems import ProblemBody, Refusal, refusal_of
+from oracle.errors import OracleError
+from oracle.store.base import Context
+from oracle.tracing import trace_id_of
+
+if TYPE_CHECKING:
+    from oracle.api.access import Caller
+    from oracle.store.changes import Changes
+    from oracle.store.postgres import Postgres, Transaction
+
+T = TypeVar("T")
+
+PAGE: Final = 100
+PAGE_MAX: Final = 1_000
+_IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,128}")
+_ETAG: Final = re.compile(r'"([A-Za-z0-9._-]{1,64})"')
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Body(msgspec.Struct, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """The base of what callers send."""
+
+
+class Resource(msgspec.Struct, kw_only=True, rename="camel"):
+    """The base of what is answered."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What goes out, and what is kept for a repetition."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str] = {}
+
+    def response(self) -> Response[bytes]:
+        empty = self.status in (204, 304)
+        media_type = None if empty else "application/json"
+        return Response(
+            b"" if empty else self.body, status_code=self.status, headers=self.headers, media_type=media_type
+        )
+
+
+def answer(body: Any, *, status: int = 200, version: object = None, location: str | None = None) -> Answer:
+    headers = {}
+    if version is not None:
+        headers["ETag"] = f'"{version}"'
+    if location is not None:
+        headers["Location"] = location
+    return Answer(status, b"" if body is None else _encode(body), headers)
+
+
+def answer_of(refusal: Refusal) -> Answer:
+    return Answer(refusal.status, _encode(ProblemBody(refusal.problem)), dict(refusal.headers))
+
+
+def digest_of(request: Request[Any, Any, Any], body: bytes) -> bytes:
+    """What makes two calls the same: method, path, query, body."""
+    url = request.url
+    return hashlib.sha256(b"\0".join([request.method.encode(), f"{url.path}?{url.query}".encode(), body])).digest()
+
+
+class Call:
+    """What a handler needs of the call it answers; made for each one by the listener (api/admin)."""
+
+    def __init__(self, request: Request[Any, Any, Any], body: bytes, changes: Changes, postgres: Postgres) -> None:
+        self.caller: Caller = request.state.caller
+        self.body = body
+        self.changes = changes
+        self.postgres = postgres
+        self.sha256 = digest_of(request, body)
+        headers = request.headers
+        self.request_id: str = request.state.request_id
+        self.trace_id = trace_id_of(headers.get("traceparent", "").encode("latin-1")) or ""
+        self._if_match = headers.get("if-match")
+        self._if_none_match = headers.get("if-none-match")
+        self._idempotency_key = headers.get("idempotency-key") if request.method == "POST" else None
+        if self._idempotency_key is not None and not _IDEMPOTENCY_KEY.fullmatch(self._idempotency_key):
+            raise Refusal(400, "invalid", "The Idempotency-Key cannot be read", "1 to 128 visible ASCII characters")
+
+    def context(self, *, fsp_id: str = "", reason: str = "") -> Context:
+        """What a change says of itself.  `fsp_id`: the database refuses to touch anybody else's entries."""
+        return Context(
+            channel="admin", actor=self.caller.credential_id, role=self.caller.role, fsp_id=fsp_id, reason=reason,
+            request_id=self.request_id, trace_id=self.trace_id,
+        )  # fmt: skip
+
+    # -- versions -------------------------------------------------------------------------------------------------
+
+    def match(self, version: object) -> None:
+        """Raises Refusal 412 when the caller has seen another version than the one that is about to be changed."""
+        if self._if_match is None or self._if_match.strip() == "*":
+            return
+        if str(version) not in _ETAG.findall(self._if_match):
+            raise Refusal(412, "version_mismatch", "It has changed since you read it", "Read it again")
+
+    def read(self, body: Any, version: object = None) -> Response[bytes]:
+        """The answer to a GET."""
+        if version is not None and self._if_none_match and str(version) in _ETAG.findall(self._if_none_match):
+            return Answer(304, b"", {"ETag": f'"{version}"'}).response()
+        return answer(body, version=version).response()
+
+    # -- changes --------------------------------------------------------------------------------------------------
+
+    async def administer(
+        self,
+        work: Callable[[Transaction], Awaitable[Answer]],
+        *,
+        reason: str = "",
+        settles: bool = False,
+    ) -> Response[bytes]:
+        """A change of anything but aliases; see `Changes.administer`."""
+
+        async def change(once: Once) -> Answer:
+            return await self.changes.administer(self.context(reason=reason), work, once, settles=settles)
+
+        return await self.once(change)
+
+    async def once(
+        self,
+        change: Callable[[Once], Awaitable[T]],
+        answered: Callable[[T], Answer] | None = None,
+        first: Callable[[Transaction], Awaitable[None]] | None = None,
+    ) -> Response[bytes]:
+        """Make a change, or answer as when it was made.
+
+        `change` passes the Once on to a method of Changes (`beside`); `answered` makes the answer of its result (which
+        is the answer when it is left out); `first` is done at the start of its transaction, to look at versions.
+        """
+        once = Once(self.caller, self._idempotency_key, self.sha256, answered, first)
+        try:
+            result = await change(once)
+        except Replayed as replayed:
+            return replayed.answer.response()
+        except (Refusal, OracleError, ValueError) as exc:
+            refusal = refusal_of(exc)
+            if 400 <= refusal.status < 500:  # noqa: PLR2004 - a refusal is for good, a failure may be tried again
+                return (await self._refused(once, answer_of(refusal))).response()
+            raise
+        return once.answer_to(result).response()
+
+    async def _refused(self, once: Once, refusal: Answer) -> Answer:
+        if once.key is None:
+            return refusal
+        keeping = Once(self.caller, once.key, self.sha256, None, None)
+
+        async def nothing(_: Transaction) -> Answer:
+            return refusal
+
+        try:
+            return await self.changes.administer(self.context(), nothing, keeping)
+        except Replayed as replayed:
+            return replayed.answer
+        except Refusal as reused:
+            return answer_of(reused)
+
+
+class Replayed(Exception):
+    """Not an error: the call was answered before."""
+
+    def __init__(self, given: Answer) -> None:
+        super().__init__()
+        self.answer = given
+
+
+class Once:
+    """Claims the Idempotency-Key before a change and keeps the answer after it, in its transaction (changes.Beside)."""
+
+    def __init__(
+        self,
+        caller: Caller,
+        key: str | None,
+        sha256: bytes,
+        answered: Callable[[Any], Answer] | None,
+        first: Callable[[Transaction], Awaitable[None]] | None,
+    ) -> None:
+        self.key = key
+        self._caller = caller
+        self._sha256 = sha256
+        self._answered = answered
+        self._first = first
+
+    def answer_to(self, result: Any) -> Answer:
+        given: Answer = result if self._answered is None else self._answered(result)
+        return given
+
+    async def first(self, transaction: Transaction) -> None:
+        if self.key is not None:
+            await self._claim(transaction, self.key)
+        if self._first is not None:
+            await self._first(transaction)
+
+    async def last(self, transaction: Transaction, result: Any) -> None:
+        if self.key is not None:
+            kept = self._sealed(self.key, self.answer_to(result))
+            await transaction.run("idempotency_keep", self._caller.credential_id, self.key, kept)
+
+    async def _claim(self, transaction: Transaction, key: str) -> None:
+        # Waits here for a call with this key that is at work: its answer is there when it is done, or the key is free.
+        if await transaction.run("idempotency_claim", self._caller.credential_id, key, self._sha256):
+            return
+        (row,) = await transaction.rows("idempotency_kept", self._caller.credential_id, key)
+        if row["call_sha256"] != self._sha256:
+            raise Refusal(
+                409, "idempotency_key_reused", "The Idempotency-Key was used for another call", "Take a new one"
+            )
+        given = self._opened(key, row["answer"])
+        raise Replayed(msgspec.structs.replace(given, headers={**given.headers, "Idempotency-Replayed": "true"}))
+
+    def _cipher(self, key: str) -> ChaCha20Poly1305:
+        return ChaCha20Poly1305(hashlib.sha256(f"{self._caller.secret}\0{key}".encode()).digest())
+
+    def _sealed(self, key: str, given: Answer) -> bytes:
+        nonce = os.urandom(12)
+        return nonce + self._cipher(key).encrypt(nonce, msgspec.msgpack.encode(given), None)
+
+    def _opened(self, key: str, kept: bytes) -> Answer:
+        """Kept under another secret of the caller (rotated in between): the change was made, its answer is lost."""
+        try:
+            plain = self._cipher(key).decrypt(kept[:12], kept[12:], None)
+        except InvalidTag:
+            raise Refusal(
+                409, "answer_lost", "The call was answered, under a secret that is no longer used", "Read the resource"
+            ) from None
+        return msgspec.msgpack.decode(plain, type=Answer)
+
+
+# Pages --------------------------------------------------------------------------------------------------------
+
+
+def cursor_of(*position: Any) -> str:
+    """Where the next page begins, as a text that means nothing to the caller."""
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(position)).rstrip(b"=").decode()
+
+
+def position_of(cursor: str | None, *types: type) -> tuple[Any, ...] | None:
+    """Raises Refusal for what is no cursor of ours."""
+    if cursor is None:
+        return None
+    try:
+        packed = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        position: tuple[Any, ...] = msgspec.msgpack.decode(packed, type=tuple[types])  # type: ignore[valid-type]
+    except (ValueError, msgspec.DecodeError):
+        raise Refusal(400, "invalid", "The cursor cannot be read", "Use `next` of the page before") from None
+    return position

@@ -1,0 +1,88 @@
+"""One way to declare what the admin listener serves: method, path, who may call it, what it takes and answers.
+
+The published OpenAPI document, the guard and the test of who may call what are all made from these declarations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Literal
+
+from litestar import Response
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
+
+from oracle.api.access import Rule
+from oracle.api.problems import ProblemBody
+
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+BODY_BYTES_MAX: Final = 1_048_576
+
+_MEANINGS: Final = {
+    400: "The request is not valid",
+    401: "No valid credential",
+    403: "Not with this role, or not this FSP",
+    404: "Not there",
+    409: "Refused by the rules of the directory",
+    412: "Another version than that of If-Match",
+    413: "The body is too large",
+    429: "Too many calls without a valid credential",
+    503: "The directory is not available",
+}
+
+
+def operation(
+    method: Method,
+    path: str,
+    access: Rule,
+    summary: str,
+    *,
+    answers: Any = None,
+    status: int = 200,
+    media_type: str = "application/json",
+    takes: str | None = None,
+    streams: bool = False,
+) -> Callable[[Callable[..., Awaitable[Response[Any]]]], HTTPRouteHandler]:
+    """Make a handler of a function that takes `call: Call`, `data: Body` and parameters, and returns a Response.
+
+    `answers` is the type of a successful answer's body, `takes` the media type of a body that is not JSON (then there
+    is no `data`; it is in `call.body`, or with `streams` read from the request by the function itself).
+    """
+    return HTTPRouteHandler(
+        path,
+        http_method=method,
+        status_code=status,
+        summary=summary,
+        media_type=media_type,
+        opt={"access": access, "streams": streams},
+        request_max_body_size=None if streams else BODY_BYTES_MAX,
+        security=[{"bearer": []}] if access.roles else [],
+        responses=_responses(method, access, status, answers, media_type),
+        operation_class=_taking(takes) if takes else Operation,
+    )  # fmt: skip
+
+
+def _responses(method: Method, access: Rule, status: int, answers: Any, media_type: str) -> dict[int, ResponseSpec]:
+    possible = [400, 404, 413, 503]
+    if access.roles:
+        possible += [401, 403, 429]
+    if method != "GET":
+        possible += [409, 412]
+    found = {
+        code: ResponseSpec(ProblemBody, generate_examples=False, description=_MEANINGS[code])
+        for code in sorted(possible)
+    }
+    found[status] = ResponseSpec(
+        answers if answers is not None or status == 204 else bytes,  # noqa: PLR2004 - No Content
+        generate_examples=False, description="Done", media_type=media_type,
+    )  # fmt: skip
+    return found
+
+
+def _taking(media_type: str) -> type[Operation]:
+    class Taking(Operation):
+        def __post_init__(self) -> None:
+            self.request_body = RequestBody(content={media_type: OpenAPIMediaType()}, required=True)
+
+    return Taking

@@ -1,0 +1,113 @@
+"""A real service for the tests of the admin listener: one `serve` and one database per module.
+
+service             the running service: .database_url, .oracle (hub_url, admin_url), .issue(role, fsp_id) -> a key
+operator, …         `httpx.Client`s with a key of that role; `as_key(key)` makes one for any key
+greenbank, redbank  two active FSPs; maker, checker, reader belong to greenbank, stranger is redbank's maker
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import httpx
+import pytest
+import servers
+from oracle_process import OracleProcess, start_oracle
+
+from oracle.bootstrap import bootstrap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oracle.store.embedded import PostgresServer, ValkeyServer
+
+TIMEOUT_S = 30.0
+
+
+class Service:
+    def __init__(self, oracle: OracleProcess, database_url: str, stack: ExitStack) -> None:
+        self.oracle = oracle
+        self.database_url = database_url
+        self._stack = stack
+        key = asyncio.run(bootstrap(database_url))
+        assert key is not None
+        self.operator = self.as_key(key)
+        for fsp_id in ("greenbank", "redbank"):
+            self.operator.post("/fsps", json={"fspId": fsp_id}).raise_for_status()
+
+    def as_key(self, key: str | None) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        base_url = f"{self.oracle.admin_url}/admin/v1"
+        return self._stack.enter_context(httpx.Client(base_url=base_url, headers=headers, timeout=TIMEOUT_S))
+
+    def issue(self, role: str, fsp_id: str | None = None, **members: Any) -> str:
+        body = {"role": role, "fspId": fsp_id, "label": f"{role} of {fsp_id}", **members}
+        issued = self.operator.post("/credentials", json=body)
+        issued.raise_for_status()
+        key: str = issued.json()["key"]
+        return key
+
+    def client(self, role: str, fsp_id: str | None = None) -> httpx.Client:
+        return self.as_key(self.issue(role, fsp_id))
+
+    def fetch(self, sql: str, *arguments: Any) -> list[Any]:
+        """Straight from the database."""
+
+        async def fetched() -> list[Any]:
+            connection = await asyncpg.connect(self.database_url)
+            try:
+                rows: list[Any] = await connection.fetch(sql, *arguments)
+                return rows
+            finally:
+                await connection.close()
+
+        return asyncio.run(fetched())
+
+
+@pytest.fixture(scope="module")
+def service(
+    postgres_template: PostgresServer, valkey_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    name = asyncio.run(servers.make_database(postgres_template))
+    url = postgres_template.url(name)
+    env = {"ORACLE_DATABASE_URL": url, "ORACLE_REDIS_URL": valkey_server.url()}
+    try:
+        with ExitStack() as stack:
+            oracle = stack.enter_context(start_oracle(tmp_path_factory.mktemp("admin"), env))
+            yield Service(oracle, url, stack)
+    finally:
+        asyncio.run(servers.drop_database(postgres_template, name))
+
+
+@pytest.fixture(scope="module")
+def operator(service: Service) -> httpx.Client:
+    return service.operator
+
+
+@pytest.fixture(scope="module")
+def maker(service: Service) -> httpx.Client:
+    return service.client("dfsp-maker", "greenbank")
+
+
+@pytest.fixture(scope="module")
+def checker(service: Service) -> httpx.Client:
+    return service.client("dfsp-checker", "greenbank")
+
+
+@pytest.fixture(scope="module")
+def reader(service: Service) -> httpx.Client:
+    return service.client("reader", "greenbank")
+
+
+@pytest.fixture(scope="module")
+def auditor(service: Service) -> httpx.Client:
+    return service.client("auditor")
+
+
+@pytest.fixture(scope="module")
+def stranger(service: Service) -> httpx.Client:
+    """redbank's maker."""
+    return service.client("dfsp-maker", "redbank")
