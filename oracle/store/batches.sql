@@ -14,6 +14,9 @@ INSERT INTO batch_uploads (batch_id) VALUES ($1)
 WITH coming AS (UPDATE batch_uploads SET seen_at = now() WHERE batch_id = $1 RETURNING batch_id)
 INSERT INTO batch_files (batch_id, part, data) SELECT batch_id, $2, $3 FROM coming
 
+-- name: upload_locked
+SELECT batch_id FROM batch_uploads WHERE batch_id = $1 FOR UPDATE
+
 -- name: upload_end
 DELETE FROM batch_uploads WHERE batch_id = $1
 
@@ -73,8 +76,8 @@ SELECT chunk FROM batch_chunks WHERE batch_id = $1 AND ($2::text IS NULL OR $2::
 -- $2 applying or rejected, $3 by whom, $4 why.
 UPDATE batches
 SET state = $2::batch_state, decided_by = $3, decided_at = clock_timestamp(), decision_reason = $4, rows_per_s = NULL,
-    started_at = CASE WHEN $2 = 'applying' THEN clock_timestamp() END,
-    finished_at = CASE WHEN $2 = 'rejected' THEN clock_timestamp() END
+    started_at = CASE WHEN $2::batch_state = 'applying' THEN clock_timestamp() END,
+    finished_at = CASE WHEN $2::batch_state = 'rejected' THEN clock_timestamp() END
 WHERE batch_id = $1
 
 -- name: batch_cancel
@@ -104,7 +107,7 @@ SELECT $1, * FROM unnest($2::int[], $3::bigint[], $4::int[], $5::bytea[])
 -- name: batch_validated
 -- How far it has been read.  $2 chunks, $3 bytes, $4 rows, $5 of them valid, $6 rows a second.
 UPDATE batches
-SET chunks = $2, bytes_read = $3, rows_read = $4, rows_valid = $5, rows_failed = $4 - $5, rows_per_s = $6
+SET chunks = $2, bytes_read = $3, rows_read = $4, rows_valid = $5, rows_failed = $4::bigint - $5::bigint, rows_per_s = $6
 WHERE batch_id = $1
 
 -- name: batch_validation_ended
@@ -140,17 +143,18 @@ ORDER BY identifier, party_id_type, sub_id FOR UPDATE OF a
 
 -- name: entries_held
 -- After entries_hold: what stands under each key.  $4 the currencies that are wanted, $5 the FSP.
--- mine: the default entry is the FSP's; same: with that currency; further: it has others beside; has: that one among
--- them; taken: another FSP has that one; shared: the key may have several owners.
+-- mine: the default entry is the FSP's; same: in that currency; has: a further one of it is; more: further ones in others;
+-- taken: another FSP has that currency; shared: the key may have several owners.
 SELECT k.ord::int, a.fsp_id = $5 AS mine, a.currency = k.currency AS same, p.policy = 'per-currency' AS shared,
-       coalesce(x.further, false) AS further, coalesce(x.has, false) AS has,
+       coalesce(x.has, false) AS has, coalesce(x.more, false) AS more,
        coalesce(x.taken, false) OR (a.fsp_id <> $5 AND a.currency = k.currency) AS taken
 FROM unnest($1::party_id_type[], $2::text[], $3::text[], $4::text[])
      WITH ORDINALITY AS k (party_id_type, identifier, sub_id, currency, ord)
 JOIN aliases a USING (identifier, party_id_type, sub_id)
 JOIN key_policies p USING (party_id_type)
 LEFT JOIN LATERAL (
-    SELECT bool_or(c.fsp_id = $5) AS further, bool_or(c.fsp_id = $5 AND c.currency = k.currency) AS has,
+    SELECT bool_or(c.fsp_id = $5 AND c.currency = k.currency) AS has,
+           bool_or(c.fsp_id = $5 AND c.currency <> k.currency) AS more,
            bool_or(c.fsp_id <> $5 AND c.currency = k.currency) AS taken
     FROM alias_currencies c
     WHERE (c.identifier, c.party_id_type, c.sub_id) = (k.identifier, k.party_id_type, k.sub_id)) AS x ON true
@@ -185,6 +189,9 @@ USING unnest($1::party_id_type[], $2::text[], $3::text[], $4::text[])
 WHERE (a.identifier, a.party_id_type, a.sub_id) = (k.identifier, k.party_id_type, k.sub_id) AND a.fsp_id = $5
   AND k.currency IN ('', a.currency)
 RETURNING k.ord::int
+
+-- name: chunk_progress
+SELECT length(results) AS done FROM batch_chunks WHERE batch_id = $1 AND chunk = $2
 
 -- name: chunk_applied
 -- $1 batch, $2 chunk, $3 what became of its next rows.

@@ -1,0 +1,351 @@
+"""Rows take effect: some thousand in one transaction, which also says what became of each and moves the counters.
+
+Once.      The transaction holds the batch's row, and finds it applying and the chunk's results as long as they were
+           when the rows were chosen; else nothing happens.  So whoever dies, and however many try, no row is applied
+           twice and none is left out.
+Order.     Rows of one key take effect in the order of their lines.  A transaction does the first row of each key, all
+           at once, then the second ones, and so on (`Plan`); a row that repeats the one before it is decided by that.
+           A key that comes more often than PASSES_MAX times ends the transaction's share early.
+Add        is a registration by the owner: a key that stands already is unchanged, another currency comes beside.
+Replace    makes the FSP's entry the one of the row, and registers it where there was none.
+Remove     takes the entry with this SubId away: in this currency, or in all when the row names none.
+Refused.   Why stands in chunks.OUTCOMES.  A removal of what another FSP holds is answered like that of nothing.
+Size.      The commit has to come within 2 s of the fences.  A share that was too slow is halved and tried again, one
+           that was quick grows (`Pace`).  One that the database refuses is halved, too, down to the row it is about.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+
+from oracle import errors, logs
+from oracle.imports import chunks
+from oracle.imports.rows import Row
+from oracle.store.base import Context
+from oracle.store.changes import Allowance, Changes
+from oracle.store.postgres import Postgres, Transaction
+
+log = logs.Log(__name__)
+
+PASSES_MAX: Final = 16
+TRIES_MAX: Final = 3  # for entries that others remove between two looks
+SLOW_S: Final = 0.8
+ROWS_MIN: Final = 100  # not fewer because the machine is slow: each commit costs as much as these
+RATE_OVER_S: Final = 5.0
+
+Key = tuple[str, str, str]
+Columns = tuple[list[str], list[str], list[str], list[str], str]
+
+
+class Superseded(Exception):
+    """The batch is not where it was: cancelled, or somebody else is at it."""
+
+
+# One share ------------------------------------------------------------------------------------------------------
+
+
+class Plan(NamedTuple):
+    """What to do with some rows: `outcomes` of those that are decided already, the others in passes of distinct keys.
+
+    Each repeat names a row and the one that decides it.
+    """
+
+    outcomes: bytearray
+    passes: list[list[int]]
+    repeats: list[tuple[int, int]]
+    size: int  # how many rows it is for, from the first on
+
+
+def planned(rows: Sequence[Row], allowed: Allowance | None) -> Plan:
+    """`allowed` is what the FSP may register, None when it is not active."""
+    plan = Plan(bytearray(len(rows)), [], [], len(rows))
+    seen: dict[Key, tuple[int, int]] = {}  # the last row of the key, and its pass
+    checked = allowed != Allowance()
+    for at, row in enumerate(rows):
+        if row.code:
+            plan.outcomes[at] = chunks.INVALID
+            continue
+        if checked:
+            if allowed is None:
+                plan.outcomes[at] = chunks.FSP_NOT_ACTIVE
+                continue
+            if row.action != "remove" and not allowed.includes(row.party_id_type, row.currency):
+                plan.outcomes[at] = chunks.NOT_ALLOWED
+                continue
+        key = (row.party_id_type, row.identifier, row.sub_id)
+        before = seen.get(key)
+        number = 0
+        if before is not None:
+            last, number = rows[before[0]], before[1] + 1
+            if last.action == row.action and last.currency == row.currency:
+                plan.repeats.append((at, before[0]))
+                continue
+            if number == PASSES_MAX:
+                return plan._replace(outcomes=plan.outcomes[:at], size=at)
+        if number == len(plan.passes):
+            plan.passes.append([])
+        plan.passes[number].append(at)
+        seen[key] = (at, number)
+    return plan
+
+
+# What doing the same once more comes to.
+_REPEATED: Final = {
+    chunks.ADDED: chunks.UNCHANGED,
+    chunks.CHANGED: chunks.UNCHANGED,
+    chunks.REMOVED: chunks.NOT_REGISTERED,
+}
+
+
+async def apply_rows(transaction: Transaction, fsp_id: str, rows: Sequence[Row], plan: Plan) -> bytes:
+    """What became of each row."""
+    await transaction.rows("plan_anew")
+    outcomes = plan.outcomes
+    for number, positions in enumerate(plan.passes):
+        # Keys are distinct within a pass, so the order of these three does not matter.
+        for action, do in (("add", _add), ("replace", _replace), ("remove", _remove)):
+            here = [at for at in positions if rows[at].action == action]
+            if here:
+                some = [rows[at] for at in here]
+                for at, outcome in zip(here, await do(transaction, fsp_id, some, number > 0), strict=True):
+                    outcomes[at] = outcome
+    for at, before in plan.repeats:
+        outcomes[at] = _REPEATED.get(outcomes[before], outcomes[before])
+    return bytes(outcomes)
+
+
+def _columns(fsp_id: str, rows: Sequence[Row]) -> Columns:
+    return (
+        [row.party_id_type for row in rows],
+        [row.identifier for row in rows],
+        [row.sub_id for row in rows],
+        [row.currency for row in rows],
+        fsp_id,
+    )
+
+
+async def _add(transaction: Transaction, fsp_id: str, rows: Sequence[Row], again: bool) -> list[int]:
+    """`again`: the keys were touched in this transaction, so "new since it began" says nothing of this row."""
+    if again:
+        standing = await transaction.rows("aliases_standing", *_columns(fsp_id, rows))
+        stood = {row["ord"] - 1 for row in standing if row["stands"]}
+        others = iter(await _register(transaction, fsp_id, [row for at, row in enumerate(rows) if at not in stood]))
+        return [chunks.UNCHANGED if at in stood else next(others) for at in range(len(rows))]
+    return await _register(transaction, fsp_id, rows)
+
+
+async def _register(transaction: Transaction, fsp_id: str, rows: Sequence[Row]) -> list[int]:
+    """Rows that are in force afterwards and are of this transaction count as added."""
+    if not rows:
+        return []
+    columns = _columns(fsp_id, rows)
+    for _ in range(TRIES_MAX):
+        if await transaction.run("aliases_add", *columns) == len(rows):
+            return [chunks.ADDED] * len(rows)
+        standing = await transaction.rows("aliases_standing", *columns)
+        if any(row["may_add"] for row in standing):
+            await transaction.run("currencies_add", *columns)
+            standing = await transaction.rows("aliases_standing", *columns)
+        if len(standing) == len(rows) and not any(row["may_add"] for row in standing):
+            found = {row["ord"] - 1: row for row in standing}
+            return [_registered(found[at]) for at in range(len(rows))]
+    raise errors.DirectoryUnavailable
+
+
+def _registered(row: Any) -> int:
+    if not row["stands"]:
+        return chunks.HELD_ELSEWHERE
+    return chunks.ADDED if row["is_new"] else chunks.UNCHANGED
+
+
+async def _replace(transaction: Transaction, fsp_id: str, rows: Sequence[Row], again: bool) -> list[int]:
+    columns = _columns(fsp_id, rows)
+    await transaction.run("entries_hold", *columns[:3])
+    held = {row["ord"] - 1: row for row in await transaction.rows("entries_held", *columns)}
+    kinds = [_replacing(held.get(at)) for at in range(len(rows))]
+    outcomes = [_OUTCOME_OF_REPLACING.get(kind, chunks.CHANGED) for kind in kinds]
+
+    default = [row for row, kind in zip(rows, kinds, strict=True) if kind == "default"]
+    if default:
+        types, identifiers, sub_ids, currencies, _ = _columns(fsp_id, default)
+        # The further ones first: the wanted currency may be one of them.
+        await transaction.run("further_drop", types, identifiers, sub_ids, [None] * len(default), fsp_id)
+        await transaction.run("defaults_change", types, identifiers, sub_ids, currencies, fsp_id)
+    further = [row for row, kind in zip(rows, kinds, strict=True) if kind == "further"]
+    if further:
+        await transaction.run("further_drop", *_columns(fsp_id, further))
+    new = [at for at, kind in enumerate(kinds) if kind in ("new", "further")]
+    added = await _add(transaction, fsp_id, [rows[at] for at in new], again)
+    for at, outcome in zip(new, added, strict=True):
+        if kinds[at] == "new" or outcome == chunks.HELD_ELSEWHERE:
+            outcomes[at] = outcome
+    return outcomes
+
+
+_OUTCOME_OF_REPLACING: Final = {"unchanged": chunks.UNCHANGED, "held_elsewhere": chunks.HELD_ELSEWHERE}
+
+
+def _replacing(held: Any) -> str:
+    """What a replacement comes to, by what stands under its key."""
+    if held is None:
+        return "new"
+    if held["taken"] or not (held["mine"] or held["shared"]):
+        return "held_elsewhere"
+    if held["mine"]:
+        return "default" if held["more"] or not held["same"] else "unchanged"
+    # The default entry is another FSP's (policy per-currency): what is ours stands beside it.
+    if held["more"]:
+        return "further"
+    return "unchanged" if held["has"] else "new"
+
+
+async def _remove(transaction: Transaction, fsp_id: str, rows: Sequence[Row], _: bool) -> list[int]:
+    columns = _columns(fsp_id, rows)
+    await transaction.run("entries_hold", *columns[:3])
+    removed = await transaction.rows("further_remove", *columns) + await transaction.rows("defaults_remove", *columns)
+    gone = {row["ord"] - 1 for row in removed}
+    return [chunks.REMOVED if at in gone else chunks.NOT_REGISTERED for at in range(len(rows))]
+
+
+# A batch --------------------------------------------------------------------------------------------------------
+
+
+class Rate:
+    """How many rows a second, of late."""
+
+    def __init__(self) -> None:
+        self.per_s: float | None = None
+
+    def count(self, rows: int, seconds: float) -> None:
+        rate, weight = rows / max(seconds, 1e-3), min(1.0, seconds / RATE_OVER_S)
+        self.per_s = rate if self.per_s is None else self.per_s + (rate - self.per_s) * weight
+
+
+class Pace:
+    """How many rows a transaction takes, and how fast that is."""
+
+    def __init__(self) -> None:
+        self.rows = chunks.ROWS_PER_CHUNK
+        self.rate = Rate()
+
+    def took(self, seconds: float) -> None:
+        if seconds > SLOW_S:
+            self.slower(ROWS_MIN)
+        elif seconds < SLOW_S / 2:
+            self.rows = min(self.rows * 2, chunks.ROWS_PER_CHUNK)
+
+    def slower(self, least: int) -> None:
+        self.rows = max(self.rows // 2, min(self.rows, least))
+
+
+class Applying:
+    """One batch, from where it stands."""
+
+    def __init__(self, changes: Changes, postgres: Postgres, batch: Any, pace: Pace) -> None:
+        self._changes = changes
+        self._postgres = postgres
+        self._batch_id: int = batch["batch_id"]
+        self._fsp_id: str = batch["fsp_id"]
+        self._chunks: int = batch["chunks"]
+        self._chunk: int = batch["chunks_applied"]
+        self._rows: list[Row] = []  # of this chunk
+        self._at = 0  # so many of them are applied
+        self._pace = pace
+        self._context = Context(
+            channel="import", actor=batch["uploaded_by"], role=batch["uploaded_role"], fsp_id=self._fsp_id,
+            reason=batch["file_name"], request_id=request_id(self._batch_id),
+        )  # fmt: skip
+
+    async def step(self) -> bool:
+        """Apply a share of the rows; False when none are left.
+
+        Raises Superseded, DirectoryUnavailable: then the same share can be tried again.
+        """
+        if self._chunk == self._chunks:
+            return False
+        began = time.monotonic()
+        if not self._rows:
+            await self._load()
+        try:
+            applied = await self._apply()
+        except errors.DirectoryUnavailable:
+            self._pace.slower(ROWS_MIN)
+            raise
+        except (errors.Refused, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as exc:
+            # Our rules would have let it in, those of the database do not.  It is one row, or a few.
+            log.warning("share of a batch refused", exc=exc, batch=self._batch_id, rows=self._pace.rows)
+            if self._pace.rows > 1:
+                self._pace.slower(1)
+                return True
+            applied = await self._apply(refuse=True)
+        seconds = time.monotonic() - began
+        self._pace.took(seconds)
+        self._pace.rate.count(applied, seconds)
+        return True
+
+    async def _load(self) -> None:
+        found = await self._postgres.row("batch_chunk", self._batch_id, self._chunk)
+        if found is None:
+            raise Superseded
+        self._rows, self._at = chunks.unpacked(found["rows"]), len(found["results"])
+
+    async def _apply(self, *, refuse: bool = False) -> int:
+        rows = self._rows[self._at : self._at + self._pace.rows]
+        plan = planned(rows, Allowance())
+        rows = rows[: plan.size]
+        keys = sorted({(row.party_id_type, row.identifier) for row in rows if not row.code})
+
+        async def work(transaction: Transaction) -> tuple[bool, bool]:
+            await self._hold(transaction)
+            if refuse:
+                outcomes = bytes([chunks.NOT_ACCEPTED] * len(rows))
+            else:
+                allowed = await self._allowed(transaction)
+                here = planned(rows, allowed) if allowed != Allowance() else _fresh(plan)
+                outcomes = await apply_rows(transaction, self._fsp_id, rows, here)
+            return await self._note(transaction, outcomes), True
+
+        if keys:
+            is_whole = await self._changes.change(self._context, keys, work)
+        else:  # nothing that the cache could have a copy of
+            is_whole, _ = await self._changes.administer(self._context, work)
+        self._at += len(rows)
+        if is_whole:
+            self._chunk, self._rows, self._at = self._chunk + 1, [], 0
+        return len(rows)
+
+    async def _hold(self, transaction: Transaction) -> None:
+        """Nobody else applies, or cancels, from here to the commit."""
+        (batch,) = await transaction.rows("batch_locked", self._batch_id, None)
+        chunk = await transaction.rows("chunk_progress", self._batch_id, self._chunk)
+        where = (batch["state"], batch["chunks_applied"], [row["done"] for row in chunk])
+        if where != ("applying", self._chunk, [self._at]):
+            raise Superseded
+
+    async def _allowed(self, transaction: Transaction) -> Allowance | None:
+        try:
+            return await self._changes.admitted(transaction, self._fsp_id)
+        except errors.UnknownFsp:
+            return None
+
+    async def _note(self, transaction: Transaction, outcomes: bytes) -> bool:
+        (chunk,) = await transaction.rows("chunk_applied", self._batch_id, self._chunk, outcomes)
+        is_whole: bool = chunk["is_whole"]
+        await transaction.run(
+            "batch_applied", self._batch_id, *chunks.tally(outcomes), int(is_whole), self._pace.rate.per_s
+        )
+        return is_whole
+
+
+def _fresh(plan: Plan) -> Plan:
+    """The work may be done again, in another transaction."""
+    return plan._replace(outcomes=bytearray(plan.outcomes))
+
+
+def request_id(batch_id: int) -> str:
+    """By which the history names a batch."""
+    return f"batch:{batch_id}"

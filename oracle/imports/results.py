@@ -1,0 +1,77 @@
+"""The results file: what became of each row, in the order of the file, made from the chunks while it is sent.
+
+A row that has not been applied is pending, or cancelled once the batch has ended.  The file of a batch that has ended
+is the same whenever it is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Final, Literal
+
+import msgspec
+
+from oracle.identifiers import PartyKey
+from oracle.imports import chunks, results_csv
+from oracle.imports.chunks import Outcome
+from oracle.imports.rows import Row
+from oracle.store.postgres import Postgres
+
+Form = Literal["csv", "ndjson"]
+
+CHUNKS_AT_ONCE: Final = 4
+_FAILED: Final = frozenset({"invalid", "refused", "cancelled"})
+_PENDING: Final = Outcome("pending")
+_UNAPPLIED: Final = {
+    "cancelled": Outcome("cancelled", "cancelled", "The batch was cancelled before this row was applied."),
+    "rejected": Outcome("cancelled", "rejected", "The batch was rejected."),
+    "failed": Outcome("cancelled", "file_refused", "The file was refused as a whole."),
+}
+
+Result = tuple[int, str, str, str, str, str]
+_encode_lines: Final = msgspec.json.Encoder().encode_lines
+
+
+async def results(
+    postgres: Postgres, batch_id: int, form: Form = "csv", *, only_failed: bool = False
+) -> AsyncIterator[bytes]:
+    """Raises DirectoryUnavailable, also in the middle."""
+    if form == "csv":
+        yield results_csv.header()
+    write = results_csv.lines if form == "csv" else _ndjson
+    first = 0
+    while found := await postgres.rows("batch_results", batch_id, first, CHUNKS_AT_ONCE):
+        for chunk in found:
+            yield write(results_of(chunk, only_failed=only_failed))
+            await asyncio.sleep(0)  # other calls of this process
+        first += CHUNKS_AT_ONCE
+
+
+def results_of(chunk: Any, *, only_failed: bool) -> Iterator[Result]:
+    done: bytes = chunk["results"]
+    unapplied = _UNAPPLIED.get(chunk["state"], _PENDING)
+    for at, row in enumerate(chunks.unpacked(chunk["rows"])):
+        if row.code:
+            yield row.line, "invalid", row.code, row.message, row.kind, ""
+            continue
+        status, code, message = chunks.OUTCOMES[done[at]] if at < len(done) else unapplied
+        if not only_failed or status in _FAILED:
+            yield row.line, status, code, message, row.kind, row.identifier
+
+
+def _ndjson(results: Iterator[Result]) -> bytes:
+    return _encode_lines([dict(zip(results_csv.COLUMNS, result, strict=True)) for result in results])
+
+
+async def rows_about(postgres: Postgres, batch_id: int, key: PartyKey, xact: str | None = None) -> list[Row]:
+    """The rows of a batch that are about a key, with their lines.
+
+    `xact`, of an event that a row of this batch has made, tells which chunks to look into; else it is all of them.
+    """
+    found: list[Row] = []
+    for chunk in await postgres.rows("batch_chunks_of", batch_id, xact):
+        stored = await postgres.row("batch_chunk", batch_id, chunk["chunk"])
+        rows = await asyncio.to_thread(chunks.unpacked, stored["rows"])
+        found += [row for row in rows if (row.party_id_type, row.identifier, row.sub_id) == tuple(key)]
+    return found

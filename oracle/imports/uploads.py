@@ -1,0 +1,191 @@
+"""A file comes in: part by part into the database, and becomes a batch when it is there in full.
+
+An upload that breaks off leaves no batch.  Its parts are dropped at once if that can still be done, else an hour later
+by whoever imports.  Never more than two parts are held; they are compressed in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import hashlib
+import zlib
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import msgspec
+
+from oracle import errors
+from oracle.store.base import Context
+from oracle.store.changes import Changes
+from oracle.store.postgres import Transaction
+
+PART_BYTES: Final = 1024 * 1024
+# 10 M rows that use every column are half of it.
+FILE_BYTES_MAX: Final = 4 * 1024**3
+PARTS_DROPPED: Final = 64  # a transaction
+ABANDON_S: Final = 5.0
+
+_MARKS: Final = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+class NewBatch(msgspec.Struct, frozen=True, kw_only=True):
+    fsp_id: str
+    file_name: str
+    note: str | None = None
+
+
+class Upload(msgspec.Struct, frozen=True, kw_only=True):
+    """A file whose parts are all stored."""
+
+    batch_id: int
+    file_format: str
+    file_bytes: int
+    file_sha256: bytes
+
+
+class TooLong(errors.TooLarge):
+    default = f"The file is larger than {FILE_BYTES_MAX // 1024**3} GiB"
+
+
+class Abandoned(errors.BadRequest):
+    default = "The upload took too long and was given up"
+
+
+async def receive(
+    changes: Changes, context: Context, body: AsyncIterator[bytes], *, file_bytes_max: int = FILE_BYTES_MAX
+) -> Upload:
+    """Store the parts.  Raises TooLong, Abandoned, MissingElement for an empty file, DirectoryUnavailable."""
+    batch_id = await changes.administer(context, _begin)
+    try:
+        return await _received(changes, context, batch_id, body, file_bytes_max)
+    except BaseException:
+        await abandon(changes, context, batch_id)
+        raise
+
+
+async def add(transaction: Transaction, context: Context, upload: Upload, new: NewBatch) -> Any:
+    """The batch of a file that has been received: its row.  Raises Abandoned, NoSuchResource (the FSP is not known)."""
+    if not await transaction.run("upload_end", upload.batch_id):
+        raise Abandoned
+    added = await transaction.run(
+        "batch_add", upload.batch_id, new.fsp_id, new.file_name, upload.file_format, upload.file_bytes,
+        upload.file_sha256, new.note, context.actor, context.role,
+    )  # fmt: skip
+    if not added:
+        raise errors.NoSuchResource("No such FSP")
+    return (await transaction.rows("batch", upload.batch_id, new.fsp_id))[0]
+
+
+async def abandon(changes: Changes, context: Context, batch_id: int) -> None:
+    """As far as that can be done now: what stays is found later."""
+    try:
+        async with asyncio.timeout(ABANDON_S):
+            while await changes.administer(context, lambda transaction: _drop(transaction, batch_id)):
+                pass
+    except (errors.OracleError, TimeoutError):
+        pass
+
+
+async def drop_abandoned(changes: Changes, unseen_s: float) -> bool:
+    """Drop some parts of an upload that gave no sign of life for so long; whether there was one."""
+
+    async def work(transaction: Transaction) -> bool:
+        found = await transaction.rows("uploads_abandoned", unseen_s)
+        if found:
+            await _drop(transaction, found[0]["batch_id"])
+        return bool(found)
+
+    return await changes.administer(Context(channel="import", actor="oracle"), work)
+
+
+async def _drop(transaction: Transaction, batch_id: int) -> bool:
+    """Whether there may be more.  An upload that has become a batch, by a commit nobody heard of, is left alone."""
+    if not await transaction.rows("upload_locked", batch_id):
+        return False
+    if await transaction.run("upload_parts_drop", batch_id, PARTS_DROPPED):
+        return True
+    await transaction.run("upload_end", batch_id)
+    return False
+
+
+async def _begin(transaction: Transaction) -> int:
+    batch_id: int = (await transaction.rows("batch_number"))[0]["batch_id"]
+    await transaction.run("upload_begin", batch_id)
+    return batch_id
+
+
+async def _received(
+    changes: Changes, context: Context, batch_id: int, body: AsyncIterator[bytes], file_bytes_max: int
+) -> Upload:
+    parts = _Parts(changes, context, batch_id)
+    held = bytearray()
+    file_bytes = 0
+    try:
+        async for data in body:
+            held += data
+            file_bytes += len(data)
+            if file_bytes > file_bytes_max:
+                raise TooLong
+            while len(held) >= PART_BYTES:
+                await parts.add(bytes(held[:PART_BYTES]))
+                del held[:PART_BYTES]
+        if held:
+            await parts.add(bytes(held))
+        await parts.stored()
+    finally:
+        await parts.close()
+    if not file_bytes:
+        raise errors.MissingElement("The file is empty")
+    return Upload(
+        batch_id=batch_id, file_format=parts.file_format, file_bytes=file_bytes, file_sha256=parts.digest.digest()
+    )
+
+
+class _Parts:
+    """Stores one part while the next one comes in."""
+
+    def __init__(self, changes: Changes, context: Context, batch_id: int) -> None:
+        self.digest = hashlib.sha256()
+        self.file_format = "csv"
+        self._changes = changes
+        self._context = context
+        self._batch_id = batch_id
+        self._number = 0
+        self._storing: asyncio.Task[None] | None = None
+
+    async def add(self, data: bytes) -> None:
+        if not self._number:
+            self.file_format = _format_of(data)
+        await self.stored()
+        self._storing = asyncio.create_task(self._store(self._number, data))
+        self._number += 1
+
+    async def stored(self) -> None:
+        if self._storing is not None:
+            await self._storing
+
+    async def close(self) -> None:
+        if self._storing is not None:
+            self._storing.cancel()
+            await asyncio.gather(self._storing, return_exceptions=True)
+
+    async def _store(self, number: int, data: bytes) -> None:
+        packed = await asyncio.to_thread(self._pack, data)
+
+        async def work(transaction: Transaction) -> None:
+            if not await transaction.run("upload_part", self._batch_id, number, packed):
+                raise Abandoned
+
+        await self._changes.administer(self._context, work)
+
+    def _pack(self, data: bytes) -> bytes:
+        self.digest.update(data)
+        return zlib.compress(data, 1)
+
+
+def _format_of(data: bytes) -> str:
+    """As its reader will find: NDJSON begins with a brace.  Of UTF-16 the zero bytes are left out."""
+    for mark in _MARKS:
+        data = data.removeprefix(mark)
+    return "ndjson" if data[:4096].replace(b"\0", b"").lstrip().startswith(b"{") else "csv"

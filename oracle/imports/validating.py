@@ -1,0 +1,186 @@
+"""A file is read: its parts go through the reader, and what the reader made of them is stored in chunks.
+
+The chunks of one part of the file, and how far they reach, are one transaction.  Who goes on with a file that was
+half read begins at its first byte again, as the reader's chunks depend on the file alone, and stores nothing before the
+first chunk that is not there or, because the rules or the reader changed in between, is another.  That is exact
+whatever happened, and costs some 5 s for each million rows.
+
+Reading is done in a thread: the other jobs of the process wait for it some milliseconds at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+import zlib
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from oracle.imports import chunks
+from oracle.imports.applying import Rate, Superseded, request_id
+from oracle.imports.reading import Chunk, FileRefused, Reader, Rules
+from oracle.store.base import Context
+from oracle.store.changes import Changes
+from oracle.store.postgres import Postgres, Transaction
+
+_DAMAGED: Final = ("damaged_file", "The stored file is not the one that was uploaded. Upload it again.")
+
+
+class Stored:
+    """A chunk as it lies in the database."""
+
+    def __init__(self, chunk: Chunk) -> None:
+        self.number = chunk.number
+        self.first_line = chunk.rows[0].line
+        self.row_count = len(chunk.rows)
+        self.data = chunks.packed(chunk.rows)
+
+
+class Read(NamedTuple):
+    """What came of one part, and how far that is in all."""
+
+    found: Sequence[Stored]
+    chunks: int
+    file_bytes: int
+    rows: int
+    valid: int
+    is_end: bool
+    failure: tuple[str, str] | None  # code and message, of a file that cannot be read at all
+
+
+class Validating:
+    """One batch, from its first byte."""
+
+    def __init__(self, changes: Changes, postgres: Postgres, batch: Any, rules: Rules) -> None:
+        self._changes = changes
+        self._postgres = postgres
+        self._batch_id: int = batch["batch_id"]
+        self._sha256: bytes = batch["file_sha256"]
+        self._known: int = batch["chunks"]  # so many are stored
+        self._reader = Reader(rules, rows_per_chunk=chunks.ROWS_PER_CHUNK)
+        self._digest = hashlib.sha256()
+        self._part = 0
+        self._next: asyncio.Task[bytes | None] | None = None
+        self._unstored: Read | None = None
+        self._chunks = self._file_bytes = self._rows = self._refused = 0
+        self._rate = Rate()
+        self._context = Context(
+            channel="import", actor=batch["uploaded_by"], role=batch["uploaded_role"], fsp_id=batch["fsp_id"],
+            reason=batch["file_name"], request_id=request_id(self._batch_id),
+        )  # fmt: skip
+
+    async def close(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+            await asyncio.gather(self._next, return_exceptions=True)
+            self._next = None
+
+    async def step(self) -> bool:
+        """Read a part of the file; False when that was the last.
+
+        Raises Superseded, DirectoryUnavailable: then the same part can be tried again.
+        """
+        began, rows = time.monotonic(), self._rows
+        if self._unstored is None:
+            data = await self._part_come()
+            self._unstored = await asyncio.to_thread(self._read, data)
+        read = self._unstored
+        await self._store(read)
+        self._unstored = None
+        if read.is_end:
+            await self.close()
+            return False
+        self._rate.count(read.rows - rows, time.monotonic() - began)
+        return True
+
+    async def _part_come(self) -> bytes | None:
+        """The next part, None at the end.  The one behind it is asked for meanwhile."""
+        coming = self._next or asyncio.create_task(self._fetch(self._part))
+        self._next = coming
+        try:
+            data = await asyncio.shield(coming)
+        finally:
+            if coming.done():
+                self._next = None
+        if data is not None:
+            self._part += 1
+            self._next = asyncio.create_task(self._fetch(self._part))
+        return data
+
+    async def _fetch(self, part: int) -> bytes | None:
+        row = await self._postgres.row("batch_part", self._batch_id, part)
+        return None if row is None else row["data"]
+
+    # In a thread -----------------------------------------------------------------------------------------------
+
+    def _read(self, data: bytes | None) -> Read:
+        found: list[Stored] = []
+        failure = None
+        try:
+            found = [Stored(chunk) for chunk in self._chunks_of(data)]
+        except FileRefused as exc:
+            failure = (exc.code, str(exc))
+        return Read(
+            found, self._chunks, self._file_bytes, self._rows, self._rows - self._refused,
+            data is None or failure is not None, failure,
+        )  # fmt: skip
+
+    def _chunks_of(self, data: bytes | None) -> list[Chunk]:
+        if data is None:
+            found = self._reader.finish()
+        else:
+            part = zlib.decompress(data)
+            self._digest.update(part)
+            self._file_bytes += len(part)
+            found = self._reader.feed(part)
+        self._chunks += len(found)
+        self._rows += sum(len(chunk.rows) for chunk in found)
+        self._refused += sum(chunk.refused for chunk in found)
+        return found
+
+    # In a transaction ------------------------------------------------------------------------------------------
+
+    async def _store(self, read: Read) -> None:
+        new = await self._new(read.found)
+        failure = read.failure
+        if read.is_end and failure is None and self._digest.digest() != self._sha256:
+            failure = _DAMAGED
+        if not (new or read.is_end):
+            return
+
+        async def work(transaction: Transaction) -> None:
+            (batch,) = await transaction.rows("batch_locked", self._batch_id, None)
+            if (batch["state"], batch["chunks"]) != ("validating", self._known):
+                raise Superseded
+            if failure is not None:
+                await transaction.run("batch_fail", self._batch_id, *failure)
+                return
+            await self._add(transaction, new, read)
+            if read.is_end:
+                await transaction.run("batch_validation_ended", self._batch_id)
+
+        await self._changes.administer(self._context, work)
+        self._known = read.chunks
+
+    async def _add(self, transaction: Transaction, new: Sequence[Stored], read: Read) -> None:
+        first = new[0].number if new else read.chunks
+        if first < self._known:
+            await transaction.run("chunks_forget", self._batch_id, first)
+        if new:
+            columns = zip(*((c.number, c.first_line, c.row_count, c.data) for c in new), strict=True)
+            await transaction.run("chunks_add", self._batch_id, *map(list, columns))
+        await transaction.run(
+            "batch_validated", self._batch_id, read.chunks, read.file_bytes, read.rows, read.valid, self._rate.per_s
+        )
+
+    async def _new(self, found: Sequence[Stored]) -> Sequence[Stored]:
+        """Those from the first on that is not stored as it is."""
+        if not found or found[0].number >= self._known:
+            return found
+        rows = await self._postgres.rows("chunk_digests", self._batch_id, found[0].number, found[-1].number + 1)
+        stored = {row["chunk"]: row["digest"] for row in rows}
+        for at, chunk in enumerate(found):
+            if stored.get(chunk.number) != hashlib.sha256(chunk.data).digest():
+                return found[at:]
+        return []

@@ -1,0 +1,212 @@
+"""Works off the bulk files in the background: `Imports(...).run`, a job of the jobs process.
+
+One.       Who holds an advisory lock imports, in whichever process and on whichever machine; the others look every
+           second whether it is free.  That bounds what imports take from lookups.  The lock goes with its connection,
+           which the server drops when the holder has not been heard of for 30 s.  Should two believe that they hold it,
+           nothing is done twice (see `validating`, `applying`).
+Turns.     Files are read in turns of a part, and applied, beside that, in turns of 2 s: one that is large does not hold
+           up the small ones of others.  Those of one FSP are applied one after the other.
+Kill.      Whoever comes next goes on from what is committed.
+Away.      While PostgreSQL cannot be asked or does not keep up, everything waits and tries again, for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+import asyncpg
+
+from oracle import logs
+from oracle.errors import DirectoryUnavailable
+from oracle.imports import uploads
+from oracle.imports.applying import Applying, Pace, Superseded
+from oracle.imports.reading import Rules
+from oracle.imports.validating import Validating
+from oracle.jobs import pause
+from oracle.store.changes import Changes
+from oracle.store.postgres import CONNECT_TIMEOUT_S, Postgres
+from oracle.store.queries import QUERIES
+
+# Any number will do, as long as nobody else takes it: "import" in ASCII.
+LOCK: Final = 0x696D706F7274
+LOOK_S: Final = 1.0
+HEARD_S: Final = 5.0
+DROPPED_MS: Final = 30_000
+IDLE_S: Final = 0.3
+TURN_S: Final = 2.0
+READING_MAX: Final = 4  # files at once: each has a reader of a few MiB
+ASIDE_S: Final = 30.0
+PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+ABANDONED_S: Final = 3600
+CLEAN_EVERY_S: Final = 60.0
+
+log = logs.Log(__name__)
+
+
+Waiting = Callable[[], Awaitable[list[int]]]
+Turn = Callable[[int], Awaitable[None]]
+
+
+class Imports:
+    def __init__(
+        self, database_url: str, changes: Changes, postgres: Postgres, *, clabe_only: bool = False, nrc: bool = True
+    ) -> None:
+        self._url = database_url
+        self._changes = changes
+        self._postgres = postgres
+        self._clabe_only = clabe_only
+        self._nrc = nrc
+        self._condition = logs.Condition(log, "import of files")
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set; then what is in hand is committed first."""
+        while not stop.is_set():
+            try:
+                lock = await self._locked(stop)
+                try:
+                    if lock is not None:
+                        await self._hold(lock, stop)
+                finally:
+                    if lock is not None:
+                        lock.terminate()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
+                self._condition.now("interrupted", exc=exc)
+            await pause(LOOK_S, stop)
+
+    async def _locked(self, stop: asyncio.Event) -> asyncpg.Connection | None:
+        """The connection that holds the lock; None when it is time to stop."""
+        connection = await asyncpg.connect(
+            self._url, timeout=CONNECT_TIMEOUT_S, command_timeout=HEARD_S, target_session_attrs="primary",
+            server_settings={"application_name": "oracle imports", "idle_session_timeout": str(DROPPED_MS)},
+        )  # fmt: skip
+        try:
+            while not stop.is_set():
+                if await connection.fetchval(QUERIES["imports_lock"], LOCK):
+                    return connection
+                await pause(LOOK_S, stop)
+        except BaseException:
+            connection.terminate()
+            raise
+        connection.terminate()
+        return None
+
+    async def _hold(self, lock: asyncpg.Connection, stop: asyncio.Event) -> None:
+        """Work for as long as the lock is ours."""
+        over = asyncio.Event()
+        tasks = [asyncio.create_task(work(over)) for work in (self._validate, self._apply, self._clean)]
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                done, _ = await asyncio.wait({*tasks, stopping}, timeout=HEARD_S, return_when=asyncio.FIRST_COMPLETED)
+                for task in done - {stopping}:
+                    await task  # it ended by an error
+                await lock.fetchval("SELECT 1")
+            over.set()
+            await asyncio.gather(*tasks)
+        finally:
+            for task in (*tasks, stopping):
+                task.cancel()
+            await asyncio.gather(*tasks, stopping, return_exceptions=True)
+
+    async def _take_turns(self, waiting: Waiting, turn: Turn, stop: asyncio.Event) -> None:
+        """A turn for each batch that is waiting, over and over."""
+        aside: dict[int, float] = {}
+        failed = 0  # rounds in a row
+        while not stop.is_set():
+            busy, away = False, None
+            try:
+                found = await waiting()
+            except DirectoryUnavailable as exc:
+                found, away = [], exc
+            for batch_id in found:
+                if stop.is_set() or aside.get(batch_id, 0.0) > time.monotonic():
+                    continue
+                busy = True
+                try:
+                    await turn(batch_id)
+                except DirectoryUnavailable as exc:
+                    away = exc
+                except Superseded:
+                    pass  # what the next look finds is what holds
+                except Exception as exc:  # noqa: BLE001 - a defect that shows with one file must not stop the others
+                    log.error("batch put aside", exc=exc, batch=batch_id)
+                    aside[batch_id] = time.monotonic() + ASIDE_S
+            failed = failed + 1 if away else 0
+            if away:
+                self._condition.now("interrupted", exc=away)
+                await pause(PAUSES_S[min(failed, len(PAUSES_S)) - 1], stop)
+            else:
+                self._condition.now("ok")
+                await pause(0.0 if busy else IDLE_S, stop)
+
+    # -- files are read -------------------------------------------------------------------------------------------
+
+    async def _validate(self, stop: asyncio.Event) -> None:
+        reading: dict[int, Validating] = {}
+
+        async def waiting() -> list[int]:
+            found = [row["batch_id"] for row in await self._postgres.rows("batches_validating", READING_MAX)]
+            for batch_id in reading.keys() - set(found):
+                await reading.pop(batch_id).close()  # cancelled
+            return found
+
+        async def turn(batch_id: int) -> None:
+            if batch_id not in reading:
+                reading[batch_id] = await self._validating(batch_id)
+            try:
+                more = await reading[batch_id].step()
+            except DirectoryUnavailable:
+                raise
+            except BaseException:
+                await reading.pop(batch_id).close()
+                raise
+            if not more:
+                del reading[batch_id]
+
+        try:
+            await self._take_turns(waiting, turn, stop)
+        finally:
+            for validating in reading.values():
+                await validating.close()
+
+    async def _validating(self, batch_id: int) -> Validating:
+        batch = await self._postgres.row("batch", batch_id, None)
+        fsp = await self._postgres.row("batch_fsp", batch["fsp_id"])
+        rules = Rules(clabe_only=self._clabe_only, nrc=self._nrc, kinds=fsp["kinds"], currencies=fsp["currencies"])
+        return Validating(self._changes, self._postgres, batch, rules)
+
+    # -- rows are applied -----------------------------------------------------------------------------------------
+
+    async def _apply(self, stop: asyncio.Event) -> None:
+        paces: dict[int, Pace] = {}
+
+        async def waiting() -> list[int]:
+            found = [row["batch_id"] for row in await self._postgres.rows("batches_applying")]
+            for batch_id in paces.keys() - set(found):
+                del paces[batch_id]
+            return found
+
+        async def turn(batch_id: int) -> None:
+            batch = await self._postgres.row("batch", batch_id, None)
+            if batch["state"] != "applying":
+                return
+            applying = Applying(self._changes, self._postgres, batch, paces.setdefault(batch_id, Pace()))
+            until = time.monotonic() + TURN_S
+            while await applying.step():
+                if time.monotonic() > until or stop.is_set():
+                    return
+
+        await self._take_turns(waiting, turn, stop)
+
+    # -- uploads that broke off -----------------------------------------------------------------------------------
+
+    async def _clean(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            with suppress(DirectoryUnavailable):
+                while await uploads.drop_abandoned(self._changes, ABANDONED_S) and not stop.is_set():
+                    pass
+            await pause(CLEAN_EVERY_S, stop)
