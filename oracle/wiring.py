@@ -28,6 +28,7 @@ from oracle.api.health import Health
 from oracle.api.http import HttpServer, Limits
 from oracle.api.hub import Hub
 from oracle.api.participants import Participants
+from oracle.imports.worker import Imports
 from oracle.metrics import Metrics, watch_event_loop
 from oracle.settings import Settings
 from oracle.store.changes import Changes
@@ -47,6 +48,7 @@ class Store:
     def __init__(
         self, postgres: Postgres, coherence: Coherence, routes: Routes, metrics: Metrics, settings: Settings
     ) -> None:
+        self.settings = settings
         self.postgres = postgres
         self.coherence = coherence
         self.routes = routes
@@ -172,9 +174,14 @@ async def run_jobs(
         metrics.close()
 
 
-def _jobs(_: Store) -> list[jobs.Named]:
-    """What runs in the background, by name: `("imports", Imports(store.changes, ...).run)` is a line of this list."""
-    return []
+def _jobs(store: Store) -> list[jobs.Named]:
+    """What runs in the background, by name."""
+    settings = store.settings
+    assert settings.database_url is not None  # noqa: S101 - as in open_store
+    imports = Imports(
+        settings.database_url, store.changes, store.postgres, clabe_only=settings.clabe_only, nrc=settings.nrc
+    )
+    return [("imports", imports.run)]
 
 
 def _settle_memory() -> None:
