@@ -234,7 +234,7 @@ async def fill_shown(url: str, keys: Keys, count: int, processes: int = 1) -> Fi
 async def fill_own(data_dir: Path, keys: Keys, count: int, processes: int) -> None:
     """The PostgreSQL of a data directory: that of a `serve` which runs on it, else one for this purpose."""
     async with join_embedded(data_dir) as embedded:
-        url = embedded.database_url or ""
+        url = embedded.owner_url or ""
         await migrate(url)
         await fill_shown(url, keys, count, processes)
     print(f"  serve it with ORACLE_DATA_DIR={data_dir}")

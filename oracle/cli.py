@@ -238,7 +238,7 @@ async def _migrated(settings: Settings, stage: Stage) -> int:
     from oracle.serve import database_named
     from oracle.store.migrate import migrate
 
-    async with _database(settings) as url:
+    async with _database(settings, owner=True) as url:
         with database_named(url):
             return await migrate(url, stage)
 
@@ -338,20 +338,19 @@ async def _fetched(settings: Settings, query: str, *arguments: object) -> list[A
 
 
 @asynccontextmanager
-async def _database(settings: Settings, *, migrated: bool = False) -> AsyncIterator[str]:
-    """The URL to work with.  A database of our own is brought to our schema first, if that is wanted.
+async def _database(settings: Settings, *, migrated: bool = False, owner: bool = False) -> AsyncIterator[str]:
+    """The URL to work with, if wanted as the owner.  A database of our own is brought to our schema first, if wanted.
 
     Where a `serve` is running, only as far as its version can live with, should it be an older one.
     """
     if settings.database_url is not None:
-        yield settings.database_url
+        yield (settings.database_owner_url if owner else None) or settings.database_url
         return
     from oracle.store.embedded import join_embedded, running
     from oracle.store.migrate import migrate
 
     stage: Stage = "pre" if running(settings.data_dir) else "post"
     async with join_embedded(settings.data_dir) as embedded:
-        url = embedded.database_url or ""
         if migrated:
-            await migrate(url, stage)
-        yield url
+            await migrate(embedded.owner_url or "", stage)
+        yield (embedded.owner_url if owner else embedded.database_url) or ""

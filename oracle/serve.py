@@ -146,6 +146,7 @@ async def _serve(settings: Settings, roles: Sequence[Role], command: Command, re
         stack.push_async_callback(crew.end)  # again, because workers end before the servers they use
         await _migrate(settings)
         first_key = await _first_key(settings) if "admin" in roles else None
+        settings = msgspec.structs.replace(settings, database_owner_url=None)  # no worker has a use for it
         await crew.instruct(Order(settings, stack.enter_context(_run_directory(settings.data_dir))))
         await crew.ready()
         urls = {role: _url(settings.host, listener) for role, listener in listeners.items()}
@@ -167,12 +168,13 @@ async def _with_servers(settings: Settings, stack: AsyncExitStack) -> Settings:
     return msgspec.structs.replace(
         settings,
         database_url=settings.database_url or embedded.database_url,
+        database_owner_url=settings.database_owner_url or embedded.owner_url,
         redis_url=settings.redis_url or embedded.redis_url,
     )
 
 
 async def _migrate(settings: Settings) -> None:
-    url = settings.database_url or ""
+    url = settings.database_owner_url or settings.database_url or ""
     with database_named(url):
         from oracle.store.migrate import migrate  # noqa: PLC0415 - see database_named
 

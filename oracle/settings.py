@@ -185,6 +185,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     # Absent: a PostgreSQL (a Valkey) of our own under data_dir.  A PostgreSQL URL may name several hosts.
     database_url: Annotated[str | None, Url("postgresql", "postgres")] = None
+    # The owner of the tables, for migrations alone: then database_url can be a role that cannot change history.
+    database_owner_url: Annotated[str | None, Url("postgresql", "postgres")] = None
     redis_url: Annotated[
         str | None,
         Url("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"),

@@ -28,6 +28,8 @@ from oracle.api.health import Health
 from oracle.api.http import HttpServer, Limits
 from oracle.api.hub import Hub
 from oracle.api.participants import Participants
+from oracle.audit.keys import KeyFile, key_file
+from oracle.audit.sealer import Sealer
 from oracle.imports.worker import Imports
 from oracle.metrics import Metrics, watch_event_loop
 from oracle.settings import Settings
@@ -160,9 +162,12 @@ async def run_jobs(
     identifiers.set_home_countries(settings.home_countries)
     metrics = Metrics.open(run_dir, "jobs", index)
 
+    assert settings.database_url is not None  # noqa: S101 - as in open_store
+    sealer = Sealer(settings.database_url, KeyFile(key_file(settings)), metrics)
+
     async def with_store(stop: asyncio.Event) -> None:
         async with open_store(settings, metrics, desk=True) as store, _watched(store, metrics):
-            await jobs.run(_jobs(store), stop)
+            await jobs.run([*_jobs(store), ("sealing", sealer.run)], stop)
 
     try:
         # Nobody waits for this process, so PostgreSQL may be slow or away when it begins: to open the store is a job,

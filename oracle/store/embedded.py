@@ -8,8 +8,9 @@ Layout.    <data_dir>/lock          held by the process that runs the servers; t
                       run/          the sockets (or a link to a private directory, see _run_directory)
                       postgres.log  valkey.log
 Access.    Unix sockets only, in a directory of mode 0700.  That directory is the boundary: whoever may enter
-           it is trusted, nobody else reaches the servers.  The oracle connects as role `oracle`, which owns
-           database `oracle` and is no superuser.  Its keeper enters by `psql -h <data_dir>/run -U postgres`.
+           it is trusted, nobody else reaches the servers.  The oracle connects as role `oracle_service`, which
+           can change neither history nor the schema; migrations as `oracle`, which owns database `oracle` and is no
+           superuser.  Its keeper enters by `psql -h <data_dir>/run -U postgres`.
 Root.      PostgreSQL refuses root; _ways says how it is started then.  No user is created, and no directory
            but our own changes its owner or mode.
 Durable.   fsync and synchronous_commit are on: what was acknowledged survives a power cut.  durable=False is
@@ -77,12 +78,9 @@ POSTGRES_FLEETING = {"fsync": "off", "full_page_writes": "off", "synchronous_com
 
 # The superuser stays with whoever keeps the machine; migrations run as the owner of the database, the application as a
 # role that cannot change history (migrations/0003).
-FIRST_STATEMENTS = b"""\
-CREATE ROLE oracle LOGIN;
-CREATE DATABASE oracle OWNER oracle;
-CREATE ROLE oracle_app NOLOGIN;
-CREATE ROLE oracle_service LOGIN IN ROLE oracle_app;
-"""
+ROLES = "CREATE ROLE oracle_app NOLOGIN;\nCREATE ROLE oracle_service LOGIN IN ROLE oracle_app;\n"
+ROLES_MARKER = "oracle.roles"
+FIRST_STATEMENTS = f"CREATE ROLE oracle LOGIN;\nCREATE DATABASE oracle OWNER oracle;\n{ROLES}".encode()
 
 VALKEY_OPTIONS = {
     "port": "0",
@@ -112,10 +110,11 @@ class InUseError(EmbeddedError):
 
 @dataclass(frozen=True)
 class Embedded:
-    """Where the servers listen; None for one that was not asked for."""
+    """Where the servers listen; None for one that was not asked for.  `owner_url` is for migrations."""
 
     database_url: str | None
     redis_url: str | None
+    owner_url: str | None = None
 
 
 @asynccontextmanager
@@ -157,7 +156,8 @@ def running(data_dir: Path) -> Embedded | None:
         # A holder that took the lock this instant may not have removed the file of a killed one yet.
         if not Path(f"/proc/{state['pid']}").exists():
             return None
-        return Embedded(state["database_url"], state["redis_url"])
+        # An older version announced one URL for both.
+        return Embedded(state["database_url"], state["redis_url"], state.get("owner_url", state["database_url"]))
     except (OSError, ValueError):
         return None
 
@@ -193,7 +193,11 @@ async def _servers(home: Path, run: Path, *, postgres: bool, valkey: bool, durab
                 raise EmbeddedError(f"the servers in {home} cannot be started: {outcome}") from outcome
             if isinstance(outcome, BaseException):
                 raise outcome
-        yield Embedded(database.url() if database else None, cache.url() if cache else None)
+        service = None
+        if database is not None:
+            await database.add_roles()
+            service = database.url(role="oracle_service")
+        yield Embedded(service, cache.url() if cache else None, database.url() if database else None)
 
 
 # The data directory: who holds it, what lies in it.
@@ -444,6 +448,21 @@ class PostgresServer(_Server):
                     raise
             await asyncio.sleep(POLL_S)
 
+    async def add_roles(self) -> None:
+        """The roles of the application, where the cluster was made before there were any."""
+        marker = self.data / ROLES_MARKER
+        if marker.exists():
+            return
+        import asyncpg  # noqa: PLC0415 - 0.1 s, after the start of the server and not before it
+
+        connection = await asyncpg.connect(self.url("postgres", "postgres"))
+        try:
+            if not await connection.fetchval("SELECT count(*) FROM pg_roles WHERE rolname = 'oracle_service'"):
+                await connection.execute(ROLES)
+        finally:
+            await connection.close()
+        _private_file(marker).close()
+
     async def _make_cluster(self, binaries: Path) -> None:
         """A cluster with our role and database appears whole or not at all: made beside, then renamed."""
         fresh = self.home / "postgres.new"
@@ -456,6 +475,7 @@ class PostgresServer(_Server):
             await self._done([*prefix, str(binaries / "initdb"), *self._initdb_arguments(fresh)])
             single = ["--single", "-D", str(fresh), "-c", "exit_on_error=on", "postgres"]
             await self._done([*prefix, str(binaries / "postgres"), *single], stdin=FIRST_STATEMENTS)
+            _private_file(fresh / ROLES_MARKER).close()
             fresh.rename(self.data)
         except OSError as exc:
             raise EmbeddedError(f"cannot make a database in {self.home}: {exc.strerror}") from exc

@@ -27,7 +27,7 @@ APPLICATION_ROLE: Final = "oracle_app"
 
 _FILE = re.compile(r"(\d{4})_(pre|post)_(\w+)\.sql")
 _LEDGER = """
-CREATE TABLE IF NOT EXISTS migrations (
+CREATE TABLE migrations (
     number      int NOT NULL,
     stage       text NOT NULL,
     name        text NOT NULL,
@@ -71,7 +71,9 @@ async def migrate(database_url: str, stage: Stage = "post") -> int:
     connection = await asyncpg.connect(database_url, server_settings={"application_name": "oracle migrate"})
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", ADVISORY_LOCK)
-        await connection.execute(_LEDGER)
+        # Not with IF NOT EXISTS: that asks for rights which the application has not got, and needs not to look.
+        if not await connection.fetchval("SELECT to_regclass('migrations') IS NOT NULL"):
+            await connection.execute(_LEDGER)
         missing = await pending(connection)
         applied = 0
         for migration in missing:
@@ -109,12 +111,14 @@ async def apply(connection: asyncpg.Connection, migration: Migration) -> None:
 
 
 async def settle(connection: asyncpg.Connection) -> None:
-    """Only where 0003 has been applied."""
+    """Only where 0003 has been applied; rights are given by the owner."""
     if not await connection.fetchval("SELECT to_regproc('application_grants') IS NOT NULL"):
         return
     async with connection.transaction():
         await connection.execute(
-            "SELECT application_grants(rolname) FROM pg_roles WHERE rolname = $1", APPLICATION_ROLE
+            "SELECT application_grants(rolname) FROM pg_roles WHERE rolname = $1"
+            " AND (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'events'::regclass)",
+            APPLICATION_ROLE,
         )
     async with connection.transaction():
         await connection.execute("SELECT events_partitions_ahead()")

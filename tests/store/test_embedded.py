@@ -50,7 +50,7 @@ async def serve(data_dir, dies_with_us):
         embedded._dies_with_us = lambda signal_name: []
     async with embedded.open_embedded(Path(data_dir), postgres=True, valkey=True, durable=True) as found:
         pids = [int((Path(data_dir) / name).read_text().split()[0]) for name in PIDS]
-        print(json.dumps({"pids": pids, "database_url": found.database_url}), flush=True)
+        print(json.dumps({"pids": pids, "database_url": found.owner_url}), flush=True)
         await asyncio.Event().wait()
 
 PIDS = ("postgres/postmaster.pid", "valkey.pid")
@@ -163,7 +163,7 @@ def kill_if_alive(pid: int) -> None:
 
 async def test_a_start_from_nothing_gives_both_servers_and_they_are_gone_afterwards(new_dir: Path) -> None:
     async with open_embedded(new_dir, postgres=True, valkey=True) as found:
-        assert await ask(found.database_url, "SELECT 1") == 1
+        assert await ask(found.owner_url, "SELECT 1") == 1
         assert found.redis_url == f"unix://{new_dir}/run/valkey.sock"
         started = children()
         assert set(started.values()) == {"postgres", "valkey-server"}
@@ -182,22 +182,38 @@ async def test_the_oracle_owns_its_database_and_is_no_superuser(data_dir: Path) 
     async with open_embedded(data_dir, postgres=True, valkey=False) as found:
         query = """SELECT (datname, pg_get_userbyid(datdba), rolsuper, rolcreaterole, rolcreatedb)::text
                    FROM pg_database, pg_roles WHERE datname = current_database() AND rolname = current_user"""
-        assert await ask(found.database_url, query) == "(oracle,oracle,f,f,f)"
+        assert await ask(found.owner_url, query) == "(oracle,oracle,f,f,f)"
+
+
+async def test_the_oracle_serves_as_a_role_that_owns_nothing(data_dir: Path) -> None:
+    for _ in range(2):
+        async with open_embedded(data_dir, postgres=True, valkey=False) as found:
+            query = """SELECT (rolname, rolsuper, rolcreaterole, rolcreatedb, rolbypassrls,
+                               pg_has_role(current_user, 'oracle_app', 'MEMBER'),
+                               pg_has_role(current_user, 'oracle', 'MEMBER'))::text
+                       FROM pg_roles WHERE rolname = current_user"""
+            assert await ask(found.database_url, query) == "(oracle_service,f,f,f,f,t,f)"
+        # As a cluster from before there were such roles: they are added.
+        (data_dir / "postgres" / embedded.ROLES_MARKER).unlink()
+        async with open_embedded(data_dir, postgres=True, valkey=False) as found:
+            keeper = (found.owner_url or "").replace("oracle@", "postgres@")
+            await ask(keeper, "DROP ROLE oracle_service, oracle_app")
+        (data_dir / "postgres" / embedded.ROLES_MARKER).unlink()
 
 
 async def test_text_is_utf8_in_an_order_that_no_machine_changes(data_dir: Path) -> None:
     async with open_embedded(data_dir, postgres=True, valkey=False) as found:
         query = """SELECT (pg_encoding_to_char(encoding), datlocprovider, datlocale, datcollate)::text
                    FROM pg_database WHERE datname = current_database()"""
-        assert await ask(found.database_url, query) == "(UTF8,b,C.UTF-8,C)"
+        assert await ask(found.owner_url, query) == "(UTF8,b,C.UTF-8,C)"
 
 
 @pytest.mark.parametrize("durable", [True, False])
 async def test_durability_is_on_unless_a_test_turns_it_off(data_dir: Path, durable: bool) -> None:
     async with open_embedded(data_dir, postgres=True, valkey=False, durable=durable) as found:
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):
-            assert await ask(found.database_url, f"SHOW {setting}") == ("on" if durable else "off")
-        assert await ask(found.database_url, "SHOW data_checksums") == "on"
+            assert await ask(found.owner_url, f"SHOW {setting}") == ("on" if durable else "off")
+        assert await ask(found.owner_url, "SHOW data_checksums") == "on"
 
 
 async def test_nobody_else_on_the_machine_can_reach_the_servers(new_dir: Path) -> None:
@@ -218,12 +234,12 @@ async def test_the_servers_get_nothing_of_our_environment(data_dir: Path, monkey
 
 async def test_an_identifier_in_a_failing_statement_does_not_enter_the_log(data_dir: Path) -> None:
     async with open_embedded(data_dir, postgres=True, valkey=False) as found:
-        await ask(found.database_url, "CREATE TABLE t (id text UNIQUE)")
+        await ask(found.owner_url, "CREATE TABLE t (id text UNIQUE)")
         for _ in range(2):
             with suppress(asyncpg.PostgresError):
-                await ask(found.database_url, "INSERT INTO t VALUES ('525512345678')")
+                await ask(found.owner_url, "INSERT INTO t VALUES ('525512345678')")
         with pytest.raises(asyncpg.PostgresError):
-            await ask(found.database_url, "SELECT '525512345678x'::int")
+            await ask(found.owner_url, "SELECT '525512345678x'::int")
     assert "525512345678" not in (data_dir / "postgres.log").read_text()
 
 
@@ -238,8 +254,8 @@ async def test_two_data_directories_do_not_meet(data_dir: Path) -> None:
             open_embedded(data_dir, postgres=True, valkey=True) as one,
             open_embedded(other, postgres=True, valkey=True) as two,
         ):
-            await ask(one.database_url, "CREATE TABLE mine (id int)")
-            assert await ask(two.database_url, "SELECT to_regclass('mine')") is None
+            await ask(one.owner_url, "CREATE TABLE mine (id int)")
+            assert await ask(two.owner_url, "SELECT to_regclass('mine')") is None
             assert one.redis_url != two.redis_url
 
 
@@ -248,11 +264,11 @@ async def test_two_data_directories_do_not_meet(data_dir: Path) -> None:
 
 async def test_data_survives_a_stop_and_the_second_start_is_fast(new_dir: Path) -> None:
     async with open_embedded(new_dir, postgres=True, valkey=True) as found:
-        await ask(found.database_url, "CREATE TABLE kept AS SELECT 42 AS answer")
+        await ask(found.owner_url, "CREATE TABLE kept AS SELECT 42 AS answer")
     started = time.monotonic()
     async with open_embedded(new_dir, postgres=True, valkey=True) as found:
         print(f"second start: {time.monotonic() - started:.3f} s")
-        assert await ask(found.database_url, "SELECT answer FROM kept") == 42
+        assert await ask(found.owner_url, "SELECT answer FROM kept") == 42
     # No second initdb: that is what makes it fast, on any machine.
     assert (new_dir / "postgres.log").read_text().count("running bootstrap script") == 1
 
@@ -261,7 +277,7 @@ async def test_what_is_left_of_an_interrupted_first_start_is_cleared_away(new_di
     (new_dir / "postgres.new").mkdir(parents=True)
     (new_dir / "postgres.new" / "PG_VERSION").write_text("half")
     async with open_embedded(new_dir, postgres=True, valkey=False, durable=False) as found:
-        assert await ask(found.database_url, "SELECT 1") == 1
+        assert await ask(found.owner_url, "SELECT 1") == 1
     assert not (new_dir / "postgres.new").exists()
 
 
@@ -269,7 +285,7 @@ async def test_what_is_left_of_an_interrupted_first_start_is_cleared_away(new_di
 async def test_a_path_no_socket_can_have_gets_a_short_private_one(data_dir: Path, name: str) -> None:
     home = data_dir.rename(data_dir.with_name(name))
     async with open_embedded(home, postgres=True, valkey=True) as found:
-        assert await ask(found.database_url, "SELECT 1") == 1
+        assert await ask(found.owner_url, "SELECT 1") == 1
         run = (home / "run").readlink()
         assert stat.S_IMODE(run.stat().st_mode) == 0o700
         assert running(home) == found
@@ -297,7 +313,7 @@ async def test_a_second_serve_is_told_who_holds_the_directory(data_dir: Path) ->
             async with open_embedded(data_dir, postgres=True, valkey=False):
                 pass
         assert str(raised.value) == f"data directory {data_dir} is in use by process {os.getpid()}"
-        assert await ask(found.database_url, "SELECT 1") == 1
+        assert await ask(found.owner_url, "SELECT 1") == 1
 
 
 async def test_a_serve_is_found_while_it_runs_and_not_after(data_dir: Path) -> None:
@@ -310,15 +326,15 @@ async def test_a_serve_is_found_while_it_runs_and_not_after(data_dir: Path) -> N
 async def test_a_command_joins_a_running_serve(data_dir: Path) -> None:
     with serving(data_dir, dies_with_us=True) as (_, _, database_url):
         async with join_embedded(data_dir) as found:
-            assert found.database_url == database_url
-            assert await ask(found.database_url, "SELECT 1") == 1
+            assert found.owner_url == database_url
+            assert await ask(found.owner_url, "SELECT 1") == 1
         assert await ask(database_url, "SELECT 1") == 1, "the serve goes on"
 
 
 async def test_a_command_without_a_serve_has_the_database_for_itself(data_dir: Path) -> None:
     async with join_embedded(data_dir) as found:
         assert found.redis_url is None
-        assert await ask(found.database_url, "SELECT 1") == 1
+        assert await ask(found.owner_url, "SELECT 1") == 1
         assert running(data_dir) is None, "nobody may join what ends with this command"
 
 
@@ -330,7 +346,7 @@ async def test_commands_without_a_serve_take_turns(data_dir: Path) -> None:
         async with join_embedded(data_dir) as found:
             inside += 1
             assert inside == 1
-            assert await ask(found.database_url, "SELECT 1") == 1
+            assert await ask(found.owner_url, "SELECT 1") == 1
             inside -= 1
 
     await asyncio.gather(*(command() for _ in range(3)))
@@ -354,7 +370,7 @@ async def test_a_killed_serve_leaves_no_server_behind_and_loses_nothing(data_dir
         wait_for(lambda: not any(is_alive(pid) for pid in pids))
     assert running(data_dir) is None
     async with open_embedded(data_dir, postgres=True, valkey=True) as found:
-        assert await ask(found.database_url, "SELECT answer FROM kept") == 42
+        assert await ask(found.owner_url, "SELECT answer FROM kept") == 42
 
 
 async def test_a_start_right_after_a_kill_waits_for_the_dying_servers(data_dir: Path) -> None:
@@ -362,7 +378,7 @@ async def test_a_start_right_after_a_kill_waits_for_the_dying_servers(data_dir: 
         process.kill()
         process.wait()
         async with open_embedded(data_dir, postgres=True, valkey=True) as found:
-            assert await ask(found.database_url, "SELECT 1") == 1
+            assert await ask(found.owner_url, "SELECT 1") == 1
 
 
 async def test_servers_that_outlived_their_serve_are_stopped_by_the_next(data_dir: Path) -> None:
@@ -372,7 +388,7 @@ async def test_servers_that_outlived_their_serve_are_stopped_by_the_next(data_di
         assert all(is_alive(pid) for pid in pids)
         async with open_embedded(data_dir, postgres=True, valkey=True) as found:
             assert not any(is_alive(pid) for pid in pids)
-            assert await ask(found.database_url, "SELECT 1") == 1
+            assert await ask(found.owner_url, "SELECT 1") == 1
 
 
 @pytest.mark.parametrize("zombie", [False, True])
@@ -385,7 +401,7 @@ async def test_a_pid_file_that_names_no_server_of_ours_harms_nobody(data_dir: Pa
             (data_dir / "running.json").write_text(json.dumps({"pid": bystander.pid}))
             assert running(data_dir) is None
             async with open_embedded(data_dir, postgres=True, valkey=True) as found:
-                assert await ask(found.database_url, "SELECT 1") == 1
+                assert await ask(found.owner_url, "SELECT 1") == 1
             assert is_alive(bystander.pid) != zombie
         finally:
             bystander.kill()
@@ -509,7 +525,7 @@ async def test_a_disk_that_is_full_in_the_first_start_leaves_nothing_half_made(n
     assert said.startswith(f"cannot make a database in {new_dir}: could not ")
     assert not list(new_dir.glob("postgres*/"))
     async with open_embedded(new_dir, postgres=True, valkey=False, durable=False) as found:
-        assert await ask(found.database_url, "SELECT 1") == 1
+        assert await ask(found.owner_url, "SELECT 1") == 1
 
 
 # Who runs it
@@ -531,7 +547,7 @@ async def test_every_way_around_root_works_below_a_directory_only_root_may_pass(
     for _ in range(2):
         try:
             async with open_embedded(new_dir, postgres=True, valkey=True, durable=False) as found:
-                assert await ask(found.database_url, "SELECT 1") == 1
+                assert await ask(found.owner_url, "SELECT 1") == 1
                 assert (new_dir / "postgres").stat().st_uid == (0 if choice == 0 else NOBODY.pw_uid)
                 assert stat.S_IMODE((new_dir / "run").stat().st_mode) == 0o700
         except EmbeddedError as error:
@@ -546,7 +562,7 @@ async def test_root_serves_somebody_elses_directory_as_that_somebody(new_dir: Pa
     new_dir.mkdir(mode=0o700)
     os.chown(new_dir, NOBODY.pw_uid, NOBODY.pw_gid)
     async with open_embedded(new_dir, postgres=True, valkey=True, durable=False) as found:
-        assert await ask(found.database_url, "SELECT 1") == 1
+        assert await ask(found.owner_url, "SELECT 1") == 1
     assert {path.stat().st_uid for path in new_dir.rglob("*")} == {NOBODY.pw_uid}
 
 
@@ -585,8 +601,8 @@ def test_a_plain_user_needs_nothing_of_root(new_dir: Path) -> None:
 async def start_twice(data_dir: Path) -> None:
     for _ in range(2):
         async with open_embedded(data_dir, postgres=True, valkey=True, durable=False) as found:
-            assert await ask(found.database_url, "SELECT 1") == 1
-            assert running(data_dir) == Embedded(found.database_url, found.redis_url)
+            assert await ask(found.owner_url, "SELECT 1") == 1
+            assert running(data_dir) == Embedded(found.database_url, found.redis_url, found.owner_url)
 
 
 def can_pass(user: pwd.struct_passwd, path: Path) -> bool:
