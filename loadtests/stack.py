@@ -207,7 +207,7 @@ def oracle_serve(
         if ready is None:
             raise StackError(f"oracle serve ended:\n{log.read_text()}")
         started_s = time.monotonic() - began
-        database_url = database_url or json.loads((data / "running.json").read_bytes())["database_url"]
+        database_url = database_url or json.loads((data / "running.json").read_bytes())["owner_url"]
         yield Service(process, ready["hub_url"], ready["admin_url"], str(database_url), started_s)
     finally:
         stop(process)

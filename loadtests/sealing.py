@@ -1,0 +1,322 @@
+"""What sealing costs, and what verifying takes: `python -m loadtests.sealing [--events 1000000]`.
+
+registrations   POST /participants over --connections connections, in rounds with the jobs process stopped (SIGSTOP) and
+                going on, alternately, in one service; each round with it begins with nothing left to seal
+bulk            the same with 20,000 aliases a transaction, as an import or `oracle seed` writes them
+sealing         the backlog up to --events, as fast as it goes beside nothing else: rate, CPU of the sealer
+verification    `oracle audit verify` over all of them: time, CPU, memory
+tampering       with a superuser's rights five things are done to history; what the same command says of them, and how
+                long it takes
+sizes           bytes an event, table by table
+
+A shared machine gives ratios, not records: those of one run are what can be compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from loadtests import machine
+from loadtests.stack import (
+    Service,
+    StackError,
+    cpu,
+    descendants,
+    machine_room,
+    oracle_serve,
+    until,
+    wait_for_cache,
+)
+
+CHUNK: Final = 20_000
+_ADD: Final = """
+INSERT INTO aliases (party_id_type, identifier, fsp_id)
+SELECT 'MSISDN', (600000000000 + n)::text, 'greenbank' FROM generate_series($1::bigint, $2::bigint) AS n
+"""
+_SIZES: Final = """
+SELECT CASE WHEN c.relname LIKE 'events%' THEN 'events' ELSE c.relname END AS name,
+       sum(pg_total_relation_size(c.oid)) AS bytes
+FROM pg_class c WHERE c.relkind = 'r' AND (c.relname LIKE 'audit%' OR c.relname LIKE 'events%') GROUP BY 1 ORDER BY 1
+"""
+# What each does, and what the line that tells of it says.
+TAMPERING: Final = {
+    "alter one": (["UPDATE events SET fsp_id = 'other' WHERE event_id = {0}"], ["altered: event {0} "]),
+    "delete one": (["DELETE FROM events WHERE event_id = {0}"], ["removed: the event of leaf "]),
+    "swap two": (
+        [
+            (
+                "UPDATE events a SET party_identifier = b.party_identifier FROM events b"
+                " WHERE (a.event_id, b.event_id) IN (({0}, {0} + 1), ({0} + 1, {0}))"
+            )
+        ],
+        ["altered: event {0} ", "altered: event {1} "],
+    ),
+    "insert one": (
+        [
+            (
+                "INSERT INTO events (event_id, xact, entity, action, channel, actor)"
+                " SELECT 2000000000 + {0}, xact, 'alias', 'removed', 'admin', 'nobody' FROM events WHERE event_id = {0}"
+            )
+        ],
+        ["inserted: event {2} "],
+    ),
+    "change a checkpoint": (
+        [
+            (
+                "UPDATE audit_checkpoints SET root = sha256('x')"
+                " WHERE size = (SELECT min(size) FROM audit_checkpoints WHERE size > {0})"
+            )
+        ],
+        ["checkpoint: of "],
+    ),
+}
+
+
+class Sealer:
+    """The jobs process of a service, to be stopped and to go on."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        pids = [pid for pid in descendants(service.process.pid) if b"--role\0jobs" in _command(pid)]
+        if not pids:
+            raise StackError("there is no jobs process")
+        self.pid = pids[0]
+
+    def off(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def on(self) -> None:
+        """Going on, and done with what was left."""
+        os.kill(self.pid, signal.SIGCONT)
+        until(self.is_done, "sealing", 600)
+
+    def is_done(self) -> bool:
+        return bool(asyncio.run(_fetch(self._service.database_url, _UNSEALED)) == 0)
+
+
+_UNSEALED: Final = """
+SELECT (SELECT last_value FROM events_event_id_seq) - greatest(max(event_id_max), 0) FROM audit_batches
+"""
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+async def _fetch(url: str, query: str) -> Any:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(query)
+    finally:
+        await connection.close()
+
+
+# Writers ------------------------------------------------------------------------------------------------------------
+
+
+class Numbers:
+    """Every identifier once."""
+
+    def __init__(self) -> None:
+        self.next = 0
+
+    def take(self, count: int) -> int:
+        first, self.next = self.next, self.next + count
+        return first
+
+
+async def registrations(url: str, numbers: Numbers, seconds: float, connections: int) -> float:
+    """A second, over connections that each wait for their answer."""
+    address = urlsplit(url)
+    end = time.monotonic() + seconds
+
+    async def one() -> int:
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        count = 0
+        while time.monotonic() < end:
+            body = b'{"fspId":"greenbank","currency":"MXN"}'
+            head = f"POST /participants/MSISDN/5{numbers.take(1):011} HTTP/1.1\r\nHost: oracle\r\n"
+            head += "FSPIOP-Source: greenbank\r\n"
+            kind = "Content-Type: application/vnd.interoperability.participants+json;version=1.1\r\n"
+            writer.write(f"{head}{kind}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            if b" 201 " not in answer.partition(b"\r\n")[0]:
+                raise StackError(f"a registration was answered {answer[:40]!r}")
+            length = next(
+                int(line[15:]) for line in answer.split(b"\r\n") if line.lower().startswith(b"content-length:")
+            )
+            await reader.readexactly(length)
+            count += 1
+        writer.close()
+        return count
+
+    began = time.monotonic()
+    total = sum(await asyncio.gather(*(one() for _ in range(connections))))
+    return total / (time.monotonic() - began)
+
+
+async def bulk(url: str, numbers: Numbers, rows: int) -> float:
+    connection = await asyncpg.connect(url)
+    try:
+        began = time.monotonic()
+        for _ in range(0, rows, CHUNK):
+            first = numbers.take(CHUNK)
+            async with connection.transaction():
+                await connection.execute(_ADD, first, first + CHUNK - 1)
+        return rows / (time.monotonic() - began)
+    finally:
+        await connection.close()
+
+
+def side_by_side(sealer: Sealer, rounds: int, once: Callable[[], float]) -> dict[str, Any]:
+    rates: dict[str, list[float]] = {"off": [], "on": []}
+    for number in range(rounds):
+        # What comes second meets a larger table and a later checkpoint: each is second half of the time.
+        for name in ("off", "on") if number % 2 else ("on", "off"):
+            (sealer.on if name == "on" else sealer.off)()
+            rates[name].append(once())
+    medians = {name: statistics.median(each) for name, each in rates.items()}
+    return {"off": medians["off"], "on": medians["on"], "ratio": medians["on"] / medians["off"], "rounds": rates}
+
+
+# Sealing and verifying ----------------------------------------------------------------------------------------------
+
+
+def sealed(service: Service, sealer: Sealer, numbers: Numbers, events: int) -> dict[str, float]:
+    sealer.off()
+    missing = events - asyncio.run(_fetch(service.database_url, "SELECT count(*) FROM events"))
+    if missing > 0:
+        asyncio.run(bulk(service.database_url, numbers, missing))
+    waiting = asyncio.run(_fetch(service.database_url, _UNSEALED))
+    before, began = cpu([sealer.pid]), time.monotonic()
+    sealer.on()
+    seconds, used = time.monotonic() - began, cpu([sealer.pid]).since(before)
+    return {"events": waiting, "rate": waiting / seconds, "cpu_us": used.total / max(waiting, 1) * 1e6}
+
+
+def verified(service: Service, key_file: Path) -> dict[str, Any]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ORACLE_")}
+    env |= {"ORACLE_DATABASE_URL": service.database_url, "ORACLE_AUDIT_KEY_FILE": str(key_file)}
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    ran = subprocess.run(
+        [sys.executable, "-m", "oracle", "audit", "verify"], env=env, capture_output=True, text=True, check=False
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "seconds": time.monotonic() - began,
+        "cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "resident_mib": after.ru_maxrss / 1024,
+        "code": ran.returncode,
+        "findings": ran.stdout.splitlines(),
+        "said": ran.stderr.strip(),
+    }
+
+
+async def tamper(url: str, events: int) -> dict[str, list[str]]:
+    """Done as a superuser, triggers off; what is to be found of each."""
+    connection = await asyncpg.connect(url.replace("oracle@", "postgres@"))
+    expected = {}
+    try:
+        await connection.execute("SET session_replication_role = replica")
+        for number, (name, (statements, findings)) in enumerate(TAMPERING.items(), 1):
+            place = number * events // (len(TAMPERING) + 1)
+            for statement in statements:
+                await connection.execute(statement.format(place))
+            expected[name] = [each.format(place, place + 1, 2_000_000_000 + place) for each in findings]
+    finally:
+        await connection.close()
+    return expected
+
+
+def run(home: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    numbers, figures = Numbers(), dict[str, Any]()
+    with oracle_serve(home, {}) as service:
+        wait_for_cache(service)
+        sealer = Sealer(service)
+        asyncio.run(registrations(service.hub_url, numbers, 2, arguments.connections))  # warm
+        figures["registrations"] = side_by_side(
+            sealer,
+            arguments.rounds,
+            lambda: asyncio.run(registrations(service.hub_url, numbers, arguments.seconds, arguments.connections)),
+        )
+        figures["bulk"] = side_by_side(
+            sealer, arguments.rounds, lambda: asyncio.run(bulk(service.database_url, numbers, 5 * CHUNK))
+        )
+        figures["sealing"] = sealed(service, sealer, numbers, arguments.events)
+        key_file = home / "oracle" / "audit-keys" / "signing.keys"
+        figures["verification"] = verified(service, key_file)
+        rows = asyncio.run(_rows(service.database_url, _SIZES))
+        count = asyncio.run(_fetch(service.database_url, "SELECT count(*) FROM events"))
+        figures["bytes_an_event"] = {row["name"]: float(row["bytes"]) / count for row in rows}
+        expected = asyncio.run(tamper(service.database_url, count))
+        figures["tampering"] = {**verified(service, key_file), "expected": expected}
+        found = figures["tampering"]["findings"]
+        figures["missed"] = [
+            name for name, lines in expected.items() for line in lines if not any(f.startswith(line) for f in found)
+        ]
+    return figures
+
+
+async def _rows(url: str, query: str) -> list[Any]:
+    connection = await asyncpg.connect(url)
+    try:
+        return list(await connection.fetch(query))
+    finally:
+        await connection.close()
+
+
+def show(figures: dict[str, Any]) -> None:
+    for name in ("registrations", "bulk"):
+        each = figures[name]
+        print(f"{name:14} off {each['off']:>9,.0f}/s   on {each['on']:>9,.0f}/s   ratio {each['ratio']:.3f}")
+    sealing, verification = figures["sealing"], figures["verification"]
+    rate = (
+        f"{sealing['events']:,} events, {sealing['rate']:,.0f}/s (rests included), {sealing['cpu_us']:.1f} µs CPU each"
+    )
+    print(f"{'sealing':14} {rate}")
+    told = f"{verification['seconds']:.1f} s, CPU {verification['cpu_s']:.1f} s, {verification['resident_mib']:.0f} MiB"
+    print(f"{'verification':14} {told}: {verification['said']}")
+    for name, size in figures["bytes_an_event"].items():
+        print(f"{name:28} {size:8.2f} bytes an event")
+    print(f"tampering, found in {figures['tampering']['seconds']:.1f} s:")
+    print(*(f"  {line}" for line in figures["tampering"]["findings"]), sep="\n")
+    print(f"missed: {figures['missed'] or 'nothing'}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--events", type=int, default=1_000_000, help="to seal and to verify (default 1,000,000)")
+    parser.add_argument("--rounds", type=int, default=8, help="of each kind")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of registrations, a round")
+    parser.add_argument("--connections", type=int, default=32)
+    arguments = parser.parse_args()
+    try:
+        with machine_room() as home:
+            figures = run(home, arguments)
+    except StackError as exc:
+        print(f"sealing: {exc}", file=sys.stderr)
+        return 1
+    show(figures)
+    print(f"kept in {machine.save('sealing', vars(arguments), figures)}")
+    return 1 if figures["missed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
