@@ -147,10 +147,13 @@ async def run_admin(
     ready: Callable[[], None],
     stop: asyncio.Event,
 ) -> None:
+    identifiers.set_home_countries(settings.home_countries)
     metrics = Metrics.open(run_dir, "admin", index)
     try:
         async with open_store(settings, metrics, desk=True) as store, _watched(store, metrics) as health:
-            parts = Parts(store.changes, store.postgres, health, metrics)
+            parts = Parts(
+                store.changes, store.postgres, health, metrics, clabe_only=settings.clabe_only, nrc=settings.nrc
+            )
             await _serve_asgi(admin_app(parts), sock, ready, stop)
     finally:
         metrics.close()

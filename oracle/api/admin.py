@@ -51,11 +51,22 @@ hours.  Every error is `{"error": {"code", "message", "hint"}}`.  Times are RFC 
 class Parts:
     """What the handlers stand on."""
 
-    def __init__(self, changes: Changes, postgres: Postgres, health: Health, counters: metrics.Metrics) -> None:
+    def __init__(
+        self,
+        changes: Changes,
+        postgres: Postgres,
+        health: Health,
+        counters: metrics.Metrics,
+        *,
+        clabe_only: bool = False,
+        nrc: bool = True,
+    ) -> None:
         self.changes = changes
         self.postgres = postgres
         self.health = health
         self.counters = counters
+        self.clabe_only = clabe_only  # this and `nrc` as in identifiers.party_key
+        self.nrc = nrc
 
 
 def admin_app(parts: Parts) -> Litestar:
