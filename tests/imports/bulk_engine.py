@@ -1,0 +1,142 @@
+"""The engine of bulk files in one event loop, on a real PostgreSQL and a real Valkey, without HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from oracle.imports import decisions, results, uploads
+from oracle.imports.worker import Imports
+from oracle.store.base import Context
+from oracle.store.changes import Changes
+from oracle.store.coherence import TOKEN_MS, Coherence
+from oracle.store.postgres import Postgres, Transaction, open_postgres
+from oracle.store.session import dial
+
+HEADER = "kind,identifier,sub_id,currency,country,action\n"
+BUSY = frozenset({"validating", "applying"})
+
+
+class Engine:
+    def __init__(self, database_url: str, postgres: Postgres, changes: Changes, db: asyncpg.Connection) -> None:
+        self.database_url = database_url
+        self.postgres = postgres
+        self.changes = changes
+        self.db = db
+
+    def imports(self) -> Imports:
+        return Imports(self.database_url, self.changes, self.postgres)
+
+    async def upload(self, data: str | bytes, fsp_id: str = "a", by: str = "maker") -> int:
+        """The batch's number; it is not worked on yet."""
+        context = as_uploader(by)
+        raw = data.encode() if isinstance(data, str) else data
+
+        async def body() -> AsyncIterator[bytes]:
+            for at in range(0, len(raw), 1000):
+                yield raw[at : at + 1000]
+
+        received = await uploads.receive(self.changes, context, body())
+        new = uploads.NewBatch(fsp_id=fsp_id, file_name=f"{fsp_id}.csv")
+
+        async def add(transaction: Transaction) -> Any:
+            return await uploads.add(transaction, context, received, new)
+
+        batch = await self.changes.administer(context, add)
+        return int(batch["batch_id"])
+
+    async def rows(self, *lines: str, fsp_id: str = "a") -> int:
+        return await self.upload(HEADER + "".join(f"{line}\n" for line in lines), fsp_id)
+
+    async def work(self, *batch_ids: int) -> list[Any]:
+        """Until nothing is left to do with these; their rows."""
+        async with self.working():
+            return [await self.settled(batch_id) for batch_id in batch_ids]
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        stop = asyncio.Event()
+        task = asyncio.create_task(self.imports().run(stop))
+        try:
+            yield
+        finally:
+            stop.set()
+            await task
+
+    async def settled(self, batch_id: int) -> Any:
+        return await self.until(batch_id, lambda batch: batch["state"] not in BUSY)
+
+    async def until(self, batch_id: int, condition: Callable[[Any], bool]) -> Any:
+        async with asyncio.timeout(60):
+            while True:
+                batch = await self.batch(batch_id)
+                if condition(batch):
+                    return batch
+                await asyncio.sleep(0.01)
+
+    async def batch(self, batch_id: int) -> Any:
+        return await self.postgres.row("batch", batch_id, None)
+
+    async def decide(self, batch_id: int, *, approve: bool, by: str = "checker") -> None:
+        async def work(transaction: Transaction) -> None:
+            batch = await decisions.held(transaction, "a", batch_id)
+            await decisions.decide(transaction, batch, approve=approve, by=by, reason="because")
+
+        await self.changes.administer(as_uploader(by), work)
+
+    async def cancel(self, batch_id: int) -> None:
+        async def work(transaction: Transaction) -> None:
+            await decisions.cancel(transaction, await decisions.held(transaction, "a", batch_id), by="maker")
+
+        await self.changes.administer(as_uploader("maker"), work)
+
+    async def file(self, batch_id: int, form: results.Form = "csv", *, only_failed: bool = False) -> bytes:
+        pieces = results.results(self.postgres, batch_id, form, only_failed=only_failed)
+        return b"".join([piece async for piece in pieces])
+
+    async def results(self, batch_id: int) -> list[tuple[int, str]]:
+        """Line, and what became of it: the code where there is one, else the status."""
+        table = csv.DictReader(io.StringIO((await self.file(batch_id)).decode()))
+        return [(int(row["line"]), row["code"] or row["status"]) for row in table]
+
+    async def became(self, *lines: str, fsp_id: str = "a") -> list[str]:
+        """What becomes of the rows of a file."""
+        batch_id = await self.rows(*lines, fsp_id=fsp_id)
+        await self.work(batch_id)
+        return [outcome for _, outcome in await self.results(batch_id)]
+
+
+def as_uploader(by: str) -> Context:
+    return Context(channel="admin", actor=by, role="dfsp-maker")
+
+
+@asynccontextmanager
+async def opened(database_url: str, redis_url: str, fsps: Sequence[str] = ("a", "b")) -> AsyncIterator[Engine]:
+    async with AsyncExitStack() as stack:
+        postgres = await stack.enter_async_context(open_postgres(database_url, desk=True))
+        coherence = Coherence(postgres, _dialler(redis_url), "t")
+        postgres.on_notice = coherence.hint
+        stack.push_async_callback(coherence.close)
+        await coherence.open()
+        async with asyncio.timeout(15):
+            while coherence.session is None:  # noqa: ASYNC110 - it has no event for that
+                await asyncio.sleep(0.01)
+        changes = Changes(postgres, coherence, fsp_registration="required")
+        stack.push_async_callback(changes.close)
+        db = await asyncpg.connect(database_url)
+        stack.callback(db.terminate)
+        await db.execute("INSERT INTO fsps (fsp_id) SELECT unnest($1::text[])", list(fsps))
+        yield Engine(database_url, postgres, changes, db)
+
+
+def _dialler(redis_url: str) -> Callable[[], Awaitable[Any]]:
+    async def connect() -> Any:
+        return await dial(redis_url, timeout_ms=1000, token_ms=TOKEN_MS)
+
+    return connect

@@ -1,0 +1,479 @@
+"""Bulk files, from the upload to the results: what becomes of each row, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from functools import partial
+
+import asyncpg
+import pytest
+from bulk_engine import Engine, as_uploader, opened
+
+from oracle import errors
+from oracle.identifiers import PartyKey
+from oracle.imports import applying, chunks, results, uploads, validating, worker
+from oracle.imports.applying import Applying, Pace, Superseded
+from oracle.imports.chunks import OUTCOMES
+from oracle.imports.reading import Reader
+from oracle.store import coherence as coherence_module
+
+ENTRIES = """SELECT identifier, sub_id, fsp_id, currency FROM aliases
+UNION ALL SELECT identifier, sub_id, fsp_id, currency FROM alias_currencies ORDER BY 1, 2, 3, 4"""
+
+
+@pytest.fixture
+async def engine(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Engine]:
+    """With FSPs a and b.  Nothing here is about when changes are acknowledged, so leases are short."""
+    monkeypatch.setattr(coherence_module, "LEASE_S", 0.05)
+    monkeypatch.setattr(worker, "IDLE_S", 0.01)
+    monkeypatch.setattr(worker, "LOOK_S", 0.01)
+    async with opened(database_url, redis_url) as made:
+        yield made
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of seven rows, shares with at most three rows of a key, files in parts of a few rows."""
+    monkeypatch.setattr(uploads, "PART_BYTES", 200)
+    monkeypatch.setattr(validating, "Reader", partial(Reader, block_bytes=100))
+    monkeypatch.setattr(chunks, "ROWS_PER_CHUNK", 7)
+    monkeypatch.setattr(applying, "PASSES_MAX", 3)
+
+
+async def entries(engine: Engine) -> list[tuple[str, ...]]:
+    return [tuple(row) for row in await engine.db.fetch(ENTRIES)]
+
+
+# What becomes of a row ----------------------------------------------------------------------------------------
+
+
+async def test_an_add_is_a_registration_by_the_owner(engine: Engine) -> None:
+    assert await engine.became("ALIAS,x,,,,add", "ALIAS,y,,MXN,,") == ["added", "added"]
+    assert await engine.became("ALIAS,x,,,,add", "ALIAS,y,,USD,,", "ALIAS,y,s,USD,,") == ["unchanged", "added", "added"]
+    assert await engine.became("ALIAS,x,,,,", "ALIAS,z,,,,", fsp_id="b") == ["held_elsewhere", "added"]
+    assert await entries(engine) == [
+        ("x", "", "a", ""), ("y", "", "a", "MXN"), ("y", "", "a", "USD"), ("y", "s", "a", "USD"), ("z", "", "b", ""),
+    ]  # fmt: skip
+
+
+async def test_a_replacement_leaves_the_one_entry_of_the_row(engine: Engine) -> None:
+    await engine.became("ALIAS,x,,MXN,,", "ALIAS,x,,USD,,", "ALIAS,y,,MXN,,")
+    rows = ["ALIAS,x,,USD,,replace", "ALIAS,y,,MXN,,replace", "ALIAS,z,,,,replace", "ALIAS,y,s,,,replace"]
+    assert await engine.became(*rows) == ["changed", "unchanged", "added", "added"]
+    assert await engine.became("ALIAS,x,,,,replace", fsp_id="b") == ["held_elsewhere"]
+    assert await entries(engine) == [
+        ("x", "", "a", "USD"), ("y", "", "a", "MXN"), ("y", "s", "a", ""), ("z", "", "a", ""),
+    ]  # fmt: skip
+
+
+async def test_a_removal_takes_the_entry_or_one_currency_of_it(engine: Engine) -> None:
+    await engine.became("ALIAS,x,,MXN,,", "ALIAS,x,,USD,,", "ALIAS,y,,MXN,,", "ALIAS,y,,USD,,", "ALIAS,z,s,,,")
+    rows = ["ALIAS,x,,,,remove", "ALIAS,y,,MXN,,remove", "ALIAS,z,,,,remove", "ALIAS,z,s,EUR,,remove"]
+    assert await engine.became(*rows) == ["removed", "removed", "not_registered", "not_registered"]
+    assert await entries(engine) == [("y", "", "a", "USD"), ("z", "s", "a", "")]
+
+
+async def test_what_another_holds_cannot_be_told_from_nothing_by_removing_it(engine: Engine) -> None:
+    await engine.became("ALIAS,x,,,,")
+    batch_id = await engine.rows("ALIAS,x,,,,remove", "ALIAS,nobody,,,,remove", fsp_id="b")
+    await engine.work(batch_id)
+    _, held, nothing = (await engine.file(batch_id)).decode().splitlines()
+    assert held.split(",")[1:5] == nothing.split(",")[1:5]
+
+
+@pytest.mark.usefixtures("small")
+async def test_rows_of_one_key_take_effect_in_the_order_of_their_lines(engine: Engine) -> None:
+    rows = ["add", "add", "remove", "remove", "add", "replace", "add", "remove", "add"]
+    became = await engine.became(*(f"ALIAS,x,,,,{action}" for action in rows))
+    assert became == [
+        "added", "unchanged", "removed", "not_registered", "added", "unchanged", "unchanged", "removed", "added",
+    ]  # fmt: skip
+
+
+class Model:
+    """One row at a time: the entries of each key, the default one first."""
+
+    def __init__(self, shared: bool) -> None:
+        self.shared = shared
+        self.entries: dict[tuple[str, str], list[tuple[str, str]]] = {}
+
+    def apply(self, fsp_id: str, row: tuple[str, str, str, str]) -> str:
+        identifier, sub_id, currency, action = row
+        held = self.entries.setdefault((identifier, sub_id), [])
+        mine = [c for f, c in held if f == fsp_id]
+        if action == "remove":
+            gone = [c for c in mine if currency in ("", c)]
+            left = [e for e in held if e[0] != fsp_id or e[1] not in gone]
+            # The heir of a default entry is the first of the further ones.
+            held[:] = left if not left or held[0] == left[0] else sorted(left, key=lambda entry: entry[1])
+            return "removed" if gone else "not_registered"
+        if held and not self.shared and held[0][0] != fsp_id:
+            return "held_elsewhere"
+        if any(f != fsp_id and c == currency for f, c in held):
+            return "held_elsewhere"
+        if action == "add" or not mine:
+            if currency in mine:
+                return "unchanged"
+            held.append((fsp_id, currency))
+            return "added"
+        if mine == [currency]:
+            return "unchanged"
+        at = held.index((fsp_id, mine[0]))
+        stays = [e for e in held if e[0] != fsp_id]
+        held[:] = [(fsp_id, currency), *stays] if at == 0 else [*stays, (fsp_id, currency)]
+        return "changed"
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("policy", ["unique", "per-currency"])
+async def test_random_files_do_what_a_slow_model_says(engine: Engine, policy: str) -> None:
+    await engine.db.execute("UPDATE key_policies SET policy = $1::key_policy", policy)
+    source = random.Random(policy)
+    model = Model(shared=policy == "per-currency")
+    for fsp_id in ("a", "b") * 6:
+        rows = [
+            (
+                source.choice("uvwx"), source.choice(["", "", "s"]), source.choice(["", "MXN", "USD"]),
+                source.choice(["add", "replace", "remove"]),
+            )
+            for _ in range(source.randrange(1, 60))
+        ]  # fmt: skip
+        lines = [f"ALIAS,{identifier},{sub_id},{currency},,{action}" for identifier, sub_id, currency, action in rows]
+        expected = [model.apply(fsp_id, row) for row in rows]
+        assert await engine.became(*lines, fsp_id=fsp_id) == expected
+        stands = sorted((i, s, f, c) for (i, s), held in model.entries.items() for f, c in held)
+        assert await entries(engine) == stands
+
+
+async def test_what_the_fsp_may_no_longer_do_is_refused_when_it_is_applied(engine: Engine) -> None:
+    await engine.db.execute("UPDATE fsps SET two_persons = true")
+    rows = ["ALIAS,x,,MXN,,", "ALIAS,y,,USD,,", "EMAIL,a@b.mx,,,,", "ALIAS,z,,,,remove"]
+    batch_ids = [await engine.rows(*rows) for _ in range(2)]
+    async with engine.working():
+        for batch_id in batch_ids:
+            await engine.settled(batch_id)
+        await engine.db.execute("UPDATE fsps SET kinds = '{ALIAS}', currencies = '{MXN}'")
+        await engine.decide(batch_ids[0], approve=True)
+        await engine.settled(batch_ids[0])
+        await engine.db.execute("UPDATE fsps SET status = 'suspended'")
+        await engine.decide(batch_ids[1], approve=True)
+        await engine.settled(batch_ids[1])
+    outcomes = [[outcome for _, outcome in await engine.results(batch_id)] for batch_id in batch_ids]
+    assert outcomes == [["added", "not_allowed", "not_allowed", "not_registered"], ["fsp_not_active"] * 4]
+
+
+async def test_a_row_that_the_database_refuses_takes_no_other_with_it(engine: Engine) -> None:
+    await engine.db.execute("ALTER TABLE aliases ADD CHECK (identifier <> 'n17')")
+    became = await engine.became(*(f"ALIAS,n{n},,,," for n in range(40)))
+    assert became == ["not_accepted" if n == 17 else "added" for n in range(40)]
+
+
+@pytest.mark.usefixtures("small")
+async def test_numbers_and_results_of_a_mixed_file(engine: Engine) -> None:
+    await engine.became("ALIAS,mine,,,,", "ALIAS,gone,,,,")
+    await engine.became("ALIAS,theirs,,,,", fsp_id="b")
+    batch_id = await engine.rows(
+        "ALIAS,mine,,,,", "ALIAS,new,,,,", "FAX,1,,,,", "ALIAS,theirs,,,,", "ALIAS,gone,,,,remove", "ALIAS,@at,,,,"
+    )
+    (batch,) = await engine.work(batch_id)
+    counted = {name: batch[f"rows_{name}"] for name in ("read", "valid", "applied", "changed", "failed")}
+    assert (batch["state"], counted) == ("done", {"read": 6, "valid": 5, "applied": 4, "changed": 3, "failed": 2})
+    table = (await engine.file(batch_id)).decode().splitlines()
+    assert [line.split(",")[1] for line in table[1:]] == [
+        "unchanged", "added", "invalid", "refused", "removed", "added",
+    ]  # fmt: skip
+    assert table[6] == "7,added,,,ALIAS,'@at"
+    failed = (await engine.file(batch_id, only_failed=True)).decode().splitlines()
+    assert failed == [table[0], table[3], table[4]]
+    lines = [json.loads(line) for line in (await engine.file(batch_id, "ndjson")).splitlines()]
+    assert [line["status"] for line in lines] == [line.split(",")[1] for line in table[1:]]
+    assert lines[5]["identifier"] == "@at"
+
+
+# Files that cannot be read ------------------------------------------------------------------------------------
+
+
+async def test_a_file_that_cannot_be_read_fails_and_changes_nothing(engine: Engine) -> None:
+    batch_id = await engine.upload("kind,identifier,colour\nALIAS,x,red\n")
+    (batch,) = await engine.work(batch_id)
+    assert (batch["state"], batch["error_code"]) == ("failed", "unknown_column")
+    assert await entries(engine) == []
+
+
+@pytest.mark.usefixtures("small")
+async def test_a_file_whose_end_is_refused_says_so_of_the_rows_before(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "PART_BYTES", 40)
+    monkeypatch.setattr(validating, "Reader", partial(Reader, rows_max=10, block_bytes=20))
+    batch_id = await engine.rows(*["ALIAS,x,,,,"] * 20)
+    (batch,) = await engine.work(batch_id)
+    assert (batch["state"], batch["error_code"], batch["rows_read"]) == ("failed", "too_many_rows", 7)
+    assert await engine.results(batch_id) == [(line, "file_refused") for line in range(2, 9)]
+    assert await entries(engine) == []
+
+
+async def test_a_stored_file_that_is_not_the_uploaded_one_is_not_applied(engine: Engine) -> None:
+    batch_id = await engine.rows("ALIAS,x,,,,")
+    await engine.db.execute("UPDATE batches SET file_sha256 = sha256('another')")
+    (batch,) = await engine.work(batch_id)
+    assert (batch["state"], batch["error_code"]) == ("failed", "damaged_file")
+    assert await entries(engine) == []
+
+
+# Uploads ------------------------------------------------------------------------------------------------------
+
+
+async def test_an_upload_that_breaks_off_leaves_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "PART_BYTES", 10)
+
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(10):
+            yield b"0123456789"
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        await uploads.receive(engine.changes, as_uploader("maker"), body())
+    left = "SELECT (SELECT count(*) FROM batch_files) + (SELECT count(*) FROM batch_uploads)"
+    assert await engine.db.fetchval(left) == 0
+
+
+async def test_parts_of_an_upload_whose_process_died_are_dropped_later(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "PARTS_DROPPED", 2)
+    await engine.db.execute("INSERT INTO batch_uploads VALUES (77, now() - interval '1 h'), (78, now())")
+    parts = "INSERT INTO batch_files SELECT b, n, '' FROM unnest('{77,78}'::int[]) AS b, generate_series(0, 4) AS n"
+    await engine.db.execute(parts)
+    batch_id = await engine.rows("ALIAS,x,,,,")
+    while await uploads.drop_abandoned(engine.changes, 1800):
+        pass
+    kept = await engine.db.fetch("SELECT batch_id, count(*) FROM batch_files GROUP BY 1 ORDER BY 1")
+    assert [tuple(row) for row in kept] == sorted([(78, 5), (batch_id, 1)])
+
+
+async def test_an_upload_that_was_given_up_becomes_no_batch(engine: Engine) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"kind,identifier\n"
+        await engine.db.execute("DELETE FROM batch_uploads")
+
+    with pytest.raises(uploads.Abandoned):
+        await uploads.receive(engine.changes, as_uploader("maker"), body())
+
+
+async def test_a_file_over_the_limit_or_without_a_byte_is_refused(engine: Engine) -> None:
+    async def body(*pieces: bytes) -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    context = as_uploader("maker")
+    with pytest.raises(uploads.TooLong):
+        await uploads.receive(engine.changes, context, body(b"12345", b"678901"), file_bytes_max=10)
+    with pytest.raises(errors.MissingElement):
+        await uploads.receive(engine.changes, context, body())
+
+
+async def test_a_commit_of_a_batch_that_nobody_heard_of_keeps_its_parts(engine: Engine) -> None:
+    batch_id = await engine.rows("ALIAS,x,,,,")
+    await uploads.abandon(engine.changes, as_uploader("maker"), batch_id)
+    assert (await engine.work(batch_id))[0]["state"] == "done"
+
+
+# Two persons, cancelling --------------------------------------------------------------------------------------
+
+
+async def test_a_second_person_lets_a_file_in(engine: Engine) -> None:
+    await engine.db.execute("UPDATE fsps SET two_persons = true")
+    batch_id = await engine.rows("ALIAS,x,,,,")
+    (batch,) = await engine.work(batch_id)
+    assert (batch["state"], batch["needs_approval"]) == ("waiting", True)
+    assert await engine.results(batch_id) == [(2, "pending")]
+    with pytest.raises(errors.Refused, match="uploaded"):
+        await engine.decide(batch_id, approve=True, by="maker")
+    await engine.decide(batch_id, approve=True)
+    with pytest.raises(errors.Refused, match="waiting"):
+        await engine.decide(batch_id, approve=False)
+    (batch,) = await engine.work(batch_id)
+    assert (batch["state"], batch["decided_by"], await entries(engine)) == ("done", "checker", [("x", "", "a", "")])
+
+
+async def test_two_persons_asked_for_during_the_reading_counts(engine: Engine) -> None:
+    batch_id = await engine.rows("ALIAS,x,,,,")
+    await engine.db.execute("UPDATE fsps SET two_persons = true")
+    assert (await engine.work(batch_id))[0]["state"] == "waiting"
+
+
+async def test_a_rejected_file_changes_nothing(engine: Engine) -> None:
+    await engine.db.execute("UPDATE fsps SET two_persons = true")
+    batch_id = await engine.rows("ALIAS,x,,,,", "FAX,x,,,,")
+    await engine.work(batch_id)
+    await engine.decide(batch_id, approve=False)
+    (batch,) = await engine.work(batch_id)
+    assert (batch["state"], batch["decision_reason"], await entries(engine)) == ("rejected", "because", [])
+    assert await engine.results(batch_id) == [(2, "rejected"), (3, "unknown_kind")]
+
+
+@pytest.mark.usefixtures("small")
+async def test_cancelling_keeps_what_is_applied_and_nothing_else(engine: Engine) -> None:
+    batch_id = await engine.rows(*(f"ALIAS,n{n:04},,,," for n in range(2000)))
+    async with engine.working():
+        await engine.until(batch_id, lambda batch: batch["rows_applied"] > 20)
+        await engine.cancel(batch_id)
+        batch = await engine.batch(batch_id)
+    outcomes = [outcome for _, outcome in await engine.results(batch_id)]
+    assert batch["state"] == "cancelled"
+    assert outcomes == ["added"] * batch["rows_applied"] + ["cancelled"] * (2000 - batch["rows_applied"])
+    assert len(await entries(engine)) == batch["rows_applied"] < 2000
+    with pytest.raises(errors.Refused, match="ended"):
+        await engine.cancel(batch_id)
+
+
+@pytest.mark.usefixtures("small")
+async def test_a_file_can_be_cancelled_while_it_is_read(engine: Engine) -> None:
+    batch_id = await engine.rows(*(f"ALIAS,n{n:04},,,," for n in range(2000)))
+    async with engine.working():
+        await engine.until(batch_id, lambda batch: batch["rows_read"] > 20)
+        await engine.cancel(batch_id)
+    assert (await engine.batch(batch_id))["state"] == "cancelled"
+    assert await entries(engine) == []
+
+
+# Whatever happens ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("small")
+async def test_whoever_is_stopped_at_any_moment_the_next_one_ends_the_same(engine: Engine) -> None:
+    """Cancelled in the middle of whatever it does; processes are killed in test_batches_killed."""
+    source = random.Random(5)
+    lines = [
+        f"ALIAS,n{source.randrange(300)},,{source.choice(['', 'MXN'])},,{source.choice(['add', 'remove'])}"
+        for _ in range(600)
+    ]
+    undisturbed = await engine.rows(*lines)
+    await engine.work(undisturbed)
+    expected = await engine.file(undisturbed), await alias_events(engine, undisturbed)
+    await engine.db.execute("DELETE FROM alias_currencies; DELETE FROM aliases")
+    disturbed = await engine.rows(*lines)
+    for _ in range(25):
+        task = asyncio.create_task(engine.imports().run(asyncio.Event()))
+        await asyncio.sleep(source.random() * 0.2)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    await engine.work(disturbed)
+    assert (await engine.file(disturbed), await alias_events(engine, disturbed)) == expected
+
+
+async def alias_events(engine: Engine, batch_id: int) -> list[tuple[str, ...]]:
+    rows = await engine.db.fetch(
+        "SELECT action, party_identifier, before::text, after::text FROM events"
+        " WHERE entity = 'alias' AND request_id = $1",
+        f"batch:{batch_id}",
+    )
+    return sorted(tuple(map(str, row)) for row in rows)
+
+
+@pytest.mark.usefixtures("small")
+async def test_two_at_once_apply_a_batch_once(engine: Engine) -> None:
+    """As when each believes to hold the lock."""
+    await engine.db.execute("UPDATE fsps SET two_persons = true")
+    batch_id = await engine.rows(*(f"ALIAS,n{n},,,," for n in range(200)))
+    await engine.work(batch_id)
+    await engine.decide(batch_id, approve=True)
+
+    async def apply() -> None:
+        while (batch := await engine.batch(batch_id))["state"] == "applying":
+            try:
+                one = Applying(engine.changes, engine.postgres, batch, Pace())
+                while await one.step():
+                    pass
+            except Superseded:
+                pass
+
+    await asyncio.gather(apply(), apply())
+    batch = await engine.batch(batch_id)
+    assert (batch["state"], batch["rows_applied"], batch["rows_changed"]) == ("done", 200, 200)
+    assert await engine.db.fetchval("SELECT count(*) FROM events WHERE entity = 'alias'") == 200
+
+
+async def test_one_imports_and_another_takes_over(engine: Engine) -> None:
+    holder = await asyncpg.connect(engine.database_url)
+    await holder.execute("SELECT pg_advisory_lock($1)", worker.LOCK)
+    batch_id = await engine.rows("ALIAS,x,,,,")
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'oracle imports' AND state = 'idle'"
+    async with engine.working(), asyncio.timeout(30):
+        while not await engine.db.fetchval(waits):  # noqa: ASYNC110 - PostgreSQL tells nobody
+            await asyncio.sleep(0.01)
+        assert (await engine.batch(batch_id))["state"] == "validating"
+        holder.terminate()
+        await engine.settled(batch_id)
+
+
+@pytest.mark.usefixtures("small")
+async def test_files_of_one_fsp_are_applied_in_the_order_they_were_let_in(engine: Engine) -> None:
+    await engine.db.execute("UPDATE fsps SET two_persons = true")
+    first = await engine.rows(*["ALIAS,x,,,,"] * 30)
+    second = await engine.rows("ALIAS,x,,,,remove")
+    await engine.work(first, second)
+    await engine.decide(second, approve=True)
+    await engine.decide(first, approve=True)
+    await engine.work(first, second)
+    assert await engine.results(second) == [(2, "not_registered")]
+
+
+async def test_a_share_that_takes_too_long_is_tried_again(engine: Engine) -> None:
+    """Somebody holds an entry for longer than a change may wait."""
+    await engine.became("ALIAS,x,,,,")
+    blocker = await asyncpg.connect(engine.database_url)
+    async with blocker.transaction():
+        await blocker.execute("SELECT FROM aliases FOR UPDATE")
+        batch_id = await engine.rows("ALIAS,x,,USD,,replace", "ALIAS,y,,,,")
+        async with engine.working():
+            await engine.until(batch_id, lambda batch: batch["state"] == "applying")
+            async with asyncio.timeout(30):
+                while not engine.postgres.errors:  # noqa: ASYNC110 - it is a count
+                    await asyncio.sleep(0.01)
+            await blocker.execute("ROLLBACK")
+            await engine.settled(batch_id)
+    blocker.terminate()
+    assert await engine.results(batch_id) == [(2, "changed"), (3, "added")]
+
+
+# Where an alias came from -------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("small")
+async def test_from_an_event_to_the_file_its_uploader_and_the_line(engine: Engine) -> None:
+    batch_id = await engine.rows(*(f"ALIAS,n{n},,,," for n in range(50)), "ALIAS,n7,,USD,,")
+    await engine.work(batch_id)
+    event = await engine.db.fetchrow(
+        "SELECT *, xact::text AS xact FROM events WHERE party_identifier = 'n7' ORDER BY event_id LIMIT 1"
+    )
+    assert (event["channel"], event["actor"], event["role"]) == ("import", "maker", "dfsp-maker")
+    named = int(event["request_id"].removeprefix("batch:"))
+    batch = await engine.batch(named)
+    assert (batch["file_name"], batch["uploaded_by"]) == ("a.csv", "maker")
+    key = PartyKey("ALIAS", "n7", "")
+    assert [row.line for row in await results.rows_about(engine.postgres, named, key, event["xact"])] == [9]
+    assert [row.line for row in await results.rows_about(engine.postgres, named, key)] == [9, 52]
+
+
+async def test_who_brought_it_and_who_let_it_in_stands_in_the_history(engine: Engine) -> None:
+    await engine.db.execute("UPDATE fsps SET two_persons = true")
+    batch_id = await engine.rows("ALIAS,x,,,,")
+    await engine.work(batch_id)
+    await engine.decide(batch_id, approve=True)
+    await engine.work(batch_id)
+    events = await engine.db.fetch("SELECT actor, after FROM events WHERE entity = 'batch' ORDER BY event_id")
+    found = [(event["actor"], json.loads(event["after"])["state"]) for event in events]
+    assert found == [("maker", "validating"), ("maker", "waiting"), ("checker", "applying"), ("maker", "done")]
+
+
+def test_outcomes_keep_their_numbers() -> None:
+    """They stand in databases."""
+    assert [outcome.code or outcome.status for outcome in OUTCOMES] == [
+        "added", "changed", "unchanged", "removed", "invalid", "held_elsewhere", "not_registered", "fsp_not_active",
+        "not_allowed", "not_accepted",
+    ]  # fmt: skip
