@@ -18,8 +18,10 @@ Canonical form.  International digits without `+`.
 Two ways, one answer.  `phonenumbers` takes about 40 us a number, too much for every lookup, and for almost
 every number it changes nothing.  So `canonical` first asks a pattern made from the same metadata whether
 *nothing can change*: the national part does not begin with the country's national prefix (or a rule like
-Argentina's), and for a home country it is valid.  Only the rest goes to `read`, which is the definition; a
-property test holds the two together.
+Argentina's), and for a home country it is valid.  A file of ten million national numbers is read in the same
+spirit (`_hinted`): a pattern says that the number is valid in the country that was named, another that the same
+digits are valid in no country as they stand.  Only the rest goes to `read`, which is the definition; property
+tests hold the ways together.
 """
 
 import re
@@ -54,6 +56,10 @@ def canonical(text: object, country: str | None = None) -> str:
         unchanged = _UNCHANGED[digits[:3]]
         if unchanged is None or unchanged(digits):
             return digits
+    if country and isinstance(text, str):
+        reading = _hinted(text, country)
+        if reading:
+            return reading
     return read(text, country)
 
 
@@ -101,6 +107,76 @@ def _with_hint(digits: str, country: str) -> str:
         # Without the hint the digits might pass by their form alone; with it they are more likely a slip.
         raise BadIdentifier("invalid_for_country", "MSISDN")
     return reading
+
+
+def _hinted(digits: str, country: str) -> str | None:
+    """What `read` makes of plain national digits, where patterns can tell; None where only the long way can."""
+    plan = _national_plan(country)
+    if plan is None or not _plain(digits):
+        return None
+    calling_code, trunk_prefix, is_valid, goes_abroad = plan
+    if digits[0] == "0":
+        if trunk_prefix != "0" or goes_abroad(digits):
+            return None
+        national = digits[1:]  # and with its 0 it can be no international number
+    elif digits.startswith(calling_code) or not _is_nowhere_valid(digits):
+        return None
+    else:
+        national = digits
+    international = calling_code + national
+    return international if len(international) <= DIGITS_MAX and is_valid(international) else None
+
+
+_plain: Final = re.compile(r"0?[1-9][0-9]{4,13}").fullmatch
+
+
+@cache
+def _national_plan(country: str) -> tuple[str, str, Matcher, Matcher] | None:
+    """Calling code, trunk prefix, patterns for what is valid as it stands and for what begins as a call abroad does; of
+    a country that has its calling code to itself.
+    """
+    calling_code = str(phonenumbers.country_code_for_region(country))
+    if COUNTRY_CODE_TO_REGION_CODE.get(int(calling_code)) != (country,):
+        return None
+    plan = PhoneMetadata.metadata_for_region_or_calling_code(int(calling_code), country)
+    if plan is None:
+        return None
+    # A rule that does more than take the trunk prefix away is for the long way.
+    trunk_prefix = "0" if plan.national_prefix == plan.national_prefix_for_parsing == "0" else ""
+    is_valid = re.compile(calling_code + _unstripped(calling_code, plan) + _validity(plan)).match
+    return calling_code, trunk_prefix, is_valid, re.compile(plan.international_prefix or "00").match
+
+
+def _is_nowhere_valid(digits: str) -> bool:
+    """Whether it is certain that these are not the digits of an international number."""
+    pattern = _SOMEWHERE[digits[:3]]
+    return pattern is None or not pattern(digits)
+
+
+class _Somewhere(dict[str, Matcher | None]):
+    """First three digits to a pattern of all that might be a valid number of their country; None: no calling code."""
+
+    def __missing__(self, prefix: str) -> Matcher | None:
+        self[prefix] = matcher = _possible(_calling_code(prefix))
+        return matcher
+
+
+_SOMEWHERE: Final = _Somewhere()
+
+
+@cache
+def _possible(calling_code: str) -> Matcher | None:
+    if not calling_code:
+        return None
+    regions = COUNTRY_CODE_TO_REGION_CODE[int(calling_code)]
+    plans = [PhoneMetadata.metadata_for_region_or_calling_code(int(calling_code), region) for region in regions]
+    if None in plans:
+        return re.compile("").match
+    # What a national prefix may be taken from is possible, whatever it looks like; so is an old Mexican number.
+    rules = [plan.national_prefix_for_parsing for plan in plans if plan and plan.national_prefix_for_parsing]
+    rules += [rf"{numbers}\Z" for plan in plans if plan and (numbers := _numbers(plan.general_desc))]
+    rules += ["1"] if calling_code == "52" else []
+    return re.compile(rf"{calling_code}(?:{'|'.join(rules)})").match
 
 
 def _national_reading(digits: str, country: str) -> str | None:
@@ -192,17 +268,23 @@ def _matcher(calling_code: str) -> Matcher | None:
     plan = PhoneMetadata.metadata_for_region_or_calling_code(int(calling_code), region)
     if plan is None:
         return None
+    conditions = _unstripped(calling_code, plan)
+    if calling_code in _home_calling_codes:
+        if len(COUNTRY_CODE_TO_REGION_CODE[int(calling_code)]) > 1:
+            return _never  # valid in one of several countries (+1, +7, +44): only the long way can tell
+        conditions += _validity(plan)
+    return re.compile(calling_code + conditions).match if conditions else None
+
+
+def _unstripped(calling_code: str, plan: PhoneMetadata) -> str:
+    """Of the national part: that no rule takes anything away from its beginning."""
     conditions = ""
     if plan.national_prefix_for_parsing:
         # The look-behind lets pass a rule that matched nothing at all: Argentina's is optional in every part.
         conditions += rf"(?!(?:{plan.national_prefix_for_parsing})(?<!\A{calling_code}))"
     if calling_code == "52":
         conditions += r"(?!1[0-9]{10}\Z)"  # the abolished form, wherever home is
-    if calling_code in _home_calling_codes:
-        if len(COUNTRY_CODE_TO_REGION_CODE[int(calling_code)]) > 1:
-            return _never  # valid in one of several countries (+1, +7, +44): only the long way can tell
-        conditions += _validity(plan)
-    return re.compile(calling_code + conditions).match if conditions else None
+    return conditions
 
 
 def _validity(plan: PhoneMetadata) -> str:

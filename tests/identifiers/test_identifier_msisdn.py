@@ -30,9 +30,9 @@ BEGINNINGS = [
 CALLING_CODES = sorted(str(code) for code in COUNTRY_CODE_TO_REGION_CODE)
 
 
-def outcome(text: str, *, fast: bool) -> str:
+def outcome(text: str, country: str | None = None, *, fast: bool) -> str:
     try:
-        return msisdn.canonical(text) if fast else msisdn.read(text)
+        return msisdn.canonical(text, country) if fast else msisdn.read(text, country)
     except BadIdentifier as refusal:
         return refusal.reason
 
@@ -50,6 +50,32 @@ def assert_one_answer(text: str) -> None:
 )
 def test_fast_and_long_way_agree(plus: str, calling_code: str, beginning: str, rest: str) -> None:
     assert_one_answer(plus + calling_code + beginning + rest)
+
+
+def national_numbers(country: str) -> list[str]:
+    examples = (phonenumbers.example_number_for_type(country, kind) for kind in PhoneNumberType.values())
+    return [phonenumbers.national_significant_number(example) for example in examples if example]
+
+
+@settings(max_examples=3_000, deadline=None)
+@given(
+    country=st.one_of(
+        st.sampled_from(["MX", "MM", "DE", "IL"]), st.sampled_from(sorted(phonenumbers.SUPPORTED_REGIONS))
+    ),
+    beginning=st.sampled_from([*BEGINNINGS, "52", "95", "521"]),
+    data=st.data(),
+)
+def test_fast_and_long_way_agree_on_national_numbers(country: str, beginning: str, data: st.DataObject) -> None:
+    """Around real ones of the country, a digit or three away, with whatever may stand before them."""
+    national = data.draw(st.sampled_from(national_numbers(country) or ["5512345678"]))
+    kept = data.draw(st.integers(0, len(national)))
+    digits = beginning + national[:kept] + data.draw(st.text("0123456789", max_size=len(national) - kept + 1))
+    assert outcome(digits, country, fast=True) == outcome(digits, country, fast=False)
+
+
+@pytest.mark.parametrize(("country", "digits"), [("MX", "5512345678"), ("MM", "09420000111"), ("DE", "015112345678")])
+def test_national_numbers_of_a_file_go_the_fast_way(country: str, digits: str) -> None:
+    assert msisdn._hinted(digits, country) == msisdn.read(digits, country)
 
 
 def test_fast_and_long_way_agree_around_real_numbers_of_every_country() -> None:
