@@ -7,17 +7,21 @@ Bound.    The credential of a DFSP reaches what lies below /fsps/{its own id} an
 Now.      Each call asks the directory, so a credential that is revoked is refused by the next call in every process.
 Failed.   A call without a valid credential is 401: one text for all reasons, compared in constant time.  It is
           recorded (type of failure, credential id, address), and limited per address: over the limit 429 without
-          asking the directory, unless the key has been valid here before.
+          asking the directory, unless the key has been valid here before.  What a valid credential may not do is 403,
+          recorded as often and no more: nobody fills the directory with refusals.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
+import math
 import re
 import secrets
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +29,7 @@ import msgspec
 
 from oracle import logs
 from oracle.api.problems import Refusal
+from oracle.errors import DirectoryUnavailable
 
 if TYPE_CHECKING:
     from litestar.connection import ASGIConnection
@@ -36,6 +41,8 @@ log = logs.Log(__name__)
 
 _TOKEN: Final = re.compile(r"aok_([a-z2-7]{12})_([0-9a-f]{64})")
 _ID_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz234567"
+_NO_HASH: Final = b"\0" * 32
+_NO_DIGEST: Final = b"\1" * 32
 FAILURES_MAX: Final = 20  # at once from one address; a person who mistypes a key needs three
 FAILURES_PER_S: Final = 0.5
 ADDRESSES_MAX: Final = 10_000
@@ -96,7 +103,8 @@ class Access:
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
-        self._limit = Limit()
+        self._limit = Limit()  # of failures, by address
+        self._records = Limit()  # of refusals of valid credentials
         self._valid_before: OrderedDict[bytes, float] = OrderedDict()  # hash of a secret: when its use was noted
 
     async def admit(self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
@@ -117,8 +125,9 @@ class Access:
         address = _address(connection)
         digest = hash_of(found[2]) if found else b""
         if digest not in self._valid_before and not self._limit.permits(address):
-            raise Refusal(429, "too_many_failures", "Too many calls without a valid credential", "Wait a minute",
-                          {"Retry-After": "60"})  # fmt: skip
+            wait_s = str(self._limit.wait_s(address))
+            raise Refusal(429, "too_many_failures", "Too many calls without a valid credential",
+                          f"Wait {wait_s} s, and mend the key", {"Retry-After": wait_s})  # fmt: skip
         row: Any = await self._postgres.row("credential_valid", found[1]) if found else None
         if not _is_valid(row, digest) or found is None:
             self._valid_before.pop(digest, None)
@@ -134,9 +143,11 @@ class Access:
         if noted is not None and now - noted < USE_NOTED_EVERY_S:
             return
         self._valid_before[digest] = now
+        self._valid_before.move_to_end(digest)
         if len(self._valid_before) > ADDRESSES_MAX:
             self._valid_before.popitem(last=False)
-        await self._postgres.note("credential_used", credential_id)
+        with suppress(DirectoryUnavailable):  # what it is used for says so itself
+            await self._postgres.note("credential_used", credential_id)
 
     async def _record(
         self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler, refused: Refusal
@@ -146,13 +157,18 @@ class Access:
         caller: Caller | None = getattr(connection.state, "caller", None)
         found = _TOKEN.fullmatch(_bearer(connection))
         credential_id = caller.credential_id if caller else found[1] if found else None
+        if caller is not None:
+            if not self._records.permits(caller.credential_id):
+                return
+            self._records.count(caller.credential_id)
         # The path as the handler names it: what a caller wrote into it may be an identifier.
         route = min(handler.paths)
         code = refused.problem.code
         log.warning("call refused", status=refused.status, code=code, credential_id=credential_id, route=route)
-        await self._postgres.note(
-            "refusal_record", credential_id, _address(connection), _method(connection), route, refused.status, code
-        )
+        with suppress(DirectoryUnavailable):  # the caller is told why it is refused in any case
+            await self._postgres.note(
+                "refusal_record", credential_id, _address(connection), _method(connection), route, refused.status, code
+            )
 
 
 def _method(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
@@ -160,20 +176,30 @@ def _method(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
 
 
 def _bearer(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
-    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    """Of several headers none: a proxy before us may have looked at another one than we would."""
+    sent = connection.headers.getall("authorization", [])
+    scheme, _, token = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _address(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
-    return connection.client.host if connection.client else ""
+    """Of IPv6 the network: each customer has 2**64 addresses."""
+    host = connection.client.host if connection.client else ""
+    if ":" not in host:
+        return host
+    try:
+        address = ipaddress.IPv6Address(host.partition("%")[0])
+    except ValueError:
+        return host
+    return str(address.ipv4_mapped or ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
 
 
 def _is_valid(row: Any, digest: bytes) -> bool:
     """In the same time whether there is such a credential or not."""
     hashes: list[bytes] = [] if row is None else row["hashes"]
     equal = False
-    for candidate in [*hashes, b"\0" * 32][:3]:
-        equal |= hmac.compare_digest(candidate, digest or b"\1" * 32)
+    for candidate in [*hashes, _NO_HASH, _NO_HASH][:2]:
+        equal |= hmac.compare_digest(candidate, digest or _NO_DIGEST)
     return equal and row is not None and bool(row["valid"])
 
 
@@ -187,14 +213,18 @@ def _authorize(caller: Caller, rule: Rule, fsp_id: str | None) -> None:
 
 
 class Limit:
-    """A bucket of failures for each address; what has not failed for long is forgotten."""
+    """A bucket of failures for each address or credential; what has not failed for long is forgotten."""
 
     def __init__(self, clock: Any = time.monotonic) -> None:
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # failures, at
 
     def permits(self, address: str) -> bool:
-        return self._level(address) < FAILURES_MAX
+        return self._level(address) <= FAILURES_MAX - 1
+
+    def wait_s(self, address: str) -> int:
+        """Until there is room for one."""
+        return max(1, math.ceil((self._level(address) - FAILURES_MAX + 1) / FAILURES_PER_S))
 
     def count(self, address: str) -> None:
         self._buckets[address] = (self._level(address) + 1, self._clock())

@@ -8,9 +8,7 @@ becomes `{"error": …}` in one place (api/problems).  The published description
 from __future__ import annotations
 
 import json
-import re
 import sys
-import uuid
 from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.resources import files
@@ -27,11 +25,10 @@ from oracle import logs
 from oracle.api import credentials, fsps
 from oracle.api.access import PUBLIC, Access
 from oracle.api.calls import Call, answer_of
+from oracle.api.envelope import enveloped, with_slashes
 from oracle.api.problems import DEFECT, refusal_of
 
 if TYPE_CHECKING:
-    from litestar.types import ASGIApp, Message, Receive, Scope, Send
-
     from oracle import metrics
     from oracle.api.health import Health
     from oracle.store.changes import Changes
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
 
 log = logs.Log(__name__)
 
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _PUBLIC: Final = {"access": PUBLIC, "streams": False}
 _DESCRIPTION: Final = """\
 Administration of the alias directory.  `Authorization: Bearer aok_…`.  Every resource has an ETag; a change with
@@ -73,6 +69,7 @@ def admin_app(parts: Parts) -> Litestar:
     """The ASGI application of the admin listener."""
     app = _app(parts, None)
     _require_rules(app)
+    app.asgi_handler = enveloped(app.asgi_handler)
     return app
 
 
@@ -102,7 +99,7 @@ def _app(parts: Parts | None, openapi_config: OpenAPIConfig | None) -> Litestar:
     return Litestar(
         [*_health_handlers(), *routers()],
         guards=[] if parts is None else [Access(parts.postgres).admit],
-        middleware=[_with_request_id],
+        middleware=[with_slashes],
         exception_handlers={Exception: _refuse},
         openapi_config=openapi_config,
         logging_config=None,
@@ -176,24 +173,6 @@ def _refuse(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     if refusal is DEFECT:
         log.error("admin request failed", exc=error)
     return answer_of(refusal).response()
-
-
-def _with_request_id(app: ASGIApp) -> ASGIApp:
-    """The caller's X-Request-ID or one of ours: in the answer, and with every change in the history."""
-
-    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        asked = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
-        request_id = asked if _REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex
-        scope["state"]["request_id"] = request_id
-
-        async def send_named(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
-            await send(message)
-
-        await app(scope, receive, send_named)
-
-    return serve
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ ETag.             The version of a resource; `If-Match` with another one is 412,
 Idempotency-Key.  On a POST: the answer is kept in the transaction of the change, for 24 hours.  The same key with the
                   same call gets that answer again and nothing is done twice, however many arrive at once and whenever a
                   process dies; with another call it is 409.  A refusal is kept as well: the answer stays the same.
-                  What is kept is encrypted under the caller's secret: it may hold a new credential's.
+                  One that holds a new secret is kept encrypted under the secret of the caller.
 Bodies.           Unknown members are refused: a misspelled one would silently change nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import os
@@ -25,6 +26,7 @@ from litestar import Request, Response
 from oracle.api.problems import ProblemBody, Refusal, refusal_of
 from oracle.errors import OracleError
 from oracle.store.base import Context
+from oracle.store.coherence import LEASE_S
 from oracle.tracing import trace_id_of
 
 if TYPE_CHECKING:
@@ -37,7 +39,12 @@ T = TypeVar("T")
 PAGE: Final = 100
 PAGE_MAX: Final = 1_000
 _IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,128}")
-_ETAG: Final = re.compile(r'"([A-Za-z0-9._-]{1,64})"')
+# RFC 9110: a list of entity tags.  A weak one is never the version that a change needs.
+_ETAGS: Final = re.compile(r'\s*(?:W/)?"[!#-~]*"(?:\s*,\s*(?:W/)?"[!#-~]*")*\s*')
+_ETAG: Final = re.compile(r'(W/)?"([!#-~]*)"')
+
+_PLAIN: Final = b"\0"
+_ENCRYPTED: Final = b"\1"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -56,6 +63,7 @@ class Answer(msgspec.Struct, frozen=True):
     status: int
     body: bytes
     headers: dict[str, str] = {}
+    confidential: bool = False  # holds a secret
 
     def response(self) -> Response[bytes]:
         empty = self.status in (204, 304)
@@ -65,13 +73,15 @@ class Answer(msgspec.Struct, frozen=True):
         )
 
 
-def answer(body: Any, *, status: int = 200, version: object = None, location: str | None = None) -> Answer:
+def answer(
+    body: Any, *, status: int = 200, version: object = None, location: str | None = None, confidential: bool = False
+) -> Answer:
     headers = {}
     if version is not None:
         headers["ETag"] = f'"{version}"'
     if location is not None:
         headers["Location"] = location
-    return Answer(status, b"" if body is None else _encode(body), headers)
+    return Answer(status, b"" if body is None else _encode(body), headers, confidential)
 
 
 def answer_of(refusal: Refusal) -> Answer:
@@ -80,8 +90,8 @@ def answer_of(refusal: Refusal) -> Answer:
 
 def digest_of(request: Request[Any, Any, Any], body: bytes) -> bytes:
     """What makes two calls the same: method, path, query, body."""
-    url = request.url
-    return hashlib.sha256(b"\0".join([request.method.encode(), f"{url.path}?{url.query}".encode(), body])).digest()
+    target = request.scope["path"].encode() + b"?" + request.scope["query_string"]
+    return hashlib.sha256(b"\0".join([request.method.encode(), target, body])).digest()
 
 
 class Call:
@@ -96,31 +106,45 @@ class Call:
         headers = request.headers
         self.request_id: str = request.state.request_id
         self.trace_id = trace_id_of(headers.get("traceparent", "").encode("latin-1")) or ""
-        self._if_match = headers.get("if-match")
-        self._if_none_match = headers.get("if-none-match")
-        self._idempotency_key = headers.get("idempotency-key") if request.method == "POST" else None
+        self._if_match = _tags(headers.getall("if-match", []))
+        self._if_none_match = _tags(headers.getall("if-none-match", []))
+        keys = ", ".join(headers.getall("idempotency-key", [])) if request.method == "POST" else ""
+        self._idempotency_key = keys if "idempotency-key" in headers and request.method == "POST" else None
         if self._idempotency_key is not None and not _IDEMPOTENCY_KEY.fullmatch(self._idempotency_key):
             raise Refusal(400, "invalid", "The Idempotency-Key cannot be read", "1 to 128 visible ASCII characters")
 
     def context(self, *, fsp_id: str = "", reason: str = "") -> Context:
-        """What a change says of itself.  `fsp_id`: the database refuses to touch anybody else's entries."""
+        """What a change says of itself.
+
+        `fsp_id`: the database refuses to touch anybody else's entries; for a caller who is bound to an FSP always.
+        """
         return Context(
-            channel="admin", actor=self.caller.credential_id, role=self.caller.role, fsp_id=fsp_id, reason=reason,
+            channel="admin", actor=self.caller.credential_id, role=self.caller.role,
+            fsp_id=self.caller.fsp_id or fsp_id, reason=reason,
             request_id=self.request_id, trace_id=self.trace_id,
         )  # fmt: skip
 
     # -- versions -------------------------------------------------------------------------------------------------
 
-    def match(self, version: object) -> None:
-        """Raises Refusal 412 when the caller has seen another version than the one that is about to be changed."""
-        if self._if_match is None or self._if_match.strip() == "*":
+    def match(self, *versions: object) -> None:
+        """Raises Refusal 412 when the caller has seen another version than the one that is about to be changed.
+
+        Several: of the resource, and of a part of it that has an ETag of its own.
+        """
+        if self._if_match is None or self._if_match == "*":
             return
-        if str(version) not in _ETAG.findall(self._if_match):
+        if not {("", str(version)) for version in versions} & set(_ETAG.findall(self._if_match)):
             raise Refusal(412, "version_mismatch", "It has changed since you read it", "Read it again")
+
+    def has(self, version: object) -> bool:
+        """Whether the caller of a GET has this version already."""
+        if self._if_none_match is None:
+            return False
+        return self._if_none_match == "*" or str(version) in {tag for _, tag in _ETAG.findall(self._if_none_match)}
 
     def read(self, body: Any, version: object = None) -> Response[bytes]:
         """The answer to a GET."""
-        if version is not None and self._if_none_match and str(version) in _ETAG.findall(self._if_none_match):
+        if version is not None and self.has(version):
             return Answer(304, b"", {"ETag": f'"{version}"'}).response()
         return answer(body, version=version).response()
 
@@ -136,7 +160,13 @@ class Call:
         """A change of anything but aliases; see `Changes.administer`."""
 
         async def change(once: Once) -> Answer:
-            return await self.changes.administer(self.context(reason=reason), work, once, settles=settles)
+            try:
+                return await self.changes.administer(self.context(reason=reason), work, once, settles=settles)
+            except Replayed:
+                # The first call may have committed just now, and whoever acknowledges has to wait (Changes.administer).
+                if settles:
+                    await asyncio.sleep(LEASE_S)
+                raise
 
         return await self.once(change)
 
@@ -235,18 +265,33 @@ class Once:
         return ChaCha20Poly1305(hashlib.sha256(f"{self._caller.secret}\0{key}".encode()).digest())
 
     def _sealed(self, key: str, given: Answer) -> bytes:
+        plain = msgspec.msgpack.encode(given)
+        if not given.confidential:
+            return _PLAIN + plain
         nonce = os.urandom(12)
-        return nonce + self._cipher(key).encrypt(nonce, msgspec.msgpack.encode(given), None)
+        return _ENCRYPTED + nonce + self._cipher(key).encrypt(nonce, plain, None)
 
     def _opened(self, key: str, kept: bytes) -> Answer:
-        """Kept under another secret of the caller (rotated in between): the change was made, its answer is lost."""
+        """Encrypted under another secret of the caller, rotated in between: the change was made, the answer is lost."""
+        if kept.startswith(_PLAIN):
+            return msgspec.msgpack.decode(kept[1:], type=Answer)
         try:
-            plain = self._cipher(key).decrypt(kept[:12], kept[12:], None)
+            plain = self._cipher(key).decrypt(kept[1:13], kept[13:], None)
         except InvalidTag:
             raise Refusal(
                 409, "answer_lost", "The call was answered, under a secret that is no longer used", "Read the resource"
             ) from None
         return msgspec.msgpack.decode(plain, type=Answer)
+
+
+def _tags(headers: list[str]) -> str | None:
+    """The entity tags of If-Match or If-None-Match.  Raises Refusal for what is none."""
+    if not headers:
+        return None
+    tags = ", ".join(headers).strip()
+    if tags != "*" and not _ETAGS.fullmatch(tags):
+        raise Refusal(400, "invalid", "If-Match or If-None-Match cannot be read", 'Send an ETag as it came: "…"')
+    return tags
 
 
 # Pages --------------------------------------------------------------------------------------------------------

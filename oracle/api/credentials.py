@@ -2,6 +2,9 @@
 
 A secret is answered once, by the call that makes it, and stands nowhere: only its hash does.  Rotation gives a second
 one while the first stays valid for a while, so that its holder can change over without a pause.
+
+An operator lets auditors in and ends their credentials, but gets no second secret of one: the auditor takes it
+(`POST /me/rotate`, as everybody may), with no grace for the first, and is alone with it from then on.
 """
 
 from __future__ import annotations
@@ -94,7 +97,8 @@ class RefusedCallPage(Resource):
 
 def handlers() -> list[HTTPRouteHandler]:
     return [
-        who_am_i, list_credentials, create_credential, read_credential, change_credential, rotate, revoke, list_refused,
+        who_am_i, rotate_own, list_credentials, create_credential, read_credential, change_credential, rotate, revoke,
+        list_refused,
     ]  # fmt: skip
 
 
@@ -123,6 +127,11 @@ def _no_such_credential() -> Refusal:
 async def who_am_i(call: NamedDependency[Call]) -> Response[bytes]:
     caller = call.caller
     return call.read(Me(credential_id=caller.credential_id, role=caller.role, fsp_id=caller.fsp_id))
+
+
+@operation("POST", "/me/rotate", ANYBODY, "Give this credential another secret", answers=IssuedCredential)
+async def rotate_own(call: NamedDependency[Call], data: JSONBody[Rotation]) -> Response[bytes]:
+    return await _rotated(call, call.caller.credential_id, data.grace_s)
 
 
 @operation("GET", "/credentials", OPERATOR, "List the credentials", answers=CredentialPage)
@@ -164,7 +173,8 @@ async def create_credential(call: NamedDependency[Call], data: JSONBody[NewCrede
         await transaction.run("secret_add", credential_id, hash_of(secret))
         credential, version = await _read(transaction, credential_id)
         issued = IssuedCredential(credential=credential, key=token_of(credential_id, secret))
-        return answer(issued, status=201, version=version, location=f"/admin/v1/credentials/{credential_id}")
+        return answer(issued, status=201, version=version, location=f"/admin/v1/credentials/{credential_id}",
+                      confidential=True)  # fmt: skip
 
     return await call.administer(work)
 
@@ -174,13 +184,16 @@ async def read_credential(call: NamedDependency[Call], credential_id: FromPath[s
     row = await call.postgres.row("credential", credential_id)
     if row is None:
         raise _no_such_credential()
-    return call.read(_credential_of(row), row["version"])
+    # No 304: its last use and the number of its secrets change without it.
+    return answer(_credential_of(row), version=row["version"]).response()
 
 
 @operation("PATCH", "/credentials/{credential_id:str}", OPERATOR, "Change label or expiry", answers=Credential)
 async def change_credential(
     call: NamedDependency[Call], credential_id: FromPath[str], data: JSONBody[CredentialChange]
 ) -> Response[bytes]:
+    _in_future(data.expires_at)
+
     async def work(transaction: Transaction) -> Answer:
         await _locked(transaction, call, credential_id)
         now, _ = await _read(transaction, credential_id)
@@ -200,17 +213,24 @@ async def change_credential(
 async def rotate(
     call: NamedDependency[Call], credential_id: FromPath[str], data: JSONBody[Rotation]
 ) -> Response[bytes]:
+    return await _rotated(call, credential_id, data.grace_s)
+
+
+async def _rotated(call: Call, credential_id: str, grace_s: float) -> Response[bytes]:
     secret = new_secret()
 
     async def work(transaction: Transaction) -> Answer:
-        if (await _locked(transaction, call, credential_id))["revoked"]:
+        now = await _locked(transaction, call, credential_id)
+        if now["role"] == Role.AUDITOR and credential_id != call.caller.credential_id:
+            raise Refusal(403, "not_yours", "An auditor's secret is the auditor's alone", "POST /admin/v1/me/rotate")
+        if now["revoked"]:
             raise Refusal(409, "revoked", "The credential is revoked", "Issue another one")
-        await transaction.run("secrets_expire", credential_id, float(data.grace_s))
+        await transaction.run("secrets_expire", credential_id, float(grace_s))
         await transaction.run("secret_add", credential_id, hash_of(secret))
         await transaction.run("credential_touch", credential_id)
         credential, version = await _read(transaction, credential_id)
         issued = IssuedCredential(credential=credential, key=token_of(credential_id, secret))
-        return answer(issued, version=version)
+        return answer(issued, version=version, confidential=True)
 
     return await call.administer(work)
 
@@ -249,6 +269,6 @@ def _time(seconds: float) -> datetime:
         raise Refusal(400, "invalid", "The cursor cannot be read", "Use `next` of the page before") from None
 
 
-def _in_future(expires_at: datetime | None) -> None:
-    if expires_at is not None and expires_at <= datetime.now(UTC):
-        raise Refusal(400, "invalid", "expiresAt is over", "Leave it out, or name a time to come")
+def _in_future(expires_at: datetime | UnsetType | None) -> None:
+    if isinstance(expires_at, datetime) and expires_at <= datetime.now(UTC):
+        raise Refusal(400, "invalid", "expiresAt is over", "Name a time to come; POST .../revoke ends one now")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import quote
 
 import msgspec
 from litestar import Response
@@ -24,7 +25,10 @@ from oracle.api.operations import operation
 from oracle.api.problems import Refusal
 from oracle.store.postgres import Transaction
 
-FspId = Annotated[str, Meta(pattern=r"^[!-~]{1,32}$", description="1 to 32 visible ASCII characters (FSPIOP FspId)")]
+# Not `.` and `..`: in a path a client takes them for steps, and would ask for something else.
+FspId = Annotated[
+    str, Meta(pattern=r"^(?!\.{1,2}$)[!-~]{1,32}$", description="1 to 32 visible ASCII characters (FSPIOP FspId)")
+]
 Kind = Literal[
     "MSISDN", "EMAIL", "PERSONAL_ID", "BUSINESS", "DEVICE", "ACCOUNT_ID", "IBAN", "ALIAS", "CLABE", "NRC"
 ]  # fmt: skip
@@ -53,7 +57,9 @@ class NewFsp(Body):
     locale_name: _Line | None = None
     dfsp_type: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     additional_info: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
-    kinds: Annotated[list[Kind], Meta(description="What it may register; null is everything")] | None = None
+    kinds: Annotated[list[Kind], Meta(max_length=50, description="What it may register; null is everything")] | None = (
+        None
+    )
     currencies: Annotated[list[Currency], Meta(max_length=200)] | None = None
     use_cases: Annotated[list[UseCase], Meta(max_length=50)] = msgspec.field(default_factory=list)
     contact: Contact | None = None
@@ -67,7 +73,7 @@ class FspChange(Body):
     locale_name: _Line | UnsetType | None = UNSET
     dfsp_type: Annotated[str, Meta(min_length=1, max_length=64)] | UnsetType | None = UNSET
     additional_info: Annotated[str, Meta(min_length=1, max_length=1024)] | UnsetType | None = UNSET
-    kinds: list[Kind] | UnsetType | None = UNSET
+    kinds: Annotated[list[Kind], Meta(max_length=50)] | UnsetType | None = UNSET
     currencies: Annotated[list[Currency], Meta(max_length=200)] | UnsetType | None = UNSET
     use_cases: Annotated[list[UseCase], Meta(max_length=50)] | UnsetType = UNSET
     contact: Contact | UnsetType | None = UNSET
@@ -127,6 +133,10 @@ async def fsp_locked(transaction: Transaction, fsp_id: str) -> Any:
     return rows[0]
 
 
+def path_of(fsp_id: str) -> str:
+    return f"/admin/v1/fsps/{quote(fsp_id, safe='')}"
+
+
 def no_such_fsp() -> Refusal:
     return Refusal(404, "not_found", "No such FSP", "GET /admin/v1/fsps lists them")
 
@@ -153,9 +163,9 @@ async def list_fsps(
 async def create_fsp(call: NamedDependency[Call], data: JSONBody[NewFsp]) -> Response[bytes]:
     async def work(transaction: Transaction) -> Answer:
         if not await transaction.run("fsp_add", data.fsp_id, *_columns(data)):
-            raise Refusal(409, "exists", "There is an FSP with this id", f"PATCH /admin/v1/fsps/{data.fsp_id}")
+            raise Refusal(409, "exists", "There is an FSP with this id", f"PATCH {path_of(data.fsp_id)}")
         row = await fsp_locked(transaction, data.fsp_id)
-        return answer(fsp_of(row), status=201, version=row["version"], location=f"/admin/v1/fsps/{data.fsp_id}")
+        return answer(fsp_of(row), status=201, version=row["version"], location=path_of(data.fsp_id))
 
     return await call.administer(work)
 
@@ -202,7 +212,9 @@ async def read_logo(call: NamedDependency[Call], fsp_id: FromPath[str]) -> Respo
     row = await call.postgres.row("logo", fsp_id)
     if row is None:
         raise Refusal(404, "not_found", "The FSP has no logo")
-    headers = {"ETag": f'"{row["logo_sha256"]}"', "X-Content-Type-Options": "nosniff"}
+    headers = {"ETag": f'"{row["logo_sha256"]}"'}
+    if call.has(row["logo_sha256"]):
+        return Answer(304, b"", headers).response()
     return Response(row["data"], media_type=row["logo_data_type"], headers=headers)
 
 
@@ -217,7 +229,8 @@ async def put_logo(call: NamedDependency[Call], fsp_id: FromPath[str]) -> Respon
         raise Refusal(400, "bad_image", "The logo is no PNG, JPEG or GIF of up to 256 KiB")
 
     async def work(transaction: Transaction) -> Answer:
-        call.match((await fsp_locked(transaction, fsp_id))["version"])
+        row = await fsp_locked(transaction, fsp_id)
+        call.match(row["version"], row["logo_sha256"])
         await transaction.run("logo_put", fsp_id, image)
         await transaction.run("logo_named", fsp_id, data_type, hashlib.sha256(image).digest())
         row = await fsp_locked(transaction, fsp_id)
@@ -229,7 +242,8 @@ async def put_logo(call: NamedDependency[Call], fsp_id: FromPath[str]) -> Respon
 @operation("DELETE", "/fsps/{fsp_id:str}/logo", OPERATOR, "Remove the logo of an FSP", answers=Fsp)
 async def drop_logo(call: NamedDependency[Call], fsp_id: FromPath[str]) -> Response[bytes]:
     async def work(transaction: Transaction) -> Answer:
-        call.match((await fsp_locked(transaction, fsp_id))["version"])
+        row = await fsp_locked(transaction, fsp_id)
+        call.match(row["version"], row["logo_sha256"])
         await transaction.run("logo_drop", fsp_id)
         await transaction.run("logo_named", fsp_id, None, None)
         row = await fsp_locked(transaction, fsp_id)

@@ -5,13 +5,22 @@ The published OpenAPI document, the guard and the test of who may call what are 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Literal
 
 from litestar import Response
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
+from litestar.openapi.spec import (
+    OpenAPIFormat,
+    OpenAPIMediaType,
+    OpenAPIType,
+    Operation,
+    Parameter,
+    RequestBody,
+    Schema,
+)
 
 from oracle.api.access import Rule
 from oracle.api.problems import ProblemBody
@@ -59,7 +68,7 @@ def operation(
         request_max_body_size=None if streams else BODY_BYTES_MAX,
         security=[{"bearer": []}] if access.roles else [],
         responses=_responses(method, access, status, answers, media_type),
-        operation_class=_taking(takes) if takes else Operation,
+        operation_class=_operation_class(_headers(method, path, access), takes),
     )  # fmt: skip
 
 
@@ -80,9 +89,31 @@ def _responses(method: Method, access: Rule, status: int, answers: Any, media_ty
     return found
 
 
-def _taking(media_type: str) -> type[Operation]:
-    class Taking(Operation):
-        def __post_init__(self) -> None:
-            self.request_body = RequestBody(content={media_type: OpenAPIMediaType()}, required=True)
+def _headers(method: Method, path: str, access: Rule) -> list[Parameter]:
+    """What `Call` reads of the headers; no handler names it as a parameter."""
+    text = OpenAPIType.STRING
+    if not access.roles:
+        return []
+    if method == "GET":
+        return []
+    found = [] if "{" not in path else [
+        Parameter("If-Match", "header", schema=Schema(type=text), required=False,
+                  description="The ETag of what is changed, as it was read; it has another one by now: 412"),
+    ]  # fmt: skip
+    if method == "POST":
+        found.append(Parameter("Idempotency-Key", "header", schema=Schema(type=text, pattern="^[!-~]{1,128}$"),
+                               required=False, description="Makes the call safe to repeat for 24 hours"))  # fmt: skip
+    return found
 
-    return Taking
+
+def _operation_class(headers: list[Parameter], takes: str | None) -> type[Operation]:
+    @dataclasses.dataclass
+    class Described(Operation):
+        def __post_init__(self) -> None:
+            if headers:
+                self.parameters = [*(self.parameters or []), *headers]
+            if takes is not None:
+                schema = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
+                self.request_body = RequestBody(content={takes: OpenAPIMediaType(schema=schema)}, required=True)
+
+    return Described

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+import asyncpg
 import msgspec
 from litestar.exceptions import HTTPException
 
@@ -59,6 +60,8 @@ _OF_ERROR: Final[dict[type[Exception], tuple[int, str, str]]] = {
     errors.MethodNotAllowed: (405, "method_not_allowed", ""),
     errors.Unavailable: (503, "unavailable", "Try again in a moment"),
 }
+# The database's word for a NUL in a text or a JSON value, wherever it came from: path, query, body, cursor.
+_NO_TEXT: Final = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
 
 _OF_STATUS: Final[dict[int, tuple[str, str]]] = {
     404: ("not_found", "See /openapi.json for what is served here"),
@@ -78,6 +81,8 @@ def refusal_of(error: BaseException) -> Refusal:
         return Refusal(400, "bad_identifier", str(error), f"Reason: {error.reason}")
     if isinstance(error, HTTPException):
         return _of_http(error)
+    if isinstance(error, _NO_TEXT):
+        return Refusal(400, "invalid", "A text holds a character that cannot be stored", "Leave out U+0000")
     for kind in type(error).__mro__:
         found = _OF_ERROR.get(kind)
         if found is not None:

@@ -50,7 +50,8 @@ UPDATE credentials SET label = $2, expires_at = coalesce($3::timestamptz, 'infin
 UPDATE credentials SET version = version WHERE credential_id = $1
 
 -- name: secret_add
-INSERT INTO credential_secrets (credential_id, secret_sha256) VALUES ($1, $2)
+-- Not now(): of two rotations that wait for each other, the one that began first may come second.
+INSERT INTO credential_secrets (credential_id, secret_sha256, created_at) VALUES ($1, $2, clock_timestamp())
 
 -- name: secrets_expire
 -- $2 seconds that the newest of them stays valid; older ones end now.
@@ -83,12 +84,12 @@ UPDATE idempotency SET answer = $3 WHERE credential_id = $1 AND idempotency_key 
 -- name: idempotency_forget
 -- Now and then, some at a time.
 DELETE FROM idempotency WHERE ctid IN (
-    SELECT ctid FROM idempotency WHERE made_at < now() - interval '24 hours' LIMIT 10000)
+    SELECT ctid FROM idempotency WHERE made_at < now() - interval '24 hours' LIMIT 10000 FOR UPDATE SKIP LOCKED)
 
 -- name: refusals_forget
 -- After a year, some at a time.
 DELETE FROM access_refusals WHERE ctid IN (
-    SELECT ctid FROM access_refusals WHERE at < now() - interval '1 year' LIMIT 10000)
+    SELECT ctid FROM access_refusals WHERE at < now() - interval '1 year' LIMIT 10000 FOR UPDATE SKIP LOCKED)
 
 -- name: fsps_page
 -- $1 status or NULL, $2 use case or NULL, $3 after this id or NULL, $4 how many.

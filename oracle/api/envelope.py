@@ -1,0 +1,79 @@
+"""What every call and answer of the admin listener passes, whatever is served, and when nothing is.
+
+Request id.  The caller's X-Request-ID or one of ours: in the answer, and with every change in the history.
+Slash.       `%2F` in a path stands for a slash within a name: an FSP may have one in its id, an NRC always has.  The
+             server in front of us has decoded it already, so the path is read again from its raw form.
+Headers.     No answer is kept by a proxy or a browser, taken for what it is not, or shown in another's page.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote_to_bytes
+
+if TYPE_CHECKING:
+    from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_ESCAPED_SLASH: Final = re.compile(b"%2f", re.IGNORECASE)
+# A slash within a name, while the path is cut at the others: of a private use area, so nobody's identifier has it.
+SLASH: Final = "\uf82f"
+
+_PAGE: Final = b"default-src 'self' 'unsafe-inline' data:; frame-ancestors 'none'"
+_NO_PAGE: Final = b"default-src 'none'; frame-ancestors 'none'"
+
+
+def enveloped(app: ASGIApp) -> ASGIApp:
+    """Around the whole application: before its router, and around what it answers when there is no route."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        asked = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        request_id = asked if _REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex
+        scope["state"]["request_id"] = request_id
+        scope["path"] = path_of(scope["path"], scope.get("raw_path") or b"")
+
+        async def send_enveloped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *_headers(message["headers"], request_id)]
+            await send(message)
+
+        await app(scope, receive, send_enveloped)
+
+    return serve
+
+
+def with_slashes(app: ASGIApp) -> ASGIApp:
+    """Around each handler: its path parameters as they were meant."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        # Made anew: the router hands out the same dict for the same path.
+        scope["path_params"] = {name: _meant(value) for name, value in scope["path_params"].items()}
+        await app(scope, receive, send)
+
+    return serve
+
+
+def path_of(path: str, raw_path: bytes) -> str:
+    """The decoded path, in which a slash that was escaped is not one of those that it is cut at."""
+    if not _ESCAPED_SLASH.search(raw_path):
+        return path
+    parts = _ESCAPED_SLASH.split(raw_path.partition(b"?")[0])
+    return SLASH.join(unquote_to_bytes(part).decode(errors="replace") for part in parts)
+
+
+def _meant(value: Any) -> Any:
+    return value.replace(SLASH, "/") if isinstance(value, str) else value
+
+
+def _headers(sent: Any, request_id: str) -> list[tuple[bytes, bytes]]:
+    present = {name.lower(): value for name, value in sent}
+    is_page = present.get(b"content-type", b"").startswith(b"text/html")
+    wanted = {
+        b"x-request-id": request_id.encode(),
+        b"cache-control": b"no-store",
+        b"x-content-type-options": b"nosniff",
+        b"content-security-policy": _PAGE if is_page else _NO_PAGE,
+    }
+    return [(name, value) for name, value in wanted.items() if name not in present]
