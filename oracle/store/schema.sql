@@ -576,6 +576,31 @@ CREATE TABLE public.audit_keys (
     added_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE public.audit_reads (
+    read_id bigint NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    credential_id text NOT NULL COLLATE pg_catalog."C",
+    role text NOT NULL,
+    caller_fsp_id text,
+    asked text NOT NULL,
+    party_id_type public.party_id_type,
+    party_identifier text COLLATE pg_catalog."C",
+    sub_id text,
+    fsp_id text COLLATE pg_catalog."C",
+    details jsonb DEFAULT '{}'::jsonb NOT NULL,
+    request_id text,
+    trace_id text
+);
+
+ALTER TABLE public.audit_reads ALTER COLUMN read_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.audit_reads_read_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE public.audit_tiles (
     tile_level smallint NOT NULL,
     first bigint NOT NULL,
@@ -859,6 +884,9 @@ ALTER TABLE ONLY public.audit_keys
 ALTER TABLE ONLY public.audit_keys
     ADD CONSTRAINT audit_keys_vkey_key UNIQUE (vkey);
 
+ALTER TABLE ONLY public.audit_reads
+    ADD CONSTRAINT audit_reads_pkey PRIMARY KEY (read_id);
+
 ALTER TABLE ONLY public.audit_tiles
     ADD CONSTRAINT audit_tiles_pkey PRIMARY KEY (tile_level, first);
 
@@ -915,15 +943,25 @@ CREATE INDEX aliases_by_fsp ON public.aliases USING btree (fsp_id, party_id_type
 
 CREATE INDEX audit_batches_by_bound ON public.audit_batches USING btree (era, xact, event_id);
 
+CREATE INDEX audit_reads_by_credential ON public.audit_reads USING btree (credential_id, read_id);
+
+CREATE INDEX audit_reads_by_identifier ON public.audit_reads USING btree (party_identifier, read_id) WHERE (party_identifier IS NOT NULL);
+
 CREATE INDEX batches_by_fsp ON public.batches USING btree (fsp_id, batch_id);
 
 CREATE INDEX batches_unfinished ON public.batches USING btree (batch_id) WHERE (state = ANY (ARRAY['validating'::public.batch_state, 'applying'::public.batch_state]));
 
 CREATE INDEX credentials_by_fsp ON public.credentials USING btree (fsp_id, credential_id);
 
+CREATE INDEX events_by_former_fsp ON ONLY public.events USING btree (((before ->> 'fsp_id'::text)) COLLATE "C", event_id) WHERE ((entity = 'alias'::text) AND (action = 'changed'::text) AND ((before ->> 'fsp_id'::text) <> fsp_id));
+
+CREATE INDEX events_by_former_prefix ON ONLY public.events USING btree (((before ->> 'prefix'::text)) COLLATE "C") WHERE ((entity = 'route'::text) AND (action = 'changed'::text) AND (((before ->> 'prefix'::text) <> (after ->> 'prefix'::text)) OR ((before ->> 'party_id_type'::text) <> (after ->> 'party_id_type'::text))));
+
 CREATE INDEX events_by_fsp ON ONLY public.events USING btree (fsp_id, event_id) WHERE (fsp_id IS NOT NULL);
 
 CREATE INDEX events_by_identifier ON ONLY public.events USING btree (party_identifier, party_id_type, event_id) WHERE (party_identifier IS NOT NULL);
+
+CREATE INDEX events_by_prefix ON ONLY public.events USING btree (((COALESCE(after, before) ->> 'prefix'::text)) COLLATE "C") WHERE (entity = 'route'::text);
 
 CREATE INDEX events_by_time ON ONLY public.events USING brin (at);
 
@@ -931,7 +969,21 @@ CREATE INDEX events_by_xact ON ONLY public.events USING btree (xact);
 
 CREATE INDEX events_default_at_idx ON public.events_default USING brin (at);
 
+CREATE INDEX events_of_administration ON ONLY public.events USING btree (entity, event_id) WHERE (entity <> 'alias'::text);
+
+CREATE INDEX events_default_entity_event_id_idx ON public.events_default USING btree (entity, event_id) WHERE (entity <> 'alias'::text);
+
+CREATE INDEX events_default_expr_event_id_idx ON public.events_default USING btree (((before ->> 'fsp_id'::text)) COLLATE "C", event_id) WHERE ((entity = 'alias'::text) AND (action = 'changed'::text) AND ((before ->> 'fsp_id'::text) <> fsp_id));
+
+CREATE INDEX events_default_expr_idx ON public.events_default USING btree (((COALESCE(after, before) ->> 'prefix'::text)) COLLATE "C") WHERE (entity = 'route'::text);
+
+CREATE INDEX events_default_expr_idx1 ON public.events_default USING btree (((before ->> 'prefix'::text)) COLLATE "C") WHERE ((entity = 'route'::text) AND (action = 'changed'::text) AND (((before ->> 'prefix'::text) <> (after ->> 'prefix'::text)) OR ((before ->> 'party_id_type'::text) <> (after ->> 'party_id_type'::text))));
+
 CREATE INDEX events_default_fsp_id_event_id_idx ON public.events_default USING btree (fsp_id, event_id) WHERE (fsp_id IS NOT NULL);
+
+CREATE INDEX events_of_fsps ON ONLY public.events USING btree (fsp_id, event_id) WHERE (entity = 'fsp'::text);
+
+CREATE INDEX events_default_fsp_id_event_id_idx1 ON public.events_default USING btree (fsp_id, event_id) WHERE (entity = 'fsp'::text);
 
 CREATE INDEX events_default_party_identifier_party_id_type_event_id_idx ON public.events_default USING btree (party_identifier, party_id_type, event_id) WHERE (party_identifier IS NOT NULL);
 
@@ -945,7 +997,17 @@ CREATE INDEX routes_by_prefix ON public.routes USING btree (party_id_type, prefi
 
 ALTER INDEX public.events_by_time ATTACH PARTITION public.events_default_at_idx;
 
+ALTER INDEX public.events_of_administration ATTACH PARTITION public.events_default_entity_event_id_idx;
+
+ALTER INDEX public.events_by_former_fsp ATTACH PARTITION public.events_default_expr_event_id_idx;
+
+ALTER INDEX public.events_by_prefix ATTACH PARTITION public.events_default_expr_idx;
+
+ALTER INDEX public.events_by_former_prefix ATTACH PARTITION public.events_default_expr_idx1;
+
 ALTER INDEX public.events_by_fsp ATTACH PARTITION public.events_default_fsp_id_event_id_idx;
+
+ALTER INDEX public.events_of_fsps ATTACH PARTITION public.events_default_fsp_id_event_id_idx1;
 
 ALTER INDEX public.events_by_identifier ATTACH PARTITION public.events_default_party_identifier_party_id_type_event_id_idx;
 
@@ -974,6 +1036,8 @@ CREATE TRIGGER audit_checkpoints_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON pu
 CREATE TRIGGER audit_eras_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_eras FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER audit_keys_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_keys FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER audit_reads_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_reads FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER audit_tiles_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_tiles FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
@@ -1070,6 +1134,10 @@ GRANT SELECT,INSERT ON TABLE public.audit_checkpoints TO oracle_app;
 GRANT SELECT ON TABLE public.audit_eras TO oracle_app;
 
 GRANT SELECT,INSERT ON TABLE public.audit_keys TO oracle_app;
+
+GRANT SELECT,INSERT ON TABLE public.audit_reads TO oracle_app;
+
+GRANT SELECT,USAGE ON SEQUENCE public.audit_reads_read_id_seq TO oracle_app;
 
 GRANT SELECT,INSERT ON TABLE public.audit_tiles TO oracle_app;
 
