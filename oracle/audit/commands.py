@@ -49,7 +49,12 @@ def add(commands: Any, command: Command) -> None:
 
     command(kinds, "checkpoint", _checkpoint, "print the latest signed checkpoint: keep it somewhere else")
     keys = command(kinds, "keys", _keys, "print the public keys, the newest last")
-    keys.add_argument("rotate", nargs="?", choices=("rotate",), help="introduce a new key")
+    keys.add_argument(
+        "change",
+        nargs="?",
+        choices=("rotate", "replace"),
+        help="rotate: introduce a new key by the old one; replace: begin one without, because the old one is lost",
+    )
     command(kinds, "accept", _accept, "go on sealing though the log does not extend what was signed here last")
 
 
@@ -196,9 +201,9 @@ async def _listed(arguments: Arguments) -> int:
     from oracle.audit.keys import KeyFile, KeyFileError, key_file, rotate
 
     async with _connected(arguments) as (connection, settings):
-        if arguments.rotate:
+        if arguments.change:
             try:
-                await rotate(connection, KeyFile(key_file(settings)))
+                await rotate(connection, KeyFile(key_file(settings)), lost=arguments.change == "replace")
             except (KeyFileError, BadNote) as exc:
                 raise AuditError(str(exc)) from exc
         for key in await log.keys(connection):

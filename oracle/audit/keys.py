@@ -6,6 +6,7 @@ File.      <data_dir>/audit-keys/signing.keys, or the one of the setting audit_k
 Memory.    Beside it, signing.keys.last is the last checkpoint that was signed here.  A log in the database that does
            not extend it was rewritten, or restored from before; then nothing is signed until somebody has looked
            and said so (`oracle audit accept`).  In a read-only directory there is no such memory.
+Lost.      `oracle audit keys replace` begins a key that no other introduces; whoever verifies has to be given both.
 Rotation.  `rotate` adds a key to the file, then the statement that introduces it to the database.  A sealer that finds
            a key there which it does not know reads the file again.
 """
@@ -116,16 +117,18 @@ async def first_key(connection: asyncpg.Connection, origin: str, file: KeyFile) 
     await connection.execute(QUERIES["audit_key_add"], 0, have[-1].verifier.vkey, 0, None)
 
 
-async def rotate(connection: asyncpg.Connection, file: KeyFile) -> Verifier:
-    """A new key from now on; the public part.  Raises KeyFileError."""
+async def rotate(connection: asyncpg.Connection, file: KeyFile, *, lost: bool = False) -> Verifier:
+    """A new key from now on; the public part.  Of a lost one nobody introduces the next.  Raises KeyFileError."""
     origin = await connection.fetchval(QUERIES["audit_origin"])
     async with connection.transaction():
         await connection.execute(QUERIES["audit_key_lock"], KEYS_LOCK)
         keys = await log.keys(connection)
-        old = signers_of(origin, keys, file.read())[0]
         new = Signer.new(origin)
         size = (await log.state(connection)).size
-        statement = signed(introduction(origin, old.verifier, new.verifier, size), [old, new])
+        statement = None
+        if not lost:
+            old = signers_of(origin, keys, file.read())[0]
+            statement = signed(introduction(origin, old.verifier, new.verifier, size), [old, new])
         file.add(new)
         await connection.execute(QUERIES["audit_key_add"], len(keys), new.verifier.vkey, size, statement)
     return new.verifier

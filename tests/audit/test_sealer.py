@@ -244,6 +244,21 @@ async def test_a_rotated_key_is_followed_from_either_end_and_found_by_a_sealer_a
     assert found[0].startswith("checkpoint: of 21 leaves: not signed by the key that signs at this size"), found
 
 
+async def test_a_lost_key_is_replaced_and_both_have_to_be_trusted(database_url: str, tmp_path: Path) -> None:
+    await register(database_url, 0, 10)
+    await seal(database_url, tmp_path / "keys")
+    (tmp_path / "keys").unlink()
+    await register(database_url, 100, 10)
+    with pytest.raises(KeyFileError):
+        await seal(database_url, tmp_path / "keys")
+    async with connected(database_url) as connection:
+        new = await rotate(connection, KeyFile(tmp_path / "keys"), lost=True)
+        old = await connection.fetchval("SELECT vkey FROM audit_keys WHERE number = 0")
+    assert await seal(database_url, tmp_path / "keys") == 21
+    assert await findings(database_url, trusted=[old, new.vkey]) == []
+    assert (await findings(database_url, trusted=[old]))[0].startswith("key: number 1 was not introduced")
+
+
 async def test_a_key_that_nobody_introduced_is_not_believed(database_url: str, tmp_path: Path) -> None:
     from oracle.audit.checkpoint import Signer
 
