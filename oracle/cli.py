@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
-    from datetime import datetime
 
     from oracle.identifiers import PartyKey
     from oracle.settings import Loaded, Settings
@@ -89,9 +88,9 @@ def _parser() -> argparse.ArgumentParser:
         _add_migrate,
         _add_seed,
         _add_lookup,
-        _add_fsps,
         _add_canon,
         _add_check_config,
+        _add_administration,
         _add_audit,
         _add_worker,
     ):
@@ -146,11 +145,6 @@ def _add_lookup(commands: Any) -> None:
     command.add_argument("--json", action="store_true", help="as one JSON object")
 
 
-def _add_fsps(commands: Any) -> None:
-    command = _command(commands, "fsps", _fsps, "list the FSPs, the provisional ones first")
-    command.add_argument("--status", choices=("provisional", "active", "suspended", "closed"), help="only these")
-
-
 def _add_canon(commands: Any) -> None:
     command = _command(commands, "canon", _canon, "print the one spelling under which an identifier is stored")
     command.add_argument("kind", metavar="KIND", help="a PartyIdType, or CLABE or NRC")
@@ -160,6 +154,12 @@ def _add_canon(commands: Any) -> None:
 
 def _add_check_config(commands: Any) -> None:
     _command(commands, "check-config", _check_config, "print the effective settings, or what is wrong with them")
+
+
+def _add_administration(commands: Any) -> None:
+    from oracle.commands import add
+
+    add(commands, _command)
 
 
 def _add_audit(commands: Any) -> None:
@@ -275,18 +275,6 @@ def _lookup(arguments: Arguments) -> int:
         entries = [(fsp_id, currency) for fsp_id, currency in entries if currency in {"", arguments.currency}]
     (_print_json if arguments.json else _print_entries)(key, entries)
     return OK if any(fsp_id for fsp_id, _ in entries) else FAILED
-
-
-def _fsps(arguments: Arguments) -> int:
-    import asyncio
-
-    for status, fsp_id, since in asyncio.run(_fsp_rows(_loaded(arguments).settings, arguments.status)):
-        print(f"{status:<12} {fsp_id:<32} {since:%Y-%m-%d %H:%M}")
-    return OK
-
-
-async def _fsp_rows(settings: Settings, status: str | None) -> list[tuple[str, str, datetime]]:
-    return [tuple(row) for row in await _fetched(settings, "fsps_all", status)]
 
 
 def _party_key(settings: Settings, kind: str, text: str, sub_id: str | None) -> PartyKey:

@@ -199,6 +199,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     # Loopback: a first start on a laptop opens nothing to the network.  A container image sets 0.0.0.0.
     host: Annotated[str, Matching(r"[A-Za-z0-9.:_-]{1,253}", "an address or a host name")] = "127.0.0.1"
+    # Absent: the admin listener on this machine, at its port.  For the commands that call it from anywhere else.
+    admin_url: Annotated[str | None, Url("http", "https")] = None
+    # What these commands call with.  Better a file than the environment, which more can read; never an argument.
+    key: Annotated[str | None, Secret(16)] = None
+    # Absent: <data_dir>/admin.key, which `oracle key save` writes.
+    key_file: Annotated[Path | None, Directory()] = None
     # 0 is any free port, for tests.
     hub_port: _Port = 3000
     admin_port: _Port = 3001
@@ -253,6 +259,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def nrc(self) -> bool:
         return "MM" in self.home_countries
+
+    @property
+    def admin_address(self) -> str:
+        """Where the commands find the admin API.  Raises SettingsError."""
+        if self.admin_url is not None:
+            return self.admin_url
+        if self.admin_port == 0:
+            raise SettingsError([f"{PREFIX}ADMIN_URL: is needed, as {PREFIX}ADMIN_PORT is 0; allowed: a URL"])
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104 - compared, not bound
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.admin_port}"
+
+    @property
+    def key_path(self) -> Path:
+        return self.key_file or self.data_dir / "admin.key"
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={shown(self, name)}' for name in READERS)})"

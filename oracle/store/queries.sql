@@ -138,8 +138,3 @@ SELECT current_setting('server_version_num')::int
 -- After a commit without an answer: end the server process that may still carry it out.  NULL once it is gone.
 SELECT bool_and(pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE pid = $1 AND application_name = 'oracle changes'
-
--- name: fsps_all
--- For operators: who may be waiting to be confirmed.  $1 a status, or NULL for all.
-SELECT status::text, fsp_id, created_at FROM fsps
-WHERE $1::text IS NULL OR status::text = $1 ORDER BY fsps.status, fsp_id

@@ -262,19 +262,3 @@ def test_a_wrong_password_is_one_line_without_it(tmp_path: Path) -> None:
         assert done.stderr.count("\n") == 1
         assert done.stderr.startswith("oracle: database postgresql://u:***@127.0.0.1:1/db: ")
         assert PASSWORD not in done.stderr
-
-
-def test_fsps_lists_who_came_through_the_hub_and_waits_to_be_confirmed(database_url: str, tmp_path: Path) -> None:
-    async def fill() -> None:
-        connection = await asyncpg.connect(database_url)
-        await connection.execute(
-            "INSERT INTO fsps (fsp_id, status) VALUES ('b-new', 'provisional'), ('a-old', 'active')"
-        )
-        await connection.close()
-
-    asyncio.run(fill())
-    env = {"ORACLE_DATABASE_URL": database_url}
-    every = run_oracle(tmp_path, "fsps", env=env)
-    assert [line.split()[:2] for line in every.stdout.splitlines()] == [["provisional", "b-new"], ["active", "a-old"]]
-    some = run_oracle(tmp_path, "fsps", "--status", "active", env=env)
-    assert [line.split()[1] for line in some.stdout.splitlines()] == ["a-old"]

@@ -1,0 +1,109 @@
+"""What commands print: a table for people, one item a line with tabs between for scripts, JSON where it is asked for.
+
+Only a terminal gets the table; elsewhere there is no heading, so that grep and cut see items alone.  What others have
+written (names, labels, notes) cannot move the cursor or fake a line: control characters are shown as escapes.
+"""
+# ruff: noqa: PLC0415, T201 - imports as in cli; a command line prints
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+# C0, DEL, C1, and the marks that turn the direction of what follows.
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+_INSTANT: Final = re.compile(r"^(\d{4}-\d{2}-\d{2})T(\d{2}:\d{2}:\d{2})\S*$")
+
+
+def show_pages(pages: Iterable[Sequence[Any]], columns: Sequence[str], *, as_json: bool) -> int:
+    """Print each page as it comes; how many items there were."""
+    count = 0
+    for items in pages:
+        count += len(items)
+        if as_json:
+            for item in items:
+                print(json_line(item))
+        elif sys.stdout.isatty():
+            _table(items, columns)
+        else:
+            for item in items:
+                print("\t".join(text_of(_member(item, column)) for column in columns))
+    return count
+
+
+def show(item: Mapping[str, Any], *, as_json: bool, **more: Any) -> None:
+    """One thing, a member a line; `more` is what stands beside it, as its version."""
+    if as_json:
+        print(json_line(item))
+        return
+    lines = list(_flat({**item, **{name: value for name, value in more.items() if value is not None}}))
+    width = max((len(name) for name, _ in lines), default=0)
+    for name, value in lines:
+        print(f"{name:<{width}}  {value}".rstrip())
+
+
+def note(text: str) -> None:
+    """For the person, not for the pipe."""
+    print(text, file=sys.stderr)
+
+
+def json_line(item: Any) -> str:
+    import msgspec
+
+    return msgspec.json.encode(item).decode()
+
+
+def text_of(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ",".join(map(text_of, value))
+    if isinstance(value, dict):
+        return _escaped(json_line(value))
+    return _escaped(str(value))
+
+
+def _escaped(text: str) -> str:
+    return _CONTROL.sub(
+        lambda found: f"\\x{ord(found[0]):02x}" if found[0] < "\u0100" else f"\\u{ord(found[0]):04x}", text
+    )
+
+
+def _member(item: Any, name: str) -> Any:
+    for part in name.split("."):
+        item = item.get(part) if isinstance(item, dict) else None
+    return item
+
+
+def _flat(item: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in item.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
+            for number, entry in enumerate(value, 1):
+                yield from _flat(entry, f"{prefix}{name}.{number}.")
+        else:
+            yield prefix + name, text_of(value)
+
+
+def _table(items: Sequence[Any], columns: Sequence[str]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for item in items:
+        # As Text: in a plain string rich would read [brackets] as its own markup.
+        table.add_row(*(Text(_short(text_of(_member(item, column))), overflow="fold") for column in columns))
+    Console().print(table)
+
+
+def _short(text: str) -> str:
+    """An instant to the second: a table is narrow."""
+    return _INSTANT.sub(r"\1 \2", text)

@@ -1,0 +1,379 @@
+"""The commands that call the admin API, as people and scripts type them, against a running service.
+
+`typed("fsp", "list")` runs the command line in this process, with a key in the environment: what a shell would see of
+it, without the start of an interpreter each time.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import re
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import pytest
+from admin_service import Service
+from oracle_process import environment, run_oracle
+
+import oracle.client
+import oracle.commands
+from oracle.cli import main
+from oracle.client import RETRIES, Client, ClientError, Upload
+
+PUBLISHED = Path(oracle.commands.__file__).parents[2] / "schemas" / "admin.openapi.json"
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[list[str]]:
+        return [line.split("\t") for line in self.out.splitlines()]
+
+
+class Typed:
+    """`typed(*words)`, as the operator; `typed.as_key(key, *words)` as somebody else."""
+
+    def __init__(self, key: str, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._key = key
+        self._patch = patch
+        self._capsys = capsys
+
+    def __call__(self, *words: str) -> Done:
+        return self.as_key(self._key, *words)
+
+    def as_key(self, key: str | None, *words: str, stdin: str = "") -> Done:
+        self._patch.setattr(sys, "stdin", io.StringIO(stdin))
+        self._patch.setenv("ORACLE_KEY", key or "")
+        try:
+            code = main(words)
+        except SystemExit as exc:  # argparse
+            code = int(exc.code or 0)
+        out, err = self._capsys.readouterr()
+        return Done(code, out, err)
+
+
+def key_of(service: Service) -> str:
+    return str(service.operator.headers["authorization"]).removeprefix("Bearer ")
+
+
+@pytest.fixture
+def typed(
+    service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Typed:
+    for name, value in environment(tmp_path).items():
+        if name.startswith("ORACLE_"):
+            monkeypatch.setenv(name, value)
+    monkeypatch.setenv("ORACLE_ADMIN_URL", service.oracle.admin_url)
+    return Typed(key_of(service), monkeypatch, capsys)
+
+
+# The whole of it --------------------------------------------------------------------------------------------------
+
+# Operations of the description that no command calls, and why.
+NOT_COMMANDS: dict[tuple[str, str], str] = {}
+
+
+def test_every_operation_has_a_command_and_every_command_an_operation() -> None:
+    published = {
+        (method.upper(), path.removeprefix("/admin/v1"))
+        for path, operations in json.loads(PUBLISHED.read_bytes())["paths"].items()
+        if path.startswith("/admin/v1/")
+        for method in operations
+    }
+    assert published - called() == NOT_COMMANDS.keys()
+    assert called() <= published
+
+
+def called() -> set[tuple[str, str]]:
+    """The calls in the source of the commands and the client, by method and path."""
+    found = set()
+    for source in [Path(oracle.client.__file__), *Path(oracle.commands.__file__).parent.glob("*.py")]:
+        for node in ast.walk(ast.parse(source.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                texts = [str(given.value) for given in node.args[:2] if isinstance(given, ast.Constant)]
+                if node.func.attr == "call" and len(texts) == 2:
+                    found.add((texts[0], texts[1]))
+                elif texts and node.func.attr in ("pages", "download"):
+                    found.add(("GET", texts[0]))
+    return found
+
+
+def test_making_the_parser_loads_nothing_that_only_some_command_needs() -> None:
+    listing = (
+        "import sys, oracle.cli; oracle.cli._parser();"
+        " print([m for m in sys.modules if m in ('oracle.client', 'httpx', 'rich', 'asyncpg', 'msgspec')])"
+    )
+    done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# FSPs -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_fsp_is_created_listed_changed_and_taken_out_of_service(typed: Typed) -> None:
+    made = typed("fsp", "create", "bluebank", "--name", "Blue Bank", "--kinds", "MSISDN,CLABE", "--two-persons",
+                 "--contact-name", "Ana", "--use-cases", "p2p", "--json")  # fmt: skip
+    assert made.code == 0
+    assert made.json["kinds"] == ["MSISDN", "CLABE"]
+    assert (made.json["contact"]["name"], made.json["twoPersons"]) == ("Ana", True)
+    again = typed("fsp", "create", "bluebank")
+    assert (again.code, again.out) == (1, "")
+    assert again.err == ("oracle: There is an FSP with this id (exists). PATCH /admin/v1/fsps/bluebank\n")
+
+    assert ["active", "bluebank", "Blue Bank", "yes"] in [line[:4] for line in typed("fsp", "list").lines]
+    assert [line[1] for line in typed("fsp", "list", "--use-case", "p2p").lines] == ["bluebank"]
+    assert len(typed("fsp", "list", "--limit", "2", "--json").out.splitlines()) == 2
+
+    update = ("fsp", "update", "bluebank", "--clear", "kinds,contact", "--no-two-persons", "--name", "B", "--if-match")
+    assert "(version_mismatch)" in typed(*update, "77").err
+    assert typed(*update, "1").code == 0
+    shown = typed("fsp", "show", "bluebank", "--json").json
+    assert (shown["kinds"], shown["contact"], shown["twoPersons"], shown["name"]) == (None, None, False, "B")
+    assert shown["useCases"] == ["p2p"]
+    assert re.search(r"^version +2$", typed("fsp", "show", "bluebank").out, re.MULTILINE)
+
+    for verb, status in (("suspend", "suspended"), ("activate", "active"), ("close", "closed")):
+        assert typed("fsp", verb, "bluebank", "--reason", "a test", "--json").json["status"] == status
+    assert typed("fsp", "show", "nobody").err.startswith("oracle: No such FSP (not_found). ")
+
+
+def test_a_logo_goes_up_and_comes_back(typed: Typed, tmp_path: Path) -> None:
+    image = tmp_path / "logo.png"
+    image.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    assert typed("fsp", "logo", "redbank", str(image), "--json").json["logo"]["dataType"] == "image/png"
+    back = tmp_path / "back.png"
+    assert typed("fsp", "logo", "redbank", "--out", str(back)).code == 0
+    assert back.read_bytes() == image.read_bytes()
+    assert typed("fsp", "logo", "redbank", "--remove", "--json").json["logo"] is None
+    assert typed("fsp", "logo", "redbank", "--out", str(back)).err.startswith("oracle: The FSP has no logo (not_found)")
+    missing = typed("fsp", "logo", "redbank", str(tmp_path / "none.png"))
+    assert (missing.code, missing.err) == (1, f"oracle: {tmp_path}/none.png: No such file or directory\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["fsp"], ["fsp", "fly"], ["fsp", "create"], ["fsp", "suspend", "redbank"], ["fsp", "update", "redbank"],
+     ["fsp", "update", "redbank", "--clear", "everything"], ["fsp", "list", "--limit", "-1"], ["key", "issue"],
+     ["fsp", "logo", "redbank"], ["fsp", "logo", "redbank", "--remove", "--out", "x"],
+     ["key", "issue", "--role", "king", "--label", "x"], ["key", "update", "x"],
+     ["key", "update", "x", "--expires", "soon"]],
+)  # fmt: skip
+def test_wrong_usage_is_exit_code_2(typed: Typed, words: list[str]) -> None:
+    done = typed(*words)
+    assert (done.code, done.out) == (2, "")
+    assert done.err
+
+
+def test_what_others_wrote_cannot_move_the_cursor(typed: Typed) -> None:
+    assert typed("fsp", "update", "redbank", "--name", "a\x1b[31m\tb\nc\u202e").code == 0
+    assert [line[2] for line in typed("fsp", "list").lines if line[1] == "redbank"] == [r"a\x1b[31m\x09b\x0ac\u202e"]
+
+
+# Keys -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_is_issued_used_rotated_and_revoked(typed: Typed, tmp_path: Path) -> None:
+    issued = typed("key", "issue", "--role", "dfsp-maker", "--fsp", "redbank", "--label", "ana", "--expires", "90d")
+    key = issued.out.strip()
+    assert re.fullmatch(r"aok_[a-z2-7]{12}_[0-9a-f]{64}", key)
+    assert issued.err == "This key is shown this once and stored nowhere.\n"
+    name = key.split("_")[1]
+    assert typed.as_key(key, "key", "me", "--json").json == {
+        "credentialId": name, "role": "dfsp-maker", "fspId": "redbank",
+    }  # fmt: skip
+    refused = typed.as_key(key, "fsp", "list")
+    assert (refused.code, refused.out) == (1, "")
+    assert refused.err == "oracle: Not with this role (forbidden). The role is dfsp-maker\n"
+
+    assert [name, "dfsp-maker", "redbank", "ana"] in [
+        line[:4] for line in typed("key", "list", "--fsp", "redbank", "--role", "dfsp-maker").lines
+    ]
+    assert typed("key", "update", name, "--label", "ana maria", "--expires", "never").code == 0
+    shown = typed("key", "show", name, "--json").json
+    assert (shown["label"], shown["expiresAt"]) == ("ana maria", None)
+
+    second = typed("key", "rotate", name, "--grace-s", "3600").out.strip()
+    assert second != key
+    assert {typed.as_key(each, "key", "me").code for each in (key, second)} == {0}
+    own = tmp_path / "own.key"
+    assert typed.as_key(second, "key", "rotate", "--out", str(own), "--json").json["credentialId"] == name
+    assert typed.as_key(None, "key", "me", "--key-file", str(own)).code == 0
+    assert typed("key", "revoke", name, "--reason", "she left").code == 0
+    assert {typed.as_key(each, "key", "me").code for each in (key, second)} == {1}
+    assert ["401", "unauthorized", "GET", "/me", name] in [line[1:6] for line in typed("key", "refused").lines]
+
+
+def test_a_key_goes_into_a_file_of_its_owner_unseen(typed: Typed, tmp_path: Path) -> None:
+    file = tmp_path / "reader.key"
+    issued = typed("key", "issue", "--role", "reader", "--label", "a report", "--out", str(file))
+    key = file.read_text().strip()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert key not in issued.out + issued.err
+    assert typed.as_key(None, "key", "me", "--key-file", str(file), "--json").json["role"] == "reader"
+
+    before = len(typed("key", "list", "--limit", "0").lines)
+    nowhere = typed("key", "issue", "--role", "reader", "--label", "lost", "--out", str(tmp_path / "no" / "x"))
+    assert nowhere.code == 1
+    assert len(typed("key", "list", "--limit", "0").lines) == before  # nothing was issued that nobody has
+
+
+def test_a_saved_key_is_called_with(typed: Typed, service: Service, tmp_path: Path) -> None:
+    none = typed.as_key(None, "key", "me")
+    assert (none.code, none.out) == (1, "")
+    assert none.err.startswith("oracle: no key: ")
+    assert typed.as_key(None, "key", "save", stdin=f"{key_of(service)}\n").code == 0
+    kept = tmp_path / "data" / "admin.key"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert typed.as_key(None, "key", "me", "--json").json["role"] == "operator"
+    wrong = typed.as_key(None, "key", "save", stdin="hush-hush")
+    assert (wrong.code, wrong.err) == (1, "oracle: stdin: that is no key; one begins with aok_\n")
+    assert kept.read_text().strip() == key_of(service)
+
+
+def test_the_first_key_is_made_once_in_the_database(database_url: str, tmp_path: Path) -> None:
+    env = {"ORACLE_DATABASE_URL": database_url}
+    first = run_oracle(tmp_path, "key", "bootstrap", env=env)
+    assert first.returncode == 0
+    assert first.stdout.startswith("aok_")
+    second = run_oracle(tmp_path, "key", "bootstrap", "--out", "second.key", env=env)
+    assert (second.returncode, second.stdout) == (1, "")
+    assert second.stderr == "oracle: there is an operator already: let that one issue a key\n"
+    assert not [file for file in tmp_path.iterdir() if "second.key" in file.name]
+
+
+def test_settings_never_show_the_key(tmp_path: Path) -> None:
+    key = "aok_secretsecret_hush"
+    done = run_oracle(tmp_path, "check-config", env={"ORACLE_KEY": key})
+    assert "ORACLE_KEY=***" in done.stdout
+    assert key not in done.stdout + done.stderr
+
+
+def test_nobody_there_is_one_line(tmp_path: Path) -> None:
+    env = {"ORACLE_KEY": "aok_secretsecret_hush", "ORACLE_ADMIN_URL": "http://127.0.0.1:9"}
+    done = run_oracle(tmp_path, "key", "me", env=env)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("oracle: http://127.0.0.1:9 cannot be reached: ")
+    assert done.stderr.endswith(" (unreachable). Does `oracle serve` run there?\n")
+    unset = run_oracle(tmp_path, "key", "me", env={"ORACLE_KEY": "aok_secretsecret_hush"})
+    assert (unset.returncode, unset.stderr) == (
+        1, "oracle: ORACLE_ADMIN_URL: is needed, as ORACLE_ADMIN_PORT is 0; allowed: a URL\n"
+    )  # fmt: skip
+
+
+# The client -------------------------------------------------------------------------------------------------------
+
+
+class Unreliable(ThreadingHTTPServer):
+    """Breaks off or answers 503 as often as it is told, and then answers; remembers what came."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Unreliable)
+        self.failures: list[str] = []
+        self.seen: list[tuple[str, str | None, bytes]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Unreliable(BaseHTTPRequestHandler):
+    server: Unreliable
+    problem: ClassVar = b'{"error":{"code":"unavailable","message":"Not now","hint":"Try again"}}'
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.seen.append((self.command, self.headers["Idempotency-Key"], body))
+        how = self.server.failures.pop(0) if self.server.failures else ""
+        if how == "break":
+            self.close_connection = True
+            return
+        answer = {"503": self.problem, "strange": b"<html>"}.get(how, b"{}")
+        self.send_response(503 if how == "503" else 502 if how == "strange" else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_PATCH = do_POST  # noqa: N815 - as http.server calls it
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def unreliable() -> Iterator[Unreliable]:
+    server = Unreliable()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def client(unreliable: Unreliable) -> Iterator[Client]:
+    with Client(unreliable.url, "aok_hush", sleep=lambda _: None) as client:
+        yield client
+
+
+def test_a_post_that_failed_is_repeated_as_the_same(client: Client, unreliable: Unreliable) -> None:
+    unreliable.failures = ["break", "503", "break"]
+    assert client.call("POST", "/things", body={"a": 1}).body == {}
+    assert len(unreliable.seen) == 4
+    assert len(set(unreliable.seen)) == 1
+    client.call("POST", "/things", body={"a": 1})
+    assert len({key for _, key, _ in unreliable.seen}) == 2  # another call is another one
+
+
+def test_repetition_ends(client: Client, unreliable: Unreliable) -> None:
+    unreliable.failures = ["503"] * 99
+    with pytest.raises(ClientError, match=r"^Not now \(unavailable\)\. Try again$"):
+        client.call("POST", "/things", body={})
+    assert len(unreliable.seen) == RETRIES + 1
+
+
+def test_what_may_have_been_done_without_a_key_is_not_repeated(client: Client, unreliable: Unreliable) -> None:
+    unreliable.failures = ["break"]
+    with pytest.raises(ClientError, match="cannot be reached"):
+        client.call("PATCH", "/things", body={})
+    assert len(unreliable.seen) == 1
+
+
+def test_an_upload_is_read_again(client: Client, unreliable: Unreliable) -> None:
+    unreliable.failures = ["503", "break"]
+    upload = Upload(lambda: iter([b"a" * 10, b"b"]), "text/csv", 11)
+    client.call("POST", "/files", upload=upload)
+    assert [body for _, _, body in unreliable.seen] == [b"aaaaaaaaaab"] * 3
+    unreliable.failures = ["503"]
+    with pytest.raises(ClientError, match="Not now"):
+        client.call("POST", "/files", upload=upload._replace(again=False))
+
+
+def test_somebody_else_at_that_address_is_said_so(client: Client, unreliable: Unreliable) -> None:
+    unreliable.failures = ["strange"]
+    with pytest.raises(ClientError, match=r"^The answer is none of the admin API \(status 502\)\."):
+        client.call("POST", "/things", body={})
+
+
+@pytest.mark.parametrize("name", ["", ".", ".."])
+def test_a_name_is_one_segment_of_the_path(client: Client, name: str) -> None:
+    with pytest.raises(ClientError, match="is no thing"):
+        client.call("GET", "/things/{thing}", thing=name)
