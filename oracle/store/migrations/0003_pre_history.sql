@@ -36,7 +36,9 @@ ALTER TABLE events ADD CONSTRAINT events_at_check CHECK (isfinite(at));
 -- Actor, channel and trace are looked for within a time: events_by_time finds its pages and is next to nothing.
 CREATE INDEX events_by_identifier ON events (party_identifier, party_id_type, event_id)
     WHERE party_identifier IS NOT NULL;
-CREATE INDEX events_by_fsp ON events (fsp_id, event_id) WHERE fsp_id IS NOT NULL;
+-- One column: equal entries share one, 7 bytes an event.  With event_id behind it that is 46, and a bulk of changes takes a
+-- seventh longer; a few FSPs have most events, and theirs in order are found as well by event_id.
+CREATE INDEX events_by_fsp ON events (fsp_id) WHERE fsp_id IS NOT NULL;
 -- For the sealer.
 CREATE INDEX events_by_xact ON events (xact);
 CREATE INDEX events_by_time ON events USING brin (at);
