@@ -154,6 +154,7 @@ async def run_admin(
             parts = Parts(
                 store.changes, store.postgres, health, metrics, clabe_only=settings.clabe_only, nrc=settings.nrc
             )
+            parts.stopping = stop
             await _serve_asgi(admin_app(parts), sock, ready, stop)
     finally:
         metrics.close()

@@ -7,6 +7,7 @@ becomes `{"error": …}` in one place (api/problems).  The published description
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
 from oracle import logs
-from oracle.api import credentials, fsps
+from oracle.api import batches, credentials, fsps
 from oracle.api.access import PUBLIC, Access
 from oracle.api.calls import Call, answer_of
 from oracle.api.envelope import enveloped, with_slashes
@@ -60,6 +61,7 @@ class Parts:
         self.changes = changes
         self.postgres = postgres
         self.health = health
+        self.stopping = asyncio.Event()  # what answers for ever ends then
         self.counters = counters
         self.clabe_only = clabe_only  # this and `nrc` as in identifiers.party_key
         self.nrc = nrc
@@ -75,7 +77,7 @@ def admin_app(parts: Parts) -> Litestar:
 
 def routers() -> list[Router]:
     """Everything that is declared with `operations.operation`; what is here is in the published description."""
-    return [_router("/admin/v1", [*fsps.handlers(), *credentials.handlers()])]
+    return [_router("/admin/v1", [*fsps.handlers(), *credentials.handlers(), *batches.handlers()])]
 
 
 def description() -> bytes:

@@ -1,0 +1,232 @@
+"""Bulk files over HTTP: uploaded, watched, decided about, cancelled, and their results; who sees what."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from oracle_process import until
+
+if TYPE_CHECKING:
+    from admin_service import Service
+
+HEADER = "kind,identifier,sub_id,currency,country,action\n"
+BATCHES = "/fsps/greenbank/batches"
+BUSY = ("validating", "applying")
+
+
+def rows(prefix: str, count: int) -> str:
+    return HEADER + "".join(f"ALIAS,{prefix}{n},,,,\n" for n in range(count))
+
+
+def upload(client: httpx.Client, data: str, path: str = BATCHES, **headers: str) -> Any:
+    answer = client.post(path, params={"fileName": "a file.csv"}, content=data.encode(), headers=headers)
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+def settled(client: httpx.Client, batch: Any, path: str = BATCHES) -> Any:
+    """As it is when nothing more happens by itself."""
+    until(lambda: client.get(f"{path}/{batch['batchId']}").json()["state"] not in BUSY, 30)
+    return client.get(f"{path}/{batch['batchId']}").json()
+
+
+@pytest.fixture
+def two_persons(operator: httpx.Client) -> Iterator[None]:
+    operator.patch("/fsps/greenbank", json={"twoPersons": True}).raise_for_status()
+    yield
+    operator.patch("/fsps/greenbank", json={"twoPersons": False}).raise_for_status()
+
+
+def test_a_file_from_its_upload_to_the_results(service: Service, maker: httpx.Client) -> None:
+    answer = maker.post(BATCHES, params={"fileName": "a.csv", "note": "first"}, content=rows("up", 3) + "FAX,1,,,,\n")
+    batch = answer.json()
+    assert (answer.status_code, batch["state"], batch["fileName"], batch["note"]) == (
+        201, "validating", "a.csv", "first",
+    )  # fmt: skip
+    path = answer.headers["location"].removeprefix("/admin/v1")
+    done = settled(maker, batch)
+    assert (done["state"], done["rows"]) == ("done", {"read": 4, "valid": 3, "applied": 3, "changed": 3, "failed": 1})
+    read = maker.get(f"{path}/results")
+    assert read.headers["content-type"].startswith("text/csv")
+    table = read.text.splitlines()
+    assert table[1] == "2,added,,,ALIAS,up0"
+    assert table[4].startswith("5,invalid,unknown_kind,")
+    assert maker.get(f"{path}/results", params={"only": "failed"}).text.splitlines() == [table[0], table[4]]
+    lines = maker.get(f"{path}/results", headers={"Accept": "application/x-ndjson"}).text.splitlines()
+    assert json.loads(lines[0]) == {
+        "line": 2, "status": "added", "code": "", "message": "", "kind": "ALIAS", "identifier": "up0",
+    }  # fmt: skip
+    assert maker.get(f"{path}/file").text == rows("up", 3) + "FAX,1,,,,\n"
+    party = f"{service.oracle.hub_url}/participants/ALIAS/up0"
+    assert httpx.get(party, headers={"fspiop-source": "x"}).json() == {"partyList": [{"fspId": "greenbank"}]}
+
+
+def test_a_file_is_not_there_for_a_stranger(
+    maker: httpx.Client, stranger: httpx.Client, operator: httpx.Client
+) -> None:
+    batch = upload(maker, rows("mine", 1))
+    number = batch["batchId"]
+    for path in ("", "/results", "/events", "/file"):
+        assert stranger.get(f"{BATCHES}/{number}{path}").status_code == 403
+        assert stranger.get(f"/fsps/redbank/batches/{number}{path}").status_code == 404
+        assert operator.get(f"/fsps/redbank/batches/{number}{path}").status_code == 404
+    for verb in ("approve", "reject", "cancel"):
+        refused = operator.post(f"/fsps/redbank/batches/{number}/{verb}", json={"reason": "x"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "not_found")
+    assert stranger.get("/batches").status_code == 403
+    assert number not in [item["batchId"] for item in stranger.get("/fsps/redbank/batches").json()["items"]]
+
+
+@pytest.mark.usefixtures("two_persons")
+def test_a_checker_lets_a_file_in(maker: httpx.Client, checker: httpx.Client) -> None:
+    batch = settled(maker, upload(maker, rows("four", 2)))
+    path = f"{BATCHES}/{batch['batchId']}"
+    assert (batch["state"], batch["needsApproval"]) == ("waiting", True)
+    assert maker.post(f"{path}/approve", json={}).status_code == 403
+    stale = checker.post(f"{path}/approve", json={}, headers={"If-Match": '"1"'})
+    assert stale.status_code == 412
+    etag = checker.get(path).headers["etag"]
+    approved = checker.post(f"{path}/approve", json={"reason": "looked at it"}, headers={"If-Match": etag})
+    assert (approved.status_code, approved.json()["decisionReason"]) == (200, "looked at it")
+    assert settled(maker, batch)["state"] == "done"
+    again = checker.post(f"{path}/reject", json={"reason": "no"})
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "not_waiting")
+
+
+@pytest.mark.usefixtures("two_persons")
+def test_nobody_decides_about_their_own_file(operator: httpx.Client, checker: httpx.Client) -> None:
+    batch = settled(operator, upload(operator, rows("own", 1)))
+    path = f"{BATCHES}/{batch['batchId']}"
+    refused = operator.post(f"{path}/approve", json={})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "same_person")
+    assert checker.post(f"{path}/reject", json={}).status_code == 400
+    rejected = checker.post(f"{path}/reject", json={"reason": "wrong month"}).json()
+    assert (rejected["state"], rejected["decisionReason"]) == ("rejected", "wrong month")
+
+
+@pytest.mark.usefixtures("two_persons")
+def test_a_waiting_file_is_cancelled_once(maker: httpx.Client) -> None:
+    batch = settled(maker, upload(maker, rows("never", 1)))
+    path = f"{BATCHES}/{batch['batchId']}"
+    assert maker.post(f"{path}/cancel", json={}).json()["state"] == "cancelled"
+    again = maker.post(f"{path}/cancel", json={})
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "already_ended")
+    assert maker.get(f"{path}/results").text.splitlines()[1].startswith("2,cancelled,cancelled,")
+
+
+def test_events_tell_how_far_it_is_until_the_end(maker: httpx.Client) -> None:
+    batch = upload(maker, rows("told", 20_000))
+    states = []
+    with maker.stream("GET", f"{BATCHES}/{batch['batchId']}/events") as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        event = ""
+        for line in answer.iter_lines():
+            name, _, value = line.partition(": ")
+            if name == "event":
+                event = value
+            elif name == "data":
+                states.append((event, json.loads(value)["state"]))
+    assert states[-1] == ("end", "done")
+    assert {event for event, _ in states[:-1]} <= {"progress"}
+
+
+def test_a_repeated_upload_is_one_batch(service: Service, maker: httpx.Client) -> None:
+    parts = "SELECT count(*) AS parts FROM batch_files"
+    key = {"Idempotency-Key": "file-1"}
+    first = upload(maker, rows("rep", 2), **key)
+    before = service.fetch(parts)
+    again = upload(maker, rows("rep", 2), **key)
+    assert again["batchId"] == first["batchId"]
+    other = maker.post(BATCHES, params={"fileName": "a file.csv"}, content=rows("rep", 3), headers=key)
+    assert (other.status_code, other.json()["error"]["code"]) == (409, "idempotency_key_reused")
+    assert service.fetch(parts) == before
+    assert service.fetch("SELECT count(*) AS n FROM batch_uploads")[0]["n"] == 0
+
+
+def test_the_list_is_searched_and_goes_page_by_page(maker: httpx.Client, operator: httpx.Client) -> None:
+    mine = [upload(maker, rows("list", 1))["batchId"] for _ in range(3)]
+    theirs = upload(operator, rows("list", 1))
+    settled(maker, theirs)
+    by = maker.get("/me").json()["credentialId"]
+    found, cursor = [], None
+    while True:
+        params = {"uploadedBy": by, "limit": 2, **({"cursor": cursor} if cursor else {})}
+        page = maker.get(BATCHES, params=params).json()
+        found += [item["batchId"] for item in page["items"]]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert found[:3] == mine[::-1]
+    assert found == sorted(set(found), reverse=True)
+    assert theirs["batchId"] not in found
+    everything = operator.get("/batches", params={"fspId": "greenbank", "state": "done"}).json()["items"]
+    assert theirs["batchId"] in [item["batchId"] for item in everything]
+    assert maker.get(BATCHES, params={"from": "2999-01-01T00:00:00Z"}).json()["items"] == []
+    assert maker.get(BATCHES, params={"to": "2999-01-01T00:00:00Z", "limit": 1}).json()["items"]
+
+
+@pytest.mark.parametrize(
+    ("path", "params"),
+    [
+        ("", {"state": "gone"}), ("", {"from": "yesterday"}), ("", {"limit": "0"}), ("", {"cursor": "x"}),
+        ("/99999999999999999999999", {}), ("/x", {}), ("/-1", {}), ("/1/results", {"format": "xml"}),
+        ("", {"cursor": "kc__________8"}),
+    ],
+)  # fmt: skip
+def test_bad_questions_are_refused(maker: httpx.Client, path: str, params: dict[str, str]) -> None:
+    answer = maker.get(BATCHES + path, params=params)
+    assert answer.status_code in (400, 404)
+    assert "error" in answer.json()
+
+
+def test_bad_uploads_are_refused(service: Service, maker: httpx.Client, operator: httpx.Client) -> None:
+    assert maker.post(BATCHES, content=b"").json()["error"]["code"] == "bad_request"
+    assert maker.post(BATCHES, params={"fileName": "a\nb"}, content=b"x").status_code == 400
+    assert maker.post(BATCHES, params={"fileName": "x" * 256}, content=b"x").status_code == 400
+    assert operator.post("/fsps/nobody/batches", content=b"x").status_code == 404
+    assert service.client("dfsp-checker", "greenbank").post(BATCHES, content=b"x").status_code == 403
+    failed = settled(maker, upload(maker, "kind;number\n"))
+    assert (failed["state"], failed["error"]["code"]) == ("failed", "unknown_column")
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(service: Service, maker: httpx.Client) -> None:
+    count = "SELECT (SELECT count(*) FROM batches) AS batches, (SELECT count(*) FROM batch_files) AS parts"
+    uploads = "SELECT count(*) AS uploads FROM batch_uploads"
+    before = service.fetch(count)
+    headers = (
+        f"POST /admin/v1{BATCHES} HTTP/1.1\r\nHost: x\r\nAuthorization: {maker.headers['authorization']}\r\n"
+        "Content-Length: 9000000\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", service.oracle.admin_port)) as connection:
+        connection.sendall(headers.encode() + rows("torn", 100_000).encode())
+        until(lambda: service.fetch(uploads)[0]["uploads"] == 1)
+    until(lambda: service.fetch(uploads)[0]["uploads"] == 0)
+    assert service.fetch(count) == before
+
+
+def test_templates_can_be_downloaded_and_uploaded(maker: httpx.Client) -> None:
+    for name in ("import.csv", "import.ndjson"):
+        template = maker.get(f"/templates/{name}")
+        assert name in template.headers["content-disposition"]
+        batch = settled(maker, upload(maker, template.text))
+        assert (batch["state"], batch["rows"]["read"] > 0) == ("done", True)
+        assert batch["rows"]["valid"] == batch["rows"]["read"]
+    assert maker.get("/templates/passwd").status_code == 404
+
+
+def test_a_stop_does_not_wait_for_those_who_watch(
+    service: Service, maker: httpx.Client, operator: httpx.Client
+) -> None:
+    """Last: it ends the service."""
+    operator.patch("/fsps/greenbank", json={"twoPersons": True}).raise_for_status()
+    batch = settled(maker, upload(maker, rows("watched", 1)))
+    with maker.stream("GET", f"{BATCHES}/{batch['batchId']}/events") as answer:
+        lines = answer.iter_lines()
+        assert next(lines) == "event: progress"
+        assert service.oracle.stop(timeout_s=12) == 0
+    assert service.oracle.logged("worker killed, it did not stop in time") == []
