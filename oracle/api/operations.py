@@ -49,14 +49,16 @@ def operation(
     *,
     answers: Any = None,
     status: int = 200,
+    also: tuple[int, ...] = (),
     media_type: str = "application/json",
     takes: str | None = None,
     streams: bool = False,
 ) -> Callable[[Callable[..., Awaitable[Response[Any]]]], HTTPRouteHandler]:
     """Make a handler of a function that takes `call: Call`, `data: Body` and parameters, and returns a Response.
 
-    `answers` is the type of a successful answer's body, `takes` the media type of a body that is not JSON (then there
-    is no `data`; it is in `call.body`, or with `streams` read from the request by the function itself).
+    `answers` is the type of a successful answer's body, `also` are its other statuses, `takes` the media type of a body
+    that is not JSON (then there is no `data`; it is in `call.body`, or with `streams` read from the request by the
+    function itself).
     """
     return HTTPRouteHandler(
         path,
@@ -67,12 +69,14 @@ def operation(
         opt={"access": access, "streams": streams},
         request_max_body_size=None if streams else BODY_BYTES_MAX,
         security=[{"bearer": []}] if access.roles else [],
-        responses=_responses(method, access, status, answers, media_type),
+        responses=_responses(method, access, (status, *also), answers, media_type),
         operation_class=_operation_class(_headers(method, path, access), takes),
     )  # fmt: skip
 
 
-def _responses(method: Method, access: Rule, status: int, answers: Any, media_type: str) -> dict[int, ResponseSpec]:
+def _responses(
+    method: Method, access: Rule, statuses: tuple[int, ...], answers: Any, media_type: str
+) -> dict[int, ResponseSpec]:
     possible = [400, 404, 413, 503]
     if access.roles:
         possible += [401, 403, 429]
@@ -82,10 +86,11 @@ def _responses(method: Method, access: Rule, status: int, answers: Any, media_ty
         code: ResponseSpec(ProblemBody, generate_examples=False, description=_MEANINGS[code])
         for code in sorted(possible)
     }
-    found[status] = ResponseSpec(
-        answers if answers is not None or status == 204 else bytes,  # noqa: PLR2004 - No Content
-        generate_examples=False, description="Done", media_type=media_type,
-    )  # fmt: skip
+    for status in statuses:
+        found[status] = ResponseSpec(
+            answers if answers is not None or status == 204 else bytes,  # noqa: PLR2004 - No Content
+            generate_examples=False, description="Done", media_type=media_type,
+        )  # fmt: skip
     return found
 
 
