@@ -62,6 +62,8 @@ _OF_ERROR: Final[dict[type[Exception], tuple[int, str, str]]] = {
 }
 # The database's word for a NUL in a text or a JSON value, wherever it came from: path, query, body, cursor.
 _NO_TEXT: Final = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
+# What the JSON decoder lets through as it is: nested too deeply, not UTF-8.
+_NO_JSON: Final = (RecursionError, UnicodeDecodeError)
 
 _OF_STATUS: Final[dict[int, tuple[str, str]]] = {
     404: ("not_found", "See /openapi.json for what is served here"),
@@ -70,7 +72,7 @@ _OF_STATUS: Final[dict[int, tuple[str, str]]] = {
     415: ("unsupported_media_type", "Send application/json"),
 }
 # What a validator quotes of the request may be an identifier.
-_QUOTED: Final = re.compile(r"'[^']*'")
+_QUOTED: Final = re.compile(r"""'.*'|".*"|(?<=field )`.*`""", re.DOTALL)
 
 
 def refusal_of(error: BaseException) -> Refusal:
@@ -81,6 +83,8 @@ def refusal_of(error: BaseException) -> Refusal:
         return Refusal(400, "bad_identifier", str(error), f"Reason: {error.reason}")
     if isinstance(error, HTTPException):
         return _of_http(error)
+    if isinstance(error, _NO_JSON):
+        return Refusal(400, "invalid", "The body cannot be read", "Send JSON in UTF-8, as /openapi.json describes it")
     if isinstance(error, _NO_TEXT):
         return Refusal(400, "invalid", "A text holds a character that cannot be stored", "Leave out U+0000")
     for kind in type(error).__mro__:
