@@ -23,7 +23,7 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
 from oracle import logs
-from oracle.api import batches, credentials, fsps
+from oracle.api import aliases, batches, credentials, fsps
 from oracle.api.access import PUBLIC, Access
 from oracle.api.calls import Call, answer_of
 from oracle.api.envelope import enveloped, with_slashes
@@ -77,7 +77,7 @@ def admin_app(parts: Parts) -> Litestar:
 
 def routers() -> list[Router]:
     """Everything that is declared with `operations.operation`; what is here is in the published description."""
-    return [_router("/admin/v1", [*fsps.handlers(), *credentials.handlers(), *batches.handlers()])]
+    return [_router("/admin/v1", [*fsps.handlers(), *credentials.handlers(), *aliases.handlers(), *batches.handlers()])]
 
 
 def description() -> bytes:
@@ -94,7 +94,8 @@ def description() -> bytes:
 
 
 def _router(path: str, handlers: Sequence[HTTPRouteHandler]) -> Router:
-    return Router(path, route_handlers=list(handlers), dependencies={"call": Provide(_call)})
+    dependencies = {"call": Provide(_call), "reading": Provide(_reading)}
+    return Router(path, route_handlers=list(handlers), dependencies=dependencies)
 
 
 def _app(parts: Parts | None, openapi_config: OpenAPIConfig | None) -> Litestar:
@@ -121,6 +122,11 @@ async def _call(request: Request[Any, Any, Any], state: State) -> Call:
     parts: Parts = state.parts
     body = b"" if request.route_handler.opt["streams"] else await request.body()
     return Call(request, body, parts.changes, parts.postgres)
+
+
+async def _reading(state: State) -> aliases.Reading:
+    parts: Parts = state.parts
+    return aliases.Reading(clabe_only=parts.clabe_only, nrc=parts.nrc)
 
 
 # Health, metrics, the description -----------------------------------------------------------------------------
