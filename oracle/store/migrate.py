@@ -11,6 +11,7 @@ the application gets its rights on tables that are new, and history the partitio
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from importlib.resources import files
 from typing import Final, Literal
 
@@ -120,5 +121,7 @@ async def settle(connection: asyncpg.Connection) -> None:
             " AND (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'events'::regclass)",
             APPLICATION_ROLE,
         )
-    async with connection.transaction():
-        await connection.execute("SELECT events_partitions_ahead()")
+    # Somebody may be reading history for long: months are made ahead, and the process that seals tries again.
+    with suppress(asyncpg.LockNotAvailableError):
+        async with connection.transaction():
+            await connection.execute("SELECT events_partitions_ahead()")

@@ -145,6 +145,24 @@ async def test_a_migration_behind_a_long_query_fails_instead_of_stopping_the_oth
         await reader.close()
 
 
+async def test_a_long_look_at_history_keeps_nobody_from_starting(database_url: str) -> None:
+    """The partitions of months to come can wait."""
+    await execute(database_url, "ALTER FUNCTION events_partitions_ahead(int) SET lock_timeout = '50ms'")
+    partitions = "SELECT max(relname) FROM pg_class WHERE relkind = 'r' AND relname ~ '^events_2'"
+    name = await ask(database_url, partitions)
+    await execute(database_url, f"DROP TABLE {name}")
+    reader = await asyncpg.connect(database_url)
+    try:
+        async with reader.transaction():
+            await reader.fetch("SELECT count(*) FROM events")
+            assert await migrate(database_url) == 0
+            assert await ask(database_url, f"SELECT to_regclass('{name}')") is None
+        assert await migrate(database_url) == 0
+        assert await ask(database_url, f"SELECT to_regclass('{name}')") == name
+    finally:
+        await reader.close()
+
+
 async def test_the_lock_goes_with_the_one_who_held_it(empty_database_url: str) -> None:
     holder = await asyncpg.connect(empty_database_url)
     await holder.execute("SELECT pg_advisory_lock($1)", module.ADVISORY_LOCK)
