@@ -1,0 +1,221 @@
+-- Questions to history (oracle/store/history.py, oracle/api/audit.py).  The indexes are those of migrations/0003 and 0004.
+
+-- As of an instant ---------------------------------------------------------------------------------------------
+
+-- name: history_as_of
+-- What an identifier was answered from at the instant $4: of each of its entries, of each FSP and each rule that could
+-- have had a part in it, the last event.  $1 type, $2 identifier, $3 all its prefixes.
+-- Served by events_by_identifier, events_by_prefix, events_by_former_prefix, events_of_fsps.
+WITH own AS MATERIALIZED (
+    SELECT * FROM events
+    WHERE party_identifier = $2 AND party_id_type = $1::text::party_id_type AND entity = 'alias' AND action <> 'ignored'
+), ruling AS MATERIALIZED (
+    SELECT * FROM events
+    WHERE entity = 'route' AND (coalesce(after, before) ->> 'prefix') COLLATE "C" = ANY ($3::text[])
+      AND coalesce(after, before) ->> 'party_id_type' = $1
+    UNION
+    SELECT * FROM events
+    WHERE entity = 'route' AND action = 'changed'
+      AND (before ->> 'prefix' <> after ->> 'prefix' OR before ->> 'party_id_type' <> after ->> 'party_id_type')
+      AND (before ->> 'prefix') COLLATE "C" = ANY ($3::text[]) AND before ->> 'party_id_type' = $1
+), holders AS MATERIALIZED (
+    SELECT fsp_id FROM own
+    UNION SELECT before ->> 'fsp_id' FROM own WHERE action = 'changed'
+    UNION SELECT after ->> 'fsp_id' FROM ruling
+    UNION SELECT before ->> 'fsp_id' FROM ruling
+), statuses AS (
+    SELECT e.* FROM holders h CROSS JOIN LATERAL (
+        SELECT * FROM events
+        WHERE fsp_id = h.fsp_id AND entity = 'fsp' AND (action = 'registered' OR before ->> 'status' <> after ->> 'status')
+        OFFSET 0) AS e
+), happened AS (
+    SELECT * FROM own UNION ALL SELECT * FROM ruling UNION ALL SELECT * FROM statuses
+), counted AS (
+    -- A transaction counts as one, from its last event on.  Another cluster may have had a transaction of this number.
+    SELECT *, max(at) OVER (PARTITION BY (SELECT max(era) FROM audit_eras WHERE after_event_id < event_id), xact) AS since,
+           CASE entity
+               WHEN 'alias' THEN ARRAY[sub_id, CASE WHEN NOT (coalesce(after, before) ->> 'default')::boolean
+                                               THEN coalesce(after, before) ->> 'currency' END]
+               WHEN 'fsp' THEN ARRAY[fsp_id]
+               ELSE ARRAY[coalesce(after, before) ->> 'route_id']
+           END AS place
+    FROM happened
+)
+SELECT DISTINCT ON (entity, place)
+       event_id, xact::text::bigint AS xact, at, entity, action, channel, actor, role, party_id_type::text,
+       party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id, since
+FROM counted WHERE since <= $4
+ORDER BY entity, place, event_id DESC
+
+-- name: history_of_party
+-- Everything that history_as_of looks at, in the order in which it counts.  $1 type, $2 identifier, $3 its prefixes.
+WITH own AS MATERIALIZED (
+    SELECT * FROM events
+    WHERE party_identifier = $2 AND party_id_type = $1::text::party_id_type AND entity = 'alias'
+), ruling AS MATERIALIZED (
+    SELECT * FROM events
+    WHERE entity = 'route' AND (coalesce(after, before) ->> 'prefix') COLLATE "C" = ANY ($3::text[])
+      AND coalesce(after, before) ->> 'party_id_type' = $1
+    UNION
+    SELECT * FROM events
+    WHERE entity = 'route' AND action = 'changed'
+      AND (before ->> 'prefix' <> after ->> 'prefix' OR before ->> 'party_id_type' <> after ->> 'party_id_type')
+      AND (before ->> 'prefix') COLLATE "C" = ANY ($3::text[]) AND before ->> 'party_id_type' = $1
+), holders AS MATERIALIZED (
+    SELECT fsp_id FROM own
+    UNION SELECT before ->> 'fsp_id' FROM own WHERE action = 'changed'
+    UNION SELECT after ->> 'fsp_id' FROM ruling
+    UNION SELECT before ->> 'fsp_id' FROM ruling
+), statuses AS (
+    SELECT e.* FROM holders h CROSS JOIN LATERAL (
+        SELECT * FROM events
+        WHERE fsp_id = h.fsp_id AND entity = 'fsp' AND (action = 'registered' OR before ->> 'status' <> after ->> 'status')
+        OFFSET 0) AS e
+), happened AS (
+    SELECT * FROM own UNION ALL SELECT * FROM ruling UNION ALL SELECT * FROM statuses
+), counted AS (
+    SELECT *, (SELECT max(era) FROM audit_eras WHERE after_event_id < event_id) AS era FROM happened
+)
+SELECT event_id, xact::text::bigint AS xact, at, entity, action, channel, actor, role, party_id_type::text,
+       party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id, era,
+       max(at) OVER (PARTITION BY era, xact) AS since
+FROM counted ORDER BY since, era, xact, event_id
+
+-- name: history_final
+-- Up to when history is complete: before the begin of every transaction that is still writing.  One whose begin is not
+-- shown to us (another role's, a prepared one) counts as having begun ever so long ago.
+SELECT least(statement_timestamp(), (
+    SELECT min(coalesce(a.xact_start, '-infinity')) FROM pg_snapshot_xip(pg_current_snapshot()) AS x
+    LEFT JOIN pg_stat_activity a ON a.backend_xid = x::xid)) AS final_before
+
+-- Events, the newest first -------------------------------------------------------------------------------------
+-- walked: what is looked at for one page, $3 (or the like) at most; of that come the first that the caller wants.
+-- walked_to is where the next page begins when this one is short.
+
+-- name: events_of_party
+-- $1 type, $2 identifier, $3 before this event, $4 from, $5 to, $6 how many to look at, $7 how many to give;
+-- wanted: $8 actor, $9 channel, $10 action, $11 entity, $12 request, $13 trace, $14 FSP.
+WITH walked AS MATERIALIZED (
+    SELECT * FROM events
+    WHERE party_identifier = $2 AND party_id_type = $1::text::party_id_type AND event_id < $3 AND at >= $4 AND at < $5
+    ORDER BY event_id DESC LIMIT $6
+)
+SELECT t.walked, t.walked_to, w.* FROM (SELECT count(*) AS walked, min(event_id) AS walked_to FROM walked) AS t
+LEFT JOIN LATERAL (
+    SELECT event_id, xact::text::bigint AS xact, at, entity, action, channel, actor, role, party_id_type::text,
+           party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
+    FROM walked
+    WHERE ($8::text IS NULL OR actor = $8) AND ($9::text IS NULL OR channel = $9) AND ($10::text IS NULL OR action = $10)
+      AND ($11::text IS NULL OR entity = $11) AND ($12::text IS NULL OR request_id = $12)
+      AND ($13::text IS NULL OR trace_id = $13)
+      AND ($14::text IS NULL OR fsp_id = $14 OR (action = 'changed' AND before ->> 'fsp_id' = $14))
+    ORDER BY event_id DESC LIMIT $7) AS w ON true
+ORDER BY w.event_id DESC
+
+-- name: events_of_fsp
+-- $1 FSP, $2 before this event, $3 from, $4 to, $5 how many to look at, $6 how many to give;
+-- wanted: $7 actor, $8 channel, $9 action, $10 entity, $11 request, $12 trace.
+WITH walked AS MATERIALIZED (
+    (SELECT * FROM events WHERE fsp_id = $1 AND event_id < $2 AND at >= $3 AND at < $4 ORDER BY event_id DESC LIMIT $5)
+    UNION ALL
+    (SELECT * FROM events
+     WHERE entity = 'alias' AND action = 'changed' AND before ->> 'fsp_id' <> fsp_id
+       AND (before ->> 'fsp_id') COLLATE "C" = $1 AND event_id < $2 AND at >= $3 AND at < $4
+     ORDER BY event_id DESC LIMIT $5)
+    ORDER BY event_id DESC LIMIT $5
+)
+SELECT t.walked, t.walked_to, w.* FROM (SELECT count(*) AS walked, min(event_id) AS walked_to FROM walked) AS t
+LEFT JOIN LATERAL (
+    SELECT event_id, xact::text::bigint AS xact, at, entity, action, channel, actor, role, party_id_type::text,
+           party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
+    FROM walked
+    WHERE ($7::text IS NULL OR actor = $7) AND ($8::text IS NULL OR channel = $8) AND ($9::text IS NULL OR action = $9)
+      AND ($10::text IS NULL OR entity = $10) AND ($11::text IS NULL OR request_id = $11)
+      AND ($12::text IS NULL OR trace_id = $12)
+    ORDER BY event_id DESC LIMIT $6) AS w ON true
+ORDER BY w.event_id DESC
+
+-- name: events_of_entity
+-- Of anything but aliases.  $1 entity, $2 before this event, $3 from, $4 to, $5 how many to look at, $6 how many to give;
+-- wanted: $7 actor, $8 channel, $9 action, $10 request, $11 trace.
+WITH walked AS MATERIALIZED (
+    SELECT * FROM events
+    WHERE entity = $1 AND entity <> 'alias' AND event_id < $2 AND at >= $3 AND at < $4 ORDER BY event_id DESC LIMIT $5
+)
+SELECT t.walked, t.walked_to, w.* FROM (SELECT count(*) AS walked, min(event_id) AS walked_to FROM walked) AS t
+LEFT JOIN LATERAL (
+    SELECT event_id, xact::text::bigint AS xact, at, entity, action, channel, actor, role, party_id_type::text,
+           party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
+    FROM walked
+    WHERE ($7::text IS NULL OR actor = $7) AND ($8::text IS NULL OR channel = $8) AND ($9::text IS NULL OR action = $9)
+      AND ($10::text IS NULL OR request_id = $10) AND ($11::text IS NULL OR trace_id = $11)
+    ORDER BY event_id DESC LIMIT $6) AS w ON true
+ORDER BY w.event_id DESC
+
+-- name: events_of_span
+-- By time alone: those from $1 on and before the place ($2, $3), by partition and events_by_time.  walked above $4: too
+-- many to say which are the newest.  $5 how many to give; wanted: $6 actor, $7 channel, $8 action, $9 entity,
+-- $10 request, $11 trace.
+WITH walked AS MATERIALIZED (
+    SELECT * FROM events WHERE at >= $1 AND at <= $2 AND (at < $2 OR event_id < $3) LIMIT $4 + 1
+)
+SELECT t.walked, w.* FROM (SELECT count(*) AS walked FROM walked) AS t
+LEFT JOIN LATERAL (
+    SELECT event_id, xact::text::bigint AS xact, at, entity, action, channel, actor, role, party_id_type::text,
+           party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
+    FROM walked
+    WHERE ($6::text IS NULL OR actor = $6) AND ($7::text IS NULL OR channel = $7) AND ($8::text IS NULL OR action = $8)
+      AND ($9::text IS NULL OR entity = $9) AND ($10::text IS NULL OR request_id = $10)
+      AND ($11::text IS NULL OR trace_id = $11)
+    ORDER BY at DESC, event_id DESC LIMIT $5) AS w ON t.walked <= $4
+ORDER BY w.at DESC, w.event_id DESC
+
+-- name: event
+SELECT event_id, xact::text::bigint AS xact, at, entity, action, channel, actor, role, party_id_type::text,
+       party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
+FROM events WHERE event_id = $1
+
+-- Between two instants -----------------------------------------------------------------------------------------
+
+-- name: history_of_fsp
+-- The events of the aliases of FSP $1, key by key, from $2 to $3 and an hour around: of a transaction that was over
+-- within that, all events are among them.
+SELECT party_identifier, party_id_type::text, sub_id, event_id, xact::text::bigint AS xact, at, before::text, after::text
+FROM (
+    SELECT * FROM events
+    WHERE fsp_id = $1 AND entity = 'alias' AND action <> 'ignored'
+      AND at > $2::timestamptz - interval '1 hour' AND at <= $3::timestamptz + interval '1 hour'
+    UNION ALL
+    SELECT * FROM events
+    WHERE entity = 'alias' AND action = 'changed' AND before ->> 'fsp_id' <> fsp_id
+      AND (before ->> 'fsp_id') COLLATE "C" = $1
+      AND at > $2::timestamptz - interval '1 hour' AND at <= $3::timestamptz + interval '1 hour'
+) AS e
+ORDER BY party_identifier, party_id_type, sub_id, event_id
+
+-- Who is behind it ---------------------------------------------------------------------------------------------
+
+-- name: credential_labels
+SELECT credential_id, label, role::text, fsp_id FROM credentials WHERE credential_id = ANY ($1::text[])
+
+-- name: batch_origin
+SELECT batch_id, fsp_id, file_name, encode(file_sha256, 'hex') AS file_sha256, uploaded_by, uploaded_role, uploaded_at,
+       decided_by, decided_at, decision_reason, started_at, finished_at
+FROM batches WHERE batch_id = $1
+
+-- Who asked ----------------------------------------------------------------------------------------------------
+
+-- name: read_record
+INSERT INTO audit_reads (credential_id, role, caller_fsp_id, asked, party_id_type, party_identifier, sub_id, fsp_id, details,
+                         request_id, trace_id)
+VALUES ($1, $2, $3, $4, $5::text::party_id_type, $6, $7, $8, $9::text::jsonb, $10, $11)
+
+-- name: reads_page
+-- $1 before this one, $2 identifier, $3 type, $4 credential, $5 from, $6 to, $7 how many.  A NULL asks for all.
+SELECT read_id, at, credential_id, role, caller_fsp_id, asked, party_id_type::text, party_identifier, sub_id, fsp_id,
+       details::text, request_id, trace_id
+FROM audit_reads
+WHERE read_id < $1 AND ($2::text IS NULL OR party_identifier = $2) AND ($3::text IS NULL OR party_id_type::text = $3)
+  AND ($4::text IS NULL OR credential_id = $4)
+  AND ($5::timestamptz IS NULL OR at >= $5) AND ($6::timestamptz IS NULL OR at < $6)
+ORDER BY read_id DESC LIMIT $7
