@@ -1,9 +1,9 @@
 """The admin API, called: one call with its repetitions, a list page by page, a file up or down in constant memory.
 
 Key.         In the Authorization header and nowhere else: no error and no repr has it, and no redirect is followed.
-Repeated.    What broke off, and 503, at most RETRIES times; everything else is an answer.  Each POST has an
-             Idempotency-Key, the same in its repetitions, so that it is done once.  PUT, PATCH and DELETE
-             are repeated only where the server has not begun: another answer could come the second time.
+Repeated.    What broke off, and 503, at most RETRIES times; everything else is an answer.  Each POST that changes
+             anything has an Idempotency-Key, the same in its repetitions, so that it is done once.  PUT, PATCH and
+             DELETE are repeated only where the server has not begun: the second time, its answer could be another.
 Proxies.     Those of the environment, but never to this machine.
 """
 
@@ -43,6 +43,11 @@ class ClientError(Exception):
         self.code = code
         self.hint = hint
         self.status = status
+
+    @property
+    def is_final(self) -> bool:
+        """Whether asking again is of no use."""
+        return 400 <= self.status < 500  # noqa: PLR2004 - what the server refuses
 
     def __str__(self) -> str:
         named = f"{self.message} ({self.code})" if self.code else self.message
@@ -107,10 +112,14 @@ class Client:
         body: Any = None,
         upload: Upload | None = None,
         if_match: str | None = None,
+        reads: bool = False,
         **names: Any,
     ) -> Reply:
-        """`names` fill the braces of the path.  Raises ClientError."""
-        with self._answered(method, path, query, body, upload, if_match, names) as response:
+        """`names` fill the braces of the path; `reads`: a POST that changes nothing.  Raises ClientError."""
+        headers = _headers(body, upload, if_match)
+        if method == "POST" and not reads:
+            headers["Idempotency-Key"] = uuid.uuid4().hex
+        with self._answered(method, path, query, body, upload, headers, names) as response:
             return _reply(response)
 
     def pages(
@@ -133,7 +142,7 @@ class Client:
         self, path: str, *, query: Mapping[str, object] | None = None, **names: Any
     ) -> Iterator[Iterator[bytes]]:
         """A large answer, in pieces.  Raises ClientError, also in the middle."""
-        with self._answered("GET", path, query, None, None, None, names) as response:
+        with self._answered("GET", path, query, None, None, {}, names) as response:
             yield self._pieces(response)
 
     # -- one call ---------------------------------------------------------------------------------------------------
@@ -146,10 +155,9 @@ class Client:
         query: Mapping[str, object] | None,
         body: Any,
         upload: Upload | None,
-        if_match: str | None,
+        headers: Mapping[str, str],
         names: Mapping[str, object],
     ) -> Iterator[httpx.Response]:
-        headers = _headers(method, body, upload, if_match)
         target = _filled(path, names)
         asked = {name: _spelled(value) for name, value in (query or {}).items() if value is not None}
         failure: ClientError | None = None
@@ -192,10 +200,8 @@ class Client:
         return ClientError(f"{named} cannot be reached: {said}", "unreachable", "Does `oracle serve` run there?")
 
 
-def _headers(method: str, body: Any, upload: Upload | None, if_match: str | None) -> dict[str, str]:
+def _headers(body: Any, upload: Upload | None, if_match: str | None) -> dict[str, str]:
     headers = {}
-    if method == "POST":
-        headers["Idempotency-Key"] = uuid.uuid4().hex
     if body is not None:
         headers["Content-Type"] = "application/json"
     if upload is not None:

@@ -13,7 +13,7 @@ from oracle.commands.verbs import Command
 
 def add(commands: Any, command: Command) -> None:
     """All of them; `command(commands, name, run, text)` is cli's way to add one."""
-    from oracle.commands import fsps, keys  # noqa: PLC0415 - they are made with what is above
+    from oracle.commands import aliases, batches, fsps, keys, routes  # noqa: PLC0415 - they are made with what is above
 
-    for noun in (fsps, keys):
+    for noun in (fsps, keys, aliases, routes, batches):
         noun.add(commands, command)

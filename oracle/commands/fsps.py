@@ -21,7 +21,6 @@ _FIELDS: Final[dict[str, tuple[str, str, Any]]] = {
     "locale-name": ("localeName", "the name in the language of the country", str),
     "type": ("dfspType", "what kind of institution", str),
     "info": ("additionalInfo", "anything more", str),
-    "prefix": ("prefix", "the number by which it is known to clients of the prefix API", int),
     "kinds": ("kinds", "what it may register, as MSISDN,CLABE", words),
     "currencies": ("currencies", "in which currencies, as MXN,USD", words),
     "use-cases": ("useCases", "as p2p,merchant", words),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 # C0, DEL, C1, and the marks that turn the direction of what follows.
@@ -18,11 +18,16 @@ _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066
 _INSTANT: Final = re.compile(r"^(\d{4}-\d{2}-\d{2})T(\d{2}:\d{2}:\d{2})\S*$")
 
 
-def show_pages(pages: Iterable[Sequence[Any]], columns: Sequence[str], *, as_json: bool) -> int:
-    """Print each page as it comes; how many items there were."""
-    count = 0
-    for items in pages:
-        count += len(items)
+def show_pages(
+    pages: Iterable[Sequence[Any]],
+    columns: Sequence[str],
+    *,
+    as_json: bool,
+    shaped: Callable[[Any], Any] = lambda item: item,
+) -> None:
+    """Print each page as it comes; `shaped` for people and tabs."""
+    for page in pages:
+        items = page if as_json else [shaped(item) for item in page]
         if as_json:
             for item in items:
                 print(json_line(item))
@@ -31,7 +36,6 @@ def show_pages(pages: Iterable[Sequence[Any]], columns: Sequence[str], *, as_jso
         else:
             for item in items:
                 print("\t".join(text_of(_member(item, column)) for column in columns))
-    return count
 
 
 def show(item: Mapping[str, Any], *, as_json: bool, **more: Any) -> None:
