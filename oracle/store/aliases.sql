@@ -28,38 +28,36 @@ WHERE a.identifier = $3 AND a.party_id_type = $2::party_id_type AND a.sub_id = $
 FOR UPDATE OF a
 
 -- name: aliases_page
--- The next entries of FSP $1 of type $2, by the time of their last change: a range of aliases_by_fsp and one of
--- alias_currencies_by_fsp, however many there are before and behind it.
--- $3 from this time, $4 before that one; behind the place ($5 time, $6 identifier, $7 sub id, $8 currency); $9 how many.
--- is_first: an alias stands in the list where its first entry since $3 does.  has_further: it may have more than this one.
-(SELECT a.changed_at, a.identifier, a.sub_id, a.currency, true AS is_default, a.has_further,
-        NOT a.has_further OR NOT EXISTS (
-            SELECT FROM alias_currencies x
-            WHERE x.identifier = a.identifier AND x.party_id_type = $2::party_id_type AND x.sub_id = a.sub_id AND x.fsp_id = $1
-              AND x.changed_at >= $3 AND (x.changed_at, x.currency) < (a.changed_at, a.currency)) AS is_first
- FROM (SELECT changed_at, identifier, sub_id, currency,
-              EXISTS (SELECT FROM alias_currencies x
-                      WHERE x.identifier = a.identifier AND x.party_id_type = $2::party_id_type AND x.sub_id = a.sub_id
-                        AND x.fsp_id = $1) AS has_further
-       FROM aliases a
-       WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND changed_at >= $5 AND changed_at < $4
-         AND (changed_at, identifier, sub_id, currency) > ($5, $6::text, $7::text, $8::text)
-       ORDER BY changed_at, identifier, sub_id, currency LIMIT $9) AS a)
-UNION ALL
-(SELECT e.changed_at, e.identifier, e.sub_id, e.currency, false, true,
-        NOT EXISTS (
-            SELECT FROM aliases a
-            WHERE a.identifier = e.identifier AND a.party_id_type = $2::party_id_type AND a.sub_id = e.sub_id AND a.fsp_id = $1
-              AND a.changed_at >= $3 AND (a.changed_at, a.currency) < (e.changed_at, e.currency))
-        AND NOT EXISTS (
-            SELECT FROM alias_currencies x
-            WHERE x.identifier = e.identifier AND x.party_id_type = $2::party_id_type AND x.sub_id = e.sub_id AND x.fsp_id = $1
-              AND x.changed_at >= $3 AND (x.changed_at, x.currency) < (e.changed_at, e.currency))
- FROM (SELECT changed_at, identifier, sub_id, currency FROM alias_currencies
-       WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND changed_at >= $5 AND changed_at < $4
-         AND (changed_at, identifier, sub_id, currency) > ($5, $6::text, $7::text, $8::text)
-       ORDER BY changed_at, identifier, sub_id, currency LIMIT $9) AS e)
-ORDER BY 1, 2, 3, 4 LIMIT $9
+-- The next entries of FSP $1 of type $2, by the time of their last change, each with what the FSP has under its key besides:
+-- a range of aliases_by_fsp and one of alias_currencies_by_fsp, however much there is before and behind them.
+-- $3 before this time; behind the place ($4 time, $5 identifier, $6 sub id, $7 currency); $8 how many.
+WITH entries AS MATERIALIZED (
+    (SELECT changed_at, identifier, sub_id, currency, true AS is_default FROM aliases
+     WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND changed_at >= $4 AND changed_at < $3
+       AND (changed_at, identifier, sub_id, currency) > ($4, $5::text, $6::text, $7::text)
+     ORDER BY changed_at, identifier, sub_id, currency LIMIT $8)
+    UNION ALL
+    (SELECT changed_at, identifier, sub_id, currency, false FROM alias_currencies
+     WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND changed_at >= $4 AND changed_at < $3
+       AND (changed_at, identifier, sub_id, currency) > ($4, $5::text, $6::text, $7::text)
+     ORDER BY changed_at, identifier, sub_id, currency LIMIT $8)
+    ORDER BY changed_at, identifier, sub_id, currency LIMIT $8
+)
+SELECT e.*, d.currency AS default_currency, d.changed_at AS default_changed_at,
+       f.currencies AS further_currencies, f.changed_at AS further_changed_at
+FROM entries e
+LEFT JOIN LATERAL (
+    SELECT currency, changed_at, fsp_id FROM aliases a
+    WHERE (a.identifier, a.party_id_type, a.sub_id) = (e.identifier, $2::party_id_type, e.sub_id) AND NOT e.is_default
+    OFFSET 0
+) AS d ON d.fsp_id = $1
+CROSS JOIN LATERAL (
+    SELECT array_agg(currency ORDER BY currency) AS currencies, array_agg(changed_at ORDER BY currency) AS changed_at
+    FROM (SELECT currency, changed_at, fsp_id FROM alias_currencies x
+          WHERE (x.identifier, x.party_id_type, x.sub_id) = (e.identifier, $2::party_id_type, e.sub_id) OFFSET 0) AS x
+    WHERE fsp_id = $1
+) AS f
+ORDER BY e.changed_at, e.identifier, e.sub_id, e.currency
 
 -- name: aliases_held
 -- Who has some identifiers, under whatever SubId; default entries first.  $1 types, $2 identifiers, equally long.
