@@ -161,10 +161,13 @@ async def standing(postgres: Postgres, party_id_type: str, identifier: str, at: 
     return stood
 
 
-async def final_before(postgres: Postgres) -> datetime:
-    """Ask it before what is to be called final.  Raises DirectoryUnavailable."""
-    found: datetime = (await postgres.row("history_final"))["final_before"]
-    return found
+async def final_before(postgres: Postgres) -> tuple[datetime, datetime]:
+    """The time now, and until when history is complete.  To be asked before what is to be called final.
+
+    Raises DirectoryUnavailable.
+    """
+    row = await postgres.row("history_final")
+    return row["now"], row["final_before"]
 
 
 class Step(NamedTuple):
@@ -387,22 +390,16 @@ async def lent(postgres: Postgres, **settings: str) -> AsyncIterator[asyncpg.Con
     try:
         async with postgres.desk.acquire(timeout=2) as connection:
             try:
-                await _set(connection, settings)
+                await connection.execute(QUERIES["settings_lend"], list(settings), list(settings.values()))
                 yield connection
             finally:
                 if not connection.is_closed():
                     with contextlib.suppress(asyncpg.PostgresError, OSError, asyncpg.InterfaceError):
-                        for name in settings:
-                            await connection.execute(f"RESET {name}")
+                        await connection.execute("RESET ALL")
     except Exception as exc:
         if is_away(exc) or is_busy(exc):
             raise DirectoryUnavailable from exc
         raise
-
-
-async def _set(connection: asyncpg.Connection, settings: dict[str, str]) -> None:
-    for name, value in settings.items():
-        await connection.execute("SELECT set_config($1, $2, false)", name, value)
 
 
 async def _streamed(postgres: Postgres, query: str, *arguments: Any) -> AsyncGenerator[list[Any]]:

@@ -84,8 +84,8 @@ FROM counted ORDER BY since, era, xact, event_id
 -- name: history_final
 -- Up to when history is complete: before the begin of every transaction that is still writing.  One whose begin is not
 -- shown to us (another role's, a prepared one) counts as having begun ever so long ago.
-SELECT least(statement_timestamp(), (
-    SELECT min(coalesce(a.xact_start, '-infinity')) FROM pg_snapshot_xip(pg_current_snapshot()) AS x
+SELECT statement_timestamp() AS now, least(statement_timestamp(), (
+    SELECT min(coalesce(a.xact_start, '0002-01-01 00:00+00')) FROM pg_snapshot_xip(pg_current_snapshot()) AS x
     LEFT JOIN pg_stat_activity a ON a.backend_xid = x::xid)) AS final_before
 
 -- Events, the newest first -------------------------------------------------------------------------------------
@@ -219,3 +219,16 @@ WHERE read_id < $1 AND ($2::text IS NULL OR party_identifier = $2) AND ($3::text
   AND ($4::text IS NULL OR credential_id = $4)
   AND ($5::timestamptz IS NULL OR at >= $5) AND ($6::timestamptz IS NULL OR at < $6)
 ORDER BY read_id DESC LIMIT $7
+
+-- The log ------------------------------------------------------------------------------------------------------
+
+-- name: settings_lend
+-- For as long as a connection of the desk is lent to what streams.
+SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) AS s (name, value)
+
+-- name: log_checkpoints
+-- The newest first.  $1 below this size, $2 how many.
+SELECT size, root, note, signed_at FROM audit_checkpoints WHERE size < $1 ORDER BY size DESC LIMIT $2
+
+-- name: log_checkpoint_of
+SELECT note FROM audit_checkpoints WHERE size = $1
