@@ -3,8 +3,8 @@
 File        phone numbers in random order (or `--order sequential`), `--bad` rows of ten kinds among them.
 Rates       rows a second while it is read and checked, while it is applied with its history, and end to end, from the
             first byte sent to the state `done`; and what the results file costs.
-CPU         of the jobs process and of PostgreSQL, for each row while rows are applied: what a rate is worth on a machine
-            that others use as well.  With the sealing of the history, which is done beside.
+CPU         of the jobs process and of PostgreSQL, for each row while rows are applied: what a rate is worth on a
+            machine that others use as well.  With the sealing of the history, which is done beside.
 Memory      the most that the admin and the jobs process were resident with.
 Lookups     `--beside`: p50 and p99 of cached lookups before, and while rows are applied.
             The file registers other identifiers, as lookups of what changes go to PostgreSQL anyway.
