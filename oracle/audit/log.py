@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from oracle.audit import merkle
+from oracle.audit import leaf, merkle
 from oracle.audit.checkpoint import Key
 from oracle.audit.merkle import Range, Stored, Subtree
 from oracle.store.queries import QUERIES
@@ -175,8 +175,21 @@ async def stored_hashes(connection: asyncpg.Connection, wanted: Sequence[Stored]
 
 
 async def subtree_hashes(connection: asyncpg.Connection, wanted: Sequence[Subtree]) -> dict[Subtree, bytes]:
-    entries = await hashes(connection, [merkle.stored(subtree) for subtree in wanted])
-    return {subtree: merkle.full_root(tile) for subtree, tile in zip(wanted, entries, strict=True)}
+    """Each tile is read once, however many of them are made of it.  Raises Damaged."""
+    parts = {subtree: merkle.stored(subtree) for subtree in wanted}
+    ends: dict[tuple[int, int], int] = {}
+    for level, first, width in parts.values():
+        tile = level, first // merkle.TILE_WIDTH
+        ends[tile] = max(ends.get(tile, 0), first % merkle.TILE_WIDTH + width)
+    tiles = [Stored(level, number * merkle.TILE_WIDTH, width) for (level, number), width in ends.items()]
+    found = dict(zip(ends, await stored_hashes(connection, tiles), strict=True))
+    made = {}
+    for subtree, (level, first, width) in parts.items():
+        have = found[level, first // merkle.TILE_WIDTH]
+        if any(place not in have for place in range(first, first + width)):
+            raise Damaged("a tile of the log is incomplete")
+        made[subtree] = merkle.full_root([have[place] for place in range(first, first + width)])
+    return made
 
 
 async def prove(connection: asyncpg.Connection, ranges: Sequence[Range]) -> list[bytes]:
@@ -197,6 +210,25 @@ async def inclusion(connection: asyncpg.Connection, index: int, size: int) -> li
 async def consistency(connection: asyncpg.Connection, old: int, new: int) -> list[bytes]:
     """The RFC 9162 consistency proof.  `new` must not be beyond the log's.  Raises ValueError for old > new."""
     return await prove(connection, merkle.consistency_ranges(old, new))
+
+
+class EventProof(NamedTuple):
+    """That an event is in the log: hash the line (see `leaf`), climb by the proof, compare with the signed root."""
+
+    line: bytes
+    leaf_index: int
+    proof: list[bytes]
+    checkpoint: str
+
+
+async def event_proof(connection: asyncpg.Connection, event_id: int) -> EventProof | None:
+    """Under the latest checkpoint; None while it is not sealed, or where there is no such event."""
+    index = await leaf_index(connection, event_id)
+    row = await connection.fetchrow(QUERIES["event_by_id"], event_id)
+    latest = await connection.fetchrow(QUERIES["audit_checkpoint_latest"])
+    if index is None or row is None or latest is None:
+        return None
+    return EventProof(leaf.line(row), index, await inclusion(connection, index, latest["size"]), latest["note"])
 
 
 async def frontier(connection: asyncpg.Connection, size: int) -> merkle.Frontier:

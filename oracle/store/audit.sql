@@ -29,6 +29,11 @@ WHERE xact >= $1::text::xid8 AND (xact > $1::text::xid8 OR event_id > $2)
   AND event_id > $5 AND event_id <= $6
 ORDER BY xact, event_id LIMIT $7
 
+-- name: event_by_id
+SELECT event_id, xact::text::bigint AS xact, at, entity, action, channel, actor, role, party_id_type::text,
+       party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
+FROM events WHERE event_id = $1
+
 -- name: audit_waiting
 -- For how long the first event that is not sealed has been waiting.  $1, $2 the bound, $3 the era's after_event_id.
 SELECT greatest(extract(epoch FROM clock_timestamp() - at), 0)::float8 FROM events

@@ -120,6 +120,25 @@ async def _write(url: str, writer: int, done: asyncio.Event) -> None:
             await (transaction.rollback() if chance.random() < 0.2 else transaction.commit())
 
 
+async def test_an_event_is_shown_to_be_in_the_log_by_what_one_call_gives(database_url: str, tmp_path: Path) -> None:
+    from oracle.audit import merkle
+    from oracle.audit.checkpoint import Checkpoint
+
+    await register(database_url, 0, 300)
+    connection = await log.connect(database_url, "test")
+    try:
+        assert await log.event_proof(connection, 5) is None, "not sealed yet"
+        await seal(database_url, tmp_path / "keys")
+        given = await log.event_proof(connection, 5)
+        assert given is not None
+        signed = Checkpoint.of_note(given.checkpoint)
+        assert merkle.verify_inclusion(given.leaf_index, signed.size, leaf_hash(given.line), given.proof, signed.root)
+        assert b'"event_id":5,' in given.line
+        assert await log.event_proof(connection, 9_999) is None
+    finally:
+        await connection.close()
+
+
 async def test_what_is_open_holds_up_what_comes_after_it(database_url: str, tmp_path: Path) -> None:
     """Else an event of the open transaction would come to stand before what is sealed."""
     async with connected(database_url) as connection:
