@@ -30,6 +30,7 @@ from oracle.api.hub import Hub
 from oracle.api.participants import Participants
 from oracle.audit.keys import KeyFile, key_file
 from oracle.audit.sealer import Sealer
+from oracle.housekeeping import Housekeeping
 from oracle.imports.worker import Imports
 from oracle.metrics import Metrics, watch_event_loop
 from oracle.settings import Settings
@@ -190,7 +191,7 @@ def _jobs(store: Store) -> list[jobs.Named]:
     imports = Imports(
         settings.database_url, store.changes, store.postgres, clabe_only=settings.clabe_only, nrc=settings.nrc
     )
-    return [("imports", imports.run)]
+    return [("imports", imports.run), ("housekeeping", Housekeeping(store.postgres).run)]
 
 
 def _settle_memory() -> None:

@@ -269,6 +269,14 @@ def _time(seconds: float) -> datetime:
         raise Refusal(400, "invalid", "The cursor cannot be read", "Use `next` of the page before") from None
 
 
+def _instant(at: datetime) -> datetime:
+    """Raises Refusal for one whose time in UTC is in the year 0 or 10000."""
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise Refusal(400, "invalid", "expiresAt is out of range", "Name a time in this century") from None
+
+
 def _in_future(expires_at: datetime | UnsetType | None) -> None:
-    if isinstance(expires_at, datetime) and expires_at <= datetime.now(UTC):
+    if isinstance(expires_at, datetime) and _instant(expires_at) <= datetime.now(UTC):
         raise Refusal(400, "invalid", "expiresAt is over", "Name a time to come; POST .../revoke ends one now")

@@ -3,13 +3,17 @@
 Request id.  The caller's X-Request-ID or one of ours: in the answer, and with every change in the history.
 Slash.       `%2F` in a path stands for a slash within a name: an FSP may have one in its id, an NRC always has.  The
              server in front of us has decoded it already, so the path is read again from its raw form.
+Body.        A short one is read to its end before a refusal goes out.  The connection is closed over one that is not,
+             and a client that is still sending may then see a broken connection in place of the refusal.
 Headers.     No answer is kept by a proxy or a browser, taken for what it is not, or shown in another's page.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 import uuid
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -21,6 +25,8 @@ _ESCAPED_SLASH: Final = re.compile(b"%2f", re.IGNORECASE)
 # A slash within a name, while the path is cut at the others: of a private use area, so nobody's identifier has it.
 SLASH: Final = "\uf82f"
 
+SHORT_BYTES_MAX: Final = 65_536
+FINISH_S: Final = 1.0  # nobody is made to wait for what a client has only announced
 _PAGE: Final = b"default-src 'self' 'unsafe-inline' data:; frame-ancestors 'none'"
 _NO_PAGE: Final = b"default-src 'none'; frame-ancestors 'none'"
 
@@ -34,12 +40,16 @@ def enveloped(app: ASGIApp) -> ASGIApp:
         scope["state"]["request_id"] = request_id
         scope["path"] = path_of(scope["path"], scope.get("raw_path") or b"")
 
+        body = _Body(scope, receive)
+
         async def send_enveloped(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *_headers(message["headers"], request_id)]
+                if message["status"] >= 400:  # noqa: PLR2004 - a refusal
+                    await body.finish()
             await send(message)
 
-        await app(scope, receive, send_enveloped)
+        await app(scope, body.receive, send_enveloped)
 
     return serve
 
@@ -53,6 +63,27 @@ def with_slashes(app: ASGIApp) -> ASGIApp:
         await app(scope, receive, send)
 
     return serve
+
+
+class _Body:
+    """What comes in, and whether it has all come."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        length = dict(scope["headers"]).get(b"content-length", b"")
+        self._is_short = length.isdigit() and int(length) <= SHORT_BYTES_MAX
+        self._receive = receive
+        self._is_over = False
+
+    async def receive(self) -> Any:
+        message = await self._receive()
+        self._is_over = message["type"] != "http.request" or not message.get("more_body", False)
+        return message
+
+    async def finish(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_S):
+                while self._is_short and not self._is_over:
+                    await self.receive()
 
 
 def path_of(path: str, raw_path: bytes) -> str:

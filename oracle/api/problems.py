@@ -85,6 +85,8 @@ def refusal_of(error: BaseException) -> Refusal:
         return _of_http(error)
     if isinstance(error, _NO_JSON):
         return Refusal(400, "invalid", "The body cannot be read", "Send JSON in UTF-8, as /openapi.json describes it")
+    if isinstance(error, asyncpg.DataError) and isinstance(error.__cause__, OverflowError):
+        return Refusal(400, "invalid", "A number or a time is out of range", "See /openapi.json for the limits")
     if isinstance(error, _NO_TEXT):
         return Refusal(400, "invalid", "A text holds a character that cannot be stored", "Leave out U+0000")
     for kind in type(error).__mro__:

@@ -47,7 +47,7 @@ UPDATE credentials SET label = $2, expires_at = coalesce($3::timestamptz, 'infin
 
 -- name: credential_touch
 -- A rotation is a change of the credential: its version moves, and history says so.
-UPDATE credentials SET version = version WHERE credential_id = $1
+UPDATE credentials SET changed_at = clock_timestamp() WHERE credential_id = $1
 
 -- name: secret_add
 -- Not now(): of two rotations that wait for each other, the one that began first may come second.

@@ -186,7 +186,10 @@ class Changes:
                 if not is_collision(exc.__cause__) or attempt == ATTEMPTS - 1:
                     raise
             except asyncpg.PostgresError as exc:
-                raise (_RULES.get(str(exc.sqlstate)) or exc) from exc
+                rule = _RULES.get(str(exc.sqlstate))
+                if rule is None:
+                    raise
+                raise rule from exc
         if settles:
             await asyncio.sleep(LEASE_S)
         return result

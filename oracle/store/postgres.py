@@ -292,11 +292,15 @@ class Postgres:
         rows = await self.rows(query, *arguments)
         return rows[0] if rows else None
 
-    async def note(self, query: str, *arguments: Any) -> None:
-        """A write that is no change of the directory: a last use, a refused call.  Raises DirectoryUnavailable."""
+    async def note(self, query: str, *arguments: Any) -> int:
+        """A write that is no change of the directory: a last use, a refused call; how many rows.
+
+        Raises DirectoryUnavailable.
+        """
         assert self.writes is not None  # noqa: S101
         async with self._breaker(), self.writes.acquire(timeout=COMMIT_MAX_S) as connection:
-            await connection.execute(QUERIES[query], *arguments)
+            status: str = await connection.execute(QUERIES[query], *arguments)
+            return int(status.rsplit(" ", 1)[-1])
 
     async def stream(self, query: str, *arguments: Any) -> AsyncIterator[list[Any]]:
         """The rows of a named query, some at a time, as they stood when it began.  Raises DirectoryUnavailable."""

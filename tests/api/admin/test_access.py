@@ -1,0 +1,223 @@
+"""Every endpoint, every role, the own FSP and another one: who gets in.
+
+The endpoints are those of the route table; who is expected to get in is written here, by hand.  A new endpoint without
+a line here fails, and so does a rule that says something else than its line.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+
+import httpx
+import pytest
+
+from oracle.api.access import Role
+from oracle.api.admin import Parts, admin_app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from admin_service import Service
+
+# Who: staff have no FSP; `own ...` are bound to the one in the path (or to any, where there is none in the path).
+OPERATOR: Final = frozenset({"operator"})
+STAFF: Final = frozenset({"operator", "auditor", "reader"})
+OWN: Final = frozenset({"own maker", "own checker", "own reader"})
+EVERYBODY: Final = STAFF | OWN
+PUBLIC: Final = EVERYBODY | {"nobody"}
+DIRECTORY: Final = EVERYBODY - {"auditor"}  # who reads history, of which each reading is recorded
+
+EXPECTED: Final = {
+    "GET /health": PUBLIC,
+    "GET /live": PUBLIC,
+    "GET /ready": PUBLIC,
+    "GET /metrics": PUBLIC,
+    "GET /openapi.json": PUBLIC,
+    "GET /docs": PUBLIC,
+    "GET /admin/v1/me": EVERYBODY,
+    "POST /admin/v1/me/rotate": EVERYBODY,
+    "GET /admin/v1/fsps": STAFF,
+    "POST /admin/v1/fsps": OPERATOR,
+    "GET /admin/v1/fsps/{fsp_id}": EVERYBODY,
+    "PATCH /admin/v1/fsps/{fsp_id}": OPERATOR,
+    "POST /admin/v1/fsps/{fsp_id}/status": OPERATOR,
+    "GET /admin/v1/fsps/{fsp_id}/logo": EVERYBODY,
+    "PUT /admin/v1/fsps/{fsp_id}/logo": OPERATOR,
+    "DELETE /admin/v1/fsps/{fsp_id}/logo": OPERATOR,
+    "GET /admin/v1/credentials": OPERATOR,
+    "POST /admin/v1/credentials": OPERATOR,
+    "GET /admin/v1/credentials/{credential_id}": OPERATOR,
+    "PATCH /admin/v1/credentials/{credential_id}": OPERATOR,
+    "POST /admin/v1/credentials/{credential_id}/rotate": OPERATOR,
+    "POST /admin/v1/credentials/{credential_id}/revoke": OPERATOR,
+    "GET /admin/v1/refusals": OPERATOR,
+    "GET /admin/v1/fsps/{fsp_id}/aliases": DIRECTORY,
+    "POST /admin/v1/fsps/{fsp_id}/aliases": OPERATOR | {"own maker"},
+    "POST /admin/v1/fsps/{fsp_id}/aliases/check": DIRECTORY,
+    "GET /admin/v1/fsps/{fsp_id}/aliases/{kind}/{identifier}": DIRECTORY,
+    "PATCH /admin/v1/fsps/{fsp_id}/aliases/{kind}/{identifier}": OPERATOR | {"own maker"},
+    "DELETE /admin/v1/fsps/{fsp_id}/aliases/{kind}/{identifier}": OPERATOR | {"own maker"},
+    "POST /admin/v1/aliases/lookup": OPERATOR,
+    "GET /admin/v1/batches": STAFF,
+    "GET /admin/v1/templates/{name}": EVERYBODY,
+    "GET /admin/v1/fsps/{fsp_id}/batches": EVERYBODY,
+    "POST /admin/v1/fsps/{fsp_id}/batches": OPERATOR | {"own maker"},
+    "GET /admin/v1/fsps/{fsp_id}/batches/{batch_id}": EVERYBODY,
+    "GET /admin/v1/fsps/{fsp_id}/batches/{batch_id}/events": EVERYBODY,
+    "GET /admin/v1/fsps/{fsp_id}/batches/{batch_id}/file": EVERYBODY,
+    "GET /admin/v1/fsps/{fsp_id}/batches/{batch_id}/results": EVERYBODY,
+    "POST /admin/v1/fsps/{fsp_id}/batches/{batch_id}/approve": OPERATOR | {"own checker"},
+    "POST /admin/v1/fsps/{fsp_id}/batches/{batch_id}/reject": OPERATOR | {"own checker"},
+    "POST /admin/v1/fsps/{fsp_id}/batches/{batch_id}/cancel": OPERATOR | {"own maker", "own checker"},
+}
+# What stands for the other parameters of a path: nothing that there is.
+PARAMETERS: Final = {"credential_id": "aaaaaaaaaaaa"}
+
+
+class Endpoint(NamedTuple):
+    method: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+    @property
+    def is_of_an_fsp(self) -> bool:
+        return "{fsp_id}" in self.path
+
+    def target(self, fsp_id: str) -> str:
+        parameters = {"fsp_id": fsp_id}
+        return re.sub(r"\{(\w+)\}", lambda found: parameters.get(found[1], PARAMETERS.get(found[1], "1")), self.path)
+
+
+def _endpoints() -> list[Endpoint]:
+    app = admin_app(Parts(*[cast("Any", None)] * 4))
+    methods = ((route, method) for route in app.routes for method in route.methods if method != "OPTIONS")
+    return sorted(Endpoint(method, re.sub(r":\w+\}", "}", route.path)) for route, method in methods)
+
+
+ENDPOINTS: Final = _endpoints()
+
+
+class Callers:
+    """A key for each kind of caller, and one client for all of them: `ask(endpoint, fsp_id, key)`."""
+
+    def __init__(self, service: Service, stack: ExitStack) -> None:
+        self._service, self._stack = service, stack
+        self._addresses = itertools.count(1)
+        self.valid = {
+            "operator": service.issue("operator"),
+            "auditor": service.issue("auditor"),
+            "reader": service.issue("reader"),
+            "own maker": service.issue("dfsp-maker", "greenbank"),
+            "own checker": service.issue("dfsp-checker", "greenbank"),
+            "own reader": service.issue("reader", "greenbank"),
+        }
+        self.invalid = {"no key": None, "garbage": "garbage", **_ended(service)}
+
+    def ask(self, endpoint: Endpoint, key: str | None, fsp_id: str = "greenbank") -> httpx.Response:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        body = {} if endpoint.method in ("GET", "DELETE") else {"json": {}}
+        client = self._client
+        with client.stream(endpoint.method, endpoint.target(fsp_id), headers=headers, **body) as response:
+            if response.status_code >= 400:
+                response.read()
+            return response
+
+    def move(self) -> None:
+        """To an address from which nobody has failed yet."""
+        n = next(self._addresses)
+        transport = httpx.HTTPTransport(local_address=f"127.0.{n >> 8}.{(n & 0xFF) or 1}")
+        self._client = self._stack.enter_context(
+            httpx.Client(base_url=self._service.oracle.admin_url, transport=transport, timeout=30)
+        )
+
+
+def _ended(service: Service) -> dict[str, str]:
+    """Keys that were valid, or nearly are."""
+    expired, revoked, rotated = (service.issue("operator") for _ in range(3))
+    ids = {key: key.split("_")[1] for key in (expired, revoked, rotated)}
+    service.fetch("UPDATE credentials SET expires_at = now() WHERE credential_id = $1", ids[expired])
+    service.operator.post(f"/credentials/{ids[revoked]}/revoke", json={"reason": "a test"}).raise_for_status()
+    service.operator.post(f"/credentials/{ids[rotated]}/rotate", json={"graceS": 0}).raise_for_status()
+    service.operator.post("/fsps", json={"fspId": "shutbank"}).raise_for_status()
+    shut = {role: service.issue(role, "shutbank") for role in ("dfsp-maker", "dfsp-checker", "reader")}
+    service.operator.post("/fsps/shutbank/status", json={"status": "closed", "reason": "a test"}).raise_for_status()
+    operator = service.issue("operator")
+    return {
+        "expired": expired,
+        "revoked": revoked,
+        "rotated": rotated,
+        "another's secret": f"aok_{operator.split('_')[1]}_{revoked.split('_')[2]}",
+        "no such credential": f"aok_aaaaaaaaaaaa_{operator.split('_')[2]}",
+        **{f"{role} of a closed FSP": key for role, key in shut.items()},
+    }
+
+
+@pytest.fixture(scope="module")
+def callers(service: Service) -> Iterator[Callers]:
+    with ExitStack() as stack:
+        callers = Callers(service, stack)
+        callers.move()
+        yield callers
+
+
+def test_every_line_is_of_an_endpoint() -> None:
+    assert set(EXPECTED) <= {str(endpoint) for endpoint in ENDPOINTS}
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=str)
+def test_who_gets_in(endpoint: Endpoint, callers: Callers) -> None:
+    expected = EXPECTED.get(str(endpoint))
+    assert expected is not None, "say in EXPECTED who may call it"
+    got_in = {name for name, key in callers.valid.items() if _is_in(callers.ask(endpoint, key))}
+    assert got_in == expected - {"nobody"}
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=str)
+def test_nobody_gets_in_without_a_valid_key(endpoint: Endpoint, callers: Callers) -> None:
+    """And all are told the same."""
+    callers.move()
+    answers = {name: callers.ask(endpoint, key) for name, key in callers.invalid.items()}
+    if "nobody" in EXPECTED[str(endpoint)]:
+        assert {answer.status_code for answer in answers.values()} <= {200, 503}
+        return
+    assert {(answer.status_code, answer.headers["www-authenticate"]) for answer in answers.values()} == {
+        (401, "Bearer")
+    }
+    assert len({answer.content for answer in answers.values()}) == 1
+
+
+@pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e.is_of_an_fsp], ids=str)
+def test_another_fsp_is_closed_to_everybody_who_is_of_one(endpoint: Endpoint, callers: Callers) -> None:
+    """Byte for byte the same whether there is such an FSP or not, and whatever it is."""
+    for name in OWN:
+        key = callers.valid[name]
+        there, shut, none, slash = (
+            callers.ask(endpoint, key, fsp_id) for fsp_id in ("redbank", "shutbank", "nobank", "greenbank%2F")
+        )
+        assert there.status_code == 403
+        assert _shown(there) == _shown(shut) == _shown(none) == _shown(slash)
+        if name in EXPECTED[str(endpoint)]:
+            assert there.json()["error"]["code"] == "foreign"
+
+
+def test_every_rule_names_a_role() -> None:
+    """Nobody is forgotten when a role is added."""
+    assert {caller.removeprefix("own ") for caller in EVERYBODY} == {role.value.removeprefix("dfsp-") for role in Role}
+
+
+def _is_in(answer: httpx.Response) -> bool:
+    if answer.status_code == 403:
+        assert answer.json()["error"]["code"] in ("forbidden", "foreign")
+    assert answer.status_code != 401
+    assert answer.status_code < 500 or answer.status_code == 503
+    return answer.status_code != 403
+
+
+def _shown(answer: httpx.Response) -> tuple[int, bytes, dict[str, str]]:
+    headers = {name: value for name, value in answer.headers.items() if name not in ("date", "x-request-id")}
+    return answer.status_code, answer.content, headers

@@ -1,0 +1,351 @@
+"""Credentials: until when they are valid, in every process, what failing with them costs, and where a secret stands."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+import pytest
+from admin_service import TIMEOUT_S
+from oracle_process import SERVE, OracleProcess, start_oracle, until
+
+from oracle.api.access import FAILURES_MAX, _is_valid, hash_of, new_secret
+from oracle.bootstrap import bootstrap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from admin_service import Service
+
+    from oracle.store.embedded import ValkeyServer
+
+WRONG: Final = f"aok_aaaaaaaaaaaa_{'0' * 64}"
+
+
+def _id(key: str) -> str:
+    return key.split("_")[1]
+
+
+def _secret(key: str) -> str:
+    return key.split("_")[2]
+
+
+def _path(key: str, what: str = "") -> str:
+    return f"/credentials/{_id(key)}{what}"
+
+
+def _is_let_in(service: Service, key: str) -> bool:
+    status = service.as_key(key).get("/me").status_code
+    assert status in (200, 401)
+    return status == 200
+
+
+@contextmanager
+def _from(service: Service, address: str, key: str | None = None) -> Iterator[httpx.Client]:
+    """A client at an address of its own: failures are counted by address."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    transport = httpx.HTTPTransport(local_address=address)
+    base_url = f"{service.oracle.admin_url}/admin/v1"
+    with httpx.Client(base_url=base_url, headers=headers, transport=transport, timeout=TIMEOUT_S) as client:
+        yield client
+
+
+# Who gets one ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("role", "fsp_id", "status"),
+    [
+        ("dfsp-maker", None, 400),
+        ("dfsp-checker", None, 400),
+        ("operator", "greenbank", 400),
+        ("auditor", "greenbank", 400),
+        ("dfsp-maker", "nobank", 404),
+        ("reader", "nobank", 404),
+        ("reader", None, 201),
+        ("reader", "greenbank", 201),
+        ("root", None, 400),
+    ],
+)
+def test_a_role_is_of_an_fsp_or_not(operator: httpx.Client, role: str, fsp_id: str | None, status: int) -> None:
+    body = {"role": role, "fspId": fsp_id, "label": "a test"}
+    assert operator.post("/credentials", json=body).status_code == status
+
+
+@pytest.mark.parametrize("expires_at", ["2020-01-01T00:00:00Z", "0001-01-01T00:00:00+23:59"])
+def test_nothing_is_issued_that_is_over(operator: httpx.Client, expires_at: str) -> None:
+    body = {"role": "reader", "label": "a test", "expiresAt": expires_at}
+    refused = operator.post("/credentials", json=body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid")
+
+
+@pytest.mark.parametrize(
+    "expires_at", ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59-23:59", "2999-01-01T00:00:00+14:00"]
+)
+def test_the_end_of_time_is_a_time(operator: httpx.Client, expires_at: str) -> None:
+    issued = operator.post("/credentials", json={"role": "reader", "label": "a test", "expiresAt": expires_at})
+    assert issued.status_code in (201, 400)
+
+
+# Until when ------------------------------------------------------------------------------------------------------
+
+
+def test_an_expired_one_is_refused_until_its_time_is_extended(service: Service, operator: httpx.Client) -> None:
+    key = service.issue("reader")
+    service.fetch("UPDATE credentials SET expires_at = now() WHERE credential_id = $1", _id(key))
+    assert not _is_let_in(service, key)
+    assert operator.patch(_path(key), json={"expiresAt": None}).json()["expiresAt"] is None
+    assert _is_let_in(service, key)
+
+
+def test_a_secret_is_valid_until_its_grace_is_over(service: Service, operator: httpx.Client) -> None:
+    old = service.issue("reader")
+    new = operator.post(_path(old, "/rotate"), json={"graceS": 3600}).json()["key"]
+    assert _is_let_in(service, old)
+    service.fetch(
+        "UPDATE credential_secrets SET expires_at = now() WHERE credential_id = $1 AND secret_sha256 = $2",
+        _id(old), hash_of(_secret(old)),
+    )  # fmt: skip
+    assert (_is_let_in(service, old), _is_let_in(service, new)) == (False, True)
+    newest = operator.post(_path(old, "/rotate"), json={"graceS": 0}).json()["key"]
+    assert (_is_let_in(service, new), _is_let_in(service, newest)) == (False, True)
+
+
+def test_a_rotation_is_a_change_of_the_credential(service: Service, operator: httpx.Client) -> None:
+    key = service.issue("reader")
+    version = operator.get(_path(key)).headers["etag"]
+    rotated = operator.post(_path(key, "/rotate"), json={}, headers={"If-Match": version})
+    assert rotated.is_success
+    assert rotated.headers["etag"] != version
+    assert operator.post(_path(key, "/rotate"), json={}, headers={"If-Match": version}).status_code == 412
+    (event,) = service.fetch(
+        "SELECT actor, action FROM events WHERE entity = 'credential' AND before->>'credential_id' = $1", _id(key)
+    )
+    assert tuple(event) == (_id(operator.headers["authorization"]), "changed")
+
+
+def test_of_rotations_at_once_the_last_holds_and_one_beside_it(service: Service) -> None:
+    key = service.issue("reader")
+
+    def rotated(_: int) -> str:
+        issued: str = service.operator.post(_path(key, "/rotate"), json={"graceS": 3600}).json()["key"]
+        return issued
+
+    with ThreadPoolExecutor(6) as pool:
+        keys = [key, *pool.map(rotated, range(6))]
+    assert sum(_is_let_in(service, each) for each in keys) == 2
+    last = rotated(0)
+    assert sum(_is_let_in(service, each) for each in [*keys, last]) == 2
+    assert _is_let_in(service, last)
+
+
+def test_a_revoked_one_gets_no_secret(service: Service, operator: httpx.Client) -> None:
+    key = service.issue("reader")
+    for _ in range(2):  # to end what has ended is no mistake
+        assert operator.post(_path(key, "/revoke"), json={"reason": "left"}).is_success
+    refused = operator.post(_path(key, "/rotate"), json={})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "revoked")
+
+
+def test_the_next_secret_of_an_auditor_is_the_auditors_alone(service: Service, operator: httpx.Client) -> None:
+    key = service.issue("auditor")
+    refused = operator.post(_path(key, "/rotate"), json={})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "not_yours")
+    own = service.as_key(key).post("/me/rotate", json={"graceS": 0}).json()["key"]
+    assert (_is_let_in(service, key), _is_let_in(service, own)) == (False, True)
+    assert operator.post(_path(own, "/revoke"), json={"reason": "left"}).is_success
+    assert not _is_let_in(service, own)
+
+
+def test_everybody_can_take_another_secret(service: Service) -> None:
+    for role, fsp_id in (("dfsp-maker", "greenbank"), ("reader", "redbank"), ("operator", None)):
+        old = service.issue(role, fsp_id)
+        new = service.as_key(old).post("/me/rotate", json={"graceS": 0}).json()
+        assert (new["credential"]["role"], new["credential"]["fspId"]) == (role, fsp_id)
+        assert (_is_let_in(service, old), _is_let_in(service, new["key"])) == (False, True)
+
+
+def test_its_last_use_is_noted(service: Service, operator: httpx.Client) -> None:
+    key = service.issue("reader")
+    assert operator.get(_path(key)).json()["lastUsedAt"] is None
+    assert _is_let_in(service, key)
+    read = operator.get(_path(key))
+    assert read.json()["lastUsedAt"] is not None
+    # Its version is the same, and it is not answered with "not modified".
+    again = operator.get(_path(key), headers={"If-None-Match": read.headers["etag"]})
+    assert (again.status_code, again.headers["etag"]) == (200, '"1"')
+
+
+# In every process ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def second(
+    service: Service, valkey_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OracleProcess]:
+    """Another admin process on the same directory, which has something old in it."""
+    service.fetch(
+        "INSERT INTO idempotency (credential_id, idempotency_key, call_sha256, answer, made_at)"
+        " SELECT 'aaaaaaaaaaaa', 'aged ' || n, '', '', now() - interval '24 hours 1 second'"
+        " FROM generate_series(1, 10001) n"
+    )
+    service.fetch(
+        "INSERT INTO access_refusals (at, method, route, status, reason)"
+        " SELECT now() - interval '1 year 1 day', 'GET', '/aged', 401, 'unauthorized' FROM generate_series(1, 10001)"
+    )
+    env = {"ORACLE_DATABASE_URL": service.database_url, "ORACLE_REDIS_URL": valkey_server.url()}
+    home: Path = tmp_path_factory.mktemp("second")
+    with start_oracle(home, env, command=(*SERVE, "--only", "admin")) as oracle:
+        yield oracle
+
+
+def test_revocation_and_rotation_count_in_every_process_at_once(service: Service, second: OracleProcess) -> None:
+    for end in ("revoke", "rotate"):
+        key = service.issue("reader")
+        headers = {"Authorization": f"Bearer {key}"}
+        me = f"{second.admin_url}/admin/v1/me"
+        assert httpx.get(me, headers=headers).status_code == 200
+        body = {"reason": "left"} if end == "revoke" else {"graceS": 0}
+        service.operator.post(_path(key, f"/{end}"), json=body).raise_for_status()
+        assert httpx.get(me, headers=headers).status_code == 401
+
+
+def test_what_has_had_its_time_is_forgotten(service: Service, second: OracleProcess) -> None:
+    assert second.pid
+    until(lambda: not service.fetch("SELECT FROM idempotency WHERE idempotency_key LIKE 'aged%' LIMIT 1"))
+    until(lambda: not service.fetch("SELECT FROM access_refusals WHERE route = '/aged' LIMIT 1"))
+
+
+def test_an_answer_of_today_and_a_refusal_of_this_year_are_kept(service: Service, second: OracleProcess) -> None:
+    assert second.pid
+    key = {"Idempotency-Key": "of-today"}
+    service.operator.post("/fsps", json={"fspId": "todaybank"}, headers=key).raise_for_status()
+    service.fetch(
+        "UPDATE idempotency SET made_at = made_at - interval '23 hours 59 minutes' WHERE idempotency_key = 'of-today'"
+    )
+    again = service.operator.post("/fsps", json={"fspId": "todaybank"}, headers=key)
+    assert again.headers["idempotency-replayed"] == "true"
+
+
+# What failing costs ----------------------------------------------------------------------------------------------
+
+
+def test_failures_of_an_address_are_limited_and_recorded(service: Service) -> None:
+    known, unknown = service.issue("reader"), service.issue("reader")
+    address = "127.0.9.1"
+    with ExitStack() as stack:
+        used, unused, failing = (stack.enter_context(_from(service, address, key)) for key in (known, unknown, WRONG))
+        assert used.get("/me").status_code == 200
+        statuses = [failing.get("/me").status_code for _ in range(FAILURES_MAX + 20)]
+        assert statuses[:FAILURES_MAX] == [401] * FAILURES_MAX
+        assert set(statuses[FAILURES_MAX:]) <= {401, 429}  # one more for each two seconds that it takes
+        limited = next(answer for answer in iter(lambda: failing.get("/me"), None) if answer.status_code == 429)
+        assert limited.json()["error"]["code"] == "too_many_failures"
+        assert int(limited.headers["retry-after"]) in (1, 2)
+        # A key that has been valid here is served on; nobody else suffers, and it ends by itself.
+        assert used.get("/me").status_code == 200
+        assert stack.enter_context(_from(service, "127.0.9.2", unknown)).get("/me").status_code == 200
+        until(lambda: unused.get("/me").status_code == 200)
+    rows = service.fetch(
+        "SELECT credential_id, method, route, status, reason FROM access_refusals WHERE address = $1", address
+    )
+    assert {tuple(row) for row in rows} == {("aaaaaaaaaaaa", "GET", "/me", 401, "unauthorized")}
+    assert FAILURES_MAX <= len(rows) <= FAILURES_MAX + 20
+
+
+def test_refusals_of_a_valid_credential_do_not_fill_the_directory(service: Service) -> None:
+    key = service.issue("dfsp-maker", "greenbank")
+    holder = service.as_key(key)
+    assert {holder.get("/fsps/redbank").status_code for _ in range(3 * FAILURES_MAX)} == {403}
+    rows = service.fetch("SELECT route, reason FROM access_refusals WHERE credential_id = $1", _id(key))
+    assert {tuple(row) for row in rows} == {("/fsps/{fsp_id:str}", "foreign")}
+    assert len(rows) < 2 * FAILURES_MAX
+    listed = service.operator.get("/refusals", params={"limit": 1000}).json()["items"]
+    assert _id(key) in {item["credentialId"] for item in listed}
+
+
+def test_a_credential_is_compared_with_as_many_hashes_whether_it_is_there_or_not() -> None:
+    """And with nothing that stops at the first byte that differs."""
+    secret = new_secret()
+    digest = hash_of(secret)
+    hashes: list[list[bytes]] = [[], [digest], [digest, hash_of("other")], [hash_of("other"), digest]]
+    rows: list[Any] = [None, *({"hashes": each, "valid": True} for each in hashes)]
+    told = [_compared(row, candidate) for row in rows for candidate in (digest, hash_of("third"), b"")]
+    assert {compared for _, compared in told} == {2}
+    valid = [row is not None and digest in row["hashes"] and candidate == digest
+             for row in rows for candidate in (digest, hash_of("third"), b"")]  # fmt: skip
+    assert [is_valid for is_valid, _ in told] == valid
+
+
+def _compared(row: Any, digest: bytes) -> tuple[bool, int]:
+    """Whether it is valid, and how many comparisons in constant time that took."""
+    calls = 0
+
+    def count(_: object, event: str, function: object) -> None:
+        nonlocal calls
+        calls += event == "c_call" and getattr(function, "__name__", "") in ("compare_digest", "_compare_digest")
+
+    sys.setprofile(count)
+    try:
+        is_valid = _is_valid(row, digest)
+    finally:
+        sys.setprofile(None)
+    return is_valid, calls
+
+
+# Where a secret stands -------------------------------------------------------------------------------------------
+
+
+def test_a_secret_stands_nowhere(service: Service, operator: httpx.Client) -> None:
+    """Not in a table, not in the history, not in an answer kept for a repetition, not in the log."""
+    body = {"role": "operator", "label": "a test"}
+    key = operator.post("/credentials", json=body, headers={"Idempotency-Key": "kept"}).json()["key"]
+    new = service.as_key(key).post("/me/rotate", json={}, headers={"Idempotency-Key": "kept"}).json()["key"]
+    assert service.as_key(new).post("/fsps", json={"fspId": new}).status_code == 400
+    assert service.as_key(new + "0").get("/me").status_code == 401
+    secrets = [_secret(each) for each in (key, new, service.operator.headers["authorization"])]
+    wanted = [form for secret in secrets for form in (secret, secret.encode().hex())]
+    tables = service.fetch("SELECT oid::regclass::text AS name FROM pg_class WHERE relkind IN ('r', 'p')"
+                           " AND relnamespace = 'public'::regnamespace")  # fmt: skip
+    assert {"credentials", "credential_secrets", "events", "idempotency"} <= {table["name"] for table in tables}
+    for table in tables:
+        rows = service.fetch(f"SELECT row::text FROM {table['name']} row")  # noqa: S608 - names of our own tables
+        assert not [table["name"] for row in rows for form in wanted if form in row[0]]
+    assert not [form for form in wanted if form in service.oracle.output]
+
+
+# When nobody is left to let anybody in ---------------------------------------------------------------------------
+
+
+def test_a_first_key_is_made_only_when_there_is_no_operator(service: Service) -> None:
+    """Operators may lock themselves out; who can write the database lets them in again."""
+    assert asyncio.run(bootstrap(service.database_url)) is None
+    operators = "UPDATE credentials SET revoked_at = now() WHERE role = 'operator' RETURNING credential_id"
+    ended = [row["credential_id"] for row in service.fetch(operators)]
+
+    async def many() -> list[str | None]:
+        return await asyncio.gather(*(bootstrap(service.database_url) for _ in range(10)))
+
+    try:
+        (key,) = [made for made in asyncio.run(many()) if made is not None]
+        recovered = service.as_key(key)
+        assert recovered.get("/me").json()["role"] == "operator"
+        assert recovered.get(_path(key)).json()["createdBy"] == "bootstrap"
+        (event,) = service.fetch(
+            "SELECT actor, channel, reason FROM events WHERE entity = 'credential' AND action = 'registered'"
+            " AND after->>'credential_id' = $1", _id(key)
+        )  # fmt: skip
+        assert tuple(event) == ("bootstrap", "admin", "the first key")
+        # One without a valid secret is nobody, and neither is one that has expired.
+        service.fetch("UPDATE credential_secrets SET expires_at = now() WHERE credential_id = $1", _id(key))
+        second = asyncio.run(bootstrap(service.database_url))
+        assert second is not None
+        service.fetch("UPDATE credentials SET expires_at = now() WHERE credential_id = $1", _id(second))
+        assert asyncio.run(bootstrap(service.database_url)) is not None
+    finally:
+        service.fetch("UPDATE credentials SET revoked_at = 'infinity' WHERE credential_id = ANY ($1)", ended)

@@ -1,0 +1,337 @@
+"""Calls that may be repeated: done once, whatever happens to the first, and answered the same."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import asyncpg
+import httpx
+import pytest
+from oracle_process import until
+
+from oracle.api.admin import Parts, admin_app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from admin_service import Service
+
+THREADS: Final = 20
+
+
+def _posts() -> list[str]:
+    app = admin_app(Parts(*[cast("Any", None)] * 4))
+    return sorted(re.sub(r":\w+\}", "}", route.path) for route in app.routes if "POST" in route.methods)
+
+
+# What each POST is called with, at its best: path and body.  A new one needs a line.
+Made = tuple[str, Any]
+CALLS: Final[dict[str, Callable[[Service], Made]]] = {
+    "/admin/v1/me/rotate": lambda _: ("/me/rotate", {"graceS": 3600}),
+    "/admin/v1/fsps": lambda _: ("/fsps", {"fspId": "postbank"}),
+    "/admin/v1/fsps/{fsp_id}/status": lambda service: (
+        f"/fsps/{_new_fsp(service)}/status", {"status": "closed", "reason": "a test"}
+    ),
+    "/admin/v1/credentials": lambda _: ("/credentials", {"role": "reader", "label": "post"}),
+    "/admin/v1/credentials/{credential_id}/rotate": lambda service: (
+        f"/credentials/{_new_id(service)}/rotate", {"graceS": 60}
+    ),
+    "/admin/v1/credentials/{credential_id}/revoke": lambda service: (
+        f"/credentials/{_new_id(service)}/revoke", {"reason": "a test"}
+    ),
+    "/admin/v1/fsps/{fsp_id}/aliases": lambda _: (
+        "/fsps/greenbank/aliases", {"kind": "MSISDN", "identifier": "525512340001"}
+    ),
+    "/admin/v1/fsps/{fsp_id}/batches": lambda _: ("/fsps/greenbank/batches", FILE),
+    "/admin/v1/fsps/{fsp_id}/batches/{batch_id}/approve": lambda service: (_waiting(service, "approve"), {}),
+    "/admin/v1/fsps/{fsp_id}/batches/{batch_id}/reject": lambda service: (
+        _waiting(service, "reject"), {"reason": "a test"}
+    ),
+    "/admin/v1/fsps/{fsp_id}/batches/{batch_id}/cancel": lambda service: (_waiting(service, "cancel"), {}),
+}  # fmt: skip
+FILE: Final = b"kind,identifier\nMSISDN,525512340002\n"
+# Those that change nothing: there is nothing to repeat.
+READING: Final = {
+    "/admin/v1/fsps/{fsp_id}/aliases/check",
+    "/admin/v1/aliases/lookup",
+}
+
+
+def _new_id(service: Service) -> str:
+    return service.issue("reader").split("_")[1]
+
+
+def _new_fsp(service: Service) -> str:
+    service.operator.post("/fsps", json={"fspId": "shutbank"}).raise_for_status()
+    return "shutbank"
+
+
+def _waiting(service: Service, what: str) -> str:
+    """A file that waits for a second person."""
+    service.operator.post("/fsps", json={"fspId": "twobank", "twoPersons": True})
+    batch = service.operator.post("/fsps/twobank/batches", content=FILE).json()["batchId"]
+    path = f"/fsps/twobank/batches/{batch}"
+    until(lambda: service.operator.get(path).json()["state"] == "waiting")
+    return f"{path}/{what}"
+
+
+def _shown(answer: httpx.Response) -> tuple[int, bytes, str | None, str | None]:
+    return answer.status_code, answer.content, answer.headers.get("etag"), answer.headers.get("location")
+
+
+def _calls_in_history(service: Service, caller: httpx.Client) -> int:
+    """Events of what this credential did."""
+    actor = _key(caller).split("_")[1]
+    count: int = service.fetch("SELECT count(*) FROM events WHERE actor = $1", actor)[0]["count"]
+    return count
+
+
+# Every POST ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", _posts())
+def test_every_post_is_done_once(service: Service, path: str) -> None:
+    if path in READING:
+        return
+    assert path in CALLS, "say in CALLS how it is called"
+    target, body = CALLS[path](service)
+    caller = service.client("operator")
+    key = {"Idempotency-Key": f"post:{path}"}
+
+    def called(**options: Any) -> httpx.Response:
+        content = {"content": body} if isinstance(body, bytes) else {"json": body}
+        return caller.post(target, headers=key, **content, **options)
+
+    first = called()
+    assert first.is_success, first.text
+    done = _calls_in_history(service, caller)
+    assert done > 0
+    again = [called() for _ in range(2)]
+    assert {_shown(answer) for answer in again} == {_shown(first)}
+    assert [answer.headers.get("idempotency-replayed") for answer in (first, *again)] == [None, "true", "true"]
+    other = called(params={"note": "another call"})
+    assert (other.status_code, other.json()["error"]["code"]) == (409, "idempotency_key_reused")
+    assert _calls_in_history(service, caller) == done
+
+
+# At once ---------------------------------------------------------------------------------------------------------
+
+
+def test_twenty_at_once_have_one_effect(service: Service, operator: httpx.Client) -> None:
+    start = threading.Barrier(THREADS)
+
+    def create(_: int) -> httpx.Response:
+        start.wait()
+        body = {"role": "reader", "label": "twenty"}
+        return operator.post("/credentials", json=body, headers={"Idempotency-Key": "twenty"})
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        answers = list(pool.map(create, range(THREADS)))
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.json()["key"] for answer in answers}) == 1
+    assert sum("idempotency-replayed" in answer.headers for answer in answers) == THREADS - 1
+    assert service.fetch("SELECT count(*) FROM credentials WHERE label = 'twenty'")[0]["count"] == 1
+
+
+def test_of_different_calls_with_one_key_at_once_one_is_done(service: Service, operator: httpx.Client) -> None:
+    start = threading.Barrier(THREADS)
+
+    def create(n: int) -> int:
+        start.wait()
+        body = {"role": "reader", "label": f"different {n}"}
+        return operator.post("/credentials", json=body, headers={"Idempotency-Key": "different"}).status_code
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        statuses = sorted(pool.map(create, range(THREADS)))
+    assert statuses == [201] + [409] * (THREADS - 1)
+    assert service.fetch("SELECT count(*) FROM credentials WHERE label LIKE 'different %'")[0]["count"] == 1
+
+
+# Killed in the middle --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def blocked(service: Service) -> Iterator[Callable[[], None]]:
+    """Holds greenbank's row, so that a call about it stands between its claim and its commit; call it to let go."""
+    released, held = threading.Event(), threading.Event()
+
+    async def hold() -> None:
+        connection = await asyncpg.connect(service.database_url)
+        async with connection.transaction():
+            await connection.execute("SELECT FROM fsps WHERE fsp_id = 'greenbank' FOR UPDATE")
+            held.set()
+            await asyncio.to_thread(released.wait)
+        await connection.close()
+
+    holder = threading.Thread(target=lambda: asyncio.run(hold()))
+    holder.start()
+    assert held.wait(10)
+
+    def release() -> None:
+        released.set()
+        holder.join()
+
+    yield release
+    release()
+
+
+def test_a_call_whose_process_is_killed_has_not_been_made(service: Service, blocked: Callable[[], None]) -> None:
+    body = {"role": "reader", "fspId": "greenbank", "label": "killed"}
+    key = {"Idempotency-Key": "killed"}
+    waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with ThreadPoolExecutor(1) as pool:
+        cut = pool.submit(service.as_key(_key(service.operator)).post, "/credentials", json=body, headers=key)
+        until(lambda: service.fetch(waiting))  # it has claimed its key, and is not done
+        for process in service.oracle.workers("admin"):
+            process.send_signal(signal.SIGKILL)
+        with pytest.raises(httpx.TransportError):
+            cut.result()
+    until(lambda: not service.fetch(waiting))
+    blocked()
+    until(lambda: _is_served(service))
+    assert not service.fetch("SELECT FROM idempotency WHERE idempotency_key = 'killed'")
+    assert not service.fetch("SELECT FROM credentials WHERE label = 'killed'")
+    # The call that is repeated is the first that is made.
+    answers = [service.operator.post("/credentials", json=body, headers=key) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert len({answer.content for answer in answers}) == 1
+    assert service.fetch("SELECT count(*) FROM credentials WHERE label = 'killed'")[0]["count"] == 1
+
+
+def _is_served(service: Service) -> bool:
+    try:
+        return service.operator.get("/me").is_success
+    except httpx.TransportError:
+        return False
+
+
+def _key(client: httpx.Client) -> str:
+    return client.headers["authorization"].removeprefix("Bearer ")
+
+
+# Refusals, and whose key it is -----------------------------------------------------------------------------------
+
+
+def test_a_refusal_stays_the_same_when_it_would_no_longer_be_one(service: Service, operator: httpx.Client) -> None:
+    body = {"role": "dfsp-maker", "fspId": "laterbank", "label": "refused"}
+    first = operator.post("/credentials", json=body, headers={"Idempotency-Key": "refused"})
+    assert first.status_code == 404
+    operator.post("/fsps", json={"fspId": "laterbank"}).raise_for_status()
+    again = operator.post("/credentials", json=body, headers={"Idempotency-Key": "refused"})
+    assert _shown(again) == _shown(first)
+    assert not service.fetch("SELECT FROM credentials WHERE label = 'refused'")
+    assert operator.post(
+        "/credentials", json=body, headers={"Idempotency-Key": "refused 2".replace(" ", "-")}
+    ).is_success
+
+
+def test_an_if_match_that_failed_stays_failed(operator: httpx.Client) -> None:
+    body = {"status": "active", "reason": "a test"}
+    version = operator.get("/fsps/redbank").headers["etag"]
+    failed = {"Idempotency-Key": "if-match", "If-Match": '"0"'}
+    assert operator.post("/fsps/redbank/status", json=body, headers=failed).status_code == 412
+    assert operator.post("/fsps/redbank/status", json=body, headers=failed).status_code == 412
+    passed = {"Idempotency-Key": "if-match-2", "If-Match": version}
+    assert operator.post("/fsps/redbank/status", json=body, headers=passed).status_code == 200
+
+
+def test_a_key_is_its_callers_own(service: Service, operator: httpx.Client) -> None:
+    """Two credentials that took the same key by chance do not see each other's answers."""
+    key = {"Idempotency-Key": "shared"}
+    answers = [
+        caller.post("/credentials", json={"role": "reader", "label": "shared"}, headers=key)
+        for caller in (operator, service.client("operator"))
+    ]
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert answers[0].json()["key"] != answers[1].json()["key"]
+
+
+def test_a_call_that_was_cut_by_the_validator_does_not_take_its_key(operator: httpx.Client) -> None:
+    key = {"Idempotency-Key": "mended"}
+    assert operator.post("/fsps", json={"fspId": ""}, headers=key).status_code == 400
+    assert operator.post("/fsps", json={"fspId": "mendedbank"}, headers=key).status_code == 201
+
+
+# Time and rotation -----------------------------------------------------------------------------------------------
+
+
+def test_a_key_is_free_after_a_day(service: Service, operator: httpx.Client) -> None:
+    key = {"Idempotency-Key": "aged"}
+    age = "UPDATE idempotency SET made_at = made_at - $1::interval WHERE idempotency_key = 'aged'"
+    body = {"role": "reader", "label": "aged"}
+
+    def made() -> str:
+        issued: str = operator.post("/credentials", json=body, headers=key).json()["key"]
+        return issued
+
+    first = made()
+    service.fetch(age.replace("$1", "'23 hours 59 minutes'"))
+    assert made() == first
+    service.fetch(age.replace("$1", "'2 minutes'"))
+    second = made()
+    assert second != first
+    assert made() == second
+    assert service.fetch("SELECT count(*) FROM credentials WHERE label = 'aged'")[0]["count"] == 2
+
+
+def test_after_a_rotation_all_answers_are_given_again_but_those_with_a_secret(service: Service) -> None:
+    old = service.client("operator")
+    kept = {"Idempotency-Key": "outlives"}
+    secret = {"Idempotency-Key": "is-lost"}
+    created = old.post("/fsps", json={"fspId": "outlives"}, headers=kept)
+    issued = old.post("/credentials", json={"role": "reader", "label": "lost"}, headers=secret)
+    new = service.as_key(old.post("/me/rotate", json={"graceS": 3600}).json()["key"])
+    assert _shown(new.post("/fsps", json={"fspId": "outlives"}, headers=kept)) == _shown(created)
+    lost = new.post("/credentials", json={"role": "reader", "label": "lost"}, headers=secret)
+    assert (lost.status_code, lost.json()["error"]["code"]) == (409, "answer_lost")
+    # Who still has the secret of then reads it.
+    again = old.post("/credentials", json={"role": "reader", "label": "lost"}, headers=secret)
+    assert _shown(again) == _shown(issued)
+    assert service.fetch("SELECT count(*) FROM credentials WHERE label = 'lost'")[0]["count"] == 1
+
+
+# What a key may be -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["a", "!", "~" * 128, "'; DROP TABLE idempotency; --".replace(" ", ""), '"{%00}"', "*"])
+def test_a_key_is_any_visible_text(operator: httpx.Client, key: str) -> None:
+    body = {"role": "reader", "label": "visible"}
+    answers = [operator.post("/credentials", json=body, headers={"Idempotency-Key": key}) for _ in range(2)]
+    assert len({_shown(answer) for answer in answers}) == 1
+    assert answers[1].headers["idempotency-replayed"] == "true"
+
+
+@pytest.mark.parametrize("key", [b"", b"a b", b"\xc3\xa9", b"x" * 129, b"a\tb"])
+def test_another_is_refused_before_anything_is_done(service: Service, operator: httpx.Client, key: bytes) -> None:
+    before = _calls_in_history(service, operator)
+    refused = operator.post("/credentials", json={"role": "reader", "label": "x"}, headers=[(b"Idempotency-Key", key)])
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid")
+    assert _calls_in_history(service, operator) == before
+
+
+def test_two_keys_are_none(operator: httpx.Client) -> None:
+    headers = [("Idempotency-Key", "one"), ("Idempotency-Key", "two")]
+    assert operator.post("/credentials", json={"role": "reader", "label": "x"}, headers=headers).status_code == 400
+
+
+def test_what_is_acknowledged_again_holds_in_every_process(service: Service, operator: httpx.Client) -> None:
+    """The call that repeats may come right after the first has committed, and must not be answered before it."""
+    party = f"{service.oracle.hub_url}/participants/MSISDN/525511110009"
+    hub = {"fspiop-source": "redbank"}
+    assert httpx.post(party, json={"fspId": "redbank"}, headers=hub).status_code == 201
+    body = {"status": "suspended", "reason": "a test"}
+    committed = "SELECT FROM fsps WHERE fsp_id = 'redbank' AND status = 'suspended'"
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(operator.post, "/fsps/redbank/status", json=body, headers={"Idempotency-Key": "settles"})
+        until(lambda: service.fetch(committed))
+        again = service.as_key(_key(operator)).post("/fsps/redbank/status", json=body,
+                                                    headers={"Idempotency-Key": "settles"})  # fmt: skip
+        assert again.headers["idempotency-replayed"] == "true"
+        assert httpx.get(party, headers=hub).json() == {"partyList": []}
+        assert first.result().is_success
+    assert operator.post("/fsps/redbank/status", json={"status": "active", "reason": "a test"}).is_success
