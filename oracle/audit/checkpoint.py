@@ -6,8 +6,8 @@ Note.        C2SP signed-note: text, an empty line, and a line `— name base64(
              over the text.  Go's sumdb/note reads both, and the keys: `vkey` and `skey` are its encodings.
 Origin.      alias-oracle/<directory_id>; also the name of its keys.
 Rotation.    A new key is introduced by a note of the lines origin/key, old vkey, new vkey, size, signed by both keys.
-             Checkpoints beyond that size need the new key's signature; for OVERLAP they have the old one's as well, for
-             whoever has not heard.  Who holds any vkey of the chain can follow it in both directions (`Trust`).
+             Checkpoints beyond that size need the new key's signature; they have the old one's as well while it is in
+             the key file, for whoever has not heard.  Who holds any vkey of the chain can follow it in both directions (`Trust`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
 from hashlib import sha256
 from typing import Final, NamedTuple
 
@@ -25,7 +24,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from oracle.audit.merkle import HASH_BYTES
 
-OVERLAP: Final = timedelta(days=30)
 ED25519: Final = b"\x01"
 NOTE_BYTES_MAX: Final = 100_000
 
