@@ -195,9 +195,8 @@ def _require_all(batch: Any, arguments: Arguments) -> None:
         why = f": {batch['decisionReason']}" if state == "rejected" and batch["decisionReason"] else ""
         raise CommandError(f"batch {number} was {state}{why}")
     if state == "done" and failed:
-        raise CommandError(
-            f"batch {number}: rows that failed: {failed:,}. See oracle batch results {_typed(batch, arguments)} --failed"
-        )
+        shown = f"oracle batch results {_typed(batch, arguments)} --failed"
+        raise CommandError(f"batch {number}: rows that failed: {failed:,}. See {shown}")
 
 
 def _typed(batch: Any, arguments: Arguments) -> str:

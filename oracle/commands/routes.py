@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from oracle.commands.output import note, show, show_pages, text_of
@@ -53,6 +54,21 @@ def add(commands: Any, command: Command) -> None:
     end.add_argument("--reason", required=True, metavar="WHY", help="stands in the history")
     add_if_match(end)
 
+    several = routes.add(
+        "import", _import, "add the rules of a list, or of the list of CLABE institutions: all or none"
+    )
+    several.add_argument("file", type=Path, metavar="FILE", help="CSV: prefix,fspId[,kind,validFrom,validTo,note]")
+    several.add_argument("--fsp", metavar="FSP", help="where the list does not say: made of its columns, mx-{abm_code}")
+    several.add_argument(
+        "--unknown-fsps",
+        choices=("refuse", "skip", "create"),
+        default="refuse",
+        help="the rows of unknown ones (refuse)",
+    )
+    several.add_argument("--reason", metavar="WHY", help="stands in the history")
+    several.add_argument("--yes", action="store_true", help="accept that rules overlap others")
+    several.add_argument("--dry-run", action="store_true", help="only show what would be done")
+
     asked = routes.add("what-if", _what_if, "say who answers an identifier, and why")
     asked.add_argument("kind", type=str.upper, metavar="KIND", help="CLABE, MSISDN, ACCOUNT_ID, …")
     asked.add_argument("identifier", metavar="ID", help="in any spelling of its kind")
@@ -87,8 +103,8 @@ def _add(client: Client, arguments: Arguments) -> None:
     if arguments.dry_run:
         _show_placed(tried, arguments)
         return
-    if tried["overlaps"] and tried["conflict"] is None and not arguments.yes:
-        _require_consent(tried)
+    if tried["conflict"] is None:
+        _require_consent(tried["overlaps"], _overlaps_of(tried), arguments)
     made = client.call("POST", "/routes", body=body)
     show(made.body["route"], as_json=arguments.json, version=made.etag)
 
@@ -97,26 +113,31 @@ def _show_placed(tried: Any, arguments: Arguments) -> None:
     if arguments.json:
         show(tried, as_json=True)
         return
-    _note_overlaps(tried)
+    _note_overlaps(tried["overlaps"], _overlaps_of(tried))
     if tried["conflict"] is not None:
         raise CommandError(f"route {tried['conflict']['routeId']} has this prefix at that time (route_overlap)")
 
 
-def _note_overlaps(tried: Any) -> None:
-    for overlap in tried["wouldOverlap"][:OVERLAPS_SHOWN]:
-        note(f"route {overlap['routeId']}: {text_of(overlap['explanation'])}")
-    more = tried["overlaps"] - OVERLAPS_SHOWN
-    if more > 0:
-        note(f"and {more:,} more: oracle route list --prefix {text_of(tried['prefix'])}")
+def _overlaps_of(tried: Any) -> list[str]:
+    return [f"route {other['routeId']}: {text_of(other['explanation'])}" for other in tried["wouldOverlap"]]
 
 
-def _require_consent(tried: Any) -> None:
+def _note_overlaps(count: int, overlaps: list[str]) -> None:
+    for overlap in overlaps[:OVERLAPS_SHOWN]:
+        note(overlap)
+    if count > OVERLAPS_SHOWN:
+        note(f"and {count - OVERLAPS_SHOWN:,} more")
+
+
+def _require_consent(count: int, overlaps: list[str], arguments: Arguments) -> None:
     """Raises CommandError."""
-    _note_overlaps(tried)
-    asked = f"It overlaps {tried['overlaps']:,} other rules."
+    if not count or arguments.yes:
+        return
+    _note_overlaps(count, overlaps)
+    asked = f"{count:,} rules that stand are overlapped."
     if not sys.stdin.isatty():
         raise CommandError(f"{asked} Accept that by --yes")
-    note(f"{asked} Add it? [y/N]")
+    note(f"{asked} Go on? [y/N]")
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise CommandError("nothing was added")
 
@@ -189,3 +210,38 @@ def _list(client: Client, arguments: Arguments) -> None:
     else:
         pages = client.pages("/fsps/{fsp_id}/routes", query=query, limit=arguments.limit, fsp_id=arguments.fsp or own)
     show_pages(pages, COLUMNS, as_json=arguments.json)
+
+
+def _import(client: Client, arguments: Arguments) -> None:
+    from oracle.client import Upload  # noqa: PLC0415 - imports as in cli
+
+    content = arguments.file.read_bytes()
+    upload = Upload(lambda: iter([content]), "text/csv", len(content))
+    query = {"unknownFsps": arguments.unknown_fsps, "fspId": arguments.fsp, "reason": arguments.reason}
+    tried = client.call("POST", "/routes/import", query={**query, "dryRun": True}, upload=upload, reads=True).body
+    if arguments.dry_run and arguments.json:
+        show(tried, as_json=True)
+        return
+    for row in tried["bad"]:
+        note(f"line {row['line']}: {row['message']} ({row['code']})")
+    if tried["badRows"]:
+        raise CommandError(f"{tried['badRows']:,} rows of the list are refused, and so is the list")
+    overlaps = [
+        f"line {cut['line']}: route {cut['routeId']} is {cut['relation']}: {text_of(cut['prefix'])} to {cut['fspId']}"
+        for cut in tried["wouldOverlap"]
+    ]
+    if arguments.dry_run:
+        _note_overlaps(tried["overlaps"], overlaps)
+        _sum_up(tried)
+        return
+    _require_consent(tried["overlaps"], overlaps, arguments)
+    done = client.call("POST", "/routes/import", query=query, upload=upload).body
+    if arguments.json:
+        show(done, as_json=True)
+    else:
+        _sum_up(done)
+
+
+def _sum_up(done: Any) -> None:
+    counts = {name: done[name] for name in ("rows", "created", "unchanged", "skipped")}
+    show({**counts, "fspsCreated": done["fspsCreated"]}, as_json=False)

@@ -85,7 +85,9 @@ def typed(
 # The whole of it --------------------------------------------------------------------------------------------------
 
 # Operations of the description that no command calls, and why.
-NOT_COMMANDS: dict[tuple[str, str], str] = {}
+NOT_COMMANDS: dict[tuple[str, str], str] = {
+    ("GET", "/fsps/{fsp_id}/batches/{batch_id}/events"): "commands ask for the batch instead: that outlives a restart",
+}
 
 
 def test_every_operation_has_a_command_and_every_command_an_operation() -> None:
@@ -273,6 +275,200 @@ def test_nobody_there_is_one_line(tmp_path: Path) -> None:
     assert (unset.returncode, unset.stderr) == (
         1, "oracle: ORACLE_ADMIN_URL: is needed, as ORACLE_ADMIN_PORT is 0; allowed: a URL\n"
     )  # fmt: skip
+
+
+# Aliases ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def maker_key(service: Service) -> str:
+    return service.issue("dfsp-maker", "greenbank")
+
+
+def test_an_alias_is_registered_shown_changed_and_removed(typed: Typed, maker_key: str) -> None:
+    named = ("MSISDN", "+52 1 55 1234 5678")
+    made = typed.as_key(maker_key, "alias", "add", *named, "--currency", "mxn", "--reason", "new", "--json")
+    assert made.code == 0
+    assert (made.json["identifier"], made.json["entries"][0]["currency"]) == ("525512345678", "MXN")
+    shown = typed("alias", "show", "msisdn", "55 1234 5678", "--country", "mx", "--fsp", "greenbank")
+    assert re.search(r"^identifier +525512345678$", shown.out, re.MULTILINE)
+    version = re.search(r"^version +(\S+)$", shown.out, re.MULTILINE)
+    assert version is not None
+
+    update = ("alias", "update", *named, "--currency", "any", "--reason", "all of them", "--json", "--if-match")
+    assert "(version_mismatch)" in typed.as_key(maker_key, *update, "0" * 32).err
+    assert typed.as_key(maker_key, *update, version[1]).json["entries"][0]["currency"] is None
+    assert typed.as_key(maker_key, "alias", "list", "--kind", "msisdn").lines[0][:5] == [
+        "MSISDN", "525512345678", "", "any", "answered",
+    ]  # fmt: skip
+
+    assert typed.as_key(maker_key, "alias", "remove", *named).code == 2  # no reason
+    removed = typed.as_key(maker_key, "alias", "remove", *named, "--reason", "correction", "--note", "a test")
+    assert (removed.code, removed.out, removed.err) == (0, "", "")
+    gone = typed.as_key(maker_key, "alias", "show", *named)
+    assert (gone.code, gone.err) == (1, "oracle: Not found (not_found). No such alias of this FSP\n")
+
+
+def test_what_stands_in_a_path_is_one_segment(typed: Typed, maker_key: str) -> None:
+    """An identifier may hold what means something in a URL."""
+    for kind, identifier in (("NRC", "12/OUKAMA(N)123456"), ("ALIAS", "a;b@~"), ("EMAIL", "a+b@c.example")):
+        assert typed.as_key(maker_key, "alias", "add", kind, identifier).code == 0, kind
+        assert typed.as_key(maker_key, "alias", "show", kind, identifier).code == 0, kind
+        assert typed.as_key(maker_key, "alias", "remove", kind, identifier, "--reason", "other").code == 0, kind
+
+
+def test_many_are_checked_and_looked_up(typed: Typed, maker_key: str) -> None:
+    numbers = [f"5255{n:08d}" for n in range(1_001)]  # more than a call takes
+    typed.as_key(maker_key, "alias", "add", "MSISDN", numbers[-1])
+    asked = "\n".join([*numbers, "", "12"])
+    checked = typed.as_key(maker_key, "alias", "check", "MSISDN", stdin=asked)
+    assert [line[:2] for line in checked.lines[999:]] == [
+        [numbers[999], "no"], [numbers[1000], "yes"], ["12", ""],
+    ]  # fmt: skip
+    assert "too short" in checked.lines[-1][-1]
+    found = typed("alias", "lookup", "MSISDN", numbers[-1], numbers[0])
+    assert [line[:2] for line in found.lines] == [[numbers[-1], "greenbank"], [numbers[0], ""]]
+    assert typed("alias", "check", "MSISDN", numbers[0]).err.startswith("oracle: name the FSP by --fsp")
+    assert typed.as_key(maker_key, "alias", "lookup", "MSISDN", numbers[0]).err.startswith("oracle: Not with this role")
+    assert typed.as_key(maker_key, "alias", "list", "--fsp", "redbank").err.startswith(
+        "oracle: The credential is bound"
+    )
+
+
+# Routes -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_rule_is_tried_before_it_is_added_and_ended(typed: Typed) -> None:
+    assert typed("route", "add", "CLABE", "646180", "--fsp", "greenbank", "--note", "a bank").code == 0
+    unaccepted = typed("route", "add", "CLABE", "64618011", "--fsp", "redbank")
+    assert (unaccepted.code, unaccepted.out) == (1, "")
+    assert unaccepted.err.splitlines()[-1] == "oracle: 1 rules that stand are overlapped. Accept that by --yes"
+    tried = typed("route", "add", "CLABE", "64618011", "--fsp", "redbank", "--dry-run")
+    assert (tried.code, tried.out) == (0, "")
+    assert "goes to redbank instead of greenbank" in tried.err
+    made = typed("route", "add", "CLABE", "64618011", "--fsp", "redbank", "--yes", "--json")
+    assert made.json["fspId"] == "redbank"
+    assert "(route_overlap)" in typed("route", "add", "CLABE", "646180", "--fsp", "redbank").err
+
+    listed = typed("route", "list", "--prefix", "646180")
+    assert [line[1:4] for line in listed.lines] == [
+        ["ACCOUNT_ID", "646180", "greenbank"], ["ACCOUNT_ID", "64618011", "redbank"],
+    ]  # fmt: skip
+    why = typed("route", "what-if", "CLABE", "646180110400000007", "--json")
+    assert (why.code, why.json["answer"][0]["fspId"], why.json["by"]) == (0, "redbank", "route")
+    number = str(made.json["routeId"])
+    assert typed("route", "update", number, "--note", "for a while", "--to", "90d", "--json").json["note"]
+    assert typed("route", "end", number, "--reason", "a test").code == 0
+    assert typed("route", "end", number, "--reason", "a test").err.startswith("oracle: The route has ended")
+    again = typed("route", "what-if", "CLABE", "646180110400000007")
+    assert re.search(r"^answer +greenbank$", again.out, re.MULTILINE)
+    assert typed("route", "show", number, "--json").json["validTo"] is not None
+
+
+def test_a_list_of_rules_is_added_whole_or_not(typed: Typed, tmp_path: Path) -> None:
+    file = tmp_path / "routes.csv"
+    file.write_text("prefix,fspId\n012,greenbank\nx,redbank\n014,nobody\n")
+    wrong = typed("route", "import", str(file))
+    assert wrong.code == 1
+    assert wrong.err.startswith("line 3: ")
+    assert wrong.err.endswith("oracle: 2 rows of the list are refused, and so is the list\n")
+    file.write_text("prefix,fspId\n012,greenbank\n014,newbank\n")
+    arguments = ("route", "import", str(file), "--unknown-fsps", "create")
+    assert typed(*arguments, "--dry-run", "--json").json["created"] == 2
+    assert typed("route", "list", "--prefix", "012").out == ""
+    assert re.search(r"^created +2$", typed(*arguments).out, re.MULTILINE)
+    assert re.search(r"^unchanged +2$", typed(*arguments).out, re.MULTILINE)
+    assert typed("fsp", "show", "newbank", "--json").json["status"] == "provisional"
+
+
+# Files ------------------------------------------------------------------------------------------------------------
+
+HEADER = "kind,identifier,sub_id,currency,country,action\n"
+
+
+def rows(first: int, count: int) -> str:
+    return "".join(f"MSISDN,5233{n:08d},,MXN,,add\n" for n in range(first, first + count))
+
+
+def test_a_file_is_imported_and_its_results_written(typed: Typed, maker_key: str, tmp_path: Path) -> None:
+    file = tmp_path / "good.csv"
+    file.write_text(HEADER + rows(0, 3))
+    out = tmp_path / "results.csv"
+    done = typed.as_key(maker_key, "import", str(file), "--results", str(out), "--note", "three")
+    assert (done.code, done.out) == (0, "batch 1 done: 3 rows read, 3 valid, 3 in force, 0 failed\n")
+    assert [line.split()[0] for line in done.err.splitlines()] == ["uploaded", "checked"]
+    assert out.read_text().splitlines()[1] == "2,added,,,MSISDN,523300000000"
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+
+    back = tmp_path / "back.csv"
+    assert typed.as_key(maker_key, "batch", "file", "1", "--out", str(back)).code == 0
+    assert back.read_bytes() == file.read_bytes()
+    assert typed("batch", "list").lines[-1][:4] == ["1", "greenbank", "done", "3"]
+    assert typed("batch", "list", "--state", "waiting").out == ""
+
+
+def test_bad_rows_make_it_fail(typed: Typed, maker_key: str, tmp_path: Path) -> None:
+    file = tmp_path / "bad.csv"
+    file.write_text(HEADER + rows(10, 1) + "MSISDN,12,,,,add\n")
+    done = typed.as_key(maker_key, "import", str(file), "--json")
+    assert (done.code, done.json["rows"]["failed"]) == (1, 1)
+    number = done.json["batchId"]
+    assert done.err.endswith(
+        f"oracle: batch {number}: rows that failed: 1. See oracle batch results {number} --failed\n"
+    )
+    (failed,) = typed.as_key(
+        maker_key, "batch", "results", str(number), "--failed", "--format", "ndjson"
+    ).out.splitlines()
+    assert json.loads(failed)["code"] == "bad_identifier"
+
+    file.write_text("no,such,header\n1,2,3\n")
+    refused = typed.as_key(maker_key, "import", str(file))
+    assert refused.code == 1
+    assert refused.err.splitlines()[-1].startswith("oracle: batch ")
+    file.write_text("")
+    assert typed.as_key(maker_key, "import", str(file)).err.splitlines()[-1].startswith("oracle: The file is empty")
+
+
+def test_two_persons_let_a_file_in(typed: Typed, service: Service, tmp_path: Path) -> None:
+    assert typed("fsp", "create", "twobank", "--two-persons").code == 0
+    maker, checker = (service.issue(role, "twobank") for role in ("dfsp-maker", "dfsp-checker"))
+    file = tmp_path / "ours.csv"
+    file.write_text(HEADER + rows(100, 5))
+    numbers = []
+    for wait in ([], ["--no-wait"], []):
+        uploaded = typed.as_key(maker, "import", str(file), "--json", *wait)
+        assert uploaded.code == 0
+        assert wait or uploaded.json["state"] == "waiting"
+        numbers.append(str(uploaded.json["batchId"]))
+    first, second, third = numbers
+    assert typed.as_key(maker, "batch", "approve", first).err.startswith("oracle: Not with this role (forbidden)")
+    assert typed.as_key(checker, "batch", "approve", first, "--reason", "seen", "--json").json["state"] == "applying"
+    assert typed.as_key(maker, "batch", "watch", first).code == 0
+
+    assert typed.as_key(checker, "batch", "reject", third).code == 2  # no reason
+    assert typed.as_key(checker, "batch", "reject", third, "--reason", "not ours").code == 0
+    rejected = typed.as_key(maker, "batch", "watch", third)
+    assert (rejected.code, rejected.err) == (1, f"oracle: batch {third} was rejected: not ours\n")
+    assert typed.as_key(maker, "batch", "cancel", second).code == 0
+    assert typed.as_key(checker, "batch", "show", second, "--json").json["state"] == "cancelled"
+    assert typed.as_key(maker, "import", str(file), "--no-wait", "--results", "x").code == 2
+
+
+def test_a_pipe_can_be_imported(service: Service, maker_key: str, tmp_path: Path) -> None:
+    env = environment(tmp_path, {"ORACLE_ADMIN_URL": service.oracle.admin_url, "ORACLE_KEY": maker_key})
+    done = subprocess.run(
+        [sys.executable, "-m", "oracle", "import", "-"],
+        input=HEADER + rows(1_000, 20_000), env=env, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr[:8]) == (0, "uploaded")
+    assert " done: 20,000 rows read, 20,000 valid, 20,000 in force, 0 failed" in done.stdout
+
+
+def test_templates_are_printed_and_written(typed: Typed, tmp_path: Path) -> None:
+    for form in ("csv", "ndjson"):
+        out = tmp_path / form
+        assert typed("batch", "template", form, "--out", str(out)).code == 0
+        assert out.read_bytes() == (PUBLISHED.parent / "templates" / f"import.{form}").read_bytes()
 
 
 # The client -------------------------------------------------------------------------------------------------------

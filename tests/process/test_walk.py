@@ -1,0 +1,54 @@
+"""The walk of a new hub's people (loadtests/walk.sh), smaller than it is run for figures."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+from oracle_process import environment
+
+from loadtests.walk import BAD, Walk, check, make
+
+SCRIPT = Path(__file__).parents[2] / "loadtests" / "walk.sh"
+
+
+def test_the_walk(tmp_path: Path) -> None:
+    env = {**environment(tmp_path), "ROWS": "3000", "BAD": "50", "PYTHON": sys.executable, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        ["bash", str(SCRIPT)], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("walk: everything was as it has to be\n")
+    assert "aok_" not in done.stdout + done.stderr
+    assert not list(tmp_path.glob("walk.*"))  # nothing is left
+
+
+def test_its_check_finds_whatever_is_not_as_it_has_to_be(tmp_path: Path) -> None:
+    walk = Walk(rows=200, bad=20)
+    make(tmp_path, walk)
+    with (tmp_path / "ours.csv").open(newline="") as text:
+        assert len(list(csv.reader(text))) == 201
+    good = [
+        [str(index + 2), status, code, "why" if code else "", "", identifier]
+        for index in range(200)
+        for status, code, identifier in [walk.expected(index)]
+    ]
+    assert sum(bool(line[2]) for line in good) == 2 * len(BAD)
+    results = tmp_path / "results.csv"
+
+    def is_right(lines: list[list[str]]) -> bool:
+        with results.open("w", newline="") as text:
+            csv.writer(text).writerows([["line", "status", "code", "message", "kind", "identifier"], *lines])
+        return check(results, walk)
+
+    assert is_right(good)
+    bad_at = next(index for index, line in enumerate(good) if line[2])
+    for column, value in ((0, "9"), (1, "added"), (2, "too_long"), (3, "")):
+        assert not is_right([*good[:bad_at], [*good[bad_at][:column], value, *good[bad_at][column + 1 :]],
+                             *good[bad_at + 1 :]]), column  # fmt: skip
+    assert not is_right([*good[:-1]])
+    assert not is_right([*good, good[-1]])
+    assert not is_right([[*good[0][:5], "525500000000"], *good[1:]])
+    assert not is_right([good[1], good[0], *good[2:]])
