@@ -23,7 +23,7 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
 from oracle import logs
-from oracle.api import aliases, batches, credentials, fsps
+from oracle.api import aliases, audit, audit_log, batches, credentials, fsps, prefixes, route_import, routes, what_if
 from oracle.api.access import PUBLIC, Access
 from oracle.api.calls import Call, answer_of
 from oracle.api.envelope import enveloped, with_slashes
@@ -77,7 +77,13 @@ def admin_app(parts: Parts) -> Litestar:
 
 def routers() -> list[Router]:
     """Everything that is declared with `operations.operation`; what is here is in the published description."""
-    return [_router("/admin/v1", [*fsps.handlers(), *credentials.handlers(), *aliases.handlers(), *batches.handlers()])]
+    administration = (fsps, credentials, aliases, batches, routes, what_if, route_import)
+    history = (audit, audit_log)
+    return [
+        _router("/admin/v1", [each for part in administration for each in part.handlers()]),
+        _router("/audit/v1", [each for part in history for each in part.handlers()]),
+        prefixes.router(),
+    ]
 
 
 def description() -> bytes:

@@ -1,0 +1,180 @@
+-- Queries of routes: their administration, what answers an identifier and why, the list of prefixes.
+--
+-- Writers of routes take turns (routes_turn, as the triggers in migrations/0001 do).  After an FSP's row, never before it:
+-- a change of an FSP's status holds its row and then waits for the turn.
+--
+-- What has begun is never dated back (oracle/api/routes.py), so the table itself says which rules held at an instant.
+
+-- name: routes_turn
+SELECT 1 FROM cache_generation FOR NO KEY UPDATE
+
+-- name: route_fsps
+-- Who is to get routes: held, so that none of them is closed meanwhile.
+SELECT fsp_id, status::text FROM fsps WHERE fsp_id = ANY ($1::text[]) ORDER BY fsp_id FOR SHARE
+
+-- name: route
+SELECT route_id, party_id_type::text, prefix, fsp_id, nullif(valid_from, '-infinity') AS valid_from,
+       nullif(valid_to, 'infinity') AS valid_to, note, created_at, changed_at, version
+FROM routes WHERE route_id = $1
+
+-- name: route_locked
+SELECT route_id, party_id_type::text, prefix, fsp_id, nullif(valid_from, '-infinity') AS valid_from,
+       nullif(valid_to, 'infinity') AS valid_to, note, created_at, changed_at, version,
+       valid_from <= clock_timestamp() AS has_begun, valid_to <= clock_timestamp() AS is_over
+FROM routes WHERE route_id = $1 FOR UPDATE
+
+-- name: routes_page
+-- $1 type, $2 FSP, $3 prefixes that cover or NULL with $4 and $5 (from and below) those that are covered, $6 instant, each
+-- of them or NULL; $7, $8, $9 after this type, prefix and route, or NULL; $10 how many.
+SELECT route_id, party_id_type::text, prefix, fsp_id, nullif(valid_from, '-infinity') AS valid_from,
+       nullif(valid_to, 'infinity') AS valid_to, note, created_at, changed_at, version
+FROM routes
+WHERE ($1::party_id_type IS NULL OR party_id_type = $1) AND ($2::text IS NULL OR fsp_id = $2)
+  AND ($3::text[] IS NULL OR prefix = ANY ($3) OR (prefix >= $4::text AND prefix < $5::text))
+  AND ($6::timestamptz IS NULL OR (valid_from <= $6 AND $6 < valid_to))
+  AND ($7::party_id_type IS NULL OR (party_id_type, prefix, route_id) > ($7, $8::text, $9::bigint))
+ORDER BY routes.party_id_type, prefix, route_id LIMIT $10
+
+-- name: routes_overlapping
+-- $1 type, $2 prefix, $3 what it begins with (shorter ones), $4 below this the longer ones, $5 from or NULL for now, $6 to
+-- or NULL, $7 a route that is left out or NULL, $8 how many.  Rules of the same prefix first: they are in the way.
+SELECT route_id, prefix, fsp_id, status::text AS fsp_status, nullif(valid_from, '-infinity') AS valid_from,
+       nullif(valid_to, 'infinity') AS valid_to, count(*) OVER () AS total
+FROM routes JOIN fsps USING (fsp_id)
+WHERE party_id_type = $1::party_id_type AND (prefix = ANY ($3::text[]) OR (prefix >= $2::text AND prefix < $4::text))
+  AND valid_from < coalesce($6::timestamptz, 'infinity') AND valid_to > coalesce($5::timestamptz, now())
+  AND ($7::bigint IS NULL OR route_id <> $7)
+ORDER BY prefix <> $2, length(prefix), prefix, routes.valid_from LIMIT $8
+
+-- name: route_add
+INSERT INTO routes (party_id_type, prefix, fsp_id, valid_from, valid_to, note)
+VALUES ($1::party_id_type, $2, $3, coalesce($4::timestamptz, now()), coalesce($5::timestamptz, 'infinity'), $6)
+RETURNING route_id
+
+-- name: route_change
+-- $2 from or NULL for what it is, $3 to or NULL for ever, $4 note.
+UPDATE routes SET valid_from = coalesce($2::timestamptz, valid_from), valid_to = coalesce($3::timestamptz, 'infinity'), note = $4
+WHERE route_id = $1
+
+-- name: route_end
+-- $2 when, or NULL for now.
+UPDATE routes SET valid_to = greatest(coalesce($2::timestamptz, clock_timestamp()), valid_from + interval '1 microsecond')
+WHERE route_id = $1
+
+-- name: route_withdraw
+-- One that never held.
+DELETE FROM routes WHERE route_id = $1
+
+-- Lists of routes ----------------------------------------------------------------------------------------------
+
+-- name: routes_standing
+-- Rules of the same prefix that hold at some time that is wanted: $1 types, $2 prefixes, $3 from (NULL: now), $4 to (NULL:
+-- for ever), equally long.  covers: it holds all the while.
+SELECT w.ord::int, r.route_id, r.fsp_id,
+       r.valid_from <= coalesce(w.valid_from, now()) AND r.valid_to >= coalesce(w.valid_to, 'infinity') AS covers
+FROM unnest($1::party_id_type[], $2::text[], $3::timestamptz[], $4::timestamptz[])
+     WITH ORDINALITY AS w (party_id_type, prefix, valid_from, valid_to, ord)
+JOIN routes r USING (party_id_type, prefix)
+WHERE r.valid_from < coalesce(w.valid_to, 'infinity') AND r.valid_to > coalesce(w.valid_from, now())
+ORDER BY w.ord, r.route_id
+
+-- name: routes_cut
+-- Rules of a shorter or a longer prefix that hold at some time that is wanted: parameters as routes_standing, and $5 how
+-- many.  OFFSET 0: looked up prefix by prefix, whatever the planner believes; joined as a whole they would be compared
+-- each with each.
+SELECT w.ord::int, r.route_id, r.prefix, r.fsp_id, count(*) OVER () AS total
+FROM unnest($1::party_id_type[], $2::text[], $3::timestamptz[], $4::timestamptz[])
+     WITH ORDINALITY AS w (party_id_type, prefix, valid_from, valid_to, ord)
+CROSS JOIN LATERAL (
+    (SELECT route_id, prefix, fsp_id, valid_from, valid_to FROM routes
+     WHERE party_id_type = w.party_id_type
+       AND prefix = ANY (ARRAY(SELECT left(w.prefix, n) FROM generate_series(1, length(w.prefix) - 1) AS n)) OFFSET 0)
+    UNION ALL
+    (SELECT route_id, prefix, fsp_id, valid_from, valid_to FROM routes
+     WHERE party_id_type = w.party_id_type
+       AND prefix > w.prefix COLLATE "C" AND prefix < (w.prefix || U&'\+10FFFF') COLLATE "C" OFFSET 0)
+) AS r
+WHERE r.valid_from < coalesce(w.valid_to, 'infinity') AND r.valid_to > coalesce(w.valid_from, now())
+ORDER BY w.ord, length(r.prefix), r.prefix LIMIT $5
+
+-- name: routes_add
+-- $1 types, $2 prefixes, $3 FSPs, $4 from, $5 to, $6 notes.
+INSERT INTO routes (party_id_type, prefix, fsp_id, valid_from, valid_to, note)
+SELECT party_id_type, prefix, fsp_id, coalesce(valid_from, now()), coalesce(valid_to, 'infinity'), note
+FROM unnest($1::party_id_type[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[])
+     WITH ORDINALITY AS w (party_id_type, prefix, fsp_id, valid_from, valid_to, note, ord)
+ORDER BY ord
+
+-- name: route_fsps_add
+-- $1 FSPs that are not known, $2 their names or NULL.
+INSERT INTO fsps (fsp_id, status, name)
+SELECT fsp_id, 'provisional', name FROM unnest($1::text[], $2::text[]) AS w (fsp_id, name)
+ORDER BY fsp_id ON CONFLICT DO NOTHING
+
+-- What answers an identifier -----------------------------------------------------------------------------------
+
+-- name: alias_entries_now
+-- All entries of an identifier, default ones first.  $1 type, $2 identifier.
+SELECT sub_id, currency, fsp_id, true AS is_default, changed_at AS since FROM aliases
+WHERE identifier = $2 AND party_id_type = $1::party_id_type
+UNION ALL
+SELECT sub_id, currency, fsp_id, false, changed_at FROM alias_currencies
+WHERE identifier = $2 AND party_id_type = $1::party_id_type
+ORDER BY is_default DESC, sub_id, currency
+
+-- name: alias_entries_at
+-- The same as it stood at the instant $3, replayed from history; event_id: what made the entry so.
+-- A place is the default entry of a SubId, or its entry of one further currency.  Each is as its last event left it.
+-- Served by events_by_identifier.
+WITH told AS (
+    SELECT event_id, at, action, sub_id, coalesce(after, before) AS entry
+    FROM events
+    WHERE party_identifier = $2 AND party_id_type = $1::party_id_type AND entity = 'alias' AND action <> 'ignored' AND at <= $3
+), placed AS (
+    SELECT *, CASE WHEN NOT (entry->>'default')::boolean THEN entry->>'currency' END AS further_currency FROM told
+), last AS (
+    SELECT DISTINCT ON (sub_id, further_currency) * FROM placed ORDER BY sub_id, further_currency, event_id DESC
+)
+SELECT sub_id, entry->>'currency' AS currency, entry->>'fsp_id' AS fsp_id, further_currency IS NULL AS is_default,
+       at AS since, event_id
+FROM last WHERE action <> 'removed' ORDER BY is_default DESC, sub_id, currency
+
+-- name: fsp_status_now
+SELECT fsp_id, status::text FROM fsps WHERE fsp_id = ANY ($1::text[])
+
+-- name: fsp_status_at
+-- The same at the instant $2, from history; event_id: what made it so.  Served by events_by_entity.
+SELECT fsp_id, status, since, event_id
+FROM unnest($1::text[]) AS k (fsp_id)
+CROSS JOIN LATERAL (
+    SELECT after->>'status' AS status, at AS since, event_id FROM events
+    WHERE entity = 'fsp' AND events.fsp_id = k.fsp_id AND at <= $2 ORDER BY event_id DESC LIMIT 1
+) AS e
+
+-- name: routes_covering
+-- The rules of any time whose prefix is one of $2 (all that the identifier begins with); $1 type, $3 instant or NULL for
+-- now, $4 how many: those that hold then before others.
+SELECT route_id, prefix, fsp_id, nullif(valid_from, '-infinity') AS valid_from, nullif(valid_to, 'infinity') AS valid_to,
+       valid_from <= coalesce($3::timestamptz, now()) AS has_begun, valid_to <= coalesce($3::timestamptz, now()) AS is_over
+FROM routes WHERE party_id_type = $1::party_id_type AND prefix = ANY ($2::text[])
+ORDER BY valid_from <= coalesce($3::timestamptz, now()) AND coalesce($3::timestamptz, now()) < valid_to DESC,
+         length(prefix) DESC, routes.valid_from DESC LIMIT $4
+
+-- The list of prefixes -----------------------------------------------------------------------------------------
+
+-- name: prefixes
+-- Rules for account numbers that hold now and are answered; of digits only, and no more than a JSON number keeps.
+-- Shorter ones first, so in the order of the numbers where all are equally long.
+SELECT route_id, prefix::bigint AS prefix, fsp_id, routes.created_at, coalesce(name, fsp_id) AS name,
+       coalesce(locale_name, name, fsp_id) AS locale_name, coalesce(dfsp_type, '') AS dfsp_type,
+       coalesce(additional_info, '') AS additional_info, coalesce(logo_data_type, '') AS logo_data_type, use_cases
+FROM routes JOIN fsps USING (fsp_id)
+WHERE party_id_type = 'ACCOUNT_ID' AND valid_from <= now() AND now() < valid_to
+  AND prefix ~ '^[0-9]{1,15}$' AND status IN ('active', 'provisional')
+ORDER BY length(routes.prefix), routes.prefix
+
+-- name: prefix_logos
+SELECT fsp_id, data FROM fsp_logos WHERE fsp_id = ANY ($1::text[])
+
+-- name: use_cases
+SELECT DISTINCT unnest(use_cases) AS use_case FROM fsps WHERE status <> 'closed'
