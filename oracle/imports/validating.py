@@ -121,6 +121,8 @@ class Validating:
             found = [Stored(chunk) for chunk in self._chunks_of(data)]
         except FileRefused as exc:
             failure = (exc.code, str(exc))
+        except zlib.error:
+            failure = _DAMAGED
         return Read(
             found, self._chunks, self._file_bytes, self._rows, self._rows - self._refused,
             data is None or failure is not None, failure,

@@ -47,7 +47,7 @@ CLEAN_EVERY_S: Final = 60.0
 log = logs.Log(__name__)
 
 
-Waiting = Callable[[], Awaitable[list[int]]]
+Waiting = Callable[[list[int]], Awaitable[list[int]]]  # of those that are not put aside
 Turn = Callable[[int], Awaitable[None]]
 
 
@@ -118,16 +118,17 @@ class Imports:
         failed = 0  # rounds in a row
         while not stop.is_set():
             busy, away = False, None
+            aside = {batch_id: until for batch_id, until in aside.items() if until > time.monotonic()}
             try:
-                found = await waiting()
+                found = await waiting(list(aside))
             except DirectoryUnavailable as exc:
                 found, away = [], exc
             for batch_id in found:
-                if stop.is_set() or aside.get(batch_id, 0.0) > time.monotonic():
+                if stop.is_set() or batch_id in aside:
                     continue
-                busy = True
                 try:
                     await turn(batch_id)
+                    busy = True
                 except DirectoryUnavailable as exc:
                     away = exc
                 except Superseded:
@@ -148,8 +149,8 @@ class Imports:
     async def _validate(self, stop: asyncio.Event) -> None:
         reading: dict[int, Validating] = {}
 
-        async def waiting() -> list[int]:
-            found = [row["batch_id"] for row in await self._postgres.rows("batches_validating", READING_MAX)]
+        async def waiting(aside: list[int]) -> list[int]:
+            found = [row["batch_id"] for row in await self._postgres.rows("batches_validating", READING_MAX, aside)]
             for batch_id in reading.keys() - set(found):
                 await reading.pop(batch_id).close()  # cancelled
             return found
@@ -184,7 +185,7 @@ class Imports:
     async def _apply(self, stop: asyncio.Event) -> None:
         paces: dict[int, Pace] = {}
 
-        async def waiting() -> list[int]:
+        async def waiting(_: list[int]) -> list[int]:
             found = [row["batch_id"] for row in await self._postgres.rows("batches_applying")]
             for batch_id in paces.keys() - set(found):
                 del paces[batch_id]

@@ -87,7 +87,8 @@ WHERE batch_id = $1
 -- Read from the file (oracle/imports/validating.py) ------------------------------------------------------------
 
 -- name: batches_validating
-SELECT batch_id FROM batches WHERE state = 'validating' ORDER BY batch_id LIMIT $1
+-- The first $1 of them, without $2.
+SELECT batch_id FROM batches WHERE state = 'validating' AND batch_id <> ALL ($2::bigint[]) ORDER BY batch_id LIMIT $1
 
 -- name: batch_fsp
 -- What rows are checked against while they are read.

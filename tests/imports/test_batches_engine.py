@@ -218,9 +218,11 @@ async def test_a_file_whose_end_is_refused_says_so_of_the_rows_before(
 
 async def test_a_stored_file_that_is_not_the_uploaded_one_is_not_applied(engine: Engine) -> None:
     batch_id = await engine.rows("ALIAS,x,,,,")
-    await engine.db.execute("UPDATE batches SET file_sha256 = sha256('another')")
-    (batch,) = await engine.work(batch_id)
-    assert (batch["state"], batch["error_code"]) == ("failed", "damaged_file")
+    another = await engine.rows("ALIAS,x,,,,")
+    await engine.db.execute("UPDATE batches SET file_sha256 = sha256('another') WHERE batch_id = $1", batch_id)
+    await engine.db.execute("UPDATE batch_files SET data = 'another' WHERE batch_id = $1", another)
+    for batch in await engine.work(batch_id, another):
+        assert (batch["state"], batch["error_code"]) == ("failed", "damaged_file")
     assert await entries(engine) == []
 
 
@@ -376,6 +378,18 @@ async def alias_events(engine: Engine, batch_id: int) -> list[tuple[str, ...]]:
 
 
 @pytest.mark.usefixtures("small")
+async def test_a_file_that_shows_a_defect_of_ours_stops_no_other(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Reader.feed
+    monkeypatch.setattr(Reader, "feed", lambda self, data: 1 / 0 if b"defect" in data else read(self, data))
+    monkeypatch.setattr(worker, "READING_MAX", 1)
+    defect, other = await engine.rows("ALIAS,defect,,,,"), await engine.rows("ALIAS,x,,,,", fsp_id="b")
+    async with engine.working():
+        assert (await engine.settled(other))["state"] == "done"
+    assert (await engine.batch(defect))["state"] == "validating"
+
+
 async def test_two_at_once_apply_a_batch_once(engine: Engine) -> None:
     """As when each believes to hold the lock."""
     await engine.db.execute("UPDATE fsps SET two_persons = true")
