@@ -116,7 +116,7 @@ class Validating:
 
     def _read(self, data: bytes | None) -> Read:
         found: list[Stored] = []
-        failure = None
+        failure: tuple[str, str] | None = None
         try:
             found = [Stored(chunk) for chunk in self._chunks_of(data)]
         except FileRefused as exc:
