@@ -37,13 +37,14 @@ from msgspec import Meta
 
 from oracle import errors
 from oracle.api.access import OPERATOR, Role, allow
-from oracle.api.calls import PAGE, PAGE_MAX, Answer, Body, Call, Once, Resource, answer, answer_of
+from oracle.api.calls import PAGE, PAGE_MAX, Answer, Body, Call, Once, Replayed, Resource, answer, answer_of
 from oracle.api.fsps import Kind, no_such_fsp, path_of
 from oracle.api.operations import operation
 from oracle.api.problems import Problem, Refusal, refusal_of
 from oracle.identifiers import BadIdentifier, PartyIdType, PartyKey, clabe, display, is_permitted, key_of_kind, nrc
 from oracle.identifiers.kinds import PARTY_ID_TYPES
 from oracle.store.base import Registration
+from oracle.store.coherence import LEASE_S
 from oracle.store.postgres import Transaction
 
 Rows = Callable[..., Awaitable[list[Any]]]  # of Postgres or of a Transaction
@@ -270,7 +271,12 @@ async def register_alias(
     async def change(once: Once) -> Answer:
         seen = _Seen(once, answered)
         context = call.context(fsp_id=fsp_id, reason=data.reason or "")
-        outcomes = await call.changes.register(context, fsp_id, [Registration(key, data.currency or "")], seen)
+        try:
+            outcomes = await call.changes.register(context, fsp_id, [Registration(key, data.currency or "")], seen)
+        except Replayed:
+            # The first call may have committed just now, without Redis: until a lease later older copies are believed.
+            await asyncio.sleep(LEASE_S)
+            raise
         if isinstance(outcomes[0].refused, errors.UnknownFsp):  # which no transaction has answered
             raise outcomes[0].refused
         return seen.answer
@@ -383,9 +389,9 @@ async def _locked(transaction: Transaction, fsp_id: str, key: PartyKey) -> _Stan
     A default entry that was removed while we waited for it may have an heir, which nobody holds yet: then once more.
     """
     for _ in range(LOCK_ATTEMPTS):
-        held = await transaction.rows("alias_lock", fsp_id, *key)
+        held = {row["sub_id"] for row in await transaction.rows("alias_lock", fsp_id, *key)}
         standing = await _standing(transaction.rows, fsp_id, key)
-        if held:
+        if key.sub_id in held:
             return standing
     raise errors.DirectoryUnavailable
 
@@ -444,8 +450,8 @@ class _Filter(NamedTuple):
 async def list_aliases(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str],
     kind: FromQuery[Kind | None] = None, wanted_state: Annotated[State | None, QueryParameter(name="state")] = None,
-    changed_from: Annotated[datetime | None, QueryParameter(name="changedFrom")] = None,
-    changed_to: Annotated[datetime | None, QueryParameter(name="changedTo")] = None,
+    changed_from: Annotated[datetime | None, QueryParameter(name="changedFrom", description="From then on")] = None,
+    changed_to: Annotated[datetime | None, QueryParameter(name="changedTo", description="Before then")] = None,
     limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = PAGE, cursor: FromQuery[str | None] = None,
 ) -> Response[bytes]:  # fmt: skip
     wanted = _Filter(fsp_id, kind, wanted_state, _instant(changed_from, _BEGINNING), _instant(changed_to, _END))

@@ -18,14 +18,16 @@ CROSS JOIN LATERAL (
 WHERE e.fsp_id = $1 ORDER BY k.ord, e.is_default DESC, e.currency
 
 -- name: alias_lock
--- Before its version is looked at: no entry of the key comes or goes until this transaction ends.  Of what another FSP
--- has alone nothing is held.  $1 FSP, $2 type, $3 identifier, $4 sub id.
-SELECT 1 FROM aliases a
-WHERE a.identifier = $3 AND a.party_id_type = $2::party_id_type AND a.sub_id = $4
-  AND (a.fsp_id = $1 OR EXISTS (
-      SELECT FROM alias_currencies x
-      WHERE (x.identifier, x.party_id_type, x.sub_id) = (a.identifier, a.party_id_type, a.sub_id) AND x.fsp_id = $1))
-FOR UPDATE OF a
+-- Before a version is looked at: no entry of the key comes or goes until this transaction ends.  All of the identifier, in the
+-- order in which the change itself takes them (entries_locked), and none where the FSP has nothing.
+-- $1 FSP, $2 type, $3 identifier, $4 sub id.
+SELECT a.sub_id FROM aliases a
+WHERE a.identifier = $3 AND a.party_id_type = $2::party_id_type AND (
+    EXISTS (SELECT FROM aliases o
+            WHERE o.identifier = $3 AND o.party_id_type = $2::party_id_type AND o.sub_id = $4 AND o.fsp_id = $1)
+    OR EXISTS (SELECT FROM alias_currencies x
+               WHERE x.identifier = $3 AND x.party_id_type = $2::party_id_type AND x.sub_id = $4 AND x.fsp_id = $1))
+ORDER BY a.sub_id FOR UPDATE OF a
 
 -- name: aliases_page
 -- The next entries of FSP $1 of type $2, by the time of their last change, each with what the FSP has under its key besides:

@@ -1,0 +1,218 @@
+"""Lists of aliases: what they hold, under which filter, and that nobody who stood all the while is missed."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import random
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from admin_service import Service
+
+OWN = "/fsps/greenbank/aliases"
+
+# Kind and identifier, currencies.
+STANDING: list[tuple[str, str, list[str | None]]] = [
+    ("MSISDN", "525520000001", ["MXN"]),
+    ("MSISDN", "525520000002", ["MXN", "USD", "EUR"]),
+    ("MSISDN", "525520000003", [None]),
+    ("NRC", "12-250019-N-200001", ["MMK"]),
+    ("PERSONAL_ID", "G20012345", [None]),
+    ("CLABE", "032180000118359719", ["MXN"]),
+    ("ACCOUNT_ID", "032180000118359718", ["MXN", "USD"]),
+    ("ACCOUNT_ID", "000000356", [None]),
+    ("IBAN", "GB82WEST12345698765432", ["GBP"]),
+    ("ALIAS", "tía-lupe", [None]),
+]
+
+
+@pytest.fixture(scope="module")
+def standing(maker: httpx.Client) -> list[Any]:
+    """Registered one after the other; as they are answered."""
+    for kind, identifier, currencies in STANDING:
+        for currency in currencies:
+            body = {"kind": kind, "identifier": identifier, "currency": currency}
+            assert maker.post(OWN, json=body).status_code == 201
+    return [maker.get(f"{OWN}/{kind}/{identifier}").json() for kind, identifier, _ in STANDING]
+
+
+def walk(client: httpx.Client, at: str = OWN, **params: Any) -> Iterator[Any]:
+    """All items of a list, page after page."""
+    while True:
+        answered = client.get(at, params=params)
+        assert answered.status_code == 200, answered.text
+        yield from answered.json()["items"]
+        if answered.json()["next"] is None:
+            return
+        params["cursor"] = answered.json()["next"]
+
+
+def names(items: Iterable[Any]) -> list[str]:
+    return [item["identifier"] for item in items]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+def test_the_pages_together_are_all_aliases_each_once(reader: httpx.Client, standing: list[Any], limit: int) -> None:
+    order = ["MSISDN", "EMAIL", "PERSONAL_ID", "BUSINESS", "DEVICE", "ACCOUNT_ID", "IBAN", "ALIAS"]
+    wanted = sorted(standing, key=lambda alias: order.index(alias["partyIdType"]))
+    assert list(walk(reader, limit=limit)) == wanted
+
+
+@pytest.mark.usefixtures("standing")
+@pytest.mark.parametrize("limit", [1, 100])
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        ("MSISDN", ["525520000001", "525520000002", "525520000003"]),
+        ("CLABE", ["032180000118359719"]),
+        ("ACCOUNT_ID", ["032180000118359719", "032180000118359718", "000000356"]),
+        ("NRC", ["12-250019-N-200001"]),
+        ("PERSONAL_ID", ["12-250019-N-200001", "G20012345"]),
+        ("DEVICE", []),
+    ],
+)
+def test_a_kind_that_the_directory_keeps_as_a_wider_one_is_told_by_its_look(
+    reader: httpx.Client, kind: str, wanted: list[str], limit: int
+) -> None:
+    assert names(walk(reader, kind=kind, limit=limit)) == wanted
+
+
+@pytest.mark.parametrize("limit", [1, 100])
+def test_a_time_range_holds_what_changed_in_it(reader: httpx.Client, standing: list[Any], limit: int) -> None:
+    several = standing[1]
+    first, second, third = sorted(entry["changedAt"] for entry in several["entries"])
+    for since, until, there in (
+        (first, second, True),
+        (second, third, True),
+        (third, None, True),
+        (None, first, False),
+    ):
+        params: dict[str, Any] = {"changedFrom": since, "changedTo": until, "kind": "MSISDN", "limit": limit}
+        found = list(walk(reader, **{name: value for name, value in params.items() if value is not None}))
+        assert (several in found) is there
+        assert names(found).count(several["identifier"]) == there
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    assert not list(walk(reader, changedFrom=tomorrow))
+
+
+def test_the_state_is_that_of_the_fsp(operator: httpx.Client) -> None:
+    path = "/fsps/redbank/aliases"
+    operator.post(path, json={"kind": "MSISDN", "identifier": "525520000100"}).raise_for_status()
+    for status, state, other in (("suspended", "unanswered", "answered"), ("active", "answered", "unanswered")):
+        operator.post("/fsps/redbank/status", json={"status": status, "reason": "a test"}).raise_for_status()
+        assert names(walk(operator, path, state=state)) == ["525520000100"]
+        assert not list(walk(operator, path, state=other))
+
+
+@pytest.mark.usefixtures("standing")
+def test_a_cursor_is_of_one_caller_and_one_filter_and_says_nothing(
+    operator: httpx.Client, reader: httpx.Client
+) -> None:
+    cursor = reader.get(OWN, params={"limit": 1, "kind": "MSISDN"}).json()["next"]
+    assert b"5255" not in base64.urlsafe_b64decode(cursor + "==")
+    assert reader.get(OWN, params={"limit": 2, "kind": "MSISDN", "cursor": cursor}).is_success
+    for client, path, kind in (
+        (operator, OWN, "MSISDN"),
+        (reader, OWN, "ALIAS"),
+        (operator, "/fsps/redbank/aliases", "MSISDN"),
+    ):
+        refused = client.get(path, params={"limit": 1, "kind": kind, "cursor": cursor})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid")
+
+
+def test_a_filter_that_finds_nothing_costs_a_bounded_page(service: Service, operator: httpx.Client) -> None:
+    operator.post("/fsps", json={"fspId": "sparsebank"}).raise_for_status()
+    service.fetch(
+        "INSERT INTO aliases (party_id_type, identifier, fsp_id)"
+        " SELECT 'ACCOUNT_ID', 'A' || n, 'sparsebank' FROM generate_series(1, 5000) AS n"
+    )
+    path = "/fsps/sparsebank/aliases"
+    operator.post(path, json={"kind": "CLABE", "identifier": "002010077777777771"}).raise_for_status()
+    first = operator.get(path, params={"kind": "CLABE"}).json()
+    assert first["items"] == []
+    assert first["next"]
+    assert names(walk(operator, path, kind="CLABE")) == ["002010077777777771"]
+
+
+def test_what_changed_at_the_same_instant_is_not_lost_at_the_seam_of_pages(
+    service: Service, operator: httpx.Client
+) -> None:
+    """As rows of one statement did once; some that were read already go away between the pages."""
+    operator.post("/fsps", json={"fspId": "tiebank"}).raise_for_status()
+    service.fetch(
+        "INSERT INTO aliases (party_id_type, identifier, fsp_id, changed_at)"
+        " SELECT 'MSISDN', '5255300' || lpad(n::text, 5, '0'), 'tiebank', '2026-01-01'"
+        " FROM generate_series(1, 300) AS n"
+    )
+    path = "/fsps/tiebank/aliases"
+    seen = []
+    pages = itertools.count()
+    params: dict[str, Any] = {"limit": 40}
+    while True:
+        answered = operator.get(path, params=params).json()
+        seen += names(answered["items"])
+        if answered["next"] is None:
+            break
+        params["cursor"] = answered["next"]
+        gone = f"5255300{next(pages) * 40 + 1:05}"
+        assert operator.delete(f"{path}/MSISDN/{gone}", params={"reason": "other"}).status_code == 204
+    assert seen == [f"5255300{number:05}" for number in range(1, 301)]
+
+
+def changing(service: Service, fsp_id: str, stop: threading.Event, seed: int, done: list[int]) -> None:
+    """Give every second alias of `stay` currencies and take some away, never the last; and others come and go."""
+    rng = random.Random(seed)
+    path = f"/fsps/{fsp_id}/aliases"
+    with httpx.Client(base_url=f"{service.oracle.admin_url}/admin/v1", timeout=30) as maker:
+        maker.headers["Authorization"] = f"Bearer {service.issue('dfsp-maker', fsp_id)}"
+        while not stop.is_set():
+            number = rng.randrange(100) * 2 + 1 + seed
+            kind, identifier = ["MSISDN", "ALIAS"][number % 2], f"5255400{number:05}"
+            currency = rng.choice(["USD", "EUR"])
+            answers = [maker.post(path, json={"kind": kind, "identifier": identifier, "currency": currency})]
+            alias = f"{path}/{kind}/{identifier}"
+            if rng.randrange(3) == 0:
+                answers.append(maker.delete(alias, params={"reason": "other", "currency": "MXN"}))
+            if rng.randrange(2) == 0:
+                answers.append(maker.patch(alias, json={"currency": "MXN", "reason": "a test"}))
+            fleeting = f"5255{seed + 5}00{rng.randrange(50):05}"
+            answers.append(maker.post(path, json={"kind": "MSISDN", "identifier": fleeting}))
+            answers.append(maker.delete(f"{path}/MSISDN/{fleeting}", params={"reason": "other"}))
+            done.append(sum(answer.is_success for answer in answers))
+
+
+def test_no_alias_that_stands_all_the_while_is_missed(service: Service, operator: httpx.Client) -> None:
+    operator.post("/fsps", json={"fspId": "busybank"}).raise_for_status()
+    service.fetch(
+        "INSERT INTO aliases (party_id_type, identifier, fsp_id, currency)"
+        " SELECT (ARRAY['MSISDN', 'ALIAS'])[n % 2 + 1]::party_id_type, '5255400' || lpad(n::text, 5, '0'),"
+        " 'busybank', 'MXN' FROM generate_series(1, 200) AS n"
+    )
+    stay = {f"5255400{number:05}" for number in range(1, 201)}
+    stop = threading.Event()
+    done: list[int] = []
+    writers = [threading.Thread(target=changing, args=(service, "busybank", stop, seed, done)) for seed in (0, 1)]
+    for writer in writers:
+        writer.start()
+    path = "/fsps/busybank/aliases"
+    try:
+        for walks, limit in enumerate(itertools.cycle((7, 3, 20, 11))):
+            assert stay <= set(names(walk(operator, path, limit=limit)))
+            assert all(writer.is_alive() for writer in writers)
+            if walks >= 4 and sum(done) > 150:
+                break
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+    found = names(walk(operator, path))
+    assert stay <= set(found)
+    assert len(found) == len(set(found))
