@@ -36,6 +36,12 @@ WORK: Final = 20_000  # rows: some 50 ms
 SPANS_MAX: Final = 60  # of time that one page looks into
 BULK_ROWS: Final = 1_000
 BULK_TIMEOUT_S: Final = 600.0  # to sort the changes of an FSP with millions of aliases
+_BULK_SETTINGS: Final = {
+    "statement_timeout": str(int(BULK_TIMEOUT_S * 1000)),
+    "work_mem": "64MB",
+}
+# See _by_index.
+_LIFE_SETTINGS: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 LAST_EVENT: Final = (1 << 63) - 1
 FIRST_EVENT: Final = -(1 << 63)
 BEGINNING: Final = datetime(1, 1, 2, tzinfo=UTC)  # a day inside of what a datetime can say
@@ -156,7 +162,7 @@ def prefixes_of(identifier: str) -> list[str]:
 async def standing(postgres: Postgres, party_id_type: str, identifier: str, at: datetime) -> Standing:
     """What stood around an identifier at an instant.  Raises DirectoryUnavailable."""
     stood = Standing(party_id_type, identifier)
-    for event in await postgres.rows("history_as_of", party_id_type, identifier, prefixes_of(identifier), at):
+    for event in await _by_index(postgres, "history_as_of", party_id_type, identifier, prefixes_of(identifier), at):
         stood.apply(event)
     return stood
 
@@ -182,7 +188,7 @@ async def steps(postgres: Postgres, party_id_type: str, identifier: str) -> Asyn
     step: Step | None = None
     number: tuple[int, int] | None = None
     arguments = party_id_type, identifier, prefixes_of(identifier)
-    async with aclosing(_streamed(postgres, "history_of_party", *arguments)) as streamed:
+    async with aclosing(_streamed(postgres, _LIFE_SETTINGS, "history_of_party", *arguments)) as streamed:
         async for rows in streamed:
             for row in rows:
                 if step is not None and number == (row["era"], row["xact"]):
@@ -254,10 +260,8 @@ async def page(postgres: Postgres, wanted: Wanted, place: Place | None, limit: i
     work = WORK if wanted.is_filtered else limit
     span = start.event_id, since, until, work, limit
     if wanted.party is not None:
-        return _page_of(
-            await postgres.rows("events_of_party", *wanted.party, *span, *more, wanted.entity, *calls, wanted.fsp_id),
-            work, limit,
-        )  # fmt: skip
+        filters = *more, wanted.entity, *calls, wanted.fsp_id
+        return _page_of(await _by_index(postgres, "events_of_party", *wanted.party, *span, *filters), work, limit)
     if wanted.fsp_id is not None:
         rows = await postgres.rows("events_of_fsp", wanted.fsp_id, *span, *more, wanted.entity, *calls)
         return _page_of(rows, work, limit)
@@ -335,7 +339,7 @@ async def differences(
     The memory is that of one key.  Raises DirectoryUnavailable.
     """
     rest: list[Any] = []
-    async with aclosing(_streamed(postgres, "history_of_fsp", fsp_id, since, until)) as streamed:
+    async with aclosing(_streamed(postgres, {}, "history_of_fsp", fsp_id, since, until)) as streamed:
         async for rows in streamed:
             groups = [list(group) for _, group in groupby([*rest, *rows], _key_of)]
             rest = groups.pop()  # the next rows may be of the same key
@@ -381,6 +385,23 @@ def _part(said: Any, fsp_id: str) -> Part | None:
 # Connections ------------------------------------------------------------------------------------------------------
 
 
+async def _by_index(postgres: Postgres, query: str, *arguments: Any) -> list[Any]:
+    """Rows on a connection that plans once, for index look-ups: with a partition a month to plan for, that would take
+    many times longer than what is planned.  Raises DirectoryUnavailable.
+    """
+    assert postgres.reads is not None  # noqa: S101 - opened by wiring
+    if postgres.away:
+        raise DirectoryUnavailable
+    try:
+        async with postgres.reads.acquire(timeout=2) as connection:
+            rows: list[Any] = await connection.fetch(QUERIES[query], *arguments)
+            return rows
+    except Exception as exc:
+        if is_away(exc) or is_busy(exc):
+            raise DirectoryUnavailable from exc
+        raise
+
+
 @asynccontextmanager
 async def lent(postgres: Postgres, **settings: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection of the desk with these settings, for as long as something streams.  Raises DirectoryUnavailable."""
@@ -402,10 +423,12 @@ async def lent(postgres: Postgres, **settings: str) -> AsyncIterator[asyncpg.Con
         raise
 
 
-async def _streamed(postgres: Postgres, query: str, *arguments: Any) -> AsyncGenerator[list[Any]]:
+async def _streamed(
+    postgres: Postgres, settings: dict[str, str], query: str, *arguments: Any
+) -> AsyncGenerator[list[Any]]:
     """Rows as they stood when it began, in whatever time it takes."""
     async with (
-        lent(postgres, statement_timeout=str(int(BULK_TIMEOUT_S * 1000)), work_mem="64MB") as connection,
+        lent(postgres, **_BULK_SETTINGS, **settings) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         cursor = await connection.cursor(QUERIES[query], *arguments)
