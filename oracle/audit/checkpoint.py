@@ -7,7 +7,8 @@ Note.        C2SP signed-note: text, an empty line, and a line `— name base64(
 Origin.      alias-oracle/<directory_id>; also the name of its keys.
 Rotation.    A new key is introduced by a note of the lines origin/key, old vkey, new vkey, size, signed by both keys.
              Checkpoints beyond that size need the new key's signature; they have the old one's as well while it is in
-             the key file, for whoever has not heard.  Who holds any vkey of the chain can follow it in both directions (`Trust`).
+             the key file, for whoever has not heard.  Who holds any vkey of the chain can follow it in both directions
+             (`Trust`).
 """
 
 from __future__ import annotations
