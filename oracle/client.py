@@ -74,18 +74,17 @@ class Upload(NamedTuple):
 class Client:
     """Calls one admin listener with one key.  Paths are those of the published description, below /admin/v1."""
 
-    def __init__(
-        self, url: str, key: str, *, transport: httpx.BaseTransport | None = None, sleep: Sleep = time.sleep
-    ) -> None:
+    def __init__(self, url: str, key: str, *, sleep: Sleep = time.sleep) -> None:
+        """Raises ClientError for a URL that is none."""
         self.url = url.rstrip("/")
         self._sleep = sleep
         self._me: Any = None
+        self._named = _named(self.url)
         self._http = httpx.Client(
             base_url=self.url + ROOT,
             headers={"Authorization": f"Bearer {key}", "User-Agent": "oracle"},
             timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
             trust_env=not _is_here(self.url),
-            transport=transport,
         )
 
     def __enter__(self) -> Self:
@@ -168,7 +167,7 @@ class Client:
             request = self._http.build_request(method, target, params=asked, headers=headers, content=content)
             try:
                 response = self._http.send(request, stream=True)
-            except (httpx.TransportError, httpx.InvalidURL) as exc:
+            except httpx.TransportError as exc:
                 failure = self._unreachable(exc)
                 if not _may_repeat(method, upload, exc):
                     break
@@ -192,12 +191,23 @@ class Client:
             raise self._unreachable(exc) from exc
 
     def _unreachable(self, exc: Exception) -> ClientError:
-        where = urlsplit(self.url)
-        named = f"{where.scheme}://{where.hostname}" + (f":{where.port}" if where.port else "")
         if isinstance(exc, httpx.TimeoutException):
-            return ClientError(f"{named} does not answer in time", "timeout", "Try again in a moment")
+            return ClientError(f"{self._named} does not answer in time", "timeout", "Try again in a moment")
         said = str(exc) or type(exc).__name__
-        return ClientError(f"{named} cannot be reached: {said}", "unreachable", "Does `oracle serve` run there?")
+        return ClientError(f"{self._named} cannot be reached: {said}", "unreachable", "Does `oracle serve` run there?")
+
+
+def _named(url: str) -> str:
+    """Who is called, without what else stands in the URL."""
+    try:
+        parsed = httpx.URL(url)
+        port = urlsplit(url).port
+    except (httpx.InvalidURL, ValueError):
+        parsed, port = httpx.URL(""), None
+    if not parsed.host:
+        raise ClientError("The URL of the admin listener cannot be read", "invalid", "See ORACLE_ADMIN_URL")
+    host = f"[{parsed.host}]" if ":" in parsed.host else parsed.host
+    return f"{parsed.scheme}://{host}" + (f":{port}" if port else "")
 
 
 def _headers(body: Any, upload: Upload | None, if_match: str | None) -> dict[str, str]:
@@ -228,10 +238,8 @@ def _spelled(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def _may_repeat(method: str, upload: Upload | None, exc: Exception) -> bool:
-    if not isinstance(exc, httpx.TransportError) or isinstance(exc, httpx.UnsupportedProtocol):
-        return False
-    if upload is not None and not upload.again:
+def _may_repeat(method: str, upload: Upload | None, exc: httpx.TransportError) -> bool:
+    if isinstance(exc, httpx.UnsupportedProtocol) or (upload is not None and not upload.again):
         return False
     return method in ("GET", "POST") or isinstance(exc, _NOT_SENT)
 

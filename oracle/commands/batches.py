@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -115,13 +117,17 @@ def _import(client: Client, arguments: Arguments) -> None:
         raise Misused("--results: there are none without waiting")
     fsp_id = fsp_of(client, arguments)
     named = "stdin" if arguments.file == "-" else Path(arguments.file).name
-    with Progress() as progress:
-        # Not all names of files are text that a header or a URL can hold.
-        query = {"fileName": named.encode(errors="replace").decode(), "note": arguments.note}
-        upload = _upload(arguments.file, progress)
+    # Not all names of files are text that a URL can hold.
+    query = {"fileName": named.encode(errors="replace").decode(), "note": arguments.note}
+    with Progress() as progress, _opened(arguments.file) as descriptor:
+        upload = _upload(arguments.file, descriptor, progress)
         batch = client.call("POST", "/fsps/{fsp_id}/batches", fsp_id=fsp_id, query=query, upload=upload).body
         if arguments.wait is not False:
-            batch = _followed(client, batch, progress, through_approval=bool(arguments.wait))
+            try:
+                batch = _followed(client, batch, progress, through_approval=bool(arguments.wait))
+            except KeyboardInterrupt:
+                note(f"It goes on without you: oracle batch watch {_typed(batch, arguments)}")
+                raise
     if arguments.json:
         show(batch, as_json=True)
     else:
@@ -131,18 +137,25 @@ def _import(client: Client, arguments: Arguments) -> None:
     _require_all(batch, arguments)
 
 
-def _upload(name: str, progress: Progress) -> Upload:
+@contextmanager
+def _opened(name: str) -> Iterator[int]:
+    if name == "-":
+        yield sys.stdin.fileno()
+        return
+    with open(name, "rb", buffering=0) as file:  # noqa: PTH123 - its descriptor is what is wanted
+        yield file.fileno()
+
+
+def _upload(name: str, descriptor: int, progress: Progress) -> Upload:
+    """A pipe has no size, and is read once."""
     from oracle.client import Upload
 
     media_type = "application/x-ndjson" if name.endswith((".ndjson", ".jsonl")) else "text/csv"
-    if name == "-":
-        return Upload(lambda: progress.uploading(_pieces_of(sys.stdin.fileno(), None), None), media_type, again=False)
-    descriptor = os.open(name, os.O_RDONLY)
-    size = os.fstat(descriptor).st_size
-    is_regular = os.path.isfile(name)  # noqa: PTH113 - a pipe or a device has no size, and is read once
-    if not is_regular:
-        return Upload(lambda: progress.uploading(_pieces_of(descriptor, None), None), media_type, again=False)
-    return Upload(lambda: progress.uploading(_pieces_of(descriptor, size), size), media_type, size)
+    status = os.fstat(descriptor)
+    size = status.st_size if stat.S_ISREG(status.st_mode) else None
+    return Upload(
+        lambda: progress.uploading(_pieces_of(descriptor, size), size), media_type, size, again=size is not None
+    )
 
 
 def _pieces_of(descriptor: int, size: int | None) -> Iterator[bytes]:

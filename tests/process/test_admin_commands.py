@@ -9,12 +9,14 @@ from __future__ import annotations
 import ast
 import io
 import json
+import os
 import re
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -27,6 +29,8 @@ import oracle.client
 import oracle.commands
 from oracle.cli import main
 from oracle.client import RETRIES, Client, ClientError, Upload
+from oracle.commands import batches
+from oracle.commands.progress import Progress
 
 PUBLISHED = Path(oracle.commands.__file__).parents[2] / "schemas" / "admin.openapi.json"
 
@@ -429,6 +433,12 @@ def test_bad_rows_make_it_fail(typed: Typed, maker_key: str, tmp_path: Path) -> 
     assert typed.as_key(maker_key, "import", str(file)).err.splitlines()[-1].startswith("oracle: The file is empty")
 
 
+def test_what_is_no_file_is_one_line(typed: Typed, maker_key: str, tmp_path: Path) -> None:
+    for name, problem in ((str(tmp_path), "Is a directory"), (str(tmp_path / "none"), "No such file or directory")):
+        done = typed.as_key(maker_key, "import", name)
+        assert (done.code, done.out, done.err) == (1, "", f"oracle: {name}: {problem}\n")
+
+
 def test_two_persons_let_a_file_in(typed: Typed, service: Service, tmp_path: Path) -> None:
     assert typed("fsp", "create", "twobank", "--two-persons").code == 0
     maker, checker = (service.issue(role, "twobank") for role in ("dfsp-maker", "dfsp-checker"))
@@ -464,6 +474,31 @@ def test_a_pipe_can_be_imported(service: Service, maker_key: str, tmp_path: Path
     assert " done: 20,000 rows read, 20,000 valid, 20,000 in force, 0 failed" in done.stdout
 
 
+def test_at_a_terminal_there_is_a_bar_and_a_table(service: Service, maker_key: str, tmp_path: Path) -> None:
+    env = environment(tmp_path, {"ORACLE_ADMIN_URL": service.oracle.admin_url, "ORACLE_KEY": maker_key})
+    env |= {"TERM": "xterm", "COLUMNS": "160", "LINES": "40"}
+    (tmp_path / "a.csv").write_text(HEADER + rows(50_000, 2_000))
+    shown = at_a_terminal(["import", "a.csv"], env, tmp_path)
+    assert "checking" in shown
+    assert " done: 2,000 rows read" in shown
+    assert "uploadedBy" in at_a_terminal(["batch", "list"], env, tmp_path)
+
+
+def at_a_terminal(words: list[str], env: dict[str, str], cwd: Path) -> str:
+    """What the command line shows a person."""
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "oracle", *words], env=env, cwd=cwd, stdin=theirs, stdout=theirs, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with os.fdopen(ours, "rb", buffering=0) as terminal, suppress(OSError):  # which is how a terminal ends
+            while piece := terminal.read(65_536):
+                shown += piece
+        assert process.wait() == 0, shown.decode()
+    return shown.decode()
+
+
 def test_templates_are_printed_and_written(typed: Typed, tmp_path: Path) -> None:
     for form in ("csv", "ndjson"):
         out = tmp_path / form
@@ -483,6 +518,7 @@ class Unreliable(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Unreliable)
         self.failures: list[str] = []
         self.seen: list[tuple[str, str | None, bytes]] = []
+        self.answers: list[bytes] = []  # one after the other; then nothing
 
     @property
     def url(self) -> str:
@@ -494,19 +530,21 @@ class _Unreliable(BaseHTTPRequestHandler):
     problem: ClassVar = b'{"error":{"code":"unavailable","message":"Not now","hint":"Try again"}}'
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         self.server.seen.append((self.command, self.headers["Idempotency-Key"], body))
         how = self.server.failures.pop(0) if self.server.failures else ""
         if how == "break":
             self.close_connection = True
             return
-        answer = {"503": self.problem, "strange": b"<html>"}.get(how, b"{}")
+        good = self.server.answers.pop(0) if not how and self.server.answers else b"{}"
+        answer = {"503": self.problem, "strange": b"<html>"}.get(how, good)
         self.send_response(503 if how == "503" else 502 if how == "strange" else 200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
 
+    do_GET = do_POST  # noqa: N815 - as http.server calls it
     do_PATCH = do_POST  # noqa: N815 - as http.server calls it
 
     def log_message(self, *_: object) -> None:
@@ -563,10 +601,32 @@ def test_an_upload_is_read_again(client: Client, unreliable: Unreliable) -> None
         client.call("POST", "/files", upload=upload._replace(again=False))
 
 
+def test_following_a_batch_outlives_what_repetitions_do_not(
+    client: Client, unreliable: Unreliable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "ASK_EVERY_S", 0)
+    counts = {"read": 1, "valid": 1, "applied": 1, "changed": 1, "failed": 0}
+    batch: dict[str, Any] = {"batchId": 1, "fspId": "greenbank", "state": "applying", "rows": counts}
+    unreliable.answers = [json.dumps({**batch, "state": state}).encode() for state in ("applying", "done")]
+    unreliable.failures = [*["break"] * 9, "", *["503"] * 9]
+    with Progress() as progress:
+        assert batches._followed(client, batch, progress, through_approval=True)["state"] == "done"
+        monkeypatch.setattr(batches, "PATIENCE_S", 0)
+        unreliable.failures = ["break"] * 99
+        with pytest.raises(ClientError, match="cannot be reached"):
+            batches._followed(client, batch, progress, through_approval=True)
+
+
 def test_somebody_else_at_that_address_is_said_so(client: Client, unreliable: Unreliable) -> None:
     unreliable.failures = ["strange"]
     with pytest.raises(ClientError, match=r"^The answer is none of the admin API \(status 502\)\."):
         client.call("POST", "/things", body={})
+
+
+@pytest.mark.parametrize("url", ["http://", "http://h:99999", "http://[::1"])
+def test_a_bad_url_is_one_line(url: str) -> None:
+    with pytest.raises(ClientError, match="ORACLE_ADMIN_URL"):
+        Client(url, "aok_hush")
 
 
 @pytest.mark.parametrize("name", ["", ".", ".."])
