@@ -6,11 +6,14 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
 from bulk_engine import Engine, as_uploader, opened
+from servers import make_database, make_template
 
 from oracle import errors
 from oracle.identifiers import PartyKey
@@ -19,6 +22,9 @@ from oracle.imports.applying import Applying, Pace, Superseded
 from oracle.imports.chunks import OUTCOMES
 from oracle.imports.reading import Reader
 from oracle.store import coherence as coherence_module
+
+if TYPE_CHECKING:
+    from conftest import StartPostgres
 
 ENTRIES = """SELECT identifier, sub_id, fsp_id, currency FROM aliases
 UNION ALL SELECT identifier, sub_id, fsp_id, currency FROM alias_currencies ORDER BY 1, 2, 3, 4"""
@@ -453,6 +459,28 @@ async def test_a_share_that_takes_too_long_is_tried_again(engine: Engine) -> Non
             await engine.settled(batch_id)
     blocker.terminate()
     assert await engine.results(batch_id) == [(2, "changed"), (3, "added")]
+
+
+async def test_a_database_that_dies_and_comes_back_is_a_pause(
+    start_postgres: StartPostgres, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coherence_module, "LEASE_S", 0.05)
+    monkeypatch.setattr(chunks, "ROWS_PER_CHUNK", 100)
+    server = await start_postgres()
+    await make_template(server)
+    async with opened(server.url(await make_database(server)), redis_url) as engine:
+        batch_id = await engine.rows(*(f"ALIAS,n{n},,,," for n in range(4_000)))
+        async with engine.working():
+            await engine.until(batch_id, lambda batch: batch["rows_applied"] > 1000)
+            server.kill()
+            await server.start()
+            async with asyncio.timeout(60):
+                while True:
+                    with suppress(errors.DirectoryUnavailable):
+                        batch = await engine.settled(batch_id)
+                        break
+        assert (batch["state"], batch["rows_applied"], batch["rows_changed"]) == ("done", 4_000, 4_000)
+        assert [outcome for _, outcome in await engine.results(batch_id)] == ["added"] * 4_000
 
 
 # Where an alias came from -------------------------------------------------------------------------------------
