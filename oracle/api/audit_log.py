@@ -30,7 +30,7 @@ from litestar.response import Stream
 from msgspec import Meta
 
 from oracle.api.access import Role, allow
-from oracle.api.audit import AUDIT, OWN, Text, instant, record
+from oracle.api.audit import AUDIT, OWN, instant, record
 from oracle.api.calls import PAGE, PAGE_MAX, Call, Resource, cursor_of, position_of
 from oracle.api.operations import operation
 from oracle.api.problems import Refusal
@@ -46,7 +46,6 @@ FILTERED: Final = "alias-oracle-history-filtered/1"
 EXPORTS_MAX: Final = 2  # at a time: each has one of the connections that administrators wait for
 _NUMBER_MAX: Final = (1 << 63) - 1
 
-Number = Annotated[int, Meta(ge=0, le=_NUMBER_MAX)]
 _encode = msgspec.json.Encoder().encode
 _exporting = 0
 
@@ -135,8 +134,8 @@ async def list_checkpoints(
     limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = PAGE,
     cursor: FromQuery[str | None] = None,
 ) -> Response[bytes]:
-    position = position_of(cursor, Number)
-    below = _NUMBER_MAX if position is None else position[0]
+    position = position_of(cursor, int)
+    below = _NUMBER_MAX if position is None else max(0, min(position[0], _NUMBER_MAX))
     rows = await call.postgres.rows("log_checkpoints", below, limit)
     items = [
         Checkpoint(size=row["size"], root=_base64(row["root"]), note=row["note"], signed_at=row["signed_at"])
@@ -158,13 +157,13 @@ async def list_keys(call: NamedDependency[Call]) -> Response[bytes]:
            answers=Consistency)  # fmt: skip
 async def read_consistency(
     call: NamedDependency[Call],
-    first: Annotated[Number, QueryParameter(name="from")],
-    second: Annotated[Number | None, QueryParameter(name="to")] = None,
+    first: Annotated[int, QueryParameter(ge=0, le=_NUMBER_MAX, name="from")],
+    second: Annotated[int | None, QueryParameter(ge=0, le=_NUMBER_MAX, name="to")] = None,
 ) -> Response[bytes]:
     async with _log(call.postgres) as connection:
         size = (await log.state(connection)).size
         to = size if second is None else second
-        if not first <= to <= size:
+        if not 0 <= first <= to <= size:
             raise _beyond(size)
         proof = await log.consistency(connection, first, to)
         roots = [_base64(await log.root(connection, each)) for each in (first, to)]
@@ -197,7 +196,9 @@ async def read_status(call: NamedDependency[Call]) -> Response[bytes]:
 async def read_entry(
     call: NamedDependency[Call],
     event_id: FromPath[int],
-    size: Annotated[Number | None, QueryParameter(description="Of the log; that of the latest checkpoint")] = None,
+    size: Annotated[
+        int | None, QueryParameter(ge=0, le=_NUMBER_MAX, description="Of the log; that of the latest checkpoint")
+    ] = None,
 ) -> Response[bytes]:
     return await _entry(call, event_id, size, None)
 
@@ -208,7 +209,9 @@ async def read_own_entry(
     call: NamedDependency[Call],
     fsp_id: FromPath[str],
     event_id: FromPath[int],
-    size: Annotated[Number | None, QueryParameter(description="Of the log; that of the latest checkpoint")] = None,
+    size: Annotated[
+        int | None, QueryParameter(ge=0, le=_NUMBER_MAX, description="Of the log; that of the latest checkpoint")
+    ] = None,
 ) -> Response[bytes]:
     return await _entry(call, event_id, size, fsp_id)
 
@@ -256,12 +259,17 @@ def _is_own(row: Any, own: str | None) -> bool:
 @operation("GET", "/export/manifest.json", AUDIT, "Begin an export: which leaves, under which checkpoint")
 async def export_manifest(
     call: NamedDependency[Call],
-    begin: Annotated[Number | None, QueryParameter(description="The first leaf")] = None,
-    end: Annotated[Number | None, QueryParameter(description="The first leaf that is not in it")] = None,
+    begin: Annotated[int | None, QueryParameter(ge=0, le=_NUMBER_MAX, description="The first leaf")] = None,
+    end: Annotated[
+        int | None, QueryParameter(ge=0, le=_NUMBER_MAX, description="The first leaf that is not in it")
+    ] = None,
     since: Annotated[datetime | None, QueryParameter(name="from", description="What was sealed from here on")] = None,
     until: Annotated[datetime | None, QueryParameter(name="to", description="What was sealed before this")] = None,
     since_size: Annotated[
-        Number | None, QueryParameter(name="sinceSize", description="Prove that a checkpoint of this size is extended")
+        int | None,
+        QueryParameter(
+            ge=0, le=_NUMBER_MAX, name="sinceSize", description="Prove that a checkpoint of this size is extended"
+        ),
     ] = None,
 ) -> Response[bytes]:
     first_at, last_at = instant("from", since), instant("to", until)
@@ -280,18 +288,30 @@ async def export_manifest(
 
 
 @operation("GET", "/export/events.ndjson", AUDIT, "The lines of leaves [begin, end)", media_type="application/x-ndjson")
-async def export_events(call: NamedDependency[Call], begin: FromQuery[Number], end: FromQuery[Number]) -> Stream:
+async def export_events(
+    call: NamedDependency[Call],
+    begin: Annotated[int, QueryParameter(ge=0, le=_NUMBER_MAX)],
+    end: Annotated[int, QueryParameter(ge=0, le=_NUMBER_MAX)],
+) -> Stream:
     return await _exported(call, _lines, "application/x-ndjson", begin, end)
 
 
 @operation("GET", "/export/events.csv", AUDIT, "The same as a table", media_type="text/csv")
-async def export_table(call: NamedDependency[Call], begin: FromQuery[Number], end: FromQuery[Number]) -> Stream:
+async def export_table(
+    call: NamedDependency[Call],
+    begin: Annotated[int, QueryParameter(ge=0, le=_NUMBER_MAX)],
+    end: Annotated[int, QueryParameter(ge=0, le=_NUMBER_MAX)],
+) -> Stream:
     return await _exported(call, _table, "text/csv", begin, end)
 
 
 @operation("GET", "/export/hashes.bin", AUDIT, "The hashes of leaves [begin, end) as they were sealed",
            media_type="application/octet-stream")  # fmt: skip
-async def export_hashes(call: NamedDependency[Call], begin: FromQuery[Number], end: FromQuery[Number]) -> Stream:
+async def export_hashes(
+    call: NamedDependency[Call],
+    begin: Annotated[int, QueryParameter(ge=0, le=_NUMBER_MAX)],
+    end: Annotated[int, QueryParameter(ge=0, le=_NUMBER_MAX)],
+) -> Stream:
     return await _exported(call, export.hashes, "application/octet-stream", begin, end)
 
 
@@ -299,12 +319,18 @@ async def export_hashes(call: NamedDependency[Call], begin: FromQuery[Number], e
            media_type="application/x-ndjson")  # fmt: skip
 async def export_filtered(
     call: NamedDependency[Call],
-    fsp_id: Annotated[Text | None, QueryParameter(name="fspId")] = None,
-    entity: Annotated[Text | None, QueryParameter()] = None,
+    fsp_id: Annotated[str | None, QueryParameter(min_length=1, max_length=256, name="fspId")] = None,
+    entity: Annotated[str | None, QueryParameter(min_length=1, max_length=256)] = None,
     since: Annotated[datetime | None, QueryParameter(name="from", description="By the time of the event")] = None,
     until: Annotated[datetime | None, QueryParameter(name="to")] = None,
-    begin: Annotated[Number, QueryParameter()] = 0,
-    end: Annotated[Number | None, QueryParameter()] = None,
+    begin: Annotated[int, QueryParameter(ge=0, le=_NUMBER_MAX)] = 0,
+    end: Annotated[
+        int | None,
+        QueryParameter(
+            ge=0,
+            le=_NUMBER_MAX,
+        ),
+    ] = None,
 ) -> Stream:
     """Lines `{"leaf": index, "event": {…}}`, then one `{"manifest": {…}}`: without it the answer is not whole.  All
     leaves [begin, end) are gone through.

@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from oracle.audit import query_commands
+
 if TYPE_CHECKING:
     import asyncpg
 
@@ -30,7 +32,8 @@ class AuditError(Exception):
 
 def add(commands: Any, command: Command) -> None:
     """`command(commands, name, run, text)` is cli's way to add one."""
-    audit = commands.add_parser("audit", help="verify and export history", description="verify and export history")
+    text = "ask, verify and export history"
+    audit = commands.add_parser("audit", help=text, description=text)
     kinds = audit.add_subparsers(metavar="WHAT", required=True)
 
     verify = command(kinds, "verify", _verify, "check history against what was sealed and signed")
@@ -56,6 +59,7 @@ def add(commands: Any, command: Command) -> None:
         help="rotate: introduce a new key by the old one; replace: begin one without, because the old one is lost",
     )
     command(kinds, "accept", _accept, "go on sealing though the log does not extend what was signed here last")
+    query_commands.add(kinds, command)
 
 
 def _add_range(parser: argparse.ArgumentParser) -> None:
