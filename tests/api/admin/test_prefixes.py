@@ -1,0 +1,150 @@
+"""The list of prefixes, as the client of ThitsaWorks' Pivotal expects it."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from oracle_process import until
+
+from oracle.api.prefixes import LOGO_CHARS_MAX, PrefixList, _shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from admin_service import Service
+
+MEMBERS = {
+    "id": int, "prefix": int, "fspId": str, "createdAt": str, "status": str, "localeName": str, "dfspType": str,
+    "additionalInfo": str, "logoDataType": str, "logoBase64": str, "name": str,
+}  # fmt: skip
+PNG = b"\x89PNG\r\n\x1a\n" + b"picture"
+RULES = """\
+kind;prefix;fspId;validFrom
+ACCOUNT_ID;120;wallet;
+ACCOUNT_ID;002;wallet;
+ACCOUNT_ID;12A;wallet;
+ACCOUNT_ID;1234567890123456;wallet;
+ACCOUNT_ID;130;shut;
+ACCOUNT_ID;140;greenbank;2099-01-01T00:00:00Z
+CLABE;646180;provisional;
+MSISDN;95;wallet;
+"""
+
+
+class Pivotal:
+    """What its PrefixOracleClient does: GET, JSON, 404."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.client = httpx.Client(base_url=endpoint, timeout=30)
+
+    def all(self) -> list[dict[str, Any]]:
+        answer = self.client.get("/prefixes")
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+        found: list[dict[str, Any]] = answer.json()
+        return found
+
+    def by_use_case(self, use_case: str) -> list[dict[str, Any]] | None:
+        answer = self.client.get(f"/prefixesByUseCase/{use_case}")
+        assert answer.status_code in (200, 404)
+        return None if answer.status_code == 404 else answer.json()
+
+
+@pytest.fixture(scope="module")
+def pivotal(service: Service) -> Iterator[Pivotal]:
+    operator = service.operator
+    wallet = {
+        "fspId": "wallet", "name": "Demo Wallet", "localeName": "ဒီမို", "dfspType": "wallet", "additionalInfo": "{}",
+        "useCases": ["PERSON_TO_PERSON"],
+    }  # fmt: skip
+    operator.post("/fsps", json=wallet).raise_for_status()
+    operator.post("/fsps", json={"fspId": "idle", "useCases": ["BILLS"]}).raise_for_status()
+    operator.post("/fsps", json={"fspId": "shut", "useCases": ["PERSON_TO_PERSON"]}).raise_for_status()
+    operator.put("/fsps/wallet/logo", content=PNG).raise_for_status()
+    made = operator.post("/routes/import", params={"unknownFsps": "create"}, content=RULES.encode())
+    assert made.json()["fspsCreated"] == ["provisional"], made.text
+    operator.post("/fsps/shut/status", json={"status": "suspended", "reason": "a test"}).raise_for_status()
+    pivotal = Pivotal(f"{service.oracle.admin_url}/admin-api")
+    until(lambda: {each["fspId"] for each in pivotal.all()} == {"wallet", "provisional"})
+    yield pivotal
+    pivotal.client.close()
+
+
+def test_every_element_has_the_members_of_the_client_in_their_types(pivotal: Pivotal) -> None:
+    for element in pivotal.all():
+        assert {name: type(value) for name, value in element.items()} == MEMBERS
+        assert list(element) == list(MEMBERS)
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", element["createdAt"])
+        assert element["status"] == "active"
+
+
+def test_they_are_the_rules_for_account_numbers_that_hold_and_are_answered(pivotal: Pivotal) -> None:
+    assert [(each["prefix"], each["fspId"]) for each in pivotal.all()] == [
+        (2, "wallet"), (120, "wallet"), (646180, "provisional"),
+    ]  # fmt: skip
+    ids = [each["id"] for each in pivotal.all()]
+    assert len(set(ids)) == len(ids)
+
+
+def test_an_element_says_of_its_fsp_what_there_is_and_else_nothing(pivotal: Pivotal) -> None:
+    first, _, last = pivotal.all()
+    assert (first["name"], first["localeName"], first["dfspType"]) == ("Demo Wallet", "ဒီမို", "wallet")
+    assert (first["logoDataType"], base64.b64decode(first["logoBase64"])) == ("image/png", PNG)
+    assert (last["name"], last["localeName"]) == ("provisional", "provisional")
+    assert {last[name] for name in ("dfspType", "additionalInfo", "logoDataType", "logoBase64")} == {""}
+
+
+def test_a_use_case_has_its_prefixes_and_an_unknown_one_is_404(pivotal: Pivotal) -> None:
+    found = pivotal.by_use_case("PERSON_TO_PERSON")
+    assert found is not None
+    assert [each["prefix"] for each in found] == [2, 120]
+    assert pivotal.by_use_case("BILLS") == []
+    for unknown in ("nobody", "person_to_person", "%2F", "%00", "%20", "x" * 1000, "%FF", "..%2Fprefixes"):
+        assert pivotal.by_use_case(unknown) is None
+    error = pivotal.client.get("/prefixesByUseCase/nobody").json()["error"]
+    assert error["code"] == "not_found"
+
+
+def test_who_has_the_list_is_told_that_it_is_the_same(pivotal: Pivotal) -> None:
+    etag = pivotal.client.get("/prefixes").headers["etag"]
+    again = pivotal.client.get("/prefixes", headers={"If-None-Match": etag})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
+    assert pivotal.client.get("/prefixesByUseCase/BILLS", headers={"If-None-Match": etag}).status_code == 200
+
+
+def test_nothing_else_is_public_there(pivotal: Pivotal) -> None:
+    assert pivotal.client.post("/prefixes").status_code == 405
+    assert pivotal.client.get("/").status_code == 404
+
+
+async def test_whoever_asks_it_is_read_once_in_a_while() -> None:
+    class Postgres:
+        reads = 0
+
+        async def stream(self, _: str) -> Any:
+            self.reads += 1
+            yield []
+
+        async def rows(self, *_: Any) -> list[Any]:
+            return []
+
+    now = [0.0]
+    postgres: Any = Postgres()
+    prefixes = PrefixList(lambda: now[0])
+    for now[0] in (0.0, 0.5, 0.99, 1.0, 1.5):
+        await prefixes.current(postgres)
+    assert postgres.reads == 2
+
+
+def test_one_picture_never_makes_gigabytes() -> None:
+    rows = [{"fsp_id": "big"}] * 1000 + [{"fsp_id": "small"}] * 3
+    logos = {"big": "x" * 400_000, "small": "y"}
+    shown = _shown(rows, logos)
+    assert [len(logo) for logo in shown] == [400_000, *[0] * 999, 1, 0, 0]
+    assert _shown(rows[-3:], logos) == ["y"] * 3
+    assert sum(
+        map(len, _shown([{"fsp_id": str(n)} for n in range(200)], {str(n): logos["big"] for n in range(200)}))
+    ) <= (LOGO_CHARS_MAX)

@@ -1,0 +1,74 @@
+"""Prefixes: canonical where the identifiers are, and never one that nobody's identifier begins with."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oracle.identifiers import BadIdentifier, canonical
+from oracle.identifiers.prefix import beyond, canonical_prefix, prefixes_of
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "prefix"),
+    [
+        ("CLABE", "002", "002"), ("CLABE", "646-180 15", "64618015"), ("MSISDN", "+52 (55)", "5255"),
+        ("IBAN", "de89 37", "DE8937"), ("EMAIL", "Ann@Ex", "ann@ex"), ("ACCOUNT_ID", "012", "012"),
+        ("PERSONAL_ID", "AB1", "AB1"), ("NRC", "12/", "12-"), ("NRC", "၁၂", "12-"), ("NRC", "12/OUKAMA", "12-250019-"),
+        ("NRC", "၁၂/ဥကမ(နိုင်)", "12-250019-N-"), ("NRC", "12/OUKAMA(N)12", "12-250019-N-12"), ("NRC", "12-250019-n-1",
+        "12-250019-N-1"),
+    ],
+)  # fmt: skip
+def test_it_is_read_as_the_identifiers_are(kind: str, text: str, prefix: str) -> None:
+    party_id_type, read = canonical_prefix(kind, text)
+    assert read == prefix
+    assert party_id_type == {"CLABE": "ACCOUNT_ID", "NRC": "PERSONAL_ID"}.get(kind, kind)
+    assert canonical_prefix(kind, prefix)[1] == prefix
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("CLABE", "64"), ("CLABE", "000"), ("CLABE", "1" * 18), ("CLABE", "٣٤٥"), ("CLABE", " "), ("MSISDN", "0"),
+        ("MSISDN", "5" * 16), ("IBAN", "4X"), ("EMAIL", "a@b@"), ("NRC", "15/"), ("NRC", "12/OUKAMA(N)123456"),
+        ("NRC", "("), ("ACCOUNT_ID", "a b"), ("ALIAS", "x" * 129), ("ALIAS", ""), ("CLABE", ""), ("SHOE", "1"),
+    ],
+)  # fmt: skip
+def test_what_begins_no_identifier_is_refused(kind: str, text: str) -> None:
+    with pytest.raises(BadIdentifier):
+        canonical_prefix(kind, text)
+
+
+def test_where_every_account_is_a_clabe_so_is_its_prefix() -> None:
+    with pytest.raises(BadIdentifier):
+        canonical_prefix("ACCOUNT_ID", "64", clabe_only=True)
+
+
+@given(st.integers(1, 14), st.sampled_from(["OUKAMA", "ဥကမ"]), st.from_regex(r"\A[0-9]{6}\Z"), st.integers(0, 5))
+def test_an_nrc_cut_as_it_is_written_is_the_beginning_of_its_canonical_form(
+    state: int, township: str, number: str, digits: int
+) -> None:
+    written = f"{state}/{township}(N)"
+    try:
+        whole = canonical("NRC", written + number)
+    except BadIdentifier:
+        return  # no such township in this state
+    assert whole.startswith(canonical_prefix("NRC", written + number[:digits])[1])
+    assert whole.startswith(canonical_prefix("NRC", f"{state}/{township}")[1])
+
+
+@given(st.text(max_size=200), st.sampled_from(["CLABE", "NRC", "MSISDN", "IBAN", "EMAIL", "ALIAS", "PERSONAL_ID"]))
+def test_whatever_is_sent_is_read_or_refused(text: str, kind: str) -> None:
+    try:
+        _, prefix = canonical_prefix(kind, text)
+    except BadIdentifier:
+        return
+    assert 1 <= len(prefix) <= 128
+    assert canonical_prefix(kind, prefix)[1] == prefix
+
+
+def test_what_begins_with_a_prefix_stands_between_it_and_beyond() -> None:
+    assert prefixes_of("646") == ["6", "64", "646"]
+    begun = ["64", "640", "64\U0010fffd"]
+    assert all("64" <= identifier < beyond("64") < "65" for identifier in begun)
