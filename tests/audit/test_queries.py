@@ -1,0 +1,307 @@
+"""Questions to history: pages, who may ask what, what a DFSP sees, differences, the log, exports, and who asked."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import httpx
+import pytest
+from oracle_process import run_oracle, until
+
+from oracle.audit import merkle
+from oracle.audit.leaf import leaf_hash
+from oracle.audit.offline import verify_export
+
+if TYPE_CHECKING:
+    from admin_service import Service
+
+PHONES = [f"52551234{n:04}" for n in range(20)]
+
+
+class History:
+    """The audit API with one key."""
+
+    def __init__(self, service: Service, role: str, fsp_id: str | None = None) -> None:
+        self.key = service.issue(role, fsp_id)
+        self.http = service.as_key(self.key)
+        self._root = f"{service.oracle.admin_url}/audit/v1"
+
+    def get(self, path: str, **params: Any) -> httpx.Response:
+        return self.http.get(self._root + path, params={name.rstrip("_"): value for name, value in params.items()})
+
+    def post(self, path: str, **body: Any) -> httpx.Response:
+        return self.http.post(self._root + path, json=body)
+
+    def all(self, path: str, **body: Any) -> list[Any]:
+        found: list[Any] = []
+        while True:
+            page = self.post(path, **body).json()
+            found += page["items"]
+            if page["next"] is None:
+                return found
+            body["cursor"] = page["next"]
+
+
+@pytest.fixture(scope="module")
+def auditor_of(service: Service) -> History:
+    return History(service, "auditor")
+
+
+@pytest.fixture(scope="module")
+def filled(service: Service) -> datetime:
+    """Twenty phones of greenbank, of which redbank gets two by hand and one is removed; when it began."""
+    began = datetime.now(UTC)
+    hub = {"fspiop-source": "greenbank"}
+    for phone in PHONES:
+        party = f"{service.oracle.hub_url}/participants/MSISDN/{phone}"
+        httpx.post(party, json={"fspId": "greenbank", "currency": "MXN"}, headers=hub).raise_for_status()
+    httpx.delete(f"{service.oracle.hub_url}/participants/MSISDN/{PHONES[0]}", headers=hub).raise_for_status()
+    service.fetch("UPDATE aliases SET fsp_id = 'redbank' WHERE identifier = ANY ($1)", PHONES[1:3])
+    return began
+
+
+def sealed(auditor: History) -> int:
+    """How many leaves there are once nothing waits."""
+    until(lambda: auditor.get("/log/status").json()["waitingS"] is None, 30)
+    return int(auditor.get("/log/status").json()["size"])
+
+
+# Events -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("filled")
+def test_pages_are_complete_and_stable_under_writes(service: Service, auditor_of: History) -> None:
+    for filters in ({}, {"fspId": "greenbank"}, {"entity": "credential"}, {"kind": "MSISDN", "identifier": PHONES[1]}):
+        whole = [event["eventId"] for event in auditor_of.all("/events/search", **filters, limit=1000)]
+        first = auditor_of.post("/events/search", **filters, limit=3).json()
+        service.fetch("UPDATE fsps SET name = coalesce(name, '') || 'x' WHERE fsp_id = 'greenbank'")
+        rest = auditor_of.all("/events/search", **filters, limit=3, cursor=first["next"]) if first["next"] else []
+        paged = [event["eventId"] for event in [*first["items"], *rest]]
+        assert paged == whole
+        assert paged == sorted(paged, reverse=True)
+
+
+def test_each_filter_gives_what_a_filter_of_all_events_gives(auditor_of: History, filled: datetime) -> None:
+    everything = auditor_of.all("/events/search", limit=1000)
+    request_id = next(event["requestId"] for event in everything if event["requestId"])
+    middle = filled + (datetime.now(UTC) - filled) / 2
+    cases: list[tuple[dict[str, Any], Any]] = [
+        ({"channel": "hub"}, lambda e: e["channel"] == "hub"),
+        ({"action": "removed", "fspId": "greenbank"}, lambda e: e["action"] == "removed" and e["fspId"] == "greenbank"),
+        ({"actor": "greenbank"}, lambda e: e["actor"] == "greenbank"),
+        ({"entity": "fsp", "channel": "admin"}, lambda e: (e["entity"], e["channel"]) == ("fsp", "admin")),
+        ({"requestId": request_id}, lambda e: e["requestId"] == request_id),
+        ({"until": middle.isoformat()}, lambda e: datetime.fromisoformat(e["at"]) < middle),
+        ({"since": middle.isoformat()}, lambda e: datetime.fromisoformat(e["at"]) >= middle),
+        ({"traceId": "none"}, lambda _: False),
+    ]
+    for filters, is_wanted in cases:
+        found = [event["eventId"] for event in auditor_of.all("/events/search", **filters, limit=5)]
+        wanted = [event["eventId"] for event in everything if is_wanted(event)]
+        assert found == wanted, filters
+
+
+def test_the_same_identifier_in_any_spelling_by_get_and_post(auditor_of: History, filled: datetime) -> None:
+    phone = PHONES[5]
+    answers = [
+        auditor_of.get("/events", kind="MSISDN", identifier=spelling, country=country).json()["items"]
+        for spelling, country in ((phone, None), (f"+{phone}", None), (f"+52 55 1234 {phone[-4:]}", None),
+                                  (f"55 1234 {phone[-4:]}", "MX"))
+    ]  # fmt: skip
+    answers.append(auditor_of.post("/events/search", kind="msisdn", identifier=phone).json()["items"])
+    answers.append(auditor_of.get("/events", kind="MSISDN", identifier=phone, asStored=True).json()["items"])
+    assert len(answers[0]) == 1
+    assert all(answer == answers[0] for answer in answers)
+    assert datetime.fromisoformat(answers[0][0]["at"]) > filled
+
+
+@pytest.mark.parametrize("path", ["/events", "/resolve", "/timeline", "/log/entries/9999999", "/log/consistency",
+                                  "/reads", "/export/events.ndjson"])  # fmt: skip
+def test_bad_questions_are_refused_and_hold_no_identifier(auditor_of: History, path: str) -> None:
+    for params in (
+        {"kind": "MSISDN", "identifier": "0123x"},
+        {"kind": "NOTHING", "identifier": "0123x"},
+        {"kind": "MSISDN", "identifier": "0123x", "at": "yesterday", "cursor": "!"},
+        {"from": "2026-01-01T00:00:00", "to": "9" * 30, "begin": -1, "end": 1 << 70, "limit": 0, "size": -1},
+        {"identifier": "0123x\0", "kind": "ALIAS", "asStored": True, "cursor": "kwE", "begin": 5, "end": 1},
+    ):
+        answer = auditor_of.get(path, **params)
+        assert 400 <= answer.status_code < 500 or (answer.status_code == 200 and not answer.json().get("items"))
+        assert "0123x" not in answer.text
+
+
+# Who may ask ------------------------------------------------------------------------------------------------------
+
+
+def test_who_may_ask_what(service: Service, auditor_of: History) -> None:
+    allowed = {
+        "operator": {"/events": 200, "/reads": 403, "/log/status": 200, "/fsps/greenbank/events": 200},
+        "dfsp-maker": {"/events": 403, "/reads": 403, "/log/status": 200, "/fsps/greenbank/events": 200,
+                       "/fsps/redbank/events": 403},
+        "dfsp-checker": {"/events": 403, "/fsps/greenbank/events": 200},
+        "reader": {"/events": 403, "/reads": 403, "/log/status": 403, "/fsps/greenbank/events": 403},
+    }  # fmt: skip
+    for role, answers in allowed.items():
+        asker = History(service, role, None if role == "operator" else "greenbank")
+        assert {path: asker.get(path).status_code for path in answers} == answers, role
+    assert auditor_of.get("/reads").status_code == 200
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_dfsp_sees_its_own_and_nothing_of_others(service: Service) -> None:
+    green, red = History(service, "dfsp-maker", "greenbank"), History(service, "dfsp-maker", "redbank")
+    lost = PHONES[1]
+    at = datetime.now(UTC).isoformat()
+    for asker, fsp_id, other in ((green, "greenbank", "redbank"), (red, "redbank", "greenbank")):
+        told = [
+            asker.all(f"/fsps/{fsp_id}/events/search", limit=1000),
+            asker.all(f"/fsps/{fsp_id}/events/search", kind="MSISDN", identifier=lost),
+            asker.post(f"/fsps/{fsp_id}/resolve", kind="MSISDN", identifier=lost, at=at).json(),
+            asker.post(f"/fsps/{fsp_id}/timeline", kind="MSISDN", identifier=lost).json(),
+        ]
+        assert other not in json.dumps(told), fsp_id
+    # What somebody else has reads like what nobody has.
+    absent = green.post("/fsps/greenbank/resolve", kind="MSISDN", identifier="525599990000", at=at).json()
+    foreign = green.post("/fsps/greenbank/resolve", kind="MSISDN", identifier=lost, at=at).json()
+    assert {**absent, "party": None} == {**foreign, "party": None}
+    assert red.post("/fsps/redbank/resolve", kind="MSISDN", identifier=lost, at=at).json()["fspId"] == "redbank"
+    took = [event for event in red.all("/fsps/redbank/events/search") if event["identifier"] == lost]
+    assert [(event["before"], event["after"]["fsp_id"]) for event in took] == [(None, "redbank")]
+
+
+def test_every_question_is_recorded_and_nobody_unsays_it(service: Service, auditor_of: History) -> None:
+    phone = "525512347777"
+    auditor_of.post("/resolve", kind="MSISDN", identifier=phone)
+    auditor_of.get("/events", kind="MSISDN", identifier=phone, actor="somebody")
+    auditor_of.get("/events", kind="MSISDN", identifier="not one")
+    reads = auditor_of.get("/reads", kind="MSISDN", identifier=phone).json()["items"]
+    assert [read["asked"] for read in reads] == ["reads", "events", "resolve"]
+    assert {read["credentialId"] for read in reads} == {auditor_of.key.split("_")[1]}
+    assert reads[1]["details"] == {"actor": "somebody"}
+    for statement in ("DELETE FROM audit_reads", "UPDATE audit_reads SET role = 'x'", "TRUNCATE audit_reads"):
+        with pytest.raises(asyncpg.PostgresError, match="not allowed"):
+            service.fetch(statement)
+    privilege = "has_table_privilege('oracle_app', 'audit_reads', $1)"
+    may = {name: service.fetch(f"SELECT {privilege} AS may", name)[0]["may"] for name in ("INSERT", "UPDATE", "DELETE")}
+    assert may == {"INSERT": True, "UPDATE": False, "DELETE": False}
+
+
+# Between two instants ---------------------------------------------------------------------------------------------
+
+
+def test_a_difference_is_that_of_the_two_states(service: Service, auditor_of: History, filled: datetime) -> None:
+    def difference(since: datetime, last: datetime) -> dict[str, Any]:
+        answer = auditor_of.get("/fsps/greenbank/diff", from_=since.isoformat(), to=last.isoformat())
+        lines = [json.loads(line) for line in answer.text.splitlines()]
+        counts = lines.pop()["end"]
+        assert sum(counts[name] for name in ("added", "removed", "changed")) == len(lines)
+        return {line["identifier"]: line for line in lines}
+
+    now = datetime.now(UTC)
+    assert sorted(difference(filled, now)) == PHONES[3:]  # what came and went in between is no difference
+    hub = {"fspiop-source": "greenbank"}
+    changed: list[tuple[str, str, dict[str, str] | None]] = [
+        ("PUT", PHONES[4], {"fspId": "greenbank", "currency": "USD"}),
+        ("DELETE", PHONES[6], None),
+        ("POST", "525512348888", {"fspId": "greenbank"}),
+    ]
+    for method, phone, body in changed:
+        url = f"{service.oracle.hub_url}/participants/MSISDN/{phone}"
+        httpx.request(method, url, json=body, headers=hub).raise_for_status()
+    service.fetch("UPDATE aliases SET fsp_id = 'redbank' WHERE identifier = $1", PHONES[7])
+    changes = difference(now, datetime.now(UTC))
+    assert {phone: line["change"] for phone, line in changes.items()} == {
+        PHONES[4]: "changed", PHONES[6]: "removed", PHONES[7]: "removed", "525512348888": "added",
+    }  # fmt: skip
+    assert changes[PHONES[4]]["removed"] == [{"currency": "MXN", "default": True}]
+    assert changes[PHONES[4]]["added"] == [{"currency": "USD", "default": True}]
+    back = difference(now - timedelta(days=9), filled)
+    assert back == {}
+
+
+# The log ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("filled")
+def test_an_event_is_proved_by_what_the_api_says(auditor_of: History) -> None:
+    size = sealed(auditor_of)
+    event = auditor_of.post("/events/search", kind="MSISDN", identifier=PHONES[1]).json()["items"][0]
+    entry = auditor_of.get(f"/log/entries/{event['eventId']}", size=size).json()
+    proof = [base64.b64decode(each) for each in entry["proof"]]
+    leaf = leaf_hash(entry["line"].encode())
+    assert json.loads(entry["line"])["event_id"] == event["eventId"]
+    assert merkle.verify_inclusion(entry["leafIndex"], size, leaf, proof, base64.b64decode(entry["root"]))
+    told = auditor_of.get("/log/consistency", from_=3, to=size).json()
+    roots = [base64.b64decode(told[name]) for name in ("firstRoot", "secondRoot")]
+    assert merkle.verify_consistency(3, size, *roots, [base64.b64decode(each) for each in told["proof"]])
+    assert base64.b64decode(entry["root"]) == roots[1]
+    notes = auditor_of.get("/log/checkpoints", limit=2).json()["items"]
+    assert notes[0]["note"] == auditor_of.get("/log/checkpoint").text
+    assert auditor_of.get("/log/keys").json()["items"]
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_dfsp_proves_its_own_event_and_no_other(service: Service, auditor_of: History) -> None:
+    sealed(auditor_of)
+    maker = History(service, "dfsp-maker", "greenbank")
+    events = auditor_of.all("/events/search", limit=1000)
+    own = next(
+        e for e in events if e["fspId"] == "greenbank" and e["entity"] == "alias" and e["action"] == "registered"
+    )
+    others = [e for e in events if e["entity"] == "credential" or e["fspId"] == "redbank"]
+    assert maker.get(f"/fsps/greenbank/log/entries/{own['eventId']}").status_code == 200
+    assert {maker.get(f"/fsps/greenbank/log/entries/{e['eventId']}").status_code for e in others} == {404}
+
+
+@pytest.mark.usefixtures("filled")
+def test_an_export_over_http_is_one_that_verifies_offline(auditor_of: History, tmp_path: Path) -> None:
+    sealed(auditor_of)
+    manifest = auditor_of.get("/export/manifest.json", sinceSize=2)
+    span = {name: manifest.json()[name] for name in ("begin", "end")}
+    (tmp_path / "manifest.json").write_bytes(manifest.content)
+    for name in ("events.ndjson", "hashes.bin", "events.csv"):
+        (tmp_path / name).write_bytes(auditor_of.get(f"/export/{name}", **span).content)
+    assert verify_export(tmp_path).findings == []
+
+    filtered = [
+        json.loads(line) for line in auditor_of.get("/export/filtered.ndjson", fspId="redbank").text.splitlines()
+    ]
+    told = filtered.pop()["manifest"]
+    assert told["filter"] == {"fspId": "redbank"}
+    assert told["count"] == len(filtered) > 0
+    lines = (tmp_path / "events.ndjson").read_text().splitlines()
+    assert all(json.loads(lines[each["leaf"]]) == each["event"] for each in filtered if each["leaf"] < len(lines))
+
+
+# The commands -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("filled")
+def test_the_commands_of_an_auditor(service: Service, auditor_of: History, tmp_path: Path) -> None:
+    sealed(auditor_of)
+    env = {"ORACLE_KEY": auditor_of.key, "ORACLE_ADMIN_URL": service.oracle.admin_url}
+
+    def typed(*words: str) -> str:
+        done = run_oracle(tmp_path, "audit", *words, env=env)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    note = typed("fetch-checkpoint")
+    (tmp_path / "kept").write_text(note)
+    resolved = json.loads(typed("resolve", "MSISDN", f"+{PHONES[8]}", "--json"))
+    assert (resolved["fspId"], resolved["reason"]) == ("greenbank", "alias")
+    assert "by greenbank as fsp through hub" in typed("resolve", "MSISDN", PHONES[8])
+    assert "greenbank MXN (alias)" in typed("timeline", "MSISDN", PHONES[8])
+    event_id = str(resolved["events"][-1]["eventId"])
+    assert f'"event_id":{event_id},' in typed("proof", event_id, "--checkpoint", "kept")
+    assert typed("events", "--kind", "MSISDN", "--identifier", PHONES[8]).count("\n") == 1
+    assert len(typed("diff", "--fsp", "greenbank", "--from", "2020-01-01", "--to", "1d").splitlines()) > 10
+    assert "timeline" in typed("reads", "--limit", "50")
+    typed("fetch", "export", "--since", "kept", "--csv")
+    typed("verify", "--offline", "export", "--since", "kept")
+    typed("status")
