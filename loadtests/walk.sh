@@ -77,6 +77,7 @@ done
 hub=$(sed -n 's/^  hub  *\(http:.*\)$/\1/p' serve.log)
 ORACLE_ADMIN_URL=$(sed -n 's/^  admin  *\(http:.*\)$/\1/p' serve.log)
 export ORACLE_ADMIN_URL
+[ -n "$hub" ] && [ -n "$ORACLE_ADMIN_URL" ] || fail "it is not ready within a minute"
 echo "  hub $hub, admin $ORACLE_ADMIN_URL"
 
 step "The operator keeps the key that was shown, and lets two FSPs in"
@@ -195,6 +196,15 @@ grep -q '"partyList":\[\]' body || fail "a suspended FSP is answered"
 oracle fsp activate greenbank --reason "the drill is over" | sed -n '/^status/s/^/  /p'
 curl -sS -H 'fspiop-source: hub' "$hub/participants/MSISDN/529981234567" | tee body; echo
 grep -q '"fspId":"greenbank"' body || fail "an active FSP is not answered"
+
+step "A rule answers what nobody has registered: shown among the others first, and explained"
+oracle route add CLABE 646180 --fsp redbank --note "all of a bank" | sed -n '/^\(prefix\|fspId\)/s/^/  /p'
+if oracle route add CLABE 64618011 --fsp greenbank > out 2> err; then fail "it was not shown first"; fi
+sed '/\$ oracle /!s/^/  /' err
+oracle route add CLABE 64618011 --fsp greenbank --yes | sed -n '/^\(prefix\|fspId\)/s/^/  /p'
+oracle route what-if CLABE 646180110400000007
+curl -sS -H 'fspiop-source: hub' "$hub/participants/ACCOUNT_ID/646180110400000007" | tee body; echo
+grep -q '"fspId":"greenbank"' body || fail "the longest rule does not answer"
 
 step "Figures"
 "$PYTHON" -m loadtests.walk figures < done.json
