@@ -167,6 +167,25 @@ def test_what_changed_at_the_same_instant_is_not_lost_at_the_seam_of_pages(
     assert seen == [f"5255300{number:05}" for number in range(1, 301)]
 
 
+@pytest.mark.parametrize("limit", [1, 2])
+@pytest.mark.parametrize("removed", ["MXN", "USD"])
+def test_an_alias_that_loses_a_currency_between_two_pages_is_not_missed(
+    operator: httpx.Client, removed: str, limit: int
+) -> None:
+    fsp_id = f"bank-{removed}-{limit}"
+    operator.post("/fsps", json={"fspId": fsp_id}).raise_for_status()
+    path = f"/fsps/{fsp_id}/aliases"
+    identifiers = [f"till-{removed}-{limit}-{number}" for number in range(3)]
+    for identifier, currency in [*((each, "MXN") for each in identifiers), (identifiers[0], "USD")]:
+        body = {"kind": "DEVICE", "identifier": identifier, "currency": currency}
+        operator.post(path, json=body).raise_for_status()
+    first = operator.get(path, params={"limit": limit}).json()
+    gone = operator.delete(f"{path}/DEVICE/{identifiers[0]}", params={"reason": "correction", "currency": removed})
+    assert gone.status_code == 204
+    rest = walk(operator, path, limit=limit, cursor=first["next"])
+    assert {*names(first["items"]), *names(rest)} == set(identifiers)
+
+
 def changing(service: Service, fsp_id: str, stop: threading.Event, seed: int, done: list[int]) -> None:
     """Give every second alias of `stay` currencies and take some away, never the last; and others come and go."""
     rng = random.Random(seed)
