@@ -134,7 +134,7 @@ def _require_consent(count: int, overlaps: list[str], arguments: Arguments) -> N
     if not count or arguments.yes:
         return
     _note_overlaps(count, overlaps)
-    asked = f"{count:,} rules that stand are overlapped."
+    asked = f"Rules that it overlaps: {count:,}."
     if not sys.stdin.isatty():
         raise CommandError(f"{asked} Accept that by --yes")
     note(f"{asked} Go on? [y/N]")

@@ -346,7 +346,7 @@ def test_a_rule_is_tried_before_it_is_added_and_ended(typed: Typed) -> None:
     assert typed("route", "add", "CLABE", "646180", "--fsp", "greenbank", "--note", "a bank").code == 0
     unaccepted = typed("route", "add", "CLABE", "64618011", "--fsp", "redbank")
     assert (unaccepted.code, unaccepted.out) == (1, "")
-    assert unaccepted.err.splitlines()[-1] == "oracle: 1 rules that stand are overlapped. Accept that by --yes"
+    assert unaccepted.err.splitlines()[-1] == "oracle: Rules that it overlaps: 1. Accept that by --yes"
     tried = typed("route", "add", "CLABE", "64618011", "--fsp", "redbank", "--dry-run")
     assert (tried.code, tried.out) == (0, "")
     assert "goes to redbank instead of greenbank" in tried.err
