@@ -136,8 +136,9 @@ class Resolved(Resource):
     party: PartyName
     at: datetime
     is_final: Annotated[bool, Meta(description="false: something that began before may still be committed")]
-    currency: str | None
+    asked_currency: str | None
     fsp_id: Annotated[str | None, Meta(description="Whom the hub was told; null: nobody")]
+    currency: str | None
     reason: Annotated[Reason, Meta(description="What decided")]
     party_list: Annotated[list[dict[str, str]], Meta(description="What the hub would have got, member by member")]
     entries: list[StoodEntry]
@@ -352,8 +353,9 @@ async def _resolved(call: Call, reading: Reading, question: Question, own: str |
             party=_named(reading, key),
             at=at,
             is_final=at < final_before,
-            currency=currency,
+            asked_currency=currency,
             fsp_id=found.fsp_id or None,
+            currency=found.currency or None,
             reason=found.reason,
             party_list=body["partyList"],
             entries=_entries(stood, own),
@@ -436,7 +438,7 @@ async def _moments(
 ) -> AsyncGenerator[Moment]:
     """Every change of an alias, and everything else where it changed the answer."""
     stood = Standing(key.party_id_type, key.identifier)
-    answered: tuple[Any, ...] | None = None
+    answered: tuple[Any, ...] = ("", "", "nobody")
     reached = history.BEGINNING
     async with aclosing(history.steps(call.postgres, key.party_id_type, key.identifier)) as steps:
         async for step in steps:
@@ -451,7 +453,7 @@ async def _moments(
             found = _seen_by(own, resolve(stood, key.sub_id, currency, step.at))
             rows = [row for row in step.events if _concerns(row, own)]
             if found[:3] != answered or any(row["entity"] == "alias" for row in rows):
-                moved = answered is None or found[:3] != answered
+                moved = found[:3] != answered
                 answered = found[:3]
                 # What else was written then is of interest where it moved the answer.
                 rows = [row for row in rows if moved or row["entity"] == "alias"]

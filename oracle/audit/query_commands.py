@@ -1,4 +1,4 @@
-"""`oracle audit events`, `resolve`, `timeline`, `diff`, `proof`, `reads`, `status`, `fetch`, `fetch-checkpoint`.
+"""`oracle audit events`, `resolve`, `timeline`, `diff`, `proof`, `reads`, `status`, `fetch …`.
 
 By the API, for auditors, who have a key and no access to the database; a key that is bound to an FSP asks about that
 FSP's aliases.
@@ -77,6 +77,10 @@ def add(kinds: Any, command: Command) -> None:
     calling(kinds, command, "status", _status, "how far history is sealed")
     calling(
         kinds, command, "fetch-checkpoint", _fetch_checkpoint, "print the latest signed checkpoint: keep it elsewhere"
+    )
+
+    calling(
+        kinds, command, "fetch-keys", _fetch_keys, "print the public keys of the log, the newest last: write them down"
     )
 
     fetch = calling(kinds, command, "fetch", _fetch, "an export as `oracle audit export` makes it, but by the API")
@@ -203,6 +207,11 @@ def _status(client: Client, arguments: Arguments) -> None:
 
 def _fetch_checkpoint(client: Client, _: Arguments) -> None:
     sys.stdout.write(_raw(client, "/log/checkpoint").decode())
+
+
+def _fetch_keys(client: Client, arguments: Arguments) -> None:
+    for key in client.call("GET", f"{client.url}{_ROOT}/log/keys").body["items"]:
+        print(json_line(key) if arguments.json else key["vkey"])
 
 
 def _proof(client: Client, arguments: Arguments) -> None:

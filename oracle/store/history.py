@@ -41,6 +41,12 @@ _BULK_SETTINGS: Final = {
     "work_mem": "64MB",
 }
 # See _by_index.
+_WALK_SETTINGS: Final = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_sort": "off",
+}
 _LIFE_SETTINGS: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 LAST_EVENT: Final = (1 << 63) - 1
 FIRST_EVENT: Final = -(1 << 63)
@@ -263,10 +269,10 @@ async def page(postgres: Postgres, wanted: Wanted, place: Place | None, limit: i
         filters = *more, wanted.entity, *calls, wanted.fsp_id
         return _page_of(await _by_index(postgres, "events_of_party", *wanted.party, *span, *filters), work, limit)
     if wanted.fsp_id is not None:
-        rows = await postgres.rows("events_of_fsp", wanted.fsp_id, *span, *more, wanted.entity, *calls)
+        rows = await _in_order(postgres, "events_of_fsp", wanted.fsp_id, *span, *more, wanted.entity, *calls)
         return _page_of(rows, work, limit)
     if wanted.entity not in (None, "alias"):
-        return _page_of(await postgres.rows("events_of_entity", wanted.entity, *span, *more, *calls), work, limit)
+        return _page_of(await _in_order(postgres, "events_of_entity", wanted.entity, *span, *more, *calls), work, limit)
     return await _page_by_time(postgres, wanted, start, limit)
 
 
@@ -400,6 +406,13 @@ async def _by_index(postgres: Postgres, query: str, *arguments: Any) -> list[Any
         if is_away(exc) or is_busy(exc):
             raise DirectoryUnavailable from exc
         raise
+
+
+async def _in_order(postgres: Postgres, query: str, *arguments: Any) -> list[Any]:
+    """Rows by walking an index from its end; an FSP may have millions to sort.  Raises DirectoryUnavailable."""
+    async with lent(postgres, **_WALK_SETTINGS) as connection:
+        rows: list[Any] = await connection.fetch(QUERIES[query], *arguments)
+        return rows
 
 
 @asynccontextmanager

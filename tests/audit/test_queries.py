@@ -237,9 +237,9 @@ def test_an_event_is_proved_by_what_the_api_says(auditor_of: History) -> None:
     assert json.loads(entry["line"])["event_id"] == event["eventId"]
     assert merkle.verify_inclusion(entry["leafIndex"], size, leaf, proof, base64.b64decode(entry["root"]))
     told = auditor_of.get("/log/consistency", from_=3, to=size).json()
-    roots = [base64.b64decode(told[name]) for name in ("firstRoot", "secondRoot")]
-    assert merkle.verify_consistency(3, size, *roots, [base64.b64decode(each) for each in told["proof"]])
-    assert base64.b64decode(entry["root"]) == roots[1]
+    first, second = (base64.b64decode(told[name]) for name in ("firstRoot", "secondRoot"))
+    assert merkle.verify_consistency(3, size, first, second, [base64.b64decode(each) for each in told["proof"]])
+    assert base64.b64decode(entry["root"]) == second
     notes = auditor_of.get("/log/checkpoints", limit=2).json()["items"]
     assert notes[0]["note"] == auditor_of.get("/log/checkpoint").text
     assert auditor_of.get("/log/keys").json()["items"]
