@@ -26,16 +26,17 @@ from oracle.api.problems import Refusal
 from oracle.store.postgres import Transaction
 
 # Not `.` and `..`: in a path a client takes them for steps, and would ask for something else.
+# `$` alone lets a line break pass behind it.
 FspId = Annotated[
-    str, Meta(pattern=r"^(?!\.{1,2}$)[!-~]{1,32}$", description="1 to 32 visible ASCII characters (FSPIOP FspId)")
+    str, Meta(pattern=r"^(?!\.{1,2}$)[!-~]{1,32}$(?!\n)", description="1 to 32 visible ASCII characters (FSPIOP FspId)")
 ]
 Kind = Literal[
     "MSISDN", "EMAIL", "PERSONAL_ID", "BUSINESS", "DEVICE", "ACCOUNT_ID", "IBAN", "ALIAS", "CLABE", "NRC"
 ]  # fmt: skip
 Status = Literal["provisional", "active", "suspended", "closed"]
-Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$", description="ISO 4217")]
+Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$", max_length=3, description="ISO 4217")]
 _Line = Annotated[str, Meta(min_length=1, max_length=128)]
-UseCase = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+UseCase = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$(?!\n)")]
 Reason = Annotated[str, Meta(min_length=1, max_length=256, description="Why; it stands in the history")]
 
 LOGO_BYTES_MAX: Final = 262_144
@@ -47,7 +48,7 @@ READERS: Final = allow(Role.OPERATOR, Role.AUDITOR, Role.READER, Role.MAKER, Rol
 
 class Contact(Body):
     name: _Line | None = None
-    email: Annotated[str, Meta(pattern=r"^[^@\s]{1,64}@[^@\s]{1,255}$")] | None = None
+    email: Annotated[str, Meta(pattern=r"^[^@\s]{1,64}@[^@\s]{1,255}$(?!\n)")] | None = None
     phone: Annotated[str, Meta(max_length=32)] | None = None
 
 

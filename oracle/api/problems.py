@@ -71,6 +71,7 @@ _OF_STATUS: Final[dict[int, tuple[str, str]]] = {
     413: ("too_large", "See /openapi.json for the limits"),
     415: ("unsupported_media_type", "Send application/json"),
 }
+_BROKEN_OFF: Final = "client disconnected prematurely"  # Litestar's words for a body without an end, or none in HTTP
 # What a validator quotes of the request may be an identifier.
 _QUOTED: Final = re.compile(r"""'.*'|".*"|(?<=field )`.*`""", re.DOTALL)
 
@@ -100,6 +101,8 @@ def refusal_of(error: BaseException) -> Refusal:
 
 def _of_http(error: HTTPException) -> Refusal:
     status = error.status_code
+    if error.detail == _BROKEN_OFF:
+        return Refusal(400, "broken_off", "The body broke off", "Send it again")
     if status >= 500:  # noqa: PLR2004 - the server's side of the statuses
         return DEFECT
     code, hint = _OF_STATUS.get(status, ("invalid", _where(error.extra)))
@@ -108,8 +111,8 @@ def _of_http(error: HTTPException) -> Refusal:
 
 
 def _allowed(error: HTTPException) -> Mapping[str, str] | None:
-    allow = (error.headers or {}).get("Allow")
-    return {"Allow": allow} if allow else None
+    allow = [value for name, value in (error.headers or {}).items() if name.lower() == "allow"]
+    return {"Allow": allow[0]} if allow else None
 
 
 def _where(extra: Any) -> str:

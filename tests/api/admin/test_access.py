@@ -28,6 +28,8 @@ STAFF: Final = frozenset({"operator", "auditor", "reader"})
 OWN: Final = frozenset({"own maker", "own checker", "own reader"})
 EVERYBODY: Final = STAFF | OWN
 PUBLIC: Final = EVERYBODY | {"nobody"}
+HISTORY: Final = frozenset({"operator", "auditor"})
+OWN_HISTORY: Final = HISTORY | {"own maker", "own checker"}
 DIRECTORY: Final = EVERYBODY - {"auditor"}  # who reads history, of which each reading is recorded
 
 EXPECTED: Final = {
@@ -54,6 +56,16 @@ EXPECTED: Final = {
     "POST /admin/v1/credentials/{credential_id}/rotate": OPERATOR,
     "POST /admin/v1/credentials/{credential_id}/revoke": OPERATOR,
     "GET /admin/v1/refusals": OPERATOR,
+    "GET /admin/v1/routes": STAFF,
+    "POST /admin/v1/routes": OPERATOR,
+    "GET /admin/v1/routes/{route_id}": STAFF,
+    "PATCH /admin/v1/routes/{route_id}": OPERATOR,
+    "POST /admin/v1/routes/{route_id}/end": OPERATOR,
+    "POST /admin/v1/routes/import": OPERATOR,
+    "POST /admin/v1/routes/what-if": STAFF,
+    "GET /admin/v1/fsps/{fsp_id}/routes": EVERYBODY,
+    "GET /admin-api/prefixes": PUBLIC,
+    "GET /admin-api/prefixesByUseCase/{use_case}": PUBLIC,
     "GET /admin/v1/fsps/{fsp_id}/aliases": DIRECTORY,
     "POST /admin/v1/fsps/{fsp_id}/aliases": OPERATOR | {"own maker"},
     "POST /admin/v1/fsps/{fsp_id}/aliases/check": DIRECTORY,
@@ -72,6 +84,30 @@ EXPECTED: Final = {
     "POST /admin/v1/fsps/{fsp_id}/batches/{batch_id}/approve": OPERATOR | {"own checker"},
     "POST /admin/v1/fsps/{fsp_id}/batches/{batch_id}/reject": OPERATOR | {"own checker"},
     "POST /admin/v1/fsps/{fsp_id}/batches/{batch_id}/cancel": OPERATOR | {"own maker", "own checker"},
+    "GET /audit/v1/events": HISTORY,
+    "POST /audit/v1/events/search": HISTORY,
+    "GET /audit/v1/resolve": HISTORY,
+    "POST /audit/v1/resolve": HISTORY,
+    "GET /audit/v1/timeline": HISTORY,
+    "POST /audit/v1/timeline": HISTORY,
+    "GET /audit/v1/reads": frozenset({"auditor"}),
+    "GET /audit/v1/fsps/{fsp_id}/events": OWN_HISTORY,
+    "POST /audit/v1/fsps/{fsp_id}/events/search": OWN_HISTORY,
+    "POST /audit/v1/fsps/{fsp_id}/resolve": OWN_HISTORY,
+    "POST /audit/v1/fsps/{fsp_id}/timeline": OWN_HISTORY,
+    "GET /audit/v1/fsps/{fsp_id}/diff": OWN_HISTORY,
+    "GET /audit/v1/fsps/{fsp_id}/log/entries/{event_id}": OWN_HISTORY,
+    "GET /audit/v1/log/entries/{event_id}": HISTORY,
+    "GET /audit/v1/log/checkpoint": OWN_HISTORY,
+    "GET /audit/v1/log/checkpoints": OWN_HISTORY,
+    "GET /audit/v1/log/consistency": OWN_HISTORY,
+    "GET /audit/v1/log/keys": OWN_HISTORY,
+    "GET /audit/v1/log/status": OWN_HISTORY,
+    "GET /audit/v1/export/manifest.json": HISTORY,
+    "GET /audit/v1/export/events.ndjson": HISTORY,
+    "GET /audit/v1/export/events.csv": HISTORY,
+    "GET /audit/v1/export/hashes.bin": HISTORY,
+    "GET /audit/v1/export/filtered.ndjson": HISTORY,
 }
 # What stands for the other parameters of a path: nothing that there is.
 PARAMETERS: Final = {"credential_id": "aaaaaaaaaaaa"}
@@ -120,9 +156,8 @@ class Callers:
 
     def ask(self, endpoint: Endpoint, key: str | None, fsp_id: str = "greenbank") -> httpx.Response:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        body = {} if endpoint.method in ("GET", "DELETE") else {"json": {}}
-        client = self._client
-        with client.stream(endpoint.method, endpoint.target(fsp_id), headers=headers, **body) as response:
+        body: dict[str, str] | None = None if endpoint.method in ("GET", "DELETE") else {}
+        with self._client.stream(endpoint.method, endpoint.target(fsp_id), headers=headers, json=body) as response:
             if response.status_code >= 400:
                 response.read()
             return response
@@ -183,7 +218,7 @@ def test_nobody_gets_in_without_a_valid_key(endpoint: Endpoint, callers: Callers
     callers.move()
     answers = {name: callers.ask(endpoint, key) for name, key in callers.invalid.items()}
     if "nobody" in EXPECTED[str(endpoint)]:
-        assert {answer.status_code for answer in answers.values()} <= {200, 503}
+        assert {answer.status_code for answer in answers.values()} <= {200, 404, 503}
         return
     assert {(answer.status_code, answer.headers["www-authenticate"]) for answer in answers.values()} == {
         (401, "Bearer")

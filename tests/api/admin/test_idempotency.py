@@ -29,6 +29,8 @@ def _posts() -> list[str]:
     return sorted(re.sub(r":\w+\}", "}", route.path) for route in app.routes if "POST" in route.methods)
 
 
+FILE: Final = b"kind,identifier\nMSISDN,525512340002\n"
+
 # What each POST is called with, at its best: path and body.  A new one needs a line.
 Made = tuple[str, Any]
 CALLS: Final[dict[str, Callable[[Service], Made]]] = {
@@ -48,17 +50,28 @@ CALLS: Final[dict[str, Callable[[Service], Made]]] = {
         "/fsps/greenbank/aliases", {"kind": "MSISDN", "identifier": "525512340001"}
     ),
     "/admin/v1/fsps/{fsp_id}/batches": lambda _: ("/fsps/greenbank/batches", FILE),
+    "/admin/v1/routes": lambda _: (
+        "/routes", {"kind": "ACCOUNT_ID", "prefix": "7770", "fspId": "greenbank", "reason": "a test"}
+    ),
+    "/admin/v1/routes/{route_id}/end": lambda service: (f"/routes/{_new_route(service)}/end", {"reason": "a test"}),
+    "/admin/v1/routes/import": lambda _: ("/routes/import", b"kind,prefix,fsp_id\nACCOUNT_ID,7771,greenbank\n"),
     "/admin/v1/fsps/{fsp_id}/batches/{batch_id}/approve": lambda service: (_waiting(service, "approve"), {}),
     "/admin/v1/fsps/{fsp_id}/batches/{batch_id}/reject": lambda service: (
         _waiting(service, "reject"), {"reason": "a test"}
     ),
     "/admin/v1/fsps/{fsp_id}/batches/{batch_id}/cancel": lambda service: (_waiting(service, "cancel"), {}),
 }  # fmt: skip
-FILE: Final = b"kind,identifier\nMSISDN,525512340002\n"
 # Those that change nothing: there is nothing to repeat.
 READING: Final = {
     "/admin/v1/fsps/{fsp_id}/aliases/check",
     "/admin/v1/aliases/lookup",
+    "/admin/v1/routes/what-if",
+    "/audit/v1/events/search",
+    "/audit/v1/resolve",
+    "/audit/v1/timeline",
+    "/audit/v1/fsps/{fsp_id}/events/search",
+    "/audit/v1/fsps/{fsp_id}/resolve",
+    "/audit/v1/fsps/{fsp_id}/timeline",
 }
 
 
@@ -69,6 +82,13 @@ def _new_id(service: Service) -> str:
 def _new_fsp(service: Service) -> str:
     service.operator.post("/fsps", json={"fspId": "shutbank"}).raise_for_status()
     return "shutbank"
+
+
+def _new_route(service: Service) -> int:
+    body = {"kind": "ACCOUNT_ID", "prefix": "7772", "fspId": "greenbank", "reason": "a test"}
+    made = service.operator.post("/routes", json=body).raise_for_status().json()
+    number: int = made["route"]["routeId"]
+    return number
 
 
 def _waiting(service: Service, what: str) -> str:
