@@ -17,7 +17,7 @@ Cost.      As of an instant: the index entries of this identifier, of rules with
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -50,6 +50,8 @@ _WALK_SETTINGS: Final = {
 _LIFE_SETTINGS: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 LAST_EVENT: Final = (1 << 63) - 1
 FIRST_EVENT: Final = -(1 << 63)
+LAST_INT: Final = (1 << 31) - 2
+_MICROSECOND: Final = timedelta(microseconds=1)
 BEGINNING: Final = datetime(1, 1, 2, tzinfo=UTC)  # a day inside of what a datetime can say
 END: Final = datetime(9999, 12, 30, tzinfo=UTC)
 
@@ -237,13 +239,6 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime | None = None
     until: datetime | None = None
 
-    @property
-    def is_filtered(self) -> bool:
-        """Whether what is looked at may have to be left out."""
-        more = self.actor, self.channel, self.action, self.request_id, self.trace_id
-        by_index = [each for each in (self.party, self.fsp_id, self.entity) if each is not None]
-        return len(by_index) > 1 or any(each is not None for each in more)
-
 
 class Place(NamedTuple):
     """Before which event to go on; `at` counts where one walks by time."""
@@ -260,28 +255,45 @@ class Page(NamedTuple):
 async def page(postgres: Postgres, wanted: Wanted, place: Place | None, limit: int) -> Page:
     """Events from the newest on, WORK of them looked at or a little more.  Raises DirectoryUnavailable."""
     start = place or Place(END, LAST_EVENT)
-    since, until = wanted.since or BEGINNING, wanted.until or END
+    span = wanted.since or BEGINNING, wanted.until or END
     more = wanted.actor, wanted.channel, wanted.action
     calls = wanted.request_id, wanted.trace_id
-    work = WORK if wanted.is_filtered else limit
-    span = start.event_id, since, until, work, limit
-    if wanted.party is not None:
+
+    async def of_party(before: int, work: int, left: int) -> list[Any]:
         filters = *more, wanted.entity, *calls, wanted.fsp_id
-        return _page_of(await _by_index(postgres, "events_of_party", *wanted.party, *span, *filters), work, limit)
+        return await _by_index(postgres, "events_of_party", *(wanted.party or ()), before, *span, work, left, *filters)
+
+    async def of_fsp(before: int, work: int, left: int) -> list[Any]:
+        filters = *more, wanted.entity, *calls
+        return await _in_order(postgres, "events_of_fsp", wanted.fsp_id, before, *span, work, left, *filters)
+
+    async def of_entity(before: int, work: int, left: int) -> list[Any]:
+        filters = *more, *calls
+        return await _in_order(postgres, "events_of_entity", wanted.entity, before, *span, work, left, *filters)
+
+    if wanted.party is not None:
+        return await _page_by_index(of_party, start, limit)
     if wanted.fsp_id is not None:
-        rows = await _in_order(postgres, "events_of_fsp", wanted.fsp_id, *span, *more, wanted.entity, *calls)
-        return _page_of(rows, work, limit)
+        return await _page_by_index(of_fsp, start, limit)
     if wanted.entity not in (None, "alias"):
-        return _page_of(await _in_order(postgres, "events_of_entity", wanted.entity, *span, *more, *calls), work, limit)
+        return await _page_by_index(of_entity, start, limit)
     return await _page_by_time(postgres, wanted, start, limit)
 
 
-def _page_of(rows: Sequence[Any], work: int, limit: int) -> Page:
-    walked, walked_to = rows[0]["walked"], rows[0]["walked_to"]
-    events = [row for row in rows if row["event_id"] is not None]
-    if len(events) == limit:
-        return Page(events, Place(events[-1]["at"], events[-1]["event_id"]))
-    return Page(events, None if walked < work else Place(END, walked_to))
+async def _page_by_index(fetch: Callable[[int, int, int], Awaitable[list[Any]]], place: Place, limit: int) -> Page:
+    """`fetch(before, work, left)` looks at `work` events before that one.  More at a time while few are wanted."""
+    found: list[Any] = []
+    walked, work = 0, limit
+    while walked < WORK:
+        rows = await fetch(place.event_id, work, limit - len(found))
+        found += [row for row in rows if row["event_id"] is not None]
+        if len(found) == limit:
+            return Page(found, Place(found[-1]["at"], found[-1]["event_id"]))
+        if rows[0]["walked"] < work:
+            return Page(found, None)
+        walked += work
+        place, work = Place(END, rows[0]["walked_to"]), min(work * 8, WORK)
+    return Page(found, place)
 
 
 async def _page_by_time(postgres: Postgres, wanted: Wanted, start: Place, limit: int) -> Page:
@@ -297,10 +309,11 @@ async def _page_by_time(postgres: Postgres, wanted: Wanted, start: Place, limit:
         if place.at < since or (place.at == since and place.event_id == FIRST_EVENT):
             return Page(found, None)
         begin = max(since, _before(min(place.at, datetime.now(UTC)), width))
-        rows = await postgres.rows("events_of_span", begin, *place, WORK, limit - len(found), *filters)
+        most = WORK if width > _MICROSECOND else LAST_INT  # that many at one instant: somebody wrote the time by hand
+        rows = await postgres.rows("events_of_span", begin, *place, most, limit - len(found), *filters)
         here = rows[0]["walked"]
-        if here > WORK and width > timedelta(microseconds=1):
-            width = max(width / 8, timedelta(microseconds=1))
+        if here > most:
+            width = max(width / 8, _MICROSECOND)
             continue
         found += [row for row in rows if row["event_id"] is not None]
         if len(found) == limit:

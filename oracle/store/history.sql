@@ -89,8 +89,8 @@ SELECT statement_timestamp() AS now, least(statement_timestamp(), (
     LEFT JOIN pg_stat_activity a ON a.backend_xid = x::xid)) AS final_before
 
 -- Events, the newest first -------------------------------------------------------------------------------------
--- walked: what is looked at for one page, $3 (or the like) at most; of that come the first that the caller wants.
--- walked_to is where the next page begins when this one is short.
+-- walked: what is looked at, so many at most; of that come the first that the caller wants.
+-- walked_to is where one goes on when those are too few.
 
 -- name: events_of_party
 -- $1 type, $2 identifier, $3 before this event, $4 from, $5 to, $6 how many to look at, $7 how many to give;
@@ -157,7 +157,7 @@ ORDER BY w.event_id DESC
 -- many to say which are the newest.  $5 how many to give; wanted: $6 actor, $7 channel, $8 action, $9 entity,
 -- $10 request, $11 trace.
 WITH walked AS MATERIALIZED (
-    SELECT * FROM events WHERE at >= $1 AND at <= $2 AND (at < $2 OR event_id < $3) LIMIT $4 + 1
+    SELECT * FROM events WHERE at >= $1 AND at <= $2 AND (at < $2 OR event_id < $3) LIMIT $4::int + 1
 )
 SELECT t.walked, w.* FROM (SELECT count(*) AS walked FROM walked) AS t
 LEFT JOIN LATERAL (

@@ -1,0 +1,97 @@
+"""Walks through history with a bound of work: nothing is left out, whatever the times are, however few are wanted."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+import servers
+
+from oracle.store import history
+from oracle.store.history import Wanted
+from oracle.store.postgres import Postgres, open_postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oracle.store.embedded import PostgresServer
+
+# Far apart, close together, in a clock that was set back, and more of one instant than a page looks at.
+FILL = """
+INSERT INTO events (at, entity, action, channel, actor, party_id_type, party_identifier, sub_id, fsp_id, after)
+SELECT $1::timestamptz + n * $2::interval, 'alias', 'registered', 'seed',
+       CASE n % 1000 WHEN 0 THEN 'rare' ELSE 'most' END, 'ALIAS', 'a' || n % 7, '', 'bank',
+       '{"fsp_id": "bank", "currency": "", "default": true}'
+FROM generate_series(1, $3::int) AS n
+"""
+SPANS = [
+    ("2024-02-29T23:59:59Z", timedelta(), 22_000),
+    ("2026-01-01T00:00:00Z", timedelta(days=5), 40),
+    ("2026-01-01T00:00:00Z", timedelta(microseconds=1), 5_000),
+    ("2025-06-01T00:00:00Z", -timedelta(seconds=1), 300),
+    ("2031-01-01T00:00:00Z", timedelta(days=100), 10),
+]
+
+
+async def filled(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        for at, step, count in SPANS:
+            await connection.execute(FILL, datetime.fromisoformat(at), step, count)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture(scope="module")
+def filled_url(postgres_template: PostgresServer) -> Iterator[str]:
+    name = asyncio.run(servers.make_database(postgres_template))
+    asyncio.run(filled(postgres_template.url(name)))
+    yield postgres_template.url(name)
+    asyncio.run(servers.drop_database(postgres_template, name))
+
+
+async def walked(postgres: Postgres, wanted: Wanted, limit: int) -> tuple[list[int], int]:
+    place, found, pages = None, list[int](), 0
+    while True:
+        page = await history.page(postgres, wanted, place, limit)
+        found += [event["event_id"] for event in page.events]
+        pages += 1
+        assert len(page.events) <= limit
+        if page.next is None:
+            return found, pages
+        place = page.next
+
+
+@pytest.mark.parametrize(
+    ("wanted", "condition", "order"),
+    [
+        (Wanted(), "true", "at DESC, event_id DESC"),
+        (Wanted(actor="rare"), "actor = 'rare'", "at DESC, event_id DESC"),
+        (Wanted(actor="nobody"), "false", "event_id"),
+        (
+            Wanted(since=datetime(2025, 5, 1, tzinfo=UTC), until=datetime(2026, 1, 1, 0, 0, 0, 900, tzinfo=UTC)),
+            "at >= '2025-05-01Z' AND at < '2026-01-01 00:00:00.0009Z'",
+            "at DESC, event_id DESC",
+        ),
+        (Wanted(fsp_id="bank"), "fsp_id = 'bank'", "event_id DESC"),
+        (Wanted(fsp_id="bank", actor="rare"), "actor = 'rare'", "event_id DESC"),
+        (Wanted(party=("ALIAS", "a3")), "party_identifier = 'a3'", "event_id DESC"),
+        (Wanted(party=("ALIAS", "a3"), actor="rare"), "party_identifier = 'a3' AND actor = 'rare'", "event_id DESC"),
+        (Wanted(fsp_id="other"), "false", "event_id"),
+        (Wanted(entity="route"), "false", "event_id"),
+    ],
+)
+async def test_a_walk_gives_all_that_is_wanted(filled_url: str, wanted: Wanted, condition: str, order: str) -> None:
+    query = f"SELECT event_id FROM events WHERE {condition} ORDER BY {order}"  # noqa: S608 - of the test itself
+    connection = await asyncpg.connect(filled_url)
+    try:
+        rows: list[Any] = await connection.fetch(query)
+    finally:
+        await connection.close()
+    async with open_postgres(filled_url, desk=True) as postgres:
+        found, pages = await walked(postgres, wanted, 997)
+    assert found == [row["event_id"] for row in rows]
+    assert pages < 60
