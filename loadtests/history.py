@@ -143,6 +143,7 @@ def questions(postgres: Postgres, filled: Filled, rng: random.Random) -> dict[st
         "timeline": timeline,
         "events of an identifier": lambda: page(Wanted(party=("MSISDN", filled.identifier(rng)))),
         "events of an FSP, 100": lambda: page(Wanted(fsp_id=f"fsp-{rng.randrange(FSPS)}")),
+        "events, 100": lambda: page(Wanted()),
         "events before an instant, 100": lambda: page(Wanted(until=later())),
         "events of an FSP before, 100": lambda: page(Wanted(fsp_id=f"fsp-{rng.randrange(FSPS)}", until=later())),
         "routes, 100": lambda: page(Wanted(entity="route")),

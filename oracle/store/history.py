@@ -271,12 +271,19 @@ async def page(postgres: Postgres, wanted: Wanted, place: Place | None, limit: i
         filters = *more, *calls
         return await _in_order(postgres, "events_of_entity", wanted.entity, before, *span, work, left, *filters)
 
+    async def of_all(before: int, work: int, left: int) -> list[Any]:
+        filters = *more, wanted.entity, *calls
+        return await _in_order(postgres, "events_from", before, *span, work, left, *filters)
+
     if wanted.party is not None:
         return await _page_by_index(of_party, start, limit)
     if wanted.fsp_id is not None:
         return await _page_by_index(of_fsp, start, limit)
     if wanted.entity not in (None, "alias"):
         return await _page_by_index(of_entity, start, limit)
+    if wanted.until is None:
+        return await _page_by_index(of_all, start, limit)
+    # By number one would have to go through all that came after it.
     return await _page_by_time(postgres, wanted, start, limit)
 
 

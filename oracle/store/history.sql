@@ -152,6 +152,23 @@ LEFT JOIN LATERAL (
     ORDER BY event_id DESC LIMIT $6) AS w ON true
 ORDER BY w.event_id DESC
 
+-- name: events_from
+-- All from $2 on, by their numbers.  $1 before this event, $2 from, $3 to, $4 how many to look at, $5 how many to give;
+-- wanted: $6 actor, $7 channel, $8 action, $9 entity, $10 request, $11 trace.  Served by the primary keys.
+WITH walked AS MATERIALIZED (
+    SELECT * FROM events WHERE event_id < $1 AND at >= $2 AND at < $3 ORDER BY event_id DESC LIMIT $4
+)
+SELECT t.walked, t.walked_to, w.* FROM (SELECT count(*) AS walked, min(event_id) AS walked_to FROM walked) AS t
+LEFT JOIN LATERAL (
+    SELECT event_id, xact::text::bigint AS xact, at, entity, action, channel, actor, role, party_id_type::text,
+           party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
+    FROM walked
+    WHERE ($6::text IS NULL OR actor = $6) AND ($7::text IS NULL OR channel = $7) AND ($8::text IS NULL OR action = $8)
+      AND ($9::text IS NULL OR entity = $9) AND ($10::text IS NULL OR request_id = $10)
+      AND ($11::text IS NULL OR trace_id = $11)
+    ORDER BY event_id DESC LIMIT $5) AS w ON true
+ORDER BY w.event_id DESC
+
 -- name: events_of_span
 -- By time alone: those from $1 on and before the place ($2, $3), by partition and events_by_time.  walked above $4: too
 -- many to say which are the newest.  $5 how many to give; wanted: $6 actor, $7 channel, $8 action, $9 entity,

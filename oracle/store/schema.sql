@@ -963,11 +963,11 @@ CREATE INDEX events_by_identifier ON ONLY public.events USING btree (party_ident
 
 CREATE INDEX events_by_prefix ON ONLY public.events USING btree (((COALESCE(after, before) ->> 'prefix'::text)) COLLATE "C") WHERE (entity = 'route'::text);
 
-CREATE INDEX events_by_time ON ONLY public.events USING brin (at);
+CREATE INDEX events_by_time ON ONLY public.events USING brin (at) WITH (autosummarize='on');
 
 CREATE INDEX events_by_xact ON ONLY public.events USING btree (xact);
 
-CREATE INDEX events_default_at_idx ON public.events_default USING brin (at);
+CREATE INDEX events_default_at_idx ON public.events_default USING brin (at) WITH (autosummarize='on');
 
 CREATE INDEX events_of_administration ON ONLY public.events USING btree (entity, event_id) WHERE (entity <> 'alias'::text);
 

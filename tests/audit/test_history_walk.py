@@ -27,6 +27,7 @@ SELECT $1::timestamptz + n * $2::interval, 'alias', 'registered', 'seed',
        '{"fsp_id": "bank", "currency": "", "default": true}'
 FROM generate_series(1, $3::int) AS n
 """
+LATER = datetime(2040, 1, 1, tzinfo=UTC)
 SPANS = [
     ("2024-02-29T23:59:59Z", timedelta(), 22_000),
     ("2026-01-01T00:00:00Z", timedelta(days=5), 40),
@@ -68,9 +69,12 @@ async def walked(postgres: Postgres, wanted: Wanted, limit: int) -> tuple[list[i
 @pytest.mark.parametrize(
     ("wanted", "condition", "order"),
     [
-        (Wanted(), "true", "at DESC, event_id DESC"),
-        (Wanted(actor="rare"), "actor = 'rare'", "at DESC, event_id DESC"),
-        (Wanted(actor="nobody"), "false", "event_id"),
+        (Wanted(), "true", "event_id DESC"),
+        (Wanted(actor="rare"), "actor = 'rare'", "event_id DESC"),
+        (Wanted(since=datetime(2026, 1, 1, tzinfo=UTC)), "at >= '2026-01-01Z'", "event_id DESC"),
+        (Wanted(until=LATER), "true", "at DESC, event_id DESC"),
+        (Wanted(until=LATER, actor="rare"), "actor = 'rare'", "at DESC, event_id DESC"),
+        (Wanted(until=LATER, actor="nobody"), "false", "event_id"),
         (
             Wanted(since=datetime(2025, 5, 1, tzinfo=UTC), until=datetime(2026, 1, 1, 0, 0, 0, 900, tzinfo=UTC)),
             "at >= '2025-05-01Z' AND at < '2026-01-01 00:00:00.0009Z'",

@@ -41,7 +41,7 @@ CREATE INDEX events_by_identifier ON events (party_identifier, party_id_type, ev
 CREATE INDEX events_by_fsp ON events (fsp_id) WHERE fsp_id IS NOT NULL;
 -- For the sealer.
 CREATE INDEX events_by_xact ON events (xact);
-CREATE INDEX events_by_time ON events USING brin (at);
+CREATE INDEX events_by_time ON events USING brin (at) WITH (autosummarize = on);
 
 CREATE TRIGGER events_fixed BEFORE UPDATE OR DELETE OR TRUNCATE ON events
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
