@@ -305,3 +305,26 @@ def test_the_commands_of_an_auditor(service: Service, auditor_of: History, tmp_p
     typed("fetch", "export", "--since", "kept", "--csv")
     typed("verify", "--offline", "export", "--since", "kept")
     typed("status")
+
+
+def test_who_leaves_in_the_middle_leaves_nothing_behind(service: Service, auditor_of: History) -> None:
+    """More of them than there are connections for this; each stream is closed after its first piece."""
+    service.fetch(
+        "INSERT INTO aliases (party_id_type, identifier, fsp_id) SELECT 'ALIAS', 'many-' || n, 'greenbank'"
+        " FROM generate_series(1, 20000) AS n"
+    )
+    size = sealed(auditor_of)
+    root = f"{service.oracle.admin_url}/audit/v1"
+    times = {"from": "2020-01-01T00:00:00Z", "to": datetime.now(UTC).isoformat()}
+    for _ in range(12):
+        for path, params in (
+            ("/export/events.ndjson", {"begin": 0, "end": size}),
+            ("/fsps/greenbank/diff", times),
+        ):
+            with auditor_of.http.stream("GET", root + path, params=params) as answer:
+                assert answer.status_code in (200, 503)  # two exports at a time: the one before may not be over yet
+                next(answer.iter_raw())
+    until(lambda: auditor_of.get("/export/events.ndjson", begin=0, end=size).status_code == 200)
+    assert len(auditor_of.get("/fsps/greenbank/diff", from_=times["from"], to=times["to"]).text.splitlines()) > 20_000
+    busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'oracle desk' AND state LIKE 'idle in%'"
+    until(lambda: service.fetch(busy.replace("count(*)", "count(*) AS n"))[0]["n"] == 0)
