@@ -217,7 +217,7 @@ async def read_own_entry(
 
 
 async def _entry(call: Call, event_id: int, size: int | None, own: str | None) -> Response[bytes]:
-    row = await call.postgres.row("event", event_id) if abs(event_id) <= _NUMBER_MAX else None
+    row = await call.postgres.row("event_by_id", event_id) if abs(event_id) <= _NUMBER_MAX else None
     if row is None or not _is_own(row, own):
         raise Refusal(404, "not_found", "No such event")
     key = None

@@ -187,11 +187,6 @@ LEFT JOIN LATERAL (
     ORDER BY at DESC, event_id DESC LIMIT $5) AS w ON t.walked <= $4
 ORDER BY w.at DESC, w.event_id DESC
 
--- name: event
-SELECT event_id, xact::text::bigint AS xact, at, entity, action, channel, actor, role, party_id_type::text,
-       party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
-FROM events WHERE event_id = $1
-
 -- Between two instants -----------------------------------------------------------------------------------------
 
 -- name: history_of_fsp
