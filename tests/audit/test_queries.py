@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from datetime import UTC, datetime, timedelta
@@ -328,3 +329,29 @@ def test_who_leaves_in_the_middle_leaves_nothing_behind(service: Service, audito
     assert len(auditor_of.get("/fsps/greenbank/diff", from_=times["from"], to=times["to"]).text.splitlines()) > 20_000
     busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'oracle desk' AND state LIKE 'idle in%'"
     until(lambda: service.fetch(busy.replace("count(*)", "count(*) AS n"))[0]["n"] == 0)
+
+
+async def test_an_instant_is_final_once_nothing_older_can_come(service: Service, auditor_of: History) -> None:
+    phone = "525512346666"
+
+    async def resolved(at: datetime) -> Any:
+        body = {"kind": "MSISDN", "identifier": phone, "at": at.isoformat()}
+        return (await asyncio.to_thread(auditor_of.post, "/resolve", **body)).json()
+
+    before = datetime.now(UTC)
+    writer = await asyncpg.connect(service.database_url)
+    try:
+        async with writer.transaction():
+            await writer.execute(
+                "INSERT INTO aliases (party_id_type, identifier, fsp_id) VALUES ('MSISDN', $1, 'greenbank')", phone
+            )
+            written = datetime.now(UTC)
+            open_yet = await resolved(written)
+            assert (open_yet["fspId"], open_yet["isFinal"]) == (None, False)
+            assert (await resolved(before))["isFinal"]
+    finally:
+        await writer.close()
+    over = await resolved(written)
+    assert (over["fspId"], over["isFinal"]) == ("greenbank", True)
+    assert (await resolved(before))["fspId"] is None
+    assert not (await resolved(datetime.now(UTC) + timedelta(days=1)))["isFinal"]
