@@ -255,24 +255,25 @@ class Page(NamedTuple):
 async def page(postgres: Postgres, wanted: Wanted, place: Place | None, limit: int) -> Page:
     """Events from the newest on, WORK of them looked at or a little more.  Raises DirectoryUnavailable."""
     start = place or Place(END, LAST_EVENT)
-    span = wanted.since or BEGINNING, wanted.until or END
+    exact = wanted.since or BEGINNING, wanted.until or END
+    span = _month(exact[0]), _month(exact[1], 1)
     more = wanted.actor, wanted.channel, wanted.action
     calls = wanted.request_id, wanted.trace_id
 
     async def of_party(before: int, work: int, left: int) -> list[Any]:
-        filters = *more, wanted.entity, *calls, wanted.fsp_id
+        filters = *more, wanted.entity, *calls, wanted.fsp_id, *exact
         return await _by_index(postgres, "events_of_party", *(wanted.party or ()), before, *span, work, left, *filters)
 
     async def of_fsp(before: int, work: int, left: int) -> list[Any]:
-        filters = *more, wanted.entity, *calls
+        filters = *more, wanted.entity, *calls, *exact
         return await _in_order(postgres, "events_of_fsp", wanted.fsp_id, before, *span, work, left, *filters)
 
     async def of_entity(before: int, work: int, left: int) -> list[Any]:
-        filters = *more, *calls
+        filters = *more, *calls, *exact
         return await _in_order(postgres, "events_of_entity", wanted.entity, before, *span, work, left, *filters)
 
     async def of_all(before: int, work: int, left: int) -> list[Any]:
-        filters = *more, wanted.entity, *calls
+        filters = *more, wanted.entity, *calls, *exact
         return await _in_order(postgres, "events_from", before, *span, work, left, *filters)
 
     if wanted.party is not None:
@@ -285,6 +286,12 @@ async def page(postgres: Postgres, wanted: Wanted, place: Place | None, limit: i
         return await _page_by_index(of_all, start, limit)
     # By number one would have to go through all that came after it.
     return await _page_by_time(postgres, wanted, start, limit)
+
+
+def _month(at: datetime, later: int = 0) -> datetime:
+    """The beginning of the month, or of the one after it."""
+    year, month = divmod(at.year * 12 + at.month - 1 + later, 12)
+    return END if year > END.year else datetime(year, month + 1, 1, tzinfo=UTC)
 
 
 async def _page_by_index(fetch: Callable[[int, int, int], Awaitable[list[Any]]], place: Place, limit: int) -> Page:

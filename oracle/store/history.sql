@@ -90,11 +90,12 @@ SELECT statement_timestamp() AS now, least(statement_timestamp(), (
 
 -- Events, the newest first -------------------------------------------------------------------------------------
 -- walked: what is looked at, so many at most; of that come the first that the caller wants.
--- walked_to is where one goes on when those are too few.
+-- walked_to is where one goes on when those are too few.  A time that is asked for counts twice: in whole months, which
+-- leaves out partitions, and to the microsecond among what is walked.
 
 -- name: events_of_party
 -- $1 type, $2 identifier, $3 before this event, $4 from, $5 to, $6 how many to look at, $7 how many to give;
--- wanted: $8 actor, $9 channel, $10 action, $11 entity, $12 request, $13 trace, $14 FSP.
+-- wanted: $8 actor, $9 channel, $10 action, $11 entity, $12 request, $13 trace, $14 FSP, $15 from, $16 to.
 WITH walked AS MATERIALIZED (
     SELECT * FROM events
     WHERE party_identifier = $2 AND party_id_type = $1::text::party_id_type AND event_id < $3 AND at >= $4 AND at < $5
@@ -109,12 +110,13 @@ LEFT JOIN LATERAL (
       AND ($11::text IS NULL OR entity = $11) AND ($12::text IS NULL OR request_id = $12)
       AND ($13::text IS NULL OR trace_id = $13)
       AND ($14::text IS NULL OR fsp_id = $14 OR (action = 'changed' AND before ->> 'fsp_id' = $14))
+      AND at >= $15 AND at < $16
     ORDER BY event_id DESC LIMIT $7) AS w ON true
 ORDER BY w.event_id DESC
 
 -- name: events_of_fsp
 -- $1 FSP, $2 before this event, $3 from, $4 to, $5 how many to look at, $6 how many to give;
--- wanted: $7 actor, $8 channel, $9 action, $10 entity, $11 request, $12 trace.
+-- wanted: $7 actor, $8 channel, $9 action, $10 entity, $11 request, $12 trace, $13 from, $14 to.
 WITH walked AS MATERIALIZED (
     (SELECT * FROM events WHERE fsp_id = $1 AND event_id < $2 AND at >= $3 AND at < $4 ORDER BY event_id DESC LIMIT $5)
     UNION ALL
@@ -131,13 +133,13 @@ LEFT JOIN LATERAL (
     FROM walked
     WHERE ($7::text IS NULL OR actor = $7) AND ($8::text IS NULL OR channel = $8) AND ($9::text IS NULL OR action = $9)
       AND ($10::text IS NULL OR entity = $10) AND ($11::text IS NULL OR request_id = $11)
-      AND ($12::text IS NULL OR trace_id = $12)
+      AND ($12::text IS NULL OR trace_id = $12) AND at >= $13 AND at < $14
     ORDER BY event_id DESC LIMIT $6) AS w ON true
 ORDER BY w.event_id DESC
 
 -- name: events_of_entity
 -- Of anything but aliases.  $1 entity, $2 before this event, $3 from, $4 to, $5 how many to look at, $6 how many to give;
--- wanted: $7 actor, $8 channel, $9 action, $10 request, $11 trace.
+-- wanted: $7 actor, $8 channel, $9 action, $10 request, $11 trace, $12 from, $13 to.
 WITH walked AS MATERIALIZED (
     SELECT * FROM events
     WHERE entity = $1 AND entity <> 'alias' AND event_id < $2 AND at >= $3 AND at < $4 ORDER BY event_id DESC LIMIT $5
@@ -149,12 +151,14 @@ LEFT JOIN LATERAL (
     FROM walked
     WHERE ($7::text IS NULL OR actor = $7) AND ($8::text IS NULL OR channel = $8) AND ($9::text IS NULL OR action = $9)
       AND ($10::text IS NULL OR request_id = $10) AND ($11::text IS NULL OR trace_id = $11)
+      AND at >= $12 AND at < $13
     ORDER BY event_id DESC LIMIT $6) AS w ON true
 ORDER BY w.event_id DESC
 
 -- name: events_from
 -- All from $2 on, by their numbers.  $1 before this event, $2 from, $3 to, $4 how many to look at, $5 how many to give;
--- wanted: $6 actor, $7 channel, $8 action, $9 entity, $10 request, $11 trace.  Served by the primary keys.
+-- wanted: $6 actor, $7 channel, $8 action, $9 entity, $10 request, $11 trace, $12 from, $13 to.  Served by the primary
+-- keys.
 WITH walked AS MATERIALIZED (
     SELECT * FROM events WHERE event_id < $1 AND at >= $2 AND at < $3 ORDER BY event_id DESC LIMIT $4
 )
@@ -165,7 +169,7 @@ LEFT JOIN LATERAL (
     FROM walked
     WHERE ($6::text IS NULL OR actor = $6) AND ($7::text IS NULL OR channel = $7) AND ($8::text IS NULL OR action = $8)
       AND ($9::text IS NULL OR entity = $9) AND ($10::text IS NULL OR request_id = $10)
-      AND ($11::text IS NULL OR trace_id = $11)
+      AND ($11::text IS NULL OR trace_id = $11) AND at >= $12 AND at < $13
     ORDER BY event_id DESC LIMIT $5) AS w ON true
 ORDER BY w.event_id DESC
 

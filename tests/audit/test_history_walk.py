@@ -85,6 +85,18 @@ async def walked(postgres: Postgres, wanted: Wanted, limit: int) -> tuple[list[i
         (Wanted(party=("ALIAS", "a3")), "party_identifier = 'a3'", "event_id DESC"),
         (Wanted(party=("ALIAS", "a3"), actor="rare"), "party_identifier = 'a3' AND actor = 'rare'", "event_id DESC"),
         (Wanted(fsp_id="other"), "false", "event_id"),
+        *(
+            (
+                Wanted(**index, since=datetime(2025, 5, 1, tzinfo=UTC), until=datetime(2026, 1, 8, tzinfo=UTC)),
+                f"{condition} AND at >= '2025-05-01Z' AND at < '2026-01-08Z'",
+                "event_id DESC",
+            )
+            for index, condition in (
+                ({"fsp_id": "bank"}, "true"),
+                ({"party": ("ALIAS", "a3")}, "party_identifier = 'a3'"),
+                ({"entity": "route"}, "false"),
+            )
+        ),
         (Wanted(entity="route"), "false", "event_id"),
     ],
 )
