@@ -86,9 +86,11 @@ def _responses(
         code: ResponseSpec(ProblemBody, generate_examples=False, description=_MEANINGS[code])
         for code in sorted(possible)
     }
+    # What has no type here and is no text: JSON as it comes, events of a stream.
+    untyped = Any if media_type in ("application/json", "text/event-stream") else bytes
     for status in statuses:
         found[status] = ResponseSpec(
-            answers if answers is not None or status == 204 else bytes,  # noqa: PLR2004 - No Content
+            answers if answers is not None or status == 204 else untyped,  # noqa: PLR2004 - No Content
             generate_examples=False, description="Done", media_type=media_type,
         )  # fmt: skip
     return found

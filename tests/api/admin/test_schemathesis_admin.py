@@ -1,0 +1,116 @@
+"""Requests made from the published description, right and wrong ones, by each role: every answer is one that it names.
+
+And nobody who is bound to greenbank is told anything of redbank: whatever redbank has carries a mark, which stands in
+no answer.  The roles take turns at the dozens of requests that are made for each operation; with TEST_EXAMPLES in the
+environment each of them makes them all, and as many more.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+import pytest
+import schemathesis
+from oracle_process import until
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from oracle.api.admin import description
+
+if TYPE_CHECKING:
+    from admin_service import Service
+
+EXAMPLES: Final = int(os.environ.get("TEST_EXAMPLES", "2"))
+MARK: Final = "zqxjk"  # in all that redbank has
+NUMBER: Final = "5255377731"  # how its telephone numbers begin
+
+CONTRACT: Final = schemathesis.openapi.from_dict(json.loads(description()))
+CONTRACT.config.generation.update(max_examples=EXAMPLES, deterministic=True, database="none")
+
+ROLES: Final = ("operator", "dfsp-maker", "dfsp-checker", "auditor", "reader", "reader of greenbank", "nobody")
+_TURNS: Final = itertools.cycle(ROLES)
+BOUND: Final = ("dfsp-maker", "dfsp-checker", "reader of greenbank", "nobody")
+
+
+@pytest.fixture(scope="module")
+def keys(service: Service) -> dict[str, str | None]:
+    """One of every role, and none."""
+    _fill(service)
+    return {
+        role: service.issue(role.partition(" ")[0], "greenbank" if role in BOUND else None)
+        for role in ROLES
+        if role != "nobody"
+    } | {"nobody": None}
+
+
+def _fill(service: Service) -> None:
+    """What redbank has: every kind of thing that there is."""
+    operator = service.operator
+    mine = {
+        "name": MARK,
+        "localeName": MARK,
+        "additionalInfo": MARK,
+        "contact": {"name": MARK, "email": f"{MARK}@x.mx"},
+    }
+    operator.patch("/fsps/redbank", json={**mine, "twoPersons": True, "useCases": [MARK]}).raise_for_status()
+    operator.put("/fsps/redbank/logo", content=b"\x89PNG\r\n\x1a\n" + MARK.encode()).raise_for_status()
+    redbank = service.as_key(service.issue("dfsp-maker", "redbank", label=MARK))
+    for n in range(3):
+        body = {"kind": "MSISDN", "identifier": f"{NUMBER}{n:02}", "reason": MARK}
+        redbank.post("/fsps/redbank/aliases", json=body).raise_for_status()
+    lines = "".join(f"MSISDN,{NUMBER}{n:02}\n" for n in range(50, 60))
+    batch = redbank.post(
+        "/fsps/redbank/batches", params={"fileName": f"{MARK}.csv", "note": MARK}, content=f"kind,identifier\n{lines}"
+    )
+    path = f"/fsps/redbank/batches/{batch.json()['batchId']}"
+    until(lambda: operator.get(path).json()["state"] == "waiting")
+    route = {"kind": "ACCOUNT_ID", "prefix": "99", "fspId": "redbank", "note": MARK, "reason": MARK}
+    operator.post("/routes", json=route).raise_for_status()
+
+
+def _aim(case: schemathesis.Case[Any]) -> None:
+    """At FSPs that there are, else nearly every request would end at "no such FSP"; but redbank is not changed."""
+    parameters = case.path_parameters or {}
+    if "fsp_id" in parameters:
+        other = "redbank" if case.method == "GET" else "nobank"
+        parameters["fsp_id"] = ("greenbank", other)[len(str(parameters["fsp_id"])) % 2]
+
+
+@CONTRACT.parametrize()
+def test_every_answer_is_one_that_the_description_names(
+    case: schemathesis.Case[Any], service: Service, keys: dict[str, str | None]
+) -> None:
+    if case.operation.path.endswith("/me/rotate"):
+        return  # the keys of this test have to stay
+    _aim(case)
+    for role in ROLES if "TEST_EXAMPLES" in os.environ else [next(_TURNS)]:
+        key = keys[role]
+        case.headers.pop("Authorization", None)
+        if key is not None:
+            case.headers["Authorization"] = f"Bearer {key}"
+        response = case.call_and_validate(
+            base_url=service.oracle.admin_url,
+            checks=[not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance],
+        )
+        if role in BOUND and not case.operation.path.startswith("/admin-api"):  # which tells everybody the same
+            said = response.content + str(response.headers).encode()
+            assert not [word for word in (MARK, NUMBER, "redbank") if word.encode() in said], role
+
+
+def test_the_marks_are_there_to_be_found(service: Service, keys: dict[str, str | None]) -> None:
+    """Who may read them does: else the test above would pass over nothing."""
+    assert keys
+    found = [
+        httpx.Response.read(service.operator.get(path)).count(MARK.encode())
+        for path in ("/fsps", "/credentials", "/batches", "/routes", "/fsps/redbank/logo")
+    ]
+    assert all(found)
+    assert NUMBER.encode() in service.operator.get("/fsps/redbank/aliases").content
