@@ -22,7 +22,10 @@ CONNECT_TIMEOUT_S: Final = 10
 async def bootstrap(database_url: str) -> str | None:
     """The key; None when there is an operator.  Raises what asyncpg raises."""
     connection = await asyncpg.connect(
-        database_url, timeout=CONNECT_TIMEOUT_S, server_settings={"application_name": "oracle bootstrap"}
+        database_url,
+        timeout=CONNECT_TIMEOUT_S,
+        # Somebody's open transaction must not keep a service from starting for ever.
+        server_settings={"application_name": "oracle bootstrap", "lock_timeout": "10000"},
     )
     try:
         async with connection.transaction():

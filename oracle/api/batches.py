@@ -400,7 +400,9 @@ async def follow_batch(
         raise Overloaded
     stopping: asyncio.Event = request.app.state.parts.stopping
     return Stream(
-        _told(call.postgres, row, stopping), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
+        _told(call.postgres, row, call.caller.credential_id, stopping),
+        media_type="text/event-stream",
+        headers={"X-Accel-Buffering": "no"},
     )
 
 
@@ -408,7 +410,7 @@ _watchers = 0
 _encode: Final = msgspec.json.Encoder().encode
 
 
-async def _told(postgres: Postgres, row: Any, stopping: asyncio.Event) -> AsyncIterator[bytes]:
+async def _told(postgres: Postgres, row: Any, credential_id: str, stopping: asyncio.Event) -> AsyncIterator[bytes]:
     global _watchers  # noqa: PLW0603 - how many there are in this process
     _watchers += 1
     try:
@@ -428,6 +430,9 @@ async def _told(postgres: Postgres, row: Any, stopping: asyncio.Event) -> AsyncI
                 return
             await pause(TELL_S, stopping)
             with suppress(DirectoryUnavailable):  # it comes back, and so does the news
+                caller = await postgres.row("credential_valid", credential_id)
+                if caller is None or not caller["valid"]:
+                    return  # revoked in between: it hears no more
                 row = await postgres.row("batch", batch_id, fsp_id)
     finally:
         _watchers -= 1

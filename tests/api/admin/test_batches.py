@@ -219,6 +219,17 @@ def test_templates_can_be_downloaded_and_uploaded(maker: httpx.Client) -> None:
     assert maker.get("/templates/passwd").status_code == 404
 
 
+@pytest.mark.usefixtures("two_persons")
+def test_who_is_revoked_hears_no_more(service: Service, maker: httpx.Client, operator: httpx.Client) -> None:
+    batch = settled(maker, upload(maker, rows("revoked", 1)))
+    key = service.issue("reader", "greenbank")
+    with service.as_key(key).stream("GET", f"{BATCHES}/{batch['batchId']}/events") as answer:
+        lines = answer.iter_lines()
+        assert next(lines) == "event: progress"
+        operator.post(f"/credentials/{key.split('_')[1]}/revoke", json={"reason": "left"}).raise_for_status()
+        assert "event: end" not in list(lines)
+
+
 def test_a_stop_does_not_wait_for_those_who_watch(
     service: Service, maker: httpx.Client, operator: httpx.Client
 ) -> None:
