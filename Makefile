@@ -22,8 +22,9 @@ $(STAMP): requirements-dev.lock pyproject.toml
 run: install ## start the oracle with its own PostgreSQL and Valkey
 	@exec $(BIN)/oracle serve
 
+# Two at a time, a file in one piece: its fixtures start servers.  Each of the two has a PostgreSQL and a Valkey of its own.
 test: install ## run all tests against real servers on free ports
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 SEEDS ?= 20
 MINUTES ?= 30

@@ -56,3 +56,27 @@ def test_two_secrets_are_valid_while_one_takes_over(service: Service, operator: 
     assert all(service.as_key(key).get("/me").is_success for key in (old, new))
     newest = operator.post(path, json={"graceS": 3600}).json()["key"]
     assert [service.as_key(key).get("/me").status_code for key in (old, new, newest)] == [401, 200, 200]
+
+
+def test_the_hub_registers_for_an_fsp_what_it_was_given(service: Service, operator: httpx.Client) -> None:
+    given = {"fspId": "narrow", "kinds": ["MSISDN"], "currencies": ["MXN"]}
+    operator.post("/fsps", json=given).raise_for_status()
+    hub = httpx.Client(base_url=f"{service.oracle.hub_url}/participants", headers={"fspiop-source": "narrow"})
+    with hub:
+
+        def register(party: str, currency: str) -> tuple[int, str]:
+            answer = hub.post(party, json={"fspId": "narrow", "currency": currency})
+            return answer.status_code, answer.json().get("errorInformation", {}).get("errorCode", "")
+
+        assert register("/MSISDN/525511119001", "MXN") == (201, "")
+        assert register("/MSISDN/525511119002", "USD") == (403, "3003")
+        assert register("/ACCOUNT_ID/000000356", "MXN") == (403, "3003")
+        assert hub.put("/MSISDN/525511119001", json={"fspId": "narrow", "currency": "USD"}).status_code == 403
+        parties = [
+            {"partyIdType": kind, "partyIdentifier": identifier, "fspId": "narrow"}
+            for kind, identifier in (("IBAN", "MX12"), ("MSISDN", "525511119003"), ("EMAIL", "a@b.mx"))
+        ]
+        hub.post("", json={"requestId": "7", "partyList": parties, "currency": "MXN"}).raise_for_status()
+        found = [hub.get(f"/MSISDN/52551111900{n}").json()["partyList"] for n in (1, 2, 3)]
+        assert [len(entries) for entries in found] == [1, 0, 1]
+        assert found[0] == [{"fspId": "narrow", "currency": "MXN"}]
