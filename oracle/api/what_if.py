@@ -1,20 +1,24 @@
 """What the hub would be answered for an identifier, now or at an instant, and why.
 
-The same decision as a lookup's (api/participants, store/routes), taken from the tables and with its reasons:
+The same decision as a lookup's (api/participants, store/routes), with its reasons:
 
 alias    Whoever has registered the key answers, by the entry of the currency asked for, else by one for all, without a
          currency by the default one.  If that FSP is not answered, or only other currencies are there, nobody is: no
          route answers in its place.
 route    Else the longest rule that holds.  If its FSP is not answered, nobody is: no shorter one answers in its place.
 
-An instant of the past is answered as it was: aliases and FSPs by history, rules by their times, which are never dated
-back.  An instant to come: aliases and FSPs as they are now, rules by their times.
+Now, and an instant to come: from the tables; aliases and FSPs as they are now, rules by their times.
 
-The call is a POST though it changes nothing: an identifier has no place in a URL, and nothing is kept of it.
+An instant of the past: from the events, as /audit/v1/resolve answers it (store/history); a rule that was written or
+ended later stands as it did then.  That is a question to history: only who may read history is answered, and it is
+recorded as such.
+
+The call is a POST though it changes nothing: an identifier has no place in a URL.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
@@ -26,12 +30,16 @@ from msgspec import Meta
 
 from oracle.api.aliases import Reading
 from oracle.api.answers import chosen, has_key
+from oracle.api.audit import AUDIT, record
 from oracle.api.calls import Body, Call, Resource
 from oracle.api.fsps import Kind, Status
 from oracle.api.operations import operation
+from oracle.api.problems import Refusal
 from oracle.api.routes import HUB_READERS, Time, instant
 from oracle.identifiers import PartyIdType, PartyKey
 from oracle.identifiers.prefix import prefixes_of
+from oracle.store import history
+from oracle.store.history import Standing
 from oracle.store.postgres import Postgres
 from oracle.store.values import Entry
 
@@ -50,7 +58,9 @@ class Question(Body):
         | None
     ) = None
     currency: Annotated[str, Meta(pattern="^[A-Za-z]{3}$", max_length=3, description="ISO 4217")] | None = None
-    at: Annotated[Time | None, Meta(description="null: now")] = None
+    at: Annotated[
+        Time | None, Meta(description="null: now.  One of the past is for those who may read history, and recorded")
+    ] = None
 
 
 class Answered(Resource):
@@ -102,7 +112,7 @@ class Finding(Resource):
 class _Facts:
     """What the directory has about a key."""
 
-    def __init__(self, entries: list[Any], rules: list[Any], statuses: dict[str, Status]) -> None:
+    def __init__(self, entries: list[Any], rules: list[Any], statuses: Mapping[str, Any]) -> None:
         self.entries = entries
         self.rules = sorted(rules, key=lambda rule: -len(rule["prefix"]))  # stable: what holds comes first
         self.statuses = statuses
@@ -123,24 +133,47 @@ async def ask(
     key = reading.key(data.kind, data.identifier, data.sub_id, country)
     currency = data.currency and data.currency.upper()
     at = instant("at", data.at)
-    facts = await _facts(call.postgres, key, at)
+    if at is None or at >= datetime.now(UTC):
+        facts = await _present(call.postgres, key, at)
+    else:
+        facts = await _past(call, key, currency, at)
     return call.read(_finding(key, data.sub_id, currency, at, facts))
 
 
-async def _facts(postgres: Postgres, key: PartyKey, at: datetime | None) -> _Facts:
-    past = at is not None and at < datetime.now(UTC)
-    where = (key.party_id_type, key.identifier)
-    if past:
-        entries = await postgres.rows("alias_entries_at", *where, at)
-    else:
-        entries = await postgres.rows("alias_entries_now", *where)
+async def _present(postgres: Postgres, key: PartyKey, at: datetime | None) -> _Facts:
+    entries = await postgres.rows("alias_entries_now", key.party_id_type, key.identifier)
     rules = await postgres.rows("routes_covering", key.party_id_type, prefixes_of(key.identifier), at, RULES_MAX)
-    named = list({row["fsp_id"] for row in (*entries, *rules)})
-    if past:
-        fsps = await postgres.rows("fsp_status_at", named, at)
-    else:
-        fsps = await postgres.rows("fsp_status_now", named)
+    fsps = await postgres.rows("fsp_status_now", list({row["fsp_id"] for row in (*entries, *rules)}))
     return _Facts(entries, rules, {row["fsp_id"]: row["status"] for row in fsps})
+
+
+async def _past(call: Call, key: PartyKey, currency: str | None, at: datetime) -> _Facts:
+    """Raises Refusal."""
+    role = call.caller.role
+    if role not in AUDIT.roles:
+        raise Refusal(403, "forbidden", "Not with this role", f"The role is {role}, which has no history: leave out at")
+    await record(call, "what-if", key, None, {"at": at, "currency": currency})
+    return _stood(await history.standing(call.postgres, key.party_id_type, key.identifier, at), at)
+
+
+def _stood(stood: Standing, at: datetime) -> _Facts:
+    entries = [
+        {**held.entry._asdict(), "is_default": held.is_default, "since": held.event["at"]} for held in stood.held()
+    ]
+    rules = [
+        {
+            "route_id": rule.route_id, "prefix": rule.prefix, "fsp_id": rule.fsp_id,
+            "valid_from": None if rule.valid_from <= history.BEGINNING else rule.valid_from,
+            "valid_to": None if rule.valid_to >= history.END else rule.valid_to,
+            "has_begun": rule.valid_from <= at, "is_over": rule.valid_to <= at,
+        }
+        # As routes_covering: those that held before others, should there be too many.
+        for rule in sorted(
+            stood.rules(),
+            key=lambda rule: (rule.valid_from <= at < rule.valid_to, len(rule.prefix), rule.valid_from), reverse=True,
+        )
+    ]  # fmt: skip
+    return _Facts(entries, rules[:RULES_MAX], {fsp_id: known.status for fsp_id, known in stood.statuses.items()})
 
 
 def _finding(key: PartyKey, sub_id: str | None, currency: str | None, at: datetime | None, facts: _Facts) -> Finding:

@@ -122,34 +122,8 @@ SELECT sub_id, currency, fsp_id, false, changed_at FROM alias_currencies
 WHERE identifier = $2 AND party_id_type = $1::party_id_type
 ORDER BY is_default DESC, sub_id, currency
 
--- name: alias_entries_at
--- The same as it stood at the instant $3, replayed from history; event_id: what made the entry so.
--- A place is the default entry of a SubId, or its entry of one further currency.  Each is as its last event left it.
--- Served by events_by_identifier.
-WITH told AS (
-    SELECT event_id, at, action, sub_id, coalesce(after, before) AS entry
-    FROM events
-    WHERE party_identifier = $2 AND party_id_type = $1::party_id_type AND entity = 'alias' AND action <> 'ignored' AND at <= $3
-), placed AS (
-    SELECT *, CASE WHEN NOT (entry->>'default')::boolean THEN entry->>'currency' END AS further_currency FROM told
-), last AS (
-    SELECT DISTINCT ON (sub_id, further_currency) * FROM placed ORDER BY sub_id, further_currency, event_id DESC
-)
-SELECT sub_id, entry->>'currency' AS currency, entry->>'fsp_id' AS fsp_id, further_currency IS NULL AS is_default,
-       at AS since, event_id
-FROM last WHERE action <> 'removed' ORDER BY is_default DESC, sub_id, currency
-
 -- name: fsp_status_now
 SELECT fsp_id, status::text FROM fsps WHERE fsp_id = ANY ($1::text[])
-
--- name: fsp_status_at
--- The same at the instant $2, from history; event_id: what made it so.  Served by events_by_entity.
-SELECT fsp_id, status, since, event_id
-FROM unnest($1::text[]) AS k (fsp_id)
-CROSS JOIN LATERAL (
-    SELECT after->>'status' AS status, at AS since, event_id FROM events
-    WHERE entity = 'fsp' AND events.fsp_id = k.fsp_id AND at <= $2 ORDER BY event_id DESC LIMIT 1
-) AS e
 
 -- name: routes_covering
 -- The rules of any time whose prefix is one of $2 (all that the identifier begins with); $1 type, $3 instant or NULL for

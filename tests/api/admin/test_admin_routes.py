@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -312,7 +313,87 @@ def test_an_instant_of_the_past_is_answered_as_it_was(
     assert len({str(answers) for _, answers in seen}) >= 5
     for at, answers in seen:
         for currency, answer in answers.items():
-            assert _as_the_hub_says_it(_asked(operator, "310123", currency=currency, at=at)) == answer, at
+            finding = _asked(operator, "310123", currency=currency, at=at)
+            assert _as_the_hub_says_it(finding) == answer, at
+            _is_as_history_says(service, operator, finding, currency=currency)
+
+
+def test_a_rule_stands_as_it_did_then(service: Service, operator: httpx.Client) -> None:
+    """Whatever has become of it since, by whomever."""
+    rule = created(operator, "312", validTo=later(9))
+    (then,) = service.fetch("SELECT clock_timestamp() AS at")
+    operator.post(f"/routes/{rule['routeId']}/end", json={"reason": "a test"}).raise_for_status()
+    service.fetch(
+        "INSERT INTO routes (party_id_type, prefix, fsp_id, valid_from)"
+        " VALUES ('ACCOUNT_ID', '3120', 'redbank', '-infinity')"
+    )
+    finding = _asked(operator, "312000", at=then["at"].isoformat())
+    assert [(each["routeId"], each["validTo"]) for each in finding["considered"]] == [
+        (rule["routeId"], rule["validTo"])
+    ]
+    now = _asked(operator, "312000")
+    assert [(each["fspId"], each["validFrom"], each["verdict"]) for each in now["considered"]] == [
+        ("redbank", None, "answers"), ("greenbank", rule["validFrom"], "ended"),
+    ]  # fmt: skip
+    service.fetch("DELETE FROM routes WHERE prefix = '3120'")
+    _is_as_history_says(service, operator, _asked(operator, "312000", at=then["at"].isoformat()))
+
+
+def test_the_past_of_what_if_is_the_past_of_history(
+    service: Service, operator: httpx.Client, world: random.Random
+) -> None:
+    first, last = service.fetch(
+        "SELECT min(at) AS first, max(at) AS last FROM events WHERE party_identifier LIKE '8%' AND entity = 'alias'"
+    )[0]
+    kinds: set[str] = set()
+    for _ in range(60):
+        sub_id, currency = world.choice([None, "a", "b"]), world.choice([None, "MXN", "MMK"])
+        at = (first + (last - first) * world.random() * 1.1).isoformat()
+        finding = _asked(operator, _account(world), subId=sub_id, currency=currency, at=at)
+        _is_explained(finding)
+        kinds.add(_is_as_history_says(service, operator, finding, sub_id, currency))
+    assert {"alias", "route"} <= kinds
+
+
+def _is_as_history_says(
+    service: Service, operator: httpx.Client, finding: Any, sub_id: str | None = None, currency: str | None = None
+) -> str:
+    asked = {"kind": "ACCOUNT_ID", "identifier": finding["identifier"], "at": finding["at"]}
+    url = f"{service.oracle.admin_url}/audit/v1/resolve"
+    answer = operator.post(url, json={**asked, "subId": sub_id, "currency": currency})
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    assert _as_the_hub_says_it(finding) == told["partyList"]
+    assert [(a["fspId"], a["subId"], a["currency"], a["default"], a["fspStatus"]) for a in finding["aliases"]] == [
+        (e["fspId"], e["subId"], e["currency"], e["default"], e["fspStatus"]) for e in told["entries"]
+    ]
+    assert (finding["rule"] and finding["rule"]["routeId"]) == (told["route"] and told["route"]["routeId"])
+    by = {"alias_not_answered": "alias", "other_currencies": "alias", "route_not_answered": "route"}
+    reason: str = told["reason"]
+    assert finding["by"] == by.get(reason, reason)
+    return reason
+
+
+def test_who_asks_for_the_past_reads_history(service: Service, auditor: httpx.Client) -> None:
+    account, at = "313777", later(-1)
+    body = {"kind": "ACCOUNT_ID", "identifier": account, "subId": "a", "currency": "MXN"}
+    reads = "SELECT credential_id, role, asked, party_id_type::text AS type, sub_id, details::text AS details"
+    reads += " FROM audit_reads WHERE party_identifier = $1"
+    reader = service.client("reader")
+    for client in (auditor, reader):
+        for instant in (None, later(1)):
+            assert client.post("/routes/what-if", json={**body, "at": instant}).status_code == 200
+    refused = reader.post("/routes/what-if", json={**body, "at": at})
+    assert code(refused) == (403, "forbidden")
+    assert "leave out at" in refused.json()["error"]["hint"]
+    assert service.fetch(reads, account) == []
+    assert auditor.post("/routes/what-if", json={**body, "at": at}).status_code == 200
+    (read,) = service.fetch(reads, account)
+    assert read["credential_id"] == auditor.get("/me").json()["credentialId"]
+    assert (read["role"], read["asked"], read["type"], read["sub_id"]) == ("auditor", "what-if", "ACCOUNT_ID", "a")
+    details = json.loads(read["details"])
+    assert details["currency"] == "MXN"
+    assert datetime.fromisoformat(details["at"]) == datetime.fromisoformat(at)
 
 
 def test_an_instant_to_come_goes_by_the_rules_of_then(operator: httpx.Client) -> None:
