@@ -7,22 +7,23 @@ Export.      `manifest` first: it names the leaves [begin, end) and the checkpoi
              and, if wanted, `events.csv` with its begin and end.  Put into one directory they are what
              `oracle audit verify --offline` checks.
 Filtered.    Of one FSP, or of a time: NDJSON, each line with its leaf index, so that every event can be proved; and a
-             manifest as the last line, which says that it is filtered.  That nothing was left out of it cannot be
-             proved: an export that is not filtered is for that.
+             manifest as the last line, which says that it is filtered.  Or a table of the columns of `events.csv`,
+             with neither.  That nothing was left out of it cannot be proved: an export that is not filtered is for
+             that.
 """
 
 from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import asyncpg
 import msgspec
-from litestar import Response
+from litestar import Request, Response
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, QueryParameter
@@ -45,6 +46,8 @@ NOTES: Final = allow(Role.AUDITOR, Role.OPERATOR, Role.MAKER, Role.CHECKER, shar
 FILTERED: Final = "alias-oracle-history-filtered/1"
 EXPORTS_MAX: Final = 2  # at a time: each has one of the connections that administrators wait for
 _NUMBER_MAX: Final = (1 << 63) - 1
+_NDJSON: Final = "application/x-ndjson"
+_CSV: Final = "text/csv"
 
 _encode = msgspec.json.Encoder().encode
 _exporting = 0
@@ -287,22 +290,22 @@ async def export_manifest(
     return Response(export.encoded(made), media_type="application/json")
 
 
-@operation("GET", "/export/events.ndjson", AUDIT, "The lines of leaves [begin, end)", media_type="application/x-ndjson")
+@operation("GET", "/export/events.ndjson", AUDIT, "The lines of leaves [begin, end)", media_type=_NDJSON)
 async def export_events(
     call: NamedDependency[Call],
     begin: Annotated[int, QueryParameter(ge=0, le=_NUMBER_MAX)],
     end: Annotated[int, QueryParameter(ge=0, le=_NUMBER_MAX)],
 ) -> Stream:
-    return await _exported(call, _lines, "application/x-ndjson", begin, end)
+    return await _exported(call, _lines, _NDJSON, begin, end)
 
 
-@operation("GET", "/export/events.csv", AUDIT, "The same as a table", media_type="text/csv")
+@operation("GET", "/export/events.csv", AUDIT, "The same as a table", media_type=_CSV)
 async def export_table(
     call: NamedDependency[Call],
     begin: Annotated[int, QueryParameter(ge=0, le=_NUMBER_MAX)],
     end: Annotated[int, QueryParameter(ge=0, le=_NUMBER_MAX)],
 ) -> Stream:
-    return await _exported(call, _table, "text/csv", begin, end)
+    return await _exported(call, _table, _CSV, begin, end)
 
 
 @operation("GET", "/export/hashes.bin", AUDIT, "The hashes of leaves [begin, end) as they were sealed",
@@ -315,10 +318,11 @@ async def export_hashes(
     return await _exported(call, export.hashes, "application/octet-stream", begin, end)
 
 
-@operation("GET", "/export/filtered.ndjson", AUDIT, "Events of an FSP, or of a time, with their leaf indexes",
-           media_type="application/x-ndjson")  # fmt: skip
+@operation("GET", "/export/filtered.ndjson", AUDIT, "Events of an FSP, or of a time, as NDJSON or CSV",
+           media_type=_NDJSON, also_as=(_CSV,))  # fmt: skip
 async def export_filtered(
     call: NamedDependency[Call],
+    request: Request[Any, Any, Any],
     fsp_id: Annotated[str | None, QueryParameter(min_length=1, max_length=256, name="fspId")] = None,
     entity: Annotated[str | None, QueryParameter(min_length=1, max_length=256)] = None,
     since: Annotated[datetime | None, QueryParameter(name="from", description="By the time of the event")] = None,
@@ -331,10 +335,16 @@ async def export_filtered(
             le=_NUMBER_MAX,
         ),
     ] = None,
+    form: Annotated[Literal["ndjson", "csv"] | None, QueryParameter(name="format")] = None,
 ) -> Stream:
-    """Lines `{"leaf": index, "event": {…}}`, then one `{"manifest": {…}}`: without it the answer is not whole.  All
-    leaves [begin, end) are gone through.
+    """All leaves [begin, end) are gone through.  Without `format` as Accept says; NDJSON if it says nothing.
+
+    `ndjson`: lines `{"leaf": index, "event": {…}}`, then one `{"manifest": {…}}`: without it the answer is not whole.
+    `csv`: the columns of events.csv, a header first.
     """
+    accepted = request.headers.get("accept", "")
+    is_table = form == "csv" or (form is None and _CSV in accepted and "ndjson" not in accepted)
+    media_type = _CSV if is_table else _NDJSON
     first_at, last_at = instant("from", since), instant("to", until)
     asked = {"fspId": fsp_id, "entity": entity, "from": first_at, "to": last_at}
     wanted = {name: value for name, value in asked.items() if value is not None}
@@ -343,16 +353,14 @@ async def export_filtered(
             made = await export.manifest(connection, begin, end)
         except export.ExportError as exc:
             raise Refusal(400, "invalid", str(exc), "GET /log/status says how many there are") from exc
-    await record(call, "export", None, fsp_id, {**wanted, "begin": made.begin, "end": made.end})
+    await record(call, "export", None, fsp_id, {**wanted, "begin": made.begin, "end": made.end, "as": media_type})
 
     async def filtered(connection: asyncpg.Connection, begin: int, end: int) -> AsyncIterator[bytes]:
-        digest, count, index = hashlib.sha256(), 0, begin
-        async with aclosing(log.leaves(connection, begin, end)) as leaves:
-            async for rows in leaves:
-                chosen = [(index + n, row) for n, row in enumerate(rows) if _is_wanted(row, wanted)]
-                index += len(rows)
+        digest, count = hashlib.sha256(), 0
+        async with aclosing(_chosen(connection, begin, end, wanted)) as found:
+            async for chosen in found:
                 count += len(chosen)
-                part = b"".join(b'{"leaf":%d,"event":%b}\n' % (at, leaf.line(tuple(row))) for at, row in chosen)
+                part = b"".join(b'{"leaf":%d,"event":%b}\n' % (index, line) for index, line in chosen)
                 digest.update(part)
                 yield part
         told = {
@@ -361,7 +369,24 @@ async def export_filtered(
         }  # fmt: skip
         yield _encode({"manifest": told}) + b"\n"
 
-    return _streamed(call.postgres, filtered, "application/x-ndjson", made.begin, made.end)
+    async def table(connection: asyncpg.Connection, begin: int, end: int) -> AsyncIterator[bytes]:
+        yield leaf.csv_header()
+        async with aclosing(_chosen(connection, begin, end, wanted)) as found:
+            async for chosen in found:
+                yield b"".join(leaf.csv_row(line) for _, line in chosen)
+
+    return _streamed(call.postgres, table if is_table else filtered, media_type, made.begin, made.end)
+
+
+async def _chosen(
+    connection: asyncpg.Connection, begin: int, end: int, wanted: dict[str, Any]
+) -> AsyncGenerator[list[tuple[int, bytes]]]:
+    """Leaf indexes and lines; a list for each piece of the log, also where it holds none."""
+    index = begin
+    async with aclosing(log.leaves(connection, begin, end)) as leaves:
+        async for rows in leaves:
+            yield [(index + n, leaf.line(tuple(row))) for n, row in enumerate(rows) if _is_wanted(row, wanted)]
+            index += len(rows)
 
 
 def _is_wanted(row: Any, wanted: dict[str, Any]) -> bool:
@@ -409,7 +434,9 @@ def _streamed(postgres: Postgres, make: Any, media_type: str, begin: int, end: i
         finally:
             _exporting -= 1
 
-    return Stream(parts(), media_type=media_type)
+    # As a header: the media type of a Stream gives way to the one that its handler declares.
+    content_type = f"{media_type}; charset=utf-8" if media_type == _CSV else media_type
+    return Stream(parts(), headers={"Content-Type": content_type})
 
 
 def _not_sealed() -> Refusal:

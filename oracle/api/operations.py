@@ -15,6 +15,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import (
     OpenAPIFormat,
     OpenAPIMediaType,
+    OpenAPIResponse,
     OpenAPIType,
     Operation,
     Parameter,
@@ -51,14 +52,15 @@ def operation(
     status: int = 200,
     also: tuple[int, ...] = (),
     media_type: str = "application/json",
+    also_as: tuple[str, ...] = (),
     takes: str | None = None,
     streams: bool = False,
 ) -> Callable[[Callable[..., Awaitable[Response[Any]]]], HTTPRouteHandler]:
     """Make a handler of a function that takes `call: Call`, `data: Body` and parameters, and returns a Response.
 
-    `answers` is the type of a successful answer's body, `also` are its other statuses, `takes` the media type of a body
-    that is not JSON (then there is no `data`; it is in `call.body`, or with `streams` read from the request by the
-    function itself).
+    `answers` is the type of a successful answer's body, `also` are its other statuses, `also_as` its other media types,
+    `takes` the media type of a body that is not JSON (then there is no `data`; it is in `call.body`, or with `streams`
+    read from the request by the function itself).
     """
     return HTTPRouteHandler(
         path,
@@ -70,7 +72,7 @@ def operation(
         request_max_body_size=None if streams else BODY_BYTES_MAX,
         security=[{"bearer": []}] if access.roles else [],
         responses=_responses(method, access, (status, *also), answers, media_type),
-        operation_class=_operation_class(_headers(method, path, access), takes),
+        operation_class=_operation_class(_headers(method, path, access), takes, status, also_as),
     )  # fmt: skip
 
 
@@ -113,7 +115,9 @@ def _headers(method: Method, path: str, access: Rule) -> list[Parameter]:
     return found
 
 
-def _operation_class(headers: list[Parameter], takes: str | None) -> type[Operation]:
+def _operation_class(
+    headers: list[Parameter], takes: str | None, status: int, also_as: tuple[str, ...]
+) -> type[Operation]:
     @dataclasses.dataclass
     class Described(Operation):
         def __post_init__(self) -> None:
@@ -122,5 +126,9 @@ def _operation_class(headers: list[Parameter], takes: str | None) -> type[Operat
             if takes is not None:
                 schema = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
                 self.request_body = RequestBody(content={takes: OpenAPIMediaType(schema=schema)}, required=True)
+            done = (self.responses or {}).get(str(status))
+            if also_as and isinstance(done, OpenAPIResponse) and done.content:
+                (described,) = done.content.values()
+                done.content |= dict.fromkeys(also_as, described)
 
     return Described

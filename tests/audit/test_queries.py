@@ -279,6 +279,36 @@ def test_an_export_over_http_is_one_that_verifies_offline(auditor_of: History, t
     assert all(json.loads(lines[each["leaf"]]) == each["event"] for each in filtered if each["leaf"] < len(lines))
 
 
+@pytest.mark.usefixtures("filled")
+def test_a_filtered_export_as_a_table_has_the_rows_of_the_whole_one(auditor_of: History) -> None:
+    path = "/export/filtered.ndjson"
+    span: dict[str, Any] = {"begin": 0, "end": sealed(auditor_of)}
+    header, *rows = auditor_of.get("/export/events.csv", **span).text.split("\r\n")
+    for wanted in ({"fspId": "redbank"}, {"entity": "fsp"}, {"fspId": "nobody"}):
+        *lines, _ = auditor_of.get(path, **wanted, **span).text.splitlines()
+        table = auditor_of.get(path, format="csv", **wanted, **span)
+        assert table.headers["content-type"].startswith("text/csv")
+        assert table.text == "\r\n".join([header, *(rows[json.loads(line)["leaf"]] for line in lines), ""])
+        assert (len(lines) > 0) == (wanted != {"fspId": "nobody"})
+    _, read, *_ = auditor_of.get("/reads").json()["items"]  # the first is this question
+    assert (read["asked"], read["details"]["as"]) == ("export", "text/csv")
+
+
+@pytest.mark.usefixtures("filled")
+def test_the_form_of_a_filtered_export_is_asked_for_by_name_or_by_accept(service: Service, auditor_of: History) -> None:
+    sealed(auditor_of)
+    url = f"{service.oracle.admin_url}/audit/v1/export/filtered.ndjson"
+    for accept, form, answered in (
+        ("*/*", {}, "application/x-ndjson"), ("text/csv", {}, "text/csv"), ("text/*, text/csv;q=0.9", {}, "text/csv"),
+        ("application/x-ndjson, text/csv;q=0.5", {}, "application/x-ndjson"),
+        ("text/csv", {"format": "ndjson"}, "application/x-ndjson"), ("application/json", {"format": "csv"}, "text/csv"),
+    ):  # fmt: skip
+        answer = auditor_of.http.get(url, headers={"Accept": accept}, params={"fspId": "redbank", **form})
+        assert answer.headers["content-type"].partition(";")[0] == answered, (accept, form)
+        assert answer.text.startswith("event_id," if answered == "text/csv" else '{"leaf":')
+    assert auditor_of.get("/export/filtered.ndjson", format="xlsx").status_code == 400
+
+
 # The commands -----------------------------------------------------------------------------------------------------
 
 
