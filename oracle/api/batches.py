@@ -348,7 +348,7 @@ async def _held(transaction: Transaction, call: Call, fsp_id: str, batch_id: int
 
 @operation(
     "GET", f"{_BATCH}/results", READERS, "What became of each row, as CSV or NDJSON, in the order of the file",
-    media_type="text/csv",
+    media_type="text/csv", also_as=("application/x-ndjson",),
 )  # fmt: skip
 async def read_results(
     call: NamedDependency[Call],
@@ -383,8 +383,9 @@ async def _parts(postgres: Postgres, batch_id: int) -> AsyncIterator[bytes]:
 
 
 def _download(pieces: AsyncIterator[bytes], name: str, media_type: str) -> Stream:
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Stream(pieces, media_type=media_type, headers=headers)
+    # As a header: the media type of a Stream gives way to the one that its handler declares.
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Content-Type": media_type}
+    return Stream(pieces, headers=headers)
 
 
 @operation(

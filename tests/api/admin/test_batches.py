@@ -57,7 +57,9 @@ def test_a_file_from_its_upload_to_the_results(service: Service, maker: httpx.Cl
     assert table[1] == "2,added,,,ALIAS,up0"
     assert table[4].startswith("5,invalid,unknown_kind,")
     assert maker.get(f"{path}/results", params={"only": "failed"}).text.splitlines() == [table[0], table[4]]
-    lines = maker.get(f"{path}/results", headers={"Accept": "application/x-ndjson"}).text.splitlines()
+    as_lines = maker.get(f"{path}/results", headers={"Accept": "application/x-ndjson"})
+    assert as_lines.headers["content-type"].startswith("application/x-ndjson")
+    lines = as_lines.text.splitlines()
     assert json.loads(lines[0]) == {
         "line": 2, "status": "added", "code": "", "message": "", "kind": "ALIAS", "identifier": "up0",
     }  # fmt: skip
