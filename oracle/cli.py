@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _expected(exc: Exception) -> list[str]:
     """What to say of a failure that can be expected; nothing for a bug."""
-    from oracle.audit.commands import AuditError
+    from oracle.commands.audit_log import AuditError
     from oracle.serve import ServeError
     from oracle.settings import SettingsError
     from oracle.store.embedded import EmbeddedError
@@ -163,7 +163,7 @@ def _add_administration(commands: Any) -> None:
 
 
 def _add_audit(commands: Any) -> None:
-    from oracle.audit.commands import add
+    from oracle.commands.audit_log import add
 
     add(commands, _command)
 

@@ -1,7 +1,8 @@
 """The commands that call the admin API: a module a noun, declared in one way (verbs), printed in one way (output).
 
 Each operation of the published description has a command, and a test holds the two together: it finds the calls in the
-source, as a method and a path in so many words.
+source, as a method and a path in so many words.  `oracle audit` is declared by audit_log:
+it reads the database as well.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oracle.audit import query_commands
+from oracle.commands import audit_questions
 
 if TYPE_CHECKING:
     import asyncpg
@@ -59,7 +59,7 @@ def add(commands: Any, command: Command) -> None:
         help="rotate: introduce a new key by the old one; replace: begin one without, because the old one is lost",
     )
     command(kinds, "accept", _accept, "go on sealing though the log does not extend what was signed here last")
-    query_commands.add(kinds, command)
+    audit_questions.add(kinds, command)
 
 
 def _add_range(parser: argparse.ArgumentParser) -> None:
