@@ -14,15 +14,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from oracle.identifiers import PartyKey
-    from oracle.settings import Loaded, Settings
+    from oracle.settings import Settings
     from oracle.store.migrate import Stage
 
 OK: Final = 0
@@ -191,16 +190,11 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
 # What it does -----------------------------------------------------------------------------------------------
 
 
-def _loaded(arguments: Arguments) -> Loaded:
-    from oracle.settings import load
-
-    return load(os.environ, arguments.config)
-
-
 def _serve(arguments: Arguments) -> int:
+    from oracle.commands.database import loaded
     from oracle.serve import PARTS, ROLES, serve
 
-    serve(_loaded(arguments).settings, PARTS[arguments.only] if arguments.only else ROLES)
+    serve(loaded(arguments).settings, PARTS[arguments.only] if arguments.only else ROLES)
     return OK
 
 
@@ -211,7 +205,9 @@ def _worker(arguments: Arguments) -> int:
 
 
 def _check_config(arguments: Arguments) -> int:
-    print(*_loaded(arguments).rendered(), sep="\n")
+    from oracle.commands.database import loaded
+
+    print(*loaded(arguments).rendered(), sep="\n")
     return OK
 
 
@@ -229,16 +225,19 @@ def _canon(arguments: Arguments) -> int:
 def _migrate(arguments: Arguments) -> int:
     import asyncio
 
-    applied = asyncio.run(_migrated(_loaded(arguments).settings, arguments.stage))
+    from oracle.commands.database import loaded
+
+    applied = asyncio.run(_migrated(loaded(arguments).settings, arguments.stage))
     print(f"migrations applied: {applied}")
     return OK
 
 
 async def _migrated(settings: Settings, stage: Stage) -> int:
+    from oracle.commands.database import database
     from oracle.serve import database_named
     from oracle.store.migrate import migrate
 
-    async with _database(settings, owner=True) as url:
+    async with database(settings, owner=True) as url:
         with database_named(url):
             return await migrate(url, stage)
 
@@ -246,15 +245,18 @@ async def _migrated(settings: Settings, stage: Stage) -> int:
 def _seed(arguments: Arguments) -> int:
     import asyncio
 
-    asyncio.run(_seeded(_loaded(arguments).settings, arguments.count, arguments.fsps))
+    from oracle.commands.database import loaded
+
+    asyncio.run(_seeded(loaded(arguments).settings, arguments.count, arguments.fsps))
     return OK
 
 
 async def _seeded(settings: Settings, count: int, fsps: int) -> None:
+    from oracle.commands.database import database
     from oracle.seed import seed_shown
     from oracle.serve import database_named
 
-    async with _database(settings, migrated=True) as url:
+    async with database(settings, migrated=True) as url:
         with database_named(url):
             await seed_shown(url, count, fsps)
 
@@ -262,9 +264,10 @@ async def _seeded(settings: Settings, count: int, fsps: int) -> None:
 def _lookup(arguments: Arguments) -> int:
     import asyncio
 
+    from oracle.commands.database import loaded
     from oracle.identifiers import BadIdentifier
 
-    settings = _loaded(arguments).settings
+    settings = loaded(arguments).settings
     try:
         key = _party_key(settings, arguments.type.upper(), arguments.id, arguments.sub)
     except BadIdentifier as exc:
@@ -312,10 +315,11 @@ def _print_json(key: PartyKey, entries: list[tuple[str, str]]) -> None:
 async def _fetched(settings: Settings, query: str, *arguments: object) -> list[Any]:
     import asyncpg
 
+    from oracle.commands.database import database
     from oracle.serve import database_named
     from oracle.store.queries import QUERIES
 
-    async with _database(settings, migrated=True) as url:
+    async with database(settings, migrated=True) as url:
         with database_named(url):
             connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
             try:
@@ -323,22 +327,3 @@ async def _fetched(settings: Settings, query: str, *arguments: object) -> list[A
             finally:
                 await connection.close()
     return rows
-
-
-@asynccontextmanager
-async def _database(settings: Settings, *, migrated: bool = False, owner: bool = False) -> AsyncIterator[str]:
-    """The URL to work with, if wanted as the owner.  A database of our own is brought to our schema first, if wanted.
-
-    Where a `serve` is running, only as far as its version can live with, should it be an older one.
-    """
-    if settings.database_url is not None:
-        yield (settings.database_owner_url if owner else None) or settings.database_url
-        return
-    from oracle.store.embedded import join_embedded, running
-    from oracle.store.migrate import migrate
-
-    stage: Stage = "pre" if running(settings.data_dir) else "post"
-    async with join_embedded(settings.data_dir) as embedded:
-        if migrated:
-            await migrate(embedded.owner_url or "", stage)
-        yield (embedded.owner_url if owner else embedded.database_url) or ""

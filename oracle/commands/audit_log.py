@@ -217,9 +217,9 @@ async def _listed(arguments: Arguments) -> int:
 
 def _accept(arguments: Arguments) -> int:
     from oracle.audit.keys import KeyFile, key_file
-    from oracle.cli import _loaded
+    from oracle.commands.database import loaded
 
-    file = KeyFile(key_file(_loaded(arguments).settings))
+    file = KeyFile(key_file(loaded(arguments).settings))
     file.forget()
     print("the next checkpoint will be signed as the log stands; the one before it is no longer remembered here")
     return 0
@@ -232,11 +232,11 @@ def _accept(arguments: Arguments) -> int:
 async def _connected(arguments: Arguments) -> AsyncIterator[tuple[asyncpg.Connection, Settings]]:
     """The database of the settings, and those."""
     from oracle.audit import log
-    from oracle.cli import _database, _loaded
+    from oracle.commands.database import database, loaded
     from oracle.serve import database_named
 
-    settings = _loaded(arguments).settings
-    async with _database(settings, migrated=True) as url:
+    settings = loaded(arguments).settings
+    async with database(settings, migrated=True) as url:
         with database_named(url):
             connection = await log.connect(url, "oracle audit")
             try:

@@ -177,9 +177,9 @@ def _print_once(key: str) -> None:
 
 
 def _save(arguments: Arguments) -> None:
-    from oracle.cli import _loaded
+    from oracle.commands.database import loaded
 
-    path = _loaded(arguments).settings.key_path
+    path = loaded(arguments).settings.key_path
     key = checked_key(_typed(), "stdin")
     path.parent.mkdir(parents=True, exist_ok=True)
     with _place_for(path) as keep:
@@ -199,10 +199,10 @@ def _typed() -> str:
 def _bootstrap(arguments: Arguments) -> None:
     import asyncio
 
-    from oracle.cli import _loaded
+    from oracle.commands.database import loaded
 
     with _place_for(arguments.out) as keep:
-        key = asyncio.run(_first_key(_loaded(arguments).settings))
+        key = asyncio.run(_first_key(loaded(arguments).settings))
         if key is None:
             raise CommandError("there is an operator already: let that one issue a key")
         (keep or _print_once)(key)
@@ -210,10 +210,10 @@ def _bootstrap(arguments: Arguments) -> None:
 
 async def _first_key(settings: Settings) -> str | None:
     from oracle.bootstrap import bootstrap
-    from oracle.cli import _database
+    from oracle.commands.database import database
     from oracle.serve import database_named
 
-    async with _database(settings, migrated=True) as url:
+    async with database(settings, migrated=True) as url:
         with database_named(url):
             return await bootstrap(url)
 

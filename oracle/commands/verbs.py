@@ -89,10 +89,10 @@ def _complain(line: str) -> None:
 
 @contextmanager
 def _client(arguments: Arguments) -> Iterator[Client]:
-    from oracle.cli import _loaded
     from oracle.client import Client, ClientError
+    from oracle.commands.database import loaded
 
-    settings = _loaded(arguments).settings
+    settings = loaded(arguments).settings
     try:
         with Client(settings.admin_address, _key(settings, arguments.key_file)) as client:
             yield client
