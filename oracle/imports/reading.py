@@ -10,8 +10,9 @@ cut into `data`: who reads a file again gets the same chunk under the same numbe
 
 Bytes come in, are brought to UTF-8, and pile up to a block that ends with a line.  A block is read at once: without a
 quote in it by splitting lines, with one by the csv module in its strict form.  What is wrong with one line never takes
-another with it: a quote that is not closed within LINE_MAX characters refuses the line it opens in, and reading goes on
-with the next line.  Nothing longer than a block and a line is ever held.
+another with it: a quote that is not closed within RECORD_LINES_MAX lines and LINE_MAX characters refuses the line it
+opens in, and reading goes on with the next line.  So no line is looked at more often than that, however many quotes are
+left open.  Nothing longer than a block and a line is ever held.
 """
 
 import codecs
@@ -19,14 +20,14 @@ import csv
 import io
 import json
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
 from oracle.identifiers import BadIdentifier
 from oracle.imports import csv_dialect
-from oracle.imports.refusals import FIELD_MAX, LINE_MAX, FileRefused, RowRefused
+from oracle.imports.refusals import FIELD_MAX, LINE_MAX, RECORD_LINES_MAX, FileRefused, RowRefused
 from oracle.imports.rows import COLUMNS, Plan, Row, Rules, check_text, identified, named_kind, planned, refused
 
 __all__ = ["Chunk", "FileRefused", "Format", "Reader", "Row", "Rules"]
@@ -40,6 +41,7 @@ BLOCK_BYTES: Final = 256 * 1024
 # A character is at most four bytes: what is longer than this is longer than LINE_MAX.
 _LINE_BYTES_MAX: Final = 4 * LINE_MAX + len(b"\r")
 _PLANS_MAX: Final = 4_096
+_PLAN_CHARACTERS_MAX: Final = 500  # of cells that are remembered: a file may pad each of them with a thousand spaces
 _SIGNATURE_BYTES: Final = 4
 
 _SIGNATURES: Final = {
@@ -271,14 +273,22 @@ class Reader:
         The first is len(lines) at the end; else it is the line of a record that is broken, too long, or not whole.
         """
         plans, rows, position = self._plans_of_quoted, self._rows, self._identifier_at
-        reader = csv.reader(map(lines.__getitem__, range(at, len(lines))), delimiter=self._delimiter, strict=True)
         origin = at
+
+        def within() -> Iterator[str]:
+            """The lines, until a record (which begins at `at`) has too many of them: then they seem to end."""
+            for number in range(origin, len(lines)):
+                if number == at:
+                    held = 0
+                held += len(lines[number])
+                if number > at and (number - at == RECORD_LINES_MAX or held > LINE_MAX):
+                    return
+                yield lines[number]
+
+        reader = csv.reader(within(), delimiter=self._delimiter, strict=True)
         try:
             for cells in reader:
-                end = origin + reader.line_num
-                if end - at > 1 and sum(map(len, lines[at:end])) > LINE_MAX:
-                    return at, end
-                line, at = at, end
+                line, at = at, origin + reader.line_num
                 number = self._lines + line + 1
                 others = (*cells[:position], *cells[position + 1 :])
                 try:
@@ -395,6 +405,8 @@ class Reader:
 
 
 def _remember(plans: dict[tuple[object, ...], Plan], cells: tuple[object, ...], plan: Plan) -> None:
+    if len(str(cells)) > _PLAN_CHARACTERS_MAX:
+        return
     if len(plans) >= _PLANS_MAX:  # a SubId of its own in every row
         plans.clear()
     plans[cells] = plan

@@ -12,7 +12,7 @@ import pytest
 from oracle.identifiers import KINDS
 from oracle.imports import results_csv
 from oracle.imports.reading import Chunk, FileRefused, Reader, Row, Rules
-from oracle.imports.refusals import FIELD_MAX, LINE_MAX, REFUSALS, RowCode
+from oracle.imports.refusals import FIELD_MAX, LINE_MAX, RECORD_LINES_MAX, REFUSALS, RowCode
 
 TEMPLATES = Path(__file__).parents[2] / "schemas" / "templates"
 CLABE = "032180000118359719"
@@ -237,6 +237,21 @@ def test_a_quote_that_is_never_closed_costs_one_row() -> None:
     rows = of_lines("ALIAS,a", 'ALIAS,"b', *["ALIAS,c"] * 20_000, header="kind,identifier")
     assert keys(rows[:4]) == [(2, "a"), (3, "bad_quoting"), (4, "c"), (5, "c")]
     assert [row.line for row in rows] == list(range(2, 20_004))
+
+
+def test_a_quoted_record_has_so_many_lines_and_no_more() -> None:
+    """Else a file of quotes left open is read through to its end from each of its lines."""
+    header = "kind,identifier,sub_id"
+    longest = 'ALIAS,a,"' + "\n" * (RECORD_LINES_MAX - 1) + '"'
+    assert keys(of_lines(longest, "ALIAS,b,", header=header)) == [(2, "bad_sub_id"), (RECORD_LINES_MAX + 2, "b")]
+    longer = 'ALIAS,a,"' + "\n" * RECORD_LINES_MAX + '"'
+    assert keys(of_lines(longer, "ALIAS,b,", header=header)) == [
+        (2, "bad_quoting"), (RECORD_LINES_MAX + 2, "bad_quoting"), (RECORD_LINES_MAX + 3, "b"),
+    ]  # fmt: skip
+    # Open when read from its own beginning, and open when read within a quote.
+    rows = of_lines(*['x","'] * 10_000, "ALIAS,b,", header=header)
+    assert {row.code for row in rows[:-1]} == {"bad_quoting"}
+    assert keys(rows[-1:]) == [(10_002, "b")]
 
 
 def test_a_message_says_why_and_what_to_do() -> None:
