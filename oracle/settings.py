@@ -236,6 +236,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout_s: Annotated[int, Whole(600, 604_800)] = 3_600
     # The largest bulk a hub sends has 10,000 items and 0.94 MB.
     body_max_bytes: Annotated[int, Whole(1_024, 1_073_741_824)] = 4 * 1024 * 1024
+    # Files of one FSP that are not finished: more than its people can look at.
+    import_open_max: Annotated[int, Whole(1, 1_000_000)] = 100
+    # What one FSP may upload in 24 hours: 8 GiB are two files of the largest size, or 200 million rows.
+    import_day_bytes_max: Annotated[int, Whole(1_048_576, 2**50)] = 8 * 1024**3
     # How long calls in flight may take to end after SIGTERM: as long as a hub waits for them.  With the closing of
     # the rest that stays below the 30 s after which Kubernetes kills.
     stop_timeout_s: Annotated[int, Whole(1, 3_600)] = 20

@@ -31,6 +31,7 @@ from oracle.api.participants import Participants
 from oracle.audit.keys import KeyFile, key_file
 from oracle.audit.sealer import Sealer
 from oracle.housekeeping import Housekeeping
+from oracle.imports.quota import Quota
 from oracle.imports.worker import Imports
 from oracle.metrics import Metrics, watch_event_loop
 from oracle.settings import Settings
@@ -153,8 +154,10 @@ async def run_admin(
     try:
         async with open_store(settings, metrics, desk=True) as store, _watched(store, metrics) as health:
             parts = Parts(
-                store.changes, store.postgres, health, metrics, clabe_only=settings.clabe_only, nrc=settings.nrc
-            )
+                store.changes, store.postgres, health, metrics,
+                quota=Quota(open_max=settings.import_open_max, bytes_max=settings.import_day_bytes_max),
+                clabe_only=settings.clabe_only, nrc=settings.nrc,
+            )  # fmt: skip
             parts.stopping = stop
             await _serve_asgi(admin_app(parts), sock, ready, stop)
     finally:

@@ -28,6 +28,7 @@ from oracle.api.access import PUBLIC, Access
 from oracle.api.calls import Call, answer_of
 from oracle.api.envelope import enveloped, with_slashes
 from oracle.api.problems import DEFECT, refusal_of
+from oracle.imports.quota import Quota
 
 if TYPE_CHECKING:
     from oracle import metrics
@@ -55,6 +56,7 @@ class Parts:
         health: Health,
         counters: metrics.Metrics,
         *,
+        quota: Quota | None = None,
         clabe_only: bool = False,
         nrc: bool = True,
     ) -> None:
@@ -63,6 +65,7 @@ class Parts:
         self.health = health
         self.stopping = asyncio.Event()  # what answers for ever ends then
         self.counters = counters
+        self.quota = quota or Quota()
         self.clabe_only = clabe_only  # this and `nrc` as in identifiers.party_key
         self.nrc = nrc
 

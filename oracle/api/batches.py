@@ -11,8 +11,8 @@ import asyncio
 import hashlib
 import time
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.resources import files
 from typing import Annotated, Any, Final, Literal
@@ -32,7 +32,7 @@ from oracle.api.fsps import READERS, Reason
 from oracle.api.operations import operation
 from oracle.api.problems import Refusal
 from oracle.errors import DirectoryUnavailable, Overloaded
-from oracle.imports import decisions, results, uploads
+from oracle.imports import decisions, quota, results, uploads
 from oracle.jobs import pause
 from oracle.store.postgres import Postgres, Transaction
 
@@ -242,29 +242,68 @@ async def upload_batch(
         raise Refusal(404, "not_found", "No such FSP", "GET /admin/v1/fsps lists them")
     if any(not character.isprintable() for character in file_name + (note or "")):
         raise Refusal(400, "invalid", "fileName or note cannot be read", "Use printable characters")
+    _require_file(request)
     context = call.context(reason=file_name)
-    received = await uploads.receive(call.changes, context, _body(request))
-    call.sha256 = hashlib.sha256(call.sha256 + received.file_sha256).digest()
-    new = uploads.NewBatch(fsp_id=fsp_id, file_name=file_name, note=note)
+    limits: quota.Quota = request.app.state.parts.quota
+    with limits.coming(fsp_id) as coming, _limited(limits):
+        if not await call.is_repeated():  # what was answered before is answered, however much there is by now
+            await coming.look(call.postgres, fsp_id)
+        received = await uploads.receive(call.changes, context, _body(request, coming))
+        call.sha256 = hashlib.sha256(call.sha256 + received.file_sha256).digest()
+        new = uploads.NewBatch(fsp_id=fsp_id, file_name=file_name, note=note)
 
-    async def work(transaction: Transaction) -> Answer:
-        row = await uploads.add(transaction, context, received, new)
-        location = f"{request.url.path}/{received.batch_id}"
-        return answer(batch_of(row), status=201, version=row["version"], location=location)
+        async def work(transaction: Transaction) -> Answer:
+            await _require_still_valid(transaction, call)
+            row = await uploads.add(transaction, context, received, new)
+            location = f"{request.url.path}/{received.batch_id}"
+            return answer(batch_of(row), status=201, version=row["version"], location=location)
 
+        try:
+            answered = await call.administer(work, reason=file_name)
+            coming.stored()
+        finally:
+            # Nothing, once it is a batch; a repeated call that was answered before has left its parts.
+            await uploads.abandon(call.changes, context, received.batch_id)
+        return answered
+
+
+def _require_file(request: Request[Any, Any, Any]) -> None:
+    """Refuse what would be stored as it comes, and fail later for a reason that nobody understands."""
+    headers = request.headers
+    if headers.get("content-type", "").lower().startswith("multipart/"):
+        raise Refusal(400, "invalid", "The body has to be the file itself", "curl --data-binary @FILE, not -F")
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise Refusal(400, "invalid", "The body is encoded", "Send the file as it is, without Content-Encoding")
+    if "content-range" in headers:
+        raise Refusal(400, "invalid", "An upload cannot be resumed", "Upload the whole file, without Content-Range")
+
+
+async def _require_still_valid(transaction: Transaction, call: Call) -> None:
+    """An upload may take an hour: who was revoked meanwhile brings no file any more."""
+    found = await transaction.rows("credential_valid", call.caller.credential_id)
+    if not found or not found[0]["valid"]:
+        raise Refusal(401, "unauthorized", "A valid credential is needed", "Authorization: Bearer aok_…")
+
+
+@contextmanager
+def _limited(limits: quota.Quota) -> Iterator[None]:
     try:
-        return await call.administer(work, reason=file_name)
-    finally:
-        # Nothing, once it is a batch; a repeated call that was answered before has left its parts.
-        await uploads.abandon(call.changes, context, received.batch_id)
+        yield
+    except quota.TooManyOpen as exc:
+        hint = f"There may be {limits.open_max}: approve, reject or cancel some, or wait until they are applied"
+        raise Refusal(429, "too_many_open", str(exc), hint) from exc
+    except quota.TooManyBytes as exc:
+        hint = f"{limits.bytes_max:,} bytes within 24 hours: go on tomorrow, or ask the operator of the hub"
+        raise Refusal(429, "too_many_bytes", str(exc), hint) from exc
 
 
-async def _body(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
+async def _body(request: Request[Any, Any, Any], coming: quota.Coming) -> AsyncIterator[bytes]:
     announced = request.headers.get("content-length")
     received = 0
     try:
         async for data in request.stream():
             received += len(data)
+            coming.add(len(data))
             yield data
     except HTTPException:
         raise _broken_off() from None

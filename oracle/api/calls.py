@@ -150,6 +150,12 @@ class Call:
 
     # -- changes --------------------------------------------------------------------------------------------------
 
+    async def is_repeated(self) -> bool:
+        """Whether a call with its Idempotency-Key has been answered, whatever its body was."""
+        if self._idempotency_key is None:
+            return False
+        return await self.postgres.row("idempotency_kept", self.caller.credential_id, self._idempotency_key) is not None
+
     async def administer(
         self,
         work: Callable[[Transaction], Awaitable[Answer]],

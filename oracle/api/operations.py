@@ -37,7 +37,7 @@ _MEANINGS: Final = {
     409: "Refused by the rules of the directory",
     412: "Another version than that of If-Match",
     413: "The body is too large",
-    429: "Too many calls without a valid credential",
+    429: "Too many calls without a valid credential, or more files than the FSP may upload",
     503: "The directory is not available",
 }
 

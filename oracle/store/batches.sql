@@ -6,6 +6,14 @@
 -- The number of a batch to be.
 SELECT nextval(pg_get_serial_sequence('batches', 'batch_id')) AS batch_id
 
+-- name: batches_held
+-- Of an FSP: batches that are not finished, and the bytes of these and of all that came in the last $2 seconds.
+SELECT count(*) FILTER (WHERE state IN ('validating', 'waiting', 'applying')) AS open,
+       coalesce(sum(file_bytes), 0)::bigint AS bytes
+FROM batches
+WHERE fsp_id = $1
+  AND (state IN ('validating', 'waiting', 'applying') OR uploaded_at > now() - make_interval(secs => $2))
+
 -- name: upload_begin
 INSERT INTO batch_uploads (batch_id) VALUES ($1)
 

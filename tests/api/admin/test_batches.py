@@ -196,6 +196,77 @@ def test_bad_uploads_are_refused(service: Service, maker: httpx.Client, operator
     assert (failed["state"], failed["error"]["code"]) == ("failed", "unknown_column")
 
 
+def held(service: Service, fsp_id: str, count: int, state: str, file_bytes: int, age: str) -> None:
+    """So many batches as if they had been uploaded."""
+    service.fetch(
+        """INSERT INTO batches (fsp_id, state, file_name, file_format, file_bytes, file_sha256, uploaded_by,
+                                uploaded_role, uploaded_at, needs_approval)
+        SELECT $1, $2::text::batch_state, 'f', 'csv', $3::bigint, '', 'x',
+               'dfsp-maker', now() - $4::text::interval, true
+        FROM generate_series(1, $5::int)""",
+        fsp_id, state, file_bytes, age, count,
+    )  # fmt: skip
+
+
+def test_an_fsp_has_so_many_unfinished_files(service: Service, operator: httpx.Client) -> None:
+    operator.post("/fsps", json={"fspId": "busybank"}).raise_for_status()
+    maker, path = service.client("dfsp-maker", "busybank"), "/fsps/busybank/batches"
+    held(service, "busybank", 200, "rejected", 1, "1 hour")
+    held(service, "busybank", 99, "waiting", 1, "3 days")
+    operator.patch("/fsps/busybank", json={"twoPersons": True}).raise_for_status()
+    key = {"Idempotency-Key": "last"}
+    last = upload(maker, rows("last", 1), path, **key)
+    refused = maker.post(path, content=rows("more", 1))
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_open")
+    assert upload(maker, rows("last", 1), path, **key) == last, "what was answered is answered again"
+    settled(maker, last, path)
+    maker.post(f"{path}/{last['batchId']}/cancel", json={}).raise_for_status()
+    upload(maker, rows("more", 1), path)
+
+
+def test_an_fsp_uploads_so_much_a_day(service: Service, operator: httpx.Client) -> None:
+    operator.post("/fsps", json={"fspId": "bigbank"}).raise_for_status()
+    maker, path = service.client("dfsp-maker", "bigbank"), "/fsps/bigbank/batches"
+    day = 8 * 1024**3
+    held(service, "bigbank", 5, "done", day, "25 hours")
+    held(service, "bigbank", 1, "failed", day - 1000, "23 hours")
+    upload(maker, rows("fits", 1), path)
+    for _ in range(2):
+        refused = maker.post(path, content=rows("more", 1000))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_bytes")
+    upload(maker, rows("fits", 1), path)
+    assert service.fetch("SELECT count(*) AS n FROM batch_uploads")[0]["n"] == 0
+
+
+def test_who_is_revoked_during_an_upload_brings_no_file(service: Service, operator: httpx.Client) -> None:
+    key = service.issue("dfsp-maker", "greenbank")
+    before = service.fetch("SELECT count(*) AS n FROM batches")
+
+    def pieces() -> Iterator[bytes]:
+        yield rows("late", 1).encode()
+        until(lambda: service.fetch("SELECT count(*) AS n FROM batch_uploads")[0]["n"] == 1)
+        operator.post(f"/credentials/{key.split('_')[1]}/revoke", json={"reason": "left"}).raise_for_status()
+        yield b"ALIAS,late2,,,,\n"
+
+    refused = service.as_key(key).post(BATCHES, content=pieces())
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "unauthorized")
+    assert service.fetch("SELECT count(*) AS n FROM batches") == before
+    assert service.fetch("SELECT count(*) AS n FROM batch_uploads")[0]["n"] == 0
+
+
+def test_what_is_not_the_file_itself_is_not_stored(maker: httpx.Client) -> None:
+    """It would fail later for a reason that says nothing, or be taken for the whole."""
+    file = rows("form", 1)
+    for answer in (
+        maker.post(BATCHES, files={"file": ("a.csv", file)}),
+        maker.post(BATCHES, content=file, headers={"Content-Encoding": "gzip"}),
+        maker.post(BATCHES, content=file, headers={"Content-Range": "bytes 10-70/71"}),
+    ):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid")
+    as_curl_says = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert settled(maker, upload(maker, file, **as_curl_says))["state"] == "done"
+
+
 def test_an_upload_that_breaks_off_leaves_nothing(service: Service, maker: httpx.Client) -> None:
     count = "SELECT (SELECT count(*) FROM batches) AS batches, (SELECT count(*) FROM batch_files) AS parts"
     uploads = "SELECT count(*) AS uploads FROM batch_uploads"
