@@ -72,8 +72,10 @@ _OF_STATUS: Final[dict[int, tuple[str, str]]] = {
     415: ("unsupported_media_type", "Send application/json"),
 }
 _BROKEN_OFF: Final = "client disconnected prematurely"  # Litestar's words for a body without an end, or none in HTTP
-# What a validator quotes of the request may be an identifier.
-_QUOTED: Final = re.compile(r"""'.*'|".*"|(?<=field )`.*`""", re.DOTALL)
+# What a validator quotes of the request may be an identifier; it can have been cut, with no quote at its end.  What it
+# expected is of the description alone.
+_EXPECTED: Final = ("Expected ", "Object missing required field ")
+_QUOTED: Final = re.compile(r"""['"].*|(?<=field )`.*""", re.DOTALL)
 
 
 def refusal_of(error: BaseException) -> Refusal:
@@ -119,5 +121,9 @@ def _where(extra: Any) -> str:
     """What the validator said of each member, without the values."""
     if not isinstance(extra, list):
         return "Send what /openapi.json describes"
-    said = [f"{item.get('key', 'body')}: {_QUOTED.sub('the value', str(item.get('message', '')))}" for item in extra]
+    said = [f"{item.get('key', 'body')}: {_unquoted(str(item.get('message', '')))}" for item in extra]
     return "; ".join(said)[:512]
+
+
+def _unquoted(message: str) -> str:
+    return message if message.startswith(_EXPECTED) else _QUOTED.sub("…", message)

@@ -80,3 +80,15 @@ def test_the_hub_registers_for_an_fsp_what_it_was_given(service: Service, operat
         found = [hub.get(f"/MSISDN/52551111900{n}").json()["partyList"] for n in (1, 2, 3)]
         assert [len(entries) for entries in found] == [1, 0, 1]
         assert found[0] == [{"fspId": "narrow", "currency": "MXN"}]
+
+
+def test_a_refused_member_is_told_with_what_was_expected_and_without_what_was_sent(operator: httpx.Client) -> None:
+    def hint(body: object) -> str:
+        return str(operator.post("/fsps", json=body).json()["error"]["hint"])
+
+    assert hint({}) == "data: Object missing required field `fspId`"
+    assert hint({"fspId": "x", "currencies": ["pesos"]}) == "currencies[0]: Expected `str` of length <= 3"
+    assert hint({"fspId": "two words"}).startswith("fspId: Expected `str` matching regex '")
+    number = "525512345678"
+    assert hint({"fspId": "x", number: 1}) == "data: Object contains unknown field …"
+    assert hint({"fspId": "x", "kinds": [f"{number} - 1"]}) == "kinds[0]: Invalid enum value …"
