@@ -565,7 +565,7 @@ async def check_aliases(
         there = {keys[row["ord"] - 1] for row in found}
         return answer(CheckedAliases(items=[_checked(reading, item, there) for item in read]))
 
-    return await _asked(call, work)
+    return await asked(call, work)
 
 
 @operation("POST", "/aliases/lookup", OPERATOR, "Who has up to 1,000 identifiers, or which route", answers=FoundAliases)
@@ -584,10 +584,10 @@ async def look_up(
             )
         )
 
-    return await _asked(call, work)
+    return await asked(call, work)
 
 
-async def _asked(call: Call, work: Callable[[Rows], Awaitable[Answer]]) -> Response[bytes]:
+async def asked(call: Call, work: Callable[[Rows], Awaitable[Answer]]) -> Response[bytes]:
     """A POST that changes nothing; with an Idempotency-Key its answer is kept like that of any."""
 
     async def change(once: Once) -> Answer:

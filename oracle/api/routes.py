@@ -248,9 +248,9 @@ async def create_route(
     ] = False,
 ) -> Response[bytes]:
     party_id_type, prefix = read_prefix(reading, data.kind, data.prefix)
-    begins, ends = period(data.valid_from, data.valid_to)
 
     async def work(transaction: Transaction) -> Answer:
+        begins, ends = period(data.valid_from, data.valid_to)  # here: a repeated call gets the answer of then
         await _require_open(transaction, data.fsp_id)
         if not dry_run:
             await transaction.rows("routes_turn")
@@ -309,10 +309,10 @@ async def change_route(
 )  # fmt: skip
 async def end_route(call: NamedDependency[Call], route_id: FromPath[int], data: JSONBody[RouteEnd]) -> Response[bytes]:
     at = instant("at", data.at)
-    if at is not None and at < datetime.now(UTC):
-        raise Refusal(400, "in_the_past", "at is over", "Leave it out for now; the past is not written anew")
 
     async def work(transaction: Transaction) -> Answer:
+        if at is not None and at < datetime.now(UTC):  # here: a repeated call gets the answer of then
+            raise Refusal(400, "in_the_past", "at is over", "Leave it out for now; the past is not written anew")
         row = await _locked(transaction, call, route_id)
         _require_time_left(row)
         if at is not None and row["valid_to"] is not None and at > row["valid_to"]:

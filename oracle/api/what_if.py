@@ -28,10 +28,10 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import JSONBody
 from msgspec import Meta
 
-from oracle.api.aliases import Reading
+from oracle.api.aliases import Reading, Rows, asked
 from oracle.api.answers import chosen, has_key
 from oracle.api.audit import AUDIT, record
-from oracle.api.calls import Body, Call, Resource
+from oracle.api.calls import Answer, Body, Call, Resource, answer
 from oracle.api.fsps import Kind, Status
 from oracle.api.operations import operation
 from oracle.api.problems import Refusal
@@ -133,11 +133,15 @@ async def ask(
     key = reading.key(data.kind, data.identifier, data.sub_id, country)
     currency = data.currency and data.currency.upper()
     at = instant("at", data.at)
-    if at is None or at >= datetime.now(UTC):
-        facts = await _present(call.postgres, key, at)
-    else:
-        facts = await _past(call, key, currency, at)
-    return call.read(_finding(key, data.sub_id, currency, at, facts))
+
+    async def work(_: Rows) -> Answer:
+        if at is None or at >= datetime.now(UTC):
+            facts = await _present(call.postgres, key, at)
+        else:
+            facts = await _past(call, key, currency, at)
+        return answer(_finding(key, data.sub_id, currency, at, facts))
+
+    return await asked(call, work)
 
 
 async def _present(postgres: Postgres, key: PartyKey, at: datetime | None) -> _Facts:

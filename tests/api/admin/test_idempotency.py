@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import asyncpg
@@ -137,6 +138,54 @@ def test_every_post_is_done_once(service: Service, path: str) -> None:
     other = called(params={"note": "another call"})
     assert (other.status_code, other.json()["error"]["code"]) == (409, "idempotency_key_reused")
     assert _calls_in_history(service, caller) == done
+
+
+ASKED: Final = {"kind": "MSISDN", "identifier": "525512340003"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "other"),
+    [
+        ("/routes/what-if", ASKED, {**ASKED, "identifier": "525512340004"}),
+        ("/aliases/lookup", {"items": [ASKED]}, {"items": [ASKED, ASKED]}),
+        ("/fsps/greenbank/aliases/check", {"items": [ASKED]}, {"items": [ASKED, ASKED]}),
+    ],
+)
+def test_a_question_that_is_repeated_is_answered_as_it_was(
+    operator: httpx.Client, path: str, body: Any, other: Any
+) -> None:
+    key = {"Idempotency-Key": f"asked:{path}"}
+    before = operator.post(path, json=body, headers=key)
+    assert before.status_code == 200
+    operator.post("/fsps/greenbank/aliases", json=ASKED).raise_for_status()
+    now = operator.post(path, json=body)
+    again = operator.post(path, json=body, headers=key)
+    operator.delete("/fsps/greenbank/aliases/MSISDN/525512340003", params={"reason": "other"}).raise_for_status()
+    assert now.content != before.content
+    assert _shown(again) == _shown(before)
+    reused = operator.post(path, json=other, headers=key)
+    assert (reused.status_code, reused.json()["error"]["code"]) == (409, "idempotency_key_reused")
+
+
+def test_a_time_that_is_over_by_now_does_not_change_the_answer(service: Service, operator: httpx.Client) -> None:
+    """It was to come when the call was made, and who repeats the call has not heard that it was done."""
+    soon = datetime.now(UTC) + timedelta(seconds=5)
+    at = soon.isoformat()
+    calls = {
+        "/credentials": {"role": "reader", "label": "soon", "expiresAt": at},
+        "/routes": {"kind": "ACCOUNT_ID", "prefix": "7773", "fspId": "greenbank", "validFrom": at},
+        f"/routes/{_new_route(service)}/end": {"at": at, "reason": "a test"},
+    }
+
+    def called() -> list[httpx.Response]:
+        keys = ({"Idempotency-Key": f"soon:{path}"} for path in calls)
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(lambda path, key: operator.post(path, json=calls[path], headers=key), calls, keys))
+
+    first = called()
+    assert all(answer.is_success for answer in first), [answer.text for answer in first]
+    until(lambda: datetime.now(UTC) > soon)
+    assert [_shown(answer) for answer in called()] == [_shown(answer) for answer in first]
 
 
 # At once ---------------------------------------------------------------------------------------------------------
