@@ -124,18 +124,23 @@ class Access:
         found = _TOKEN.fullmatch(_bearer(connection))
         address = _address(connection)
         digest = hash_of(found[2]) if found else b""
-        if digest not in self._valid_before and not self._limit.permits(address):
-            wait_s = str(self._limit.wait_s(address))
-            raise Refusal(429, "too_many_failures", "Too many calls without a valid credential",
-                          f"Wait {wait_s} s, and mend the key", {"Retry-After": wait_s})  # fmt: skip
+        if digest not in self._valid_before:
+            self._require_room(address)
         row: Any = await self._postgres.row("credential_valid", found[1]) if found else None
         if not _is_valid(row, digest) or found is None:
             self._valid_before.pop(digest, None)
+            self._require_room(address)  # again: of many that came at once, all had passed it
             self._limit.count(address)
             raise Refusal(401, "unauthorized", "A valid credential is needed", "Authorization: Bearer aok_…",
                           {"WWW-Authenticate": "Bearer"})  # fmt: skip
         await self._note_use(found[1], digest)
         return Caller(found[1], Role(row["role"]), row["fsp_id"], found[2])
+
+    def _require_room(self, address: str) -> None:
+        if not self._limit.permits(address):
+            wait_s = str(self._limit.wait_s(address))
+            raise Refusal(429, "too_many_failures", "Too many calls without a valid credential",
+                          f"Wait {wait_s} s, and mend the key", {"Retry-After": wait_s})  # fmt: skip
 
     async def _note_use(self, credential_id: str, digest: bytes) -> None:
         now = time.monotonic()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +15,7 @@ import pytest
 from admin_service import TIMEOUT_S
 from oracle_process import SERVE, OracleProcess, start_oracle, until
 
-from oracle.api.access import FAILURES_MAX, _is_valid, hash_of, new_secret
+from oracle.api.access import FAILURES_MAX, FAILURES_PER_S, _is_valid, hash_of, new_secret
 from oracle.bootstrap import bootstrap
 
 if TYPE_CHECKING:
@@ -256,6 +258,19 @@ def test_failures_of_an_address_are_limited_and_recorded(service: Service) -> No
     )
     assert {tuple(row) for row in rows} == {("aaaaaaaaaaaa", "GET", "/me", 401, "unauthorized")}
     assert FAILURES_MAX <= len(rows) <= FAILURES_MAX + 20
+
+
+def test_failures_at_once_are_no_more_than_one_after_the_other(service: Service) -> None:
+    """Each of them had asked before any of them had failed."""
+    address = "127.0.9.3"
+    with _from(service, address, WRONG) as failing, ThreadPoolExecutor(60) as pool:
+        began = time.monotonic()
+        statuses = Counter(answer.status_code for answer in pool.map(lambda _: failing.get("/me"), range(240)))
+        took_s = time.monotonic() - began
+    assert set(statuses) == {401, 429}
+    assert FAILURES_MAX <= statuses[401] <= FAILURES_MAX + 1 + took_s * FAILURES_PER_S
+    rows = service.fetch("SELECT count(*) FROM access_refusals WHERE address = $1", address)
+    assert rows[0]["count"] == statuses[401]
 
 
 def test_refusals_of_a_valid_credential_do_not_fill_the_directory(service: Service) -> None:
