@@ -5,7 +5,7 @@ One.       Who holds an advisory lock imports, in whichever process and on which
            which the server drops when the holder has not been heard of for 30 s.  Should two believe that they hold it,
            nothing is done twice (see `validating`, `applying`).
 Turns.     Files are read in turns of a part, and applied, beside that, in turns of 2 s: one that is large does not hold
-           up the small ones of others.  Those of one FSP are applied one after the other.
+           up the small ones of others.  Those of one FSP are read, and applied, one after the other.
 Kill.      Whoever comes next goes on from what is committed.
 Away.      While PostgreSQL cannot be asked or does not keep up, everything waits and tries again, for ever.
 """
@@ -150,7 +150,10 @@ class Imports:
         reading: dict[int, Validating] = {}
 
         async def waiting(aside: list[int]) -> list[int]:
-            found = [row["batch_id"] for row in await self._postgres.rows("batches_validating", READING_MAX, aside)]
+            found = [
+                row["batch_id"]
+                for row in await self._postgres.rows("batches_validating", READING_MAX, aside, list(reading))
+            ]
             for batch_id in reading.keys() - set(found):
                 await reading.pop(batch_id).close()  # cancelled
             return found

@@ -95,8 +95,12 @@ WHERE batch_id = $1
 -- Read from the file (oracle/imports/validating.py) ------------------------------------------------------------
 
 -- name: batches_validating
--- The first $1 of them, without $2.
-SELECT batch_id FROM batches WHERE state = 'validating' AND batch_id <> ALL ($2::bigint[]) ORDER BY batch_id LIMIT $1
+-- $1 of them, one of each FSP, without $2; the ones that are being read ($3) before others.
+SELECT batch_id
+FROM (SELECT DISTINCT ON (fsp_id) batch_id FROM batches
+      WHERE state = 'validating' AND batch_id <> ALL ($2::bigint[])
+      ORDER BY fsp_id, batch_id <> ALL ($3::bigint[]), batch_id) AS first
+ORDER BY batch_id <> ALL ($3::bigint[]), batch_id LIMIT $1
 
 -- name: batch_fsp
 -- What rows are checked against while they are read.

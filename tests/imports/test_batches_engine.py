@@ -396,6 +396,17 @@ async def test_a_file_that_shows_a_defect_of_ours_stops_no_other(
     assert (await engine.batch(defect))["state"] == "validating"
 
 
+@pytest.mark.usefixtures("small")
+async def test_many_large_files_of_one_fsp_hold_up_no_small_one_of_another(engine: Engine) -> None:
+    large = [await engine.rows(*["ALIAS,x,,,,"] * 2_000) for _ in range(worker.READING_MAX)]
+    small = await engine.rows("ALIAS,y,,,,", fsp_id="b")
+    async with engine.working():
+        await engine.settled(small)
+        assert {(await engine.batch(batch_id))["state"] for batch_id in large} == {"validating"}
+        for batch_id in large:
+            await engine.cancel(batch_id)
+
+
 async def test_two_at_once_apply_a_batch_once(engine: Engine) -> None:
     """As when each believes to hold the lock."""
     await engine.db.execute("UPDATE fsps SET two_persons = true")
