@@ -5,6 +5,8 @@ Canonical form.  Unicode normalisation form C, otherwise as sent: case kept, zer
 code points and no refused character before normalisation *and* after it: U+1FEF becomes a backtick, U+FB2C
 becomes three code points, and "<" with U+0338 becomes one harmless letter that nobody typed.
 
+Not `.` and `..`: in a path every HTTP client, the hub's too, takes them for steps and asks for something else.
+
 SubId.  An answer must echo it exactly as it was asked, so it is never rewritten.  One that is not in form C
 is refused: kept, it would be a second key that looks the same.
 """
@@ -18,9 +20,18 @@ from oracle.identifiers.errors import BadIdentifier
 
 # Printable ASCII without the space and without DESTROYED: nearly all traffic, and already in form C.
 _plain: Final = re.compile(r"[!$()*+,\-.0-9:;@A-Z\[\]^_a-z|~]{1,128}").fullmatch
+_STEPS: Final = frozenset({".", ".."})
 
 
 def canonical(text: object, scheme: str = "identifier") -> str:
+    found = beginning(text, scheme)
+    if found in _STEPS:
+        raise BadIdentifier("bad_structure", scheme)
+    return found
+
+
+def beginning(text: object, scheme: str = "identifier") -> str:
+    """Of an identifier, of which it may be all but a step in a path."""
     if not isinstance(text, str):
         raise BadIdentifier("not_text", scheme)
     if _plain(text):

@@ -49,7 +49,7 @@ def canonical_prefix(kind: str, text: str, *, clabe_only: bool = False, nrc_know
     if kind == "NRC" and nrc_known:
         return party_id_type, _of_nrc(text)
     read = _READ.get(kind)
-    return party_id_type, opaque.canonical(text, f"{kind} prefix") if read is None else read(text)
+    return party_id_type, opaque.beginning(text, f"{kind} prefix") if read is None else read(text)
 
 
 def prefixes_of(identifier: str) -> list[str]:

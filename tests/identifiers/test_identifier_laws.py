@@ -14,6 +14,7 @@ from test_identifier_vectors import rows
 from oracle.identifiers import BadIdentifier, canonical, display, preload
 from oracle.identifiers.characters import DESTROYED, LENGTH_MAX
 from oracle.identifiers.errors import EXPLANATIONS
+from oracle.identifiers.prefix import canonical_prefix
 from oracle.identifiers.townships import SPELLINGS
 
 OPAQUE = ["ACCOUNT_ID", "BUSINESS", "DEVICE", "ALIAS", "PERSONAL_ID"]
@@ -92,6 +93,13 @@ def test_any_text_is_refused_or_becomes_one_lasting_spelling(kind: str, text: st
     assert display(kind, found).text
 
 
+@pytest.mark.parametrize("kind", OPAQUE)
+def test_what_a_client_takes_for_a_step_in_a_path_is_refused(kind: str) -> None:
+    """It would be registered, and then nobody could look it up or remove it."""
+    assert [attempt(kind, text) for text in (".", "..", "...", ".a")] == [None, None, "...", ".a"]
+    assert canonical_prefix(kind, ".")[1] == "."
+
+
 @settings(max_examples=500, deadline=None)
 @given(text=texts, country=countries)
 def test_what_is_no_nrc_is_opaque_and_what_is_one_is_the_same_under_both_names(text: str, country: str | None) -> None:
@@ -126,6 +134,8 @@ def test_every_code_point_alone_is_refused_or_kept_by_law(kind: str) -> None:
     kept = 0
     for code_point in range(sys.maxunicode + 1):
         character = chr(code_point)
+        if character == ".":  # alone it is a step in a path
+            continue
         try:
             found = canonical(kind, character)
         except BadIdentifier:
