@@ -65,6 +65,9 @@ OPERATIONS = ("lookup", "register", "update", "remove", "bulk")
 CHANGES = ("register", "update", "remove", "bulk_item")
 CHANGE_RESULTS = ("done", "unchanged", "refused", "unavailable")
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
+BATCH_STATES = ("validating", "waiting", "applying", "done", "rejected", "cancelled", "failed")
+ROWS_READ = ("valid", "invalid")
+ROWS_APPLIED = ("added", "changed", "unchanged", "removed", "refused")
 SPAN_RESULTS = ("recorded", "exported", "failed")  # recorded and neither of the others: waiting or dropped
 ERROR_CODES = (
     *("2001", "2003", "2004", "2005", "3000", "3002", "3003", "3040"),
@@ -81,7 +84,7 @@ class Series:
 
     counter    only grows; summed over all processes
     histogram  seconds in `BOUNDS`; summed over all processes
-    gauge      as last set; one sample a living process, by `role` and `index`; NaN is "never set", not shown
+    gauge      as last set; a sample for each living process, by `role` and `index`; NaN is "never set", not shown
     age        a gauge: the cell holds when something happened (time.monotonic()), the page says how long ago
     """
 
@@ -139,6 +142,19 @@ SERIES = (
     Series("counter", "http_requests_total", "Requests read, by method", (("method", METHODS),)),
     Series("counter", "audit_sealed_total", "Events appended to the history log"),
     Series("gauge", "audit_waiting_seconds", "For how long the oldest event has been waiting to be sealed"),
+    Series(
+        "gauge",
+        "import_batches",
+        "Bulk files by state, as whoever imports has last seen them",
+        (("state", BATCH_STATES),),
+    ),
+    Series("counter", "import_rows_read_total", "Rows of bulk files read and checked", (("result", ROWS_READ),)),
+    Series(
+        "counter",
+        "import_rows_applied_total",
+        "Valid rows of bulk files, by what became of them",
+        (("result", ROWS_APPLIED),),
+    ),
     Series("gauge", "event_loop_lag_seconds", "Worst delay of the event loop in the last 15 seconds"),
     Series(
         "counter",
@@ -166,12 +182,16 @@ _BUCKETS = len(BOUNDS) + 1  # the last one is +Inf; behind the buckets stands th
 _PID, _STARTED = 0, 1
 
 
+def _label_values(series: Series) -> Iterator[tuple[str, ...]]:
+    return product(*((*allowed, OTHER) for _, allowed in series.labels))
+
+
 def _positions() -> dict[tuple[str, tuple[str, ...]], int]:
     """Give every label combination of every series its cell; this order is the layout."""
     cells: dict[tuple[str, tuple[str, ...]], int] = {}
     free = _STARTED + 1
     for series in SERIES:
-        for values in product(*((*allowed, OTHER) for _, allowed in series.labels)):
+        for values in _label_values(series):
             cells[series.name, values] = free
             free += _BUCKETS + 1 if series.kind == "histogram" else 1
     return cells
@@ -199,7 +219,8 @@ class Metrics:
         self._run_dir, self._role, self._index, self._lock = run_dir, role, index, lock
         for series in SERIES:
             if series.kind in ("gauge", "age"):
-                self.cells[_POSITIONS[series.name, ()]] = series.start
+                for values in _label_values(series):
+                    self.cells[_POSITIONS[series.name, values]] = series.start
         process = _process(os.getpid())
         self.cells[_STARTED] = process.started if process else 0.0
         self.cells[_PID] = float(os.getpid())
@@ -241,8 +262,8 @@ class Metrics:
         """Count where it is rare: this finds its cell anew every time."""
         self.cells[self.slot(name, **labels)] += amount
 
-    def set(self, name: str, value: float) -> None:
-        self.cells[_POSITIONS[name, ()]] = value
+    def set(self, name: str, value: float, **labels: str) -> None:
+        self.cells[self.slot(name, **labels)] = value
 
     def renewed(self, name: str, at: float | None = None) -> None:
         """Say that the thing an `age` series watches happened now, or at that reading of time.monotonic()."""
@@ -371,7 +392,7 @@ class _Page(Collector):
         yield from self._derived()
 
     def _sums(self, series: Series, cell: int = 0) -> Iterator[tuple[tuple[str, ...], float]]:
-        for values in product(*((*allowed, OTHER) for _, allowed in series.labels)):
+        for values in _label_values(series):
             slot = _POSITIONS[series.name, values] + cell
             yield values, sum(reading.cells[slot] for reading in self._readings)
 
@@ -394,12 +415,13 @@ class _Page(Collector):
         return family
 
     def _gauge(self, series: Series) -> Metric:
-        family = GaugeMetricFamily(PREFIX + series.name, series.help, labels=["role", "index"])
-        for reading, _ in self._alive:
-            value = reading.cells[_POSITIONS[series.name, ()]]
+        names = [key for key, _ in series.labels]
+        family = GaugeMetricFamily(PREFIX + series.name, series.help, labels=["role", "index", *names])
+        for (reading, _), values in product(self._alive, _label_values(series)):
+            value = reading.cells[_POSITIONS[series.name, values]]
             if not isnan(value):
                 shown = max(0.0, time.monotonic() - value) if series.kind == "age" else value
-                family.add_metric([reading.role, reading.index], shown)
+                family.add_metric([reading.role, reading.index, *values], shown)
         return family
 
     def _derived(self) -> Iterable[Metric]:

@@ -175,7 +175,7 @@ async def run_jobs(
 
     async def with_store(stop: asyncio.Event) -> None:
         async with open_store(settings, metrics, desk=True) as store, _watched(store, metrics):
-            await jobs.run([*_jobs(store), ("sealing", sealer.run)], stop)
+            await jobs.run([*_jobs(store, metrics), ("sealing", sealer.run)], stop)
 
     try:
         # Nobody waits for this process, so PostgreSQL may be slow or away when it begins: to open the store is a job,
@@ -187,13 +187,14 @@ async def run_jobs(
         metrics.close()
 
 
-def _jobs(store: Store) -> list[jobs.Named]:
+def _jobs(store: Store, metrics: Metrics) -> list[jobs.Named]:
     """What runs in the background, by name."""
     settings = store.settings
     assert settings.database_url is not None  # noqa: S101 - as in open_store
     imports = Imports(
-        settings.database_url, store.changes, store.postgres, clabe_only=settings.clabe_only, nrc=settings.nrc
-    )
+        settings.database_url, store.changes, store.postgres, metrics,
+        clabe_only=settings.clabe_only, nrc=settings.nrc,
+    )  # fmt: skip
     return [("imports", imports.run), ("housekeeping", Housekeeping(store.postgres).run)]
 
 

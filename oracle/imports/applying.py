@@ -17,7 +17,7 @@ Size.      The commit has to come within 2 s of the fences.  A share that was to
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -245,7 +245,10 @@ class Pace:
 class Applying:
     """One batch, from where it stands."""
 
-    def __init__(self, changes: Changes, postgres: Postgres, batch: Any, pace: Pace) -> None:
+    def __init__(
+        self, changes: Changes, postgres: Postgres, batch: Any, pace: Pace,
+        tell: Callable[[bytes], None] = lambda _: None,  # what became of rows, once that is committed
+    ) -> None:  # fmt: skip
         self._changes = changes
         self._postgres = postgres
         self._batch_id: int = batch["batch_id"]
@@ -255,6 +258,7 @@ class Applying:
         self._rows: list[Row] = []  # of this chunk
         self._at = 0  # so many of them are applied
         self._pace = pace
+        self._tell = tell
         self._context = Context(
             channel="import", actor=batch["uploaded_by"], role=batch["uploaded_role"], fsp_id=self._fsp_id,
             reason=batch["file_name"], request_id=request_id(self._batch_id),
@@ -299,7 +303,7 @@ class Applying:
         rows = rows[: plan.size]
         keys = sorted({(row.party_id_type, row.identifier) for row in rows if not row.code})
 
-        async def work(transaction: Transaction) -> tuple[bool, bool]:
+        async def work(transaction: Transaction) -> tuple[tuple[bool, bytes], bool]:
             await self._hold(transaction)
             if refuse:
                 outcomes = bytes([chunks.NOT_ACCEPTED] * len(rows))
@@ -307,12 +311,13 @@ class Applying:
                 allowed = await self._allowed(transaction)
                 here = planned(rows, allowed) if allowed != Allowance() else _fresh(plan)
                 outcomes = await apply_rows(transaction, self._fsp_id, rows, here)
-            return await self._note(transaction, outcomes), True
+            return (await self._note(transaction, outcomes), outcomes), True
 
         if keys:
-            is_whole = await self._changes.change(self._context, keys, work)
+            is_whole, outcomes = await self._changes.change(self._context, keys, work)
         else:  # nothing that the cache could have a copy of
-            is_whole, _ = await self._changes.administer(self._context, work)
+            (is_whole, outcomes), _ = await self._changes.administer(self._context, work)
+        self._tell(outcomes)
         self._at += len(rows)
         if is_whole:
             self._chunk, self._rows, self._at = self._chunk + 1, [], 0

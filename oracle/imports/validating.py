@@ -14,7 +14,7 @@ import asyncio
 import hashlib
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from oracle.imports import chunks
@@ -34,6 +34,7 @@ class Stored:
         self.number = chunk.number
         self.first_line = chunk.rows[0].line
         self.row_count = len(chunk.rows)
+        self.refused = chunk.refused
         self.data = chunks.packed(chunk.rows)
 
 
@@ -52,12 +53,16 @@ class Read(NamedTuple):
 class Validating:
     """One batch, from its first byte."""
 
-    def __init__(self, changes: Changes, postgres: Postgres, batch: Any, rules: Rules) -> None:
+    def __init__(
+        self, changes: Changes, postgres: Postgres, batch: Any, rules: Rules,
+        tell: Callable[[int, int], None] = lambda *_: None,  # how many rows are valid and how many not, once stored
+    ) -> None:  # fmt: skip
         self._changes = changes
         self._postgres = postgres
         self._batch_id: int = batch["batch_id"]
         self._sha256: bytes = batch["file_sha256"]
         self._known: int = batch["chunks"]  # so many are stored
+        self._tell = tell
         self._reader = Reader(rules, rows_per_chunk=chunks.ROWS_PER_CHUNK)
         self._digest = hashlib.sha256()
         self._part = 0
@@ -164,6 +169,9 @@ class Validating:
 
         await self._changes.administer(self._context, work)
         self._known = read.chunks
+        if failure is None:
+            refused = sum(chunk.refused for chunk in new)
+            self._tell(sum(chunk.row_count for chunk in new) - refused, refused)
 
     async def _add(self, transaction: Transaction, new: Sequence[Stored], read: Read) -> None:
         first = new[0].number if new else read.chunks

@@ -16,17 +16,19 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from math import nan
 from typing import Final
 
 import asyncpg
 
 from oracle import logs
 from oracle.errors import DirectoryUnavailable
-from oracle.imports import uploads
+from oracle.imports import chunks, uploads
 from oracle.imports.applying import Applying, Pace, Superseded
 from oracle.imports.reading import Rules
 from oracle.imports.validating import Validating
 from oracle.jobs import pause
+from oracle.metrics import BATCH_STATES, Metrics
 from oracle.store.changes import Changes
 from oracle.store.postgres import CONNECT_TIMEOUT_S, Postgres
 from oracle.store.queries import QUERIES
@@ -43,6 +45,7 @@ ASIDE_S: Final = 30.0
 PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 ABANDONED_S: Final = 3600
 CLEAN_EVERY_S: Final = 60.0
+MEASURE_EVERY_S: Final = 5.0
 
 log = logs.Log(__name__)
 
@@ -53,11 +56,19 @@ Turn = Callable[[int], Awaitable[None]]
 
 class Imports:
     def __init__(
-        self, database_url: str, changes: Changes, postgres: Postgres, *, clabe_only: bool = False, nrc: bool = True
+        self,
+        database_url: str,
+        changes: Changes,
+        postgres: Postgres,
+        metrics: Metrics | None = None,
+        *,
+        clabe_only: bool = False,
+        nrc: bool = True,
     ) -> None:
         self._url = database_url
         self._changes = changes
         self._postgres = postgres
+        self._metrics = metrics or Metrics.open(None, "jobs", 0)
         self._clabe_only = clabe_only
         self._nrc = nrc
         self._condition = logs.Condition(log, "import of files")
@@ -97,7 +108,7 @@ class Imports:
     async def _hold(self, lock: asyncpg.Connection, stop: asyncio.Event) -> None:
         """Work for as long as the lock is ours."""
         over = asyncio.Event()
-        tasks = [asyncio.create_task(work(over)) for work in (self._validate, self._apply, self._clean)]
+        tasks = [asyncio.create_task(work(over)) for work in (self._validate, self._apply, self._clean, self._measure)]
         stopping = asyncio.create_task(stop.wait())
         try:
             while not stop.is_set():
@@ -181,7 +192,11 @@ class Imports:
         batch = await self._postgres.row("batch", batch_id, None)
         fsp = await self._postgres.row("batch_fsp", batch["fsp_id"])
         rules = Rules(clabe_only=self._clabe_only, nrc=self._nrc, kinds=fsp["kinds"], currencies=fsp["currencies"])
-        return Validating(self._changes, self._postgres, batch, rules)
+        return Validating(self._changes, self._postgres, batch, rules, self._count_read)
+
+    def _count_read(self, valid: int, invalid: int) -> None:
+        self._metrics.add("import_rows_read_total", valid, result="valid")
+        self._metrics.add("import_rows_read_total", invalid, result="invalid")
 
     # -- rows are applied -----------------------------------------------------------------------------------------
 
@@ -198,13 +213,33 @@ class Imports:
             batch = await self._postgres.row("batch", batch_id, None)
             if batch["state"] != "applying":
                 return
-            applying = Applying(self._changes, self._postgres, batch, paces.setdefault(batch_id, Pace()))
+            pace = paces.setdefault(batch_id, Pace())
+            applying = Applying(self._changes, self._postgres, batch, pace, self._count_applied)
             until = time.monotonic() + TURN_S
             while await applying.step():
                 if time.monotonic() > until or stop.is_set():
                     return
 
         await self._take_turns(waiting, turn, stop)
+
+    def _count_applied(self, outcomes: bytes) -> None:
+        for number, outcome in enumerate(chunks.OUTCOMES):
+            if number != chunks.INVALID and (count := outcomes.count(number)):
+                self._metrics.add("import_rows_applied_total", count, result=outcome.status)
+
+    # -- how many there are ---------------------------------------------------------------------------------------
+
+    async def _measure(self, stop: asyncio.Event) -> None:
+        try:
+            while not stop.is_set():
+                with suppress(DirectoryUnavailable):
+                    found = {row["state"]: row["batches"] for row in await self._postgres.rows("batches_by_state")}
+                    for state in BATCH_STATES:
+                        self._metrics.set("import_batches", found.get(state, 0), state=state)
+                await pause(MEASURE_EVERY_S, stop)
+        finally:  # whoever imports next says it
+            for state in BATCH_STATES:
+                self._metrics.set("import_batches", nan, state=state)
 
     # -- uploads that broke off -----------------------------------------------------------------------------------
 

@@ -61,6 +61,10 @@ WHERE ($1::text IS NULL OR fsp_id = $1) AND ($2::text[] IS NULL OR state::text =
   AND ($6::bigint IS NULL OR batch_id < $6)
 ORDER BY batch_id DESC LIMIT $7
 
+-- name: batches_by_state
+-- For the metrics.
+SELECT state::text AS state, count(*) AS batches FROM batches GROUP BY state
+
 -- name: batch_results
 -- For the results file: some chunks at a time, each with the state of the batch at the same instant.
 -- $1 batch, $2 from this chunk on, $3 how many.

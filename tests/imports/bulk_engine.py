@@ -13,6 +13,7 @@ import asyncpg
 
 from oracle.imports import decisions, results, uploads
 from oracle.imports.worker import Imports
+from oracle.metrics import Metrics
 from oracle.store.base import Context
 from oracle.store.changes import Changes
 from oracle.store.coherence import TOKEN_MS, Coherence
@@ -29,9 +30,10 @@ class Engine:
         self.postgres = postgres
         self.changes = changes
         self.db = db
+        self.metrics = Metrics.open(None, "jobs", 0)
 
     def imports(self) -> Imports:
-        return Imports(self.database_url, self.changes, self.postgres)
+        return Imports(self.database_url, self.changes, self.postgres, self.metrics)
 
     async def upload(self, data: str | bytes, fsp_id: str = "a", by: str = "maker") -> int:
         """The batch's number; it is not worked on yet."""

@@ -202,6 +202,26 @@ async def test_numbers_and_results_of_a_mixed_file(engine: Engine) -> None:
 # Files that cannot be read ------------------------------------------------------------------------------------
 
 
+async def test_files_and_rows_are_counted_on_the_metrics_page(engine: Engine) -> None:
+    await engine.became("ALIAS,theirs,,,,", fsp_id="b")
+    lines = ["ALIAS,one,,,,", "ALIAS,one,,,,", "ALIAS,one,,,,remove", "ALIAS,theirs,,,,", "FAX,1,,,,", "ALIAS,two,,,,"]
+    await engine.became(*lines)
+    await engine.work(await engine.upload("number;name\n"))
+
+    def page() -> str:
+        return engine.metrics.render().decode()
+
+    for result, count in {"added": 3, "unchanged": 1, "removed": 1, "refused": 1, "changed": 0}.items():
+        assert f'import_rows_applied_total{{result="{result}"}} {count}.0' in page()
+    for result, count in {"valid": 6, "invalid": 1}.items():
+        assert f'import_rows_read_total{{result="{result}"}} {count}.0' in page()
+    assert "import_batches{" not in page(), "nobody imports, so nobody knows"
+    async with engine.working(), asyncio.timeout(30):
+        while 'import_batches{index="0",role="jobs",state="failed"} 1.0' not in page():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert 'import_batches{index="0",role="jobs",state="done"} 2.0' in page()
+
+
 async def test_a_file_that_cannot_be_read_fails_and_changes_nothing(engine: Engine) -> None:
     batch_id = await engine.upload("kind,identifier,colour\nALIAS,x,red\n")
     (batch,) = await engine.work(batch_id)

@@ -183,7 +183,7 @@ def test_every_series_of_the_table_is_on_the_page_with_its_help() -> None:
     metrics = Metrics.open(None, "hub", 0)
     for series in SERIES:
         if series.kind in {"gauge", "age"}:
-            metrics.set(series.name, 1)
+            metrics.set(series.name, 1, **{key: values[0] for key, values in series.labels})
     families = {family.name: family for family in text_string_to_metric_families(metrics.render().decode())}
     for name, help_text in [
         *((series.name, series.help) for series in SERIES),
