@@ -51,13 +51,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not lines:
             raise
         _complain(*lines)
-        return FAILED
+        return _code_of(exc)
     return code
+
+
+def _code_of(exc: Exception) -> int:
+    from oracle.commands.verbs import Misused
+
+    return MISUSED if isinstance(exc, Misused) else FAILED
 
 
 def _expected(exc: Exception) -> list[str]:
     """What to say of a failure that can be expected; nothing for a bug."""
-    from oracle.commands.audit_log import AuditError
+    from oracle.commands.verbs import CommandError, Misused
     from oracle.serve import ServeError
     from oracle.settings import SettingsError
     from oracle.store.embedded import EmbeddedError
@@ -65,7 +71,7 @@ def _expected(exc: Exception) -> list[str]:
 
     if isinstance(exc, SettingsError):
         return exc.problems
-    return [str(exc)] if isinstance(exc, (AuditError, ServeError, EmbeddedError, SchemaError)) else []
+    return [str(exc)] if isinstance(exc, (CommandError, Misused, ServeError, EmbeddedError, SchemaError)) else []
 
 
 def _complain(*lines: str) -> None:

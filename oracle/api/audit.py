@@ -17,7 +17,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from litestar import Response
@@ -49,6 +49,10 @@ _CURRENCY: Final = re.compile(r"[A-Za-z]{3}")
 _encode = msgspec.json.Encoder().encode
 
 Text = Annotated[str, Meta(min_length=1, max_length=256)]
+# As the database has them: what is mistyped is refused, instead of an answer that there is nothing.
+Channel = Literal["hub", "admin", "import", "self-heal", "seed", "sql"]
+Action = Literal["registered", "changed", "removed", "ignored"]
+Entity = Literal["alias", "fsp", "route", "policy", "credential", "batch"]
 
 
 # What is asked ----------------------------------------------------------------------------------------------------
@@ -84,9 +88,9 @@ class Search(Body):
     as_stored: bool = False
     fsp_id: Text | None = None
     actor: Text | None = None
-    channel: Text | None = None
-    action: Text | None = None
-    entity: Text | None = None
+    channel: Channel | None = None
+    action: Action | None = None
+    entity: Entity | None = None
     request_id: Text | None = None
     trace_id: Text | None = None
     since: Annotated[datetime | None, Meta(description="Included")] = None
@@ -204,9 +208,9 @@ async def list_events(
     as_stored: Annotated[bool, QueryParameter(name="asStored")] = False,
     fsp_id: Annotated[str | None, QueryParameter(min_length=1, max_length=256, name="fspId")] = None,
     actor: Annotated[str | None, QueryParameter(min_length=1, max_length=256)] = None,
-    channel: Annotated[str | None, QueryParameter(min_length=1, max_length=256)] = None,
-    action: Annotated[str | None, QueryParameter(min_length=1, max_length=256)] = None,
-    entity: Annotated[str | None, QueryParameter(min_length=1, max_length=256)] = None,
+    channel: FromQuery[Channel | None] = None,
+    action: FromQuery[Action | None] = None,
+    entity: FromQuery[Entity | None] = None,
     request_id: Annotated[str | None, QueryParameter(min_length=1, max_length=256, name="requestId")] = None,
     trace_id: Annotated[str | None, QueryParameter(min_length=1, max_length=256, name="traceId")] = None,
     since: Annotated[datetime | None, QueryParameter(name="from")] = None,

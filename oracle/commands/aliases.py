@@ -20,7 +20,7 @@ from oracle.commands.verbs import (
     add_if_match,
     add_limit,
     fsp_of,
-    instant,
+    past,
 )
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def add(commands: Any, command: Command) -> None:
     update.add_argument("--reason", required=True, metavar="WHY", help="stands in the history")
     add_if_match(update)
 
-    remove = aliases.add("remove", _remove, "remove an alias")
+    remove = aliases.add("remove", _remove, "remove an alias", json=False)
     _add_name(remove)
     remove.add_argument("--currency", type=str.upper, metavar="C", help="only its entry in this one")
     remove.add_argument("--reason", choices=REASONS, required=True)
@@ -59,8 +59,10 @@ def add(commands: Any, command: Command) -> None:
     listed = aliases.add("list", _list, "list the aliases of an FSP, by type and time of change")
     listed.add_argument("--kind", type=str.upper, metavar="KIND", help="only these: MSISDN, CLABE, NRC, …")
     listed.add_argument("--state", choices=("answered", "unanswered"), help="only these")
-    listed.add_argument("--changed-from", type=instant, metavar="WHEN", help="changed then or later")
-    listed.add_argument("--changed-to", type=instant, metavar="WHEN", help="changed before")
+    listed.add_argument(
+        "--changed-from", type=past, metavar="WHEN", help="changed then or later: 2026-11-30, or 7d for a week ago"
+    )
+    listed.add_argument("--changed-to", type=past, metavar="WHEN", help="changed before")
     add_limit(listed)
     add_fsp(listed)
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oracle.commands import audit_questions
+from oracle.commands.audit_questions import text_of_file, vkeys_of
+from oracle.commands.verbs import CommandError, Misused
 
 if TYPE_CHECKING:
     import asyncpg
@@ -24,10 +26,6 @@ if TYPE_CHECKING:
 
 Arguments = argparse.Namespace
 Command = Callable[[Any, str, Callable[[Arguments], int], str], argparse.ArgumentParser]
-
-
-class AuditError(Exception):
-    """An expected failure; one line."""
 
 
 def add(commands: Any, command: Command) -> None:
@@ -40,9 +38,7 @@ def add(commands: Any, command: Command) -> None:
     _add_range(verify)
     verify.add_argument("--offline", type=Path, metavar="DIR", help="an export, without any access to the service")
     verify.add_argument("--since", type=Path, metavar="FILE", help="a checkpoint that was kept: it has to be extended")
-    verify.add_argument(
-        "--key", action="append", default=[], metavar="VKEY", help="a public key to trust, or a file of them"
-    )
+    audit_questions.add_keys(verify)
 
     export = command(kinds, "export", _export, "write history as files that can be checked anywhere")
     export.add_argument("directory", type=Path, metavar="DIR", help="new, or empty")
@@ -82,9 +78,11 @@ def _place(text: str) -> int | datetime:
 
 
 def _verify(arguments: Arguments) -> int:
-    since = _text(arguments.since)
-    keys = [key for given in arguments.key for key in _keys_of(given)]
+    since = text_of_file(arguments.since)
+    keys = vkeys_of(arguments.key)
     if arguments.offline is not None:
+        if arguments.begin or arguments.end is not None:
+            raise Misused("--offline: an export is checked as a whole, without --from and --to")
         return _verify_offline(arguments.offline, keys, since)
     return asyncio.run(_verify_database(arguments, keys, since))
 
@@ -95,7 +93,7 @@ def _verify_offline(directory: Path, keys: list[str], since: str | None) -> int:
     try:
         verdict = verify_export(directory, keys, since)
     except OSError as exc:
-        raise AuditError(f"{exc.filename}: {exc.strerror}") from exc
+        raise CommandError(f"{exc.filename}: {exc.strerror}") from exc
     for note in verdict.notes:
         print(note, file=sys.stderr)
     for finding in verdict.findings:
@@ -129,29 +127,10 @@ def _own_keys(settings: Settings) -> list[str]:
     try:
         keys = [signer.verifier.vkey for signer in KeyFile(key_file(settings)).read()]
     except KeyFileError as exc:
-        raise AuditError(str(exc)) from exc
+        raise CommandError(str(exc)) from exc
     if not keys:
         print("no key was given and none is here; the first one in the database was used", file=sys.stderr)
     return keys
-
-
-def _keys_of(given: str) -> list[str]:
-    from oracle.audit.checkpoint import BadNote, Verifier
-
-    text = given if "+" in given else (_text(Path(given)) or "")
-    try:
-        return [Verifier.of(line).vkey for line in text.splitlines() if line.strip()]
-    except BadNote as exc:
-        raise AuditError(f"--key: {exc}") from exc
-
-
-def _text(path: Path | None) -> str | None:
-    try:
-        return None if path is None else path.read_text(encoding="utf-8")
-    except OSError as exc:
-        raise AuditError(f"{path}: {exc.strerror}") from exc
-    except UnicodeDecodeError as exc:
-        raise AuditError(f"{path}: is not text") from exc
 
 
 # The others -----------------------------------------------------------------------------------------------------
@@ -166,16 +145,16 @@ async def _exported(arguments: Arguments) -> int:
     from oracle.audit.export import ExportError, export
     from oracle.audit.log import Damaged
 
-    since = _text(arguments.since)
+    since = text_of_file(arguments.since)
     async with _connected(arguments) as (connection, _):
         begin, end = await _range(connection, arguments)
         try:
             kept = None if since is None else Checkpoint.of_note(since)
             made = await export(connection, arguments.directory, begin, end, since=kept, with_csv=arguments.csv)
         except (ExportError, LookupError, Damaged, BadNote) as exc:
-            raise AuditError(str(exc)) from exc
+            raise CommandError(str(exc)) from exc
         except OSError as exc:
-            raise AuditError(f"{exc.filename}: {exc.strerror}") from exc
+            raise CommandError(f"{exc.filename}: {exc.strerror}") from exc
     print(f"{made.count} leaves, {made.begin} to {made.end}, in {arguments.directory}", file=sys.stderr)
     return 0
 
@@ -190,7 +169,7 @@ def _checkpoint(arguments: Arguments) -> int:
 
     note = asyncio.run(latest())
     if note is None:
-        raise AuditError("nothing is sealed yet")
+        raise CommandError("nothing is sealed yet")
     print(note, end="")
     return 0
 
@@ -209,7 +188,7 @@ async def _listed(arguments: Arguments) -> int:
             try:
                 await rotate(connection, KeyFile(key_file(settings)), lost=arguments.change == "replace")
             except (KeyFileError, BadNote) as exc:
-                raise AuditError(str(exc)) from exc
+                raise CommandError(str(exc)) from exc
         for key in await log.keys(connection):
             print(key.vkey)
     return 0
@@ -249,7 +228,7 @@ async def _range(connection: asyncpg.Connection, arguments: Arguments) -> tuple[
     begin = await _leaf(connection, arguments.begin)
     end = None if arguments.end is None else await _leaf(connection, arguments.end)
     if end is not None and end < begin:
-        raise AuditError("--to is before --from")
+        raise CommandError("--to is before --from")
     return begin, end
 
 

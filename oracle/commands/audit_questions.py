@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from oracle.commands.output import json_line, note, show, show_pages, text_of
-from oracle.commands.verbs import CommandError, add_fsp, add_limit, calling, fsp_of, instant
+from oracle.commands.verbs import CommandError, add_fsp, add_limit, calling, fsp_of, number, past
 
 if TYPE_CHECKING:
     from oracle.client import Client
@@ -24,10 +24,16 @@ if TYPE_CHECKING:
 Arguments = argparse.Namespace
 Command = Callable[[Any, str, Callable[[Arguments], int], str], argparse.ArgumentParser]
 
+CHANNELS: Final = ("hub", "admin", "import", "self-heal", "seed", "sql")
+ACTIONS: Final = ("registered", "changed", "removed", "ignored")
+ENTITIES: Final = ("alias", "fsp", "route", "policy", "credential", "batch")
+
 _ROOT: Final = "/audit/v1"
 _EVENT: Final = ("at", "eventId", "entity", "action", "channel", "actor", "fspId", "kind", "identifier", "subId", "now")
 _READ: Final = ("at", "readId", "credentialId", "role", "asked", "partyIdType", "identifier", "fspId")
 _PAGE: Final = 1_000
+
+WHEN: Final = "2026-03-03T10:00:00Z, 2026-03-03, or 7d for a week ago"
 
 
 def add(kinds: Any, command: Command) -> None:
@@ -36,22 +42,22 @@ def add(kinds: Any, command: Command) -> None:
     events.add_argument("--kind", metavar="KIND", help="with --identifier")
     events.add_argument("--identifier", metavar="ID", help="in any spelling of its kind")
     events.add_argument("--country", metavar="CC", help="allows the national form of an MSISDN")
+    events.add_argument("--fsp", metavar="FSP", help="only this one's")
+    events.add_argument("--channel", choices=CHANNELS, help="only through this one")
+    events.add_argument("--action", choices=ACTIONS, help="only these")
+    events.add_argument("--entity", choices=ENTITIES, help="only of these")
     for name, text in (
         ("actor", "a credential, an FSP or a database user"),
-        ("channel", "hub, admin, import, self-heal, seed or sql"),
-        ("action", "registered, changed, removed or ignored"),
-        ("entity", "alias, fsp, route, policy, credential or batch"),
         ("request", "an X-Request-ID, or batch:NUMBER for what a file did"),
         ("trace", "a trace id"),
     ):
         events.add_argument(f"--{name}", metavar=name[0].upper(), help=text)
-    add_fsp(events)
     _add_times(events)
     add_limit(events)
 
     resolve = calling(kinds, command, "resolve", _resolve, "what the hub was told of an identifier, and who made it so")
     _add_party(resolve)
-    resolve.add_argument("--at", type=instant, metavar="WHEN", help="an instant: 2026-03-03T10:00:00Z; now")
+    resolve.add_argument("--at", type=past, metavar="WHEN", help=f"{WHEN}; left out: now")
     resolve.add_argument("--currency", metavar="C", type=str.upper)
 
     timeline = calling(kinds, command, "timeline", _timeline, "the life of an identifier, the oldest first")
@@ -61,13 +67,13 @@ def add(kinds: Any, command: Command) -> None:
 
     diff = calling(kinds, command, "diff", _diff, "how an FSP's aliases at one instant differ from those at another")
     add_fsp(diff)
-    diff.add_argument("--from", dest="since", type=instant, metavar="WHEN", required=True)
-    diff.add_argument("--to", dest="until", type=instant, metavar="WHEN", required=True)
+    diff.add_argument("--from", dest="since", type=past, metavar="WHEN", required=True, help=WHEN)
+    diff.add_argument("--to", dest="until", type=past, metavar="WHEN", required=True, help="the other instant")
 
     proof = calling(kinds, command, "proof", _proof, "prove that an event is in the log, and check the proof")
-    proof.add_argument("event", type=int, metavar="EVENT")
+    proof.add_argument("event", type=number, metavar="EVENT", help="its number")
     proof.add_argument("--checkpoint", type=Path, metavar="FILE", help="one that was kept: the event has to be in it")
-    proof.add_argument("--key", action="append", default=[], metavar="VKEY", help="a public key to trust")
+    add_keys(proof)
 
     reads = calling(kinds, command, "reads", _reads, "who read history, the newest first")
     reads.add_argument("--credential", metavar="ID", help="only what this one asked")
@@ -75,20 +81,24 @@ def add(kinds: Any, command: Command) -> None:
     add_limit(reads)
 
     calling(kinds, command, "status", _status, "how far history is sealed")
-    calling(
-        kinds, command, "fetch-checkpoint", _fetch_checkpoint, "print the latest signed checkpoint: keep it elsewhere"
-    )
+    text = "print the latest signed checkpoint, by the API: keep it elsewhere"
+    calling(kinds, command, "fetch-checkpoint", _fetch_checkpoint, text, json=False)
+    text = "print the public keys of the log, the newest last, by the API: write them down"
+    calling(kinds, command, "fetch-keys", _fetch_keys, text)
 
-    calling(
-        kinds, command, "fetch-keys", _fetch_keys, "print the public keys of the log, the newest last: write them down"
-    )
-
-    fetch = calling(kinds, command, "fetch", _fetch, "an export as `oracle audit export` makes it, but by the API")
+    text = "write an export as `oracle audit export` makes it, but by the API"
+    fetch = calling(kinds, command, "fetch", _fetch, text, json=False)
     fetch.add_argument("directory", type=Path, metavar="DIR", help="new, or empty")
-    fetch.add_argument("--from", dest="since", type=instant, metavar="WHEN", help="what was sealed from here on")
-    fetch.add_argument("--to", dest="until", type=instant, metavar="WHEN", help="what was sealed before this")
+    fetch.add_argument("--from", dest="since", type=past, metavar="WHEN", help=f"what was sealed from here on: {WHEN}")
+    fetch.add_argument("--to", dest="until", type=past, metavar="WHEN", help="what was sealed before this")
     fetch.add_argument("--since", dest="kept", type=Path, metavar="FILE", help="prove that this checkpoint is extended")
     fetch.add_argument("--csv", action="store_true", help="a table as well")
+
+
+def add_keys(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--key", action="append", default=[], metavar="VKEY", help="a public key to trust, or a file of them"
+    )
 
 
 def _add_party(parser: argparse.ArgumentParser) -> None:
@@ -100,8 +110,8 @@ def _add_party(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_times(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--from", dest="since", type=instant, metavar="WHEN", help="from here on")
-    parser.add_argument("--to", dest="until", type=instant, metavar="WHEN", help="before this")
+    parser.add_argument("--from", dest="since", type=past, metavar="WHEN", help=f"from here on: {WHEN}")
+    parser.add_argument("--to", dest="until", type=past, metavar="WHEN", help="before this")
 
 
 # What happened ----------------------------------------------------------------------------------------------------
@@ -222,21 +232,21 @@ def _proof(client: Client, arguments: Arguments) -> None:
     from oracle.audit.checkpoint import BadNote, Checkpoint, Note, Verifier
     from oracle.audit.leaf import leaf_hash
 
-    kept = None if arguments.checkpoint is None else arguments.checkpoint.read_text(encoding="utf-8")
+    kept, keys = text_of_file(arguments.checkpoint), vkeys_of(arguments.key)
     try:
         size = None if kept is None else Checkpoint.of_note(kept).size
         path = f"{_ROOT}{_own(client)}/log/entries/{{event}}"
         told = client.call("GET", client.url + path, query={"size": size}, event=arguments.event).body
         given = kept or told["checkpoint"]
         checkpoint = Checkpoint.of_note(given)
-        signed = [key for key in arguments.key if Note.of(given).is_signed_by(Verifier.of(key))]
+        signed = [key for key in keys if Note.of(given).is_signed_by(Verifier.of(key))]
     except BadNote as exc:
         raise CommandError(f"the checkpoint cannot be read: {exc}") from exc
     proof = [b64decode(each) for each in told["proof"]]
     leaf = leaf_hash(told["line"].encode())
     if not merkle.verify_inclusion(told["leafIndex"], checkpoint.size, leaf, proof, checkpoint.root):
         raise CommandError("the proof does not hold")
-    if arguments.key and not signed:
+    if keys and not signed:
         raise CommandError("the checkpoint is not signed by a key that is trusted")
     if arguments.json:
         print(json_line(told))
@@ -244,7 +254,7 @@ def _proof(client: Client, arguments: Arguments) -> None:
     print(told["line"])
     note(f"leaf {told['leafIndex']} of {checkpoint.size}: the proof holds under"
          f" {'the checkpoint that was kept' if kept else 'the latest checkpoint'}"
-         f"{'' if arguments.key else ' (no --key was given: its signature was not looked at)'}")  # fmt: skip
+         f"{'' if keys else ' (no --key was given: its signature was not looked at)'}")  # fmt: skip
 
 
 def _fetch(client: Client, arguments: Arguments) -> None:
@@ -252,9 +262,10 @@ def _fetch(client: Client, arguments: Arguments) -> None:
     from oracle.audit.export import CSV, EVENTS, HASHES, MANIFEST
 
     query = {"from": arguments.since, "to": arguments.until}
-    if arguments.kept is not None:
+    kept = text_of_file(arguments.kept)
+    if kept is not None:
         try:
-            query["sinceSize"] = Checkpoint.of_note(arguments.kept.read_text(encoding="utf-8")).size
+            query["sinceSize"] = Checkpoint.of_note(kept).size
         except BadNote as exc:
             raise CommandError(f"{arguments.kept}: {exc}") from exc
     directory: Path = arguments.directory
@@ -273,6 +284,32 @@ def _fetch(client: Client, arguments: Arguments) -> None:
                 file.write(piece)
     (directory / MANIFEST).write_bytes(made)  # last: without it, it is no export
     note(f"{told['count']} leaves, {told['begin']} to {told['end']}, in {directory}: oracle audit verify --offline")
+
+
+# Files and keys that were kept ------------------------------------------------------------------------------------
+
+
+def vkeys_of(given: list[str]) -> list[str]:
+    """The public keys that were typed, and those in the files that were named."""
+    from oracle.audit.checkpoint import BadNote, Verifier
+
+    texts = [each if "+" in each else text_of_file(Path(each)) or "" for each in given]
+    try:
+        keys = [Verifier.of(line).vkey for text in texts for line in text.splitlines() if line.strip()]
+    except BadNote as exc:
+        raise CommandError(f"--key: {exc}") from exc
+    if given and not keys:  # else another key would be trusted, or none
+        raise CommandError("--key: there is none in the file")
+    return keys
+
+
+def text_of_file(path: Path | None) -> str | None:
+    try:
+        return None if path is None else path.read_text(encoding="utf-8")
+    except OSError as exc:
+        raise CommandError(f"{path}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise CommandError(f"{path}: is not text") from exc
 
 
 # Calls ------------------------------------------------------------------------------------------------------------

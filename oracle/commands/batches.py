@@ -16,11 +16,11 @@ import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.commands.output import note, show, show_pages
+from oracle.commands.output import note, placed, show, show_pages
 from oracle.commands.verbs import (
     Arguments,
     Command,
@@ -32,7 +32,8 @@ from oracle.commands.verbs import (
     add_limit,
     calling,
     fsp_of,
-    instant,
+    number,
+    past,
 )
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def add(commands: Any, command: Command) -> None:
     upload.add_argument("--note", metavar="TEXT", help="for who approves it")
     add_fsp(upload)
     upload.add_argument(
-        "--wait", action=argparse.BooleanOptionalAction, help="for the second person, too; or for nothing"
+        "--wait", action=argparse.BooleanOptionalAction, help="wait for the second person, too; or for nothing"
     )
     upload.add_argument("--results", type=Path, metavar="OUT", help="write there what became of each row")
 
@@ -63,8 +64,14 @@ def add(commands: Any, command: Command) -> None:
     listed.add_argument("--fsp", metavar="FSP", help="only its batches")
     listed.add_argument("--state", choices=STATES, help="only these")
     listed.add_argument("--uploaded-by", metavar="ID", help="only by this credential")
-    listed.add_argument("--from", dest="since", type=instant, metavar="WHEN", help="uploaded then or later")
-    listed.add_argument("--to", dest="until", type=instant, metavar="WHEN", help="uploaded before")
+    listed.add_argument(
+        "--from",
+        dest="since",
+        type=past,
+        metavar="WHEN",
+        help="uploaded then or later: 2026-11-30, or 7d for a week ago",
+    )
+    listed.add_argument("--to", dest="until", type=past, metavar="WHEN", help="uploaded before")
     add_limit(listed)
 
     for name, work, text in (
@@ -83,23 +90,23 @@ def add(commands: Any, command: Command) -> None:
         decide.add_argument("--reason", required=name == "reject", metavar="WHY", help="stands in the history")
         add_if_match(decide)
 
-    results = batches.add("results", _results, "what became of each row")
+    results = batches.add("results", _results, "what became of each row", json=False)
     _add_id(results)
     results.add_argument("--format", choices=("csv", "ndjson"), default="csv")
     results.add_argument("--failed", action="store_true", help="only rows that are not in force")
     _add_out(results)
 
-    file = batches.add("file", _file, "the file as it was uploaded")
+    file = batches.add("file", _file, "the file as it was uploaded", json=False)
     _add_id(file)
     _add_out(file)
 
-    template = batches.add("template", _template, "an example of such a file")
+    template = batches.add("template", _template, "an example of such a file", json=False)
     template.add_argument("format", nargs="?", choices=("csv", "ndjson"), default="csv")
     _add_out(template)
 
 
 def _add_id(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("batch_id", metavar="BATCH")
+    parser.add_argument("batch_id", type=number, metavar="BATCH", help="its number")
     add_fsp(parser)
 
 
@@ -111,10 +118,24 @@ def _add_out(parser: argparse.ArgumentParser) -> None:
 
 
 def _import(client: Client, arguments: Arguments) -> None:
-    from oracle.commands.progress import Progress
-
     if arguments.results is not None and arguments.wait is False:
         raise Misused("--results: there are none without waiting")
+    with nullcontext() if arguments.results is None else placed(arguments.results) as results:
+        batch = _imported(client, arguments)
+        if arguments.json:
+            show(batch, as_json=True)
+        else:
+            _sum_up(batch, arguments)
+        if results is not None:
+            with _results_of(client, batch, "csv", only_failed=False) as pieces:
+                results.writelines(pieces)
+    _require_all(batch, arguments)
+
+
+def _imported(client: Client, arguments: Arguments) -> Any:
+    """The batch, as far as it is waited for."""
+    from oracle.commands.progress import Progress
+
     fsp_id = fsp_of(client, arguments)
     named = "stdin" if arguments.file == "-" else Path(arguments.file).name
     # Not all names of files are text that a URL can hold.
@@ -128,13 +149,7 @@ def _import(client: Client, arguments: Arguments) -> None:
             except KeyboardInterrupt:
                 note(f"It goes on without you: oracle batch watch {_typed(batch, arguments)}")
                 raise
-    if arguments.json:
-        show(batch, as_json=True)
-    else:
-        _sum_up(batch, arguments)
-    if arguments.results is not None:
-        _fetch(client, batch, arguments.results, "csv", only_failed=False)
-    _require_all(batch, arguments)
+    return batch
 
 
 @contextmanager
@@ -296,14 +311,14 @@ def _shown(reply: Reply, arguments: Arguments) -> None:
 
 def _results(client: Client, arguments: Arguments) -> None:
     batch = {"fspId": fsp_of(client, arguments), "batchId": arguments.batch_id}
-    _fetch(client, batch, arguments.out, arguments.format, only_failed=arguments.failed)
+    with _results_of(client, batch, arguments.format, only_failed=arguments.failed) as pieces:
+        _write(pieces, arguments.out)
 
 
-def _fetch(client: Client, batch: Any, out: Path | None, form: str, *, only_failed: bool) -> None:
+def _results_of(client: Client, batch: Any, form: str, *, only_failed: bool) -> AbstractContextManager[Iterator[bytes]]:
     query = {"format": form, "only": "failed" if only_failed else None}
     names = {"fsp_id": batch["fspId"], "batch_id": batch["batchId"]}
-    with client.download("/fsps/{fsp_id}/batches/{batch_id}/results", query=query, **names) as pieces:
-        _write(pieces, out)
+    return client.download("/fsps/{fsp_id}/batches/{batch_id}/results", query=query, **names)
 
 
 def _file(client: Client, arguments: Arguments) -> None:
@@ -322,13 +337,5 @@ def _write(pieces: Iterable[bytes], out: Path | None) -> None:
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
         return
-    beside = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        # For its owner alone: identifiers are personal data.
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            for piece in pieces:
-                file.write(piece)
-        beside.replace(out)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    with placed(out) as file:
+        file.writelines(pieces)

@@ -7,14 +7,13 @@ A key is shown by the call that makes it and never again.  `--out FILE` writes i
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.commands.output import note, show, show_pages
+from oracle.commands.output import note, placed, show, show_pages
 from oracle.commands.verbs import (
     Arguments,
     Command,
@@ -220,16 +219,9 @@ async def _first_key(settings: Settings) -> str | None:
 
 @contextmanager
 def _place_for(path: Path | None) -> Iterator[Keep | None]:
-    """Opened before the key is made, as one that cannot be written would be lost; for its owner alone; whole or not."""
+    """How the key is kept there; None where it is to be shown."""
     if path is None:
         yield None
         return
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            yield lambda key: file.write(f"{key}\n")
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    with placed(path) as file:
+        yield lambda key: file.write(f"{key}\n".encode())

@@ -7,10 +7,14 @@ written (names, labels, notes) cannot move the cursor or fake a line: control ch
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Final
 
 # C0, DEL, C1, and the marks that turn the direction of what follows.
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -52,6 +56,29 @@ def show(item: Mapping[str, Any], *, as_json: bool, **more: Any) -> None:
 def note(text: str) -> None:
     """For the person, not for the pipe."""
     print(text, file=sys.stderr)
+
+
+@contextmanager
+def placed(path: Path) -> Iterator[BinaryIO]:
+    """A file for its owner alone, as keys and identifiers are; whole or not there.
+
+    Opened before what it is for is done: a key that cannot be written would be lost.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as exc:
+        exc.filename = str(path)  # as it was typed
+        raise
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def json_line(item: Any) -> str:

@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from oracle.commands.output import note, show, show_pages, text_of
-from oracle.commands.verbs import Arguments, Command, CommandError, Misused, Verbs, add_if_match, add_limit, instant
+from oracle.commands.verbs import (
+    Arguments,
+    Command,
+    CommandError,
+    Misused,
+    Verbs,
+    add_if_match,
+    add_limit,
+    instant,
+    number,
+)
 
 if TYPE_CHECKING:
     from oracle.client import Client, Reply
@@ -79,7 +89,7 @@ def add(commands: Any, command: Command) -> None:
 
 
 def _add_id(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("route_id", metavar="ROUTE")
+    parser.add_argument("route_id", type=number, metavar="ROUTE", help="its number")
 
 
 def _add_period(parser: argparse.ArgumentParser) -> None:

@@ -25,6 +25,8 @@ OK: Final = 0
 FAILED: Final = 1
 MISUSED: Final = 2
 
+UNAUTHORIZED: Final = 401
+
 LIMIT: Final = 100
 
 Arguments = argparse.Namespace
@@ -48,19 +50,23 @@ class Verbs:
         self._verbs = parser.add_subparsers(metavar="VERB", required=True)
         self._command = command
 
-    def add(self, name: str, work: Work, text: str) -> argparse.ArgumentParser:
+    def add(self, name: str, work: Work, text: str, *, json: bool = True) -> argparse.ArgumentParser:
         """One that calls the API."""
-        return calling(self._verbs, self._command, name, work, text)
+        return calling(self._verbs, self._command, name, work, text, json=json)
 
     def add_local(self, name: str, run: Callable[[Arguments], None], text: str) -> argparse.ArgumentParser:
         """One that does not."""
         return self._command(self._verbs, name, partial(_told, run), text)
 
 
-def calling(commands: Any, command: Command, name: str, work: Work, text: str) -> argparse.ArgumentParser:
+def calling(
+    commands: Any, command: Command, name: str, work: Work, text: str, *, json: bool = True
+) -> argparse.ArgumentParser:
+    """Without `json` where what comes is a file, or nothing."""
     parser = command(commands, name, partial(_told, partial(_with_client, work)), text)
     parser.add_argument("--key-file", type=Path, metavar="FILE", help="holds the key to call with")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    if json:
+        parser.add_argument("--json", action="store_true", help="one JSON object a line")
     return parser
 
 
@@ -93,19 +99,21 @@ def _client(arguments: Arguments) -> Iterator[Client]:
     from oracle.commands.database import loaded
 
     settings = loaded(arguments).settings
+    key, where = _key(settings, arguments.key_file)
     try:
-        with Client(settings.admin_address, _key(settings, arguments.key_file)) as client:
+        with Client(settings.admin_address, key) as client:
             yield client
     except ClientError as exc:
-        raise CommandError(str(exc)) from exc
+        raise CommandError(f"{exc}; it came from {where}" if exc.status == UNAUTHORIZED else str(exc)) from exc
 
 
 # Keys in files ----------------------------------------------------------------------------------------------------
 
 
-def _key(settings: Settings, named: Path | None) -> str:
+def _key(settings: Settings, named: Path | None) -> tuple[str, str]:
+    """The key, and where it was found."""
     if named is None and settings.key is not None:
-        return checked_key(settings.key, "ORACLE_KEY")
+        return checked_key(settings.key, "ORACLE_KEY"), "ORACLE_KEY"
     file = named or settings.key_path
     try:
         text = file.read_text(encoding="utf-8")
@@ -117,7 +125,7 @@ def _key(settings: Settings, named: Path | None) -> str:
         ) from None
     except UnicodeDecodeError:
         text = ""
-    return checked_key(text, str(file))
+    return checked_key(text, str(file)), str(file)
 
 
 def checked_key(text: str, where: str) -> str:
@@ -159,6 +167,11 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def number(text: str) -> int:
+    """Of a batch or a route."""
+    return _count(text)
+
+
 def words(text: str) -> list[str]:
     """`MXN,USD`; `none` is none of them."""
     return [word.strip() for word in text.split(",") if word.strip()] if text != "none" else []
@@ -166,9 +179,18 @@ def words(text: str) -> list[str]:
 
 def instant(text: str) -> str:
     """RFC 3339; a time without an offset is UTC, a date its beginning; `90d` and `12h` from now on."""
-    ahead = re.fullmatch(r"([0-9]{1,5})([dh])", text)
-    if ahead:
-        hours = int(ahead[1]) * (24 if ahead[2] == "d" else 1)
+    return _instant(text, 1)
+
+
+def past(text: str) -> str:
+    """The same for who looks back: `90d` and `12h` ago."""
+    return _instant(text, -1)
+
+
+def _instant(text: str, sign: int) -> str:
+    distance = re.fullmatch(r"([0-9]{1,5})([dh])", text)
+    if distance:
+        hours = sign * int(distance[1]) * (24 if distance[2] == "d" else 1)
         return (datetime.now(UTC) + timedelta(hours=hours)).isoformat(timespec="seconds")
     try:
         at = datetime.fromisoformat(text)

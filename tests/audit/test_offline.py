@@ -218,6 +218,7 @@ async def test_what_cannot_be_exported_is_refused(exports: Exports, tmp_path: Pa
 async def test_the_commands_say_what_they_find_and_end_with_it(exports: Exports, tmp_path: Path) -> None:
     env = {"ORACLE_DATABASE_URL": exports.url, "ORACLE_AUDIT_KEY_FILE": str(tmp_path / "keys")}
     (tmp_path / "kept").write_text(exports.kept)
+    (tmp_path / "empty").write_text("")
     exported = str(tmp_path / "out")
     for command, code in (
         (["verify", "--since", "kept"], 0),
@@ -227,6 +228,7 @@ async def test_the_commands_say_what_they_find_and_end_with_it(exports: Exports,
         (["verify", "--offline", exported, "--since", "kept", "--key", exports.vkey], 0),
         (["verify", "--offline", "nowhere"], 1),
         (["verify", "--key", "nonsense+x"], 1),
+        (["verify", "--offline", exported, "--key", "empty"], 1),  # and not the export's own key
         (["keys", "rotate"], 0),
         (["verify", "--from", "yesterday"], 2),
     ):

@@ -17,6 +17,7 @@ from oracle_process import run_oracle, until
 from oracle.audit import merkle
 from oracle.audit.leaf import leaf_hash
 from oracle.audit.offline import verify_export
+from oracle.commands.audit_questions import ACTIONS, CHANNELS, ENTITIES
 
 if TYPE_CHECKING:
     from admin_service import Service
@@ -105,6 +106,14 @@ def test_each_filter_gives_what_a_filter_of_all_events_gives(auditor_of: History
         found = [event["eventId"] for event in auditor_of.all("/events/search", **filters, limit=5)]
         wanted = [event["eventId"] for event in everything if is_wanted(event)]
         assert found == wanted, filters
+
+
+def test_a_filter_that_is_mistyped_is_no_answer_that_there_is_nothing(auditor_of: History) -> None:
+    for name, known in (("channel", CHANNELS), ("action", ACTIONS), ("entity", ENTITIES)):
+        for value in known:
+            assert auditor_of.post("/events/search", **{name: value}, limit=1).status_code == 200, value
+        assert auditor_of.post("/events/search", **{name: "nonsense"}).status_code == 400
+        assert auditor_of.get("/events", **{name: "nonsense"}).status_code == 400
 
 
 def test_the_same_identifier_in_any_spelling_by_get_and_post(auditor_of: History, filled: datetime) -> None:
@@ -331,7 +340,7 @@ def test_the_commands_of_an_auditor(service: Service, auditor_of: History, tmp_p
     event_id = str(resolved["events"][-1]["eventId"])
     assert f'"event_id":{event_id},' in typed("proof", event_id, "--checkpoint", "kept")
     assert typed("events", "--kind", "MSISDN", "--identifier", PHONES[8]).count("\n") == 1
-    assert len(typed("diff", "--fsp", "greenbank", "--from", "2020-01-01", "--to", "1d").splitlines()) > 10
+    assert len(typed("diff", "--fsp", "greenbank", "--from", "2020-01-01", "--to", "2999-01-01").splitlines()) > 10
     assert "timeline" in typed("reads", "--limit", "50")
     typed("fetch", "export", "--since", "kept", "--csv")
     typed("verify", "--offline", "export", "--since", "kept")

@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -31,6 +32,7 @@ from oracle.cli import main
 from oracle.client import RETRIES, Client, ClientError, Upload
 from oracle.commands import batches
 from oracle.commands.progress import Progress
+from oracle.commands.verbs import instant, past
 
 PUBLISHED = Path(oracle.commands.__file__).parents[2] / "schemas" / "admin.openapi.json"
 
@@ -177,7 +179,9 @@ def test_a_logo_goes_up_and_comes_back(typed: Typed, tmp_path: Path) -> None:
      ["fsp", "update", "redbank", "--clear", "everything"], ["fsp", "list", "--limit", "-1"], ["key", "issue"],
      ["fsp", "logo", "redbank"], ["fsp", "logo", "redbank", "--remove", "--out", "x"],
      ["key", "issue", "--role", "king", "--label", "x"], ["key", "update", "x"],
-     ["key", "update", "x", "--expires", "soon"]],
+     ["key", "update", "x", "--expires", "soon"], ["batch", "show", "x"], ["route", "show", "x"],
+     ["audit", "proof", "x"], ["audit", "events", "--channel", "post"],
+     ["audit", "verify", "--offline", "x", "--from", "3"]],
 )  # fmt: skip
 def test_wrong_usage_is_exit_code_2(typed: Typed, words: list[str]) -> None:
     done = typed(*words)
@@ -437,6 +441,37 @@ def test_what_is_no_file_is_one_line(typed: Typed, maker_key: str, tmp_path: Pat
     for name, problem in ((str(tmp_path), "Is a directory"), (str(tmp_path / "none"), "No such file or directory")):
         done = typed.as_key(maker_key, "import", name)
         assert (done.code, done.out, done.err) == (1, "", f"oracle: {name}: {problem}\n")
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_done(
+    typed: Typed, maker_key: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "kept.csv"
+    file.write_text(HEADER + rows(50, 1))
+    before = typed("batch", "list").out
+    for place, problem in ((tmp_path, "Is a directory"), (tmp_path / "none" / "x", "No such file or directory")):
+        done = typed.as_key(maker_key, "import", str(file), "--results", str(place))
+        assert (done.code, done.out, done.err) == (1, "", f"oracle: {place}: {problem}\n")
+    assert typed("batch", "list").out == before
+    issued = typed("key", "issue", "--role", "reader", "--label", "unkept", "--out", "/")
+    assert (issued.code, issued.err) == (1, "oracle: /: Is a directory\n")
+    assert "unkept" not in typed("key", "list").out
+
+
+def test_a_wrong_key_is_told_with_where_it_came_from(typed: Typed, tmp_path: Path) -> None:
+    file = tmp_path / "old.key"
+    file.write_text("aok_aaaaaaaaaaaa_" + "0" * 64)
+    refused = typed.as_key(None, "fsp", "list", "--key-file", str(file))
+    assert refused.code == 1
+    assert refused.err.startswith("oracle: A valid credential is needed (unauthorized)")
+    assert refused.err.endswith(f"it came from {file}\n")
+
+
+def test_who_looks_back_counts_back() -> None:
+    now = datetime.now(UTC)
+    assert datetime.fromisoformat(past("2d")) < now - timedelta(hours=47)
+    assert datetime.fromisoformat(instant("2d")) > now + timedelta(hours=47)
+    assert past("2026-03-03") == instant("2026-03-03") == "2026-03-03T00:00:00+00:00"
 
 
 def test_two_persons_let_a_file_in(typed: Typed, service: Service, tmp_path: Path) -> None:
