@@ -69,7 +69,7 @@ class Store:
 
 @asynccontextmanager
 async def open_store(settings: Settings, metrics: Metrics, *, desk: bool = False) -> AsyncIterator[Store]:
-    """`desk`: with connections for what administrators and auditors read.
+    """`desk`: with connections for what administrators and auditors read, and without routes, as nobody looks up there.
 
     Raises DirectoryUnavailable when PostgreSQL cannot be reached; Redis may come later.
     """
@@ -79,7 +79,7 @@ async def open_store(settings: Settings, metrics: Metrics, *, desk: bool = False
         routes = Routes(postgres.routes)
         url = settings.redis_url
         dial = None if url is None else dialler(url, timeout_ms=settings.cache_timeout_ms, token_ms=TOKEN_MS)
-        coherence = Coherence(postgres, dial, settings.cache_prefix, routes.reload)
+        coherence = Coherence(postgres, dial, settings.cache_prefix, None if desk else routes.reload)
         postgres.on_notice = coherence.hint
         stack.push_async_callback(coherence.close)
         await coherence.open()

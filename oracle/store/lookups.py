@@ -21,7 +21,6 @@ Deadline. timeout_s from ask to answer; what waits longer gets Overloaded (it ne
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Coroutine
 from typing import Final
@@ -166,11 +165,27 @@ class Lookups:
 
     async def _confirm(self) -> None:
         try:
-            with contextlib.suppress(Exception):  # it has left `reachable` False; the poll of the lease logs it
-                await self._coherence.confirm()
+            while await self._confirms_too_late():
+                self._turn_away()
         finally:
             self._confirming = False
             self._loop.call_soon(self._send)
+
+    async def _confirms_too_late(self) -> bool:
+        """For the one that has waited longest.  With 100,000 new routes a lease may take longer than a lookup has."""
+        oldest = next(iter(self._hot.values())).asked_at if self._hot else self._loop.time()
+        try:
+            async with asyncio.timeout_at(oldest + self._timeout_s) as patience:
+                await self._coherence.confirm()
+        except Exception:  # noqa: BLE001 - it has left `reachable` False; the poll of the lease logs it
+            return patience.expired()
+        return False
+
+    def _turn_away(self) -> None:
+        """Those in the queue whose deadline is over."""
+        late = self._loop.time() - self._timeout_s
+        for key in [key for key, slot in self._hot.items() if slot.asked_at <= late]:
+            self._answered(self._hot.pop(key), Overloaded(), cached=False)
 
     def _read(
         self,

@@ -207,8 +207,11 @@ class Postgres:
         assert self.reads is not None  # noqa: S101
         async with self._breaker(), self.reads.acquire() as connection, connection.transaction():
             # In parts, so that lookups have their turn between them: there may be 100,000 rules.
-            rules = connection.cursor(QUERIES["routes_all"], prefetch=ROUTES_CHUNK)
-            return [tuple(rule) async for rule in rules]
+            cursor = await connection.cursor(QUERIES["routes_all"])
+            rules: list[tuple[str, str, str, float, float]] = []
+            while some := await cursor.fetch(ROUTES_CHUNK):
+                rules += map(tuple, some)
+            return rules
 
     # -- Generations ----------------------------------------------------------------------------------------------
 

@@ -392,6 +392,31 @@ async def test_where_the_routes_do_not_come_lookups_are_answered_all_the_same(be
     assert bench.answers["1"] == [(b"Vone", True)]
 
 
+async def test_a_lease_that_takes_long_is_waited_for_until_the_deadline(bench: Bench) -> None:
+    """As with 100,000 new routes, which are read before it is renewed."""
+    arrived = asyncio.Event()
+
+    async def reloads(_: int) -> None:
+        await arrived.wait()
+
+    bench.lookups = bench.make(timeout_s=0.05)
+    bench.coherence._routes_reload = reloads
+    bench.coherence.routes_version = 0
+    bench.coherence.confirmed_at = float("-inf")
+    bench.ask("1", "2")
+    await until(lambda: bool(bench.answers["1"] and bench.answers["2"]))
+    assert [type(bench.answers[key][0][0]) for key in "12"] == [Overloaded] * 2
+    bench.lookups._timeout_s = 10.0
+    bench.ask("3")
+    await turns()
+    assert bench.session.gets == []
+    arrived.set()
+    await until(lambda: bool(bench.session.gets))
+    bench.session.gets.pop().done([b"Vthree"])
+    assert bench.answers["3"] == [(b"Vthree", True)]
+    assert bench.lookups._waiting == 0
+
+
 async def test_closing_answers_everybody(bench: Bench) -> None:
     await bench.misses("1")
     await bench.lookups.close()
