@@ -179,7 +179,7 @@ def _document() -> Response[bytes]:
 @get("/docs", opt=_PUBLIC, sync_to_thread=False, include_in_schema=False)
 def _page() -> Response[bytes]:
     page = files("oracle.api").joinpath("docs.html").read_bytes()
-    return Response(page, media_type="text/html; charset=utf-8")
+    return Response(page, media_type="text/html")
 
 
 # What goes wrong ----------------------------------------------------------------------------------------------

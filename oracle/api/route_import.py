@@ -327,7 +327,7 @@ class _Rows:
         if "prefix" not in self._at:
             raise _header("missing_column", "There is no column prefix")
         if template is None and "fspid" not in self._at:
-            raise _header("missing_column", "There is no column fspId, and the call does not say how FSPs are named")
+            raise _header("missing_column", "There is no column fspId, and fspId does not name FSPs, as mx-{abm_code}")
         if is_own and not set(self._at) <= set(_COLUMNS):
             raise _header("unknown_column", "A column is not known")
         if not set(self._placeholders) <= set(self._at):

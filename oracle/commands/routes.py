@@ -172,6 +172,8 @@ def _end(client: Client, arguments: Arguments) -> None:
         "POST", "/routes/{route_id}/end", route_id=arguments.route_id, body=body, if_match=arguments.if_match
     )
     _shown(ended, arguments)
+    if ended.etag is None:
+        note("It had not begun: it is withdrawn, as if it had never been.")
 
 
 def _what_if(client: Client, arguments: Arguments) -> None:

@@ -370,6 +370,8 @@ def test_a_rule_is_tried_before_it_is_added_and_ended(typed: Typed) -> None:
     assert typed("route", "end", number, "--reason", "a test").err.startswith("oracle: The route has ended")
     again = typed("route", "what-if", "CLABE", "646180110400000007")
     assert re.search(r"^answer +greenbank$", again.out, re.MULTILINE)
+    later = typed("route", "add", "CLABE", "647", "--fsp", "redbank", "--from", "90d", "--json").json["routeId"]
+    assert "it is withdrawn" in typed("route", "end", str(later), "--reason", "a test").err
     assert typed("route", "show", number, "--json").json["validTo"] is not None
 
 
