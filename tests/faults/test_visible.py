@@ -39,7 +39,7 @@ class Stage:
 
     def run(self, scenario: Callable[[Stage], Awaitable[None]]) -> None:
         async def whole() -> None:
-            async with asyncio.timeout(100):
+            async with asyncio.timeout(240):  # a rolling restart takes 100 s where ten others want the two cores
                 await self.rig.recovered()
                 await scenario(self)
 
