@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Protocol, get_type_hints
 
@@ -118,6 +119,22 @@ class Countries:
         return ",".join(value)
 
 
+class Networks:
+    allowed = "addresses or networks, separated by commas"
+
+    def read(self, text: str) -> tuple[str, ...]:
+        networks = tuple(network.strip() for network in text.split(",") if network.strip())
+        for network in networks:
+            try:
+                ip_network(network)
+            except ValueError:
+                raise ValueError(f"{_quoted(network)} is not an address or a network") from None
+        return networks
+
+    def shown(self, value: tuple[str, ...]) -> str:
+        return ",".join(value)
+
+
 class Directory(_Plain):
     allowed = "a path"
 
@@ -205,6 +222,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     key: Annotated[str | None, Secret(16)] = None
     # Absent: <data_dir>/admin.key, which `oracle key save` writes.
     key_file: Annotated[Path | None, Directory()] = None
+    # Proxies in front of the admin listener.  Of theirs X-Forwarded-For is believed; else all that come through one are
+    # one caller, and who fails too often would lock out the others.
+    admin_proxies: Annotated[tuple[str, ...], Networks()] = ()
     # 0 is any free port, for tests.
     hub_port: _Port = 3000
     admin_port: _Port = 3001

@@ -156,7 +156,7 @@ async def run_admin(
             parts = Parts(
                 store.changes, store.postgres, health, metrics,
                 quota=Quota(open_max=settings.import_open_max, bytes_max=settings.import_day_bytes_max),
-                clabe_only=settings.clabe_only, nrc=settings.nrc,
+                proxies=settings.admin_proxies, clabe_only=settings.clabe_only, nrc=settings.nrc,
             )  # fmt: skip
             parts.stopping = stop
             await _serve_asgi(admin_app(parts), sock, ready, stop)

@@ -57,6 +57,11 @@ def test_settings_survive_the_way_to_a_worker() -> None:
         ("HUB_PORT", "3_000", "'3_000' is not a whole number; allowed: a whole number from 0 to 65535"),
         ("IDLE_TIMEOUT_S", "599", "599 is out of range; allowed: a whole number from 600 to 604800"),
         ("WORKERS", "0", "0 is out of range; allowed: a whole number from 1 to 256"),
+        (
+            "ADMIN_PROXIES",
+            "10.0.0.1/8",
+            "'10.0.0.1/8' is not an address or a network; allowed: addresses or networks, separated by commas",
+        ),
         ("TRACE_RATIO", "1.5", "'1.5' is not such a number; allowed: a number from 0 to 1"),
         ("LOG_FORMAT", "xml", "'xml' is not known; allowed: one of auto, json, text"),
         (

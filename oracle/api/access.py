@@ -9,6 +9,8 @@ Failed.   A call without a valid credential is 401: one text for all reasons, co
           recorded (type of failure, credential id, address), and limited per address: over the limit 429 without
           asking the directory, unless the key has been valid here before.  What a valid credential may not do is 403,
           recorded as often and no more: nobody fills the directory with refusals.
+Proxy.    Whose address it is stands in X-Forwarded-For where a proxy of ours wrote it (ORACLE_ADMIN_PROXIES), and of
+          that only what is right of the first address that is none of ours: the rest the caller may have written.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ from oracle.api.problems import Refusal
 from oracle.errors import DirectoryUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from litestar.connection import ASGIConnection
     from litestar.handlers.base import BaseRouteHandler
 
@@ -47,6 +51,10 @@ FAILURES_MAX: Final = 20  # at once from one address; a person who mistypes a ke
 FAILURES_PER_S: Final = 0.5
 ADDRESSES_MAX: Final = 10_000
 USE_NOTED_EVERY_S: Final = 60.0
+
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Role(StrEnum):
@@ -101,8 +109,10 @@ def hash_of(secret: str) -> bytes:
 class Access:
     """The guard of one process: `Litestar(guards=[access.admit])`."""
 
-    def __init__(self, postgres: Postgres) -> None:
+    def __init__(self, postgres: Postgres, proxies: Sequence[str] = ()) -> None:
+        """`proxies` are addresses or networks.  Raises ValueError for what is none."""
         self._postgres = postgres
+        self._proxies = [ipaddress.ip_network(proxy) for proxy in proxies]
         self._limit = Limit()  # of failures, by address
         self._records = Limit()  # of refusals of valid credentials
         self._valid_before: OrderedDict[bytes, float] = OrderedDict()  # hash of a secret: when its use was noted
@@ -122,7 +132,7 @@ class Access:
 
     async def _caller(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Caller:
         found = _TOKEN.fullmatch(_bearer(connection))
-        address = _address(connection)
+        address = self._address(connection)
         digest = hash_of(found[2]) if found else b""
         if digest not in self._valid_before:
             self._require_room(address)
@@ -141,6 +151,10 @@ class Access:
             wait_s = str(self._limit.wait_s(address))
             raise Refusal(429, "too_many_failures", "Too many calls without a valid credential",
                           f"Wait {wait_s} s, and mend the key", {"Retry-After": wait_s})  # fmt: skip
+
+    def _address(self, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+        forwarded = ",".join(connection.headers.getall("x-forwarded-for", []))
+        return address_of(connection.client.host if connection.client else "", forwarded, self._proxies)
 
     async def _note_use(self, credential_id: str, digest: bytes) -> None:
         now = time.monotonic()
@@ -172,7 +186,13 @@ class Access:
         log.warning("call refused", status=refused.status, code=code, credential_id=credential_id, route=route)
         with suppress(DirectoryUnavailable):  # the caller is told why it is refused in any case
             await self._postgres.note(
-                "refusal_record", credential_id, _address(connection), _method(connection), route, refused.status, code
+                "refusal_record",
+                credential_id,
+                self._address(connection),
+                _method(connection),
+                route,
+                refused.status,
+                code,
             )
 
 
@@ -187,16 +207,31 @@ def _bearer(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def _address(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
-    """Of IPv6 the network: each customer has 2**64 addresses."""
-    host = connection.client.host if connection.client else ""
-    if ":" not in host:
-        return host
+def address_of(peer: str, forwarded: str, proxies: Sequence[_Network]) -> str:
+    """Who has called, by the connection's other end and X-Forwarded-For.  Of IPv6 the network: each customer has 2**64
+    addresses.
+    """
+    hops = forwarded.split(",") if forwarded else []
+    address = _ip(peer)
+    while address is not None and hops and any(address in proxy for proxy in proxies):
+        further = _ip(hops.pop())
+        if further is None:  # no address: then nobody knows more than the last proxy
+            break
+        address = further
+    if address is None:
+        return peer
+    return str(address if address.version == 4 else ipaddress.ip_network((int(address) >> 64 << 64, 64)))  # noqa: PLR2004
+
+
+def _ip(text: str) -> _Address | None:
+    """Some proxies write the port with it."""
+    text = text.strip()
+    host = text.partition(":")[0] if text.count(":") == 1 else text.removeprefix("[").partition("]")[0]
     try:
-        address = ipaddress.IPv6Address(host.partition("%")[0])
+        address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        return host
-    return str(address.ipv4_mapped or ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
+        return None
+    return address.ipv4_mapped or address if isinstance(address, ipaddress.IPv6Address) else address
 
 
 def _is_valid(row: Any, digest: bytes) -> bool:

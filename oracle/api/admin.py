@@ -57,6 +57,7 @@ class Parts:
         counters: metrics.Metrics,
         *,
         quota: Quota | None = None,
+        proxies: Sequence[str] = (),
         clabe_only: bool = False,
         nrc: bool = True,
     ) -> None:
@@ -66,6 +67,7 @@ class Parts:
         self.stopping = asyncio.Event()  # what answers for ever ends then
         self.counters = counters
         self.quota = quota or Quota()
+        self.proxies = proxies  # in front of the listener
         self.clabe_only = clabe_only  # this and `nrc` as in identifiers.party_key
         self.nrc = nrc
 
@@ -110,7 +112,7 @@ def _router(path: str, handlers: Sequence[HTTPRouteHandler]) -> Router:
 def _app(parts: Parts | None, openapi_config: OpenAPIConfig | None) -> Litestar:
     return Litestar(
         [*_health_handlers(), *routers()],
-        guards=[] if parts is None else [Access(parts.postgres).admit],
+        guards=[] if parts is None else [Access(parts.postgres, parts.proxies).admit],
         middleware=[with_slashes],
         exception_handlers={Exception: _refuse},
         openapi_config=openapi_config,

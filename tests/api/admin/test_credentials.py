@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import sys
 import time
 from collections import Counter
@@ -15,7 +16,7 @@ import pytest
 from admin_service import TIMEOUT_S
 from oracle_process import SERVE, OracleProcess, start_oracle, until
 
-from oracle.api.access import FAILURES_MAX, FAILURES_PER_S, _is_valid, hash_of, new_secret
+from oracle.api.access import FAILURES_MAX, FAILURES_PER_S, _is_valid, address_of, hash_of, new_secret
 from oracle.bootstrap import bootstrap
 
 if TYPE_CHECKING:
@@ -200,7 +201,11 @@ def second(
         "INSERT INTO access_refusals (at, method, route, status, reason)"
         " SELECT now() - interval '1 year 1 day', 'GET', '/aged', 401, 'unauthorized' FROM generate_series(1, 10001)"
     )
-    env = {"ORACLE_DATABASE_URL": service.database_url, "ORACLE_REDIS_URL": valkey_server.url()}
+    env = {
+        "ORACLE_DATABASE_URL": service.database_url,
+        "ORACLE_REDIS_URL": valkey_server.url(),
+        "ORACLE_ADMIN_PROXIES": "127.0.10.0/24,::1",
+    }
     home: Path = tmp_path_factory.mktemp("second")
     with start_oracle(home, env, command=(*SERVE, "--only", "admin")) as oracle:
         yield oracle
@@ -271,6 +276,49 @@ def test_failures_at_once_are_no_more_than_one_after_the_other(service: Service)
     assert FAILURES_MAX <= statuses[401] <= FAILURES_MAX + 1 + took_s * FAILURES_PER_S
     rows = service.fetch("SELECT count(*) FROM access_refusals WHERE address = $1", address)
     assert rows[0]["count"] == statuses[401]
+
+
+def test_behind_a_proxy_of_ours_failures_are_those_of_who_is_before_it(service: Service, second: OracleProcess) -> None:
+    key = service.issue("reader")
+
+    def asked(key: str, forwarded: str, proxy: str = "127.0.10.1") -> int:
+        headers = {"Authorization": f"Bearer {key}", "X-Forwarded-For": forwarded}
+        with httpx.Client(transport=httpx.HTTPTransport(local_address=proxy), timeout=TIMEOUT_S) as client:
+            return client.get(f"{second.admin_url}/admin/v1/me", headers=headers).status_code
+
+    until(lambda: asked(WRONG, "192.0.2.1, 198.51.100.7") == 429)
+    assert asked(key, "192.0.2.1, 198.51.100.8") == 200
+    # What the caller has written himself makes nobody of him, and of somebody who is no proxy nothing is believed.
+    assert asked(service.issue("reader"), "192.0.2.2, 198.51.100.7") == 429
+    until(lambda: asked(WRONG, "192.0.2.1", "127.0.9.4") == 429)
+    assert asked(service.issue("reader"), "192.0.2.9", "127.0.9.4") == 429
+    recorded = {row["address"] for row in service.fetch("SELECT DISTINCT address FROM access_refusals")}
+    assert {"198.51.100.7", "127.0.9.4"} <= recorded
+    assert not {"192.0.2.1", "127.0.10.1"} & recorded
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "address"),
+    [
+        ("127.0.0.1", "", "127.0.0.1"),
+        ("203.0.113.5", "192.0.2.1", "203.0.113.5"),
+        ("10.0.0.1", "", "10.0.0.1"),
+        ("10.0.0.1", "192.0.2.1", "192.0.2.1"),
+        ("10.0.0.1", "192.0.2.1, 10.0.0.2 ,10.0.0.3", "192.0.2.1"),
+        ("10.0.0.1", "192.0.2.9,192.0.2.1,10.0.0.2", "192.0.2.1"),
+        ("10.0.0.1", "10.0.0.3,10.0.0.2", "10.0.0.3"),
+        ("10.0.0.1", "192.0.2.9, unknown, 10.0.0.2", "10.0.0.2"),
+        ("10.0.0.1", "192.0.2.1,", "10.0.0.1"),
+        ("10.0.0.1", "192.0.2.1:4711", "192.0.2.1"),
+        ("10.0.0.1", "[2001:db8:1:2:3::4]:4711", "2001:db8:1:2::/64"),
+        ("::ffff:10.0.0.1", "2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+        ("fd00::1%eth0", "::ffff:192.0.2.1", "192.0.2.1"),
+        ("", "192.0.2.1", ""),
+    ],
+)
+def test_the_address_is_the_first_from_the_right_that_is_none_of_ours(peer: str, forwarded: str, address: str) -> None:
+    proxies = [ipaddress.ip_network(network) for network in ("10.0.0.0/8", "fd00::/8")]
+    assert address_of(peer, forwarded, proxies) == address
 
 
 def test_refusals_of_a_valid_credential_do_not_fill_the_directory(service: Service) -> None:
