@@ -13,6 +13,9 @@ Form.      One JSON object, no spaces, these members in this order, absent value
 
 Text.      As in RFC 8785: escaped are only ", \ and U+0000 to U+001F (\b \t \n \f \r, others \u00xx in lower case).
 Numbers.   As PostgreSQL's jsonb writes them, digit by digit: they are never read as binary floats.
+Nulls.     A JSON null where a value could be absent has a space before it.  No trigger writes one, but who could put
+           one in the place of an absent value unseen would change what is answered from it.
+Times.     One that no calendar has is null: nothing is sealed with it, but it may stand there later.
 Hash.      SHA-256 of a zero byte and the line (RFC 9162): any hash tool can do it.
 For ever.  A column that events get one day is not part of this form: what is sealed would no longer hash to what it
            did.  It would need a form of its own, from some event on.
@@ -20,6 +23,7 @@ For ever.  A column that events get one day is not part of this form: what is se
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -35,7 +39,7 @@ __all__ = ["FIELDS", "Leaf", "csv_header", "csv_row", "leaf_hash", "line", "read
 class Leaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     event_id: int
     xact: int
-    at: str
+    at: str | None
     entity: str
     action: str
     channel: str
@@ -58,13 +62,41 @@ _encode = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _decode = msgspec.json.Decoder(float_hook=lambda digits: msgspec.Raw(digits.encode())).decode
 _NULL: Final = msgspec.Raw(b"null")
+_JSON_NULL: Final = msgspec.Raw(b" null")
+_PART: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 _read = msgspec.json.Decoder(Leaf).decode
 
 
 # Most events say of `after` what thousands of others say.  Bounded: 4,096 of some hundred bytes.
 @lru_cache(maxsize=4096)
 def _sorted(text: str | None) -> msgspec.Raw:
-    return _NULL if text is None else msgspec.Raw(_encode_sorted(_decode(text)))
+    if text is None:
+        return _NULL
+    if text == "null":
+        return _JSON_NULL
+    try:
+        return msgspec.Raw(_encode_sorted(_decode(text)))
+    except (msgspec.MsgspecError, RecursionError):
+        return msgspec.Raw(_sorted_by_hand(text))
+
+
+def _sorted_by_hand(text: str) -> bytes:
+    """The same for what jsonb can hold and no decoder takes: numbers of thousands of digits, nested a thousand times.
+    Whoever may write events must not be able to stop the sealer with one.
+    """
+    stack: list[list[bytes]] = [[]]
+    for part in _PART.findall(text):
+        if part in "{[":
+            stack.append([])
+        elif part in "}]":
+            inside = stack.pop()
+            if part == "}":
+                members = sorted(zip(inside[::2], inside[1::2], strict=True), key=lambda each: str(_decode(each[0])))
+                inside = [b":".join(each) for each in members]
+            stack[-1].append((b"[%b]" if part == "]" else b"{%b}") % b",".join(inside))
+        elif part not in ",:":
+            stack[-1].append(_encode(_decode(part)) if part.startswith('"') else part.encode())
+    return stack[0][0]
 
 
 def line(record: Sequence[Any]) -> bytes:
@@ -82,9 +114,9 @@ def line(record: Sequence[Any]) -> bytes:
     )  # fmt: skip
 
 
-def _instant(at: datetime) -> str:
+def _instant(at: datetime | None) -> str | None:
     # asyncpg gives UTC: the last six characters are its offset.
-    return at.isoformat(timespec="microseconds")[:-6] + "Z"
+    return None if at is None else at.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def instant(text: str) -> datetime:
@@ -95,7 +127,7 @@ def read(text: bytes) -> Leaf:
     """Raises ValueError where the line is not one of ours.  Whether it is spelled canonically is said by its hash."""
     try:
         return _read(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise ValueError("not a line of an export") from exc
 
 

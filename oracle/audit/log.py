@@ -168,7 +168,9 @@ async def stored_hashes(connection: asyncpg.Connection, wanted: Sequence[Stored]
     found: list[dict[int, bytes]] = [{} for _ in wanted]
     for row in await connection.fetch(QUERIES["audit_hashes"], *columns):
         data: bytes = row["hashes"]
-        for at in range(0, len(data), merkle.HASH_BYTES):
+        # Of one tile alone: what goes beyond it is seen by some readers only.
+        room = (merkle.TILE_WIDTH - row["first"] % merkle.TILE_WIDTH) * merkle.HASH_BYTES
+        for at in range(0, min(len(data), room), merkle.HASH_BYTES):
             # Were a second one put over it, the first would count no more: the roots show it.
             found[row["wanted"]][row["first"] + at // merkle.HASH_BYTES] = data[at : at + merkle.HASH_BYTES]
     return found

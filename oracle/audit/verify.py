@@ -5,14 +5,17 @@ Events.       Each is read and hashed anew and compared with what was sealed at 
 Hashes.       The stored ones have to make every root that was signed, and the upper tiles.  Where events and hashes
               disagree, the one that makes the signed root is believed.
 Checkpoints.  One a batch, signed by the key that signs at its size, growing.
+Hidden.       What is checked is found by the order of sealing, hence by an index.  A count of the table itself shows
+              what lies beside that: of no transaction, of no era, or put in while its index was switched off.
 Not seen.     The end of the log cut off, as long as nothing else remembers it: give the checkpoint that was kept.
+              When a batch was sealed, and that two were put together, is not signed.
 Cost.         About 10 µs an event; memory of one batch, whatever the length.  Reads only, beside a working sealer: what
               is sealed meanwhile is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 
@@ -30,6 +33,9 @@ _PAGE: Final = 1_000
 _WINDOW: Final = 32 * merkle.TILE_WIDTH
 # Events that one batch may turn out to have beyond those that were sealed in it, before the rest is only counted.
 _SURPLUS_MAX: Final = 100_000
+# No sealer makes a longer batch; one that says so is not to fill the memory.
+_LEAVES_MAX: Final = 1 << 20
+_LISTED_MAX: Final = 1_000
 _NOTHING: Final = b"\0" * merkle.HASH_BYTES
 
 
@@ -38,6 +44,7 @@ class Batch(NamedTuple):
     leaves: int
     era: int
     bound: Bound
+    event_id_max: int
     sealed_at: Any
 
     @property
@@ -76,17 +83,23 @@ class Verification:
         self._tree = merkle.Frontier()
         self._sure = True  # the tree is what was signed, as far as it goes
         self._checkpoints = 0
+        self._walked: int | None = 0  # events; None where not all of them could be
         self.summary = Summary(0, 0, 0, 0)
 
     async def findings(self) -> AsyncGenerator[Finding]:
         connection = self._connection
+        disguised = await connection.fetch(QUERIES["audit_disguised"])
+        for row in disguised:
+            yield Finding("table", f"{row['place']} is not as it was made: others may be shown something else")
+        if any(row["is_other"] for row in disguised):
+            return
         origin = await connection.fetchval(QUERIES["audit_origin"])
         keys = await log.keys(connection)
         state = await log.state(connection)
         self._eras = {era.number: era for era in await log.eras(connection)}
         if not keys:
-            if state.size:
-                yield Finding("key", "the log has leaves and no key")
+            if state.size or self._trusted or self._since is not None:
+                yield Finding("key", f"the log has {state.size} leaves and no key")
             return
         try:
             self._trust = Trust(origin, keys, self._trusted or [keys[0].vkey])
@@ -96,28 +109,44 @@ class Verification:
         for number, (_, verifier) in enumerate(self._trust.keys):
             if verifier not in self._trust.believed:
                 yield Finding("key", f"number {number} was not introduced by a key that is trusted")
+            elif verifier.vkey != keys[number].vkey or verifier in [each for _, each in self._trust.keys[:number]]:
+                yield Finding("key", f"number {number} is there twice, or spelled as nobody spells it")
+        for finding in self._era_gaps():
+            yield finding
         end = min(state.size, state.size if self._end is None else self._end)
         async for finding in self._batches(min(self._begin, end), end):
             yield finding
         if self._end is None:
             async for finding in self._beyond(state):
                 yield finding
+            if not self._begin and self._walked is not None:
+                async for finding in self._hidden(state, self._walked):
+                    yield finding
         if self._since is not None:
             async for finding in self._kept(self._since, state.size):
                 yield finding
+
+    def _era_gaps(self) -> Iterator[Finding]:
+        after = log.FIRST
+        for expected, (number, era) in enumerate(sorted(self._eras.items())):
+            if number != expected or era.after_event_id < after or (number == 0 and era.after_event_id != log.FIRST):
+                yield Finding("era", f"number {number} does not begin where it has to")
+            after = era.after_event_id
 
     # -- batch by batch -------------------------------------------------------------------------------------------
 
     async def _batches(self, begin: int, end: int) -> AsyncIterator[Finding]:
         at, era, bound = begin, 0, log.START
+        too_long = -1
         events: _Events | None = None
         stored = _StoredLeaves(self._connection)
         try:
             while at < end:
                 rows = await self._connection.fetch(QUERIES["audit_batches_from"], at, _PAGE)
-                page = [Batch(r["first_leaf"], r["leaves"], r["era"], Bound(r["xact"], r["event_id"]), r["sealed_at"])
-                        for r in rows]  # fmt: skip
+                page = [Batch(r["first_leaf"], r["leaves"], r["era"], Bound(r["xact"], r["event_id"]),
+                              r["event_id_max"], r["sealed_at"]) for r in rows]  # fmt: skip
                 if not page:
+                    self._walked = None
                     yield Finding("batch", f"leaves {at} to {end - 1} are in no batch")
                     return
                 checkpoints = await self._checkpoints_of(min(at, page[0].first_leaf), page[-1].end)
@@ -125,7 +154,13 @@ class Verification:
                 for batch in page:
                     if batch.first_leaf >= end:
                         break
+                    if batch.leaves > _LEAVES_MAX:
+                        if batch.first_leaf != too_long:
+                            yield Finding("batch", f"{batch} is longer than any that is sealed")
+                        too_long = batch.first_leaf
+                        continue
                     if batch.era not in self._eras:
+                        self._walked = None
                         yield Finding("batch", f"{batch} is of an era that is not there")
                         return
                     if events is None:
@@ -151,16 +186,22 @@ class Verification:
                     found, surplus = await events.until(batch.bound, len(sealed) + _SURPLUS_MAX)
                     async for finding in self._batch(batch, at, sealed, found, checkpoints):
                         yield finding
+                    self._count(len(found) + surplus)
                     if surplus:
                         yield Finding("inserted", f"{surplus} more events, {batch}")
                     at = batch.end
                 if at == page_began:
+                    self._walked = None
                     yield Finding("batch", f"leaves {at} to {end - 1} are in no batch")
                     return
         finally:
             if events is not None:
                 await events.close()
             self.summary = Summary(begin, at, self._checkpoints, 0)
+
+    def _count(self, events: int) -> None:
+        if self._walked is not None:
+            self._walked += events
 
     async def _bound_before(self, batch: Batch) -> Bound:
         row = await self._connection.fetchrow(QUERIES["audit_batch_before"], batch.first_leaf, batch.era)
@@ -217,6 +258,8 @@ class Verification:
         elif hashes != computed:
             for finding in _named(batch, begin, hashes, found):
                 yield finding
+        elif begin == batch.first_leaf and max(event_id for event_id, _ in found) != batch.event_id_max:
+            yield Finding("batch", f"{batch} says that its largest event is {batch.event_id_max}, which it is not")
         async for finding in self._against_root(batch, before, checkpoint, right=hashes_right or events_right):
             yield finding
         async for finding in self._upper_tiles():
@@ -250,7 +293,7 @@ class Verification:
             return None, Finding("checkpoint", f"of {batch.end} leaves is gone: {batch}")
         self._checkpoints += 1
         try:
-            checkpoint = self._trust.opened(row["note"])
+            checkpoint = self._trust.opened(row["note"] or "")
         except BadNote as exc:
             return None, Finding("checkpoint", f"of {batch.end} leaves: {exc}: {batch}")
         if (checkpoint.size, checkpoint.root) != (batch.end, row["root"]):
@@ -274,6 +317,7 @@ class Verification:
     async def _rest_of_era(self, events: _Events) -> AsyncIterator[Finding]:
         """An era that is over is sealed to its end."""
         found, surplus = await events.until(Bound(log.LAST, log.LAST), _SURPLUS_MAX)
+        self._count(len(found) + surplus)
         for event_id, _ in found:
             yield Finding("inserted", f"event {event_id} was not sealed with its era")
         if surplus:
@@ -293,6 +337,31 @@ class Verification:
             )
             self.summary = self.summary._replace(waiting=waiting)
 
+    async def _hidden(self, state: log.State, walked: int) -> AsyncIterator[Finding]:
+        """What lies in the table and is not come by in the order of sealing."""
+        connection = self._connection
+        era = self._eras.get(state.era)
+        if era is None:
+            return
+        place = str(state.bound.xact), state.bound.event_id, era.after_event_id, era.until_event_id
+        named = 0
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            await _by_table(connection, on=True)
+            there = await connection.fetchval(QUERIES["audit_census"], *place)
+            if there == walked:
+                return
+            cursor = await connection.cursor(QUERIES["audit_census_rows"], *place)
+            await _by_table(connection, on=False)
+            while named < _LISTED_MAX and (rows := await cursor.fetch(log.CHUNK)):
+                columns = [row["event_id"] for row in rows], [row["xact"] for row in rows]
+                found = {row[0] for row in await connection.fetch(QUERIES["audit_census_found"], *columns)}
+                for event_id in columns[0]:
+                    if event_id not in found or event_id <= self._eras[min(self._eras)].after_event_id:
+                        named += 1
+                        yield Finding("inserted", f"event {event_id} lies in the table and is not come by in its order")
+        if not named or named >= _LISTED_MAX:
+            yield Finding("table", f"{there} events lie in it, {walked} are come by in the order of sealing")
+
     async def _kept(self, note: str, size: int) -> AsyncIterator[Finding]:
         try:
             kept = self._trust.opened(note)
@@ -308,6 +377,12 @@ class Verification:
             root = b""
         if root != kept.root:
             yield Finding("rewritten", f"the log does not extend what was signed at {kept.size} leaves")
+
+
+async def _by_table(connection: asyncpg.Connection, *, on: bool) -> None:
+    """For what is planned from here on in this transaction: by the table itself, or by its indexes as elsewhere."""
+    for setting, with_table in (("seqscan", True), ("indexscan", False), ("indexonlyscan", False)):
+        await connection.execute(f"SET LOCAL enable_{setting} = {'on' if with_table == on else 'off'}")
 
 
 class _Events:

@@ -21,17 +21,20 @@ SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint
 
 -- name: events_in_order
 -- Events of an era ($5 < event_id <= $6) after the bound ($1, $2) and up to the bound ($3, $4), in the order of sealing.
-SELECT event_id, xact::text::bigint AS xact, at, entity, action, channel, actor, role, party_id_type::text,
-       party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
+-- At $7 of them one goes on behind the last: WITH TIES, should somebody have put another one on its place.
+SELECT event_id, xact::text::bigint AS xact,
+       CASE WHEN at BETWEEN '0001-01-02' AND '9999-12-30' THEN at END AS at, entity, action, channel, actor, role,
+       party_id_type::text, party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
 FROM events
 WHERE xact >= $1::text::xid8 AND (xact > $1::text::xid8 OR event_id > $2)
   AND xact <= $3::text::xid8 AND (xact < $3::text::xid8 OR event_id <= $4)
   AND event_id > $5 AND event_id <= $6
-ORDER BY xact, event_id LIMIT $7
+ORDER BY xact, event_id FETCH FIRST ($7) ROWS WITH TIES
 
 -- name: event_by_id
-SELECT event_id, xact::text::bigint AS xact, at, entity, action, channel, actor, role, party_id_type::text,
-       party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
+SELECT event_id, xact::text::bigint AS xact,
+       CASE WHEN at BETWEEN '0001-01-02' AND '9999-12-30' THEN at END AS at, entity, action, channel, actor, role,
+       party_id_type::text, party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
 FROM events WHERE event_id = $1
 
 -- name: audit_waiting
@@ -74,8 +77,10 @@ SELECT size, root, note FROM audit_checkpoints WHERE size > $1 AND size <= $2 OR
 -- name: audit_beyond
 -- What the log does not reach, as it ends with $1 leaves: nobody seals so.
 SELECT 'checkpoint' AS kind, size || ' leaves' AS place FROM audit_checkpoints WHERE size > $1
-UNION ALL SELECT 'hash', 'tile level ' || tile_level || ', place ' || first FROM audit_tiles
-WHERE tile_level = 0 AND first >= $1 LIMIT 1000
+UNION ALL SELECT 'hash', 'tile level ' || tile_level || ', place ' || first FROM generate_series(0, 7) AS level
+JOIN audit_tiles ON tile_level = level AND first >= $1::bigint >> 8 * level
+UNION ALL SELECT 'hash', 'tile level ' || tile_level || ', place ' || first FROM audit_tiles WHERE tile_level > 7
+LIMIT 1000
 
 -- name: audit_nowhere
 -- Events that no era and no order has a place for: after_event_id $1 of the current era, transactions yet to come.
@@ -83,9 +88,34 @@ SELECT event_id FROM events WHERE event_id = -9223372036854775808
 UNION ALL SELECT event_id FROM events
 WHERE event_id > $1 AND xact >= pg_snapshot_xmax(pg_current_snapshot()) LIMIT 1000
 
+-- name: audit_disguised
+-- Tables of history that are not as they were made: others may be shown something else than who reads here.
+SELECT c.oid::regclass::text AS place, c.relkind NOT IN ('r', 'p') AS is_other FROM pg_class c
+WHERE (c.oid = 'events'::regclass OR c.relname LIKE 'audit\_%' AND c.relnamespace = current_schema()::regnamespace
+       OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'events'::regclass))
+  AND (c.relkind IN ('v', 'm', 'f') OR c.relrowsecurity OR c.relhasrules)
+ORDER BY 1
+
+-- name: audit_census
+-- How many events lie in the table up to the bound ($1, $2) of the era ($3 < event_id <= $4), whatever indexes say.
+-- Without the one that audit_nowhere has named.
+SELECT count(*) FROM events
+WHERE (event_id > $4 OR (event_id > $3 AND (xact > $1::text::xid8 OR (xact = $1::text::xid8 AND event_id > $2)))) IS NOT TRUE
+  AND event_id IS DISTINCT FROM -9223372036854775808
+
+-- name: audit_census_rows
+SELECT event_id, xact::text AS xact FROM events
+WHERE (event_id > $4 OR (event_id > $3 AND (xact > $1::text::xid8 OR (xact = $1::text::xid8 AND event_id > $2)))) IS NOT TRUE
+  AND event_id IS DISTINCT FROM -9223372036854775808
+
+-- name: audit_census_found
+-- Which of these events ($1, $2 their transactions) are found in the order of sealing.
+SELECT w.event_id FROM unnest($1::bigint[], $2::text[]) AS w (event_id, xact)
+WHERE EXISTS (SELECT FROM events e WHERE e.xact = w.xact::xid8 AND e.event_id = w.event_id)
+
 -- name: audit_batches_from
 -- From the one that holds leaf $1 on.
-SELECT first_leaf, leaves, era, xact::text::bigint AS xact, event_id, sealed_at FROM audit_batches
+SELECT first_leaf, leaves, era, xact::text::bigint AS xact, event_id, event_id_max, sealed_at FROM audit_batches
 WHERE first_leaf + leaves > $1
   AND first_leaf >= coalesce((SELECT max(first_leaf) FROM audit_batches WHERE first_leaf <= $1), 0)
 ORDER BY first_leaf LIMIT $2

@@ -38,6 +38,59 @@ TAMPERINGS = {
         [ALTERED],
     ),
     "a null for an empty text": (["UPDATE events SET sub_id = NULL WHERE event_id = 700"], [ALTERED]),
+    "a JSON null for an absent value": (["UPDATE events SET before = 'null' WHERE event_id = 700"], [ALTERED]),
+    "a time that no calendar has": (["UPDATE events SET at = '20000-01-01' WHERE event_id = 700"], [ALTERED]),
+    "a value that no decoder takes": (
+        ["UPDATE events SET after = (repeat('[', 3000) || repeat(']', 3000))::jsonb WHERE event_id = 700"],
+        [ALTERED],
+    ),
+    "the same number in another partition": (
+        [
+            """INSERT INTO events (event_id, xact, at, entity, action, channel, actor)
+               SELECT event_id, xact, '1999-01-01', entity, action, channel, actor FROM events WHERE event_id = 700"""
+        ],
+        ["inserted: event 700 was not sealed, batch 512 to 767, "],
+    ),
+    "an event of no transaction": (
+        [
+            "ALTER TABLE events ALTER xact DROP NOT NULL",
+            """INSERT INTO events (event_id, xact, entity, action, channel, actor)
+               VALUES (5000, NULL, 'alias', 'removed', 'admin', 'nobody')""",
+        ],
+        ["inserted: event 5000 lies in the table and is not come by in its order"],
+    ),
+    "an event of no era": (
+        [
+            "UPDATE audit_eras SET after_event_id = 0",
+            """INSERT INTO events (event_id, xact, entity, action, channel, actor)
+               VALUES (-5, '800', 'alias', 'removed', 'admin', 'nobody')""",
+        ],
+        [
+            "era: number 0 does not begin where it has to",
+            "inserted: event -5 lies in the table and is not come by in its order",
+        ],
+    ),
+    "an event that its index does not know": (
+        [
+            "UPDATE pg_index SET indisready = false WHERE pg_get_indexdef(indexrelid) LIKE '%USING btree (xact)'",
+            """INSERT INTO events (event_id, xact, entity, action, channel, actor)
+               SELECT 5000, xact, 'alias', 'removed', 'admin', 'nobody' FROM events WHERE event_id = 700""",
+            "UPDATE pg_index SET indisready = true WHERE pg_get_indexdef(indexrelid) LIKE '%USING btree (xact)'",
+        ],
+        ["inserted: event 5000 lies in the table and is not come by in its order"],
+    ),
+    "an era inserted": (
+        ["INSERT INTO audit_eras VALUES (5, 1201, 'x')"],
+        ["era: number 5 does not begin where it has to"],
+    ),
+    "others are shown less": (
+        ["ALTER TABLE events ENABLE ROW LEVEL SECURITY"],
+        ["table: events is not as it was made: others may be shown something else"],
+    ),
+    "a view in its place": (
+        ["ALTER TABLE events RENAME TO truth", "CREATE VIEW events AS SELECT * FROM truth WHERE event_id <> 700"],
+        ["table: events is not as it was made: others may be shown something else"],
+    ),
     "an event removed": (
         ["DELETE FROM events WHERE event_id = 700"],
         ["removed: the event of leaf 699 is gone (behind event 699, before event 701), batch 512 to 767, sealed "],
@@ -115,6 +168,23 @@ TAMPERINGS = {
         ["DELETE FROM audit_checkpoints WHERE size = 512"],
         ["checkpoint: of 512 leaves is gone: batch 256 to 511, "],
     ),
+    "a checkpoint without its note": (
+        ["ALTER TABLE audit_checkpoints ALTER note DROP NOT NULL",
+         "UPDATE audit_checkpoints SET note = NULL WHERE size = 512"],
+        ["checkpoint: of 512 leaves: not a signed note: batch 256 to 511, "],
+    ),
+    "the largest event of a batch altered": (
+        ["UPDATE audit_batches SET event_id_max = 7 WHERE first_leaf = 512"],
+        ["batch: batch 512 to 767, "],
+    ),
+    "a batch of more leaves than there is memory": (
+        ["UPDATE audit_batches SET leaves = 2000000000 WHERE first_leaf = 512"],
+        ["batch: batch 512 to 2000000511, ", "batch: leaves 512 to 767 are in no batch", "checkpoint: of 768 leaves: "],
+    ),
+    "the last batch of more leaves than there is memory": (
+        ["UPDATE audit_batches SET leaves = 2000000000 WHERE first_leaf = 1024"],
+        ["batch: batch 1024 to 2000001023, ", "batch: leaves 1024 to 2000001023 are in no batch"],
+    ),
     "a batch removed": (
         ["DELETE FROM audit_batches WHERE first_leaf = 256"],
         ["batch: leaves 256 to 511 are in no batch", "checkpoint: of 512 leaves: batch 512 to 767, "],
@@ -134,6 +204,24 @@ TAMPERINGS = {
     "an upper hash altered": (
         ["UPDATE audit_tiles SET hashes = overlay(hashes placing 'x' FROM 1) WHERE (tile_level, first) = (1, 1)"],
         ["hash: of tile level 1, place 1 is not what its leaves make"],
+    ),
+    "upper hashes that there cannot be yet": (
+        ["INSERT INTO audit_tiles VALUES (1, 4, sha256('x')), (2, 0, sha256('x')), (9, 0, sha256('x'))"],
+        [f"hash: of tile level {place}: the log ends with 1201 leaves" for place in ("1, place 4", "2, place 0",
+                                                                                    "9, place 0")],
+    ),
+    "hashes put where proofs do not look": (
+        [
+            """UPDATE audit_tiles SET hashes = hashes ||
+               (SELECT hashes FROM audit_tiles WHERE (tile_level, first) = (0, 256))
+               WHERE (tile_level, first) = (0, 0)""",
+            "DELETE FROM audit_tiles WHERE (tile_level, first) = (0, 256)",
+        ],
+        [f"hash: of leaf {leaf} is not what was sealed, batch 256 to 511, " for leaf in range(256, 512)],
+    ),
+    "the key put there twice": (
+        ["INSERT INTO audit_keys SELECT 1, vkey || ' ', 0, NULL FROM audit_keys"],
+        ["key: number 1 is there twice, or spelled as nobody spells it"],
     ),
     "the bound of a batch altered": (
         ["UPDATE audit_batches SET event_id = 200 WHERE first_leaf = 0"],
@@ -203,6 +291,41 @@ async def test_the_end_cut_off_is_shown_by_the_checkpoint_that_was_kept(history:
     assert await seal(history, tmp_path / "keys") == 1201
     assert await findings(history) == []
     assert await findings(history, since=kept) == ["rewritten: the log does not extend what was signed at 1201 leaves"]
+
+
+async def test_a_log_that_is_gone_is_missed_by_who_knows_that_there_was_one(history: str) -> None:
+    async with tampering(history) as connection:
+        kept = await connection.fetchval("SELECT note FROM audit_checkpoints WHERE size = 1201")
+        vkey = await connection.fetchval("SELECT vkey FROM audit_keys")
+        for table in ("audit_batches", "audit_checkpoints", "audit_tiles", "audit_keys", "events"):
+            await connection.execute(f"DELETE FROM {table}")  # noqa: S608 - of these
+    assert await findings(history) == [], "like a directory that is new"
+    assert await findings(history, since=kept) == ["key: the log has 0 leaves and no key"]
+    assert await findings(history, trusted=[vkey]) == ["key: the log has 0 leaves and no key"]
+
+
+async def test_a_second_event_on_the_place_of_one_is_found_wherever_one_snapshot_ends(
+    history: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oracle.audit.log.SNAPSHOT_ROWS", 100)
+    async with tampering(history) as connection:
+        await connection.execute(
+            "INSERT INTO events (event_id, xact, at, entity, action, channel, actor)"
+            " SELECT event_id, xact, '1999-01-01', entity, action, channel, actor FROM events WHERE event_id % 100 = 0"
+        )
+    assert len(await findings(history)) == 12
+
+
+async def test_an_event_that_no_decoder_takes_stops_nobody(history: str, tmp_path: Path) -> None:
+    """Who has the application's password may write one: it is sealed like any other."""
+    await execute(
+        history.replace("oracle@", "oracle_service@"),
+        "INSERT INTO events (entity, action, channel, actor, after) VALUES"
+        " ('alias', 'removed', 'sql', 'x', jsonb_build_object('b', 10::numeric ^ 5000, 'é', '[]'::jsonb, 'a', 1.50)),"
+        " ('alias', 'removed', 'sql', 'x', (repeat('[', 3000) || repeat(']', 3000))::jsonb)",
+    )
+    assert await seal(history, tmp_path / "keys") == 1203
+    assert await findings(history) == []
 
 
 async def test_a_range_is_checked_alone(history: str) -> None:
