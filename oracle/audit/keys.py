@@ -82,8 +82,15 @@ class KeyFile:
         with suppress(OSError):  # a secret that is mounted read-only: see the module
             _write(self.last_path, note, durable=False)
 
-    def forget(self) -> None:
-        self.last_path.unlink(missing_ok=True)
+    def forget(self) -> bool:
+        """False where nothing was remembered.  Raises KeyFileError."""
+        try:
+            self.last_path.unlink()
+        except FileNotFoundError:
+            return False
+        except OSError as exc:
+            raise KeyFileError(f"{self.last_path}: cannot be removed: {exc.strerror}") from exc
+        return True
 
 
 def _write(path: Path, text: str, *, durable: bool) -> None:

@@ -117,19 +117,20 @@ async def _verify_database(arguments: Arguments, keys: list[str], since: str | N
 
 
 def _verdict(count: int, looked_at: str) -> int:
-    print(f"{count or 'no'} findings in {looked_at}", file=sys.stderr)
+    print(f"{count or 'no'} finding{'' if count == 1 else 's'} in {looked_at}", file=sys.stderr)
     return 1 if count else 0
 
 
 def _own_keys(settings: Settings) -> list[str]:
     from oracle.audit.keys import KeyFile, KeyFileError, key_file
 
+    file = key_file(settings)
     try:
-        keys = [signer.verifier.vkey for signer in KeyFile(key_file(settings)).read()]
+        keys = [signer.verifier.vkey for signer in KeyFile(file).read()]
     except KeyFileError as exc:
         raise CommandError(str(exc)) from exc
-    if not keys:
-        print("no key was given and none is here; the first one in the database was used", file=sys.stderr)
+    used = f"those in {file} were used" if keys else "none is here; the first one in the database was used"
+    print(f"no key was given; {used}", file=sys.stderr)
     return keys
 
 
@@ -195,12 +196,18 @@ async def _listed(arguments: Arguments) -> int:
 
 
 def _accept(arguments: Arguments) -> int:
-    from oracle.audit.keys import KeyFile, key_file
+    from oracle.audit.keys import KeyFile, KeyFileError, key_file
     from oracle.commands.database import loaded
 
     file = KeyFile(key_file(loaded(arguments).settings))
-    file.forget()
-    print("the next checkpoint will be signed as the log stands; the one before it is no longer remembered here")
+    try:
+        was_there = file.forget()
+    except KeyFileError as exc:
+        raise CommandError(str(exc)) from exc
+    if was_there:
+        print("the next checkpoint will be signed as the log stands; the one before it is no longer remembered here")
+    else:
+        print(f"nothing to accept: no checkpoint is remembered in {file.last_path}")
     return 0
 
 

@@ -66,8 +66,8 @@ def known() -> list[Migration]:
 async def migrate(database_url: str, stage: Stage = "post") -> int:
     """Apply what is missing; how many were applied.
 
-    Raises SchemaError when the database has migrations this program does not know (it was made by a newer one), and
-    whatever asyncpg raises when the database cannot be reached or a statement fails.
+    Raises SchemaError when the database has migrations this program does not know (it was made by a newer one), or the
+    role may not migrate, and whatever asyncpg raises when the database cannot be reached or a statement fails.
     """
     connection = await asyncpg.connect(database_url, server_settings={"application_name": "oracle migrate"})
     try:
@@ -83,6 +83,9 @@ async def migrate(database_url: str, stage: Stage = "post") -> int:
             await apply(connection, migration)
             applied += 1
         await settle(connection)
+    except asyncpg.InsufficientPrivilegeError as exc:
+        raise SchemaError(f"this role may not migrate: {exc}. Name the owner by ORACLE_DATABASE_OWNER_URL") from exc
+    else:
         return applied
     finally:
         await connection.close()  # lets the advisory lock go, too

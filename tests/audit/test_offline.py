@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -139,6 +140,7 @@ async def test_damaged_hashes_are_told_from_damaged_lines(exports: Exports) -> N
         (lambda m: m.update(begin=112, count=388), "root"),
         (lambda m: m.update(left=m["left"][1:]), "manifest"),
         (lambda m: m.update(right=[]), "manifest"),
+        (lambda m: m.update(right=[each[:-4] for each in m["right"]]), "manifest"),
         (lambda m: m.update(right=m["right"][::-1]), "root"),
         (lambda m: m.update(root=m["left"][0]), "manifest"),
         (lambda m: m.update(origin="alias-oracle/another"), "checkpoint"),
@@ -161,6 +163,24 @@ async def test_a_manifest_that_is_not_as_it_was_is_told(
     found = exports.check(directory)
     assert found
     assert found[-1].startswith(f"{kind}: ")
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "events.ndjson", "hashes.bin", "events.csv"])
+async def test_what_could_be_read_for_ever_is_not_opened(exports: Exports, name: str) -> None:
+    directory = await exports.make(100, 500, with_csv=True)
+    (directory / name).unlink()
+    (directory / name).symlink_to("/dev/zero")
+    assert exports.check(directory) == [f"file: {name} is not a plain file"]
+    (directory / name).unlink()
+    os.mkfifo(directory / name)
+    assert exports.check(directory) == [f"file: {name} is not a plain file"]
+
+
+async def test_a_manifest_is_not_read_into_memory_whatever_its_length(exports: Exports) -> None:
+    directory = await exports.make(100, 500)
+    with (directory / "manifest.json").open("ab") as file:
+        file.truncate(1 << 40)
+    assert exports.check(directory) == ["manifest: is longer than 16777216 bytes"]
 
 
 async def test_a_table_that_differs_from_the_lines_is_told(exports: Exports) -> None:
@@ -235,6 +255,9 @@ async def test_the_commands_say_what_they_find_and_end_with_it(exports: Exports,
         ran = run_oracle(tmp_path, "audit", *command, env=env)
         assert ran.returncode == code, (command, ran.stderr)
         assert "Traceback" not in ran.stderr
+    (tmp_path / "keys.last").write_text("what was signed last")
+    for said in ("will be signed as the log stands", "nothing to accept"):
+        assert said in run_oracle(tmp_path, "audit", "accept", env=env).stdout
     ran = run_oracle(tmp_path, "audit", "checkpoint", env=env)
     assert Checkpoint.of_note(ran.stdout).size == 1001
     assert len(run_oracle(tmp_path, "audit", "keys", env=env).stdout.splitlines()) == 2

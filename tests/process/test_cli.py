@@ -204,6 +204,14 @@ def test_a_database_without_schema_says_what_to_do(tmp_path: Path, empty_databas
     assert run_oracle(tmp_path, *lookup, env=url).stderr == "oracle: MSISDN/525500000000: nobody is registered\n"
 
 
+def test_who_may_not_migrate_is_told_who_may(tmp_path: Path, empty_database_url: str) -> None:
+    url = empty_database_url.replace("oracle@", "oracle_service@")
+    done = run_oracle(tmp_path, "migrate", env={"ORACLE_DATABASE_URL": url})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("oracle: this role may not migrate: permission denied")
+    assert done.stderr.endswith("Name the owner by ORACLE_DATABASE_OWNER_URL\n")
+
+
 async def test_lookup_shows_the_entries_of_the_key(tmp_path: Path, database_url: str) -> None:
     env = {"ORACLE_DATABASE_URL": database_url}
     connection = await asyncpg.connect(database_url)
