@@ -25,6 +25,7 @@ from oracle.audit.export import CSV, EVENTS, FORMAT, HASHES, MANIFEST, Manifest
 
 # More than so many differences are counted, not listed.
 LISTED_MAX: Final = 1_000
+MANIFEST_BYTES_MAX: Final = 16 * 1024 * 1024
 LINE_BYTES_MAX: Final = 16 * 1024 * 1024
 _LINES: Final = 1_024
 
@@ -47,8 +48,16 @@ class Verdict(NamedTuple):
 
 def verify_export(directory: Path, trusted: Sequence[str] = (), since: str | None = None) -> Verdict:
     """`trusted` vkeys, `since` the note that was kept.  Raises OSError when files cannot be read."""
+    for path in (directory / name for name in (MANIFEST, EVENTS, HASHES, CSV)):
+        # A pipe or a device would be read for ever.
+        if path.exists() and not path.is_file():
+            return Verdict([Finding("file", f"{path.name} is not a plain file")], 0, [])
+    with (directory / MANIFEST).open("rb") as file:
+        text = file.read(MANIFEST_BYTES_MAX + 1)
+    if len(text) > MANIFEST_BYTES_MAX:
+        return Verdict([Finding("manifest", f"is longer than {MANIFEST_BYTES_MAX} bytes")], 0, [])
     try:
-        made = msgspec.json.decode((directory / MANIFEST).read_bytes(), type=Manifest)
+        made = msgspec.json.decode(text, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         return Verdict([Finding("manifest", f"cannot be read: {exc}")], 0, [])
     notes = []
@@ -70,6 +79,9 @@ class _Offline:
             return
         if not 0 <= made.begin <= made.end or made.count != made.end - made.begin:
             yield Finding("manifest", "begin, end and count contradict each other")
+            return
+        if any(len(each) != merkle.HASH_BYTES for each in (*made.left, *made.right)):
+            yield Finding("manifest", "the hashes beside the range are none")
             return
         keys = [Key(key.vkey, key.from_size, key.statement) for key in made.keys]
         try:
