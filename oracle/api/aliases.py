@@ -552,7 +552,7 @@ def _opened(call: Call, wanted: _Filter, cursor: str | None) -> _Place | None:
 
 @operation(
     "POST", "/fsps/{fsp_id:str}/aliases/check", READERS, "Which of up to 1,000 aliases the FSP has",
-    answers=CheckedAliases,
+    answers=CheckedAliases, reads=True,
 )  # fmt: skip
 async def check_aliases(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], data: JSONBody[AliasNames]

@@ -249,7 +249,7 @@ async def list_own_events(
 
 
 @operation("POST", "/fsps/{fsp_id:str}/events/search", OWN, "List events of an FSP's aliases, with filters",
-           answers=EventPage)  # fmt: skip
+           answers=EventPage, reads=True)  # fmt: skip
 async def search_own_events(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], data: JSONBody[Search]
 ) -> Response[bytes]:
@@ -333,7 +333,7 @@ async def ask_resolution(
 
 
 @operation("POST", "/fsps/{fsp_id:str}/resolve", OWN, "What an FSP's own alias was answered with at an instant",
-           answers=Resolved)  # fmt: skip
+           answers=Resolved, reads=True)  # fmt: skip
 async def ask_own_resolution(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], data: JSONBody[Question]
 ) -> Response[bytes]:
@@ -407,7 +407,7 @@ async def ask_timeline(
     return await _life(call, reading, data)
 
 
-@operation("POST", "/fsps/{fsp_id:str}/timeline", OWN, "The life of an FSP's own alias", answers=Life)
+@operation("POST", "/fsps/{fsp_id:str}/timeline", OWN, "The life of an FSP's own alias", answers=Life, reads=True)
 async def ask_own_timeline(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], data: JSONBody[LifeQuestion]
 ) -> Response[bytes]:

@@ -22,6 +22,7 @@ from litestar.openapi.spec import (
     RequestBody,
     Schema,
 )
+from litestar.status_codes import HTTP_201_CREATED
 
 from oracle.api.access import Rule
 from oracle.api.problems import ProblemBody
@@ -55,12 +56,13 @@ def operation(
     also_as: tuple[str, ...] = (),
     takes: str | None = None,
     streams: bool = False,
+    reads: bool = False,
 ) -> Callable[[Callable[..., Awaitable[Response[Any]]]], HTTPRouteHandler]:
     """Make a handler of a function that takes `call: Call`, `data: Body` and parameters, and returns a Response.
 
     `answers` is the type of a successful answer's body, `also` are its other statuses, `also_as` its other media types,
     `takes` the media type of a body that is not JSON (then there is no `data`; it is in `call.body`, or with `streams`
-    read from the request by the function itself).
+    read from the request by the function itself).  `reads`: a POST that changes nothing.
     """
     return HTTPRouteHandler(
         path,
@@ -72,7 +74,9 @@ def operation(
         request_max_body_size=None if streams else BODY_BYTES_MAX,
         security=[{"bearer": []}] if access.roles else [],
         responses=_responses(method, access, (status, *also), answers, media_type),
-        operation_class=_operation_class(_headers(method, path, access), takes, status, also_as),
+        operation_class=_operation_class(
+            _headers(method, path, access, has_version=not reads and status != HTTP_201_CREATED), takes, status, also_as
+        ),
     )  # fmt: skip
 
 
@@ -98,14 +102,17 @@ def _responses(
     return found
 
 
-def _headers(method: Method, path: str, access: Rule) -> list[Parameter]:
-    """What `Call` reads of the headers; no handler names it as a parameter."""
+def _headers(method: Method, path: str, access: Rule, *, has_version: bool) -> list[Parameter]:
+    """What `Call` reads of the headers; no handler names it as a parameter.
+
+    `has_version`: what the path names is changed, if it is one thing.
+    """
     text = OpenAPIType.STRING
     if not access.roles:
         return []
     if method == "GET":
         return []
-    found = [] if "{" not in path else [
+    found = [] if "{" not in path or not has_version else [
         Parameter("If-Match", "header", schema=Schema(type=text), required=False,
                   description="The ETag of what is changed, as it was read; it has another one by now: 412"),
     ]  # fmt: skip

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+
+from oracle.api.admin import description
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,6 +120,48 @@ def test_what_if_match_may_say(
         assert written(9, shape) == 412, shape
     for shape in ("1", "{}{}", "{},", '"', "", "* , {}", 'w/"1"', "{} {}", '"a" "b"', "'1'", "{};"):
         assert written(9, shape) == 400, shape
+
+
+def test_if_match_is_described_where_it_is_looked_at(service: Service) -> None:
+    """And nowhere else: it would be taken for a protection."""
+    change = {
+        "PATCH /admin/v1/fsps/{fsp_id}": {},
+        "POST /admin/v1/fsps/{fsp_id}/status": {"status": "active", "reason": "a test"},
+        "PUT /admin/v1/fsps/{fsp_id}/logo": PNG,
+        "DELETE /admin/v1/fsps/{fsp_id}/logo": None,
+        "PATCH /admin/v1/credentials/{credential_id}": {},
+        "POST /admin/v1/credentials/{credential_id}/rotate": {},
+        "POST /admin/v1/credentials/{credential_id}/revoke": {"reason": "a test"},
+        "PATCH /admin/v1/routes/{route_id}": {},
+        "POST /admin/v1/routes/{route_id}/end": {"reason": "a test"},
+        "PATCH /admin/v1/fsps/{fsp_id}/aliases/{kind}/{identifier}": {"currency": "MXN", "reason": "a test"},
+        "DELETE /admin/v1/fsps/{fsp_id}/aliases/{kind}/{identifier}": None,
+        "POST /admin/v1/fsps/{fsp_id}/batches/{batch_id}/approve": {},
+        "POST /admin/v1/fsps/{fsp_id}/batches/{batch_id}/reject": {"reason": "a test"},
+        "POST /admin/v1/fsps/{fsp_id}/batches/{batch_id}/cancel": {},
+    }
+    described = {
+        f"{method.upper()} {path}"
+        for path, methods in json.loads(description())["paths"].items()
+        for method, operation in methods.items()
+        if "If-Match" in {parameter["name"] for parameter in operation.get("parameters", [])}
+    }
+    assert described == set(change)
+    operator = service.operator
+    operator.post("/fsps/greenbank/aliases", json={"kind": "ALIAS", "identifier": "versioned"}).raise_for_status()
+    route = {"kind": "ALIAS", "prefix": "versioned", "fspId": "greenbank"}
+    batch = operator.post("/fsps/greenbank/batches", content=b"kind,identifier\nALIAS,versioned\n")
+    names = {
+        "fsp_id": "greenbank", "kind": "ALIAS", "identifier": "versioned", "batch_id": batch.json()["batchId"],
+        "credential_id": service.issue("reader").split("_")[1],
+        "route_id": operator.post("/routes", json=route).json()["route"]["routeId"],
+    }  # fmt: skip
+    for endpoint, body in change.items():
+        method, path = endpoint.replace("/admin/v1", "").split()
+        content = {"content": body} if isinstance(body, bytes) else {} if body is None else {"json": body}
+        params = {"reason": "other"} if method == "DELETE" else None
+        answer = operator.request(method, path.format_map(names), params=params, headers={"If-Match": '"0"'}, **content)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (412, "version_mismatch"), endpoint
 
 
 def test_two_headers_are_one_list(operator: httpx.Client) -> None:
