@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import time
 import zlib
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -47,6 +48,7 @@ _BATCH: Final = "/fsps/{fsp_id:str}/batches/{batch_id:int}"
 TELL_S: Final = 0.5
 ALIVE_S: Final = 15.0  # a comment, so that nothing in between takes the silence for a dead connection
 WATCHERS_MAX: Final = 100
+WATCHERS_OF_ONE_MAX: Final = 20  # with one credential: else one of them keeps all others out
 
 _TEMPLATES: Final = {"import.csv": "text/csv; charset=utf-8", "import.ndjson": "application/x-ndjson"}
 _MEDIA_TYPES: Final = {"csv": "text/csv; charset=utf-8; header=present", "ndjson": "application/x-ndjson"}
@@ -436,7 +438,7 @@ async def follow_batch(
 ) -> Stream:
     """`progress` about twice a second while something moves, `end` with the final state; each is the batch."""
     row = await _read(call.postgres, fsp_id, batch_id)
-    if _watchers >= WATCHERS_MAX:
+    if _watchers.total() >= WATCHERS_MAX or _watchers[call.caller.credential_id] >= WATCHERS_OF_ONE_MAX:
         raise Overloaded
     stopping: asyncio.Event = request.app.state.parts.stopping
     return Stream(
@@ -446,13 +448,12 @@ async def follow_batch(
     )
 
 
-_watchers = 0
+_watchers: Counter[str] = Counter()  # in this process, by credential
 _encode: Final = msgspec.json.Encoder().encode
 
 
 async def _told(postgres: Postgres, row: Any, credential_id: str, stopping: asyncio.Event) -> AsyncIterator[bytes]:
-    global _watchers  # noqa: PLW0603 - how many there are in this process
-    _watchers += 1
+    _watchers[credential_id] += 1
     try:
         fsp_id, batch_id = row["fsp_id"], row["batch_id"]
         said_at, version = 0.0, None
@@ -475,7 +476,9 @@ async def _told(postgres: Postgres, row: Any, credential_id: str, stopping: asyn
                     return  # revoked in between: it hears no more
                 row = await postgres.row("batch", batch_id, fsp_id)
     finally:
-        _watchers -= 1
+        _watchers[credential_id] -= 1
+        if not _watchers[credential_id]:
+            del _watchers[credential_id]
 
 
 # Templates ----------------------------------------------------------------------------------------------------

@@ -45,6 +45,8 @@ def header(line: str, delimiter: str) -> tuple[str, list[str]]:
     for position, name in enumerate(names, 1):
         if name in COLUMNS:
             continue
+        if not name:
+            raise FileRefused("unknown_column", f"Column {position} has no name in the first line.", _HINT)
         shown = f'"{name}"' if _name(name) else "without a known name"
         raise FileRefused("unknown_column", f"Column {position} ({shown}) is not known.", _HINT)
     twice = [name for name in COLUMNS if names.count(name) > 1]

@@ -212,7 +212,7 @@ class Reader:
             if not stripped:
                 self._lines += 1
                 continue
-            self._format = self._format or ("ndjson" if stripped[0] == "{" else "csv")
+            self._format = self._format or ("ndjson" if stripped[0] in "{[" else "csv")
             if self._format == "ndjson":
                 if stripped[0] != "{":
                     raise FileRefused("not_ndjson", "The first line is not a JSON object.", "Write one object a line.")

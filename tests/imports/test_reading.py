@@ -254,6 +254,12 @@ def test_a_quoted_record_has_so_many_lines_and_no_more() -> None:
     assert keys(rows[-1:]) == [(10_002, "b")]
 
 
+def test_a_file_of_another_shape_is_told_what_shape_it_has() -> None:
+    assert file_code('[{"kind":"ALIAS","identifier":"a"}]\n') == "not_ndjson"
+    with pytest.raises(FileRefused, match="Column 3 has no name"):
+        read("kind,identifier,\nALIAS,a,\n")
+
+
 def test_a_message_says_why_and_what_to_do() -> None:
     (row,) = of_lines("MSISDN,09250000001,,,,")
     assert row.message == (

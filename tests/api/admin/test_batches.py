@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -290,6 +291,27 @@ def test_templates_can_be_downloaded_and_uploaded(maker: httpx.Client) -> None:
         assert (batch["state"], batch["rows"]["read"] > 0) == ("done", True)
         assert batch["rows"]["valid"] == batch["rows"]["read"]
     assert maker.get("/templates/passwd").status_code == 404
+
+
+@pytest.mark.usefixtures("two_persons")
+def test_one_watcher_of_many_keeps_no_other_out(maker: httpx.Client, reader: httpx.Client) -> None:
+    batch = settled(maker, upload(maker, rows("many", 1)))
+    events = f"{BATCHES}/{batch['batchId']}/events"
+    listening = []
+    with ExitStack() as stack:
+        for _ in range(20):
+            listening.append(stack.enter_context(maker.stream("GET", events)).iter_lines())
+            assert next(listening[-1]) == "event: progress"
+        with maker.stream("GET", events) as one_more:
+            assert one_more.status_code == 503
+        with reader.stream("GET", events) as other:
+            assert next(other.iter_lines()) == "event: progress"
+
+    def watches_again() -> bool:
+        with maker.stream("GET", events) as again:
+            return again.status_code == 200
+
+    until(watches_again, 30)
 
 
 @pytest.mark.usefixtures("two_persons")
