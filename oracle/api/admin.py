@@ -20,7 +20,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler, get
 from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.spec import Components, SecurityScheme
+from litestar.openapi.spec import Components, SecurityScheme, Tag
 
 from oracle import logs
 from oracle.api import aliases, audit, audit_log, batches, credentials, fsps, prefixes, route_import, routes, what_if
@@ -44,6 +44,17 @@ Administration of the alias directory.  `Authorization: Bearer aok_…`.  Every 
 `If-Match` of another version is 412.  A POST with an `Idempotency-Key` is done once, and answered the same for 24
 hours.  Every error is `{"error": {"code", "message", "hint"}}`.  Times are RFC 3339, pages go on with `cursor` set to
 `next`."""
+# In the order of the reading page.
+_TAGS: Final = {
+    "FSPs": "Who may register what, and is answered.",
+    "Credentials": "Keys, and the calls that were refused.",
+    "Aliases": "What an FSP has registered; for operators, whose an identifier is.",
+    "Files": "Uploaded, checked, let in by a second person, applied: batches.",
+    "Routes": "Prefix rules: who answers what nobody has registered.",
+    "History": "Every change, and what was answered at an instant.",
+    "The log": "That nobody rewrote it: checkpoints, proofs, exports.",
+    "Prefixes": "The list that Pivotal's client reads.",
+}
 
 
 class Parts:
@@ -82,13 +93,14 @@ def admin_app(parts: Parts) -> Litestar:
 
 def routers() -> list[Router]:
     """Everything that is declared with `operations.operation`; what is here is in the published description."""
-    administration = (fsps, credentials, aliases, batches, routes, what_if, route_import)
-    history = (audit, audit_log)
-    return [
-        _router("/admin/v1", [each for part in administration for each in part.handlers()]),
-        _router("/audit/v1", [each for part in history for each in part.handlers()]),
-        prefixes.router(),
-    ]
+    parts = (
+        ("/admin/v1", "FSPs", [fsps]), ("/admin/v1", "Credentials", [credentials]), ("/admin/v1", "Aliases", [aliases]),
+        ("/admin/v1", "Files", [batches]), ("/admin/v1", "Routes", [routes, what_if, route_import]),
+        ("/audit/v1", "History", [audit]), ("/audit/v1", "The log", [audit_log]),
+    )  # fmt: skip
+    named = [_router(path, tag, [each for module in modules for each in module.handlers()])
+             for path, tag, modules in parts]  # fmt: skip
+    return [*named, prefixes.router()]
 
 
 def description() -> bytes:
@@ -99,14 +111,15 @@ def description() -> bytes:
         description=_DESCRIPTION,
         components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
         use_handler_docstrings=True,
+        tags=[Tag(name, text) for name, text in _TAGS.items()],
     )
     document = _app(None, config).openapi_schema.to_schema()
     return json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True).encode() + b"\n"
 
 
-def _router(path: str, handlers: Sequence[HTTPRouteHandler]) -> Router:
+def _router(path: str, tag: str, handlers: Sequence[HTTPRouteHandler]) -> Router:
     dependencies = {"call": Provide(_call), "reading": Provide(_reading)}
-    return Router(path, route_handlers=list(handlers), dependencies=dependencies)
+    return Router(path, route_handlers=list(handlers), dependencies=dependencies, tags=[tag])
 
 
 def _app(parts: Parts | None, openapi_config: OpenAPIConfig | None) -> Litestar:

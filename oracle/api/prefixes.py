@@ -109,8 +109,9 @@ def router() -> Router:
         return prefix_list
 
     return Router(
-        "/admin-api", route_handlers=[list_prefixes, list_by_use_case], dependencies={"prefixes": Provide(_prefix_list)}
-    )
+        "/admin-api", route_handlers=[list_prefixes, list_by_use_case],
+        dependencies={"prefixes": Provide(_prefix_list)}, tags=["Prefixes"],
+    )  # fmt: skip
 
 
 @operation("GET", "/prefixes", PUBLIC, "List the prefixes of account numbers", answers=list[Prefix])
