@@ -26,6 +26,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 import msgspec
 
@@ -249,7 +250,9 @@ def _authorize(caller: Caller, rule: Rule, fsp_id: str | None) -> None:
     if caller.fsp_id is None or (rule.shared and fsp_id is None):
         return
     if fsp_id != caller.fsp_id:
-        raise Refusal(403, "foreign", "The credential is bound to its own FSP", f"Use /fsps/{caller.fsp_id}")
+        raise Refusal(
+            403, "foreign", "The credential is bound to its own FSP", f"Use /fsps/{quote(caller.fsp_id, safe='')}"
+        )
 
 
 class Limit:

@@ -12,6 +12,7 @@ Acknowledged.  When every process goes by it (Changes.administer).
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
@@ -143,6 +144,15 @@ def read_prefix(reading: Reading, kind: str, text: str) -> tuple[str, str]:
         raise Refusal(400, "bad_prefix", str(exc), f"Write {FORMS.get(kind, FORM)}") from None
 
 
+def _as_compared(reading: Reading, kind: str, text: str) -> str:
+    """A whole identifier, or a prefix; what is neither is the beginning of nothing."""
+    with suppress(BadIdentifier):
+        return reading.key(kind, text, None, None).identifier
+    with suppress(Refusal):
+        return read_prefix(reading, kind, text)[1]
+    return text
+
+
 def instant(name: str, at: datetime | None) -> datetime | None:
     """The same in UTC.  Raises Refusal for what no calendar here has."""
     if at is None:
@@ -152,7 +162,7 @@ def instant(name: str, at: datetime | None) -> datetime | None:
     except (OverflowError, ValueError):
         found = None
     if found is None or not 1900 <= found.year < 9999:  # noqa: PLR2004 - beyond it the database has other words for time
-        raise Refusal(400, "invalid", f"{name} is out of range", "Name a time from 1900 on")
+        raise Refusal(400, "invalid", f"{name} is out of range", "Name a time from 1900 to 9998")
     return found
 
 
@@ -173,17 +183,23 @@ def period(valid_from: datetime | None, valid_to: datetime | None) -> tuple[date
 @operation("GET", "/routes", HUB_READERS, "List the routes, in the order of their prefixes", answers=RoutePage)
 async def list_routes(
     call: NamedDependency[Call],
+    reading: NamedDependency[Reading],
     kind: FromQuery[Kind | None] = None,
     fsp_id: Annotated[str | None, QueryParameter(name="fspId")] = None,
     prefix: Annotated[
         str | None,
-        QueryParameter(min_length=1, max_length=128, description="Rules that it comes under, or that come under it"),
+        QueryParameter(
+            min_length=1,
+            max_length=128,
+            description="Rules that it comes under, or that come under it; with a kind, in any spelling",
+        ),
     ] = None,
     valid_at: Annotated[datetime | None, QueryParameter(name="validAt")] = None,
     limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = PAGE,
     cursor: FromQuery[str | None] = None,
 ) -> Response[bytes]:
-    return await _page(call, kind, fsp_id, prefix, valid_at, limit, cursor)
+    around = prefix if kind is None or prefix is None else _as_compared(reading, kind, prefix)
+    return await _page(call, kind, fsp_id, around, valid_at, limit, cursor)
 
 
 @operation("GET", "/fsps/{fsp_id:str}/routes", READERS, "List the routes of one FSP", answers=RoutePage)

@@ -112,6 +112,27 @@ def test_the_list_goes_on_page_by_page_and_finds_what_covers(
     assert held == [r for r in matrix if _at_the_same_time(r, {"validFrom": at, "validTo": later(12.00001)})]
 
 
+@pytest.mark.parametrize(
+    ("kind", "written", "prefix", "whole"),
+    [
+        ("CLABE", "646 180", "646180", "6461-8011-0400-0000-07"),
+        ("MSISDN", "+52 (55) 77", "525577", "+52 1 55 7712 3456"),
+        ("NRC", "12/OUKAMA", "12-250019-", "၁၂/ဥကမ(နိုင်)၁၂၃၄၅၆"),
+        ("IBAN", "gb82 west", "GB82WEST", "gb82 west 1234 5698 7654 32"),
+    ],
+)
+def test_rules_are_found_in_any_spelling(
+    operator: httpx.Client, kind: str, written: str, prefix: str, whole: str
+) -> None:
+    made = created(operator, written, kind=kind)
+    assert made["prefix"] == prefix
+    for text in (written, prefix, whole):
+        found = operator.get("/routes", params={"kind": kind, "prefix": text, "limit": 1000}).json()["items"]
+        assert made["routeId"] in [rule["routeId"] for rule in found], text
+    nothing = operator.get("/routes", params={"kind": kind, "prefix": "?"})
+    assert nothing.json()["items"] == []
+
+
 def test_a_dfsp_lists_its_own(operator: httpx.Client, maker: httpx.Client, matrix: list[dict[str, Any]]) -> None:
     own = maker.get("/fsps/greenbank/routes", params={"kind": "ALIAS", "limit": 1000}).json()["items"]
     assert own == [rule for rule in matrix if rule["fspId"] == "greenbank"]

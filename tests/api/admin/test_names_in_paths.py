@@ -22,7 +22,8 @@ def test_an_fsp_may_be_called_anything(service: Service, operator: httpx.Client,
     assert operator.get(f"{path}/logo").json()["error"]["message"] == "The FSP has no logo"
     own = service.client("dfsp-maker", fsp_id)
     assert own.get(path).json()["fspId"] == fsp_id
-    assert own.get("/fsps/a").status_code == 403
+    refused = own.get("/fsps/a")
+    assert (refused.status_code, refused.json()["error"]["hint"]) == (403, f"Use {path}")
     assert service.client("dfsp-maker", "greenbank").get(path).status_code == 403
 
 
