@@ -166,7 +166,9 @@ async def read_consistency(
     async with _log(call.postgres) as connection:
         size = (await log.state(connection)).size
         to = size if second is None else second
-        if not 0 <= first <= to <= size:
+        if first > to:
+            raise _backwards()
+        if to > size:
             raise _beyond(size)
         proof = await log.consistency(connection, first, to)
         roots = [_base64(await log.root(connection, each)) for each in (first, to)]
@@ -233,7 +235,7 @@ async def _entry(call: Call, event_id: int, size: int | None, own: str | None) -
             raise _not_sealed()
         latest = await connection.fetchrow(QUERIES["audit_checkpoint_latest"])
         whole = (await log.state(connection)).size
-        wanted = latest["size"] if size is None and latest is not None else size or whole
+        wanted = size if size is not None else latest["size"] if latest is not None else whole
         if not index < wanted <= whole:
             raise _beyond(whole)
         proof = await log.inclusion(connection, index, wanted)
@@ -390,11 +392,17 @@ async def _chosen(
 
 
 def _is_wanted(row: Any, wanted: dict[str, Any]) -> bool:
-    if "fspId" in wanted and row["fsp_id"] != wanted["fspId"]:
+    if "fspId" in wanted and wanted["fspId"] not in (row["fsp_id"], _former_fsp(row)):
         return False
     if "entity" in wanted and row["entity"] != wanted["entity"]:
         return False
     return not ("from" in wanted and row["at"] < wanted["from"]) and not ("to" in wanted and row["at"] >= wanted["to"])
+
+
+def _former_fsp(row: Any) -> Any:
+    """Whose alias it was before another FSP got it: that is of its history, too."""
+    is_handed_over = row["entity"] == "alias" and row["action"] == "changed"
+    return (json_of(row["before"]) or {}).get("fsp_id") if is_handed_over else None
 
 
 async def _lines(connection: asyncpg.Connection, begin: int, end: int) -> AsyncIterator[bytes]:
@@ -413,7 +421,9 @@ async def _table(connection: asyncpg.Connection, begin: int, end: int) -> AsyncI
 async def _exported(call: Call, make: Any, media_type: str, begin: int, end: int) -> Stream:
     async with _log(call.postgres) as connection:
         size = (await log.state(connection)).size
-    if not begin <= end <= size:
+    if begin > end:
+        raise _backwards()
+    if end > size:
         raise _beyond(size)
     await record(call, "export", None, None, {"begin": begin, "end": end, "as": media_type})
     return _streamed(call.postgres, make, media_type, begin, end)
@@ -445,6 +455,10 @@ def _not_sealed() -> Refusal:
 
 def _beyond(size: int) -> Refusal:
     return Refusal(400, "invalid", f"The log has {size} leaves", "GET /log/status")
+
+
+def _backwards() -> Refusal:
+    return Refusal(400, "invalid", "The range ends before it begins", "Exchange its two ends")
 
 
 def _base64(data: bytes) -> str:

@@ -69,14 +69,22 @@ class KeyFile:
         except OSError as exc:
             raise KeyFileError(f"{self.path}: cannot be written: {exc.strerror}") from exc
 
-    def last(self) -> Checkpoint | None:
+    def last_note(self) -> str | None:
         """Raises KeyFileError."""
         try:
-            return Checkpoint.of_note(self.last_path.read_text(encoding="utf-8"))
+            return self.last_path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as exc:
             raise KeyFileError(f"{self.last_path}: cannot be read ({type(exc).__name__})") from exc
+
+    def last(self) -> Checkpoint | None:
+        """Raises KeyFileError."""
+        note = self.last_note()
+        try:
+            return None if note is None else Checkpoint.of_note(note)
+        except BadNote as exc:
+            raise KeyFileError(f"{self.last_path}: {exc}") from exc
 
     def remember(self, note: str) -> None:
         with suppress(OSError):  # a secret that is mounted read-only: see the module

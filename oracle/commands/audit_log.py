@@ -105,9 +105,11 @@ async def _verify_database(arguments: Arguments, keys: list[str], since: str | N
     from oracle.audit.verify import Verification
 
     count = 0
+    last = None if since else _last(arguments)  # before the log is looked at: it grows
     async with _connected(arguments) as (connection, settings):
         begin, end = await _range(connection, arguments)
-        verification = Verification(connection, keys or _own_keys(settings), begin=begin, end=end, since=since)
+        trusted, since = keys or _own_keys(settings), since or last
+        verification = Verification(connection, trusted, begin=begin, end=end, since=since)
         async with aclosing(verification.findings()) as findings:
             async for finding in findings:
                 print(finding, flush=True)
@@ -132,6 +134,22 @@ def _own_keys(settings: Settings) -> list[str]:
     used = f"those in {file} were used" if keys else "none is here; the first one in the database was used"
     print(f"no key was given; {used}", file=sys.stderr)
     return keys
+
+
+def _last(arguments: Arguments) -> str | None:
+    from oracle.audit.keys import KeyFile, KeyFileError, key_file
+    from oracle.commands.database import loaded
+
+    file = KeyFile(key_file(loaded(arguments).settings))
+    try:
+        note = file.last_note()
+    except KeyFileError as exc:
+        raise CommandError(str(exc)) from exc
+    if note is not None:
+        print(
+            f"no checkpoint was given; the last one that was signed here, {file.last_path}, was used", file=sys.stderr
+        )
+    return note
 
 
 # The others -----------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from oracle.commands.output import json_line, note, show, show_pages, text_of
 from oracle.commands.verbs import CommandError, add_fsp, add_limit, calling, fsp_of, number, past
 
 if TYPE_CHECKING:
+    from oracle.audit.checkpoint import Checkpoint
     from oracle.client import Client
 
 Arguments = argparse.Namespace
@@ -226,25 +227,19 @@ def _fetch_keys(client: Client, arguments: Arguments) -> None:
 
 def _proof(client: Client, arguments: Arguments) -> None:
     """Everything that can be wrong with it is looked at here; the service is not believed."""
-    from base64 import b64decode
-
-    from oracle.audit import merkle
     from oracle.audit.checkpoint import BadNote, Checkpoint, Note, Verifier
-    from oracle.audit.leaf import leaf_hash
 
     kept, keys = text_of_file(arguments.checkpoint), vkeys_of(arguments.key)
     try:
         size = None if kept is None else Checkpoint.of_note(kept).size
         path = f"{_ROOT}{_own(client)}/log/entries/{{event}}"
         told = client.call("GET", client.url + path, query={"size": size}, event=arguments.event).body
-        given = kept or told["checkpoint"]
+        given = kept or told["checkpoint"] or ""
         checkpoint = Checkpoint.of_note(given)
         signed = [key for key in keys if Note.of(given).is_signed_by(Verifier.of(key))]
     except BadNote as exc:
         raise CommandError(f"the checkpoint cannot be read: {exc}") from exc
-    proof = [b64decode(each) for each in told["proof"]]
-    leaf = leaf_hash(told["line"].encode())
-    if not merkle.verify_inclusion(told["leafIndex"], checkpoint.size, leaf, proof, checkpoint.root):
+    if not is_proved(told, arguments.event, checkpoint):
         raise CommandError("the proof does not hold")
     if keys and not signed:
         raise CommandError("the checkpoint is not signed by a key that is trusted")
@@ -255,6 +250,22 @@ def _proof(client: Client, arguments: Arguments) -> None:
     note(f"leaf {told['leafIndex']} of {checkpoint.size}: the proof holds under"
          f" {'the checkpoint that was kept' if kept else 'the latest checkpoint'}"
          f"{'' if keys else ' (no --key was given: its signature was not looked at)'}")  # fmt: skip
+
+
+def is_proved(told: Any, event_id: int, checkpoint: Checkpoint) -> bool:
+    """Whether an answer holds the line of this event, and leads from it to the root of the checkpoint."""
+    from base64 import b64decode
+
+    from oracle.audit import leaf, merkle
+
+    try:
+        line = told["line"].encode()
+        proof = [b64decode(each, validate=True) for each in told["proof"]]
+        is_it = leaf.read(line).event_id == event_id
+        hashed = leaf.leaf_hash(line)
+        return is_it and merkle.verify_inclusion(told["leafIndex"], checkpoint.size, hashed, proof, checkpoint.root)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return False
 
 
 def _fetch(client: Client, arguments: Arguments) -> None:

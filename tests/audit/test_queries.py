@@ -15,9 +15,10 @@ import pytest
 from oracle_process import run_oracle, until
 
 from oracle.audit import merkle
+from oracle.audit.checkpoint import Checkpoint
 from oracle.audit.leaf import leaf_hash
 from oracle.audit.offline import verify_export
-from oracle.commands.audit_questions import ACTIONS, CHANNELS, ENTITIES
+from oracle.commands.audit_questions import ACTIONS, CHANNELS, ENTITIES, is_proved
 
 if TYPE_CHECKING:
     from admin_service import Service
@@ -250,6 +251,14 @@ def test_an_event_is_proved_by_what_the_api_says(auditor_of: History) -> None:
     first, second = (base64.b64decode(told[name]) for name in ("firstRoot", "secondRoot"))
     assert merkle.verify_consistency(3, size, first, second, [base64.b64decode(each) for each in told["proof"]])
     assert base64.b64decode(entry["root"]) == second
+    checkpoint = Checkpoint("", size, second)
+    assert is_proved(entry, event["eventId"], checkpoint)
+    assert not is_proved(entry, event["eventId"] - 1, checkpoint), "a proof of another event than was asked for"
+    assert not is_proved({**entry, "proof": ["?"]}, event["eventId"], checkpoint)
+    nothing = auditor_of.get("/log/entries/1", size=0)
+    assert (nothing.status_code, nothing.json()["error"]["message"]) == (400, f"The log has {size} leaves")
+    backwards = auditor_of.get("/log/consistency", from_=size, to=1).json()
+    assert backwards["error"]["message"] == "The range ends before it begins"
     notes = auditor_of.get("/log/checkpoints", limit=2).json()["items"]
     assert notes[0]["note"] == auditor_of.get("/log/checkpoint").text
     assert auditor_of.get("/log/keys").json()["items"]
@@ -304,6 +313,17 @@ def test_a_filtered_export_as_a_table_has_the_rows_of_the_whole_one(auditor_of: 
 
 
 @pytest.mark.usefixtures("filled")
+def test_a_filtered_export_has_the_events_by_which_an_fsp_lost_aliases(service: Service, auditor_of: History) -> None:
+    hub = {"fspiop-source": "greenbank"}
+    url = f"{service.oracle.hub_url}/participants/MSISDN/525512345555"
+    httpx.post(url, json={"fspId": "greenbank"}, headers=hub).raise_for_status()
+    service.fetch("UPDATE aliases SET fsp_id = 'redbank' WHERE identifier = '525512345555'")
+    sealed(auditor_of)
+    exported = auditor_of.get("/export/filtered.ndjson", fspId="greenbank", entity="alias").text.splitlines()[:-1]
+    listed = [event["eventId"] for event in auditor_of.all("/events/search", fspId="greenbank", entity="alias")]
+    assert sorted(json.loads(line)["event"]["event_id"] for line in exported) == sorted(listed)
+
+
 def test_the_form_of_a_filtered_export_is_asked_for_by_name_or_by_accept(service: Service, auditor_of: History) -> None:
     sealed(auditor_of)
     url = f"{service.oracle.admin_url}/audit/v1/export/filtered.ndjson"

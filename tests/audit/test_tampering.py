@@ -6,6 +6,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from oracle_process import run_oracle
 from sealing import as_superuser, connected, count, execute, findings, register, seal, tampering
 
 from oracle.audit import sealer
@@ -287,6 +288,9 @@ async def test_the_end_cut_off_is_shown_by_the_checkpoint_that_was_kept(history:
     assert await findings(history, since=kept) == ["rewritten: 1201 leaves were signed before, this log has 1024"]
     with pytest.raises(sealer.Refused, match="does not extend what was signed here last"):
         await seal(history, tmp_path / "keys")
+    env = {"ORACLE_DATABASE_URL": history, "ORACLE_AUDIT_KEY_FILE": str(tmp_path / "keys")}
+    ran = run_oracle(tmp_path, "audit", "verify", env=env)
+    assert ran.stdout == "rewritten: 1201 leaves were signed before, this log has 1024\n", ran.stderr
     (tmp_path / "keys.last").unlink()
     assert await seal(history, tmp_path / "keys") == 1201
     assert await findings(history) == []
