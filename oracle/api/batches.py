@@ -239,7 +239,10 @@ async def upload_batch(
     file_name: Annotated[str, QueryParameter(name="fileName", min_length=1, max_length=255)] = "upload",
     note: Annotated[str | None, QueryParameter(min_length=1, max_length=256)] = None,
 ) -> Response[bytes]:
-    """Columns `kind,identifier,sub_id,currency,country,action`; actions add, replace, remove.  See the templates."""
+    """Columns `kind,identifier,sub_id,currency,country,action`; actions add, replace, remove.  See the templates.
+
+    429 where the FSP has too many unfinished files, or has uploaded too much within 24 hours.
+    """
     if await call.postgres.row("fsp", fsp_id) is None:
         raise Refusal(404, "not_found", "No such FSP", "GET /admin/v1/fsps lists them")
     if any(not character.isprintable() for character in file_name + (note or "")):
@@ -247,7 +250,7 @@ async def upload_batch(
     _require_file(request)
     context = call.context(reason=file_name)
     limits: quota.Quota = request.app.state.parts.quota
-    with limits.coming(fsp_id) as coming, _limited(limits):
+    with _limited(limits), limits.coming(fsp_id) as coming:
         if not await call.is_repeated():  # what was answered before is answered, however much there is by now
             await coming.look(call.postgres, fsp_id)
         received = await uploads.receive(call.changes, context, _body(request, coming))
@@ -294,6 +297,10 @@ def _limited(limits: quota.Quota) -> Iterator[None]:
     except quota.TooManyOpen as exc:
         hint = f"There may be {limits.open_max}: approve, reject or cancel some, or wait until they are applied"
         raise Refusal(429, "too_many_open", str(exc), hint) from exc
+    except quota.TooManyComing as exc:
+        raise Refusal(
+            429, "too_many_at_once", str(exc), f"At most {quota.COMING_MAX}: wait for one to end"
+        ) from exc
     except quota.TooManyBytes as exc:
         hint = f"{limits.bytes_max:,} bytes within 24 hours: go on tomorrow, or ask the operator of the hub"
         raise Refusal(429, "too_many_bytes", str(exc), hint) from exc

@@ -22,10 +22,15 @@ if TYPE_CHECKING:
     from oracle.store.postgres import Postgres
 
 HELD_FOR_S: Final = 86_400
+COMING_MAX: Final = 20  # at once: each holds two parts in memory, however slowly it sends them
 
 
 class TooManyOpen(errors.Refused):
     default = "The FSP has too many files that are not finished"
+
+
+class TooManyComing(errors.Refused):
+    default = "The FSP is uploading too many files at once"
 
 
 class TooManyBytes(errors.Refused):
@@ -74,7 +79,10 @@ class Quota:
 
     @contextmanager
     def coming(self, fsp_id: str) -> Iterator[Coming]:
+        """Raises TooManyComing."""
         others = self._coming[fsp_id]
+        if len(others) >= COMING_MAX:
+            raise TooManyComing
         one = Coming(self, others)
         others.append(one)
         try:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from servers import make_database, make_template
 
 from oracle import errors
 from oracle.identifiers import PartyKey
-from oracle.imports import applying, chunks, results, uploads, validating, worker
+from oracle.imports import applying, chunks, quota, results, uploads, validating, worker
 from oracle.imports.applying import Applying, Pace, Superseded
 from oracle.imports.chunks import OUTCOMES
 from oracle.imports.reading import Reader
@@ -311,6 +311,30 @@ async def test_a_commit_of_a_batch_that_nobody_heard_of_keeps_its_parts(engine: 
 
 
 # Two persons, cancelling --------------------------------------------------------------------------------------
+
+
+async def test_uploads_that_come_in_together_count_for_each_other(engine: Engine) -> None:
+    await engine.rows("ALIAS,x,,,,", "ALIAS,y,,,,")
+    stored = (await engine.db.fetchval("SELECT sum(file_bytes) FROM batches")) or 0
+    limits = quota.Quota(open_max=3, bytes_max=stored + 100)
+    with limits.coming("a") as first, limits.coming("a") as second, limits.coming("b") as other:
+        for one, fsp_id in ((first, "a"), (second, "a"), (other, "b")):
+            await one.look(engine.postgres, fsp_id)
+        with limits.coming("a") as third, pytest.raises(quota.TooManyOpen):
+            await third.look(engine.postgres, "a")
+        first.add(60)
+        with pytest.raises(quota.TooManyBytes):
+            second.add(60)
+        first.stored()
+        with pytest.raises(quota.TooManyBytes):
+            second.add(0)
+        other.add(100)
+    with ExitStack() as stack:
+        for _ in range(quota.COMING_MAX):
+            stack.enter_context(limits.coming("a"))
+        with pytest.raises(quota.TooManyComing):
+            stack.enter_context(limits.coming("a"))
+        stack.enter_context(limits.coming("b"))
 
 
 async def test_a_second_person_lets_a_file_in(engine: Engine) -> None:
