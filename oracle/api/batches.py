@@ -298,9 +298,7 @@ def _limited(limits: quota.Quota) -> Iterator[None]:
         hint = f"There may be {limits.open_max}: approve, reject or cancel some, or wait until they are applied"
         raise Refusal(429, "too_many_open", str(exc), hint) from exc
     except quota.TooManyComing as exc:
-        raise Refusal(
-            429, "too_many_at_once", str(exc), f"At most {quota.COMING_MAX}: wait for one to end"
-        ) from exc
+        raise Refusal(429, "too_many_at_once", str(exc), f"At most {quota.COMING_MAX}: wait for one to end") from exc
     except quota.TooManyBytes as exc:
         hint = f"{limits.bytes_max:,} bytes within 24 hours: go on tomorrow, or ask the operator of the hub"
         raise Refusal(429, "too_many_bytes", str(exc), hint) from exc
