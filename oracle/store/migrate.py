@@ -38,6 +38,18 @@ CREATE TABLE migrations (
 """
 
 
+# A temporary table stands before ours of the same name: with one called events, an alias could change without an event.
+_NO_SHADOWS = """
+DO $$ BEGIN
+    IF has_database_privilege('oracle_app', current_database(), 'TEMPORARY') THEN
+        EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+    END IF;
+EXCEPTION WHEN insufficient_privilege OR undefined_object THEN
+    NULL;  -- not ours to say, or no such role: AUDIT.md has it
+END $$
+"""
+
+
 class SchemaError(Exception):
     """The database is not one this program can work on; the text is one line for an operator."""
 
@@ -124,6 +136,7 @@ async def settle(connection: asyncpg.Connection) -> None:
             " AND (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'events'::regclass)",
             APPLICATION_ROLE,
         )
+        await connection.execute(_NO_SHADOWS)
     # Somebody may be reading history for long: months are made ahead, and the process that seals tries again.
     with suppress(asyncpg.LockNotAvailableError):
         async with connection.transaction():

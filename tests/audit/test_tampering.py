@@ -11,6 +11,7 @@ from sealing import as_superuser, connected, count, execute, findings, register,
 
 from oracle.audit import sealer
 from oracle.audit.checkpoint import Checkpoint, Signer, signed
+from oracle.store.migrate import migrate
 
 
 @pytest.fixture
@@ -377,6 +378,16 @@ async def test_nobody_but_a_superuser_can_do_it(history: str) -> None:
 
 def _changes(table: str, column: str) -> list[str]:
     return [f"UPDATE {table} SET {column} = {column}", f"DELETE FROM {table}", f"TRUNCATE {table} CASCADE"]  # noqa: S608
+
+
+async def test_the_application_role_puts_nothing_before_the_tables(history: str) -> None:
+    """An alias that is changed while a temporary table is called events would leave no event."""
+    await migrate(history)
+    async with connected(history.replace("oracle@", "oracle_service@")) as application:
+        for statement in ("CREATE TEMP TABLE events ()", "CREATE TEMP VIEW fsps AS SELECT 'ghost' AS fsp_id"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await application.execute(statement)
+    await migrate(history.replace("oracle@", "oracle_service@"))
 
 
 async def test_the_application_role_can_do_its_work(history: str, tmp_path: Path) -> None:
