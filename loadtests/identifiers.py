@@ -5,6 +5,7 @@ Every call takes another identifier, so that no cache of parsed identifiers coul
 a directory's uniform traffic would find them.
 """
 
+import argparse
 import random
 import subprocess
 import sys
@@ -90,4 +91,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     main()

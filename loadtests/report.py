@@ -9,6 +9,7 @@ one report.  The HTML holds its plots and needs nothing beside it.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import sys
@@ -195,5 +196,6 @@ def write(reports: Path = machine.REPORTS) -> list[Path]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     print(*write(), sep="\n")
     sys.exit(0)
