@@ -244,7 +244,8 @@ class Reader:
                     rows.append(_row(Row, entry))
                     continue
             except (IndexError, KeyError, BadIdentifier):
-                pass
+                if not line:
+                    continue
             plan = self._csv_row(number, line.split(delimiter), line)
             if plan is not None:
                 _remember(plans, tuple(parts), plan)
@@ -299,7 +300,8 @@ class Reader:
                         rows.append(_row(Row, entry))
                         continue
                 except (IndexError, KeyError, BadIdentifier):
-                    pass
+                    if not cells:
+                        continue
                 plan = self._csv_row(number, cells, lines[line])
                 if plan is not None:
                     _remember(plans, others, plan)

@@ -10,7 +10,7 @@ from oracle.identifiers import KINDS
 from oracle.identifiers.errors import EXPLANATIONS, BadIdentifier, Reason
 
 LINE_MAX: Final = 65_536  # characters, of one line and of one quoted record over several lines
-RECORD_LINES_MAX: Final = 100  # of one quoted record: an open quote costs as much reading again
+RECORD_LINES_MAX: Final = 10  # of one quoted record: an open quote costs as much reading again
 FIELD_MAX: Final = 1_000  # characters
 
 FileCode = Literal[

@@ -1,9 +1,9 @@
 """A file is read: its parts go through the reader, and what the reader made of them is stored in chunks.
 
-The chunks of one part of the file, and how far they reach, are one transaction.  Who goes on with a file that was
-half read begins at its first byte again, as the reader's chunks depend on the file alone, and stores nothing before the
-first chunk that is not there or, because the rules or the reader changed in between, is another.  That is exact
-whatever happened, and costs some 5 s for each million rows.
+What comes of one part of the file, or of what is read of it within READ_S, is one transaction.  Who goes on with a file
+that was half read begins at its first byte again, as the reader's chunks depend on the file alone, and stores nothing
+before the first chunk that is not there or, because the rules or the reader changed in between, is another.  That is
+exact whatever happened, and costs some 5 s for each million rows.
 
 Reading is done in a thread: the other jobs of the process wait for it some milliseconds at a time.
 """
@@ -19,10 +19,13 @@ from typing import Any, Final, NamedTuple
 
 from oracle.imports import chunks
 from oracle.imports.applying import Rate, Superseded, request_id
-from oracle.imports.reading import Chunk, FileRefused, Reader, Rules
+from oracle.imports.reading import BLOCK_BYTES, Chunk, FileRefused, Reader, Rules
 from oracle.store.base import Context
 from oracle.store.changes import Changes
 from oracle.store.postgres import Postgres, Transaction
+
+# A part of a file like any other takes half of that; one of empty lines or open quotes would hold up others' files.
+READ_S: Final = 0.3
 
 _DAMAGED: Final = ("damaged_file", "The stored file is not the one that was uploaded. Upload it again.")
 
@@ -66,6 +69,7 @@ class Validating:
         self._reader = Reader(rules, rows_per_chunk=chunks.ROWS_PER_CHUNK)
         self._digest = hashlib.sha256()
         self._part = 0
+        self._left = b""  # of a part
         self._next: asyncio.Task[bytes | None] | None = None
         self._unstored: Read | None = None
         self._chunks = self._file_bytes = self._rows = self._refused = 0
@@ -88,7 +92,7 @@ class Validating:
         """
         began, rows = time.monotonic(), self._rows
         if self._unstored is None:
-            data = await self._part_come()
+            data = None if self._left else await self._part_come()
             self._unstored = await asyncio.to_thread(self._read, data)
         read = self._unstored
         await self._store(read)
@@ -122,28 +126,34 @@ class Validating:
     def _read(self, data: bytes | None) -> Read:
         found: list[Stored] = []
         failure: tuple[str, str] | None = None
+        is_end = data is None and not self._left
         try:
-            found = [Stored(chunk) for chunk in self._chunks_of(data)]
+            found = [Stored(chunk) for chunk in (self._reader.finish() if is_end else self._chunks_of(data))]
         except FileRefused as exc:
             failure = (exc.code, str(exc))
         except zlib.error:
             failure = _DAMAGED
+        self._chunks += len(found)
+        self._rows += sum(chunk.row_count for chunk in found)
+        self._refused += sum(chunk.refused for chunk in found)
         return Read(
             found, self._chunks, self._file_bytes, self._rows, self._rows - self._refused,
-            data is None or failure is not None, failure,
+            is_end or failure is not None, failure,
         )  # fmt: skip
 
     def _chunks_of(self, data: bytes | None) -> list[Chunk]:
-        if data is None:
-            found = self._reader.finish()
-        else:
-            part = zlib.decompress(data)
-            self._digest.update(part)
-            self._file_bytes += len(part)
-            found = self._reader.feed(part)
-        self._chunks += len(found)
-        self._rows += sum(len(chunk.rows) for chunk in found)
-        self._refused += sum(chunk.refused for chunk in found)
+        """Of a part, or where that is None of what is left of the one before."""
+        if data is not None:
+            self._left = zlib.decompress(data)
+            self._digest.update(self._left)
+        found: list[Chunk] = []
+        until = time.monotonic() + READ_S
+        while self._left:
+            piece, self._left = self._left[:BLOCK_BYTES], self._left[BLOCK_BYTES:]
+            self._file_bytes += len(piece)
+            found += self._reader.feed(piece)
+            if time.monotonic() > until:
+                break
         return found
 
     # In a transaction ------------------------------------------------------------------------------------------

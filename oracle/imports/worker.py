@@ -4,8 +4,8 @@ One.       Who holds an advisory lock imports, in whichever process and on which
            second whether it is free.  That bounds what imports take from lookups.  The lock goes with its connection,
            which the server drops when the holder has not been heard of for 30 s.  Should two believe that they hold it,
            nothing is done twice (see `validating`, `applying`).
-Turns.     Files are read in turns of a part, and applied, beside that, in turns of 2 s: one that is large does not hold
-           up the small ones of others.  Those of one FSP are read, and applied, one after the other.
+Turns.     Files are read in turns of a part at most, and applied, beside that, in turns of 2 s: one that is large does
+           not hold up the small ones of others.  Those of one FSP are read, and applied, one after the other.
 Kill.      Whoever comes next goes on from what is committed.
 Away.      While PostgreSQL cannot be asked or does not keep up, everything waits and tries again, for ever.
 """

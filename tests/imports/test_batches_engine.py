@@ -20,7 +20,8 @@ from oracle.identifiers import PartyKey
 from oracle.imports import applying, chunks, quota, results, uploads, validating, worker
 from oracle.imports.applying import Applying, Pace, Superseded
 from oracle.imports.chunks import OUTCOMES
-from oracle.imports.reading import Reader
+from oracle.imports.reading import Reader, Rules
+from oracle.imports.validating import Validating
 from oracle.store import coherence as coherence_module
 
 if TYPE_CHECKING:
@@ -438,6 +439,27 @@ async def test_a_file_that_shows_a_defect_of_ours_stops_no_other(
     async with engine.working():
         assert (await engine.settled(other))["state"] == "done"
     assert (await engine.batch(defect))["state"] == "validating"
+
+
+@pytest.mark.usefixtures("small")
+async def test_a_part_that_takes_long_to_read_is_read_in_turns(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is all empty lines, or quotes left open, would hold up the files of others."""
+    monkeypatch.setattr(uploads, "PART_BYTES", 100_000)
+    monkeypatch.setattr(validating, "BLOCK_BYTES", 100)
+    lines = [f"ALIAS,n{n % 150},,,,{'remove' * (n % 7 == 0)}" for n in range(200)]
+    at_once = await engine.rows(*lines)
+    await engine.work(at_once)
+    monkeypatch.setattr(validating, "READ_S", 0)
+    in_turns = await engine.rows(*lines, fsp_id="b")
+    reading = Validating(engine.changes, engine.postgres, await engine.batch(in_turns), Rules())
+    steps = 0
+    while await reading.step():
+        steps += 1
+    assert steps > 30
+    batches = [await engine.batch(at_once), await engine.batch(in_turns)]
+    assert len({(b["rows_read"], b["rows_valid"], b["bytes_read"], b["chunks"]) for b in batches}) == 1
+    chunks_of = "SELECT first_line, row_count, rows FROM batch_chunks WHERE batch_id = $1 ORDER BY chunk"
+    assert await engine.db.fetch(chunks_of, at_once) == await engine.db.fetch(chunks_of, in_turns)
 
 
 @pytest.mark.usefixtures("small")
