@@ -461,9 +461,7 @@ async def _moments(
                 answered = found[:3]
                 # What else was written then is of interest where it moved the answer.
                 rows = [row for row in rows if moved or row["entity"] == "alias"]
-                if rows or own is None:
-                    events = [event_of(row, reading, own=own) for row in rows]
-                    yield _moment(step.at, found, stood, own, events)
+                yield _moment(step.at, found, stood, own, [event_of(row, reading, own=own) for row in rows])
     for at in _boundaries(stood, reached, datetime.now(UTC)):
         found = _seen_by(own, resolve(stood, key.sub_id, currency, at))
         if found[:3] != answered:

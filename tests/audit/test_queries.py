@@ -235,6 +235,22 @@ def test_a_difference_is_that_of_the_two_states(service: Service, auditor_of: Hi
     assert back == {}
 
 
+def test_a_life_ends_where_the_entry_of_another_fsp_decides(service: Service) -> None:
+    green, red = History(service, "dfsp-maker", "greenbank"), History(service, "dfsp-maker", "redbank")
+    service.fetch("UPDATE key_policies SET policy = 'per-currency' WHERE party_id_type = 'BUSINESS'")
+    for table, fsp_id, currency in (("aliases", "greenbank", ""), ("alias_currencies", "redbank", "MXN")):
+        service.fetch(
+            f"INSERT INTO {table} (party_id_type, identifier, fsp_id, currency) VALUES ('BUSINESS', 'B1', $1, $2)",  # noqa: S608
+            fsp_id,
+            currency,
+        )
+    for asker, fsp_id, answers in ((green, "greenbank", ["greenbank", None]), (red, "redbank", ["redbank"])):
+        question = {"kind": "BUSINESS", "identifier": "B1", "currency": "MXN"}
+        life = asker.post(f"/fsps/{fsp_id}/timeline", **question).json()["items"]
+        assert [moment["fspId"] for moment in life] == answers
+        assert asker.post(f"/fsps/{fsp_id}/resolve", **question).json()["fspId"] == answers[-1]
+
+
 # The log ----------------------------------------------------------------------------------------------------------
 
 
