@@ -27,7 +27,7 @@ from oracle.api import aliases, audit, audit_log, batches, credentials, fsps, pr
 from oracle.api.access import PUBLIC, Access
 from oracle.api.calls import Call, answer_of
 from oracle.api.envelope import enveloped, with_slashes
-from oracle.api.problems import DEFECT, refusal_of
+from oracle.api.problems import DEFECT, Refusal, refusal_of
 from oracle.imports.quota import Quota
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def admin_app(parts: Parts) -> Litestar:
     """The ASGI application of the admin listener."""
     app = _app(parts, None)
     _require_rules(app)
+    _note_parameters(app)
     app.asgi_handler = enveloped(app.asgi_handler)
     return app
 
@@ -142,7 +143,23 @@ def _require_rules(app: Litestar) -> None:
                 raise RuntimeError(f"{handler} does not say who may call it")
 
 
+def _note_parameters(app: Litestar) -> None:
+    """With each handler, what it takes in the query."""
+    for route in app.routes:
+        for handler, taken in getattr(route, "route_handler_map", {}).values():
+            handler.opt["query"] = frozenset(parameter.field_alias for parameter in taken.expected_query_params)
+
+
+def _require_known(request: Request[Any, Any, Any]) -> None:
+    """As with members of a body: `?dryrun=true` must not make what it was to try, nor `?curency=MXN` remove all."""
+    known: frozenset[str] = request.route_handler.opt["query"]
+    if request.method != "GET" and not request.query_params.keys() <= known:
+        hint = f"Here it takes {', '.join(sorted(known))}" if known else "Here it takes none"
+        raise Refusal(400, "unknown_parameter", "A parameter of the query is not known", hint)
+
+
 async def _call(request: Request[Any, Any, Any], state: State) -> Call:
+    _require_known(request)
     parts: Parts = state.parts
     body = b"" if request.route_handler.opt["streams"] else await request.body()
     return Call(request, body, parts.changes, parts.postgres)

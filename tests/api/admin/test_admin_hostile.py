@@ -240,6 +240,23 @@ def test_odd_queries(endpoint: Endpoint, line: Line) -> None:
         _check(line.ask(endpoint.method, f"{target}?{name}=1&{name}=2", body=body), name)
 
 
+@pytest.mark.parametrize("endpoint", WRITING, ids=lambda e: f"{e.method} {e.path}")
+def test_unknown_parameters(endpoint: Endpoint, line: Line) -> None:
+    """One that is misspelled would have nothing tried, or everything removed."""
+    target = endpoint.target(fsp_id="nobank", credential_id="aaaaaaaaaaaa", route_id="1", batch_id="1", kind="MSISDN")
+    for name in ("dryrun", "Reason", "fsp_id", "", f"{NUMBER}", "%00"):
+        query = "&".join([*(f"{known}=other" for known in endpoint.query if known == "reason"), f"{name}=1"])
+        answer = line.ask(endpoint.method, f"{target}?{query}", body=b"{}")
+        _check(answer, name)
+        assert answer.status == 400, name
+    ends = line.ask("DELETE", "/admin/v1/fsps/nobank/aliases/MSISDN/525511112222?reason=other&curency=MXN")
+    error = json.loads(ends.body)["error"]
+    assert (error["code"], error["hint"]) == (
+        "unknown_parameter",
+        "Here it takes country, currency, note, reason, subId",
+    )
+
+
 @pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if "cursor" in e.query], ids=lambda e: e.path)
 def test_odd_cursors(endpoint: Endpoint, line: Line) -> None:
     cursors = [
