@@ -134,6 +134,7 @@ def _import(client: Client, arguments: Arguments) -> None:
 
 def _imported(client: Client, arguments: Arguments) -> Any:
     """The batch, as far as it is waited for."""
+    from oracle.client import ClientError
     from oracle.commands.progress import Progress
 
     fsp_id = fsp_of(client, arguments)
@@ -146,7 +147,7 @@ def _imported(client: Client, arguments: Arguments) -> Any:
         if arguments.wait is not False:
             try:
                 batch = _followed(client, batch, progress, through_approval=bool(arguments.wait))
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, ClientError):  # also when nobody answers any more
                 note(f"It goes on without you: oracle batch watch {_typed(batch, arguments)}")
                 raise
     return batch

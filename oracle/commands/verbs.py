@@ -104,7 +104,7 @@ def _client(arguments: Arguments) -> Iterator[Client]:
         with Client(settings.admin_address, key) as client:
             yield client
     except ClientError as exc:
-        raise CommandError(f"{exc}; it came from {where}" if exc.status == UNAUTHORIZED else str(exc)) from exc
+        raise CommandError(f"{exc}. The key came from {where}" if exc.status == UNAUTHORIZED else str(exc)) from exc
 
 
 # Keys in files ----------------------------------------------------------------------------------------------------

@@ -466,7 +466,7 @@ def test_a_wrong_key_is_told_with_where_it_came_from(typed: Typed, tmp_path: Pat
     refused = typed.as_key(None, "fsp", "list", "--key-file", str(file))
     assert refused.code == 1
     assert refused.err.startswith("oracle: A valid credential is needed (unauthorized)")
-    assert refused.err.endswith(f"it came from {file}\n")
+    assert refused.err.endswith(f"The key came from {file}\n")
 
 
 def test_who_looks_back_counts_back() -> None:
@@ -474,6 +474,20 @@ def test_who_looks_back_counts_back() -> None:
     assert datetime.fromisoformat(past("2d")) < now - timedelta(hours=47)
     assert datetime.fromisoformat(instant("2d")) > now + timedelta(hours=47)
     assert past("2026-03-03") == instant("2026-03-03") == "2026-03-03T00:00:00+00:00"
+
+
+def test_who_waits_for_nobody_is_told_how_to_go_on(
+    typed: Typed, maker_key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise ClientError("it cannot be reached")
+
+    file = tmp_path / "left.csv"
+    file.write_text(HEADER + rows(60, 1))
+    monkeypatch.setattr(batches, "_followed", gone)
+    done = typed.as_key(maker_key, "import", str(file))
+    assert (done.code, done.out) == (1, "")
+    assert re.search(r"^It goes on without you: oracle batch watch \d+\noracle: it cannot", done.err, re.MULTILINE)
 
 
 def test_two_persons_let_a_file_in(typed: Typed, service: Service, tmp_path: Path) -> None:
