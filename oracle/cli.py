@@ -12,6 +12,7 @@ Imports.     Inside the functions, all of them: every worker starts through here
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from pathlib import Path
@@ -30,29 +31,38 @@ MISUSED: Final = 2
 INTERRUPTED: Final = 130  # as a shell says of what Ctrl-C ended
 
 CONNECT_TIMEOUT_S: Final = 10
+FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Arguments = argparse.Namespace
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parsed = _parser().parse_args(arguments)
-    run: Callable[[Arguments], int] = parsed.run
     try:
+        parsed = _parser().parse_args(arguments)
+        run: Callable[[Arguments], int] = parsed.run
         code = run(parsed)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # `oracle ... | head` has what it wanted.  Python flushes once more at exit: into nothing, then.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # `oracle ... | head` has what it wanted
         return FAILED
     except Exception as exc:
+        if isinstance(exc, OSError) and exc.errno in FULL:
+            _drop_output()
+            _complain(f"cannot write: {exc.strerror}")
+            return FAILED
         lines = _expected(exc)
         if not lines:
             raise
         _complain(*lines)
         return _code_of(exc)
     return code
+
+
+def _drop_output() -> None:
+    """Python flushes once more at exit: into nothing, then."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _code_of(exc: Exception) -> int:

@@ -7,7 +7,6 @@ Exit codes as in `cli`: 0 all is as it was sealed, 1 something is not, or it cou
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -78,6 +77,8 @@ def _place(text: str) -> int | datetime:
 
 
 def _verify(arguments: Arguments) -> int:
+    import asyncio
+
     since = text_of_file(arguments.since)
     keys = vkeys_of(arguments.key)
     if arguments.offline is not None:
@@ -156,6 +157,8 @@ def _last(arguments: Arguments) -> str | None:
 
 
 def _export(arguments: Arguments) -> int:
+    import asyncio
+
     return asyncio.run(_exported(arguments))
 
 
@@ -179,6 +182,8 @@ async def _exported(arguments: Arguments) -> int:
 
 
 def _checkpoint(arguments: Arguments) -> int:
+    import asyncio
+
     async def latest() -> str | None:
         from oracle.store.queries import QUERIES
 
@@ -194,6 +199,8 @@ def _checkpoint(arguments: Arguments) -> int:
 
 
 def _keys(arguments: Arguments) -> int:
+    import asyncio
+
     return asyncio.run(_listed(arguments))
 
 

@@ -7,7 +7,6 @@ written (names, labels, notes) cannot move the cursor or fake a line: control ch
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import sys
@@ -62,11 +61,15 @@ def note(text: str) -> None:
 def placed(path: Path) -> Iterator[BinaryIO]:
     """A file for its owner alone, as keys and identifiers are; whole or not there.
 
-    Opened before what it is for is done: a key that cannot be written would be lost.
+    Opened before what it is for is done: a key that cannot be written would be lost.  What is no file, as /dev/stdout,
+    is written as it is: it must not be replaced by one.
     """
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    there = path.resolve()  # where a link leads, which stays
+    beside = there.with_name(f".{there.name}.{os.getpid()}")
     try:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as exc:
@@ -75,7 +78,7 @@ def placed(path: Path) -> Iterator[BinaryIO]:
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
-        beside.replace(path)
+        beside.replace(there)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise

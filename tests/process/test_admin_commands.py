@@ -124,7 +124,7 @@ def called() -> set[tuple[str, str]]:
 def test_making_the_parser_loads_nothing_that_only_some_command_needs() -> None:
     listing = (
         "import sys, oracle.cli; oracle.cli._parser();"
-        " print([m for m in sys.modules if m in ('oracle.client', 'httpx', 'rich', 'asyncpg', 'msgspec')])"
+        " print([m for m in sys.modules if m in ('oracle.client', 'httpx', 'rich', 'asyncpg', 'msgspec', 'asyncio')])"
     )
     done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -458,6 +458,31 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_done(
     issued = typed("key", "issue", "--role", "reader", "--label", "unkept", "--out", "/")
     assert (issued.code, issued.err) == (1, "oracle: /: Is a directory\n")
     assert "unkept" not in typed("key", "list").out
+
+
+def test_what_is_no_file_is_written_and_stays_what_it_is(typed: Typed, tmp_path: Path) -> None:
+    """Else --out /dev/stdout would put a file in the place of that."""
+    pipe, target, link = (tmp_path / name for name in ("pipe", "target", "link"))
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    assert typed("batch", "template", "--out", str(pipe)).code == 0
+    reader.join()
+    assert pipe.is_fifo()
+    link.symlink_to(target)
+    assert typed("batch", "template", "--out", str(link)).code == 0
+    assert link.is_symlink()
+    assert target.read_bytes() == read[0] == typed("batch", "template").out.encode()
+
+
+def test_a_full_disk_is_one_line(service: Service, tmp_path: Path) -> None:
+    env = environment(tmp_path, {"ORACLE_ADMIN_URL": service.oracle.admin_url, "ORACLE_KEY": key_of(service)})
+    for words in (["batch", "template"], ["key", "me"]):
+        command = [sys.executable, "-m", "oracle", *words]
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(command, env=env, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, check=False)
+        assert (done.returncode, done.stderr) == (1, b"oracle: cannot write: No space left on device\n")
 
 
 def test_a_wrong_key_is_told_with_where_it_came_from(typed: Typed, tmp_path: Path) -> None:
