@@ -103,15 +103,16 @@ SELECT count(*) FROM events
 WHERE (event_id > $4 OR (event_id > $3 AND (xact > $1::text::xid8 OR (xact = $1::text::xid8 AND event_id > $2)))) IS NOT TRUE
   AND event_id IS DISTINCT FROM -9223372036854775808
 
--- name: audit_census_rows
-SELECT event_id, xact::text AS xact FROM events
+-- name: audit_census_ids
+SELECT event_id FROM events
 WHERE (event_id > $4 OR (event_id > $3 AND (xact > $1::text::xid8 OR (xact = $1::text::xid8 AND event_id > $2)))) IS NOT TRUE
   AND event_id IS DISTINCT FROM -9223372036854775808
 
--- name: audit_census_found
--- Which of these events ($1, $2 their transactions) are found in the order of sealing.
-SELECT w.event_id FROM unnest($1::bigint[], $2::text[]) AS w (event_id, xact)
-WHERE EXISTS (SELECT FROM events e WHERE e.xact = w.xact::xid8 AND e.event_id = w.event_id)
+-- name: audit_census_ids_in_order
+-- Those of them that are come by in the order of sealing, after event $5.  No other index than events_by_xact will do.
+SELECT event_id FROM events
+WHERE (event_id > $4 OR (event_id > $3 AND (xact > $1::text::xid8 OR (xact = $1::text::xid8 AND event_id > $2)))) IS NOT TRUE
+  AND event_id + 0 > $5 AND xact >= '0'::xid8
 
 -- name: audit_batches_from
 -- From the one that holds leaf $1 on.
