@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Any, Final
 from litestar import Litestar, MediaType, Request, Response, Router
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.exceptions import ValidationException
 from litestar.handlers import HTTPRouteHandler, get
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme, Tag
+from litestar.params import QueryParameter
+from litestar.typing import FieldDefinition
 
 from oracle import logs
 from oracle.api import aliases, audit, audit_log, batches, credentials, fsps, prefixes, route_import, routes, what_if
@@ -217,7 +220,17 @@ def _page() -> Response[bytes]:
 # What goes wrong ----------------------------------------------------------------------------------------------
 
 
-def _refuse(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def _name_as_sent(said: list[Any], parameters: Mapping[str, FieldDefinition]) -> None:
+    """The validator names a parameter as its handler does, not as it stands in a URL."""
+    for item in said:
+        found = parameters.get(item.get("key", ""))
+        if found is not None and isinstance(found.kwarg_definition, QueryParameter) and found.kwarg_definition.name:
+            item["key"] = found.kwarg_definition.name
+
+
+def _refuse(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    if isinstance(error, ValidationException) and isinstance(error.extra, list):
+        _name_as_sent(error.extra, request.route_handler.parsed_fn_signature.parameters)
     refusal = refusal_of(error)
     if refusal is DEFECT:
         log.error("admin request failed", exc=error)

@@ -92,3 +92,5 @@ def test_a_refused_member_is_told_with_what_was_expected_and_without_what_was_se
     number = "525512345678"
     assert hint({"fspId": "x", number: 1}) == "data: Object contains unknown field …"
     assert hint({"fspId": "x", "kinds": [f"{number} - 1"]}) == "kinds[0]: Invalid enum value …"
+    asked = operator.get("/batches", params={"state": "none", "limit": 0}).json()["error"]["hint"]
+    assert sorted(asked.split("; ")) == ["limit: Expected `int` >= 1", "state: Invalid enum value …"]
