@@ -169,7 +169,8 @@ class Client:
                 response = self._http.send(request, stream=True)
             except httpx.TransportError as exc:
                 failure = self._unreachable(exc)
-                if not _may_repeat(method, upload, exc):
+                begun = not isinstance(exc, _NOT_SENT)
+                if isinstance(exc, httpx.UnsupportedProtocol) or not _may_repeat(method, upload, begun=begun):
                     break
                 continue
             try:
@@ -179,7 +180,7 @@ class Client:
                     return
             finally:
                 response.close()
-            if failure.status != httpx.codes.SERVICE_UNAVAILABLE or (upload and not upload.again):
+            if failure.status != httpx.codes.SERVICE_UNAVAILABLE or not _may_repeat(method, upload, begun=True):
                 break
         assert failure is not None  # noqa: S101 - the loop ends by an answer or with a reason
         raise failure
@@ -238,10 +239,9 @@ def _spelled(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def _may_repeat(method: str, upload: Upload | None, exc: httpx.TransportError) -> bool:
-    if isinstance(exc, httpx.UnsupportedProtocol) or (upload is not None and not upload.again):
-        return False
-    return method in ("GET", "POST") or isinstance(exc, _NOT_SENT)
+def _may_repeat(method: str, upload: Upload | None, *, begun: bool) -> bool:
+    """A change that was answered by 503 may stand all the same."""
+    return (upload is None or upload.again) and (method in ("GET", "POST") or not begun)
 
 
 def _failure(response: httpx.Response) -> ClientError | None:
