@@ -154,9 +154,11 @@ def _note_parameters(app: Litestar) -> None:
 
 
 def _require_known(request: Request[Any, Any, Any]) -> None:
-    """As with members of a body: `?dryrun=true` must not make what it was to try, nor `?curency=MXN` remove all."""
+    """As with members of a body: `?dryrun=true` must not make what it was to try, nor `?curency=MXN` remove all, nor
+    `?identifer=` list what all the others did.
+    """
     known: frozenset[str] = request.route_handler.opt["query"]
-    if request.method != "GET" and not request.query_params.keys() <= known:
+    if not request.query_params.keys() <= known:
         hint = f"Here it takes {', '.join(sorted(known))}" if known else "Here it takes none"
         raise Refusal(400, "unknown_parameter", "A parameter of the query is not known", hint)
 

@@ -240,15 +240,20 @@ def test_odd_queries(endpoint: Endpoint, line: Line) -> None:
         _check(line.ask(endpoint.method, f"{target}?{name}=1&{name}=2", body=body), name)
 
 
-@pytest.mark.parametrize("endpoint", WRITING, ids=lambda e: f"{e.method} {e.path}")
+@pytest.mark.parametrize(
+    "endpoint",
+    [e for e in ENDPOINTS if e.path.startswith(("/admin/v1", "/audit/v1")) and "templates" not in e.path],
+    ids=lambda e: f"{e.method} {e.path}",
+)
 def test_unknown_parameters(endpoint: Endpoint, line: Line) -> None:
-    """One that is misspelled would have nothing tried, or everything removed."""
-    target = endpoint.target(fsp_id="nobank", credential_id="aaaaaaaaaaaa", route_id="1", batch_id="1", kind="MSISDN")
+    """One that is misspelled would have nothing tried, or everything removed, or listed."""
+    target = endpoint.target(fsp_id="nobank", credential_id="aaaaaaaaaaaa", route_id="1", batch_id="1", event_id="1",
+                             kind="MSISDN")  # fmt: skip
     for name in ("dryrun", "Reason", "fsp_id", "", f"{NUMBER}", "%00"):
         query = "&".join([*(f"{known}=other" for known in endpoint.query if known == "reason"), f"{name}=1"])
-        answer = line.ask(endpoint.method, f"{target}?{query}", body=b"{}")
+        answer = line.ask(endpoint.method, f"{target}?{query}", body=None if endpoint.method == "GET" else b"{}")
         _check(answer, name)
-        assert answer.status == 400, name
+        assert answer.status == (403 if endpoint.path == "/audit/v1/reads" else 400), name
     ends = line.ask("DELETE", "/admin/v1/fsps/nobank/aliases/MSISDN/525511112222?reason=other&curency=MXN")
     error = json.loads(ends.body)["error"]
     assert (error["code"], error["hint"]) == (
