@@ -40,6 +40,7 @@ from oracle.store.queries import QUERIES
 BLOCK: Final = 300_000  # events of one set of identifiers: three each
 KEYS: Final = BLOCK // 3
 FSPS: Final = 300
+SMALL: Final = f"fsp-{FSPS}"  # one more, without aliases: a handful of events among all of them
 ROUTES: Final = 1_000
 CHUNK: Final = 100_000
 MONTHS: Final = 24
@@ -47,7 +48,8 @@ ROUNDS: Final = 400
 EVENTS_MAX: Final = 100_000_000
 
 # An event every so many seconds, so that the largest number of them fills the months.
-_BEGIN: Final = datetime(2025, 1, 1, tzinfo=UTC)
+_NOW: Final = datetime.now(UTC)
+_BEGIN: Final = datetime(_NOW.year - MONTHS // 12, _NOW.month, 1, tzinfo=UTC)
 _PARTITION: Final = """
 CREATE TABLE {name} (LIKE events INCLUDING DEFAULTS INCLUDING CONSTRAINTS, PRIMARY KEY (event_id));
 ALTER TABLE events ATTACH PARTITION {name} FOR VALUES FROM ('{since}') TO ('{until}')
@@ -96,7 +98,7 @@ class Filled:
             named = {"name": f"events_{since:%Y_%m}_filled", "since": since, "until": until}
             if not await connection.fetchval("SELECT to_regclass($1)", f"events_{since:%Y_%m}"):
                 await connection.execute(_PARTITION.format(**named))
-        await connection.execute(_FSPS, _BEGIN, FSPS)
+        await connection.execute(_FSPS, _BEGIN, FSPS + 1)
         await connection.execute(_ROUTES, _BEGIN, ROUTES)
 
     async def fill(self, connection: Any, count: int) -> None:
@@ -115,7 +117,8 @@ class Filled:
 
 
 def _month(number: int) -> datetime:
-    return datetime(_BEGIN.year + number // 12, number % 12 + 1, 1, tzinfo=UTC)
+    years, month = divmod(_BEGIN.month - 1 + number, 12)
+    return datetime(_BEGIN.year + years, month + 1, 1, tzinfo=UTC)
 
 
 # Questions --------------------------------------------------------------------------------------------------------
@@ -143,6 +146,7 @@ def questions(postgres: Postgres, filled: Filled, rng: random.Random) -> dict[st
         "timeline": timeline,
         "events of an identifier": lambda: page(Wanted(party=("MSISDN", filled.identifier(rng)))),
         "events of an FSP, 100": lambda: page(Wanted(fsp_id=f"fsp-{rng.randrange(FSPS)}")),
+        "all events of a small FSP": lambda: page(Wanted(fsp_id=SMALL)),
         "events, 100": lambda: page(Wanted()),
         "events before an instant, 100": lambda: page(Wanted(until=later())),
         "events of an FSP before, 100": lambda: page(Wanted(fsp_id=f"fsp-{rng.randrange(FSPS)}", until=later())),

@@ -47,11 +47,19 @@ _WALK_SETTINGS: Final = {
     "enable_bitmapscan": "off",
     "enable_sort": "off",
 }
+# Planned for each span: by its time where much of all that happened is wanted, else by events_by_fsp.  No plan that
+# hopes to come by enough rows soon and walks through a month from the wrong end.
+_SPAN_SETTINGS: Final = {
+    "plan_cache_mode": "force_custom_plan",
+    "enable_seqscan": "off",
+    "enable_indexscan": "off",
+}
 _LIFE_SETTINGS: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 LAST_EVENT: Final = (1 << 63) - 1
 FIRST_EVENT: Final = -(1 << 63)
 LAST_INT: Final = (1 << 31) - 2
 _MICROSECOND: Final = timedelta(microseconds=1)
+_SPAN_FIRST: Final = timedelta(seconds=1)
 BEGINNING: Final = datetime(1, 1, 2, tzinfo=UTC)  # a day inside of what a datetime can say
 END: Final = datetime(9999, 12, 30, tzinfo=UTC)
 
@@ -264,10 +272,6 @@ async def page(postgres: Postgres, wanted: Wanted, place: Place | None, limit: i
         filters = *more, wanted.entity, *calls, wanted.fsp_id, *exact
         return await _by_index(postgres, "events_of_party", *(wanted.party or ()), before, *span, work, left, *filters)
 
-    async def of_fsp(before: int, work: int, left: int) -> list[Any]:
-        filters = *more, wanted.entity, *calls, *exact
-        return await _in_order(postgres, "events_of_fsp", wanted.fsp_id, before, *span, work, left, *filters)
-
     async def of_entity(before: int, work: int, left: int) -> list[Any]:
         filters = *more, *calls, *exact
         return await _in_order(postgres, "events_of_entity", wanted.entity, before, *span, work, left, *filters)
@@ -279,7 +283,8 @@ async def page(postgres: Postgres, wanted: Wanted, place: Place | None, limit: i
     if wanted.party is not None:
         return await _page_by_index(of_party, start, limit)
     if wanted.fsp_id is not None:
-        return await _page_by_index(of_fsp, start, limit)
+        # By number one would have to go through those of all others, who may have a thousand times as many.
+        return await _page_by_time(postgres, wanted, start, limit)
     if wanted.entity not in (None, "alias"):
         return await _page_by_index(of_entity, start, limit)
     if wanted.until is None:
@@ -312,33 +317,41 @@ async def _page_by_index(fetch: Callable[[int, int, int], Awaitable[list[Any]]],
 
 async def _page_by_time(postgres: Postgres, wanted: Wanted, start: Place, limit: int) -> Page:
     """Spans of time, each as long as it may be for WORK rows: longer after a nearly empty one, shorter after one that
-    held too many.
+    held too many, and never again as far back as that one.
     """
-    since = wanted.since or BEGINNING
+    since, now = wanted.since or BEGINNING, datetime.now(UTC)
     place = Place(wanted.until, FIRST_EVENT) if wanted.until and wanted.until <= start.at else start
+    query, of_whom = ("events_of_span", ()) if wanted.fsp_id is None else ("events_of_fsp", (wanted.fsp_id,))
     filters = wanted.actor, wanted.channel, wanted.action, wanted.entity, wanted.request_id, wanted.trace_id
     found: list[Any] = []
-    walked, width = 0, timedelta(seconds=1)
-    for _ in range(SPANS_MAX):
-        if place.at < since or (place.at == since and place.event_id == FIRST_EVENT):
-            return Page(found, None)
-        begin = max(since, _before(min(place.at, datetime.now(UTC)), width))
-        most = WORK if width > _MICROSECOND else LAST_INT  # that many at one instant: somebody wrote the time by hand
-        rows = await postgres.rows("events_of_span", begin, *place, most, limit - len(found), *filters)
-        here = rows[0]["walked"]
-        if here > most:
-            width = max(width / 8, _MICROSECOND)
-            continue
-        found += [row for row in rows if row["event_id"] is not None]
-        if len(found) == limit:
-            return Page(found, Place(found[-1]["at"], found[-1]["event_id"]))
-        walked += here
-        place = Place(begin, FIRST_EVENT)
-        if walked >= WORK:
-            break
-        if here < WORK // 16:
-            width *= 8
-    return Page(found, None if place.at <= since else place)
+    walked, dense = 0, None
+    width = max(place.at - now, timedelta()) + _SPAN_FIRST  # of the future there is hardly anything
+    async with lent(postgres, **_SPAN_SETTINGS) as connection:
+        for _ in range(SPANS_MAX):
+            if place.at < since or (place.at == since and place.event_id == FIRST_EVENT):
+                return Page(found, None)
+            begin = max(since, _before(place.at, width))
+            # So many at one instant: somebody wrote the time by hand.
+            most = WORK if width > _MICROSECOND else LAST_INT
+            rows = await connection.fetch(QUERIES[query], begin, *place, most, limit - len(found), *filters, *of_whom)
+            here = rows[0]["walked"]
+            if here > most:
+                dense, width = begin, max((place.at - begin) / 8, _MICROSECOND)
+                continue
+            found += [row for row in rows if row["event_id"] is not None]
+            if len(found) == limit:
+                return Page(found, Place(found[-1]["at"], found[-1]["event_id"]))
+            walked += here
+            if walked >= WORK:
+                return Page(found, Place(begin, FIRST_EVENT) if begin > since else None)
+            if begin < now < place.at:
+                width = _SPAN_FIRST
+            elif here < WORK // 16:
+                width *= 8 if here else 64
+            place = Place(begin, FIRST_EVENT)
+            if dense is not None:
+                width = min(width, max((begin - dense) / 2, _MICROSECOND))
+    return Page(found, place)
 
 
 def _before(at: datetime, width: timedelta) -> datetime:

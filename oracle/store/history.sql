@@ -114,29 +114,6 @@ LEFT JOIN LATERAL (
     ORDER BY event_id DESC LIMIT $7) AS w ON true
 ORDER BY w.event_id DESC
 
--- name: events_of_fsp
--- $1 FSP, $2 before this event, $3 from, $4 to, $5 how many to look at, $6 how many to give;
--- wanted: $7 actor, $8 channel, $9 action, $10 entity, $11 request, $12 trace, $13 from, $14 to.
-WITH walked AS MATERIALIZED (
-    (SELECT * FROM events WHERE fsp_id = $1 AND event_id < $2 AND at >= $3 AND at < $4 ORDER BY event_id DESC LIMIT $5)
-    UNION ALL
-    (SELECT * FROM events
-     WHERE entity = 'alias' AND action = 'changed' AND before ->> 'fsp_id' <> fsp_id
-       AND (before ->> 'fsp_id') COLLATE "C" = $1 AND event_id < $2 AND at >= $3 AND at < $4
-     ORDER BY event_id DESC LIMIT $5)
-    ORDER BY event_id DESC LIMIT $5
-)
-SELECT t.walked, t.walked_to, w.* FROM (SELECT count(*) AS walked, min(event_id) AS walked_to FROM walked) AS t
-LEFT JOIN LATERAL (
-    SELECT event_id, xact::text::bigint AS xact, at, entity, action, channel, actor, role, party_id_type::text,
-           party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
-    FROM walked
-    WHERE ($7::text IS NULL OR actor = $7) AND ($8::text IS NULL OR channel = $8) AND ($9::text IS NULL OR action = $9)
-      AND ($10::text IS NULL OR entity = $10) AND ($11::text IS NULL OR request_id = $11)
-      AND ($12::text IS NULL OR trace_id = $12) AND at >= $13 AND at < $14
-    ORDER BY event_id DESC LIMIT $6) AS w ON true
-ORDER BY w.event_id DESC
-
 -- name: events_of_entity
 -- Of anything but aliases.  $1 entity, $2 before this event, $3 from, $4 to, $5 how many to look at, $6 how many to give;
 -- wanted: $7 actor, $8 channel, $9 action, $10 request, $11 trace, $12 from, $13 to.
@@ -179,6 +156,29 @@ ORDER BY w.event_id DESC
 -- $10 request, $11 trace.
 WITH walked AS MATERIALIZED (
     SELECT * FROM events WHERE at >= $1 AND at <= $2 AND (at < $2 OR event_id < $3) LIMIT $4::int + 1
+)
+SELECT t.walked, w.* FROM (SELECT count(*) AS walked FROM walked) AS t
+LEFT JOIN LATERAL (
+    SELECT event_id, xact::text::bigint AS xact, at, entity, action, channel, actor, role, party_id_type::text,
+           party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
+    FROM walked
+    WHERE ($6::text IS NULL OR actor = $6) AND ($7::text IS NULL OR channel = $7) AND ($8::text IS NULL OR action = $8)
+      AND ($9::text IS NULL OR entity = $9) AND ($10::text IS NULL OR request_id = $10)
+      AND ($11::text IS NULL OR trace_id = $11)
+    ORDER BY at DESC, event_id DESC LIMIT $5) AS w ON t.walked <= $4
+ORDER BY w.at DESC, w.event_id DESC
+
+-- name: events_of_fsp
+-- The same of FSP $12, those among them by which another FSP got its aliases.
+WITH walked AS MATERIALIZED (
+    (SELECT * FROM events
+     WHERE fsp_id = $12 AND at >= $1 AND at <= $2 AND (at < $2 OR event_id < $3) LIMIT $4::int + 1)
+    UNION ALL
+    (SELECT * FROM events
+     WHERE entity = 'alias' AND action = 'changed' AND before ->> 'fsp_id' <> fsp_id
+       AND (before ->> 'fsp_id') COLLATE "C" = $12 AND at >= $1 AND at <= $2 AND (at < $2 OR event_id < $3)
+     LIMIT $4::int + 1)
+    LIMIT $4::int + 1
 )
 SELECT t.walked, w.* FROM (SELECT count(*) AS walked FROM walked) AS t
 LEFT JOIN LATERAL (

@@ -27,6 +27,15 @@ SELECT $1::timestamptz + n * $2::interval, 'alias', 'registered', 'seed',
        '{"fsp_id": "bank", "currency": "", "default": true}'
 FROM generate_series(1, $3::int) AS n
 """
+# Of one that has three events among all of them, the last of which took its alias away.
+SMALL = """
+INSERT INTO events (at, entity, action, channel, actor, party_id_type, party_identifier, sub_id, fsp_id, before, after)
+VALUES ('2023-05-01Z', 'fsp', 'registered', 'admin', 'most', NULL, NULL, NULL, 'small', NULL, '{"fsp_id": "small"}'),
+       ('2023-05-02Z', 'alias', 'registered', 'seed', 'most', 'ALIAS', 'b', '', 'small', NULL,
+        '{"fsp_id": "small", "currency": "", "default": true}'),
+       ('2024-02-29 23:59:59Z', 'alias', 'changed', 'seed', 'most', 'ALIAS', 'b', '', 'bank',
+        '{"fsp_id": "small", "currency": "", "default": true}', '{"fsp_id": "bank", "currency": "", "default": true}')
+"""
 LATER = datetime(2040, 1, 1, tzinfo=UTC)
 SPANS = [
     ("2024-02-29T23:59:59Z", timedelta(), 22_000),
@@ -42,6 +51,7 @@ async def filled(url: str) -> None:
     try:
         for at, step, count in SPANS:
             await connection.execute(FILL, datetime.fromisoformat(at), step, count)
+        await connection.execute(SMALL)
     finally:
         await connection.close()
 
@@ -80,21 +90,22 @@ async def walked(postgres: Postgres, wanted: Wanted, limit: int) -> tuple[list[i
             "at >= '2025-05-01Z' AND at < '2026-01-01 00:00:00.0009Z'",
             "at DESC, event_id DESC",
         ),
-        (Wanted(fsp_id="bank"), "fsp_id = 'bank'", "event_id DESC"),
-        (Wanted(fsp_id="bank", actor="rare"), "actor = 'rare'", "event_id DESC"),
+        (Wanted(fsp_id="bank"), "fsp_id = 'bank'", "at DESC, event_id DESC"),
+        (Wanted(fsp_id="bank", actor="rare"), "actor = 'rare'", "at DESC, event_id DESC"),
         (Wanted(party=("ALIAS", "a3")), "party_identifier = 'a3'", "event_id DESC"),
         (Wanted(party=("ALIAS", "a3"), actor="rare"), "party_identifier = 'a3' AND actor = 'rare'", "event_id DESC"),
+        (Wanted(fsp_id="small"), "'small' IN (fsp_id, before ->> 'fsp_id')", "at DESC, event_id DESC"),
         (Wanted(fsp_id="other"), "false", "event_id"),
         *(
             (
                 Wanted(**index, since=datetime(2025, 5, 1, tzinfo=UTC), until=datetime(2026, 1, 8, tzinfo=UTC)),
                 f"{condition} AND at >= '2025-05-01Z' AND at < '2026-01-08Z'",
-                "event_id DESC",
+                order,
             )
-            for index, condition in (
-                ({"fsp_id": "bank"}, "true"),
-                ({"party": ("ALIAS", "a3")}, "party_identifier = 'a3'"),
-                ({"entity": "route"}, "false"),
+            for index, condition, order in (
+                ({"fsp_id": "bank"}, "true", "at DESC, event_id DESC"),
+                ({"party": ("ALIAS", "a3")}, "party_identifier = 'a3'", "event_id DESC"),
+                ({"entity": "route"}, "false", "event_id DESC"),
             )
         ),
         (Wanted(entity="route"), "false", "event_id"),
