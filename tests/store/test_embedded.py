@@ -216,6 +216,15 @@ async def test_durability_is_on_unless_a_test_turns_it_off(data_dir: Path, durab
         assert await ask(found.owner_url, "SHOW data_checksums") == "on"
 
 
+async def test_it_takes_a_small_share_of_the_memory(data_dir: Path) -> None:
+    memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    query = "SELECT (setting::bigint * 8 / 1024)::text FROM pg_settings WHERE name = 'shared_buffers'"
+    async with open_embedded(data_dir, postgres=True, valkey=False) as found:
+        buffers_mb = int(await ask(found.owner_url, query))
+    assert 128 <= buffers_mb <= 1024
+    assert buffers_mb <= max(128, memory_mb / 16)
+
+
 async def test_nobody_else_on_the_machine_can_reach_the_servers(new_dir: Path) -> None:
     async with open_embedded(new_dir, postgres=True, valkey=True):
         for directory in (new_dir, new_dir / "run", new_dir / "postgres"):
