@@ -103,8 +103,8 @@ SHORT_PREFIX = "oracle-"
 
 
 def _shared_buffers_mb() -> int:
-    """A sixteenth of the machine's memory, within bounds: with 1 GB ten million aliases are imported 1.2 times as fast as
-    with 128 MB, in which no index fits.
+    """A sixteenth of the machine's memory, within bounds: with 1 GB ten million aliases are imported 1.2 times as fast
+    as with 128 MB, in which no index fits.
     """
     least, most = SHARED_BUFFERS_MB
     memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
