@@ -220,7 +220,7 @@ async def test_it_takes_a_small_share_of_the_memory(data_dir: Path) -> None:
     memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
     query = "SELECT (setting::bigint * 8 / 1024)::text FROM pg_settings WHERE name = 'shared_buffers'"
     async with open_embedded(data_dir, postgres=True, valkey=False) as found:
-        buffers_mb = int(await ask(found.owner_url, query))
+        buffers_mb = int(str(await ask(found.owner_url, query)))
     assert 128 <= buffers_mb <= 1024
     assert buffers_mb <= max(128, memory_mb / 16)
 
