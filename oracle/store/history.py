@@ -321,8 +321,15 @@ async def _page_by_time(postgres: Postgres, wanted: Wanted, start: Place, limit:
     """
     since, now = wanted.since or BEGINNING, datetime.now(UTC)
     place = Place(wanted.until, FIRST_EVENT) if wanted.until and wanted.until <= start.at else start
-    query, of_whom = ("events_of_span", ()) if wanted.fsp_id is None else ("events_of_fsp", (wanted.fsp_id,))
-    filters = wanted.actor, wanted.channel, wanted.action, wanted.entity, wanted.request_id, wanted.trace_id
+    filters = (
+        wanted.actor,
+        wanted.channel,
+        wanted.action,
+        wanted.entity,
+        wanted.request_id,
+        wanted.trace_id,
+        wanted.fsp_id,
+    )
     found: list[Any] = []
     walked, dense = 0, None
     width = max(place.at - now, timedelta()) + _SPAN_FIRST  # of the future there is hardly anything
@@ -333,7 +340,7 @@ async def _page_by_time(postgres: Postgres, wanted: Wanted, start: Place, limit:
             begin = max(since, _before(place.at, width))
             # So many at one instant: somebody wrote the time by hand.
             most = WORK if width > _MICROSECOND else LAST_INT
-            rows = await connection.fetch(QUERIES[query], begin, *place, most, limit - len(found), *filters, *of_whom)
+            rows = await connection.fetch(QUERIES["events_of_span"], begin, *place, most, limit - len(found), *filters)
             here = rows[0]["walked"]
             if here > most:
                 dense, width = begin, max((place.at - begin) / 8, _MICROSECOND)

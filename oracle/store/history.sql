@@ -153,26 +153,12 @@ ORDER BY w.event_id DESC
 -- name: events_of_span
 -- By time alone: those from $1 on and before the place ($2, $3), by partition and events_by_time.  walked above $4: too
 -- many to say which are the newest.  $5 how many to give; wanted: $6 actor, $7 channel, $8 action, $9 entity,
--- $10 request, $11 trace.
-WITH walked AS MATERIALIZED (
-    SELECT * FROM events WHERE at >= $1 AND at <= $2 AND (at < $2 OR event_id < $3) LIMIT $4::int + 1
-)
-SELECT t.walked, w.* FROM (SELECT count(*) AS walked FROM walked) AS t
-LEFT JOIN LATERAL (
-    SELECT event_id, xact::text::bigint AS xact, at, entity, action, channel, actor, role, party_id_type::text,
-           party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
-    FROM walked
-    WHERE ($6::text IS NULL OR actor = $6) AND ($7::text IS NULL OR channel = $7) AND ($8::text IS NULL OR action = $8)
-      AND ($9::text IS NULL OR entity = $9) AND ($10::text IS NULL OR request_id = $10)
-      AND ($11::text IS NULL OR trace_id = $11)
-    ORDER BY at DESC, event_id DESC LIMIT $5) AS w ON t.walked <= $4
-ORDER BY w.at DESC, w.event_id DESC
-
--- name: events_of_fsp
--- The same of FSP $12, those among them by which another FSP got its aliases.
+-- $10 request, $11 trace, $12 FSP: those by which another FSP got its aliases are among its own.  To be planned for its
+-- arguments: what a NULL asks for is left out then, and events_by_fsp is used where an FSP has few.
 WITH walked AS MATERIALIZED (
     (SELECT * FROM events
-     WHERE fsp_id = $12 AND at >= $1 AND at <= $2 AND (at < $2 OR event_id < $3) LIMIT $4::int + 1)
+     WHERE ($12::text IS NULL OR fsp_id = $12) AND at >= $1 AND at <= $2 AND (at < $2 OR event_id < $3)
+     LIMIT $4::int + 1)
     UNION ALL
     (SELECT * FROM events
      WHERE entity = 'alias' AND action = 'changed' AND before ->> 'fsp_id' <> fsp_id
