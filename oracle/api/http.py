@@ -56,6 +56,7 @@ class Limits(msgspec.Struct, frozen=True):
     request_timeout_s: float = 30  # from the first byte of a request to its last
     write_timeout_s: float = 60  # for a client to take an answer larger than the buffers
     linger_s: float = 2  # after our last answer, for the client to close first (Connection._linger)
+    drain_idle_s: float = 1  # after the last accept, for the client of an idle connection to ask once more
     linger_bytes_max: int = 8 * 1024 * 1024  # read and dropped meanwhile
     connections_max: int = 10_000
 
@@ -593,19 +594,26 @@ class HttpServer:
             self._all_gone.set()
 
     async def drain(self, timeout_s: float) -> int:
-        """Accept no more, close what is idle, answer what was asked.  How many connections had to be cut."""
+        """Accept no more, answer what is asked, then close what is idle.  How many connections had to be cut.
+
+        An idle connection is closed after `drain_idle_s`, not at once: whoever asks until then is answered, and told
+        `connection: close`.  Its client may have connected and not have written yet, or be about to use it again, and
+        who is cut off there does not ask another time.
+        """
         self.draining = True
         if self._listener is not None:
             self._listener.close()
-        # One round of the loop: a request that had reached this machine before now is read, and answered.
-        for _ in range(2):
+        for _ in range(2):  # what was accepted last is made known by the loop's next rounds
             await asyncio.sleep(0)
-        for connection in tuple(self.connections):
-            connection.close_if_idle()
         if not self.connections:
             self._all_gone.set()
+        grace_s = min(self.limits.drain_idle_s, timeout_s / 2)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._all_gone.wait(), timeout_s)
+            await asyncio.wait_for(self._all_gone.wait(), grace_s)
+        for connection in tuple(self.connections):
+            connection.close_if_idle()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._all_gone.wait(), timeout_s - grace_s)
         cut = len(self.connections)
         self.close()
         return cut

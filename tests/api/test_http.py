@@ -859,7 +859,7 @@ async def test_a_crowd_is_cut_off_without_an_answer() -> None:
 @on_each_loop
 async def test_a_drain_answers_what_was_asked_closes_what_is_idle_and_accepts_no_more() -> None:
     app = Later()
-    async with serving(app) as site:
+    async with serving(app, drain_idle_s=0.05) as site:
         idle, busy, half = await site.connect(), await site.connect(), await site.connect()
         busy.send(LOOKUP + LOOKUP)
         half.send(LOOKUP[:-2])
@@ -894,6 +894,22 @@ async def test_a_request_that_had_arrived_before_the_drain_is_answered() -> None
         draining = asyncio.create_task(site.server.drain(WAIT_S))
         assert (await client.answer()).status == 200
         client.writer.close()
+        assert await draining == 0
+
+
+@on_each_loop
+async def test_a_connection_that_was_idle_when_the_drain_began_is_answered_once_more() -> None:
+    async with serving(drain_idle_s=WAIT_S) as site:
+        new, used = await site.connect(), await site.connect()
+        assert (await used.ask(LOOKUP)).kept
+        await site.until(lambda: len(site.server.connections) == 2)
+        draining = asyncio.create_task(site.server.drain(2 * WAIT_S))
+        await site.until(lambda: site.server.draining)
+        for client in (new, used):
+            answer = await client.ask(LOOKUP)
+            assert (answer.status, answer.kept) == (200, False)
+            await client.closed()
+            client.writer.close()
         assert await draining == 0
 
 

@@ -256,8 +256,9 @@ def test_a_rolling_restart_keeps_the_port_answering(start: Start) -> None:
 
     asker = threading.Thread(target=ask_on)
     asker.start()
-    oracle.signal(signal.SIGHUP)
     try:
+        until(lambda: answers)
+        oracle.signal(signal.SIGHUP)
         until(lambda: oracle.logged("workers replaced"))
         until(lambda: answers and answers[-1] not in old)
     finally:
