@@ -168,6 +168,15 @@ class Url:
         return url_masked(value)
 
 
+class Address(Url):
+    """One that is called with a key: a user in it would be sent in the key's place."""
+
+    def read(self, text: str) -> str:
+        if "@" in super().read(text).partition("://")[2]:
+            raise ValueError("it has a user in it")
+        return text
+
+
 class Secret:
     def __init__(self, length_min: int) -> None:
         self.length_min = length_min
@@ -217,7 +226,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Loopback: a first start on a laptop opens nothing to the network.  A container image sets 0.0.0.0.
     host: Annotated[str, Matching(r"[A-Za-z0-9.:_-]{1,253}", "an address or a host name")] = "127.0.0.1"
     # Absent: the admin listener on this machine, at its port.  For the commands that call it from anywhere else.
-    admin_url: Annotated[str | None, Url("http", "https")] = None
+    admin_url: Annotated[str | None, Address("http", "https")] = None
     # What these commands call with.  Better a file than the environment, which more can read; never an argument.
     key: Annotated[str | None, Secret(16)] = None
     # Absent: <data_dir>/admin.key, which `oracle key save` writes.

@@ -62,6 +62,11 @@ def test_settings_survive_the_way_to_a_worker() -> None:
             "10.0.0.1/8",
             "'10.0.0.1/8' is not an address or a network; allowed: addresses or networks, separated by commas",
         ),
+        (
+            "ADMIN_URL",
+            "https://me:secret@oracle.example",
+            "it has a user in it; allowed: a URL that begins with http:// or https://",
+        ),
         ("TRACE_RATIO", "1.5", "'1.5' is not such a number; allowed: a number from 0 to 1"),
         ("LOG_FORMAT", "xml", "'xml' is not known; allowed: one of auto, json, text"),
         (

@@ -133,7 +133,7 @@ async def export(
 
 
 def _make_empty(directory: Path) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(directory.iterdir()):
         raise ExportError(f"{directory} is not empty")
 

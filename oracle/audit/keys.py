@@ -65,7 +65,7 @@ class KeyFile:
         lines = [each.skey for each in (*self.read(), signer)]
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write(self.path, "".join(f"{line}\n" for line in lines), durable=True)
+            _write(self.path, "".join(f"{line}\n" for line in lines))
         except OSError as exc:
             raise KeyFileError(f"{self.path}: cannot be written: {exc.strerror}") from exc
 
@@ -88,7 +88,7 @@ class KeyFile:
 
     def remember(self, note: str) -> None:
         with suppress(OSError):  # a secret that is mounted read-only: see the module
-            _write(self.last_path, note, durable=False)
+            _write(self.last_path, note)
 
     def forget(self) -> bool:
         """False where nothing was remembered.  Raises KeyFileError."""
@@ -101,15 +101,21 @@ class KeyFile:
         return True
 
 
-def _write(path: Path, text: str, *, durable: bool) -> None:
+def _write(path: Path, text: str) -> None:
+    """Whole or as before, also after a power cut: a key that the database knows must not be gone then."""
     fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
+        file.flush()
+        os.fsync(file.fileno())
     fresh.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # not every file system can
+            os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def signers_of(origin: str, keys: list[Key], have: list[Signer]) -> list[Signer]:

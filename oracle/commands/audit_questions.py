@@ -280,7 +280,7 @@ def _fetch(client: Client, arguments: Arguments) -> None:
         except BadNote as exc:
             raise CommandError(f"{arguments.kept}: {exc}") from exc
     directory: Path = arguments.directory
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(directory.iterdir()):
         raise CommandError(f"{directory} is not empty")
     made = _raw(client, "/export/manifest.json", query)

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def edited(path: Path, edit: Callable[[list[bytes]], object]) -> None:
 async def test_any_range_is_what_was_signed(exports: Exports, begin: int, end: int | None) -> None:
     directory = await exports.make(begin, end, with_csv=True)
     assert exports.check(directory) == []
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700  # identifiers are in it
 
 
 LINES = {
