@@ -16,6 +16,7 @@ import asyncio
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Protocol
 
+import hypothesis
 import pytest
 import servers
 
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from oracle.store.embedded import PostgresServer, ValkeyServer
+
+# How long an example takes is the machine's affair: what else runs there is no reason to fail.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 pytest_plugins = ["admin_service"]  # the fixtures around a running admin listener
 

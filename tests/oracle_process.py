@@ -21,10 +21,18 @@ from urllib.parse import urlsplit
 import psutil
 
 SERVE = (sys.executable, "-m", "oracle", "serve")
-STOP_S = 40.0
+# A process imports for half a second of CPU, and gets a tenth of a core where others want it as well.
+PATIENCE_S = 60.0
+# Settings of a service whose answers are looked at, and not how soon they come: beside ten others Redis may take longer
+# than 50 ms, and a lookup longer than a second.
+PATIENT = {
+    "ORACLE_CACHE_TIMEOUT_MS": "10000",
+    "ORACLE_LOOKUP_TIMEOUT_MS": "15000",
+    "ORACLE_CHANGE_TIMEOUT_MS": "15000",
+}
 
 
-def until(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
+def until(condition: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
     """Wait for a condition; the test fails when it does not come true."""
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -119,7 +127,7 @@ class OracleProcess:
     def workers(self, role: str = "hub") -> list[psutil.Process]:
         return [process for process in self.descendants() if _is_worker(process, role)]
 
-    def wait_ready(self, timeout_s: float = 60) -> Self:
+    def wait_ready(self, timeout_s: float = 2 * PATIENCE_S) -> Self:
         until(lambda: self.logged("ready") or self.process.poll() is not None, timeout_s)
         assert self.process.poll() is None, f"serve ended with {self.process.returncode}:\n{self.output}"
         self.descendants()
@@ -128,7 +136,7 @@ class OracleProcess:
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
-    def stop(self, timeout_s: float = STOP_S) -> int:
+    def stop(self, timeout_s: float = PATIENCE_S) -> int:
         """Orderly, as an operator does; the exit code."""
         self.descendants()
         self.signal(signal.SIGTERM)
@@ -140,7 +148,7 @@ class OracleProcess:
         self.process.kill()
         self.process.wait()
 
-    def wait_gone(self, timeout_s: float = 15) -> None:
+    def wait_gone(self, timeout_s: float = PATIENCE_S) -> None:
         """Until none of the processes ever seen below ours is left."""
         until(lambda: all(is_gone(process) for process in self._seen.values()), timeout_s)
 
@@ -166,7 +174,7 @@ class OracleProcess:
 def start_oracle(
     tmp_path: Path,
     env: Mapping[str, str] | None = None,
-    ready_timeout_s: float = 60,
+    ready_timeout_s: float = 2 * PATIENCE_S,
     *,
     command: Sequence[str] = SERVE,
     **popen: Any,

@@ -28,6 +28,8 @@ TEMPLATE = "oracle_template"
 # Below the ports that the kernel hands out to clients, so that nobody is given ours by chance; and a Valkey
 # cluster needs the port 10000 above its own as well.
 PORTS = range(10_000, 22_000)
+# Not the generator that tests seed: after them every run on a machine would try the same ports.
+_random = random.SystemRandom()
 
 
 @contextmanager
@@ -43,7 +45,7 @@ def temporary_home() -> Iterator[Path]:
 def free_port() -> int:
     """A port that nobody listened on just now, nor on the one 10000 above."""
     while True:
-        port = random.choice(PORTS)
+        port = _random.choice(PORTS)
         try:
             for candidate in (port, port + 10_000):
                 with socket.socket() as probe:
@@ -97,7 +99,7 @@ def tcp_url(server: ValkeyServer) -> str:
 def valkey_command(server: ValkeyServer, *words: str) -> bytes:
     """One inline command without a client library; the raw reply."""
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(60)
         client.connect(str(server.socket))
         client.sendall(" ".join(words).encode() + b"\r\n")
         return client.recv(65536)
