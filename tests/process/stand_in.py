@@ -10,10 +10,14 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import oracle.serve
 from oracle.serve import ROLES, Role, serve, work, worker_arguments
 from oracle.settings import Settings, load
 
 BEHAVIOUR = os.environ.get("STAND_IN", "")
+
+# On a busy machine a start takes long, and who is killed right after it has died early all the same.
+oracle.serve.STEADY_S = 600.0  # type: ignore[misc]
 
 
 async def idle(settings: Settings, index: int, run_dir: Path, ready: Callable[[], None], stop: asyncio.Event) -> None:
@@ -41,7 +45,7 @@ async def answer(
     ready: Callable[[], None],
     stop: asyncio.Event,
 ) -> None:
-    """Answers every connection with its process id."""
+    """Answers every connection with its process id, also those that were accepted just before the stop."""
 
     async def tell(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"%d\n" % os.getpid())
@@ -51,6 +55,8 @@ async def answer(
     server = await asyncio.start_server(tell, sock=listener)
     await idle(settings, index, run_dir, ready, stop)
     server.close()
+    for _ in range(10):  # a few turns of the loop are all that `tell` takes
+        await asyncio.sleep(0)
 
 
 def command(role: Role, index: int, listener: int | None, control: int) -> Sequence[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import asyncpg
 import psutil
 import pytest
-from oracle_process import OracleProcess, is_gone, run_oracle, start_oracle, until
+from oracle_process import PATIENCE_S, OracleProcess, is_gone, run_oracle, start_oracle, until
 
 from oracle.serve import ROLES
 
@@ -35,8 +35,8 @@ def start(tmp_path: Path, servers: dict[str, str]) -> Iterator[Start]:
     """A supervisor with stand-ins for workers."""
     started: list[OracleProcess] = []
 
-    def one(ready_timeout_s: float = 60, **env: str) -> OracleProcess:
-        started.append(start_oracle(tmp_path, {**servers, **env}, ready_timeout_s, command=STAND_IN))
+    def one(**env: str) -> OracleProcess:
+        started.append(start_oracle(tmp_path, {**servers, **env}, command=STAND_IN))
         return started[-1]
 
     yield one
@@ -46,7 +46,7 @@ def start(tmp_path: Path, servers: dict[str, str]) -> Iterator[Start]:
 
 def asked(port: int) -> int:
     """The process id of whoever answers."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
         return int(connection.makefile().readline())
 
 
@@ -102,7 +102,7 @@ async def test_a_newer_schema_is_one_line(tmp_path: Path, servers: dict[str, str
 
 def test_a_worker_that_dies_of_its_start_ends_the_start(tmp_path: Path, servers: dict[str, str]) -> None:
     with OracleProcess(STAND_IN, tmp_path, {**servers, "STAND_IN": "dies"}) as oracle:
-        assert oracle.process.wait(30) == 1
+        assert oracle.process.wait(PATIENCE_S) == 1
         assert "ServeError" in oracle.output
         oracle.wait_gone()
 
@@ -128,7 +128,7 @@ def test_no_process_is_left_after_a_stop(start: Start, number: int) -> None:
     oracle = start(ORACLE_WORKERS="2")
     assert len(oracle.workers()) == 2
     oracle.signal(number)
-    assert oracle.process.wait(30) == 0
+    assert oracle.process.wait(PATIENCE_S) == 0
     oracle.wait_gone()
     assert "Traceback" not in oracle.output
 
@@ -145,7 +145,7 @@ def test_the_real_thing_starts_alone_and_leaves_nothing(tmp_path: Path) -> None:
 def test_ctrl_c_reaches_the_whole_group_and_stops_in_order(start: Start) -> None:
     oracle = start()
     os.killpg(os.getpgid(oracle.pid), signal.SIGINT)
-    assert oracle.process.wait(30) == 0
+    assert oracle.process.wait(PATIENCE_S) == 0
     oracle.wait_gone()
     assert "Traceback" not in oracle.output
 
@@ -186,7 +186,7 @@ def test_a_second_signal_speeds_it_up(start: Start) -> None:
     until(lambda: oracle.output.count("hanging") == 3)
     assert oracle.process.poll() is None
     oracle.signal(signal.SIGTERM)
-    assert oracle.process.wait(30) == 0
+    assert oracle.process.wait(PATIENCE_S) == 0
     oracle.wait_gone()
 
 
@@ -197,7 +197,7 @@ def test_a_closed_terminal_stops_it(tmp_path: Path, servers: dict[str, str]) -> 
         os.close(theirs)
         oracle.wait_ready()
         master.close()
-        assert oracle.process.wait(30) == 0
+        assert oracle.process.wait(PATIENCE_S) == 0
         oracle.wait_gone()
 
 
@@ -239,7 +239,7 @@ def test_calls_wait_in_the_listener_while_there_is_no_worker(start: Start) -> No
     oracle = start()
     worker = the_worker(oracle)
     worker.suspend()
-    with socket.create_connection(("127.0.0.1", oracle.hub_port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", oracle.hub_port), timeout=PATIENCE_S) as connection:
         worker.kill()
         assert int(connection.makefile().readline()) != worker.pid
 
