@@ -30,6 +30,7 @@ from msgspec import Meta
 from oracle.api.access import Role, allow
 from oracle.api.aliases import Reading
 from oracle.api.calls import PAGE, PAGE_MAX, Body, Call, Resource, cursor_of, position_of
+from oracle.api.fsps import no_such_fsp
 from oracle.api.history_views import HistoryEvent, batch_of, event_of, name_actors, shown_of, trace
 from oracle.api.operations import operation
 from oracle.api.problems import Refusal
@@ -581,7 +582,13 @@ async def list_reads(
 async def record(
     call: Call, asked: str, key: PartyKey | None, fsp_id: str | None, details: dict[str, Any] | None = None
 ) -> None:
-    """Before the answer: what cannot be recorded is not answered.  Raises DirectoryUnavailable."""
+    """Before the answer: what cannot be recorded is not answered.
+
+    Raises DirectoryUnavailable; Refusal 404 for an unknown FSP: no events would read like a clean answer, to whom
+    mistyped its name.  There is none that was: FSPs are closed, not deleted.
+    """
+    if fsp_id not in (None, call.caller.fsp_id) and await call.postgres.row("fsp_status", fsp_id) is None:
+        raise no_such_fsp()
     said = {name: value for name, value in (details or {}).items() if value is not None}
     party = (None, None, None) if key is None else tuple(key)
     caller = call.caller

@@ -117,6 +117,27 @@ def test_a_filter_that_is_mistyped_is_no_answer_that_there_is_nothing(auditor_of
         assert auditor_of.get("/events", **{name: "nonsense"}).status_code == 400
 
 
+def test_an_fsp_that_never_was_is_no_answer_that_there_is_nothing(auditor_of: History) -> None:
+    times = {"from_": "2020-01-01T00:00:00Z", "to": "2999-01-01T00:00:00Z"}
+    party = {"kind": "MSISDN", "identifier": PHONES[5]}
+
+    def asked(fsp_id: str) -> set[int]:
+        answers = [
+            auditor_of.get("/events", fspId=fsp_id),
+            auditor_of.post("/events/search", fspId=fsp_id),
+            auditor_of.get(f"/fsps/{fsp_id}/events"),
+            auditor_of.post(f"/fsps/{fsp_id}/events/search"),
+            auditor_of.post(f"/fsps/{fsp_id}/resolve", **party),
+            auditor_of.post(f"/fsps/{fsp_id}/timeline", **party),
+            auditor_of.get(f"/fsps/{fsp_id}/diff", **times),
+            auditor_of.get("/export/filtered.ndjson", fspId=fsp_id),
+        ]
+        return {answer.status_code for answer in answers}
+
+    assert asked("greenbank") == {200}
+    assert asked("grenbank") == {404}
+
+
 def test_the_same_identifier_in_any_spelling_by_get_and_post(auditor_of: History, filled: datetime) -> None:
     phone = PHONES[5]
     answers = [
@@ -318,12 +339,12 @@ def test_a_filtered_export_as_a_table_has_the_rows_of_the_whole_one(auditor_of: 
     path = "/export/filtered.ndjson"
     span: dict[str, Any] = {"begin": 0, "end": sealed(auditor_of)}
     header, *rows = auditor_of.get("/export/events.csv", **span).text.split("\r\n")
-    for wanted in ({"fspId": "redbank"}, {"entity": "fsp"}, {"fspId": "nobody"}):
+    for wanted in ({"fspId": "redbank"}, {"entity": "fsp"}, {"fspId": "redbank", "entity": "batch"}):
         *lines, _ = auditor_of.get(path, **wanted, **span).text.splitlines()
         table = auditor_of.get(path, format="csv", **wanted, **span)
         assert table.headers["content-type"].startswith("text/csv")
         assert table.text == "\r\n".join([header, *(rows[json.loads(line)["leaf"]] for line in lines), ""])
-        assert (len(lines) > 0) == (wanted != {"fspId": "nobody"})
+        assert (len(lines) > 0) == (wanted != {"fspId": "redbank", "entity": "batch"})
     _, read, *_ = auditor_of.get("/reads").json()["items"]  # the first is this question
     assert (read["asked"], read["details"]["as"]) == ("export", "text/csv")
 
