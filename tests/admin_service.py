@@ -1,6 +1,7 @@
 """A real service for the tests of the admin listener: one `serve` and one database per module.
 
-service             the running service: .database_url, .oracle (hub_url, admin_url), .issue(role, fsp_id) -> a key
+service             the running service: .database_url, .oracle (hub_url, admin_url), .issue(role, fsp_id) -> a key,
+                    .hub, a client of /participants in the name of greenbank
 operator, …         `httpx.Client`s with a key of that role; `as_key(key)` makes one for any key
 greenbank, redbank  two active FSPs; maker, checker, reader belong to greenbank, stranger is redbank's maker
 """
@@ -15,7 +16,7 @@ import asyncpg
 import httpx
 import pytest
 import servers
-from oracle_process import OracleProcess, start_oracle
+from oracle_process import PATIENT, OracleProcess, start_oracle
 
 from oracle.bootstrap import bootstrap
 
@@ -35,6 +36,10 @@ class Service:
         key = asyncio.run(bootstrap(database_url))
         assert key is not None
         self.operator = self.as_key(key)
+        hub = httpx.Client(
+            base_url=f"{oracle.hub_url}/participants", headers={"fspiop-source": "greenbank"}, timeout=TIMEOUT_S
+        )
+        self.hub = stack.enter_context(hub)
         for fsp_id in ("greenbank", "redbank"):
             self.operator.post("/fsps", json={"fspId": fsp_id}).raise_for_status()
 
@@ -73,7 +78,7 @@ def service(
 ) -> Iterator[Service]:
     name = asyncio.run(servers.make_database(postgres_template))
     url = postgres_template.url(name)
-    env = {"ORACLE_DATABASE_URL": url, "ORACLE_REDIS_URL": valkey_server.url()}
+    env = {**PATIENT, "ORACLE_DATABASE_URL": url, "ORACLE_REDIS_URL": valkey_server.url()}
     try:
         with ExitStack() as stack:
             oracle = stack.enter_context(start_oracle(tmp_path_factory.mktemp("admin"), env))

@@ -85,16 +85,16 @@ def test_an_alias_is_found_in_every_spelling_until_it_is_removed(
 
 
 def test_the_hub_answers_with_it_at_once(service: Service, maker: httpx.Client) -> None:
-    party = f"{service.oracle.hub_url}/participants/MSISDN/525510000005"
+    party = "/MSISDN/525510000005"
     path = f"{OWN}/MSISDN/525510000005"
-    hub = {"fspiop-source": "redbank"}
-    assert httpx.get(party, headers=hub).json() == {"partyList": []}
+    hub = service.hub
+    assert hub.get(party).json() == {"partyList": []}
     register(maker, "525510000005", currency="MXN")
-    assert httpx.get(party, headers=hub).json() == {"partyList": [{"fspId": "greenbank", "currency": "MXN"}]}
+    assert hub.get(party).json() == {"partyList": [{"fspId": "greenbank", "currency": "MXN"}]}
     maker.patch(path, json={"currency": None, "reason": "any"}).raise_for_status()
-    assert httpx.get(party, headers=hub).json() == {"partyList": [{"fspId": "greenbank"}]}
+    assert hub.get(party).json() == {"partyList": [{"fspId": "greenbank"}]}
     maker.delete(path, params={"reason": "user_requested"}).raise_for_status()
-    assert httpx.get(party, headers=hub).json() == {"partyList": []}
+    assert hub.get(party).json() == {"partyList": []}
 
 
 def test_display_forms_are_those_of_the_kind(maker: httpx.Client) -> None:

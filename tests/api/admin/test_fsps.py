@@ -31,13 +31,12 @@ def test_a_new_secret_is_answered_again_to_its_asker_alone(service: Service, ope
 
 
 def test_a_suspended_fsp_is_not_answered_once_that_is_acknowledged(service: Service, operator: httpx.Client) -> None:
-    party = f"{service.oracle.hub_url}/participants/MSISDN/525511110001"
-    hub = {"fspiop-source": "greenbank"}
-    assert httpx.post(party, json={"fspId": "greenbank"}, headers=hub).status_code == 201
+    party = "/MSISDN/525511110001"
+    assert service.hub.post(party, json={"fspId": "greenbank"}).status_code == 201
     for status, answered in (("suspended", []), ("active", [{"fspId": "greenbank"}]), ("closed", [])):
         changed = operator.post("/fsps/greenbank/status", json={"status": status, "reason": "a test"})
         assert changed.json()["status"] == status
-        assert httpx.get(party, headers=hub).json() == {"partyList": answered}
+        assert service.hub.get(party).json() == {"partyList": answered}
     assert operator.post("/fsps/greenbank/status", json={"status": "active", "reason": "a test"}).is_success
 
 
@@ -61,25 +60,26 @@ def test_two_secrets_are_valid_while_one_takes_over(service: Service, operator: 
 def test_the_hub_registers_for_an_fsp_what_it_was_given(service: Service, operator: httpx.Client) -> None:
     given = {"fspId": "narrow", "kinds": ["MSISDN"], "currencies": ["MXN"]}
     operator.post("/fsps", json=given).raise_for_status()
-    hub = httpx.Client(base_url=f"{service.oracle.hub_url}/participants", headers={"fspiop-source": "narrow"})
-    with hub:
+    hub, narrow = service.hub, {"fspiop-source": "narrow"}
 
-        def register(party: str, currency: str) -> tuple[int, str]:
-            answer = hub.post(party, json={"fspId": "narrow", "currency": currency})
-            return answer.status_code, answer.json().get("errorInformation", {}).get("errorCode", "")
+    def register(party: str, currency: str) -> tuple[int, str]:
+        answer = hub.post(party, json={"fspId": "narrow", "currency": currency}, headers=narrow)
+        return answer.status_code, answer.json().get("errorInformation", {}).get("errorCode", "")
 
-        assert register("/MSISDN/525511119001", "MXN") == (201, "")
-        assert register("/MSISDN/525511119002", "USD") == (403, "3003")
-        assert register("/ACCOUNT_ID/000000356", "MXN") == (403, "3003")
-        assert hub.put("/MSISDN/525511119001", json={"fspId": "narrow", "currency": "USD"}).status_code == 403
-        parties = [
-            {"partyIdType": kind, "partyIdentifier": identifier, "fspId": "narrow"}
-            for kind, identifier in (("IBAN", "MX12"), ("MSISDN", "525511119003"), ("EMAIL", "a@b.mx"))
-        ]
-        hub.post("", json={"requestId": "7", "partyList": parties, "currency": "MXN"}).raise_for_status()
-        found = [hub.get(f"/MSISDN/52551111900{n}").json()["partyList"] for n in (1, 2, 3)]
-        assert [len(entries) for entries in found] == [1, 0, 1]
-        assert found[0] == [{"fspId": "narrow", "currency": "MXN"}]
+    assert register("/MSISDN/525511119001", "MXN") == (201, "")
+    assert register("/MSISDN/525511119002", "USD") == (403, "3003")
+    assert register("/ACCOUNT_ID/000000356", "MXN") == (403, "3003")
+    change = {"fspId": "narrow", "currency": "USD"}
+    assert hub.put("/MSISDN/525511119001", json=change, headers=narrow).status_code == 403
+    parties = [
+        {"partyIdType": kind, "partyIdentifier": identifier, "fspId": "narrow"}
+        for kind, identifier in (("IBAN", "MX12"), ("MSISDN", "525511119003"), ("EMAIL", "a@b.mx"))
+    ]
+    bulk = {"requestId": "7", "partyList": parties, "currency": "MXN"}
+    hub.post("", json=bulk, headers=narrow).raise_for_status()
+    found = [hub.get(f"/MSISDN/52551111900{n}").json()["partyList"] for n in (1, 2, 3)]
+    assert [len(entries) for entries in found] == [1, 0, 1]
+    assert found[0] == [{"fspId": "narrow", "currency": "MXN"}]
 
 
 def test_a_refused_member_is_told_with_what_was_expected_and_without_what_was_sent(operator: httpx.Client) -> None:

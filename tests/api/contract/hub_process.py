@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 import servers
 from hub_wire import ask
-from oracle_process import OracleProcess, start_oracle, until
+from oracle_process import PATIENT, OracleProcess, start_oracle, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,8 @@ def running_oracle(postgres: PostgresServer, valkey: ValkeyServer, directory: Pa
     url = postgres.url(name)
     try:
         asyncio.run(_introduce(url))
-        with start_oracle(directory, {"ORACLE_DATABASE_URL": url, "ORACLE_REDIS_URL": valkey.url()}) as process:
+        env = {**PATIENT, "ORACLE_DATABASE_URL": url, "ORACLE_REDIS_URL": valkey.url()}
+        with start_oracle(directory, env) as process:
             port = process.hub_port
             until(lambda: b"DOWN" not in ask(port, b"GET /health HTTP/1.1\r\n\r\n").body)
             yield Hub(port, url, process)
