@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import itertools
 import sys
 import time
 from collections import Counter
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 import pytest
 from admin_service import TIMEOUT_S
-from oracle_process import SERVE, OracleProcess, start_oracle, until
+from oracle_process import PATIENT, SERVE, OracleProcess, start_oracle, until
 
 from oracle.api.access import FAILURES_MAX, FAILURES_PER_S, _is_valid, address_of, hash_of, new_secret
 from oracle.bootstrap import bootstrap
@@ -42,8 +43,13 @@ def _path(key: str, what: str = "") -> str:
     return f"/credentials/{_id(key)}{what}"
 
 
+_addresses = itertools.count(1)
+
+
 def _is_let_in(service: Service, key: str) -> bool:
-    status = service.as_key(key).get("/me").status_code
+    """Asked from an address from which nobody has failed yet."""
+    with _from(service, f"127.0.11.{next(_addresses)}", key) as client:
+        status = client.get("/me").status_code
     assert status in (200, 401)
     return status == 200
 
@@ -202,6 +208,7 @@ def second(
         " SELECT now() - interval '1 year 1 day', 'GET', '/aged', 401, 'unauthorized' FROM generate_series(1, 10001)"
     )
     env = {
+        **PATIENT,
         "ORACLE_DATABASE_URL": service.database_url,
         "ORACLE_REDIS_URL": valkey_server.url(),
         "ORACLE_ADMIN_PROXIES": "127.0.10.0/24,::1",
@@ -216,10 +223,10 @@ def test_revocation_and_rotation_count_in_every_process_at_once(service: Service
         key = service.issue("reader")
         headers = {"Authorization": f"Bearer {key}"}
         me = f"{second.admin_url}/admin/v1/me"
-        assert httpx.get(me, headers=headers).status_code == 200
+        assert httpx.get(me, headers=headers, timeout=TIMEOUT_S).status_code == 200
         body = {"reason": "left"} if end == "revoke" else {"graceS": 0}
         service.operator.post(_path(key, f"/{end}"), json=body).raise_for_status()
-        assert httpx.get(me, headers=headers).status_code == 401
+        assert httpx.get(me, headers=headers, timeout=TIMEOUT_S).status_code == 401
 
 
 def test_what_has_had_its_time_is_forgotten(service: Service, second: OracleProcess) -> None:
@@ -268,9 +275,10 @@ def test_failures_of_an_address_are_limited_and_recorded(service: Service) -> No
 def test_failures_at_once_are_no_more_than_one_after_the_other(service: Service) -> None:
     """Each of them had asked before any of them had failed."""
     address = "127.0.9.3"
-    with _from(service, address, WRONG) as failing, ThreadPoolExecutor(60) as pool:
+    # More than may fail, and no more than the directory has time for on a busy machine: else some were told 503.
+    with _from(service, address, WRONG) as failing, ThreadPoolExecutor(2 * FAILURES_MAX) as pool:
         began = time.monotonic()
-        statuses = Counter(answer.status_code for answer in pool.map(lambda _: failing.get("/me"), range(240)))
+        statuses = Counter(answer.status_code for answer in pool.map(lambda _: failing.get("/me"), range(160)))
         took_s = time.monotonic() - began
     assert set(statuses) == {401, 429}
     assert FAILURES_MAX <= statuses[401] <= FAILURES_MAX + 1 + took_s * FAILURES_PER_S
@@ -279,19 +287,35 @@ def test_failures_at_once_are_no_more_than_one_after_the_other(service: Service)
 
 
 def test_behind_a_proxy_of_ours_failures_are_those_of_who_is_before_it(service: Service, second: OracleProcess) -> None:
-    key = service.issue("reader")
+    proxy, stranger = "127.0.10.1", "127.0.9.4"
+    with ExitStack() as stack:
+        clients = {
+            peer: stack.enter_context(
+                httpx.Client(transport=httpx.HTTPTransport(local_address=peer), timeout=TIMEOUT_S)
+            )
+            for peer in (proxy, stranger)
+        }
 
-    def asked(key: str, forwarded: str, proxy: str = "127.0.10.1") -> int:
-        headers = {"Authorization": f"Bearer {key}", "X-Forwarded-For": forwarded}
-        with httpx.Client(transport=httpx.HTTPTransport(local_address=proxy), timeout=TIMEOUT_S) as client:
-            return client.get(f"{second.admin_url}/admin/v1/me", headers=headers).status_code
+        def asked(key: str, forwarded: str, peer: str = proxy) -> int:
+            headers = {"Authorization": f"Bearer {key}", "X-Forwarded-For": forwarded}
+            return clients[peer].get(f"{second.admin_url}/admin/v1/me", headers=headers).status_code
 
-    until(lambda: asked(WRONG, "192.0.2.1, 198.51.100.7") == 429)
-    assert asked(key, "192.0.2.1, 198.51.100.8") == 200
-    # What the caller has written himself makes nobody of him, and of somebody who is no proxy nothing is believed.
-    assert asked(service.issue("reader"), "192.0.2.2, 198.51.100.7") == 429
-    until(lambda: asked(WRONG, "192.0.2.1", "127.0.9.4") == 429)
-    assert asked(service.issue("reader"), "192.0.2.9", "127.0.9.4") == 429
+        # There is room for another failure after two seconds at most.  A machine may be slower than that, so what has
+        # to be seen is that between two refusals somebody else is let in: then there was none.
+        def are_told_apart() -> bool:
+            one, other = service.issue("reader"), service.issue("reader")
+            until(lambda: asked(WRONG, "192.0.2.1, 198.51.100.7") == 429)
+            assert asked(other, "192.0.2.1, 198.51.100.8") == 200
+            # What the caller has written himself makes nobody of him.
+            return asked(one, "192.0.2.2, 198.51.100.7") == 429
+
+        def is_not_believed() -> bool:
+            one = service.issue("reader")
+            until(lambda: asked(WRONG, "192.0.2.1", stranger) == 429)
+            return asked(one, "192.0.2.9", stranger) == 429
+
+        until(are_told_apart)
+        until(is_not_believed)
     recorded = {row["address"] for row in service.fetch("SELECT DISTINCT address FROM access_refusals")}
     assert {"198.51.100.7", "127.0.9.4"} <= recorded
     assert not {"192.0.2.1", "127.0.10.1"} & recorded
@@ -324,10 +348,12 @@ def test_the_address_is_the_first_from_the_right_that_is_none_of_ours(peer: str,
 def test_refusals_of_a_valid_credential_do_not_fill_the_directory(service: Service) -> None:
     key = service.issue("dfsp-maker", "greenbank")
     holder = service.as_key(key)
+    began = time.monotonic()
     assert {holder.get("/fsps/redbank").status_code for _ in range(3 * FAILURES_MAX)} == {403}
+    took_s = time.monotonic() - began
     rows = service.fetch("SELECT route, reason FROM access_refusals WHERE credential_id = $1", _id(key))
     assert {tuple(row) for row in rows} == {("/fsps/{fsp_id:str}", "foreign")}
-    assert len(rows) < 2 * FAILURES_MAX
+    assert FAILURES_MAX <= len(rows) <= FAILURES_MAX + 1 + took_s * FAILURES_PER_S
     listed = service.operator.get("/refusals", params={"limit": 1000}).json()["items"]
     assert _id(key) in {item["credentialId"] for item in listed}
 
