@@ -720,7 +720,7 @@ async def test_a_body_over_the_limit_is_a_413_and_one_at_the_limit_is_served() -
 
 @on_each_loop
 async def test_a_client_that_sends_its_large_body_blindly_still_sees_the_413() -> None:
-    async with serving(body_bytes_max=1000) as site:
+    async with serving(body_bytes_max=1000, linger_s=WAIT_S) as site:
         client = await site.connect()
         client.send(b"POST / HTTP/1.1\r\nContent-Length: 6000000\r\n\r\n")
         for _ in range(60):
@@ -826,7 +826,8 @@ async def test_an_idle_connection_is_closed_after_its_hour_and_no_earlier() -> N
         begun = asyncio.get_running_loop().time()
         assert (await client.ask(LOOKUP)).kept
         await client.closed()
-        assert asyncio.get_running_loop().time() - begun >= 0.2
+        # Whole milliseconds on uvloop, whose difference may come out as 0.1999….
+        assert asyncio.get_running_loop().time() - begun > 0.199
     assert LIMITS.idle_timeout_s >= 600
 
 
