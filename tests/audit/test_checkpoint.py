@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from oracle.audit.checkpoint import BadNote, Checkpoint, Key, Note, Signer, Trust, Verifier, introduction, signed
@@ -78,6 +78,7 @@ def test_what_is_no_note_is_refused(note: str) -> None:
 
 
 @given(st.integers(0, len(PETER_NOTE) - 1), st.characters(exclude_categories=["Cs"]))
+@example(len(PETER_NOTE) - 3, "N")  # the same bytes to a base64 decoder that does not look at the rest of the last one
 def test_a_note_changed_anywhere_is_not_signed_any_more(place: int, character: str) -> None:
     changed = PETER_NOTE[:place] + character + PETER_NOTE[place + 1 :]
     with contextlib.suppress(BadNote):
