@@ -65,7 +65,7 @@ TAMPERINGS = {
         [
             "UPDATE audit_eras SET after_event_id = 0",
             """INSERT INTO events (event_id, xact, entity, action, channel, actor)
-               VALUES (-5, '800', 'alias', 'removed', 'admin', 'nobody')""",
+               VALUES (-5, '3', 'alias', 'removed', 'admin', 'nobody')""",
         ],
         [
             "era: number 0 does not begin where it has to",
@@ -146,7 +146,7 @@ TAMPERINGS = {
         [
             """INSERT INTO events (event_id, xact, entity, action, channel, actor)
                SELECT id, xact::xid8, 'alias', 'removed', 'admin', 'nobody'
-               FROM (VALUES (-9223372036854775808, '3'), (-7, '800'), (-3, '0'), (0, '0'),
+               FROM (VALUES (-9223372036854775808, '3'), (-7, '3'), (-3, '0'), (0, '0'),
                      (6000, '18446744073709551615'), (6001, '9223372036854775807')) AS v (id, xact)"""
         ],
         [
