@@ -36,7 +36,8 @@ SELECT credential_id, role::text, fsp_id, label, created_at, created_by, version
 FROM credentials c LEFT JOIN credential_uses USING (credential_id) WHERE credential_id = $1
 
 -- name: credential_locked
-SELECT version, revoked_at <= now() AS revoked, role::text FROM credentials WHERE credential_id = $1 FOR UPDATE
+-- Not now(), which is when the transaction began: it may have waited here for one that revokes.
+SELECT version, revoked_at <= clock_timestamp() AS revoked, role::text FROM credentials WHERE credential_id = $1 FOR UPDATE
 
 -- name: credential_add
 INSERT INTO credentials (credential_id, role, fsp_id, label, expires_at, created_by)
@@ -61,7 +62,7 @@ SET expires_at = CASE WHEN s.created_at = (SELECT max(n.created_at) FROM credent
 WHERE s.credential_id = $1
 
 -- name: credential_revoke
-UPDATE credentials SET revoked_at = now() WHERE credential_id = $1 AND revoked_at > now()
+UPDATE credentials SET revoked_at = now() WHERE credential_id = $1 AND revoked_at > clock_timestamp()
 
 -- name: operators_exist
 -- Whether anybody could let anybody in.

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+import asyncpg
 import httpx
 import pytest
 from admin_service import TIMEOUT_S
@@ -158,6 +159,33 @@ def test_a_revoked_one_gets_no_secret(service: Service, operator: httpx.Client) 
     for _ in range(2):  # to end what has ended is no mistake
         assert operator.post(_path(key, "/revoke"), json={"reason": "left"}).is_success
     refused = operator.post(_path(key, "/rotate"), json={})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "revoked")
+
+
+def test_a_rotation_that_waits_for_a_revocation_gets_no_secret(service: Service) -> None:
+    """Its transaction began first, and is decided after that of the revocation."""
+    key = service.issue("reader")
+    waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+
+    def rotated() -> httpx.Response:
+        while (answer := service.operator.post(_path(key, "/rotate"), json={})).status_code == 503:
+            pass  # it waits for two seconds, and we may need longer
+        return answer
+
+    async def revoked_meanwhile() -> httpx.Response:
+        connection = await asyncpg.connect(service.database_url)
+        try:
+            async with connection.transaction():
+                await connection.execute("SELECT FROM credentials WHERE credential_id = $1 FOR UPDATE", _id(key))
+                rotating = asyncio.create_task(asyncio.to_thread(rotated))
+                await asyncio.to_thread(until, lambda: service.fetch(waiting))
+                revoke = "UPDATE credentials SET revoked_at = clock_timestamp() WHERE credential_id = $1"
+                await connection.execute(revoke, _id(key))
+            return await rotating
+        finally:
+            await connection.close()
+
+    refused = asyncio.run(revoked_meanwhile())
     assert (refused.status_code, refused.json()["error"]["code"]) == (409, "revoked")
 
 
