@@ -15,7 +15,7 @@ SIGHUP.    Workers are replaced one after the other, the new one answering befor
            code or fresh memory.  Settings stay as they were; the supervisor itself stays.
 Stop.      SIGTERM or SIGINT cancels the one task that serves, and the stop is its unwinding: workers end
            (stop_timeout_s, then by force), then the servers.  Each further signal cuts that short.
-Not done.  A server of our own that dies is not started again; lookups then fail as with any dead database.
+Servers.   Those of our own are started again as well (store/embedded).
 """
 
 from __future__ import annotations

