@@ -82,11 +82,16 @@ SELECT event_id, xact::text::bigint AS xact, at, entity, action, channel, actor,
 FROM counted ORDER BY since, era, xact, event_id
 
 -- name: history_final
--- Up to when history is complete: before the begin of every transaction that is still writing.  One whose begin is not
--- shown to us (another role's, a prepared one) counts as having begun ever so long ago.
+-- Up to when history is complete: before the begin of every transaction that is writing here.  Not by the snapshot: that
+-- leaves out the newest of them until one that began later has ended.  One whose begin is not shown to us (another
+-- role's, a prepared one) counts as having begun ever so long ago.  The server's own (to analyze a table) write no events.
 SELECT statement_timestamp() AS now, least(statement_timestamp(), (
-    SELECT min(coalesce(a.xact_start, '0002-01-01 00:00+00')) FROM pg_snapshot_xip(pg_current_snapshot()) AS x
-    LEFT JOIN pg_stat_activity a ON a.backend_xid = x::xid)) AS final_before
+    SELECT min(coalesce(xact_start, '0002-01-01 00:00+00')) FROM pg_stat_activity
+    WHERE backend_xid IS NOT NULL AND usesysid IS NOT NULL
+      AND datid = (SELECT oid FROM pg_database WHERE datname = current_database())
+), (
+    SELECT min(timestamptz '0002-01-01 00:00+00') FROM pg_prepared_xacts WHERE database = current_database()
+)) AS final_before
 
 -- Events, the newest first -------------------------------------------------------------------------------------
 -- walked: what is looked at, so many at most; of that come the first that the caller wants.

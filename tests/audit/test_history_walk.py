@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 import servers
+from sealing import connected, tampering
 
 from oracle.store import history
 from oracle.store.history import Wanted
@@ -122,3 +123,28 @@ async def test_a_walk_gives_all_that_is_wanted(filled_url: str, wanted: Wanted, 
         found, pages = await walked(postgres, wanted, 997)
     assert found == [row["event_id"] for row in rows]
     assert pages < 60
+
+
+async def test_history_is_complete_before_whoever_is_writing_here_began(
+    database_url: str, postgres_server: PostgresServer
+) -> None:
+    """Also the newest transaction of all, and whoever may not be looked at; nobody in another database."""
+    async with (
+        open_postgres(database_url, desk=True) as postgres,
+        connected(database_url) as writer,
+        tampering(database_url) as keeper,
+        connected(postgres_server.url("postgres", "postgres")) as elsewhere,
+    ):
+        async with elsewhere.transaction():
+            await elsewhere.execute("SELECT pg_current_xact_id()")
+            now, final_before = await history.final_before(postgres)
+            assert final_before == now
+            async with writer.transaction():
+                began = await writer.fetchval("SELECT now()")
+                await writer.execute("INSERT INTO fsps (fsp_id) VALUES ('one')")
+                assert (await history.final_before(postgres))[1] == began
+            async with keeper.transaction():
+                await keeper.execute("INSERT INTO fsps (fsp_id) VALUES ('two')")
+                assert (await history.final_before(postgres))[1] < began - timedelta(days=365)
+        now, final_before = await history.final_before(postgres)
+        assert final_before == now
