@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 from oracle.audit import log
-from oracle.audit.keys import KeyFile
+from oracle.audit.keys import SEALING_LOCK, KeyFile
 from oracle.audit.sealer import Sealing
 from oracle.audit.verify import Verification, verified
 
@@ -56,10 +57,20 @@ async def register(url: str, first: int, count: int, fsp_id: str = "greenbank") 
         )
 
 
+# Numbers of transactions are those of the whole server: one that it has open elsewhere, or to analyze a table, would
+# hold up what a test has committed.
+_OTHERS = """SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL
+AND (usesysid IS NULL OR datid IS DISTINCT FROM (SELECT oid FROM pg_database WHERE datname = current_database()))"""
+
+
 async def seal(url: str, key_file: Path) -> int:
-    """All that can be sealed, at once; the size of the log."""
+    """All that can be sealed, once a sealer that was killed has left; the size of the log."""
     writer, reader = await log.connect(url, "test"), await log.connect(url, "test")
     try:
+        await writer.execute("SELECT pg_advisory_lock($1)", SEALING_LOCK)
+        async with asyncio.timeout(60):
+            while await writer.fetchval(_OTHERS):  # noqa: ASYNC110 - a database sets no event
+                await asyncio.sleep(0.01)
         sealing = await Sealing.begin(writer, reader, KeyFile(key_file))
         async for _ in sealing.portions():
             pass
