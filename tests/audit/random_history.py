@@ -203,7 +203,7 @@ class RandomHistory:
         return bool(self._told(f"/participants/ALIAS/{alias}", {})[0])
 
     def _told(self, path: str, params: dict[str, str]) -> tuple[list[dict[str, str]], datetime, datetime]:
-        """What the hub says, and between which instants.  Asked again where a PostgreSQL that stood still was no answer."""
+        """What the hub says, and between which instants.  Asked again where PostgreSQL stood still (503)."""
         answers: list[httpx.Response] = []
 
         def is_over() -> bool:
