@@ -1,4 +1,4 @@
-"""Time for the stores of these tests: a busy machine is no failure of theirs.
+"""Time for the stores of a test: a busy machine is no failure of theirs.  Holds in a module that imports both fixtures.
 
 Commits, fences and the asking for the generation have limits of a second or so, after which a change is refused.  Where
 ten others want the two cores a test meets them by chance, so here they are a minute; a test that is about the limits
@@ -20,7 +20,7 @@ def in_time() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "in_time" in request.fixturenames:
         return
     for module in (coherence, postgres):
