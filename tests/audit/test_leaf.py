@@ -77,13 +77,15 @@ async def test_the_time_zone_of_a_session_changes_no_line(database_url: str) -> 
     for zone in ("UTC", "America/Mexico_City"):
         connection = await log.connect(database_url, "test", timezone=zone)
         try:
-            made += [[leaf.line(row) for row in rows] async for rows in log.events(connection, _ERA, log.START)]
+            made += [[leaf.line(row) for row in rows] async for rows in log.events(connection, _ERA, log.START, _LAST)]
         finally:
             await connection.close()
+    assert len(made[0]) == 2
     assert made[0] == made[1]
 
 
 _ERA = log.Era(0, log.FIRST, None)
+_LAST = log.Bound(log.LAST, log.LAST)
 
 texts = st.one_of(st.none(), st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
 

@@ -7,6 +7,8 @@ import random
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -33,7 +35,7 @@ class StartPostgres(Protocol):
 PROCESS = Path(__file__).with_name("sealing_process.py")
 
 
-async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 20) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 60) -> None:
     async with asyncio.timeout(timeout_s):
         while not await condition():  # noqa: ASYNC110 - a database sets no event
             await asyncio.sleep(0.01)
@@ -367,8 +369,15 @@ async def test_an_older_backup_is_not_signed_before_somebody_has_looked(database
 
 
 async def test_events_of_any_time_have_a_place_and_each_month_its_partition(database_url: str, tmp_path: Path) -> None:
-    async with connected(database_url) as connection:
-        assert await connection.fetchval("SELECT events_partitions_ahead(14)") == 11
+    missing = (
+        "SELECT count(*) FROM generate_series(0, 14) AS n WHERE to_regclass('events_' || to_char("
+        "date_trunc('month', now() AT TIME ZONE 'UTC') + n * interval '1 month', 'YYYY_MM')) IS NULL"
+    )
+    async with connected(database_url) as connection, connection.transaction():  # at one instant
+        wanted = await connection.fetchval(missing)
+        assert wanted >= 11
+        assert await connection.fetchval("SELECT events_partitions_ahead(14)") == wanted
+        assert await connection.fetchval(missing) == 0
         assert await connection.fetchval("SELECT events_partitions_ahead(14)") == 0
     async with tampering(database_url) as connection:
         await connection.execute(
@@ -385,6 +394,37 @@ async def test_events_of_any_time_have_a_place_and_each_month_its_partition(data
     await register(database_url, 0, 10)
     assert await seal(database_url, tmp_path / "keys") == 13
     assert await findings(database_url) == []
+
+
+MONTHS_ENDS = (
+    *("2027-12-31T23:59:59.999999Z", "2029-01-01T00:00:00Z", "2030-01-31T17:30:00Z", "2032-02-29T05:59:59Z"),
+    *("2036-02-29T23:59:59.999999Z", "2037-03-01T03:00:00Z", "2038-10-31T11:00:00Z"),
+)
+
+
+@pytest.mark.parametrize("zone", ["America/Mexico_City", "Pacific/Kiritimati"])
+async def test_a_month_is_that_of_utc_at_any_instant_and_in_any_zone(database_url: str, zone: str) -> None:
+    added = (
+        "INSERT INTO events (at, entity, action, channel, actor) VALUES ($1, 'alias', 'ignored', 'sql', 'x')"
+        " RETURNING tableoid::regclass::text"
+    )
+    async with tampering(database_url) as connection:
+        # The function believes this clock instead of PostgreSQL's.
+        await connection.execute(f"""
+            CREATE SCHEMA clock;
+            GRANT USAGE ON SCHEMA clock TO PUBLIC;
+            CREATE FUNCTION clock.now() RETURNS timestamptz LANGUAGE sql
+                AS $$SELECT current_setting('clock.now')::timestamptz$$;
+            ALTER FUNCTION events_partitions_ahead(int) SET search_path = public, clock, pg_catalog, pg_temp;
+            SET TIME ZONE '{zone}'""")
+        for now in map(datetime.fromisoformat, MONTHS_ENDS):
+            await connection.execute("SELECT set_config('clock.now', $1, false)", now.isoformat())
+            assert await connection.fetchval("SELECT events_partitions_ahead()") == 4
+            months = [now.year * 12 + now.month - 1 + n for n in range(5)]
+            for begin, end in pairwise(datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC) for month in months):
+                for instant in (begin, end - timedelta(microseconds=1)):
+                    assert await connection.fetchval(added, instant) == f"events_{begin:%Y_%m}"
+        assert await connection.fetchval("SELECT count(*) FROM events_default") == 0
 
 
 async def test_the_events_of_before_become_a_partition_as_they_are(
