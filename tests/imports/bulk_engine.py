@@ -6,11 +6,12 @@ import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
 
+from oracle import errors
 from oracle.imports import decisions, results, uploads
 from oracle.imports.worker import Imports
 from oracle.metrics import Metrics
@@ -75,11 +76,13 @@ class Engine:
         return await self.until(batch_id, lambda batch: batch["state"] not in BUSY)
 
     async def until(self, batch_id: int, condition: Callable[[Any], bool]) -> Any:
-        async with asyncio.timeout(60):
+        """That PostgreSQL is away for a moment is to be got over here as it is in what is tested."""
+        async with asyncio.timeout(120):
             while True:
-                batch = await self.batch(batch_id)
-                if condition(batch):
-                    return batch
+                with suppress(errors.DirectoryUnavailable):
+                    batch = await self.batch(batch_id)
+                    if condition(batch):
+                        return batch
                 await asyncio.sleep(0.01)
 
     async def batch(self, batch_id: int) -> Any:
@@ -126,7 +129,7 @@ async def opened(database_url: str, redis_url: str, fsps: Sequence[str] = ("a", 
         postgres.on_notice = coherence.hint
         stack.push_async_callback(coherence.close)
         await coherence.open()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while coherence.session is None:  # noqa: ASYNC110 - it has no event for that
                 await asyncio.sleep(0.01)
         changes = Changes(postgres, coherence, fsp_registration="required")
