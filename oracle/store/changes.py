@@ -23,7 +23,7 @@ import msgspec
 from oracle import errors, logs
 from oracle.identifiers import PartyKey
 from oracle.store.base import Context, Registration
-from oracle.store.coherence import LEASE_S, Coherence
+from oracle.store.coherence import LEASE_S, Coherence, Fence
 from oracle.store.postgres import Postgres, Transaction, is_collision
 
 log = logs.Log(__name__)
@@ -244,12 +244,7 @@ class Changes:
             async with self._postgres.transaction(context, fenced=fence.standing) as transaction:
                 result, changed = await work(transaction)
                 if changed:
-                    # Under a generation that came after the fences, copies may stand from before this commit.  `settle`
-                    # would see to them, but we may die before it (promise C).
-                    if fence.standing and (await transaction.rows("generation"))[0]["generation"] != fence.generation:
-                        raise _Moved
-                    if not self._coherence.in_time(fence):
-                        raise errors.DirectoryUnavailable
+                    fence = await self._fence_to_commit_under(transaction, fence)
                     await self._commit(transaction)
                     unverified = fence.standing
             # Also when nothing was written: "it stands already" is an acknowledgement, of a change whose own writer may
@@ -260,6 +255,22 @@ class Changes:
                 self._follow_up(None)
             raise
         return result
+
+    async def _fence_to_commit_under(self, transaction: Transaction, fence: Fence) -> Fence:
+        """Raises _Moved, DirectoryUnavailable."""
+        if fence.standing and not self._coherence.in_time(fence):
+            # A bulk of 10,000 on a busy machine.  Its fences may be gone, and copies there from before this commit:
+            # those are overwritten, and it is as if the change had begun just now.
+            fence = await self._coherence.fence(fence.keys)
+            if not fence.standing:
+                raise _Moved
+        # Under a generation that came after the fences, copies may stand from before this commit.  `settle` would see
+        # to them, but we may die before it (promise C).
+        if fence.standing and (await transaction.rows("generation"))[0]["generation"] != fence.generation:
+            raise _Moved
+        if not self._coherence.in_time(fence):
+            raise errors.DirectoryUnavailable
+        return fence
 
     async def _commit(self, transaction: Transaction) -> None:
         try:

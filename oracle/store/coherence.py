@@ -8,7 +8,8 @@ What is promised
     C  A change committed by a process that then died is answered by every lookup that starts 1.5 s later.
 
 The seven rules, each with the race it is there for
-    1 fence       Before it commits, a change sets FENCE (3 s) on its keys, and commits within 2 s or rolls back.
+    1 fence       Before it commits, a change sets FENCE (3 s) on its keys, and commits within 2 s or rolls back.  One
+                  whose statements took longer sets them again first.
                   Nobody deletes a fence.  A lookup that finds one reads PostgreSQL and stores nothing.
                   Race: a lookup reads the old row; the change commits and removes the copy; the lookup stores the old
                   row.  With the fence standing from before the commit until after it, the store fails (rule 2).
