@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from admin_service import Service
 
 NUMBER: Final = "525598765432"  # somebody's, in everything that is sent
-TIMEOUT_S: Final = 20.0
+TIMEOUT_S: Final = 60.0
 FOREVER: Final = "access_refusals", "credential_uses"  # the tables in which refused calls and uses are noted
 
 # Percent-encoded: what may stand in a path or a query.

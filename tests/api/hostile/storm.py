@@ -51,7 +51,7 @@ Row = tuple[str, ...]
 
 CONNECTIONS: Final = 8
 BATCH_MAX: Final = 40  # requests on one connection, sent without waiting
-PATIENCE_S: Final = 30
+PATIENCE_S: Final = 120  # with all of them, on a machine that does other things as well
 BUFFER_BYTES: Final = 1 << 20
 PROBLEMS_MAX: Final = 50
 
