@@ -410,7 +410,11 @@ class Crew:
             wait_s = post.backoff_s(time.monotonic() - worker.born)
             log.warning("worker ended", worker=str(post), fate=worker.fate, again_in_s=wait_s)
             await asyncio.sleep(wait_s)
-            post.worker = await self._hire(post)
+            if post.worker is worker:
+                post.worker = await self._hire(post)
+            else:
+                # SIGHUP has filled it: whoever came now would push that worker out of sight, alive until the stop.
+                log.info("worker not started again, it is replaced", worker=str(post))
 
     async def _keep_fresh(self, replace: asyncio.Event) -> None:
         while True:

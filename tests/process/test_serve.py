@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import asyncpg
 import psutil
 import pytest
 from oracle_process import PATIENCE_S, OracleProcess, is_gone, run_oracle, start_oracle, until
 
-from oracle.serve import ROLES
+from oracle.serve import ROLES, Crew, Post, Worker, worker_command
+from oracle.settings import load
 
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))
 
@@ -282,6 +284,36 @@ def test_a_rolling_restart_that_fails_keeps_the_old_workers(start: Start, tmp_pa
     until(lambda: oracle.logged("worker not replaced: the new one did not start"))
     assert asked(oracle.hub_port) == worker.pid
     assert not is_gone(worker)
+
+
+async def test_who_was_replaced_before_it_could_be_started_again_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGHUP fills the post while `serve` waits until it starts a worker anew that keeps dying."""
+
+    class Dead:
+        born = 0.0
+        ended = asyncio.get_running_loop().create_future()
+
+        @property
+        def fate(self) -> str:  # asked for right before the wait
+            post.worker = fresh
+            return "killed by SIGKILL"
+
+    async def hire(post: Post) -> Any:
+        hired.append(post)
+
+    hired: list[Post] = []
+    crew, post, fresh = Crew(load({}).settings, (), {}, worker_command), Post("hub", 0, None), cast("Worker", object())
+    post.worker = cast("Worker", Dead())
+    Dead.ended.set_result(None)
+    monkeypatch.setattr(crew, "_hire", hire)
+    post.vacant.set()
+    keeping = asyncio.create_task(crew._keep(post))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert post.worker is fresh
+    assert hired == []
+    assert not keeping.done()
+    keeping.cancel()
 
 
 def test_data_is_found_again_at_the_next_start(tmp_path: Path) -> None:
