@@ -77,7 +77,7 @@ async def rolling_restart(rig: Rig, rng: random.Random) -> None:
     process = service.process
     assert process is not None
     done = len(process.logged("workers replaced")) + len(process.logged(GIVEN_UP))
-    async with rig.fault("rolling-restart", service.name), asyncio.timeout(60):
+    async with rig.fault("rolling-restart", service.name), asyncio.timeout(180):
         process.signal(signal.SIGHUP)
         # Without a database the new worker does not begin, and the old ones stay.
         await until(lambda: done < len(process.logged("workers replaced")) + len(process.logged(GIVEN_UP)), pause_s=0.1)

@@ -41,14 +41,17 @@ from oracle.store.values import entries_of, is_answer
 # A process that is killed must not take what it acknowledged with it: PostgreSQL writes its log before it answers.
 # Not to the disk, which no fault here takes away.
 DATABASE_OPTIONS: Final = {"synchronous_commit": "on", "full_page_writes": "on", "track_commit_timestamp": "on"}
-RECOVERY_MAX_S: Final = 30.0
+RECOVERY_MAX_S: Final = 90.0
+HEALTH_S: Final = 5.0
+CALM_PIECE_S: Final = 1.1  # more than a lease
+CALM_TRIES: Final = 10
 FENCES_GONE_S: Final = 3.3
 QUIET_MAX_S: Final = 20.0
 STARTS_MAX: Final = 10
 LOPSIDED_MAX: Final = 30
 HOT_SHARE_MUCH: Final = 0.8
 STILL_LOOKS: Final = 2
-HEALTH_ASKED: Final = 4  # connections: the workers of a service share a listener, and chance chooses
+HEALTH_ASKED: Final = 4  # connections at once: the workers of a service share a listener, and chance chooses
 MOVES_NOTED: Final = """
 CREATE TABLE rig_moves (generation bigint NOT NULL, who text NOT NULL);
 CREATE FUNCTION rig_note_move() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -155,26 +158,38 @@ class Service:
             return False
         if len(self.hub_workers()) < self.workers:
             return False
+        asked = (self._health() for _ in range(HEALTH_ASKED * self.workers))
+        answers = await asyncio.gather(*asked, return_exceptions=True)
         seen: set[str] = set()
-        for _ in range(HEALTH_ASKED * self.workers):
-            connection = Connection(lambda: self.port)
-            try:
-                status, body = await connection.ask("GET", "/health", timeout_s=1)
-            except Broken as exc:
-                self.told = str(exc).encode()
+        for answer in answers:
+            if isinstance(answer, Broken):
+                self.told = str(answer).encode()
                 return False
-            finally:
-                connection.close()
-            self.told = body
-            if status != 200 or b"DOWN" in body:
+            if isinstance(answer, BaseException):
+                raise answer
+            status, self.told = answer
+            if status != 200 or b"DOWN" in self.told:
                 return False
-            seen.add(json.loads(body)["startTime"])
-            if len(seen) == self.workers:
-                self._lopsided = 0
-                return True
+            seen.add(json.loads(self.told)["startTime"])
         # The kernel may give every connection to the same worker, while all of them have nothing to do.
-        self._lopsided += 1
-        return self._lopsided > LOPSIDED_MAX
+        self._lopsided = 0 if len(seen) == self.workers else self._lopsided + 1
+        if 0 < self._lopsided <= LOPSIDED_MAX:
+            return False
+        self._lopsided = 0
+        return True
+
+    async def _health(self) -> tuple[int, bytes]:
+        """Raises Broken."""
+        connection = Connection(lambda: self.port)
+        try:
+            return await connection.ask("GET", "/health", timeout_s=HEALTH_S)
+        finally:
+            connection.close()
+
+    def accepted(self) -> int:
+        """How many connections its workers have."""
+        found = [each for worker in self.hub_workers() for each in worker.net_connections("tcp")]
+        return sum(each.laddr.port == self.port and each.status == psutil.CONN_ESTABLISHED for each in found)
 
 
 class Rig:
@@ -224,19 +239,25 @@ class Rig:
             client.cancel()
         await asyncio.gather(*self._clients, return_exceptions=True)
 
-    async def run_calmly(self, seconds: float, tries: int = 3) -> bool:
-        """Let the load run for a time in which nothing fails; False when on this machine something always does.
+    async def run_calmly(self, seconds: float) -> None:
+        """Let the load run until nothing has failed for so many seconds in all, unless on this machine something always
+        does.
 
-        A machine that is busy may stop a server for longer than an oracle waits for it, and that is a failure as well.
+        A machine that is busy may stop a server for longer than an oracle waits for it, and that is a failure as well:
+        the generation moves.  So the time is put together from pieces, each more than a lease later than the last move.
         """
         async with self.much_about_few():
-            for _ in range(tries):
-                begin, generation = time.monotonic(), await self._generation()
-                await asyncio.sleep(seconds)
-                if generation == await self._generation():
+            generation, quiet, left_s = await self._generation(), 0, seconds
+            ends_at = time.monotonic() + CALM_TRIES * seconds
+            while left_s > 0 and time.monotonic() < ends_at:
+                begin = time.monotonic()
+                await asyncio.sleep(CALM_PIECE_S)
+                before, generation = generation, await self._generation()
+                quiet = quiet + 1 if before == generation else 0
+                if quiet > 1:  # the first one lets the leases of before it end
+                    begin = self.calm.pop()[0] if quiet > 2 else begin
                     self.calm.append((begin, time.monotonic()))
-                    return True
-            return False
+                    left_s -= CALM_PIECE_S
 
     @asynccontextmanager
     async def much_about_few(self) -> AsyncIterator[None]:
@@ -248,7 +269,7 @@ class Rig:
             self.book.hot_share = HOT_SHARE
 
     async def _generation(self) -> int:
-        connection: asyncpg.Connection[Any] = await asyncpg.connect(self.database_url, timeout=10)
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(self.database_url, timeout=60)
         try:
             return int(await connection.fetchval("SELECT generation FROM cache_generation"))
         finally:
@@ -303,7 +324,7 @@ class Rig:
         """End the load, let everything settle, and ask everybody."""
         await self.end()
         await self.recovered()
-        connection: asyncpg.Connection[Any] = await asyncpg.connect(self.database_url, timeout=10)
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(self.database_url, timeout=60)
         try:
             await self._quiet(connection)
             said: list[Said] = []
@@ -311,9 +332,8 @@ class Rig:
             for _ in range(3):  # on a busy machine a service may be without its Redis just now
                 await self._ask_services(said)
                 await self._ask_services(said)  # now from what the first ones have cached
-                row = await connection.fetchrow("SELECT directory_id, generation FROM cache_generation")
-                prefix = f"oracle:{row['directory_id'].hex[:8]}.{row['generation']}:"
-                copies = await asyncio.to_thread(self._copies, prefix)
+                prefix = await _prefix(connection)
+                copies = await asyncio.to_thread(self._copies, prefix, self.book.keys)
                 said += copies
                 if len(copies) > len(self.book.keys) // 2:
                     break
@@ -381,12 +401,21 @@ class Rig:
         )
         return [Move(row["at"] - offset, row["generation"], row["who"]) for row in rows]
 
-    def _copies(self, prefix: str) -> list[Said]:
+    async def copies(self, keys: Sequence[str]) -> list[Said]:
+        """What stands in the cache of these, where it counts."""
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(self.database_url, timeout=60)
+        try:
+            prefix = await _prefix(connection)
+        finally:
+            await connection.close()
+        return await asyncio.to_thread(self._copies, prefix, keys)
+
+    def _copies(self, prefix: str, keys: Sequence[str]) -> list[Said]:
         server = self.watched.asked() if self.watched is not None else self.valkey
         with Redis(unix_socket_path=str(server.socket)) as redis:
-            values: list[Any] = redis.mget([f"{prefix}{TYPE}:{key}" for key in self.book.keys])
+            values: list[Any] = redis.mget([f"{prefix}{TYPE}:{key}" for key in keys])
         copies = []
-        for key, value in zip(self.book.keys, values, strict=True):
+        for key, value in zip(keys, values, strict=True):
             if value is not None and is_answer(value):
                 entries = entries_of(value)
                 copies.append(Said("cache", key, entries[0].fsp_id if entries else NOBODY))
@@ -400,6 +429,11 @@ class Rig:
                 lines = log.read_text(errors="replace").splitlines()
                 found += [f"{service.name} logged: {line}" for line in lines if _is_complaint(line)]
         return found[:20]
+
+
+async def _prefix(connection: Any) -> str:
+    row = await connection.fetchrow("SELECT directory_id, generation FROM cache_generation")
+    return f"oracle:{row['directory_id'].hex[:8]}.{row['generation']}:"
 
 
 def _is_complaint(line: str) -> bool:
@@ -479,7 +513,7 @@ async def _migrate(url: str) -> None:
     from oracle.store.migrate import migrate
 
     await migrate(url)
-    connection: asyncpg.Connection[Any] = await asyncpg.connect(url, timeout=10)
+    connection: asyncpg.Connection[Any] = await asyncpg.connect(url, timeout=60)
     try:
         await connection.execute(MOVES_NOTED)
     finally:

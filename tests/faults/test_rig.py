@@ -10,9 +10,13 @@ import time
 from typing import Final
 
 import chaos
+import pytest
 import uvloop
 from campaign import Result, report, run_short, run_short_failover
 from rig import figures
+
+# 100 s on an idle machine, 240 s beside ten others: a start of a worker takes seconds there.
+pytestmark = pytest.mark.timeout(1200)
 
 # The seeds decide what happens when; any other has to pass as well.
 SEED: Final = 13

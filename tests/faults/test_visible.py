@@ -20,11 +20,19 @@ from history import NOBODY, Call
 from hub_client import Broken, Connection, call
 from rig import Load, Rig, Service, resume, running_rig, until
 
-# What is promised, and what a busy machine may add to it.
+SCENARIO_S: Final = 500  # a rolling restart takes 100 s where ten others want the two cores
+pytestmark = pytest.mark.timeout(2 * SCENARIO_S)
+
+# What is promised, and what a busy machine may add to it: there a worker takes seconds to start.
 RECOVERY_S: Final = 2.0
-BUSY_S: Final = 2.0
+BUSY_S: Final = 8.0
 LEASE_S: Final = 1.0
-FAST_S: Final = 0.4
+# Half of the time that a look has, which is longer here than by default: so is Redis's, which at 50 ms is away now and
+# then where ten others want the two cores, and without PostgreSQL cannot come back.
+FAST_S: Final = 1.0
+SETTINGS: Final = {"ORACLE_CACHE_TIMEOUT_MS": "500", "ORACLE_LOOKUP_TIMEOUT_MS": "2000"}
+SLOW_MS: Final = [600, 800]
+PACE_S: Final = 0.005
 KEYS: Final = 8
 CALLERS: Final = 6
 
@@ -40,7 +48,7 @@ class Stage:
 
     def run(self, scenario: Callable[[Stage], Awaitable[None]]) -> None:
         async def whole() -> None:
-            async with asyncio.timeout(240):  # a rolling restart takes 100 s where ten others want the two cores
+            async with asyncio.timeout(SCENARIO_S):
                 await self.rig.recovered()
                 await scenario(self)
 
@@ -70,16 +78,19 @@ class Stage:
         owners = {f"{prefix}-{number}": self.book.new_owner() for number in range(KEYS)}
         for key, owner in owners.items():
             assert (await self.register(self.first, key, owner)).outcome == "ok"
-        await asyncio.sleep(3.2)  # their fences
-        for _ in range(2):
+
+        async def copied() -> bool:
             await self.sees(owners)
+            return len(await self.rig.copies(list(owners))) == len(owners)
+
+        await until(copied, pause_s=0.2)  # at the latest when their fences are gone
         return owners
 
     async def sees(self, owners: dict[str, str], patience_s: float = 0) -> float:
         """Every service answers rightly; how long a look took, the slower quarter of them left to a busy machine.
 
         `patience_s`: without PostgreSQL a look is refused, and put again, if a busy machine kept Redis from answering
-        within its 50 ms, too.
+        in its time, too.
         """
         until_s = time.monotonic() + patience_s
         looks = []
@@ -168,7 +179,9 @@ class Stage:
 def stage() -> Iterator[Stage]:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         stack = AsyncExitStack()
-        rig = runner.run(stack.enter_async_context(running_rig(1, workers=(2, 1), latency_ms=0, load=Load())))
+        rig = runner.run(
+            stack.enter_async_context(running_rig(1, workers=(2, 1), latency_ms=0, load=Load(), env=SETTINGS))
+        )
         try:
             yield Stage(runner, rig)
         finally:
@@ -205,9 +218,9 @@ def test_a_slow_redis_is_one_that_is_away(stage: Stage) -> None:
     async def scenario(stage: Stage) -> None:
         owners = await stage.cached("redis-slow")
         gates = [service.redis_gate for service in stage.rig.services]
-        await stage.rig.network.set(gates, delay_ms=[60, 200])
+        await stage.rig.network.set(gates, delay_ms=SLOW_MS)
         try:
-            assert await stage.sees(owners) < FAST_S  # the budget of 50 ms, and then the directory
+            assert await stage.sees(owners) < FAST_S  # its time, once, and then the directory
             key = next(iter(owners))
             assert (await stage.remove(stage.first, key, owners[key])).status == 204
             owners[key] = NOBODY
@@ -298,7 +311,7 @@ async def _refused_at_once(stage: Stage, key: str) -> None:
     print(f"\nunknown keys: {middle_ms:.1f} ms (median), {slowest_ms:.0f} ms (slowest), change {took_s:.2f} s")
     assert times[-1] < 1.5 + BUSY_S
     assert times[10] < FAST_S
-    assert took_s < 6
+    assert took_s < 9  # not at the deadline of a change
 
 
 async def _nothing_half_done(stage: Stage, key: str) -> None:
@@ -350,12 +363,14 @@ def test_a_rolling_restart_loses_no_call_that_was_accepted(stage: Stage) -> None
             keys = itertools.cycle(owners)
             while not stop.is_set():
                 calls.append(await stage.look(stage.first, next(keys)))
+                await asyncio.sleep(PACE_S)
 
         async def changes_on_one_connection(number: int) -> None:
             connection = Connection(lambda: stage.first.port)
             while not stop.is_set():
                 owner, key = stage.book.new_owner(), f"rolling-change-{number}-{len(calls)}"
                 calls.append(await call(stage.book, connection, "register", key, owner, "s0"))
+                await asyncio.sleep(PACE_S)
             connection.close()
 
         async with asyncio.TaskGroup() as group:
@@ -389,15 +404,15 @@ def test_a_service_told_to_stop_ends_what_it_has_begun(stage: Stage) -> None:
     async def scenario(stage: Stage) -> None:
         process = stage.second.process
         assert process is not None
-        await stage.rig.network.set([stage.second.postgres_gate], delay_ms=[15, 20])
+        await stage.rig.network.set([stage.second.postgres_gate], delay_ms=[30, 40])
         try:
             keys = [f"stopped-{number}" for number in range(6)]
             changes = [asyncio.create_task(stage.register(stage.second, key, f"fsp-of-{key}")) for key in keys]
-            await asyncio.sleep(0.15)
-            assert not any(change.done() for change in changes)
+            await until(lambda: stage.second.accepted() + sum(change.done() for change in changes) >= len(keys))
+            assert not all(change.done() for change in changes)
             process.signal(signal.SIGTERM)
             assert [change.status for change in await asyncio.gather(*changes)] == [201] * len(keys)
-            assert await asyncio.to_thread(process.process.wait, 30) == 0
+            assert await asyncio.to_thread(process.process.wait, 60) == 0
         finally:
             await stage.rig.network.heal([stage.second.postgres_gate])
         assert await stage.events_of(keys) == dict.fromkeys(keys, 1)
