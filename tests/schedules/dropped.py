@@ -21,6 +21,7 @@ from systematic import Case, SystematicSchedule, sample
 from oracle.store.base import Generation
 from oracle.store.changes import Changes
 from oracle.store.coherence import Coherence, Fence
+from oracle.store.postgres import Transaction
 from oracle.store.session import RedisSession
 
 Key = tuple[str, str]
@@ -83,6 +84,14 @@ class _Whichever(int):
 
 
 _fence: Final = Coherence.fence
+_fence_to_commit_under: Final = vars(Changes)["_fence_to_commit_under"]
+
+
+async def _fence_of_before(self: Changes, transaction: Transaction, fence: Fence) -> Fence:
+    """As if what the first fences kept away had stayed away."""
+    fence = msgspec.structs.replace(fence, begun=self._coherence._clock())
+    under: Fence = await _fence_to_commit_under(self, transaction, fence)
+    return under
 
 
 async def _fence_of_whichever(self: Coherence, keys: Sequence[Key]) -> Fence:
@@ -257,6 +266,12 @@ def _late_and_dying() -> Iterable[Case]:
     return (Case(at, delays=delays, dies=True, promises=("A", "C")) for at in _LOOKUPS_AT)
 
 
+def later_and_dying() -> Iterable[Case]:
+    """Its statements alone take longer than the first fences stand."""
+    delays: dict[int | str, float] = {"transaction_begin": 1.2, "WRITE": 1.9, "COMMIT": 0.5}
+    return (Case(at, delays=delays, dies=True, promises=("A", "C")) for at in _LOOKUPS_AT)
+
+
 def _late_and_unanswered() -> Iterable[Case]:
     return (Case(at, delays={"WRITE": 1.9, "COMMIT": 1.9, "COMMIT answer": 9.0}) for at in _LOOKUPS_AT)
 
@@ -304,6 +319,7 @@ DROPPED: Final = (
         ((Coherence, "bump", _bump_noted), (Coherence, "_outlive_leases", _outlive_own)),
     ),
     Dropped("commit in time", _late_and_dying, ((Coherence, "in_time", _always_in_time),)),
+    Dropped("fence again when late", later_and_dying, ((Changes, "_fence_to_commit_under", _fence_of_before),)),
     Dropped(
         "look at the generation before the commit",
         Plan("by hand, death", ("death",), ("A", "C"), hand=True),

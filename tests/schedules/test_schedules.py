@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import model
 import pytest
-from dropped import DROPPED, Dropped
+from dropped import DROPPED, Dropped, later_and_dying
 from explore import explore, explore_cases
 from plans import PLANS
 from schedule import Plan, RandomSchedule
+from systematic import KEY, SystematicSchedule
 
 SCHEDULES = 15
 
@@ -35,6 +36,15 @@ def test_promises_hold_around_one_change_however_few_messages_are_late(delays: i
     count, broken = explore_cases(delays, every)
     assert broken == []
     assert count > 50
+
+
+def test_a_change_that_takes_longer_than_its_fences_stand_is_made_and_promises_hold() -> None:
+    for case in later_and_dying():
+        schedule = SystematicSchedule(case)
+        before = schedule.postgres.state.values[KEY]
+        assert schedule.run() is None
+        assert schedule.postgres.state.values[KEY] != before
+        schedule.end()
 
 
 @pytest.mark.parametrize("dropped", DROPPED, ids=lambda dropped: dropped.rule)
