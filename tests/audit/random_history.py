@@ -205,6 +205,7 @@ class RandomHistory:
     def _told(self, path: str, params: dict[str, str]) -> tuple[list[dict[str, str]], datetime, datetime]:
         """What the hub says, and between which instants.  Asked again where PostgreSQL stood still (503)."""
         answers: list[httpx.Response] = []
+        before = datetime.now(UTC)
 
         def is_over() -> bool:
             nonlocal before
@@ -212,11 +213,11 @@ class RandomHistory:
             answers.append(self._hub.get(path, params=params, headers={"fspiop-source": "bank-a"}))
             return answers[-1].status_code != 503
 
-        before = datetime.now(UTC)
         until(is_over)
         after = datetime.now(UTC)
         assert answers[-1].status_code == 200, answers[-1].text
-        return answers[-1].json()["partyList"], before, after
+        party_list: list[dict[str, str]] = answers[-1].json()["partyList"]
+        return party_list, before, after
 
 
 # The slow way -----------------------------------------------------------------------------------------------------
