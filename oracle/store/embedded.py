@@ -387,6 +387,10 @@ class _Server:
         self.process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
 
+    async def start(self) -> None:
+        """Also again, where it has died.  Raises EmbeddedError, OSError."""
+        raise NotImplementedError
+
     async def stop(self) -> None:
         """Orderly; by force after STOP_S, or when we are cancelled while waiting."""
         process = self.process
