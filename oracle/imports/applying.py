@@ -270,6 +270,7 @@ class Applying:
         Raises Superseded, DirectoryUnavailable: then the same share can be tried again.
         """
         if self._chunk == self._chunks:
+            await self._end()
             return False
         began = time.monotonic()
         if not self._rows:
@@ -290,6 +291,15 @@ class Applying:
         self._pace.took(seconds)
         self._pace.rate.count(applied, seconds)
         return True
+
+    async def _end(self) -> None:
+        """Not with the last rows: they are done when every lookup answers by them, which without Redis is later."""
+
+        async def work(transaction: Transaction) -> tuple[None, bool]:
+            await transaction.run("batch_done", self._batch_id)
+            return None, True
+
+        await self._changes.administer(self._context, work)
 
     async def _load(self) -> None:
         found = await self._postgres.row("batch_chunk", self._batch_id, self._chunk)

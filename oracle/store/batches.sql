@@ -219,10 +219,12 @@ WHERE batch_id = $1 AND chunk = $2 RETURNING length(results) = row_count AS is_w
 -- $2 rows that are in force, $3 of them changed, $4 refused, $5 chunks that are whole now, $6 rows a second.
 UPDATE batches
 SET rows_applied = rows_applied + $2, rows_changed = rows_changed + $3, rows_failed = rows_failed + $4,
-    chunks_applied = chunks_applied + $5, rows_per_s = $6,
-    state = CASE WHEN chunks_applied + $5 = chunks THEN 'done' ELSE state END,
-    finished_at = CASE WHEN chunks_applied + $5 = chunks THEN clock_timestamp() END
+    chunks_applied = chunks_applied + $5, rows_per_s = $6
 WHERE batch_id = $1
+
+-- name: batch_done
+UPDATE batches SET state = 'done', finished_at = clock_timestamp()
+WHERE batch_id = $1 AND state = 'applying' AND chunks_applied = chunks
 
 -- One importer -------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from oracle.imports.chunks import OUTCOMES
 from oracle.imports.reading import Reader, Rules
 from oracle.imports.validating import Validating
 from oracle.store import coherence as coherence_module
+from oracle.store.coherence import Coherence, Fence
 
 if TYPE_CHECKING:
     from conftest import StartPostgres
@@ -170,6 +171,22 @@ async def test_what_the_fsp_may_no_longer_do_is_refused_when_it_is_applied(engin
         await engine.settled(batch_ids[1])
     outcomes = [[outcome for _, outcome in await engine.results(batch_id)] for batch_id in batch_ids]
     assert outcomes == [["added", "not_allowed", "not_allowed", "not_registered"], ["fsp_not_active"] * 4]
+
+
+async def test_it_is_done_when_lookups_answer_by_its_last_rows(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change that could fence nothing is answered by others a lease after its commit."""
+    states: list[str] = []
+    settle = Coherence.settle
+
+    async def watched(self: Coherence, fence: Fence) -> None:
+        await settle(self, fence)
+        states.append((await engine.batch(batch_id))["state"])
+
+    monkeypatch.setattr(Coherence, "settle", watched)
+    batch_id = await engine.rows("ALIAS,x,,,,", "ALIAS,y,,,,")
+    (batch,) = await engine.work(batch_id)
+    assert (batch["state"], batch["finished_at"] is None) == ("done", False)
+    assert set(states) == {"applying"}
 
 
 async def test_a_row_that_the_database_refuses_takes_no_other_with_it(engine: Engine) -> None:
