@@ -605,7 +605,9 @@ class HttpServer:
             self._listener.close()
         for _ in range(2):  # what was accepted last is made known by the loop's next rounds
             await asyncio.sleep(0)
-        if not self.connections:
+        if self.connections:
+            self._all_gone.clear()  # it may have been set between the last that was known and the last accepted
+        else:
             self._all_gone.set()
         grace_s = min(self.limits.drain_idle_s, timeout_s / 2)
         with suppress(TimeoutError):

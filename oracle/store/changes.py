@@ -23,7 +23,7 @@ import msgspec
 from oracle import errors, logs
 from oracle.identifiers import PartyKey
 from oracle.store.base import Context, Registration
-from oracle.store.coherence import LEASE_S, Coherence, Fence
+from oracle.store.coherence import Coherence, Fence
 from oracle.store.postgres import Postgres, Transaction, is_collision
 
 log = logs.Log(__name__)
@@ -191,7 +191,7 @@ class Changes:
                     raise
                 raise rule from exc
         if settles:
-            await asyncio.sleep(LEASE_S)
+            await self._coherence.outlive_leases()
         return result
 
     # -- how it is done -------------------------------------------------------------------------------------------

@@ -303,13 +303,17 @@ class Coherence:
         if not fence.standing:
             # The transaction moved the generation itself.  There is nothing to verify then: whoever knows the new
             # generation read it after the commit, and reads the new state with it.
-            await self._outlive_leases(self._clock())
+            await self.outlive_leases()
             return
         if not await self._verified(fence):
             await self.bump()
         # Others may hold a lease for what was before the move this process has heard of last, and copies under it
         # that no fence of ours has touched.  Mostly that was long ago.
         await self._outlive_leases(self._adopted_at)
+
+    async def outlive_leases(self) -> None:
+        """Wait until nobody goes by what stood before now (rule 5)."""
+        await self._outlive_leases(self._clock())
 
     async def _outlive_leases(self, since: float) -> None:
         """Wait until every lease that was renewed before `since` is over."""
