@@ -217,6 +217,7 @@ class Imports:
             applying = Applying(self._changes, self._postgres, batch, pace, self._count_applied)
             until = time.monotonic() + TURN_S
             while await applying.step():
+                await pause(pace.rest_s, stop)
                 if time.monotonic() > until or stop.is_set():
                     return
 
