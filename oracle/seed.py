@@ -19,7 +19,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 
@@ -46,33 +46,32 @@ ON CONFLICT DO NOTHING
 async def seed(database_url: str, count: int, fsps: int, advance: Callable[[int], object]) -> int:
     """How many aliases are new; `advance` hears of each chunk that is committed."""
     chunks = iter(range(0, count, CHUNK))
-    pool = asyncpg.create_pool(
-        database_url,
-        min_size=1,
-        max_size=1,
-        timeout=CONNECT_TIMEOUT_S,
-        server_settings={"application_name": "oracle seed"},
-    )
-    async with pool:
-        await _add(pool, _ADD_FSPS, fsps)
-        total = await _fill(pool, chunks, count, fsps, advance)
+    settings = {"application_name": "oracle seed"}
+    connection = await asyncpg.connect(database_url, timeout=CONNECT_TIMEOUT_S, server_settings=settings)
+    try:
+        await _add(connection, _ADD_FSPS, fsps)
+        total = await _fill(connection, chunks, count, fsps, advance)
+    finally:
+        connection.terminate()  # all is committed, and a server that has died says no good-bye
     if total:
         await asyncio.sleep(LEASE_S)  # rule 4 of coherence: after that nobody believes an older copy
     return total
 
 
-async def _fill(pool: Any, chunks: Iterator[int], count: int, fsps: int, advance: Callable[[int], object]) -> int:
+async def _fill(
+    connection: asyncpg.Connection, chunks: Iterator[int], count: int, fsps: int, advance: Callable[[int], object]
+) -> int:
     added = 0
     for first in chunks:
         end = min(first + CHUNK, count)
-        added += await _add(pool, _ADD_ALIASES, first, end - 1, fsps)
+        added += await _add(connection, _ADD_ALIASES, first, end - 1, fsps)
         advance(end - first)
     return added
 
 
-async def _add(pool: Any, sql: str, *arguments: int) -> int:
+async def _add(connection: asyncpg.Connection, sql: str, *arguments: int) -> int:
     """One transaction; how many rows it added."""
-    async with pool.acquire() as connection, connection.transaction():
+    async with connection.transaction():
         context = ("seed", _who(), "operator", "", "", "oracle seed", "", "")
         await connection.execute(QUERIES["transaction_begin"], *context)
         status: str = await connection.execute(sql, *arguments)

@@ -106,8 +106,8 @@ def database_named(url: str) -> Iterator[None]:
         # The first line: behind it come details, which hold values.
         reason = next(iter(str(exc).splitlines()), "") or type(exc).__name__
         raise DatabaseError(f"database {url_masked(url)}: {reason}") from exc
-    except (asyncpg.InterfaceError, ValueError) as exc:
-        # No reason given: these quote parts of the URL.
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as exc:
+        # No reason given: these quote parts of the URL.  The second is a server's that has just died.
         raise DatabaseError(f"database {url_masked(url)}: cannot be used ({type(exc).__name__})") from exc
 
 

@@ -179,6 +179,20 @@ async def test_seed_does_not_take_what_others_hold_nor_wake_who_is_suspended(tmp
     assert await fetched(database_url, "SELECT status::text FROM fsps WHERE fsp_id = 'fsp-001'") == [("suspended",)]
 
 
+async def test_a_seed_whose_database_goes_away_is_one_line(tmp_path: Path, database_url: str) -> None:
+    running = asyncio.create_task(seeded(tmp_path, database_url, 100_000_000, 4))
+    while not (running.done() or await fetched(database_url, "SELECT FROM aliases LIMIT 1")):  # noqa: ASYNC110 - its own process
+        await asyncio.sleep(0.05)
+    await fetched(
+        database_url,
+        """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+           WHERE application_name = 'oracle seed' AND datname = current_database()""",
+    )
+    done = await running
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert done.stderr.startswith("oracle: database ")
+
+
 async def test_ids_of_many_fsps_stay_whole(tmp_path: Path, database_url: str) -> None:
     await seeded(tmp_path, database_url, 1, 1001)
     assert await fetched(database_url, "SELECT max(fsp_id) FROM fsps WHERE length(fsp_id) > 7") == [("fsp-1001",)]
