@@ -446,9 +446,13 @@ class _Server:
 
     def _complaint(self) -> str:
         """The first line since the launch that calls itself an error, else the last one."""
+        return f"{_complaint(self._said())} (log: {self.log})"
+
+    def _said(self) -> str:
+        """Since the launch; in between may be what others say who go on writing to the same log."""
         with self.log.open("rb") as log:
             log.seek(self._log_start)
-            return f"{_complaint(log.read().decode(errors='replace'))} (log: {self.log})"
+            return log.read().decode(errors="replace")
 
     async def _stop_leftover(self, pid_file: Path, argument: Path) -> None:
         """Stops the server of a holder that was killed: still stopping, or out of the kernel's reach.
@@ -511,9 +515,9 @@ class PostgresServer(_Server):
             pid = self.process.pid
             try:
                 return await self._ready(self.process, partial(_postmaster_is_ready, pid_file, pid), RECOVERY_S)
-            except EmbeddedError as error:
+            except EmbeddedError:
                 # The backends of a killed postmaster outlive it by some milliseconds.
-                if "pre-existing shared memory block" not in str(error) or time.monotonic() > deadline:
+                if "pre-existing shared memory block" not in self._said() or time.monotonic() > deadline:
                     raise
             await asyncio.sleep(POLL_S)
 
