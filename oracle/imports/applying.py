@@ -313,12 +313,7 @@ class Applying:
 
     async def _end(self) -> None:
         """Not with the last rows: they are done when every lookup answers by them, which without Redis is later."""
-
-        async def work(transaction: Transaction) -> tuple[None, bool]:
-            await transaction.run("batch_done", self._batch_id)
-            return None, True
-
-        await self._changes.administer(self._context, work)
+        await self._changes.administer(self._context, lambda transaction: transaction.run("batch_done", self._batch_id))
 
     async def _load(self) -> None:
         found = await self._postgres.row("batch_chunk", self._batch_id, self._chunk)

@@ -40,6 +40,7 @@ import struct
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -374,7 +375,7 @@ def _remove_short(link: Path) -> None:
 # The servers.
 
 
-class _Server:
+class _Server(ABC):
     """One child process: started until ready, stopped until gone."""
 
     name: ClassVar[str]
@@ -387,9 +388,9 @@ class _Server:
         self.process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
 
+    @abstractmethod
     async def start(self) -> None:
         """Also again, where it has died.  Raises EmbeddedError, OSError."""
-        raise NotImplementedError
 
     async def stop(self) -> None:
         """Orderly; by force after STOP_S, or when we are cancelled while waiting."""
