@@ -28,7 +28,7 @@ import asyncpg
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from loadtests.keys import MIXES, SEED, Alias, Keys, Mix, fsp_ids
-from oracle.store.embedded import EmbeddedError, join_embedded
+from oracle.run.embedded import EmbeddedError, join_embedded
 from oracle.store.migrate import migrate
 
 CHUNK: Final = 20_000

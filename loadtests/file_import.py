@@ -41,7 +41,7 @@ from loadtests.stack import (
 )
 from loadtests.warm import warm
 from loadtests.wrk import Result, Targets, WrkError
-from oracle.bootstrap import bootstrap
+from oracle.run.bootstrap import bootstrap
 
 MIB: Final = 2**20
 HEADER: Final = b"kind,identifier,sub_id,currency,country,action\n"

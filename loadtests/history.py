@@ -29,13 +29,13 @@ import asyncpg
 import msgspec
 
 from loadtests import machine
-from oracle.api.resolution import resolve
+from oracle.run.embedded import PostgresServer
 from oracle.store import history
-from oracle.store.embedded import PostgresServer
 from oracle.store.history import Wanted, prefixes_of
 from oracle.store.migrate import migrate
 from oracle.store.postgres import Postgres, open_postgres
 from oracle.store.queries import QUERIES
+from oracle.store.resolution import resolve
 
 BLOCK: Final = 300_000  # events of one set of identifiers: three each
 KEYS: Final = BLOCK // 3

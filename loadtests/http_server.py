@@ -1,4 +1,4 @@
-"""What a request costs in the HTTP server alone: `oracle.api.http` beside granian (RSGI and ASGI).
+"""What a request costs in the HTTP server alone: `oracle.api.hub.http` beside granian (RSGI and ASGI).
 
     python loadtests/http_server.py [--rounds 5] [--seconds 3] [--connections 64]
 
@@ -27,7 +27,7 @@ import uvloop
 from granian import Granian
 from granian.constants import Interfaces, Loops
 
-from oracle.api.http import HttpServer
+from oracle.api.hub.http import HttpServer
 
 BODY = b'{"partyList":[{"fspId":"payeefsp"}]}'
 PATH = "/participants/MSISDN/525512345678"

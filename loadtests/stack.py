@@ -28,7 +28,7 @@ from typing import Final, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from oracle.store.embedded import EmbeddedError, ValkeyServer
+from oracle.run.embedded import EmbeddedError, ValkeyServer
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 START_S: Final = 60.0

@@ -74,9 +74,9 @@ def _code_of(exc: Exception) -> int:
 def _expected(exc: Exception) -> list[str]:
     """What to say of a failure that can be expected; nothing for a bug."""
     from oracle.commands.verbs import CommandError, Misused
-    from oracle.serve import ServeError
+    from oracle.run.embedded import EmbeddedError
+    from oracle.run.supervisor import ServeError
     from oracle.settings import SettingsError
-    from oracle.store.embedded import EmbeddedError
     from oracle.store.migrate import SchemaError
 
     if isinstance(exc, SettingsError):
@@ -208,14 +208,14 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
 
 def _serve(arguments: Arguments) -> int:
     from oracle.commands.database import loaded
-    from oracle.serve import PARTS, ROLES, serve
+    from oracle.run.supervisor import PARTS, ROLES, serve
 
     serve(loaded(arguments).settings, PARTS[arguments.only] if arguments.only else ROLES)
     return OK
 
 
 def _worker(arguments: Arguments) -> int:
-    from oracle.serve import work
+    from oracle.run.supervisor import work
 
     return work(arguments.role, arguments.index, arguments.fd, arguments.control)
 
@@ -250,7 +250,7 @@ def _migrate(arguments: Arguments) -> int:
 
 async def _migrated(settings: Settings, stage: Stage) -> int:
     from oracle.commands.database import database
-    from oracle.serve import database_named
+    from oracle.run.supervisor import database_named
     from oracle.store.migrate import migrate
 
     async with database(settings, owner=True) as url:
@@ -269,8 +269,8 @@ def _seed(arguments: Arguments) -> int:
 
 async def _seeded(settings: Settings, count: int, fsps: int) -> None:
     from oracle.commands.database import database
-    from oracle.seed import seed_shown
-    from oracle.serve import database_named
+    from oracle.commands.seed import seed_shown
+    from oracle.run.supervisor import database_named
 
     async with database(settings, migrated=True) as url:
         with database_named(url):
@@ -332,7 +332,7 @@ async def _fetched(settings: Settings, query: str, *arguments: object) -> list[A
     import asyncpg
 
     from oracle.commands.database import database
-    from oracle.serve import database_named
+    from oracle.run.supervisor import database_named
     from oracle.store.queries import QUERIES
 
     async with database(settings, migrated=True) as url:

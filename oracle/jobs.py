@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from oracle import logs
+from oracle.telemetry import logs
 
 Job = Callable[[asyncio.Event], Awaitable[None]]
 Named = tuple[str, Job]

@@ -18,12 +18,12 @@ import pytest
 import servers
 from oracle_process import PATIENT, OracleProcess, start_oracle
 
-from oracle.bootstrap import bootstrap
+from oracle.run.bootstrap import bootstrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oracle.store.embedded import PostgresServer, ValkeyServer
+    from oracle.run.embedded import PostgresServer, ValkeyServer
 
 TIMEOUT_S = 30.0
 

@@ -23,7 +23,7 @@ import servers
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from oracle.store.embedded import PostgresServer, ValkeyServer
+    from oracle.run.embedded import PostgresServer, ValkeyServer
 
 # How long an example takes is the machine's affair: what else runs there is no reason to fail.
 hypothesis.settings.register_profile(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from oracle.store.embedded import EmbeddedError, PostgresServer, ValkeyServer
+from oracle.run.embedded import EmbeddedError, PostgresServer, ValkeyServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -17,10 +17,10 @@ from typing import Final
 
 import msgspec
 
-from oracle import logs
-from oracle.metrics import Metrics
-from oracle.store.coherence import Coherence
+from oracle.store.cache.coherence import Coherence
 from oracle.store.postgres import Postgres
+from oracle.telemetry import logs
+from oracle.telemetry.metrics import Metrics
 
 ASK_EVERY_S: Final = 0.5
 # A Redis that is new to the directory is trusted a lease after it was met: no news at every first start.

@@ -22,14 +22,14 @@ from typing import Any, Final
 
 import asyncpg
 
-from oracle import logs
 from oracle.audit import leaf, log, merkle
 from oracle.audit.checkpoint import BadNote, Checkpoint, Signer, signed
 from oracle.audit.keys import KEYS_LOCK, SEALING_LOCK, KeyFile, KeyFileError, first_key, signers_of
 from oracle.audit.log import Bound, Era
-from oracle.metrics import Metrics
 from oracle.store.postgres import is_away, is_busy
 from oracle.store.queries import QUERIES
+from oracle.telemetry import logs
+from oracle.telemetry.metrics import Metrics
 
 # 32 whole tiles, some 150 ms: what is lost when the sealer is killed, and how long `stop` takes.
 BATCH: Final = 8_192

@@ -24,7 +24,7 @@ from oracle.commands.verbs import (
 )
 
 if TYPE_CHECKING:
-    from oracle.client import Client, Reply
+    from oracle.commands.client import Client, Reply
 
 COLUMNS: Final = ("kind", "identifier", "subId", "currencies", "state", "changedAt")
 CHECKED: Final = ("asked", "exists", "kind", "identifier", "subId", "error.message")

@@ -244,7 +244,7 @@ async def _connected(arguments: Arguments) -> AsyncIterator[tuple[asyncpg.Connec
     """The database of the settings, and those."""
     from oracle.audit import log
     from oracle.commands.database import database, loaded
-    from oracle.serve import database_named
+    from oracle.run.supervisor import database_named
 
     settings = loaded(arguments).settings
     async with database(settings, migrated=True) as url:

@@ -20,7 +20,7 @@ from oracle.commands.verbs import CommandError, add_fsp, add_limit, calling, fsp
 
 if TYPE_CHECKING:
     from oracle.audit.checkpoint import Checkpoint
-    from oracle.client import Client
+    from oracle.commands.client import Client
 
 Arguments = argparse.Namespace
 Command = Callable[[Any, str, Callable[[Arguments], int], str], argparse.ArgumentParser]

@@ -37,7 +37,7 @@ from oracle.commands.verbs import (
 )
 
 if TYPE_CHECKING:
-    from oracle.client import Client, Reply, Upload
+    from oracle.commands.client import Client, Reply, Upload
     from oracle.commands.progress import Progress
 
 COLUMNS: Final = ("batchId", "fspId", "state", "rows.read", "rows.applied", "rows.failed", "uploadedBy", "uploadedAt",
@@ -134,7 +134,7 @@ def _import(client: Client, arguments: Arguments) -> None:
 
 def _imported(client: Client, arguments: Arguments) -> Any:
     """The batch, as far as it is waited for."""
-    from oracle.client import ClientError
+    from oracle.commands.client import ClientError
     from oracle.commands.progress import Progress
 
     fsp_id = fsp_of(client, arguments)
@@ -164,7 +164,7 @@ def _opened(name: str) -> Iterator[int]:
 
 def _upload(name: str, descriptor: int, progress: Progress) -> Upload:
     """A pipe has no size, and is read once."""
-    from oracle.client import Upload
+    from oracle.commands.client import Upload
 
     media_type = "application/x-ndjson" if name.endswith((".ndjson", ".jsonl")) else "text/csv"
     status = os.fstat(descriptor)
@@ -188,7 +188,7 @@ def _pieces_of(descriptor: int, size: int | None) -> Iterator[bytes]:
 
 def _followed(client: Client, batch: Any, progress: Progress, *, through_approval: bool) -> Any:
     """Until it has ended, or waits for a second person."""
-    from oracle.client import ClientError
+    from oracle.commands.client import ClientError
 
     answered_at = time.monotonic()
     names = {"fsp_id": batch["fspId"], "batch_id": batch["batchId"]}

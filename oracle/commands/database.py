@@ -34,7 +34,7 @@ async def database(settings: Settings, *, migrated: bool = False, owner: bool = 
     if settings.database_url is not None:
         yield (settings.database_owner_url if owner else None) or settings.database_url
         return
-    from oracle.store.embedded import join_embedded, running
+    from oracle.run.embedded import join_embedded, running
     from oracle.store.migrate import migrate
 
     stage: Stage = "pre" if running(settings.data_dir) else "post"

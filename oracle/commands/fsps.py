@@ -11,7 +11,7 @@ from oracle.commands.output import note, show, show_pages
 from oracle.commands.verbs import Arguments, Command, Misused, Verbs, add_if_match, add_limit, words
 
 if TYPE_CHECKING:
-    from oracle.client import Client, Reply
+    from oracle.commands.client import Client, Reply
 
 COLUMNS: Final = ("status", "fspId", "name", "twoPersons", "createdAt")
 
@@ -149,7 +149,7 @@ def _logo(client: Client, arguments: Arguments) -> None:
     elif arguments.remove:
         _shown(client.call("DELETE", "/fsps/{fsp_id}/logo", fsp_id=fsp_id), arguments)
     else:
-        from oracle.client import Upload  # noqa: PLC0415 - imports as in cli
+        from oracle.commands.client import Upload  # noqa: PLC0415 - imports as in cli
 
         image = arguments.file.read_bytes()
         upload = Upload(lambda: iter([image]), "application/octet-stream", len(image))

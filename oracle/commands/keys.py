@@ -27,7 +27,7 @@ from oracle.commands.verbs import (
 )
 
 if TYPE_CHECKING:
-    from oracle.client import Client, Reply
+    from oracle.commands.client import Client, Reply
     from oracle.settings import Settings
 
 ROLES: Final = ("operator", "dfsp-maker", "dfsp-checker", "auditor", "reader")
@@ -208,9 +208,9 @@ def _bootstrap(arguments: Arguments) -> None:
 
 
 async def _first_key(settings: Settings) -> str | None:
-    from oracle.bootstrap import bootstrap
     from oracle.commands.database import database
-    from oracle.serve import database_named
+    from oracle.run.bootstrap import bootstrap
+    from oracle.run.supervisor import database_named
 
     async with database(settings, migrated=True) as url:
         with database_named(url):

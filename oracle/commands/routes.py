@@ -25,7 +25,7 @@ from oracle.commands.verbs import (
 )
 
 if TYPE_CHECKING:
-    from oracle.client import Client, Reply
+    from oracle.commands.client import Client, Reply
 
 COLUMNS: Final = ("routeId", "kind", "prefix", "fspId", "validFrom", "validTo", "note")
 OVERLAPS_SHOWN: Final = 20
@@ -225,7 +225,7 @@ def _list(client: Client, arguments: Arguments) -> None:
 
 
 def _import(client: Client, arguments: Arguments) -> None:
-    from oracle.client import Upload  # noqa: PLC0415 - imports as in cli
+    from oracle.commands.client import Upload  # noqa: PLC0415 - imports as in cli
 
     content = arguments.file.read_bytes()
     upload = Upload(lambda: iter([content]), "text/csv", len(content))

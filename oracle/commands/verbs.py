@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from oracle.client import Client
+    from oracle.commands.client import Client
     from oracle.settings import Settings
 
 OK: Final = 0
@@ -95,7 +95,7 @@ def _complain(line: str) -> None:
 
 @contextmanager
 def _client(arguments: Arguments) -> Iterator[Client]:
-    from oracle.client import Client, ClientError
+    from oracle.commands.client import Client, ClientError
     from oracle.commands.database import loaded
 
     settings = loaded(arguments).settings

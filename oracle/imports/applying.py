@@ -25,12 +25,13 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from oracle import errors, logs
+from oracle import errors
 from oracle.imports import chunks
 from oracle.imports.rows import Row
 from oracle.store.base import Context
 from oracle.store.changes import Allowance, Changes
 from oracle.store.postgres import Postgres, Transaction
+from oracle.telemetry import logs
 
 log = logs.Log(__name__)
 

@@ -21,17 +21,17 @@ from typing import Final
 
 import asyncpg
 
-from oracle import logs
 from oracle.errors import DirectoryUnavailable
 from oracle.imports import chunks, uploads
 from oracle.imports.applying import Applying, Pace, Superseded
 from oracle.imports.reading import Rules
 from oracle.imports.validating import Validating
 from oracle.jobs import pause
-from oracle.metrics import BATCH_STATES, Metrics
 from oracle.store.changes import Changes
 from oracle.store.postgres import CONNECT_TIMEOUT_S, Postgres
 from oracle.store.queries import QUERIES
+from oracle.telemetry import logs
+from oracle.telemetry.metrics import BATCH_STATES, Metrics
 
 # Any number will do, as long as nobody else takes it: "import" in ASCII.
 LOCK: Final = 0x696D706F7274

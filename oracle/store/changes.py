@@ -20,11 +20,12 @@ from typing import Any, Final, Protocol, TypeVar
 import asyncpg
 import msgspec
 
-from oracle import errors, logs
+from oracle import errors
 from oracle.identifiers import PartyKey
 from oracle.store.base import Context, Registration
-from oracle.store.coherence import Coherence, Fence
+from oracle.store.cache.coherence import Coherence, Fence
 from oracle.store.postgres import Postgres, Transaction, is_collision
+from oracle.telemetry import logs
 
 log = logs.Log(__name__)
 

@@ -27,9 +27,9 @@ import asyncpg
 import msgspec
 
 from oracle.errors import DirectoryUnavailable
+from oracle.store.cache.values import Entry
 from oracle.store.postgres import Postgres, is_away, is_busy
 from oracle.store.queries import QUERIES
-from oracle.store.values import Entry
 
 ANSWERED: Final = frozenset({"active", "provisional"})
 WORK: Final = 20_000  # rows: some 50 ms

@@ -45,7 +45,7 @@ DO $$ BEGIN
         EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
     END IF;
 EXCEPTION WHEN insufficient_privilege OR undefined_object THEN
-    NULL;  -- not ours to say, or no such role: AUDIT.md has it
+    NULL;  -- not ours to say, or no such role: docs/audit.md has it
 END $$
 """
 

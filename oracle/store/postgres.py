@@ -22,10 +22,10 @@ import asyncpg
 
 from oracle.errors import DirectoryUnavailable
 from oracle.store.base import Context, Generation
-from oracle.store.coherence import COMMIT_MAX_S
-from oracle.store.lookups import DATABASE_BATCHES
+from oracle.store.cache.coherence import COMMIT_MAX_S
+from oracle.store.cache.lookups import DATABASE_BATCHES
+from oracle.store.cache.values import Entry, answer_of
 from oracle.store.queries import QUERIES
-from oracle.store.values import Entry, answer_of
 
 WRITES_MAX: Final = 8
 DESK_MAX: Final = 8

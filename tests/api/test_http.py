@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oracle import errors
-from oracle.api.http import LIMITS, SLICE_BYTES_MAX, App, HttpServer, Limits, Request
+from oracle.api.hub.http import LIMITS, SLICE_BYTES_MAX, App, HttpServer, Limits, Request
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,

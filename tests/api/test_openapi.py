@@ -17,12 +17,12 @@ from hub_process import Hub, running_oracle
 from hub_wire import Answer, Wire, ask
 from jsonschema import Draft202012Validator, FormatChecker
 
-from oracle.api import faults
+from oracle.api.hub import faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oracle.store.embedded import PostgresServer, ValkeyServer
+    from oracle.run.embedded import PostgresServer, ValkeyServer
 
 FILE: Final = Path(__file__).parents[2] / "schemas" / "hub.openapi.json"
 CONTRACT: Final[dict[str, Any]] = json.loads(FILE.read_bytes())

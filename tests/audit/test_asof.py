@@ -12,10 +12,10 @@ import msgspec
 import pytest
 from random_history import Asked, Event, RandomHistory, Seen, all_events, replayed, some_question, time_of
 
-from oracle.api.resolution import resolve
 from oracle.identifiers import key_of_kind
 from oracle.store import history
 from oracle.store.postgres import Postgres, open_postgres
+from oracle.store.resolution import resolve
 
 if TYPE_CHECKING:
     from admin_service import Service

@@ -18,7 +18,7 @@ from oracle.store.postgres import Postgres, open_postgres
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oracle.store.embedded import PostgresServer
+    from oracle.run.embedded import PostgresServer
 
 # Far apart, close together, in a clock that was set back, and more of one instant than a page looks at.
 FILL = """

@@ -20,12 +20,12 @@ from oracle.audit import log, sealer
 from oracle.audit.keys import KeyFile, KeyFileError, rotate
 from oracle.audit.leaf import leaf_hash, line
 from oracle.audit.sealer import Refused, Sealer
-from oracle.store.embedded import _postgres_binaries
+from oracle.run.embedded import _postgres_binaries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from oracle.store.embedded import PostgresServer
+    from oracle.run.embedded import PostgresServer
 
 
 class StartPostgres(Protocol):

@@ -1,4 +1,4 @@
-"""A service in which one rule of `oracle.store.coherence` is left out: the rig has to notice.
+"""A service in which one rule of `oracle.store.cache.coherence` is left out: the rig has to notice.
 
 Run like `oracle serve`, with RIG_BROKEN=fence|unfence|verify|generation|lease|run-id.  Nothing in the program knows of
 this: the workers of this command replace methods before they begin.
@@ -12,11 +12,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from oracle.serve import PARTS, ROLES, Role, serve, work, worker_arguments
+from oracle.run.supervisor import PARTS, ROLES, Role, serve, work, worker_arguments
 from oracle.settings import load
-from oracle.store.coherence import Coherence, Fence
+from oracle.store.cache.coherence import Coherence, Fence
+from oracle.store.cache.session import RedisSession
 from oracle.store.postgres import Postgres
-from oracle.store.session import RedisSession
 
 
 def without_fence() -> None:

@@ -20,7 +20,7 @@ import psutil
 import servers
 from rig import Rig, Service, resume, until
 
-from oracle.store.embedded import ValkeyServer
+from oracle.run.embedded import ValkeyServer
 
 Fault = Callable[[Rig, random.Random], Awaitable[None]]
 PAGE: Final = "x" * 1024

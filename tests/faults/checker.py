@@ -1,4 +1,4 @@
-"""Whether a history keeps the promises of `oracle.store.coherence`.  Pure functions over a History.
+"""Whether a history keeps the promises of `oracle.store.cache.coherence`.  Pure functions over a History.
 
 Each key is checked by itself: a history is linearizable if and only if it is for each object (Herlihy and Wing,
 "Linearizability: a correctness condition for concurrent objects", TOPLAS 12(3), 1990; the "P-compositionality" of

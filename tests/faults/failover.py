@@ -14,7 +14,7 @@ from typing import Final
 import servers
 from proxy import Network
 
-from oracle.store.embedded import ValkeyServer, _valkey_binary
+from oracle.run.embedded import ValkeyServer, _valkey_binary
 
 NAME: Final = "directory"
 LAG_GATE: Final = "replication"

@@ -35,8 +35,8 @@ from oracle_process import SERVE, OracleProcess, is_gone, start_oracle
 from proxy import Network
 from redis import Redis
 
-from oracle.store.embedded import PostgresServer, ValkeyServer
-from oracle.store.values import entries_of, is_answer
+from oracle.run.embedded import PostgresServer, ValkeyServer
+from oracle.store.cache.values import entries_of, is_answer
 
 # A process that is killed must not take what it acknowledged with it: PostgreSQL writes its log before it answers.
 # Not to the disk, which no fault here takes away.

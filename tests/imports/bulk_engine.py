@@ -14,12 +14,12 @@ import asyncpg
 from oracle import errors
 from oracle.imports import decisions, results, uploads
 from oracle.imports.worker import Imports
-from oracle.metrics import Metrics
 from oracle.store.base import Context
+from oracle.store.cache.coherence import TOKEN_MS, Coherence
+from oracle.store.cache.session import dial
 from oracle.store.changes import Changes
-from oracle.store.coherence import TOKEN_MS, Coherence
 from oracle.store.postgres import Postgres, Transaction, open_postgres
-from oracle.store.session import dial
+from oracle.telemetry.metrics import Metrics
 
 HEADER = "kind,identifier,sub_id,currency,country,action\n"
 BUSY = frozenset({"validating", "applying"})

@@ -23,8 +23,8 @@ from oracle.imports.applying import Applying, Pace, Superseded
 from oracle.imports.chunks import OUTCOMES
 from oracle.imports.reading import Reader, Rules
 from oracle.imports.validating import Validating
-from oracle.store import coherence as coherence_module
-from oracle.store.coherence import Coherence, Fence
+from oracle.store.cache import coherence as coherence_module
+from oracle.store.cache.coherence import Coherence, Fence
 
 if TYPE_CHECKING:
     from conftest import StartPostgres

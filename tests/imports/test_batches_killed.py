@@ -16,8 +16,8 @@ import psutil
 import servers
 from oracle_process import OracleProcess, start_oracle, until
 
-from oracle.bootstrap import bootstrap
-from oracle.store.embedded import PostgresServer, ValkeyServer
+from oracle.run.bootstrap import bootstrap
+from oracle.run.embedded import PostgresServer, ValkeyServer
 
 ROWS = 30_000
 KILLS = ("jobs", "jobs", "all", "jobs", "all")

@@ -10,14 +10,14 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import oracle.serve
-from oracle.serve import ROLES, Role, serve, work, worker_arguments
+import oracle.run.supervisor
+from oracle.run.supervisor import ROLES, Role, serve, work, worker_arguments
 from oracle.settings import Settings, load
 
 BEHAVIOUR = os.environ.get("STAND_IN", "")
 
 # On a busy machine a start takes long, and who is killed right after it has died early all the same.
-oracle.serve.STEADY_S = 600.0  # type: ignore[misc]
+oracle.run.supervisor.STEADY_S = 600.0  # type: ignore[misc]
 
 
 async def idle(settings: Settings, index: int, run_dir: Path, ready: Callable[[], None], stop: asyncio.Event) -> None:

@@ -15,7 +15,8 @@ import pytest
 from conftest import StartPostgres
 from oracle_process import PATIENCE_S, OracleProcess, is_gone, start_oracle, until
 
-from oracle import jobs, logs
+from oracle import jobs
+from oracle.telemetry import logs
 
 SECRET = "525512345678"
 

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from oracle_process import PATIENCE_S, OracleProcess, is_gone, run_oracle, start_oracle, until
 
-from oracle.serve import ROLES, Crew, Post, Worker, worker_command
+from oracle.run.supervisor import ROLES, Crew, Post, Worker, worker_command
 from oracle.settings import load
 
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))

@@ -1,4 +1,4 @@
-"""The walk of a new hub's people (loadtests/walk.sh), smaller than it is run for figures."""
+"""The walk of a new hub's people (walks/walk.sh), smaller than it is run for figures."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 from oracle_process import environment
 
-from loadtests.walk import BAD, Walk, check, make
+from walks.walk import BAD, Walk, check, make
 
-SCRIPT = Path(__file__).parents[2] / "loadtests" / "walk.sh"
+SCRIPT = Path(__file__).parents[2] / "walks" / "walk.sh"
 
 
 def test_the_walk(tmp_path: Path) -> None:

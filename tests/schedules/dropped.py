@@ -19,10 +19,10 @@ from servers_in_memory import InMemoryPostgres
 from systematic import Case, SystematicSchedule, sample
 
 from oracle.store.base import Generation
+from oracle.store.cache.coherence import Coherence, Fence
+from oracle.store.cache.session import RedisSession
 from oracle.store.changes import Changes
-from oracle.store.coherence import Coherence, Fence
 from oracle.store.postgres import Transaction
-from oracle.store.session import RedisSession
 
 Key = tuple[str, str]
 

@@ -26,14 +26,14 @@ from servers_in_memory import Backend, InMemoryPostgres, Network, PostgresServer
 from universe import Universe, VirtualLoop
 
 from oracle.errors import DirectoryUnavailable, OracleError
-from oracle.metrics import Metrics
 from oracle.store.base import Context, Session
+from oracle.store.cache.coherence import Coherence
+from oracle.store.cache.lookups import Lookups
+from oracle.store.cache.values import entries_of
 from oracle.store.changes import Changes
-from oracle.store.coherence import Coherence
-from oracle.store.lookups import Lookups
 from oracle.store.postgres import Transaction
 from oracle.store.routes import Routes
-from oracle.store.values import entries_of
+from oracle.telemetry.metrics import Metrics
 
 SETTLE_S: Final = 1.5
 TYPE: Final = "ALIAS"

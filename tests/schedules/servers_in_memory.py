@@ -19,11 +19,11 @@ import asyncpg
 import hiredis
 from universe import Universe, VirtualLoop
 
-from oracle.store.coherence import COMMIT_MAX_S, TOKEN_MS
+from oracle.store.cache.coherence import COMMIT_MAX_S, TOKEN_MS
+from oracle.store.cache.session import RedisSession, Unreachable
+from oracle.store.cache.values import FENCE
 from oracle.store.postgres import CONNECT_TIMEOUT_S, Postgres
 from oracle.store.queries import QUERIES
-from oracle.store.session import RedisSession, Unreachable
-from oracle.store.values import FENCE
 
 SESSION_TIMEOUT_MS: Final = 50
 NAMES: Final = {sql: name for name, sql in QUERIES.items()}

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import pytest
 
-from oracle.store import coherence, postgres
+from oracle.store import postgres
+from oracle.store.cache import coherence
 
 LONG_S = 60.0
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from oracle.errors import DirectoryUnavailable
 from oracle.store.base import Generation
-from oracle.store.session import Unreachable
+from oracle.store.cache.session import Unreachable
 
 FIRST = Generation("00000000000000000000000000000000", 1, ("run-1",), 3600.0, 1)
 

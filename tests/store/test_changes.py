@@ -33,21 +33,21 @@ from oracle.errors import (
     UnknownFsp,
 )
 from oracle.identifiers import PartyKey
-from oracle.metrics import Metrics
-from oracle.store import coherence as coherence_module
 from oracle.store.base import Context, Registration
+from oracle.store.cache import coherence as coherence_module
+from oracle.store.cache.coherence import LEASE_S, TOKEN_MS, Coherence
+from oracle.store.cache.lookups import Lookups
+from oracle.store.cache.session import dial
+from oracle.store.cache.values import Entry, entries_of
 from oracle.store.changes import Allowance, Changes, Outcome
-from oracle.store.coherence import LEASE_S, TOKEN_MS, Coherence
-from oracle.store.lookups import Lookups
 from oracle.store.postgres import Postgres, Transaction, open_postgres
-from oracle.store.session import dial
-from oracle.store.values import Entry, entries_of
+from oracle.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from conftest import StartPostgres
 
+    from oracle.run.embedded import PostgresServer
     from oracle.store.base import Session
-    from oracle.store.embedded import PostgresServer
 
 
 T = TypeVar("T")

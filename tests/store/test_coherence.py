@@ -18,11 +18,11 @@ from stand_ins import FIRST, Dialler, HeldGenerations, HeldSession, replace_row,
 from test_changes import Store, as_fsp, opened
 
 from oracle.errors import DirectoryUnavailable
-from oracle.store import coherence as module
+from oracle.store.cache import coherence as module
+from oracle.store.cache.coherence import LEASE_S, Coherence
+from oracle.store.cache.session import dial
+from oracle.store.cache.values import FENCE, Entry, answer_of
 from oracle.store.changes import Allowance
-from oracle.store.coherence import LEASE_S, Coherence
-from oracle.store.session import dial
-from oracle.store.values import FENCE, Entry, answer_of
 
 if TYPE_CHECKING:
     from conftest import StartValkey

@@ -23,8 +23,8 @@ import asyncpg
 import pytest
 import servers
 
-from oracle.store import embedded
-from oracle.store.embedded import (
+from oracle.run import embedded
+from oracle.run.embedded import (
     Embedded,
     EmbeddedError,
     InUseError,
@@ -45,7 +45,7 @@ AS_ROOT = os.geteuid() == 0
 SERVE = """
 import asyncio, json, sys
 from pathlib import Path
-from oracle.store import embedded
+from oracle.run import embedded
 
 async def serve(data_dir, dies_with_us):
     if not dies_with_us:

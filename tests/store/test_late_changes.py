@@ -10,9 +10,9 @@ import pytest
 from test_changes import Store, as_fsp, opened
 
 from oracle.identifiers import PartyKey
-from oracle.store.coherence import Fence
+from oracle.store.cache.coherence import Fence
+from oracle.store.cache.values import ANSWER, Entry
 from oracle.store.postgres import Transaction
-from oracle.store.values import ANSWER, Entry
 
 KEY = PartyKey("ALIAS", "1", "")
 

@@ -10,13 +10,13 @@ import pytest
 from stand_ins import Dialler, HeldGenerations, HeldReads, HeldSession, turns, until
 
 from oracle.errors import DirectoryUnavailable, Overloaded
-from oracle.metrics import Metrics
-from oracle.store import coherence as coherence_module
-from oracle.store import lookups as module
 from oracle.store.base import Answered
-from oracle.store.coherence import Coherence
-from oracle.store.lookups import BATCH_MAX, CACHE_BATCHES, NOBODY, WAITING_MAX, Lookups
-from oracle.store.values import FENCE, answer_of, new_token
+from oracle.store.cache import coherence as coherence_module
+from oracle.store.cache import lookups as module
+from oracle.store.cache.coherence import Coherence
+from oracle.store.cache.lookups import BATCH_MAX, CACHE_BATCHES, NOBODY, WAITING_MAX, Lookups
+from oracle.store.cache.values import FENCE, answer_of, new_token
+from oracle.telemetry.metrics import Metrics
 
 Answer = tuple[bytes | Exception, bool]
 

@@ -1,4 +1,4 @@
-"""Migrations: ten at once do it once, a failure leaves nothing, and they give exactly `oracle/store/schema.sql`.
+"""Migrations: ten at once do it once, a failure leaves nothing, and they give exactly `schemas/schema.sql`.
 
 That file is for reading and for review: a migration's effect shows there as a plain difference.  It is written by
 
@@ -21,16 +21,16 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for --write; pytest has done it already
 import servers
 
+from oracle.run.embedded import _postgres_binaries
 from oracle.store import migrate as module
-from oracle.store.embedded import _postgres_binaries
 from oracle.store.migrate import Migration, SchemaError, known, migrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oracle.store.embedded import PostgresServer
+    from oracle.run.embedded import PostgresServer
 
-SCHEMA = Path(module.__file__).parent / "schema.sql"
+SCHEMA = Path(__file__).parents[2] / "schemas" / "schema.sql"
 HEADER = """\
 -- The schema as it should be: what the migrations give, as pg_dump sees it.  For reading; nothing executes it.
 -- The reasons stand in migrations/.  A test compares the two; after a migration it is written anew by

@@ -20,15 +20,15 @@ from hypothesis import strategies as st
 from servers import tcp_url, valkey_command
 from stand_ins import fake_redis, turns, until
 
-from oracle.store.session import RedisSession, Unreachable, dial
-from oracle.store.values import FENCE, new_token
+from oracle.store.cache.session import RedisSession, Unreachable, dial
+from oracle.store.cache.values import FENCE, new_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from conftest import StartValkey
 
-    from oracle.store.embedded import ValkeyServer
+    from oracle.run.embedded import ValkeyServer
 
 TIMEOUT_MS = 30_000
 

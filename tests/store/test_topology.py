@@ -14,16 +14,16 @@ import pytest
 import servers
 from redis.crc import key_slot
 
-from oracle.store.embedded import _valkey_binary
-from oracle.store.session import Unreachable
-from oracle.store.topology import SLOTS, ClusterSession, _hosts, dialler
-from oracle.store.values import FENCE
+from oracle.run.embedded import _valkey_binary
+from oracle.store.cache.session import Unreachable
+from oracle.store.cache.topology import SLOTS, ClusterSession, _hosts, dialler
+from oracle.store.cache.values import FENCE
 
 if TYPE_CHECKING:
     from conftest import StartValkey
 
+    from oracle.run.embedded import ValkeyServer
     from oracle.store.base import Session
-    from oracle.store.embedded import ValkeyServer
 
 KEYS = [b"k:%d" % number for number in range(300)]
 

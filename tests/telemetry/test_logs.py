@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from oracle import logs
+from oracle.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ IDENTIFIER = "525512345678"
 
 HEAD = f"""
 import logging, sys
-from oracle import logs
+from oracle.telemetry import logs
 IDENTIFIER = "{IDENTIFIER}"
 """
 
@@ -81,7 +81,7 @@ def test_a_line_has_time_level_event_context_and_fields(stream: io.StringIO) -> 
 
 
 def test_standard_loggers_flow_in_with_their_extra(stream: io.StringIO) -> None:
-    logging.getLogger("oracle.wiring").info("listening on %d", 3000, extra={"workers": 2})
+    logging.getLogger("oracle.run.wiring").info("listening on %d", 3000, extra={"workers": 2})
     logging.getLogger("_granian").info("Started worker-1")
     own, foreign = told(stream)
     assert (own["event"], own["workers"]) == ("listening on 3000", 2)

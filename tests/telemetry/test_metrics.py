@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from oracle import metrics as module
-from oracle.metrics import CONTENT_TYPE, DERIVED, PREFIX, SERIES, Metrics, render, watch_event_loop
+from oracle.telemetry import metrics as module
+from oracle.telemetry.metrics import CONTENT_TYPE, DERIVED, PREFIX, SERIES, Metrics, render, watch_event_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ Worker = subprocess.Popen[str]
 COUNT = """
 import sys
 from pathlib import Path
-from oracle.metrics import Metrics
+from oracle.telemetry.metrics import Metrics
 metrics = Metrics.open(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
 hits = metrics.slots("lookups_total", "party_id_type", result="hit")
 lookup = metrics.slot("lookup_duration_seconds", operation="lookup")

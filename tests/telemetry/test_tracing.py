@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
-from oracle import tracing as tracing_module
-from oracle.metrics import Metrics
-from oracle.tracing import Tracing, trace_id_of
+from oracle.telemetry import tracing as tracing_module
+from oracle.telemetry.metrics import Metrics
+from oracle.telemetry.tracing import Tracing, trace_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -174,7 +174,7 @@ def test_what_is_not_sampled_leaves_no_span(collector: Collector, metrics: Metri
 def test_without_an_endpoint_nothing_is_loaded_or_started() -> None:
     code = f"""
 import sys, threading
-from oracle.tracing import Tracing
+from oracle.telemetry.tracing import Tracing
 tracing = Tracing.open("oracle", None, 1.0)
 assert not tracing.sampled({SAMPLED!r})
 tracing.record("x", {SAMPLED!r}, 1, 2)
@@ -317,8 +317,8 @@ def test_a_flag_byte_is_read_as_hex() -> None:
 def test_failing_export_is_told_in_json_with_its_reason(collector: Collector) -> None:
     collector.status = 404
     code = f"""
-from oracle import logs, tracing as module
-from oracle.tracing import Tracing
+from oracle.telemetry import logs, tracing as module
+from oracle.telemetry.tracing import Tracing
 module._SHUTDOWN_S = 60.0
 logs.configure("info", "json")
 tracing = Tracing.open("oracle", {collector.url!r})

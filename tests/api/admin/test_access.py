@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 import httpx
 import pytest
 
-from oracle.api.access import Role
-from oracle.api.admin import Parts, admin_app
+from oracle.api.admin.access import Role
+from oracle.api.admin.app import Parts, admin_app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

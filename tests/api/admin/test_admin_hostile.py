@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 import msgspec
 import pytest
 
-from oracle.api.admin import Parts, admin_app, description
-from oracle.api.calls import cursor_of
+from oracle.api.admin.app import Parts, admin_app, description
+from oracle.api.admin.calls import cursor_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,8 +18,8 @@ import pytest
 from admin_service import TIMEOUT_S
 from oracle_process import PATIENT, SERVE, OracleProcess, start_oracle, until
 
-from oracle.api.access import FAILURES_MAX, FAILURES_PER_S, _is_valid, address_of, hash_of, new_secret
-from oracle.bootstrap import bootstrap
+from oracle.api.admin.access import FAILURES_MAX, FAILURES_PER_S, _is_valid, address_of, hash_of, new_secret
+from oracle.run.bootstrap import bootstrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from admin_service import Service
 
-    from oracle.store.embedded import ValkeyServer
+    from oracle.run.embedded import ValkeyServer
 
 WRONG: Final = f"aok_aaaaaaaaaaaa_{'0' * 64}"
 

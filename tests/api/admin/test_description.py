@@ -7,14 +7,14 @@ import re
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from oracle.api.admin import description
+from oracle.api.admin.app import description
 
 if TYPE_CHECKING:
     from admin_service import Service
 
 
 def test_it_is_made_from_the_handlers() -> None:
-    """When this fails: `python -m oracle.api.admin > schemas/admin.openapi.json`."""
+    """When this fails: `python -m oracle.api.admin.app > schemas/admin.openapi.json`."""
     assert files("oracle.schemas").joinpath("admin.openapi.json").read_bytes() == description()
 
 

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from oracle_process import PATIENCE_S, until
 
-from oracle.api.admin import Parts, admin_app
+from oracle.api.admin.app import Parts, admin_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from oracle_process import until
 
-from oracle.api.prefixes import LOGO_CHARS_MAX, PrefixList, _shown
+from oracle.api.admin.prefixes import LOGO_CHARS_MAX, PrefixList, _shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from oracle.api.admin import description
+from oracle.api.admin.app import description
 
 if TYPE_CHECKING:
     from admin_service import Service

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from oracle.api.admin import description
+from oracle.api.admin.app import description
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from oracle.store.embedded import PostgresServer, ValkeyServer
+    from oracle.run.embedded import PostgresServer, ValkeyServer
 
 FSPS: Final = ("payerfsp", "payeefsp", "remotefsp", "strangerfsp", "mallory")
 SUSPENDED: Final = "suspendedfsp"

@@ -15,7 +15,7 @@ from hub_wire import Answer, Wire, ask
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from oracle.store.embedded import PostgresServer, ValkeyServer
+    from oracle.run.embedded import PostgresServer, ValkeyServer
 
 Item = dict[str, Any]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from oracle.store.embedded import PostgresServer, ValkeyServer
+    from oracle.run.embedded import PostgresServer, ValkeyServer
 
 READ: Final[dict[bytes, Callable[[Answer], object]]] = {
     b"GET": als.lookup,

@@ -15,7 +15,7 @@ from hub_wire import Wire, ask
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oracle.store.embedded import PostgresServer, ValkeyServer
+    from oracle.run.embedded import PostgresServer, ValkeyServer
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oracle.store.embedded import PostgresServer, ValkeyServer
+    from oracle.run.embedded import PostgresServer, ValkeyServer
 
 EXAMPLES: Final = 60  # for each of the operations
 

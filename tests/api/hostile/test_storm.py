@@ -20,7 +20,7 @@ from shots import Shot
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oracle.store.embedded import PostgresServer, ValkeyServer
+    from oracle.run.embedded import PostgresServer, ValkeyServer
 
 COUNT: Final = 30_000
 SEED: Final = 20_261_121

@@ -1,0 +1,281 @@
+"""Who may call what on the admin listener: credentials, roles, and the FSP a caller is bound to.
+
+Key.      `aok_{credential id}_{256 random bits in hex}`, sent as `Authorization: Bearer`.  Only a hash of it is kept.
+Rule.     Every handler says in `opt["access"]` who may call it; one that does not keeps the listener from starting.
+Bound.    The credential of a DFSP reaches what lies below /fsps/{its own id} and what a rule calls shared.  Anything
+          else is 403 whether it exists or not, and within its own FSP what belongs to another is 404 like nothing.
+Now.      Each call asks the directory, so a credential that is revoked is refused by the next call in every process.
+Failed.   A call without a valid credential is 401: one text for all reasons, compared in constant time.  It is
+          recorded (type of failure, credential id, address), and limited per address: over the limit 429 without
+          asking the directory, unless the key has been valid here before.  What a valid credential may not do is 403,
+          recorded as often and no more: nobody fills the directory with refusals.
+Proxy.    Whose address it is stands in X-Forwarded-For where a proxy of ours wrote it (ORACLE_ADMIN_PROXIES), and of
+          that only what is right of the first address that is none of ours: the rest the caller may have written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import math
+import re
+import secrets
+import time
+from collections import OrderedDict
+from contextlib import suppress
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from oracle.api.admin.problems import Refusal
+from oracle.errors import DirectoryUnavailable
+from oracle.telemetry import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from litestar.connection import ASGIConnection
+    from litestar.handlers.base import BaseRouteHandler
+
+    from oracle.store.postgres import Postgres
+
+log = logs.Log(__name__)
+
+_TOKEN: Final = re.compile(r"aok_([a-z2-7]{12})_([0-9a-f]{64})")
+_ID_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz234567"
+_NO_HASH: Final = b"\0" * 32
+_NO_DIGEST: Final = b"\1" * 32
+FAILURES_MAX: Final = 20  # at once from one address; a person who mistypes a key needs three
+FAILURES_PER_S: Final = 0.5
+ADDRESSES_MAX: Final = 10_000
+USE_NOTED_EVERY_S: Final = 60.0
+
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Role(StrEnum):
+    OPERATOR = "operator"
+    MAKER = "dfsp-maker"
+    CHECKER = "dfsp-checker"
+    AUDITOR = "auditor"
+    READER = "reader"
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """Who may call a handler.  No roles at all: everybody, without a credential."""
+
+    roles: frozenset[Role] = frozenset()
+    shared: bool = False  # also for callers that are bound to an FSP, where no FSP is in the path
+
+
+def allow(*roles: Role, shared: bool = False) -> Rule:
+    return Rule(frozenset(roles), shared)
+
+
+PUBLIC: Final = Rule()
+OPERATOR: Final = allow(Role.OPERATOR)
+ANYBODY: Final = allow(*Role, shared=True)
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Whose call it is."""
+
+    credential_id: str
+    role: Role
+    fsp_id: str | None  # the FSP it is bound to
+    secret: str = ""  # for what is kept for the caller's eyes alone
+
+
+def new_credential_id() -> str:
+    return "".join(secrets.choice(_ID_LETTERS) for _ in range(12))
+
+
+def new_secret() -> str:
+    return secrets.token_hex(32)
+
+
+def token_of(credential_id: str, secret: str) -> str:
+    return f"aok_{credential_id}_{secret}"
+
+
+def hash_of(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
+
+
+class Access:
+    """The guard of one process: `Litestar(guards=[access.admit])`."""
+
+    def __init__(self, postgres: Postgres, proxies: Sequence[str] = ()) -> None:
+        """`proxies` are addresses or networks.  Raises ValueError for what is none."""
+        self._postgres = postgres
+        self._proxies = [ipaddress.ip_network(proxy) for proxy in proxies]
+        self._limit = Limit()  # of failures, by address
+        self._records = Limit()  # of refusals of valid credentials
+        self._valid_before: OrderedDict[bytes, float] = OrderedDict()  # hash of a secret: when its use was noted
+
+    async def admit(self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+        """Raises Refusal (401, 403, 429), DirectoryUnavailable."""
+        rule: Rule = PUBLIC if _method(connection) == "OPTIONS" else handler.opt["access"]
+        if not rule.roles:
+            return
+        try:
+            caller = await self._caller(connection)
+            connection.state.caller = caller
+            _authorize(caller, rule, connection.path_params.get("fsp_id"))
+        except Refusal as refused:
+            await self._record(connection, handler, refused)
+            raise
+
+    async def _caller(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Caller:
+        found = _TOKEN.fullmatch(_bearer(connection))
+        address = self._address(connection)
+        digest = hash_of(found[2]) if found else b""
+        if digest not in self._valid_before:
+            self._require_room(address)
+        row: Any = await self._postgres.row("credential_valid", found[1]) if found else None
+        if not _is_valid(row, digest) or found is None:
+            self._valid_before.pop(digest, None)
+            self._require_room(address)  # again: of many that came at once, all had passed it
+            self._limit.count(address)
+            raise Refusal(401, "unauthorized", "A valid credential is needed", "Authorization: Bearer aok_…",
+                          {"WWW-Authenticate": "Bearer"})  # fmt: skip
+        await self._note_use(found[1], digest)
+        return Caller(found[1], Role(row["role"]), row["fsp_id"], found[2])
+
+    def _require_room(self, address: str) -> None:
+        if not self._limit.permits(address):
+            wait_s = str(self._limit.wait_s(address))
+            raise Refusal(429, "too_many_failures", "Too many calls without a valid credential",
+                          f"Wait {wait_s} s, and mend the key", {"Retry-After": wait_s})  # fmt: skip
+
+    def _address(self, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+        forwarded = ",".join(connection.headers.getall("x-forwarded-for", []))
+        return address_of(connection.client.host if connection.client else "", forwarded, self._proxies)
+
+    async def _note_use(self, credential_id: str, digest: bytes) -> None:
+        now = time.monotonic()
+        noted = self._valid_before.get(digest)
+        if noted is not None and now - noted < USE_NOTED_EVERY_S:
+            return
+        self._valid_before[digest] = now
+        self._valid_before.move_to_end(digest)
+        if len(self._valid_before) > ADDRESSES_MAX:
+            self._valid_before.popitem(last=False)
+        with suppress(DirectoryUnavailable):  # what it is used for says so itself
+            await self._postgres.note("credential_used", credential_id)
+
+    async def _record(
+        self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler, refused: Refusal
+    ) -> None:
+        if refused.status == 429:  # noqa: PLR2004 - the ones before it are recorded
+            return
+        caller: Caller | None = getattr(connection.state, "caller", None)
+        found = _TOKEN.fullmatch(_bearer(connection))
+        credential_id = caller.credential_id if caller else found[1] if found else None
+        if caller is not None:
+            if not self._records.permits(caller.credential_id):
+                return
+            self._records.count(caller.credential_id)
+        # The path as the handler names it: what a caller wrote into it may be an identifier.
+        route = min(handler.paths)
+        code = refused.problem.code
+        log.warning("call refused", status=refused.status, code=code, credential_id=credential_id, route=route)
+        with suppress(DirectoryUnavailable):  # the caller is told why it is refused in any case
+            await self._postgres.note(
+                "refusal_record",
+                credential_id,
+                self._address(connection),
+                _method(connection),
+                route,
+                refused.status,
+                code,
+            )
+
+
+def _method(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    return str(connection.scope.get("method", ""))
+
+
+def _bearer(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    """Of several headers none: a proxy before us may have looked at another one than we would."""
+    sent = connection.headers.getall("authorization", [])
+    scheme, _, token = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def address_of(peer: str, forwarded: str, proxies: Sequence[_Network]) -> str:
+    """Who has called, by the connection's other end and X-Forwarded-For.  Of IPv6 the network: each customer has 2**64
+    addresses.
+    """
+    hops = forwarded.split(",") if forwarded else []
+    address = _ip(peer)
+    while address is not None and hops and any(address in proxy for proxy in proxies):
+        further = _ip(hops.pop())
+        if further is None:  # no address: then nobody knows more than the last proxy
+            break
+        address = further
+    if address is None:
+        return peer
+    return str(address if address.version == 4 else ipaddress.ip_network((int(address) >> 64 << 64, 64)))  # noqa: PLR2004
+
+
+def _ip(text: str) -> _Address | None:
+    """Some proxies write the port with it."""
+    text = text.strip()
+    host = text.partition(":")[0] if text.count(":") == 1 else text.removeprefix("[").partition("]")[0]
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    return address.ipv4_mapped or address if isinstance(address, ipaddress.IPv6Address) else address
+
+
+def _is_valid(row: Any, digest: bytes) -> bool:
+    """In the same time whether there is such a credential or not."""
+    hashes: list[bytes] = [] if row is None else row["hashes"]
+    equal = False
+    for candidate in [*hashes, _NO_HASH, _NO_HASH][:2]:
+        equal |= hmac.compare_digest(candidate, digest or _NO_DIGEST)
+    return equal and row is not None and bool(row["valid"])
+
+
+def _authorize(caller: Caller, rule: Rule, fsp_id: str | None) -> None:
+    if caller.role not in rule.roles:
+        raise Refusal(403, "forbidden", "Not with this role", f"The role is {caller.role}")
+    if caller.fsp_id is None or (rule.shared and fsp_id is None):
+        return
+    if fsp_id != caller.fsp_id:
+        raise Refusal(
+            403, "foreign", "The credential is bound to its own FSP", f"Use /fsps/{quote(caller.fsp_id, safe='')}"
+        )
+
+
+class Limit:
+    """A bucket of failures for each address or credential; what has not failed for long is forgotten."""
+
+    def __init__(self, clock: Any = time.monotonic) -> None:
+        self._clock = clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # failures, at
+
+    def permits(self, address: str) -> bool:
+        return self._level(address) <= FAILURES_MAX - 1
+
+    def wait_s(self, address: str) -> int:
+        """Until there is room for one."""
+        return max(1, math.ceil((self._level(address) - FAILURES_MAX + 1) / FAILURES_PER_S))
+
+    def count(self, address: str) -> None:
+        self._buckets[address] = (self._level(address) + 1, self._clock())
+        self._buckets.move_to_end(address)
+        if len(self._buckets) > ADDRESSES_MAX:
+            self._buckets.popitem(last=False)
+
+    def _level(self, address: str) -> float:
+        failures, at = self._buckets.get(address, (0.0, 0.0))
+        since: float = self._clock() - at
+        return max(0.0, failures - since * FAILURES_PER_S)

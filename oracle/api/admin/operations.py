@@ -1,0 +1,141 @@
+"""One way to declare what the admin listener serves: method, path, who may call it, what it takes and answers.
+
+The published OpenAPI document, the guard and the test of who may call what are all made from these declarations.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Literal
+
+from litestar import Response
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import (
+    OpenAPIFormat,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    OpenAPIType,
+    Operation,
+    Parameter,
+    RequestBody,
+    Schema,
+)
+from litestar.status_codes import HTTP_201_CREATED
+
+from oracle.api.admin.access import Rule
+from oracle.api.admin.problems import ProblemBody
+
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+BODY_BYTES_MAX: Final = 1_048_576
+
+_MEANINGS: Final = {
+    400: "The request is not valid",
+    401: "No valid credential",
+    403: "Not with this role, or not this FSP",
+    404: "Not there",
+    409: "Refused by the rules of the directory",
+    412: "Another version than that of If-Match",
+    413: "The body is too large",
+    429: "Too many calls without a valid credential, or more files than the FSP may upload",
+    503: "The directory is not available",
+}
+
+
+def operation(
+    method: Method,
+    path: str,
+    access: Rule,
+    summary: str,
+    *,
+    answers: Any = None,
+    status: int = 200,
+    also: tuple[int, ...] = (),
+    media_type: str = "application/json",
+    also_as: tuple[str, ...] = (),
+    takes: str | None = None,
+    streams: bool = False,
+    reads: bool = False,
+) -> Callable[[Callable[..., Awaitable[Response[Any]]]], HTTPRouteHandler]:
+    """Make a handler of a function that takes `call: Call`, `data: Body` and parameters, and returns a Response.
+
+    `answers` is the type of a successful answer's body, `also` are its other statuses, `also_as` its other media types,
+    `takes` the media type of a body that is not JSON (then there is no `data`; it is in `call.body`, or with `streams`
+    read from the request by the function itself).  `reads`: a POST that changes nothing.
+    """
+    return HTTPRouteHandler(
+        path,
+        http_method=method,
+        status_code=status,
+        summary=summary,
+        media_type=media_type,
+        opt={"access": access, "streams": streams},
+        request_max_body_size=None if streams else BODY_BYTES_MAX,
+        security=[{"bearer": []}] if access.roles else [],
+        responses=_responses(method, access, (status, *also), answers, media_type),
+        operation_class=_operation_class(
+            _headers(method, path, access, has_version=not reads and status != HTTP_201_CREATED), takes, status, also_as
+        ),
+    )  # fmt: skip
+
+
+def _responses(
+    method: Method, access: Rule, statuses: tuple[int, ...], answers: Any, media_type: str
+) -> dict[int, ResponseSpec]:
+    possible = [400, 404, 413, 503]
+    if access.roles:
+        possible += [401, 403, 429]
+    if method != "GET":
+        possible += [409, 412]
+    found = {
+        code: ResponseSpec(ProblemBody, generate_examples=False, description=_MEANINGS[code])
+        for code in sorted(possible)
+    }
+    # What has no type here and is no text: JSON as it comes, events of a stream.
+    untyped = Any if media_type in ("application/json", "text/event-stream") else bytes
+    for status in statuses:
+        found[status] = ResponseSpec(
+            answers if answers is not None or status == 204 else untyped,  # noqa: PLR2004 - No Content
+            generate_examples=False, description="Done", media_type=media_type,
+        )  # fmt: skip
+    return found
+
+
+def _headers(method: Method, path: str, access: Rule, *, has_version: bool) -> list[Parameter]:
+    """What `Call` reads of the headers; no handler names it as a parameter.
+
+    `has_version`: what the path names is changed, if it is one thing.
+    """
+    text = OpenAPIType.STRING
+    if not access.roles:
+        return []
+    if method == "GET":
+        return []
+    found = [] if "{" not in path or not has_version else [
+        Parameter("If-Match", "header", schema=Schema(type=text), required=False,
+                  description="The ETag of what is changed, as it was read; it has another one by now: 412"),
+    ]  # fmt: skip
+    if method == "POST":
+        found.append(Parameter("Idempotency-Key", "header", schema=Schema(type=text, pattern="^[!-~]{1,128}$"),
+                               required=False, description="Makes the call safe to repeat for 24 hours"))  # fmt: skip
+    return found
+
+
+def _operation_class(
+    headers: list[Parameter], takes: str | None, status: int, also_as: tuple[str, ...]
+) -> type[Operation]:
+    @dataclasses.dataclass
+    class Described(Operation):
+        def __post_init__(self) -> None:
+            if headers:
+                self.parameters = [*(self.parameters or []), *headers]
+            if takes is not None:
+                schema = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
+                self.request_body = RequestBody(content={takes: OpenAPIMediaType(schema=schema)}, required=True)
+            done = (self.responses or {}).get(str(status))
+            if also_as and isinstance(done, OpenAPIResponse) and done.content:
+                (described,) = done.content.values()
+                done.content |= dict.fromkeys(also_as, described)
+
+    return Described

@@ -1,0 +1,203 @@
+"""The list of prefixes, in the shape that the client of ThitsaWorks' Pivotal reads; public, outside /admin/v1.
+
+    GET /admin-api/prefixes                        every prefix
+    GET /admin-api/prefixesByUseCase/{usecase}     those of FSPs with this use case; 404 where no FSP has it
+
+One element for each rule for account numbers (ACCOUNT_ID, and so CLABE) that holds now, of digits, whose FSP is
+answered.  The client's members, and what they are here:
+
+    id               the number of the route
+    prefix           an integer, so zeros in front are not said: 012 is 12.  Its readers know how wide a prefix is
+                     (three digits: they take the rest for the account).  One of more than 15 digits is left out:
+                     JavaScript would read another number
+    createdAt        when the route was created, UTC, to the millisecond
+    status           `active`: an FSP that is not answered is not in the list, a provisional one is answered
+    localeName, name of the FSP; without them, its name and its id
+    dfspType, additionalInfo, logoDataType, logoBase64    of the FSP, '' where it has none
+
+All text, never null.  A logo stands with every prefix of its FSP, while all of them together stay below LOGO_CHARS_MAX;
+beyond that with an FSP's first one only, and then with none: the list of an FSP with thousands of rules would be
+gigabytes of one picture.
+
+Anybody may ask as often as they like: the list is put together once a second at most, and at most a tenth of the time,
+whoever asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import re
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+from litestar import Request, Response, Router
+from litestar.datastructures import State
+from litestar.di import NamedDependency, Provide
+from litestar.params import FromPath
+from msgspec import Meta
+
+from oracle.api.admin.access import PUBLIC
+from oracle.api.admin.operations import operation
+from oracle.api.admin.problems import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oracle.store.postgres import Postgres
+
+KEPT_S: Final = 1.0
+KEPT_MAX_S: Final = 60.0
+LOGO_CHARS_MAX: Final = 32 * 1_048_576
+_use_case: Final = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Prefix(msgspec.Struct, kw_only=True, rename="camel"):
+    id: int
+    prefix: Annotated[int, Meta(ge=0)]
+    fsp_id: str
+    created_at: Annotated[str, Meta(description="2025-06-10T12:52:37.000Z")]
+    status: str
+    locale_name: str
+    dfsp_type: str
+    additional_info: str
+    logo_data_type: str
+    logo_base64: str
+    name: str
+
+
+class _Element(msgspec.Struct, frozen=True):
+    use_cases: frozenset[str]
+    body: bytes
+    sha256: bytes
+
+
+class _List(msgspec.Struct, frozen=True):
+    elements: list[_Element]
+    use_cases: frozenset[str]  # that any FSP has, with a prefix or without
+
+
+class PrefixList:
+    """The list as it was a moment ago; one reading of it for all who ask at once."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._kept: _List | None = None
+        self._until = 0.0
+        self._reading = asyncio.Lock()
+
+    async def current(self, postgres: Postgres) -> _List:
+        """Raises DirectoryUnavailable."""
+        async with self._reading:
+            if self._kept is None or self._clock() >= self._until:
+                began = self._clock()
+                self._kept = await _read(postgres)
+                took_s = self._clock() - began
+                self._until = began + min(max(KEPT_S, 10 * took_s), KEPT_MAX_S)
+            return self._kept
+
+
+def router() -> Router:
+    prefix_list = PrefixList()
+
+    async def _prefix_list() -> PrefixList:
+        return prefix_list
+
+    return Router(
+        "/admin-api", route_handlers=[list_prefixes, list_by_use_case],
+        dependencies={"prefixes": Provide(_prefix_list)}, tags=["Prefixes"],
+    )  # fmt: skip
+
+
+@operation("GET", "/prefixes", PUBLIC, "List the prefixes of account numbers", answers=list[Prefix])
+async def list_prefixes(
+    request: Request[Any, Any, Any], state: State, prefixes: NamedDependency[PrefixList]
+) -> Response[bytes]:
+    now = await prefixes.current(state.parts.postgres)
+    return _answer(request, now.elements)
+
+
+@operation(
+    "GET", "/prefixesByUseCase/{use_case:str}", PUBLIC, "List the prefixes of the FSPs that have a use case",
+    answers=list[Prefix],
+)  # fmt: skip
+async def list_by_use_case(
+    request: Request[Any, Any, Any], state: State, prefixes: NamedDependency[PrefixList], use_case: FromPath[str]
+) -> Response[bytes]:
+    wanted = use_case.strip()
+    if not _use_case(wanted):
+        raise _no_such_use_case()
+    now = await prefixes.current(state.parts.postgres)
+    if wanted not in now.use_cases:
+        raise _no_such_use_case()
+    return _answer(request, [element for element in now.elements if wanted in element.use_cases])
+
+
+def _no_such_use_case() -> Refusal:
+    return Refusal(404, "not_found", "No FSP has this use case", "See useCases of the FSPs")
+
+
+def _answer(request: Request[Any, Any, Any], elements: list[_Element]) -> Response[bytes]:
+    digest = hashlib.sha256()
+    for element in elements:
+        digest.update(element.sha256)
+    etag = f'"{digest.hexdigest()[:32]}"'
+    headers = {"ETag": etag, "Cache-Control": "no-cache"}
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(b"", status_code=304, headers=headers, media_type="application/json")
+    body = b"[" + b",".join([element.body for element in elements]) + b"]"
+    return Response(body, headers=headers, media_type="application/json")
+
+
+async def _read(postgres: Postgres) -> _List:
+    rows = [row async for some in postgres.stream("prefixes") for row in some]
+    use_cases = await postgres.rows("use_cases")
+    pictured = list({row["fsp_id"] for row in rows if row["logo_data_type"]})
+    logos = {row["fsp_id"]: row["data"] for row in await postgres.rows("prefix_logos", pictured)}
+    # In a thread, which leaves the loop its turns: there may be thousands of rules.
+    elements = await asyncio.to_thread(_elements, rows, logos)
+    return _List(elements, frozenset(row["use_case"] for row in use_cases))
+
+
+def _elements(rows: list[Any], logos: dict[str, bytes]) -> list[_Element]:
+    shown = _shown(rows, {fsp_id: base64.b64encode(data).decode() for fsp_id, data in logos.items()})
+    elements = []
+    for row, logo in zip(rows, shown, strict=True):
+        body = _encode(_prefix(row, logo))
+        elements.append(_Element(frozenset(row["use_cases"]), body, hashlib.sha256(body).digest()))
+    return elements
+
+
+def _shown(rows: list[Any], logos: dict[str, str]) -> list[str]:
+    """The logo that stands with each row; '' where it has none, or there is no room."""
+    counts = Counter(row["fsp_id"] for row in rows)
+    everywhere = sum(len(logo) * counts[fsp_id] for fsp_id, logo in logos.items()) <= LOGO_CHARS_MAX
+    room = LOGO_CHARS_MAX
+    seen: set[str] = set()
+    shown = []
+    for row in rows:
+        logo = logos.get(row["fsp_id"], "")
+        if not everywhere and (row["fsp_id"] in seen or len(logo) > room):
+            logo = ""
+        seen.add(row["fsp_id"])
+        room -= len(logo)
+        shown.append(logo)
+    return shown
+
+
+def _prefix(row: Any, logo: str) -> Prefix:
+    return Prefix(
+        id=row["route_id"], prefix=row["prefix"], fsp_id=row["fsp_id"], created_at=_time(row["created_at"]),
+        status="active", locale_name=row["locale_name"], dfsp_type=row["dfsp_type"],
+        additional_info=row["additional_info"], logo_data_type=row["logo_data_type"] if logo else "",
+        logo_base64=logo, name=row["name"],
+    )  # fmt: skip
+
+
+def _time(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,260 @@
+"""What the hub would be answered for an identifier, now or at an instant, and why.
+
+The same decision as a lookup's (api/participants, store/routes), with its reasons:
+
+alias    Whoever has registered the key answers, by the entry of the currency asked for, else by one for all, without a
+         currency by the default one.  If that FSP is not answered, or only other currencies are there, nobody is: no
+         route answers in its place.
+route    Else the longest rule that holds.  If its FSP is not answered, nobody is: no shorter one answers in its place.
+
+Now, and an instant to come: from the tables; aliases and FSPs as they are now, rules by their times.
+
+An instant of the past: from the events, as /audit/v1/resolve answers it (store/history); a rule that was written or
+ended later stands as it did then.  That is a question to history: only who may read history is answered, and it is
+recorded as such.
+
+The call is a POST though it changes nothing: an identifier has no place in a URL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal
+
+from litestar import Response
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import JSONBody
+from msgspec import Meta
+
+from oracle.api.admin.aliases import Reading, Rows, asked
+from oracle.api.admin.calls import Answer, Body, Call, Resource, answer
+from oracle.api.admin.fsps import Kind, Status
+from oracle.api.admin.operations import operation
+from oracle.api.admin.problems import Refusal
+from oracle.api.admin.routes import HUB_READERS, Time, instant
+from oracle.api.history.questions import AUDIT, record
+from oracle.api.hub.answers import chosen, has_key
+from oracle.identifiers import PartyIdType, PartyKey
+from oracle.identifiers.prefix import prefixes_of
+from oracle.store import history
+from oracle.store.cache.values import Entry
+from oracle.store.history import Standing
+from oracle.store.postgres import Postgres
+
+RULES_MAX: Final = 200
+_ANSWERED: Final = ("active", "provisional")
+
+
+class Question(Body):
+    kind: Kind
+    identifier: Annotated[str, Meta(description="In any spelling of its kind")]
+    sub_id: str | None = None
+    country: (
+        Annotated[
+            str, Meta(pattern="^[A-Za-z]{2}$", max_length=2, description="ISO 3166, for an MSISDN in its national form")
+        ]
+        | None
+    ) = None
+    currency: Annotated[str, Meta(pattern="^[A-Za-z]{3}$", max_length=3, description="ISO 4217")] | None = None
+    at: Annotated[
+        Time | None, Meta(description="null: now.  One of the past is for those who may read history, and recorded")
+    ] = None
+
+
+class Answered(Resource):
+    fsp_id: str
+    currency: Annotated[str | None, Meta(description="null: it answers for every currency")]
+    sub_id: Annotated[str | None, Meta(description="As it was asked for")]
+
+
+class ConsideredAlias(Resource):
+    fsp_id: str
+    fsp_status: Status | None
+    sub_id: str | None
+    currency: str | None
+    default: bool
+    since: datetime
+    verdict: Annotated[
+        Literal["answers", "unanswered", "other_sub_id", "other_currency", "not_asked_for"],
+        Meta(description="unanswered: it decides, but its FSP is not answered"),
+    ]
+
+
+class ConsideredRoute(Resource):
+    route_id: int
+    prefix: str
+    fsp_id: str
+    fsp_status: Status | None
+    valid_from: datetime | None
+    valid_to: datetime | None
+    verdict: Annotated[
+        Literal["answers", "unanswered", "alias_first", "longer_first", "not_begun", "ended"],
+        Meta(description="unanswered: it decides, but its FSP is not answered"),
+    ]
+
+
+class Finding(Resource):
+    kind: PartyIdType
+    identifier: Annotated[str, Meta(description="Canonical, as it is looked up")]
+    at: Annotated[datetime | None, Meta(description="null: now")]
+    answer: Annotated[list[Answered], Meta(description="What the hub is answered: one entry, or none")]
+    by: Annotated[Literal["alias", "route", "nobody"], Meta(description="What decides, even when it answers nobody")]
+    alias: ConsideredAlias | None
+    rule: ConsideredRoute | None
+    fsp_status: Annotated[Status | None, Meta(description="Of the FSP that decides")]
+    aliases: Annotated[list[ConsideredAlias], Meta(description="All entries of the identifier")]
+    considered: Annotated[list[ConsideredRoute], Meta(description="The rules it comes under, the longest first")]
+    explanation: str
+
+
+class _Facts:
+    """What the directory has about a key."""
+
+    def __init__(self, entries: list[Any], rules: list[Any], statuses: Mapping[str, Any]) -> None:
+        self.entries = entries
+        self.rules = sorted(rules, key=lambda rule: -len(rule["prefix"]))  # stable: what holds comes first
+        self.statuses = statuses
+
+    def is_answered(self, fsp_id: str) -> bool:
+        return self.statuses.get(fsp_id) in _ANSWERED
+
+
+def handlers() -> list[HTTPRouteHandler]:
+    return [ask]
+
+
+@operation("POST", "/routes/what-if", HUB_READERS, "Say who answers an identifier, and why", answers=Finding)
+async def ask(
+    call: NamedDependency[Call], reading: NamedDependency[Reading], data: JSONBody[Question]
+) -> Response[bytes]:
+    country = data.country and data.country.upper()
+    key = reading.key(data.kind, data.identifier, data.sub_id, country)
+    currency = data.currency and data.currency.upper()
+    at = instant("at", data.at)
+
+    async def work(_: Rows) -> Answer:
+        if at is None or at >= datetime.now(UTC):
+            facts = await _present(call.postgres, key, at)
+        else:
+            facts = await _past(call, key, currency, at)
+        return answer(_finding(key, data.sub_id, currency, at, facts))
+
+    return await asked(call, work)
+
+
+async def _present(postgres: Postgres, key: PartyKey, at: datetime | None) -> _Facts:
+    entries = await postgres.rows("alias_entries_now", key.party_id_type, key.identifier)
+    rules = await postgres.rows("routes_covering", key.party_id_type, prefixes_of(key.identifier), at, RULES_MAX)
+    fsps = await postgres.rows("fsp_status_now", list({row["fsp_id"] for row in (*entries, *rules)}))
+    return _Facts(entries, rules, {row["fsp_id"]: row["status"] for row in fsps})
+
+
+async def _past(call: Call, key: PartyKey, currency: str | None, at: datetime) -> _Facts:
+    """Raises Refusal."""
+    role = call.caller.role
+    if role not in AUDIT.roles:
+        raise Refusal(403, "forbidden", "Not with this role", f"The role is {role}, which has no history: leave out at")
+    await record(call, "what-if", key, None, {"at": at, "currency": currency})
+    return _stood(await history.standing(call.postgres, key.party_id_type, key.identifier, at), at)
+
+
+def _stood(stood: Standing, at: datetime) -> _Facts:
+    entries = [
+        {**held.entry._asdict(), "is_default": held.is_default, "since": held.event["at"]} for held in stood.held()
+    ]
+    rules = [
+        {
+            "route_id": rule.route_id, "prefix": rule.prefix, "fsp_id": rule.fsp_id,
+            "valid_from": None if rule.valid_from <= history.BEGINNING else rule.valid_from,
+            "valid_to": None if rule.valid_to >= history.END else rule.valid_to,
+            "has_begun": rule.valid_from <= at, "is_over": rule.valid_to <= at,
+        }
+        # As routes_covering: those that held before others, should there be too many.
+        for rule in sorted(
+            stood.rules(),
+            key=lambda rule: (rule.valid_from <= at < rule.valid_to, len(rule.prefix), rule.valid_from), reverse=True,
+        )
+    ]  # fmt: skip
+    return _Facts(entries, rules[:RULES_MAX], {fsp_id: known.status for fsp_id, known in stood.statuses.items()})
+
+
+def _finding(key: PartyKey, sub_id: str | None, currency: str | None, at: datetime | None, facts: _Facts) -> Finding:
+    entries = [Entry(row["fsp_id"], row["currency"], row["sub_id"]) for row in facts.entries]
+    entry = chosen(entries, key.sub_id, currency)
+    is_held = has_key(entries, key.sub_id)
+    aliases = [
+        _considered_alias(row, facts, _alias_verdict(row, each is entry, key.sub_id, currency, facts))
+        for row, each in zip(facts.entries, entries, strict=True)
+    ]
+    decides = None if is_held else next((r for r in facts.rules if r["has_begun"] and not r["is_over"]), None)
+    rules = [_considered_route(row, facts, _route_verdict(row, row is decides, is_held, facts)) for row in facts.rules]
+    alias = next((a for a, each in zip(aliases, entries, strict=True) if each is entry), None)
+    rule = next((r for r, row in zip(rules, facts.rules, strict=True) if row is decides), None)
+    deciding = alias or rule
+    answer = []
+    if deciding is not None and facts.is_answered(deciding.fsp_id):
+        named = (alias.currency if alias is not None else None) or None
+        answer = [Answered(fsp_id=deciding.fsp_id, currency=named, sub_id=sub_id)]
+    return Finding(
+        kind=PartyIdType(key.party_id_type), identifier=key.identifier, at=at, answer=answer,
+        by="alias" if is_held else "route" if rule is not None else "nobody", alias=alias, rule=rule,
+        fsp_status=deciding.fsp_status if deciding is not None else None, aliases=aliases, considered=rules,
+        explanation=_explanation(alias, rule, is_held=is_held, is_answered=bool(answer)),
+    )  # fmt: skip
+
+
+def _alias_verdict(row: Any, is_chosen: bool, sub_id: str, currency: str | None, facts: _Facts) -> Any:
+    if is_chosen:
+        return "answers" if facts.is_answered(row["fsp_id"]) else "unanswered"
+    if row["sub_id"] != sub_id:
+        return "other_sub_id"
+    return "not_asked_for" if currency is None or not row["currency"] else "other_currency"
+
+
+def _route_verdict(row: Any, decides: bool, is_held: bool, facts: _Facts) -> Any:
+    if not row["has_begun"]:
+        return "not_begun"
+    if row["is_over"]:
+        return "ended"
+    if is_held:
+        return "alias_first"
+    if not decides:
+        return "longer_first"
+    return "answers" if facts.is_answered(row["fsp_id"]) else "unanswered"
+
+
+def _considered_alias(row: Any, facts: _Facts, verdict: Any) -> ConsideredAlias:
+    return ConsideredAlias(
+        fsp_id=row["fsp_id"], fsp_status=facts.statuses.get(row["fsp_id"]), sub_id=row["sub_id"] or None,
+        currency=row["currency"] or None, default=row["is_default"], since=row["since"], verdict=verdict,
+    )  # fmt: skip
+
+
+def _considered_route(row: Any, facts: _Facts, verdict: Any) -> ConsideredRoute:
+    return ConsideredRoute(
+        route_id=row["route_id"], prefix=row["prefix"], fsp_id=row["fsp_id"], verdict=verdict,
+        fsp_status=facts.statuses.get(row["fsp_id"]), valid_from=row["valid_from"], valid_to=row["valid_to"],
+    )  # fmt: skip
+
+
+def _explanation(
+    alias: ConsideredAlias | None, rule: ConsideredRoute | None, *, is_held: bool, is_answered: bool
+) -> str:
+    if alias is not None:
+        if is_answered:
+            return f"{alias.fsp_id} has registered it; no route is asked"
+        return (
+            f"{alias.fsp_id} has registered it and is {alias.fsp_status}: nobody is answered, and no route in its place"
+        )
+    if is_held:
+        return "It is registered in other currencies only: nobody is answered, and no route in its place"
+    if rule is not None:
+        if is_answered:
+            return f"Nobody has registered it; of the rules that hold, route {rule.route_id} has the longest prefix"
+        return (
+            f"Nobody has registered it; route {rule.route_id} has the longest prefix, and {rule.fsp_id} is"
+            f" {rule.fsp_status}: nobody is answered, and no shorter rule in its place"
+        )
+    return "Nobody has registered it, and no rule holds for it"

@@ -1,0 +1,138 @@
+"""How events are shown to those who read history, and who is behind them: the person, the file, the line.
+
+An event that an import wrote has `batch:{number}` as its request; from there it goes to the file, its uploader and who
+let it in, and by the transaction to the line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from msgspec import Meta
+
+from oracle.api.admin.aliases import Reading
+from oracle.api.admin.calls import Resource
+from oracle.identifiers import BadIdentifier, PartyKey, display
+from oracle.imports.results import rows_about
+from oracle.store.history import json_of
+from oracle.store.postgres import Postgres
+
+BATCH: Final = "batch:"
+
+
+class BatchOrigin(Resource):
+    """The file that an event came from."""
+
+    batch_id: int
+    fsp_id: str
+    file_name: str
+    file_sha256: str
+    uploaded_by: str
+    uploaded_by_label: str | None
+    uploaded_at: datetime
+    decided_by: Annotated[str | None, Meta(description="Who let it in, where a second person had to")]
+    decided_by_label: str | None
+    decided_at: datetime | None
+    decision_reason: str | None
+    lines: Annotated[list[int], Meta(description="Of the file, that were about this alias")]
+
+
+class HistoryEvent(Resource):
+    """One change, as it was written in the transaction that made it."""
+
+    event_id: int
+    transaction: Annotated[int, Meta(description="Events of one number were one change")]
+    at: datetime
+    entity: str
+    action: str
+    channel: str
+    actor: Annotated[str, Meta(description="A credential, an FSP, or a database user")]
+    role: str | None
+    kind: str | None
+    party_id_type: str | None
+    identifier: str | None
+    display: str | None
+    sub_id: str | None
+    fsp_id: str | None
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    reason: str | None
+    request_id: str | None
+    trace_id: str | None
+    actor_label: str | None = None
+    batch: BatchOrigin | None = None
+
+
+def event_of(row: Any, reading: Reading, *, own: str | None = None) -> HistoryEvent:
+    """`own`: for the eyes of this FSP alone; what another one had or has of its alias is not told."""
+    before, after = json_of(row["before"]), json_of(row["after"])
+    fsp_id = row["fsp_id"]
+    if own is not None:
+        before, after = (side if side is not None and side.get("fsp_id") == own else None for side in (before, after))
+        fsp_id = own
+    party_id_type, identifier = row["party_id_type"], row["party_identifier"]
+    kind = shown = None
+    if party_id_type is not None and identifier is not None:
+        kind = reading.kind(PartyKey(party_id_type, identifier, row["sub_id"] or ""))
+        shown = shown_of(kind, identifier)
+    return HistoryEvent(
+        event_id=row["event_id"], transaction=row["xact"], at=row["at"], entity=row["entity"], action=row["action"],
+        channel=row["channel"], actor=row["actor"], role=row["role"], kind=kind, party_id_type=party_id_type,
+        identifier=identifier, display=shown, sub_id=row["sub_id"] or None, fsp_id=fsp_id,
+        before=before, after=after, reason=row["reason"], request_id=row["request_id"], trace_id=row["trace_id"],
+    )  # fmt: skip
+
+
+def shown_of(kind: str, identifier: str) -> str:
+    try:
+        return display(kind, identifier).text
+    except BadIdentifier:  # stored under older rules
+        return identifier
+
+
+async def name_actors(postgres: Postgres, events: Iterable[HistoryEvent]) -> None:
+    labels = await _labels(postgres, {event.actor for event in events})
+    for event in events:
+        event.actor_label = labels.get(event.actor)
+
+
+async def trace(postgres: Postgres, events: Sequence[HistoryEvent]) -> None:
+    """Put beside each event of an import the file and the lines it came from."""
+    await name_actors(postgres, events)
+    for event in events:
+        number = batch_of(event.request_id)
+        if number is not None and event.channel == "import":
+            event.batch = await _origin(postgres, number, event)
+
+
+def batch_of(request_id: str | None) -> int | None:
+    if request_id is None or not request_id.startswith(BATCH):
+        return None
+    number = request_id.removeprefix(BATCH)
+    return int(number) if number.isascii() and number.isdigit() and len(number) <= 18 else None  # noqa: PLR2004 - a bigint
+
+
+async def _origin(postgres: Postgres, number: int, event: HistoryEvent) -> BatchOrigin | None:
+    row = await postgres.row("batch_origin", number)
+    if row is None:
+        return None
+    labels = await _labels(postgres, {row["uploaded_by"], row["decided_by"]})
+    lines: list[int] = []
+    if event.party_id_type is not None and event.identifier is not None:
+        key = PartyKey(event.party_id_type, event.identifier, event.sub_id or "")
+        lines = [found.line for found in await rows_about(postgres, number, key, str(event.transaction))]
+    return BatchOrigin(
+        batch_id=number, fsp_id=row["fsp_id"], file_name=row["file_name"], file_sha256=row["file_sha256"],
+        uploaded_by=row["uploaded_by"], uploaded_by_label=labels.get(row["uploaded_by"]),
+        uploaded_at=row["uploaded_at"],
+        decided_by=row["decided_by"], decided_by_label=labels.get(row["decided_by"]), decided_at=row["decided_at"],
+        decision_reason=row["decision_reason"], lines=lines,
+    )  # fmt: skip
+
+
+async def _labels(postgres: Postgres, actors: Iterable[str | None]) -> dict[str | None, str]:
+    wanted = [actor for actor in actors if actor is not None]
+    rows = await postgres.rows("credential_labels", wanted) if wanted else []
+    return {row["credential_id"]: row["label"] for row in rows}

@@ -1,0 +1,63 @@
+"""The hub listener's paths: participants first, then health and the published contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Final
+
+from oracle import errors
+from oracle.api.health import Health
+from oracle.api.hub import faults
+from oracle.api.hub.http import JSON, Request
+from oracle.api.hub.participants import Participants
+from oracle.telemetry import logs
+from oracle.telemetry.metrics import Metrics
+
+log = logs.Log(__name__)
+
+_HTML: Final = b"text/html; charset=utf-8"
+_PARTICIPANTS: Final = b"/participants"
+
+
+class Hub:
+    """The application of the hub's HttpServer: call it with a request."""
+
+    def __init__(self, participants: Participants, health: Health, metrics: Metrics) -> None:
+        self._participants = participants
+        self._metrics = metrics
+        openapi, page = contract()
+        self._pages: dict[bytes, Callable[[Request], None]] = {
+            b"/health": lambda request: request.respond(*health.report()),
+            b"/ready": lambda request: request.respond(*health.ready()),
+            b"/live": lambda request: request.respond(*health.live()),
+            b"/openapi.json": lambda request: request.respond(200, openapi, JSON),
+            b"/docs": lambda request: request.respond(200, page, _HTML),
+        }
+        self._cells = metrics.cells
+        self._requests = metrics.slots("http_requests_total", "method")
+
+    def __call__(self, request: Request) -> None:
+        self._cells[self._requests[request.method]] += 1
+        if request.target.startswith(_PARTICIPANTS):
+            self._participants.serve(request)
+            return
+        page = self._pages.get(request.target.partition(b"?")[0])
+        if page is None:
+            self._participants.serve(request)  # //participants, or nothing we know: it says which
+        elif request.method in ("GET", "HEAD"):
+            page(request)
+        else:
+            status, body = faults.error_body(errors.MethodNotAllowed())
+            request.respond(status, body)
+
+    def on_error(self, error: BaseException) -> None:
+        """A defect: the server has answered 500 + 2001."""
+        log.error("request failed", exc=error)
+        self._metrics.add("errors_total", code="2001")
+
+
+def contract() -> tuple[bytes, bytes]:
+    """The OpenAPI document and the page to read it."""
+    document = files("oracle.schemas").joinpath("hub.openapi.json").read_bytes()
+    return document, files("oracle.api").joinpath("docs.html").read_bytes()

@@ -1,0 +1,409 @@
+"""The hub's API: `/participants`, as ALS calls it and nothing else (als-contract; design section 7).
+
+    GET     one party      read the target → key → Lookups.ask → answer          no task, no await: the hot path
+    POST    one party      201; PUT 200 {}; DELETE 204
+    POST    many           201, one item for each item in the same order, each with its own errorInformation or none
+
+`fspiop-source` is the DFSP behind the call (nobody but ALS may reach this listener); it acts for itself alone.  A
+lookup is answered the same whoever asks: ALS may cache it by URL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from oracle import errors
+from oracle.api.hub import answers, faults, target, wire
+from oracle.api.hub.http import Request
+from oracle.identifiers import BadIdentifier, PartyKey, party_key
+from oracle.store.base import Context, Registration
+from oracle.store.cache.lookups import Lookups
+from oracle.store.cache.values import entries_of
+from oracle.store.changes import Changes, Outcome
+from oracle.store.routes import Routes
+from oracle.telemetry import logs
+from oracle.telemetry.metrics import Metrics
+from oracle.telemetry.tracing import Tracing, trace_id_of
+
+log = logs.Log(__name__)
+T = TypeVar("T")
+
+ROUTE: Final = "{method} /participants/{Type}/{ID}"
+# Items of a bulk handled in one go: about a millisecond, then the lookups that wait have their turn.
+BULK_SLICE: Final = 250
+_FSP_ID: Final = re.compile(r"[!-~]{1,32}")
+_CURRENCY: Final = re.compile(r"[A-Za-z]{3}")
+
+
+class Participants:
+    """One per process.  `serve(request)` answers it, now or later."""
+
+    def __init__(
+        self,
+        lookups: Lookups,
+        changes: Changes,
+        routes: Routes,
+        metrics: Metrics,
+        tracing: Tracing,
+        *,
+        change_timeout_s: float,
+        clabe_only: bool,
+        nrc: bool,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._lookups = lookups
+        self._changes = changes
+        self.routes = routes
+        self.tracing = tracing
+        self._change_timeout_s = change_timeout_s
+        self._clabe_only = clabe_only
+        self._nrc = nrc
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.plain = answers.Plain()
+        self.metrics = metrics
+        self.cells = metrics.cells
+        by_type = {r: metrics.slots("lookups_total", "party_id_type", result=r) for r in _RESULTS}
+        self.counted = by_type
+        self.durations = {o: metrics.slot("lookup_duration_seconds", operation=o) for o in _OPERATIONS}
+
+    def serve(self, request: Request) -> None:
+        method = request.method
+        try:
+            asked = target.read(request.target)
+            if method in ("GET", "HEAD"):
+                if asked is target.BULK:
+                    raise errors.MethodNotAllowed
+                self._look_up(request, asked)
+                return
+            handler = self._handlers.get(method)
+            if handler is None or (asked is target.BULK and method != "POST"):
+                raise errors.MethodNotAllowed
+        except (errors.OracleError, BadIdentifier) as exc:
+            self._refuse(request, exc)
+            if method in ("GET", "HEAD"):
+                self.cells[self.counted["refused"]["other"]] += 1
+            return
+        self._spawn(self._run(request, handler(self, request, asked)))
+
+    async def close(self) -> None:
+        """Wait for the changes in flight."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # -- lookups --------------------------------------------------------------------------------------------------
+
+    def _look_up(self, request: Request, asked: target.Target) -> None:
+        """Raises BadIdentifier, BadElement."""
+        sub_id = asked.sub_id
+        key = party_key(asked.party_id_type, asked.identifier, sub_id, clabe_only=self._clabe_only, nrc=self._nrc)
+        currency = asked.currency
+        if currency is not None:
+            currency = _currency(currency)
+        self._lookups.ask(key[0], key[1], _Lookup(self, request, key, sub_id, currency))
+
+    # -- changes --------------------------------------------------------------------------------------------------
+
+    async def _post(self, request: Request, asked: target.Target) -> None:
+        if asked is target.BULK:
+            await self._post_bulk(request)
+            return
+        body = _body(request, wire.decode_party)
+        source, key = self._own_entry(request, asked, body)
+        registration = Registration(key, _currency_named(asked, body) or "")
+        (outcome,) = await self._changes.register(self._context(request, source), source, [registration])
+        self._count("register", outcome)
+        if outcome.refused is not None:
+            raise outcome.refused
+        request.respond(201, wire.EMPTY_OBJECT)
+
+    async def _put(self, request: Request, asked: target.Target) -> None:
+        body = _body(request, wire.decode_party)
+        source, key = self._own_entry(request, asked, body)
+        currency = _currency_named(asked, body)
+        await self._changes.update(self._context(request, source), source, key, currency)
+        self.metrics.add("changes_total", operation="update", result="done")
+        request.respond(200, wire.EMPTY_OBJECT)
+
+    async def _delete(self, request: Request, asked: target.Target) -> None:
+        source = _source(request)
+        key = self._key(asked.party_id_type, asked.identifier, asked.sub_id)
+        if _is_parties(request):
+            await self._ignore_removal(request, source, key)
+        else:
+            sub_id = None if asked.sub_id is None else key.sub_id
+            currency = None if asked.currency is None else _currency(asked.currency)
+            context = self._context(request, source)
+            await self._changes.remove(context, source, key.party_id_type, key.identifier, sub_id, currency)
+            self.metrics.add("changes_total", operation="remove", result="done")
+        request.respond(204)
+
+    async def _ignore_removal(self, request: Request, source: str, key: PartyKey) -> None:
+        """ALS sends these when a ledger hiccups or a stranger names a wrong destination (als-contract section 5)."""
+        self.metrics.add("ignored_removals_total")
+        context = self._context(request, source, reason="removal not asked for by the owner")
+        try:
+            await self._changes.ignore_removal(context, key.party_id_type, key.identifier)
+        except errors.DirectoryUnavailable:
+            log.warning("ignored removal not recorded", party_id_type=key.party_id_type)
+
+    async def _post_bulk(self, request: Request) -> None:
+        body = _body(request, wire.decode_bulk)
+        items = body.party_list
+        if items is None:
+            raise errors.MissingElement("partyList is missing")
+        if len(items) > wire.BULK_MAX:
+            raise errors.TooManyElements(f"partyList has more than {wire.BULK_MAX} items")
+        source = _source(request)
+        sound: list[Registration] = []
+        answered: list[tuple[dict[str, str], BaseException | int]] = []  # what is wrong, or which one in `sound`
+        for number, item in enumerate(items):
+            if number % BULK_SLICE == BULK_SLICE - 1:
+                await asyncio.sleep(0)
+            echo = _echo(item)
+            try:
+                registration = self._item(item, source, body.currency)
+            except (errors.OracleError, BadIdentifier) as exc:
+                answered.append((echo, exc))
+            else:
+                answered.append((echo, len(sound)))
+                sound.append(registration)
+        outcomes: list[Outcome] = []
+        if sound:
+            outcomes = await self._changes.register(self._context(request, source), source, sound)
+        parties: list[dict[str, Any]] = []
+        for number, (echo, result) in enumerate(answered):
+            if number % BULK_SLICE == BULK_SLICE - 1:
+                await asyncio.sleep(0)
+            outcome = outcomes[result] if isinstance(result, int) else None
+            error = outcome.refused if outcome is not None else result
+            self._count("bulk_item", outcome)
+            party: dict[str, Any] = {"partyId": echo}
+            if isinstance(error, BaseException):
+                party["errorInformation"] = faults.fault_of(error)[1]
+            parties.append(party)
+        request.respond(201, wire.encode({"partyList": parties}))
+
+    def _item(self, item: object, source: str, currency: str | None) -> Registration:
+        if not isinstance(item, dict):
+            raise errors.Malformed("An item of partyList is not an object")
+        party_id_type, identifier = _text(item, "partyIdType"), _text(item, "partyIdentifier")
+        if party_id_type is None or identifier is None:
+            raise errors.MissingElement("partyIdType or partyIdentifier is missing")
+        _check_fsp(_text(item, "fspId"), source)
+        key = self._key(party_id_type, identifier, _text(item, "partySubIdOrType"))
+        wanted = _text(item, "currency") or currency
+        return Registration(key, _currency(wanted) if wanted else "")
+
+    # -- parts ----------------------------------------------------------------------------------------------------
+
+    def _key(self, party_id_type: str, identifier: str, sub_id: str | None) -> PartyKey:
+        return party_key(party_id_type, identifier, sub_id, clabe_only=self._clabe_only, nrc=self._nrc)
+
+    def _own_entry(self, request: Request, asked: target.Target, body: wire.PartyBody) -> tuple[str, PartyKey]:
+        """Who acts and on which key: path, query and body may each name the SubId, but only one and the same."""
+        source = _source(request)
+        _check_fsp(body.fsp_id, source)
+        sub_id = asked.sub_id
+        if body.party_sub_id_or_type is not None:
+            if sub_id is not None and sub_id != body.party_sub_id_or_type:
+                raise errors.Malformed("The URI and the body name different partySubIdOrType")
+            sub_id = body.party_sub_id_or_type
+        return source, self._key(asked.party_id_type, asked.identifier, sub_id)
+
+    def _context(self, request: Request, source: str, reason: str = "") -> Context:
+        # What ALS does on its own account says `parties` in its content-type (als-contract sections 3 and 5).
+        channel = "self-heal" if _is_parties(request) else "hub"
+        trace_id = trace_id_of(request.header(b"traceparent")) or ""
+        return Context(channel=channel, actor=source, role="fsp", fsp_id=source, reason=reason, trace_id=trace_id)
+
+    def _count(self, operation: str, outcome: Outcome | None) -> None:
+        refused = outcome is None or outcome.refused is not None
+        result = "refused" if refused else "done" if outcome is not None and outcome.changed else "unchanged"
+        self.metrics.add("changes_total", operation=operation, result=result)
+
+    async def _run(self, request: Request, work: Coroutine[None, None, None]) -> None:
+        started, started_ns = time.monotonic(), time.time_ns()
+        traceparent = request.header(b"traceparent")
+        failure: BaseException | None = None
+        try:
+            try:
+                async with asyncio.timeout(self._change_timeout_s):
+                    await work
+            except TimeoutError as exc:
+                raise errors.DirectoryUnavailable from exc
+        except (errors.OracleError, BadIdentifier) as exc:
+            failure = exc
+            self._refuse(request, exc)
+            result = "unavailable" if isinstance(exc, errors.Unavailable) else "refused"
+            self.metrics.add("changes_total", operation=_CHANGES[request.method], result=result)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the caller gets an answer and we get a log line
+            failure = exc
+            log.error("change failed", exc=exc)
+            self._refuse(request, exc)
+        self.metrics.observe(self.durations[_CHANGES[request.method]], time.monotonic() - started)
+        if self.tracing.sampled(traceparent):
+            name = ROUTE.replace("{method}", request.method)
+            self.tracing.record(name, traceparent, started_ns, time.time_ns(), error=failure)
+
+    def _refuse(self, request: Request, error: BaseException) -> None:
+        status, body = faults.error_body(error)
+        self.metrics.add("errors_total", code=faults.fault_of(error)[1].error_code)
+        request.respond(status, body)
+
+    def refuse_lookup(self, request: Request, error: Exception) -> None:
+        if not isinstance(error, errors.OracleError):
+            log.error("lookup failed", exc=error)
+        self._refuse(request, error)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    _handlers: Final[dict[str, Callable[[Participants, Request, target.Target], Coroutine[None, None, None]]]] = {
+        "POST": _post,
+        "PUT": _put,
+        "DELETE": _delete,
+    }
+
+
+class _Lookup:
+    """One lookup that waits for its answer; called once, with the answer or with the reason why there is none."""
+
+    __slots__ = ("_currency", "_key", "_participants", "_request", "_started", "_sub_id")
+
+    def __init__(
+        self,
+        participants: Participants,
+        request: Request,
+        key: PartyKey,
+        sub_id: str | None,
+        currency: str | None,
+    ) -> None:
+        self._participants = participants
+        self._request = request
+        self._key = key
+        self._sub_id = sub_id
+        self._currency = currency
+        self._started = time.monotonic()
+
+    def __call__(self, answer: bytes | Exception, cached: bool) -> None:
+        participants = self._participants
+        try:
+            if isinstance(answer, Exception):
+                raise answer
+            body, result = self._answered(answer, cached)
+            self._request.respond(200, body)
+        except Exception as exc:  # noqa: BLE001 - also what we did not foresee: nobody else would answer this request
+            result = "unavailable"
+            participants.refuse_lookup(self._request, exc)
+        participants.cells[participants.counted[result][self._key[0]]] += 1
+        participants.metrics.observe(participants.durations["lookup"], time.monotonic() - self._started)
+        if participants.tracing.sampled(traceparent := self._request.header(b"traceparent")):
+            self._trace(traceparent, result)
+
+    def _answered(self, answer: bytes, cached: bool) -> tuple[bytes, str]:
+        participants, key = self._participants, self._key
+        if self._sub_id is None and self._currency is None:
+            body = participants.plain.body(answer)
+        else:
+            body = self._body(answer)
+        if body is not None:
+            return body, _RESULT[cached, True]
+        fsp_id = participants.routes.match(key[0], key[1])
+        if fsp_id is not None:
+            return answers.body_of(fsp_id, "", self._sub_id), "routed"
+        return wire.EMPTY_LIST, _RESULT[cached, False]
+
+    def _body(self, answer: bytes) -> bytes | None:
+        entries = entries_of(answer)
+        entry = answers.chosen(entries, self._key.sub_id, self._currency)
+        if entry is not None:
+            return answers.body_of(entry.fsp_id, entry.currency, self._sub_id)
+        # Somebody holds the key, in other currencies only: that is an answer, and no route may give another.
+        return wire.EMPTY_LIST if answers.has_key(entries, self._key.sub_id) else None
+
+    def _trace(self, traceparent: bytes | None, result: str) -> None:
+        end_ns = time.time_ns()
+        start_ns = end_ns - int((time.monotonic() - self._started) * 1e9)
+        attributes = {"party_id_type": self._key.party_id_type, "result": result}
+        self._participants.tracing.record(ROUTE.replace("{method}", "GET"), traceparent, start_ns, end_ns, attributes)
+
+
+_RESULTS: Final = ("hit", "negative_hit", "directory", "directory_empty", "routed", "refused", "unavailable")
+_RESULT: Final = {
+    (True, True): "hit",
+    (True, False): "negative_hit",
+    (False, True): "directory",
+    (False, False): "directory_empty",
+}
+_OPERATIONS: Final = ("lookup", "register", "update", "remove", "bulk")
+_CHANGES: Final = {"POST": "register", "PUT": "update", "DELETE": "remove"}
+
+
+def _body(request: Request, decode: Callable[[bytes], T]) -> T:
+    """The body, whatever its content-type and content-encoding say: ALS labels plain JSON as gzip when the DFSP did."""
+    if not request.body.strip():
+        raise errors.MissingElement("The request has no body")
+    try:
+        return decode(request.body)
+    except msgspec.ValidationError:
+        raise errors.Malformed("An element of the body has the wrong type") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise errors.Malformed("The body is not valid JSON") from None
+
+
+def _source(request: Request) -> str:
+    raw = request.only(b"fspiop-source")
+    if raw is None:
+        raise errors.MissingElement("The header fspiop-source is missing")
+    source = raw.decode("latin-1")
+    if not _FSP_ID.fullmatch(source):
+        raise errors.Malformed("The header fspiop-source is not an FSP id")
+    return source
+
+
+def _check_fsp(fsp_id: str | None, source: str) -> None:
+    if fsp_id is None:
+        raise errors.MissingElement("fspId is missing")
+    if fsp_id != source:  # ALS does not check it (als-contract section 1)
+        raise errors.BadElement("fspId has to be the FSP named by fspiop-source")
+
+
+def _currency(text: str) -> str:
+    if not _CURRENCY.fullmatch(text):
+        raise errors.BadElement("The currency is not an ISO 4217 code")
+    return text.upper()
+
+
+def _currency_named(asked: target.Target, body: wire.PartyBody) -> str | None:
+    """The currency of a change: the query and the body may each name it, but only one and the same."""
+    named = {_currency(text) for text in (asked.currency, body.currency) if text}
+    if len(named) > 1:
+        raise errors.Malformed("The URI and the body name different currencies")
+    return named.pop() if named else None
+
+
+def _is_parties(request: Request) -> bool:
+    return b"parties+json" in (request.only(b"content-type") or b"").lower()
+
+
+def _text(item: dict[str, Any], name: str) -> str | None:
+    value = item.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    raise errors.Malformed(f"{name} is not a string")
+
+
+def _echo(item: object) -> dict[str, str]:
+    """The partyId of an answer: what was sent, as it was sent, as far as it can be sent back."""
+    if not isinstance(item, dict):
+        return {}
+    names = ("partyIdType", "partyIdentifier", "partySubIdOrType", "fspId")
+    return {name: item[name] for name in names if isinstance(item.get(name), str)}

@@ -1,0 +1,46 @@
+"""The first key: made when nobody could let anybody in, shown once.
+
+`serve` does it at its first start, `oracle key bootstrap` for whoever can write the database (after the last operator's
+key was lost, or where nobody saw the first start).  It is an operator's key like any other, and ends after a week: it
+is there to issue the keys that people work with.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import asyncpg
+
+from oracle.api.admin.access import Role, hash_of, new_credential_id, new_secret, token_of
+from oracle.store.queries import QUERIES
+
+VALID_FOR: Final = timedelta(days=7)
+CONNECT_TIMEOUT_S: Final = 10
+
+
+async def bootstrap(database_url: str) -> str | None:
+    """The key; None when there is an operator.  Raises what asyncpg raises."""
+    connection = await asyncpg.connect(
+        database_url,
+        timeout=CONNECT_TIMEOUT_S,
+        # Somebody's open transaction must not keep a service from starting for ever.
+        server_settings={"application_name": "oracle bootstrap", "lock_timeout": "10000"},
+    )
+    try:
+        async with connection.transaction():
+            # Ten that start at once make one: the others wait here, and then see it.
+            await connection.execute("LOCK TABLE credentials IN SHARE ROW EXCLUSIVE MODE")
+            if await connection.fetchval(QUERIES["operators_exist"]):
+                return None
+            context = ("admin", "bootstrap", "operator", "", "", "the first key", "", "")
+            await connection.execute(QUERIES["transaction_begin"], *context)
+            credential_id, secret = new_credential_id(), new_secret()
+            expires_at = datetime.now(UTC) + VALID_FOR
+            await connection.execute(
+                QUERIES["credential_add"], credential_id, Role.OPERATOR, None, "bootstrap", expires_at, "bootstrap"
+            )
+            await connection.execute(QUERIES["secret_add"], credential_id, hash_of(secret))
+    finally:
+        await connection.close()
+    return token_of(credential_id, secret)

@@ -1,0 +1,238 @@
+"""Puts the parts together: the only file that knows every concrete class.  Opens in order, closes in reverse.
+
+    run_hub     one hub worker: metrics, tracing, PostgreSQL, coherence, lookups, changes, HTTP
+    run_admin   the admin process: the same store, Litestar on granian
+    run_jobs    the jobs process: the same store, and what runs in the background
+
+The first two serve a socket that `serve` has bound.  All return when `stop` is set and what was in flight is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+from granian._granian import SocketHolder
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server as GranianServer
+from litestar import Litestar
+
+from oracle import identifiers, jobs
+from oracle.api.admin.app import Parts, admin_app
+from oracle.api.health import Health
+from oracle.api.hub.http import HttpServer, Limits
+from oracle.api.hub.listener import Hub
+from oracle.api.hub.participants import Participants
+from oracle.audit.keys import KeyFile, key_file
+from oracle.audit.sealer import Sealer
+from oracle.imports.quota import Quota
+from oracle.imports.worker import Imports
+from oracle.run.housekeeping import Housekeeping
+from oracle.settings import Settings
+from oracle.store.cache.coherence import TOKEN_MS, Coherence
+from oracle.store.cache.lookups import Lookups
+from oracle.store.cache.topology import dialler
+from oracle.store.changes import Changes
+from oracle.store.postgres import Postgres, open_postgres
+from oracle.store.routes import Routes
+from oracle.telemetry import logs
+from oracle.telemetry.metrics import Metrics, watch_event_loop
+from oracle.telemetry.tracing import Tracing
+
+log = logs.Log(__name__)
+
+
+class Store:
+    """The directory and the cache in front of it, open."""
+
+    def __init__(
+        self, postgres: Postgres, coherence: Coherence, routes: Routes, metrics: Metrics, settings: Settings
+    ) -> None:
+        self.settings = settings
+        self.postgres = postgres
+        self.coherence = coherence
+        self.routes = routes
+        self.lookups = Lookups(
+            coherence,
+            postgres,
+            metrics,
+            timeout_s=settings.lookup_timeout_ms / 1000,
+            ttl_s=settings.cache_ttl_s,
+            negative_ttl_s=settings.cache_negative_ttl_s,
+        )
+        self.changes = Changes(postgres, coherence, fsp_registration=settings.fsp_registration)
+
+
+@asynccontextmanager
+async def open_store(settings: Settings, metrics: Metrics, *, desk: bool = False) -> AsyncIterator[Store]:
+    """`desk`: with connections for what administrators and auditors read, and without routes, as nobody looks up there.
+
+    Raises DirectoryUnavailable when PostgreSQL cannot be reached; Redis may come later.
+    """
+    assert settings.database_url is not None  # noqa: S101 - serve has filled in the embedded one
+    async with AsyncExitStack() as stack:
+        postgres = await stack.enter_async_context(open_postgres(settings.database_url, desk=desk))
+        routes = Routes(postgres.routes)
+        url = settings.redis_url
+        dial = None if url is None else dialler(url, timeout_ms=settings.cache_timeout_ms, token_ms=TOKEN_MS)
+        coherence = Coherence(postgres, dial, settings.cache_prefix, None if desk else routes.reload)
+        postgres.on_notice = coherence.hint
+        stack.push_async_callback(coherence.close)
+        await coherence.open()
+        store = Store(postgres, coherence, routes, metrics, settings)
+        stack.push_async_callback(store.lookups.close)
+        stack.push_async_callback(store.changes.close)
+        yield store
+
+
+@asynccontextmanager
+async def _watched(store: Store, metrics: Metrics) -> AsyncIterator[Health]:
+    health = Health(store.coherence, store.postgres, metrics)
+    tasks = [asyncio.create_task(health.watch()), asyncio.create_task(watch_event_loop(metrics))]
+    try:
+        yield health
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def run_hub(
+    settings: Settings,
+    sock: socket.socket,
+    index: int,
+    run_dir: Path | None,
+    ready: Callable[[], None],
+    stop: asyncio.Event,
+) -> None:
+    identifiers.set_home_countries(settings.home_countries)
+    identifiers.preload()
+    metrics = Metrics.open(run_dir, "hub", index)
+    tracing = Tracing.open("alias-oracle", settings.otlp_endpoint, settings.trace_ratio, metrics=metrics)
+    try:
+        async with open_store(settings, metrics) as store, _watched(store, metrics) as health:
+            participants = Participants(
+                store.lookups,
+                store.changes,
+                store.routes,
+                metrics,
+                tracing,
+                change_timeout_s=settings.change_timeout_ms / 1000,
+                clabe_only=settings.account_id_format == "clabe",
+                nrc="MM" in settings.home_countries,
+            )
+            hub = Hub(participants, health, metrics)
+            limits = Limits(body_bytes_max=settings.body_max_bytes, idle_timeout_s=settings.idle_timeout_s)
+            server = HttpServer(hub, limits, on_error=hub.on_error)
+            health.connections = lambda: len(server.connections)
+            await server.start(sock)
+            _settle_memory()
+            ready()
+            await stop.wait()
+            cut = await server.drain(settings.stop_timeout_s)
+            await participants.close()
+            log.info("hub worker stopped", index=index, connections_cut=cut)
+    finally:
+        tracing.close()
+        metrics.close()
+
+
+async def run_admin(
+    settings: Settings,
+    sock: socket.socket,
+    index: int,
+    run_dir: Path | None,
+    ready: Callable[[], None],
+    stop: asyncio.Event,
+) -> None:
+    identifiers.set_home_countries(settings.home_countries)
+    metrics = Metrics.open(run_dir, "admin", index)
+    try:
+        async with open_store(settings, metrics, desk=True) as store, _watched(store, metrics) as health:
+            parts = Parts(
+                store.changes, store.postgres, health, metrics,
+                quota=Quota(open_max=settings.import_open_max, bytes_max=settings.import_day_bytes_max),
+                proxies=settings.admin_proxies, clabe_only=settings.clabe_only, nrc=settings.nrc,
+            )  # fmt: skip
+            parts.stopping = stop
+            await _serve_asgi(admin_app(parts), sock, ready, stop)
+    finally:
+        metrics.close()
+
+
+async def run_jobs(
+    settings: Settings, index: int, run_dir: Path | None, ready: Callable[[], None], stop: asyncio.Event
+) -> None:
+    identifiers.set_home_countries(settings.home_countries)
+    metrics = Metrics.open(run_dir, "jobs", index)
+
+    assert settings.database_url is not None  # noqa: S101 - as in open_store
+    sealer = Sealer(settings.database_url, KeyFile(key_file(settings)), metrics)
+
+    async def with_store(stop: asyncio.Event) -> None:
+        async with open_store(settings, metrics, desk=True) as store, _watched(store, metrics):
+            await jobs.run([*_jobs(store, metrics), ("sealing", sealer.run)], stop)
+
+    try:
+        # Nobody waits for this process, so PostgreSQL may be slow or away when it begins: to open the store is a job,
+        # done again until it succeeds.
+        ready()
+        await jobs.run([("store", with_store)], stop, timeout_s=settings.stop_timeout_s)
+        log.info("jobs worker stopped", index=index)
+    finally:
+        metrics.close()
+
+
+def _jobs(store: Store, metrics: Metrics) -> list[jobs.Named]:
+    """What runs in the background, by name."""
+    settings = store.settings
+    assert settings.database_url is not None  # noqa: S101 - as in open_store
+    imports = Imports(
+        settings.database_url, store.changes, store.postgres, metrics,
+        clabe_only=settings.clabe_only, nrc=settings.nrc,
+    )  # fmt: skip
+    return [("imports", imports.run), ("housekeeping", Housekeeping(store.postgres).run)]
+
+
+def _settle_memory() -> None:
+    """What start-up has made stays: the collector need not walk through it at every full collection."""
+    gc.collect()
+    gc.freeze()
+
+
+class _InheritedServer(GranianServer):
+    """granian on a socket that is bound already.  It has no public way to take one: a test watches over this."""
+
+    def __init__(self, app: Litestar, sock: socket.socket) -> None:
+        super().__init__(
+            app,
+            interface=Interfaces.ASGI,
+            http=HTTPModes.http1,
+            websockets=False,
+            log_enabled=False,
+            http1_settings=HTTP1Settings(header_read_timeout=600_000),
+        )
+        self._inherited = sock
+
+    def _init_shared_socket(self) -> None:
+        self._inherited.listen(1024)
+        self._shd = SocketHolder(self._inherited.fileno(), False, 1024)  # type: ignore[call-arg,assignment]
+
+
+async def _serve_asgi(app: Litestar, sock: socket.socket, ready: Callable[[], None], stop: asyncio.Event) -> None:
+    server = _InheritedServer(app, sock)
+    serving = asyncio.create_task(server.serve())
+    stopping = asyncio.create_task(stop.wait())
+    ready()
+    try:
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        server.stop()  # type: ignore[no-untyped-call]
+        with suppress(asyncio.CancelledError):
+            await serving
+    finally:
+        stopping.cancel()

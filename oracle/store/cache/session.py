@@ -1,0 +1,285 @@
+"""One connection to one Redis (or Valkey) server, from its opening to its first trouble.
+
+Rule 7 of `coherence` needs a connection that never comes back by itself: a command goes out on the connection for which
+its key was composed, or not at all.  Client libraries reconnect and retry, so this is a connection of its own, with
+the library's reader and packer (hiredis), and with callbacks instead of tasks, because every lookup passes here.
+
+Anything out of the ordinary ends the session: a reply that takes longer than the budget (a slow Redis counts as
+unreachable), a broken stream, a server that is no primary any more.  What was asked and not answered is reported as
+unknown; it may still take effect later, which the protocol allows for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
+
+import hiredis
+from redis.connection import SSLConnection, parse_url
+
+from oracle.store.cache.values import FENCE
+
+# Replies of a server that must not be used now: none of what it holds may be believed.
+_NOT_A_PRIMARY: Final = (
+    "READONLY",
+    "LOADING",
+    "MASTERDOWN",
+    "NOAUTH",
+    "NOPERM",
+    "CLUSTERDOWN",
+    "MOVED",
+    "ASK",
+    "UNBLOCKED",
+)
+_FILL: Final = b"""
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+    redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+    return 1
+end
+return 0
+"""
+# Its stub knows tuples of one element only.
+_pack: Final = cast("Callable[[tuple[Any, ...]], bytes]", hiredis.pack_command)
+_PING: Final = _pack((b"PING",))
+# A long list of fences goes in parts, so that lookups on the same connection get their turn in between.
+FENCE_CHUNK: Final = 256
+
+Replies = list[Any]
+
+
+class Unreachable(Exception):
+    """Redis cannot be asked now, or did not answer in time."""
+
+
+class RedisSession(asyncio.Protocol):
+    """See the module.  `run_ids` names the server; `lost` is called once, when the session ends."""
+
+    def __init__(self, timeout_ms: int, token_ms: int) -> None:
+        self.run_ids: tuple[str, ...] = ()
+        self.alive = False
+        self.clustered = False  # a node of a cluster takes no command with keys of several slots
+        self.lost: Callable[[], None] = lambda: None
+        self._loop = asyncio.get_running_loop()
+        self._timeout_s = timeout_ms / 1000
+        self._token_ms = b"%d" % token_ms
+        self._reader = hiredis.Reader()
+        self._transport: asyncio.Transport | None = None
+        # (replies still to come, replies so far, who waits); the time of the last sign of life beside it
+        self._pending: deque[tuple[int, Replies, Callable[[Replies | None], None]]] = deque()
+        self._alive_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._fill_sha = b""
+
+    # -- the connection -------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one without saying so
+        self.alive = True
+
+    def data_received(self, data: bytes) -> None:
+        self._alive_at = self._loop.time()
+        try:
+            self._reader.feed(data)
+            reply = self._reader.gets()
+            while reply is not False:
+                self._take(reply)
+                reply = self._reader.gets()
+        except (hiredis.ProtocolError, IndexError):  # a stream out of step cannot be put right
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why it ended changes nothing
+        self.close()
+
+    def close(self) -> None:
+        if not self.alive:
+            return
+        self.alive = False
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+        waiting, self._pending = self._pending, deque()
+        for _, _, done in waiting:
+            done(None)
+        self.lost()
+
+    # -- requests and replies -------------------------------------------------------------------------------------
+
+    def send(self, payload: bytes, replies: int, done: Callable[[Replies | None], None]) -> None:
+        """Write commands; `done` gets all their replies in order, or None when the session ended before the last."""
+        if not self.alive or self._transport is None:
+            done(None)
+            return
+        if not self._pending:
+            self._alive_at = self._loop.time()
+            if self._timer is None:
+                self._timer = self._loop.call_later(self._timeout_s, self._check_life)
+        self._pending.append((replies, [], done))
+        self._transport.write(payload)
+
+    async def call(self, *commands: tuple[bytes | str | int, ...]) -> Replies:
+        """`send` for those who can wait.  Raises Unreachable."""
+        return await self._answered(b"".join(map(_pack, commands)), len(commands))
+
+    async def _answered(self, payload: bytes, count: int) -> Replies:
+        future: asyncio.Future[Replies | None] = self._loop.create_future()
+
+        def done(replies: Replies | None) -> None:
+            if not future.done():  # the caller may have been cancelled
+                future.set_result(replies)
+
+        self.send(payload, count, done)
+        replies = await future
+        if replies is None:
+            raise Unreachable
+        return replies
+
+    def _take(self, reply: Any) -> None:
+        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(_NOT_A_PRIMARY):
+            self.close()
+            return
+        if not self.alive:
+            return
+        count, replies, done = self._pending[0]
+        replies.append(reply)
+        if len(replies) == count:
+            self._pending.popleft()
+            done(replies)
+
+    def _check_life(self, stalled: bool = False) -> None:
+        """End the session when something is waited for and nothing has come for the whole budget.
+
+        uvloop runs timers before it reads sockets: after a stall of this process itself the reply may lie there
+        unread.  So the verdict falls one turn of the loop later.
+        """
+        self._timer = None
+        if not self._pending or not self.alive:
+            return
+        idle_s = self._loop.time() - self._alive_at
+        if idle_s < self._timeout_s:
+            self._timer = self._loop.call_later(self._timeout_s - idle_s, self._check_life)
+        elif not stalled:
+            self._timer = self._loop.call_later(0.001, self._check_life, True)
+        else:
+            self.close()
+
+    # -- the commands of the protocol -----------------------------------------------------------------------------
+
+    def mget(self, keys: Sequence[bytes], done: Callable[[list[bytes | None] | None], None]) -> None:
+        def answer(replies: Replies | None) -> None:
+            done(self._values(replies, len(keys)))
+
+        self.send(*self._reading(keys), answer)
+
+    def _reading(self, keys: Sequence[bytes]) -> tuple[bytes, int]:
+        """The commands that read these keys, and how many replies they have."""
+        if self.clustered:
+            return b"".join([_pack((b"GET", key)) for key in keys]), len(keys)
+        return _pack((b"MGET", *keys)), 1
+
+    def _values(self, replies: Replies | None, count: int) -> list[bytes | None] | None:
+        """What `_reading` has read; None when the session broke, or the server refused or said something else."""
+        if replies is None or (self.clustered and any(isinstance(reply, hiredis.ReplyError) for reply in replies)):
+            return None
+        values = replies if self.clustered else replies[0]
+        return values if isinstance(values, list) and len(values) == count else None
+
+    def lease(self, keys: Sequence[bytes], tokens: Sequence[bytes], done: Callable[[list[bool]], None]) -> None:
+        def answer(replies: Replies | None) -> None:
+            # nil: the key was absent and holds our token now.  An error (out of memory) is no right to fill.
+            done([reply is None for reply in replies] if replies is not None else [False] * len(keys))
+
+        pack, px = _pack, self._token_ms
+        commands = [pack((b"SET", k, t, b"NX", b"GET", b"PX", px)) for k, t in zip(keys, tokens, strict=True)]
+        self.send(b"".join(commands), len(keys), answer)
+
+    def fill(self, key: bytes, token: bytes, value: bytes, ttl_ms: int, lost: Callable[[], None]) -> None:
+        def answer(replies: Replies | None) -> None:
+            if replies is None or replies[0] != 1:
+                lost()
+                if replies is not None and str(replies[0]).startswith("NOSCRIPT"):
+                    self.send(_pack((b"SCRIPT", b"LOAD", _FILL)), 1, _forget)  # somebody's SCRIPT FLUSH
+
+        command = (b"EVALSHA", self._fill_sha, b"1", key, token, value, b"%d" % ttl_ms)
+        self.send(_pack(command), 1, answer)
+
+    def ping(self) -> None:
+        self.send(_PING, 1, _forget)
+
+    async def fence(self, keys: Sequence[bytes], ttl_ms: int) -> bool:
+        px = b"%d" % ttl_ms
+        try:
+            for start in range(0, len(keys), FENCE_CHUNK):
+                replies = await self.call(*((b"SET", k, FENCE, b"PX", px) for k in keys[start : start + FENCE_CHUNK]))
+                if any(reply != b"OK" for reply in replies):
+                    return False
+        except Unreachable:
+            return False
+        return True
+
+    async def unfenced(self, keys: Sequence[bytes]) -> list[bytes] | None:
+        missing: list[bytes] = []
+        try:
+            for start in range(0, len(keys), FENCE_CHUNK):
+                chunk = keys[start : start + FENCE_CHUNK]
+                values = self._values(await self._answered(*self._reading(chunk)), len(chunk))
+                if values is None:
+                    return None
+                missing += [k for k, v in zip(chunk, values, strict=True) if v != FENCE]
+        except Unreachable:
+            return None
+        return missing
+
+    async def greet(self, username: str | None, password: str | None, db: int) -> None:
+        """Log in, learn which server this is, leave the script there.  Raises Unreachable."""
+        if password:
+            self._expect_ok(await self.call((b"AUTH", username or "default", password)))
+        if db:
+            self._expect_ok(await self.call((b"SELECT", db)))
+        info, sha = await self.call((b"INFO", b"everything"), (b"SCRIPT", b"LOAD", _FILL))
+        if not isinstance(info, bytes) or not isinstance(sha, bytes):
+            raise Unreachable
+        facts = dict(line.split(":", 1) for line in info.decode("utf-8", "replace").splitlines() if ":" in line)
+        # A replica answers reads, but what it holds lags behind: it is no place to look for fences.
+        if facts.get("role") != "master" or "run_id" not in facts:
+            raise Unreachable
+        self.run_ids, self._fill_sha = (facts["run_id"],), sha
+
+    def _expect_ok(self, replies: Replies) -> None:
+        if replies[0] != b"OK":
+            raise Unreachable
+
+
+def _forget(replies: Replies | None) -> None:
+    """A fill that failed has cost nothing but a later read."""
+
+
+async def dial(url: str, *, timeout_ms: int, token_ms: int) -> RedisSession:
+    """Open a session to a `redis://`, `rediss://` or `unix://` server.  Raises Unreachable."""
+    parts = parse_url(url)  # type: ignore[no-untyped-call]
+    loop = asyncio.get_running_loop()
+    context = ssl.create_default_context() if parts.get("connection_class") is SSLConnection else None
+
+    def make() -> RedisSession:
+        return RedisSession(timeout_ms, token_ms)
+
+    session: RedisSession | None = None
+    try:
+        # Opening may take longer than a command: TLS, a name server, a server far away.
+        async with asyncio.timeout(max(1.0, timeout_ms / 1000)):
+            if "path" in parts:
+                _, session = await loop.create_unix_connection(make, parts["path"])
+            else:
+                host, port = parts.get("host", "127.0.0.1"), parts.get("port", 6379)
+                _, session = await loop.create_connection(make, host, port, ssl=context)
+            await session.greet(parts.get("username"), parts.get("password"), int(parts.get("db", 0)))
+    except BaseException as exc:
+        if session is not None:
+            session.close()
+        if isinstance(exc, OSError | Unreachable):  # a TimeoutError is an OSError
+            raise Unreachable from exc
+        raise
+    return session

@@ -1,0 +1,225 @@
+"""Which Redis servers there are: one, one at a time (Sentinel), or several (Cluster).
+
+    redis://host:6379/0   rediss://…   unix:///path/redis.sock
+    redis+sentinel://[user:password@]sentinel1:26379,sentinel2:26379/name-of-the-primary[/db]
+    redis+cluster://[user:password@]node1:6379,node2:6379           and rediss+… for both
+
+Whatever there is, the rest of the store sees one Session.  Sentinel only says where to dial; after a failover the old
+session ends, by itself or because the generation names another server (rule 6 of `coherence`), and the next dial asks
+again.  A cluster's session is one connection to every primary, and ends with the first of them: what it knew of
+slots and servers is then out of date, and until it is dialled anew lookups are served from the directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.crc import key_slot
+from redis.exceptions import RedisError
+
+from oracle.store.base import Session
+from oracle.store.cache.session import RedisSession, Unreachable, dial
+
+SLOTS: Final = 16384
+DISCOVERY_TIMEOUT_S: Final = 1.0
+
+
+def dialler(url: str, *, timeout_ms: int, token_ms: int) -> Callable[[], Awaitable[Session]]:
+    """What `Coherence` calls to open a session; the calls raise Unreachable."""
+    scheme = url.partition("://")[0]
+
+    async def open_one(at: str) -> RedisSession:
+        return await dial(at, timeout_ms=timeout_ms, token_ms=token_ms)
+
+    async def connect() -> Session:
+        if scheme.endswith("+sentinel"):
+            return await open_one(await _primary(url))
+        if scheme.endswith("+cluster"):
+            return await _open_cluster(url, open_one)
+        return await open_one(url)
+
+    return connect
+
+
+def _hosts(netloc: str) -> tuple[str, list[tuple[str, int]]]:
+    """The `user:password@` of a URL, as written, and its hosts."""
+    credentials, at, hosts = netloc.rpartition("@")
+    found: list[tuple[str, int]] = []
+    for host in hosts.split(","):
+        name, colon, port = host.rpartition(":")
+        bare = name if colon and port.isdigit() else host
+        found.append((bare.strip("[]"), int(port) if colon and port.isdigit() else 0))
+    return credentials + at, found
+
+
+def _single(parts: Any, credentials: str, host: str, port: int, db: str = "") -> str:
+    """The URL of one of the servers, with the scheme and the credentials of all."""
+    name = f"[{host}]" if ":" in host else host
+    url: str = urlunsplit((parts.scheme.partition("+")[0], f"{credentials}{name}:{port}", f"/{db}", "", ""))
+    return url
+
+
+async def _primary(url: str) -> str:
+    parts = urlsplit(url)
+    credentials, sentinels = _hosts(parts.netloc)
+    name, _, db = parts.path.strip("/").partition("/")
+    watchers = Sentinel(  # type: ignore[no-untyped-call]
+        [(host, port or 26379) for host, port in sentinels],
+        # Without its retries: who dials tries again anyway, and the next sentinel may know now.
+        sentinel_kwargs={
+            "socket_timeout": DISCOVERY_TIMEOUT_S,
+            "socket_connect_timeout": DISCOVERY_TIMEOUT_S,
+            "retry": Retry(NoBackoff(), 0),
+        },
+    )
+    try:
+        host, port = await watchers.discover_master(unquote(name))
+    except (RedisError, OSError) as exc:
+        raise Unreachable from exc
+    finally:
+        await asyncio.gather(*(watcher.aclose() for watcher in watchers.sentinels), return_exceptions=True)
+    return _single(parts, credentials, str(host), int(port), db)
+
+
+async def _open_cluster(url: str, open_one: Callable[[str], Awaitable[RedisSession]]) -> ClusterSession:
+    """Ask the first node that answers for the slots, then connect to every primary."""
+    parts = urlsplit(url)
+    credentials, seeds = _hosts(parts.netloc)
+    ranges: list[Any] = []
+    for host, port in seeds:
+        try:
+            node = await open_one(_single(parts, credentials, host, port or 6379))
+        except Unreachable:
+            continue  # a replica, or away: the next will know as well
+        try:
+            (ranges,) = await node.call((b"CLUSTER", b"SLOTS"))
+        except Unreachable:
+            continue
+        finally:
+            node.close()
+        if isinstance(ranges, list) and sum(end - start + 1 for start, end, *_ in ranges) == SLOTS:
+            # A node that does not know its own name gives ''; it is the one that was asked.
+            primaries = {(primary[0].decode() or host, primary[1]) for _, _, primary, *_ in ranges}
+            return await _connect_all(ranges, primaries, host, lambda h, p: open_one(_single(parts, credentials, h, p)))
+    raise Unreachable
+
+
+async def _connect_all(
+    ranges: list[Any],
+    primaries: set[tuple[str, int]],
+    asked: str,
+    open_at: Callable[[str, int], Awaitable[RedisSession]],
+) -> ClusterSession:
+    addresses = sorted(primaries)
+    opened = await asyncio.gather(*(open_at(*address) for address in addresses), return_exceptions=True)
+    nodes = [node for node in opened if isinstance(node, RedisSession)]
+    if len(nodes) < len(addresses):
+        for node in nodes:
+            node.close()
+        raise Unreachable
+    by_address = dict(zip(addresses, nodes, strict=True))
+    slots: list[RedisSession] = [nodes[0]] * SLOTS
+    for start, end, primary, *_ in ranges:
+        slots[start : end + 1] = [by_address[primary[0].decode() or asked, primary[1]]] * (end - start + 1)
+    return ClusterSession(nodes, slots)
+
+
+class ClusterSession:
+    """A Session over all primaries of a cluster: keys are split by slot, answers put together again."""
+
+    def __init__(self, nodes: list[RedisSession], slots: list[RedisSession]) -> None:
+        self._nodes = nodes
+        self._slots = slots
+        self.run_ids = tuple(sorted(run_id for node in nodes for run_id in node.run_ids))
+        self.lost: Callable[[], None] = lambda: None
+        self._closed = False
+        for node in nodes:
+            node.clustered = True
+            node.lost = self.close
+
+    @property
+    def alive(self) -> bool:
+        return not self._closed and all(node.alive for node in self._nodes)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        for node in self._nodes:
+            node.close()
+        self.lost()
+
+    def _node(self, key: bytes) -> RedisSession:
+        return self._slots[key_slot(key)]
+
+    def _split(self, keys: Sequence[bytes]) -> dict[RedisSession, list[int]]:
+        """The positions of the keys at each node."""
+        positions: dict[RedisSession, list[int]] = {}
+        for position, key in enumerate(keys):
+            positions.setdefault(self._node(key), []).append(position)
+        return positions
+
+    def mget(self, keys: Sequence[bytes], done: Callable[[list[bytes | None] | None], None]) -> None:
+        values: list[bytes | None] = [None] * len(keys)
+        parts = self._split(keys)
+        left, broken = len(parts), False
+
+        def part(positions: list[int], found: list[bytes | None] | None) -> None:
+            nonlocal left, broken
+            left -= 1
+            if found is None:
+                broken = True
+            else:
+                for position, value in zip(positions, found, strict=True):
+                    values[position] = value
+            if not left:
+                done(None if broken else values)
+
+        for node, positions in parts.items():
+            node.mget([keys[p] for p in positions], partial(part, positions))
+
+    def lease(self, keys: Sequence[bytes], tokens: Sequence[bytes], done: Callable[[list[bool]], None]) -> None:
+        ours = [False] * len(keys)
+        parts = self._split(keys)
+        left = len(parts)
+
+        def part(positions: list[int], taken: list[bool]) -> None:
+            nonlocal left
+            left -= 1
+            for position, mine in zip(positions, taken, strict=True):
+                ours[position] = mine
+            if not left:
+                done(ours)
+
+        for node, positions in parts.items():
+            node.lease(
+                [keys[p] for p in positions],
+                [tokens[p] for p in positions],
+                partial(part, positions),
+            )
+
+    def fill(self, key: bytes, token: bytes, value: bytes, ttl_ms: int, lost: Callable[[], None]) -> None:
+        self._node(key).fill(key, token, value, ttl_ms, lost)
+
+    async def fence(self, keys: Sequence[bytes], ttl_ms: int) -> bool:
+        parts = self._split(keys)
+        standing = await asyncio.gather(*(n.fence([keys[p] for p in at], ttl_ms) for n, at in parts.items()))
+        return all(standing)
+
+    async def unfenced(self, keys: Sequence[bytes]) -> list[bytes] | None:
+        parts = self._split(keys)
+        missing = await asyncio.gather(*(n.unfenced([keys[p] for p in at]) for n, at in parts.items()))
+        if any(part is None for part in missing):
+            return None
+        return [key for part in missing for key in part or ()]
+
+    def ping(self) -> None:
+        for node in self._nodes:
+            node.ping()

@@ -1,0 +1,151 @@
+#!/usr/bin/env bash
+# A disputed payment, as an auditor would look into it: from the identifier to the answer at that instant, to the person
+# and the file that registered it, to a proof, to an offline verification in another directory after the service is gone.
+# By the command line, against a service of its own on free ports, started from nothing in a directory of its own; both
+# are gone afterwards (KEEP=1 keeps the directory).
+#
+#     walks/audit_walk.sh
+#
+# Exit 0 only if everything was as it has to be.  Needs bash, curl, and the tree's own .venv (or ORACLE_BIN=, PYTHON=).
+set -euo pipefail
+
+top=$(cd "$(dirname "$0")/.." && pwd)
+PYTHON=${PYTHON:-$top/.venv/bin/python}
+ORACLE_BIN=${ORACLE_BIN:-$(dirname "$PYTHON")/oracle}
+
+# Settings of whoever runs this are not ours.
+for name in $(compgen -e ORACLE_ | grep -v '^ORACLE_BIN$' || true); do unset "$name"; done
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/audit-walk.XXXXXX")
+serve=
+finish() {
+    code=$?
+    trap - EXIT INT TERM
+    if [ -n "$serve" ] && kill "$serve" 2>/dev/null; then wait "$serve" 2>/dev/null || true; fi
+    if [ $code -ne 0 ] && [ -f "$work/serve.log" ]; then tail -n 20 "$work/serve.log" | sed 's/aok_[^ ]*/aok_…/' >&2; fi
+    if [ -z "${KEEP:-}" ]; then rm -rf "$work"; else echo "kept: $work"; fi
+    [ $code -eq 0 ] && echo "audit walk: everything was as it has to be" || echo "audit walk: FAILED" >&2
+    exit $code
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+mkdir "$work/hub" "$work/auditor"
+cd "$work/hub"
+
+step() { printf '\n# %s\n' "$*"; }
+fail() { echo "audit walk: $*" >&2; exit 1; }
+who=operator
+as() { who=$1; export ORACLE_KEY_FILE=$work/$1.key; }
+oracle() { printf '%s$ oracle%s\n' "$who" "$(printf ' %q' "$@")" >&2; "$ORACLE_BIN" "$@"; }
+said() { grep -q -- "$1" "$2" || fail "not said: $1"; }
+now() { date -u +%Y-%m-%dT%H:%M:%S.%6NZ; }
+# What is signed is at most some seconds behind.
+sealed() {
+    for _ in $(seq 300); do
+        "$ORACLE_BIN" audit status | grep -q '^waitingS *$' && return
+        sleep 0.1
+    done
+    fail "history is not sealed"
+}
+
+phone=525512345678
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+step "A hub at work: greenbank's maker brings a file, its checker lets it in"
+export ORACLE_DATA_DIR=$work/data
+ORACLE_HUB_PORT=0 ORACLE_ADMIN_PORT=0 ORACLE_LOG_FORMAT=text "$ORACLE_BIN" serve > "$work/serve.log" 2>&1 &
+serve=$!
+for _ in $(seq 600); do
+    grep -q '^  aok_' "$work/serve.log" && break
+    kill -0 "$serve" 2>/dev/null || fail "serve ended"
+    sleep 0.1
+done
+hub=$(sed -n 's/^  hub  *\(http:.*\)$/\1/p' "$work/serve.log")
+ORACLE_ADMIN_URL=$(sed -n 's/^  admin  *\(http:.*\)$/\1/p' "$work/serve.log")
+export ORACLE_ADMIN_URL
+as operator
+sed -n 's/^  \(aok_.*\)$/\1/p' "$work/serve.log" | oracle key save > /dev/null
+oracle fsp create greenbank --two-persons > /dev/null
+oracle fsp create redbank > /dev/null
+oracle key issue --role dfsp-maker --fsp greenbank --label "Ana Flores, greenbank" --out "$work/maker.key" > /dev/null
+oracle key issue --role dfsp-checker --fsp greenbank --label "Luis Mora, greenbank" --out "$work/checker.key" > /dev/null
+oracle key issue --role auditor --label "auditors of the scheme" --out "$work/auditor.key" > /dev/null
+{
+    echo "kind,identifier,currency"
+    for n in $(seq 100 399); do echo "MSISDN,525598765$n,MXN"; done
+    echo "MSISDN,$phone,MXN"
+} > march.csv
+as maker
+oracle import march.csv --note "customers of March" --json > waiting.json
+batch=$(sed -n 's/.*"batchId":\([0-9]*\).*/\1/p' waiting.json)
+as checker
+oracle batch approve "$batch" --reason "checked against the branch list" > /dev/null
+as maker
+oracle batch watch "$batch" 2> /dev/null
+
+step "The auditor has a key and a directory of their own, and keeps a checkpoint and the public key there"
+cd "$work/auditor"
+as auditor
+sealed
+oracle audit fetch-checkpoint > kept
+oracle audit fetch-keys > log.vkey
+cat kept
+
+step "A payment: the hub is told who holds the number"
+sleep 0.01
+curl -sS -H 'fspiop-source: redbank' "$hub/participants/MSISDN/$phone" | tee answer; echo
+said '"fspId":"greenbank"' answer
+paid=$(now)
+
+step "Afterwards the number goes over to redbank, and greenbank is suspended"
+as maker
+oracle alias remove MSISDN +$phone --reason moved --note "the customer left" > /dev/null
+curl -sS -H 'fspiop-source: redbank' "$hub/participants/MSISDN/$phone" -d '{"fspId":"redbank"}'; echo
+as operator
+oracle fsp suspend greenbank --reason "a review" > /dev/null
+
+step "The dispute: who did 55 1234 5678 resolve to at $paid, who registered it, by what file?"
+as auditor
+oracle audit resolve MSISDN "55 1234 5678" --country MX --at "$paid" | tee told
+said '^fspId  *greenbank' told
+said 'isFinal  *yes' told
+said 'from file march.csv, line 302' told
+said 'uploaded by Ana Flores, greenbank' told
+said 'let in by Luis Mora, greenbank .*checked against the branch list' told
+said "$(sha256sum "$work/hub/march.csv" | cut -d' ' -f1)" told
+
+step "And today? The life of the number"
+oracle audit timeline MSISDN $phone | tee told
+said 'redbank' told
+oracle audit events --request "batch:$batch" --limit 3
+oracle audit diff --fsp greenbank --from "$paid" --to "$(now)"
+
+step "The proof: the event that registered it is in the log, under the checkpoint that was kept before the payment"
+event=$(oracle audit resolve MSISDN $phone --at "$paid" --json |
+    "$PYTHON" -c 'import json, sys; print([e["eventId"] for e in json.load(sys.stdin)["events"] if e["entity"] == "alias"][0])')
+oracle audit proof "$event" --checkpoint kept --key "$(cat log.vkey)"
+
+step "An export, and a proof that it extends what was kept"
+sealed
+oracle audit fetch export --since kept --csv
+ls -l export | awk 'NR > 1 {print "  " $9 "  " $5 " bytes"}'
+
+step "Who read history? That is written down as well"
+oracle audit reads --limit 5
+
+step "The service is gone; in another directory, by what was fetched alone"
+kill "$serve"; wait "$serve" 2>/dev/null || true; serve=
+mkdir "$work/elsewhere"
+cp -r export kept log.vkey "$work/elsewhere"
+cd "$work/elsewhere"
+unset ORACLE_ADMIN_URL ORACLE_KEY_FILE ORACLE_DATA_DIR
+who=elsewhere
+oracle audit verify --offline export --since kept --key log.vkey
+grep "\"event_id\":$event," export/events.ndjson
+
+step "Had somebody put another FSP into that line, it would be found"
+sed -i "/\"event_id\":$event,/s/greenbank/redbank/g" export/events.ndjson
+if oracle audit verify --offline export --since kept --key log.vkey > found; then fail "it was not found"; fi
+cat found
+said "event $event" found

@@ -1,0 +1,187 @@
+"""The files of walk.sh, and what has to have become of each of their rows.
+
+    python -m walks.walk make DIR --rows N --bad B       ours.csv and theirs.csv
+    python -m walks.walk check RESULTS --rows N --bad B  exit 1 unless every row is as it has to be
+    python -m walks.walk samples --rows N --bad B        what to ask the hub: FSP and target, one a line
+    python -m walks.walk figures < BATCH.json            rows a second
+
+Bad rows of ten kinds take turns and stand evenly among the good ones, which are of all kinds of aliases.  Seven kinds
+are found out while the file is read; three only the directory knows: what the FSP may register, what another one holds,
+what is not there to remove.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from loadtests.keys import Alias, Keys, path, with_check_digit
+
+HEADER: Final = ("kind", "identifier", "sub_id", "currency", "country", "action")
+FIRST_LINE: Final = 2
+OURS, THEIRS = "greenbank", "redbank"
+SAMPLES: Final = 50
+
+
+def _row(alias: Alias, currency: str = "", action: str = "add") -> list[str]:
+    return [alias.party_id_type, alias.identifier, alias.sub_id, currency, "", action]
+
+
+class Bad(NamedTuple):
+    """A kind of bad row; `row(n, unused)`: the n-th one, with an alias that is in no other row."""
+
+    code: str
+    status: str
+    row: Callable[[int, Alias], list[str]]
+
+
+BAD: Final = (
+    Bad("bad_identifier", "invalid", lambda n, _: ["MSISDN", f"52{n:05d}", "", "", "", "add"]),
+    Bad("unknown_kind", "invalid", lambda _, unused: ["PHONE", *_row(unused)[1:]]),
+    Bad("bad_currency", "invalid", lambda _, unused: _row(unused, currency="PESOS")),
+    Bad("scientific_notation", "invalid", lambda n, _: ["MSISDN", f"5.2551{n:05d}E+11", "", "", "", "add"]),
+    Bad("leading_zero_lost", "invalid",
+        lambda n, _: ["CLABE", with_check_digit(f"032180{n:011d}")[1:], "", "", "", "add"]),
+    Bad("missing_identifier", "invalid", lambda *_: ["MSISDN", "", "", "MXN", "", "add"]),
+    Bad("too_few_fields", "invalid", lambda _, unused: _row(unused)[:3]),
+    Bad("currency_not_allowed", "invalid", lambda _, unused: _row(unused, currency="USD")),
+    Bad("held_elsewhere", "refused", lambda _, theirs: _row(theirs)),
+    Bad("not_registered", "refused", lambda _, unused: _row(unused, action="remove")),
+)  # fmt: skip
+_HELD: Final = [bad.code for bad in BAD].index("held_elsewhere")
+
+
+class Walk:
+    """What stands in which row."""
+
+    def __init__(self, rows: int, bad: int) -> None:
+        assert 0 < bad <= rows, "there are no more bad rows than rows"
+        assert bad % len(BAD) == 0, f"the bad rows are of {len(BAD)} kinds, as many of each"
+        self.rows = rows
+        self.bad = bad
+        self._keys = Keys()
+        self._every = rows // bad
+
+    def bad_at(self, index: int) -> int | None:
+        """Which of the bad rows a row is."""
+        number, within = divmod(index, self._every)
+        return number if within == self._every // 2 and number < self.bad else None
+
+    def row(self, index: int) -> list[str]:
+        number = self.bad_at(index)
+        if number is None:
+            return _row(self._keys.alias(index))
+        return BAD[number % len(BAD)].row(number, self._unused(number))
+
+    def theirs(self) -> Iterator[list[str]]:
+        return (_row(self._unused(number)) for number in range(_HELD, self.bad, len(BAD)))
+
+    def expected(self, index: int) -> tuple[str, str, str]:
+        """Status, code, and canonical identifier ('': whatever it is)."""
+        number = self.bad_at(index)
+        if number is None:
+            return "added", "", self._keys.alias(index).identifier
+        bad = BAD[number % len(BAD)]
+        return bad.status, bad.code, ""
+
+    def samples(self) -> Iterator[tuple[str, str]]:
+        """FSP, '' for nobody, and the target of the lookup."""
+        step = max(1, self.rows // SAMPLES)
+        for index in range(0, self.rows, step):
+            if self.bad_at(index) is None:
+                yield OURS, path(self._keys.alias(index))
+        for number in range(min(self.bad, SAMPLES)):
+            if BAD[number % len(BAD)].code in ("held_elsewhere", "not_registered", "currency_not_allowed"):
+                yield THEIRS if number % len(BAD) == _HELD else "", path(self._unused(number))
+
+    def _unused(self, number: int) -> Alias:
+        return self._keys.alias(self.rows + number)
+
+
+def make(directory: Path, walk: Walk) -> None:
+    _write(directory / "ours.csv", (walk.row(index) for index in range(walk.rows)))
+    _write(directory / "theirs.csv", walk.theirs())
+
+
+def _write(file: Path, rows: Iterator[list[str]]) -> None:
+    with file.open("w", encoding="utf-8", newline="") as text:
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(HEADER)
+        writer.writerows(rows)
+
+
+def check(results: Path, walk: Walk) -> bool:
+    """Every row has its line, in order, as it has to be; a bad one says what is wrong with it."""
+    wrong: list[str] = []
+    codes: Counter[str] = Counter()
+    messages: dict[str, tuple[str, str]] = {}
+    count = 0
+    with results.open(encoding="utf-8", newline="") as text:
+        for index, line in enumerate(csv.DictReader(text)):
+            count += 1
+            if index >= walk.rows:
+                continue
+            status, code, identifier = walk.expected(index)
+            found = (line["line"], line["status"], line["code"], bool(line["message"]))
+            if found != (str(index + FIRST_LINE), status, code, bool(code)):
+                wrong.append(f"line {index + FIRST_LINE}: {status} {code} expected, not {found}")
+            elif identifier and line["identifier"] != identifier:
+                wrong.append(f"line {index + FIRST_LINE}: another canonical form")
+            if code:
+                codes[line["code"]] += 1
+                messages.setdefault(code, (line["line"], line["message"]))
+    if count != walk.rows:
+        wrong.append(f"{count:,} lines for {walk.rows:,} rows")
+    for code, (number, message) in messages.items():
+        print(f"{codes[code]:>6,} x {code:21} as line {number}: {message}")
+    if set(codes.values()) != {walk.bad // len(BAD)} or len(codes) != len(BAD):
+        wrong.append("not as many of each kind as there have to be")
+    print(f"{count - sum(codes.values()):>6,} rows added, {sum(codes.values()):,} explained")
+    print(*wrong[:20], sep="\n", file=sys.stderr)
+    return not wrong
+
+
+def figures(batch: dict[str, Any]) -> None:
+    """By the clock of the service."""
+
+    def seconds(begin: str, end: str) -> float:
+        return (datetime.fromisoformat(batch[end]) - datetime.fromisoformat(batch[begin])).total_seconds()
+
+    rows = batch["rows"]
+    checked_s, applied_s = seconds("uploadedAt", "validatedAt"), seconds("startedAt", "finishedAt")
+    print(f"checked  {rows['read']:>10,} rows in {checked_s:6.1f} s: {rows['read'] / checked_s:>8,.0f} rows/s")
+    print(f"applied  {rows['applied']:>10,} rows in {applied_s:6.1f} s: {rows['applied'] / applied_s:>8,.0f} rows/s")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("what", choices=("make", "check", "samples", "figures"))
+    parser.add_argument("path", type=Path, nargs="?", help="a directory to make, results to check")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--bad", type=int, default=1_000)
+    given = parser.parse_args()
+    if given.what == "figures":
+        figures(json.load(sys.stdin))
+        return 0
+    walk = Walk(given.rows, given.bad)
+    if given.what == "samples":
+        for fsp_id, target in walk.samples():
+            print(fsp_id or "-", target)
+        return 0
+    if given.path is None:
+        parser.error("which directory, or which file")
+    if given.what == "check":
+        return 0 if check(given.path, walk) else 1
+    make(given.path, walk)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
