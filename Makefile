@@ -31,10 +31,11 @@ MINUTES ?= 30
 faults: install ## break what can break, for MINUTES over SEEDS, and check every promise (make faults SEEDS=4 MINUTES=6)
 	@PYTHONPATH=tests $(BIN)/python tests/faults/campaign.py --seeds $(SEEDS) --minutes $(MINUTES)
 
-check: install ## lint, format check, strict types
+check: install ## lint, format check, strict types, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
 
 format: install ## apply the formatter and the safe fixes
 	@$(BIN)/ruff check --fix .
