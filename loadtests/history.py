@@ -29,9 +29,10 @@ import asyncpg
 import msgspec
 
 from loadtests import machine
+from oracle.identifiers.prefix import prefixes_of
 from oracle.run.embedded import PostgresServer
 from oracle.store import history
-from oracle.store.history import Wanted, prefixes_of
+from oracle.store.history import EventFilter
 from oracle.store.migrate import migrate
 from oracle.store.postgres import Postgres, open_postgres
 from oracle.store.queries import QUERIES
@@ -130,13 +131,13 @@ Question = Callable[[], Awaitable[object]]
 def questions(postgres: Postgres, filled: Filled, rng: random.Random) -> dict[str, Question]:
     async def as_of() -> object:
         at = filled.instant(rng)
-        return resolve(await history.standing(postgres, "MSISDN", filled.identifier(rng), at), "", None, at)
+        return resolve(await history.fetch_situation(postgres, "MSISDN", filled.identifier(rng), at), "", None, at)
 
     async def timeline() -> object:
-        return [step async for step in history.steps(postgres, "MSISDN", filled.identifier(rng))]
+        return [step async for step in history.stream_steps(postgres, "MSISDN", filled.identifier(rng))]
 
-    async def page(wanted: Wanted) -> object:
-        return await history.page(postgres, wanted, None, 100)
+    async def page(wanted: EventFilter) -> object:
+        return await history.fetch_page(postgres, wanted, None, 100)
 
     def later() -> datetime:
         return filled.instant(rng)
@@ -144,14 +145,14 @@ def questions(postgres: Postgres, filled: Filled, rng: random.Random) -> dict[st
     return {
         "as of an instant": as_of,
         "timeline": timeline,
-        "events of an identifier": lambda: page(Wanted(party=("MSISDN", filled.identifier(rng)))),
-        "events of an FSP, 100": lambda: page(Wanted(fsp_id=f"fsp-{rng.randrange(FSPS)}")),
-        "all events of a small FSP": lambda: page(Wanted(fsp_id=SMALL)),
-        "events, 100": lambda: page(Wanted()),
-        "events before an instant, 100": lambda: page(Wanted(until=later())),
-        "events of an FSP before, 100": lambda: page(Wanted(fsp_id=f"fsp-{rng.randrange(FSPS)}", until=later())),
-        "routes, 100": lambda: page(Wanted(entity="route")),
-        "by an actor who did nothing": lambda: page(Wanted(actor="nobody", until=later())),
+        "events of an identifier": lambda: page(EventFilter(party=("MSISDN", filled.identifier(rng)))),
+        "events of an FSP, 100": lambda: page(EventFilter(fsp_id=f"fsp-{rng.randrange(FSPS)}")),
+        "all events of a small FSP": lambda: page(EventFilter(fsp_id=SMALL)),
+        "events, 100": lambda: page(EventFilter()),
+        "events before an instant, 100": lambda: page(EventFilter(until=later())),
+        "events of an FSP before, 100": lambda: page(EventFilter(fsp_id=f"fsp-{rng.randrange(FSPS)}", until=later())),
+        "routes, 100": lambda: page(EventFilter(entity="route")),
+        "by an actor who did nothing": lambda: page(EventFilter(actor="nobody", until=later())),
     }
 
 
@@ -190,7 +191,7 @@ async def buffers(postgres: Postgres, filled: Filled, rng: random.Random) -> dic
 
 async def difference(postgres: Postgres, filled: Filled) -> dict[str, float]:
     began, aliases = time.perf_counter(), 0
-    async for part in history.differences(postgres, "fsp-7", _BEGIN, filled.until):
+    async for part in history.stream_differences(postgres, "fsp-7", _BEGIN, filled.until):
         aliases += len(part)
     return {"s": time.perf_counter() - began, "aliases": aliases}
 

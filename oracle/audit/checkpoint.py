@@ -205,7 +205,7 @@ def _base64(data: bytes) -> str:
 # Rotation -------------------------------------------------------------------------------------------------------
 
 
-class Key(NamedTuple):
+class VerifierKey(NamedTuple):
     """A key of the log: the statement that introduces it is absent for the first one."""
 
     vkey: str
@@ -220,7 +220,7 @@ def introduction(origin: str, old: Verifier, new: Verifier, from_size: int) -> s
 class Trust:
     """Which keys of a log are to be believed, from those that one was given, and for which sizes."""
 
-    def __init__(self, origin: str, keys: Sequence[Key], given: Sequence[str]) -> None:
+    def __init__(self, origin: str, keys: Sequence[VerifierKey], given: Sequence[str]) -> None:
         """Raises BadNote when none of the keys given is one of the log's."""
         self.origin = origin
         self.keys = [(key.from_size, Verifier.of(key.vkey)) for key in keys]
@@ -235,7 +235,7 @@ class Trust:
                 if vouched[number] and pair & self.believed:
                     self.believed |= pair
 
-    def _is_vouched(self, number: int, key: Key) -> bool:
+    def _is_vouched(self, number: int, key: VerifierKey) -> bool:
         if number == 0 or key.statement is None:
             return False
         old, new = self.keys[number - 1][1], self.keys[number][1]

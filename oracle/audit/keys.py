@@ -22,7 +22,7 @@ from typing import Final
 import asyncpg
 
 from oracle.audit import log
-from oracle.audit.checkpoint import BadNote, Checkpoint, Key, Signer, Trust, Verifier, introduction, signed
+from oracle.audit.checkpoint import BadNote, Checkpoint, Signer, Trust, Verifier, VerifierKey, introduction, signed
 from oracle.settings import Settings
 from oracle.store.queries import QUERIES
 
@@ -118,7 +118,7 @@ def _write(path: Path, text: str) -> None:
         os.close(directory)
 
 
-def signers_of(origin: str, keys: list[Key], have: list[Signer]) -> list[Signer]:
+def signers_of(origin: str, keys: list[VerifierKey], have: list[Signer]) -> list[Signer]:
     """Who signs now: the newest key; the one before as well, if it is in the file still.  Raises KeyFileError."""
     by_vkey = {signer.verifier.vkey: signer for signer in have}
     if not keys or keys[-1].vkey not in by_vkey:

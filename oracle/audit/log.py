@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from oracle.audit import leaf, merkle
-from oracle.audit.checkpoint import Key
+from oracle.audit.checkpoint import VerifierKey
 from oracle.audit.merkle import Range, Stored, Subtree
 from oracle.store.queries import QUERIES
 
@@ -77,9 +77,9 @@ async def eras(connection: asyncpg.Connection) -> list[Era]:
     return [Era(*row) for row in await connection.fetch(QUERIES["audit_eras"])]
 
 
-async def keys(connection: asyncpg.Connection) -> list[Key]:
+async def keys(connection: asyncpg.Connection) -> list[VerifierKey]:
     rows = await connection.fetch(QUERIES["audit_keys"])
-    return [Key(row["vkey"], row["from_size"], row["statement"]) for row in rows]
+    return [VerifierKey(row["vkey"], row["from_size"], row["statement"]) for row in rows]
 
 
 # Events ---------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from oracle.audit import leaf, merkle
-from oracle.audit.checkpoint import BadNote, Checkpoint, Key, Trust
+from oracle.audit.checkpoint import BadNote, Checkpoint, Trust, VerifierKey
 from oracle.audit.difference import Difference, Windows
 from oracle.audit.export import CSV, EVENTS, FORMAT, HASHES, MANIFEST, Manifest
 
@@ -83,7 +83,7 @@ class _Offline:
         if any(len(each) != merkle.HASH_BYTES for each in (*made.left, *made.right)):
             yield Finding("manifest", "the hashes beside the range are none")
             return
-        keys = [Key(key.vkey, key.from_size, key.statement) for key in made.keys]
+        keys = [VerifierKey(key.vkey, key.from_size, key.statement) for key in made.keys]
         try:
             trust = Trust(made.origin, keys, self._trusted)
             checkpoint = trust.opened(made.checkpoint)

@@ -1,23 +1,23 @@
-"""What the directory was at an instant, made of its events, and walks through them.
+"""Rebuilds the directory at an instant from its events, and pages through them.
 
-Instant.   A transaction counts as one, from the time of its last event on (of those that concern the question): no
-           answer is made of half a change.  Lookups see it when it is committed, which is later: by 2 s at most for
-           what the application does (its transactions are cut there), by any time for one that somebody keeps open by
-           hand.  Within that time after a change the hub may have said what stood before it, and nowhere else.
-Final.     An event that has its time already may not be committed yet.  What is asked about an instant after
-           `final_before` may still change; what lies before it is the same for ever.
-Order.     Of each place (an entry of a key, an FSP, a rule) the event with the highest number counts: those who write
-           one place wait for each other, so numbers are in the order of what happened, even if a clock was set back.
-Heirs.     When a default entry goes, a further currency takes its place.  The triggers write that as events, too
-           (removed, removed, registered), so nothing has to be guessed here.
-Cost.      As of an instant: the index entries of this identifier, of rules with one of its prefixes, and of the FSPs in
-           these.  A page of events: WORK rows looked at, at most; it may be short, or empty, and still go on.
+Instant.   A transaction counts as one change, from the time of its last event (of those that concern the question).
+           No answer is built from half a change.  Lookups see a transaction when it commits, which is later: at most
+           2 s later for the application, whose transactions are cut there; without limit for one that a person keeps
+           open by hand.  Between the two times the hub may still have answered with the state before the change.
+Final.     An event that already has its time may still be uncommitted.  An answer about an instant after
+           `final_before` can still change.  An answer about an earlier instant never changes again.
+Order.     For each slot (an entry of a key, an FSP, a route) the event with the highest number counts.  Writers of one
+           slot wait for each other, so numbers follow the order of what happened, even if a clock was set back.
+Heirs.     When a default entry is removed, a further currency takes its place.  The triggers write that as events too
+           (removed, removed, registered), so this module guesses nothing.
+Cost.      At an instant: the index entries of this identifier, of routes with one of its prefixes, and of the FSPs in
+           these.  A page of events looks at WORK rows at most: it may be short or empty and still have a next page.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -27,56 +27,57 @@ import asyncpg
 import msgspec
 
 from oracle.errors import DirectoryUnavailable
+from oracle.identifiers.prefix import prefixes_of
 from oracle.store.cache.values import Entry
 from oracle.store.postgres import Postgres, is_away, is_busy
 from oracle.store.queries import QUERIES
 
 ANSWERED: Final = frozenset({"active", "provisional"})
-WORK: Final = 20_000  # rows: some 50 ms
-SPANS_MAX: Final = 60  # of time that one page looks into
+WORK: Final = 20_000  # rows: about 50 ms
+SPANS_MAX: Final = 60  # spans of time that one page looks into
 BULK_ROWS: Final = 1_000
 BULK_TIMEOUT_S: Final = 600.0  # to sort the changes of an FSP with millions of aliases
 _BULK_SETTINGS: Final = {
     "statement_timeout": str(int(BULK_TIMEOUT_S * 1000)),
     "work_mem": "64MB",
 }
-# See _by_index.
+# See _fetch_by_index.
 _WALK_SETTINGS: Final = {
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
     "enable_sort": "off",
 }
-# Planned for each span: by its time where much of all that happened is wanted, else by events_by_fsp.  No plan that
-# hopes to come by enough rows soon and walks through a month from the wrong end.
+# Planned anew for each span: by its time where the caller wants most of its events, else by events_by_fsp.  Without
+# these settings the planner may hope to find enough rows soon, and read a month from the wrong end.
 _SPAN_SETTINGS: Final = {
     "plan_cache_mode": "force_custom_plan",
     "enable_seqscan": "off",
     "enable_indexscan": "off",
 }
-_LIFE_SETTINGS: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+_STEPS_SETTINGS: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 LAST_EVENT: Final = (1 << 63) - 1
 FIRST_EVENT: Final = -(1 << 63)
 LAST_INT: Final = (1 << 31) - 2
 _MICROSECOND: Final = timedelta(microseconds=1)
-_SPAN_FIRST: Final = timedelta(seconds=1)
-BEGINNING: Final = datetime(1, 1, 2, tzinfo=UTC)  # a day inside of what a datetime can say
+_FIRST_SPAN: Final = timedelta(seconds=1)
+BEGINNING: Final = datetime(1, 1, 2, tzinfo=UTC)  # a day inside the range of a datetime
 END: Final = datetime(9999, 12, 30, tzinfo=UTC)
 
 
-# As of an instant -------------------------------------------------------------------------------------------------
+# At an instant ----------------------------------------------------------------------------------------------------
 
 
-class Held(NamedTuple):
-    """An entry of a key, and the event that made it what it is."""
+class EntryVersion(NamedTuple):
+    """An entry of a key, and the event that wrote it as it is."""
 
-    entry: Entry  # fsp_id as registered, answered or not
+    entry: Entry  # with the FSP that registered it, whether lookups answer with that FSP or not
     is_default: bool
     event: Any
 
 
-class Rule(NamedTuple):
-    """A route, and the event that made it what it is."""
+class RouteVersion(NamedTuple):
+    """A route, and the event that wrote it as it is."""
 
     route_id: int
     prefix: str
@@ -86,7 +87,9 @@ class Rule(NamedTuple):
     event: Any
 
 
-class Status(NamedTuple):
+class StatusVersion(NamedTuple):
+    """The status of an FSP, and the event that wrote it."""
+
     status: str
     event: Any
 
@@ -94,15 +97,15 @@ class Status(NamedTuple):
 _Slot = tuple[str, str | None]  # SubId; the currency, or None for the default entry
 
 
-class Standing:
-    """What stands around one identifier; `apply` takes it from one event to the next, in any order."""
+class Situation:
+    """Everything that decides about one identifier.  `apply` adds one event; the order of the calls does not matter."""
 
     def __init__(self, party_id_type: str, identifier: str) -> None:
         self.party_id_type = party_id_type
         self.identifier = identifier
-        self.statuses: dict[str, Status] = {}
-        self._slots: dict[_Slot, tuple[Any, Held | None]] = {}
-        self._rules: dict[int, tuple[Any, Rule | None]] = {}
+        self.statuses: dict[str, StatusVersion] = {}
+        self._entries: dict[_Slot, tuple[Any, EntryVersion | None]] = {}
+        self._routes: dict[int, tuple[Any, RouteVersion | None]] = {}
 
     def apply(self, event: Any) -> None:
         entity = event["entity"]
@@ -112,81 +115,77 @@ class Standing:
         elif entity == "fsp":
             known = self.statuses.get(event["fsp_id"])
             if known is None or known.event["event_id"] < event["event_id"]:
-                self.statuses[event["fsp_id"]] = Status(json_of(event["after"])["status"], event)
+                self.statuses[event["fsp_id"]] = StatusVersion(decode_json(event["after"])["status"], event)
         elif entity == "route":
             self._apply_route(event)
 
     def _apply_alias(self, event: Any) -> None:
-        before, after = json_of(event["before"]), json_of(event["after"])
-        said = after or before
-        slot = event["sub_id"], None if said["default"] else said["currency"]
-        known = self._slots.get(slot)
+        before, after = decode_json(event["before"]), decode_json(event["after"])
+        state = after or before
+        slot = event["sub_id"], None if state["default"] else state["currency"]
+        known = self._entries.get(slot)
         if known is not None and known[0]["event_id"] > event["event_id"]:
             return
-        held = None
+        version = None
         if after is not None:
-            held = Held(Entry(after["fsp_id"], after["currency"], event["sub_id"]), after["default"], event)
-        self._slots[slot] = event, held
+            version = EntryVersion(Entry(after["fsp_id"], after["currency"], event["sub_id"]), after["default"], event)
+        self._entries[slot] = event, version
 
     def _apply_route(self, event: Any) -> None:
-        before, after = json_of(event["before"]), json_of(event["after"])
+        before, after = decode_json(event["before"]), decode_json(event["after"])
         route_id = (after or before)["route_id"]
-        known = self._rules.get(route_id)
+        known = self._routes.get(route_id)
         if known is not None and known[0]["event_id"] > event["event_id"]:
             return
-        rule = None
+        version = None
         if after is not None and after["party_id_type"] == self.party_id_type:
-            span = instant_of(after["valid_from"]), instant_of(after["valid_to"])
-            rule = Rule(route_id, after["prefix"], after["fsp_id"], *span, event)
-        self._rules[route_id] = event, rule
+            span = parse_instant(after["valid_from"]), parse_instant(after["valid_to"])
+            version = RouteVersion(route_id, after["prefix"], after["fsp_id"], *span, event)
+        self._routes[route_id] = event, version
 
-    # -- what stands ----------------------------------------------------------------------------------------------
+    def list_entries(self) -> list[EntryVersion]:
+        """List the entries, the default ones first, in the order of the hub."""
+        versions = [version for _, version in self._entries.values() if version is not None]
+        return sorted(versions, key=lambda each: (not each.is_default, each.entry.sub_id, each.entry.currency))
 
-    def held(self) -> list[Held]:
-        """The default entries first, as the hub has them."""
-        held = [each for _, each in self._slots.values() if each is not None]
-        return sorted(held, key=lambda each: (not each.is_default, each.entry.sub_id, each.entry.currency))
+    def list_cached_entries(self) -> list[Entry]:
+        """List the entries as the cache holds them (see values): '' in place of an FSP that may not be answered."""
+        return [each.entry._replace(fsp_id=self.mask_fsp(each.entry.fsp_id)) for each in self.list_entries()]
 
-    def entries(self) -> list[Entry]:
-        """As the cache would hold them (see values): an FSP that is not answered is ''."""
-        return [each.entry._replace(fsp_id=self.answered(each.entry.fsp_id)) for each in self.held()]
-
-    def last_event(self, sub_id: str) -> Any:
-        """Of the key with this SubId: what left it as it is, also when nothing stands there."""
-        events = [event for (sub, _), (event, _) in self._slots.items() if sub == sub_id]
+    def find_last_event(self, sub_id: str) -> Any:
+        """Find the last event of the key with this SubId, also where that event removed the entry."""
+        events = [event for (sub, _), (event, _) in self._entries.items() if sub == sub_id]
         return max(events, key=lambda event: event["event_id"], default=None)
 
-    def answered(self, fsp_id: str) -> str:
-        status = self.statuses.get(fsp_id)
-        return fsp_id if status is not None and status.status in ANSWERED else ""
+    def mask_fsp(self, fsp_id: str) -> str:
+        """Give the FSP back, or '' where its status keeps lookups from answering with it."""
+        version = self.statuses.get(fsp_id)
+        return fsp_id if version is not None and version.status in ANSWERED else ""
 
-    def rules(self) -> Iterator[Rule]:
-        for _, rule in self._rules.values():
-            if rule is not None and self.identifier.startswith(rule.prefix):
-                yield rule
+    def list_routes(self) -> list[RouteVersion]:
+        """List the routes whose prefix begins this identifier, at whatever time they are valid."""
+        versions = (version for _, version in self._routes.values() if version is not None)
+        return [version for version in versions if self.identifier.startswith(version.prefix)]
 
-    def rule_at(self, at: datetime) -> Rule | None:
-        """The longest rule that holds at an instant, whether its FSP is answered or not."""
-        holding = [rule for rule in self.rules() if rule.valid_from <= at < rule.valid_to]
-        return max(holding, key=lambda rule: len(rule.prefix), default=None)
-
-
-def prefixes_of(identifier: str) -> list[str]:
-    return [identifier[:length] for length in range(1, len(identifier) + 1)]
+    def find_route(self, at: datetime) -> RouteVersion | None:
+        """Find the longest route that is valid at an instant, whatever the status of its FSP."""
+        valid = [route for route in self.list_routes() if route.valid_from <= at < route.valid_to]
+        return max(valid, key=lambda route: len(route.prefix), default=None)
 
 
-async def standing(postgres: Postgres, party_id_type: str, identifier: str, at: datetime) -> Standing:
-    """What stood around an identifier at an instant.  Raises DirectoryUnavailable."""
-    stood = Standing(party_id_type, identifier)
-    for event in await _by_index(postgres, "history_as_of", party_id_type, identifier, prefixes_of(identifier), at):
-        stood.apply(event)
-    return stood
+async def fetch_situation(postgres: Postgres, party_id_type: str, identifier: str, at: datetime) -> Situation:
+    """Fetch what decided about an identifier at an instant.  Raises DirectoryUnavailable."""
+    situation = Situation(party_id_type, identifier)
+    arguments = party_id_type, identifier, prefixes_of(identifier), at
+    for event in await _fetch_by_index(postgres, "history_as_of", *arguments):
+        situation.apply(event)
+    return situation
 
 
-async def final_before(postgres: Postgres) -> tuple[datetime, datetime]:
-    """The time now, and until when history is complete.  To be asked before what is to be called final.
+async def fetch_final_before(postgres: Postgres) -> tuple[datetime, datetime]:
+    """Fetch the time now, and the instant up to which history is complete.
 
-    Raises DirectoryUnavailable.
+    Ask before the question whose answer you want to call final.  Raises DirectoryUnavailable.
     """
     row = await postgres.row("history_final")
     return row["now"], row["final_before"]
@@ -199,13 +198,16 @@ class Step(NamedTuple):
     events: list[Any]
 
 
-async def steps(postgres: Postgres, party_id_type: str, identifier: str) -> AsyncGenerator[Step]:
-    """All that ever concerned an identifier.  Close it when leaving early (aclosing).  Raises DirectoryUnavailable."""
+async def stream_steps(postgres: Postgres, party_id_type: str, identifier: str) -> AsyncGenerator[Step]:
+    """Stream every transaction that ever concerned an identifier, the oldest first.
+
+    Close it (`aclosing`) when you leave early.  Raises DirectoryUnavailable.
+    """
     step: Step | None = None
     number: tuple[int, int] | None = None
     arguments = party_id_type, identifier, prefixes_of(identifier)
-    async with aclosing(_streamed(postgres, _LIFE_SETTINGS, "history_of_party", *arguments)) as streamed:
-        async for rows in streamed:
+    async with aclosing(_stream(postgres, _STEPS_SETTINGS, "history_of_party", *arguments)) as stream:
+        async for rows in stream:
             for row in rows:
                 if step is not None and number == (row["era"], row["xact"]):
                     step.events.append(row)
@@ -217,12 +219,12 @@ async def steps(postgres: Postgres, party_id_type: str, identifier: str) -> Asyn
         yield step
 
 
-def json_of(text: str | None) -> Any:
+def decode_json(text: str | None) -> Any:
     return None if text is None else msgspec.json.decode(text)
 
 
-def instant_of(text: str) -> datetime:
-    """Of a time as jsonb has it; what no calendar has is as far off as there is."""
+def parse_instant(text: str) -> datetime:
+    """Read a time as jsonb writes it.  A time that no calendar has becomes the first or last one that we have."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
@@ -230,11 +232,11 @@ def instant_of(text: str) -> datetime:
     return min(max(at, BEGINNING), END)
 
 
-# Walks ------------------------------------------------------------------------------------------------------------
+# Pages of events --------------------------------------------------------------------------------------------------
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events; None is any."""
+class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events the caller wants; None accepts any value."""
 
     party: tuple[str, str] | None = None  # type, identifier
     fsp_id: str | None = None
@@ -248,48 +250,49 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     until: datetime | None = None
 
 
-class Place(NamedTuple):
-    """Before which event to go on; `at` counts where one walks by time."""
+class PagePosition(NamedTuple):
+    """The event before which the next page begins; `at` counts only where pages follow time."""
 
     at: datetime
     event_id: int
 
 
-class Page(NamedTuple):
+class EventPage(NamedTuple):
     events: list[Any]
-    next: Place | None  # None: there is nothing more
+    next: PagePosition | None  # None: this is the last page
 
 
-async def page(postgres: Postgres, wanted: Wanted, place: Place | None, limit: int) -> Page:
-    """Events from the newest on, WORK of them looked at or a little more.  Raises DirectoryUnavailable."""
-    start = place or Place(END, LAST_EVENT)
+async def fetch_page(postgres: Postgres, wanted: EventFilter, position: PagePosition | None, limit: int) -> EventPage:
+    """Fetch events, the newest first.  Looks at about WORK of them at most.  Raises DirectoryUnavailable."""
+    start = position or PagePosition(END, LAST_EVENT)
     exact = wanted.since or BEGINNING, wanted.until or END
-    span = _month(exact[0]), _month(exact[1], 1)
+    months = _month(exact[0]), _month(exact[1], 1)
     more = wanted.actor, wanted.channel, wanted.action
     calls = wanted.request_id, wanted.trace_id
 
-    async def of_party(before: int, work: int, left: int) -> list[Any]:
+    async def fetch_of_party(before: int, work: int, left: int) -> list[Any]:
+        walk = *(wanted.party or ()), before, *months, work, left
         filters = *more, wanted.entity, *calls, wanted.fsp_id, *exact
-        return await _by_index(postgres, "events_of_party", *(wanted.party or ()), before, *span, work, left, *filters)
+        return await _fetch_by_index(postgres, "events_of_party", *walk, *filters)
 
-    async def of_entity(before: int, work: int, left: int) -> list[Any]:
+    async def fetch_of_entity(before: int, work: int, left: int) -> list[Any]:
         filters = *more, *calls, *exact
-        return await _in_order(postgres, "events_of_entity", wanted.entity, before, *span, work, left, *filters)
+        return await _fetch_in_order(postgres, "events_of_entity", wanted.entity, before, *months, work, left, *filters)
 
-    async def of_all(before: int, work: int, left: int) -> list[Any]:
+    async def fetch_of_all(before: int, work: int, left: int) -> list[Any]:
         filters = *more, wanted.entity, *calls, *exact
-        return await _in_order(postgres, "events_from", before, *span, work, left, *filters)
+        return await _fetch_in_order(postgres, "events_from", before, *months, work, left, *filters)
 
     if wanted.party is not None:
-        return await _page_by_index(of_party, start, limit)
+        return await _page_by_number(fetch_of_party, start, limit)
     if wanted.fsp_id is not None:
-        # By number one would have to go through those of all others, who may have a thousand times as many.
+        # By number the page would read the events of all other FSPs, who may have a thousand times as many.
         return await _page_by_time(postgres, wanted, start, limit)
     if wanted.entity not in (None, "alias"):
-        return await _page_by_index(of_entity, start, limit)
+        return await _page_by_number(fetch_of_entity, start, limit)
     if wanted.until is None:
-        return await _page_by_index(of_all, start, limit)
-    # By number one would have to go through all that came after it.
+        return await _page_by_number(fetch_of_all, start, limit)
+    # By number the page would read everything that came after `until`.
     return await _page_by_time(postgres, wanted, start, limit)
 
 
@@ -299,28 +302,32 @@ def _month(at: datetime, later: int = 0) -> datetime:
     return END if year > END.year else datetime(year, month + 1, 1, tzinfo=UTC)
 
 
-async def _page_by_index(fetch: Callable[[int, int, int], Awaitable[list[Any]]], place: Place, limit: int) -> Page:
-    """`fetch(before, work, left)` looks at `work` events before that one.  More at a time while few are wanted."""
+async def _page_by_number(
+    fetch: Callable[[int, int, int], Awaitable[list[Any]]], position: PagePosition, limit: int
+) -> EventPage:
+    """`fetch(before, work, left)` looks at `work` events before that one.  The work grows while few events match."""
     found: list[Any] = []
     walked, work = 0, limit
     while walked < WORK:
-        rows = await fetch(place.event_id, work, limit - len(found))
+        rows = await fetch(position.event_id, work, limit - len(found))
         found += [row for row in rows if row["event_id"] is not None]
         if len(found) == limit:
-            return Page(found, Place(found[-1]["at"], found[-1]["event_id"]))
+            return EventPage(found, PagePosition(found[-1]["at"], found[-1]["event_id"]))
         if rows[0]["walked"] < work:
-            return Page(found, None)
+            return EventPage(found, None)
         walked += work
-        place, work = Place(END, rows[0]["walked_to"]), min(work * 8, WORK)
-    return Page(found, place)
+        position, work = PagePosition(END, rows[0]["walked_to"]), min(work * 8, WORK)
+    return EventPage(found, position)
 
 
-async def _page_by_time(postgres: Postgres, wanted: Wanted, start: Place, limit: int) -> Page:
-    """Spans of time, each as long as it may be for WORK rows: longer after a nearly empty one, shorter after one that
-    held too many, and never again as far back as that one.
+async def _page_by_time(postgres: Postgres, wanted: EventFilter, start: PagePosition, limit: int) -> EventPage:
+    """Read spans of time, each as long as WORK rows allow.
+
+    A span grows after one that was nearly empty.  It shrinks after one that held too many rows, and no later span
+    reaches back as far as the beginning of that one again.
     """
     since, now = wanted.since or BEGINNING, datetime.now(UTC)
-    place = Place(wanted.until, FIRST_EVENT) if wanted.until and wanted.until <= start.at else start
+    position = PagePosition(wanted.until, FIRST_EVENT) if wanted.until and wanted.until <= start.at else start
     filters = (
         wanted.actor,
         wanted.channel,
@@ -332,115 +339,124 @@ async def _page_by_time(postgres: Postgres, wanted: Wanted, start: Place, limit:
     )
     found: list[Any] = []
     walked, dense = 0, None
-    width = max(place.at - now, timedelta()) + _SPAN_FIRST  # of the future there is hardly anything
+    width = max(position.at - now, timedelta()) + _FIRST_SPAN  # the future holds hardly any events
     async with lent(postgres, **_SPAN_SETTINGS) as connection:
         for _ in range(SPANS_MAX):
-            if place.at < since or (place.at == since and place.event_id == FIRST_EVENT):
-                return Page(found, None)
-            begin = max(since, _before(place.at, width))
-            # So many at one instant: somebody wrote the time by hand.
+            if position.at < since or (position.at == since and position.event_id == FIRST_EVENT):
+                return EventPage(found, None)
+            begin = max(since, _subtract(position.at, width))
+            # More than WORK at one instant: somebody wrote the time by hand.
             most = WORK if width > _MICROSECOND else LAST_INT
-            rows = await connection.fetch(QUERIES["events_of_span"], begin, *place, most, limit - len(found), *filters)
+            rows = await connection.fetch(
+                QUERIES["events_of_span"], begin, *position, most, limit - len(found), *filters
+            )
             here = rows[0]["walked"]
             if here > most:
-                dense, width = begin, max((place.at - begin) / 8, _MICROSECOND)
+                dense, width = begin, max((position.at - begin) / 8, _MICROSECOND)
                 continue
             found += [row for row in rows if row["event_id"] is not None]
             if len(found) == limit:
-                return Page(found, Place(found[-1]["at"], found[-1]["event_id"]))
+                return EventPage(found, PagePosition(found[-1]["at"], found[-1]["event_id"]))
             walked += here
             if walked >= WORK:
-                return Page(found, Place(begin, FIRST_EVENT) if begin > since else None)
-            if begin < now < place.at:
-                width = _SPAN_FIRST
+                return EventPage(found, PagePosition(begin, FIRST_EVENT) if begin > since else None)
+            if begin < now < position.at:
+                width = _FIRST_SPAN
             elif here < WORK // 16:
                 width *= 8 if here else 64
-            place = Place(begin, FIRST_EVENT)
+            position = PagePosition(begin, FIRST_EVENT)
             if dense is not None:
                 width = min(width, max((begin - dense) / 2, _MICROSECOND))
-    return Page(found, place)
+    return EventPage(found, position)
 
 
-def _before(at: datetime, width: timedelta) -> datetime:
+def _subtract(at: datetime, width: timedelta) -> datetime:
     return at - width if at - BEGINNING > width else BEGINNING
 
 
 # Between two instants ---------------------------------------------------------------------------------------------
 
 
-class Part(NamedTuple):
-    """An entry of an FSP under a key."""
+class CurrencyEntry(NamedTuple):
+    """An entry that an FSP has under a key."""
 
     currency: str
     is_default: bool
 
 
 class Difference(NamedTuple):
+    """How the entries of an FSP under one key changed, and the events that changed them."""
+
     party_id_type: str
     identifier: str
     sub_id: str
-    gone: list[Part]
-    come: list[Part]
+    removed: list[CurrencyEntry]
+    added: list[CurrencyEntry]
     event_ids: list[int]
 
 
-async def differences(
+async def stream_differences(
     postgres: Postgres, fsp_id: str, since: datetime, until: datetime
 ) -> AsyncGenerator[list[Difference]]:
-    """How the entries of an FSP at `until` differ from those at `since`, key by key, some at a time.
+    """Stream how the entries of an FSP at `until` differ from those at `since`: key by key, some keys at a time.
 
     The memory is that of one key.  Raises DirectoryUnavailable.
     """
     rest: list[Any] = []
-    async with aclosing(_streamed(postgres, {}, "history_of_fsp", fsp_id, since, until)) as streamed:
-        async for rows in streamed:
+    async with aclosing(_stream(postgres, {}, "history_of_fsp", fsp_id, since, until)) as stream:
+        async for rows in stream:
             groups = [list(group) for _, group in groupby([*rest, *rows], _key_of)]
-            rest = groups.pop()  # the next rows may be of the same key
-            yield _told(groups, fsp_id, since, until)
+            rest = groups.pop()  # the next rows may belong to the same key
+            yield _compare_all(groups, fsp_id, since, until)
     if rest:
-        yield _told([rest], fsp_id, since, until)
+        yield _compare_all([rest], fsp_id, since, until)
 
 
 def _key_of(row: Any) -> tuple[str, str, str]:
     return row["party_identifier"], row["party_id_type"], row["sub_id"]
 
 
-def _told(groups: list[list[Any]], fsp_id: str, since: datetime, until: datetime) -> list[Difference]:
-    told = (_difference(group, fsp_id, since, until) for group in groups)
-    return [each for each in told if each is not None]
+def _compare_all(groups: list[list[Any]], fsp_id: str, since: datetime, until: datetime) -> list[Difference]:
+    differences = (_compare(group, fsp_id, since, until) for group in groups)
+    return [each for each in differences if each is not None]
 
 
-def _difference(events: list[Any], fsp_id: str, since: datetime, until: datetime) -> Difference | None:
-    over: dict[int, datetime] = {}
+def _compare(events: list[Any], fsp_id: str, since: datetime, until: datetime) -> Difference | None:
+    """`events` are those of one key, in their order."""
+    ends: dict[int, datetime] = {}
     for event in events:
-        over[event["xact"]] = max(event["at"], over.get(event["xact"], BEGINNING))
-    first: dict[str | None, Part | None] = {}
-    last: dict[str | None, Part | None] = {}
-    counted = [event for event in events if since < over[event["xact"]] <= until]
+        ends[event["xact"]] = max(event["at"], ends.get(event["xact"], BEGINNING))
+    first: dict[str | None, CurrencyEntry | None] = {}
+    last: dict[str | None, CurrencyEntry | None] = {}
+    counted = [event for event in events if since < ends[event["xact"]] <= until]
     for event in counted:
-        before, after = json_of(event["before"]), json_of(event["after"])
-        said = after or before
-        slot = None if said["default"] else said["currency"]
-        first.setdefault(slot, _part(before, fsp_id))
-        last[slot] = _part(after, fsp_id)
-    gone = [part for slot, part in first.items() if part is not None and part != last[slot]]
-    come = [part for slot, part in last.items() if part is not None and part != first[slot]]
-    if not gone and not come:
+        before, after = decode_json(event["before"]), decode_json(event["after"])
+        state = after or before
+        slot = None if state["default"] else state["currency"]
+        first.setdefault(slot, _own_entry(before, fsp_id))
+        last[slot] = _own_entry(after, fsp_id)
+    removed = [entry for slot, entry in first.items() if entry is not None and entry != last[slot]]
+    added = [entry for slot, entry in last.items() if entry is not None and entry != first[slot]]
+    if not removed and not added:
         return None
     identifier, party_id_type, sub_id = _key_of(events[0])
-    return Difference(party_id_type, identifier, sub_id, gone, come, [event["event_id"] for event in counted])
+    return Difference(party_id_type, identifier, sub_id, removed, added, [event["event_id"] for event in counted])
 
 
-def _part(said: Any, fsp_id: str) -> Part | None:
-    return Part(said["currency"], said["default"]) if said is not None and said["fsp_id"] == fsp_id else None
+def _own_entry(state: Any, fsp_id: str) -> CurrencyEntry | None:
+    if state is None or state["fsp_id"] != fsp_id:
+        return None
+    return CurrencyEntry(state["currency"], state["default"])
 
 
 # Connections ------------------------------------------------------------------------------------------------------
 
 
-async def _by_index(postgres: Postgres, query: str, *arguments: Any) -> list[Any]:
-    """Rows on a connection that plans once, for index look-ups: with a partition a month to plan for, that would take
-    many times longer than what is planned.  Raises DirectoryUnavailable.
+async def _fetch_by_index(postgres: Postgres, query: str, *arguments: Any) -> list[Any]:
+    """Fetch rows on a connection that plans once, for index look-ups.
+
+    With one partition a month to plan for, planning each time would take many times longer than the query itself.
+    Raises DirectoryUnavailable.
     """
     assert postgres.reads is not None  # noqa: S101 - opened by wiring
     if postgres.away:
@@ -455,8 +471,8 @@ async def _by_index(postgres: Postgres, query: str, *arguments: Any) -> list[Any
         raise
 
 
-async def _in_order(postgres: Postgres, query: str, *arguments: Any) -> list[Any]:
-    """Rows by walking an index from its end; an FSP may have millions to sort.  Raises DirectoryUnavailable."""
+async def _fetch_in_order(postgres: Postgres, query: str, *arguments: Any) -> list[Any]:
+    """Fetch rows by walking an index from its end: a sort could meet millions of rows.  Raises DirectoryUnavailable."""
     async with lent(postgres, **_WALK_SETTINGS) as connection:
         rows: list[Any] = await connection.fetch(QUERIES[query], *arguments)
         return rows
@@ -464,7 +480,7 @@ async def _in_order(postgres: Postgres, query: str, *arguments: Any) -> list[Any
 
 @asynccontextmanager
 async def lent(postgres: Postgres, **settings: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection of the desk with these settings, for as long as something streams.  Raises DirectoryUnavailable."""
+    """Lend a connection of the desk with these settings, for as long as a stream runs.  Raises DirectoryUnavailable."""
     assert postgres.desk is not None  # noqa: S101 - opened by wiring
     if postgres.away:
         raise DirectoryUnavailable
@@ -483,10 +499,10 @@ async def lent(postgres: Postgres, **settings: str) -> AsyncIterator[asyncpg.Con
         raise
 
 
-async def _streamed(
+async def _stream(
     postgres: Postgres, settings: dict[str, str], query: str, *arguments: Any
 ) -> AsyncGenerator[list[Any]]:
-    """Rows as they stood when it began, in whatever time it takes."""
+    """Stream rows of one snapshot, in whatever time that takes."""
     async with (
         lent(postgres, **_BULK_SETTINGS, **settings) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from oracle.api.hub import answers
 from oracle.store.cache.values import Entry
-from oracle.store.history import Held, Rule, Standing
+from oracle.store.history import EntryVersion, RouteVersion, Situation
 
 # Why: an entry; a route; an entry or a route whose FSP was not answered; held in other currencies only; nobody.
 Reason = Literal["alias", "route", "alias_not_answered", "route_not_answered", "other_currencies", "nobody"]
@@ -22,8 +22,8 @@ class Resolution(NamedTuple):
     fsp_id: str  # '' nobody
     currency: str  # '' none said
     reason: Reason
-    held: Held | None  # the entry that decided
-    rule: Rule | None  # the route that decided
+    held: EntryVersion | None  # the entry that decided
+    rule: RouteVersion | None  # the route that decided
     events: list[Any]  # that made it so, in their order
 
     def body(self, asked_sub_id: str | None) -> bytes:
@@ -31,31 +31,31 @@ class Resolution(NamedTuple):
         return answers.body_of(self.fsp_id, self.currency, asked_sub_id)
 
 
-def resolve(stood: Standing, sub_id: str, currency: str | None, at: datetime) -> Resolution:
+def resolve(stood: Situation, sub_id: str, currency: str | None, at: datetime) -> Resolution:
     """`sub_id` of the key ('' for none), `currency` as asked (None for none)."""
-    entries = stood.entries()
+    entries = stood.list_cached_entries()
     entry = answers.chosen(entries, sub_id, currency)
     if entry is not None:
-        return _by_entry(stood, stood.held()[entries.index(entry)], entry)
+        return _by_entry(stood, stood.list_entries()[entries.index(entry)], entry)
     if answers.has_key(entries, sub_id):
-        held = [each for each in stood.held() if each.entry.sub_id == sub_id]
+        held = [each for each in stood.list_entries() if each.entry.sub_id == sub_id]
         return Resolution("", "", "other_currencies", None, None, _in_order(*(each.event for each in held)))
-    rule = stood.rule_at(at)
-    gone = stood.last_event(sub_id)
+    rule = stood.find_route(at)
+    gone = stood.find_last_event(sub_id)
     if rule is None:
         return Resolution("", "", "nobody", None, None, _in_order(gone))
-    fsp_id = stood.answered(rule.fsp_id)
+    fsp_id = stood.mask_fsp(rule.fsp_id)
     reason: Reason = "route" if fsp_id else "route_not_answered"
     return Resolution(fsp_id, "", reason, None, rule, _in_order(gone, rule.event, _status(stood, rule.fsp_id)))
 
 
-def _by_entry(stood: Standing, held: Held, entry: Entry) -> Resolution:
+def _by_entry(stood: Situation, held: EntryVersion, entry: Entry) -> Resolution:
     reason: Reason = "alias" if entry.fsp_id else "alias_not_answered"
     events = _in_order(held.event, _status(stood, held.entry.fsp_id))
     return Resolution(entry.fsp_id, entry.currency if entry.fsp_id else "", reason, held, None, events)
 
 
-def _status(stood: Standing, fsp_id: str) -> Any:
+def _status(stood: Situation, fsp_id: str) -> Any:
     status = stood.statuses.get(fsp_id)
     return None if status is None else status.event
 

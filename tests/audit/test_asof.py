@@ -35,7 +35,7 @@ def made(service: Service) -> list[Seen]:
 
 async def asked_of(postgres: Postgres, asked: Asked, at: datetime) -> tuple[str, str, Any]:
     key = key_of_kind(asked.party_id_type, asked.identifier, sub_id=asked.sub_id)
-    stood = await history.standing(postgres, key.party_id_type, key.identifier, at)
+    stood = await history.fetch_situation(postgres, key.party_id_type, key.identifier, at)
     found = resolve(stood, key.sub_id, asked.currency, at)
     return found.fsp_id, found.currency, msgspec.json.decode(found.body(asked.sub_id))["partyList"]
 

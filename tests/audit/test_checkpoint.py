@@ -8,7 +8,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from oracle.audit.checkpoint import BadNote, Checkpoint, Key, Note, Signer, Trust, Verifier, introduction, signed
+from oracle.audit.checkpoint import (
+    BadNote,
+    Checkpoint,
+    Note,
+    Signer,
+    Trust,
+    Verifier,
+    VerifierKey,
+    introduction,
+    signed,
+)
 
 # The example of Go's golang.org/x/mod/sumdb/note, which defined the format.
 PETER_SKEY = "PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz"
@@ -95,12 +105,12 @@ ORIGIN = "alias-oracle/test"
 FIRST, SECOND, THIRD, OTHER = (Signer.new(ORIGIN) for _ in range(4))
 
 
-def chain() -> list[Key]:
-    first = Key(FIRST.verifier.vkey, 0, None)
+def chain() -> list[VerifierKey]:
+    first = VerifierKey(FIRST.verifier.vkey, 0, None)
     keys = [first]
     for old, new, size in ((FIRST, SECOND, 10), (SECOND, THIRD, 20)):
         text = introduction(ORIGIN, old.verifier, new.verifier, size)
-        keys.append(Key(new.verifier.vkey, size, signed(text, [old, new])))
+        keys.append(VerifierKey(new.verifier.vkey, size, signed(text, [old, new])))
     return keys
 
 

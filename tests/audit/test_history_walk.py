@@ -12,7 +12,7 @@ import servers
 from sealing import connected, tampering
 
 from oracle.store import history
-from oracle.store.history import Wanted
+from oracle.store.history import EventFilter
 from oracle.store.postgres import Postgres, open_postgres
 
 if TYPE_CHECKING:
@@ -65,10 +65,10 @@ def filled_url(postgres_template: PostgresServer) -> Iterator[str]:
     asyncio.run(servers.drop_database(postgres_template, name))
 
 
-async def walked(postgres: Postgres, wanted: Wanted, limit: int) -> tuple[list[int], int]:
+async def walked(postgres: Postgres, wanted: EventFilter, limit: int) -> tuple[list[int], int]:
     place, found, pages = None, list[int](), 0
     while True:
-        page = await history.page(postgres, wanted, place, limit)
+        page = await history.fetch_page(postgres, wanted, place, limit)
         found += [event["event_id"] for event in page.events]
         pages += 1
         assert len(page.events) <= limit
@@ -80,26 +80,30 @@ async def walked(postgres: Postgres, wanted: Wanted, limit: int) -> tuple[list[i
 @pytest.mark.parametrize(
     ("wanted", "condition", "order"),
     [
-        (Wanted(), "true", "event_id DESC"),
-        (Wanted(actor="rare"), "actor = 'rare'", "event_id DESC"),
-        (Wanted(since=datetime(2026, 1, 1, tzinfo=UTC)), "at >= '2026-01-01Z'", "event_id DESC"),
-        (Wanted(until=LATER), "true", "at DESC, event_id DESC"),
-        (Wanted(until=LATER, actor="rare"), "actor = 'rare'", "at DESC, event_id DESC"),
-        (Wanted(until=LATER, actor="nobody"), "false", "event_id"),
+        (EventFilter(), "true", "event_id DESC"),
+        (EventFilter(actor="rare"), "actor = 'rare'", "event_id DESC"),
+        (EventFilter(since=datetime(2026, 1, 1, tzinfo=UTC)), "at >= '2026-01-01Z'", "event_id DESC"),
+        (EventFilter(until=LATER), "true", "at DESC, event_id DESC"),
+        (EventFilter(until=LATER, actor="rare"), "actor = 'rare'", "at DESC, event_id DESC"),
+        (EventFilter(until=LATER, actor="nobody"), "false", "event_id"),
         (
-            Wanted(since=datetime(2025, 5, 1, tzinfo=UTC), until=datetime(2026, 1, 1, 0, 0, 0, 900, tzinfo=UTC)),
+            EventFilter(since=datetime(2025, 5, 1, tzinfo=UTC), until=datetime(2026, 1, 1, 0, 0, 0, 900, tzinfo=UTC)),
             "at >= '2025-05-01Z' AND at < '2026-01-01 00:00:00.0009Z'",
             "at DESC, event_id DESC",
         ),
-        (Wanted(fsp_id="bank"), "fsp_id = 'bank'", "at DESC, event_id DESC"),
-        (Wanted(fsp_id="bank", actor="rare"), "actor = 'rare'", "at DESC, event_id DESC"),
-        (Wanted(party=("ALIAS", "a3")), "party_identifier = 'a3'", "event_id DESC"),
-        (Wanted(party=("ALIAS", "a3"), actor="rare"), "party_identifier = 'a3' AND actor = 'rare'", "event_id DESC"),
-        (Wanted(fsp_id="small"), "'small' IN (fsp_id, before ->> 'fsp_id')", "at DESC, event_id DESC"),
-        (Wanted(fsp_id="other"), "false", "event_id"),
+        (EventFilter(fsp_id="bank"), "fsp_id = 'bank'", "at DESC, event_id DESC"),
+        (EventFilter(fsp_id="bank", actor="rare"), "actor = 'rare'", "at DESC, event_id DESC"),
+        (EventFilter(party=("ALIAS", "a3")), "party_identifier = 'a3'", "event_id DESC"),
+        (
+            EventFilter(party=("ALIAS", "a3"), actor="rare"),
+            "party_identifier = 'a3' AND actor = 'rare'",
+            "event_id DESC",
+        ),
+        (EventFilter(fsp_id="small"), "'small' IN (fsp_id, before ->> 'fsp_id')", "at DESC, event_id DESC"),
+        (EventFilter(fsp_id="other"), "false", "event_id"),
         *(
             (
-                Wanted(**index, since=datetime(2025, 5, 1, tzinfo=UTC), until=datetime(2026, 1, 8, tzinfo=UTC)),
+                EventFilter(**index, since=datetime(2025, 5, 1, tzinfo=UTC), until=datetime(2026, 1, 8, tzinfo=UTC)),
                 f"{condition} AND at >= '2025-05-01Z' AND at < '2026-01-08Z'",
                 order,
             )
@@ -109,10 +113,12 @@ async def walked(postgres: Postgres, wanted: Wanted, limit: int) -> tuple[list[i
                 ({"entity": "route"}, "false", "event_id DESC"),
             )
         ),
-        (Wanted(entity="route"), "false", "event_id"),
+        (EventFilter(entity="route"), "false", "event_id"),
     ],
 )
-async def test_a_walk_gives_all_that_is_wanted(filled_url: str, wanted: Wanted, condition: str, order: str) -> None:
+async def test_a_walk_gives_all_that_is_wanted(
+    filled_url: str, wanted: EventFilter, condition: str, order: str
+) -> None:
     query = f"SELECT event_id FROM events WHERE {condition} ORDER BY {order}"  # noqa: S608 - of the test itself
     connection = await asyncpg.connect(filled_url)
     try:
@@ -137,14 +143,14 @@ async def test_history_is_complete_before_whoever_is_writing_here_began(
     ):
         async with elsewhere.transaction():
             await elsewhere.execute("SELECT pg_current_xact_id()")
-            now, final_before = await history.final_before(postgres)
+            now, final_before = await history.fetch_final_before(postgres)
             assert final_before == now
             async with writer.transaction():
                 began = await writer.fetchval("SELECT now()")
                 await writer.execute("INSERT INTO fsps (fsp_id) VALUES ('one')")
-                assert (await history.final_before(postgres))[1] == began
+                assert (await history.fetch_final_before(postgres))[1] == began
             async with keeper.transaction():
                 await keeper.execute("INSERT INTO fsps (fsp_id) VALUES ('two')")
-                assert (await history.final_before(postgres))[1] < began - timedelta(days=365)
-        now, final_before = await history.final_before(postgres)
+                assert (await history.fetch_final_before(postgres))[1] < began - timedelta(days=365)
+        now, final_before = await history.fetch_final_before(postgres)
         assert final_before == now

@@ -40,7 +40,7 @@ from oracle.identifiers import PartyIdType, PartyKey
 from oracle.identifiers.prefix import prefixes_of
 from oracle.store import history
 from oracle.store.cache.values import Entry
-from oracle.store.history import Standing
+from oracle.store.history import Situation
 from oracle.store.postgres import Postgres
 
 RULES_MAX: Final = 200
@@ -157,12 +157,13 @@ async def _past(call: Call, key: PartyKey, currency: str | None, at: datetime) -
     if role not in AUDIT.roles:
         raise Refusal(403, "forbidden", "Not with this role", f"The role is {role}, which has no history: leave out at")
     await record(call, "what-if", key, None, {"at": at, "currency": currency})
-    return _stood(await history.standing(call.postgres, key.party_id_type, key.identifier, at), at)
+    return _stood(await history.fetch_situation(call.postgres, key.party_id_type, key.identifier, at), at)
 
 
-def _stood(stood: Standing, at: datetime) -> _Facts:
+def _stood(stood: Situation, at: datetime) -> _Facts:
     entries = [
-        {**held.entry._asdict(), "is_default": held.is_default, "since": held.event["at"]} for held in stood.held()
+        {**held.entry._asdict(), "is_default": held.is_default, "since": held.event["at"]}
+        for held in stood.list_entries()
     ]
     rules = [
         {
@@ -173,7 +174,7 @@ def _stood(stood: Standing, at: datetime) -> _Facts:
         }
         # As routes_covering: those that held before others, should there be too many.
         for rule in sorted(
-            stood.rules(),
+            stood.list_routes(),
             key=lambda rule: (rule.valid_from <= at < rule.valid_to, len(rule.prefix), rule.valid_from), reverse=True,
         )
     ]  # fmt: skip

@@ -38,7 +38,7 @@ from oracle.api.history.questions import AUDIT, OWN, instant, record
 from oracle.audit import export, leaf, log
 from oracle.errors import Overloaded
 from oracle.identifiers import PartyKey
-from oracle.store.history import json_of, lent
+from oracle.store.history import decode_json, lent
 from oracle.store.postgres import Postgres
 from oracle.store.queries import QUERIES
 
@@ -254,7 +254,7 @@ def _is_own(row: Any, own: str | None) -> bool:
     """The line is one whole: one that also tells of another FSP is not shown."""
     if own is None:
         return True
-    sides = [side["fsp_id"] for side in (json_of(row["before"]), json_of(row["after"])) if side is not None]
+    sides = [side["fsp_id"] for side in (decode_json(row["before"]), decode_json(row["after"])) if side is not None]
     return row["entity"] == "alias" and row["fsp_id"] == own and set(sides) == {own}
 
 
@@ -402,7 +402,7 @@ def _is_wanted(row: Any, wanted: dict[str, Any]) -> bool:
 def _former_fsp(row: Any) -> Any:
     """Whose alias it was before another FSP got it: that is of its history, too."""
     is_handed_over = row["entity"] == "alias" and row["action"] == "changed"
-    return (json_of(row["before"]) or {}).get("fsp_id") if is_handed_over else None
+    return (decode_json(row["before"]) or {}).get("fsp_id") if is_handed_over else None
 
 
 async def _lines(connection: asyncpg.Connection, begin: int, end: int) -> AsyncIterator[bytes]:

@@ -37,7 +37,7 @@ from oracle.api.history.views import HistoryEvent, batch_of, event_of, name_acto
 from oracle.identifiers import BadIdentifier, PartyKey
 from oracle.identifiers.kinds import PARTY_ID_TYPES
 from oracle.store import history
-from oracle.store.history import Place, Standing, Wanted
+from oracle.store.history import EventFilter, PagePosition, Situation
 from oracle.store.resolution import Reason, Resolution, resolve
 
 AUDIT: Final = allow(Role.AUDITOR, Role.OPERATOR)
@@ -275,14 +275,14 @@ async def _events(call: Call, reading: Reading, search: Search, own: str | None 
         and (value := getattr(search, name)) is not None
     }
     await record(call, "events", key, own or search.fsp_id, details)
-    wanted = Wanted(
+    wanted = EventFilter(
         party=None if key is None else (key.party_id_type, key.identifier),
         fsp_id=own or search.fsp_id,
         entity="alias" if own else search.entity,
         actor=search.actor, channel=search.channel, action=search.action, request_id=search.request_id,
         trace_id=search.trace_id, since=since, until=until,
     )  # fmt: skip
-    page = await history.page(call.postgres, await _narrowed(call, wanted), place, search.limit)
+    page = await history.fetch_page(call.postgres, await _narrowed(call, wanted), place, search.limit)
     items = [event_of(row, reading, own=own) for row in page.events]
     await name_actors(call.postgres, items)
     following = page.next
@@ -291,7 +291,7 @@ async def _events(call: Call, reading: Reading, search: Search, own: str | None 
     )
 
 
-async def _narrowed(call: Call, wanted: Wanted) -> Wanted:
+async def _narrowed(call: Call, wanted: EventFilter) -> EventFilter:
     """A batch was applied within a time, which is quicker to walk than all of history."""
     number = batch_of(wanted.request_id)
     if number is None or wanted.party is not None or wanted.since is not None or wanted.until is not None:
@@ -346,9 +346,9 @@ async def _resolved(call: Call, reading: Reading, question: Question, own: str |
     key, currency = _key(reading, question), _currency(question.currency)
     at = instant("at", question.at)
     await record(call, "resolve", key, own, {"at": at, "currency": currency})
-    now, final_before = await history.final_before(call.postgres)
+    now, final_before = await history.fetch_final_before(call.postgres)
     at = at or now
-    stood = await history.standing(call.postgres, key.party_id_type, key.identifier, at)
+    stood = await history.fetch_situation(call.postgres, key.party_id_type, key.identifier, at)
     found = _seen_by(own, resolve(stood, key.sub_id, currency, at))
     events = [event_of(row, reading, own=own if row["entity"] == "alias" else None) for row in found.events]
     await trace(call.postgres, events)
@@ -442,10 +442,10 @@ async def _moments(
     call: Call, reading: Reading, key: PartyKey, currency: str | None, own: str | None
 ) -> AsyncGenerator[Moment]:
     """Every change of an alias, and everything else where it changed the answer."""
-    stood = Standing(key.party_id_type, key.identifier)
+    stood = Situation(key.party_id_type, key.identifier)
     answered: tuple[Any, ...] = ("", "", "nobody")
     reached = history.BEGINNING
-    async with aclosing(history.steps(call.postgres, key.party_id_type, key.identifier)) as steps:
+    async with aclosing(history.stream_steps(call.postgres, key.party_id_type, key.identifier)) as steps:
         async for step in steps:
             for at in _boundaries(stood, reached, step.at):
                 found = _seen_by(own, resolve(stood, key.sub_id, currency, at))
@@ -477,16 +477,16 @@ def _concerns(row: Any, own: str | None) -> bool:
         return bool(row["fsp_id"] == own)
     if row["entity"] != "alias":
         return False
-    return row["fsp_id"] == own or (history.json_of(row["before"]) or {}).get("fsp_id") == own
+    return row["fsp_id"] == own or (history.decode_json(row["before"]) or {}).get("fsp_id") == own
 
 
-def _boundaries(stood: Standing, after: datetime, until: datetime) -> list[datetime]:
+def _boundaries(stood: Situation, after: datetime, until: datetime) -> list[datetime]:
     """When rules began or ended by themselves."""
-    times = {at for rule in stood.rules() for at in (rule.valid_from, rule.valid_to)}
+    times = {at for rule in stood.list_routes() for at in (rule.valid_from, rule.valid_to)}
     return sorted(at for at in times if after < at < until)
 
 
-def _moment(at: datetime, found: Resolution, stood: Standing, own: str | None, events: list[HistoryEvent]) -> Moment:
+def _moment(at: datetime, found: Resolution, stood: Situation, own: str | None, events: list[HistoryEvent]) -> Moment:
     return Moment(
         at=at, fsp_id=found.fsp_id or None, currency=found.currency or None, reason=found.reason,
         entries=_entries(stood, own), events=events,
@@ -521,17 +521,17 @@ async def read_diff(
 
 async def _diff(call: Call, fsp_id: str, since: datetime, until: datetime) -> AsyncIterator[bytes]:
     counts = {"added": 0, "removed": 0, "changed": 0}
-    async with aclosing(history.differences(call.postgres, fsp_id, since, until)) as parts:
+    async with aclosing(history.stream_differences(call.postgres, fsp_id, since, until)) as parts:
         async for part in parts:
             lines = []
             for each in part:
-                change = "changed" if each.gone and each.come else "removed" if each.gone else "added"
+                change = "changed" if each.removed and each.added else "removed" if each.removed else "added"
                 counts[change] += 1
                 lines.append(
                     _encode({
                         "change": change, "partyIdType": each.party_id_type, "identifier": each.identifier,
-                        "subId": each.sub_id or None, "removed": [_part(p) for p in each.gone],
-                        "added": [_part(p) for p in each.come], "eventIds": each.event_ids,
+                        "subId": each.sub_id or None, "removed": [_part(p) for p in each.removed],
+                        "added": [_part(p) for p in each.added], "eventIds": each.event_ids,
                     })
                 )  # fmt: skip
             if lines:
@@ -539,7 +539,7 @@ async def _diff(call: Call, fsp_id: str, since: datetime, until: datetime) -> As
     yield _encode({"end": {"fspId": fsp_id, "from": since, "to": until, **counts}}) + b"\n"
 
 
-def _part(part: history.Part) -> dict[str, Any]:
+def _part(part: history.CurrencyEntry) -> dict[str, Any]:
     return {"currency": part.currency or None, "default": part.is_default}
 
 
@@ -639,12 +639,12 @@ def _us(at: datetime) -> int:
     return (at - _EPOCH) // _MICROSECOND
 
 
-def _place(at_us: int, event_id: int) -> Place:
+def _place(at_us: int, event_id: int) -> PagePosition:
     try:
         at = _EPOCH + at_us * _MICROSECOND
     except OverflowError:
         at = history.END
-    return Place(
+    return PagePosition(
         min(max(at, history.BEGINNING), history.END), max(min(event_id, history.LAST_EVENT), history.FIRST_EVENT)
     )
 
@@ -657,18 +657,18 @@ def _named(reading: Reading, key: PartyKey) -> PartyName:
     )  # fmt: skip
 
 
-def _entries(stood: Standing, own: str | None) -> list[StoodEntry]:
+def _entries(stood: Situation, own: str | None) -> list[StoodEntry]:
     return [
         StoodEntry(
             sub_id=held.entry.sub_id or None, currency=held.entry.currency or None, fsp_id=held.entry.fsp_id,
             default=held.is_default, fsp_status=_status(stood, held.entry.fsp_id), event_id=held.event["event_id"],
         )
-        for held in stood.held()
+        for held in stood.list_entries()
         if own is None or held.entry.fsp_id == own
     ]  # fmt: skip
 
 
-def _route(stood: Standing, found: Resolution) -> StoodRoute | None:
+def _route(stood: Situation, found: Resolution) -> StoodRoute | None:
     rule = found.rule
     if rule is None:
         return None
@@ -678,6 +678,6 @@ def _route(stood: Standing, found: Resolution) -> StoodRoute | None:
     )  # fmt: skip
 
 
-def _status(stood: Standing, fsp_id: str) -> str | None:
+def _status(stood: Situation, fsp_id: str) -> str | None:
     known = stood.statuses.get(fsp_id)
     return None if known is None else known.status

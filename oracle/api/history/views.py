@@ -16,7 +16,7 @@ from oracle.api.admin.aliases import Reading
 from oracle.api.admin.calls import Resource
 from oracle.identifiers import BadIdentifier, PartyKey, display
 from oracle.imports.results import rows_about
-from oracle.store.history import json_of
+from oracle.store.history import decode_json
 from oracle.store.postgres import Postgres
 
 BATCH: Final = "batch:"
@@ -67,7 +67,7 @@ class HistoryEvent(Resource):
 
 def event_of(row: Any, reading: Reading, *, own: str | None = None) -> HistoryEvent:
     """`own`: for the eyes of this FSP alone; what another one had or has of its alias is not told."""
-    before, after = json_of(row["before"]), json_of(row["after"])
+    before, after = decode_json(row["before"]), decode_json(row["after"])
     fsp_id = row["fsp_id"]
     if own is not None:
         before, after = (side if side is not None and side.get("fsp_id") == own else None for side in (before, after))
