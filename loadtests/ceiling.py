@@ -436,7 +436,7 @@ def rows_of(found: dict[str, Any]) -> Iterator[list[str]]:
 def show(found: dict[str, Any]) -> None:
     title = f"{found['workers']} worker(s) each, {found['keys']:,} keys of {found['aliases']:,} aliases; CPU per lookup"
     table = Table(title=title, title_justify="left")
-    for name in ("case", "side", *(name for name, _, _ in COLUMNS), "as told"):
+    for name in ("case", "side", *(name for name, _, _ in COLUMNS), "as intended"):
         table.add_column(name, justify="left" if name in {"case", "side"} else "right", no_wrap=True)
     for row in rows_of(found):
         table.add_row(*row, end_section="/" in row[1])

@@ -60,7 +60,7 @@ def machine_table(kept: Kept) -> Table:
 
 def ceiling_tables(kept: Kept) -> Iterator[Table]:
     for found in kept["figures"]:
-        heads = ["case", "side", *(name for name, _, _ in COLUMNS), "as told"]
+        heads = ["case", "side", *(name for name, _, _ in COLUMNS), "as intended"]
         rounds = len(next(iter(found["rounds"].values())))
         size = f"{found['keys']:,} keys of {found['aliases']:,}"
         title = f"Beside nginx + Lua + Redis: {found['workers']} worker(s) each, {size}"

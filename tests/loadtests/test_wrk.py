@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from loadtests import wrk
-from loadtests.hotspots import own_time
+from loadtests.micro.hotspots import own_time
 from loadtests.wrk import Result, Targets, WrkError, parse
 
 SAID = """Running 1s test @ http://127.0.0.1:1

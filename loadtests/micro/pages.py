@@ -1,4 +1,4 @@
-"""What a page of 100 aliases costs, wherever it is: `python -m loadtests.pages [--count 10000000]`.
+"""What a page of 100 aliases costs, wherever it is: `python -m loadtests.micro.pages [--count 10000000]`.
 
 A PostgreSQL of its own is filled with the aliases of one FSP and removed afterwards.  Seven in ten are phone numbers,
 two accounts (a quarter of them CLABEs), one an alias; one phone number in twenty has a second currency.  They come in

@@ -1,4 +1,4 @@
-"""Cost of one route match, in process: `python -m loadtests.routes`.
+"""Cost of one route match, in process: `python -m loadtests.micro.routes`.
 
 100,000 rules as a hub of credit unions would have them: CLABE prefixes of 3, 6, 10 and 17 digits.  Measured for
 identifiers that a rule takes (by its longest and by its shortest prefix) and for those that none does.

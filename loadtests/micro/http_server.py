@@ -1,6 +1,6 @@
 """What a request costs in the HTTP server alone: `oracle.api.hub.http` beside granian (RSGI and ASGI).
 
-    python loadtests/http_server.py [--rounds 5] [--seconds 3] [--connections 64]
+    python loadtests/micro/http_server.py [--rounds 5] [--seconds 3] [--connections 64]
 
 All three give the same constant answer to ALS's own GET, headers included; wrk asks.  The servers take turns within
 each round, so that a noisy machine is noisy to all of them.  The figure to compare is CPU per request, user and

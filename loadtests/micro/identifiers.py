@@ -1,4 +1,4 @@
-"""What reading an identifier costs, in µs a call, warm: `python loadtests/identifiers.py`.
+"""What reading an identifier costs, in µs a call, warm: `python loadtests/micro/identifiers.py`.
 
 MSISDN, CLABE and the canonical form of an NRC must stay at or below 2 µs: they are read at every lookup.
 Every call takes another identifier, so that no cache of parsed identifiers could make the figures better than

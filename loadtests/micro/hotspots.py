@@ -1,6 +1,6 @@
 """Where a worker's time goes: py-spy samples one under load, and the 15 functions with the most own time are shown.
 
-    python -m loadtests.hotspots [--seconds 10] [--cold]
+    python -m loadtests.micro.hotspots [--seconds 10] [--cold]
 
 py-spy is no dependency: `.venv/bin/python -m pip install py-spy`.  As a plain user it may need
 `sysctl kernel.yama.ptrace_scope=0`.  It sees Python functions; time in C (hiredis, msgspec, the kernel) counts for the

@@ -1,4 +1,4 @@
-"""What reading an import file costs, in rows a second of one core: `python -m loadtests.reading [--long]`.
+"""What reading an import file costs, in rows a second of one core: `python -m loadtests.micro.reading [--long]`.
 
 Reading and checking alone, no database.  A well-formed MSISDN file must stay above 150,000 rows/s, so that 50,000 are
 left when the rows are also stored.  With --long, ten million rows in one go, and the most memory that took.
@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from loadtests.identifiers import clabe
+from loadtests.micro.identifiers import clabe
 from oracle.identifiers import preload
 from oracle.imports.reading import Reader, Rules
 
