@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from random_history import Asked, Event, RandomHistory, Seen, all_events, replayed, some_question, time_of
 
+from oracle.api.hub.answers import body_of
 from oracle.identifiers import key_of_kind
 from oracle.store import history
 from oracle.store.postgres import Postgres, open_postgres
@@ -37,7 +38,11 @@ async def asked_of(postgres: Postgres, asked: Asked, at: datetime) -> tuple[str,
     key = key_of_kind(asked.party_id_type, asked.identifier, sub_id=asked.sub_id)
     stood = await history.fetch_situation(postgres, key.party_id_type, key.identifier, at)
     found = resolve(stood, key.sub_id, asked.currency, at)
-    return found.fsp_id, found.currency, msgspec.json.decode(found.body(asked.sub_id))["partyList"]
+    return (
+        found.fsp_id,
+        found.currency,
+        msgspec.json.decode(body_of(found.fsp_id, found.currency, asked.sub_id))["partyList"],
+    )
 
 
 async def test_as_of_is_what_the_hub_said_live(service: Service, made: list[Seen]) -> None:

@@ -35,13 +35,13 @@ from oracle.api.admin.operations import operation
 from oracle.api.admin.problems import Refusal
 from oracle.api.admin.routes import HUB_READERS, Time, instant
 from oracle.api.history.questions import AUDIT, record
-from oracle.api.hub.answers import chosen, has_key
 from oracle.identifiers import PartyIdType, PartyKey
 from oracle.identifiers.prefix import prefixes_of
 from oracle.store import history
 from oracle.store.cache.values import Entry
 from oracle.store.history import Situation
 from oracle.store.postgres import Postgres
+from oracle.store.resolution import BY_ENTRY, decide
 
 RULES_MAX: Final = 200
 _ANSWERED: Final = ("active", "provisional")
@@ -120,6 +120,10 @@ class _Facts:
     def is_answered(self, fsp_id: str) -> bool:
         return self.statuses.get(fsp_id) in _ANSWERED
 
+    def answering(self, fsp_id: str) -> str:
+        """The FSP as the decision takes it: '' when it is not answered."""
+        return fsp_id if self.is_answered(fsp_id) else ""
+
 
 def handlers() -> list[HTTPRouteHandler]:
     return [ask]
@@ -182,22 +186,22 @@ def _stood(stood: Situation, at: datetime) -> _Facts:
 
 
 def _finding(key: PartyKey, sub_id: str | None, currency: str | None, at: datetime | None, facts: _Facts) -> Finding:
-    entries = [Entry(row["fsp_id"], row["currency"], row["sub_id"]) for row in facts.entries]
-    entry = chosen(entries, key.sub_id, currency)
-    is_held = has_key(entries, key.sub_id)
+    entries = [Entry(facts.answering(row["fsp_id"]), row["currency"], row["sub_id"]) for row in facts.entries]
+    longest = next((r for r in facts.rules if r["has_begun"] and not r["is_over"]), None)
+    decision = decide(entries, key.sub_id, currency, None if longest is None else facts.answering(longest["fsp_id"]))
+    is_held = decision.reason in BY_ENTRY
+    decides = None if is_held else longest
     aliases = [
-        _considered_alias(row, facts, _alias_verdict(row, each is entry, key.sub_id, currency, facts))
+        _considered_alias(row, facts, _alias_verdict(row, each is decision.entry, key.sub_id, currency, facts))
         for row, each in zip(facts.entries, entries, strict=True)
     ]
-    decides = None if is_held else next((r for r in facts.rules if r["has_begun"] and not r["is_over"]), None)
     rules = [_considered_route(row, facts, _route_verdict(row, row is decides, is_held, facts)) for row in facts.rules]
-    alias = next((a for a, each in zip(aliases, entries, strict=True) if each is entry), None)
+    alias = next((a for a, each in zip(aliases, entries, strict=True) if each is decision.entry), None)
     rule = next((r for r, row in zip(rules, facts.rules, strict=True) if row is decides), None)
     deciding = alias or rule
     answer = []
-    if deciding is not None and facts.is_answered(deciding.fsp_id):
-        named = (alias.currency if alias is not None else None) or None
-        answer = [Answered(fsp_id=deciding.fsp_id, currency=named, sub_id=sub_id)]
+    if decision.fsp_id:
+        answer = [Answered(fsp_id=decision.fsp_id, currency=decision.currency or None, sub_id=sub_id)]
     return Finding(
         kind=PartyIdType(key.party_id_type), identifier=key.identifier, at=at, answer=answer,
         by="alias" if is_held else "route" if rule is not None else "nobody", alias=alias, rule=rule,

@@ -9,26 +9,11 @@ from __future__ import annotations
 from typing import Final
 
 from oracle.api.hub.wire import EMPTY_LIST, PartyEntry, PartyList, encode
-from oracle.store.cache.values import Entry, entries_of
+from oracle.store.cache.values import entries_of
+from oracle.store.resolution import choose_entry
 
 # Most answers are one of a few: an FSP without SubId and currency.  The bound is for FSPs times currencies.
 MEMO_MAX: Final = 4096
-
-
-def chosen(entries: list[Entry], sub_id: str, currency: str | None) -> Entry | None:
-    """The entry that is meant: without a currency the default one, else the one of that currency, else one for all."""
-    default = None
-    for entry in entries:  # default entries come first
-        if entry.sub_id == sub_id:
-            if currency is None or entry.currency == currency:
-                return entry
-            if not entry.currency:
-                default = entry
-    return default
-
-
-def has_key(entries: list[Entry], sub_id: str) -> bool:
-    return any(entry.sub_id == sub_id for entry in entries)
 
 
 def body_of(fsp_id: str, currency: str, asked_sub_id: str | None) -> bytes:
@@ -52,8 +37,7 @@ class Plain:
             return self._known[value]
         except KeyError:
             pass
-        entries = entries_of(value)
-        entry = chosen(entries, "", None)
+        entry = choose_entry(entries_of(value), "", None)
         body = body_of(entry.fsp_id, entry.currency, None) if entry is not None else None
         if len(self._known) >= MEMO_MAX:
             self._known.clear()

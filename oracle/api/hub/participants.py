@@ -26,6 +26,7 @@ from oracle.store.base import Context, Registration
 from oracle.store.cache.lookups import Lookups
 from oracle.store.cache.values import entries_of
 from oracle.store.changes import Changes, Outcome
+from oracle.store.resolution import choose_entry
 from oracle.store.routes import Routes
 from oracle.telemetry import logs
 from oracle.telemetry.metrics import Metrics
@@ -322,12 +323,8 @@ class _Lookup:
         return wire.EMPTY_LIST, _RESULT[cached, False]
 
     def _body(self, answer: bytes) -> bytes | None:
-        entries = entries_of(answer)
-        entry = answers.chosen(entries, self._key.sub_id, self._currency)
-        if entry is not None:
-            return answers.body_of(entry.fsp_id, entry.currency, self._sub_id)
-        # Somebody holds the key, in other currencies only: that is an answer, and no route may give another.
-        return wire.EMPTY_LIST if answers.has_key(entries, self._key.sub_id) else None
+        entry = choose_entry(entries_of(answer), self._key.sub_id, self._currency)
+        return None if entry is None else answers.body_of(entry.fsp_id, entry.currency, self._sub_id)
 
     def _trace(self, traceparent: bytes | None, result: str) -> None:
         end_ns = time.time_ns()
