@@ -345,6 +345,24 @@ async def test_expect_100_continue_is_told_to_go_on_after_all_earlier_answers() 
 
 
 @on_each_loop
+async def test_expect_in_http_1_0_does_not_overtake_the_request_before_it() -> None:
+    app = Later()
+    async with serving(app) as site:
+        client = await site.connect()
+        client.send(b"GET /1 HTTP/1.1\r\n\r\n")
+        await site.until(lambda: bool(app.requests))
+        old = b"GET /3 HTTP/1.0\r\nConnection: keep-alive\r\nExpect: 100-continue\r\n\r\n"
+        client.send(b"GET /2 HTTP/1.1\r\n\r\n" + old)
+        (connection,) = site.server.connections
+        await site.until(lambda: connection._reading_paused)  # both have arrived, behind the first
+        for number in range(1, 4):
+            await site.until(lambda number=number: len(app.requests) == number)  # type: ignore[misc]
+            assert app.requests[-1].target == b"/%d" % number
+            app.requests[-1].respond(200)
+            assert (await client.answer()).interim == []
+
+
+@on_each_loop
 async def test_expect_is_not_answered_where_the_body_is_there_already_or_too_large() -> None:
     head = b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
     async with serving() as site:
@@ -582,7 +600,7 @@ async def test_a_client_that_never_reads_is_cut_off() -> None:
 
 @on_each_loop
 async def test_an_answer_has_type_length_date_and_no_server() -> None:
-    async with serving(lambda request: request.respond(201, b"{}", b"text/plain")) as site:
+    async with serving(lambda request: request.respond(201, b"{}", b"content-type: text/plain")) as site:
         answer = await site.ask(LOOKUP)
     assert (answer.status, answer.body) == (201, b"{}")
     assert answer.headers.pop("date").endswith(" GMT")
@@ -865,7 +883,7 @@ async def test_a_drain_answers_what_was_asked_closes_what_is_idle_and_accepts_no
         busy.send(LOOKUP + LOOKUP)
         half.send(LOOKUP[:-2])
         await site.until(lambda: len(site.server.connections) == 3 and bool(app.requests))
-        await site.until(lambda: any(connection._receiving for connection in site.server.connections))
+        await site.until(lambda: any(connection._message.receiving for connection in site.server.connections))
         draining = asyncio.create_task(site.server.drain(WAIT_S))
         await idle.closed()
         with pytest.raises(OSError):  # noqa: PT011 - refused

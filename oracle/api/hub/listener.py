@@ -16,7 +16,7 @@ from oracle.telemetry.metrics import Metrics
 
 log = logs.Log(__name__)
 
-_HTML: Final = b"text/html; charset=utf-8"
+_HTML: Final = b"content-type: text/html; charset=utf-8"
 _PARTICIPANTS: Final = b"/participants"
 
 

@@ -1,0 +1,96 @@
+"""One listening socket: accepts connections, counts their waiting time, drains them at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from email.utils import formatdate
+from math import ceil
+
+from oracle.api.hub.http.limits import LIMITS, SLICE_BYTES_MAX, Limits
+from oracle.api.hub.http.request import App
+from oracle.api.hub.http.turns import Turns
+
+
+class HttpServer:
+    """Serves one listening socket on the running loop; several processes may share the socket."""
+
+    def __init__(self, app: App, limits: Limits = LIMITS, *, on_error: Callable[[BaseException], None]) -> None:
+        """`on_error` gets the exceptions of the application; nothing of the request is passed to it."""
+        self.app = app
+        self.limits = limits
+        self.on_error = on_error
+        self.connections: set[Turns] = set()
+        self.draining = False
+        self.slice_bytes = min(SLICE_BYTES_MAX, limits.header_bytes_max)
+        timeouts = (limits.idle_timeout_s, limits.request_timeout_s, limits.write_timeout_s, limits.linger_s)
+        self._sweep_s = min(1.0, min(timeouts) / 4)
+        self.idle_ticks, self.request_ticks, self.write_ticks, self.linger_ticks = (
+            ceil(timeout / self._sweep_s) for timeout in timeouts
+        )
+        self._listener: asyncio.Server | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._all_gone = asyncio.Event()
+        self._set_date()
+
+    async def start(self, sock: socket.socket, *, backlog: int = 4096) -> None:
+        """Accept on a bound socket, ours to close from here on.  The loop calls listen() on it again."""
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(lambda: Turns(self), sock=sock, backlog=backlog)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        self._sweeper = asyncio.get_running_loop().call_later(self._sweep_s, self._sweep)
+        self._set_date()
+        for connection in tuple(self.connections):
+            connection.tick()
+
+    def _set_date(self) -> None:
+        date = formatdate(usegmt=True).encode()
+        # keep-alive is written out: HTTP/1.0 clients need it, and asking the parser for the version costs more.
+        self.tail_keep_alive = b"\r\ndate: %b\r\nconnection: keep-alive\r\n\r\n" % date
+        self.tail_close = b"\r\ndate: %b\r\nconnection: close\r\n\r\n" % date
+
+    def forget(self, connection: Turns) -> None:
+        self.connections.discard(connection)
+        if self.draining and not self.connections:
+            self._all_gone.set()
+
+    async def drain(self, timeout_s: float) -> int:
+        """Accept no more, answer the requests that have arrived, then close idle connections.
+
+        Returns how many connections were cut at the end.  An idle connection is closed after `drain_idle_s`, not at
+        once: its client may have connected and not have written yet, or be about to use it again.  Requests that
+        arrive before then are still answered, with `connection: close`.  A hub whose connection is cut does not retry.
+        """
+        self.draining = True
+        if self._listener is not None:
+            self._listener.close()
+        for _ in range(2):  # the loop reports the last accepted connections in its next rounds
+            await asyncio.sleep(0)
+        if self.connections:
+            self._all_gone.clear()  # it may have been set between the last known connection and the last accepted
+        else:
+            self._all_gone.set()
+        grace_s = min(self.limits.drain_idle_s, timeout_s / 2)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._all_gone.wait(), grace_s)
+        for connection in tuple(self.connections):
+            connection.close_if_idle()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._all_gone.wait(), timeout_s - grace_s)
+        cut = len(self.connections)
+        self.close()
+        return cut
+
+    def close(self) -> None:
+        """Close at once: requests at work are cut off."""
+        self.draining = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        if self._listener is not None:
+            self._listener.close()
+        for connection in tuple(self.connections):
+            connection.abort()
