@@ -1,6 +1,6 @@
-"""`oracle alias …`: what an FSP has registered, and for operators whose an identifier is.
+"""`oracle alias …`: the aliases of an FSP; for operators, the FSP behind an identifier.
 
-An identifier is typed in any spelling of its kind; what is printed is the canonical one.
+People type an identifier in any spelling of its kind; the commands print the canonical one.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oracle.commands.output import show, show_pages
 from oracle.commands.verbs import (
+    REASON,
     Arguments,
-    Command,
     Verbs,
+    add_country,
     add_fsp,
     add_if_match,
+    add_kind,
     add_limit,
-    fsp_of,
-    past,
+    add_party,
+    add_sub,
+    find_fsp,
+    parse_past_time,
 )
 
 if TYPE_CHECKING:
@@ -33,58 +37,76 @@ REASONS: Final = ("user_requested", "account_closed", "moved", "fraud", "correct
 ITEMS_MAX: Final = 1_000  # a call
 
 
-def add(commands: Any, command: Command) -> None:
-    aliases = Verbs(commands, command, "alias", "aliases: register, change, remove, list, check, look up")
+def add(commands: Any) -> None:
+    aliases = Verbs(commands, "alias", "register, change, remove, list, check or look up aliases")
 
-    new = aliases.add("add", _add, "register an alias")
+    new = aliases.add("add", _add, "register an alias for an FSP")
     _add_name(new)
-    new.add_argument("--currency", type=str.upper, metavar="C", help="answers for this one alone")
-    new.add_argument("--reason", metavar="WHY", help="stands in the history")
+    new.add_argument(
+        "--currency",
+        type=str.upper,
+        metavar="CURRENCY",
+        help="answer only for this currency, for example MXN (default: any currency)",
+    )
+    new.add_argument("--reason", metavar="TEXT", help=REASON)
 
-    _add_name(aliases.add("show", _show, "show an alias"))
+    _add_name(aliases.add("show", _show, "show one alias of an FSP"))
 
-    update = aliases.add("update", _update, "give an alias another currency")
+    update = aliases.add("update", _update, "change the currency of an alias")
     _add_name(update)
-    update.add_argument("--currency", type=_currency_or_any, required=True, metavar="C", help="MXN; any: all of them")
-    update.add_argument("--reason", required=True, metavar="WHY", help="stands in the history")
+    update.add_argument(
+        "--currency", type=_currency_or_any, required=True, metavar="CURRENCY",
+        help="the new currency, for example MXN; or any",
+    )  # fmt: skip
+    update.add_argument("--reason", required=True, metavar="TEXT", help=REASON)
     add_if_match(update)
 
-    remove = aliases.add("remove", _remove, "remove an alias", json=False)
+    remove = aliases.add("remove", _remove, "remove an alias, or one currency of it", json=False)
     _add_name(remove)
-    remove.add_argument("--currency", type=str.upper, metavar="C", help="only its entry in this one")
-    remove.add_argument("--reason", choices=REASONS, required=True)
-    remove.add_argument("--note", metavar="TEXT", help="stands in the history, too")
+    remove.add_argument(
+        "--currency", type=str.upper, metavar="CURRENCY", help="remove only the entry for this currency"
+    )
+    remove.add_argument("--reason", choices=REASONS, required=True, help="why; history keeps it")
+    remove.add_argument("--note", metavar="TEXT", help="more about the reason; history keeps this text")
     add_if_match(remove)
 
-    listed = aliases.add("list", _list, "list the aliases of an FSP, by type and time of change")
-    listed.add_argument("--kind", type=str.upper, metavar="KIND", help="only these: MSISDN, CLABE, NRC, …")
-    listed.add_argument("--state", choices=("answered", "unanswered"), help="only these")
+    listed = aliases.add("list", _list, "list the aliases of an FSP, sorted by type and time of change")
     listed.add_argument(
-        "--changed-from", type=past, metavar="WHEN", help="changed then or later: 2026-11-30, or 7d for a week ago"
+        "--kind", type=str.upper, metavar="KIND", help="only this kind: MSISDN, CLABE, NRC, ACCOUNT_ID, …"
     )
-    listed.add_argument("--changed-to", type=past, metavar="WHEN", help="changed before")
+    listed.add_argument(
+        "--state", choices=("answered", "unanswered"),
+        help="answered: only aliases that lookups find; unanswered: only those of a suspended or closed FSP",
+    )  # fmt: skip
+    listed.add_argument(
+        "--changed-from", type=parse_past_time, metavar="TIME",
+        help="only those changed at this time or later: 2026-11-30, or 7d for a week ago",
+    )  # fmt: skip
+    listed.add_argument(
+        "--changed-to", type=parse_past_time, metavar="TIME", help="only those changed before this time"
+    )
     add_limit(listed)
     add_fsp(listed)
 
-    check = aliases.add("check", _check, "which of these identifiers the FSP has registered")
+    check = aliases.add("check", _check, "show which of these identifiers the FSP has registered")
     _add_many(check)
     add_fsp(check)
-    _add_many(aliases.add("lookup", _lookup, "for operators: whose these identifiers are"))
+    _add_many(aliases.add("lookup", _lookup, "for operators: show which FSPs have registered these identifiers"))
 
 
 def _add_name(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", metavar="KIND", help="MSISDN, CLABE, NRC, ACCOUNT_ID, …")
-    parser.add_argument("identifier", metavar="ID", help="in any spelling of its kind")
-    parser.add_argument("--sub", metavar="S", help="the SubId or type")
-    parser.add_argument("--country", type=str.upper, metavar="CC", help="allows the national form of an MSISDN")
+    add_party(parser)
     add_fsp(parser)
 
 
 def _add_many(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", metavar="KIND", help="MSISDN, CLABE, NRC, ACCOUNT_ID, …")
-    parser.add_argument("identifiers", nargs="*", metavar="ID", help="left out: one a line from stdin")
-    parser.add_argument("--sub", metavar="S", help="the SubId or type")
-    parser.add_argument("--country", type=str.upper, metavar="CC", help="allows the national form of an MSISDN")
+    add_kind(parser)
+    parser.add_argument(
+        "identifiers", nargs="*", metavar="IDENTIFIER",
+        help="in any spelling of the kind (default: read from stdin, one a line)",
+    )  # fmt: skip
+    add_sub(parser)
+    add_country(parser)
 
 
 def _currency_or_any(text: str) -> str:
@@ -104,42 +126,45 @@ def _add(client: Client, arguments: Arguments) -> None:
         "reason": arguments.reason,
     }
     given = {name: value for name, value in body.items() if value is not None}
-    _shown(client.call("POST", "/fsps/{fsp_id}/aliases", fsp_id=fsp_of(client, arguments), body=given), arguments)
+    _print_reply(
+        client.call("POST", "/fsps/{fsp_id}/aliases", fsp_id=find_fsp(client, arguments), body=given), arguments
+    )
 
 
 def _show(client: Client, arguments: Arguments) -> None:
     found = client.call(
-        "GET", "/fsps/{fsp_id}/aliases/{kind}/{identifier}", query=_query(arguments), **_named(client, arguments)
+        "GET", "/fsps/{fsp_id}/aliases/{kind}/{identifier}", query=_make_query(arguments),
+        **_fill_path(client, arguments),
     )  # fmt: skip
-    _shown(found, arguments)
+    _print_reply(found, arguments)
 
 
 def _update(client: Client, arguments: Arguments) -> None:
     body = {"currency": None if arguments.currency == "any" else arguments.currency, "reason": arguments.reason}
     changed = client.call(
-        "PATCH", "/fsps/{fsp_id}/aliases/{kind}/{identifier}", query=_query(arguments), body=body,
-        if_match=arguments.if_match, **_named(client, arguments),
+        "PATCH", "/fsps/{fsp_id}/aliases/{kind}/{identifier}", query=_make_query(arguments), body=body,
+        if_match=arguments.if_match, **_fill_path(client, arguments),
     )  # fmt: skip
-    _shown(changed, arguments)
+    _print_reply(changed, arguments)
 
 
 def _remove(client: Client, arguments: Arguments) -> None:
     query = {"reason": arguments.reason, "note": arguments.note, "currency": arguments.currency}
     client.call(
-        "DELETE", "/fsps/{fsp_id}/aliases/{kind}/{identifier}", query=query | _query(arguments),
-        if_match=arguments.if_match, **_named(client, arguments),
+        "DELETE", "/fsps/{fsp_id}/aliases/{kind}/{identifier}", query=query | _make_query(arguments),
+        if_match=arguments.if_match, **_fill_path(client, arguments),
     )  # fmt: skip
 
 
-def _named(client: Client, arguments: Arguments) -> dict[str, Any]:
-    return {"fsp_id": fsp_of(client, arguments), "kind": arguments.kind, "identifier": arguments.identifier}
+def _fill_path(client: Client, arguments: Arguments) -> dict[str, Any]:
+    return {"fsp_id": find_fsp(client, arguments), "kind": arguments.kind, "identifier": arguments.identifier}
 
 
-def _query(arguments: Arguments) -> dict[str, Any]:
+def _make_query(arguments: Arguments) -> dict[str, Any]:
     return {"subId": arguments.sub, "country": arguments.country}
 
 
-def _shown(reply: Reply, arguments: Arguments) -> None:
+def _print_reply(reply: Reply, arguments: Arguments) -> None:
     show(reply.body, as_json=arguments.json, version=reply.etag)
 
 
@@ -153,37 +178,39 @@ def _list(client: Client, arguments: Arguments) -> None:
         "changedFrom": arguments.changed_from,
         "changedTo": arguments.changed_to,
     }
-    pages = client.pages("/fsps/{fsp_id}/aliases", query=query, limit=arguments.limit, fsp_id=fsp_of(client, arguments))
-    show_pages(pages, COLUMNS, as_json=arguments.json, shaped=_with_currencies)
+    pages = client.fetch_pages(
+        "/fsps/{fsp_id}/aliases", query=query, limit=arguments.limit, fsp_id=find_fsp(client, arguments)
+    )
+    show_pages(pages, COLUMNS, as_json=arguments.json, reshape=_add_currencies)
 
 
-def _with_currencies(alias: dict[str, Any]) -> dict[str, Any]:
+def _add_currencies(alias: dict[str, Any]) -> dict[str, Any]:
     return {**alias, "currencies": [entry["currency"] or "any" for entry in alias["entries"]]}
 
 
 def _check(client: Client, arguments: Arguments) -> None:
-    fsp_id = fsp_of(client, arguments)
+    fsp_id = find_fsp(client, arguments)
 
-    def asked(items: Sequence[dict[str, str]]) -> Any:
+    def ask(items: Sequence[dict[str, str]]) -> Any:
         return client.call(
             "POST", "/fsps/{fsp_id}/aliases/check", fsp_id=fsp_id, body={"items": items}, reads=True
         ).body  # fmt: skip
 
-    pages = (_beside(items, asked(items)["items"]) for items in _items(arguments))
+    pages = (_pair(items, ask(items)["items"]) for items in _split_items(arguments))
     show_pages(pages, CHECKED, as_json=arguments.json)
 
 
 def _lookup(client: Client, arguments: Arguments) -> None:
-    def asked(items: Sequence[dict[str, str]]) -> Any:
+    def ask(items: Sequence[dict[str, str]]) -> Any:
         return client.call("POST", "/aliases/lookup", body={"items": items}, reads=True).body
 
-    pages = (_beside(items, asked(items)["items"]) for items in _items(arguments))
-    shown = pages if arguments.json else ([line for item in page for line in _holders(item)] for page in pages)
-    show_pages(shown, FOUND, as_json=arguments.json)
+    pages = (_pair(items, ask(items)["items"]) for items in _split_items(arguments))
+    items = pages if arguments.json else ([line for item in page for line in _list_holders(item)] for page in pages)
+    show_pages(items, FOUND, as_json=arguments.json)
 
 
-def _holders(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A line a holder; one that says so where there is none."""
+def _list_holders(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One line for each holder; one line without a holder where nobody holds it."""
     route = found["route"]
     if route is not None:
         yield {**found, "fspId": route["fspId"], "state": route["state"], "routePrefix": route["prefix"]}
@@ -193,12 +220,12 @@ def _holders(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield found
 
 
-def _beside(items: Sequence[dict[str, str]], answers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _pair(items: Sequence[dict[str, str]], answers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"asked": item["identifier"], **found} for item, found in zip(items, answers, strict=True)]
 
 
-def _items(arguments: Arguments) -> Iterator[list[dict[str, str]]]:
-    """What is asked for, as much at a time as one call takes."""
+def _split_items(arguments: Arguments) -> Iterator[list[dict[str, str]]]:
+    """The items of the question, in pieces that one call accepts."""
     common = {"kind": arguments.kind, "subId": arguments.sub, "country": arguments.country}
     given = {name: value for name, value in common.items() if value is not None}
     texts: Iterable[str] = arguments.identifiers or (line.strip() for line in sys.stdin)

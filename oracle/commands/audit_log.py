@@ -1,75 +1,91 @@
-"""`oracle audit …`: verify, export, keys, checkpoint, accept.  Findings go to stdout, one a line; the rest to stderr.
+"""`oracle audit verify`, `export`, `checkpoint`, `keys` and `accept`: commands that read the database itself.
 
-Exit codes as in `cli`: 0 all is as it was sealed, 1 something is not, or it could not be looked at.
+Findings go to stdout, one a line; everything else goes to stderr.  Exit codes as in `cli`: 0 when history is as it was
+sealed, 1 when something differs or cannot be checked.
 """
 # ruff: noqa: PLC0415, T201 - imports as in cli; a command line prints
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from oracle.commands import audit_questions
-from oracle.commands.audit_questions import text_of_file, vkeys_of
-from oracle.commands.verbs import CommandError, Misused
+from oracle.commands.audit_questions import read_text, read_verifier_keys
+from oracle.commands.output import format_count, print_note
+from oracle.commands.verbs import FAILED, OK, Arguments, CommandError, Misused, add_command, make_sentence
 
 if TYPE_CHECKING:
     import asyncpg
 
     from oracle.settings import Settings
 
-Arguments = argparse.Namespace
-Command = Callable[[Any, str, Callable[[Arguments], int], str], argparse.ArgumentParser]
+_DATABASE: Final = (
+    "This command reads the database: ORACLE_DATABASE_URL, or the data directory of `oracle serve` (ORACLE_DATA_DIR)."
+)
 
 
-def add(commands: Any, command: Command) -> None:
-    """`command(commands, name, run, text)` is cli's way to add one."""
-    text = "ask, verify and export history"
-    audit = commands.add_parser("audit", help=text, description=text)
-    kinds = audit.add_subparsers(metavar="WHAT", required=True)
+def add(commands: Any) -> None:
+    text = "ask about history; verify, prove and export it"
+    audit = commands.add_parser("audit", help=text, description=make_sentence(text))
+    verbs = audit.add_subparsers(title="verbs", metavar="VERB", required=True)
 
-    verify = command(kinds, "verify", _verify, "check history against what was sealed and signed")
+    verify = add_command(verbs, "verify", _verify, "check that nobody has changed the sealed history", _DATABASE)
     _add_range(verify)
-    verify.add_argument("--offline", type=Path, metavar="DIR", help="an export, without any access to the service")
-    verify.add_argument("--since", type=Path, metavar="FILE", help="a checkpoint that was kept: it has to be extended")
+    verify.add_argument("--offline", type=Path, metavar="DIR", help="check this export instead; no database is needed")
+    verify.add_argument(
+        "--since", type=Path, metavar="FILE", help="a checkpoint that you kept: the log must be an extension of it"
+    )
     audit_questions.add_keys(verify)
 
-    export = command(kinds, "export", _export, "write history as files that can be checked anywhere")
-    export.add_argument("directory", type=Path, metavar="DIR", help="new, or empty")
+    export = add_command(
+        verbs, "export", _export, "write history to files that anybody can verify without the database", _DATABASE
+    )
+    export.add_argument("directory", type=Path, metavar="DIR", help="directory for the files; new or empty")
     _add_range(export)
-    export.add_argument("--since", type=Path, metavar="FILE", help="prove that this checkpoint is extended")
-    export.add_argument("--csv", action="store_true", help="a table as well")
+    export.add_argument(
+        "--since", type=Path, metavar="FILE", help="a checkpoint that you kept: add the proof that the log extends it"
+    )
+    export.add_argument("--csv", action="store_true", help="also write the events as a CSV table")
 
-    command(kinds, "checkpoint", _checkpoint, "print the latest signed checkpoint: keep it somewhere else")
-    keys = command(kinds, "keys", _keys, "print the public keys, the newest last")
+    text = "print the latest signed checkpoint; keep it outside of this system"
+    add_command(verbs, "checkpoint", _checkpoint, text, _DATABASE)
+    keys = add_command(verbs, "keys", _keys, "print the public keys that sign history, newest last", _DATABASE)
     keys.add_argument(
         "change",
         nargs="?",
         choices=("rotate", "replace"),
-        help="rotate: introduce a new key by the old one; replace: begin one without, because the old one is lost",
+        help="rotate: create a new key, signed by the old key; replace: create a new key because the old key is lost",
     )
-    command(kinds, "accept", _accept, "go on sealing though the log does not extend what was signed here last")
-    audit_questions.add(kinds, command)
+    add_command(
+        verbs, "accept", _accept, "continue sealing after the database was restored from a backup",
+        "Sealing stops when the log does not extend the last checkpoint that was signed here. This command removes the"
+        " local copy of that checkpoint. Find out the reason first: a changed history looks the same.",
+    )  # fmt: skip
+    audit_questions.add(verbs)
 
 
 def _add_range(parser: argparse.ArgumentParser) -> None:
-    place = "a leaf number, or an instant (2026-03-03T10:00:00Z) of sealing"
-    parser.add_argument("--from", dest="begin", type=_place, default=0, metavar="WHERE", help=place)
-    parser.add_argument("--to", dest="end", type=_place, metavar="WHERE", help=f"{place}; not included")
+    place = "a leaf number, or a time of sealing such as 2026-03-03T10:00:00Z"
+    parser.add_argument(
+        "--from", dest="begin", type=_parse_place, default=0, metavar="PLACE", help=f"begin here: {place}"
+    )
+    parser.add_argument("--to", dest="end", type=_parse_place, metavar="PLACE", help=f"end before this: {place}")
 
 
-def _place(text: str) -> int | datetime:
+def _parse_place(text: str) -> int | datetime:
     if text.isascii() and text.isdigit() and len(text) <= 18:  # noqa: PLR2004 - what a bigint holds
         return int(text)
     try:
         at = datetime.fromisoformat(text)
     except ValueError as exc:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor an instant") from exc
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a leaf number nor a time such as 2026-03-03T10:00:00Z"
+        ) from exc
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
@@ -79,11 +95,11 @@ def _place(text: str) -> int | datetime:
 def _verify(arguments: Arguments) -> int:
     import asyncio
 
-    since = text_of_file(arguments.since)
-    keys = vkeys_of(arguments.key)
+    since = read_text(arguments.since)
+    keys = read_verifier_keys(arguments.key)
     if arguments.offline is not None:
         if arguments.begin or arguments.end is not None:
-            raise Misused("--offline: an export is checked as a whole, without --from and --to")
+            raise Misused("--offline checks the whole export: remove --from and --to")
         return _verify_offline(arguments.offline, keys, since)
     return asyncio.run(_verify_database(arguments, keys, since))
 
@@ -96,35 +112,39 @@ def _verify_offline(directory: Path, keys: list[str], since: str | None) -> int:
     except OSError as exc:
         raise CommandError(f"{exc.filename}: {exc.strerror}") from exc
     for note in verdict.notes:
-        print(note, file=sys.stderr)
+        print_note(note)
     for finding in verdict.findings:
         print(finding)
-    return _verdict(len(verdict.findings), f"{verdict.leaves} leaves")
+    return _conclude(len(verdict.findings), format_count(verdict.leaves, "event"))
 
 
 async def _verify_database(arguments: Arguments, keys: list[str], since: str | None) -> int:
     from oracle.audit.verify import Verification
 
     count = 0
-    last = None if since else _last(arguments)  # before the log is looked at: it grows
-    async with _connected(arguments) as (connection, settings):
-        begin, end = await _range(connection, arguments)
-        trusted, since = keys or _own_keys(settings), since or last
+    last = None if since else _read_last_checkpoint(arguments)  # before the log is read: it grows
+    async with _connect(arguments) as (connection, settings):
+        begin, end = await _find_range(connection, arguments)
+        trusted, since = keys or _read_own_keys(settings), since or last
         verification = Verification(connection, trusted, begin=begin, end=end, since=since)
         async with aclosing(verification.findings()) as findings:
             async for finding in findings:
                 print(finding, flush=True)
                 count += 1
-    told = verification.summary
-    return _verdict(count, f"leaves {told.begin} to {told.end}, {told.checkpoints} checkpoints; {told.waiting} waiting")
+    checked = verification.summary
+    return _conclude(
+        count,
+        f"leaves {checked.begin} to {checked.end}, {format_count(checked.checkpoints, 'checkpoint')};"
+        f" {format_count(checked.waiting, 'event')} not sealed yet",
+    )
 
 
-def _verdict(count: int, looked_at: str) -> int:
-    print(f"{count or 'no'} finding{'' if count == 1 else 's'} in {looked_at}", file=sys.stderr)
-    return 1 if count else 0
+def _conclude(findings: int, scope: str) -> int:
+    print_note(f"{format_count(findings, 'finding') if findings else 'no findings'} in {scope}")
+    return FAILED if findings else OK
 
 
-def _own_keys(settings: Settings) -> list[str]:
+def _read_own_keys(settings: Settings) -> list[str]:
     from oracle.audit.keys import KeyFile, KeyFileError, key_file
 
     file = key_file(settings)
@@ -132,24 +152,22 @@ def _own_keys(settings: Settings) -> list[str]:
         keys = [signer.verifier.vkey for signer in KeyFile(file).read()]
     except KeyFileError as exc:
         raise CommandError(str(exc)) from exc
-    used = f"those in {file} were used" if keys else "none is here; the first one in the database was used"
-    print(f"no key was given; {used}", file=sys.stderr)
+    trusted = f"the keys in {file}" if keys else "the first key in the database, because there is no key file here"
+    print_note(f"no --key given: trusting {trusted}")
     return keys
 
 
-def _last(arguments: Arguments) -> str | None:
+def _read_last_checkpoint(arguments: Arguments) -> str | None:
     from oracle.audit.keys import KeyFile, KeyFileError, key_file
-    from oracle.commands.database import loaded
+    from oracle.commands.database import load_settings
 
-    file = KeyFile(key_file(loaded(arguments).settings))
+    file = KeyFile(key_file(load_settings(arguments).settings))
     try:
         note = file.last_note()
     except KeyFileError as exc:
         raise CommandError(str(exc)) from exc
     if note is not None:
-        print(
-            f"no checkpoint was given; the last one that was signed here, {file.last_path}, was used", file=sys.stderr
-        )
+        print_note(f"no --since given: the log must extend the last checkpoint signed here, {file.last_path}")
     return note
 
 
@@ -159,17 +177,17 @@ def _last(arguments: Arguments) -> str | None:
 def _export(arguments: Arguments) -> int:
     import asyncio
 
-    return asyncio.run(_exported(arguments))
+    return asyncio.run(_export_range(arguments))
 
 
-async def _exported(arguments: Arguments) -> int:
+async def _export_range(arguments: Arguments) -> int:
     from oracle.audit.checkpoint import BadNote, Checkpoint
     from oracle.audit.export import ExportError, export
     from oracle.audit.log import Damaged
 
-    since = text_of_file(arguments.since)
-    async with _connected(arguments) as (connection, _):
-        begin, end = await _range(connection, arguments)
+    since = read_text(arguments.since)
+    async with _connect(arguments) as (connection, _):
+        begin, end = await _find_range(connection, arguments)
         try:
             kept = None if since is None else Checkpoint.of_note(since)
             made = await export(connection, arguments.directory, begin, end, since=kept, with_csv=arguments.csv)
@@ -177,8 +195,10 @@ async def _exported(arguments: Arguments) -> int:
             raise CommandError(str(exc)) from exc
         except OSError as exc:
             raise CommandError(f"{exc.filename}: {exc.strerror}") from exc
-    print(f"{made.count} leaves, {made.begin} to {made.end}, in {arguments.directory}", file=sys.stderr)
-    return 0
+    print_note(
+        f"{format_count(made.count, 'event')}, leaves {made.begin} to {made.end}, written to {arguments.directory}"
+    )
+    return OK
 
 
 def _checkpoint(arguments: Arguments) -> int:
@@ -187,29 +207,29 @@ def _checkpoint(arguments: Arguments) -> int:
     async def latest() -> str | None:
         from oracle.store.queries import QUERIES
 
-        async with _connected(arguments) as (connection, _):
+        async with _connect(arguments) as (connection, _):
             row = await connection.fetchrow(QUERIES["audit_checkpoint_latest"])
             return None if row is None else str(row["note"])
 
     note = asyncio.run(latest())
     if note is None:
-        raise CommandError("nothing is sealed yet")
+        raise CommandError("there is no checkpoint yet: nothing is sealed. Sealing runs while `oracle serve` runs")
     print(note, end="")
-    return 0
+    return OK
 
 
 def _keys(arguments: Arguments) -> int:
     import asyncio
 
-    return asyncio.run(_listed(arguments))
+    return asyncio.run(_print_keys(arguments))
 
 
-async def _listed(arguments: Arguments) -> int:
+async def _print_keys(arguments: Arguments) -> int:
     from oracle.audit import log
     from oracle.audit.checkpoint import BadNote
     from oracle.audit.keys import KeyFile, KeyFileError, key_file, rotate
 
-    async with _connected(arguments) as (connection, settings):
+    async with _connect(arguments) as (connection, settings):
         if arguments.change:
             try:
                 await rotate(connection, KeyFile(key_file(settings)), lost=arguments.change == "replace")
@@ -217,54 +237,52 @@ async def _listed(arguments: Arguments) -> int:
                 raise CommandError(str(exc)) from exc
         for key in await log.keys(connection):
             print(key.vkey)
-    return 0
+    return OK
 
 
 def _accept(arguments: Arguments) -> int:
     from oracle.audit.keys import KeyFile, KeyFileError, key_file
-    from oracle.commands.database import loaded
+    from oracle.commands.database import load_settings
 
-    file = KeyFile(key_file(loaded(arguments).settings))
+    file = KeyFile(key_file(load_settings(arguments).settings))
     try:
-        was_there = file.forget()
+        had_checkpoint = file.forget()
     except KeyFileError as exc:
         raise CommandError(str(exc)) from exc
-    if was_there:
-        print("the next checkpoint will be signed as the log stands; the one before it is no longer remembered here")
+    if had_checkpoint:
+        print("accepted: the last checkpoint was removed from this machine; the next one signs the log as it is now")
     else:
-        print(f"nothing to accept: no checkpoint is remembered in {file.last_path}")
-    return 0
+        print(f"nothing to accept: {file.last_path} does not exist")
+    return OK
 
 
 # The database ---------------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
-async def _connected(arguments: Arguments) -> AsyncIterator[tuple[asyncpg.Connection, Settings]]:
-    """The database of the settings, and those."""
+async def _connect(arguments: Arguments) -> AsyncIterator[tuple[asyncpg.Connection, Settings]]:
+    """Yield a connection to the database of the settings, and the settings."""
     from oracle.audit import log
-    from oracle.commands.database import database, loaded
-    from oracle.run.supervisor import database_named
+    from oracle.commands.database import load_settings, open_database
 
-    settings = loaded(arguments).settings
-    async with database(settings, migrated=True) as url:
-        with database_named(url):
-            connection = await log.connect(url, "oracle audit")
-            try:
-                yield connection, settings
-            finally:
-                await connection.close()
+    settings = load_settings(arguments).settings
+    async with open_database(settings, migrate_own=True) as url:
+        connection = await log.connect(url, "oracle audit")
+        try:
+            yield connection, settings
+        finally:
+            await connection.close()
 
 
-async def _range(connection: asyncpg.Connection, arguments: Arguments) -> tuple[int, int | None]:
-    begin = await _leaf(connection, arguments.begin)
-    end = None if arguments.end is None else await _leaf(connection, arguments.end)
+async def _find_range(connection: asyncpg.Connection, arguments: Arguments) -> tuple[int, int | None]:
+    begin = await _find_leaf(connection, arguments.begin)
+    end = None if arguments.end is None else await _find_leaf(connection, arguments.end)
     if end is not None and end < begin:
         raise CommandError("--to is before --from")
     return begin, end
 
 
-async def _leaf(connection: asyncpg.Connection, place: int | datetime) -> int:
+async def _find_leaf(connection: asyncpg.Connection, place: int | datetime) -> int:
     from oracle.store.queries import QUERIES
 
     if isinstance(place, int):

@@ -1,10 +1,10 @@
-"""The admin API, called: one call with its repetitions, a list page by page, a file up or down in constant memory.
+"""Call the admin API: one call with its retries, a list page by page, an upload or download in constant memory.
 
-Key.         In the Authorization header and nowhere else: no error and no repr has it, and no redirect is followed.
-Repeated.    What broke off, and 503, at most RETRIES times; everything else is an answer.  Each POST that changes
-             anything has an Idempotency-Key, the same in its repetitions, so that it is done once.  PUT, PATCH and
-             DELETE are repeated only where the server has not begun: the second time, its answer could be another.
-Proxies.     Those of the environment, but never to this machine.
+Key.         In the Authorization header and nowhere else: no error and no repr holds it, and no redirect is followed.
+Retries.     A broken connection and status 503, at most RETRIES times; every other status is an answer.  Each POST that
+             changes something carries an Idempotency-Key, the same in every retry, so that the change happens once.
+             PUT, PATCH and DELETE are retried only if the server cannot have begun: a second answer could differ.
+Proxies.     Those of the environment, but never for an address of this machine.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Sleep = Callable[[float], object]
 
 
 class ClientError(Exception):
-    """The call was refused, or nobody answered: one line for people."""
+    """The server refused the call or did not answer; one line for people."""
 
     def __init__(self, message: str, code: str = "", hint: str = "", status: int = 0) -> None:
         super().__init__(message)
@@ -46,45 +46,45 @@ class ClientError(Exception):
 
     @property
     def is_final(self) -> bool:
-        """Whether asking again is of no use."""
-        return 400 <= self.status < 500  # noqa: PLR2004 - what the server refuses
+        """Whether a retry cannot help."""
+        return 400 <= self.status < 500  # noqa: PLR2004 - the server refused the call
 
     def __str__(self) -> str:
-        named = f"{self.message} ({self.code})" if self.code else self.message
-        return f"{named}. {self.hint}" if self.hint else named
+        text = f"{self.message} ({self.code})" if self.code else self.message
+        return f"{text}. {self.hint}" if self.hint else text
 
 
 class Reply(NamedTuple):
-    """An answer that is no error."""
+    """A successful answer."""
 
-    body: Any  # decoded JSON; bytes where it is something else; None where there is none
+    body: Any  # decoded JSON; bytes of another type; None when it is empty
     etag: str | None
     raw: bytes
 
 
 class Upload(NamedTuple):
-    """A body that is read again for each repetition."""
+    """A body that is read again for each retry."""
 
     open: Callable[[], Iterator[bytes]]
     media_type: str
-    size: int | None = None  # None where nobody knows before the end
-    again: bool = True  # False: it can be read once, as a pipe
+    size: int | None = None  # None when it is unknown before the end
+    is_repeatable: bool = True  # False: it can be read only once, as a pipe
 
 
 class Client:
-    """Calls one admin listener with one key.  Paths are those of the published description, below /admin/v1."""
+    """A client of one admin listener with one key.  Paths are those of the published contract, below /admin/v1."""
 
     def __init__(self, url: str, key: str, *, sleep: Sleep = time.sleep) -> None:
-        """Raises ClientError for a URL that is none."""
+        """Raises ClientError for a URL that is not valid."""
         self.url = url.rstrip("/")
         self._sleep = sleep
         self._me: Any = None
-        self._named = _named(self.url)
+        self._server = _describe_server(self.url)
         self._http = httpx.Client(
             base_url=self.url + ROOT,
             headers={"Authorization": f"Bearer {key}", "User-Agent": "oracle"},
             timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-            trust_env=not _is_here(self.url),
+            trust_env=not _is_loopback(self.url),
         )
 
     def __enter__(self) -> Self:
@@ -97,7 +97,7 @@ class Client:
 
     @property
     def me(self) -> Any:
-        """Whose key it is: credentialId, role, fspId."""
+        """The credential of the key: credentialId, role, fspId."""
         if self._me is None:
             self._me = self.call("GET", "/me").body
         return self._me
@@ -114,40 +114,43 @@ class Client:
         reads: bool = False,
         **names: Any,
     ) -> Reply:
-        """`names` fill the braces of the path; `reads`: a POST that changes nothing.  Raises ClientError."""
-        headers = _headers(body, upload, if_match)
+        """Make one call.  Raises ClientError.
+
+        `names` fill the braces of the path.  `reads` marks a POST that changes nothing.
+        """
+        headers = _make_headers(body, upload, if_match)
         if method == "POST" and not reads:
             headers["Idempotency-Key"] = uuid.uuid4().hex
-        with self._answered(method, path, query, body, upload, headers, names) as response:
-            return _reply(response)
+        with self._open_response(method, path, query, body, upload, headers, names) as response:
+            return _read_reply(response)
 
-    def pages(
+    def fetch_pages(
         self, path: str, *, query: Mapping[str, object] | None = None, limit: int = 0, **names: Any
     ) -> Iterator[list[Any]]:
-        """The items of a list, page by page; at most `limit` of them, unless that is 0."""
-        asked = dict(query or {})
+        """Yield the items of a list, page by page; at most `limit` items, unless that is 0."""
+        question = dict(query or {})
         left = limit
         while True:
-            asked["limit"] = min(left, PAGE) if limit else PAGE
-            page = self.call("GET", path, query=asked, **names).body
+            question["limit"] = min(left, PAGE) if limit else PAGE
+            page = self.call("GET", path, query=question, **names).body
             yield page["items"]
             left -= len(page["items"])
             if page.get("next") is None or (limit and left <= 0):
                 return
-            asked["cursor"] = page["next"]
+            question["cursor"] = page["next"]
 
     @contextmanager
     def download(
         self, path: str, *, query: Mapping[str, object] | None = None, **names: Any
     ) -> Iterator[Iterator[bytes]]:
-        """A large answer, in pieces.  Raises ClientError, also in the middle."""
-        with self._answered("GET", path, query, None, None, {}, names) as response:
-            yield self._pieces(response)
+        """Yield the pieces of a large answer.  Raises ClientError, also between two pieces."""
+        with self._open_response("GET", path, query, None, None, {}, names) as response:
+            yield self._read_pieces(response)
 
     # -- one call ---------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _answered(
+    def _open_response(
         self,
         method: str,
         path: str,
@@ -157,61 +160,64 @@ class Client:
         headers: Mapping[str, str],
         names: Mapping[str, object],
     ) -> Iterator[httpx.Response]:
-        target = _filled(path, names)
-        asked = {name: _spelled(value) for name, value in (query or {}).items() if value is not None}
+        target = _fill_path(path, names)
+        parameters = {name: _format_value(value) for name, value in (query or {}).items() if value is not None}
         failure: ClientError | None = None
         for attempt in range(RETRIES + 1):
             if attempt:
                 self._sleep(RETRY_FIRST_S * 2 ** (attempt - 1))
             content = upload.open() if upload else None if body is None else msgspec.json.encode(body)
-            request = self._http.build_request(method, target, params=asked, headers=headers, content=content)
+            request = self._http.build_request(method, target, params=parameters, headers=headers, content=content)
             try:
                 response = self._http.send(request, stream=True)
             except httpx.TransportError as exc:
-                failure = self._unreachable(exc)
+                failure = self._explain(exc)
                 begun = not isinstance(exc, _NOT_SENT)
-                if isinstance(exc, httpx.UnsupportedProtocol) or not _may_repeat(method, upload, begun=begun):
+                if isinstance(exc, httpx.UnsupportedProtocol) or not _can_repeat(method, upload, begun=begun):
                     break
                 continue
             try:
-                failure = _failure(response)
+                failure = _read_failure(response)
                 if failure is None:
                     yield response
                     return
             finally:
                 response.close()
-            if failure.status != httpx.codes.SERVICE_UNAVAILABLE or not _may_repeat(method, upload, begun=True):
+            if failure.status != httpx.codes.SERVICE_UNAVAILABLE or not _can_repeat(method, upload, begun=True):
                 break
-        assert failure is not None  # noqa: S101 - the loop ends by an answer or with a reason
+        assert failure is not None  # noqa: S101 - the loop ends with an answer or a failure
         raise failure
 
-    def _pieces(self, response: httpx.Response) -> Iterator[bytes]:
+    def _read_pieces(self, response: httpx.Response) -> Iterator[bytes]:
         try:
             yield from response.iter_bytes()
         except httpx.TransportError as exc:
-            raise self._unreachable(exc) from exc
+            raise self._explain(exc) from exc
 
-    def _unreachable(self, exc: Exception) -> ClientError:
+    def _explain(self, exc: Exception) -> ClientError:
         if isinstance(exc, httpx.TimeoutException):
-            return ClientError(f"{self._named} does not answer in time", "timeout", "Try again in a moment")
-        said = str(exc) or type(exc).__name__
-        return ClientError(f"{self._named} cannot be reached: {said}", "unreachable", "Does `oracle serve` run there?")
+            return ClientError(f"{self._server} did not answer in time", "timeout", "Try again in a minute")
+        reason = str(exc) or type(exc).__name__
+        hint = "Is `oracle serve` running there? ORACLE_ADMIN_URL sets the address"
+        return ClientError(f"{self._server} cannot be reached: {reason}", "unreachable", hint)
 
 
-def _named(url: str) -> str:
-    """Who is called, without what else stands in the URL."""
+def _describe_server(url: str) -> str:
+    """Scheme, host and port of the URL, and nothing else of it.  Raises ClientError."""
     try:
         parsed = httpx.URL(url)
         port = urlsplit(url).port
     except (httpx.InvalidURL, ValueError):
         parsed, port = httpx.URL(""), None
     if not parsed.host:
-        raise ClientError("The URL of the admin listener cannot be read", "invalid", "See ORACLE_ADMIN_URL")
+        raise ClientError(
+            "ORACLE_ADMIN_URL is not a valid URL", "invalid", "Set it to a URL such as http://127.0.0.1:3001"
+        )
     host = f"[{parsed.host}]" if ":" in parsed.host else parsed.host
     return f"{parsed.scheme}://{host}" + (f":{port}" if port else "")
 
 
-def _headers(body: Any, upload: Upload | None, if_match: str | None) -> dict[str, str]:
+def _make_headers(body: Any, upload: Upload | None, if_match: str | None) -> dict[str, str]:
     headers = {}
     if body is not None:
         headers["Content-Type"] = "application/json"
@@ -224,43 +230,47 @@ def _headers(body: Any, upload: Upload | None, if_match: str | None) -> dict[str
     return headers
 
 
-def _filled(path: str, names: Mapping[str, object]) -> str:
-    """A value fills one segment, whatever it holds."""
+def _fill_path(path: str, names: Mapping[str, object]) -> str:
+    """Fill the braces; a value fills one segment, whatever characters it holds."""
     quoted = {name: quote(str(value), safe="") for name, value in names.items()}
     for name, value in quoted.items():
-        if value in ("", ".", ".."):  # the client would resolve them, and call something else
-            raise ClientError(f"{value!r} is no {name}", "invalid")
+        if value in ("", ".", ".."):  # httpx would resolve them, and call another path
+            raise ClientError(f"{value!r} cannot be used as {name}", "invalid")
     return path.format_map(quoted)
 
 
-def _spelled(value: object) -> str:
+def _format_value(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def _may_repeat(method: str, upload: Upload | None, *, begun: bool) -> bool:
-    """A change that was answered by 503 may stand all the same."""
-    return (upload is None or upload.again) and (method in ("GET", "POST") or not begun)
+def _can_repeat(method: str, upload: Upload | None, *, begun: bool) -> bool:
+    """Whether a retry is safe: a change can have happened even if its answer was 503."""
+    return (upload is None or upload.is_repeatable) and (method in ("GET", "POST") or not begun)
 
 
-def _failure(response: httpx.Response) -> ClientError | None:
+def _read_failure(response: httpx.Response) -> ClientError | None:
     if response.is_success:
         return None
     try:
         error = msgspec.json.decode(response.read())["error"]
         return ClientError(error["message"], error["code"], error.get("hint", ""), response.status_code)
     except (httpx.TransportError, msgspec.DecodeError, KeyError, TypeError):
-        hint = "Is it the admin listener of an oracle?"
-        return ClientError("The answer is none of the admin API", f"status {response.status_code}", hint,
-                           response.status_code)  # fmt: skip
+        status = response.status_code
+        hint = "Check ORACLE_ADMIN_URL: it must be the address of the admin listener of an oracle"
+        return ClientError("The answer did not come from an admin API", f"status {status}", hint, status)
 
 
-def _reply(response: httpx.Response) -> Reply:
+def _read_reply(response: httpx.Response) -> Reply:
     try:
         raw = response.read()
     except httpx.TransportError as exc:
-        raise ClientError("The answer broke off", "unreachable", "What was asked for may have been done") from exc
+        raise ClientError(
+            "The connection broke during the answer",
+            "unreachable",
+            "The request may have been carried out: check before you repeat it",
+        ) from exc
     etag = response.headers.get("etag")
     body: Any = raw
     if not raw:
@@ -270,7 +280,7 @@ def _reply(response: httpx.Response) -> Reply:
     return Reply(body, etag.strip('"') if etag else None, raw)
 
 
-def _is_here(url: str) -> bool:
+def _is_loopback(url: str) -> bool:
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -1,7 +1,7 @@
-"""What a command works with: the settings, and the database that they name.
+"""The settings of a command, and the database that they name.
 
-With none named, it is that of a running `serve` on the same data directory; with none running, the same PostgreSQL is
-started for as long as the command needs it.
+Without ORACLE_DATABASE_URL, a command uses the database of a running `serve` on the same data directory.  When none
+runs, the command starts the same PostgreSQL and stops it at the end.
 """
 # ruff: noqa: PLC0415 - imports as in cli
 
@@ -19,26 +19,35 @@ if TYPE_CHECKING:
     from oracle.store.migrate import Stage
 
 
-def loaded(arguments: argparse.Namespace) -> Loaded:
+def load_settings(arguments: argparse.Namespace) -> Loaded:
+    """Read `--config` and the environment.  Raises SettingsError."""
     from oracle.settings import load
 
     return load(os.environ, arguments.config)
 
 
 @asynccontextmanager
-async def database(settings: Settings, *, migrated: bool = False, owner: bool = False) -> AsyncIterator[str]:
-    """The URL to work with, if wanted as the owner.  A database of our own is brought to our schema first, if wanted.
+async def open_database(settings: Settings, *, migrate_own: bool = False, owner: bool = False) -> AsyncIterator[str]:
+    """Yield the URL to connect to; with `owner`, as the owner of the tables.
 
-    Where a `serve` is running, only as far as its version can live with, should it be an older one.
+    Every failure of PostgreSQL inside the block leaves it as one line (DatabaseError).
+    `migrate_own` first migrates an embedded database.  Beside a running `serve`, which can be an older version, it
+    applies only the migrations that such a version can work with.
     """
+    from oracle.run.supervisor import database_named
+
     if settings.database_url is not None:
-        yield (settings.database_owner_url if owner else None) or settings.database_url
+        url = (settings.database_owner_url if owner else None) or settings.database_url
+        with database_named(url):
+            yield url
         return
     from oracle.run.embedded import join_embedded, running
     from oracle.store.migrate import migrate
 
     stage: Stage = "pre" if running(settings.data_dir) else "post"
     async with join_embedded(settings.data_dir) as embedded:
-        if migrated:
+        if migrate_own:
             await migrate(embedded.owner_url or "", stage)
-        yield (embedded.owner_url if owner else embedded.database_url) or ""
+        url = (embedded.owner_url if owner else embedded.database_url) or ""
+        with database_named(url):
+            yield url

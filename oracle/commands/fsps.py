@@ -1,4 +1,4 @@
-"""`oracle fsp …`: the FSPs, what they may register, whether they are answered."""
+"""`oracle fsp …`: the FSPs, the kinds and currencies that each can register, and whether lookups find their aliases."""
 
 from __future__ import annotations
 
@@ -7,110 +7,120 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.commands.output import note, show, show_pages
-from oracle.commands.verbs import Arguments, Command, Misused, Verbs, add_if_match, add_limit, words
+from oracle.commands.output import format_count, print_note, show, show_pages
+from oracle.commands.verbs import REASON, Arguments, Misused, Verbs, add_if_match, add_limit, parse_list
 
 if TYPE_CHECKING:
     from oracle.commands.client import Client, Reply
 
 COLUMNS: Final = ("status", "fspId", "name", "twoPersons", "createdAt")
 
-# Option: member of the body, what is said of it, how its text is read.
-_FIELDS: Final[dict[str, tuple[str, str, Any]]] = {
-    "name": ("name", "for people", str),
-    "locale-name": ("localeName", "the name in the language of the country", str),
-    "type": ("dfspType", "what kind of institution", str),
-    "info": ("additionalInfo", "anything more", str),
-    "kinds": ("kinds", "what it may register, as MSISDN,CLABE", words),
-    "currencies": ("currencies", "in which currencies, as MXN,USD", words),
-    "use-cases": ("useCases", "as p2p,merchant", words),
+# Option: member of the body, metavar, help, how its text is read.
+_FIELDS: Final[dict[str, tuple[str, str, str, Any]]] = {
+    "name": ("name", "TEXT", 'name for people, for example "Green Bank"', str),
+    "locale-name": ("localeName", "TEXT", "name in the language of the country", str),
+    "type": ("dfspType", "TEXT", "type of institution, for example bank", str),
+    "info": ("additionalInfo", "TEXT", "more information", str),
+    "kinds": ("kinds", "LIST", "kinds that it can register, for example MSISDN,CLABE", parse_list),
+    "currencies": ("currencies", "LIST", "currencies that it can register, for example MXN,USD", parse_list),
+    "use-cases": ("useCases", "LIST", "use cases that it takes part in, for example p2p,merchant", parse_list),
 }
+_CLEARABLE: Final = (*_FIELDS, "contact")
 _CONTACT: Final = ("name", "email", "phone")
+_TWO_PERSONS: Final = "a second person (role dfsp-checker) must approve each file of this FSP"
 
 
-def add(commands: Any, command: Command) -> None:
-    fsps = Verbs(commands, command, "fsp", "the FSPs: create, confirm, suspend, close")
+def add(commands: Any) -> None:
+    fsps = Verbs(commands, "fsp", "create, change, suspend, close or list FSPs (banks, wallets)")
 
     listed = fsps.add("list", _list, "list the FSPs")
-    listed.add_argument("--status", choices=("provisional", "active", "suspended", "closed"), help="only these")
-    listed.add_argument("--use-case", metavar="U", help="only those that take part in it")
+    listed.add_argument(
+        "--status", choices=("provisional", "active", "suspended", "closed"), help="only FSPs with this status"
+    )
+    listed.add_argument("--use-case", metavar="TEXT", help="only FSPs that take part in it, for example p2p")
     add_limit(listed)
 
-    _add_id(fsps.add("show", _show, "show an FSP"))
+    _add_id(fsps.add("show", _show, "show one FSP"))
 
-    create = fsps.add("create", _create, "create an FSP, active at once")
+    create = fsps.add(
+        "create", _create, "create an FSP; it is active at once",
+        "Without --kinds and --currencies the FSP can register every kind and every currency.",
+    )  # fmt: skip
     _add_id(create)
     _add_fields(create)
-    create.add_argument("--two-persons", action="store_true", help="its files wait for a checker")
+    create.add_argument("--two-persons", action="store_true", help=_TWO_PERSONS)
 
-    update = fsps.add("update", _update, "change what is named, and nothing else")
+    update = fsps.add("update", _update, "change an FSP; options that you leave out change nothing")
     _add_id(update)
     _add_fields(update)
-    update.add_argument("--two-persons", action=argparse.BooleanOptionalAction, help="its files wait for a checker")
+    update.add_argument("--two-persons", action=argparse.BooleanOptionalAction, help=_TWO_PERSONS)
     update.add_argument(
-        "--clear", type=words, default=[], metavar="NAMES", help=f"take away: {', '.join((*_FIELDS, 'contact'))}"
-    )
+        "--clear", type=parse_list, default=[], metavar="LIST",
+        help=f"remove these values, separated by commas: {', '.join(_CLEARABLE)}",
+    )  # fmt: skip
     add_if_match(update)
 
     for name, work, text in (
-        ("activate", _activate, "confirm a provisional one, or end a suspension"),
-        ("suspend", _suspend, "its aliases are not answered until it is active again"),
-        ("close", _close, "its aliases are not answered, and its credentials not let in"),
+        ("activate", _activate, "confirm a provisional FSP, or end a suspension"),
+        ("suspend", _suspend, "suspend an FSP: lookups do not find its aliases until it is active again"),
+        ("close", _close, "close an FSP: lookups do not find its aliases, and its keys stop working"),
     ):
         status = fsps.add(name, work, text)
         _add_id(status)
-        status.add_argument("--reason", required=True, metavar="WHY", help="stands in the history")
+        status.add_argument("--reason", required=True, metavar="TEXT", help=REASON)
         add_if_match(status)
 
-    logo = fsps.add("logo", _logo, "set the logo of an FSP from a file, write it to one, or remove it")
+    logo = fsps.add("logo", _logo, "set, download or remove the logo of an FSP")
     _add_id(logo)
     how = logo.add_mutually_exclusive_group(required=True)
-    how.add_argument("file", nargs="?", type=Path, metavar="FILE", help="PNG, JPEG or GIF, up to 256 KiB")
-    how.add_argument("--out", type=Path, metavar="FILE", help="write it there")
-    how.add_argument("--remove", action="store_true")
+    how.add_argument(
+        "file", nargs="?", type=Path, metavar="FILE", help="set this image: PNG, JPEG or GIF of at most 256 KiB"
+    )
+    how.add_argument("--out", type=Path, metavar="FILE", help="download the logo to this file; - is stdout")
+    how.add_argument("--remove", action="store_true", help="remove the logo")
 
 
 def _add_id(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("fsp_id", metavar="FSP")
+    parser.add_argument("fsp_id", metavar="FSP", help="id of the FSP, for example greenbank")
 
 
 def _add_fields(parser: argparse.ArgumentParser) -> None:
-    for option, (_, text, kind) in _FIELDS.items():
-        parser.add_argument(f"--{option}", type=kind, metavar="X", help=text)
+    for option, (_, metavar, text, kind) in _FIELDS.items():
+        parser.add_argument(f"--{option}", type=kind, metavar=metavar, help=text)
     for part in _CONTACT:
-        parser.add_argument(f"--contact-{part}", metavar="X", help=f"{part} of the contact")
+        parser.add_argument(f"--contact-{part}", metavar="TEXT", help=f"{part} of the contact person")
 
 
 def _list(client: Client, arguments: Arguments) -> None:
     query = {"status": arguments.status, "useCase": arguments.use_case}
-    pages = client.pages("/fsps", query=query, limit=arguments.limit)
+    pages = client.fetch_pages("/fsps", query=query, limit=arguments.limit)
     show_pages(pages, COLUMNS, as_json=arguments.json)
 
 
 def _show(client: Client, arguments: Arguments) -> None:
-    _shown(client.call("GET", "/fsps/{fsp_id}", fsp_id=arguments.fsp_id), arguments)
+    _print_reply(client.call("GET", "/fsps/{fsp_id}", fsp_id=arguments.fsp_id), arguments)
 
 
 def _create(client: Client, arguments: Arguments) -> None:
-    body = {"fspId": arguments.fsp_id, **_given(arguments)}
-    _shown(client.call("POST", "/fsps", body=body), arguments)
+    body = {"fspId": arguments.fsp_id, **_make_body(arguments)}
+    _print_reply(client.call("POST", "/fsps", body=body), arguments)
 
 
 def _update(client: Client, arguments: Arguments) -> None:
-    body = _given(arguments)
+    body = _make_body(arguments)
     for name in arguments.clear:
-        if name not in _FIELDS and name != "contact":
-            raise Misused(f"--clear: {name!r} is none of {', '.join((*_FIELDS, 'contact'))}")
+        if name not in _CLEARABLE:
+            raise Misused(f"--clear: {name!r} cannot be cleared. Choose from: {', '.join(_CLEARABLE)}")
         body[_FIELDS[name][0] if name in _FIELDS else name] = [] if name == "use-cases" else None
     if not body:
-        raise Misused("name what to change")
+        raise Misused("nothing to change. Add an option, for example --name; `oracle fsp update --help` lists them")
     changed = client.call("PATCH", "/fsps/{fsp_id}", fsp_id=arguments.fsp_id, body=body, if_match=arguments.if_match)
-    _shown(changed, arguments)
+    _print_reply(changed, arguments)
 
 
-def _given(arguments: Arguments) -> dict[str, Any]:
-    """What was named.  A contact is one thing: its parts are set together."""
-    values = {member: getattr(arguments, option.replace("-", "_")) for option, (member, _, _) in _FIELDS.items()}
+def _make_body(arguments: Arguments) -> dict[str, Any]:
+    """The members that were typed.  The parts of a contact are set together: a contact is one value."""
+    values = {member: getattr(arguments, option.replace("-", "_")) for option, (member, *_) in _FIELDS.items()}
     parts = {part: getattr(arguments, f"contact_{part}") for part in _CONTACT}
     contact = {part: value for part, value in parts.items() if value is not None}
     values |= {"contact": contact or None, "twoPersons": arguments.two_persons}
@@ -134,7 +144,7 @@ def _set_status(client: Client, arguments: Arguments, status: str) -> None:
     changed = client.call(
         "POST", "/fsps/{fsp_id}/status", fsp_id=arguments.fsp_id, body=body, if_match=arguments.if_match
     )
-    _shown(changed, arguments)
+    _print_reply(changed, arguments)
 
 
 def _logo(client: Client, arguments: Arguments) -> None:
@@ -145,16 +155,16 @@ def _logo(client: Client, arguments: Arguments) -> None:
             sys.stdout.buffer.write(image)
         else:
             arguments.out.write_bytes(image)
-            note(f"{len(image):,} bytes in {arguments.out}")
+            print_note(f"{format_count(len(image), 'byte')} written to {arguments.out}")
     elif arguments.remove:
-        _shown(client.call("DELETE", "/fsps/{fsp_id}/logo", fsp_id=fsp_id), arguments)
+        _print_reply(client.call("DELETE", "/fsps/{fsp_id}/logo", fsp_id=fsp_id), arguments)
     else:
         from oracle.commands.client import Upload  # noqa: PLC0415 - imports as in cli
 
         image = arguments.file.read_bytes()
         upload = Upload(lambda: iter([image]), "application/octet-stream", len(image))
-        _shown(client.call("PUT", "/fsps/{fsp_id}/logo", fsp_id=fsp_id, upload=upload), arguments)
+        _print_reply(client.call("PUT", "/fsps/{fsp_id}/logo", fsp_id=fsp_id, upload=upload), arguments)
 
 
-def _shown(reply: Reply, arguments: Arguments) -> None:
+def _print_reply(reply: Reply, arguments: Arguments) -> None:
     show(reply.body, as_json=arguments.json, version=reply.etag)

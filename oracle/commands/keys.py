@@ -1,6 +1,7 @@
-"""`oracle key …`: credentials, and the key that these commands call with.
+"""`oracle key …`: the credentials of people and programs, and the key that these commands call with.
 
-A key is shown by the call that makes it and never again.  `--out FILE` writes it for its owner alone, unshown.
+The call that creates a key shows it, and nothing shows it again.  `--out FILE` writes it to a file that only its owner
+can read, without showing it.
 """
 # ruff: noqa: PLC0415 - imports as in cli
 
@@ -13,17 +14,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.commands.output import note, placed, show, show_pages
+from oracle.commands.output import open_output, print_note, show, show_pages
 from oracle.commands.verbs import (
+    REASON,
     Arguments,
-    Command,
     CommandError,
     Misused,
     Verbs,
     add_if_match,
     add_limit,
-    checked_key,
-    instant,
+    parse_key,
+    parse_number,
+    parse_time,
+    parse_time_or_never,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +34,10 @@ if TYPE_CHECKING:
     from oracle.settings import Settings
 
 ROLES: Final = ("operator", "dfsp-maker", "dfsp-checker", "auditor", "reader")
+ROLES_HELP: Final = (
+    "operator: runs the oracle, creates FSPs and keys; dfsp-maker: registers aliases and uploads files for one FSP;"
+    " dfsp-checker: approves the files of one FSP; auditor: reads history and proofs; reader: reads"
+)
 COLUMNS: Final = ("credentialId", "role", "fspId", "label", "expiresAt", "revokedAt", "lastUsedAt")
 REFUSED: Final = ("at", "status", "reason", "method", "route", "credentialId", "address")
 KEY_BYTES_MAX: Final = 1_024
@@ -38,75 +45,87 @@ KEY_BYTES_MAX: Final = 1_024
 Keep = Callable[[str], object]
 
 
-def add(commands: Any, command: Command) -> None:
-    keys = Verbs(commands, command, "key", "credentials: issue, rotate, revoke; the key to call with")
+def add(commands: Any) -> None:
+    keys = Verbs(commands, "key", "issue, rotate, revoke or list keys; save the key that you call with")
 
-    listed = keys.add("list", _list, "list the credentials")
-    listed.add_argument("--fsp", metavar="FSP", help="only those bound to it")
-    listed.add_argument("--role", choices=ROLES, help="only these")
+    listed = keys.add("list", _list, "list the credentials (never their keys)")
+    listed.add_argument("--fsp", metavar="FSP", help="only credentials of this FSP")
+    listed.add_argument("--role", choices=ROLES, help="only credentials with this role")
     add_limit(listed)
 
-    _add_id(keys.add("show", _show, "show a credential"))
+    _add_id(keys.add("show", _show, "show one credential (never its key)"))
 
-    issue = keys.add("issue", _issue, "issue a credential and print its key, this once")
-    issue.add_argument("--role", choices=ROLES, required=True)
-    issue.add_argument("--label", required=True, metavar="L", help="whose it is, or what for")
-    issue.add_argument("--fsp", metavar="FSP", help="the FSP it is bound to: for makers and checkers")
-    issue.add_argument("--expires", type=instant, metavar="WHEN", help="2027-01-31, or 90d from now")
+    issue = keys.add("issue", _issue, "create a credential and show its key, once")
+    issue.add_argument("--role", choices=ROLES, required=True, help=ROLES_HELP)
+    issue.add_argument("--label", required=True, metavar="TEXT", help="who or what uses the key")
+    issue.add_argument("--fsp", metavar="FSP", help="the FSP that the key can act for; makers and checkers need it")
+    issue.add_argument(
+        "--expires", type=parse_time, metavar="TIME", help="2027-01-31, or 90d for 90 days from now (default: never)"
+    )
     _add_out(issue)
 
-    update = keys.add("update", _update, "change label or expiry")
+    update = keys.add("update", _update, "change the label or the expiry of a credential")
     _add_id(update)
-    update.add_argument("--label", metavar="L")
-    update.add_argument("--expires", type=_instant_or_never, metavar="WHEN", help="2027-01-31, 90d, or never")
+    update.add_argument("--label", metavar="TEXT", help="who or what uses the key")
+    update.add_argument(
+        "--expires", type=parse_time_or_never, metavar="TIME", help="2027-01-31, 90d for 90 days from now, or never"
+    )
     add_if_match(update)
 
-    rotate = keys.add("rotate", _rotate, "print a second key; the first stays valid for a while")
-    rotate.add_argument("credential_id", nargs="?", metavar="ID", help="left out: the key that is called with")
-    rotate.add_argument("--grace-s", type=int, metavar="S", help="how long the present one stays valid (a day)")
+    rotate = keys.add("rotate", _rotate, "create a second key; the old key works for a while longer")
+    rotate.add_argument("credential_id", nargs="?", metavar="ID", help="id of the credential (default: your own)")
+    rotate.add_argument(
+        "--grace-s",
+        type=parse_number,
+        metavar="SECONDS",
+        help="how long the old key still works (default: 86400, a day)",
+    )
     add_if_match(rotate)
     _add_out(rotate)
 
-    revoke = keys.add("revoke", _revoke, "end a credential now, in every process")
+    revoke = keys.add("revoke", _revoke, "revoke a credential: its keys stop working at once")
     _add_id(revoke)
-    revoke.add_argument("--reason", required=True, metavar="WHY", help="stands in the history")
+    revoke.add_argument("--reason", required=True, metavar="TEXT", help=REASON)
     add_if_match(revoke)
 
-    add_limit(keys.add("refused", _refused, "calls that were refused, the newest first"))
-    keys.add("me", _me, "whose key it is that these commands call with")
+    add_limit(keys.add("refused", _refused, "list calls that were refused, newest first"))
+    keys.add("me", _me, "show the role and the FSP of your key")
 
-    keys.add_local("save", _save, "read a key from stdin and keep it, to call with")
-    bootstrap = keys.add_local("bootstrap", _bootstrap, "make the first operator's key, in the database itself")
+    save_details = "Type or paste the key; at a terminal it is not shown. Without a terminal it is read from stdin."
+    keys.add_local("save", _save, "save your key in a file, so that commands find it", save_details)
+    bootstrap_details = (
+        "It works only while no operator exists, and needs the database: ORACLE_DATABASE_URL, or the data directory"
+        " of `oracle serve` (ORACLE_DATA_DIR)."
+    )
+    bootstrap = keys.add_local("bootstrap", _bootstrap, "create the key of the first operator", bootstrap_details)
     _add_out(bootstrap)
 
 
 def _add_id(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("credential_id", metavar="ID", help="of the credential; it stands in its key, after aok_")
+    parser.add_argument(
+        "credential_id", metavar="ID", help="id of the credential: the part of its key between aok_ and the next _"
+    )
 
 
 def _add_out(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the key there and do not show it")
-
-
-def _instant_or_never(text: str) -> str:
-    return text if text == "never" else instant(text)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the key to this file and do not show it")
 
 
 def _list(client: Client, arguments: Arguments) -> None:
     query = {"fspId": arguments.fsp, "role": arguments.role}
-    show_pages(client.pages("/credentials", query=query, limit=arguments.limit), COLUMNS, as_json=arguments.json)
+    show_pages(client.fetch_pages("/credentials", query=query, limit=arguments.limit), COLUMNS, as_json=arguments.json)
 
 
 def _show(client: Client, arguments: Arguments) -> None:
-    _shown(client.call("GET", "/credentials/{credential_id}", credential_id=arguments.credential_id), arguments)
+    _print_reply(client.call("GET", "/credentials/{credential_id}", credential_id=arguments.credential_id), arguments)
 
 
 def _issue(client: Client, arguments: Arguments) -> None:
     body = {"role": arguments.role, "label": arguments.label}
     body |= {"fspId": arguments.fsp} if arguments.fsp else {}
     body |= {"expiresAt": arguments.expires} if arguments.expires else {}
-    with _place_for(arguments.out) as keep:
-        _issued(client.call("POST", "/credentials", body=body), arguments, keep)
+    with _open_keep(arguments.out) as keep:
+        _hand_over(client.call("POST", "/credentials", body=body), arguments, keep)
 
 
 def _update(client: Client, arguments: Arguments) -> None:
@@ -114,17 +133,17 @@ def _update(client: Client, arguments: Arguments) -> None:
     if arguments.expires is not None:
         body["expiresAt"] = None if arguments.expires == "never" else arguments.expires
     if not body:
-        raise Misused("name what to change")
+        raise Misused("nothing to change. Add --label or --expires")
     changed = client.call(
         "PATCH", "/credentials/{credential_id}", credential_id=arguments.credential_id, body=body,
         if_match=arguments.if_match,
     )  # fmt: skip
-    _shown(changed, arguments)
+    _print_reply(changed, arguments)
 
 
 def _rotate(client: Client, arguments: Arguments) -> None:
     body = {} if arguments.grace_s is None else {"graceS": arguments.grace_s}
-    with _place_for(arguments.out) as keep:
+    with _open_keep(arguments.out) as keep:
         if arguments.credential_id is None:
             made = client.call("POST", "/me/rotate", body=body)
         else:
@@ -132,7 +151,7 @@ def _rotate(client: Client, arguments: Arguments) -> None:
                 "POST", "/credentials/{credential_id}/rotate", credential_id=arguments.credential_id, body=body,
                 if_match=arguments.if_match,
             )  # fmt: skip
-        _issued(made, arguments, keep)
+        _hand_over(made, arguments, keep)
 
 
 def _revoke(client: Client, arguments: Arguments) -> None:
@@ -140,22 +159,22 @@ def _revoke(client: Client, arguments: Arguments) -> None:
         "POST", "/credentials/{credential_id}/revoke", credential_id=arguments.credential_id,
         body={"reason": arguments.reason}, if_match=arguments.if_match,
     )  # fmt: skip
-    _shown(revoked, arguments)
+    _print_reply(revoked, arguments)
 
 
 def _refused(client: Client, arguments: Arguments) -> None:
-    show_pages(client.pages("/refusals", limit=arguments.limit), REFUSED, as_json=arguments.json)
+    show_pages(client.fetch_pages("/refusals", limit=arguments.limit), REFUSED, as_json=arguments.json)
 
 
 def _me(client: Client, arguments: Arguments) -> None:
     show(client.me, as_json=arguments.json)
 
 
-def _shown(reply: Reply, arguments: Arguments) -> None:
+def _print_reply(reply: Reply, arguments: Arguments) -> None:
     show(reply.body, as_json=arguments.json, version=reply.etag)
 
 
-def _issued(reply: Reply, arguments: Arguments, keep: Keep | None) -> None:
+def _hand_over(reply: Reply, arguments: Arguments, keep: Keep | None) -> None:
     key: str = reply.body["key"]
     if keep is not None:
         keep(key)
@@ -167,27 +186,27 @@ def _issued(reply: Reply, arguments: Arguments, keep: Keep | None) -> None:
 
 
 def _print_once(key: str) -> None:
-    """Alone on stdout, so that a script can take it from there."""
+    """The key is alone on stdout, so that a script can read it from there."""
     print(key)  # noqa: T201 - the command's answer
-    note("This key is shown this once and stored nowhere.")
+    print_note("Save this key now: it is not stored and cannot be shown again.")
 
 
 # Keys on this machine ---------------------------------------------------------------------------------------------
 
 
 def _save(arguments: Arguments) -> None:
-    from oracle.commands.database import loaded
+    from oracle.commands.database import load_settings
 
-    path = loaded(arguments).settings.key_path
-    key = checked_key(_typed(), "stdin")
+    path = load_settings(arguments).settings.key_path
+    key = parse_key(_read_typed(), "stdin")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _place_for(path) as keep:
+    with _open_keep(path) as keep:
         assert keep is not None  # noqa: S101 - for the type
         keep(key)
-    note(f"kept in {path}")
+    print_note(f"key saved in {path}")
 
 
-def _typed() -> str:
+def _read_typed() -> str:
     if sys.stdin.isatty():
         from getpass import getpass
 
@@ -198,30 +217,28 @@ def _typed() -> str:
 def _bootstrap(arguments: Arguments) -> None:
     import asyncio
 
-    from oracle.commands.database import loaded
+    from oracle.commands.database import load_settings
 
-    with _place_for(arguments.out) as keep:
-        key = asyncio.run(_first_key(loaded(arguments).settings))
+    with _open_keep(arguments.out) as keep:
+        key = asyncio.run(_create_first_key(load_settings(arguments).settings))
         if key is None:
-            raise CommandError("there is an operator already: let that one issue a key")
+            raise CommandError("an operator exists already: ask an operator for a key (oracle key issue)")
         (keep or _print_once)(key)
 
 
-async def _first_key(settings: Settings) -> str | None:
-    from oracle.commands.database import database
+async def _create_first_key(settings: Settings) -> str | None:
+    from oracle.commands.database import open_database
     from oracle.run.bootstrap import bootstrap
-    from oracle.run.supervisor import database_named
 
-    async with database(settings, migrated=True) as url:
-        with database_named(url):
-            return await bootstrap(url)
+    async with open_database(settings, migrate_own=True) as url:
+        return await bootstrap(url)
 
 
 @contextmanager
-def _place_for(path: Path | None) -> Iterator[Keep | None]:
-    """How the key is kept there; None where it is to be shown."""
+def _open_keep(path: Path | None) -> Iterator[Keep | None]:
+    """Yield the function that writes the key to `path`; None without a path: then the key is shown."""
     if path is None:
         yield None
         return
-    with placed(path) as file:
+    with open_output(path) as file:
         yield lambda key: file.write(f"{key}\n".encode())

@@ -1,7 +1,7 @@
-"""What commands print: a table for people, one item a line with tabs between for scripts, JSON where it is asked for.
+"""What commands print: a table at a terminal, one item a line with tabs elsewhere, JSON with --json.
 
-Only a terminal gets the table; elsewhere there is no heading, so that grep and cut see items alone.  What others have
-written (names, labels, notes) cannot move the cursor or fake a line: control characters are shown as escapes.
+Only a terminal gets the table.  Elsewhere there is no heading, so that grep and cut see items alone.  Texts that other
+people wrote (names, labels, notes) cannot move the cursor or fake a line: control characters are shown as escapes.
 """
 # ruff: noqa: PLC0415, T201 - imports as in cli; a command line prints
 
@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-# C0, DEL, C1, and the marks that turn the direction of what follows.
+# C0, DEL, C1, and the marks that change the direction of the text after them.
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
-_INSTANT: Final = re.compile(r"^(\d{4}-\d{2}-\d{2})T(\d{2}:\d{2}:\d{2})\S*$")
+_TIME: Final = re.compile(r"^(\d{4}-\d{2}-\d{2})T(\d{2}:\d{2}:\d{2})\S*$")
 
 
 def show_pages(
@@ -26,106 +26,111 @@ def show_pages(
     columns: Sequence[str],
     *,
     as_json: bool,
-    shaped: Callable[[Any], Any] = lambda item: item,
+    reshape: Callable[[Any], Any] = lambda item: item,
 ) -> None:
-    """Print each page as it comes; `shaped` for people and tabs."""
+    """Print each page as it comes; `reshape` prepares an item for the columns, not for JSON."""
     for page in pages:
-        items = page if as_json else [shaped(item) for item in page]
+        items = page if as_json else [reshape(item) for item in page]
         if as_json:
             for item in items:
-                print(json_line(item))
+                print(format_json(item))
         elif sys.stdout.isatty():
-            _table(items, columns)
+            _print_table(items, columns)
         else:
             for item in items:
-                print("\t".join(text_of(_member(item, column)) for column in columns))
+                print("\t".join(format_value(_get_member(item, column)) for column in columns))
 
 
 def show(item: Mapping[str, Any], *, as_json: bool, **more: Any) -> None:
-    """One thing, a member a line; `more` is what stands beside it, as its version."""
+    """Print one item, a member a line; `more` holds what is no member of it, such as its version."""
     if as_json:
-        print(json_line(item))
+        print(format_json(item))
         return
-    lines = list(_flat({**item, **{name: value for name, value in more.items() if value is not None}}))
+    lines = list(_flatten({**item, **{name: value for name, value in more.items() if value is not None}}))
     width = max((len(name) for name, _ in lines), default=0)
     for name, value in lines:
         print(f"{name:<{width}}  {value}".rstrip())
 
 
-def note(text: str) -> None:
-    """For the person, not for the pipe."""
+def print_note(text: str) -> None:
+    """Print it for the person, on stderr: a pipe does not get it."""
     print(text, file=sys.stderr)
 
 
 @contextmanager
-def placed(path: Path) -> Iterator[BinaryIO]:
-    """A file for its owner alone, as keys and identifiers are; whole or not there.
+def open_output(path: Path) -> Iterator[BinaryIO]:
+    """Create a file that only its owner can read (keys, identifiers); at the end it is complete or does not exist.
 
-    Opened before what it is for is done: a key that cannot be written would be lost.  What is no file, as /dev/stdout,
-    is written as it is: it must not be replaced by one.
+    Open it before the call whose answer it stores: a key that cannot be written would be lost.  A path that is not a
+    regular file, such as /dev/stdout, is written as it is: a file must not replace it.
     """
     if path.exists() and not path.is_file():
         with path.open("wb") as file:
             yield file
         return
-    there = path.resolve()  # where a link leads, which stays
-    beside = there.with_name(f".{there.name}.{os.getpid()}")
+    target = path.resolve()  # the file behind a link; the link stays
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as exc:
-        exc.filename = str(path)  # as it was typed
+        exc.filename = str(path)  # as the person typed it
         raise
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
-        beside.replace(there)
+        partial.replace(target)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
 
 
-def json_line(item: Any) -> str:
+def format_json(item: Any) -> str:
     import msgspec
 
     return msgspec.json.encode(item).decode()
 
 
-def text_of(value: Any) -> str:
+def format_value(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ",".join(map(text_of, value))
+        return ",".join(map(format_value, value))
     if isinstance(value, dict):
-        return _escaped(json_line(value))
-    return _escaped(str(value))
+        return _escape(format_json(value))
+    return _escape(str(value))
 
 
-def _escaped(text: str) -> str:
+def format_count(number: int, noun: str, plural: str = "") -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def _escape(text: str) -> str:
     return _CONTROL.sub(
         lambda found: f"\\x{ord(found[0]):02x}" if found[0] < "\u0100" else f"\\u{ord(found[0]):04x}", text
     )
 
 
-def _member(item: Any, name: str) -> Any:
+def _get_member(item: Any, name: str) -> Any:
     for part in name.split("."):
         item = item.get(part) if isinstance(item, dict) else None
     return item
 
 
-def _flat(item: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flatten(item: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for name, value in item.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from _flatten(value, f"{prefix}{name}.")
         elif isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
             for number, entry in enumerate(value, 1):
-                yield from _flat(entry, f"{prefix}{name}.{number}.")
+                yield from _flatten(entry, f"{prefix}{name}.{number}.")
         else:
-            yield prefix + name, text_of(value)
+            yield prefix + name, format_value(value)
 
 
-def _table(items: Sequence[Any], columns: Sequence[str]) -> None:
+def _print_table(items: Sequence[Any], columns: Sequence[str]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -134,10 +139,12 @@ def _table(items: Sequence[Any], columns: Sequence[str]) -> None:
     table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for item in items:
         # As Text: in a plain string rich would read [brackets] as its own markup.
-        table.add_row(*(Text(_short(text_of(_member(item, column))), overflow="fold") for column in columns))
+        table.add_row(
+            *(Text(_shorten_time(format_value(_get_member(item, column))), overflow="fold") for column in columns)
+        )
     Console().print(table)
 
 
-def _short(text: str) -> str:
-    """An instant to the second: a table is narrow."""
-    return _INSTANT.sub(r"\1 \2", text)
+def _shorten_time(text: str) -> str:
+    """Show a time to the second: a table is narrow."""
+    return _TIME.sub(r"\1 \2", text)

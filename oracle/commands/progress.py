@@ -1,4 +1,4 @@
-"""How far an import is, told on stderr: a bar at a terminal, elsewhere a line for each phase that has ended."""
+"""The progress of an import, on stderr: a bar at a terminal, elsewhere a line at the end of each phase."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Final, Self
 
-_PHASES: Final = {"validating": "checking", "waiting": "waiting for another person", "applying": "applying"}
+from oracle.commands.output import format_count, print_note
+
+_PHASES: Final = {
+    "validating": "checking rows",
+    "waiting": "waiting for approval by another person",
+    "applying": "applying rows",
+}
 
 
 class Progress:
@@ -28,8 +34,8 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def uploading(self, pieces: Iterator[bytes], size: int | None) -> Iterator[bytes]:
-        """The pieces, counted as they go out."""
+    def count_upload(self, pieces: Iterator[bytes], size: int | None) -> Iterator[bytes]:
+        """Yield the pieces, and show how many bytes have been sent."""
         sent = 0
         self._began = time.monotonic()
         for piece in pieces:
@@ -37,33 +43,34 @@ class Progress:
             sent += len(piece)
             if self._bar is not None:
                 self._bar.show("uploading", sent, size, "")
-        self._say(f"uploaded {sent:,} bytes")
+        self._print_line(f"uploaded {format_count(sent, 'byte')}")
 
-    def tell(self, batch: Any) -> None:
-        """What the service says of the batch."""
+    def report(self, batch: Any) -> None:
+        """Show the state of the batch as the service returned it."""
         state, rows = batch["state"], batch["rows"]
         if state != self._state:
             if self._state == "validating":
-                self._say(f"checked {rows['read']:,} rows, {rows['read'] - rows['valid']:,} of them bad")
+                bad = rows["read"] - rows["valid"]
+                self._print_line(f"checked {format_count(rows['read'], 'row')}, {bad:,} not valid,")
             self._state = state
             self._began = time.monotonic()
         if self._bar is None or state not in _PHASES:
             return
         if state == "validating":
-            self._bar.show(_PHASES[state], batch["bytesRead"], batch["fileBytes"], _pace(batch))
+            self._bar.show(_PHASES[state], batch["bytesRead"], batch["fileBytes"], _format_pace(batch))
         else:
             refused = rows["failed"] - (rows["read"] - rows["valid"])
-            self._bar.show(_PHASES[state], rows["applied"] + refused, rows["valid"], _pace(batch))
+            self._bar.show(_PHASES[state], rows["applied"] + refused, rows["valid"], _format_pace(batch))
 
-    def _say(self, what: str) -> None:
+    def _print_line(self, text: str) -> None:
         if self._bar is None:
-            print(f"{what} in {time.monotonic() - self._began:.1f} s", file=sys.stderr)  # noqa: T201 - told here
+            print_note(f"{text} in {time.monotonic() - self._began:.1f} s")
 
 
-def _pace(batch: Any) -> str:
-    rate, left = batch["rowsPerS"], batch["secondsLeft"]
-    told = f"{rate:,.0f} rows/s" if rate else ""
-    return f"{told}, {left:,.0f} s left" if rate and left is not None else told
+def _format_pace(batch: Any) -> str:
+    rate, left_s = batch["rowsPerS"], batch["secondsLeft"]
+    pace = f"{rate:,.0f} rows/s" if rate else ""
+    return f"{pace}, {left_s:,.0f} s left" if rate and left_s is not None else pace
 
 
 class _Bar:
@@ -81,7 +88,7 @@ class _Bar:
             transient=True,
         )
         self._task = self._progress.add_task("", total=None, pace="")
-        self._described = ""
+        self._description = ""
 
     def start(self) -> None:
         self._progress.start()
@@ -90,7 +97,7 @@ class _Bar:
         self._progress.stop()
 
     def show(self, description: str, done: int, total: int | None, pace: str) -> None:
-        if description != self._described:
-            self._described = description
+        if description != self._description:
+            self._description = description
             self._progress.reset(self._task, description=description, total=total, pace="")
         self._progress.update(self._task, completed=done, total=total, pace=pace)

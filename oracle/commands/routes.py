@@ -1,7 +1,7 @@
-"""`oracle route …`: rules that answer identifiers nobody has registered, by how they begin.
+"""`oracle route …`: prefix routes, which answer for identifiers that no FSP has registered.
 
-A new rule is first tried: what it cuts into, and what cuts into it, is shown, and has to be accepted (`--yes`, or at
-the terminal) before it is made.
+A new route is tried first: the command shows the routes that overlap it.  The person must accept them (`--yes`, or an
+answer at the terminal) before the route is added.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.commands.output import note, show, show_pages, text_of
+from oracle.commands.output import format_count, format_value, print_note, show, show_pages
 from oracle.commands.verbs import (
+    REASON,
     Arguments,
-    Command,
     CommandError,
     Misused,
     Verbs,
     add_if_match,
+    add_kind,
     add_limit,
-    instant,
-    number,
+    add_party,
+    parse_number,
+    parse_time,
+    parse_time_or_never,
 )
 
 if TYPE_CHECKING:
@@ -31,139 +34,153 @@ COLUMNS: Final = ("routeId", "kind", "prefix", "fspId", "validFrom", "validTo", 
 OVERLAPS_SHOWN: Final = 20
 
 
-def add(commands: Any, command: Command) -> None:
-    routes = Verbs(commands, command, "route", "prefix rules: which FSP answers what nobody has registered")
+def add(commands: Any) -> None:
+    routes = Verbs(
+        commands, "route", "add, end, list or test prefix routes, for identifiers that nobody has registered"
+    )
 
-    new = routes.add("add", _add, "add a rule")
-    new.add_argument("kind", type=str.upper, metavar="KIND", help="CLABE, MSISDN, ACCOUNT_ID, …")
-    new.add_argument("prefix", metavar="PREFIX", help="how the identifiers begin")
-    new.add_argument("--fsp", required=True, metavar="FSP", help="who answers them")
-    _add_period(new)
-    new.add_argument("--reason", metavar="WHY", help="stands in the history")
-    new.add_argument("--yes", action="store_true", help="accept that it overlaps others")
-    new.add_argument("--dry-run", action="store_true", help="only show what it would overlap")
+    new = routes.add("add", _add, "add a prefix route: identifiers that start with PREFIX belong to an FSP")
+    add_kind(new)
+    new.add_argument("prefix", metavar="PREFIX", help="first characters of the identifiers, for example 646180")
+    new.add_argument("--fsp", required=True, metavar="FSP", help="id of the FSP that is the answer")
+    _add_period(new, "now", "never")
+    new.add_argument("--reason", metavar="TEXT", help=REASON)
+    new.add_argument("--yes", action="store_true", help="add it without asking, also if it overlaps other routes")
+    new.add_argument("--dry-run", action="store_true", help="add nothing; only show the routes that it overlaps")
 
-    listed = routes.add("list", _list, "list the rules, in the order of their prefixes")
-    listed.add_argument("--kind", type=str.upper, metavar="KIND", help="only these")
-    listed.add_argument("--fsp", metavar="FSP", help="only those of this FSP")
-    listed.add_argument("--prefix", metavar="P", help="only those that it comes under, or that come under it")
-    listed.add_argument("--at", type=instant, metavar="WHEN", help="only those that hold then")
+    listed = routes.add("list", _list, "list the routes, sorted by prefix")
+    listed.add_argument("--kind", type=str.upper, metavar="KIND", help="only this kind: CLABE, MSISDN, ACCOUNT_ID, …")
+    listed.add_argument("--fsp", metavar="FSP", help="only routes to this FSP")
+    listed.add_argument(
+        "--prefix", metavar="PREFIX", help="only routes whose prefix begins this one, or begins with it"
+    )
+    listed.add_argument("--at", type=parse_time, metavar="TIME", help="only routes valid at this time: 2027-01-31, 90d")
     add_limit(listed)
 
-    _add_id(routes.add("show", _show, "show a rule"))
+    _add_id(routes.add("show", _show, "show one route"))
 
-    update = routes.add("update", _update, "change when a rule holds, or its note")
+    update = routes.add("update", _update, "change the period or the note of a route")
     _add_id(update)
-    _add_period(update)
-    update.add_argument("--reason", metavar="WHY", help="stands in the history")
+    _add_period(update, "unchanged", "unchanged")
+    update.add_argument("--reason", metavar="TEXT", help=REASON)
     add_if_match(update)
 
-    end = routes.add("end", _end, "end a rule; one that has not begun is withdrawn")
+    end = routes.add("end", _end, "end a route; a route that has not begun is deleted")
     _add_id(end)
-    end.add_argument("--at", type=instant, metavar="WHEN", help="later than now")
-    end.add_argument("--reason", required=True, metavar="WHY", help="stands in the history")
+    end.add_argument(
+        "--at", type=parse_time, metavar="TIME", help="when it ends: 2027-01-31, or 90d from now (default: now)"
+    )
+    end.add_argument("--reason", required=True, metavar="TEXT", help=REASON)
     add_if_match(end)
 
     several = routes.add(
-        "import", _import, "add the rules of a list, or of the list of CLABE institutions: all or none"
+        "import", _import, "add all routes of a CSV file, or none",
+        "The file has the columns prefix,fspId and, if you like, kind,validFrom,validTo,note. The published list of"
+        " CLABE institutions works as it is; then --fsp makes the FSP id from its columns, for example mx-{abm_code}.",
+    )  # fmt: skip
+    several.add_argument("file", type=Path, metavar="FILE", help="CSV file")
+    several.add_argument(
+        "--fsp", metavar="FSP", help="the FSP of rows without fspId; it can contain columns, for example mx-{abm_code}"
     )
-    several.add_argument("file", type=Path, metavar="FILE", help="CSV: prefix,fspId[,kind,validFrom,validTo,note]")
-    several.add_argument("--fsp", metavar="FSP", help="where the list does not say: made of its columns, mx-{abm_code}")
     several.add_argument(
         "--unknown-fsps",
         choices=("refuse", "skip", "create"),
         default="refuse",
-        help="the rows of unknown ones (refuse)",
+        help="rows with an unknown FSP: refuse the file (default), skip the row, or create the FSP",
     )
-    several.add_argument("--reason", metavar="WHY", help="stands in the history")
-    several.add_argument("--yes", action="store_true", help="accept that rules overlap others")
-    several.add_argument("--dry-run", action="store_true", help="only show what would be done")
+    several.add_argument("--reason", metavar="TEXT", help=REASON)
+    several.add_argument(
+        "--yes", action="store_true", help="add them without asking, also if they overlap other routes"
+    )
+    several.add_argument("--dry-run", action="store_true", help="add nothing; only show what would be added")
 
-    asked = routes.add("what-if", _what_if, "say who answers an identifier, and why")
-    asked.add_argument("kind", type=str.upper, metavar="KIND", help="CLABE, MSISDN, ACCOUNT_ID, …")
-    asked.add_argument("identifier", metavar="ID", help="in any spelling of its kind")
-    asked.add_argument("--sub", metavar="S", help="the SubId or type")
-    asked.add_argument("--country", type=str.upper, metavar="CC", help="allows the national form of an MSISDN")
-    asked.add_argument("--currency", type=str.upper, metavar="C")
-    asked.add_argument("--at", type=instant, metavar="WHEN", help="at that instant, past or to come")
+    question = routes.add("what-if", _what_if, "show which FSP a lookup finds for an identifier, and why")
+    add_party(question)
+    question.add_argument("--currency", type=str.upper, metavar="CURRENCY", help="look up for this currency only")
+    question.add_argument(
+        "--at", type=parse_time, metavar="TIME", help="answer for this time, past or future: 2027-01-31 (default: now)"
+    )
 
 
 def _add_id(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("route_id", type=number, metavar="ROUTE", help="its number")
+    parser.add_argument("route_id", type=parse_number, metavar="ROUTE", help="number of the route, as `list` shows it")
 
 
-def _add_period(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--from", dest="valid_from", type=instant, metavar="WHEN", help="left out: now")
+def _add_period(parser: argparse.ArgumentParser, begin: str, end: str) -> None:
     parser.add_argument(
-        "--to", dest="valid_to", type=_instant_or_never, metavar="WHEN", help="left out, or never: for ever"
-    )
-    parser.add_argument("--note", metavar="TEXT")
-
-
-def _instant_or_never(text: str) -> str:
-    return text if text == "never" else instant(text)
+        "--from", dest="valid_from", type=parse_time, metavar="TIME",
+        help=f"begin: 2027-01-31, or 90d from now (default: {begin})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--to", dest="valid_to", type=parse_time_or_never, metavar="TIME",
+        help=f"end: 2027-01-31, 90d from now, or never (default: {end})",
+    )  # fmt: skip
+    parser.add_argument("--note", metavar="TEXT", help="a note for people")
 
 
 # One --------------------------------------------------------------------------------------------------------------
 
 
 def _add(client: Client, arguments: Arguments) -> None:
-    body = {"kind": arguments.kind, "prefix": arguments.prefix, "fspId": arguments.fsp, **_given(arguments)}
+    body = {"kind": arguments.kind, "prefix": arguments.prefix, "fspId": arguments.fsp, **_make_period(arguments)}
     tried = client.call("POST", "/routes", query={"dryRun": True}, body=body, reads=True).body
     if arguments.dry_run:
-        _show_placed(tried, arguments)
+        _show_trial(tried, arguments)
         return
     if tried["conflict"] is None:
-        _require_consent(tried["overlaps"], _overlaps_of(tried), arguments)
+        _require_consent(tried["overlaps"], _describe_overlaps(tried), arguments)
     made = client.call("POST", "/routes", body=body)
     show(made.body["route"], as_json=arguments.json, version=made.etag)
 
 
-def _show_placed(tried: Any, arguments: Arguments) -> None:
+def _show_trial(tried: Any, arguments: Arguments) -> None:
     if arguments.json:
         show(tried, as_json=True)
         return
-    _note_overlaps(tried["overlaps"], _overlaps_of(tried))
+    _note_overlaps(tried["overlaps"], _describe_overlaps(tried))
     if tried["conflict"] is not None:
-        raise CommandError(f"route {tried['conflict']['routeId']} has this prefix at that time (route_overlap)")
+        raise CommandError(
+            f"route {tried['conflict']['routeId']} already has this prefix at that time (route_overlap)."
+            " End that route first, or choose another period"
+        )
 
 
-def _overlaps_of(tried: Any) -> list[str]:
-    return [f"route {other['routeId']}: {text_of(other['explanation'])}" for other in tried["wouldOverlap"]]
+def _describe_overlaps(tried: Any) -> list[str]:
+    return [f"route {other['routeId']}: {format_value(other['explanation'])}" for other in tried["wouldOverlap"]]
 
 
 def _note_overlaps(count: int, overlaps: list[str]) -> None:
     for overlap in overlaps[:OVERLAPS_SHOWN]:
-        note(overlap)
+        print_note(overlap)
     if count > OVERLAPS_SHOWN:
-        note(f"and {count - OVERLAPS_SHOWN:,} more")
+        print_note(f"and {count - OVERLAPS_SHOWN:,} more")
 
 
 def _require_consent(count: int, overlaps: list[str], arguments: Arguments) -> None:
-    """Raises CommandError."""
+    """Show the overlaps and ask.  Raises CommandError unless the person accepts them."""
     if not count or arguments.yes:
         return
     _note_overlaps(count, overlaps)
-    asked = f"Rules that it overlaps: {count:,}."
+    question = f"This overlaps {format_count(count, 'route')}."
     if not sys.stdin.isatty():
-        raise CommandError(f"{asked} Accept that by --yes")
-    note(f"{asked} Go on? [y/N]")
+        raise CommandError(f"{question} Nothing was added. To accept the overlap, add --yes")
+    print_note(f"{question} Add it? [y/N]")
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise CommandError("nothing was added")
 
 
 def _show(client: Client, arguments: Arguments) -> None:
-    _shown(client.call("GET", "/routes/{route_id}", route_id=arguments.route_id), arguments)
+    _print_reply(client.call("GET", "/routes/{route_id}", route_id=arguments.route_id), arguments)
 
 
 def _update(client: Client, arguments: Arguments) -> None:
-    body = _given(arguments)
+    body = _make_period(arguments)
     if not body.keys() - {"reason"}:
-        raise Misused("name what to change")
+        raise Misused("nothing to change. Add --from, --to or --note")
     changed = client.call(
         "PATCH", "/routes/{route_id}", route_id=arguments.route_id, body=body, if_match=arguments.if_match
     )
-    _shown(changed, arguments)
+    _print_reply(changed, arguments)
 
 
 def _end(client: Client, arguments: Arguments) -> None:
@@ -171,13 +188,13 @@ def _end(client: Client, arguments: Arguments) -> None:
     ended = client.call(
         "POST", "/routes/{route_id}/end", route_id=arguments.route_id, body=body, if_match=arguments.if_match
     )
-    _shown(ended, arguments)
+    _print_reply(ended, arguments)
     if ended.etag is None:
-        note("It had not begun: it is withdrawn, as if it had never been.")
+        print_note("The route had not begun: it is deleted.")
 
 
 def _what_if(client: Client, arguments: Arguments) -> None:
-    asked = {
+    question = {
         "kind": arguments.kind,
         "identifier": arguments.identifier,
         "subId": arguments.sub,
@@ -185,18 +202,18 @@ def _what_if(client: Client, arguments: Arguments) -> None:
         "currency": arguments.currency,
         "at": arguments.at,
     }
-    body = {name: value for name, value in asked.items() if value is not None}
+    body = {name: value for name, value in question.items() if value is not None}
     found = client.call("POST", "/routes/what-if", body=body, reads=True).body
     if arguments.json:
         show(found, as_json=True)
         return
     answers = [answer["fspId"] for answer in found["answer"]]
     show({"answer": answers, "by": found["by"], "why": found["explanation"]}, as_json=False)
-    for rule in found["considered"]:
-        note(f"route {rule['routeId']}: {rule['prefix']} to {text_of(rule['fspId'])}: {rule['verdict']}")
+    for route in found["considered"]:
+        print_note(f"route {route['routeId']}: {route['prefix']} to {format_value(route['fspId'])}: {route['verdict']}")
 
 
-def _given(arguments: Arguments) -> dict[str, Any]:
+def _make_period(arguments: Arguments) -> dict[str, Any]:
     values = {
         "validFrom": arguments.valid_from,
         "validTo": arguments.valid_to,
@@ -206,7 +223,7 @@ def _given(arguments: Arguments) -> dict[str, Any]:
     return {name: None if value == "never" else value for name, value in values.items() if value is not None}
 
 
-def _shown(reply: Reply, arguments: Arguments) -> None:
+def _print_reply(reply: Reply, arguments: Arguments) -> None:
     show(reply.body, as_json=arguments.json, version=reply.etag)
 
 
@@ -218,9 +235,11 @@ def _list(client: Client, arguments: Arguments) -> None:
     query = {"kind": arguments.kind, "validAt": arguments.at}
     if own is None:
         query |= {"fspId": arguments.fsp, "prefix": arguments.prefix}
-        pages = client.pages("/routes", query=query, limit=arguments.limit)
+        pages = client.fetch_pages("/routes", query=query, limit=arguments.limit)
     else:
-        pages = client.pages("/fsps/{fsp_id}/routes", query=query, limit=arguments.limit, fsp_id=arguments.fsp or own)
+        pages = client.fetch_pages(
+            "/fsps/{fsp_id}/routes", query=query, limit=arguments.limit, fsp_id=arguments.fsp or own
+        )
     show_pages(pages, COLUMNS, as_json=arguments.json)
 
 
@@ -235,11 +254,12 @@ def _import(client: Client, arguments: Arguments) -> None:
         show(tried, as_json=True)
         return
     for row in tried["bad"]:
-        note(f"line {row['line']}: {row['message']} ({row['code']})")
+        print_note(f"line {row['line']}: {row['message']} ({row['code']})")
     if tried["badRows"]:
-        raise CommandError(f"{tried['badRows']:,} rows of the list are refused, and so is the list")
+        raise CommandError(f"nothing was added: {format_count(tried['badRows'], 'row')} of the file cannot be used")
     overlaps = [
-        f"line {cut['line']}: route {cut['routeId']} is {cut['relation']}: {text_of(cut['prefix'])} to {cut['fspId']}"
+        f"line {cut['line']}: route {cut['routeId']} is {cut['relation']}:"
+        f" {format_value(cut['prefix'])} to {cut['fspId']}"
         for cut in tried["wouldOverlap"]
     ]
     if arguments.dry_run:

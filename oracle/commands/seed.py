@@ -1,14 +1,14 @@
-"""Fills a directory with as many aliases as a demonstration or a load test wants: `oracle seed`.
+"""Fill a directory with invented aliases for a demonstration or a load test: `oracle seed`.
 
-What.      MSISDNs 5255 + 8 digits, valid Mexican numbers from 00000000 upward, spread over fsp-001, fsp-002, …; the
-           same for the same arguments, and nothing new the second time.  Aliases that others hold stay theirs.
-How.       The server makes the rows itself: side by side that was faster than a binary or text COPY into a temporary
-           table in 13 of 16 comparisons, and there is less of it.  History is written like that of any change.
-Chunks.    CHUNK rows a transaction: from 10,000 to 50,000 the rate hardly moves, and a Ctrl-C loses little.
-           One connection: a second gained a tenth, and took the core that lookups beside it need (on two cores their
-           p99 was 3.4 times the quiet one with two connections, 2 times with one).
-Cache.     Fences for millions of keys would cost more than forgetting all copies, so nothing is fenced and the
-           trigger moves the generation with each chunk.
+Rows.      MSISDNs 5255 + 8 digits, valid Mexican numbers from 00000000 upward, spread over fsp-001, fsp-002, …  The
+           same arguments make the same rows, so a second run adds nothing.  An alias of another FSP stays with it.
+Method.    The server makes the rows itself.  That was faster than a binary or text COPY into a temporary table in 13 of
+           16 comparisons, and needs less code.  History is written as for any change.
+Chunks.    CHUNK rows a transaction: from 10,000 to 50,000 the rate is nearly the same, and a Ctrl-C loses little.
+           One connection: a second one was 10 % faster, and took the core that lookups need at the same time (on two
+           cores their p99 was 3.4 times the quiet one with two connections, 2 times with one).
+Cache.     Fences for millions of keys would cost more than dropping all copies.  So nothing is fenced, and the trigger
+           moves the generation with each chunk.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Final
 
 import asyncpg
 
+from oracle.commands.output import format_count, print_note
 from oracle.store.cache.coherence import LEASE_S
 from oracle.store.queries import QUERIES
 
@@ -44,7 +45,7 @@ ON CONFLICT DO NOTHING
 
 
 async def seed(database_url: str, count: int, fsps: int, advance: Callable[[int], object]) -> int:
-    """How many aliases are new; `advance` hears of each chunk that is committed."""
+    """Return how many aliases are new; call `advance` with the rows of each committed chunk."""
     chunks = iter(range(0, count, CHUNK))
     settings = {"application_name": "oracle seed"}
     connection = await asyncpg.connect(database_url, timeout=CONNECT_TIMEOUT_S, server_settings=settings)
@@ -52,9 +53,9 @@ async def seed(database_url: str, count: int, fsps: int, advance: Callable[[int]
         await _add(connection, _ADD_FSPS, fsps)
         total = await _fill(connection, chunks, count, fsps, advance)
     finally:
-        connection.terminate()  # all is committed, and a server that has died says no good-bye
+        connection.terminate()  # all is committed, and a server that has died does not answer a close
     if total:
-        await asyncio.sleep(LEASE_S)  # rule 4 of coherence: after that nobody believes an older copy
+        await asyncio.sleep(LEASE_S)  # rule 4 of coherence: after a lease no worker trusts an older copy
     return total
 
 
@@ -70,23 +71,23 @@ async def _fill(
 
 
 async def _add(connection: asyncpg.Connection, sql: str, *arguments: int) -> int:
-    """One transaction; how many rows it added."""
+    """Run one transaction, and return how many rows it added."""
     async with connection.transaction():
-        context = ("seed", _who(), "operator", "", "", "oracle seed", "", "")
+        context = ("seed", _name_user(), "operator", "", "", "oracle seed", "", "")
         await connection.execute(QUERIES["transaction_begin"], *context)
         status: str = await connection.execute(sql, *arguments)
     return int(status.rpartition(" ")[2])  # INSERT 0 20000
 
 
-def _who() -> str:
+def _name_user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user need not have a name
+    except (KeyError, OSError):  # the user of a container can be without a name
         return f"uid {os.getuid()}"
 
 
-async def seed_shown(database_url: str, count: int, fsps: int) -> None:
-    """With a progress bar at a terminal, and a last line anywhere; all on stderr."""
+async def seed_with_progress(database_url: str, count: int, fsps: int) -> None:
+    """Seed with a progress bar at a terminal, and print one line at the end; all on stderr."""
     from rich.console import Console  # noqa: PLC0415 - 0.1 s of importing, for people only
     from rich.progress import Progress  # noqa: PLC0415
 
@@ -95,5 +96,5 @@ async def seed_shown(database_url: str, count: int, fsps: int) -> None:
         bar = progress.add_task("aliases", total=count)
         added = await seed(database_url, count, fsps, lambda rows: progress.advance(bar, rows))
     seconds = time.monotonic() - began
-    rate = f"{count:,} aliases in {seconds:.1f} s, {count / seconds:,.0f} a second"
-    print(f"{rate}; {added:,} are new", file=sys.stderr)  # noqa: T201 - the command's answer
+    rate = f"{format_count(count, 'alias', 'aliases')} in {seconds:.1f} s, {count / seconds:,.0f} a second"
+    print_note(f"{rate}; {added:,} new")

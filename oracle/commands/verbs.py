@@ -1,7 +1,7 @@
-"""How a command that calls the admin API is declared, and run: with a client, and one line on stderr when it fails.
+"""How a command is declared and run; a command that calls the admin API runs with a client.
 
 The key is the first of: `--key-file`, ORACLE_KEY, ORACLE_KEY_FILE, the file that `oracle key save` writes in the
-data directory.  It is never an argument: everybody on the machine can read those.
+data directory.  It is never an argument, because everybody on the machine can read the arguments of a process.
 """
 # ruff: noqa: PLC0415, T201 - imports as in cli; a command line prints
 
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
     from oracle.commands.client import Client
@@ -30,90 +30,122 @@ UNAUTHORIZED: Final = 401
 LIMIT: Final = 100
 
 Arguments = argparse.Namespace
+Run = Callable[[Arguments], int | None]  # the exit code; None is OK
 Work = Callable[["Client", Arguments], object]
-Command = Callable[[Any, str, Callable[[Arguments], int], str], argparse.ArgumentParser]
+
+CONNECTION_HELP: Final = (
+    "Environment: ORACLE_ADMIN_URL is the address of the admin API (default: http://127.0.0.1:3001)."
+    " ORACLE_KEY_FILE names the file with your key (default: the file that `oracle key save` wrote)."
+)
 
 
 class CommandError(Exception):
     """An expected failure of the command itself; one line."""
 
-
-class Misused(Exception):
-    """What was typed cannot be done; one line, and another exit code."""
+    exit_code: ClassVar[int] = FAILED
 
 
-class Verbs:
-    """`oracle NOUN VERB …`."""
+class Misused(CommandError):
+    """The arguments do not fit together, or one cannot be used; one line."""
 
-    def __init__(self, commands: Any, command: Command, noun: str, text: str) -> None:
-        parser = commands.add_parser(noun, help=text, description=text)
-        self._verbs = parser.add_subparsers(metavar="VERB", required=True)
-        self._command = command
-
-    def add(self, name: str, work: Work, text: str, *, json: bool = True) -> argparse.ArgumentParser:
-        """One that calls the API."""
-        return calling(self._verbs, self._command, name, work, text, json=json)
-
-    def add_local(self, name: str, run: Callable[[Arguments], None], text: str) -> argparse.ArgumentParser:
-        """One that does not."""
-        return self._command(self._verbs, name, partial(_told, run), text)
+    exit_code: ClassVar[int] = MISUSED
 
 
-def calling(
-    commands: Any, command: Command, name: str, work: Work, text: str, *, json: bool = True
+def complain(*lines: str) -> None:
+    print(*(f"oracle: {line}" for line in lines), sep="\n", file=sys.stderr)
+
+
+# Declare ----------------------------------------------------------------------------------------------------------
+
+
+def add_command(commands: Any, name: str, run: Run, text: str, details: str = "") -> argparse.ArgumentParser:
+    """Declare `oracle … NAME`; `text` is a phrase in the imperative, `details` are sentences below the options."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=make_sentence(text), epilog=details
+    )
+    # SUPPRESS: the default of this option must not overwrite a --config that was given before the command.
+    command.add_argument(
+        "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="file with settings (TOML)"
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def add_call(
+    commands: Any, name: str, work: Work, text: str, details: str = "", *, json: bool = True
 ) -> argparse.ArgumentParser:
-    """Without `json` where what comes is a file, or nothing."""
-    parser = command(commands, name, partial(_told, partial(_with_client, work)), text)
-    parser.add_argument("--key-file", type=Path, metavar="FILE", help="holds the key to call with")
+    """Declare a command that calls the admin API; without `json` its output is a file, or nothing."""
+    details = f"{details} {CONNECTION_HELP}".lstrip()
+    parser = add_command(commands, name, partial(_run_local, partial(_call_api, work)), text, details)
+    parser.add_argument(
+        "--key-file", type=Path, metavar="FILE", help="file that holds your key (default: see Environment below)"
+    )
     if json:
-        parser.add_argument("--json", action="store_true", help="one JSON object a line")
+        parser.add_argument("--json", action="store_true", help="print JSON, one object a line")
     return parser
 
 
-def _with_client(work: Work, arguments: Arguments) -> None:
-    with _client(arguments) as client:
-        work(client, arguments)
+def make_sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
-def _told(run: Callable[[Arguments], object], arguments: Arguments) -> int:
+class Verbs:
+    """The commands `oracle NOUN VERB …` of one noun."""
+
+    def __init__(self, commands: Any, noun: str, text: str) -> None:
+        parser = commands.add_parser(noun, help=text, description=make_sentence(text))
+        self._verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    def add(self, name: str, work: Work, text: str, details: str = "", *, json: bool = True) -> argparse.ArgumentParser:
+        """Declare a verb that calls the API."""
+        return add_call(self._verbs, name, work, text, details, json=json)
+
+    def add_local(self, name: str, run: Run, text: str, details: str = "") -> argparse.ArgumentParser:
+        """Declare a verb that does not call the API."""
+        return add_command(self._verbs, name, partial(_run_local, run), text, details)
+
+
+# Run --------------------------------------------------------------------------------------------------------------
+
+
+def _run_local(run: Callable[[Arguments], object], arguments: Arguments) -> None:
+    """Run it; a file that cannot be opened, read or written is an expected failure."""
     try:
         run(arguments)
-    except (CommandError, Misused) as exc:
-        _complain(str(exc))
-        return MISUSED if isinstance(exc, Misused) else FAILED
     except OSError as exc:
         if exc.filename is None:
             raise
-        _complain(f"{exc.filename}: {exc.strerror}")
-        return FAILED
-    return OK
+        raise CommandError(f"{exc.filename}: {exc.strerror}") from exc
 
 
-def _complain(line: str) -> None:
-    print(f"oracle: {line}", file=sys.stderr)
+def _call_api(work: Work, arguments: Arguments) -> None:
+    with _open_client(arguments) as client:
+        work(client, arguments)
 
 
 @contextmanager
-def _client(arguments: Arguments) -> Iterator[Client]:
+def _open_client(arguments: Arguments) -> Iterator[Client]:
     from oracle.commands.client import Client, ClientError
-    from oracle.commands.database import loaded
+    from oracle.commands.database import load_settings
 
-    settings = loaded(arguments).settings
-    key, where = _key(settings, arguments.key_file)
+    settings = load_settings(arguments).settings
+    key, source = _read_key(settings, arguments.key_file)
     try:
         with Client(settings.admin_address, key) as client:
             yield client
     except ClientError as exc:
-        raise CommandError(f"{exc}. The key came from {where}" if exc.status == UNAUTHORIZED else str(exc)) from exc
+        raise CommandError(
+            f"{exc}. Your key was read from {source}" if exc.status == UNAUTHORIZED else str(exc)
+        ) from exc
 
 
 # Keys in files ----------------------------------------------------------------------------------------------------
 
 
-def _key(settings: Settings, named: Path | None) -> tuple[str, str]:
-    """The key, and where it was found."""
+def _read_key(settings: Settings, named: Path | None) -> tuple[str, str]:
+    """The key, and the source it was read from."""
     if named is None and settings.key is not None:
-        return checked_key(settings.key, "ORACLE_KEY"), "ORACLE_KEY"
+        return parse_key(settings.key, "ORACLE_KEY"), "ORACLE_KEY"
     file = named or settings.key_path
     try:
         text = file.read_text(encoding="utf-8")
@@ -121,73 +153,100 @@ def _key(settings: Settings, named: Path | None) -> tuple[str, str]:
         if named is not None:
             raise
         raise CommandError(
-            f"no key: {file} is not there. Write one by `oracle key save`, or set ORACLE_KEY_FILE"
+            f"no key found: {file} does not exist. Save your key there with `oracle key save`,"
+            " or set ORACLE_KEY_FILE to the file that holds it"
         ) from None
     except UnicodeDecodeError:
         text = ""
-    return checked_key(text, str(file)), str(file)
+    return parse_key(text, str(file)), str(file)
 
 
-def checked_key(text: str, where: str) -> str:
-    """Never repeated in what is said of it."""
+def parse_key(text: str, source: str) -> str:
+    """Raises CommandError, whose text never repeats the key."""
     key = text.strip()
     if not re.fullmatch(r"aok_[!-~]{8,256}", key):
-        raise CommandError(f"{where}: that is no key; one begins with aok_")
+        raise CommandError(f"{source}: not a key: keys start with aok_")
     return key
 
 
 # Arguments --------------------------------------------------------------------------------------------------------
 
+REASON: Final = "why; history keeps this text"
+
 
 def add_limit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--limit", type=_count, default=LIMIT, metavar="N", help=f"at most so many ({LIMIT}); 0: all there are"
-    )
+        "--limit", type=parse_number, default=LIMIT, metavar="N",
+        help=f"show at most N items (default: {LIMIT}; 0: all)",
+    )  # fmt: skip
 
 
 def add_fsp(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--fsp", metavar="FSP", help="whose; left out, that of the key")
+    parser.add_argument("--fsp", metavar="FSP", help="id of the FSP (default: the FSP of your key)")
 
 
 def add_if_match(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--if-match", metavar="VERSION", help="only if it still is this version (as shown)")
+    parser.add_argument(
+        "--if-match", metavar="VERSION", help="change it only if this is still its version, as `show` prints it"
+    )
 
 
-def fsp_of(client: Client, arguments: Arguments) -> str:
-    """The FSP that was named, or that the key is bound to."""
-    named: str | None = arguments.fsp or client.me["fspId"]
-    if named is None:
-        raise Misused("name the FSP by --fsp: the key is not bound to one")
-    return named
+def add_country(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--country", type=str.upper, metavar="CC", help="country of a phone number without country code, for example MX"
+    )
 
 
-def _count(text: str) -> int:
+def add_sub(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sub", metavar="SUB_ID", help="the SubId (partySubIdOrType), if the identifier has one")
+
+
+def add_kind(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kind", type=str.upper, metavar="KIND", help="MSISDN, CLABE, NRC, ACCOUNT_ID, …")
+
+
+def add_party(parser: argparse.ArgumentParser) -> None:
+    """KIND and IDENTIFIER, --sub and --country."""
+    add_kind(parser)
+    parser.add_argument("identifier", metavar="IDENTIFIER", help="in any spelling of its kind")
+    add_sub(parser)
+    add_country(parser)
+
+
+def find_fsp(client: Client, arguments: Arguments) -> str:
+    """The FSP of --fsp, else that of the key."""
+    fsp_id: str | None = arguments.fsp or client.me["fspId"]
+    if fsp_id is None:
+        raise Misused("add --fsp FSP: your key does not belong to one FSP")
+    return fsp_id
+
+
+def parse_number(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number")
     return int(text)
 
 
-def number(text: str) -> int:
-    """Of a batch or a route."""
-    return _count(text)
-
-
-def words(text: str) -> list[str]:
-    """`MXN,USD`; `none` is none of them."""
+def parse_list(text: str) -> list[str]:
+    """Read `MXN,USD`; `none` is the empty list."""
     return [word.strip() for word in text.split(",") if word.strip()] if text != "none" else []
 
 
-def instant(text: str) -> str:
-    """RFC 3339; a time without an offset is UTC, a date its beginning; `90d` and `12h` from now on."""
-    return _instant(text, 1)
+def parse_time(text: str) -> str:
+    """RFC 3339; a time without an offset is UTC, a date its beginning; `90d` and `12h` count from now on."""
+    return _parse_time(text, 1)
 
 
-def past(text: str) -> str:
-    """The same for who looks back: `90d` and `12h` ago."""
-    return _instant(text, -1)
+def parse_past_time(text: str) -> str:
+    """The same for commands that look back: `90d` and `12h` ago."""
+    return _parse_time(text, -1)
 
 
-def _instant(text: str, sign: int) -> str:
+def parse_time_or_never(text: str) -> str:
+    return text if text == "never" else parse_time(text)
+
+
+def _parse_time(text: str, sign: int) -> str:
     distance = re.fullmatch(r"([0-9]{1,5})([dh])", text)
     if distance:
         hours = sign * int(distance[1]) * (24 if distance[2] == "d" else 1)
@@ -196,6 +255,6 @@ def _instant(text: str, sign: int) -> str:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no instant: 2027-01-31T10:00:00Z, 2027-01-31, 90d, 12h"
+            f"{text!r} is not a valid time; examples: 2027-01-31T10:00:00Z, 2027-01-31, 90d, 12h"
         ) from None
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).isoformat()

@@ -32,7 +32,7 @@ from oracle.cli import main
 from oracle.commands import batches
 from oracle.commands.client import RETRIES, Client, ClientError, Upload
 from oracle.commands.progress import Progress
-from oracle.commands.verbs import instant, past
+from oracle.commands.verbs import parse_past_time, parse_time
 
 PUBLISHED = Path(oracle.commands.__file__).parents[2] / "schemas" / "admin.openapi.json"
 
@@ -116,14 +116,14 @@ def called() -> set[tuple[str, str]]:
                 texts = [str(given.value) for given in node.args[:2] if isinstance(given, ast.Constant)]
                 if node.func.attr == "call" and len(texts) == 2:
                     found.add((texts[0], texts[1]))
-                elif texts and node.func.attr in ("pages", "download"):
+                elif texts and node.func.attr in ("fetch_pages", "download"):
                     found.add(("GET", texts[0]))
     return found
 
 
 def test_making_the_parser_loads_nothing_that_only_some_command_needs() -> None:
     listing = (
-        "import sys, oracle.cli; oracle.cli._parser();"
+        "import sys, oracle.cli; oracle.cli.make_parser();"
         " costly = ('oracle.commands.client', 'httpx', 'rich', 'asyncpg', 'msgspec', 'asyncio');"
         " print([m for m in sys.modules if m in costly])"
     )
@@ -202,7 +202,7 @@ def test_a_key_is_issued_used_rotated_and_revoked(typed: Typed, tmp_path: Path) 
     issued = typed("key", "issue", "--role", "dfsp-maker", "--fsp", "redbank", "--label", "ana", "--expires", "90d")
     key = issued.out.strip()
     assert re.fullmatch(r"aok_[a-z2-7]{12}_[0-9a-f]{64}", key)
-    assert issued.err == "This key is shown this once and stored nowhere.\n"
+    assert issued.err == "Save this key now: it is not stored and cannot be shown again.\n"
     name = key.split("_")[1]
     assert typed.as_key(key, "key", "me", "--json").json == {
         "credentialId": name, "role": "dfsp-maker", "fspId": "redbank",
@@ -246,13 +246,13 @@ def test_a_key_goes_into_a_file_of_its_owner_unseen(typed: Typed, tmp_path: Path
 def test_a_saved_key_is_called_with(typed: Typed, service: Service, tmp_path: Path) -> None:
     none = typed.as_key(None, "key", "me")
     assert (none.code, none.out) == (1, "")
-    assert none.err.startswith("oracle: no key: ")
+    assert none.err.startswith("oracle: no key found: ")
     assert typed.as_key(None, "key", "save", stdin=f"{key_of(service)}\n").code == 0
     kept = tmp_path / "data" / "admin.key"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert typed.as_key(None, "key", "me", "--json").json["role"] == "operator"
     wrong = typed.as_key(None, "key", "save", stdin="hush-hush")
-    assert (wrong.code, wrong.err) == (1, "oracle: stdin: that is no key; one begins with aok_\n")
+    assert (wrong.code, wrong.err) == (1, "oracle: stdin: not a key: keys start with aok_\n")
     assert kept.read_text().strip() == key_of(service)
 
 
@@ -263,7 +263,7 @@ def test_the_first_key_is_made_once_in_the_database(database_url: str, tmp_path:
     assert first.stdout.startswith("aok_")
     second = run_oracle(tmp_path, "key", "bootstrap", "--out", "second.key", env=env)
     assert (second.returncode, second.stdout) == (1, "")
-    assert second.stderr == "oracle: there is an operator already: let that one issue a key\n"
+    assert second.stderr == "oracle: an operator exists already: ask an operator for a key (oracle key issue)\n"
     assert not [file for file in tmp_path.iterdir() if "second.key" in file.name]
 
 
@@ -279,7 +279,7 @@ def test_nobody_there_is_one_line(tmp_path: Path) -> None:
     done = run_oracle(tmp_path, "key", "me", env=env)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert done.stderr.startswith("oracle: http://127.0.0.1:9 cannot be reached: ")
-    assert done.stderr.endswith(" (unreachable). Does `oracle serve` run there?\n")
+    assert done.stderr.endswith(" (unreachable). Is `oracle serve` running there? ORACLE_ADMIN_URL sets the address\n")
     unset = run_oracle(tmp_path, "key", "me", env={"ORACLE_KEY": "aok_secretsecret_hush"})
     assert (unset.returncode, unset.stderr) == (
         1, "oracle: ORACLE_ADMIN_URL: is needed, as ORACLE_ADMIN_PORT is 0; allowed: a URL\n"
@@ -337,7 +337,7 @@ def test_many_are_checked_and_looked_up(typed: Typed, maker_key: str) -> None:
     assert "too short" in checked.lines[-1][-1]
     found = typed("alias", "lookup", "MSISDN", numbers[-1], numbers[0])
     assert [line[:2] for line in found.lines] == [[numbers[-1], "greenbank"], [numbers[0], ""]]
-    assert typed("alias", "check", "MSISDN", numbers[0]).err.startswith("oracle: name the FSP by --fsp")
+    assert typed("alias", "check", "MSISDN", numbers[0]).err.startswith("oracle: add --fsp FSP")
     assert typed.as_key(maker_key, "alias", "lookup", "MSISDN", numbers[0]).err.startswith("oracle: Not with this role")
     assert typed.as_key(maker_key, "alias", "list", "--fsp", "redbank").err.startswith(
         "oracle: The credential is bound"
@@ -351,7 +351,10 @@ def test_a_rule_is_tried_before_it_is_added_and_ended(typed: Typed) -> None:
     assert typed("route", "add", "CLABE", "646180", "--fsp", "greenbank", "--note", "a bank").code == 0
     unaccepted = typed("route", "add", "CLABE", "64618011", "--fsp", "redbank")
     assert (unaccepted.code, unaccepted.out) == (1, "")
-    assert unaccepted.err.splitlines()[-1] == "oracle: Rules that it overlaps: 1. Accept that by --yes"
+    assert (
+        unaccepted.err.splitlines()[-1]
+        == "oracle: This overlaps 1 route. Nothing was added. To accept the overlap, add --yes"
+    )
     tried = typed("route", "add", "CLABE", "64618011", "--fsp", "redbank", "--dry-run")
     assert (tried.code, tried.out) == (0, "")
     assert "goes to redbank instead of greenbank" in tried.err
@@ -372,7 +375,7 @@ def test_a_rule_is_tried_before_it_is_added_and_ended(typed: Typed) -> None:
     again = typed("route", "what-if", "CLABE", "646180110400000007")
     assert re.search(r"^answer +greenbank$", again.out, re.MULTILINE)
     later = typed("route", "add", "CLABE", "647", "--fsp", "redbank", "--from", "90d", "--json").json["routeId"]
-    assert "it is withdrawn" in typed("route", "end", str(later), "--reason", "a test").err
+    assert "it is deleted" in typed("route", "end", str(later), "--reason", "a test").err
     assert typed("route", "show", number, "--json").json["validTo"] is not None
 
 
@@ -382,7 +385,7 @@ def test_a_list_of_rules_is_added_whole_or_not(typed: Typed, tmp_path: Path) -> 
     wrong = typed("route", "import", str(file))
     assert wrong.code == 1
     assert wrong.err.startswith("line 3: ")
-    assert wrong.err.endswith("oracle: 2 rows of the list are refused, and so is the list\n")
+    assert wrong.err.endswith("oracle: nothing was added: 2 rows of the file cannot be used\n")
     file.write_text("prefix,fspId\n012,greenbank\n014,newbank\n")
     arguments = ("route", "import", str(file), "--unknown-fsps", "create")
     assert typed(*arguments, "--dry-run", "--json").json["created"] == 2
@@ -406,7 +409,7 @@ def test_a_file_is_imported_and_its_results_written(typed: Typed, maker_key: str
     file.write_text(HEADER + rows(0, 3))
     out = tmp_path / "results.csv"
     done = typed.as_key(maker_key, "import", str(file), "--results", str(out), "--note", "three")
-    assert (done.code, done.out) == (0, "batch 1 done: 3 rows read, 3 valid, 3 in force, 0 failed\n")
+    assert (done.code, done.out) == (0, "batch 1 done: 3 rows read, 3 valid, 3 applied, 0 failed\n")
     assert [line.split()[0] for line in done.err.splitlines()] == ["uploaded", "checked"]
     assert out.read_text().splitlines()[1] == "2,added,,,MSISDN,523300000000"
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
@@ -425,7 +428,7 @@ def test_bad_rows_make_it_fail(typed: Typed, maker_key: str, tmp_path: Path) -> 
     assert (done.code, done.json["rows"]["failed"]) == (1, 1)
     number = done.json["batchId"]
     assert done.err.endswith(
-        f"oracle: batch {number}: rows that failed: 1. See oracle batch results {number} --failed\n"
+        f"oracle: batch {number}: 1 row failed. To see why: oracle batch results {number} --failed\n"
     )
     (failed,) = typed.as_key(
         maker_key, "batch", "results", str(number), "--failed", "--format", "ndjson"
@@ -483,7 +486,7 @@ def test_a_full_disk_is_one_line(service: Service, tmp_path: Path) -> None:
         command = [sys.executable, "-m", "oracle", *words]
         with Path("/dev/full").open("wb") as full:
             done = subprocess.run(command, env=env, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, check=False)
-        assert (done.returncode, done.stderr) == (1, b"oracle: cannot write: No space left on device\n")
+        assert (done.returncode, done.stderr) == (1, b"oracle: cannot write the output: No space left on device\n")
 
 
 def test_a_wrong_key_is_told_with_where_it_came_from(typed: Typed, tmp_path: Path) -> None:
@@ -492,28 +495,32 @@ def test_a_wrong_key_is_told_with_where_it_came_from(typed: Typed, tmp_path: Pat
     refused = typed.as_key(None, "fsp", "list", "--key-file", str(file))
     assert refused.code == 1
     assert refused.err.startswith("oracle: A valid credential is needed (unauthorized)")
-    assert refused.err.endswith(f"The key came from {file}\n")
+    assert refused.err.endswith(f"Your key was read from {file}\n")
 
 
 def test_who_looks_back_counts_back() -> None:
     now = datetime.now(UTC)
-    assert datetime.fromisoformat(past("2d")) < now - timedelta(hours=47)
-    assert datetime.fromisoformat(instant("2d")) > now + timedelta(hours=47)
-    assert past("2026-03-03") == instant("2026-03-03") == "2026-03-03T00:00:00+00:00"
+    assert datetime.fromisoformat(parse_past_time("2d")) < now - timedelta(hours=47)
+    assert datetime.fromisoformat(parse_time("2d")) > now + timedelta(hours=47)
+    assert parse_past_time("2026-03-03") == parse_time("2026-03-03") == "2026-03-03T00:00:00+00:00"
 
 
 def test_who_waits_for_nobody_is_told_how_to_go_on(
     typed: Typed, maker_key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def gone(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ClientError("it cannot be reached")
 
     file = tmp_path / "left.csv"
     file.write_text(HEADER + rows(60, 1))
-    monkeypatch.setattr(batches, "_followed", gone)
+    monkeypatch.setattr(batches, "follow", fail)
     done = typed.as_key(maker_key, "import", str(file))
     assert (done.code, done.out) == (1, "")
-    assert re.search(r"^It goes on without you: oracle batch watch \d+\noracle: it cannot", done.err, re.MULTILINE)
+    assert re.search(
+        r"^The import continues on the server. To follow it: oracle batch watch \d+\noracle: it cannot",
+        done.err,
+        re.MULTILINE,
+    )
 
 
 def test_two_persons_let_a_file_in(typed: Typed, service: Service, tmp_path: Path) -> None:
@@ -548,7 +555,7 @@ def test_a_pipe_can_be_imported(service: Service, maker_key: str, tmp_path: Path
         input=HEADER + rows(1_000, 20_000), env=env, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr[:8]) == (0, "uploaded")
-    assert " done: 20,000 rows read, 20,000 valid, 20,000 in force, 0 failed" in done.stdout
+    assert " done: 20,000 rows read, 20,000 valid, 20,000 applied, 0 failed" in done.stdout
 
 
 def test_at_a_terminal_there_is_a_bar_and_a_table(service: Service, maker_key: str, tmp_path: Path) -> None:
@@ -556,7 +563,7 @@ def test_at_a_terminal_there_is_a_bar_and_a_table(service: Service, maker_key: s
     env |= {"TERM": "xterm", "COLUMNS": "160", "LINES": "40"}
     (tmp_path / "a.csv").write_text(HEADER + rows(50_000, 2_000))
     shown = at_a_terminal(["import", "a.csv"], env, tmp_path)
-    assert "checking" in shown
+    assert "checking rows" in shown
     assert " done: 2,000 rows read" in shown
     assert "uploadedBy" in at_a_terminal(["batch", "list"], env, tmp_path)
 
@@ -676,28 +683,24 @@ def test_an_upload_is_read_again(client: Client, unreliable: Unreliable) -> None
     assert [body for _, _, body in unreliable.seen] == [b"aaaaaaaaaab"] * 3
     unreliable.failures = ["503"]
     with pytest.raises(ClientError, match="Not now"):
-        client.call("POST", "/files", upload=upload._replace(again=False))
+        client.call("POST", "/files", upload=upload._replace(is_repeatable=False))
 
 
-def test_following_a_batch_outlives_what_repetitions_do_not(
-    client: Client, unreliable: Unreliable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batches, "ASK_EVERY_S", 0)
+def test_following_a_batch_survives_longer_failures_than_retries_do(client: Client, unreliable: Unreliable) -> None:
     counts = {"read": 1, "valid": 1, "applied": 1, "changed": 1, "failed": 0}
     batch: dict[str, Any] = {"batchId": 1, "fspId": "greenbank", "state": "applying", "rows": counts}
     unreliable.answers = [json.dumps({**batch, "state": state}).encode() for state in ("applying", "done")]
     unreliable.failures = [*["break"] * 9, "", *["503"] * 9]
     with Progress() as progress:
-        assert batches._followed(client, batch, progress, through_approval=True)["state"] == "done"
-        monkeypatch.setattr(batches, "PATIENCE_S", 0)
+        assert batches.follow(client, batch, progress, through_approval=True, poll_every_s=0)["state"] == "done"
         unreliable.failures = ["break"] * 99
         with pytest.raises(ClientError, match="cannot be reached"):
-            batches._followed(client, batch, progress, through_approval=True)
+            batches.follow(client, batch, progress, through_approval=True, poll_every_s=0, silence_max_s=0)
 
 
 def test_somebody_else_at_that_address_is_said_so(client: Client, unreliable: Unreliable) -> None:
     unreliable.failures = ["strange"]
-    with pytest.raises(ClientError, match=r"^The answer is none of the admin API \(status 502\)\."):
+    with pytest.raises(ClientError, match=r"^The answer did not come from an admin API \(status 502\)\."):
         client.call("POST", "/things", body={})
 
 
@@ -709,5 +712,5 @@ def test_a_bad_url_is_one_line(url: str) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", ".."])
 def test_a_name_is_one_segment_of_the_path(client: Client, name: str) -> None:
-    with pytest.raises(ClientError, match="is no thing"):
+    with pytest.raises(ClientError, match="cannot be used as thing"):
         client.call("GET", "/things/{thing}", thing=name)

@@ -142,7 +142,7 @@ async def test_seed_writes_aliases_and_their_history_once(tmp_path: Path, databa
 
     done = await seeded(tmp_path, database_url, 1003, 4)
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr.endswith("; 1,003 are new\n")
+    assert done.stderr.endswith("; 1,003 new\n")
     assert done.stderr.count("\n") == 1
     ((after,),) = await fetched(database_url, generation)
     assert after > before
@@ -151,7 +151,7 @@ async def test_seed_writes_aliases_and_their_history_once(tmp_path: Path, databa
 
     again = await seeded(tmp_path, database_url, 1003, 4)
     assert again.returncode == 0
-    assert again.stderr.endswith("; 0 are new\n")
+    assert again.stderr.endswith("; 0 new\n")
     assert await fetched(database_url, events) == history
     assert await fetched(database_url, generation) == [(after,)]
 
@@ -174,7 +174,7 @@ async def test_seed_does_not_take_what_others_hold_nor_wake_who_is_suspended(tmp
     )
     await connection.close()
     done = await seeded(tmp_path, database_url, 3, 1)
-    assert done.stderr.endswith("; 2 are new\n")
+    assert done.stderr.endswith("; 2 new\n")
     assert await fetched(database_url, "SELECT fsp_id FROM aliases WHERE identifier = '525500000001'") == [("theirs",)]
     assert await fetched(database_url, "SELECT status::text FROM fsps WHERE fsp_id = 'fsp-001'") == [("suspended",)]
 
@@ -215,7 +215,10 @@ def test_a_database_without_schema_says_what_to_do(tmp_path: Path, empty_databas
     migrated = run_oracle(tmp_path, "migrate", env=url)
     assert (migrated.returncode, migrated.stderr) == (0, "")
     assert run_oracle(tmp_path, "migrate", env=url).stdout == "migrations applied: 0\n"
-    assert run_oracle(tmp_path, *lookup, env=url).stderr == "oracle: MSISDN/525500000000: nobody is registered\n"
+    assert (
+        run_oracle(tmp_path, *lookup, env=url).stderr
+        == "oracle: MSISDN/525500000000: no FSP has registered this identifier\n"
+    )
 
 
 def test_who_may_not_migrate_is_told_who_may(tmp_path: Path, empty_database_url: str) -> None:
@@ -249,7 +252,7 @@ async def test_lookup_shows_the_entries_of_the_key(tmp_path: Path, database_url:
     assert await looked("ALIAS", "shop") == (1, "")
     assert await looked("ALIAS", "shop", "--sub", "till") == (
         1,
-        "ALIAS/shop/till  (an FSP that is suspended or closed)\n",
+        "ALIAS/shop/till  (its FSP is suspended or closed)\n",
     )
     code, text = await looked("CLABE", "032180000118359719", "--json", "--currency", "USD")
     assert code == 0

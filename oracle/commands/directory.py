@@ -1,0 +1,170 @@
+"""`oracle migrate`, `seed`, `lookup` and `canon`: commands that work on the directory itself, without the admin API."""
+# ruff: noqa: PLC0415, T201 - imports as in cli; a command line prints
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from oracle.commands.verbs import FAILED, OK, Arguments, Misused, add_command, complain
+
+if TYPE_CHECKING:
+    from oracle.identifiers import PartyKey
+    from oracle.settings import Settings
+    from oracle.store.migrate import Stage
+
+CONNECT_TIMEOUT_S: Final = 10
+SEED_COUNT_MAX: Final = 100_000_000  # seed makes numbers of eight digits
+SEED_FSPS_MAX: Final = 10_000
+
+
+def add(commands: Any) -> None:
+    migrate = add_command(commands, "migrate", _migrate, "create or upgrade the tables of the database")
+    migrate.add_argument(
+        "--stage",
+        choices=("pre", "post"),
+        default="post",
+        help="pre: only the changes that the previous version can work with, before the servers are replaced;"
+        " post: all changes (default)",
+    )
+
+    seed = add_command(commands, "seed", _seed, "fill the directory with invented phone numbers, for demos and tests")
+    seed.add_argument(
+        "--count", type=_whole_number(1, SEED_COUNT_MAX), required=True, metavar="N", help="number of aliases"
+    )
+    seed.add_argument(
+        "--fsps", type=_whole_number(1, SEED_FSPS_MAX), required=True, metavar="N", help="number of FSPs to share them"
+    )
+
+    lookup = add_command(commands, "lookup", _lookup, "show which FSP an identifier is registered with")
+    lookup.add_argument("kind", metavar="KIND", help="MSISDN, CLABE, NRC, ACCOUNT_ID, …")
+    lookup.add_argument("identifier", metavar="IDENTIFIER", help="in any spelling of its kind")
+    lookup.add_argument("--sub", metavar="SUB_ID", help="the SubId (partySubIdOrType), if the identifier has one")
+    lookup.add_argument(
+        "--currency", metavar="CURRENCY", type=str.upper, help="show only entries for this currency, for example MXN"
+    )
+    lookup.add_argument("--json", action="store_true", help="print one JSON object")
+
+    canon = add_command(commands, "canon", _canon, "print the spelling under which an identifier is stored")
+    canon.add_argument("kind", metavar="KIND", help="MSISDN, CLABE, NRC, ACCOUNT_ID, …")
+    canon.add_argument("identifier", metavar="IDENTIFIER", help="in any spelling of its kind")
+    canon.add_argument("--country", metavar="CC", help="country of a phone number without country code, for example MX")
+
+
+def _whole_number(least: int, most: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        value = int(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{value:,} is not from {least:,} to {most:,}")
+        return value
+
+    return number
+
+
+# The schema and its content ---------------------------------------------------------------------------------
+
+
+def _migrate(arguments: Arguments) -> None:
+    import asyncio
+
+    from oracle.commands.database import load_settings
+
+    applied = asyncio.run(_apply_migrations(load_settings(arguments).settings, arguments.stage))
+    print(f"migrations applied: {applied}")
+
+
+async def _apply_migrations(settings: Settings, stage: Stage) -> int:
+    from oracle.commands.database import open_database
+    from oracle.store.migrate import migrate
+
+    async with open_database(settings, owner=True) as url:
+        return await migrate(url, stage)
+
+
+def _seed(arguments: Arguments) -> None:
+    import asyncio
+
+    from oracle.commands.database import load_settings
+
+    asyncio.run(_fill(load_settings(arguments).settings, arguments.count, arguments.fsps))
+
+
+async def _fill(settings: Settings, count: int, fsps: int) -> None:
+    from oracle.commands.database import open_database
+    from oracle.commands.seed import seed_with_progress
+
+    async with open_database(settings, migrate_own=True) as url:
+        await seed_with_progress(url, count, fsps)
+
+
+# Identifiers ------------------------------------------------------------------------------------------------
+
+
+def _canon(arguments: Arguments) -> None:
+    from oracle.identifiers import BadIdentifier, canonical
+
+    try:
+        print(canonical(arguments.kind.upper(), arguments.identifier, arguments.country))
+    except BadIdentifier as exc:
+        raise Misused(str(exc)) from exc
+
+
+def _lookup(arguments: Arguments) -> int:
+    import asyncio
+
+    from oracle.commands.database import load_settings
+    from oracle.identifiers import BadIdentifier
+
+    settings = load_settings(arguments).settings
+    try:
+        key = _read_key(settings, arguments.kind.upper(), arguments.identifier, arguments.sub)
+    except BadIdentifier as exc:
+        raise Misused(str(exc)) from exc
+    entries = asyncio.run(_fetch_entries(settings, key))
+    if arguments.currency:
+        entries = [(fsp_id, currency) for fsp_id, currency in entries if currency in {"", arguments.currency}]
+    (_print_json if arguments.json else _print_entries)(key, entries)
+    return OK if any(fsp_id for fsp_id, _ in entries) else FAILED
+
+
+def _read_key(settings: Settings, kind: str, text: str, sub_id: str | None) -> PartyKey:
+    from oracle.identifiers import key_of_kind
+
+    return key_of_kind(kind, text, sub_id=sub_id, clabe_only=settings.clabe_only, nrc=settings.nrc)
+
+
+async def _fetch_entries(settings: Settings, key: PartyKey) -> list[tuple[str, str]]:
+    """FSP ('' for one that is suspended or closed) and currency ('' for any), the default entry first."""
+    import asyncpg
+
+    from oracle.commands.database import open_database
+    from oracle.store.queries import QUERIES
+
+    async with open_database(settings, migrate_own=True) as url:
+        connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
+        try:
+            rows = await connection.fetch(QUERIES["entries_by_keys"], [key.party_id_type], [key.identifier])
+        finally:
+            await connection.close()
+    return [(row["fsp_id"], row["currency"]) for row in rows if row["sub_id"] == key.sub_id]
+
+
+def _print_entries(key: PartyKey, entries: list[tuple[str, str]]) -> None:
+    name = "/".join(part for part in key if part)
+    for fsp_id, currency in entries:
+        print(f"{name}  {fsp_id or '(its FSP is suspended or closed)'}  {currency}".rstrip())
+    if not entries:
+        complain(f"{name}: no FSP has registered this identifier")
+
+
+def _print_json(key: PartyKey, entries: list[tuple[str, str]]) -> None:
+    import json
+
+    party = {
+        "partyIdType": key.party_id_type,
+        "partyIdentifier": key.identifier,
+        "partySubIdOrType": key.sub_id or None,
+        "entries": [{"fspId": fsp_id or None, "currency": currency or None} for fsp_id, currency in entries],
+    }
+    print(json.dumps(party))

@@ -1,0 +1,43 @@
+"""`oracle serve`, `oracle check-config`, and `oracle worker`, which `serve` starts for itself."""
+# ruff: noqa: PLC0415, T201 - imports as in cli; a command line prints
+
+from __future__ import annotations
+
+from typing import Any
+
+from oracle.commands.verbs import Arguments, add_command
+
+
+def add(commands: Any) -> None:
+    text = "answer the hub and the administrators until stopped (Ctrl-C)"
+    serve = add_command(commands, "serve", _serve, text)
+    serve.add_argument("--only", choices=("hub", "admin"), help="open only this listener (default: both)")
+
+    add_command(commands, "check-config", _check_config, "check the settings and print the values in use")
+
+    # Only `serve` starts it: without a help text it is not listed.
+    worker = commands.add_parser("worker")
+    worker.add_argument("--role", choices=("hub", "admin", "jobs"), required=True)
+    for name in ("--index", "--control"):
+        worker.add_argument(name, type=int, required=True)
+    worker.add_argument("--fd", type=int)  # absent for a role without a listener
+    worker.set_defaults(run=_work)
+
+
+def _serve(arguments: Arguments) -> None:
+    from oracle.commands.database import load_settings
+    from oracle.run.supervisor import PARTS, ROLES, serve
+
+    serve(load_settings(arguments).settings, PARTS[arguments.only] if arguments.only else ROLES)
+
+
+def _work(arguments: Arguments) -> int:
+    from oracle.run.supervisor import work
+
+    return work(arguments.role, arguments.index, arguments.fd, arguments.control)
+
+
+def _check_config(arguments: Arguments) -> None:
+    from oracle.commands.database import load_settings
+
+    print(*load_settings(arguments).rendered(), sep="\n")
