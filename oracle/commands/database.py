@@ -41,10 +41,10 @@ async def open_database(settings: Settings, *, migrate_own: bool = False, owner:
         with database_named(url):
             yield url
         return
-    from oracle.run.embedded import join_embedded, running
+    from oracle.run.embedded import find_running, join_embedded
     from oracle.store.migrate import migrate
 
-    stage: Stage = "pre" if running(settings.data_dir) else "post"
+    stage: Stage = "pre" if find_running(settings.data_dir) else "post"
     async with join_embedded(settings.data_dir) as embedded:
         if migrate_own:
             await migrate(embedded.owner_url or "", stage)

@@ -41,7 +41,7 @@ from oracle.settings import Settings, url_masked
 from oracle.telemetry import logs
 
 if TYPE_CHECKING:
-    from oracle.run.embedded import Embedded
+    from oracle.run.embedded import ServerUrls
 
 Role = Literal["hub", "admin", "jobs"]
 ROLES: Final[tuple[Role, ...]] = ("hub", "admin", "jobs")
@@ -164,7 +164,7 @@ async def _with_servers(settings: Settings, stack: AsyncExitStack) -> Settings:
     from oracle.run.embedded import open_embedded  # noqa: PLC0415 - a deployment with its own servers lacks it
 
     opening = open_embedded(settings.data_dir, postgres=postgres, valkey=valkey)
-    embedded: Embedded = await stack.enter_async_context(opening)
+    embedded: ServerUrls = await stack.enter_async_context(opening)
     return msgspec.structs.replace(
         settings,
         database_url=settings.database_url or embedded.database_url,

@@ -20,7 +20,7 @@ from oracle.audit import log, sealer
 from oracle.audit.keys import KeyFile, KeyFileError, rotate
 from oracle.audit.leaf import leaf_hash, line
 from oracle.audit.sealer import Refused, Sealer
-from oracle.run.embedded import _postgres_binaries
+from oracle.run.embedded.binaries import find_postgres_binaries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -319,7 +319,7 @@ async def test_a_dump_restored_in_a_cluster_with_a_lower_counter_is_gone_on_with
         await seal(database_url, tmp_path / "keys")
     kept = await size(database_url)
     there = await start_postgres()
-    binaries = _postgres_binaries(postgres_server.data)
+    binaries = find_postgres_binaries(postgres_server.data)
     await asyncio.to_thread(_copied, binaries, database_url, there.url())
     url = there.url()
     if same_identifier:

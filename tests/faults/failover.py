@@ -14,7 +14,8 @@ from typing import Final
 import servers
 from proxy import Network
 
-from oracle.run.embedded import ValkeyServer, _valkey_binary
+from oracle.run.embedded import ValkeyServer
+from oracle.run.embedded.binaries import find_valkey_binary
 
 NAME: Final = "directory"
 LAG_GATE: Final = "replication"
@@ -102,7 +103,7 @@ async def watched(home: Path, primary: ValkeyServer, network: Network) -> AsyncI
     )
     try:
         process = subprocess.Popen(  # noqa: ASYNC220 - forks once, and waits for nothing
-            [str(_valkey_binary()), str(configuration), "--sentinel"],
+            [str(find_valkey_binary()), str(configuration), "--sentinel"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

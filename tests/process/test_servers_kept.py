@@ -1,4 +1,4 @@
-"""Servers of our own that die under `oracle serve` are there again, with all that was acknowledged."""
+"""An embedded server that dies under `oracle serve` is started again, with everything that was acknowledged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import psutil
 import pytest
 from oracle_process import OracleProcess, start_oracle, until
 
-HEALTHY: Final = 3  # all of it, the datastore, the cache
+HEALTHY: Final = 3  # the whole, the datastore, the cache
+ENDED: Final = "A server ended; starting it again"
+RUNS_AGAIN: Final = "The server runs again"
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +23,8 @@ def oracle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OracleProcess]:
         yield oracle
 
 
-def server(oracle: OracleProcess, name: str) -> psutil.Process:
-    """The one that the supervisor has started: a postmaster has children of the same name."""
+def find_server(oracle: OracleProcess, name: str) -> psutil.Process:
+    """The process that the supervisor started: a postmaster has children of the same name."""
     (found,) = [child for child in psutil.Process(oracle.pid).children() if child.name() == name]
     return found
 
@@ -32,8 +34,8 @@ def server(oracle: OracleProcess, name: str) -> psutil.Process:
 def test_a_server_that_ends_is_started_again(oracle: OracleProcess, name: str, number: signal.Signals) -> None:
     party = f"{oracle.hub_url}/participants/ALIAS/kept-{name}-{number}"
 
-    def answered(method: str) -> httpx.Response:
-        """Until the workers have noticed, 503 is right."""
+    def request(method: str) -> httpx.Response:
+        """Repeat the request until the workers have the server again; 503 is right before that."""
         answers: list[httpx.Response] = []
         body = {"fspId": "greenbank"} if method == "POST" else None
 
@@ -44,24 +46,25 @@ def test_a_server_that_ends_is_started_again(oracle: OracleProcess, name: str, n
         until(is_answered)
         return answers[-1]
 
-    assert answered("POST").status_code == httpx.codes.CREATED
-    before = server(oracle, name)
-    again = len(oracle.logged("server started again"))
+    assert request("POST").status_code == httpx.codes.CREATED
+    before = find_server(oracle, name)
+    again = len(oracle.logged(RUNS_AGAIN))
     before.send_signal(number)
-    until(lambda: len(oracle.logged("server started again")) > again)
-    assert server(oracle, name).pid != before.pid
-    assert answered("GET").json()["partyList"] == [{"fspId": "greenbank"}]
-    assert answered("DELETE").status_code in {httpx.codes.NO_CONTENT, httpx.codes.NOT_FOUND}  # of a second try
-    assert answered("GET").json()["partyList"] == []
+    until(lambda: len(oracle.logged(RUNS_AGAIN)) > again)
+    assert find_server(oracle, name).pid != before.pid
+    assert request("GET").json()["partyList"] == [{"fspId": "greenbank"}]
+    # 404: the first try removed it, and its answer was 503.
+    assert request("DELETE").status_code in {httpx.codes.NO_CONTENT, httpx.codes.NOT_FOUND}
+    assert request("GET").json()["partyList"] == []
     until(lambda: httpx.get(f"{oracle.hub_url}/health").text.count('"OK"') == HEALTHY)
 
 
-def test_a_directory_that_is_gone_is_not_replaced_by_an_empty_one(tmp_path: Path) -> None:
+def test_a_missing_data_directory_is_not_replaced_by_an_empty_one(tmp_path: Path) -> None:
     with start_oracle(tmp_path) as oracle:
         (tmp_path / "data" / "postgres").rename(tmp_path / "elsewhere")
-        server(oracle, "postgres").kill()
-        until(lambda: len(oracle.logged("server ended")) > 1)
-        assert "is gone" in oracle.logged("server ended")[1]["fate"]
+        find_server(oracle, "postgres").kill()
+        until(lambda: len(oracle.logged(ENDED)) > 1)
+        assert "is gone" in oracle.logged(ENDED)[1]["reason"]
         assert not (tmp_path / "data" / "postgres").exists()
         (tmp_path / "elsewhere").rename(tmp_path / "data" / "postgres")
-        until(lambda: oracle.logged("server started again"))
+        until(lambda: oracle.logged(RUNS_AGAIN))

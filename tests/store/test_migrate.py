@@ -21,7 +21,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for --write; pytest has done it already
 import servers
 
-from oracle.run.embedded import _postgres_binaries
+from oracle.run.embedded.binaries import find_postgres_binaries
 from oracle.store import migrate as module
 from oracle.store.migrate import Migration, SchemaError, known, migrate
 
@@ -51,7 +51,7 @@ def dumped(database_url: str, binaries: Path) -> str:
 
 
 def binaries_of(server: PostgresServer) -> Path:
-    return _postgres_binaries(server.data)
+    return find_postgres_binaries(server.data)
 
 
 async def ask(url: str, query: str) -> object:

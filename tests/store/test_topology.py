@@ -14,7 +14,7 @@ import pytest
 import servers
 from redis.crc import key_slot
 
-from oracle.run.embedded import _valkey_binary
+from oracle.run.embedded.binaries import find_valkey_binary
 from oracle.store.cache.session import Unreachable
 from oracle.store.cache.topology import SLOTS, ClusterSession, _hosts, dialler
 from oracle.store.cache.values import FENCE
@@ -145,7 +145,7 @@ async def sentinel(primary: ValkeyServer, home: Path) -> AsyncIterator[int]:
         "sentinel down-after-milliseconds directory 300\nsentinel failover-timeout directory 2000\n"
     )
     process = subprocess.Popen(  # noqa: ASYNC220 - forks once, and waits for nothing
-        [str(_valkey_binary()), str(file), "--sentinel"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [str(find_valkey_binary()), str(file), "--sentinel"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         yield port

