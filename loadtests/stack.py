@@ -217,7 +217,7 @@ def _ready(log: Path) -> dict[str, str] | None:
     for line in log.read_text().splitlines():
         with suppress(ValueError):
             event = json.loads(line)
-            if event.get("event") == "ready":
+            if event.get("event") == "The oracle is ready":
                 return dict(event)
     return None
 

@@ -79,7 +79,7 @@ def _describe(exc: Exception) -> list[str]:
     """The lines that explain an expected failure; none for a bug."""
     from oracle.commands.verbs import CommandError
     from oracle.run.embedded import EmbeddedError
-    from oracle.run.supervisor import ServeError
+    from oracle.run.errors import ServeError
     from oracle.settings import SettingsError
     from oracle.store.migrate import SchemaError
 

@@ -1,7 +1,8 @@
 """The real `oracle serve` for tests: `with start_oracle(tmp_path, {"ORACLE_DATABASE_URL": database_url}) as oracle:`.
 
-Free ports, JSON logs, a data directory below tmp_path; whatever has no URL is embedded.  The ports are those of the
-log line "ready" (so keep ORACLE_LOG_LEVEL at info).  At the end of the block nothing that it started is left.
+It has free ports, JSON logs, a data directory below tmp_path, and embedded servers where the test gives no URL.
+The ports come from the log line "The oracle is ready" (so keep ORACLE_LOG_LEVEL at info).  The end of the block ends
+every process that it started.
 """
 
 from __future__ import annotations
@@ -101,11 +102,11 @@ class OracleProcess:
 
     @property
     def hub_url(self) -> str:
-        return str(self.logged("ready")[0]["hub_url"])
+        return str(self.logged("The oracle is ready")[0]["hub_url"])
 
     @property
     def admin_url(self) -> str:
-        return str(self.logged("ready")[0]["admin_url"])
+        return str(self.logged("The oracle is ready")[0]["admin_url"])
 
     @property
     def hub_port(self) -> int:
@@ -128,7 +129,7 @@ class OracleProcess:
         return [process for process in self.descendants() if _is_worker(process, role)]
 
     def wait_ready(self, timeout_s: float = 2 * PATIENCE_S) -> Self:
-        until(lambda: self.logged("ready") or self.process.poll() is not None, timeout_s)
+        until(lambda: self.logged("The oracle is ready") or self.process.poll() is not None, timeout_s)
         assert self.process.poll() is None, f"serve ended with {self.process.returncode}:\n{self.output}"
         self.descendants()
         return self

@@ -34,11 +34,11 @@ async def open_database(settings: Settings, *, migrate_own: bool = False, owner:
     `migrate_own` first migrates an embedded database.  Beside a running `serve`, which can be an older version, it
     applies only the migrations that such a version can work with.
     """
-    from oracle.run.supervisor import database_named
+    from oracle.run.errors import explain_database_errors
 
     if settings.database_url is not None:
         url = (settings.database_owner_url if owner else None) or settings.database_url
-        with database_named(url):
+        with explain_database_errors(url):
             yield url
         return
     from oracle.run.embedded import find_running, join_embedded
@@ -49,5 +49,5 @@ async def open_database(settings: Settings, *, migrate_own: bool = False, owner:
         if migrate_own:
             await migrate(embedded.owner_url or "", stage)
         url = (embedded.owner_url if owner else embedded.database_url) or ""
-        with database_named(url):
+        with explain_database_errors(url):
             yield url

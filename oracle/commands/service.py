@@ -26,13 +26,14 @@ def add(commands: Any) -> None:
 
 def _serve(arguments: Arguments) -> None:
     from oracle.commands.database import load_settings
-    from oracle.run.supervisor import PARTS, ROLES, serve
+    from oracle.run.order import PARTS, ROLES
+    from oracle.run.supervisor import serve
 
     serve(load_settings(arguments).settings, PARTS[arguments.only] if arguments.only else ROLES)
 
 
 def _work(arguments: Arguments) -> int:
-    from oracle.run.supervisor import work
+    from oracle.run.worker import work
 
     return work(arguments.role, arguments.index, arguments.fd, arguments.control)
 

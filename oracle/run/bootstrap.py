@@ -1,8 +1,8 @@
-"""The first key: made when nobody could let anybody in, shown once.
+"""The first operator's key: made while there is no operator, shown once.
 
-`serve` does it at its first start, `oracle key bootstrap` for whoever can write the database (after the last operator's
-key was lost, or where nobody saw the first start).  It is an operator's key like any other, and ends after a week: it
-is there to issue the keys that people work with.
+`serve` makes it at its first start.  `oracle key bootstrap` makes it for anyone who can write the database: after the
+last operator's key was lost, or where nobody saw the first start.  It is an operator's key like any other and expires
+after a week.  Its purpose is to issue the keys that people work with.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ CONNECT_TIMEOUT_S: Final = 10
 
 
 async def bootstrap(database_url: str) -> str | None:
-    """The key; None when there is an operator.  Raises what asyncpg raises."""
+    """Make the first key and return it; None when there is an operator already.  Raises what asyncpg raises."""
     connection = await asyncpg.connect(
         database_url,
         timeout=CONNECT_TIMEOUT_S,
-        # Somebody's open transaction must not keep a service from starting for ever.
+        # An open transaction of somebody else must not block the start of the service forever.
         server_settings={"application_name": "oracle bootstrap", "lock_timeout": "10000"},
     )
     try:
         async with connection.transaction():
-            # Ten that start at once make one: the others wait here, and then see it.
+            # Of ten services that start at once, one makes the key: the others wait here, and then see it.
             await connection.execute("LOCK TABLE credentials IN SHARE ROW EXCLUSIVE MODE")
             if await connection.fetchval(QUERIES["operators_exist"]):
                 return None

@@ -136,7 +136,7 @@ async def run_hub(
             await stop.wait()
             cut = await server.drain(settings.stop_timeout_s)
             await participants.close()
-            log.info("hub worker stopped", index=index, connections_cut=cut)
+            log.info("The hub worker stopped", index=index, connections_cut=cut)
     finally:
         tracing.close()
         metrics.close()
@@ -183,7 +183,7 @@ async def run_jobs(
         # done again until it succeeds.
         ready()
         await jobs.run([("store", with_store)], stop, timeout_s=settings.stop_timeout_s)
-        log.info("jobs worker stopped", index=index)
+        log.info("The jobs worker stopped", index=index)
     finally:
         metrics.close()
 

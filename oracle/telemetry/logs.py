@@ -334,7 +334,7 @@ def _catch_the_uncaught() -> None:
         if isinstance(error, KeyboardInterrupt):
             sys.__excepthook__(type(error), error, trace)
         else:
-            log.error("uncaught exception", exc=error)
+            log.error("Uncaught exception", exc=error)
 
     def in_thread(args: threading.ExceptHookArgs) -> None:
         log.error("uncaught exception in a thread", exc=args.exc_value)

@@ -12,7 +12,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from oracle.run.supervisor import PARTS, ROLES, Role, serve, work, worker_arguments
+from oracle.run.order import PARTS, ROLES, Role, worker_arguments
+from oracle.run.supervisor import serve
+from oracle.run.worker import work
 from oracle.settings import load
 from oracle.store.cache.coherence import Coherence, Fence
 from oracle.store.cache.session import RedisSession

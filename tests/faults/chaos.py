@@ -24,7 +24,8 @@ from oracle.run.embedded import ValkeyServer
 
 Fault = Callable[[Rig, random.Random], Awaitable[None]]
 PAGE: Final = "x" * 1024
-GIVEN_UP: Final = "worker not replaced: the new one did not start"
+REPLACED: Final = "All workers are replaced"
+GIVEN_UP: Final = "The new worker did not start; keeping the old one"
 
 
 async def _tell(server: ValkeyServer, *words: str) -> None:
@@ -76,11 +77,11 @@ async def rolling_restart(rig: Rig, rng: random.Random) -> None:
     service = rng.choice(rig.services)
     process = service.process
     assert process is not None
-    done = len(process.logged("workers replaced")) + len(process.logged(GIVEN_UP))
+    done = len(process.logged(REPLACED)) + len(process.logged(GIVEN_UP))
     async with rig.fault("rolling-restart", service.name), asyncio.timeout(180):
         process.signal(signal.SIGHUP)
         # Without a database the new worker does not begin, and the old ones stay.
-        await until(lambda: done < len(process.logged("workers replaced")) + len(process.logged(GIVEN_UP)), pause_s=0.1)
+        await until(lambda: done < len(process.logged(REPLACED)) + len(process.logged(GIVEN_UP)), pause_s=0.1)
 
 
 # Redis --------------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ END $$;
 CREATE TRIGGER rig_note_move AFTER UPDATE ON cache_generation FOR EACH ROW EXECUTE FUNCTION rig_note_move();
 """
 # What is logged as an error when a worker begins while the database is away; it is begun again.
-EXPECTED: Final = ('"worker failed"', '"worker not replaced: the new one did not start"')
+EXPECTED: Final = ('"The worker failed"', '"The new worker did not start; keeping the old one"')
 BROKEN_WORKER: Final = Path(__file__).with_name("broken_worker.py")
 
 

@@ -380,9 +380,9 @@ def test_a_rolling_restart_loses_no_call_that_was_accepted(stage: Stage) -> None
             await asyncio.sleep(0.3)
             process = stage.first.process
             assert process is not None
-            done = len(process.logged("workers replaced"))
+            done = len(process.logged("All workers are replaced"))
             process.signal(signal.SIGHUP)
-            await until(lambda: len(process.logged("workers replaced")) > done, pause_s=0.05)
+            await until(lambda: len(process.logged("All workers are replaced")) > done, pause_s=0.05)
             await asyncio.sleep(0.3)
             stop.set()
         assert before.isdisjoint(worker.pid for worker in stage.first.hub_workers())

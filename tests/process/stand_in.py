@@ -10,18 +10,20 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import oracle.run.supervisor
-from oracle.run.supervisor import ROLES, Role, serve, work, worker_arguments
+from oracle.run.crew import CrewLimits
+from oracle.run.order import ROLES, Role, worker_arguments
+from oracle.run.supervisor import serve
+from oracle.run.worker import work
 from oracle.settings import Settings, load
 
 BEHAVIOUR = os.environ.get("STAND_IN", "")
 
-# On a busy machine a start takes long, and who is killed right after it has died early all the same.
-oracle.run.supervisor.STEADY_S = 600.0  # type: ignore[misc]
+# On a busy machine a start takes long, and a worker that is killed right after it must still count as an early death.
+LIMITS = CrewLimits(steady_s=600.0)
 
 
 async def idle(settings: Settings, index: int, run_dir: Path, ready: Callable[[], None], stop: asyncio.Event) -> None:
-    """Does nothing until it is stopped."""
+    """Do nothing until stopped."""
     assert settings.database_url
     assert index >= 0
     assert os.path.isdir(run_dir)  # noqa: ASYNC240, PTH112 - it blocks nobody
@@ -45,17 +47,17 @@ async def answer(
     ready: Callable[[], None],
     stop: asyncio.Event,
 ) -> None:
-    """Answers every connection with its process id, also those that were accepted just before the stop."""
+    """Answer every connection with the process id, also those that were accepted just before the stop."""
 
-    async def tell(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def write_pid(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"%d\n" % os.getpid())
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(tell, sock=listener)
+    server = await asyncio.start_server(write_pid, sock=listener)
     await idle(settings, index, run_dir, ready, stop)
     server.close()
-    for _ in range(10):  # a few turns of the loop are all that `tell` takes
+    for _ in range(10):  # `write_pid` takes only a few turns of the loop
         await asyncio.sleep(0)
 
 
@@ -65,14 +67,14 @@ def command(role: Role, index: int, listener: int | None, control: int) -> Seque
 
 def main() -> int:
     if sys.argv[1:2] != ["worker"]:
-        serve(load(os.environ).settings, ROLES, command)
+        serve(load(os.environ).settings, ROLES, command, LIMITS)
         return 0
     parser = argparse.ArgumentParser()
     parser.add_argument("--role", choices=ROLES)
     for name in ("--index", "--fd", "--control"):
         parser.add_argument(name, type=int)
-    told = parser.parse_args(sys.argv[2:])
-    return work(told.role, told.index, told.fd, told.control, idle if told.fd is None else answer)
+    given = parser.parse_args(sys.argv[2:])
+    return work(given.role, given.index, given.fd, given.control, idle if given.fd is None else answer)
 
 
 if __name__ == "__main__":

@@ -211,7 +211,7 @@ def test_a_database_without_schema_says_what_to_do(tmp_path: Path, empty_databas
     lookup = ("lookup", "MSISDN", "+525500000000")
     done = run_oracle(tmp_path, *lookup, env=url)
     assert done.returncode == 1
-    assert done.stderr.endswith("it has no schema yet: oracle migrate\n")
+    assert done.stderr.endswith("it has no schema yet; run: oracle migrate\n")
     migrated = run_oracle(tmp_path, "migrate", env=url)
     assert (migrated.returncode, migrated.stderr) == (0, "")
     assert run_oracle(tmp_path, "migrate", env=url).stdout == "migrations applied: 0\n"

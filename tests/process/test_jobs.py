@@ -206,20 +206,20 @@ def test_it_is_one_process_that_lets_others_go_first(tmp_path: Path, servers: di
         assert not [c for c in worker.net_connections("inet") if c.status == psutil.CONN_LISTEN]
 
         oracle.signal(signal.SIGHUP)
-        until(lambda: oracle.logged("workers replaced"))
+        until(lambda: oracle.logged("All workers are replaced"))
         fresh = the_worker(oracle)
         assert fresh.pid != worker.pid
-        assert oracle.logged("jobs worker stopped")
-        assert not oracle.logged("worker ended")
+        assert oracle.logged("The jobs worker stopped")
+        assert not oracle.logged("A worker ended; starting another one")
 
         fresh.kill()
         until(lambda: {worker.pid for worker in oracle.workers("jobs")} - {fresh.pid})
-        (death,) = oracle.logged("worker ended")
-        assert (death["worker"], death["fate"]) == ("jobs worker 0", "killed by SIGKILL")
+        (death,) = oracle.logged("A worker ended; starting another one")
+        assert (death["worker"], death["reason"]) == ("jobs worker 0", "killed by SIGKILL")
 
         assert oracle.stop() == 0
         oracle.wait_gone()
-        assert not oracle.logged("worker killed, it did not stop in time")
+        assert not oracle.logged("A worker did not stop in time; killing it")
         assert "Traceback" not in oracle.output
 
 

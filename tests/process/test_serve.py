@@ -1,4 +1,4 @@
-"""The supervisor: how it starts, what it does about deaths, and that nothing of it is ever left behind."""
+"""The supervisor: how it starts, what it does about deaths, and that it never leaves a process behind."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import asyncpg
 import psutil
 import pytest
 from oracle_process import PATIENCE_S, OracleProcess, is_gone, run_oracle, start_oracle, until
 
-from oracle.run.supervisor import ROLES, Crew, Post, Worker, worker_command
+from oracle.run.crew import Crew, CrewLimits, Post, WorkerProcess
+from oracle.run.order import ROLES
 from oracle.settings import load
 
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))
@@ -46,8 +47,8 @@ def start(tmp_path: Path, servers: dict[str, str]) -> Iterator[Start]:
         oracle.close()
 
 
-def asked(port: int) -> int:
-    """The process id of whoever answers."""
+def ask_pid(port: int) -> int:
+    """The process id of the worker that answers."""
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
         return int(connection.makefile().readline())
 
@@ -66,11 +67,11 @@ def test_a_taken_port_is_one_line(tmp_path: Path, which: str) -> None:
         port = taken.getsockname()[1]
         done = run_oracle(tmp_path, "serve", env={which: str(port)})
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"oracle: port {port} on 127.0.0.1 is taken\n"
+    assert done.stderr == f"oracle: port {port} on 127.0.0.1 is taken by another program\n"
     assert not (tmp_path / "data").exists()
 
 
-def test_a_host_that_is_not_ours_is_one_line(tmp_path: Path) -> None:
+def test_a_host_of_another_machine_is_one_line(tmp_path: Path) -> None:
     done = run_oracle(tmp_path, "serve", env={"ORACLE_HOST": "192.0.2.1"})
     assert done.returncode == 1
     assert done.stderr == "oracle: port 0 on 192.0.2.1: Cannot assign requested address\n"
@@ -102,14 +103,14 @@ async def test_a_newer_schema_is_one_line(tmp_path: Path, servers: dict[str, str
     assert done.stderr == "oracle: the database was made by a newer version (migration 9999_pre_future)\n"
 
 
-def test_a_worker_that_dies_of_its_start_ends_the_start(tmp_path: Path, servers: dict[str, str]) -> None:
+def test_a_worker_that_dies_at_its_start_ends_serve(tmp_path: Path, servers: dict[str, str]) -> None:
     with OracleProcess(STAND_IN, tmp_path, {**servers, "STAND_IN": "dies"}) as oracle:
         assert oracle.process.wait(PATIENCE_S) == 1
         assert "ServeError" in oracle.output
         oracle.wait_gone()
 
 
-def test_a_signal_during_the_start_ends_it(tmp_path: Path, servers: dict[str, str]) -> None:
+def test_a_signal_during_the_start_ends_serve(tmp_path: Path, servers: dict[str, str]) -> None:
     with OracleProcess(STAND_IN, tmp_path, {**servers, "STAND_IN": "never-ready"}) as oracle:
         until(lambda: len(oracle.descendants()) == 2)
         assert oracle.stop() == 0
@@ -117,7 +118,7 @@ def test_a_signal_during_the_start_ends_it(tmp_path: Path, servers: dict[str, st
 
 
 @pytest.mark.parametrize(("part", "roles"), [("hub", {"hub"}), ("admin", {"admin", "jobs"})])
-def test_only_one_listener(tmp_path: Path, servers: dict[str, str], part: str, roles: set[str]) -> None:
+def test_one_listener_alone(tmp_path: Path, servers: dict[str, str], part: str, roles: set[str]) -> None:
     with start_oracle(tmp_path, servers, command=(sys.executable, "-m", "oracle", "serve", "--only", part)) as oracle:
         assert {role for role in ROLES if oracle.workers(role)} == roles
 
@@ -135,13 +136,13 @@ def test_no_process_is_left_after_a_stop(start: Start, number: int) -> None:
     assert "Traceback" not in oracle.output
 
 
-def test_the_real_thing_starts_alone_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_start_without_settings_leaves_no_process(tmp_path: Path) -> None:
     with start_oracle(tmp_path) as oracle:
         names = {process.name() for process in oracle.descendants()}
         assert {"postgres", "valkey-server"} <= names
         assert oracle.stop() == 0
         oracle.wait_gone(0.1)
-        assert not oracle.logged("uncaught exception")
+        assert not oracle.logged("Uncaught exception")
 
 
 def test_ctrl_c_reaches_the_whole_group_and_stops_in_order(start: Start) -> None:
@@ -152,12 +153,12 @@ def test_ctrl_c_reaches_the_whole_group_and_stops_in_order(start: Start) -> None
     assert "Traceback" not in oracle.output
 
 
-def test_workers_do_not_mind_the_signals_of_a_terminal(start: Start) -> None:
+def test_workers_ignore_the_signals_of_a_terminal(start: Start) -> None:
     oracle = start()
     worker = the_worker(oracle)
     worker.send_signal(signal.SIGINT)
     worker.send_signal(signal.SIGHUP)
-    assert asked(oracle.hub_port) == worker.pid
+    assert ask_pid(oracle.hub_port) == worker.pid
 
 
 def test_kill_9_of_the_supervisor_leaves_nothing(tmp_path: Path) -> None:
@@ -177,11 +178,11 @@ def test_a_worker_that_hangs_is_killed_in_time(start: Start) -> None:
     oracle = start(STAND_IN="hangs", ORACLE_STOP_TIMEOUT_S="1")
     until(lambda: oracle.output.count("will hang") == 3)
     assert oracle.stop() == 0
-    assert len(oracle.logged("worker killed, it did not stop in time")) == 3
+    assert len(oracle.logged("A worker did not stop in time; killing it")) == 3
     oracle.wait_gone()
 
 
-def test_a_second_signal_speeds_it_up(start: Start) -> None:
+def test_a_second_signal_shortens_the_stop(start: Start) -> None:
     oracle = start(STAND_IN="hangs", ORACLE_STOP_TIMEOUT_S="3600")
     until(lambda: oracle.output.count("will hang") == 3)
     oracle.signal(signal.SIGTERM)
@@ -192,7 +193,7 @@ def test_a_second_signal_speeds_it_up(start: Start) -> None:
     oracle.wait_gone()
 
 
-def test_a_closed_terminal_stops_it(tmp_path: Path, servers: dict[str, str]) -> None:
+def test_a_closed_terminal_stops_serve(tmp_path: Path, servers: dict[str, str]) -> None:
     ours, theirs = os.openpty()
     terminal = {"stdin": theirs, "start_new_session": False, "preexec_fn": lambda: _take_terminal(theirs)}
     with closing(os.fdopen(ours, "wb", 0)) as master, OracleProcess(STAND_IN, tmp_path, servers, **terminal) as oracle:
@@ -218,23 +219,23 @@ def test_a_killed_worker_is_started_again_and_the_others_go_on(start: Start) -> 
     oracle = start()
     worker, (admin,) = the_worker(oracle), oracle.workers("admin")
     worker.kill()
-    until(lambda: oracle.logged("worker ended"))
-    assert asked(oracle.hub_port) != worker.pid
+    until(lambda: oracle.logged("A worker ended; starting another one"))
+    assert ask_pid(oracle.hub_port) != worker.pid
     assert [other.pid for other in oracle.workers("admin")] == [admin.pid]
-    assert oracle.logged("worker ended")[0]["fate"] == "killed by SIGKILL"
+    assert oracle.logged("A worker ended; starting another one")[0]["reason"] == "killed by SIGKILL"
 
 
-def test_a_worker_that_keeps_dying_is_started_later_and_later(start: Start) -> None:
+def test_a_worker_that_keeps_dying_starts_after_longer_pauses(start: Start) -> None:
     oracle = start()
     for _ in range(3):
-        deaths = len(oracle.logged("worker ended"))
-        os.kill(asked(oracle.hub_port), signal.SIGKILL)
+        deaths = len(oracle.logged("A worker ended; starting another one"))
+        os.kill(ask_pid(oracle.hub_port), signal.SIGKILL)
         until(partial(_more_ended, oracle, deaths))
-    assert [line["again_in_s"] for line in oracle.logged("worker ended")] == [0.0, 0.25, 0.5]
+    assert [line["pause_s"] for line in oracle.logged("A worker ended; starting another one")] == [0.0, 0.25, 0.5]
 
 
 def _more_ended(oracle: OracleProcess, deaths: int) -> bool:
-    return len(oracle.logged("worker ended")) > deaths
+    return len(oracle.logged("A worker ended; starting another one")) > deaths
 
 
 def test_calls_wait_in_the_listener_while_there_is_no_worker(start: Start) -> None:
@@ -254,14 +255,14 @@ def test_a_rolling_restart_keeps_the_port_answering(start: Start) -> None:
 
     def ask_on() -> None:
         while not done.is_set():
-            answers.append(asked(port))
+            answers.append(ask_pid(port))
 
     asker = threading.Thread(target=ask_on)
     asker.start()
     try:
         until(lambda: answers)
         oracle.signal(signal.SIGHUP)
-        until(lambda: oracle.logged("workers replaced"))
+        until(lambda: oracle.logged("All workers are replaced"))
         until(lambda: answers and answers[-1] not in old)
     finally:
         before = len(answers)
@@ -272,46 +273,47 @@ def test_a_rolling_restart_keeps_the_port_answering(start: Start) -> None:
     new = {worker.pid for worker in oracle.workers()}
     assert len(new) == 2
     assert not new & old
-    assert not oracle.logged("worker ended")
+    assert not oracle.logged("A worker ended; starting another one")
 
 
 def test_a_rolling_restart_that_fails_keeps_the_old_workers(start: Start, tmp_path: Path) -> None:
     oracle = start()
     worker = the_worker(oracle)
-    # The replacement cannot be what it should: the run directory that it is told of is gone.
+    # The new worker cannot start, because its run directory is gone.
     (tmp_path / "data" / "run").rename(tmp_path / "elsewhere")
     oracle.signal(signal.SIGHUP)
-    until(lambda: oracle.logged("worker not replaced: the new one did not start"))
-    assert asked(oracle.hub_port) == worker.pid
+    until(lambda: oracle.logged("The new worker did not start; keeping the old one"))
+    assert ask_pid(oracle.hub_port) == worker.pid
     assert not is_gone(worker)
 
 
-async def test_who_was_replaced_before_it_could_be_started_again_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SIGHUP fills the post while `serve` waits until it starts a worker anew that keeps dying."""
+async def test_a_worker_replaced_during_the_pause_is_not_started_again() -> None:
+    """SIGHUP fills the post while `serve` waits before it starts a worker again that keeps dying."""
 
     class Dead:
         born = 0.0
         ended = asyncio.get_running_loop().create_future()
 
         @property
-        def fate(self) -> str:  # asked for right before the wait
+        def end_reason(self) -> str:  # the crew asks for it right before the pause
             post.worker = fresh
             return "killed by SIGKILL"
 
-    async def hire(post: Post) -> Any:
-        hired.append(post)
+    async def start_worker(post: Post) -> WorkerProcess:
+        started.append(post)
+        return fresh
 
-    hired: list[Post] = []
-    crew, post, fresh = Crew(load({}).settings, (), {}, worker_command), Post("hub", 0, None), cast("Worker", object())
-    post.worker = cast("Worker", Dead())
+    started: list[Post] = []
+    crew, post = Crew(load({}).settings, (), {}, start_worker, CrewLimits()), Post("hub", 0, None)
+    fresh = cast("WorkerProcess", object())
+    post.worker = cast("WorkerProcess", Dead())
     Dead.ended.set_result(None)
-    monkeypatch.setattr(crew, "_hire", hire)
     post.vacant.set()
-    keeping = asyncio.create_task(crew._keep(post))
+    keeping = asyncio.create_task(crew.keep_post(post))
     for _ in range(10):
         await asyncio.sleep(0)
     assert post.worker is fresh
-    assert hired == []
+    assert started == []
     assert not keeping.done()
     keeping.cancel()
 

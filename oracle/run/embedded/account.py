@@ -23,9 +23,10 @@ from oracle.run.embedded.process import find_complaint
 
 TRIAL_S: Final = 30.0  # a cold disk reads the binaries slowly
 
-_CHANGE_USER: Final = "setpriv --reuid {uid} --regid {gid} --clear-groups --inh-caps=-all"
-_ENTER_CLOSED: Final = (
-    "--inh-caps=+dac_override --ambient-caps=-all,+dac_override --bounding-set=-all,+dac_override"
+_CHANGE_USER: Final = "setpriv --reuid {uid} --regid {gid} --clear-groups"
+_PLAIN: Final = "--inh-caps=-all"
+_ENTERS_CLOSED: Final = (
+    "--inh-caps=-all,+dac_override --ambient-caps=-all,+dac_override --bounding-set=-all,+dac_override"
     " --securebits +no_setuid_fixup"
 )
 
@@ -56,7 +57,7 @@ def list_accounts(owner: os.stat_result) -> list[Account]:
         nobody = pwd.getpwnam("nobody")
         uid, gid = nobody.pw_uid, nobody.pw_gid
     change = _CHANGE_USER.format(uid=uid, gid=gid)
-    return [Account(tuple(f"{options} --".split()), (uid, gid)) for options in (change, f"{change} {_ENTER_CLOSED}")]
+    return [Account(tuple(f"{change} {rights} --".split()), (uid, gid)) for rights in (_PLAIN, _ENTERS_CLOSED)]
 
 
 def choose_account(accounts: Sequence[Account], binaries: Path, data: Path) -> Account:

@@ -335,4 +335,4 @@ def test_a_stop_does_not_wait_for_those_who_watch(
         assert next(lines) == "event: progress"
         assert service.oracle.stop() == 0
     # A worker that waited for the one who watches would have been killed.
-    assert service.oracle.logged("worker killed, it did not stop in time") == []
+    assert service.oracle.logged("A worker did not stop in time; killing it") == []

@@ -1,0 +1,247 @@
+"""The workers as the supervisor sees them: started, restarted, replaced and ended.
+
+Control.   Each worker has a socket pair with the supervisor.  The supervisor sends the order (with secrets, so not
+           in arguments); the worker sends one byte when it answers.  Later the pair carries nothing; its end means
+           that the supervisor is gone, and then a worker stops by itself, whatever killed the supervisor.
+Deaths.    A worker that dies is started again: at once, and after longer and longer pauses when it keeps dying.
+           A worker that dies before the first start is complete ends `serve`: the cause is a wrong setting.
+SIGHUP.    Workers are replaced one after the other.  The new one answers before the old one stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from oracle.run.errors import ServeError
+from oracle.run.order import Command, Order, Role
+from oracle.run.worker import CLOSING_S
+from oracle.settings import Settings
+from oracle.telemetry import logs
+
+PAUSES_S: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+log = logs.Log(__name__)
+
+
+@dataclass(frozen=True)
+class CrewLimits:
+    """How long the supervisor waits for a worker, in seconds."""
+
+    ready_s: float = 60.0  # importing on a busy machine takes seconds; a worker that takes longer hangs
+    steady_s: float = 10.0  # a worker that lived longer did not die because of its start
+
+
+class WorkerProcess:
+    """One process: its control socket, whether it is ready, how it ended."""
+
+    def __init__(self, process: asyncio.subprocess.Process, control: socket.socket, ready_s: float) -> None:
+        self.process = process
+        self.born = time.monotonic()
+        self._ready_s = ready_s
+        self._ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._control = control
+        asyncio.get_running_loop().add_reader(control, self._receive)
+        self.ended = asyncio.create_task(self._wait_for_end())
+
+    def instruct(self, order: Order) -> None:
+        with suppress(OSError):  # it is dead, which `ended` reports
+            self._control.sendall(order.encode())
+
+    async def is_ready(self) -> bool:
+        """Wait until it answers; False when it ended instead, or hangs."""
+        with suppress(TimeoutError):
+            return await asyncio.wait_for(asyncio.shield(self._ready), self._ready_s)
+        return False
+
+    def signal(self, number: int) -> None:
+        with suppress(ProcessLookupError):
+            self.process.send_signal(number)
+
+    def kill(self) -> None:
+        log.warning("A worker did not stop in time; killing it", pid=self.process.pid)
+        self.signal(signal.SIGKILL)
+
+    @property
+    def end_reason(self) -> str:
+        code = self.process.returncode
+        if code is None:
+            return f"not ready after {self._ready_s:.0f} s"
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    def _receive(self) -> None:
+        # There is one byte to receive, or the end; nothing follows either.
+        asyncio.get_running_loop().remove_reader(self._control)
+        with suppress(OSError):
+            if self._control.recv(1) and not self._ready.done():
+                self._ready.set_result(True)
+
+    async def _wait_for_end(self) -> None:
+        await self.process.wait()
+        asyncio.get_running_loop().remove_reader(self._control)
+        self._control.close()
+        if not self._ready.done():
+            self._ready.set_result(False)
+
+
+class Post:
+    """A place that one worker must fill at all times."""
+
+    def __init__(self, role: Role, index: int, listener: socket.socket | None) -> None:
+        self.role, self.index, self.listener = role, index, listener
+        self.worker: WorkerProcess | None = None
+        self.vacant = asyncio.Event()
+        self.deaths = 0  # in a row, each too soon after its start
+
+    def __str__(self) -> str:
+        return f"{self.role} worker {self.index}"
+
+    def count_death(self, lived_s: float, steady_s: float) -> float:
+        """Count one more death; returns the pause before the next start, in seconds."""
+        self.deaths = 1 if lived_s > steady_s else self.deaths + 1
+        return PAUSES_S[min(self.deaths, len(PAUSES_S)) - 1]
+
+
+# Starts the process that fills a post.
+StartWorker = Callable[[Post], Awaitable[WorkerProcess]]
+
+
+def worker_starter(command: Command, ready_s: float) -> StartWorker:
+    async def start(post: Post) -> WorkerProcess:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        listener, control = None if post.listener is None else post.listener.fileno(), theirs.fileno()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *command(post.role, post.index, listener, control),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=[given for given in (listener, control) if given is not None],
+                process_group=0,  # a terminal's Ctrl-C is for the supervisor alone
+            )
+        return WorkerProcess(process, ours, ready_s)
+
+    return start
+
+
+class Crew:
+    """All posts, and all living workers: during a replacement there are more workers than posts."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        roles: Sequence[Role],
+        listeners: Mapping[Role, socket.socket],
+        start_worker: StartWorker,
+        limits: CrewLimits,
+    ) -> None:
+        self._stop_timeout_s = settings.stop_timeout_s + CLOSING_S
+        self._start_worker = start_worker
+        self._limits = limits
+        self._order: Order | None = None
+        self._living: set[WorkerProcess] = set()
+        counts: dict[Role, int] = {"hub": settings.workers, "admin": 1, "jobs": 1}
+        self._posts = [Post(role, index, listeners.get(role)) for role in roles for index in range(counts[role])]
+
+    async def start(self) -> None:
+        for post in self._posts:
+            if post.listener is not None:
+                post.worker = await self._fill(post)
+
+    async def instruct(self, order: Order) -> None:
+        self._order = order
+        for worker in self._living:
+            worker.instruct(order)
+
+    async def wait_ready(self) -> None:
+        """Wait until every worker with a listener answers; then start the others, on cores that are free again."""
+        for post in self._posts:
+            if post.worker is not None and not await post.worker.is_ready():
+                raise ServeError(f"the {post} did not start: {post.worker.end_reason}")
+        for post in self._posts:
+            if post.worker is None:
+                post.worker = await self._fill(post)
+
+    async def keep(self, replace: asyncio.Event) -> None:
+        """Keep every post filled, forever."""
+        async with asyncio.TaskGroup() as group:
+            for post in self._posts:
+                group.create_task(self.keep_post(post))
+            group.create_task(self._keep_fresh(replace))
+
+    async def end(self) -> None:
+        """End all workers: in order; by force after stop_timeout_s, or when cancelled while waiting."""
+        for worker in self._living:
+            worker.signal(signal.SIGTERM)
+        ends = {worker.ended for worker in self._living}
+        if not ends:
+            return
+        try:
+            await asyncio.wait(ends, timeout=self._stop_timeout_s)
+        finally:
+            for worker in self._living:
+                worker.kill()
+            await asyncio.wait(ends)
+
+    async def keep_post(self, post: Post) -> None:
+        """Start a worker again whenever the post's worker has died, forever."""
+        while True:
+            await post.vacant.wait()
+            post.vacant.clear()
+            worker = post.worker
+            if worker is None or not worker.ended.done():
+                continue  # it was replaced meanwhile
+            pause_s = post.count_death(time.monotonic() - worker.born, self._limits.steady_s)
+            log.warning(
+                "A worker ended; starting another one", worker=str(post), reason=worker.end_reason, pause_s=pause_s
+            )
+            await asyncio.sleep(pause_s)
+            if post.worker is worker:
+                post.worker = await self._fill(post)
+            else:
+                # SIGHUP has filled the post: one more worker would push that one out of sight, alive until the stop.
+                log.info("The ended worker is already replaced", worker=str(post))
+
+    async def _fill(self, post: Post) -> WorkerProcess:
+        worker = await self._start_worker(post)
+        self._living.add(worker)
+        worker.ended.add_done_callback(lambda _: self._remove(worker, post))
+        if self._order is not None:
+            worker.instruct(self._order)
+        return worker
+
+    def _remove(self, worker: WorkerProcess, post: Post) -> None:
+        self._living.discard(worker)
+        if post.worker is worker:
+            post.vacant.set()
+
+    async def _keep_fresh(self, replace: asyncio.Event) -> None:
+        while True:
+            await replace.wait()
+            replace.clear()
+            log.info("Replacing the workers")
+            for post in self._posts:
+                if not await self._replace(post):
+                    break
+            else:
+                log.info("All workers are replaced")
+
+    async def _replace(self, post: Post) -> bool:
+        fresh = await self._fill(post)
+        if not await fresh.is_ready():
+            log.error("The new worker did not start; keeping the old one", worker=str(post), reason=fresh.end_reason)
+            fresh.signal(signal.SIGKILL)
+            return False
+        old, post.worker = post.worker, fresh
+        if old is not None and not old.ended.done():
+            old.signal(signal.SIGTERM)
+            # When `serve` is stopped in here, `end` gives the old one its time.
+            _, late = await asyncio.wait({old.ended}, timeout=self._stop_timeout_s)
+            if late:
+                old.kill()
+        return True

@@ -1,0 +1,38 @@
+"""Why `oracle serve` or a command cannot go on: one line for the operator.
+
+ServeError          an expected failure
+  DatabaseError     PostgreSQL cannot be used; the text names it without its password
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from oracle.settings import url_masked
+
+
+class ServeError(Exception):
+    """An expected failure; its text is one line."""
+
+
+class DatabaseError(ServeError):
+    """PostgreSQL cannot be used; the text names it without its password."""
+
+
+@contextmanager
+def explain_database_errors(url: str) -> Iterator[None]:
+    """Turn every error of PostgreSQL, or of the way to it, into a DatabaseError."""
+    import asyncpg  # noqa: PLC0415 - 0.1 s that listeners and workers need not wait for
+
+    try:
+        yield
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedObjectError) as exc:
+        raise DatabaseError(f"database {url_masked(url)}: it has no schema yet; run: oracle migrate") from exc
+    except (asyncpg.PostgresError, OSError) as exc:
+        # The first line alone: the details behind it hold values.
+        reason = next(iter(str(exc).splitlines()), "") or type(exc).__name__
+        raise DatabaseError(f"database {url_masked(url)}: {reason}") from exc
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as exc:
+        # Without their text, which quotes parts of the URL.  The second comes from a server that has just died.
+        raise DatabaseError(f"database {url_masked(url)}: cannot be used ({type(exc).__name__})") from exc

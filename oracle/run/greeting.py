@@ -1,0 +1,45 @@
+"""What the person who started `oracle serve` reads when it is ready: where it listens, what to try, the first key."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+
+from oracle.run.order import Role
+from oracle.settings import Settings
+
+_KIND = "-H 'content-type: application/vnd.interoperability.participants+json;version=1.1'"
+_CALLER = "-H 'fspiop-source: demo-fsp'"
+
+
+def print_greeting(settings: Settings, urls: Mapping[Role, str], first_key: str | None) -> None:
+    """Print it, unless somebody expects JSON alone."""
+    if settings.log_format == "json":
+        return
+    lines = [f"oracle {version('alias-oracle')} is ready. Ctrl-C stops it.", ""]
+    lines += [f"  {role:6} {url}" for role, url in urls.items()] + ["", "Try in another terminal:"]
+    if "hub" in urls:
+        party = f"{urls['hub']}/participants/MSISDN/525512345678"
+        if settings.fsp_registration == "auto":  # else an unknown FSP is refused
+            lines += [f'  curl -i {_KIND} {_CALLER} -d \'{{"fspId":"demo-fsp"}}\' {party}']
+        lines += [f"  curl -i {_CALLER} {party}"]
+    if "admin" in urls:
+        lines += [f"  curl {urls['admin']}/metrics", f"  a browser at {urls['admin']}/docs"]
+    if first_key is not None:
+        lines += [
+            "",
+            "The first operator's key. It is shown only now, and expires in a week.",
+            f"Save it with: {_program()} key save",
+            "",
+            f"  {first_key}",
+        ]
+    with suppress(OSError):  # a closed pipe behind us is no reason not to serve
+        print(*lines, "", sep="\n", flush=True)  # noqa: T201 - for the person who started it
+
+
+def _program() -> str:
+    """The command as this person typed it: the virtual environment may not be in the PATH."""
+    return sys.argv[0] if Path(sys.argv[0]).name == "oracle" else "oracle"

@@ -1,0 +1,46 @@
+"""What the supervisor and its workers agree on: roles, and the order that a worker gets."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from oracle.settings import Settings
+
+Role = Literal["hub", "admin", "jobs"]
+ROLES: Final[tuple[Role, ...]] = ("hub", "admin", "jobs")
+# `--only`: jobs are ordered at the admin listener, so they run where that is.
+PARTS: Final[Mapping[str, tuple[Role, ...]]] = {"hub": ("hub",), "admin": ("admin", "jobs")}
+
+# The coroutine of a role: settings, listener (left out where the role has none), index, run_dir, ready, stop.
+Target = Callable[..., Awaitable[None]]
+# The command of a worker: role, index, file descriptor of the listener, if there is one, and of the control socket.
+Command = Callable[[Role, int, int | None, int], Sequence[str]]
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What a worker needs to know; it holds secrets, so it travels on the control socket alone."""
+
+    settings: Settings
+    run_dir: Path
+
+    def encode(self) -> bytes:
+        """One line of JSON."""
+        return msgspec.json.encode(self, enc_hook=str) + b"\n"
+
+    @classmethod
+    def decode(cls, line: bytes) -> Order:
+        return msgspec.json.decode(line, type=cls, dec_hook=_decode_other)
+
+
+def _decode_other(kind: type[Any], value: Any) -> Any:
+    """Read what JSON has no form for: paths."""
+    return kind(value)
+
+
+def worker_arguments(role: Role, index: int, listener: int | None, control: int) -> Sequence[str]:
+    arguments = f"worker --role {role} --index {index} --control {control}".split()
+    return arguments if listener is None else [*arguments, "--fd", str(listener)]
