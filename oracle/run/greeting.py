@@ -1,4 +1,7 @@
-"""What the person who started `oracle serve` reads when it is ready: where it listens, what to try, the first key."""
+"""What the person who started `oracle serve` reads: what it is doing, where it listens, what to try, the first key.
+
+Nothing is printed where the settings ask for JSON logs: a program reads the output there.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,13 @@ _KIND = "-H 'content-type: application/vnd.interoperability.participants+json;ve
 _CALLER = "-H 'fspiop-source: demo-fsp'"
 
 
+def print_step(settings: Settings, text: str) -> None:
+    """Show that the start goes on."""
+    _print(settings, f"{text} ...")
+
+
 def print_greeting(settings: Settings, urls: Mapping[Role, str], first_key: str | None) -> None:
-    """Print it, unless somebody expects JSON alone."""
-    if settings.log_format == "json":
-        return
-    lines = [f"oracle {version('alias-oracle')} is ready. Ctrl-C stops it.", ""]
+    lines = ["", f"oracle {version('alias-oracle')} is ready. Ctrl-C stops it.", ""]
     lines += [f"  {role:6} {url}" for role, url in urls.items()] + ["", "Try in another terminal:"]
     if "hub" in urls:
         party = f"{urls['hub']}/participants/MSISDN/525512345678"
@@ -36,8 +41,14 @@ def print_greeting(settings: Settings, urls: Mapping[Role, str], first_key: str 
             "",
             f"  {first_key}",
         ]
+    _print(settings, *lines, "")
+
+
+def _print(settings: Settings, *lines: str) -> None:
+    if settings.log_format == "json":
+        return
     with suppress(OSError):  # a closed pipe behind us is no reason not to serve
-        print(*lines, "", sep="\n", flush=True)  # noqa: T201 - for the person who started it
+        print(*lines, sep="\n", flush=True)  # noqa: T201 - for the person who started it
 
 
 def _program() -> str:

@@ -32,7 +32,7 @@ import msgspec
 
 from oracle.run.crew import Crew, CrewLimits, worker_starter
 from oracle.run.errors import ServeError, explain_database_errors
-from oracle.run.greeting import print_greeting
+from oracle.run.greeting import print_greeting, print_step
 from oracle.run.order import ROLES, Command, Order, Role, worker_arguments
 from oracle.settings import Settings
 from oracle.telemetry import logs
@@ -88,7 +88,7 @@ async def _serve(
         ports: dict[Role, int] = {"hub": settings.hub_port, "admin": settings.admin_port}
         listeners = {role: stack.enter_context(listen(settings.host, ports[role])) for role in roles if role in ports}
         urls = {role: _url(settings.host, listener) for role, listener in listeners.items()}
-        log.info("The oracle is starting", hub_url=urls.get("hub"), admin_url=urls.get("admin"))
+        print_step(settings, f"Starting the oracle on {' and '.join(urls.values())}")
         crew = Crew(settings, roles, listeners, worker_starter(command, limits.ready_s), limits)
         stack.push_async_callback(crew.end)
         await crew.start()
@@ -112,8 +112,8 @@ async def _open_missing_servers(settings: Settings, stack: AsyncExitStack) -> Se
         return settings
     from oracle.run.embedded import open_embedded  # noqa: PLC0415 - a deployment with its own servers lacks it
 
-    names = [name for name, wanted in (("PostgreSQL", postgres), ("Valkey", valkey)) if wanted]
-    log.info("Starting the embedded servers", servers=names, data_dir=settings.data_dir.resolve())
+    names = " and ".join(name for name, wanted in (("PostgreSQL", postgres), ("Valkey", valkey)) if wanted)
+    print_step(settings, f"Starting {names} in {settings.data_dir.resolve()} (the first start takes some seconds)")
     opening = open_embedded(settings.data_dir, postgres=postgres, valkey=valkey)
     embedded: ServerUrls = await stack.enter_async_context(opening)
     return msgspec.structs.replace(
