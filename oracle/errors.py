@@ -48,15 +48,15 @@ class Malformed(BadRequest):
 
 
 class BadElement(BadRequest):
-    default = "An element of the request is not allowed"
+    default = "The request has an element that is not allowed"
 
 
 class MissingElement(BadRequest):
-    default = "An element of the request is missing"
+    default = "The request lacks a required element"
 
 
 class TooManyElements(BadRequest):
-    default = "The request has an element too many"
+    default = "The request has an unexpected element"
 
 
 class TooLarge(BadRequest):
@@ -68,11 +68,11 @@ class NoSuchResource(OracleError):
 
 
 class MethodNotAllowed(OracleError):
-    default = "Method not allowed on this URI"
+    default = "This method is not allowed for this URI"
 
 
 class Refused(OracleError):
-    default = "Refused by the rules of the directory"
+    default = "The rules of the directory do not allow this"
 
 
 class PartyNotFound(Refused):
@@ -80,27 +80,27 @@ class PartyNotFound(Refused):
 
 
 class AlreadyRegistered(Refused):
-    default = "Already registered to other FSP"
+    default = "Already registered by another FSP"
 
 
 class NotOwner(Refused):
-    default = "Only the FSP that holds the alias may do that"
+    default = "Only the FSP that holds this alias can change it"
 
 
 class ForeignRemoval(NotOwner):
-    default = "Only the FSP that holds the alias may remove it"
+    default = "Only the FSP that holds this alias can remove it"
 
 
 class AmbiguousRemoval(Refused):
-    default = "Several entries match: name one by partySubIdOrType"
+    default = "Several entries match; name one with partySubIdOrType"
 
 
 class UnknownFsp(Refused):
-    default = "The FSP is not allowed to register parties"
+    default = "This FSP cannot register parties"
 
 
 class NotAllowed(Refused):
-    default = "The FSP may not register this type of party, or not in this currency"
+    default = "This FSP cannot register this party type, or not in this currency"
 
 
 class RouteOverlap(Refused):
@@ -112,8 +112,8 @@ class Unavailable(OracleError):
 
 
 class DirectoryUnavailable(Unavailable):
-    default = "The directory is not available, try again later"
+    default = "The directory is not available; try again later"
 
 
 class Overloaded(Unavailable):
-    default = "Too many requests are waiting, try again later"
+    default = "Too many requests are waiting; try again later"

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from random_history import Asked, Event, RandomHistory, Seen, all_events, replayed, some_question, time_of
 
-from oracle.api.hub.answers import body_of
+from oracle.api.hub.answers import encode_answer
 from oracle.identifiers import key_of_kind
 from oracle.store import history
 from oracle.store.postgres import Postgres, open_postgres
@@ -41,7 +41,7 @@ async def asked_of(postgres: Postgres, asked: Asked, at: datetime) -> tuple[str,
     return (
         found.fsp_id,
         found.currency,
-        msgspec.json.decode(body_of(found.fsp_id, found.currency, asked.sub_id))["partyList"],
+        msgspec.json.decode(encode_answer(found.fsp_id, found.currency, asked.sub_id))["partyList"],
     )
 
 

@@ -34,7 +34,7 @@ from oracle.api.admin.fsps import no_such_fsp
 from oracle.api.admin.operations import operation
 from oracle.api.admin.problems import Refusal
 from oracle.api.history.views import HistoryEvent, batch_of, event_of, name_actors, shown_of, trace
-from oracle.api.hub.answers import body_of
+from oracle.api.hub.answers import encode_answer
 from oracle.identifiers import BadIdentifier, PartyKey
 from oracle.identifiers.kinds import PARTY_ID_TYPES
 from oracle.store import history
@@ -353,7 +353,7 @@ async def _resolved(call: Call, reading: Reading, question: Question, own: str |
     found = _seen_by(own, resolve(stood, key.sub_id, currency, at))
     events = [event_of(row, reading, own=own if row["entity"] == "alias" else None) for row in found.events]
     await trace(call.postgres, events)
-    body = msgspec.json.decode(body_of(found.fsp_id, found.currency, question.sub_id))
+    body = msgspec.json.decode(encode_answer(found.fsp_id, found.currency, question.sub_id))
     return call.read(
         Resolved(
             party=_named(reading, key),

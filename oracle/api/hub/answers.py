@@ -1,7 +1,7 @@
-"""From what the store knows of an identifier to the answer of one lookup, in the bytes ALS needs.
+"""Encodes the answer to a lookup in the bytes that ALS needs.
 
-At most one entry: ALS forwards a payment to every entry it is given.  The SubId is echoed exactly as asked, or left out
-when none was: ALS drops an entry that does either differently (als-contract section 4).
+An answer has at most one entry: ALS forwards a payment to every entry it gets.  The answer repeats the SubId of the
+lookup exactly, or has none if the lookup has none: ALS drops any other entry (docs/als-contract.md section 4).
 """
 
 from __future__ import annotations
@@ -16,29 +16,27 @@ from oracle.store.resolution import choose_entry
 MEMO_MAX: Final = 4096
 
 
-def body_of(fsp_id: str, currency: str, asked_sub_id: str | None) -> bytes:
-    """The answer that names one FSP; '' names nobody."""
+def encode_answer(fsp_id: str, currency: str, asked_sub_id: str | None) -> bytes:
+    """Encode the answer that names one FSP; '' names nobody."""
     if not fsp_id:
         return EMPTY_LIST
     return encode(PartyList([PartyEntry(fsp_id, currency or None, asked_sub_id)]))
 
 
-class Plain:
-    """The answers to lookups without SubId and currency, remembered by the stored value itself.
-
-    None in place of a body: nobody has registered this key, the routes decide.
-    """
+class PlainAnswers:
+    """A memo of the answers to lookups without SubId and currency; its key is the value that the store holds."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, bytes | None] = {}
 
-    def body(self, value: bytes) -> bytes | None:
+    def encode(self, value: bytes) -> bytes | None:
+        """Encode the answer.  None if nobody has registered the key: the routes decide."""
         try:
             return self._known[value]
         except KeyError:
             pass
         entry = choose_entry(entries_of(value), "", None)
-        body = body_of(entry.fsp_id, entry.currency, None) if entry is not None else None
+        body = encode_answer(entry.fsp_id, entry.currency, None) if entry is not None else None
         if len(self._known) >= MEMO_MAX:
             self._known.clear()
         self._known[value] = body

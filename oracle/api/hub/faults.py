@@ -1,8 +1,9 @@
 """Errors to FSPIOP: the only bridge between `errors` and the hub's `errorInformation`.
 
-ALS hands `errorInformation` to the DFSP word for word, so (als-contract sections 4 and 7): a four-digit code of a known
-category as a string, a description of 1 to 128 characters, no extensionList (ALS breaks on it), nothing of the
-inside.  What is not in the table is a defect of ours and is answered blandly as 500 + 2001.
+ALS passes `errorInformation` to the DFSP word for word (docs/als-contract.md sections 4 and 7).  So it has a four-digit
+code of a known category, as a string; a description of 1 to 128 characters; no extensionList, because ALS fails on one;
+and nothing of the inside.  An exception outside the table is a defect of ours: the answer is 500 with 2001 and a fixed
+text.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from oracle.identifiers import BadIdentifier
 
 DESCRIPTION_MAX: Final = 128
 
-# The most specific class wins; a test walks every subclass of OracleError.
+# The most specific class decides; a test walks every subclass of OracleError.
 FAULTS: Final[dict[type[Exception], tuple[int, str]]] = {
     BadIdentifier: (400, "3101"),
     errors.Malformed: (400, "3101"),
@@ -51,8 +52,8 @@ class ErrorBody(msgspec.Struct, frozen=True, rename="camel"):
     error_information: ErrorInformation
 
 
-def fault_of(error: BaseException) -> tuple[int, ErrorInformation]:
-    """The status and errorInformation of an error; an unknown one is 500 + 2001 and says nothing of itself."""
+def describe(error: BaseException) -> tuple[int, ErrorInformation]:
+    """Find an error's status and errorInformation.  An unknown exception is 500 + 2001 and never shows its text."""
     for kind in type(error).__mro__:
         found = FAULTS.get(kind)
         if found is not None:
@@ -64,7 +65,7 @@ def fault_of(error: BaseException) -> tuple[int, ErrorInformation]:
 _encode = msgspec.json.Encoder().encode
 
 
-def error_body(error: BaseException) -> tuple[int, bytes]:
-    """The status and the JSON body of an error."""
-    status, information = fault_of(error)
+def encode_error(error: BaseException) -> tuple[int, bytes]:
+    """Find the status of an error and encode its JSON body."""
+    status, information = describe(error)
     return status, _encode(ErrorBody(information))

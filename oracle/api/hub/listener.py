@@ -48,7 +48,7 @@ class Hub:
         elif request.method in ("GET", "HEAD"):
             page(request)
         else:
-            status, body = faults.error_body(errors.MethodNotAllowed())
+            status, body = faults.encode_error(errors.MethodNotAllowed())
             request.respond(status, body)
 
     def on_error(self, error: BaseException) -> None:

@@ -1,11 +1,24 @@
-"""The hub's API: `/participants`, as ALS calls it and nothing else (als-contract; design section 7).
+"""Answers `/participants`, the only API that ALS calls (docs/als-contract.md).
 
-    GET     one party      read the target → key → Lookups.ask → answer          no task, no await: the hot path
-    POST    one party      201; PUT 200 {}; DELETE 204
-    POST    many           201, one item for each item in the same order, each with its own errorInformation or none
+    GET, HEAD    one party       200, one entry or an empty list
+    POST         one party       201 {}
+    PUT          one party       200 {}
+    DELETE       one party       204
+    POST         many parties    201, one item for each item in the same order, with its own errorInformation if refused
 
-`fspiop-source` is the DFSP behind the call (nobody but ALS may reach this listener); it acts for itself alone.  A
-lookup is answered the same whoever asks: ALS may cache it by URL.
+The lookup path has no task and no await up to the cache:
+
+    1. http.turns.Turns.data_received    feeds the bytes to http.message.Message, which makes one Request
+    2. listener.Hub.__call__             counts the request and passes it on by its path
+    3. Participants.serve                reads the target (target.read)
+    4. Participants._look_up             makes the canonical key (identifiers.party_key)
+    5. Lookups.ask                       store/cache/lookups.py: the cache, else PostgreSQL, once for all who wait
+    6. _Lookup.__call__                  gets the stored value and chooses the answer:
+                                         answers.PlainAnswers, else store.resolution.choose_entry, else Routes.match
+    7. Request.respond                   writes it
+
+The header `fspiop-source` names the DFSP that acts, and it can only act for itself.  Nobody but ALS may reach this
+listener.  A lookup has the same answer for every `fspiop-source`, because ALS caches lookups by their URL.
 """
 
 from __future__ import annotations
@@ -36,14 +49,14 @@ log = logs.Log(__name__)
 T = TypeVar("T")
 
 ROUTE: Final = "{method} /participants/{Type}/{ID}"
-# Items of a bulk handled in one go: about a millisecond, then the lookups that wait have their turn.
+# Items of a bulk handled without a pause: about a millisecond, then the waiting lookups have their turn.
 BULK_SLICE: Final = 250
 _FSP_ID: Final = re.compile(r"[!-~]{1,32}")
 _CURRENCY: Final = re.compile(r"[A-Za-z]{3}")
 
 
 class Participants:
-    """One per process.  `serve(request)` answers it, now or later."""
+    """One per process.  `serve` answers a request, now or later."""
 
     def __init__(
         self,
@@ -66,11 +79,10 @@ class Participants:
         self._clabe_only = clabe_only
         self._nrc = nrc
         self._tasks: set[asyncio.Task[None]] = set()
-        self.plain = answers.Plain()
+        self.plain = answers.PlainAnswers()
         self.metrics = metrics
         self.cells = metrics.cells
-        by_type = {r: metrics.slots("lookups_total", "party_id_type", result=r) for r in _RESULTS}
-        self.counted = by_type
+        self.results = {r: metrics.slots("lookups_total", "party_id_type", result=r) for r in _RESULTS}
         self.durations = {o: metrics.slot("lookup_duration_seconds", operation=o) for o in _OPERATIONS}
 
     def serve(self, request: Request) -> None:
@@ -88,24 +100,24 @@ class Participants:
         except (errors.OracleError, BadIdentifier) as exc:
             self._refuse(request, exc)
             if method in ("GET", "HEAD"):
-                self.cells[self.counted["refused"]["other"]] += 1
+                self.cells[self.results["refused"]["other"]] += 1
             return
         self._spawn(self._run(request, handler(self, request, asked)))
 
     async def close(self) -> None:
-        """Wait for the changes in flight."""
+        """Wait until all changes are answered."""
         if self._tasks:
             await asyncio.wait(self._tasks)
 
     # -- lookups --------------------------------------------------------------------------------------------------
 
     def _look_up(self, request: Request, asked: target.Target) -> None:
-        """Raises BadIdentifier, BadElement."""
+        """Ask for the entries of the key.  Raises BadIdentifier, BadElement."""
         sub_id = asked.sub_id
         key = party_key(asked.party_id_type, asked.identifier, sub_id, clabe_only=self._clabe_only, nrc=self._nrc)
         currency = asked.currency
         if currency is not None:
-            currency = _currency(currency)
+            currency = _parse_currency(currency)
         self._lookups.ask(key[0], key[1], _Lookup(self, request, key, sub_id, currency))
 
     # -- changes --------------------------------------------------------------------------------------------------
@@ -114,71 +126,74 @@ class Participants:
         if asked is target.BULK:
             await self._post_bulk(request)
             return
-        body = _body(request, wire.decode_party)
-        source, key = self._own_entry(request, asked, body)
-        registration = Registration(key, _currency_named(asked, body) or "")
-        (outcome,) = await self._changes.register(self._context(request, source), source, [registration])
+        body = _decode_body(request, wire.decode_party)
+        source, key = self._read_own_entry(request, asked, body)
+        registration = Registration(key, _read_currency(asked, body) or "")
+        (outcome,) = await self._changes.register(self._make_context(request, source), source, [registration])
         self._count("register", outcome)
         if outcome.refused is not None:
             raise outcome.refused
         request.respond(201, wire.EMPTY_OBJECT)
 
     async def _put(self, request: Request, asked: target.Target) -> None:
-        body = _body(request, wire.decode_party)
-        source, key = self._own_entry(request, asked, body)
-        currency = _currency_named(asked, body)
-        await self._changes.update(self._context(request, source), source, key, currency)
+        body = _decode_body(request, wire.decode_party)
+        source, key = self._read_own_entry(request, asked, body)
+        currency = _read_currency(asked, body)
+        await self._changes.update(self._make_context(request, source), source, key, currency)
         self.metrics.add("changes_total", operation="update", result="done")
         request.respond(200, wire.EMPTY_OBJECT)
 
     async def _delete(self, request: Request, asked: target.Target) -> None:
-        source = _source(request)
-        key = self._key(asked.party_id_type, asked.identifier, asked.sub_id)
+        source = _read_source(request)
+        key = self._make_key(asked.party_id_type, asked.identifier, asked.sub_id)
         if _is_parties(request):
             await self._ignore_removal(request, source, key)
         else:
             sub_id = None if asked.sub_id is None else key.sub_id
-            currency = None if asked.currency is None else _currency(asked.currency)
-            context = self._context(request, source)
+            currency = None if asked.currency is None else _parse_currency(asked.currency)
+            context = self._make_context(request, source)
             await self._changes.remove(context, source, key.party_id_type, key.identifier, sub_id, currency)
             self.metrics.add("changes_total", operation="remove", result="done")
         request.respond(204)
 
     async def _ignore_removal(self, request: Request, source: str, key: PartyKey) -> None:
-        """ALS sends these when a ledger hiccups or a stranger names a wrong destination (als-contract section 5)."""
+        """Record a removal that the owner did not ask for, and remove nothing.
+
+        ALS sends one when the ledger fails or a stranger names a wrong destination (docs/als-contract.md section 5).
+        """
         self.metrics.add("ignored_removals_total")
-        context = self._context(request, source, reason="removal not asked for by the owner")
+        context = self._make_context(request, source, reason="removal not asked for by the owner")
         try:
             await self._changes.ignore_removal(context, key.party_id_type, key.identifier)
         except errors.DirectoryUnavailable:
             log.warning("ignored removal not recorded", party_id_type=key.party_id_type)
 
     async def _post_bulk(self, request: Request) -> None:
-        body = _body(request, wire.decode_bulk)
+        body = _decode_body(request, wire.decode_bulk)
         items = body.party_list
         if items is None:
             raise errors.MissingElement("partyList is missing")
         if len(items) > wire.BULK_MAX:
             raise errors.TooManyElements(f"partyList has more than {wire.BULK_MAX} items")
-        source = _source(request)
+        source = _read_source(request)
         sound: list[Registration] = []
-        answered: list[tuple[dict[str, str], BaseException | int]] = []  # what is wrong, or which one in `sound`
+        checked: list[tuple[dict[str, str], BaseException | int]] = []  # the error, or the place in `sound`
         for number, item in enumerate(items):
             if number % BULK_SLICE == BULK_SLICE - 1:
                 await asyncio.sleep(0)
-            echo = _echo(item)
+            echo = _copy_item(item)
             try:
-                registration = self._item(item, source, body.currency)
+                registration = self._read_item(item, source, body.currency)
             except (errors.OracleError, BadIdentifier) as exc:
-                answered.append((echo, exc))
+                checked.append((echo, exc))
             else:
-                answered.append((echo, len(sound)))
+                checked.append((echo, len(sound)))
                 sound.append(registration)
         outcomes: list[Outcome] = []
         if sound:
-            outcomes = await self._changes.register(self._context(request, source), source, sound)
+            outcomes = await self._changes.register(self._make_context(request, source), source, sound)
         parties: list[dict[str, Any]] = []
-        for number, (echo, result) in enumerate(answered):
+        for number, (echo, result) in enumerate(checked):
             if number % BULK_SLICE == BULK_SLICE - 1:
                 await asyncio.sleep(0)
             outcome = outcomes[result] if isinstance(result, int) else None
@@ -186,39 +201,39 @@ class Participants:
             self._count("bulk_item", outcome)
             party: dict[str, Any] = {"partyId": echo}
             if isinstance(error, BaseException):
-                party["errorInformation"] = faults.fault_of(error)[1]
+                party["errorInformation"] = faults.describe(error)[1]
             parties.append(party)
         request.respond(201, wire.encode({"partyList": parties}))
 
-    def _item(self, item: object, source: str, currency: str | None) -> Registration:
+    def _read_item(self, item: object, source: str, currency: str | None) -> Registration:
         if not isinstance(item, dict):
             raise errors.Malformed("An item of partyList is not an object")
-        party_id_type, identifier = _text(item, "partyIdType"), _text(item, "partyIdentifier")
+        party_id_type, identifier = _read_text(item, "partyIdType"), _read_text(item, "partyIdentifier")
         if party_id_type is None or identifier is None:
             raise errors.MissingElement("partyIdType or partyIdentifier is missing")
-        _check_fsp(_text(item, "fspId"), source)
-        key = self._key(party_id_type, identifier, _text(item, "partySubIdOrType"))
-        wanted = _text(item, "currency") or currency
-        return Registration(key, _currency(wanted) if wanted else "")
+        _check_fsp(_read_text(item, "fspId"), source)
+        key = self._make_key(party_id_type, identifier, _read_text(item, "partySubIdOrType"))
+        wanted = _read_text(item, "currency") or currency
+        return Registration(key, _parse_currency(wanted) if wanted else "")
 
     # -- parts ----------------------------------------------------------------------------------------------------
 
-    def _key(self, party_id_type: str, identifier: str, sub_id: str | None) -> PartyKey:
+    def _make_key(self, party_id_type: str, identifier: str, sub_id: str | None) -> PartyKey:
         return party_key(party_id_type, identifier, sub_id, clabe_only=self._clabe_only, nrc=self._nrc)
 
-    def _own_entry(self, request: Request, asked: target.Target, body: wire.PartyBody) -> tuple[str, PartyKey]:
-        """Who acts and on which key: path, query and body may each name the SubId, but only one and the same."""
-        source = _source(request)
+    def _read_own_entry(self, request: Request, asked: target.Target, body: wire.PartyBody) -> tuple[str, PartyKey]:
+        """Read who acts, and on which key.  Path, query and body may each name the SubId, but only the same one."""
+        source = _read_source(request)
         _check_fsp(body.fsp_id, source)
         sub_id = asked.sub_id
         if body.party_sub_id_or_type is not None:
             if sub_id is not None and sub_id != body.party_sub_id_or_type:
-                raise errors.Malformed("The URI and the body name different partySubIdOrType")
+                raise errors.Malformed("The URI and the body have different values for partySubIdOrType")
             sub_id = body.party_sub_id_or_type
-        return source, self._key(asked.party_id_type, asked.identifier, sub_id)
+        return source, self._make_key(asked.party_id_type, asked.identifier, sub_id)
 
-    def _context(self, request: Request, source: str, reason: str = "") -> Context:
-        # What ALS does on its own account says `parties` in its content-type (als-contract sections 3 and 5).
+    def _make_context(self, request: Request, source: str, reason: str = "") -> Context:
+        # A call that ALS makes by itself has `parties` in its content-type (docs/als-contract.md sections 3 and 5).
         channel = "self-heal" if _is_parties(request) else "hub"
         trace_id = trace_id_of(request.header(b"traceparent")) or ""
         return Context(channel=channel, actor=source, role="fsp", fsp_id=source, reason=reason, trace_id=trace_id)
@@ -243,7 +258,7 @@ class Participants:
             self._refuse(request, exc)
             result = "unavailable" if isinstance(exc, errors.Unavailable) else "refused"
             self.metrics.add("changes_total", operation=_CHANGES[request.method], result=result)
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the caller gets an answer and we get a log line
+        except Exception as exc:  # noqa: BLE001 - whatever it is: the caller gets an answer, the log a line
             failure = exc
             log.error("change failed", exc=exc)
             self._refuse(request, exc)
@@ -253,8 +268,8 @@ class Participants:
             self.tracing.record(name, traceparent, started_ns, time.time_ns(), error=failure)
 
     def _refuse(self, request: Request, error: BaseException) -> None:
-        status, body = faults.error_body(error)
-        self.metrics.add("errors_total", code=faults.fault_of(error)[1].error_code)
+        status, body = faults.encode_error(error)
+        self.metrics.add("errors_total", code=faults.describe(error)[1].error_code)
         request.respond(status, body)
 
     def refuse_lookup(self, request: Request, error: Exception) -> None:
@@ -275,7 +290,7 @@ class Participants:
 
 
 class _Lookup:
-    """One lookup that waits for its answer; called once, with the answer or with the reason why there is none."""
+    """One lookup that waits for the stored value; called once, with the value or with the error."""
 
     __slots__ = ("_currency", "_key", "_participants", "_request", "_started", "_sub_id")
 
@@ -299,32 +314,32 @@ class _Lookup:
         try:
             if isinstance(answer, Exception):
                 raise answer
-            body, result = self._answered(answer, cached)
+            body, result = self._choose_answer(answer, cached)
             self._request.respond(200, body)
-        except Exception as exc:  # noqa: BLE001 - also what we did not foresee: nobody else would answer this request
+        except Exception as exc:  # noqa: BLE001 - unforeseen ones, too: nobody else would answer this request
             result = "unavailable"
             participants.refuse_lookup(self._request, exc)
-        participants.cells[participants.counted[result][self._key[0]]] += 1
+        participants.cells[participants.results[result][self._key[0]]] += 1
         participants.metrics.observe(participants.durations["lookup"], time.monotonic() - self._started)
         if participants.tracing.sampled(traceparent := self._request.header(b"traceparent")):
             self._trace(traceparent, result)
 
-    def _answered(self, answer: bytes, cached: bool) -> tuple[bytes, str]:
+    def _choose_answer(self, answer: bytes, cached: bool) -> tuple[bytes, str]:
         participants, key = self._participants, self._key
         if self._sub_id is None and self._currency is None:
-            body = participants.plain.body(answer)
+            body = participants.plain.encode(answer)
         else:
-            body = self._body(answer)
+            body = self._encode_chosen(answer)
         if body is not None:
             return body, _RESULT[cached, True]
         fsp_id = participants.routes.match(key[0], key[1])
         if fsp_id is not None:
-            return answers.body_of(fsp_id, "", self._sub_id), "routed"
+            return answers.encode_answer(fsp_id, "", self._sub_id), "routed"
         return wire.EMPTY_LIST, _RESULT[cached, False]
 
-    def _body(self, answer: bytes) -> bytes | None:
+    def _encode_chosen(self, answer: bytes) -> bytes | None:
         entry = choose_entry(entries_of(answer), self._key.sub_id, self._currency)
-        return None if entry is None else answers.body_of(entry.fsp_id, entry.currency, self._sub_id)
+        return None if entry is None else answers.encode_answer(entry.fsp_id, entry.currency, self._sub_id)
 
     def _trace(self, traceparent: bytes | None, result: str) -> None:
         end_ns = time.time_ns()
@@ -344,8 +359,11 @@ _OPERATIONS: Final = ("lookup", "register", "update", "remove", "bulk")
 _CHANGES: Final = {"POST": "register", "PUT": "update", "DELETE": "remove"}
 
 
-def _body(request: Request, decode: Callable[[bytes], T]) -> T:
-    """The body, whatever its content-type and content-encoding say: ALS labels plain JSON as gzip when the DFSP did."""
+def _decode_body(request: Request, decode: Callable[[bytes], T]) -> T:
+    """Decode the body as JSON, whatever its content-type and content-encoding are.
+
+    ALS forwards the DFSP's `content-encoding: gzip` with a plain body.
+    """
     if not request.body.strip():
         raise errors.MissingElement("The request has no body")
     try:
@@ -356,13 +374,13 @@ def _body(request: Request, decode: Callable[[bytes], T]) -> T:
         raise errors.Malformed("The body is not valid JSON") from None
 
 
-def _source(request: Request) -> str:
+def _read_source(request: Request) -> str:
     raw = request.only(b"fspiop-source")
     if raw is None:
         raise errors.MissingElement("The header fspiop-source is missing")
     source = raw.decode("latin-1")
     if not _FSP_ID.fullmatch(source):
-        raise errors.Malformed("The header fspiop-source is not an FSP id")
+        raise errors.Malformed("The header fspiop-source is not a valid FSP ID")
     return source
 
 
@@ -370,36 +388,36 @@ def _check_fsp(fsp_id: str | None, source: str) -> None:
     if fsp_id is None:
         raise errors.MissingElement("fspId is missing")
     if fsp_id != source:  # ALS does not check it (als-contract section 1)
-        raise errors.BadElement("fspId has to be the FSP named by fspiop-source")
+        raise errors.BadElement("fspId must be the same as the header fspiop-source")
 
 
-def _currency(text: str) -> str:
+def _parse_currency(text: str) -> str:
     if not _CURRENCY.fullmatch(text):
-        raise errors.BadElement("The currency is not an ISO 4217 code")
+        raise errors.BadElement("The currency must be an ISO 4217 code, for example MXN")
     return text.upper()
 
 
-def _currency_named(asked: target.Target, body: wire.PartyBody) -> str | None:
-    """The currency of a change: the query and the body may each name it, but only one and the same."""
-    named = {_currency(text) for text in (asked.currency, body.currency) if text}
-    if len(named) > 1:
-        raise errors.Malformed("The URI and the body name different currencies")
-    return named.pop() if named else None
+def _read_currency(asked: target.Target, body: wire.PartyBody) -> str | None:
+    """Read the currency of a change from the query or the body; both may name it, but only the same one."""
+    currencies = {_parse_currency(text) for text in (asked.currency, body.currency) if text}
+    if len(currencies) > 1:
+        raise errors.Malformed("The URI and the body have different currencies")
+    return currencies.pop() if currencies else None
 
 
 def _is_parties(request: Request) -> bool:
     return b"parties+json" in (request.only(b"content-type") or b"").lower()
 
 
-def _text(item: dict[str, Any], name: str) -> str | None:
+def _read_text(item: dict[str, Any], name: str) -> str | None:
     value = item.get(name)
     if value is None or isinstance(value, str):
         return value
-    raise errors.Malformed(f"{name} is not a string")
+    raise errors.Malformed(f"{name} must be a string")
 
 
-def _echo(item: object) -> dict[str, str]:
-    """The partyId of an answer: what was sent, as it was sent, as far as it can be sent back."""
+def _copy_item(item: object) -> dict[str, str]:
+    """Copy the item into the partyId of its answer, without changes, as far as it could be read."""
     if not isinstance(item, dict):
         return {}
     names = ("partyIdType", "partyIdentifier", "partySubIdOrType", "fspId")

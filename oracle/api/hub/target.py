@@ -1,9 +1,9 @@
-"""Reads a raw request target: what the hub asks for, decoded exactly once (als-contract sections 2 and 7.1).
+"""Reads a raw request target and decodes it exactly once (docs/als-contract.md sections 2 and 7).
 
 The target is cut into segments before anything is decoded, so that `%2F` stays inside an identifier, and `+` stays a
 plus in path and query.  ALS does not percent-encode: it HTML-escapes, and what follows the `#` of an entity is lost.
-So an `&` in a path is the mark of an identifier that was mangled on its way (`12&` was `12/OUKAMA(N)123456`, and of a
-thousand other people, too): refused, never looked up, never stored.
+So an `&` in a path shows that the identifier was damaged on its way: `12&` was `12/OUKAMA(N)123456`, or the NRC of any
+other person of that state.  Such a target is refused: never looked up, never stored.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ BULK: Final = Target("", "", None, None)
 
 
 def read(target: bytes) -> Target:
-    """The parts of `/participants[/{Type}/{ID}[/{SubId}]][?partySubIdOrType=&currency=]`.
+    """Read `/participants[/{Type}/{ID}[/{SubId}]][?partySubIdOrType=&currency=]`.
 
-    Raises NoSuchResource for any other path, Malformed or TooManyElements for one that cannot be meant.
+    Raises NoSuchResource for any other path, Malformed or TooManyElements for one of these that is not valid.
     """
     path, question, query = target.partition(b"?")
     segments = path.lstrip(b"/").split(b"/")  # ALS joins its base URL and the path: a base ending in / doubles it
@@ -43,31 +43,31 @@ def read(target: bytes) -> Target:
         segments.pop()
     if len(segments) == 1:
         if query:
-            raise TooManyElements("Query parameters are not allowed here")
+            raise TooManyElements("This URI has no query parameters")
         return BULK
     if len(segments) not in (3, 4):
         raise NoSuchResource
-    party_id_type = _decoded(segments[1])
-    identifier = _decoded(segments[2])
+    party_id_type = _decode(segments[1])
+    identifier = _decode(segments[2])
     if not identifier:
         raise Malformed("The party identifier is empty")
-    sub_id = _decoded(segments[3]) if len(segments) == 4 else None  # noqa: PLR2004 - /participants/T/I/SUB
+    sub_id = _decode(segments[3]) if len(segments) == 4 else None  # noqa: PLR2004 - /participants/T/I/SUB
     if not question:
         return Target(party_id_type, identifier, sub_id, None)
-    asked_sub_id, currency = _query(query)
+    asked_sub_id, currency = _read_query(query)
     if sub_id is None:
         sub_id = asked_sub_id
     elif asked_sub_id is not None and asked_sub_id != sub_id:
-        raise Malformed("The path and the query name different partySubIdOrType")
+        raise Malformed("The path and the query have different values for partySubIdOrType")
     return Target(party_id_type, identifier, sub_id, currency)
 
 
-def _decoded(raw: bytes) -> str:
+def _decode(raw: bytes) -> str:
     if b"&" in raw:
-        raise Malformed("The URI was cut or escaped on its way: '&' cannot be part of an identifier")
+        raise Malformed("The URI was cut or escaped on its way: an identifier cannot contain '&'")
     if b"%" in raw:
         if _BAD_ESCAPE.search(raw):
-            raise Malformed("The URI has an invalid percent escape")
+            raise Malformed("The URI has an invalid percent-encoding")
         raw = unquote_to_bytes(raw)
     try:
         return raw.decode()
@@ -75,7 +75,7 @@ def _decoded(raw: bytes) -> str:
         raise Malformed("The URI is not valid UTF-8") from None
 
 
-def _query(query: bytes) -> tuple[str | None, str | None]:
+def _read_query(query: bytes) -> tuple[str | None, str | None]:
     found: list[str | None] = [None, None]
     if not query:
         return None, None
@@ -83,11 +83,11 @@ def _query(query: bytes) -> tuple[str | None, str | None]:
         name, equals, raw = member.partition(b"=")
         at = _MEMBERS.get(name)
         if at is None or not equals:
-            raise Malformed("Query parameters other than partySubIdOrType and currency are not allowed")
+            raise Malformed("The only query parameters allowed are partySubIdOrType and currency")
         if found[at] is not None:
-            raise TooManyElements("A query parameter is given twice")
-        value = _decoded(raw)
+            raise TooManyElements("The same query parameter appears twice")
+        value = _decode(raw)
         if not value:
-            raise Malformed("A query parameter is empty")
+            raise Malformed("A query parameter has no value")
         found[at] = value
     return found[0], found[1]

@@ -1,6 +1,6 @@
-"""The hub's messages as they stand on the wire (FSPIOP 1.1 and 2.0, als-contract section 1); camelCase only here.
+"""The hub's messages on the wire (FSPIOP 1.1 and 2.0, docs/als-contract.md section 1).  camelCase is used only here.
 
-Members we do not know, extensionList among them, pass unread: ALS forwards whatever the DFSP wrote.
+Unknown members, extensionList among them, are ignored: ALS forwards every member that the DFSP wrote.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ BULK_MAX: Final = 10_000  # FSPIOP Table 9
 
 
 class PartyBody(msgspec.Struct, rename="camel"):
-    """POST and PUT of one party.  `fsp_id` is looked at after decoding, so that its absence gets a code of its own."""
+    """POST and PUT of one party.  `fsp_id` is checked after decoding: its absence has an error code of its own."""
 
     fsp_id: str | None = None
     currency: str | None = None
@@ -21,14 +21,14 @@ class PartyBody(msgspec.Struct, rename="camel"):
 
 
 class BulkBody(msgspec.Struct, rename="camel"):
-    """POST of many.  The items are read one by one: a bad one must not fail the others."""
+    """POST of many parties.  The items are read one by one: a bad item must not fail the others."""
 
     party_list: Annotated[list[Any], msgspec.Meta(min_length=1)] | None = None
     currency: str | None = None
 
 
 class PartyEntry(msgspec.Struct, rename="camel", omit_defaults=True):
-    """One entry of an answer; a member that is not there is left out (ALS drops `""` and null SubIds' entries)."""
+    """One entry of an answer.  Absent members are left out: ALS drops an entry whose SubId is `""` or null."""
 
     fsp_id: str
     currency: str | None = None

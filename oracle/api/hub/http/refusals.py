@@ -10,19 +10,19 @@ from oracle.api.hub import faults
 Refusal = tuple[int, bytes]  # a status and its errorInformation
 
 
-def _refusal(error: errors.OracleError, status: int | None = None) -> Refusal:
-    """FSPIOP's code comes from the one bridge; HTTP has the finer statuses."""
-    usual, body = faults.error_body(error)
+def _refuse_with(error: errors.OracleError, status: int | None = None) -> Refusal:
+    """Build a refusal.  FSPIOP's code comes from `faults`; HTTP has the finer statuses."""
+    usual, body = faults.encode_error(error)
     return status or usual, body
 
 
-UNREADABLE: Final = _refusal(errors.Malformed("The request is not valid HTTP/1.1"))
-CUT_SHORT: Final = _refusal(errors.Malformed("The request ended before it was complete"))
-CODING: Final = _refusal(errors.Malformed("The only transfer coding allowed is chunked"))
-TARGET_TOO_LONG: Final = _refusal(errors.Malformed("The request URI is too long"), 414)
-HEADERS_TOO_LARGE: Final = _refusal(errors.BadRequest("The request has too many or too large headers"), 431)
-TOO_SLOW: Final = _refusal(errors.BadRequest("The request took too long to arrive"), 408)
-BODY_TOO_LARGE: Final = _refusal(errors.TooLarge("The request body is too large"))
-CONNECT: Final = _refusal(errors.MethodNotAllowed("The method CONNECT is not allowed"))
-CROWDED: Final = _refusal(errors.Overloaded("Too many connections; try again later"))
-DEFECT: Final = _refusal(errors.OracleError())
+UNREADABLE: Final = _refuse_with(errors.Malformed("The request is not valid HTTP/1.1"))
+CUT_SHORT: Final = _refuse_with(errors.Malformed("The request ended before it was complete"))
+CODING: Final = _refuse_with(errors.Malformed("The only transfer coding allowed is chunked"))
+TARGET_TOO_LONG: Final = _refuse_with(errors.Malformed("The request URI is too long"), 414)
+HEADERS_TOO_LARGE: Final = _refuse_with(errors.BadRequest("The request has too many or too large headers"), 431)
+TOO_SLOW: Final = _refuse_with(errors.BadRequest("The request took too long to arrive"), 408)
+BODY_TOO_LARGE: Final = _refuse_with(errors.TooLarge("The request body is too large"))
+CONNECT: Final = _refuse_with(errors.MethodNotAllowed("The method CONNECT is not allowed"))
+CROWDED: Final = _refuse_with(errors.Overloaded("Too many connections; try again later"))
+DEFECT: Final = _refuse_with(errors.OracleError())

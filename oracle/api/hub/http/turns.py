@@ -146,7 +146,7 @@ class Turns(asyncio.Protocol):
             self._server.app(request)
         except Exception as error:  # noqa: BLE001 - whatever the application raises, the client gets an answer
             if not request.answered:
-                request.respond(*faults.error_body(error))
+                request.respond(*faults.encode_error(error))
             self._server.on_error(error)
 
     def enqueue(self, request: Request) -> None:
