@@ -175,8 +175,7 @@ async def timed(questions: dict[str, Question], rounds: int) -> dict[str, dict[s
 async def buffers(postgres: Postgres, filled: Filled, rng: random.Random) -> dict[str, float]:
     """Of the two that have to take index time."""
     found: dict[str, list[int]] = {"as of an instant": [], "timeline": []}
-    assert postgres.reads is not None
-    async with postgres.reads.acquire() as connection:
+    async with postgres.reads.lend() as connection:
         for _ in range(25):
             identifier = filled.identifier(rng)
             party = "MSISDN", identifier, prefixes_of(identifier)

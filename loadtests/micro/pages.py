@@ -156,8 +156,7 @@ class Explained:
         self.milliseconds = 0.0
 
     async def rows(self, query: str, *arguments: Any) -> list[Any]:
-        assert self._postgres.desk is not None
-        async with self._postgres.desk.acquire() as connection:
+        async with self._postgres.desk.lend() as connection:
             text = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {QUERIES[query]}"
             (told,) = msgspec.json.decode(await connection.fetchval(text, *arguments))
         self.queries += 1

@@ -96,7 +96,7 @@ class Health:
             metrics.set("http_connections", float(self.connections()))
             if coherence.confirmed_at > 0:
                 metrics.renewed("lease_age_seconds", coherence.confirmed_at)
-            size, idle = self._postgres.pool_state()
+            size, idle = self._postgres.count_connections()
             metrics.set("database_pool_size", float(size))
             metrics.set("database_pool_idle", float(idle))
             self._database.now("ok" if self.datastore else "down")

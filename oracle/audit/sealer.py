@@ -26,7 +26,7 @@ from oracle.audit import leaf, log, merkle
 from oracle.audit.checkpoint import BadNote, Checkpoint, Signer, signed
 from oracle.audit.keys import KEYS_LOCK, SEALING_LOCK, KeyFile, KeyFileError, first_key, signers_of
 from oracle.audit.log import Bound, Era
-from oracle.store.postgres import is_away, is_busy
+from oracle.store.lanes import is_away, is_busy
 from oracle.store.queries import QUERIES
 from oracle.telemetry import logs
 from oracle.telemetry.metrics import Metrics

@@ -28,7 +28,8 @@ from oracle.imports.reading import Rules
 from oracle.imports.validating import Validating
 from oracle.jobs import pause
 from oracle.store.changes import Changes
-from oracle.store.postgres import CONNECT_TIMEOUT_S, Postgres
+from oracle.store.lanes import LIMITS
+from oracle.store.postgres import Postgres
 from oracle.store.queries import QUERIES
 from oracle.telemetry import logs
 from oracle.telemetry.metrics import BATCH_STATES, Metrics
@@ -91,7 +92,7 @@ class Imports:
     async def _locked(self, stop: asyncio.Event) -> asyncpg.Connection | None:
         """The connection that holds the lock; None when it is time to stop."""
         connection = await asyncpg.connect(
-            self._url, timeout=CONNECT_TIMEOUT_S, command_timeout=HEARD_S, target_session_attrs="primary",
+            self._url, timeout=LIMITS.connect_s, command_timeout=HEARD_S, target_session_attrs="primary",
             server_settings={"application_name": "oracle imports", "idle_session_timeout": str(DROPPED_MS)},
         )  # fmt: skip
         try:

@@ -59,7 +59,7 @@ class Store:
         self.routes = routes
         self.lookups = Lookups(
             coherence,
-            postgres,
+            postgres.reads,
             metrics,
             timeout_s=settings.lookup_timeout_ms / 1000,
             ttl_s=settings.cache_ttl_s,
@@ -77,11 +77,11 @@ async def open_store(settings: Settings, metrics: Metrics, *, desk: bool = False
     assert settings.database_url is not None  # noqa: S101 - serve has filled in the embedded one
     async with AsyncExitStack() as stack:
         postgres = await stack.enter_async_context(open_postgres(settings.database_url, desk=desk))
-        routes = Routes(postgres.routes)
+        routes = Routes(postgres.reads.fetch_routes)
         url = settings.redis_url
         dial = None if url is None else dialler(url, timeout_ms=settings.cache_timeout_ms, token_ms=TOKEN_MS)
-        coherence = Coherence(postgres, dial, settings.cache_prefix, None if desk else routes.reload)
-        postgres.on_notice = coherence.hint
+        coherence = Coherence(postgres.watch, dial, settings.cache_prefix, None if desk else routes.reload)
+        postgres.watch.on_notice = coherence.hint
         stack.push_async_callback(coherence.close)
         await coherence.open()
         store = Store(postgres, coherence, routes, metrics, settings)

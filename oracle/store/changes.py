@@ -24,7 +24,8 @@ from oracle import errors
 from oracle.identifiers import PartyKey
 from oracle.store.base import Context, Registration
 from oracle.store.cache.coherence import Coherence, Fence
-from oracle.store.postgres import Postgres, Transaction, is_collision
+from oracle.store.lanes import is_collision
+from oracle.store.postgres import Postgres, Transaction
 from oracle.telemetry import logs
 
 log = logs.Log(__name__)
@@ -290,7 +291,7 @@ class Changes:
         log.warning("commit outcome unknown or not verified, moving the cache generation")
         while True:
             try:
-                if backend_pid is None or await self._postgres.ended(backend_pid):
+                if backend_pid is None or await self._postgres.watch.end_backend(backend_pid):
                     await self._coherence.bump()
                     return
             except errors.DirectoryUnavailable:

@@ -16,20 +16,17 @@ Cost.      At an instant: the index entries of this identifier, of routes with o
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
-import asyncpg
 import msgspec
 
-from oracle.errors import DirectoryUnavailable
 from oracle.identifiers.prefix import prefixes_of
 from oracle.store.cache.values import Entry
-from oracle.store.postgres import Postgres, is_away, is_busy
+from oracle.store.postgres import Postgres
 from oracle.store.queries import QUERIES
 
 ANSWERED: Final = frozenset({"active", "provisional"})
@@ -340,7 +337,7 @@ async def _page_by_time(postgres: Postgres, wanted: EventFilter, start: PagePosi
     found: list[Any] = []
     walked, dense = 0, None
     width = max(position.at - now, timedelta()) + _FIRST_SPAN  # the future holds hardly any events
-    async with lent(postgres, **_SPAN_SETTINGS) as connection:
+    async with postgres.desk.lend(**_SPAN_SETTINGS) as connection:
         for _ in range(SPANS_MAX):
             if position.at < since or (position.at == since and position.event_id == FIRST_EVENT):
                 return EventPage(found, None)
@@ -458,45 +455,14 @@ async def _fetch_by_index(postgres: Postgres, query: str, *arguments: Any) -> li
     With one partition a month to plan for, planning each time would take many times longer than the query itself.
     Raises DirectoryUnavailable.
     """
-    assert postgres.reads is not None  # noqa: S101 - opened by wiring
-    if postgres.away:
-        raise DirectoryUnavailable
-    try:
-        async with postgres.reads.acquire(timeout=2) as connection:
-            rows: list[Any] = await connection.fetch(QUERIES[query], *arguments)
-            return rows
-    except Exception as exc:
-        if is_away(exc) or is_busy(exc):
-            raise DirectoryUnavailable from exc
-        raise
+    return await postgres.reads.rows(query, *arguments)
 
 
 async def _fetch_in_order(postgres: Postgres, query: str, *arguments: Any) -> list[Any]:
     """Fetch rows by walking an index from its end: a sort could meet millions of rows.  Raises DirectoryUnavailable."""
-    async with lent(postgres, **_WALK_SETTINGS) as connection:
+    async with postgres.desk.lend(**_WALK_SETTINGS) as connection:
         rows: list[Any] = await connection.fetch(QUERIES[query], *arguments)
         return rows
-
-
-@asynccontextmanager
-async def lent(postgres: Postgres, **settings: str) -> AsyncIterator[asyncpg.Connection]:
-    """Lend a connection of the desk with these settings, for as long as a stream runs.  Raises DirectoryUnavailable."""
-    assert postgres.desk is not None  # noqa: S101 - opened by wiring
-    if postgres.away:
-        raise DirectoryUnavailable
-    try:
-        async with postgres.desk.acquire(timeout=2) as connection:
-            try:
-                await connection.execute(QUERIES["settings_lend"], list(settings), list(settings.values()))
-                yield connection
-            finally:
-                if not connection.is_closed():
-                    with contextlib.suppress(asyncpg.PostgresError, OSError, asyncpg.InterfaceError):
-                        await connection.execute("RESET ALL")
-    except Exception as exc:
-        if is_away(exc) or is_busy(exc):
-            raise DirectoryUnavailable from exc
-        raise
 
 
 async def _stream(
@@ -504,7 +470,7 @@ async def _stream(
 ) -> AsyncGenerator[list[Any]]:
     """Stream rows of one snapshot, in whatever time that takes."""
     async with (
-        lent(postgres, **_BULK_SETTINGS, **settings) as connection,
+        postgres.desk.lend(**_BULK_SETTINGS, **settings) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         cursor = await connection.cursor(QUERIES[query], *arguments)

@@ -125,8 +125,8 @@ def as_uploader(by: str) -> Context:
 async def opened(database_url: str, redis_url: str, fsps: Sequence[str] = ("a", "b")) -> AsyncIterator[Engine]:
     async with AsyncExitStack() as stack:
         postgres = await stack.enter_async_context(open_postgres(database_url, desk=True))
-        coherence = Coherence(postgres, _dialler(redis_url), "t")
-        postgres.on_notice = coherence.hint
+        coherence = Coherence(postgres.watch, _dialler(redis_url), "t")
+        postgres.watch.on_notice = coherence.hint
         stack.push_async_callback(coherence.close)
         await coherence.open()
         async with asyncio.timeout(60):

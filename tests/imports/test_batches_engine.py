@@ -575,7 +575,7 @@ async def test_a_share_that_takes_too_long_is_tried_again(engine: Engine) -> Non
         async with engine.working():
             await engine.until(batch_id, lambda batch: batch["state"] == "applying")
             async with asyncio.timeout(60):
-                while not engine.postgres.errors:  # noqa: ASYNC110 - it is a count
+                while not engine.postgres.take_errors():  # noqa: ASYNC110 - it is a count
                     await asyncio.sleep(0.01)
             await blocker.execute("ROLLBACK")
             await engine.settled(batch_id)

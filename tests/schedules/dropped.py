@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import msgspec
 from schedule import Plan, Prepare, RandomSchedule, Schedule, Violation
-from servers_in_memory import InMemoryPostgres
+from servers_in_memory import InMemoryWatch
 from systematic import Case, SystematicSchedule, sample
 
 from oracle.store.base import Generation
@@ -214,10 +214,10 @@ async def _greet_anyone(self: RedisSession, username: str | None, password: str 
     self.run_ids = ("whoever",)
 
 
-_watched: Final = InMemoryPostgres._watched
+_watched: Final = InMemoryWatch._read_generation
 
 
-async def _watched_long_ago(self: InMemoryPostgres, first: str | None = None, *arguments: Any) -> Generation:
+async def _watched_long_ago(self: InMemoryWatch, first: str | None = None, *arguments: Any) -> Generation:
     return msgspec.structs.replace(await _watched(self, first, *arguments), run_ids_age_s=3600.0)
 
 
@@ -302,7 +302,7 @@ DROPPED: Final = (
         "wait for a new server, nor after a move",
         Plan("failover", ("failover",)),
         (
-            (InMemoryPostgres, "_watched", _watched_long_ago),
+            (InMemoryWatch, "_read_generation", _watched_long_ago),
             (Coherence, "bump", _bump_noted),
             (Coherence, "_outlive_leases", _outlive_own),
         ),

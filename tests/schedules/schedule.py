@@ -22,7 +22,7 @@ from random import Random
 from typing import Any, Final
 
 import asyncpg
-from servers_in_memory import Backend, InMemoryPostgres, Network, PostgresServer, RedisServer, dial
+from servers_in_memory import Backend, Network, PostgresServer, RedisServer, dial, in_memory_postgres
 from universe import Universe, VirtualLoop
 
 from oracle.errors import DirectoryUnavailable, OracleError
@@ -106,10 +106,10 @@ class Process:
     async def _open(self) -> None:
         """As wiring.open_store."""
         schedule = self._schedule
-        postgres = InMemoryPostgres(schedule.postgres, self.network)
-        routes = Routes(postgres.routes)
-        self.coherence = Coherence(postgres, self._dial, "o", routes.reload, clock=schedule.universe.time)
-        postgres.on_notice = self.coherence.hint
+        postgres = in_memory_postgres(schedule.postgres, self.network)
+        routes = Routes(postgres.reads.fetch_routes)
+        self.coherence = Coherence(postgres.watch, self._dial, "o", routes.reload, clock=schedule.universe.time)
+        postgres.watch.on_notice = self.coherence.hint
         opened = False
         while not opened:
             try:
@@ -117,7 +117,7 @@ class Process:
                 opened = True
             except DirectoryUnavailable:
                 await asyncio.sleep(0.2)
-        self.lookups = Lookups(self.coherence, postgres, METRICS, timeout_s=4.0, ttl_s=60.0, negative_ttl_s=10.0)
+        self.lookups = Lookups(self.coherence, postgres.reads, METRICS, timeout_s=4.0, ttl_s=60.0, negative_ttl_s=10.0)
         self.changes = Changes(postgres, self.coherence, fsp_registration="auto")
 
     async def _dial(self) -> Session:

@@ -1,15 +1,16 @@
 """A Redis and a PostgreSQL in memory, and the networks to them, on which every message is a scheduling point.
 
 What talks to them is the production code down to the bytes for Redis (`RedisSession` on a transport of ours) and down
-to the driver's connections for PostgreSQL (`Postgres` with connections of ours).  A message has a delay of its own; on
-the way it may be held back (it comes late, also after its sender has given up) or be lost with its connection.
+to the driver's connections for PostgreSQL (the lanes of `Postgres`, with connections of ours).  A message has a delay
+of its own; on the way it may be held back (it comes late, also after its sender has given up) or be lost with its
+connection.
 """
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +23,8 @@ from universe import Universe, VirtualLoop
 from oracle.store.cache.coherence import COMMIT_MAX_S, TOKEN_MS
 from oracle.store.cache.session import RedisSession, Unreachable
 from oracle.store.cache.values import FENCE
-from oracle.store.postgres import CONNECT_TIMEOUT_S, Postgres
+from oracle.store.lanes import LIMITS, Breaker
+from oracle.store.postgres import Postgres, Reads, Watch, Writes
 from oracle.store.queries import QUERIES
 
 SESSION_TIMEOUT_MS: Final = 50
@@ -557,17 +559,20 @@ def _settle(future: asyncio.Future[Any], result: Any) -> None:
         future.set_result(result)
 
 
-class Pool:
-    """As far as `Postgres` uses an asyncpg.Pool; it has no bound."""
+Connect = Callable[[], Awaitable[Connection]]
 
-    def __init__(self, postgres: InMemoryPostgres) -> None:
-        self._postgres = postgres
+
+class Pool:
+    """As far as a lane uses an asyncpg.Pool; it has no bound."""
+
+    def __init__(self, connect: Connect) -> None:
+        self._connect = connect
         self._idle: list[Connection] = []
 
     @asynccontextmanager
     async def acquire(self, timeout: float | None = None) -> AsyncIterator[Connection]:  # noqa: ASYNC109, ARG002
         self._idle = [c for c in self._idle if not c.closed]
-        connection = self._idle.pop() if self._idle else await self._postgres.connect()
+        connection = self._idle.pop() if self._idle else await self._connect()
         try:
             yield connection
         except BaseException:
@@ -578,29 +583,44 @@ class Pool:
             self._idle.append(connection)
 
 
-class InMemoryPostgres(Postgres):
-    """The production class on connections of ours."""
+class InMemoryReads(Reads):
+    def __init__(self, server: PostgresServer, network: Network, connect: Connect, breaker: Breaker) -> None:
+        super().__init__(cast("Any", Pool(connect)), breaker)
+        self._server, self._network = server, network
 
-    def __init__(self, server: PostgresServer, network: Network) -> None:
-        super().__init__("")
-        self._server = server
-        self._network = network
-        self.reads, self.writes = cast("Any", Pool(self)), cast("Any", Pool(self))
+    async def fetch_routes(self) -> list[tuple[str, str, str, float, float]]:
+        """Nobody asks for a rule here, but reading them takes its time."""
+        async with self._breaker.guard(), self._pool.acquire():
+            await asyncio.sleep(_round_trip_s(self._server, self._network))
+        return []
 
-    async def connect(self) -> Connection:
-        await asyncio.sleep(2 * (self._server.world.latency("postgres") + self._network.postgres_slow_s))
-        if self._network.postgres_cut:
-            await asyncio.sleep(CONNECT_TIMEOUT_S)
-            raise TimeoutError
-        return Connection(self._server, self._network, lambda: self.on_notice())  # noqa: PLW0108 - it is set later
+
+class InMemoryWatch(Watch):
+    def __init__(self, server: PostgresServer, connect: Connect, breaker: Breaker) -> None:
+        super().__init__("", breaker)
+        self._server, self._connect = server, connect
 
     async def _listen(self) -> Any:
-        connection = await self.connect()
+        connection = await self._connect()
         self._server.listen(connection)
         return connection
 
-    async def routes(self) -> list[tuple[str, str, str, float, float]]:
-        """Nobody asks for a rule here, but reading them takes its time."""
-        async with self._breaker(), self.reads.acquire():  # type: ignore[union-attr]
-            await asyncio.sleep(2 * (self._server.world.latency("postgres") + self._network.postgres_slow_s))
-        return []
+
+def in_memory_postgres(server: PostgresServer, network: Network) -> Postgres:
+    """The production lanes on connections of ours."""
+
+    async def connect() -> Connection:
+        await asyncio.sleep(_round_trip_s(server, network))
+        if network.postgres_cut:
+            await asyncio.sleep(LIMITS.connect_s)
+            raise TimeoutError
+        return Connection(server, network, lambda: watch.on_notice())  # noqa: PLW0108 - it is set later
+
+    breaker = Breaker()
+    watch = InMemoryWatch(server, connect, breaker)
+    writes = Writes(cast("Any", Pool(connect)), breaker)
+    return Postgres(breaker, InMemoryReads(server, network, connect, breaker), writes, watch)
+
+
+def _round_trip_s(server: PostgresServer, network: Network) -> float:
+    return 2 * (server.world.latency("postgres") + network.postgres_slow_s)

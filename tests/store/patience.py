@@ -7,12 +7,15 @@ says so: @pytest.mark.usefixtures("in_time").
 
 from __future__ import annotations
 
+from typing import Final
+
 import pytest
 
-from oracle.store import postgres
 from oracle.store.cache import coherence
+from oracle.store.lanes import PostgresLimits
 
-LONG_S = 60.0
+LONG_S: Final = 60.0
+PATIENT: Final = PostgresLimits(connect_s=LONG_S, ask_s=LONG_S, commit_s=LONG_S)
 
 
 @pytest.fixture
@@ -24,12 +27,5 @@ def in_time() -> None:
 def patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "in_time" in request.fixturenames:
         return
-    for module in (coherence, postgres):
-        monkeypatch.setattr(module, "COMMIT_MAX_S", LONG_S)
+    monkeypatch.setattr(coherence, "COMMIT_MAX_S", LONG_S)
     monkeypatch.setattr(coherence, "FENCE_MS", 2 * int(LONG_S * 1000))  # longer than a commit may take
-    for limit in ("ASK_TIMEOUT_S", "CONNECT_TIMEOUT_S"):
-        monkeypatch.setattr(postgres, limit, LONG_S)
-    for name in postgres._WRITE_SETTINGS:
-        if name.endswith("_timeout"):
-            monkeypatch.setitem(postgres._WRITE_SETTINGS, name, str(int(LONG_S * 1000)))
-    monkeypatch.setitem(postgres._WATCH_SETTINGS, "statement_timeout", str(int(LONG_S * 1000)))

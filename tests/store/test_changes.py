@@ -17,7 +17,7 @@ import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from patience import in_time, patient
+from patience import PATIENT, in_time, patient
 from servers import make_database, make_template, postgres_socket
 from stand_ins import Proxy, proxy, until
 from test_rules import replayed, sound, standing
@@ -40,6 +40,7 @@ from oracle.store.cache.lookups import Lookups
 from oracle.store.cache.session import dial
 from oracle.store.cache.values import Entry, entries_of
 from oracle.store.changes import Allowance, Changes, Outcome
+from oracle.store.lanes import LIMITS, PostgresLimits
 from oracle.store.postgres import Postgres, Transaction, open_postgres
 from oracle.telemetry.metrics import Metrics
 
@@ -64,7 +65,7 @@ class Store:
         self.coherence = coherence
         self.changes = Changes(postgres, coherence, fsp_registration=registration)
         self.lookups = Lookups(
-            coherence, postgres, Metrics.open(None, "hub", 0), timeout_s=60, ttl_s=1000, negative_ttl_s=1000
+            coherence, postgres.reads, Metrics.open(None, "hub", 0), timeout_s=60, ttl_s=1000, negative_ttl_s=1000
         )
 
     async def add(self, fsp_id: str, *identifiers: str, currency: str = "", sub_id: str = "") -> list[str]:
@@ -102,7 +103,12 @@ def said(outcome: Outcome) -> str:
 
 @asynccontextmanager
 async def opened(
-    database_url: str, redis_url: str | None, registration: str = "auto", *, timeout_ms: int = 30_000
+    database_url: str,
+    redis_url: str | None,
+    registration: str = "auto",
+    *,
+    timeout_ms: int = 30_000,
+    limits: PostgresLimits = PATIENT,
 ) -> AsyncIterator[Store]:
     """With a session that is trusted and leases of older generations over, unless there is no Redis."""
 
@@ -111,9 +117,9 @@ async def opened(
         return await dial(redis_url, timeout_ms=timeout_ms, token_ms=TOKEN_MS)
 
     async with AsyncExitStack() as stack:
-        postgres = await stack.enter_async_context(open_postgres(database_url))
-        coherence = Coherence(postgres, connect if redis_url else None, "t")
-        postgres.on_notice = coherence.hint
+        postgres = await stack.enter_async_context(open_postgres(database_url, limits=limits))
+        coherence = Coherence(postgres.watch, connect if redis_url else None, "t")
+        postgres.watch.on_notice = coherence.hint
         stack.push_async_callback(coherence.close)
         await coherence.open()
         store = Store(postgres, coherence, registration)
@@ -131,8 +137,14 @@ def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def store(database_url: str, redis_url: str, short_leases: None) -> AsyncIterator[Store]:  # noqa: ARG001
-    async with opened(database_url, redis_url) as made:
+async def store(
+    request: pytest.FixtureRequest,
+    database_url: str,
+    redis_url: str,
+    short_leases: None,  # noqa: ARG001
+) -> AsyncIterator[Store]:
+    limits = LIMITS if "in_time" in request.fixturenames else PATIENT
+    async with opened(database_url, redis_url, limits=limits) as made:
         yield made
 
 
@@ -456,10 +468,10 @@ async def test_a_transaction_by_hand_that_stays_open_stops_no_lookup(store: Stor
     async with db.transaction():
         await db.execute("UPDATE aliases SET currency = 'MXN'")
         with pytest.raises(DirectoryUnavailable):
-            await store.postgres.bump()
+            await store.postgres.watch.bump()
         assert not store.postgres.away
         assert await store.get("unknown") == []
-    await store.postgres.bump()
+    await store.postgres.watch.bump()
 
 
 @pytest.mark.usefixtures("in_time")
@@ -487,8 +499,8 @@ async def test_a_stall_within_a_transaction_is_no_internal_error(
     transaction_pid: list[int] = []
     real = Transaction.__init__
 
-    def noted(self: Transaction, connection: asyncpg.Connection) -> None:
-        real(self, connection)
+    def noted(self: Transaction, connection: asyncpg.Connection, commit_s: float) -> None:
+        real(self, connection, commit_s)
         transaction_pid.append(self.backend_pid)
 
     monkeypatch.setattr(Transaction, "__init__", noted)
@@ -570,7 +582,7 @@ async def test_a_stopped_postgresql_fails_changes_and_lookups_soon_and_holds_not
 ) -> None:
     url = own_server.url(await make_database(own_server))
     db = await asyncpg.connect(url)
-    async with opened(url, redis_url) as store:
+    async with opened(url, redis_url, limits=LIMITS) as store:
         store.lookups._timeout_s = 2
         await until_done(store.add, "a", "1")
         await until_done(store.get, "1")
@@ -611,8 +623,7 @@ async def test_a_query_that_is_given_up_does_not_wait_for_the_server_that_does_n
     """Only the backend of the lookups stands still; the rest of PostgreSQL answers."""
     store.lookups._timeout_s = 2
     await store.get("1")
-    assert store.postgres.reads is not None
-    async with store.postgres.reads.acquire() as connection:
+    async with store.postgres.reads.lend() as connection:
         pid = connection.get_server_pid()
     os.kill(pid, signal.SIGSTOP)
     try:

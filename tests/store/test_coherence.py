@@ -111,7 +111,7 @@ def deaf(store: Store) -> Iterator[None]:
         raise DirectoryUnavailable
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store.postgres, "on_notice", lambda: None)
+        patch.setattr(store.postgres.watch, "on_notice", lambda: None)
         patch.setattr(store.coherence, "_confirm", waits)
         yield
     heard.set()
@@ -154,7 +154,7 @@ async def test_the_fence_stands_before_the_commit_and_for_its_time_after_it(both
 async def test_a_fill_that_read_before_the_change_comes_too_late(both: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lookup has its token and the old row; the change fences, commits, is acknowledged; then the fill."""
     read, go_on = asyncio.Event(), asyncio.Event()
-    real = both.two.postgres.answers
+    real = both.two.postgres.reads.answers
 
     async def slow(keys: Any) -> Any:
         answers = await real(keys)
@@ -162,7 +162,7 @@ async def test_a_fill_that_read_before_the_change_comes_too_late(both: Two, monk
         await go_on.wait()
         return answers
 
-    monkeypatch.setattr(both.two.postgres, "answers", slow)
+    monkeypatch.setattr(both.two.postgres.reads, "answers", slow)
     looking = asyncio.ensure_future(both.two.get("k"))
     await read.wait()
     await give(both.one)
@@ -321,7 +321,7 @@ async def test_an_acknowledgement_that_nothing_is_new_waits_as_well(both: Two, d
 
 async def test_a_lease_that_is_over_is_renewed_before_a_copy_is_believed(both: Two, db: asyncpg.Connection) -> None:
     await warm(both.two)
-    both.two.postgres.on_notice = lambda: None
+    both.two.postgres.watch.on_notice = lambda: None
     await db.execute("INSERT INTO fsps (fsp_id) VALUES ('b')")
     both.two.coherence.confirmed_at = float("-inf")
     await db.execute("UPDATE aliases SET fsp_id = 'b'")

@@ -57,7 +57,7 @@ async def test_rules_as_the_database_has_them(database_url: str) -> None:
         ('ACCOUNT_ID', '13', 'p', '2020-01-01', '2021-01-01'), ('ACCOUNT_ID', '14', 'p', now() + '1 hour', 'infinity')
     """)
     async with open_postgres(database_url) as postgres:
-        routes = Routes(postgres.routes)
+        routes = Routes(postgres.reads.fetch_routes)
         await routes.reload(7)
     await db.close()
     assert routes.version == 7

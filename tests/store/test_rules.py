@@ -13,7 +13,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from oracle.store.postgres import _READ_SETTINGS, _WRITE_SETTINGS
+from oracle.store.lanes import LIMITS
+from oracle.store.postgres import _READ_SETTINGS, write_settings
 from oracle.store.queries import QUERIES
 
 NOT_OWNER, UNKNOWN_FSP, CONTRADICTION, FIXED, ROUTE = "OR001", "OR002", "OR003", "OR004", "OR005"
@@ -630,7 +631,7 @@ async def plan_of(connection: asyncpg.Connection, query: str, types: str, values
 
 @pytest.mark.usefixtures("big")
 async def test_queries_walk_the_primary_keys(connect: Callable[..., Awaitable[asyncpg.Connection]]) -> None:
-    reads, writes = await connect(**_READ_SETTINGS), await connect(**_WRITE_SETTINGS)
+    reads, writes = await connect(**_READ_SETTINGS), await connect(**write_settings(LIMITS))
     for count in (1, 32, 256):
         types, empty = (f"'{{{','.join([value] * count)}}}'" for value in ("MSISDN", '""'))
         numbers = f"'{{{','.join(str(525500000000 + n * 700) for n in range(1, count + 1))}}}'"

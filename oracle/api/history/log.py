@@ -38,7 +38,7 @@ from oracle.api.history.questions import AUDIT, OWN, instant, record
 from oracle.audit import export, leaf, log
 from oracle.errors import Overloaded
 from oracle.identifiers import PartyKey
-from oracle.store.history import decode_json, lent
+from oracle.store.history import decode_json
 from oracle.store.postgres import Postgres
 from oracle.store.queries import QUERIES
 
@@ -113,7 +113,7 @@ def handlers() -> list[HTTPRouteHandler]:
 async def _log(postgres: Postgres) -> AsyncIterator[asyncpg.Connection]:
     """A connection with the plans of the log.  Raises DirectoryUnavailable, Refusal where the log is damaged."""
     try:
-        async with lent(postgres, **log.CONNECTION_SETTINGS) as connection:
+        async with postgres.desk.lend(**log.CONNECTION_SETTINGS) as connection:
             yield connection
     except log.Damaged as exc:
         raise Refusal(409, "log_damaged", str(exc), "oracle audit verify says what and where") from exc
