@@ -127,7 +127,7 @@ def signers_of(origin: str, keys: list[VerifierKey], have: list[Signer]) -> list
     return [by_vkey[key.vkey] for key in reversed(keys[-2:]) if key.vkey in by_vkey]
 
 
-async def first_key(connection: asyncpg.Connection, origin: str, file: KeyFile) -> None:
+async def create_first_key(connection: asyncpg.Connection, origin: str, file: KeyFile) -> None:
     """A log without a key gets one.  Under the lock of sealing."""
     have = file.read()
     if not have:

@@ -21,16 +21,16 @@ from typing import Final
 
 import asyncpg
 
+from oracle.backoff import Backoff, pause
 from oracle.errors import DirectoryUnavailable
 from oracle.imports import chunks, uploads
 from oracle.imports.applying import Applying, Pace, Superseded
 from oracle.imports.reading import Rules
 from oracle.imports.validating import Validating
-from oracle.jobs import pause
 from oracle.store.changes import Changes
 from oracle.store.lanes import LIMITS
+from oracle.store.leader import Leader
 from oracle.store.postgres import Postgres
-from oracle.store.queries import QUERIES
 from oracle.telemetry import logs
 from oracle.telemetry.metrics import BATCH_STATES, Metrics
 
@@ -76,58 +76,31 @@ class Imports:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; then what is in hand is committed first."""
-        while not stop.is_set():
-            try:
-                lock = await self._locked(stop)
-                try:
-                    if lock is not None:
-                        await self._hold(lock, stop)
-                finally:
-                    if lock is not None:
-                        lock.terminate()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
-                self._condition.now("interrupted", exc=exc)
-            await pause(LOOK_S, stop)
+        await Leader(
+            self._connect, LOCK, self._hold, self._condition,
+            look_s=LOOK_S, heartbeat_s=HEARD_S, transient=(asyncpg.PostgresError,),
+        ).run(stop)  # fmt: skip
 
-    async def _locked(self, stop: asyncio.Event) -> asyncpg.Connection | None:
-        """The connection that holds the lock; None when it is time to stop."""
-        connection = await asyncpg.connect(
+    async def _connect(self) -> asyncpg.Connection:
+        return await asyncpg.connect(
             self._url, timeout=LIMITS.connect_s, command_timeout=HEARD_S, target_session_attrs="primary",
             server_settings={"application_name": "oracle imports", "idle_session_timeout": str(DROPPED_MS)},
         )  # fmt: skip
-        try:
-            while not stop.is_set():
-                if await connection.fetchval(QUERIES["imports_lock"], LOCK):
-                    return connection
-                await pause(LOOK_S, stop)
-        except BaseException:
-            connection.terminate()
-            raise
-        connection.terminate()
-        return None
 
-    async def _hold(self, lock: asyncpg.Connection, stop: asyncio.Event) -> None:
+    async def _hold(self, _: asyncpg.Connection, stop: asyncio.Event) -> None:
         """Work for as long as the lock is ours."""
-        over = asyncio.Event()
-        tasks = [asyncio.create_task(work(over)) for work in (self._validate, self._apply, self._clean, self._measure)]
-        stopping = asyncio.create_task(stop.wait())
+        tasks = [asyncio.create_task(work(stop)) for work in (self._validate, self._apply, self._clean, self._measure)]
         try:
-            while not stop.is_set():
-                done, _ = await asyncio.wait({*tasks, stopping}, timeout=HEARD_S, return_when=asyncio.FIRST_COMPLETED)
-                for task in done - {stopping}:
-                    await task  # it ended by an error
-                await lock.fetchval("SELECT 1")
-            over.set()
             await asyncio.gather(*tasks)
         finally:
-            for task in (*tasks, stopping):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, stopping, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _take_turns(self, waiting: Waiting, turn: Turn, stop: asyncio.Event) -> None:
         """A turn for each batch that is waiting, over and over."""
         aside: dict[int, float] = {}
-        failed = 0  # rounds in a row
+        backoff = Backoff(PAUSES_S)
         while not stop.is_set():
             busy, away = False, None
             aside = {batch_id: until for batch_id, until in aside.items() if until > time.monotonic()}
@@ -148,11 +121,11 @@ class Imports:
                 except Exception as exc:  # noqa: BLE001 - a defect that shows with one file must not stop the others
                     log.error("batch put aside", exc=exc, batch=batch_id)
                     aside[batch_id] = time.monotonic() + ASIDE_S
-            failed = failed + 1 if away else 0
             if away:
                 self._condition.now("interrupted", exc=away)
-                await pause(PAUSES_S[min(failed, len(PAUSES_S)) - 1], stop)
+                await pause(backoff.fail(), stop)
             else:
+                backoff.reset()
                 self._condition.now("ok")
                 await pause(0.0 if busy else IDLE_S, stop)
 

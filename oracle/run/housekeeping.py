@@ -1,7 +1,7 @@
-"""Forgets in the background what has had its time: answers kept for repetitions, refused calls.
+"""Deletes expired rows in the background: stored idempotent answers, refused calls.
 
-Some rows at a time, each its own transaction, so that no call waits for it.  Two processes may sweep at once: what
-one has locked the other leaves.
+Each statement deletes a portion of the rows, in its own transaction, so that no call waits for it.  Two processes can
+sweep at once: each skips the rows that the other has locked.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from oracle import jobs
+from oracle.backoff import pause
 
 if TYPE_CHECKING:
     from oracle.store.postgres import Postgres
@@ -26,9 +26,10 @@ class Housekeeping:
         """A job, see `jobs`.  Raises DirectoryUnavailable."""
         while not stop.is_set():
             await self.sweep(stop)
-            await jobs.pause(EVERY_S, stop)
+            await pause(EVERY_S, stop)
 
     async def sweep(self, stop: asyncio.Event) -> None:
+        """Delete all rows that have expired."""
         for query in QUERIES:
             while not stop.is_set() and await self._postgres.note(query):
                 pass

@@ -12,10 +12,9 @@ from oracle.audit.keys import KeyFile
 
 async def main(url: str, key_file: Path) -> None:
     # Small portions without rest: as many commits as can be, for a kill to come into.
-    sealer.BATCH = 64  # type: ignore[misc]
     log.CHUNK = 32  # type: ignore[misc]
     print("sealing", flush=True)
-    await sealer.Sealer(url, KeyFile(key_file), interval_s=0.01, rest=0).run(asyncio.Event())
+    await sealer.Sealer(url, KeyFile(key_file), interval_s=0.01, rest=0, batch=64).run(asyncio.Event())
 
 
 if __name__ == "__main__":

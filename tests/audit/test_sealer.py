@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 from sealing import connected, count, execute, findings, register, seal, tampering
 
-from oracle.audit import log, sealer
+from oracle.audit import log
 from oracle.audit.keys import KeyFile, KeyFileError, rotate
 from oracle.audit.leaf import leaf_hash, line
 from oracle.audit.sealer import Refused, Sealer
@@ -156,10 +156,9 @@ async def test_what_is_open_holds_up_what_comes_after_it(database_url: str, tmp_
 async def test_a_transaction_larger_than_a_batch_is_sealed_in_parts(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sealer, "BATCH", 100)
     monkeypatch.setattr(log, "SNAPSHOT_ROWS", 250)
     await register(database_url, 0, 1_000)
-    assert await seal(database_url, tmp_path / "keys") == 1_001
+    assert await seal(database_url, tmp_path / "keys", batch=100) == 1_001
     assert await findings(database_url) == []
     assert len(await sealed_ids(database_url)) == 1_001
 

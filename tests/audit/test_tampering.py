@@ -9,18 +9,17 @@ import pytest
 from oracle_process import run_oracle
 from sealing import as_superuser, connected, count, execute, findings, register, seal, tampering
 
-from oracle.audit import sealer
 from oracle.audit.checkpoint import Checkpoint, Signer, signed
+from oracle.audit.sealer import Refused
 from oracle.store.migrate import migrate
 
 
 @pytest.fixture
-async def history(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+async def history(database_url: str, tmp_path: Path) -> str:
     """1,201 events in five batches of at most 256 leaves; the first is that of the FSP."""
-    monkeypatch.setattr(sealer, "BATCH", 256)
     for first in range(0, 1200, 300):
         await register(database_url, first, 300)
-    assert await seal(database_url, tmp_path / "keys") == 1201
+    assert await seal(database_url, tmp_path / "keys", batch=256) == 1201
     assert await findings(database_url) == []
     return database_url
 
@@ -287,7 +286,7 @@ async def test_the_end_cut_off_is_shown_by_the_checkpoint_that_was_kept(history:
         await connection.execute("UPDATE events SET fsp_id = 'other' WHERE event_id = 1100")
     assert await findings(history) == []
     assert await findings(history, since=kept) == ["rewritten: 1201 leaves were signed before, this log has 1024"]
-    with pytest.raises(sealer.Refused, match="does not extend what was signed here last"):
+    with pytest.raises(Refused, match="does not extend what was signed here last"):
         await seal(history, tmp_path / "keys")
     env = {"ORACLE_DATABASE_URL": history, "ORACLE_AUDIT_KEY_FILE": str(tmp_path / "keys")}
     ran = run_oracle(tmp_path, "audit", "verify", env=env)

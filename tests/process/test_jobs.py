@@ -58,10 +58,9 @@ async def test_a_job_that_keeps_failing_is_started_later_and_later(job: jobs.Job
     assert pauses.taken == [1, 2, 4, 8, 16, 30, 30, 30]
 
 
-async def test_a_job_that_ran_for_long_is_started_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "STEADY_S", -1.0)
+async def test_a_job_that_ran_for_long_is_started_again_soon() -> None:
     pauses = Pauses(3)
-    await jobs.run([("failing", failing)], asyncio.Event(), pause=pauses)
+    await jobs.run([("failing", failing)], asyncio.Event(), pause=pauses, steady_s=-1.0)
     assert pauses.taken == [1, 1, 1]
 
 
@@ -128,15 +127,14 @@ async def test_a_stop_waits_for_all_jobs() -> None:
     assert ended == [1, 50]
 
 
-async def test_a_stop_ends_the_pause_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "PAUSES_S", (3600.0,))
+async def test_a_stop_ends_the_pause_after_a_failure() -> None:
     stop, failed = asyncio.Event(), asyncio.Event()
 
     async def failing_once(_: asyncio.Event) -> None:
         failed.set()
         raise OSError
 
-    running = asyncio.create_task(jobs.run([("failing", failing_once)], stop))
+    running = asyncio.create_task(jobs.run([("failing", failing_once)], stop, pauses_s=(3600.0,)))
     await failed.wait()
     stop.set()
     await running

@@ -32,9 +32,9 @@ from oracle.api.admin.calls import PAGE, PAGE_MAX, Answer, Body, Call, Resource,
 from oracle.api.admin.fsps import READERS, Reason
 from oracle.api.admin.operations import operation
 from oracle.api.admin.problems import Refusal
+from oracle.backoff import pause
 from oracle.errors import DirectoryUnavailable, Overloaded
 from oracle.imports import decisions, quota, results, uploads
-from oracle.jobs import pause
 from oracle.store.postgres import Postgres, Transaction
 
 UPLOADERS: Final = allow(Role.OPERATOR, Role.MAKER)

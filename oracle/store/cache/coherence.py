@@ -41,13 +41,13 @@ TTL (`degraded`).  Only with a second failure, others changing the directory wit
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
 
+from oracle.backoff import Backoff
 from oracle.errors import DirectoryUnavailable
 from oracle.store.base import Generation, Generations, Session
 from oracle.store.cache.session import Unreachable
@@ -63,8 +63,7 @@ FENCE_MS: Final = 3_000
 COMMIT_MAX_S: Final = 2.0
 TOKEN_MS: Final = 1_000
 # How long to stay away from a Redis that just failed: half to once this, so that processes do not come back in step.
-REDIAL_S: Final = 0.25
-REDIAL_MAX_S: Final = 2.0
+REDIAL_PAUSES_S: Final = (0.25, 0.5, 1.0, 2.0)
 
 
 class Fence(msgspec.Struct, frozen=True):
@@ -225,19 +224,18 @@ class Coherence:
     # -- the session (rules 6 and 7) ------------------------------------------------------------------------------
 
     async def _keep_session(self) -> None:
-        pause_s = REDIAL_S
+        backoff = Backoff(REDIAL_PAUSES_S, spread=0.5)
         while True:
             try:
                 await self._open_session()
-                pause_s = REDIAL_S
+                backoff.reset()
                 await self._session_lost.wait()
             except (Unreachable, DirectoryUnavailable):
-                pause_s = min(pause_s * 2, REDIAL_MAX_S)
+                pass
             except Exception as exc:  # noqa: BLE001 - a cache that is never tried again would be worse
-                pause_s = REDIAL_MAX_S
                 log.error("cache not opened", exc=exc)
             self.session = None
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, keeps no secret
+            await asyncio.sleep(backoff.fail())
 
     async def _open_session(self) -> None:
         assert self._dial is not None  # noqa: S101 - the task runs only with a dial

@@ -225,8 +225,3 @@ WHERE batch_id = $1
 -- name: batch_done
 UPDATE batches SET state = 'done', finished_at = clock_timestamp()
 WHERE batch_id = $1 AND state = 'applying' AND chunks_applied = chunks
-
--- One importer -------------------------------------------------------------------------------------------------
-
--- name: imports_lock
-SELECT pg_try_advisory_lock($1)

@@ -138,3 +138,8 @@ SELECT current_setting('server_version_num')::int
 -- After a commit without an answer: end the server process that may still carry it out.  NULL once it is gone.
 SELECT bool_and(pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE pid = $1 AND application_name = 'oracle changes'
+
+-- Leadership ---------------------------------------------------------------------------------------------------
+
+-- name: lead
+SELECT pg_try_advisory_lock($1)
