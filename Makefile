@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install run test faults check format load ceiling dataset lock clean
+.PHONY: help install run test faults check contract format load ceiling dataset lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -36,6 +36,9 @@ check: install ## lint, format check, strict types, import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+contract: install ## write schemas/admin.openapi.json anew, from the handlers
+	@$(BIN)/python -m oracle.api.admin.app > .contract.tmp && mv .contract.tmp schemas/admin.openapi.json
 
 format: install ## apply the formatter and the safe fixes
 	@$(BIN)/ruff check --fix .
