@@ -31,7 +31,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("any machine")
 
-pytest_plugins = ["admin_service"]  # the fixtures around a running admin listener
+pytest_plugins = ["admin_service", "browser"]  # fixtures around a running admin listener, and a real browser
 
 
 class StartPostgres(Protocol):

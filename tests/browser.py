@@ -1,6 +1,6 @@
 """A real browser for tests of pages: Debian's Chromium, driven by Playwright.
 
-browser     the running Chromium of this test run
+browser     the running Chromium of this test run, started when first asked for
 tab         a page of its own, with what the browser asked for and found wrong
 
 Without Chromium the tests are not run, and the run's last lines say so.  In CI that is a failure.
