@@ -147,7 +147,7 @@ def _events(client: Client, arguments: Arguments) -> None:
         "kind": arguments.kind, "identifier": arguments.identifier, "country": arguments.country,
         "fspId": arguments.fsp, "actor": arguments.actor, "channel": arguments.channel, "action": arguments.action,
         "entity": arguments.entity, "requestId": arguments.request, "traceId": arguments.trace,
-        "since": arguments.since, "until": arguments.until,
+        "from": arguments.since, "to": arguments.until,
     }  # fmt: skip
     pages = _search(client, "/events/search", question, arguments.limit)
     show_pages(pages, _EVENT, as_json=arguments.json, reshape=_add_summary)

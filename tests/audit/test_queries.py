@@ -14,6 +14,7 @@ import httpx
 import pytest
 from oracle_process import run_oracle, until
 
+from oracle.api.admin.app import description
 from oracle.audit import merkle
 from oracle.audit.checkpoint import Checkpoint
 from oracle.audit.leaf import leaf_hash
@@ -114,8 +115,8 @@ def test_each_filter_gives_what_a_filter_of_all_events_gives(auditor_of: History
         ({"actor": "greenbank"}, lambda e: e["actor"] == "greenbank"),
         ({"entity": "fsp", "channel": "admin"}, lambda e: (e["entity"], e["channel"]) == ("fsp", "admin")),
         ({"requestId": request_id}, lambda e: e["requestId"] == request_id),
-        ({"until": middle.isoformat()}, lambda e: datetime.fromisoformat(e["at"]) < middle),
-        ({"since": middle.isoformat()}, lambda e: datetime.fromisoformat(e["at"]) >= middle),
+        ({"to": middle.isoformat()}, lambda e: datetime.fromisoformat(e["at"]) < middle),
+        ({"from": middle.isoformat()}, lambda e: datetime.fromisoformat(e["at"]) >= middle),
         ({"traceId": "none"}, lambda _: False),
     ]
     for filters, is_wanted in cases:
@@ -149,6 +150,7 @@ def test_an_fsp_that_never_was_is_no_answer_that_there_is_nothing(auditor_of: Hi
         ]
         return {answer.status_code for answer in answers}
 
+    sealed(auditor_of)  # an export needs a sealed event
     assert asked("greenbank") == {200}
     assert asked("grenbank") == {404}
 
@@ -165,6 +167,46 @@ def test_the_same_identifier_in_any_spelling_by_get_and_post(auditor_of: History
     assert len(answers[0]) == 1
     assert all(answer == answers[0] for answer in answers)
     assert datetime.fromisoformat(answers[0][0]["at"]) > filled
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/events", {"limit": 0}),
+        ("/events", {"fspId": ""}),
+        ("/events", {"from": "yesterday"}),
+        ("/events", {"to": "2026-01-01T00:00:00"}),
+        ("/events", {"channel": "nonsense"}),
+        ("/events", {"identifier": PHONES[5]}),
+        ("/events", {"asStored": "perhaps"}),
+        ("/resolve", {"kind": "MSISDN", "identifier": PHONES[5], "currency": "pesos"}),
+        ("/resolve", {"kind": "MSISDN", "identifier": PHONES[5], "at": "yesterday"}),
+        ("/timeline", {"kind": "MSISDN", "identifier": PHONES[5], "limit": 1001}),
+    ],
+)
+def test_a_question_that_is_refused_is_refused_alike_by_get_and_post(
+    auditor_of: History, path: str, asked: dict[str, Any]
+) -> None:
+    by_get = auditor_of.get(path, **asked)
+    by_post = auditor_of.post("/events/search" if path == "/events" else path, **asked)
+    assert by_get.status_code == by_post.status_code == 400
+    assert by_get.json() == by_post.json()
+    wrong = list(asked)[-1]
+    assert wrong in by_get.text
+
+
+def test_a_get_takes_the_fields_of_the_post() -> None:
+    contract = json.loads(description())
+    paths, schemas = contract["paths"], contract["components"]["schemas"]
+    for get, post in (
+        ("/events", "/events/search"),
+        ("/fsps/{fsp_id}/events", "/fsps/{fsp_id}/events/search"),
+        ("/resolve", "/resolve"),
+        ("/timeline", "/timeline"),
+    ):
+        taken = {each["name"] for each in paths[f"/audit/v1{get}"]["get"]["parameters"] if each["in"] == "query"}
+        body = paths[f"/audit/v1{post}"]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+        assert taken == schemas[body.rpartition("/")[2]]["properties"].keys()
 
 
 @pytest.mark.parametrize("path", ["/events", "/resolve", "/timeline", "/log/entries/9999999", "/log/consistency",

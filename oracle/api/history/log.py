@@ -34,7 +34,7 @@ from oracle.api.admin.access import Role, allow
 from oracle.api.admin.calls import PAGE, PAGE_MAX, Call, Resource, cursor_of, position_of
 from oracle.api.admin.operations import operation
 from oracle.api.admin.problems import Refusal
-from oracle.api.history.questions import AUDIT, OWN, instant, record
+from oracle.api.history.questions import AUDIT, OWN, read_instant, record
 from oracle.audit import export, leaf, log
 from oracle.errors import Overloaded
 from oracle.identifiers import PartyKey
@@ -277,7 +277,7 @@ async def export_manifest(
         ),
     ] = None,
 ) -> Response[bytes]:
-    first_at, last_at = instant("from", since), instant("to", until)
+    first_at, last_at = read_instant("from", since), read_instant("to", until)
     async with _log(call.postgres) as connection:
         first = begin or 0
         if first_at is not None:
@@ -347,7 +347,7 @@ async def export_filtered(
     accepted = request.headers.get("accept", "")
     is_table = form == "csv" or (form is None and _CSV in accepted and "ndjson" not in accepted)
     media_type = _CSV if is_table else _NDJSON
-    first_at, last_at = instant("from", since), instant("to", until)
+    first_at, last_at = read_instant("from", since), read_instant("to", until)
     asked = {"fspId": fsp_id, "entity": entity, "from": first_at, "to": last_at}
     wanted = {name: value for name, value in asked.items() if value is not None}
     async with _log(call.postgres) as connection:

@@ -76,7 +76,7 @@ def event_of(row: Any, reading: Reading, *, own: str | None = None) -> HistoryEv
     kind = shown = None
     if party_id_type is not None and identifier is not None:
         kind = reading.kind(PartyKey(party_id_type, identifier, row["sub_id"] or ""))
-        shown = shown_of(kind, identifier)
+        shown = display_of(kind, identifier)
     return HistoryEvent(
         event_id=row["event_id"], transaction=row["xact"], at=row["at"], entity=row["entity"], action=row["action"],
         channel=row["channel"], actor=row["actor"], role=row["role"], kind=kind, party_id_type=party_id_type,
@@ -85,7 +85,7 @@ def event_of(row: Any, reading: Reading, *, own: str | None = None) -> HistoryEv
     )  # fmt: skip
 
 
-def shown_of(kind: str, identifier: str) -> str:
+def display_of(kind: str, identifier: str) -> str:
     try:
         return display(kind, identifier).text
     except BadIdentifier:  # stored under older rules
@@ -102,12 +102,12 @@ async def trace(postgres: Postgres, events: Sequence[HistoryEvent]) -> None:
     """Put beside each event of an import the file and the lines it came from."""
     await name_actors(postgres, events)
     for event in events:
-        number = batch_of(event.request_id)
+        number = batch_number(event.request_id)
         if number is not None and event.channel == "import":
             event.batch = await _origin(postgres, number, event)
 
 
-def batch_of(request_id: str | None) -> int | None:
+def batch_number(request_id: str | None) -> int | None:
     if request_id is None or not request_id.startswith(BATCH):
         return None
     number = request_id.removeprefix(BATCH)

@@ -1,0 +1,75 @@
+"""Streams how an FSP's aliases at one instant differ from those at another."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
+from litestar.response import Stream
+from msgspec import Meta
+
+from oracle.api.admin.calls import Body, Call
+from oracle.api.admin.operations import operation
+from oracle.api.admin.problems import Refusal
+from oracle.api.history.questions import OWN, from_query, read_instant, record
+from oracle.store import history
+
+_encode = msgspec.json.Encoder().encode
+
+
+class DiffQuestion(Body):
+    since: Annotated[datetime, Meta(description="The first instant")] = msgspec.field(name="from")
+    until: Annotated[datetime, Meta(description="The second instant")] = msgspec.field(name="to")
+
+
+def handlers() -> list[HTTPRouteHandler]:
+    return [read_diff]
+
+
+@operation(
+    "GET", "/fsps/{fsp_id:str}/diff", OWN, "How an FSP's aliases at one instant differ from those at another (NDJSON)",
+    media_type="application/x-ndjson",
+)  # fmt: skip
+@from_query(DiffQuestion)
+async def read_diff(call: NamedDependency[Call], fsp_id: FromPath[str], data: DiffQuestion) -> Stream:
+    """One line for each alias whose entries differ: `change` (added, removed, changed), `partyIdType`, `identifier`,
+    `subId`, `removed` and `added` (entries with `currency` and `default`), `eventIds`.  The last line is `{"end": …}`
+    with the counts: without it the answer is incomplete.
+    """
+    since, until = read_instant("from", data.since), read_instant("to", data.until)
+    assert since is not None  # noqa: S101 - both are required
+    assert until is not None  # noqa: S101
+    if since > until:
+        raise Refusal(400, "invalid", "`from` is after `to`", "Swap `from` and `to`")
+    await record(call, "diff", None, fsp_id, {"from": since, "to": until})
+    return Stream(_stream_lines(call, fsp_id, since, until), media_type="application/x-ndjson")
+
+
+async def _stream_lines(call: Call, fsp_id: str, since: datetime, until: datetime) -> AsyncIterator[bytes]:
+    counts = {"added": 0, "removed": 0, "changed": 0}
+    async with aclosing(history.stream_differences(call.postgres, fsp_id, since, until)) as stream:
+        async for differences in stream:
+            lines = []
+            for each in differences:
+                change = "changed" if each.removed and each.added else "removed" if each.removed else "added"
+                counts[change] += 1
+                lines.append(
+                    _encode({
+                        "change": change, "partyIdType": each.party_id_type, "identifier": each.identifier,
+                        "subId": each.sub_id or None, "removed": [_entry_of(entry) for entry in each.removed],
+                        "added": [_entry_of(entry) for entry in each.added], "eventIds": each.event_ids,
+                    })
+                )  # fmt: skip
+            if lines:
+                yield b"\n".join(lines) + b"\n"
+    yield _encode({"end": {"fspId": fsp_id, "from": since, "to": until, **counts}}) + b"\n"
+
+
+def _entry_of(entry: history.CurrencyEntry) -> dict[str, Any]:
+    return {"currency": entry.currency or None, "default": entry.is_default}

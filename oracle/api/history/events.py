@@ -1,0 +1,144 @@
+"""Lists events: what changed, the newest first.
+
+A page looks at a bounded number of events.  So a page can be short, or empty, and still have a `next`: go on until it
+has none.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Final, Literal
+
+import msgspec
+from litestar import Response
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, JSONBody
+from msgspec import Meta
+
+from oracle.api.admin.aliases import Reading
+from oracle.api.admin.calls import Call, Resource, cursor_of, position_of
+from oracle.api.admin.operations import operation
+from oracle.api.admin.problems import Refusal
+from oracle.api.history.questions import (
+    AUDIT,
+    OWN,
+    Search,
+    Text,
+    from_query,
+    page_position,
+    read_filter_key,
+    read_instant,
+    record,
+    to_microseconds,
+)  # fmt: skip
+from oracle.api.history.views import HistoryEvent, batch_number, event_of, name_actors
+from oracle.store import history
+from oracle.store.history import EventFilter
+
+# As the database has them: a mistyped name is an error, and never an answer that nothing happened.
+Channel = Literal["hub", "admin", "import", "self-heal", "seed", "sql"]
+Action = Literal["registered", "changed", "removed", "ignored"]
+Entity = Literal["alias", "fsp", "route", "policy", "credential", "batch"]
+
+_CLOCK_SKEW: Final = timedelta(hours=1)
+# The record of a question names its identifier elsewhere; these say nothing of what was looked for.
+_UNRECORDED: Final = ("kind", "identifier", "country", "cursor", "limit", "as_stored")
+
+
+class EventSearch(Search, kw_only=True):
+    """Which events; a field that is left out accepts any."""
+
+    fsp_id: Text | None = None
+    actor: Annotated[Text | None, Meta(description="A credential, an FSP, or a database user")] = None
+    channel: Channel | None = None
+    action: Action | None = None
+    entity: Entity | None = None
+    request_id: Annotated[Text | None, Meta(description="An X-Request-ID, or batch:NUMBER for what a file did")] = None
+    trace_id: Text | None = None
+
+
+class EventPage(Resource):
+    items: list[HistoryEvent]
+    next: Annotated[str | None, Meta(description="The cursor of the next page; a short page can have one too")]
+
+
+def handlers() -> list[HTTPRouteHandler]:
+    return [list_events, search_events, list_own_events, search_own_events]
+
+
+@operation("GET", "/events", AUDIT, "List events, the newest first", answers=EventPage)
+@from_query(EventSearch)
+async def list_events(
+    call: NamedDependency[Call], reading: NamedDependency[Reading], data: EventSearch
+) -> Response[bytes]:
+    return await _list(call, reading, data)
+
+
+@operation("POST", "/events/search", AUDIT, "List events, with the filters in the body", answers=EventPage)
+async def search_events(
+    call: NamedDependency[Call], reading: NamedDependency[Reading], data: JSONBody[EventSearch]
+) -> Response[bytes]:
+    return await _list(call, reading, data)
+
+
+@operation("GET", "/fsps/{fsp_id:str}/events", OWN, "List events of an FSP's aliases, the newest first",
+           answers=EventPage)  # fmt: skip
+@from_query(EventSearch)
+async def list_own_events(
+    call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], data: EventSearch
+) -> Response[bytes]:
+    return await _list_own(call, reading, data, fsp_id)
+
+
+@operation("POST", "/fsps/{fsp_id:str}/events/search", OWN, "List events of an FSP's aliases, with filters",
+           answers=EventPage, reads=True)  # fmt: skip
+async def search_own_events(
+    call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], data: JSONBody[EventSearch]
+) -> Response[bytes]:
+    return await _list_own(call, reading, data, fsp_id)
+
+
+async def _list_own(call: Call, reading: Reading, search: EventSearch, own: str) -> Response[bytes]:
+    if search.fsp_id not in (None, own) or search.entity not in (None, "alias"):
+        raise Refusal(
+            400, "invalid", "This path lists the events of one FSP's aliases", "Leave out `fspId` and `entity`"
+        )
+    return await _list(call, reading, search, own)
+
+
+async def _list(call: Call, reading: Reading, search: EventSearch, own: str | None = None) -> Response[bytes]:
+    key = read_filter_key(reading, search)
+    since, until = read_instant("from", search.since), read_instant("to", search.until)
+    position = position_of(search.cursor, int, int)
+    details = {
+        name: value
+        for name, value in msgspec.structs.asdict(search).items()
+        if name not in _UNRECORDED and value is not None
+    }
+    await record(call, "events", key, own or search.fsp_id, details)
+    wanted = EventFilter(
+        party=None if key is None else (key.party_id_type, key.identifier),
+        fsp_id=own or search.fsp_id,
+        entity="alias" if own else search.entity,
+        actor=search.actor, channel=search.channel, action=search.action, request_id=search.request_id,
+        trace_id=search.trace_id, since=since, until=until,
+    )  # fmt: skip
+    start = None if position is None else page_position(*position)
+    page = await history.fetch_page(call.postgres, await _narrow(call, wanted), start, search.limit)
+    items = [event_of(row, reading, own=own) for row in page.events]
+    await name_actors(call.postgres, items)
+    following = None if page.next is None else cursor_of(to_microseconds(page.next.at), page.next.event_id)
+    return call.read(EventPage(items=items, next=following))
+
+
+async def _narrow(call: Call, wanted: EventFilter) -> EventFilter:
+    """Limit the events of a file to the time in which it was applied: faster to read than all of history."""
+    number = batch_number(wanted.request_id)
+    if number is None or wanted.party is not None or wanted.since is not None or wanted.until is not None:
+        return wanted
+    row = await call.postgres.row("batch_origin", number)
+    if row is None or row["started_at"] is None:
+        return wanted
+    until = None if row["finished_at"] is None else row["finished_at"] + _CLOCK_SKEW
+    return msgspec.structs.replace(wanted, since=row["uploaded_at"] - _CLOCK_SKEW, until=until)
