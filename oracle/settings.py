@@ -1,25 +1,41 @@
-"""What an operator can choose: `ORACLE_*` environment variables over a TOML file over the defaults.
+"""What an operator can choose: `ORACLE_*` environment variables override a TOML file, which overrides the defaults.
 
 Names.     A field `hub_port` is ORACLE_HUB_PORT in the environment and `hub_port` in the file.
 Reading.   `load` is the only reader of the environment, and only the command line calls it.
-Problems.  All of them are collected, each with its name, what is wrong and what is allowed.  A name that
-           nobody knows is one too, else a misspelled setting would silently stay at its default.
-Secrets.   Passwords in URLs and the digest key are in no message, no repr and no rendering.
-Empty.     A value of nothing is no value: compose files write that for an absent one.
+Meaning.   A setting is described once, in the `description` beside its field.  `oracle check-config --example` and
+           docs/settings.md show that text.
+Problems.  `load` collects all of them, each with its name, what is wrong and what is allowed.  An unknown name
+           is a problem too: otherwise a misspelled setting would silently keep its default.
+Secrets.   Passwords in URLs and admin keys are in no message, no repr and no listing.
+Empty.     An empty value means "not set": compose files write that for an absent one.
 Foreign.   Two others name variables ORACLE_*: the clients of a certain database product, and Kubernetes,
            which gives every pod the addresses of a Service called `oracle` (and for one called `oracle-hub`
-           an ORACLE_HUB_PORT that is a URL).  Both are left alone.
+           an ORACLE_HUB_PORT that is a URL).  `load` ignores both.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import textwrap
 import tomllib
 from ipaddress import ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Protocol, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    NamedTuple,
+    Protocol,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
+from msgspec import Meta
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -37,72 +53,49 @@ _KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://")
 
 
 class SettingsError(Exception):
-    """Every problem that was found, one line each."""
+    """Every problem that `load` found, one line each."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
 
 
-# How a value is read from text ----------------------------------------------------------------------------
+# Reading a value from text ------------------------------------------------------------------------------------
 
 
 class Reader(Protocol):
-    """Text to value and back.  A ValueError says what is wrong, without the value where that is secret."""
+    """Turns text into a value and back.  A ValueError says what is wrong, without the value where that is secret."""
 
     @property
     def allowed(self) -> str: ...
     def read(self, text: str) -> object: ...
-    def shown(self, value: Any) -> str: ...
+    def format(self, value: Any) -> str: ...
 
 
 class _Plain:
-    def shown(self, value: Any) -> str:
+    def format(self, value: Any) -> str:
         return str(value)
 
 
-class Whole(_Plain):
-    def __init__(self, least: int, most: int) -> None:
-        self.least, self.most = least, most
-        self.allowed = f"a whole number from {least} to {most}"
+class Scalar(_Plain):
+    """A number, a word or a pattern: msgspec checks what the field's type and its Meta say."""
 
-    def read(self, text: str) -> int:
-        # Not int() alone, which takes `1_000` and digits of every script.
-        if not re.fullmatch(r"-?[0-9]{1,18}", text):
-            raise ValueError(f"{_quoted(text)} is not a whole number")
-        if not self.least <= int(text) <= self.most:
-            raise ValueError(f"{text} is out of range")
-        return int(text)
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
+        base = kind.__origin__
+        (meta,) = (one for one in kind.__metadata__ if isinstance(one, Meta))
+        if get_origin(base) is Literal:
+            self.allowed = f"one of {', '.join(get_args(base))}"
+        elif base is str:
+            self.allowed = meta.title or ""
+        else:
+            self.allowed = f"{'a whole number' if base is int else 'a number'} from {meta.ge} to {meta.le}"
 
-
-class Share(_Plain):
-    allowed = "a number from 0 to 1"
-
-    def read(self, text: str) -> float:
-        if not re.fullmatch(r"[0-9]*\.?[0-9]+(e-?[0-9]{1,2})?", text) or float(text) > 1:
-            raise ValueError(f"{_quoted(text)} is not such a number")
-        return float(text)
-
-
-class OneOf(_Plain):
-    def __init__(self, *words: str) -> None:
-        self.words = words
-        self.allowed = f"one of {', '.join(words)}"
-
-    def read(self, text: str) -> str:
-        if text not in self.words:
-            raise ValueError(f"{_quoted(text)} is not known")
-        return text
-
-
-class Matching(_Plain):
-    def __init__(self, pattern: str, allowed: str) -> None:
-        self.pattern, self.allowed = re.compile(pattern), allowed
-
-    def read(self, text: str) -> str:
-        if not self.pattern.fullmatch(text):
-            raise ValueError(f"{_quoted(text)} is not of that form")
-        return text
+    def read(self, text: str) -> object:
+        try:
+            return msgspec.convert(text, self._kind, strict=False)
+        except msgspec.ValidationError:
+            raise ValueError(f"{_quote(text)} is not allowed") from None
 
 
 class Countries:
@@ -112,10 +105,10 @@ class Countries:
         codes = tuple(code.strip().upper() for code in text.split(","))
         for code in codes:
             if not re.fullmatch(r"[A-Z]{2}", code):
-                raise ValueError(f"{_quoted(code)} is not a country code")
+                raise ValueError(f"{_quote(code)} is not a country code")
         return tuple(dict.fromkeys(codes))
 
-    def shown(self, value: tuple[str, ...]) -> str:
+    def format(self, value: tuple[str, ...]) -> str:
         return ",".join(value)
 
 
@@ -128,52 +121,56 @@ class Networks:
             try:
                 ip_network(network)
             except ValueError:
-                raise ValueError(f"{_quoted(network)} is not an address or a network") from None
+                raise ValueError(f"{_quote(network)} is not an address or a network") from None
         return networks
 
-    def shown(self, value: tuple[str, ...]) -> str:
+    def format(self, value: tuple[str, ...]) -> str:
         return ",".join(value)
 
 
-class Directory(_Plain):
+class FilePath(_Plain):
     allowed = "a path"
 
     def read(self, text: str) -> Path:
         if "\0" in text:
-            raise ValueError("it holds a zero byte")
+            raise ValueError("the path has a zero byte")
         return Path(text).expanduser()
 
 
 class Url:
-    """A URL that may hold a password, so no message repeats any of it."""
+    """A URL that can hold a password, so no message repeats any part of it."""
 
     def __init__(self, *schemes: str) -> None:
         self.schemes = schemes
-        self.allowed = f"a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+        self.allowed = f"a URL that starts with {_join(f'{scheme}://' for scheme in schemes)}"
 
     def read(self, text: str) -> str:
         scheme, separator, rest = text.partition("://")
         if not separator or scheme not in self.schemes:
-            raise ValueError("it does not begin so")
+            raise ValueError("the URL starts with something else")
         if not rest or re.search(r"[\s\x00-\x1f\x7f]", rest):
-            raise ValueError("it is empty behind the scheme, or has spaces in it")
+            raise ValueError(f"the URL has a space, or nothing after {scheme}://")
         # `u:p/w@host` ends the host part at the slash: half the password would pass for a port, in messages.
         if "@" in rest and "@" not in re.split(r"[/?#]", rest, maxsplit=1)[0]:
             raise ValueError(
-                "a user name or password in it has one of / ? # [ ]: write that as %2F, %3F, %23, %5B, %5D"
+                "the user name or password in the URL has one of / ? # [ ], which must be %2F, %3F, %23, %5B, %5D"
             )
         return text
 
-    def shown(self, value: str) -> str:
-        return url_masked(value)
+    def format(self, value: str) -> str:
+        return mask_url(value)
 
 
 class Address(Url):
-    """One that is called with a key: a user in it would be sent in the key's place."""
+    """The URL of a service that is called with a key: a user in it would be sent in the key's place."""
+
+    def __init__(self, *schemes: str) -> None:
+        super().__init__(*schemes)
+        self.allowed += ", without a user name"
 
     def read(self, text: str) -> str:
         if "@" in super().read(text).partition("://")[2]:
-            raise ValueError("it has a user in it")
+            raise ValueError("the URL has a user name")
         return text
 
 
@@ -184,106 +181,277 @@ class Secret:
 
     def read(self, text: str) -> str:
         if len(text) < self.length_min:
-            raise ValueError("it is too short")
+            raise ValueError("the value is too short")
         return text
 
-    def shown(self, value: str) -> str:  # noqa: ARG002 - the point of it
+    def format(self, value: str) -> str:  # noqa: ARG002 - a secret is shown to nobody
         return MASK
 
 
-def url_masked(url: str) -> str:
-    """The URL without passwords: those before the last @, and query members that are named like one."""
+def mask_url(url: str) -> str:
+    """The URL without passwords: those before the last @, and query members with a name like one."""
     masked = re.sub(r"^([^:]*://[^:@]*):.*@", rf"\1:{MASK}@", url, flags=re.DOTALL)
     return re.sub(r"([?&][^=&]*(?:passw|secret|token)[^=&]*=)[^&]*", rf"\1{MASK}", masked, flags=re.IGNORECASE)
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return repr(text if len(text) <= 60 else f"{text[:60]}…")  # noqa: PLR2004 - one line
 
 
-# The settings ---------------------------------------------------------------------------------------------
+def _join(words: Iterator[str]) -> str:
+    *some, last = words
+    return f"{', '.join(some)} or {last}" if some else last
 
-_Port = Annotated[int, Whole(0, 65_535)]
+
+# The settings ---------------------------------------------------------------------------------------------------
+
+_REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """All of them; `Settings()` is the zero-configuration start.  Each default has its reason."""
+    """All settings; `Settings()` is the start without configuration.  Each description gives the default's reason."""
 
-    # Absent: a PostgreSQL (a Valkey) of our own under data_dir.  A PostgreSQL URL may name several hosts.
-    database_url: Annotated[str | None, Url("postgresql", "postgres")] = None
-    # The owner of the tables, for migrations alone: then database_url can be a role that cannot change history.
-    database_owner_url: Annotated[str | None, Url("postgresql", "postgres")] = None
+    database_url: Annotated[
+        str | None,
+        Url("postgresql", "postgres"),
+        Meta(
+            description="The PostgreSQL of the directory. The URL can name several hosts. Not set: `oracle serve` runs"
+            " its own PostgreSQL in data_dir."
+        ),
+    ] = None
+    database_owner_url: Annotated[
+        str | None,
+        Url("postgresql", "postgres"),
+        Meta(
+            description="The same database as the owner of its tables, for migrations alone. Then database_url can be"
+            " a role that cannot change history. Not set: migrations use database_url."
+        ),
+    ] = None
     redis_url: Annotated[
         str | None,
-        Url("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"),
+        Url(*_REDIS_SCHEMES),
+        Meta(
+            description="The Redis or Valkey of the cache: one server, Sentinel or a cluster. Not set: `oracle serve`"
+            " runs its own Valkey."
+        ),
     ] = None
-    # Beside the working directory: what `serve` makes on a laptop is seen, and goes when the directory goes.
-    data_dir: Annotated[Path, Directory()] = Path(".oracle")
+    data_dir: Annotated[
+        Path,
+        FilePath(),
+        Meta(
+            description="Directory of the embedded servers, keys and run-time files. By default it is in the working"
+            " directory: a trial leaves nothing elsewhere."
+        ),
+    ] = Path(".oracle")
+    audit_key_file: Annotated[
+        Path | None,
+        FilePath(),
+        Meta(
+            description="File of the keys that sign the history. All machines that share a database need the same"
+            " file. Not set: <data_dir>/audit-keys/signing.keys."
+        ),
+    ] = None
 
-    # Absent: <data_dir>/audit-keys/signing.keys.  Named where several machines seal history: all need the same keys.
-    audit_key_file: Annotated[Path | None, Directory()] = None
+    host: Annotated[
+        str,
+        Meta(
+            pattern=r"\A[A-Za-z0-9.:_-]{1,253}\Z",
+            title="an address or a host name",
+            description="Address that both listeners bind. The default opens nothing to the network;"
+            " a container sets 0.0.0.0.",
+        ),
+    ] = "127.0.0.1"
+    hub_port: Annotated[
+        int, Meta(ge=0, le=65_535, description="Port of the hub listener. 0: any free port, for tests.")
+    ] = 3000
+    admin_port: Annotated[
+        int, Meta(ge=0, le=65_535, description="Port of the admin listener. 0: any free port, for tests.")
+    ] = 3001
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=256,
+            description="Number of processes that answer the hub. One answers tens of thousands of lookups a second;"
+            " use at most one a core.",
+        ),
+    ] = 1
+    admin_proxies: Annotated[
+        tuple[str, ...],
+        Networks(),
+        Meta(
+            description="Proxies in front of the admin listener. The oracle believes X-Forwarded-For from them alone,"
+            " and counts failed logins for each client. Not set: all clients of a proxy are one client, and one who"
+            " fails too often locks out the others."
+        ),
+    ] = ()
 
-    # Loopback: a first start on a laptop opens nothing to the network.  A container image sets 0.0.0.0.
-    host: Annotated[str, Matching(r"[A-Za-z0-9.:_-]{1,253}", "an address or a host name")] = "127.0.0.1"
-    # Absent: the admin listener on this machine, at its port.  For the commands that call it from anywhere else.
-    admin_url: Annotated[str | None, Address("http", "https")] = None
-    # What these commands call with.  Better a file than the environment, which more can read; never an argument.
-    key: Annotated[str | None, Secret(16)] = None
-    # Absent: <data_dir>/admin.key, which `oracle key save` writes.
-    key_file: Annotated[Path | None, Directory()] = None
-    # Proxies in front of the admin listener.  Of theirs X-Forwarded-For is believed; else all that come through one are
-    # one caller, and who fails too often would lock out the others.
-    admin_proxies: Annotated[tuple[str, ...], Networks()] = ()
-    # 0 is any free port, for tests.
-    hub_port: _Port = 3000
-    admin_port: _Port = 3001
-    # Processes that answer the hub.  One answers 10,000s of lookups a second; more than cores is waste.
-    workers: Annotated[int, Whole(1, 256)] = 1
+    admin_url: Annotated[
+        str | None,
+        Address("http", "https"),
+        Meta(description="The admin listener that the commands call. Not set: the one on this machine, at admin_port."),
+    ] = None
+    key: Annotated[
+        str | None,
+        Secret(16),
+        Meta(
+            description="The admin key of the commands. Better use key_file: other programs can read the environment."
+        ),
+    ] = None
+    key_file: Annotated[
+        Path | None,
+        FilePath(),
+        Meta(
+            description="File with the admin key of the commands."
+            " Not set: <data_dir>/admin.key, which `oracle key save` writes."
+        ),
+    ] = None
 
-    # The two whose numbering plans are known in full.  Without MM a PERSONAL_ID is never read as an NRC.
-    home_countries: Annotated[tuple[str, ...], Countries()] = ("MX", "MM")
-    # any: one random 18-digit account in ten has a good CLABE check digit, so nothing is guessed.
-    account_id_format: Annotated[Literal["any", "clabe"], OneOf("any", "clabe")] = "any"
-    # auto: the hub knows its FSPs; asking for each of them twice would only fail first registrations.
-    fsp_registration: Annotated[Literal["auto", "required"], OneOf("auto", "required")] = "auto"
+    home_countries: Annotated[
+        tuple[str, ...],
+        Countries(),
+        Meta(
+            description="Countries whose numbering plans are checked in full. With MM, a PERSONAL_ID can be a Myanmar"
+            " NRC. The default is the two countries whose plans the oracle knows in full."
+        ),
+    ] = ("MX", "MM")
+    account_id_format: Annotated[
+        Literal["any", "clabe"],
+        Meta(
+            description="clabe: every ACCOUNT_ID must be a CLABE. any: an account number is a CLABE only when the"
+            " request says so, because one random 18-digit number in ten has a valid check digit."
+        ),
+    ] = "any"
+    fsp_registration: Annotated[
+        Literal["auto", "required"],
+        Meta(
+            description="required: an operator must create an FSP before it can register aliases. auto: the first"
+            " registration creates it, because the hub knows its FSPs already."
+        ),
+    ] = "auto"
 
-    # Changes reach copies by protocol (see store/coherence.py); this bounds what two failures at once may do.
-    cache_ttl_s: Annotated[int, Whole(1, 86_400)] = 300
-    # Shorter, because anyone can ask for numbers that nobody has, and each takes memory.
-    cache_negative_ttl_s: Annotated[int, Whole(1, 86_400)] = 60
-    # A Redis in the same network answers in under 1 ms; one that takes 50 is slower than asking PostgreSQL.
-    cache_timeout_ms: Annotated[int, Whole(1, 10_000)] = 50
-    # The first part of every key, for a Redis that is shared with other programs.
-    cache_prefix: Annotated[str, Matching(r"[A-Za-z0-9._-]{1,32}", "1 to 32 letters, digits, . _ -")] = "oracle"
+    cache_ttl_s: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=86_400,
+            description="How long the cache keeps the entries of an identifier, in seconds. Changes reach the cache at"
+            " once; this limits what two failures at the same time can do.",
+        ),
+    ] = 300
+    cache_negative_ttl_s: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=86_400,
+            description="How long the cache keeps that an identifier has no entry, in seconds. Shorter than"
+            " cache_ttl_s, because anyone can ask for unregistered numbers and each takes memory.",
+        ),
+    ] = 60
+    cache_timeout_ms: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10_000,
+            description="How long a lookup waits for the cache before it asks PostgreSQL, in milliseconds. A Redis in"
+            " the same network answers in less than 1 ms.",
+        ),
+    ] = 50
+    cache_prefix: Annotated[
+        str,
+        Meta(
+            pattern=r"\A[A-Za-z0-9._-]{1,32}\Z",
+            title="1 to 32 letters, digits, . _ -",
+            description="First part of every key in the cache, for a Redis that other programs use as well.",
+        ),
+    ] = "oracle"
 
-    # The hub gives up after 20 s.  A lookup is one read; after a second the answer "try again" is worth more.
-    lookup_timeout_ms: Annotated[int, Whole(10, 20_000)] = 1_000
-    # The whole call, with a bulk of 10,000; its commit has a bound of its own.  Below the hub's 20 s, so that
-    # the hub hears of a failure; above the 3 s that a change may take while Redis is away.
-    change_timeout_ms: Annotated[int, Whole(3_000, 20_000)] = 10_000
-    # The hub keeps idle connections for ever and repeats nothing: one that we close is a payment that fails.
-    idle_timeout_s: Annotated[int, Whole(600, 604_800)] = 3_600
-    # The largest bulk a hub sends has 10,000 items and 0.94 MB.
-    body_max_bytes: Annotated[int, Whole(1_024, 1_073_741_824)] = 4 * 1024 * 1024
-    # Files of one FSP that are not finished: more than its people can look at.
-    import_open_max: Annotated[int, Whole(1, 1_000_000)] = 100
-    # What one FSP may upload in 24 hours: 8 GiB are two files of the largest size, or 200 million rows.
-    import_day_bytes_max: Annotated[int, Whole(1_048_576, 2**50)] = 8 * 1024**3
-    # How long calls in flight may take to end after SIGTERM: as long as a hub waits for them.  With the closing of
-    # the rest that stays below the 30 s after which Kubernetes kills.
-    stop_timeout_s: Annotated[int, Whole(1, 3_600)] = 20
+    lookup_timeout_ms: Annotated[
+        int,
+        Meta(
+            ge=10,
+            le=20_000,
+            description="How long a lookup can take, in milliseconds; then the answer is 503. The hub gives up after"
+            ' 20 s. After one second, "try again" is a better answer than waiting.',
+        ),
+    ] = 1_000
+    change_timeout_ms: Annotated[
+        int,
+        Meta(
+            ge=3_000,
+            le=20_000,
+            description="How long a change from the hub can take, in milliseconds, also one of 10,000 items. Below the"
+            " hub's 20 s, so that the hub receives the failure; above the 3 s that a change can take without Redis.",
+        ),
+    ] = 10_000
+    idle_timeout_s: Annotated[
+        int,
+        Meta(
+            ge=600,
+            le=604_800,
+            description="How long an idle hub connection stays open, in seconds. The hub keeps its connections forever"
+            " and repeats no request: a connection closed too early is a payment that fails.",
+        ),
+    ] = 3_600
+    body_max_bytes: Annotated[
+        int,
+        Meta(
+            ge=1_024,
+            le=1_073_741_824,
+            description="Largest request body on the hub listener, in bytes. The largest bulk of a hub has 10,000"
+            " items and 0.94 MB.",
+        ),
+    ] = 4 * 1024 * 1024
+    import_open_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="How many unfinished files an FSP can have; one more is refused with 429. 100 are more than"
+            " its people can review.",
+        ),
+    ] = 100
+    import_day_bytes_max: Annotated[
+        int,
+        Meta(
+            ge=1_048_576,
+            le=2**50,
+            description="How many bytes an FSP can upload in 24 hours; files are kept. The default is two files of the"
+            " largest size, or 200 million rows.",
+        ),
+    ] = 8 * 1024**3
+    stop_timeout_s: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=3_600,
+            description="How long requests can take to end after SIGTERM, in seconds. A hub waits 20 s for an answer,"
+            " and Kubernetes kills after 30 s.",
+        ),
+    ] = 20
 
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], OneOf("debug", "info", "warning", "error")] = (
-        "info"
-    )
-    # auto: text at a terminal, JSON elsewhere.
-    log_format: Annotated[Literal["auto", "json", "text"], OneOf("auto", "json", "text")] = "auto"
-    # Absent: nothing is exported.
-    otlp_endpoint: Annotated[str | None, Url("http", "https")] = None
-    # The share of calls traced beyond those whose caller asks for it: a trace costs more than its lookup.
-    trace_ratio: Annotated[float, Share()] = 0.0
-    # Absent: a random one each start; set it to recognise a party in the logs of several starts or machines.
-    digest_key: Annotated[str | None, Secret(16)] = None
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="Lowest level of the log lines. info: starts, stops, failures and recoveries, none a lookup."),
+    ] = "info"
+    log_format: Annotated[
+        Literal["auto", "json", "text"],
+        Meta(description="auto: text at a terminal, JSON elsewhere."),
+    ] = "auto"
+    otlp_endpoint: Annotated[
+        str | None,
+        Url("http", "https"),
+        Meta(description="OpenTelemetry collector that receives trace spans (OTLP over HTTP). Not set: no traces."),
+    ] = None
+    trace_ratio: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="Share of requests that are traced although their caller does not ask for it. The default is"
+            " none, because a trace costs more than its lookup.",
+        ),
+    ] = 0.0
 
     @property
     def clabe_only(self) -> bool:
@@ -299,7 +467,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.admin_url is not None:
             return self.admin_url
         if self.admin_port == 0:
-            raise SettingsError([f"{PREFIX}ADMIN_URL: is needed, as {PREFIX}ADMIN_PORT is 0; allowed: a URL"])
+            raise SettingsError([f"set {PREFIX}ADMIN_URL to the admin listener, because {PREFIX}ADMIN_PORT is 0"])
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104 - compared, not bound
         return f"http://{f'[{host}]' if ':' in host else host}:{self.admin_port}"
 
@@ -308,82 +476,108 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.key_file or self.data_dir / "admin.key"
 
     def __repr__(self) -> str:
-        return f"Settings({', '.join(f'{name}={shown(self, name)}' for name in READERS)})"
-
-    def to_json(self) -> bytes:
-        """For a process of ours, by a pipe: secrets are in it."""
-        return msgspec.json.encode(self, enc_hook=str)
-
-    @classmethod
-    def from_json(cls, data: bytes) -> Settings:
-        return msgspec.json.decode(data, type=cls, dec_hook=lambda kind, value: kind(value))
+        return f"Settings({', '.join(f'{one.name}={one.format(self)}' for one in SETTINGS.values())})"
 
 
-def _readers() -> Iterator[tuple[str, Reader]]:
+class Setting(NamedTuple):
+    """One setting: its name, how its text is read, and what operators read about it."""
+
+    name: str
+    reader: Reader
+    description: str
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.name.upper()
+
+    @property
+    def default(self) -> object:
+        return getattr(Settings(), self.name)
+
+    def format(self, settings: Settings) -> str:
+        """The value for people, secrets masked."""
+        value = getattr(settings, self.name)
+        return "" if value is None else self.reader.format(value)
+
+
+def _list_settings() -> Iterator[tuple[str, Setting]]:
     hints = get_type_hints(Settings, include_extras=True)
     for name in Settings.__struct_fields__:
-        (reader,) = hints[name].__metadata__
-        yield name, reader
+        metadata = hints[name].__metadata__
+        (description,) = (one.description or "" for one in metadata if isinstance(one, Meta))
+        reader = metadata[0] if len(metadata) > 1 else Scalar(hints[name])
+        yield name, Setting(name, reader, description)
 
 
-READERS: Final[Mapping[str, Reader]] = dict(_readers())
+SETTINGS: Final[Mapping[str, Setting]] = dict(_list_settings())
 
 
-def shown(settings: Settings, name: str) -> str:
-    """The value for people, secrets masked."""
-    value = getattr(settings, name)
-    return "" if value is None else READERS[name].shown(value)
+def format_example() -> str:
+    """All settings with their descriptions and defaults, as a TOML file that `--config` accepts."""
+    head = (
+        "Settings of the oracle: oracle --config FILE serve. All values here are the defaults. An empty value is not"
+        " set. The environment overrides this file: hub_port is ORACLE_HUB_PORT there."
+    )
+    parts = [_comment(head)]
+    for one in SETTINGS.values():
+        value = one.default if isinstance(one.default, (int, float, tuple)) else str(one.default or "")
+        parts.append(
+            f"{_comment(one.description, f'Allowed: {one.reader.allowed}.')}\n{one.name} = {json.dumps(value)}"
+        )
+    return "\n\n".join(parts)
 
 
-# Where they come from -------------------------------------------------------------------------------------
+def _comment(*paragraphs: str) -> str:
+    return "\n".join(f"# {line}" for text in paragraphs for line in textwrap.wrap(text, 98))
 
 
-class Loaded(NamedTuple):
+# Where they come from -------------------------------------------------------------------------------------------
+
+
+class Configuration(NamedTuple):
+    """The settings in use, and where each came from."""
+
     settings: Settings
     sources: Mapping[str, Source]
 
-    def rendered(self) -> list[str]:
-        """A line a setting: its variable, its value with secrets masked, where that came from."""
-        values = {name: f"{_variable(name)}={shown(self.settings, name)}" for name in READERS}
+    def format_lines(self) -> list[str]:
+        """A line for each setting: its variable, its value with secrets masked, its source."""
+        values = {name: f"{one.variable}={one.format(self.settings)}" for name, one in SETTINGS.items()}
         width = max(map(len, values.values()))
         return [f"{line:{width}}  # {self.sources[name]}" for name, line in values.items()]
 
 
-def load(environ: Mapping[str, str], file: Path | None = None) -> Loaded:
-    """The effective settings.  Raises SettingsError with every problem of both sources."""
+def load(environ: Mapping[str, str], file: Path | None = None) -> Configuration:
+    """Read the settings in use.  Raises SettingsError with every problem of both sources."""
     problems: list[str] = []
     values: dict[str, object] = {}
-    sources: dict[str, Source] = dict.fromkeys(READERS, "default")
+    sources: dict[str, Source] = dict.fromkeys(SETTINGS, "default")
     given: list[tuple[Source, str, str, str]] = [
-        *(("file", name, f"{file}: {name}", text) for name, text in _from_file(file, problems)),
-        *(("environment", name, _variable(name), text) for name, text in _from_environment(environ, problems)),
+        *(("file", name, f"{file}: {name}", text) for name, text in _read_file(file, problems)),
+        *(("environment", name, SETTINGS[name].variable, text) for name, text in _read_environment(environ, problems)),
     ]
     for source, name, label, text in given:
         try:
-            values[name] = READERS[name].read(text)
+            values[name] = SETTINGS[name].reader.read(text)
             sources[name] = source
         except ValueError as exc:
-            problems.append(f"{label}: {exc}; allowed: {READERS[name].allowed}")
+            problems.append(f"{label}: {exc}; use {SETTINGS[name].reader.allowed}")
     settings = Settings(**values)  # type: ignore[arg-type]  # the readers return what the fields hold
-    problems += _contradictions(settings)
+    problems += _find_contradictions(settings)
     if problems:
         raise SettingsError(problems)
-    return Loaded(settings, sources)
+    return Configuration(settings, sources)
 
 
-def _from_environment(environ: Mapping[str, str], problems: list[str]) -> Iterator[tuple[str, str]]:
+def _read_environment(environ: Mapping[str, str], problems: list[str]) -> Iterator[tuple[str, str]]:
     for variable, text in sorted(environ.items()):
         if not variable.startswith(PREFIX) or not text or _is_foreign(variable, text):
             continue
         name = variable.removeprefix(PREFIX).lower()
-        if name in READERS and variable.isupper():
+        if name in SETTINGS and variable.isupper():
             yield name, text
         else:
-            problems.append(f"{variable}: no such setting{_meant(variable, _variable)}")
-
-
-def _variable(name: str) -> str:
-    return PREFIX + name.upper()
+            problems.append(f"{variable}: no such setting{_suggest(variable, lambda close: close.variable)}")
 
 
 def _is_foreign(variable: str, text: str) -> bool:
@@ -392,7 +586,7 @@ def _is_foreign(variable: str, text: str) -> bool:
     return variable.endswith("_PORT") and _KUBERNETES_PORT.match(text) is not None
 
 
-def _from_file(file: Path | None, problems: list[str]) -> list[tuple[str, str]]:
+def _read_file(file: Path | None, problems: list[str]) -> list[tuple[str, str]]:
     if file is None:
         return []
     try:
@@ -407,9 +601,9 @@ def _from_file(file: Path | None, problems: list[str]) -> list[tuple[str, str]]:
         # Its sentence may quote a character of the file, never a value.
         problems.append(f"{file}: is not valid TOML: {exc}")
         return []
-    unknown = sorted(table.keys() - READERS.keys())
-    problems += [f"{file}: {name}: no such setting{_meant(name, str)}" for name in unknown]
-    return [(name, text) for name in READERS if (text := _text_of(table.get(name, "")))]
+    unknown = sorted(table.keys() - SETTINGS.keys())
+    problems += [f"{file}: {name}: no such setting{_suggest(name, lambda close: close.name)}" for name in unknown]
+    return [(name, text) for name in SETTINGS if (text := _text_of(table.get(name, "")))]
 
 
 def _text_of(value: object) -> str:
@@ -419,14 +613,14 @@ def _text_of(value: object) -> str:
     return str(value)
 
 
-def _meant(name: str, spelling: Callable[[str], str]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 - 5 ms that only a misspelled name has to pay
+def _suggest(name: str, spell: Callable[[Setting], str]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - 5 ms that only a misspelled name costs
 
-    close = get_close_matches(name.upper().removeprefix(PREFIX).lower(), READERS, n=1)
-    return f"; did you mean {spelling(close[0])}?" if close else ""
+    close = get_close_matches(name.upper().removeprefix(PREFIX).lower(), SETTINGS, n=1)
+    return f"; did you mean {spell(SETTINGS[close[0]])}?" if close else ""
 
 
-def _contradictions(settings: Settings) -> list[str]:
+def _find_contradictions(settings: Settings) -> list[str]:
     if settings.hub_port == settings.admin_port != 0:
-        return [f"{PREFIX}HUB_PORT and {PREFIX}ADMIN_PORT: both are {settings.hub_port}; allowed: two ports, or 0"]
+        return [f"{PREFIX}HUB_PORT and {PREFIX}ADMIN_PORT: both are {settings.hub_port}; use two ports, or 0"]
     return []

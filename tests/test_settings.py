@@ -1,95 +1,119 @@
-"""Settings: where values come from, what is said of bad ones, and that secrets are never shown."""
+"""Settings: where values come from, what a bad value causes, and that secrets are never shown."""
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from oracle.settings import READERS, Settings, SettingsError, load, url_masked
+from oracle.run.order import Order
+from oracle.settings import SETTINGS, Settings, SettingsError, format_example, load, mask_url
 
 PASSWORD = "hush-hush"
-KEY = "k" * 32
 
 
-def problems(environ: dict[str, str], file: Path | None = None) -> list[str]:
+def find_problems(environ: dict[str, str], file: Path | None = None) -> list[str]:
     with pytest.raises(SettingsError) as raised:
         load(environ, file)
     return raised.value.problems
 
 
-def written(tmp_path: Path, text: str) -> Path:
+def write_file(tmp_path: Path, text: str) -> Path:
     file = tmp_path / "oracle.toml"
     file.write_text(text)
     return file
 
 
-def test_nothing_said_is_the_default() -> None:
-    loaded = load({"PATH": "/bin", "ORACLE_REDIS_URL": ""})
-    assert loaded.settings == Settings()
-    assert set(loaded.sources.values()) == {"default"}
+def test_without_any_value_the_defaults_apply() -> None:
+    configuration = load({"PATH": "/bin", "ORACLE_REDIS_URL": ""})
+    assert configuration.settings == Settings()
+    assert set(configuration.sources.values()) == {"default"}
 
 
-def test_every_default_is_a_value_that_may_be_set() -> None:
-    for name, reader in READERS.items():
+def test_every_default_is_an_allowed_value() -> None:
+    for name, setting in SETTINGS.items():
         value = getattr(Settings(), name)
         if value is not None:
-            assert reader.read(reader.shown(value)) == value, name
+            assert setting.reader.read(setting.reader.format(value)) == value, name
+
+
+def test_every_setting_says_what_it_does_and_what_is_allowed() -> None:
+    for setting in SETTINGS.values():
+        assert setting.description.endswith("."), setting.name
+        assert setting.reader.allowed, setting.name
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
-    file = written(tmp_path, 'hub_port = 4000\nadmin_port = 4001\nhome_countries = ["mx", "US"]\ntrace_ratio = 0.25')
+    file = write_file(tmp_path, 'hub_port = 4000\nadmin_port = 4001\nhome_countries = ["mx", "US"]\ntrace_ratio = 0.25')
     settings, sources = load({"ORACLE_HUB_PORT": "5000"}, file)
     assert (settings.hub_port, settings.admin_port) == (5000, 4001)
     assert (settings.home_countries, settings.trace_ratio) == (("MX", "US"), 0.25)
     assert (sources["hub_port"], sources["admin_port"], sources["workers"]) == ("environment", "file", "default")
 
 
+def test_the_example_is_a_file_with_every_setting_at_its_default(tmp_path: Path) -> None:
+    file = write_file(tmp_path, format_example())
+    assert list(tomllib.loads(file.read_text())) == list(SETTINGS)
+    assert load({}, file).settings == Settings()
+
+
+def test_the_example_explains_every_setting() -> None:
+    words = " ".join(line.removeprefix("#").strip() for line in format_example().splitlines())
+    for setting in SETTINGS.values():
+        assert f"{setting.description} Allowed: {setting.reader.allowed}." in words
+
+
 def test_settings_survive_the_way_to_a_worker() -> None:
-    settings = Settings(data_dir=Path("/somewhere"), digest_key=KEY, home_countries=("MM",))
-    assert Settings.from_json(settings.to_json()) == settings
+    settings = Settings(data_dir=Path("/somewhere"), key="k" * 32, home_countries=("MM",), trace_ratio=0.5)
+    order = Order(settings, Path("/run"))
+    assert Order.decode(order.encode()) == order
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "problem"),
     [
-        ("HUB_PORT", "70000", "70000 is out of range; allowed: a whole number from 0 to 65535"),
-        ("HUB_PORT", "3_000", "'3_000' is not a whole number; allowed: a whole number from 0 to 65535"),
-        ("IDLE_TIMEOUT_S", "599", "599 is out of range; allowed: a whole number from 600 to 604800"),
-        ("WORKERS", "0", "0 is out of range; allowed: a whole number from 1 to 256"),
+        ("HUB_PORT", "70000", "'70000' is not allowed; use a whole number from 0 to 65535"),
+        ("HUB_PORT", "3_000", "'3_000' is not allowed; use a whole number from 0 to 65535"),
+        ("HUB_PORT", "٣", "'٣' is not allowed; use a whole number from 0 to 65535"),
+        ("IDLE_TIMEOUT_S", "599", "'599' is not allowed; use a whole number from 600 to 604800"),
+        ("WORKERS", "0", "'0' is not allowed; use a whole number from 1 to 256"),
         (
             "ADMIN_PROXIES",
             "10.0.0.1/8",
-            "'10.0.0.1/8' is not an address or a network; allowed: addresses or networks, separated by commas",
+            "'10.0.0.1/8' is not an address or a network; use addresses or networks, separated by commas",
         ),
         (
             "ADMIN_URL",
             "https://me:secret@oracle.example",
-            "it has a user in it; allowed: a URL that begins with http:// or https://",
+            "the URL has a user name; use a URL that starts with http:// or https://, without a user name",
         ),
-        ("TRACE_RATIO", "1.5", "'1.5' is not such a number; allowed: a number from 0 to 1"),
-        ("LOG_FORMAT", "xml", "'xml' is not known; allowed: one of auto, json, text"),
+        ("TRACE_RATIO", "1.5", "'1.5' is not allowed; use a number from 0 to 1"),
+        ("TRACE_RATIO", "nan", "'nan' is not allowed; use a number from 0 to 1"),
+        ("LOG_FORMAT", "xml", "'xml' is not allowed; use one of auto, json, text"),
         (
             "HOME_COUNTRIES",
             "MX,MEX",
-            "'MEX' is not a country code; allowed: two-letter country codes, separated by commas",
+            "'MEX' is not a country code; use two-letter country codes, separated by commas",
         ),
-        ("CACHE_PREFIX", "a b", "'a b' is not of that form; allowed: 1 to 32 letters, digits, . _ -"),
-        ("DIGEST_KEY", "short", "it is too short; allowed: at least 16 characters"),
+        ("CACHE_PREFIX", "a b", "'a b' is not allowed; use 1 to 32 letters, digits, . _ -"),
+        ("CACHE_PREFIX", "ab\n", "'ab\\n' is not allowed; use 1 to 32 letters, digits, . _ -"),
+        ("HOST", "a/b", "'a/b' is not allowed; use an address or a host name"),
+        ("KEY", "short", "the value is too short; use at least 16 characters"),
         (
             "DATABASE_URL",
             "mysql://x",
-            "it does not begin so; allowed: a URL that begins with postgresql:// or postgres://",
+            "the URL starts with something else; use a URL that starts with postgresql:// or postgres://",
         ),
     ],
 )
-def test_a_bad_value_is_named_with_what_is_allowed(name: str, value: str, said: str) -> None:
-    assert problems({f"ORACLE_{name}": value}) == [f"ORACLE_{name}: {said}"]
+def test_a_bad_value_is_named_with_what_is_allowed(name: str, value: str, problem: str) -> None:
+    assert find_problems({f"ORACLE_{name}": value}) == [f"ORACLE_{name}: {problem}"]
 
 
-def test_all_problems_of_both_sources_are_told_at_once(tmp_path: Path) -> None:
-    file = written(tmp_path, 'workers = "many"\nhub_prot = 1\ncache_ttl_s = true')
-    found = problems({"ORACLE_LOG_LEVEL": "loud", "ORACLE_CACHE_TTL": "5"}, file)
+def test_all_problems_of_both_sources_are_reported_at_once(tmp_path: Path) -> None:
+    file = write_file(tmp_path, 'workers = "many"\nhub_prot = 1\ncache_ttl_s = true')
+    found = find_problems({"ORACLE_LOG_LEVEL": "loud", "ORACLE_CACHE_TTL": "5"}, file)
     assert [line.removeprefix(f"{file}: ").split(":")[0] for line in found] == [
         "hub_prot", "ORACLE_CACHE_TTL", "workers", "cache_ttl_s", "ORACLE_LOG_LEVEL",
     ]  # fmt: skip
@@ -98,22 +122,22 @@ def test_all_problems_of_both_sources_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_two_listeners_cannot_share_a_port_unless_it_is_any() -> None:
-    assert len(problems({"ORACLE_HUB_PORT": "3001"})) == 1
+    assert len(find_problems({"ORACLE_HUB_PORT": "3001"})) == 1
     assert load({"ORACLE_HUB_PORT": "0", "ORACLE_ADMIN_PORT": "0"}).settings.hub_port == 0
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [(None, "cannot be read"), ("a = ", "is not valid TOML"), ("a = '\udcff'", "is not UTF-8")]
+    ("text", "problem"), [(None, "cannot be read"), ("a = ", "is not valid TOML"), ("a = '\udcff'", "is not UTF-8")]
 )
-def test_a_bad_file_is_one_line(tmp_path: Path, text: str | None, said: str) -> None:
+def test_a_bad_file_is_one_line(tmp_path: Path, text: str | None, problem: str) -> None:
     file = tmp_path / "oracle.toml"
     if text is not None:
         file.write_bytes(text.encode(errors="surrogateescape"))
-    (line,) = problems({}, file)
-    assert line.startswith(f"{file}: {said}")
+    (line,) = find_problems({}, file)
+    assert line.startswith(f"{file}: {problem}")
 
 
-def test_names_that_others_put_into_the_environment_are_left_alone() -> None:
+def test_variables_of_other_programs_are_ignored() -> None:
     others = {
         "ORACLE_HOME": "/opt/oracle",
         "ORACLE_SID": "XE",
@@ -132,13 +156,13 @@ SECRETS = {
     "ORACLE_DATABASE_URL": f"postgresql://oracle:{PASSWORD}@one,two:5433/directory?sslpassword={PASSWORD}",
     "ORACLE_REDIS_URL": f"redis://:{PASSWORD}@cache/0",
     "ORACLE_OTLP_ENDPOINT": f"https://me:{PASSWORD}@collector",
-    "ORACLE_DIGEST_KEY": PASSWORD * 3,
+    "ORACLE_KEY": PASSWORD * 3,
 }
 
 
 def test_secrets_are_masked_wherever_settings_are_shown() -> None:
-    loaded = load(SECRETS)
-    shown = "\n".join([*loaded.rendered(), repr(loaded.settings)])
+    configuration = load(SECRETS)
+    shown = "\n".join([*configuration.format_lines(), repr(configuration.settings)])
     assert PASSWORD not in shown
     assert "postgresql://oracle:***@one,two:5433/directory?sslpassword=***" in shown
     assert "redis://:***@cache/0" in shown
@@ -154,17 +178,17 @@ def test_secrets_are_masked_wherever_settings_are_shown() -> None:
         PASSWORD,
     ],
 )
-def test_no_complaint_repeats_a_secret(url: str) -> None:
-    assert PASSWORD not in str(problems({"ORACLE_DATABASE_URL": url, "ORACLE_DIGEST_KEY": "hush-hush"[:9]}))
+def test_no_problem_repeats_a_secret(url: str) -> None:
+    assert PASSWORD not in str(find_problems({"ORACLE_DATABASE_URL": url, "ORACLE_KEY": "hush-hush"[:9]}))
 
 
 @pytest.mark.parametrize("password", ["a:b", "a@b", "@", "a:b@c:d@", "%40"])
 def test_a_password_is_masked_whatever_is_in_it(password: str) -> None:
-    assert url_masked(f"redis://u:{password}@host:6379/0") == "redis://u:***@host:6379/0"
+    assert mask_url(f"redis://u:{password}@host:6379/0") == "redis://u:***@host:6379/0"
 
 
-def test_a_line_a_setting_says_where_it_came_from() -> None:
-    lines = load({"ORACLE_HUB_PORT": "4000"}).rendered()
-    assert len(lines) == len(READERS)
+def test_the_listing_has_a_line_for_each_setting_with_its_source() -> None:
+    lines = load({"ORACLE_HUB_PORT": "4000"}).format_lines()
+    assert len(lines) == len(SETTINGS)
     (hub,) = [line for line in lines if line.startswith("ORACLE_HUB_PORT=")]
     assert hub.split() == ["ORACLE_HUB_PORT=4000", "#", "environment"]

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from oracle.settings import Loaded, Settings
+    from oracle.settings import Configuration, Settings
     from oracle.store.migrate import Stage
 
 
-def load_settings(arguments: argparse.Namespace) -> Loaded:
+def load_settings(arguments: argparse.Namespace) -> Configuration:
     """Read `--config` and the environment.  Raises SettingsError."""
     from oracle.settings import load
 

@@ -13,7 +13,8 @@ def add(commands: Any) -> None:
     serve = add_command(commands, "serve", _serve, text)
     serve.add_argument("--only", choices=("hub", "admin"), help="open only this listener (default: both)")
 
-    add_command(commands, "check-config", _check_config, "check the settings and print the values in use")
+    check = add_command(commands, "check-config", _check_config, "check the settings and print the values in use")
+    check.add_argument("--example", action="store_true", help="print all settings with their defaults as a TOML file")
 
     # Only `serve` starts it: without a help text it is not listed.
     worker = commands.add_parser("worker")
@@ -40,5 +41,6 @@ def _work(arguments: Arguments) -> int:
 
 def _check_config(arguments: Arguments) -> None:
     from oracle.commands.database import load_settings
+    from oracle.settings import format_example
 
-    print(*load_settings(arguments).rendered(), sep="\n")
+    print(*([format_example()] if arguments.example else load_settings(arguments).format_lines()), sep="\n")

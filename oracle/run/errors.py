@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from oracle.settings import url_masked
+from oracle.settings import mask_url
 
 
 class ServeError(Exception):
@@ -28,11 +28,11 @@ def explain_database_errors(url: str) -> Iterator[None]:
     try:
         yield
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedObjectError) as exc:
-        raise DatabaseError(f"database {url_masked(url)}: it has no schema yet; run: oracle migrate") from exc
+        raise DatabaseError(f"database {mask_url(url)}: it has no schema yet; run: oracle migrate") from exc
     except (asyncpg.PostgresError, OSError) as exc:
         # The first line alone: the details behind it hold values.
         reason = next(iter(str(exc).splitlines()), "") or type(exc).__name__
-        raise DatabaseError(f"database {url_masked(url)}: {reason}") from exc
+        raise DatabaseError(f"database {mask_url(url)}: {reason}") from exc
     except (asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as exc:
         # Without their text, which quotes parts of the URL.  The second comes from a server that has just died.
-        raise DatabaseError(f"database {url_masked(url)}: cannot be used ({type(exc).__name__})") from exc
+        raise DatabaseError(f"database {mask_url(url)}: cannot be used ({type(exc).__name__})") from exc

@@ -19,14 +19,12 @@ import json
 import logging
 import math
 import re
-import secrets
 import ssl
 import sys
 import threading
 import time
 import uuid
 from decimal import Decimal
-from hashlib import blake2b
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -60,24 +58,6 @@ _SOURCE_ROOT = re.compile(r".*/(?:site-packages|dist-packages|lib/python3\.\d+|(
 _WRITTEN_FRAME = re.compile(r'^  File "([^"\n]+)", line (\d+), in ([\w<>.]+)$', re.MULTILINE)
 _WRITTEN_TYPE = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Group|Warning))(?=:|$)", re.MULTILINE)
 _FIXED_WORDS = re.compile(r"[^(<%{\n'\"]*")
-
-
-class _Digest:
-    """A short keyed digest to tell parties apart in logs without naming them: `digest("MSISDN", number)`.
-
-    The key is random unless configured.  Without a secret key a digest of a phone number is no protection:
-    all numbers of a country are hashed in minutes.
-    """
-
-    def __init__(self) -> None:
-        self.key = secrets.token_bytes(32)
-
-    def __call__(self, party_id_type: str, identifier: str) -> str:
-        text = f"{party_id_type}\0{identifier}".encode(errors="surrogatepass")
-        return blake2b(text, digest_size=8, key=self.key).hexdigest()
-
-
-digest = _Digest()
 
 
 class Log:
@@ -128,7 +108,6 @@ def configure(
     layout: Layout = "auto",
     *,
     stream: TextIO | None = None,
-    digest_key: bytes | None = None,
     **context: str | int,
 ) -> None:
     """Send every logger of this process to one stream; `context` (role, index) stands on every line.
@@ -150,8 +129,6 @@ def configure(
         logger.handlers, logger.propagate = [], True
     logging.getLogger("granian.access").setLevel(logging.CRITICAL + 1)
     _catch_the_uncaught()
-    if digest_key is not None:
-        digest.key = blake2b(digest_key, digest_size=32).digest()
 
 
 def described(error: BaseException) -> list[dict[str, object]]:

@@ -54,7 +54,7 @@ def test_check_config_masks_secrets_and_says_where_values_come_from(tmp_path: Pa
     (tmp_path / "oracle.toml").write_text("workers = 3")
     secrets = {
         "ORACLE_DATABASE_URL": f"postgresql://u:{PASSWORD}@db/directory",
-        "ORACLE_DIGEST_KEY": f"{PASSWORD}-{PASSWORD}",
+        "ORACLE_KEY": f"{PASSWORD}-{PASSWORD}",
     }
     done = run_oracle(tmp_path, "check-config", "--config", "oracle.toml", env=secrets)
     assert (done.returncode, done.stderr) == (0, "")
@@ -77,9 +77,18 @@ def test_bad_settings_are_a_line_each(tmp_path: Path, command: list[str]) -> Non
     done = run_oracle(tmp_path, *command, env={"ORACLE_HUB_PORT": "x", "ORACLE_WORKER": "2"})
     assert (done.returncode, done.stdout) == (1, "")
     assert sorted(done.stderr.splitlines()) == [
-        "oracle: ORACLE_HUB_PORT: 'x' is not a whole number; allowed: a whole number from 0 to 65535",
+        "oracle: ORACLE_HUB_PORT: 'x' is not allowed; use a whole number from 0 to 65535",
         "oracle: ORACLE_WORKER: no such setting; did you mean ORACLE_WORKERS?",
     ]
+
+
+def test_the_example_is_a_file_that_the_command_accepts(tmp_path: Path) -> None:
+    done = run_oracle(tmp_path, "check-config", "--example")
+    assert (done.returncode, done.stderr) == (0, "")
+    (tmp_path / "oracle.toml").write_text(done.stdout)
+    checked = run_oracle(tmp_path, "--config", "oracle.toml", "check-config")
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert "ORACLE_WORKERS=1" in checked.stdout
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:

@@ -50,14 +50,14 @@ def stream() -> Iterator[io.StringIO]:
     root, hooks = logging.getLogger(), (sys.excepthook, sys.unraisablehook)
     import threading
 
-    thread_hook, handlers, levels, key = threading.excepthook, root.handlers, root.level, logs.digest.key
+    thread_hook, handlers, level = threading.excepthook, root.handlers, root.level
     out = io.StringIO()
     logs.configure("debug", "json", stream=out, role="hub", index=3)
     yield out
     logging.captureWarnings(capture=False)
     sys.excepthook, sys.unraisablehook, threading.excepthook = *hooks, thread_hook
-    root.handlers, logs.digest.key = handlers, key
-    root.setLevel(levels)
+    root.handlers = handlers
+    root.setLevel(level)
     logging.getLogger("oracle").setLevel(logging.NOTSET)
 
 
@@ -270,20 +270,6 @@ def test_configuring_twice_writes_once(stream: io.StringIO) -> None:
     logs.configure("info", "json", stream=stream)
     logs.Log("oracle.x").info("once")
     assert len(told(stream)) == 1
-
-
-def test_a_digest_tells_parties_apart_and_depends_on_the_key(stream: io.StringIO) -> None:
-    assert stream is not None
-    one = logs.digest("MSISDN", IDENTIFIER)
-    assert re.fullmatch("[0-9a-f]{16}", one)
-    assert one == logs.digest("MSISDN", IDENTIFIER)
-    assert one != logs.digest("ALIAS", IDENTIFIER)
-    assert logs.digest("A", "\ud800")
-    logs.configure("info", "json", stream=stream, digest_key=b"k" * 100)
-    shared = logs.digest("MSISDN", IDENTIFIER)
-    assert shared != one
-    logs.configure("info", "json", stream=stream, digest_key=b"k" * 100)
-    assert logs.digest("MSISDN", IDENTIFIER) == shared
 
 
 def test_a_condition_is_said_when_it_changes(stream: io.StringIO) -> None:
