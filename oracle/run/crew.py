@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from oracle.backoff import Backoff
 from oracle.run.errors import ServeError
 from oracle.run.order import Command, Order, Role
 from oracle.run.worker import CLOSING_S
@@ -93,19 +94,14 @@ class WorkerProcess:
 class Post:
     """A place that one worker must fill at all times."""
 
-    def __init__(self, role: Role, index: int, listener: socket.socket | None) -> None:
+    def __init__(self, role: Role, index: int, listener: socket.socket | None, limits: CrewLimits) -> None:
         self.role, self.index, self.listener = role, index, listener
         self.worker: WorkerProcess | None = None
         self.vacant = asyncio.Event()
-        self.deaths = 0  # in a row, each too soon after its start
+        self.backoff = Backoff(PAUSES_S, steady_s=limits.steady_s)
 
     def __str__(self) -> str:
         return f"{self.role} worker {self.index}"
-
-    def count_death(self, lived_s: float, steady_s: float) -> float:
-        """Count one more death; returns the pause before the next start, in seconds."""
-        self.deaths = 1 if lived_s > steady_s else self.deaths + 1
-        return PAUSES_S[min(self.deaths, len(PAUSES_S)) - 1]
 
 
 # Starts the process that fills a post.
@@ -142,11 +138,12 @@ class Crew:
     ) -> None:
         self._stop_timeout_s = settings.stop_timeout_s + CLOSING_S
         self._start_worker = start_worker
-        self._limits = limits
         self._order: Order | None = None
         self._living: set[WorkerProcess] = set()
         counts: dict[Role, int] = {"hub": settings.workers, "admin": 1, "jobs": 1}
-        self._posts = [Post(role, index, listeners.get(role)) for role in roles for index in range(counts[role])]
+        self._posts = [
+            Post(role, index, listeners.get(role), limits) for role in roles for index in range(counts[role])
+        ]
 
     async def start(self) -> None:
         for post in self._posts:
@@ -196,7 +193,7 @@ class Crew:
             worker = post.worker
             if worker is None or not worker.ended.done():
                 continue  # it was replaced meanwhile
-            pause_s = post.count_death(time.monotonic() - worker.born, self._limits.steady_s)
+            pause_s = post.backoff.fail(time.monotonic() - worker.born)
             log.warning(
                 "A worker ended; starting another one", worker=str(post), reason=worker.end_reason, pause_s=pause_s
             )

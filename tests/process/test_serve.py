@@ -304,7 +304,8 @@ async def test_a_worker_replaced_during_the_pause_is_not_started_again() -> None
         return fresh
 
     started: list[Post] = []
-    crew, post = Crew(load({}).settings, (), {}, start_worker, CrewLimits()), Post("hub", 0, None)
+    crew = Crew(load({}).settings, (), {}, start_worker, CrewLimits())
+    post = Post("hub", 0, None, CrewLimits())
     fresh = cast("WorkerProcess", object())
     post.worker = cast("WorkerProcess", Dead())
     Dead.ended.set_result(None)

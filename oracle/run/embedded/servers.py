@@ -7,6 +7,7 @@ import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
+from oracle.backoff import Backoff
 from oracle.run.embedded.directory import (
     ServerUrls,
     announce,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logs.Log(__name__)
 
-RESTART_S: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+PAUSES_S: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 STEADY_S: Final = 10.0  # a server that ran longer did not die because of its start
 
 
@@ -107,12 +108,11 @@ async def _run_servers(
 
 async def _keep_running(server: Server) -> None:
     """Start the server again whenever it dies, until cancelled."""
-    deaths, failure = 0, ""
+    backoff, failure = Backoff(PAUSES_S, steady_s=STEADY_S), ""
     while True:
         born = time.monotonic()
         reason = failure or await server.wait_for_end()
-        deaths = 1 if time.monotonic() - born > STEADY_S else deaths + 1
-        pause_s = RESTART_S[min(deaths, len(RESTART_S)) - 1]
+        pause_s = backoff.fail(time.monotonic() - born)
         log.error("A server ended; starting it again", server=server.name, reason=reason, pause_s=pause_s)
         await asyncio.sleep(pause_s)
         try:
