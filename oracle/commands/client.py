@@ -21,12 +21,14 @@ from urllib.parse import quote, urlsplit
 import httpx
 import msgspec
 
+from oracle.backoff import Backoff
+
 ROOT: Final = "/admin/v1"
 CONNECT_TIMEOUT_S: Final = 5.0
 # The slowest answer waits for a change that waits for others: above its timeout (20 s at most, see settings).
 ANSWER_TIMEOUT_S: Final = 60.0
 RETRIES: Final = 3
-RETRY_FIRST_S: Final = 0.25  # then twice as long each time: 1.75 s in all, a restart of a worker
+PAUSES_S: Final = (0.25, 0.5, 1.0)  # 1.75 s in all, a restart of a worker
 PAGE: Final = 1_000
 
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -163,9 +165,10 @@ class Client:
         target = _fill_path(path, names)
         parameters = {name: _format_value(value) for name, value in (query or {}).items() if value is not None}
         failure: ClientError | None = None
+        backoff = Backoff(PAUSES_S)
         for attempt in range(RETRIES + 1):
             if attempt:
-                self._sleep(RETRY_FIRST_S * 2 ** (attempt - 1))
+                self._sleep(backoff.fail())
             content = upload.open() if upload else None if body is None else msgspec.json.encode(body)
             request = self._http.build_request(method, target, params=parameters, headers=headers, content=content)
             try:
