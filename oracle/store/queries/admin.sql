@@ -1,25 +1,25 @@
 -- Queries of administration: FSPs, credentials, calls that may be repeated.
 
--- name: credential_valid
+-- name: credential_valid(text) -> CredentialCheckRow
 -- Each call of the admin listener.  The hashes that are valid now, and whether the credential is.
 SELECT c.role::text, c.fsp_id, c.expires_at > now() AND c.revoked_at > now() AND f.status IS DISTINCT FROM 'closed' AS valid,
        ARRAY(SELECT secret_sha256 FROM credential_secrets s
              WHERE s.credential_id = c.credential_id AND s.expires_at > now() ORDER BY s.created_at DESC LIMIT 2) AS hashes
 FROM credentials c LEFT JOIN fsps f USING (fsp_id) WHERE c.credential_id = $1
 
--- name: credential_used
+-- name: credential_used(text)
 INSERT INTO credential_uses (credential_id, last_used_at) VALUES ($1, now())
 ON CONFLICT (credential_id) DO UPDATE SET last_used_at = now()
 
--- name: refusal_record
+-- name: refusal_record(text, text, text, text, int2, text)
 INSERT INTO access_refusals (credential_id, address, method, route, status, reason) VALUES ($1, $2, $3, $4, $5, $6)
 
--- name: refusals
+-- name: refusals(timestamptz, int8) -> RefusalRow
 -- The newest first.  $1 before this time or NULL, $2 how many.
 SELECT at, credential_id, address, method, route, status, reason FROM access_refusals
 WHERE $1::timestamptz IS NULL OR at < $1 ORDER BY at DESC LIMIT $2
 
--- name: credentials_page
+-- name: credentials_page(text, text, text, int8) -> CredentialRow
 -- $1 FSP or NULL, $2 role or NULL, $3 after this id or NULL, $4 how many.
 SELECT credential_id, role::text, fsp_id, label, created_at, created_by, version, nullif(expires_at, 'infinity') AS expires_at,
        nullif(revoked_at, 'infinity') AS revoked_at, last_used_at,
@@ -29,70 +29,70 @@ WHERE ($1::text IS NULL OR fsp_id = $1) AND ($2::text IS NULL OR role::text = $2
   AND ($3::text IS NULL OR credential_id > $3)
 ORDER BY credential_id LIMIT $4
 
--- name: credential
+-- name: credential(text) -> CredentialRow
 SELECT credential_id, role::text, fsp_id, label, created_at, created_by, version, nullif(expires_at, 'infinity') AS expires_at,
        nullif(revoked_at, 'infinity') AS revoked_at, last_used_at,
        (SELECT count(*) FROM credential_secrets s WHERE s.credential_id = c.credential_id AND s.expires_at > now()) AS secrets
 FROM credentials c LEFT JOIN credential_uses USING (credential_id) WHERE credential_id = $1
 
--- name: credential_locked
+-- name: credential_locked(text) -> LockedCredentialRow
 -- Not now(), which is when the transaction began: it may have waited here for one that revokes.
 SELECT version, revoked_at <= clock_timestamp() AS revoked, role::text FROM credentials WHERE credential_id = $1 FOR UPDATE
 
--- name: credential_add
+-- name: credential_add(text, text, text, text, timestamptz, text)
 INSERT INTO credentials (credential_id, role, fsp_id, label, expires_at, created_by)
 VALUES ($1, $2::text::credential_role, $3, $4, coalesce($5::timestamptz, 'infinity'), $6)
 
--- name: credential_change
+-- name: credential_change(text, text, timestamptz)
 UPDATE credentials SET label = $2, expires_at = coalesce($3::timestamptz, 'infinity') WHERE credential_id = $1
 
--- name: credential_touch
+-- name: credential_touch(text)
 -- A rotation is a change of the credential: its version moves, and history says so.
 UPDATE credentials SET changed_at = clock_timestamp() WHERE credential_id = $1
 
--- name: secret_add
+-- name: secret_add(text, bytea)
 -- Not now(): of two rotations that wait for each other, the one that began first may come second.
 INSERT INTO credential_secrets (credential_id, secret_sha256, created_at) VALUES ($1, $2, clock_timestamp())
 
--- name: secrets_expire
+-- name: secrets_expire(text, float8)
 -- $2 seconds that the newest of them stays valid; older ones end now.
 UPDATE credential_secrets s
 SET expires_at = CASE WHEN s.created_at = (SELECT max(n.created_at) FROM credential_secrets n WHERE n.credential_id = $1)
                       THEN least(s.expires_at, now() + make_interval(secs => $2)) ELSE least(s.expires_at, now()) END
 WHERE s.credential_id = $1
 
--- name: credential_revoke
+-- name: credential_revoke(text)
 UPDATE credentials SET revoked_at = now() WHERE credential_id = $1 AND revoked_at > clock_timestamp()
 
--- name: operators_exist
+-- name: operators_exist() -> bool
 -- Whether anybody could let anybody in.
 SELECT EXISTS (SELECT FROM credentials JOIN credential_secrets s USING (credential_id)
                WHERE role = 'operator' AND credentials.expires_at > now() AND revoked_at > now() AND s.expires_at > now())
 
--- name: idempotency_claim
+-- name: idempotency_claim(text, text, bytea)
 -- $1 credential, $2 key, $3 digest of the call.  One row when it is ours: new, or forgotten after a day.
 INSERT INTO idempotency (credential_id, idempotency_key, call_sha256) VALUES ($1, $2, $3)
 ON CONFLICT (credential_id, idempotency_key)
 DO UPDATE SET call_sha256 = excluded.call_sha256, answer = NULL, made_at = now()
 WHERE idempotency.made_at < now() - interval '24 hours'
 
--- name: idempotency_kept
+-- name: idempotency_kept(text, text) -> StoredAnswerRow
 SELECT call_sha256, answer FROM idempotency WHERE credential_id = $1 AND idempotency_key = $2
 
--- name: idempotency_keep
+-- name: idempotency_keep(text, text, bytea)
 UPDATE idempotency SET answer = $3 WHERE credential_id = $1 AND idempotency_key = $2
 
--- name: idempotency_forget
+-- name: idempotency_forget()
 -- Now and then, some at a time.
 DELETE FROM idempotency WHERE ctid IN (
     SELECT ctid FROM idempotency WHERE made_at < now() - interval '24 hours' LIMIT 10000 FOR UPDATE SKIP LOCKED)
 
--- name: refusals_forget
+-- name: refusals_forget()
 -- After a year, some at a time.
 DELETE FROM access_refusals WHERE ctid IN (
     SELECT ctid FROM access_refusals WHERE at < now() - interval '1 year' LIMIT 10000 FOR UPDATE SKIP LOCKED)
 
--- name: fsps_page
+-- name: fsps_page(text, text, text, int8) -> FspRow
 -- $1 status or NULL, $2 use case or NULL, $3 after this id or NULL, $4 how many.
 SELECT fsp_id, status::text, name, locale_name, dfsp_type, additional_info, kinds, currencies, use_cases, contact,
        two_persons, logo_data_type, encode(logo_sha256, 'hex') AS logo_sha256, created_at, changed_at, version
@@ -101,38 +101,38 @@ WHERE ($1::text IS NULL OR status::text = $1) AND ($2::text IS NULL OR $2 = ANY 
   AND ($3::text IS NULL OR fsp_id > $3)
 ORDER BY fsp_id LIMIT $4
 
--- name: fsp
+-- name: fsp(text) -> FspRow
 SELECT fsp_id, status::text, name, locale_name, dfsp_type, additional_info, kinds, currencies, use_cases, contact,
        two_persons, logo_data_type, encode(logo_sha256, 'hex') AS logo_sha256, created_at, changed_at, version
 FROM fsps WHERE fsp_id = $1
 
--- name: fsp_locked
+-- name: fsp_locked(text) -> FspRow
 SELECT fsp_id, status::text, name, locale_name, dfsp_type, additional_info, kinds, currencies, use_cases, contact,
        two_persons, logo_data_type, encode(logo_sha256, 'hex') AS logo_sha256, created_at, changed_at, version
 FROM fsps WHERE fsp_id = $1 FOR UPDATE
 
--- name: fsp_add
+-- name: fsp_add(text, text, text, text, text, text[], text[], text[], text, bool)
 INSERT INTO fsps (fsp_id, status, name, locale_name, dfsp_type, additional_info, kinds, currencies, use_cases, contact,
                   two_persons)
 VALUES ($1, 'active', $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb, $10) ON CONFLICT DO NOTHING
 
--- name: fsp_change
+-- name: fsp_change(text, text, text, text, text, text[], text[], text[], text, bool)
 UPDATE fsps SET name = $2, locale_name = $3, dfsp_type = $4, additional_info = $5, kinds = $6, currencies = $7,
                 use_cases = $8, contact = $9::text::jsonb, two_persons = $10
 WHERE fsp_id = $1
 
--- name: fsp_set_status
+-- name: fsp_set_status(text, text)
 UPDATE fsps SET status = $2::text::fsp_status WHERE fsp_id = $1 AND status <> $2::text::fsp_status
 
--- name: logo
+-- name: logo(text) -> LogoRow
 SELECT logo_data_type, data, encode(logo_sha256, 'hex') AS logo_sha256 FROM fsps JOIN fsp_logos USING (fsp_id)
 WHERE fsp_id = $1
 
--- name: logo_put
+-- name: logo_put(text, bytea)
 INSERT INTO fsp_logos (fsp_id, data) VALUES ($1, $2) ON CONFLICT (fsp_id) DO UPDATE SET data = excluded.data
 
--- name: logo_drop
+-- name: logo_drop(text)
 DELETE FROM fsp_logos WHERE fsp_id = $1
 
--- name: logo_named
+-- name: logo_named(text, text, bytea)
 UPDATE fsps SET logo_data_type = $2, logo_sha256 = $3 WHERE fsp_id = $1

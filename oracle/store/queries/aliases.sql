@@ -3,7 +3,7 @@
 -- OFFSET 0 keeps conditions from moving inward, so that a key is found by the primary key whatever the planner believes of the
 -- tables (see entries_by_keys).
 
--- name: alias_entries
+-- name: alias_entries(text, party_id_type[], text[], text[]) -> OwnEntryRow
 -- What one FSP has under some keys, its default entries first.  $1 FSP; $2 types, $3 identifiers, $4 sub ids, equally long.
 SELECT k.ord::int, e.currency, e.is_default, e.changed_at, (SELECT status::text FROM fsps WHERE fsp_id = $1) AS status
 FROM unnest($2::party_id_type[], $3::text[], $4::text[]) WITH ORDINALITY AS k (party_id_type, identifier, sub_id, ord)
@@ -17,7 +17,7 @@ CROSS JOIN LATERAL (
 ) AS e
 WHERE e.fsp_id = $1 ORDER BY k.ord, e.is_default DESC, e.currency
 
--- name: alias_lock
+-- name: alias_lock(text, party_id_type, text, text) -> SubIdRow
 -- Before a version is looked at: no entry of the key comes or goes until this transaction ends.  All of the identifier, in the
 -- order in which the change itself takes them (entries_locked), and none where the FSP has nothing.
 -- $1 FSP, $2 type, $3 identifier, $4 sub id.
@@ -29,7 +29,7 @@ WHERE a.identifier = $3 AND a.party_id_type = $2::party_id_type AND (
                WHERE x.identifier = $3 AND x.party_id_type = $2::party_id_type AND x.sub_id = $4 AND x.fsp_id = $1))
 ORDER BY a.sub_id FOR UPDATE OF a
 
--- name: aliases_page
+-- name: aliases_page(text, party_id_type, timestamptz, timestamptz, text, text, text, int8) -> ListedAliasRow
 -- The next entries of FSP $1 of type $2, by the time of their last change, each with what the FSP has under its key besides:
 -- a range of aliases_by_fsp and one of alias_currencies_by_fsp, however much there is before and behind them.
 -- $3 before this time; behind the place ($4 time, $5 identifier, $6 sub id, $7 currency); $8 how many.
@@ -61,7 +61,7 @@ CROSS JOIN LATERAL (
 ) AS f
 ORDER BY e.changed_at, e.identifier, e.sub_id, e.currency
 
--- name: aliases_held
+-- name: aliases_held(party_id_type[], text[]) -> HolderRow
 -- Who has some identifiers, under whatever SubId; default entries first.  $1 types, $2 identifiers, equally long.
 SELECT k.ord::int, e.sub_id, e.currency, e.is_default, e.fsp_id, f.status::text
 FROM unnest($1::party_id_type[], $2::text[]) WITH ORDINALITY AS k (party_id_type, identifier, ord)
@@ -75,7 +75,7 @@ CROSS JOIN LATERAL (
 ) AS e
 JOIN fsps f USING (fsp_id) ORDER BY k.ord, e.sub_id, e.is_default DESC, e.currency
 
--- name: aliases_routed
+-- name: aliases_routed(party_id_type[], text[]) -> RouteDecisionRow
 -- The rule that decides about each identifier while nobody has it, as store/routes.py does: the longest that holds now,
 -- whether its FSP is answered or not.  $1 types, $2 identifiers, equally long.  Served by routes_by_prefix.
 SELECT k.ord::int, r.route_id, r.prefix, r.fsp_id, r.status

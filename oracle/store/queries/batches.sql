@@ -2,11 +2,11 @@
 
 -- Coming in ----------------------------------------------------------------------------------------------------
 
--- name: batch_number
+-- name: batch_number() -> BatchNumberRow
 -- The number of a batch to be.
 SELECT nextval(pg_get_serial_sequence('batches', 'batch_id')) AS batch_id
 
--- name: batches_held
+-- name: batches_held(text, float8) -> QuotaRow
 -- Of an FSP: batches that are not finished, and the bytes of these and of all that came in the last $2 seconds.
 SELECT count(*) FILTER (WHERE state IN ('validating', 'waiting', 'applying')) AS open,
        coalesce(sum(file_bytes), 0)::bigint AS bytes
@@ -14,45 +14,45 @@ FROM batches
 WHERE fsp_id = $1
   AND (state IN ('validating', 'waiting', 'applying') OR uploaded_at > now() - make_interval(secs => $2))
 
--- name: upload_begin
+-- name: upload_begin(int8)
 INSERT INTO batch_uploads (batch_id) VALUES ($1)
 
--- name: upload_part
+-- name: upload_part(int8, int4, bytea)
 -- $1 batch, $2 part, $3 data.  No row: the upload has been given up (see uploads_abandoned).
 WITH coming AS (UPDATE batch_uploads SET seen_at = now() WHERE batch_id = $1 RETURNING batch_id)
 INSERT INTO batch_files (batch_id, part, data) SELECT batch_id, $2, $3 FROM coming
 
--- name: upload_locked
+-- name: upload_locked(int8) -> BatchIdRow
 SELECT batch_id FROM batch_uploads WHERE batch_id = $1 FOR UPDATE
 
--- name: upload_end
+-- name: upload_end(int8)
 DELETE FROM batch_uploads WHERE batch_id = $1
 
--- name: batch_add
+-- name: batch_add(int8, text, text, text, int8, bytea, text, text, text)
 INSERT INTO batches (batch_id, fsp_id, file_name, file_format, file_bytes, file_sha256, note, uploaded_by, uploaded_role,
                      needs_approval)
 OVERRIDING SYSTEM VALUE
 SELECT $1, fsp_id, $3, $4, $5, $6, $7, $8, $9, two_persons FROM fsps WHERE fsp_id = $2
 
--- name: uploads_abandoned
+-- name: uploads_abandoned(float8) -> BatchIdRow
 -- Without a sign of life for $1 seconds.  Held, so that an upload that does go on waits, and is refused.
 SELECT batch_id FROM batch_uploads WHERE seen_at < now() - make_interval(secs => $1)
 ORDER BY seen_at LIMIT 1 FOR UPDATE SKIP LOCKED
 
--- name: upload_parts_drop
+-- name: upload_parts_drop(int8, int8)
 -- Some of the parts of one that was given up: all at once could take longer than a change may.
 DELETE FROM batch_files WHERE batch_id = $1 AND part IN (SELECT part FROM batch_files WHERE batch_id = $1 LIMIT $2)
 
 -- Read ---------------------------------------------------------------------------------------------------------
 
--- name: batch
+-- name: batch(int8, text) -> BatchRow
 SELECT *, state::text AS state FROM batches WHERE batch_id = $1 AND ($2::text IS NULL OR fsp_id = $2)
 
--- name: batch_locked
+-- name: batch_locked(int8, text) -> BatchRow
 -- Held until the transaction ends: nobody applies, lets in or cancels it meanwhile.
 SELECT *, state::text AS state FROM batches WHERE batch_id = $1 AND ($2::text IS NULL OR fsp_id = $2) FOR UPDATE
 
--- name: batches_page
+-- name: batches_page(text, text[], text, timestamptz, timestamptz, int8, int8) -> BatchRow
 -- $1 FSP or NULL for all, $2 states or NULL, $3 uploader or NULL, $4 from, $5 to, $6 before this number, $7 how many.
 SELECT *, state::text AS state FROM batches
 WHERE ($1::text IS NULL OR fsp_id = $1) AND ($2::text[] IS NULL OR state::text = ANY ($2))
@@ -61,30 +61,30 @@ WHERE ($1::text IS NULL OR fsp_id = $1) AND ($2::text[] IS NULL OR state::text =
   AND ($6::bigint IS NULL OR batch_id < $6)
 ORDER BY batch_id DESC LIMIT $7
 
--- name: batches_by_state
+-- name: batches_by_state() -> StateCountRow
 -- For the metrics.
 SELECT state::text AS state, count(*) AS batches FROM batches GROUP BY state
 
--- name: batch_results
+-- name: batch_results(int8, int4, int4) -> ChunkResultsRow
 -- For the results file: some chunks at a time, each with the state of the batch at the same instant.
 -- $1 batch, $2 from this chunk on, $3 how many.
 SELECT chunk, rows, results, state::text AS state
 FROM batch_chunks JOIN batches USING (batch_id)
 WHERE batch_id = $1 AND chunk >= $2 AND chunk < $2 + $3 ORDER BY chunk
 
--- name: batch_part
+-- name: batch_part(int8, int4) -> PartRow
 SELECT data FROM batch_files WHERE batch_id = $1 AND part = $2
 
--- name: batch_chunk
+-- name: batch_chunk(int8, int4) -> ChunkRow
 SELECT rows, results FROM batch_chunks WHERE batch_id = $1 AND chunk = $2
 
--- name: batch_chunks_of
+-- name: batch_chunks_of(int8, text) -> ChunkNumberRow
 -- Where the rows of a batch are that one transaction applied; of all, where $2 is NULL.
 SELECT chunk FROM batch_chunks WHERE batch_id = $1 AND ($2::text IS NULL OR $2::xid8 = ANY (xacts)) ORDER BY chunk
 
 -- Decided ------------------------------------------------------------------------------------------------------
 
--- name: batch_decide
+-- name: batch_decide(int8, batch_state, text, text)
 -- $2 applying or rejected, $3 by whom, $4 why.
 UPDATE batches
 SET state = $2::batch_state, decided_by = $3, decided_at = clock_timestamp(), decision_reason = $4, rows_per_s = NULL,
@@ -92,13 +92,13 @@ SET state = $2::batch_state, decided_by = $3, decided_at = clock_timestamp(), de
     finished_at = CASE WHEN $2::batch_state = 'rejected' THEN clock_timestamp() END
 WHERE batch_id = $1
 
--- name: batch_cancel
+-- name: batch_cancel(int8, text)
 UPDATE batches SET state = 'cancelled', cancelled_by = $2, finished_at = clock_timestamp(), rows_per_s = NULL
 WHERE batch_id = $1
 
 -- Read from the file (oracle/imports/validating.py) ------------------------------------------------------------
 
--- name: batches_validating
+-- name: batches_validating(int8, int8[], int8[]) -> BatchIdRow
 -- $1 of them, one of each FSP, without $2; the ones that are being read ($3) before others.
 SELECT batch_id
 FROM (SELECT DISTINCT ON (fsp_id) batch_id FROM batches
@@ -106,28 +106,28 @@ FROM (SELECT DISTINCT ON (fsp_id) batch_id FROM batches
       ORDER BY fsp_id, batch_id <> ALL ($3::bigint[]), batch_id) AS first
 ORDER BY batch_id <> ALL ($3::bigint[]), batch_id LIMIT $1
 
--- name: batch_fsp
+-- name: batch_fsp(text) -> BatchFspRow
 -- What rows are checked against while they are read.
 SELECT kinds, currencies FROM fsps WHERE fsp_id = $1
 
--- name: chunk_digests
+-- name: chunk_digests(int8, int4, int4) -> ChunkDigestRow
 -- Of chunks that are there already: $2 from, $3 before.
 SELECT chunk, sha256(rows) AS digest FROM batch_chunks WHERE batch_id = $1 AND chunk >= $2 AND chunk < $3 ORDER BY chunk
 
--- name: chunks_forget
+-- name: chunks_forget(int8, int4)
 DELETE FROM batch_chunks WHERE batch_id = $1 AND chunk >= $2
 
--- name: chunks_add
+-- name: chunks_add(int8, int4[], int8[], int4[], bytea[])
 INSERT INTO batch_chunks (batch_id, chunk, first_line, row_count, rows)
 SELECT $1, * FROM unnest($2::int[], $3::bigint[], $4::int[], $5::bytea[])
 
--- name: batch_validated
+-- name: batch_validated(int8, int4, int8, int8, int8, float8)
 -- How far it has been read.  $2 chunks, $3 bytes, $4 rows, $5 of them valid, $6 rows a second.
 UPDATE batches
 SET chunks = $2, bytes_read = $3, rows_read = $4, rows_valid = $5, rows_failed = $4::bigint - $5::bigint, rows_per_s = $6
 WHERE batch_id = $1
 
--- name: batch_validation_ended
+-- name: batch_validation_ended(int8)
 -- Let in, unless a second person has to: as was asked for when it was uploaded, or is now.
 UPDATE batches b
 SET needs_approval = b.needs_approval OR f.two_persons, validated_at = clock_timestamp(), rows_per_s = NULL,
@@ -135,30 +135,30 @@ SET needs_approval = b.needs_approval OR f.two_persons, validated_at = clock_tim
     started_at = CASE WHEN b.needs_approval OR f.two_persons THEN NULL ELSE clock_timestamp() END
 FROM fsps f WHERE b.batch_id = $1 AND f.fsp_id = b.fsp_id
 
--- name: batch_fail
+-- name: batch_fail(int8, text, text)
 -- A file that cannot be read at all.
 UPDATE batches SET state = 'failed', error_code = $2, error_message = $3, finished_at = clock_timestamp(), rows_per_s = NULL
 WHERE batch_id = $1
 
 -- Applied (oracle/imports/applying.py) -------------------------------------------------------------------------
 
--- name: batches_applying
+-- name: batches_applying() -> ApplyingRow
 -- Those of one FSP in the order in which they were let in, one at a time.
 SELECT DISTINCT ON (fsp_id) batch_id, fsp_id FROM batches WHERE state = 'applying' ORDER BY fsp_id, started_at, batch_id
 
--- name: plan_anew
+-- name: plan_anew() -> ignored
 -- First in a transaction that joins thousands of rows to the tables: a plan that was made while they were small would
 -- walk through all of them later.
 SELECT set_config('plan_cache_mode', 'force_custom_plan', true)
 
--- name: entries_hold
+-- name: entries_hold(party_id_type[], text[], text[])
 -- The default entries of some keys, held until the transaction ends, in the order in which all hold them: while they are
 -- held nobody changes the further currencies either.  $1 types, $2 identifiers, $3 sub ids, all keys distinct.
 SELECT FROM unnest($1::party_id_type[], $2::text[], $3::text[]) AS k (party_id_type, identifier, sub_id)
 JOIN aliases a USING (identifier, party_id_type, sub_id)
 ORDER BY identifier, party_id_type, sub_id FOR UPDATE OF a
 
--- name: entries_held
+-- name: entries_held(party_id_type[], text[], text[], text[], text) -> KeyRow
 -- After entries_hold: what stands under each key.  $4 the currencies that are wanted, $5 the FSP.
 -- mine: the default entry is the FSP's; same: in that currency; has: a further one of it is; more: further ones in others;
 -- taken: another FSP has that currency; shared: the key may have several owners.
@@ -176,21 +176,21 @@ LEFT JOIN LATERAL (
     FROM alias_currencies c
     WHERE (c.identifier, c.party_id_type, c.sub_id) = (k.identifier, k.party_id_type, k.sub_id)) AS x ON true
 
--- name: further_drop
+-- name: further_drop(party_id_type[], text[], text[], text[], text)
 -- Further currencies of the FSP $5 under some keys, but for $4 (NULL: for none).
 DELETE FROM alias_currencies c
 USING unnest($1::party_id_type[], $2::text[], $3::text[], $4::text[]) AS k (party_id_type, identifier, sub_id, kept)
 WHERE (c.identifier, c.party_id_type, c.sub_id) = (k.identifier, k.party_id_type, k.sub_id) AND c.fsp_id = $5
   AND c.currency IS DISTINCT FROM k.kept
 
--- name: defaults_change
+-- name: defaults_change(party_id_type[], text[], text[], text[], text)
 -- The default entries of the FSP $5 under some keys get the currencies $4.
 UPDATE aliases a SET currency = k.currency, changed_at = clock_timestamp()
 FROM unnest($1::party_id_type[], $2::text[], $3::text[], $4::text[]) AS k (party_id_type, identifier, sub_id, currency)
 WHERE (a.identifier, a.party_id_type, a.sub_id) = (k.identifier, k.party_id_type, k.sub_id) AND a.fsp_id = $5
   AND a.currency <> k.currency
 
--- name: further_remove
+-- name: further_remove(party_id_type[], text[], text[], text[], text) -> OrdRow
 -- $4 currencies ('': all), $5 FSP.  Before defaults_remove: else the heir of a default entry would be one of these.
 DELETE FROM alias_currencies c
 USING unnest($1::party_id_type[], $2::text[], $3::text[], $4::text[])
@@ -199,7 +199,7 @@ WHERE (c.identifier, c.party_id_type, c.sub_id) = (k.identifier, k.party_id_type
   AND k.currency IN ('', c.currency)
 RETURNING k.ord::int
 
--- name: defaults_remove
+-- name: defaults_remove(party_id_type[], text[], text[], text[], text) -> OrdRow
 DELETE FROM aliases a
 USING unnest($1::party_id_type[], $2::text[], $3::text[], $4::text[])
       WITH ORDINALITY AS k (party_id_type, identifier, sub_id, currency, ord)
@@ -207,21 +207,21 @@ WHERE (a.identifier, a.party_id_type, a.sub_id) = (k.identifier, k.party_id_type
   AND k.currency IN ('', a.currency)
 RETURNING k.ord::int
 
--- name: chunk_progress
+-- name: chunk_progress(int8, int4) -> ProgressRow
 SELECT length(results) AS done FROM batch_chunks WHERE batch_id = $1 AND chunk = $2
 
--- name: chunk_applied
+-- name: chunk_applied(int8, int4, bytea) -> WholeRow
 -- $1 batch, $2 chunk, $3 what became of its next rows.
 UPDATE batch_chunks SET results = results || $3, xacts = xacts || pg_current_xact_id()
 WHERE batch_id = $1 AND chunk = $2 RETURNING length(results) = row_count AS is_whole
 
--- name: batch_applied
+-- name: batch_applied(int8, int8, int8, int8, int4, float8)
 -- $2 rows that are in force, $3 of them changed, $4 refused, $5 chunks that are whole now, $6 rows a second.
 UPDATE batches
 SET rows_applied = rows_applied + $2, rows_changed = rows_changed + $3, rows_failed = rows_failed + $4,
     chunks_applied = chunks_applied + $5, rows_per_s = $6
 WHERE batch_id = $1
 
--- name: batch_done
+-- name: batch_done(int8)
 UPDATE batches SET state = 'done', finished_at = clock_timestamp()
 WHERE batch_id = $1 AND state = 'applying' AND chunks_applied = chunks

@@ -2,7 +2,7 @@
 
 -- As of an instant ---------------------------------------------------------------------------------------------
 
--- name: history_as_of
+-- name: history_as_of(text, text, text[], timestamptz) -> PastEventRow
 -- What an identifier was answered from at the instant $4: of each of its entries, of each FSP and each rule that could
 -- have had a part in it, the last event.  $1 type, $2 identifier, $3 all its prefixes.
 -- Served by events_by_identifier, events_by_prefix, events_by_former_prefix, events_of_fsps.
@@ -47,7 +47,7 @@ SELECT DISTINCT ON (entity, place)
 FROM counted WHERE since <= $4
 ORDER BY entity, place, event_id DESC
 
--- name: history_of_party
+-- name: history_of_party(text, text, text[]) -> PartyEventRow
 -- Everything that history_as_of looks at, in the order in which it counts.  $1 type, $2 identifier, $3 its prefixes.
 WITH own AS MATERIALIZED (
     SELECT * FROM events
@@ -81,7 +81,7 @@ SELECT event_id, xact::text::bigint AS xact, at, entity, action, channel, actor,
        max(at) OVER (PARTITION BY era, xact) AS since
 FROM counted ORDER BY since, era, xact, event_id
 
--- name: history_final
+-- name: history_final() -> FinalRow
 -- Up to when history is complete: before the begin of every transaction that is writing here.  Not by the snapshot: that
 -- leaves out the newest of them until one that began later has ended.  One whose begin is not shown to us (another
 -- role's, a prepared one) counts as having begun ever so long ago.  The server's own (to analyze a table) write no events.
@@ -98,7 +98,8 @@ SELECT statement_timestamp() AS now, least(statement_timestamp(), (
 -- walked_to is where one goes on when those are too few.  A time that is asked for counts twice: in whole months, which
 -- leaves out partitions, and to the microsecond among what is walked.
 
--- name: events_of_party
+-- name: events_of_party(text, text, int8, timestamptz, timestamptz, int8, int8, text, text, text, text, text, text,
+--     text, timestamptz, timestamptz) -> WalkedEventRow
 -- $1 type, $2 identifier, $3 before this event, $4 from, $5 to, $6 how many to look at, $7 how many to give;
 -- wanted: $8 actor, $9 channel, $10 action, $11 entity, $12 request, $13 trace, $14 FSP, $15 from, $16 to.
 WITH walked AS MATERIALIZED (
@@ -119,7 +120,8 @@ LEFT JOIN LATERAL (
     ORDER BY event_id DESC LIMIT $7) AS w ON true
 ORDER BY w.event_id DESC
 
--- name: events_of_entity
+-- name: events_of_entity(text, int8, timestamptz, timestamptz, int8, int8, text, text, text, text, text,
+--     timestamptz, timestamptz) -> WalkedEventRow
 -- Of anything but aliases.  $1 entity, $2 before this event, $3 from, $4 to, $5 how many to look at, $6 how many to give;
 -- wanted: $7 actor, $8 channel, $9 action, $10 request, $11 trace, $12 from, $13 to.
 WITH walked AS MATERIALIZED (
@@ -137,7 +139,8 @@ LEFT JOIN LATERAL (
     ORDER BY event_id DESC LIMIT $6) AS w ON true
 ORDER BY w.event_id DESC
 
--- name: events_from
+-- name: events_from(int8, timestamptz, timestamptz, int8, int8, text, text, text, text, text, text, timestamptz,
+--     timestamptz) -> WalkedEventRow
 -- All from $2 on, by their numbers.  $1 before this event, $2 from, $3 to, $4 how many to look at, $5 how many to give;
 -- wanted: $6 actor, $7 channel, $8 action, $9 entity, $10 request, $11 trace, $12 from, $13 to.  Served by the primary
 -- keys.
@@ -155,7 +158,8 @@ LEFT JOIN LATERAL (
     ORDER BY event_id DESC LIMIT $5) AS w ON true
 ORDER BY w.event_id DESC
 
--- name: events_of_span
+-- name: events_of_span(timestamptz, timestamptz, int8, int4, int8, text, text, text, text, text, text, text) ->
+--     SpanEventRow
 -- By time alone: those from $1 on and before the place ($2, $3), by partition and events_by_time.  walked above $4: too
 -- many to say which are the newest.  $5 how many to give; wanted: $6 actor, $7 channel, $8 action, $9 entity,
 -- $10 request, $11 trace, $12 FSP: those by which another FSP got its aliases are among its own.  To be planned for its
@@ -184,7 +188,7 @@ ORDER BY w.at DESC, w.event_id DESC
 
 -- Between two instants -----------------------------------------------------------------------------------------
 
--- name: history_of_fsp
+-- name: history_of_fsp(text, timestamptz, timestamptz) -> FspEventRow
 -- The events of the aliases of FSP $1, key by key, from $2 to $3 and an hour around: of a transaction that was over
 -- within that, all events are among them.
 SELECT party_identifier, party_id_type::text, sub_id, event_id, xact::text::bigint AS xact, at, before::text, after::text
@@ -202,22 +206,22 @@ ORDER BY party_identifier, party_id_type, sub_id, event_id
 
 -- Who is behind it ---------------------------------------------------------------------------------------------
 
--- name: credential_labels
+-- name: credential_labels(text[]) -> CredentialLabelRow
 SELECT credential_id, label, role::text, fsp_id FROM credentials WHERE credential_id = ANY ($1::text[])
 
--- name: batch_origin
+-- name: batch_origin(int8) -> BatchOriginRow
 SELECT batch_id, fsp_id, file_name, encode(file_sha256, 'hex') AS file_sha256, uploaded_by, uploaded_role, uploaded_at,
        decided_by, decided_at, decision_reason, started_at, finished_at
 FROM batches WHERE batch_id = $1
 
 -- Who asked ----------------------------------------------------------------------------------------------------
 
--- name: read_record
+-- name: read_record(text, text, text, text, text, text, text, text, text, text, text)
 INSERT INTO audit_reads (credential_id, role, caller_fsp_id, asked, party_id_type, party_identifier, sub_id, fsp_id, details,
                          request_id, trace_id)
 VALUES ($1, $2, $3, $4, $5::text::party_id_type, $6, $7, $8, $9::text::jsonb, $10, $11)
 
--- name: reads_page
+-- name: reads_page(int8, text, text, text, timestamptz, timestamptz, int8) -> ReadRow
 -- $1 before this one, $2 identifier, $3 type, $4 credential, $5 from, $6 to, $7 how many.  A NULL asks for all.
 SELECT read_id, at, credential_id, role, caller_fsp_id, asked, party_id_type::text, party_identifier, sub_id, fsp_id,
        details::text, request_id, trace_id
@@ -229,13 +233,13 @@ ORDER BY read_id DESC LIMIT $7
 
 -- The log ------------------------------------------------------------------------------------------------------
 
--- name: settings_lend
+-- name: settings_lend(text[], text[]) -> ignored
 -- For as long as a connection of the desk is lent to what streams.
 SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) AS s (name, value)
 
--- name: log_checkpoints
+-- name: log_checkpoints(int8, int8) -> CheckpointRow
 -- The newest first.  $1 below this size, $2 how many.
 SELECT size, root, note, signed_at FROM audit_checkpoints WHERE size < $1 ORDER BY size DESC LIMIT $2
 
--- name: log_checkpoint_of
+-- name: log_checkpoint_of(int8) -> CheckpointNoteRow
 SELECT note FROM audit_checkpoints WHERE size = $1

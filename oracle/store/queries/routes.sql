@@ -5,25 +5,26 @@
 --
 -- What has begun is never dated back (oracle/api/routes.py), so the table itself says which rules held at an instant.
 
--- name: routes_turn
+-- name: routes_turn() -> ignored
 SELECT 1 FROM cache_generation FOR NO KEY UPDATE
 
--- name: route_fsps
+-- name: route_fsps(text[]) -> FspStatusRow
 -- Who is to get routes: held, so that none of them is closed meanwhile.
 SELECT fsp_id, status::text FROM fsps WHERE fsp_id = ANY ($1::text[]) ORDER BY fsp_id FOR SHARE
 
--- name: route
+-- name: route(int8) -> StoredRouteRow
 SELECT route_id, party_id_type::text, prefix, fsp_id, nullif(valid_from, '-infinity') AS valid_from,
        nullif(valid_to, 'infinity') AS valid_to, note, created_at, changed_at, version
 FROM routes WHERE route_id = $1
 
--- name: route_locked
+-- name: route_locked(int8) -> LockedRouteRow
 SELECT route_id, party_id_type::text, prefix, fsp_id, nullif(valid_from, '-infinity') AS valid_from,
        nullif(valid_to, 'infinity') AS valid_to, note, created_at, changed_at, version,
        valid_from <= clock_timestamp() AS has_begun, valid_to <= clock_timestamp() AS is_over
 FROM routes WHERE route_id = $1 FOR UPDATE
 
--- name: routes_page
+-- name: routes_page(party_id_type, text, text[], text, text, timestamptz, party_id_type, text, int8, int8) ->
+--     StoredRouteRow
 -- $1 type, $2 FSP, $3 prefixes that cover or NULL with $4 and $5 (from and below) those that are covered, $6 instant, each
 -- of them or NULL; $7, $8, $9 after this type, prefix and route, or NULL; $10 how many.
 SELECT route_id, party_id_type::text, prefix, fsp_id, nullif(valid_from, '-infinity') AS valid_from,
@@ -35,7 +36,7 @@ WHERE ($1::party_id_type IS NULL OR party_id_type = $1) AND ($2::text IS NULL OR
   AND ($7::party_id_type IS NULL OR (party_id_type, prefix, route_id) > ($7, $8::text, $9::bigint))
 ORDER BY routes.party_id_type, prefix, route_id LIMIT $10
 
--- name: routes_overlapping
+-- name: routes_overlapping(party_id_type, text, text[], text, timestamptz, timestamptz, int8, int8) -> OverlapRow
 -- $1 type, $2 prefix, $3 what it begins with (shorter ones), $4 below this the longer ones, $5 from or NULL for now, $6 to
 -- or NULL, $7 a route that is left out or NULL, $8 how many.  Rules of the same prefix first: they are in the way.
 SELECT route_id, prefix, fsp_id, status::text AS fsp_status, nullif(valid_from, '-infinity') AS valid_from,
@@ -46,28 +47,28 @@ WHERE party_id_type = $1::party_id_type AND (prefix = ANY ($3::text[]) OR (prefi
   AND ($7::bigint IS NULL OR route_id <> $7)
 ORDER BY prefix <> $2, length(prefix), prefix, routes.valid_from LIMIT $8
 
--- name: route_add
+-- name: route_add(party_id_type, text, text, timestamptz, timestamptz, text) -> RouteIdRow
 INSERT INTO routes (party_id_type, prefix, fsp_id, valid_from, valid_to, note)
 VALUES ($1::party_id_type, $2, $3, coalesce($4::timestamptz, now()), coalesce($5::timestamptz, 'infinity'), $6)
 RETURNING route_id
 
--- name: route_change
+-- name: route_change(int8, timestamptz, timestamptz, text)
 -- $2 from or NULL for what it is, $3 to or NULL for ever, $4 note.
 UPDATE routes SET valid_from = coalesce($2::timestamptz, valid_from), valid_to = coalesce($3::timestamptz, 'infinity'), note = $4
 WHERE route_id = $1
 
--- name: route_end
+-- name: route_end(int8, timestamptz)
 -- $2 when, or NULL for now.
 UPDATE routes SET valid_to = greatest(coalesce($2::timestamptz, clock_timestamp()), valid_from + interval '1 microsecond')
 WHERE route_id = $1
 
--- name: route_withdraw
+-- name: route_withdraw(int8)
 -- One that never held.
 DELETE FROM routes WHERE route_id = $1
 
 -- Lists of routes ----------------------------------------------------------------------------------------------
 
--- name: routes_standing
+-- name: routes_standing(party_id_type[], text[], timestamptz[], timestamptz[]) -> SamePrefixRow
 -- Rules of the same prefix that hold at some time that is wanted: $1 types, $2 prefixes, $3 from (NULL: now), $4 to (NULL:
 -- for ever), equally long.  covers: it holds all the while.
 SELECT w.ord::int, r.route_id, r.fsp_id,
@@ -78,7 +79,7 @@ JOIN routes r USING (party_id_type, prefix)
 WHERE r.valid_from < coalesce(w.valid_to, 'infinity') AND r.valid_to > coalesce(w.valid_from, now())
 ORDER BY w.ord, r.route_id
 
--- name: routes_cut
+-- name: routes_cut(party_id_type[], text[], timestamptz[], timestamptz[], int8) -> CutRow
 -- Rules of a shorter or a longer prefix that hold at some time that is wanted: parameters as routes_standing, and $5 how
 -- many.  OFFSET 0: looked up prefix by prefix, whatever the planner believes; joined as a whole they would be compared
 -- each with each.
@@ -97,7 +98,7 @@ CROSS JOIN LATERAL (
 WHERE r.valid_from < coalesce(w.valid_to, 'infinity') AND r.valid_to > coalesce(w.valid_from, now())
 ORDER BY w.ord, length(r.prefix), r.prefix LIMIT $5
 
--- name: routes_add
+-- name: routes_add(party_id_type[], text[], text[], timestamptz[], timestamptz[], text[])
 -- $1 types, $2 prefixes, $3 FSPs, $4 from, $5 to, $6 notes.
 INSERT INTO routes (party_id_type, prefix, fsp_id, valid_from, valid_to, note)
 SELECT party_id_type, prefix, fsp_id, coalesce(valid_from, now()), coalesce(valid_to, 'infinity'), note
@@ -105,7 +106,7 @@ FROM unnest($1::party_id_type[], $2::text[], $3::text[], $4::timestamptz[], $5::
      WITH ORDINALITY AS w (party_id_type, prefix, fsp_id, valid_from, valid_to, note, ord)
 ORDER BY ord
 
--- name: route_fsps_add
+-- name: route_fsps_add(text[], text[])
 -- $1 FSPs that are not known, $2 their names or NULL.
 INSERT INTO fsps (fsp_id, status, name)
 SELECT fsp_id, 'provisional', name FROM unnest($1::text[], $2::text[]) AS w (fsp_id, name)
@@ -113,7 +114,7 @@ ORDER BY fsp_id ON CONFLICT DO NOTHING
 
 -- What answers an identifier -----------------------------------------------------------------------------------
 
--- name: alias_entries_now
+-- name: alias_entries_now(party_id_type, text) -> EntryNowRow
 -- All entries of an identifier, default ones first.  $1 type, $2 identifier.
 SELECT sub_id, currency, fsp_id, true AS is_default, changed_at AS since FROM aliases
 WHERE identifier = $2 AND party_id_type = $1::party_id_type
@@ -122,10 +123,10 @@ SELECT sub_id, currency, fsp_id, false, changed_at FROM alias_currencies
 WHERE identifier = $2 AND party_id_type = $1::party_id_type
 ORDER BY is_default DESC, sub_id, currency
 
--- name: fsp_status_now
+-- name: fsp_status_now(text[]) -> FspStatusRow
 SELECT fsp_id, status::text FROM fsps WHERE fsp_id = ANY ($1::text[])
 
--- name: routes_covering
+-- name: routes_covering(party_id_type, text[], timestamptz, int8) -> CoveringRouteRow
 -- The rules of any time whose prefix is one of $2 (all that the identifier begins with); $1 type, $3 instant or NULL for
 -- now, $4 how many: those that hold then before others.
 SELECT route_id, prefix, fsp_id, nullif(valid_from, '-infinity') AS valid_from, nullif(valid_to, 'infinity') AS valid_to,
@@ -136,7 +137,7 @@ ORDER BY valid_from <= coalesce($3::timestamptz, now()) AND coalesce($3::timesta
 
 -- The list of prefixes -----------------------------------------------------------------------------------------
 
--- name: prefixes
+-- name: prefixes() -> PrefixRow
 -- Rules for account numbers that hold now and are answered; of digits only, and no more than a JSON number keeps.
 -- Shorter ones first, so in the order of the numbers where all are equally long.
 SELECT route_id, prefix::bigint AS prefix, fsp_id, routes.created_at, coalesce(name, fsp_id) AS name,
@@ -147,8 +148,8 @@ WHERE party_id_type = 'ACCOUNT_ID' AND valid_from <= now() AND now() < valid_to
   AND prefix ~ '^[0-9]{1,15}$' AND status IN ('active', 'provisional')
 ORDER BY length(routes.prefix), routes.prefix
 
--- name: prefix_logos
+-- name: prefix_logos(text[]) -> PrefixLogoRow
 SELECT fsp_id, data FROM fsp_logos WHERE fsp_id = ANY ($1::text[])
 
--- name: use_cases
+-- name: use_cases() -> UseCaseRow
 SELECT DISTINCT unnest(use_cases) AS use_case FROM fsps WHERE status <> 'closed'

@@ -1,0 +1,754 @@
+"""The rows that named queries return: one type for each shape, named in the signature of the query.
+
+    -- name: fsp_status(text) -> AllowanceRow
+
+A test prepares every query on the migrated schema, and compares its parameters and columns with the signature.  The
+order of the columns counts, too: some rows are read by place.  Where a column can be NULL, its type says None;
+PostgreSQL does not report that, so no test holds it.  These types are for the type checker: the driver returns records.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TypedDict
+from uuid import UUID
+
+
+class LookupRow(TypedDict):
+    """One entry that answers a lookup: `ord` counts the keys from 1; `fsp_id` is '' for an FSP that answers nobody."""
+
+    ord: int
+    sub_id: str
+    currency: str
+    fsp_id: str
+
+
+class GenerationRow(TypedDict):
+    """The generation of the cache, and the Redis servers whose copies count."""
+
+    directory_id: UUID
+    generation: int
+    run_ids: list[str]
+    routes_version: int
+    run_ids_age_s: float
+
+
+class CompiledRouteRow(TypedDict):
+    """A routing rule as processes compile it: times in seconds since 1970, or infinite; `fsp_id` '' as in LookupRow."""
+
+    party_id_type: str
+    prefix: str
+    fsp_id: str
+    valid_from_s: float
+    valid_to_s: float
+
+
+class AllowanceRow(TypedDict):
+    """Whether an FSP may register, and what (None: everything)."""
+
+    status: str
+    kinds: list[str] | None
+    currencies: list[str] | None
+
+
+class RegistrationRow(TypedDict):
+    """What became of one registration: `ord` counts from 1."""
+
+    ord: int
+    stands: bool | None
+    is_new: bool
+    may_add: bool
+
+
+class LockedEntryRow(TypedDict):
+    """An entry of an identifier, held until the transaction ends."""
+
+    sub_id: str
+    currency: str
+    fsp_id: str
+    is_default: bool
+
+
+class CredentialCheckRow(TypedDict):
+    """A credential as each call of the admin listener checks it: the hashes of the secrets that are valid now."""
+
+    role: str
+    fsp_id: str | None
+    valid: bool | None
+    hashes: list[bytes]
+
+
+class CredentialRow(TypedDict):
+    """A credential with the number of its valid secrets; None: it does not expire, is not revoked, was never used."""
+
+    credential_id: str
+    role: str
+    fsp_id: str | None
+    label: str
+    created_at: datetime
+    created_by: str
+    version: int
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    secrets: int
+
+
+class LockedCredentialRow(TypedDict):
+    """A credential, held until the transaction ends."""
+
+    version: int
+    revoked: bool
+    role: str
+
+
+class RefusalRow(TypedDict):
+    """A refused call of the admin listener."""
+
+    at: datetime
+    credential_id: str | None
+    address: str | None
+    method: str
+    route: str
+    status: int
+    reason: str
+
+
+class StoredAnswerRow(TypedDict):
+    """The answer to a call with an idempotency key; None while the call runs."""
+
+    call_sha256: bytes
+    answer: bytes | None
+
+
+class FspRow(TypedDict):
+    """An FSP; `contact` is JSON."""
+
+    fsp_id: str
+    status: str
+    name: str | None
+    locale_name: str | None
+    dfsp_type: str | None
+    additional_info: str | None
+    kinds: list[str] | None
+    currencies: list[str] | None
+    use_cases: list[str]
+    contact: str | None
+    two_persons: bool
+    logo_data_type: str | None
+    logo_sha256: str | None
+    created_at: datetime
+    changed_at: datetime
+    version: int
+
+
+class LogoRow(TypedDict):
+    """The logo of an FSP."""
+
+    logo_data_type: str | None
+    data: bytes
+    logo_sha256: str | None
+
+
+class OwnEntryRow(TypedDict):
+    """An entry of one FSP under a wanted key: `ord` counts the keys from 1."""
+
+    ord: int
+    currency: str
+    is_default: bool
+    changed_at: datetime
+    status: str
+
+
+class SubIdRow(TypedDict):
+    """The SubId of a default entry, held until the transaction ends."""
+
+    sub_id: str
+
+
+class ListedAliasRow(TypedDict):
+    """An entry in the list of one FSP, with the FSP's other entries under the same key."""
+
+    changed_at: datetime
+    identifier: str
+    sub_id: str
+    currency: str
+    is_default: bool
+    default_currency: str | None
+    default_changed_at: datetime | None
+    further_currencies: list[str] | None
+    further_changed_at: list[datetime] | None
+
+
+class HolderRow(TypedDict):
+    """An entry under a wanted identifier, of any FSP: `ord` counts the identifiers from 1."""
+
+    ord: int
+    sub_id: str
+    currency: str
+    is_default: bool
+    fsp_id: str
+    status: str
+
+
+class RouteDecisionRow(TypedDict):
+    """The rule that decides about a wanted identifier: `ord` counts the identifiers from 1."""
+
+    ord: int
+    route_id: int
+    prefix: str
+    fsp_id: str
+    status: str
+
+
+class FspStatusRow(TypedDict):
+    """The status of an FSP."""
+
+    fsp_id: str
+    status: str
+
+
+class StoredRouteRow(TypedDict):
+    """A routing rule; None: valid from or to any time."""
+
+    route_id: int
+    party_id_type: str
+    prefix: str
+    fsp_id: str
+    valid_from: datetime | None
+    valid_to: datetime | None
+    note: str | None
+    created_at: datetime
+    changed_at: datetime
+    version: int
+
+
+class LockedRouteRow(TypedDict):
+    """A routing rule, held until the transaction ends."""
+
+    route_id: int
+    party_id_type: str
+    prefix: str
+    fsp_id: str
+    valid_from: datetime | None
+    valid_to: datetime | None
+    note: str | None
+    created_at: datetime
+    changed_at: datetime
+    version: int
+    has_begun: bool
+    is_over: bool
+
+
+class OverlapRow(TypedDict):
+    """A rule that overlaps a wanted one; `total` counts all of them, also those that the limit leaves out."""
+
+    route_id: int
+    prefix: str
+    fsp_id: str
+    fsp_status: str
+    valid_from: datetime | None
+    valid_to: datetime | None
+    total: int
+
+
+class RouteIdRow(TypedDict):
+    """The number of a new routing rule."""
+
+    route_id: int
+
+
+class SamePrefixRow(TypedDict):
+    """A rule with the prefix of a wanted one: `ord` counts the wanted rules from 1."""
+
+    ord: int
+    route_id: int
+    fsp_id: str
+    covers: bool
+
+
+class CutRow(TypedDict):
+    """A rule with a shorter or longer prefix than a wanted one: `ord` counts the wanted rules from 1."""
+
+    ord: int
+    route_id: int
+    prefix: str
+    fsp_id: str
+    total: int
+
+
+class EntryNowRow(TypedDict):
+    """An entry of an identifier as it is now."""
+
+    sub_id: str
+    currency: str
+    fsp_id: str
+    is_default: bool
+    since: datetime
+
+
+class CoveringRouteRow(TypedDict):
+    """A rule of any time whose prefix covers an identifier."""
+
+    route_id: int
+    prefix: str
+    fsp_id: str
+    valid_from: datetime | None
+    valid_to: datetime | None
+    has_begun: bool
+    is_over: bool
+
+
+class PrefixRow(TypedDict):
+    """A rule for account numbers, as the list of prefixes shows it."""
+
+    route_id: int
+    prefix: int
+    fsp_id: str
+    created_at: datetime
+    name: str
+    locale_name: str
+    dfsp_type: str
+    additional_info: str
+    logo_data_type: str
+    use_cases: list[str]
+
+
+class PrefixLogoRow(TypedDict):
+    """The logo of an FSP in the list of prefixes."""
+
+    fsp_id: str
+    data: bytes
+
+
+class UseCaseRow(TypedDict):
+    """A use case that some FSP serves."""
+
+    use_case: str
+
+
+class BatchNumberRow(TypedDict):
+    """The number of a new batch."""
+
+    batch_id: int
+
+
+class QuotaRow(TypedDict):
+    """What an FSP uses of its quota: unfinished batches, and bytes."""
+
+    open: int
+    bytes: int
+
+
+class BatchIdRow(TypedDict):
+    """The number of a batch."""
+
+    batch_id: int
+
+
+class BatchRow(TypedDict):
+    """A batch, with all its columns."""
+
+    batch_id: int
+    fsp_id: str
+    state: str
+    file_name: str
+    file_format: str
+    file_bytes: int
+    file_sha256: bytes
+    note: str | None
+    uploaded_by: str
+    uploaded_role: str
+    uploaded_at: datetime
+    needs_approval: bool
+    decided_by: str | None
+    decided_at: datetime | None
+    decision_reason: str | None
+    cancelled_by: str | None
+    bytes_read: int
+    rows_read: int
+    rows_valid: int
+    rows_applied: int
+    rows_changed: int
+    rows_failed: int
+    chunks: int
+    chunks_applied: int
+    rows_per_s: float | None
+    validated_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    error_code: str | None
+    error_message: str | None
+    changed_at: datetime
+    version: int
+
+
+class StateCountRow(TypedDict):
+    """How many batches are in a state."""
+
+    state: str
+    batches: int
+
+
+class ChunkResultsRow(TypedDict):
+    """A chunk of a batch with its results."""
+
+    chunk: int
+    rows: bytes
+    results: bytes
+    state: str
+
+
+class PartRow(TypedDict):
+    """A part of an uploaded file."""
+
+    data: bytes
+
+
+class ChunkRow(TypedDict):
+    """The rows of a chunk, and the results so far."""
+
+    rows: bytes
+    results: bytes
+
+
+class ChunkNumberRow(TypedDict):
+    """The number of a chunk."""
+
+    chunk: int
+
+
+class BatchFspRow(TypedDict):
+    """What the rows of a batch are checked against (None: everything is allowed)."""
+
+    kinds: list[str] | None
+    currencies: list[str] | None
+
+
+class ChunkDigestRow(TypedDict):
+    """The digest of a chunk that is stored already."""
+
+    chunk: int
+    digest: bytes
+
+
+class ApplyingRow(TypedDict):
+    """A batch that is to be applied now."""
+
+    batch_id: int
+    fsp_id: str
+
+
+class KeyRow(TypedDict):
+    """What an FSP and others hold under a wanted key: `ord` counts the keys from 1."""
+
+    ord: int
+    mine: bool
+    same: bool
+    shared: bool
+    has: bool
+    more: bool
+    taken: bool
+
+
+class OrdRow(TypedDict):
+    """The place of a key in the list of keys, from 1."""
+
+    ord: int
+
+
+class ProgressRow(TypedDict):
+    """How many rows of a chunk have a result."""
+
+    done: int
+
+
+class WholeRow(TypedDict):
+    """Whether all rows of a chunk have a result."""
+
+    is_whole: bool
+
+
+class EventRow(TypedDict):
+    """An event; `before` and `after` are JSON.  `at` is None for a time that no calendar of Python has."""
+
+    event_id: int
+    xact: int
+    at: datetime | None
+    entity: str
+    action: str
+    channel: str
+    actor: str
+    role: str | None
+    party_id_type: str | None
+    party_identifier: str | None
+    sub_id: str | None
+    fsp_id: str | None
+    before: str | None
+    after: str | None
+    reason: str | None
+    request_id: str | None
+    trace_id: str | None
+
+
+class PastEventRow(TypedDict):
+    """An event that counts at an instant; `since`: when its transaction was complete."""
+
+    event_id: int
+    xact: int
+    at: datetime
+    entity: str
+    action: str
+    channel: str
+    actor: str
+    role: str | None
+    party_id_type: str | None
+    party_identifier: str | None
+    sub_id: str | None
+    fsp_id: str | None
+    before: str | None
+    after: str | None
+    reason: str | None
+    request_id: str | None
+    trace_id: str | None
+    since: datetime
+
+
+class PartyEventRow(TypedDict):
+    """An event of an identifier's history, with its era and the end of its transaction."""
+
+    event_id: int
+    xact: int
+    at: datetime
+    entity: str
+    action: str
+    channel: str
+    actor: str
+    role: str | None
+    party_id_type: str | None
+    party_identifier: str | None
+    sub_id: str | None
+    fsp_id: str | None
+    before: str | None
+    after: str | None
+    reason: str | None
+    request_id: str | None
+    trace_id: str | None
+    era: int
+    since: datetime
+
+
+class FinalRow(TypedDict):
+    """The time now, and the time until which history is complete."""
+
+    now: datetime
+    final_before: datetime
+
+
+class WalkedEventRow(TypedDict):
+    """An event of a page, and how far the query walked; without an event, its columns are None."""
+
+    walked: int
+    walked_to: int | None
+    event_id: int | None
+    xact: int | None
+    at: datetime | None
+    entity: str | None
+    action: str | None
+    channel: str | None
+    actor: str | None
+    role: str | None
+    party_id_type: str | None
+    party_identifier: str | None
+    sub_id: str | None
+    fsp_id: str | None
+    before: str | None
+    after: str | None
+    reason: str | None
+    request_id: str | None
+    trace_id: str | None
+
+
+class SpanEventRow(TypedDict):
+    """An event of a span of time, and how many the query walked; without an event, its columns are None."""
+
+    walked: int
+    event_id: int | None
+    xact: int | None
+    at: datetime | None
+    entity: str | None
+    action: str | None
+    channel: str | None
+    actor: str | None
+    role: str | None
+    party_id_type: str | None
+    party_identifier: str | None
+    sub_id: str | None
+    fsp_id: str | None
+    before: str | None
+    after: str | None
+    reason: str | None
+    request_id: str | None
+    trace_id: str | None
+
+
+class FspEventRow(TypedDict):
+    """An event of an alias of one FSP."""
+
+    party_identifier: str
+    party_id_type: str
+    sub_id: str
+    event_id: int
+    xact: int
+    at: datetime
+    before: str | None
+    after: str | None
+
+
+class CredentialLabelRow(TypedDict):
+    """What a page of history shows about a credential."""
+
+    credential_id: str
+    label: str
+    role: str
+    fsp_id: str | None
+
+
+class BatchOriginRow(TypedDict):
+    """Who uploaded a batch and who approved it."""
+
+    batch_id: int
+    fsp_id: str
+    file_name: str
+    file_sha256: str
+    uploaded_by: str
+    uploaded_role: str
+    uploaded_at: datetime
+    decided_by: str | None
+    decided_at: datetime | None
+    decision_reason: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class ReadRow(TypedDict):
+    """A question that somebody asked history; `details` is JSON."""
+
+    read_id: int
+    at: datetime
+    credential_id: str
+    role: str
+    caller_fsp_id: str | None
+    asked: str
+    party_id_type: str | None
+    party_identifier: str | None
+    sub_id: str | None
+    fsp_id: str | None
+    details: str | None
+    request_id: str | None
+    trace_id: str | None
+
+
+class CheckpointRow(TypedDict):
+    """A signed checkpoint of the log."""
+
+    size: int
+    root: bytes
+    note: str
+    signed_at: datetime
+
+
+class CheckpointNoteRow(TypedDict):
+    """The text of a checkpoint."""
+
+    note: str
+
+
+class LogEndRow(TypedDict):
+    """Where the log ends."""
+
+    size: int
+    era: int
+    xact: int
+    event_id: int
+
+
+class EraRow(TypedDict):
+    """An era of the log; `until_event_id` is None for the present one."""
+
+    era: int
+    after_event_id: int
+    until_event_id: int | None
+
+
+class HashesRow(TypedDict):
+    """A fragment of a tile: `wanted` counts the wanted ranges from 0."""
+
+    wanted: int
+    first: int
+    hashes: bytes
+
+
+class SignedSizeRow(TypedDict):
+    """A checkpoint as verification reads it."""
+
+    size: int
+    root: bytes
+    note: str
+
+
+class BeyondRow(TypedDict):
+    """Something that lies behind the end of the log."""
+
+    kind: str
+    place: str
+
+
+class EventIdRow(TypedDict):
+    """The number of an event."""
+
+    event_id: int
+
+
+class DisguisedRow(TypedDict):
+    """A table of history that is not as it was made."""
+
+    place: str
+    is_other: bool
+
+
+class SealedBatchRow(TypedDict):
+    """A batch of the log."""
+
+    first_leaf: int
+    leaves: int
+    era: int
+    xact: int
+    event_id: int
+    event_id_max: int
+    sealed_at: datetime
+
+
+class BoundRow(TypedDict):
+    """The last event of a batch of the log."""
+
+    xact: int
+    event_id: int
+
+
+class EventPlaceRow(TypedDict):
+    """The batch of the log that holds an event, and how many events precede it there."""
+
+    first_leaf: int
+    leaves: int
+    before: int
+
+
+class KeyStatementRow(TypedDict):
+    """A key of the log, and the statement that introduces it."""
+
+    number: int
+    vkey: str
+    from_size: int
+    statement: str | None
+    added_at: datetime
