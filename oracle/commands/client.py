@@ -1,9 +1,10 @@
 """Call the admin API: one call with its retries, a list page by page, an upload or download in constant memory.
 
 Key.         In the Authorization header and nowhere else: no error and no repr holds it, and no redirect is followed.
-Retries.     A broken connection and status 503, at most RETRIES times; every other status is an answer.  Each POST that
-             changes something carries an Idempotency-Key, the same in every retry, so that the change happens once.
-             PUT, PATCH and DELETE are retried only if the server cannot have begun: a second answer could differ.
+Retries.     A broken connection and status 503, with the pauses of RETRY_PAUSES_S; every other status is an answer.
+             Each POST that changes something carries an Idempotency-Key, the same in every retry, so that the change
+             happens once.  PUT, PATCH and DELETE are retried only if the server cannot have begun: a second answer
+             could differ.
 Proxies.     Those of the environment, but never for an address of this machine.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import ipaddress
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
@@ -27,13 +28,10 @@ ROOT: Final = "/admin/v1"
 CONNECT_TIMEOUT_S: Final = 5.0
 # The slowest answer waits for a change that waits for others: above its timeout (20 s at most, see settings).
 ANSWER_TIMEOUT_S: Final = 60.0
-RETRIES: Final = 3
-PAUSES_S: Final = (0.25, 0.5, 1.0)  # 1.75 s in all, a restart of a worker
+RETRY_PAUSES_S: Final = (0.25, 0.5, 1.0)  # together as long as the restart of a worker
 PAGE: Final = 1_000
 
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-
-Sleep = Callable[[float], object]
 
 
 class ClientError(Exception):
@@ -76,10 +74,10 @@ class Upload(NamedTuple):
 class Client:
     """A client of one admin listener with one key.  Paths are those of the published contract, below /admin/v1."""
 
-    def __init__(self, url: str, key: str, *, sleep: Sleep = time.sleep) -> None:
+    def __init__(self, url: str, key: str, *, retry_pauses_s: Sequence[float] = RETRY_PAUSES_S) -> None:
         """Raises ClientError for a URL that is not valid."""
         self.url = url.rstrip("/")
-        self._sleep = sleep
+        self._retry_pauses_s = retry_pauses_s
         self._me: Any = None
         self._server = _describe_server(self.url)
         self._http = httpx.Client(
@@ -164,32 +162,30 @@ class Client:
     ) -> Iterator[httpx.Response]:
         target = _fill_path(path, names)
         parameters = {name: _format_value(value) for name, value in (query or {}).items() if value is not None}
-        failure: ClientError | None = None
-        backoff = Backoff(PAUSES_S)
-        for attempt in range(RETRIES + 1):
-            if attempt:
-                self._sleep(backoff.fail())
+        backoff = Backoff(self._retry_pauses_s)
+        for retries_left in reversed(range(len(self._retry_pauses_s) + 1)):
             content = upload.open() if upload else None if body is None else msgspec.json.encode(body)
             request = self._http.build_request(method, target, params=parameters, headers=headers, content=content)
+            begun = True
             try:
                 response = self._http.send(request, stream=True)
             except httpx.TransportError as exc:
                 failure = self._explain(exc)
                 begun = not isinstance(exc, _NOT_SENT)
-                if isinstance(exc, httpx.UnsupportedProtocol) or not _can_repeat(method, upload, begun=begun):
-                    break
-                continue
-            try:
-                failure = _read_failure(response)
-                if failure is None:
-                    yield response
-                    return
-            finally:
-                response.close()
-            if failure.status != httpx.codes.SERVICE_UNAVAILABLE or not _can_repeat(method, upload, begun=True):
-                break
-        assert failure is not None  # noqa: S101 - the loop ends with an answer or a failure
-        raise failure
+                is_temporary = not isinstance(exc, httpx.UnsupportedProtocol)
+            else:
+                try:
+                    refusal = _read_failure(response)
+                    if refusal is None:
+                        yield response
+                        return
+                finally:
+                    response.close()
+                failure = refusal
+                is_temporary = failure.status == httpx.codes.SERVICE_UNAVAILABLE
+            if not (retries_left and is_temporary and _can_repeat(method, upload, begun=begun)):
+                raise failure
+            time.sleep(backoff.fail())
 
     def _read_pieces(self, response: httpx.Response) -> Iterator[bytes]:
         try:

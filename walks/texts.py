@@ -1,0 +1,143 @@
+"""Print every text that a person can meet, in one list, so that somebody can read them as a whole.
+
+    python -m walks.texts                 all of them
+    python -m walks.texts help            only what --help prints
+    python -m walks.texts errors logs     only errors and notes, and the messages of logs
+
+The help texts come from the parser.  The others come from the source: the strings in calls that make an error, print a
+note or write a log line, the sentence of each error class, and tables of explanations.  {…} is a value.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import oracle
+from oracle.cli import make_parser
+
+PACKAGE: Final = Path(oracle.__file__).parent
+_ERRORS: Final = re.compile(
+    r"(Error|Refusal|Refused|Misused|Problem|Bad[A-Z]\w+|Malformed|\w+Elements?|TooLarge|NoSuchResource|\w*NotAllowed"
+    r"|\w+Unavailable|Overloaded|Damaged)$"
+)
+_NOTES: Final = frozenset({"complain", "print_note", "print"})
+_LOGS: Final = frozenset({"debug", "info", "warning", "error", "exception"})
+_TABLE: Final = re.compile(r"_?[A-Z][A-Z_]+$")
+_IS_SENTENCE: Final = re.compile(r"[A-Za-z].* .*[A-Za-z]", re.DOTALL)
+
+
+class Text(NamedTuple):
+    place: str
+    text: str
+
+
+def list_help(parser: argparse.ArgumentParser | None = None) -> Iterator[Text]:
+    """The description and epilog of each command, and the help of each argument."""
+    parser = parser or make_parser()
+    for name, text in (("description", parser.description), ("epilog", parser.epilog)):
+        if text:
+            yield Text(f"{parser.prog} ({name})", text)
+    for action in parser._actions:  # noqa: SLF001 - argparse has no other way to list them
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            listed = {choice.dest for choice in action._choices_actions}  # noqa: SLF001
+            for name, child in action.choices.items():
+                if name in listed:
+                    yield from list_help(child)
+        else:
+            name = "/".join(action.option_strings) or str(action.metavar or action.dest)
+            yield Text(f"{parser.prog} {name}", action.help or "")
+
+
+def list_errors(sources: Iterable[Path] | None = None) -> Iterator[Text]:
+    """The texts of errors, hints and notes in the source."""
+    for place, tree in _parse(sources):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and (_ERRORS.search(_name(node)) or _name(node) in _NOTES):
+                for given in [*node.args, *(word.value for word in node.keywords)]:
+                    yield from _read(place, given)
+            elif isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                names = [target.id for target in targets if isinstance(target, ast.Name)]
+                if "default" in names:
+                    yield from _read(place, node.value)
+                elif any(map(_TABLE.match, names)) and isinstance(node.value, ast.Dict):
+                    for value in node.value.values:
+                        yield from _read(place, value)
+
+
+def list_logs(sources: Iterable[Path] | None = None) -> Iterator[Text]:
+    for place, tree in _parse(sources):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _LOGS:
+                for given in node.args[:1]:
+                    yield from _read(place, given)
+
+
+def _parse(sources: Iterable[Path] | None) -> Iterator[tuple[str, ast.AST]]:
+    for source in sorted(sources or PACKAGE.rglob("*.py")):
+        place = source.relative_to(PACKAGE.parent) if source.is_relative_to(PACKAGE) else source
+        yield str(place), ast.parse(source.read_text(encoding="utf-8"))
+
+
+def _name(call: ast.Call) -> str:
+    if isinstance(call.func, ast.Attribute):
+        return call.func.attr
+    return call.func.id if isinstance(call.func, ast.Name) else ""
+
+
+def _read(place: str, node: ast.expr) -> Iterator[Text]:
+    """The sentences in an expression."""
+    text = _write(node)
+    if text is None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, (ast.IfExp, ast.BinOp, ast.Tuple, ast.Starred, ast.Constant, ast.JoinedStr)):
+                yield from _read(place, child)
+    elif _IS_SENTENCE.search(text):
+        yield Text(f"{place}:{node.lineno}", text)
+
+
+def _write(node: ast.expr) -> str | None:
+    """A string as the person sees it, with {…} for each value; None for anything else."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(
+            str(part.value) if isinstance(part, ast.Constant) else f"{{{ast.unparse(part.value)}}}"
+            for part in node.values
+            if isinstance(part, (ast.Constant, ast.FormattedValue))
+        )
+    return None
+
+
+def _group(texts: Iterable[Text]) -> dict[str, list[str]]:
+    """The places of each text: the same one is often in several."""
+    groups: dict[str, list[str]] = {}
+    for place, text in texts:
+        groups.setdefault(text, []).append(place)
+    return groups
+
+
+LISTS: Final[dict[str, Callable[[], Iterator[Text]]]] = {"help": list_help, "errors": list_errors, "logs": list_logs}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("lists", nargs="*", metavar="LIST", help=f"{', '.join(LISTS)} (default: all)")
+    names = parser.parse_args().lists or list(LISTS)
+    for name in names:
+        if name not in LISTS:
+            parser.error(f"{name!r} is not a list; choose from {', '.join(LISTS)}")
+        for text, places in _group(LISTS[name]()).items():
+            more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+            sys.stdout.write(f"{text.strip()}\n    {places[0]}{more}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
