@@ -1,4 +1,4 @@
-"""The hub listener's paths: participants first, then health and the published contract."""
+"""Passes each request of the hub listener on by its path: participants first, then health, contract and page."""
 
 from __future__ import annotations
 
@@ -16,23 +16,31 @@ from oracle.telemetry.metrics import Metrics
 
 log = logs.Log(__name__)
 
-_HTML: Final = b"content-type: text/html; charset=utf-8"
+# The page needs nothing but itself: no script, no style, no picture.
+_HTML: Final = b"\r\n".join(
+    (
+        b"content-type: text/html; charset=utf-8",
+        b"content-security-policy: default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        b"x-content-type-options: nosniff",
+    )
+)
 _PARTICIPANTS: Final = b"/participants"
 
 
 class Hub:
-    """The application of the hub's HttpServer: call it with a request."""
+    """The application of the hub's HttpServer, which calls it with each request."""
 
     def __init__(self, participants: Participants, health: Health, metrics: Metrics) -> None:
         self._participants = participants
         self._metrics = metrics
-        openapi, page = contract()
+        openapi = files("oracle.schemas").joinpath("hub.openapi.json").read_bytes()
+        page = files("oracle.api.hub").joinpath("page.html").read_bytes()
         self._pages: dict[bytes, Callable[[Request], None]] = {
             b"/health": lambda request: request.respond(*health.report()),
             b"/ready": lambda request: request.respond(*health.ready()),
             b"/live": lambda request: request.respond(*health.live()),
             b"/openapi.json": lambda request: request.respond(200, openapi, JSON),
-            b"/docs": lambda request: request.respond(200, page, _HTML),
+            b"/": lambda request: request.respond(200, page, _HTML),
         }
         self._cells = metrics.cells
         self._requests = metrics.slots("http_requests_total", "method")
@@ -44,7 +52,7 @@ class Hub:
             return
         page = self._pages.get(request.target.partition(b"?")[0])
         if page is None:
-            self._participants.serve(request)  # //participants, or nothing we know: it says which
+            self._participants.serve(request)  # //participants is valid, all else is an unknown URI
         elif request.method in ("GET", "HEAD"):
             page(request)
         else:
@@ -52,12 +60,6 @@ class Hub:
             request.respond(status, body)
 
     def on_error(self, error: BaseException) -> None:
-        """A defect: the server has answered 500 + 2001."""
+        """Log and count a defect; the server has answered 500 + 2001."""
         log.error("request failed", exc=error)
         self._metrics.add("errors_total", code="2001")
-
-
-def contract() -> tuple[bytes, bytes]:
-    """The OpenAPI document and the page to read it."""
-    document = files("oracle.schemas").joinpath("hub.openapi.json").read_bytes()
-    return document, files("oracle.api").joinpath("docs.html").read_bytes()

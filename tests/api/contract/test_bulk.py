@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import als
-import captured
 import pytest
-import shapes
-from captured import PARTICIPANTS, STRANGER, get, post
-from hub_process import Hub, running_oracle
-from hub_wire import Answer, Wire, ask
+from hub import als, shapes
+from hub.messages import MINE, PARTICIPANTS, PAYER, STRANGER, get, post
+from hub.process import Hub, running_oracle
+from hub.wire import Answer, Wire, ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -96,11 +94,11 @@ def test_the_same_bulk_again_is_no_error(hub: Hub) -> None:
 def test_a_bulk_without_request_id_or_currency(hub: Hub) -> None:
     items = [item("MSISDN", "525512352000", currency="")]
     assert told(ask(hub.port, bulk(items, requestId=None)), items) == [None]
-    assert shapes.party_list(ask(hub.port, get(b"/participants/MSISDN/525512352000"))) == captured.MINE
+    assert shapes.party_list(ask(hub.port, get(b"/participants/MSISDN/525512352000"))) == MINE
 
 
 def test_bad_items_do_not_touch_the_good_ones(hub: Hub) -> None:
-    assert ask(hub.port, post(b"/participants/MSISDN/525512353001", captured.PAYER)).status == 201
+    assert ask(hub.port, post(b"/participants/MSISDN/525512353001", PAYER)).status == 201
     taken = item("MSISDN", "525512353001", fsp_id="strangerfsp")
     items = [
         item("MSISDN", "525512353002", fsp_id="strangerfsp"),
@@ -156,7 +154,7 @@ def test_duplicates_within_one_bulk(hub: Hub) -> None:
 
 
 def test_a_conflict_with_an_alias_that_the_bulk_names_twice(hub: Hub) -> None:
-    assert ask(hub.port, post(b"/participants/ALIAS/taken", captured.PAYER)).status == 201
+    assert ask(hub.port, post(b"/participants/ALIAS/taken", PAYER)).status == 201
     items = [
         item("ALIAS", "taken", fsp_id="strangerfsp"),
         item("ALIAS", "free", fsp_id="strangerfsp"),

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
-import als
-import captured
 import pytest
-import shapes
-from hub_process import Hub, running_oracle
-from hub_wire import Answer, Wire, ask
+from hub import als, captured, shapes
+from hub.messages import PartyList
+from hub.process import Hub, running_oracle
+from hub.wire import Answer, Wire, ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +57,7 @@ def test_a_captured_request_gets_the_answer_that_als_needs(hub: Hub, case: captu
             assert answered(wire.ask(raw), raw) == expected, raw
 
 
-def answered(answer: Answer, raw: bytes) -> captured.PartyList:
+def answered(answer: Answer, raw: bytes) -> PartyList:
     query = raw.split(b" ", 2)[1].partition(b"?")[2].decode()
     sub_id = next((member[17:] for member in query.split("&") if member.startswith("partySubIdOrType=")), None)
     return shapes.party_list(answer, None if sub_id is None else unquote(sub_id))

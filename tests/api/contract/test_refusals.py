@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import als
-import captured
 import pytest
-import shapes
-from captured import PARTICIPANTS, STRANGER, delete, get, post, put, request, with_headers
-from hub_process import Hub, running_oracle
-from hub_wire import Wire, ask
+from hub import als, shapes
+from hub.messages import PARTICIPANTS, PAYER, STRANGER, SUB, delete, get, post, put, request, with_headers
+from hub.process import Hub, running_oracle
+from hub.wire import Wire, ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,9 +25,9 @@ def hub(
     with running_oracle(postgres_template, valkey_server, tmp_path_factory.mktemp("oracle")) as hub:
         with Wire(hub.port) as wire:
             for target, body in (
-                (b"/participants/ALIAS/held", captured.PAYER),
-                (b"/participants/ALIAS/twofold", captured.SUB % b"a"),
-                (b"/participants/ALIAS/twofold", captured.SUB % b"b"),
+                (b"/participants/ALIAS/held", PAYER),
+                (b"/participants/ALIAS/twofold", SUB % b"a"),
+                (b"/participants/ALIAS/twofold", SUB % b"b"),
             ):
                 als.registered(wire.ask(post(target, body)))
         yield hub
@@ -55,7 +53,7 @@ REFUSALS: Final = (
     ("a member missing", post(T, b"{}"), 400, {"3102"}),
     (
         "a header missing",
-        post(T, captured.PAYER, PARTICIPANTS.replace(b"fspiop-source", b"x-source")),
+        post(T, PAYER, PARTICIPANTS.replace(b"fspiop-source", b"x-source")),
         400,
         {"3102"},
     ),
@@ -68,7 +66,7 @@ REFUSALS: Final = (
         {"3104"},
     ),
     ("a path that is not there", get(b"/nowhere"), 404, {"3002"}),
-    ("the root", get(b"/"), 404, {"3002"}),
+    ("a page of the other listener", get(b"/docs"), 404, {"3002"}),
     ("half a path", get(b"/participants/MSISDN"), 404, {"3002"}),
     ("a path too deep", get(T + b"/a/b"), 404, {"3002"}),
     ("a base path", get(b"/oracle" + T), 404, {"3002"}),
@@ -76,7 +74,7 @@ REFUSALS: Final = (
     ("a method that is not served", request(b"PATCH " + T, PARTICIPANTS), 405, {"3000"}),
     ("OPTIONS", request(b"OPTIONS " + T, PARTICIPANTS), 405, {"3000"}),
     ("GET of the bulk", get(b"/participants"), 405, {"3000"}),
-    ("nothing to change", put(b"/participants/ALIAS/unheld", captured.PAYER), 404, {"3204"}),
+    ("nothing to change", put(b"/participants/ALIAS/unheld", PAYER), 404, {"3204"}),
     ("nothing to remove", delete(b"/participants/ALIAS/unheld"), 404, {"3204"}),
     ("taken", post(b"/participants/ALIAS/held", b'{"fspId":"strangerfsp"}', STRANGER), 409, {"3003"}),
     (
@@ -95,7 +93,7 @@ REFUSALS: Final = (
     ("ambiguous", delete(b"/participants/ALIAS/twofold"), 409, {"3040"}),
     (
         "two FSPs behind one call",
-        post(T, captured.PAYER, captured.PARTICIPANTS + b"FSPIOP-Source: other\r\n"),
+        post(T, PAYER, PARTICIPANTS + b"FSPIOP-Source: other\r\n"),
         400,
         {"3101"},
     ),
@@ -143,15 +141,15 @@ def test_refusals_of_requests_leave_the_connection_open(hub: Hub) -> None:
 
 def test_a_request_cut_short(hub: Hub) -> None:
     with Wire(hub.port) as wire:
-        wire.send(post(T, captured.PAYER)[:-5])
+        wire.send(post(T, PAYER)[:-5])
         wire.finish()
         shapes.refused(wire.receive(), 400, {"3101"}, als.registered)
         assert wire.at_end()
 
 
 def test_a_body_just_under_the_limit_is_read(hub: Hub) -> None:
-    padding = 4 * MIB - len(captured.PAYER) - len(b',"x":""')
-    body = captured.PAYER[:-1] + b',"x":"' + b"x" * padding + b'"}'
+    padding = 4 * MIB - len(PAYER) - len(b',"x":""')
+    body = PAYER[:-1] + b',"x":"' + b"x" * padding + b'"}'
     assert len(body) == 4 * MIB
     als.registered(ask(hub.port, post(b"/participants/ALIAS/large", body)))
 

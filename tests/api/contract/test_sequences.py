@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import als
-import captured
 import pytest
-import shapes
-from captured import PARTICIPANTS, PARTIES, STRANGER, delete, get, post, put
-from hub_process import FSPS, Hub, running_oracle
-from hub_wire import Wire, ask
+from hub import als, shapes
+from hub.messages import INTER_SCHEME, ISO, MINE, PARTICIPANTS, PARTIES, PAYER, STRANGER, SUB, delete, get, post, put
+from hub.process import FSPS, Hub, running_oracle
+from hub.wire import Wire, ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +29,8 @@ def test_one_connection_serves_any_number_of_requests(hub: Hub) -> None:
     with Wire(hub.port) as wire:
         for n in range(250):
             target = b"/participants/MSISDN/5255124%05d" % n
-            als.registered(wire.ask(post(target, captured.PAYER)))
-            assert shapes.party_list(wire.ask(get(target, PARTIES))) == captured.MINE
+            als.registered(wire.ask(post(target, PAYER)))
+            assert shapes.party_list(wire.ask(get(target, PARTIES))) == MINE
             assert wire.ask(get(b"/participants/ALIAS/d&")).status == 400
             assert wire.ask(post(target, b"not json")).status == 400
             als.removed(wire.ask(delete(target, PARTIES)))
@@ -45,9 +43,9 @@ def test_pipelined_requests_are_answered_in_their_order(hub: Hub) -> None:
     targets = [b"/participants/MSISDN/5255125%05d" % n for n in range(100)]
     with Wire(hub.port) as wire:
         for target in targets[::2]:
-            als.registered(wire.ask(post(target, captured.PAYER)))
+            als.registered(wire.ask(post(target, PAYER)))
         wire.send(b"".join(map(get, targets)))
-        assert [shapes.party_list(wire.receive()) for _ in targets] == [captured.MINE, []] * 50
+        assert [shapes.party_list(wire.receive()) for _ in targets] == [MINE, []] * 50
 
 
 def test_a_registration_is_seen_by_the_next_lookup(hub: Hub) -> None:
@@ -56,8 +54,8 @@ def test_a_registration_is_seen_by_the_next_lookup(hub: Hub) -> None:
         for n in range(100):
             target = b"/participants/MSISDN/5255126%05d" % n
             assert shapes.party_list(reader.ask(get(target))) == []
-            als.registered(writer.ask(post(target, captured.PAYER)))
-            assert shapes.party_list(reader.ask(get(target))) == captured.MINE
+            als.registered(writer.ask(post(target, PAYER)))
+            assert shapes.party_list(reader.ask(get(target))) == MINE
             als.replaced(writer.ask(put(target, b'{"fspId":"payerfsp","currency":"MXN"}')))
             assert shapes.party_list(reader.ask(get(target))) == [{"fspId": "payerfsp", "currency": "MXN"}]
             als.removed(writer.ask(delete(target)))
@@ -69,7 +67,7 @@ def test_validated_removal_by_the_owner(hub: Hub, sub_id: str) -> None:
     """DELETE_PARTICIPANT_VALIDATION_ENABLED: GET, without SubId whatever the DFSP said, then DELETE."""
     target = b"/participants/PERSONAL_ID/12-OUKAMA-N-70000%d" % bool(sub_id)
     with Wire(hub.port) as wire:
-        body = captured.SUB % sub_id.encode() if sub_id else captured.PAYER
+        body = SUB % sub_id.encode() if sub_id else PAYER
         als.registered(wire.ask(post(target, body)))
         als.may_remove(wire.ask(get(target)), "payerfsp")
         als.removed(wire.ask(delete(target)))
@@ -79,22 +77,22 @@ def test_validated_removal_by_the_owner(hub: Hub, sub_id: str) -> None:
 def test_validated_removal_by_a_stranger(hub: Hub) -> None:
     target = b"/participants/MSISDN/525512370001"
     with Wire(hub.port) as wire:
-        als.registered(wire.ask(post(target, captured.PAYER)))
+        als.registered(wire.ask(post(target, PAYER)))
         with pytest.raises(als.Callback) as callback:
             als.may_remove(wire.ask(get(target, STRANGER)), "strangerfsp")
         assert callback.value.code == "3040"
         # Without the validation ALS asks straight away.
         shapes.refused(wire.ask(delete(target, STRANGER)), 403, {"3040"}, als.removed)
-        assert shapes.party_list(wire.ask(get(target))) == captured.MINE
+        assert shapes.party_list(wire.ask(get(target))) == MINE
 
 
 def test_what_a_proxy_remembered_gives_way_to_nobody_but_its_fsp(hub: Hub) -> None:
     target = b"/participants/MSISDN/525512370002"
     with Wire(hub.port) as wire:
-        remembered = post(target, b'{"fspId":"remotefsp"}', captured.INTER_SCHEME)
+        remembered = post(target, b'{"fspId":"remotefsp"}', INTER_SCHEME)
         als.cached(wire.ask(remembered))
         als.cached(wire.ask(remembered))
-        shapes.refused(wire.ask(post(target, captured.PAYER)), 409, {"3003"}, als.registered)
+        shapes.refused(wire.ask(post(target, PAYER)), 409, {"3003"}, als.registered)
         assert als.forward(wire.ask(get(target, PARTIES))) == ["remotefsp"]
 
 
@@ -103,12 +101,12 @@ def test_a_lookup_is_the_same_whoever_asks(hub: Hub) -> None:
     targets = [b"/participants/MSISDN/525512370003", b"/participants/MSISDN/525512370004"]
     sources = [*(fsp.encode() for fsp in FSPS), b"nosuchfsp", b"Hub", b"", b"x" * 33, b"a b"]
     with Wire(hub.port) as wire:
-        als.registered(wire.ask(post(targets[0], captured.PAYER)))
+        als.registered(wire.ask(post(targets[0], PAYER)))
         for target in targets:
             bodies = {
                 wire.ask(get(target, headers.replace(b"fspiop-source: payerfsp", b"fspiop-source: " + source))).body
                 for source in sources
-                for headers in (PARTICIPANTS, PARTIES, captured.ISO)
+                for headers in (PARTICIPANTS, PARTIES, ISO)
             }
             assert len(bodies) == 1
 
@@ -123,12 +121,12 @@ def test_an_fsp_that_the_hub_knows_needs_no_other_introduction(hub: Hub) -> None
 
 def test_pieces_of_a_request_may_arrive_one_by_one(hub: Hub) -> None:
     target = b"/participants/MSISDN/525512370005"
-    raw = post(target, captured.PAYER)
+    raw = post(target, PAYER)
     with Wire(hub.port) as wire:
         for at in range(len(raw)):
             wire.send(raw[at : at + 1])
         als.registered(wire.receive())
-        assert shapes.party_list(wire.ask(get(target))) == captured.MINE
+        assert shapes.party_list(wire.ask(get(target))) == MINE
 
 
 def test_health_as_a_hub_expects_it(hub: Hub) -> None:

@@ -16,8 +16,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import captured
-from captured import PARTICIPANTS, PARTIES, block, quoted, request, with_headers
+from hub import captured
+from hub.messages import PARTICIPANTS, PARTIES, percent_encode, request, with_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,7 +64,9 @@ def _victims() -> Iterator[Alias]:
         yield Alias("MSISDN", number, "", (*written, old, _every_byte(number)))
         business = f"acme-{n}"
         yield Alias("BUSINESS", business, "till7", (business.encode(), _every_byte(business)))
-        yield Alias("ALIAS", f"café-{n}", "", (quoted(f"café-{n}".encode()), quoted(f"cafe\u0301-{n}".encode())))
+        yield Alias(
+            "ALIAS", f"café-{n}", "", (percent_encode(f"café-{n}".encode()), percent_encode(f"cafe\u0301-{n}".encode()))
+        )
         nrc = f"12/OUKAMA(N)9900{n:02}"
         yield Alias(
             "PERSONAL_ID",
@@ -74,7 +76,7 @@ def _victims() -> Iterator[Alias]:
                 nrc.replace("/", "%2F").encode(),
                 f"12-250019-n-9900{n:02}".encode(),
                 f"12OUKAMAN9900{n:02}".encode(),
-                quoted(f"၁၂-ဥကမ(နိုင်)9900{n:02}".encode()),
+                percent_encode(f"၁၂-ဥကမ(နိုင်)9900{n:02}".encode()),
             ),
         )
         mail = f"juan.{n}@ejemplo.mx"
@@ -423,7 +425,7 @@ _FRAMINGS: Final = (
     _PLAIN + b"content-length: 100\r\n\r\n" + _INNER + OWN * 3,
     _PLAIN + b"upgrade: h2c\r\nconnection: upgrade\r\ncontent-length: %d\r\n\r\n" % len(_INNER) + _INNER,
     b"GET /health HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(_INNER) + _INNER,
-    block(b"POST /participants/ALIAS/framed HTTP/1.1\ntransfer-encoding: chunked") + b"\r\n" + b"1\r\nx\r\n" * 5000,
+    b"POST /participants/ALIAS/framed HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 5000,
 )  # fmt: skip
 
 

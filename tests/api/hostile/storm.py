@@ -1,7 +1,8 @@
 """Throws hostile requests at a running oracle and says what it thinks of the answers.
 
-    python tests/api/hostile/storm.py --count 100000 --seed 7     starts an oracle of its own
-    python tests/api/hostile/storm.py --port 3000 --database-url postgresql://…   an oracle that runs already
+    export PYTHONPATH=tests
+    python tests/api/hostile/storm.py --count 100000 --seed 7                       starts an oracle of its own
+    python tests/api/hostile/storm.py --port 3000 --database-url postgresql://…     asks an oracle that runs already
 
 What has to hold:
 * every request gets an answer, none of them 5xx, and every answer from 400 on is errorInformation and nothing else;
@@ -31,18 +32,13 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes
 
-_HERE = Path(__file__).parent
-for _folder in (_HERE, _HERE.parent / "contract", _HERE.parents[1]):
-    if str(_folder) not in sys.path:
-        sys.path.insert(0, str(_folder))
+import asyncpg
+import shots
+from hub.messages import PARTICIPANTS, get, post
+from hub.wire import Answer, ask
+from shots import VICTIM, VICTIMS, Shot
 
-import asyncpg  # noqa: E402
-import shots  # noqa: E402
-from captured import PARTICIPANTS, get, post  # noqa: E402
-from hub_wire import Answer, ask  # noqa: E402
-from shots import VICTIM, VICTIMS, Shot  # noqa: E402
-
-from oracle.identifiers import BadIdentifier, party_key  # noqa: E402
+from oracle.identifiers import BadIdentifier, party_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -347,7 +343,7 @@ def run(port: int, database_url: str, count: int, seed: int) -> Report:
 @contextmanager
 def own_oracle() -> Iterator[tuple[int, str]]:
     import servers
-    from hub_process import running_oracle
+    from hub.process import running_oracle
 
     with servers.temporary_home() as home, servers.temporary_home() as other, tempfile.TemporaryDirectory() as folder:
         postgres = asyncio.run(servers.start_postgres(home))

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Final
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
 
 import pytest
 import shots
 import storm
-from captured import get, post
-from hub_process import Hub, running_oracle
-from hub_wire import Answer
+from hub.messages import get, post
+from hub.process import Hub, running_oracle
+from hub.wire import Answer
 from shots import Shot
 
 if TYPE_CHECKING:

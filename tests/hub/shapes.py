@@ -6,13 +6,14 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-import als
 import pytest
+
+from hub import als
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from hub_wire import Answer
+    from hub.wire import Answer
 
 four_digits = re.compile(r"[1-5][0-9]{3}").fullmatch
 

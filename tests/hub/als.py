@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hub_wire import Answer
+    from hub.wire import Answer
 
 DESCRIPTION_MAX: Final = 128
 BOM: Final = b"\xef\xbb\xbf"

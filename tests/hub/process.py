@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 import servers
-from hub_wire import ask
 from oracle_process import PATIENT, OracleProcess, start_oracle, until
+
+from hub.wire import ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
