@@ -28,15 +28,16 @@ import asyncpg
 from oracle import errors
 from oracle.imports import chunks
 from oracle.imports.rows import Row
+from oracle.store import aliases
+from oracle.store.aliases import Allowance, Columns, Effect
 from oracle.store.base import Context
-from oracle.store.changes import Allowance, Changes
+from oracle.store.changes import Changes
 from oracle.store.postgres import Postgres, Transaction
 from oracle.telemetry import logs
 
 log = logs.Log(__name__)
 
 PASSES_MAX: Final = 16
-TRIES_MAX: Final = 3  # for entries that others remove between two looks
 SLOW_S: Final = 0.8
 ROWS_MIN: Final = 100  # not fewer because the machine is slow: each commit costs as much as these
 RATE_OVER_S: Final = 5.0
@@ -47,7 +48,6 @@ REST: Final = 0.5  # of the transaction's time
 SCHEDULED: Final = Path("/proc/self/schedstat")  # of Linux: nanoseconds on a core, and waiting for one
 
 Key = tuple[str, str, str]
-Columns = tuple[list[str], list[str], list[str], list[str], str]
 
 
 class Superseded(Exception):
@@ -102,7 +102,16 @@ def planned(rows: Sequence[Row], allowed: Allowance | None) -> Plan:
     return plan
 
 
-# What doing the same once more comes to.
+_RESULTS: Final[dict[Effect, int]] = {
+    "added": chunks.ADDED,
+    "changed": chunks.CHANGED,
+    "unchanged": chunks.UNCHANGED,
+    "removed": chunks.REMOVED,
+    "held_elsewhere": chunks.HELD_ELSEWHERE,
+    "not_owner": chunks.HELD_ELSEWHERE,
+    "not_registered": chunks.NOT_REGISTERED,
+}
+# The result of a row that repeats the one before it.
 _REPEATED: Final = {
     chunks.ADDED: chunks.UNCHANGED,
     chunks.CHANGED: chunks.UNCHANGED,
@@ -116,108 +125,40 @@ async def apply_rows(transaction: Transaction, fsp_id: str, rows: Sequence[Row],
     outcomes = plan.outcomes
     for number, positions in enumerate(plan.passes):
         # Keys are distinct within a pass, so the order of these three does not matter.
-        for action, do in (("add", _add), ("replace", _replace), ("remove", _remove)):
+        for action, change in _ACTIONS:
             here = [at for at in positions if rows[at].action == action]
             if here:
-                some = [rows[at] for at in here]
-                for at, outcome in zip(here, await do(transaction, fsp_id, some, number > 0), strict=True):
-                    outcomes[at] = outcome
+                effects = await change(transaction, fsp_id, _columns([rows[at] for at in here]), number > 0)
+                for at, effect in zip(here, effects, strict=True):
+                    outcomes[at] = _RESULTS[effect]
     for at, before in plan.repeats:
         outcomes[at] = _REPEATED.get(outcomes[before], outcomes[before])
     return bytes(outcomes)
 
 
-def _columns(fsp_id: str, rows: Sequence[Row]) -> Columns:
-    return (
+async def _add(transaction: Transaction, fsp_id: str, wanted: Columns, touched: bool) -> list[Effect]:
+    return await aliases.add_entries(transaction, fsp_id, wanted, touched=touched)
+
+
+async def _replace(transaction: Transaction, fsp_id: str, wanted: Columns, touched: bool) -> list[Effect]:
+    return await aliases.replace_entries(transaction, fsp_id, wanted, touched=touched)
+
+
+async def _remove(transaction: Transaction, fsp_id: str, named: Columns, _: bool) -> list[Effect]:
+    every = [currency or None for currency in named.currencies]  # a row without a currency removes all of them
+    return await aliases.remove_entries(transaction, fsp_id, named._replace(currencies=every))
+
+
+_ACTIONS: Final = (("add", _add), ("replace", _replace), ("remove", _remove))
+
+
+def _columns(rows: Sequence[Row]) -> Columns:
+    return Columns(
         [row.party_id_type for row in rows],
         [row.identifier for row in rows],
         [row.sub_id for row in rows],
         [row.currency for row in rows],
-        fsp_id,
     )
-
-
-async def _add(transaction: Transaction, fsp_id: str, rows: Sequence[Row], again: bool) -> list[int]:
-    """`again`: the keys were touched in this transaction, so "new since it began" says nothing of this row."""
-    if again:
-        standing = await transaction.rows("aliases_standing", *_columns(fsp_id, rows))
-        stood = {row["ord"] - 1 for row in standing if row["stands"]}
-        others = iter(await _register(transaction, fsp_id, [row for at, row in enumerate(rows) if at not in stood]))
-        return [chunks.UNCHANGED if at in stood else next(others) for at in range(len(rows))]
-    return await _register(transaction, fsp_id, rows)
-
-
-async def _register(transaction: Transaction, fsp_id: str, rows: Sequence[Row]) -> list[int]:
-    """Rows that are in force afterwards and are of this transaction count as added."""
-    if not rows:
-        return []
-    columns = _columns(fsp_id, rows)
-    for _ in range(TRIES_MAX):
-        if await transaction.run("aliases_add", *columns) == len(rows):
-            return [chunks.ADDED] * len(rows)
-        standing = await transaction.rows("aliases_standing", *columns)
-        if any(row["may_add"] for row in standing):
-            await transaction.run("currencies_add", *columns)
-            standing = await transaction.rows("aliases_standing", *columns)
-        if len(standing) == len(rows) and not any(row["may_add"] for row in standing):
-            found = {row["ord"] - 1: row for row in standing}
-            return [_registered(found[at]) for at in range(len(rows))]
-    raise errors.DirectoryUnavailable
-
-
-def _registered(row: Any) -> int:
-    if not row["stands"]:
-        return chunks.HELD_ELSEWHERE
-    return chunks.ADDED if row["is_new"] else chunks.UNCHANGED
-
-
-async def _replace(transaction: Transaction, fsp_id: str, rows: Sequence[Row], again: bool) -> list[int]:
-    columns = _columns(fsp_id, rows)
-    await transaction.run("entries_hold", *columns[:3])
-    held = {row["ord"] - 1: row for row in await transaction.rows("entries_held", *columns)}
-    kinds = [_replacing(held.get(at)) for at in range(len(rows))]
-    outcomes = [_OUTCOME_OF_REPLACING.get(kind, chunks.CHANGED) for kind in kinds]
-
-    default = [row for row, kind in zip(rows, kinds, strict=True) if kind == "default"]
-    if default:
-        types, identifiers, sub_ids, currencies, _ = _columns(fsp_id, default)
-        # The further ones first: the wanted currency may be one of them.
-        await transaction.run("further_drop", types, identifiers, sub_ids, [None] * len(default), fsp_id)
-        await transaction.run("defaults_change", types, identifiers, sub_ids, currencies, fsp_id)
-    further = [row for row, kind in zip(rows, kinds, strict=True) if kind == "further"]
-    if further:
-        await transaction.run("further_drop", *_columns(fsp_id, further))
-    new = [at for at, kind in enumerate(kinds) if kind in ("new", "further")]
-    added = await _add(transaction, fsp_id, [rows[at] for at in new], again)
-    for at, outcome in zip(new, added, strict=True):
-        if kinds[at] == "new" or outcome == chunks.HELD_ELSEWHERE:
-            outcomes[at] = outcome
-    return outcomes
-
-
-_OUTCOME_OF_REPLACING: Final = {"unchanged": chunks.UNCHANGED, "held_elsewhere": chunks.HELD_ELSEWHERE}
-
-
-def _replacing(held: Any) -> str:
-    """What a replacement comes to, by what stands under its key."""
-    if held is None:
-        return "new"
-    if held["taken"] or not (held["mine"] or held["shared"]):
-        return "held_elsewhere"
-    if held["mine"]:
-        return "default" if held["more"] or not held["same"] else "unchanged"
-    # The default entry is another FSP's (policy per-currency): what is ours stands beside it.
-    if held["more"]:
-        return "further"
-    return "unchanged" if held["has"] else "new"
-
-
-async def _remove(transaction: Transaction, fsp_id: str, rows: Sequence[Row], _: bool) -> list[int]:
-    columns = _columns(fsp_id, rows)
-    await transaction.run("entries_hold", *columns[:3])
-    removed = await transaction.rows("further_remove", *columns) + await transaction.rows("defaults_remove", *columns)
-    gone = {row["ord"] - 1 for row in removed}
-    return [chunks.REMOVED if at in gone else chunks.NOT_REGISTERED for at in range(len(rows))]
 
 
 # A batch --------------------------------------------------------------------------------------------------------
@@ -358,7 +299,7 @@ class Applying:
 
     async def _allowed(self, transaction: Transaction) -> Allowance | None:
         try:
-            return await self._changes.admitted(transaction, self._fsp_id)
+            return await self._changes.admit(transaction, self._fsp_id)
         except errors.UnknownFsp:
             return None
 

@@ -13,6 +13,8 @@ import msgspec
 if TYPE_CHECKING:
     from oracle.identifiers import PartyKey
 
+CopyKey = tuple[str, str]  # (party_id_type, identifier): what one copy in the cache is about
+
 # The answer (see values) or why there is none; and whether it came from the cache.
 Answered = Callable[[bytes | Exception, bool], None]
 

@@ -55,18 +55,16 @@ class RegistrationRow(TypedDict):
     """What became of one registration: `ord` counts from 1."""
 
     ord: int
-    stands: bool | None
+    is_registered: bool | None
     is_new: bool
     may_add: bool
 
 
-class LockedEntryRow(TypedDict):
-    """An entry of an identifier, held until the transaction ends."""
+class OwnerRow(TypedDict):
+    """The owner of an entry of an identifier, which is locked until the transaction ends."""
 
     sub_id: str
-    currency: str
     fsp_id: str
-    is_default: bool
 
 
 class CredentialCheckRow(TypedDict):
@@ -440,15 +438,14 @@ class ApplyingRow(TypedDict):
 
 
 class KeyRow(TypedDict):
-    """What an FSP and others hold under a wanted key: `ord` counts the keys from 1."""
+    """What is registered under a key: its default entry, and the further currencies of an FSP and of others."""
 
     ord: int
-    mine: bool
-    same: bool
-    shared: bool
-    has: bool
-    more: bool
-    taken: bool
+    is_own: bool
+    currency: str
+    is_shared: bool
+    own: list[str] | None
+    others: list[str] | None
 
 
 class OrdRow(TypedDict):

@@ -25,7 +25,7 @@ def without_fence() -> None:
     """Rule 1: nothing is said in Redis; afterwards the copies are not removed either."""
 
     async def fence(self: Coherence, keys: Sequence[tuple[str, str]]) -> Fence:
-        return Fence(tuple(keys), self._clock(), self.generation, standing=True)
+        return Fence(tuple(keys), self._clock(), self.generation, is_set=True)
 
     _replace(Coherence, "fence", fence)
     without_verification()

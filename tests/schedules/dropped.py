@@ -67,7 +67,7 @@ class Dropped:
 async def _no_fence(self: Coherence, keys: Sequence[Key]) -> Fence:
     if not self.fresh:
         await self.confirm()
-    return Fence(keys=tuple(keys), begun=self._clock(), generation=self.generation, standing=True)
+    return Fence(keys=tuple(keys), begun=self._clock(), generation=self.generation, is_set=True)
 
 
 def _always_in_time(_self: Coherence, _fence: Fence) -> bool:

@@ -33,13 +33,14 @@ from oracle.errors import (
     UnknownFsp,
 )
 from oracle.identifiers import PartyKey
+from oracle.store.aliases import Allowance, ChangeResult
 from oracle.store.base import Context, Registration
 from oracle.store.cache import coherence as coherence_module
 from oracle.store.cache.coherence import LEASE_S, TOKEN_MS, Coherence
 from oracle.store.cache.lookups import Lookups
 from oracle.store.cache.session import dial
 from oracle.store.cache.values import Entry, entries_of
-from oracle.store.changes import Allowance, Changes, Outcome
+from oracle.store.changes import Changes
 from oracle.store.lanes import LIMITS, PostgresLimits
 from oracle.store.postgres import Postgres, Transaction, open_postgres
 from oracle.telemetry.metrics import Metrics
@@ -72,7 +73,7 @@ class Store:
         """What became of each: new, same, or the name of the refusal."""
         return [said(o) for o in await self.register(fsp_id, [reg(i, currency, sub_id) for i in identifiers])]
 
-    async def register(self, fsp_id: str, registrations: Sequence[Registration]) -> list[Outcome]:
+    async def register(self, fsp_id: str, registrations: Sequence[Registration]) -> list[ChangeResult]:
         return await self.changes.register(as_fsp(fsp_id), fsp_id, registrations)
 
     async def update(self, fsp_id: str, identifier: str, currency: str | None, sub_id: str = "") -> None:
@@ -95,7 +96,7 @@ def reg(identifier: str, currency: str = "", sub_id: str = "") -> Registration:
     return Registration(PartyKey("ALIAS", identifier, sub_id), currency)
 
 
-def said(outcome: Outcome) -> str:
+def said(outcome: ChangeResult) -> str:
     if outcome.refused is not None:
         return type(outcome.refused).__name__
     return "new" if outcome.changed else "same"
@@ -247,7 +248,7 @@ async def test_ten_thousand_are_a_handful_of_statements(
     store: Store, db: asyncpg.Connection, statements: list[str]
 ) -> None:
     assert await store.add("a", "first") == ["new"]
-    assert statements == ["fsp_status", "fsp_admit", "aliases_add", "aliases_standing", "generation"]
+    assert statements == ["fsp_status", "fsp_admit", "aliases_add", "generation"]
     statements.clear()
     many = [reg(str(n)) for n in range(10_000)]
     begun = cpu_s(await backends(db))
@@ -256,16 +257,16 @@ async def test_ten_thousand_are_a_handful_of_statements(
     assert taken_s < 2  # the commit limit, on a machine that has nothing else to do
     print(f"10,000 registrations: {taken_s:.2f} s")
     assert Counter(map(said, outcomes)) == {"new": 10_000}
-    assert statements == ["fsp_status", "aliases_add", "aliases_standing", "generation"]
+    assert statements == ["fsp_status", "aliases_add", "generation"]
     statements.clear()
     again = await store.register("a", [reg(str(n), "MXN" if n % 2 else "") for n in range(10_000)])
     assert Counter(map(said, again)) == {"same": 5_000, "new": 5_000}
     assert statements == [
         "fsp_status",
         "aliases_add",
-        "aliases_standing",
+        "registrations_compare",
         "currencies_add",
-        "aliases_standing",
+        "registrations_compare",
         "generation",
     ]
     assert await count(db) == 15_001
@@ -504,7 +505,7 @@ async def test_a_stall_within_a_transaction_is_no_internal_error(
         transaction_pid.append(self.backend_pid)
 
     monkeypatch.setattr(Transaction, "__init__", noted)
-    monkeypatch.setattr(store.changes, "admitted", stalls)
+    monkeypatch.setattr(store.changes, "admit", stalls)
     with pytest.raises(DirectoryUnavailable):
         await store.add("a", "1")
     monkeypatch.undo()

@@ -18,11 +18,11 @@ from stand_ins import FIRST, Dialler, HeldGenerations, HeldSession, replace_row,
 from test_changes import Store, as_fsp, opened
 
 from oracle.errors import DirectoryUnavailable
+from oracle.store.aliases import Allowance
 from oracle.store.cache import coherence as module
 from oracle.store.cache.coherence import LEASE_S, Coherence
 from oracle.store.cache.session import dial
 from oracle.store.cache.values import FENCE, Entry, answer_of
-from oracle.store.changes import Allowance
 
 if TYPE_CHECKING:
     from conftest import StartValkey
@@ -94,7 +94,7 @@ async def give(store: Store, to: str = "b") -> None:
     """Another FSP gets the key: by the protocol, in one transaction."""
     coherence = store.coherence
     fence = await coherence.fence([("ALIAS", "k")])
-    async with store.postgres.transaction(as_fsp(""), fenced=fence.standing) as transaction:
+    async with store.postgres.transaction(as_fsp(""), fenced=fence.is_set) as transaction:
         await transaction.run("fsp_admit", to)
         await transaction._connection.execute("UPDATE aliases SET fsp_id = $1", to)
         await transaction.commit()
@@ -140,7 +140,7 @@ async def test_the_fence_stands_before_the_commit_and_for_its_time_after_it(both
     await warm(both.two)
     begun = time.monotonic()
     fence = await both.one.coherence.fence([("ALIAS", "k")])
-    assert fence.standing
+    assert fence.is_set
     assert await cached(both.two) == FENCE
     for _ in range(3):
         assert await both.two.get("k") == A  # from PostgreSQL
@@ -226,7 +226,7 @@ async def test_a_change_that_cannot_verify_moves_the_generation_right_after(both
     await warm(both.two)
     before = await db.fetchval("SELECT generation FROM cache_generation")
     fence = await both.one.coherence.fence([("ALIAS", "k")])
-    assert fence.standing
+    assert fence.is_set
     both.one.coherence._dial = Dialler()
     both.one.coherence.session.close()  # type: ignore[union-attr]
     begun = time.monotonic()
@@ -274,7 +274,7 @@ async def test_a_commit_is_not_made_under_fences_that_a_move_of_the_generation_l
     that makes the change dies right after the commit, so nobody verifies."""
     await both.one.remove("a", "k")
     await drop_fence(both.one)
-    real = both.one.changes.admitted
+    real = both.one.changes.admit
     done: list[bool] = []
 
     async def meanwhile(*arguments: Any) -> Allowance:
@@ -291,7 +291,7 @@ async def test_a_commit_is_not_made_under_fences_that_a_move_of_the_generation_l
     async def dies(_: Any) -> None:
         raise ConnectionAbortedError
 
-    monkeypatch.setattr(both.one.changes, "admitted", meanwhile)
+    monkeypatch.setattr(both.one.changes, "admit", meanwhile)
     monkeypatch.setattr(both.one.coherence, "settle", dies)
     with pytest.raises(ConnectionAbortedError):
         await both.one.add("a", "k")
@@ -471,7 +471,7 @@ async def test_a_fence_on_a_session_that_broke_does_not_stand() -> None:
     fencing = asyncio.ensure_future(coherence.fence([("ALIAS", "k")]))
     await turns(1)
     session.close()
-    assert not (await fencing).standing
+    assert not (await fencing).is_set
     await coherence.close()
 
 

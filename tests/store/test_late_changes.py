@@ -10,6 +10,7 @@ import pytest
 from test_changes import Store, as_fsp, opened
 
 from oracle.identifiers import PartyKey
+from oracle.store import aliases
 from oracle.store.cache.coherence import Fence
 from oracle.store.cache.values import ANSWER, Entry
 from oracle.store.postgres import Transaction
@@ -17,16 +18,15 @@ from oracle.store.postgres import Transaction
 KEY = PartyKey("ALIAS", "1", "")
 
 
-class Meanwhile:
-    """What happens in the transaction when all is done but the commit (changes.Beside)."""
+async def update_slowly(writer: Store, meanwhile: Callable[[], Awaitable[None]]) -> None:
+    """Change the currency to EUR; `meanwhile` happens in the transaction after its statements, before the commit."""
 
-    def __init__(self, happens: Callable[[], Awaitable[None]]) -> None:
-        self._happens = happens
+    async def work(transaction: Transaction) -> tuple[None, bool]:
+        changed = await aliases.update(transaction, "a", KEY, "EUR")
+        await meanwhile()
+        return None, changed
 
-    async def first(self, transaction: Transaction) -> None: ...
-
-    async def last(self, transaction: Transaction, result: Any) -> None:  # noqa: ARG002
-        await self._happens()
+    await writer.changes.change(as_fsp("a"), [(KEY.party_id_type, KEY.identifier)], work)
 
 
 class Died(Exception):
@@ -65,7 +65,7 @@ async def test_its_keys_are_fenced_again_so_that_nothing_stored_meanwhile_is_ans
         late_once(writer, monkeypatch)
         dying_after_the_commit(writer, monkeypatch)
         with pytest.raises(Died):
-            await writer.changes.update(as_fsp("a"), "a", KEY, "EUR", Meanwhile(fence_is_gone))
+            await update_slowly(writer, fence_is_gone)
         assert await reader.get("1") == [Entry("a", "EUR", "")]
 
 
@@ -82,6 +82,6 @@ async def test_where_they_cannot_be_fenced_again_the_generation_moves(
             assert await reader.get("1") == [Entry("a", "MXN", "")]
 
         late_once(writer, monkeypatch)
-        await writer.changes.update(as_fsp("a"), "a", KEY, "EUR", Meanwhile(redis_is_lost))
+        await update_slowly(writer, redis_is_lost)
         assert writer.coherence.generation > before
         assert await reader.get("1") == [Entry("a", "EUR", "")]

@@ -642,9 +642,18 @@ async def test_queries_walk_the_primary_keys(connect: Callable[..., Awaitable[as
             await writes.execute(f"SET plan_cache_mode = {mode}")
             columns = f"{types}, {numbers}, {empty}, {empty}, 'a'"
             five = "party_id_type[], text[], text[], text[], text"
-            found = await plan_of(writes, QUERIES["aliases_standing"], five, columns)
-            assert "aliases" not in {relation for kind, relation, _ in found if "Seq" in kind}, (mode, count)
-            assert "aliases_pkey" in {index for _, _, index in found}
-    for query in ("entries_locked", "currencies_of"):
+            keys = f"{types}, {numbers}, {empty}"
+            for query, parameters, arguments in (
+                ("registrations_compare", five, columns),
+                ("entries_lock", "party_id_type[], text[], text[]", keys),
+                ("entries_compare", "party_id_type[], text[], text[], text", f"{keys}, 'a'"),
+                ("defaults_change", five, columns),
+                ("defaults_remove", five, columns),
+            ):
+                found = await plan_of(writes, QUERIES[query], parameters, arguments)
+                scanned = {relation for kind, relation, _ in found if "Seq" in kind}
+                assert "aliases" not in scanned, (query, mode, count)
+                assert "aliases_pkey" in {index for _, _, index in found}
+    for query in ("identifier_lock", "identifier_currencies"):
         found = await plan_of(writes, QUERIES[query], "party_id_type, text", "'MSISDN', '525500000700'")
-        assert not any("Seq" in kind for kind, _, _ in found if query == "entries_locked")
+        assert not any("Seq" in kind for kind, _, _ in found if query == "identifier_lock")

@@ -37,14 +37,14 @@ from msgspec import Meta
 
 from oracle import errors
 from oracle.api.admin.access import OPERATOR, Role, allow
-from oracle.api.admin.calls import PAGE, PAGE_MAX, Answer, Body, Call, Once, Replayed, Resource, answer, answer_of
+from oracle.api.admin.calls import PAGE, PAGE_MAX, Answer, Body, Call, Once, Resource, answer, answer_of
 from oracle.api.admin.fsps import Kind, no_such_fsp, path_of
 from oracle.api.admin.operations import operation
 from oracle.api.admin.problems import Problem, Refusal, refusal_of
 from oracle.identifiers import BadIdentifier, PartyIdType, PartyKey, clabe, display, is_permitted, key_of_kind, nrc
 from oracle.identifiers.kinds import PARTY_ID_TYPES
+from oracle.store import aliases
 from oracle.store.base import Registration
-from oracle.store.cache.coherence import LEASE_S
 from oracle.store.postgres import Transaction
 
 Rows = Callable[..., Awaitable[list[Any]]]  # of Postgres or of a Transaction
@@ -256,32 +256,19 @@ async def register_alias(
 ) -> Response[bytes]:
     key = reading.key(data.kind, data.identifier, data.sub_id, data.country)
 
-    async def first(transaction: Transaction) -> None:
+    async def work(transaction: Transaction) -> Answer:
         await _require_permitted(transaction.rows, fsp_id, data.kind, reading)
-
-    async def answered(transaction: Transaction, outcomes: Any) -> Answer:
-        (outcome,) = outcomes
-        if outcome.refused is not None:
-            return answer_of(refusal_of(outcome.refused))
+        allowance = await call.changes.admit(transaction, fsp_id)
+        registration = Registration(key, data.currency or "")
+        (result,) = await aliases.register(transaction, fsp_id, [registration], allowance)
+        if result.refused is not None:
+            return answer_of(refusal_of(result.refused))
         standing = await _standing(transaction.rows, fsp_id, key)
         location = _location(fsp_id, reading.kind(key), key)
-        status = 201 if outcome.changed else 200
+        status = 201 if result.changed else 200
         return answer(standing.resource(reading), status=status, version=standing.version, location=location)
 
-    async def change(once: Once) -> Answer:
-        seen = _Seen(once, answered)
-        context = call.context(fsp_id=fsp_id, reason=data.reason or "")
-        try:
-            outcomes = await call.changes.register(context, fsp_id, [Registration(key, data.currency or "")], seen)
-        except Replayed:
-            # The first call may have committed just now, without Redis: until a lease later older copies are believed.
-            await asyncio.sleep(LEASE_S)
-            raise
-        if isinstance(outcomes[0].refused, errors.UnknownFsp):  # which no transaction has answered
-            raise outcomes[0].refused
-        return seen.answer
-
-    return await call.once(change, first=first)
+    return await call.change_alias(fsp_id, key, work, reason=data.reason or "")
 
 
 @operation(
@@ -306,21 +293,14 @@ async def change_alias(
 ) -> Response[bytes]:  # fmt: skip
     key = reading.key(kind, identifier, sub_id, country)
 
-    async def first(transaction: Transaction) -> None:
+    async def work(transaction: Transaction) -> Answer:
         call.match((await _locked(transaction, fsp_id, key)).version)
         await _require_permitted(transaction.rows, fsp_id, kind, reading)
-
-    async def answered(transaction: Transaction, _: Any) -> Answer:
+        await aliases.update(transaction, fsp_id, key, data.currency or "")
         standing = await _standing(transaction.rows, fsp_id, key)
         return answer(standing.resource(reading), version=standing.version)
 
-    async def change(once: Once) -> Answer:
-        seen = _Seen(once, answered)
-        context = call.context(fsp_id=fsp_id, reason=data.reason)
-        await call.changes.update(context, fsp_id, key, data.currency or "", seen)
-        return seen.answer
-
-    return await call.once(change, first=first)
+    return await call.change_alias(fsp_id, key, work, reason=data.reason)
 
 
 @operation(
@@ -336,32 +316,13 @@ async def remove_alias(
 ) -> Response[None]:  # fmt: skip
     key = reading.key(kind, identifier, sub_id, country)
 
-    async def first(transaction: Transaction) -> None:
+    async def work(transaction: Transaction) -> Answer:
         call.match((await _locked(transaction, fsp_id, key)).version)
+        await aliases.remove(transaction, fsp_id, *key, currency)
+        return Answer(204, b"")
 
-    async def change(once: Once) -> None:
-        context = call.context(fsp_id=fsp_id, reason=f"{reason}: {note}" if note else reason)
-        await call.changes.remove(context, fsp_id, *key, currency, once)
-
-    given = await call.once(change, lambda _: Answer(204, b""), first)
+    given = await call.change_alias(fsp_id, key, work, reason=f"{reason}: {note}" if note else reason)
     return cast("Response[None]", given)  # the type of nothing, as Litestar wants it beside 204; a refusal has a body
-
-
-class _Seen:
-    """Beside a change of one alias (changes.Beside): what is answered is read in its transaction, after it."""
-
-    answer: Answer
-
-    def __init__(self, once: Once, answered: Callable[[Transaction, Any], Awaitable[Answer]]) -> None:
-        self._once = once
-        self._answered = answered
-
-    async def first(self, transaction: Transaction) -> None:
-        await self._once.first(transaction)
-
-    async def last(self, transaction: Transaction, result: Any) -> None:
-        self.answer = await self._answered(transaction, result)
-        await self._once.last(transaction, self.answer)
 
 
 async def _require_permitted(rows: Rows, fsp_id: str, kind: str, reading: Reading) -> None:

@@ -31,6 +31,7 @@ from oracle.telemetry.tracing import trace_id_of
 
 if TYPE_CHECKING:
     from oracle.api.admin.access import Caller
+    from oracle.identifiers import PartyKey
     from oracle.store.changes import Changes
     from oracle.store.postgres import Postgres, Transaction
 
@@ -176,20 +177,33 @@ class Call:
 
         return await self.once(change)
 
-    async def once(
-        self,
-        change: Callable[[Once], Awaitable[T]],
-        answered: Callable[[T], Answer] | None = None,
-        first: Callable[[Transaction], Awaitable[None]] | None = None,
+    async def change_alias(
+        self, fsp_id: str, key: PartyKey, work: Callable[[Transaction], Awaitable[Answer]], *, reason: str
     ) -> Response[bytes]:
+        """Change an alias of one FSP; see `Changes.change`.  `work` changes it and returns the answer."""
+
+        async def write(transaction: Transaction) -> tuple[Answer, bool]:
+            return await work(transaction), True
+
+        async def change(once: Once) -> Answer:
+            context = self.context(fsp_id=fsp_id, reason=reason)
+            try:
+                return await self.changes.change(context, [(key.party_id_type, key.identifier)], write, once)
+            except Replayed:
+                # The first call may have committed just now, without Redis: older copies are believed for one lease.
+                await asyncio.sleep(LEASE_S)
+                raise
+
+        return await self.once(change)
+
+    async def once(self, change: Callable[[Once], Awaitable[Answer]]) -> Response[bytes]:
         """Make a change, or answer as when it was made.
 
-        `change` passes the Once on to a method of Changes (`beside`); `answered` makes the answer of its result (which
-        is the answer when it is left out); `first` is done at the start of its transaction, to look at versions.
+        `change` passes the Once on to a method of Changes as its companion, and returns the answer.
         """
-        once = Once(self.caller, self._idempotency_key, self.sha256, answered, first)
+        once = Once(self.caller, self._idempotency_key, self.sha256)
         try:
-            result = await change(once)
+            given = await change(once)
         except Replayed as replayed:
             return replayed.answer.response()
         except (Refusal, OracleError, ValueError) as exc:
@@ -197,12 +211,12 @@ class Call:
             if 400 <= refusal.status < 500:  # noqa: PLR2004 - a refusal is for good, a failure may be tried again
                 return (await self._refused(once, answer_of(refusal))).response()
             raise
-        return once.answer_to(result).response()
+        return given.response()
 
     async def _refused(self, once: Once, refusal: Answer) -> Answer:
         if once.key is None:
             return refusal
-        keeping = Once(self.caller, once.key, self.sha256, None, None)
+        keeping = Once(self.caller, once.key, self.sha256)
 
         async def nothing(_: Transaction) -> Answer:
             return refusal
@@ -224,35 +238,20 @@ class Replayed(Exception):
 
 
 class Once:
-    """Claims the Idempotency-Key before a change and keeps the answer after it, in its transaction (changes.Beside)."""
+    """Claims the Idempotency-Key before a change and keeps the answer after it: a companion of the change."""
 
-    def __init__(
-        self,
-        caller: Caller,
-        key: str | None,
-        sha256: bytes,
-        answered: Callable[[Any], Answer] | None,
-        first: Callable[[Transaction], Awaitable[None]] | None,
-    ) -> None:
+    def __init__(self, caller: Caller, key: str | None, sha256: bytes) -> None:
         self.key = key
         self._caller = caller
         self._sha256 = sha256
-        self._answered = answered
-        self._first = first
 
-    def answer_to(self, result: Any) -> Answer:
-        given: Answer = result if self._answered is None else self._answered(result)
-        return given
-
-    async def first(self, transaction: Transaction) -> None:
+    async def begin(self, transaction: Transaction) -> None:
         if self.key is not None:
             await self._claim(transaction, self.key)
-        if self._first is not None:
-            await self._first(transaction)
 
-    async def last(self, transaction: Transaction, result: Any) -> None:
+    async def finish(self, transaction: Transaction, result: Answer) -> None:
         if self.key is not None:
-            kept = self._sealed(self.key, self.answer_to(result))
+            kept = self._sealed(self.key, result)
             await transaction.run("idempotency_keep", self._caller.credential_id, self.key, kept)
 
     async def _claim(self, transaction: Transaction, key: str) -> None:

@@ -35,10 +35,11 @@ from oracle import errors
 from oracle.api.hub import answers, faults, target, wire
 from oracle.api.hub.http import Request
 from oracle.identifiers import BadIdentifier, PartyKey, party_key
+from oracle.store.aliases import ChangeResult
 from oracle.store.base import Context, Registration
 from oracle.store.cache.lookups import Lookups
 from oracle.store.cache.values import entries_of
-from oracle.store.changes import Changes, Outcome
+from oracle.store.changes import Changes
 from oracle.store.resolution import choose_entry
 from oracle.store.routes import Routes
 from oracle.telemetry import logs
@@ -189,7 +190,7 @@ class Participants:
             else:
                 checked.append((echo, len(sound)))
                 sound.append(registration)
-        outcomes: list[Outcome] = []
+        outcomes: list[ChangeResult] = []
         if sound:
             outcomes = await self._changes.register(self._make_context(request, source), source, sound)
         parties: list[dict[str, Any]] = []
@@ -238,7 +239,7 @@ class Participants:
         trace_id = trace_id_of(request.header(b"traceparent")) or ""
         return Context(channel=channel, actor=source, role="fsp", fsp_id=source, reason=reason, trace_id=trace_id)
 
-    def _count(self, operation: str, outcome: Outcome | None) -> None:
+    def _count(self, operation: str, outcome: ChangeResult | None) -> None:
         refused = outcome is None or outcome.refused is not None
         result = "refused" if refused else "done" if outcome is not None and outcome.changed else "unchanged"
         self.metrics.add("changes_total", operation=operation, result=result)

@@ -12,7 +12,7 @@ The seven rules, each with the race it is there for
                   whose statements took longer sets them again first.
                   Nobody deletes a fence.  A lookup that finds one reads PostgreSQL and stores nothing.
                   Race: a lookup reads the old row; the change commits and removes the copy; the lookup stores the old
-                  row.  With the fence standing from before the commit until after it, the store fails (rule 2).
+                  row.  With the fence is_set from before the commit until after it, the store fails (rule 2).
     2 token       Who finds nothing takes the right to fill (SET NX GET, 1 s) and stores only while the key still holds
                   that very token.  Race: as above, and two fillers of which the slower has the older row.
     3 verify      After the commit and before the acknowledgement the change looks whether its fences stand under the
@@ -67,12 +67,12 @@ REDIAL_PAUSES_S: Final = (0.25, 0.5, 1.0, 2.0)
 
 
 class Fence(msgspec.Struct, frozen=True):
-    """Keys a change has fenced, or tried to; `standing` False means: move the generation."""
+    """Keys a change has fenced, or tried to; `is_set` False means: move the generation."""
 
     keys: tuple[tuple[str, str], ...]
     begun: float  # when, before the first fence was sent; the commit must come within COMMIT_MAX_S of it
     generation: int  # under which they stand
-    standing: bool
+    is_set: bool
 
 
 class Coherence:
@@ -275,16 +275,16 @@ class Coherence:
         return self.key_prefix + f"{party_id_type}:{identifier}".encode()
 
     async def fence(self, keys: Sequence[tuple[str, str]]) -> Fence:
-        """Rule 1.  Without a standing fence the caller bumps the generation in its transaction (rule 4)."""
+        """Rule 1.  Without a is_set fence the caller bumps the generation in its transaction (rule 4)."""
         if not self.fresh:
             await self.confirm()
         session, begun = self.session, self._clock()
         self.fences += len(keys)
         if session is None:
-            return Fence(tuple(keys), begun, self.generation, standing=False)
+            return Fence(tuple(keys), begun, self.generation, is_set=False)
         generation = self.generation
-        standing = await session.fence([self.key(*k) for k in keys], FENCE_MS)
-        return Fence(tuple(keys), begun, generation, standing)
+        is_set = await session.fence([self.key(*k) for k in keys], FENCE_MS)
+        return Fence(tuple(keys), begun, generation, is_set)
 
     def in_time(self, fence: Fence) -> bool:
         """Whether the change may still commit (rule 1): later, its fence could be gone before the commit counts."""
@@ -298,7 +298,7 @@ class Coherence:
         """
         asked = self._clock()
         await self._adopt(await self._generations.ask(), asked)
-        if not fence.standing:
+        if not fence.is_set:
             # The transaction moved the generation itself.  There is nothing to verify then: whoever knows the new
             # generation read it after the commit, and reads the new state with it.
             await self.outlive_leases()

@@ -19,7 +19,7 @@ WHERE e.fsp_id = $1 ORDER BY k.ord, e.is_default DESC, e.currency
 
 -- name: alias_lock(text, party_id_type, text, text) -> SubIdRow
 -- Before a version is looked at: no entry of the key comes or goes until this transaction ends.  All of the identifier, in the
--- order in which the change itself takes them (entries_locked), and none where the FSP has nothing.
+-- order in which the change itself takes them (identifier_lock), and none where the FSP has nothing.
 -- $1 FSP, $2 type, $3 identifier, $4 sub id.
 SELECT a.sub_id FROM aliases a
 WHERE a.identifier = $3 AND a.party_id_type = $2::party_id_type AND (

@@ -1,0 +1,309 @@
+"""Every change of an alias, once: who may register, and the statements that add, replace and remove entries.
+
+The hub, the administration and imports change aliases through this module only.  All functions run in a transaction
+that the caller has opened by the cache protocol (`changes`).
+
+    for one FSP, as a caller asks for it     admit · register · update · remove
+    for thousands of keys at a time          add_entries · replace_entries · remove_entries
+
+The first group checks the request and raises what is wrong with it; it does its work with the second group.  The
+statements of the second group are set-based: their number does not grow with the number of keys.  Ownership is enforced
+by the triggers of the database (migrations/0001), also against changes by hand; here it becomes an answer.
+
+Under the policy `per-currency` several FSPs can share a key.  One of them owns the default entry of the key, the
+others own further currencies of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import compress
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from oracle import errors
+from oracle.identifiers import PartyKey
+from oracle.store.base import Registration
+from oracle.store.postgres import Transaction
+
+TRIES_MAX: Final = 4  # for entries that others remove between two statements
+
+# The PartyIdType of a kind of alias that has a name of its own (docs/identifiers.md).
+_TYPE_OF_KIND: Final = {"CLABE": "ACCOUNT_ID", "NRC": "PERSONAL_ID"}
+
+Effect = Literal[
+    "added",
+    "changed",
+    "unchanged",
+    "removed",
+    "held_elsewhere",  # another FSP is registered there
+    "not_owner",  # others are registered under the key, and this FSP is not
+    "not_registered",  # there is no such entry of this FSP
+]
+
+
+class Columns(NamedTuple):
+    """Keys and what is wanted for each of them, as the statements take them: lists of equal length."""
+
+    party_id_types: list[str]
+    identifiers: list[str]
+    sub_ids: list[str]  # '' for none
+    currencies: list[Any]  # '' for an entry that answers for every currency; for None see each function
+
+    @property
+    def keys(self) -> tuple[list[str], list[str], list[str]]:
+        return self.party_id_types, self.identifiers, self.sub_ids
+
+    def pick(self, positions: Sequence[int]) -> Columns:
+        return Columns(*([column[at] for at in positions] for column in self))
+
+
+# For one FSP ------------------------------------------------------------------------------------------------------
+
+
+class Allowance(msgspec.Struct, frozen=True):
+    """What an FSP may register; None is everything."""
+
+    party_id_types: frozenset[str] | None = None
+    currencies: frozenset[str] | None = None
+
+    @classmethod
+    def of(cls, row: Any) -> Allowance:
+        kinds, currencies = row["kinds"], row["currencies"]
+        return cls(
+            None if kinds is None else frozenset(_TYPE_OF_KIND.get(kind, kind) for kind in kinds),
+            None if currencies is None else frozenset(currencies),
+        )
+
+    def includes(self, party_id_type: str, currency: str) -> bool:
+        """An entry without a currency is always allowed."""
+        return (self.party_id_types is None or party_id_type in self.party_id_types) and (
+            self.currencies is None or not currency or currency in self.currencies
+        )
+
+
+class ChangeResult(msgspec.Struct, frozen=True):
+    """The result of one registration: `refused` says why not; else `changed` says whether the entry is new."""
+
+    changed: bool = False
+    refused: errors.OracleError | None = None
+
+
+async def admit(transaction: Transaction, fsp_id: str, *, admits_unknown: bool) -> Allowance:
+    """Return what the FSP may register.
+
+    With `admits_unknown` (registration `auto`) an unknown FSP becomes provisional.  Raises UnknownFsp if it is unknown,
+    suspended or closed.
+    """
+    rows = await transaction.rows("fsp_status", fsp_id)
+    if not rows and admits_unknown:
+        await transaction.run("fsp_admit", fsp_id)
+        return Allowance()
+    if not rows:
+        raise errors.UnknownFsp("The FSP is not known to the directory")
+    if rows[0]["status"] not in ("active", "provisional"):
+        raise errors.UnknownFsp("The FSP is not active")
+    return Allowance.of(rows[0])
+
+
+async def register(
+    transaction: Transaction, fsp_id: str, registrations: Sequence[Registration], allowance: Allowance
+) -> list[ChangeResult]:
+    """Register entries for one FSP; one result each, in their order.  A refused one does not affect the others.
+
+    Raises DirectoryUnavailable.
+    """
+    included = [allowance.includes(r.key.party_id_type, r.currency) for r in registrations]
+    some = list(compress(registrations, included))
+    wanted = Columns(
+        [r.key.party_id_type for r in some],
+        [r.key.identifier for r in some],
+        [r.key.sub_id for r in some],
+        [r.currency for r in some],
+    )
+    results = {  # made for each call: an exception that is raised again and again would collect tracebacks
+        "added": ChangeResult(changed=True),
+        "unchanged": ChangeResult(),
+        "held_elsewhere": ChangeResult(refused=errors.AlreadyRegistered()),
+    }
+    effects = iter(await add_entries(transaction, fsp_id, wanted))
+    not_allowed = ChangeResult(refused=errors.NotAllowed())
+    return [results[next(effects)] if may else not_allowed for may in included]
+
+
+async def update(transaction: Transaction, fsp_id: str, key: PartyKey, currency: str | None) -> bool:
+    """Make the FSP's entries under the key one entry with this currency; None keeps the currency of its first one.
+
+    Returns whether that changed anything.  Raises PartyNotFound, NotOwner, AlreadyRegistered (another FSP has the
+    currency), NotAllowed.
+    """
+    wanted = Columns([key.party_id_type], [key.identifier], [key.sub_id], [currency])
+    (effect,) = await replace_entries(transaction, fsp_id, wanted, registers=False)
+    if effect == "not_registered":
+        raise errors.PartyNotFound
+    if effect == "not_owner":
+        raise errors.NotOwner
+    if effect == "held_elsewhere":
+        raise errors.AlreadyRegistered
+    if effect == "changed" and currency is not None:
+        rows = await transaction.rows("fsp_status", fsp_id)
+        if not Allowance.of(rows[0]).includes(key.party_id_type, currency):
+            raise errors.NotAllowed
+    return effect == "changed"
+
+
+async def remove(
+    transaction: Transaction,
+    fsp_id: str,
+    party_id_type: str,
+    identifier: str,
+    sub_id: str | None,
+    currency: str | None,
+) -> None:
+    """Remove the FSP's entry in this currency; None removes its entries in all currencies.
+
+    A `sub_id` of None is the hub's: it leaves the SubId out when it forwards a removal (docs/als-contract.md).  That
+    means the entry without SubId, else the only SubId that the FSP has.
+
+    Raises PartyNotFound, ForeignRemoval, AmbiguousRemoval.
+    """
+    rows = await transaction.rows("identifier_lock", party_id_type, identifier)
+    rows += await transaction.rows("identifier_currencies", party_id_type, identifier)
+    if sub_id is not None:
+        rows = [row for row in rows if row["sub_id"] == sub_id]
+    if not rows:
+        raise errors.PartyNotFound
+    own = {row["sub_id"] for row in rows if row["fsp_id"] == fsp_id}
+    if not own:
+        raise errors.ForeignRemoval
+    if "" not in own and len(own) > 1:
+        raise errors.AmbiguousRemoval
+    named = Columns([party_id_type], [identifier], ["" if "" in own else own.pop()], [currency])
+    (effect,) = await remove_entries(transaction, fsp_id, named, locked=True)
+    if effect != "removed":
+        raise errors.PartyNotFound
+
+
+# For thousands of keys --------------------------------------------------------------------------------------------
+
+
+async def add_entries(transaction: Transaction, fsp_id: str, wanted: Columns, *, touched: bool = False) -> list[Effect]:
+    """Register the keys in their currencies: added, unchanged or held_elsewhere.
+
+    A key of the FSP in another currency gets a further currency; so does a key of others under `per-currency`.
+    An entry counts as added if this transaction has made it.  `touched` says that the transaction has changed these
+    keys before this call: then entries that exist at the beginning of the call are unchanged.
+
+    Raises DirectoryUnavailable if others remove and register the same keys all the time.
+    """
+    if not touched:
+        return await _add_entries(transaction, fsp_id, wanted)
+    found = await transaction.rows("registrations_compare", *wanted, fsp_id)
+    present = {row["ord"] - 1 for row in found if row["is_registered"]}
+    absent = [at for at in range(len(wanted.identifiers)) if at not in present]
+    effects: list[Effect] = ["unchanged"] * len(wanted.identifiers)
+    for at, effect in zip(absent, await _add_entries(transaction, fsp_id, wanted.pick(absent)), strict=True):
+        effects[at] = effect
+    return effects
+
+
+async def _add_entries(transaction: Transaction, fsp_id: str, wanted: Columns) -> list[Effect]:
+    count = len(wanted.identifiers)
+    if not count:
+        return []
+    for _ in range(TRIES_MAX):
+        if await transaction.run("aliases_add", *wanted, fsp_id) == count:
+            return ["added"] * count
+        found = await transaction.rows("registrations_compare", *wanted, fsp_id)
+        if any(row["may_add"] for row in found):
+            await transaction.run("currencies_add", *wanted, fsp_id)
+            found = await transaction.rows("registrations_compare", *wanted, fsp_id)
+        # Else somebody has removed an entry between these statements: then once more.
+        if len(found) == count and not any(row["may_add"] for row in found):
+            by_position = {row["ord"] - 1: row for row in found}
+            return [_describe_added(by_position[at]) for at in range(count)]
+    raise errors.DirectoryUnavailable
+
+
+def _describe_added(row: Any) -> Effect:
+    if not row["is_registered"]:
+        return "held_elsewhere"
+    return "added" if row["is_new"] else "unchanged"
+
+
+async def replace_entries(
+    transaction: Transaction, fsp_id: str, wanted: Columns, *, registers: bool = True, touched: bool = False
+) -> list[Effect]:
+    """Make the FSP's entries under each key one entry in the wanted currency (None: that of its first entry).
+
+    A key where the FSP has no entry is registered, or with `registers=False` not_registered or not_owner.  The keys are
+    distinct; `touched` as in `add_entries`, which raises DirectoryUnavailable.
+    """
+    await transaction.run("entries_lock", *wanted.keys)
+    rows = {row["ord"] - 1: row for row in await transaction.rows("entries_compare", *wanted.keys, fsp_id)}
+    steps = [_compare(rows.get(at), currency, registers=registers) for at, currency in enumerate(wanted.currencies)]
+    effects = [step.effect for step in steps]
+
+    default = [at for at, step in enumerate(steps) if step.target == "default"]
+    if default:
+        keys = wanted.pick(default).keys
+        # The further currencies first: the wanted currency may be one of them.
+        await transaction.run("currencies_drop", *keys, [None] * len(default), fsp_id)
+        await transaction.run("defaults_change", *keys, [steps[at].currency for at in default], fsp_id)
+    further = [at for at, step in enumerate(steps) if step.target == "further"]
+    if further:
+        keys = wanted.pick(further).keys
+        await transaction.run("currencies_drop", *keys, [steps[at].currency for at in further], fsp_id)
+    new = [at for at, step in enumerate(steps) if step.target in ("further", "new")]
+    columns = wanted.pick(new)._replace(currencies=[steps[at].currency for at in new])
+    added = await add_entries(transaction, fsp_id, columns, touched=touched) if new else []
+    for at, effect in zip(new, added, strict=True):
+        if steps[at].target == "new" or effect == "held_elsewhere":
+            effects[at] = effect
+    return effects
+
+
+class _Step(NamedTuple):
+    effect: Effect
+    # Change the FSP's default entry, its further currencies, register it, or do nothing.
+    target: Literal["default", "further", "new", "nothing"] = "nothing"
+    currency: str = ""
+
+
+def _compare(row: Any, currency: str | None, *, registers: bool) -> _Step:
+    """Decide what a replacement comes to.  `row` says what is registered under the key; None for nothing."""
+    if row is None:
+        return _Step("added", "new", currency or "") if registers else _Step("not_registered")
+    is_own, own, others = row["is_own"], row["own"] or (), row["others"] or ()
+    if not is_own and not own and not (registers and row["is_shared"]):
+        return _Step("not_owner")
+    if currency is None:
+        currency = row["currency"] if is_own else min(own, default="")
+    if currency in others or (not is_own and currency == row["currency"]):
+        return _Step("held_elsewhere")
+    if is_own:
+        unchanged = currency == row["currency"] and not own
+        return _Step("unchanged") if unchanged else _Step("changed", "default", currency)
+    # The default entry is another FSP's: this FSP has further currencies, or none yet.
+    if not row["is_shared"] and currency not in own:  # the policy was changed
+        return _Step("held_elsewhere")
+    if not own:
+        return _Step("added", "new", currency)
+    return _Step("unchanged") if list(own) == [currency] else _Step("changed", "further", currency)
+
+
+async def remove_entries(
+    transaction: Transaction, fsp_id: str, named: Columns, *, locked: bool = False
+) -> list[Effect]:
+    """Remove the FSP's entries in the named currencies (None: in all): removed or not_registered.
+
+    The keys are distinct.  `locked` says that this transaction has locked them already.
+    """
+    if not locked:
+        await transaction.run("entries_lock", *named.keys)
+    # The further currencies first: else one of them would become the default entry in between.
+    rows = await transaction.rows("currencies_remove", *named, fsp_id)
+    rows += await transaction.rows("defaults_remove", *named, fsp_id)
+    removed = {row["ord"] - 1 for row in rows}
+    return ["removed" if at in removed else "not_registered" for at in range(len(named.identifiers))]

@@ -1,0 +1,133 @@
+-- The statements that change aliases: of oracle/store/aliases.py, which explains the rules around them.
+--
+-- Keys are columns of equal length: $1 types, $2 identifiers, $3 sub ids.  The ownership rules are the triggers' own
+-- (migrations/0001).  Every statement takes its keys in the order identifier, type, sub id, so that two transactions
+-- with common keys wait for each other instead of deadlocking.
+
+-- name: plan_anew() -> ignored
+-- First in a transaction that joins thousands of rows to the tables: a plan that was made while they were small would
+-- walk through all of them later.
+SELECT set_config('plan_cache_mode', 'force_custom_plan', true)
+
+-- Who may register ----------------------------------------------------------------------------------------------
+
+-- name: fsp_status(text) -> AllowanceRow
+-- Whether an FSP may register at all, and what (NULL: everything).
+SELECT status::text, kinds, currencies FROM fsps WHERE fsp_id = $1
+
+-- name: fsp_admit(text)
+-- A registration under ORACLE_FSP_REGISTRATION=auto: an unknown FSP becomes provisional.
+INSERT INTO fsps (fsp_id, status) VALUES ($1, 'provisional') ON CONFLICT DO NOTHING
+
+-- Registration --------------------------------------------------------------------------------------------------
+
+-- name: aliases_add(party_id_type[], text[], text[], text[], text)
+-- Step 1: take the keys that are free.  $4 currencies, $5 FSP.  A key that comes twice is taken by the first.
+INSERT INTO aliases (identifier, party_id_type, sub_id, currency, fsp_id)
+SELECT DISTINCT ON (identifier, party_id_type, sub_id) identifier, party_id_type, sub_id, currency, $5
+FROM unnest($1::party_id_type[], $2::text[], $3::text[], $4::text[])
+     WITH ORDINALITY AS k (party_id_type, identifier, sub_id, currency, ord)
+ORDER BY identifier, party_id_type, sub_id, ord
+ON CONFLICT DO NOTHING
+
+-- name: registrations_compare(party_id_type[], text[], text[], text[], text) -> RegistrationRow
+-- Step 2: whether the FSP $5 is registered under each key in its currency, whether since this very transaction, and
+-- whether it may add that currency.  Parameters as aliases_add.  A key without a row here was removed in between.
+SELECT k.ord::int, a.fsp_id = $5 AND a.currency = k.currency OR coalesce(x.fsp_id = $5, false) AS is_registered,
+       coalesce(coalesce(x.xmin, a.xmin) = pg_current_xact_id_if_assigned()::xid, false) AS is_new,
+       x.fsp_id IS NULL AND a.currency <> k.currency AND (a.fsp_id = $5 OR p.policy = 'per-currency') AS may_add
+FROM unnest($1::party_id_type[], $2::text[], $3::text[], $4::text[])
+     WITH ORDINALITY AS k (party_id_type, identifier, sub_id, currency, ord)
+JOIN aliases a USING (identifier, party_id_type, sub_id)
+JOIN key_policies p USING (party_id_type)
+LEFT JOIN alias_currencies x ON (x.identifier, x.party_id_type, x.sub_id, x.currency)
+                              = (k.identifier, k.party_id_type, k.sub_id, k.currency)
+
+-- name: currencies_add(party_id_type[], text[], text[], text[], text)
+-- Step 3, seldom: further currencies of keys that exist.  Parameters as aliases_add.
+-- The default entries are locked first: none of them can go or change hands until this transaction ends.
+WITH present AS (
+    SELECT identifier, party_id_type, sub_id, k.currency, k.ord
+    FROM unnest($1::party_id_type[], $2::text[], $3::text[], $4::text[])
+         WITH ORDINALITY AS k (party_id_type, identifier, sub_id, currency, ord)
+    JOIN aliases a USING (identifier, party_id_type, sub_id)
+    JOIN key_policies p USING (party_id_type)
+    WHERE a.currency <> k.currency AND (a.fsp_id = $5 OR p.policy = 'per-currency')
+    ORDER BY identifier, party_id_type, sub_id FOR NO KEY UPDATE OF a
+)
+INSERT INTO alias_currencies (identifier, party_id_type, sub_id, currency, fsp_id)
+SELECT DISTINCT identifier, party_id_type, sub_id, currency, $5 FROM present
+ON CONFLICT DO NOTHING
+
+-- Replacement and removal ---------------------------------------------------------------------------------------
+
+-- name: entries_lock(party_id_type[], text[], text[])
+-- Lock the default entries of some keys, all distinct, until the transaction ends.  While they are locked nobody
+-- changes the further currencies either.
+SELECT FROM unnest($1::party_id_type[], $2::text[], $3::text[]) AS k (party_id_type, identifier, sub_id)
+JOIN aliases a USING (identifier, party_id_type, sub_id)
+ORDER BY identifier, party_id_type, sub_id FOR UPDATE OF a
+
+-- name: entries_compare(party_id_type[], text[], text[], text) -> KeyRow
+-- After entries_lock: what is registered under each key.  $4 the FSP.  is_own: the default entry is the FSP's;
+-- currency: of the default entry; own, others: the further currencies of the FSP and of other FSPs, NULL for none;
+-- is_shared: the key may have several owners.
+SELECT k.ord::int, a.fsp_id = $4 AS is_own, a.currency, p.policy = 'per-currency' AS is_shared, x.own, x.others
+FROM unnest($1::party_id_type[], $2::text[], $3::text[])
+     WITH ORDINALITY AS k (party_id_type, identifier, sub_id, ord)
+JOIN aliases a USING (identifier, party_id_type, sub_id)
+JOIN key_policies p USING (party_id_type)
+LEFT JOIN LATERAL (
+    SELECT array_agg(c.currency) FILTER (WHERE c.fsp_id = $4) AS own,
+           array_agg(c.currency) FILTER (WHERE c.fsp_id <> $4) AS others
+    FROM alias_currencies c
+    WHERE (c.identifier, c.party_id_type, c.sub_id) = (k.identifier, k.party_id_type, k.sub_id)) AS x ON true
+
+-- name: currencies_drop(party_id_type[], text[], text[], text[], text)
+-- Remove the further currencies of the FSP $5 under some keys, except $4 (NULL: no exception).
+DELETE FROM alias_currencies c
+USING unnest($1::party_id_type[], $2::text[], $3::text[], $4::text[]) AS k (party_id_type, identifier, sub_id, kept)
+WHERE (c.identifier, c.party_id_type, c.sub_id) = (k.identifier, k.party_id_type, k.sub_id) AND c.fsp_id = $5
+  AND c.currency IS DISTINCT FROM k.kept
+
+-- name: defaults_change(party_id_type[], text[], text[], text[], text)
+-- The default entries of the FSP $5 under some keys get the currencies $4.
+UPDATE aliases a SET currency = k.currency, changed_at = clock_timestamp()
+FROM unnest($1::party_id_type[], $2::text[], $3::text[], $4::text[]) AS k (party_id_type, identifier, sub_id, currency)
+WHERE (a.identifier, a.party_id_type, a.sub_id) = (k.identifier, k.party_id_type, k.sub_id) AND a.fsp_id = $5
+  AND a.currency <> k.currency
+
+-- name: currencies_remove(party_id_type[], text[], text[], text[], text) -> OrdRow
+-- $4 currencies (NULL: all), $5 FSP.  Before defaults_remove: else the heir of a default entry would be one of these.
+DELETE FROM alias_currencies c
+USING unnest($1::party_id_type[], $2::text[], $3::text[], $4::text[])
+      WITH ORDINALITY AS k (party_id_type, identifier, sub_id, currency, ord)
+WHERE (c.identifier, c.party_id_type, c.sub_id) = (k.identifier, k.party_id_type, k.sub_id) AND c.fsp_id = $5
+  AND (k.currency IS NULL OR c.currency = k.currency)
+RETURNING k.ord::int
+
+-- name: defaults_remove(party_id_type[], text[], text[], text[], text) -> OrdRow
+-- Parameters as currencies_remove.
+DELETE FROM aliases a
+USING unnest($1::party_id_type[], $2::text[], $3::text[], $4::text[])
+      WITH ORDINALITY AS k (party_id_type, identifier, sub_id, currency, ord)
+WHERE (a.identifier, a.party_id_type, a.sub_id) = (k.identifier, k.party_id_type, k.sub_id) AND a.fsp_id = $5
+  AND (k.currency IS NULL OR a.currency = k.currency)
+RETURNING k.ord::int
+
+-- One identifier, whatever its sub ids ----------------------------------------------------------------------------
+
+-- name: identifier_lock(party_id_type, text) -> OwnerRow
+-- Lock and read all default entries of an identifier, until the transaction ends.  $1 type, $2 identifier.
+SELECT sub_id, fsp_id FROM aliases
+WHERE identifier = $2 AND party_id_type = $1::party_id_type ORDER BY sub_id FOR UPDATE
+
+-- name: identifier_currencies(party_id_type, text) -> OwnerRow
+-- After identifier_lock: the further currencies, which nobody can change while the default entries are locked.
+SELECT sub_id, fsp_id FROM alias_currencies
+WHERE identifier = $2 AND party_id_type = $1::party_id_type ORDER BY sub_id, currency
+
+-- name: removal_ignored(text, party_id_type, text, text, text)
+-- A harmless DELETE (docs/als-contract.md): recorded, nothing changed.
+INSERT INTO events (entity, action, channel, actor, party_id_type, party_identifier, reason, trace_id)
+VALUES ('alias', 'ignored', 'self-heal', $1, $2::party_id_type, $3, $4, $5)
