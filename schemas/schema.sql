@@ -1,5 +1,5 @@
--- The schema as it should be: what the migrations give, as pg_dump sees it.  For reading; nothing executes it.
--- The reasons stand in migrations/.  A test compares the two; after a migration it is written anew by
+-- The schema that the migrations make, as pg_dump shows it.  For reading; nothing executes it.
+-- The migrations hold the reasons.  A test compares the two.  After a new migration, write this file again:
 --
 --     python tests/store/test_migrate.py --write
 

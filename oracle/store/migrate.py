@@ -1,18 +1,23 @@
 """Brings a database to the schema of this program: migrations/NNNN_{pre,post}_name.sql, each applied once, in order.
 
-A *pre* migration runs before the new program and must suit the old one too; a *post* one runs when no old program is
-left.  `migrate` applies both; `migrate(url, stage="pre")` stops before the first post that is not applied.  Ten
-processes that start at once do it once: an advisory lock makes the others wait and then find nothing to do.  Each
-file is one transaction, under a lock timeout, so that a migration waiting behind a long query fails instead of
-stopping every lookup behind it.  Afterwards, each time, what follows from the schema is brought up to date: the role of
-the application gets its rights on tables that are new, and history the partitions of the months to come.
+Stage.     A *pre* migration runs before the new program starts, and must suit the old one too.  A *post* migration runs
+           when no old program is left.  `migrate` applies both; with stage="pre" it stops before the first post
+           migration that is not applied.
+Once.      Ten processes that start at once apply each migration once: an advisory lock makes the others wait, and then
+           they find nothing to do.
+Lock.      Each file is one transaction, under a lock timeout.  A migration that waits behind a long query fails;
+           otherwise every lookup would wait behind the migration.
+After it.  Each run also does what follows from the schema: it grants the application's role its rights on new tables,
+           and makes history's partitions for the coming months.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Final, Literal
 
 import asyncpg
@@ -20,11 +25,12 @@ import msgspec
 
 Stage = Literal["pre", "post"]
 
-# Any number will do, as long as nobody else takes it: "alias" in ASCII.
+# Any number that nobody else uses: "alias" in ASCII.
 ADVISORY_LOCK: Final = 0x616C696173
 LOCK_TIMEOUT_MS: Final = 4_000
-# A member of it can do what the application does, and can neither change history nor the schema.
+# A member of this role can do what the application does.  It can change neither history nor the schema.
 APPLICATION_ROLE: Final = "oracle_app"
+FOLDER: Final = files("oracle.store").joinpath("migrations")
 
 _FILE = re.compile(r"(\d{4})_(pre|post)_(\w+)\.sql")
 _LEDGER = """
@@ -38,96 +44,98 @@ CREATE TABLE migrations (
 """
 
 
-# A temporary table stands before ours of the same name: with one called events, an alias could change without an event.
-_NO_SHADOWS = """
+# A temporary table hides ours of the same name: with one called events, an alias could change without an event.
+_NO_TEMPORARY_TABLES = """
 DO $$ BEGIN
     IF has_database_privilege('oracle_app', current_database(), 'TEMPORARY') THEN
         EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
     END IF;
 EXCEPTION WHEN insufficient_privilege OR undefined_object THEN
-    NULL;  -- not ours to say, or no such role: docs/audit.md has it
+    NULL;  -- this role may not revoke it, or there is no such role: see docs/audit.md
 END $$
 """
 
 
 class SchemaError(Exception):
-    """The database is not one this program can work on; the text is one line for an operator."""
+    """The program cannot work on this database; the text is one line for the operator."""
 
 
-class Migration(msgspec.Struct, frozen=True, order=True):
+class Migration(msgspec.Struct, frozen=True):
     number: int
-    stage: str  # 'post' < 'pre' in the alphabet: see `order`
+    stage: str
     name: str
+    sql: str
 
-    @property
-    def order(self) -> tuple[int, int]:
-        return self.number, self.stage == "post"
-
-    def sql(self) -> str:
-        file = files("oracle.store").joinpath("migrations", f"{self.number:04}_{self.stage}_{self.name}.sql")
-        return file.read_text(encoding="utf-8")
+    def __str__(self) -> str:
+        return f"{self.number:04}_{self.stage}_{self.name}"
 
 
-def known() -> list[Migration]:
-    """The migrations this program brings, in order."""
-    names = (_FILE.fullmatch(f.name) for f in files("oracle.store").joinpath("migrations").iterdir())
-    found = [Migration(int(m[1]), m[2], m[3]) for m in names if m]
-    return sorted(found, key=lambda m: m.order)
+def read_migrations(folder: Traversable = FOLDER) -> list[Migration]:
+    """Read the migrations of a folder, in the order in which they are applied."""
+    named = ((_FILE.fullmatch(file.name), file) for file in folder.iterdir())
+    found = [Migration(int(m[1]), m[2], m[3], file.read_text(encoding="utf-8")) for m, file in named if m]
+    return sorted(found, key=lambda migration: (migration.number, migration.stage == "post"))
 
 
-async def migrate(database_url: str, stage: Stage = "post") -> int:
-    """Apply what is missing; how many were applied.
+async def migrate(
+    database_url: str,
+    stage: Stage = "post",
+    *,
+    migrations: Sequence[Migration] | None = None,
+    lock_timeout_ms: int = LOCK_TIMEOUT_MS,
+) -> int:
+    """Apply the migrations that are missing (by default of this program's); return how many.
 
-    Raises SchemaError when the database has migrations this program does not know (it was made by a newer one), or the
-    role may not migrate, and whatever asyncpg raises when the database cannot be reached or a statement fails.
+    Raises SchemaError when the database has migrations that this program does not know (a newer version made it), or
+    when the role may not migrate; and any error of asyncpg when the database cannot be reached or a statement fails.
     """
     connection = await asyncpg.connect(database_url, server_settings={"application_name": "oracle migrate"})
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", ADVISORY_LOCK)
-        # Not with IF NOT EXISTS: that asks for rights which the application has not got, and needs not to look.
+        # Not with IF NOT EXISTS: that needs rights which the application does not have, and a look needs none.
         if not await connection.fetchval("SELECT to_regclass('migrations') IS NOT NULL"):
             await connection.execute(_LEDGER)
-        missing = await pending(connection)
         applied = 0
-        for migration in missing:
+        for migration in await _find_missing(connection, read_migrations() if migrations is None else migrations):
             if migration.stage == "post" and stage == "pre":
                 break
-            await apply(connection, migration)
+            await _apply(connection, migration, lock_timeout_ms)
             applied += 1
-        await settle(connection)
+        await _grant_and_partition(connection)
     except asyncpg.InsufficientPrivilegeError as exc:
-        raise SchemaError(f"this role may not migrate: {exc}. Name the owner by ORACLE_DATABASE_OWNER_URL") from exc
+        raise SchemaError(
+            f"this role may not migrate: {exc}. Set ORACLE_DATABASE_OWNER_URL to the owner's URL"
+        ) from exc
     else:
         return applied
     finally:
-        await connection.close()  # lets the advisory lock go, too
+        await connection.close()  # releases the advisory lock, too
 
 
-async def pending(connection: asyncpg.Connection) -> list[Migration]:
-    rows = await connection.fetch("SELECT number, stage, name FROM migrations")
-    there = {Migration(r["number"], r["stage"], r["name"]) for r in rows}
-    mine = known()
-    newer = there - set(mine)
+async def _find_missing(connection: asyncpg.Connection, migrations: Sequence[Migration]) -> list[Migration]:
+    rows = await connection.fetch("SELECT number, stage, name FROM migrations ORDER BY number, stage DESC")
+    applied = [f"{row['number']:04}_{row['stage']}_{row['name']}" for row in rows]
+    known = {str(migration) for migration in migrations}
+    newer = [name for name in applied if name not in known]
     if newer:
-        last = max(newer, key=lambda m: m.order)
         raise SchemaError(
-            f"the database was made by a newer version (migration {last.number:04}_{last.stage}_{last.name})"
+            f"the database is of a newer version (migration {newer[-1]}): start that version of the oracle"
         )
-    return [m for m in mine if m not in there]
+    return [migration for migration in migrations if str(migration) not in applied]
 
 
-async def apply(connection: asyncpg.Connection, migration: Migration) -> None:
+async def _apply(connection: asyncpg.Connection, migration: Migration, lock_timeout_ms: int) -> None:
     async with connection.transaction():
-        await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
-        await connection.execute(migration.sql())
+        await connection.execute(f"SET LOCAL lock_timeout = {lock_timeout_ms}")
+        await connection.execute(migration.sql)
         await connection.execute(
             "INSERT INTO migrations (number, stage, name) VALUES ($1, $2, $3)",
             migration.number, migration.stage, migration.name,
         )  # fmt: skip
 
 
-async def settle(connection: asyncpg.Connection) -> None:
-    """Only where 0003 has been applied; rights are given by the owner."""
+async def _grant_and_partition(connection: asyncpg.Connection) -> None:
+    """Grant rights on new tables, if this role is the owner, and make partitions.  Nothing before migration 0003."""
     if not await connection.fetchval("SELECT to_regproc('application_grants') IS NOT NULL"):
         return
     async with connection.transaction():
@@ -136,8 +144,8 @@ async def settle(connection: asyncpg.Connection) -> None:
             " AND (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'events'::regclass)",
             APPLICATION_ROLE,
         )
-        await connection.execute(_NO_SHADOWS)
-    # Somebody may be reading history for long: months are made ahead, and the process that seals tries again.
+        await connection.execute(_NO_TEMPORARY_TABLES)
+    # A long query on history can hold a lock.  Months are made ahead, and the process that seals tries again.
     with suppress(asyncpg.LockNotAvailableError):
         async with connection.transaction():
             await connection.execute("SELECT events_partitions_ahead()")

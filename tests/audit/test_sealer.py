@@ -426,20 +426,15 @@ async def test_a_month_is_that_of_utc_at_any_instant_and_in_any_zone(database_ur
         assert await connection.fetchval("SELECT count(*) FROM events_default") == 0
 
 
-async def test_the_events_of_before_become_a_partition_as_they_are(
-    empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from oracle.store import migrate
+async def test_the_events_of_before_become_a_partition_as_they_are(empty_database_url: str, tmp_path: Path) -> None:
+    from oracle.store.migrate import migrate, read_migrations
 
-    every = migrate.known()
-    monkeypatch.setattr(migrate, "known", lambda: [m for m in every if m.number < 3])
-    await migrate.migrate(empty_database_url)
+    await migrate(empty_database_url, migrations=[m for m in read_migrations() if m.number < 3])
     await register(empty_database_url, 0, 100)
     async with connected(empty_database_url) as connection:
         file = await connection.fetchval("SELECT pg_relation_filenode('events')")
         before = await connection.fetch("SELECT * FROM events ORDER BY event_id")
-    monkeypatch.setattr(migrate, "known", lambda: every)
-    await migrate.migrate(empty_database_url)
+    await migrate(empty_database_url)
     async with connected(empty_database_url) as connection:
         assert await connection.fetchval("SELECT pg_relation_filenode('events_before')") == file, "not copied"
         assert await connection.fetch("SELECT * FROM events ORDER BY event_id") == before

@@ -100,7 +100,9 @@ async def test_a_newer_schema_is_one_line(tmp_path: Path, servers: dict[str, str
     await connection.close()
     done = await asyncio.to_thread(run_oracle, tmp_path, "serve", env=servers)
     assert done.returncode == 1
-    assert done.stderr == "oracle: the database was made by a newer version (migration 9999_pre_future)\n"
+    assert done.stderr == (
+        "oracle: the database is of a newer version (migration 9999_pre_future): start that version of the oracle\n"
+    )
 
 
 def test_a_worker_that_dies_at_its_start_ends_serve(tmp_path: Path, servers: dict[str, str]) -> None:

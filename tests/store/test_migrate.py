@@ -1,6 +1,6 @@
-"""Migrations: ten at once do it once, a failure leaves nothing, and they give exactly `schemas/schema.sql`.
+"""Migrations: ten processes apply each once, a failure leaves nothing, and together they make `schemas/schema.sql`.
 
-That file is for reading and for review: a migration's effect shows there as a plain difference.  It is written by
+That file is for reading and for review: it shows the effect of a migration as a plain difference.  To write it:
 
     python tests/store/test_migrate.py --write
 """
@@ -11,7 +11,6 @@ import asyncio
 import re
 import subprocess
 import sys
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for --write; pytest has do
 import servers
 
 from oracle.run.embedded.binaries import find_postgres_binaries
-from oracle.store import migrate as module
-from oracle.store.migrate import Migration, SchemaError, known, migrate
+from oracle.store.migrate import ADVISORY_LOCK, FOLDER, Migration, SchemaError, migrate, read_migrations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +30,8 @@ if TYPE_CHECKING:
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "schema.sql"
 HEADER = """\
--- The schema as it should be: what the migrations give, as pg_dump sees it.  For reading; nothing executes it.
--- The reasons stand in migrations/.  A test compares the two; after a migration it is written anew by
+-- The schema that the migrations make, as pg_dump shows it.  For reading; nothing executes it.
+-- The migrations hold the reasons.  A test compares the two.  After a new migration, write this file again:
 --
 --     python tests/store/test_migrate.py --write
 
@@ -42,7 +40,7 @@ HEADER = """\
 NOISE = re.compile(r"^(?:SET .*;|SELECT pg_catalog\.set_config.*|\\(?:un)?restrict .*|--.*)$", re.MULTILINE)
 
 
-def dumped(database_url: str, binaries: Path) -> str:
+def dump_schema(database_url: str, binaries: Path) -> str:
     """The schema without owners, noise and months of history, in pg_dump's own order, which goes by kind and name."""
     command = [str(binaries / "pg_dump"), "--schema-only", "--no-owner", "--dbname", database_url]
     command += ["--exclude-table", "events_2*"]
@@ -71,42 +69,41 @@ async def execute(url: str, statement: str) -> None:
 
 
 @pytest.fixture
-def files_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of migrations to add to, in place of the program's own, which it starts with."""
+def folder(tmp_path: Path) -> Path:
+    """A folder with copies of the program's migrations, for a test to add some."""
     folder = tmp_path / "migrations"
     folder.mkdir()
-    for file in files("oracle.store").joinpath("migrations").iterdir():
+    for file in FOLDER.iterdir():
         if file.name.endswith(".sql"):
             (folder / file.name).write_text(file.read_text(encoding="utf-8"))
-    monkeypatch.setattr(module, "files", lambda _: tmp_path)
     return folder
 
 
 def test_the_migrations_give_exactly_schema_sql(database_url: str, postgres_server: PostgresServer) -> None:
-    assert dumped(database_url, binaries_of(postgres_server)) == SCHEMA.read_text(encoding="utf-8"), (
+    assert dump_schema(database_url, binaries_of(postgres_server)) == SCHEMA.read_text(encoding="utf-8"), (
         "python tests/store/test_migrate.py --write"
     )
 
 
 async def test_ten_at_once_apply_each_migration_once(empty_database_url: str) -> None:
     applied = await asyncio.gather(*(migrate(empty_database_url) for _ in range(10)))
-    assert sorted(applied) == [0] * 9 + [len(known())]
-    assert await ask(empty_database_url, "SELECT count(*) FROM migrations") == len(known())
+    assert sorted(applied) == [0] * 9 + [len(read_migrations())]
+    assert await ask(empty_database_url, "SELECT count(*) FROM migrations") == len(read_migrations())
     assert await migrate(empty_database_url) == 0
 
 
-async def test_pre_stops_before_the_first_post_and_post_goes_on(empty_database_url: str, files_of: Path) -> None:
-    (files_of / "9001_pre_one.sql").write_text("CREATE TABLE one ()")
-    (files_of / "9001_post_two.sql").write_text("CREATE TABLE two ()")
-    (files_of / "9002_pre_three.sql").write_text("CREATE TABLE three ()")
-    before = [m for m in known() if m.number < 9001]
-    assert [m.name for m in known()] == [*(m.name for m in before), "one", "two", "three"]
+async def test_pre_stops_before_the_first_post_and_post_goes_on(empty_database_url: str, folder: Path) -> None:
+    (folder / "9001_pre_one.sql").write_text("CREATE TABLE one ()")
+    (folder / "9001_post_two.sql").write_text("CREATE TABLE two ()")
+    (folder / "9002_pre_three.sql").write_text("CREATE TABLE three ()")
+    own, all_ = read_migrations(), read_migrations(folder)
+    assert [m.name for m in all_] == [*(m.name for m in own), "one", "two", "three"]
 
-    assert await migrate(empty_database_url, "pre") == len(before) + 1
-    assert await migrate(empty_database_url, "pre") == 0
+    assert await migrate(empty_database_url, "pre", migrations=all_) == len(own) + 1
+    assert await migrate(empty_database_url, "pre", migrations=all_) == 0
     assert await ask(empty_database_url, "SELECT to_regclass('one')") == "one"
     assert await ask(empty_database_url, "SELECT to_regclass('two')") is None
-    assert await migrate(empty_database_url, "post") == 2
+    assert await migrate(empty_database_url, "post", migrations=all_) == 2
     assert await ask(empty_database_url, "SELECT to_regclass('three')") == "three"
 
 
@@ -118,29 +115,28 @@ async def test_a_database_of_a_newer_version_is_refused_and_left_alone(database_
 
 @pytest.mark.parametrize("broken", ["SELECT 1/0", "INSERT INTO half VALUES ('a')", "SELECT ("])
 async def test_a_migration_that_fails_leaves_nothing_half_done(
-    empty_database_url: str, files_of: Path, broken: str
+    empty_database_url: str, folder: Path, broken: str
 ) -> None:
-    (files_of / "9001_pre_half.sql").write_text(f"CREATE TABLE half (n int); {broken}")
+    (folder / "9001_pre_half.sql").write_text(f"CREATE TABLE half (n int); {broken}")
     with pytest.raises(asyncpg.PostgresError):
-        await migrate(empty_database_url)
+        await migrate(empty_database_url, migrations=read_migrations(folder))
     assert await ask(empty_database_url, "SELECT to_regclass('half')") is None
     assert await ask(empty_database_url, "SELECT count(*) FROM migrations WHERE number = 9001") == 0
-    (files_of / "9001_pre_half.sql").write_text("CREATE TABLE half (n int)")
-    assert await migrate(empty_database_url) == 1
+    (folder / "9001_pre_half.sql").write_text("CREATE TABLE half (n int)")
+    assert await migrate(empty_database_url, migrations=read_migrations(folder)) == 1
 
 
 async def test_a_migration_behind_a_long_query_fails_instead_of_stopping_the_others(
-    database_url: str, files_of: Path, monkeypatch: pytest.MonkeyPatch
+    database_url: str, folder: Path
 ) -> None:
-    monkeypatch.setattr(module, "LOCK_TIMEOUT_MS", 50)
-    (files_of / "9001_pre_wide.sql").write_text("ALTER TABLE fsps ADD COLUMN wide int")
+    (folder / "9001_pre_wide.sql").write_text("ALTER TABLE fsps ADD COLUMN wide int")
     reader = await asyncpg.connect(database_url)
     try:
         async with reader.transaction():
             await reader.fetch("SELECT * FROM fsps")
             with pytest.raises(asyncpg.LockNotAvailableError):
-                await migrate(database_url)
-        assert await migrate(database_url) == 1
+                await migrate(database_url, migrations=read_migrations(folder), lock_timeout_ms=50)
+        assert await migrate(database_url, migrations=read_migrations(folder)) == 1
     finally:
         await reader.close()
 
@@ -165,29 +161,28 @@ async def test_a_long_look_at_history_keeps_nobody_from_starting(database_url: s
 
 async def test_the_lock_goes_with_the_one_who_held_it(empty_database_url: str) -> None:
     holder = await asyncpg.connect(empty_database_url)
-    await holder.execute("SELECT pg_advisory_lock($1)", module.ADVISORY_LOCK)
+    await holder.execute("SELECT pg_advisory_lock($1)", ADVISORY_LOCK)
     waiting = asyncio.create_task(migrate(empty_database_url))
     while not await holder.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
         assert not waiting.done()
     holder.terminate()  # as a killed process would
-    assert await waiting == len(known())
+    assert await waiting == len(read_migrations())
 
 
 def test_every_file_of_the_folder_is_a_migration() -> None:
-    folder = files("oracle.store").joinpath("migrations")
-    names = {file.name for file in folder.iterdir() if file.name.endswith(".sql")}
-    assert names == {f"{m.number:04}_{m.stage}_{m.name}.sql" for m in known()}
-    assert len({(m.number, m.stage) for m in known()}) == len(names)
-    assert all(isinstance(m, Migration) and m.sql() for m in known())
+    names = {file.name for file in FOLDER.iterdir() if file.name.endswith(".sql")}
+    assert names == {f"{migration}.sql" for migration in read_migrations()}
+    assert len({(m.number, m.stage) for m in read_migrations()}) == len(names)
+    assert all(isinstance(m, Migration) and m.sql for m in read_migrations())
 
 
-def written() -> Iterator[str]:
+def dump_own_schema() -> Iterator[str]:
     """Schema of a fresh database, on a server of our own."""
     with servers.temporary_home() as home:
         server = asyncio.run(servers.start_postgres(home))
         try:
             asyncio.run(migrate(server.url()))
-            yield dumped(server.url(), binaries_of(server))
+            yield dump_schema(server.url(), binaries_of(server))
         finally:
             asyncio.run(server.stop())
 
@@ -195,5 +190,5 @@ def written() -> Iterator[str]:
 if __name__ == "__main__":
     if sys.argv[1:] != ["--write"]:
         sys.exit("usage: python tests/store/test_migrate.py --write")
-    for schema in written():
+    for schema in dump_own_schema():
         SCHEMA.write_text(schema, encoding="utf-8")
