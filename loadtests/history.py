@@ -29,7 +29,7 @@ import asyncpg
 import msgspec
 
 from loadtests import machine
-from oracle.identifiers.prefix import prefixes_of
+from oracle.identifiers.prefix import list_prefixes
 from oracle.run.embedded import PostgresServer
 from oracle.store import history
 from oracle.store.history import EventFilter
@@ -178,7 +178,7 @@ async def buffers(postgres: Postgres, filled: Filled, rng: random.Random) -> dic
     async with postgres.reads.lend() as connection:
         for _ in range(25):
             identifier = filled.identifier(rng)
-            party = "MSISDN", identifier, prefixes_of(identifier)
+            party = "MSISDN", identifier, list_prefixes(identifier)
             asked = {"as of an instant": ("history_as_of", *party, filled.instant(rng)),
                      "timeline": ("history_of_party", *party)}  # fmt: skip
             for name, (query, *arguments) in asked.items():

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 import oracle.identifiers
-from oracle.identifiers import clabe, nrc
+from oracle.identifiers import clabe, find_scheme
 
 Mix = Literal["realistic", "consecutive"]
 MIXES: Final[tuple[Mix, ...]] = ("realistic", "consecutive")
@@ -116,7 +116,7 @@ def _nrc() -> Kind:
     with file.open(encoding="utf-8", newline="") as table:
         rows = [(row["state"], row["township_mm"]) for row in csv.DictReader(table)]
     hexed = [f"{state}-{''.join(f'{ord(letter) & 0xFF:02X}' for letter in town)}" for state, town in rows]
-    places = tuple(place for place in dict.fromkeys(hexed) if nrc.is_canonical(f"{place}-N-123456"))
+    places = tuple(place for place in dict.fromkeys(hexed) if find_scheme("NRC").is_canonical(f"{place}-N-123456"))
 
     def make(x: int, _: int) -> Parts:
         place, number = divmod(x, 10**6)

@@ -454,14 +454,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0.0
 
     @property
-    def clabe_only(self) -> bool:
-        return self.account_id_format == "clabe"
-
-    @property
-    def nrc(self) -> bool:
-        return "MM" in self.home_countries
-
-    @property
     def admin_address(self) -> str:
         """Where the commands find the admin API.  Raises SettingsError."""
         if self.admin_url is not None:

@@ -28,7 +28,8 @@ import asyncpg
 import msgspec
 
 from loadtests import machine
-from oracle.api.admin.aliases import _BEGINNING, _END, Reading, _Filter, _Place, page
+from oracle.api.admin.aliases import _BEGINNING, _END, _Filter, _Place, page
+from oracle.identifiers import Reading
 from oracle.run.embedded import PostgresServer
 from oracle.store.migrate import migrate
 from oracle.store.postgres import Postgres, open_postgres

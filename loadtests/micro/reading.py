@@ -12,13 +12,15 @@ import time
 from collections.abc import Callable, Iterator
 
 from loadtests.micro.identifiers import clabe
-from oracle.identifiers import preload
-from oracle.imports.reading import Reader, Rules
+from oracle.identifiers import Reading
+from oracle.imports.reading import Reader, RowChecks
 
 ROWS = 200_000
 ROWS_LONG = 10_000_000
 ROUNDS = 3  # the best of them: the others measure the machine's other work
 PIECE_BYTES = 64 * 1024  # as an upload comes
+
+READING = Reading()
 
 HEADER = b"kind,identifier,sub_id,currency,country,action\n"
 
@@ -28,7 +30,7 @@ def read_rate(header: bytes, lines: Callable[[int], bytes]) -> tuple[float, int]
     data = header + b"".join(map(lines, range(ROWS)))
     best, refused = 0.0, 0
     for _ in range(ROUNDS):
-        reader = Reader(Rules())
+        reader = Reader(RowChecks(READING))
         start = time.perf_counter()
         for at in range(0, len(data), PIECE_BYTES):
             reader.feed(data[at : at + PIECE_BYTES])
@@ -45,7 +47,7 @@ def long_file() -> Iterator[bytes]:
 
 
 def read_long() -> None:
-    reader = Reader(Rules())
+    reader = Reader(RowChecks(READING))
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     for data in long_file():
@@ -61,7 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--long", action="store_true", help="ten million rows, and memory")
     asked = parser.parse_args()
-    preload()
+    READING.preload()
     if asked.long:
         read_long()
         return

@@ -102,10 +102,12 @@ async def _fill(settings: Settings, count: int, fsps: int) -> None:
 
 
 def _canon(arguments: Arguments) -> None:
-    from oracle.identifiers import BadIdentifier, canonical
+    from oracle.commands.database import load_settings
+    from oracle.identifiers import BadIdentifier, Reading
 
+    reading = Reading.of(load_settings(arguments).settings)
     try:
-        print(canonical(arguments.kind.upper(), arguments.identifier, arguments.country))
+        print(reading.read_key(arguments.kind, arguments.identifier, country=arguments.country).identifier)
     except BadIdentifier as exc:
         raise Misused(str(exc)) from exc
 
@@ -114,11 +116,11 @@ def _lookup(arguments: Arguments) -> int:
     import asyncio
 
     from oracle.commands.database import load_settings
-    from oracle.identifiers import BadIdentifier
+    from oracle.identifiers import BadIdentifier, Reading
 
     settings = load_settings(arguments).settings
     try:
-        key = _read_key(settings, arguments.kind.upper(), arguments.identifier, arguments.sub)
+        key = Reading.of(settings).read_key(arguments.kind, arguments.identifier, sub_id=arguments.sub)
     except BadIdentifier as exc:
         raise Misused(str(exc)) from exc
     entries = asyncio.run(_fetch_entries(settings, key))
@@ -126,12 +128,6 @@ def _lookup(arguments: Arguments) -> int:
         entries = [(fsp_id, currency) for fsp_id, currency in entries if currency in {"", arguments.currency}]
     (_print_json if arguments.json else _print_entries)(key, entries)
     return OK if any(fsp_id for fsp_id, _ in entries) else FAILED
-
-
-def _read_key(settings: Settings, kind: str, text: str, sub_id: str | None) -> PartyKey:
-    from oracle.identifiers import key_of_kind
-
-    return key_of_kind(kind, text, sub_id=sub_id, clabe_only=settings.clabe_only, nrc=settings.nrc)
 
 
 async def _fetch_entries(settings: Settings, key: PartyKey) -> list[tuple[str, str]]:

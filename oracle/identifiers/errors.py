@@ -87,10 +87,10 @@ EXPLANATIONS: Final[dict[Reason, str]] = {
 class BadIdentifier(ValueError):
     """An identifier that cannot be a key.  Its text never holds what was sent."""
 
-    def __init__(self, reason: Reason, scheme: str = "identifier") -> None:
-        super().__init__(reason, scheme)  # as args, so that it survives pickling
+    def __init__(self, reason: Reason, subject: str = "identifier") -> None:
+        super().__init__(reason, subject)  # as args, so that it survives pickling
         self.reason: Reason = reason
-        self.scheme = scheme
+        self.subject = subject  # a kind, the prefix of a kind, or SubId
 
     def __str__(self) -> str:
-        return f"{self.scheme}: {EXPLANATIONS[self.reason]}"
+        return f"{self.subject}: {EXPLANATIONS[self.reason]}"

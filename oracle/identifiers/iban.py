@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from oracle.identifiers.characters import screened
+from oracle.identifiers.characters import screen
 from oracle.identifiers.errors import BadIdentifier
+from oracle.identifiers.scheme import Display, PartyIdType, Sample, Scheme
 
 LENGTH_MAX: Final = 34
 
@@ -53,29 +54,46 @@ _alphanumeric: Final = re.compile(r"[0-9A-Za-z ]+").fullmatch
 _AS_NUMBERS: Final = {ord(letter): str(10 + i) for i, letter in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZ")}
 
 
-def canonical(text: object) -> str:
-    written = screened(text, "IBAN")
-    if not _alphanumeric(written):
-        raise BadIdentifier("forbidden_character", "IBAN")
-    iban = written.replace(" ", "").upper()  # ASCII only by now
-    if not iban:
-        raise BadIdentifier("empty", "IBAN")
-    if len(iban) > LENGTH_MAX:
-        raise BadIdentifier("too_long", "IBAN")
-    country = iban[:2]
-    if country not in _BBANS:
-        raise BadIdentifier("country_not_in_registry", "IBAN")
-    if len(iban) != _LENGTHS[country]:
-        raise BadIdentifier("bad_length", "IBAN")
-    if not _STRUCTURES[country](iban):
-        raise BadIdentifier("bad_structure", "IBAN")
-    if not "02" <= iban[2:4] <= "98":
-        raise BadIdentifier("check_digits_out_of_range", "IBAN")
-    if int((iban[4:] + iban[:4]).translate(_AS_NUMBERS)) % 97 != 1:
-        raise BadIdentifier("bad_check_digits", "IBAN")
-    return iban
+_beginning: Final = re.compile(r"[A-Z]|[A-Z]{2}[0-9]{0,2}|[A-Z]{2}[0-9]{2}[A-Z0-9]{1,29}").fullmatch
 
 
-def preload() -> None:
-    for country in _BBANS:
-        _STRUCTURES[country]
+class Iban(Scheme):
+    kind = "IBAN"
+    party_id_type = PartyIdType.IBAN
+    samples = (Sample("GB82WEST12345698765432", currency="GBP"),)
+    prefix_form = "up to 33 letters and digits, starting with the country code"
+
+    def canonicalise(self, text: object) -> str:
+        written = screen(text, "IBAN")
+        if not _alphanumeric(written):
+            raise BadIdentifier("forbidden_character", "IBAN")
+        iban = written.replace(" ", "").upper()  # ASCII only by now
+        if not iban:
+            raise BadIdentifier("empty", "IBAN")
+        if len(iban) > LENGTH_MAX:
+            raise BadIdentifier("too_long", "IBAN")
+        issuer = iban[:2]
+        if issuer not in _BBANS:
+            raise BadIdentifier("country_not_in_registry", "IBAN")
+        if len(iban) != _LENGTHS[issuer]:
+            raise BadIdentifier("bad_length", "IBAN")
+        if not _STRUCTURES[issuer](iban):
+            raise BadIdentifier("bad_structure", "IBAN")
+        if not "02" <= iban[2:4] <= "98":
+            raise BadIdentifier("check_digits_out_of_range", "IBAN")
+        if int((iban[4:] + iban[:4]).translate(_AS_NUMBERS)) % 97 != 1:
+            raise BadIdentifier("bad_check_digits", "IBAN")
+        return iban
+
+    def canonicalise_prefix(self, text: str) -> str:
+        written = screen(text, "IBAN prefix").replace(" ", "")
+        if not written.isascii() or not _beginning(written.upper()):
+            raise BadIdentifier("bad_structure", "IBAN prefix")
+        return written.upper()
+
+    def display(self, canonical: str) -> Display:
+        return Display(" ".join(canonical[at : at + 4] for at in range(0, len(canonical), 4)))
+
+    def preload(self) -> None:
+        for country in _BBANS:
+            _STRUCTURES[country]

@@ -16,86 +16,139 @@ Canonical form.  International digits without `+`.
   that a canonical number is its own canonical form.
 
 Two ways, one answer.  `phonenumbers` takes about 40 us a number, too much for every lookup, and for almost
-every number it changes nothing.  So `canonical` first asks a pattern made from the same metadata whether
+every number it changes nothing.  So `canonicalise` first asks a pattern made from the same metadata whether
 *nothing can change*: the national part does not begin with the country's national prefix (or a rule like
 Argentina's), and for a home country it is valid.  A file of ten million national numbers is read in the same
-spirit (`_hinted`): a pattern says that the number is valid in the country that was named, another that the same
+spirit (`_read_national`): a pattern says that the number is valid in the country that was named, another that the same
 digits are valid in no country as they stand.  Only the rest goes to `read`, which is the definition; property
 tests hold the ways together.
 """
 
+from __future__ import annotations
+
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
-from typing import Final
+from typing import Final, Self
 
 import phonenumbers
 from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneMetadata, PhoneNumberDesc, PhoneNumberFormat
 
-from oracle.identifiers.characters import screened
+from oracle.identifiers.characters import LENGTH_MAX, screen
 from oracle.identifiers.errors import BadIdentifier
-
-HOME_COUNTRIES: Final = ("MX", "MM")  # until a deployment names its own: `set_home_countries`
+from oracle.identifiers.scheme import HOME_COUNTRIES, Display, Matcher, PartyIdType, Sample, Scheme
 
 DIGITS_MIN: Final = 7
 DIGITS_MAX: Final = 15
 
-Matcher = Callable[[str], object]
-
 _international: Final = re.compile(r"\+?([1-9][0-9]{6,14})").fullmatch
 _written: Final = re.compile(r"[0-9+ ().-]+").fullmatch
 _SEPARATORS: Final = str.maketrans("", "", " ().-")
-_home_calling_codes: tuple[str, ...] = ("52", "95")
 _REWRITES_MAX: Final = 4  # one is the most ever seen; a cycle must not hang
 
 
-def canonical(text: object, country: str | None = None) -> str:
-    match = _international(text) if isinstance(text, str) else None
-    if match and (not country or match[0][0] == "+"):
-        digits = match[1]
-        unchanged = _UNCHANGED[digits[:3]]
-        if unchanged is None or unchanged(digits):
-            return digits
-    if country and isinstance(text, str):
-        reading = _hinted(text, country)
-        if reading:
-            return reading
-    return read(text, country)
+_beginning: Final = re.compile(r"[1-9][0-9]{0,14}").fullmatch
 
 
-def read(text: object, country: str | None = None) -> str:
-    """Do what `canonical` promises, the long way."""
-    written = screened(text, "MSISDN")
-    if not _written(written):
-        raise BadIdentifier("forbidden_character", "MSISDN")
-    compact = written.translate(_SEPARATORS)
-    has_plus = compact.startswith("+")
-    digits = compact[has_plus:]
-    if "+" in digits:
-        raise BadIdentifier("plus_misplaced", "MSISDN")
-    if not digits:
-        raise BadIdentifier("empty", "MSISDN")
-    if country and not has_plus:
-        return _with_hint(digits, country)
-    if digits.startswith("0"):
-        raise BadIdentifier("leading_zero" if has_plus else "national_without_country", "MSISDN")
-    return _without_hint(digits)
+class Msisdn(Scheme):
+    """Telephone numbers, where those of the home countries must be valid."""
+
+    kind = "MSISDN"
+    party_id_type = PartyIdType.MSISDN
+    takes_country = True
+    samples = (Sample("525512345678", currency="MXN"), Sample("09250000001", currency="MMK", country="MM"))
+    prefix_form = "1 to 15 digits, starting with the calling code"
+    ordinary = re.compile(r"\+?[0-9]{7,15}").fullmatch
+    formula_marks = "=-@"
+
+    def __init__(self, home_countries: Iterable[str] = HOME_COUNTRIES) -> None:
+        codes = {phonenumbers.country_code_for_region(country) for country in home_countries}
+        self._home_calling_codes = tuple(str(code) for code in sorted(codes) if code)
+        self._unchanged = _Unchanged(self._home_calling_codes)
+
+    def with_home(self, countries: Iterable[str]) -> Self:
+        return type(self)(countries)
+
+    def canonicalise(self, text: object) -> str:
+        match = _international(text) if isinstance(text, str) else None
+        if match:
+            digits = match[1]
+            unchanged = self._unchanged[digits[:3]]
+            if unchanged is None or unchanged(digits):
+                return digits
+        return self._canonicalise_grouped(text) or self.read(text)
+
+    def canonicalise_national(self, text: object, country: str) -> str:
+        if isinstance(text, str):
+            if text.startswith("+"):
+                return self.canonicalise(text)
+            found = _read_national(_ungroup(text), country)
+            if found:
+                return found
+        return self.read(text, country)
+
+    def _canonicalise_grouped(self, text: object) -> str | None:
+        """Take the fast way with a number whose digits people have grouped; None where there are no groups."""
+        compact = _ungroup(text) if isinstance(text, str) else text
+        return None if compact == text else self.canonicalise(compact)
+
+    def read(self, text: object, country: str | None = None) -> str:
+        """Do what `canonicalise` promises, the long way: this is the definition."""
+        written = screen(text, "MSISDN")
+        if not _written(written):
+            raise BadIdentifier("forbidden_character", "MSISDN")
+        compact = written.translate(_SEPARATORS)
+        has_plus = compact.startswith("+")
+        digits = compact[has_plus:]
+        if "+" in digits:
+            raise BadIdentifier("plus_misplaced", "MSISDN")
+        if not digits:
+            raise BadIdentifier("empty", "MSISDN")
+        if country and not has_plus:
+            return _read_in_country(digits, country)
+        if digits.startswith("0"):
+            raise BadIdentifier("leading_zero" if has_plus else "national_without_country", "MSISDN")
+        return self._read_international(digits)
+
+    def _read_international(self, digits: str) -> str:
+        if len(digits) < DIGITS_MIN:
+            raise BadIdentifier("too_short", "MSISDN")
+        if len(digits) > DIGITS_MAX:
+            raise BadIdentifier("too_long", "MSISDN")
+        valid = _valid_form(digits)
+        if valid:
+            return valid
+        if digits.startswith(self._home_calling_codes):
+            raise BadIdentifier("invalid_for_country", "MSISDN")
+        return digits
+
+    def canonicalise_prefix(self, text: str) -> str:
+        digits = screen(text, "MSISDN prefix").removeprefix("+").translate(_SEPARATORS)
+        if not _beginning(digits):
+            raise BadIdentifier("leading_zero" if digits.startswith("0") else "bad_structure", "MSISDN prefix")
+        return digits
+
+    def display(self, canonical: str) -> Display:
+        international = "+" + canonical
+        try:
+            number = phonenumbers.parse(international)
+        except phonenumbers.NumberParseException:
+            return Display(international)
+        if not phonenumbers.is_valid_number(number):
+            return Display(international)
+        return Display(phonenumbers.format_number(number, PhoneNumberFormat.INTERNATIONAL))
+
+    def preload(self) -> None:
+        """Load the metadata of every country now, so that no lookup waits for it."""
+        for prefix in range(100, 1000):
+            self._unchanged[str(prefix)]
 
 
-def _without_hint(digits: str) -> str:
-    if len(digits) < DIGITS_MIN:
-        raise BadIdentifier("too_short", "MSISDN")
-    if len(digits) > DIGITS_MAX:
-        raise BadIdentifier("too_long", "MSISDN")
-    valid = _valid_form(digits)
-    if valid:
-        return valid
-    if digits.startswith(_home_calling_codes):
-        raise BadIdentifier("invalid_for_country", "MSISDN")
-    return digits
+def _ungroup(text: str) -> str:
+    return text.translate(_SEPARATORS) if len(text) <= LENGTH_MAX and _written(text) else text
 
 
-def _with_hint(digits: str, country: str) -> str:
+def _read_in_country(digits: str, country: str) -> str:
     if country not in phonenumbers.SUPPORTED_REGIONS:
         raise BadIdentifier("unknown_country", "MSISDN")
     national = _national_reading(digits, country)
@@ -109,7 +162,7 @@ def _with_hint(digits: str, country: str) -> str:
     return reading
 
 
-def _hinted(digits: str, country: str) -> str | None:
+def _read_national(digits: str, country: str) -> str | None:
     """What `read` makes of plain national digits, where patterns can tell; None where only the long way can."""
     plan = _national_plan(country)
     if plan is None or not _plain(digits):
@@ -222,31 +275,16 @@ class _Unchanged(dict[str, Matcher | None]):
     `preload`).  Bounded by the 900 ways three digits can be without a leading zero.
     """
 
+    def __init__(self, home_calling_codes: tuple[str, ...]) -> None:
+        self._home_calling_codes = home_calling_codes
+        self._by_calling_code: dict[str, Matcher | None] = {}
+
     def __missing__(self, prefix: str) -> Matcher | None:
-        self[prefix] = matcher = _matcher(_calling_code(prefix))
+        calling_code = _calling_code(prefix)
+        if calling_code not in self._by_calling_code:
+            self._by_calling_code[calling_code] = _matcher(calling_code, calling_code in self._home_calling_codes)
+        self[prefix] = matcher = self._by_calling_code[calling_code]
         return matcher
-
-
-_UNCHANGED: Final = _Unchanged()
-
-
-def set_home_countries(countries: Iterable[str]) -> None:
-    """Name the countries (ISO 3166 alpha-2) whose numbers must be valid; once, before the first number is read.
-
-    The one thing in here that a deployment chooses.  What was canonical under other home countries stays so, or is
-    refused: no choice changes the canonical form of a number.
-    """
-    global _home_calling_codes  # noqa: PLW0603 - see above
-    codes = {phonenumbers.country_code_for_region(country) for country in countries}
-    _home_calling_codes = tuple(str(code) for code in sorted(codes) if code)
-    _UNCHANGED.clear()
-    _matcher.cache_clear()
-
-
-def preload() -> None:
-    """Load the metadata of every country now, so that no lookup waits for it."""
-    for prefix in range(100, 1000):
-        _UNCHANGED[str(prefix)]
 
 
 def _calling_code(prefix: str) -> str:
@@ -259,8 +297,7 @@ def _never(_: str) -> None:
     return None
 
 
-@cache
-def _matcher(calling_code: str) -> Matcher | None:
+def _matcher(calling_code: str, is_home: bool) -> Matcher | None:
     if not calling_code:
         return None
     # The first region is the main one: `phonenumbers` parses all its numbers with that one's metadata.
@@ -269,7 +306,7 @@ def _matcher(calling_code: str) -> Matcher | None:
     if plan is None:
         return None
     conditions = _unstripped(calling_code, plan)
-    if calling_code in _home_calling_codes:
+    if is_home:
         if len(COUNTRY_CODE_TO_REGION_CODE[int(calling_code)]) > 1:
             return _never  # valid in one of several countries (+1, +7, +44): only the long way can tell
         conditions += _validity(plan)

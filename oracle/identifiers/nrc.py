@@ -24,11 +24,12 @@ that word.
 import re
 import string
 import unicodedata
-from typing import Final, NamedTuple, TypeGuard
+from typing import Final
 
 from oracle.identifiers import townships
-from oracle.identifiers.characters import screened
+from oracle.identifiers.characters import screen
 from oracle.identifiers.errors import BadIdentifier, Reason
+from oracle.identifiers.scheme import Display, PartyIdType, Sample, Scheme
 
 TOWNSHIP_LETTERS: Final = 3
 NUMBER_DIGITS: Final = 6
@@ -108,30 +109,70 @@ _one_script: Final = re.compile(rf"{_ASCII_DIGIT}*|{_BURMESE_DIGIT}*").fullmatch
 _state: Final = re.compile(r"[1-9]|1[0-4]").fullmatch
 
 
-class Forms(NamedTuple):
-    """How people write one NRC."""
-
-    popular_latin: str
-    lossless_latin: str
-    burmese: str
-
-
-def is_canonical(text: object) -> TypeGuard[str]:
-    return isinstance(text, str) and _canonical(text) is not None
+_prefix: Final = re.compile(
+    r"(?:[1-9]|1[0-4])-(?:(?:(?!09)(?:[01][0-9A-F]|2[015])){3}-(?:[NEPTYS]-[0-9]{0,5})?)?"
+).fullmatch
+_PREFIX_TO_ASCII: Final = str.maketrans(_BURMESE_DIGITS, "0123456789")  # without ဝ: a township may begin with it
+_prefix_state: Final = re.compile(r"([1-9]|1[0-4])[/\\-]?").fullmatch
+_prefix_number: Final = re.compile(r"[0-9၀-၉]*\Z").search
 
 
-def canonical(text: object) -> str:
-    if is_canonical(text):
-        return text
-    found = reading(text)
-    if found is None:
-        raise BadIdentifier("bad_structure", "NRC")
-    return found
+class Nrc(Scheme):
+    kind = "NRC"
+    party_id_type = PartyIdType.PERSONAL_ID
+    sub_ids = frozenset({"NATIONAL_REGISTRATION", "NATIONAL_ID_CARD", "NRC"})
+    country = "MM"
+    is_recognised = True
+    samples = (Sample("12/OUKAMA(N)123456"),)
+    prefix_form = "state, township, type and digits, as many of them as you need: 12/, 12/OUKAMA, 12/OUKAMA(N)12"
+
+    def canonicalise(self, text: object) -> str:
+        found = self.recognise(text)
+        if found is None:
+            raise BadIdentifier("bad_structure", "NRC")
+        return found
+
+    def is_canonical(self, text: str) -> bool:
+        return _canonical(text) is not None
+
+    def recognise(self, text: object) -> str | None:
+        if isinstance(text, str) and _canonical(text):
+            return text
+        return _recognise(text)
+
+    def canonicalise_prefix(self, text: str) -> str:
+        """Cut between the fields: state (`12-`), township, type, some digits of the number."""
+        written = screen(text, "NRC prefix").strip()
+        if _prefix(written.upper()):
+            return written.upper()
+        state = _prefix_state(written.translate(_PREFIX_TO_ASCII))
+        if state:
+            return f"{state[1]}-"
+        readings = {found for found in (_read_to_township(written), _read_to_number(written)) if found}
+        # None; or letters that are a township, and a shorter township with a type behind it.
+        if len(readings) != 1:
+            raise BadIdentifier("bad_structure", "NRC prefix")
+        return readings.pop()
+
+    def display(self, canonical: str) -> Display:
+        match = _canonical(canonical)
+        if not match:
+            return Display(canonical)
+        state, town, kind, number = match.groups()
+        code = "".join(chr(0x1000 + byte) for byte in bytes.fromhex(town))
+        return Display(
+            f"{state}/{townships.popular_latin(state, code)}({kind}){number}",
+            lossless_latin=f"{state}/{townships.lossless_latin(code)}({kind}){number}",
+            burmese=f"{state}/{code}({TYPES[kind]}){number}".translate(_TO_BURMESE_DIGITS),
+        )
+
+    def preload(self) -> None:
+        townships.table()
 
 
-def reading(text: object) -> str | None:
+def _recognise(text: object) -> str | None:
     """Give the canonical form; None where this is no NRC at all; refuse what is one, but a broken one."""
-    written = screened(text, "NRC")
+    written = screen(text, "NRC")
     # Spaces go first: without them two characters may compose.
     nrc = unicodedata.normalize("NFC", written.translate(_FOLDED))
     if not nrc:
@@ -199,14 +240,26 @@ def _digits_fault(field: str) -> Reason | None:
     return None if _one_script(field) else "mixed_digit_scripts"
 
 
-def forms(canonical_text: str) -> Forms | None:
-    match = _canonical(canonical_text)
-    if not match:
+def _read_to_township(written: str) -> str | None:
+    """Complete the prefix to a whole NRC, and cut that behind the township."""
+    whole = _recognise_or_none(written.rstrip("/\\-") + "(N)000000")
+    return whole and whole[: -len("N-000000")]
+
+
+def _read_to_number(written: str) -> str | None:
+    """Complete the number with zeros, and cut them off again."""
+    number = _prefix_number(written)
+    digits = number[0] if number else ""
+    missing = NUMBER_DIGITS - len(digits)
+    if missing <= 0:
         return None
-    state, town, kind, number = match.groups()
-    code = "".join(chr(0x1000 + byte) for byte in bytes.fromhex(town))
-    return Forms(
-        popular_latin=f"{state}/{townships.popular_latin(state, code)}({kind}){number}",
-        lossless_latin=f"{state}/{townships.lossless_latin(code)}({kind}){number}",
-        burmese=f"{state}/{code}({TYPES[kind]}){number}".translate(_TO_BURMESE_DIGITS),
-    )
+    zero = _BURMESE_DIGITS[0] if digits[-1:] in tuple(_BURMESE_DIGITS) else "0"
+    whole = _recognise_or_none(written + zero * missing)
+    return whole and whole[:-missing]
+
+
+def _recognise_or_none(text: str) -> str | None:
+    try:
+        return _recognise(text)
+    except BadIdentifier:
+        return None

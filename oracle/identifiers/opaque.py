@@ -15,48 +15,60 @@ import re
 import unicodedata
 from typing import Final
 
-from oracle.identifiers.characters import DESTROYED, LENGTH_MAX, allowed
+from oracle.identifiers.characters import DESTROYED, LENGTH_MAX, is_allowed
 from oracle.identifiers.errors import BadIdentifier
+from oracle.identifiers.scheme import PartyIdType, Sample, Scheme
 
 # Printable ASCII without the space and without DESTROYED: nearly all traffic, and already in form C.
 _plain: Final = re.compile(r"[!$()*+,\-.0-9:;@A-Z\[\]^_a-z|~]{1,128}").fullmatch
 _STEPS: Final = frozenset({".", ".."})
 
 
-def canonical(text: object, scheme: str = "identifier") -> str:
-    found = beginning(text, scheme)
-    if found in _STEPS:
-        raise BadIdentifier("bad_structure", scheme)
-    return found
+class Opaque(Scheme):
+    def __init__(self, party_id_type: PartyIdType, *samples: Sample, formula_marks: str = Scheme.formula_marks) -> None:
+        self.kind = party_id_type.value
+        self.party_id_type = party_id_type
+        self.samples = samples
+        self.formula_marks = formula_marks
+        self._prefix = f"{self.kind} prefix"
+
+    def canonicalise(self, text: object) -> str:
+        found = _compose(text, self.kind)
+        if found in _STEPS:
+            raise BadIdentifier("bad_structure", self.kind)
+        return found
+
+    def canonicalise_prefix(self, text: str) -> str:
+        """A prefix can be a step in a path: only the whole identifier cannot."""
+        return _compose(text, self._prefix)
 
 
-def beginning(text: object, scheme: str = "identifier") -> str:
-    """Of an identifier, of which it may be all but a step in a path."""
+def _compose(text: object, subject: str) -> str:
     if not isinstance(text, str):
-        raise BadIdentifier("not_text", scheme)
+        raise BadIdentifier("not_text", subject)
     if _plain(text):
         return text
-    _check(text, scheme)
+    _check(text, subject)
     composed = unicodedata.normalize("NFC", text)
-    _check(composed, scheme)
+    _check(composed, subject)
     return composed
 
 
-def _check(text: str, scheme: str) -> None:
+def _check(text: str, subject: str) -> None:
     if not text:
-        raise BadIdentifier("empty", scheme)
+        raise BadIdentifier("empty", subject)
     if len(text) > LENGTH_MAX:
-        raise BadIdentifier("input_too_long", scheme)
-    if not _transportable(text):
-        raise BadIdentifier("forbidden_character", scheme)
+        raise BadIdentifier("input_too_long", subject)
+    if not _is_transportable(text):
+        raise BadIdentifier("forbidden_character", subject)
 
 
-def _transportable(text: str) -> bool:
-    return " " not in text and DESTROYED.isdisjoint(text) and allowed(text)
+def _is_transportable(text: str) -> bool:
+    return " " not in text and DESTROYED.isdisjoint(text) and is_allowed(text)
 
 
 def check_sub_id(sub_id: object) -> str:
-    """Give the SubId back untouched, or refuse it."""
+    """Return the SubId unchanged, or raise BadIdentifier."""
     if not isinstance(sub_id, str):
         raise BadIdentifier("sub_id_not_text", "SubId")
     if _plain(sub_id):
@@ -65,7 +77,7 @@ def check_sub_id(sub_id: object) -> str:
         raise BadIdentifier("sub_id_empty", "SubId")
     if len(sub_id) > LENGTH_MAX:
         raise BadIdentifier("sub_id_too_long", "SubId")
-    if not _transportable(sub_id):
+    if not _is_transportable(sub_id):
         raise BadIdentifier("sub_id_forbidden_character", "SubId")
     if not unicodedata.is_normalized("NFC", sub_id):
         raise BadIdentifier("sub_id_not_nfc", "SubId")

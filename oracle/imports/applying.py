@@ -27,7 +27,7 @@ import asyncpg
 
 from oracle import errors
 from oracle.imports import chunks
-from oracle.imports.rows import Row
+from oracle.imports.rows import FileRow
 from oracle.store import aliases
 from oracle.store.aliases import Allowance, Columns, Effect
 from oracle.store.base import Context
@@ -69,7 +69,7 @@ class Plan(NamedTuple):
     size: int  # how many rows it is for, from the first on
 
 
-def planned(rows: Sequence[Row], allowed: Allowance | None) -> Plan:
+def planned(rows: Sequence[FileRow], allowed: Allowance | None) -> Plan:
     """`allowed` is what the FSP may register, None when it is not active."""
     plan = Plan(bytearray(len(rows)), [], [], len(rows))
     seen: dict[Key, tuple[int, int]] = {}  # the last row of the key, and its pass
@@ -119,7 +119,7 @@ _REPEATED: Final = {
 }
 
 
-async def apply_rows(transaction: Transaction, fsp_id: str, rows: Sequence[Row], plan: Plan) -> bytes:
+async def apply_rows(transaction: Transaction, fsp_id: str, rows: Sequence[FileRow], plan: Plan) -> bytes:
     """What became of each row."""
     await transaction.rows("plan_anew")
     outcomes = plan.outcomes
@@ -152,7 +152,7 @@ async def _remove(transaction: Transaction, fsp_id: str, named: Columns, _: bool
 _ACTIONS: Final = (("add", _add), ("replace", _replace), ("remove", _remove))
 
 
-def _columns(rows: Sequence[Row]) -> Columns:
+def _columns(rows: Sequence[FileRow]) -> Columns:
     return Columns(
         [row.party_id_type for row in rows],
         [row.identifier for row in rows],
@@ -216,7 +216,7 @@ class Applying:
         self._fsp_id: str = batch["fsp_id"]
         self._chunks: int = batch["chunks"]
         self._chunk: int = batch["chunks_applied"]
-        self._rows: list[Row] = []  # of this chunk
+        self._rows: list[FileRow] = []  # of this chunk
         self._at = 0  # so many of them are applied
         self._pace = pace
         self._tell = tell

@@ -9,7 +9,7 @@ Recognised: formulas, scientific notation, decimals, thousands separators, lost 
 import re
 from typing import Final
 
-from oracle.identifiers import BadIdentifier, canonical, clabe
+from oracle.identifiers import Scheme, find_scheme
 from oracle.imports.refusals import RowCode
 
 _SPACES: Final = str.maketrans(dict.fromkeys("\u00a0\u202f\u2007", " "))
@@ -20,12 +20,8 @@ _scientific: Final = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+)?[eE]\+[0-9]{2,3}").f
 _decimal: Final = re.compile(r"[0-9]+[.,]0{1,2}").fullmatch
 _thousands: Final = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+").fullmatch
 
-# What a formula begins with, and a value of the kind does not.
-_FORMULA_BEGINS: Final = "=+-@"
-_FORMULA_BEGINS_BY_KIND: Final = {"MSISDN": "=-@", "EMAIL": "=", "ALIAS": "=+-"}
 
-
-def cleaned(cell: str) -> str:
+def clean(cell: str) -> str:
     text = cell.translate(_SPACES).strip(_AROUND)
     if text[:1] == "'":
         return text[1:].strip(_AROUND)
@@ -33,9 +29,10 @@ def cleaned(cell: str) -> str:
     return wrapped[1].strip(_AROUND) if wrapped else text
 
 
-def fault(text: str, kind: str = "") -> RowCode | None:
+def find_fault(text: str, kind: str = "") -> RowCode | None:
     """Name what happened to this cleaned cell, of an identifier of this kind or of a SubId."""
-    if text[:1] and text[0] in _FORMULA_BEGINS_BY_KIND.get(kind, _FORMULA_BEGINS):
+    marks = find_scheme(kind).formula_marks if kind else Scheme.formula_marks
+    if text[:1] and text[0] in marks:
         return "formula"
     if _scientific(text):
         return "scientific_notation"
@@ -44,24 +41,3 @@ def fault(text: str, kind: str = "") -> RowCode | None:
     if _thousands(text):
         return "thousands_separator"
     return None
-
-
-def clabe_fault(text: str) -> RowCode | None:
-    """Name what a spreadsheet did to a refused CLABE, if it looks so."""
-    digits = text.translate(str.maketrans("", "", " -"))
-    if not (digits.isascii() and digits.isdigit()):
-        return None
-    if len(digits) == clabe.LENGTH:
-        return "digits_lost" if digits.endswith("000") and not digits.startswith("000") else None
-    # No bank has the code 000: two zeros in front are the most that can be lost.
-    if len(digits) in {clabe.LENGTH - 1, clabe.LENGTH - 2} and _is_clabe(digits.zfill(clabe.LENGTH)):
-        return "leading_zero_lost"
-    return None
-
-
-def _is_clabe(digits: str) -> bool:
-    try:
-        canonical("CLABE", digits)
-    except BadIdentifier:
-        return False
-    return True

@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from oracle.imports.rows import Row
+from oracle.imports.rows import FileRow
 
 # A transaction that applies as many takes some 0.2 s, of the 2 s in which it has to be over.
 ROWS_PER_CHUNK: Final = 5_000
@@ -61,14 +61,14 @@ _IN_FORCE: Final = bytes((ADDED, CHANGED, UNCHANGED, REMOVED))
 _DONE: Final = bytes((ADDED, CHANGED, REMOVED))
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(list[Row]).decode
+_decode: Final = msgspec.msgpack.Decoder(list[FileRow]).decode
 
 
-def packed(rows: list[Row]) -> bytes:
+def packed(rows: list[FileRow]) -> bytes:
     return zlib.compress(_encode(rows), 1)
 
 
-def unpacked(data: bytes) -> list[Row]:
+def unpacked(data: bytes) -> list[FileRow]:
     return _decode(zlib.decompress(data))
 
 

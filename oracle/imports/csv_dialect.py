@@ -64,7 +64,7 @@ def _names(line: str, delimiter: str) -> list[str]:
         row = next(csv.reader([line], delimiter=delimiter, strict=True))
     except csv.Error:
         return []
-    return [cells.cleaned(cell).lower() for cell in row]
+    return [cells.clean(cell).lower() for cell in row]
 
 
 def _known(names: list[str]) -> set[str]:

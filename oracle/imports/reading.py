@@ -1,6 +1,6 @@
 """From the bytes of an uploaded file to rows that are read, checked and in canonical form.
 
-    reader = Reader(Rules(clabe_only=False, nrc=True))
+    reader = Reader(RowChecks(Reading.of(settings)))
     for data in upload:
         for chunk in reader.feed(data): ...
     for chunk in reader.finish(): ...
@@ -28,9 +28,19 @@ import msgspec
 from oracle.identifiers import BadIdentifier
 from oracle.imports import csv_dialect
 from oracle.imports.refusals import FIELD_MAX, LINE_MAX, RECORD_LINES_MAX, FileRefused, RowRefused
-from oracle.imports.rows import COLUMNS, Plan, Row, Rules, check_text, identified, named_kind, planned, refused
+from oracle.imports.rows import (
+    COLUMNS,
+    FileRow,
+    RowChange,
+    RowChecks,
+    check_text,
+    read_change,
+    read_identifier,
+    read_kind,
+    refuse_row,
+)
 
-__all__ = ["Chunk", "FileRefused", "Format", "Reader", "Row", "Rules"]
+__all__ = ["Chunk", "FileRefused", "FileRow", "Format", "Reader", "RowChecks"]
 
 Format = Literal["csv", "ndjson"]
 
@@ -51,17 +61,17 @@ _SIGNATURES: Final = {
     b"\xff\xfe\0\0": "This file is UTF-32.",
 }
 
-# What a row of known cells is made with: a third of the time that calling Row takes.
-_row: Final[Callable[..., Row]] = tuple.__new__
+# What a row of known cells is made with: a third of the time that calling FileRow takes.
+_row: Final[Callable[..., FileRow]] = tuple.__new__
 
-_code_of: Final = operator.itemgetter(Row._fields.index("code"))
+_code_of: Final = operator.itemgetter(FileRow._fields.index("code"))
 
 _members: Final = msgspec.json.Decoder(dict[str, str]).decode
 
 
 class Chunk(NamedTuple):
     number: int  # from 0
-    rows: list[Row]  # good and refused ones, in the order of the file
+    rows: list[FileRow]  # good and refused ones, in the order of the file
     refused: int  # how many of them
 
 
@@ -70,7 +80,7 @@ class Reader:
 
     def __init__(
         self,
-        rules: Rules,
+        checks: RowChecks,
         *,
         file_format: Format | None = None,  # None: as the first character says, `{` being NDJSON
         rows_per_chunk: int = ROWS_PER_CHUNK,
@@ -79,7 +89,7 @@ class Reader:
     ) -> None:
         self.rows_read = 0
         self.rows_refused = 0
-        self._rules = rules
+        self._checks = checks
         self._rows_per_chunk = rows_per_chunk
         self._rows_max = rows_max
         self._block_bytes = block_bytes
@@ -96,10 +106,10 @@ class Reader:
         self._body: Callable[[str, bool], str] | None = None  # after the header
         self._columns: list[str] = []
         self._identifier_at = 0
-        self._plans: dict[tuple[object, ...], Plan] = {}  # by the other cells, as the line has them
-        self._plans_of_quoted: dict[tuple[object, ...], Plan] = {}  # the same, unquoted
+        self._plans: dict[tuple[object, ...], RowChange] = {}  # by the other cells, as the line has them
+        self._plans_of_quoted: dict[tuple[object, ...], RowChange] = {}  # the same, unquoted
 
-        self._rows: list[Row] = []
+        self._rows: list[FileRow] = []
         self._chunks = 0
 
     def feed(self, data: bytes) -> list[Chunk]:
@@ -241,7 +251,7 @@ class Reader:
                 action, kind, party_id_type, sub_id, currency, ordinary, read, _ = plans[tuple(parts)]
                 if ordinary(identifier):
                     entry = (number, action, kind, party_id_type, read(identifier), sub_id, currency, "", "")
-                    rows.append(_row(Row, entry))
+                    rows.append(_row(FileRow, entry))
                     continue
             except (IndexError, KeyError, BadIdentifier):
                 if not line:
@@ -297,7 +307,7 @@ class Reader:
                     identifier = cells[position]
                     if ordinary(identifier):
                         entry = (number, action, kind, party_id_type, read(identifier), sub_id, currency, "", "")
-                        rows.append(_row(Row, entry))
+                        rows.append(_row(FileRow, entry))
                         continue
                 except (IndexError, KeyError, BadIdentifier):
                     if not cells:
@@ -309,7 +319,7 @@ class Reader:
             return at, origin + reader.line_num
         return at, at
 
-    def _ndjson(self, text: str, _: bool) -> str:
+    def _ndjson(self, text: str, _closed: bool) -> str:
         plans, rows = self._plans, self._rows
         lines = _split(text)
         for number, line in enumerate(lines, self._lines + 1):
@@ -323,7 +333,7 @@ class Reader:
                     action, kind, party_id_type, sub_id, currency, ordinary, read, _ = plans[others]
                     if ordinary(identifier):
                         entry = (number, action, kind, party_id_type, read(identifier), sub_id, currency, "", "")
-                        rows.append(_row(Row, entry))
+                        rows.append(_row(FileRow, entry))
                         continue
             except (msgspec.DecodeError, RecursionError, UnicodeError, KeyError, BadIdentifier):
                 pass
@@ -335,7 +345,7 @@ class Reader:
 
     # Rows ---------------------------------------------------------------------------------------------------
 
-    def _csv_row(self, number: int, cells: list[str], line: str) -> Plan | None:
+    def _csv_row(self, number: int, cells: list[str], line: str) -> RowChange | None:
         """Read a row the careful way.  Give its plan if it is good; nothing at all for an empty one."""
         kind = ""
         try:
@@ -348,13 +358,13 @@ class Reader:
             if len(cells) != len(self._columns):
                 raise RowRefused("too_few_fields" if len(cells) < len(self._columns) else "too_many_fields")
             named = dict(zip(self._columns, cells, strict=True))
-            kind = named_kind(named["kind"])
+            kind = read_kind(named["kind"])
             return self._careful(number, named)
         except RowRefused as exc:
             self._refuse(number, exc, kind)
             return None
 
-    def _ndjson_row(self, number: int, line: str) -> Plan | None:
+    def _ndjson_row(self, number: int, line: str) -> RowChange | None:
         """As `_csv_row`."""
         kind = ""
         try:
@@ -364,25 +374,25 @@ class Reader:
                 return None
             check_text(line)
             named = _members_carefully(line)
-            kind = named_kind(named.get("kind", ""))
+            kind = read_kind(named.get("kind", ""))
             return self._careful(number, named)
         except RowRefused as exc:
             self._refuse(number, exc, kind)
             return None
 
-    def _careful(self, number: int, named: dict[str, str]) -> Plan:
+    def _careful(self, number: int, named: dict[str, str]) -> RowChange:
         if any(len(cell) > FIELD_MAX for cell in named.values()):
             raise RowRefused("too_long")
         kind, identifier, sub_id, currency, country, action = (named.get(column, "") for column in COLUMNS)
-        plan = planned(self._rules, kind, sub_id, currency, country, action)
-        found = identified(plan, identifier)
+        plan = read_change(self._checks, kind, sub_id, currency, country, action)
+        found = read_identifier(plan, identifier)
         self._rows.append(
-            Row(number, plan.action, plan.kind, plan.party_id_type, found, plan.sub_id, plan.currency),
+            FileRow(number, plan.action, plan.kind, plan.party_id_type, found, plan.sub_id, plan.currency),
         )
         return plan
 
     def _refuse(self, number: int, refusal: RowRefused, kind: str = "") -> None:
-        self._rows.append(refused(number, refusal, kind))
+        self._rows.append(refuse_row(number, refusal, kind))
 
     # Chunks -------------------------------------------------------------------------------------------------
 
@@ -399,14 +409,14 @@ class Reader:
             del self._rows[:size]
         return chunks
 
-    def _chunk(self, rows: list[Row]) -> Chunk:
+    def _chunk(self, rows: list[FileRow]) -> Chunk:
         chunk = Chunk(self._chunks, rows, sum(map(bool, map(_code_of, rows))))
         self._chunks += 1
         self.rows_refused += chunk.refused
         return chunk
 
 
-def _remember(plans: dict[tuple[object, ...], Plan], cells: tuple[object, ...], plan: Plan) -> None:
+def _remember(plans: dict[tuple[object, ...], RowChange], cells: tuple[object, ...], plan: RowChange) -> None:
     if len(str(cells)) > _PLAN_CHARACTERS_MAX:
         return
     if len(plans) >= _PLANS_MAX:  # a SubId of its own in every row

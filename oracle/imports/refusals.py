@@ -61,12 +61,12 @@ REFUSALS: Final[dict[RowCode, str]] = {
     "bad_country": "The country is not a two-letter ISO 3166 code. Write MX or MM, for example, or leave it empty.",
     "bad_currency": "The currency is not a three-letter ISO 4217 code. Write MXN, for example, or leave it empty.",
     "bad_encoding": "The line is not UTF-8, or lost characters in an earlier conversion. Save the file as CSV UTF-8.",
-    "bad_identifier": "The identifier is not one of its kind.",  # told more exactly by `explained`
+    "bad_identifier": "The identifier is not one of its kind.",  # told more exactly by `explain`
     "bad_json": "The line is not a JSON object. Write one object a line, with names and values in double quotes.",
     "bad_quoting": (
         "A double quote opens here and is not closed, or text follows a closing one. Close it, and double those inside."
     ),
-    "bad_sub_id": "The sub_id cannot be kept.",  # told more exactly by `explained`
+    "bad_sub_id": "The sub_id cannot be kept.",  # told more exactly by `explain`
     "currency_not_allowed": "This FSP may not register this currency. Ask the operator of the hub to allow it.",
     "decimal_number": f"A spreadsheet made a decimal number of the value. {_AS_TEXT}",
     "digits_lost": f"The last digits seem lost: spreadsheets keep 15 digits of a number. {_AS_TEXT}",
@@ -122,14 +122,14 @@ class RowRefused(Exception):
         self.message = message or REFUSALS[code]
 
 
-def explained(refusal: BadIdentifier) -> RowRefused:
+def explain(refusal: BadIdentifier) -> RowRefused:
     if refusal.reason == "unknown_country":
         return RowRefused("bad_country")
     code: RowCode = "bad_sub_id" if refusal.reason.startswith("sub_id_") else "bad_identifier"
-    return RowRefused(code, _sentence(refusal.reason, refusal.scheme))
+    return RowRefused(code, _sentence(refusal.reason, refusal.subject))
 
 
 @cache
-def _sentence(reason: Reason, scheme: str) -> str:
+def _sentence(reason: Reason, subject: str) -> str:
     """Say it once: ten million bad rows share these few strings."""
-    return f"{scheme}: {EXPLANATIONS[reason]} ({reason}). {_WHAT_TO_DO.get(reason, '')}".rstrip()
+    return f"{subject}: {EXPLANATIONS[reason]} ({reason}). {_WHAT_TO_DO.get(reason, '')}".rstrip()

@@ -15,7 +15,7 @@ import msgspec
 from oracle.identifiers import PartyKey
 from oracle.imports import chunks, results_csv
 from oracle.imports.chunks import Outcome
-from oracle.imports.rows import Row
+from oracle.imports.rows import FileRow
 from oracle.store.postgres import Postgres
 
 Form = Literal["csv", "ndjson"]
@@ -68,12 +68,12 @@ def _ndjson(results: Iterator[Result]) -> bytes:
     return _encode_lines([dict(zip(results_csv.COLUMNS, result, strict=True)) for result in results])
 
 
-async def rows_about(postgres: Postgres, batch_id: int, key: PartyKey, xact: str | None = None) -> list[Row]:
+async def rows_about(postgres: Postgres, batch_id: int, key: PartyKey, xact: str | None = None) -> list[FileRow]:
     """The rows of a batch that are about a key, with their lines.
 
     `xact`, of an event that a row of this batch has made, tells which chunks to look into; else it is all of them.
     """
-    found: list[Row] = []
+    found: list[FileRow] = []
     for chunk in await postgres.rows("batch_chunks_of", batch_id, xact):
         stored = await postgres.row("batch_chunk", batch_id, chunk["chunk"])
         rows = await asyncio.to_thread(chunks.unpacked, stored["rows"])

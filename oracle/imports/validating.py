@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from oracle.imports import chunks
 from oracle.imports.applying import Rate, Superseded, request_id
-from oracle.imports.reading import BLOCK_BYTES, Chunk, FileRefused, Reader, Rules
+from oracle.imports.reading import BLOCK_BYTES, Chunk, FileRefused, Reader, RowChecks
 from oracle.store.base import Context
 from oracle.store.changes import Changes
 from oracle.store.postgres import Postgres, Transaction
@@ -57,7 +57,7 @@ class Validating:
     """One batch, from its first byte."""
 
     def __init__(
-        self, changes: Changes, postgres: Postgres, batch: Any, rules: Rules,
+        self, changes: Changes, postgres: Postgres, batch: Any, rules: RowChecks,
         tell: Callable[[int, int], None] = lambda *_: None,  # how many rows are valid and how many not, once stored
     ) -> None:  # fmt: skip
         self._changes = changes

@@ -23,9 +23,10 @@ import asyncpg
 
 from oracle.backoff import Backoff, pause
 from oracle.errors import DirectoryUnavailable
+from oracle.identifiers import Reading
 from oracle.imports import chunks, uploads
 from oracle.imports.applying import Applying, Pace, Superseded
-from oracle.imports.reading import Rules
+from oracle.imports.reading import RowChecks
 from oracle.imports.validating import Validating
 from oracle.store.changes import Changes
 from oracle.store.lanes import LIMITS
@@ -63,15 +64,13 @@ class Imports:
         postgres: Postgres,
         metrics: Metrics | None = None,
         *,
-        clabe_only: bool = False,
-        nrc: bool = True,
+        reading: Reading,
     ) -> None:
         self._url = database_url
         self._changes = changes
         self._postgres = postgres
         self._metrics = metrics or Metrics.open(None, "jobs", 0)
-        self._clabe_only = clabe_only
-        self._nrc = nrc
+        self._reading = reading
         self._condition = logs.Condition(log, "import of files")
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -165,7 +164,7 @@ class Imports:
     async def _validating(self, batch_id: int) -> Validating:
         batch = await self._postgres.row("batch", batch_id, None)
         fsp = await self._postgres.row("batch_fsp", batch["fsp_id"])
-        rules = Rules(clabe_only=self._clabe_only, nrc=self._nrc, kinds=fsp["kinds"], currencies=fsp["currencies"])
+        rules = RowChecks(self._reading, kinds=fsp["kinds"], currencies=fsp["currencies"])
         return Validating(self._changes, self._postgres, batch, rules, self._count_read)
 
     def _count_read(self, valid: int, invalid: int) -> None:

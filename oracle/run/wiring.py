@@ -22,7 +22,7 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server as GranianServer
 from litestar import Litestar
 
-from oracle import identifiers, jobs
+from oracle import jobs
 from oracle.api.admin.app import Parts, admin_app
 from oracle.api.health import Health
 from oracle.api.hub.http import HttpServer, Limits
@@ -30,6 +30,7 @@ from oracle.api.hub.listener import Hub
 from oracle.api.hub.participants import Participants
 from oracle.audit.keys import KeyFile, key_file
 from oracle.audit.sealer import Sealer
+from oracle.identifiers import Reading
 from oracle.imports.quota import Quota
 from oracle.imports.worker import Imports
 from oracle.run.housekeeping import Housekeeping
@@ -110,8 +111,8 @@ async def run_hub(
     ready: Callable[[], None],
     stop: asyncio.Event,
 ) -> None:
-    identifiers.set_home_countries(settings.home_countries)
-    identifiers.preload()
+    reading = Reading.of(settings)
+    reading.preload()
     metrics = Metrics.open(run_dir, "hub", index)
     tracing = Tracing.open("alias-oracle", settings.otlp_endpoint, settings.trace_ratio, metrics=metrics)
     try:
@@ -123,8 +124,7 @@ async def run_hub(
                 metrics,
                 tracing,
                 change_timeout_s=settings.change_timeout_ms / 1000,
-                clabe_only=settings.account_id_format == "clabe",
-                nrc="MM" in settings.home_countries,
+                reading=reading,
             )
             hub = Hub(participants, health, metrics)
             limits = Limits(body_bytes_max=settings.body_max_bytes, idle_timeout_s=settings.idle_timeout_s)
@@ -150,14 +150,13 @@ async def run_admin(
     ready: Callable[[], None],
     stop: asyncio.Event,
 ) -> None:
-    identifiers.set_home_countries(settings.home_countries)
     metrics = Metrics.open(run_dir, "admin", index)
     try:
         async with open_store(settings, metrics, desk=True) as store, _watched(store, metrics) as health:
             parts = Parts(
                 store.changes, store.postgres, health, metrics,
                 quota=Quota(open_max=settings.import_open_max, bytes_max=settings.import_day_bytes_max),
-                proxies=settings.admin_proxies, clabe_only=settings.clabe_only, nrc=settings.nrc,
+                proxies=settings.admin_proxies, reading=Reading.of(settings),
             )  # fmt: skip
             parts.stopping = stop
             await _serve_asgi(admin_app(parts), sock, ready, stop)
@@ -168,7 +167,6 @@ async def run_admin(
 async def run_jobs(
     settings: Settings, index: int, run_dir: Path | None, ready: Callable[[], None], stop: asyncio.Event
 ) -> None:
-    identifiers.set_home_countries(settings.home_countries)
     metrics = Metrics.open(run_dir, "jobs", index)
 
     assert settings.database_url is not None  # noqa: S101 - as in open_store
@@ -194,7 +192,7 @@ def _jobs(store: Store, metrics: Metrics) -> list[jobs.Named]:
     assert settings.database_url is not None  # noqa: S101 - as in open_store
     imports = Imports(
         settings.database_url, store.changes, store.postgres, metrics,
-        clabe_only=settings.clabe_only, nrc=settings.nrc,
+        reading=Reading.of(settings),
     )  # fmt: skip
     return [("imports", imports.run), ("housekeeping", Housekeeping(store.postgres).run)]
 

@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from oracle.identifiers.prefix import prefixes_of
+from oracle.identifiers.prefix import list_prefixes
 from oracle.store.cache.values import Entry
 from oracle.store.postgres import Postgres
 from oracle.store.queries import QUERIES
@@ -173,7 +173,7 @@ class Situation:
 async def fetch_situation(postgres: Postgres, party_id_type: str, identifier: str, at: datetime) -> Situation:
     """Fetch what decided about an identifier at an instant.  Raises DirectoryUnavailable."""
     situation = Situation(party_id_type, identifier)
-    arguments = party_id_type, identifier, prefixes_of(identifier), at
+    arguments = party_id_type, identifier, list_prefixes(identifier), at
     for event in await _fetch_by_index(postgres, "history_as_of", *arguments):
         situation.apply(event)
     return situation
@@ -202,7 +202,7 @@ async def stream_steps(postgres: Postgres, party_id_type: str, identifier: str) 
     """
     step: Step | None = None
     number: tuple[int, int] | None = None
-    arguments = party_id_type, identifier, prefixes_of(identifier)
+    arguments = party_id_type, identifier, list_prefixes(identifier)
     async with aclosing(_stream(postgres, _STEPS_SETTINGS, "history_of_party", *arguments)) as stream:
         async for rows in stream:
             for row in rows:

@@ -13,7 +13,7 @@ import pytest
 from random_history import Asked, Event, RandomHistory, Seen, all_events, replayed, some_question, time_of
 
 from oracle.api.hub.answers import encode_answer
-from oracle.identifiers import key_of_kind
+from oracle.identifiers import Reading
 from oracle.store import history
 from oracle.store.postgres import Postgres, open_postgres
 from oracle.store.resolution import resolve
@@ -26,6 +26,8 @@ STEPS = int(os.environ.get("AS_OF_STEPS", "75"))
 PAIRS = int(os.environ.get("AS_OF_PAIRS", "2000"))
 SEED = int(os.environ.get("AS_OF_SEED", "6"))
 
+READING = Reading()
+
 
 @pytest.fixture(scope="module")
 def made(service: Service) -> list[Seen]:
@@ -35,7 +37,7 @@ def made(service: Service) -> list[Seen]:
 
 
 async def asked_of(postgres: Postgres, asked: Asked, at: datetime) -> tuple[str, str, Any]:
-    key = key_of_kind(asked.party_id_type, asked.identifier, sub_id=asked.sub_id)
+    key = READING.read_key(asked.party_id_type, asked.identifier, sub_id=asked.sub_id)
     stood = await history.fetch_situation(postgres, key.party_id_type, key.identifier, at)
     found = resolve(stood, key.sub_id, asked.currency, at)
     return (

@@ -1,17 +1,8 @@
 """Which countries' numbers must be valid is the deployment's choice."""
 
-from collections.abc import Iterator
-
 import pytest
 
-from oracle.identifiers import BadIdentifier, canonical, set_home_countries
-from oracle.identifiers.msisdn import HOME_COUNTRIES
-
-
-@pytest.fixture(autouse=True)
-def _default_again() -> Iterator[None]:
-    yield
-    set_home_countries(HOME_COUNTRIES)
+from oracle.identifiers import BadIdentifier, Reading
 
 
 @pytest.mark.parametrize(
@@ -28,14 +19,13 @@ def _default_again() -> Iterator[None]:
     ],
 )
 def test_a_number_of_a_home_country_must_be_valid(home: tuple[str, ...], text: str, accepted: bool) -> None:
-    set_home_countries(home)
+    reading = Reading(home)
     if accepted:
-        assert canonical("MSISDN", text) == text
+        assert reading.canonicalise("MSISDN", text) == text
     else:
         with pytest.raises(BadIdentifier):
-            canonical("MSISDN", text)
+            reading.canonicalise("MSISDN", text)
 
 
 def test_the_abolished_mexican_prefix_is_mapped_wherever_home_is() -> None:
-    set_home_countries(("ZM",))
-    assert canonical("MSISDN", "5215512345678") == "525512345678"
+    assert Reading(("ZM",)).canonicalise("MSISDN", "5215512345678") == "525512345678"

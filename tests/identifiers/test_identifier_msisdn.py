@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneNumberType
 
-from oracle.identifiers import BadIdentifier, canonical, display, msisdn
+from oracle.identifiers import BadIdentifier, Reading, display, msisdn
 
 # Whatever a national prefix or a rewriting rule anywhere begins with, and what none does.
 BEGINNINGS = [
@@ -29,10 +29,15 @@ BEGINNINGS = [
 ]
 CALLING_CODES = sorted(str(code) for code in COUNTRY_CODE_TO_REGION_CODE)
 
+MSISDN = msisdn.Msisdn()
+canonicalise = Reading().canonicalise
+
 
 def outcome(text: str, country: str | None = None, *, fast: bool) -> str:
     try:
-        return msisdn.canonical(text, country) if fast else msisdn.read(text, country)
+        if not fast:
+            return MSISDN.read(text, country)
+        return MSISDN.canonicalise_national(text, country) if country else MSISDN.canonicalise(text)
     except BadIdentifier as refusal:
         return refusal.reason
 
@@ -75,7 +80,7 @@ def test_fast_and_long_way_agree_on_national_numbers(country: str, beginning: st
 
 @pytest.mark.parametrize(("country", "digits"), [("MX", "5512345678"), ("MM", "09420000111"), ("DE", "015112345678")])
 def test_national_numbers_of_a_file_go_the_fast_way(country: str, digits: str) -> None:
-    assert msisdn._hinted(digits, country) == msisdn.read(digits, country)
+    assert msisdn._read_national(digits, country) == MSISDN.read(digits, country)
 
 
 def test_fast_and_long_way_agree_around_real_numbers_of_every_country() -> None:
@@ -112,12 +117,12 @@ def test_fast_and_long_way_agree_on_the_whole_numbering_plan_of_a_home_country(c
 def test_digits_outside_the_home_countries_are_never_refused_for_their_plan(text: str) -> None:
     digits = text.removeprefix("+")
     if 7 <= len(digits) <= 15 and not digits.startswith(("52", "95")):
-        assert canonical("MSISDN", text)
+        assert canonicalise("MSISDN", text)
 
 
 def test_every_metadata_rule_is_known_to_the_fast_way() -> None:
     """Most numbers of most countries take it; Argentina's optional rule, too."""
-    msisdn.preload()
+    MSISDN.preload()
     for text in (
         "525512345678",
         "959250000001",
@@ -126,16 +131,16 @@ def test_every_metadata_rule_is_known_to_the_fast_way() -> None:
         "447400123456",
         "390612345678",
     ):
-        unchanged = msisdn._UNCHANGED[text[:3]]
+        unchanged = MSISDN._unchanged[text[:3]]
         assert unchanged is None or unchanged(text)
 
 
 @pytest.mark.parametrize("country", ["XX", "mx", "MEX", "001", "M", "525512345678"])
 def test_an_unknown_country_is_no_hint(country: str) -> None:
     with pytest.raises(BadIdentifier) as refusal:
-        canonical("MSISDN", "5512345678", country)
+        canonicalise("MSISDN", "5512345678", country)
     assert refusal.value.reason == "unknown_country"
-    assert canonical("MSISDN", "+525512345678", country) == "525512345678"
+    assert canonicalise("MSISDN", "+525512345678", country) == "525512345678"
 
 
 @pytest.mark.parametrize(
@@ -149,15 +154,15 @@ def test_an_unknown_country_is_no_hint(country: str) -> None:
 )
 def test_a_hint_never_makes_a_guess(text: str, country: str, reason: str) -> None:
     with pytest.raises(BadIdentifier) as refusal:
-        canonical("MSISDN", text, country)
+        canonicalise("MSISDN", text, country)
     assert refusal.value.reason == reason
 
 
 def test_both_readings_may_be_the_same_number() -> None:
-    assert canonical("MSISDN", "5215512345678", "MX") == "525512345678"
-    assert canonical("MSISDN", "525512345678", "MX") == "525512345678"
-    assert canonical("MSISDN", "005215512345678", "MX") == "525512345678"
-    assert canonical("MSISDN", "12001234567", "MX") == "522001234567"  # +1 200 does not exist
+    assert canonicalise("MSISDN", "5215512345678", "MX") == "525512345678"
+    assert canonicalise("MSISDN", "525512345678", "MX") == "525512345678"
+    assert canonicalise("MSISDN", "005215512345678", "MX") == "525512345678"
+    assert canonicalise("MSISDN", "12001234567", "MX") == "522001234567"  # +1 200 does not exist
 
 
 def test_a_number_is_shown_in_international_format_or_as_it_is() -> None:

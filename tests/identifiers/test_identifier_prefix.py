@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oracle.identifiers import BadIdentifier, canonical
-from oracle.identifiers.prefix import beyond, canonical_prefix, prefixes_of
+from oracle.identifiers import BadIdentifier, Reading
+from oracle.identifiers.prefix import bound_above, list_prefixes
+
+READING = Reading()
 
 
 @pytest.mark.parametrize(
@@ -21,10 +23,10 @@ from oracle.identifiers.prefix import beyond, canonical_prefix, prefixes_of
     ],
 )  # fmt: skip
 def test_it_is_read_as_the_identifiers_are(kind: str, text: str, prefix: str) -> None:
-    party_id_type, read = canonical_prefix(kind, text)
+    party_id_type, read = READING.read_prefix(kind, text)
     assert read == prefix
     assert party_id_type == {"CLABE": "ACCOUNT_ID", "NRC": "PERSONAL_ID"}.get(kind, kind)
-    assert canonical_prefix(kind, prefix)[1] == prefix
+    assert READING.read_prefix(kind, prefix)[1] == prefix
 
 
 @pytest.mark.parametrize(
@@ -37,12 +39,12 @@ def test_it_is_read_as_the_identifiers_are(kind: str, text: str, prefix: str) ->
 )  # fmt: skip
 def test_what_begins_no_identifier_is_refused(kind: str, text: str) -> None:
     with pytest.raises(BadIdentifier):
-        canonical_prefix(kind, text)
+        READING.read_prefix(kind, text)
 
 
 def test_where_every_account_is_a_clabe_so_is_its_prefix() -> None:
     with pytest.raises(BadIdentifier):
-        canonical_prefix("ACCOUNT_ID", "64", clabe_only=True)
+        Reading(account_id_format="clabe").read_prefix("ACCOUNT_ID", "64")
 
 
 @given(st.integers(1, 14), st.sampled_from(["OUKAMA", "ဥကမ"]), st.from_regex(r"\A[0-9]{6}\Z"), st.integers(0, 5))
@@ -51,24 +53,24 @@ def test_an_nrc_cut_as_it_is_written_is_the_beginning_of_its_canonical_form(
 ) -> None:
     written = f"{state}/{township}(N)"
     try:
-        whole = canonical("NRC", written + number)
+        whole = READING.canonicalise("NRC", written + number)
     except BadIdentifier:
         return  # no such township in this state
-    assert whole.startswith(canonical_prefix("NRC", written + number[:digits])[1])
-    assert whole.startswith(canonical_prefix("NRC", f"{state}/{township}")[1])
+    assert whole.startswith(READING.read_prefix("NRC", written + number[:digits])[1])
+    assert whole.startswith(READING.read_prefix("NRC", f"{state}/{township}")[1])
 
 
 @given(st.text(max_size=200), st.sampled_from(["CLABE", "NRC", "MSISDN", "IBAN", "EMAIL", "ALIAS", "PERSONAL_ID"]))
 def test_whatever_is_sent_is_read_or_refused(text: str, kind: str) -> None:
     try:
-        _, prefix = canonical_prefix(kind, text)
+        _, prefix = READING.read_prefix(kind, text)
     except BadIdentifier:
         return
     assert 1 <= len(prefix) <= 128
-    assert canonical_prefix(kind, prefix)[1] == prefix
+    assert READING.read_prefix(kind, prefix)[1] == prefix
 
 
 def test_what_begins_with_a_prefix_stands_between_it_and_beyond() -> None:
-    assert prefixes_of("646") == ["6", "64", "646"]
+    assert list_prefixes("646") == ["6", "64", "646"]
     begun = ["64", "640", "64\U0010fffd"]
-    assert all("64" <= identifier < beyond("64") < "65" for identifier in begun)
+    assert all("64" <= identifier < bound_above("64") < "65" for identifier in begun)

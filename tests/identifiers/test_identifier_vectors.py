@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from oracle.identifiers import BadIdentifier, canonical, display
+from oracle.identifiers import KINDS, BadIdentifier, Reading, display
 from oracle.identifiers.errors import EXPLANATIONS
 
 VECTORS = Path(__file__).parent / "vectors"
+KINDS_WITH_VECTORS = sorted(file.stem for file in VECTORS.glob("*.csv") if file.stem != "nrc_forms")
+
+canonicalise = Reading().canonicalise
 
 
 def rows(name: str) -> list[dict[str, str]]:
@@ -21,11 +24,16 @@ def rows(name: str) -> list[dict[str, str]]:
 
 CASES = [
     # The id is the line, never the value: a report of a failed test is a log too.
-    pytest.param(scheme.upper(), row, id=f"{scheme}-{line}")
-    for scheme in ("clabe", "iban", "msisdn", "nrc")
-    for line, row in enumerate(rows(scheme), start=2)
+    pytest.param(kind.upper(), row, id=f"{kind}-{line}")
+    for kind in KINDS_WITH_VECTORS
+    for line, row in enumerate(rows(kind), start=2)
 ]
 FORMS = [pytest.param(row, id=f"nrc_forms-{line}") for line, row in enumerate(rows("nrc_forms"), start=2)]
+
+
+def test_every_vector_file_is_of_a_registered_kind() -> None:
+    assert {kind.upper() for kind in KINDS_WITH_VECTORS} <= set(KINDS)
+    assert {"clabe", "iban", "msisdn", "nrc"} <= set(KINDS_WITH_VECTORS)
 
 
 @pytest.mark.parametrize(("kind", "row"), CASES)
@@ -33,11 +41,11 @@ def test_a_row_is_accepted_or_refused_as_it_says(kind: str, row: dict[str, str])
     text = json.loads(f'"{row["input"]}"')
     country = row["country_hint"] or None
     if row["valid"] == "true":
-        assert canonical(kind, text, country) == row["canonical"]
-        assert canonical(kind, row["canonical"]) == row["canonical"]
+        assert canonicalise(kind, text, country) == row["canonical"]
+        assert canonicalise(kind, row["canonical"]) == row["canonical"]
         return
     with pytest.raises(BadIdentifier) as refusal:
-        canonical(kind, text, country)
+        canonicalise(kind, text, country)
     assert refusal.value.reason == row["reason"]
     assert str(refusal.value) == f"{kind}: {EXPLANATIONS[refusal.value.reason]}"
     assert refusal.value.__context__ is None, "a chained exception could say the identifier"
@@ -54,8 +62,8 @@ def test_an_nrc_is_shown_in_each_of_its_forms(row: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("row", FORMS)
 def test_the_burmese_forms_of_an_nrc_lead_back_to_it(row: dict[str, str]) -> None:
-    assert canonical("NRC", row["display_burmese"]) == row["canonical"]
-    assert canonical("NRC", row["key_burmese"]) == row["canonical"]
+    assert canonicalise("NRC", row["display_burmese"]) == row["canonical"]
+    assert canonicalise("NRC", row["key_burmese"]) == row["canonical"]
     compact = row["canonical"].replace("-", "")
-    assert canonical("NRC", compact) == row["canonical"]
-    assert canonical("PERSONAL_ID", compact) == row["canonical"]
+    assert canonicalise("NRC", compact) == row["canonical"]
+    assert canonicalise("PERSONAL_ID", compact) == row["canonical"]

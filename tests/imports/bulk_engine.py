@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 
 from oracle import errors
+from oracle.identifiers import Reading
 from oracle.imports import decisions, results, uploads
 from oracle.imports.worker import Imports
 from oracle.store.base import Context
@@ -21,6 +22,7 @@ from oracle.store.changes import Changes
 from oracle.store.postgres import Postgres, Transaction, open_postgres
 from oracle.telemetry.metrics import Metrics
 
+READING = Reading()
 HEADER = "kind,identifier,sub_id,currency,country,action\n"
 BUSY = frozenset({"validating", "applying"})
 
@@ -34,7 +36,7 @@ class Engine:
         self.metrics = Metrics.open(None, "jobs", 0)
 
     def imports(self) -> Imports:
-        return Imports(self.database_url, self.changes, self.postgres, self.metrics)
+        return Imports(self.database_url, self.changes, self.postgres, self.metrics, reading=READING)
 
     async def upload(self, data: str | bytes, fsp_id: str = "a", by: str = "maker") -> int:
         """The batch's number; it is not worked on yet."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
-from bulk_engine import Engine, as_uploader, opened
+from bulk_engine import READING, Engine, as_uploader, opened
 from servers import make_database, make_template
 
 from oracle import errors
@@ -21,7 +21,7 @@ from oracle.identifiers import PartyKey
 from oracle.imports import applying, chunks, quota, results, uploads, validating, worker
 from oracle.imports.applying import Applying, Pace, Superseded
 from oracle.imports.chunks import OUTCOMES
-from oracle.imports.reading import Reader, Rules
+from oracle.imports.reading import Reader, RowChecks
 from oracle.imports.validating import Validating
 from oracle.store.cache import coherence as coherence_module
 from oracle.store.cache.coherence import Coherence, Fence
@@ -469,7 +469,7 @@ async def test_a_part_that_takes_long_to_read_is_read_in_turns(engine: Engine, m
     await engine.work(at_once)
     monkeypatch.setattr(validating, "READ_S", 0)
     in_turns = await engine.rows(*lines, fsp_id="b")
-    reading = Validating(engine.changes, engine.postgres, await engine.batch(in_turns), Rules())
+    reading = Validating(engine.changes, engine.postgres, await engine.batch(in_turns), RowChecks(READING))
     steps = 0
     while await reading.step():
         steps += 1

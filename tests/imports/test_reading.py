@@ -9,23 +9,24 @@ from typing import Any, get_args
 
 import pytest
 
-from oracle.identifiers import KINDS
+from oracle.identifiers import KINDS, Reading
 from oracle.imports import results_csv
-from oracle.imports.reading import Chunk, FileRefused, Reader, Row, Rules
+from oracle.imports.reading import Chunk, FileRefused, FileRow, Reader, RowChecks
 from oracle.imports.refusals import FIELD_MAX, LINE_MAX, RECORD_LINES_MAX, REFUSALS, RowCode
 
+READING = Reading()
 TEMPLATES = Path(__file__).parents[2] / "schemas" / "templates"
 CLABE = "032180000118359719"
 NUMBER = "525512345678"
 
 
-def read(data: bytes | str, rules: Rules | None = None, **options: Any) -> list[Row]:
-    reader = Reader(rules or Rules(), **options)
+def read(data: bytes | str, rules: RowChecks | None = None, **options: Any) -> list[FileRow]:
+    reader = Reader(rules or RowChecks(READING), **options)
     content = data.encode() if isinstance(data, str) else data
     return [row for chunk in [*reader.feed(content), *reader.finish()] for row in chunk.rows]
 
 
-def of_lines(*lines: str, header: str = "kind,identifier,sub_id,currency,country,action") -> list[Row]:
+def of_lines(*lines: str, header: str = "kind,identifier,sub_id,currency,country,action") -> list[FileRow]:
     return read("\n".join((header, *lines)))
 
 
@@ -44,7 +45,7 @@ def file_code(data: bytes | str, **options: Any) -> str:
     return refusal.value.code
 
 
-def keys(rows: Iterable[Row]) -> list[tuple[int, str]]:
+def keys(rows: Iterable[FileRow]) -> list[tuple[int, str]]:
     return [(row.line, row.code or row.identifier) for row in rows]
 
 
@@ -53,16 +54,16 @@ def keys(rows: Iterable[Row]) -> list[tuple[int, str]]:
 
 def test_a_row_with_everything() -> None:
     assert of_lines("clabe, 032 180 00011835971 9 ,,mxn,mx,Replace") == [
-        Row(2, "replace", "CLABE", "ACCOUNT_ID", CLABE, "", "MXN")
+        FileRow(2, "replace", "CLABE", "ACCOUNT_ID", CLABE, "", "MXN")
     ]
     assert of_lines("ACCOUNT_ID,7,savings,,,remove") == [
-        Row(2, "remove", "ACCOUNT_ID", "ACCOUNT_ID", "7", "savings", "")
+        FileRow(2, "remove", "ACCOUNT_ID", "ACCOUNT_ID", "7", "savings", "")
     ]
 
 
 def test_columns_stand_in_any_order_and_may_be_left_out() -> None:
     assert of_lines("MXN,+525512345678,MSISDN", header=" Currency ,IDENTIFIER,kind") == [
-        Row(2, "add", "MSISDN", "MSISDN", NUMBER, "", "MXN")
+        FileRow(2, "add", "MSISDN", "MSISDN", NUMBER, "", "MXN")
     ]
 
 
@@ -109,9 +110,9 @@ def test_ndjson() -> None:
         '{"kind":"ALIAS","identifier":"a\\u0062c"}',
     ]
     assert read("\r\n".join(lines)) == [
-        Row(1, "add", "MSISDN", "MSISDN", NUMBER, "", ""),
-        Row(3, "remove", "CLABE", "ACCOUNT_ID", CLABE, "x", ""),
-        Row(4, "add", "ALIAS", "ALIAS", "abc", "", ""),
+        FileRow(1, "add", "MSISDN", "MSISDN", NUMBER, "", ""),
+        FileRow(3, "remove", "CLABE", "ACCOUNT_ID", CLABE, "x", ""),
+        FileRow(4, "add", "ALIAS", "ALIAS", "abc", "", ""),
     ]
 
 
@@ -274,7 +275,7 @@ def test_a_country_makes_a_number_national() -> None:
 
 
 def test_what_the_fsp_may_not_register_it_may_remove() -> None:
-    rules = Rules(kinds={"CLABE", "MSISDN"}, currencies={"MXN"})
+    rules = RowChecks(READING, kinds={"CLABE", "MSISDN"}, currencies={"MXN"})
     data = f"""kind,identifier,currency,action
 MSISDN,{NUMBER},MXN,add
 MSISDN,{NUMBER},USD,add
@@ -290,8 +291,11 @@ ACCOUNT_ID,{CLABE},MXN,add
 
 def test_the_deployment_says_what_an_account_and_a_personal_id_is() -> None:
     data = "kind,identifier\nACCOUNT_ID,32180000118359719\nPERSONAL_ID,12/OUKAMA(N)123456\n"
-    assert keys(read(data, Rules(clabe_only=True))) == [(2, "leading_zero_lost"), (3, "12-250019-N-123456")]
-    assert keys(read(data, Rules(nrc=False))) == [(2, "32180000118359719"), (3, "bad_identifier")]
+    assert keys(read(data, RowChecks(Reading(account_id_format="clabe")))) == [
+        (2, "leading_zero_lost"),
+        (3, "12-250019-N-123456"),
+    ]
+    assert keys(read(data, RowChecks(Reading(("MX",))))) == [(2, "32180000118359719"), (3, "bad_identifier")]
 
 
 # Bad files --------------------------------------------------------------------------------------------------
@@ -346,7 +350,7 @@ def test_too_many_rows_refuse_the_file() -> None:
 
 def test_chunks_are_full_and_numbered() -> None:
     data = ("kind,identifier\n" + f"MSISDN,{NUMBER}\nMSISDN,1\n" * 12).encode()
-    reader = Reader(Rules(), rows_per_chunk=10)
+    reader = Reader(RowChecks(READING), rows_per_chunk=10)
     chunks: list[Chunk] = [*reader.feed(data), *reader.finish()]
     assert [(chunk.number, len(chunk.rows), chunk.refused) for chunk in chunks] == [(0, 10, 5), (1, 10, 5), (2, 4, 2)]
     assert (reader.rows_read, reader.rows_refused) == (24, 12)

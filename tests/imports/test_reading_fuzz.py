@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from oracle.identifiers import BadIdentifier, key_of_kind
+from oracle.identifiers import BadIdentifier, Reading
 from oracle.imports import cells, reading
-from oracle.imports.reading import FileRefused, Reader, Row, Rules
+from oracle.imports.reading import FileRefused, FileRow, Reader, RowChecks
 
 LINE_MAX = 48  # so that short texts reach it
 
@@ -34,6 +34,8 @@ JSON_SCRAPS = [
     ),
     *('{"identifier":"ana","kind":"ALIAS","sub_id":"shop"}\n'),
 ]
+
+READING = Reading()
 
 
 def pieces(scraps: list[str]) -> st.SearchStrategy[bytes]:
@@ -60,9 +62,9 @@ def short_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "_LINE_BYTES_MAX", 4 * LINE_MAX + 1)
 
 
-def rows_of(data: bytes, cuts: list[int], **options: Any) -> list[Row] | str:
-    reader = Reader(Rules(), **options)
-    found: list[Row] = []
+def rows_of(data: bytes, cuts: list[int], **options: Any) -> list[FileRow] | str:
+    reader = Reader(RowChecks(READING), **options)
+    found: list[FileRow] = []
     try:
         for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
             for chunk in reader.feed(data[start:end]):
@@ -111,11 +113,11 @@ def test_csv_rows_are_those_a_slow_reader_finds(body: bytes, block: int) -> None
 def expected(parts: list[str]) -> tuple[str, str, str] | None:
     if len(parts) != 3 or any("\0" in part or "\ufffd" in part for part in parts):
         return None
-    kind, identifier, sub_id = map(cells.cleaned, parts)
-    if cells.fault(identifier, kind.upper()) or cells.fault(sub_id):
+    kind, identifier, sub_id = map(cells.clean, parts)
+    if cells.find_fault(identifier, kind.upper()) or cells.find_fault(sub_id):
         return None
     try:
-        return key_of_kind(kind, identifier, sub_id=sub_id or None)
+        return READING.read_key(kind, identifier, sub_id=sub_id or None)
     except BadIdentifier:
         return None
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from loadtests.keys import SHARES, Alias, Keys, fsp_ids, path
-from oracle.identifiers import canonical, party_key
+from oracle.identifiers import Reading
 
 FAR = 100_000_000
+
+READING = Reading()
 
 
 def aliases(keys: Keys) -> list[Alias]:
@@ -25,11 +27,11 @@ def test_every_identifier_is_its_own_canonical_form(first: int) -> None:
     first = first if first >= 0 else keys.capacity + first
     for index in range(first, first + 5_000):
         party_id_type, identifier, sub_id, fsp_id = keys.alias(index)
-        assert canonical(party_id_type, identifier) == identifier
+        assert READING.canonicalise(party_id_type, identifier) == identifier
         special = {"clabe": "CLABE", "nrc": "NRC"}.get(keys.kind(index))
         if special:
-            assert canonical(special, identifier) == identifier
-        key = party_key(party_id_type, identifier, sub_id or None, clabe_only=False, nrc=True)
+            assert READING.canonicalise(special, identifier) == identifier
+        key = READING.read_hub_key(party_id_type, identifier, sub_id or None)
         assert key == (party_id_type, identifier, sub_id)
         assert fsp_id in fsp_ids()
 

@@ -38,11 +38,10 @@ from msgspec import Meta
 from oracle import errors
 from oracle.api.admin.access import OPERATOR, Role, allow
 from oracle.api.admin.calls import PAGE, PAGE_MAX, Answer, Body, Call, Once, Resource, answer, answer_of
-from oracle.api.admin.fsps import Kind, no_such_fsp, path_of
+from oracle.api.admin.fsps import no_such_fsp, path_of
 from oracle.api.admin.operations import operation
 from oracle.api.admin.problems import Problem, Refusal, refusal_of
-from oracle.identifiers import BadIdentifier, PartyIdType, PartyKey, clabe, display, is_permitted, key_of_kind, nrc
-from oracle.identifiers.kinds import PARTY_ID_TYPES
+from oracle.identifiers import PARTY_ID_TYPES, BadIdentifier, Kind, PartyIdType, PartyKey, Reading, display, find_scheme
 from oracle.store import aliases
 from oracle.store.base import Registration
 from oracle.store.postgres import Transaction
@@ -76,34 +75,6 @@ _Country = Annotated[
 ]
 _SubId = Annotated[str | None, QueryParameter(name="subId")]
 _CountryQuery = Annotated[str | None, QueryParameter(name="country", min_length=2, max_length=2)]
-
-
-class Reading(msgspec.Struct, frozen=True):
-    """How this deployment reads identifiers: its settings account_id_format and home_countries."""
-
-    clabe_only: bool = False
-    nrc: bool = True
-
-    def key(self, kind: str, identifier: str, sub_id: str | None, country: str | None) -> PartyKey:
-        """Raises BadIdentifier."""
-        return key_of_kind(
-            kind, identifier, sub_id=sub_id, country=country, clabe_only=self.clabe_only, nrc=self.nrc
-        )  # fmt: skip
-
-    def kind(self, key: PartyKey) -> str:
-        """The narrowest kind that the key reads as."""
-        if key.party_id_type == "ACCOUNT_ID" and _is_clabe(key.identifier):
-            return "CLABE"
-        if key.party_id_type == "PERSONAL_ID" and self.nrc and nrc.is_canonical(key.identifier):
-            return "NRC"
-        return key.party_id_type
-
-
-def _is_clabe(identifier: str) -> bool:
-    try:
-        return clabe.canonical(identifier) == identifier
-    except BadIdentifier:
-        return False
 
 
 # What comes in ------------------------------------------------------------------------------------------------
@@ -224,10 +195,10 @@ class _Standing(NamedTuple):
         return hashlib.sha256(msgspec.msgpack.encode((said, self.status))).hexdigest()[:32]
 
     def resource(self, reading: Reading) -> Alias:
-        kind = reading.kind(self.key)
+        kind = reading.read_kind(self.key)
         shown = display(kind, self.key.identifier)
         return Alias(
-            kind=kind,  # type: ignore[arg-type]
+            kind=kind,
             party_id_type=PartyIdType(self.key.party_id_type),
             identifier=self.key.identifier,
             sub_id=self.key.sub_id or None,
@@ -254,7 +225,7 @@ def handlers() -> list[HTTPRouteHandler]:
 async def register_alias(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], data: JSONBody[NewAlias]
 ) -> Response[bytes]:
-    key = reading.key(data.kind, data.identifier, data.sub_id, data.country)
+    key = reading.read_key(data.kind, data.identifier, sub_id=data.sub_id, country=data.country)
 
     async def work(transaction: Transaction) -> Answer:
         await _require_permitted(transaction.rows, fsp_id, data.kind, reading)
@@ -264,7 +235,7 @@ async def register_alias(
         if result.refused is not None:
             return answer_of(refusal_of(result.refused))
         standing = await _standing(transaction.rows, fsp_id, key)
-        location = _location(fsp_id, reading.kind(key), key)
+        location = _location(fsp_id, reading.read_kind(key), key)
         status = 201 if result.changed else 200
         return answer(standing.resource(reading), status=status, version=standing.version, location=location)
 
@@ -278,7 +249,7 @@ async def read_alias(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], kind: FromPath[str],
     identifier: FromPath[str], sub_id: _SubId = None, country: _CountryQuery = None,
 ) -> Response[bytes]:  # fmt: skip
-    key = reading.key(kind, identifier, sub_id, country)
+    key = reading.read_key(kind, identifier, sub_id=sub_id, country=country)
     standing = await _standing(call.postgres.rows, fsp_id, key)
     return call.read(standing.resource(reading), standing.version)
 
@@ -291,7 +262,7 @@ async def change_alias(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], kind: FromPath[str],
     identifier: FromPath[str], data: JSONBody[AliasChange], sub_id: _SubId = None, country: _CountryQuery = None,
 ) -> Response[bytes]:  # fmt: skip
-    key = reading.key(kind, identifier, sub_id, country)
+    key = reading.read_key(kind, identifier, sub_id=sub_id, country=country)
 
     async def work(transaction: Transaction) -> Answer:
         call.match((await _locked(transaction, fsp_id, key)).version)
@@ -314,7 +285,7 @@ async def remove_alias(
     currency: Annotated[str | None, QueryParameter(name="currency", pattern="^[A-Z]{3}$", max_length=3)] = None,
     sub_id: _SubId = None, country: _CountryQuery = None,
 ) -> Response[None]:  # fmt: skip
-    key = reading.key(kind, identifier, sub_id, country)
+    key = reading.read_key(kind, identifier, sub_id=sub_id, country=country)
 
     async def work(transaction: Transaction) -> Answer:
         call.match((await _locked(transaction, fsp_id, key)).version)
@@ -331,7 +302,7 @@ async def _require_permitted(rows: Rows, fsp_id: str, kind: str, reading: Readin
     if not found:
         raise no_such_fsp()
     kinds = found[0]["kinds"]
-    if kinds is not None and not is_permitted(kind.upper(), kinds, clabe_only=reading.clabe_only):
+    if kinds is not None and not reading.is_permitted(kind.upper(), kinds):
         raise errors.NotAllowed
 
 
@@ -398,10 +369,9 @@ class _Filter(NamedTuple):
         return hashlib.sha256(msgspec.msgpack.encode(self)).digest()
 
     def takes(self, key: PartyKey) -> bool:
-        """A kind that the directory keeps as a wider one is told by how it looks."""
-        if self.kind == "CLABE":
-            return _is_clabe(key.identifier)
-        return self.kind != "NRC" or nrc.is_canonical(key.identifier)
+        """Whether the key is of the kind.  A kind that the directory keeps as a wider one is seen by its form."""
+        scheme = None if self.kind is None else find_scheme(self.kind)
+        return scheme is None or scheme.is_plain or scheme.is_canonical(key.identifier)
 
 
 @operation(
@@ -564,7 +534,7 @@ def _read(reading: Reading, items: Iterable[AliasName]) -> tuple[list[PartyKey],
     read: list[PartyKey | BadIdentifier] = []
     for item in items:
         try:
-            read.append(reading.key(item.kind, item.identifier, item.sub_id, item.country))
+            read.append(reading.read_key(item.kind, item.identifier, sub_id=item.sub_id, country=item.country))
         except BadIdentifier as wrong:
             read.append(wrong)
     return list(dict.fromkeys(key for key in read if isinstance(key, PartyKey))), read
@@ -605,7 +575,7 @@ _NOTHING_READ: Final[dict[str, Any]] = dict.fromkeys(("kind", "party_id_type", "
 
 def _named(reading: Reading, key: PartyKey) -> dict[str, Any]:
     return {
-        "kind": reading.kind(key),
+        "kind": reading.read_kind(key),
         "party_id_type": PartyIdType(key.party_id_type),
         "identifier": key.identifier,
         "sub_id": key.sub_id or None,

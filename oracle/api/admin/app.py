@@ -32,6 +32,7 @@ from oracle.api.admin.envelope import enveloped, with_slashes
 from oracle.api.admin.problems import DEFECT, Refusal, refusal_of
 from oracle.api.history import differences, events, reads, resolutions
 from oracle.api.history import log as audit_log
+from oracle.identifiers import Reading
 from oracle.imports.quota import Quota
 from oracle.telemetry import logs
 
@@ -74,8 +75,7 @@ class Parts:
         *,
         quota: Quota | None = None,
         proxies: Sequence[str] = (),
-        clabe_only: bool = False,
-        nrc: bool = True,
+        reading: Reading | None = None,
     ) -> None:
         self.changes = changes
         self.postgres = postgres
@@ -84,8 +84,7 @@ class Parts:
         self.counters = counters
         self.quota = quota or Quota()
         self.proxies = proxies  # in front of the listener
-        self.clabe_only = clabe_only  # this and `nrc` as in identifiers.party_key
-        self.nrc = nrc
+        self.reading = reading or Reading()
 
 
 def admin_app(parts: Parts) -> Litestar:
@@ -172,9 +171,9 @@ async def _call(request: Request[Any, Any, Any], state: State) -> Call:
     return Call(request, body, parts.changes, parts.postgres)
 
 
-async def _reading(state: State) -> aliases.Reading:
+async def _reading(state: State) -> Reading:
     parts: Parts = state.parts
-    return aliases.Reading(clabe_only=parts.clabe_only, nrc=parts.nrc)
+    return parts.reading
 
 
 # Health, metrics, the description -----------------------------------------------------------------------------

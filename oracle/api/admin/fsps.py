@@ -23,6 +23,7 @@ from oracle.api.admin.access import OPERATOR, Role, allow
 from oracle.api.admin.calls import PAGE, PAGE_MAX, Answer, Body, Call, Resource, answer, cursor_of, position_of
 from oracle.api.admin.operations import operation
 from oracle.api.admin.problems import Refusal
+from oracle.identifiers import Kind
 from oracle.store.postgres import Transaction
 
 # Not `.` and `..`: in a path a client takes them for steps, and would ask for something else.
@@ -30,9 +31,6 @@ from oracle.store.postgres import Transaction
 FspId = Annotated[
     str, Meta(pattern=r"^(?!\.{1,2}$)[!-~]{1,32}$(?!\n)", description="1 to 32 visible ASCII characters (FSPIOP FspId)")
 ]
-Kind = Literal[
-    "MSISDN", "EMAIL", "PERSONAL_ID", "BUSINESS", "DEVICE", "ACCOUNT_ID", "IBAN", "ALIAS", "CLABE", "NRC"
-]  # fmt: skip
 Status = Literal["provisional", "active", "suspended", "closed"]
 Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$", max_length=3, description="ISO 4217")]
 _Line = Annotated[str, Meta(min_length=1, max_length=128)]

@@ -31,12 +31,11 @@ from litestar.params import FromQuery, QueryParameter
 from msgspec import Meta
 
 from oracle.api.admin.access import OPERATOR
-from oracle.api.admin.aliases import Reading
 from oracle.api.admin.calls import Answer, Call, Resource, answer, digest_of
 from oracle.api.admin.operations import operation
 from oracle.api.admin.problems import Problem, Refusal
 from oracle.api.admin.routes import OVERLAPS_MAX, period, read_prefix
-from oracle.identifiers import KINDS
+from oracle.identifiers import KINDS, Reading
 from oracle.imports import cells
 from oracle.imports.refusals import REFUSALS
 from oracle.store.postgres import Transaction
@@ -269,7 +268,7 @@ def _read(body: bytes, reading: Reading, template: str | None) -> _Read:
     header = next(lines, (0, None))[1]
     if not isinstance(header, list):
         raise Refusal(400, "no_header", "The first line does not name the columns", "prefix,fspId,…")
-    columns = [_NOTHING_BUT_LETTERS.sub("", cells.cleaned(cell).lower()) for cell in header]
+    columns = [_NOTHING_BUT_LETTERS.sub("", cells.clean(cell).lower()) for cell in header]
     row_of = _Rows(columns, reading, template)
     rows: list[_Row] = []
     bad: list[BadRow] = []
@@ -339,7 +338,7 @@ class _Rows:
             raise _Bad("bad_quoting", REFUSALS["bad_quoting"])
         if len(fields) > self._width:
             raise _Bad("too_many_fields", "The line has more fields than the first one.")
-        self._fields = [cells.cleaned(field) for field in fields] + [""] * (self._width - len(fields))
+        self._fields = [cells.clean(field) for field in fields] + [""] * (self._width - len(fields))
         fsp_id = self._fsp_id()
         if not fsp_id and (self._of_institutions or self._template is not None):
             return None
@@ -370,7 +369,7 @@ class _Rows:
 
     def _prefix(self, kind: str) -> tuple[str, str]:
         text = self._cell("prefix")
-        wrong = cells.fault(text, kind)
+        wrong = cells.find_fault(text, kind)
         if wrong is not None:
             raise _Bad(wrong, REFUSALS[wrong])
         return _or_bad(lambda: read_prefix(self._reading, kind, text))

@@ -23,14 +23,12 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET, Meta, UnsetType
 
 from oracle.api.admin.access import OPERATOR, Role, allow
-from oracle.api.admin.aliases import Reading
 from oracle.api.admin.calls import PAGE, PAGE_MAX, Answer, Body, Call, Resource, answer, cursor_of, position_of
-from oracle.api.admin.fsps import READERS, FspId, Kind, Reason, Status, no_such_fsp
+from oracle.api.admin.fsps import READERS, FspId, Reason, Status, no_such_fsp
 from oracle.api.admin.operations import operation
 from oracle.api.admin.problems import Refusal
-from oracle.identifiers import BadIdentifier, PartyIdType
-from oracle.identifiers.kinds import PARTY_ID_TYPES
-from oracle.identifiers.prefix import FORM, FORMS, beyond, canonical_prefix, prefixes_of
+from oracle.identifiers import PARTY_ID_TYPES, BadIdentifier, Kind, PartyIdType, Reading, find_scheme
+from oracle.identifiers.prefix import bound_above, list_prefixes
 from oracle.store.postgres import Transaction
 
 OVERLAPS_MAX: Final = 1_000
@@ -139,15 +137,15 @@ def no_such_route() -> Refusal:
 def read_prefix(reading: Reading, kind: str, text: str) -> tuple[str, str]:
     """PartyIdType and prefix.  Raises Refusal."""
     try:
-        return canonical_prefix(kind, text, clabe_only=reading.clabe_only, nrc_known=reading.nrc)
+        return reading.read_prefix(kind, text)
     except BadIdentifier as exc:
-        raise Refusal(400, "bad_prefix", str(exc), f"Write {FORMS.get(kind, FORM)}") from None
+        raise Refusal(400, "bad_prefix", str(exc), f"Write {find_scheme(kind).prefix_form}") from None
 
 
 def _as_compared(reading: Reading, kind: str, text: str) -> str:
     """A whole identifier, or a prefix; what is neither is the beginning of nothing."""
     with suppress(BadIdentifier):
-        return reading.key(kind, text, None, None).identifier
+        return reading.read_key(kind, text).identifier
     with suppress(Refusal):
         return read_prefix(reading, kind, text)[1]
     return text
@@ -230,7 +228,7 @@ async def _page(
     position = position_of(cursor, str, str, int) or (None, None, None)
     if position[0] is not None and (position[0] not in _TYPES or not 0 < position[2] <= _ID_MAX):
         raise Refusal(400, "invalid", "The cursor cannot be read", "Use `next` of the page before")
-    around = (None, None, None) if prefix is None else (prefixes_of(prefix), prefix, beyond(prefix))
+    around = (None, None, None) if prefix is None else (list_prefixes(prefix), prefix, bound_above(prefix))
     rows = await call.postgres.rows(
         "routes_page",
         kind and PARTY_ID_TYPES[kind],
@@ -404,7 +402,7 @@ async def _around(
 ) -> Placed:
     """A rule among those that hold at some time when it would."""
     rows = await transaction.rows(
-        "routes_overlapping", party_id_type, prefix, prefixes_of(prefix), beyond(prefix), begins, ends, without,
+        "routes_overlapping", party_id_type, prefix, list_prefixes(prefix), bound_above(prefix), begins, ends, without,
         OVERLAPS_MAX,
     )  # fmt: skip
     same = [row for row in rows if row["prefix"] == prefix]

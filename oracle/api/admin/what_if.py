@@ -28,15 +28,15 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import JSONBody
 from msgspec import Meta
 
-from oracle.api.admin.aliases import Reading, Rows, asked
+from oracle.api.admin.aliases import Rows, asked
 from oracle.api.admin.calls import Answer, Body, Call, Resource, answer
-from oracle.api.admin.fsps import Kind, Status
+from oracle.api.admin.fsps import Status
 from oracle.api.admin.operations import operation
 from oracle.api.admin.problems import Refusal
 from oracle.api.admin.routes import HUB_READERS, Time, instant
 from oracle.api.history.questions import AUDIT, record
-from oracle.identifiers import PartyIdType, PartyKey
-from oracle.identifiers.prefix import prefixes_of
+from oracle.identifiers import Kind, PartyIdType, PartyKey, Reading
+from oracle.identifiers.prefix import list_prefixes
 from oracle.store import history
 from oracle.store.cache.values import Entry
 from oracle.store.history import Situation
@@ -134,7 +134,7 @@ async def ask(
     call: NamedDependency[Call], reading: NamedDependency[Reading], data: JSONBody[Question]
 ) -> Response[bytes]:
     country = data.country and data.country.upper()
-    key = reading.key(data.kind, data.identifier, data.sub_id, country)
+    key = reading.read_key(data.kind, data.identifier, sub_id=data.sub_id, country=country)
     currency = data.currency and data.currency.upper()
     at = instant("at", data.at)
 
@@ -150,7 +150,7 @@ async def ask(
 
 async def _present(postgres: Postgres, key: PartyKey, at: datetime | None) -> _Facts:
     entries = await postgres.rows("alias_entries_now", key.party_id_type, key.identifier)
-    rules = await postgres.rows("routes_covering", key.party_id_type, prefixes_of(key.identifier), at, RULES_MAX)
+    rules = await postgres.rows("routes_covering", key.party_id_type, list_prefixes(key.identifier), at, RULES_MAX)
     fsps = await postgres.rows("fsp_status_now", list({row["fsp_id"] for row in (*entries, *rules)}))
     return _Facts(entries, rules, {row["fsp_id"]: row["status"] for row in fsps})
 

@@ -16,7 +16,6 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta
 
-from oracle.api.admin.aliases import Reading
 from oracle.api.admin.calls import Call, Resource, cursor_of, position_of
 from oracle.api.admin.operations import operation
 from oracle.api.admin.problems import Refusal
@@ -33,6 +32,7 @@ from oracle.api.history.questions import (
     to_microseconds,
 )  # fmt: skip
 from oracle.api.history.views import HistoryEvent, batch_number, event_of, name_actors
+from oracle.identifiers import Reading
 from oracle.store import history
 from oracle.store.history import EventFilter
 

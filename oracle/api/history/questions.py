@@ -25,12 +25,10 @@ from litestar.params import QueryParameter
 from msgspec import Meta, field
 
 from oracle.api.admin.access import Role, allow
-from oracle.api.admin.aliases import Reading
 from oracle.api.admin.calls import PAGE, PAGE_MAX, Body, Call
 from oracle.api.admin.fsps import no_such_fsp
 from oracle.api.admin.problems import Refusal
-from oracle.identifiers import BadIdentifier, PartyKey
-from oracle.identifiers.kinds import PARTY_ID_TYPES
+from oracle.identifiers import PARTY_ID_TYPES, BadIdentifier, PartyKey, Reading
 from oracle.store import history
 from oracle.store.history import PagePosition
 
@@ -138,7 +136,7 @@ def read_key(reading: Reading, party: Party) -> PartyKey:
     """Raises BadIdentifier, and Refusal for an identifier of impossible length."""
     if party.as_stored:
         return _read_stored_key(party.kind, party.identifier, party.sub_id)
-    return reading.key(party.kind, party.identifier, party.sub_id, party.country)
+    return reading.read_key(party.kind, party.identifier, sub_id=party.sub_id, country=party.country)
 
 
 def read_filter_key(reading: Reading, search: Search) -> PartyKey | None:
@@ -149,7 +147,7 @@ def read_filter_key(reading: Reading, search: Search) -> PartyKey | None:
         raise Refusal(400, "invalid", "`identifier` needs `kind`", "Add `kind`")
     if search.as_stored:
         return _read_stored_key(search.kind, search.identifier, None)
-    return reading.key(search.kind, search.identifier, None, search.country)
+    return reading.read_key(search.kind, search.identifier, sub_id=None, country=search.country)
 
 
 def _read_stored_key(kind: str, identifier: str, sub_id: str | None) -> PartyKey:

@@ -10,7 +10,6 @@ from litestar import Response
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 
-from oracle.api.admin.aliases import Reading
 from oracle.api.admin.calls import Call, Resource, cursor_of, position_of
 from oracle.api.admin.operations import operation
 from oracle.api.history.questions import (
@@ -23,6 +22,7 @@ from oracle.api.history.questions import (
     read_instant,
     record,
 )  # fmt: skip
+from oracle.identifiers import Reading
 from oracle.store import history
 
 

@@ -18,7 +18,6 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta
 
-from oracle.api.admin.aliases import Reading
 from oracle.api.admin.calls import PAGE, Call, Resource, cursor_of, position_of
 from oracle.api.admin.operations import operation
 from oracle.api.history.questions import (
@@ -36,7 +35,7 @@ from oracle.api.history.questions import (
 )  # fmt: skip
 from oracle.api.history.views import HistoryEvent, display_of, event_of, trace
 from oracle.api.hub.answers import encode_answer
-from oracle.identifiers import PartyKey
+from oracle.identifiers import PartyKey, Reading
 from oracle.store import history
 from oracle.store.history import Situation
 from oracle.store.resolution import Reason, Resolution, resolve
@@ -312,7 +311,7 @@ def _moment_of(
 
 
 def _name_of(reading: Reading, key: PartyKey) -> PartyName:
-    kind = reading.kind(key)
+    kind = reading.read_kind(key)
     return PartyName(
         kind=kind, party_id_type=key.party_id_type, identifier=key.identifier, sub_id=key.sub_id or None,
         display=display_of(kind, key.identifier),

@@ -12,9 +12,8 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta
 
-from oracle.api.admin.aliases import Reading
 from oracle.api.admin.calls import Resource
-from oracle.identifiers import BadIdentifier, PartyKey, display
+from oracle.identifiers import BadIdentifier, PartyKey, Reading, display
 from oracle.imports.results import rows_about
 from oracle.store.history import decode_json
 from oracle.store.postgres import Postgres
@@ -75,7 +74,7 @@ def event_of(row: Any, reading: Reading, *, own: str | None = None) -> HistoryEv
     party_id_type, identifier = row["party_id_type"], row["party_identifier"]
     kind = shown = None
     if party_id_type is not None and identifier is not None:
-        kind = reading.kind(PartyKey(party_id_type, identifier, row["sub_id"] or ""))
+        kind = reading.read_kind(PartyKey(party_id_type, identifier, row["sub_id"] or ""))
         shown = display_of(kind, identifier)
     return HistoryEvent(
         event_id=row["event_id"], transaction=row["xact"], at=row["at"], entity=row["entity"], action=row["action"],

@@ -34,7 +34,7 @@ import msgspec
 from oracle import errors
 from oracle.api.hub import answers, faults, target, wire
 from oracle.api.hub.http import Request
-from oracle.identifiers import BadIdentifier, PartyKey, party_key
+from oracle.identifiers import BadIdentifier, PartyKey, Reading
 from oracle.store.aliases import ChangeResult
 from oracle.store.base import Context, Registration
 from oracle.store.cache.lookups import Lookups
@@ -68,8 +68,7 @@ class Participants:
         tracing: Tracing,
         *,
         change_timeout_s: float,
-        clabe_only: bool,
-        nrc: bool,
+        reading: Reading,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._lookups = lookups
@@ -77,8 +76,7 @@ class Participants:
         self.routes = routes
         self.tracing = tracing
         self._change_timeout_s = change_timeout_s
-        self._clabe_only = clabe_only
-        self._nrc = nrc
+        self._read_key = reading.read_hub_key
         self._tasks: set[asyncio.Task[None]] = set()
         self.plain = answers.PlainAnswers()
         self.metrics = metrics
@@ -115,7 +113,7 @@ class Participants:
     def _look_up(self, request: Request, asked: target.Target) -> None:
         """Ask for the entries of the key.  Raises BadIdentifier, BadElement."""
         sub_id = asked.sub_id
-        key = party_key(asked.party_id_type, asked.identifier, sub_id, clabe_only=self._clabe_only, nrc=self._nrc)
+        key = self._read_key(asked.party_id_type, asked.identifier, sub_id)
         currency = asked.currency
         if currency is not None:
             currency = _parse_currency(currency)
@@ -146,7 +144,7 @@ class Participants:
 
     async def _delete(self, request: Request, asked: target.Target) -> None:
         source = _read_source(request)
-        key = self._make_key(asked.party_id_type, asked.identifier, asked.sub_id)
+        key = self._read_key(asked.party_id_type, asked.identifier, asked.sub_id)
         if _is_parties(request):
             await self._ignore_removal(request, source, key)
         else:
@@ -213,14 +211,11 @@ class Participants:
         if party_id_type is None or identifier is None:
             raise errors.MissingElement("partyIdType or partyIdentifier is missing")
         _check_fsp(_read_text(item, "fspId"), source)
-        key = self._make_key(party_id_type, identifier, _read_text(item, "partySubIdOrType"))
+        key = self._read_key(party_id_type, identifier, _read_text(item, "partySubIdOrType"))
         wanted = _read_text(item, "currency") or currency
         return Registration(key, _parse_currency(wanted) if wanted else "")
 
     # -- parts ----------------------------------------------------------------------------------------------------
-
-    def _make_key(self, party_id_type: str, identifier: str, sub_id: str | None) -> PartyKey:
-        return party_key(party_id_type, identifier, sub_id, clabe_only=self._clabe_only, nrc=self._nrc)
 
     def _read_own_entry(self, request: Request, asked: target.Target, body: wire.PartyBody) -> tuple[str, PartyKey]:
         """Read who acts, and on which key.  Path, query and body may each name the SubId, but only the same one."""
@@ -231,7 +226,7 @@ class Participants:
             if sub_id is not None and sub_id != body.party_sub_id_or_type:
                 raise errors.Malformed("The URI and the body have different values for partySubIdOrType")
             sub_id = body.party_sub_id_or_type
-        return source, self._make_key(asked.party_id_type, asked.identifier, sub_id)
+        return source, self._read_key(asked.party_id_type, asked.identifier, sub_id)
 
     def _make_context(self, request: Request, source: str, reason: str = "") -> Context:
         # A call that ALS makes by itself has `parties` in its content-type (docs/als-contract.md sections 3 and 5).

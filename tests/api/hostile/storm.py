@@ -38,7 +38,7 @@ from hub.messages import PARTICIPANTS, get, post
 from hub.wire import Answer, ask
 from shots import VICTIM, VICTIMS, Shot
 
-from oracle.identifiers import BadIdentifier, party_key
+from oracle.identifiers import BadIdentifier, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -270,7 +270,7 @@ def _remember(shot: Shot, answer: Answer, report: Report) -> None:
                     named += [(*identifier, sub_id) for sub_id in (None, "CLABE", "NRC")]
     for party_id_type, identifier, sub_id in named:
         try:
-            key = party_key(party_id_type, identifier, sub_id, clabe_only=False, nrc=True)
+            key = Reading().read_hub_key(party_id_type, identifier, sub_id)
         except BadIdentifier:
             continue
         report.accepted.add((key[0], key[1], fsp_id))

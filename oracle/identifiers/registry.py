@@ -1,0 +1,67 @@
+"""Every kind of identifier: one line each.  To add a kind, write its file and add its line to SCHEMES.
+
+The order is that of the import templates, the lists in messages and the published contract.
+"""
+
+from typing import TYPE_CHECKING, Final, Literal
+
+from oracle.identifiers.clabe import Clabe
+from oracle.identifiers.email import Email
+from oracle.identifiers.errors import BadIdentifier
+from oracle.identifiers.iban import Iban
+from oracle.identifiers.msisdn import Msisdn
+from oracle.identifiers.nrc import Nrc
+from oracle.identifiers.opaque import Opaque
+from oracle.identifiers.scheme import Display, PartyIdType, Sample, Scheme
+
+SCHEMES: Final[tuple[Scheme, ...]] = (
+    Msisdn(),
+    Clabe(),
+    Nrc(),
+    Iban(),
+    Opaque(PartyIdType.ACCOUNT_ID, Sample("000000356", "savings", "MXN", action="replace")),
+    Email(),
+    Opaque(PartyIdType.PERSONAL_ID, Sample("MA123456", "PASSPORT")),
+    Opaque(PartyIdType.BUSINESS, Sample("tienda-7", currency="MXN")),
+    Opaque(PartyIdType.DEVICE, Sample("356938035643809")),
+    Opaque(PartyIdType.ALIAS, Sample("@ana", action="remove"), formula_marks="=+-"),
+)
+
+KINDS: Final = tuple(scheme.kind for scheme in SCHEMES)
+PARTY_ID_TYPES: Final[dict[str, str]] = {scheme.kind: scheme.party_id_type.value for scheme in SCHEMES}
+
+if TYPE_CHECKING:
+    Kind = str
+else:
+    Kind = Literal[KINDS]  # for the published contract: an enum
+
+_BY_KIND: Final = {scheme.kind: scheme for scheme in SCHEMES}
+
+
+def find_scheme(kind: str) -> Scheme:
+    """Raises BadIdentifier."""
+    scheme = _BY_KIND.get(kind)
+    if scheme is None:
+        raise BadIdentifier("unknown_kind")
+    return scheme
+
+
+def display(kind: str, canonical: str) -> Display:
+    """Return an identifier as people write it.  Raises BadIdentifier for an unknown kind alone."""
+    scheme = find_scheme(kind)
+    if scheme.is_plain:
+        for narrower in _RECOGNISED.get(scheme.party_id_type, ()):
+            if narrower.is_canonical(canonical):
+                return narrower.display(canonical)
+    return scheme.display(canonical)
+
+
+def _recognised() -> dict[str, list[Scheme]]:
+    found: dict[str, list[Scheme]] = {}
+    for scheme in SCHEMES:
+        if scheme.is_recognised:
+            found.setdefault(scheme.party_id_type, []).append(scheme)
+    return found
+
+
+_RECOGNISED: Final = _recognised()

@@ -1,0 +1,141 @@
+"""What a kind of identifier is: the class every kind implements, and the types they share.
+
+A kind is one object of a subclass of `Scheme`, in a file of its own, with one line in `registry`.  Everything the rest
+of the program knows about a kind is an attribute or a method of that object: how it is written, stored, shown, and
+filled in in a file.
+
+A hub knows a closed list of types, PartyIdType.  A kind that is not in the list travels under one of them and is
+*named* by a SubId: CLABE as an ACCOUNT_ID, NRC as a PERSONAL_ID.  A SubId that only names the kind is not part of the
+key.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import Final, Literal, NamedTuple, Self
+
+import msgspec
+
+from oracle.identifiers.errors import BadIdentifier
+
+Matcher = Callable[[str], object]  # truthy for a match
+
+# What a spreadsheet does to the digits of an identifier that it takes for a number.
+Damage = Literal["digits_lost", "leading_zero_lost"]
+
+
+class PartyIdType(StrEnum):
+    """FSPIOP API Definition 1.1 and the path enum of the Account Lookup Service."""
+
+    MSISDN = "MSISDN"
+    EMAIL = "EMAIL"
+    PERSONAL_ID = "PERSONAL_ID"
+    BUSINESS = "BUSINESS"
+    DEVICE = "DEVICE"
+    ACCOUNT_ID = "ACCOUNT_ID"
+    IBAN = "IBAN"
+    ALIAS = "ALIAS"
+
+
+class PartyKey(NamedTuple):
+    """The key of a party, as the directory stores it and a hub asks for it."""
+
+    party_id_type: str
+    identifier: str  # canonical
+    sub_id: str  # '' for none
+
+
+class Display(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An identifier as people write it.  For screens and reports: never parse it, never use it as a key."""
+
+    text: str  # the form to show first
+    lossless_latin: str | None = None  # NRC: every Burmese letter has its own spelling
+    burmese: str | None = None  # NRC: as printed on the card
+    institution: str | None = None  # CLABE: the bank, where its code is known
+
+
+class Sample(NamedTuple):
+    """A made-up row of the import template."""
+
+    identifier: str
+    sub_id: str = ""
+    currency: str = ""
+    country: str = ""
+    action: str = "add"
+
+
+class Scheme(ABC):
+    """One kind of identifier.
+
+    Every canonical form must be canonical under the kind's PartyIdType, too: the hub reads it there.
+    """
+
+    kind: str
+    party_id_type: PartyIdType
+    samples: tuple[Sample, ...]  # the first identifier is the example that people are shown
+
+    # All SubIds that name this kind, `kind` itself among them, under which nothing else is accepted.
+    sub_ids: frozenset[str] = frozenset()
+    country: str | None = None  # the kind exists only where this is a home country; elsewhere it is its PartyIdType
+    takes_country: bool = False  # has national forms: see `canonicalise_national`
+    is_recognised: bool = False  # also read, and shown, when only the PartyIdType is named: see `recognise`
+
+    # The beginning of an identifier, in a route, for people: "Write …".
+    prefix_form: str = "1 to 128 characters, as the identifiers are written"
+
+    # In files.  Text that needs no cleaning up, None for the usual one; characters a formula begins with and an
+    # identifier of this kind does not.
+    ordinary: Matcher | None = None
+    formula_marks: str = "=+-@"
+
+    @abstractmethod
+    def canonicalise(self, text: object) -> str:
+        """Return the one spelling under which the identifier is stored and found, or raise BadIdentifier."""
+
+    def canonicalise_national(self, text: object, country: str) -> str:  # noqa: ARG002
+        """Do the same with a text that may be in the national form of a country (ISO 3166 alpha-2)."""
+        return self.canonicalise(text)
+
+    @abstractmethod
+    def canonicalise_prefix(self, text: str) -> str:
+        """Return the beginning of an identifier as the beginning of canonical forms, or raise BadIdentifier."""
+
+    def is_canonical(self, text: str) -> bool:
+        try:
+            return self.canonicalise(text) == text
+        except BadIdentifier:
+            return False
+
+    def recognise(self, text: object) -> str | None:  # noqa: ARG002
+        """Return the canonical form of a text that is an identifier of this kind; None for another document's.
+
+        Asked when only the PartyIdType is named.  Raises BadIdentifier for a broken one: kept as it is, it could never
+        be found by its right spelling.
+        """
+        return None
+
+    def display(self, canonical: str) -> Display:
+        """Return the forms people write.  Text that cannot be shown better is shown unchanged.
+
+        An auditor also reads keys that were stored under older rules.
+        """
+        return Display(canonical)
+
+    def find_damage(self, text: str) -> Damage | None:  # noqa: ARG002
+        """Name what a spreadsheet did to a refused identifier, if it looks like that."""
+        return None
+
+    def with_home(self, countries: Iterable[str]) -> Self:  # noqa: ARG002
+        """Return the scheme for these home countries (ISO 3166 alpha-2)."""
+        return self
+
+    def preload(self) -> None:  # noqa: B027 - most kinds have no tables
+        """Load all tables now, so that the first lookups are as fast as the rest."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a hub names this kind by its PartyIdType alone."""
+        return self.kind == self.party_id_type
+
+
+HOME_COUNTRIES: Final = ("MX", "MM")
