@@ -28,7 +28,7 @@ import asyncpg
 import msgspec
 
 from loadtests import machine
-from oracle.api.admin.aliases import _BEGINNING, _END, _Filter, _Place, page
+from oracle.api.admin.aliases import _BEGINNING, _END, _Filter, _ListPosition, fetch_page
 from oracle.identifiers import Reading
 from oracle.run.embedded import PostgresServer
 from oracle.store.migrate import migrate
@@ -103,7 +103,7 @@ class Pages:
         self._filter = _Filter(FSP_ID, kind, None, _BEGINNING, _END)
         types = {t: int(count * share) for t, share in SHARES.items() if t in self._filter.party_id_types}
         self._types = sorted(types.items(), key=lambda each: self._filter.party_id_types.index(each[0]))
-        self._places: dict[str, _Place] = {}
+        self._places: dict[str, _ListPosition] = {}
         self._milliseconds: dict[str, list[float]] = {spot: [] for spot in SPOTS}
 
     async def find(self, url: str) -> None:
@@ -115,18 +115,18 @@ class Pages:
         finally:
             await connection.close()
 
-    async def _place(self, connection: Any, offset: int) -> _Place:
+    async def _place(self, connection: Any, offset: int) -> _ListPosition:
         for party_id_type, rows in self._types:
             if offset < rows:
                 row = await connection.fetchrow(_AT, FSP_ID, party_id_type, offset)
-                return _Place(self._filter.party_id_types.index(party_id_type), *row)
+                return _ListPosition(self._filter.party_id_types.index(party_id_type), *row)
             offset -= rows
         raise AssertionError(offset)
 
     async def measure(self) -> None:
         for spot, place in self._places.items():
             began = time.perf_counter()
-            standing, _ = await page(self._postgres.rows, self._filter, "active", place, LIMIT)
+            standing, _ = await fetch_page(self._postgres.rows, self._filter, "active", place, LIMIT)
             msgspec.json.encode([each.resource(Reading()) for each in standing])
             self._milliseconds[spot].append((time.perf_counter() - began) * 1000)
 
@@ -135,7 +135,7 @@ class Pages:
         for spot, place in self._places.items():
             told = [Explained(self._postgres) for _ in range(EXPLAINED)]
             for explained in told:
-                standing, _ = await page(explained.rows, self._filter, "active", place, LIMIT)
+                standing, _ = await fetch_page(explained.rows, self._filter, "active", place, LIMIT)
             found[spot] = {
                 "ms": statistics.median(self._milliseconds[spot]),
                 "items": len(standing),

@@ -253,8 +253,8 @@ def _read_failure(response: httpx.Response) -> ClientError | None:
     if response.is_success:
         return None
     try:
-        error = msgspec.json.decode(response.read())["error"]
-        return ClientError(error["message"], error["code"], error.get("hint", ""), response.status_code)
+        error = msgspec.json.decode(response.read())
+        return ClientError(error["detail"], error["code"], error.get("hint", ""), response.status_code)
     except (httpx.TransportError, msgspec.DecodeError, KeyError, TypeError):
         status = response.status_code
         hint = "Check ORACLE_ADMIN_URL: it must be the address of the admin listener of an oracle"

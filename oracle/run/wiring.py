@@ -23,7 +23,7 @@ from granian.server.embed import Server as GranianServer
 from litestar import Litestar
 
 from oracle import jobs
-from oracle.api.admin.app import Parts, admin_app
+from oracle.api.admin.app import AdminServices, admin_app
 from oracle.api.health import Health
 from oracle.api.hub.http import HttpServer, Limits
 from oracle.api.hub.listener import Hub
@@ -153,7 +153,7 @@ async def run_admin(
     metrics = Metrics.open(run_dir, "admin", index)
     try:
         async with open_store(settings, metrics, desk=True) as store, _watched(store, metrics) as health:
-            parts = Parts(
+            parts = AdminServices(
                 store.changes, store.postgres, health, metrics,
                 quota=Quota(open_max=settings.import_open_max, bytes_max=settings.import_day_bytes_max),
                 proxies=settings.admin_proxies, reading=Reading.of(settings),

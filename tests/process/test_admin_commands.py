@@ -357,7 +357,7 @@ def test_a_rule_is_tried_before_it_is_added_and_ended(typed: Typed) -> None:
     )
     tried = typed("route", "add", "CLABE", "64618011", "--fsp", "redbank", "--dry-run")
     assert (tried.code, tried.out) == (0, "")
-    assert "goes to redbank instead of greenbank" in tried.err
+    assert "go to redbank instead of greenbank" in tried.err
     made = typed("route", "add", "CLABE", "64618011", "--fsp", "redbank", "--yes", "--json")
     assert made.json["fspId"] == "redbank"
     assert "(route_overlap)" in typed("route", "add", "CLABE", "646180", "--fsp", "redbank").err

@@ -1,16 +1,17 @@
 """Who may call what on the admin listener: credentials, roles, and the FSP a caller is bound to.
 
-Key.      `aok_{credential id}_{256 random bits in hex}`, sent as `Authorization: Bearer`.  Only a hash of it is kept.
-Rule.     Every handler says in `opt["access"]` who may call it; one that does not keeps the listener from starting.
-Bound.    The credential of a DFSP reaches what lies below /fsps/{its own id} and what a rule calls shared.  Anything
-          else is 403 whether it exists or not, and within its own FSP what belongs to another is 404 like nothing.
-Now.      Each call asks the directory, so a credential that is revoked is refused by the next call in every process.
+Key.      `aok_{credential id}_{256 random bits in hex}`, sent as `Authorization: Bearer`.  Only its hash is stored.
+Guard.    Every handler names in `opt["access"]` who may call it; a handler without one keeps the listener from
+          starting.
+Bound.    The credential of a DFSP reaches the paths below /fsps/{its own id} and those whose guard is shared.  Every
+          other path is 403 whether it exists or not.  Within its own FSP, things of another FSP are 404, as if absent.
+Now.      Each call asks the directory, so the next call with a revoked credential is refused in every process.
 Failed.   A call without a valid credential is 401: one text for all reasons, compared in constant time.  It is
           recorded (type of failure, credential id, address), and limited per address: over the limit 429 without
-          asking the directory, unless the key has been valid here before.  What a valid credential may not do is 403,
-          recorded as often and no more: nobody fills the directory with refusals.
-Proxy.    Whose address it is stands in X-Forwarded-For where a proxy of ours wrote it (ORACLE_ADMIN_PROXIES), and of
-          that only what is right of the first address that is none of ours: the rest the caller may have written.
+          asking the directory, unless the key has been valid here before.  A valid credential without permission is
+          403, recorded as often and no more: nobody can fill the directory with refusals.
+Proxy.    X-Forwarded-For holds the caller's address where one of our proxies wrote it (ORACLE_ADMIN_PROXIES).  Only the
+          part right of the first address that is not ours counts: the caller may have written the rest.
 """
 
 from __future__ import annotations
@@ -66,29 +67,35 @@ class Role(StrEnum):
     READER = "reader"
 
 
-class Rule(msgspec.Struct, frozen=True):
-    """Who may call a handler.  No roles at all: everybody, without a credential."""
+class Guard(msgspec.Struct, frozen=True):
+    """Who may call a handler.  Without roles: everybody, without a credential."""
 
     roles: frozenset[Role] = frozenset()
     shared: bool = False  # also for callers that are bound to an FSP, where no FSP is in the path
 
+    def describe(self) -> str:
+        """The sentence that the published description has with each operation."""
+        if not self.roles:
+            return "No key is needed."
+        return f"Roles: {', '.join(role for role in Role if role in self.roles)}."
 
-def allow(*roles: Role, shared: bool = False) -> Rule:
-    return Rule(frozenset(roles), shared)
+
+def allow(*roles: Role, shared: bool = False) -> Guard:
+    return Guard(frozenset(roles), shared)
 
 
-PUBLIC: Final = Rule()
+PUBLIC: Final = Guard()
 OPERATOR: Final = allow(Role.OPERATOR)
 ANYBODY: Final = allow(*Role, shared=True)
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Whose call it is."""
+    """Who makes a call."""
 
     credential_id: str
     role: Role
     fsp_id: str | None  # the FSP it is bound to
-    secret: str = ""  # for what is kept for the caller's eyes alone
+    secret: str = ""  # encrypts what this caller alone may read (see `encryption`)
 
 
 def new_credential_id() -> str:
@@ -111,7 +118,7 @@ class Access:
     """The guard of one process: `Litestar(guards=[access.admit])`."""
 
     def __init__(self, postgres: Postgres, proxies: Sequence[str] = ()) -> None:
-        """`proxies` are addresses or networks.  Raises ValueError for what is none."""
+        """`proxies` are addresses or networks.  Raises ValueError for anything else."""
         self._postgres = postgres
         self._proxies = [ipaddress.ip_network(proxy) for proxy in proxies]
         self._limit = Limit()  # of failures, by address
@@ -120,18 +127,18 @@ class Access:
 
     async def admit(self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         """Raises Refusal (401, 403, 429), DirectoryUnavailable."""
-        rule: Rule = PUBLIC if _method(connection) == "OPTIONS" else handler.opt["access"]
-        if not rule.roles:
+        guard: Guard = PUBLIC if _method(connection) == "OPTIONS" else handler.opt["access"]
+        if not guard.roles:
             return
         try:
-            caller = await self._caller(connection)
+            caller = await self._authenticate(connection)
             connection.state.caller = caller
-            _authorize(caller, rule, connection.path_params.get("fsp_id"))
+            _authorize(caller, guard, connection.path_params.get("fsp_id"))
         except Refusal as refused:
             await self._record(connection, handler, refused)
             raise
 
-    async def _caller(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Caller:
+    async def _authenticate(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Caller:
         found = _TOKEN.fullmatch(_bearer(connection))
         address = self._address(connection)
         digest = hash_of(found[2]) if found else b""
@@ -140,18 +147,17 @@ class Access:
         row: Any = await self._postgres.row("credential_valid", found[1]) if found else None
         if not _is_valid(row, digest) or found is None:
             self._valid_before.pop(digest, None)
-            self._require_room(address)  # again: of many that came at once, all had passed it
+            self._require_room(address)  # again: many calls that came at once had all passed the first check
             self._limit.count(address)
-            raise Refusal(401, "unauthorized", "A valid credential is needed", "Authorization: Bearer aok_…",
-                          {"WWW-Authenticate": "Bearer"})  # fmt: skip
+            raise unauthorized()
         await self._note_use(found[1], digest)
         return Caller(found[1], Role(row["role"]), row["fsp_id"], found[2])
 
     def _require_room(self, address: str) -> None:
         if not self._limit.permits(address):
             wait_s = str(self._limit.wait_s(address))
-            raise Refusal(429, "too_many_failures", "Too many calls without a valid credential",
-                          f"Wait {wait_s} s, and mend the key", {"Retry-After": wait_s})  # fmt: skip
+            hint = f"Wait {wait_s} seconds, then try again with a valid key"
+            raise Refusal(429, "too_many_failures", "Too many calls without a valid key", hint, {"Retry-After": wait_s})
 
     def _address(self, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
         forwarded = ",".join(connection.headers.getall("x-forwarded-for", []))
@@ -166,7 +172,7 @@ class Access:
         self._valid_before.move_to_end(digest)
         if len(self._valid_before) > ADDRESSES_MAX:
             self._valid_before.popitem(last=False)
-        with suppress(DirectoryUnavailable):  # what it is used for says so itself
+        with suppress(DirectoryUnavailable):  # the call itself reports it
             await self._postgres.note("credential_used", credential_id)
 
     async def _record(
@@ -181,11 +187,11 @@ class Access:
             if not self._records.permits(caller.credential_id):
                 return
             self._records.count(caller.credential_id)
-        # The path as the handler names it: what a caller wrote into it may be an identifier.
+        # The path as the handler names it: the caller's own path may hold an identifier.
         route = min(handler.paths)
-        code = refused.problem.code
+        code = refused.code
         log.warning("call refused", status=refused.status, code=code, credential_id=credential_id, route=route)
-        with suppress(DirectoryUnavailable):  # the caller is told why it is refused in any case
+        with suppress(DirectoryUnavailable):  # the caller gets the reason of the refusal in any case
             await self._postgres.note(
                 "refusal_record",
                 credential_id,
@@ -202,21 +208,21 @@ def _method(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
 
 
 def _bearer(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
-    """Of several headers none: a proxy before us may have looked at another one than we would."""
+    """Read the bearer token.  Several headers count as none: a proxy before us may have read another one than we do."""
     sent = connection.headers.getall("authorization", [])
     scheme, _, token = sent[0].partition(" ") if len(sent) == 1 else ("", "", "")
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def address_of(peer: str, forwarded: str, proxies: Sequence[_Network]) -> str:
-    """Who has called, by the connection's other end and X-Forwarded-For.  Of IPv6 the network: each customer has 2**64
-    addresses.
+    """Find the caller's address, by the connection's other end and X-Forwarded-For.  Of IPv6 it is the network: each
+    customer has 2**64 addresses.
     """
     hops = forwarded.split(",") if forwarded else []
     address = _ip(peer)
     while address is not None and hops and any(address in proxy for proxy in proxies):
         further = _ip(hops.pop())
-        if further is None:  # no address: then nobody knows more than the last proxy
+        if further is None:  # not an address: nobody knows more than the last proxy
             break
         address = further
     if address is None:
@@ -236,7 +242,7 @@ def _ip(text: str) -> _Address | None:
 
 
 def _is_valid(row: Any, digest: bytes) -> bool:
-    """In the same time whether there is such a credential or not."""
+    """Compare in the same time, whether the credential exists or not."""
     hashes: list[bytes] = [] if row is None else row["hashes"]
     equal = False
     for candidate in [*hashes, _NO_HASH, _NO_HASH][:2]:
@@ -244,19 +250,29 @@ def _is_valid(row: Any, digest: bytes) -> bool:
     return equal and row is not None and bool(row["valid"])
 
 
-def _authorize(caller: Caller, rule: Rule, fsp_id: str | None) -> None:
-    if caller.role not in rule.roles:
-        raise Refusal(403, "forbidden", "Not with this role", f"The role is {caller.role}")
-    if caller.fsp_id is None or (rule.shared and fsp_id is None):
+def unauthorized() -> Refusal:
+    """One text for all reasons."""
+    return Refusal(401, "unauthorized", "A valid key is required", "Send the header Authorization: Bearer aok_…",
+                   {"WWW-Authenticate": "Bearer"})  # fmt: skip
+
+
+def forbidden(role: Role, hint: str = "") -> Refusal:
+    return Refusal(403, "forbidden", "This role may not do that", hint or f"Your role is {role}")
+
+
+def _authorize(caller: Caller, guard: Guard, fsp_id: str | None) -> None:
+    if caller.role not in guard.roles:
+        raise forbidden(caller.role)
+    if caller.fsp_id is None or (guard.shared and fsp_id is None):
         return
     if fsp_id != caller.fsp_id:
         raise Refusal(
-            403, "foreign", "The credential is bound to its own FSP", f"Use /fsps/{quote(caller.fsp_id, safe='')}"
+            403, "foreign", "This credential can only act for its own FSP", f"Use /fsps/{quote(caller.fsp_id, safe='')}"
         )
 
 
 class Limit:
-    """A bucket of failures for each address or credential; what has not failed for long is forgotten."""
+    """A bucket of failures for each address or credential; it empties with time."""
 
     def __init__(self, clock: Any = time.monotonic) -> None:
         self._clock = clock
@@ -266,7 +282,7 @@ class Limit:
         return self._level(address) <= FAILURES_MAX - 1
 
     def wait_s(self, address: str) -> int:
-        """Until there is room for one."""
+        """Seconds until one more is permitted."""
         return max(1, math.ceil((self._level(address) - FAILURES_MAX + 1) / FAILURES_PER_S))
 
     def count(self, address: str) -> None:

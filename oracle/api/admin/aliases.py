@@ -1,34 +1,27 @@
-"""Administration of aliases: one FSP's own, and for operators whose an identifier is.
+"""Administration of aliases: one FSP's own, and for operators the FSP of any identifier.
 
-Spellings.  An identifier is written in any spelling its kind has (oracle.identifiers), in paths too; what is answered
-            is the canonical one, with the forms that people read.  The directory keeps a CLABE as an ACCOUNT_ID and an
-            NRC as a PERSONAL_ID, so `kind` of an answer is what the key reads as.
-Foreign.    What another FSP holds is absent: every query names the FSP, and an answer is the same, byte for byte.
+Spellings.  Callers write an identifier in any spelling of its kind (oracle.identifiers), in paths too.  Answers have
+            the canonical spelling, with the forms that people read.  The directory stores a CLABE as an ACCOUNT_ID and
+            an NRC as a PERSONAL_ID, so `kind` of an answer is the kind that the key reads as.
+Foreign.    Aliases of another FSP are absent: every query names the FSP, and the answer is the same, byte for byte.
 Versions.   The ETag of an alias is made of its entries and the times of their changes.  A change locks the alias
             before it compares, so of two writers who have read the same version one gets 412.
 Pages.      Type after type, and within a type by the time of the last change.  Such a time only grows, so an alias that
-            stands all the while is never moved to where a reader has been: nobody misses one, though one that changes
-            may be met twice.  A page looks at SCAN_MAX entries at most; one that a filter has left short still has a
-            `next`.
-Cursor.     Where the next page begins, an identifier among it, and cursors stand in URLs: so it is encrypted under the
-            secret of the caller, and good for the same filters only.
+            exists throughout never moves to a page that was read already: a reader misses none, but may meet a changed
+            one twice.  A page reads SCAN_MAX entries at most; a page that a filter made short still has a `next`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
-import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import groupby
-from typing import Annotated, Any, Final, Literal, NamedTuple, cast
+from typing import Annotated, Any, Final, NamedTuple, cast
 from urllib.parse import quote
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from litestar import Response
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
@@ -37,10 +30,27 @@ from msgspec import Meta
 
 from oracle import errors
 from oracle.api.admin.access import OPERATOR, Role, allow
-from oracle.api.admin.calls import PAGE, PAGE_MAX, Answer, Body, Call, Once, Resource, answer, answer_of
+from oracle.api.admin.calls import Answer, Body, Call, Once, Resource, answer, answer_of
 from oracle.api.admin.fsps import no_such_fsp, path_of
 from oracle.api.admin.operations import operation
-from oracle.api.admin.problems import Problem, Refusal, refusal_of
+from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
+from oracle.api.admin.problems import ItemProblem, Refusal, refusal_of
+from oracle.api.admin.times import read_time
+from oracle.api.admin.values import (
+    ANSWERED_STATUSES,
+    LINE_PATTERN,
+    AliasState,
+    Country,
+    CountryQuery,
+    Currency,
+    CurrencyQuery,
+    Identifier,
+    KindName,
+    Reason,
+    RemovalReason,
+    SubIdQuery,
+    capitalise,
+)
 from oracle.identifiers import PARTY_ID_TYPES, BadIdentifier, Kind, PartyIdType, PartyKey, Reading, display, find_scheme
 from oracle.store import aliases
 from oracle.store.base import Registration
@@ -52,51 +62,40 @@ ITEMS_MAX: Final = 1_000
 SCAN_MAX: Final = 2_000
 SCAN_CHUNK: Final = 1_000
 LOCK_ATTEMPTS: Final = 4
-_ANSWERED: Final = ("active", "provisional")
 _TYPES: Final = tuple(member.value for member in PartyIdType)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _END: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
 WRITERS: Final = allow(Role.OPERATOR, Role.MAKER)
 READERS: Final = allow(Role.OPERATOR, Role.MAKER, Role.CHECKER, Role.READER)
 
-State = Literal["answered", "unanswered"]
-RemovalReason = Literal["user_requested", "account_closed", "moved", "fraud", "correction", "other"]
-# A line of text: history is exported as lines, and PostgreSQL keeps no NUL.
-_LINE: Final = r"^[^\u0000-\u001f\u007f]+$"
-_Reason = Annotated[str, Meta(min_length=1, max_length=256, pattern=_LINE, description="Why; it stands in the history")]
-# max_length beside the pattern: `$` lets a line break pass.
-_Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$", max_length=3, description="ISO 4217")]
-_Named = Annotated[str, Meta(description="A kind, in any case: MSISDN, CLABE, NRC, ACCOUNT_ID, …")]
-_Country = Annotated[
-    str, Meta(min_length=2, max_length=2, description="ISO 3166 alpha-2, for an MSISDN in its national form")
-]
-_SubId = Annotated[str | None, QueryParameter(name="subId")]
-_CountryQuery = Annotated[str | None, QueryParameter(name="country", min_length=2, max_length=2)]
-
 
 # What comes in ------------------------------------------------------------------------------------------------
 
 
 class NewAlias(Body):
-    kind: _Named
-    identifier: Annotated[str, Meta(description="In any spelling of its kind")]
+    kind: KindName
+    identifier: Identifier
     sub_id: str | None = None
-    currency: _Currency | None = None
-    country: _Country | None = None
-    reason: _Reason | None = None
+    currency: Currency | None = None
+    country: Country | None = None
+    reason: Reason | None = None
+
+    def __post_init__(self) -> None:
+        self.currency = capitalise(self.currency)
 
 
 class AliasChange(Body):
-    currency: Annotated[_Currency | None, Meta(description="The only one from now on; null: answers for all")]
-    reason: _Reason
+    currency: Annotated[Currency | None, Meta(description="The only currency from now on; null: every currency")]
+    reason: Reason
+
+    def __post_init__(self) -> None:
+        self.currency = capitalise(self.currency)
 
 
 class AliasName(Body):
-    kind: _Named
-    identifier: Annotated[str, Meta(description="In any spelling of its kind")]
+    kind: KindName
+    identifier: Identifier
     sub_id: str | None = None
     country: str | None = None
 
@@ -110,12 +109,12 @@ class AliasNames(Body):
 
 class AliasEntry(Resource):
     currency: Annotated[str | None, Meta(description="null: every currency")]
-    default: Annotated[bool, Meta(description="Answers lookups that name no currency")]
+    default: Annotated[bool, Meta(description="It answers lookups without a currency")]
     changed_at: datetime
 
 
 class AliasForms(Resource):
-    """As people write it; never to be sent back."""
+    """As people write it.  Do not send it back."""
 
     text: str
     latin: str | None
@@ -124,19 +123,19 @@ class AliasForms(Resource):
 
 
 class Alias(Resource):
-    kind: Annotated[Kind, Meta(description="What the identifier reads as")]
+    kind: Annotated[Kind, Meta(description="The kind that the identifier reads as")]
     party_id_type: PartyIdType
     identifier: Annotated[str, Meta(description="Canonical")]
     sub_id: str | None
     entries: list[AliasEntry]
     display: AliasForms
-    state: Annotated[State, Meta(description="Whether lookups are answered: the FSP's status decides")]
+    state: Annotated[AliasState, Meta(description="Whether lookups are answered; the FSP's status decides")]
     changed_at: datetime
 
 
 class AliasPage(Resource):
     items: list[Alias]
-    next: Annotated[str | None, Meta(description="The cursor of the next page, which may be there after a short one")]
+    next: Annotated[str | None, Meta(description="The cursor of the next page; a short page can have one, too")]
 
 
 class CheckedAlias(Resource):
@@ -145,7 +144,7 @@ class CheckedAlias(Resource):
     identifier: Annotated[str | None, Meta(description="Canonical")]
     sub_id: str | None
     exists: bool | None
-    error: Problem | None
+    error: ItemProblem | None
 
 
 class CheckedAliases(Resource):
@@ -157,14 +156,14 @@ class AliasHolder(Resource):
     sub_id: str | None
     currency: str | None
     default: bool
-    state: State
+    state: AliasState
 
 
 class DecidingRoute(Resource):
     route_id: int
     prefix: str
     fsp_id: str
-    state: State
+    state: AliasState
 
 
 class FoundAlias(Resource):
@@ -172,17 +171,19 @@ class FoundAlias(Resource):
     party_id_type: PartyIdType | None
     identifier: Annotated[str | None, Meta(description="Canonical")]
     sub_id: str | None
-    holders: Annotated[list[AliasHolder], Meta(description="Without subId under every one; with it under that one")]
-    route: Annotated[DecidingRoute | None, Meta(description="The rule that decides where nobody holds the key")]
-    error: Problem | None
+    holders: Annotated[list[AliasHolder], Meta(description="With subId: under that one; without: under every subId")]
+    route: Annotated[
+        DecidingRoute | None, Meta(description="The route that decides where no FSP has registered the key")
+    ]
+    error: ItemProblem | None
 
 
 class FoundAliases(Resource):
     items: Annotated[list[FoundAlias], Meta(description="One for each item, in their order")]
 
 
-class _Standing(NamedTuple):
-    """One FSP's entries under a key, as they stand."""
+class _PartyEntries(NamedTuple):
+    """One FSP's entries under a key, now."""
 
     key: PartyKey
     entries: list[AliasEntry]
@@ -190,9 +191,9 @@ class _Standing(NamedTuple):
 
     @property
     def version(self) -> str:
-        """Of all that is answered, the status too: who has it need not be sent it again."""
-        said = [(e.currency, e.default, e.changed_at) for e in self.entries]
-        return hashlib.sha256(msgspec.msgpack.encode((said, self.status))).hexdigest()[:32]
+        """Of everything in the answer, the status too, so that a 304 never hides a change."""
+        entries = [(e.currency, e.default, e.changed_at) for e in self.entries]
+        return hashlib.sha256(msgspec.msgpack.encode((entries, self.status))).hexdigest()[:32]
 
     def resource(self, reading: Reading) -> Alias:
         kind = reading.read_kind(self.key)
@@ -219,9 +220,15 @@ def handlers() -> list[HTTPRouteHandler]:
 
 
 @operation(
-    "POST", "/fsps/{fsp_id:str}/aliases", WRITERS, "Register an alias; 200 when it stood already", answers=Alias,
-    status=201, also=(200,),
-)  # fmt: skip
+    "registerAlias",
+    "POST",
+    "/fsps/{fsp_id:str}/aliases",
+    WRITERS,
+    "Register an alias; 200 if the FSP has it already",
+    answers=Alias,
+    status=201,
+    also=(200,),
+)
 async def register_alias(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], data: JSONBody[NewAlias]
 ) -> Response[bytes]:
@@ -234,62 +241,70 @@ async def register_alias(
         (result,) = await aliases.register(transaction, fsp_id, [registration], allowance)
         if result.refused is not None:
             return answer_of(refusal_of(result.refused))
-        standing = await _standing(transaction.rows, fsp_id, key)
+        now = await _fetch_entries(transaction.rows, fsp_id, key)
         location = _location(fsp_id, reading.read_kind(key), key)
         status = 201 if result.changed else 200
-        return answer(standing.resource(reading), status=status, version=standing.version, location=location)
+        return answer(now.resource(reading), status=status, version=now.version, location=location)
 
     return await call.change_alias(fsp_id, key, work, reason=data.reason or "")
 
 
 @operation(
-    "GET", "/fsps/{fsp_id:str}/aliases/{kind:str}/{identifier:str}", READERS, "Read an alias", answers=Alias
-)  # fmt: skip
+    "getAlias", "GET", "/fsps/{fsp_id:str}/aliases/{kind:str}/{identifier:str}", READERS, "Read an alias", answers=Alias
+)
 async def read_alias(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], kind: FromPath[str],
-    identifier: FromPath[str], sub_id: _SubId = None, country: _CountryQuery = None,
+    identifier: FromPath[str], sub_id: SubIdQuery = None, country: CountryQuery = None,
 ) -> Response[bytes]:  # fmt: skip
     key = reading.read_key(kind, identifier, sub_id=sub_id, country=country)
-    standing = await _standing(call.postgres.rows, fsp_id, key)
-    return call.read(standing.resource(reading), standing.version)
+    now = await _fetch_entries(call.postgres.rows, fsp_id, key)
+    return call.read(now.resource(reading), now.version)
 
 
 @operation(
-    "PATCH", "/fsps/{fsp_id:str}/aliases/{kind:str}/{identifier:str}", WRITERS,
-    "Give an alias one currency, in place of those it has", answers=Alias,
-)  # fmt: skip
+    "changeAlias",
+    "PATCH",
+    "/fsps/{fsp_id:str}/aliases/{kind:str}/{identifier:str}",
+    WRITERS,
+    "Change the currency of an alias",
+    answers=Alias,
+)
 async def change_alias(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], kind: FromPath[str],
-    identifier: FromPath[str], data: JSONBody[AliasChange], sub_id: _SubId = None, country: _CountryQuery = None,
+    identifier: FromPath[str], data: JSONBody[AliasChange], sub_id: SubIdQuery = None, country: CountryQuery = None,
 ) -> Response[bytes]:  # fmt: skip
     key = reading.read_key(kind, identifier, sub_id=sub_id, country=country)
 
     async def work(transaction: Transaction) -> Answer:
-        call.match((await _locked(transaction, fsp_id, key)).version)
+        call.match((await _lock_entries(transaction, fsp_id, key)).version)
         await _require_permitted(transaction.rows, fsp_id, kind, reading)
         await aliases.update(transaction, fsp_id, key, data.currency or "")
-        standing = await _standing(transaction.rows, fsp_id, key)
-        return answer(standing.resource(reading), version=standing.version)
+        now = await _fetch_entries(transaction.rows, fsp_id, key)
+        return answer(now.resource(reading), version=now.version)
 
     return await call.change_alias(fsp_id, key, work, reason=data.reason)
 
 
 @operation(
-    "DELETE", "/fsps/{fsp_id:str}/aliases/{kind:str}/{identifier:str}", WRITERS,
-    "Remove an alias, or with `currency` its entry in that one", status=204,
-)  # fmt: skip
+    "removeAlias",
+    "DELETE",
+    "/fsps/{fsp_id:str}/aliases/{kind:str}/{identifier:str}",
+    WRITERS,
+    "Remove an alias, or its entry in one currency",
+    status=204,
+)
 async def remove_alias(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], kind: FromPath[str],
     identifier: FromPath[str], reason: FromQuery[RemovalReason],
-    note: Annotated[str | None, QueryParameter(name="note", min_length=1, max_length=200, pattern=_LINE)] = None,
-    currency: Annotated[str | None, QueryParameter(name="currency", pattern="^[A-Z]{3}$", max_length=3)] = None,
-    sub_id: _SubId = None, country: _CountryQuery = None,
+    note: Annotated[str | None, QueryParameter(name="note", min_length=1, max_length=200, pattern=LINE_PATTERN)] = None,
+    currency: CurrencyQuery = None,
+    sub_id: SubIdQuery = None, country: CountryQuery = None,
 ) -> Response[None]:  # fmt: skip
     key = reading.read_key(kind, identifier, sub_id=sub_id, country=country)
 
     async def work(transaction: Transaction) -> Answer:
-        call.match((await _locked(transaction, fsp_id, key)).version)
-        await aliases.remove(transaction, fsp_id, *key, currency)
+        call.match((await _lock_entries(transaction, fsp_id, key)).version)
+        await aliases.remove(transaction, fsp_id, *key, capitalise(currency))
         return Answer(204, b"")
 
     given = await call.change_alias(fsp_id, key, work, reason=f"{reason}: {note}" if note else reason)
@@ -306,25 +321,25 @@ async def _require_permitted(rows: Rows, fsp_id: str, kind: str, reading: Readin
         raise errors.NotAllowed
 
 
-async def _standing(rows: Rows, fsp_id: str, key: PartyKey) -> _Standing:
-    """Raises Refusal 404, the same whether it is nobody's or another's."""
+async def _fetch_entries(rows: Rows, fsp_id: str, key: PartyKey) -> _PartyEntries:
+    """Read the FSP's entries.  Raises Refusal 404, the same whether nobody or another FSP has registered the key."""
     found = await rows("alias_entries", fsp_id, [key.party_id_type], [key.identifier], [key.sub_id])
     if not found:
-        raise Refusal(404, "not_found", "Not found", "No such alias of this FSP")
+        raise Refusal(404, "not_found", "Not found", "This FSP has no such alias")
     entries = [_entry(row["currency"], row["is_default"], row["changed_at"]) for row in found]
-    return _Standing(key, entries, found[0]["status"])
+    return _PartyEntries(key, entries, found[0]["status"])
 
 
-async def _locked(transaction: Transaction, fsp_id: str, key: PartyKey) -> _Standing:
-    """What stands, held until the transaction ends.  Raises Refusal 404, DirectoryUnavailable.
+async def _lock_entries(transaction: Transaction, fsp_id: str, key: PartyKey) -> _PartyEntries:
+    """Lock the entries until the transaction ends, and read them.  Raises Refusal 404, DirectoryUnavailable.
 
-    A default entry that was removed while we waited for it may have an heir, which nobody holds yet: then once more.
+    A default entry that was removed while we waited for it may have a successor, which is not locked yet: try again.
     """
     for _ in range(LOCK_ATTEMPTS):
         held = {row["sub_id"] for row in await transaction.rows("alias_lock", fsp_id, *key)}
-        standing = await _standing(transaction.rows, fsp_id, key)
+        now = await _fetch_entries(transaction.rows, fsp_id, key)
         if key.sub_id in held:
-            return standing
+            return now
     raise errors.DirectoryUnavailable
 
 
@@ -332,8 +347,8 @@ def _entry(currency: str, default: bool, changed_at: datetime) -> AliasEntry:
     return AliasEntry(currency=currency or None, default=default, changed_at=changed_at)
 
 
-def _state(status: str) -> State:
-    return "answered" if status in _ANSWERED else "unanswered"
+def _state(status: str) -> AliasState:
+    return "answered" if status in ANSWERED_STATUSES else "unanswered"
 
 
 def _location(fsp_id: str, kind: str, key: PartyKey) -> str:
@@ -344,8 +359,8 @@ def _location(fsp_id: str, kind: str, key: PartyKey) -> str:
 # Many of them -------------------------------------------------------------------------------------------------
 
 
-class _Place(NamedTuple):
-    """Behind which entry a page begins."""
+class _ListPosition(NamedTuple):
+    """The entry behind which a page begins."""
 
     type_index: int
     changed_at: datetime
@@ -365,69 +380,75 @@ class _Filter(NamedTuple):
     def party_id_types(self) -> Sequence[str]:
         return _TYPES if self.kind is None else (PARTY_ID_TYPES[self.kind],)
 
-    def digest(self) -> bytes:
-        return hashlib.sha256(msgspec.msgpack.encode(self)).digest()
-
     def takes(self, key: PartyKey) -> bool:
-        """Whether the key is of the kind.  A kind that the directory keeps as a wider one is seen by its form."""
+        """Whether the key is of the kind; a kind that the directory stores as a wider one is recognised by its form."""
         scheme = None if self.kind is None else find_scheme(self.kind)
         return scheme is None or scheme.is_plain or scheme.is_canonical(key.identifier)
 
 
 @operation(
-    "GET", "/fsps/{fsp_id:str}/aliases", READERS, "List the aliases of an FSP, by type and time of change",
+    "listAliases",
+    "GET",
+    "/fsps/{fsp_id:str}/aliases",
+    READERS,
+    "List the aliases of an FSP",
     answers=AliasPage,
-)  # fmt: skip
+)
 async def list_aliases(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str],
-    kind: FromQuery[Kind | None] = None, wanted_state: Annotated[State | None, QueryParameter(name="state")] = None,
-    changed_from: Annotated[datetime | None, QueryParameter(name="changedFrom", description="From then on")] = None,
+    kind: FromQuery[Kind | None] = None,
+    wanted_state: Annotated[AliasState | None, QueryParameter(name="state")] = None,
+    changed_from: Annotated[datetime | None, QueryParameter(name="changedFrom", description="Then or later")] = None,
     changed_to: Annotated[datetime | None, QueryParameter(name="changedTo", description="Before then")] = None,
-    limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = PAGE, cursor: FromQuery[str | None] = None,
+    limit: Limit = PAGE, cursor: Cursor = None,
 ) -> Response[bytes]:  # fmt: skip
-    wanted = _Filter(fsp_id, kind, wanted_state, _instant(changed_from, _BEGINNING), _instant(changed_to, _END))
-    place = _opened(call, wanted, cursor)
-    found = await call.postgres.rows("fsp_status", fsp_id)
-    if not found:
+    since, until = read_time("changedFrom", changed_from), read_time("changedTo", changed_to)
+    wanted = _Filter(fsp_id, kind, wanted_state, since or _BEGINNING, until or _END)
+    cursors = Cursors(call.caller, "aliases", *wanted)
+    position = cursors.open(cursor, _ListPosition)
+    known = await call.postgres.rows("fsp_status", fsp_id)
+    if not known:
         raise no_such_fsp()
-    status = found[0]["status"]
+    status = known[0]["status"]
     if wanted_state is not None and wanted_state != _state(status):
         return call.read(AliasPage(items=[], next=None))
-    standing, next_place = await page(call.postgres.rows, wanted, status, place, limit)
-    # In a thread, which leaves the loop its turns: to format a thousand telephone numbers takes a tenth of a second.
-    items = await asyncio.to_thread(lambda: [each.resource(reading) for each in standing])
-    return call.read(AliasPage(items=items, next=None if next_place is None else _sealed(call, wanted, next_place)))
+    found, following = await fetch_page(call.postgres.rows, wanted, status, position, limit)
+    # In a thread, so that the event loop goes on: formatting a thousand telephone numbers takes a tenth of a second.
+    items = await asyncio.to_thread(lambda: [each.resource(reading) for each in found])
+    return call.read_page(AliasPage(items=items, next=None if following is None else cursors.close(following)))
 
 
-async def page(
-    rows: Rows, wanted: _Filter, status: str, place: _Place | None, limit: int
-) -> tuple[list[_Standing], _Place | None]:
-    """The aliases of one page, and where the next one begins."""
-    picked: dict[PartyKey, _Standing] = {}
-    place = place or _Place(0, wanted.since)
+async def fetch_page(
+    rows: Rows, wanted: _Filter, status: str, position: _ListPosition | None, limit: int
+) -> tuple[list[_PartyEntries], _ListPosition | None]:
+    """Read the aliases of one page, and where the next one begins."""
+    picked: dict[PartyKey, _PartyEntries] = {}
+    position = position or _ListPosition(0, wanted.since)
     scanned, chunk = 0, limit * 5 // 4 + 1  # some are further entries of aliases that are listed already
-    while place.type_index < len(wanted.party_id_types):
-        party_id_type = wanted.party_id_types[place.type_index]
-        found = await rows("aliases_page", wanted.fsp_id, party_id_type, wanted.until, *place[1:], chunk)
+    while position.type_index < len(wanted.party_id_types):
+        party_id_type = wanted.party_id_types[position.type_index]
+        found = await rows("aliases_page", wanted.fsp_id, party_id_type, wanted.until, *position[1:], chunk)
         for row in found:
             key = PartyKey(party_id_type, row["identifier"], row["sub_id"])
             entries = _entries(row)
             if _is_first(row, entries, wanted.since) and wanted.takes(key):
                 if len(picked) == limit:
-                    return list(picked.values()), place
-                picked[key] = _Standing(key, entries, status)
-            place = _Place(place.type_index, row["changed_at"], row["identifier"], row["sub_id"], row["currency"])
+                    return list(picked.values()), position
+                picked[key] = _PartyEntries(key, entries, status)
+            position = _ListPosition(
+                position.type_index, row["changed_at"], row["identifier"], row["sub_id"], row["currency"]
+            )
         scanned += len(found)
         if len(found) < chunk:
-            place = _Place(place.type_index + 1, wanted.since)
+            position = _ListPosition(position.type_index + 1, wanted.since)
         elif scanned >= SCAN_MAX:
-            return list(picked.values()), place
+            return list(picked.values()), position
         chunk = max(chunk, min(2 * chunk, SCAN_CHUNK))
     return list(picked.values()), None
 
 
 def _entries(row: Any) -> list[AliasEntry]:
-    """All that the FSP has under the key of a row."""
+    """All entries of the FSP under the key of a row."""
     found = []
     if row["is_default"]:
         found.append(_entry(row["currency"], True, row["changed_at"]))
@@ -438,73 +459,50 @@ def _entries(row: Any) -> list[AliasEntry]:
 
 
 def _is_first(row: Any, entries: Sequence[AliasEntry], since: datetime) -> bool:
-    """An alias stands in the list once: where the first of its entries does that changed in the time asked for."""
+    """Whether the alias is listed here: it is listed once, at the first of its entries that changed in the period."""
     here = (row["changed_at"], row["currency"])
     return all((e.changed_at, e.currency or "") >= here for e in entries if e.changed_at >= since)
-
-
-def _instant(asked: datetime | None, otherwise: datetime) -> datetime:
-    if asked is None:
-        return otherwise
-    try:
-        if asked.tzinfo is not None:
-            return min(max(asked.astimezone(UTC), _BEGINNING), _END)
-    except OverflowError:
-        pass
-    raise Refusal(400, "invalid", "The time cannot be read", "RFC 3339 with an offset: 2026-03-01T10:00:00Z")
-
-
-def _cipher(call: Call) -> ChaCha20Poly1305:
-    return ChaCha20Poly1305(hashlib.sha256(f"{call.caller.secret}\0cursor".encode()).digest())
-
-
-def _sealed(call: Call, wanted: _Filter, place: _Place) -> str:
-    packed = msgspec.msgpack.encode((place.type_index, (place.changed_at - _EPOCH) // _MICROSECOND, *place[2:]))
-    nonce = os.urandom(12)
-    return base64.urlsafe_b64encode(nonce + _cipher(call).encrypt(nonce, packed, wanted.digest())).rstrip(b"=").decode()
-
-
-def _opened(call: Call, wanted: _Filter, cursor: str | None) -> _Place | None:
-    if cursor is None:
-        return None
-    try:
-        sealed = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        packed = _cipher(call).decrypt(sealed[:12], sealed[12:], wanted.digest())
-    except (ValueError, InvalidTag):
-        raise Refusal(
-            400, "invalid", "The cursor cannot be read", "Use `next` of the page before, with the same filters and key"
-        ) from None
-    type_index, microseconds, *rest = msgspec.msgpack.decode(packed, type=tuple[int, int, str, str, str])
-    return _Place(type_index, _EPOCH + microseconds * _MICROSECOND, *rest)
 
 
 # Which of these are there -------------------------------------------------------------------------------------
 
 
 @operation(
-    "POST", "/fsps/{fsp_id:str}/aliases/check", READERS, "Which of up to 1,000 aliases the FSP has",
-    answers=CheckedAliases, reads=True,
-)  # fmt: skip
+    "checkAliases",
+    "POST",
+    "/fsps/{fsp_id:str}/aliases/check",
+    READERS,
+    "Check which of up to 1,000 aliases the FSP has",
+    answers=CheckedAliases,
+    reads=True,
+)
 async def check_aliases(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], data: JSONBody[AliasNames]
 ) -> Response[bytes]:
     async def work(rows: Rows) -> Answer:
         if not await rows("fsp_status", fsp_id):
             raise no_such_fsp()
-        keys, read = _read(reading, data.items)
+        keys, read = _read_items(reading, data.items)
         found = await rows("alias_entries", fsp_id, *zip(*keys, strict=True)) if keys else []
         there = {keys[row["ord"] - 1] for row in found}
         return answer(CheckedAliases(items=[_checked(reading, item, there) for item in read]))
 
-    return await asked(call, work)
+    return await answer_question(call, work)
 
 
-@operation("POST", "/aliases/lookup", OPERATOR, "Who has up to 1,000 identifiers, or which route", answers=FoundAliases)
+@operation(
+    "lookUpAliases",
+    "POST",
+    "/aliases/lookup",
+    OPERATOR,
+    "Find the FSPs of up to 1,000 identifiers",
+    answers=FoundAliases,
+)
 async def look_up(
     call: NamedDependency[Call], reading: NamedDependency[Reading], data: JSONBody[AliasNames]
 ) -> Response[bytes]:
     async def work(rows: Rows) -> Answer:
-        keys, read = _read(reading, data.items)
+        keys, read = _read_items(reading, data.items)
         columns = [key.party_id_type for key in keys], [key.identifier for key in keys]
         held = _by_key(keys, await rows("aliases_held", *columns))
         routed = _by_key(keys, await rows("aliases_routed", *columns))
@@ -515,11 +513,11 @@ async def look_up(
             )
         )
 
-    return await asked(call, work)
+    return await answer_question(call, work)
 
 
-async def asked(call: Call, work: Callable[[Rows], Awaitable[Answer]]) -> Response[bytes]:
-    """A POST that changes nothing; with an Idempotency-Key its answer is kept like that of any."""
+async def answer_question(call: Call, work: Callable[[Rows], Awaitable[Answer]]) -> Response[bytes]:
+    """Answer a POST that changes nothing; with an Idempotency-Key its answer is stored like that of any POST."""
 
     async def change(once: Once) -> Answer:
         if once.key is None:
@@ -529,8 +527,8 @@ async def asked(call: Call, work: Callable[[Rows], Awaitable[Answer]]) -> Respon
     return await call.once(change)
 
 
-def _read(reading: Reading, items: Iterable[AliasName]) -> tuple[list[PartyKey], list[PartyKey | BadIdentifier]]:
-    """All keys, each once, and in their order what each item names or what is wrong with it."""
+def _read_items(reading: Reading, items: Iterable[AliasName]) -> tuple[list[PartyKey], list[PartyKey | BadIdentifier]]:
+    """Read all keys, each once; and in their order the key of each item, or what is wrong with it."""
     read: list[PartyKey | BadIdentifier] = []
     for item in items:
         try:
@@ -546,7 +544,7 @@ def _by_key(keys: Sequence[PartyKey], rows: Sequence[Any]) -> dict[PartyKey, lis
 
 def _checked(reading: Reading, item: PartyKey | BadIdentifier, there: set[PartyKey]) -> CheckedAlias:
     if isinstance(item, BadIdentifier):
-        return CheckedAlias(**_NOTHING_READ, exists=None, error=refusal_of(item).problem)
+        return CheckedAlias(**_NOTHING_READ, exists=None, error=refusal_of(item).item())
     return CheckedAlias(**_named(reading, item), exists=item in there, error=None)
 
 
@@ -558,7 +556,7 @@ def _found(
     routed: dict[PartyKey, list[Any]],
 ) -> FoundAlias:
     if isinstance(item, BadIdentifier):
-        return FoundAlias(**_NOTHING_READ, holders=[], route=None, error=refusal_of(item).problem)
+        return FoundAlias(**_NOTHING_READ, holders=[], route=None, error=refusal_of(item).item())
     entries = held.get(item, [])
     here = [entry for entry in entries if entry["sub_id"] == item.sub_id]
     routes = [] if here else routed.get(item, [])

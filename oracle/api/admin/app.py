@@ -1,8 +1,7 @@
-"""The admin listener: health and metrics, and below /admin/v1 what administrators do.
+"""The admin listener: the administration below /admin/v1, the history below /audit/v1, health, metrics and /docs.
 
-Litestar routes, validates and describes; who may call what is decided by one guard (api/access), what goes wrong
-becomes `{"error": …}` in one place (api/problems).  The published description is made from the handlers themselves:
-`python -m oracle.api.admin.app > schemas/admin.openapi.json`, and a test holds the two equal.
+Litestar routes, validates and describes.  One guard decides who may call what (`access`), and one place makes problem
+documents of errors (`problems`).  The published description is made from the handlers themselves (`contract`).
 """
 
 from __future__ import annotations
@@ -63,8 +62,8 @@ _TAGS: Final = {
 }
 
 
-class Parts:
-    """What the handlers stand on."""
+class AdminServices:
+    """Everything that the handlers use."""
 
     def __init__(
         self,
@@ -80,17 +79,17 @@ class Parts:
         self.changes = changes
         self.postgres = postgres
         self.health = health
-        self.stopping = asyncio.Event()  # what answers for ever ends then
+        self.stopping = asyncio.Event()  # when it is set, endless answers end
         self.counters = counters
         self.quota = quota or Quota()
         self.proxies = proxies  # in front of the listener
         self.reading = reading or Reading()
 
 
-def admin_app(parts: Parts) -> Litestar:
+def admin_app(services: AdminServices) -> Litestar:
     """The ASGI application of the admin listener."""
-    app = _app(parts, None)
-    _require_rules(app)
+    app = _app(services, None)
+    _require_guards(app)
     _note_parameters(app)
     app.asgi_handler = enveloped(app.asgi_handler)
     return app
@@ -127,53 +126,53 @@ def _router(path: str, tag: str, handlers: Sequence[HTTPRouteHandler]) -> Router
     return Router(path, route_handlers=list(handlers), dependencies=dependencies, tags=[tag])
 
 
-def _app(parts: Parts | None, openapi_config: OpenAPIConfig | None) -> Litestar:
+def _app(services: AdminServices | None, openapi_config: OpenAPIConfig | None) -> Litestar:
     return Litestar(
         [*_health_handlers(), *routers()],
-        guards=[] if parts is None else [Access(parts.postgres, parts.proxies).admit],
+        guards=[] if services is None else [Access(services.postgres, services.proxies).admit],
         middleware=[with_slashes],
         exception_handlers={Exception: _refuse},
         openapi_config=openapi_config,
         logging_config=None,
-        state=State({"parts": parts}),
+        state=State({"services": services}),
     )
 
 
-def _require_rules(app: Litestar) -> None:
-    """A handler that does not say who may call it would let everybody in."""
+def _require_guards(app: Litestar) -> None:
+    """Refuse to start with a handler that does not name who may call it: it would let everybody in."""
     for route in app.routes:
         for handler in getattr(route, "route_handlers", []):
             if "access" not in handler.opt and handler.http_methods != {"OPTIONS"}:  # which Litestar answers itself
-                raise RuntimeError(f"{handler} does not say who may call it")
+                raise RuntimeError(f"{handler} does not name who may call it")
 
 
 def _note_parameters(app: Litestar) -> None:
-    """With each handler, what it takes in the query."""
+    """Note with each handler the query parameters that it takes."""
     for route in app.routes:
         for handler, taken in getattr(route, "route_handler_map", {}).values():
             handler.opt["query"] = frozenset(parameter.field_alias for parameter in taken.expected_query_params)
 
 
 def _require_known(request: Request[Any, Any, Any]) -> None:
-    """As with members of a body: `?dryrun=true` must not make what it was to try, nor `?curency=MXN` remove all, nor
-    `?identifer=` list what all the others did.
+    """Refuse unknown query parameters, as members of a body: a misspelled `?dryrun=true` must not create the route,
+    `?curency=MXN` must not remove every entry, and `?identifer=` must not list every event.
     """
     known: frozenset[str] = request.route_handler.opt["query"]
     if not request.query_params.keys() <= known:
-        hint = f"Here it takes {', '.join(sorted(known))}" if known else "Here it takes none"
-        raise Refusal(400, "unknown_parameter", "A parameter of the query is not known", hint)
+        hint = f"Known here: {', '.join(sorted(known))}" if known else "This operation takes no query parameters"
+        raise Refusal(400, "unknown_parameter", "A query parameter is unknown", hint)
 
 
 async def _call(request: Request[Any, Any, Any], state: State) -> Call:
     _require_known(request)
-    parts: Parts = state.parts
+    services: AdminServices = state.services
     body = b"" if request.route_handler.opt["streams"] else await request.body()
-    return Call(request, body, parts.changes, parts.postgres)
+    return Call(request, body, services.changes, services.postgres)
 
 
 async def _reading(state: State) -> Reading:
-    parts: Parts = state.parts
-    return parts.reading
+    services: AdminServices = state.services
+    return services.reading
 
 
 # Health, metrics, the description -----------------------------------------------------------------------------
@@ -189,24 +188,24 @@ def _json(status: int, body: bytes) -> Response[bytes]:
 
 @get("/health", opt=_PUBLIC, sync_to_thread=False, include_in_schema=False)
 def _report(state: State) -> Response[bytes]:
-    return _json(*state.parts.health.report())
+    return _json(*state.services.health.report())
 
 
 @get("/live", opt=_PUBLIC, sync_to_thread=False, include_in_schema=False)
 def _live(state: State) -> Response[bytes]:
-    return _json(*state.parts.health.live())
+    return _json(*state.services.health.live())
 
 
 @get("/ready", opt=_PUBLIC, sync_to_thread=False, include_in_schema=False)
 def _ready(state: State) -> Response[bytes]:
-    return _json(*state.parts.health.ready())
+    return _json(*state.services.health.ready())
 
 
 @get("/metrics", opt=_PUBLIC, sync_to_thread=False, include_in_schema=False)
 def _metrics(state: State) -> Response[bytes]:
     from oracle.telemetry.metrics import CONTENT_TYPE  # noqa: PLC0415 - not needed to make the description
 
-    return Response(state.parts.counters.render(), media_type=CONTENT_TYPE)
+    return Response(state.services.counters.render(), media_type=CONTENT_TYPE)
 
 
 @get("/openapi.json", opt=_PUBLIC, sync_to_thread=False, include_in_schema=False)
@@ -223,9 +222,9 @@ def _page() -> Response[bytes]:
 # What goes wrong ----------------------------------------------------------------------------------------------
 
 
-def _name_as_sent(said: list[Any], parameters: Mapping[str, FieldDefinition]) -> None:
-    """The validator names a parameter as its handler does, not as it stands in a URL."""
-    for item in said:
+def _name_as_sent(extra: list[Any], parameters: Mapping[str, FieldDefinition]) -> None:
+    """Rename parameters: the validator uses the handler's name, not the one in a URL."""
+    for item in extra:
         found = parameters.get(item.get("key", ""))
         if found is not None and isinstance(found.kwarg_definition, QueryParameter) and found.kwarg_definition.name:
             item["key"] = found.kwarg_definition.name

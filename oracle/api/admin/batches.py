@@ -1,8 +1,7 @@
-"""Bulk files: uploaded, watched, let in by a second person, cancelled, and what became of each of their rows.
+"""Batches, which are uploaded files: upload, follow, approve, reject, cancel, and the result of each row.
 
 The body of an upload is the file itself, sent as it is read: `curl --data-binary @file.csv`.  Its answer comes when all
-of it is stored; whatever follows is done in the background (oracle/imports), and seen by reading the batch, or told as
-it happens by its events.
+of it is stored.  The rest happens in the background (oracle/imports); read the batch, or follow its events, to see it.
 """
 
 from __future__ import annotations
@@ -23,15 +22,18 @@ from litestar import Request, Response
 from litestar.di import NamedDependency
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import Stream
 from msgspec import Meta
 
-from oracle.api.admin.access import ANYBODY, Role, allow
-from oracle.api.admin.calls import PAGE, PAGE_MAX, Answer, Body, Call, Resource, answer, cursor_of, position_of
-from oracle.api.admin.fsps import READERS, Reason
+from oracle.api.admin.access import ANYBODY, Role, allow, unauthorized
+from oracle.api.admin.calls import Answer, Body, Call, Resource, answer
+from oracle.api.admin.fsps import READERS
 from oracle.api.admin.operations import operation
+from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.problems import Refusal
+from oracle.api.admin.times import read_time
+from oracle.api.admin.values import NOTE_MAX, BatchState, FspIdQuery, Reason
 from oracle.backoff import pause
 from oracle.errors import DirectoryUnavailable, Overloaded
 from oracle.imports import decisions, quota, results, uploads
@@ -42,11 +44,10 @@ DECIDERS: Final = allow(Role.OPERATOR, Role.CHECKER)
 EVERYWHERE: Final = allow(Role.OPERATOR, Role.AUDITOR, Role.READER)
 ENDERS: Final = allow(Role.OPERATOR, Role.MAKER, Role.CHECKER)
 
-State = Literal["validating", "waiting", "applying", "done", "rejected", "cancelled", "failed"]
 _BATCH: Final = "/fsps/{fsp_id:str}/batches/{batch_id:int}"
 
-TELL_S: Final = 0.5
-ALIVE_S: Final = 15.0  # a comment, so that nothing in between takes the silence for a dead connection
+REPORT_EVERY_S: Final = 0.5
+ALIVE_EVERY_S: Final = 15.0  # a comment, so that nothing in between takes the silence for a dead connection
 WATCHERS_MAX: Final = 100
 WATCHERS_OF_ONE_MAX: Final = 20  # with one credential: else one of them keeps all others out
 
@@ -66,14 +67,14 @@ class Cancellation(Body):
     reason: Reason | None = None
 
 
-class Rows(Resource):
-    """Read so far; of these valid; of those in force, and changed by that; and failed: invalid, or refused later."""
+class BatchRows(Resource):
+    """How many rows of the file have come how far."""
 
-    read: int
+    read: Annotated[int, Meta(description="Read from the file so far")]
     valid: int
-    applied: int
-    changed: int
-    failed: int
+    applied: Annotated[int, Meta(description="In force in the directory")]
+    changed: Annotated[int, Meta(description="Applied rows that changed something")]
+    failed: Annotated[int, Meta(description="Not valid, or refused by the directory")]
 
 
 class FileError(Resource):
@@ -84,7 +85,7 @@ class FileError(Resource):
 class Batch(Resource):
     batch_id: int
     fsp_id: str
-    state: State
+    state: BatchState
     file_name: str
     file_format: Literal["csv", "ndjson"]
     file_bytes: int
@@ -98,10 +99,10 @@ class Batch(Resource):
     decided_at: datetime | None
     decision_reason: str | None
     cancelled_by: str | None
-    rows: Rows
+    rows: BatchRows
     bytes_read: int
-    rows_per_s: Annotated[float | None, Meta(description="Of late, while it is read or applied")]
-    seconds_left: Annotated[float | None, Meta(description="Of the present phase, at that rate")]
+    rows_per_s: Annotated[float | None, Meta(description="The present rate, while the file is read or applied")]
+    seconds_left: Annotated[float | None, Meta(description="Until the present phase ends, at that rate")]
     validated_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
@@ -113,7 +114,7 @@ class BatchPage(Resource):
     next: str | None
 
 
-_ALIKE: Final = tuple(
+_SAME_NAMES: Final = tuple(
     name for name in Batch.__struct_fields__ if name not in ("rows", "file_sha256", "seconds_left", "error")
 )
 
@@ -127,8 +128,8 @@ def handlers() -> list[HTTPRouteHandler]:
 
 def batch_of(row: Any) -> Batch:
     return Batch(
-        **{name: row[name] for name in _ALIKE},
-        rows=Rows(**{name: row[f"rows_{name}"] for name in Rows.__struct_fields__}),
+        **{name: row[name] for name in _SAME_NAMES},
+        rows=BatchRows(**{name: row[f"rows_{name}"] for name in BatchRows.__struct_fields__}),
         file_sha256=row["file_sha256"].hex(),
         seconds_left=_seconds_left(row),
         error=None if row["error_code"] is None else FileError(code=row["error_code"], message=row["error_message"]),
@@ -160,7 +161,7 @@ async def _read(postgres: Postgres, fsp_id: str, batch_id: int) -> Any:
 
 
 def _number(batch_id: int) -> int:
-    """Raises Refusal for what the directory could not even look up."""
+    """Raises Refusal for a number that the directory cannot look up."""
     if not 0 <= batch_id < 2**63:
         raise _no_such_batch()
     return batch_id
@@ -168,29 +169,40 @@ def _number(batch_id: int) -> int:
 
 # Lists --------------------------------------------------------------------------------------------------------
 
-_InState = Annotated[State | None, QueryParameter(name="state")]
-_UploadedBy = Annotated[str | None, QueryParameter(name="uploadedBy", description="A credential id")]
+_InState = Annotated[BatchState | None, QueryParameter(name="state")]
+_UploadedBy = Annotated[str | None, QueryParameter(name="uploadedBy", description="The id of a credential")]
 _From = Annotated[datetime | None, QueryParameter(name="from", description="Uploaded then or later")]
-_To = Annotated[datetime | None, QueryParameter(name="to", description="Uploaded before")]
-_Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)]
+_To = Annotated[datetime | None, QueryParameter(name="to", description="Uploaded before then")]
 
 
-@operation("GET", "/batches", EVERYWHERE, "List the batches of all FSPs, the newest first", answers=BatchPage)
+@operation(
+    "listAllBatches",
+    "GET",
+    "/batches",
+    EVERYWHERE,
+    "List the uploaded files of all FSPs, the newest first",
+    answers=BatchPage,
+)
 async def list_all_batches(
     call: NamedDependency[Call],
-    fsp_id: Annotated[str | None, QueryParameter(name="fspId")] = None,
+    fsp_id: FspIdQuery = None,
     in_state: _InState = None,
     uploaded_by: _UploadedBy = None,
     since: _From = None,
     until: _To = None,
-    limit: _Limit = PAGE,
-    cursor: FromQuery[str | None] = None,
+    limit: Limit = PAGE,
+    cursor: Cursor = None,
 ) -> Response[bytes]:
-    return await _page(call, fsp_id, in_state, uploaded_by, since, until, limit, cursor)
+    return await _answer_page(call, fsp_id, in_state, uploaded_by, since, until, limit, cursor)
 
 
 @operation(
-    "GET", "/fsps/{fsp_id:str}/batches", READERS, "List the batches of an FSP, the newest first", answers=BatchPage
+    "listBatches",
+    "GET",
+    "/fsps/{fsp_id:str}/batches",
+    READERS,
+    "List the uploaded files of an FSP, the newest first",
+    answers=BatchPage,
 )
 async def list_batches(
     call: NamedDependency[Call],
@@ -199,13 +211,13 @@ async def list_batches(
     uploaded_by: _UploadedBy = None,
     since: _From = None,
     until: _To = None,
-    limit: _Limit = PAGE,
-    cursor: FromQuery[str | None] = None,
+    limit: Limit = PAGE,
+    cursor: Cursor = None,
 ) -> Response[bytes]:
-    return await _page(call, fsp_id, in_state, uploaded_by, since, until, limit, cursor)
+    return await _answer_page(call, fsp_id, in_state, uploaded_by, since, until, limit, cursor)
 
 
-async def _page(
+async def _answer_page(
     call: Call,
     fsp_id: str | None,
     state: str | None,
@@ -215,43 +227,50 @@ async def _page(
     limit: int,
     cursor: str | None,
 ) -> Response[bytes]:
-    if any(at is not None and at.tzinfo is None for at in (since, until)):
-        raise Refusal(400, "invalid", "The time cannot be read", "Write an offset: 2027-01-31T10:00:00Z")
-    position = position_of(cursor, int)
-    before = None if position is None else _number(position[0])
+    since, until = read_time("from", since), read_time("to", until)
+    cursors = Cursors(call.caller, "batches", fsp_id, state, uploaded_by, since, until)
+    before = cursors.open(cursor, int)
     states = None if state is None else [state]
     rows = await call.postgres.rows("batches_page", fsp_id, states, uploaded_by, since, until, before, limit + 1)
     items = [batch_of(row) for row in rows[:limit]]
-    return call.read(BatchPage(items=items, next=cursor_of(items[-1].batch_id) if len(rows) > limit else None))
+    return call.read_page(BatchPage(items=items, next=cursors.close(items[-1].batch_id) if len(rows) > limit else None))
 
 
 # Upload -------------------------------------------------------------------------------------------------------
 
 
 @operation(
-    "POST", "/fsps/{fsp_id:str}/batches", UPLOADERS, "Upload a CSV or NDJSON file of up to 10 million rows",
-    answers=Batch, status=201, takes="text/csv", streams=True,
-)  # fmt: skip
+    "uploadBatch",
+    "POST",
+    "/fsps/{fsp_id:str}/batches",
+    UPLOADERS,
+    "Upload a CSV or NDJSON file of up to 10 million rows",
+    answers=Batch,
+    status=201,
+    takes="text/csv",
+    streams=True,
+)
 async def upload_batch(
     call: NamedDependency[Call],
     request: Request[Any, Any, Any],
     fsp_id: FromPath[str],
     file_name: Annotated[str, QueryParameter(name="fileName", min_length=1, max_length=255)] = "upload",
-    note: Annotated[str | None, QueryParameter(min_length=1, max_length=256)] = None,
+    note: Annotated[str | None, QueryParameter(min_length=1, max_length=NOTE_MAX)] = None,
 ) -> Response[bytes]:
-    """Columns `kind,identifier,sub_id,currency,country,action`; actions add, replace, remove.  See the templates.
+    """The columns are `kind,identifier,sub_id,currency,country,action`; the actions are add, replace and remove.  See
+    the templates.
 
-    429 where the FSP has too many unfinished files, or has uploaded too much within 24 hours.
+    The answer is 429 while the FSP has too many unfinished files, or after it uploaded too much within 24 hours.
     """
     if await call.postgres.row("fsp", fsp_id) is None:
         raise Refusal(404, "not_found", "No such FSP", "GET /admin/v1/fsps lists them")
     if any(not character.isprintable() for character in file_name + (note or "")):
-        raise Refusal(400, "invalid", "fileName or note cannot be read", "Use printable characters")
+        raise Refusal(400, "invalid", "fileName or note is not valid", "Use printable characters only")
     _require_file(request)
     context = call.context(reason=file_name)
-    limits: quota.Quota = request.app.state.parts.quota
-    with _limited(limits), limits.coming(fsp_id) as coming:
-        if not await call.is_repeated():  # what was answered before is answered, however much there is by now
+    limits: quota.Quota = request.app.state.services.quota
+    with _refuse_excess(limits), limits.coming(fsp_id) as coming:
+        if not await call.is_repeated():  # a repeated call gets its first answer, however much there is now
             await coming.look(call.postgres, fsp_id)
         received = await uploads.receive(call.changes, context, _body(request, coming))
         call.sha256 = hashlib.sha256(call.sha256 + received.file_sha256).digest()
@@ -267,40 +286,51 @@ async def upload_batch(
             answered = await call.administer(work, reason=file_name)
             coming.stored()
         finally:
-            # Nothing, once it is a batch; a repeated call that was answered before has left its parts.
+            # Removes nothing once it is a batch; a repeated call that was answered before has left its parts.
             await uploads.abandon(call.changes, context, received.batch_id)
         return answered
 
 
 def _require_file(request: Request[Any, Any, Any]) -> None:
-    """Refuse what would be stored as it comes, and fail later for a reason that nobody understands."""
+    """Refuse a body that is not the file itself: it would be stored, and fail later for a reason nobody understands."""
     headers = request.headers
     if headers.get("content-type", "").lower().startswith("multipart/"):
-        raise Refusal(400, "invalid", "The body has to be the file itself", "curl --data-binary @FILE, not -F")
+        raise Refusal(
+            400, "invalid", "The body must be the file itself", "Use curl --data-binary @FILE, not -F",
+            field="Content-Type",
+        )  # fmt: skip
     if headers.get("content-encoding", "identity").lower() != "identity":
-        raise Refusal(400, "invalid", "The body is encoded", "Send the file as it is, without Content-Encoding")
+        raise Refusal(
+            400, "invalid", "The body must not be encoded", "Send the file as it is, without Content-Encoding",
+            field="Content-Encoding",
+        )  # fmt: skip
     if "content-range" in headers:
-        raise Refusal(400, "invalid", "An upload cannot be resumed", "Upload the whole file, without Content-Range")
+        raise Refusal(
+            400, "invalid", "An upload cannot be resumed", "Upload the whole file, without Content-Range",
+            field="Content-Range",
+        )  # fmt: skip
 
 
 async def _require_still_valid(transaction: Transaction, call: Call) -> None:
-    """An upload may take an hour: who was revoked meanwhile brings no file any more."""
+    """Refuse the file of a key that was revoked during the upload, which may take an hour."""
     found = await transaction.rows("credential_valid", call.caller.credential_id)
     if not found or not found[0]["valid"]:
-        raise Refusal(401, "unauthorized", "A valid credential is needed", "Authorization: Bearer aok_…")
+        raise unauthorized()
 
 
 @contextmanager
-def _limited(limits: quota.Quota) -> Iterator[None]:
+def _refuse_excess(limits: quota.Quota) -> Iterator[None]:
+    """Raises Refusal 429 where an upload exceeds the limits."""
     try:
         yield
     except quota.TooManyOpen as exc:
-        hint = f"There may be {limits.open_max}: approve, reject or cancel some, or wait until they are applied"
+        hint = f"At most {limits.open_max} unfinished files are allowed: approve, reject or cancel some first"
         raise Refusal(429, "too_many_open", str(exc), hint) from exc
     except quota.TooManyComing as exc:
-        raise Refusal(429, "too_many_at_once", str(exc), f"At most {quota.COMING_MAX}: wait for one to end") from exc
+        hint = f"At most {quota.COMING_MAX} uploads at once are allowed: wait until one ends"
+        raise Refusal(429, "too_many_at_once", str(exc), hint) from exc
     except quota.TooManyBytes as exc:
-        hint = f"{limits.bytes_max:,} bytes within 24 hours: go on tomorrow, or ask the operator of the hub"
+        hint = f"At most {limits.bytes_max:,} bytes within 24 hours: try again tomorrow, or ask the operator of the hub"
         raise Refusal(429, "too_many_bytes", str(exc), hint) from exc
 
 
@@ -319,58 +349,69 @@ async def _body(request: Request[Any, Any, Any], coming: quota.Coming) -> AsyncI
 
 
 def _broken_off() -> Refusal:
-    return Refusal(400, "broken_off", "The upload broke off", "Upload the file again")
+    return Refusal(400, "broken_off", "The upload ended before the file was complete", "Upload the file again")
 
 
 # One batch ----------------------------------------------------------------------------------------------------
 
 
-@operation("GET", _BATCH, READERS, "Read a batch: its state and how far it is", answers=Batch)
+@operation("getBatch", "GET", _BATCH, READERS, "Read a batch: its state and its progress", answers=Batch)
 async def read_batch(call: NamedDependency[Call], fsp_id: FromPath[str], batch_id: FromPath[int]) -> Response[bytes]:
     row = await _read(call.postgres, fsp_id, batch_id)
     return call.read(batch_of(row), row["version"])
 
 
 @operation(
-    "POST", f"{_BATCH}/approve", DECIDERS, "Let a file in, as a second person: another one than uploaded it",
+    "approveBatch",
+    "POST",
+    f"{_BATCH}/approve",
+    DECIDERS,
+    "Approve a file that another person uploaded",
     answers=Batch,
-)  # fmt: skip
+)
 async def approve_batch(
     call: NamedDependency[Call], fsp_id: FromPath[str], batch_id: FromPath[int], data: JSONBody[Approval]
 ) -> Response[bytes]:
-    return await _decided(call, fsp_id, batch_id, data.reason, approve=True)
+    return await _decide(call, fsp_id, batch_id, data.reason, approve=True)
 
 
-@operation("POST", f"{_BATCH}/reject", DECIDERS, "Reject a file, as a second person", answers=Batch)
+@operation(
+    "rejectBatch", "POST", f"{_BATCH}/reject", DECIDERS, "Reject a file that another person uploaded", answers=Batch
+)
 async def reject_batch(
     call: NamedDependency[Call], fsp_id: FromPath[str], batch_id: FromPath[int], data: JSONBody[Rejection]
 ) -> Response[bytes]:
-    return await _decided(call, fsp_id, batch_id, data.reason, approve=False)
+    return await _decide(call, fsp_id, batch_id, data.reason, approve=False)
 
 
-async def _decided(call: Call, fsp_id: str, batch_id: int, reason: str | None, *, approve: bool) -> Response[bytes]:
+async def _decide(call: Call, fsp_id: str, batch_id: int, reason: str | None, *, approve: bool) -> Response[bytes]:
     async def work(transaction: Transaction) -> Answer:
-        batch = await _held(transaction, call, fsp_id, batch_id)
+        batch = await _lock(transaction, call, fsp_id, batch_id)
         by = call.caller.credential_id
         try:
             row = await decisions.decide(transaction, batch, approve=approve, by=by, reason=reason)
         except decisions.NotWaiting as exc:
             raise Refusal(409, "not_waiting", str(exc), f"Its state is {batch['state']}") from exc
         except decisions.SamePerson as exc:
-            raise Refusal(403, "same_person", str(exc), "Another credential has to") from exc
+            raise Refusal(403, "same_person", str(exc), "A second person must decide, with another key") from exc
         return answer(batch_of(row), version=row["version"])
 
     return await call.administer(work, reason=reason or "")
 
 
 @operation(
-    "POST", f"{_BATCH}/cancel", ENDERS, "End a batch: rows that are applied stay, the others never are", answers=Batch
+    "cancelBatch",
+    "POST",
+    f"{_BATCH}/cancel",
+    ENDERS,
+    "Cancel a batch; applied rows stay, the others are never applied",
+    answers=Batch,
 )
 async def cancel_batch(
     call: NamedDependency[Call], fsp_id: FromPath[str], batch_id: FromPath[int], data: JSONBody[Cancellation]
 ) -> Response[bytes]:
     async def work(transaction: Transaction) -> Answer:
-        batch = await _held(transaction, call, fsp_id, batch_id)
+        batch = await _lock(transaction, call, fsp_id, batch_id)
         try:
             row = await decisions.cancel(transaction, batch, by=call.caller.credential_id)
         except decisions.AlreadyEnded as exc:
@@ -380,7 +421,7 @@ async def cancel_batch(
     return await call.administer(work, reason=data.reason or "")
 
 
-async def _held(transaction: Transaction, call: Call, fsp_id: str, batch_id: int) -> Any:
+async def _lock(transaction: Transaction, call: Call, fsp_id: str, batch_id: int) -> Any:
     try:
         batch = await decisions.held(transaction, fsp_id, _number(batch_id))
     except decisions.NoSuchBatch as exc:
@@ -389,13 +430,18 @@ async def _held(transaction: Transaction, call: Call, fsp_id: str, batch_id: int
     return batch
 
 
-# What comes as a stream ---------------------------------------------------------------------------------------
+# Answers that are streams -------------------------------------------------------------------------------------
 
 
 @operation(
-    "GET", f"{_BATCH}/results", READERS, "What became of each row, as CSV or NDJSON, in the order of the file",
-    media_type="text/csv", also_as=("application/x-ndjson",),
-)  # fmt: skip
+    "downloadBatchResults",
+    "GET",
+    f"{_BATCH}/results",
+    READERS,
+    "Download the result of each row of a batch, as CSV or NDJSON",
+    media_type="text/csv",
+    also_as=("application/x-ndjson",),
+)
 async def read_results(
     call: NamedDependency[Call],
     request: Request[Any, Any, Any],
@@ -404,8 +450,8 @@ async def read_results(
     form: Annotated[results.Form | None, QueryParameter(name="format")] = None,
     only: Annotated[Literal["failed"] | None, QueryParameter()] = None,
 ) -> Stream:
-    """Columns line, status, code, message, kind, identifier (its canonical form).  Rows that were not reached yet are
-    pending.  Without `format` as Accept says.
+    """The rows come in the order of the file, with the columns line, status, code, message, kind and identifier (in its
+    canonical form).  Rows that are not processed yet are pending.  Without `format`, the Accept header decides.
     """
     await _read(call.postgres, fsp_id, batch_id)
     chosen: results.Form = form or ("ndjson" if "ndjson" in request.headers.get("accept", "") else "csv")
@@ -413,7 +459,14 @@ async def read_results(
     return _download(pieces, f"results-{batch_id}.{chosen}", _MEDIA_TYPES[chosen])
 
 
-@operation("GET", f"{_BATCH}/file", READERS, "The file as it was uploaded", media_type="application/octet-stream")
+@operation(
+    "downloadBatchFile",
+    "GET",
+    f"{_BATCH}/file",
+    READERS,
+    "Download the file of a batch as it was uploaded",
+    media_type="application/octet-stream",
+)
 async def read_file(call: NamedDependency[Call], fsp_id: FromPath[str], batch_id: FromPath[int]) -> Stream:
     row = await _read(call.postgres, fsp_id, batch_id)
     return _download(
@@ -435,19 +488,25 @@ def _download(pieces: AsyncIterator[bytes], name: str, media_type: str) -> Strea
 
 
 @operation(
-    "GET", f"{_BATCH}/events", READERS, "How far a batch is, told as it happens (server-sent events)",
+    "followBatch",
+    "GET",
+    f"{_BATCH}/events",
+    READERS,
+    "Follow the progress of a batch (server-sent events)",
     media_type="text/event-stream",
-)  # fmt: skip
+)
 async def follow_batch(
     call: NamedDependency[Call], request: Request[Any, Any, Any], fsp_id: FromPath[str], batch_id: FromPath[int]
 ) -> Stream:
-    """`progress` about twice a second while something moves, `end` with the final state; each is the batch."""
+    """The event `progress` comes about twice a second while the batch changes, `end` with the final state.  The data of
+    each event is the batch.  The stream ends when the key is revoked.
+    """
     row = await _read(call.postgres, fsp_id, batch_id)
     if _watchers.total() >= WATCHERS_MAX or _watchers[call.caller.credential_id] >= WATCHERS_OF_ONE_MAX:
         raise Overloaded
-    stopping: asyncio.Event = request.app.state.parts.stopping
+    stopping: asyncio.Event = request.app.state.services.stopping
     return Stream(
-        _told(call.postgres, row, call.caller.credential_id, stopping),
+        _report_progress(call.postgres, row, call.caller.credential_id, stopping),
         media_type="text/event-stream",
         headers={"X-Accel-Buffering": "no"},
     )
@@ -457,28 +516,30 @@ _watchers: Counter[str] = Counter()  # in this process, by credential
 _encode: Final = msgspec.json.Encoder().encode
 
 
-async def _told(postgres: Postgres, row: Any, credential_id: str, stopping: asyncio.Event) -> AsyncIterator[bytes]:
+async def _report_progress(
+    postgres: Postgres, row: Any, credential_id: str, stopping: asyncio.Event
+) -> AsyncIterator[bytes]:
     _watchers[credential_id] += 1
     try:
         fsp_id, batch_id = row["fsp_id"], row["batch_id"]
-        said_at, version = 0.0, None
+        sent_at, version = 0.0, None
         while True:
             is_final = row["state"] in decisions.FINAL
             if row["version"] != version:
-                said_at, version = time.monotonic(), row["version"]
+                sent_at, version = time.monotonic(), row["version"]
                 yield b"event: %s\nid: %d\ndata: %s\n\n" % (
                     b"end" if is_final else b"progress", version, _encode(batch_of(row))
                 )  # fmt: skip
-            elif time.monotonic() - said_at > ALIVE_S:
-                said_at = time.monotonic()
+            elif time.monotonic() - sent_at > ALIVE_EVERY_S:
+                sent_at = time.monotonic()
                 yield b": still here\n\n"
             if is_final or stopping.is_set():
                 return
-            await pause(TELL_S, stopping)
-            with suppress(DirectoryUnavailable):  # it comes back, and so does the news
+            await pause(REPORT_EVERY_S, stopping)
+            with suppress(DirectoryUnavailable):  # when it is available again, the next round reports the change
                 caller = await postgres.row("credential_valid", credential_id)
                 if caller is None or not caller["valid"]:
-                    return  # revoked in between: it hears no more
+                    return  # revoked in between
                 row = await postgres.row("batch", batch_id, fsp_id)
     finally:
         _watchers[credential_id] -= 1
@@ -490,11 +551,16 @@ async def _told(postgres: Postgres, row: Any, credential_id: str, stopping: asyn
 
 
 @operation(
-    "GET", "/templates/{name:str}", ANYBODY, "A template to fill in: import.csv, import.ndjson", media_type="text/csv"
+    "getTemplate",
+    "GET",
+    "/templates/{name:str}",
+    ANYBODY,
+    "Download a template for a file: import.csv or import.ndjson",
+    media_type="text/csv",
 )
 async def read_template(name: FromPath[str]) -> Response[bytes]:
     if name not in _TEMPLATES:
-        raise Refusal(404, "not_found", "No such template", "There are import.csv and import.ndjson")
+        raise Refusal(404, "not_found", "No such template", "The templates are import.csv and import.ndjson")
     body = files("oracle.schemas").joinpath("templates", name).read_bytes()
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(body, media_type=_TEMPLATES[name], headers=headers)

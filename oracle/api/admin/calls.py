@@ -1,10 +1,10 @@
-"""One call of the admin listener, from its headers to its answer: who, which version, whether it is a repetition.
+"""One call of the admin listener, from its headers to its answer: the caller, the version, and repetitions.
 
-ETag.             The version of a resource; `If-Match` with another one is 412, looked at inside the transaction.
-Idempotency-Key.  On a POST: the answer is kept in the transaction of the change, for 24 hours.  The same key with the
-                  same call gets that answer again and nothing is done twice, however many arrive at once and whenever a
-                  process dies; with another call it is 409.  A refusal is kept as well: the answer stays the same.
-                  One that holds a new secret is kept encrypted under the secret of the caller.
+ETag.             The version of a resource.  `If-Match` with another version is 412; the transaction compares them.
+Idempotency-Key.  On a POST: the transaction of the change stores the answer for 24 hours.  The same key with the same
+                  call returns that answer, and nothing is done twice, however many calls arrive at once and whenever a
+                  process dies; with another call it is 409.  A refusal is stored as well: the answer stays the same.
+                  An answer that holds a new secret is stored encrypted under the secret of the caller.
 Bodies.           Unknown members are refused: a misspelled one would silently change nothing.
 """
 
@@ -13,17 +13,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import os
 import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from litestar import Request, Response
 
-from oracle.api.admin.problems import ProblemBody, Refusal, refusal_of
+from oracle.api.admin.encryption import CallerCipher, NotReadable
+from oracle.api.admin.problems import MEDIA_TYPE, Refusal, refusal_of
 from oracle.errors import OracleError
 from oracle.store.base import Context
 from oracle.store.cache.coherence import LEASE_S
@@ -51,15 +50,15 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Body(msgspec.Struct, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """The base of what callers send."""
+    """The base of each body that a caller sends."""
 
 
 class Resource(msgspec.Struct, kw_only=True, rename="camel"):
-    """The base of what is answered."""
+    """The base of each body that is answered."""
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What goes out, and what is kept for a repetition."""
+    """What is sent, and what is stored for a repetition."""
 
     status: int
     body: bytes
@@ -68,7 +67,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     def response(self) -> Response[bytes]:
         empty = self.status in (204, 304)
-        media_type = None if empty else "application/json"
+        media_type = None if empty else "application/json" if self.status < 400 else MEDIA_TYPE  # noqa: PLR2004
         return Response(
             b"" if empty else self.body, status_code=self.status, headers=self.headers, media_type=media_type
         )
@@ -86,17 +85,17 @@ def answer(
 
 
 def answer_of(refusal: Refusal) -> Answer:
-    return Answer(refusal.status, _encode(ProblemBody(refusal.problem)), dict(refusal.headers))
+    return Answer(refusal.status, _encode(refusal.problem()), dict(refusal.headers))
 
 
 def digest_of(request: Request[Any, Any, Any], body: bytes) -> bytes:
-    """What makes two calls the same: method, path, query, body."""
+    """Compute what makes two calls the same: method, path, query and body."""
     target = request.scope["path"].encode() + b"?" + request.scope["query_string"]
     return hashlib.sha256(b"\0".join([request.method.encode(), target, body])).digest()
 
 
 class Call:
-    """What a handler needs of the call it answers; made for each one by the listener (api/admin)."""
+    """What a handler needs of the call it answers.  The listener (`app`) makes one for each call."""
 
     def __init__(self, request: Request[Any, Any, Any], body: bytes, changes: Changes, postgres: Postgres) -> None:
         self.caller: Caller = request.state.caller
@@ -107,17 +106,23 @@ class Call:
         headers = request.headers
         self.request_id: str = request.state.request_id
         self.trace_id = trace_id_of(headers.get("traceparent", "").encode("latin-1")) or ""
-        self._if_match = _tags(headers.getall("if-match", []))
-        self._if_none_match = _tags(headers.getall("if-none-match", []))
+        self._is_get = request.method == "GET"
+        self._query: str = request.scope["query_string"].decode("latin-1")
+        self._if_match = _read_tags("If-Match", headers.getall("if-match", []))
+        self._if_none_match = _read_tags("If-None-Match", headers.getall("if-none-match", []))
         keys = ", ".join(headers.getall("idempotency-key", [])) if request.method == "POST" else ""
         self._idempotency_key = keys if "idempotency-key" in headers and request.method == "POST" else None
         if self._idempotency_key is not None and not _IDEMPOTENCY_KEY.fullmatch(self._idempotency_key):
-            raise Refusal(400, "invalid", "The Idempotency-Key cannot be read", "1 to 128 visible ASCII characters")
+            raise Refusal(
+                400, "invalid", "The Idempotency-Key is not valid", "Use 1 to 128 visible ASCII characters",
+                field="Idempotency-Key",
+            )  # fmt: skip
 
     def context(self, *, fsp_id: str = "", reason: str = "") -> Context:
-        """What a change says of itself.
+        """Describe a change: who makes it, and why.
 
-        `fsp_id`: the database refuses to touch anybody else's entries; for a caller who is bound to an FSP always.
+        `fsp_id`: the database refuses to touch entries of any other FSP.  For a caller who is bound to an FSP this
+        holds always.
         """
         return Context(
             channel="admin", actor=self.caller.credential_id, role=self.caller.role,
@@ -128,14 +133,17 @@ class Call:
     # -- versions -------------------------------------------------------------------------------------------------
 
     def match(self, *versions: object) -> None:
-        """Raises Refusal 412 when the caller has seen another version than the one that is about to be changed.
+        """Require that the caller has read the version that is about to be changed.  Raises Refusal 412.
 
-        Several: of the resource, and of a part of it that has an ETag of its own.
+        Several versions: of the resource, and of a part of it that has an ETag of its own.
         """
         if self._if_match is None or self._if_match == "*":
             return
         if not {("", str(version)) for version in versions} & set(_ETAG.findall(self._if_match)):
-            raise Refusal(412, "version_mismatch", "It has changed since you read it", "Read it again")
+            raise Refusal(
+                412, "version_mismatch", "The resource has changed since you read it",
+                "Read it again, then send the change with its new ETag", field="If-Match",
+            )  # fmt: skip
 
     def has(self, version: object) -> bool:
         """Whether the caller of a GET has this version already."""
@@ -144,15 +152,27 @@ class Call:
         return self._if_none_match == "*" or str(version) in {tag for _, tag in _ETAG.findall(self._if_none_match)}
 
     def read(self, body: Any, version: object = None) -> Response[bytes]:
-        """The answer to a GET."""
+        """Answer a GET: 304 where the caller has this version already."""
         if version is not None and self.has(version):
             return Answer(304, b"", {"ETag": f'"{version}"'}).response()
         return answer(body, version=version).response()
 
+    def read_page(self, page: Any) -> Response[bytes]:
+        """Answer with a page of a list; `page.next`, its cursor, is in a link as well (RFC 8288).
+
+        The link is relative and has the query alone, so it stays right behind a proxy that adds to the path.  A list
+        that is asked for by POST has no link: its cursor belongs in the body.
+        """
+        given = answer(page)
+        if page.next is not None and self._is_get:
+            sent = [(name, value) for name, value in parse_qsl(self._query, keep_blank_values=True) if name != "cursor"]
+            given.headers["Link"] = f'<?{urlencode([*sent, ("cursor", page.next)])}>; rel="next"'
+        return given.response()
+
     # -- changes --------------------------------------------------------------------------------------------------
 
     async def is_repeated(self) -> bool:
-        """Whether a call with its Idempotency-Key has been answered, whatever its body was."""
+        """Whether a call with this Idempotency-Key has been answered before, whatever its body was."""
         if self._idempotency_key is None:
             return False
         return await self.postgres.row("idempotency_kept", self.caller.credential_id, self._idempotency_key) is not None
@@ -164,13 +184,13 @@ class Call:
         reason: str = "",
         settles: bool = False,
     ) -> Response[bytes]:
-        """A change of anything but aliases; see `Changes.administer`."""
+        """Change anything but aliases; see `Changes.administer`."""
 
         async def change(once: Once) -> Answer:
             try:
                 return await self.changes.administer(self.context(reason=reason), work, once, settles=settles)
             except Replayed:
-                # The first call may have committed just now, and whoever acknowledges has to wait (Changes.administer).
+                # The first call may have committed just now, and an acknowledgement must wait (Changes.administer).
                 if settles:
                     await asyncio.sleep(LEASE_S)
                 raise
@@ -208,12 +228,12 @@ class Call:
             return replayed.answer.response()
         except (Refusal, OracleError, ValueError) as exc:
             refusal = refusal_of(exc)
-            if 400 <= refusal.status < 500:  # noqa: PLR2004 - a refusal is for good, a failure may be tried again
-                return (await self._refused(once, answer_of(refusal))).response()
+            if 400 <= refusal.status < 500:  # noqa: PLR2004 - a refusal is final, a failure may be tried again
+                return (await self._keep_refusal(once, answer_of(refusal))).response()
             raise
         return given.response()
 
-    async def _refused(self, once: Once, refusal: Answer) -> Answer:
+    async def _keep_refusal(self, once: Once, refusal: Answer) -> Answer:
         if once.key is None:
             return refusal
         keeping = Once(self.caller, once.key, self.sha256)
@@ -230,7 +250,7 @@ class Call:
 
 
 class Replayed(Exception):
-    """Not an error: the call was answered before."""
+    """Not an error: this call was answered before."""
 
     def __init__(self, given: Answer) -> None:
         super().__init__()
@@ -238,7 +258,7 @@ class Replayed(Exception):
 
 
 class Once:
-    """Claims the Idempotency-Key before a change and keeps the answer after it: a companion of the change."""
+    """Claims the Idempotency-Key before a change and stores the answer after it: a companion of the change."""
 
     def __init__(self, caller: Caller, key: str | None, sha256: bytes) -> None:
         self.key = key
@@ -251,51 +271,53 @@ class Once:
 
     async def finish(self, transaction: Transaction, result: Answer) -> None:
         if self.key is not None:
-            kept = self._sealed(self.key, result)
+            kept = self._pack(self.key, result)
             await transaction.run("idempotency_keep", self._caller.credential_id, self.key, kept)
 
     async def _claim(self, transaction: Transaction, key: str) -> None:
-        # Waits here for a call with this key that is at work: its answer is there when it is done, or the key is free.
+        # Waits here for a running call with this key: when it ends, its answer is stored or the key is free.
         if await transaction.run("idempotency_claim", self._caller.credential_id, key, self._sha256):
             return
         (row,) = await transaction.rows("idempotency_kept", self._caller.credential_id, key)
         if row["call_sha256"] != self._sha256:
             raise Refusal(
-                409, "idempotency_key_reused", "The Idempotency-Key was used for another call", "Take a new one"
-            )
-        given = self._opened(key, row["answer"])
+                409, "idempotency_key_reused", "This Idempotency-Key was used for another call",
+                "Use a new Idempotency-Key", field="Idempotency-Key",
+            )  # fmt: skip
+        given = self._unpack(key, row["answer"])
         raise Replayed(msgspec.structs.replace(given, headers={**given.headers, "Idempotency-Replayed": "true"}))
 
-    def _cipher(self, key: str) -> ChaCha20Poly1305:
-        return ChaCha20Poly1305(hashlib.sha256(f"{self._caller.secret}\0{key}".encode()).digest())
+    def _cipher(self, key: str) -> CallerCipher:
+        return CallerCipher(self._caller.secret, f"idempotency:{key}")
 
-    def _sealed(self, key: str, given: Answer) -> bytes:
+    def _pack(self, key: str, given: Answer) -> bytes:
         plain = msgspec.msgpack.encode(given)
         if not given.confidential:
             return _PLAIN + plain
-        nonce = os.urandom(12)
-        return _ENCRYPTED + nonce + self._cipher(key).encrypt(nonce, plain, None)
+        return _ENCRYPTED + self._cipher(key).encrypt(plain)
 
-    def _opened(self, key: str, kept: bytes) -> Answer:
-        """Encrypted under another secret of the caller, rotated in between: the change was made, the answer is lost."""
+    def _unpack(self, key: str, kept: bytes) -> Answer:
+        """Raises Refusal where the caller rotated its secret in between: the change was made, the answer is lost."""
         if kept.startswith(_PLAIN):
             return msgspec.msgpack.decode(kept[1:], type=Answer)
         try:
-            plain = self._cipher(key).decrypt(kept[1:13], kept[13:], None)
-        except InvalidTag:
+            plain = self._cipher(key).decrypt(kept[1:])
+        except NotReadable:
             raise Refusal(
-                409, "answer_lost", "The call was answered, under a secret that is no longer used", "Read the resource"
-            ) from None
+                409, "answer_lost", "This call succeeded earlier; its answer can no longer be decrypted",
+                "The change is made: read the resource",
+            ) from None  # fmt: skip
         return msgspec.msgpack.decode(plain, type=Answer)
 
 
-def _tags(headers: list[str]) -> str | None:
-    """The entity tags of If-Match or If-None-Match.  Raises Refusal for what is none."""
+def _read_tags(name: str, headers: list[str]) -> str | None:
+    """Read the entity tags of If-Match or If-None-Match.  Raises Refusal."""
     if not headers:
         return None
     tags = ", ".join(headers).strip()
     if tags != "*" and not _ETAGS.fullmatch(tags):
-        raise Refusal(400, "invalid", "If-Match or If-None-Match cannot be read", 'Send an ETag as it came: "…"')
+        hint = 'Send the ETag of an answer, with its quotes: "…"'
+        raise Refusal(400, "invalid", f"{name} is not valid", hint, field=name)
     return tags
 
 

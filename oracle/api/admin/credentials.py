@@ -1,10 +1,10 @@
-"""Administration of credentials: who is let in, in which role, until when.
+"""Administration of credentials: who may call, in which role, until when.
 
-A secret is answered once, by the call that makes it, and stands nowhere: only its hash does.  Rotation gives a second
-one while the first stays valid for a while, so that its holder can change over without a pause.
+The call that makes a secret answers with it once; only its hash is stored.  Rotation gives a second secret while the
+first stays valid for a while, so that its holder can change over without a pause.
 
-An operator lets auditors in and ends their credentials, but gets no second secret of one: the auditor takes it
-(`POST /me/rotate`, as everybody may), with no grace for the first, and is alone with it from then on.
+An operator issues and revokes the credentials of auditors, but gets no second secret of one.  The auditor rotates it
+(`POST /me/rotate`, as everybody may) without grace for the first secret, and from then on only the auditor has it.
 """
 
 from __future__ import annotations
@@ -15,36 +15,41 @@ from typing import Annotated, Any, Final
 from litestar import Response
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
 from oracle.api.admin.access import ANYBODY, OPERATOR, Role, hash_of, new_credential_id, new_secret, token_of
-from oracle.api.admin.calls import PAGE, PAGE_MAX, Answer, Body, Call, Resource, answer, cursor_of, position_of
-from oracle.api.admin.fsps import FspId, Reason, fsp_locked
+from oracle.api.admin.calls import Answer, Body, Call, Resource, answer
+from oracle.api.admin.fsps import lock_fsp
 from oracle.api.admin.operations import operation
+from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.problems import Refusal
+from oracle.api.admin.times import Time, read_time
+from oracle.api.admin.values import FspId, FspIdQuery, Label, Reason
 from oracle.store.postgres import Transaction
 
 GRACE_S: Final = 86_400
-_Label = Annotated[str, Meta(min_length=1, max_length=128, description="Whose it is, or what for")]
-_Time = Annotated[datetime, Meta(tz=True)]
 _BOUND: Final = (Role.MAKER, Role.CHECKER)
 
 
 class NewCredential(Body):
     role: Role
-    label: _Label
-    fsp_id: Annotated[FspId, Meta(description="The FSP it is bound to: for makers and checkers")] | None = None
-    expires_at: _Time | None = None
+    label: Label
+    fsp_id: (
+        Annotated[FspId, Meta(description="The only FSP that it can act for: makers and checkers need it")] | None
+    ) = None
+    expires_at: Time | None = None
 
 
 class CredentialChange(Body):
-    label: _Label | UnsetType = UNSET
-    expires_at: _Time | UnsetType | None = UNSET
+    label: Label | UnsetType = UNSET
+    expires_at: Time | UnsetType | None = UNSET
 
 
 class Rotation(Body):
-    grace_s: Annotated[int, Meta(ge=0, le=2_592_000, description="How long the present secret stays valid")] = GRACE_S
+    grace_s: Annotated[int, Meta(ge=0, le=2_592_000, description="Seconds that the present secret stays valid")] = (
+        GRACE_S
+    )
 
 
 class Revocation(Body):
@@ -66,7 +71,7 @@ class Credential(Resource):
 
 class IssuedCredential(Resource):
     credential: Credential
-    key: Annotated[str, Meta(description="Shown this once: `Authorization: Bearer …`")]
+    key: Annotated[str, Meta(description="Shown only once; send it as `Authorization: Bearer …`")]
 
 
 class CredentialPage(Resource):
@@ -85,9 +90,9 @@ class RefusedCall(Resource):
     credential_id: str | None
     address: str | None
     method: str
-    route: str
+    route: Annotated[str, Meta(description="The path as the contract has it")]
     status: int
-    reason: str
+    reason: Annotated[str, Meta(description="The error code")]
 
 
 class RefusedCallPage(Resource):
@@ -111,7 +116,7 @@ async def _read(transaction: Transaction, credential_id: str) -> tuple[Credentia
     return _credential_of(row), row["version"]
 
 
-async def _locked(transaction: Transaction, call: Call, credential_id: str) -> Any:
+async def _lock(transaction: Transaction, call: Call, credential_id: str) -> Any:
     rows = await transaction.rows("credential_locked", credential_id)
     if not rows:
         raise _no_such_credential()
@@ -123,44 +128,53 @@ def _no_such_credential() -> Refusal:
     return Refusal(404, "not_found", "No such credential", "GET /admin/v1/credentials lists them")
 
 
-@operation("GET", "/me", ANYBODY, "Whose credential this is", answers=Me)
+@operation("getOwnCredential", "GET", "/me", ANYBODY, "Read your own credential: its role and its FSP", answers=Me)
 async def who_am_i(call: NamedDependency[Call]) -> Response[bytes]:
     caller = call.caller
     return call.read(Me(credential_id=caller.credential_id, role=caller.role, fsp_id=caller.fsp_id))
 
 
-@operation("POST", "/me/rotate", ANYBODY, "Give this credential another secret", answers=IssuedCredential)
+@operation(
+    "rotateOwnCredential",
+    "POST",
+    "/me/rotate",
+    ANYBODY,
+    "Get a new secret for your own credential",
+    answers=IssuedCredential,
+)
 async def rotate_own(call: NamedDependency[Call], data: JSONBody[Rotation]) -> Response[bytes]:
-    return await _rotated(call, call.caller.credential_id, data.grace_s)
+    return await _rotate(call, call.caller.credential_id, data.grace_s)
 
 
-@operation("GET", "/credentials", OPERATOR, "List the credentials", answers=CredentialPage)
+@operation("listCredentials", "GET", "/credentials", OPERATOR, "List the credentials", answers=CredentialPage)
 async def list_credentials(
     call: NamedDependency[Call],
-    fsp_id: Annotated[str | None, QueryParameter(name="fspId")] = None,
+    fsp_id: FspIdQuery = None,
     role: FromQuery[Role | None] = None,
-    limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = PAGE,
-    cursor: FromQuery[str | None] = None,
+    limit: Limit = PAGE,
+    cursor: Cursor = None,
 ) -> Response[bytes]:
-    position = position_of(cursor, str)
-    rows = await call.postgres.rows("credentials_page", fsp_id, role, position and position[0], limit + 1)
+    cursors = Cursors(call.caller, "credentials", fsp_id, role)
+    rows = await call.postgres.rows("credentials_page", fsp_id, role, cursors.open(cursor, str), limit + 1)
     items = [_credential_of(row) for row in rows[:limit]]
-    following = cursor_of(items[-1].credential_id) if len(rows) > limit else None
-    return call.read(CredentialPage(items=items, next=following))
+    following = cursors.close(items[-1].credential_id) if len(rows) > limit else None
+    return call.read_page(CredentialPage(items=items, next=following))
 
 
-@operation("POST", "/credentials", OPERATOR, "Issue a credential", answers=IssuedCredential, status=201)
+@operation(
+    "createCredential", "POST", "/credentials", OPERATOR, "Issue a credential", answers=IssuedCredential, status=201
+)
 async def create_credential(call: NamedDependency[Call], data: JSONBody[NewCredential]) -> Response[bytes]:
     if data.role in _BOUND and data.fsp_id is None:
-        raise Refusal(400, "invalid", "This role is of one FSP", "Name it by fspId")
+        raise Refusal(400, "invalid", "This role needs an FSP", "Set fspId", field="fspId")
     if data.role in (Role.OPERATOR, Role.AUDITOR) and data.fsp_id is not None:
-        raise Refusal(400, "invalid", "This role is not of one FSP", "Leave fspId out")
+        raise Refusal(400, "invalid", "This role cannot be limited to one FSP", "Leave fspId out", field="fspId")
     credential_id, secret = new_credential_id(), new_secret()
 
     async def work(transaction: Transaction) -> Answer:
-        _in_future(data.expires_at)  # not before: a call that is repeated later gets the answer of then
+        _require_future(data.expires_at)  # here: a repeated call must get its first answer
         if data.fsp_id is not None:
-            await fsp_locked(transaction, data.fsp_id)
+            await lock_fsp(transaction, data.fsp_id)
         await transaction.run(
             "credential_add",
             credential_id,
@@ -179,23 +193,32 @@ async def create_credential(call: NamedDependency[Call], data: JSONBody[NewCrede
     return await call.administer(work)
 
 
-@operation("GET", "/credentials/{credential_id:str}", OPERATOR, "Read a credential", answers=Credential)
+@operation(
+    "getCredential", "GET", "/credentials/{credential_id:str}", OPERATOR, "Read a credential", answers=Credential
+)
 async def read_credential(call: NamedDependency[Call], credential_id: FromPath[str]) -> Response[bytes]:
     row = await call.postgres.row("credential", credential_id)
     if row is None:
         raise _no_such_credential()
-    # No 304: its last use and the number of its secrets change without it.
+    # No 304: last use and the number of secrets change without a new version.
     return answer(_credential_of(row), version=row["version"]).response()
 
 
-@operation("PATCH", "/credentials/{credential_id:str}", OPERATOR, "Change label or expiry", answers=Credential)
+@operation(
+    "changeCredential",
+    "PATCH",
+    "/credentials/{credential_id:str}",
+    OPERATOR,
+    "Change the label or the expiry of a credential",
+    answers=Credential,
+)
 async def change_credential(
     call: NamedDependency[Call], credential_id: FromPath[str], data: JSONBody[CredentialChange]
 ) -> Response[bytes]:
-    _in_future(data.expires_at)
+    _require_future(data.expires_at)
 
     async def work(transaction: Transaction) -> Answer:
-        await _locked(transaction, call, credential_id)
+        await _lock(transaction, call, credential_id)
         now, _ = await _read(transaction, credential_id)
         label = now.label if data.label is UNSET else data.label
         expires_at = now.expires_at if data.expires_at is UNSET else data.expires_at
@@ -207,24 +230,30 @@ async def change_credential(
 
 
 @operation(
-    "POST", "/credentials/{credential_id:str}/rotate", OPERATOR, "Give a second secret, and end the first later",
+    "rotateCredential",
+    "POST",
+    "/credentials/{credential_id:str}/rotate",
+    OPERATOR,
+    "Get a second secret; the first one ends later",
     answers=IssuedCredential,
-)  # fmt: skip
+)
 async def rotate(
     call: NamedDependency[Call], credential_id: FromPath[str], data: JSONBody[Rotation]
 ) -> Response[bytes]:
-    return await _rotated(call, credential_id, data.grace_s)
+    return await _rotate(call, credential_id, data.grace_s)
 
 
-async def _rotated(call: Call, credential_id: str, grace_s: float) -> Response[bytes]:
+async def _rotate(call: Call, credential_id: str, grace_s: float) -> Response[bytes]:
     secret = new_secret()
 
     async def work(transaction: Transaction) -> Answer:
-        now = await _locked(transaction, call, credential_id)
+        now = await _lock(transaction, call, credential_id)
         if now["role"] == Role.AUDITOR and credential_id != call.caller.credential_id:
-            raise Refusal(403, "not_yours", "An auditor's secret is the auditor's alone", "POST /admin/v1/me/rotate")
+            raise Refusal(
+                403, "not_yours", "Only the auditor can rotate this key", "The auditor calls POST /admin/v1/me/rotate"
+            )
         if now["revoked"]:
-            raise Refusal(409, "revoked", "The credential is revoked", "Issue another one")
+            raise Refusal(409, "revoked", "The credential is revoked", "Issue a new credential")
         await transaction.run("secrets_expire", credential_id, float(grace_s))
         await transaction.run("secret_add", credential_id, hash_of(secret))
         await transaction.run("credential_touch", credential_id)
@@ -235,12 +264,19 @@ async def _rotated(call: Call, credential_id: str, grace_s: float) -> Response[b
     return await call.administer(work)
 
 
-@operation("POST", "/credentials/{credential_id:str}/revoke", OPERATOR, "End a credential now", answers=Credential)
+@operation(
+    "revokeCredential",
+    "POST",
+    "/credentials/{credential_id:str}/revoke",
+    OPERATOR,
+    "Revoke a credential now",
+    answers=Credential,
+)
 async def revoke(
     call: NamedDependency[Call], credential_id: FromPath[str], data: JSONBody[Revocation]
 ) -> Response[bytes]:
     async def work(transaction: Transaction) -> Answer:
-        await _locked(transaction, call, credential_id)
+        await _lock(transaction, call, credential_id)
         await transaction.run("credential_revoke", credential_id)
         credential, version = await _read(transaction, credential_id)
         return answer(credential, version=version)
@@ -248,35 +284,23 @@ async def revoke(
     return await call.administer(work, reason=data.reason)
 
 
-@operation("GET", "/refusals", OPERATOR, "Calls that were refused, the newest first", answers=RefusedCallPage)
+@operation(
+    "listRefusedCalls", "GET", "/refusals", OPERATOR, "List refused calls, the newest first", answers=RefusedCallPage
+)
 async def list_refused(
     call: NamedDependency[Call],
-    limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = PAGE,
-    cursor: FromQuery[str | None] = None,
+    limit: Limit = PAGE,
+    cursor: Cursor = None,
 ) -> Response[bytes]:
-    position = position_of(cursor, float)
-    before = None if position is None else _time(position[0])
-    rows = await call.postgres.rows("refusals", before, limit + 1)
+    cursors = Cursors(call.caller, "refusals")
+    rows = await call.postgres.rows("refusals", cursors.open(cursor, datetime), limit + 1)
     items = [RefusedCall(**dict(row)) for row in rows[:limit]]
-    following = cursor_of(items[-1].at.timestamp()) if len(rows) > limit else None
-    return call.read(RefusedCallPage(items=items, next=following))
+    following = cursors.close(items[-1].at) if len(rows) > limit else None
+    return call.read_page(RefusedCallPage(items=items, next=following))
 
 
-def _time(seconds: float) -> datetime:
-    try:
-        return datetime.fromtimestamp(seconds, UTC)
-    except (OverflowError, ValueError, OSError):
-        raise Refusal(400, "invalid", "The cursor cannot be read", "Use `next` of the page before") from None
-
-
-def _instant(at: datetime) -> datetime:
-    """Raises Refusal for one whose time in UTC is in the year 0 or 10000."""
-    try:
-        return at.astimezone(UTC)
-    except OverflowError:
-        raise Refusal(400, "invalid", "expiresAt is out of range", "Name a time in this century") from None
-
-
-def _in_future(expires_at: datetime | UnsetType | None) -> None:
-    if isinstance(expires_at, datetime) and _instant(expires_at) <= datetime.now(UTC):
-        raise Refusal(400, "invalid", "expiresAt is over", "Name a time to come; POST .../revoke ends one now")
+def _require_future(expires_at: datetime | UnsetType | None) -> None:
+    """Raises Refusal."""
+    if isinstance(expires_at, datetime) and read_time("expiresAt", expires_at) <= datetime.now(UTC):
+        hint = "Use a later time; POST …/revoke ends a credential now"
+        raise Refusal(400, "invalid", "expiresAt is in the past", hint, field="expiresAt")

@@ -1,8 +1,8 @@
-"""Administration of the FSPs: what they are, what they may register, whether they are answered.
+"""Administration of the FSPs: their data, what they may register, and whether lookups are answered with them.
 
-An FSP that is suspended or closed is not answered for; the call that says so is acknowledged when that holds in every
-process.  Provisional is one that the hub brought and nobody has confirmed: it is answered, and confirmed by setting it
-active.
+No lookup is answered with a suspended or closed FSP; the call that sets the status is acknowledged when every process
+follows it.  A provisional FSP came from the hub and nobody has confirmed it: lookups are answered with it, and an
+operator confirms it by setting it to active.
 """
 
 from __future__ import annotations
@@ -20,56 +20,53 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET, Meta, UnsetType
 
 from oracle.api.admin.access import OPERATOR, Role, allow
-from oracle.api.admin.calls import PAGE, PAGE_MAX, Answer, Body, Call, Resource, answer, cursor_of, position_of
+from oracle.api.admin.calls import Answer, Body, Call, Resource, answer
 from oracle.api.admin.operations import operation
+from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.problems import Refusal
+from oracle.api.admin.values import Currency, FspId, FspStatus, Name, Reason, UseCase, capitalise
 from oracle.identifiers import Kind
 from oracle.store.postgres import Transaction
 
-# Not `.` and `..`: in a path a client takes them for steps, and would ask for something else.
-# `$` alone lets a line break pass behind it.
-FspId = Annotated[
-    str, Meta(pattern=r"^(?!\.{1,2}$)[!-~]{1,32}$(?!\n)", description="1 to 32 visible ASCII characters (FSPIOP FspId)")
-]
-Status = Literal["provisional", "active", "suspended", "closed"]
-Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$", max_length=3, description="ISO 4217")]
-_Line = Annotated[str, Meta(min_length=1, max_length=128)]
-UseCase = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$(?!\n)")]
-Reason = Annotated[str, Meta(min_length=1, max_length=256, description="Why; it stands in the history")]
-
 LOGO_BYTES_MAX: Final = 262_144
-# By their first bytes, not by what the sender calls them: they are shown by other systems.
+# Recognised by their first bytes, not by the sender's word: other systems show them.
 _IMAGES: Final = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 
 READERS: Final = allow(Role.OPERATOR, Role.AUDITOR, Role.READER, Role.MAKER, Role.CHECKER)
 
 
 class Contact(Body):
-    name: _Line | None = None
+    name: Name | None = None
     email: Annotated[str, Meta(pattern=r"^[^@\s]{1,64}@[^@\s]{1,255}$(?!\n)")] | None = None
     phone: Annotated[str, Meta(max_length=32)] | None = None
 
 
 class NewFsp(Body):
     fsp_id: FspId
-    name: _Line | None = None
-    locale_name: _Line | None = None
+    name: Name | None = None
+    locale_name: Name | None = None
     dfsp_type: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     additional_info: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
-    kinds: Annotated[list[Kind], Meta(max_length=50, description="What it may register; null is everything")] | None = (
-        None
-    )
-    currencies: Annotated[list[Currency], Meta(max_length=200)] | None = None
+    kinds: (
+        Annotated[list[Kind], Meta(max_length=50, description="The kinds that it may register; null: every kind")]
+        | None
+    ) = None
+    currencies: (
+        Annotated[list[Currency], Meta(max_length=200, description="That it may register; null: every one")] | None
+    ) = None
     use_cases: Annotated[list[UseCase], Meta(max_length=50)] = msgspec.field(default_factory=list)
     contact: Contact | None = None
-    two_persons: Annotated[bool, Meta(description="Its files wait for a checker")] = False
+    two_persons: Annotated[bool, Meta(description="A second person must approve each of its files")] = False
+
+    def __post_init__(self) -> None:
+        self.currencies = capitalise(self.currencies)
 
 
 class FspChange(Body):
-    """What is left out stays; null takes away."""
+    """A member that you leave out stays as it is; null removes it."""
 
-    name: _Line | UnsetType | None = UNSET
-    locale_name: _Line | UnsetType | None = UNSET
+    name: Name | UnsetType | None = UNSET
+    locale_name: Name | UnsetType | None = UNSET
     dfsp_type: Annotated[str, Meta(min_length=1, max_length=64)] | UnsetType | None = UNSET
     additional_info: Annotated[str, Meta(min_length=1, max_length=1024)] | UnsetType | None = UNSET
     kinds: Annotated[list[Kind], Meta(max_length=50)] | UnsetType | None = UNSET
@@ -77,6 +74,9 @@ class FspChange(Body):
     use_cases: Annotated[list[UseCase], Meta(max_length=50)] | UnsetType = UNSET
     contact: Contact | UnsetType | None = UNSET
     two_persons: bool | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        self.currencies = capitalise(self.currencies)
 
 
 class StatusChange(Body):
@@ -91,12 +91,12 @@ class Logo(Resource):
 
 class Fsp(Resource):
     fsp_id: str
-    status: Status
+    status: FspStatus
     name: str | None
     locale_name: str | None
     dfsp_type: str | None
     additional_info: str | None
-    kinds: list[str] | None
+    kinds: list[Kind] | None
     currencies: list[str] | None
     use_cases: list[str]
     contact: Contact | None
@@ -124,8 +124,8 @@ def fsp_of(row: Any) -> Fsp:
     )
 
 
-async def fsp_locked(transaction: Transaction, fsp_id: str) -> Any:
-    """The row, held until the end of the transaction.  Raises Refusal 404."""
+async def lock_fsp(transaction: Transaction, fsp_id: str) -> Any:
+    """Read the row and lock it until the end of the transaction.  Raises Refusal 404."""
     rows = await transaction.rows("fsp_locked", fsp_id)
     if not rows:
         raise no_such_fsp()
@@ -144,32 +144,35 @@ def handlers() -> list[HTTPRouteHandler]:
     return [list_fsps, create_fsp, read_fsp, change_fsp, set_status, read_logo, put_logo, drop_logo]
 
 
-@operation("GET", "/fsps", allow(Role.OPERATOR, Role.AUDITOR, Role.READER), "List the FSPs", answers=FspPage)
+@operation(
+    "listFsps", "GET", "/fsps", allow(Role.OPERATOR, Role.AUDITOR, Role.READER), "List the FSPs", answers=FspPage
+)
 async def list_fsps(
     call: NamedDependency[Call],
-    status: FromQuery[Status | None] = None,
+    status: FromQuery[FspStatus | None] = None,
     use_case: Annotated[str | None, QueryParameter(name="useCase")] = None,
-    limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = PAGE,
-    cursor: FromQuery[str | None] = None,
+    limit: Limit = PAGE,
+    cursor: Cursor = None,
 ) -> Response[bytes]:
-    position = position_of(cursor, str)
-    rows = await call.postgres.rows("fsps_page", status, use_case, position and position[0], limit + 1)
+    cursors = Cursors(call.caller, "fsps", status, use_case)
+    rows = await call.postgres.rows("fsps_page", status, use_case, cursors.open(cursor, str), limit + 1)
     items = [fsp_of(row) for row in rows[:limit]]
-    return call.read(FspPage(items=items, next=cursor_of(items[-1].fsp_id) if len(rows) > limit else None))
+    return call.read_page(FspPage(items=items, next=cursors.close(items[-1].fsp_id) if len(rows) > limit else None))
 
 
-@operation("POST", "/fsps", OPERATOR, "Create an FSP", answers=Fsp, status=201)
+@operation("createFsp", "POST", "/fsps", OPERATOR, "Create an FSP", answers=Fsp, status=201)
 async def create_fsp(call: NamedDependency[Call], data: JSONBody[NewFsp]) -> Response[bytes]:
     async def work(transaction: Transaction) -> Answer:
         if not await transaction.run("fsp_add", data.fsp_id, *_columns(data)):
-            raise Refusal(409, "exists", "There is an FSP with this id", f"PATCH {path_of(data.fsp_id)}")
-        row = await fsp_locked(transaction, data.fsp_id)
+            hint = f"Change it with PATCH {path_of(data.fsp_id)}"
+            raise Refusal(409, "exists", "An FSP with this id already exists", hint, field="fspId")
+        row = await lock_fsp(transaction, data.fsp_id)
         return answer(fsp_of(row), status=201, version=row["version"], location=path_of(data.fsp_id))
 
     return await call.administer(work)
 
 
-@operation("GET", "/fsps/{fsp_id:str}", READERS, "Read an FSP", answers=Fsp)
+@operation("getFsp", "GET", "/fsps/{fsp_id:str}", READERS, "Read an FSP", answers=Fsp)
 async def read_fsp(call: NamedDependency[Call], fsp_id: FromPath[str]) -> Response[bytes]:
     row = await call.postgres.row("fsp", fsp_id)
     if row is None:
@@ -177,36 +180,43 @@ async def read_fsp(call: NamedDependency[Call], fsp_id: FromPath[str]) -> Respon
     return call.read(fsp_of(row), row["version"])
 
 
-@operation("PATCH", "/fsps/{fsp_id:str}", OPERATOR, "Change an FSP", answers=Fsp)
+@operation("changeFsp", "PATCH", "/fsps/{fsp_id:str}", OPERATOR, "Change an FSP", answers=Fsp)
 async def change_fsp(call: NamedDependency[Call], fsp_id: FromPath[str], data: JSONBody[FspChange]) -> Response[bytes]:
     async def work(transaction: Transaction) -> Answer:
-        row = await fsp_locked(transaction, fsp_id)
+        row = await lock_fsp(transaction, fsp_id)
         call.match(row["version"])
         now = fsp_of(row)
         changed = {name: value for name in _FIELDS if (value := getattr(data, name)) is not UNSET}
         wanted = NewFsp(fsp_id=fsp_id, **{**{name: getattr(now, name) for name in _FIELDS}, **changed})
         if any(getattr(wanted, name) != getattr(now, name) for name in _FIELDS):
             await transaction.run("fsp_change", fsp_id, *_columns(wanted))
-        row = await fsp_locked(transaction, fsp_id)
+        row = await lock_fsp(transaction, fsp_id)
         return answer(fsp_of(row), version=row["version"])
 
     return await call.administer(work)
 
 
-@operation("POST", "/fsps/{fsp_id:str}/status", OPERATOR, "Confirm, suspend, close or reopen an FSP", answers=Fsp)
+@operation(
+    "setFspStatus",
+    "POST",
+    "/fsps/{fsp_id:str}/status",
+    OPERATOR,
+    "Confirm, suspend, close or reopen an FSP",
+    answers=Fsp,
+)
 async def set_status(
     call: NamedDependency[Call], fsp_id: FromPath[str], data: JSONBody[StatusChange]
 ) -> Response[bytes]:
     async def work(transaction: Transaction) -> Answer:
-        call.match((await fsp_locked(transaction, fsp_id))["version"])
+        call.match((await lock_fsp(transaction, fsp_id))["version"])
         await transaction.run("fsp_set_status", fsp_id, data.status)
-        row = await fsp_locked(transaction, fsp_id)
+        row = await lock_fsp(transaction, fsp_id)
         return answer(fsp_of(row), version=row["version"])
 
     return await call.administer(work, reason=data.reason, settles=True)
 
 
-@operation("GET", "/fsps/{fsp_id:str}/logo", READERS, "Read the logo of an FSP", media_type="image/*")
+@operation("getLogo", "GET", "/fsps/{fsp_id:str}/logo", READERS, "Read the logo of an FSP", media_type="image/*")
 async def read_logo(call: NamedDependency[Call], fsp_id: FromPath[str]) -> Response[bytes]:
     row = await call.postgres.row("logo", fsp_id)
     if row is None:
@@ -218,34 +228,39 @@ async def read_logo(call: NamedDependency[Call], fsp_id: FromPath[str]) -> Respo
 
 
 @operation(
-    "PUT", "/fsps/{fsp_id:str}/logo", OPERATOR, "Set the logo of an FSP: PNG, JPEG or GIF, up to 256 KiB", answers=Fsp,
+    "setLogo",
+    "PUT",
+    "/fsps/{fsp_id:str}/logo",
+    OPERATOR,
+    "Set the logo of an FSP: a PNG, JPEG or GIF of at most 256 KiB",
+    answers=Fsp,
     takes="image/*",
-)  # fmt: skip
+)
 async def put_logo(call: NamedDependency[Call], fsp_id: FromPath[str]) -> Response[bytes]:
     image = call.body
     data_type = next((name for magic, name in _IMAGES.items() if image.startswith(magic)), None)
     if data_type is None or len(image) > LOGO_BYTES_MAX:
-        raise Refusal(400, "bad_image", "The logo is no PNG, JPEG or GIF of up to 256 KiB")
+        raise Refusal(400, "bad_image", "The logo must be a PNG, JPEG or GIF of at most 256 KiB", "Convert the image")
 
     async def work(transaction: Transaction) -> Answer:
-        row = await fsp_locked(transaction, fsp_id)
+        row = await lock_fsp(transaction, fsp_id)
         call.match(row["version"], row["logo_sha256"])
         await transaction.run("logo_put", fsp_id, image)
         await transaction.run("logo_named", fsp_id, data_type, hashlib.sha256(image).digest())
-        row = await fsp_locked(transaction, fsp_id)
+        row = await lock_fsp(transaction, fsp_id)
         return answer(fsp_of(row), version=row["version"])
 
     return await call.administer(work)
 
 
-@operation("DELETE", "/fsps/{fsp_id:str}/logo", OPERATOR, "Remove the logo of an FSP", answers=Fsp)
+@operation("removeLogo", "DELETE", "/fsps/{fsp_id:str}/logo", OPERATOR, "Remove the logo of an FSP", answers=Fsp)
 async def drop_logo(call: NamedDependency[Call], fsp_id: FromPath[str]) -> Response[bytes]:
     async def work(transaction: Transaction) -> Answer:
-        row = await fsp_locked(transaction, fsp_id)
+        row = await lock_fsp(transaction, fsp_id)
         call.match(row["version"], row["logo_sha256"])
         await transaction.run("logo_drop", fsp_id)
         await transaction.run("logo_named", fsp_id, None, None)
-        row = await fsp_locked(transaction, fsp_id)
+        row = await lock_fsp(transaction, fsp_id)
         return answer(fsp_of(row), version=row["version"])
 
     return await call.administer(work)
@@ -254,4 +269,5 @@ async def drop_logo(call: NamedDependency[Call], fsp_id: FromPath[str]) -> Respo
 def _columns(data: NewFsp) -> tuple[Any, ...]:
     contact = None if data.contact is None else msgspec.json.encode(data.contact).decode()
     values = {name: getattr(data, name) for name in _FIELDS} | {"contact": contact}
+
     return tuple(values[name] for name in _FIELDS)

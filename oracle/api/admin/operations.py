@@ -1,6 +1,7 @@
-"""One way to declare what the admin listener serves: method, path, who may call it, what it takes and answers.
+"""One way to declare an operation of the admin listener: name, method, path, who may call it, request and answer.
 
-The published OpenAPI document, the guard and the test of who may call what are all made from these declarations.
+The published OpenAPI document, the guard and the test of who may call what are all made from these declarations.  The
+name is the operationId: gateways make permissions of it, so it stays the same when a function or a path changes.
 """
 
 from __future__ import annotations
@@ -24,29 +25,30 @@ from litestar.openapi.spec import (
 )
 from litestar.status_codes import HTTP_201_CREATED
 
-from oracle.api.admin.access import Rule
-from oracle.api.admin.problems import ProblemBody
+from oracle.api.admin.access import Guard
+from oracle.api.admin.problems import MEDIA_TYPE, Problem
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 BODY_BYTES_MAX: Final = 1_048_576
 
 _MEANINGS: Final = {
     400: "The request is not valid",
-    401: "No valid credential",
-    403: "Not with this role, or not this FSP",
-    404: "Not there",
-    409: "Refused by the rules of the directory",
-    412: "Another version than that of If-Match",
+    401: "The request has no valid key",
+    403: "This role may not do that, or the key belongs to another FSP",
+    404: "Not found",
+    409: "The rules of the directory do not allow it",
+    412: "The resource has another version than If-Match",
     413: "The body is too large",
-    429: "Too many calls without a valid credential, or more files than the FSP may upload",
+    429: "Too many calls without a valid key, or too many uploads of this FSP",
     503: "The directory is not available",
 }
 
 
 def operation(
+    name: str,
     method: Method,
     path: str,
-    access: Rule,
+    access: Guard,
     summary: str,
     *,
     answers: Any = None,
@@ -60,14 +62,16 @@ def operation(
 ) -> Callable[[Callable[..., Awaitable[Response[Any]]]], HTTPRouteHandler]:
     """Make a handler of a function that takes `call: Call`, `data: Body` and parameters, and returns a Response.
 
-    `answers` is the type of a successful answer's body, `also` are its other statuses, `also_as` its other media types,
-    `takes` the media type of a body that is not JSON (then there is no `data`; it is in `call.body`, or with `streams`
-    read from the request by the function itself).  `reads`: a POST that changes nothing.
+    `name` is the operationId: a verb and a noun.  `answers` is the type of a successful answer's body, `also` are its
+    other statuses, `also_as` its other media types.  `takes` is the media type of a body that is not JSON: there is no
+    `data` then; the body is in `call.body`, or with `streams` the function reads it from the request.  `reads`: a POST
+    that changes nothing.
     """
     return HTTPRouteHandler(
         path,
         http_method=method,
         status_code=status,
+        operation_id=name,
         summary=summary,
         media_type=media_type,
         opt={"access": access, "streams": streams},
@@ -75,13 +79,14 @@ def operation(
         security=[{"bearer": []}] if access.roles else [],
         responses=_responses(method, access, (status, *also), answers, media_type),
         operation_class=_operation_class(
-            _headers(method, path, access, has_version=not reads and status != HTTP_201_CREATED), takes, status, also_as
+            _headers(method, path, access, has_version=not reads and status != HTTP_201_CREATED),
+            takes, status, also_as, access.describe(),
         ),
     )  # fmt: skip
 
 
 def _responses(
-    method: Method, access: Rule, statuses: tuple[int, ...], answers: Any, media_type: str
+    method: Method, access: Guard, statuses: tuple[int, ...], answers: Any, media_type: str
 ) -> dict[int, ResponseSpec]:
     possible = [400, 404, 413, 503]
     if access.roles:
@@ -89,10 +94,10 @@ def _responses(
     if method != "GET":
         possible += [409, 412]
     found = {
-        code: ResponseSpec(ProblemBody, generate_examples=False, description=_MEANINGS[code])
+        code: ResponseSpec(Problem, generate_examples=False, description=_MEANINGS[code], media_type=MEDIA_TYPE)
         for code in sorted(possible)
     }
-    # What has no type here and is no text: JSON as it comes, events of a stream.
+    # Without a type and not text: JSON as it comes, events of a stream.
     untyped = Any if media_type in ("application/json", "text/event-stream") else bytes
     for status in statuses:
         found[status] = ResponseSpec(
@@ -102,10 +107,10 @@ def _responses(
     return found
 
 
-def _headers(method: Method, path: str, access: Rule, *, has_version: bool) -> list[Parameter]:
-    """What `Call` reads of the headers; no handler names it as a parameter.
+def _headers(method: Method, path: str, access: Guard, *, has_version: bool) -> list[Parameter]:
+    """List the headers that `Call` reads; no handler names them as parameters.
 
-    `has_version`: what the path names is changed, if it is one thing.
+    `has_version`: the operation changes the thing that the path names, if it is one thing.
     """
     text = OpenAPIType.STRING
     if not access.roles:
@@ -114,20 +119,21 @@ def _headers(method: Method, path: str, access: Rule, *, has_version: bool) -> l
         return []
     found = [] if "{" not in path or not has_version else [
         Parameter("If-Match", "header", schema=Schema(type=text), required=False,
-                  description="The ETag of what is changed, as it was read; it has another one by now: 412"),
+                  description="The ETag that you read; if the resource has changed since: 412"),
     ]  # fmt: skip
     if method == "POST":
         found.append(Parameter("Idempotency-Key", "header", schema=Schema(type=text, pattern="^[!-~]{1,128}$"),
-                               required=False, description="Makes the call safe to repeat for 24 hours"))  # fmt: skip
+                               required=False, description="Makes it safe to repeat the call, for 24 h"))  # fmt: skip
     return found
 
 
 def _operation_class(
-    headers: list[Parameter], takes: str | None, status: int, also_as: tuple[str, ...]
+    headers: list[Parameter], takes: str | None, status: int, also_as: tuple[str, ...], roles: str
 ) -> type[Operation]:
     @dataclasses.dataclass
     class Described(Operation):
         def __post_init__(self) -> None:
+            self.description = f"{self.description}\n\n{roles}" if self.description else roles
             if headers:
                 self.parameters = [*(self.parameters or []), *headers]
             if takes is not None:

@@ -3,24 +3,24 @@
     GET /admin-api/prefixes                        every prefix
     GET /admin-api/prefixesByUseCase/{usecase}     those of FSPs with this use case; 404 where no FSP has it
 
-One element for each rule for account numbers (ACCOUNT_ID, and so CLABE) that holds now, of digits, whose FSP is
-answered.  The client's members, and what they are here:
+One element for each route for account numbers (ACCOUNT_ID, and so CLABE) that is valid now, is made of digits, and
+whose FSP is active or provisional.  The client's members, and what they are here:
 
     id               the number of the route
-    prefix           an integer, so zeros in front are not said: 012 is 12.  Its readers know how wide a prefix is
-                     (three digits: they take the rest for the account).  One of more than 15 digits is left out:
+    prefix           an integer, so it has no zeros in front: 012 is 12.  Its readers know the width of a prefix (three
+                     digits: they take the rest for the account).  A prefix of more than 15 digits is left out:
                      JavaScript would read another number
     createdAt        when the route was created, UTC, to the millisecond
-    status           `active`: an FSP that is not answered is not in the list, a provisional one is answered
+    status           always `active`: the list has no suspended or closed FSP
     localeName, name of the FSP; without them, its name and its id
     dfspType, additionalInfo, logoDataType, logoBase64    of the FSP, '' where it has none
 
-All text, never null.  A logo stands with every prefix of its FSP, while all of them together stay below LOGO_CHARS_MAX;
-beyond that with an FSP's first one only, and then with none: the list of an FSP with thousands of rules would be
+All are text, never null.  Every prefix of an FSP has its logo, while all logos together stay below LOGO_CHARS_MAX;
+beyond that only an FSP's first prefix has it, and then none: the list of an FSP with thousands of routes would be
 gigabytes of one picture.
 
-Anybody may ask as often as they like: the list is put together once a second at most, and at most a tenth of the time,
-whoever asks.
+Anybody may ask as often as they like: the list is made once a second at most, and at most a tenth of the time, however
+many ask.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class _List(msgspec.Struct, frozen=True):
 
 
 class PrefixList:
-    """The list as it was a moment ago; one reading of it for all who ask at once."""
+    """Keeps the list for a moment, and reads it once for all callers at the same time."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -114,32 +114,43 @@ def router() -> Router:
     )  # fmt: skip
 
 
-@operation("GET", "/prefixes", PUBLIC, "List the prefixes of account numbers", answers=list[Prefix])
+@operation(
+    "listPrefixes",
+    "GET",
+    "/prefixes",
+    PUBLIC,
+    "List the prefixes of account numbers and their FSPs",
+    answers=list[Prefix],
+)
 async def list_prefixes(
     request: Request[Any, Any, Any], state: State, prefixes: NamedDependency[PrefixList]
 ) -> Response[bytes]:
-    now = await prefixes.current(state.parts.postgres)
+    now = await prefixes.current(state.services.postgres)
     return _answer(request, now.elements)
 
 
 @operation(
-    "GET", "/prefixesByUseCase/{use_case:str}", PUBLIC, "List the prefixes of the FSPs that have a use case",
+    "listPrefixesByUseCase",
+    "GET",
+    "/prefixesByUseCase/{use_case:str}",
+    PUBLIC,
+    "List the prefixes of the FSPs that have a use case",
     answers=list[Prefix],
-)  # fmt: skip
+)
 async def list_by_use_case(
     request: Request[Any, Any, Any], state: State, prefixes: NamedDependency[PrefixList], use_case: FromPath[str]
 ) -> Response[bytes]:
     wanted = use_case.strip()
     if not _use_case(wanted):
         raise _no_such_use_case()
-    now = await prefixes.current(state.parts.postgres)
+    now = await prefixes.current(state.services.postgres)
     if wanted not in now.use_cases:
         raise _no_such_use_case()
     return _answer(request, [element for element in now.elements if wanted in element.use_cases])
 
 
 def _no_such_use_case() -> Refusal:
-    return Refusal(404, "not_found", "No FSP has this use case", "See useCases of the FSPs")
+    return Refusal(404, "not_found", "No FSP has this use case", "See useCases of the FSPs", field="use_case")
 
 
 def _answer(request: Request[Any, Any, Any], elements: list[_Element]) -> Response[bytes]:
@@ -159,13 +170,13 @@ async def _read(postgres: Postgres) -> _List:
     use_cases = await postgres.rows("use_cases")
     pictured = list({row["fsp_id"] for row in rows if row["logo_data_type"]})
     logos = {row["fsp_id"]: row["data"] for row in await postgres.rows("prefix_logos", pictured)}
-    # In a thread, which leaves the loop its turns: there may be thousands of rules.
+    # In a thread, so that the event loop goes on: there may be thousands of routes.
     elements = await asyncio.to_thread(_elements, rows, logos)
     return _List(elements, frozenset(row["use_case"] for row in use_cases))
 
 
 def _elements(rows: list[Any], logos: dict[str, bytes]) -> list[_Element]:
-    shown = _shown(rows, {fsp_id: base64.b64encode(data).decode() for fsp_id, data in logos.items()})
+    shown = _place_logos(rows, {fsp_id: base64.b64encode(data).decode() for fsp_id, data in logos.items()})
     elements = []
     for row, logo in zip(rows, shown, strict=True):
         body = _encode(_prefix(row, logo))
@@ -173,8 +184,8 @@ def _elements(rows: list[Any], logos: dict[str, bytes]) -> list[_Element]:
     return elements
 
 
-def _shown(rows: list[Any], logos: dict[str, str]) -> list[str]:
-    """The logo that stands with each row; '' where it has none, or there is no room."""
+def _place_logos(rows: list[Any], logos: dict[str, str]) -> list[str]:
+    """Choose the logo of each row; '' where its FSP has none, or there is no room."""
     counts = Counter(row["fsp_id"] for row in rows)
     everywhere = sum(len(logo) * counts[fsp_id] for fsp_id, logo in logos.items()) <= LOGO_CHARS_MAX
     room = LOGO_CHARS_MAX

@@ -1,56 +1,93 @@
-"""Errors of the admin listener: `{"error": {"code", "message", "hint"}}`, for people and scripts.
+"""Errors of the admin listener, as problem details (RFC 9457): `application/problem+json`, for people and programs.
 
-`code` is a short name that stays the same between versions; `message` says what is wrong, `hint` what to do.  Neither
-holds an identifier, whoever asks.  The tables here are the only bridge from errors to this API; to FSPIOP
-it is `faults`.
+    {"type": "/docs/errors#not_found", "title": "Not found", "status": 404, "detail": "No such FSP",
+     "code": "not_found", "hint": "GET /admin/v1/fsps lists them"}
+
+`code` is a short name that stays the same between versions (see `codes`), `detail` says what is wrong, `hint` what to
+do, `field` which member, parameter or header is meant.  None of them holds an identifier, whoever asks.  The tables
+here are the only bridge from errors to this API; to FSPIOP it is `faults`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import asyncpg
 import msgspec
 from litestar.exceptions import HTTPException
+from msgspec import Meta
 
 from oracle import errors
+from oracle.api.admin.codes import MEANINGS, Code, anchor
 from oracle.identifiers import BadIdentifier
 
+MEDIA_TYPE: Final = "application/problem+json"
+NOT_A_TIME: Final = "Not a valid time; use RFC 3339, for example 2026-11-28T10:00:00Z"
 
-class Problem(msgspec.Struct, frozen=True):
-    code: str
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The body of every answer with a status of 400 or more (RFC 9457)."""
+
+    type: Annotated[str, Meta(description="A page that explains the code")]
+    title: Annotated[str, Meta(description="The same for each problem with this code")]
+    status: int
+    detail: Annotated[str, Meta(description="What is wrong with this request")]
+    code: Annotated[Code, Meta(description="Stays the same between versions")]
+    hint: Annotated[str, Meta(description="What to do")] = ""
+    field: Annotated[str, Meta(description="The member, parameter or header that is wrong")] = ""
+
+
+class ItemProblem(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with one of many items, in an answer of 200."""
+
+    code: Code
     message: str
     hint: str = ""
 
 
-class ProblemBody(msgspec.Struct, frozen=True):
-    """Every answer with a status of 400 or more."""
-
-    error: Problem
-
-
 class Refusal(Exception):
-    """An answer with a status of 400 or more, raised where it is found out."""
+    """An answer with a status of 400 or more.  Raise it where the reason is found."""
 
     def __init__(
-        self, status: int, code: str, message: str, hint: str = "", headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        code: Code,
+        detail: str,
+        hint: str = "",
+        headers: Mapping[str, str] | None = None,
+        *,
+        field: str = "",
     ) -> None:
-        super().__init__(message)
+        super().__init__(detail)
         self.status = status
-        self.problem = Problem(code, message, hint)
+        self.code: Code = code
+        self.detail = detail
+        self.hint = hint
+        self.field = field
         self.headers: Mapping[str, str] = headers or {}
 
+    def problem(self) -> Problem:
+        return Problem(
+            type=anchor(self.code), title=MEANINGS[self.code].title, status=self.status, detail=self.detail,
+            code=self.code, hint=self.hint, field=self.field,
+        )  # fmt: skip
 
-DEFECT: Final = Refusal(500, "internal_error", "Something went wrong inside", "See the log of the admin process")
+    def item(self) -> ItemProblem:
+        return ItemProblem(code=self.code, message=self.detail, hint=self.hint)
 
-_OF_ERROR: Final[dict[type[Exception], tuple[int, str, str]]] = {
-    errors.PartyNotFound: (404, "not_found", "No such alias of this FSP"),
-    errors.NotOwner: (404, "not_found", "No such alias of this FSP"),  # as if it were not there: see api/access
-    errors.AlreadyRegistered: (409, "held_elsewhere", "The identifier can be registered once its holder gives it up"),
-    errors.AmbiguousRemoval: (409, "ambiguous", "Name the entry by subId"),
-    errors.UnknownFsp: (409, "fsp_not_active", "An operator can activate the FSP"),
+
+DEFECT: Final = Refusal(
+    500, "internal_error", "Something went wrong inside the service", "The log of the admin process holds the cause"
+)
+
+_OF_ERROR: Final[dict[type[Exception], tuple[int, Code, str]]] = {
+    errors.PartyNotFound: (404, "not_found", "This FSP has no such alias"),
+    errors.NotOwner: (404, "not_found", "This FSP has no such alias"),  # as if it were absent: see `access`
+    errors.AlreadyRegistered: (409, "held_elsewhere", "The customer must first ask the other FSP to remove it"),
+    errors.AmbiguousRemoval: (409, "ambiguous", "Set subId to select one entry"),
+    errors.UnknownFsp: (409, "fsp_not_active", "An operator can set the FSP to active"),
     errors.NotAllowed: (409, "not_allowed", "See kinds and currencies of the FSP"),
     errors.RouteOverlap: (409, "route_overlap", "End the other route first, or choose another time"),
     errors.Refused: (409, "refused", ""),
@@ -65,51 +102,61 @@ _NO_TEXT: Final = (asyncpg.CharacterNotInRepertoireError, asyncpg.Untranslatable
 # What the JSON decoder lets through as it is: nested too deeply, not UTF-8.
 _NO_JSON: Final = (RecursionError, UnicodeDecodeError)
 
-_OF_STATUS: Final[dict[int, tuple[str, str]]] = {
-    404: ("not_found", "See /openapi.json for what is served here"),
-    405: ("method_not_allowed", "See /openapi.json for what is served here"),
-    413: ("too_large", "See /openapi.json for the limits"),
-    415: ("unsupported_media_type", "Send application/json"),
+_OF_STATUS: Final[dict[int, tuple[Code, str, str]]] = {
+    404: ("not_found", "No such resource", "/openapi.json lists every path"),
+    405: ("method_not_allowed", "This resource does not support that method", "/openapi.json lists the methods"),
+    413: ("too_large", "The body is too large", "/openapi.json describes the limits"),
+    415: ("unsupported_media_type", "This media type is not supported", "Send application/json"),
 }
 _BROKEN_OFF: Final = "client disconnected prematurely"  # Litestar's words for a body without an end, or none in HTTP
-# What a validator quotes of the request may be an identifier; it can have been cut, with no quote at its end.  What it
-# expected is of the description alone.
+# The validator quotes the request, which may hold an identifier; its quote can be cut, with no quote mark at its end.
+# What it expected comes from the description alone.
 _EXPECTED: Final = ("Expected ", "Object missing required field ")
 _QUOTED: Final = re.compile(r"""['"].*|(?<=field )`.*""", re.DOTALL)
+_TIME: Final = re.compile(r"datetime|RFC3339")  # in what the validator says of a time
 
 
 def refusal_of(error: BaseException) -> Refusal:
-    """What to answer; DEFECT for what nobody expected."""
+    """What to answer; DEFECT for an error that nobody expected."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, BadIdentifier):
-        return Refusal(400, "bad_identifier", str(error), f"Reason: {error.reason}")
+        return Refusal(400, "bad_identifier", str(error), f"Reason: {error.reason}", field=_member(error))
     if isinstance(error, HTTPException):
         return _of_http(error)
     if isinstance(error, _NO_JSON):
-        return Refusal(400, "invalid", "The body cannot be read", "Send JSON in UTF-8, as /openapi.json describes it")
+        return Refusal(
+            400, "invalid", "The body is not valid JSON", "Send JSON in UTF-8, as /openapi.json describes it"
+        )
     if isinstance(error, asyncpg.DataError) and isinstance(error.__cause__, OverflowError):
-        return Refusal(400, "invalid", "A number or a time is out of range", "See /openapi.json for the limits")
+        return Refusal(400, "invalid", "A number or a time is out of range", "/openapi.json describes the limits")
     if isinstance(error, _NO_TEXT):
-        return Refusal(400, "invalid", "A text holds a character that cannot be stored", "Leave out U+0000")
+        return Refusal(400, "invalid", "A text holds a character that cannot be stored", "Remove U+0000")
     for kind in type(error).__mro__:
         found = _OF_ERROR.get(kind)
         if found is not None:
             status, code, hint = found
-            message = "Not found" if status == 404 else str(error)  # noqa: PLR2004 - the same for absent and foreign
-            return Refusal(status, code, message, hint, {"Retry-After": "1"} if status == 503 else None)  # noqa: PLR2004
+            detail = "Not found" if status == 404 else str(error)  # noqa: PLR2004 - the same for absent and foreign
+            return Refusal(status, code, detail, hint, {"Retry-After": "1"} if status == 503 else None)  # noqa: PLR2004
     return DEFECT
+
+
+def _member(error: BadIdentifier) -> str:
+    """Which of the members that make a key is wrong."""
+    named = {"unknown_kind": "kind", "unknown_country": "country"}
+    return "subId" if error.reason.startswith("sub_id_") else named.get(error.reason, "identifier")
 
 
 def _of_http(error: HTTPException) -> Refusal:
     status = error.status_code
     if error.detail == _BROKEN_OFF:
-        return Refusal(400, "broken_off", "The body broke off", "Send it again")
+        return Refusal(400, "broken_off", "The request ended before the body was complete", "Send it again")
     if status >= 500:  # noqa: PLR2004 - the server's side of the statuses
         return DEFECT
-    code, hint = _OF_STATUS.get(status, ("invalid", _where(error.extra)))
-    message = {404: "No such resource", 405: "This resource does not take that method", 413: "The body is too large"}
-    return Refusal(status, code, message.get(status, "The request is not valid"), hint, _allowed(error))
+    if status in _OF_STATUS:
+        code, detail, hint = _OF_STATUS[status]
+        return Refusal(status, code, detail, hint, _allowed(error))
+    return _of_validation(status, error.extra)
 
 
 def _allowed(error: HTTPException) -> Mapping[str, str] | None:
@@ -117,13 +164,19 @@ def _allowed(error: HTTPException) -> Mapping[str, str] | None:
     return {"Allow": allow[0]} if allow else None
 
 
-def _where(extra: Any) -> str:
-    """What the validator said of each member, without the values."""
+def _of_validation(status: int, extra: Any) -> Refusal:
+    """What the validator says of each member, without the values."""
     if not isinstance(extra, list):
-        return "Send what /openapi.json describes"
-    said = [f"{item.get('key', 'body')}: {_unquoted(str(item.get('message', '')))}" for item in extra]
-    return "; ".join(said)[:512]
+        return Refusal(status, "invalid", "The request is not valid", "/openapi.json describes the request")
+    found = [(str(item.get("key", "body")), _reason(str(item.get("message", "")))) for item in extra]
+    field = found[0][0] if len(found) == 1 else ""
+    if field and found[0][1] == NOT_A_TIME:
+        return Refusal(status, "invalid", NOT_A_TIME, "In a URL write + as %2B", field=field)
+    hint = "; ".join(f"{name}: {reason}" for name, reason in found)[:512]
+    return Refusal(status, "invalid", "The request is not valid", hint, field=field)
 
 
-def _unquoted(message: str) -> str:
+def _reason(message: str) -> str:
+    if _TIME.search(message) and not message.startswith("Object"):
+        return NOT_A_TIME
     return message if message.startswith(_EXPECTED) else _QUOTED.sub("…", message)

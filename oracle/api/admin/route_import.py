@@ -1,16 +1,16 @@
-"""A list of routes as a file: all of it or nothing, every bad row told with its line.
+"""Import a list of routes from a file: all of it or nothing, with the line of every bad row.
 
-CSV.            UTF-8, with `,` `;` or tab, the columns named in the first line: prefix, fspId, and kind (CLABE where
-                there is none), validFrom, validTo, note.
-Institutions.   The list of CLABE institutions as it is published is read as well: `abm_code` is the prefix, and what an
-                institution is called becomes the note.  Whose prefix it is it does not say, so the operator does:
-                    in a column fspId that he adds to it; institutions without are left alone;
+CSV.            UTF-8, with `,` `;` or tab; the first line names the columns: prefix, fspId, and kind (default: CLABE),
+                validFrom, validTo, note.
+Institutions.   The published list of CLABE institutions is read as well: `abm_code` is the prefix, and the name of an
+                institution becomes the note.  That list does not name FSPs, so the operator does:
+                    in an added column fspId; institutions without one are left alone;
                     or by `fspId` of the call, made of columns: `mx-{abm_code}`.
-Unknown FSPs.   `unknownFsps`: refuse the list; skip their rows, where the list knows more institutions than this hub
-                has; or create them, provisional, under the name in the list.
-Again.          A rule that stands already, of the same FSP and for as long, is left as it is: next month's list can be
-                imported over this month's.
-Dry run.        The same answer, with the rules that the list would cut into or that cut into it; nothing changes.
+Unknown FSPs.   `unknownFsps`: refuse the list; skip their rows, where the list has more institutions than this hub; or
+                create them, provisional, under the name in the list.
+Again.          An existing route of the same FSP and of at least the same period stays as it is: next month's list can
+                be imported over this month's.
+Dry run.        The same answer, with the routes that the list would overlap; nothing changes.
 """
 
 from __future__ import annotations
@@ -24,17 +24,20 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
+import msgspec
 from litestar import Request, Response
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromQuery, QueryParameter
+from litestar.params import QueryParameter
 from msgspec import Meta
 
 from oracle.api.admin.access import OPERATOR
 from oracle.api.admin.calls import Answer, Call, Resource, answer, digest_of
+from oracle.api.admin.codes import ROUTE_ROWS, Code
 from oracle.api.admin.operations import operation
-from oracle.api.admin.problems import Problem, Refusal
-from oracle.api.admin.routes import OVERLAPS_MAX, period, read_prefix
+from oracle.api.admin.problems import NOT_A_TIME, Problem, Refusal
+from oracle.api.admin.routes import OVERLAPS_MAX, read_period, read_prefix
+from oracle.api.admin.values import LINE_PATTERN, NOTE_MAX
 from oracle.identifiers import KINDS, Reading
 from oracle.imports import cells
 from oracle.imports.refusals import REFUSALS
@@ -42,8 +45,7 @@ from oracle.store.postgres import Transaction
 
 ROWS_MAX: Final = 100_000
 BYTES_MAX: Final = 16 * 1_048_576
-TOLD_MAX: Final = 1_000
-NOTE_MAX: Final = 256
+REPORTED_MAX: Final = 1_000
 NAME_MAX: Final = 128
 # Rows of one statement: a fraction of the time that one may take.
 CHUNK: Final = 2_500
@@ -65,29 +67,32 @@ class BadRow(Resource):
     message: str
 
 
-class Cut(Resource):
-    """A rule that stands and one of the list, of which the longer one wins."""
+class RowOverlap(Resource):
+    """An existing route and a row of the list that match the same identifiers; the longer prefix wins."""
 
     line: int
     route_id: int
-    prefix: Annotated[str, Meta(description="Of the rule that stands")]
+    prefix: Annotated[str, Meta(description="Of the existing route")]
     fsp_id: str
     relation: Annotated[Literal["shorter", "longer"], Meta(description="Than the prefix in the list")]
 
 
 class RouteList(Resource):
-    rows: Annotated[int, Meta(description="Of the list, bad ones included")]
-    created: Annotated[int, Meta(description="Routes that are new, or would be")]
-    unchanged: Annotated[int, Meta(description="Routes that stood already")]
-    skipped: Annotated[int, Meta(description="Rows without an FSP, or of unknown ones")]
-    fsps_created: Annotated[list[str], Meta(description="FSPs that are new, or would be")]
-    bad: Annotated[list[BadRow], Meta(description=f"Up to {TOLD_MAX} of them; only in a dry run, else it is refused")]
-    bad_rows: int
-    would_overlap: Annotated[list[Cut], Meta(description=f"In a dry run: up to {OVERLAPS_MAX} of them")]
-    overlaps: int
+    rows: Annotated[int, Meta(description="Rows of the list, bad ones included")]
+    created: Annotated[int, Meta(description="New routes; in a dry run, those that would be new")]
+    unchanged: Annotated[int, Meta(description="Routes that exist already")]
+    skipped: Annotated[int, Meta(description="Rows without an FSP, or of an unknown FSP")]
+    fsps_created: Annotated[list[str], Meta(description="New FSPs; in a dry run, those that would be new")]
+    bad: Annotated[
+        list[BadRow],
+        Meta(description=f"In a dry run: up to {REPORTED_MAX} bad rows.  Without one, a bad row refuses the list"),
+    ]
+    bad_rows: Annotated[int, Meta(description="How many bad rows there are in all")]
+    would_overlap: Annotated[list[RowOverlap], Meta(description=f"In a dry run: up to {OVERLAPS_MAX} overlaps")]
+    overlaps: Annotated[int, Meta(description="In a dry run: how many overlaps there are in all")]
 
 
-class RowsProblem(Problem, frozen=True, kw_only=True, rename="camel"):
+class RowsProblem(Problem, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     rows: list[BadRow]
     bad_rows: int
 
@@ -96,13 +101,18 @@ class RowsRefused(Refusal):
     """Nothing of the list is accepted."""
 
     def __init__(self, status: int, bad: list[BadRow]) -> None:
-        message = f"Nothing is imported: rows that are refused: {len(bad)}"
-        super().__init__(status, "rows_refused", message)
-        rows = sorted(bad, key=lambda row: row.line)[:TOLD_MAX]
-        self.problem = RowsProblem("rows_refused", message, "See rows", rows=rows, bad_rows=len(bad))
+        super().__init__(
+            status, "rows_refused", f"Nothing was imported: {len(bad)} rows are refused",
+            "Correct the rows that `rows` lists, then import the whole list again",
+        )  # fmt: skip
+        self._bad = bad
+
+    def problem(self) -> Problem:
+        rows = sorted(self._bad, key=lambda row: row.line)[:REPORTED_MAX]
+        return RowsProblem(**msgspec.structs.asdict(super().problem()), rows=rows, bad_rows=len(self._bad))
 
 
-class _Row(NamedTuple):
+class _RouteLine(NamedTuple):
     line: int
     party_id_type: str
     prefix: str
@@ -113,8 +123,8 @@ class _Row(NamedTuple):
     fsp_name: str | None
 
 
-class _Read(NamedTuple):
-    rows: list[_Row]
+class _ParsedFile(NamedTuple):
+    rows: list[_RouteLine]
     bad: list[BadRow]
     skipped: int
     total: int
@@ -131,48 +141,57 @@ def handlers() -> list[HTTPRouteHandler]:
 
 
 @operation(
-    "POST", "/routes/import", OPERATOR, "Create the routes of a list, or of the list of CLABE institutions",
-    answers=RouteList, takes="text/csv", streams=True,
-)  # fmt: skip
+    "importRoutes",
+    "POST",
+    "/routes/import",
+    OPERATOR,
+    "Import routes from a list",
+    answers=RouteList,
+    takes="text/csv",
+    streams=True,
+)
 async def import_routes(
     request: Request[Any, Any, Any],
     call: NamedDependency[Call],
     reading: NamedDependency[Reading],
     dry_run: Annotated[bool, QueryParameter(name="dryRun", description="Change nothing")] = False,
     unknown_fsps: Annotated[
-        UnknownFsps, QueryParameter(name="unknownFsps", description="What to do with rows of FSPs that are not known")
+        UnknownFsps, QueryParameter(name="unknownFsps", description="What to do with rows of unknown FSPs")
     ] = "refuse",
     fsp_id: Annotated[
         str | None,
-        QueryParameter(name="fspId", max_length=256, description="Made of the columns in braces: mx-{abm_code}"),
+        QueryParameter(name="fspId", max_length=256, description="An FSP id made of columns, in braces: mx-{abm_code}"),
     ] = None,
-    reason: FromQuery[str | None] = None,
+    reason: Annotated[str | None, QueryParameter(min_length=1, max_length=NOTE_MAX, pattern=LINE_PATTERN)] = None,
 ) -> Response[bytes]:
-    body = await _body(request)
+    """A CSV file with the columns prefix and fspId, and if you like kind, validFrom, validTo and note; or the published
+    list of CLABE institutions.
+    """
+    body = await _read_body(request)
     call.sha256 = digest_of(request, body)
-    if reason is not None and not 1 <= len(reason) <= NOTE_MAX:
-        raise Refusal(400, "invalid", "reason has 1 to 256 characters")
-    found = await asyncio.to_thread(_read, body, reading, fsp_id)
+    parsed = await asyncio.to_thread(_parse, body, reading, fsp_id)
 
     async def work(transaction: Transaction) -> Answer:
-        return answer(await _applied(transaction, found, unknown_fsps, dry_run=dry_run))
+        return answer(await _apply(transaction, parsed, unknown_fsps, dry_run=dry_run))
 
     return await call.administer(work, reason=reason or "", settles=not dry_run)
 
 
-async def _body(request: Request[Any, Any, Any]) -> bytes:
+async def _read_body(request: Request[Any, Any, Any]) -> bytes:
     body = bytearray()
     async for data in request.stream():
         body += data
         if len(body) > BYTES_MAX:
-            raise Refusal(413, "too_large", "The list is larger than 16 MiB", "Import it in parts")
+            raise Refusal(413, "too_large", "The list is larger than 16 MiB", "Divide it into parts")
     return bytes(body)
 
 
 # Into the directory -------------------------------------------------------------------------------------------
 
 
-async def _applied(transaction: Transaction, found: _Read, unknown_fsps: UnknownFsps, *, dry_run: bool) -> RouteList:
+async def _apply(
+    transaction: Transaction, found: _ParsedFile, unknown_fsps: UnknownFsps, *, dry_run: bool
+) -> RouteList:
     """Raises RowsRefused."""
     rows, bad = found.rows, list(found.bad)
     named = sorted({row.fsp_id for row in rows})
@@ -186,35 +205,36 @@ async def _applied(transaction: Transaction, found: _Read, unknown_fsps: Unknown
     known = [row for row in rows if row.fsp_id in statuses]
     skipped = found.skipped + (len(rows) - len(known) if unknown_fsps == "skip" else 0)
     if unknown_fsps == "refuse":
-        bad += [_bad(row.line, "unknown_fsp", "There is no such FSP.") for row in rows if row.fsp_id not in statuses]
-    bad += [_bad(row.line, "fsp_closed", "The FSP is closed.") for row in known if statuses[row.fsp_id] == "closed"]
-    # Without taking the turn, which would be long: a rule that comes in between is met by the insertion (RouteOverlap).
-    standing = await _standing(transaction, known)
+        bad += [_bad(row.line, "unknown_fsp") for row in rows if row.fsp_id not in statuses]
+    bad += [_bad(row.line, "fsp_closed") for row in known if statuses[row.fsp_id] == "closed"]
+    # Without taking the turn, which would be long: the insertion refuses a route that comes in between (RouteOverlap).
+    existing = await _fetch_existing(transaction, known)
     bad += [
         _bad(known[at].line, "route_overlap", f"Route {other['route_id']} has this prefix at that time.")
-        for at, other in standing.items()
-        if not _stands(known[at], other)
+        for at, other in existing.items()
+        if not _is_same(known[at], other)
     ]
     if bad and not dry_run:
         raise RowsRefused(400 if found.bad else 409, bad)
     wrong = {row.line for row in bad}
-    new = [row for at, row in enumerate(known) if at not in standing and row.line not in wrong]
-    cuts: list[Any] = []
+    new = [row for at, row in enumerate(known) if at not in existing and row.line not in wrong]
+    overlaps: list[Any] = []
     if dry_run:
-        cuts = await _cuts(transaction, new)
+        overlaps = await _fetch_overlaps(transaction, new)
     else:
         for at in range(0, len(new), CHUNK):
             await transaction.run("routes_add", *_columns(new[at : at + CHUNK]))
     return RouteList(
-        rows=found.total, created=len(new), unchanged=sum(_stands(known[at], standing[at]) for at in standing),
+        rows=found.total, created=len(new), unchanged=sum(_is_same(known[at], existing[at]) for at in existing),
         skipped=skipped, fsps_created=unknown if unknown_fsps == "create" else [],
-        bad=sorted(bad, key=lambda row: row.line)[:TOLD_MAX], bad_rows=len(bad),
-        would_overlap=[_cut(new[cut["ord"] - 1], cut) for cut in cuts], overlaps=cuts[0]["total"] if cuts else 0,
+        bad=sorted(bad, key=lambda row: row.line)[:REPORTED_MAX], bad_rows=len(bad),
+        would_overlap=[_overlap(new[found["ord"] - 1], found) for found in overlaps],
+        overlaps=overlaps[0]["total"] if overlaps else 0,
     )  # fmt: skip
 
 
-async def _standing(transaction: Transaction, rows: list[_Row]) -> dict[int, Any]:
-    """By the number of a row, the first rule of its prefix that is in its way, or in its place."""
+async def _fetch_existing(transaction: Transaction, rows: list[_RouteLine]) -> dict[int, Any]:
+    """Find for each row number the first route with its prefix at its time."""
     found: dict[int, Any] = {}
     for at in range(0, len(rows), CHUNK):
         types, prefixes, _, begins, ends, _ = _columns(rows[at : at + CHUNK])
@@ -223,12 +243,12 @@ async def _standing(transaction: Transaction, rows: list[_Row]) -> dict[int, Any
     return found
 
 
-def _stands(row: _Row, other: Any) -> bool:
+def _is_same(row: _RouteLine, other: Any) -> bool:
     return bool(other["covers"]) and other["fsp_id"] == row.fsp_id
 
 
-async def _cuts(transaction: Transaction, rows: list[_Row]) -> list[Any]:
-    """The rules that the list would meet: a sample, each with the number of all."""
+async def _fetch_overlaps(transaction: Transaction, rows: list[_RouteLine]) -> list[Any]:
+    """Find the routes that the list would overlap: a sample, each with the number of all."""
     found: list[Any] = []
     total = 0
     for at in range(0, len(rows), CHUNK):
@@ -241,14 +261,14 @@ async def _cuts(transaction: Transaction, rows: list[_Row]) -> list[Any]:
     return found
 
 
-def _cut(row: _Row, cut: Any) -> Cut:
-    relation: Literal["shorter", "longer"] = "shorter" if len(cut["prefix"]) < len(row.prefix) else "longer"
-    return Cut(
-        line=row.line, route_id=cut["route_id"], prefix=cut["prefix"], fsp_id=cut["fsp_id"], relation=relation
+def _overlap(row: _RouteLine, other: Any) -> RowOverlap:
+    relation: Literal["shorter", "longer"] = "shorter" if len(other["prefix"]) < len(row.prefix) else "longer"
+    return RowOverlap(
+        line=row.line, route_id=other["route_id"], prefix=other["prefix"], fsp_id=other["fsp_id"], relation=relation
     )  # fmt: skip
 
 
-def _columns(rows: list[_Row]) -> tuple[list[Any], ...]:
+def _columns(rows: list[_RouteLine]) -> tuple[list[Any], ...]:
     """Types, prefixes, FSPs, from, to, notes."""
     return tuple([row[place] for row in rows] for place in range(1, 7))
 
@@ -256,27 +276,27 @@ def _columns(rows: list[_Row]) -> tuple[list[Any], ...]:
 # From the file ------------------------------------------------------------------------------------------------
 
 
-def _read(body: bytes, reading: Reading, template: str | None) -> _Read:
-    """Raises Refusal for what is no such list at all."""
+def _parse(body: bytes, reading: Reading, template: str | None) -> _ParsedFile:
+    """Raises Refusal for a file that is not a list of routes at all."""
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise Refusal(400, "not_text", "The list is not UTF-8", "Save it as CSV UTF-8") from None
+        raise Refusal(400, "not_text", "The list is not in UTF-8", "Save it as CSV UTF-8") from None
     if "\0" in text:
         raise Refusal(400, "not_text", "The list is not text", "Save it as CSV UTF-8")
     lines = _lines(text)
     header = next(lines, (0, None))[1]
     if not isinstance(header, list):
-        raise Refusal(400, "no_header", "The first line does not name the columns", "prefix,fspId,…")
+        raise Refusal(400, "no_header", "The first line does not name the columns", "Begin with prefix,fspId,…")
     columns = [_NOTHING_BUT_LETTERS.sub("", cells.clean(cell).lower()) for cell in header]
-    row_of = _Rows(columns, reading, template)
-    rows: list[_Row] = []
+    row_of = _RouteLines(columns, reading, template)
+    rows: list[_RouteLine] = []
     bad: list[BadRow] = []
     total = skipped = 0
     for line, fields in lines:
         total += 1
         if total > ROWS_MAX:
-            raise Refusal(400, "too_many_rows", f"The list has more than {ROWS_MAX} rows", "Import it in parts")
+            raise Refusal(400, "too_many_rows", f"The list has more than {ROWS_MAX} rows", "Divide it into parts")
         try:
             row = row_of(line, fields)
         except _Bad as exc:
@@ -284,11 +304,11 @@ def _read(body: bytes, reading: Reading, template: str | None) -> _Read:
         else:
             skipped += row is None
             rows += [] if row is None else [row]
-    return _Read(rows, bad + _meeting(rows), skipped, total)
+    return _ParsedFile(rows, bad + _find_conflicts(rows), skipped, total)
 
 
 def _lines(text: str) -> Iterator[tuple[int, list[str] | None]]:
-    """The lines that hold anything, each with its number; None for one whose quotes do not match: it ends the list."""
+    """Read the lines that are not empty, each with its number.  One with unmatched quotes is None and the last."""
     first = text.split("\n", 1)[0]
     separator = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -305,11 +325,11 @@ def _lines(text: str) -> Iterator[tuple[int, list[str] | None]]:
             yield line, fields
 
 
-class _Rows:
-    """Makes rows of the fields of a line."""
+class _RouteLines:
+    """Makes a route line of the fields of a line."""
 
     def __init__(self, columns: list[str], reading: Reading, template: str | None) -> None:
-        """Raises Refusal for columns that are not those of a list."""
+        """Raises Refusal for wrong columns."""
         self._reading = reading
         self._of_institutions = _INSTITUTION in columns
         self._at = {name: columns.index(name) for name in columns if name}
@@ -322,18 +342,20 @@ class _Rows:
         ]
         is_own = not self._of_institutions and template is None
         if len(self._at) < len([name for name in columns if name]):
-            raise _header("duplicate_column", "A column stands twice in the first line")
+            raise _header("duplicate_column", "The first line names a column twice")
         if "prefix" not in self._at:
-            raise _header("missing_column", "There is no column prefix")
+            raise _header("missing_column", "The column prefix is missing")
         if template is None and "fspid" not in self._at:
-            raise _header("missing_column", "There is no column fspId, and fspId does not name FSPs, as mx-{abm_code}")
+            raise _header(
+                "missing_column", "The column fspId is missing; or set fspId in the call, for example mx-{abm_code}"
+            )
         if is_own and not set(self._at) <= set(_COLUMNS):
-            raise _header("unknown_column", "A column is not known")
+            raise _header("unknown_column", "The first line names an unknown column")
         if not set(self._placeholders) <= set(self._at):
-            raise _header("missing_column", "fspId of the call names a column that is not there")
+            raise _header("missing_column", "fspId of the call names a column that the list does not have")
 
-    def __call__(self, line: int, fields: list[str] | None) -> _Row | None:
-        """None for a row without an FSP, where that may be.  Raises _Bad."""
+    def __call__(self, line: int, fields: list[str] | None) -> _RouteLine | None:
+        """Read one line; None for a row without an FSP, where the list allows that.  Raises _Bad."""
         if fields is None:
             raise _Bad("bad_quoting", REFUSALS["bad_quoting"])
         if len(fields) > self._width:
@@ -343,7 +365,7 @@ class _Rows:
         if not fsp_id and (self._of_institutions or self._template is not None):
             return None
         if not _fsp_id(fsp_id):
-            raise _Bad("bad_fsp_id", "The FSP id is not 1 to 32 visible ASCII characters.")
+            raise _Bad("bad_fsp_id", ROUTE_ROWS["bad_fsp_id"])
         kind = self._cell("kind").upper() or "CLABE"
         if kind not in KINDS:
             raise _Bad("unknown_kind", "The kind is not known. Write CLABE, for example.")
@@ -353,7 +375,7 @@ class _Rows:
         note = self._cell("note") or name
         if note is not None and len(note) > NOTE_MAX:
             raise _Bad("too_long", "The note has more than 256 characters.")
-        return _Row(line, party_id_type, prefix, fsp_id, begins, ends, note, name)
+        return _RouteLine(line, party_id_type, prefix, fsp_id, begins, ends, note, name)
 
     def _cell(self, column: str) -> str:
         at = self._at.get(column)
@@ -372,21 +394,21 @@ class _Rows:
         wrong = cells.find_fault(text, kind)
         if wrong is not None:
             raise _Bad(wrong, REFUSALS[wrong])
-        return _or_bad(lambda: read_prefix(self._reading, kind, text))
+        return _catch_refusal(lambda: read_prefix(self._reading, kind, text))
 
     def _period(self) -> tuple[datetime | None, datetime | None]:
-        begins, ends = _time(self._cell("validfrom")), _time(self._cell("validto"))
-        return _or_bad(lambda: period(begins, ends))
+        begins, ends = _read_time(self._cell("validfrom")), _read_time(self._cell("validto"))
+        return _catch_refusal(lambda: read_period(begins, ends))
 
 
-def _or_bad(read: Callable[[], T]) -> T:
+def _catch_refusal(read: Callable[[], T]) -> T:
     try:
         return read()
     except Refusal as exc:
-        raise _Bad(exc.problem.code, f"{exc.problem.message}. {exc.problem.hint}.") from None
+        raise _Bad(exc.code, f"{exc.detail}. {exc.hint}.") from None
 
 
-def _time(text: str) -> datetime | None:
+def _read_time(text: str) -> datetime | None:
     if not text:
         return None
     try:
@@ -394,20 +416,21 @@ def _time(text: str) -> datetime | None:
     except ValueError:
         at = None
     if at is None or at.tzinfo is None:
-        raise _Bad("bad_time", "A time is not RFC 3339 with its zone. Write 2027-01-01T00:00:00-06:00, for example.")
+        raise _Bad("bad_time", f"{NOT_A_TIME}.")
     return at
 
 
-def _header(code: str, message: str) -> Refusal:
-    return Refusal(400, code, message, "prefix,fspId[,kind,validFrom,validTo,note], or the list of institutions")
+def _header(code: Code, detail: str) -> Refusal:
+    hint = "Use prefix,fspId[,kind,validFrom,validTo,note], or the published list of institutions"
+    return Refusal(400, code, detail, hint)
 
 
-def _bad(line: int, code: str, message: str) -> BadRow:
-    return BadRow(line=line, code=code, message=message)
+def _bad(line: int, code: str, message: str = "") -> BadRow:
+    return BadRow(line=line, code=code, message=message or ROUTE_ROWS[code])
 
 
-def _meeting(rows: list[_Row]) -> list[BadRow]:
-    """Rows of one prefix that hold at the same time."""
+def _find_conflicts(rows: list[_RouteLine]) -> list[BadRow]:
+    """Find rows with one prefix that are valid at the same time."""
     now, never = datetime.now(UTC), datetime.max.replace(tzinfo=UTC)
     by_prefix: dict[tuple[str, str], list[tuple[datetime, datetime, int]]] = {}
     for row in rows:

@@ -1,19 +1,20 @@
-"""What the hub would be answered for an identifier, now or at an instant, and why.
+"""Explain the answer of a lookup, now or at another time, with the reasons.
 
-The same decision as a lookup's (api/participants, store/routes), with its reasons:
+The same decision as a lookup's (hub/participants, store/routes):
 
-alias    Whoever has registered the key answers, by the entry of the currency asked for, else by one for all, without a
-         currency by the default one.  If that FSP is not answered, or only other currencies are there, nobody is: no
-         route answers in its place.
-route    Else the longest rule that holds.  If its FSP is not answered, nobody is: no shorter one answers in its place.
+alias    The FSP that has registered the key answers, by the entry of the requested currency, else by one for every
+         currency; without a requested currency by the default entry.  If that FSP is suspended or closed, or has only
+         other currencies, the answer is nobody: no route answers in its place.
+route    Else the longest valid route.  If its FSP is suspended or closed, the answer is nobody: no shorter route
+         answers in its place.
 
-Now, and an instant to come: from the tables; aliases and FSPs as they are now, rules by their times.
+Now, and a future instant: from the tables; aliases and FSPs as they are now, routes by their times.
 
-An instant of the past: from the events, as /audit/v1/resolve answers it (store/history); a rule that was written or
-ended later stands as it did then.  That is a question to history: only who may read history is answered, and it is
-recorded as such.
+A past instant: from the events, as /audit/v1/resolve answers it (store/history); a route that was written or ended
+later is as it was then.  That is a question to history: only roles that may read history get an answer, and the
+question is recorded.
 
-The call is a POST though it changes nothing: an identifier has no place in a URL.
+The call is a POST though it changes nothing: an identifier does not belong in a URL.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import JSONBody
 from msgspec import Meta
 
-from oracle.api.admin.aliases import Rows, asked
+from oracle.api.admin.access import forbidden
+from oracle.api.admin.aliases import Rows, answer_question
 from oracle.api.admin.calls import Answer, Body, Call, Resource, answer
-from oracle.api.admin.fsps import Status
 from oracle.api.admin.operations import operation
-from oracle.api.admin.problems import Refusal
-from oracle.api.admin.routes import HUB_READERS, Time, instant
+from oracle.api.admin.routes import HUB_READERS
+from oracle.api.admin.times import Time, read_time
+from oracle.api.admin.values import ANSWERED_STATUSES, Country, Currency, FspStatus, Identifier, capitalise
 from oracle.api.history.questions import AUDIT, record
 from oracle.identifiers import Kind, PartyIdType, PartyKey, Reading
 from oracle.identifiers.prefix import list_prefixes
@@ -43,42 +45,39 @@ from oracle.store.history import Situation
 from oracle.store.postgres import Postgres
 from oracle.store.resolution import BY_ENTRY, decide
 
-RULES_MAX: Final = 200
-_ANSWERED: Final = ("active", "provisional")
+ROUTES_MAX: Final = 200
 
 
-class Question(Body):
+class LookupQuestion(Body):
     kind: Kind
-    identifier: Annotated[str, Meta(description="In any spelling of its kind")]
+    identifier: Identifier
     sub_id: str | None = None
-    country: (
-        Annotated[
-            str, Meta(pattern="^[A-Za-z]{2}$", max_length=2, description="ISO 3166, for an MSISDN in its national form")
-        ]
-        | None
-    ) = None
-    currency: Annotated[str, Meta(pattern="^[A-Za-z]{3}$", max_length=3, description="ISO 4217")] | None = None
+    country: Country | None = None
+    currency: Currency | None = None
     at: Annotated[
-        Time | None, Meta(description="null: now.  One of the past is for those who may read history, and recorded")
+        Time | None, Meta(description="null: now.  A past time needs a role that may read history, and is recorded")
     ] = None
 
+    def __post_init__(self) -> None:
+        self.country, self.currency = capitalise(self.country), capitalise(self.currency)
 
-class Answered(Resource):
+
+class AnsweredEntry(Resource):
     fsp_id: str
     currency: Annotated[str | None, Meta(description="null: it answers for every currency")]
-    sub_id: Annotated[str | None, Meta(description="As it was asked for")]
+    sub_id: Annotated[str | None, Meta(description="As in the question")]
 
 
 class ConsideredAlias(Resource):
     fsp_id: str
-    fsp_status: Status | None
+    fsp_status: FspStatus | None
     sub_id: str | None
     currency: str | None
     default: bool
     since: datetime
     verdict: Annotated[
         Literal["answers", "unanswered", "other_sub_id", "other_currency", "not_asked_for"],
-        Meta(description="unanswered: it decides, but its FSP is not answered"),
+        Meta(description="unanswered: it decides, but its FSP is suspended or closed"),
     ]
 
 
@@ -86,39 +85,39 @@ class ConsideredRoute(Resource):
     route_id: int
     prefix: str
     fsp_id: str
-    fsp_status: Status | None
+    fsp_status: FspStatus | None
     valid_from: datetime | None
     valid_to: datetime | None
     verdict: Annotated[
         Literal["answers", "unanswered", "alias_first", "longer_first", "not_begun", "ended"],
-        Meta(description="unanswered: it decides, but its FSP is not answered"),
+        Meta(description="unanswered: it decides, but its FSP is suspended or closed"),
     ]
 
 
-class Finding(Resource):
+class LookupExplanation(Resource):
     kind: PartyIdType
     identifier: Annotated[str, Meta(description="Canonical, as it is looked up")]
     at: Annotated[datetime | None, Meta(description="null: now")]
-    answer: Annotated[list[Answered], Meta(description="What the hub is answered: one entry, or none")]
-    by: Annotated[Literal["alias", "route", "nobody"], Meta(description="What decides, even when it answers nobody")]
+    answer: Annotated[list[AnsweredEntry], Meta(description="The answer that the hub gets: one entry, or none")]
+    by: Annotated[Literal["alias", "route", "nobody"], Meta(description="What decides, even if the answer is empty")]
     alias: ConsideredAlias | None
     rule: ConsideredRoute | None
-    fsp_status: Annotated[Status | None, Meta(description="Of the FSP that decides")]
+    fsp_status: Annotated[FspStatus | None, Meta(description="Of the deciding FSP")]
     aliases: Annotated[list[ConsideredAlias], Meta(description="All entries of the identifier")]
-    considered: Annotated[list[ConsideredRoute], Meta(description="The rules it comes under, the longest first")]
+    considered: Annotated[list[ConsideredRoute], Meta(description="The routes that match it, the longest first")]
     explanation: str
 
 
 class _Facts:
-    """What the directory has about a key."""
+    """What the directory holds about a key."""
 
     def __init__(self, entries: list[Any], rules: list[Any], statuses: Mapping[str, Any]) -> None:
         self.entries = entries
-        self.rules = sorted(rules, key=lambda rule: -len(rule["prefix"]))  # stable: what holds comes first
+        self.rules = sorted(rules, key=lambda rule: -len(rule["prefix"]))  # stable: valid ones come first
         self.statuses = statuses
 
     def is_answered(self, fsp_id: str) -> bool:
-        return self.statuses.get(fsp_id) in _ANSWERED
+        return self.statuses.get(fsp_id) in ANSWERED_STATUSES
 
     def answering(self, fsp_id: str) -> str:
         """The FSP as the decision takes it: '' when it is not answered."""
@@ -129,37 +128,43 @@ def handlers() -> list[HTTPRouteHandler]:
     return [ask]
 
 
-@operation("POST", "/routes/what-if", HUB_READERS, "Say who answers an identifier, and why", answers=Finding)
+@operation(
+    "explainLookup",
+    "POST",
+    "/routes/what-if",
+    HUB_READERS,
+    "Explain which FSP a lookup would answer with, and why",
+    answers=LookupExplanation,
+)
 async def ask(
-    call: NamedDependency[Call], reading: NamedDependency[Reading], data: JSONBody[Question]
+    call: NamedDependency[Call], reading: NamedDependency[Reading], data: JSONBody[LookupQuestion]
 ) -> Response[bytes]:
-    country = data.country and data.country.upper()
-    key = reading.read_key(data.kind, data.identifier, sub_id=data.sub_id, country=country)
-    currency = data.currency and data.currency.upper()
-    at = instant("at", data.at)
+    key = reading.read_key(data.kind, data.identifier, sub_id=data.sub_id, country=data.country)
+    currency = data.currency
+    at = read_time("at", data.at)
 
     async def work(_: Rows) -> Answer:
         if at is None or at >= datetime.now(UTC):
-            facts = await _present(call.postgres, key, at)
+            facts = await _fetch_present(call.postgres, key, at)
         else:
-            facts = await _past(call, key, currency, at)
-        return answer(_finding(key, data.sub_id, currency, at, facts))
+            facts = await _fetch_past(call, key, currency, at)
+        return answer(_explain(key, data.sub_id, currency, at, facts))
 
-    return await asked(call, work)
+    return await answer_question(call, work)
 
 
-async def _present(postgres: Postgres, key: PartyKey, at: datetime | None) -> _Facts:
+async def _fetch_present(postgres: Postgres, key: PartyKey, at: datetime | None) -> _Facts:
     entries = await postgres.rows("alias_entries_now", key.party_id_type, key.identifier)
-    rules = await postgres.rows("routes_covering", key.party_id_type, list_prefixes(key.identifier), at, RULES_MAX)
+    rules = await postgres.rows("routes_covering", key.party_id_type, list_prefixes(key.identifier), at, ROUTES_MAX)
     fsps = await postgres.rows("fsp_status_now", list({row["fsp_id"] for row in (*entries, *rules)}))
     return _Facts(entries, rules, {row["fsp_id"]: row["status"] for row in fsps})
 
 
-async def _past(call: Call, key: PartyKey, currency: str | None, at: datetime) -> _Facts:
+async def _fetch_past(call: Call, key: PartyKey, currency: str | None, at: datetime) -> _Facts:
     """Raises Refusal."""
     role = call.caller.role
     if role not in AUDIT.roles:
-        raise Refusal(403, "forbidden", "Not with this role", f"The role is {role}, which has no history: leave out at")
+        raise forbidden(role, f"Your role is {role}, which cannot read history: leave `at` out")
     await record(call, "what-if", key, None, {"at": at, "currency": currency})
     return _stood(await history.fetch_situation(call.postgres, key.party_id_type, key.identifier, at), at)
 
@@ -176,16 +181,18 @@ def _stood(stood: Situation, at: datetime) -> _Facts:
             "valid_to": None if rule.valid_to >= history.END else rule.valid_to,
             "has_begun": rule.valid_from <= at, "is_over": rule.valid_to <= at,
         }
-        # As routes_covering: those that held before others, should there be too many.
+        # As routes_covering: valid ones before others, if there are too many.
         for rule in sorted(
             stood.list_routes(),
             key=lambda rule: (rule.valid_from <= at < rule.valid_to, len(rule.prefix), rule.valid_from), reverse=True,
         )
     ]  # fmt: skip
-    return _Facts(entries, rules[:RULES_MAX], {fsp_id: known.status for fsp_id, known in stood.statuses.items()})
+    return _Facts(entries, rules[:ROUTES_MAX], {fsp_id: known.status for fsp_id, known in stood.statuses.items()})
 
 
-def _finding(key: PartyKey, sub_id: str | None, currency: str | None, at: datetime | None, facts: _Facts) -> Finding:
+def _explain(
+    key: PartyKey, sub_id: str | None, currency: str | None, at: datetime | None, facts: _Facts
+) -> LookupExplanation:
     entries = [Entry(facts.answering(row["fsp_id"]), row["currency"], row["sub_id"]) for row in facts.entries]
     longest = next((r for r in facts.rules if r["has_begun"] and not r["is_over"]), None)
     decision = decide(entries, key.sub_id, currency, None if longest is None else facts.answering(longest["fsp_id"]))
@@ -201,8 +208,8 @@ def _finding(key: PartyKey, sub_id: str | None, currency: str | None, at: dateti
     deciding = alias or rule
     answer = []
     if decision.fsp_id:
-        answer = [Answered(fsp_id=decision.fsp_id, currency=decision.currency or None, sub_id=sub_id)]
-    return Finding(
+        answer = [AnsweredEntry(fsp_id=decision.fsp_id, currency=decision.currency or None, sub_id=sub_id)]
+    return LookupExplanation(
         kind=PartyIdType(key.party_id_type), identifier=key.identifier, at=at, answer=answer,
         by="alias" if is_held else "route" if rule is not None else "nobody", alias=alias, rule=rule,
         fsp_status=deciding.fsp_status if deciding is not None else None, aliases=aliases, considered=rules,
@@ -249,17 +256,18 @@ def _explanation(
 ) -> str:
     if alias is not None:
         if is_answered:
-            return f"{alias.fsp_id} has registered it; no route is asked"
+            return f"{alias.fsp_id} has registered it, so no route is needed"
         return (
-            f"{alias.fsp_id} has registered it and is {alias.fsp_status}: nobody is answered, and no route in its place"
+            f"{alias.fsp_id} has registered it, but is {alias.fsp_status}: the answer is empty, and no route answers in"
+            " its place"
         )
     if is_held:
-        return "It is registered in other currencies only: nobody is answered, and no route in its place"
+        return "It is registered in other currencies only: the answer is empty, and no route answers in its place"
     if rule is not None:
         if is_answered:
-            return f"Nobody has registered it; of the rules that hold, route {rule.route_id} has the longest prefix"
+            return f"Nobody has registered it; of the valid routes, route {rule.route_id} has the longest prefix"
         return (
-            f"Nobody has registered it; route {rule.route_id} has the longest prefix, and {rule.fsp_id} is"
-            f" {rule.fsp_status}: nobody is answered, and no shorter rule in its place"
+            f"Nobody has registered it; route {rule.route_id} has the longest prefix, but {rule.fsp_id} is"
+            f" {rule.fsp_status}: the answer is empty, and no shorter route answers in its place"
         )
-    return "Nobody has registered it, and no rule holds for it"
+    return "Nobody has registered it, and no route matches it"

@@ -33,9 +33,13 @@ def handlers() -> list[HTTPRouteHandler]:
 
 
 @operation(
-    "GET", "/fsps/{fsp_id:str}/diff", OWN, "How an FSP's aliases at one instant differ from those at another (NDJSON)",
+    "compareAliases",
+    "GET",
+    "/fsps/{fsp_id:str}/diff",
+    OWN,
+    "Compare an FSP's aliases at two times",
     media_type="application/x-ndjson",
-)  # fmt: skip
+)
 @from_query(DiffQuestion)
 async def read_diff(call: NamedDependency[Call], fsp_id: FromPath[str], data: DiffQuestion) -> Stream:
     """One line for each alias whose entries differ: `change` (added, removed, changed), `partyIdType`, `identifier`,

@@ -67,7 +67,7 @@ def handlers() -> list[HTTPRouteHandler]:
     return [list_events, search_events, list_own_events, search_own_events]
 
 
-@operation("GET", "/events", AUDIT, "List events, the newest first", answers=EventPage)
+@operation("listEvents", "GET", "/events", AUDIT, "List the events of the history, the newest first", answers=EventPage)
 @from_query(EventSearch)
 async def list_events(
     call: NamedDependency[Call], reading: NamedDependency[Reading], data: EventSearch
@@ -75,15 +75,28 @@ async def list_events(
     return await _list(call, reading, data)
 
 
-@operation("POST", "/events/search", AUDIT, "List events, with the filters in the body", answers=EventPage)
+@operation(
+    "searchEvents",
+    "POST",
+    "/events/search",
+    AUDIT,
+    "Search the events of the history, with the filters in the body",
+    answers=EventPage,
+)
 async def search_events(
     call: NamedDependency[Call], reading: NamedDependency[Reading], data: JSONBody[EventSearch]
 ) -> Response[bytes]:
     return await _list(call, reading, data)
 
 
-@operation("GET", "/fsps/{fsp_id:str}/events", OWN, "List events of an FSP's aliases, the newest first",
-           answers=EventPage)  # fmt: skip
+@operation(
+    "listFspEvents",
+    "GET",
+    "/fsps/{fsp_id:str}/events",
+    OWN,
+    "List the events of an FSP's aliases, the newest first",
+    answers=EventPage,
+)
 @from_query(EventSearch)
 async def list_own_events(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], data: EventSearch
@@ -91,8 +104,15 @@ async def list_own_events(
     return await _list_own(call, reading, data, fsp_id)
 
 
-@operation("POST", "/fsps/{fsp_id:str}/events/search", OWN, "List events of an FSP's aliases, with filters",
-           answers=EventPage, reads=True)  # fmt: skip
+@operation(
+    "searchFspEvents",
+    "POST",
+    "/fsps/{fsp_id:str}/events/search",
+    OWN,
+    "Search the events of an FSP's aliases, with the filters in the body",
+    answers=EventPage,
+    reads=True,
+)
 async def search_own_events(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], data: JSONBody[EventSearch]
 ) -> Response[bytes]:

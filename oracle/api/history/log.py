@@ -122,8 +122,15 @@ async def _log(postgres: Postgres) -> AsyncIterator[asyncpg.Connection]:
 # Checkpoints ------------------------------------------------------------------------------------------------------
 
 
-@operation("GET", "/log/checkpoint", NOTES, "The latest signed checkpoint: keep it somewhere else",
-           answers=str, media_type="text/plain")  # fmt: skip
+@operation(
+    "getLatestCheckpoint",
+    "GET",
+    "/log/checkpoint",
+    NOTES,
+    "Read the latest signed checkpoint of the audit log",
+    answers=str,
+    media_type="text/plain",
+)
 async def latest_checkpoint(call: NamedDependency[Call]) -> Response[bytes]:
     row = await call.postgres.row("audit_checkpoint_latest")
     if row is None:
@@ -131,7 +138,14 @@ async def latest_checkpoint(call: NamedDependency[Call]) -> Response[bytes]:
     return Response(row["note"].encode(), media_type="text/plain; charset=utf-8")
 
 
-@operation("GET", "/log/checkpoints", NOTES, "List checkpoints, the newest first", answers=CheckpointPage)
+@operation(
+    "listCheckpoints",
+    "GET",
+    "/log/checkpoints",
+    NOTES,
+    "List the signed checkpoints of the audit log, the newest first",
+    answers=CheckpointPage,
+)
 async def list_checkpoints(
     call: NamedDependency[Call],
     limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MAX)] = PAGE,
@@ -147,7 +161,9 @@ async def list_checkpoints(
     return call.read(CheckpointPage(items=items, next=cursor_of(items[-1].size) if len(items) == limit else None))
 
 
-@operation("GET", "/log/keys", NOTES, "The public keys of the log, the newest last", answers=LogKeys)
+@operation(
+    "listLogKeys", "GET", "/log/keys", NOTES, "List the public keys of the audit log, the newest last", answers=LogKeys
+)
 async def list_keys(call: NamedDependency[Call]) -> Response[bytes]:
     async with _log(call.postgres) as connection:
         origin = await connection.fetchval(QUERIES["audit_origin"])
@@ -156,8 +172,14 @@ async def list_keys(call: NamedDependency[Call]) -> Response[bytes]:
     return call.read(LogKeys(origin=origin, items=items))
 
 
-@operation("GET", "/log/consistency", NOTES, "The proof that a log of one size is the beginning of one of another",
-           answers=Consistency)  # fmt: skip
+@operation(
+    "proveConsistency",
+    "GET",
+    "/log/consistency",
+    NOTES,
+    "Prove that the audit log only grew between two sizes",
+    answers=Consistency,
+)
 async def read_consistency(
     call: NamedDependency[Call],
     first: Annotated[int, QueryParameter(ge=0, le=_NUMBER_MAX, name="from")],
@@ -181,7 +203,14 @@ async def read_consistency(
     )  # fmt: skip
 
 
-@operation("GET", "/log/status", NOTES, "How far history is sealed", answers=LogStatus)
+@operation(
+    "getLogStatus",
+    "GET",
+    "/log/status",
+    NOTES,
+    "Read how many events the audit log holds and how many wait",
+    answers=LogStatus,
+)
 async def read_status(call: NamedDependency[Call]) -> Response[bytes]:
     async with _log(call.postgres) as connection:
         state = await log.state(connection)
@@ -196,8 +225,14 @@ async def read_status(call: NamedDependency[Call]) -> Response[bytes]:
 # Entries ----------------------------------------------------------------------------------------------------------
 
 
-@operation("GET", "/log/entries/{event_id:int}", AUDIT, "The line of an event, and the proof that it is in the log",
-           answers=LogEntry)  # fmt: skip
+@operation(
+    "getLogEntry",
+    "GET",
+    "/log/entries/{event_id:int}",
+    AUDIT,
+    "Read one event of the audit log and the proof that it is there",
+    answers=LogEntry,
+)
 async def read_entry(
     call: NamedDependency[Call],
     event_id: FromPath[int],
@@ -208,8 +243,14 @@ async def read_entry(
     return await _entry(call, event_id, size, None)
 
 
-@operation("GET", "/fsps/{fsp_id:str}/log/entries/{event_id:int}", OWN, "The same, of an FSP's own alias",
-           answers=LogEntry)  # fmt: skip
+@operation(
+    "getFspLogEntry",
+    "GET",
+    "/fsps/{fsp_id:str}/log/entries/{event_id:int}",
+    OWN,
+    "Read one event of an FSP's own alias and the proof that it is in the log",
+    answers=LogEntry,
+)
 async def read_own_entry(
     call: NamedDependency[Call],
     fsp_id: FromPath[str],
@@ -261,7 +302,13 @@ def _is_own(row: Any, own: str | None) -> bool:
 # Exports ----------------------------------------------------------------------------------------------------------
 
 
-@operation("GET", "/export/manifest.json", AUDIT, "Begin an export: which leaves, under which checkpoint")
+@operation(
+    "exportManifest",
+    "GET",
+    "/export/manifest.json",
+    AUDIT,
+    "Begin an export: read which events it holds, under which checkpoint",
+)
 async def export_manifest(
     call: NamedDependency[Call],
     begin: Annotated[int | None, QueryParameter(ge=0, le=_NUMBER_MAX, description="The first leaf")] = None,
@@ -292,7 +339,14 @@ async def export_manifest(
     return Response(export.encoded(made), media_type="application/json")
 
 
-@operation("GET", "/export/events.ndjson", AUDIT, "The lines of leaves [begin, end)", media_type=_NDJSON)
+@operation(
+    "exportEvents",
+    "GET",
+    "/export/events.ndjson",
+    AUDIT,
+    "Export events [begin, end) of the audit log as NDJSON",
+    media_type=_NDJSON,
+)
 async def export_events(
     call: NamedDependency[Call],
     begin: Annotated[int, QueryParameter(ge=0, le=_NUMBER_MAX)],
@@ -301,7 +355,14 @@ async def export_events(
     return await _exported(call, _lines, _NDJSON, begin, end)
 
 
-@operation("GET", "/export/events.csv", AUDIT, "The same as a table", media_type=_CSV)
+@operation(
+    "exportEventTable",
+    "GET",
+    "/export/events.csv",
+    AUDIT,
+    "Export events [begin, end) of the audit log as CSV",
+    media_type=_CSV,
+)
 async def export_table(
     call: NamedDependency[Call],
     begin: Annotated[int, QueryParameter(ge=0, le=_NUMBER_MAX)],
@@ -310,8 +371,14 @@ async def export_table(
     return await _exported(call, _table, _CSV, begin, end)
 
 
-@operation("GET", "/export/hashes.bin", AUDIT, "The hashes of leaves [begin, end) as they were sealed",
-           media_type="application/octet-stream")  # fmt: skip
+@operation(
+    "exportHashes",
+    "GET",
+    "/export/hashes.bin",
+    AUDIT,
+    "Export the hashes of events [begin, end) of the audit log",
+    media_type="application/octet-stream",
+)
 async def export_hashes(
     call: NamedDependency[Call],
     begin: Annotated[int, QueryParameter(ge=0, le=_NUMBER_MAX)],
@@ -320,8 +387,15 @@ async def export_hashes(
     return await _exported(call, export.hashes, "application/octet-stream", begin, end)
 
 
-@operation("GET", "/export/filtered.ndjson", AUDIT, "Events of an FSP, or of a time, as NDJSON or CSV",
-           media_type=_NDJSON, also_as=(_CSV,))  # fmt: skip
+@operation(
+    "exportFilteredEvents",
+    "GET",
+    "/export/filtered.ndjson",
+    AUDIT,
+    "Export the events of one FSP or of a period, as NDJSON or CSV",
+    media_type=_NDJSON,
+    also_as=(_CSV,),
+)
 async def export_filtered(
     call: NamedDependency[Call],
     request: Request[Any, Any, Any],

@@ -57,7 +57,9 @@ def handlers() -> list[HTTPRouteHandler]:
     return [list_reads]
 
 
-@operation("GET", "/reads", AUDITORS, "List who read history, the newest first", answers=ReadPage)
+@operation(
+    "listHistoryReads", "GET", "/reads", AUDITORS, "List who read the history, the newest first", answers=ReadPage
+)
 @from_query(ReadSearch)
 async def list_reads(
     call: NamedDependency[Call], reading: NamedDependency[Reading], data: ReadSearch

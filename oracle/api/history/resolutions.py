@@ -131,7 +131,14 @@ def handlers() -> list[HTTPRouteHandler]:
 # At an instant ------------------------------------------------------------------------------------------------------
 
 
-@operation("GET", "/resolve", AUDIT, "Say what an identifier resolved to at an instant, and why", answers=PastAnswer)
+@operation(
+    "resolveAt",
+    "GET",
+    "/resolve",
+    AUDIT,
+    "Find the FSP that an identifier belonged to at a past time, and why",
+    answers=PastAnswer,
+)
 @from_query(ResolveQuestion)
 async def read_resolution(
     call: NamedDependency[Call], reading: NamedDependency[Reading], data: ResolveQuestion
@@ -139,15 +146,29 @@ async def read_resolution(
     return await _resolve(call, reading, data)
 
 
-@operation("POST", "/resolve", AUDIT, "The same, with the identifier in the body", answers=PastAnswer)
+@operation(
+    "resolveAtByBody",
+    "POST",
+    "/resolve",
+    AUDIT,
+    "Find the FSP of an identifier at a past time, with the identifier in the body",
+    answers=PastAnswer,
+)
 async def ask_resolution(
     call: NamedDependency[Call], reading: NamedDependency[Reading], data: JSONBody[ResolveQuestion]
 ) -> Response[bytes]:
     return await _resolve(call, reading, data)
 
 
-@operation("POST", "/fsps/{fsp_id:str}/resolve", OWN, "Say what an FSP's own alias resolved to at an instant",
-           answers=PastAnswer, reads=True)  # fmt: skip
+@operation(
+    "resolveFspAliasAt",
+    "POST",
+    "/fsps/{fsp_id:str}/resolve",
+    OWN,
+    "Find how an FSP's own alias was answered at a past time",
+    answers=PastAnswer,
+    reads=True,
+)
 async def ask_own_resolution(
     call: NamedDependency[Call],
     reading: NamedDependency[Reading],
@@ -196,8 +217,14 @@ def _hide_foreign(own: str | None, found: Resolution) -> Resolution:
 # From the first day on ----------------------------------------------------------------------------------------------
 
 
-@operation("GET", "/timeline", AUDIT, "Say what an identifier resolved to from its first day on, and why",
-           answers=Timeline)  # fmt: skip
+@operation(
+    "getTimeline",
+    "GET",
+    "/timeline",
+    AUDIT,
+    "List every change of the answer for an identifier, and why it changed",
+    answers=Timeline,
+)
 @from_query(TimelineQuestion)
 async def read_timeline(
     call: NamedDependency[Call], reading: NamedDependency[Reading], data: TimelineQuestion
@@ -205,15 +232,29 @@ async def read_timeline(
     return await _list_moments(call, reading, data)
 
 
-@operation("POST", "/timeline", AUDIT, "The same, with the identifier in the body", answers=Timeline)
+@operation(
+    "getTimelineByBody",
+    "POST",
+    "/timeline",
+    AUDIT,
+    "List every change of the answer for an identifier, with it in the body",
+    answers=Timeline,
+)
 async def ask_timeline(
     call: NamedDependency[Call], reading: NamedDependency[Reading], data: JSONBody[TimelineQuestion]
 ) -> Response[bytes]:
     return await _list_moments(call, reading, data)
 
 
-@operation("POST", "/fsps/{fsp_id:str}/timeline", OWN, "Say what an FSP's own alias resolved to from its first day on",
-           answers=Timeline, reads=True)  # fmt: skip
+@operation(
+    "getFspAliasTimeline",
+    "POST",
+    "/fsps/{fsp_id:str}/timeline",
+    OWN,
+    "List every change of the answer for an FSP's own alias",
+    answers=Timeline,
+    reads=True,
+)
 async def ask_own_timeline(
     call: NamedDependency[Call],
     reading: NamedDependency[Reading],

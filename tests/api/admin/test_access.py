@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from oracle.api.admin.access import Role
-from oracle.api.admin.app import Parts, admin_app
+from oracle.api.admin.app import AdminServices, admin_app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,7 +130,7 @@ class Endpoint(NamedTuple):
 
 
 def _endpoints() -> list[Endpoint]:
-    app = admin_app(Parts(*[cast("Any", None)] * 4))
+    app = admin_app(AdminServices(*[cast("Any", None)] * 4))
     methods = ((route, method) for route in app.routes for method in route.methods if method != "OPTIONS")
     return sorted(Endpoint(method, re.sub(r":\w+\}", "}", route.path)) for route, method in methods)
 
@@ -237,7 +237,7 @@ def test_another_fsp_is_closed_to_everybody_who_is_of_one(endpoint: Endpoint, ca
         assert there.status_code == 403
         assert _shown(there) == _shown(shut) == _shown(none) == _shown(slash)
         if name in EXPECTED[str(endpoint)]:
-            assert there.json()["error"]["code"] == "foreign"
+            assert there.json()["code"] == "foreign"
 
 
 def test_every_rule_names_a_role() -> None:
@@ -247,7 +247,7 @@ def test_every_rule_names_a_role() -> None:
 
 def _is_in(answer: httpx.Response) -> bool:
     if answer.status_code == 403:
-        assert answer.json()["error"]["code"] in ("forbidden", "foreign")
+        assert answer.json()["code"] in ("forbidden", "foreign")
     assert answer.status_code != 401
     assert answer.status_code < 500 or answer.status_code == 503
     return answer.status_code != 403

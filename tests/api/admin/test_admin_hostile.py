@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 import msgspec
 import pytest
 
-from oracle.api.admin.app import Parts, admin_app, description
+from oracle.api.admin.app import AdminServices, admin_app, description
 from oracle.api.admin.calls import cursor_of
 
 if TYPE_CHECKING:
@@ -148,10 +148,14 @@ def _check(answer: Answer, *sent: object) -> None:
     assert answer.status < 500, said
     assert NUMBER.encode() not in answer.body or answer.status < 400, said
     if answer.status >= 400:
-        error = json.loads(answer.body)["error"]
-        assert set(error) == {"code", "message", "hint"}, said
-        assert re.fullmatch("[a-z_]{3,32}", error["code"]), said
-        assert error["message"], said
+        problem = json.loads(answer.body)
+        assert answer.headers["content-type"] == "application/problem+json", said
+        assert {"type", "title", "status", "detail", "code"} <= set(problem), said
+        assert set(problem) <= {"type", "title", "status", "detail", "code", "hint", "field", "rows", "badRows"}, said
+        assert re.fullmatch("[a-z_]{3,32}", problem["code"]), said
+        assert problem["type"] == f"/docs/errors#{problem['code']}", said
+        assert problem["status"] == answer.status, said
+        assert problem["detail"], said
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert not [name for name in answer.headers if name.startswith("access-control")], said
@@ -169,7 +173,7 @@ class Endpoint(NamedTuple):
 
 def _endpoints() -> list[Endpoint]:
     described: dict[str, Any] = json.loads(description())["paths"]
-    app = admin_app(Parts(*[cast("Any", None)] * 4))
+    app = admin_app(AdminServices(*[cast("Any", None)] * 4))
     found = []
     for route in app.routes:
         path = re.sub(r":\w+\}", "}", route.path)
@@ -255,10 +259,10 @@ def test_unknown_parameters(endpoint: Endpoint, line: Line) -> None:
         _check(answer, name)
         assert answer.status == (403 if endpoint.path == "/audit/v1/reads" else 400), name
     ends = line.ask("DELETE", "/admin/v1/fsps/nobank/aliases/MSISDN/525511112222?reason=other&curency=MXN")
-    error = json.loads(ends.body)["error"]
+    error = json.loads(ends.body)
     assert (error["code"], error["hint"]) == (
         "unknown_parameter",
-        "Here it takes country, currency, note, reason, subId",
+        "Known here: country, currency, note, reason, subId",
     )
 
 

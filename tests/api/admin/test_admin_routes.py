@@ -25,7 +25,7 @@ def created(operator: httpx.Client, prefix: str, fsp_id: str = "greenbank", **me
 
 
 def code(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error"]["code"]
+    return answer.status_code, answer.json()["code"]
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_the_same_prefix_at_the_same_time_is_refused_naming_the_other(operator: 
     standing = created(operator, "301", validTo=later(10))
     refused = operator.post("/routes", json={"kind": "CLABE", "prefix": "301", "fspId": "redbank"})
     assert code(refused) == (409, "route_overlap")
-    assert f"Route {standing['routeId']} " in refused.json()["error"]["message"]
+    assert f"Route {standing['routeId']} " in refused.json()["detail"]
     following = created(operator, "301", "redbank", validFrom=standing["validTo"])
     back = operator.patch(f"/routes/{following['routeId']}", json={"validFrom": later(9)})
     assert code(back) == (409, "route_overlap")
@@ -159,7 +159,7 @@ def test_of_equal_calls_at_once_one_makes_the_rule_and_the_others_are_told_which
     (made,) = [answer.json()["route"] for answer in answers if answer.status_code == 201]
     refused = [answer for answer in answers if answer.status_code != 201]
     assert {code(answer) for answer in refused} == {(409, "route_overlap")}
-    assert all(f"Route {made['routeId']} " in answer.json()["error"]["message"] for answer in refused)
+    assert all(f"Route {made['routeId']} " in answer.json()["detail"] for answer in refused)
 
 
 def test_a_repeated_call_makes_one_rule(operator: httpx.Client) -> None:
@@ -220,7 +220,7 @@ def test_a_rule_needs_an_fsp_that_is_not_closed(operator: httpx.Client) -> None:
         assert code(operator.post("/routes", json={**body, "fspId": "nobody"}, params=query)) == (404, "not_found")
         assert code(operator.post("/routes", json={**body, "fspId": "gone"}, params=query)) == (409, "fsp_closed")
     content = b"prefix,fspId\n307,gone\n"
-    assert operator.post("/routes/import", content=content).json()["error"]["rows"][0]["code"] == "fsp_closed"
+    assert operator.post("/routes/import", content=content).json()["rows"][0]["code"] == "fsp_closed"
 
 
 # What-if ------------------------------------------------------------------------------------------------------
@@ -403,7 +403,7 @@ def test_who_asks_for_the_past_reads_history(service: Service, auditor: httpx.Cl
             assert client.post("/routes/what-if", json={**body, "at": instant}).status_code == 200
     refused = reader.post("/routes/what-if", json={**body, "at": at})
     assert code(refused) == (403, "forbidden")
-    assert "leave out at" in refused.json()["error"]["hint"]
+    assert "leave `at` out" in refused.json()["hint"]
     assert service.fetch(reads, account) == []
     assert auditor.post("/routes/what-if", json={**body, "at": at}).status_code == 200
     (read,) = service.fetch(reads, account)
@@ -455,7 +455,7 @@ def test_the_list_of_institutions_becomes_rules(service: Service, operator: http
     named = {"fspId": "mx-{abm_code}"}
     refused = operator.post("/routes/import", params=named, content=content)
     assert code(refused) == (409, "rows_refused")
-    assert [(row["line"], row["code"]) for row in refused.json()["error"]["rows"]] == [
+    assert [(row["line"], row["code"]) for row in refused.json()["rows"]] == [
         (3, "unknown_fsp"),
         (4, "unknown_fsp"),
     ]
@@ -499,7 +499,7 @@ def test_every_bad_row_is_told_and_nothing_is_imported(operator: httpx.Client) -
     assert [(row["line"], row["code"]) for row in tried.json()["bad"]] == expected
     refused = operator.post("/routes/import", content=content)
     assert code(refused) == (400, "rows_refused")
-    assert [(row["line"], row["code"]) for row in refused.json()["error"]["rows"]] == expected
+    assert [(row["line"], row["code"]) for row in refused.json()["rows"]] == expected
     assert operator.get("/routes", params={"prefix": "411"}).json()["items"] == []
 
 

@@ -79,7 +79,7 @@ def test_a_file_is_not_there_for_a_stranger(
         assert operator.get(f"/fsps/redbank/batches/{number}{path}").status_code == 404
     for verb in ("approve", "reject", "cancel"):
         refused = operator.post(f"/fsps/redbank/batches/{number}/{verb}", json={"reason": "x"})
-        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "not_found")
+        assert (refused.status_code, refused.json()["code"]) == (404, "not_found")
     assert stranger.get("/batches").status_code == 403
     assert number not in [item["batchId"] for item in stranger.get("/fsps/redbank/batches").json()["items"]]
 
@@ -97,7 +97,7 @@ def test_a_checker_lets_a_file_in(maker: httpx.Client, checker: httpx.Client) ->
     assert (approved.status_code, approved.json()["decisionReason"]) == (200, "looked at it")
     assert settled(maker, batch)["state"] == "done"
     again = checker.post(f"{path}/reject", json={"reason": "no"})
-    assert (again.status_code, again.json()["error"]["code"]) == (409, "not_waiting")
+    assert (again.status_code, again.json()["code"]) == (409, "not_waiting")
 
 
 @pytest.mark.usefixtures("two_persons")
@@ -105,7 +105,7 @@ def test_nobody_decides_about_their_own_file(operator: httpx.Client, checker: ht
     batch = settled(operator, upload(operator, rows("own", 1)))
     path = f"{BATCHES}/{batch['batchId']}"
     refused = operator.post(f"{path}/approve", json={})
-    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "same_person")
+    assert (refused.status_code, refused.json()["code"]) == (403, "same_person")
     assert checker.post(f"{path}/reject", json={}).status_code == 400
     rejected = checker.post(f"{path}/reject", json={"reason": "wrong month"}).json()
     assert (rejected["state"], rejected["decisionReason"]) == ("rejected", "wrong month")
@@ -117,7 +117,7 @@ def test_a_waiting_file_is_cancelled_once(maker: httpx.Client) -> None:
     path = f"{BATCHES}/{batch['batchId']}"
     assert maker.post(f"{path}/cancel", json={}).json()["state"] == "cancelled"
     again = maker.post(f"{path}/cancel", json={})
-    assert (again.status_code, again.json()["error"]["code"]) == (409, "already_ended")
+    assert (again.status_code, again.json()["code"]) == (409, "already_ended")
     assert maker.get(f"{path}/results").text.splitlines()[1].startswith("2,cancelled,cancelled,")
 
 
@@ -145,7 +145,7 @@ def test_a_repeated_upload_is_one_batch(service: Service, maker: httpx.Client) -
     again = upload(maker, rows("rep", 2), **key)
     assert again["batchId"] == first["batchId"]
     other = maker.post(BATCHES, params={"fileName": "a file.csv"}, content=rows("rep", 3), headers=key)
-    assert (other.status_code, other.json()["error"]["code"]) == (409, "idempotency_key_reused")
+    assert (other.status_code, other.json()["code"]) == (409, "idempotency_key_reused")
     assert service.fetch(parts) == before
     assert service.fetch("SELECT count(*) AS n FROM batch_uploads")[0]["n"] == 0
 
@@ -187,7 +187,7 @@ def test_bad_questions_are_refused(maker: httpx.Client, path: str, params: dict[
 
 
 def test_bad_uploads_are_refused(service: Service, maker: httpx.Client, operator: httpx.Client) -> None:
-    assert maker.post(BATCHES, content=b"").json()["error"]["code"] == "bad_request"
+    assert maker.post(BATCHES, content=b"").json()["code"] == "bad_request"
     assert maker.post(BATCHES, params={"fileName": "a\nb"}, content=b"x").status_code == 400
     assert maker.post(BATCHES, params={"fileName": "x" * 256}, content=b"x").status_code == 400
     assert operator.post("/fsps/nobody/batches", content=b"x").status_code == 404
@@ -217,7 +217,7 @@ def test_an_fsp_has_so_many_unfinished_files(service: Service, operator: httpx.C
     key = {"Idempotency-Key": "last"}
     last = upload(maker, rows("last", 1), path, **key)
     refused = maker.post(path, content=rows("more", 1))
-    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_open")
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_open")
     assert upload(maker, rows("last", 1), path, **key) == last, "what was answered is answered again"
     settled(maker, last, path)
     maker.post(f"{path}/{last['batchId']}/cancel", json={}).raise_for_status()
@@ -233,7 +233,7 @@ def test_an_fsp_uploads_so_much_a_day(service: Service, operator: httpx.Client) 
     upload(maker, rows("fits", 1), path)
     for _ in range(2):
         refused = maker.post(path, content=rows("more", 1000))
-        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_bytes")
+        assert (refused.status_code, refused.json()["code"]) == (429, "too_many_bytes")
     upload(maker, rows("fits", 1), path)
     assert service.fetch("SELECT count(*) AS n FROM batch_uploads")[0]["n"] == 0
 
@@ -249,7 +249,7 @@ def test_who_is_revoked_during_an_upload_brings_no_file(service: Service, operat
         yield b"ALIAS,late2,,,,\n"
 
     refused = service.as_key(key).post(BATCHES, content=pieces())
-    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "unauthorized")
+    assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
     assert service.fetch("SELECT count(*) AS n FROM batches") == before
     assert service.fetch("SELECT count(*) AS n FROM batch_uploads")[0]["n"] == 0
 
@@ -262,7 +262,7 @@ def test_what_is_not_the_file_itself_is_not_stored(maker: httpx.Client) -> None:
         maker.post(BATCHES, content=file, headers={"Content-Encoding": "gzip"}),
         maker.post(BATCHES, content=file, headers={"Content-Range": "bytes 10-70/71"}),
     ):
-        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid")
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
     as_curl_says = {"Content-Type": "application/x-www-form-urlencoded"}
     assert settled(maker, upload(maker, file, **as_curl_says))["state"] == "done"
 

@@ -19,11 +19,11 @@ def test_an_fsp_may_be_called_anything(service: Service, operator: httpx.Client,
     assert created.status_code == 201, created.text
     path = created.headers["location"].removeprefix("/admin/v1")
     assert operator.get(path).json()["fspId"] == fsp_id
-    assert operator.get(f"{path}/logo").json()["error"]["message"] == "The FSP has no logo"
+    assert operator.get(f"{path}/logo").json()["detail"] == "The FSP has no logo"
     own = service.client("dfsp-maker", fsp_id)
     assert own.get(path).json()["fspId"] == fsp_id
     refused = own.get("/fsps/a")
-    assert (refused.status_code, refused.json()["error"]["hint"]) == (403, f"Use {path}")
+    assert (refused.status_code, refused.json()["hint"]) == (403, f"Use {path}")
     assert service.client("dfsp-maker", "greenbank").get(path).status_code == 403
 
 
@@ -38,4 +38,4 @@ def test_a_slash_in_a_name_leads_nowhere_else(service: Service, operator: httpx.
     for name in ("greenbank%2Flogo", "greenbank%2flogo", "greenbank%2F..%2Fredbank", "%2Fgreenbank"):
         assert maker.get(f"/fsps/{name}").status_code == 403
         answer = operator.get(f"/fsps/{name}")
-        assert (answer.status_code, answer.json()["error"]["message"]) == (404, "No such FSP")
+        assert (answer.status_code, answer.json()["detail"]) == (404, "No such FSP")

@@ -1,0 +1,436 @@
+"""Every error code of the admin listener: its status, its title, what causes it, and what to do.
+
+A code is a short name that stays the same between versions.  Three things are made from this one list: the type `Code`
+that each refusal is checked against, the page /docs/errors, and docs/errors.md (`python -m oracle.api.admin.codes >
+docs/errors.md`; a test holds the file and this list equal).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final, Literal, NamedTuple
+
+from oracle.identifiers.errors import EXPLANATIONS
+from oracle.imports.refusals import REFUSALS
+
+Code = Literal[
+    "already_ended",
+    "ambiguous",
+    "answer_lost",
+    "bad_identifier",
+    "bad_image",
+    "bad_prefix",
+    "bad_request",
+    "broken_off",
+    "duplicate_column",
+    "ends_earlier",
+    "exists",
+    "forbidden",
+    "foreign",
+    "fsp_closed",
+    "fsp_not_active",
+    "held_elsewhere",
+    "idempotency_key_reused",
+    "in_the_past",
+    "internal_error",
+    "invalid",
+    "log_damaged",
+    "method_not_allowed",
+    "missing_column",
+    "no_header",
+    "not_allowed",
+    "not_found",
+    "not_sealed",
+    "not_text",
+    "not_waiting",
+    "not_yours",
+    "refused",
+    "revoked",
+    "route_begun",
+    "route_ended",
+    "route_overlap",
+    "rows_refused",
+    "same_person",
+    "too_large",
+    "too_many_at_once",
+    "too_many_bytes",
+    "too_many_failures",
+    "too_many_open",
+    "too_many_rows",
+    "unauthorized",
+    "unavailable",
+    "unknown_column",
+    "unknown_parameter",
+    "unsupported_media_type",
+    "version_mismatch",
+]
+
+
+class Meaning(NamedTuple):
+    statuses: tuple[int, ...]
+    title: str  # of the code, the same each time: RFC 9457
+    cause: str
+    remedy: str
+
+
+MEANINGS: Final[dict[Code, Meaning]] = {
+    "already_ended": Meaning(
+        (409,),
+        "The batch has ended",
+        "You tried to cancel a batch that is done, rejected, cancelled or failed.",
+        "Nothing. Read the batch to see its final state.",
+    ),
+    "ambiguous": Meaning(
+        (409,),
+        "Several entries match",
+        "The FSP has several entries under this identifier, and the request does not say which one it means.",
+        "Send `subId` to select one entry.",
+    ),
+    "answer_lost": Meaning(
+        (409,),
+        "The answer can no longer be read",
+        "An earlier call with this Idempotency-Key succeeded. Its answer was encrypted with a key that you have since"
+        " replaced.",
+        "Do not repeat the call: the change is made. Read the resource instead.",
+    ),
+    "bad_identifier": Meaning(
+        (400,),
+        "The identifier is not valid",
+        "The identifier does not follow the rules of its kind. `hint` names the reason; see the list below.",
+        "Correct the identifier, its kind, `subId` or `country`, then send the request again.",
+    ),
+    "bad_image": Meaning(
+        (400,),
+        "The logo is not valid",
+        "The logo is not a PNG, JPEG or GIF, or it is larger than 256 KiB.",
+        "Convert the image, or make it smaller.",
+    ),
+    "bad_prefix": Meaning(
+        (400,),
+        "The prefix is not valid",
+        "No identifier of this kind can begin with this prefix.",
+        "Write the prefix in the form that `hint` shows.",
+    ),
+    "bad_request": Meaning(
+        (400,),
+        "The request is not valid",
+        "A part of the request cannot be read or is not allowed.",
+        "Correct the part that `detail` names.",
+    ),
+    "broken_off": Meaning(
+        (400,),
+        "The request ended too early",
+        "The connection ended before the whole body arrived.",
+        "Send the request again.",
+    ),
+    "duplicate_column": Meaning(
+        (400,),
+        "A column is repeated",
+        "The first line of the list names the same column twice.",
+        "Keep each column once.",
+    ),
+    "ends_earlier": Meaning(
+        (409,),
+        "The route already ends earlier",
+        "You asked to end the route at a time after its `validTo`.",
+        "To keep the route longer, change its `validTo` with PATCH.",
+    ),
+    "exists": Meaning(
+        (409,),
+        "The FSP already exists",
+        "An FSP with this id is registered.",
+        "Change it with PATCH, or choose another id.",
+    ),
+    "forbidden": Meaning(
+        (403,),
+        "This role may not do that",
+        "Your key is valid, but its role is not in the list of roles for this operation.",
+        "Use a key with one of the roles that the operation's description lists, or ask the operator of the hub.",
+    ),
+    "foreign": Meaning(
+        (403,),
+        "This credential can only act for its own FSP",
+        "Your key belongs to one FSP, and the path names another one.",
+        "Use the path of your own FSP, which `hint` shows.",
+    ),
+    "fsp_closed": Meaning(
+        (409,),
+        "The FSP is closed",
+        "A route cannot lead to a closed FSP.",
+        "An operator can set the FSP to active first.",
+    ),
+    "fsp_not_active": Meaning(
+        (409,),
+        "The FSP cannot register aliases",
+        "The FSP is unknown, suspended or closed.",
+        "An operator can create the FSP or set it to active.",
+    ),
+    "held_elsewhere": Meaning(
+        (409,),
+        "Already registered by another FSP",
+        "Another FSP has registered this identifier. The answer does not say which one.",
+        "The customer must ask that FSP to remove it. Then register it.",
+    ),
+    "idempotency_key_reused": Meaning(
+        (409,),
+        "The Idempotency-Key belongs to another call",
+        "The same Idempotency-Key was sent with another method, path, query or body.",
+        "Use a new Idempotency-Key for each new call.",
+    ),
+    "in_the_past": Meaning(
+        (400,),
+        "The time is in the past",
+        "Past routing cannot be changed: a route cannot begin or end before now.",
+        "Leave the time out for now, or send a later one.",
+    ),
+    "internal_error": Meaning(
+        (500,),
+        "Internal error",
+        "The service has a defect, or met a condition that it does not know.",
+        "Give the `X-Request-ID` of the answer to the operator of the service, who finds the cause in its log.",
+    ),
+    "invalid": Meaning(
+        (400,),
+        "The request is not valid",
+        "A member of the body, a parameter or a header is missing, has the wrong form or is out of range. `field` names"
+        " it where there is only one.",
+        "Correct it as `detail` and `hint` say. /openapi.json describes each request.",
+    ),
+    "log_damaged": Meaning(
+        (409,),
+        "The audit log is damaged",
+        "Stored events or hashes of the audit log do not fit together.",
+        "Run `oracle audit verify` and report what it finds. Keep your copies of earlier checkpoints.",
+    ),
+    "method_not_allowed": Meaning(
+        (405,),
+        "This resource does not support that method",
+        "The path exists, but not with this HTTP method.",
+        "Use one of the methods in the `Allow` header.",
+    ),
+    "missing_column": Meaning(
+        (400,),
+        "A column is missing",
+        "The first line of the list does not name a required column.",
+        "Add the column that `detail` names.",
+    ),
+    "no_header": Meaning(
+        (400,),
+        "The list has no header line",
+        "The first line of the list does not name the columns.",
+        "Write the names of the columns in the first line.",
+    ),
+    "not_allowed": Meaning(
+        (409,),
+        "The FSP may not register this",
+        "The FSP's settings do not include this kind of identifier or this currency.",
+        "An operator can add it to `kinds` or `currencies` of the FSP.",
+    ),
+    "not_found": Meaning(
+        (404,),
+        "Not found",
+        "The path or the thing that it names does not exist, or it is not visible to this key.",
+        "Check the spelling of ids and path. `hint` names a list where there is one.",
+    ),
+    "not_sealed": Meaning(
+        (404,),
+        "The event is not in the audit log yet",
+        "New events enter the audit log about a second after they are written.",
+        "Wait a second and ask again. GET /audit/v1/log/status shows how far the log is.",
+    ),
+    "not_text": Meaning(
+        (400,),
+        "The list is not text",
+        "The file is not UTF-8, or it is a spreadsheet file and not CSV.",
+        "Save it as CSV UTF-8.",
+    ),
+    "not_waiting": Meaning(
+        (409,),
+        "The batch is not waiting for approval",
+        "The batch is still being checked, needs no approval, or somebody decided about it already.",
+        "Read the batch to see its state.",
+    ),
+    "not_yours": Meaning(
+        (403,),
+        "Only the auditor can rotate this key",
+        "An operator cannot get a second secret of an auditor.",
+        "The auditor rotates the key: POST /admin/v1/me/rotate.",
+    ),
+    "refused": Meaning(
+        (409,),
+        "Refused by the rules of the directory",
+        "The request is valid, but the directory does not allow the change.",
+        "Read `detail`: it names the rule.",
+    ),
+    "revoked": Meaning(
+        (409,),
+        "The credential is revoked",
+        "A revoked credential cannot get a new secret.",
+        "Issue a new credential.",
+    ),
+    "route_begun": Meaning(
+        (409,),
+        "The route has begun",
+        "The start of a route cannot change after it has begun.",
+        "End this route and create another one.",
+    ),
+    "route_ended": Meaning(
+        (409,),
+        "The route has ended",
+        "An ended route cannot change.",
+        "Create another route.",
+    ),
+    "route_overlap": Meaning(
+        (409,),
+        "Another route has this prefix at that time",
+        "Two routes with the same prefix cannot be valid at the same time.",
+        "End the other route first, or choose another time.",
+    ),
+    "rows_refused": Meaning(
+        (400, 409),
+        "Rows of the list are refused",
+        "At least one row of the list is not valid (400), or the directory does not allow it (409). Nothing was"
+        " imported.",
+        "Correct the rows that `rows` lists, then import the whole list again.",
+    ),
+    "same_person": Meaning(
+        (403,),
+        "The uploader cannot approve or reject their own file",
+        "The key that decides is the key that uploaded the file.",
+        "A second person must approve or reject it with another key.",
+    ),
+    "too_large": Meaning(
+        (413,),
+        "The body is too large",
+        "The body is larger than this operation allows.",
+        "Send less, or divide it into parts.",
+    ),
+    "too_many_at_once": Meaning(
+        (429,),
+        "Too many uploads at once",
+        "The FSP is uploading too many files at the same time.",
+        "Wait until one upload ends.",
+    ),
+    "too_many_bytes": Meaning(
+        (429,),
+        "The upload quota is used up",
+        "The FSP has uploaded as many bytes as it may within 24 hours.",
+        "Try again tomorrow, or ask the operator of the hub for a larger quota.",
+    ),
+    "too_many_failures": Meaning(
+        (429,),
+        "Too many calls without a valid key",
+        "Too many calls from your address had no valid key.",
+        "Wait as long as `Retry-After` says, then try again with a valid key.",
+    ),
+    "too_many_open": Meaning(
+        (429,),
+        "Too many unfinished files",
+        "The FSP has as many unfinished files as it may have.",
+        "Approve, reject or cancel some of them, or wait until they are applied.",
+    ),
+    "too_many_rows": Meaning(
+        (400,),
+        "The list has too many rows",
+        "The list has more rows than one import may have.",
+        "Divide the list into parts.",
+    ),
+    "unauthorized": Meaning(
+        (401,),
+        "A valid key is required",
+        "The request has no key, or the key is unknown, expired or revoked.",
+        "Send `Authorization: Bearer aok_…` with a valid key. An operator can issue a new one.",
+    ),
+    "unavailable": Meaning(
+        (503,),
+        "Temporarily unavailable",
+        "The directory does not answer in time, or too many requests are waiting.",
+        "Try again in a moment. `Retry-After` says when.",
+    ),
+    "unknown_column": Meaning(
+        (400,),
+        "A column is unknown",
+        "The first line of the list names a column that the import does not know.",
+        "Use the column names that `hint` lists.",
+    ),
+    "unknown_parameter": Meaning(
+        (400,),
+        "A query parameter is unknown",
+        "The query has a parameter that this operation does not know, perhaps a misspelled one. Nothing was done.",
+        "Use the parameters that `hint` lists.",
+    ),
+    "unsupported_media_type": Meaning(
+        (415,),
+        "This media type is not supported",
+        "The Content-Type of the body is not the one that this operation reads.",
+        "Send application/json, or the type that /openapi.json names.",
+    ),
+    "version_mismatch": Meaning(
+        (412,),
+        "The resource has changed since you read it",
+        "The resource has another version than your `If-Match` header.",
+        "Read it again, check what changed, and send the change with its new ETag.",
+    ),
+}
+
+# Codes of single rows of a list of routes; those of REFUSALS can come, too.
+ROUTE_ROWS: Final[dict[str, str]] = {
+    "bad_fsp_id": "The FSP id is not 1 to 32 visible ASCII characters.",
+    "bad_prefix": "No identifier of this kind can begin with the prefix.",
+    "bad_time": "The time is not valid. Write 2027-01-01T00:00:00-06:00, for example.",
+    "fsp_closed": "The FSP is closed.",
+    "in_the_past": "The route would begin or end in the past.",
+    "invalid": "The route would end before it begins, or a time is out of range.",
+    "route_overlap": "Another route, or another row, has this prefix at that time.",
+    "unknown_fsp": "The FSP does not exist.",
+}
+
+_INTRODUCTION: Final = (
+    "The admin and audit API answers each error with `application/problem+json` (RFC 9457): `type` (a link to this"
+    " page), `title`, `status`, `detail`, `code`, and where they help `hint` and `field` (the member, parameter or"
+    " header that is wrong). Programs should look at `code`: it stays the same between versions. No error contains an"
+    " identifier of a person."
+)
+_ROWS: Final = "An uploaded file or a list of routes is refused row by row. Each refused row has one of these codes."
+_REASONS: Final = "The reasons of `bad_identifier`, in `hint` and in the results of a batch."
+
+
+def anchor(code: Code) -> str:
+    """The `type` of a problem: it works at whichever address the listener has."""
+    return f"/docs/errors#{code}"
+
+
+def markdown() -> str:
+    """docs/errors.md."""
+    parts = ["# Error codes", _wrap(_INTRODUCTION)]
+    for code, meaning in MEANINGS.items():
+        statuses = " or ".join(map(str, meaning.statuses))
+        parts += [
+            f"## {code}",
+            f"**{meaning.title}.** Status {statuses}.",
+            _wrap(f"Cause: {meaning.cause}"),
+            _wrap(f"Remedy: {meaning.remedy}"),
+        ]
+    for title, text, rows in TABLES:
+        parts += [f"## {title}", _wrap(text), "\n".join(_wrap(f"- `{code}`: {said}", "  ") for code, said in rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+TABLES: Final[tuple[tuple[str, str, list[tuple[str, str]]], ...]] = (
+    (
+        "Codes of rows",
+        _ROWS,
+        sorted([*REFUSALS.items(), *((code, text) for code, text in ROUTE_ROWS.items() if code not in REFUSALS)]),
+    ),
+    ("Reasons for a bad identifier", _REASONS, sorted(EXPLANATIONS.items())),
+)
+
+
+def _wrap(text: str, indent: str = "") -> str:
+    import textwrap  # noqa: PLC0415 - only to write the document
+
+    return textwrap.fill(text, 100, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())
