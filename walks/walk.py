@@ -1,13 +1,13 @@
-"""The files of walk.sh, and what has to have become of each of their rows.
+"""Make the files of walk.sh, and check the result of each of their rows.
 
-    python -m walks.walk make DIR --rows N --bad B       ours.csv and theirs.csv
-    python -m walks.walk check RESULTS --rows N --bad B  exit 1 unless every row is as it has to be
-    python -m walks.walk samples --rows N --bad B        what to ask the hub: FSP and target, one a line
-    python -m walks.walk figures < BATCH.json            rows a second
+    python -m walks.walk make DIR --rows N --bad B       write ours.csv and theirs.csv
+    python -m walks.walk check RESULTS --rows N --bad B  exit 1 unless every row has the expected result
+    python -m walks.walk samples --rows N --bad B        print lookups for the hub: FSP and target, one a line
+    python -m walks.walk figures < BATCH.json            print rows a second
 
-Bad rows of ten kinds take turns and stand evenly among the good ones, which are of all kinds of aliases.  Seven kinds
-are found out while the file is read; three only the directory knows: what the FSP may register, what another one holds,
-what is not there to remove.
+The good rows are of all kinds of aliases.  The bad rows are of ten sorts in turn, spread evenly among the good ones.
+Seven sorts are found when the file is read.  Only the directory can find the other three: a currency that the FSP
+cannot register, an alias that another FSP holds, a removal of an alias that is not registered.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ OURS, THEIRS = "greenbank", "redbank"
 SAMPLES: Final = 50
 
 
-def _row(alias: Alias, currency: str = "", action: str = "add") -> list[str]:
+def _make_row(alias: Alias, currency: str = "", action: str = "add") -> list[str]:
     return [alias.party_id_type, alias.identifier, alias.sub_id, currency, "", action]
 
 
 class Bad(NamedTuple):
-    """A kind of bad row; `row(n, unused)`: the n-th one, with an alias that is in no other row."""
+    """A sort of bad row; `row(n, unused)` makes the n-th one, with an alias that no other row uses."""
 
     code: str
     status: str
@@ -44,70 +44,70 @@ class Bad(NamedTuple):
 
 BAD: Final = (
     Bad("bad_identifier", "invalid", lambda n, _: ["MSISDN", f"52{n:05d}", "", "", "", "add"]),
-    Bad("unknown_kind", "invalid", lambda _, unused: ["PHONE", *_row(unused)[1:]]),
-    Bad("bad_currency", "invalid", lambda _, unused: _row(unused, currency="PESOS")),
+    Bad("unknown_kind", "invalid", lambda _, unused: ["PHONE", *_make_row(unused)[1:]]),
+    Bad("bad_currency", "invalid", lambda _, unused: _make_row(unused, currency="PESOS")),
     Bad("scientific_notation", "invalid", lambda n, _: ["MSISDN", f"5.2551{n:05d}E+11", "", "", "", "add"]),
     Bad("leading_zero_lost", "invalid",
         lambda n, _: ["CLABE", with_check_digit(f"032180{n:011d}")[1:], "", "", "", "add"]),
     Bad("missing_identifier", "invalid", lambda *_: ["MSISDN", "", "", "MXN", "", "add"]),
-    Bad("too_few_fields", "invalid", lambda _, unused: _row(unused)[:3]),
-    Bad("currency_not_allowed", "invalid", lambda _, unused: _row(unused, currency="USD")),
-    Bad("held_elsewhere", "refused", lambda _, theirs: _row(theirs)),
-    Bad("not_registered", "refused", lambda _, unused: _row(unused, action="remove")),
+    Bad("too_few_fields", "invalid", lambda _, unused: _make_row(unused)[:3]),
+    Bad("currency_not_allowed", "invalid", lambda _, unused: _make_row(unused, currency="USD")),
+    Bad("held_elsewhere", "refused", lambda _, theirs: _make_row(theirs)),
+    Bad("not_registered", "refused", lambda _, unused: _make_row(unused, action="remove")),
 )  # fmt: skip
 _HELD: Final = [bad.code for bad in BAD].index("held_elsewhere")
 
 
 class Walk:
-    """What stands in which row."""
+    """The rows of both files: which row is at which place, and its expected result."""
 
     def __init__(self, rows: int, bad: int) -> None:
-        assert 0 < bad <= rows, "there are no more bad rows than rows"
-        assert bad % len(BAD) == 0, f"the bad rows are of {len(BAD)} kinds, as many of each"
+        assert 0 < bad <= rows, "at least one row must be bad, and at most all of them"
+        assert bad % len(BAD) == 0, f"the number of bad rows must be a multiple of {len(BAD)}, the number of sorts"
         self.rows = rows
         self.bad = bad
         self._keys = Keys()
         self._every = rows // bad
 
-    def bad_at(self, index: int) -> int | None:
-        """Which of the bad rows a row is."""
+    def find_bad(self, index: int) -> int | None:
+        """Return the number of the bad row at this place; None for a good row."""
         number, within = divmod(index, self._every)
         return number if within == self._every // 2 and number < self.bad else None
 
-    def row(self, index: int) -> list[str]:
-        number = self.bad_at(index)
+    def make_row(self, index: int) -> list[str]:
+        number = self.find_bad(index)
         if number is None:
-            return _row(self._keys.alias(index))
-        return BAD[number % len(BAD)].row(number, self._unused(number))
+            return _make_row(self._keys.alias(index))
+        return BAD[number % len(BAD)].row(number, self._make_unused(number))
 
-    def theirs(self) -> Iterator[list[str]]:
-        return (_row(self._unused(number)) for number in range(_HELD, self.bad, len(BAD)))
+    def list_theirs(self) -> Iterator[list[str]]:
+        return (_make_row(self._make_unused(number)) for number in range(_HELD, self.bad, len(BAD)))
 
-    def expected(self, index: int) -> tuple[str, str, str]:
-        """Status, code, and canonical identifier ('': whatever it is)."""
-        number = self.bad_at(index)
+    def expect(self, index: int) -> tuple[str, str, str]:
+        """Return status, code and canonical identifier ('': not checked)."""
+        number = self.find_bad(index)
         if number is None:
             return "added", "", self._keys.alias(index).identifier
         bad = BAD[number % len(BAD)]
         return bad.status, bad.code, ""
 
-    def samples(self) -> Iterator[tuple[str, str]]:
-        """FSP, '' for nobody, and the target of the lookup."""
+    def list_samples(self) -> Iterator[tuple[str, str]]:
+        """Yield the expected FSP ('' for none) and the target of each lookup."""
         step = max(1, self.rows // SAMPLES)
         for index in range(0, self.rows, step):
-            if self.bad_at(index) is None:
+            if self.find_bad(index) is None:
                 yield OURS, path(self._keys.alias(index))
         for number in range(min(self.bad, SAMPLES)):
             if BAD[number % len(BAD)].code in ("held_elsewhere", "not_registered", "currency_not_allowed"):
-                yield THEIRS if number % len(BAD) == _HELD else "", path(self._unused(number))
+                yield THEIRS if number % len(BAD) == _HELD else "", path(self._make_unused(number))
 
-    def _unused(self, number: int) -> Alias:
+    def _make_unused(self, number: int) -> Alias:
         return self._keys.alias(self.rows + number)
 
 
 def make(directory: Path, walk: Walk) -> None:
-    _write(directory / "ours.csv", (walk.row(index) for index in range(walk.rows)))
-    _write(directory / "theirs.csv", walk.theirs())
+    _write(directory / "ours.csv", (walk.make_row(index) for index in range(walk.rows)))
+    _write(directory / "theirs.csv", walk.list_theirs())
 
 
 def _write(file: Path, rows: Iterator[list[str]]) -> None:
@@ -118,7 +118,7 @@ def _write(file: Path, rows: Iterator[list[str]]) -> None:
 
 
 def check(results: Path, walk: Walk) -> bool:
-    """Every row has its line, in order, as it has to be; a bad one says what is wrong with it."""
+    """Whether every row has its line, in order, with the expected result; the line of a bad row explains it."""
     wrong: list[str] = []
     codes: Counter[str] = Counter()
     messages: dict[str, tuple[str, str]] = {}
@@ -128,12 +128,12 @@ def check(results: Path, walk: Walk) -> bool:
             count += 1
             if index >= walk.rows:
                 continue
-            status, code, identifier = walk.expected(index)
+            status, code, identifier = walk.expect(index)
             found = (line["line"], line["status"], line["code"], bool(line["message"]))
             if found != (str(index + FIRST_LINE), status, code, bool(code)):
                 wrong.append(f"line {index + FIRST_LINE}: {status} {code} expected, not {found}")
             elif identifier and line["identifier"] != identifier:
-                wrong.append(f"line {index + FIRST_LINE}: another canonical form")
+                wrong.append(f"line {index + FIRST_LINE}: unexpected canonical form")
             if code:
                 codes[line["code"]] += 1
                 messages.setdefault(code, (line["line"], line["message"]))
@@ -142,14 +142,14 @@ def check(results: Path, walk: Walk) -> bool:
     for code, (number, message) in messages.items():
         print(f"{codes[code]:>6,} x {code:21} as line {number}: {message}")
     if set(codes.values()) != {walk.bad // len(BAD)} or len(codes) != len(BAD):
-        wrong.append("not as many of each kind as there have to be")
+        wrong.append(f"not every sort of bad row was found {walk.bad // len(BAD)} times")
     print(f"{count - sum(codes.values()):>6,} rows added, {sum(codes.values()):,} explained")
     print(*wrong[:20], sep="\n", file=sys.stderr)
     return not wrong
 
 
-def figures(batch: dict[str, Any]) -> None:
-    """By the clock of the service."""
+def print_figures(batch: dict[str, Any]) -> None:
+    """Print the rates, by the clock of the service."""
 
     def seconds(begin: str, end: str) -> float:
         return (datetime.fromisoformat(batch[end]) - datetime.fromisoformat(batch[begin])).total_seconds()
@@ -162,21 +162,21 @@ def figures(batch: dict[str, Any]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("what", choices=("make", "check", "samples", "figures"))
-    parser.add_argument("path", type=Path, nargs="?", help="a directory to make, results to check")
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--bad", type=int, default=1_000)
+    parser.add_argument("what", choices=("make", "check", "samples", "figures"), help="what to do")
+    parser.add_argument("path", type=Path, nargs="?", help="make: a directory; check: the file of results")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of ours.csv (default: 1000000)")
+    parser.add_argument("--bad", type=int, default=1_000, help="bad rows among them (default: 1000)")
     given = parser.parse_args()
     if given.what == "figures":
-        figures(json.load(sys.stdin))
+        print_figures(json.load(sys.stdin))
         return 0
     walk = Walk(given.rows, given.bad)
     if given.what == "samples":
-        for fsp_id, target in walk.samples():
+        for fsp_id, target in walk.list_samples():
             print(fsp_id or "-", target)
         return 0
     if given.path is None:
-        parser.error("which directory, or which file")
+        parser.error(f"{given.what} needs a path")
     if given.what == "check":
         return 0 if check(given.path, walk) else 1
     make(given.path, walk)

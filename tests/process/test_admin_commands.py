@@ -1,7 +1,7 @@
-"""The commands that call the admin API, as people and scripts type them, against a running service.
+"""The commands that call the admin API, typed as people and scripts type them, against a running service.
 
-`typed("fsp", "list")` runs the command line in this process, with a key in the environment: what a shell would see of
-it, without the start of an interpreter each time.
+`typed("fsp", "list")` runs the command line in this process, with a key in the environment.  The result is what
+a shell gets, without the start of an interpreter each time.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Done(NamedTuple):
 
 
 class Typed:
-    """`typed(*words)`, as the operator; `typed.as_key(key, *words)` as somebody else."""
+    """`typed(*words)` runs as the operator; `typed.as_key(key, *words)` runs with another key."""
 
     def __init__(self, key: str, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self._key = key
@@ -88,11 +88,14 @@ def typed(
     return Typed(key_of(service), monkeypatch, capsys)
 
 
-# The whole of it --------------------------------------------------------------------------------------------------
+# All commands -----------------------------------------------------------------------------------------------------
 
-# Operations of the description that no command calls, and why.
+# Operations of the contract that no command calls, and the reason.
 NOT_COMMANDS: dict[tuple[str, str], str] = {
-    ("GET", "/fsps/{fsp_id}/batches/{batch_id}/events"): "commands ask for the batch instead: that outlives a restart",
+    (
+        "GET",
+        "/fsps/{fsp_id}/batches/{batch_id}/events",
+    ): "commands ask for the batch instead, because that survives a restart",
 }
 
 
@@ -103,11 +106,11 @@ def test_every_operation_has_a_command_and_every_command_an_operation() -> None:
         if path.startswith("/admin/v1/")
         for method in operations
     }
-    assert published - called() == NOT_COMMANDS.keys()
-    assert called() <= published
+    assert published - find_calls() == NOT_COMMANDS.keys()
+    assert find_calls() <= published
 
 
-def called() -> set[tuple[str, str]]:
+def find_calls() -> set[tuple[str, str]]:
     """The calls in the source of the commands and the client, by method and path."""
     found = set()
     for source in [Path(oracle.commands.client.__file__), *Path(oracle.commands.__file__).parent.glob("*.py")]:
@@ -121,7 +124,7 @@ def called() -> set[tuple[str, str]]:
     return found
 
 
-def test_making_the_parser_loads_nothing_that_only_some_command_needs() -> None:
+def test_making_the_parser_imports_nothing_costly() -> None:
     listing = (
         "import sys, oracle.cli; oracle.cli.make_parser();"
         " costly = ('oracle.commands.client', 'httpx', 'rich', 'asyncpg', 'msgspec', 'asyncio');"
@@ -134,7 +137,7 @@ def test_making_the_parser_loads_nothing_that_only_some_command_needs() -> None:
 # FSPs -------------------------------------------------------------------------------------------------------------
 
 
-def test_an_fsp_is_created_listed_changed_and_taken_out_of_service(typed: Typed) -> None:
+def test_an_fsp_is_created_listed_changed_suspended_and_closed(typed: Typed) -> None:
     made = typed("fsp", "create", "bluebank", "--name", "Blue Bank", "--kinds", "MSISDN,CLABE", "--two-persons",
                  "--contact-name", "Ana", "--use-cases", "p2p", "--json")  # fmt: skip
     assert made.code == 0
@@ -161,7 +164,7 @@ def test_an_fsp_is_created_listed_changed_and_taken_out_of_service(typed: Typed)
     assert typed("fsp", "show", "nobody").err.startswith("oracle: No such FSP (not_found). ")
 
 
-def test_a_logo_goes_up_and_comes_back(typed: Typed, tmp_path: Path) -> None:
+def test_a_logo_is_uploaded_downloaded_and_removed(typed: Typed, tmp_path: Path) -> None:
     image = tmp_path / "logo.png"
     image.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
     assert typed("fsp", "logo", "redbank", str(image), "--json").json["logo"]["dataType"] == "image/png"
@@ -184,13 +187,13 @@ def test_a_logo_goes_up_and_comes_back(typed: Typed, tmp_path: Path) -> None:
      ["audit", "proof", "x"], ["audit", "events", "--channel", "post"],
      ["audit", "verify", "--offline", "x", "--from", "3"]],
 )  # fmt: skip
-def test_wrong_usage_is_exit_code_2(typed: Typed, words: list[str]) -> None:
+def test_wrong_usage_exits_with_2(typed: Typed, words: list[str]) -> None:
     done = typed(*words)
     assert (done.code, done.out) == (2, "")
     assert done.err
 
 
-def test_what_others_wrote_cannot_move_the_cursor(typed: Typed) -> None:
+def test_control_characters_in_names_are_printed_as_escapes(typed: Typed) -> None:
     assert typed("fsp", "update", "redbank", "--name", "a\x1b[31m\tb\nc\u202e").code == 0
     assert [line[2] for line in typed("fsp", "list").lines if line[1] == "redbank"] == [r"a\x1b[31m\x09b\x0ac\u202e"]
 
@@ -229,7 +232,7 @@ def test_a_key_is_issued_used_rotated_and_revoked(typed: Typed, tmp_path: Path) 
     assert ["401", "unauthorized", "GET", "/me", name] in [line[1:6] for line in typed("key", "refused").lines]
 
 
-def test_a_key_goes_into_a_file_of_its_owner_unseen(typed: Typed, tmp_path: Path) -> None:
+def test_a_key_is_written_to_a_private_file_and_not_shown(typed: Typed, tmp_path: Path) -> None:
     file = tmp_path / "reader.key"
     issued = typed("key", "issue", "--role", "reader", "--label", "a report", "--out", str(file))
     key = file.read_text().strip()
@@ -240,10 +243,10 @@ def test_a_key_goes_into_a_file_of_its_owner_unseen(typed: Typed, tmp_path: Path
     before = len(typed("key", "list", "--limit", "0").lines)
     nowhere = typed("key", "issue", "--role", "reader", "--label", "lost", "--out", str(tmp_path / "no" / "x"))
     assert nowhere.code == 1
-    assert len(typed("key", "list", "--limit", "0").lines) == before  # nothing was issued that nobody has
+    assert len(typed("key", "list", "--limit", "0").lines) == before  # no credential without a key was created
 
 
-def test_a_saved_key_is_called_with(typed: Typed, service: Service, tmp_path: Path) -> None:
+def test_commands_use_the_saved_key(typed: Typed, service: Service, tmp_path: Path) -> None:
     none = typed.as_key(None, "key", "me")
     assert (none.code, none.out) == (1, "")
     assert none.err.startswith("oracle: no key found: ")
@@ -256,7 +259,7 @@ def test_a_saved_key_is_called_with(typed: Typed, service: Service, tmp_path: Pa
     assert kept.read_text().strip() == key_of(service)
 
 
-def test_the_first_key_is_made_once_in_the_database(database_url: str, tmp_path: Path) -> None:
+def test_bootstrap_creates_only_the_first_key(database_url: str, tmp_path: Path) -> None:
     env = {"ORACLE_DATABASE_URL": database_url}
     first = run_oracle(tmp_path, "key", "bootstrap", env=env)
     assert first.returncode == 0
@@ -274,7 +277,7 @@ def test_settings_never_show_the_key(tmp_path: Path) -> None:
     assert key not in done.stdout + done.stderr
 
 
-def test_nobody_there_is_one_line(tmp_path: Path) -> None:
+def test_a_server_that_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
     env = {"ORACLE_KEY": "aok_secretsecret_hush", "ORACLE_ADMIN_URL": "http://127.0.0.1:9"}
     done = run_oracle(tmp_path, "key", "me", env=env)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
@@ -318,16 +321,16 @@ def test_an_alias_is_registered_shown_changed_and_removed(typed: Typed, maker_ke
     assert (gone.code, gone.err) == (1, "oracle: Not found (not_found). No such alias of this FSP\n")
 
 
-def test_what_stands_in_a_path_is_one_segment(typed: Typed, maker_key: str) -> None:
-    """An identifier may hold what means something in a URL."""
+def test_identifiers_with_url_characters_work_in_paths(typed: Typed, maker_key: str) -> None:
+    """An identifier can hold characters that have a meaning in a URL."""
     for kind, identifier in (("NRC", "12/OUKAMA(N)123456"), ("ALIAS", "a;b@~"), ("EMAIL", "a+b@c.example")):
         assert typed.as_key(maker_key, "alias", "add", kind, identifier).code == 0, kind
         assert typed.as_key(maker_key, "alias", "show", kind, identifier).code == 0, kind
         assert typed.as_key(maker_key, "alias", "remove", kind, identifier, "--reason", "other").code == 0, kind
 
 
-def test_many_are_checked_and_looked_up(typed: Typed, maker_key: str) -> None:
-    numbers = [f"5255{n:08d}" for n in range(1_001)]  # more than a call takes
+def test_more_identifiers_than_one_call_accepts_are_checked_and_looked_up(typed: Typed, maker_key: str) -> None:
+    numbers = [f"5255{n:08d}" for n in range(1_001)]  # one more than a call accepts
     typed.as_key(maker_key, "alias", "add", "MSISDN", numbers[-1])
     asked = "\n".join([*numbers, "", "12"])
     checked = typed.as_key(maker_key, "alias", "check", "MSISDN", stdin=asked)
@@ -347,7 +350,7 @@ def test_many_are_checked_and_looked_up(typed: Typed, maker_key: str) -> None:
 # Routes -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_rule_is_tried_before_it_is_added_and_ended(typed: Typed) -> None:
+def test_a_route_is_tried_added_and_ended(typed: Typed) -> None:
     assert typed("route", "add", "CLABE", "646180", "--fsp", "greenbank", "--note", "a bank").code == 0
     unaccepted = typed("route", "add", "CLABE", "64618011", "--fsp", "redbank")
     assert (unaccepted.code, unaccepted.out) == (1, "")
@@ -379,7 +382,7 @@ def test_a_rule_is_tried_before_it_is_added_and_ended(typed: Typed) -> None:
     assert typed("route", "show", number, "--json").json["validTo"] is not None
 
 
-def test_a_list_of_rules_is_added_whole_or_not(typed: Typed, tmp_path: Path) -> None:
+def test_a_file_of_routes_is_added_as_a_whole_or_not_at_all(typed: Typed, tmp_path: Path) -> None:
     file = tmp_path / "routes.csv"
     file.write_text("prefix,fspId\n012,greenbank\nx,redbank\n014,nobody\n")
     wrong = typed("route", "import", str(file))
@@ -404,7 +407,7 @@ def rows(first: int, count: int) -> str:
     return "".join(f"MSISDN,5233{n:08d},,MXN,,add\n" for n in range(first, first + count))
 
 
-def test_a_file_is_imported_and_its_results_written(typed: Typed, maker_key: str, tmp_path: Path) -> None:
+def test_import_registers_a_file_and_writes_its_results(typed: Typed, maker_key: str, tmp_path: Path) -> None:
     file = tmp_path / "good.csv"
     file.write_text(HEADER + rows(0, 3))
     out = tmp_path / "results.csv"
@@ -421,7 +424,7 @@ def test_a_file_is_imported_and_its_results_written(typed: Typed, maker_key: str
     assert typed("batch", "list", "--state", "waiting").out == ""
 
 
-def test_bad_rows_make_it_fail(typed: Typed, maker_key: str, tmp_path: Path) -> None:
+def test_bad_rows_make_the_import_fail(typed: Typed, maker_key: str, tmp_path: Path) -> None:
     file = tmp_path / "bad.csv"
     file.write_text(HEADER + rows(10, 1) + "MSISDN,12,,,,add\n")
     done = typed.as_key(maker_key, "import", str(file), "--json")
@@ -443,15 +446,13 @@ def test_bad_rows_make_it_fail(typed: Typed, maker_key: str, tmp_path: Path) -> 
     assert typed.as_key(maker_key, "import", str(file)).err.splitlines()[-1].startswith("oracle: The file is empty")
 
 
-def test_what_is_no_file_is_one_line(typed: Typed, maker_key: str, tmp_path: Path) -> None:
+def test_importing_a_directory_or_a_missing_file_is_one_line(typed: Typed, maker_key: str, tmp_path: Path) -> None:
     for name, problem in ((str(tmp_path), "Is a directory"), (str(tmp_path / "none"), "No such file or directory")):
         done = typed.as_key(maker_key, "import", name)
         assert (done.code, done.out, done.err) == (1, "", f"oracle: {name}: {problem}\n")
 
 
-def test_a_place_that_cannot_be_written_is_told_before_anything_is_done(
-    typed: Typed, maker_key: str, tmp_path: Path
-) -> None:
+def test_an_output_that_cannot_be_written_fails_before_the_call(typed: Typed, maker_key: str, tmp_path: Path) -> None:
     file = tmp_path / "kept.csv"
     file.write_text(HEADER + rows(50, 1))
     before = typed("batch", "list").out
@@ -464,8 +465,8 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_done(
     assert "unkept" not in typed("key", "list").out
 
 
-def test_what_is_no_file_is_written_and_stays_what_it_is(typed: Typed, tmp_path: Path) -> None:
-    """Else --out /dev/stdout would put a file in the place of that."""
+def test_output_to_a_pipe_or_a_link_does_not_replace_it(typed: Typed, tmp_path: Path) -> None:
+    """Otherwise --out /dev/stdout would replace the device by a file."""
     pipe, target, link = (tmp_path / name for name in ("pipe", "target", "link"))
     os.mkfifo(pipe)
     read: list[bytes] = []
@@ -489,7 +490,7 @@ def test_a_full_disk_is_one_line(service: Service, tmp_path: Path) -> None:
         assert (done.returncode, done.stderr) == (1, b"oracle: cannot write the output: No space left on device\n")
 
 
-def test_a_wrong_key_is_told_with_where_it_came_from(typed: Typed, tmp_path: Path) -> None:
+def test_the_error_about_a_wrong_key_names_its_source(typed: Typed, tmp_path: Path) -> None:
     file = tmp_path / "old.key"
     file.write_text("aok_aaaaaaaaaaaa_" + "0" * 64)
     refused = typed.as_key(None, "fsp", "list", "--key-file", str(file))
@@ -498,14 +499,14 @@ def test_a_wrong_key_is_told_with_where_it_came_from(typed: Typed, tmp_path: Pat
     assert refused.err.endswith(f"Your key was read from {file}\n")
 
 
-def test_who_looks_back_counts_back() -> None:
+def test_distances_count_forward_or_back() -> None:
     now = datetime.now(UTC)
     assert datetime.fromisoformat(parse_past_time("2d")) < now - timedelta(hours=47)
     assert datetime.fromisoformat(parse_time("2d")) > now + timedelta(hours=47)
     assert parse_past_time("2026-03-03") == parse_time("2026-03-03") == "2026-03-03T00:00:00+00:00"
 
 
-def test_who_waits_for_nobody_is_told_how_to_go_on(
+def test_a_lost_connection_names_the_command_that_follows_the_import(
     typed: Typed, maker_key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -523,7 +524,7 @@ def test_who_waits_for_nobody_is_told_how_to_go_on(
     )
 
 
-def test_two_persons_let_a_file_in(typed: Typed, service: Service, tmp_path: Path) -> None:
+def test_a_second_person_approves_or_rejects_a_file(typed: Typed, service: Service, tmp_path: Path) -> None:
     assert typed("fsp", "create", "twobank", "--two-persons").code == 0
     maker, checker = (service.issue(role, "twobank") for role in ("dfsp-maker", "dfsp-checker"))
     file = tmp_path / "ours.csv"
@@ -562,21 +563,21 @@ def test_at_a_terminal_there_is_a_bar_and_a_table(service: Service, maker_key: s
     env = environment(tmp_path, {"ORACLE_ADMIN_URL": service.oracle.admin_url, "ORACLE_KEY": maker_key})
     env |= {"TERM": "xterm", "COLUMNS": "160", "LINES": "40"}
     (tmp_path / "a.csv").write_text(HEADER + rows(50_000, 2_000))
-    shown = at_a_terminal(["import", "a.csv"], env, tmp_path)
+    shown = run_at_terminal(["import", "a.csv"], env, tmp_path)
     assert "checking rows" in shown
     assert " done: 2,000 rows read" in shown
-    assert "uploadedBy" in at_a_terminal(["batch", "list"], env, tmp_path)
+    assert "uploadedBy" in run_at_terminal(["batch", "list"], env, tmp_path)
 
 
-def at_a_terminal(words: list[str], env: dict[str, str], cwd: Path) -> str:
-    """What the command line shows a person."""
+def run_at_terminal(words: list[str], env: dict[str, str], cwd: Path) -> str:
+    """Run the command line at a pseudo-terminal; return all that it shows."""
     ours, theirs = os.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "oracle", *words], env=env, cwd=cwd, stdin=theirs, stdout=theirs, stderr=theirs
     ) as process:
         os.close(theirs)
         shown = b""
-        with os.fdopen(ours, "rb", buffering=0) as terminal, suppress(OSError):  # which is how a terminal ends
+        with os.fdopen(ours, "rb", buffering=0) as terminal, suppress(OSError):  # a terminal ends with an error
             while piece := terminal.read(65_536):
                 shown += piece
         assert process.wait() == 0, shown.decode()
@@ -594,7 +595,7 @@ def test_templates_are_printed_and_written(typed: Typed, tmp_path: Path) -> None
 
 
 class Unreliable(ThreadingHTTPServer):
-    """Breaks off or answers 503 as often as it is told, and then answers; remembers what came."""
+    """A server that breaks connections or answers 503 as `failures` says, then answers; it records the requests."""
 
     daemon_threads = True
 
@@ -652,7 +653,7 @@ def client(unreliable: Unreliable) -> Iterator[Client]:
         yield client
 
 
-def test_a_post_that_failed_is_repeated_as_the_same(client: Client, unreliable: Unreliable) -> None:
+def test_a_failed_post_is_retried_with_the_same_key(client: Client, unreliable: Unreliable) -> None:
     unreliable.failures = ["break", "503", "break"]
     assert client.call("POST", "/things", body={"a": 1}).body == {}
     assert len(unreliable.seen) == 4
@@ -661,14 +662,14 @@ def test_a_post_that_failed_is_repeated_as_the_same(client: Client, unreliable: 
     assert len({key for _, key, _ in unreliable.seen}) == 2  # another call is another one
 
 
-def test_repetition_ends(client: Client, unreliable: Unreliable) -> None:
+def test_retries_end(client: Client, unreliable: Unreliable) -> None:
     unreliable.failures = ["503"] * 99
     with pytest.raises(ClientError, match=r"^Not now \(unavailable\)\. Try again$"):
         client.call("POST", "/things", body={})
     assert len(unreliable.seen) == len(RETRY_PAUSES_S) + 1
 
 
-def test_what_may_have_been_done_without_a_key_is_not_repeated(client: Client, unreliable: Unreliable) -> None:
+def test_a_patch_that_may_have_happened_is_not_retried(client: Client, unreliable: Unreliable) -> None:
     for failure, said in {"break": "cannot be reached", "503": "Not now"}.items():
         unreliable.seen, unreliable.failures = [], [failure]
         with pytest.raises(ClientError, match=said):
@@ -676,7 +677,7 @@ def test_what_may_have_been_done_without_a_key_is_not_repeated(client: Client, u
         assert len(unreliable.seen) == 1
 
 
-def test_an_upload_is_read_again(client: Client, unreliable: Unreliable) -> None:
+def test_a_retry_reads_the_upload_again(client: Client, unreliable: Unreliable) -> None:
     unreliable.failures = ["503", "break"]
     upload = Upload(lambda: iter([b"a" * 10, b"b"]), "text/csv", 11)
     client.call("POST", "/files", upload=upload)
@@ -698,7 +699,7 @@ def test_following_a_batch_survives_longer_failures_than_retries_do(client: Clie
             batches.follow(client, batch, progress, through_approval=True, poll_every_s=0, silence_max_s=0)
 
 
-def test_somebody_else_at_that_address_is_said_so(client: Client, unreliable: Unreliable) -> None:
+def test_an_answer_of_another_server_is_reported(client: Client, unreliable: Unreliable) -> None:
     unreliable.failures = ["strange"]
     with pytest.raises(ClientError, match=r"^The answer did not come from an admin API \(status 502\)\."):
         client.call("POST", "/things", body={})
@@ -711,6 +712,6 @@ def test_a_bad_url_is_one_line(url: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", ".."])
-def test_a_name_is_one_segment_of_the_path(client: Client, name: str) -> None:
+def test_a_name_that_changes_the_path_is_refused(client: Client, name: str) -> None:
     with pytest.raises(ClientError, match="cannot be used as thing"):
         client.call("GET", "/things/{thing}", thing=name)

@@ -1,4 +1,4 @@
-"""The command line as an operator meets it: answers, complaints, exit codes."""
+"""The command line as an operator sees it: answers, errors, exit codes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from oracle_process import run_oracle, start_oracle
 PASSWORD = "hush-hush"
 
 
-def test_the_version(tmp_path: Path) -> None:
+def test_version_prints_the_version(tmp_path: Path) -> None:
     done = run_oracle(tmp_path, "--version")
     assert done.returncode == 0
     assert done.stdout.startswith("oracle ")
 
 
-def test_the_internal_command_is_not_listed(tmp_path: Path) -> None:
+def test_help_does_not_list_the_worker_command(tmp_path: Path) -> None:
     done = run_oracle(tmp_path, "--help")
     assert "check-config" in done.stdout
     assert "worker" not in done.stdout
@@ -33,7 +33,7 @@ def test_the_internal_command_is_not_listed(tmp_path: Path) -> None:
     [[], ["fly"], ["seed"], ["seed", "--count", "0", "--fsps", "1"], ["seed", "--count", "1", "--fsps", "10001"],
      ["serve", "--only", "nothing"], ["lookup", "MSISDN"]],
 )  # fmt: skip
-def test_wrong_usage_is_exit_code_2(tmp_path: Path, arguments: list[str]) -> None:
+def test_wrong_usage_exits_with_2(tmp_path: Path, arguments: list[str]) -> None:
     done = run_oracle(tmp_path, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("usage: ")
@@ -50,7 +50,7 @@ def test_importing_the_command_line_loads_no_part_of_the_oracle() -> None:
 # Settings -----------------------------------------------------------------------------------------------------
 
 
-def test_check_config_masks_secrets_and_says_where_values_come_from(tmp_path: Path) -> None:
+def test_check_config_masks_secrets_and_names_the_source_of_each_value(tmp_path: Path) -> None:
     (tmp_path / "oracle.toml").write_text("workers = 3")
     secrets = {
         "ORACLE_DATABASE_URL": f"postgresql://u:{PASSWORD}@db/directory",
@@ -67,13 +67,13 @@ def test_check_config_masks_secrets_and_says_where_values_come_from(tmp_path: Pa
 @pytest.mark.parametrize(
     "arguments", [["--config", "oracle.toml", "check-config"], ["check-config", "--config", "oracle.toml"]]
 )
-def test_the_file_may_be_named_before_or_after_the_command(tmp_path: Path, arguments: list[str]) -> None:
+def test_config_can_be_given_before_or_after_the_command(tmp_path: Path, arguments: list[str]) -> None:
     (tmp_path / "oracle.toml").write_text("workers = 3")
     assert "ORACLE_WORKERS=3" in run_oracle(tmp_path, *arguments).stdout
 
 
 @pytest.mark.parametrize("command", [["check-config"], ["serve"], ["migrate"], ["lookup", "MSISDN", "525512345678"]])
-def test_bad_settings_are_a_line_each(tmp_path: Path, command: list[str]) -> None:
+def test_each_bad_setting_is_one_line(tmp_path: Path, command: list[str]) -> None:
     done = run_oracle(tmp_path, *command, env={"ORACLE_HUB_PORT": "x", "ORACLE_WORKER": "2"})
     assert (done.returncode, done.stdout) == (1, "")
     assert sorted(done.stderr.splitlines()) == [
@@ -91,7 +91,7 @@ def test_the_example_is_a_file_that_the_command_accepts(tmp_path: Path) -> None:
     assert "ORACLE_WORKERS=1" in checked.stdout
 
 
-def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_settings_file_is_one_line(tmp_path: Path) -> None:
     done = run_oracle(tmp_path, "--config", "no.toml", "serve")
     assert done.returncode == 1
     assert done.stderr == "oracle: no.toml: cannot be read: No such file or directory\n"
@@ -122,7 +122,7 @@ def test_canon_prints_the_canonical_form(tmp_path: Path, arguments: list[str], s
         (["SHOE_SIZE", "44"], "identifier: this kind of identifier is not known"),
     ],
 )
-def test_canon_says_why_not(tmp_path: Path, arguments: list[str], reason: str) -> None:
+def test_canon_explains_a_bad_identifier(tmp_path: Path, arguments: list[str], reason: str) -> None:
     done = run_oracle(tmp_path, "canon", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"oracle: {reason}")
@@ -131,7 +131,7 @@ def test_canon_says_why_not(tmp_path: Path, arguments: list[str], reason: str) -
 # The database -------------------------------------------------------------------------------------------------
 
 
-async def fetched(url: str, sql: str) -> list[Any]:
+async def fetch(url: str, sql: str) -> list[Any]:
     connection = await asyncpg.connect(url)
     try:
         return [tuple(row) for row in await connection.fetch(sql)]
@@ -139,7 +139,7 @@ async def fetched(url: str, sql: str) -> list[Any]:
         await connection.close()
 
 
-async def seeded(tmp_path: Path, url: str, count: int, fsps: int) -> subprocess.CompletedProcess[str]:
+async def seed(tmp_path: Path, url: str, count: int, fsps: int) -> subprocess.CompletedProcess[str]:
     arguments = ("seed", "--count", str(count), "--fsps", str(fsps))
     return await asyncio.to_thread(run_oracle, tmp_path, *arguments, env={"ORACLE_DATABASE_URL": url})
 
@@ -147,52 +147,52 @@ async def seeded(tmp_path: Path, url: str, count: int, fsps: int) -> subprocess.
 async def test_seed_writes_aliases_and_their_history_once(tmp_path: Path, database_url: str) -> None:
     generation = "SELECT generation FROM cache_generation"
     events = "SELECT entity, action, channel, count(*) FROM events GROUP BY 1, 2, 3 ORDER BY 1"
-    ((before,),) = await fetched(database_url, generation)
+    ((before,),) = await fetch(database_url, generation)
 
-    done = await seeded(tmp_path, database_url, 1003, 4)
+    done = await seed(tmp_path, database_url, 1003, 4)
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.endswith("; 1,003 new\n")
     assert done.stderr.count("\n") == 1
-    ((after,),) = await fetched(database_url, generation)
+    ((after,),) = await fetch(database_url, generation)
     assert after > before
     history = [("alias", "registered", "seed", 1003), ("fsp", "registered", "seed", 4)]
-    assert await fetched(database_url, events) == history
+    assert await fetch(database_url, events) == history
 
-    again = await seeded(tmp_path, database_url, 1003, 4)
+    again = await seed(tmp_path, database_url, 1003, 4)
     assert again.returncode == 0
     assert again.stderr.endswith("; 0 new\n")
-    assert await fetched(database_url, events) == history
-    assert await fetched(database_url, generation) == [(after,)]
+    assert await fetch(database_url, events) == history
+    assert await fetch(database_url, generation) == [(after,)]
 
 
 async def test_seed_spreads_the_aliases_over_active_fsps(tmp_path: Path, database_url: str) -> None:
-    await seeded(tmp_path, database_url, 8, 4)
-    assert await fetched(database_url, "SELECT fsp_id, status::text FROM fsps ORDER BY 1") == [
+    await seed(tmp_path, database_url, 8, 4)
+    assert await fetch(database_url, "SELECT fsp_id, status::text FROM fsps ORDER BY 1") == [
         (f"fsp-00{n}", "active") for n in range(1, 5)
     ]
-    assert await fetched(database_url, "SELECT identifier, fsp_id FROM aliases ORDER BY 1") == [
+    assert await fetch(database_url, "SELECT identifier, fsp_id FROM aliases ORDER BY 1") == [
         (f"5255{i:08d}", f"fsp-{i % 4 + 1:03d}") for i in range(8)
     ]
 
 
-async def test_seed_does_not_take_what_others_hold_nor_wake_who_is_suspended(tmp_path: Path, database_url: str) -> None:
+async def test_seed_keeps_aliases_of_other_fsps_and_suspensions(tmp_path: Path, database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
     await connection.execute("INSERT INTO fsps VALUES ('theirs', 'active'), ('fsp-001', 'suspended')")
     await connection.execute(
         "INSERT INTO aliases (party_id_type, identifier, fsp_id) VALUES ('MSISDN', '525500000001', 'theirs')"
     )
     await connection.close()
-    done = await seeded(tmp_path, database_url, 3, 1)
+    done = await seed(tmp_path, database_url, 3, 1)
     assert done.stderr.endswith("; 2 new\n")
-    assert await fetched(database_url, "SELECT fsp_id FROM aliases WHERE identifier = '525500000001'") == [("theirs",)]
-    assert await fetched(database_url, "SELECT status::text FROM fsps WHERE fsp_id = 'fsp-001'") == [("suspended",)]
+    assert await fetch(database_url, "SELECT fsp_id FROM aliases WHERE identifier = '525500000001'") == [("theirs",)]
+    assert await fetch(database_url, "SELECT status::text FROM fsps WHERE fsp_id = 'fsp-001'") == [("suspended",)]
 
 
-async def test_a_seed_whose_database_goes_away_is_one_line(tmp_path: Path, database_url: str) -> None:
-    running = asyncio.create_task(seeded(tmp_path, database_url, 100_000_000, 4))
-    while not (running.done() or await fetched(database_url, "SELECT FROM aliases LIMIT 1")):  # noqa: ASYNC110 - its own process
+async def test_seed_reports_a_lost_database_in_one_line(tmp_path: Path, database_url: str) -> None:
+    running = asyncio.create_task(seed(tmp_path, database_url, 100_000_000, 4))
+    while not (running.done() or await fetch(database_url, "SELECT FROM aliases LIMIT 1")):  # noqa: ASYNC110 - its own process
         await asyncio.sleep(0.05)
-    await fetched(
+    await fetch(
         database_url,
         """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
            WHERE application_name = 'oracle seed' AND datname = current_database()""",
@@ -202,20 +202,20 @@ async def test_a_seed_whose_database_goes_away_is_one_line(tmp_path: Path, datab
     assert done.stderr.startswith("oracle: database ")
 
 
-async def test_ids_of_many_fsps_stay_whole(tmp_path: Path, database_url: str) -> None:
-    await seeded(tmp_path, database_url, 1, 1001)
-    assert await fetched(database_url, "SELECT max(fsp_id) FROM fsps WHERE length(fsp_id) > 7") == [("fsp-1001",)]
+async def test_seed_numbers_more_than_999_fsps(tmp_path: Path, database_url: str) -> None:
+    await seed(tmp_path, database_url, 1, 1001)
+    assert await fetch(database_url, "SELECT max(fsp_id) FROM fsps WHERE length(fsp_id) > 7") == [("fsp-1001",)]
 
 
-async def test_a_seed_that_fails_on_its_way_is_one_line(tmp_path: Path, database_url: str) -> None:
-    await fetched(database_url, "ALTER TABLE aliases RENAME TO elsewhere")
-    done = await seeded(tmp_path, database_url, 100_000, 1)
+async def test_seed_reports_a_failed_statement_in_one_line(tmp_path: Path, database_url: str) -> None:
+    await fetch(database_url, "ALTER TABLE aliases RENAME TO elsewhere")
+    done = await seed(tmp_path, database_url, 100_000, 1)
     assert done.returncode == 1
     assert done.stderr.startswith("oracle: database ")
     assert done.stderr.count("\n") == 1
 
 
-def test_a_database_without_schema_says_what_to_do(tmp_path: Path, empty_database_url: str) -> None:
+def test_lookup_without_tables_names_the_command_that_creates_them(tmp_path: Path, empty_database_url: str) -> None:
     url = {"ORACLE_DATABASE_URL": empty_database_url}
     lookup = ("lookup", "MSISDN", "+525500000000")
     done = run_oracle(tmp_path, *lookup, env=url)
@@ -230,7 +230,7 @@ def test_a_database_without_schema_says_what_to_do(tmp_path: Path, empty_databas
     )
 
 
-def test_who_may_not_migrate_is_told_who_may(tmp_path: Path, empty_database_url: str) -> None:
+def test_migrate_without_the_right_names_the_setting_of_the_owner(tmp_path: Path, empty_database_url: str) -> None:
     url = empty_database_url.replace("oracle@", "oracle_service@")
     done = run_oracle(tmp_path, "migrate", env={"ORACLE_DATABASE_URL": url})
     assert (done.returncode, done.stdout) == (1, "")
@@ -251,19 +251,19 @@ async def test_lookup_shows_the_entries_of_the_key(tmp_path: Path, database_url:
     )
     await connection.close()
 
-    async def looked(*arguments: str) -> tuple[int, str]:
+    async def look_up(*arguments: str) -> tuple[int, str]:
         done = await asyncio.to_thread(run_oracle, tmp_path, "lookup", *arguments, env=env)
         return done.returncode, done.stdout
 
     name = "ACCOUNT_ID/032180000118359719"
-    assert await looked("CLABE", "032180000118359719") == (0, f"{name}  one  MXN\n{name}  one  USD\n")
-    assert await looked("ACCOUNT_ID", "032180000118359719", "--currency", "usd") == (0, f"{name}  one  USD\n")
-    assert await looked("ALIAS", "shop") == (1, "")
-    assert await looked("ALIAS", "shop", "--sub", "till") == (
+    assert await look_up("CLABE", "032180000118359719") == (0, f"{name}  one  MXN\n{name}  one  USD\n")
+    assert await look_up("ACCOUNT_ID", "032180000118359719", "--currency", "usd") == (0, f"{name}  one  USD\n")
+    assert await look_up("ALIAS", "shop") == (1, "")
+    assert await look_up("ALIAS", "shop", "--sub", "till") == (
         1,
         "ALIAS/shop/till  (its FSP is suspended or closed)\n",
     )
-    code, text = await looked("CLABE", "032180000118359719", "--json", "--currency", "USD")
+    code, text = await look_up("CLABE", "032180000118359719", "--json", "--currency", "USD")
     assert code == 0
     assert json.loads(text) == {
         "partyIdType": "ACCOUNT_ID",
@@ -288,7 +288,7 @@ def test_commands_work_alone_and_beside_a_running_serve(tmp_path: Path) -> None:
         assert run_oracle(tmp_path, "migrate").stdout == "migrations applied: 0\n"
 
 
-def test_a_wrong_password_is_one_line_without_it(tmp_path: Path) -> None:
+def test_a_failed_connection_is_one_line_without_the_password(tmp_path: Path) -> None:
     env = {"ORACLE_DATABASE_URL": f"postgresql://u:{PASSWORD}@127.0.0.1:1/db"}
     for command in (["migrate"], ["seed", "--count", "1", "--fsps", "1"], ["lookup", "MSISDN", "525512345678"]):
         done = run_oracle(tmp_path, *command, env=env)

@@ -1,4 +1,4 @@
-"""The walk of a new hub's people (walks/walk.sh), smaller than it is run for figures."""
+"""The walk through the first day of an oracle (walks/walk.sh), with a small file."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from walks.walk import BAD, Walk, check, make
 SCRIPT = Path(__file__).parents[2] / "walks" / "walk.sh"
 
 
-def test_the_walk(tmp_path: Path) -> None:
+def test_the_walk_succeeds_and_leaves_nothing(tmp_path: Path) -> None:
     env = {**environment(tmp_path), "ROWS": "3000", "BAD": "50", "PYTHON": sys.executable, "TMPDIR": str(tmp_path)}
     done = subprocess.run(
         ["bash", str(SCRIPT)], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.endswith("walk: everything was as it has to be\n")
+    assert done.stdout.endswith("walk: everything is as expected\n")
     assert "aok_" not in done.stdout + done.stderr
     assert not list(tmp_path.glob("walk.*"))  # nothing is left
 
 
-def test_its_check_finds_whatever_is_not_as_it_has_to_be(tmp_path: Path) -> None:
+def test_its_check_finds_each_wrong_result(tmp_path: Path) -> None:
     walk = Walk(rows=200, bad=20)
     make(tmp_path, walk)
     with (tmp_path / "ours.csv").open(newline="") as text:
@@ -33,7 +33,7 @@ def test_its_check_finds_whatever_is_not_as_it_has_to_be(tmp_path: Path) -> None
     good = [
         [str(index + 2), status, code, "why" if code else "", "", identifier]
         for index in range(200)
-        for status, code, identifier in [walk.expected(index)]
+        for status, code, identifier in [walk.expect(index)]
     ]
     assert sum(bool(line[2]) for line in good) == 2 * len(BAD)
     results = tmp_path / "results.csv"
