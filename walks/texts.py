@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 
 import oracle
 from oracle.cli import make_parser
+from oracle.commands.verbs import explain_argument
 
 PACKAGE: Final = Path(oracle.__file__).parent
 _ERRORS: Final = re.compile(
@@ -43,7 +44,7 @@ def list_help(parser: argparse.ArgumentParser | None = None) -> Iterator[Text]:
     for name, text in (("description", parser.description), ("epilog", parser.epilog)):
         if text:
             yield Text(f"{parser.prog} ({name})", text)
-    for action in parser._actions:  # noqa: SLF001 - argparse has no other way to list them
+    for action in parser._actions:  # noqa: SLF001 - argparse has no public way to list them
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             listed = {choice.dest for choice in action._choices_actions}  # noqa: SLF001
             for name, child in action.choices.items():
@@ -51,7 +52,7 @@ def list_help(parser: argparse.ArgumentParser | None = None) -> Iterator[Text]:
                     yield from list_help(child)
         else:
             name = "/".join(action.option_strings) or str(action.metavar or action.dest)
-            yield Text(f"{parser.prog} {name}", action.help or "")
+            yield Text(f"{parser.prog} {name}", explain_argument(action))
 
 
 def list_errors(sources: Iterable[Path] | None = None) -> Iterator[Text]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oracle.commands.output import show, show_pages
 from oracle.commands.verbs import (
+    ALL_KINDS,
     REASON,
     Arguments,
     Verbs,
@@ -71,9 +72,7 @@ def add(commands: Any) -> None:
     add_if_match(remove)
 
     listed = aliases.add("list", _list, "list the aliases of an FSP, sorted by type and time of change")
-    listed.add_argument(
-        "--kind", type=str.upper, metavar="KIND", help="only this kind: MSISDN, CLABE, NRC, ACCOUNT_ID, …"
-    )
+    listed.add_argument("--kind", type=str.upper, metavar="KIND", help=f"only this kind: {ALL_KINDS}")
     listed.add_argument(
         "--state", choices=("answered", "unanswered"),
         help="answered: only aliases that lookups find; unanswered: only those of a suspended or closed FSP",

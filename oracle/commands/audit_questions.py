@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oracle.commands.output import format_count, format_json, format_value, print_note, show, show_pages
 from oracle.commands.verbs import (
+    ALL_KINDS,
     Arguments,
     CommandError,
     add_call,
@@ -47,7 +48,7 @@ TIME: Final = "2026-03-03T10:00:00Z, 2026-03-03, or 7d for a week ago"
 def add(verbs: Any) -> None:
     """`verbs` are those of `oracle audit`."""
     events = add_call(verbs, "events", _events, "list changes of the directory, newest first")
-    events.add_argument("--kind", metavar="KIND", help="kind of the --identifier: MSISDN, CLABE, NRC, ACCOUNT_ID, …")
+    events.add_argument("--kind", metavar="KIND", help=f"kind of the --identifier: {ALL_KINDS}")
     events.add_argument("--identifier", metavar="IDENTIFIER", help="only changes of this identifier; needs --kind")
     add_country(events)
     events.add_argument("--fsp", metavar="FSP", help="only changes of this FSP and its aliases")

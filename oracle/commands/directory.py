@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.commands.verbs import FAILED, OK, Arguments, Misused, add_command, complain
+from oracle.commands.verbs import FAILED, OK, Arguments, Misused, add_command, add_country, add_kind, add_sub, complain
 
 if TYPE_CHECKING:
     from oracle.identifiers import PartyKey
@@ -38,18 +38,18 @@ def add(commands: Any) -> None:
     )
 
     lookup = add_command(commands, "lookup", _lookup, "show which FSP an identifier is registered with")
-    lookup.add_argument("kind", metavar="KIND", help="MSISDN, CLABE, NRC, ACCOUNT_ID, …")
+    add_kind(lookup)
     lookup.add_argument("identifier", metavar="IDENTIFIER", help="in any spelling of its kind")
-    lookup.add_argument("--sub", metavar="SUB_ID", help="the SubId (partySubIdOrType), if the identifier has one")
+    add_sub(lookup)
     lookup.add_argument(
         "--currency", metavar="CURRENCY", type=str.upper, help="show only entries for this currency, for example MXN"
     )
     lookup.add_argument("--json", action="store_true", help="print one JSON object")
 
     canon = add_command(commands, "canon", _canon, "print the spelling under which an identifier is stored")
-    canon.add_argument("kind", metavar="KIND", help="MSISDN, CLABE, NRC, ACCOUNT_ID, …")
+    add_kind(canon)
     canon.add_argument("identifier", metavar="IDENTIFIER", help="in any spelling of its kind")
-    canon.add_argument("--country", metavar="CC", help="country of a phone number without country code, for example MX")
+    add_country(canon)
 
 
 def _whole_number(least: int, most: int) -> Callable[[str], int]:

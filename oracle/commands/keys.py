@@ -210,7 +210,7 @@ def _read_typed() -> str:
     if sys.stdin.isatty():
         from getpass import getpass
 
-        return getpass("key: ")
+        return getpass("Paste your key (it is not shown): ")
     return sys.stdin.read(KEY_BYTES_MAX)
 
 

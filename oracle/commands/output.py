@@ -18,6 +18,9 @@ from typing import Any, BinaryIO, Final
 # C0, DEL, C1, and the marks that change the direction of the text after them.
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
+# Headings of tables that are not made of their column's name.
+_HEADINGS: Final = {"at": "time", "fspId": "FSP", "error.message": "error"}
+
 _TIME: Final = re.compile(r"^(\d{4}-\d{2}-\d{2})T(\d{2}:\d{2}:\d{2})\S*$")
 
 
@@ -136,13 +139,18 @@ def _print_table(items: Sequence[Any], columns: Sequence[str]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(*map(_make_heading, columns), box=box.SIMPLE_HEAD, pad_edge=False)
     for item in items:
         # As Text: in a plain string rich would read [brackets] as its own markup.
         table.add_row(
             *(Text(_shorten_time(format_value(_get_member(item, column))), overflow="fold") for column in columns)
         )
     Console().print(table)
+
+
+def _make_heading(column: str) -> str:
+    """`rows.applied` and `createdAt` are `rows applied` and `created at` for people."""
+    return _HEADINGS.get(column) or re.sub(r"\.|(?=[A-Z])", " ", column).lower()
 
 
 def _shorten_time(text: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oracle.commands.output import format_count, format_value, print_note, show, show_pages
 from oracle.commands.verbs import (
+    ALL_KINDS,
     REASON,
     Arguments,
     CommandError,
@@ -49,7 +50,7 @@ def add(commands: Any) -> None:
     new.add_argument("--dry-run", action="store_true", help="add nothing; only show the routes that it overlaps")
 
     listed = routes.add("list", _list, "list the routes, sorted by prefix")
-    listed.add_argument("--kind", type=str.upper, metavar="KIND", help="only this kind: CLABE, MSISDN, ACCOUNT_ID, …")
+    listed.add_argument("--kind", type=str.upper, metavar="KIND", help=f"only this kind: {ALL_KINDS}")
     listed.add_argument("--fsp", metavar="FSP", help="only routes to this FSP")
     listed.add_argument(
         "--prefix", metavar="PREFIX", help="only routes whose prefix begins this one, or begins with it"

@@ -566,7 +566,7 @@ def test_at_a_terminal_there_is_a_bar_and_a_table(service: Service, maker_key: s
     shown = run_at_terminal(["import", "a.csv"], env, tmp_path)
     assert "checking rows" in shown
     assert " done: 2,000 rows read" in shown
-    assert "uploadedBy" in run_at_terminal(["batch", "list"], env, tmp_path)
+    assert "uploaded by" in run_at_terminal(["batch", "list"], env, tmp_path)
 
 
 def run_at_terminal(words: list[str], env: dict[str, str], cwd: Path) -> str:

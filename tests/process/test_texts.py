@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from oracle.identifiers import KINDS
 from walks.texts import PACKAGE, Text, list_errors, list_help, list_logs
 
 HELP = list(list_help())
@@ -44,6 +45,11 @@ def test_descriptions_are_sentences_and_explanations_are_short() -> None:
 def test_texts_of_commands_use_plain_words(pattern: str) -> None:
     texts = [*HELP, *list_errors(COMMANDS)]
     assert [text for text in texts if re.search(pattern, text.text)] == [], f"write: {UNPLAIN[pattern]}"
+
+
+def test_help_names_every_kind_of_identifier() -> None:
+    (text,) = {text for place, text in HELP if place == "oracle alias add KIND"}
+    assert text == f"kind of the identifier: {', '.join(KINDS)}"
 
 
 def test_the_lists_find_texts_of_each_form(tmp_path: Path) -> None:
