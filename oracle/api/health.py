@@ -95,7 +95,7 @@ class Health:
             metrics.add("database_errors_total", self._postgres.take_errors())
             metrics.set("http_connections", float(self.connections()))
             if coherence.confirmed_at > 0:
-                metrics.renewed("lease_age_seconds", coherence.confirmed_at)
+                metrics.mark("lease_age_seconds", coherence.confirmed_at)
             size, idle = self._postgres.count_connections()
             metrics.set("database_pool_size", float(size))
             metrics.set("database_pool_idle", float(idle))

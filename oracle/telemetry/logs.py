@@ -1,13 +1,12 @@
 """Structured logs: one JSON object a line on stderr, or text for a person at a terminal.
 
-Use.       `log = logs.Log(__name__)`, then `log.warning("cache unreachable", exc=error, server=name)`: the
-           event is fixed words, what varies is a field.  Standard loggers, `extra` included, end up here too.
-Privacy.   A party identifier is personal data.  It is logged as `digest(...)` or not at all.  Exceptions are
-           written as type, code and frames: their messages hold identifiers (PostgreSQL's `DETAIL: Key
-           (identifier)=(...) already exists`, a driver's `invalid input for query argument $1: '...'`).
-           So do messages of libraries that name a path or a callback's arguments: of those only the fixed
-           words are kept.
-Quantity.  No line a request.  What stays wrong for a while is a `Condition`: said when it changes.
+Use.       `log = logs.Log(__name__)`, then `log.warning("The cache is away", exc=error, server=name)`: the event is
+           a constant sentence, and values are fields.  Lines of standard loggers, with their `extra`, come here too.
+Privacy.   A party identifier is personal data and is never logged.  An exception is written as type, code and
+           frames, because messages hold identifiers (PostgreSQL's `DETAIL: Key (identifier)=(...) already
+           exists`, a driver's `invalid input for query argument $1: '...'`).  So do messages of libraries that
+           name a path or a callback's arguments: only the fixed words of those are written.
+Quantity.  No line for a request.  A state that lasts is a `Condition`: one line when it changes.
 Loss.      A line that cannot be written is dropped: a full disk is no reason to fail a payment.
 """
 
@@ -26,7 +25,7 @@ import time
 import uuid
 from decimal import Decimal
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -35,22 +34,11 @@ Layout = Literal["auto", "json", "text"]
 Level = Literal["debug", "info", "warning", "error"]
 
 OWN = "oracle"
-# A frame list this long tells the story also of endless recursion; a chain this long has none left to tell.
+# So many frames explain endless recursion too; so many links of a chain explain any chain.
 FRAMES_MAX, CHAIN_MAX, TEXT_MAX, ITEMS_MAX = 30, 8, 500, 32
 
-# Hand this to granian as log_dictconfig: its two loggers then have no handlers of their own and end up here.
-# Its access log names paths, which hold identifiers: nothing of it passes.
-GRANIAN: dict[str, Any] = {
-    "formatters": {},
-    "handlers": {},
-    "loggers": {
-        "_granian": {"handlers": [], "propagate": True},
-        "granian.access": {"handlers": [], "propagate": False, "level": logging.CRITICAL + 1},
-    },
-}
-
 _FOREIGN = ("_granian", "litestar", "asyncio", "opentelemetry", "py.warnings")
-# These put paths, task results or callback arguments into their messages.
+# The messages of these hold paths, task results or callback arguments.
 _TALKATIVE = ("asyncio", "litestar", "concurrent", "granian")
 _STANDARD = frozenset({*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName", "fields"})
 _SOURCE_ROOT = re.compile(r".*/(?:site-packages|dist-packages|lib/python3\.\d+|(?=oracle/|tests/))")
@@ -61,7 +49,7 @@ _FIXED_WORDS = re.compile(r"[^(<%{\n'\"]*")
 
 
 class Log:
-    """A standard logger whose messages are fixed words with fields beside them."""
+    """A standard logger whose messages are constant, with fields beside them."""
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
@@ -84,9 +72,9 @@ class Log:
 
 
 class Condition:
-    """Something that lasts, such as a dead cache: a line when it changes, none while it lasts.
+    """A state that lasts, such as a dead cache: one line when it changes, none while it lasts.
 
-    One that flaps is said at most every `quiet_s`; the state that remains is said by the next call after.
+    A state that flaps gets at most one line in `quiet_s`; the first call after that writes the state that remains.
     """
 
     def __init__(self, log: Log, subject: str, *, good: str = "ok", quiet_s: float = 5.0) -> None:
@@ -94,7 +82,7 @@ class Condition:
         self._said, self._said_at = good, -math.inf
 
     def now(self, state: str, /, *, exc: BaseException | None = None, **fields: object) -> bool:
-        """Take note of the state; True when it was worth a line.  Cheap enough to call for every request."""
+        """Note the state; True when that wrote a line.  Cheap enough to call for every request."""
         if state == self._said or time.monotonic() - self._said_at < self._quiet_s:
             return False
         self._said, self._said_at = state, time.monotonic()
@@ -110,10 +98,7 @@ def configure(
     stream: TextIO | None = None,
     **context: str | int,
 ) -> None:
-    """Send every logger of this process to one stream; `context` (role, index) stands on every line.
-
-    Processes that are given the same digest_key write the same digest for the same party.
-    """
+    """Send every logger of this process to one stream; every line has the `context` (role, index)."""
     out = stream or sys.stderr
     text = layout == "text" or (layout == "auto" and out.isatty())
     handler = _Handler(out)
@@ -131,15 +116,15 @@ def configure(
     _catch_the_uncaught()
 
 
-def described(error: BaseException) -> list[dict[str, object]]:
-    """Tell of an exception, its causes and its group without a word of their messages, outermost first."""
-    told: list[dict[str, object]] = []
+def describe_exception(error: BaseException) -> list[dict[str, object]]:
+    """Type, code and frames of an exception, its causes and its group, outermost first; nothing of their messages."""
+    parts: list[dict[str, object]] = []
     waiting, seen = [error], set()
-    while waiting and len(told) < CHAIN_MAX:
+    while waiting and len(parts) < CHAIN_MAX:
         current = waiting.pop(0)
         seen.add(id(current))
         code = _code(current)
-        told.append(
+        parts.append(
             {
                 "type": _type_name(current),
                 **({"code": code} if code else {}),
@@ -149,7 +134,7 @@ def described(error: BaseException) -> list[dict[str, object]]:
         members = current.exceptions if isinstance(current, BaseExceptionGroup) else ()
         cause = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
         waiting += [one for one in (*members, cause) if one is not None and id(one) not in seen]
-    return told
+    return parts
 
 
 class _Handler(logging.StreamHandler[TextIO]):
@@ -169,14 +154,14 @@ class _Json(logging.Formatter):
         line: dict[str, object] = {
             "time": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "event": _without_error(_event(record), record)[:TEXT_MAX],
+            "event": _remove_error(_event(record), record)[:TEXT_MAX],
             "logger": record.name,
             **self._context,
         }
         for key, value in _fields(record).items():
             line.setdefault(key, _plain(value))
         if record.exc_info and record.exc_info[1] is not None:
-            line["exception"] = described(record.exc_info[1])
+            line["exception"] = describe_exception(record.exc_info[1])
         elif _is_foreign(record) and (frames := _written_frames(record)):
             line["exception"] = frames
         return line
@@ -185,17 +170,17 @@ class _Json(logging.Formatter):
 class _Text(_Json):
     def format(self, record: logging.LogRecord) -> str:
         line = self.line(record)
-        told = line.pop("exception", [])
+        exception = line.pop("exception", [])
         at, level, event = (str(line.pop(key)) for key in ("time", "level", "event"))
         fields = "".join(f"  {key}={_bare(value)}" for key, value in line.items())
         # Line breaks and escape sequences of foreign messages must not paint on the terminal.
         head = f"{at[11:23]} {level:7} {json.dumps(event, ensure_ascii=False)[1:-1]}{fields}"
-        return "\n".join([head, *_indented(told)])
+        return "\n".join([head, *_indent(exception)])
 
 
-def _indented(told: object) -> list[str]:
+def _indent(exception: object) -> list[str]:
     lines: list[str] = []
-    for one in told if isinstance(told, list) else []:
+    for one in exception if isinstance(exception, list) else []:
         lines.append(f"    {one['type']} {one.get('code', '')}".rstrip())
         lines += [f"        {frame}" for frame in one["frames"]]
     return lines
@@ -208,7 +193,7 @@ def _bare(value: object) -> str:
 
 
 def _event(record: logging.LogRecord) -> str:
-    """The message; of others' messages about an exception or a request only the fixed words."""
+    """The message; if another package writes about an exception or a request, only the fixed words of it."""
     foreign = _is_foreign(record)
     if foreign and (record.exc_info or record.name.partition(".")[0] in _TALKATIVE):
         words = _FIXED_WORDS.match(str(record.msg))
@@ -226,7 +211,7 @@ def _message(record: logging.LogRecord) -> str:
     try:
         return str(record.msg) % args if args else str(record.msg)
     except (TypeError, ValueError, KeyError):
-        return str(record.msg)  # arguments that do not fit are the writer's mistake; the line is still wanted
+        return str(record.msg)  # arguments that do not fit are the writer's mistake; the line still matters
 
 
 def _is_foreign(record: logging.LogRecord) -> bool:
@@ -234,15 +219,15 @@ def _is_foreign(record: logging.LogRecord) -> bool:
 
 
 def _written_frames(record: logging.LogRecord) -> list[dict[str, object]]:
-    """What may be kept of a traceback that a library has written into its message."""
+    """The frames of a traceback that a library has written into its message."""
     message = _message(record)
     frames = [f"{_short(file)}:{line} {function}" for file, line, function in _WRITTEN_FRAME.findall(message)]
     types = _WRITTEN_TYPE.findall(message) or ["unknown"]
     return [{"type": types[-1], "frames": frames[-FRAMES_MAX:]}] if frames else []
 
 
-def _without_error(event: str, record: logging.LogRecord) -> str:
-    """A message into which somebody has already written the exception gets its type instead."""
+def _remove_error(event: str, record: logging.LogRecord) -> str:
+    """Replace an exception's text that a caller wrote into the message by its type."""
     error = record.exc_info[1] if record.exc_info else None
     message = str(error) if error else ""
     return event.replace(message, _type_name(error)) if message else event
@@ -254,7 +239,7 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
 
 
 def _plain(value: object) -> object:
-    """What may stand in a line; of any other object only the type: its repr may show anything."""
+    """The value as a line can hold it; for any other object its type, because its repr can show anything."""
     match value:
         case None | bool() | int():
             return value
@@ -290,7 +275,7 @@ def _code(error: BaseException) -> str | None:
 
 
 def _frames(trace: TracebackType | None) -> list[str]:
-    """`file:line function`, outermost first; of a long stack its innermost part."""
+    """`file:line function`, outermost first; of a long stack the innermost part."""
     frames = []
     while trace is not None:
         code = trace.tb_frame.f_code
@@ -314,10 +299,10 @@ def _catch_the_uncaught() -> None:
             log.error("Uncaught exception", exc=error)
 
     def in_thread(args: threading.ExceptHookArgs) -> None:
-        log.error("uncaught exception in a thread", exc=args.exc_value)
+        log.error("Uncaught exception in a thread", exc=args.exc_value)
 
     def unraisable(args: sys.UnraisableHookArgs) -> None:
-        log.error("exception where none can be raised", exc=args.exc_value)
+        log.error("Exception where Python cannot raise one", exc=args.exc_value)
 
     sys.excepthook, threading.excepthook, sys.unraisablehook = in_main, in_thread, unraisable
     logging.captureWarnings(capture=True)

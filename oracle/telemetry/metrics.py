@@ -1,18 +1,18 @@
 """Counters every process keeps in a small mapped file, and the Prometheus page made of all those files.
 
 Files.     `serve` is several processes and one `/metrics`.  Each maps `<run_dir>/metrics/<role>-<index>`:
-           8-byte floats, a cell for every series there can be.  Whoever is scraped maps and adds up all.
+           8-byte floats, a cell for every possible series.  The process that is scraped maps and adds up all.
 Hot path.  `cells[slot] += 1`: no lock, no call, nothing allocated but the float.  A process has one event
            loop and writes its own file alone, so only the reader races, and an aligned 8-byte load is whole.
            `slot()` and `slots()` are for start-up: they turn labels into positions.
-Restarts.  Counters belong to role and index, not to the process: killed, it loses nothing it wrote, and the
-           next one counts on.  Gauges start over, and are shown for living processes only (by Linux's /proc).
+Restarts.  Counters belong to role and index, not to the process: a killed process loses nothing it wrote, and the
+           next one counts on.  Gauges start again, and are shown for living processes only (by Linux's /proc).
 Overlap.   A process locks its file.  One that starts while its predecessor still drains takes
            `<role>-<index>.1`: with two writers a cell could go back, and Prometheus would take that for a
            start from zero.
-Upgrades.  The file begins with a fingerprint of the layout; one of another layout is never shown, and begun
-           anew by the next process that claims it.
-Privacy.   Label values come from the closed lists below; the rest counts as `other`.  No identifier, no FSP.
+Upgrades.  The file starts with a fingerprint of the layout.  A file of another layout is never shown, and the next
+           process that claims it starts it anew.
+Privacy.   Label values come from the closed lists below; all others count as `other`.  No identifier, no FSP.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ OTHER = "other"
 PARTY_ID_TYPES = ("MSISDN", "EMAIL", "PERSONAL_ID", "BUSINESS", "DEVICE", "ACCOUNT_ID", "IBAN", "ALIAS")
 LOOKUP_RESULTS = (
     "hit",  # the cache held entries
-    "negative_hit",  # the cache held that nobody is registered
+    "negative_hit",  # the cache held that there is no entry
     "directory",  # PostgreSQL held entries
     "directory_empty",  # PostgreSQL held none
-    "routed",  # no entry, but a prefix rule
+    "routed",  # no entry, but a prefix route
     "refused",  # the identifier or the request is not valid
-    "unavailable",  # neither could say, or too many were waiting
+    "unavailable",  # neither could answer, or too many lookups were waiting
 )
 OPERATIONS = ("lookup", "register", "update", "remove", "bulk")
 CHANGES = ("register", "update", "remove", "bulk_item")
@@ -80,11 +80,11 @@ BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One row of the table: `labels` lists every value there can be, `start` is a gauge's in a new process.
+    """One row of the table: `labels` lists every possible value, `start` is a gauge's value in a new process.
 
     counter    only grows; summed over all processes
     histogram  seconds in `BOUNDS`; summed over all processes
-    gauge      as last set; a sample for each living process, by `role` and `index`; NaN is "never set", not shown
+    gauge      the last value; a sample for each living process, by `role` and `index`; NaN: never set, not shown
     age        a gauge: the cell holds when something happened (time.monotonic()), the page says how long ago
     """
 
@@ -99,7 +99,7 @@ SERIES = (
     Series(
         "counter",
         "lookups_total",
-        "Lookups answered, by party identifier type and by who knew the answer",
+        "Lookups answered, by party identifier type and by source of the answer",
         (("party_id_type", PARTY_ID_TYPES), ("result", LOOKUP_RESULTS)),
     ),
     Series(
@@ -111,16 +111,16 @@ SERIES = (
     Series(
         "counter",
         "changes_total",
-        "Changes asked of the directory, by operation and outcome",
+        "Changes requested, by operation and result",
         (("operation", CHANGES), ("result", CHANGE_RESULTS)),
     ),
-    Series("counter", "ignored_removals_total", "DELETEs that did not come from the owner and changed nothing"),
+    Series("counter", "ignored_removals_total", "DELETE requests that did not come from the owner and changed nothing"),
     Series("counter", "errors_total", "Error answers by FSPIOP code", (("code", ERROR_CODES),)),
     Series("counter", "cache_batches_total", "Round trips to the cache that carried lookups"),
     Series("counter", "cache_reads_total", "Keys read from the cache"),
-    Series("counter", "cache_tokens_total", "Rights to fill an entry taken after a miss"),
+    Series("counter", "cache_tokens_total", "Tokens (rights to fill an entry) taken after a miss"),
     Series("counter", "cache_fills_total", "Entries stored after a miss"),
-    Series("counter", "cache_fill_lost_total", "Entries not stored because a change or another fill came between"),
+    Series("counter", "cache_fill_lost_total", "Entries not stored because a change or another fill came first"),
     Series("counter", "cache_fences_total", "Fences set around changes"),
     Series(
         "counter",
@@ -128,9 +128,9 @@ SERIES = (
         "Times this process made all older cache entries unreachable",
     ),
     Series("counter", "cache_unreachable_total", "Cache commands that failed or came back too late"),
-    Series("gauge", "cache_connected", "1 while a connection to the cache stands, else 0"),
-    Series("gauge", "cache_generation", "Generation of cache entries this process believes"),
-    Series("gauge", "cache_degraded", "1 while lookups go past the cache or its lease has run out, else 0"),
+    Series("gauge", "cache_connected", "1 while the cache is connected, else 0"),
+    Series("gauge", "cache_generation", "Generation of cache entries that this process accepts"),
+    Series("gauge", "cache_degraded", "1 while lookups bypass the cache or its lease has expired, else 0"),
     Series("age", "lease_age_seconds", "Time since the directory last confirmed the cache generation"),
     Series("gauge", "database_connected", "1 while the database answers, else 0"),
     Series("gauge", "database_pool_size", "Database connections open"),
@@ -141,30 +141,30 @@ SERIES = (
     Series("gauge", "http_connections", "Client connections open", start=0.0),
     Series("counter", "http_requests_total", "Requests read, by method", (("method", METHODS),)),
     Series("counter", "audit_sealed_total", "Events appended to the history log"),
-    Series("gauge", "audit_waiting_seconds", "For how long the oldest event has been waiting to be sealed"),
+    Series("gauge", "audit_waiting_seconds", "How long the oldest unsealed event has been waiting"),
     Series(
         "gauge",
         "import_batches",
-        "Bulk files by state, as whoever imports has last seen them",
+        "Uploaded files by state, as the jobs process last saw them",
         (("state", BATCH_STATES),),
     ),
-    Series("counter", "import_rows_read_total", "Rows of bulk files read and checked", (("result", ROWS_READ),)),
+    Series("counter", "import_rows_read_total", "Rows of uploaded files read and checked", (("result", ROWS_READ),)),
     Series(
         "counter",
         "import_rows_applied_total",
-        "Valid rows of bulk files, by what became of them",
+        "Valid rows of uploaded files, by result",
         (("result", ROWS_APPLIED),),
     ),
     Series("gauge", "event_loop_lag_seconds", "Worst delay of the event loop in the last 15 seconds"),
     Series(
         "counter",
         "spans_total",
-        "Trace spans recorded, and of those the exported and the failed",
+        "Trace spans recorded, exported and failed to export",
         (("result", SPAN_RESULTS),),
     ),
 )
 
-# Made at scrape time, without cells: name, kind, labels and meaning, for the reader and the documentation.
+# Made at scrape time, without cells: name, kind, labels and meaning, for the page and for docs/metrics.md.
 DERIVED = (
     (
         "process_cpu_seconds_total",
@@ -259,14 +259,14 @@ class Metrics:
         cells[slot + _BUCKETS] += seconds
 
     def add(self, name: str, amount: float = 1, **labels: str) -> None:
-        """Count where it is rare: this finds its cell anew every time."""
+        """Count a rare event: this finds its cell anew every time."""
         self.cells[self.slot(name, **labels)] += amount
 
     def set(self, name: str, value: float, **labels: str) -> None:
         self.cells[self.slot(name, **labels)] = value
 
-    def renewed(self, name: str, at: float | None = None) -> None:
-        """Say that the thing an `age` series watches happened now, or at that reading of time.monotonic()."""
+    def mark(self, name: str, at: float | None = None) -> None:
+        """Record that the event of an `age` series happened now, or at that reading of time.monotonic()."""
         self.cells[_POSITIONS[name, ()]] = time.monotonic() if at is None else at
 
     def render(self) -> bytes:
@@ -278,7 +278,7 @@ class Metrics:
     def close(self) -> None:
         self.cells[_PID] = 0.0
         if self._lock is not None:
-            # The map holds a duplicate of this descriptor, so closing alone would leave the lock standing.
+            # The map holds a duplicate of this descriptor, so closing alone would leave the file locked.
             fcntl.flock(self._lock, fcntl.LOCK_UN)
             os.close(self._lock)
             self._lock = None
@@ -290,7 +290,7 @@ def render(run_dir: Path) -> bytes:
 
 
 async def watch_event_loop(metrics: Metrics, every_s: float = 0.5) -> None:
-    """Measure for ever how late the loop wakes this task; keep the worst of 15 s, for a scrape each 15 s."""
+    """Measure forever how late the loop wakes this task; keep the worst of 15 s, for a scrape each 15 s."""
     slot = metrics.slot("event_loop_lag_seconds")
     worst = deque([0.0], maxlen=max(1, round(15 / every_s)))
     while True:
@@ -335,10 +335,10 @@ class _Process:
 
 
 def _process(pid: int) -> _Process | None:
-    """What the kernel says of a living process; None also where there is no /proc."""
+    """What the kernel shows of a living process; None also without /proc."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123  (a plain read of a kernel file)
-            # The command name stands in parentheses and may hold blanks; behind it all fields are plain.
+            # The command name is in parentheses and can hold blanks; all fields after it are plain.
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return None
@@ -362,13 +362,13 @@ class _Reading:
 def _readings(folder: Path) -> Iterator[_Reading]:
     for path in sorted(folder.glob("*-*")):
         name = _FILE.fullmatch(path.name)
-        memory = _mapped(path) if name else None
+        memory = _map_file(path) if name else None
         if name and memory and memory[: len(_HEAD)] == _HEAD:
             yield _Reading(name["role"], name["index"], memoryview(memory)[len(_HEAD) : _SIZE].cast("d"))
 
 
-def _mapped(path: Path) -> mmap.mmap | None:
-    # Mapped, not read: read() may copy byte by byte and tear a float that is being written.
+def _map_file(path: Path) -> mmap.mmap | None:
+    # Mapped, not read: read() can copy byte by byte and tear a float that is being written.
     with suppress(OSError), path.open("rb") as file:
         if os.fstat(file.fileno()).st_size >= _SIZE:
             return mmap.mmap(file.fileno(), _SIZE, prot=mmap.PROT_READ)
@@ -411,7 +411,7 @@ class _Page(Collector):
         for values in columns[0]:
             *counts, seconds = (column[values] for column in columns)
             if any(counts) or OTHER not in values:
-                family.add_metric(values, _cumulated(counts), seconds)
+                family.add_metric(values, _cumulate(counts), seconds)
         return family
 
     def _gauge(self, series: Series) -> Metric:
@@ -441,7 +441,7 @@ class _Page(Collector):
         return families
 
 
-def _cumulated(counts: list[float]) -> list[tuple[str, float]]:
+def _cumulate(counts: list[float]) -> list[tuple[str, float]]:
     """Prometheus buckets hold everything up to their end."""
     ends = [*(repr(bound) for bound in BOUNDS), "+Inf"]
     return [(end, sum(counts[: position + 1])) for position, end in enumerate(ends)]

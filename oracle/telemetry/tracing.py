@@ -1,15 +1,14 @@
 """OpenTelemetry spans for requests whose caller asks for them, exported as OTLP over HTTP.
 
-Cost.      Without an endpoint nothing is imported, started or looked at.  With one, a request that is not
-           sampled costs a look at one byte of its `traceparent`; a sampled one is recorded when it is over.
-Sampled.   When the caller's flag says so, or the configured ratio of trace ids does (the same traces in every
-           process and service that counts this way; at random where there is no trace id).
+Cost.      Without an endpoint the module imports and starts nothing.  With one, a request that is not sampled
+           costs a look at one byte of its `traceparent`.  A sampled request is recorded when it has ended.
+Sampled.   When the caller's flag asks for it, or the configured ratio chooses its trace id (the same traces in
+           every process and service that counts this way; at random without a trace id).
 Privacy.   A span carries the attributes listed below, plain words and numbers: no identifier, no path, no
            exception message.  `tracestate` is not read.
-Failure.   A collector that is slow, wrong or gone costs spans, never a request.  One line says that export
+Failure.   A collector that is slow, wrong or gone costs spans, never a request.  One log line reports that export
            fails and why, one that it works again; `spans_total` counts.
-Limits.    Queue 2048 spans, the oldest are dropped; batches of 512, at most 1 s apart; 5 s for an export with
-           its retries; 2 s to shut down.
+Limits.    TracingLimits.  A full queue drops the oldest spans.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ import re
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from oracle.telemetry.logs import Condition, Log
@@ -34,13 +34,12 @@ if TYPE_CHECKING:
 
     from oracle.telemetry.metrics import Metrics
 
-# What a span may say.  A value is a number below 1000 or a plain word, so that no phone number, account,
-# e-mail address or name of a person fits in by mistake.
+# The attributes of a span.  A value is a number below 1000 or a plain word, so that no phone number, account,
+# e-mail address or name of a person gets in by mistake.
 ATTRIBUTES = frozenset({"party_id_type", "operation", "result", "status", "channel"})
 _WORD = re.compile(r"[A-Za-z_]{1,32}")
 _ERROR = re.compile(r"[0-9]{4}|[A-Za-z_]{1,64}")  # an FSPIOP code or the name of an exception type
 
-_QUEUE, _BATCH, _EVERY_MS, _EXPORT_S, _SHUTDOWN_S = 2048, 512, 1000, 5.0, 2.0
 _EXPORT_LOGGER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 
 # W3C Trace Context: version 00 has exactly these four fields, a later one may add more; zero ids are void.
@@ -53,6 +52,17 @@ _FLAGS = 54  # where the flags' second digit stands; odd digits have the sampled
 _ODD = b"13579bdf"
 
 
+@dataclass(frozen=True, slots=True)
+class TracingLimits:
+    """What a slow collector can cost."""
+
+    queue_spans: int = 2048
+    batch_spans: int = 512
+    batch_every_ms: int = 1000
+    export_s: float = 5.0  # with its retries
+    shutdown_s: float = 2.0
+
+
 def trace_id_of(traceparent: bytes | None) -> str | None:
     """The trace id of a valid header: 32 lower-case hex digits, not all zero."""
     match = _TRACEPARENT.match(traceparent) if traceparent else None
@@ -60,27 +70,40 @@ def trace_id_of(traceparent: bytes | None) -> str | None:
 
 
 class Tracing:
-    """Decides which requests leave a span, and records it afterwards."""
+    """Decides which requests leave a span, and records the span afterwards."""
 
     def __init__(
-        self, exporter: _Exporter | None, tracer: Tracer | None, close: Callable[[], None], ratio: float
+        self,
+        exporter: _Exporter | None,
+        tracer: Tracer | None,
+        close: Callable[[], None],
+        ratio: float,
+        limits: TracingLimits | None = None,
     ) -> None:
         self._exporter, self._tracer, self._close = exporter, tracer, close
+        self._limits = limits or TracingLimits()
         self._bound = round(min(max(ratio, 0.0), 1.0) * 2**64)
 
     @classmethod
     def open(
-        cls, service_name: str, endpoint: str | None, ratio: float = 0.0, *, metrics: Metrics | None = None
+        cls,
+        service_name: str,
+        endpoint: str | None,
+        ratio: float = 0.0,
+        *,
+        metrics: Metrics | None = None,
+        limits: TracingLimits | None = None,
     ) -> Tracing:
-        """Start exporting to a collector's base URL (or its `/v1/traces`); without one, be off."""
+        """Start exporting to a collector's base URL (or its `/v1/traces`); without one, tracing is off."""
         if not endpoint:
             return cls(None, None, lambda: None, 0.0)
-        exporter = _Exporter(endpoint, metrics)
-        provider = _provider(service_name, exporter)
-        return cls(exporter, provider.get_tracer("oracle"), provider.shutdown, ratio)
+        limits = limits or TracingLimits()
+        exporter = _Exporter(endpoint, metrics, limits)
+        provider = _make_provider(service_name, exporter, limits)
+        return cls(exporter, provider.get_tracer("oracle"), provider.shutdown, ratio, limits)
 
-    def sampled(self, traceparent: bytes | None) -> bool:
-        """Whether this request leaves a span; asked once a request, on the hot path."""
+    def is_sampled(self, traceparent: bytes | None) -> bool:
+        """Whether this request leaves a span; called once for each request, on the hot path."""
         if self._tracer is None:
             return False
         if (
@@ -90,7 +113,7 @@ class Tracing:
             and _TRACEPARENT.match(traceparent)
         ):
             return True
-        return self._bound > 0 and self._chosen(traceparent)
+        return self._bound > 0 and self._is_chosen(traceparent)
 
     def record(
         self,
@@ -102,21 +125,21 @@ class Tracing:
         *,
         error: str | BaseException | None = None,
     ) -> None:
-        """Leave the span of a sampled request that is over; times are those of time.time_ns().
+        """Record the span of a sampled request that has ended; times are those of time.time_ns().
 
         `name` is a route, such as "GET /participants/{Type}/{ID}", never a path.  `error` is an FSPIOP code
-        or an exception, of which only the type is told.
+        or an exception; the span gets the type of an exception alone.
         """
         if self._tracer is None or self._exporter is None:
             return
-        # Loaded by now: there is a tracer.
+        # Loaded already, because there is a tracer.
         from opentelemetry.trace import SpanKind, StatusCode  # noqa: PLC0415
 
         span = self._tracer.start_span(
             name,
             context=_parent(traceparent),
             kind=SpanKind.SERVER,
-            attributes=_harmless(attributes or {}),
+            attributes=_select_harmless(attributes or {}),
             start_time=start_ns,
         )
         if error is not None:
@@ -128,8 +151,8 @@ class Tracing:
 
     @contextmanager
     def span(self, name: str, traceparent: bytes | None, **attributes: str | int) -> Iterator[None]:
-        """Record what the block took, where a `with` is affordable (not on the lookup path)."""
-        if not self.sampled(traceparent):
+        """Record how long the block took, where a `with` is affordable (not on the lookup path)."""
+        if not self.is_sampled(traceparent):
             yield
             return
         start_ns, error = time.time_ns(), None
@@ -142,34 +165,34 @@ class Tracing:
             self.record(name, traceparent, start_ns, time.time_ns(), attributes, error=error)
 
     def close(self) -> None:
-        """Send what is queued, for two seconds at most; blocks, so call it when no request is left."""
+        """Send the queued spans, for `shutdown_s` at most; it blocks, so call it when no request is left."""
         # The SDK's own shutdown waits half a minute for a collector that does not answer.
         closing = threading.Thread(target=self._close, name="tracing-close", daemon=True)
         closing.start()
-        closing.join(_SHUTDOWN_S)
+        closing.join(self._limits.shutdown_s)
         self._tracer = None
         if closing.is_alive() and self._exporter is not None:
             self._exporter.shutdown()
 
-    def _chosen(self, traceparent: bytes | None) -> bool:
+    def _is_chosen(self, traceparent: bytes | None) -> bool:
         trace_id = trace_id_of(traceparent)
         return (int(trace_id[16:], 16) if trace_id else random.getrandbits(64)) < self._bound
 
 
 class _Exporter:
-    """The OTLP exporter, telling of failures once and counting them."""
+    """The OTLP exporter, which reports failures once and counts them."""
 
-    def __init__(self, endpoint: str, metrics: Metrics | None) -> None:
+    def __init__(self, endpoint: str, metrics: Metrics | None, limits: TracingLimits) -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
         from opentelemetry.sdk.trace.export import SpanExportResult  # noqa: PLC0415
 
         url = endpoint if endpoint.endswith("/v1/traces") else endpoint.rstrip("/") + "/v1/traces"
-        self._inner = OTLPSpanExporter(endpoint=url, timeout=_EXPORT_S)
+        self._inner = OTLPSpanExporter(endpoint=url, timeout=limits.export_s)
         self._done, self._failed = SpanExportResult.SUCCESS, SpanExportResult.FAILURE
         self._metrics = metrics
-        self._export = Condition(Log(__name__), "trace export", quiet_s=60.0)
+        self._export = Condition(Log(__name__), "Trace export", good="works", quiet_s=60.0)
         self._reason = ""
-        # The exporter logs every attempt; what it says is kept for the one line below.
+        # The exporter logs every attempt; its words are kept for the one line below.
         logging.getLogger(_EXPORT_LOGGER).filters[:] = [self._keep_reason]
         logging.getLogger("opentelemetry.sdk").setLevel(logging.CRITICAL)
 
@@ -180,9 +203,9 @@ class _Exporter:
             done, self._reason = False, type(error).__name__
         self.count("exported" if done else "failed", len(spans))
         if done:
-            self._export.now("ok")
+            self._export.now("works")
         else:
-            self._export.now("failing", reason=self._reason)
+            self._export.now("fails", reason=self._reason)
         return self._done if done else self._failed
 
     def count(self, result: str, spans: int) -> None:
@@ -200,7 +223,7 @@ class _Exporter:
         return False
 
 
-def _provider(service_name: str, exporter: _Exporter) -> TracerProvider:
+def _make_provider(service_name: str, exporter: _Exporter, limits: TracingLimits) -> TracerProvider:
     # Here, not above: it takes a fifth of a second and ten megabytes, and most deployments do not trace.
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
@@ -208,17 +231,17 @@ def _provider(service_name: str, exporter: _Exporter) -> TracerProvider:
     from opentelemetry.sdk.trace.sampling import ALWAYS_ON  # noqa: PLC0415
 
     provider = TracerProvider(
-        sampler=ALWAYS_ON,  # `sampled` has decided
+        sampler=ALWAYS_ON,  # `is_sampled` has decided
         resource=Resource.create({"service.name": service_name}),
         shutdown_on_exit=False,
     )
     provider.add_span_processor(
         BatchSpanProcessor(
             cast("SpanExporter", exporter),
-            max_queue_size=_QUEUE,
-            schedule_delay_millis=_EVERY_MS,
-            max_export_batch_size=_BATCH,
-            export_timeout_millis=_EXPORT_S * 1000,
+            max_queue_size=limits.queue_spans,
+            schedule_delay_millis=limits.batch_every_ms,
+            max_export_batch_size=limits.batch_spans,
+            export_timeout_millis=limits.export_s * 1000,
         )
     )
     return provider
@@ -243,7 +266,7 @@ def _parent(traceparent: bytes | None) -> Context:
     return set_span_in_context(NonRecordingSpan(remote), Context())
 
 
-def _harmless(attributes: Mapping[str, str | int]) -> dict[str, str | int]:
+def _select_harmless(attributes: Mapping[str, str | int]) -> dict[str, str | int]:
     return {key: value for key, value in attributes.items() if key in ATTRIBUTES and _is_harmless(value)}
 
 

@@ -212,11 +212,11 @@ def test_a_bucket_holds_its_upper_end() -> None:
 def test_an_age_grows_by_itself() -> None:
     metrics = Metrics.open(None, "hub", 0)
     assert read(metrics.render(), "lease_age_seconds", role="hub", index="0") is None
-    metrics.renewed("lease_age_seconds", time.monotonic() - 100)
+    metrics.mark("lease_age_seconds", time.monotonic() - 100)
     age = read(metrics.render(), "lease_age_seconds", role="hub", index="0")
     assert age is not None
     assert 100 <= age < 160
-    metrics.renewed("lease_age_seconds")
+    metrics.mark("lease_age_seconds")
     assert read(metrics.render(), "lease_age_seconds", role="hub", index="0") < 60  # type: ignore[operator]
 
 

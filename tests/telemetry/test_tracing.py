@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
-from oracle.telemetry import tracing as tracing_module
 from oracle.telemetry.metrics import Metrics
-from oracle.telemetry.tracing import Tracing, trace_id_of
+from oracle.telemetry.tracing import Tracing, TracingLimits, trace_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,17 +65,10 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(autouse=True)
-def limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To send what is queued may take its time on a busy machine.  Where it is cut short, that shows: all other limits
-    are longer than a test would wait."""
-    monkeypatch.setattr(tracing_module, "_SHUTDOWN_S", 60.0)
-    monkeypatch.setattr(tracing_module, "_EXPORT_S", 60.0)
-
-
-@pytest.fixture
-def shutdown_limit(limits: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001 - comes after it
-    monkeypatch.setattr(tracing_module, "_SHUTDOWN_S", 2.0)
+# Sending the queue can take long on a busy machine.  A short stop shows itself: every other limit is longer than a
+# test would wait.
+PATIENT = TracingLimits(export_s=60.0, shutdown_s=60.0)
+SHORT_STOP = TracingLimits(export_s=60.0, shutdown_s=2.0)
 
 
 @pytest.fixture
@@ -111,8 +103,8 @@ def record(tracing: Tracing, traceparent: bytes | None, **attributes: str | int)
 
 
 def test_a_span_reaches_the_collector_under_the_callers_span(collector: Collector, metrics: Metrics) -> None:
-    tracing = Tracing.open("oracle", collector.url, metrics=metrics)
-    assert tracing.sampled(SAMPLED)
+    tracing = Tracing.open("oracle", collector.url, metrics=metrics, limits=PATIENT)
+    assert tracing.is_sampled(SAMPLED)
     tracing.record(
         ROUTE,
         SAMPLED,
@@ -144,7 +136,7 @@ def test_a_span_reaches_the_collector_under_the_callers_span(collector: Collecto
 
 
 def test_no_identifier_gets_into_a_span_by_any_argument(collector: Collector) -> None:
-    tracing = Tracing.open("oracle", collector.url + "/v1/traces")
+    tracing = Tracing.open("oracle", collector.url + "/v1/traces", limits=PATIENT)
     record(tracing, SAMPLED, identifier=IDENTIFIER, result=IDENTIFIER, status=int(IDENTIFIER))
     tracing.record(ROUTE, SAMPLED, 1, 2, error=IDENTIFIER)
     with pytest.raises(LookupError), tracing.span(ROUTE, SAMPLED, operation=IDENTIFIER):
@@ -160,10 +152,10 @@ def test_no_identifier_gets_into_a_span_by_any_argument(collector: Collector) ->
     ]
 
 
-def test_what_is_not_sampled_leaves_no_span(collector: Collector, metrics: Metrics) -> None:
-    tracing = Tracing.open("oracle", collector.url, metrics=metrics)
+def test_a_request_that_is_not_sampled_leaves_no_span(collector: Collector, metrics: Metrics) -> None:
+    tracing = Tracing.open("oracle", collector.url, metrics=metrics, limits=PATIENT)
     for traceparent in (None, b"", UNSAMPLED, SAMPLED[:-1], SAMPLED.upper()):
-        assert not tracing.sampled(traceparent)
+        assert not tracing.is_sampled(traceparent)
         with tracing.span(ROUTE, traceparent):
             pass
     tracing.close()
@@ -176,7 +168,7 @@ def test_without_an_endpoint_nothing_is_loaded_or_started() -> None:
 import sys, threading
 from oracle.telemetry.tracing import Tracing
 tracing = Tracing.open("oracle", None, 1.0)
-assert not tracing.sampled({SAMPLED!r})
+assert not tracing.is_sampled({SAMPLED!r})
 tracing.record("x", {SAMPLED!r}, 1, 2)
 with tracing.span("x", {SAMPLED!r}): pass
 tracing.close()
@@ -186,20 +178,20 @@ assert not [name for name in sys.modules if name.startswith("opentelemetry")]
 
 
 def test_the_ratio_chooses_by_trace_id_and_alike_everywhere(collector: Collector) -> None:
-    half = Tracing.open("oracle", collector.url, 0.5)
-    everything = Tracing.open("oracle", collector.url, 1.0)
+    half = Tracing.open("oracle", collector.url, 0.5, limits=PATIENT)
+    everything = Tracing.open("oracle", collector.url, 1.0, limits=PATIENT)
     low, high = (f"00-{'1' * 16}{half:0>16x}-{SPAN}-00".encode() for half in (1, 2**64 - 1))
-    assert (half.sampled(low), half.sampled(high)) == (True, False)
-    assert everything.sampled(None)
-    assert everything.sampled(high)
-    assert any(half.sampled(None) for _ in range(200))
-    assert not all(half.sampled(None) for _ in range(200))
+    assert (half.is_sampled(low), half.is_sampled(high)) == (True, False)
+    assert everything.is_sampled(None)
+    assert everything.is_sampled(high)
+    assert any(half.is_sampled(None) for _ in range(200))
+    assert not all(half.is_sampled(None) for _ in range(200))
     half.close()
     everything.close()
 
 
 def test_a_request_without_a_parent_begins_a_trace(collector: Collector) -> None:
-    tracing = Tracing.open("oracle", collector.url, 1.0)
+    tracing = Tracing.open("oracle", collector.url, 1.0, limits=PATIENT)
     record(tracing, None, result="hit")
     tracing.close()
     span = collector.request()[1].resource_spans[0].scope_spans[0].spans[0]
@@ -216,7 +208,7 @@ def test_a_failing_collector_costs_spans_and_one_line(
     status: int,
 ) -> None:
     collector.status = status
-    tracing = Tracing.open("oracle", collector.url, metrics=metrics)
+    tracing = Tracing.open("oracle", collector.url, metrics=metrics, limits=PATIENT)
     exporter = tracing._exporter
     assert exporter
     exporter._inner._client._timeout = 0.2
@@ -226,39 +218,37 @@ def test_a_failing_collector_costs_spans_and_one_line(
     for _ in range(3):
         assert exporter.export([ReadableSpan("x")]) is SpanExportResult.FAILURE
     tracing.close()
-    assert [one.getMessage() for one in caplog.records] == ["trace export failing"]
+    assert [one.getMessage() for one in caplog.records] == ["Trace export fails"]
     assert capfd.readouterr().err == ""
     assert spans(metrics)["failed"] == 3
 
 
-@pytest.mark.usefixtures("shutdown_limit")
-def test_a_collector_that_is_gone_disturbs_nothing(metrics: Metrics, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_collector_disturbs_nothing(metrics: Metrics, caplog: pytest.LogCaptureFixture) -> None:
     gone = Collector()
     gone.server_close()
-    tracing = Tracing.open("oracle", gone.url, metrics=metrics)
+    tracing = Tracing.open("oracle", gone.url, metrics=metrics, limits=SHORT_STOP)
     for _ in range(5000):
         record(tracing, SAMPLED, result="hit")
     begun = time.monotonic()
     tracing.close()
     assert time.monotonic() - begun < 30
-    assert {one.getMessage() for one in caplog.records} <= {"trace export failing"}
+    assert {one.getMessage() for one in caplog.records} <= {"Trace export fails"}
     assert spans(metrics)["recorded"] == 5000
 
 
-@pytest.mark.usefixtures("shutdown_limit")
 def test_shutting_down_does_not_wait_for_a_silent_collector(collector: Collector) -> None:
     collector.release.clear()
-    tracing = Tracing.open("oracle", collector.url)
+    tracing = Tracing.open("oracle", collector.url, limits=SHORT_STOP)
     record(tracing, SAMPLED, result="hit")
     begun = time.monotonic()
     tracing.close()
     assert 1.5 < time.monotonic() - begun < 30
     record(tracing, SAMPLED, result="hit")
-    assert not tracing.sampled(SAMPLED)
+    assert not tracing.is_sampled(SAMPLED)
 
 
 def test_a_span_recorded_while_closing_is_harmless(collector: Collector) -> None:
-    tracing = Tracing.open("oracle", collector.url)
+    tracing = Tracing.open("oracle", collector.url, limits=PATIENT)
     tracer = tracing._tracer
     tracing.close()
     tracing._tracer = tracer
@@ -274,10 +264,10 @@ def test_a_span_recorded_while_closing_is_harmless(collector: Collector) -> None
 @example(b"\xff" * 55)
 def test_hostile_headers_never_raise(traceparent: bytes) -> None:
     tracing = Tracing(None, STAND_IN, lambda: None, 0.5)
-    tracing.sampled(traceparent)
+    tracing.is_sampled(traceparent)
     trace_id = trace_id_of(traceparent)
     if trace_id is None:
-        assert not Tracing(None, STAND_IN, lambda: None, 0.0).sampled(traceparent)
+        assert not Tracing(None, STAND_IN, lambda: None, 0.0).is_sampled(traceparent)
     else:
         assert len(trace_id) == 32
         assert set(trace_id) <= set("0123456789abcdef")
@@ -304,28 +294,27 @@ STAND_IN: Any = object()
         (None, False),
     ],
 )
-def test_trace_ids_come_from_valid_headers_alone(traceparent: bytes | None, valid: bool) -> None:
+def test_only_a_valid_header_gives_a_trace_id(traceparent: bytes | None, valid: bool) -> None:
     assert trace_id_of(traceparent) == (TRACE if valid else None)
 
 
 def test_a_flag_byte_is_read_as_hex() -> None:
     tracing = Tracing(None, STAND_IN, lambda: None, 0.0)
     for flags in range(256):
-        assert tracing.sampled(SAMPLED[:-2] + f"{flags:02x}".encode()) == bool(flags & 1)
+        assert tracing.is_sampled(SAMPLED[:-2] + f"{flags:02x}".encode()) == bool(flags & 1)
 
 
-def test_failing_export_is_told_in_json_with_its_reason(collector: Collector) -> None:
+def test_a_failing_export_is_logged_with_its_reason(collector: Collector) -> None:
     collector.status = 404
     code = f"""
-from oracle.telemetry import logs, tracing as module
-from oracle.telemetry.tracing import Tracing
-module._SHUTDOWN_S = 60.0
+from oracle.telemetry import logs
+from oracle.telemetry.tracing import Tracing, TracingLimits
 logs.configure("info", "json")
-tracing = Tracing.open("oracle", {collector.url!r})
+tracing = Tracing.open("oracle", {collector.url!r}, limits=TracingLimits(shutdown_s=60.0))
 tracing.record("x", {SAMPLED!r}, 1, 2)
 tracing.close()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     (line,) = done.stderr.splitlines()
-    assert '"event": "trace export failing"' in line
+    assert '"event": "Trace export fails"' in line
     assert "404" in line

@@ -259,7 +259,7 @@ class Participants:
             log.error("change failed", exc=exc)
             self._refuse(request, exc)
         self.metrics.observe(self.durations[_CHANGES[request.method]], time.monotonic() - started)
-        if self.tracing.sampled(traceparent):
+        if self.tracing.is_sampled(traceparent):
             name = ROUTE.replace("{method}", request.method)
             self.tracing.record(name, traceparent, started_ns, time.time_ns(), error=failure)
 
@@ -317,7 +317,7 @@ class _Lookup:
             participants.refuse_lookup(self._request, exc)
         participants.cells[participants.results[result][self._key[0]]] += 1
         participants.metrics.observe(participants.durations["lookup"], time.monotonic() - self._started)
-        if participants.tracing.sampled(traceparent := self._request.header(b"traceparent")):
+        if participants.tracing.is_sampled(traceparent := self._request.header(b"traceparent")):
             self._trace(traceparent, result)
 
     def _choose_answer(self, answer: bytes, cached: bool) -> tuple[bytes, str]:
