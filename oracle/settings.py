@@ -312,8 +312,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Countries(),
         Meta(
             description="Phone numbers of these countries must be valid in the numbering plan; other numbers are"
-            " checked less strictly. With MM, a PERSONAL_ID can be a Myanmar NRC. The default is the two countries whose plans"
-            " the oracle knows in full."
+            " checked less strictly. With MM, a PERSONAL_ID can be a Myanmar NRC. The oracle knows the plans of the"
+            " two default countries in full."
         ),
     ] = ("MX", "MM")
     account_id_format: Annotated[
