@@ -13,17 +13,11 @@ import asyncio
 import gc
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 
-from granian._granian import SocketHolder
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.server.embed import Server as GranianServer
-from litestar import Litestar
-
 from oracle import jobs
-from oracle.api.admin.app import AdminServices, admin_app
 from oracle.api.health import Health
 from oracle.api.hub.http import HttpServer, Limits
 from oracle.api.hub.listener import Hub
@@ -34,6 +28,7 @@ from oracle.identifiers import Reading
 from oracle.imports.quota import Quota
 from oracle.imports.worker import Imports
 from oracle.run.housekeeping import Housekeeping
+from oracle.run.order import Role, Target
 from oracle.settings import Settings
 from oracle.store.cache.coherence import TOKEN_MS, Coherence
 from oracle.store.cache.lookups import Lookups
@@ -46,6 +41,15 @@ from oracle.telemetry.metrics import Metrics, watch_event_loop
 from oracle.telemetry.tracing import Tracing
 
 log = logs.Log(__name__)
+
+
+def load(role: Role) -> Target:
+    """Import all that a role needs, and return its function."""
+    if role == "admin":
+        import_module("oracle.api.admin.app")
+        import_module("oracle.run.asgi")
+    targets: dict[Role, Target] = {"hub": run_hub, "admin": run_admin, "jobs": run_jobs}
+    return targets[role]
 
 
 class Store:
@@ -150,6 +154,10 @@ async def run_admin(
     ready: Callable[[], None],
     stop: asyncio.Event,
 ) -> None:
+    # Only this process needs Litestar and granian.  In the others they would cost start-up time and memory.
+    from oracle.api.admin.app import AdminServices, admin_app  # noqa: PLC0415
+    from oracle.run.asgi import serve_asgi  # noqa: PLC0415
+
     metrics = Metrics.open(run_dir, "admin", index)
     try:
         async with open_store(settings, metrics, desk=True) as store, _watched(store, metrics) as health:
@@ -159,7 +167,7 @@ async def run_admin(
                 proxies=settings.admin_proxies, reading=Reading.of(settings),
             )  # fmt: skip
             parts.stopping = stop
-            await _serve_asgi(admin_app(parts), sock, ready, stop)
+            await serve_asgi(admin_app(parts), sock, ready, stop)
     finally:
         metrics.close()
 
@@ -201,36 +209,3 @@ def _settle_memory() -> None:
     """What start-up has made stays: the collector need not walk through it at every full collection."""
     gc.collect()
     gc.freeze()
-
-
-class _InheritedServer(GranianServer):
-    """granian on a socket that is bound already.  It has no public way to take one: a test watches over this."""
-
-    def __init__(self, app: Litestar, sock: socket.socket) -> None:
-        super().__init__(
-            app,
-            interface=Interfaces.ASGI,
-            http=HTTPModes.http1,
-            websockets=False,
-            log_enabled=False,
-            http1_settings=HTTP1Settings(header_read_timeout=600_000),
-        )
-        self._inherited = sock
-
-    def _init_shared_socket(self) -> None:
-        self._inherited.listen(1024)
-        self._shd = SocketHolder(self._inherited.fileno(), False, 1024)  # type: ignore[call-arg,assignment]
-
-
-async def _serve_asgi(app: Litestar, sock: socket.socket, ready: Callable[[], None], stop: asyncio.Event) -> None:
-    server = _InheritedServer(app, sock)
-    serving = asyncio.create_task(server.serve())
-    stopping = asyncio.create_task(stop.wait())
-    ready()
-    try:
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        server.stop()  # type: ignore[no-untyped-call]
-        with suppress(asyncio.CancelledError):
-            await serving
-    finally:
-        stopping.cancel()

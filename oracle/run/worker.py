@@ -31,7 +31,7 @@ def work(role: Role, index: int, listener_fd: int | None, control_fd: int, targe
     import uvloop  # noqa: PLC0415 - the supervisor does not use it
 
     # Now, not when the settings come: the database is starting meanwhile.
-    run = target or getattr(import_module("oracle.run.wiring"), f"run_{role}")
+    run = target or import_module("oracle.run.wiring").load(role)
     listeners = [] if listener_fd is None else [socket.socket(fileno=listener_fd)]
     with socket.socket(fileno=control_fd) as control:
         order = _receive_order(control)
