@@ -1,14 +1,14 @@
-"""Signed checkpoints: what the log is at one size, in a form that others can check.
+"""Signs and checks checkpoints: the log at one size, in a form that others can verify.
 
-Checkpoint.  C2SP tlog-checkpoint: a note of the lines origin, size, root in base64.  Signed by whoever writes the log,
-             who then cannot say later that it was another.
-Note.        C2SP signed-note: text, an empty line, and a line `— name base64(key id ‖ signature)` a signature.  Ed25519
-             over the text.  Go's sumdb/note reads both, and the keys: `vkey` and `skey` are its encodings.
+Checkpoint.  C2SP tlog-checkpoint: a note of three lines, origin, size, root in base64.  The writer of the log signs it
+             and cannot claim later that the log was different.
+Note.        C2SP signed-note: a text, an empty line, and one line `— name base64(key id ‖ signature)` for each
+             signature, Ed25519 over the text.  Go's sumdb/note reads notes and keys: `vkey` and `skey` are its forms.
 Origin.      alias-oracle/<directory_id>; also the name of its keys.
-Rotation.    A new key is introduced by a note of the lines origin/key, old vkey, new vkey, size, signed by both keys.
-             Checkpoints beyond that size need the new key's signature; they have the old one's as well while it is in
-             the key file, for whoever has not heard.  Who holds any vkey of the chain can follow it in both directions
-             (`Trust`).
+Rotation.    A note introduces a new key: the lines origin/key, old vkey, new vkey, size, signed by both keys.
+             Checkpoints beyond that size need a signature of the new key.  While the old key is in the key file, it
+             signs them too, for verifiers that do not know the new key yet.  A verifier with any vkey of the chain can
+             follow it in both directions (`Trust`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SIZE = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
 class BadNote(ValueError):
-    """The text is not what it should be; the message says what."""
+    """The text does not have the form that it needs; the message says what is wrong."""
 
 
 # Keys -----------------------------------------------------------------------------------------------------------
@@ -52,7 +52,7 @@ class Verifier(NamedTuple):
         name, key_id, key = _key_parts(vkey.strip())
         verifier = cls(name, key)
         if verifier.key_id.hex() != key_id:
-            raise BadNote("the key does not belong to its id")
+            raise BadNote("the key does not match its id")
         return verifier
 
     @property
@@ -72,7 +72,7 @@ class Verifier(NamedTuple):
 
 
 class Signer:
-    """A private key under a name.  It has no repr that shows it."""
+    """A private key under a name.  Its repr does not show the key."""
 
     def __init__(self, name: str, seed: bytes) -> None:
         self._key = Ed25519PrivateKey.from_private_bytes(seed)
@@ -85,14 +85,14 @@ class Signer:
 
     @classmethod
     def of(cls, skey: str) -> Signer:
-        """Raises BadNote, which never quotes the key."""
+        """Raises BadNote, whose message never quotes the key."""
         head, _, rest = skey.strip().partition("PRIVATE+KEY+")
         if head:
             raise BadNote("not a private key")
         name, key_id, seed = _key_parts(rest)
         signer = cls(name, seed)
         if signer.verifier.key_id.hex() != key_id:
-            raise BadNote("the key does not belong to its id")
+            raise BadNote("the key does not match its id")
         return signer
 
     @property
@@ -109,12 +109,12 @@ def _key_parts(text: str) -> tuple[str, str, bytes]:
     key_id, _, encoded = rest.partition("+")
     key = _unbase64(encoded)
     if not _NAME.fullmatch(name) or key[:1] != ED25519 or len(key) != 1 + 32:
-        raise BadNote("not an Ed25519 key of a signed note")
+        raise BadNote("not a key in the form name+id+base64, with Ed25519")
     return name, key_id, key[1:]
 
 
 def _unbase64(text: str) -> bytes:
-    """Of one spelling alone: bits that count for nothing at the end would let a note be changed and stay signed."""
+    """Accept one spelling only: a decoder ignores the last bits, so a changed note could keep its signature."""
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as exc:
@@ -144,26 +144,26 @@ class Note(NamedTuple):
         if not separator or len(note) > NOTE_BYTES_MAX or not tail.endswith("\n"):
             raise BadNote("not a signed note")
         if any(ord(character) < ord(" ") and character != "\n" for character in note):
-            raise BadNote("a note has no control characters")
+            raise BadNote("a note cannot have control characters")
         return cls(head + "\n", tuple(_signature(line) for line in tail[:-1].split("\n")))
 
     def is_signed_by(self, verifier: Verifier) -> bool:
-        """Raises BadNote when it claims to be and is not: then none of it is to be believed."""
+        """Raises BadNote when it claims a signature of this key and that is wrong: then trust none of it."""
         named = [s for s in self.signatures if (s.name, s.key_id) == (verifier.name, verifier.key_id)]
         if any(not verifier.accepts(self.text, s.signature) for s in named):
-            raise BadNote("the signature is not that of the key it names")
+            raise BadNote("the signature does not match the key that it names")
         return bool(named)
 
 
 def _signature(line: str) -> Signature:
     found = _SIGNATURE.fullmatch(line)
     data = _unbase64(found[2]) if found else b""
-    if found is None or len(data) <= 4:  # noqa: PLR2004 - the id and at least something
-        raise BadNote("not a line of a signature")
+    if found is None or len(data) <= 4:  # noqa: PLR2004 - the id and at least one byte
+        raise BadNote("not a signature line")
     return Signature(found[1], data[:4], data[4:])
 
 
-def signed(text: str, signers: Iterable[Signer]) -> str:
+def sign_note(text: str, signers: Iterable[Signer]) -> str:
     lines = []
     for signer in signers:
         data = base64.b64encode(signer.verifier.key_id + signer.sign(text)).decode()
@@ -194,7 +194,7 @@ class Checkpoint(NamedTuple):
 
     @classmethod
     def of_note(cls, note: str) -> Checkpoint:
-        """Whoever may have signed it.  Raises BadNote."""
+        """Without a look at the signatures.  Raises BadNote."""
         return cls.of(Note.of(note).text)
 
 
@@ -206,7 +206,7 @@ def _base64(data: bytes) -> str:
 
 
 class VerifierKey(NamedTuple):
-    """A key of the log: the statement that introduces it is absent for the first one."""
+    """A public key of the log.  The first one has no statement that introduces it."""
 
     vkey: str
     from_size: int
@@ -218,17 +218,17 @@ def introduction(origin: str, old: Verifier, new: Verifier, from_size: int) -> s
 
 
 class Trust:
-    """Which keys of a log are to be believed, from those that one was given, and for which sizes."""
+    """Decides which keys of a log to believe, and for which sizes, starting from the keys that you trust."""
 
     def __init__(self, origin: str, keys: Sequence[VerifierKey], given: Sequence[str]) -> None:
-        """Raises BadNote when none of the keys given is one of the log's."""
+        """Raises BadNote when no given key is a key of the log."""
         self.origin = origin
         self.keys = [(key.from_size, Verifier.of(key.vkey)) for key in keys]
         vouched = [self._is_vouched(number, key) for number, key in enumerate(keys)]
         wanted = {Verifier.of(vkey) for vkey in given}
         self.believed = {v for _, v in self.keys if v in wanted}
         if not self.believed:
-            raise BadNote("the log has none of the keys that are trusted")
+            raise BadNote("the log has none of the keys that you trust")
         for numbers in (range(1, len(keys)), reversed(range(1, len(keys)))):
             for number in numbers:
                 pair = {self.keys[number - 1][1], self.keys[number][1]}
@@ -246,15 +246,15 @@ class Trust:
             return False
         return both and note.text == introduction(self.origin, old, new, key.from_size)
 
-    def opened(self, note: str) -> Checkpoint:
-        """The checkpoint, if the key that has to sign at its size did.  Raises BadNote."""
-        opened = Note.of(note)
-        checkpoint = Checkpoint.of(opened.text)
+    def open(self, note: str) -> Checkpoint:
+        """The checkpoint, if the key that must sign at its size signed it.  Raises BadNote."""
+        read = Note.of(note)
+        checkpoint = Checkpoint.of(read.text)
         if checkpoint.origin != self.origin:
-            raise BadNote("a checkpoint of another log")
+            raise BadNote("this checkpoint belongs to another log")
         due = [verifier for from_size, verifier in self.keys if from_size < checkpoint.size or from_size == 0]
         if not due or due[-1] not in self.believed:
-            raise BadNote("the key that signs at this size is not trusted")
-        if not opened.is_signed_by(due[-1]):
-            raise BadNote("not signed by the key that signs at this size")
+            raise BadNote("the key that must sign at this size is not trusted")
+        if not read.is_signed_by(due[-1]):
+            raise BadNote("not signed by the key that must sign at this size")
         return checkpoint

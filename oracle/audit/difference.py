@@ -1,8 +1,9 @@
-"""Where two sequences of hashes differ: what was sealed, and what is there now.
+"""Finds where two sequences of hashes differ: what was sealed, and what is there now.
 
-Hashes of different events are different, so what stands in both is an anchor.  Anchors in rising order (the longest
-such run) are in place; others have been moved; what lies between two anchors on either side was altered pairwise, and
-what is left over was removed, or inserted.  In windows: the memory is that of one window, whatever the length.
+Different events have different hashes, so a hash that is in both sequences is an anchor.  The longest run of anchors
+that rises in both sequences is in place; the other anchors were moved.  Between two anchors, the rest is paired: each
+pair is an altered event, and a hash without a partner was removed or inserted.  The work is done in windows: the
+memory is that of one window, whatever the length.
 """
 
 from __future__ import annotations
@@ -10,31 +11,32 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-WINDOW = 8_192
+WINDOW: Final = 8_192  # hashes
 
 Kind = Literal["altered", "removed", "inserted", "moved"]
 
 
 class Difference(NamedTuple):
-    """`sealed` is the place in what was sealed, `found` that in what is there; absent where there is none."""
+    """`sealed` is the place in what was sealed, `found` the place in what is there; None where there is none."""
 
     kind: Kind
     sealed: int | None
     found: int | None
 
 
-def differences(sealed: Sequence[bytes], found: Sequence[bytes]) -> Iterator[Difference]:
-    """All of them, in the order of what was sealed."""
+def compare(sealed: Sequence[bytes], found: Sequence[bytes]) -> Iterator[Difference]:
+    """Find all differences, in the order of what was sealed."""
     if sealed != found:
-        yield from _between(sealed, found, _anchors(sealed, found), len(sealed), len(found))
+        yield from _between(sealed, found, _find_anchors(sealed, found), len(sealed), len(found))
 
 
 class Windows:
-    """The same of two streams: `feed` what came, get what can be said so far; `end` says the rest."""
+    """Compares two streams: `feed` takes what arrived and returns what is certain so far, `end` returns the rest."""
 
-    def __init__(self) -> None:
+    def __init__(self, window: int = WINDOW) -> None:
+        self._window = window
         self._sealed: list[bytes] = []
         self._found: list[bytes] = []
         self._sealed_at = self._found_at = 0
@@ -42,42 +44,42 @@ class Windows:
     def feed(self, sealed: Sequence[bytes], found: Sequence[bytes]) -> list[Difference]:
         self._sealed += sealed
         self._found += found
-        told: list[Difference] = []
-        while min(len(self._sealed), len(self._found)) >= WINDOW:
-            told += self._window()
-        return told
+        differences: list[Difference] = []
+        while min(len(self._sealed), len(self._found)) >= self._window:
+            differences += self._compare_window()
+        return differences
 
     def end(self) -> list[Difference]:
-        told = list(differences(self._sealed, self._found))
-        return [self._placed(each) for each in told]
+        return [self._place(each) for each in compare(self._sealed, self._found)]
 
-    def _window(self) -> list[Difference]:
-        sealed, found = self._sealed[:WINDOW], self._found[:WINDOW]
+    def _compare_window(self) -> list[Difference]:
+        sealed, found = self._sealed[: self._window], self._found[: self._window]
         if sealed == found:
-            return self._take(WINDOW, WINDOW, [])
-        anchors = _anchors(sealed, found)
-        # Behind the last anchor the partner may be in the next window.  Without any, all of this one is something else.
-        to_sealed, to_found = (anchors[-1][0] + 1, anchors[-1][1] + 1) if anchors else (WINDOW, WINDOW)
+            return self._take(self._window, self._window, [])
+        anchors = _find_anchors(sealed, found)
+        # After the last anchor, a partner may be in the next window.  Without an anchor, all of this window differs.
+        to_sealed, to_found = (anchors[-1][0] + 1, anchors[-1][1] + 1) if anchors else (self._window, self._window)
         return self._take(to_sealed, to_found, list(_between(sealed, found, anchors, to_sealed, to_found)))
 
-    def _take(self, sealed: int, found: int, told: list[Difference]) -> list[Difference]:
-        placed = [self._placed(each) for each in told]
+    def _take(self, sealed: int, found: int, differences: list[Difference]) -> list[Difference]:
+        placed = [self._place(each) for each in differences]
         del self._sealed[:sealed], self._found[:found]
         self._sealed_at += sealed
         self._found_at += found
         return placed
 
-    def _placed(self, each: Difference) -> Difference:
+    def _place(self, each: Difference) -> Difference:
+        """From the window to the whole stream."""
         sealed = None if each.sealed is None else each.sealed + self._sealed_at
         found = None if each.found is None else each.found + self._found_at
         return Difference(each.kind, sealed, found)
 
 
-def _anchors(sealed: Sequence[bytes], found: Sequence[bytes]) -> list[tuple[int, int]]:
-    """The longest run of (sealed, found) that rises in both."""
+def _find_anchors(sealed: Sequence[bytes], found: Sequence[bytes]) -> list[tuple[int, int]]:
+    """Find the longest run of (sealed, found) that rises in both."""
     places = {each: place for place, each in enumerate(sealed)}
     matches = [(places[each], place) for place, each in enumerate(found) if each in places]
-    tails: list[int] = []  # of the runs of each length, the one that ends lowest
+    tails: list[int] = []  # of the runs of each length, the lowest end
     ends: list[int] = []
     before = [-1] * len(matches)
     for n, (place, _) in enumerate(matches):

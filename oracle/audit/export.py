@@ -1,10 +1,10 @@
-"""History as files that can be checked anywhere: the lines, what was sealed of them, and how it hangs together.
+"""Writes history as files that anybody can check anywhere.
 
-events.ndjson  the events of leaves [begin, end), a line each (see `leaf`), in the order of the log
-hashes.bin     their leaf hashes as they were sealed, 32 bytes each: where a line was changed, they say which
+events.ndjson  the events of leaves [begin, end), one line each (see `leaf`), in the order of the log
+hashes.bin     their leaf hashes as they were sealed, 32 bytes each: they show which line was changed
 manifest.json  origin, begin, end, a signed checkpoint, the keys of the log; the subtrees left and right of the range,
-               which make a root of it; and the consistency proof from an older checkpoint, if one was named
-events.csv     the same events for a spreadsheet, if wanted; checked against the lines
+               which complete it to the signed root; the consistency proof from an older checkpoint, if one was named
+events.csv     optional: the same events for a spreadsheet; a check compares it with the lines
 
 Everything streams: the memory is that of a few thousand lines.
 """
@@ -30,7 +30,7 @@ _HASHES_AT_ONCE: Final = 64 * merkle.TILE_WIDTH
 
 
 class ExportError(Exception):
-    """One line for whoever asked."""
+    """The export cannot be made; one line for the caller."""
 
 
 class ManifestKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,7 +40,7 @@ class ManifestKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Since(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """That the log at this size is the beginning of the log at the checkpoint's."""
+    """The proof that the log of this size is the beginning of the log of the checkpoint."""
 
     size: int
     proof: list[bytes]
@@ -60,39 +60,39 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     since: Since | None = None
 
 
-async def lines(connection: asyncpg.Connection, begin: int, end: int) -> AsyncGenerator[bytes]:
-    """The lines of leaves [begin, end), some thousand at once.  Close it when leaving early.  Raises LookupError."""
-    async with aclosing(log.leaves(connection, begin, end)) as leaves:
+async def stream_lines(connection: asyncpg.Connection, begin: int, end: int) -> AsyncGenerator[bytes]:
+    """The lines of leaves [begin, end), some thousand at once.  Close it when you leave early.  Raises LookupError."""
+    async with aclosing(log.stream_leaves(connection, begin, end)) as leaves:
         async for rows in leaves:
             yield b"".join(leaf.line(row) + b"\n" for row in rows)
 
 
-async def hashes(connection: asyncpg.Connection, begin: int, end: int) -> AsyncGenerator[bytes]:
+async def stream_hashes(connection: asyncpg.Connection, begin: int, end: int) -> AsyncGenerator[bytes]:
     """Raises Damaged."""
     while begin < end:
         until = min(end, (begin // _HASHES_AT_ONCE + 1) * _HASHES_AT_ONCE)
-        yield b"".join((await log.hashes(connection, [Stored(0, begin, until - begin)]))[0])
+        yield b"".join((await log.fetch_hashes(connection, [Stored(0, begin, until - begin)]))[0])
         begin = until
 
 
-async def manifest(
+async def make_manifest(
     connection: asyncpg.Connection, begin: int, end: int | None = None, since_size: int | None = None
 ) -> Manifest:
-    """For the leaves [begin, end), under the latest checkpoint; `end` absent: all there are.  Raises ExportError."""
+    """For the leaves [begin, end), under the latest checkpoint.  Without `end`, up to the last.  Raises ExportError."""
     latest = await connection.fetchrow(QUERIES["audit_checkpoint_latest"])
     if latest is None:
-        raise ExportError("nothing is sealed yet")
+        raise ExportError("no event is sealed yet")
     size = latest["size"]
     end = size if end is None else end
     if not 0 <= begin <= end <= size:
-        raise ExportError(f"there are {size} leaves: a range within them is needed")
+        raise ExportError(f"the log has {size} leaves: choose a range within them")
     if since_size is not None and not 0 <= since_size <= size:
-        raise ExportError(f"the checkpoint named has {since_size} leaves, the log {size}")
+        raise ExportError(f"the older checkpoint has {since_size} leaves, the log only {size}")
     sides = merkle.subtrees(0, begin), merkle.subtrees(end, size)
-    found = await log.subtree_hashes(connection, [*sides[0], *sides[1]])
+    found = await log.fetch_subtree_hashes(connection, [*sides[0], *sides[1]])
     since = None
     if since_size is not None:
-        since = Since(since_size, await log.consistency(connection, since_size, size))
+        since = Since(since_size, await log.prove_consistency(connection, since_size, size))
     return Manifest(
         origin=await connection.fetchval(QUERIES["audit_origin"]),
         begin=begin,
@@ -100,15 +100,15 @@ async def manifest(
         count=end - begin,
         root=latest["root"],
         checkpoint=latest["note"],
-        keys=[ManifestKey(*key) for key in await log.keys(connection)],
+        keys=[ManifestKey(*key) for key in await log.fetch_keys(connection)],
         left=[found[each] for each in sides[0]],
         right=[found[each] for each in sides[1]],
         since=since,
     )
 
 
-def encoded(made: Manifest) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n"
+def encode_manifest(manifest: Manifest) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
 
 
 async def export(
@@ -120,16 +120,16 @@ async def export(
     since: Checkpoint | None = None,
     with_csv: bool = False,
 ) -> Manifest:
-    """Into an empty or a new directory; the manifest comes last.  Raises ExportError, LookupError, Damaged, OSError."""
-    made = await manifest(connection, begin, end, None if since is None else since.size)
+    """Into a new or empty directory; the manifest comes last.  Raises ExportError, LookupError, Damaged, OSError."""
+    manifest = await make_manifest(connection, begin, end, None if since is None else since.size)
     _make_empty(directory)
-    await _write_events(connection, directory, made, with_csv=with_csv)
+    await _write_events(connection, directory, manifest, with_csv=with_csv)
     with (directory / HASHES).open("xb") as file:
-        async with aclosing(hashes(connection, made.begin, made.end)) as parts:
+        async with aclosing(stream_hashes(connection, manifest.begin, manifest.end)) as parts:
             async for part in parts:
                 file.write(part)
-    (directory / MANIFEST).write_bytes(encoded(made))
-    return made
+    (directory / MANIFEST).write_bytes(encode_manifest(manifest))
+    return manifest
 
 
 def _make_empty(directory: Path) -> None:
@@ -138,13 +138,13 @@ def _make_empty(directory: Path) -> None:
         raise ExportError(f"{directory} is not empty")
 
 
-async def _write_events(connection: asyncpg.Connection, directory: Path, made: Manifest, *, with_csv: bool) -> None:
+async def _write_events(connection: asyncpg.Connection, directory: Path, manifest: Manifest, *, with_csv: bool) -> None:
     with (directory / EVENTS).open("xb") as events:
         table = (directory / CSV).open("xb") if with_csv else None
         try:
             if table is not None:
                 table.write(leaf.csv_header())
-            async with aclosing(lines(connection, made.begin, made.end)) as parts:
+            async with aclosing(stream_lines(connection, manifest.begin, manifest.end)) as parts:
                 async for part in parts:
                     events.write(part)
                     if table is not None:

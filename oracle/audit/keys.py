@@ -22,7 +22,7 @@ from typing import Final
 import asyncpg
 
 from oracle.audit import log
-from oracle.audit.checkpoint import BadNote, Checkpoint, Signer, Trust, Verifier, VerifierKey, introduction, signed
+from oracle.audit.checkpoint import BadNote, Checkpoint, Signer, Trust, Verifier, VerifierKey, introduction, sign_note
 from oracle.settings import Settings
 from oracle.store.queries import QUERIES
 
@@ -143,13 +143,13 @@ async def rotate(connection: asyncpg.Connection, file: KeyFile, *, lost: bool = 
     origin = await connection.fetchval(QUERIES["audit_origin"])
     async with connection.transaction():
         await connection.execute(QUERIES["audit_key_lock"], KEYS_LOCK)
-        keys = await log.keys(connection)
+        keys = await log.fetch_keys(connection)
         new = Signer.new(origin)
-        size = (await log.state(connection)).size
+        size = (await log.fetch_state(connection)).size
         statement = None
         if not lost:
             old = signers_of(origin, keys, file.read())[0]
-            statement = signed(introduction(origin, old.verifier, new.verifier, size), [old, new])
+            statement = sign_note(introduction(origin, old.verifier, new.verifier, size), [old, new])
         file.add(new)
         await connection.execute(QUERIES["audit_key_add"], len(keys), new.verifier.vkey, size, statement)
     return new.verifier

@@ -1,7 +1,7 @@
-r"""An event as a line of text: what is hashed into the log, and what an export holds, byte for byte.
+r"""Writes an event as one line of text: the log hashes this line, and an export holds it, byte for byte.
 
-Form.      One JSON object, no spaces, these members in this order, absent values as null, UTF-8; in a file a line feed
-           stands behind it, which is not hashed:
+Form.      One JSON object, no spaces, these members in this order, absent values as null, UTF-8.  In a file a line feed
+           follows it; the hash leaves the line feed out:
 
                event_id          number, one sequence for all events
                xact              number, the transaction; with event_id it gives the order of sealing
@@ -11,21 +11,21 @@ Form.      One JSON object, no spaces, these members in this order, absent value
                before after      JSON values, the members of objects sorted by code point
                reason request_id trace_id
 
-Text.      As in RFC 8785: escaped are only ", \ and U+0000 to U+001F (\b \t \n \f \r, others \u00xx in lower case).
+Text.      As in RFC 8785: only ", \ and U+0000 to U+001F are escaped (\b \t \n \f \r, others \u00xx in lower case).
 Numbers.   As PostgreSQL's jsonb writes them, digit by digit: they are never read as binary floats.
-Nulls.     A JSON null where a value could be absent has a space before it.  No trigger writes one, but who could put
-           one in the place of an absent value unseen would change what is answered from it.
-Times.     One that no calendar has is null: nothing is sealed with it, but it may stand there later.
-Hash.      SHA-256 of a zero byte and the line (RFC 9162): any hash tool can do it.
-For ever.  A column that events get one day is not part of this form: what is sealed would no longer hash to what it
-           did.  It would need a form of its own, from some event on.
+Nulls.     A JSON null in place of an absent value has a space before it.  No trigger writes one.  Without the space, an
+           attacker could replace an absent value by a JSON null unseen, and so change answers that depend on it.
+Times.     A time that no calendar has is null.  No event is sealed with one, but somebody could write one later.
+Hash.      SHA-256 of a zero byte and the line (RFC 9162): any hash tool can compute it.
+Forever.   A column that events get later is not part of this form: sealed events would no longer have their hashes.
+           Such a column needs a new form, from some event on.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
@@ -67,7 +67,7 @@ _PART: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 _read = msgspec.json.Decoder(Leaf).decode
 
 
-# Most events say of `after` what thousands of others say.  Bounded: 4,096 of some hundred bytes.
+# Thousands of events have the same `after`.  Bounded: 4,096 texts of some hundred bytes.
 @lru_cache(maxsize=4096)
 def _sorted(text: str | None) -> msgspec.Raw:
     if text is None:
@@ -81,8 +81,9 @@ def _sorted(text: str | None) -> msgspec.Raw:
 
 
 def _sorted_by_hand(text: str) -> bytes:
-    """The same for what jsonb can hold and no decoder takes: numbers of thousands of digits, nested a thousand times.
-    Whoever may write events must not be able to stop the sealer with one.
+    """The same for values that jsonb holds and no decoder accepts: very long numbers, very deep nesting.
+
+    A writer of events must not be able to stop the sealer with such a value.
     """
     stack: list[list[bytes]] = [[]]
     for part in _PART.findall(text):
@@ -100,7 +101,7 @@ def _sorted_by_hand(text: str) -> bytes:
 
 
 def line(record: Sequence[Any]) -> bytes:
-    """The line of a row that a query of audit.sql gave: FIELDS in order, `before` and `after` as text."""
+    """The line of a row from a query of audit.sql: FIELDS in order, `before` and `after` as text."""
     (
         event_id, xact, at, entity, action, channel, actor, role,
         party_id_type, party_identifier, sub_id, fsp_id, before, after, reason, request_id, trace_id,
@@ -119,12 +120,8 @@ def _instant(at: datetime | None) -> str | None:
     return None if at is None else at.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
-def instant(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
-
-
 def read(text: bytes) -> Leaf:
-    """Raises ValueError where the line is not one of ours.  Whether it is spelled canonically is said by its hash."""
+    """Raises ValueError where the line is not an event.  Only its hash tells whether the spelling is canonical."""
     try:
         return _read(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
@@ -136,7 +133,7 @@ def csv_header() -> bytes:
 
 
 def csv_row(text: bytes) -> bytes:
-    """The same event for a spreadsheet: null is an empty field, an empty text is a quoted one."""
+    """The same event for a spreadsheet: an empty field for null, a quoted one for an empty text."""
     values: Mapping[str, Any] = msgspec.structs.asdict(read(text))
     return ",".join(map(_csv_field, values.values())).encode() + b"\r\n"
 

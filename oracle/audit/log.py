@@ -1,11 +1,13 @@
-"""The history log as it stands in the database: events in the order of sealing, hashes, proofs.  Reads only.
+"""Reads the history log from the database: events in the order of sealing, hashes, proofs.  Writes nothing.
 
-Order.     Leaves are events by (xact, event_id): every transaction before the horizon has ended, so nothing can come to
-           stand before what is sealed.  A batch may end inside a transaction.
-Era.       Each cluster counts its transactions by itself; after a dump was restored elsewhere the order begins anew.
-           migrations/0003 says how the line is drawn.
-Index.     No row is kept per event: its leaf index is the first leaf of its batch plus the events before it there.
-Cost.      A proof is one query for at most two tiles a level: three levels hold 16 million leaves, four all others.
+Order.     Leaves are events, ordered by (xact, event_id).  Every transaction before the horizon has ended, so no event
+           can later appear before a sealed one.  A batch can end inside a transaction.
+Era.       Each PostgreSQL cluster counts its own transactions.  After a dump is restored into another cluster, the
+           order begins again: a new era.  migrations/0003 defines where one era ends.
+Index.     No row is stored for each event.  Its leaf index is the first leaf of its batch plus the number of events
+           before it in that batch.
+Cost.      A proof is one query for at most two tiles a level.  Three levels hold 16 million leaves, four levels hold
+           4 billion.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from oracle.audit.checkpoint import VerifierKey
 from oracle.audit.merkle import Range, Stored, Subtree
 from oracle.store.queries import QUERIES
 
-# One index gives the order; a plan that sorts 100 million events would be no plan.
+# One index gives the order.  Without these settings the planner may sort 100 million events.
 CONNECTION_SETTINGS: Final = {
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
@@ -32,15 +34,15 @@ CONNECTION_SETTINGS: Final = {
     "jit": "off",
     "timezone": "UTC",
 }
-CHUNK: Final = 2_048  # rows at once: 1 MB, and the event loop waits some 20 ms at most
-# Rows a snapshot: while one is held, vacuum keeps what was deleted in the whole database.
+CHUNK: Final = 2_048  # rows at once: 1 MB, and the event loop waits about 20 ms at most
+# Rows for each snapshot: while one is open, vacuum cannot remove deleted rows anywhere in the database.
 SNAPSHOT_ROWS: Final = 500_000
 LAST: Final = (1 << 63) - 1
 FIRST: Final = -(1 << 63)
 
 
 class Bound(NamedTuple):
-    """An event's place in the order of its era."""
+    """The place of an event in the order of its era."""
 
     xact: int
     event_id: int
@@ -68,16 +70,16 @@ async def connect(url: str, name: str, **settings: str) -> asyncpg.Connection:
     return await asyncpg.connect(url, timeout=10, server_settings=wanted, target_session_attrs="primary")
 
 
-async def state(connection: asyncpg.Connection) -> State:
+async def fetch_state(connection: asyncpg.Connection) -> State:
     row = await connection.fetchrow(QUERIES["audit_state"])
     return State(0, 0, START) if row is None else State(row["size"], row["era"], Bound(row["xact"], row["event_id"]))
 
 
-async def eras(connection: asyncpg.Connection) -> list[Era]:
+async def fetch_eras(connection: asyncpg.Connection) -> list[Era]:
     return [Era(*row) for row in await connection.fetch(QUERIES["audit_eras"])]
 
 
-async def keys(connection: asyncpg.Connection) -> list[VerifierKey]:
+async def fetch_keys(connection: asyncpg.Connection) -> list[VerifierKey]:
     rows = await connection.fetch(QUERIES["audit_keys"])
     return [VerifierKey(row["vkey"], row["from_size"], row["statement"]) for row in rows]
 
@@ -85,63 +87,70 @@ async def keys(connection: asyncpg.Connection) -> list[VerifierKey]:
 # Events ---------------------------------------------------------------------------------------------------------
 
 
-async def events(
-    connection: asyncpg.Connection, era: Era, after: Bound, until: Bound | None = None
+async def stream_events(
+    connection: asyncpg.Connection,
+    era: Era,
+    after: Bound,
+    until: Bound | None = None,
+    *,
+    snapshot_rows: int = SNAPSHOT_ROWS,
 ) -> AsyncGenerator[list[Any]]:
-    """Rows of an era behind a bound, in order, CHUNK at a time; `until` absent: as far as no more can come between.
+    """Stream the rows of an era after a bound, in order, CHUNK at a time.
 
-    Inside a transaction of its own: close it (`aclosing`) when leaving early.
+    Without `until` it ends at the horizon: no event can later appear before it.  It runs inside its own transactions:
+    close it (`aclosing`) when you leave early.
     """
     while True:
         rows_read = 0
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            end = until or Bound(await _end(connection, era), LAST)
+            end = until or Bound(await _fetch_end(connection, era), LAST)
             span = (str(after.xact), after.event_id, str(end.xact), end.event_id)
             ids = (era.after_event_id, LAST if era.until_event_id is None else era.until_event_id)
-            cursor = await connection.cursor(QUERIES["events_in_order"], *span, *ids, SNAPSHOT_ROWS)
+            cursor = await connection.cursor(QUERIES["events_in_order"], *span, *ids, snapshot_rows)
             while rows := await cursor.fetch(CHUNK):
                 rows_read += len(rows)
                 after = Bound(rows[-1]["xact"], rows[-1]["event_id"])
                 yield rows
-        if rows_read < SNAPSHOT_ROWS:
+        if rows_read < snapshot_rows:
             return
 
 
-async def _end(connection: asyncpg.Connection, era: Era) -> int:
-    """The last transaction that counts.  Of an era that is over, all have ended (migrations/0003)."""
+async def _fetch_end(connection: asyncpg.Connection, era: Era) -> int:
+    """The last transaction that counts.  In a past era all transactions have ended (migrations/0003)."""
     if era.until_event_id is not None:
         return LAST
     return int(await connection.fetchval(QUERIES["audit_horizon"])) - 1
 
 
-async def leaves(connection: asyncpg.Connection, begin: int, end: int) -> AsyncGenerator[list[Any]]:
-    """The events that are leaves [begin, end), in order.  Raises LookupError where there are fewer."""
-    of = {era.number: era for era in await eras(connection)}
+async def stream_leaves(connection: asyncpg.Connection, begin: int, end: int) -> AsyncGenerator[list[Any]]:
+    """Stream the events that are leaves [begin, end), in order.  Raises LookupError where there are fewer."""
+    eras = {era.number: era for era in await fetch_eras(connection)}
     while begin < end:
         batch = await connection.fetchrow(QUERIES["audit_batches_from"], begin, 1)
         if batch is None:
-            raise LookupError("the log is shorter")
+            raise LookupError(f"the log has no leaf {begin}")
         before = await connection.fetchrow(QUERIES["audit_batch_before"], batch["first_leaf"], batch["era"])
-        era = of[batch["era"]]
+        era = eras[batch["era"]]
         skip = begin - batch["first_leaf"]
         last = await connection.fetchrow(QUERIES["audit_era_end"], era.number, end)
-        came = begin
-        async with aclosing(events(connection, era, Bound(*before) if before else START, Bound(*last))) as behind:
-            async for rows in behind:
-                part = rows[skip : skip + end - came]
+        reached = begin
+        after = Bound(*before) if before else START
+        async with aclosing(stream_events(connection, era, after, Bound(*last))) as stream:
+            async for rows in stream:
+                part = rows[skip : skip + end - reached]
                 skip = max(0, skip - len(rows))
-                came += len(part)
+                reached += len(part)
                 if part:
                     yield part
-                if came == end:
+                if reached == end:
                     return
-        if came == begin:
-            raise LookupError("events are missing")
-        begin = came
+        if reached == begin:
+            raise LookupError("events are missing: run oracle audit verify")
+        begin = reached
 
 
-async def leaf_index(connection: asyncpg.Connection, event_id: int) -> int | None:
-    """None while it is not sealed, or where there is no such event."""
+async def find_leaf_index(connection: asyncpg.Connection, event_id: int) -> int | None:
+    """Find the leaf of an event; None while it is not sealed, and where there is no such event."""
     row = await connection.fetchrow(QUERIES["audit_batch_of_event"], event_id)
     return None if row is None else row["first_leaf"] + row["before"]
 
@@ -150,91 +159,114 @@ async def leaf_index(connection: asyncpg.Connection, event_id: int) -> int | Non
 
 
 class Damaged(Exception):
-    """Hashes that have to be there are not."""
+    """Hashes of the log are missing."""
 
 
-async def hashes(connection: asyncpg.Connection, wanted: Sequence[Stored]) -> list[list[bytes]]:
+async def fetch_hashes(connection: asyncpg.Connection, wanted: Sequence[Stored]) -> list[list[bytes]]:
     """Raises Damaged."""
-    found = await stored_hashes(connection, wanted)
+    found = await fetch_stored_hashes(connection, wanted)
     try:
         return [[have[want.first + n] for n in range(want.width)] for want, have in zip(wanted, found, strict=True)]
     except KeyError as exc:
         raise Damaged("a tile of the log is incomplete") from exc
 
 
-async def stored_hashes(connection: asyncpg.Connection, wanted: Sequence[Stored]) -> list[dict[int, bytes]]:
-    """By place; at least those that are wanted, as far as they are there."""
+async def fetch_stored_hashes(connection: asyncpg.Connection, wanted: Sequence[Stored]) -> list[dict[int, bytes]]:
+    """Fetch hashes by place: at least the wanted ones, as far as they exist."""
     columns = [list(column) for column in zip(*wanted, strict=True)] if wanted else [[], [], []]
     found: list[dict[int, bytes]] = [{} for _ in wanted]
     for row in await connection.fetch(QUERIES["audit_hashes"], *columns):
         data: bytes = row["hashes"]
-        # Of one tile alone: what goes beyond it is seen by some readers only.
+        # Within one tile: only some readers would see hashes beyond its end.
         room = (merkle.TILE_WIDTH - row["first"] % merkle.TILE_WIDTH) * merkle.HASH_BYTES
         for at in range(0, min(len(data), room), merkle.HASH_BYTES):
-            # Were a second one put over it, the first would count no more: the roots show it.
+            # A fragment that lies over another one replaces its hashes: the signed roots reveal that.
             found[row["wanted"]][row["first"] + at // merkle.HASH_BYTES] = data[at : at + merkle.HASH_BYTES]
     return found
 
 
-async def subtree_hashes(connection: asyncpg.Connection, wanted: Sequence[Subtree]) -> dict[Subtree, bytes]:
-    """Each tile is read once, however many of them are made of it.  Raises Damaged."""
-    parts = {subtree: merkle.stored(subtree) for subtree in wanted}
+async def fetch_subtree_hashes(connection: asyncpg.Connection, wanted: Sequence[Subtree]) -> dict[Subtree, bytes]:
+    """Fetch the hashes of subtrees; each tile is read once.  Raises Damaged."""
+    parts = {subtree: merkle.locate(subtree) for subtree in wanted}
     ends: dict[tuple[int, int], int] = {}
     for level, first, width in parts.values():
         tile = level, first // merkle.TILE_WIDTH
         ends[tile] = max(ends.get(tile, 0), first % merkle.TILE_WIDTH + width)
     tiles = [Stored(level, number * merkle.TILE_WIDTH, width) for (level, number), width in ends.items()]
-    found = dict(zip(ends, await stored_hashes(connection, tiles), strict=True))
-    made = {}
+    found = dict(zip(ends, await fetch_stored_hashes(connection, tiles), strict=True))
+    hashes = {}
     for subtree, (level, first, width) in parts.items():
         have = found[level, first // merkle.TILE_WIDTH]
         if any(place not in have for place in range(first, first + width)):
             raise Damaged("a tile of the log is incomplete")
-        made[subtree] = merkle.full_root([have[place] for place in range(first, first + width)])
-    return made
+        hashes[subtree] = merkle.full_root([have[place] for place in range(first, first + width)])
+    return hashes
 
 
 async def prove(connection: asyncpg.Connection, ranges: Sequence[Range]) -> list[bytes]:
-    """One hash a range."""
+    """Compute one hash for each range."""
     wanted = [subtree for each in ranges for subtree in merkle.subtrees(*each)]
-    return merkle.prove(ranges, (await subtree_hashes(connection, wanted)).__getitem__)
+    return merkle.prove(ranges, (await fetch_subtree_hashes(connection, wanted)).__getitem__)
 
 
-async def root(connection: asyncpg.Connection, size: int) -> bytes:
+async def fetch_root(connection: asyncpg.Connection, size: int) -> bytes:
     return (await prove(connection, [Range(0, size)]))[0]
 
 
-async def inclusion(connection: asyncpg.Connection, index: int, size: int) -> list[bytes]:
-    """The RFC 9162 inclusion proof.  The size must not be beyond the log's.  Raises ValueError for no such leaf."""
+async def prove_inclusion(connection: asyncpg.Connection, index: int, size: int) -> list[bytes]:
+    """The RFC 9162 inclusion proof.  `size` is at most that of the log.  Raises ValueError for no such leaf."""
     return await prove(connection, merkle.inclusion_ranges(index, size))
 
 
-async def consistency(connection: asyncpg.Connection, old: int, new: int) -> list[bytes]:
-    """The RFC 9162 consistency proof.  `new` must not be beyond the log's.  Raises ValueError for old > new."""
+async def prove_consistency(connection: asyncpg.Connection, old: int, new: int) -> list[bytes]:
+    """The RFC 9162 consistency proof.  `new` is at most the size of the log.  Raises ValueError for old > new."""
     return await prove(connection, merkle.consistency_ranges(old, new))
 
 
 class EventProof(NamedTuple):
-    """That an event is in the log: hash the line (see `leaf`), climb by the proof, compare with the signed root."""
+    """The proof that an event is in the log.
+
+    Hash the line (see `leaf`), combine it with the hashes of the proof, compare with the root.
+    """
 
     line: bytes
     leaf_index: int
     proof: list[bytes]
-    checkpoint: str
+    size: int  # of the log that the root and the proof belong to
+    root: bytes
+    checkpoint: str | None  # the note of this size; None where no checkpoint was signed at it
 
 
-async def event_proof(connection: asyncpg.Connection, event_id: int) -> EventProof | None:
-    """Under the latest checkpoint; None while it is not sealed, or where there is no such event."""
-    index = await leaf_index(connection, event_id)
+class OutOfRange(ValueError):
+    """The log has no proof for the size that was asked for; `size` is that of the log."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"the log has {size} leaves")
+        self.size = size
+
+
+async def prove_event(connection: asyncpg.Connection, event_id: int, size: int | None = None) -> EventProof | None:
+    """Prove an event for a log of `size` leaves; without it, for the latest checkpoint.
+
+    Returns None while the event is not sealed, and where there is no such event.  Raises OutOfRange, Damaged.
+    """
+    index = await find_leaf_index(connection, event_id)
     row = await connection.fetchrow(QUERIES["event_by_id"], event_id)
-    latest = await connection.fetchrow(QUERIES["audit_checkpoint_latest"])
-    if index is None or row is None or latest is None:
+    if index is None or row is None:
         return None
-    return EventProof(leaf.line(row), index, await inclusion(connection, index, latest["size"]), latest["note"])
+    whole = (await fetch_state(connection)).size
+    if size is None:
+        latest = await connection.fetchrow(QUERIES["audit_checkpoint_latest"])
+        size = whole if latest is None else latest["size"]
+    if not index < size <= whole:
+        raise OutOfRange(whole)
+    proof, root = await prove_inclusion(connection, index, size), await fetch_root(connection, size)
+    note = await connection.fetchval(QUERIES["log_checkpoint_of"], size)
+    return EventProof(leaf.line(row), index, proof, size, root, note)
 
 
-async def frontier(connection: asyncpg.Connection, size: int) -> merkle.Frontier:
-    """The tree of this size, to go on from."""
+async def fetch_frontier(connection: asyncpg.Connection, size: int) -> merkle.Frontier:
+    """The tree of this size, ready to append to."""
     wanted = merkle.subtrees(0, size)
-    found = await subtree_hashes(connection, wanted)
+    found = await fetch_subtree_hashes(connection, wanted)
     return merkle.Frontier(size, [found[subtree] for subtree in wanted])

@@ -1,14 +1,14 @@
-"""The Merkle tree of RFC 9162, section 2: hashes, proofs, and the tiles they are kept in.  Pure; no I/O.
+"""Builds the Merkle tree of RFC 9162, section 2: hashes, proofs, and the tiles that store them.  Pure; no I/O.
 
 Hashes.    leaf = SHA-256(0x00 ‖ data), node = SHA-256(0x01 ‖ left ‖ right), the empty tree is SHA-256("").
 Subtrees.  (level, place) is the full subtree over leaves [place·2^level, (place+1)·2^level).  It never changes once
-           its leaves are there.  Any range of leaves is a few of them (`subtrees`), folded from the right (`fold`).
-Proofs.    A proof is a list of ranges (`inclusion_ranges`, `consistency_ranges`), hence of subtrees: whoever stores
-           hashes is asked for all of them at once and needs to know nothing of trees.
-Tiles.     Stored are the subtrees of level 0, 8, 16, … (as in C2SP tlog-tiles): a tile is 256 hashes of one of these
-           levels, and any other subtree is at most 255 hashes of one tile.  A hash per leaf and 1/255 more.
-Growing.   `Frontier` is all that an appender or a reader has to remember: the subtrees that the leaves so far are made
-           of, at most one a level.  The root and the proofs of what came before need nothing else.
+           its leaves exist.  Any range of leaves is a few subtrees (`subtrees`), folded from the right (`fold`).
+Proofs.    A proof is a list of ranges (`inclusion_ranges`, `consistency_ranges`), and so a list of subtrees.  The store
+           can return all their hashes at once and needs no knowledge of trees.
+Tiles.     The subtrees of level 0, 8, 16, … are stored (as in C2SP tlog-tiles): a tile is 256 hashes of one of these
+           levels, and any other subtree is at most 255 hashes of one tile.  That is one hash a leaf and 1/255 more.
+Growing.   `Frontier` is all that an appender or a reader must remember: the subtrees of the leaves so far, at most one
+           a level.  The root and the proofs of earlier leaves need nothing else.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def prove(ranges: Sequence[Range], hash_of: Callable[[Subtree], bytes]) -> list[
 
 
 def verify_inclusion(index: int, size: int, leaf: bytes, proof: Sequence[bytes], root: bytes) -> bool:
-    """RFC 9162 section 2.1.3.2: the leaf hash stands at this index of the tree with this root."""
+    """RFC 9162 section 2.1.3.2: the leaf hash is at this index of the tree with this root."""
     if not 0 <= index < size:
         return False
     node, last, current = index, size - 1, leaf
@@ -175,9 +175,9 @@ def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, pro
 
 
 class Frontier:
-    """The leaves so far, as the subtrees they are made of: at most one a level.
+    """The leaves so far, as subtrees: at most one a level.
 
-    `completed` collects the hashes that are stored above the leaves, as they come to be: (tile level, place, hash).
+    `completed` collects the hashes to store above the leaves, as they become complete: (tile level, place, hash).
     """
 
     def __init__(self, size: int = 0, hashes: Sequence[bytes] = ()) -> None:
@@ -203,7 +203,7 @@ class Frontier:
         stack.append((level, subtree))
 
     def extend(self, leaves: Sequence[bytes]) -> None:
-        """Append leaf hashes; whole tiles are quicker."""
+        """Append leaf hashes; whole tiles are faster."""
         at = 0
         while at < len(leaves):
             if self.size % TILE_WIDTH == 0 and len(leaves) - at >= TILE_WIDTH:
@@ -224,7 +224,7 @@ class Frontier:
 
 
 class Stored(NamedTuple):
-    """Where a subtree's hash comes from: hashes [first, first + 2^k) of a tile level."""
+    """Where the hash of a subtree comes from: hashes [first, first + 2^k) of a tile level."""
 
     tile_level: int
     first: int
@@ -232,20 +232,20 @@ class Stored(NamedTuple):
 
 
 class Fragment(NamedTuple):
-    """Hashes in a row of one tile: what one append adds to it."""
+    """Consecutive hashes of one tile: what one append adds to it."""
 
     tile_level: int
     first: int
     hashes: bytes
 
 
-def stored(subtree: Subtree) -> Stored:
+def locate(subtree: Subtree) -> Stored:
     tile_level, above = divmod(subtree.level, TILE_HEIGHT)
     return Stored(tile_level, subtree.place << above, 1 << above)
 
 
 def fragments(first: int, leaves: Sequence[bytes], completed: Iterable[tuple[int, int, bytes]]) -> list[Fragment]:
-    """What is to be stored after leaves were appended: their hashes from `first` on, and what they completed."""
+    """What to store after leaves were appended: their hashes from `first` on, and the subtrees that they completed."""
     rows = [(0, first + n, each) for n, each in enumerate(leaves)] + sorted(completed)
     found: list[Fragment] = []
     for (tile_level, _), row in groupby(rows, key=lambda each: (each[0], each[1] // TILE_WIDTH)):

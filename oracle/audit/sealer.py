@@ -24,7 +24,7 @@ from typing import Any, Final
 import asyncpg
 
 from oracle.audit import leaf, log, merkle
-from oracle.audit.checkpoint import BadNote, Checkpoint, Signer, signed
+from oracle.audit.checkpoint import BadNote, Checkpoint, Signer, sign_note
 from oracle.audit.keys import KEYS_LOCK, SEALING_LOCK, KeyFile, KeyFileError, create_first_key, signers_of
 from oracle.audit.log import Bound, Era
 from oracle.backoff import pause
@@ -140,13 +140,13 @@ class Sealing:
         """Read the end of the log, and compare it with what was signed last.  Raises Refused, KeyFileError."""
         sealing = cls(writer, reader, file, batch)
         sealing._origin = await writer.fetchval(QUERIES["audit_origin"])
-        if not await log.keys(writer):
+        if not await log.fetch_keys(writer):
             await create_first_key(writer, sealing._origin, file)
         await sealing._choose_signers()
         await writer.execute(QUERIES["audit_era_begin"])
-        state = await log.state(writer)
-        sealing.tree, sealing._bound = await log.frontier(writer, state.size), state.bound
-        sealing._era = (await log.eras(writer))[state.era]
+        state = await log.fetch_state(writer)
+        sealing.tree, sealing._bound = await log.fetch_frontier(writer, state.size), state.bound
+        sealing._era = (await log.fetch_eras(writer))[state.era]
         await sealing._compare()
         return sealing
 
@@ -156,20 +156,20 @@ class Sealing:
             return
         if last.origin != self._origin:
             raise Refused("the checkpoint beside the key file is of another log: use the key file of this directory")
-        if last.size > self.tree.size or await log.root(self.writer, last.size) != last.root:
+        if last.size > self.tree.size or await log.fetch_root(self.writer, last.size) != last.root:
             raise Refused(
                 "the log does not extend what was signed here last:"
                 " run `oracle audit verify`, then `oracle audit accept` to sign on from the log as it is"
             )
 
     async def _choose_signers(self) -> None:
-        keys = await log.keys(self.writer)
+        keys = await log.fetch_keys(self.writer)
         self._signers, self._keys = signers_of(self._origin, keys, self._file.read()), len(keys)
 
     async def portions(self) -> Any:
         """Seal everything that can be sealed now; yield the number of events of each batch."""
         while True:
-            async with aclosing(log.events(self._reader, self._era, self._bound)) as events:
+            async with aclosing(log.stream_events(self._reader, self._era, self._bound)) as events:
                 rows: list[Any] = []
                 async for more in events:
                     rows += more
@@ -183,7 +183,7 @@ class Sealing:
             if self._era.until_event_id is None:
                 return
             # All of this era is sealed: the events after it are of another cluster.
-            self._era, self._bound = (await log.eras(self.writer))[self._era.number + 1], log.START
+            self._era, self._bound = (await log.fetch_eras(self.writer))[self._era.number + 1], log.START
 
     async def _append(self, rows: list[Any]) -> None:
         hashes = []
@@ -198,7 +198,7 @@ class Sealing:
         bound = Bound(rows[-1]["xact"], rows[-1]["event_id"])
         ids_max = max(row["event_id"] for row in rows)
         while True:
-            note = signed(Checkpoint(self._origin, tree.size, root).text, self._signers)
+            note = sign_note(Checkpoint(self._origin, tree.size, root).text, self._signers)
             try:
                 async with self.writer.transaction():
                     await self.writer.execute(QUERIES["audit_key_lock"], KEYS_LOCK)

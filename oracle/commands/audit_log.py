@@ -127,7 +127,7 @@ async def _verify_database(arguments: Arguments, keys: list[str], since: str | N
         begin, end = await _find_range(connection, arguments)
         trusted, since = keys or _read_own_keys(settings), since or last
         verification = Verification(connection, trusted, begin=begin, end=end, since=since)
-        async with aclosing(verification.findings()) as findings:
+        async with aclosing(verification.find()) as findings:
             async for finding in findings:
                 print(finding, flush=True)
                 count += 1
@@ -235,7 +235,7 @@ async def _print_keys(arguments: Arguments) -> int:
                 await rotate(connection, KeyFile(key_file(settings)), lost=arguments.change == "replace")
             except (KeyFileError, BadNote) as exc:
                 raise CommandError(str(exc)) from exc
-        for key in await log.keys(connection):
+        for key in await log.fetch_keys(connection):
             print(key.vkey)
     return OK
 

@@ -13,7 +13,7 @@ import asyncpg
 from oracle.audit import log
 from oracle.audit.keys import SEALING_LOCK, KeyFile
 from oracle.audit.sealer import BATCH, Sealing
-from oracle.audit.verify import Verification, verified
+from oracle.audit.verify import Verification, list_findings
 
 
 def as_superuser(database_url: str) -> str:
@@ -83,7 +83,7 @@ async def seal(url: str, key_file: Path, *, batch: int = BATCH) -> int:
 async def findings(url: str, **options: object) -> list[str]:
     connection = await log.connect(url, "test")
     try:
-        return [str(each) for each in await verified(Verification(connection, **options))]  # type: ignore[arg-type]
+        return [str(each) for each in await list_findings(Verification(connection, **options))]  # type: ignore[arg-type]
     finally:
         await connection.close()
 

@@ -17,7 +17,7 @@ from oracle.audit.checkpoint import (
     Verifier,
     VerifierKey,
     introduction,
-    signed,
+    sign_note,
 )
 
 # The example of Go's golang.org/x/mod/sumdb/note, which defined the format.
@@ -38,7 +38,7 @@ def test_the_note_of_the_reference_implementation_is_read_and_made_byte_for_byte
     assert note.is_signed_by(Verifier.of(PETER_VKEY))
     signer = Signer.of(PETER_SKEY)
     assert (signer.verifier.vkey, signer.skey) == (PETER_VKEY, PETER_SKEY)
-    assert signed(note.text, [signer]) == PETER_NOTE
+    assert sign_note(note.text, [signer]) == PETER_NOTE
 
 
 def test_the_checkpoint_of_the_specification_is_read_and_made_byte_for_byte() -> None:
@@ -110,30 +110,30 @@ def chain() -> list[VerifierKey]:
     keys = [first]
     for old, new, size in ((FIRST, SECOND, 10), (SECOND, THIRD, 20)):
         text = introduction(ORIGIN, old.verifier, new.verifier, size)
-        keys.append(VerifierKey(new.verifier.vkey, size, signed(text, [old, new])))
+        keys.append(VerifierKey(new.verifier.vkey, size, sign_note(text, [old, new])))
     return keys
 
 
 def note(size: int, *signers: Signer, origin: str = ORIGIN) -> str:
-    return signed(Checkpoint(origin, size, bytes(32)).text, signers)
+    return sign_note(Checkpoint(origin, size, bytes(32)).text, signers)
 
 
 @pytest.mark.parametrize("trusted", [FIRST, SECOND, THIRD])
 def test_a_chain_of_keys_is_followed_from_any_of_them(trusted: Signer) -> None:
     trust = Trust(ORIGIN, chain(), [trusted.verifier.vkey])
     for size, signer in ((1, FIRST), (10, FIRST), (11, SECOND), (20, SECOND), (21, THIRD)):
-        assert trust.opened(note(size, signer)).size == size
+        assert trust.open(note(size, signer)).size == size
     for size, signer in ((11, FIRST), (10, SECOND), (21, SECOND), (5, OTHER)):
         with pytest.raises(BadNote, match="not signed by the key"):
-            trust.opened(note(size, signer))
+            trust.open(note(size, signer))
     with pytest.raises(BadNote, match="another log"):
-        trust.opened(note(5, FIRST, origin="alias-oracle/other"))
+        trust.open(note(5, FIRST, origin="alias-oracle/other"))
 
 
 def test_a_broken_chain_ends_where_it_is_broken() -> None:
     keys = chain()
     text = introduction(ORIGIN, FIRST.verifier, SECOND.verifier, 10)
-    for statement in (None, "x", signed(text, [SECOND]), signed(text, [FIRST]), signed(text, [OTHER, SECOND])):
+    for statement in (None, "x", sign_note(text, [SECOND]), sign_note(text, [FIRST]), sign_note(text, [OTHER, SECOND])):
         broken = [keys[0], keys[1]._replace(statement=statement), keys[2]]
         assert len(Trust(ORIGIN, broken, [FIRST.verifier.vkey]).believed) == 1
         assert len(Trust(ORIGIN, broken, [THIRD.verifier.vkey]).believed) == 2

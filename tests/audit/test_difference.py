@@ -1,4 +1,4 @@
-"""Differences: what somebody did to a sequence is told, by place, also across windows."""
+"""Differences: what somebody did to a sequence is found, by place, also across windows."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oracle.audit import difference
-from oracle.audit.difference import Difference, Windows, differences
+from oracle.audit.difference import Difference, Windows, compare
 from oracle.audit.merkle import leaf_hash
 
 
@@ -22,7 +21,7 @@ def other(n: int = 0) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         (lambda h: h, []),
         (lambda h: [*h[:3], other(), *h[4:]], [Difference("altered", 3, 3)]),
@@ -36,12 +35,12 @@ def other(n: int = 0) -> bytes:
         (lambda _: [], [Difference("removed", n, None) for n in range(10)]),
     ],
 )
-def test_one_change_is_told_by_place(change: object, told: list[Difference]) -> None:
-    assert list(differences(hashes(10), change(hashes(10)))) == told  # type: ignore[operator]
+def test_one_change_is_found_by_place(change: object, expected: list[Difference]) -> None:
+    assert list(compare(hashes(10), change(hashes(10)))) == expected  # type: ignore[operator]
 
 
 @given(st.integers(0, 100_000), st.integers(1, 6), st.integers(0, 400))
-def test_in_windows_the_same_is_told_as_at_once(seed: int, changes: int, size: int) -> None:
+def test_windows_find_the_same_as_one_comparison(seed: int, changes: int, size: int) -> None:
     chance = random.Random(seed)
     sealed = hashes(size)
     found = sealed.copy()
@@ -54,22 +53,20 @@ def test_in_windows_the_same_is_told_as_at_once(seed: int, changes: int, size: i
                 del found[place]
             case "insert":
                 found.insert(place, other(n))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(difference, "WINDOW", 16)
-        windows = Windows()
-        told = []
-        for at in range(0, max(len(sealed), len(found)), 7):
-            told += windows.feed(sealed[at : at + 7], found[at : at + 7])
-        told += windows.end()
-    at_once = list(differences(sealed, found))
-    assert (told == []) == (sealed == found)
-    # Replayed, what is told makes the one sequence of the other; how a run of changes is paired may differ by window.
-    for each in (told, at_once):
-        assert replayed(sealed, found, each) == found
+    windows = Windows(window=16)
+    in_windows = []
+    for at in range(0, max(len(sealed), len(found)), 7):
+        in_windows += windows.feed(sealed[at : at + 7], found[at : at + 7])
+    in_windows += windows.end()
+    at_once = list(compare(sealed, found))
+    assert (in_windows == []) == (sealed == found)
+    # The differences turn one sequence into the other; how a run of changes is paired may depend on the window.
+    for each in (in_windows, at_once):
+        assert replay(sealed, found, each) == found
 
 
-def replayed(sealed: list[bytes], found: list[bytes], told: list[Difference]) -> list[bytes]:
-    gone = {d.sealed for d in told if d.sealed is not None}
-    came = {d.found: found[d.found] for d in told if d.found is not None}
+def replay(sealed: list[bytes], found: list[bytes], differences: list[Difference]) -> list[bytes]:
+    gone = {d.sealed for d in differences if d.sealed is not None}
+    came = {d.found: found[d.found] for d in differences if d.found is not None}
     kept = iter([each for place, each in enumerate(sealed) if place not in gone])
     return [came[place] if place in came else next(kept) for place in range(len(found))]

@@ -36,8 +36,8 @@ async def test_a_line_is_what_its_description_says(database_url: str, tmp_path: 
     await seal(database_url, tmp_path / "keys")
     connection = await log.connect(database_url, "test")
     try:
-        found = [row async for part in log.leaves(connection, 0, len(VALUES)) for row in part]
-        stored = (await log.hashes(connection, [Stored(0, 0, len(VALUES))]))[0]
+        found = [row async for part in log.stream_leaves(connection, 0, len(VALUES)) for row in part]
+        stored = (await log.fetch_hashes(connection, [Stored(0, 0, len(VALUES))]))[0]
     finally:
         await connection.close()
     for row, made, hashed in zip(rows, map(leaf.line, found), stored, strict=True):
@@ -77,7 +77,9 @@ async def test_the_time_zone_of_a_session_changes_no_line(database_url: str) -> 
     for zone in ("UTC", "America/Mexico_City"):
         connection = await log.connect(database_url, "test", timezone=zone)
         try:
-            made += [[leaf.line(row) for row in rows] async for rows in log.events(connection, _ERA, log.START, _LAST)]
+            made += [
+                [leaf.line(row) for row in rows] async for rows in log.stream_events(connection, _ERA, log.START, _LAST)
+            ]
         finally:
             await connection.close()
     assert len(made[0]) == 2
@@ -120,8 +122,8 @@ async def test_what_is_exported_are_these_lines(database_url: str, tmp_path: Pat
     await register(database_url, 0, 5)
     await seal(database_url, tmp_path / "keys")
     async with connected(database_url) as connection:
-        from oracle.audit.export import lines
+        from oracle.audit.export import stream_lines
 
-        text = b"".join([part async for part in lines(connection, 0, 6)])
-        rows = [row async for part in log.leaves(connection, 0, 6) for row in part]
+        text = b"".join([part async for part in stream_lines(connection, 0, 6)])
+        rows = [row async for part in log.stream_leaves(connection, 0, 6) for row in part]
     assert text == b"".join(leaf.line(row) + b"\n" for row in rows)

@@ -80,7 +80,7 @@ class Tree:
                 self.tiles[level, place + at // 32] = hashes[at : at + 32]
 
     def hash_of(self, subtree: merkle.Subtree) -> bytes:
-        level, first, width = merkle.stored(subtree)
+        level, first, width = merkle.locate(subtree)
         return merkle.full_root([self.tiles[level, first + n] for n in range(width)])
 
     def root(self, size: int) -> bytes:

@@ -44,7 +44,7 @@ async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 60)
 async def size(url: str) -> int:
     connection = await log.connect(url, "test")
     try:
-        return (await log.state(connection)).size
+        return (await log.fetch_state(connection)).size
     finally:
         await connection.close()
 
@@ -53,14 +53,14 @@ async def sealed_ids(url: str) -> list[int]:
     """The events in the order of the log, each shown to be in it by a proof for a few of them."""
     connection = await log.connect(url, "test")
     try:
-        end = (await log.state(connection)).size
-        rows = [row async for part in log.leaves(connection, 0, end) for row in part]
-        root = await log.root(connection, end)
+        end = (await log.fetch_state(connection)).size
+        rows = [row async for part in log.stream_leaves(connection, 0, end) for row in part]
+        root = await log.fetch_root(connection, end)
         from oracle.audit import merkle
 
         for index in random.sample(range(end), min(end, 20)):
-            assert await log.leaf_index(connection, rows[index]["event_id"]) == index
-            proof = await log.inclusion(connection, index, end)
+            assert await log.find_leaf_index(connection, rows[index]["event_id"]) == index
+            proof = await log.prove_inclusion(connection, index, end)
             assert merkle.verify_inclusion(index, end, leaf_hash(line(rows[index])), proof, root)
         return [row["event_id"] for row in rows]
     finally:
@@ -129,14 +129,14 @@ async def test_an_event_is_shown_to_be_in_the_log_by_what_one_call_gives(databas
     await register(database_url, 0, 300)
     connection = await log.connect(database_url, "test")
     try:
-        assert await log.event_proof(connection, 5) is None, "not sealed yet"
+        assert await log.prove_event(connection, 5) is None, "not sealed yet"
         await seal(database_url, tmp_path / "keys")
-        given = await log.event_proof(connection, 5)
+        given = await log.prove_event(connection, 5)
         assert given is not None
-        signed = Checkpoint.of_note(given.checkpoint)
+        signed = Checkpoint.of_note(given.checkpoint or "")
         assert merkle.verify_inclusion(given.leaf_index, signed.size, leaf_hash(given.line), given.proof, signed.root)
         assert b'"event_id":5,' in given.line
-        assert await log.event_proof(connection, 9_999) is None
+        assert await log.prove_event(connection, 9_999) is None
     finally:
         await connection.close()
 

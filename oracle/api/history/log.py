@@ -167,7 +167,7 @@ async def list_checkpoints(
 async def list_keys(call: NamedDependency[Call]) -> Response[bytes]:
     async with _log(call.postgres) as connection:
         origin = await connection.fetchval(QUERIES["audit_origin"])
-        keys = await log.keys(connection)
+        keys = await log.fetch_keys(connection)
     items = [LogKey(vkey=key.vkey, from_size=key.from_size, statement=key.statement) for key in keys]
     return call.read(LogKeys(origin=origin, items=items))
 
@@ -186,14 +186,14 @@ async def read_consistency(
     second: Annotated[int | None, QueryParameter(ge=0, le=_NUMBER_MAX, name="to")] = None,
 ) -> Response[bytes]:
     async with _log(call.postgres) as connection:
-        size = (await log.state(connection)).size
+        size = (await log.fetch_state(connection)).size
         to = size if second is None else second
         if first > to:
             raise _backwards()
         if to > size:
             raise _beyond(size)
-        proof = await log.consistency(connection, first, to)
-        roots = [_base64(await log.root(connection, each)) for each in (first, to)]
+        proof = await log.prove_consistency(connection, first, to)
+        roots = [_base64(await log.fetch_root(connection, each)) for each in (first, to)]
         note = await connection.fetchval(QUERIES["log_checkpoint_of"], to)
     return call.read(
         Consistency(
@@ -213,8 +213,8 @@ async def read_consistency(
 )
 async def read_status(call: NamedDependency[Call]) -> Response[bytes]:
     async with _log(call.postgres) as connection:
-        state = await log.state(connection)
-        era = (await log.eras(connection))[state.era]
+        state = await log.fetch_state(connection)
+        era = (await log.fetch_eras(connection))[state.era]
         bound = str(state.bound.xact), state.bound.event_id, era.after_event_id
         waiting_s = await connection.fetchval(QUERIES["audit_waiting"], *bound)
         latest = await connection.fetchrow(QUERIES["audit_checkpoint_latest"])
@@ -271,16 +271,16 @@ async def _entry(call: Call, event_id: int, size: int | None, own: str | None) -
         key = PartyKey(row["party_id_type"], row["party_identifier"] or "", row["sub_id"] or "")
     await record(call, "proof", key, row["fsp_id"], {"eventId": event_id})
     async with _log(call.postgres) as connection:
-        index = await log.leaf_index(connection, event_id)
+        index = await log.find_leaf_index(connection, event_id)
         if index is None:
             raise _not_sealed()
         latest = await connection.fetchrow(QUERIES["audit_checkpoint_latest"])
-        whole = (await log.state(connection)).size
+        whole = (await log.fetch_state(connection)).size
         wanted = size if size is not None else latest["size"] if latest is not None else whole
         if not index < wanted <= whole:
             raise _beyond(whole)
-        proof = await log.inclusion(connection, index, wanted)
-        root = await log.root(connection, wanted)
+        proof = await log.prove_inclusion(connection, index, wanted)
+        root = await log.fetch_root(connection, wanted)
         note = await connection.fetchval(QUERIES["log_checkpoint_of"], wanted)
     line = leaf.line(tuple(row))
     return call.read(
@@ -333,10 +333,10 @@ async def export_manifest(
             last = await connection.fetchval(QUERIES["audit_leaf_at"], last_at)
             end = last if end is None else min(end, last)
         try:
-            made = await export.manifest(connection, first, end, since_size)
+            made = await export.make_manifest(connection, first, end, since_size)
         except export.ExportError as exc:
             raise Refusal(400, "invalid", str(exc), "GET /log/status says how many there are") from exc
-    return Response(export.encoded(made), media_type="application/json")
+    return Response(export.encode_manifest(made), media_type="application/json")
 
 
 @operation(
@@ -384,7 +384,7 @@ async def export_hashes(
     begin: Annotated[int, QueryParameter(ge=0, le=_NUMBER_MAX)],
     end: Annotated[int, QueryParameter(ge=0, le=_NUMBER_MAX)],
 ) -> Stream:
-    return await _exported(call, export.hashes, "application/octet-stream", begin, end)
+    return await _exported(call, export.stream_hashes, "application/octet-stream", begin, end)
 
 
 @operation(
@@ -426,7 +426,7 @@ async def export_filtered(
     wanted = {name: value for name, value in asked.items() if value is not None}
     async with _log(call.postgres) as connection:
         try:
-            made = await export.manifest(connection, begin, end)
+            made = await export.make_manifest(connection, begin, end)
         except export.ExportError as exc:
             raise Refusal(400, "invalid", str(exc), "GET /log/status says how many there are") from exc
     await record(call, "export", None, fsp_id, {**wanted, "begin": made.begin, "end": made.end, "as": media_type})
@@ -459,7 +459,7 @@ async def _chosen(
 ) -> AsyncGenerator[list[tuple[int, bytes]]]:
     """Leaf indexes and lines; a list for each piece of the log, also where it holds none."""
     index = begin
-    async with aclosing(log.leaves(connection, begin, end)) as leaves:
+    async with aclosing(log.stream_leaves(connection, begin, end)) as leaves:
         async for rows in leaves:
             yield [(index + n, leaf.line(tuple(row))) for n, row in enumerate(rows) if _is_wanted(row, wanted)]
             index += len(rows)
@@ -480,21 +480,21 @@ def _former_fsp(row: Any) -> Any:
 
 
 async def _lines(connection: asyncpg.Connection, begin: int, end: int) -> AsyncIterator[bytes]:
-    async with aclosing(export.lines(connection, begin, end)) as parts:
+    async with aclosing(export.stream_lines(connection, begin, end)) as parts:
         async for part in parts:
             yield part
 
 
 async def _table(connection: asyncpg.Connection, begin: int, end: int) -> AsyncIterator[bytes]:
     yield leaf.csv_header()
-    async with aclosing(export.lines(connection, begin, end)) as parts:
+    async with aclosing(export.stream_lines(connection, begin, end)) as parts:
         async for part in parts:
             yield b"".join(leaf.csv_row(line) for line in part.splitlines())
 
 
 async def _exported(call: Call, make: Any, media_type: str, begin: int, end: int) -> Stream:
     async with _log(call.postgres) as connection:
-        size = (await log.state(connection)).size
+        size = (await log.fetch_state(connection)).size
     if begin > end:
         raise _backwards()
     if end > size:
