@@ -1,9 +1,10 @@
-"""Is it up?  Asked for real, in the background, so that neither load nor a hanging server can delay the answer.
+"""Reports the state of the service.  A task asks the servers in the background, so neither load nor a hanging server
+delays the answer.
 
-/health   the Mojaloop shape; 503 when the directory does not answer.  Without the cache it is OK: the cache's line
-          says DOWN, lookups are served from the directory.
+/health   in the form that Mojaloop services share; 503 when the directory does not answer.  Without the cache it is OK:
+          the cache's own line is DOWN, and the directory answers lookups.
 /live     the process runs its event loop
-/ready    it can answer some lookups: the directory or the cache is there
+/ready    the process can answer some lookups: the directory or the cache answers
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from oracle.telemetry import logs
 from oracle.telemetry.metrics import Metrics
 
 ASK_EVERY_S: Final = 0.5
-# A Redis that is new to the directory is trusted a lease after it was met: no news at every first start.
+# A Redis that is new to the directory is trusted only after a lease: this must not be a warning at every first start.
 GRACE_S: Final = 3.0
 
 log = logs.Log(__name__)
@@ -58,52 +59,56 @@ class Health:
 
     @property
     def datastore(self) -> bool:
-        """PostgreSQL answered when it was last asked, at most a lease ago: the lease asks it three times a second."""
+        """True if PostgreSQL has answered within a lease; the lease asks it three times a second."""
         return self._coherence.reachable
 
     @property
     def cache(self) -> bool:
-        """A session stands; a server that does not answer in its budget ends it (the pings of `watch` see to that)."""
+        """True if a session is open.  `watch` pings it, and a server that does not answer in time ends it."""
         return self._coherence.session is not None
 
     def report(self) -> tuple[int, bytes]:
-        services = [Service("datastore", _word(self.datastore)), Service("cache", _word(self.cache))]
+        services = [Service("datastore", _name_state(self.datastore)), Service("cache", _name_state(self.cache))]
         uptime = round(time.monotonic() - self._started, 3)
-        report = Report(_word(self.datastore), uptime, self._start_time, self._version, services)
+        report = Report(_name_state(self.datastore), uptime, self._start_time, self._version, services)
         return (200 if self.datastore else 503), _encode(report)
 
     def ready(self) -> tuple[int, bytes]:
         ready = self.datastore or self.cache
-        return (200 if ready else 503), _encode({"status": _word(ready)})
+        return (200 if ready else 503), _encode({"status": _name_state(ready)})
 
     def live(self) -> tuple[int, bytes]:
         return 200, b'{"status":"OK"}'
 
     async def watch(self) -> None:
-        coherence, metrics = self._coherence, self._metrics
+        """Ping the cache, publish the state as metrics and log its changes, until cancelled."""
         while True:
-            session = coherence.session
+            session = self._coherence.session
             if session is not None:
                 session.ping()
-            metrics.set("cache_connected", float(self.cache))
-            metrics.set("database_connected", float(self.datastore))
-            metrics.set("cache_generation", float(coherence.generation))
-            metrics.set("cache_degraded", float(coherence.degraded or not self.cache))
-            bumps, fences = coherence.take_counts()
-            metrics.add("cache_generation_bumps_total", bumps)
-            metrics.add("cache_fences_total", fences)
-            metrics.add("database_errors_total", self._postgres.take_errors())
-            metrics.set("http_connections", float(self.connections()))
-            if coherence.confirmed_at > 0:
-                metrics.mark("lease_age_seconds", coherence.confirmed_at)
-            size, idle = self._postgres.count_connections()
-            metrics.set("database_pool_size", float(size))
-            metrics.set("database_pool_idle", float(idle))
+            self._publish()
             self._database.now("ok" if self.datastore else "down")
             if self.cache or time.monotonic() - self._started > GRACE_S:
                 self._cache.now("ok" if self.cache else "down")
             await asyncio.sleep(ASK_EVERY_S)
 
+    def _publish(self) -> None:
+        coherence, metrics = self._coherence, self._metrics
+        metrics.set("cache_connected", float(self.cache))
+        metrics.set("database_connected", float(self.datastore))
+        metrics.set("cache_generation", float(coherence.generation))
+        metrics.set("cache_degraded", float(coherence.degraded or not self.cache))
+        bumps, fences = coherence.take_counts()
+        metrics.add("cache_generation_bumps_total", bumps)
+        metrics.add("cache_fences_total", fences)
+        metrics.add("database_errors_total", self._postgres.take_errors())
+        metrics.set("http_connections", float(self.connections()))
+        if coherence.confirmed_at > 0:
+            metrics.mark("lease_age_seconds", coherence.confirmed_at)
+        size, idle = self._postgres.count_connections()
+        metrics.set("database_pool_size", float(size))
+        metrics.set("database_pool_idle", float(idle))
 
-def _word(up: bool) -> str:
+
+def _name_state(up: bool) -> str:
     return "OK" if up else "DOWN"

@@ -1,4 +1,4 @@
-"""The hub's listener, asked over real sockets: on asyncio, and on uvloop, which is what serves."""
+"""The hub's HTTP server over real sockets: on asyncio, and on uvloop, which production uses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 WAIT_S = 20.0
 
-# ALS's own request (als-contract section 3).
+# The request of ALS, as captured (docs/als-contract.md section 3).
 LOOKUP = (
     b"GET /participants/MSISDN/525512345678 HTTP/1.1\r\n"
     b"content-type: application/vnd.interoperability.participants+json;version=2.0\r\n"
@@ -77,7 +77,7 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """The errorInformation's code; it fails unless that is what the body is, and what ALS can pass on."""
+        """The code of the errorInformation; fails unless the body is one that ALS can pass on."""
         assert self.headers["content-type"] == "application/json"
         information = self.json["errorInformation"]
         assert set(self.json) == {"errorInformation"}
@@ -94,11 +94,11 @@ class Answer:
 
 
 def parse_answer(data: bytes, method: str = "GET") -> tuple[Answer | None, bytes]:
-    """One answer and what follows it, as a strict client reads it; None while it is not complete."""
+    """Read one answer as a strict client does; returns it (None if incomplete) and the bytes after it."""
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method=method, target="/", headers=[("host", "a")]))
     client.send(h11.EndOfMessage())
-    if data:  # to h11 no bytes are the end
+    if data:  # to h11, no bytes mean the end
         client.receive_data(data)
     answer = Answer(0, {}, b"", [])
     while True:
@@ -143,8 +143,8 @@ class Client:
         async with asyncio.timeout(WAIT_S):
             return await self.reader.readuntil(end)
 
-    async def closed(self) -> None:
-        """The server has sent its FIN, and nothing before it."""
+    async def expect_close(self) -> None:
+        """Wait for the FIN of the server; nothing may come before it."""
         async with asyncio.timeout(WAIT_S):
             assert self.received + await self.reader.read() == b""
 
@@ -189,25 +189,25 @@ class Serving:
         client = await self.connect()
         return await client.ask(data, method)
 
-    async def refused(self, data: bytes, method: str = "GET") -> Answer:
-        """The answer, after which the server must have closed."""
+    async def ask_and_expect_close(self, data: bytes, method: str = "GET") -> Answer:
+        """Return the answer; the server must close after it."""
         client = await self.connect()
         answer = await client.ask(data, method)
         assert not answer.kept
-        await client.closed()
+        await client.expect_close()
         return answer
 
-    async def still_serves(self) -> None:
+    async def check_service(self) -> None:
         assert (await self.ask(LOOKUP)).status == 200
 
-    async def until(self, holds: Callable[[], bool]) -> None:
+    async def wait_until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(WAIT_S):
-            while not holds():  # noqa: ASYNC110 - what is waited for is inside the server or the kernel
+            while not holds():  # noqa: ASYNC110 - the condition is inside the server or the kernel
                 await asyncio.sleep(0.001)
 
 
 @asynccontextmanager
-async def serving(app: App = echo, **limits: Any) -> AsyncIterator[Serving]:
+async def serve(app: App = echo, **limits: Any) -> AsyncIterator[Serving]:
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
     sock.listen(1024)
@@ -224,11 +224,11 @@ async def serving(app: App = echo, **limits: Any) -> AsyncIterator[Serving]:
             client.writer.close()
             with suppress(OSError):
                 await client.writer.wait_closed()
-        await site.until(lambda: not server.connections)
+        await site.wait_until(lambda: not server.connections)
 
 
 class Later:
-    """An application that answers when the test says so."""
+    """An application whose requests the test answers."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
@@ -237,7 +237,7 @@ class Later:
         self.requests.append(request)
 
 
-# What the application gets.
+# Requests as the application gets them.
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ class Later:
 )
 @on_each_loop
 async def test_the_target_arrives_exactly_as_sent_without_scheme_and_host(sent: bytes, given_: bytes | None) -> None:
-    async with serving() as site:
+    async with serve() as site:
         answer = await site.ask(b"OPTIONS %b HTTP/1.1\r\nHost: a\r\n\r\n" % sent)
     assert answer.json["target"].encode() == (given_ or sent)
 
@@ -264,10 +264,10 @@ async def test_the_target_arrives_exactly_as_sent_without_scheme_and_host(sent: 
 @on_each_loop
 async def test_headers_are_found_by_lower_case_name_without_the_space_around_them() -> None:
     app = Later()
-    async with serving(app) as site:
+    async with serve(app) as site:
         client = await site.connect()
         client.send(b"GET / HTTP/1.1\r\nFSPIOP-Source:  payerfsp \t\r\nX-Empty:\r\nX: 1\r\nx: 2\r\n\r\n")
-        await site.until(lambda: bool(app.requests))
+        await site.wait_until(lambda: bool(app.requests))
         request = app.requests[0]
         assert request.header(b"fspiop-source") == b"payerfsp"
         assert request.header(b"x-empty") == b""
@@ -276,29 +276,31 @@ async def test_headers_are_found_by_lower_case_name_without_the_space_around_the
 
 
 @on_each_loop
-async def test_chunks_count_where_a_length_is_given_too_and_the_connection_closes() -> None:
-    async with serving() as site:
+async def test_with_chunks_and_a_length_the_chunks_count_and_the_connection_closes() -> None:
+    async with serve() as site:
         for head in (
             b"Transfer-Encoding: chunked\r\nContent-Length: 20",
             b"content-length: 3\r\ntransfer-encoding: Chunked",
         ):
-            answer = await site.refused(b"POST / HTTP/1.1\r\n%b\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n" % head)
+            answer = await site.ask_and_expect_close(
+                b"POST / HTTP/1.1\r\n%b\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n" % head
+            )
             assert (answer.status, answer.json["body"]) == (200, "abcd")
 
 
 @on_each_loop
 async def test_a_chunked_body_alone_keeps_the_connection_and_its_trailers_are_dropped() -> None:
     app = Later()
-    async with serving(app) as site:
+    async with serve(app) as site:
         client = await site.connect()
         client.send(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nfspiop-source: b\r\n\r\n")
-        await site.until(lambda: bool(app.requests))
+        await site.wait_until(lambda: bool(app.requests))
         assert app.requests[0].body == b"a"
         assert app.requests[0].header(b"fspiop-source") is None
         app.requests[0].respond(200)
         assert (await client.answer()).kept
         client.send(LOOKUP)
-        await site.until(lambda: len(app.requests) == 2)
+        await site.wait_until(lambda: len(app.requests) == 2)
         assert app.requests[1].header(b"fspiop-source") == b"payerfsp"
 
 
@@ -311,9 +313,9 @@ async def test_a_chunked_body_alone_keeps_the_connection_and_its_trailers_are_dr
     ],
 )
 @on_each_loop
-async def test_an_upgrade_is_served_as_if_not_asked_for_and_its_body_is_no_request(rest: bytes, body: str) -> None:
+async def test_an_upgrade_is_ignored_and_its_body_is_not_a_request(rest: bytes, body: str) -> None:
     request = b"POST /a%2Fb HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n" + rest
-    async with serving() as site:
+    async with serve() as site:
         client = await site.connect()
         client.send(request + request + LOOKUP)
         for _ in range(2):
@@ -328,17 +330,17 @@ async def test_an_upgrade_is_served_as_if_not_asked_for_and_its_body_is_no_reque
 
 
 @on_each_loop
-async def test_expect_100_continue_is_told_to_go_on_after_all_earlier_answers() -> None:
+async def test_100_continue_is_sent_after_all_earlier_answers() -> None:
     app = Later()
-    async with serving(app) as site:
+    async with serve(app) as site:
         client = await site.connect()
         client.send(LOOKUP + b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
-        await site.until(lambda: bool(app.requests))
+        await site.wait_until(lambda: bool(app.requests))
         app.requests[0].respond(200)
         assert (await client.read_until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
         assert await client.read_until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         client.send(b"abc")
-        await site.until(lambda: len(app.requests) == 2)
+        await site.wait_until(lambda: len(app.requests) == 2)
         app.requests[1].respond(201, app.requests[1].body)
         answer = await client.answer()
         assert (answer.status, answer.body, answer.interim) == (201, b"abc", [])
@@ -347,29 +349,29 @@ async def test_expect_100_continue_is_told_to_go_on_after_all_earlier_answers() 
 @on_each_loop
 async def test_expect_in_http_1_0_does_not_overtake_the_request_before_it() -> None:
     app = Later()
-    async with serving(app) as site:
+    async with serve(app) as site:
         client = await site.connect()
         client.send(b"GET /1 HTTP/1.1\r\n\r\n")
-        await site.until(lambda: bool(app.requests))
+        await site.wait_until(lambda: bool(app.requests))
         old = b"GET /3 HTTP/1.0\r\nConnection: keep-alive\r\nExpect: 100-continue\r\n\r\n"
         client.send(b"GET /2 HTTP/1.1\r\n\r\n" + old)
         (connection,) = site.server.connections
-        await site.until(lambda: connection._reading_paused)  # both have arrived, behind the first
+        await site.wait_until(lambda: connection._reading_paused)  # both have arrived, behind the first
         for number in range(1, 4):
-            await site.until(lambda number=number: len(app.requests) == number)  # type: ignore[misc]
+            await site.wait_until(lambda number=number: len(app.requests) == number)  # type: ignore[misc]
             assert app.requests[-1].target == b"/%d" % number
             app.requests[-1].respond(200)
             assert (await client.answer()).interim == []
 
 
 @on_each_loop
-async def test_expect_is_not_answered_where_the_body_is_there_already_or_too_large() -> None:
+async def test_100_continue_is_not_sent_if_the_body_is_there_or_too_large() -> None:
     head = b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
-    async with serving() as site:
+    async with serve() as site:
         client = await site.connect()
         assert (await client.ask(head % 3 + b"abc")).interim == []
         assert (await client.ask(LOOKUP)).interim == []
-        answer = await site.refused(head % 10**9)
+        answer = await site.ask_and_expect_close(head % 10**9)
         assert (answer.status, answer.interim) == (413, [])
 
 
@@ -387,14 +389,16 @@ async def test_expect_is_not_answered_where_the_body_is_there_already_or_too_lar
     ],
 )
 @on_each_loop
-async def test_a_connection_is_kept_as_its_version_and_header_say(version: bytes, header: bytes, kept: bool) -> None:
-    async with serving() as site:
+async def test_version_and_header_decide_whether_a_connection_stays_open(
+    version: bytes, header: bytes, kept: bool
+) -> None:
+    async with serve() as site:
         client = await site.connect()
         for _ in range(3 if kept else 1):
             answer = await client.ask(b"GET / HTTP/%b\r\n%b\r\n" % (version, header))
             assert (answer.status, answer.kept) == (200, kept)
         if not kept:
-            await client.closed()
+            await client.expect_close()
 
 
 @on_each_loop
@@ -405,16 +409,16 @@ async def test_nothing_is_served_after_connection_close() -> None:
         seen.append(request.target)
         request.respond(200)
 
-    async with serving(app) as site:
-        await site.refused(b"GET /1 HTTP/1.1\r\nConnection: close\r\n\r\nGET /2 HTTP/1.1\r\n\r\n")
-        await site.refused(CHUNKED + LOOKUP)
+    async with serve(app) as site:
+        await site.ask_and_expect_close(b"GET /1 HTTP/1.1\r\nConnection: close\r\n\r\nGET /2 HTTP/1.1\r\n\r\n")
+        await site.ask_and_expect_close(CHUNKED + LOOKUP)
     assert seen == [b"/1", b"/participants/MSISDN/1"]
 
 
 @on_each_loop
 async def test_a_last_request_that_waits_behind_others_is_served_before_the_close() -> None:
-    # Once lost: Expect puts the first in the queue, and the parser stops at the third without anybody looking there.
-    async with serving() as site:
+    # A fault of the past: Expect puts the first in the queue, and when the parser stops at the third, nobody reads it.
+    async with serve() as site:
         client = await site.connect()
         client.send(
             b"GET /1 HTTP/1.1\r\nExpect: 100-continue\r\n\r\nGET /2 HTTP/1.1\r\n\r\n"
@@ -422,7 +426,7 @@ async def test_a_last_request_that_waits_behind_others_is_served_before_the_clos
         )
         for number in range(1, 4):
             assert (await client.answer()).json["target"] == f"/{number}"
-        await client.closed()
+        await client.expect_close()
 
 
 @on_each_loop
@@ -444,7 +448,7 @@ async def test_a_hundred_pipelined_requests_are_answered_in_order_one_at_a_time(
         at_work -= 1
         request.respond(200, request.target + request.body)
 
-    async with serving(app) as site:
+    async with serve(app) as site:
         client = await site.connect()
         for number in range(100):
             client.send(
@@ -458,12 +462,12 @@ async def test_a_hundred_pipelined_requests_are_answered_in_order_one_at_a_time(
 @on_each_loop
 async def test_thousands_of_tiny_pipelined_requests_neither_recurse_nor_pile_up() -> None:
     app = Later()
-    async with serving(app) as site:
+    async with serve(app) as site:
         client = await site.connect()
         client.send(b"GET / HTTP/1.1\r\n\r\n" * 20_000)
-        await site.until(lambda: bool(app.requests))
+        await site.wait_until(lambda: bool(app.requests))
         (connection,) = site.server.connections
-        await site.until(lambda: connection._reading_paused)
+        await site.wait_until(lambda: connection._reading_paused)
         assert len(connection._queue) <= SLICE_BYTES_MAX // 18
         assert sum(map(len, connection._pending)) <= 2 * 256 * 1024
         site.server.app = lambda request: request.respond(204)
@@ -474,26 +478,26 @@ async def test_thousands_of_tiny_pipelined_requests_neither_recurse_nor_pile_up(
 
 
 @on_each_loop
-async def test_one_slow_request_holds_up_no_other_connection() -> None:
+async def test_one_slow_request_delays_no_other_connection() -> None:
     slow = Later()
 
     def app(request: Request) -> None:
         (slow if request.target == b"/slow" else echo)(request)
 
-    async with serving(app) as site:
+    async with serve(app) as site:
         client = await site.connect()
         client.send(b"GET /slow HTTP/1.1\r\n\r\n")
-        await site.until(lambda: bool(slow.requests))
+        await site.wait_until(lambda: bool(slow.requests))
         for _ in range(3):
-            await site.still_serves()
+            await site.check_service()
         slow.requests[0].respond(200)
         assert (await client.answer()).status == 200
 
 
 @on_each_loop
 async def test_small_writes_are_not_held_back() -> None:
-    async with serving() as site:
-        await site.still_serves()
+    async with serve() as site:
+        await site.check_service()
         (connection,) = site.server.connections
         sock = connection._transport.get_extra_info("socket")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -502,20 +506,20 @@ async def test_small_writes_are_not_held_back() -> None:
 @on_each_loop
 async def test_a_client_that_has_sent_its_fin_is_still_answered() -> None:
     app = Later()
-    async with serving(app) as site:
+    async with serve(app) as site:
         client = await site.connect()
         client.send(LOOKUP + LOOKUP)
         client.writer.write_eof()
         for number in range(2):
-            await site.until(lambda number=number: len(app.requests) > number)  # type: ignore[misc]
+            await site.wait_until(lambda number=number: len(app.requests) > number)  # type: ignore[misc]
             app.requests[number].respond(200)
             assert (await client.answer()).status == 200
-        await client.closed()
+        await client.expect_close()
 
 
 @on_each_loop
 async def test_a_request_cut_short_by_fin_is_a_400_and_a_silent_client_is_closed_silently() -> None:
-    async with serving() as site:
+    async with serve() as site:
         for part in (b"GET", LOOKUP[:-1], REGISTER[:-1], CHUNKED[:-2], LOOKUP + REGISTER[:-1]):
             client = await site.connect()
             client.send(part)
@@ -524,44 +528,44 @@ async def test_a_request_cut_short_by_fin_is_a_400_and_a_silent_client_is_closed
                 assert (await client.answer()).status == 200
             answer = await client.answer()
             assert (answer.status, answer.code) == (400, "3101")
-            await client.closed()
+            await client.expect_close()
         for nothing in (b"", b"\r\n\r\n"):
             client = await site.connect()
             client.send(nothing)
             client.writer.write_eof()
-            await client.closed()
+            await client.expect_close()
 
 
 @on_each_loop
 async def test_resets_at_any_time_leave_nothing_behind() -> None:
     app = Later()
-    async with serving(app) as site:
+    async with serve(app) as site:
         for part in (b"", LOOKUP[:20], REGISTER[:-1]):
             client = await site.connect()
             client.send(part)
-            await site.until(lambda: bool(site.server.connections))
+            await site.wait_until(lambda: bool(site.server.connections))
             client.reset()
-            await site.until(lambda: not site.server.connections)
+            await site.wait_until(lambda: not site.server.connections)
         client = await site.connect()
         client.send(LOOKUP + LOOKUP)
-        await site.until(lambda: bool(app.requests))
+        await site.wait_until(lambda: bool(app.requests))
         client.reset()
-        await site.until(lambda: app.requests[0].closed)
+        await site.wait_until(lambda: app.requests[0].closed)
         app.requests[0].respond(200)
         assert not site.server.connections
         client = await site.connect()
         client.send(LOOKUP)
-        await site.until(lambda: len(app.requests) == 2)
+        await site.wait_until(lambda: len(app.requests) == 2)
         app.requests[1].respond(200, bytes(8 * 1024 * 1024))
         client.reset()
-        await site.until(lambda: not site.server.connections)
+        await site.wait_until(lambda: not site.server.connections)
         site.server.app = echo
-        await site.still_serves()
+        await site.check_service()
         assert not site.errors
 
 
 @on_each_loop
-async def test_of_a_client_that_does_not_read_nothing_more_is_served_until_it_does() -> None:
+async def test_a_client_that_does_not_read_gets_nothing_more_served_until_it_does() -> None:
     served = 0
     body = bytes(1024 * 1024)
 
@@ -570,11 +574,11 @@ async def test_of_a_client_that_does_not_read_nothing_more_is_served_until_it_do
         served += 1
         request.respond(200, body)
 
-    async with serving(app) as site:
+    async with serve(app) as site:
         client = await site.connect(receive_buffer=4096)
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         client.send(LOOKUP * 20)
-        await site.until(lambda: any(connection._write_paused for connection in site.server.connections))
+        await site.wait_until(lambda: any(connection._write_paused for connection in site.server.connections))
         assert served < 20
         (connection,) = site.server.connections
         assert connection._transport.get_write_buffer_size() <= len(body) + 1024
@@ -586,13 +590,13 @@ async def test_of_a_client_that_does_not_read_nothing_more_is_served_until_it_do
 
 @on_each_loop
 async def test_a_client_that_never_reads_is_cut_off() -> None:
-    async with serving(lambda request: request.respond(200, bytes(16 * 1024 * 1024)), write_timeout_s=0.2) as site:
+    async with serve(lambda request: request.respond(200, bytes(16 * 1024 * 1024)), write_timeout_s=0.2) as site:
         for request in (LOOKUP, b"GET / HTTP/1.0\r\n\r\n"):
             client = await site.connect(receive_buffer=4096)
             client.writer.transport.pause_reading()  # type: ignore[attr-defined]
             client.send(request)
-            await site.until(lambda: bool(site.server.connections))
-            await site.until(lambda: not site.server.connections)
+            await site.wait_until(lambda: bool(site.server.connections))
+            await site.wait_until(lambda: not site.server.connections)
 
 
 # Answers.
@@ -600,7 +604,7 @@ async def test_a_client_that_never_reads_is_cut_off() -> None:
 
 @on_each_loop
 async def test_an_answer_has_type_length_date_and_no_server() -> None:
-    async with serving(lambda request: request.respond(201, b"{}", b"content-type: text/plain")) as site:
+    async with serve(lambda request: request.respond(201, b"{}", b"content-type: text/plain")) as site:
         answer = await site.ask(LOOKUP)
     assert (answer.status, answer.body) == (201, b"{}")
     assert answer.headers.pop("date").endswith(" GMT")
@@ -609,7 +613,7 @@ async def test_an_answer_has_type_length_date_and_no_server() -> None:
 
 @on_each_loop
 async def test_an_answer_to_head_has_the_length_but_not_the_body() -> None:
-    async with serving() as site:
+    async with serve() as site:
         client = await site.connect()
         whole = await client.ask(b"GET / HTTP/1.1\r\n\r\n")
         head = await client.ask(b"HEAD / HTTP/1.1\r\n\r\n", "HEAD")
@@ -619,7 +623,7 @@ async def test_an_answer_to_head_has_the_length_but_not_the_body() -> None:
 
 @on_each_loop
 async def test_204_has_neither_body_nor_length() -> None:
-    async with serving(lambda request: request.respond(204, b"dropped")) as site:
+    async with serve(lambda request: request.respond(204, b"dropped")) as site:
         client = await site.connect()
         for _ in range(2):
             answer = await client.ask(LOOKUP)
@@ -628,11 +632,11 @@ async def test_204_has_neither_body_nor_length() -> None:
 
 
 @on_each_loop
-async def test_what_the_application_raises_is_answered_and_reported() -> None:
+async def test_an_exception_of_the_application_is_answered_and_reported() -> None:
     def app(request: Request) -> None:
         raise {b"/known": errors.PartyNotFound(), b"/unknown": ValueError("secret")}[request.target]
 
-    async with serving(app) as site:
+    async with serve(app) as site:
         client = await site.connect()
         known = await client.ask(b"GET /known HTTP/1.1\r\n\r\n")
         assert (known.status, known.code, known.kept) == (404, "3204", True)
@@ -648,7 +652,7 @@ async def test_a_second_answer_is_the_applications_error_and_never_on_the_wire()
         request.respond(200)
         request.respond(200)
 
-    async with serving(app) as site:
+    async with serve(app) as site:
         client = await site.connect()
         for _ in range(2):
             assert (await client.ask(LOOKUP)).status == 200
@@ -692,45 +696,45 @@ async def test_a_second_answer_is_the_applications_error_and_never_on_the_wire()
     ],
 )
 @on_each_loop
-async def test_what_is_not_http_is_a_400_with_error_information(request_: bytes) -> None:
-    async with serving() as site:
-        answer = await site.refused(request_)
+async def test_a_request_that_is_not_http_is_a_400_with_error_information(request_: bytes) -> None:
+    async with serve() as site:
+        answer = await site.ask_and_expect_close(request_)
         assert (answer.status, answer.code) == (400, "3101")
-        await site.still_serves()
+        await site.check_service()
         assert not site.errors
 
 
 @on_each_loop
 async def test_garbage_behind_a_good_request_is_answered_after_it() -> None:
     app = Later()
-    async with serving(app) as site:
+    async with serve(app) as site:
         client = await site.connect()
         client.send(LOOKUP + LOOKUP + b"\x00garbage")
         for number in range(2):
-            await site.until(lambda number=number: len(app.requests) > number)  # type: ignore[misc]
+            await site.wait_until(lambda number=number: len(app.requests) > number)  # type: ignore[misc]
             app.requests[number].respond(200)
             assert (await client.answer()).status == 200
         assert (await client.answer()).code == "3101"
-        await client.closed()
+        await client.expect_close()
 
 
 @on_each_loop
 async def test_connect_is_a_405() -> None:
-    async with serving() as site:
-        answer = await site.refused(b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\nxyz", "GET")
+    async with serve() as site:
+        answer = await site.ask_and_expect_close(b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\nxyz", "GET")
         assert (answer.status, answer.code) == (405, "3000")
 
 
 @on_each_loop
 async def test_a_body_over_the_limit_is_a_413_and_one_at_the_limit_is_served() -> None:
-    async with serving(body_bytes_max=1000) as site:
+    async with serve(body_bytes_max=1000) as site:
         for request in (
-            b"POST / HTTP/1.1\r\nContent-Length: 1001\r\n\r\n",  # at once: no byte of it is sent
+            b"POST / HTTP/1.1\r\nContent-Length: 1001\r\n\r\n",  # at once: the body is never sent
             b"GET / HTTP/1.1\r\nContent-Length: 1001\r\n\r\n",
             b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"fa\r\n%b\r\n" % bytes(250) * 5,
             b"POST / HTTP/1.1\r\nUpgrade: h2c\r\nConnection: upgrade\r\nContent-Length: 1001\r\n\r\n",
         ):
-            answer = await site.refused(request)
+            answer = await site.ask_and_expect_close(request)
             assert (answer.status, answer.code) == (413, "3104")
         answer = await site.ask(b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000)
         assert len(answer.json["body"]) == 1000
@@ -738,19 +742,19 @@ async def test_a_body_over_the_limit_is_a_413_and_one_at_the_limit_is_served() -
 
 @on_each_loop
 async def test_a_client_that_sends_its_large_body_blindly_still_sees_the_413() -> None:
-    async with serving(body_bytes_max=1000, linger_s=WAIT_S) as site:
+    async with serve(body_bytes_max=1000, linger_s=WAIT_S) as site:
         client = await site.connect()
         client.send(b"POST / HTTP/1.1\r\nContent-Length: 6000000\r\n\r\n")
         for _ in range(60):
             client.send(bytes(100_000))
             await client.writer.drain()
         assert (await client.answer()).status == 413
-        await client.closed()
+        await client.expect_close()
 
 
 @on_each_loop
-async def test_a_client_that_goes_on_sending_for_ever_is_cut_off() -> None:
-    async with serving(body_bytes_max=1000, linger_bytes_max=100_000) as site:
+async def test_a_client_that_never_stops_sending_is_cut_off() -> None:
+    async with serve(body_bytes_max=1000, linger_bytes_max=100_000) as site:
         client = await site.connect()
         client.send(b"POST / HTTP/1.1\r\nContent-Length: 6000000000\r\n\r\n")
         with pytest.raises(OSError):  # noqa: PT011, PT012 - reset or broken pipe, at some write
@@ -762,33 +766,33 @@ async def test_a_client_that_goes_on_sending_for_ever_is_cut_off() -> None:
 
 @on_each_loop
 async def test_a_client_that_does_not_close_after_a_refusal_is_closed() -> None:
-    async with serving(linger_s=0.1) as site:
+    async with serve(linger_s=0.1) as site:
         client = await site.connect()
         assert (await client.ask(b"\x00")).status == 400
-        await site.until(lambda: not site.server.connections)
+        await site.wait_until(lambda: not site.server.connections)
 
 
 @on_each_loop
 async def test_a_uri_too_long_is_a_414() -> None:
-    async with serving(target_bytes_max=100) as site:
-        answer = await site.refused(b"GET /%b HTTP/1.1\r\n\r\n" % (b"x" * 100))
+    async with serve(target_bytes_max=100) as site:
+        answer = await site.ask_and_expect_close(b"GET /%b HTTP/1.1\r\n\r\n" % (b"x" * 100))
         assert (answer.status, answer.code) == (414, "3101")
-        answer = await site.refused(b"GET /%b" % (b"x" * 100))  # and while it grows
+        answer = await site.ask_and_expect_close(b"GET /%b" % (b"x" * 100))  # and while it grows
         assert (answer.status, answer.code) == (414, "3101")
         assert (await site.ask(b"GET /%b HTTP/1.1\r\n\r\n" % (b"x" * 99))).status == 200
 
 
 @on_each_loop
 async def test_headers_too_large_or_too_many_are_a_431() -> None:
-    async with serving(header_bytes_max=1000, header_count_max=10) as site:
+    async with serve(header_bytes_max=1000, header_count_max=10) as site:
         for rest in (
             b"x: 1\r\n" * 11 + b"\r\n",
             b"x: %b\r\n\r\n" % (b"y" * 1000),
             b"x: %b\r\n" % (b"y" * 500) * 6,
-            b"x: " + b"y" * 3000,  # no end in sight
+            b"x: " + b"y" * 3000,  # without an end
             b"x" * 3000,
         ):
-            answer = await site.refused(b"GET / HTTP/1.1\r\n" + rest)
+            answer = await site.ask_and_expect_close(b"GET / HTTP/1.1\r\n" + rest)
             assert (answer.status, answer.code) == (431, "3100")
         assert (await site.ask(b"GET / HTTP/1.1\r\n%b\r\n" % (b"x: 1\r\n" * 10))).status == 200
         assert (await site.ask(b"GET / HTTP/1.1\r\nx: %b\r\n\r\n" % (b"y" * 999))).status == 200
@@ -798,14 +802,16 @@ async def test_headers_too_large_or_too_many_are_a_431() -> None:
 @on_each_loop
 async def test_trailers_and_chunk_extensions_without_end_are_a_431(junk: bytes) -> None:
     filler = b"x: y\r\n" * 500 if junk == b"0\r\n" else b"y" * 3000
-    async with serving(header_bytes_max=1000) as site:
-        answer = await site.refused(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + junk + filler)
+    async with serve(header_bytes_max=1000) as site:
+        answer = await site.ask_and_expect_close(
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + junk + filler
+        )
         assert (answer.status, answer.code) == (431, "3100")
 
 
 @on_each_loop
 async def test_a_request_that_takes_too_long_to_arrive_is_a_408() -> None:
-    async with serving(request_timeout_s=0.1) as site:
+    async with serve(request_timeout_s=0.1) as site:
         for part in (b"G", LOOKUP[:-1], REGISTER[:-1], LOOKUP + CHUNKED[:-2]):
             client = await site.connect()
             client.send(part)
@@ -813,18 +819,18 @@ async def test_a_request_that_takes_too_long_to_arrive_is_a_408() -> None:
                 assert (await client.answer()).status == 200
             answer = await client.answer()
             assert (answer.status, answer.code) == (408, "3100")
-            await client.closed()
+            await client.expect_close()
 
 
 @on_each_loop
 async def test_a_slow_application_and_an_idle_client_are_not_a_slow_request() -> None:
     app = Later()
-    async with serving(app, request_timeout_s=0.04, linger_s=0.04, write_timeout_s=0.04) as site:
+    async with serve(app, request_timeout_s=0.04, linger_s=0.04, write_timeout_s=0.04) as site:
         client = await site.connect()
         client.send(LOOKUP)
-        await site.until(lambda: bool(app.requests))
+        await site.wait_until(lambda: bool(app.requests))
         other = await site.connect()
-        other.send(b"x")  # gets its 408 after one request timeout: a clock for this test that counts in sweeps
+        other.send(b"x")  # gets its 408 after one request timeout: this is the clock of the test, in sweeps
         for _ in range(3):
             probe = await site.connect()
             assert (await probe.ask(b"G")).status == 408
@@ -834,41 +840,41 @@ async def test_a_slow_application_and_an_idle_client_are_not_a_slow_request() ->
             probe = await site.connect()
             assert (await probe.ask(b"G")).status == 408
         client.send(LOOKUP)
-        await site.until(lambda: len(app.requests) == 2)
+        await site.wait_until(lambda: len(app.requests) == 2)
 
 
 @on_each_loop
 async def test_an_idle_connection_is_closed_after_its_hour_and_no_earlier() -> None:
-    async with serving(idle_timeout_s=0.2) as site:
+    async with serve(idle_timeout_s=0.2) as site:
         client = await site.connect()
         begun = asyncio.get_running_loop().time()
         assert (await client.ask(LOOKUP)).kept
-        await client.closed()
-        # Whole milliseconds on uvloop, whose difference may come out as 0.1999….
+        await client.expect_close()
+        # uvloop counts whole milliseconds; their difference can be 0.1999….
         assert asyncio.get_running_loop().time() - begun > 0.199
     assert LIMITS.idle_timeout_s >= 600
 
 
 @on_each_loop
-async def test_a_connection_too_many_is_a_503_and_the_others_are_served() -> None:
-    async with serving(connections_max=2, linger_s=0.2) as site:
+async def test_one_connection_over_the_limit_is_a_503_and_the_others_are_served() -> None:
+    async with serve(connections_max=2, linger_s=0.2) as site:
         first, second = await site.connect(), await site.connect()
         assert (await first.ask(LOOKUP)).status == 200
         assert (await second.ask(LOOKUP)).status == 200
-        answer = await site.refused(LOOKUP)
+        answer = await site.ask_and_expect_close(LOOKUP)
         assert (answer.status, answer.code) == (503, "2005")
         assert (await first.ask(LOOKUP)).status == 200
         first.writer.close()
-        await site.until(lambda: len(site.server.connections) < 2)
-        await site.still_serves()
+        await site.wait_until(lambda: len(site.server.connections) < 2)
+        await site.check_service()
 
 
 @on_each_loop
 async def test_a_crowd_is_cut_off_without_an_answer() -> None:
-    async with serving(connections_max=2) as site:
+    async with serve(connections_max=2) as site:
         for _ in range(40):
             await site.connect()
-        await site.until(lambda: len(site.server.connections) <= 4)
+        await site.wait_until(lambda: len(site.server.connections) <= 4)
         assert len(site.server.connections) >= 2
 
 
@@ -876,26 +882,26 @@ async def test_a_crowd_is_cut_off_without_an_answer() -> None:
 
 
 @on_each_loop
-async def test_a_drain_answers_what_was_asked_closes_what_is_idle_and_accepts_no_more() -> None:
+async def test_a_drain_answers_requests_closes_idle_connections_and_accepts_no_more() -> None:
     app = Later()
-    async with serving(app, drain_idle_s=0.05) as site:
+    async with serve(app, drain_idle_s=0.05) as site:
         idle, busy, half = await site.connect(), await site.connect(), await site.connect()
         busy.send(LOOKUP + LOOKUP)
         half.send(LOOKUP[:-2])
-        await site.until(lambda: len(site.server.connections) == 3 and bool(app.requests))
-        await site.until(lambda: any(connection._message.receiving for connection in site.server.connections))
+        await site.wait_until(lambda: len(site.server.connections) == 3 and bool(app.requests))
+        await site.wait_until(lambda: any(connection._message.receiving for connection in site.server.connections))
         draining = asyncio.create_task(site.server.drain(WAIT_S))
-        await idle.closed()
+        await idle.expect_close()
         with pytest.raises(OSError):  # noqa: PT011 - refused
             await site.connect()
         app.requests[0].respond(200)
         assert (await busy.answer()).kept
-        await site.until(lambda: len(app.requests) == 2)
+        await site.wait_until(lambda: len(app.requests) == 2)
         app.requests[1].respond(200)
         assert not (await busy.answer()).kept
-        await busy.closed()
+        await busy.expect_close()
         half.send(b"\r\n")
-        await site.until(lambda: len(app.requests) == 3)
+        await site.wait_until(lambda: len(app.requests) == 3)
         app.requests[2].respond(200)
         assert not (await half.answer()).kept
         assert not draining.done()
@@ -906,10 +912,10 @@ async def test_a_drain_answers_what_was_asked_closes_what_is_idle_and_accepts_no
 
 @on_each_loop
 async def test_a_request_that_had_arrived_before_the_drain_is_answered() -> None:
-    async with serving() as site:
+    async with serve() as site:
         client = await site.connect()
         assert (await client.ask(LOOKUP)).kept
-        os.write(client.writer.get_extra_info("socket").fileno(), LOOKUP)  # uvloop would keep it for a while
+        os.write(client.writer.get_extra_info("socket").fileno(), LOOKUP)  # uvloop would hold it back for a while
         draining = asyncio.create_task(site.server.drain(WAIT_S))
         assert (await client.answer()).status == 200
         client.writer.close()
@@ -918,40 +924,40 @@ async def test_a_request_that_had_arrived_before_the_drain_is_answered() -> None
 
 @on_each_loop
 async def test_a_connection_that_was_idle_when_the_drain_began_is_answered_once_more() -> None:
-    async with serving(drain_idle_s=WAIT_S) as site:
+    async with serve(drain_idle_s=WAIT_S) as site:
         new, used = await site.connect(), await site.connect()
         assert (await used.ask(LOOKUP)).kept
-        await site.until(lambda: len(site.server.connections) == 2)
+        await site.wait_until(lambda: len(site.server.connections) == 2)
         draining = asyncio.create_task(site.server.drain(2 * WAIT_S))
-        await site.until(lambda: site.server.draining)
+        await site.wait_until(lambda: site.server.draining)
         for client in (new, used):
             answer = await client.ask(LOOKUP)
             assert (answer.status, answer.kept) == (200, False)
-            await client.closed()
+            await client.expect_close()
             client.writer.close()
         assert await draining == 0
 
 
 @on_each_loop
-async def test_a_drain_cuts_off_what_is_not_done_in_time() -> None:
+async def test_a_drain_cuts_connections_that_are_not_finished_in_time() -> None:
     app = Later()
-    async with serving(app) as site:
+    async with serve(app) as site:
         client = await site.connect()
         client.send(LOOKUP)
-        await site.until(lambda: bool(app.requests))
+        await site.wait_until(lambda: bool(app.requests))
         assert await site.server.drain(0.01) == 1
-        await site.until(lambda: app.requests[0].closed)
+        await site.wait_until(lambda: app.requests[0].closed)
         app.requests[0].respond(200)
 
 
-# Whatever is sent, however it is cut.
+# Any bytes, in any pieces.
 
 
 @pytest.mark.parametrize("request_", GOOD)
 @on_each_loop
 async def test_a_request_split_at_any_byte_gives_the_same_answer(request_: bytes) -> None:
     method = request_.split(b" ")[0].decode()
-    async with serving() as site:
+    async with serve() as site:
         whole = await site.ask(request_, method)
         assert whole.status == 200
         for at in range(1, len(request_)):
@@ -965,7 +971,7 @@ async def test_a_request_split_at_any_byte_gives_the_same_answer(request_: bytes
 
 
 async def converse(site: Serving, parts: list[bytes]) -> list[Answer]:
-    """Send the parts and FIN, and read to the server's FIN: it must all be answers."""
+    """Send the parts and FIN, and read up to the server's FIN: all of it must be answers."""
     client = await site.connect()
     try:
         for part in parts:
@@ -988,7 +994,7 @@ async def converse(site: Serving, parts: list[bytes]) -> list[Answer]:
 
 
 def plain_echo(request: Request) -> None:
-    """Now or later, and nothing to HEAD: the reader of a mutated request does not know which method it became."""
+    """Answer now or later, and a HEAD without a body: the reader does not know which method a mutation made."""
     body = b"" if request.method == "HEAD" else request.target[:10]
     if request.target.startswith(b"/participants/MSISDN/5"):
         asyncio.get_running_loop().call_soon(request.respond, 200, body)
@@ -1025,13 +1031,11 @@ def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(parts=st.lists(st.one_of(st.sampled_from(TOKENS), st.binary(max_size=40)), min_size=1, max_size=12))
-def test_whatever_is_sent_is_served_or_refused_with_error_information(
-    runner: asyncio.Runner, parts: list[bytes]
-) -> None:
+def test_any_bytes_are_served_or_refused_with_error_information(runner: asyncio.Runner, parts: list[bytes]) -> None:
     async def run() -> None:
-        async with serving(plain_echo, linger_s=0.2) as site:
+        async with serve(plain_echo, linger_s=0.2) as site:
             check_all(await converse(site, parts))
-            await site.still_serves()
+            await site.check_service()
             assert not site.errors
 
     runner.run(run())
@@ -1040,8 +1044,8 @@ def test_whatever_is_sent_is_served_or_refused_with_error_information(
 MUTATED_REQUESTS = 20_000
 
 
-def mutated(rng: random.Random) -> list[bytes]:
-    """One to three good requests with a few bytes or tokens changed, cut into up to five parts."""
+def mutate(rng: random.Random) -> list[bytes]:
+    """Change a few bytes or tokens of one to three good requests, and cut them into up to five parts."""
     data = bytearray(b"".join(rng.choices(GOOD, k=rng.randint(1, 3))))
     for _ in range(rng.randint(0, 4)):
         at = rng.randrange(len(data))
@@ -1070,7 +1074,7 @@ async def test_mutated_requests_are_served_or_refused_and_the_server_lives() -> 
 
     async def some(site: Serving, count: int) -> None:
         for _ in range(count):
-            parts = mutated(rng)
+            parts = mutate(rng)
             try:
                 answers = await converse(site, parts)
                 check_all(answers)
@@ -1079,12 +1083,12 @@ async def test_mutated_requests_are_served_or_refused_and_the_server_lives() -> 
             for answer in answers:
                 statuses[answer.status] = statuses.get(answer.status, 0) + 1
 
-    async with serving(plain_echo, linger_s=1) as site:
+    async with serve(plain_echo, linger_s=1) as site:
         async with asyncio.TaskGroup() as group:
             for _ in range(32):
                 group.create_task(some(site, MUTATED_REQUESTS // len(LOOPS) // 32 + 1))
-        await site.until(lambda: not site.server.connections)
-        await site.still_serves()
+        await site.wait_until(lambda: not site.server.connections)
+        await site.check_service()
         assert not site.errors
     print(statuses)
     assert statuses[200] > 1000

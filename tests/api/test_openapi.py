@@ -1,4 +1,4 @@
-"""The published contract is sound, complete, and what the running oracle does."""
+"""The published contract is valid and complete, and the running oracle does what it says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from hub import captured, error_texts
 from hub.messages import PARTICIPANTS, get, post, request
-from hub.process import Hub, running_oracle
+from hub.process import Hub, run_oracle
 from hub.wire import Answer, Wire, ask
 from jsonschema import Draft202012Validator, FormatChecker
 
@@ -30,7 +30,7 @@ OPERATIONS: Final = [
 ]
 
 
-def resolved(thing: dict[str, Any]) -> dict[str, Any]:
+def resolve(thing: dict[str, Any]) -> dict[str, Any]:
     if "$ref" not in thing:
         return thing
     target: Any = CONTRACT
@@ -39,8 +39,8 @@ def resolved(thing: dict[str, Any]) -> dict[str, Any]:
     return {**target, **{name: value for name, value in thing.items() if name != "$ref"}}
 
 
-def validator(schema: dict[str, Any]) -> Draft202012Validator:
-    """For a schema of the contract, whose references point into it."""
+def make_validator(schema: dict[str, Any]) -> Draft202012Validator:
+    """Make a validator for a schema of the contract; its references point into the contract."""
     return Draft202012Validator({**schema, "components": CONTRACT["components"]}, format_checker=FormatChecker())
 
 
@@ -57,8 +57,8 @@ def walk(thing: object, path: str = "#") -> Iterator[tuple[str, dict[str, Any]]]
 # The document -------------------------------------------------------------------------------------------------
 
 
-def test_it_is_openapi_3_1() -> None:
-    """By the OpenAPI initiative's own schema, which schemathesis carries."""
+def test_the_contract_is_openapi_3_1() -> None:
+    """Checked by the OpenAPI initiative's own schema, which schemathesis brings."""
     from schemathesis.specs.openapi.definitions import OPENAPI_31
 
     assert not list(Draft202012Validator(OPENAPI_31).iter_errors(CONTRACT))
@@ -66,17 +66,17 @@ def test_it_is_openapi_3_1() -> None:
         Draft202012Validator.check_schema(schema), name
 
 
-def test_every_reference_leads_somewhere_and_every_component_is_used() -> None:
+def test_every_reference_resolves_and_every_component_is_used() -> None:
     references = {node["$ref"] for _, node in walk(CONTRACT) if isinstance(node.get("$ref"), str)}
     for reference in references:
-        resolved({"$ref": reference})
+        resolve({"$ref": reference})
     for kind, members in CONTRACT["components"].items():
         for name in members:
             assert f"#/components/{kind}/{name}" in references
 
 
 def test_every_string_and_list_has_its_limits() -> None:
-    """What a client may send is bounded; answers that repeat what was sent are not."""
+    """All that a client sends has limits; answers that repeat a request have none."""
     for name, schema in CONTRACT["components"]["schemas"].items():
         if name.startswith(("BulkResult", "Health")):
             continue
@@ -87,13 +87,13 @@ def test_every_string_and_list_has_its_limits() -> None:
                 assert "maxItems" in node, path
 
 
-def test_operations_have_names_of_their_own() -> None:
+def test_operation_ids_are_unique() -> None:
     names = [operation["operationId"] for _, _, operation in OPERATIONS]
     assert len(names) == len(set(names))
     assert all(operation["summary"] for _, _, operation in OPERATIONS)
 
 
-def examples() -> Iterator[tuple[str, dict[str, Any], Any]]:
+def find_examples() -> Iterator[tuple[str, dict[str, Any], Any]]:
     for path, node in walk(CONTRACT):
         if "schema" in node and "examples" in node:
             for name, example in node["examples"].items():
@@ -101,19 +101,19 @@ def examples() -> Iterator[tuple[str, dict[str, Any], Any]]:
 
 
 def test_every_example_is_valid() -> None:
-    found = list(examples())
+    found = list(find_examples())
     assert len(found) > 40
     for path, schema, value in found:
-        assert not [error.message for error in validator(schema).iter_errors(value)], path
+        assert not [error.message for error in make_validator(schema).iter_errors(value)], path
 
 
 def test_the_examples_show_every_kind_of_alias() -> None:
-    shown = json.dumps([value for _, _, value in examples()])
+    shown = json.dumps([value for _, _, value in find_examples()])
     for alias in ("525512345678", "032180000118359719", "0098-7761-22", "12-OUKAMA-N-123456", "12/OUKAMA(N)123456"):
         assert alias in shown
 
 
-def test_what_is_not_valid_is_refused_by_the_schemas() -> None:
+def test_the_schemas_refuse_invalid_values() -> None:
     schemas = CONTRACT["components"]["schemas"]
     for name, value in (
         ("PartyList", {"partyList": [{"fspId": "a", "partySubIdOrType": ""}]}),
@@ -132,7 +132,7 @@ def test_what_is_not_valid_is_refused_by_the_schemas() -> None:
         ("PartyIdentifier", "x" * 129),
         ("PartyIdType", "CLABE"),
     ):
-        assert not validator(schemas[name]).is_valid(value), (name, value)
+        assert not make_validator(schemas[name]).is_valid(value), (name, value)
 
 
 def test_every_error_of_the_oracle_is_in_the_contract() -> None:
@@ -142,7 +142,7 @@ def test_every_error_of_the_oracle_is_in_the_contract() -> None:
         (status, example["value"]["errorInformation"]["errorCode"])
         for _, _, operation in OPERATIONS
         for status, response in operation["responses"].items()
-        for media in resolved(response).get("content", {}).values()
+        for media in resolve(response).get("content", {}).values()
         for example in media.get("examples", {}).values()
         if "errorInformation" in example["value"]
     }
@@ -170,12 +170,12 @@ def test_the_page_needs_nothing_but_itself_and_names_what_people_look_for() -> N
 def hub(
     postgres_template: PostgresServer, valkey_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Hub]:
-    with running_oracle(postgres_template, valkey_server, tmp_path_factory.mktemp("oracle")) as hub:
+    with run_oracle(postgres_template, valkey_server, tmp_path_factory.mktemp("oracle")) as hub:
         yield hub
 
 
-def promised(raw: bytes, answer: Answer) -> None:
-    """The answer is one that the contract names for this request."""
+def check_promise(raw: bytes, answer: Answer) -> None:
+    """Check that the contract names this answer for this request."""
     method, target = raw.split(b" ", 2)[:2]
     path = re.sub(rb"^/+", b"/", target.partition(b"?")[0]).decode()
     (operation,) = (
@@ -184,45 +184,45 @@ def promised(raw: bytes, answer: Answer) -> None:
         if known == method.decode().lower() and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", name), path)
     )
     assert str(answer.status) in operation["responses"], (path, answer)
-    response = resolved(operation["responses"][str(answer.status)])
+    response = resolve(operation["responses"][str(answer.status)])
     if "content" not in response:
         assert not answer.body
         return
     media = response["content"][answer.headers["content-type"].split(";")[0]]
     if answer.headers["content-type"] == "application/json":
-        assert not [error.message for error in validator(media["schema"]).iter_errors(answer.json())]
+        assert not [error.message for error in make_validator(media["schema"]).iter_errors(answer.json())]
 
 
-def test_the_answers_to_every_captured_request_are_promised(hub: Hub) -> None:
+def test_the_contract_names_the_answer_to_every_captured_request(hub: Hub) -> None:
     count = 0
     with Wire(hub.port) as wire:
         for case in captured.CASES:
             if case.status == 404 and case.codes == ("3002",):
                 continue
             for raw in (*case.given, case.raw, *(raw for raw, _ in case.then)):
-                promised(raw, wire.ask(raw))
+                check_promise(raw, wire.ask(raw))
                 count += 1
     assert count > 500
 
 
 @pytest.mark.parametrize("path", ["/health", "/live", "/ready", "/openapi.json", "/"])
-def test_the_answers_to_probes_and_people_are_promised(hub: Hub, path: str) -> None:
+def test_the_contract_names_the_answers_to_probes_and_people(hub: Hub, path: str) -> None:
     raw = get(path.encode())
     answer = ask(hub.port, raw)
     assert answer.status == 200
-    promised(raw, answer)
+    check_promise(raw, answer)
 
 
-def test_a_bulk_is_answered_as_promised(hub: Hub) -> None:
+def test_the_answers_to_the_example_bulks_are_as_the_contract_says(hub: Hub) -> None:
     media = CONTRACT["paths"]["/participants"]["post"]["requestBody"]["content"]["application/json"]
     for example in media["examples"].values():
         body = json.dumps(example["value"], ensure_ascii=False).encode()
-        body = body.replace(b"032180000118359719", b"014027000005555558")  # a captured case holds that one
+        body = body.replace(b"032180000118359719", b"014027000005555558")  # a captured case registers that one
         for source in (b"cajaoaxaca", b"strangerfsp"):
             headers = PARTICIPANTS.replace(b"source: payerfsp", b"source: " + source)
             raw = post(b"/participants", body, headers)
             answer = ask(hub.port, raw)
-            promised(raw, answer)
+            check_promise(raw, answer)
             refused = ["errorInformation" in entry for entry in answer.json()["partyList"]]
             assert refused == [source != b"cajaoaxaca"] * 4
 

@@ -1,17 +1,16 @@
-"""What an Account Lookup Service makes of an oracle's answer: its acceptance rules as a small model.
+"""Reads an oracle's answer as an Account Lookup Service does: its acceptance rules as a small model.
 
-ALS v17.16.1 with the libraries of its lock file, observed on the wire, turned into functions from an `Answer`
-to what the DFSP is told.  The oracle's own rules are not in here: a test asserts both that an answer is the
-promised one and that ALS would take it for what it means.
+Each function takes an `Answer` and returns what the DFSP receives from ALS v17.16.1, as observed on the wire with the
+libraries of its lock file.  The oracle's own rules are not here: a test asserts both that the answer is the right one
+and that ALS understands it.
 
-    lookup      GET /participants: the FSP of the first entry, whatever that entry says
-    forward     GET /parties: the FSPs that the request is forwarded to
-    registered, replaced, removed, bulk, may_remove
-                POST, PUT, DELETE, bulk POST, and the GET before a DELETE when validation is switched on
+    read_lookup     GET /participants: the FSP of the first entry, whatever else that entry has
+    read_parties    GET /parties: the FSPs that ALS forwards the request to
+    read_post, read_put, read_delete, read_bulk
+    check_removal   the GET before a DELETE, if DELETE_PARTICIPANT_VALIDATION_ENABLED is set
 
-A refusal raises `Callback`, the error that the DFSP receives.  `Callback.ours` tells whether the oracle chose
-that error itself; everything else is ALS's guess, often with the oracle's address and body inside, and means
-that an answer was not acceptable.
+A refusal raises `Callback`, the error that the DFSP receives.  `Callback.ours` is true if the oracle chose that error.
+Every other error is a guess of ALS, often with the oracle's address and body inside: the answer was not acceptable.
 """
 
 from __future__ import annotations
@@ -46,8 +45,8 @@ class Callback(Exception):  # named for what the DFSP receives
         self.ours = ours
 
 
-def _read(answer: Answer) -> Any:
-    """The body as axios reads it: what is not JSON stays text."""
+def _parse_body(answer: Answer) -> Any:
+    """Parse the body as axios does: a body that is not JSON stays text."""
     try:
         return json.loads(answer.body.removeprefix(BOM))
     except ValueError:
@@ -58,9 +57,9 @@ def _is_2xx(answer: Answer) -> bool:
     return 200 <= answer.status < 300
 
 
-def _refused(answer: Answer) -> NoReturn:
-    """4xx and 5xx alike: errorInformation is passed on word for word, anything else is guessed at."""
-    body = _read(answer)
+def _raise_callback(answer: Answer) -> NoReturn:
+    """Raise the error for a 4xx or 5xx: errorInformation word for word, else a guess."""
+    body = _parse_body(answer)
     if isinstance(body, dict) and isinstance(information := body.get("errorInformation"), dict):
         code, description = information.get("errorCode"), information.get("errorDescription")
         if "extensionList" in information:
@@ -73,78 +72,78 @@ def _refused(answer: Answer) -> NoReturn:
     raise Callback("3200" if answer.status == 404 else "3000", "with the oracle's address, status and body in it")
 
 
-def _entries(answer: Answer) -> list[dict[str, Any]]:
+def _read_entries(answer: Answer) -> list[dict[str, Any]]:
     if not _is_2xx(answer):
-        _refused(answer)
-    body = _read(answer)
+        _raise_callback(answer)
+    body = _parse_body(answer)
     entries = body.get("partyList") if isinstance(body, dict) else None
     if not isinstance(entries, list) or not entries:
         raise Callback("3204", "Party not found", ours=True)
     return entries
 
 
-def lookup(answer: Answer) -> str | None:
+def read_lookup(answer: Answer) -> str | None:
     """GET /participants."""
-    fsp_id = _entries(answer)[0].get("fspId")
+    fsp_id = _read_entries(answer)[0].get("fspId")
     return fsp_id if isinstance(fsp_id, str) else None
 
 
-def forward(answer: Answer, sub_id: str | None = None) -> list[str]:
-    """GET /parties: with a SubId the entries with exactly that one, without one those that have none."""
-    kept = [entry["fspId"] for entry in _entries(answer) if entry.get("partySubIdOrType") == sub_id]
+def read_parties(answer: Answer, sub_id: str | None = None) -> list[str]:
+    """GET /parties: the entries with exactly this SubId, or those without one."""
+    kept = [entry["fspId"] for entry in _read_entries(answer) if entry.get("partySubIdOrType") == sub_id]
     if not kept:
         raise Callback("3200", "Empty oracle partyList, filtered")
     return kept
 
 
-def registered(answer: Answer) -> None:
+def read_post(answer: Answer) -> None:
     """POST /participants/{Type}/{ID}: 201 and nothing else."""
     if answer.status == 201:
         return
     if _is_2xx(answer):
         raise Callback("3003", "Add Party information error")
-    _refused(answer)
+    _raise_callback(answer)
 
 
-def replaced(answer: Answer) -> None:
-    """PUT: any 2xx, but there has to be a body."""
+def read_put(answer: Answer) -> None:
+    """PUT: any 2xx with a body."""
     if not _is_2xx(answer):
-        _refused(answer)
+        _raise_callback(answer)
     if not answer.body:
         raise Callback("3003", "Add Party information error")
 
 
-def removed(answer: Answer) -> None:
+def read_delete(answer: Answer) -> None:
     """DELETE: any 2xx."""
     if not _is_2xx(answer):
-        _refused(answer)
+        _raise_callback(answer)
 
 
-def cached(answer: Answer) -> None:
-    """POST on behalf of a proxy, for an FSP of another scheme: any 2xx; nobody hears of an error."""
-    removed(answer)
+def read_proxy_post(answer: Answer) -> None:
+    """POST for a proxy, with an FSP of another scheme: any 2xx.  An error reaches nobody."""
+    read_delete(answer)
 
 
-def may_remove(answer: Answer, source: str) -> None:
+def check_removal(answer: Answer, source: str) -> None:
     """The GET before a DELETE under DELETE_PARTICIPANT_VALIDATION_ENABLED."""
     if answer.status != 200:
         if not _is_2xx(answer):
-            _refused(answer)
+            _raise_callback(answer)
         raise Callback("3204", "Party not found")
-    body = _read(answer)
+    body = _parse_body(answer)
     entries = body.get("partyList") if isinstance(body, dict) else None
     if not entries or entries[0].get("fspId") != source:
         raise Callback("3040", "Delete Party information error")
 
 
-def bulk(answer: Answer, items: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], str | None]]:
-    """POST /participants: for each item what the DFSP is told of it, and the code of its error.
+def read_bulk(answer: Answer, items: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], str | None]]:
+    """POST /participants: for each item what the DFSP receives, and the code of its error or None.
 
-    An item that is left out of the answer vanishes from the callback, so this model calls that an error.
+    An item that the answer leaves out is missing from the callback, so this model calls that an error.
     """
     if not _is_2xx(answer):
-        _refused(answer)
-    body = _read(answer)
+        _raise_callback(answer)
+    body = _parse_body(answer)
     entries = body.get("partyList") if isinstance(body, dict) else None
     if not entries:
         return [(item, "3003") for item in items]

@@ -31,12 +31,12 @@ class Hub:
 
 
 @contextmanager
-def running_oracle(postgres: PostgresServer, valkey: ValkeyServer, directory: Path) -> Iterator[Hub]:
-    """On an empty directory in which the FSPs of the tests are known; with its cache, once it has begun."""
+def run_oracle(postgres: PostgresServer, valkey: ValkeyServer, directory: Path) -> Iterator[Hub]:
+    """Run it on a directory that has only the FSPs of the tests.  Its cache answers already."""
     name = asyncio.run(servers.make_database(postgres))
     url = postgres.url(name)
     try:
-        asyncio.run(_introduce(url))
+        asyncio.run(_create_fsps(url))
         env = {**PATIENT, "ORACLE_DATABASE_URL": url, "ORACLE_REDIS_URL": valkey.url()}
         with start_oracle(directory, env) as process:
             port = process.hub_port
@@ -46,7 +46,7 @@ def running_oracle(postgres: PostgresServer, valkey: ValkeyServer, directory: Pa
         asyncio.run(servers.drop_database(postgres, name))
 
 
-async def _introduce(url: str) -> None:
+async def _create_fsps(url: str) -> None:
     connection = await asyncpg.connect(url)
     try:
         await connection.execute("INSERT INTO fsps (fsp_id) SELECT unnest($1::text[])", list(FSPS))

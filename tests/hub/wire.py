@@ -1,7 +1,7 @@
-"""The hub's end of a socket: bytes go out as given, answers come back as they are.
+"""The hub's end of a socket: it sends bytes as given and returns answers as they are.
 
-No HTTP client stands between a test and the wire, because every client mends what it sends: it re-encodes the
-path, drops hop-by-hop headers and refuses Transfer-Encoding beside Content-Length.  ALS does none of that.
+No HTTP client is between a test and the wire, because every client changes what it sends: it re-encodes the path,
+drops hop-by-hop headers and refuses Transfer-Encoding beside Content-Length.  ALS does none of that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 if TYPE_CHECKING:
     from types import TracebackType
 
-TIMEOUT_S: Final = 20  # ALS's own patience with an oracle
+TIMEOUT_S: Final = 20  # the time that ALS gives an oracle
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Answer:
 
 
 class Wire:
-    """One connection, kept alive; `ask` opens a new one after the oracle has announced that it closes."""
+    """One connection, kept alive; `ask` opens a new one after an answer with `connection: close`."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -65,11 +65,11 @@ class Wire:
         self._socket.sendall(raw)
 
     def finish(self) -> None:
-        """Say that nothing more will be sent."""
+        """Send FIN: no more requests follow."""
         self._socket.shutdown(socket.SHUT_WR)
 
     def receive(self, *, head: bool = False) -> Answer:
-        """The next final answer; `head`: it was HEAD that asked, so no body follows."""
+        """Read the next final answer.  `head`: the request was a HEAD, so no body follows."""
         while True:
             answer = self._receive(head=head)
             if answer.status >= 200:
@@ -98,11 +98,11 @@ class Wire:
         return self.receive(head=raw.startswith(b"HEAD "))
 
     def at_end(self) -> bool:
-        """Whether the oracle has closed; waits for it."""
+        """Wait for the end; true if the oracle closes and sends nothing before."""
         return self._stream.read(1) == b""
 
 
 def ask(port: int, raw: bytes) -> Answer:
-    """One request on a connection of its own."""
+    """Send one request on a connection of its own."""
     with Wire(port) as wire:
         return wire.ask(raw)

@@ -1,4 +1,4 @@
-"""Every refusal has the one shape that ALS passes on, whichever part of the program says no."""
+"""Every refusal has the one shape that ALS passes on, whichever part of the program refuses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from hub import als, shapes
 from hub.messages import PARTICIPANTS, PAYER, STRANGER, SUB, delete, get, post, put, request, with_headers
-from hub.process import Hub, running_oracle
+from hub.process import Hub, run_oracle
 from hub.wire import Wire, ask
 
 if TYPE_CHECKING:
@@ -22,14 +22,14 @@ MIB: Final = 1024 * 1024
 def hub(
     postgres_template: PostgresServer, valkey_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Hub]:
-    with running_oracle(postgres_template, valkey_server, tmp_path_factory.mktemp("oracle")) as hub:
+    with run_oracle(postgres_template, valkey_server, tmp_path_factory.mktemp("oracle")) as hub:
         with Wire(hub.port) as wire:
             for target, body in (
                 (b"/participants/ALIAS/held", PAYER),
                 (b"/participants/ALIAS/twofold", SUB % b"a"),
                 (b"/participants/ALIAS/twofold", SUB % b"b"),
             ):
-                als.registered(wire.ask(post(target, body)))
+                als.read_post(wire.ask(post(target, body)))
         yield hub
 
 
@@ -71,7 +71,7 @@ REFUSALS: Final = (
     ("a path too deep", get(T + b"/a/b"), 404, {"3002"}),
     ("a base path", get(b"/oracle" + T), 404, {"3002"}),
     ("parties, which an oracle does not serve", get(b"/parties/MSISDN/525512345678"), 404, {"3002"}),
-    ("a method that is not served", request(b"PATCH " + T, PARTICIPANTS), 405, {"3000"}),
+    ("a method that no URI has", request(b"PATCH " + T, PARTICIPANTS), 405, {"3000"}),
     ("OPTIONS", request(b"OPTIONS " + T, PARTICIPANTS), 405, {"3000"}),
     ("GET of the bulk", get(b"/participants"), 405, {"3000"}),
     ("nothing to change", put(b"/participants/ALIAS/unheld", PAYER), 404, {"3204"}),
@@ -103,15 +103,15 @@ REFUSALS: Final = (
         400,
         {"3101"},
     ),
-    # What the listener refuses before anybody has looked at the path.
-    ("a request line that is none", b"nonsense\r\n\r\n", 400, {"3101"}),
+    # The HTTP server refuses these before the path is read.
+    ("a broken request line", b"nonsense\r\n\r\n", 400, {"3101"}),
     ("a request of no version", b"GET /health\r\n\r\n", 400, {"3101"}),
     ("a version before this protocol", b"GET /health HTTP/0.9\r\n\r\n", 400, {"3101"}),
     ("a version after it", b"GET /health HTTP/2.0\r\n\r\n", 400, {"3101"}),
     ("another protocol", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, {"3101"}),
     ("a folded header", b"GET /health HTTP/1.1\r\na: b\r\n c\r\n\r\n", 400, {"3101"}),
     ("two lengths", b"POST /x HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab", 400, {"3101"}),
-    ("a length that is none", b"POST /x HTTP/1.1\r\ncontent-length: -1\r\n\r\n", 400, {"3101"}),
+    ("an invalid length", b"POST /x HTTP/1.1\r\ncontent-length: -1\r\n\r\n", 400, {"3101"}),
     (
         "a coding that is not understood",
         b"POST /x HTTP/1.1\r\ntransfer-encoding: gzip\r\n\r\n",
@@ -127,13 +127,13 @@ REFUSALS: Final = (
 
 @pytest.mark.parametrize(("raw", "status", "codes"), [r[1:] for r in REFUSALS], ids=[r[0] for r in REFUSALS])
 def test_a_refusal_is_error_information_and_nothing_else(hub: Hub, raw: bytes, status: int, codes: set[str]) -> None:
-    shapes.refused(ask(hub.port, raw), status, codes, als.removed)
+    shapes.expect_refusal(ask(hub.port, raw), status, codes, als.read_delete)
 
 
 def test_refusals_of_requests_leave_the_connection_open(hub: Hub) -> None:
-    """One bad request of a DFSP must not cost the others, who share the socket, their lookups."""
+    """Other DFSPs share the socket: a bad request must not make their lookups fail."""
     with Wire(hub.port) as wire:
-        for name, raw, status, _ in REFUSALS[: [r[0] for r in REFUSALS].index("a request line that is none")]:
+        for name, raw, status, _ in REFUSALS[: [r[0] for r in REFUSALS].index("a broken request line")]:
             if status != 413:  # the rest of such a body is not read
                 assert wire.ask(raw).status == status, name
         assert wire.opened == 1
@@ -143,7 +143,7 @@ def test_a_request_cut_short(hub: Hub) -> None:
     with Wire(hub.port) as wire:
         wire.send(post(T, PAYER)[:-5])
         wire.finish()
-        shapes.refused(wire.receive(), 400, {"3101"}, als.registered)
+        shapes.expect_refusal(wire.receive(), 400, {"3101"}, als.read_post)
         assert wire.at_end()
 
 
@@ -151,11 +151,11 @@ def test_a_body_just_under_the_limit_is_read(hub: Hub) -> None:
     padding = 4 * MIB - len(PAYER) - len(b',"x":""')
     body = PAYER[:-1] + b',"x":"' + b"x" * padding + b'"}'
     assert len(body) == 4 * MIB
-    als.registered(ask(hub.port, post(b"/participants/ALIAS/large", body)))
+    als.read_post(ask(hub.port, post(b"/participants/ALIAS/large", body)))
 
 
 def test_head_has_no_body(hub: Hub) -> None:
-    """Served or refused, but framed rightly: the answer after it is the next one."""
+    """Served or refused, but with the right framing: the bytes after it are the next answer."""
     with Wire(hub.port) as wire:
         assert wire.ask(request(b"HEAD " + T, PARTICIPANTS)).status in {200, 405}
-        assert shapes.party_list(wire.ask(get(T))) == []
+        assert shapes.expect_party_list(wire.ask(get(T))) == []

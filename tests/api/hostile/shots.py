@@ -1,10 +1,10 @@
-"""Hostile requests without end, from a seed: what a DFSP, a broken proxy or a bored person could put on the wire.
+"""Makes hostile requests from a seed: bytes that a DFSP, a broken proxy or an attacker could put on the wire.
 
-A `Shot` is the bytes of one request.  Framed shots are sound HTTP with hostile contents: they are sent one after
-another on a connection that has to stay open.  Lone shots may break the framing or end the connection, so each is the
-last on its connection, and the sending side is closed behind it.
+A `Shot` is the bytes of one request.  Framed shots are valid HTTP with hostile contents: they are sent one after
+another on a connection that must stay open.  Lone shots can break the framing or end the connection, so each is the
+last on its connection, and the sending side is closed after it.
 
-Nobody acts for VICTIM, whose aliases are the ones that every write here is after: whatever is answered, they stay.
+No request acts for VICTIM.  Every write here tries to change an alias of VICTIM; none may succeed.
 """
 
 # ruff: noqa: E501 - tables of bytes, a row a line
@@ -93,7 +93,7 @@ TYPES: Final = (
     b"MSISDN", b"EMAIL", b"PERSONAL_ID", b"BUSINESS", b"DEVICE", b"ACCOUNT_ID", b"IBAN", b"ALIAS",
 )  # fmt: skip
 
-# Each has passed for another character somewhere, or has ended a string too early.
+# Some program has read each of these as another character, or has ended a string there.
 TRICKS: Final = tuple(
     text.encode(errors="surrogatepass")
     for text in (
@@ -116,7 +116,7 @@ SEGMENT_ESCAPES: Final = tuple(escape.replace(b" ", b"%20") for escape in ESCAPE
 
 
 def identifier(random: Random) -> bytes:
-    """Anything between an honest identifier and none, safe in a request line."""
+    """Make an identifier, valid or not, that is safe in a request line."""
     base = random.choice(
         (b"", b"525512345678", b"+525512345678", b"032180000118359719", b"12-OUKAMA-N-123456", b"a", b"x" * 128)
     )
@@ -289,7 +289,7 @@ def _values(random: Random) -> bytes:
 
 
 def body(random: Random) -> Shot:
-    """On a victim's alias, so that one which is read leniently would show."""
+    """Write to a victim's alias, so that a body that is read too leniently would show."""
     names = (
         b"fspId",
         b"currency",
@@ -328,7 +328,7 @@ def body(random: Random) -> Shot:
 
 
 def bulk(random: Random) -> Shot:
-    """Items of every kind of wrong; what is right among them names a victim's alias."""
+    """Make items with every kind of error; valid items name a victim's alias."""
 
     def item() -> bytes:
         if random.random() < 0.4:
@@ -352,7 +352,7 @@ def bulk(random: Random) -> Shot:
 
 
 def theft(random: Random) -> Shot:
-    """An honest form of a dishonest wish: another FSP's alias, in any of its spellings."""
+    """Make a valid request for another FSP's alias, in any of its spellings."""
     victim = random.choice(VICTIMS)
     target = random.choice((b"/participants/", b"//participants/")) + victim.party_id_type.encode()
     target += b"/" + random.choice(victim.spellings)
@@ -460,13 +460,13 @@ _INSERTS: Final = (
 
 
 def mutations() -> Callable[[Random], Shot]:
-    """Every captured form in turn, each time with other bytes changed."""
+    """Take every captured form in turn and change other bytes each time."""
     forms = itertools.cycle(_FORMS)
 
     def mutated(random: Random) -> Shot:
         raw = bytearray(next(forms))
         for _ in range(random.choice((1, 1, 1, 2, 4, 8))):
-            # Half of the changes in the first line, where the meaning is.
+            # Half of the changes are in the first line, which has the meaning.
             end = raw.find(b"\r\n") if random.random() < 0.5 else len(raw)
             at = random.randrange(max(end, 0) + 1)
             match random.randrange(7):
@@ -491,7 +491,7 @@ def mutations() -> Callable[[Random], Shot]:
 
 
 def stream(random: Random, count: int) -> Iterator[Shot]:
-    """`count` shots, the same for the same seed."""
+    """Make `count` shots; the same seed makes the same shots."""
     mutated = mutations()
     makers: tuple[tuple[Callable[[Random], Shot], float], ...] = (
         *((path, 24), (odd_path, 4), (query, 12), (headers, 8), (body, 16), (bulk, 6), (theft, 12), (method, 2)),

@@ -1,15 +1,15 @@
-"""Throws hostile requests at a running oracle and says what it thinks of the answers.
+"""Sends hostile requests to a running oracle and reports every answer that breaks a rule.
 
     export PYTHONPATH=tests
     python tests/api/hostile/storm.py --count 100000 --seed 7                       starts an oracle of its own
     python tests/api/hostile/storm.py --port 3000 --database-url postgresql://…     asks an oracle that runs already
 
-What has to hold:
+The rules:
 * every request gets an answer, none of them 5xx, and every answer from 400 on is errorInformation and nothing else;
 * no answer repeats the identifier that it refuses;
-* a connection ends only where the oracle has said so, or behind a request that was no sound HTTP;
-* the directory changed in nothing but what an accepted request named, in the name of the FSP that it named, and not
-  at all for the FSP in whose name nothing was asked.
+* a connection ends only after an answer with `connection: close`, or after a request that was not valid HTTP;
+* the directory has only changes that an accepted request named, for the FSP that it named.  The FSP that sent no
+  request has no changes.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 Row = tuple[str, ...]
 
 CONNECTIONS: Final = 8
-BATCH_MAX: Final = 40  # requests on one connection, sent without waiting
-PATIENCE_S: Final = 120  # with all of them, on a machine that does other things as well
+PIPELINE_MAX: Final = 40  # requests on one connection, sent without waiting
+WAIT_S: Final = 120  # for the answers to all of them, on a busy machine
 BUFFER_BYTES: Final = 1 << 20
 PROBLEMS_MAX: Final = 50
 
@@ -112,10 +112,10 @@ async def fire(port: int, hostile: Iterable[Shot], report: Report) -> None:
     waiting: deque[Shot] = deque()
     source = iter(hostile)
 
-    def batch() -> list[Shot]:
+    def take_group() -> list[Shot]:
         """Framed shots, with at most one lone shot, which ends it."""
         taken: list[Shot] = []
-        while len(taken) < BATCH_MAX and not (taken and taken[-1].lone):
+        while len(taken) < PIPELINE_MAX and not (taken and taken[-1].lone):
             shot = waiting.popleft() if waiting else next(source, None)
             if shot is None:
                 break
@@ -123,7 +123,7 @@ async def fire(port: int, hostile: Iterable[Shot], report: Report) -> None:
         return taken
 
     async def worker() -> None:
-        while taken := batch():
+        while taken := take_group():
             done = await volley(port, taken, report)
             waiting.extendleft(reversed(taken[done:]))
 
@@ -132,17 +132,17 @@ async def fire(port: int, hostile: Iterable[Shot], report: Report) -> None:
     report.seconds = time.monotonic() - started
 
 
-async def volley(port: int, batch: list[Shot], report: Report) -> int:
-    """Send all, read all; how many of them are settled.  The rest has to be sent again."""
+async def volley(port: int, group: list[Shot], report: Report) -> int:
+    """Send all, read all.  Returns how many were answered; the caller must send the rest again."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=BUFFER_BYTES)
     report.connections += 1
     # No TIME_WAIT: a long run would use up the ports of this machine.
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sending = asyncio.create_task(_send(writer, batch))
+    sending = asyncio.create_task(_send(writer, group))
     done = 0
     try:
-        async with asyncio.timeout(PATIENCE_S):
-            for shot in batch:
+        async with asyncio.timeout(WAIT_S):
+            for shot in group:
                 if shot.lone:
                     await _finish(reader, shot, report)
                     return done + 1
@@ -156,7 +156,7 @@ async def volley(port: int, batch: list[Shot], report: Report) -> int:
                     report.closed_by_announcement += 1
                     return done
     except (OSError, asyncio.IncompleteReadError, TimeoutError, ValueError) as error:
-        report.blame(batch[done], f"{type(error).__name__}: {error} instead of answer {done}")
+        report.blame(group[done], f"{type(error).__name__}: {error} instead of answer {done}")
         return done + 1
     finally:
         sending.cancel()
@@ -165,16 +165,16 @@ async def volley(port: int, batch: list[Shot], report: Report) -> int:
     return done
 
 
-async def _send(writer: asyncio.StreamWriter, batch: list[Shot]) -> None:
-    for shot in batch:
+async def _send(writer: asyncio.StreamWriter, group: list[Shot]) -> None:
+    for shot in group:
         writer.write(shot.raw)
         await writer.drain()
-    if batch[-1].lone:
+    if group[-1].lone:
         writer.write_eof()
 
 
 async def _finish(reader: asyncio.StreamReader, shot: Shot, report: Report) -> None:
-    """Everything that is said to a lone shot; it may look like several requests, or like none."""
+    """Read all answers to a lone shot: to the oracle it can be several requests, or none."""
     count = 0
     while (answer := await _receive(reader, head=shot.raw.startswith(b"HEAD "))) is not None:
         settle(shot, answer, report, first=count == 0)
@@ -216,14 +216,14 @@ def settle(shot: Shot, answer: Answer, report: Report, *, first: bool = True) ->
         report.blame(shot, f"status {answer.status}: {answer.body[:300]!r}")
     elif answer.status >= 400:
         if answer.body or not shot.raw.startswith(b"HEAD "):
-            _refusal(shot, answer, report)
+            _check_refusal(shot, answer, report)
     elif answer.status == 200 and answer.body.startswith(b'{"partyList"') and answer.body.count(b"fspId") > 1:
         report.blame(shot, "more than one FSP to a lookup")
     if answer.status < 300:
         _remember(shot, answer, report)
 
 
-def _refusal(shot: Shot, answer: Answer, report: Report) -> None:
+def _check_refusal(shot: Shot, answer: Answer, report: Report) -> None:
     try:
         body = answer.json()
         information = body["errorInformation"]
@@ -250,7 +250,7 @@ def _refusal(shot: Shot, answer: Answer, report: Report) -> None:
 
 
 def _remember(shot: Shot, answer: Answer, report: Report) -> None:
-    """What this answer allows to have changed.  A lone shot may hold several requests: all that it names."""
+    """Note the changes that this answer allows.  A lone shot can hold several requests: note all that it names."""
     source = re.search(rb"(?i)\r\nfspiop-source:[ \t]*([^\r\n]*?)[ \t]*\r\n", shot.raw)
     if source is None:
         return
@@ -280,7 +280,7 @@ def _remember(shot: Shot, answer: Answer, report: Report) -> None:
 # The directory ------------------------------------------------------------------------------------------------
 
 
-async def rows(database_url: str) -> set[Row]:
+async def fetch_rows(database_url: str) -> set[Row]:
     connection = await asyncpg.connect(database_url)
     try:
         found = set()
@@ -307,7 +307,7 @@ def explain(before: set[Row], after: set[Row], report: Report) -> None:
             report.blame(nobody, f"no accepted request explains {'+' if row in after else '-'}{row}")
 
 
-def seed_victims(port: int) -> None:
+def register_victims(port: int) -> None:
     headers = PARTICIPANTS.replace(b"fspiop-source: payerfsp", b"fspiop-source: " + VICTIM.encode())
     items = [victim.item(VICTIM) for victim in VICTIMS]
     answer = ask(port, post(b"/participants", json.dumps({"partyList": items}).encode(), headers))
@@ -316,7 +316,7 @@ def seed_victims(port: int) -> None:
 
 
 def check_victims(port: int, report: Report) -> None:
-    """Asked in every spelling, they are still where they were."""
+    """Look every victim up in every spelling: each must still have its FSP."""
     for victim in VICTIMS:
         for spelling in victim.spellings:
             target = b"/participants/%s/%s" % (victim.party_id_type.encode(), spelling)
@@ -329,10 +329,10 @@ def check_victims(port: int, report: Report) -> None:
 
 def run(port: int, database_url: str, count: int, seed: int) -> Report:
     report = Report()
-    seed_victims(port)
-    before = asyncio.run(rows(database_url))
+    register_victims(port)
+    before = asyncio.run(fetch_rows(database_url))
     asyncio.run(fire(port, shots.stream(Random(seed), count), report))
-    explain(before, asyncio.run(rows(database_url)), report)
+    explain(before, asyncio.run(fetch_rows(database_url)), report)
     check_victims(port, report)
     return report
 
@@ -341,16 +341,16 @@ def run(port: int, database_url: str, count: int, seed: int) -> Report:
 
 
 @contextmanager
-def own_oracle() -> Iterator[tuple[int, str]]:
+def start_own_oracle() -> Iterator[tuple[int, str]]:
     import servers
-    from hub.process import running_oracle
+    from hub.process import run_oracle
 
     with servers.temporary_home() as home, servers.temporary_home() as other, tempfile.TemporaryDirectory() as folder:
         postgres = asyncio.run(servers.start_postgres(home))
         valkey = asyncio.run(servers.start_valkey(other))
         try:
             asyncio.run(servers.make_template(postgres))
-            with running_oracle(postgres, valkey, Path(folder)) as hub:
+            with run_oracle(postgres, valkey, Path(folder)) as hub:
                 yield hub.port, hub.database_url
         finally:
             asyncio.run(valkey.stop())
@@ -367,7 +367,7 @@ def main() -> int:
     if arguments.port and arguments.database_url:
         report = run(arguments.port, arguments.database_url, arguments.count, arguments.seed)
     else:
-        with own_oracle() as (port, database_url):
+        with start_own_oracle() as (port, database_url):
             report = run(port, database_url, arguments.count, arguments.seed)
     print(report)
     return 1 if report.problems else 0

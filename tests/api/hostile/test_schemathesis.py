@@ -1,4 +1,4 @@
-"""Requests made from the published contract, right and wrong ones: every answer is one that the contract names."""
+"""Valid and invalid requests made from the published contract: the contract names every answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import schemathesis
-from hub.process import Hub, running_oracle
+from hub.process import Hub, run_oracle
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -30,14 +30,14 @@ CONTRACT.config.generation.update(max_examples=EXAMPLES, deterministic=True, dat
 def hub(
     postgres_template: PostgresServer, valkey_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Hub]:
-    with running_oracle(postgres_template, valkey_server, tmp_path_factory.mktemp("oracle")) as hub:
+    with run_oracle(postgres_template, valkey_server, tmp_path_factory.mktemp("oracle")) as hub:
         yield hub
 
 
 @CONTRACT.parametrize()
 def test_every_answer_is_one_that_the_contract_names(case: schemathesis.Case[Any], hub: Hub) -> None:
     if isinstance(case.body, dict) and isinstance(fsp_id := case.body.get("fspId"), str) and len(fsp_id) % 4:
-        # Else nearly every write would end at the first rule, that an FSP acts for itself.
+        # Else nearly every write would fail at the first rule: an FSP can only act for itself.
         case.headers["fspiop-source"] = "".join(filter(str.isascii, fsp_id)) or "a"
     case.call_and_validate(
         base_url=f"http://127.0.0.1:{hub.port}",

@@ -1,4 +1,4 @@
-"""Tens of thousands of hostile requests: nothing falls over, and nothing changes that was not rightly asked for."""
+"""Tens of thousands of hostile requests: nothing fails, and only allowed changes happen."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import shots
 import storm
 from hub.messages import get, post
-from hub.process import Hub, running_oracle
+from hub.process import Hub, run_oracle
 from hub.wire import Answer
 from shots import Shot
 
@@ -28,7 +28,7 @@ REFUSAL: Final = b'{"errorInformation":{"errorCode":"3101","errorDescription":"%
 def hub(
     postgres_template: PostgresServer, valkey_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Hub]:
-    with running_oracle(postgres_template, valkey_server, tmp_path_factory.mktemp("oracle")) as hub:
+    with run_oracle(postgres_template, valkey_server, tmp_path_factory.mktemp("oracle")) as hub:
         yield hub
 
 
@@ -37,7 +37,7 @@ def test_a_storm_of_hostile_requests(hub: Hub) -> None:
     print(report)
     assert not report.problems, report
     assert report.asked >= COUNT
-    # Nobody needs to be woken for it, and the log holds no identifier of anybody.
+    # No error in the log, and no identifier in it.
     output = hub.process.output
     assert not [line for line in output.splitlines() if '"level": "error"' in line or "Traceback" in line]
     assert not [victim.identifier for victim in shots.VICTIMS if victim.identifier in output]
@@ -65,7 +65,7 @@ def test_a_bad_answer_is_noticed(raw: bytes, answer: Answer) -> None:
     assert len(report.problems) == 1
 
 
-def test_a_change_that_nobody_asked_for_is_noticed() -> None:
+def test_a_change_that_no_request_asked_for_is_noticed() -> None:
     report = storm.Report()
     raw = post(b"/participants/ALIAS/a", b"{}").replace(b"payerfsp", b"mallory")
     storm.settle(Shot("test", raw), Answer(201, JSON, b"{}"), report)
