@@ -92,7 +92,7 @@ class Verification:
 
     async def find(self) -> AsyncGenerator[Finding]:
         connection = self._connection
-        disguised = await connection.fetch(QUERIES["audit_disguised"])
+        disguised = await connection.fetch(QUERIES["audit_altered_tables"])
         for row in disguised:
             yield Finding("table", f"{row['place']} differs from the migrations: others may see other events")
         if any(row["is_other"] for row in disguised):
@@ -330,11 +330,11 @@ class Verification:
             yield Finding("inserted", f"{surplus} more events were not sealed with their era")
 
     async def _check_beyond(self, state: log.State) -> AsyncIterator[Finding]:
-        for row in await self._connection.fetch(QUERIES["audit_beyond"], state.size):
+        for row in await self._connection.fetch(QUERIES["audit_beyond_end"], state.size):
             yield Finding(row["kind"], f"of {row['place']}: the log ends with {state.size} leaves")
         if self._eras:
             after = max(era.after_event_id for era in self._eras.values())
-            for row in await self._connection.fetch(QUERIES["audit_nowhere"], after):
+            for row in await self._connection.fetch(QUERIES["audit_unplaced_events"], after):
                 yield Finding("inserted", f"event {row['event_id']} belongs to a transaction that never ran")
         if state.era in self._eras:
             after = self._eras[state.era].after_event_id

@@ -50,7 +50,7 @@ class Coming:
         """Raises TooManyOpen, TooManyBytes, DirectoryUnavailable."""
         # Of two that begin at once the second one counts the first, not each the other.
         ahead = self._others.index(self)
-        held = await postgres.row("batches_held", fsp_id, HELD_FOR_S)
+        held = await postgres.row("batches_in_quota", fsp_id, HELD_FOR_S)
         self.before += held["bytes"]
         if held["open"] + ahead >= self._quota.open_max:
             raise TooManyOpen

@@ -186,7 +186,7 @@ class Validating:
     async def _add(self, transaction: Transaction, new: Sequence[Stored], read: Read) -> None:
         first = new[0].number if new else read.chunks
         if first < self._known:
-            await transaction.run("chunks_forget", self._batch_id, first)
+            await transaction.run("chunks_delete", self._batch_id, first)
         if new:
             columns = zip(*((c.number, c.first_line, c.row_count, c.data) for c in new), strict=True)
             await transaction.run("chunks_add", self._batch_id, *map(list, columns))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from oracle.store.postgres import Postgres
 
 EVERY_S: Final = 600.0
-QUERIES: Final = ("idempotency_forget", "refusals_forget")
+QUERIES: Final = ("idempotency_delete_expired", "refusals_delete_expired")
 
 
 class Housekeeping:

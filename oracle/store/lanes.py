@@ -138,7 +138,7 @@ class Lane:
                 yield connection
                 return
             try:
-                await connection.execute(QUERIES["settings_lend"], list(settings), list(settings.values()))
+                await connection.execute(QUERIES["settings_set"], list(settings), list(settings.values()))
                 self._breaker.reset()  # it answers: a stream can take minutes, and other calls need not wait for it
                 yield connection
             finally:

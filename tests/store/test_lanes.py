@@ -27,7 +27,7 @@ async def test_a_lent_connection_has_its_settings_until_it_is_given_back(databas
             assert await connection.fetchval("SHOW work_mem") != "3MB"
             assert await connection.fetchval("SHOW jit") == "off"
         with pytest.raises(asyncpg.InvalidParameterValueError):
-            await postgres.desk.rows("settings_lend", ["work_mem"], ["much"])
+            await postgres.desk.rows("settings_set", ["work_mem"], ["much"])
         assert not postgres.away
 
 

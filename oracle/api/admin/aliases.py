@@ -504,7 +504,7 @@ async def look_up(
     async def work(rows: Rows) -> Answer:
         keys, read = _read_items(reading, data.items)
         columns = [key.party_id_type for key in keys], [key.identifier for key in keys]
-        held = _by_key(keys, await rows("aliases_held", *columns))
+        held = _by_key(keys, await rows("aliases_of_identifiers", *columns))
         routed = _by_key(keys, await rows("aliases_routed", *columns))
         named = [item.sub_id is not None for item in data.items]
         return answer(

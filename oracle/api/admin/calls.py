@@ -175,7 +175,9 @@ class Call:
         """Whether a call with this Idempotency-Key has been answered before, whatever its body was."""
         if self._idempotency_key is None:
             return False
-        return await self.postgres.row("idempotency_kept", self.caller.credential_id, self._idempotency_key) is not None
+        return (
+            await self.postgres.row("idempotency_answer", self.caller.credential_id, self._idempotency_key) is not None
+        )
 
     async def administer(
         self,
@@ -272,13 +274,13 @@ class Once:
     async def finish(self, transaction: Transaction, result: Answer) -> None:
         if self.key is not None:
             kept = self._pack(self.key, result)
-            await transaction.run("idempotency_keep", self._caller.credential_id, self.key, kept)
+            await transaction.run("idempotency_store", self._caller.credential_id, self.key, kept)
 
     async def _claim(self, transaction: Transaction, key: str) -> None:
         # Waits here for a running call with this key: when it ends, its answer is stored or the key is free.
         if await transaction.run("idempotency_claim", self._caller.credential_id, key, self._sha256):
             return
-        (row,) = await transaction.rows("idempotency_kept", self._caller.credential_id, key)
+        (row,) = await transaction.rows("idempotency_answer", self._caller.credential_id, key)
         if row["call_sha256"] != self._sha256:
             raise Refusal(
                 409, "idempotency_key_reused", "This Idempotency-Key was used for another call",

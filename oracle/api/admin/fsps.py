@@ -246,7 +246,7 @@ async def put_logo(call: NamedDependency[Call], fsp_id: FromPath[str]) -> Respon
         row = await lock_fsp(transaction, fsp_id)
         call.match(row["version"], row["logo_sha256"])
         await transaction.run("logo_put", fsp_id, image)
-        await transaction.run("logo_named", fsp_id, data_type, hashlib.sha256(image).digest())
+        await transaction.run("logo_describe", fsp_id, data_type, hashlib.sha256(image).digest())
         row = await lock_fsp(transaction, fsp_id)
         return answer(fsp_of(row), version=row["version"])
 
@@ -259,7 +259,7 @@ async def drop_logo(call: NamedDependency[Call], fsp_id: FromPath[str]) -> Respo
         row = await lock_fsp(transaction, fsp_id)
         call.match(row["version"], row["logo_sha256"])
         await transaction.run("logo_drop", fsp_id)
-        await transaction.run("logo_named", fsp_id, None, None)
+        await transaction.run("logo_describe", fsp_id, None, None)
         row = await lock_fsp(transaction, fsp_id)
         return answer(fsp_of(row), version=row["version"])
 

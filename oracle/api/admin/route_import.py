@@ -238,7 +238,7 @@ async def _fetch_existing(transaction: Transaction, rows: list[_RouteLine]) -> d
     found: dict[int, Any] = {}
     for at in range(0, len(rows), CHUNK):
         types, prefixes, _, begins, ends, _ = _columns(rows[at : at + CHUNK])
-        for other in await transaction.rows("routes_standing", types, prefixes, begins, ends):
+        for other in await transaction.rows("routes_same_prefix", types, prefixes, begins, ends):
             found.setdefault(at + other["ord"] - 1, other)
     return found
 

@@ -76,18 +76,18 @@ ON CONFLICT (credential_id, idempotency_key)
 DO UPDATE SET call_sha256 = excluded.call_sha256, answer = NULL, made_at = now()
 WHERE idempotency.made_at < now() - interval '24 hours'
 
--- name: idempotency_kept(text, text) -> StoredAnswerRow
+-- name: idempotency_answer(text, text) -> StoredAnswerRow
 SELECT call_sha256, answer FROM idempotency WHERE credential_id = $1 AND idempotency_key = $2
 
--- name: idempotency_keep(text, text, bytea)
+-- name: idempotency_store(text, text, bytea)
 UPDATE idempotency SET answer = $3 WHERE credential_id = $1 AND idempotency_key = $2
 
--- name: idempotency_forget()
+-- name: idempotency_delete_expired()
 -- Now and then, some at a time.
 DELETE FROM idempotency WHERE ctid IN (
     SELECT ctid FROM idempotency WHERE made_at < now() - interval '24 hours' LIMIT 10000 FOR UPDATE SKIP LOCKED)
 
--- name: refusals_forget()
+-- name: refusals_delete_expired()
 -- After a year, some at a time.
 DELETE FROM access_refusals WHERE ctid IN (
     SELECT ctid FROM access_refusals WHERE at < now() - interval '1 year' LIMIT 10000 FOR UPDATE SKIP LOCKED)
@@ -134,5 +134,5 @@ INSERT INTO fsp_logos (fsp_id, data) VALUES ($1, $2) ON CONFLICT (fsp_id) DO UPD
 -- name: logo_drop(text)
 DELETE FROM fsp_logos WHERE fsp_id = $1
 
--- name: logo_named(text, text, bytea)
+-- name: logo_describe(text, text, bytea)
 UPDATE fsps SET logo_data_type = $2, logo_sha256 = $3 WHERE fsp_id = $1

@@ -61,7 +61,7 @@ CROSS JOIN LATERAL (
 ) AS f
 ORDER BY e.changed_at, e.identifier, e.sub_id, e.currency
 
--- name: aliases_held(party_id_type[], text[]) -> HolderRow
+-- name: aliases_of_identifiers(party_id_type[], text[]) -> HolderRow
 -- Who has some identifiers, under whatever SubId; default entries first.  $1 types, $2 identifiers, equally long.
 SELECT k.ord::int, e.sub_id, e.currency, e.is_default, e.fsp_id, f.status::text
 FROM unnest($1::party_id_type[], $2::text[]) WITH ORDINALITY AS k (party_id_type, identifier, ord)

@@ -74,7 +74,7 @@ SELECT size, root, note, signed_at FROM audit_checkpoints WHERE size >= $1 ORDER
 -- name: audit_checkpoints_between(int8, int8) -> SignedSizeRow
 SELECT size, root, note FROM audit_checkpoints WHERE size > $1 AND size <= $2 ORDER BY size
 
--- name: audit_beyond(int8) -> BeyondRow
+-- name: audit_beyond_end(int8) -> BeyondRow
 -- What the log does not reach, as it ends with $1 leaves: nobody seals so.
 SELECT 'checkpoint' AS kind, size || ' leaves' AS place FROM audit_checkpoints WHERE size > $1
 UNION ALL SELECT 'hash', 'tile level ' || tile_level || ', place ' || first FROM generate_series(0, 7) AS level
@@ -82,13 +82,13 @@ JOIN audit_tiles ON tile_level = level AND first >= $1::bigint >> 8 * level
 UNION ALL SELECT 'hash', 'tile level ' || tile_level || ', place ' || first FROM audit_tiles WHERE tile_level > 7
 LIMIT 1000
 
--- name: audit_nowhere(int8) -> EventIdRow
+-- name: audit_unplaced_events(int8) -> EventIdRow
 -- Events that no era and no order has a place for: after_event_id $1 of the current era, transactions yet to come.
 SELECT event_id FROM events WHERE event_id = -9223372036854775808
 UNION ALL SELECT event_id FROM events
 WHERE event_id > $1 AND xact >= pg_snapshot_xmax(pg_current_snapshot()) LIMIT 1000
 
--- name: audit_disguised() -> DisguisedRow
+-- name: audit_altered_tables() -> DisguisedRow
 -- Tables of history that are not as they were made: others may be shown something else than who reads here.
 SELECT c.oid::regclass::text AS place, c.relkind NOT IN ('r', 'p') AS is_other FROM pg_class c
 WHERE (c.oid = 'events'::regclass OR c.relname LIKE 'audit\_%' AND c.relnamespace = current_schema()::regnamespace
@@ -98,7 +98,7 @@ ORDER BY 1
 
 -- name: audit_census(text, int8, int8, int8) -> int
 -- How many events lie in the table up to the bound ($1, $2) of the era ($3 < event_id <= $4), whatever indexes say.
--- Without the one that audit_nowhere has named.
+-- Without the one that audit_unplaced_events has named.
 SELECT count(*) FROM events
 WHERE (event_id > $4 OR (event_id > $3 AND (xact > $1::text::xid8 OR (xact = $1::text::xid8 AND event_id > $2)))) IS NOT TRUE
   AND event_id IS DISTINCT FROM -9223372036854775808

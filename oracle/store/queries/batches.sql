@@ -6,7 +6,7 @@
 -- The number of a batch to be.
 SELECT nextval(pg_get_serial_sequence('batches', 'batch_id')) AS batch_id
 
--- name: batches_held(text, float8) -> QuotaRow
+-- name: batches_in_quota(text, float8) -> QuotaRow
 -- Of an FSP: batches that are not finished, and the bytes of these and of all that came in the last $2 seconds.
 SELECT count(*) FILTER (WHERE state IN ('validating', 'waiting', 'applying')) AS open,
        coalesce(sum(file_bytes), 0)::bigint AS bytes
@@ -114,7 +114,7 @@ SELECT kinds, currencies FROM fsps WHERE fsp_id = $1
 -- Of chunks that are there already: $2 from, $3 before.
 SELECT chunk, sha256(rows) AS digest FROM batch_chunks WHERE batch_id = $1 AND chunk >= $2 AND chunk < $3 ORDER BY chunk
 
--- name: chunks_forget(int8, int4)
+-- name: chunks_delete(int8, int4)
 DELETE FROM batch_chunks WHERE batch_id = $1 AND chunk >= $2
 
 -- name: chunks_add(int8, int4[], int8[], int4[], bytea[])

@@ -233,7 +233,7 @@ ORDER BY read_id DESC LIMIT $7
 
 -- The log ------------------------------------------------------------------------------------------------------
 
--- name: settings_lend(text[], text[]) -> ignored
+-- name: settings_set(text[], text[]) -> ignored
 -- For as long as a connection of the desk is lent to what streams.
 SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) AS s (name, value)
 

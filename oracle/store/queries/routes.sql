@@ -68,7 +68,7 @@ DELETE FROM routes WHERE route_id = $1
 
 -- Lists of routes ----------------------------------------------------------------------------------------------
 
--- name: routes_standing(party_id_type[], text[], timestamptz[], timestamptz[]) -> SamePrefixRow
+-- name: routes_same_prefix(party_id_type[], text[], timestamptz[], timestamptz[]) -> SamePrefixRow
 -- Rules of the same prefix that hold at some time that is wanted: $1 types, $2 prefixes, $3 from (NULL: now), $4 to (NULL:
 -- for ever), equally long.  covers: it holds all the while.
 SELECT w.ord::int, r.route_id, r.fsp_id,
@@ -80,7 +80,7 @@ WHERE r.valid_from < coalesce(w.valid_to, 'infinity') AND r.valid_to > coalesce(
 ORDER BY w.ord, r.route_id
 
 -- name: routes_cut(party_id_type[], text[], timestamptz[], timestamptz[], int8) -> CutRow
--- Rules of a shorter or a longer prefix that hold at some time that is wanted: parameters as routes_standing, and $5 how
+-- Rules of a shorter or a longer prefix that hold at some time that is wanted: parameters as routes_same_prefix, and $5 how
 -- many.  OFFSET 0: looked up prefix by prefix, whatever the planner believes; joined as a whole they would be compared
 -- each with each.
 SELECT w.ord::int, r.route_id, r.prefix, r.fsp_id, count(*) OVER () AS total
