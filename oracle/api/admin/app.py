@@ -1,7 +1,8 @@
 """The admin listener: the administration below /admin/v1, the history below /audit/v1, health, metrics and /docs.
 
 Litestar routes, validates and describes.  One guard decides who may call what (`access`), and one place makes problem
-documents of errors (`problems`).  The published description is made from the handlers themselves (`contract`).
+documents of errors (`problems`).  `documentation` has the pages for people.  The published description is made from
+the handlers themselves: `make contract`; a test holds the two equal.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from litestar.openapi.spec import Components, SecurityScheme, Tag
 from litestar.params import QueryParameter
 from litestar.typing import FieldDefinition
 
-from oracle.api.admin import aliases, batches, credentials, fsps, prefixes, route_import, routes, what_if
+from oracle.api.admin import aliases, batches, credentials, documentation, fsps, prefixes, route_import, routes, what_if
 from oracle.api.admin.access import PUBLIC, Access
 from oracle.api.admin.calls import Call, answer_of
 from oracle.api.admin.envelope import enveloped, with_slashes
@@ -45,19 +46,32 @@ log = logs.Log(__name__)
 
 _PUBLIC: Final = {"access": PUBLIC, "streams": False}
 _DESCRIPTION: Final = """\
-Administration of the alias directory.  `Authorization: Bearer aok_…`.  Every resource has an ETag; a change with
-`If-Match` of another version is 412.  A POST with an `Idempotency-Key` is done once, and answered the same for 24
-hours.  Every error is `{"error": {"code", "message", "hint"}}`.  Times are RFC 3339, pages go on with `cursor` set to
-`next`."""
-# In the order of the reading page.
+Administration and history of the alias directory.
+
+**Keys.** Send `Authorization: Bearer aok_…`. Each operation lists the roles that may call it. A key of an FSP can only
+act for that FSP.
+
+**Versions.** Answers have an ETag. A change with `If-Match` of another version is 412.
+
+**Repeating a call.** A POST with an `Idempotency-Key` is done once; for 24 hours, the same call gets the same answer.
+
+**Errors.** Each error is `application/problem+json` (RFC 9457). `code` stays the same between versions; `type` is a
+link to the list of all codes: [error codes](/docs/errors).
+
+**Times** are RFC 3339 with an offset, for example `2026-11-28T10:00:00Z`.
+
+**Pages.** A list has `next` while there is more: set `cursor` to it, with the same filters and the same key. A GET also
+has it as `Link: <…>; rel="next"` (RFC 8288).
+"""
+# In the order of the page.
 _TAGS: Final = {
-    "FSPs": "Who may register what, and is answered.",
-    "Credentials": "Keys, and the calls that were refused.",
-    "Aliases": "What an FSP has registered; for operators, whose an identifier is.",
-    "Files": "Uploaded, checked, let in by a second person, applied: batches.",
-    "Routes": "Prefix rules: who answers what nobody has registered.",
-    "History": "Every change, and what was answered at an instant.",
-    "The log": "That nobody rewrote it: checkpoints, proofs, exports.",
+    "FSPs": "The participants: their data, their status, and what they may register.",
+    "Credentials": "Keys of people and programs, and the calls that were refused.",
+    "Aliases": "The identifiers that an FSP has registered.",
+    "Files": "Uploaded files (batches): upload, approve, follow, download results.",
+    "Routes": "Prefix rules that answer identifiers that nobody has registered.",
+    "History": "Every change, and the answer at any past time.",
+    "The log": "Proof that nobody rewrote the history: checkpoints, proofs, exports.",
     "Prefixes": "The list that Pivotal's client reads.",
 }
 
@@ -110,7 +124,7 @@ def routers() -> list[Router]:
 def description() -> bytes:
     """The OpenAPI document, as it is published."""
     config = OpenAPIConfig(
-        title="Alias oracle: administration",
+        title="Alias oracle: administration and audit",
         version=version("alias-oracle").partition("+")[0],
         description=_DESCRIPTION,
         components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
@@ -179,7 +193,7 @@ async def _reading(state: State) -> Reading:
 
 
 def _health_handlers() -> list[HTTPRouteHandler]:
-    return [_report, _live, _ready, _metrics, _document, _page]
+    return [_report, _live, _ready, _metrics, _document, *documentation.handlers()]
 
 
 def _json(status: int, body: bytes) -> Response[bytes]:
@@ -211,12 +225,6 @@ def _metrics(state: State) -> Response[bytes]:
 @get("/openapi.json", opt=_PUBLIC, sync_to_thread=False, include_in_schema=False)
 def _document() -> Response[bytes]:
     return _json(200, files("oracle.schemas").joinpath("admin.openapi.json").read_bytes())
-
-
-@get("/docs", opt=_PUBLIC, sync_to_thread=False, include_in_schema=False)
-def _page() -> Response[bytes]:
-    page = files("oracle.api").joinpath("docs.html").read_bytes()
-    return Response(page, media_type="text/html")
 
 
 # What goes wrong ----------------------------------------------------------------------------------------------

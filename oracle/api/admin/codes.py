@@ -385,7 +385,7 @@ ROUTE_ROWS: Final[dict[str, str]] = {
     "unknown_fsp": "The FSP does not exist.",
 }
 
-_INTRODUCTION: Final = (
+INTRODUCTION: Final = (
     "The admin and audit API answers each error with `application/problem+json` (RFC 9457): `type` (a link to this"
     " page), `title`, `status`, `detail`, `code`, and where they help `hint` and `field` (the member, parameter or"
     " header that is wrong). Programs should look at `code`: it stays the same between versions. No error contains an"
@@ -402,7 +402,7 @@ def anchor(code: Code) -> str:
 
 def markdown() -> str:
     """docs/errors.md."""
-    parts = ["# Error codes", _wrap(_INTRODUCTION)]
+    parts = ["# Error codes", _wrap(INTRODUCTION)]
     for code, meaning in MEANINGS.items():
         statuses = " or ".join(map(str, meaning.statuses))
         parts += [

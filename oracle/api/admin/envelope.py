@@ -1,11 +1,12 @@
-"""What every call and answer of the admin listener passes, whatever is served, and when nothing is.
+"""Wraps every call and answer of the admin listener, also where there is no route.
 
 Request id.  The caller's X-Request-ID or one of ours: in the answer, and with every change in the history.
-Slash.       `%2F` in a path stands for a slash within a name: an FSP may have one in its id, an NRC always has.  The
-             server in front of us has decoded it already, so the path is read again from its raw form.
-Body.        A short one is read to its end before a refusal goes out.  The connection is closed over one that is not,
-             and a client that is still sending may then see a broken connection in place of the refusal.
-Headers.     No answer is kept by a proxy or a browser, taken for what it is not, or shown in another's page.
+Slash.       `%2F` in a path means a slash within a name: an FSP may have one in its id, an NRC always has.  The server
+             in front of us has decoded it already, so the path is read again from its raw form.
+Body.        A short body is read to its end before a refusal is sent.  The connection is closed over a long one, and a
+             client that is still sending may then see a broken connection in place of the refusal.
+Headers.     No proxy or browser stores an answer (assets of the pages excepted), guesses its type, or shows it within
+             another page; a page loads scripts and styles of this listener only.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ _ESCAPED_SLASH: Final = re.compile(b"%2f", re.IGNORECASE)
 SLASH: Final = "\uf82f"
 
 SHORT_BYTES_MAX: Final = 65_536
-FINISH_S: Final = 1.0  # nobody is made to wait for what a client has only announced
-_PAGE: Final = b"default-src 'self' 'unsafe-inline' data:; frame-ancestors 'none'"
+FINISH_S: Final = 1.0  # nobody waits long for a body that a client has only announced
+_PAGE: Final = b"default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
 _NO_PAGE: Final = b"default-src 'none'; frame-ancestors 'none'"
 
 
 def enveloped(app: ASGIApp) -> ASGIApp:
-    """Around the whole application: before its router, and around what it answers when there is no route."""
+    """Wrap the whole application: before its router, and around its answer when there is no route."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         asked = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
@@ -55,46 +56,46 @@ def enveloped(app: ASGIApp) -> ASGIApp:
 
 
 def with_slashes(app: ASGIApp) -> ASGIApp:
-    """Around each handler: its path parameters as they were meant."""
+    """Wrap each handler: give it its path parameters with their slashes."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        # Made anew: the router hands out the same dict for the same path.
-        scope["path_params"] = {name: _meant(value) for name, value in scope["path_params"].items()}
+        # A new dict: the router gives the same one to each call of a path.
+        scope["path_params"] = {name: _restore_slashes(value) for name, value in scope["path_params"].items()}
         await app(scope, receive, send)
 
     return serve
 
 
 class _Body:
-    """What comes in, and whether it has all come."""
+    """The body of a request; knows whether all of it has arrived."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         length = dict(scope["headers"]).get(b"content-length", b"")
         self._is_short = length.isdigit() and int(length) <= SHORT_BYTES_MAX
         self._receive = receive
-        self._is_over = False
+        self._has_ended = False
 
     async def receive(self) -> Any:
         message = await self._receive()
-        self._is_over = message["type"] != "http.request" or not message.get("more_body", False)
+        self._has_ended = message["type"] != "http.request" or not message.get("more_body", False)
         return message
 
     async def finish(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(FINISH_S):
-                while self._is_short and not self._is_over:
+                while self._is_short and not self._has_ended:
                     await self.receive()
 
 
 def path_of(path: str, raw_path: bytes) -> str:
-    """The decoded path, in which a slash that was escaped is not one of those that it is cut at."""
+    """Decode the path; an escaped slash becomes SLASH, so that the path is not cut there."""
     if not _ESCAPED_SLASH.search(raw_path):
         return path
     parts = _ESCAPED_SLASH.split(raw_path.partition(b"?")[0])
     return SLASH.join(unquote_to_bytes(part).decode(errors="replace") for part in parts)
 
 
-def _meant(value: Any) -> Any:
+def _restore_slashes(value: Any) -> Any:
     return value.replace(SLASH, "/") if isinstance(value, str) else value
 
 
