@@ -86,7 +86,7 @@ async def open_store(settings: Settings, metrics: Metrics, *, desk: bool = False
         url = settings.redis_url
         dial = None if url is None else dialler(url, timeout_ms=settings.cache_timeout_ms, token_ms=TOKEN_MS)
         coherence = Coherence(postgres.watch, dial, settings.cache_prefix, None if desk else routes.reload)
-        postgres.watch.on_notice = coherence.hint
+        postgres.watch.on_notice = coherence.confirm_soon
         stack.push_async_callback(coherence.close)
         await coherence.open()
         store = Store(postgres, coherence, routes, metrics, settings)

@@ -1,6 +1,6 @@
-"""What the store promises, and the words both sides use.
+"""The interfaces between the parts of the store, and the values that pass between them.
 
-The lookup path knows `Reads` alone, so it cannot write; what changes the directory goes through `Directory`.
+The lookup path has `Reads` only, so it cannot write.  Changes of the directory go through `changes.Changes`.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
 CopyKey = tuple[str, str]  # (party_id_type, identifier): what one copy in the cache is about
 
-# The answer (see values) or why there is none; and whether it came from the cache.
-Answered = Callable[[bytes | Exception, bool], None]
+# Receives the answer (see `cache.values`) or the reason why there is none; and whether it came from the cache.
+AnswerCallback = Callable[[bytes | Exception, bool], None]
 
 
 class Reads(Protocol):
-    """The read side: what one batch of lookups asks of the truth."""
+    """Reads the truth for lookups."""
 
-    async def answers(self, keys: Sequence[tuple[str, str]]) -> list[bytes]:
-        """One answer (see values) for each `(party_id_type, identifier)`.  Raises DirectoryUnavailable."""
+    async def answers(self, keys: Sequence[CopyKey]) -> list[bytes]:
+        """Return one answer (see `cache.values`) for each key.  Raises DirectoryUnavailable."""
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """What a change says of itself; it stands in the history with every row it touched."""
+    """Describes a change: who makes it, and why.  The history records it with every row that the change touched."""
 
     channel: str  # hub, admin, import, self-heal, seed
     actor: str
     role: str = ""
-    fsp_id: str = ""  # the FSP that acts for itself and may touch its own entries only; '' an operator
+    fsp_id: str = ""  # the FSP that acts for itself and can touch its own entries only; '' for an operator
     reason: str = ""
     request_id: str = ""
     trace_id: str = ""
@@ -44,7 +44,7 @@ class Registration(msgspec.Struct, frozen=True):
 
 
 class Generation(msgspec.Struct, frozen=True):
-    """What copies may be believed, as PostgreSQL says it (rules 4 and 6 of `coherence`)."""
+    """Names the copies that may be believed, as stored in PostgreSQL (rules 4 and 6 of `coherence`)."""
 
     directory_id: str
     generation: int
@@ -54,17 +54,20 @@ class Generation(msgspec.Struct, frozen=True):
 
 
 class Generations(Protocol):
-    """The one row that every process asks for several times a second.  All raise DirectoryUnavailable."""
+    """Reads and moves the generation, which every process asks for several times a second.
+
+    All methods raise DirectoryUnavailable.
+    """
 
     async def ask(self) -> Generation: ...
     async def bump(self) -> Generation: ...
     async def raise_above(self, generation: int) -> Generation: ...
     async def open_for(self, run_ids: tuple[str, ...]) -> Generation:
-        """These servers count from now on; the generation moves if they are news."""
+        """Name the Redis servers whose copies count; the generation moves if they were not named already."""
 
 
 class Session(Protocol):
-    """One connection to Redis, for as long as it lasts (rule 7 of `coherence`)."""
+    """One connection to Redis, which never reconnects (rule 7 of `coherence`)."""
 
     run_ids: tuple[str, ...]
     lost: Callable[[], None]
@@ -73,21 +76,21 @@ class Session(Protocol):
     def alive(self) -> bool: ...
 
     def mget(self, keys: Sequence[bytes], done: Callable[[list[bytes | None] | None], None]) -> None:
-        """The values; None when the session broke."""
+        """Read the values; `done` gets None when the session broke."""
 
     def lease(self, keys: Sequence[bytes], tokens: Sequence[bytes], done: Callable[[list[bool]], None]) -> None:
-        """Take the right to fill each key that is absent; which of them are ours."""
+        """Set a token on each key that is absent; `done` gets which of them are ours."""
 
     def fill(self, key: bytes, token: bytes, value: bytes, ttl_ms: int, lost: Callable[[], None]) -> None:
-        """Store the value if the key still holds the token; `lost` is called if not.  Nobody waits for it."""
+        """Store the value if the key still holds the token, else call `lost`.  Nobody waits for it."""
 
     async def fence(self, keys: Sequence[bytes], ttl_ms: int) -> bool:
-        """Set a fence on every key; False when that is not certain for all of them."""
+        """Set a fence on every key; return False when that is not certain for all of them."""
 
     async def unfenced(self, keys: Sequence[bytes]) -> list[bytes] | None:
-        """The keys without a fence; None when the session broke."""
+        """Return the keys without a fence; None when the session broke."""
 
     def ping(self) -> None:
-        """Ask for a sign of life; without one in time the session ends."""
+        """Ask for a reply; without one in time the session ends."""
 
     def close(self) -> None: ...

@@ -226,7 +226,7 @@ class Changes:
 
         Raises _Moved, DirectoryUnavailable.
         """
-        if fence.is_set and not self._coherence.in_time(fence):
+        if fence.is_set and not self._coherence.can_commit(fence):
             # For example a bulk of 10,000 on a busy machine.  Its fences can have expired, and lookups can have stored
             # copies from before this commit.  New fences overwrite those, as if the change had begun just now.
             fence = await self._coherence.fence(fence.keys)
@@ -236,7 +236,7 @@ class Changes:
         # deal with them, but this process can die before it settles (promise C).
         if fence.is_set and (await transaction.rows("generation"))[0]["generation"] != fence.generation:
             raise _Moved
-        if not self._coherence.in_time(fence):
+        if not self._coherence.can_commit(fence):
             raise errors.DirectoryUnavailable
         return fence
 

@@ -50,10 +50,10 @@ def _del(key: bytes) -> bytes:
 def without_verification() -> None:
     """Rule 3."""
 
-    async def verified(*_: object) -> bool:
+    async def verify(*_: object) -> bool:
         return True
 
-    _replace(Coherence, "_verified", verified)
+    _replace(Coherence, "_verify", verify)
 
 
 def without_generation() -> None:
@@ -78,7 +78,7 @@ def without_lease() -> None:
 
     _replace(Coherence, "fresh", property(lambda _: True))
     _replace(Coherence, "_outlive_leases", outlive)
-    _replace(Coherence, "hint", lambda _: None)
+    _replace(Coherence, "confirm_soon", lambda _: None)
 
 
 def without_run_id() -> None:

@@ -16,7 +16,7 @@ from oracle.identifiers import Reading
 from oracle.imports import decisions, results, uploads
 from oracle.imports.worker import Imports
 from oracle.store.base import Context
-from oracle.store.cache.coherence import TOKEN_MS, Coherence
+from oracle.store.cache.coherence import TIMING, TOKEN_MS, Coherence, Timing
 from oracle.store.cache.session import dial
 from oracle.store.changes import Changes
 from oracle.store.postgres import Postgres, Transaction, open_postgres
@@ -124,11 +124,13 @@ def as_uploader(by: str) -> Context:
 
 
 @asynccontextmanager
-async def opened(database_url: str, redis_url: str, fsps: Sequence[str] = ("a", "b")) -> AsyncIterator[Engine]:
+async def opened(
+    database_url: str, redis_url: str, fsps: Sequence[str] = ("a", "b"), *, timing: Timing = TIMING
+) -> AsyncIterator[Engine]:
     async with AsyncExitStack() as stack:
         postgres = await stack.enter_async_context(open_postgres(database_url, desk=True))
-        coherence = Coherence(postgres.watch, _dialler(redis_url), "t")
-        postgres.watch.on_notice = coherence.hint
+        coherence = Coherence(postgres.watch, _dialler(redis_url), "t", timing=timing)
+        postgres.watch.on_notice = coherence.confirm_soon
         stack.push_async_callback(coherence.close)
         await coherence.open()
         async with asyncio.timeout(60):

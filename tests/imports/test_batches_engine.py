@@ -23,23 +23,23 @@ from oracle.imports.applying import Applying, Pace, Superseded
 from oracle.imports.chunks import OUTCOMES
 from oracle.imports.reading import Reader, RowChecks
 from oracle.imports.validating import Validating
-from oracle.store.cache import coherence as coherence_module
-from oracle.store.cache.coherence import Coherence, Fence
+from oracle.store.cache.coherence import Coherence, Fence, Timing
 
 if TYPE_CHECKING:
     from conftest import StartPostgres
 
+# Nothing here is about the time when changes are acknowledged.
+SHORT_LEASES = Timing(lease_s=0.05)
 ENTRIES = """SELECT identifier, sub_id, fsp_id, currency FROM aliases
 UNION ALL SELECT identifier, sub_id, fsp_id, currency FROM alias_currencies ORDER BY 1, 2, 3, 4"""
 
 
 @pytest.fixture
 async def engine(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Engine]:
-    """With FSPs a and b.  Nothing here is about when changes are acknowledged, so leases are short."""
-    monkeypatch.setattr(coherence_module, "LEASE_S", 0.05)
+    """With FSPs a and b."""
     monkeypatch.setattr(worker, "IDLE_S", 0.01)
     monkeypatch.setattr(worker, "LOOK_S", 0.01)
-    async with opened(database_url, redis_url) as made:
+    async with opened(database_url, redis_url, timing=SHORT_LEASES) as made:
         yield made
 
 
@@ -586,11 +586,10 @@ async def test_a_share_that_takes_too_long_is_tried_again(engine: Engine) -> Non
 async def test_a_database_that_dies_and_comes_back_is_a_pause(
     start_postgres: StartPostgres, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(coherence_module, "LEASE_S", 0.05)
     monkeypatch.setattr(chunks, "ROWS_PER_CHUNK", 100)
     server = await start_postgres()
     await make_template(server)
-    async with opened(server.url(await make_database(server)), redis_url) as engine:
+    async with opened(server.url(await make_database(server)), redis_url, timing=SHORT_LEASES) as engine:
         batch_id = await engine.rows(*(f"ALIAS,n{n},,,," for n in range(4_000)))
         async with engine.working():
             await engine.until(batch_id, lambda batch: batch["rows_applied"] > 1000)

@@ -67,10 +67,10 @@ class Dropped:
 async def _no_fence(self: Coherence, keys: Sequence[Key]) -> Fence:
     if not self.fresh:
         await self.confirm()
-    return Fence(keys=tuple(keys), begun=self._clock(), generation=self.generation, is_set=True)
+    return Fence(keys=tuple(keys), begun_at=self._clock(), generation=self.generation, is_set=True)
 
 
-def _always_in_time(_self: Coherence, _fence: Fence) -> bool:
+def _always_can_commit(_self: Coherence, _fence: Fence) -> bool:
     return True
 
 
@@ -84,13 +84,13 @@ class _Whichever(int):
 
 
 _fence: Final = Coherence.fence
-_fence_to_commit_under: Final = vars(Changes)["_fence_to_commit_under"]
+_check_fence: Final = vars(Changes)["_check_fence"]
 
 
 async def _fence_of_before(self: Changes, transaction: Transaction, fence: Fence) -> Fence:
     """As if what the first fences kept away had stayed away."""
-    fence = msgspec.structs.replace(fence, begun=self._coherence._clock())
-    under: Fence = await _fence_to_commit_under(self, transaction, fence)
+    fence = msgspec.structs.replace(fence, begun_at=self._coherence._clock())
+    under: Fence = await _check_fence(self, transaction, fence)
     return under
 
 
@@ -284,7 +284,7 @@ def _unverified() -> Iterable[Case]:
 DROPPED: Final = (
     Dropped("fence", Plan("death", ("death",), ("A", "C")), ((Coherence, "fence", _no_fence),)),
     Dropped("token", partial(sample, 1, 31), ((RedisSession, "lease", _no_lease),), _fills_by_nothing),
-    Dropped("verify", Plan("flush", ("flush",)), ((Coherence, "_verified", _as_if_verified),)),
+    Dropped("verify", Plan("flush", ("flush",)), ((Coherence, "_verify", _as_if_verified),)),
     Dropped("generation", Plan("cut", ("cut",)), prepare=_no_moves),
     Dropped(
         "lease",
@@ -318,8 +318,8 @@ DROPPED: Final = (
         Plan("by hand", hand=True),
         ((Coherence, "bump", _bump_noted), (Coherence, "_outlive_leases", _outlive_own)),
     ),
-    Dropped("commit in time", _late_and_dying, ((Coherence, "in_time", _always_in_time),)),
-    Dropped("fence again when late", later_and_dying, ((Changes, "_fence_to_commit_under", _fence_of_before),)),
+    Dropped("commit in time", _late_and_dying, ((Coherence, "can_commit", _always_can_commit),)),
+    Dropped("fence again when late", later_and_dying, ((Changes, "_check_fence", _fence_of_before),)),
     Dropped(
         "look at the generation before the commit",
         Plan("by hand, death", ("death",), ("A", "C"), hand=True),

@@ -109,7 +109,7 @@ class Process:
         postgres = in_memory_postgres(schedule.postgres, self.network)
         routes = Routes(postgres.reads.fetch_routes)
         self.coherence = Coherence(postgres.watch, self._dial, "o", routes.reload, clock=schedule.universe.time)
-        postgres.watch.on_notice = self.coherence.hint
+        postgres.watch.on_notice = self.coherence.confirm_soon
         opened = False
         while not opened:
             try:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
+import msgspec
 import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from patience import PATIENT, in_time, patient
+from patience import PATIENT, PATIENT_TIMING, in_time
 from servers import make_database, make_template, postgres_socket
 from stand_ins import Proxy, proxy, until
 from test_rules import replayed, sound, standing
@@ -35,8 +36,7 @@ from oracle.errors import (
 from oracle.identifiers import PartyKey
 from oracle.store.aliases import Allowance, ChangeResult
 from oracle.store.base import Context, Registration
-from oracle.store.cache import coherence as coherence_module
-from oracle.store.cache.coherence import LEASE_S, TOKEN_MS, Coherence
+from oracle.store.cache.coherence import LEASE_S, TOKEN_MS, Coherence, Timing
 from oracle.store.cache.lookups import Lookups
 from oracle.store.cache.session import dial
 from oracle.store.cache.values import Entry, entries_of
@@ -55,7 +55,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-__all__ = ["in_time", "patient"]  # fixtures
+__all__ = ["in_time"]  # a fixture
+
+# For tests of what changes do, not of when they are acknowledged.
+SHORT_LEASE_S = 0.05
+SHORT_LEASES = msgspec.structs.replace(PATIENT_TIMING, lease_s=SHORT_LEASE_S)
 
 
 class Store:
@@ -110,6 +114,7 @@ async def opened(
     *,
     timeout_ms: int = 30_000,
     limits: PostgresLimits = PATIENT,
+    timing: Timing = PATIENT_TIMING,
 ) -> AsyncIterator[Store]:
     """With a session that is trusted and leases of older generations over, unless there is no Redis."""
 
@@ -119,8 +124,8 @@ async def opened(
 
     async with AsyncExitStack() as stack:
         postgres = await stack.enter_async_context(open_postgres(database_url, limits=limits))
-        coherence = Coherence(postgres.watch, connect if redis_url else None, "t")
-        postgres.watch.on_notice = coherence.hint
+        coherence = Coherence(postgres.watch, connect if redis_url else None, "t", timing=timing)
+        postgres.watch.on_notice = coherence.confirm_soon
         stack.push_async_callback(coherence.close)
         await coherence.open()
         store = Store(postgres, coherence, registration)
@@ -132,20 +137,15 @@ async def opened(
 
 
 @pytest.fixture
-def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests of what changes do, not of when they are acknowledged."""
-    monkeypatch.setattr(coherence_module, "LEASE_S", 0.05)
-
-
-@pytest.fixture
 async def store(
     request: pytest.FixtureRequest,
     database_url: str,
     redis_url: str,
-    short_leases: None,  # noqa: ARG001
 ) -> AsyncIterator[Store]:
-    limits = LIMITS if "in_time" in request.fixturenames else PATIENT
-    async with opened(database_url, redis_url, limits=limits) as made:
+    limits, timing = PATIENT, SHORT_LEASES
+    if "in_time" in request.fixturenames:
+        limits, timing = LIMITS, Timing(lease_s=SHORT_LEASE_S)
+    async with opened(database_url, redis_url, limits=limits, timing=timing) as made:
         yield made
 
 
@@ -405,7 +405,7 @@ def test_the_history_alone_makes_the_directory_again(postgres_template: Postgres
     @given(st.lists(steps, min_size=1, max_size=12))
     def check(plan: list[tuple[Any, ...]]) -> None:
         async def inside() -> None:
-            async with opened(url, None) as store:
+            async with opened(url, None, timing=Timing(lease_s=0.0, lease_margin_s=0.0)) as store:
                 db = await asyncpg.connect(url)
                 try:
                     while await standing(db):
@@ -423,13 +423,7 @@ def test_the_history_alone_makes_the_directory_again(postgres_template: Postgres
         asyncio.run(inside())
 
     url = postgres_template.url(asyncio.run(make_database(postgres_template)))
-    patch = pytest.MonkeyPatch()
-    patch.setattr(coherence_module, "LEASE_S", 0.0)
-    patch.setattr(coherence_module, "LEASE_MARGIN_S", 0.0)
-    try:
-        check()
-    finally:
-        patch.undo()
+    check()
 
 
 async def test_what_several_do_at_once_is_replayed_too(store: Store, db: asyncpg.Connection) -> None:
@@ -450,15 +444,15 @@ async def test_what_several_do_at_once_is_replayed_too(store: Store, db: asyncpg
 
 
 async def test_a_change_that_took_too_long_is_rolled_back(
-    store: Store, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    store: Store, db: asyncpg.Connection, database_url: str, redis_url: str
 ) -> None:
     await store.add("a", "1")
-    monkeypatch.setattr(coherence_module, "COMMIT_MAX_S", 0.0)
     before = await count(db, "true")
-    with pytest.raises(DirectoryUnavailable):
-        await store.add("a", "2")
-    with pytest.raises(DirectoryUnavailable):
-        await store.remove("a", "1")
+    async with opened(database_url, redis_url, timing=Timing(commit_max_s=0.0)) as too_slow:
+        with pytest.raises(DirectoryUnavailable):
+            await too_slow.add("a", "2")
+        with pytest.raises(DirectoryUnavailable):
+            await too_slow.remove("a", "1")
     assert await count(db, "true") == before
 
 
@@ -533,7 +527,6 @@ async def own_server(start_postgres: StartPostgres) -> PostgresServer:
 async def test_a_commit_whose_outcome_is_unknown_is_not_acknowledged_and_moves_the_generation(
     postgres_template: PostgresServer,
     redis_url: str,
-    short_leases: None,  # noqa: ARG001
     arrives: bool,
 ) -> None:
     database = await make_database(postgres_template)
@@ -541,7 +534,7 @@ async def test_a_commit_whose_outcome_is_unknown_is_not_acknowledged_and_moves_t
     try:
         async with (
             behind_a_proxy(postgres_template, database) as (url, between),
-            opened(url, redis_url) as store,
+            opened(url, redis_url, timing=SHORT_LEASES) as store,
         ):
             await store.add("a", "0")
             before = await direct.fetchval("SELECT generation FROM cache_generation")
@@ -579,11 +572,10 @@ async def test_a_commit_whose_outcome_is_unknown_is_not_acknowledged_and_moves_t
 async def test_a_stopped_postgresql_fails_changes_and_lookups_soon_and_holds_nothing_afterwards(
     own_server: PostgresServer,
     redis_url: str,
-    short_leases: None,  # noqa: ARG001
 ) -> None:
     url = own_server.url(await make_database(own_server))
     db = await asyncpg.connect(url)
-    async with opened(url, redis_url, limits=LIMITS) as store:
+    async with opened(url, redis_url, limits=LIMITS, timing=Timing(lease_s=SHORT_LEASE_S)) as store:
         store.lookups._timeout_s = 2
         await until_done(store.add, "a", "1")
         await until_done(store.get, "1")

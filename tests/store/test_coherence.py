@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import asyncpg
 import pytest
-from patience import in_time, patient
+from patience import PATIENT_TIMING
 from servers import valkey_command
 from stand_ins import FIRST, Dialler, HeldGenerations, HeldSession, replace_row, turns, until
 from test_changes import Store, as_fsp, opened
 
 from oracle.errors import DirectoryUnavailable
 from oracle.store.aliases import Allowance
-from oracle.store.cache import coherence as module
 from oracle.store.cache.coherence import LEASE_S, Coherence
 from oracle.store.cache.session import dial
 from oracle.store.cache.values import FENCE, Entry, answer_of
@@ -27,7 +26,6 @@ from oracle.store.cache.values import FENCE, Entry, answer_of
 if TYPE_CHECKING:
     from conftest import StartValkey
 
-__all__ = ["in_time", "patient"]  # fixtures
 A, B = [Entry("a", "", "")], [Entry("b", "", "")]
 
 
@@ -148,7 +146,8 @@ async def test_the_fence_stands_before_the_commit_and_for_its_time_after_it(both
     await both.one.coherence.settle(fence)
     session: Any = both.one.coherence.session
     (left,) = await session.call((b"PTTL", both.one.coherence.key("ALIAS", "k")))
-    assert module.FENCE_MS - (time.monotonic() - begun) * 1000 - 1 <= left <= module.FENCE_MS
+    fence_ms = PATIENT_TIMING.fence_ms
+    assert fence_ms - (time.monotonic() - begun) * 1000 - 1 <= left <= fence_ms
 
 
 async def test_a_fill_that_read_before_the_change_comes_too_late(both: Two, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -504,7 +503,7 @@ async def test_the_lease_is_renewed_again_whatever_went_wrong() -> None:
     await until(lambda: coherence.reachable)
     await coherence.close()
     asked = generations.asked
-    coherence.hint()
+    coherence.confirm_soon()
     await turns()
     assert generations.asked == asked
 

@@ -36,7 +36,7 @@ class Died(Exception):
 def late_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first look at the clock says that the fences may be gone."""
     looks = iter([False])
-    monkeypatch.setattr(store.coherence, "in_time", lambda _: next(looks, True))
+    monkeypatch.setattr(store.coherence, "can_commit", lambda _: next(looks, True))
 
 
 def dying_after_the_commit(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from stand_ins import Dialler, HeldGenerations, HeldReads, HeldSession, turns, until
 
 from oracle.errors import DirectoryUnavailable, Overloaded
-from oracle.store.base import Answered
-from oracle.store.cache import coherence as coherence_module
-from oracle.store.cache import lookups as module
-from oracle.store.cache.coherence import Coherence
-from oracle.store.cache.lookups import BATCH_MAX, CACHE_BATCHES, NOBODY, WAITING_MAX, Lookups
+from oracle.store.base import AnswerCallback
+from oracle.store.cache.coherence import Coherence, Timing
+from oracle.store.cache.lookups import (
+    BATCH_MAX,
+    CACHE_BATCHES,
+    LOOKUP_LIMITS,
+    NOBODY,
+    WAITING_MAX,
+    LookupLimits,
+    Lookups,
+)
 from oracle.store.cache.values import FENCE, answer_of, new_token
 from oracle.telemetry.metrics import Metrics
 
@@ -24,28 +31,30 @@ Answer = tuple[bytes | Exception, bool]
 class Bench:
     """Lookups over stand-ins, with a session that is trusted."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: LookupLimits = LOOKUP_LIMITS) -> None:
         self.generations = HeldGenerations()
         self.session = HeldSession()
         self.second = HeldSession()
         self.dial = Dialler(self.session, self.second)
         self.reads = HeldReads()
         # Its clock stands still: a lease is over when a test says so, not when the machine stalls.
-        self.coherence = Coherence(self.generations, self.dial, "t", clock=lambda: 100.0)
+        timing = Timing(poll_s=3600.0)  # nobody else asks for the generation
+        self.coherence = Coherence(self.generations, self.dial, "t", clock=lambda: 100.0, timing=timing)
         self.answers: dict[str, list[Answer]] = {}
-        self.lookups = self.make()
+        self.lookups = self.make(limits=limits)
 
-    def make(self, timeout_s: float = 10.0) -> Lookups:
+    def make(self, timeout_s: float = 10.0, limits: LookupLimits = LOOKUP_LIMITS) -> Lookups:
         return Lookups(
-            self.coherence, self.reads, Metrics.open(None, "hub", 0), timeout_s=timeout_s, ttl_s=100, negative_ttl_s=10
-        )
+            self.coherence, self.reads, Metrics.open(None, "hub", 0),
+            timeout_s=timeout_s, ttl_s=100, negative_ttl_s=10, limits=limits,
+        )  # fmt: skip
 
     def ask(self, *identifiers: str) -> None:
         for identifier in identifiers:
             self.lookups.ask("ALIAS", identifier, self.note(self.answers.setdefault(identifier, [])))
 
     @staticmethod
-    def note(got: list[Answer]) -> Answered:
+    def note(got: list[Answer]) -> AnswerCallback:
         return lambda answer, cached: got.append((answer, cached))
 
     async def reads_waiting(self, count: int = 1) -> None:
@@ -61,15 +70,20 @@ class Bench:
         await self.reads_waiting()
 
 
-@pytest.fixture
-async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
-    monkeypatch.setattr(coherence_module, "POLL_S", 3600.0)  # nobody else asks for the generation
-    made = Bench()
+@asynccontextmanager
+async def open_bench(limits: LookupLimits = LOOKUP_LIMITS) -> AsyncIterator[Bench]:
+    made = Bench(limits)
     await made.coherence.open()
     await until(lambda: made.coherence.session is made.session)
     yield made
     await made.lookups.close()
     await made.coherence.close()
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    async with open_bench() as made:
+        yield made
 
 
 async def test_what_arrives_in_one_turn_is_one_read(bench: Bench) -> None:
@@ -330,35 +344,33 @@ async def test_a_query_that_takes_too_long_is_given_up(bench: Bench, monkeypatch
     assert bench.reads.batches[0][1].cancelled()
 
 
-async def test_what_waited_past_its_deadline_is_not_begun(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "DATABASE_BATCHES", 1)
-    await bench.misses("1")
-    await bench.misses("2", lease=False)
-    bench.lookups._cold["ALIAS", "2"].asked_at -= 11
-    bench.reads.answer()
-    await turns()
-    ((failure, _),) = bench.answers["2"]
-    assert isinstance(failure, Overloaded)
-    assert bench.reads.batches == []
+async def test_a_lookup_that_waited_past_its_deadline_is_not_begun() -> None:
+    async with open_bench(LookupLimits(database_batches=1)) as bench:
+        await bench.misses("1")
+        await bench.misses("2", lease=False)
+        bench.lookups._cold["ALIAS", "2"].asked_at -= 11
+        bench.reads.answer()
+        await turns()
+        ((failure, _),) = bench.answers["2"]
+        assert isinstance(failure, Overloaded)
+        assert bench.reads.batches == []
 
 
 @pytest.mark.parametrize("equal", [True, False], ids=["one key", "many keys"])
-async def test_more_than_can_wait_is_turned_away_at_once(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, equal: bool
-) -> None:
-    monkeypatch.setattr(module, "WAITING_MAX", 3)
-    waiting = ["1"] * 3 if equal else ["1", "2", "3"]
-    bench.ask(*waiting)
-    turned_away: list[Any] = []
-    bench.lookups.ask("ALIAS", "1", lambda answer, _: turned_away.append(answer))
-    assert turned_away == []  # never before `ask` returns
-    await turns(1)
-    assert [type(answer) for answer in turned_away] == [Overloaded]
-    get = bench.session.gets.pop()
-    get.done([b"V"] * len(get.keys))
-    bench.ask("4")
-    await turns()
-    assert len(bench.session.gets) == 1
+async def test_more_lookups_than_can_wait_are_refused_at_once(equal: bool) -> None:
+    async with open_bench(LookupLimits(waiting_max=3)) as bench:
+        waiting = ["1"] * 3 if equal else ["1", "2", "3"]
+        bench.ask(*waiting)
+        refused: list[Any] = []
+        bench.lookups.ask("ALIAS", "1", lambda answer, _: refused.append(answer))
+        assert refused == []  # never before `ask` returns
+        await turns(1)
+        assert [type(answer) for answer in refused] == [Overloaded]
+        get = bench.session.gets.pop()
+        get.done([b"V"] * len(get.keys))
+        bench.ask("4")
+        await turns()
+        assert len(bench.session.gets) == 1
 
 
 async def test_without_a_lease_it_asks_first_and_only_once(bench: Bench) -> None:

@@ -1,41 +1,48 @@
-"""The cache never lies: the protocol that keeps copies in Redis and the truth in PostgreSQL in step.
+"""Keeps the copies in Redis in step with the truth in PostgreSQL: the promises and the seven rules behind them.
 
-What is promised
-    A  A lookup that starts after a change was acknowledged never answers the older state, in any process, through any
-       one failure.
-    B  Without failures lookups are linearizable, also around changes still in flight, while the generation stands.
-       (For a lease after it has moved, one process may still answer what another no longer does.)
-    C  A change committed by a process that then died is answered by every lookup that starts 1.5 s later.
+Promises
+    A  A lookup that starts after a change was acknowledged never answers the older state.  This holds in every process
+       and through any one failure.
+    B  Without failures lookups are linearizable, also around changes in flight, while the generation does not move.
+       (For one lease after a move, one process can still answer a state that another process has left.)
+    C  If a process dies after it committed a change, every lookup that starts 1.5 s later answers that change.
 
-The seven rules, each with the race it is there for
-    1 fence       Before it commits, a change sets FENCE (3 s) on its keys, and commits within 2 s or rolls back.  One
-                  whose statements took longer sets them again first.
-                  Nobody deletes a fence.  A lookup that finds one reads PostgreSQL and stores nothing.
-                  Race: a lookup reads the old row; the change commits and removes the copy; the lookup stores the old
-                  row.  With the fence is_set from before the commit until after it, the store fails (rule 2).
-    2 token       Who finds nothing takes the right to fill (SET NX GET, 1 s) and stores only while the key still holds
-                  that very token.  Race: as above, and two fillers of which the slower has the older row.
-    3 verify      After the commit and before the acknowledgement the change looks whether its fences stand under the
-                  current generation, and sets them again.  Race: a flush, an eviction or a new generation between fence
-                  and commit, and a lookup that filled in that gap from before the commit.
-    4 generation  A number in PostgreSQL, part of every key.  A change that cannot fence moves it in its own
-                  transaction, one that cannot verify right after: all older copies are out of reach at once.  A
-                  trigger does the same for changes by hand.
-    5 lease       Copies are believed for 1 s after PostgreSQL was asked for the generation (the time of asking
-                  counts).  A change that moved the generation waits one lease before it is acknowledged, and so does
-                  one that knows of a move for less than a lease: its fences stand under the new generation only.
-                  Race: a process that has not heard of the new generation answers from the old one's copies.
-    6 run id      The generation also names the servers whose copies count.  A connection to any other server first
-                  moves it.  Race: Redis comes back with an old snapshot, or a lagging replica takes over.
-                  And, beyond the model's single server: nobody trusts the new server before the leases of those who
-                  may still be talking to the old one are over (`run_ids_age_s`), and who learns that his server is
-                  not named any more hangs up.  Race: during a failover one process fences on the new primary while
-                  another still reads its copy from the old one, which is alive and cut off.
-    7 session     A command goes out on the connection, and under the generation, for which its key was composed.
-                  Race: a fill composed before a reconnect arrives at a server that knows nothing of the fence.
+Words
+    copy        an answer in Redis, stored under the generation and the identifier
+    fence       a mark in place of a copy: "this key is changing, read PostgreSQL"
+    token       a mark in place of a copy: "a lookup is reading this key, and may store its answer here"
+    generation  a number in PostgreSQL and in the name of every copy: a new number makes all older copies unreachable
+    lease       the second in which a process believes copies after it asked PostgreSQL for the generation
+    run id      the identity of one running Redis server
+    session     one connection to Redis, which never reconnects
 
-If PostgreSQL cannot be asked, nothing can be committed either: a process goes on answering from copies until their
-TTL (`degraded`).  Only with a second failure, others changing the directory without Redis meanwhile, can that be old.
+Rules, each with the race that it prevents
+    1 fence       Before its commit a change sets fences (3 s) on its keys.  It commits within 2 s of the fences, or
+                  sets them again first, or rolls back.  Nobody deletes a fence; a lookup that finds one stores nothing.
+                  Race: a lookup reads the old row, the change commits, the lookup stores the old row.
+    2 token       A lookup that finds nothing takes a token (1 s, atomically).  It stores its answer only while the key
+                  still holds that very token.
+                  Race: as in rule 1; and of two lookups that store, the slower one has the older row.
+    3 verify      After the commit and before the acknowledgement, the change checks that its fences are there under the
+                  current generation.  It sets missing ones again.
+                  Race: Redis loses a fence (a flush, an eviction, a new generation) and a lookup stores the old row.
+    4 generation  A change that cannot fence moves the generation in its own transaction.  A change that cannot verify
+                  moves it right after the commit.  A trigger moves it for changes by hand.
+                  Race: without Redis, old copies would survive the change.
+    5 lease       A process believes copies for 1 s after it asked for the generation (from the time of asking).  A
+                  change that moved the generation waits one lease before it is acknowledged.  So does a change that
+                  heard of a move within the last lease, because its fences exist under the new generation only.
+                  Race: a process that has not heard of the new generation answers from copies of the old one.
+    6 run id      The generation also names the Redis servers whose copies count.  A session to any other server moves
+                  the generation first, and is used one lease later (`run_ids_age_s`).  A process whose server is no
+                  longer named closes its session.
+                  Race: Redis restarts with an old snapshot, or a lagging replica takes over; or, during a failover, one
+                  process fences on the new primary while another reads its copy on the old one, alive and cut off.
+    7 session     A command is sent on the session, and under the generation, for which its key was made; or not at all.
+                  Race: a store that was prepared before a reconnect reaches a server that never had the fence.
+
+If PostgreSQL cannot be asked, nothing can be committed either.  Then a process answers from copies until their TTL
+(`degraded`).  Such an answer can be old only with a second failure: others change the directory without Redis.
 """
 
 from __future__ import annotations
@@ -49,34 +56,47 @@ import msgspec
 
 from oracle.backoff import Backoff
 from oracle.errors import DirectoryUnavailable
-from oracle.store.base import Generation, Generations, Session
+from oracle.store.base import CopyKey, Generation, Generations, Session
 from oracle.store.cache.session import Unreachable
 from oracle.telemetry import logs
 
 log = logs.Log(__name__)
 
 LEASE_S: Final = 1.0
-# What waits for the others' leases to end waits a little longer: two clocks and two timers are never quite alike.
+# Waiting for the leases of other processes takes a little longer: no two clocks or timers agree exactly.
 LEASE_MARGIN_S: Final = 0.01
 POLL_S: Final = 0.3  # three tries within a lease
 FENCE_MS: Final = 3_000
 COMMIT_MAX_S: Final = 2.0
 TOKEN_MS: Final = 1_000
-# How long to stay away from a Redis that just failed: half to once this, so that processes do not come back in step.
+# How long to leave a Redis alone that just failed: half to once this, so that processes do not come back in step.
 REDIAL_PAUSES_S: Final = (0.25, 0.5, 1.0, 2.0)
 
 
-class Fence(msgspec.Struct, frozen=True):
-    """Keys a change has fenced, or tried to; `is_set` False means: move the generation."""
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """The times of the protocol.  They are the same in all processes of a directory, so they are no settings."""
 
-    keys: tuple[tuple[str, str], ...]
-    begun: float  # when, before the first fence was sent; the commit must come within COMMIT_MAX_S of it
-    generation: int  # under which they stand
+    lease_s: float = LEASE_S
+    lease_margin_s: float = LEASE_MARGIN_S
+    poll_s: float = POLL_S
+    fence_ms: int = FENCE_MS  # longer than commit_max_s
+    commit_max_s: float = COMMIT_MAX_S
+
+
+TIMING: Final = Timing()
+
+
+class Fence(msgspec.Struct, frozen=True):
+    """The fences of one change.  If `is_set` is False the change must move the generation instead."""
+
+    keys: tuple[CopyKey, ...]
+    begun_at: float  # before the first fence was sent; the commit must come within commit_max_s
+    generation: int  # under which the fences are
     is_set: bool
 
 
 class Coherence:
-    """What this process may believe: its generation, its lease, its session.  One per process, one event loop."""
+    """Knows which copies this process can believe: its generation, lease and session.  One per process."""
 
     def __init__(
         self,
@@ -85,14 +105,17 @@ class Coherence:
         prefix: str,
         routes_reload: Callable[[int], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        timing: Timing = TIMING,
     ) -> None:
-        """`dial` opens a session to Redis or raises Unreachable; None: there is no cache at all.
+        """`dial` opens a session to Redis or raises Unreachable; None if there is no cache at all.
 
-        `routes_reload(version)` is awaited before a lease is renewed that says the routes have moved.
-        `clock` is read anew each time: the event loop's own stands still during a long callback, and a lease would not.
+        `routes_reload(version)` is awaited before the lease is renewed, if the version of the routes has moved.
+        `clock` is read each time: the time of the event loop does not advance during a long callback, but leases end.
         """
         self._loop = asyncio.get_running_loop()
         self._clock = clock
+        self._timing = timing
+        self._lease_s = timing.lease_s
         self._generations = generations
         self._dial = dial
         self._prefix = prefix
@@ -115,14 +138,14 @@ class Coherence:
     # -- start and stop -------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Learn the generation (raises DirectoryUnavailable), then keep lease and session alive in the background."""
+        """Ask for the generation, then keep lease and session alive in the background.  Raises DirectoryUnavailable."""
         await self._confirm()
         self._tasks.append(self._loop.create_task(self._keep_lease()))
         if self._dial is not None:
             self._tasks.append(self._loop.create_task(self._keep_session()))
 
     async def close(self) -> None:
-        tasks, self._tasks = self._tasks, []  # no hint begins anything from here on
+        tasks, self._tasks = self._tasks, []  # from here on `confirm_soon` starts nothing
         if self._confirming is not None:
             tasks.append(self._confirming)
         for task in tasks:
@@ -133,7 +156,7 @@ class Coherence:
             self.session = None
 
     def take_counts(self) -> tuple[int, int]:
-        """Times this process moved the generation, and fences it set, since this was last asked."""
+        """Return how often this process moved the generation, and how many fences it set, since the last call."""
         taken = self.bumps, self.fences
         self.bumps = self.fences = 0
         return taken
@@ -142,27 +165,36 @@ class Coherence:
 
     @property
     def fresh(self) -> bool:
-        return self._clock() - self.confirmed_at <= LEASE_S
+        """Whether the lease is valid."""
+        return self._clock() - self.confirmed_at <= self._lease_s
 
     @property
     def degraded(self) -> bool:
-        """Answering from copies although PostgreSQL has not vouched for them within the lease."""
+        """Whether the process answers from copies although its lease is over: PostgreSQL does not answer."""
         return not self.fresh
 
     async def confirm(self) -> None:
-        """Ask PostgreSQL for the generation; whoever asks meanwhile shares the answer.  Raises DirectoryUnavailable.
+        """Ask PostgreSQL for the generation, to renew the lease.  Raises DirectoryUnavailable.
 
-        Shared is right: an answer is as fresh as the moment of asking, and that is what `fresh` looks at.
+        Calls at the same time share one answer.  That is safe: `fresh` counts from the moment of asking.
         """
+        await asyncio.shield(self._begin_confirming())
+
+    def confirm_soon(self) -> None:
+        """Ask now instead of at the next poll: PostgreSQL has notified (LISTEN) that something moved."""
+        if self._tasks:
+            self._begin_confirming()
+
+    def _begin_confirming(self) -> asyncio.Task[None]:
         if self._confirming is None:
             self._confirming = self._loop.create_task(self._confirm())
-            self._confirming.add_done_callback(self._confirmed)
-        await asyncio.shield(self._confirming)
+            self._confirming.add_done_callback(self._end_confirming)
+        return self._confirming
 
-    def _confirmed(self, task: asyncio.Task[None]) -> None:
+    def _end_confirming(self, task: asyncio.Task[None]) -> None:
         self._confirming = None
         if not task.cancelled():
-            task.exception()  # seen: each waiter has got it, or nobody waits
+            task.exception()  # marks it as retrieved: each waiter has it already, or nobody waits
 
     async def _confirm(self) -> None:
         try:
@@ -171,9 +203,9 @@ class Coherence:
             except DirectoryUnavailable:
                 if self.fresh or not self.reachable:
                     raise
-                # The last asking had an answer, and the lease ran out during this one.  That is what a stall of this
-                # process looks like when it wakes: its own time-out fires before the answer is read.  Others may have
-                # moved the generation meanwhile, so copies are not to be believed on the strength of that.
+                # The last question had an answer, and the lease ended during this one.  A process that wakes from a
+                # stall sees exactly this: its own time-out fires before it reads the answer.  Others can have moved the
+                # generation during the stall, so this failure is no reason to go on believing copies: ask again.
                 await self._ask()
         except Exception:
             self.reachable = False
@@ -189,8 +221,9 @@ class Coherence:
             await self._routes_reload(row.routes_version)
         self.routes_version = row.routes_version
         if row.generation < self.generation and asked > self._adopted_at:
-            # Asked after the higher one was known, and still lower: the database has lost commits (a failover, a
-            # restore).  Copies of what is lost are out there under the numbers to come, so those are passed over.
+            # This process asked when it knew the higher number already, and the answer is lower: the database has lost
+            # commits (a failover, a restore).  Copies of the lost state exist under the numbers that come next, so the
+            # generation must move past them.
             row = await self._generations.raise_above(self.generation)
             self.bumps += 1
         if row.generation >= self.generation:
@@ -201,25 +234,19 @@ class Coherence:
             self.key_prefix = f"{self._prefix}:{row.directory_id[:8]}.{row.generation}:".encode()
             self.confirmed_at = max(self.confirmed_at, asked)
             if self.session is not None and self.session.run_ids != row.run_ids:
-                self.session.close()  # rule 6: this server is not named any more
+                self.session.close()  # rule 6: its server is no longer named
 
     async def _keep_lease(self) -> None:
         while True:
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(self._timing.poll_s)
             try:
                 await self.confirm()
             except DirectoryUnavailable:
                 pass
-            except Exception as exc:  # noqa: BLE001 - a lease that nobody renews any more would be worse
+            except Exception as exc:  # noqa: BLE001 - if this loop ended, nothing would renew the lease any more
                 self._lease_state.now("failing", exc=exc)
             else:
                 self._lease_state.now("ok")
-
-    def hint(self) -> None:
-        """PostgreSQL has told (LISTEN) that something moved: ask now instead of at the next poll."""
-        if self._confirming is None and self._tasks:
-            self._confirming = self._loop.create_task(self._confirm())
-            self._confirming.add_done_callback(self._confirmed)
 
     # -- the session (rules 6 and 7) ------------------------------------------------------------------------------
 
@@ -232,7 +259,7 @@ class Coherence:
                 await self._session_lost.wait()
             except (Unreachable, DirectoryUnavailable):
                 pass
-            except Exception as exc:  # noqa: BLE001 - a cache that is never tried again would be worse
+            except Exception as exc:  # noqa: BLE001 - if this loop ended, nothing would try the cache again
                 log.error("cache not opened", exc=exc)
             self.session = None
             await asyncio.sleep(backoff.fail())
@@ -247,14 +274,14 @@ class Coherence:
                 asked = self._clock()
                 row = await self._generations.open_for(session.run_ids)
                 self.bumps += 1
-            while row.run_ids == session.run_ids and row.run_ids_age_s <= LEASE_S:
-                await asyncio.sleep(LEASE_S - max(row.run_ids_age_s, 0.0) + 0.01)
+            while row.run_ids == session.run_ids and row.run_ids_age_s <= self._lease_s:
+                await asyncio.sleep(self._lease_s - max(row.run_ids_age_s, 0.0) + self._timing.lease_margin_s)
                 asked = self._clock()
                 row = await self._generations.ask()
             if row.run_ids != session.run_ids or not session.alive:
                 raise Unreachable
             await self._adopt(row, asked)
-            if self.run_ids != session.run_ids:  # while the routes were read, another server was named
+            if self.run_ids != session.run_ids:  # the generation named another server while the routes were loaded
                 raise Unreachable
         except BaseException:
             session.close()
@@ -262,7 +289,7 @@ class Coherence:
         self._session_lost.clear()
         session.lost = self._lose_session
         self.session = session
-        if not session.alive:  # it died while nobody was listening
+        if not session.alive:  # it ended before `lost` was set
             self._lose_session()
 
     def _lose_session(self) -> None:
@@ -272,59 +299,65 @@ class Coherence:
     # -- a change (rules 1, 3 and 4) ------------------------------------------------------------------------------
 
     def key(self, party_id_type: str, identifier: str) -> bytes:
+        """Return the name of a copy in Redis, under the current generation."""
         return self.key_prefix + f"{party_id_type}:{identifier}".encode()
 
-    async def fence(self, keys: Sequence[tuple[str, str]]) -> Fence:
-        """Rule 1.  Without a is_set fence the caller bumps the generation in its transaction (rule 4)."""
+    async def fence(self, keys: Sequence[CopyKey]) -> Fence:
+        """Set fences (rule 1).  If that fails, the caller moves the generation in its transaction (rule 4).
+
+        Raises DirectoryUnavailable.
+        """
         if not self.fresh:
             await self.confirm()
-        session, begun = self.session, self._clock()
+        session, begun_at = self.session, self._clock()
         self.fences += len(keys)
         if session is None:
-            return Fence(tuple(keys), begun, self.generation, is_set=False)
+            return Fence(tuple(keys), begun_at, self.generation, is_set=False)
         generation = self.generation
-        is_set = await session.fence([self.key(*k) for k in keys], FENCE_MS)
-        return Fence(tuple(keys), begun, generation, is_set)
+        is_set = await session.fence([self.key(*k) for k in keys], self._timing.fence_ms)
+        return Fence(tuple(keys), begun_at, generation, is_set)
 
-    def in_time(self, fence: Fence) -> bool:
-        """Whether the change may still commit (rule 1): later, its fence could be gone before the commit counts."""
-        return self._clock() - fence.begun <= COMMIT_MAX_S
+    def can_commit(self, fence: Fence) -> bool:
+        """Check the time of the commit (rule 1): if it came later, the fence could expire before it takes effect."""
+        return self._clock() - fence.begun_at <= self._timing.commit_max_s
 
     async def settle(self, fence: Fence) -> None:
-        """After the commit, before the acknowledgement (rules 3, 4 and 5).
+        """Do what is due after the commit and before the acknowledgement (rules 3, 4 and 5).
 
-        Raises DirectoryUnavailable when neither Redis nor PostgreSQL can be told: the change stands, but must not be
-        acknowledged.
+        Raises DirectoryUnavailable when neither Redis nor PostgreSQL answers: the change is committed, but the caller
+        must not acknowledge it.
         """
         asked = self._clock()
         await self._adopt(await self._generations.ask(), asked)
         if not fence.is_set:
-            # The transaction moved the generation itself.  There is nothing to verify then: whoever knows the new
+            # The transaction moved the generation itself, so there is nothing to verify: a process that knows the new
             # generation read it after the commit, and reads the new state with it.
             await self.outlive_leases()
             return
-        if not await self._verified(fence):
+        if not await self._verify(fence):
             await self.bump()
-        # Others may hold a lease for what was before the move this process has heard of last, and copies under it
-        # that no fence of ours has touched.  Mostly that was long ago.
+        # Other processes can hold a lease from before the last move that this process heard of.  Under that lease they
+        # have copies that our fences do not cover.  Mostly that move is long past, and this does not wait.
         await self._outlive_leases(self._adopted_at)
 
     async def outlive_leases(self) -> None:
-        """Wait until nobody goes by what stood before now (rule 5)."""
+        """Wait until no process believes a state from before this call (rule 5)."""
         await self._outlive_leases(self._clock())
 
     async def _outlive_leases(self, since: float) -> None:
-        """Wait until every lease that was renewed before `since` is over."""
-        while (left_s := since + LEASE_S + LEASE_MARGIN_S - self._clock()) > 0:  # noqa: ASYNC110 - a time it is
+        """Wait until every lease that was renewed before `since` has ended."""
+        ends_at = since + self._lease_s + self._timing.lease_margin_s
+        while (left_s := ends_at - self._clock()) > 0:  # noqa: ASYNC110 - it waits for a time, not for an event
             await asyncio.sleep(left_s)
 
     async def bump(self) -> None:
-        """Make all copies unreachable (rule 4).  Raises DirectoryUnavailable."""
+        """Move the generation, so that all copies are unreachable (rule 4).  Raises DirectoryUnavailable."""
         asked = self._clock()
         await self._adopt(await self._generations.bump(), asked)
         self.bumps += 1
 
-    async def _verified(self, fence: Fence) -> bool:
+    async def _verify(self, fence: Fence) -> bool:
+        """Check that the fences are there, and set missing ones again (rule 3); False if that is not certain."""
         session = self.session
         if session is None:
             return False
@@ -332,4 +365,4 @@ class Coherence:
         missing = await session.unfenced(keys)
         if missing is None:
             return False
-        return not missing or await session.fence(missing, FENCE_MS)
+        return not missing or await session.fence(missing, self._timing.fence_ms)

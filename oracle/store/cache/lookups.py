@@ -1,21 +1,20 @@
-"""The lookup path below HTTP: many lookups in, few reads out.
+"""The lookup path below HTTP: joins many lookups into few reads.
 
     ask ─► all that arrive in one turn of the event loop ─► one MGET ─┬─ an answer ──────────────► done
-                                                                      ├─ a fence, or somebody's token ─► PostgreSQL
+                                                                      ├─ a fence, or another's token ─► PostgreSQL
                                                                       └─ nothing ─► take a token ─► PostgreSQL ─► fill
-    and what goes to PostgreSQL in one turn goes as one query.
+    and all that go to PostgreSQL in one turn go as one query.
 
-Equal keys share one slot while the slot waits, so a stampede on one key is one read.  A slot that has been sent is
-closed: a lookup that starts later must not share a read that began before it, or it could miss a change that was
-acknowledged in between (promise A of `coherence`).
+Equal keys share one slot while the slot waits, so a stampede on one key is one read.  A slot that was sent is closed: a
+lookup that starts later must not share a read that began before it.  It could miss a change that was acknowledged in
+between (promise A of `coherence`).
 
-Callbacks, not tasks: a caller that goes away leaves a callback that does nothing, so it cannot take the others' read
-with it; one key that cannot be served fails its own callers.
+Callbacks, not tasks: a caller that goes away leaves a callback that does nothing, so it cannot end the read of the
+others.  A key that cannot be served fails its own callers only.
 
-Bounds.   BATCH_MAX keys in one read, so that one reply does not hold up the loop; CACHE_BATCHES and DATABASE_BATCHES in
-          flight, what comes meanwhile makes the next batch larger; WAITING_MAX callers in all, beyond it Overloaded at
-          once (20,000 lookups are about a second of work for one process: more would wait past their deadline).
-Deadline. timeout_s from ask to answer; what waits longer gets Overloaded (it never started) or DirectoryUnavailable.
+Bounds.   See LookupLimits.  While the bounds are reached, waiting lookups make the next batch larger.
+Deadline. timeout_s from `ask` to the answer.  Later than that a lookup gets Overloaded (its read never started) or
+          DirectoryUnavailable.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from typing import Final
 import msgspec
 
 from oracle.errors import DirectoryUnavailable, Overloaded
-from oracle.store.base import Answered, Reads, Session
+from oracle.store.base import AnswerCallback, CopyKey, Reads, Session
 from oracle.store.cache.coherence import Coherence
 from oracle.store.cache.values import ANSWER, new_token
 from oracle.telemetry.metrics import Metrics
@@ -38,8 +37,21 @@ CACHE_BATCHES: Final = 8
 DATABASE_BATCHES: Final = 4
 WAITING_MAX: Final = 20_000
 
-Key = tuple[str, str]  # party_id_type, identifier
 NOBODY: Final = b"V\x90"
+
+
+class LookupLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much work one process takes on."""
+
+    batch_max: int = BATCH_MAX  # keys in one read, so that one reply does not hold up the event loop
+    cache_batches: int = CACHE_BATCHES  # reads in flight at Redis
+    database_batches: int = DATABASE_BATCHES  # reads in flight at PostgreSQL
+    # Callers that wait.  Further ones get Overloaded at once: 20,000 lookups are about a second of work for one
+    # process, so more would wait past their deadline.
+    waiting_max: int = WAITING_MAX
+
+
+LOOKUP_LIMITS: Final = LookupLimits()
 
 
 class Fill(msgspec.Struct, frozen=True):
@@ -51,11 +63,11 @@ class Fill(msgspec.Struct, frozen=True):
 
 
 class Slot:
-    """One key that is waited for."""
+    """One key that callers wait for."""
 
     __slots__ = ("asked_at", "callers", "fill")
 
-    def __init__(self, asked_at: float, callers: list[Answered], fill: Fill | None = None) -> None:
+    def __init__(self, asked_at: float, callers: list[AnswerCallback], fill: Fill | None = None) -> None:
         self.asked_at = asked_at
         self.callers = callers
         self.fill = fill
@@ -73,15 +85,20 @@ class Lookups:
         timeout_s: float,
         ttl_s: float,
         negative_ttl_s: float,
+        limits: LookupLimits = LOOKUP_LIMITS,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._coherence = coherence
         self._reads = reads
         self._timeout_s = timeout_s
+        self._batch_max = limits.batch_max
+        self._cache_batches_max = limits.cache_batches
+        self._database_batches_max = limits.database_batches
+        self._waiting_max = limits.waiting_max
         self._ttl_ms = int(ttl_s * 1000)
         self._negative_ttl_ms = int(negative_ttl_s * 1000)
-        self._hot: dict[Key, Slot] = {}  # waiting for the next MGET
-        self._cold: dict[Key, Slot] = {}  # waiting for the next query
+        self._hot: dict[CopyKey, Slot] = {}  # waiting for the next MGET
+        self._cold: dict[CopyKey, Slot] = {}  # waiting for the next query
         self._waiting = 0
         self._cache_batches = 0
         self._database_batches = 0
@@ -101,9 +118,9 @@ class Lookups:
             slot("database_batched_keys_total"),
         )
 
-    def ask(self, party_id_type: str, identifier: str, done: Answered) -> None:
-        """`done` gets the answer (see values) or the reason why there is none, never before this returns."""
-        if self._waiting >= WAITING_MAX:
+    def ask(self, party_id_type: str, identifier: str, done: AnswerCallback) -> None:
+        """Look up; `done` gets the answer (see `values`) or the reason why there is none, never before this returns."""
+        if self._waiting >= self._waiting_max:
             self._loop.call_soon(done, Overloaded(), False)
             return
         key = (party_id_type, identifier)
@@ -118,7 +135,7 @@ class Lookups:
         self._hot[key] = Slot(self._loop.time(), [done])
 
     async def get(self, party_id_type: str, identifier: str) -> bytes:
-        """`ask` for those who can wait.  Raises what `ask` hands out."""
+        """Do as `ask` does, for callers that can wait.  Raises the reason why there is no answer."""
         future: asyncio.Future[bytes | Exception] = self._loop.create_future()
         self.ask(party_id_type, identifier, lambda answer, _: None if future.done() else future.set_result(answer))
         answer = await future
@@ -134,13 +151,13 @@ class Lookups:
     # -- from the cache -------------------------------------------------------------------------------------------
 
     def _send(self) -> None:
-        """Send what waits, as far as the bounds allow."""
+        """Send the waiting lookups, as far as the bounds allow."""
         coherence = self._coherence
-        while self._hot and self._cache_batches < CACHE_BATCHES:
+        while self._hot and self._cache_batches < self._cache_batches_max:
             if not coherence.fresh and coherence.reachable:
                 self._confirm_first()
                 return
-            batch = _take(self._hot, BATCH_MAX)
+            batch = _take(self._hot, self._batch_max)
             session = coherence.session
             if session is None:
                 self._cells[self._count_unreachable] += 1
@@ -152,11 +169,12 @@ class Lookups:
             self._cache_batches += 1
             self._cells[self._count_cache_batches] += 1
             self._cells[self._count_reads] += len(keys)
-            session.mget(keys, _Read(self, batch, keys, session))
+            session.mget(keys, _Flight(self, batch, keys, session))
 
     def _confirm_first(self) -> None:
-        """The lease has run out (rule 5): ask, then send.  When PostgreSQL does not answer, `reachable` says so, and
-        what waits goes on with the copies there are.
+        """Renew the lease, which is over (rule 5), then send.
+
+        If PostgreSQL does not answer, `reachable` becomes False, and the waiting lookups go on with copies.
         """
         if self._confirming:
             return
@@ -165,31 +183,34 @@ class Lookups:
 
     async def _confirm(self) -> None:
         try:
-            while await self._confirms_too_late():
+            while not await self._confirm_in_time():
                 self._turn_away()
         finally:
             self._confirming = False
             self._loop.call_soon(self._send)
 
-    async def _confirms_too_late(self) -> bool:
-        """For the one that has waited longest.  With 100,000 new routes a lease may take longer than a lookup has."""
+    async def _confirm_in_time(self) -> bool:
+        """Renew the lease; return False if the deadline of the oldest lookup came first.
+
+        With 100,000 new routes that takes longer than a lookup can wait.
+        """
         oldest = next(iter(self._hot.values())).asked_at if self._hot else self._loop.time()
         try:
             async with asyncio.timeout_at(oldest + self._timeout_s) as patience:
                 await self._coherence.confirm()
         except Exception:  # noqa: BLE001 - it has left `reachable` False; the poll of the lease logs it
-            return patience.expired()
-        return False
+            return not patience.expired()
+        return True
 
     def _turn_away(self) -> None:
-        """Those in the queue whose deadline is over."""
+        """Refuse the waiting lookups whose deadline is over."""
         late = self._loop.time() - self._timeout_s
         for key in [key for key, slot in self._hot.items() if slot.asked_at <= late]:
-            self._answered(self._hot.pop(key), Overloaded(), cached=False)
+            self._call_back(self._hot.pop(key), Overloaded(), cached=False)
 
-    def _read(
+    def _take_values(
         self,
-        batch: list[tuple[Key, Slot]],
+        batch: list[tuple[CopyKey, Slot]],
         keys: list[bytes],
         session: Session,
         values: list[bytes | None] | None,
@@ -200,37 +221,37 @@ class Lookups:
             for key, slot in batch:
                 self._go_cold(key, slot, None)
         else:
-            absent: list[tuple[Key, Slot]] = []
+            absent: list[tuple[CopyKey, Slot]] = []
             absent_keys: list[bytes] = []
             for (key, slot), redis_key, value in zip(batch, keys, values, strict=True):
                 if value is None:
                     absent.append((key, slot))
                     absent_keys.append(redis_key)
                 elif value[:1] == ANSWER:
-                    self._answered(slot, value, cached=True)
+                    self._call_back(slot, value, cached=True)
                 else:
                     self._go_cold(key, slot, None)
             if absent:
-                self._lease(absent, absent_keys, session)
+                self._take_tokens(absent, absent_keys, session)
         if self._hot:
             self._send()
 
-    def _lease(self, absent: list[tuple[Key, Slot]], keys: list[bytes], session: Session) -> None:
-        """Rule 2: the right to fill, where nobody else has it."""
+    def _take_tokens(self, absent: list[tuple[CopyKey, Slot]], keys: list[bytes], session: Session) -> None:
+        """Take tokens on the absent keys (rule 2), then read the directory."""
         tokens = [new_token() for _ in keys]
         self._cells[self._count_tokens] += len(keys)
 
-        def leased(ours: list[bool]) -> None:
+        def go_on(ours: list[bool]) -> None:
             for (key, slot), redis_key, token, mine in zip(absent, keys, tokens, ours, strict=True):
                 self._go_cold(key, slot, Fill(session, redis_key, token) if mine else None)
 
-        session.lease(keys, tokens, leased)
+        session.lease(keys, tokens, go_on)
 
     # -- from the directory ---------------------------------------------------------------------------------------
 
-    def _go_cold(self, key: Key, slot: Slot, fill: Fill | None) -> None:
+    def _go_cold(self, key: CopyKey, slot: Slot, fill: Fill | None) -> None:
         present = self._cold.get(key)
-        if present is not None:  # not sent yet, so its read begins after both have asked
+        if present is not None:  # not sent yet, so its read begins after both lookups started
             present.callers += slot.callers
             present.fill = fill or present.fill
             return
@@ -240,14 +261,14 @@ class Lookups:
         self._cold[key] = slot
 
     def _query(self) -> None:
-        while self._cold and self._database_batches < DATABASE_BATCHES:
-            batch = _take(self._cold, BATCH_MAX)
+        while self._cold and self._database_batches < self._database_batches_max:
+            batch = _take(self._cold, self._batch_max)
             self._database_batches += 1
             self._cells[self._count_batches] += 1
             self._cells[self._count_keys] += len(batch)
-            self._spawn(self._answer(batch))
+            self._spawn(self._read_directory(batch))
 
-    async def _answer(self, batch: list[tuple[Key, Slot]]) -> None:
+    async def _read_directory(self, batch: list[tuple[CopyKey, Slot]]) -> None:
         answers: list[bytes] | None = None
         failure: Exception = DirectoryUnavailable()
         try:
@@ -260,24 +281,24 @@ class Lookups:
                     answers = await self._reads.answers([key for key, _ in batch])
         except (DirectoryUnavailable, TimeoutError):
             pass
-        except Exception as exc:  # noqa: BLE001 - the callers are told, and the API logs it
+        except Exception as exc:  # noqa: BLE001 - the callers get it, and the API logs it
             failure = exc
         finally:
             self._database_batches -= 1
             for index, (_, slot) in enumerate(batch):
-                self._answered(slot, failure if answers is None else answers[index], cached=False)
+                self._call_back(slot, failure if answers is None else answers[index], cached=False)
             if self._cold:
                 self._loop.call_soon(self._query)
         if answers is not None:
             self._fill(batch, answers)
 
-    def _fill(self, batch: list[tuple[Key, Slot]], answers: list[bytes]) -> None:
-        """After the callers have their answers: however late the copy arrives, the token decides (rule 2)."""
+    def _fill(self, batch: list[tuple[CopyKey, Slot]], answers: list[bytes]) -> None:
+        """Store the copies, after the callers have their answers.  However late a copy arrives, its token decides."""
         for (_, slot), answer in zip(batch, answers, strict=True):
             fill = slot.fill
-            if fill is not None and fill.session.alive:  # rule 7: on that very connection or not at all
+            if fill is not None and fill.session.alive:  # rule 7: on that very session or not at all
                 ttl_ms = self._negative_ttl_ms if answer == NOBODY else self._ttl_ms
-                # Spread, so that what was filled together does not expire together.
+                # Spread, so that copies that were stored together do not expire together.
                 spread_ms = int(ttl_ms * random.uniform(0.9, 1.1))  # noqa: S311
                 fill.session.fill(fill.key, fill.token, answer, spread_ms, self._lose_fill)
                 self._cells[self._count_fills] += 1
@@ -285,14 +306,14 @@ class Lookups:
     def _lose_fill(self) -> None:
         self._cells[self._count_lost] += 1
 
-    def _answered(self, slot: Slot, answer: bytes | Exception, *, cached: bool) -> None:
-        """A caller that fails is reported and fails nobody else: the others of its batch are still to be answered."""
+    def _call_back(self, slot: Slot, answer: bytes | Exception, *, cached: bool) -> None:
+        """Answer all callers of a slot.  A caller that fails is reported; the other callers still get their answer."""
         callers = slot.callers
         self._waiting -= len(callers)
         for caller in callers:
             try:
                 caller(answer, cached)
-            except Exception as exc:  # noqa: BLE001 - whatever it is, it is the caller's
+            except Exception as exc:  # noqa: BLE001 - any error here is the caller's own
                 self._loop.call_exception_handler({"message": "A lookup's caller failed", "exception": exc})
 
     def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
@@ -301,22 +322,26 @@ class Lookups:
         task.add_done_callback(self._tasks.discard)
 
 
-class _Read:
-    """What an MGET was for.  A class of slots: one per batch, cheaper than a closure and readable in a profile."""
+class _Flight:
+    """An MGET on its way, and the lookups that it is for.  One per batch: cheaper than a closure, and readable in a
+    profile.
+    """
 
     __slots__ = ("batch", "keys", "lookups", "session")
 
-    def __init__(self, lookups: Lookups, batch: list[tuple[Key, Slot]], keys: list[bytes], session: Session) -> None:
+    def __init__(
+        self, lookups: Lookups, batch: list[tuple[CopyKey, Slot]], keys: list[bytes], session: Session
+    ) -> None:
         self.lookups = lookups
         self.batch = batch
         self.keys = keys
         self.session = session
 
     def __call__(self, values: list[bytes | None] | None) -> None:
-        self.lookups._read(self.batch, self.keys, self.session, values)  # noqa: SLF001 - two halves of one class
+        self.lookups._take_values(self.batch, self.keys, self.session, values)  # noqa: SLF001 - two halves of one class
 
 
-def _take(waiting: dict[Key, Slot], most: int) -> list[tuple[Key, Slot]]:
+def _take(waiting: dict[CopyKey, Slot], most: int) -> list[tuple[CopyKey, Slot]]:
     """Remove and return the first `most` entries."""
     if len(waiting) <= most:
         batch = list(waiting.items())
