@@ -1,13 +1,13 @@
-"""Real PostgreSQL and Valkey for every test that asks: one server a run, a clean slate a test.
+"""Real PostgreSQL and Valkey for every test that asks: one server for each run, a clean state for each test.
 
 database_url        a migrated database of its own, dropped afterwards
 empty_database_url  the same without a schema
 redis_url           the run's Valkey, emptied; on a Unix socket
-start_postgres      await start_postgres() -> a server of one's own, to kill and start again; not migrated
-start_valkey        await start_valkey({"maxmemory": "2mb"}) -> likewise, on a Unix socket and a loopback port
+start_postgres      await start_postgres() -> a server for this test alone, to kill and start again; not migrated
+start_valkey        await start_valkey({"maxmemory": "2mb"}) -> the same, on a Unix socket and a loopback port
 
-The fixtures are synchronous and drive the servers with asyncio.run between tests, so no event loop has to
-outlive the test that made it; pytest runs them in the main thread, on which the servers' death with us hangs.
+The fixtures are synchronous and drive the servers with asyncio.run between tests, so no event loop needs to live
+longer than its test.  pytest runs them in the main thread, which the servers' end is tied to.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from oracle.run.embedded import PostgresServer, ValkeyServer
 
-# How long an example takes is the machine's affair: what else runs there is no reason to fail.
+# No deadline for an example: a busy machine is no reason to fail.
 hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -86,7 +86,7 @@ def valkey_server() -> Iterator[ValkeyServer]:
 
 @pytest.fixture
 def redis_url(valkey_server: ValkeyServer) -> str:
-    """The scripts are forgotten, too: a test must not live on what another loaded."""
+    """Without scripts as well: a test must not depend on the scripts that another test loaded."""
     assert servers.valkey_command(valkey_server, "FLUSHALL") == b"+OK\r\n"
     assert servers.valkey_command(valkey_server, "SCRIPT", "FLUSH") == b"+OK\r\n"
     return valkey_server.url()

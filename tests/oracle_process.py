@@ -22,10 +22,10 @@ from urllib.parse import urlsplit
 import psutil
 
 SERVE = (sys.executable, "-m", "oracle", "serve")
-# A process imports for half a second of CPU, and gets a tenth of a core where others want it as well.
+# A process imports for half a second of CPU time, and gets a tenth of a core on a busy machine.
 PATIENCE_S = 60.0
-# Settings of a service whose answers are looked at, and not how soon they come: beside ten others Redis may take longer
-# than 50 ms, and a lookup longer than a second.
+# For a test of answers, not of their time: on a busy machine Redis can take longer than 50 ms, and a lookup longer than
+# a second.
 PATIENT = {
     "ORACLE_CACHE_TIMEOUT_MS": "10000",
     "ORACLE_LOOKUP_TIMEOUT_MS": "15000",
@@ -42,7 +42,7 @@ def until(condition: Callable[[], object], timeout_s: float = PATIENCE_S) -> Non
 
 
 def environment(tmp_path: Path, env: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Ours without the settings of whoever runs the tests."""
+    """Our environment without the oracle settings of the person who runs the tests."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ORACLE_")}
     standard = {
         "ORACLE_DATA_DIR": str(tmp_path / "data"),
@@ -56,7 +56,7 @@ def environment(tmp_path: Path, env: Mapping[str, str] | None = None) -> dict[st
 def run_oracle(
     tmp_path: Path, *arguments: str, env: Mapping[str, str] | None = None, timeout_s: float = 120
 ) -> subprocess.CompletedProcess[str]:
-    """One command of the real command line, to its end."""
+    """Run one command of the real command line to its end."""
     return subprocess.run(
         [sys.executable, "-m", "oracle", *arguments],
         env=environment(tmp_path, env),
@@ -70,7 +70,7 @@ def run_oracle(
 
 
 def is_gone(process: psutil.Process) -> bool:
-    """Dead; a zombie whose new parent does not look is dead as well."""
+    """Dead; a zombie that its new parent does not reap is dead as well."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -78,13 +78,13 @@ def is_gone(process: psutil.Process) -> bool:
 
 
 class OracleProcess:
-    """A running `serve`.  Ends with the block it is used in."""
+    """A running `serve`.  It ends with its `with` block."""
 
     def __init__(self, command: Sequence[str], tmp_path: Path, env: Mapping[str, str] | None, **popen: Any) -> None:
         self._log = tmp_path / f"oracle-{time.monotonic_ns()}.log"
         self._seen: dict[int, psutil.Process] = {}
         with self._log.open("wb") as log:
-            self.process = _started(command, environment(tmp_path, env), tmp_path, log, popen)
+            self.process = _start(command, environment(tmp_path, env), tmp_path, log, popen)
 
     @property
     def pid(self) -> int:
@@ -138,19 +138,19 @@ class OracleProcess:
         self.process.send_signal(number)
 
     def stop(self, timeout_s: float = PATIENCE_S) -> int:
-        """Orderly, as an operator does; the exit code."""
+        """Stop it in order, as an operator does; returns the exit code."""
         self.descendants()
         self.signal(signal.SIGTERM)
         return self.process.wait(timeout_s)
 
     def kill(self) -> None:
-        """The supervisor alone dies, at once; `wait_gone` waits for what it leaves behind."""
+        """Kill the supervisor alone; `wait_gone` waits for its children to end."""
         self.descendants()
         self.process.kill()
         self.process.wait()
 
     def wait_gone(self, timeout_s: float = PATIENCE_S) -> None:
-        """Until none of the processes ever seen below ours is left."""
+        """Wait until none of the processes ever seen below ours is left."""
         until(lambda: all(is_gone(process) for process in self._seen.values()), timeout_s)
 
     def close(self) -> None:
@@ -189,7 +189,7 @@ def start_oracle(
         raise
 
 
-def _started(
+def _start(
     command: Sequence[str], env: dict[str, str], cwd: Path, log: IO[bytes], popen: dict[str, Any]
 ) -> subprocess.Popen[bytes]:
     standard: dict[str, Any] = {

@@ -1,6 +1,6 @@
-"""Real servers for tests: what the fixtures of conftest.py are made of.
+"""Real servers for tests, for the fixtures of conftest.py.
 
-Every server lives in a directory of its own under /tmp, removed with it, so any number of test runs can share
+Every server has a directory of its own under /tmp, which is removed with it, so any number of test runs can share
 a machine.  PostgreSQL listens on its Unix socket alone (`postgres_socket`, for a proxy to connect to); Valkey
 on a Unix socket (`server.socket`) and on a free loopback port (`tcp_url`).
 """
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 TEMPLATE = "oracle_template"
 
-# Below the ports that the kernel hands out to clients, so that nobody is given ours by chance; and a Valkey
-# cluster needs the port 10000 above its own as well.
+# Below the ports that the kernel gives to clients, so that no client gets ours by chance.  A Valkey cluster needs the
+# port 10000 above its own as well.
 PORTS = range(10_000, 22_000)
-# Not the generator that tests seed: after them every run on a machine would try the same ports.
+# Not the generator that tests seed: then every run on a machine would try the same ports.
 _random = random.SystemRandom()
 
 
 @contextmanager
 def temporary_home() -> Iterator[Path]:
-    """A data directory with room for sockets in its path, whatever TMPDIR says."""
+    """A data directory with room for sockets in its path, for any value of TMPDIR."""
     home = Path(tempfile.mkdtemp(prefix="oracle-test-", dir="/tmp"))
     try:
         yield home
@@ -43,7 +43,7 @@ def temporary_home() -> Iterator[Path]:
 
 
 def free_port() -> int:
-    """A port that nobody listened on just now, nor on the one 10000 above."""
+    """A port that no process listens on now, nor on the one 10000 above."""
     while True:
         port = _random.choice(PORTS)
         try:
@@ -114,14 +114,14 @@ async def make_template(server: PostgresServer) -> None:
 
 
 async def make_database(server: PostgresServer, template: str = TEMPLATE) -> str:
-    """A fresh database's name.  Cloning wants nobody connected to the template, which the above left."""
+    """Make a database and return its name.  A clone needs a template without connections, as make_template leaves it."""
     name = f"t_{uuid.uuid4().hex[:12]}"
     await administer(server, f"CREATE DATABASE {name} TEMPLATE {template} OWNER oracle STRATEGY FILE_COPY")
     return name
 
 
 async def drop_database(server: PostgresServer, name: str) -> None:
-    """Also under a test that left a connection open, or that killed the server's backends."""
+    """Drop the database, also when the test left a connection open or killed the server's backends."""
     await administer(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 

@@ -1,10 +1,10 @@
-"""Puts the parts together: the only file that knows every concrete class.  Opens in order, closes in reverse.
+"""Connects the parts: the only file that knows every concrete class.  Opens in order, closes in reverse.
 
     run_hub     one hub worker: metrics, tracing, PostgreSQL, coherence, lookups, changes, HTTP
     run_admin   the admin process: the same store, Litestar on granian
-    run_jobs    the jobs process: the same store, and what runs in the background
+    run_jobs    the jobs process: the same store, and the background work
 
-The first two serve a socket that `serve` has bound.  All return when `stop` is set and what was in flight is over.
+The first two serve a socket that `serve` has bound.  All return when `stop` is set and the calls in flight have ended.
 """
 
 from __future__ import annotations
@@ -75,11 +75,12 @@ class Store:
 
 @asynccontextmanager
 async def open_store(settings: Settings, metrics: Metrics, *, desk: bool = False) -> AsyncIterator[Store]:
-    """`desk`: with connections for what administrators and auditors read, and without routes, as nobody looks up there.
+    """Open the store; raises DirectoryUnavailable when PostgreSQL cannot be reached.  Redis can come later.
 
-    Raises DirectoryUnavailable when PostgreSQL cannot be reached; Redis may come later.
+    `desk`: with connections for the reads of administrators and auditors, and without routes, because this process
+    answers no lookups.
     """
-    assert settings.database_url is not None  # noqa: S101 - serve has filled in the embedded one
+    assert settings.database_url is not None  # noqa: S101 - serve has set the embedded one
     async with AsyncExitStack() as stack:
         postgres = await stack.enter_async_context(open_postgres(settings.database_url, desk=desk))
         routes = Routes(postgres.reads.fetch_routes)
@@ -96,7 +97,7 @@ async def open_store(settings: Settings, metrics: Metrics, *, desk: bool = False
 
 
 @asynccontextmanager
-async def _watched(store: Store, metrics: Metrics) -> AsyncIterator[Health]:
+async def _open_health(store: Store, metrics: Metrics) -> AsyncIterator[Health]:
     health = Health(store.coherence, store.postgres, metrics)
     tasks = [asyncio.create_task(health.watch()), asyncio.create_task(watch_event_loop(metrics))]
     try:
@@ -120,7 +121,7 @@ async def run_hub(
     metrics = Metrics.open(run_dir, "hub", index)
     tracing = Tracing.open("alias-oracle", settings.otlp_endpoint, settings.trace_ratio, metrics=metrics)
     try:
-        async with open_store(settings, metrics) as store, _watched(store, metrics) as health:
+        async with open_store(settings, metrics) as store, _open_health(store, metrics) as health:
             participants = Participants(
                 store.lookups,
                 store.changes,
@@ -160,14 +161,14 @@ async def run_admin(
 
     metrics = Metrics.open(run_dir, "admin", index)
     try:
-        async with open_store(settings, metrics, desk=True) as store, _watched(store, metrics) as health:
-            parts = AdminServices(
+        async with open_store(settings, metrics, desk=True) as store, _open_health(store, metrics) as health:
+            services = AdminServices(
                 store.changes, store.postgres, health, metrics,
                 quota=Quota(open_max=settings.import_open_max, bytes_max=settings.import_day_bytes_max),
                 proxies=settings.admin_proxies, reading=Reading.of(settings),
             )  # fmt: skip
-            parts.stopping = stop
-            await serve_asgi(admin_app(parts), sock, ready, stop)
+            services.stopping = stop
+            await serve_asgi(admin_app(services), sock, ready, stop)
     finally:
         metrics.close()
 
@@ -180,22 +181,22 @@ async def run_jobs(
     assert settings.database_url is not None  # noqa: S101 - as in open_store
     sealer = Sealer(settings.database_url, KeyFile(key_file(settings)), metrics)
 
-    async def with_store(stop: asyncio.Event) -> None:
-        async with open_store(settings, metrics, desk=True) as store, _watched(store, metrics):
-            await jobs.run([*_jobs(store, metrics), ("sealing", sealer.run)], stop)
+    async def run_with_store(stop: asyncio.Event) -> None:
+        async with open_store(settings, metrics, desk=True) as store, _open_health(store, metrics):
+            await jobs.run([*_make_jobs(store, metrics), ("sealing", sealer.run)], stop)
 
     try:
-        # Nobody waits for this process, so PostgreSQL may be slow or away when it begins: to open the store is a job,
-        # done again until it succeeds.
+        # Nobody waits for this process, so PostgreSQL can be slow or away when it starts: opening the store is a job,
+        # repeated until it succeeds.
         ready()
-        await jobs.run([("store", with_store)], stop, timeout_s=settings.stop_timeout_s)
+        await jobs.run([("store", run_with_store)], stop, timeout_s=settings.stop_timeout_s)
         log.info("The jobs worker stopped", index=index)
     finally:
         metrics.close()
 
 
-def _jobs(store: Store, metrics: Metrics) -> list[jobs.Named]:
-    """What runs in the background, by name."""
+def _make_jobs(store: Store, metrics: Metrics) -> list[jobs.Named]:
+    """The background work that needs the store, by name."""
     settings = store.settings
     assert settings.database_url is not None  # noqa: S101 - as in open_store
     imports = Imports(
@@ -206,6 +207,6 @@ def _jobs(store: Store, metrics: Metrics) -> list[jobs.Named]:
 
 
 def _settle_memory() -> None:
-    """What start-up has made stays: the collector need not walk through it at every full collection."""
+    """Exempt the objects of the start from garbage collection: they stay, and each full collection would visit them."""
     gc.collect()
     gc.freeze()
