@@ -114,7 +114,7 @@ async def make_template(server: PostgresServer) -> None:
 
 
 async def make_database(server: PostgresServer, template: str = TEMPLATE) -> str:
-    """Make a database and return its name.  A clone needs a template without connections, as make_template leaves it."""
+    """Make a database and return its name.  The template must have no connections, as make_template leaves it."""
     name = f"t_{uuid.uuid4().hex[:12]}"
     await administer(server, f"CREATE DATABASE {name} TEMPLATE {template} OWNER oracle STRATEGY FILE_COPY")
     return name
