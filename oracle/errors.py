@@ -1,29 +1,29 @@
-"""What can go wrong, named for the caller's next move.  No HTTP and no FSPIOP in here.
+"""The errors, named for the caller's next step.  They know neither HTTP nor FSPIOP.
 
     OracleError
-    ├── BadRequest             mend the request
+    ├── BadRequest             correct the request
     │   ├── Malformed              a path, query, header or body that cannot be read
-    │   ├── BadElement             an element that is read but not allowed
-    │   ├── MissingElement         an element that has to be there
-    │   ├── TooManyElements        an element, or so many of them, that must not be there
+    │   ├── BadElement             an element that can be read but is not allowed
+    │   ├── MissingElement         a required element is missing
+    │   ├── TooManyElements        an element that is not expected, or too many of one
     │   └── TooLarge               a body over the limit
     ├── NoSuchResource         ask another URI
     ├── MethodNotAllowed       ask with another method
-    ├── Refused                the request is sound, the directory's rules say no
-    │   ├── PartyNotFound          nothing is registered there
+    ├── Refused                the request is valid, but the rules of the directory forbid it
+    │   ├── PartyNotFound          nobody has registered the alias
     │   ├── AlreadyRegistered      another FSP holds the alias
-    │   ├── NotOwner               only the FSP that holds it may change it
+    │   ├── NotOwner               only the FSP that holds the alias can change it
     │   │   └── ForeignRemoval             or remove it
-    │   ├── AmbiguousRemoval       it does not say which of several entries is meant
-    │   ├── UnknownFsp             the FSP may not register (not known, suspended or closed)
-    │   ├── NotAllowed             it may not register this type or currency
+    │   ├── AmbiguousRemoval       several entries match, and the request names none
+    │   ├── UnknownFsp             the FSP cannot register (unknown, suspended or closed)
+    │   ├── NotAllowed             the FSP cannot register this type or currency
     │   └── RouteOverlap           another route has this prefix at that time
     └── Unavailable            try again later
         ├── DirectoryUnavailable   PostgreSQL does not answer, or not in time
-        └── Overloaded             too much is waiting already
+        └── Overloaded             too many requests wait already
 
-A message is for people at the caller's side: it never holds an identifier (personal data) and nothing of the
-inside (SQL, addresses, class names).  `identifiers.BadIdentifier` is a kind of its own, a ValueError, so that the
+People at the caller's side read the messages.  A message never holds an identifier (personal data), and nothing of the
+inside (SQL, addresses, class names).  `identifiers.BadIdentifier` is not among these: it is a ValueError, so that the
 identifier rules can be used without the rest.
 """
 

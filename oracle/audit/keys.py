@@ -1,14 +1,15 @@
-"""The private keys of the log: in a file, never in the database, whose owner could forge history with them.
+"""The private keys of the log.  They are in a file, never in the database: its owner could forge history with them.
 
-File.      <data_dir>/audit-keys/signing.keys, or the one of the setting audit_key_file: a key a line as Go's sumdb/note
-           spells them, the newest last, mode 0600.  Made at the first start with an empty log.  Every machine that is
-           to seal needs it; one that has not got it leaves sealing to the others.
-Memory.    Beside it, signing.keys.last is the last checkpoint that was signed here.  A log in the database that does
-           not extend it was rewritten, or restored from before; then nothing is signed until somebody has looked
-           and said so (`oracle audit accept`).  In a read-only directory there is no such memory.
-Lost.      `oracle audit keys replace` begins a key that no other introduces; whoever verifies has to be given both.
+File.      <data_dir>/audit-keys/signing.keys, or the file of the setting audit_key_file.  One key a line in the format
+           of Go's sumdb/note, the newest last, mode 0600.  The first start with an empty log creates it.  Every machine
+           that seals needs it; a machine without it leaves sealing to the others.
+Last.      Beside it, signing.keys.last holds the last checkpoint that was signed here.  If the log in the database does
+           not extend that checkpoint, somebody rewrote the log or restored an older backup.  Then nothing is signed
+           until a person has checked it and runs `oracle audit accept`.  A read-only directory has no such file.
+Lost.      After the loss of a key, `oracle audit keys replace` begins a key that no other key introduces.  Verifiers
+           must get both keys.
 Rotation.  `rotate` adds a key to the file, then the statement that introduces it to the database.  A sealer that finds
-           a key there which it does not know reads the file again.
+           an unknown key in the database reads the file again.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from oracle.audit.checkpoint import BadNote, Checkpoint, Signer, Trust, Verifier
 from oracle.settings import Settings
 from oracle.store.queries import QUERIES
 
-# Any number will do, as long as nobody else takes it: "audit" in ASCII, one for sealing, one for keys.
+# Any numbers that nobody else uses: "audit" in ASCII, one for sealing and one for keys.
 SEALING_LOCK: Final = 0x6175646974
 KEYS_LOCK: Final = 0x6175646975
 
 
 class KeyFileError(Exception):
-    """One line for the operator; never a part of a key."""
+    """The key file cannot be used.  The text is one line for the operator, and never holds a part of a key."""
 
 
 def key_file(settings: Settings) -> Path:
@@ -45,11 +46,11 @@ class KeyFile:
         self.last_path = path.with_name(path.name + ".last")
 
     def read(self) -> list[Signer]:
-        """The keys, the newest last; none when there is no file.  Raises KeyFileError."""
+        """Read the keys, the newest last; an empty list when there is no file.  Raises KeyFileError."""
         try:
             mode = self.path.stat().st_mode
             if mode & (stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP):
-                raise KeyFileError(f"{self.path}: others than its owner may read or change it: chmod 600")
+                raise KeyFileError(f"{self.path}: users other than its owner can read or change it: run chmod 600")
             lines = self.path.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
             return []
@@ -61,7 +62,7 @@ class KeyFile:
             raise KeyFileError(f"{self.path}: {exc}") from exc
 
     def add(self, signer: Signer) -> None:
-        """Raises KeyFileError."""
+        """Add a key as the newest.  Raises KeyFileError."""
         lines = [each.skey for each in (*self.read(), signer)]
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -69,8 +70,8 @@ class KeyFile:
         except OSError as exc:
             raise KeyFileError(f"{self.path}: cannot be written: {exc.strerror}") from exc
 
-    def last_note(self) -> str | None:
-        """Raises KeyFileError."""
+    def read_last_note(self) -> str | None:
+        """Read the text of the last checkpoint; None when there is none.  Raises KeyFileError."""
         try:
             return self.last_path.read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -78,20 +79,21 @@ class KeyFile:
         except (OSError, ValueError) as exc:
             raise KeyFileError(f"{self.last_path}: cannot be read ({type(exc).__name__})") from exc
 
-    def last(self) -> Checkpoint | None:
-        """Raises KeyFileError."""
-        note = self.last_note()
+    def read_last(self) -> Checkpoint | None:
+        """Read the last checkpoint; None when there is none.  Raises KeyFileError."""
+        note = self.read_last_note()
         try:
             return None if note is None else Checkpoint.of_note(note)
         except BadNote as exc:
             raise KeyFileError(f"{self.last_path}: {exc}") from exc
 
-    def remember(self, note: str) -> None:
-        with suppress(OSError):  # a secret that is mounted read-only: see the module
+    def write_last(self, note: str) -> None:
+        """Keep the last checkpoint, where the directory can be written."""
+        with suppress(OSError):  # the secret is mounted read-only: see the module
             _write(self.last_path, note)
 
-    def forget(self) -> bool:
-        """False where nothing was remembered.  Raises KeyFileError."""
+    def delete_last(self) -> bool:
+        """Delete the last checkpoint; return False when there was none.  Raises KeyFileError."""
         try:
             self.last_path.unlink()
         except FileNotFoundError:
@@ -102,7 +104,7 @@ class KeyFile:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or as before, also after a power cut: a key that the database knows must not be gone then."""
+    """Write the whole file or nothing, also in a power cut: a key that the database knows must not be lost."""
     fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -112,34 +114,37 @@ def _write(path: Path, text: str) -> None:
     fresh.replace(path)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with suppress(OSError):  # not every file system can
+        with suppress(OSError):  # not every file system supports this
             os.fsync(directory)
     finally:
         os.close(directory)
 
 
 def signers_of(origin: str, keys: list[VerifierKey], have: list[Signer]) -> list[Signer]:
-    """Who signs now: the newest key; the one before as well, if it is in the file still.  Raises KeyFileError."""
+    """Return the signers: the newest key, and the key before if the file still has it.  Raises KeyFileError."""
     by_vkey = {signer.verifier.vkey: signer for signer in have}
     if not keys or keys[-1].vkey not in by_vkey:
-        raise KeyFileError("the key file does not hold the key that signs now")
+        raise KeyFileError(
+            "the key file does not hold the key that signs now: copy the file from a machine that seals,"
+            " or run `oracle audit keys replace` if the key is lost"
+        )
     Trust(origin, keys, [keys[-1].vkey])
     return [by_vkey[key.vkey] for key in reversed(keys[-2:]) if key.vkey in by_vkey]
 
 
 async def create_first_key(connection: asyncpg.Connection, origin: str, file: KeyFile) -> None:
-    """A log without a key gets one.  Under the lock of sealing."""
+    """Give a log without a key its first key.  The caller holds the lock of sealing.  Raises KeyFileError."""
     have = file.read()
     if not have:
         file.add(Signer.new(origin))
         have = file.read()
     if have[-1].verifier.name != origin:
-        raise KeyFileError(f"{file.path}: its keys are of another log")
+        raise KeyFileError(f"{file.path}: its keys are of another log: use the key file of this directory")
     await connection.execute(QUERIES["audit_key_add"], 0, have[-1].verifier.vkey, 0, None)
 
 
 async def rotate(connection: asyncpg.Connection, file: KeyFile, *, lost: bool = False) -> Verifier:
-    """A new key from now on; the public part.  Of a lost one nobody introduces the next.  Raises KeyFileError."""
+    """Begin a new key; return its public part.  `lost`: without a statement of the old key.  Raises KeyFileError."""
     origin = await connection.fetchval(QUERIES["audit_origin"])
     async with connection.transaction():
         await connection.execute(QUERIES["audit_key_lock"], KEYS_LOCK)

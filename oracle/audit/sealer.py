@@ -151,7 +151,7 @@ class Sealing:
         return sealing
 
     async def _compare(self) -> None:
-        last = self._file.last()
+        last = self._file.read_last()
         if last is None:
             return
         if last.origin != self._origin:
@@ -213,7 +213,7 @@ class Sealing:
             except _Superseded:
                 await self._choose_signers()
         self.tree, self._bound = tree, bound
-        self._file.remember(note)
+        self._file.write_last(note)
 
     async def waiting_s(self) -> float:
         """Return for how long the oldest event has waited that is committed and not sealed."""

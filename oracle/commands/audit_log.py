@@ -163,7 +163,7 @@ def _read_last_checkpoint(arguments: Arguments) -> str | None:
 
     file = KeyFile(key_file(load_settings(arguments).settings))
     try:
-        note = file.last_note()
+        note = file.read_last_note()
     except KeyFileError as exc:
         raise CommandError(str(exc)) from exc
     if note is not None:
@@ -246,7 +246,7 @@ def _accept(arguments: Arguments) -> int:
 
     file = KeyFile(key_file(load_settings(arguments).settings))
     try:
-        had_checkpoint = file.forget()
+        had_checkpoint = file.delete_last()
     except KeyFileError as exc:
         raise CommandError(str(exc)) from exc
     if had_checkpoint:

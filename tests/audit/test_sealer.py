@@ -360,7 +360,7 @@ async def test_an_older_backup_is_not_signed_before_somebody_has_looked(database
     (tmp_path / "keys.last").write_text(remembered.replace("\n11\n", "\n12\n"))
     with pytest.raises(Refused, match="does not extend"):
         await seal(database_url, tmp_path / "keys")
-    KeyFile(tmp_path / "keys").forget()
+    KeyFile(tmp_path / "keys").delete_last()
     assert await seal(database_url, tmp_path / "keys") == 11
 
 

@@ -1,7 +1,7 @@
--- Queries of administration: FSPs, credentials, calls that may be repeated.
+-- Queries of administration: FSPs, credentials, idempotent calls.
 
 -- name: credential_valid(text) -> CredentialCheckRow
--- Each call of the admin listener.  The hashes that are valid now, and whether the credential is.
+-- Each call of the admin listener: whether the credential is valid, and which hashes are.
 SELECT c.role::text, c.fsp_id, c.expires_at > now() AND c.revoked_at > now() AND f.status IS DISTINCT FROM 'closed' AS valid,
        ARRAY(SELECT secret_sha256 FROM credential_secrets s
              WHERE s.credential_id = c.credential_id AND s.expires_at > now() ORDER BY s.created_at DESC LIMIT 2) AS hashes
@@ -15,12 +15,12 @@ ON CONFLICT (credential_id) DO UPDATE SET last_used_at = now()
 INSERT INTO access_refusals (credential_id, address, method, route, status, reason) VALUES ($1, $2, $3, $4, $5, $6)
 
 -- name: refusals(timestamptz, int8) -> RefusalRow
--- The newest first.  $1 before this time or NULL, $2 how many.
+-- The newest first.  $1 before this time or NULL, $2 limit.
 SELECT at, credential_id, address, method, route, status, reason FROM access_refusals
 WHERE $1::timestamptz IS NULL OR at < $1 ORDER BY at DESC LIMIT $2
 
 -- name: credentials_page(text, text, text, int8) -> CredentialRow
--- $1 FSP or NULL, $2 role or NULL, $3 after this id or NULL, $4 how many.
+-- $1 FSP or NULL, $2 role or NULL, $3 after this id or NULL, $4 limit.
 SELECT credential_id, role::text, fsp_id, label, created_at, created_by, version, nullif(expires_at, 'infinity') AS expires_at,
        nullif(revoked_at, 'infinity') AS revoked_at, last_used_at,
        (SELECT count(*) FROM credential_secrets s WHERE s.credential_id = c.credential_id AND s.expires_at > now()) AS secrets
@@ -36,7 +36,7 @@ SELECT credential_id, role::text, fsp_id, label, created_at, created_by, version
 FROM credentials c LEFT JOIN credential_uses USING (credential_id) WHERE credential_id = $1
 
 -- name: credential_locked(text) -> LockedCredentialRow
--- Not now(), which is when the transaction began: it may have waited here for one that revokes.
+-- Not now(), the begin of the transaction: it can have waited here for a transaction that revokes the credential.
 SELECT version, revoked_at <= clock_timestamp() AS revoked, role::text FROM credentials WHERE credential_id = $1 FOR UPDATE
 
 -- name: credential_add(text, text, text, text, timestamptz, text)
@@ -47,15 +47,15 @@ VALUES ($1, $2::text::credential_role, $3, $4, coalesce($5::timestamptz, 'infini
 UPDATE credentials SET label = $2, expires_at = coalesce($3::timestamptz, 'infinity') WHERE credential_id = $1
 
 -- name: credential_touch(text)
--- A rotation is a change of the credential: its version moves, and history says so.
+-- A rotation changes the credential: its version moves, and history records it.
 UPDATE credentials SET changed_at = clock_timestamp() WHERE credential_id = $1
 
 -- name: secret_add(text, bytea)
--- Not now(): of two rotations that wait for each other, the one that began first may come second.
+-- Not now(): of two rotations that wait for each other, the one that began first can run second.
 INSERT INTO credential_secrets (credential_id, secret_sha256, created_at) VALUES ($1, $2, clock_timestamp())
 
 -- name: secrets_expire(text, float8)
--- $2 seconds that the newest of them stays valid; older ones end now.
+-- The newest secret stays valid for $2 seconds; older ones expire now.
 UPDATE credential_secrets s
 SET expires_at = CASE WHEN s.created_at = (SELECT max(n.created_at) FROM credential_secrets n WHERE n.credential_id = $1)
                       THEN least(s.expires_at, now() + make_interval(secs => $2)) ELSE least(s.expires_at, now()) END
@@ -65,12 +65,12 @@ WHERE s.credential_id = $1
 UPDATE credentials SET revoked_at = now() WHERE credential_id = $1 AND revoked_at > clock_timestamp()
 
 -- name: operators_exist() -> bool
--- Whether anybody could let anybody in.
+-- Whether any valid operator key exists, with which somebody can create other keys.
 SELECT EXISTS (SELECT FROM credentials JOIN credential_secrets s USING (credential_id)
                WHERE role = 'operator' AND credentials.expires_at > now() AND revoked_at > now() AND s.expires_at > now())
 
 -- name: idempotency_claim(text, text, bytea)
--- $1 credential, $2 key, $3 digest of the call.  One row when it is ours: new, or forgotten after a day.
+-- $1 credential, $2 key, $3 digest of the call.  One row if the key is new, or older than a day.
 INSERT INTO idempotency (credential_id, idempotency_key, call_sha256) VALUES ($1, $2, $3)
 ON CONFLICT (credential_id, idempotency_key)
 DO UPDATE SET call_sha256 = excluded.call_sha256, answer = NULL, made_at = now()
@@ -83,17 +83,17 @@ SELECT call_sha256, answer FROM idempotency WHERE credential_id = $1 AND idempot
 UPDATE idempotency SET answer = $3 WHERE credential_id = $1 AND idempotency_key = $2
 
 -- name: idempotency_delete_expired()
--- Now and then, some at a time.
+-- In the background, a portion at a time.
 DELETE FROM idempotency WHERE ctid IN (
     SELECT ctid FROM idempotency WHERE made_at < now() - interval '24 hours' LIMIT 10000 FOR UPDATE SKIP LOCKED)
 
 -- name: refusals_delete_expired()
--- After a year, some at a time.
+-- After a year, a portion at a time.
 DELETE FROM access_refusals WHERE ctid IN (
     SELECT ctid FROM access_refusals WHERE at < now() - interval '1 year' LIMIT 10000 FOR UPDATE SKIP LOCKED)
 
 -- name: fsps_page(text, text, text, int8) -> FspRow
--- $1 status or NULL, $2 use case or NULL, $3 after this id or NULL, $4 how many.
+-- $1 status or NULL, $2 use case or NULL, $3 after this id or NULL, $4 limit.
 SELECT fsp_id, status::text, name, locale_name, dfsp_type, additional_info, kinds, currencies, use_cases, contact,
        two_persons, logo_data_type, encode(logo_sha256, 'hex') AS logo_sha256, created_at, changed_at, version
 FROM fsps

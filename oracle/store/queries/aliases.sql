@@ -1,10 +1,10 @@
--- Queries of api/aliases.py: the aliases of one FSP, and whose an identifier is.
+-- Queries of aliases: the aliases of one FSP, and who holds an identifier.
 --
--- OFFSET 0 keeps conditions from moving inward, so that a key is found by the primary key whatever the planner believes of the
--- tables (see entries_by_keys).
+-- OFFSET 0 keeps the planner from moving conditions inward, so that it finds a key by the primary key (see
+-- entries_by_keys).
 
 -- name: alias_entries(text, party_id_type[], text[], text[]) -> OwnEntryRow
--- What one FSP has under some keys, its default entries first.  $1 FSP; $2 types, $3 identifiers, $4 sub ids, equally long.
+-- The entries of one FSP under some keys, its default entries first.  $1 FSP; $2 types, $3 identifiers, $4 sub ids, equally long.
 SELECT k.ord::int, e.currency, e.is_default, e.changed_at, (SELECT status::text FROM fsps WHERE fsp_id = $1) AS status
 FROM unnest($2::party_id_type[], $3::text[], $4::text[]) WITH ORDINALITY AS k (party_id_type, identifier, sub_id, ord)
 CROSS JOIN LATERAL (
@@ -30,9 +30,9 @@ WHERE a.identifier = $3 AND a.party_id_type = $2::party_id_type AND (
 ORDER BY a.sub_id FOR UPDATE OF a
 
 -- name: aliases_page(text, party_id_type, timestamptz, timestamptz, text, text, text, int8) -> ListedAliasRow
--- The next entries of FSP $1 of type $2, by the time of their last change, each with what the FSP has under its key besides:
--- a range of aliases_by_fsp and one of alias_currencies_by_fsp, however much there is before and behind them.
--- $3 before this time; behind the place ($4 time, $5 identifier, $6 sub id, $7 currency); $8 how many.
+-- The next entries of FSP $1 of type $2, by the time of their last change, each with the FSP's other entries under its
+-- key.  Reads one range of aliases_by_fsp and one of alias_currencies_by_fsp, whatever the size of the tables.
+-- $3 before this time; after the position ($4 time, $5 identifier, $6 sub id, $7 currency); $8 limit.
 WITH entries AS MATERIALIZED (
     (SELECT changed_at, identifier, sub_id, currency, true AS is_default FROM aliases
      WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND changed_at >= $4 AND changed_at < $3
@@ -62,7 +62,7 @@ CROSS JOIN LATERAL (
 ORDER BY e.changed_at, e.identifier, e.sub_id, e.currency
 
 -- name: aliases_of_identifiers(party_id_type[], text[]) -> HolderRow
--- Who has some identifiers, under whatever SubId; default entries first.  $1 types, $2 identifiers, equally long.
+-- Who holds some identifiers, under any SubId; default entries first.  $1 types, $2 identifiers, equally long.
 SELECT k.ord::int, e.sub_id, e.currency, e.is_default, e.fsp_id, f.status::text
 FROM unnest($1::party_id_type[], $2::text[]) WITH ORDINALITY AS k (party_id_type, identifier, ord)
 CROSS JOIN LATERAL (
@@ -76,8 +76,8 @@ CROSS JOIN LATERAL (
 JOIN fsps f USING (fsp_id) ORDER BY k.ord, e.sub_id, e.is_default DESC, e.currency
 
 -- name: aliases_routed(party_id_type[], text[]) -> RouteDecisionRow
--- The rule that decides about each identifier while nobody has it, as store/routes.py does: the longest that holds now,
--- whether its FSP is answered or not.  $1 types, $2 identifiers, equally long.  Served by routes_by_prefix.
+-- The rule that decides about each identifier that nobody has registered, as in store/routes.py: the longest prefix that
+-- is valid now, whether its FSP is answered or not.  $1 types, $2 identifiers, equally long.  Served by routes_by_prefix.
 SELECT k.ord::int, r.route_id, r.prefix, r.fsp_id, r.status
 FROM unnest($1::party_id_type[], $2::text[]) WITH ORDINALITY AS k (party_id_type, identifier, ord)
 CROSS JOIN LATERAL (

@@ -1,7 +1,7 @@
--- Queries of the history log (oracle/audit).  Run by its own connections, with plans for index scans only.
+-- Queries of the history log (oracle/audit).  They run on connections of their own, planned for index scans only.
 
 -- name: audit_state() -> LogEndRow
--- Where the log ends; all NULL while it is empty.
+-- The end of the log; no row while it is empty.
 SELECT first_leaf + leaves AS size, era, xact::text::bigint AS xact, event_id FROM audit_batches
 ORDER BY first_leaf DESC LIMIT 1
 
@@ -9,19 +9,19 @@ ORDER BY first_leaf DESC LIMIT 1
 SELECT 'alias-oracle/' || directory_id FROM cache_generation
 
 -- name: audit_eras() -> EraRow
--- until: the last event_id that can be of this era; NULL for the current one.
+-- until: the last event_id that can be of this era; NULL for the present era.
 SELECT era, after_event_id, lead(after_event_id) OVER (ORDER BY era) AS until_event_id FROM audit_eras ORDER BY era
 
 -- name: audit_era_begin() -> ignored
 SELECT audit_era_begin()
 
 -- name: audit_horizon() -> int
--- Every transaction before it has ended, and those that committed are seen by this snapshot.
+-- Every transaction before it has ended, and this snapshot sees those that committed.
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint
 
 -- name: events_in_order(text, int8, text, int8, int8, int8, int8) -> EventRow
 -- Events of an era ($5 < event_id <= $6) after the bound ($1, $2) and up to the bound ($3, $4), in the order of sealing.
--- At $7 of them one goes on behind the last: WITH TIES, should somebody have put another one on its place.
+-- $7 limit; the next query goes on after the last event.  WITH TIES: somebody can have put a second event on that place.
 SELECT event_id, xact::text::bigint AS xact,
        CASE WHEN at BETWEEN '0001-01-02' AND '9999-12-30' THEN at END AS at, entity, action, channel, actor, role,
        party_id_type::text, party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
@@ -38,13 +38,13 @@ SELECT event_id, xact::text::bigint AS xact,
 FROM events WHERE event_id = $1
 
 -- name: audit_waiting(text, int8, int8) -> float
--- For how long the first event that is not sealed has been waiting.  $1, $2 the bound, $3 the era's after_event_id.
+-- For how long the first unsealed event has waited.  $1, $2 the bound, $3 the era's after_event_id.
 SELECT greatest(extract(epoch FROM clock_timestamp() - at), 0)::float8 FROM events
 WHERE xact >= $1::text::xid8 AND (xact > $1::text::xid8 OR event_id > $2) AND event_id > $3
 ORDER BY xact, event_id LIMIT 1
 
 -- name: audit_hashes(int4[], int8[], int8[]) -> HashesRow
--- The fragments that may hold the hashes [first, first + width) of a tile level, each within one tile.
+-- The fragments that can hold the hashes [first, first + width) of a tile level, each within one tile.
 SELECT ord::int - 1 AS wanted, t.first, t.hashes
 FROM unnest($1::int[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS w (tile_level, first, width, ord)
 CROSS JOIN LATERAL (
@@ -68,14 +68,14 @@ INSERT INTO audit_checkpoints (size, root, note) VALUES ($1, $2, $3)
 SELECT size, root, note, signed_at FROM audit_checkpoints ORDER BY size DESC LIMIT 1
 
 -- name: audit_checkpoint_at(int8) -> CheckpointRow
--- The first that has this many leaves.
+-- The first checkpoint of at least this many leaves.
 SELECT size, root, note, signed_at FROM audit_checkpoints WHERE size >= $1 ORDER BY size LIMIT 1
 
 -- name: audit_checkpoints_between(int8, int8) -> SignedSizeRow
 SELECT size, root, note FROM audit_checkpoints WHERE size > $1 AND size <= $2 ORDER BY size
 
 -- name: audit_beyond_end(int8) -> BeyondRow
--- What the log does not reach, as it ends with $1 leaves: nobody seals so.
+-- Checkpoints and hashes beyond the $1 leaves of the log: the sealer never writes these.
 SELECT 'checkpoint' AS kind, size || ' leaves' AS place FROM audit_checkpoints WHERE size > $1
 UNION ALL SELECT 'hash', 'tile level ' || tile_level || ', place ' || first FROM generate_series(0, 7) AS level
 JOIN audit_tiles ON tile_level = level AND first >= $1::bigint >> 8 * level
@@ -83,13 +83,13 @@ UNION ALL SELECT 'hash', 'tile level ' || tile_level || ', place ' || first FROM
 LIMIT 1000
 
 -- name: audit_unplaced_events(int8) -> EventIdRow
--- Events that no era and no order has a place for: after_event_id $1 of the current era, transactions yet to come.
+-- Events without a place in any era: $1 after_event_id of the present era.  Their transactions do not exist yet.
 SELECT event_id FROM events WHERE event_id = -9223372036854775808
 UNION ALL SELECT event_id FROM events
 WHERE event_id > $1 AND xact >= pg_snapshot_xmax(pg_current_snapshot()) LIMIT 1000
 
 -- name: audit_altered_tables() -> DisguisedRow
--- Tables of history that are not as they were made: others may be shown something else than who reads here.
+-- Tables of history that somebody altered: other readers can see something else than this one.
 SELECT c.oid::regclass::text AS place, c.relkind NOT IN ('r', 'p') AS is_other FROM pg_class c
 WHERE (c.oid = 'events'::regclass OR c.relname LIKE 'audit\_%' AND c.relnamespace = current_schema()::regnamespace
        OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'events'::regclass))
@@ -97,8 +97,8 @@ WHERE (c.oid = 'events'::regclass OR c.relname LIKE 'audit\_%' AND c.relnamespac
 ORDER BY 1
 
 -- name: audit_census(text, int8, int8, int8) -> int
--- How many events lie in the table up to the bound ($1, $2) of the era ($3 < event_id <= $4), whatever indexes say.
--- Without the one that audit_unplaced_events has named.
+-- How many events the table holds up to the bound ($1, $2) of the era ($3 < event_id <= $4), counted without an index.
+-- Without the event that audit_unplaced_events reports.
 SELECT count(*) FROM events
 WHERE (event_id > $4 OR (event_id > $3 AND (xact > $1::text::xid8 OR (xact = $1::text::xid8 AND event_id > $2)))) IS NOT TRUE
   AND event_id IS DISTINCT FROM -9223372036854775808
@@ -109,25 +109,25 @@ WHERE (event_id > $4 OR (event_id > $3 AND (xact > $1::text::xid8 OR (xact = $1:
   AND event_id IS DISTINCT FROM -9223372036854775808
 
 -- name: audit_census_ids_in_order(text, int8, int8, int8, int8) -> EventIdRow
--- Those of them that are come by in the order of sealing, after event $5.  No other index than events_by_xact will do.
+-- The same events as far as an index finds them in the order of sealing, after event $5.  Only events_by_xact serves it.
 SELECT event_id FROM events
 WHERE (event_id > $4 OR (event_id > $3 AND (xact > $1::text::xid8 OR (xact = $1::text::xid8 AND event_id > $2)))) IS NOT TRUE
   AND event_id + 0 > $5 AND xact >= '0'::xid8
 
 -- name: audit_batches_from(int8, int8) -> SealedBatchRow
--- From the one that holds leaf $1 on.
+-- From the batch that holds leaf $1 on.  $2 limit.
 SELECT first_leaf, leaves, era, xact::text::bigint AS xact, event_id, event_id_max, sealed_at FROM audit_batches
 WHERE first_leaf + leaves > $1
   AND first_leaf >= coalesce((SELECT max(first_leaf) FROM audit_batches WHERE first_leaf <= $1), 0)
 ORDER BY first_leaf LIMIT $2
 
 -- name: audit_batch_before(int8, int4) -> BoundRow
--- Where the batch that begins with leaf $1 of era $2 begins: the bound of the one before; none for the first of an era.
+-- The bound before the batch that begins with leaf $1 of era $2; no row for the first batch of an era.
 SELECT xact::text::bigint AS xact, event_id FROM audit_batches
 WHERE first_leaf < $1 AND era = $2 ORDER BY first_leaf DESC LIMIT 1
 
 -- name: audit_batch_of_event(int8) -> EventPlaceRow
--- The batch of event $1, and how many events of it stand before it; none while it is not sealed.
+-- The batch of event $1, and how many events of the batch precede it; no row while it is not sealed.
 WITH one AS (
     SELECT event_id, xact, (SELECT max(era) FROM audit_eras WHERE after_event_id < e.event_id) AS era
     FROM events e WHERE event_id = $1
@@ -154,7 +154,7 @@ FROM batch b JOIN audit_eras r USING (era) LEFT JOIN LATERAL (
 SELECT coalesce(max(first_leaf + leaves), 0) FROM audit_batches WHERE sealed_at < $1
 
 -- name: audit_unsealed(text, int8, int8) -> int
--- Events behind the last bound of the current era ($1, $2), $3 its after_event_id.
+-- The events after the last bound ($1, $2) of the present era; $3 its after_event_id.
 SELECT count(*) FROM events
 WHERE xact >= $1::text::xid8 AND (xact > $1::text::xid8 OR event_id > $2) AND event_id > $3
 
@@ -168,7 +168,7 @@ SELECT count(*)::int FROM audit_keys
 INSERT INTO audit_keys (number, vkey, from_size, statement) VALUES ($1, $2, $3, $4)
 
 -- name: audit_key_lock(int8) -> ignored
--- Till the end of the transaction: no key comes between choosing the signers and what they sign.
+-- Until the end of the transaction: nobody adds a key between the choice of the signers and their signature.
 SELECT pg_advisory_xact_lock($1)
 
 -- name: partitions_ahead() -> int

@@ -1,13 +1,13 @@
--- Named queries of bulk files (oracle/imports).  Tables and what their rows mean: migrations/0002.
+-- Queries of batches (oracle/imports).  migrations/0002 describes the tables.
 
 -- Coming in ----------------------------------------------------------------------------------------------------
 
 -- name: batch_number() -> BatchNumberRow
--- The number of a batch to be.
+-- The number of a new batch.
 SELECT nextval(pg_get_serial_sequence('batches', 'batch_id')) AS batch_id
 
 -- name: batches_in_quota(text, float8) -> QuotaRow
--- Of an FSP: batches that are not finished, and the bytes of these and of all that came in the last $2 seconds.
+-- Of an FSP: its unfinished batches, and the bytes of these and of all that it uploaded in the last $2 seconds.
 SELECT count(*) FILTER (WHERE state IN ('validating', 'waiting', 'applying')) AS open,
        coalesce(sum(file_bytes), 0)::bigint AS bytes
 FROM batches
@@ -18,7 +18,7 @@ WHERE fsp_id = $1
 INSERT INTO batch_uploads (batch_id) VALUES ($1)
 
 -- name: upload_part(int8, int4, bytea)
--- $1 batch, $2 part, $3 data.  No row: the upload has been given up (see uploads_abandoned).
+-- $1 batch, $2 part, $3 data.  No row: the upload was dropped (see uploads_abandoned).
 WITH coming AS (UPDATE batch_uploads SET seen_at = now() WHERE batch_id = $1 RETURNING batch_id)
 INSERT INTO batch_files (batch_id, part, data) SELECT batch_id, $2, $3 FROM coming
 
@@ -35,12 +35,12 @@ OVERRIDING SYSTEM VALUE
 SELECT $1, fsp_id, $3, $4, $5, $6, $7, $8, $9, two_persons FROM fsps WHERE fsp_id = $2
 
 -- name: uploads_abandoned(float8) -> BatchIdRow
--- Without a sign of life for $1 seconds.  Held, so that an upload that does go on waits, and is refused.
+-- Uploads without a new part for $1 seconds.  Locked, so that an upload that does go on waits, and is then refused.
 SELECT batch_id FROM batch_uploads WHERE seen_at < now() - make_interval(secs => $1)
 ORDER BY seen_at LIMIT 1 FOR UPDATE SKIP LOCKED
 
 -- name: upload_parts_drop(int8, int8)
--- Some of the parts of one that was given up: all at once could take longer than a change may.
+-- Some parts of a dropped upload: to delete all at once could take longer than a change may take.
 DELETE FROM batch_files WHERE batch_id = $1 AND part IN (SELECT part FROM batch_files WHERE batch_id = $1 LIMIT $2)
 
 -- Read ---------------------------------------------------------------------------------------------------------
@@ -49,11 +49,11 @@ DELETE FROM batch_files WHERE batch_id = $1 AND part IN (SELECT part FROM batch_
 SELECT *, state::text AS state FROM batches WHERE batch_id = $1 AND ($2::text IS NULL OR fsp_id = $2)
 
 -- name: batch_locked(int8, text) -> BatchRow
--- Held until the transaction ends: nobody applies, lets in or cancels it meanwhile.
+-- Locked until the transaction ends: nobody applies, approves or cancels it meanwhile.
 SELECT *, state::text AS state FROM batches WHERE batch_id = $1 AND ($2::text IS NULL OR fsp_id = $2) FOR UPDATE
 
 -- name: batches_page(text, text[], text, timestamptz, timestamptz, int8, int8) -> BatchRow
--- $1 FSP or NULL for all, $2 states or NULL, $3 uploader or NULL, $4 from, $5 to, $6 before this number, $7 how many.
+-- $1 FSP or NULL for all, $2 states or NULL, $3 uploader or NULL, $4 from, $5 to, $6 before this number, $7 limit.
 SELECT *, state::text AS state FROM batches
 WHERE ($1::text IS NULL OR fsp_id = $1) AND ($2::text[] IS NULL OR state::text = ANY ($2))
   AND ($3::text IS NULL OR uploaded_by = $3)
@@ -66,8 +66,8 @@ ORDER BY batch_id DESC LIMIT $7
 SELECT state::text AS state, count(*) AS batches FROM batches GROUP BY state
 
 -- name: batch_results(int8, int4, int4) -> ChunkResultsRow
--- For the results file: some chunks at a time, each with the state of the batch at the same instant.
--- $1 batch, $2 from this chunk on, $3 how many.
+-- For the results file: a portion of the chunks, each with the state of the batch at the same instant.
+-- $1 batch, $2 first chunk, $3 limit.
 SELECT chunk, rows, results, state::text AS state
 FROM batch_chunks JOIN batches USING (batch_id)
 WHERE batch_id = $1 AND chunk >= $2 AND chunk < $2 + $3 ORDER BY chunk
@@ -79,7 +79,7 @@ SELECT data FROM batch_files WHERE batch_id = $1 AND part = $2
 SELECT rows, results FROM batch_chunks WHERE batch_id = $1 AND chunk = $2
 
 -- name: batch_chunks_of(int8, text) -> ChunkNumberRow
--- Where the rows of a batch are that one transaction applied; of all, where $2 is NULL.
+-- The chunks with rows that one transaction ($2) applied; all chunks if $2 is NULL.
 SELECT chunk FROM batch_chunks WHERE batch_id = $1 AND ($2::text IS NULL OR $2::xid8 = ANY (xacts)) ORDER BY chunk
 
 -- Decided ------------------------------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ WHERE batch_id = $1
 -- Read from the file (oracle/imports/validating.py) ------------------------------------------------------------
 
 -- name: batches_validating(int8, int8[], int8[]) -> BatchIdRow
--- $1 of them, one of each FSP, without $2; the ones that are being read ($3) before others.
+-- At most $1 batches, one of each FSP, without those in $2; the ones that are being read ($3) before others.
 SELECT batch_id
 FROM (SELECT DISTINCT ON (fsp_id) batch_id FROM batches
       WHERE state = 'validating' AND batch_id <> ALL ($2::bigint[])
@@ -107,11 +107,11 @@ FROM (SELECT DISTINCT ON (fsp_id) batch_id FROM batches
 ORDER BY batch_id <> ALL ($3::bigint[]), batch_id LIMIT $1
 
 -- name: batch_fsp(text) -> BatchFspRow
--- What rows are checked against while they are read.
+-- Rows are checked against this while they are read.
 SELECT kinds, currencies FROM fsps WHERE fsp_id = $1
 
 -- name: chunk_digests(int8, int4, int4) -> ChunkDigestRow
--- Of chunks that are there already: $2 from, $3 before.
+-- The digests of chunks that are stored already: $2 first, $3 end.
 SELECT chunk, sha256(rows) AS digest FROM batch_chunks WHERE batch_id = $1 AND chunk >= $2 AND chunk < $3 ORDER BY chunk
 
 -- name: chunks_delete(int8, int4)
@@ -122,13 +122,13 @@ INSERT INTO batch_chunks (batch_id, chunk, first_line, row_count, rows)
 SELECT $1, * FROM unnest($2::int[], $3::bigint[], $4::int[], $5::bytea[])
 
 -- name: batch_validated(int8, int4, int8, int8, int8, float8)
--- How far it has been read.  $2 chunks, $3 bytes, $4 rows, $5 of them valid, $6 rows a second.
+-- The progress of reading.  $2 chunks, $3 bytes, $4 rows, $5 of them valid, $6 rows a second.
 UPDATE batches
 SET chunks = $2, bytes_read = $3, rows_read = $4, rows_valid = $5, rows_failed = $4::bigint - $5::bigint, rows_per_s = $6
 WHERE batch_id = $1
 
 -- name: batch_validation_ended(int8)
--- Let in, unless a second person has to: as was asked for when it was uploaded, or is now.
+-- Approved, unless a second person must approve it: because the FSP had two persons at the upload, or has them now.
 UPDATE batches b
 SET needs_approval = b.needs_approval OR f.two_persons, validated_at = clock_timestamp(), rows_per_s = NULL,
     state = CASE WHEN b.needs_approval OR f.two_persons THEN 'waiting' ELSE 'applying' END::batch_state,
@@ -136,26 +136,26 @@ SET needs_approval = b.needs_approval OR f.two_persons, validated_at = clock_tim
 FROM fsps f WHERE b.batch_id = $1 AND f.fsp_id = b.fsp_id
 
 -- name: batch_fail(int8, text, text)
--- A file that cannot be read at all.
+-- For a file that cannot be read.
 UPDATE batches SET state = 'failed', error_code = $2, error_message = $3, finished_at = clock_timestamp(), rows_per_s = NULL
 WHERE batch_id = $1
 
 -- Applied (oracle/imports/applying.py) -------------------------------------------------------------------------
 
 -- name: batches_applying() -> ApplyingRow
--- Those of one FSP in the order in which they were let in, one at a time.
+-- The batches of one FSP in the order of their approval, one at a time.
 SELECT DISTINCT ON (fsp_id) batch_id, fsp_id FROM batches WHERE state = 'applying' ORDER BY fsp_id, started_at, batch_id
 
 -- name: chunk_progress(int8, int4) -> ProgressRow
 SELECT length(results) AS done FROM batch_chunks WHERE batch_id = $1 AND chunk = $2
 
 -- name: chunk_applied(int8, int4, bytea) -> WholeRow
--- $1 batch, $2 chunk, $3 what became of its next rows.
+-- $1 batch, $2 chunk, $3 the results of its next rows.
 UPDATE batch_chunks SET results = results || $3, xacts = xacts || pg_current_xact_id()
 WHERE batch_id = $1 AND chunk = $2 RETURNING length(results) = row_count AS is_whole
 
 -- name: batch_applied(int8, int8, int8, int8, int4, float8)
--- $2 rows that are in force, $3 of them changed, $4 refused, $5 chunks that are whole now, $6 rows a second.
+-- $2 applied rows, $3 of them changed, $4 refused rows, $5 chunks that are complete now, $6 rows a second.
 UPDATE batches
 SET rows_applied = rows_applied + $2, rows_changed = rows_changed + $3, rows_failed = rows_failed + $4,
     chunks_applied = chunks_applied + $5, rows_per_s = $6

@@ -1,10 +1,10 @@
--- Questions to history (oracle/store/history.py, oracle/api/audit.py).  The indexes are those of migrations/0003 and 0004.
+-- Queries of history (oracle/store/history.py, oracle/api/history).  migrations/0003 and 0004 create the indexes.
 
--- As of an instant ---------------------------------------------------------------------------------------------
+-- At an instant ---------------------------------------------------------------------------------------------
 
 -- name: history_as_of(text, text, text[], timestamptz) -> PastEventRow
--- What an identifier was answered from at the instant $4: of each of its entries, of each FSP and each rule that could
--- have had a part in it, the last event.  $1 type, $2 identifier, $3 all its prefixes.
+-- The last event before the instant $4 of each entry of an identifier, and of each FSP and each rule that could affect
+-- its answer.  $1 type, $2 identifier, $3 all its prefixes.
 -- Served by events_by_identifier, events_by_prefix, events_by_former_prefix, events_of_fsps.
 WITH own AS MATERIALIZED (
     SELECT * FROM events
@@ -31,7 +31,7 @@ WITH own AS MATERIALIZED (
 ), happened AS (
     SELECT * FROM own UNION ALL SELECT * FROM ruling UNION ALL SELECT * FROM statuses
 ), counted AS (
-    -- A transaction counts as one, from its last event on.  Another cluster may have had a transaction of this number.
+    -- A transaction counts as one, from its last event on.  Another cluster can have had a transaction of this number.
     SELECT *, max(at) OVER (PARTITION BY (SELECT max(era) FROM audit_eras WHERE after_event_id < event_id), xact) AS since,
            CASE entity
                WHEN 'alias' THEN ARRAY[sub_id, CASE WHEN NOT (coalesce(after, before) ->> 'default')::boolean
@@ -48,7 +48,7 @@ FROM counted WHERE since <= $4
 ORDER BY entity, place, event_id DESC
 
 -- name: history_of_party(text, text, text[]) -> PartyEventRow
--- Everything that history_as_of looks at, in the order in which it counts.  $1 type, $2 identifier, $3 its prefixes.
+-- All events that history_as_of reads, in the order in which they count.  $1 type, $2 identifier, $3 its prefixes.
 WITH own AS MATERIALIZED (
     SELECT * FROM events
     WHERE party_identifier = $2 AND party_id_type = $1::text::party_id_type AND entity = 'alias'
@@ -82,9 +82,9 @@ SELECT event_id, xact::text::bigint AS xact, at, entity, action, channel, actor,
 FROM counted ORDER BY since, era, xact, event_id
 
 -- name: history_final() -> FinalRow
--- Up to when history is complete: before the begin of every transaction that is writing here.  Not by the snapshot: that
--- leaves out the newest of them until one that began later has ended.  One whose begin is not shown to us (another
--- role's, a prepared one) counts as having begun ever so long ago.  The server's own (to analyze a table) write no events.
+-- Until when history is complete: before the begin of every transaction that writes here.  Not by the snapshot: it omits
+-- the newest transactions until a later one has ended.  A transaction whose begin we cannot see (another role's, a
+-- prepared one) counts as very old.  The server's own transactions (to analyze a table) write no events.
 SELECT statement_timestamp() AS now, least(statement_timestamp(), (
     SELECT min(coalesce(xact_start, '0002-01-01 00:00+00')) FROM pg_stat_activity
     WHERE backend_xid IS NOT NULL AND usesysid IS NOT NULL
@@ -94,14 +94,14 @@ SELECT statement_timestamp() AS now, least(statement_timestamp(), (
 )) AS final_before
 
 -- Events, the newest first -------------------------------------------------------------------------------------
--- walked: what is looked at, so many at most; of that come the first that the caller wants.
--- walked_to is where one goes on when those are too few.  A time that is asked for counts twice: in whole months, which
--- leaves out partitions, and to the microsecond among what is walked.
+-- A query walks a limited number of events, and returns the first of them that the caller wants.  walked: how many it
+-- read; walked_to: where the next page goes on when it found too few.  A time filter applies twice: in whole months,
+-- which leaves out partitions, and to the microsecond among the walked events.
 
 -- name: events_of_party(text, text, int8, timestamptz, timestamptz, int8, int8, text, text, text, text, text, text,
 --     text, timestamptz, timestamptz) -> WalkedEventRow
--- $1 type, $2 identifier, $3 before this event, $4 from, $5 to, $6 how many to look at, $7 how many to give;
--- wanted: $8 actor, $9 channel, $10 action, $11 entity, $12 request, $13 trace, $14 FSP, $15 from, $16 to.
+-- $1 type, $2 identifier, $3 before this event, $4 from, $5 to, $6 limit to walk, $7 limit to return;
+-- filters: $8 actor, $9 channel, $10 action, $11 entity, $12 request, $13 trace, $14 FSP, $15 from, $16 to.
 WITH walked AS MATERIALIZED (
     SELECT * FROM events
     WHERE party_identifier = $2 AND party_id_type = $1::text::party_id_type AND event_id < $3 AND at >= $4 AND at < $5
@@ -122,8 +122,8 @@ ORDER BY w.event_id DESC
 
 -- name: events_of_entity(text, int8, timestamptz, timestamptz, int8, int8, text, text, text, text, text,
 --     timestamptz, timestamptz) -> WalkedEventRow
--- Of anything but aliases.  $1 entity, $2 before this event, $3 from, $4 to, $5 how many to look at, $6 how many to give;
--- wanted: $7 actor, $8 channel, $9 action, $10 request, $11 trace, $12 from, $13 to.
+-- Of every entity except aliases.  $1 entity, $2 before this event, $3 from, $4 to, $5 limit to walk, $6 limit to
+-- return; filters: $7 actor, $8 channel, $9 action, $10 request, $11 trace, $12 from, $13 to.
 WITH walked AS MATERIALIZED (
     SELECT * FROM events
     WHERE entity = $1 AND entity <> 'alias' AND event_id < $2 AND at >= $3 AND at < $4 ORDER BY event_id DESC LIMIT $5
@@ -141,8 +141,8 @@ ORDER BY w.event_id DESC
 
 -- name: events_from(int8, timestamptz, timestamptz, int8, int8, text, text, text, text, text, text, timestamptz,
 --     timestamptz) -> WalkedEventRow
--- All from $2 on, by their numbers.  $1 before this event, $2 from, $3 to, $4 how many to look at, $5 how many to give;
--- wanted: $6 actor, $7 channel, $8 action, $9 entity, $10 request, $11 trace, $12 from, $13 to.  Served by the primary
+-- All events from $2 on, by number.  $1 before this event, $2 from, $3 to, $4 limit to walk, $5 limit to return;
+-- filters: $6 actor, $7 channel, $8 action, $9 entity, $10 request, $11 trace, $12 from, $13 to.  Served by the primary
 -- keys.
 WITH walked AS MATERIALIZED (
     SELECT * FROM events WHERE event_id < $1 AND at >= $2 AND at < $3 ORDER BY event_id DESC LIMIT $4
@@ -160,10 +160,10 @@ ORDER BY w.event_id DESC
 
 -- name: events_of_span(timestamptz, timestamptz, int8, int4, int8, text, text, text, text, text, text, text) ->
 --     SpanEventRow
--- By time alone: those from $1 on and before the place ($2, $3), by partition and events_by_time.  walked above $4: too
--- many to say which are the newest.  $5 how many to give; wanted: $6 actor, $7 channel, $8 action, $9 entity,
--- $10 request, $11 trace, $12 FSP: those by which another FSP got its aliases are among its own.  To be planned for its
--- arguments: what a NULL asks for is left out then, and events_by_fsp is used where an FSP has few.
+-- By time alone: the events from $1 on and before the position ($2, $3), by partition and events_by_time.  If walked is
+-- above $4, there are too many to know the newest.  $5 limit to return; filters: $6 actor, $7 channel, $8 action,
+-- $9 entity, $10 request, $11 trace, $12 FSP, with the events by which another FSP got its aliases.  Plan it for its
+-- arguments: the planner then drops the NULL filters, and uses events_by_fsp where an FSP has few events.
 WITH walked AS MATERIALIZED (
     (SELECT * FROM events
      WHERE ($12::text IS NULL OR fsp_id = $12) AND at >= $1 AND at <= $2 AND (at < $2 OR event_id < $3)
@@ -189,8 +189,8 @@ ORDER BY w.at DESC, w.event_id DESC
 -- Between two instants -----------------------------------------------------------------------------------------
 
 -- name: history_of_fsp(text, timestamptz, timestamptz) -> FspEventRow
--- The events of the aliases of FSP $1, key by key, from $2 to $3 and an hour around: of a transaction that was over
--- within that, all events are among them.
+-- The events of the aliases of FSP $1, key by key, from $2 to $3 and an hour around: so all events of a transaction that
+-- ended within the span are among them.
 SELECT party_identifier, party_id_type::text, sub_id, event_id, xact::text::bigint AS xact, at, before::text, after::text
 FROM (
     SELECT * FROM events
@@ -204,7 +204,7 @@ FROM (
 ) AS e
 ORDER BY party_identifier, party_id_type, sub_id, event_id
 
--- Who is behind it ---------------------------------------------------------------------------------------------
+-- Credentials and batches behind an event ---------------------------------------------------------------------------------------------
 
 -- name: credential_labels(text[]) -> CredentialLabelRow
 SELECT credential_id, label, role::text, fsp_id FROM credentials WHERE credential_id = ANY ($1::text[])
@@ -214,7 +214,7 @@ SELECT batch_id, fsp_id, file_name, encode(file_sha256, 'hex') AS file_sha256, u
        decided_by, decided_at, decision_reason, started_at, finished_at
 FROM batches WHERE batch_id = $1
 
--- Who asked ----------------------------------------------------------------------------------------------------
+-- Questions that people asked ----------------------------------------------------------------------------------------------------
 
 -- name: read_record(text, text, text, text, text, text, text, text, text, text, text)
 INSERT INTO audit_reads (credential_id, role, caller_fsp_id, asked, party_id_type, party_identifier, sub_id, fsp_id, details,
@@ -222,7 +222,7 @@ INSERT INTO audit_reads (credential_id, role, caller_fsp_id, asked, party_id_typ
 VALUES ($1, $2, $3, $4, $5::text::party_id_type, $6, $7, $8, $9::text::jsonb, $10, $11)
 
 -- name: reads_page(int8, text, text, text, timestamptz, timestamptz, int8) -> ReadRow
--- $1 before this one, $2 identifier, $3 type, $4 credential, $5 from, $6 to, $7 how many.  A NULL asks for all.
+-- $1 before this one, $2 identifier, $3 type, $4 credential, $5 from, $6 to, $7 limit.  NULL means all.
 SELECT read_id, at, credential_id, role, caller_fsp_id, asked, party_id_type::text, party_identifier, sub_id, fsp_id,
        details::text, request_id, trace_id
 FROM audit_reads
@@ -234,11 +234,11 @@ ORDER BY read_id DESC LIMIT $7
 -- The log ------------------------------------------------------------------------------------------------------
 
 -- name: settings_set(text[], text[]) -> ignored
--- For as long as a connection of the desk is lent to what streams.
+-- For as long as a connection of a lane is lent.
 SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) AS s (name, value)
 
 -- name: log_checkpoints(int8, int8) -> CheckpointRow
--- The newest first.  $1 below this size, $2 how many.
+-- The newest first.  $1 below this size, $2 limit.
 SELECT size, root, note, signed_at FROM audit_checkpoints WHERE size < $1 ORDER BY size DESC LIMIT $2
 
 -- name: log_checkpoint_of(int8) -> CheckpointNoteRow

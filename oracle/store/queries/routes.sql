@@ -1,15 +1,15 @@
--- Queries of routes: their administration, what answers an identifier and why, the list of prefixes.
+-- Queries of routes: administration, which rule answers an identifier and why, the list of prefixes.
 --
--- Writers of routes take turns (routes_turn, as the triggers in migrations/0001 do).  After an FSP's row, never before it:
--- a change of an FSP's status holds its row and then waits for the turn.
+-- Writers of routes take turns (routes_turn, like the triggers in migrations/0001).  They take the turn after an FSP's
+-- row, never before it: a change of an FSP's status locks that row first, and then waits for the turn.
 --
--- What has begun is never dated back (oracle/api/routes.py), so the table itself says which rules held at an instant.
+-- A rule that has begun is never dated back (oracle/api/admin/routes.py), so the table shows the rules of any instant.
 
 -- name: routes_turn() -> ignored
 SELECT 1 FROM cache_generation FOR NO KEY UPDATE
 
 -- name: route_fsps(text[]) -> FspStatusRow
--- Who is to get routes: held, so that none of them is closed meanwhile.
+-- The FSPs that get routes: locked, so that nobody closes one of them meanwhile.
 SELECT fsp_id, status::text FROM fsps WHERE fsp_id = ANY ($1::text[]) ORDER BY fsp_id FOR SHARE
 
 -- name: route(int8) -> StoredRouteRow
@@ -25,8 +25,8 @@ FROM routes WHERE route_id = $1 FOR UPDATE
 
 -- name: routes_page(party_id_type, text, text[], text, text, timestamptz, party_id_type, text, int8, int8) ->
 --     StoredRouteRow
--- $1 type, $2 FSP, $3 prefixes that cover or NULL with $4 and $5 (from and below) those that are covered, $6 instant, each
--- of them or NULL; $7, $8, $9 after this type, prefix and route, or NULL; $10 how many.
+-- $1 type, $2 FSP, $3 covering prefixes or, with $4 and $5 (from and below), covered ones, $6 instant: each can be NULL.
+-- $7, $8, $9 after this type, prefix and route, or NULL; $10 limit.
 SELECT route_id, party_id_type::text, prefix, fsp_id, nullif(valid_from, '-infinity') AS valid_from,
        nullif(valid_to, 'infinity') AS valid_to, note, created_at, changed_at, version
 FROM routes
@@ -37,8 +37,8 @@ WHERE ($1::party_id_type IS NULL OR party_id_type = $1) AND ($2::text IS NULL OR
 ORDER BY routes.party_id_type, prefix, route_id LIMIT $10
 
 -- name: routes_overlapping(party_id_type, text, text[], text, timestamptz, timestamptz, int8, int8) -> OverlapRow
--- $1 type, $2 prefix, $3 what it begins with (shorter ones), $4 below this the longer ones, $5 from or NULL for now, $6 to
--- or NULL, $7 a route that is left out or NULL, $8 how many.  Rules of the same prefix first: they are in the way.
+-- $1 type, $2 prefix, $3 its shorter prefixes, $4 end of its longer ones, $5 from or NULL for now, $6 to or NULL,
+-- $7 a route to leave out or NULL, $8 limit.  Rules of the same prefix first: these forbid the new rule.
 SELECT route_id, prefix, fsp_id, status::text AS fsp_status, nullif(valid_from, '-infinity') AS valid_from,
        nullif(valid_to, 'infinity') AS valid_to, count(*) OVER () AS total
 FROM routes JOIN fsps USING (fsp_id)
@@ -53,24 +53,24 @@ VALUES ($1::party_id_type, $2, $3, coalesce($4::timestamptz, now()), coalesce($5
 RETURNING route_id
 
 -- name: route_change(int8, timestamptz, timestamptz, text)
--- $2 from or NULL for what it is, $3 to or NULL for ever, $4 note.
+-- $2 from, or NULL to keep it; $3 to, or NULL for no end; $4 note.
 UPDATE routes SET valid_from = coalesce($2::timestamptz, valid_from), valid_to = coalesce($3::timestamptz, 'infinity'), note = $4
 WHERE route_id = $1
 
 -- name: route_end(int8, timestamptz)
--- $2 when, or NULL for now.
+-- $2 the end, or NULL for now.
 UPDATE routes SET valid_to = greatest(coalesce($2::timestamptz, clock_timestamp()), valid_from + interval '1 microsecond')
 WHERE route_id = $1
 
 -- name: route_withdraw(int8)
--- One that never held.
+-- Only a rule that has not begun.
 DELETE FROM routes WHERE route_id = $1
 
 -- Lists of routes ----------------------------------------------------------------------------------------------
 
 -- name: routes_same_prefix(party_id_type[], text[], timestamptz[], timestamptz[]) -> SamePrefixRow
--- Rules of the same prefix that hold at some time that is wanted: $1 types, $2 prefixes, $3 from (NULL: now), $4 to (NULL:
--- for ever), equally long.  covers: it holds all the while.
+-- Rules with the prefix of a wanted rule, valid at some time of it.  $1 types, $2 prefixes, $3 from (NULL: now), $4 to
+-- (NULL: no end), equally long.  covers: the rule is valid for the whole of that time.
 SELECT w.ord::int, r.route_id, r.fsp_id,
        r.valid_from <= coalesce(w.valid_from, now()) AND r.valid_to >= coalesce(w.valid_to, 'infinity') AS covers
 FROM unnest($1::party_id_type[], $2::text[], $3::timestamptz[], $4::timestamptz[])
@@ -80,9 +80,9 @@ WHERE r.valid_from < coalesce(w.valid_to, 'infinity') AND r.valid_to > coalesce(
 ORDER BY w.ord, r.route_id
 
 -- name: routes_cut(party_id_type[], text[], timestamptz[], timestamptz[], int8) -> CutRow
--- Rules of a shorter or a longer prefix that hold at some time that is wanted: parameters as routes_same_prefix, and $5 how
--- many.  OFFSET 0: looked up prefix by prefix, whatever the planner believes; joined as a whole they would be compared
--- each with each.
+-- Rules with a shorter or a longer prefix than a wanted rule, valid at some time of it.  Parameters as
+-- routes_same_prefix, and $5 limit.  OFFSET 0 makes the planner look up prefix by prefix; a join of the whole would
+-- compare each rule with each.
 SELECT w.ord::int, r.route_id, r.prefix, r.fsp_id, count(*) OVER () AS total
 FROM unnest($1::party_id_type[], $2::text[], $3::timestamptz[], $4::timestamptz[])
      WITH ORDINALITY AS w (party_id_type, prefix, valid_from, valid_to, ord)
@@ -107,7 +107,7 @@ FROM unnest($1::party_id_type[], $2::text[], $3::text[], $4::timestamptz[], $5::
 ORDER BY ord
 
 -- name: route_fsps_add(text[], text[])
--- $1 FSPs that are not known, $2 their names or NULL.
+-- $1 unknown FSPs, $2 their names or NULL.
 INSERT INTO fsps (fsp_id, status, name)
 SELECT fsp_id, 'provisional', name FROM unnest($1::text[], $2::text[]) AS w (fsp_id, name)
 ORDER BY fsp_id ON CONFLICT DO NOTHING
@@ -115,7 +115,7 @@ ORDER BY fsp_id ON CONFLICT DO NOTHING
 -- What answers an identifier -----------------------------------------------------------------------------------
 
 -- name: alias_entries_now(party_id_type, text) -> EntryNowRow
--- All entries of an identifier, default ones first.  $1 type, $2 identifier.
+-- All entries of an identifier, default entries first.  $1 type, $2 identifier.
 SELECT sub_id, currency, fsp_id, true AS is_default, changed_at AS since FROM aliases
 WHERE identifier = $2 AND party_id_type = $1::party_id_type
 UNION ALL
@@ -127,8 +127,8 @@ ORDER BY is_default DESC, sub_id, currency
 SELECT fsp_id, status::text FROM fsps WHERE fsp_id = ANY ($1::text[])
 
 -- name: routes_covering(party_id_type, text[], timestamptz, int8) -> CoveringRouteRow
--- The rules of any time whose prefix is one of $2 (all that the identifier begins with); $1 type, $3 instant or NULL for
--- now, $4 how many: those that hold then before others.
+-- The rules of any time whose prefix is one of $2 (all prefixes of the identifier).  $1 type, $3 instant or NULL for now,
+-- $4 limit.  Rules that are valid at the instant come first.
 SELECT route_id, prefix, fsp_id, nullif(valid_from, '-infinity') AS valid_from, nullif(valid_to, 'infinity') AS valid_to,
        valid_from <= coalesce($3::timestamptz, now()) AS has_begun, valid_to <= coalesce($3::timestamptz, now()) AS is_over
 FROM routes WHERE party_id_type = $1::party_id_type AND prefix = ANY ($2::text[])
@@ -138,8 +138,8 @@ ORDER BY valid_from <= coalesce($3::timestamptz, now()) AND coalesce($3::timesta
 -- The list of prefixes -----------------------------------------------------------------------------------------
 
 -- name: prefixes() -> PrefixRow
--- Rules for account numbers that hold now and are answered; of digits only, and no more than a JSON number keeps.
--- Shorter ones first, so in the order of the numbers where all are equally long.
+-- Rules for account numbers that are valid now and whose FSP is answered.  Only prefixes of at most 15 digits, which a
+-- JSON number keeps.  Shorter prefixes first: in the order of the numbers where all are equally long.
 SELECT route_id, prefix::bigint AS prefix, fsp_id, routes.created_at, coalesce(name, fsp_id) AS name,
        coalesce(locale_name, name, fsp_id) AS locale_name, coalesce(dfsp_type, '') AS dfsp_type,
        coalesce(additional_info, '') AS additional_info, coalesce(logo_data_type, '') AS logo_data_type, use_cases
