@@ -261,7 +261,7 @@ async def test_a_rotated_key_is_followed_from_either_end_and_found_by_a_sealer_a
         alone = head + "\n\n" + tail.splitlines()[1] + "\n"
         await connection.execute("UPDATE audit_checkpoints SET note = $1 WHERE size = 21", alone)
     found = await findings(database_url, trusted=[old])
-    assert found[0].startswith("checkpoint: of 21 leaves: not signed by the key that signs at this size"), found
+    assert found[0].startswith("checkpoint: of 21 leaves: not signed by the key that must sign at this size"), found
 
 
 async def test_a_lost_key_is_replaced_and_both_have_to_be_trusted(database_url: str, tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ async def test_a_lost_key_is_replaced_and_both_have_to_be_trusted(database_url: 
         old = await connection.fetchval("SELECT vkey FROM audit_keys WHERE number = 0")
     assert await seal(database_url, tmp_path / "keys") == 21
     assert await findings(database_url, trusted=[old, new.vkey]) == []
-    assert (await findings(database_url, trusted=[old]))[0].startswith("key: number 1 was not introduced")
+    assert (await findings(database_url, trusted=[old]))[0].startswith("key: number 1 is not introduced")
 
 
 async def test_a_key_that_nobody_introduced_is_not_believed(database_url: str, tmp_path: Path) -> None:
@@ -289,8 +289,8 @@ async def test_a_key_that_nobody_introduced_is_not_believed(database_url: str, t
         forged = Signer.new(name).verifier.vkey
         await connection.execute("INSERT INTO audit_keys VALUES (1, $1, 5, 'believe me')", forged)
     found = await findings(database_url)
-    assert found[0] == "key: number 1 was not introduced by a key that is trusted"
-    assert found[1].startswith("checkpoint: of 11 leaves: the key that signs at this size is not trusted")
+    assert found[0] == "key: number 1 is not introduced by a trusted key"
+    assert found[1].startswith("checkpoint: of 11 leaves: the key that must sign at this size is not trusted")
 
 
 # Another cluster ------------------------------------------------------------------------------------------------
