@@ -10,7 +10,7 @@ import random
 import time
 from typing import Final
 
-from oracle.store.routes import Routes, Row, compiled
+from oracle.store.routes import RouteRow, Routes, compile_routes
 
 RULES: Final = 100_000
 LENGTHS: Final = (3, 6, 10, 17)
@@ -18,7 +18,7 @@ CALLS: Final = 200_000
 ROUNDS: Final = 5
 
 
-def rules(rng: random.Random) -> list[Row]:
+def rules(rng: random.Random) -> list[RouteRow]:
     prefixes: set[str] = set()
     while len(prefixes) < RULES:
         length = LENGTHS[0] if len(prefixes) < 100 else rng.choice(LENGTHS[1:])
@@ -41,12 +41,12 @@ def main() -> None:
     rng = random.Random(1)
     rows = rules(rng)
 
-    async def none() -> list[Row]:
+    async def none() -> list[RouteRow]:
         return []
 
     routes = Routes(none)
     started = time.perf_counter()
-    routes._tables = compiled(rows)  # noqa: SLF001 - without a database to fetch from
+    routes._tables = compile_routes(rows)  # noqa: SLF001 - without a database to fetch from
     print(f"{RULES:,} rules compiled in {time.perf_counter() - started:.2f} s")
     by_length = {length: [r[1] for r in rows if len(r[1]) == length] for length in LENGTHS}
     for length in LENGTHS:

@@ -1,19 +1,20 @@
-"""Rows take effect: some thousand in one transaction, which also says what became of each and moves the counters.
+"""Applies the rows of a batch: a portion of some thousand rows in each transaction, with their results and counters.
 
-Once.      The transaction holds the batch's row, and finds it applying and the chunk's results as long as they were
-           when the rows were chosen; else nothing happens.  So whoever dies, and however many try, no row is applied
-           twice and none is left out.
-Order.     Rows of one key take effect in the order of their lines.  A transaction does the first row of each key, all
-           at once, then the second ones, and so on (`Plan`); a row that repeats the one before it is decided by that.
-           A key that comes more often than PASSES_MAX times ends the transaction's share early.
-Add        is a registration by the owner: a key that stands already is unchanged, another currency comes beside.
-Replace    makes the FSP's entry the one of the row, and registers it where there was none.
-Remove     takes the entry with this SubId away: in this currency, or in all when the row names none.
-Refused.   Why stands in chunks.OUTCOMES.  A removal of what another FSP holds is answered like that of nothing.
-Size.      The commit has to come within 2 s of the fences.  A share that was too slow is halved and tried again, one
-           that was quick grows (`Pace`).  One that the database refuses is halved, too, down to the row it is about.
-Courtesy.  Lookups go first.  This process has a low priority, PostgreSQL's half of the work has not; so who had to wait
-           for a core during a transaction rests before the next one, and PostgreSQL with it.
+Once.      The transaction locks the batch.  It checks that the batch is still applying, and that the chunk has as many
+           results as when the rows were chosen; otherwise it does nothing.  So no row is applied twice and none is left
+           out, whichever process dies and however many try.
+Order.     Rows of one key are applied in the order of their lines.  A transaction applies the first row of every key
+           together, then the second rows, and so on (`ChunkPlan`).  A row that repeats the row before it takes its
+           result from that row.  A key with more than PASSES_MAX rows ends the portion early.
+Add        registers the entry for the owner: an entry that exists is unchanged; another currency is a further entry.
+Replace    makes the FSP's entry that of the row, and registers it if there was none.
+Remove     removes the entry with this SubId: in this currency, or in all if the row names none.
+Refused.   The reasons are in `chunks`.  A removal of another FSP's entry gets the same result as that of no entry.
+Size.      The commit must come within 2 s of the fences.  A portion that was too slow is halved and tried again; after
+           a quick one the next is larger (`Pace`).  A portion that the database refuses is halved, too, down to the one
+           row at fault.
+Courtesy.  Lookups go first.  This process has a low priority, but PostgreSQL's half of the work does not.  So if a
+           transaction had to wait for a core, this process rests before the next one, and PostgreSQL rests with it.
 """
 
 from __future__ import annotations
@@ -39,51 +40,52 @@ log = logs.Log(__name__)
 
 PASSES_MAX: Final = 16
 SLOW_S: Final = 0.8
-ROWS_MIN: Final = 100  # not fewer because the machine is slow: each commit costs as much as these
+ROWS_MIN: Final = 100  # a slow machine is no reason for fewer: each commit costs as much as these
 RATE_OVER_S: Final = 5.0
-# Waiting for a core is 4 % of a transaction while nobody else wants one, a fifth beside lookups that want them all.
-# Their p99 is 2.1 to 2.4 times the quiet one with the rest, 3.0 to 3.3 times without; rows a second 15,500, not 18,000.
+# A transaction waits for a core for 4 % of its time on a quiet machine, and for a fifth beside lookups on all cores.
+# With rests, the p99 of these lookups is 2.1 to 2.4 times the quiet one; without, 3.0 to 3.3 times.  The price: 15,500
+# rows a second instead of 18,000.
 CROWDED: Final = 0.12
 REST: Final = 0.5  # of the transaction's time
-SCHEDULED: Final = Path("/proc/self/schedstat")  # of Linux: nanoseconds on a core, and waiting for one
+SCHEDULED: Final = Path("/proc/self/schedstat")  # of Linux: nanoseconds spent on a core, and waiting for one
 
-Key = tuple[str, str, str]
+EntryKey = tuple[str, str, str]
 
 
 class Superseded(Exception):
-    """The batch is not where it was: cancelled, or somebody else is at it."""
+    """The batch has moved on: it was cancelled, or another process works on it."""
 
 
-# One share ------------------------------------------------------------------------------------------------------
+# One portion ----------------------------------------------------------------------------------------------------
 
 
-class Plan(NamedTuple):
-    """What to do with some rows: `outcomes` of those that are decided already, the others in passes of distinct keys.
+class ChunkPlan(NamedTuple):
+    """The work on some rows: `results` of rows that are decided already; the other rows in passes of distinct keys.
 
-    Each repeat names a row and the one that decides it.
+    Each repeat is the position of a row and of the row that decides it.
     """
 
-    outcomes: bytearray
+    results: bytearray
     passes: list[list[int]]
     repeats: list[tuple[int, int]]
-    size: int  # how many rows it is for, from the first on
+    size: int  # how many of the rows it covers, from the first on
 
 
-def planned(rows: Sequence[FileRow], allowed: Allowance | None) -> Plan:
-    """`allowed` is what the FSP may register, None when it is not active."""
-    plan = Plan(bytearray(len(rows)), [], [], len(rows))
-    seen: dict[Key, tuple[int, int]] = {}  # the last row of the key, and its pass
+def plan_rows(rows: Sequence[FileRow], allowed: Allowance | None) -> ChunkPlan:
+    """Plan a portion.  `allowed` is what the FSP may register; None if it is not active."""
+    plan = ChunkPlan(bytearray(len(rows)), [], [], len(rows))
+    seen: dict[EntryKey, tuple[int, int]] = {}  # the last row of the key, and its pass
     checked = allowed != Allowance()
     for at, row in enumerate(rows):
         if row.code:
-            plan.outcomes[at] = chunks.INVALID
+            plan.results[at] = chunks.INVALID
             continue
         if checked:
             if allowed is None:
-                plan.outcomes[at] = chunks.FSP_NOT_ACTIVE
+                plan.results[at] = chunks.FSP_NOT_ACTIVE
                 continue
             if row.action != "remove" and not allowed.includes(row.party_id_type, row.currency):
-                plan.outcomes[at] = chunks.NOT_ALLOWED
+                plan.results[at] = chunks.NOT_ALLOWED
                 continue
         key = (row.party_id_type, row.identifier, row.sub_id)
         before = seen.get(key)
@@ -94,7 +96,7 @@ def planned(rows: Sequence[FileRow], allowed: Allowance | None) -> Plan:
                 plan.repeats.append((at, before[0]))
                 continue
             if number == PASSES_MAX:
-                return plan._replace(outcomes=plan.outcomes[:at], size=at)
+                return plan._replace(results=plan.results[:at], size=at)
         if number == len(plan.passes):
             plan.passes.append([])
         plan.passes[number].append(at)
@@ -102,7 +104,7 @@ def planned(rows: Sequence[FileRow], allowed: Allowance | None) -> Plan:
     return plan
 
 
-_RESULTS: Final[dict[Effect, int]] = {
+_CODES: Final[dict[Effect, int]] = {
     "added": chunks.ADDED,
     "changed": chunks.CHANGED,
     "unchanged": chunks.UNCHANGED,
@@ -111,18 +113,18 @@ _RESULTS: Final[dict[Effect, int]] = {
     "not_owner": chunks.HELD_ELSEWHERE,
     "not_registered": chunks.NOT_REGISTERED,
 }
-# The result of a row that repeats the one before it.
-_REPEATED: Final = {
+# The result of a row that repeats the row before it.
+_CODES_OF_REPEATS: Final = {
     chunks.ADDED: chunks.UNCHANGED,
     chunks.CHANGED: chunks.UNCHANGED,
     chunks.REMOVED: chunks.NOT_REGISTERED,
 }
 
 
-async def apply_rows(transaction: Transaction, fsp_id: str, rows: Sequence[FileRow], plan: Plan) -> bytes:
-    """What became of each row."""
+async def apply_rows(transaction: Transaction, fsp_id: str, rows: Sequence[FileRow], plan: ChunkPlan) -> bytes:
+    """Apply the rows; return the result code of each."""
     await transaction.rows("plan_anew")
-    outcomes = plan.outcomes
+    results = plan.results
     for number, positions in enumerate(plan.passes):
         # Keys are distinct within a pass, so the order of these three does not matter.
         for action, change in _ACTIONS:
@@ -130,10 +132,10 @@ async def apply_rows(transaction: Transaction, fsp_id: str, rows: Sequence[FileR
             if here:
                 effects = await change(transaction, fsp_id, _columns([rows[at] for at in here]), number > 0)
                 for at, effect in zip(here, effects, strict=True):
-                    outcomes[at] = _RESULTS[effect]
+                    results[at] = _CODES[effect]
     for at, before in plan.repeats:
-        outcomes[at] = _REPEATED.get(outcomes[before], outcomes[before])
-    return bytes(outcomes)
+        results[at] = _CODES_OF_REPEATS.get(results[before], results[before])
+    return bytes(results)
 
 
 async def _add(transaction: Transaction, fsp_id: str, wanted: Columns, touched: bool) -> list[Effect]:
@@ -165,7 +167,7 @@ def _columns(rows: Sequence[FileRow]) -> Columns:
 
 
 class Rate:
-    """How many rows a second, of late."""
+    """Measures the recent rate, in rows a second."""
 
     def __init__(self) -> None:
         self.per_s: float | None = None
@@ -176,27 +178,27 @@ class Rate:
 
 
 class Pace:
-    """How many rows a transaction takes, how fast that is, and how long to rest before the next one."""
+    """Adapts the number of rows in a transaction, and the rest before the next one, to the time that they take."""
 
     def __init__(self) -> None:
         self.rows = chunks.ROWS_PER_CHUNK
         self.rate = Rate()
         self.rest_s = 0.0
 
-    def took(self, seconds: float, waited_s: float) -> None:
-        """`waited_s` of them for a core."""
+    def adapt(self, seconds: float, waited_s: float) -> None:
+        """Adapt to a transaction that took this long and waited for a core for `waited_s` of it."""
         self.rest_s = seconds * REST if waited_s > seconds * CROWDED else 0.0
         if seconds > SLOW_S:
-            self.slower(ROWS_MIN)
+            self.slow_down(ROWS_MIN)
         elif seconds < SLOW_S / 2:
             self.rows = min(self.rows * 2, chunks.ROWS_PER_CHUNK)
 
-    def slower(self, least: int) -> None:
+    def slow_down(self, least: int) -> None:
         self.rows = max(self.rows // 2, min(self.rows, least))
 
 
-def waited_s() -> float:
-    """How long this process could have run and had no core, since its start; 0 where the kernel does not say."""
+def read_waited_s() -> float:
+    """Return how long this process has waited for a core since its start; 0 if the kernel does not report it."""
     try:
         return int(SCHEDULED.read_text().split()[1]) / 1e9
     except (OSError, ValueError, IndexError):
@@ -204,11 +206,11 @@ def waited_s() -> float:
 
 
 class Applying:
-    """One batch, from where it stands."""
+    """Applies one batch, from the first row without a result on."""
 
     def __init__(
         self, changes: Changes, postgres: Postgres, batch: Any, pace: Pace,
-        tell: Callable[[bytes], None] = lambda _: None,  # what became of rows, once that is committed
+        report: Callable[[bytes], None] = lambda _: None,  # gets the result codes of rows, after the commit
     ) -> None:  # fmt: skip
         self._changes = changes
         self._postgres = postgres
@@ -217,44 +219,47 @@ class Applying:
         self._chunks: int = batch["chunks"]
         self._chunk: int = batch["chunks_applied"]
         self._rows: list[FileRow] = []  # of this chunk
-        self._at = 0  # so many of them are applied
+        self._at = 0  # how many of them are applied
         self._pace = pace
-        self._tell = tell
+        self._report = report
         self._context = Context(
             channel="import", actor=batch["uploaded_by"], role=batch["uploaded_role"], fsp_id=self._fsp_id,
             reason=batch["file_name"], request_id=request_id(self._batch_id),
         )  # fmt: skip
 
     async def step(self) -> bool:
-        """Apply a share of the rows; False when none are left.
+        """Apply a portion of the rows; return False when none are left.
 
-        Raises Superseded, DirectoryUnavailable: then the same share can be tried again.
+        Raises Superseded; DirectoryUnavailable, then the same portion can be tried again.
         """
         if self._chunk == self._chunks:
             await self._end()
             return False
-        began, waited_before_s = time.monotonic(), waited_s()
+        began, waited_before_s = time.monotonic(), read_waited_s()
         if not self._rows:
             await self._load()
         try:
             applied = await self._apply()
         except errors.DirectoryUnavailable:
-            self._pace.slower(ROWS_MIN)
+            self._pace.slow_down(ROWS_MIN)
             raise
         except (errors.Refused, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as exc:
-            # Our rules would have let it in, those of the database do not.  It is one row, or a few.
-            log.warning("share of a batch refused", exc=exc, batch=self._batch_id, rows=self._pace.rows)
+            # The checks of this module allowed these rows, and those of the database refuse one or a few of them.
+            log.warning("database refused a portion of a batch", exc=exc, batch=self._batch_id, rows=self._pace.rows)
             if self._pace.rows > 1:
-                self._pace.slower(1)
+                self._pace.slow_down(1)
                 return True
             applied = await self._apply(refuse=True)
         seconds = time.monotonic() - began
-        self._pace.took(seconds, waited_s() - waited_before_s)
+        self._pace.adapt(seconds, read_waited_s() - waited_before_s)
         self._pace.rate.count(applied, seconds + self._pace.rest_s)
         return True
 
     async def _end(self) -> None:
-        """Not with the last rows: they are done when every lookup answers by them, which without Redis is later."""
+        """End the batch, in a transaction of its own.
+
+        The batch is done when every lookup answers its last rows.  Without Redis that is later than their commit.
+        """
         await self._changes.administer(self._context, lambda transaction: transaction.run("batch_done", self._batch_id))
 
     async def _load(self) -> None:
@@ -265,58 +270,58 @@ class Applying:
 
     async def _apply(self, *, refuse: bool = False) -> int:
         rows = self._rows[self._at : self._at + self._pace.rows]
-        plan = planned(rows, Allowance())
+        plan = plan_rows(rows, Allowance())
         rows = rows[: plan.size]
         keys = sorted({(row.party_id_type, row.identifier) for row in rows if not row.code})
 
         async def work(transaction: Transaction) -> tuple[tuple[bool, bytes], bool]:
-            await self._hold(transaction)
+            await self._lock_portion(transaction)
             if refuse:
-                outcomes = bytes([chunks.NOT_ACCEPTED] * len(rows))
+                results = bytes([chunks.NOT_ACCEPTED] * len(rows))
             else:
-                allowed = await self._allowed(transaction)
-                here = planned(rows, allowed) if allowed != Allowance() else _fresh(plan)
-                outcomes = await apply_rows(transaction, self._fsp_id, rows, here)
-            return (await self._note(transaction, outcomes), outcomes), True
+                allowed = await self._admit(transaction)
+                here = plan_rows(rows, allowed) if allowed != Allowance() else _copy_plan(plan)
+                results = await apply_rows(transaction, self._fsp_id, rows, here)
+            return (await self._record(transaction, results), results), True
 
         if keys:
-            is_whole, outcomes = await self._changes.change(self._context, keys, work)
-        else:  # nothing that the cache could have a copy of
-            (is_whole, outcomes), _ = await self._changes.administer(self._context, work)
-        self._tell(outcomes)
+            is_whole, results = await self._changes.change(self._context, keys, work)
+        else:  # only invalid rows: there are no copies of them
+            (is_whole, results), _ = await self._changes.administer(self._context, work)
+        self._report(results)
         self._at += len(rows)
         if is_whole:
             self._chunk, self._rows, self._at = self._chunk + 1, [], 0
         return len(rows)
 
-    async def _hold(self, transaction: Transaction) -> None:
-        """Nobody else applies, or cancels, from here to the commit."""
+    async def _lock_portion(self, transaction: Transaction) -> None:
+        """Lock the batch until the commit, so that nobody else applies rows or cancels.  Raises Superseded."""
         (batch,) = await transaction.rows("batch_locked", self._batch_id, None)
         chunk = await transaction.rows("chunk_progress", self._batch_id, self._chunk)
         where = (batch["state"], batch["chunks_applied"], [row["done"] for row in chunk])
         if where != ("applying", self._chunk, [self._at]):
             raise Superseded
 
-    async def _allowed(self, transaction: Transaction) -> Allowance | None:
+    async def _admit(self, transaction: Transaction) -> Allowance | None:
         try:
             return await self._changes.admit(transaction, self._fsp_id)
         except errors.UnknownFsp:
             return None
 
-    async def _note(self, transaction: Transaction, outcomes: bytes) -> bool:
-        (chunk,) = await transaction.rows("chunk_applied", self._batch_id, self._chunk, outcomes)
+    async def _record(self, transaction: Transaction, results: bytes) -> bool:
+        (chunk,) = await transaction.rows("chunk_applied", self._batch_id, self._chunk, results)
         is_whole: bool = chunk["is_whole"]
         await transaction.run(
-            "batch_applied", self._batch_id, *chunks.tally(outcomes), int(is_whole), self._pace.rate.per_s
+            "batch_applied", self._batch_id, *chunks.tally(results), int(is_whole), self._pace.rate.per_s
         )
         return is_whole
 
 
-def _fresh(plan: Plan) -> Plan:
-    """The work may be done again, in another transaction."""
-    return plan._replace(outcomes=bytearray(plan.outcomes))
+def _copy_plan(plan: ChunkPlan) -> ChunkPlan:
+    """Copy the results, because the work can run again in another transaction."""
+    return plan._replace(results=bytearray(plan.results))
 
 
 def request_id(batch_id: int) -> str:
-    """By which the history names a batch."""
+    """Return the name of a batch in the history."""
     return f"batch:{batch_id}"

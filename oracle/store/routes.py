@@ -1,11 +1,10 @@
-"""Prefix rules, compiled: which FSP takes an identifier that nobody has registered.
+"""Finds the route of an identifier that nobody has registered: the longest prefix rule that is valid now.
 
-Longest prefix first; a rule outside its time does not hold, so a shorter one may.  A rule whose FSP is suspended or
-closed holds all the same and answers nobody: falling through to a shorter prefix would send the payment to an FSP that
-this rule says is the wrong one.
+A rule outside its time does not count, so a shorter one can match.  A rule whose FSP is suspended or closed still
+matches and answers nobody: a shorter rule would send the payment to an FSP that this rule says is the wrong one.
 
-A dictionary of prefixes for each length that occurs: at most as many look-ups as there are lengths (CLABE rules have
-3 to 17 digits), whatever the number of rules.
+The rules are compiled into one dictionary of prefixes for each length that occurs.  A match takes at most as many
+look-ups as there are lengths (CLABE rules have 3 to 17 digits), whatever the number of rules.
 """
 
 from __future__ import annotations
@@ -15,11 +14,12 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
-Row = tuple[str, str, str, float, float]  # party_id_type, prefix, fsp_id, valid from and to (seconds since 1970)
+# party_id_type, prefix, fsp_id ('' if suspended or closed), valid from and to (seconds since 1970)
+RouteRow = tuple[str, str, str, float, float]
 
 
 class Rule(NamedTuple):
-    fsp_id: str  # '' is not answered
+    fsp_id: str  # '' if suspended or closed
     valid_from_s: float
     valid_to_s: float
 
@@ -29,22 +29,22 @@ _NO_TABLE: Final[Table] = []
 
 
 class Routes:
-    """The rules of this process; `reload` puts new ones in their place at once."""
+    """The rules of this process; `reload` replaces all of them at once."""
 
-    def __init__(self, fetch: Callable[[], Awaitable[list[Row]]]) -> None:
+    def __init__(self, fetch: Callable[[], Awaitable[list[RouteRow]]]) -> None:
         self._fetch = fetch
         self._tables: dict[str, Table] = {}
         self.version = 0
 
     async def reload(self, version: int) -> None:
-        """Called before a lease is renewed that says the rules have moved.  Raises DirectoryUnavailable."""
+        """Load the rules again, before a lease with a new version of them is renewed.  Raises DirectoryUnavailable."""
         rows = await self._fetch()
-        # In a thread, which leaves the loop its turns: compiling 100,000 rules takes a tenth of a second.
-        self._tables = await asyncio.to_thread(compiled, rows)
+        # In a thread, so that the event loop goes on: to compile 100,000 rules takes a tenth of a second.
+        self._tables = await asyncio.to_thread(compile_routes, rows)
         self.version = version
 
     def match(self, party_id_type: str, identifier: str, now_s: float | None = None) -> str | None:
-        """The FSP of the longest rule that holds; '' when that is not answered; None when there is none."""
+        """Return the FSP of the longest valid rule; '' if it is suspended or closed; None if there is no such rule."""
         tables = self._tables.get(party_id_type, _NO_TABLE)
         if not tables:
             return None
@@ -58,7 +58,8 @@ class Routes:
         return None
 
 
-def compiled(rows: list[Row]) -> dict[str, Table]:
+def compile_routes(rows: list[RouteRow]) -> dict[str, Table]:
+    """Sort the rules into the tables of each party id type."""
     tables: dict[str, dict[int, dict[str, list[Rule]]]] = {}
     for party_id_type, prefix, fsp_id, valid_from_s, valid_to_s in rows:
         by_prefix = tables.setdefault(party_id_type, {}).setdefault(len(prefix), {})

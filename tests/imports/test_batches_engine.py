@@ -549,20 +549,20 @@ async def test_files_of_one_fsp_are_applied_in_the_order_they_were_let_in(engine
 
 def test_who_had_to_wait_for_a_core_rests_before_the_next_share() -> None:
     pace = Pace()
-    pace.took(0.5, waited_s=0.02)
+    pace.adapt(0.5, waited_s=0.02)
     assert pace.rest_s == 0
-    pace.took(0.5, waited_s=0.2)
+    pace.adapt(0.5, waited_s=0.2)
     assert pace.rest_s == 0.5 * applying.REST
-    pace.took(0.5, waited_s=0.02)
+    pace.adapt(0.5, waited_s=0.02)
     assert pace.rest_s == 0
 
 
 def test_waiting_for_a_core_is_what_the_kernel_tells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(applying, "SCHEDULED", tmp_path / "schedstat")
-    assert applying.waited_s() == 0  # there is no such file
+    assert applying.read_waited_s() == 0  # there is no such file
     for text, waited_s in (("71 2500000000 9\n", 2.5), ("", 0.0), ("71 many 9\n", 0.0)):
         applying.SCHEDULED.write_text(text)
-        assert applying.waited_s() == waited_s
+        assert applying.read_waited_s() == waited_s
 
 
 async def test_a_share_that_takes_too_long_is_tried_again(engine: Engine) -> None:

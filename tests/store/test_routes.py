@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oracle.store.postgres import open_postgres
-from oracle.store.routes import Routes, Row, compiled
+from oracle.store.routes import RouteRow, Routes, compile_routes
 
 ALWAYS = -math.inf, math.inf
 
 
-async def routes_of(*rows: Row) -> Routes:
-    async def fetch() -> list[Row]:
+async def routes_of(*rows: RouteRow) -> Routes:
+    async def fetch() -> list[RouteRow]:
         return list(rows)
 
     routes = Routes(fetch)
@@ -69,7 +69,7 @@ async def test_rules_as_the_database_has_them(database_url: str) -> None:
 async def test_a_reload_that_fails_leaves_what_there_was() -> None:
     routes = await routes_of(("IBAN", "MX", "a", *ALWAYS))
 
-    async def fails() -> list[Row]:
+    async def fails() -> list[RouteRow]:
         raise ConnectionError
 
     routes._fetch = fails
@@ -90,13 +90,13 @@ prefixes = st.text("01", min_size=1, max_size=5)
 def test_the_table_says_what_reading_every_rule_would(
     rules: list[tuple[str, str, int, int]], identifier: str, at: int
 ) -> None:
-    rows: list[Row] = [("IBAN", p, f, float(begin), float(end)) for p, f, begin, end in rules]
+    rows: list[RouteRow] = [("IBAN", p, f, float(begin), float(end)) for p, f, begin, end in rules]
 
-    async def fetch() -> list[Row]:
+    async def fetch() -> list[RouteRow]:
         return rows
 
     routes = Routes(fetch)
-    routes._tables = compiled(rows)
+    routes._tables = compile_routes(rows)
     holding = [r for r in rows if identifier.startswith(r[1]) and r[3] <= at < r[4]]
     longest = max((len(r[1]) for r in holding), default=0)
     expected = next((r[2] for r in holding if len(r[1]) == longest), None)

@@ -1,12 +1,13 @@
-"""One connection to one Redis (or Valkey) server, from its opening to its first trouble.
+"""A session: one connection to one Redis (or Valkey) server, from its opening to its first trouble.
 
-Rule 7 of `coherence` needs a connection that never comes back by itself: a command goes out on the connection for which
-its key was composed, or not at all.  Client libraries reconnect and retry, so this is a connection of its own, with
-the library's reader and packer (hiredis), and with callbacks instead of tasks, because every lookup passes here.
+Rule 7 of `coherence` needs a connection that never reconnects by itself: a command is sent on the connection for which
+its key was made, or not at all.  Client libraries reconnect and retry.  So this module has a connection of its own,
+with the reader and packer of the library (hiredis).  It uses callbacks instead of tasks, because every lookup passes
+here.
 
-Anything out of the ordinary ends the session: a reply that takes longer than the budget (a slow Redis counts as
-unreachable), a broken stream, a server that is no primary any more.  What was asked and not answered is reported as
-unknown; it may still take effect later, which the protocol allows for.
+Any trouble ends the session: a reply that takes longer than the time limit (a slow Redis counts as unreachable), a
+broken stream, a server that is not a primary any more.  Commands without a reply are reported as unknown.  They can
+still take effect later, and the protocol allows for that.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from redis.connection import SSLConnection, parse_url
 
 from oracle.store.cache.values import FENCE
 
-# Replies of a server that must not be used now: none of what it holds may be believed.
+# Replies of a server that must not be used now: none of its copies can be believed.
 _NOT_A_PRIMARY: Final = (
     "READONLY",
     "LOADING",
@@ -41,21 +42,21 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then
 end
 return 0
 """
-# Its stub knows tuples of one element only.
+# The type stub of hiredis allows tuples of one element only.
 _pack: Final = cast("Callable[[tuple[Any, ...]], bytes]", hiredis.pack_command)
 _PING: Final = _pack((b"PING",))
-# A long list of fences goes in parts, so that lookups on the same connection get their turn in between.
+# A long list of fences is sent in chunks, so that lookups on the same connection get their turn in between.
 FENCE_CHUNK: Final = 256
 
 Replies = list[Any]
 
 
 class Unreachable(Exception):
-    """Redis cannot be asked now, or did not answer in time."""
+    """Redis cannot be reached now, or did not answer in time."""
 
 
 class RedisSession(asyncio.Protocol):
-    """See the module.  `run_ids` names the server; `lost` is called once, when the session ends."""
+    """A session (see the module).  `run_ids` names the server; `lost` is called once, when the session ends."""
 
     def __init__(self, timeout_ms: int, token_ms: int) -> None:
         self.run_ids: tuple[str, ...] = ()
@@ -67,16 +68,18 @@ class RedisSession(asyncio.Protocol):
         self._token_ms = b"%d" % token_ms
         self._reader = hiredis.Reader()
         self._transport: asyncio.Transport | None = None
-        # (replies still to come, replies so far, who waits); the time of the last sign of life beside it
+        # (replies to expect, replies so far, callback), in the order of the commands
         self._pending: deque[tuple[int, Replies, Callable[[Replies | None], None]]] = deque()
-        self._alive_at = 0.0
+        self._alive_at = 0.0  # the time of the last reply
         self._timer: asyncio.TimerHandle | None = None
         self._fill_sha = b""
 
     # -- the connection -------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one without saying so
+        self._transport = cast(
+            "asyncio.Transport", transport
+        )  # uvloop's transport is one, but does not inherit from it
         self.alive = True
 
     def data_received(self, data: bytes) -> None:
@@ -87,10 +90,10 @@ class RedisSession(asyncio.Protocol):
             while reply is not False:
                 self._take(reply)
                 reply = self._reader.gets()
-        except (hiredis.ProtocolError, IndexError):  # a stream out of step cannot be put right
+        except (hiredis.ProtocolError, IndexError):  # a stream out of step cannot be repaired
             self.close()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why it ended changes nothing
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the cause of the end makes no difference
         self.close()
 
     def close(self) -> None:
@@ -121,14 +124,14 @@ class RedisSession(asyncio.Protocol):
         self._transport.write(payload)
 
     async def call(self, *commands: tuple[bytes | str | int, ...]) -> Replies:
-        """`send` for those who can wait.  Raises Unreachable."""
-        return await self._answered(b"".join(map(_pack, commands)), len(commands))
+        """Do as `send` does, for callers that can wait.  Raises Unreachable."""
+        return await self._request(b"".join(map(_pack, commands)), len(commands))
 
-    async def _answered(self, payload: bytes, count: int) -> Replies:
+    async def _request(self, payload: bytes, count: int) -> Replies:
         future: asyncio.Future[Replies | None] = self._loop.create_future()
 
         def done(replies: Replies | None) -> None:
-            if not future.done():  # the caller may have been cancelled
+            if not future.done():  # the caller can be cancelled meanwhile
                 future.set_result(replies)
 
         self.send(payload, count, done)
@@ -150,10 +153,10 @@ class RedisSession(asyncio.Protocol):
             done(replies)
 
     def _check_life(self, stalled: bool = False) -> None:
-        """End the session when something is waited for and nothing has come for the whole budget.
+        """End the session if replies are due and none has arrived for the whole time limit.
 
-        uvloop runs timers before it reads sockets: after a stall of this process itself the reply may lie there
-        unread.  So the verdict falls one turn of the loop later.
+        uvloop runs timers before it reads sockets: after a stall of this process the reply can be there, unread.  So
+        this decides one turn of the loop later.
         """
         self._timer = None
         if not self._pending or not self.alive:
@@ -172,16 +175,16 @@ class RedisSession(asyncio.Protocol):
         def answer(replies: Replies | None) -> None:
             done(self._values(replies, len(keys)))
 
-        self.send(*self._reading(keys), answer)
+        self.send(*self._pack_reads(keys), answer)
 
-    def _reading(self, keys: Sequence[bytes]) -> tuple[bytes, int]:
-        """The commands that read these keys, and how many replies they have."""
+    def _pack_reads(self, keys: Sequence[bytes]) -> tuple[bytes, int]:
+        """Return the commands that read these keys, and the number of their replies."""
         if self.clustered:
             return b"".join([_pack((b"GET", key)) for key in keys]), len(keys)
         return _pack((b"MGET", *keys)), 1
 
     def _values(self, replies: Replies | None, count: int) -> list[bytes | None] | None:
-        """What `_reading` has read; None when the session broke, or the server refused or said something else."""
+        """Return the values that `_pack_reads` asked for; None if the session broke or the server refused."""
         if replies is None or (self.clustered and any(isinstance(reply, hiredis.ReplyError) for reply in replies)):
             return None
         values = replies if self.clustered else replies[0]
@@ -189,7 +192,7 @@ class RedisSession(asyncio.Protocol):
 
     def lease(self, keys: Sequence[bytes], tokens: Sequence[bytes], done: Callable[[list[bool]], None]) -> None:
         def answer(replies: Replies | None) -> None:
-            # nil: the key was absent and holds our token now.  An error (out of memory) is no right to fill.
+            # nil: the key was absent and holds our token now.  An error (out of memory) means that it does not.
             done([reply is None for reply in replies] if replies is not None else [False] * len(keys))
 
         pack, px = _pack, self._token_ms
@@ -201,13 +204,13 @@ class RedisSession(asyncio.Protocol):
             if replies is None or replies[0] != 1:
                 lost()
                 if replies is not None and str(replies[0]).startswith("NOSCRIPT"):
-                    self.send(_pack((b"SCRIPT", b"LOAD", _FILL)), 1, _forget)  # somebody's SCRIPT FLUSH
+                    self.send(_pack((b"SCRIPT", b"LOAD", _FILL)), 1, _ignore)  # after a SCRIPT FLUSH
 
         command = (b"EVALSHA", self._fill_sha, b"1", key, token, value, b"%d" % ttl_ms)
         self.send(_pack(command), 1, answer)
 
     def ping(self) -> None:
-        self.send(_PING, 1, _forget)
+        self.send(_PING, 1, _ignore)
 
     async def fence(self, keys: Sequence[bytes], ttl_ms: int) -> bool:
         px = b"%d" % ttl_ms
@@ -225,7 +228,7 @@ class RedisSession(asyncio.Protocol):
         try:
             for start in range(0, len(keys), FENCE_CHUNK):
                 chunk = keys[start : start + FENCE_CHUNK]
-                values = self._values(await self._answered(*self._reading(chunk)), len(chunk))
+                values = self._values(await self._request(*self._pack_reads(chunk)), len(chunk))
                 if values is None:
                     return None
                 missing += [k for k, v in zip(chunk, values, strict=True) if v != FENCE]
@@ -234,7 +237,7 @@ class RedisSession(asyncio.Protocol):
         return missing
 
     async def greet(self, username: str | None, password: str | None, db: int) -> None:
-        """Log in, learn which server this is, leave the script there.  Raises Unreachable."""
+        """Log in, read the run id of the server, load the script.  Raises Unreachable."""
         if password:
             self._expect_ok(await self.call((b"AUTH", username or "default", password)))
         if db:
@@ -243,7 +246,7 @@ class RedisSession(asyncio.Protocol):
         if not isinstance(info, bytes) or not isinstance(sha, bytes):
             raise Unreachable
         facts = dict(line.split(":", 1) for line in info.decode("utf-8", "replace").splitlines() if ":" in line)
-        # A replica answers reads, but what it holds lags behind: it is no place to look for fences.
+        # A replica answers reads, but it lags behind: a fence can be missing there.
         if facts.get("role") != "master" or "run_id" not in facts:
             raise Unreachable
         self.run_ids, self._fill_sha = (facts["run_id"],), sha
@@ -253,8 +256,8 @@ class RedisSession(asyncio.Protocol):
             raise Unreachable
 
 
-def _forget(replies: Replies | None) -> None:
-    """A fill that failed has cost nothing but a later read."""
+def _ignore(replies: Replies | None) -> None:
+    """Ignore the replies: a fill that failed costs no more than a later read."""
 
 
 async def dial(url: str, *, timeout_ms: int, token_ms: int) -> RedisSession:
@@ -268,7 +271,7 @@ async def dial(url: str, *, timeout_ms: int, token_ms: int) -> RedisSession:
 
     session: RedisSession | None = None
     try:
-        # Opening may take longer than a command: TLS, a name server, a server far away.
+        # To open can take longer than a command: TLS, a name server, a distant server.
         async with asyncio.timeout(max(1.0, timeout_ms / 1000)):
             if "path" in parts:
                 _, session = await loop.create_unix_connection(make, parts["path"])

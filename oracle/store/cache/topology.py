@@ -1,13 +1,13 @@
-"""Which Redis servers there are: one, one at a time (Sentinel), or several (Cluster).
+"""Opens a session to Redis as it is set up: one server, one at a time (Sentinel), or several (Cluster).
 
     redis://host:6379/0   rediss://…   unix:///path/redis.sock
     redis+sentinel://[user:password@]sentinel1:26379,sentinel2:26379/name-of-the-primary[/db]
     redis+cluster://[user:password@]node1:6379,node2:6379           and rediss+… for both
 
-Whatever there is, the rest of the store sees one Session.  Sentinel only says where to dial; after a failover the old
-session ends, by itself or because the generation names another server (rule 6 of `coherence`), and the next dial asks
-again.  A cluster's session is one connection to every primary, and ends with the first of them: what it knew of
-slots and servers is then out of date, and until it is dialled anew lookups are served from the directory.
+The rest of the store sees one Session in each case.  Sentinel only reports which server to dial.  After a failover the
+old session ends, by itself or because the generation names another server (rule 6 of `coherence`), and the next dial
+asks Sentinel again.  The session of a cluster is one connection to every primary, and ends with the first of them: its
+slots and servers are then out of date.  Until the next dial, lookups are answered from the directory.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DISCOVERY_TIMEOUT_S: Final = 1.0
 
 
 def dialler(url: str, *, timeout_ms: int, token_ms: int) -> Callable[[], Awaitable[Session]]:
-    """What `Coherence` calls to open a session; the calls raise Unreachable."""
+    """Return the function that opens a session, for `Coherence`.  It raises Unreachable."""
     scheme = url.partition("://")[0]
 
     async def open_one(at: str) -> RedisSession:
@@ -49,7 +49,7 @@ def dialler(url: str, *, timeout_ms: int, token_ms: int) -> Callable[[], Awaitab
 
 
 def _hosts(netloc: str) -> tuple[str, list[tuple[str, int]]]:
-    """The `user:password@` of a URL, as written, and its hosts."""
+    """Return the `user:password@` of a URL, as written, and its hosts."""
     credentials, at, hosts = netloc.rpartition("@")
     found: list[tuple[str, int]] = []
     for host in hosts.split(","):
@@ -60,7 +60,7 @@ def _hosts(netloc: str) -> tuple[str, list[tuple[str, int]]]:
 
 
 def _single(parts: Any, credentials: str, host: str, port: int, db: str = "") -> str:
-    """The URL of one of the servers, with the scheme and the credentials of all."""
+    """Return the URL of one of the servers, with the scheme and the credentials of all."""
     name = f"[{host}]" if ":" in host else host
     url: str = urlunsplit((parts.scheme.partition("+")[0], f"{credentials}{name}:{port}", f"/{db}", "", ""))
     return url
@@ -72,7 +72,7 @@ async def _primary(url: str) -> str:
     name, _, db = parts.path.strip("/").partition("/")
     watchers = Sentinel(  # type: ignore[no-untyped-call]
         [(host, port or 26379) for host, port in sentinels],
-        # Without its retries: who dials tries again anyway, and the next sentinel may know now.
+        # Without retries of the library: the caller dials again anyway, and the next sentinel can know the primary now.
         sentinel_kwargs={
             "socket_timeout": DISCOVERY_TIMEOUT_S,
             "socket_connect_timeout": DISCOVERY_TIMEOUT_S,
@@ -97,7 +97,7 @@ async def _open_cluster(url: str, open_one: Callable[[str], Awaitable[RedisSessi
         try:
             node = await open_one(_single(parts, credentials, host, port or 6379))
         except Unreachable:
-            continue  # a replica, or away: the next will know as well
+            continue  # a replica, or unreachable: the next node has the slots, too
         try:
             (ranges,) = await node.call((b"CLUSTER", b"SLOTS"))
         except Unreachable:
@@ -105,7 +105,7 @@ async def _open_cluster(url: str, open_one: Callable[[str], Awaitable[RedisSessi
         finally:
             node.close()
         if isinstance(ranges, list) and sum(end - start + 1 for start, end, *_ in ranges) == SLOTS:
-            # A node that does not know its own name gives ''; it is the one that was asked.
+            # A node that does not know its own name reports '': it is the node that was asked.
             primaries = {(primary[0].decode() or host, primary[1]) for _, _, primary, *_ in ranges}
             return await _connect_all(ranges, primaries, host, lambda h, p: open_one(_single(parts, credentials, h, p)))
     raise Unreachable
@@ -132,7 +132,7 @@ async def _connect_all(
 
 
 class ClusterSession:
-    """A Session over all primaries of a cluster: keys are split by slot, answers put together again."""
+    """A Session over all primaries of a cluster: splits keys by slot and joins the answers."""
 
     def __init__(self, nodes: list[RedisSession], slots: list[RedisSession]) -> None:
         self._nodes = nodes
@@ -160,7 +160,7 @@ class ClusterSession:
         return self._slots[key_slot(key)]
 
     def _split(self, keys: Sequence[bytes]) -> dict[RedisSession, list[int]]:
-        """The positions of the keys at each node."""
+        """Return the positions of the keys of each node."""
         positions: dict[RedisSession, list[int]] = {}
         for position, key in enumerate(keys):
             positions.setdefault(self._node(key), []).append(position)
@@ -210,8 +210,8 @@ class ClusterSession:
 
     async def fence(self, keys: Sequence[bytes], ttl_ms: int) -> bool:
         parts = self._split(keys)
-        standing = await asyncio.gather(*(n.fence([keys[p] for p in at], ttl_ms) for n, at in parts.items()))
-        return all(standing)
+        are_set = await asyncio.gather(*(n.fence([keys[p] for p in at], ttl_ms) for n, at in parts.items()))
+        return all(are_set)
 
     async def unfenced(self, keys: Sequence[bytes]) -> list[bytes] | None:
         parts = self._split(keys)

@@ -1,11 +1,11 @@
-"""What stands in the cache under one `(party_id_type, identifier)`: an answer, a fence, or a token.
+"""The values in the cache under one `(party_id_type, identifier)`: an answer, a fence or a token.
 
-    V + msgpack [[fsp_id, currency, sub_id], …]   the answer: every entry of the identifier, default entries first
-    F                                             a fence: somebody is changing it, ask the directory
-    T + 16 random bytes                           a token: somebody is filling it, ask the directory
+    V + msgpack [[fsp_id, currency, sub_id], …]   an answer: every entry of the identifier, default entries first
+    F                                             a fence: a change is in flight, read the directory
+    T + 16 random bytes                           a token: a lookup is filling it, read the directory
 
-`[]` is an answer too: nobody holds this identifier.  An fsp_id of '' is an alias whose FSP is suspended or closed: it
-is there, so no route may answer in its place, but it is not answered.
+`[]` is an answer, too: nobody has registered this identifier.  An fsp_id of '' is an entry whose FSP is suspended or
+closed: it answers nobody, and no route answers in its place.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ANSWER: Final = b"V"
 
 class Entry(NamedTuple):
     fsp_id: str
-    currency: str  # '' answers for every currency
+    currency: str  # '' if it answers for every currency
     sub_id: str
 
 
@@ -34,7 +34,7 @@ def answer_of(entries: list[Entry]) -> bytes:
 
 
 def entries_of(value: bytes) -> list[Entry]:
-    """Raises msgspec.DecodeError for what is no answer."""
+    """Decode an answer.  Raises msgspec.DecodeError for any other value."""
     return _decode(value[1:])
 
 
