@@ -1,9 +1,8 @@
 """A real browser for tests of pages: Debian's Chromium, driven by Playwright.
 
-browser     the running Chromium of this test run, started when first asked for
-tab         a page of its own, with what the browser asked for and found wrong
+tab     a page of its own in a browser of its own, with what the browser asked for and found wrong
 
-Without Chromium the tests are not run, and the run's last lines say so.  In CI that is a failure.
+Without Chromium the tests are not run, and the run's last line names them.  In CI that is a failure.
 """
 
 from __future__ import annotations
@@ -13,19 +12,20 @@ import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.async_api import async_playwright
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.async_api import Page
 
-CHROMIUM = shutil.which("chromium")
 # The sandbox needs rights that a container or root does not have; the rest keeps the browser off the network.
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+WAIT_MS = 60_000  # for a busy machine
+MISSING = "pages are not tested: install Debian's package chromium"
 
 
 class Tab(NamedTuple):
@@ -34,25 +34,27 @@ class Tab(NamedTuple):
     asked: list[str]  # the address of each request
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI must have Debian's package chromium")
-        pytest.skip("pages: install Debian's package chromium")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield running
-        running.close()
-
-
 @pytest.fixture
-def tab(browser: Browser) -> Iterator[Tab]:
-    page = browser.new_page()
-    tab = Tab(page, [], [])
-    page.on("console", lambda said: tab.complaints.append(said.text) if said.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: tab.complaints.append(str(error)))
-    page.on("request", lambda request: tab.asked.append(request.url))
-    page.on("requestfailed", lambda request: tab.complaints.append(f"{request.url}: {request.failure}"))
-    yield tab
-    page.close()
+async def tab() -> AsyncIterator[Tab]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        if os.environ.get("CI"):
+            pytest.fail(MISSING)
+        pytest.skip(MISSING)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=FLAGS, timeout=WAIT_MS)
+        page = await browser.new_page()
+        page.set_default_timeout(WAIT_MS)
+        tab = Tab(page, [], [])
+        page.on("console", lambda line: tab.complaints.append(line.text) if line.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: tab.complaints.append(str(error)))
+        page.on("request", lambda request: tab.asked.append(request.url))
+        page.on("requestfailed", lambda request: tab.complaints.append(f"{request.url}: {request.failure}"))
+        yield tab
+        await browser.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = terminalreporter.getreports("skipped")
+    if any(MISSING in str(report.longrepr) for report in skipped):
+        terminalreporter.write_line(f"tests/pages: {MISSING}")

@@ -1,0 +1,78 @@
+"""The documentation of both listeners, in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from browser import WAIT_MS
+from playwright.async_api import expect
+
+if TYPE_CHECKING:
+    from admin_service import Service
+    from browser import Tab
+    from playwright.async_api import Locator
+
+
+def operations(name: str) -> set[str]:
+    """The operationIds of a contract."""
+    paths: dict[str, Any] = json.loads(files("oracle.schemas").joinpath(f"{name}.openapi.json").read_bytes())["paths"]
+    return {
+        operation["operationId"] for item in paths.values() for operation in item.values() if "operationId" in operation
+    }
+
+
+async def open_docs(tab: Tab, url: str) -> Locator:
+    await tab.page.goto(url)
+    blocks = tab.page.locator(".opblock")
+    await expect(blocks.first).to_be_visible(timeout=WAIT_MS)
+    return blocks
+
+
+@pytest.mark.parametrize(("name", "path"), [("admin", "/"), ("hub", "/docs?contract=hub")])
+async def test_a_page_shows_each_operation(service: Service, tab: Tab, name: str, path: str) -> None:
+    blocks = await open_docs(tab, service.oracle.admin_url + path)
+    seen = {str(await block.get_attribute("id")).rpartition("-")[2] for block in await blocks.all()}
+    assert seen == operations(name)
+    assert tab.complaints == []  # the content policy refuses nothing, and no script fails
+    assert [url for url in tab.asked if not url.startswith((service.oracle.admin_url, "data:"))] == []
+
+
+async def test_a_person_can_try_a_call(service: Service, tab: Tab) -> None:
+    await open_docs(tab, f"{service.oracle.admin_url}/docs")
+    page = tab.page
+    await page.get_by_role("button", name="Authorize").first.click()
+    await page.locator(".auth-container input").first.fill(service.issue("reader", "greenbank"))
+    await page.locator(".auth-btn-wrapper button[type=submit]").click()
+    await page.locator(".btn-done").click()
+    block = page.locator("[id$=-getOwnCredential]")
+    await block.locator(".opblock-summary-control").click()
+    await block.get_by_role("button", name="Try it out").click()
+    await block.get_by_role("button", name="Execute").click()
+    status = block.locator(".live-responses-table .response .response-col_status").first
+    await expect(status).to_have_text(re.compile(r"^\s*200"), timeout=WAIT_MS)
+    await expect(block.locator(".live-responses-table")).to_contain_text("greenbank")
+    assert tab.complaints == []
+
+
+async def test_the_hub_contract_cannot_be_called_from_here(service: Service, tab: Tab) -> None:
+    blocks = await open_docs(tab, f"{service.oracle.admin_url}/docs?contract=hub")
+    await blocks.first.locator(".opblock-summary-control").click()
+    await expect(blocks.first.locator(".opblock-body")).to_be_visible(timeout=WAIT_MS)
+    assert await tab.page.get_by_role("button", name="Try it out").count() == 0
+    await expect(tab.page.locator("#hub")).to_contain_text("port 3000")
+
+
+async def test_an_error_code_has_its_place(service: Service, tab: Tab) -> None:
+    await tab.page.goto(f"{service.oracle.admin_url}/docs/errors#bad_identifier")
+    await expect(tab.page.locator("#bad_identifier")).to_be_in_viewport()
+    assert tab.complaints == []
+
+
+async def test_the_hub_listener_says_what_it_is(service: Service, tab: Tab) -> None:
+    await tab.page.goto(service.oracle.hub_url + "/")
+    await expect(tab.page.locator("body")).to_contain_text("hub")
+    assert tab.complaints == []
