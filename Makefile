@@ -56,9 +56,11 @@ check: install ## lint, format check, strict types, import contracts
 documents: install ## write docs/settings.md and docs/metrics.md anew, from the program
 	@$(BIN)/python tests/test_documents.py --write
 
-contract: install ## write schemas/admin.openapi.json and docs/errors.md anew, from the code
+contract: install ## write schemas/admin.openapi.json and the import templates anew, from the program
 	@$(BIN)/python -m oracle.api.admin.app > .contract.tmp && mv .contract.tmp schemas/admin.openapi.json
 	@$(BIN)/python -m oracle.api.admin.codes > .contract.tmp && mv .contract.tmp docs/errors.md
+	@for format in csv ndjson; do $(BIN)/python -m oracle.imports.templates $$format > .contract.tmp && \
+	  mv .contract.tmp schemas/templates/import.$$format; done
 
 format: install ## apply the formatter and the safe fixes
 	@$(BIN)/ruff check --fix .

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from oracle.identifiers import KINDS, Reading
-from oracle.imports import results_csv
+from oracle.imports import results_csv, templates
 from oracle.imports.reading import Chunk, FileRefused, FileRow, Reader, RowChecks
 from oracle.imports.refusals import FIELD_MAX, LINE_MAX, RECORD_LINES_MAX, REFUSALS, RowCode
 
@@ -143,6 +143,12 @@ def test_the_templates_are_good_files(name: str) -> None:
     rows = read((TEMPLATES / name).read_bytes())
     assert [row.message for row in rows if row.code] == []
     assert {row.kind for row in rows} == set(KINDS)
+
+
+def test_the_templates_are_the_samples_of_every_kind() -> None:
+    """When this fails: `make contract`."""
+    assert (TEMPLATES / "import.csv").read_bytes() == templates.make_csv()
+    assert (TEMPLATES / "import.ndjson").read_bytes() == templates.make_ndjson()
 
 
 def test_both_templates_say_the_same() -> None:

@@ -11,7 +11,7 @@ The lookup path has no task and no await up to the cache:
     1. http.turns.Turns.data_received    feeds the bytes to http.message.Message, which makes one Request
     2. listener.Hub.__call__             counts the request and passes it on by its path
     3. Participants.serve                reads the target (target.read)
-    4. Participants._look_up             makes the canonical key (identifiers.party_key)
+    4. Participants._look_up             makes the canonical key (Reading.read_hub_key)
     5. Lookups.ask                       store/cache/lookups.py: the cache, else PostgreSQL, once for all who wait
     6. _Lookup.__call__                  gets the stored value and chooses the answer:
                                          answers.PlainAnswers, else store.resolution.choose_entry, else Routes.match

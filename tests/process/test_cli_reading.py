@@ -1,0 +1,87 @@
+"""`oracle canon` and `oracle lookup` read identifiers as the server does, whatever the deployment has chosen."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import pytest
+
+from oracle.cli import main
+from oracle.identifiers import BadIdentifier, PartyKey, Reading
+from oracle.settings import load
+
+CHOICES: list[dict[str, str]] = [
+    {},
+    {"ORACLE_HOME_COUNTRIES": "US"},
+    {"ORACLE_HOME_COUNTRIES": "ZM,MX"},
+    {"ORACLE_HOME_COUNTRIES": "MM", "ORACLE_ACCOUNT_ID_FORMAT": "clabe"},
+    {"ORACLE_ACCOUNT_ID_FORMAT": "clabe"},
+]
+IDENTIFIERS = [
+    ("MSISDN", "52155123456"),  # a valid number nowhere: refused at home alone
+    ("MSISDN", "5215512345678"),
+    ("MSISDN", "2600000000"),
+    ("MSISDN", "10000000000"),
+    ("ACCOUNT_ID", "646-180-11040000000-7"),
+    ("ACCOUNT_ID", "646180110400000008"),  # a wrong check digit
+    ("CLABE", "646 180 11040000000 7"),
+    ("PERSONAL_ID", "12-oukama-n-123456"),
+    ("PERSONAL_ID", "12-OUKAMA-F-123456"),  # no such type of citizenship
+    ("NRC", "12/OUKAMA(N)123456"),
+    ("NRC", "MA123456"),
+]
+
+
+@pytest.fixture(params=CHOICES, ids=lambda choice: " ".join(choice.values()) or "default")
+def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Reading:
+    """The server's reading of these settings; the environment is that of the commands, too."""
+    for name in [name for name in os.environ if name.startswith("ORACLE_")]:
+        monkeypatch.delenv(name)
+    for name, value in request.param.items():
+        monkeypatch.setenv(name, value)
+    return Reading.of(load(os.environ, None).settings)
+
+
+def read_by_hub(server: Reading, kind: str, text: str) -> PartyKey | str:
+    """The key, or what is said of a bad identifier."""
+    party_id_type, sub_id = {"CLABE": ("ACCOUNT_ID", "CLABE"), "NRC": ("PERSONAL_ID", "NRC")}.get(kind, (kind, None))
+    try:
+        return server.read_hub_key(party_id_type, text, sub_id)
+    except BadIdentifier as exc:
+        return f"oracle: {exc}\n"
+
+
+@pytest.mark.parametrize(("kind", "text"), IDENTIFIERS)
+def test_canon_reads_as_the_server_does(server: Reading, kind: str, text: str, capsys: Any) -> None:
+    expected = read_by_hub(server, kind, text)
+    code = main(["canon", kind, text])
+    output = capsys.readouterr()
+    if isinstance(expected, PartyKey):
+        assert (code, output.out, output.err) == (0, f"{expected.identifier}\n", "")
+    else:
+        assert (code, output.out, output.err) == (2, "", expected)
+
+
+def test_lookup_asks_for_the_key_that_the_server_asks_for(
+    server: Reading, database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("ORACLE_DATABASE_URL", database_url)
+    for kind, text in IDENTIFIERS:
+        expected = read_by_hub(server, kind, text)
+        code = main(["lookup", kind, text, "--json"])
+        output = capsys.readouterr()
+        if isinstance(expected, PartyKey):
+            asked = json.loads(output.out)
+            assert (asked["partyIdType"], asked["partyIdentifier"], asked["partySubIdOrType"] or "") == expected
+            assert code == 1  # nobody has registered it
+        else:
+            assert (code, output.out, output.err) == (2, "", expected)
+
+
+def test_the_home_countries_change_what_canon_accepts(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    assert main(["canon", "MSISDN", "52155123456"]) == 2
+    monkeypatch.setenv("ORACLE_HOME_COUNTRIES", "US")
+    assert main(["canon", "MSISDN", "52155123456"]) == 0
+    assert capsys.readouterr().out == "52155123456\n"
