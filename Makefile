@@ -53,7 +53,7 @@ check: install ## lint, format check, strict types, import contracts
 	@seen=$$($(BIN)/lint-imports --no-cache) || { echo "$$seen"; exit 1; }
 	@echo 'import contracts: kept'
 
-documents: install ## write docs/settings.md and docs/metrics.md anew, from the program
+documents: install ## write docs/settings.md, metrics.md and commands.md anew, from the program
 	@$(BIN)/python tests/test_documents.py --write
 
 contract: install ## write schemas/admin.openapi.json and the import templates anew, from the program

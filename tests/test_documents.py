@@ -1,17 +1,18 @@
-"""docs/settings.md and docs/metrics.md list every setting and metric; `make documents` writes them.
+"""docs/settings.md, metrics.md and commands.md list every setting, metric and command; `make documents` writes them.
 
-The texts are those beside the fields in oracle/settings.py and in the tables of oracle/telemetry/metrics.py.
+The texts come from the fields of oracle/settings.py, the tables of oracle/telemetry/metrics.py, and --help.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from oracle.cli import make_parser
 from oracle.settings import SETTINGS, Setting, Settings
 from oracle.telemetry.metrics import BOUNDS, DERIVED, PREFIX, SERIES
 
@@ -32,6 +33,13 @@ Written by `make documents`. `GET /metrics` on the admin listener shows all proc
 Counters and histograms are sums over all processes. Gauges have a sample for each living process, with
 the labels `role` (`hub`, `admin`, `jobs`) and `index`. A label value that is not listed counts as
 `other`. No label holds an identifier or an FSP.
+"""
+
+
+COMMANDS_HEAD: Final = """# Commands
+
+Written by `make documents`. `oracle COMMAND --help` shows the arguments. Commands that call the admin
+listener need a key: [administer.md](administer.md).
 """
 
 
@@ -64,6 +72,24 @@ def format_metrics() -> str:
     return "\n".join([METRICS_HEAD, *table, "", "## Labels", "", *lists, "", buckets, ""])
 
 
+def format_commands() -> str:
+    rows = [f"| `oracle {' '.join(path)}` | {_cell(parser.description or '')} |" for path, parser in list_commands()]
+    return "\n".join([COMMANDS_HEAD, "| command | what it does |", "|---|---|", *rows, ""])
+
+
+def list_commands(
+    parser: argparse.ArgumentParser | None = None, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], argparse.ArgumentParser]]:
+    """Every command that --help lists, without the groups of commands."""
+    parser = parser or make_parser()
+    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not groups:
+        yield path, parser
+    for group in groups:
+        for listed in group._choices_actions:
+            yield from list_commands(group.choices[listed.dest], (*path, listed.dest))
+
+
 def _values(values: tuple[str, ...]) -> str:
     return ", ".join(f"`{value}`" for value in values)
 
@@ -72,7 +98,11 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
-GENERATED: Final[dict[str, Callable[[], str]]] = {"settings.md": format_settings, "metrics.md": format_metrics}
+GENERATED: Final[dict[str, Callable[[], str]]] = {
+    "settings.md": format_settings,
+    "metrics.md": format_metrics,
+    "commands.md": format_commands,
+}
 
 
 @pytest.mark.parametrize("name", GENERATED)
@@ -89,6 +119,13 @@ def test_the_documents_name_every_metric() -> None:
     text = (DOCS / "metrics.md").read_text()
     names = [*(one.name for one in SERIES), *(name for name, *_ in DERIVED)]
     assert [name for name in names if f"`{PREFIX}{name}`" not in text] == []
+
+
+def test_the_documents_name_every_command() -> None:
+    text = (DOCS / "commands.md").read_text()
+    paths = [" ".join(path) for path, _ in list_commands()]
+    assert len(paths) > len({path.split()[0] for path in paths})
+    assert [path for path in paths if f"| `oracle {path}` |" not in text] == []
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from litestar import Litestar
 
 
 class _InheritedServer(GranianServer):
-    """granian on a socket that is bound already.  It has no public way to take one: a test watches over this."""
+    """granian on a socket that is bound already.  granian has no public way to take one, so a test checks this one."""
 
     def __init__(self, app: Litestar, sock: socket.socket) -> None:
         super().__init__(

@@ -25,14 +25,15 @@ def print_step(settings: Settings, text: str) -> None:
 
 def print_greeting(settings: Settings, urls: Mapping[Role, str], first_key: str | None) -> None:
     lines = ["", f"oracle {version('alias-oracle')} is ready. Ctrl-C stops it.", ""]
-    lines += [f"  {role:6} {url}" for role, url in urls.items()] + ["", "Try in another terminal:"]
+    lines += [f"  {role:14} {url}" for role, url in urls.items()]
+    if "admin" in urls:
+        lines += [f"  {'documentation':14} {urls['admin']}/docs", f"  {'metrics':14} {urls['admin']}/metrics"]
     if "hub" in urls:
+        lines += ["", "Register a phone number and look it up, in another terminal:"]
         party = f"{urls['hub']}/participants/MSISDN/525512345678"
         if settings.fsp_registration == "auto":  # else an unknown FSP is refused
             lines += [f'  curl -i {_KIND} {_CALLER} -d \'{{"fspId":"demo-fsp"}}\' {party}']
         lines += [f"  curl -i {_CALLER} {party}"]
-    if "admin" in urls:
-        lines += [f"  curl {urls['admin']}/metrics", f"  a browser at {urls['admin']}/docs"]
     if first_key is not None:
         lines += [
             "",
