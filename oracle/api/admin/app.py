@@ -29,6 +29,7 @@ from oracle.api.admin import aliases, batches, credentials, documentation, fsps,
 from oracle.api.admin.access import PUBLIC, Access
 from oracle.api.admin.calls import Call, answer_of
 from oracle.api.admin.envelope import enveloped, with_slashes
+from oracle.api.admin.examples import add_examples
 from oracle.api.admin.problems import DEFECT, Refusal, refusal_of
 from oracle.api.history import differences, events, reads, resolutions
 from oracle.api.history import log as audit_log
@@ -131,7 +132,7 @@ def description() -> bytes:
         use_handler_docstrings=True,
         tags=[Tag(name, text) for name, text in _TAGS.items()],
     )
-    document = _app(None, config).openapi_schema.to_schema()
+    document = add_examples(_app(None, config).openapi_schema.to_schema())
     return json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True).encode() + b"\n"
 
 
