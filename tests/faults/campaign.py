@@ -22,7 +22,7 @@ import uvloop
 from broken_worker import BROKEN
 from checker import Violation, check, excuses
 from history import Fault, History
-from rig import acknowledged, figures, longest_gap_s, running_rig
+from rig import count_acknowledged, figures, longest_gap_s, running_rig
 
 CALM_S: Final = 6.0
 OVERLAPPING_SHARE: Final = 0.25
@@ -54,7 +54,7 @@ async def run(seed: int, seconds: float, broken: str = "") -> Result:
             names = rng.sample(sorted(chaos.SINGLE), len(chaos.SINGLE))
             await chaos.one_by_one(rig, names, rng, until_overlap)
         await chaos.overlapping(rig, rng, max(ends_at - time.monotonic(), 1))
-        return _judged(await rig.finish())
+        return _judge(await rig.finish())
 
 
 async def run_short(seed: int, broken: str = "") -> Result:
@@ -66,7 +66,7 @@ async def run_short(seed: int, broken: str = "") -> Result:
         await rig.run_calmly(SHORT_CALM_S)
         await chaos.one_by_one(rig, rng.sample(sorted(chaos.SINGLE), len(chaos.SINGLE)), rng)
         await chaos.overlapping(rig, rng, SHORT_OVERLAPPING_S)
-        return _judged(await rig.finish())
+        return _judge(await rig.finish())
 
 
 async def run_short_failover(seed: int, broken: str = "") -> Result:
@@ -80,14 +80,14 @@ async def _failovers(seed: int, ends_at: float, broken: str, calm_s: float = CAL
         await rig.run_calmly(calm_s)
         while True:
             await chaos.failed_over(rig, rig.random)
-            await rig.recovered()
+            await rig.wait_recovered()
             if time.monotonic() > ends_at:
                 break
-            await rig.watched.settled()
-        return _judged(await rig.finish())
+            await rig.watched.wait_until_settled()
+        return _judge(await rig.finish())
 
 
-def _judged(history: History) -> Result:
+def _judge(history: History) -> Result:
     return Result(history, check(history))
 
 
@@ -114,7 +114,7 @@ def report(results: list[Result]) -> str:
     )
     lines = [
         f"{calls:9}  operations: {looks} lookups ({unanswered} without an answer), {calls - looks} changes asked for",
-        f"{sum(acknowledged(history.calls) for history in histories):9}  changes acknowledged",
+        f"{sum(count_acknowledged(history.calls) for history in histories):9}  changes acknowledged",
         f"{sum(len(history.events) for history in histories):9}  events",
         f"{calm_s:9.0f}  seconds without failures, judged by B",
         f"{excused:9}  faults during which a second failure, of this machine itself, excused a service",

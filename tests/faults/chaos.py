@@ -28,16 +28,16 @@ REPLACED: Final = "All workers are replaced"
 GIVEN_UP: Final = "The new worker did not start; keeping the old one"
 
 
-async def _tell(server: ValkeyServer, *words: str) -> None:
+async def _send_command(server: ValkeyServer, *words: str) -> None:
     await asyncio.to_thread(servers.valkey_command, server, *words)
 
 
-def _some(rig: Rig, rng: random.Random) -> list[Service]:
+def _choose_services(rig: Rig, rng: random.Random) -> list[Service]:
     """One of the services, or all."""
     return list(rig.services) if rng.random() < 0.3 else [rng.choice(rig.services)]
 
 
-def _named(services: Sequence[Service]) -> str:
+def _join_names(services: Sequence[Service]) -> str:
     return "+".join(service.name for service in services)
 
 
@@ -110,7 +110,7 @@ async def valkey_restart_old(rig: Rig, rng: random.Random) -> None:
     """It comes back with what it held some seconds ago."""
     server = rig.valkey
     dump, kept = server.home / "dump.rdb", server.home / "kept.rdb"
-    await _tell(server, "SAVE")
+    await _send_command(server, "SAVE")
     shutil.move(dump, kept)
     await asyncio.sleep(rng.uniform(2, 5))
     async with AsyncExitStack() as stack:
@@ -125,7 +125,7 @@ async def valkey_restart_old(rig: Rig, rng: random.Random) -> None:
             finally:
                 dump.unlink()
         with suppress(AssertionError):  # where faults overlap it may have to wait for others
-            await rig.recovered()
+            await rig.wait_recovered()
         await asyncio.sleep(0.3)
 
 
@@ -133,7 +133,7 @@ async def flushall(rig: Rig, rng: random.Random) -> None:
     """Again and again, so that some of them fall between a change's fence and its commit."""
     async with rig.fault("flushall", "valkey"), rig.much_about_few():
         for _ in range(25):
-            await _tell(rig.valkey, "FLUSHALL")
+            await _send_command(rig.valkey, "FLUSHALL")
             await asyncio.sleep(rng.uniform(0.005, 0.3))  # what was cached wrongly has some time to be seen
 
 
@@ -144,28 +144,28 @@ async def eviction(rig: Rig, rng: random.Random) -> None:
     async with rig.fault("eviction", policy), rig.much_about_few():
         used = await asyncio.to_thread(servers.valkey_command, server, "INFO", "memory")
         base = int(used.partition(b"used_memory:")[2].partition(b"\r\n")[0])
-        await _tell(server, "CONFIG", "SET", "maxmemory-policy", policy)
-        await _tell(server, "CONFIG", "SET", "maxmemory", str(base + 16_384))
+        await _send_command(server, "CONFIG", "SET", "maxmemory-policy", policy)
+        await _send_command(server, "CONFIG", "SET", "maxmemory", str(base + 16_384))
         try:
             for number in range(int(100 * rig.brevity)):
                 for part in range(8):
-                    await _tell(server, "SET", f"filler:{number % 3}:{part}", PAGE)
+                    await _send_command(server, "SET", f"filler:{number % 3}:{part}", PAGE)
                 await asyncio.sleep(rng.uniform(0.01, 0.04))
         finally:
-            await _tell(server, "CONFIG", "SET", "maxmemory", "256mb")
-            await _tell(server, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+            await _send_command(server, "CONFIG", "SET", "maxmemory", "256mb")
+            await _send_command(server, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
 
 
 async def redis_slow(rig: Rig, rng: random.Random) -> None:
-    services = _some(rig, rng)
+    services = _choose_services(rig, rng)
     low = rng.choice((10, 30, 60))
-    async with rig.fault("redis-slow", _named(services)):
+    async with rig.fault("redis-slow", _join_names(services)):
         await _for_a_while(rig, rng, [s.redis_gate for s in services], delay_ms=[low, low + 140])
 
 
 async def redis_away(rig: Rig, rng: random.Random) -> None:
-    services = _some(rig, rng)
-    async with rig.fault("redis-away", _named(services)):
+    services = _choose_services(rig, rng)
+    async with rig.fault("redis-away", _join_names(services)):
         gates = [service.redis_gate for service in services]
         await rig.network.set(gates, refuse=True)
         await rig.network.cut(gates)
@@ -174,15 +174,15 @@ async def redis_away(rig: Rig, rng: random.Random) -> None:
 
 async def redis_half_open(rig: Rig, rng: random.Random) -> None:
     """What was held back arrives when nobody expects it any more, or never."""
-    services = _some(rig, rng)
-    async with rig.fault("redis-half-open", _named(services)):
+    services = _choose_services(rig, rng)
+    async with rig.fault("redis-half-open", _join_names(services)):
         gates = [service.redis_gate for service in services]
         await _for_a_while(rig, rng, gates, hold=rng.choice(("up", "down", "both")), cut_after=rng.random() < 0.5)
 
 
 async def redis_resets(rig: Rig, rng: random.Random) -> None:
-    services = _some(rig, rng)
-    async with rig.fault("redis-resets", _named(services)):
+    services = _choose_services(rig, rng)
+    async with rig.fault("redis-resets", _join_names(services)):
         for _ in range(rng.randint(3, 8)):
             await rig.network.cut([service.redis_gate for service in services], share=0.7)
             await asyncio.sleep(rng.uniform(0.05, 0.6))
@@ -237,14 +237,14 @@ async def postgres_stop(rig: Rig, rng: random.Random) -> None:
 
 
 async def postgres_slow(rig: Rig, rng: random.Random) -> None:
-    services = _some(rig, rng)
-    async with rig.fault("postgres-slow", _named(services)):
+    services = _choose_services(rig, rng)
+    async with rig.fault("postgres-slow", _join_names(services)):
         await _for_a_while(rig, rng, [s.postgres_gate for s in services], delay_ms=[20, rng.choice((60, 300))])
 
 
 async def postgres_away(rig: Rig, rng: random.Random) -> None:
-    services = _some(rig, rng)
-    async with rig.fault("postgres-away", _named(services)):
+    services = _choose_services(rig, rng)
+    async with rig.fault("postgres-away", _join_names(services)):
         gates = [service.postgres_gate for service in services]
         await rig.network.set(gates, refuse=True)
         await rig.network.cut(gates)
@@ -252,17 +252,17 @@ async def postgres_away(rig: Rig, rng: random.Random) -> None:
 
 
 async def postgres_half_open(rig: Rig, rng: random.Random) -> None:
-    services = _some(rig, rng)
-    async with rig.fault("postgres-half-open", _named(services)):
+    services = _choose_services(rig, rng)
+    async with rig.fault("postgres-half-open", _join_names(services)):
         gates = [service.postgres_gate for service in services]
         await _for_a_while(rig, rng, gates, hold=rng.choice(("up", "down", "both")), cut_after=rng.random() < 0.5)
 
 
 async def commit_cut(rig: Rig, rng: random.Random) -> None:
     """Connections that break at a COMMIT: before it, after it, or while it is late."""
-    services = _some(rig, rng)
+    services = _choose_services(rig, rng)
     mode = rng.choice(("before", "after", "late"))
-    async with rig.fault(f"postgres-commit-{mode}", _named(services)):
+    async with rig.fault(f"postgres-commit-{mode}", _join_names(services)):
         await _for_a_while(rig, rng, [s.postgres_gate for s in services], commit=mode)
 
 
@@ -349,7 +349,7 @@ async def one_by_one(rig: Rig, names: Sequence[str], rng: random.Random, ends_at
             return
         await asyncio.sleep(rng.uniform(0.5, 1) * rig.brevity)
         await SINGLE[name](rig, rng)
-        await rig.recovered()
+        await rig.wait_recovered()
 
 
 async def overlapping(rig: Rig, rng: random.Random, seconds: float, lanes: int = 3) -> None:

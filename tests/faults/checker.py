@@ -64,7 +64,7 @@ class Violation(NamedTuple):
     def __str__(self) -> str:
         lines = [f"{self.promise}: key {self.key}: {self.text}"]
         lines += [f"    {f.start:14.4f} .. {f.end:14.4f}  {f.kind} of {f.target}" for f in self.faults]
-        return "\n".join(lines + [f"    {_told(call)}" for call in self.calls])
+        return "\n".join(lines + [f"    {_describe(call)}" for call in self.calls])
 
 
 class Version(NamedTuple):
@@ -131,10 +131,10 @@ def _is_within(look: Call, excused: Sequence[Excuse]) -> bool:
 def _check_key(
     key: str, calls: list[Call], events: list[Event], history: History, excused: Sequence[Excuse]
 ) -> list[Violation]:
-    found = list(_replayed(key, events))
+    found = list(_replay(key, events))
     if found:
         return found  # nothing below means anything then
-    found += _accounted(key, calls, events)
+    found += _account_for(key, calls, events)
     versions = _versions(calls, events, history.faults)
     known: dict[str, float] = {}
     for version in versions:
@@ -159,7 +159,7 @@ def _check_key(
 # The events -----------------------------------------------------------------------------------------------
 
 
-def _replayed(key: str, events: Sequence[Event]) -> Iterator[Violation]:
+def _replay(key: str, events: Sequence[Event]) -> Iterator[Violation]:
     owner = NOBODY
     for event in events:
         if event.before != owner or event.before == event.after:
@@ -175,7 +175,7 @@ def _change(event: Event) -> tuple[str, str]:
     return ("register" if event.before == NOBODY else "set"), event.after
 
 
-def _grouped(calls: Iterable[Call], events: Iterable[Event]) -> dict[tuple[str, str], tuple[list[Call], list[Event]]]:
+def _group(calls: Iterable[Call], events: Iterable[Event]) -> dict[tuple[str, str], tuple[list[Call], list[Event]]]:
     groups: dict[tuple[str, str], tuple[list[Call], list[Event]]] = defaultdict(lambda: ([], []))
     for call in calls:
         if call.kind != "look":
@@ -185,9 +185,9 @@ def _grouped(calls: Iterable[Call], events: Iterable[Event]) -> dict[tuple[str, 
     return groups
 
 
-def _accounted(key: str, calls: list[Call], events: list[Event]) -> Iterator[Violation]:
+def _account_for(key: str, calls: list[Call], events: list[Event]) -> Iterator[Violation]:
     """Every acknowledged change has its one event; every event has a call that can have made it."""
-    for (kind, owner), (asked, written) in _grouped(calls, events).items():
+    for (kind, owner), (asked, written) in _group(calls, events).items():
         done = sum(call.outcome == "ok" for call in asked)
         perhaps = sum(call.outcome == "unknown" for call in asked)
         # A registration that stands already is confirmed once more and written once.
@@ -202,7 +202,7 @@ def _accounted(key: str, calls: list[Call], events: list[Event]) -> Iterator[Vio
 
 def _versions(calls: list[Call], events: list[Event], faults: Sequence[Fault]) -> list[Version]:
     """All states of the key in order, the first being that nobody has it."""
-    groups = _grouped(calls, events)
+    groups = _group(calls, events)
     taken: set[tuple[str, str]] = set()
     versions = [Version(NOBODY, -inf, -inf, -inf)]
     for event in events:
@@ -214,12 +214,12 @@ def _versions(calls: list[Call], events: list[Event], faults: Sequence[Fault]) -
         # for the first one's: it asks for the least.
         if change not in taken:
             taken.add(change)
-            acknowledged = min((_acknowledged(call) for call in able if call.outcome == "ok"), default=inf)
+            acknowledged = min((_acknowledgement_time(call) for call in able if call.outcome == "ok"), default=inf)
         versions.append(Version(event.after, start, acknowledged, _visible(event.committed_at, faults)))
     return versions
 
 
-def _acknowledged(call: Call) -> float:
+def _acknowledgement_time(call: Call) -> float:
     return call.end + BY_HAND_SETTLE_S if call.where == "sql" else call.end
 
 
@@ -276,7 +276,7 @@ def _order(key: str, calls: list[Call], versions: list[Version]) -> Iterator[Vio
     """Promise B, see the module."""
     reached, reached_by = -1, None
     ended: list[tuple[float, int, int, Call]] = []
-    for number, (call, places) in enumerate(sorted(_placed(calls, versions), key=lambda p: p.call.start)):
+    for number, (call, places) in enumerate(sorted(_place(calls, versions), key=lambda p: p.call.start)):
         while ended and ended[0][0] < call.start:
             _, place, _, other = heapq.heappop(ended)
             if place > reached:
@@ -289,7 +289,7 @@ def _order(key: str, calls: list[Call], versions: list[Version]) -> Iterator[Vio
         heapq.heappush(ended, (call.end, places[at], number, call))
 
 
-def _placed(calls: list[Call], versions: list[Version]) -> Iterator[_Placed]:
+def _place(calls: list[Call], versions: list[Version]) -> Iterator[_Placed]:
     owners = _by_owner(versions)
     events: dict[tuple[str, str], list[int]] = defaultdict(list)
     for number, (old, new) in enumerate(pairwise(versions), 1):
@@ -345,6 +345,6 @@ def _around(calls: list[Call], version: Version, look: Call) -> tuple[Call, ...]
     return tuple(sorted(shown, key=lambda call: call.start))
 
 
-def _told(call: Call) -> str:
+def _describe(call: Call) -> str:
     span = f"{call.start:14.4f} .. {call.end:14.4f}"
     return f"{span}  {call.where:4} {call.kind:8} {call.owner or 'nobody':12} {call.outcome} {call.status or ''}"

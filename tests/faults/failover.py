@@ -41,25 +41,25 @@ class Watched:
         """
         port = servers.free_port()
         await self._network.open(LAG_GATE, port, int(self.primary.options["port"]))
-        await _tell(self.replica, "REPLICAOF", "127.0.0.1", str(port))
+        await _send_command(self.replica, "REPLICAOF", "127.0.0.1", str(port))
         await self._follows()
         await self._network.set([LAG_GATE], hold="down")
         await asyncio.sleep(seconds)
 
     async def _follows(self) -> None:
         async with asyncio.timeout(FAILOVER_MAX_S):
-            while b"master_link_status:up" not in await _tell(self.replica, "INFO", "replication"):  # noqa: ASYNC110
+            while b"master_link_status:up" not in await _send_command(self.replica, "INFO", "replication"):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
-    async def settled(self) -> None:
+    async def wait_until_settled(self) -> None:
         """The replica follows, and the sentinel knows of it.
 
         Asked anew each time which of the two that is: a sentinel on a busy machine changes its mind after a failover.
         """
         async with asyncio.timeout(FAILOVER_MAX_S):
             while True:
-                await asyncio.to_thread(self.asked)
-                if b"master_link_status:up" in await _tell(self.replica, "INFO", "replication"):
+                await asyncio.to_thread(self.ask_sentinel)
+                if b"master_link_status:up" in await _send_command(self.replica, "INFO", "replication"):
                     break
                 await asyncio.sleep(0.05)
         async with asyncio.timeout(FAILOVER_MAX_S):
@@ -70,10 +70,10 @@ class Watched:
         """Until the sentinel names the other one."""
         old = self.primary
         async with asyncio.timeout(FAILOVER_MAX_S):
-            while await asyncio.to_thread(self.asked) is old:  # noqa: ASYNC110
+            while await asyncio.to_thread(self.ask_sentinel) is old:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
-    def asked(self) -> ValkeyServer:
+    def ask_sentinel(self) -> ValkeyServer:
         """The primary, as the sentinel says now: on a busy machine it may have changed its mind again."""
         if self._field("port") != self.primary.options["port"]:
             self.primary, self.replica = self.replica, self.primary
@@ -87,7 +87,7 @@ class Watched:
 
 
 @asynccontextmanager
-async def watched(home: Path, primary: ValkeyServer, network: Network) -> AsyncIterator[Watched]:
+async def open_watched(home: Path, primary: ValkeyServer, network: Network) -> AsyncIterator[Watched]:
     (home / "replica").mkdir()
     (home / "sentinel").mkdir()
     port = servers.free_port()
@@ -110,7 +110,7 @@ async def watched(home: Path, primary: ValkeyServer, network: Network) -> AsyncI
         try:
             pair = Watched(primary, replica, port, network)
             await asyncio.sleep(0.5)  # else nobody listens there yet
-            await pair.settled()
+            await pair.wait_until_settled()
             yield pair
         finally:
             process.send_signal(signal.SIGTERM)
@@ -119,5 +119,5 @@ async def watched(home: Path, primary: ValkeyServer, network: Network) -> AsyncI
         await replica.stop()
 
 
-async def _tell(server: ValkeyServer, *words: str) -> bytes:
+async def _send_command(server: ValkeyServer, *words: str) -> bytes:
     return await asyncio.to_thread(servers.valkey_command, server, *words)

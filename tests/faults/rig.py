@@ -102,7 +102,7 @@ class Service:
         self.process: OracleProcess | None = None
         self.port = 1  # nobody listens there
         self._lopsided = 0  # how often in a row only some of the workers were met, and those were well
-        self.told = b""  # by /health, when it was last asked
+        self.health_report = b""  # by /health, when it was last asked
 
     @property
     def gates(self) -> list[str]:
@@ -163,14 +163,14 @@ class Service:
         seen: set[str] = set()
         for answer in answers:
             if isinstance(answer, Broken):
-                self.told = str(answer).encode()
+                self.health_report = str(answer).encode()
                 return False
             if isinstance(answer, BaseException):
                 raise answer
-            status, self.told = answer
-            if status != 200 or b"DOWN" in self.told:
+            status, self.health_report = answer
+            if status != 200 or b"DOWN" in self.health_report:
                 return False
-            seen.add(json.loads(self.told)["startTime"])
+            seen.add(json.loads(self.health_report)["startTime"])
         # The kernel may give every connection to the same worker, while all of them have nothing to do.
         self._lopsided = 0 if len(seen) == self.workers else self._lopsided + 1
         if 0 < self._lopsided <= LOPSIDED_MAX:
@@ -286,15 +286,15 @@ class Rig:
         finally:
             fault.end = time.monotonic()
 
-    async def recovered(self) -> None:
+    async def wait_recovered(self) -> None:
         """Until every service is itself again; raises NotRecovered."""
         try:
             async with asyncio.timeout(RECOVERY_MAX_S):
                 for service in self.services:
                     await until(service.is_itself, pause_s=0.05)
         except TimeoutError as exc:
-            told = {s.name: (len(s.hub_workers()), s.told) for s in self.services if s.process is not None}
-            raise NotRecovered(f"seed {self.seed}: {told} after {self.faults[-1:]}") from exc
+            reports = {s.name: (len(s.hub_workers()), s.health_report) for s in self.services if s.process is not None}
+            raise NotRecovered(f"seed {self.seed}: {reports} after {self.faults[-1:]}") from exc
         now = time.monotonic()
         for fault in self.faults:
             fault.recovered = min(fault.recovered, now)
@@ -323,7 +323,7 @@ class Rig:
     async def finish(self) -> History:
         """End the load, let everything settle, and ask everybody."""
         await self.end()
-        await self.recovered()
+        await self.wait_recovered()
         connection: asyncpg.Connection[Any] = await asyncpg.connect(self.database_url, timeout=60)
         try:
             await self._quiet(connection)
@@ -411,7 +411,7 @@ class Rig:
         return await asyncio.to_thread(self._copies, prefix, keys)
 
     def _copies(self, prefix: str, keys: Sequence[str]) -> list[Said]:
-        server = self.watched.asked() if self.watched is not None else self.valkey
+        server = self.watched.ask_sentinel() if self.watched is not None else self.valkey
         with Redis(unix_socket_path=str(server.socket)) as redis:
             values: list[Any] = redis.mget([f"{prefix}{TYPE}:{key}" for key in keys])
         copies = []
@@ -469,7 +469,7 @@ async def running_rig(
         stack.push_async_callback(_end_valkey, valkey)
         redis_url = ""
         if sentinel:
-            watched = await stack.enter_async_context(failover.watched(home, valkey, network))
+            watched = await stack.enter_async_context(failover.open_watched(home, valkey, network))
             redis_url = watched.url
         rig = Rig(seed, network, postgres, valkey, load or Load())
         rig.watched = watched if sentinel else None
@@ -489,7 +489,7 @@ async def running_rig(
             rig.services.append(service)
             stack.push_async_callback(service.stop)
         await asyncio.gather(*(service.start() for service in rig.services))
-        await rig.recovered()
+        await rig.wait_recovered()
         gc.collect()
         gc.freeze()  # else each full collection of all that is written down stands still for longer
         yield rig
@@ -559,7 +559,7 @@ def longest_gap_s(calls: Sequence[Call], fault: Fault, services: Sequence[str]) 
     return longest
 
 
-def acknowledged(calls: Sequence[Call]) -> int:
+def count_acknowledged(calls: Sequence[Call]) -> int:
     return sum(made.kind != "look" and made.outcome == "ok" for made in calls)
 
 

@@ -41,7 +41,7 @@ MOVED = [do("register", "a", 0, 1), do("remove", "a", 2, 3), do("register", "b",
 MOVED_EVENTS = events(("a", 0.5), (NOBODY, 2.5), ("b", 4.5))
 
 
-def test_a_history_as_it_should_be() -> None:
+def test_a_correct_history_breaks_nothing() -> None:
     looks = [look("", 0, 0.1), look("a", 0.2, 0.6), look("a", 1.1, 1.2), look("", 3.1, 3.2), look("b", 5.1, 5.2)]
     history = History(1, [*MOVED, *looks], MOVED_EVENTS, said=[Said("postgres", K, "b")], calm=ALWAYS)
     assert check(history) == []
@@ -69,7 +69,7 @@ def test_new_then_old_around_a_change_in_flight_breaks_b_alone() -> None:
     assert broken(History(1, calls, MOVED_EVENTS), calm=True) == {"B"}
 
 
-def test_nobody_may_be_any_of_the_times_without_an_owner() -> None:
+def test_the_answer_nobody_can_mean_any_time_without_an_owner() -> None:
     calls = [do("register", "a", 0, 1), do("remove", "a", 1, 9)]
     after = events(("a", 0.5), (NOBODY, 5))
     assert broken(History(1, [*calls, look("", 2, 3), look("a", 1.5, 4)], after), calm=True) == set()
@@ -101,7 +101,7 @@ def test_an_acknowledged_change_without_an_event_is_lost() -> None:
     assert broken(History(1, twice, events(("a", 0.5), (NOBODY, 2.5)))) == {"lost"}
 
 
-def test_events_that_nobody_asked_for_or_that_contradict_each_other() -> None:
+def test_unexplained_and_contradicting_events_are_violations() -> None:
     refused = [do("register", "a", 0, 1, "refused", 409)]
     assert "events" in broken(History(1, refused, events(("a", 0.5))))
     assert "events" in broken(History(1, [], events(("a", 0.5))))
@@ -110,14 +110,14 @@ def test_events_that_nobody_asked_for_or_that_contradict_each_other() -> None:
     assert "events" in broken(History(1, MOVED[:2], twice))
 
 
-def test_a_registration_that_is_repeated_has_one_event_and_may_have_two() -> None:
+def test_a_repeated_registration_can_have_one_or_two_events() -> None:
     repeated = [do("register", "a", 0, 1, "unknown"), do("register", "a", 2, 3)]
     assert broken(History(1, repeated, events(("a", 2.5)))) == set()
     late = events(("a", 2.5), (NOBODY, 4.5), ("a", 5))  # the first of them, out of a stopped process
     assert broken(History(1, [*repeated, do("remove", "a", 4, 4.6)], late)) == set()
 
 
-def test_which_attempt_of_a_repeated_call_made_the_event_is_left_open() -> None:
+def test_any_attempt_of_a_repeated_call_can_have_made_the_event() -> None:
     repeated = [do("register", "a", 0, 1, "unknown"), do("remove", "a", 2, 3), do("register", "a", 4, 5, "unknown")]
     assert broken(History(1, repeated, events(("a", 0.5), (NOBODY, 2.5))), calm=True) == set()
 
@@ -126,13 +126,13 @@ def test_an_owner_that_nobody_registered_is_a_phantom() -> None:
     assert broken(History(1, [*MOVED, look("c", 5.1, 5.2)], MOVED_EVENTS)) == {"phantom"}
 
 
-def test_who_disagrees_in_the_end_is_named() -> None:
+def test_the_violation_names_the_service_that_disagrees_in_the_end() -> None:
     (violation,) = check(History(1, MOVED, MOVED_EVENTS, said=[Said("redis", K, "a"), Said("s0", K, "b")]))
     assert violation.promise == "agreement"
     assert "redis says 'a'" in str(violation)
 
 
-def test_a_refusal_says_what_it_saw() -> None:
+def test_a_refusal_shows_the_state_it_saw() -> None:
     refused = do("register", "c", 3.1, 3.2, "refused", 409)  # between a removal and the next registration
     assert broken(History(1, [*MOVED, refused], MOVED_EVENTS), calm=True) == {"B"}
     gone = do("remove", "a", 5.5, 5.6, "refused", 404)
@@ -141,7 +141,7 @@ def test_a_refusal_says_what_it_saw() -> None:
     assert broken(History(1, [*MOVED, foreign], MOVED_EVENTS), calm=True) == set()
 
 
-def test_what_is_asked_for_depends_on_what_went_wrong() -> None:
+def test_the_promises_depend_on_the_faults() -> None:
     stale = [*MOVED, look("a", 5.1, 5.2)]
     assert broken(History(1, stale, MOVED_EVENTS, overlapping_from=5)) == set()
     assert broken(History(1, stale, MOVED_EVENTS, overlapping_from=6)) == {"A", "C"}
@@ -163,7 +163,7 @@ def test_a_service_cut_off_while_another_moves_the_generation_is_excused_and_nob
         assert broken(History(1, [*MOVED, stale], MOVED_EVENTS, [fault], moves=[Move(at, 2, who)])) == promises
 
 
-def test_keys_are_judged_apart() -> None:
+def test_each_key_is_checked_by_itself() -> None:
     other = [Call("look", "other", "", 9, 10, "ok")]
     assert broken(History(1, [*MOVED, *other], MOVED_EVENTS), calm=True) == set()
 

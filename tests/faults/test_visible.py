@@ -49,7 +49,7 @@ class Stage:
     def run(self, scenario: Callable[[Stage], Awaitable[None]]) -> None:
         async def whole() -> None:
             async with asyncio.timeout(SCENARIO_S):
-                await self.rig.recovered()
+                await self.rig.wait_recovered()
                 await scenario(self)
 
         self.runner.run(whole())
@@ -147,7 +147,7 @@ class Stage:
 
     async def recovers(self, what: str) -> None:
         began = time.monotonic()
-        await self.rig.recovered()
+        await self.rig.wait_recovered()
         took_s = time.monotonic() - began
         print(f"\n{what}: as before after {took_s:.2f} s")
         assert took_s < RECOVERY_S + BUSY_S
@@ -214,7 +214,7 @@ def test_without_redis_lookups_are_right_and_changes_take_a_lease_longer(stage: 
     stage.run(scenario)
 
 
-def test_a_slow_redis_is_one_that_is_away(stage: Stage) -> None:
+def test_a_slow_redis_counts_as_away(stage: Stage) -> None:
     async def scenario(stage: Stage) -> None:
         owners = await stage.cached("redis-slow")
         gates = [service.redis_gate for service in stage.rig.services]
@@ -232,7 +232,7 @@ def test_a_slow_redis_is_one_that_is_away(stage: Stage) -> None:
     stage.run(scenario)
 
 
-def test_a_redis_that_was_flushed_or_started_anew_changes_no_answer(stage: Stage) -> None:
+def test_a_flushed_or_restarted_redis_changes_no_answer(stage: Stage) -> None:
     async def scenario(stage: Stage) -> None:
         owners = await stage.cached("redis-empty")
         assert servers.valkey_command(stage.rig.valkey, "FLUSHALL") == b"+OK\r\n"
@@ -257,7 +257,7 @@ def test_a_redis_that_was_flushed_or_started_anew_changes_no_answer(stage: Stage
 # PostgreSQL -----------------------------------------------------------------------------------------------------
 
 
-def test_without_postgres_copies_are_answered_all_else_is_refused_at_once(stage: Stage) -> None:
+def test_without_postgres_copies_are_answered_and_all_else_is_refused_at_once(stage: Stage) -> None:
     async def scenario(stage: Stage) -> None:
         owners = await stage.cached("postgres-away")
         async with stage.without("postgres"):
@@ -270,7 +270,7 @@ def test_without_postgres_copies_are_answered_all_else_is_refused_at_once(stage:
     stage.run(scenario)
 
 
-def test_while_postgres_stands_still_copies_are_answered_all_else_is_refused_soon(stage: Stage) -> None:
+def test_while_postgres_is_stopped_copies_are_answered_and_all_else_is_refused_soon(stage: Stage) -> None:
     async def scenario(stage: Stage) -> None:
         owners = await stage.cached("postgres-stopped")
         assert stage.rig.postgres.process is not None
@@ -337,7 +337,7 @@ def test_without_both_everything_is_refused_at_once(stage: Stage) -> None:
 # Processes of ours ------------------------------------------------------------------------------------------------
 
 
-def test_a_worker_that_is_killed_takes_only_its_own_calls_along_and_is_replaced(stage: Stage) -> None:
+def test_a_killed_worker_loses_only_its_own_calls_and_is_replaced(stage: Stage) -> None:
     async def scenario(stage: Stage) -> None:
         owners = await stage.cached("worker-killed")
         victim, other = stage.first.hub_workers()
@@ -352,7 +352,7 @@ def test_a_worker_that_is_killed_takes_only_its_own_calls_along_and_is_replaced(
     stage.run(scenario)
 
 
-def test_a_rolling_restart_loses_no_call_that_was_accepted(stage: Stage) -> None:
+def test_a_rolling_restart_loses_no_accepted_call(stage: Stage) -> None:
     async def scenario(stage: Stage) -> None:
         owners = await stage.cached("rolling")
         before = {worker.pid for worker in stage.first.hub_workers()}
@@ -400,7 +400,7 @@ def test_a_rolling_restart_loses_no_call_that_was_accepted(stage: Stage) -> None
     stage.run(scenario)
 
 
-def test_a_service_told_to_stop_ends_what_it_has_begun(stage: Stage) -> None:
+def test_a_service_that_is_stopped_finishes_its_calls(stage: Stage) -> None:
     async def scenario(stage: Stage) -> None:
         process = stage.second.process
         assert process is not None

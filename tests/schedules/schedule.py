@@ -204,13 +204,13 @@ class Schedule:
 
         def ask() -> None:
             if process.lookups is not None:
-                process.lookups.ask(TYPE, key, partial(self._answered, lookup))
+                process.lookups.ask(TYPE, key, partial(self._record_answer, lookup))
 
         process.loop.call_soon(ask)
         self.lookups.append(lookup)
         return lookup
 
-    def _answered(self, lookup: Lookup, answer: bytes | Exception, cached: bool) -> None:
+    def _record_answer(self, lookup: Lookup, answer: bytes | Exception, cached: bool) -> None:
         lookup.ended, lookup.cached = self.stamp(), cached
         self.hits += cached
         if isinstance(answer, bytes):
@@ -304,11 +304,11 @@ class Schedule:
                 state = states[n]
                 promise = self._promise_of(state)
                 if state.due < lookup.started and promise in promises:
-                    return Violation(promise, _tell(lookup, state, "due", state.due))
+                    return Violation(promise, _describe(lookup, state, "due", state.due))
             if "B" in promises:
                 for ended, n in proven:
                     if n > seen and ended < lookup.started:
-                        return Violation("B", _tell(lookup, states[n], "answered", ended))
+                        return Violation("B", _describe(lookup, states[n], "answered", ended))
                 proven.append((lookup.ended, seen))
         return None
 
@@ -343,7 +343,7 @@ class Schedule:
         return None
 
 
-def _tell(lookup: Lookup, state: State, what: str, when: Stamp) -> str:
+def _describe(lookup: Lookup, state: State, what: str, when: Stamp) -> str:
     how = "copy" if lookup.cached else "directory"
     return (
         f"process {lookup.process.slot} answered {lookup.key}={lookup.value} ({how})"

@@ -361,7 +361,7 @@ class PostgresServer:
             state.generation += 1
             state.run_ids, state.run_ids_since = tuple(arguments[0]), self.world.universe.now
         self._finish(backend)
-        self._tell()
+        self._notify()
         done("UPDATE 1")
 
     # Locks of rows, first come first served.
@@ -408,13 +408,13 @@ class PostgresServer:
             self.world.committed(backend, wrote)
         self._finish(backend)
         if moves:
-            self._tell()
+            self._notify()
 
     def _idle_too_long(self, backend: Backend) -> None:
         if backend.open and backend.idle and self.world.universe.now - backend.idle_since > COMMIT_MAX_S:
             self.leave(backend)
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         """NOTIFY."""
         self._listening = [c for c in self._listening if not c.closed and not c.backend.gone]
         for connection in self._listening:

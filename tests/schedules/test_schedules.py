@@ -38,7 +38,7 @@ def test_promises_hold_around_one_change_however_few_messages_are_late(delays: i
     assert count > 50
 
 
-def test_a_change_that_takes_longer_than_its_fences_stand_is_made_and_promises_hold() -> None:
+def test_promises_hold_for_a_change_that_takes_longer_than_its_fences_last() -> None:
     for case in later_and_dying():
         schedule = SystematicSchedule(case)
         before = schedule.postgres.state.values[KEY]

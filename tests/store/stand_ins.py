@@ -26,7 +26,7 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.001)
 
 
-class HeldGenerations:
+class ManualGenerations:
     """The row of cache_generation, in a variable.  `away`: PostgreSQL does not answer."""
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class Call:
     tokens: list[bytes] = field(default_factory=list)
 
 
-class HeldSession:
+class ManualSession:
     """Redis as the lookups see it: `gets` and `leases` wait for the test, `fills` are noted."""
 
     def __init__(self, *run_ids: str) -> None:
@@ -126,7 +126,7 @@ class HeldSession:
         self.lost()
 
 
-class HeldReads:
+class ManualReads:
     """PostgreSQL as the lookups see it: each batch waits until it is answered or failed."""
 
     def __init__(self) -> None:
@@ -153,11 +153,11 @@ class HeldReads:
 class Dialler:
     """Hands out the sessions it was given, in order; then Redis is unreachable."""
 
-    def __init__(self, *sessions: HeldSession) -> None:
+    def __init__(self, *sessions: ManualSession) -> None:
         self.sessions = list(sessions)
         self.dialled = 0
 
-    async def __call__(self) -> HeldSession:
+    async def __call__(self) -> ManualSession:
         await asyncio.sleep(0)
         self.dialled += 1
         if not self.sessions:

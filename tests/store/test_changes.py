@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from patience import PATIENT, PATIENT_TIMING, in_time
 from servers import make_database, make_template, postgres_socket
 from stand_ins import Proxy, proxy, until
-from test_rules import replayed, sound, standing
+from test_rules import check_rules, fetch_entries, replay_events
 
 from oracle.errors import (
     AlreadyRegistered,
@@ -75,7 +75,7 @@ class Store:
 
     async def add(self, fsp_id: str, *identifiers: str, currency: str = "", sub_id: str = "") -> list[str]:
         """What became of each: new, same, or the name of the refusal."""
-        return [said(o) for o in await self.register(fsp_id, [reg(i, currency, sub_id) for i in identifiers])]
+        return [name_result(o) for o in await self.register(fsp_id, [reg(i, currency, sub_id) for i in identifiers])]
 
     async def register(self, fsp_id: str, registrations: Sequence[Registration]) -> list[ChangeResult]:
         return await self.changes.register(as_fsp(fsp_id), fsp_id, registrations)
@@ -100,14 +100,14 @@ def reg(identifier: str, currency: str = "", sub_id: str = "") -> Registration:
     return Registration(PartyKey("ALIAS", identifier, sub_id), currency)
 
 
-def said(outcome: ChangeResult) -> str:
+def name_result(outcome: ChangeResult) -> str:
     if outcome.refused is not None:
         return type(outcome.refused).__name__
     return "new" if outcome.changed else "same"
 
 
 @asynccontextmanager
-async def opened(
+async def open_store(
     database_url: str,
     redis_url: str | None,
     registration: str = "auto",
@@ -145,7 +145,7 @@ async def store(
     limits, timing = PATIENT, SHORT_LEASES
     if "in_time" in request.fixturenames:
         limits, timing = LIMITS, Timing(lease_s=SHORT_LEASE_S)
-    async with opened(database_url, redis_url, limits=limits, timing=timing) as made:
+    async with open_store(database_url, redis_url, limits=limits, timing=timing) as made:
         yield made
 
 
@@ -166,7 +166,7 @@ PER_CURRENCY = "UPDATE key_policies SET policy = 'per-currency'"
 # Registration --------------------------------------------------------------------------------------------------
 
 
-async def test_a_registration_stands_and_again_it_is_no_news(store: Store, db: asyncpg.Connection) -> None:
+async def test_a_second_registration_changes_nothing(store: Store, db: asyncpg.Connection) -> None:
     assert await store.add("a", "1", "2") == ["new", "new"]
     assert await store.add("a", "1") == ["same"]
     assert await count(db) == 2
@@ -174,24 +174,24 @@ async def test_a_registration_stands_and_again_it_is_no_news(store: Store, db: a
     assert await store.add("b", "1") == ["AlreadyRegistered"]
     assert await store.add("a", "1", currency="MXN") == ["new"]
     assert await store.get("1") == [Entry("a", "", ""), Entry("a", "MXN", "")]
-    await sound(db)
+    await check_rules(db)
 
 
-async def test_each_of_a_bulk_is_told_its_own_outcome(store: Store, db: asyncpg.Connection) -> None:
+async def test_each_item_of_a_bulk_gets_its_own_result(store: Store, db: asyncpg.Connection) -> None:
     await store.add("a", "mine")
     await store.add("b", "theirs")
     many = [reg("mine"), reg("theirs"), reg("new"), reg("new"), reg("mine", "MXN"), reg("new", "", "SUB")]
-    outcomes = [said(o) for o in await store.register("a", many)]
+    outcomes = [name_result(o) for o in await store.register("a", many)]
     assert outcomes == ["same", "AlreadyRegistered", "new", "new", "new", "new"]
     assert await count(db, "actor = 'a' AND entity = 'alias'") == 4
-    await sound(db)
+    await check_rules(db)
 
 
 async def test_one_key_twice_in_a_bulk_in_two_currencies(store: Store, db: asyncpg.Connection) -> None:
     many = [reg("1", "USD"), reg("1", "MXN"), reg("1", "USD"), reg("1", "EUR")]
-    assert [said(o) for o in await store.register("a", many)] == ["new"] * 4
+    assert [name_result(o) for o in await store.register("a", many)] == ["new"] * 4
     assert await store.get("1") == [Entry("a", "USD", ""), Entry("a", "EUR", ""), Entry("a", "MXN", "")]
-    await sound(db)
+    await check_rules(db)
 
 
 async def test_per_currency_two_fsps_share_a_key(store: Store, db: asyncpg.Connection) -> None:
@@ -202,10 +202,10 @@ async def test_per_currency_two_fsps_share_a_key(store: Store, db: asyncpg.Conne
     assert await store.get("1") == [Entry("a", "USD", ""), Entry("b", "MXN", "")]
     await store.remove("a", "1")
     assert await store.get("1") == [Entry("b", "MXN", "")]
-    await sound(db)
+    await check_rules(db)
 
 
-async def test_who_may_register(store: Store, db: asyncpg.Connection, database_url: str) -> None:
+async def test_only_known_active_fsps_can_register(store: Store, db: asyncpg.Connection, database_url: str) -> None:
     await store.add("new", "1")
     assert await db.fetchval("SELECT status::text FROM fsps WHERE fsp_id = 'new'") == "provisional"
     for status in ("suspended", "closed"):
@@ -219,7 +219,7 @@ async def test_who_may_register(store: Store, db: asyncpg.Connection, database_u
     assert database_url
 
 
-async def test_what_is_refused_as_a_whole_leaves_nothing_not_even_the_fsp(store: Store, db: asyncpg.Connection) -> None:
+async def test_a_bulk_that_is_refused_as_a_whole_leaves_no_fsp_behind(store: Store, db: asyncpg.Connection) -> None:
     await store.add("a", "1")
     before = await count(db, "true")
     assert await store.add("new", "1", "1") == ["AlreadyRegistered"] * 2
@@ -244,23 +244,23 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-async def test_ten_thousand_are_a_handful_of_statements(
+async def test_ten_thousand_registrations_take_a_handful_of_statements(
     store: Store, db: asyncpg.Connection, statements: list[str]
 ) -> None:
     assert await store.add("a", "first") == ["new"]
     assert statements == ["fsp_status", "fsp_admit", "aliases_add", "generation"]
     statements.clear()
     many = [reg(str(n)) for n in range(10_000)]
-    begun = cpu_s(await backends(db))
+    begun = cpu_s(await list_backends(db))
     outcomes = await store.register("a", many)
-    taken_s = cpu_s(await backends(db)) - begun
+    taken_s = cpu_s(await list_backends(db)) - begun
     assert taken_s < 2  # the commit limit, on a machine that has nothing else to do
     print(f"10,000 registrations: {taken_s:.2f} s")
-    assert Counter(map(said, outcomes)) == {"new": 10_000}
+    assert Counter(map(name_result, outcomes)) == {"new": 10_000}
     assert statements == ["fsp_status", "aliases_add", "generation"]
     statements.clear()
     again = await store.register("a", [reg(str(n), "MXN" if n % 2 else "") for n in range(10_000)])
-    assert Counter(map(said, again)) == {"same": 5_000, "new": 5_000}
+    assert Counter(map(name_result, again)) == {"same": 5_000, "new": 5_000}
     assert statements == [
         "fsp_status",
         "aliases_add",
@@ -281,7 +281,7 @@ async def test_bulks_with_common_keys_in_opposite_order_both_come_through(store:
         )
         assert {outcome for outcomes in found for outcome in outcomes} <= {"new", "same", "AlreadyRegistered"}
     assert await db.fetchval("SELECT count(*) FROM aliases") == 300
-    await sound(db)
+    await check_rules(db)
 
 
 # Update and removal --------------------------------------------------------------------------------------------
@@ -298,7 +298,7 @@ async def test_an_update_leaves_one_entry_with_the_currency_it_names(store: Stor
     for fsp_id, identifier, error in (("b", "1", NotOwner), ("a", "2", PartyNotFound)):
         with pytest.raises(error):
             await store.update(fsp_id, identifier, "USD")
-    await sound(db)
+    await check_rules(db)
 
 
 async def test_an_update_beside_another_fsps_default_entry(store: Store, db: asyncpg.Connection) -> None:
@@ -311,10 +311,10 @@ async def test_an_update_beside_another_fsps_default_entry(store: Store, db: asy
         with pytest.raises(AlreadyRegistered):
             await store.update(fsp_id, "1", currency)
     assert await store.get("1") == [Entry("a", "USD", ""), Entry("b", "GBP", "")]
-    await sound(db)
+    await check_rules(db)
 
 
-async def test_what_a_removal_without_a_sub_id_means(store: Store, db: asyncpg.Connection) -> None:
+async def test_a_removal_without_a_sub_id_takes_the_only_candidate(store: Store, db: asyncpg.Connection) -> None:
     for sub_id in ("", "X", "Y"):
         await store.add("a", "1", sub_id=sub_id)
     await store.remove("a", "1")
@@ -330,7 +330,7 @@ async def test_what_a_removal_without_a_sub_id_means(store: Store, db: asyncpg.C
     assert await store.get("1") == []
     with pytest.raises(PartyNotFound):
         await store.remove("a", "1")
-    await sound(db)
+    await check_rules(db)
 
 
 async def test_a_removal_by_currency_and_the_heir(store: Store, db: asyncpg.Connection) -> None:
@@ -341,17 +341,15 @@ async def test_a_removal_by_currency_and_the_heir(store: Store, db: asyncpg.Conn
     assert await store.get("1") == [Entry("a", "EUR", ""), Entry("a", "MXN", "")]
     await store.remove("a", "1")
     assert await store.get("1") == []
-    await sound(db)
+    await check_rules(db)
 
 
-async def test_a_removal_that_nobody_asked_for_is_recorded_and_changes_nothing(
-    store: Store, db: asyncpg.Connection
-) -> None:
+async def test_an_ignored_removal_is_recorded_and_changes_nothing(store: Store, db: asyncpg.Connection) -> None:
     await store.add("a", "1")
     await store.changes.ignore_removal(as_fsp("payer"), "ALIAS", "1")
     assert await store.get("1") == [Entry("a", "", "")]
     assert await count(db, "action = 'ignored' AND actor = 'payer' AND channel = 'self-heal'") == 1
-    await sound(db)
+    await check_rules(db)
 
 
 # History -------------------------------------------------------------------------------------------------------
@@ -398,25 +396,25 @@ async def take(store: Store, db: asyncpg.Connection, step: tuple[Any, ...]) -> N
         pass  # refused
 
 
-def test_the_history_alone_makes_the_directory_again(postgres_template: PostgresServer) -> None:
+def test_the_directory_can_be_rebuilt_from_the_history(postgres_template: PostgresServer) -> None:
     """Whatever several FSPs do, through the application and by hand.  No Redis: it would only cost time here."""
 
     @settings(max_examples=60, deadline=None)
     @given(st.lists(steps, min_size=1, max_size=12))
     def check(plan: list[tuple[Any, ...]]) -> None:
         async def inside() -> None:
-            async with opened(url, None, timing=Timing(lease_s=0.0, lease_margin_s=0.0)) as store:
+            async with open_store(url, None, timing=Timing(lease_s=0.0, lease_margin_s=0.0)) as store:
                 db = await asyncpg.connect(url)
                 try:
-                    while await standing(db):
+                    while await fetch_entries(db):
                         await db.execute("DELETE FROM aliases")
                     await db.execute("INSERT INTO fsps (fsp_id) VALUES ('a'), ('b'), ('c') ON CONFLICT DO NOTHING")
                     for step in plan:
-                        before = await count(db), await standing(db)
+                        before = await count(db), await fetch_entries(db)
                         await take(store, db, step)
-                        after = await count(db), await standing(db)
+                        after = await count(db), await fetch_entries(db)
                         assert (after[0] > before[0]) >= (after[1] != before[1])
-                    await sound(db)
+                    await check_rules(db)
                 finally:
                     await db.close()
 
@@ -426,7 +424,7 @@ def test_the_history_alone_makes_the_directory_again(postgres_template: Postgres
     check()
 
 
-async def test_what_several_do_at_once_is_replayed_too(store: Store, db: asyncpg.Connection) -> None:
+async def test_concurrent_changes_can_be_replayed_too(store: Store, db: asyncpg.Connection) -> None:
     await db.execute(PER_CURRENCY)
 
     async def one(fsp_id: str) -> None:
@@ -436,8 +434,8 @@ async def test_what_several_do_at_once_is_replayed_too(store: Store, db: asyncpg
             await take(store, db, ("update", fsp_id, str((n + 1) % 3), "EUR", ""))
 
     await asyncio.gather(*(one(fsp_id) for fsp_id in "abcde"))
-    assert await replayed(db) == await standing(db)
-    await sound(db)
+    assert await replay_events(db) == await fetch_entries(db)
+    await check_rules(db)
 
 
 # When it cannot be done ----------------------------------------------------------------------------------------
@@ -448,7 +446,7 @@ async def test_a_change_that_took_too_long_is_rolled_back(
 ) -> None:
     await store.add("a", "1")
     before = await count(db, "true")
-    async with opened(database_url, redis_url, timing=Timing(commit_max_s=0.0)) as too_slow:
+    async with open_store(database_url, redis_url, timing=Timing(commit_max_s=0.0)) as too_slow:
         with pytest.raises(DirectoryUnavailable):
             await too_slow.add("a", "2")
         with pytest.raises(DirectoryUnavailable):
@@ -457,7 +455,7 @@ async def test_a_change_that_took_too_long_is_rolled_back(
 
 
 @pytest.mark.usefixtures("in_time")
-async def test_a_transaction_by_hand_that_stays_open_stops_no_lookup(store: Store, db: asyncpg.Connection) -> None:
+async def test_an_open_transaction_by_hand_stops_no_lookup(store: Store, db: asyncpg.Connection) -> None:
     """It has moved the generation, so nobody else can until it ends."""
     await store.add("a", "1", currency="USD")
     async with db.transaction():
@@ -470,7 +468,7 @@ async def test_a_transaction_by_hand_that_stays_open_stops_no_lookup(store: Stor
 
 
 @pytest.mark.usefixtures("in_time")
-async def test_a_key_that_somebody_holds_is_given_up_in_time(store: Store, db: asyncpg.Connection) -> None:
+async def test_a_change_of_a_locked_key_is_refused_in_time(store: Store, db: asyncpg.Connection) -> None:
     await store.add("a", "1", currency="USD")
     async with db.transaction():
         await db.execute("UPDATE aliases SET currency = 'MXN'")
@@ -482,7 +480,7 @@ async def test_a_key_that_somebody_holds_is_given_up_in_time(store: Store, db: a
 
 
 @pytest.mark.usefixtures("in_time")
-async def test_a_stall_within_a_transaction_is_no_internal_error(
+async def test_a_stall_within_a_transaction_is_reported_as_unavailable(
     store: Store, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def stalls(*_: object) -> Allowance:
@@ -509,7 +507,7 @@ async def test_a_stall_within_a_transaction_is_no_internal_error(
 
 
 @asynccontextmanager
-async def behind_a_proxy(server: PostgresServer, database: str) -> AsyncIterator[tuple[str, Proxy]]:
+async def open_proxied(server: PostgresServer, database: str) -> AsyncIterator[tuple[str, Proxy]]:
     folder = Path(str(server.run)) / "proxy"
     folder.mkdir(exist_ok=True)
     async with proxy(str(folder / ".s.PGSQL.5432"), str(postgres_socket(server))) as between:
@@ -533,8 +531,8 @@ async def test_a_commit_whose_outcome_is_unknown_is_not_acknowledged_and_moves_t
     direct = await asyncpg.connect(postgres_template.url(database))
     try:
         async with (
-            behind_a_proxy(postgres_template, database) as (url, between),
-            opened(url, redis_url, timing=SHORT_LEASES) as store,
+            open_proxied(postgres_template, database) as (url, between),
+            open_store(url, redis_url, timing=SHORT_LEASES) as store,
         ):
             await store.add("a", "0")
             before = await direct.fetchval("SELECT generation FROM cache_generation")
@@ -569,17 +567,17 @@ async def test_a_commit_whose_outcome_is_unknown_is_not_acknowledged_and_moves_t
 
 
 @pytest.mark.usefixtures("in_time")
-async def test_a_stopped_postgresql_fails_changes_and_lookups_soon_and_holds_nothing_afterwards(
+async def test_a_stopped_postgresql_fails_changes_and_lookups_soon_and_leaves_no_locks(
     own_server: PostgresServer,
     redis_url: str,
 ) -> None:
     url = own_server.url(await make_database(own_server))
     db = await asyncpg.connect(url)
-    async with opened(url, redis_url, limits=LIMITS, timing=Timing(lease_s=SHORT_LEASE_S)) as store:
+    async with open_store(url, redis_url, limits=LIMITS, timing=Timing(lease_s=SHORT_LEASE_S)) as store:
         store.lookups._timeout_s = 2
         await until_done(store.add, "a", "1")
         await until_done(store.get, "1")
-        pids = await backends(db)
+        pids = await list_backends(db)
         assert own_server.process is not None
         pids.append(own_server.process.pid)
         for pid in pids:
@@ -612,7 +610,7 @@ async def until_done(call: Callable[..., Awaitable[T]], *arguments: str) -> T:
         await asyncio.sleep(0.05)
 
 
-async def test_a_query_that_is_given_up_does_not_wait_for_the_server_that_does_not_answer(store: Store) -> None:
+async def test_a_cancelled_query_does_not_wait_for_a_silent_server(store: Store) -> None:
     """Only the backend of the lookups stands still; the rest of PostgreSQL answers."""
     store.lookups._timeout_s = 2
     await store.get("1")
@@ -630,7 +628,7 @@ async def test_a_query_that_is_given_up_does_not_wait_for_the_server_that_does_n
         os.kill(pid, signal.SIGCONT)
 
 
-async def backends(connection: asyncpg.Connection) -> list[int]:
+async def list_backends(connection: asyncpg.Connection) -> list[int]:
     """The server's processes that work for the application, in this database."""
     rows = await connection.fetch(
         "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'oracle %' AND datname = current_database()"
@@ -646,7 +644,7 @@ def cpu_s(pids: Sequence[int]) -> float:
 async def test_without_redis_a_change_is_accepted_moves_the_generation_and_waits_a_lease(
     database_url: str, db: asyncpg.Connection
 ) -> None:
-    async with opened(database_url, None) as store:
+    async with open_store(database_url, None) as store:
         store.coherence._adopted_at = float("-inf")
         before = await db.fetchval("SELECT generation FROM cache_generation")
         begun = time.monotonic()
@@ -669,4 +667,4 @@ async def test_a_caller_that_is_cancelled_leaves_no_transaction_behind(store: St
     assert await store.add("a", *map(str, range(1, 30))) == ["new"] * 29
     idle = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
     assert await db.fetchval(idle) == 0
-    await sound(db)
+    await check_rules(db)

@@ -14,8 +14,8 @@ import asyncpg
 import pytest
 from patience import PATIENT_TIMING
 from servers import valkey_command
-from stand_ins import FIRST, Dialler, HeldGenerations, HeldSession, replace_row, turns, until
-from test_changes import Store, as_fsp, opened
+from stand_ins import FIRST, Dialler, ManualGenerations, ManualSession, replace_row, turns, until
+from test_changes import Store, as_fsp, open_store
 
 from oracle.errors import DirectoryUnavailable
 from oracle.store.aliases import Allowance
@@ -47,7 +47,7 @@ class Two:
 
     async def __aenter__(self) -> Self:
         database_url, first, second = self._urls
-        opening = opened(database_url, first), opened(database_url, second)
+        opening = open_store(database_url, first), open_store(database_url, second)
         self.one, self.two = await asyncio.gather(*(self._stack.enter_async_context(o) for o in opening))
         for store in (self.one, self.two):
             store.coherence._adopted_at = float("-inf")
@@ -76,7 +76,7 @@ async def drop_fence(store: Store, identifier: str = "k") -> None:
     await session.call((b"DEL", store.coherence.key("ALIAS", identifier)))
 
 
-async def cached(store: Store, identifier: str = "k") -> bytes | None:
+async def fetch_copy(store: Store, identifier: str = "k") -> bytes | None:
     session: Any = store.coherence.session
     (value,) = await session.call((b"GET", store.coherence.key("ALIAS", identifier)))
     return value if value is None else bytes(value)
@@ -84,7 +84,7 @@ async def cached(store: Store, identifier: str = "k") -> bytes | None:
 
 async def warm(store: Store, identifier: str = "k") -> None:
     await store.get(identifier)
-    while not (await cached(store, identifier) or b"").startswith(b"V"):
+    while not (await fetch_copy(store, identifier) or b"").startswith(b"V"):
         await store.get(identifier)
 
 
@@ -100,7 +100,7 @@ async def give(store: Store, to: str = "b") -> None:
 
 
 @contextmanager
-def deaf(store: Store) -> Iterator[None]:
+def block_news(store: Store) -> Iterator[None]:
     """Inside, this process does not hear of news before its lease ends: no NOTIFY, and its polls are stuck."""
     heard = asyncio.Event()
 
@@ -115,7 +115,7 @@ def deaf(store: Store) -> Iterator[None]:
     heard.set()
 
 
-async def believed(store: Store) -> list[Entry]:
+async def read_within_lease(store: Store) -> list[Entry]:
     """What it answers while its lease holds: its clock stands still meanwhile, however slow the machine is."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store.coherence, "_clock", lambda: store.coherence.confirmed_at)
@@ -134,15 +134,15 @@ async def test_a_copy_is_served_and_a_change_is_seen_at_once_by_the_other(both: 
     assert await both.two.get("k") == B
 
 
-async def test_the_fence_stands_before_the_commit_and_for_its_time_after_it(both: Two) -> None:
+async def test_the_fence_exists_before_the_commit_and_for_its_time_after_it(both: Two) -> None:
     await warm(both.two)
     begun = time.monotonic()
     fence = await both.one.coherence.fence([("ALIAS", "k")])
     assert fence.is_set
-    assert await cached(both.two) == FENCE
+    assert await fetch_copy(both.two) == FENCE
     for _ in range(3):
         assert await both.two.get("k") == A  # from PostgreSQL
-        assert await cached(both.two) == FENCE
+        assert await fetch_copy(both.two) == FENCE
     await both.one.coherence.settle(fence)
     session: Any = both.one.coherence.session
     (left,) = await session.call((b"PTTL", both.one.coherence.key("ALIAS", "k")))
@@ -187,7 +187,7 @@ async def test_a_flush_between_fence_and_commit_is_noticed(both: Two, monkeypatc
 
     monkeypatch.setattr(both.one.coherence, "settle", later)
     await give(both.one)
-    assert await cached(both.two) == FENCE
+    assert await fetch_copy(both.two) == FENCE
     assert await both.two.get("k") == B
 
 
@@ -197,7 +197,7 @@ async def test_a_flush_of_everything_leaves_nothing_old(both: Two) -> None:
     await session.call((b"FLUSHALL",))
     await warm(both.two)
     await both.one.coherence.settle(fence)
-    assert await cached(both.two) == FENCE
+    assert await fetch_copy(both.two) == FENCE
 
 
 # 4 generation, 5 lease -----------------------------------------------------------------------------------------
@@ -210,11 +210,11 @@ async def test_a_change_that_cannot_fence_moves_the_generation_and_waits_for_the
     before = await db.fetchval("SELECT generation FROM cache_generation")
     both.one.coherence._dial = Dialler()
     both.one.coherence.session.close()  # type: ignore[union-attr]
-    with deaf(both.two):
+    with block_news(both.two):
         giving = asyncio.ensure_future(give(both.one))
         while not await db.fetchval("SELECT count(*) FROM aliases WHERE fsp_id = 'b'"):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        assert await believed(both.two) == A
+        assert await read_within_lease(both.two) == A
         await giving
         assert not both.two.coherence.fresh
     assert await both.two.get("k") == B
@@ -234,7 +234,7 @@ async def test_a_change_that_cannot_verify_moves_the_generation_right_after(both
     assert await db.fetchval("SELECT generation FROM cache_generation") == before + 1
 
 
-async def test_a_change_by_hand_is_heard_of_by_all(both: Two, db: asyncpg.Connection) -> None:
+async def test_every_process_learns_of_a_change_by_hand(both: Two, db: asyncpg.Connection) -> None:
     for store in (both.one, both.two):
         await warm(store)
     await db.execute("INSERT INTO fsps (fsp_id) VALUES ('b')")
@@ -245,7 +245,7 @@ async def test_a_change_by_hand_is_heard_of_by_all(both: Two, db: asyncpg.Connec
         assert await store.get("k") == B
 
 
-async def test_a_change_right_after_a_move_of_the_generation_waits_for_those_who_have_not_heard_of_it(
+async def test_a_change_right_after_a_move_waits_for_processes_that_do_not_know_it(
     both: Two, db: asyncpg.Connection
 ) -> None:
     """Nothing has failed: a person changes another alias by hand, which moves the generation; one process hears of it
@@ -253,20 +253,20 @@ async def test_a_change_right_after_a_move_of_the_generation_waits_for_those_who
     under the old one.  The change must not be acknowledged meanwhile."""
     await both.one.add("a", "another")
     await warm(both.two)
-    with deaf(both.two):
+    with block_news(both.two):
         generation = both.one.coherence.generation
         await db.execute("UPDATE aliases SET currency = 'USD' WHERE identifier = 'another'")
         await until(lambda: both.one.coherence.generation > generation)
         giving = asyncio.ensure_future(give(both.one))
         while not await db.fetchval("SELECT count(*) FROM aliases WHERE fsp_id = 'b'"):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        assert await believed(both.two) == A
+        assert await read_within_lease(both.two) == A
         await giving
         assert not both.two.coherence.fresh
     assert await both.two.get("k") == B
 
 
-async def test_a_commit_is_not_made_under_fences_that_a_move_of_the_generation_left_behind(
+async def test_no_change_commits_under_fences_of_an_older_generation(
     both: Two, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between fence and commit the generation moves, and a lookup stores the old row under the new one.  The process
@@ -302,7 +302,7 @@ async def test_a_commit_is_not_made_under_fences_that_a_move_of_the_generation_l
         asked = time.monotonic()
 
 
-async def test_an_acknowledgement_that_nothing_is_new_waits_as_well(both: Two, db: asyncpg.Connection) -> None:
+async def test_an_acknowledgement_without_a_change_waits_as_well(both: Two, db: asyncpg.Connection) -> None:
     """The change itself was another process's, which has no Redis and waits for the leases; whoever says "it stands"
     before that must have waited, too."""
     await db.execute("DELETE FROM aliases")
@@ -310,7 +310,7 @@ async def test_an_acknowledgement_that_nothing_is_new_waits_as_well(both: Two, d
     await both.two.coherence.confirm()
     await warm(both.two)
     assert await both.two.get("k") == []
-    with deaf(both.two):
+    with block_news(both.two):
         generation = both.one.coherence.generation
         await db.execute("INSERT INTO aliases (party_id_type, identifier, fsp_id) VALUES ('ALIAS', 'k', 'a')")
         await until(lambda: both.one.coherence.generation > generation)
@@ -327,8 +327,8 @@ async def test_a_lease_that_is_over_is_renewed_before_a_copy_is_believed(both: T
     assert await both.two.get("k") == B
 
 
-async def test_the_time_that_counts_is_when_it_asked() -> None:
-    generations = HeldGenerations()
+async def test_a_lease_counts_from_the_time_of_asking() -> None:
+    generations = ManualGenerations()
     now = [100.0]
     coherence = Coherence(generations, None, "t", clock=lambda: now[0])
     real = generations.ask
@@ -347,7 +347,7 @@ async def test_the_time_that_counts_is_when_it_asked() -> None:
     assert not coherence.fresh
 
 
-async def test_a_database_that_lost_commits_is_overtaken(db: asyncpg.Connection, both: Two) -> None:
+async def test_the_generation_moves_past_a_database_that_lost_commits(db: asyncpg.Connection, both: Two) -> None:
     generation = both.one.coherence.generation
     for _ in range(5):
         await both.one.coherence.bump()
@@ -387,24 +387,26 @@ async def test_a_server_that_came_back_with_old_copies_is_not_believed(
             assert await store.get("k") == B
 
 
-async def test_a_run_id_that_is_news_moves_the_generation_once_whoever_meets_it_first(
+async def test_a_new_run_id_moves_the_generation_once(
     database_url: str, redis_url: str, db: asyncpg.Connection
 ) -> None:
     before = await db.fetchval("SELECT generation FROM cache_generation")
     async with AsyncExitStack() as stack:
-        stores = await asyncio.gather(*(stack.enter_async_context(opened(database_url, redis_url)) for _ in range(4)))
+        stores = await asyncio.gather(
+            *(stack.enter_async_context(open_store(database_url, redis_url)) for _ in range(4))
+        )
         assert await db.fetchval("SELECT generation FROM cache_generation") == before + 1
         assert {s.coherence.generation for s in stores} == {before + 1}
 
 
-async def test_two_processes_on_two_servers_never_answer_what_was_before_an_acknowledged_change(
+async def test_two_processes_on_two_servers_never_answer_an_older_state(
     database_url: str, start_valkey: StartValkey, db: asyncpg.Connection
 ) -> None:
     """Split brain: each is sent to another Redis.  They take turns in being believed; nothing old is."""
     servers = await start_valkey(), await start_valkey()
     async with AsyncExitStack() as stack:
-        one = await stack.enter_async_context(opened(database_url, servers[0].url()))
-        two = await stack.enter_async_context(opened(database_url, None))
+        one = await stack.enter_async_context(open_store(database_url, servers[0].url()))
+        two = await stack.enter_async_context(open_store(database_url, None))
         two.coherence._dial = _dial_of(servers[1].url())
         two.coherence._tasks.append(asyncio.ensure_future(two.coherence._keep_session()))
         assert await one.add("a", "k") == ["new"]
@@ -427,8 +429,8 @@ def _dial_of(url: str) -> Any:
     return connect
 
 
-async def test_a_server_that_is_not_named_any_more_is_hung_up_on() -> None:
-    generations, session = HeldGenerations(), HeldSession()
+async def test_a_session_to_a_server_that_is_no_longer_named_is_closed() -> None:
+    generations, session = ManualGenerations(), ManualSession()
     coherence = Coherence(generations, Dialler(session), "t")
     await coherence.open()
     await until(lambda: coherence.session is session)
@@ -439,8 +441,8 @@ async def test_a_server_that_is_not_named_any_more_is_hung_up_on() -> None:
     await coherence.close()
 
 
-async def test_a_server_just_named_is_trusted_when_all_have_heard_of_it() -> None:
-    generations, session = HeldGenerations(), HeldSession("new")
+async def test_a_new_server_is_used_one_lease_later() -> None:
+    generations, session = ManualGenerations(), ManualSession("new")
     coherence = Coherence(generations, Dialler(session), "t")
     real = generations.open_for
 
@@ -462,8 +464,8 @@ async def test_a_server_just_named_is_trusted_when_all_have_heard_of_it() -> Non
     await coherence.close()
 
 
-async def test_a_fence_on_a_session_that_broke_does_not_stand() -> None:
-    generations, session = HeldGenerations(), HeldSession()
+async def test_a_fence_on_a_broken_session_is_not_set() -> None:
+    generations, session = ManualGenerations(), ManualSession()
     coherence = Coherence(generations, Dialler(session), "t")
     await coherence.open()
     await until(lambda: coherence.session is session)
@@ -477,11 +479,11 @@ async def test_a_fence_on_a_session_that_broke_does_not_stand() -> None:
 # Kept up -------------------------------------------------------------------------------------------------------
 
 
-async def test_redis_is_tried_again_whatever_went_wrong(capsys: pytest.CaptureFixture[str]) -> None:
-    generations, session, failures = HeldGenerations(), HeldSession(), [ValueError("once")]
+async def test_redis_is_dialled_again_after_any_error(capsys: pytest.CaptureFixture[str]) -> None:
+    generations, session, failures = ManualGenerations(), ManualSession(), [ValueError("once")]
     dialler = Dialler(session)
 
-    async def dial() -> HeldSession:
+    async def dial() -> ManualSession:
         if failures:
             raise failures.pop()
         return await dialler()
@@ -493,8 +495,8 @@ async def test_redis_is_tried_again_whatever_went_wrong(capsys: pytest.CaptureFi
     assert "once" not in capsys.readouterr().out
 
 
-async def test_the_lease_is_renewed_again_whatever_went_wrong() -> None:
-    generations = HeldGenerations()
+async def test_the_lease_is_renewed_after_any_error() -> None:
+    generations = ManualGenerations()
     coherence = Coherence(generations, None, "t")
     await coherence.open()
     generations.failure = KeyError("odd")
@@ -509,7 +511,7 @@ async def test_the_lease_is_renewed_again_whatever_went_wrong() -> None:
 
 
 async def test_without_postgresql_nothing_is_acknowledged() -> None:
-    generations, session = HeldGenerations(), HeldSession()
+    generations, session = ManualGenerations(), ManualSession()
     coherence = Coherence(generations, Dialler(session), "t")
     await coherence.open()
     await until(lambda: coherence.session is session)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from test_changes import Store, as_fsp, opened
+from test_changes import Store, as_fsp, open_store
 
 from oracle.identifiers import PartyKey
 from oracle.store import aliases
@@ -51,7 +51,7 @@ async def test_its_keys_are_fenced_again_so_that_nothing_stored_meanwhile_is_ans
     database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when it dies right after the commit: nobody else would look after the copies."""
-    async with opened(database_url, redis_url) as writer, opened(database_url, redis_url) as reader:
+    async with open_store(database_url, redis_url) as writer, open_store(database_url, redis_url) as reader:
         await writer.add("a", "1", currency="MXN")
         redis: Any = writer.coherence.session
         key = writer.coherence.key(KEY.party_id_type, KEY.identifier)
@@ -72,7 +72,7 @@ async def test_its_keys_are_fenced_again_so_that_nothing_stored_meanwhile_is_ans
 async def test_where_they_cannot_be_fenced_again_the_generation_moves(
     database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with opened(database_url, redis_url) as writer, opened(database_url, redis_url) as reader:
+    async with open_store(database_url, redis_url) as writer, open_store(database_url, redis_url) as reader:
         await writer.add("a", "1", currency="MXN")
         before = writer.coherence.generation
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from stand_ins import Dialler, HeldGenerations, HeldReads, HeldSession, turns, until
+from stand_ins import Dialler, ManualGenerations, ManualReads, ManualSession, turns, until
 
 from oracle.errors import DirectoryUnavailable, Overloaded
 from oracle.store.base import AnswerCallback
@@ -32,11 +32,11 @@ class Bench:
     """Lookups over stand-ins, with a session that is trusted."""
 
     def __init__(self, limits: LookupLimits = LOOKUP_LIMITS) -> None:
-        self.generations = HeldGenerations()
-        self.session = HeldSession()
-        self.second = HeldSession()
+        self.generations = ManualGenerations()
+        self.session = ManualSession()
+        self.second = ManualSession()
         self.dial = Dialler(self.session, self.second)
-        self.reads = HeldReads()
+        self.reads = ManualReads()
         # Its clock stands still: a lease is over when a test says so, not when the machine stalls.
         timing = Timing(poll_s=3600.0)  # nobody else asks for the generation
         self.coherence = Coherence(self.generations, self.dial, "t", clock=lambda: 100.0, timing=timing)
@@ -86,7 +86,7 @@ async def bench() -> AsyncIterator[Bench]:
         yield made
 
 
-async def test_what_arrives_in_one_turn_is_one_read(bench: Bench) -> None:
+async def test_lookups_of_one_turn_are_one_read(bench: Bench) -> None:
     bench.ask("1", "2")
     assert bench.session.gets == []  # never before `ask` returns
     await turns()
@@ -123,7 +123,7 @@ async def test_a_lookup_that_starts_after_a_read_was_sent_does_not_share_it(benc
     assert bench.answers["1"] == [(b"Vold", True), (b"Vnew", True)]
 
 
-async def test_nor_does_it_share_a_query_that_was_sent(bench: Bench) -> None:
+async def test_a_lookup_does_not_share_a_query_that_was_sent(bench: Bench) -> None:
     await bench.misses("1")
     await bench.misses("1", lease=False)
     await bench.reads_waiting(2)
@@ -157,7 +157,7 @@ async def test_two_batches_that_miss_one_key_ask_the_directory_once(bench: Bench
     assert len(bench.session.fills) == BATCH_MAX + 1
 
 
-async def test_a_batch_has_an_end_and_so_have_batches_in_flight(bench: Bench) -> None:
+async def test_batches_and_batches_in_flight_are_limited(bench: Bench) -> None:
     bench.ask(*(str(n) for n in range(BATCH_MAX * (CACHE_BATCHES + 2) + 1)))
     await turns()
     assert [len(get.keys) for get in bench.session.gets] == [BATCH_MAX] * CACHE_BATCHES
@@ -169,7 +169,7 @@ async def test_a_batch_has_an_end_and_so_have_batches_in_flight(bench: Bench) ->
         assert got == [(b"V" + bench.coherence.key("ALIAS", identifier), True)]
 
 
-async def test_a_caller_that_went_away_takes_nobody_with_it(bench: Bench) -> None:
+async def test_a_caller_that_goes_away_fails_no_other(bench: Bench) -> None:
     leaving = asyncio.ensure_future(bench.lookups.get("ALIAS", "1"))
     staying = asyncio.ensure_future(bench.lookups.get("ALIAS", "1"))
     other = asyncio.ensure_future(bench.lookups.get("ALIAS", "2"))
@@ -187,7 +187,7 @@ async def test_a_caller_that_went_away_takes_nobody_with_it(bench: Bench) -> Non
 
 
 @pytest.mark.parametrize("cached", [True, False])
-async def test_a_caller_that_fails_is_reported_and_fails_nobody_else(bench: Bench, cached: bool) -> None:
+async def test_a_caller_that_raises_is_reported_and_fails_no_other(bench: Bench, cached: bool) -> None:
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
 
@@ -217,7 +217,7 @@ async def test_a_caller_that_fails_is_reported_and_fails_nobody_else(bench: Benc
 
 
 @pytest.mark.parametrize("odd", [b"", b"X", b"\x00", b"v", b"F2"])
-async def test_an_odd_value_is_no_answer_and_fails_nobody(bench: Bench, odd: bytes) -> None:
+async def test_an_unknown_value_is_read_from_the_directory(bench: Bench, odd: bytes) -> None:
     bench.ask("1", "2")
     await turns()
     bench.session.gets.pop().done([odd, b"Vtwo"])
@@ -230,7 +230,9 @@ async def test_an_odd_value_is_no_answer_and_fails_nobody(bench: Bench, odd: byt
 
 
 @pytest.mark.parametrize("found", [FENCE, new_token()], ids=["a fence", "another's token"])
-async def test_what_says_ask_the_directory_is_followed_and_nothing_is_stored(bench: Bench, found: bytes) -> None:
+async def test_a_fence_or_a_token_sends_the_lookup_to_the_directory_and_nothing_is_stored(
+    bench: Bench, found: bytes
+) -> None:
     bench.ask("1")
     await turns()
     bench.session.gets.pop().done([found])
@@ -242,7 +244,7 @@ async def test_what_says_ask_the_directory_is_followed_and_nothing_is_stored(ben
     assert bench.session.fills == []
 
 
-async def test_a_right_to_fill_that_was_not_got_stores_nothing(bench: Bench) -> None:
+async def test_a_lookup_without_a_token_stores_nothing(bench: Bench) -> None:
     await bench.misses("1", lease=False)
     bench.reads.answer()
     await turns()
@@ -250,7 +252,7 @@ async def test_a_right_to_fill_that_was_not_got_stores_nothing(bench: Bench) -> 
     assert bench.session.fills == []
 
 
-async def test_nobody_is_stored_for_a_shorter_time(bench: Bench) -> None:
+async def test_the_answer_nobody_is_stored_for_a_shorter_time(bench: Bench) -> None:
     await bench.misses("1", "2")
     bench.reads.answer(lambda identifier: NOBODY if identifier == "1" else b"V2")
     await turns()
@@ -310,7 +312,7 @@ async def test_a_key_is_leased_and_filled_under_the_generation_it_was_read_under
     assert (filled, token) == (key, lease.tokens[0])
 
 
-async def test_the_directory_failing_fails_only_those_who_need_it(bench: Bench) -> None:
+async def test_a_failure_of_the_directory_fails_only_lookups_that_need_it(bench: Bench) -> None:
     bench.ask("1", "2")
     await turns()
     bench.session.gets.pop().done([b"Vone", FENCE])
@@ -322,7 +324,7 @@ async def test_the_directory_failing_fails_only_those_who_need_it(bench: Bench) 
     assert isinstance(failure, DirectoryUnavailable)
 
 
-async def test_an_unforeseen_failure_of_the_query_is_told_to_its_callers(bench: Bench) -> None:
+async def test_an_unexpected_failure_of_the_query_reaches_its_callers(bench: Bench) -> None:
     await bench.misses("1", "2")
     bench.reads.fail(KeyError("unforeseen"))
     await turns()
@@ -332,7 +334,7 @@ async def test_an_unforeseen_failure_of_the_query_is_told_to_its_callers(bench: 
     assert bench.lookups._waiting == bench.lookups._database_batches == 0
 
 
-async def test_a_query_that_takes_too_long_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_query_that_takes_too_long_is_cancelled(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     await bench.misses("1")
     assert bench.answers["1"] == []
     loop = asyncio.get_running_loop()
@@ -397,7 +399,7 @@ async def test_without_a_lease_and_without_postgresql_it_goes_on_with_the_copies
     assert bench.coherence.degraded
 
 
-async def test_where_the_routes_do_not_come_lookups_are_answered_all_the_same(bench: Bench) -> None:
+async def test_lookups_are_answered_while_the_routes_cannot_be_loaded(bench: Bench) -> None:
     async def fails(_: int) -> None:
         raise DirectoryUnavailable
 
@@ -410,7 +412,7 @@ async def test_where_the_routes_do_not_come_lookups_are_answered_all_the_same(be
     assert bench.answers["1"] == [(b"Vone", True)]
 
 
-async def test_a_lease_that_takes_long_is_waited_for_until_the_deadline(bench: Bench) -> None:
+async def test_lookups_wait_for_a_slow_lease_until_their_deadline(bench: Bench) -> None:
     """As with 100,000 new routes, which are read before it is renewed."""
     arrived = asyncio.Event()
 
@@ -435,7 +437,7 @@ async def test_a_lease_that_takes_long_is_waited_for_until_the_deadline(bench: B
     assert bench.lookups._waiting == 0
 
 
-async def test_closing_answers_everybody(bench: Bench) -> None:
+async def test_close_answers_all_lookups(bench: Bench) -> None:
     await bench.misses("1")
     await bench.lookups.close()
     ((failure, _),) = bench.answers["1"]

@@ -35,7 +35,7 @@ async def test_the_longest_prefix_of_the_type_wins() -> None:
     assert routes.match("MSISDN", "646180") is None
 
 
-async def test_a_rule_outside_its_time_lets_a_shorter_one_hold() -> None:
+async def test_a_rule_outside_its_time_lets_a_shorter_one_match() -> None:
     routes = await routes_of(
         ("IBAN", "MX", "short", *ALWAYS), ("IBAN", "MX1", "first", 10.0, 20.0), ("IBAN", "MX1", "next", 20.0, math.inf)
     )
@@ -43,12 +43,12 @@ async def test_a_rule_outside_its_time_lets_a_shorter_one_hold() -> None:
         assert routes.match("IBAN", "MX1", at) == fsp_id
 
 
-async def test_a_rule_whose_fsp_is_not_answered_still_holds() -> None:
+async def test_a_rule_of_a_suspended_fsp_still_matches() -> None:
     routes = await routes_of(("IBAN", "MX", "a", *ALWAYS), ("IBAN", "MX1", "", *ALWAYS))
     assert routes.match("IBAN", "MX1") == ""
 
 
-async def test_rules_as_the_database_has_them(database_url: str) -> None:
+async def test_rules_of_the_database_are_loaded(database_url: str) -> None:
     db = await asyncpg.connect(database_url)
     await db.execute("""
         INSERT INTO fsps (fsp_id, status) VALUES ('a', 'active'), ('s', 'suspended'), ('p', 'provisional');
@@ -66,7 +66,7 @@ async def test_rules_as_the_database_has_them(database_url: str) -> None:
     assert routes.match("ACCOUNT_ID", "14", now_s=4e9) == "p"
 
 
-async def test_a_reload_that_fails_leaves_what_there_was() -> None:
+async def test_a_reload_that_fails_keeps_the_old_rules() -> None:
     routes = await routes_of(("IBAN", "MX", "a", *ALWAYS))
 
     async def fails() -> list[RouteRow]:
@@ -87,7 +87,7 @@ prefixes = st.text("01", min_size=1, max_size=5)
     st.text("01", max_size=6),
     st.integers(0, 5),
 )
-def test_the_table_says_what_reading_every_rule_would(
+def test_the_tables_match_as_a_scan_of_every_rule_would(
     rules: list[tuple[str, str, int, int]], identifier: str, at: int
 ) -> None:
     rows: list[RouteRow] = [("IBAN", p, f, float(begin), float(end)) for p, f, begin, end in rules]

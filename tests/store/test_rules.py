@@ -83,7 +83,7 @@ def per_currency(party_id_type: str = "ALIAS") -> str:
     return f"UPDATE key_policies SET policy = 'per-currency' WHERE party_id_type = '{party_id_type}'"  # noqa: S608
 
 
-async def standing(connection: asyncpg.Connection) -> set[tuple[Any, ...]]:
+async def fetch_entries(connection: asyncpg.Connection) -> set[tuple[Any, ...]]:
     rows = await connection.fetch(
         "SELECT party_id_type, identifier, sub_id, currency, fsp_id, true FROM aliases "
         "UNION ALL SELECT party_id_type, identifier, sub_id, currency, fsp_id, false FROM alias_currencies"
@@ -93,7 +93,7 @@ async def standing(connection: asyncpg.Connection) -> set[tuple[Any, ...]]:
     return found
 
 
-async def replayed(connection: asyncpg.Connection) -> set[tuple[Any, ...]]:
+async def replay_events(connection: asyncpg.Connection) -> set[tuple[Any, ...]]:
     """The entries that the history alone makes, from nothing; each step must fit what stood before it."""
     entries: dict[tuple[Any, ...], str] = {}
     defaults: dict[tuple[Any, ...], str] = {}
@@ -121,10 +121,10 @@ async def replayed(connection: asyncpg.Connection) -> set[tuple[Any, ...]]:
     return {(*place[:4], fsp_id, place[4]) for place, fsp_id in entries.items()}
 
 
-async def sound(connection: asyncpg.Connection) -> None:
+async def check_rules(connection: asyncpg.Connection) -> None:
     """What holds after every commit, whoever wrote."""
     await fitting(connection)
-    assert await replayed(connection) == await standing(connection)
+    assert await replay_events(connection) == await fetch_entries(connection)
 
 
 async def fitting(connection: asyncpg.Connection) -> None:
@@ -185,18 +185,18 @@ def state(fsp_id: str, currency: str = "", *, default: bool = True) -> dict[str,
         "DELETE FROM aliases",
     ],
 )
-async def test_an_fsp_that_acts_for_itself_touches_its_own_entries_only(db: asyncpg.Connection, statement: str) -> None:
+async def test_an_fsp_can_change_only_its_own_entries(db: asyncpg.Connection, statement: str) -> None:
     await run(db, per_currency(), put("mine"), put("theirs", "b"), put("theirs2", "b"), also("theirs2", "b"))
-    before = await standing(db)
+    before = await fetch_entries(db)
     async with refused(NOT_OWNER):
         await run(db, statement, fsp_id="a")
-    assert await standing(db) == before
+    assert await fetch_entries(db) == before
     await run(db, put("own"), also("own"), "UPDATE aliases SET currency = 'USD' WHERE identifier = 'own'",
               drop("own", "alias_currencies"), drop("own"), fsp_id="a")  # fmt: skip
-    await sound(db)
+    await check_rules(db)
 
 
-async def test_what_a_transaction_says_of_itself_does_not_stay_on_the_connection(db: asyncpg.Connection) -> None:
+async def test_the_context_of_a_transaction_ends_with_it(db: asyncpg.Connection) -> None:
     await run(db, put("1"), fsp_id="a", channel="hub", actor="x", cache="fenced")
     before = await generation(db)
     await run(db, put("2", "b"))
@@ -212,7 +212,7 @@ async def test_an_entry_needs_an_fsp_that_is_known(db: asyncpg.Connection, state
         await run(db, statement)
     async with refused(UNKNOWN_FSP):
         await run(db, "UPDATE aliases SET fsp_id = 'nobody'")
-    await sound(db)
+    await check_rules(db)
 
 
 # What fits together --------------------------------------------------------------------------------------------
@@ -226,33 +226,33 @@ async def test_under_unique_all_entries_of_a_key_belong_to_one_fsp(db: asyncpg.C
     async with refused("23505"):
         await run(db, put("k", "b"))
     await run(db, put("k", "b", sub_id="another key"))
-    await sound(db)
+    await check_rules(db)
 
 
-async def test_a_currency_stands_once_and_beside_a_default_entry(db: asyncpg.Connection) -> None:
+async def test_a_further_currency_needs_a_default_entry_and_exists_once(db: asyncpg.Connection) -> None:
     await run(db, per_currency(), put("k", "a", "USD"), also("k", "b", "MXN"))
     for statement in (also("k", "b", "USD"), also("lonely"), "UPDATE aliases SET currency = 'MXN'"):
         async with refused(CONTRADICTION):
             await run(db, statement)
     async with refused("23505"):
         await run(db, also("k", "c", "MXN"))
-    await sound(db)
+    await check_rules(db)
 
 
 async def test_the_first_of_the_other_currencies_is_the_heir(db: asyncpg.Connection) -> None:
     await run(db, per_currency(), put("k", "a", "USD"), also("k", "b", "MXN"), also("k", "c", "EUR"))
     await run(db, drop("k"), fsp_id="a")  # also for an FSP that may not touch the heir's entry itself
-    assert {e[3:] for e in await standing(db)} == {("EUR", "c", True), ("MXN", "b", False)}
+    assert {e[3:] for e in await fetch_entries(db)} == {("EUR", "c", True), ("MXN", "b", False)}
     await run(db, drop("k"), drop("k"))
-    assert await standing(db) == set()
-    await sound(db)
+    assert await fetch_entries(db) == set()
+    await check_rules(db)
 
 
 async def test_default_and_heir_can_go_in_one_statement(db: asyncpg.Connection) -> None:
     await run(db, put("k", "a", "USD"), also("k", "a", "MXN"), also("k", "a", "EUR"))
     await run(db, "WITH x AS (DELETE FROM alias_currencies WHERE currency = 'EUR') DELETE FROM aliases")
-    assert {e[3:] for e in await standing(db)} == {("MXN", "a", True)}
-    await sound(db)
+    assert {e[3:] for e in await fetch_entries(db)} == {("MXN", "a", True)}
+    await check_rules(db)
 
 
 async def test_a_policy_is_not_tightened_over_keys_with_several_owners(db: asyncpg.Connection) -> None:
@@ -262,7 +262,7 @@ async def test_a_policy_is_not_tightened_over_keys_with_several_owners(db: async
         await run(db, tighten)
     await run(db, drop("k", "alias_currencies"), tighten)
     assert [e[0] for e in await events(db, "policy")] == ["changed", "changed"]
-    await sound(db)
+    await check_rules(db)
 
 
 # Two at once ---------------------------------------------------------------------------------------------------
@@ -292,7 +292,7 @@ STARTS: dict[str, tuple[str, ...]] = {
     ("isolation", "order"),
     [("READ COMMITTED", "waits"), ("READ COMMITTED", "follows"), ("REPEATABLE READ", "follows")],
 )
-async def test_whatever_two_transactions_do_at_once_the_rules_hold(
+async def test_the_rules_hold_for_any_two_concurrent_transactions(
     db: asyncpg.Connection, connect: Callable[[], Awaitable[asyncpg.Connection]], isolation: str, order: str
 ) -> None:
     """Every pair of writes from every start: both take their snapshot; the first has written, the second writes too,
@@ -301,7 +301,7 @@ async def test_whatever_two_transactions_do_at_once_the_rules_hold(
     Neither moves the generation, which would by itself make them take turns."""
     first, second = await connect(), await connect()
     for (start, before), (one, other) in product(STARTS.items(), product(WRITES, WRITES)):
-        while await standing(db):  # each round removes the default entries, whose heirs are the next round's
+        while await fetch_entries(db):  # each round removes the default entries, whose heirs are the next round's
             await db.execute("DELETE FROM aliases")
         await run(db, WRITES["tighten"], *before)
         for connection in (first, second):
@@ -324,7 +324,7 @@ async def test_whatever_two_transactions_do_at_once_the_rules_hold(
             await fitting(db)
         except AssertionError:
             pytest.fail(f"from {start}: {one}, then {other} ({isolation})")
-    await sound(db)
+    await check_rules(db)
 
 
 async def test_a_currency_that_waited_for_a_default_entry_holds_the_heir(
@@ -347,14 +347,14 @@ async def test_a_currency_that_waited_for_a_default_entry_holds_the_heir(
     await transactions[1].commit()
     await removing
     await transactions[2].commit()
-    assert {e[3:] for e in await standing(db)} == {("MXN", "a", True)}
-    await sound(db)
+    assert {e[3:] for e in await fetch_entries(db)} == {("MXN", "a", True)}
+    await check_rules(db)
 
 
 # History -------------------------------------------------------------------------------------------------------
 
 
-async def test_one_event_for_each_row_however_it_is_written(db: asyncpg.Connection) -> None:
+async def test_each_written_row_has_one_event(db: asyncpg.Connection) -> None:
     await run(db, per_currency(), put("k", "a", "USD"), also("k", "b", "MXN"))
     await run(db, "UPDATE aliases SET currency = 'EUR'", "UPDATE aliases SET fsp_id = 'c'", drop("k"))
     assert await events(db) == [
@@ -368,7 +368,7 @@ async def test_one_event_for_each_row_however_it_is_written(db: asyncpg.Connecti
     ]
 
 
-async def test_copy_merge_and_on_conflict_are_seen_too(db: asyncpg.Connection) -> None:
+async def test_copy_merge_and_on_conflict_write_events_too(db: asyncpg.Connection) -> None:
     columns = ["party_id_type", "identifier", "fsp_id"]
     await db.copy_records_to_table("aliases", columns=columns, records=[("ALIAS", str(n), "a") for n in range(3)])
     await db.execute("""MERGE INTO aliases a USING (VALUES ('1'), ('2'), ('3')) v (i) ON a.identifier = v.i
@@ -383,7 +383,7 @@ async def test_copy_merge_and_on_conflict_are_seen_too(db: asyncpg.Connection) -
         [("registered", "0"), ("registered", "1"), ("registered", "2"), ("removed", "1"), ("changed", "2"),
          ("registered", "3"), ("changed", "0"), ("registered", "9")]
     )  # fmt: skip
-    await sound(db)
+    await check_rules(db)
 
 
 @pytest.mark.parametrize(
@@ -405,7 +405,7 @@ async def test_no_event_where_nothing_changed(db: asyncpg.Connection, statement:
     assert await db.fetchval("SELECT count(*) FROM events") == before
 
 
-async def test_an_event_says_who_through_what_and_why(db: asyncpg.Connection) -> None:
+async def test_an_event_records_actor_channel_and_reason(db: asyncpg.Connection) -> None:
     said = dict.fromkeys(CONTEXT, "x") | {"channel": "import", "fsp_id": "a", "cache": "fenced"}
     await run(db, put("k"), **said)
     event = await db.fetchrow("SELECT *, pg_current_xact_id() > xact AS past FROM events WHERE party_identifier = 'k'")
@@ -453,12 +453,12 @@ async def test_fsps_and_routes_have_a_history(db: asyncpg.Connection) -> None:
         put("k") + " ON CONFLICT (identifier, party_id_type, sub_id) DO UPDATE SET identifier = 'other'",
     ],
 )
-async def test_what_is_fixed(db: asyncpg.Connection, statement: str) -> None:
+async def test_keys_and_events_cannot_be_changed(db: asyncpg.Connection, statement: str) -> None:
     await run(db, put("k"), also("k"))
-    before = await standing(db), await db.fetchval("SELECT count(*) FROM events")
+    before = await fetch_entries(db), await db.fetchval("SELECT count(*) FROM events")
     async with refused(FIXED):
         await run(db, statement)
-    assert (await standing(db), await db.fetchval("SELECT count(*) FROM events")) == before
+    assert (await fetch_entries(db), await db.fetchval("SELECT count(*) FROM events")) == before
 
 
 @pytest.mark.parametrize(
@@ -485,7 +485,7 @@ def route(prefix: str, begin: str = "-infinity", end: str = "infinity", fsp_id: 
     )
 
 
-async def test_two_routes_of_one_prefix_do_not_hold_at_the_same_instant(db: asyncpg.Connection) -> None:
+async def test_two_routes_of_one_prefix_are_not_valid_at_the_same_instant(db: asyncpg.Connection) -> None:
     await run(db, route("646", "2026-01-01", "2026-02-01"), route("646", "2026-02-01"), route("64", "2025-01-01"))
     for statement in (
         route("646", "2026-01-31", "2026-02-01"),
@@ -561,7 +561,7 @@ async def test_an_fsps_status_is_part_of_every_copy_and_of_every_route(db: async
     assert await generation(db) == (before[0] + 1, before[1] + 4)
 
 
-async def test_whoever_listens_is_told_at_the_commit(
+async def test_listeners_are_notified_at_the_commit(
     db: asyncpg.Connection, connect: Callable[[], Awaitable[asyncpg.Connection]]
 ) -> None:
     listener, told = await connect(), asyncio.Event()
@@ -601,7 +601,7 @@ async def test_a_trigger_runs_once_for_ten_thousand_rows(db: asyncpg.Connection)
     # The heirs were moved set-based, too: each statement trigger of theirs bumped once more.
     assert (await generation(db))[0] == begin[0] + 6
     assert await db.fetchval("SELECT count(*) FROM events WHERE entity = 'alias'") == 60_000
-    await sound(db)
+    await check_rules(db)
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ TIMEOUT_MS = 30_000
 
 
 @asynccontextmanager
-async def opened(url: str, timeout_ms: int = TIMEOUT_MS) -> AsyncIterator[RedisSession]:
+async def open_session(url: str, timeout_ms: int = TIMEOUT_MS) -> AsyncIterator[RedisSession]:
     """The budget holds from here on: on a busy machine to open it takes longer than some of them."""
     session = await dial(url, timeout_ms=TIMEOUT_MS, token_ms=60_000)
     if session._timer is not None:
@@ -80,8 +80,8 @@ def stopped(server: ValkeyServer) -> Iterator[None]:
 # The commands --------------------------------------------------------------------------------------------------
 
 
-async def test_the_right_to_fill_is_one_and_only_its_token_fills(redis_url: str) -> None:
-    async with opened(redis_url) as session, opened(redis_url) as other:
+async def test_one_lookup_gets_the_token_and_only_its_token_fills(redis_url: str) -> None:
+    async with open_session(redis_url) as session, open_session(redis_url) as other:
         mine, theirs = new_token(), new_token()
         assert await mget(session, b"k", b"l") == [None, None]
         assert await lease(session, [b"k", b"l"], [mine, mine]) == [True, True]
@@ -97,7 +97,7 @@ async def test_the_right_to_fill_is_one_and_only_its_token_fills(redis_url: str)
         assert 0 < ttls[1] <= 30_000
 
 
-async def test_a_token_is_gone_after_its_time_and_its_fill_comes_too_late(redis_url: str) -> None:
+async def test_a_token_expires_and_its_fill_comes_too_late(redis_url: str) -> None:
     session = await dial(redis_url, timeout_ms=TIMEOUT_MS, token_ms=20)
     token = new_token()
     assert await lease(session, [b"k"], [token]) == [True]
@@ -108,8 +108,8 @@ async def test_a_token_is_gone_after_its_time_and_its_fill_comes_too_late(redis_
     session.close()
 
 
-async def test_a_fence_replaces_whatever_stands_there_and_ten_thousand_do(redis_url: str) -> None:
-    async with opened(redis_url) as session, opened(redis_url) as reader:
+async def test_fences_replace_any_value(redis_url: str) -> None:
+    async with open_session(redis_url) as session, open_session(redis_url) as reader:
         keys = [b"%d" % n for n in range(10_000)]
         await session.call((b"MSET", *(word for key in keys[:100] for word in (key, b"Vold"))))
         fencing = asyncio.ensure_future(session.fence(keys, 60_000))
@@ -123,7 +123,7 @@ async def test_a_fence_replaces_whatever_stands_there_and_ten_thousand_do(redis_
 
 
 async def test_fills_go_on_after_the_scripts_were_flushed(valkey_server: ValkeyServer, redis_url: str) -> None:
-    async with opened(redis_url) as session:
+    async with open_session(redis_url) as session:
         valkey_command(valkey_server, "SCRIPT", "FLUSH")
         token = new_token()
         await lease(session, [b"k", b"l"], [token, token])
@@ -133,26 +133,26 @@ async def test_fills_go_on_after_the_scripts_were_flushed(valkey_server: ValkeyS
 
 
 async def test_a_value_of_another_kind_is_no_copy(valkey_server: ValkeyServer, redis_url: str) -> None:
-    async with opened(redis_url) as session:
+    async with open_session(redis_url) as session:
         valkey_command(valkey_server, "LPUSH", "k", "x")
         assert await mget(session, b"k") == [None]  # MGET's way to say so
         assert await lease(session, [b"k", b"l"], [new_token(), new_token()]) == [False, True]
         assert await session.fence([b"k"], 3000)
 
 
-# What it is opened to ------------------------------------------------------------------------------------------
+# What it is open_session to ------------------------------------------------------------------------------------------
 
 
 async def test_both_sockets_a_password_and_a_database(start_valkey: StartValkey) -> None:
     server = await start_valkey({"databases": "4"})
     assert valkey_command(server, "CONFIG", "SET", "requirepass", "secret") == b"+OK\r\n"
     port = server.options["port"]
-    async with opened(f"redis://:secret@127.0.0.1:{port}/3") as session:
+    async with open_session(f"redis://:secret@127.0.0.1:{port}/3") as session:
         await session.call((b"SET", b"k", b"v"))
-        async with opened(f"unix://:secret@{server.socket}?db=3") as same:
+        async with open_session(f"unix://:secret@{server.socket}?db=3") as same:
             assert await mget(same, b"k") == [b"v"]
             assert same.run_ids == session.run_ids
-        async with opened(f"redis://default:secret@127.0.0.1:{port}/2") as another:
+        async with open_session(f"redis://default:secret@127.0.0.1:{port}/2") as another:
             assert await mget(another, b"k") == [None]
     for wrong in (":wrong@", "nobody:secret@", ""):
         with pytest.raises(Unreachable):
@@ -166,19 +166,19 @@ async def test_a_replica_is_refused_and_one_that_becomes_a_replica_ends_the_sess
     start_valkey: StartValkey, redis_url: str
 ) -> None:
     server = await start_valkey()
-    async with opened(server.url()) as session:
+    async with open_session(server.url()) as session:
         valkey_command(server, "REPLICAOF", "127.0.0.1", "1")
         assert not await session.fence([b"k"], 3000)
         assert not session.alive
     with pytest.raises(Unreachable):
         await dial(server.url(), timeout_ms=1000, token_ms=1000)
-    async with opened(redis_url) as other:
+    async with open_session(redis_url) as other:
         assert other.run_ids != session.run_ids
 
 
-async def test_a_full_server_gives_no_right_to_fill_and_no_fence(start_valkey: StartValkey) -> None:
+async def test_a_full_server_sets_no_token_and_no_fence(start_valkey: StartValkey) -> None:
     server = await start_valkey({"maxmemory": "1", "maxmemory-policy": "noeviction"})
-    async with opened(server.url()) as session:
+    async with open_session(server.url()) as session:
         assert await lease(session, [b"k"], [new_token()]) == [False]
         assert not await session.fence([b"k"], 3000)
         assert await mget(session, b"k") == [None]
@@ -188,13 +188,13 @@ async def test_a_full_server_gives_no_right_to_fill_and_no_fence(start_valkey: S
 # What ends it --------------------------------------------------------------------------------------------------
 
 
-async def test_a_stopped_server_is_unreachable_after_the_budget_and_its_late_replies_count_for_nothing(
+async def test_a_stopped_server_is_unreachable_after_the_time_limit_and_its_late_replies_are_ignored(
     start_valkey: StartValkey,
 ) -> None:
     server = await start_valkey()
     lost: list[bool] = []
     assert valkey_command(server, "SET", "k", "Vold") == b"+OK\r\n"
-    async with opened(tcp_url(server), timeout_ms=50) as session:
+    async with open_session(tcp_url(server), timeout_ms=50) as session:
         session.lost = lambda: lost.append(True)
         with stopped(server):
             begun = asyncio.get_running_loop().time()
@@ -206,7 +206,7 @@ async def test_a_stopped_server_is_unreachable_after_the_budget_and_its_late_rep
             assert asyncio.get_running_loop().time() - begun < 10  # it is stopped for as long as we wait
             assert lost == [True]
             assert not session.alive
-        async with opened(tcp_url(server)) as after:
+        async with open_session(tcp_url(server)) as after:
             await after.call((b"PING",))
         assert await mget(session, b"k") is None
         assert not await session.fence([b"k"], 3000)
@@ -214,7 +214,7 @@ async def test_a_stopped_server_is_unreachable_after_the_budget_and_its_late_rep
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def test_a_stall_of_our_own_is_not_the_servers(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+def test_a_stall_of_the_process_does_not_end_the_session(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     """The reply lies there, unread, when the time-out fires: uvloop looks at timers before it reads again."""
 
     async def check() -> None:
@@ -241,9 +241,9 @@ def test_a_stall_of_our_own_is_not_the_servers(loop: Callable[[], asyncio.Abstra
         runner.run(check())
 
 
-async def test_a_ping_that_is_not_answered_ends_a_session_that_nobody_uses(start_valkey: StartValkey) -> None:
+async def test_an_unanswered_ping_ends_an_idle_session(start_valkey: StartValkey) -> None:
     server = await start_valkey()
-    async with opened(server.url(), timeout_ms=20) as session:
+    async with open_session(server.url(), timeout_ms=20) as session:
         with stopped(server):
             session.ping()
             await until(lambda: not session.alive)
@@ -271,7 +271,7 @@ async def test_a_server_that_must_not_be_used_now_ends_the_session(tmp_path: Pat
      b"*2\r\n$1\r\nx\r\n$1\r\nx\r\n"],
     ids=["no protocol", "a reply too many", "two too many", "another's reply", "too few values", "too many values"],
 )  # fmt: skip
-async def test_a_stream_out_of_step_is_never_believed(tmp_path: Path, stream: bytes) -> None:
+async def test_a_stream_out_of_step_ends_the_session(tmp_path: Path, stream: bytes) -> None:
     async with greeted(tmp_path) as (fake, session):
         reading = asyncio.ensure_future(mget(session, b"k"))
         await fake.received.get()
@@ -281,7 +281,7 @@ async def test_a_stream_out_of_step_is_never_believed(tmp_path: Path, stream: by
             await until(lambda: not session.alive)
 
 
-async def test_the_server_going_away_is_told_once(tmp_path: Path) -> None:
+async def test_the_end_of_the_server_is_reported_once(tmp_path: Path) -> None:
     async with greeted(tmp_path) as (fake, session):
         lost: list[bool] = []
         session.lost = lambda: lost.append(True)
@@ -295,7 +295,7 @@ async def test_the_server_going_away_is_told_once(tmp_path: Path) -> None:
 
 
 async def test_a_caller_that_was_cancelled_does_not_shift_the_replies_of_the_others(redis_url: str) -> None:
-    async with opened(redis_url) as session:
+    async with open_session(redis_url) as session:
         await session.call((b"MSET", b"1", b"V1", b"2", b"V2"))
         gone = asyncio.ensure_future(session.call((b"GET", b"1")))
         staying = asyncio.ensure_future(session.call((b"GET", b"2")))
@@ -346,7 +346,9 @@ def bulk(value: bytes | None) -> bytes:
     batches=st.lists(st.lists(values, min_size=1, max_size=5), min_size=1, max_size=5),
     cuts=st.lists(st.integers(0, 400), max_size=30),
 )
-def test_replies_cut_anywhere_reach_the_one_they_are_for(batches: list[list[bytes | None]], cuts: list[int]) -> None:
+def test_replies_reach_their_callers_however_the_stream_is_cut(
+    batches: list[list[bytes | None]], cuts: list[int]
+) -> None:
     async def check() -> None:
         session = RedisSession(1000, 1000)
         session.connection_made(_Nowhere())

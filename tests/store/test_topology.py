@@ -107,7 +107,7 @@ async def test_a_cluster_session_ends_with_the_first_of_its_nodes(start_valkey: 
             await dial(cluster_url(nodes[2:]))()
 
 
-async def test_a_slot_that_moved_ends_the_session_and_the_next_dial_knows(start_valkey: StartValkey) -> None:
+async def test_a_moved_slot_ends_the_session_and_the_next_dial_finds_it(start_valkey: StartValkey) -> None:
     async with cluster(start_valkey) as nodes:
         session = await dial(cluster_url(nodes))()
         slot = str(key_slot(b"k:1"))
@@ -154,9 +154,7 @@ async def sentinel(primary: ValkeyServer, home: Path) -> AsyncIterator[int]:
         process.wait(60)
 
 
-async def test_sentinel_says_where_the_primary_is_also_after_a_failover(
-    start_valkey: StartValkey, tmp_path: Path
-) -> None:
+async def test_sentinel_reports_the_primary_also_after_a_failover(start_valkey: StartValkey, tmp_path: Path) -> None:
     primary = await start_valkey({"repl-diskless-sync-delay": "0"})
     replica = await start_valkey({"replicaof": f"127.0.0.1 {primary.options['port']}"})
     await until(lambda: b"master_link_status:up" in servers.valkey_command(replica, "INFO", "replication"))
