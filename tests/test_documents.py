@@ -6,6 +6,7 @@ The texts come from the fields of oracle/settings.py, the tables of oracle/telem
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -126,6 +127,19 @@ def test_the_documents_name_every_command() -> None:
     paths = [" ".join(path) for path, _ in list_commands()]
     assert len(paths) > len({path.split()[0] for path in paths})
     assert [path for path in paths if f"| `oracle {path}` |" not in text] == []
+
+
+TOP: Final = DOCS.parent
+DOCUMENTS: Final = sorted([*TOP.glob("*.md"), *DOCS.glob("*.md"), TOP / "loadtests" / "README.md"])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_a_document_refers_only_to_files_that_exist(document: Path) -> None:
+    text = document.read_text()
+    links = {link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link}
+    assert [link for link in links if link and not (document.parent / link).exists()] == []
+    paths = re.findall(r"`((?:oracle|docs|tests|schemas|loadtests|walks|deploy)/[\w./-]+)`", text)
+    assert [path for path in paths if not (TOP / path).exists()] == []
 
 
 def main() -> None:
