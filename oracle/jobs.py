@@ -47,7 +47,7 @@ async def run(
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=timeout_s)
             for task in late:
-                log.warning("job cancelled, it did not stop in time", job=task.get_name())
+                log.warning("A job did not stop in time; cancelling it", job=task.get_name())
     finally:
         for task in tasks:
             task.cancel()
@@ -63,9 +63,9 @@ async def _keep_running(name: str, job: Job, stop: asyncio.Event, pause: Pause, 
         except (Exception, asyncio.CancelledError) as exc:
             if _is_cancelled():
                 raise
-            again_in_s = backoff.fail(clock() - began)
-            log.warning("job failed", exc=exc, job=name, again_in_s=again_in_s)
-            await pause(again_in_s, stop)
+            pause_s = backoff.fail(clock() - began)
+            log.warning("A job failed; starting it again", exc=exc, job=name, pause_s=pause_s)
+            await pause(pause_s, stop)
         else:
             return
 

@@ -69,7 +69,7 @@ class Sealer:
         self._interval_s = interval_s
         self._rest = rest
         self._batch = batch
-        self._condition = logs.Condition(events_log, "sealing of history")
+        self._condition = logs.Condition(events_log, "Sealing of history")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Seal until `stop` is set.  A job, see `jobs`."""
@@ -88,12 +88,13 @@ class Sealer:
         reader = await log.connect(self._url, "oracle sealer")
         try:
             sealing = await Sealing.begin(writer, reader, self._file, batch=self._batch)
-            events_log.info("history is sealed here", size=sealing.tree.size)
+            events_log.info("This process seals history now", size=sealing.tree.size)
             await self._seal(sealing, stop)
         finally:
             await close(reader)
 
     async def _seal(self, sealing: Sealing, stop: asyncio.Event) -> None:
+        """Seal what is committed, look for more every interval_s, and make partitions every PARTITIONS_S."""
         loop = asyncio.get_running_loop()
         partitions_at = loop.time()
         while not stop.is_set():
@@ -226,7 +227,7 @@ async def _make_partitions(connection: asyncpg.Connection) -> None:
         made = await connection.fetchval(QUERIES["partitions_ahead"])
     except asyncpg.PostgresError as exc:
         # A long query holds a lock; there are months left to try again.
-        events_log.warning("partitions of history were not made", exc=exc)
+        events_log.warning("Partitions of history were not made; trying again later", exc=exc)
         return
     if made:
-        events_log.info("partitions of history made", months=made)
+        events_log.info("Partitions of history made", months=made)

@@ -1,4 +1,4 @@
-"""The sealer: every committed event once, in an order that stays, whatever happens to it, writers and the database."""
+"""The sealer: it seals every committed event once, in a fixed order, whatever dies meanwhile."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def size(url: str) -> int:
 
 
 async def sealed_ids(url: str) -> list[int]:
-    """The events in the order of the log, each shown to be in it by a proof for a few of them."""
+    """Return the events in the order of the log, and prove for some of them that they are in it."""
     connection = await log.connect(url, "test")
     try:
         end = (await log.fetch_state(connection)).size
@@ -122,7 +122,7 @@ async def _write(url: str, writer: int, done: asyncio.Event) -> None:
             await (transaction.rollback() if chance.random() < 0.2 else transaction.commit())
 
 
-async def test_an_event_is_shown_to_be_in_the_log_by_what_one_call_gives(database_url: str, tmp_path: Path) -> None:
+async def test_one_call_gives_the_proof_that_an_event_is_in_the_log(database_url: str, tmp_path: Path) -> None:
     from oracle.audit import merkle
     from oracle.audit.checkpoint import Checkpoint
 
@@ -141,8 +141,8 @@ async def test_an_event_is_shown_to_be_in_the_log_by_what_one_call_gives(databas
         await connection.close()
 
 
-async def test_what_is_open_holds_up_what_comes_after_it(database_url: str, tmp_path: Path) -> None:
-    """Else an event of the open transaction would come to stand before what is sealed."""
+async def test_an_open_transaction_delays_the_events_after_it(database_url: str, tmp_path: Path) -> None:
+    """Otherwise an event of the open transaction would later precede sealed events."""
     async with connected(database_url) as connection:
         await connection.execute("INSERT INTO fsps (fsp_id) VALUES ('one')")
         async with connection.transaction():
@@ -180,7 +180,7 @@ async def test_of_several_sealers_one_works_and_another_takes_over(database_url:
     assert await findings(database_url) == []
 
 
-async def test_it_gets_over_a_database_that_goes_away(start_postgres: StartPostgres, tmp_path: Path) -> None:
+async def test_it_goes_on_after_the_database_was_away(start_postgres: StartPostgres, tmp_path: Path) -> None:
     from oracle.store.migrate import migrate
 
     # Without this the killed server would lose what was sealed and signed, and the sealer would rightly refuse.
@@ -206,7 +206,7 @@ async def _is(url: str, wanted: int) -> bool:
 # Keys -----------------------------------------------------------------------------------------------------------
 
 
-async def test_the_private_key_is_made_once_and_is_nowhere_but_in_its_file(database_url: str, tmp_path: Path) -> None:
+async def test_the_private_key_is_made_once_and_is_only_in_its_file(database_url: str, tmp_path: Path) -> None:
     await register(database_url, 0, 10)
     await seal(database_url, tmp_path / "new" / "keys")
     path = tmp_path / "new" / "keys"
@@ -223,7 +223,7 @@ async def test_the_private_key_is_made_once_and_is_nowhere_but_in_its_file(datab
     assert not text.strip().endswith(public)
 
 
-async def test_without_the_key_nothing_is_sealed_and_no_other_is_made(database_url: str, tmp_path: Path) -> None:
+async def test_without_the_key_nothing_is_sealed_and_no_new_key_is_made(database_url: str, tmp_path: Path) -> None:
     await register(database_url, 0, 10)
     await seal(database_url, tmp_path / "keys")
     await register(database_url, 100, 10)
@@ -264,7 +264,7 @@ async def test_a_rotated_key_is_followed_from_either_end_and_found_by_a_sealer_a
     assert found[0].startswith("checkpoint: of 21 leaves: not signed by the key that must sign at this size"), found
 
 
-async def test_a_lost_key_is_replaced_and_both_have_to_be_trusted(database_url: str, tmp_path: Path) -> None:
+async def test_a_lost_key_is_replaced_and_verifiers_must_trust_both(database_url: str, tmp_path: Path) -> None:
     await register(database_url, 0, 10)
     await seal(database_url, tmp_path / "keys")
     (tmp_path / "keys").unlink()
@@ -279,7 +279,7 @@ async def test_a_lost_key_is_replaced_and_both_have_to_be_trusted(database_url: 
     assert (await findings(database_url, trusted=[old]))[0].startswith("key: number 1 is not introduced")
 
 
-async def test_a_key_that_nobody_introduced_is_not_believed(database_url: str, tmp_path: Path) -> None:
+async def test_a_key_without_an_introduction_is_not_trusted(database_url: str, tmp_path: Path) -> None:
     from oracle.audit.checkpoint import Signer
 
     await register(database_url, 0, 10)
@@ -297,7 +297,7 @@ async def test_a_key_that_nobody_introduced_is_not_believed(database_url: str, t
 
 
 @pytest.mark.parametrize("same_identifier", [False, True])
-async def test_a_dump_restored_in_a_cluster_with_a_lower_counter_is_gone_on_with(
+async def test_the_log_goes_on_in_a_cluster_with_a_lower_transaction_counter(
     database_url: str,
     postgres_server: PostgresServer,
     start_postgres: StartPostgres,
@@ -305,7 +305,7 @@ async def test_a_dump_restored_in_a_cluster_with_a_lower_counter_is_gone_on_with
     *,
     same_identifier: bool,
 ) -> None:
-    """Sealed events, unsealed ones, and some that were written there before a sealer came: each once, none skipped."""
+    """Sealed events, unsealed events, and events written there before a sealer ran: each is sealed once."""
     async with connected(database_url) as connection:
         for _ in range(2_000):
             await connection.execute("SELECT pg_current_xact_id()")
@@ -319,7 +319,7 @@ async def test_a_dump_restored_in_a_cluster_with_a_lower_counter_is_gone_on_with
     kept = await size(database_url)
     there = await start_postgres()
     binaries = find_postgres_binaries(postgres_server.data)
-    await asyncio.to_thread(_copied, binaries, database_url, there.url())
+    await asyncio.to_thread(_copy, binaries, database_url, there.url())
     url = there.url()
     if same_identifier:
         async with tampering(url) as connection:
@@ -347,13 +347,13 @@ async def test_a_dump_restored_in_a_cluster_with_a_lower_counter_is_gone_on_with
     assert sorted(line.partition(":")[0] for line in found) == ["inserted", "removed"], found
 
 
-def _copied(binaries: Path, source: str, target: str) -> None:
+def _copy(binaries: Path, source: str, target: str) -> None:
     dump = subprocess.run([binaries / "pg_dump", "--no-owner", source], capture_output=True, check=True)
     restore = [str(binaries / "psql"), "--quiet", "--set=ON_ERROR_STOP=1", target]
     subprocess.run(restore, input=dump.stdout, capture_output=True, check=True)
 
 
-async def test_an_older_backup_is_not_signed_before_somebody_has_looked(database_url: str, tmp_path: Path) -> None:
+async def test_an_older_backup_is_not_signed_before_an_operator_accepts_it(database_url: str, tmp_path: Path) -> None:
     await register(database_url, 0, 10)
     await seal(database_url, tmp_path / "keys")
     remembered = (tmp_path / "keys.last").read_text()
@@ -367,7 +367,7 @@ async def test_an_older_backup_is_not_signed_before_somebody_has_looked(database
 # Partitions -----------------------------------------------------------------------------------------------------
 
 
-async def test_events_of_any_time_have_a_place_and_each_month_its_partition(database_url: str, tmp_path: Path) -> None:
+async def test_events_of_any_time_have_a_partition_and_each_month_its_own(database_url: str, tmp_path: Path) -> None:
     missing = (
         "SELECT count(*) FROM generate_series(0, 14) AS n WHERE to_regclass('events_' || to_char("
         "date_trunc('month', now() AT TIME ZONE 'UTC') + n * interval '1 month', 'YYYY_MM')) IS NULL"
@@ -426,7 +426,7 @@ async def test_a_month_is_that_of_utc_at_any_instant_and_in_any_zone(database_ur
         assert await connection.fetchval("SELECT count(*) FROM events_default") == 0
 
 
-async def test_the_events_of_before_become_a_partition_as_they_are(empty_database_url: str, tmp_path: Path) -> None:
+async def test_old_events_become_a_partition_without_a_copy(empty_database_url: str, tmp_path: Path) -> None:
     from oracle.store.migrate import migrate, read_migrations
 
     await migrate(empty_database_url, migrations=[m for m in read_migrations() if m.number < 3])

@@ -1,4 +1,4 @@
-"""What runs in the background: jobs that fail are taken up again, the process they run in is one of `serve`'s."""
+"""Background work: jobs that fail start again; they run in a process of `serve`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def forever(stop: asyncio.Event) -> None:
 
 
 class Pauses:
-    """Takes no time; sets `stop` when it was asked for the last of them."""
+    """Pauses that take no time.  The last one sets `stop`."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -45,20 +45,20 @@ async def failing(_: asyncio.Event) -> None:
     raise ValueError(SECRET)
 
 
-async def waiting_for_what_is_cancelled(_: asyncio.Event) -> None:
+async def wait_for_a_cancelled_task(_: asyncio.Event) -> None:
     other = asyncio.create_task(asyncio.sleep(60))
     other.cancel()
     await other
 
 
-@pytest.mark.parametrize("job", [failing, waiting_for_what_is_cancelled])
-async def test_a_job_that_keeps_failing_is_started_later_and_later(job: jobs.Job) -> None:
+@pytest.mark.parametrize("job", [failing, wait_for_a_cancelled_task])
+async def test_a_job_that_keeps_failing_starts_again_after_longer_and_longer_pauses(job: jobs.Job) -> None:
     pauses = Pauses(8)
     await jobs.run([("failing", job)], asyncio.Event(), pause=pauses)
     assert pauses.taken == [1, 2, 4, 8, 16, 30, 30, 30]
 
 
-async def test_a_job_that_ran_for_long_is_started_again_soon() -> None:
+async def test_a_job_that_ran_for_long_starts_again_soon() -> None:
     pauses = Pauses(3)
     await jobs.run([("failing", failing)], asyncio.Event(), pause=pauses, steady_s=-1.0)
     assert pauses.taken == [1, 1, 1]
@@ -83,13 +83,17 @@ async def test_the_others_go_on_while_one_fails() -> None:
     assert pauses.taken == [1, 2]
 
 
-async def test_a_failure_is_told_without_its_message(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_failure_is_logged_without_its_message(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json", stream=sys.stderr)
     await jobs.run([("failing", failing)], asyncio.Event(), pause=Pauses(1))
     text = capsys.readouterr().err
     assert SECRET not in text
     line = json.loads(text)
-    assert (line["event"], line["job"], line["exception"][0]["type"]) == ("job failed", "failing", "ValueError")
+    assert (line["event"], line["job"], line["exception"][0]["type"]) == (
+        "A job failed; starting it again",
+        "failing",
+        "ValueError",
+    )
 
 
 async def test_a_job_that_returns_is_done() -> None:
@@ -221,7 +225,7 @@ def test_it_is_one_process_that_lets_others_go_first(tmp_path: Path, servers: di
         assert "Traceback" not in oracle.output
 
 
-async def test_it_outlives_a_postgresql_that_is_away_also_at_its_start(
+async def test_it_waits_while_postgresql_is_away_also_at_its_start(
     tmp_path: Path, start_postgres: StartPostgres, redis_url: str
 ) -> None:
     server = await start_postgres()
@@ -231,9 +235,9 @@ async def test_it_outlives_a_postgresql_that_is_away_also_at_its_start(
         old = the_worker(oracle)
         await server.stop()
         old.kill()
-        await asyncio.to_thread(until, lambda: oracle.logged("job failed"))
+        await asyncio.to_thread(until, lambda: oracle.logged("A job failed; starting it again"))
         worker = the_worker(oracle)
-        (failure, *_) = oracle.logged("job failed")
+        (failure, *_) = oracle.logged("A job failed; starting it again")
         assert (failure["role"], failure["job"]) == ("jobs", "store")
         assert failure["exception"][0]["type"] == "oracle.errors.DirectoryUnavailable"
         await server.start()

@@ -41,7 +41,7 @@ NOISE = re.compile(r"^(?:SET .*;|SELECT pg_catalog\.set_config.*|\\(?:un)?restri
 
 
 def dump_schema(database_url: str, binaries: Path) -> str:
-    """The schema without owners, noise and months of history, in pg_dump's own order, which goes by kind and name."""
+    """Dump the schema without owners, noise and months of history, in the order of pg_dump: by kind and name."""
     command = [str(binaries / "pg_dump"), "--schema-only", "--no-owner", "--dbname", database_url]
     command += ["--exclude-table", "events_2*"]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -126,9 +126,7 @@ async def test_a_migration_that_fails_leaves_nothing_half_done(
     assert await migrate(empty_database_url, migrations=read_migrations(folder)) == 1
 
 
-async def test_a_migration_behind_a_long_query_fails_instead_of_stopping_the_others(
-    database_url: str, folder: Path
-) -> None:
+async def test_a_migration_behind_a_long_query_fails_so_that_lookups_go_on(database_url: str, folder: Path) -> None:
     (folder / "9001_pre_wide.sql").write_text("ALTER TABLE fsps ADD COLUMN wide int")
     reader = await asyncpg.connect(database_url)
     try:
@@ -141,8 +139,8 @@ async def test_a_migration_behind_a_long_query_fails_instead_of_stopping_the_oth
         await reader.close()
 
 
-async def test_a_long_look_at_history_keeps_nobody_from_starting(database_url: str) -> None:
-    """The partitions of months to come can wait."""
+async def test_a_long_query_on_history_delays_no_start(database_url: str) -> None:
+    """The partitions of coming months can wait."""
     await execute(database_url, "ALTER FUNCTION events_partitions_ahead(int) SET lock_timeout = '50ms'")
     partitions = "SELECT max(relname) FROM pg_class WHERE relkind = 'r' AND relname ~ '^events_2'"
     name = await ask(database_url, partitions)
@@ -159,7 +157,7 @@ async def test_a_long_look_at_history_keeps_nobody_from_starting(database_url: s
         await reader.close()
 
 
-async def test_the_lock_goes_with_the_one_who_held_it(empty_database_url: str) -> None:
+async def test_a_killed_process_releases_the_lock(empty_database_url: str) -> None:
     holder = await asyncpg.connect(empty_database_url)
     await holder.execute("SELECT pg_advisory_lock($1)", ADVISORY_LOCK)
     waiting = asyncio.create_task(migrate(empty_database_url))
@@ -177,7 +175,7 @@ def test_every_file_of_the_folder_is_a_migration() -> None:
 
 
 def dump_own_schema() -> Iterator[str]:
-    """Schema of a fresh database, on a server of our own."""
+    """Yield the schema of a fresh database, on a server that ends afterwards."""
     with servers.temporary_home() as home:
         server = asyncio.run(servers.start_postgres(home))
         try:
