@@ -22,6 +22,7 @@ from contextlib import aclosing
 from typing import Any, Final
 
 import asyncpg
+import msgspec
 
 from oracle.audit import leaf, log, merkle
 from oracle.audit.checkpoint import BadNote, Checkpoint, Signer, sign_note
@@ -33,14 +34,22 @@ from oracle.store.queries import QUERIES
 from oracle.telemetry import logs
 from oracle.telemetry.metrics import Metrics
 
-# 32 whole tiles, some 150 ms of work: a kill loses that much, and `stop` waits that long.
-BATCH: Final = 8_192
 INTERVAL_S: Final = 1.0
 PARTITIONS_S: Final = 6 * 3600.0
 # The server ends the session of a process that hangs: such a process must not keep the lock.
 _WRITE_SETTINGS: Final = {"statement_timeout": "60000", "idle_in_transaction_session_timeout": "60000"}
 
 events_log = logs.Log(__name__)
+
+
+class SealingLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much is sealed at once."""
+
+    batch: int = 8_192  # events: 32 whole tiles, some 150 ms of work that a kill loses and a `stop` waits for
+    snapshot_rows: int = log.SNAPSHOT_ROWS
+
+
+LIMITS: Final = SealingLimits()
 
 
 class Refused(Exception):
@@ -60,7 +69,7 @@ class Sealer:
         *,
         interval_s: float = INTERVAL_S,
         rest: float = 1.0,
-        batch: int = BATCH,
+        limits: SealingLimits = LIMITS,
     ) -> None:
         """`rest`: the pause after a portion, as a multiple of the time that the portion took."""
         self._url = database_url
@@ -68,7 +77,7 @@ class Sealer:
         self._metrics = metrics
         self._interval_s = interval_s
         self._rest = rest
-        self._batch = batch
+        self._limits = limits
         self._condition = logs.Condition(events_log, "Sealing of history")
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -87,7 +96,7 @@ class Sealer:
         """Seal on the connection that holds the lock: without the lock nothing is written."""
         reader = await log.connect(self._url, "oracle sealer")
         try:
-            sealing = await Sealing.begin(writer, reader, self._file, batch=self._batch)
+            sealing = await Sealing.begin(writer, reader, self._file, self._limits)
             events_log.info("This process seals history now", size=sealing.tree.size)
             await self._seal(sealing, stop)
         finally:
@@ -103,7 +112,7 @@ class Sealer:
                 async for sealed in portions:
                     self._count(sealed)
                     # During the rest, other processes do work that somebody waits for.
-                    if await pause((loop.time() - began) * self._rest if sealed >= self._batch else 0, stop):
+                    if await pause((loop.time() - began) * self._rest if sealed >= self._limits.batch else 0, stop):
                         return
                     began = loop.time()
             self._report_waiting(await sealing.waiting_s())
@@ -125,8 +134,10 @@ class Sealer:
 class Sealing:
     """The state of the process that seals: its connections, the end of the log, the keys."""
 
-    def __init__(self, writer: asyncpg.Connection, reader: asyncpg.Connection, file: KeyFile, batch: int) -> None:
-        self.writer, self._reader, self._file, self._batch = writer, reader, file, batch
+    def __init__(
+        self, writer: asyncpg.Connection, reader: asyncpg.Connection, file: KeyFile, limits: SealingLimits
+    ) -> None:
+        self.writer, self._reader, self._file, self._limits = writer, reader, file, limits
         self.tree = merkle.Frontier()
         self._era = Era(0, 0, None)
         self._bound = log.START
@@ -136,10 +147,10 @@ class Sealing:
 
     @classmethod
     async def begin(
-        cls, writer: asyncpg.Connection, reader: asyncpg.Connection, file: KeyFile, *, batch: int = BATCH
+        cls, writer: asyncpg.Connection, reader: asyncpg.Connection, file: KeyFile, limits: SealingLimits = LIMITS
     ) -> Sealing:
         """Read the end of the log, and compare it with what was signed last.  Raises Refused, KeyFileError."""
-        sealing = cls(writer, reader, file, batch)
+        sealing = cls(writer, reader, file, limits)
         sealing._origin = await writer.fetchval(QUERIES["audit_origin"])
         if not await log.fetch_keys(writer):
             await create_first_key(writer, sealing._origin, file)
@@ -169,15 +180,17 @@ class Sealing:
 
     async def portions(self) -> Any:
         """Seal everything that can be sealed now; yield the number of events of each batch."""
+        batch, snapshot_rows = self._limits.batch, self._limits.snapshot_rows
         while True:
-            async with aclosing(log.stream_events(self._reader, self._era, self._bound)) as events:
+            committed = log.stream_events(self._reader, self._era, self._bound, snapshot_rows=snapshot_rows)
+            async with aclosing(committed) as events:
                 rows: list[Any] = []
                 async for more in events:
                     rows += more
-                    while len(rows) >= self._batch:
-                        await self._append(rows[: self._batch])
-                        yield self._batch
-                        rows = rows[self._batch :]
+                    while len(rows) >= batch:
+                        await self._append(rows[:batch])
+                        yield batch
+                        rows = rows[batch:]
             if rows:
                 await self._append(rows)
                 yield len(rows)

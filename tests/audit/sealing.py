@@ -12,7 +12,7 @@ import asyncpg
 
 from oracle.audit import log
 from oracle.audit.keys import SEALING_LOCK, KeyFile
-from oracle.audit.sealer import BATCH, Sealing
+from oracle.audit.sealer import LIMITS, Sealing, SealingLimits
 from oracle.audit.verify import Verification, list_findings
 
 
@@ -63,7 +63,7 @@ _OTHERS = """SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL
 AND (usesysid IS NULL OR datid IS DISTINCT FROM (SELECT oid FROM pg_database WHERE datname = current_database()))"""
 
 
-async def seal(url: str, key_file: Path, *, batch: int = BATCH) -> int:
+async def seal(url: str, key_file: Path, limits: SealingLimits = LIMITS) -> int:
     """All that can be sealed, once a sealer that was killed has left; the size of the log."""
     writer, reader = await log.connect(url, "test"), await log.connect(url, "test")
     try:
@@ -71,7 +71,7 @@ async def seal(url: str, key_file: Path, *, batch: int = BATCH) -> int:
         async with asyncio.timeout(60):
             while await writer.fetchval(_OTHERS):  # noqa: ASYNC110 - a database sets no event
                 await asyncio.sleep(0.01)
-        sealing = await Sealing.begin(writer, reader, KeyFile(key_file), batch=batch)
+        sealing = await Sealing.begin(writer, reader, KeyFile(key_file), limits)
         async for _ in sealing.portions():
             pass
         return sealing.tree.size

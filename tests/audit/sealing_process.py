@@ -6,15 +6,15 @@ import asyncio
 import sys
 from pathlib import Path
 
-from oracle.audit import log, sealer
 from oracle.audit.keys import KeyFile
+from oracle.audit.sealer import Sealer, SealingLimits
 
 
 async def main(url: str, key_file: Path) -> None:
     # Small portions without rest: as many commits as can be, for a kill to come into.
-    log.CHUNK = 32  # type: ignore[misc]
     print("sealing", flush=True)
-    await sealer.Sealer(url, KeyFile(key_file), interval_s=0.01, rest=0, batch=64).run(asyncio.Event())
+    limits = SealingLimits(batch=64)
+    await Sealer(url, KeyFile(key_file), interval_s=0.01, rest=0, limits=limits).run(asyncio.Event())
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from sealing import connected, count, execute, findings, register, seal, tamperi
 from oracle.audit import log
 from oracle.audit.keys import KeyFile, KeyFileError, rotate
 from oracle.audit.leaf import leaf_hash, line
-from oracle.audit.sealer import Refused, Sealer
+from oracle.audit.sealer import Refused, Sealer, SealingLimits
 from oracle.run.embedded.binaries import find_postgres_binaries
 
 if TYPE_CHECKING:
@@ -153,12 +153,9 @@ async def test_an_open_transaction_delays_the_events_after_it(database_url: str,
     assert await findings(database_url) == []
 
 
-async def test_a_transaction_larger_than_a_batch_is_sealed_in_parts(
-    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(log, "SNAPSHOT_ROWS", 250)
+async def test_a_transaction_larger_than_a_batch_is_sealed_in_parts(database_url: str, tmp_path: Path) -> None:
     await register(database_url, 0, 1_000)
-    assert await seal(database_url, tmp_path / "keys", batch=100) == 1_001
+    assert await seal(database_url, tmp_path / "keys", SealingLimits(batch=100, snapshot_rows=250)) == 1_001
     assert await findings(database_url) == []
     assert len(await sealed_ids(database_url)) == 1_001
 

@@ -10,7 +10,7 @@ from oracle_process import run_oracle
 from sealing import as_superuser, connected, count, execute, findings, register, seal, tampering
 
 from oracle.audit.checkpoint import Checkpoint, Signer, sign_note
-from oracle.audit.sealer import Refused
+from oracle.audit.sealer import Refused, SealingLimits
 from oracle.store.migrate import migrate
 
 
@@ -19,7 +19,7 @@ async def history(database_url: str, tmp_path: Path) -> str:
     """1,201 events in five batches of at most 256 leaves; the first is that of the FSP."""
     for first in range(0, 1200, 300):
         await register(database_url, first, 300)
-    assert await seal(database_url, tmp_path / "keys", batch=256) == 1201
+    assert await seal(database_url, tmp_path / "keys", SealingLimits(batch=256)) == 1201
     assert await findings(database_url) == []
     return database_url
 
