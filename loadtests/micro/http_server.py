@@ -1,10 +1,10 @@
-"""What a request costs in the HTTP server alone: `oracle.api.hub.http` beside granian (RSGI and ASGI).
+"""Measures the cost of a request in the HTTP server alone: `oracle.api.hub.http` beside granian (RSGI and ASGI).
 
     python loadtests/micro/http_server.py [--rounds 5] [--seconds 3] [--connections 64]
 
-All three give the same constant answer to ALS's own GET, headers included; wrk asks.  The servers take turns within
-each round, so that a noisy machine is noisy to all of them.  The figure to compare is CPU per request, user and
-kernel of the server and its children from /proc: requests per second also measure wrk and what else runs here.
+All three give the same constant answer to the GET of ALS, headers included; wrk sends it.  The servers take turns
+within each round, so that other load on the machine reaches all of them.  The figure to compare is CPU per request:
+user and kernel time of the server and its children from /proc.  Requests per second would measure other load, too.
 """
 
 from __future__ import annotations

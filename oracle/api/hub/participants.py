@@ -10,8 +10,8 @@ The lookup path has no task and no await up to the cache:
 
     1. http.turns.Turns.data_received    feeds the bytes to http.message.Message, which makes one Request
     2. listener.Hub.__call__             counts the request and passes it on by its path
-    3. Participants.serve                reads the target (target.read)
-    4. Participants._look_up             makes the canonical key (Reading.read_hub_key)
+    3. Participants.serve                reads the target (target.read_target)
+    4. Participants._look_up             reads the canonical key (identifiers.Reading.read_hub_key)
     5. Lookups.ask                       store/cache/lookups.py: the cache, else PostgreSQL, once for all who wait
     6. _Lookup.__call__                  gets the stored value and chooses the answer:
                                          answers.PlainAnswers, else store.resolution.choose_entry, else Routes.match
@@ -32,8 +32,9 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from oracle import errors
-from oracle.api.hub import answers, faults, target, wire
+from oracle.api.hub import answers, faults, wire
 from oracle.api.hub.http import Request
+from oracle.api.hub.target import BULK, Target, read_target
 from oracle.identifiers import BadIdentifier, PartyKey, Reading
 from oracle.store.aliases import ChangeResult
 from oracle.store.base import Context, Registration
@@ -48,6 +49,9 @@ from oracle.telemetry.tracing import Tracing, trace_id_of
 
 log = logs.Log(__name__)
 T = TypeVar("T")
+
+# For each item of a bulk its partyId, and its error or its place among the valid ones.
+_ReadItems = list[tuple[dict[str, str], BaseException | int]]
 
 ROUTE: Final = "{method} /participants/{Type}/{ID}"
 # Items of a bulk handled without a pause: about a millisecond, then the waiting lookups have their turn.
@@ -87,21 +91,21 @@ class Participants:
     def serve(self, request: Request) -> None:
         method = request.method
         try:
-            asked = target.read(request.target)
+            target = read_target(request.target)
             if method in ("GET", "HEAD"):
-                if asked is target.BULK:
+                if target is BULK:
                     raise errors.MethodNotAllowed
-                self._look_up(request, asked)
+                self._look_up(request, target)
                 return
             handler = self._handlers.get(method)
-            if handler is None or (asked is target.BULK and method != "POST"):
+            if handler is None or (target is BULK and method != "POST"):
                 raise errors.MethodNotAllowed
         except (errors.OracleError, BadIdentifier) as exc:
             self._refuse(request, exc)
             if method in ("GET", "HEAD"):
                 self.cells[self.results["refused"]["other"]] += 1
             return
-        self._spawn(self._run(request, handler(self, request, asked)))
+        self._spawn(self._run(request, handler(self, request, target)))
 
     async def close(self) -> None:
         """Wait until all changes are answered."""
@@ -110,46 +114,46 @@ class Participants:
 
     # -- lookups --------------------------------------------------------------------------------------------------
 
-    def _look_up(self, request: Request, asked: target.Target) -> None:
+    def _look_up(self, request: Request, target: Target) -> None:
         """Ask for the entries of the key.  Raises BadIdentifier, BadElement."""
-        sub_id = asked.sub_id
-        key = self._read_key(asked.party_id_type, asked.identifier, sub_id)
-        currency = asked.currency
+        sub_id = target.sub_id
+        key = self._read_key(target.party_id_type, target.identifier, sub_id)
+        currency = target.currency
         if currency is not None:
             currency = _parse_currency(currency)
         self._lookups.ask(key[0], key[1], _Lookup(self, request, key, sub_id, currency))
 
     # -- changes --------------------------------------------------------------------------------------------------
 
-    async def _post(self, request: Request, asked: target.Target) -> None:
-        if asked is target.BULK:
+    async def _post(self, request: Request, target: Target) -> None:
+        if target is BULK:
             await self._post_bulk(request)
             return
         body = _decode_body(request, wire.decode_party)
-        source, key = self._read_own_entry(request, asked, body)
-        registration = Registration(key, _read_currency(asked, body) or "")
-        (outcome,) = await self._changes.register(self._make_context(request, source), source, [registration])
-        self._count("register", outcome)
-        if outcome.refused is not None:
-            raise outcome.refused
+        source, key = self._read_own_entry(request, target, body)
+        registration = Registration(key, _read_currency(target, body) or "")
+        (result,) = await self._changes.register(self._make_context(request, source), source, [registration])
+        self._count("register", result)
+        if result.refused is not None:
+            raise result.refused
         request.respond(201, wire.EMPTY_OBJECT)
 
-    async def _put(self, request: Request, asked: target.Target) -> None:
+    async def _put(self, request: Request, target: Target) -> None:
         body = _decode_body(request, wire.decode_party)
-        source, key = self._read_own_entry(request, asked, body)
-        currency = _read_currency(asked, body)
+        source, key = self._read_own_entry(request, target, body)
+        currency = _read_currency(target, body)
         await self._changes.update(self._make_context(request, source), source, key, currency)
         self.metrics.add("changes_total", operation="update", result="done")
         request.respond(200, wire.EMPTY_OBJECT)
 
-    async def _delete(self, request: Request, asked: target.Target) -> None:
+    async def _delete(self, request: Request, target: Target) -> None:
         source = _read_source(request)
-        key = self._read_key(asked.party_id_type, asked.identifier, asked.sub_id)
+        key = self._read_key(target.party_id_type, target.identifier, target.sub_id)
         if _is_parties(request):
             await self._ignore_removal(request, source, key)
         else:
-            sub_id = None if asked.sub_id is None else key.sub_id
-            currency = None if asked.currency is None else _parse_currency(asked.currency)
+            sub_id = None if target.sub_id is None else key.sub_id
+            currency = None if target.currency is None else _parse_currency(target.currency)
             context = self._make_context(request, source)
             await self._changes.remove(context, source, key.party_id_type, key.identifier, sub_id, currency)
             self.metrics.add("changes_total", operation="remove", result="done")
@@ -175,34 +179,41 @@ class Participants:
         if len(items) > wire.BULK_MAX:
             raise errors.TooManyElements(f"partyList has more than {wire.BULK_MAX} items")
         source = _read_source(request)
-        sound: list[Registration] = []
-        checked: list[tuple[dict[str, str], BaseException | int]] = []  # the error, or the place in `sound`
-        for number, item in enumerate(items):
-            if number % BULK_SLICE == BULK_SLICE - 1:
-                await asyncio.sleep(0)
-            echo = _copy_item(item)
-            try:
-                registration = self._read_item(item, source, body.currency)
-            except (errors.OracleError, BadIdentifier) as exc:
-                checked.append((echo, exc))
-            else:
-                checked.append((echo, len(sound)))
-                sound.append(registration)
-        outcomes: list[ChangeResult] = []
-        if sound:
-            outcomes = await self._changes.register(self._make_context(request, source), source, sound)
+        valid, items_read = await self._read_items(items, source, body.currency)
+        results: list[ChangeResult] = []
+        if valid:
+            results = await self._changes.register(self._make_context(request, source), source, valid)
         parties: list[dict[str, Any]] = []
-        for number, (echo, result) in enumerate(checked):
+        for number, (party_id, read) in enumerate(items_read):
             if number % BULK_SLICE == BULK_SLICE - 1:
                 await asyncio.sleep(0)
-            outcome = outcomes[result] if isinstance(result, int) else None
-            error = outcome.refused if outcome is not None else result
-            self._count("bulk_item", outcome)
-            party: dict[str, Any] = {"partyId": echo}
+            result = results[read] if isinstance(read, int) else None
+            error = result.refused if result is not None else read
+            self._count("bulk_item", result)
+            party: dict[str, Any] = {"partyId": party_id}
             if isinstance(error, BaseException):
                 party["errorInformation"] = faults.describe(error)[1]
             parties.append(party)
         request.respond(201, wire.encode({"partyList": parties}))
+
+    async def _read_items(
+        self, items: list[Any], source: str, currency: str | None
+    ) -> tuple[list[Registration], _ReadItems]:
+        """Read the items one by one: a bad item does not stop the others.  Returns the valid ones, and all."""
+        valid: list[Registration] = []
+        items_read: _ReadItems = []
+        for number, item in enumerate(items):
+            if number % BULK_SLICE == BULK_SLICE - 1:
+                await asyncio.sleep(0)
+            party_id = _copy_item(item)
+            try:
+                registration = self._read_item(item, source, currency)
+            except (errors.OracleError, BadIdentifier) as exc:
+                items_read.append((party_id, exc))
+            else:
+                items_read.append((party_id, len(valid)))
+                valid.append(registration)
+        return valid, items_read
 
     def _read_item(self, item: object, source: str, currency: str | None) -> Registration:
         if not isinstance(item, dict):
@@ -217,16 +228,16 @@ class Participants:
 
     # -- parts ----------------------------------------------------------------------------------------------------
 
-    def _read_own_entry(self, request: Request, asked: target.Target, body: wire.PartyBody) -> tuple[str, PartyKey]:
+    def _read_own_entry(self, request: Request, target: Target, body: wire.PartyBody) -> tuple[str, PartyKey]:
         """Read who acts, and on which key.  Path, query and body may each name the SubId, but only the same one."""
         source = _read_source(request)
         _check_fsp(body.fsp_id, source)
-        sub_id = asked.sub_id
+        sub_id = target.sub_id
         if body.party_sub_id_or_type is not None:
             if sub_id is not None and sub_id != body.party_sub_id_or_type:
                 raise errors.Malformed("The URI and the body have different values for partySubIdOrType")
             sub_id = body.party_sub_id_or_type
-        return source, self._read_key(asked.party_id_type, asked.identifier, sub_id)
+        return source, self._read_key(target.party_id_type, target.identifier, sub_id)
 
     def _make_context(self, request: Request, source: str, reason: str = "") -> Context:
         # A call that ALS makes by itself has `parties` in its content-type (docs/als-contract.md sections 3 and 5).
@@ -234,10 +245,11 @@ class Participants:
         trace_id = trace_id_of(request.header(b"traceparent")) or ""
         return Context(channel=channel, actor=source, role="fsp", fsp_id=source, reason=reason, trace_id=trace_id)
 
-    def _count(self, operation: str, outcome: ChangeResult | None) -> None:
-        refused = outcome is None or outcome.refused is not None
-        result = "refused" if refused else "done" if outcome is not None and outcome.changed else "unchanged"
-        self.metrics.add("changes_total", operation=operation, result=result)
+    def _count(self, operation: str, result: ChangeResult | None) -> None:
+        """Count a change.  None: the request was refused before the directory could decide."""
+        refused = result is None or result.refused is not None
+        label = "refused" if refused else "done" if result is not None and result.changed else "unchanged"
+        self.metrics.add("changes_total", operation=operation, result=label)
 
     async def _run(self, request: Request, work: Coroutine[None, None, None]) -> None:
         started, started_ns = time.monotonic(), time.time_ns()
@@ -278,7 +290,7 @@ class Participants:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    _handlers: Final[dict[str, Callable[[Participants, Request, target.Target], Coroutine[None, None, None]]]] = {
+    _handlers: Final[dict[str, Callable[[Participants, Request, Target], Coroutine[None, None, None]]]] = {
         "POST": _post,
         "PUT": _put,
         "DELETE": _delete,
@@ -393,9 +405,9 @@ def _parse_currency(text: str) -> str:
     return text.upper()
 
 
-def _read_currency(asked: target.Target, body: wire.PartyBody) -> str | None:
+def _read_currency(target: Target, body: wire.PartyBody) -> str | None:
     """Read the currency of a change from the query or the body; both may name it, but only the same one."""
-    currencies = {_parse_currency(text) for text in (asked.currency, body.currency) if text}
+    currencies = {_parse_currency(text) for text in (target.currency, body.currency) if text}
     if len(currencies) > 1:
         raise errors.Malformed("The URI and the body have different currencies")
     return currencies.pop() if currencies else None

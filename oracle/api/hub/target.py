@@ -30,7 +30,7 @@ class Target(NamedTuple):
 BULK: Final = Target("", "", None, None)
 
 
-def read(target: bytes) -> Target:
+def read_target(target: bytes) -> Target:
     """Read `/participants[/{Type}/{ID}[/{SubId}]][?partySubIdOrType=&currency=]`.
 
     Raises NoSuchResource for any other path, Malformed or TooManyElements for one of these that is not valid.
