@@ -34,7 +34,7 @@ Reason = Literal[
 ]
 BY_ENTRY: Final = frozenset({"alias", "alias_not_answered", "other_currencies"})  # reasons that leave no say to routes
 
-# Stands for "registered in other currencies only" where an entry is expected: it names nobody, like a suspended FSP.
+# The entry that means "registered in other currencies only".  Like that of a suspended FSP, it names nobody.
 OTHER_CURRENCIES: Final = Entry("", "", "")
 
 

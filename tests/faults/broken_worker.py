@@ -1,4 +1,4 @@
-"""A service in which one rule of `oracle.store.cache.coherence` is left out: the rig has to notice.
+"""A service in which one rule of `oracle.store.cache.coherence` is left out: the rig must notice.
 
 Run like `oracle serve`, with RIG_BROKEN=fence|unfence|verify|generation|lease|run-id.  Nothing in the program knows of
 this: the workers of this command replace methods before they begin.
@@ -22,7 +22,7 @@ from oracle.store.postgres import Postgres
 
 
 def without_fence() -> None:
-    """Rule 1: nothing is said in Redis; afterwards the copies are not removed either."""
+    """Rule 1: no fence is set, and the copies are not removed afterwards either."""
 
     async def fence(self: Coherence, keys: Sequence[tuple[str, str]]) -> Fence:
         return Fence(tuple(keys), self._clock(), self.generation, is_set=True)
@@ -32,7 +32,7 @@ def without_fence() -> None:
 
 
 def with_deleted_fences() -> None:
-    """Rule 1: who has acknowledged takes his fence away, and with it the fence of whoever is changing the key now."""
+    """Rule 1: a process deletes its fence after the acknowledgement, and with it the fence of a change in flight."""
     settle = Coherence.settle
 
     async def settle_and_delete(self: Coherence, fence: Fence) -> None:
@@ -57,7 +57,7 @@ def without_verification() -> None:
 
 
 def without_generation() -> None:
-    """Rule 4: who cannot fence does without."""
+    """Rule 4: a change that cannot fence does not move the generation."""
     transaction = Postgres.transaction
 
     def as_if_fenced(self: Postgres, context: Any, **_: object) -> Any:
@@ -71,7 +71,7 @@ def without_generation() -> None:
 
 
 def without_lease() -> None:
-    """Rule 5: copies are believed for ever, and nobody waits for anybody's lease to end."""
+    """Rule 5: copies are believed forever, and nobody waits for a lease to end."""
 
     async def outlive(self: Coherence, since: float) -> None:
         pass
@@ -121,12 +121,12 @@ def main() -> int:
     parser.add_argument("--role", choices=ROLES)
     for name in ("--index", "--fd", "--control"):
         parser.add_argument(name, type=int)
-    told = parser.parse_args()
-    if told.worker is None:
-        serve(load(os.environ).settings, PARTS[told.only] if told.only else ROLES, command)
+    options = parser.parse_args()
+    if options.worker is None:
+        serve(load(os.environ).settings, PARTS[options.only] if options.only else ROLES, command)
         return 0
     BROKEN[os.environ["RIG_BROKEN"]]()
-    return work(told.role, told.index, told.fd, told.control)
+    return work(options.role, options.index, options.fd, options.control)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python campaign.py --seeds 20 --minutes 30          what `make faults` runs
     python campaign.py --seed 7 --minutes 2             one of them again
-    python campaign.py --seed 13 --short --broken lease    as in test_rig.py, with a rule left out: it has to end with 1
+    python campaign.py --seed 13 --short --broken lease    as in test_rig.py, with a rule left out: it must exit with 1
 
 Each seed is one run: a time without failures (promises A, B, C), then faults one by one (A, C), then faults that
 overlap (nothing acknowledged is lost, in the end all agree).  Every fourth one has a sentinel and fails over instead.
@@ -41,7 +41,7 @@ class Result(NamedTuple):
 
 
 async def run(seed: int, seconds: float, broken: str = "") -> Result:
-    """All that one seed stands for, in about that time."""
+    """Run everything of one seed, in about that time."""
     rng = random.Random(seed)
     ends_at = time.monotonic() + max(seconds - OVERHEAD_S / 2, 20)
     if seed % SENTINEL_EVERY == 0:
@@ -148,13 +148,13 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30, help="for all of them")
     parser.add_argument("--short", action="store_true", help="as in test_rig.py, however many minutes that takes")
     parser.add_argument("--broken", choices=BROKEN, default="", help="a rule to leave out")
-    told = parser.parse_args()
-    seeds = [told.seed] if told.seed is not None else list(range(1, told.seeds + 1))
+    options = parser.parse_args()
+    seeds = [options.seed] if options.seed is not None else list(range(1, options.seeds + 1))
     results: list[Result] = []
     for seed in seeds:
         short = run_short_failover if seed % SENTINEL_EVERY == 0 else run_short
-        seconds = told.minutes * 60 / len(seeds)
-        result = uvloop.run(short(seed, told.broken) if told.short else run(seed, seconds, told.broken))
+        seconds = options.minutes * 60 / len(seeds)
+        result = uvloop.run(short(seed, options.broken) if options.short else run(seed, seconds, options.broken))
         results.append(result)
         print(f"{figures(result.history)}, {len(result.violations)} violations", flush=True)
         for violation in result.violations[:SHOWN_MAX]:

@@ -53,7 +53,7 @@ async def worker_kill(rig: Rig, rng: random.Random) -> None:
 
 
 async def worker_stop(rig: Rig, rng: random.Random) -> None:
-    """It stands still in the middle of whatever it was doing, and goes on; somebody is at a psql prompt, too."""
+    """It stops in the middle of its work, and goes on; somebody works in psql, too."""
     service = rng.choice(rig.services)
     async with rig.by_hand(0.2), rig.fault("worker-stop", service.name):
         victim = rng.choice(service.hub_workers())
@@ -222,7 +222,7 @@ async def postgres_restart_immediate(rig: Rig, rng: random.Random) -> None:
 
 
 async def postgres_stop(rig: Rig, rng: random.Random) -> None:
-    """The whole server stands still; a COMMIT may lie in its sockets until long after."""
+    """The whole server is stopped; a COMMIT can wait in its sockets for a long time."""
     process = rig.postgres.process
     assert process is not None
     async with rig.fault("postgres-stop", "postgres"):
@@ -270,7 +270,7 @@ async def commit_cut(rig: Rig, rng: random.Random) -> None:
 
 
 async def failed_over(rig: Rig, rng: random.Random) -> None:
-    """The replica takes over, without what the primary was told last; the old primary is dead, or only stands still."""
+    """The replica takes over, without the last writes of the primary; the old primary is dead, or only stopped."""
     watched = rig.watched
     assert watched is not None
     old = watched.primary

@@ -10,8 +10,8 @@ memory of states, CCPE 29(4), 2017) needs time exponential in the number of over
 Gibbons and Korach has the way out: with the order of the writes known it is easy.  Here it is known, from the events:
 
     An event is numbered by a sequence in a trigger of the statement that changes the row of the key.  That statement
-    holds the row (or its place in the primary key) until its transaction ends, and whoever comes next waits for it and
-    takes his number after.  So the numbers of the events of one key are in the order of their commits, although those
+    holds the row (or its place in the primary key) until its transaction ends; the next transaction waits for it and
+    takes its number later.  So the numbers of the events of one key are in the order of their commits, although those
     of different keys need not be.
 
 Then each call has a place in the order: change i of the key has place 2i, a look that saw its result 2i + 1.  The
@@ -25,7 +25,7 @@ One sort and one sweep.  (test_checker compares it with the plain search on smal
 Promise A is the part of it that speaks of acknowledged changes only, and so holds under failures; C speaks of the
 time of the commit instead.  Both are promised for one failure at a time.  A machine that is busy adds failures of its
 own: a Redis that answers too late.  One such pair is known to be too much, a service cut off from PostgreSQL while
-another moves the generation because it could not reach Redis.  It can be told from the record of the moves, and then
+another moves the generation because it could not reach Redis.  The record of the moves shows it, and then
 the looks at the service that was cut off are not judged (`excused`, counted in the report).
 """
 
@@ -42,7 +42,7 @@ from typing import Final, Literal, NamedTuple
 from history import NOBODY, Call, Event, Fault, History, Said
 
 SETTLE_S: Final = 1.5  # promise C
-# A change by hand is told to the processes by notification and lease; nobody waits for that before psql says COMMIT.
+# Processes learn of a change by hand by notification and lease; psql reports COMMIT before that.
 BY_HAND_SETTLE_S: Final = 1.5
 # The time of a commit comes from the database's clock, which is read apart from ours.
 CLOCKS_S: Final = 0.02
@@ -143,7 +143,7 @@ def _check_key(
     for call in calls:
         if call.kind == "look" and call.outcome == "ok":
             if known.get(call.owner, inf) >= call.end:
-                text = f"{call.owner!r} was not the owner by then, or never"
+                text = f"{call.owner!r} was not the owner at that time, or never"
                 found.append(Violation("phantom", key, text, (call,)))
             elif call.start < history.overlapping_from and not _is_within(call, excused):
                 looks.append(call)
@@ -190,7 +190,7 @@ def _account_for(key: str, calls: list[Call], events: list[Event]) -> Iterator[V
     for (kind, owner), (asked, written) in _group(calls, events).items():
         done = sum(call.outcome == "ok" for call in asked)
         perhaps = sum(call.outcome == "unknown" for call in asked)
-        # A registration that stands already is confirmed once more and written once.
+        # A registration that exists already is confirmed again and written once.
         least = min(done, 1) if kind == "register" else done
         most = done + perhaps
         if least <= len(written) <= most:
@@ -296,7 +296,7 @@ def _place(calls: list[Call], versions: list[Version]) -> Iterator[_Placed]:
         events[_change(Event(0, "", old.owner, new.owner, 0))].append(2 * number)
     held = [2 * n + 1 for n, version in enumerate(versions) if version.owner != NOBODY]
     free = [2 * n + 1 for n, version in enumerate(versions) if version.owner == NOBODY]
-    # A call that was repeated, its first attempt being thought lost: which of them made the event cannot be told.
+    # A call that was repeated, because its first attempt seemed lost: either attempt can have made the event.
     attempts: Counter[tuple[str, str]] = Counter(
         (call.kind, call.owner) for call in calls if call.kind != "look" and call.outcome != "refused"
     )

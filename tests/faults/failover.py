@@ -37,7 +37,7 @@ class Watched:
     async def lag(self, seconds: float) -> None:
         """The replica hears nothing any more, for so long.
 
-        It is told to follow the primary by way of a proxy, which the sentinel would put right after some eight seconds.
+        It follows the primary through a proxy, which the sentinel would put right after some eight seconds.
         """
         port = servers.free_port()
         await self._network.open(LAG_GATE, port, int(self.primary.options["port"]))

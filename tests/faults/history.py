@@ -19,7 +19,7 @@ Outcome = Literal["ok", "refused", "unknown"]
 class Call(msgspec.Struct):
     """`owner`: of a look the answer, of a change whom it makes or unmakes the owner.
 
-    unknown: it may or may not have happened, or happen, at any time after `start`.  A look whose answer is unknown says
+    unknown: it can have happened, or happen, at any time after `start`, or never.  A look whose answer is unknown says
     nothing.  refused: it has not happened; `status` says what the directory had against it.
     """
 
@@ -77,5 +77,5 @@ class History(msgspec.Struct):
     said: list[Said] = []
     odd: list[str] = []  # what no fault explains: a status that is none of the contract's, a service that died
     moves: list[Move] = []
-    calm: list[tuple[float, float]] = []  # when nothing failed: the generation stood still, no fault was under way
+    calm: list[tuple[float, float]] = []  # when nothing failed: the generation did not move, and there was no fault
     overlapping_from: float = inf  # when faults began to overlap

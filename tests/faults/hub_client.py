@@ -95,7 +95,7 @@ class Book:
         return f"fsp-{self._owners}"
 
     def next_key(self) -> str | None:
-        """A key that is to be changed now.
+        """Choose a key to change now.
 
         A hot one again at once, so that changes meet each other.  A calm one seldom, so that there are copies to live
         on.  The others rest until the fence of the last change (3 s) is about to go, or until copies are made.
@@ -219,7 +219,7 @@ async def _change_by_hand(book: Book, connection: Any, key: str) -> None:
     start = time.monotonic()
     outcome: Outcome = "unknown"
     try:
-        # A transaction of two statements: the FSP first, which no look can tell.
+        # A transaction of two statements: the FSP first, which no lookup shows.
         await connection.execute("INSERT INTO fsps (fsp_id) VALUES ($1)", owner)
         if book.random.random() < 0.3:
             kind = "remove"

@@ -136,7 +136,7 @@ async def serve() -> None:
     orders = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
     gates: dict[str, Gate] = {}
-    while line := await orders.readline():  # its end is our end: whoever started us is gone
+    while line := await orders.readline():  # until the process that started this one is gone
         order = json.loads(line)
         done = 0
         if name := order.get("open"):

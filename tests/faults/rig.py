@@ -359,7 +359,7 @@ class Rig:
         )
 
     async def _quiet(self, connection: Any) -> None:
-        """No change is under way, no fence stands."""
+        """Wait until no change is in flight and no fence is set."""
         under_way = (
             "SELECT pid, state, query, now() - xact_start AS age FROM pg_stat_activity"
             " WHERE application_name = 'oracle changes' AND state <> 'idle'"
@@ -402,7 +402,7 @@ class Rig:
         return [Move(row["at"] - offset, row["generation"], row["who"]) for row in rows]
 
     async def copies(self, keys: Sequence[str]) -> list[Said]:
-        """What stands in the cache of these, where it counts."""
+        """Read the copies of these keys on the server that counts."""
         connection: asyncpg.Connection[Any] = await asyncpg.connect(self.database_url, timeout=60)
         try:
             prefix = await _prefix(connection)
@@ -491,7 +491,7 @@ async def running_rig(
         await asyncio.gather(*(service.start() for service in rig.services))
         await rig.wait_recovered()
         gc.collect()
-        gc.freeze()  # else each full collection of all that is written down stands still for longer
+        gc.freeze()  # else each full garbage collection takes longer, the more is recorded
         yield rig
 
 
@@ -565,6 +565,8 @@ def count_acknowledged(calls: Sequence[Call]) -> int:
 
 def figures(history: History) -> str:
     outcomes = Counter((made.kind, made.outcome) for made in history.calls)
-    told = ", ".join(f"{kind} {outcome} {count}" for (kind, outcome), count in sorted(outcomes.items()))
+    summary = ", ".join(f"{kind} {outcome} {count}" for (kind, outcome), count in sorted(outcomes.items()))
     calls, events = len(history.calls), len(history.events)
-    return f"seed {history.seed}: {calls} calls ({told}), {events} events, {len(history.moves)} moves of the generation"
+    return (
+        f"seed {history.seed}: {calls} calls ({summary}), {events} events, {len(history.moves)} moves of the generation"
+    )

@@ -172,7 +172,7 @@ def test_each_key_is_checked_by_itself() -> None:
 
 
 def search(calls: Sequence[Call], order: Sequence[tuple[Kind, str, str]]) -> bool:
-    """Wing and Gong with a memory of states, as it stands in the papers, the writes in their known order."""
+    """The algorithm of Wing and Gong with a memory of states, as published, with the writes in their known order."""
 
     @cache
     def possible(done: frozenset[int], written: int) -> bool:

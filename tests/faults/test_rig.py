@@ -18,7 +18,7 @@ from rig import figures
 # 100 s on an idle machine, 240 s beside ten others: a start of a worker takes seconds there.
 pytestmark = pytest.mark.timeout(1200)
 
-# The seeds decide what happens when; any other has to pass as well.
+# The seeds decide what happens when; any other must pass as well.
 SEED: Final = 13
 SEED_FAILOVER: Final = 12
 

@@ -117,33 +117,36 @@ class Stage:
             "/ready": (200 if "OK" in {datastore, cache} else 503, {}),
             "/live": (200, {}),
         }
-        told: dict[str, tuple[int, dict[str, str]]] = {}
+        reported: dict[str, tuple[int, dict[str, str]]] = {}
         try:
             async with asyncio.timeout(within_s):
                 for service in (self.first, self.second):
-                    while told != expected:
+                    while reported != expected:
                         with suppress(Broken):
-                            told = await self._agreed(service, expected)
+                            reported = await self._agreed(service, expected)
                         await asyncio.sleep(0.01)
-                    told = {}
+                    reported = {}
         except TimeoutError as exc:
-            raise AssertionError(f"told {told}, not {expected}") from exc
+            raise AssertionError(f"reported {reported}, not {expected}") from exc
 
     async def _agreed(self, service: Service, paths: Iterable[str]) -> dict[str, tuple[int, dict[str, str]]]:
-        """What callers at the same time are told at these paths, if all are told the same: else nothing."""
+        """Return the reports at these paths to concurrent callers if all agree; else nothing."""
         answers = await asyncio.gather(*(self._told(service, paths) for _ in range(CALLERS)))
         return answers[0] if all(answer == answers[0] for answer in answers) else {}
 
     async def _told(self, service: Service, paths: Iterable[str]) -> dict[str, tuple[int, dict[str, str]]]:
         connection = Connection(lambda: service.port)
-        told: dict[str, tuple[int, dict[str, str]]] = {}
+        reported: dict[str, tuple[int, dict[str, str]]] = {}
         try:
             for path in paths:
                 status, body = await connection.ask("GET", path)
-                told[path] = (status, {part["name"]: part["status"] for part in json.loads(body).get("services", [])})
+                reported[path] = (
+                    status,
+                    {part["name"]: part["status"] for part in json.loads(body).get("services", [])},
+                )
         finally:
             connection.close()
-        return told
+        return reported
 
     async def recovers(self, what: str) -> None:
         began = time.monotonic()

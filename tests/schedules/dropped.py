@@ -1,6 +1,6 @@
 """The protocol with one rule dropped: each is a change of the production code, for as long as a test holds it.
 
-Every rule stands with the schedules in which its loss shows soonest.
+Each rule is listed with the schedules in which its loss shows soonest.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ _greet: Final = RedisSession.greet
 
 async def _greet_anyone(self: RedisSession, username: str | None, password: str | None, db: int) -> None:
     await _greet(self, username, password, db)
-    self.run_ids = ("whoever",)
+    self.run_ids = ("anyone",)
 
 
 _watched: Final = InMemoryWatch._read_generation
@@ -267,7 +267,7 @@ def _late_and_dying() -> Iterable[Case]:
 
 
 def later_and_dying() -> Iterable[Case]:
-    """Its statements alone take longer than the first fences stand."""
+    """The statements alone take longer than the first fences last."""
     delays: dict[int | str, float] = {"transaction_begin": 1.2, "WRITE": 1.9, "COMMIT": 0.5}
     return (Case(at, delays=delays, dies=True, promises=("A", "C")) for at in _LOOKUPS_AT)
 

@@ -4,7 +4,7 @@ It has the rules that `oracle.store.cache.coherence` names, as they are implemen
 key, Redis is two dictionaries, PostgreSQL is a history of values and a row.  Each actor is a generator; between two
 of its yields anything may happen.  After the full set of rules, each is left out in turn: then a promise must break.
 
-Two servers stand for a failover: `front` is where new connections go, who is connected to the other one stays there.
+Two servers model a failover.  New connections go to `front`; a process that is connected to the other one stays there.
 A person may move the generation, with a change of this key or of another.
 """
 

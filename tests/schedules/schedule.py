@@ -266,7 +266,7 @@ class Schedule:
         except DirectoryUnavailable:
             return
         seen[-1].settled = min(seen[-1].settled, self.stamp())
-        self.note(f"process {process.slot} acknowledges that {key}={seen[-1].value} stands")
+        self.note(f"process {process.slot} acknowledges that {key}={seen[-1].value} is there already")
         self.due(key, 0.0)
 
     def by_hand(self, key: str) -> None:
@@ -278,7 +278,7 @@ class Schedule:
     # -- the verdict ----------------------------------------------------------------------------------------------
 
     def _state(self, key: str, value: int, at: Stamp) -> State:
-        """The newest state of this value that was committed by then."""
+        """Return the newest state of this value that was committed at this time."""
         return next(s for s in reversed(self.states[key]) if s.value == value and s.committed <= at)
 
     def judge(self, promises: Sequence[str]) -> Violation | None:
@@ -535,7 +535,7 @@ class RandomSchedule(Schedule):
                 wire.hang_up()
 
     def _failover(self) -> None:
-        """A lagging replica takes over.  Whoever talks to the old primary goes on doing so until he notices."""
+        """A lagging replica takes over.  Processes that talk to the old primary go on doing so until they notice."""
         old = self._primary()
         new = self.redis[1] if old is self.redis[0] else self.redis[0]
         if self.flip(0.4) or not self._snapshot:

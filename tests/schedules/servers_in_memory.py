@@ -171,7 +171,7 @@ class RedisWire(asyncio.Transport):
         self._lost = self._lost or self._server.world.flip(0.5)
 
     def hang_up(self) -> None:
-        """The connection breaks, and the client is told."""
+        """The connection breaks, and the client notices at once."""
         self._lost = self._lost or self._server.world.flip(0.5)
         if self._open:
             self._open = False
@@ -521,7 +521,7 @@ class Connection:
             self._network.loop.call_soon(self._on_notice)
 
     def break_off(self) -> None:
-        """The connection breaks, and the client is told."""
+        """The connection breaks, and the client notices at once."""
         self.closed = True
         if self in self._network.connections:
             self._network.connections.remove(self)

@@ -17,7 +17,7 @@ from schedule import KEYS, SETTLE_S, WARM_UP_S, Prepare, Schedule, Violation
 from servers_in_memory import Backend
 
 STEP_S: Final = 0.001
-# Later than what overtakes it; later than a session waits; later than any fence stands.
+# Later than the message that overtakes it; later than a session waits; later than any fence lasts.
 DELAYS_S: Final = (0.0095, 0.0605, 3.6)
 STARTS_S: Final = tuple(n * 0.0017 - 0.0105 for n in range(16))
 # Of the messages that a case sends before everything is decided, counted by trial: no case has more.

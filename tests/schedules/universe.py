@@ -16,9 +16,9 @@ from random import Random
 from typing import Any, Final
 
 NEVER: Final = float("inf")
-# A loop that runs so often without the time going on would do so for ever.
+# A loop that runs so often while the time does not advance would run forever.
 TURNS_MAX: Final = 5_000
-# What one turn of a loop takes.  A clock that stood still meanwhile would never reach what is due in less than the
+# What one turn of a loop takes.  A clock that did not advance would never reach what is due in less than the
 # smallest step of a float.
 TURN_S: Final = 1e-6
 

@@ -1,4 +1,4 @@
-"""Changes on a real PostgreSQL and a real Valkey: what a caller is told, and what then stands."""
+"""Changes on a real PostgreSQL and a real Valkey: the results of callers, and the entries afterwards."""
 
 from __future__ import annotations
 
@@ -475,7 +475,7 @@ async def test_a_change_of_a_locked_key_is_refused_in_time(store: Store, db: asy
         begun = time.monotonic()
         with pytest.raises(DirectoryUnavailable):
             await store.remove("a", "1")
-        assert 1.5 < time.monotonic() - begun < 15  # it is held until we are told
+        assert 1.5 < time.monotonic() - begun < 15  # the lock lasts until the call returns
     await store.remove("a", "1")
 
 
@@ -611,7 +611,7 @@ async def until_done(call: Callable[..., Awaitable[T]], *arguments: str) -> T:
 
 
 async def test_a_cancelled_query_does_not_wait_for_a_silent_server(store: Store) -> None:
-    """Only the backend of the lookups stands still; the rest of PostgreSQL answers."""
+    """Only the backend of the lookups is stopped; the rest of PostgreSQL answers."""
     store.lookups._timeout_s = 2
     await store.get("1")
     async with store.postgres.reads.lend() as connection:
@@ -621,7 +621,7 @@ async def test_a_cancelled_query_does_not_wait_for_a_silent_server(store: Store)
         begun = time.monotonic()
         with pytest.raises(DirectoryUnavailable):
             await store.get("2")
-        assert time.monotonic() - begun < 15  # the backend stands still for as long as we wait
+        assert time.monotonic() - begun < 15  # the backend is stopped for as long as this waits
         store.lookups._timeout_s = 60
         assert await store.get("3") == []
     finally:

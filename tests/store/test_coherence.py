@@ -116,7 +116,7 @@ def block_news(store: Store) -> Iterator[None]:
 
 
 async def read_within_lease(store: Store) -> list[Entry]:
-    """What it answers while its lease holds: its clock stands still meanwhile, however slow the machine is."""
+    """Look up while the lease is valid: the clock of the process does not advance, however slow the machine is."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store.coherence, "_clock", lambda: store.coherence.confirmed_at)
         return await store.get("k")

@@ -29,7 +29,7 @@ Answer = tuple[bytes | Exception, bool]
 
 
 class Bench:
-    """Lookups over stand-ins, with a session that is trusted."""
+    """Lookups over stand-ins, with a session that is in use."""
 
     def __init__(self, limits: LookupLimits = LOOKUP_LIMITS) -> None:
         self.generations = ManualGenerations()
@@ -37,7 +37,7 @@ class Bench:
         self.second = ManualSession()
         self.dial = Dialler(self.session, self.second)
         self.reads = ManualReads()
-        # Its clock stands still: a lease is over when a test says so, not when the machine stalls.
+        # Its clock does not advance: a lease ends when a test ends it, not when the machine stalls.
         timing = Timing(poll_s=3600.0)  # nobody else asks for the generation
         self.coherence = Coherence(self.generations, self.dial, "t", clock=lambda: 100.0, timing=timing)
         self.answers: dict[str, list[Answer]] = {}
@@ -136,7 +136,7 @@ async def test_a_lookup_does_not_share_a_query_that_was_sent(bench: Bench) -> No
 
 
 async def test_two_batches_that_miss_one_key_ask_the_directory_once(bench: Bench) -> None:
-    """The key stands at the end of one batch and at the beginning of the next; the second gets no right to fill."""
+    """The key is the last of one batch and the first of the next; the second batch gets no token."""
     bench.ask(*(str(n) for n in range(BATCH_MAX)))
     await turns()
     bench.ask(str(BATCH_MAX - 1), "more")

@@ -94,7 +94,7 @@ async def fetch_entries(connection: asyncpg.Connection) -> set[tuple[Any, ...]]:
 
 
 async def replay_events(connection: asyncpg.Connection) -> set[tuple[Any, ...]]:
-    """The entries that the history alone makes, from nothing; each step must fit what stood before it."""
+    """Rebuild the entries from the history alone; each event must fit the entries before it."""
     entries: dict[tuple[Any, ...], str] = {}
     defaults: dict[tuple[Any, ...], str] = {}
     for e in await connection.fetch("SELECT * FROM events WHERE entity = 'alias' ORDER BY event_id"):
@@ -122,7 +122,7 @@ async def replay_events(connection: asyncpg.Connection) -> set[tuple[Any, ...]]:
 
 
 async def check_rules(connection: asyncpg.Connection) -> None:
-    """What holds after every commit, whoever wrote."""
+    """Check what is true after every commit, by anybody."""
     await fitting(connection)
     assert await replay_events(connection) == await fetch_entries(connection)
 
@@ -241,7 +241,7 @@ async def test_a_further_currency_needs_a_default_entry_and_exists_once(db: asyn
 
 async def test_the_first_of_the_other_currencies_is_the_heir(db: asyncpg.Connection) -> None:
     await run(db, per_currency(), put("k", "a", "USD"), also("k", "b", "MXN"), also("k", "c", "EUR"))
-    await run(db, drop("k"), fsp_id="a")  # also for an FSP that may not touch the heir's entry itself
+    await run(db, drop("k"), fsp_id="a")  # also for an FSP that cannot touch the heir's entry itself
     assert {e[3:] for e in await fetch_entries(db)} == {("EUR", "c", True), ("MXN", "b", False)}
     await run(db, drop("k"), drop("k"))
     assert await fetch_entries(db) == set()
@@ -330,7 +330,7 @@ async def test_the_rules_hold_for_any_two_concurrent_transactions(
 async def test_a_currency_that_waited_for_a_default_entry_holds_the_heir(
     db: asyncpg.Connection, connect: Callable[[], Awaitable[asyncpg.Connection]]
 ) -> None:
-    """The first removes the default entry, whose heir takes its place; the second adds a currency, and so has to wait
+    """The first removes the default entry, whose heir takes its place; the second adds a currency, and so must wait
     for the first; the third removes the heir, and must wait for the second, or nobody would be default."""
     first, second, third = await connect(), await connect(), await connect()
     await run(db, put("k", "a", "USD"), also("k", "a", "GBP"))
@@ -564,19 +564,19 @@ async def test_an_fsps_status_is_part_of_every_copy_and_of_every_route(db: async
 async def test_listeners_are_notified_at_the_commit(
     db: asyncpg.Connection, connect: Callable[[], Awaitable[asyncpg.Connection]]
 ) -> None:
-    listener, told = await connect(), asyncio.Event()
-    await listener.add_listener("oracle_cache", lambda *_: told.set())
+    listener, notified = await connect(), asyncio.Event()
+    await listener.add_listener("oracle_cache", lambda *_: notified.set())
     for statement in (put("k"), route("1"), "UPDATE fsps SET status = 'closed'"):
         async with db.transaction():
             await db.execute(statement)
             await listener.execute("SELECT 1")
-            assert not told.is_set()
-        await told.wait()
-        told.clear()
+            assert not notified.is_set()
+        await notified.wait()
+        notified.clear()
     await listener.remove_listener("oracle_cache", lambda *_: None)
     await run(db, put("fenced"), cache="fenced")
     await listener.execute("SELECT 1")
-    assert not told.is_set()
+    assert not notified.is_set()
 
 
 # Size ----------------------------------------------------------------------------------------------------------

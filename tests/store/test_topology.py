@@ -96,11 +96,11 @@ async def test_a_cluster_session_ends_with_the_first_of_its_nodes(start_valkey: 
     async with cluster(start_valkey) as nodes:
         session = await dial(cluster_url(nodes))()
         assert isinstance(session, ClusterSession)
-        told: list[int] = []
-        session.lost = lambda: told.append(1)
+        ends: list[int] = []
+        session.lost = lambda: ends.append(1)
         nodes[2].kill()
         await until(lambda: not session.alive)
-        assert told == [1]
+        assert ends == [1]
         assert await mget(session, KEYS) is None
         assert not await session.fence(KEYS, 3000)
         with pytest.raises(Unreachable):
