@@ -31,7 +31,7 @@ from oracle.api.admin.calls import Call, answer_of
 from oracle.api.admin.envelope import enveloped, with_slashes
 from oracle.api.admin.examples import add_examples
 from oracle.api.admin.problems import DEFECT, Refusal, refusal_of
-from oracle.api.history import differences, events, reads, resolutions
+from oracle.api.history import differences, events, exports, reads, resolutions
 from oracle.api.history import log as audit_log
 from oracle.identifiers import Reading
 from oracle.imports.quota import Quota
@@ -115,7 +115,8 @@ def routers() -> list[Router]:
     parts = (
         ("/admin/v1", "FSPs", [fsps]), ("/admin/v1", "Credentials", [credentials]), ("/admin/v1", "Aliases", [aliases]),
         ("/admin/v1", "Files", [batches]), ("/admin/v1", "Routes", [routes, what_if, route_import]),
-        ("/audit/v1", "History", [events, resolutions, differences, reads]), ("/audit/v1", "The log", [audit_log]),
+        ("/audit/v1", "History", [events, resolutions, differences, reads]),
+        ("/audit/v1", "The log", [audit_log, exports]),
     )  # fmt: skip
     named = [_router(path, tag, [each for module in modules for each in module.handlers()])
              for path, tag, modules in parts]  # fmt: skip

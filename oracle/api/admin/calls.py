@@ -11,7 +11,6 @@ Bodies.           Unknown members are refused: a misspelled one would silently c
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import re
 from collections.abc import Awaitable, Callable
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PAGE: Final = 100
-PAGE_MAX: Final = 1_000
 _IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,128}")
 # RFC 9110: a list of entity tags.  A weak one is never the version that a change needs.
 _ETAGS: Final = re.compile(r'\s*(?:W/)?"[!#-~]*"(?:\s*,\s*(?:W/)?"[!#-~]*")*\s*')
@@ -321,23 +318,3 @@ def _read_tags(name: str, headers: list[str]) -> str | None:
         hint = 'Send the ETag of an answer, with its quotes: "…"'
         raise Refusal(400, "invalid", f"{name} is not valid", hint, field=name)
     return tags
-
-
-# Pages --------------------------------------------------------------------------------------------------------
-
-
-def cursor_of(*position: Any) -> str:
-    """Where the next page begins, as a text that means nothing to the caller."""
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode(position)).rstrip(b"=").decode()
-
-
-def position_of(cursor: str | None, *types: type) -> tuple[Any, ...] | None:
-    """Raises Refusal for what is no cursor of ours."""
-    if cursor is None:
-        return None
-    try:
-        packed = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        position: tuple[Any, ...] = msgspec.msgpack.decode(packed, type=tuple[types])  # type: ignore[valid-type]
-    except (ValueError, msgspec.DecodeError):
-        raise Refusal(400, "invalid", "The cursor cannot be read", "Use `next` of the page before") from None
-    return position

@@ -17,7 +17,8 @@ from msgspec import Meta
 from oracle.api.admin.calls import Body, Call
 from oracle.api.admin.operations import operation
 from oracle.api.admin.problems import Refusal
-from oracle.api.history.questions import OWN, from_query, read_instant, record
+from oracle.api.admin.times import read_time
+from oracle.api.history.questions import OWN, from_query, record
 from oracle.store import history
 
 _encode = msgspec.json.Encoder().encode
@@ -46,11 +47,9 @@ async def read_diff(call: NamedDependency[Call], fsp_id: FromPath[str], data: Di
     `subId`, `removed` and `added` (entries with `currency` and `default`), `eventIds`.  The last line is `{"end": …}`
     with the counts: without it the answer is incomplete.
     """
-    since, until = read_instant("from", data.since), read_instant("to", data.until)
-    assert since is not None  # noqa: S101 - both are required
-    assert until is not None  # noqa: S101
+    since, until = read_time("from", data.since), read_time("to", data.until)
     if since > until:
-        raise Refusal(400, "invalid", "`from` is after `to`", "Swap `from` and `to`")
+        raise Refusal(400, "invalid", "`from` is after `to`", "Swap `from` and `to`", field="from")
     await record(call, "diff", None, fsp_id, {"from": since, "to": until})
     return Stream(_stream_lines(call, fsp_id, since, until), media_type="application/x-ndjson")
 

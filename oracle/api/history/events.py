@@ -16,25 +16,16 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta
 
-from oracle.api.admin.calls import Call, Resource, cursor_of, position_of
+from oracle.api.admin.calls import Call, Resource
 from oracle.api.admin.operations import operation
+from oracle.api.admin.pages import Cursors
 from oracle.api.admin.problems import Refusal
-from oracle.api.history.questions import (
-    AUDIT,
-    OWN,
-    Search,
-    Text,
-    from_query,
-    page_position,
-    read_filter_key,
-    read_instant,
-    record,
-    to_microseconds,
-)  # fmt: skip
+from oracle.api.admin.times import read_time
+from oracle.api.history.questions import AUDIT, OWN, Search, Text, from_query, read_filter_key, record
 from oracle.api.history.views import HistoryEvent, batch_number, event_of, name_actors
 from oracle.identifiers import Reading
 from oracle.store import history
-from oracle.store.history import EventFilter
+from oracle.store.history import EventFilter, PagePosition
 
 # As the database has them: a mistyped name is an error, and never an answer that nothing happened.
 Channel = Literal["hub", "admin", "import", "self-heal", "seed", "sql"]
@@ -129,13 +120,14 @@ async def _list_own(call: Call, reading: Reading, search: EventSearch, own: str)
 
 async def _list(call: Call, reading: Reading, search: EventSearch, own: str | None = None) -> Response[bytes]:
     key = read_filter_key(reading, search)
-    since, until = read_instant("from", search.since), read_instant("to", search.until)
-    position = position_of(search.cursor, int, int)
+    since, until = read_time("from", search.since), read_time("to", search.until)
     details = {
         name: value
         for name, value in msgspec.structs.asdict(search).items()
         if name not in _UNRECORDED and value is not None
     }
+    cursors = Cursors(call.caller, "events", own, key, details)
+    position = cursors.open(search.cursor, PagePosition)
     await record(call, "events", key, own or search.fsp_id, details)
     wanted = EventFilter(
         party=None if key is None else (key.party_id_type, key.identifier),
@@ -144,12 +136,11 @@ async def _list(call: Call, reading: Reading, search: EventSearch, own: str | No
         actor=search.actor, channel=search.channel, action=search.action, request_id=search.request_id,
         trace_id=search.trace_id, since=since, until=until,
     )  # fmt: skip
-    start = None if position is None else page_position(*position)
-    page = await history.fetch_page(call.postgres, await _narrow(call, wanted), start, search.limit)
+    page = await history.fetch_page(call.postgres, await _narrow(call, wanted), position, search.limit)
     items = [event_of(row, reading, own=own) for row in page.events]
     await name_actors(call.postgres, items)
-    following = None if page.next is None else cursor_of(to_microseconds(page.next.at), page.next.event_id)
-    return call.read(EventPage(items=items, next=following))
+    following = None if page.next is None else cursors.close(page.next)
+    return call.read_page(EventPage(items=items, next=following))
 
 
 async def _narrow(call: Call, wanted: EventFilter) -> EventFilter:

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 from collections.abc import Awaitable, Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, Final, get_args, get_type_hints
 
 import msgspec
@@ -25,21 +24,18 @@ from litestar.params import QueryParameter
 from msgspec import Meta, field
 
 from oracle.api.admin.access import Role, allow
-from oracle.api.admin.calls import PAGE, PAGE_MAX, Body, Call
+from oracle.api.admin.calls import Body, Call
 from oracle.api.admin.fsps import no_such_fsp
+from oracle.api.admin.pages import PAGE, PAGE_MAX
 from oracle.api.admin.problems import Refusal
+from oracle.api.admin.values import Country, Identifier, KindName
 from oracle.identifiers import PARTY_ID_TYPES, BadIdentifier, PartyKey, Reading
-from oracle.store import history
-from oracle.store.history import PagePosition
 
 AUDIT: Final = allow(Role.AUDITOR, Role.OPERATOR)
 OWN: Final = allow(Role.AUDITOR, Role.OPERATOR, Role.MAKER, Role.CHECKER)
 AUDITORS: Final = allow(Role.AUDITOR)
 
 IDENTIFIER_MAX: Final = 128  # characters; the directory stores no longer ones
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
-_CURRENCY: Final = re.compile(r"[A-Za-z]{3}")
 _PREFIX: Final = "asked_"  # a path may have a parameter of the same name: /fsps/{fsp_id}/events
 # What a limit of a field is called, in msgspec as in Litestar.
 _LIMITS: Final = ("description", "ge", "le", "min_length", "max_length", "pattern")
@@ -48,6 +44,7 @@ Text = Annotated[str, Meta(min_length=1, max_length=256)]
 AsStored = Annotated[
     bool, Meta(description="Take the identifier letter by letter, for one that was stored under older rules")
 ]
+LeafNumber = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Limit = Annotated[int, Meta(ge=1, le=PAGE_MAX)]
 Cursor = Annotated[str, Meta(description="`next` of the page before")]
 Handler = Callable[..., Awaitable[Response[Any]]]
@@ -59,10 +56,10 @@ Handler = Callable[..., Awaitable[Response[Any]]]
 class Party(Body, kw_only=True):
     """An identifier, in any spelling that people use."""
 
-    kind: Annotated[str, Meta(description="MSISDN, CLABE, NRC, ACCOUNT_ID, …, in upper or lower case")]
-    identifier: Annotated[str, Meta(description="In any spelling of its kind")]
+    kind: KindName
+    identifier: Identifier
     sub_id: str | None = None
-    country: Annotated[str | None, Meta(description="Allows the national form of an MSISDN")] = None
+    country: Country | None = None
     as_stored: AsStored = False
 
 
@@ -70,8 +67,8 @@ class Search(Body, kw_only=True):
     """What every list can be limited to: an identifier, a time."""
 
     kind: Annotated[str | None, Meta(description="Required with `identifier`")] = None
-    identifier: Annotated[str | None, Meta(description="In any spelling of its kind")] = None
-    country: Annotated[str | None, Meta(description="Allows the national form of an MSISDN")] = None
+    identifier: Identifier | None = None
+    country: Country | None = None
     as_stored: AsStored = False
     since: Annotated[datetime | None, Meta(description="From this instant on")] = field(default=None, name="from")
     until: Annotated[datetime | None, Meta(description="Before this instant")] = field(default=None, name="to")
@@ -89,8 +86,8 @@ def from_query(question: type[Body]) -> Callable[[Handler], Handler]:
     parameters = [
         inspect.Parameter(
             _PREFIX + each.name, inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if each.required else each.default,
-            annotation=Annotated[hints[each.name], _parameter(each.encode_name, hints[each.name])],
+            default=None if each.required else each.default,  # validated as null, which names the field
+            annotation=Annotated[hints[each.name], _parameter(each, hints[each.name])],
         )
         for each in msgspec.structs.fields(question)
     ]  # fmt: skip
@@ -99,8 +96,7 @@ def from_query(question: type[Body]) -> Callable[[Handler], Handler]:
         @functools.wraps(handler)
         async def handle(**arguments: Any) -> Response[Any]:
             asked = {each.name.removeprefix(_PREFIX): arguments.pop(each.name) for each in parameters}
-            data = question(**asked)
-            return await handler(data=data, **arguments)
+            return await handler(data=question(**asked), **arguments)
 
         written = inspect.signature(handler, eval_str=True)
         others = [
@@ -117,9 +113,11 @@ def from_query(question: type[Body]) -> Callable[[Handler], Handler]:
     return decorate
 
 
-def _parameter(name: str, annotation: Any) -> Any:
-    limits = {limit: value for meta in _metas(annotation) for limit in _LIMITS if (value := getattr(meta, limit))}
-    return QueryParameter(name=name, **limits)
+def _parameter(of: msgspec.structs.FieldInfo, annotation: Any) -> Any:
+    limits = {
+        limit: value for meta in _metas(annotation) for limit in _LIMITS if (value := getattr(meta, limit)) is not None
+    }
+    return QueryParameter(name=of.encode_name, required=of.required, **limits)
 
 
 def _metas(annotation: Any) -> Iterator[Meta]:
@@ -144,7 +142,7 @@ def read_filter_key(reading: Reading, search: Search) -> PartyKey | None:
     if search.identifier is None:
         return None
     if search.kind is None:
-        raise Refusal(400, "invalid", "`identifier` needs `kind`", "Add `kind`")
+        raise Refusal(400, "invalid", "`identifier` needs `kind`", "Add `kind`", field="kind")
     if search.as_stored:
         return _read_stored_key(search.kind, search.identifier, None)
     return reading.read_key(search.kind, search.identifier, sub_id=None, country=search.country)
@@ -155,42 +153,10 @@ def _read_stored_key(kind: str, identifier: str, sub_id: str | None) -> PartyKey
     if party_id_type is None:
         raise BadIdentifier("unknown_kind")
     if not 1 <= len(identifier) <= IDENTIFIER_MAX or len(sub_id or "") > IDENTIFIER_MAX:
-        raise Refusal(400, "invalid", "No stored identifier has this length", "Use 1 to 128 characters")
+        raise Refusal(
+            400, "invalid", "No stored identifier has this length", "Use 1 to 128 characters", field="identifier"
+        )
     return PartyKey(party_id_type, identifier, sub_id or "")
-
-
-def read_currency(text: str | None) -> str | None:
-    if text is None:
-        return None
-    if not _CURRENCY.fullmatch(text):
-        raise Refusal(400, "invalid", "`currency` is not valid", "Use three letters of ISO 4217, for example MXN")
-    return text.upper()
-
-
-def read_instant(name: str, at: datetime | None) -> datetime | None:
-    """`name` is that of the field, for the error."""
-    if at is None:
-        return None
-    if at.tzinfo is not None and history.BEGINNING.year < at.year < history.END.year:
-        return at.astimezone(UTC)
-    hint = "Use RFC 3339 with an offset, for example 2026-11-28T10:00:00Z"
-    raise Refusal(400, "invalid", f"`{name}` is not a valid time", hint)
-
-
-def to_microseconds(at: datetime) -> int:
-    """As cursors hold an instant."""
-    return (at - _EPOCH) // _MICROSECOND
-
-
-def page_position(at_us: int, event_id: int) -> PagePosition:
-    """Of a cursor, whose numbers a caller may have made up: within what PostgreSQL takes."""
-    try:
-        at = _EPOCH + at_us * _MICROSECOND
-    except OverflowError:
-        at = history.END
-    return PagePosition(
-        min(max(at, history.BEGINNING), history.END), max(min(event_id, history.LAST_EVENT), history.FIRST_EVENT)
-    )
 
 
 # Who asked ----------------------------------------------------------------------------------------------------------

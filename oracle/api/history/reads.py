@@ -10,18 +10,11 @@ from litestar import Response
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 
-from oracle.api.admin.calls import Call, Resource, cursor_of, position_of
+from oracle.api.admin.calls import Call, Resource
 from oracle.api.admin.operations import operation
-from oracle.api.history.questions import (
-    AUDITORS,
-    Search,
-    Text,
-    from_query,
-    page_position,
-    read_filter_key,
-    read_instant,
-    record,
-)  # fmt: skip
+from oracle.api.admin.pages import Cursors
+from oracle.api.admin.times import read_time
+from oracle.api.history.questions import AUDITORS, Search, Text, from_query, read_filter_key, record
 from oracle.identifiers import Reading
 from oracle.store import history
 
@@ -65,10 +58,10 @@ async def list_reads(
     call: NamedDependency[Call], reading: NamedDependency[Reading], data: ReadSearch
 ) -> Response[bytes]:
     key = read_filter_key(reading, data)
-    since, until = read_instant("from", data.since), read_instant("to", data.until)
-    position = position_of(data.cursor, int)
-    before = history.LAST_EVENT if position is None else page_position(0, position[0]).event_id
+    since, until = read_time("from", data.since), read_time("to", data.until)
     details = {"credential_id": data.credential_id, "since": data.since, "until": data.until}
+    cursors = Cursors(call.caller, "reads", key, details)
+    before = cursors.open(data.cursor, int) or history.LAST_EVENT
     await record(call, "reads", key, None, details)
     party = (None, None) if key is None else (key.identifier, key.party_id_type)
     rows = await call.postgres.rows("reads_page", before, *party, data.credential_id, since, until, data.limit)
@@ -81,4 +74,5 @@ async def list_reads(
         )
         for row in rows
     ]  # fmt: skip
-    return call.read(ReadPage(items=items, next=cursor_of(items[-1].read_id) if len(items) == data.limit else None))
+    following = cursors.close(items[-1].read_id) if len(items) == data.limit else None
+    return call.read_page(ReadPage(items=items, next=following))

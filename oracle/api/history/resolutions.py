@@ -18,21 +18,12 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta
 
-from oracle.api.admin.calls import PAGE, Call, Resource, cursor_of, position_of
+from oracle.api.admin.calls import Call, Resource
 from oracle.api.admin.operations import operation
-from oracle.api.history.questions import (
-    AUDIT,
-    OWN,
-    Cursor,
-    Limit,
-    Party,
-    from_query,
-    read_currency,
-    read_instant,
-    read_key,
-    record,
-    to_microseconds,
-)  # fmt: skip
+from oracle.api.admin.pages import PAGE, Cursors
+from oracle.api.admin.times import read_time
+from oracle.api.admin.values import Currency, capitalise
+from oracle.api.history.questions import AUDIT, OWN, Cursor, Limit, Party, from_query, read_key, record
 from oracle.api.history.views import HistoryEvent, display_of, event_of, trace
 from oracle.api.hub.answers import encode_answer
 from oracle.identifiers import PartyKey, Reading
@@ -45,11 +36,11 @@ from oracle.store.resolution import Reason, Resolution, resolve
 
 class ResolveQuestion(Party, kw_only=True):
     at: Annotated[datetime | None, Meta(description="null: now")] = None
-    currency: str | None = None
+    currency: Currency | None = None
 
 
 class TimelineQuestion(Party, kw_only=True):
-    currency: str | None = None
+    currency: Currency | None = None
     limit: Limit = PAGE
     cursor: Cursor | None = None
 
@@ -180,8 +171,8 @@ async def ask_own_resolution(
 
 
 async def _resolve(call: Call, reading: Reading, question: ResolveQuestion, own: str | None = None) -> Response[bytes]:
-    key, currency = read_key(reading, question), read_currency(question.currency)
-    at = read_instant("at", question.at)
+    key, currency = read_key(reading, question), capitalise(question.currency)
+    at = read_time("at", question.at)
     await record(call, "resolve", key, own, {"at": at, "currency": currency})
     now, final_before = await history.fetch_final_before(call.postgres)
     at = at or now
@@ -267,27 +258,28 @@ async def ask_own_timeline(
 async def _list_moments(
     call: Call, reading: Reading, question: TimelineQuestion, own: str | None = None
 ) -> Response[bytes]:
-    key, currency = read_key(reading, question), read_currency(question.currency)
-    position = position_of(question.cursor, int, int)
+    key, currency = read_key(reading, question), capitalise(question.currency)
+    cursors = Cursors(call.caller, "timeline", own, key, currency)
+    position = cursors.open(question.cursor, tuple[datetime, int])
     await record(call, "timeline", key, own, {"currency": currency})
     items: list[Moment] = []
     # The position of a moment: its instant, and which one it is of those at that instant.
-    positions = [position or (to_microseconds(history.BEGINNING), 0)]
+    positions = [position or (history.BEGINNING, 0)]
     at, number = history.BEGINNING, 0
     following = None
     async with aclosing(_stream_moments(call, reading, key, currency, own)) as moments:
         async for moment in moments:
             at, number = moment.at, number + 1 if at == moment.at else 0
-            here = to_microseconds(at), number
+            here = at, number
             if position is not None and here <= position:
                 continue
             if len(items) == question.limit:
-                following = cursor_of(*positions[-1])
+                following = cursors.close(positions[-1])
                 break
             items.append(moment)
             positions.append(here)
     await trace(call.postgres, [event for moment in items for event in moment.events])
-    return call.read(Timeline(party=_name_of(reading, key), items=items, next=following))
+    return call.read_page(Timeline(party=_name_of(reading, key), items=items, next=following))
 
 
 async def _stream_moments(

@@ -17,7 +17,6 @@ import msgspec
 import pytest
 
 from oracle.api.admin.app import AdminServices, admin_app, description
-from oracle.api.admin.calls import cursor_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -269,7 +268,7 @@ def test_unknown_parameters(endpoint: Endpoint, line: Line) -> None:
 @pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if "cursor" in e.query], ids=lambda e: e.path)
 def test_odd_cursors(endpoint: Endpoint, line: Line) -> None:
     cursors = [
-        cursor_of(*position)
+        base64.urlsafe_b64encode(msgspec.msgpack.encode(position)).decode().rstrip("=")
         for position in [(), ("a\0b",), (1,), (-1,), (2**64 - 1,), (float("nan"),), (float("inf"),), (1e300,),
                          (-1e300,), (None,), ("a", "b", "c"), (NUMBER,), ([[[]]],), ("\uf82f",), (b"\xff",)]
     ]  # fmt: skip

@@ -1,0 +1,271 @@
+"""Exports events of the Merkle log over HTTP.
+
+Whole.      Ask for `manifest.json` first: it names the leaves [begin, end) and the checkpoint.  Then ask for
+            `events.ndjson`, `hashes.bin` and, if you want, `events.csv`, with its begin and end.  In one directory they
+            are what `oracle audit verify --offline` checks.
+Filtered.   Only the events of one FSP, of one entity or of a time.  As NDJSON each line has its leaf index, so that
+            every event can be proved, and the last line is a manifest that names the filter.  As CSV it has the columns
+            of `events.csv`, with neither.  No filtered export can prove that it is complete: use a whole one for that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+
+import asyncpg
+import msgspec
+from litestar import Request, Response
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.response import Stream
+from msgspec import Meta, field
+
+from oracle.api.admin.calls import Body, Call
+from oracle.api.admin.operations import operation
+from oracle.api.admin.problems import Refusal
+from oracle.api.admin.times import read_time
+from oracle.api.history.log import STATUS_HINT, open_log, out_of_range
+from oracle.api.history.questions import AUDIT, LeafNumber, Text, from_query, record
+from oracle.audit import export, leaf, log
+from oracle.errors import Overloaded
+from oracle.store.history import decode_json
+from oracle.store.postgres import Postgres
+from oracle.store.queries import QUERIES
+
+FILTERED: Final = "alias-oracle-history-filtered/1"
+EXPORTS_MAX: Final = 2  # at a time: each takes one of the connections that administrators wait for
+_NDJSON: Final = "application/x-ndjson"
+_CSV: Final = "text/csv"
+_BINARY: Final = "application/octet-stream"
+
+_encode = msgspec.json.Encoder().encode
+_exporting = 0
+
+
+class ManifestQuestion(Body):
+    begin: Annotated[LeafNumber | None, Meta(description="The first leaf")] = None
+    end: Annotated[LeafNumber | None, Meta(description="The first leaf after the range")] = None
+    since: Annotated[datetime | None, Meta(description="Sealed from this instant on")] = field(
+        default=None, name="from"
+    )
+    until: Annotated[datetime | None, Meta(description="Sealed before this instant")] = field(default=None, name="to")
+    since_size: Annotated[
+        LeafNumber | None, Meta(description="Prove that the log extends a checkpoint of this size")
+    ] = None
+
+
+class Range(Body):
+    begin: Annotated[LeafNumber, Meta(description="The first leaf")]
+    end: Annotated[LeafNumber, Meta(description="The first leaf after the range")]
+
+
+class FilterQuestion(Body):
+    fsp_id: Text | None = None
+    entity: Text | None = None
+    since: Annotated[datetime | None, Meta(description="Events from this instant on")] = field(
+        default=None, name="from"
+    )
+    until: Annotated[datetime | None, Meta(description="Events before this instant")] = field(default=None, name="to")
+    begin: LeafNumber = 0
+    end: LeafNumber | None = None
+    form: Annotated[Literal["csv", "ndjson"] | None, Meta(description="null: as the header Accept says")] = field(
+        default=None, name="format"
+    )
+
+
+def handlers() -> list[HTTPRouteHandler]:
+    return [export_manifest, export_events, export_table, export_hashes, export_filtered]
+
+
+# Whole --------------------------------------------------------------------------------------------------------------
+
+
+@operation(
+    "exportManifest",
+    "GET",
+    "/export/manifest.json",
+    AUDIT,
+    "Begin an export: read which events it holds, under which checkpoint",
+)
+@from_query(ManifestQuestion)
+async def export_manifest(call: NamedDependency[Call], data: ManifestQuestion) -> Response[bytes]:
+    since, until = read_time("from", data.since), read_time("to", data.until)
+    begin, end = data.begin or 0, data.end
+    async with open_log(call.postgres) as connection:
+        if since is not None:
+            begin = max(begin, await connection.fetchval(QUERIES["audit_leaf_at"], since))
+        if until is not None:
+            last = await connection.fetchval(QUERIES["audit_leaf_at"], until)
+            end = last if end is None else min(end, last)
+        manifest = await _make_manifest(connection, begin, end, data.since_size)
+    return Response(export.encode_manifest(manifest), media_type="application/json")
+
+
+@operation(
+    "exportEvents",
+    "GET",
+    "/export/events.ndjson",
+    AUDIT,
+    "Export events [begin, end) of the audit log as NDJSON",
+    media_type=_NDJSON,
+)
+@from_query(Range)
+async def export_events(call: NamedDependency[Call], data: Range) -> Stream:
+    return await _export(call, export.stream_lines, _NDJSON, data)
+
+
+@operation(
+    "exportEventTable",
+    "GET",
+    "/export/events.csv",
+    AUDIT,
+    "Export events [begin, end) of the audit log as CSV",
+    media_type=_CSV,
+)
+@from_query(Range)
+async def export_table(call: NamedDependency[Call], data: Range) -> Stream:
+    return await _export(call, _stream_table, _CSV, data)
+
+
+@operation(
+    "exportHashes",
+    "GET",
+    "/export/hashes.bin",
+    AUDIT,
+    "Export the hashes of events [begin, end) of the audit log",
+    media_type=_BINARY,
+)
+@from_query(Range)
+async def export_hashes(call: NamedDependency[Call], data: Range) -> Stream:
+    return await _export(call, export.stream_hashes, _BINARY, data)
+
+
+async def _make_manifest(
+    connection: asyncpg.Connection, begin: int, end: int | None, since_size: int | None = None
+) -> export.Manifest:
+    try:
+        return await export.make_manifest(connection, begin, end, since_size)
+    except export.ExportError as exc:
+        raise Refusal(400, "invalid", str(exc), STATUS_HINT) from exc
+
+
+async def _export(call: Call, stream: Any, media_type: str, asked: Range) -> Stream:
+    async with open_log(call.postgres) as connection:
+        size = (await log.fetch_state(connection)).size
+    if asked.begin > asked.end:
+        raise Refusal(400, "invalid", "`begin` is after `end`", "Swap `begin` and `end`", field="begin")
+    if asked.end > size:
+        raise out_of_range(size, "end")
+    await record(call, "export", None, None, {"begin": asked.begin, "end": asked.end, "as": media_type})
+    return _answer(call.postgres, stream, media_type, asked.begin, asked.end)
+
+
+async def _stream_table(connection: asyncpg.Connection, begin: int, end: int) -> AsyncGenerator[bytes]:
+    yield leaf.csv_header()
+    async with aclosing(export.stream_lines(connection, begin, end)) as parts:
+        async for part in parts:
+            yield b"".join(leaf.csv_row(line) for line in part.splitlines())
+
+
+def _answer(postgres: Postgres, stream: Any, media_type: str, begin: int, end: int) -> Stream:
+    """Raises Overloaded."""
+    if _exporting >= EXPORTS_MAX:
+        raise Overloaded
+
+    async def parts() -> AsyncIterator[bytes]:
+        global _exporting  # noqa: PLW0603 - the number of exports in this process
+        _exporting += 1
+        try:
+            async with open_log(postgres) as connection, aclosing(stream(connection, begin, end)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        finally:
+            _exporting -= 1
+
+    # As a header: the media type that a handler declares wins over that of a Stream.
+    content_type = f"{media_type}; charset=utf-8" if media_type == _CSV else media_type
+    return Stream(parts(), headers={"Content-Type": content_type})
+
+
+# Filtered -----------------------------------------------------------------------------------------------------------
+
+
+@operation(
+    "exportFilteredEvents",
+    "GET",
+    "/export/filtered.ndjson",
+    AUDIT,
+    "Export the events of one FSP or of a period, as NDJSON or CSV",
+    media_type=_NDJSON,
+    also_as=(_CSV,),
+)
+@from_query(FilterQuestion)
+async def export_filtered(call: NamedDependency[Call], request: Request[Any, Any, Any], data: FilterQuestion) -> Stream:
+    """It reads all leaves [begin, end).  Without `format` the header Accept decides; without both it is NDJSON.
+
+    `ndjson`: lines `{"leaf": index, "event": {…}}`, then one `{"manifest": {…}}`: without it the answer is incomplete.
+    `csv`: the columns of events.csv, a header first.
+    """
+    accepted = request.headers.get("accept", "")
+    is_table = data.form == "csv" or (data.form is None and _CSV in accepted and "ndjson" not in accepted)
+    media_type = _CSV if is_table else _NDJSON
+    since, until = read_time("from", data.since), read_time("to", data.until)
+    asked = {"fspId": data.fsp_id, "entity": data.entity, "from": since, "to": until}
+    wanted = {name: value for name, value in asked.items() if value is not None}
+    async with open_log(call.postgres) as connection:
+        manifest = await _make_manifest(connection, data.begin, data.end)
+    span = {"begin": manifest.begin, "end": manifest.end}
+    await record(call, "export", None, data.fsp_id, {**wanted, **span, "as": media_type})
+
+    async def stream_lines(connection: asyncpg.Connection, begin: int, end: int) -> AsyncIterator[bytes]:
+        digest, count = hashlib.sha256(), 0
+        async with aclosing(_stream_wanted(connection, begin, end, wanted)) as found:
+            async for lines in found:
+                count += len(lines)
+                part = b"".join(b'{"leaf":%d,"event":%b}\n' % (index, line) for index, line in lines)
+                digest.update(part)
+                yield part
+        last = {
+            "format": FILTERED, "filter": wanted, "origin": manifest.origin, "begin": begin, "end": end,
+            "count": count, "sha256": digest.hexdigest(), "root": manifest.root, "checkpoint": manifest.checkpoint,
+            "keys": manifest.keys,
+        }  # fmt: skip
+        yield _encode({"manifest": last}) + b"\n"
+
+    async def stream_table(connection: asyncpg.Connection, begin: int, end: int) -> AsyncIterator[bytes]:
+        yield leaf.csv_header()
+        async with aclosing(_stream_wanted(connection, begin, end, wanted)) as found:
+            async for lines in found:
+                yield b"".join(leaf.csv_row(line) for _, line in lines)
+
+    stream = stream_table if is_table else stream_lines
+    return _answer(call.postgres, stream, media_type, manifest.begin, manifest.end)
+
+
+async def _stream_wanted(
+    connection: asyncpg.Connection, begin: int, end: int, wanted: dict[str, Any]
+) -> AsyncGenerator[list[tuple[int, bytes]]]:
+    """Leaf indexes and lines; one list for each piece of the log, empty where the piece has none."""
+    index = begin
+    async with aclosing(log.stream_leaves(connection, begin, end)) as leaves:
+        async for rows in leaves:
+            yield [(index + n, leaf.line(tuple(row))) for n, row in enumerate(rows) if _is_wanted(row, wanted)]
+            index += len(rows)
+
+
+def _is_wanted(row: Any, wanted: dict[str, Any]) -> bool:
+    if "fspId" in wanted and wanted["fspId"] not in (row["fsp_id"], _former_fsp(row)):
+        return False
+    if "entity" in wanted and row["entity"] != wanted["entity"]:
+        return False
+    return not ("from" in wanted and row["at"] < wanted["from"]) and not ("to" in wanted and row["at"] >= wanted["to"])
+
+
+def _former_fsp(row: Any) -> Any:
+    """The FSP that had the alias before another FSP got it: the event is part of its history, too."""
+    is_change = row["entity"] == "alias" and row["action"] == "changed"
+    return (decode_json(row["before"]) or {}).get("fsp_id") if is_change else None
