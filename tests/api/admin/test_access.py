@@ -1,4 +1,4 @@
-"""Every endpoint, every role, the own FSP and another one: who gets in.
+"""Every endpoint, every role, the own FSP and another one: which calls are permitted.
 
 The endpoints are those of the route table; who is expected to get in is written here, by hand.  A new endpoint without
 a line here fails, and so does a rule that says something else than its line.
@@ -205,7 +205,7 @@ def test_every_line_is_of_an_endpoint() -> None:
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=str)
-def test_who_gets_in(endpoint: Endpoint, callers: Callers) -> None:
+def test_each_role_may_call_its_operations_only(endpoint: Endpoint, callers: Callers) -> None:
     expected = EXPECTED.get(str(endpoint))
     assert expected is not None, "say in EXPECTED who may call it"
     got_in = {name for name, key in callers.valid.items() if _is_in(callers.ask(endpoint, key))}
@@ -213,8 +213,8 @@ def test_who_gets_in(endpoint: Endpoint, callers: Callers) -> None:
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=str)
-def test_nobody_gets_in_without_a_valid_key(endpoint: Endpoint, callers: Callers) -> None:
-    """And all are told the same."""
+def test_a_call_without_a_valid_key_is_refused(endpoint: Endpoint, callers: Callers) -> None:
+    """All of them get the same answer."""
     callers.move()
     answers = {name: callers.ask(endpoint, key) for name, key in callers.invalid.items()}
     if "nobody" in EXPECTED[str(endpoint)]:
@@ -227,7 +227,7 @@ def test_nobody_gets_in_without_a_valid_key(endpoint: Endpoint, callers: Callers
 
 
 @pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e.is_of_an_fsp], ids=str)
-def test_another_fsp_is_closed_to_everybody_who_is_of_one(endpoint: Endpoint, callers: Callers) -> None:
+def test_a_key_of_one_fsp_cannot_act_for_another(endpoint: Endpoint, callers: Callers) -> None:
     """Byte for byte the same whether there is such an FSP or not, and whatever it is."""
     for name in OWN:
         key = callers.valid[name]
@@ -240,8 +240,8 @@ def test_another_fsp_is_closed_to_everybody_who_is_of_one(endpoint: Endpoint, ca
             assert there.json()["code"] == "foreign"
 
 
-def test_every_rule_names_a_role() -> None:
-    """Nobody is forgotten when a role is added."""
+def test_every_guard_names_a_role() -> None:
+    """A new role cannot be forgotten in the guards."""
     assert {caller.removeprefix("own ") for caller in EVERYBODY} == {role.value.removeprefix("dfsp-") for role in Role}
 
 

@@ -193,7 +193,7 @@ def line(service: Service) -> Line:
 
 
 def _tables(service: Service) -> dict[str, tuple[int, Any]]:
-    """What stands in each table, in short.  Partitions count as one: another may be made for a month that begins."""
+    """A digest of each table.  Partitions count as one: another may be made for a month that begins."""
     names = service.fetch(
         "SELECT oid::regclass::text AS name FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition"
         " AND relnamespace = 'public'::regnamespace ORDER BY 1"
@@ -207,7 +207,7 @@ def _tables(service: Service) -> dict[str, tuple[int, Any]]:
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_has_happened(service: Service, line: Line) -> Iterator[None]:
-    """However many tests there are, they are refused, so what stood before stands after them."""
+    """All these requests are refused, so the directory is the same before and after them."""
     before = _tables(service)
     yield
     assert _tables(service) == before
@@ -320,7 +320,7 @@ def test_odd_credentials(line: Line, authorization: str) -> None:
         assert answer.status in (401, 429)
 
 
-def test_two_credentials_are_none(line: Line) -> None:
+def test_two_authorization_headers_are_refused(line: Line) -> None:
     own = f"Authorization: Bearer {line.key}"
     assert line.ask("GET", "/admin/v1/me", own).status == 200
     for headers in ([own, own], [own, "Authorization: Bearer x"], ["Authorization: Bearer x", own]):
@@ -341,7 +341,7 @@ def test_other_methods(line: Line, method: str, path: str) -> None:
         assert answer.status != 405 or "allow" in answer.headers
 
 
-def test_too_much(line: Line) -> None:
+def test_too_large_requests(line: Line) -> None:
     """With a length and without one."""
     key = line.key.encode()
     head = b"POST /admin/v1/fsps HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer " + key + b"\r\n"
@@ -357,7 +357,7 @@ def test_too_much(line: Line) -> None:
 
 
 @pytest.mark.parametrize("raw", BROKEN)
-def test_no_http(line: Line, raw: bytes) -> None:
+def test_requests_that_are_not_http(line: Line, raw: bytes) -> None:
     for answer in line.exchange(raw, ends=True):
         assert answer.status < 500, raw[:100]
         if answer.headers.get("content-type") == "application/json" and answer.status >= 400:

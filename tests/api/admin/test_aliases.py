@@ -1,4 +1,4 @@
-"""Aliases of an FSP: one at a time, by whom, in which version, and what stands in the history afterwards."""
+"""Aliases of an FSP: one at a time, by which role, in which version, and what the history holds afterwards."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_the_hub_answers_with_it_at_once(service: Service, maker: httpx.Client) 
     assert hub.get(party).json() == {"partyList": []}
 
 
-def test_display_forms_are_those_of_the_kind(maker: httpx.Client) -> None:
+def test_display_forms_depend_on_the_kind(maker: httpx.Client) -> None:
     nrc = register(maker, "၁၂/ဥကမ(နိုင်)၁၂၃၄၅၈", "NRC").json()["display"]
     assert nrc["burmese"] == "၁၂/ဥကမ(နိုင်)၁၂၃၄၅၈"
     assert nrc["latin"] == "12/OUKAMA(N)123458"
@@ -111,7 +111,7 @@ def test_national_forms_need_their_country(maker: httpx.Client) -> None:
     assert maker.get(f"{OWN}/MSISDN/09%20781%20234567", params={"country": "MM"}).json() == alias
 
 
-def test_sub_ids_are_aliases_of_their_own(maker: httpx.Client) -> None:
+def test_each_sub_id_is_a_separate_alias(maker: httpx.Client) -> None:
     one = register(maker, "000000777", "ACCOUNT_ID", subId="savings")
     two = register(maker, "000000777", "ACCOUNT_ID", currency="MXN")
     assert one.headers["location"].endswith("?subId=savings")
@@ -133,7 +133,7 @@ def test_an_alias_may_have_several_currencies(maker: httpx.Client) -> None:
     assert entries_of(maker.patch(path, json={"currency": None, "reason": "all"}).json()) == [(None, True)]
 
 
-def test_what_another_fsp_holds_is_absent_byte_for_byte(
+def test_an_alias_of_another_fsp_is_absent_byte_for_byte(
     maker: httpx.Client, stranger: httpx.Client, operator: httpx.Client
 ) -> None:
     register(maker, "525510000030", currency="MXN")
@@ -178,9 +178,7 @@ def test_only_makers_and_operators_write(
     assert auditor.get(OWN).status_code == 403
 
 
-def test_the_version_moves_with_every_change_and_with_what_is_answered(
-    maker: httpx.Client, operator: httpx.Client
-) -> None:
+def test_every_change_of_the_answer_changes_the_version(maker: httpx.Client, operator: httpx.Client) -> None:
     path = f"{OWN}/MSISDN/525510000050"
     versions = [register(maker, "525510000050", currency="MXN").headers["etag"]]
     versions.append(register(maker, "525510000050", currency="USD").headers["etag"])
@@ -216,7 +214,9 @@ def test_of_two_writers_who_read_the_same_version_one_is_refused(maker: httpx.Cl
 
 
 @pytest.mark.parametrize("round_", range(5))
-def test_who_comes_after_a_removal_finds_its_heir_in_another_version(maker: httpx.Client, round_: int) -> None:
+def test_a_writer_after_a_removal_finds_the_new_default_entry_in_another_version(
+    maker: httpx.Client, round_: int
+) -> None:
     """The default entry goes while the other writer waits for it, and a further currency takes its place."""
     identifier = f"52551000007{round_}"
     path = f"{OWN}/MSISDN/{identifier}"
@@ -257,7 +257,7 @@ def test_a_refusal_is_repeated_as_well(maker: httpx.Client, stranger: httpx.Clie
     assert error_of(stranger.post(foreign, json={}, headers=key)) == (400, "invalid")
 
 
-def test_an_fsp_registers_what_it_may(service: Service, operator: httpx.Client) -> None:
+def test_an_fsp_registers_only_its_kinds_and_currencies(service: Service, operator: httpx.Client) -> None:
     may = {"fspId": "smallbank", "kinds": ["CLABE", "MSISDN"], "currencies": ["MXN"]}
     operator.post("/fsps", json=may).raise_for_status()
     maker = service.client("dfsp-maker", "smallbank")
@@ -279,7 +279,7 @@ def test_an_fsp_registers_what_it_may(service: Service, operator: httpx.Client) 
     assert maker.delete(account, params={"reason": "account_closed"}).status_code == 204
 
 
-def test_an_fsp_that_is_not_there_or_not_active_registers_nothing(service: Service, operator: httpx.Client) -> None:
+def test_an_unknown_or_inactive_fsp_registers_nothing(service: Service, operator: httpx.Client) -> None:
     body = {"kind": "MSISDN", "identifier": "525510000100"}
     assert error_of(operator.post("/fsps/nobody/aliases", json=body)) == (404, "not_found")
     assert error_of(operator.get("/fsps/nobody/aliases")) == (404, "not_found")
@@ -292,7 +292,7 @@ def test_an_fsp_that_is_not_there_or_not_active_registers_nothing(service: Servi
     assert operator.post("/fsps/latebank/aliases", json=body, headers=key).content == refused.content
 
 
-def test_history_says_who_changed_what_and_why(service: Service, maker: httpx.Client, operator: httpx.Client) -> None:
+def test_history_shows_who_changed_what_and_why(service: Service, maker: httpx.Client, operator: httpx.Client) -> None:
     path = f"{OWN}/MSISDN/525510000110"
     number = "525510000110"
     trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -336,7 +336,7 @@ def test_under_policy_per_currency_each_fsp_sees_and_changes_its_own(
 # Many at once ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_check_tells_of_each_item_whether_it_is_there_or_what_is_wrong(maker: httpx.Client) -> None:
+def test_a_check_reports_for_each_item_whether_it_exists_or_what_is_wrong(maker: httpx.Client) -> None:
     register(maker, "525510000120")
     register(maker, "000000121", "ACCOUNT_ID", subId="savings")
     items = [

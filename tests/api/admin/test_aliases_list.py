@@ -1,4 +1,4 @@
-"""Lists of aliases: what they hold, under which filter, and that nobody who stood all the while is missed."""
+"""Lists of aliases: their filters and pages, and that no alias that exists throughout is missed."""
 
 from __future__ import annotations
 
@@ -79,14 +79,16 @@ def test_the_pages_together_are_all_aliases_each_once(reader: httpx.Client, stan
         ("DEVICE", []),
     ],
 )
-def test_a_kind_that_the_directory_keeps_as_a_wider_one_is_told_by_its_look(
+def test_a_kind_that_is_stored_as_a_wider_one_is_recognised_by_its_form(
     reader: httpx.Client, kind: str, wanted: list[str], limit: int
 ) -> None:
     assert names(walk(reader, kind=kind, limit=limit)) == wanted
 
 
 @pytest.mark.parametrize("limit", [1, 100])
-def test_a_time_range_holds_what_changed_in_it(reader: httpx.Client, standing: list[Any], limit: int) -> None:
+def test_a_time_range_lists_the_aliases_that_changed_in_it(
+    reader: httpx.Client, standing: list[Any], limit: int
+) -> None:
     several = standing[1]
     first, second, third = sorted(entry["changedAt"] for entry in several["entries"])
     for since, until, there in (
@@ -113,7 +115,7 @@ def test_the_state_is_that_of_the_fsp(operator: httpx.Client) -> None:
 
 
 @pytest.mark.usefixtures("standing")
-def test_a_cursor_is_of_one_caller_and_one_filter_and_says_nothing(
+def test_a_cursor_works_for_one_caller_and_one_filter_and_reveals_nothing(
     operator: httpx.Client, reader: httpx.Client
 ) -> None:
     cursor = reader.get(OWN, params={"limit": 1, "kind": "MSISDN"}).json()["next"]
@@ -142,9 +144,7 @@ def test_a_filter_that_finds_nothing_costs_a_bounded_page(service: Service, oper
     assert names(walk(operator, path, kind="CLABE")) == ["002010077777777771"]
 
 
-def test_what_changed_at_the_same_instant_is_not_lost_at_the_seam_of_pages(
-    service: Service, operator: httpx.Client
-) -> None:
+def test_aliases_of_one_instant_are_not_lost_between_pages(service: Service, operator: httpx.Client) -> None:
     """As rows of one statement did once; some that were read already go away between the pages."""
     operator.post("/fsps", json={"fspId": "tiebank"}).raise_for_status()
     service.fetch(
@@ -208,7 +208,7 @@ def changing(service: Service, fsp_id: str, stop: threading.Event, seed: int, do
             done.append(sum(answer.is_success for answer in answers))
 
 
-def test_no_alias_that_stands_all_the_while_is_missed(service: Service, operator: httpx.Client) -> None:
+def test_no_alias_that_exists_throughout_is_missed(service: Service, operator: httpx.Client) -> None:
     operator.post("/fsps", json={"fspId": "busybank"}).raise_for_status()
     service.fetch(
         "INSERT INTO aliases (party_id_type, identifier, fsp_id, currency)"

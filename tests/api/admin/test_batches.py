@@ -1,4 +1,4 @@
-"""Bulk files over HTTP: uploaded, watched, decided about, cancelled, and their results; who sees what."""
+"""Bulk files over HTTP: upload, follow, approve, reject, cancel, results; and which keys may see them."""
 
 from __future__ import annotations
 
@@ -68,9 +68,7 @@ def test_a_file_from_its_upload_to_the_results(service: Service, maker: httpx.Cl
     assert service.hub.get("/ALIAS/up0").json() == {"partyList": [{"fspId": "greenbank"}]}
 
 
-def test_a_file_is_not_there_for_a_stranger(
-    maker: httpx.Client, stranger: httpx.Client, operator: httpx.Client
-) -> None:
+def test_a_file_is_absent_for_another_fsp(maker: httpx.Client, stranger: httpx.Client, operator: httpx.Client) -> None:
     batch = upload(maker, rows("mine", 1))
     number = batch["batchId"]
     for path in ("", "/results", "/events", "/file"):
@@ -85,7 +83,7 @@ def test_a_file_is_not_there_for_a_stranger(
 
 
 @pytest.mark.usefixtures("two_persons")
-def test_a_checker_lets_a_file_in(maker: httpx.Client, checker: httpx.Client) -> None:
+def test_a_checker_approves_a_file(maker: httpx.Client, checker: httpx.Client) -> None:
     batch = settled(maker, upload(maker, rows("four", 2)))
     path = f"{BATCHES}/{batch['batchId']}"
     assert (batch["state"], batch["needsApproval"]) == ("waiting", True)
@@ -101,7 +99,7 @@ def test_a_checker_lets_a_file_in(maker: httpx.Client, checker: httpx.Client) ->
 
 
 @pytest.mark.usefixtures("two_persons")
-def test_nobody_decides_about_their_own_file(operator: httpx.Client, checker: httpx.Client) -> None:
+def test_the_uploader_cannot_approve_or_reject_their_own_file(operator: httpx.Client, checker: httpx.Client) -> None:
     batch = settled(operator, upload(operator, rows("own", 1)))
     path = f"{BATCHES}/{batch['batchId']}"
     refused = operator.post(f"{path}/approve", json={})
@@ -121,7 +119,7 @@ def test_a_waiting_file_is_cancelled_once(maker: httpx.Client) -> None:
     assert maker.get(f"{path}/results").text.splitlines()[1].startswith("2,cancelled,cancelled,")
 
 
-def test_events_tell_how_far_it_is_until_the_end(maker: httpx.Client) -> None:
+def test_events_report_the_progress_until_the_end(maker: httpx.Client) -> None:
     batch = upload(maker, rows("told", 20_000))
     states = []
     with maker.stream("GET", f"{BATCHES}/{batch['batchId']}/events") as answer:
@@ -150,7 +148,7 @@ def test_a_repeated_upload_is_one_batch(service: Service, maker: httpx.Client) -
     assert service.fetch("SELECT count(*) AS n FROM batch_uploads")[0]["n"] == 0
 
 
-def test_the_list_is_searched_and_goes_page_by_page(maker: httpx.Client, operator: httpx.Client) -> None:
+def test_the_list_has_filters_and_pages(maker: httpx.Client, operator: httpx.Client) -> None:
     mine = [upload(maker, rows("list", 1))["batchId"] for _ in range(3)]
     theirs = upload(operator, rows("list", 1))
     settled(maker, theirs)
@@ -208,7 +206,7 @@ def held(service: Service, fsp_id: str, count: int, state: str, file_bytes: int,
     )  # fmt: skip
 
 
-def test_an_fsp_has_so_many_unfinished_files(service: Service, operator: httpx.Client) -> None:
+def test_the_number_of_unfinished_files_of_an_fsp_is_limited(service: Service, operator: httpx.Client) -> None:
     operator.post("/fsps", json={"fspId": "busybank"}).raise_for_status()
     maker, path = service.client("dfsp-maker", "busybank"), "/fsps/busybank/batches"
     held(service, "busybank", 200, "rejected", 1, "1 hour")
@@ -224,7 +222,7 @@ def test_an_fsp_has_so_many_unfinished_files(service: Service, operator: httpx.C
     upload(maker, rows("more", 1), path)
 
 
-def test_an_fsp_uploads_so_much_a_day(service: Service, operator: httpx.Client) -> None:
+def test_the_bytes_that_an_fsp_uploads_in_a_day_are_limited(service: Service, operator: httpx.Client) -> None:
     operator.post("/fsps", json={"fspId": "bigbank"}).raise_for_status()
     maker, path = service.client("dfsp-maker", "bigbank"), "/fsps/bigbank/batches"
     day = 8 * 1024**3
@@ -238,7 +236,7 @@ def test_an_fsp_uploads_so_much_a_day(service: Service, operator: httpx.Client) 
     assert service.fetch("SELECT count(*) AS n FROM batch_uploads")[0]["n"] == 0
 
 
-def test_who_is_revoked_during_an_upload_brings_no_file(service: Service, operator: httpx.Client) -> None:
+def test_a_key_revoked_during_an_upload_stores_no_file(service: Service, operator: httpx.Client) -> None:
     key = service.issue("dfsp-maker", "greenbank")
     before = service.fetch("SELECT count(*) AS n FROM batches")
 
@@ -254,7 +252,7 @@ def test_who_is_revoked_during_an_upload_brings_no_file(service: Service, operat
     assert service.fetch("SELECT count(*) AS n FROM batch_uploads")[0]["n"] == 0
 
 
-def test_what_is_not_the_file_itself_is_not_stored(maker: httpx.Client) -> None:
+def test_a_body_that_is_not_the_file_itself_is_not_stored(maker: httpx.Client) -> None:
     """It would fail later for a reason that says nothing, or be taken for the whole."""
     file = rows("form", 1)
     for answer in (
@@ -293,7 +291,7 @@ def test_templates_can_be_downloaded_and_uploaded(maker: httpx.Client) -> None:
 
 
 @pytest.mark.usefixtures("two_persons")
-def test_one_watcher_of_many_keeps_no_other_out(maker: httpx.Client, reader: httpx.Client) -> None:
+def test_one_key_with_many_watchers_does_not_block_others(maker: httpx.Client, reader: httpx.Client) -> None:
     batch = settled(maker, upload(maker, rows("many", 1)))
     events = f"{BATCHES}/{batch['batchId']}/events"
     listening = []
@@ -314,7 +312,9 @@ def test_one_watcher_of_many_keeps_no_other_out(maker: httpx.Client, reader: htt
 
 
 @pytest.mark.usefixtures("two_persons")
-def test_who_is_revoked_hears_no_more(service: Service, maker: httpx.Client, operator: httpx.Client) -> None:
+def test_an_event_stream_ends_when_its_key_is_revoked(
+    service: Service, maker: httpx.Client, operator: httpx.Client
+) -> None:
     batch = settled(maker, upload(maker, rows("revoked", 1)))
     key = service.issue("reader", "greenbank")
     with service.as_key(key).stream("GET", f"{BATCHES}/{batch['batchId']}/events") as answer:
@@ -324,9 +324,7 @@ def test_who_is_revoked_hears_no_more(service: Service, maker: httpx.Client, ope
         assert "event: end" not in list(lines)
 
 
-def test_a_stop_does_not_wait_for_those_who_watch(
-    service: Service, maker: httpx.Client, operator: httpx.Client
-) -> None:
+def test_a_stop_does_not_wait_for_watchers(service: Service, maker: httpx.Client, operator: httpx.Client) -> None:
     """Last: it ends the service."""
     operator.patch("/fsps/greenbank", json={"twoPersons": True}).raise_for_status()
     batch = settled(maker, upload(maker, rows("watched", 1)))

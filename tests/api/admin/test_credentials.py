@@ -1,4 +1,4 @@
-"""Credentials: until when they are valid, in every process, what failing with them costs, and where a secret stands."""
+"""Credentials: how long they are valid, in every process; the limit of failures; and where a secret is stored."""
 
 from __future__ import annotations
 
@@ -82,13 +82,15 @@ def _from(service: Service, address: str, key: str | None = None) -> Iterator[ht
         ("root", None, 400),
     ],
 )
-def test_a_role_is_of_an_fsp_or_not(operator: httpx.Client, role: str, fsp_id: str | None, status: int) -> None:
+def test_some_roles_need_an_fsp_and_some_refuse_one(
+    operator: httpx.Client, role: str, fsp_id: str | None, status: int
+) -> None:
     body = {"role": role, "fspId": fsp_id, "label": "a test"}
     assert operator.post("/credentials", json=body).status_code == status
 
 
 @pytest.mark.parametrize("expires_at", ["2020-01-01T00:00:00Z", "0001-01-01T00:00:00+23:59"])
-def test_nothing_is_issued_that_is_over(operator: httpx.Client, expires_at: str) -> None:
+def test_no_credential_is_issued_with_an_expiry_in_the_past(operator: httpx.Client, expires_at: str) -> None:
     body = {"role": "reader", "label": "a test", "expiresAt": expires_at}
     refused = operator.post("/credentials", json=body)
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid")
@@ -97,7 +99,9 @@ def test_nothing_is_issued_that_is_over(operator: httpx.Client, expires_at: str)
 @pytest.mark.parametrize(
     "expires_at", ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59-23:59", "2999-01-01T00:00:00+14:00"]
 )
-def test_the_end_of_time_is_a_time(operator: httpx.Client, expires_at: str) -> None:
+def test_an_expiry_far_in_the_future_is_accepted_or_refused_but_never_an_error(
+    operator: httpx.Client, expires_at: str
+) -> None:
     issued = operator.post("/credentials", json={"role": "reader", "label": "a test", "expiresAt": expires_at})
     assert issued.status_code in (201, 400)
 
@@ -105,7 +109,7 @@ def test_the_end_of_time_is_a_time(operator: httpx.Client, expires_at: str) -> N
 # Until when ------------------------------------------------------------------------------------------------------
 
 
-def test_an_expired_one_is_refused_until_its_time_is_extended(service: Service, operator: httpx.Client) -> None:
+def test_an_expired_credential_is_refused_until_it_is_extended(service: Service, operator: httpx.Client) -> None:
     key = service.issue("reader")
     service.fetch("UPDATE credentials SET expires_at = now() WHERE credential_id = $1", _id(key))
     assert not _is_let_in(service, key)
@@ -139,7 +143,7 @@ def test_a_rotation_is_a_change_of_the_credential(service: Service, operator: ht
     assert tuple(event) == (_id(operator.headers["authorization"]), "changed")
 
 
-def test_of_rotations_at_once_the_last_holds_and_one_beside_it(service: Service) -> None:
+def test_of_rotations_at_once_the_last_two_secrets_are_valid(service: Service) -> None:
     key = service.issue("reader")
 
     def rotated(_: int) -> str:
@@ -154,7 +158,7 @@ def test_of_rotations_at_once_the_last_holds_and_one_beside_it(service: Service)
     assert _is_let_in(service, last)
 
 
-def test_a_revoked_one_gets_no_secret(service: Service, operator: httpx.Client) -> None:
+def test_a_revoked_credential_gets_no_secret(service: Service, operator: httpx.Client) -> None:
     key = service.issue("reader")
     for _ in range(2):  # to end what has ended is no mistake
         assert operator.post(_path(key, "/revoke"), json={"reason": "left"}).is_success
@@ -207,7 +211,7 @@ def test_everybody_can_take_another_secret(service: Service) -> None:
         assert (_is_let_in(service, old), _is_let_in(service, new["key"])) == (False, True)
 
 
-def test_its_last_use_is_noted(service: Service, operator: httpx.Client) -> None:
+def test_the_last_use_of_a_credential_is_noted(service: Service, operator: httpx.Client) -> None:
     key = service.issue("reader")
     assert operator.get(_path(key)).json()["lastUsedAt"] is None
     assert _is_let_in(service, key)
@@ -257,7 +261,7 @@ def test_revocation_and_rotation_count_in_every_process_at_once(service: Service
         assert httpx.get(me, headers=headers, timeout=TIMEOUT_S).status_code == 401
 
 
-def test_what_has_had_its_time_is_forgotten(service: Service, second: OracleProcess) -> None:
+def test_expired_rows_are_deleted(service: Service, second: OracleProcess) -> None:
     assert second.pid
     until(lambda: not service.fetch("SELECT FROM idempotency WHERE idempotency_key LIKE 'aged%' LIMIT 1"))
     until(lambda: not service.fetch("SELECT FROM access_refusals WHERE route = '/aged' LIMIT 1"))
@@ -300,7 +304,7 @@ def test_failures_of_an_address_are_limited_and_recorded(service: Service) -> No
     assert FAILURES_MAX <= len(rows) <= FAILURES_MAX + 20
 
 
-def test_failures_at_once_are_no_more_than_one_after_the_other(service: Service) -> None:
+def test_failures_at_once_are_limited_like_failures_in_sequence(service: Service) -> None:
     """Each of them had asked before any of them had failed."""
     address = "127.0.9.3"
     # More than may fail, and no more than the directory has time for on a busy machine: else some were told 503.
@@ -314,7 +318,7 @@ def test_failures_at_once_are_no_more_than_one_after_the_other(service: Service)
     assert rows[0]["count"] == statuses[401]
 
 
-def test_behind_a_proxy_of_ours_failures_are_those_of_who_is_before_it(service: Service, second: OracleProcess) -> None:
+def test_failures_behind_a_listed_proxy_count_for_its_client(service: Service, second: OracleProcess) -> None:
     proxy, stranger = "127.0.10.1", "127.0.9.4"
     with ExitStack() as stack:
         clients = {
@@ -368,7 +372,9 @@ def test_behind_a_proxy_of_ours_failures_are_those_of_who_is_before_it(service: 
         ("", "192.0.2.1", ""),
     ],
 )
-def test_the_address_is_the_first_from_the_right_that_is_none_of_ours(peer: str, forwarded: str, address: str) -> None:
+def test_the_address_is_the_first_from_the_right_that_is_not_a_listed_proxy(
+    peer: str, forwarded: str, address: str
+) -> None:
     proxies = [ipaddress.ip_network(network) for network in ("10.0.0.0/8", "fd00::/8")]
     assert address_of(peer, forwarded, proxies) == address
 
@@ -418,7 +424,7 @@ def _compared(row: Any, digest: bytes) -> tuple[bool, int]:
 # Where a secret stands -------------------------------------------------------------------------------------------
 
 
-def test_a_secret_stands_nowhere(service: Service, operator: httpx.Client) -> None:
+def test_a_secret_is_stored_nowhere(service: Service, operator: httpx.Client) -> None:
     """Not in a table, not in the history, not in an answer kept for a repetition, not in the log."""
     body = {"role": "operator", "label": "a test"}
     key = operator.post("/credentials", json=body, headers={"Idempotency-Key": "kept"}).json()["key"]
@@ -440,7 +446,7 @@ def test_a_secret_stands_nowhere(service: Service, operator: httpx.Client) -> No
 
 
 def test_a_first_key_is_made_only_when_there_is_no_operator(service: Service) -> None:
-    """Operators may lock themselves out; who can write the database lets them in again."""
+    """Operators can lock themselves out; a person with access to the database can make a new key."""
     assert asyncio.run(bootstrap(service.database_url)) is None
     operators = "UPDATE credentials SET revoked_at = now() WHERE role = 'operator' RETURNING credential_id"
     ended = [row["credential_id"] for row in service.fetch(operators)]

@@ -20,7 +20,7 @@ def test_a_repeated_call_is_done_once_and_answered_the_same(operator: httpx.Clie
     assert (other.status_code, other.json()["code"]) == (409, "idempotency_key_reused")
 
 
-def test_a_new_secret_is_answered_again_to_its_asker_alone(service: Service, operator: httpx.Client) -> None:
+def test_only_the_first_caller_gets_a_new_secret_again(service: Service, operator: httpx.Client) -> None:
     body = {"role": "dfsp-maker", "fspId": "greenbank", "label": "again"}
     one = operator.post("/credentials", json=body, headers={"Idempotency-Key": "secret"})
     two = operator.post("/credentials", json=body, headers={"Idempotency-Key": "secret"})
@@ -48,7 +48,7 @@ def test_a_revoked_credential_is_refused_at_once(service: Service, operator: htt
     assert holder.get("/me").status_code == 401
 
 
-def test_two_secrets_are_valid_while_one_takes_over(service: Service, operator: httpx.Client) -> None:
+def test_two_secrets_are_valid_during_a_rotation(service: Service, operator: httpx.Client) -> None:
     old = service.issue("reader", "greenbank")
     path = f"/credentials/{old.split('_')[1]}/rotate"
     new = operator.post(path, json={"graceS": 3600}).json()["key"]
@@ -57,7 +57,7 @@ def test_two_secrets_are_valid_while_one_takes_over(service: Service, operator: 
     assert [service.as_key(key).get("/me").status_code for key in (old, new, newest)] == [401, 200, 200]
 
 
-def test_the_hub_registers_for_an_fsp_what_it_was_given(service: Service, operator: httpx.Client) -> None:
+def test_the_hub_registers_only_the_kinds_and_currencies_of_an_fsp(service: Service, operator: httpx.Client) -> None:
     given = {"fspId": "narrow", "kinds": ["MSISDN"], "currencies": ["MXN"]}
     operator.post("/fsps", json=given).raise_for_status()
     hub, narrow = service.hub, {"fspiop-source": "narrow"}
@@ -82,7 +82,7 @@ def test_the_hub_registers_for_an_fsp_what_it_was_given(service: Service, operat
     assert found[0] == [{"fspId": "narrow", "currency": "MXN"}]
 
 
-def test_a_refused_member_is_told_with_what_was_expected_and_without_what_was_sent(operator: httpx.Client) -> None:
+def test_a_refusal_names_the_member_and_the_expected_value_but_not_the_sent_one(operator: httpx.Client) -> None:
     def hint(body: object) -> str:
         return str(operator.post("/fsps", json=body).json()["hint"])
 

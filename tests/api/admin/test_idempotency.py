@@ -170,8 +170,10 @@ def test_a_question_that_is_repeated_is_answered_as_it_was(
     assert (reused.status_code, reused.json()["code"]) == (409, "idempotency_key_reused")
 
 
-def test_a_time_that_is_over_by_now_does_not_change_the_answer(service: Service, operator: httpx.Client) -> None:
-    """It was to come when the call was made, and who repeats the call has not heard that it was done."""
+def test_a_repeated_call_with_a_time_now_in_the_past_gets_its_first_answer(
+    service: Service, operator: httpx.Client
+) -> None:
+    """The time was in the future when the call was made, and its caller repeats it because no answer came."""
 
     def called(calls: dict[str, Any]) -> list[httpx.Response]:
         keys = ({"Idempotency-Key": f"soon:{path}:{at}"} for path in calls)
@@ -233,7 +235,7 @@ def test_of_different_calls_with_one_key_at_once_one_is_done(service: Service, o
 
 @pytest.fixture
 def blocked(service: Service) -> Iterator[Callable[[], None]]:
-    """Holds greenbank's row, so that a call about it stands between its claim and its commit; call it to let go."""
+    """Locks greenbank's row, so that a call about it waits between its claim and its commit; call it to unlock."""
     released, held = threading.Event(), threading.Event()
 
     async def hold() -> None:
@@ -263,7 +265,7 @@ def test_a_call_whose_process_is_killed_has_not_been_made(service: Service, bloc
     caller = service.as_key(_key(service.operator))
 
     def call_until_killed() -> None:
-        """A call waits for two seconds, is told 503 and is made again: who is to kill it may be slower than that."""
+        """A call waits for two seconds, gets 503 and is repeated: the test may be slower to kill its process."""
         with suppress(httpx.TransportError):
             while (answer := caller.post("/credentials", json=body, headers=key)).status_code == 503:
                 pass
@@ -334,7 +336,7 @@ def test_an_if_match_that_failed_stays_failed(operator: httpx.Client) -> None:
     assert operator.post("/fsps/redbank/status", json=body, headers=passed).status_code == 200
 
 
-def test_a_key_is_its_callers_own(service: Service, operator: httpx.Client) -> None:
+def test_idempotency_keys_of_two_callers_are_independent(service: Service, operator: httpx.Client) -> None:
     """Two credentials that took the same key by chance do not see each other's answers."""
     key = {"Idempotency-Key": "shared"}
     answers = [
@@ -401,19 +403,21 @@ def test_a_key_is_any_visible_text(operator: httpx.Client, key: str) -> None:
 
 
 @pytest.mark.parametrize("key", [b"", b"a b", b"\xc3\xa9", b"x" * 129, b"a\tb"])
-def test_another_is_refused_before_anything_is_done(service: Service, operator: httpx.Client, key: bytes) -> None:
+def test_an_invalid_idempotency_key_is_refused_before_any_change(
+    service: Service, operator: httpx.Client, key: bytes
+) -> None:
     before = _calls_in_history(service, operator)
     refused = operator.post("/credentials", json={"role": "reader", "label": "x"}, headers=[(b"Idempotency-Key", key)])
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid")
     assert _calls_in_history(service, operator) == before
 
 
-def test_two_keys_are_none(operator: httpx.Client) -> None:
+def test_two_idempotency_keys_are_refused(operator: httpx.Client) -> None:
     headers = [("Idempotency-Key", "one"), ("Idempotency-Key", "two")]
     assert operator.post("/credentials", json={"role": "reader", "label": "x"}, headers=headers).status_code == 400
 
 
-def test_what_is_acknowledged_again_holds_in_every_process(service: Service, operator: httpx.Client) -> None:
+def test_a_repeated_acknowledgement_holds_in_every_process(service: Service, operator: httpx.Client) -> None:
     """The call that repeats may come right after the first has committed, and must not be answered before it."""
     party = "/MSISDN/525511110009"
     redbank = {"fspiop-source": "redbank"}

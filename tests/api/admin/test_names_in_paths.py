@@ -28,7 +28,7 @@ def test_an_fsp_may_be_called_anything(service: Service, operator: httpx.Client,
 
 
 @pytest.mark.parametrize("fsp_id", [".", "..", "", "a b", "a\0", "é", "x" * 33, "ab\n"])
-def test_but_not_what_no_path_can_name(operator: httpx.Client, fsp_id: str) -> None:
+def test_an_fsp_cannot_have_an_id_that_no_path_can_name(operator: httpx.Client, fsp_id: str) -> None:
     assert operator.post("/fsps", json={"fspId": fsp_id}).status_code == 400
 
 

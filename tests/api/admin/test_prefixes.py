@@ -81,7 +81,7 @@ def test_every_element_has_the_members_of_the_client_in_their_types(pivotal: Piv
         assert element["status"] == "active"
 
 
-def test_they_are_the_rules_for_account_numbers_that_hold_and_are_answered(pivotal: Pivotal) -> None:
+def test_the_list_has_the_valid_routes_for_account_numbers_of_answered_fsps(pivotal: Pivotal) -> None:
     assert [(each["prefix"], each["fspId"]) for each in pivotal.all()] == [
         (2, "wallet"), (120, "wallet"), (646180, "provisional"),
     ]  # fmt: skip
@@ -89,7 +89,7 @@ def test_they_are_the_rules_for_account_numbers_that_hold_and_are_answered(pivot
     assert len(set(ids)) == len(ids)
 
 
-def test_an_element_says_of_its_fsp_what_there_is_and_else_nothing(pivotal: Pivotal) -> None:
+def test_an_element_shows_the_data_of_its_fsp_or_empty_text(pivotal: Pivotal) -> None:
     first, _, last = pivotal.all()
     assert (first["name"], first["localeName"], first["dfspType"]) == ("Demo Wallet", "ဒီမို", "wallet")
     assert (first["logoDataType"], base64.b64decode(first["logoBase64"])) == ("image/png", PNG)
@@ -108,19 +108,19 @@ def test_a_use_case_has_its_prefixes_and_an_unknown_one_is_404(pivotal: Pivotal)
     assert error["code"] == "not_found"
 
 
-def test_who_has_the_list_is_told_that_it_is_the_same(pivotal: Pivotal) -> None:
+def test_an_unchanged_list_is_not_sent_again(pivotal: Pivotal) -> None:
     etag = pivotal.client.get("/prefixes").headers["etag"]
     again = pivotal.client.get("/prefixes", headers={"If-None-Match": etag})
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
     assert pivotal.client.get("/prefixesByUseCase/BILLS", headers={"If-None-Match": etag}).status_code == 200
 
 
-def test_nothing_else_is_public_there(pivotal: Pivotal) -> None:
+def test_no_other_path_is_public_there(pivotal: Pivotal) -> None:
     assert pivotal.client.post("/prefixes").status_code == 405
     assert pivotal.client.get("/").status_code == 404
 
 
-async def test_whoever_asks_it_is_read_once_in_a_while() -> None:
+async def test_the_list_is_read_once_in_a_while_however_many_ask() -> None:
     class Postgres:
         reads = 0
 

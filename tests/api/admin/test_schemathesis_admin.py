@@ -1,8 +1,8 @@
-"""Requests made from the published description, right and wrong ones, by each role: every answer is one that it names.
+"""Requests made from the published description, right and wrong ones, by each role: it lists every answer.
 
-And nobody who is bound to greenbank is told anything of redbank: whatever redbank has carries a mark, which stands in
-no answer.  The roles take turns at the dozens of requests that are made for each operation; with TEST_EXAMPLES in the
-environment each of them makes them all, and as many more.
+No key of greenbank gets anything of redbank: everything of redbank carries a mark, and no such answer holds it. The
+roles take turns at the dozens of requests that are made for each operation; with TEST_EXAMPLES in the environment
+each of them makes them all, and as many more.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def test_every_answer_is_one_that_the_description_names(
 
 
 def test_the_marks_are_there_to_be_found(service: Service, keys: dict[str, str | None]) -> None:
-    """Who may read them does: else the test above would pass over nothing."""
+    """Roles that may read the marks find them: otherwise the test above would test nothing."""
     assert keys
     found = [
         httpx.Response.read(service.operator.get(path)).count(MARK.encode())

@@ -1,4 +1,4 @@
-"""ETag and If-Match: of two who have read the same version, one writes."""
+"""ETag and If-Match: of two writers who have read the same version, one succeeds."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _same(change: Change) -> Callable[[int], Change]:
 
 
 @pytest.mark.parametrize("resource", RESOURCES, ids=lambda each: each.__name__.strip("_"))
-def test_what_if_match_may_say(
+def test_valid_forms_of_if_match(
     service: Service, resource: Callable[[Service], tuple[str, Callable[[int], Change]]]
 ) -> None:
     if resource in (_route, _alias):
@@ -122,7 +122,7 @@ def test_what_if_match_may_say(
         assert written(9, shape) == 400, shape
 
 
-def test_if_match_is_described_where_it_is_looked_at(service: Service) -> None:
+def test_if_match_is_described_where_it_is_compared(service: Service) -> None:
     """And nowhere else: it would be taken for a protection."""
     change = {
         "PATCH /admin/v1/fsps/{fsp_id}": {},
@@ -172,7 +172,7 @@ def test_two_headers_are_one_list(operator: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("path", ["/fsps/greenbank", "/fsps/redbank/logo"])
-def test_what_the_caller_has_is_not_sent_again(service: Service, path: str) -> None:
+def test_an_unchanged_resource_is_not_sent_again(service: Service, path: str) -> None:
     operator = service.operator
     operator.put("/fsps/redbank/logo", content=PNG).raise_for_status()
     tag = operator.get(path).headers["etag"]
@@ -183,13 +183,13 @@ def test_what_the_caller_has_is_not_sent_again(service: Service, path: str) -> N
         assert operator.get(path, headers={"If-None-Match": shape}).status_code == 200
 
 
-def test_a_change_that_changes_nothing_is_none(operator: httpx.Client) -> None:
+def test_a_change_without_effect_keeps_the_version(operator: httpx.Client) -> None:
     tag = operator.get("/fsps/greenbank").headers["etag"]
     assert operator.patch("/fsps/greenbank", json={}, headers={"If-Match": tag}).headers["etag"] == tag
     assert operator.get("/fsps/greenbank").headers["etag"] == tag
 
 
-def test_no_answer_is_kept_by_anybody_else(operator: httpx.Client) -> None:
+def test_no_proxy_or_browser_stores_an_answer(operator: httpx.Client) -> None:
     for answer in (operator.get("/fsps/greenbank"), operator.get("/fsps/nobank"), operator.get("/fsps")):
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["x-content-type-options"] == "nosniff"
