@@ -32,6 +32,7 @@ from oracle.store.changes import Changes
 from oracle.store.lanes import LIMITS
 from oracle.store.leader import Leader
 from oracle.store.postgres import Postgres
+from oracle.store.rows import BatchFspRow, BatchRow
 from oracle.telemetry import logs
 from oracle.telemetry.metrics import BATCH_STATES, Metrics
 
@@ -162,8 +163,8 @@ class Imports:
                 await validating.close()
 
     async def _validating(self, batch_id: int) -> Validating:
-        batch = await self._postgres.row("batch", batch_id, None)
-        fsp = await self._postgres.row("batch_fsp", batch["fsp_id"])
+        batch: BatchRow = await self._postgres.row("batch", batch_id, None)
+        fsp: BatchFspRow = await self._postgres.row("batch_fsp", batch["fsp_id"])
         rules = RowChecks(self._reading, kinds=fsp["kinds"], currencies=fsp["currencies"])
         return Validating(self._changes, self._postgres, batch, rules, self._count_read)
 

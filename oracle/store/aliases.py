@@ -26,6 +26,7 @@ from oracle import errors
 from oracle.identifiers import PartyKey
 from oracle.store.base import Registration
 from oracle.store.postgres import Transaction
+from oracle.store.rows import AllowanceRow, KeyRow, RegistrationRow
 
 TRIES_MAX: Final = 4  # for entries that others remove between two statements
 
@@ -69,7 +70,7 @@ class Allowance(msgspec.Struct, frozen=True):
     currencies: frozenset[str] | None = None
 
     @classmethod
-    def of(cls, row: Any) -> Allowance:
+    def of(cls, row: AllowanceRow) -> Allowance:
         kinds, currencies = row["kinds"], row["currencies"]
         return cls(
             None if kinds is None else frozenset(_TYPE_OF_KIND.get(kind, kind) for kind in kinds),
@@ -226,7 +227,7 @@ async def _add_entries(transaction: Transaction, fsp_id: str, wanted: Columns) -
     raise errors.DirectoryUnavailable
 
 
-def _describe_added(row: Any) -> Effect:
+def _describe_added(row: RegistrationRow) -> Effect:
     if not row["is_registered"]:
         return "held_elsewhere"
     return "added" if row["is_new"] else "unchanged"
@@ -271,7 +272,7 @@ class _Step(NamedTuple):
     currency: str = ""
 
 
-def _compare(row: Any, currency: str | None, *, registers: bool) -> _Step:
+def _compare(row: KeyRow | None, currency: str | None, *, registers: bool) -> _Step:
     """Decide what a replacement comes to.  `row` says what is registered under the key; None for nothing."""
     if row is None:
         return _Step("added", "new", currency or "") if registers else _Step("not_registered")

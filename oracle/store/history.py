@@ -28,6 +28,7 @@ from oracle.identifiers.prefix import list_prefixes
 from oracle.store.cache.values import Entry
 from oracle.store.postgres import Postgres
 from oracle.store.queries import QUERIES
+from oracle.store.rows import FinalRow
 
 ANSWERED: Final = frozenset({"active", "provisional"})
 WORK: Final = 20_000  # rows: about 50 ms
@@ -184,7 +185,7 @@ async def fetch_final_before(postgres: Postgres) -> tuple[datetime, datetime]:
 
     Ask before the question whose answer you want to call final.  Raises DirectoryUnavailable.
     """
-    row = await postgres.row("history_final")
+    row: FinalRow = await postgres.row("history_final")
     return row["now"], row["final_before"]
 
 

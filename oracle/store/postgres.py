@@ -24,6 +24,7 @@ from oracle.store.cache.lookups import DATABASE_BATCHES
 from oracle.store.cache.values import Entry, answer_of
 from oracle.store.lanes import LIMITS, Breaker, Lane, PostgresLimits, is_away, is_busy, open_pool
 from oracle.store.queries import QUERIES
+from oracle.store.rows import GenerationRow
 
 WRITES_MAX: Final = 8
 DESK_MAX: Final = 8
@@ -136,7 +137,7 @@ class Watch:
                     connection = await self._connected()
                     if first is not None:
                         await connection.execute(QUERIES[first], *arguments)
-                    row = await connection.fetchrow(QUERIES["generation"])
+                    row: GenerationRow = await connection.fetchrow(QUERIES["generation"])
             except Exception as exc:
                 if self._connection is not None:
                     self._connection.terminate()

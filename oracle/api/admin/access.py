@@ -33,6 +33,7 @@ import msgspec
 
 from oracle.api.admin.problems import Refusal
 from oracle.errors import DirectoryUnavailable
+from oracle.store.rows import CredentialCheckRow
 from oracle.telemetry import logs
 
 if TYPE_CHECKING:
@@ -241,7 +242,7 @@ def _ip(text: str) -> _Address | None:
     return address.ipv4_mapped or address if isinstance(address, ipaddress.IPv6Address) else address
 
 
-def _is_valid(row: Any, digest: bytes) -> bool:
+def _is_valid(row: CredentialCheckRow, digest: bytes) -> bool:
     """Compare in the same time, whether the credential exists or not."""
     hashes: list[bytes] = [] if row is None else row["hashes"]
     equal = False

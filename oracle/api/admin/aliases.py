@@ -55,6 +55,7 @@ from oracle.identifiers import PARTY_ID_TYPES, BadIdentifier, Kind, PartyIdType,
 from oracle.store import aliases
 from oracle.store.base import Registration
 from oracle.store.postgres import Transaction
+from oracle.store.rows import HolderRow, ListedAliasRow, RouteDecisionRow
 
 Rows = Callable[..., Awaitable[list[Any]]]  # of Postgres or of a Transaction
 
@@ -458,7 +459,7 @@ def _entries(row: Any) -> list[AliasEntry]:
     return found + [_entry(currency, False, changed_at) for currency, changed_at in further]
 
 
-def _is_first(row: Any, entries: Sequence[AliasEntry], since: datetime) -> bool:
+def _is_first(row: ListedAliasRow, entries: Sequence[AliasEntry], since: datetime) -> bool:
     """Whether the alias is listed here: it is listed once, at the first of its entries that changed in the period."""
     here = (row["changed_at"], row["currency"])
     return all((e.changed_at, e.currency or "") >= here for e in entries if e.changed_at >= since)
@@ -580,7 +581,7 @@ def _named(reading: Reading, key: PartyKey) -> dict[str, Any]:
     }
 
 
-def _holder(row: Any) -> AliasHolder:
+def _holder(row: HolderRow) -> AliasHolder:
     return AliasHolder(
         fsp_id=row["fsp_id"],
         sub_id=row["sub_id"] or None,
@@ -590,7 +591,7 @@ def _holder(row: Any) -> AliasHolder:
     )
 
 
-def _route(row: Any) -> DecidingRoute:
+def _route(row: RouteDecisionRow) -> DecidingRoute:
     return DecidingRoute(
         route_id=row["route_id"], prefix=row["prefix"], fsp_id=row["fsp_id"], state=_state(row["status"])
     )

@@ -44,6 +44,7 @@ from msgspec import Meta
 from oracle.api.admin.access import PUBLIC
 from oracle.api.admin.operations import operation
 from oracle.api.admin.problems import Refusal
+from oracle.store.rows import PrefixRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,7 +176,7 @@ async def _read(postgres: Postgres) -> _List:
     return _List(elements, frozenset(row["use_case"] for row in use_cases))
 
 
-def _elements(rows: list[Any], logos: dict[str, bytes]) -> list[_Element]:
+def _elements(rows: list[PrefixRow], logos: dict[str, bytes]) -> list[_Element]:
     shown = _place_logos(rows, {fsp_id: base64.b64encode(data).decode() for fsp_id, data in logos.items()})
     elements = []
     for row, logo in zip(rows, shown, strict=True):
@@ -201,7 +202,7 @@ def _place_logos(rows: list[Any], logos: dict[str, str]) -> list[str]:
     return shown
 
 
-def _prefix(row: Any, logo: str) -> Prefix:
+def _prefix(row: PrefixRow, logo: str) -> Prefix:
     return Prefix(
         id=row["route_id"], prefix=row["prefix"], fsp_id=row["fsp_id"], created_at=_time(row["created_at"]),
         status="active", locale_name=row["locale_name"], dfsp_type=row["dfsp_type"],

@@ -34,6 +34,7 @@ from oracle.api.admin.values import FspId, FspIdQuery, FspStatus, Note, Reason
 from oracle.identifiers import PARTY_ID_TYPES, BadIdentifier, Kind, PartyIdType, Reading, find_scheme
 from oracle.identifiers.prefix import bound_above, list_prefixes
 from oracle.store.postgres import Transaction
+from oracle.store.rows import LockedRouteRow, OverlapRow
 
 OVERLAPS_MAX: Final = 1_000
 _ID_MAX: Final = 2**63 - 1
@@ -381,12 +382,12 @@ async def _lock(transaction: Transaction, call: Call, route_id: int) -> Any:
     return rows[0]
 
 
-def _require_time_left(row: Any) -> None:
+def _require_time_left(row: LockedRouteRow) -> None:
     if row["is_over"]:
         raise Refusal(409, "route_ended", "The route has ended", "Create another route")
 
 
-def _check_period(row: Any, begins: datetime | None, ends: datetime | None) -> None:
+def _check_period(row: LockedRouteRow, begins: datetime | None, ends: datetime | None) -> None:
     _require_time_left(row)
     now = datetime.now(UTC)
     if begins != row["valid_from"]:
@@ -429,7 +430,7 @@ def _columns(row: Any) -> dict[str, Any]:
     return {name: row[name] for name in Neighbour.__struct_fields__}
 
 
-def _overlap(row: Any, prefix: str, fsp_id: str) -> Overlap:
+def _overlap(row: OverlapRow, prefix: str, fsp_id: str) -> Overlap:
     other = row["prefix"]
     if len(other) < len(prefix):
         text = (

@@ -44,6 +44,7 @@ from oracle.store.cache.values import Entry
 from oracle.store.history import Situation
 from oracle.store.postgres import Postgres
 from oracle.store.resolution import BY_ENTRY, decide
+from oracle.store.rows import CoveringRouteRow, EntryNowRow
 
 ROUTES_MAX: Final = 200
 
@@ -154,8 +155,10 @@ async def ask(
 
 
 async def _fetch_present(postgres: Postgres, key: PartyKey, at: datetime | None) -> _Facts:
-    entries = await postgres.rows("alias_entries_now", key.party_id_type, key.identifier)
-    rules = await postgres.rows("routes_covering", key.party_id_type, list_prefixes(key.identifier), at, ROUTES_MAX)
+    entries: list[EntryNowRow] = await postgres.rows("alias_entries_now", key.party_id_type, key.identifier)
+    rules: list[CoveringRouteRow] = await postgres.rows(
+        "routes_covering", key.party_id_type, list_prefixes(key.identifier), at, ROUTES_MAX
+    )
     fsps = await postgres.rows("fsp_status_now", list({row["fsp_id"] for row in (*entries, *rules)}))
     return _Facts(entries, rules, {row["fsp_id"]: row["status"] for row in fsps})
 
@@ -217,7 +220,7 @@ def _explain(
     )  # fmt: skip
 
 
-def _alias_verdict(row: Any, is_chosen: bool, sub_id: str, currency: str | None, facts: _Facts) -> Any:
+def _alias_verdict(row: EntryNowRow, is_chosen: bool, sub_id: str, currency: str | None, facts: _Facts) -> Any:
     if is_chosen:
         return "answers" if facts.is_answered(row["fsp_id"]) else "unanswered"
     if row["sub_id"] != sub_id:
@@ -225,7 +228,7 @@ def _alias_verdict(row: Any, is_chosen: bool, sub_id: str, currency: str | None,
     return "not_asked_for" if currency is None or not row["currency"] else "other_currency"
 
 
-def _route_verdict(row: Any, decides: bool, is_held: bool, facts: _Facts) -> Any:
+def _route_verdict(row: CoveringRouteRow, decides: bool, is_held: bool, facts: _Facts) -> Any:
     if not row["has_begun"]:
         return "not_begun"
     if row["is_over"]:
@@ -237,14 +240,14 @@ def _route_verdict(row: Any, decides: bool, is_held: bool, facts: _Facts) -> Any
     return "answers" if facts.is_answered(row["fsp_id"]) else "unanswered"
 
 
-def _considered_alias(row: Any, facts: _Facts, verdict: Any) -> ConsideredAlias:
+def _considered_alias(row: EntryNowRow, facts: _Facts, verdict: Any) -> ConsideredAlias:
     return ConsideredAlias(
         fsp_id=row["fsp_id"], fsp_status=facts.statuses.get(row["fsp_id"]), sub_id=row["sub_id"] or None,
         currency=row["currency"] or None, default=row["is_default"], since=row["since"], verdict=verdict,
     )  # fmt: skip
 
 
-def _considered_route(row: Any, facts: _Facts, verdict: Any) -> ConsideredRoute:
+def _considered_route(row: CoveringRouteRow, facts: _Facts, verdict: Any) -> ConsideredRoute:
     return ConsideredRoute(
         route_id=row["route_id"], prefix=row["prefix"], fsp_id=row["fsp_id"], verdict=verdict,
         fsp_status=facts.statuses.get(row["fsp_id"]), valid_from=row["valid_from"], valid_to=row["valid_to"],

@@ -17,6 +17,7 @@ from oracle.identifiers import BadIdentifier, PartyKey, Reading, display
 from oracle.imports.results import rows_about
 from oracle.store.history import decode_json
 from oracle.store.postgres import Postgres
+from oracle.store.rows import BatchOriginRow, CredentialLabelRow
 
 BATCH: Final = "batch:"
 
@@ -114,7 +115,7 @@ def batch_number(request_id: str | None) -> int | None:
 
 
 async def _origin(postgres: Postgres, number: int, event: HistoryEvent) -> BatchOrigin | None:
-    row = await postgres.row("batch_origin", number)
+    row: BatchOriginRow | None = await postgres.row("batch_origin", number)
     if row is None:
         return None
     labels = await _labels(postgres, {row["uploaded_by"], row["decided_by"]})
@@ -133,5 +134,5 @@ async def _origin(postgres: Postgres, number: int, event: HistoryEvent) -> Batch
 
 async def _labels(postgres: Postgres, actors: Iterable[str | None]) -> dict[str | None, str]:
     wanted = [actor for actor in actors if actor is not None]
-    rows = await postgres.rows("credential_labels", wanted) if wanted else []
+    rows: list[CredentialLabelRow] = await postgres.rows("credential_labels", wanted) if wanted else []
     return {row["credential_id"]: row["label"] for row in rows}
