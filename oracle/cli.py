@@ -92,8 +92,9 @@ def _describe(exc: Exception) -> list[str]:
 
 def make_parser() -> argparse.ArgumentParser:
     from oracle import commands
+    from oracle.commands.parser import Parser
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="oracle",
         description="Alias directory oracle: finds the FSP of a phone number, an account or another identifier.",
         epilog=_EPILOG,

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 import oracle
 from oracle.cli import make_parser
-from oracle.commands.verbs import explain_argument
+from oracle.commands.parser import explain_argument
 
 PACKAGE: Final = Path(oracle.__file__).parent
 _ERRORS: Final = re.compile(

@@ -110,7 +110,8 @@ def _verify_offline(directory: Path, keys: list[str], since: str | None) -> int:
     try:
         verdict = verify_export(directory, keys, since)
     except OSError as exc:
-        raise CommandError(f"{exc.filename}: {exc.strerror}") from exc
+        hint = "DIR must be a directory that `oracle audit export` or `oracle audit fetch` wrote"
+        raise CommandError(f"{exc.filename}: {exc.strerror}. {hint}") from exc
     for note in verdict.notes:
         print_note(note)
     for finding in verdict.findings:

@@ -11,6 +11,7 @@ Proxies.     Those of the environment, but never for an address of this machine.
 from __future__ import annotations
 
 import ipaddress
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -196,7 +197,7 @@ class Client:
     def _explain(self, exc: Exception) -> ClientError:
         if isinstance(exc, httpx.TimeoutException):
             return ClientError(f"{self._server} did not answer in time", "timeout", "Try again in a minute")
-        reason = str(exc) or type(exc).__name__
+        reason = re.sub(r"^\[Errno -?\d+\] ", "", str(exc)) or type(exc).__name__
         hint = "Is `oracle serve` running there? ORACLE_ADMIN_URL sets the address"
         return ClientError(f"{self._server} cannot be reached: {reason}", "unreachable", hint)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from oracle.commands.verbs import FAILED, OK, Arguments, Misused, add_command, add_country, add_kind, add_sub, complain
 
 if TYPE_CHECKING:
-    from oracle.identifiers import PartyKey
+    from oracle.identifiers import BadIdentifier, PartyKey
     from oracle.settings import Settings
     from oracle.store.migrate import Stage
 
@@ -109,7 +109,18 @@ def _canon(arguments: Arguments) -> None:
     try:
         print(reading.read_key(arguments.kind, arguments.identifier, country=arguments.country).identifier)
     except BadIdentifier as exc:
-        raise Misused(str(exc)) from exc
+        raise Misused(_explain(exc)) from exc
+
+
+def _explain(exc: BadIdentifier) -> str:
+    from oracle.identifiers import KINDS
+
+    hints: dict[str, str] = {
+        "unknown_kind": f"The kinds are {', '.join(KINDS)}",
+        "national_without_country": "Write + and the country code, for example +525512345678",
+    }
+    hint = hints.get(exc.reason)
+    return f"{exc}. {hint}" if hint else str(exc)
 
 
 def _lookup(arguments: Arguments) -> int:
@@ -122,7 +133,7 @@ def _lookup(arguments: Arguments) -> int:
     try:
         key = Reading.of(settings).read_key(arguments.kind, arguments.identifier, sub_id=arguments.sub)
     except BadIdentifier as exc:
-        raise Misused(str(exc)) from exc
+        raise Misused(_explain(exc)) from exc
     entries = asyncio.run(_fetch_entries(settings, key))
     if arguments.currency:
         entries = [(fsp_id, currency) for fsp_id, currency in entries if currency in {"", arguments.currency}]

@@ -33,7 +33,7 @@ Arguments = argparse.Namespace
 Run = Callable[[Arguments], int | None]  # the exit code; None is OK
 Work = Callable[["Client", Arguments], object]
 
-ALL_KINDS: Final = "<kinds>"  # in a help text: the kinds of identifiers, see explain_argument
+ALL_KINDS: Final = "<kinds>"  # in a help text: all kinds of identifiers, see parser.explain_argument
 
 CONNECTION_HELP: Final = (
     "Environment: ORACLE_ADMIN_URL is the address of the admin API (default: http://127.0.0.1:3001)."
@@ -57,31 +57,13 @@ def complain(*lines: str) -> None:
     print(*(f"oracle: {line}" for line in lines), sep="\n", file=sys.stderr)
 
 
-def explain_argument(action: argparse.Action) -> str:
-    """Return the help of an argument, with the kinds of identifiers in place of ALL_KINDS.
-
-    Only when help is printed: the kinds come from oracle.identifiers, which takes 0.1 s to import.
-    """
-    text = action.help or ""
-    if ALL_KINDS in text:
-        from oracle.identifiers import KINDS
-
-        text = text.replace(ALL_KINDS, ", ".join(KINDS))
-    return text
-
-
-class HelpFormatter(argparse.HelpFormatter):
-    def _get_help_string(self, action: argparse.Action) -> str:
-        return explain_argument(action)
-
-
 # Declare ----------------------------------------------------------------------------------------------------------
 
 
 def add_command(commands: Any, name: str, run: Run, text: str, details: str = "") -> argparse.ArgumentParser:
     """Declare `oracle … NAME`; `text` is a phrase in the imperative, `details` are sentences below the options."""
     command: argparse.ArgumentParser = commands.add_parser(
-        name, help=text, description=make_sentence(text), epilog=details, formatter_class=HelpFormatter
+        name, help=text, description=make_sentence(text), epilog=details
     )
     # SUPPRESS: the default of this option must not overwrite a --config that was given before the command.
     command.add_argument(

@@ -39,6 +39,24 @@ def test_wrong_usage_exits_with_2(tmp_path: Path, arguments: list[str]) -> None:
     assert done.stderr.startswith("usage: ")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["seed", "--count"], "oracle seed: --count needs a value"),
+        (["seed", "--count", "0", "--fsps", "1"], "oracle seed: --count: 0 is not from 1 to 100,000,000"),
+        (["seed", "--count", "1"], "oracle seed: missing: --fsps"),
+        (["seed", "--count", "1", "--fsps", "1", "--fast"], "oracle: not known: --fast"),
+        (["serve", "--only", "jobs"], "oracle serve: --only: 'jobs' is not known. Choose from: hub, admin"),
+        (["fly"], "oracle: COMMAND: 'fly' is not known. Choose from: serve, check-config, migrate, seed, "),
+    ],
+)
+def test_wrong_usage_is_explained_in_plain_words(tmp_path: Path, arguments: list[str], line: str) -> None:
+    *_, explanation, help_line = run_oracle(tmp_path, *arguments).stderr.splitlines()
+    assert explanation.startswith(line)
+    assert "worker" not in explanation
+    assert help_line == f"For an explanation: {line.partition(':')[0]} --help"
+
+
 def test_importing_the_command_line_loads_no_part_of_the_oracle() -> None:
     listing = (
         "import sys, oracle.cli; print([m for m in sys.modules if m.startswith(('oracle.', 'asyncpg', 'msgspec'))])"
@@ -119,7 +137,7 @@ def test_canon_prints_the_canonical_form(tmp_path: Path, arguments: list[str], s
     [
         (["CLABE", "032180000118359710"], "CLABE: the check digit does not fit"),
         (["MSISDN", "0"], "MSISDN: "),
-        (["SHOE_SIZE", "44"], "identifier: this kind of identifier is not known"),
+        (["SHOE_SIZE", "44"], "identifier: this kind of identifier is not known. The kinds are MSISDN, "),
     ],
 )
 def test_canon_explains_a_bad_identifier(tmp_path: Path, arguments: list[str], reason: str) -> None:
