@@ -28,14 +28,14 @@ def separator_named(line: str) -> str:
     if match is None:
         return ""
     if not match[1] or match[1] not in DELIMITERS:
-        raise FileRefused("bad_separator", "The separator after sep= is not known.", "Use , or ; or tab.")
+        raise FileRefused("bad_separator", "The separator after sep= cannot be used.", "Use , or ; or tab.")
     return match[1]
 
 
 def header(line: str, delimiter: str) -> tuple[str, list[str]]:
     """Give the separator, tried out where it is '', and the columns in their order, or raise FileRefused."""
     if "\0" in line:
-        raise FileRefused("not_text", "This is no text file, or not UTF-8.", "Save it as CSV UTF-8.")
+        raise FileRefused("not_text", "This is not a text file in UTF-8.", "Save it as CSV UTF-8.")
     delimiter = delimiter or max(DELIMITERS, key=lambda tried: len(_known(_names(line, tried))))
     names = _names(line, delimiter)
     if not names:
@@ -51,7 +51,7 @@ def header(line: str, delimiter: str) -> tuple[str, list[str]]:
         raise FileRefused("unknown_column", f"Column {position} ({shown}) is not known.", _HINT)
     twice = [name for name in COLUMNS if names.count(name) > 1]
     if twice:
-        raise FileRefused("duplicate_column", f"The column {twice[0]} stands twice in the first line.", _HINT)
+        raise FileRefused("duplicate_column", f"The first line names the column {twice[0]} twice.", _HINT)
     missing = [name for name in REQUIRED if name not in names]
     if missing:
         raise FileRefused("missing_column", f"The column {missing[0]} is missing.", _HINT)

@@ -23,11 +23,11 @@ class NotWaiting(errors.Refused):
 
 
 class SamePerson(errors.Refused):
-    default = "Who uploaded the file may not decide about it"
+    default = "The uploader cannot approve or reject their own file"
 
 
 class AlreadyEnded(errors.Refused):
-    default = "The batch has ended already"
+    default = "The batch has already ended"
 
 
 async def held(transaction: Transaction, fsp_id: str, batch_id: int) -> Any:

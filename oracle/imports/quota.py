@@ -26,7 +26,7 @@ COMING_MAX: Final = 20  # at once: each holds two parts in memory, however slowl
 
 
 class TooManyOpen(errors.Refused):
-    default = "The FSP has too many files that are not finished"
+    default = "The FSP has too many unfinished files"
 
 
 class TooManyComing(errors.Refused):
@@ -34,7 +34,7 @@ class TooManyComing(errors.Refused):
 
 
 class TooManyBytes(errors.Refused):
-    default = "The FSP has uploaded too much"
+    default = "The FSP has used up its upload quota for 24 hours"
 
 
 class Coming:

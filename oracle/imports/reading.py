@@ -128,7 +128,7 @@ class Reader:
             chunks.append(self._chunk(self._rows))
             self._rows = []
         if not self.rows_read:
-            raise FileRefused("empty_file", "The file holds no rows.")
+            raise FileRefused("empty_file", "The file has no rows.")
         return chunks
 
     # Bytes --------------------------------------------------------------------------------------------------

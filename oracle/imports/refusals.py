@@ -61,26 +61,26 @@ REFUSALS: Final[dict[RowCode, str]] = {
     "bad_country": "The country is not a two-letter ISO 3166 code. Write MX or MM, for example, or leave it empty.",
     "bad_currency": "The currency is not a three-letter ISO 4217 code. Write MXN, for example, or leave it empty.",
     "bad_encoding": "The line is not UTF-8, or lost characters in an earlier conversion. Save the file as CSV UTF-8.",
-    "bad_identifier": "The identifier is not one of its kind.",  # told more exactly by `explain`
+    "bad_identifier": "The identifier is not valid for its kind.",  # `explain` gives the exact reason
     "bad_json": "The line is not a JSON object. Write one object a line, with names and values in double quotes.",
     "bad_quoting": (
-        "A double quote opens here and is not closed, or text follows a closing one. Close it, and double those inside."
+        'A double quote is not closed, or text follows a closing quote. Close it, and write "" for a quote in a value.'
     ),
-    "bad_sub_id": "The sub_id cannot be kept.",  # told more exactly by `explain`
-    "currency_not_allowed": "This FSP may not register this currency. Ask the operator of the hub to allow it.",
-    "decimal_number": f"A spreadsheet made a decimal number of the value. {_AS_TEXT}",
-    "digits_lost": f"The last digits seem lost: spreadsheets keep 15 digits of a number. {_AS_TEXT}",
-    "duplicate_member": "A member stands twice in the object. Write each name once.",
-    "formula": "The value is a formula or begins like one. Write the value itself.",
-    "kind_not_allowed": "This FSP may not register this kind. Ask the operator of the hub to allow it.",
-    "leading_zero_lost": f"Leading zeros seem lost: a CLABE has 18 digits. {_AS_TEXT}",
-    "missing_identifier": "The identifier is missing.",
+    "bad_sub_id": "The sub_id is not valid.",  # `explain` gives the exact reason
+    "currency_not_allowed": "This FSP cannot register this currency. Ask the operator of the hub to allow it.",
+    "decimal_number": f"A spreadsheet changed the value into a decimal number. {_AS_TEXT}",
+    "digits_lost": f"The last digits are probably lost: spreadsheets keep only 15 digits of a number. {_AS_TEXT}",
+    "duplicate_member": "The object has the same name twice. Write each name once.",
+    "formula": "The value is a formula, or begins like one. Write the value itself.",
+    "kind_not_allowed": "This FSP cannot register this kind. Ask the operator of the hub to allow it.",
+    "leading_zero_lost": f"Leading zeros are probably lost: a CLABE has 18 digits. {_AS_TEXT}",
+    "missing_identifier": "The identifier is missing. Fill it in, or delete the row.",
     "missing_kind": "The kind is missing. Write MSISDN, for example.",
     "not_text": "A value is not text. Write every value in double quotes: numbers lose their leading zeros.",
-    "nul_character": "The line holds a NUL character. Save the file as CSV UTF-8.",
-    "scientific_notation": f"A spreadsheet made a number of the value and its digits are lost. {_AS_TEXT}",
+    "nul_character": "The line has a NUL character. Save the file as CSV UTF-8.",
+    "scientific_notation": f"A spreadsheet changed the value into a rounded number, so digits are lost. {_AS_TEXT}",
     "thousands_separator": f"The value is written with thousands separators. {_AS_TEXT}",
-    "too_few_fields": "The row has fewer fields than the header line. Write a separator for each empty field, too.",
+    "too_few_fields": "The row has fewer fields than the header line. Write a separator for each empty field too.",
     "too_long": f"A field is longer than {FIELD_MAX:,} characters, or the line longer than {LINE_MAX:,}.",
     "too_many_fields": (
         "The row has more fields than the header line. Put values that hold the separator in double quotes."
@@ -88,15 +88,15 @@ REFUSALS: Final[dict[RowCode, str]] = {
     "unknown_action": "The action is not known. Write add, replace or remove, or leave it empty for add.",
     "unknown_kind": f"The kind is not known. Write one of {', '.join(KINDS)}.",
     "unknown_member": (
-        "A member of the object is not known. Use kind, identifier, sub_id, currency, country and action only."
+        "The object has an unknown name. Use only kind, identifier, sub_id, currency, country and action."
     ),
 }
 
 _WHAT_TO_DO: Final[dict[Reason, str]] = {
     "national_without_country": "Fill in the column country, or write + and the calling code.",
-    "invalid_for_country": "Check the digits, and whether some are missing.",
-    "bad_check_digit": "Check the digits: one of them is wrong, or two changed places.",
-    "bad_check_digits": "Check the account number: a character of it is wrong.",
+    "invalid_for_country": "Check the digits; one can be wrong or missing.",
+    "bad_check_digit": "Check the digits: one is wrong, or two are swapped.",
+    "bad_check_digits": "Check the account number: at least one character is wrong.",
 }
 
 

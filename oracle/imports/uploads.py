@@ -49,7 +49,7 @@ class TooLong(errors.TooLarge):
 
 
 class Abandoned(errors.BadRequest):
-    default = "The upload took too long and was given up"
+    default = "The upload took too long and was stopped"
 
 
 async def receive(

@@ -1,6 +1,6 @@
 """The commands that call the admin API, typed as people and scripts type them, against a running service.
 
-`typed("fsp", "list")` runs the command line in this process, with a key in the environment.  The result is what
+`shell("fsp", "list")` runs the command line in this process, with a key in the environment.  The result is what
 a shell gets, without the start of an interpreter each time.
 """
 
@@ -37,7 +37,7 @@ from oracle.commands.verbs import parse_past_time, parse_time
 PUBLISHED = Path(oracle.commands.__file__).parents[2] / "schemas" / "admin.openapi.json"
 
 
-class Done(NamedTuple):
+class Result(NamedTuple):
     code: int
     out: str
     err: str
@@ -51,18 +51,18 @@ class Done(NamedTuple):
         return [line.split("\t") for line in self.out.splitlines()]
 
 
-class Typed:
-    """`typed(*words)` runs as the operator; `typed.as_key(key, *words)` runs with another key."""
+class Shell:
+    """`shell(*words)` runs as the operator; `shell.as_key(key, *words)` runs with another key."""
 
     def __init__(self, key: str, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self._key = key
         self._patch = patch
         self._capsys = capsys
 
-    def __call__(self, *words: str) -> Done:
+    def __call__(self, *words: str) -> Result:
         return self.as_key(self._key, *words)
 
-    def as_key(self, key: str | None, *words: str, stdin: str = "") -> Done:
+    def as_key(self, key: str | None, *words: str, stdin: str = "") -> Result:
         self._patch.setattr(sys, "stdin", io.StringIO(stdin))
         self._patch.setenv("ORACLE_KEY", key or "")
         try:
@@ -70,7 +70,7 @@ class Typed:
         except SystemExit as exc:  # argparse
             code = int(exc.code or 0)
         out, err = self._capsys.readouterr()
-        return Done(code, out, err)
+        return Result(code, out, err)
 
 
 def key_of(service: Service) -> str:
@@ -78,14 +78,14 @@ def key_of(service: Service) -> str:
 
 
 @pytest.fixture
-def typed(
+def shell(
     service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Typed:
+) -> Shell:
     for name, value in environment(tmp_path).items():
         if name.startswith("ORACLE_"):
             monkeypatch.setenv(name, value)
     monkeypatch.setenv("ORACLE_ADMIN_URL", service.oracle.admin_url)
-    return Typed(key_of(service), monkeypatch, capsys)
+    return Shell(key_of(service), monkeypatch, capsys)
 
 
 # All commands -----------------------------------------------------------------------------------------------------
@@ -137,43 +137,45 @@ def test_making_the_parser_imports_nothing_costly() -> None:
 # FSPs -------------------------------------------------------------------------------------------------------------
 
 
-def test_an_fsp_is_created_listed_changed_suspended_and_closed(typed: Typed) -> None:
-    made = typed("fsp", "create", "bluebank", "--name", "Blue Bank", "--kinds", "MSISDN,CLABE", "--two-persons",
+def test_an_fsp_is_created_listed_changed_suspended_and_closed(shell: Shell) -> None:
+    made = shell("fsp", "create", "bluebank", "--name", "Blue Bank", "--kinds", "MSISDN,CLABE", "--two-persons",
                  "--contact-name", "Ana", "--use-cases", "p2p", "--json")  # fmt: skip
     assert made.code == 0
     assert made.json["kinds"] == ["MSISDN", "CLABE"]
     assert (made.json["contact"]["name"], made.json["twoPersons"]) == ("Ana", True)
-    again = typed("fsp", "create", "bluebank")
+    again = shell("fsp", "create", "bluebank")
     assert (again.code, again.out) == (1, "")
-    assert again.err == ("oracle: There is an FSP with this id (exists). PATCH /admin/v1/fsps/bluebank\n")
+    assert again.err == (
+        "oracle: An FSP with this id already exists (exists). Change it with PATCH /admin/v1/fsps/bluebank\n"
+    )
 
-    assert ["active", "bluebank", "Blue Bank", "yes"] in [line[:4] for line in typed("fsp", "list").lines]
-    assert [line[1] for line in typed("fsp", "list", "--use-case", "p2p").lines] == ["bluebank"]
-    assert len(typed("fsp", "list", "--limit", "2", "--json").out.splitlines()) == 2
+    assert ["active", "bluebank", "Blue Bank", "yes"] in [line[:4] for line in shell("fsp", "list").lines]
+    assert [line[1] for line in shell("fsp", "list", "--use-case", "p2p").lines] == ["bluebank"]
+    assert len(shell("fsp", "list", "--limit", "2", "--json").out.splitlines()) == 2
 
     update = ("fsp", "update", "bluebank", "--clear", "kinds,contact", "--no-two-persons", "--name", "B", "--if-match")
-    assert "(version_mismatch)" in typed(*update, "77").err
-    assert typed(*update, "1").code == 0
-    shown = typed("fsp", "show", "bluebank", "--json").json
+    assert "(version_mismatch)" in shell(*update, "77").err
+    assert shell(*update, "1").code == 0
+    shown = shell("fsp", "show", "bluebank", "--json").json
     assert (shown["kinds"], shown["contact"], shown["twoPersons"], shown["name"]) == (None, None, False, "B")
     assert shown["useCases"] == ["p2p"]
-    assert re.search(r"^version +2$", typed("fsp", "show", "bluebank").out, re.MULTILINE)
+    assert re.search(r"^version +2$", shell("fsp", "show", "bluebank").out, re.MULTILINE)
 
     for verb, status in (("suspend", "suspended"), ("activate", "active"), ("close", "closed")):
-        assert typed("fsp", verb, "bluebank", "--reason", "a test", "--json").json["status"] == status
-    assert typed("fsp", "show", "nobody").err.startswith("oracle: No such FSP (not_found). ")
+        assert shell("fsp", verb, "bluebank", "--reason", "a test", "--json").json["status"] == status
+    assert shell("fsp", "show", "nobody").err.startswith("oracle: No such FSP (not_found). ")
 
 
-def test_a_logo_is_uploaded_downloaded_and_removed(typed: Typed, tmp_path: Path) -> None:
+def test_a_logo_is_uploaded_downloaded_and_removed(shell: Shell, tmp_path: Path) -> None:
     image = tmp_path / "logo.png"
     image.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
-    assert typed("fsp", "logo", "redbank", str(image), "--json").json["logo"]["dataType"] == "image/png"
+    assert shell("fsp", "logo", "redbank", str(image), "--json").json["logo"]["dataType"] == "image/png"
     back = tmp_path / "back.png"
-    assert typed("fsp", "logo", "redbank", "--out", str(back)).code == 0
+    assert shell("fsp", "logo", "redbank", "--out", str(back)).code == 0
     assert back.read_bytes() == image.read_bytes()
-    assert typed("fsp", "logo", "redbank", "--remove", "--json").json["logo"] is None
-    assert typed("fsp", "logo", "redbank", "--out", str(back)).err.startswith("oracle: The FSP has no logo (not_found)")
-    missing = typed("fsp", "logo", "redbank", str(tmp_path / "none.png"))
+    assert shell("fsp", "logo", "redbank", "--remove", "--json").json["logo"] is None
+    assert shell("fsp", "logo", "redbank", "--out", str(back)).err.startswith("oracle: The FSP has no logo (not_found)")
+    missing = shell("fsp", "logo", "redbank", str(tmp_path / "none.png"))
     assert (missing.code, missing.err) == (1, f"oracle: {tmp_path}/none.png: No such file or directory\n")
 
 
@@ -187,74 +189,74 @@ def test_a_logo_is_uploaded_downloaded_and_removed(typed: Typed, tmp_path: Path)
      ["audit", "proof", "x"], ["audit", "events", "--channel", "post"],
      ["audit", "verify", "--offline", "x", "--from", "3"]],
 )  # fmt: skip
-def test_wrong_usage_exits_with_2(typed: Typed, words: list[str]) -> None:
-    done = typed(*words)
+def test_wrong_usage_exits_with_2(shell: Shell, words: list[str]) -> None:
+    done = shell(*words)
     assert (done.code, done.out) == (2, "")
     assert done.err
 
 
-def test_control_characters_in_names_are_printed_as_escapes(typed: Typed) -> None:
-    assert typed("fsp", "update", "redbank", "--name", "a\x1b[31m\tb\nc\u202e").code == 0
-    assert [line[2] for line in typed("fsp", "list").lines if line[1] == "redbank"] == [r"a\x1b[31m\x09b\x0ac\u202e"]
+def test_control_characters_in_names_are_printed_as_escapes(shell: Shell) -> None:
+    assert shell("fsp", "update", "redbank", "--name", "a\x1b[31m\tb\nc\u202e").code == 0
+    assert [line[2] for line in shell("fsp", "list").lines if line[1] == "redbank"] == [r"a\x1b[31m\x09b\x0ac\u202e"]
 
 
 # Keys -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_key_is_issued_used_rotated_and_revoked(typed: Typed, tmp_path: Path) -> None:
-    issued = typed("key", "issue", "--role", "dfsp-maker", "--fsp", "redbank", "--label", "ana", "--expires", "90d")
+def test_a_key_is_issued_used_rotated_and_revoked(shell: Shell, tmp_path: Path) -> None:
+    issued = shell("key", "issue", "--role", "dfsp-maker", "--fsp", "redbank", "--label", "ana", "--expires", "90d")
     key = issued.out.strip()
     assert re.fullmatch(r"aok_[a-z2-7]{12}_[0-9a-f]{64}", key)
     assert issued.err == "Save this key now: it is not stored and cannot be shown again.\n"
     name = key.split("_")[1]
-    assert typed.as_key(key, "key", "me", "--json").json == {
+    assert shell.as_key(key, "key", "me", "--json").json == {
         "credentialId": name, "role": "dfsp-maker", "fspId": "redbank",
     }  # fmt: skip
-    refused = typed.as_key(key, "fsp", "list")
+    refused = shell.as_key(key, "fsp", "list")
     assert (refused.code, refused.out) == (1, "")
-    assert refused.err == "oracle: Not with this role (forbidden). The role is dfsp-maker\n"
+    assert refused.err == "oracle: This role may not do that (forbidden). Your role is dfsp-maker\n"
 
     assert [name, "dfsp-maker", "redbank", "ana"] in [
-        line[:4] for line in typed("key", "list", "--fsp", "redbank", "--role", "dfsp-maker").lines
+        line[:4] for line in shell("key", "list", "--fsp", "redbank", "--role", "dfsp-maker").lines
     ]
-    assert typed("key", "update", name, "--label", "ana maria", "--expires", "never").code == 0
-    shown = typed("key", "show", name, "--json").json
+    assert shell("key", "update", name, "--label", "ana maria", "--expires", "never").code == 0
+    shown = shell("key", "show", name, "--json").json
     assert (shown["label"], shown["expiresAt"]) == ("ana maria", None)
 
-    second = typed("key", "rotate", name, "--grace-s", "3600").out.strip()
+    second = shell("key", "rotate", name, "--grace-s", "3600").out.strip()
     assert second != key
-    assert {typed.as_key(each, "key", "me").code for each in (key, second)} == {0}
+    assert {shell.as_key(each, "key", "me").code for each in (key, second)} == {0}
     own = tmp_path / "own.key"
-    assert typed.as_key(second, "key", "rotate", "--out", str(own), "--json").json["credentialId"] == name
-    assert typed.as_key(None, "key", "me", "--key-file", str(own)).code == 0
-    assert typed("key", "revoke", name, "--reason", "she left").code == 0
-    assert {typed.as_key(each, "key", "me").code for each in (key, second)} == {1}
-    assert ["401", "unauthorized", "GET", "/me", name] in [line[1:6] for line in typed("key", "refused").lines]
+    assert shell.as_key(second, "key", "rotate", "--out", str(own), "--json").json["credentialId"] == name
+    assert shell.as_key(None, "key", "me", "--key-file", str(own)).code == 0
+    assert shell("key", "revoke", name, "--reason", "she left").code == 0
+    assert {shell.as_key(each, "key", "me").code for each in (key, second)} == {1}
+    assert ["401", "unauthorized", "GET", "/me", name] in [line[1:6] for line in shell("key", "refused").lines]
 
 
-def test_a_key_is_written_to_a_private_file_and_not_shown(typed: Typed, tmp_path: Path) -> None:
+def test_a_key_is_written_to_a_private_file_and_not_shown(shell: Shell, tmp_path: Path) -> None:
     file = tmp_path / "reader.key"
-    issued = typed("key", "issue", "--role", "reader", "--label", "a report", "--out", str(file))
+    issued = shell("key", "issue", "--role", "reader", "--label", "a report", "--out", str(file))
     key = file.read_text().strip()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert key not in issued.out + issued.err
-    assert typed.as_key(None, "key", "me", "--key-file", str(file), "--json").json["role"] == "reader"
+    assert shell.as_key(None, "key", "me", "--key-file", str(file), "--json").json["role"] == "reader"
 
-    before = len(typed("key", "list", "--limit", "0").lines)
-    nowhere = typed("key", "issue", "--role", "reader", "--label", "lost", "--out", str(tmp_path / "no" / "x"))
+    before = len(shell("key", "list", "--limit", "0").lines)
+    nowhere = shell("key", "issue", "--role", "reader", "--label", "lost", "--out", str(tmp_path / "no" / "x"))
     assert nowhere.code == 1
-    assert len(typed("key", "list", "--limit", "0").lines) == before  # no credential without a key was created
+    assert len(shell("key", "list", "--limit", "0").lines) == before  # no credential without a key was created
 
 
-def test_commands_use_the_saved_key(typed: Typed, service: Service, tmp_path: Path) -> None:
-    none = typed.as_key(None, "key", "me")
+def test_commands_use_the_saved_key(shell: Shell, service: Service, tmp_path: Path) -> None:
+    none = shell.as_key(None, "key", "me")
     assert (none.code, none.out) == (1, "")
     assert none.err.startswith("oracle: no key found: ")
-    assert typed.as_key(None, "key", "save", stdin=f"{key_of(service)}\n").code == 0
+    assert shell.as_key(None, "key", "save", stdin=f"{key_of(service)}\n").code == 0
     kept = tmp_path / "data" / "admin.key"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-    assert typed.as_key(None, "key", "me", "--json").json["role"] == "operator"
-    wrong = typed.as_key(None, "key", "save", stdin="hush-hush")
+    assert shell.as_key(None, "key", "me", "--json").json["role"] == "operator"
+    wrong = shell.as_key(None, "key", "save", stdin="hush-hush")
     assert (wrong.code, wrong.err) == (1, "oracle: stdin: not a key: keys start with aok_\n")
     assert kept.read_text().strip() == key_of(service)
 
@@ -285,7 +287,7 @@ def test_a_server_that_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
     assert done.stderr.endswith(" (unreachable). Is `oracle serve` running there? ORACLE_ADMIN_URL sets the address\n")
     unset = run_oracle(tmp_path, "key", "me", env={"ORACLE_KEY": "aok_secretsecret_hush"})
     assert (unset.returncode, unset.stderr) == (
-        1, "oracle: ORACLE_ADMIN_URL: is needed, as ORACLE_ADMIN_PORT is 0; allowed: a URL\n"
+        1, "oracle: set ORACLE_ADMIN_URL to the admin listener, because ORACLE_ADMIN_PORT is 0\n"
     )  # fmt: skip
 
 
@@ -297,105 +299,107 @@ def maker_key(service: Service) -> str:
     return service.issue("dfsp-maker", "greenbank")
 
 
-def test_an_alias_is_registered_shown_changed_and_removed(typed: Typed, maker_key: str) -> None:
+def test_an_alias_is_registered_shown_changed_and_removed(shell: Shell, maker_key: str) -> None:
     named = ("MSISDN", "+52 1 55 1234 5678")
-    made = typed.as_key(maker_key, "alias", "add", *named, "--currency", "mxn", "--reason", "new", "--json")
+    made = shell.as_key(maker_key, "alias", "add", *named, "--currency", "mxn", "--reason", "new", "--json")
     assert made.code == 0
     assert (made.json["identifier"], made.json["entries"][0]["currency"]) == ("525512345678", "MXN")
-    shown = typed("alias", "show", "msisdn", "55 1234 5678", "--country", "mx", "--fsp", "greenbank")
+    shown = shell("alias", "show", "msisdn", "55 1234 5678", "--country", "mx", "--fsp", "greenbank")
     assert re.search(r"^identifier +525512345678$", shown.out, re.MULTILINE)
     version = re.search(r"^version +(\S+)$", shown.out, re.MULTILINE)
     assert version is not None
 
     update = ("alias", "update", *named, "--currency", "any", "--reason", "all of them", "--json", "--if-match")
-    assert "(version_mismatch)" in typed.as_key(maker_key, *update, "0" * 32).err
-    assert typed.as_key(maker_key, *update, version[1]).json["entries"][0]["currency"] is None
-    assert typed.as_key(maker_key, "alias", "list", "--kind", "msisdn").lines[0][:5] == [
+    assert "(version_mismatch)" in shell.as_key(maker_key, *update, "0" * 32).err
+    assert shell.as_key(maker_key, *update, version[1]).json["entries"][0]["currency"] is None
+    assert shell.as_key(maker_key, "alias", "list", "--kind", "msisdn").lines[0][:5] == [
         "MSISDN", "525512345678", "", "any", "answered",
     ]  # fmt: skip
 
-    assert typed.as_key(maker_key, "alias", "remove", *named).code == 2  # no reason
-    removed = typed.as_key(maker_key, "alias", "remove", *named, "--reason", "correction", "--note", "a test")
+    assert shell.as_key(maker_key, "alias", "remove", *named).code == 2  # no reason
+    removed = shell.as_key(maker_key, "alias", "remove", *named, "--reason", "correction", "--note", "a test")
     assert (removed.code, removed.out, removed.err) == (0, "", "")
-    gone = typed.as_key(maker_key, "alias", "show", *named)
-    assert (gone.code, gone.err) == (1, "oracle: Not found (not_found). No such alias of this FSP\n")
+    gone = shell.as_key(maker_key, "alias", "show", *named)
+    assert (gone.code, gone.err) == (1, "oracle: Not found (not_found). This FSP has no such alias\n")
 
 
-def test_identifiers_with_url_characters_work_in_paths(typed: Typed, maker_key: str) -> None:
+def test_identifiers_with_url_characters_work_in_paths(shell: Shell, maker_key: str) -> None:
     """An identifier can hold characters that have a meaning in a URL."""
     for kind, identifier in (("NRC", "12/OUKAMA(N)123456"), ("ALIAS", "a;b@~"), ("EMAIL", "a+b@c.example")):
-        assert typed.as_key(maker_key, "alias", "add", kind, identifier).code == 0, kind
-        assert typed.as_key(maker_key, "alias", "show", kind, identifier).code == 0, kind
-        assert typed.as_key(maker_key, "alias", "remove", kind, identifier, "--reason", "other").code == 0, kind
+        assert shell.as_key(maker_key, "alias", "add", kind, identifier).code == 0, kind
+        assert shell.as_key(maker_key, "alias", "show", kind, identifier).code == 0, kind
+        assert shell.as_key(maker_key, "alias", "remove", kind, identifier, "--reason", "other").code == 0, kind
 
 
-def test_more_identifiers_than_one_call_accepts_are_checked_and_looked_up(typed: Typed, maker_key: str) -> None:
+def test_more_identifiers_than_one_call_accepts_are_checked_and_looked_up(shell: Shell, maker_key: str) -> None:
     numbers = [f"5255{n:08d}" for n in range(1_001)]  # one more than a call accepts
-    typed.as_key(maker_key, "alias", "add", "MSISDN", numbers[-1])
+    shell.as_key(maker_key, "alias", "add", "MSISDN", numbers[-1])
     asked = "\n".join([*numbers, "", "12"])
-    checked = typed.as_key(maker_key, "alias", "check", "MSISDN", stdin=asked)
+    checked = shell.as_key(maker_key, "alias", "check", "MSISDN", stdin=asked)
     assert [line[:2] for line in checked.lines[999:]] == [
         [numbers[999], "no"], [numbers[1000], "yes"], ["12", ""],
     ]  # fmt: skip
     assert "too short" in checked.lines[-1][-1]
-    found = typed("alias", "lookup", "MSISDN", numbers[-1], numbers[0])
+    found = shell("alias", "lookup", "MSISDN", numbers[-1], numbers[0])
     assert [line[:2] for line in found.lines] == [[numbers[-1], "greenbank"], [numbers[0], ""]]
-    assert typed("alias", "check", "MSISDN", numbers[0]).err.startswith("oracle: add --fsp FSP")
-    assert typed.as_key(maker_key, "alias", "lookup", "MSISDN", numbers[0]).err.startswith("oracle: Not with this role")
-    assert typed.as_key(maker_key, "alias", "list", "--fsp", "redbank").err.startswith(
-        "oracle: The credential is bound"
+    assert shell("alias", "check", "MSISDN", numbers[0]).err.startswith("oracle: add --fsp FSP")
+    assert shell.as_key(maker_key, "alias", "lookup", "MSISDN", numbers[0]).err.startswith(
+        "oracle: This role may not do that"
+    )
+    assert shell.as_key(maker_key, "alias", "list", "--fsp", "redbank").err.startswith(
+        "oracle: This credential can only act for its own FSP"
     )
 
 
 # Routes -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_route_is_tried_added_and_ended(typed: Typed) -> None:
-    assert typed("route", "add", "CLABE", "646180", "--fsp", "greenbank", "--note", "a bank").code == 0
-    unaccepted = typed("route", "add", "CLABE", "64618011", "--fsp", "redbank")
+def test_a_route_is_tried_added_and_ended(shell: Shell) -> None:
+    assert shell("route", "add", "CLABE", "646180", "--fsp", "greenbank", "--note", "a bank").code == 0
+    unaccepted = shell("route", "add", "CLABE", "64618011", "--fsp", "redbank")
     assert (unaccepted.code, unaccepted.out) == (1, "")
     assert (
         unaccepted.err.splitlines()[-1]
         == "oracle: This overlaps 1 route. Nothing was added. To accept the overlap, add --yes"
     )
-    tried = typed("route", "add", "CLABE", "64618011", "--fsp", "redbank", "--dry-run")
+    tried = shell("route", "add", "CLABE", "64618011", "--fsp", "redbank", "--dry-run")
     assert (tried.code, tried.out) == (0, "")
     assert "go to redbank instead of greenbank" in tried.err
-    made = typed("route", "add", "CLABE", "64618011", "--fsp", "redbank", "--yes", "--json")
+    made = shell("route", "add", "CLABE", "64618011", "--fsp", "redbank", "--yes", "--json")
     assert made.json["fspId"] == "redbank"
-    assert "(route_overlap)" in typed("route", "add", "CLABE", "646180", "--fsp", "redbank").err
+    assert "(route_overlap)" in shell("route", "add", "CLABE", "646180", "--fsp", "redbank").err
 
-    listed = typed("route", "list", "--prefix", "646180")
+    listed = shell("route", "list", "--prefix", "646180")
     assert [line[1:4] for line in listed.lines] == [
         ["ACCOUNT_ID", "646180", "greenbank"], ["ACCOUNT_ID", "64618011", "redbank"],
     ]  # fmt: skip
-    why = typed("route", "what-if", "CLABE", "646180110400000007", "--json")
+    why = shell("route", "what-if", "CLABE", "646180110400000007", "--json")
     assert (why.code, why.json["answer"][0]["fspId"], why.json["by"]) == (0, "redbank", "route")
     number = str(made.json["routeId"])
-    assert typed("route", "update", number, "--note", "for a while", "--to", "90d", "--json").json["note"]
-    assert typed("route", "end", number, "--reason", "a test").code == 0
-    assert typed("route", "end", number, "--reason", "a test").err.startswith("oracle: The route has ended")
-    again = typed("route", "what-if", "CLABE", "646180110400000007")
+    assert shell("route", "update", number, "--note", "for a while", "--to", "90d", "--json").json["note"]
+    assert shell("route", "end", number, "--reason", "a test").code == 0
+    assert shell("route", "end", number, "--reason", "a test").err.startswith("oracle: The route has ended")
+    again = shell("route", "what-if", "CLABE", "646180110400000007")
     assert re.search(r"^answer +greenbank$", again.out, re.MULTILINE)
-    later = typed("route", "add", "CLABE", "647", "--fsp", "redbank", "--from", "90d", "--json").json["routeId"]
-    assert "it is deleted" in typed("route", "end", str(later), "--reason", "a test").err
-    assert typed("route", "show", number, "--json").json["validTo"] is not None
+    later = shell("route", "add", "CLABE", "647", "--fsp", "redbank", "--from", "90d", "--json").json["routeId"]
+    assert "it is deleted" in shell("route", "end", str(later), "--reason", "a test").err
+    assert shell("route", "show", number, "--json").json["validTo"] is not None
 
 
-def test_a_file_of_routes_is_added_as_a_whole_or_not_at_all(typed: Typed, tmp_path: Path) -> None:
+def test_a_file_of_routes_is_added_as_a_whole_or_not_at_all(shell: Shell, tmp_path: Path) -> None:
     file = tmp_path / "routes.csv"
     file.write_text("prefix,fspId\n012,greenbank\nx,redbank\n014,nobody\n")
-    wrong = typed("route", "import", str(file))
+    wrong = shell("route", "import", str(file))
     assert wrong.code == 1
     assert wrong.err.startswith("line 3: ")
     assert wrong.err.endswith("oracle: nothing was added: 2 rows of the file cannot be used\n")
     file.write_text("prefix,fspId\n012,greenbank\n014,newbank\n")
     arguments = ("route", "import", str(file), "--unknown-fsps", "create")
-    assert typed(*arguments, "--dry-run", "--json").json["created"] == 2
-    assert typed("route", "list", "--prefix", "012").out == ""
-    assert re.search(r"^created +2$", typed(*arguments).out, re.MULTILINE)
-    assert re.search(r"^unchanged +2$", typed(*arguments).out, re.MULTILINE)
-    assert typed("fsp", "show", "newbank", "--json").json["status"] == "provisional"
+    assert shell(*arguments, "--dry-run", "--json").json["created"] == 2
+    assert shell("route", "list", "--prefix", "012").out == ""
+    assert re.search(r"^created +2$", shell(*arguments).out, re.MULTILINE)
+    assert re.search(r"^unchanged +2$", shell(*arguments).out, re.MULTILINE)
+    assert shell("fsp", "show", "newbank", "--json").json["status"] == "provisional"
 
 
 # Files ------------------------------------------------------------------------------------------------------------
@@ -407,78 +411,78 @@ def rows(first: int, count: int) -> str:
     return "".join(f"MSISDN,5233{n:08d},,MXN,,add\n" for n in range(first, first + count))
 
 
-def test_import_registers_a_file_and_writes_its_results(typed: Typed, maker_key: str, tmp_path: Path) -> None:
+def test_import_registers_a_file_and_writes_its_results(shell: Shell, maker_key: str, tmp_path: Path) -> None:
     file = tmp_path / "good.csv"
     file.write_text(HEADER + rows(0, 3))
     out = tmp_path / "results.csv"
-    done = typed.as_key(maker_key, "import", str(file), "--results", str(out), "--note", "three")
+    done = shell.as_key(maker_key, "import", str(file), "--results", str(out), "--note", "three")
     assert (done.code, done.out) == (0, "batch 1 done: 3 rows read, 3 valid, 3 applied, 0 failed\n")
     assert [line.split()[0] for line in done.err.splitlines()] == ["uploaded", "checked"]
     assert out.read_text().splitlines()[1] == "2,added,,,MSISDN,523300000000"
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
 
     back = tmp_path / "back.csv"
-    assert typed.as_key(maker_key, "batch", "file", "1", "--out", str(back)).code == 0
+    assert shell.as_key(maker_key, "batch", "file", "1", "--out", str(back)).code == 0
     assert back.read_bytes() == file.read_bytes()
-    assert typed("batch", "list").lines[-1][:4] == ["1", "greenbank", "done", "3"]
-    assert typed("batch", "list", "--state", "waiting").out == ""
+    assert shell("batch", "list").lines[-1][:4] == ["1", "greenbank", "done", "3"]
+    assert shell("batch", "list", "--state", "waiting").out == ""
 
 
-def test_bad_rows_make_the_import_fail(typed: Typed, maker_key: str, tmp_path: Path) -> None:
+def test_bad_rows_make_the_import_fail(shell: Shell, maker_key: str, tmp_path: Path) -> None:
     file = tmp_path / "bad.csv"
     file.write_text(HEADER + rows(10, 1) + "MSISDN,12,,,,add\n")
-    done = typed.as_key(maker_key, "import", str(file), "--json")
+    done = shell.as_key(maker_key, "import", str(file), "--json")
     assert (done.code, done.json["rows"]["failed"]) == (1, 1)
     number = done.json["batchId"]
     assert done.err.endswith(
         f"oracle: batch {number}: 1 row failed. To see why: oracle batch results {number} --failed\n"
     )
-    (failed,) = typed.as_key(
+    (failed,) = shell.as_key(
         maker_key, "batch", "results", str(number), "--failed", "--format", "ndjson"
     ).out.splitlines()
     assert json.loads(failed)["code"] == "bad_identifier"
 
     file.write_text("no,such,header\n1,2,3\n")
-    refused = typed.as_key(maker_key, "import", str(file))
+    refused = shell.as_key(maker_key, "import", str(file))
     assert refused.code == 1
     assert refused.err.splitlines()[-1].startswith("oracle: batch ")
     file.write_text("")
-    assert typed.as_key(maker_key, "import", str(file)).err.splitlines()[-1].startswith("oracle: The file is empty")
+    assert shell.as_key(maker_key, "import", str(file)).err.splitlines()[-1].startswith("oracle: The file is empty")
 
 
-def test_importing_a_directory_or_a_missing_file_is_one_line(typed: Typed, maker_key: str, tmp_path: Path) -> None:
+def test_importing_a_directory_or_a_missing_file_is_one_line(shell: Shell, maker_key: str, tmp_path: Path) -> None:
     for name, problem in ((str(tmp_path), "Is a directory"), (str(tmp_path / "none"), "No such file or directory")):
-        done = typed.as_key(maker_key, "import", name)
+        done = shell.as_key(maker_key, "import", name)
         assert (done.code, done.out, done.err) == (1, "", f"oracle: {name}: {problem}\n")
 
 
-def test_an_output_that_cannot_be_written_fails_before_the_call(typed: Typed, maker_key: str, tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written_fails_before_the_call(shell: Shell, maker_key: str, tmp_path: Path) -> None:
     file = tmp_path / "kept.csv"
     file.write_text(HEADER + rows(50, 1))
-    before = typed("batch", "list").out
+    before = shell("batch", "list").out
     for place, problem in ((tmp_path, "Is a directory"), (tmp_path / "none" / "x", "No such file or directory")):
-        done = typed.as_key(maker_key, "import", str(file), "--results", str(place))
+        done = shell.as_key(maker_key, "import", str(file), "--results", str(place))
         assert (done.code, done.out, done.err) == (1, "", f"oracle: {place}: {problem}\n")
-    assert typed("batch", "list").out == before
-    issued = typed("key", "issue", "--role", "reader", "--label", "unkept", "--out", "/")
+    assert shell("batch", "list").out == before
+    issued = shell("key", "issue", "--role", "reader", "--label", "unkept", "--out", "/")
     assert (issued.code, issued.err) == (1, "oracle: /: Is a directory\n")
-    assert "unkept" not in typed("key", "list").out
+    assert "unkept" not in shell("key", "list").out
 
 
-def test_output_to_a_pipe_or_a_link_does_not_replace_it(typed: Typed, tmp_path: Path) -> None:
+def test_output_to_a_pipe_or_a_link_does_not_replace_it(shell: Shell, tmp_path: Path) -> None:
     """Otherwise --out /dev/stdout would replace the device by a file."""
     pipe, target, link = (tmp_path / name for name in ("pipe", "target", "link"))
     os.mkfifo(pipe)
     read: list[bytes] = []
     reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
     reader.start()
-    assert typed("batch", "template", "--out", str(pipe)).code == 0
+    assert shell("batch", "template", "--out", str(pipe)).code == 0
     reader.join()
     assert pipe.is_fifo()
     link.symlink_to(target)
-    assert typed("batch", "template", "--out", str(link)).code == 0
+    assert shell("batch", "template", "--out", str(link)).code == 0
     assert link.is_symlink()
-    assert target.read_bytes() == read[0] == typed("batch", "template").out.encode()
+    assert target.read_bytes() == read[0] == shell("batch", "template").out.encode()
 
 
 def test_a_full_disk_is_one_line(service: Service, tmp_path: Path) -> None:
@@ -490,12 +494,12 @@ def test_a_full_disk_is_one_line(service: Service, tmp_path: Path) -> None:
         assert (done.returncode, done.stderr) == (1, b"oracle: cannot write the output: No space left on device\n")
 
 
-def test_the_error_about_a_wrong_key_names_its_source(typed: Typed, tmp_path: Path) -> None:
+def test_the_error_about_a_wrong_key_names_its_source(shell: Shell, tmp_path: Path) -> None:
     file = tmp_path / "old.key"
     file.write_text("aok_aaaaaaaaaaaa_" + "0" * 64)
-    refused = typed.as_key(None, "fsp", "list", "--key-file", str(file))
+    refused = shell.as_key(None, "fsp", "list", "--key-file", str(file))
     assert refused.code == 1
-    assert refused.err.startswith("oracle: A valid credential is needed (unauthorized)")
+    assert refused.err.startswith("oracle: A valid key is required (unauthorized)")
     assert refused.err.endswith(f"Your key was read from {file}\n")
 
 
@@ -507,7 +511,7 @@ def test_distances_count_forward_or_back() -> None:
 
 
 def test_a_lost_connection_names_the_command_that_follows_the_import(
-    typed: Typed, maker_key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shell: Shell, maker_key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise ClientError("it cannot be reached")
@@ -515,7 +519,7 @@ def test_a_lost_connection_names_the_command_that_follows_the_import(
     file = tmp_path / "left.csv"
     file.write_text(HEADER + rows(60, 1))
     monkeypatch.setattr(batches, "follow", fail)
-    done = typed.as_key(maker_key, "import", str(file))
+    done = shell.as_key(maker_key, "import", str(file))
     assert (done.code, done.out) == (1, "")
     assert re.search(
         r"^The import continues on the server. To follow it: oracle batch watch \d+\noracle: it cannot",
@@ -524,29 +528,31 @@ def test_a_lost_connection_names_the_command_that_follows_the_import(
     )
 
 
-def test_a_second_person_approves_or_rejects_a_file(typed: Typed, service: Service, tmp_path: Path) -> None:
-    assert typed("fsp", "create", "twobank", "--two-persons").code == 0
+def test_a_second_person_approves_or_rejects_a_file(shell: Shell, service: Service, tmp_path: Path) -> None:
+    assert shell("fsp", "create", "twobank", "--two-persons").code == 0
     maker, checker = (service.issue(role, "twobank") for role in ("dfsp-maker", "dfsp-checker"))
     file = tmp_path / "ours.csv"
     file.write_text(HEADER + rows(100, 5))
     numbers = []
     for wait in ([], ["--no-wait"], []):
-        uploaded = typed.as_key(maker, "import", str(file), "--json", *wait)
+        uploaded = shell.as_key(maker, "import", str(file), "--json", *wait)
         assert uploaded.code == 0
         assert wait or uploaded.json["state"] == "waiting"
         numbers.append(str(uploaded.json["batchId"]))
     first, second, third = numbers
-    assert typed.as_key(maker, "batch", "approve", first).err.startswith("oracle: Not with this role (forbidden)")
-    assert typed.as_key(checker, "batch", "approve", first, "--reason", "seen", "--json").json["state"] == "applying"
-    assert typed.as_key(maker, "batch", "watch", first).code == 0
+    assert shell.as_key(maker, "batch", "approve", first).err.startswith(
+        "oracle: This role may not do that (forbidden)"
+    )
+    assert shell.as_key(checker, "batch", "approve", first, "--reason", "seen", "--json").json["state"] == "applying"
+    assert shell.as_key(maker, "batch", "watch", first).code == 0
 
-    assert typed.as_key(checker, "batch", "reject", third).code == 2  # no reason
-    assert typed.as_key(checker, "batch", "reject", third, "--reason", "not ours").code == 0
-    rejected = typed.as_key(maker, "batch", "watch", third)
+    assert shell.as_key(checker, "batch", "reject", third).code == 2  # no reason
+    assert shell.as_key(checker, "batch", "reject", third, "--reason", "not ours").code == 0
+    rejected = shell.as_key(maker, "batch", "watch", third)
     assert (rejected.code, rejected.err) == (1, f"oracle: batch {third} was rejected: not ours\n")
-    assert typed.as_key(maker, "batch", "cancel", second).code == 0
-    assert typed.as_key(checker, "batch", "show", second, "--json").json["state"] == "cancelled"
-    assert typed.as_key(maker, "import", str(file), "--no-wait", "--results", "x").code == 2
+    assert shell.as_key(maker, "batch", "cancel", second).code == 0
+    assert shell.as_key(checker, "batch", "show", second, "--json").json["state"] == "cancelled"
+    assert shell.as_key(maker, "import", str(file), "--no-wait", "--results", "x").code == 2
 
 
 def test_a_pipe_can_be_imported(service: Service, maker_key: str, tmp_path: Path) -> None:
@@ -584,10 +590,10 @@ def run_at_terminal(words: list[str], env: dict[str, str], cwd: Path) -> str:
     return shown.decode()
 
 
-def test_templates_are_printed_and_written(typed: Typed, tmp_path: Path) -> None:
+def test_templates_are_printed_and_written(shell: Shell, tmp_path: Path) -> None:
     for form in ("csv", "ndjson"):
         out = tmp_path / form
-        assert typed("batch", "template", form, "--out", str(out)).code == 0
+        assert shell("batch", "template", form, "--out", str(out)).code == 0
         assert out.read_bytes() == (PUBLISHED.parent / "templates" / f"import.{form}").read_bytes()
 
 
@@ -612,7 +618,7 @@ class Unreliable(ThreadingHTTPServer):
 
 class _Unreliable(BaseHTTPRequestHandler):
     server: Unreliable
-    problem: ClassVar = b'{"error":{"code":"unavailable","message":"Not now","hint":"Try again"}}'
+    problem: ClassVar = b'{"code":"unavailable","detail":"Not now","hint":"Try again"}'
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
