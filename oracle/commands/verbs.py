@@ -136,9 +136,11 @@ def _open_client(arguments: Arguments) -> Iterator[Client]:
         with Client(settings.admin_address, key) as client:
             yield client
     except ClientError as exc:
-        raise CommandError(
-            f"{exc}. Your key was read from {source}" if exc.status == UNAUTHORIZED else str(exc)
-        ) from exc
+        if exc.status != UNAUTHORIZED:
+            raise CommandError(str(exc)) from exc
+        # In place of the server's hint, which is about a header.
+        reason = f"The key in {source} is not known, expired or revoked"
+        raise CommandError(f"{exc.message} ({exc.code}). {reason}: ask an operator for a new one") from exc
 
 
 # Keys in files ----------------------------------------------------------------------------------------------------
