@@ -71,7 +71,7 @@ class ChunkPlan(NamedTuple):
     size: int  # how many of the rows it covers, from the first on
 
 
-def plan_rows(rows: Sequence[FileRow], allowed: Allowance | None) -> ChunkPlan:
+def plan_rows(rows: Sequence[FileRow], allowed: Allowance | None, passes_max: int = PASSES_MAX) -> ChunkPlan:
     """Plan a portion.  `allowed` is what the FSP may register; None if it is not active."""
     plan = ChunkPlan(bytearray(len(rows)), [], [], len(rows))
     seen: dict[EntryKey, tuple[int, int]] = {}  # the last row of the key, and its pass
@@ -95,7 +95,7 @@ def plan_rows(rows: Sequence[FileRow], allowed: Allowance | None) -> ChunkPlan:
             if last.action == row.action and last.currency == row.currency:
                 plan.repeats.append((at, before[0]))
                 continue
-            if number == PASSES_MAX:
+            if number == passes_max:
                 return plan._replace(results=plan.results[:at], size=at)
         if number == len(plan.passes):
             plan.passes.append([])
@@ -197,10 +197,10 @@ class Pace:
         self.rows = max(self.rows // 2, min(self.rows, least))
 
 
-def read_waited_s() -> float:
+def read_waited_s(path: Path = SCHEDULED) -> float:
     """Return how long this process has waited for a core since its start; 0 if the kernel does not report it."""
     try:
-        return int(SCHEDULED.read_text().split()[1]) / 1e9
+        return int(path.read_text().split()[1]) / 1e9
     except (OSError, ValueError, IndexError):
         return 0.0
 
@@ -211,6 +211,7 @@ class Applying:
     def __init__(
         self, changes: Changes, postgres: Postgres, batch: Any, pace: Pace,
         report: Callable[[bytes], None] = lambda _: None,  # gets the result codes of rows, after the commit
+        *, passes_max: int = PASSES_MAX,
     ) -> None:  # fmt: skip
         self._changes = changes
         self._postgres = postgres
@@ -222,6 +223,7 @@ class Applying:
         self._at = 0  # how many of them are applied
         self._pace = pace
         self._report = report
+        self._passes_max = passes_max
         self._context = Context(
             channel="import", actor=batch["uploaded_by"], role=batch["uploaded_role"], fsp_id=self._fsp_id,
             reason=batch["file_name"], request_id=request_id(self._batch_id),
@@ -270,7 +272,7 @@ class Applying:
 
     async def _apply(self, *, refuse: bool = False) -> int:
         rows = self._rows[self._at : self._at + self._pace.rows]
-        plan = plan_rows(rows, Allowance())
+        plan = plan_rows(rows, Allowance(), self._passes_max)
         rows = rows[: plan.size]
         keys = sorted({(row.party_id_type, row.identifier) for row in rows if not row.code})
 
@@ -280,7 +282,7 @@ class Applying:
                 results = bytes([chunks.NOT_ACCEPTED] * len(rows))
             else:
                 allowed = await self._admit(transaction)
-                here = plan_rows(rows, allowed) if allowed != Allowance() else _copy_plan(plan)
+                here = plan_rows(rows, allowed, self._passes_max) if allowed != Allowance() else _copy_plan(plan)
                 results = await apply_rows(transaction, self._fsp_id, rows, here)
             return (await self._record(transaction, results), results), True
 

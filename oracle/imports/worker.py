@@ -25,7 +25,7 @@ from oracle.backoff import Backoff, pause
 from oracle.errors import DirectoryUnavailable
 from oracle.identifiers import Reading
 from oracle.imports import chunks, uploads
-from oracle.imports.applying import Applying, Pace, Superseded
+from oracle.imports.applying import PASSES_MAX, Applying, Pace, Superseded
 from oracle.imports.reading import RowChecks
 from oracle.imports.validating import Validating
 from oracle.store.changes import Changes
@@ -66,12 +66,14 @@ class Imports:
         metrics: Metrics | None = None,
         *,
         reading: Reading,
+        passes_max: int = PASSES_MAX,
     ) -> None:
         self._url = database_url
         self._changes = changes
         self._postgres = postgres
         self._metrics = metrics or Metrics.open(None, "jobs", 0)
         self._reading = reading
+        self._passes_max = passes_max
         self._condition = logs.Condition(log, "import of files")
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -188,7 +190,9 @@ class Imports:
             if batch["state"] != "applying":
                 return
             pace = paces.setdefault(batch_id, Pace())
-            applying = Applying(self._changes, self._postgres, batch, pace, self._count_applied)
+            applying = Applying(
+                self._changes, self._postgres, batch, pace, self._count_applied, passes_max=self._passes_max
+            )
             until = time.monotonic() + TURN_S
             while await applying.step():
                 await pause(pace.rest_s, stop)

@@ -14,6 +14,7 @@ import asyncpg
 from oracle import errors
 from oracle.identifiers import Reading
 from oracle.imports import decisions, results, uploads
+from oracle.imports.applying import PASSES_MAX
 from oracle.imports.worker import Imports
 from oracle.store.base import Context
 from oracle.store.cache.coherence import TIMING, TOKEN_MS, Coherence, Timing
@@ -34,9 +35,12 @@ class Engine:
         self.changes = changes
         self.db = db
         self.metrics = Metrics.open(None, "jobs", 0)
+        self.passes_max = PASSES_MAX
 
     def imports(self) -> Imports:
-        return Imports(self.database_url, self.changes, self.postgres, self.metrics, reading=READING)
+        return Imports(
+            self.database_url, self.changes, self.postgres, self.metrics, reading=READING, passes_max=self.passes_max
+        )
 
     async def upload(self, data: str | bytes, fsp_id: str = "a", by: str = "maker") -> int:
         """The batch's number; it is not worked on yet."""

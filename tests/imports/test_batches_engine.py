@@ -44,12 +44,12 @@ async def engine(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
+def small(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of seven rows, shares with at most three rows of a key, files in parts of a few rows."""
     monkeypatch.setattr(uploads, "PART_BYTES", 200)
     monkeypatch.setattr(validating, "Reader", partial(Reader, block_bytes=100))
     monkeypatch.setattr(chunks, "ROWS_PER_CHUNK", 7)
-    monkeypatch.setattr(applying, "PASSES_MAX", 3)
+    engine.passes_max = 3
 
 
 async def entries(engine: Engine) -> list[tuple[str, ...]]:
@@ -547,7 +547,7 @@ async def test_files_of_one_fsp_are_applied_in_the_order_they_were_let_in(engine
     assert await engine.results(second) == [(2, "not_registered")]
 
 
-def test_who_had_to_wait_for_a_core_rests_before_the_next_share() -> None:
+def test_a_process_that_waited_for_a_core_rests_before_the_next_portion() -> None:
     pace = Pace()
     pace.adapt(0.5, waited_s=0.02)
     assert pace.rest_s == 0
@@ -557,15 +557,15 @@ def test_who_had_to_wait_for_a_core_rests_before_the_next_share() -> None:
     assert pace.rest_s == 0
 
 
-def test_waiting_for_a_core_is_what_the_kernel_tells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(applying, "SCHEDULED", tmp_path / "schedstat")
-    assert applying.read_waited_s() == 0  # there is no such file
+def test_the_kernel_reports_the_wait_for_a_core(tmp_path: Path) -> None:
+    file = tmp_path / "schedstat"
+    assert applying.read_waited_s(file) == 0  # there is no such file
     for text, waited_s in (("71 2500000000 9\n", 2.5), ("", 0.0), ("71 many 9\n", 0.0)):
-        applying.SCHEDULED.write_text(text)
-        assert applying.read_waited_s() == waited_s
+        file.write_text(text)
+        assert applying.read_waited_s(file) == waited_s
 
 
-async def test_a_share_that_takes_too_long_is_tried_again(engine: Engine) -> None:
+async def test_a_portion_that_takes_too_long_is_tried_again(engine: Engine) -> None:
     """Somebody holds an entry for longer than a change may wait."""
     await engine.became("ALIAS,x,,,,")
     blocker = await asyncpg.connect(engine.database_url)

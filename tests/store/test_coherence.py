@@ -303,8 +303,8 @@ async def test_no_change_commits_under_fences_of_an_older_generation(
 
 
 async def test_an_acknowledgement_without_a_change_waits_as_well(both: Two, db: asyncpg.Connection) -> None:
-    """The change itself was another process's, which has no Redis and waits for the leases; whoever says "it stands"
-    before that must have waited, too."""
+    """Another process made the change.  It has no Redis, so it waits for the leases before it acknowledges.  A process
+    that acknowledges "it is registered already" must wait as well."""
     await db.execute("DELETE FROM aliases")
     await both.one.coherence.confirm()
     await both.two.coherence.confirm()
