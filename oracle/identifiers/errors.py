@@ -1,8 +1,7 @@
-"""What can be wrong with an identifier, and how to say so without saying the identifier.
+"""The reasons for refusing an identifier, each with its explanation.
 
-An identifier is personal data, so neither the message nor any attribute of `BadIdentifier` holds it: the
-message is one of a fixed set of sentences.  `reason` is for programs (import reports, metrics), the message
-for people.
+An identifier is personal data, so neither the message nor any attribute of `BadIdentifier` contains it.  The message is
+one of a fixed set of sentences.  `reason` is for programs (import reports, metrics), the message is for people.
 """
 
 from typing import Final, Literal
@@ -46,41 +45,41 @@ Reason = Literal[
 
 EXPLANATIONS: Final[dict[Reason, str]] = {
     "ambiguous_national_or_international": (
-        "reads as a national number and as another country's international one; write + and the calling code"
+        "the digits are a number of this country and also of another one; write + and the calling code"
     ),
-    "ambiguous_township_latin": "this Latin spelling fits several townships; use Burmese letters",
-    "bad_check_digit": "the check digit does not fit",
-    "bad_check_digits": "the check digits do not fit",
-    "bad_length": "wrong number of characters",
+    "ambiguous_township_latin": "several townships have this Latin spelling; use Burmese letters",
+    "bad_check_digit": "the check digit is wrong",
+    "bad_check_digits": "the check digits are wrong",
+    "bad_length": "the number of characters is wrong",
     "bad_number_length": "the number must have exactly six digits",
     "bad_state": "the state must be 1 to 14, without a leading zero",
-    "bad_structure": "does not have the form of this kind of identifier",
-    "bad_township": "the township is not three letters used for townships",
+    "bad_structure": "it does not have the form of this kind of identifier",
+    "bad_township": "the township must be three letters that townships have",
     "bad_type": "the citizenship type must be one of N E P T Y S",
     "bank_code_000": "no bank has the code 000",
-    "check_digits_out_of_range": "check digits must be 02 to 98",
-    "country_not_in_registry": "this country issues no such account numbers",
-    "empty": "nothing is left to read",
-    "forbidden_character": "holds a character that is not allowed here",
-    "input_too_long": "longer than 128 characters",
-    "invalid_for_country": "not a valid number of its country",
-    "leading_zero": "a calling code never starts with 0",
+    "check_digits_out_of_range": "the check digits must be 02 to 98",
+    "country_not_in_registry": "this country has no such account numbers",
+    "empty": "it is empty",
+    "forbidden_character": "it contains a character that is not allowed",
+    "input_too_long": "it is longer than 128 characters",
+    "invalid_for_country": "it is not a valid number in its country",
+    "leading_zero": "it starts with 0, but no calling code does",
     "missing_type": "the citizenship type is missing",
-    "mixed_digit_scripts": "one field mixes Burmese and ASCII digits",
+    "mixed_digit_scripts": "one field mixes Burmese digits with the digits 0 to 9",
     "national_without_country": "a national number needs a country",
     "non_digit": "only the digits 0 to 9 are allowed",
-    "not_text": "must be text",
-    "plus_misplaced": "a plus sign is allowed only once, in front",
-    "sub_id_empty": "must not be empty; leave it out instead",
-    "sub_id_forbidden_character": "holds a character that is not allowed here",
-    "sub_id_not_nfc": "must be in Unicode normalisation form C",
-    "sub_id_not_text": "must be text",
-    "sub_id_too_long": "longer than 128 characters",
-    "too_long": "too long for this kind of identifier",
-    "too_short": "too short for this kind of identifier",
-    "unknown_country": "the country hint is not a known two-letter code",
+    "not_text": "it must be text",
+    "plus_misplaced": "only one plus sign is allowed, at the beginning",
+    "sub_id_empty": "it is empty; leave it out instead",
+    "sub_id_forbidden_character": "it contains a character that is not allowed",
+    "sub_id_not_nfc": "it must be in Unicode normalisation form C",
+    "sub_id_not_text": "it must be text",
+    "sub_id_too_long": "it is longer than 128 characters",
+    "too_long": "it is too long for this kind of identifier",
+    "too_short": "it is too short for this kind of identifier",
+    "unknown_country": "the country is not a known two-letter code",
     "unknown_kind": "this kind of identifier is not known",
-    "unknown_township_latin": "no township of this state is spelled so; use Burmese letters",
+    "unknown_township_latin": "no township of this state has this Latin spelling; use Burmese letters",
 }
 
 

@@ -37,11 +37,11 @@ OUTCOMES: Final = (
     Outcome(
         "refused",
         "held_elsewhere",
-        "It cannot be registered for this FSP. If the party is its customer, ask the operator of the hub.",
+        "This FSP cannot register the identifier. If the party is its customer, ask the operator of the hub.",
     ),
-    Outcome("refused", "not_registered", "This FSP has no such entry, or not with this sub_id or currency."),
+    Outcome("refused", "not_registered", "This FSP has not registered this identifier with this sub_id and currency."),
     Outcome("refused", "fsp_not_active", "The FSP was not active when the row was applied."),
-    Outcome("refused", "not_allowed", "This FSP may no longer register this kind or currency."),
+    Outcome("refused", "not_allowed", "This FSP can no longer register this kind or currency."),
     Outcome("refused", "not_accepted", "The directory does not accept this entry."),
 )
 (

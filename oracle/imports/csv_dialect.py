@@ -1,9 +1,9 @@
-"""The first lines of a CSV file: which separator, which columns.
+"""The first lines of a CSV file: the separator and the columns.
 
-The separator is the one of , ; and tab with which the header line names most columns, unless Excel's own `sep=;` stands
-before it.  A header that is not understood refuses the whole file: guessing a column would put every row of it under a
-wrong key.  It may be no header at all but somebody's phone number, so its words are repeated only where they can be
-nothing but a name.
+The separator is the one of comma, semicolon and tab that gives the most known column names, unless Excel's own `sep=;`
+line comes first.  A header that cannot be understood refuses the whole file: a guessed column would put every row under
+a wrong key.  The line can also be somebody's phone number and no header, so a message repeats a word of it only if the
+word can be nothing but a name.
 """
 
 import csv
@@ -16,14 +16,14 @@ from oracle.imports.rows import COLUMNS, REQUIRED
 
 DELIMITERS: Final = ",;\t"
 
-_HINT: Final = f"Name the columns in the first line: {','.join(COLUMNS)}; all but kind and identifier may be left out."
+_HINT: Final = f"Write the column names in the first line: {','.join(COLUMNS)}. Only kind and identifier are required."
 
 _separator: Final = re.compile(r'"?sep=(.?)"?', re.IGNORECASE).fullmatch
 _name: Final = re.compile(r"[a-z_ ]{1,32}").fullmatch
 
 
-def separator_named(line: str) -> str:
-    """Give the separator of a `sep=;` line; '' where this is another line."""
+def read_separator(line: str) -> str:
+    """Return the separator of a `sep=;` line; '' for any other line.  Raises FileRefused."""
     match = _separator(line.strip(" \r\n"))
     if match is None:
         return ""
@@ -32,23 +32,23 @@ def separator_named(line: str) -> str:
     return match[1]
 
 
-def header(line: str, delimiter: str) -> tuple[str, list[str]]:
-    """Give the separator, tried out where it is '', and the columns in their order, or raise FileRefused."""
+def read_header(line: str, delimiter: str) -> tuple[str, list[str]]:
+    """Return the separator (found by trial if it is '') and the columns in their order.  Raises FileRefused."""
     if "\0" in line:
         raise FileRefused("not_text", "This is not a text file in UTF-8.", "Save it as CSV UTF-8.")
-    delimiter = delimiter or max(DELIMITERS, key=lambda tried: len(_known(_names(line, tried))))
-    names = _names(line, delimiter)
+    delimiter = delimiter or max(DELIMITERS, key=lambda tried: len(_find_known(_read_names(line, tried))))
+    names = _read_names(line, delimiter)
     if not names:
         raise FileRefused("bad_header", "The quotes in the first line do not match.", _HINT)
-    if not _known(names):
-        raise FileRefused("no_header", "The first line does not name the columns.", _HINT)
+    if not _find_known(names):
+        raise FileRefused("no_header", "The first line does not contain the column names.", _HINT)
     for position, name in enumerate(names, 1):
         if name in COLUMNS:
             continue
         if not name:
             raise FileRefused("unknown_column", f"Column {position} has no name in the first line.", _HINT)
-        shown = f'"{name}"' if _name(name) else "without a known name"
-        raise FileRefused("unknown_column", f"Column {position} ({shown}) is not known.", _HINT)
+        quoted = f'"{name}"' if _name(name) else "without a known name"
+        raise FileRefused("unknown_column", f"Column {position} ({quoted}) is not known.", _HINT)
     twice = [name for name in COLUMNS if names.count(name) > 1]
     if twice:
         raise FileRefused("duplicate_column", f"The first line names the column {twice[0]} twice.", _HINT)
@@ -58,8 +58,8 @@ def header(line: str, delimiter: str) -> tuple[str, list[str]]:
     return delimiter, names
 
 
-def _names(line: str, delimiter: str) -> list[str]:
-    """Read the line with this separator; none where that cannot be done."""
+def _read_names(line: str, delimiter: str) -> list[str]:
+    """Return the names in the line, read with this separator; none if it cannot be read."""
     try:
         row = next(csv.reader([line], delimiter=delimiter, strict=True))
     except csv.Error:
@@ -67,5 +67,5 @@ def _names(line: str, delimiter: str) -> list[str]:
     return [cells.clean(cell).lower() for cell in row]
 
 
-def _known(names: list[str]) -> set[str]:
+def _find_known(names: list[str]) -> set[str]:
     return set(names) & set(COLUMNS)

@@ -30,7 +30,7 @@ class TooManyOpen(errors.Refused):
 
 
 class TooManyComing(errors.Refused):
-    default = "The FSP is uploading too many files at once"
+    default = "The FSP is uploading too many files at the same time"
 
 
 class TooManyBytes(errors.Refused):

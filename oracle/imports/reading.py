@@ -152,7 +152,7 @@ class Reader:
     def _without_mark(self, data: bytes) -> bytes:
         for signature, what in _SIGNATURES.items():
             if data.startswith(signature):
-                raise FileRefused("not_text", what, "Save it as CSV UTF-8 and upload that.")
+                raise FileRefused("not_text", what, "Save it as CSV UTF-8, then upload it.")
         if data.startswith(codecs.BOM_UTF8):
             return data[len(codecs.BOM_UTF8) :]
         for mark, name in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
@@ -225,15 +225,17 @@ class Reader:
             self._format = self._format or ("ndjson" if stripped[0] in "{[" else "csv")
             if self._format == "ndjson":
                 if stripped[0] != "{":
-                    raise FileRefused("not_ndjson", "The first line is not a JSON object.", "Write one object a line.")
+                    raise FileRefused(
+                        "not_ndjson", "The first line is not a JSON object.", "Write one object on each line."
+                    )
                 self._body = self._ndjson
                 return line + lines.read()
             self._lines += 1
             if not self._delimiter:
-                self._delimiter = csv_dialect.separator_named(line)
+                self._delimiter = csv_dialect.read_separator(line)
                 if self._delimiter:
                     continue
-            self._delimiter, self._columns = csv_dialect.header(line.rstrip("\r\n"), self._delimiter)
+            self._delimiter, self._columns = csv_dialect.read_header(line.rstrip("\r\n"), self._delimiter)
             self._identifier_at = self._columns.index("identifier")
             self._body = self._csv
             return lines.read()
@@ -401,7 +403,7 @@ class Reader:
         self.rows_read = self._chunks * size + len(self._rows)
         if self.rows_read > self._rows_max:
             raise FileRefused(
-                "too_many_rows", f"The file has more than {self._rows_max:,} rows.", "Upload it in several parts."
+                "too_many_rows", f"The file has more than {self._rows_max:,} rows.", "Divide it into several files."
             )
         chunks = []
         while len(self._rows) >= size:
@@ -478,4 +480,4 @@ class _Number:
 
 def _overlong_header() -> FileRefused:
     message = f"The first line is longer than {LINE_MAX:,} characters."
-    return FileRefused("no_header", message, "Is this a CSV or NDJSON file?")
+    return FileRefused("no_header", message, "Check that it is a CSV or NDJSON file.")

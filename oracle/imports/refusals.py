@@ -1,6 +1,6 @@
-"""Why a file or a row is refused: closed lists of codes, and what to do about each.
+"""The reasons for refusing a file or a row: closed lists of codes, each with its message and remedy.
 
-No message in here, and none made from these, holds what a cell of a row holds: messages may end up in logs.
+No message contains the content of a cell, because messages can end up in logs.
 """
 
 from functools import cache
@@ -9,8 +9,8 @@ from typing import Final, Literal
 from oracle.identifiers import KINDS
 from oracle.identifiers.errors import EXPLANATIONS, BadIdentifier, Reason
 
-LINE_MAX: Final = 65_536  # characters, of one line and of one quoted record over several lines
-RECORD_LINES_MAX: Final = 10  # of one quoted record: an open quote costs as much reading again
+LINE_MAX: Final = 65_536  # characters, of one line, and of one quoted record that covers several lines
+RECORD_LINES_MAX: Final = 10  # of one quoted record: for an open quote, so many lines are read again
 FIELD_MAX: Final = 1_000  # characters
 
 FileCode = Literal[
@@ -55,7 +55,7 @@ RowCode = Literal[
     "unknown_member",
 ]
 
-_AS_TEXT: Final = "Format the column as text before entering or pasting the values, then save again."
+_AS_TEXT: Final = "Format the column as text, enter the values again, and save the file."
 
 REFUSALS: Final[dict[RowCode, str]] = {
     "bad_country": "The country is not a two-letter ISO 3166 code. Write MX or MM, for example, or leave it empty.",
@@ -83,7 +83,7 @@ REFUSALS: Final[dict[RowCode, str]] = {
     "too_few_fields": "The row has fewer fields than the header line. Write a separator for each empty field too.",
     "too_long": f"A field is longer than {FIELD_MAX:,} characters, or the line longer than {LINE_MAX:,}.",
     "too_many_fields": (
-        "The row has more fields than the header line. Put values that hold the separator in double quotes."
+        "The row has more fields than the first line. Put a value that contains the separator in double quotes."
     ),
     "unknown_action": "The action is not known. Write add, replace or remove, or leave it empty for add.",
     "unknown_kind": f"The kind is not known. Write one of {', '.join(KINDS)}.",
@@ -92,7 +92,7 @@ REFUSALS: Final[dict[RowCode, str]] = {
     ),
 }
 
-_WHAT_TO_DO: Final[dict[Reason, str]] = {
+_REMEDIES: Final[dict[Reason, str]] = {
     "national_without_country": "Fill in the column country, or write + and the calling code.",
     "invalid_for_country": "Check the digits; one can be wrong or missing.",
     "bad_check_digit": "Check the digits: one is wrong, or two are swapped.",
@@ -101,7 +101,7 @@ _WHAT_TO_DO: Final[dict[Reason, str]] = {
 
 
 class FileRefused(Exception):
-    """The file as a whole cannot be read."""
+    """The whole file cannot be read."""
 
     def __init__(self, code: FileCode, message: str, hint: str = "") -> None:
         super().__init__(code, message, hint)
@@ -123,13 +123,14 @@ class RowRefused(Exception):
 
 
 def explain(refusal: BadIdentifier) -> RowRefused:
+    """Return the refusal of a row whose identifier or SubId is bad."""
     if refusal.reason == "unknown_country":
         return RowRefused("bad_country")
     code: RowCode = "bad_sub_id" if refusal.reason.startswith("sub_id_") else "bad_identifier"
-    return RowRefused(code, _sentence(refusal.reason, refusal.subject))
+    return RowRefused(code, _make_sentence(refusal.reason, refusal.subject))
 
 
 @cache
-def _sentence(reason: Reason, subject: str) -> str:
-    """Say it once: ten million bad rows share these few strings."""
-    return f"{subject}: {EXPLANATIONS[reason]} ({reason}). {_WHAT_TO_DO.get(reason, '')}".rstrip()
+def _make_sentence(reason: Reason, subject: str) -> str:
+    """Make each sentence once: ten million bad rows share these few strings."""
+    return f"{subject}: {EXPLANATIONS[reason]} ({reason}). {_REMEDIES.get(reason, '')}".rstrip()

@@ -27,7 +27,7 @@ from oracle.store.postgres import Postgres, Transaction
 # A part of a file like any other takes half of that; one of empty lines or open quotes would hold up others' files.
 READ_S: Final = 0.3
 
-_DAMAGED: Final = ("damaged_file", "The stored file is not the one that was uploaded. Upload it again.")
+_DAMAGED: Final = ("damaged_file", "The stored file is damaged. Upload it again.")
 
 
 class Stored:

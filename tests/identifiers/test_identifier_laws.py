@@ -198,7 +198,7 @@ def test_a_refusal_survives_pickling() -> None:
     assert (again.reason, again.subject, str(again)) == (
         "bad_length",
         "CLABE",
-        "CLABE: wrong number of characters",
+        "CLABE: the number of characters is wrong",
     )
 
 

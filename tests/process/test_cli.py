@@ -135,7 +135,7 @@ def test_canon_prints_the_canonical_form(tmp_path: Path, arguments: list[str], s
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["CLABE", "032180000118359710"], "CLABE: the check digit does not fit"),
+        (["CLABE", "032180000118359710"], "CLABE: the check digit is wrong"),
         (["MSISDN", "0"], "MSISDN: "),
         (["SHOE_SIZE", "44"], "identifier: this kind of identifier is not known. The kinds are MSISDN, "),
     ],
