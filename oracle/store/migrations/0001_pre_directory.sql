@@ -1,19 +1,19 @@
--- The directory: who may hold aliases, the aliases, routes, their history, and what the cache may believe.
+-- The directory: FSPs, aliases, routes, their history, and the generation of the cache.
 --
--- What holds for every writer, the application, an import or a person at a psql prompt, is enforced here, by
--- constraints and by statement triggers (set-based: a bulk of 10,000 rows costs each trigger one pass):
---   * one default entry per key (primary key of aliases), its other currencies beside it (alias_currencies);
+-- Constraints and statement triggers enforce these rules for every writer: the application, an import, a person at a psql
+-- prompt.  The triggers are set-based: a bulk of 10,000 rows costs each trigger one pass.
+--   * one default entry per key (primary key of aliases); its other currencies are in alias_currencies;
 --   * under policy 'unique' all entries of a key belong to one FSP;
---   * an FSP that acts for itself (oracle.fsp_id is set) touches its own entries only;
+--   * an FSP that acts for itself (oracle.fsp_id is set) changes only its own entries;
 --   * every change appends an event in the same transaction, and events are never changed or removed;
 --   * a change that did not fence its keys in the cache makes all cached copies unreachable (cache_generation).
 --
--- What the writer says of itself, per transaction, by set_config(name, value, true):
+-- Each transaction describes its writer by set_config(name, value, true):
 --   oracle.channel     hub, admin, import, self-heal, seed; absent: sql
---   oracle.actor       who (an FSP id, a credential id); absent: the database user
---   oracle.role        in which role; oracle.reason, oracle.request_id, oracle.trace_id: why, and of which call
---   oracle.fsp_id      the FSP that acts for itself; absent: nobody in particular, an operator
---   oracle.cache       'fenced' or 'bumped': the writer has seen to the cache itself
+--   oracle.actor       the writer (an FSP id, a credential id); absent: the database user
+--   oracle.role        the writer's role; oracle.reason, oracle.request_id, oracle.trace_id: why, and in which call
+--   oracle.fsp_id      the FSP that acts for itself; absent: an operator
+--   oracle.cache       'fenced' or 'bumped': the writer itself keeps the cache right
 
 CREATE TYPE party_id_type AS ENUM
     ('MSISDN', 'EMAIL', 'PERSONAL_ID', 'BUSINESS', 'DEVICE', 'ACCOUNT_ID', 'IBAN', 'ALIAS');
@@ -38,10 +38,10 @@ CREATE TABLE key_policies (
 );
 INSERT INTO key_policies (party_id_type) SELECT unnest(enum_range(NULL::party_id_type));
 
--- Identifiers sort and compare by code point ("C"), whatever the locale of the database: the index is smaller work.
+-- Identifiers sort and compare by code point ("C"), whatever the locale of the database: that makes the index cheaper.
 
 -- The default entry of each key.  Columns in this order: no padding, about 70 bytes a row.
--- currency '' is "not said": such an entry answers for every currency.
+-- currency '' means "not given": such an entry answers for every currency.
 -- No foreign key to fsps: the statement trigger looks them up once per statement, and FSPs are never removed.
 CREATE TABLE aliases (
     changed_at     timestamptz NOT NULL DEFAULT now(),
@@ -83,7 +83,7 @@ CREATE INDEX routes_by_prefix ON routes (party_id_type, prefix);
 
 -- History ------------------------------------------------------------------------------------------------------
 
--- xact: the order of event_id is not the order of commits; what seals history goes by the horizon of xact.
+-- xact: the order of event_id is not the order of commits; the sealer goes by the horizon of xact.
 CREATE TABLE events (
     event_id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     xact              xid8 NOT NULL DEFAULT pg_current_xact_id(),
@@ -106,10 +106,10 @@ CREATE TABLE events (
 CREATE INDEX events_by_identifier ON events (party_identifier, party_id_type, event_id)
     WHERE party_identifier IS NOT NULL;
 
--- What the cache may believe -----------------------------------------------------------------------------------
+-- The generation of the cache ---------------------------------------------------------------------------------
 
 -- directory_id keeps two directories apart that share one Redis.
--- run_ids: the Redis servers whose copies count; run_ids_age tells a process when all others have heard of them.
+-- run_ids: the Redis servers whose copies count; run_ids_age shows when all other processes know them.
 CREATE TABLE cache_generation (
     only_row        boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     directory_id    uuid NOT NULL DEFAULT gen_random_uuid(),
@@ -132,7 +132,7 @@ END $$;
 CREATE TRIGGER cache_generation_tell AFTER UPDATE ON cache_generation
     FOR EACH STATEMENT EXECUTE FUNCTION cache_generation_tell();
 
--- What a writer says of itself ---------------------------------------------------------------------------------
+-- The description of the writer -------------------------------------------------------------------------------
 
 CREATE TYPE event_context AS
     (channel text, actor text, role text, fsp_id text, cache text, reason text, request_id text, trace_id text);
@@ -149,10 +149,10 @@ $$;
 
 -- Errors raised by the rules below have SQLSTATE class OR, which the application knows:
 --   OR001 another FSP's entry, OR002 no such FSP, OR003 entries of a key that contradict each other,
---   OR004 what is fixed (history, keys, FSP ids), OR005 routes that contradict each other,
+--   OR004 a fixed value (history, keys, FSP ids), OR005 routes that contradict each other,
 --   OR006 not in this transaction isolation level
 
--- Inside a trigger of a trigger the directory acts, not the FSP (an heir of a default entry may be another FSP's).
+-- Inside a trigger of a trigger the directory acts, not the FSP (the heir of a default entry can be another FSP's).
 CREATE FUNCTION refuse_foreign(touched text[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF pg_trigger_depth() < 2 AND EXISTS (SELECT FROM unnest(touched) AS t WHERE t <> said('fsp_id')) THEN
@@ -167,8 +167,8 @@ BEGIN
     END IF;
 END $$;
 
--- The rules that hold entries together look at what others have committed a moment ago.  A transaction that looks at one
--- old snapshot all the time (REPEATABLE READ and up) would not see the currency that was added to the key it changes.
+-- The rules compare entries with what others have just committed.  A transaction that reads one old snapshot throughout
+-- (REPEATABLE READ and up) would not see a currency that was added to the key it changes.
 CREATE FUNCTION refuse_old_snapshot() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
@@ -375,9 +375,9 @@ END $$;
 CREATE TRIGGER fsps_updated AFTER UPDATE ON fsps
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION fsps_updated();
 
--- Writers of routes take turns: what the check below sees is then all there is.  By the row that they all write in the
--- end, not by a lock of the table: each statement holds a weak one of that already, and two that both wanted the strong
--- one would wait for each other.
+-- Writers of routes take turns, so that the check below sees all routes.  They lock the row that they all write at the
+-- end, not the table: each statement holds a weak lock of the table already, and two that both wanted the strong lock
+-- would wait for each other.
 CREATE FUNCTION routes_in_turn() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM cache_generation FOR NO KEY UPDATE;
@@ -386,7 +386,7 @@ END $$;
 CREATE TRIGGER routes_in_turn BEFORE INSERT OR UPDATE ON routes
     FOR EACH STATEMENT EXECUTE FUNCTION routes_in_turn();
 
--- Two rules of one prefix that hold at the same instant would leave the answer to chance.
+-- With two rules of one prefix that are valid at the same instant, the answer would be random.
 CREATE FUNCTION refuse_route_overlaps(written bigint[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT FROM routes n JOIN routes r USING (party_id_type, prefix)
@@ -436,7 +436,7 @@ END $$;
 CREATE TRIGGER routes_deleted AFTER DELETE ON routes
     REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION routes_deleted();
 
--- What is never done -------------------------------------------------------------------------------------------
+-- Forbidden changes --------------------------------------------------------------------------------------------
 
 CREATE TRIGGER events_fixed BEFORE UPDATE OR DELETE OR TRUNCATE ON events
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
@@ -444,7 +444,7 @@ CREATE TRIGGER fsps_stay BEFORE DELETE OR TRUNCATE ON fsps
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER key_policies_stay BEFORE INSERT OR DELETE OR TRUNCATE ON key_policies
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
--- TRUNCATE runs none of the triggers above: rows would go without an event.
+-- TRUNCATE runs none of the triggers above: it would remove rows without an event.
 CREATE TRIGGER aliases_not_truncated BEFORE TRUNCATE ON aliases
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER alias_currencies_not_truncated BEFORE TRUNCATE ON alias_currencies

@@ -1,10 +1,10 @@
--- Administration: what an FSP is and may do, credentials, calls that may be repeated, bulk files, and the index that
--- lists the aliases of one FSP.
+-- Administration: details and permissions of FSPs, credentials, idempotent calls, batches, and the index that lists the
+-- aliases of one FSP.
 
 -- FSPs ---------------------------------------------------------------------------------------------------------
 
--- kinds, currencies: what the FSP may register; NULL is everything.  two_persons: its files wait for a checker.
--- The picture itself is beside (fsp_logos): the history keeps its digest, not 100 kB at every change of a telephone number.
+-- kinds, currencies: what the FSP may register; NULL means everything.  two_persons: its files wait for a checker.
+-- fsp_logos holds the picture itself: history keeps its digest, not 100 kB at every change of a telephone number.
 ALTER TABLE fsps
     ADD COLUMN locale_name      text CHECK (length(locale_name) BETWEEN 1 AND 128),
     ADD COLUMN dfsp_type        text CHECK (length(dfsp_type) BETWEEN 1 AND 64),
@@ -46,10 +46,10 @@ CREATE TRIGGER routes_version BEFORE UPDATE ON routes FOR EACH ROW WHEN (OLD.* I
 
 -- Aliases of one FSP -------------------------------------------------------------------------------------------
 
--- Listed by type and time of the last change.  A row that changes moves to the end of its type, never to a place that a
--- reader has passed, so nobody misses one that stood all the while.  Times are distinct within a statement (not now(),
--- which 10,000 rows of a bulk would share): a page is one range of the index.  New rows go to the right end of it, so
--- that an import into 100 M aliases does not touch the whole index.
+-- Listed by type and time of the last change.  A row that changes moves to the end of its type, never to a position
+-- that a reader has passed, so no reader misses a row that existed throughout.  Times are distinct within a statement
+-- (not now(), which 10,000 rows of a bulk would share): a page is one range of the index.  New rows go to the right
+-- end of it, so that an import into 100 M aliases does not touch the whole index.
 ALTER TABLE aliases ALTER COLUMN changed_at SET DEFAULT clock_timestamp();
 ALTER TABLE alias_currencies ALTER COLUMN changed_at SET DEFAULT clock_timestamp();
 CREATE INDEX aliases_by_fsp ON aliases (fsp_id, party_id_type, changed_at);
@@ -78,7 +78,7 @@ CREATE TRIGGER credentials_version BEFORE UPDATE ON credentials FOR EACH ROW WHE
     EXECUTE FUNCTION next_version();
 
 -- Up to two secrets of a credential are valid at once, while its holder changes from one to the next.  A secret is 256
--- random bits, so that a plain hash of it gives nothing away.
+-- random bits, so that a plain hash of it reveals nothing.
 CREATE TABLE credential_secrets (
     credential_id  text COLLATE "C" NOT NULL REFERENCES credentials,
     secret_sha256  bytea NOT NULL CHECK (length(secret_sha256) = 32),
@@ -87,7 +87,7 @@ CREATE TABLE credential_secrets (
     PRIMARY KEY (credential_id, secret_sha256)
 );
 
--- Apart from credentials: using one is no change of it.
+-- Separate from credentials: a use does not change the credential.
 CREATE TABLE credential_uses (
     credential_id  text COLLATE "C" PRIMARY KEY REFERENCES credentials,
     last_used_at   timestamptz NOT NULL
@@ -115,7 +115,7 @@ CREATE TRIGGER credentials_updated AFTER UPDATE ON credentials
 CREATE TRIGGER credentials_stay BEFORE DELETE OR TRUNCATE ON credentials
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
--- Calls that were refused: who tried what.  Bounded by the limit on failed calls, see api/access.py.
+-- Refused calls: who tried what.  The limit on failed calls bounds them, see api/admin/access.py.
 CREATE TABLE access_refusals (
     at             timestamptz NOT NULL DEFAULT now(),
     credential_id  text,
@@ -127,10 +127,10 @@ CREATE TABLE access_refusals (
 );
 CREATE INDEX access_refusals_by_time ON access_refusals (at);
 
--- Calls that may be repeated -----------------------------------------------------------------------------------
+-- Idempotent calls --------------------------------------------------------------------------------------------
 
--- The answer to a call with an Idempotency-Key, committed together with what the call did.  Encrypted under the secret
--- of the caller: it may hold a new credential's secret, which nobody else may read.
+-- The answer to a call with an Idempotency-Key, committed together with the changes of the call.  Encrypted under the
+-- secret of the caller: it can hold a new credential's secret, which nobody else may read.
 CREATE TABLE idempotency (
     credential_id    text COLLATE "C" NOT NULL,
     idempotency_key  text COLLATE "C" NOT NULL,
@@ -146,7 +146,7 @@ CREATE INDEX idempotency_by_time ON idempotency (made_at);
 CREATE TYPE batch_state AS ENUM
     ('validating', 'waiting', 'applying', 'done', 'rejected', 'cancelled', 'failed');
 
--- One uploaded file.  waiting: for a second person.  The counters are those of the chunks that are committed.
+-- One uploaded file.  waiting: for a second person.  The counters count the committed chunks.
 -- Its number comes from the sequence before its parts are stored, and its row after them (see batch_uploads).
 CREATE TABLE batches (
     batch_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -187,15 +187,15 @@ CREATE INDEX batches_unfinished ON batches (batch_id) WHERE state IN ('validatin
 CREATE TRIGGER batches_version BEFORE UPDATE ON batches FOR EACH ROW WHEN (OLD.* IS DISTINCT FROM NEW.*)
     EXECUTE FUNCTION next_version();
 
--- Files that are coming in.  Such a row goes in the transaction in which the one in batches comes; one that stays without
--- a sign of life is of an upload that broke off, and its parts are removed.
+-- Files during their upload.  The transaction that adds the row in batches deletes this one.  A row without a new part
+-- for a long time is of a broken upload; its parts are removed.
 CREATE TABLE batch_uploads (
     batch_id  bigint PRIMARY KEY,
     seen_at   timestamptz NOT NULL DEFAULT now()
 );
 
--- The file as it came, compressed, in parts; kept for whoever asks later where an alias came from.
--- No foreign key: the parts are there before the batch is.
+-- The uploaded file, compressed, in parts; kept to show later where an alias came from.
+-- No foreign key: the parts exist before the batch.
 CREATE TABLE batch_files (
     batch_id  bigint NOT NULL,
     part      int NOT NULL,
@@ -204,9 +204,9 @@ CREATE TABLE batch_files (
 );
 ALTER TABLE batch_files ALTER COLUMN data SET STORAGE EXTERNAL;
 
--- Its rows as they were read, thousands to a chunk (see imports/chunks.py), and what became of them: a byte a row, written
--- in the transaction that applied it.  A row without one has not been applied.
--- xacts: those transactions, which the events they wrote name as well; so from an event to a line of a file.
+-- Its rows as they were read, thousands to a chunk (see imports/chunks.py), and their results: one byte a row, written in
+-- the transaction that applied the row.  A row without a result has not been applied.
+-- xacts: those transactions.  Their events name them as well, which leads from an event to a line of a file.
 CREATE TABLE batch_chunks (
     batch_id    bigint NOT NULL REFERENCES batches,
     chunk       int NOT NULL,
@@ -221,12 +221,12 @@ ALTER TABLE batch_chunks ALTER COLUMN rows SET STORAGE EXTERNAL;
 
 -- History ------------------------------------------------------------------------------------------------------
 
--- NOT VALID: nothing that is there breaks the wider rule, and 100 million events need not be read to know it.
+-- NOT VALID: no existing event breaks the wider rule, so the 100 million events need not be read.
 ALTER TABLE events DROP CONSTRAINT events_entity_check;
 ALTER TABLE events ADD CONSTRAINT events_entity_check
     CHECK (entity IN ('alias', 'fsp', 'route', 'policy', 'credential', 'batch')) NOT VALID;
 
--- Who brought a file, who let it in, what became of it.  Counting on is no event.
+-- Who uploaded a file, who approved it, how it ended.  Progress is not an event.
 CREATE FUNCTION batches_written() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE c event_context := event_context();
 BEGIN

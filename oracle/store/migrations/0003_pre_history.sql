@@ -1,10 +1,9 @@
--- History that can be proved: events in monthly partitions, the Merkle log over them, and a role that cannot rewrite it.
+-- Provable history: events in monthly partitions, the Merkle log over them, and a role that cannot rewrite it.
 --
--- Nothing is copied: where there are events, their table becomes the first partition as it is.  It is read once (bounds and
--- rules are checked) and gets two indexes, about two minutes at 100 million events; changes are refused meanwhile,
--- lookups are not.
+-- Nothing is copied: an existing table of events becomes the first partition as it is.  It is read once (to check bounds
+-- and rules) and gets two indexes: about two minutes at 100 million events.  Meanwhile changes are refused; lookups work.
 --
--- For how the log works see oracle/audit/sealer.py; for who could still do what, AUDIT.md.
+-- oracle/audit/sealer.py describes the log; docs/audit.md says who could still change what.
 
 -- Events by month ----------------------------------------------------------------------------------------------
 
@@ -21,7 +20,7 @@ ALTER TABLE events_before ALTER COLUMN event_id DROP IDENTITY;
 ALTER INDEX events_pkey RENAME TO events_before_pkey;
 ALTER INDEX events_by_identifier RENAME TO events_before_by_identifier;
 
--- A sequence, not an identity: partitioned tables have that from PostgreSQL 17 on only.
+-- A sequence, not an identity: partitioned tables have identities only from PostgreSQL 17 on.
 CREATE SEQUENCE events_event_id_seq AS bigint;
 SELECT setval('events_event_id_seq', coalesce(max(event_id), 0) + 1, false) FROM events_before;
 
@@ -33,7 +32,7 @@ ALTER TABLE events_before ADD CONSTRAINT events_at_check CHECK (isfinite(at));
 ALTER TABLE events ADD CONSTRAINT events_at_check CHECK (isfinite(at));
 
 -- Each index costs every registration.  The primary key is each partition's own (it need not hold the time then).
--- Actor, channel and trace are looked for within a time: events_by_time finds its pages and is next to nothing.
+-- Searches for actor, channel and trace have a time span: events_by_time finds the pages, and is very small.
 CREATE INDEX events_by_identifier ON events (party_identifier, party_id_type, event_id)
     WHERE party_identifier IS NOT NULL;
 -- One column: equal entries share one, 7 bytes an event.  With event_id behind it that is 46, and a bulk of changes takes a
@@ -61,7 +60,7 @@ BEGIN
                    to_char(until, 'YYYY-MM-DD') || ' 00:00:00+00');
 END $$;
 
--- For clocks that are far off, and for months that nobody has made a partition for.
+-- For wrong clocks, and for months without a partition.
 CREATE TABLE events_default PARTITION OF events (PRIMARY KEY (event_id)) DEFAULT;
 CREATE TRIGGER events_fixed BEFORE UPDATE OR DELETE OR TRUNCATE ON events_default
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
@@ -99,8 +98,8 @@ END $$;
 
 -- The log ------------------------------------------------------------------------------------------------------
 
--- A cluster counts its transactions by itself: in another one, after a restored dump, the order of xact begins anew.  That
--- is a new era.  An era has the events after after_event_id (up to where the next one begins), in the order
+-- Each cluster counts its own transactions: in another cluster, after a restored dump, the order of xact begins again.
+-- That is a new era.  An era has the events after after_event_id (up to the begin of the next era), in the order
 -- (xact, event_id).
 CREATE TABLE audit_eras (
     era                int PRIMARY KEY,
@@ -110,7 +109,7 @@ CREATE TABLE audit_eras (
 );
 
 -- Leaves first_leaf, first_leaf + 1, … are the events of the era behind the batch before, up to (xact, event_id).
--- event_id_max: the largest among them, which a new era has to know.
+-- event_id_max: the largest of them, which a new era needs.
 CREATE TABLE audit_batches (
     first_leaf    bigint PRIMARY KEY CHECK (first_leaf >= 0),
     leaves        int NOT NULL CHECK (leaves > 0),
@@ -162,7 +161,7 @@ BEGIN
 EXCEPTION WHEN insufficient_privilege THEN
     RETURN '';
 END $$;
--- From the lowest number there is: what somebody gives a negative one is of an era, too.
+-- From the lowest possible number: an event with a negative number belongs to an era, too.
 INSERT INTO audit_eras (era, after_event_id, system_identifier) VALUES (0, -9223372036854775808, audit_cluster());
 
 -- Begins a new era if the cluster is another one, or has gone back; the current era.
@@ -195,10 +194,10 @@ BEGIN
     RETURN era_now.era + 1;
 END $$;
 
--- Who may do what ----------------------------------------------------------------------------------------------
+-- Rights -------------------------------------------------------------------------------------------------------
 
--- What the application needs, and no more: it adds to history and to the log, with the numbers and the time that the
--- database gives, and never changes them.  After every migration, for tables that are new (oracle/store/migrate.py).
+-- The application gets the rights that it needs, and no more: it adds to history and to the log, with numbers and times
+-- of the database, and never changes them.  Run after every migration, for new tables (oracle/store/migrate.py).
 CREATE FUNCTION application_grants(application name) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     each record;
@@ -241,7 +240,7 @@ END $$;
 ALTER FUNCTION events_partitions_ahead(int) SET lock_timeout = '2s';
 ALTER FUNCTION audit_era_begin() SET lock_timeout = '60s';
 
--- Where roles may not be made, the administrator makes it (AUDIT.md), and the next `oracle migrate` grants.
+-- Where this user cannot create roles, the administrator creates it (docs/audit.md), and the next `oracle migrate` grants.
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'oracle_app') THEN

@@ -1,25 +1,24 @@
--- Questions to history: who asked what, and the indexes by which "as of an instant" takes index time.
+-- Questions to history: who asked what, and the indexes that serve questions about an instant.
 --
--- Where there are events, their table is read once an index, five times: about three minutes at 100 million events, and
--- changes wait meanwhile (lookups do not).  What they cost a change: those but the last have nothing of an alias in
--- them, and the last only one that changed hands.
+-- An existing table of events is read once for each of five indexes: about three minutes at 100 million events.  Changes
+-- wait meanwhile; lookups do not.  A change of an alias costs nothing in the first four, which hold no aliases, and
+-- something in the last only when the alias gets another FSP.
 
--- What an FSP was at an instant: (fsp_id, event_id) alone would go through the millions of its aliases.
+-- The state of an FSP at an instant: (fsp_id, event_id) alone would read the millions of its aliases.
 CREATE INDEX events_of_fsps ON events (fsp_id, event_id) WHERE entity = 'fsp';
--- Everything but aliases, by kind.
+-- Everything except aliases, by entity.
 CREATE INDEX events_of_administration ON events (entity, event_id) WHERE entity <> 'alias';
--- Which rules an identifier could have come under.  The second is for a rule whose prefix or type was changed: what it
--- was is found by that, too.
+-- The rules that could have decided about an identifier.  The second index finds a rule by its former prefix or type.
 CREATE INDEX events_by_prefix ON events (((coalesce(after, before) ->> 'prefix') COLLATE "C")) WHERE entity = 'route';
 CREATE INDEX events_by_former_prefix ON events (((before ->> 'prefix') COLLATE "C"))
     WHERE entity = 'route' AND action = 'changed'
       AND (before ->> 'prefix' <> after ->> 'prefix' OR before ->> 'party_id_type' <> after ->> 'party_id_type');
--- An alias that another FSP has got is of its former holder's history, too.
+-- An alias that another FSP got belongs to the history of its former holder, too.
 CREATE INDEX events_by_former_fsp ON events (((before ->> 'fsp_id') COLLATE "C"), event_id)
     WHERE entity = 'alias' AND action = 'changed' AND before ->> 'fsp_id' <> fsp_id;
 
--- Who read history: whoever asks what an identifier resolved to leaves a line here, not among the events.  The name gives
--- it the rights of the log (migrations/0003): the application adds to it and never changes it.
+-- Who read history: each question about an identifier adds a row here, not among the events.  The table's name gives it
+-- the rights of the log (migrations/0003): the application adds to it and never changes it.
 -- The identifier has a column of its own, as in events.
 CREATE TABLE audit_reads (
     read_id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
