@@ -23,15 +23,12 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from oracle import errors
-from oracle.identifiers import PartyKey
+from oracle.identifiers import PARTY_ID_TYPES, PartyKey
 from oracle.store.base import Registration
 from oracle.store.postgres import Transaction
 from oracle.store.rows import AllowanceRow, KeyRow, RegistrationRow
 
 TRIES_MAX: Final = 4  # for entries that others remove between two statements
-
-# The PartyIdType of a kind of alias that has a name of its own (docs/identifiers.md).
-_TYPE_OF_KIND: Final = {"CLABE": "ACCOUNT_ID", "NRC": "PERSONAL_ID"}
 
 Effect = Literal[
     "added",
@@ -73,7 +70,7 @@ class Allowance(msgspec.Struct, frozen=True):
     def of(cls, row: AllowanceRow) -> Allowance:
         kinds, currencies = row["kinds"], row["currencies"]
         return cls(
-            None if kinds is None else frozenset(_TYPE_OF_KIND.get(kind, kind) for kind in kinds),
+            None if kinds is None else frozenset(PARTY_ID_TYPES.get(kind, kind) for kind in kinds),
             None if currencies is None else frozenset(currencies),
         )
 

@@ -18,13 +18,11 @@ from schedule import Plan, Prepare, RandomSchedule, Schedule, Violation
 from servers_in_memory import InMemoryWatch
 from systematic import Case, SystematicSchedule, sample
 
-from oracle.store.base import Generation
+from oracle.store.base import CopyKey, Generation
 from oracle.store.cache.coherence import Coherence, Fence
 from oracle.store.cache.session import RedisSession
 from oracle.store.changes import Changes
 from oracle.store.postgres import Transaction
-
-Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class Dropped:
 # 1 fence
 
 
-async def _no_fence(self: Coherence, keys: Sequence[Key]) -> Fence:
+async def _no_fence(self: Coherence, keys: Sequence[CopyKey]) -> Fence:
     if not self.fresh:
         await self.confirm()
     return Fence(keys=tuple(keys), begun_at=self._clock(), generation=self.generation, is_set=True)
@@ -94,7 +92,7 @@ async def _fence_of_before(self: Changes, transaction: Transaction, fence: Fence
     return under
 
 
-async def _fence_of_whichever(self: Coherence, keys: Sequence[Key]) -> Fence:
+async def _fence_of_whichever(self: Coherence, keys: Sequence[CopyKey]) -> Fence:
     fence = await _fence(self, keys)
     return msgspec.structs.replace(fence, generation=_Whichever(fence.generation))
 
@@ -126,7 +124,11 @@ _idle: Final[set[asyncio.Task[Any] | None]] = set()
 
 
 async def _attempt_noted(
-    self: Changes, context: Any, keys: Sequence[Key], work: Callable[[Any], Awaitable[tuple[Any, bool]]], **more: Any
+    self: Changes,
+    context: Any,
+    keys: Sequence[CopyKey],
+    work: Callable[[Any], Awaitable[tuple[Any, bool]]],
+    **more: Any,
 ) -> Any:
     async def noted(transaction: Any) -> tuple[Any, bool]:
         result, changed = await work(transaction)
