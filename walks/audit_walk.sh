@@ -112,7 +112,7 @@ said '^fspId  *greenbank' told
 said 'isFinal  *yes' told
 said 'from file march.csv, line 302' told
 said 'uploaded by Ana Flores, greenbank' told
-said 'let in by Luis Mora, greenbank .*checked against the branch list' told
+said 'approved by Luis Mora, greenbank .*checked against the branch list' told
 said "$(sha256sum "$work/hub/march.csv" | cut -d' ' -f1)" told
 
 step "And today? The life of the number"
