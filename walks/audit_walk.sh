@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# A disputed payment, as an auditor would look into it: from the identifier to the answer at that instant, to the person
-# and the file that registered it, to a proof, to an offline verification in another directory after the service is gone.
-# By the command line, against a service of its own on free ports, started from nothing in a directory of its own; both
-# are gone afterwards (KEEP=1 keeps the directory).
+# Follows a disputed payment as an auditor does: from the identifier to the answer at that instant, to the person and the
+# file that registered it, to a proof, to an offline verification in another directory after the service has ended.
+# It uses the command line, against a service that it starts itself on free ports in a new directory.  It removes both
+# afterwards (KEEP=1 keeps the directory).
 #
 #     walks/audit_walk.sh
 #
-# Exit 0 only if everything was as it has to be.  Needs bash, curl, and the tree's own .venv (or ORACLE_BIN=, PYTHON=).
+# Exits with 0 only if every check passed.  Needs bash, curl, and the tree's own .venv (or ORACLE_BIN=, PYTHON=).
 set -euo pipefail
 
 top=$(cd "$(dirname "$0")/.." && pwd)
 PYTHON=${PYTHON:-$top/.venv/bin/python}
 ORACLE_BIN=${ORACLE_BIN:-$(dirname "$PYTHON")/oracle}
 
-# Settings of whoever runs this are not ours.
+# The caller may have settings of another service.
 for name in $(compgen -e ORACLE_ | grep -v '^ORACLE_BIN$' || true); do unset "$name"; done
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/audit-walk.XXXXXX")
@@ -24,7 +24,7 @@ finish() {
     if [ -n "$serve" ] && kill "$serve" 2>/dev/null; then wait "$serve" 2>/dev/null || true; fi
     if [ $code -ne 0 ] && [ -f "$work/serve.log" ]; then tail -n 20 "$work/serve.log" | sed 's/aok_[^ ]*/aok_…/' >&2; fi
     if [ -z "${KEEP:-}" ]; then rm -rf "$work"; else echo "kept: $work"; fi
-    [ $code -eq 0 ] && echo "audit walk: everything was as it has to be" || echo "audit walk: FAILED" >&2
+    [ $code -eq 0 ] && echo "audit walk: every check passed" || echo "audit walk: FAILED" >&2
     exit $code
 }
 trap finish EXIT
@@ -37,10 +37,10 @@ fail() { echo "audit walk: $*" >&2; exit 1; }
 who=operator
 as() { who=$1; export ORACLE_KEY_FILE=$work/$1.key; }
 oracle() { printf '%s$ oracle%s\n' "$who" "$(printf ' %q' "$@")" >&2; "$ORACLE_BIN" "$@"; }
-said() { grep -q -- "$1" "$2" || fail "not said: $1"; }
+expect() { grep -q -- "$1" "$2" || fail "missing in the answer: $1"; }
 now() { date -u +%Y-%m-%dT%H:%M:%S.%6NZ; }
-# What is signed is at most some seconds behind.
-sealed() {
+# Sealing is some seconds behind at most.
+wait_until_sealed() {
     for _ in $(seq 300); do
         "$ORACLE_BIN" audit status | grep -q '^waitingS *$' && return
         sleep 0.1
@@ -52,7 +52,7 @@ phone=525512345678
 
 # ---------------------------------------------------------------------------------------------------------------------
 
-step "A hub at work: greenbank's maker brings a file, its checker lets it in"
+step "A hub at work: the maker of greenbank uploads a file, the checker approves it"
 export ORACLE_DATA_DIR=$work/data
 ORACLE_HUB_PORT=0 ORACLE_ADMIN_PORT=0 ORACLE_LOG_FORMAT=text "$ORACLE_BIN" serve > "$work/serve.log" 2>&1 &
 serve=$!
@@ -84,57 +84,57 @@ oracle batch approve "$batch" --reason "checked against the branch list" > /dev/
 as maker
 oracle batch watch "$batch" 2> /dev/null
 
-step "The auditor has a key and a directory of their own, and keeps a checkpoint and the public key there"
+step "The auditor has a key and a directory, and keeps a checkpoint and the public key there"
 cd "$work/auditor"
 as auditor
-sealed
+wait_until_sealed
 oracle audit fetch-checkpoint > kept
 oracle audit fetch-keys > log.vkey
 cat kept
 
-step "A payment: the hub is told who holds the number"
+step "A payment: the hub asks which FSP has the number"
 sleep 0.01
 curl -sS -H 'fspiop-source: redbank' "$hub/participants/MSISDN/$phone" | tee answer; echo
-said '"fspId":"greenbank"' answer
+expect '"fspId":"greenbank"' answer
 paid=$(now)
 
-step "Afterwards the number goes over to redbank, and greenbank is suspended"
+step "Later the number moves to redbank, and greenbank is suspended"
 as maker
 oracle alias remove MSISDN +$phone --reason moved --note "the customer left" > /dev/null
 curl -sS -H 'fspiop-source: redbank' "$hub/participants/MSISDN/$phone" -d '{"fspId":"redbank"}'; echo
 as operator
 oracle fsp suspend greenbank --reason "a review" > /dev/null
 
-step "The dispute: who did 55 1234 5678 resolve to at $paid, who registered it, by what file?"
+step "The dispute: which FSP had 55 1234 5678 at $paid, and who registered it, with which file?"
 as auditor
-oracle audit resolve MSISDN "55 1234 5678" --country MX --at "$paid" | tee told
-said '^fspId  *greenbank' told
-said 'isFinal  *yes' told
-said 'from file march.csv, line 302' told
-said 'uploaded by Ana Flores, greenbank' told
-said 'approved by Luis Mora, greenbank .*checked against the branch list' told
-said "$(sha256sum "$work/hub/march.csv" | cut -d' ' -f1)" told
+oracle audit resolve MSISDN "55 1234 5678" --country MX --at "$paid" | tee answer.txt
+expect '^fspId  *greenbank' answer.txt
+expect 'isFinal  *yes' answer.txt
+expect 'from file march.csv, line 302' answer.txt
+expect 'uploaded by Ana Flores, greenbank' answer.txt
+expect 'approved by Luis Mora, greenbank .*checked against the branch list' answer.txt
+expect "$(sha256sum "$work/hub/march.csv" | cut -d' ' -f1)" answer.txt
 
-step "And today? The life of the number"
-oracle audit timeline MSISDN $phone | tee told
-said 'redbank' told
+step "And today? Every change of the answer"
+oracle audit timeline MSISDN $phone | tee answer.txt
+expect 'redbank' answer.txt
 oracle audit events --request "batch:$batch" --limit 3
 oracle audit diff --fsp greenbank --from "$paid" --to "$(now)"
 
-step "The proof: the event that registered it is in the log, under the checkpoint that was kept before the payment"
+step "The proof: the event is in the log, under the checkpoint that was kept before the payment"
 event=$(oracle audit resolve MSISDN $phone --at "$paid" --json |
     "$PYTHON" -c 'import json, sys; print([e["eventId"] for e in json.load(sys.stdin)["events"] if e["entity"] == "alias"][0])')
 oracle audit proof "$event" --checkpoint kept --key "$(cat log.vkey)"
 
-step "An export, and a proof that it extends what was kept"
-sealed
+step "An export, and a proof that it extends the kept checkpoint"
+wait_until_sealed
 oracle audit fetch export --since kept --csv
 ls -l export | awk 'NR > 1 {print "  " $9 "  " $5 " bytes"}'
 
-step "Who read history? That is written down as well"
+step "Who read history? Every question is recorded"
 oracle audit reads --limit 5
 
-step "The service is gone; in another directory, by what was fetched alone"
+step "The service has ended: check the export in another directory, with the files alone"
 kill "$serve"; wait "$serve" 2>/dev/null || true; serve=
 mkdir "$work/elsewhere"
 cp -r export kept log.vkey "$work/elsewhere"
@@ -144,8 +144,8 @@ who=elsewhere
 oracle audit verify --offline export --since kept --key log.vkey
 grep "\"event_id\":$event," export/events.ndjson
 
-step "Had somebody put another FSP into that line, it would be found"
+step "Somebody writes another FSP into that line: the check finds it"
 sed -i "/\"event_id\":$event,/s/greenbank/redbank/g" export/events.ndjson
-if oracle audit verify --offline export --since kept --key log.vkey > found; then fail "it was not found"; fi
+if oracle audit verify --offline export --since kept --key log.vkey > found; then fail "the change was not found"; fi
 cat found
-said "event $event" found
+expect "event $event" found
