@@ -1,13 +1,13 @@
-"""What questions to history cost: `python -m loadtests.history [--events 1000000,10000000]`.
+"""Measures what questions to history cost: `python -m loadtests.history [--events 1000000,10000000]`.
 
-A PostgreSQL of its own gets that many events, over months by partition as they would lie after two years, and is
-removed afterwards.  Each alias has three: registered, then two changes of currency.  300 FSPs are suspended and resumed
-now and then, 1,000 routes come and change.  The questions are put by the functions that the API calls, for random
+It starts a PostgreSQL of its own, fills it with that many events in monthly partitions, as after two years, and removes
+it afterwards.  Each alias has three events: registered, then two changes of currency.  300 FSPs are suspended and
+resumed now and then; 1,000 routes begin and change.  The functions of the API answer questions about random
 identifiers and instants.
 
 ms       median and 99th percentile of a question, from memory
-buffers  pages of 8 KiB that PostgreSQL looked at for one
-diff     of the whole time of one FSP, as it streams
+buffers  pages of 8 KiB that PostgreSQL reads for one question
+diff     the differences of one FSP over the whole time, as they stream
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ FROM generate_series($1::bigint, $2::bigint) AS n,
 
 
 class Filled:
-    """Events so far, and when they are said to have happened."""
+    """The events so far, and their times."""
 
     def __init__(self, most: int) -> None:
         self.count = 0
@@ -210,7 +210,7 @@ async def run(sizes: list[int], rounds: int, directory: Path | None) -> dict[str
             began = time.monotonic()
             await filled.fill(connection, size)
             print(f"{size:,} events in {time.monotonic() - began:.0f} s", file=sys.stderr)
-            figures[f"{size:,}"] = await measured(server.url(), filled, rounds)
+            figures[f"{size:,}"] = await measure(server.url(), filled, rounds)
         await connection.close()
     finally:
         await server.stop()
@@ -218,7 +218,7 @@ async def run(sizes: list[int], rounds: int, directory: Path | None) -> dict[str
     return figures
 
 
-async def measured(url: str, filled: Filled, rounds: int) -> dict[str, Any]:
+async def measure(url: str, filled: Filled, rounds: int) -> dict[str, Any]:
     rng = random.Random(6)
     async with open_postgres(url, desk=True) as postgres:
         found: dict[str, Any] = await timed(questions(postgres, filled, rng), rounds)
@@ -228,7 +228,7 @@ async def measured(url: str, filled: Filled, rounds: int) -> dict[str, Any]:
     return found
 
 
-def shown(figures: dict[str, Any]) -> str:
+def format_figures(figures: dict[str, Any]) -> str:
     lines = []
     for size, found in figures.items():
         lines.append(f"{size + ' events':32} {'ms':>8} {'p99 ms':>8} {'buffers':>8}")
@@ -250,7 +250,7 @@ def main() -> None:
     if not BLOCK <= sizes[0] <= sizes[-1] <= EVENTS_MAX:
         parser.error(f"--events: {BLOCK:,} to {EVENTS_MAX:,}")
     figures = asyncio.run(run(sizes, asked.rounds, asked.directory))
-    print(shown(figures))
+    print(format_figures(figures))
     print(machine.save("history", {"events": sizes, "rounds": asked.rounds}, figures))
 
 

@@ -1,15 +1,14 @@
-"""What sealing costs, and what verifying takes: `python -m loadtests.sealing [--events 1000000]`.
+"""Measures what sealing and verifying cost: `python -m loadtests.sealing [--events 1000000]`.
 
-registrations   POST /participants over --connections connections, in rounds with the jobs process stopped (SIGSTOP) and
-                going on, alternately, in one service; each round with it begins with nothing left to seal
+registrations   POST /participants over --connections connections, in one service, in alternating rounds with the jobs
+                process stopped (SIGSTOP) and running; each round with it begins with no backlog
 bulk            the same with 20,000 aliases a transaction, as an import or `oracle seed` writes them
-sealing         the backlog up to --events, as fast as it goes beside nothing else: rate, CPU of the sealer
+sealing         the backlog up to --events, as fast as possible, with no other load: rate, CPU of the sealer
 verification    `oracle audit verify` over all of them: time, CPU, memory
-tampering       with a superuser's rights five things are done to history; what the same command says of them, and how
-                long it takes
+tampering       a superuser changes history in five ways; the findings of the same command, and its time
 sizes           bytes an event, table by table
 
-A shared machine gives ratios, not records: those of one run are what can be compared.
+A shared machine gives ratios, not records: compare only figures of one run.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ SELECT CASE WHEN c.relname LIKE 'events%' THEN 'events' ELSE c.relname END AS na
        sum(pg_total_relation_size(c.oid)) AS bytes
 FROM pg_class c WHERE c.relkind = 'r' AND (c.relname LIKE 'audit%' OR c.relname LIKE 'events%') GROUP BY 1 ORDER BY 1
 """
-# What each does, and what the line that tells of it says.
+# What each does, and how its findings begin.
 TAMPERING: Final = {
     "alter one": (["UPDATE events SET fsp_id = 'other' WHERE event_id = {0}"], ["altered: event {0} "]),
     "delete one": (["DELETE FROM events WHERE event_id = {0}"], ["removed: the event of leaf "]),
@@ -87,7 +86,7 @@ TAMPERING: Final = {
 
 
 class Sealer:
-    """The jobs process of a service, to be stopped and to go on."""
+    """The jobs process of a service, which can be stopped and continued."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -100,7 +99,7 @@ class Sealer:
         os.kill(self.pid, signal.SIGSTOP)
 
     def on(self) -> None:
-        """Going on, and done with what was left."""
+        """Continue, and wait until no backlog is left."""
         os.kill(self.pid, signal.SIGCONT)
         until(self.is_done, "sealing", 600)
 
@@ -132,7 +131,7 @@ async def _fetch(url: str, query: str) -> Any:
 
 
 class Numbers:
-    """Every identifier once."""
+    """Gives each identifier once."""
 
     def __init__(self) -> None:
         self.next = 0
@@ -143,7 +142,7 @@ class Numbers:
 
 
 async def registrations(url: str, numbers: Numbers, seconds: float, connections: int) -> float:
-    """A second, over connections that each wait for their answer."""
+    """Registrations a second, over connections that each wait for their answer."""
     address = urlsplit(url)
     end = time.monotonic() + seconds
 
@@ -188,7 +187,7 @@ async def bulk(url: str, numbers: Numbers, rows: int) -> float:
 def side_by_side(sealer: Sealer, rounds: int, once: Callable[[], float]) -> dict[str, Any]:
     rates: dict[str, list[float]] = {"off": [], "on": []}
     for number in range(rounds):
-        # What comes second meets a larger table and a later checkpoint: each is second half of the time.
+        # The second one meets a larger table and a later checkpoint, so each is second half of the time.
         for name in ("off", "on") if number % 2 else ("on", "off"):
             (sealer.on if name == "on" else sealer.off)()
             rates[name].append(once())
@@ -199,7 +198,7 @@ def side_by_side(sealer: Sealer, rounds: int, once: Callable[[], float]) -> dict
 # Sealing and verifying ----------------------------------------------------------------------------------------------
 
 
-def sealed(service: Service, sealer: Sealer, numbers: Numbers, events: int) -> dict[str, float]:
+def measure_sealing(service: Service, sealer: Sealer, numbers: Numbers, events: int) -> dict[str, float]:
     sealer.off()
     missing = events - asyncio.run(_fetch(service.database_url, "SELECT count(*) FROM events"))
     if missing > 0:
@@ -211,7 +210,7 @@ def sealed(service: Service, sealer: Sealer, numbers: Numbers, events: int) -> d
     return {"events": waiting, "rate": waiting / seconds, "cpu_us": used.total / max(waiting, 1) * 1e6}
 
 
-def verified(service: Service, key_file: Path) -> dict[str, Any]:
+def run_verification(service: Service, key_file: Path) -> dict[str, Any]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("ORACLE_")}
     env |= {"ORACLE_DATABASE_URL": service.database_url, "ORACLE_AUDIT_KEY_FILE": str(key_file)}
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
@@ -230,7 +229,7 @@ def verified(service: Service, key_file: Path) -> dict[str, Any]:
 
 
 async def tamper(url: str, events: int) -> dict[str, list[str]]:
-    """Done as a superuser, triggers off; what is to be found of each."""
+    """Change history as a superuser without triggers; return how the findings must begin."""
     connection = await asyncpg.connect(url.replace("oracle@", "postgres@"))
     expected = {}
     try:
@@ -259,14 +258,14 @@ def run(home: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         figures["bulk"] = side_by_side(
             sealer, arguments.rounds, lambda: asyncio.run(bulk(service.database_url, numbers, 5 * CHUNK))
         )
-        figures["sealing"] = sealed(service, sealer, numbers, arguments.events)
+        figures["sealing"] = measure_sealing(service, sealer, numbers, arguments.events)
         key_file = home / "oracle" / "audit-keys" / "signing.keys"
-        figures["verification"] = verified(service, key_file)
+        figures["verification"] = run_verification(service, key_file)
         rows = asyncio.run(_rows(service.database_url, _SIZES))
         count = asyncio.run(_fetch(service.database_url, "SELECT count(*) FROM events"))
         figures["bytes_an_event"] = {row["name"]: float(row["bytes"]) / count for row in rows}
         expected = asyncio.run(tamper(service.database_url, count))
-        figures["tampering"] = {**verified(service, key_file), "expected": expected}
+        figures["tampering"] = {**run_verification(service, key_file), "expected": expected}
         found = figures["tampering"]["findings"]
         figures["missed"] = [
             name for name, lines in expected.items() for line in lines if not any(f.startswith(line) for f in found)
@@ -291,8 +290,8 @@ def show(figures: dict[str, Any]) -> None:
         f"{sealing['events']:,} events, {sealing['rate']:,.0f}/s (rests included), {sealing['cpu_us']:.1f} µs CPU each"
     )
     print(f"{'sealing':14} {rate}")
-    told = f"{verification['seconds']:.1f} s, CPU {verification['cpu_s']:.1f} s, {verification['resident_mib']:.0f} MiB"
-    print(f"{'verification':14} {told}: {verification['said']}")
+    cost = f"{verification['seconds']:.1f} s, CPU {verification['cpu_s']:.1f} s, {verification['resident_mib']:.0f} MiB"
+    print(f"{'verification':14} {cost}: {verification['said']}")
     for name, size in figures["bytes_an_event"].items():
         print(f"{name:28} {size:8.2f} bytes an event")
     print(f"tampering, found in {figures['tampering']['seconds']:.1f} s:")

@@ -125,7 +125,7 @@ def test_each_filter_gives_what_a_filter_of_all_events_gives(auditor_of: History
         assert found == wanted, filters
 
 
-def test_a_filter_that_is_mistyped_is_no_answer_that_there_is_nothing(auditor_of: History) -> None:
+def test_a_mistyped_filter_is_an_error(auditor_of: History) -> None:
     for name, known in (("channel", CHANNELS), ("action", ACTIONS), ("entity", ENTITIES)):
         for value in known:
             assert auditor_of.post("/events/search", **{name: value}, limit=1).status_code == 200, value
@@ -133,7 +133,7 @@ def test_a_filter_that_is_mistyped_is_no_answer_that_there_is_nothing(auditor_of
         assert auditor_of.get("/events", **{name: "nonsense"}).status_code == 400
 
 
-def test_an_fsp_that_never_was_is_no_answer_that_there_is_nothing(auditor_of: History) -> None:
+def test_an_unknown_fsp_is_an_error(auditor_of: History) -> None:
     times = {"from_": "2020-01-01T00:00:00Z", "to": "2999-01-01T00:00:00Z"}
     party = {"kind": "MSISDN", "identifier": PHONES[5]}
 
@@ -264,7 +264,7 @@ def test_a_dfsp_sees_its_own_and_nothing_of_others(service: Service) -> None:
     assert [(event["before"], event["after"]["fsp_id"]) for event in took] == [(None, "redbank")]
 
 
-def test_every_question_is_recorded_and_nobody_unsays_it(service: Service, auditor_of: History) -> None:
+def test_every_question_is_recorded_and_nobody_can_change_the_record(service: Service, auditor_of: History) -> None:
     phone = "525512347777"
     auditor_of.post("/resolve", kind="MSISDN", identifier=phone)
     auditor_of.get("/events", kind="MSISDN", identifier=phone, actor="somebody")
@@ -314,7 +314,7 @@ def test_a_difference_is_that_of_the_two_states(service: Service, auditor_of: Hi
     assert back == {}
 
 
-def test_a_life_ends_where_the_entry_of_another_fsp_decides(service: Service) -> None:
+def test_a_timeline_ends_where_the_entry_of_another_fsp_decides(service: Service) -> None:
     green, red = History(service, "dfsp-maker", "greenbank"), History(service, "dfsp-maker", "redbank")
     service.fetch("UPDATE key_policies SET policy = 'per-currency' WHERE party_id_type = 'BUSINESS'")
     for table, fsp_id, currency in (("aliases", "greenbank", ""), ("alias_currencies", "redbank", "MXN")):
@@ -462,7 +462,7 @@ def test_the_commands_of_an_auditor(service: Service, auditor_of: History, tmp_p
     typed("status")
 
 
-def test_who_leaves_in_the_middle_leaves_nothing_behind(service: Service, auditor_of: History) -> None:
+def test_a_caller_who_leaves_early_leaves_no_open_connection(service: Service, auditor_of: History) -> None:
     """More of them than there are connections for this; each stream is closed after its first piece."""
     service.fetch(
         "INSERT INTO aliases (party_id_type, identifier, fsp_id) SELECT 'ALIAS', 'many-' || n, 'greenbank'"

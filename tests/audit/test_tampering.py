@@ -1,4 +1,4 @@
-"""Whoever has every right in the database can change history, but not so that it is not found, and where."""
+"""A superuser can change history in the database, but the check finds the change and its place."""
 
 from __future__ import annotations
 

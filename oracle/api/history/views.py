@@ -1,7 +1,7 @@
-"""How events are shown to those who read history, and who is behind them: the person, the file, the line.
+"""Makes answers of events, and traces them to their origin: the person, the file, the line.
 
-An event that an import wrote has `batch:{number}` as its request; from there it goes to the file, its uploader and who
-let it in, and by the transaction to the line.
+An event that an import wrote has `batch:{number}` as its request.  The number leads to the file, its uploader and its
+approver; the transaction leads to the line.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ class BatchOrigin(Resource):
     uploaded_by: str
     uploaded_by_label: str | None
     uploaded_at: datetime
-    decided_by: Annotated[str | None, Meta(description="Who let it in, where a second person had to")]
+    decided_by: Annotated[str | None, Meta(description="The person who approved the file, if approval was needed")]
     decided_by_label: str | None
     decided_at: datetime | None
     decision_reason: str | None
-    lines: Annotated[list[int], Meta(description="Of the file, that were about this alias")]
+    lines: Annotated[list[int], Meta(description="The lines of the file with this alias")]
 
 
 class HistoryEvent(Resource):
-    """One change, as it was written in the transaction that made it."""
+    """One change, as its own transaction recorded it."""
 
     event_id: int
-    transaction: Annotated[int, Meta(description="Events of one number were one change")]
+    transaction: Annotated[int, Meta(description="Events with the same number are one change")]
     at: datetime
     entity: str
     action: str
@@ -66,21 +66,21 @@ class HistoryEvent(Resource):
 
 
 def event_of(row: Any, reading: Reading, *, own: str | None = None) -> HistoryEvent:
-    """`own`: for the eyes of this FSP alone; what another one had or has of its alias is not told."""
+    """`own`: only what this FSP may see; the states that belong to another FSP are left out."""
     before, after = decode_json(row["before"]), decode_json(row["after"])
     fsp_id = row["fsp_id"]
     if own is not None:
         before, after = (side if side is not None and side.get("fsp_id") == own else None for side in (before, after))
         fsp_id = own
     party_id_type, identifier = row["party_id_type"], row["party_identifier"]
-    kind = shown = None
+    kind = text = None
     if party_id_type is not None and identifier is not None:
         kind = reading.read_kind(PartyKey(party_id_type, identifier, row["sub_id"] or ""))
-        shown = display_of(kind, identifier)
+        text = display_of(kind, identifier)
     return HistoryEvent(
         event_id=row["event_id"], transaction=row["xact"], at=row["at"], entity=row["entity"], action=row["action"],
         channel=row["channel"], actor=row["actor"], role=row["role"], kind=kind, party_id_type=party_id_type,
-        identifier=identifier, display=shown, sub_id=row["sub_id"] or None, fsp_id=fsp_id,
+        identifier=identifier, display=text, sub_id=row["sub_id"] or None, fsp_id=fsp_id,
         before=before, after=after, reason=row["reason"], request_id=row["request_id"], trace_id=row["trace_id"],
     )  # fmt: skip
 
@@ -88,23 +88,23 @@ def event_of(row: Any, reading: Reading, *, own: str | None = None) -> HistoryEv
 def display_of(kind: str, identifier: str) -> str:
     try:
         return display(kind, identifier).text
-    except BadIdentifier:  # stored under older rules
+    except BadIdentifier:  # it was stored under older rules
         return identifier
 
 
 async def name_actors(postgres: Postgres, events: Iterable[HistoryEvent]) -> None:
-    labels = await _labels(postgres, {event.actor for event in events})
+    labels = await _fetch_labels(postgres, {event.actor for event in events})
     for event in events:
         event.actor_label = labels.get(event.actor)
 
 
 async def trace(postgres: Postgres, events: Sequence[HistoryEvent]) -> None:
-    """Put beside each event of an import the file and the lines it came from."""
+    """Add to each event of an import the file and the lines that it came from."""
     await name_actors(postgres, events)
     for event in events:
         number = batch_number(event.request_id)
         if number is not None and event.channel == "import":
-            event.batch = await _origin(postgres, number, event)
+            event.batch = await _fetch_origin(postgres, number, event)
 
 
 def batch_number(request_id: str | None) -> int | None:
@@ -114,11 +114,11 @@ def batch_number(request_id: str | None) -> int | None:
     return int(number) if number.isascii() and number.isdigit() and len(number) <= 18 else None  # noqa: PLR2004 - a bigint
 
 
-async def _origin(postgres: Postgres, number: int, event: HistoryEvent) -> BatchOrigin | None:
+async def _fetch_origin(postgres: Postgres, number: int, event: HistoryEvent) -> BatchOrigin | None:
     row: BatchOriginRow | None = await postgres.row("batch_origin", number)
     if row is None:
         return None
-    labels = await _labels(postgres, {row["uploaded_by"], row["decided_by"]})
+    labels = await _fetch_labels(postgres, {row["uploaded_by"], row["decided_by"]})
     lines: list[int] = []
     if event.party_id_type is not None and event.identifier is not None:
         key = PartyKey(event.party_id_type, event.identifier, event.sub_id or "")
@@ -132,7 +132,7 @@ async def _origin(postgres: Postgres, number: int, event: HistoryEvent) -> Batch
     )  # fmt: skip
 
 
-async def _labels(postgres: Postgres, actors: Iterable[str | None]) -> dict[str | None, str]:
+async def _fetch_labels(postgres: Postgres, actors: Iterable[str | None]) -> dict[str | None, str]:
     wanted = [actor for actor in actors if actor is not None]
     rows: list[CredentialLabelRow] = await postgres.rows("credential_labels", wanted) if wanted else []
     return {row["credential_id"]: row["label"] for row in rows}
