@@ -1,7 +1,7 @@
-"""A file comes in: part by part into the database, and becomes a batch when it is there in full.
+"""Stores an uploaded file part by part in the database; a complete file becomes a batch.
 
-An upload that breaks off leaves no batch.  Its parts are dropped at once if that can still be done, else an hour later
-by whoever imports.  Never more than two parts are held; they are compressed in a thread.
+An upload that breaks off leaves no batch.  Its parts are dropped at once if possible, else by the importing process an
+hour later.  At most two parts are in memory; a thread compresses them.
 """
 
 from __future__ import annotations
@@ -16,14 +16,11 @@ from typing import Any, Final
 import msgspec
 
 from oracle import errors
+from oracle.imports.import_limits import IMPORT_LIMITS, ImportLimits
 from oracle.store.base import Context
 from oracle.store.changes import Changes
 from oracle.store.postgres import Transaction
 
-PART_BYTES: Final = 1024 * 1024
-# 10 M rows that use every column are half of it.
-FILE_BYTES_MAX: Final = 4 * 1024**3
-PARTS_DROPPED: Final = 64  # a transaction
 ABANDON_S: Final = 5.0
 
 _MARKS: Final = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -45,7 +42,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TooLong(errors.TooLarge):
-    default = f"The file is larger than {FILE_BYTES_MAX // 1024**3} GiB"
+    default = f"The file is larger than {IMPORT_LIMITS.file_bytes_max // 1024**3} GiB"
 
 
 class Abandoned(errors.BadRequest):
@@ -53,19 +50,19 @@ class Abandoned(errors.BadRequest):
 
 
 async def receive(
-    changes: Changes, context: Context, body: AsyncIterator[bytes], *, file_bytes_max: int = FILE_BYTES_MAX
+    changes: Changes, context: Context, body: AsyncIterator[bytes], limits: ImportLimits = IMPORT_LIMITS
 ) -> Upload:
     """Store the parts.  Raises TooLong, Abandoned, MissingElement for an empty file, DirectoryUnavailable."""
     batch_id = await changes.administer(context, _begin)
     try:
-        return await _received(changes, context, batch_id, body, file_bytes_max)
+        return await _store_parts(changes, context, batch_id, body, limits)
     except BaseException:
-        await abandon(changes, context, batch_id)
+        await abandon(changes, context, batch_id, limits)
         raise
 
 
 async def add(transaction: Transaction, context: Context, upload: Upload, new: NewBatch) -> Any:
-    """The batch of a file that has been received: its row.  Raises Abandoned, NoSuchResource (the FSP is not known)."""
+    """Make a batch of a file that has been received, and return its row.  Raises Abandoned, NoSuchResource (no FSP)."""
     if not await transaction.run("upload_end", upload.batch_id):
         raise Abandoned
     added = await transaction.run(
@@ -77,33 +74,36 @@ async def add(transaction: Transaction, context: Context, upload: Upload, new: N
     return (await transaction.rows("batch", upload.batch_id, new.fsp_id))[0]
 
 
-async def abandon(changes: Changes, context: Context, batch_id: int) -> None:
-    """As far as that can be done now: what stays is found later."""
+async def abandon(changes: Changes, context: Context, batch_id: int, limits: ImportLimits = IMPORT_LIMITS) -> None:
+    """Drop the parts of an upload, as far as that is possible now; `drop_abandoned` finds the rest later."""
     try:
         async with asyncio.timeout(ABANDON_S):
-            while await changes.administer(context, lambda transaction: _drop(transaction, batch_id)):
+            while await changes.administer(context, lambda transaction: _drop(transaction, batch_id, limits)):
                 pass
     except (errors.OracleError, TimeoutError):
         pass
 
 
-async def drop_abandoned(changes: Changes, unseen_s: float) -> bool:
-    """Drop some parts of an upload that gave no sign of life for so long; whether there was one."""
+async def drop_abandoned(changes: Changes, unseen_s: float, limits: ImportLimits = IMPORT_LIMITS) -> bool:
+    """Drop some parts of an upload that has sent nothing for so long.  Return whether there was one."""
 
     async def work(transaction: Transaction) -> bool:
         found = await transaction.rows("uploads_abandoned", unseen_s)
         if found:
-            await _drop(transaction, found[0]["batch_id"])
+            await _drop(transaction, found[0]["batch_id"], limits)
         return bool(found)
 
     return await changes.administer(Context(channel="import", actor="oracle"), work)
 
 
-async def _drop(transaction: Transaction, batch_id: int) -> bool:
-    """Whether there may be more.  An upload that has become a batch, by a commit nobody heard of, is left alone."""
+async def _drop(transaction: Transaction, batch_id: int, limits: ImportLimits) -> bool:
+    """Drop some parts.  Return whether there can be more.
+
+    An upload that became a batch by a commit whose answer was lost is left alone.
+    """
     if not await transaction.rows("upload_locked", batch_id):
         return False
-    if await transaction.run("upload_parts_drop", batch_id, PARTS_DROPPED):
+    if await transaction.run("upload_parts_drop", batch_id, limits.parts_dropped):
         return True
     await transaction.run("upload_end", batch_id)
     return False
@@ -115,24 +115,24 @@ async def _begin(transaction: Transaction) -> int:
     return batch_id
 
 
-async def _received(
-    changes: Changes, context: Context, batch_id: int, body: AsyncIterator[bytes], file_bytes_max: int
+async def _store_parts(
+    changes: Changes, context: Context, batch_id: int, body: AsyncIterator[bytes], limits: ImportLimits
 ) -> Upload:
-    parts = _Parts(changes, context, batch_id)
-    held = bytearray()
+    parts = _UploadParts(changes, context, batch_id)
+    waiting = bytearray()
     file_bytes = 0
     try:
         async for data in body:
-            held += data
+            waiting += data
             file_bytes += len(data)
-            if file_bytes > file_bytes_max:
+            if file_bytes > limits.file_bytes_max:
                 raise TooLong
-            while len(held) >= PART_BYTES:
-                await parts.add(bytes(held[:PART_BYTES]))
-                del held[:PART_BYTES]
-        if held:
-            await parts.add(bytes(held))
-        await parts.stored()
+            while len(waiting) >= limits.part_bytes:
+                await parts.add(bytes(waiting[: limits.part_bytes]))
+                del waiting[: limits.part_bytes]
+        if waiting:
+            await parts.add(bytes(waiting))
+        await parts.finish()
     finally:
         await parts.close()
     if not file_bytes:
@@ -142,7 +142,7 @@ async def _received(
     )
 
 
-class _Parts:
+class _UploadParts:
     """Stores one part while the next one comes in."""
 
     def __init__(self, changes: Changes, context: Context, batch_id: int) -> None:
@@ -157,11 +157,11 @@ class _Parts:
     async def add(self, data: bytes) -> None:
         if not self._number:
             self.file_format = _format_of(data)
-        await self.stored()
+        await self.finish()
         self._storing = asyncio.create_task(self._store(self._number, data))
         self._number += 1
 
-    async def stored(self) -> None:
+    async def finish(self) -> None:
         if self._storing is not None:
             await self._storing
 

@@ -1,11 +1,12 @@
-"""A file is read: its parts go through the reader, and what the reader made of them is stored in chunks.
+"""Reads an uploaded file part by part, checks its rows, and stores them in chunks.
 
-What comes of one part of the file, or of what is read of it within READ_S, is one transaction.  Who goes on with a file
-that was half read begins at its first byte again, as the reader's chunks depend on the file alone, and stores nothing
-before the first chunk that is not there or, because the rules or the reader changed in between, is another.  That is
-exact whatever happened, and costs some 5 s for each million rows.
+One transaction stores the rows of one part of the file, or of what is read of it within `ImportLimits.read_s`.
 
-Reading is done in a thread: the other jobs of the process wait for it some milliseconds at a time.
+A process that continues a half-read file begins at its first byte again, because the reader's chunks depend on the file
+alone.  It stores nothing before the first chunk that is missing, or that differs because the checks or the reader
+changed in between.  That is exact whatever happened, and costs about 5 s for each million rows.
+
+A thread does the reading: the other jobs of the process wait for it some milliseconds at a time.
 """
 
 from __future__ import annotations
@@ -19,13 +20,11 @@ from typing import Any, Final, NamedTuple
 
 from oracle.imports import chunks
 from oracle.imports.applying import Rate, Superseded, request_id
-from oracle.imports.reading import BLOCK_BYTES, Chunk, FileRefused, Reader, RowChecks
+from oracle.imports.import_limits import IMPORT_LIMITS, ImportLimits
+from oracle.imports.reading import Chunk, FileRefused, Reader, RowChecks
 from oracle.store.base import Context
 from oracle.store.changes import Changes
 from oracle.store.postgres import Postgres, Transaction
-
-# A part of a file like any other takes half of that; one of empty lines or open quotes would hold up others' files.
-READ_S: Final = 0.3
 
 _DAMAGED: Final = ("damaged_file", "The stored file is damaged. Upload it again.")
 
@@ -41,8 +40,8 @@ class Stored:
         self.data = chunks.packed(chunk.rows)
 
 
-class Read(NamedTuple):
-    """What came of one part, and how far that is in all."""
+class CheckedRows(NamedTuple):
+    """The rows of one part, checked, and the totals of the file up to here."""
 
     found: Sequence[Stored]
     chunks: int
@@ -57,21 +56,25 @@ class Validating:
     """One batch, from its first byte."""
 
     def __init__(
-        self, changes: Changes, postgres: Postgres, batch: Any, rules: RowChecks,
-        tell: Callable[[int, int], None] = lambda *_: None,  # how many rows are valid and how many not, once stored
+        self, changes: Changes, postgres: Postgres, batch: Any, checks: RowChecks,
+        # Gets how many rows are valid and how many are not, after they are stored.
+        report: Callable[[int, int], None] = lambda *_: None, limits: ImportLimits = IMPORT_LIMITS,
     ) -> None:  # fmt: skip
         self._changes = changes
         self._postgres = postgres
         self._batch_id: int = batch["batch_id"]
         self._sha256: bytes = batch["file_sha256"]
         self._known: int = batch["chunks"]  # so many are stored
-        self._tell = tell
-        self._reader = Reader(rules, rows_per_chunk=chunks.ROWS_PER_CHUNK)
+        self._report = report
+        self._limits = limits
+        self._reader = Reader(
+            checks, rows_per_chunk=limits.rows_per_chunk, rows_max=limits.rows_max, block_bytes=limits.block_bytes
+        )
         self._digest = hashlib.sha256()
         self._part = 0
         self._left = b""  # of a part
         self._next: asyncio.Task[bytes | None] | None = None
-        self._unstored: Read | None = None
+        self._unstored: CheckedRows | None = None
         self._chunks = self._file_bytes = self._rows = self._refused = 0
         self._rate = Rate()
         self._context = Context(
@@ -123,7 +126,7 @@ class Validating:
 
     # In a thread -----------------------------------------------------------------------------------------------
 
-    def _read(self, data: bytes | None) -> Read:
+    def _read(self, data: bytes | None) -> CheckedRows:
         found: list[Stored] = []
         failure: tuple[str, str] | None = None
         is_end = data is None and not self._left
@@ -136,7 +139,7 @@ class Validating:
         self._chunks += len(found)
         self._rows += sum(chunk.row_count for chunk in found)
         self._refused += sum(chunk.refused for chunk in found)
-        return Read(
+        return CheckedRows(
             found, self._chunks, self._file_bytes, self._rows, self._rows - self._refused,
             is_end or failure is not None, failure,
         )  # fmt: skip
@@ -147,9 +150,10 @@ class Validating:
             self._left = zlib.decompress(data)
             self._digest.update(self._left)
         found: list[Chunk] = []
-        until = time.monotonic() + READ_S
+        block_bytes = self._limits.block_bytes
+        until = time.monotonic() + self._limits.read_s
         while self._left:
-            piece, self._left = self._left[:BLOCK_BYTES], self._left[BLOCK_BYTES:]
+            piece, self._left = self._left[:block_bytes], self._left[block_bytes:]
             self._file_bytes += len(piece)
             found += self._reader.feed(piece)
             if time.monotonic() > until:
@@ -158,7 +162,7 @@ class Validating:
 
     # In a transaction ------------------------------------------------------------------------------------------
 
-    async def _store(self, read: Read) -> None:
+    async def _store(self, read: CheckedRows) -> None:
         new = await self._new(read.found)
         failure = read.failure
         if read.is_end and failure is None and self._digest.digest() != self._sha256:
@@ -181,9 +185,9 @@ class Validating:
         self._known = read.chunks
         if failure is None:
             refused = sum(chunk.refused for chunk in new)
-            self._tell(sum(chunk.row_count for chunk in new) - refused, refused)
+            self._report(sum(chunk.row_count for chunk in new) - refused, refused)
 
-    async def _add(self, transaction: Transaction, new: Sequence[Stored], read: Read) -> None:
+    async def _add(self, transaction: Transaction, new: Sequence[Stored], read: CheckedRows) -> None:
         first = new[0].number if new else read.chunks
         if first < self._known:
             await transaction.run("chunks_delete", self._batch_id, first)

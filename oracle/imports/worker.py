@@ -26,6 +26,7 @@ from oracle.errors import DirectoryUnavailable
 from oracle.identifiers import Reading
 from oracle.imports import chunks, uploads
 from oracle.imports.applying import PASSES_MAX, Applying, Pace, Superseded
+from oracle.imports.import_limits import IMPORT_LIMITS, ImportLimits
 from oracle.imports.reading import RowChecks
 from oracle.imports.validating import Validating
 from oracle.store.changes import Changes
@@ -38,12 +39,9 @@ from oracle.telemetry.metrics import BATCH_STATES, Metrics
 
 # Any number will do, as long as nobody else takes it: "import" in ASCII.
 LOCK: Final = 0x696D706F7274
-LOOK_S: Final = 1.0
 HEARD_S: Final = 5.0
 DROPPED_MS: Final = 30_000
-IDLE_S: Final = 0.3
 TURN_S: Final = 2.0
-READING_MAX: Final = 4  # files at once: each has a reader of a few MiB
 ASIDE_S: Final = 30.0
 PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 ABANDONED_S: Final = 3600
@@ -66,6 +64,7 @@ class Imports:
         metrics: Metrics | None = None,
         *,
         reading: Reading,
+        limits: ImportLimits = IMPORT_LIMITS,
         passes_max: int = PASSES_MAX,
     ) -> None:
         self._url = database_url
@@ -73,6 +72,7 @@ class Imports:
         self._postgres = postgres
         self._metrics = metrics or Metrics.open(None, "jobs", 0)
         self._reading = reading
+        self._limits = limits
         self._passes_max = passes_max
         self._condition = logs.Condition(log, "import of files")
 
@@ -80,7 +80,7 @@ class Imports:
         """Until `stop` is set; then what is in hand is committed first."""
         await Leader(
             self._connect, LOCK, self._hold, self._condition,
-            look_s=LOOK_S, heartbeat_s=HEARD_S, transient=(asyncpg.PostgresError,),
+            look_s=self._limits.look_s, heartbeat_s=HEARD_S, transient=(asyncpg.PostgresError,),
         ).run(stop)  # fmt: skip
 
     async def _connect(self) -> asyncpg.Connection:
@@ -129,7 +129,7 @@ class Imports:
             else:
                 backoff.reset()
                 self._condition.now("ok")
-                await pause(0.0 if busy else IDLE_S, stop)
+                await pause(0.0 if busy else self._limits.idle_s, stop)
 
     # -- files are read -------------------------------------------------------------------------------------------
 
@@ -139,7 +139,9 @@ class Imports:
         async def waiting(aside: list[int]) -> list[int]:
             found = [
                 row["batch_id"]
-                for row in await self._postgres.rows("batches_validating", READING_MAX, aside, list(reading))
+                for row in await self._postgres.rows(
+                    "batches_validating", self._limits.files_read_max, aside, list(reading)
+                )
             ]
             for batch_id in reading.keys() - set(found):
                 await reading.pop(batch_id).close()  # cancelled
@@ -167,8 +169,8 @@ class Imports:
     async def _validating(self, batch_id: int) -> Validating:
         batch: BatchRow = await self._postgres.row("batch", batch_id, None)
         fsp: BatchFspRow = await self._postgres.row("batch_fsp", batch["fsp_id"])
-        rules = RowChecks(self._reading, kinds=fsp["kinds"], currencies=fsp["currencies"])
-        return Validating(self._changes, self._postgres, batch, rules, self._count_read)
+        checks = RowChecks(self._reading, kinds=fsp["kinds"], currencies=fsp["currencies"])
+        return Validating(self._changes, self._postgres, batch, checks, self._count_read, self._limits)
 
     def _count_read(self, valid: int, invalid: int) -> None:
         self._metrics.add("import_rows_read_total", valid, result="valid")
@@ -225,6 +227,6 @@ class Imports:
     async def _clean(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             with suppress(DirectoryUnavailable):
-                while await uploads.drop_abandoned(self._changes, ABANDONED_S) and not stop.is_set():
+                while await uploads.drop_abandoned(self._changes, ABANDONED_S, self._limits) and not stop.is_set():
                     pass
             await pause(CLEAN_EVERY_S, stop)

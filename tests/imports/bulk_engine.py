@@ -7,6 +7,7 @@ import csv
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -15,6 +16,7 @@ from oracle import errors
 from oracle.identifiers import Reading
 from oracle.imports import decisions, results, uploads
 from oracle.imports.applying import PASSES_MAX
+from oracle.imports.import_limits import ImportLimits
 from oracle.imports.worker import Imports
 from oracle.store.base import Context
 from oracle.store.cache.coherence import TIMING, TOKEN_MS, Coherence, Timing
@@ -36,11 +38,16 @@ class Engine:
         self.db = db
         self.metrics = Metrics.open(None, "jobs", 0)
         self.passes_max = PASSES_MAX
+        self.limits = ImportLimits(look_s=0.01, idle_s=0.01)
 
     def imports(self) -> Imports:
         return Imports(
-            self.database_url, self.changes, self.postgres, self.metrics, reading=READING, passes_max=self.passes_max
-        )
+            self.database_url, self.changes, self.postgres, self.metrics, reading=READING, limits=self.limits,
+            passes_max=self.passes_max,
+        )  # fmt: skip
+
+    def set_limits(self, **limits: Any) -> None:
+        self.limits = replace(self.limits, **limits)
 
     async def upload(self, data: str | bytes, fsp_id: str = "a", by: str = "maker") -> int:
         """The batch's number; it is not worked on yet."""
@@ -51,7 +58,7 @@ class Engine:
             for at in range(0, len(raw), 1000):
                 yield raw[at : at + 1000]
 
-        received = await uploads.receive(self.changes, context, body())
+        received = await uploads.receive(self.changes, context, body(), self.limits)
         new = uploads.NewBatch(fsp_id=fsp_id, file_name=f"{fsp_id}.csv")
 
         async def add(transaction: Transaction) -> Any:

@@ -7,7 +7,6 @@ import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +17,10 @@ from servers import make_database, make_template
 
 from oracle import errors
 from oracle.identifiers import PartyKey
-from oracle.imports import applying, chunks, quota, results, uploads, validating, worker
+from oracle.imports import applying, quota, results, uploads, worker
 from oracle.imports.applying import Applying, Pace, Superseded
 from oracle.imports.chunks import OUTCOMES
+from oracle.imports.import_limits import ImportLimits
 from oracle.imports.reading import Reader, RowChecks
 from oracle.imports.validating import Validating
 from oracle.store.cache.coherence import Coherence, Fence, Timing
@@ -35,20 +35,16 @@ UNION ALL SELECT identifier, sub_id, fsp_id, currency FROM alias_currencies ORDE
 
 
 @pytest.fixture
-async def engine(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Engine]:
+async def engine(database_url: str, redis_url: str) -> AsyncIterator[Engine]:
     """With FSPs a and b."""
-    monkeypatch.setattr(worker, "IDLE_S", 0.01)
-    monkeypatch.setattr(worker, "LOOK_S", 0.01)
     async with opened(database_url, redis_url, timing=SHORT_LEASES) as made:
         yield made
 
 
 @pytest.fixture
-def small(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def small(engine: Engine) -> None:
     """Chunks of seven rows, shares with at most three rows of a key, files in parts of a few rows."""
-    monkeypatch.setattr(uploads, "PART_BYTES", 200)
-    monkeypatch.setattr(validating, "Reader", partial(Reader, block_bytes=100))
-    monkeypatch.setattr(chunks, "ROWS_PER_CHUNK", 7)
+    engine.set_limits(part_bytes=200, block_bytes=100, rows_per_chunk=7)
     engine.passes_max = 3
 
 
@@ -250,10 +246,9 @@ async def test_a_file_that_cannot_be_read_fails_and_changes_nothing(engine: Engi
 
 @pytest.mark.usefixtures("small")
 async def test_a_file_whose_end_is_refused_says_so_of_the_rows_before(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: Engine,
 ) -> None:
-    monkeypatch.setattr(uploads, "PART_BYTES", 40)
-    monkeypatch.setattr(validating, "Reader", partial(Reader, rows_max=10, block_bytes=20))
+    engine.set_limits(part_bytes=40, rows_max=10, block_bytes=20)
     batch_id = await engine.rows(*["ALIAS,x,,,,"] * 20)
     (batch,) = await engine.work(batch_id)
     assert (batch["state"], batch["error_code"], batch["rows_read"]) == ("failed", "too_many_rows", 7)
@@ -274,8 +269,8 @@ async def test_a_stored_file_that_is_not_the_uploaded_one_is_not_applied(engine:
 # Uploads ------------------------------------------------------------------------------------------------------
 
 
-async def test_an_upload_that_breaks_off_leaves_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "PART_BYTES", 10)
+async def test_an_upload_that_breaks_off_leaves_nothing(engine: Engine) -> None:
+    engine.set_limits(part_bytes=10)
 
     async def body() -> AsyncIterator[bytes]:
         for _ in range(10):
@@ -283,20 +278,20 @@ async def test_an_upload_that_breaks_off_leaves_nothing(engine: Engine, monkeypa
         raise ConnectionResetError
 
     with pytest.raises(ConnectionResetError):
-        await uploads.receive(engine.changes, as_uploader("maker"), body())
+        await uploads.receive(engine.changes, as_uploader("maker"), body(), engine.limits)
     left = "SELECT (SELECT count(*) FROM batch_files) + (SELECT count(*) FROM batch_uploads)"
     assert await engine.db.fetchval(left) == 0
 
 
 async def test_parts_of_an_upload_whose_process_died_are_dropped_later(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: Engine,
 ) -> None:
-    monkeypatch.setattr(uploads, "PARTS_DROPPED", 2)
+    engine.set_limits(parts_dropped=2)
     await engine.db.execute("INSERT INTO batch_uploads VALUES (77, now() - interval '1 h'), (78, now())")
     parts = "INSERT INTO batch_files SELECT b, n, '' FROM unnest('{77,78}'::int[]) AS b, generate_series(0, 4) AS n"
     await engine.db.execute(parts)
     batch_id = await engine.rows("ALIAS,x,,,,")
-    while await uploads.drop_abandoned(engine.changes, 1800):
+    while await uploads.drop_abandoned(engine.changes, 1800, engine.limits):
         pass
     kept = await engine.db.fetch("SELECT batch_id, count(*) FROM batch_files GROUP BY 1 ORDER BY 1")
     assert [tuple(row) for row in kept] == sorted([(78, 5), (batch_id, 1)])
@@ -318,7 +313,7 @@ async def test_a_file_over_the_limit_or_without_a_byte_is_refused(engine: Engine
 
     context = as_uploader("maker")
     with pytest.raises(uploads.TooLong):
-        await uploads.receive(engine.changes, context, body(b"12345", b"678901"), file_bytes_max=10)
+        await uploads.receive(engine.changes, context, body(b"12345", b"678901"), ImportLimits(file_bytes_max=10))
     with pytest.raises(errors.MissingElement):
         await uploads.receive(engine.changes, context, body())
 
@@ -452,7 +447,7 @@ async def test_a_file_that_shows_a_defect_of_ours_stops_no_other(
 ) -> None:
     read = Reader.feed
     monkeypatch.setattr(Reader, "feed", lambda self, data: 1 / 0 if b"defect" in data else read(self, data))
-    monkeypatch.setattr(worker, "READING_MAX", 1)
+    engine.set_limits(files_read_max=1)
     defect, other = await engine.rows("ALIAS,defect,,,,"), await engine.rows("ALIAS,x,,,,", fsp_id="b")
     async with engine.working():
         assert (await engine.settled(other))["state"] == "done"
@@ -460,16 +455,16 @@ async def test_a_file_that_shows_a_defect_of_ours_stops_no_other(
 
 
 @pytest.mark.usefixtures("small")
-async def test_a_part_that_takes_long_to_read_is_read_in_turns(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_part_that_takes_long_to_read_is_read_in_turns(engine: Engine) -> None:
     """One that is all empty lines, or quotes left open, would hold up the files of others."""
-    monkeypatch.setattr(uploads, "PART_BYTES", 100_000)
-    monkeypatch.setattr(validating, "BLOCK_BYTES", 100)
+    engine.set_limits(part_bytes=100_000, block_bytes=100)
     lines = [f"ALIAS,n{n % 150},,,,{'remove' * (n % 7 == 0)}" for n in range(200)]
     at_once = await engine.rows(*lines)
     await engine.work(at_once)
-    monkeypatch.setattr(validating, "READ_S", 0)
+    engine.set_limits(read_s=0)
     in_turns = await engine.rows(*lines, fsp_id="b")
-    reading = Validating(engine.changes, engine.postgres, await engine.batch(in_turns), RowChecks(READING))
+    batch = await engine.batch(in_turns)
+    reading = Validating(engine.changes, engine.postgres, batch, RowChecks(READING), limits=engine.limits)
     steps = 0
     while await reading.step():
         steps += 1
@@ -482,13 +477,11 @@ async def test_a_part_that_takes_long_to_read_is_read_in_turns(engine: Engine, m
 
 @pytest.mark.usefixtures("small")
 async def test_many_large_files_of_one_fsp_hold_up_no_small_one_of_another(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: Engine,
 ) -> None:
     # A large one takes so many turns that it is read yet when the small one is done, however long our look takes.
-    monkeypatch.setattr(uploads, "PART_BYTES", 100_000)
-    monkeypatch.setattr(validating, "BLOCK_BYTES", 10)
-    monkeypatch.setattr(validating, "READ_S", 0)
-    large = [await engine.rows(*["ALIAS,x,,,,"] * 5_000) for _ in range(worker.READING_MAX)]
+    engine.set_limits(part_bytes=100_000, block_bytes=10, read_s=0)
+    large = [await engine.rows(*["ALIAS,x,,,,"] * 5_000) for _ in range(engine.limits.files_read_max)]
     small = await engine.rows("ALIAS,y,,,,", fsp_id="b")
     async with engine.working():
         await engine.settled(small)
@@ -583,13 +576,11 @@ async def test_a_portion_that_takes_too_long_is_tried_again(engine: Engine) -> N
     assert await engine.results(batch_id) == [(2, "changed"), (3, "added")]
 
 
-async def test_a_database_that_dies_and_comes_back_is_a_pause(
-    start_postgres: StartPostgres, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(chunks, "ROWS_PER_CHUNK", 100)
+async def test_a_database_that_dies_and_comes_back_is_a_pause(start_postgres: StartPostgres, redis_url: str) -> None:
     server = await start_postgres()
     await make_template(server)
     async with opened(server.url(await make_database(server)), redis_url, timing=SHORT_LEASES) as engine:
+        engine.set_limits(rows_per_chunk=100)
         batch_id = await engine.rows(*(f"ALIAS,n{n},,,," for n in range(4_000)))
         async with engine.working():
             await engine.until(batch_id, lambda batch: batch["rows_applied"] > 1000)
