@@ -122,8 +122,8 @@ class Access:
         """`proxies` are addresses or networks.  Raises ValueError for anything else."""
         self._postgres = postgres
         self._proxies = [ipaddress.ip_network(proxy) for proxy in proxies]
-        self._limit = Limit()  # of failures, by address
-        self._records = Limit()  # of refusals of valid credentials
+        self._limit = FailureLimit()  # of failures, by address
+        self._records = FailureLimit()  # of refusals of valid credentials
         self._valid_before: OrderedDict[bytes, float] = OrderedDict()  # hash of a secret: when its use was noted
 
     async def admit(self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
@@ -272,7 +272,7 @@ def _authorize(caller: Caller, guard: Guard, fsp_id: str | None) -> None:
         )
 
 
-class Limit:
+class FailureLimit:
     """A bucket of failures for each address or credential; it empties with time."""
 
     def __init__(self, clock: Any = time.monotonic) -> None:

@@ -399,7 +399,7 @@ async def list_aliases(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str],
     kind: FromQuery[Kind | None] = None,
     wanted_state: Annotated[AliasState | None, QueryParameter(name="state")] = None,
-    changed_from: Annotated[datetime | None, QueryParameter(name="changedFrom", description="Then or later")] = None,
+    changed_from: Annotated[datetime | None, QueryParameter(name="changedFrom", description="From then on")] = None,
     changed_to: Annotated[datetime | None, QueryParameter(name="changedTo", description="Before then")] = None,
     limit: Limit = PAGE, cursor: Cursor = None,
 ) -> Response[bytes]:  # fmt: skip
@@ -486,7 +486,7 @@ async def check_aliases(
         keys, read = _read_items(reading, data.items)
         found = await rows("alias_entries", fsp_id, *zip(*keys, strict=True)) if keys else []
         there = {keys[row["ord"] - 1] for row in found}
-        return answer(CheckedAliases(items=[_checked(reading, item, there) for item in read]))
+        return answer(CheckedAliases(items=[_check_item(reading, item, there) for item in read]))
 
     return await answer_question(call, work)
 
@@ -510,7 +510,7 @@ async def look_up(
         named = [item.sub_id is not None for item in data.items]
         return answer(
             FoundAliases(
-                items=[_found(reading, item, every, held, routed) for item, every in zip(read, named, strict=True)]
+                items=[_find_item(reading, item, every, held, routed) for item, every in zip(read, named, strict=True)]
             )
         )
 
@@ -543,13 +543,13 @@ def _by_key(keys: Sequence[PartyKey], rows: Sequence[Any]) -> dict[PartyKey, lis
     return {keys[ord_ - 1]: list(group) for ord_, group in groupby(rows, lambda row: int(row["ord"]))}
 
 
-def _checked(reading: Reading, item: PartyKey | BadIdentifier, there: set[PartyKey]) -> CheckedAlias:
+def _check_item(reading: Reading, item: PartyKey | BadIdentifier, there: set[PartyKey]) -> CheckedAlias:
     if isinstance(item, BadIdentifier):
         return CheckedAlias(**_NOTHING_READ, exists=None, error=refusal_of(item).item())
-    return CheckedAlias(**_named(reading, item), exists=item in there, error=None)
+    return CheckedAlias(**_describe_key(reading, item), exists=item in there, error=None)
 
 
-def _found(
+def _find_item(
     reading: Reading,
     item: PartyKey | BadIdentifier,
     sub_id_named: bool,
@@ -562,7 +562,7 @@ def _found(
     here = [entry for entry in entries if entry["sub_id"] == item.sub_id]
     routes = [] if here else routed.get(item, [])
     return FoundAlias(
-        **_named(reading, item),
+        **_describe_key(reading, item),
         holders=[_holder(entry) for entry in (here if sub_id_named else entries)],
         route=_route(routes[0]) if routes else None,
         error=None,
@@ -572,7 +572,7 @@ def _found(
 _NOTHING_READ: Final[dict[str, Any]] = dict.fromkeys(("kind", "party_id_type", "identifier", "sub_id"))
 
 
-def _named(reading: Reading, key: PartyKey) -> dict[str, Any]:
+def _describe_key(reading: Reading, key: PartyKey) -> dict[str, Any]:
     return {
         "kind": reading.read_kind(key),
         "party_id_type": PartyIdType(key.party_id_type),

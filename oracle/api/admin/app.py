@@ -28,7 +28,7 @@ from litestar.typing import FieldDefinition
 from oracle.api.admin import aliases, batches, credentials, documentation, fsps, prefixes, route_import, routes, what_if
 from oracle.api.admin.access import PUBLIC, Access
 from oracle.api.admin.calls import Call, answer_of
-from oracle.api.admin.envelope import enveloped, with_slashes
+from oracle.api.admin.envelope import wrap_app, wrap_handler
 from oracle.api.admin.examples import add_examples
 from oracle.api.admin.problems import DEFECT, Refusal, refusal_of
 from oracle.api.history import differences, events, exports, reads, resolutions
@@ -106,7 +106,7 @@ def admin_app(services: AdminServices) -> Litestar:
     app = _app(services, None)
     _require_guards(app)
     _note_parameters(app)
-    app.asgi_handler = enveloped(app.asgi_handler)
+    app.asgi_handler = wrap_app(app.asgi_handler)
     return app
 
 
@@ -146,7 +146,7 @@ def _app(services: AdminServices | None, openapi_config: OpenAPIConfig | None) -
     return Litestar(
         [*_health_handlers(), *routers()],
         guards=[] if services is None else [Access(services.postgres, services.proxies).admit],
-        middleware=[with_slashes],
+        middleware=[wrap_handler],
         exception_handlers={Exception: _refuse},
         openapi_config=openapi_config,
         logging_config=None,

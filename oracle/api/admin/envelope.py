@@ -32,7 +32,7 @@ _PAGE: Final = b"default-src 'self'; img-src 'self' data:; base-uri 'none'; fram
 _NO_PAGE: Final = b"default-src 'none'; frame-ancestors 'none'"
 
 
-def enveloped(app: ASGIApp) -> ASGIApp:
+def wrap_app(app: ASGIApp) -> ASGIApp:
     """Wrap the whole application: before its router, and around its answer when there is no route."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,7 +55,7 @@ def enveloped(app: ASGIApp) -> ASGIApp:
     return serve
 
 
-def with_slashes(app: ASGIApp) -> ASGIApp:
+def wrap_handler(app: ASGIApp) -> ASGIApp:
     """Wrap each handler: give it its path parameters with their slashes."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:

@@ -51,8 +51,8 @@ if TYPE_CHECKING:
 
     from oracle.store.postgres import Postgres
 
-KEPT_S: Final = 1.0
-KEPT_MAX_S: Final = 60.0
+KEEP_S: Final = 1.0
+KEEP_MAX_S: Final = 60.0
 LOGO_CHARS_MAX: Final = 32 * 1_048_576
 _use_case: Final = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 _encode: Final = msgspec.json.Encoder().encode
@@ -99,7 +99,7 @@ class PrefixList:
                 began = self._clock()
                 self._kept = await _read(postgres)
                 took_s = self._clock() - began
-                self._until = began + min(max(KEPT_S, 10 * took_s), KEPT_MAX_S)
+                self._until = began + min(max(KEEP_S, 10 * took_s), KEEP_MAX_S)
             return self._kept
 
 

@@ -155,11 +155,11 @@ def _of_http(error: HTTPException) -> Refusal:
         return DEFECT
     if status in _OF_STATUS:
         code, detail, hint = _OF_STATUS[status]
-        return Refusal(status, code, detail, hint, _allowed(error))
+        return Refusal(status, code, detail, hint, _allow_header(error))
     return _of_validation(status, error.extra)
 
 
-def _allowed(error: HTTPException) -> Mapping[str, str] | None:
+def _allow_header(error: HTTPException) -> Mapping[str, str] | None:
     allow = [value for name, value in (error.headers or {}).items() if name.lower() == "allow"]
     return {"Allow": allow[0]} if allow else None
 

@@ -169,13 +169,13 @@ async def _fetch_past(call: Call, key: PartyKey, currency: str | None, at: datet
     if role not in AUDIT.roles:
         raise forbidden(role, f"Your role is {role}, which cannot read history: leave `at` out")
     await record(call, "what-if", key, None, {"at": at, "currency": currency})
-    return _stood(await history.fetch_situation(call.postgres, key.party_id_type, key.identifier, at), at)
+    return _collect_facts(await history.fetch_situation(call.postgres, key.party_id_type, key.identifier, at), at)
 
 
-def _stood(stood: Situation, at: datetime) -> _Facts:
+def _collect_facts(situation: Situation, at: datetime) -> _Facts:
     entries = [
         {**held.entry._asdict(), "is_default": held.is_default, "since": held.event["at"]}
-        for held in stood.list_entries()
+        for held in situation.list_entries()
     ]
     rules = [
         {
@@ -186,11 +186,11 @@ def _stood(stood: Situation, at: datetime) -> _Facts:
         }
         # As routes_covering: valid ones before others, if there are too many.
         for rule in sorted(
-            stood.list_routes(),
+            situation.list_routes(),
             key=lambda rule: (rule.valid_from <= at < rule.valid_to, len(rule.prefix), rule.valid_from), reverse=True,
         )
     ]  # fmt: skip
-    return _Facts(entries, rules[:ROUTES_MAX], {fsp_id: known.status for fsp_id, known in stood.statuses.items()})
+    return _Facts(entries, rules[:ROUTES_MAX], {fsp_id: known.status for fsp_id, known in situation.statuses.items()})
 
 
 def _explain(
