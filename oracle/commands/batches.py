@@ -52,8 +52,8 @@ SILENCE_MAX_S: Final = 60.0  # of the service while a batch is followed: a resta
 def add(commands: Any) -> None:
     upload = add_call(
         commands, "import", _import, "register the aliases of a CSV or NDJSON file",
-        "`oracle batch template` prints an example of such a file. Where an FSP needs a second person, the import waits"
-        " until that person approves it.",
+        "`oracle batch template` prints an example of such a file. Where an FSP needs a second person, rows are applied"
+        " after that person has approved the batch.",
     )  # fmt: skip
     upload.add_argument("file", metavar="FILE", help="file with one alias a line; - is stdin (CSV)")
     upload.add_argument("--note", metavar="TEXT", help="a note for the person who approves the file")
