@@ -21,7 +21,7 @@ import asyncpg
 from oracle.errors import DirectoryUnavailable
 from oracle.store.base import Context, Generation
 from oracle.store.cache.lookups import DATABASE_BATCHES
-from oracle.store.cache.values import Entry, answer_of
+from oracle.store.cache.values import Entry, pack_entries
 from oracle.store.lanes import LIMITS, Breaker, Lane, PostgresLimits, is_away, is_busy, open_pool
 from oracle.store.queries import QUERIES
 from oracle.store.rows import GenerationRow
@@ -87,7 +87,7 @@ class Reads(Lane):
         entries: list[list[Entry]] = [[] for _ in keys]
         for ord_, sub_id, currency, fsp_id in rows:
             entries[ord_ - 1].append(Entry(fsp_id, currency, sub_id))
-        return [answer_of(e) for e in entries]
+        return [pack_entries(e) for e in entries]
 
     async def fetch_routes(self) -> list[tuple[str, str, str, float, float]]:
         """Fetch every rule that is or will be valid: type, prefix, FSP ('' if suspended), valid from, valid to."""

@@ -36,7 +36,7 @@ from proxy import Network
 from redis import Redis
 
 from oracle.run.embedded import PostgresServer, ValkeyServer
-from oracle.store.cache.values import entries_of, is_answer
+from oracle.store.cache.values import ANSWER, unpack_entries
 
 # A process that is killed must not take what it acknowledged with it: PostgreSQL writes its log before it answers.
 # Not to the disk, which no fault here takes away.
@@ -416,8 +416,8 @@ class Rig:
             values: list[Any] = redis.mget([f"{prefix}{TYPE}:{key}" for key in keys])
         copies = []
         for key, value in zip(keys, values, strict=True):
-            if value is not None and is_answer(value):
-                entries = entries_of(value)
+            if value is not None and value[:1] == ANSWER:
+                entries = unpack_entries(value)
                 copies.append(Said("cache", key, entries[0].fsp_id if entries else NOBODY))
         return copies
 

@@ -29,7 +29,7 @@ from oracle.errors import DirectoryUnavailable, OracleError
 from oracle.store.base import Context, Session
 from oracle.store.cache.coherence import Coherence
 from oracle.store.cache.lookups import Lookups
-from oracle.store.cache.values import entries_of
+from oracle.store.cache.values import unpack_entries
 from oracle.store.changes import Changes
 from oracle.store.postgres import Transaction
 from oracle.store.routes import Routes
@@ -214,7 +214,7 @@ class Schedule:
         lookup.ended, lookup.cached = self.stamp(), cached
         self.hits += cached
         if isinstance(answer, bytes):
-            entries = entries_of(answer)
+            entries = unpack_entries(answer)
             lookup.value = int(entries[0].fsp_id[1:]) if entries else 0
         elif not isinstance(answer, OracleError):
             self.errors.append(f"a lookup got {answer!r}")

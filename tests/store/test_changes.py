@@ -39,7 +39,7 @@ from oracle.store.base import Context, Registration
 from oracle.store.cache.coherence import LEASE_S, TOKEN_MS, Coherence, Timing
 from oracle.store.cache.lookups import Lookups
 from oracle.store.cache.session import dial
-from oracle.store.cache.values import Entry, entries_of
+from oracle.store.cache.values import Entry, unpack_entries
 from oracle.store.changes import Changes
 from oracle.store.lanes import LIMITS, PostgresLimits
 from oracle.store.postgres import Postgres, Transaction, open_postgres
@@ -89,7 +89,7 @@ class Store:
         await self.changes.remove(as_fsp(fsp_id), fsp_id, "ALIAS", identifier, sub_id, currency)
 
     async def get(self, identifier: str) -> list[Entry]:
-        return entries_of(await self.lookups.get("ALIAS", identifier))
+        return unpack_entries(await self.lookups.get("ALIAS", identifier))
 
 
 def as_fsp(fsp_id: str) -> Context:

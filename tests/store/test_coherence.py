@@ -21,7 +21,7 @@ from oracle.errors import DirectoryUnavailable
 from oracle.store.aliases import Allowance
 from oracle.store.cache.coherence import LEASE_S, Coherence
 from oracle.store.cache.session import dial
-from oracle.store.cache.values import FENCE, Entry, answer_of
+from oracle.store.cache.values import FENCE, Entry, pack_entries
 
 if TYPE_CHECKING:
     from conftest import StartValkey
@@ -182,7 +182,7 @@ async def test_a_flush_between_fence_and_commit_is_noticed(both: Two, monkeypatc
 
     async def later(fence: Any) -> None:
         session: Any = both.one.coherence.session
-        await session.call((b"SET", both.one.coherence.key("ALIAS", "k"), answer_of(A), b"PX", b"60000"))
+        await session.call((b"SET", both.one.coherence.key("ALIAS", "k"), pack_entries(A), b"PX", b"60000"))
         await real(fence)
 
     monkeypatch.setattr(both.one.coherence, "settle", later)

@@ -22,7 +22,7 @@ from oracle.store.cache.lookups import (
     LookupLimits,
     Lookups,
 )
-from oracle.store.cache.values import FENCE, answer_of, new_token
+from oracle.store.cache.values import FENCE, new_token, pack_entries
 from oracle.telemetry.metrics import Metrics
 
 Answer = tuple[bytes | Exception, bool]
@@ -257,7 +257,7 @@ async def test_the_answer_nobody_is_stored_for_a_shorter_time(bench: Bench) -> N
     bench.reads.answer(lambda identifier: NOBODY if identifier == "1" else b"V2")
     await turns()
     (_, _, nobody, short), (_, _, _, long) = bench.session.fills
-    assert nobody == answer_of([]) == NOBODY
+    assert nobody == pack_entries([]) == NOBODY
     assert 9_000 <= short <= 11_000
     assert 90_000 <= long <= 110_000
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from oracle.api.hub.wire import EMPTY_LIST, PartyEntry, PartyList, encode
-from oracle.store.cache.values import entries_of
+from oracle.store.cache.values import unpack_entries
 from oracle.store.resolution import choose_entry
 
 # Most answers are one of a few: an FSP without SubId and currency.  The bound is for FSPs times currencies.
@@ -35,7 +35,7 @@ class PlainAnswers:
             return self._known[value]
         except KeyError:
             pass
-        entry = choose_entry(entries_of(value), "", None)
+        entry = choose_entry(unpack_entries(value), "", None)
         body = encode_answer(entry.fsp_id, entry.currency, None) if entry is not None else None
         if len(self._known) >= MEMO_MAX:
             self._known.clear()

@@ -39,7 +39,7 @@ from oracle.identifiers import BadIdentifier, PartyKey, Reading
 from oracle.store.aliases import ChangeResult
 from oracle.store.base import Context, Registration
 from oracle.store.cache.lookups import Lookups
-from oracle.store.cache.values import entries_of
+from oracle.store.cache.values import unpack_entries
 from oracle.store.changes import Changes
 from oracle.store.resolution import choose_entry
 from oracle.store.routes import Routes
@@ -346,7 +346,7 @@ class _Lookup:
         return wire.EMPTY_LIST, _RESULT[cached, False]
 
     def _encode_chosen(self, answer: bytes) -> bytes | None:
-        entry = choose_entry(entries_of(answer), self._key.sub_id, self._currency)
+        entry = choose_entry(unpack_entries(answer), self._key.sub_id, self._currency)
         return None if entry is None else answers.encode_answer(entry.fsp_id, entry.currency, self._sub_id)
 
     def _trace(self, traceparent: bytes | None, result: str) -> None:

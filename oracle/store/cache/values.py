@@ -29,18 +29,16 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Entry]).decode
 
 
-def answer_of(entries: list[Entry]) -> bytes:
+def pack_entries(entries: list[Entry]) -> bytes:
+    """Encode the entries of an identifier as an answer."""
     return ANSWER + _encode(entries)
 
 
-def entries_of(value: bytes) -> list[Entry]:
+def unpack_entries(value: bytes) -> list[Entry]:
     """Decode an answer.  Raises msgspec.DecodeError for any other value."""
     return _decode(value[1:])
 
 
-def is_answer(value: bytes) -> bool:
-    return value[:1] == ANSWER
-
-
 def new_token() -> bytes:
+    """Make a token that no other lookup has."""
     return b"T" + os.urandom(16)
