@@ -159,9 +159,9 @@ def questions(postgres: Postgres, filled: Filled, rng: random.Random) -> dict[st
 async def timed(questions: dict[str, Question], rounds: int) -> dict[str, dict[str, float]]:
     took: dict[str, list[float]] = {name: [] for name in questions}
     for number in range(rounds + 10):
-        for name, question in questions.items():  # in turn: what else the machine does meets all of them
+        for name, question in questions.items():  # in turn, so that other load of the machine affects all of them
             if number % 10 and name.startswith("by an actor"):
-                continue  # dear, as it has to be
+                continue  # expensive by its nature
             began = time.perf_counter()
             await question()
             if number >= 10:
@@ -173,7 +173,7 @@ async def timed(questions: dict[str, Question], rounds: int) -> dict[str, dict[s
 
 
 async def buffers(postgres: Postgres, filled: Filled, rng: random.Random) -> dict[str, float]:
-    """Of the two that have to take index time."""
+    """Count the buffers of the two questions that read indexes."""
     found: dict[str, list[int]] = {"as of an instant": [], "timeline": []}
     async with postgres.reads.lend() as connection:
         for _ in range(25):
@@ -183,8 +183,8 @@ async def buffers(postgres: Postgres, filled: Filled, rng: random.Random) -> dic
                      "timeline": ("history_of_party", *party)}  # fmt: skip
             for name, (query, *arguments) in asked.items():
                 text = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {QUERIES[str(query)]}"
-                (told,) = msgspec.json.decode(await connection.fetchval(text, *arguments))
-                found[name].append(told["Plan"]["Shared Hit Blocks"] + told["Plan"]["Shared Read Blocks"])
+                (plan,) = msgspec.json.decode(await connection.fetchval(text, *arguments))
+                found[name].append(plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"])
     return {name: statistics.median(each) for name, each in found.items()}
 
 

@@ -147,7 +147,7 @@ class Situation:
         return sorted(versions, key=lambda each: (not each.is_default, each.entry.sub_id, each.entry.currency))
 
     def list_cached_entries(self) -> list[Entry]:
-        """List the entries as the cache holds them (see values): '' in place of an FSP that may not be answered."""
+        """List the entries as the cache holds them (see values): '' in place of a suspended or closed FSP."""
         return [each.entry._replace(fsp_id=self.mask_fsp(each.entry.fsp_id)) for each in self.list_entries()]
 
     def find_last_event(self, sub_id: str) -> Any:

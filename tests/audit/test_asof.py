@@ -54,8 +54,8 @@ async def test_as_of_is_what_the_hub_said_live(service: Service, made: list[Seen
         for seen in made:
             # Between the two routes may have begun or ended by themselves.
             instants = [seen.before, *(at for at in ends if seen.before < at < seen.after), seen.after]
-            told = [(await asked_of(postgres, seen.asked, at))[2] for at in instants]
-            assert seen.party_list in told, seen
+            answers = [(await asked_of(postgres, seen.asked, at))[2] for at in instants]
+            assert seen.party_list in answers, seen
 
 
 def ends_of_rules(events: list[Event]) -> set[datetime]:
@@ -97,12 +97,12 @@ def test_the_same_over_http_and_with_the_reasons(service: Service, made: list[Se
         body = {"kind": asked.party_id_type, "identifier": asked.identifier, "subId": asked.sub_id,
                 "currency": asked.currency}  # fmt: skip
         instants = [seen.before, *(at for at in ends if seen.before < at < seen.after), seen.after]
-        told = [auditor.post(url, json={**body, "at": at.isoformat()}).json() for at in instants]
-        assert seen.party_list in [each["partyList"] for each in told]
-        assert told[0]["isFinal"]
-        reasons.add(told[0]["reason"])
-        if told[0]["fspId"]:
-            assert told[0]["events"], told
+        answers = [auditor.post(url, json={**body, "at": at.isoformat()}).json() for at in instants]
+        assert seen.party_list in [each["partyList"] for each in answers]
+        assert answers[0]["isFinal"]
+        reasons.add(answers[0]["reason"])
+        if answers[0]["fspId"]:
+            assert answers[0]["events"], answers
     assert {"alias", "nobody"} <= reasons
 
 
@@ -129,5 +129,5 @@ async def test_a_life_says_what_as_of_says(service: Service) -> None:
             for moment, at, until in zip(moments, instants, [*instants, datetime.now(UTC)][1:], strict=True):
                 for when in (at, at + (until - at) / 2, until - timedelta(microseconds=1)):
                     if at <= when < until:
-                        told = await asked_of(postgres, asked, when)
-                        assert told[:2] == (moment["fspId"] or "", moment["currency"] or ""), (asked, when)
+                        answer = await asked_of(postgres, asked, when)
+                        assert answer[:2] == (moment["fspId"] or "", moment["currency"] or ""), (asked, when)
