@@ -1,4 +1,4 @@
-"""A worker process from the inside: it waits for its order, runs its role, and ends when it is told or orphaned."""
+"""A worker process from the inside: it waits for its order, runs its role, and ends with SIGTERM or its supervisor."""
 
 from __future__ import annotations
 
