@@ -268,7 +268,7 @@ class Applying:
         found = await self._postgres.row("batch_chunk", self._batch_id, self._chunk)
         if found is None:
             raise Superseded
-        self._rows, self._at = chunks.unpacked(found["rows"]), len(found["results"])
+        self._rows, self._at = chunks.unpack_rows(found["rows"]), len(found["results"])
 
     async def _apply(self, *, refuse: bool = False) -> int:
         rows = self._rows[self._at : self._at + self._pace.rows]
@@ -314,7 +314,7 @@ class Applying:
         (chunk,) = await transaction.rows("chunk_applied", self._batch_id, self._chunk, results)
         is_whole: bool = chunk["is_whole"]
         await transaction.run(
-            "batch_applied", self._batch_id, *chunks.tally(results), int(is_whole), self._pace.rate.per_s
+            "batch_applied", self._batch_id, *chunks.count_results(results), int(is_whole), self._pace.rate.per_s
         )
         return is_whole
 

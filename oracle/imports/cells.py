@@ -1,9 +1,9 @@
-"""What spreadsheets do to a cell: undone where nothing is lost, recognised where something is.
+"""The damage that spreadsheets do to a cell: repaired if nothing is lost, recognised and refused otherwise.
 
-Undone:     spaces around, non-breaking spaces, `'` in front of a text, `="..."` around one.
-Recognised: formulas, scientific notation, decimals, thousands separators, lost zeros and digits of a CLABE.  Those are
-            refused even where the kind's own grammar would let them pass: `-5512345678` would be read as a phone
-            number, and `5.5E+11` as an account.  What was meant is never guessed.
+Repaired:   spaces around, non-breaking spaces, `'` in front of a text, `="..."` around one.
+Recognised: formulas, scientific notation, decimals, thousands separators, lost zeros and digits of a CLABE.  These are
+            refused even if the kind's own grammar accepts them: `-5512345678` would be read as a phone
+            number, and `5.5E+11` as an account.  The intended value is never guessed.
 """
 
 import re
@@ -22,6 +22,7 @@ _thousands: Final = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+").fullmatch
 
 
 def clean(cell: str) -> str:
+    """Return the cell without what spreadsheets and people put around the value."""
     text = cell.translate(_SPACES).strip(_AROUND)
     if text[:1] == "'":
         return text[1:].strip(_AROUND)
@@ -30,7 +31,7 @@ def clean(cell: str) -> str:
 
 
 def find_fault(text: str, kind: str = "") -> RowCode | None:
-    """Name what happened to this cleaned cell, of an identifier of this kind or of a SubId."""
+    """Name the damage to a cleaned cell: an identifier of this kind, or a SubId if there is no kind."""
     marks = find_scheme(kind).formula_marks if kind else Scheme.formula_marks
     if text[:1] and text[0] in marks:
         return "formula"

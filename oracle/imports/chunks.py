@@ -1,9 +1,9 @@
-"""How the rows of a batch lie in the database, thousands to a chunk, and what became of each of them.
+"""The form in which the database keeps the rows of a batch, thousands in a chunk, and the result of each row.
 
 Rows are msgpack, compressed with zlib at its fastest: 9 bytes for a phone number, 0.4 µs to pack and 1.6 µs to unpack.
-Levels above that save a twentieth and take twice the time; columns instead of rows save a sixth and pack half as fast.
+Higher levels save a twentieth and take twice the time.  Columns instead of rows save a sixth and pack half as fast.
 
-What became of a row is one byte, a position in OUTCOMES.  These stand in databases: new ones are added at the end.
+The result of a row is one byte, a position in ROW_RESULTS.  Databases contain these bytes: add new results at the end.
 """
 
 from __future__ import annotations
@@ -21,28 +21,30 @@ ROWS_PER_CHUNK: Final = 5_000
 Status = Literal["added", "changed", "unchanged", "removed", "invalid", "refused", "cancelled", "pending"]
 
 
-class Outcome(NamedTuple):
+class RowResult(NamedTuple):
     status: Status
     code: str = ""
     message: str = ""
 
 
-OUTCOMES: Final = (
-    Outcome("added"),
-    Outcome("changed"),
-    Outcome("unchanged"),
-    Outcome("removed"),
-    Outcome("invalid"),  # its code and message stand in the row
-    # Nothing is said of who holds it; what another FSP holds cannot be told from nothing where that can be helped.
-    Outcome(
+ROW_RESULTS: Final = (
+    RowResult("added"),
+    RowResult("changed"),
+    RowResult("unchanged"),
+    RowResult("removed"),
+    RowResult("invalid"),  # the row has the code and the message
+    # The message does not name the other FSP.  Where possible, an entry of another FSP looks like no entry.
+    RowResult(
         "refused",
         "held_elsewhere",
         "This FSP cannot register the identifier. If the party is its customer, ask the operator of the hub.",
     ),
-    Outcome("refused", "not_registered", "This FSP has not registered this identifier with this sub_id and currency."),
-    Outcome("refused", "fsp_not_active", "The FSP was not active when the row was applied."),
-    Outcome("refused", "not_allowed", "This FSP can no longer register this kind or currency."),
-    Outcome("refused", "not_accepted", "The directory does not accept this entry."),
+    RowResult(
+        "refused", "not_registered", "This FSP has not registered this identifier with this sub_id and currency."
+    ),
+    RowResult("refused", "fsp_not_active", "The FSP was not active when the row was applied."),
+    RowResult("refused", "not_allowed", "This FSP can no longer register this kind or currency."),
+    RowResult("refused", "not_accepted", "The directory does not accept this entry."),
 )
 (
     ADDED,
@@ -55,7 +57,7 @@ OUTCOMES: Final = (
     FSP_NOT_ACTIVE,
     NOT_ALLOWED,
     NOT_ACCEPTED,
-) = range(len(OUTCOMES))
+) = range(len(ROW_RESULTS))
 
 _IN_FORCE: Final = bytes((ADDED, CHANGED, UNCHANGED, REMOVED))
 _DONE: Final = bytes((ADDED, CHANGED, REMOVED))
@@ -64,23 +66,23 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(list[FileRow]).decode
 
 
-def packed(rows: list[FileRow]) -> bytes:
+def pack_rows(rows: list[FileRow]) -> bytes:
     return zlib.compress(_encode(rows), 1)
 
 
-def unpacked(data: bytes) -> list[FileRow]:
+def unpack_rows(data: bytes) -> list[FileRow]:
     return _decode(zlib.decompress(data))
 
 
 class Tally(NamedTuple):
-    """How many of some rows are in force, of these how many changed anything, and how many were refused."""
+    """Of some rows: how many are in force, how many of these changed anything, and how many were refused."""
 
     applied: int
     changed: int
     refused: int
 
 
-def tally(outcomes: bytes) -> Tally:
-    unapplied = len(outcomes.translate(None, _IN_FORCE))
-    unchanged = len(outcomes.translate(None, _DONE))
-    return Tally(len(outcomes) - unapplied, len(outcomes) - unchanged, unapplied - outcomes.count(INVALID))
+def count_results(results: bytes) -> Tally:
+    unapplied = len(results.translate(None, _IN_FORCE))
+    unchanged = len(results.translate(None, _DONE))
+    return Tally(len(results) - unapplied, len(results) - unchanged, unapplied - results.count(INVALID))

@@ -1,7 +1,7 @@
-"""What people decide about a batch: let it in, reject it, cancel it.  Each in a transaction that holds its row.
+"""Decisions of people about a batch: approve, reject, cancel.  Each is made in a transaction that locks its row.
 
-A second person is another credential than the one that uploaded the file, whatever its role.  Cancelling ends a batch
-wherever it is: rows that are applied stay, the others never are.
+A second person is another credential than the one that uploaded the file, whatever its role.  A batch can be cancelled
+at any time before its end: applied rows stay, and the other rows are never applied.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class AlreadyEnded(errors.Refused):
     default = "The batch has already ended"
 
 
-async def held(transaction: Transaction, fsp_id: str, batch_id: int) -> Any:
-    """The batch's row, until the transaction ends.  Raises NoSuchBatch."""
+async def lock_batch(transaction: Transaction, fsp_id: str, batch_id: int) -> Any:
+    """Lock the row of the batch until the transaction ends, and return it.  Raises NoSuchBatch."""
     rows = await transaction.rows("batch_locked", batch_id, fsp_id)
     if not rows:
         raise NoSuchBatch
@@ -39,18 +39,18 @@ async def held(transaction: Transaction, fsp_id: str, batch_id: int) -> Any:
 
 
 async def decide(transaction: Transaction, batch: Any, *, approve: bool, by: str, reason: str | None) -> Any:
-    """Raises NotWaiting, SamePerson."""
+    """Approve or reject the batch, and return its row.  Raises NotWaiting, SamePerson."""
     if batch["state"] != "waiting":
         raise NotWaiting
     if batch["uploaded_by"] == by:
         raise SamePerson
     await transaction.run("batch_decide", batch["batch_id"], "applying" if approve else "rejected", by, reason)
-    return await held(transaction, batch["fsp_id"], batch["batch_id"])
+    return await lock_batch(transaction, batch["fsp_id"], batch["batch_id"])
 
 
 async def cancel(transaction: Transaction, batch: Any, *, by: str) -> Any:
-    """Raises AlreadyEnded."""
+    """Cancel the batch, and return its row.  Raises AlreadyEnded."""
     if batch["state"] in FINAL:
         raise AlreadyEnded
     await transaction.run("batch_cancel", batch["batch_id"], by)
-    return await held(transaction, batch["fsp_id"], batch["batch_id"])
+    return await lock_batch(transaction, batch["fsp_id"], batch["batch_id"])

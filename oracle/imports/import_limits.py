@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Final
 
+from oracle.imports.chunks import ROWS_PER_CHUNK
+from oracle.imports.reading import BLOCK_BYTES, ROWS_MAX
+
 
 @dataclass(frozen=True)
 class ImportLimits:
@@ -12,12 +15,11 @@ class ImportLimits:
     parts_dropped: int = 64  # in one transaction
 
     # Reading
-    block_bytes: int = 256 * 1024
-    rows_max: int = 10_000_000
+    block_bytes: int = BLOCK_BYTES
+    rows_max: int = ROWS_MAX
     # A usual part of a file takes half of that.  A part of empty lines or open quotes would delay the files of others.
     read_s: float = 0.3
-    # A transaction that applies as many rows takes about 0.2 s of the 2 s that it has.
-    rows_per_chunk: int = 5_000
+    rows_per_chunk: int = ROWS_PER_CHUNK
 
     # The worker
     files_read_max: int = 4  # at once: each has a reader of a few MiB

@@ -1,11 +1,11 @@
-"""How much one FSP may upload: files that are not finished, and bytes in a day, so that nobody fills the disk alone.
+"""The quota of one FSP: unfinished files, and bytes in a day, so that no FSP fills the disk alone.
 
-Files.    Those that are read, wait or are applied, and those that are coming in.
-Bytes.    Of the files that are not finished, and of all that came in the last 24 hours: a file stays when it is
-          finished, also one that was refused at its first line.
-Where.    What is stored is asked of the database when an upload begins; what comes in meanwhile is counted here, in the
-          one process that takes uploads.  Of several machines each counts its own, so that together they may be over
-          by what is coming in at once.
+Files.    Those that are being read, wait, or are being applied, and those that are being uploaded.
+Bytes.    Of the unfinished files, and of all files of the last 24 hours: a file stays after its end, also one that was
+          refused at its first line.
+Where.    The database tells what is stored when an upload begins.  The one process that takes uploads counts those that
+          are still coming in.  Each of several machines counts its own, so together they can exceed the quota by what
+          is coming in at the same time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from oracle.store.postgres import Postgres
 
 HELD_FOR_S: Final = 86_400
-COMING_MAX: Final = 20  # at once: each holds two parts in memory, however slowly it sends them
+COMING_MAX: Final = 20  # at once: each has two parts in memory, however slowly it sends them
 
 
 class TooManyOpen(errors.Refused):
@@ -38,17 +38,17 @@ class TooManyBytes(errors.Refused):
 
 
 class Coming:
-    """One upload that is coming in.  `add` raises TooManyBytes."""
+    """One upload that is coming in."""
 
     def __init__(self, quota: Quota, others: list[Coming]) -> None:
         self._quota = quota
         self._others = others  # this one included
-        self.before = 0  # bytes of files that are there
+        self.before = 0  # bytes of stored files
         self.bytes = 0
 
     async def look(self, postgres: Postgres, fsp_id: str) -> None:
-        """Raises TooManyOpen, TooManyBytes, DirectoryUnavailable."""
-        # Of two that begin at once the second one counts the first, not each the other.
+        """Count what is stored.  Raises TooManyOpen, TooManyBytes, DirectoryUnavailable."""
+        # Of two that begin at the same time the second counts the first, and not the first the second.
         ahead = self._others.index(self)
         held = await postgres.row("batches_in_quota", fsp_id, HELD_FOR_S)
         self.before += held["bytes"]
@@ -57,12 +57,13 @@ class Coming:
         self.add(0)
 
     def add(self, count: int) -> None:
+        """Count more bytes.  Raises TooManyBytes."""
         self.bytes += count
         if self.before + sum(one.bytes for one in self._others) > self._quota.bytes_max:
             raise TooManyBytes
 
     def stored(self) -> None:
-        """It is a batch now: those that began before it have not seen it in the database."""
+        """Count it as a stored batch: uploads that began before it did not see it in the database."""
         for other in self._others:
             if other is not self:
                 other.before += self.bytes
@@ -79,7 +80,7 @@ class Quota:
 
     @contextmanager
     def coming(self, fsp_id: str) -> Iterator[Coming]:
-        """Raises TooManyComing."""
+        """Count one upload while it comes in.  Raises TooManyComing."""
         others = self._coming[fsp_id]
         if len(others) >= COMING_MAX:
             raise TooManyComing

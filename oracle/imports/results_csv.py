@@ -1,7 +1,7 @@
-"""The results file: one line per row of the uploaded file, in its order.
+"""The results file as CSV: one line for each row of the uploaded file, in its order.
 
-It is opened in spreadsheets, which run what begins with = + - @ or a tab as a formula.  Such a cell gets a `'` in
-front, which reading takes off again.
+Spreadsheets open it, and they run a cell that begins with = + - @ or a tab as a formula.  Such a cell gets a `'` in
+front, which the reader of import files removes again.
 """
 
 import csv
@@ -13,19 +13,19 @@ COLUMNS: Final = ("line", "status", "code", "message", "kind", "identifier")
 _FORMULA_BEGINS: Final = frozenset("=+-@\t\r")
 
 
-def header() -> bytes:
+def write_header() -> bytes:
     return ",".join(COLUMNS).encode() + b"\r\n"
 
 
-def lines(results: Iterable[tuple[int, str, str, str, str, str]]) -> bytes:
-    """Write results (as COLUMNS); the identifier is the canonical form, '' where there is none."""
+def write_lines(results: Iterable[tuple[int, str, str, str, str, str]]) -> bytes:
+    """Write results, in the order of COLUMNS.  The identifier is the canonical form; '' for none."""
     text = io.StringIO(newline="")
     csv.writer(text).writerows(
-        (line, status, code, message, kind, safe(identifier))
+        (line, status, code, message, kind, quote_formula(identifier))
         for line, status, code, message, kind, identifier in results
     )
     return text.getvalue().encode()
 
 
-def safe(cell: str) -> str:
+def quote_formula(cell: str) -> str:
     return "'" + cell if cell[:1] in _FORMULA_BEGINS else cell

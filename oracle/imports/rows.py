@@ -23,7 +23,7 @@ ACTIONS: Final = ("add", "replace", "remove")
 
 _currency: Final = re.compile(r"[A-Za-z]{3}").fullmatch
 
-# An identifier that nothing has to be undone for or recognised in.
+# An identifier that needs no repair, and shows no damage.
 Ordinary = Callable[[str], object]
 _ordinary: Final[Ordinary] = re.compile(
     r"(?![0-9]+\.0{1,2}\Z)[0-9A-Za-z][0-9A-Za-z@._/()-]{0,127}",
@@ -46,16 +46,16 @@ class FileRow(NamedTuple):
 
 @dataclass(frozen=True)
 class RowChecks:
-    """What holds for every row of one file."""
+    """The checks for every row of one file."""
 
     reading: Reading
-    # What the FSP may register; None: anything.  What it may not, it may still remove; '' is the currency of none.
+    # What the FSP can register; None: everything.  It can remove other entries, too.
     kinds: Collection[str] | None = None
     currencies: Collection[str] | None = None
 
 
 class RowChange(NamedTuple):
-    """What all cells but the identifier say."""
+    """What all cells except the identifier say."""
 
     action: str
     kind: str
@@ -72,7 +72,7 @@ def refuse_row(line: int, refusal: RowRefused, kind: str = "") -> FileRow:
 
 
 def check_text(text: str) -> None:
-    """Refuse text that was no text, or is none any more.  Bytes that are not UTF-8 come as surrogates."""
+    """Raise RowRefused for text that is damaged.  Bytes that are not UTF-8 arrive as surrogates."""
     if "\0" in text:
         raise RowRefused("nul_character")
     if text.isascii():
@@ -88,7 +88,7 @@ def check_text(text: str) -> None:
 def read_change(
     checks: RowChecks, kind_cell: str, sub_id_cell: str, currency_cell: str, country_cell: str, action: str
 ) -> RowChange:
-    """Read all cells but the identifier, or raise RowRefused."""
+    """Read all cells except the identifier, or raise RowRefused."""
     kind = _kind(kind_cell)
     action = cells.clean(action).lower() or "add"
     if action not in ACTIONS:
@@ -118,7 +118,7 @@ def read_change(
 
 
 def read_kind(cell: str) -> str:
-    """Give the kind a cell names, '' where it names none."""
+    """Return the kind that a cell names; '' if it names none."""
     kind = cells.clean(cell).upper() if len(cell) <= FIELD_MAX else ""
     return kind if kind in PARTY_ID_TYPES else ""
 

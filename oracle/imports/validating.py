@@ -37,7 +37,7 @@ class Stored:
         self.first_line = chunk.rows[0].line
         self.row_count = len(chunk.rows)
         self.refused = chunk.refused
-        self.data = chunks.packed(chunk.rows)
+        self.data = chunks.pack_rows(chunk.rows)
 
 
 class CheckedRows(NamedTuple):

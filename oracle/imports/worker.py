@@ -1,13 +1,14 @@
-"""Works off the bulk files in the background: `Imports(...).run`, a job of the jobs process.
+"""Reads and applies import files in the background: `Imports(...).run`, a job of the jobs process.
 
-One.       Who holds an advisory lock imports, in whichever process and on whichever machine; the others look every
-           second whether it is free.  That bounds what imports take from lookups.  The lock goes with its connection,
-           which the server drops when the holder has not been heard of for 30 s.  Should two believe that they hold it,
+One.       Only the holder of an advisory lock imports, in one process on one machine; the others look every second
+           whether the lock is free.  That limits what imports take from lookups.  The lock ends with its connection,
+           which the server drops after 30 s without a sign of the holder.  If two processes believe that they hold it,
            nothing is done twice (see `validating`, `applying`).
-Turns.     Files are read in turns of a part at most, and applied, beside that, in turns of 2 s: one that is large does
-           not hold up the small ones of others.  Those of one FSP are read, and applied, one after the other.
-Kill.      Whoever comes next goes on from what is committed.
-Away.      While PostgreSQL cannot be asked or does not keep up, everything waits and tries again, for ever.
+Turns.     Files are read in turns of at most one part, and at the same time applied in turns of 2 s, so that a large
+           file does not delay the small ones of others.  The files of one FSP are read, and applied, one after the
+           other.
+Kill.      The next process continues from what is committed.
+Away.      While PostgreSQL cannot be reached or is too slow, everything waits, and tries again without end.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Imports:
         self._condition = logs.Condition(log, "import of files")
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set; then what is in hand is committed first."""
+        """Import until `stop` is set; work that has begun is committed first."""
         await Leader(
             self._connect, LOCK, self._hold, self._condition,
             look_s=self._limits.look_s, heartbeat_s=HEARD_S, transient=(asyncpg.PostgresError,),
@@ -100,7 +101,7 @@ class Imports:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _take_turns(self, waiting: Waiting, turn: Turn, stop: asyncio.Event) -> None:
-        """A turn for each batch that is waiting, over and over."""
+        """Give each waiting batch a turn, again and again."""
         aside: dict[int, float] = {}
         backoff = Backoff(PAUSES_S)
         while not stop.is_set():
@@ -119,7 +120,7 @@ class Imports:
                 except DirectoryUnavailable as exc:
                     away = exc
                 except Superseded:
-                    pass  # what the next look finds is what holds
+                    pass  # the next look finds the new state
                 except Exception as exc:  # noqa: BLE001 - a defect that shows with one file must not stop the others
                     log.error("batch put aside", exc=exc, batch=batch_id)
                     aside[batch_id] = time.monotonic() + ASIDE_S
@@ -131,7 +132,7 @@ class Imports:
                 self._condition.now("ok")
                 await pause(0.0 if busy else self._limits.idle_s, stop)
 
-    # -- files are read -------------------------------------------------------------------------------------------
+    # -- read files -------------------------------------------------------------------------------------------
 
     async def _validate(self, stop: asyncio.Event) -> None:
         reading: dict[int, Validating] = {}
@@ -176,7 +177,7 @@ class Imports:
         self._metrics.add("import_rows_read_total", valid, result="valid")
         self._metrics.add("import_rows_read_total", invalid, result="invalid")
 
-    # -- rows are applied -----------------------------------------------------------------------------------------
+    # -- apply rows -----------------------------------------------------------------------------------------
 
     async def _apply(self, stop: asyncio.Event) -> None:
         paces: dict[int, Pace] = {}
@@ -203,12 +204,12 @@ class Imports:
 
         await self._take_turns(waiting, turn, stop)
 
-    def _count_applied(self, outcomes: bytes) -> None:
-        for number, outcome in enumerate(chunks.OUTCOMES):
-            if number != chunks.INVALID and (count := outcomes.count(number)):
-                self._metrics.add("import_rows_applied_total", count, result=outcome.status)
+    def _count_applied(self, results: bytes) -> None:
+        for number, row_result in enumerate(chunks.ROW_RESULTS):
+            if number != chunks.INVALID and (count := results.count(number)):
+                self._metrics.add("import_rows_applied_total", count, result=row_result.status)
 
-    # -- how many there are ---------------------------------------------------------------------------------------
+    # -- count batches ---------------------------------------------------------------------------------------
 
     async def _measure(self, stop: asyncio.Event) -> None:
         try:
@@ -218,11 +219,11 @@ class Imports:
                     for state in BATCH_STATES:
                         self._metrics.set("import_batches", found.get(state, 0), state=state)
                 await pause(MEASURE_EVERY_S, stop)
-        finally:  # whoever imports next says it
+        finally:  # the next process that imports reports them
             for state in BATCH_STATES:
                 self._metrics.set("import_batches", nan, state=state)
 
-    # -- uploads that broke off -----------------------------------------------------------------------------------
+    # -- drop uploads that broke off -----------------------------------------------------------------------------------
 
     async def _clean(self, stop: asyncio.Event) -> None:
         while not stop.is_set():

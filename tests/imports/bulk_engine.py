@@ -103,19 +103,19 @@ class Engine:
 
     async def decide(self, batch_id: int, *, approve: bool, by: str = "checker") -> None:
         async def work(transaction: Transaction) -> None:
-            batch = await decisions.held(transaction, "a", batch_id)
+            batch = await decisions.lock_batch(transaction, "a", batch_id)
             await decisions.decide(transaction, batch, approve=approve, by=by, reason="because")
 
         await self.changes.administer(as_uploader(by), work)
 
     async def cancel(self, batch_id: int) -> None:
         async def work(transaction: Transaction) -> None:
-            await decisions.cancel(transaction, await decisions.held(transaction, "a", batch_id), by="maker")
+            await decisions.cancel(transaction, await decisions.lock_batch(transaction, "a", batch_id), by="maker")
 
         await self.changes.administer(as_uploader("maker"), work)
 
     async def file(self, batch_id: int, form: results.Form = "csv", *, only_failed: bool = False) -> bytes:
-        pieces = results.results(self.postgres, batch_id, form, only_failed=only_failed)
+        pieces = results.stream_results(self.postgres, batch_id, form, only_failed=only_failed)
         return b"".join([piece async for piece in pieces])
 
     async def results(self, batch_id: int) -> list[tuple[int, str]]:

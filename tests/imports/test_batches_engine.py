@@ -19,7 +19,7 @@ from oracle import errors
 from oracle.identifiers import PartyKey
 from oracle.imports import applying, quota, results, uploads, worker
 from oracle.imports.applying import Applying, Pace, Superseded
-from oracle.imports.chunks import OUTCOMES
+from oracle.imports.chunks import ROW_RESULTS
 from oracle.imports.import_limits import ImportLimits
 from oracle.imports.reading import Reader, RowChecks
 from oracle.imports.validating import Validating
@@ -606,8 +606,8 @@ async def test_from_an_event_to_the_file_its_uploader_and_the_line(engine: Engin
     batch = await engine.batch(named)
     assert (batch["file_name"], batch["uploaded_by"]) == ("a.csv", "maker")
     key = PartyKey("ALIAS", "n7", "")
-    assert [row.line for row in await results.rows_about(engine.postgres, named, key, event["xact"])] == [9]
-    assert [row.line for row in await results.rows_about(engine.postgres, named, key)] == [9, 52]
+    assert [row.line for row in await results.find_rows_about(engine.postgres, named, key, event["xact"])] == [9]
+    assert [row.line for row in await results.find_rows_about(engine.postgres, named, key)] == [9, 52]
 
 
 async def test_who_brought_it_and_who_let_it_in_stands_in_the_history(engine: Engine) -> None:
@@ -623,7 +623,7 @@ async def test_who_brought_it_and_who_let_it_in_stands_in_the_history(engine: En
 
 def test_outcomes_keep_their_numbers() -> None:
     """They stand in databases."""
-    assert [outcome.code or outcome.status for outcome in OUTCOMES] == [
+    assert [outcome.code or outcome.status for outcome in ROW_RESULTS] == [
         "added", "changed", "unchanged", "removed", "invalid", "held_elsewhere", "not_registered", "fsp_not_active",
         "not_allowed", "not_accepted",
     ]  # fmt: skip

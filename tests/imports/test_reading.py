@@ -363,10 +363,10 @@ def test_chunks_are_full_and_numbered() -> None:
 
 
 def test_results_are_text_to_a_spreadsheet_and_can_be_read_again() -> None:
-    written = results_csv.lines(
+    written = results_csv.write_lines(
         [(2, "applied", "", "", "ALIAS", "@ana"), (3, "refused", "formula", 'a "b", c', "", "")]
     )
-    table = list(csv.reader(io.StringIO((results_csv.header() + written).decode())))
+    table = list(csv.reader(io.StringIO((results_csv.write_header() + written).decode())))
     assert table == [
         ["line", "status", "code", "message", "kind", "identifier"],
         ["2", "applied", "", "", "ALIAS", "'@ana"],

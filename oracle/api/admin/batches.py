@@ -423,7 +423,7 @@ async def cancel_batch(
 
 async def _lock(transaction: Transaction, call: Call, fsp_id: str, batch_id: int) -> Any:
     try:
-        batch = await decisions.held(transaction, fsp_id, _number(batch_id))
+        batch = await decisions.lock_batch(transaction, fsp_id, _number(batch_id))
     except decisions.NoSuchBatch as exc:
         raise _no_such_batch() from exc
     call.match(batch["version"])
@@ -455,7 +455,7 @@ async def read_results(
     """
     await _read(call.postgres, fsp_id, batch_id)
     chosen: results.Form = form or ("ndjson" if "ndjson" in request.headers.get("accept", "") else "csv")
-    pieces = results.results(call.postgres, batch_id, chosen, only_failed=only is not None)
+    pieces = results.stream_results(call.postgres, batch_id, chosen, only_failed=only is not None)
     return _download(pieces, f"results-{batch_id}.{chosen}", _MEDIA_TYPES[chosen])
 
 

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from oracle.api.admin.calls import Resource
 from oracle.identifiers import BadIdentifier, PartyKey, Reading, display
-from oracle.imports.results import rows_about
+from oracle.imports.results import find_rows_about
 from oracle.store.history import decode_json
 from oracle.store.postgres import Postgres
 from oracle.store.rows import BatchOriginRow, CredentialLabelRow
@@ -122,7 +122,7 @@ async def _fetch_origin(postgres: Postgres, number: int, event: HistoryEvent) ->
     lines: list[int] = []
     if event.party_id_type is not None and event.identifier is not None:
         key = PartyKey(event.party_id_type, event.identifier, event.sub_id or "")
-        lines = [found.line for found in await rows_about(postgres, number, key, str(event.transaction))]
+        lines = [found.line for found in await find_rows_about(postgres, number, key, str(event.transaction))]
     return BatchOrigin(
         batch_id=number, fsp_id=row["fsp_id"], file_name=row["file_name"], file_sha256=row["file_sha256"],
         uploaded_by=row["uploaded_by"], uploaded_by_label=labels.get(row["uploaded_by"]),
