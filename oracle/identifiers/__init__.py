@@ -1,4 +1,4 @@
-"""Identifiers: text in, the one spelling under which a party is stored and found out.
+"""Identifiers: reads text and returns the one spelling under which a party is stored and found.
 
     reading = Reading.of(settings)
     reading.read_hub_key("MSISDN", "+525512345678", None)  # what a hub asks

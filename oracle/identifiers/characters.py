@@ -1,14 +1,14 @@
-"""Which characters any identifier may hold.
+"""The characters that an identifier can contain.
 
 `screen` is the preamble of every scheme: text, 1..128 code points before any work is done, no control,
 format, surrogate, private-use or unassigned character, no white space but U+0020.  U+0020 passes because
-people and files group digits with it; the schemes decide whether to drop it.
+people and files group digits with it; each scheme decides whether to remove it.
 
 DESTROYED are the characters that do not survive the way through an Account Lookup Service, which
 HTML-escapes an ID into a URL and never percent-encodes it: the ID arrives cut, escaped or decoded twice, so
 as a key it would never be found again.
 
-Unassigned is what this Python's Unicode tables call so: a newer Python accepts a few more characters, never
+"Unassigned" follows the Unicode tables of this Python: a newer Python accepts a few more characters, never
 fewer.
 """
 

@@ -38,7 +38,7 @@ _field: Final = re.compile(r"([0-9]+)([nac])").findall
 
 
 class _Structures(dict[str, Callable[[str], object]]):
-    """The pattern of each country, compiled when its first IBAN comes."""
+    """The pattern of each country, compiled for its first IBAN."""
 
     def __missing__(self, country: str) -> Callable[[str], object]:
         fields = "".join(f"{_CLASSES[kind]}{{{count}}}" for count, kind in _field(_BBANS[country]))

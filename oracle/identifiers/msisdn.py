@@ -163,7 +163,7 @@ def _read_in_country(digits: str, country: str) -> str:
 
 
 def _read_national(digits: str, country: str) -> str | None:
-    """What `read` makes of plain national digits, where patterns can tell; None where only the long way can."""
+    """Read plain national digits if patterns can decide; None if only the long way can."""
     plan = _national_plan(country)
     if plan is None or not _plain(digits):
         return None
@@ -288,7 +288,7 @@ class _Unchanged(dict[str, Matcher | None]):
 
 
 def _calling_code(prefix: str) -> str:
-    """Find the calling code these three digits begin with; no calling code is the beginning of another."""
+    """Find the calling code at the beginning of these three digits; no calling code begins another."""
     codes = (prefix[:length] for length in (1, 2, 3))
     return next((code for code in codes if int(code) in COUNTRY_CODE_TO_REGION_CODE), "")
 

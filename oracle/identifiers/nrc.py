@@ -171,7 +171,7 @@ class Nrc(Scheme):
 
 
 def _recognise(text: object) -> str | None:
-    """Give the canonical form; None where this is no NRC at all; refuse what is one, but a broken one."""
+    """Return the canonical form; None for text that is no NRC.  Raises BadIdentifier for a broken NRC."""
     written = screen(text, "NRC")
     # Spaces go first: without them two characters may compose.
     nrc = unicodedata.normalize("NFC", written.translate(_FOLDED))
@@ -192,11 +192,11 @@ def _recognise(text: object) -> str | None:
 
 
 def _letters(state: str, town: str) -> str:
-    """Give the hex form of a township written in any way."""
+    """Return the hex form of a township in any spelling.  Raises BadIdentifier."""
     if _hex(town):
         return town
     if _latin(town):
-        codes = townships.meant_by(state, town)
+        codes = townships.find_codes(state, town)
         if not codes:
             raise BadIdentifier("unknown_township_latin", "NRC")
         if len(codes) > 1:
@@ -206,7 +206,7 @@ def _letters(state: str, town: str) -> str:
 
 
 def _refuse_broken(nrc: str) -> None:
-    """Refuse four fields of which one is wrong.  With two wrong it is another document."""
+    """Raise BadIdentifier if exactly one of four fields is wrong.  With two wrong fields it is another document."""
     match = _fields(nrc)
     if not match:
         if _begins_in_burmese(nrc):

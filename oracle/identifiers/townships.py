@@ -82,8 +82,8 @@ def table() -> Townships:
     return Townships(by_spelling, popular)
 
 
-def meant_by(state: str, spelling: str) -> frozenset[str]:
-    """Give every code of this state that may be spelled so, in upper-case Latin."""
+def find_codes(state: str, spelling: str) -> frozenset[str]:
+    """Return every code of this state that can have this spelling, in upper-case Latin."""
     return table().by_spelling.get((state, spelling), frozenset())
 
 

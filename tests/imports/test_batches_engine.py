@@ -357,7 +357,7 @@ async def test_a_second_person_lets_a_file_in(engine: Engine) -> None:
     (batch,) = await engine.work(batch_id)
     assert (batch["state"], batch["needs_approval"]) == ("waiting", True)
     assert await engine.results(batch_id) == [(2, "pending")]
-    with pytest.raises(errors.Refused, match="uploaded"):
+    with pytest.raises(errors.Refused, match="uploader"):
         await engine.decide(batch_id, approve=True, by="maker")
     await engine.decide(batch_id, approve=True)
     with pytest.raises(errors.Refused, match="waiting"):
