@@ -253,7 +253,7 @@ def test_migrate_without_the_right_names_the_setting_of_the_owner(tmp_path: Path
     done = run_oracle(tmp_path, "migrate", env={"ORACLE_DATABASE_URL": url})
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("oracle: this role may not migrate: permission denied")
-    assert done.stderr.endswith("Name the owner by ORACLE_DATABASE_OWNER_URL\n")
+    assert done.stderr.endswith("Set ORACLE_DATABASE_OWNER_URL to the owner's URL\n")
 
 
 async def test_lookup_shows_the_entries_of_the_key(tmp_path: Path, database_url: str) -> None:
@@ -293,7 +293,7 @@ async def test_lookup_shows_the_entries_of_the_key(tmp_path: Path, database_url:
 
 def test_lookup_refuses_a_bad_identifier(tmp_path: Path) -> None:
     done = run_oracle(tmp_path, "lookup", "CLABE", "123")
-    assert (done.returncode, done.stderr) == (2, "oracle: CLABE: wrong number of characters\n")
+    assert (done.returncode, done.stderr) == (2, "oracle: CLABE: the number of characters is wrong\n")
 
 
 def test_commands_work_alone_and_beside_a_running_serve(tmp_path: Path) -> None:
