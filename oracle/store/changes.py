@@ -257,7 +257,7 @@ class Changes:
 
         Tries until it has succeeded: there is no later occasion.
         """
-        log.warning("commit outcome unknown or not verified, moving the cache generation")
+        log.warning("The cache can hold copies from before a change; invalidating all older copies")
         while True:
             try:
                 if backend_pid is None or await self._postgres.watch.end_backend(backend_pid):
@@ -266,7 +266,7 @@ class Changes:
             except errors.DirectoryUnavailable:
                 pass
             except Exception as exc:  # noqa: BLE001 - giving up would leave an old copy for its whole TTL
-                log.error("cache generation not moved yet", exc=exc)
+                log.error("Older copies in the cache are not invalid yet; trying again", exc=exc)
             await asyncio.sleep(REPAIR_PAUSE_S)
 
 

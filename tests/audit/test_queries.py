@@ -351,7 +351,7 @@ def test_an_event_is_proved_by_what_the_api_says(auditor_of: History) -> None:
     assert not is_proved(entry, event["eventId"] - 1, checkpoint), "a proof of another event than was asked for"
     assert not is_proved({**entry, "proof": ["?"]}, event["eventId"], checkpoint)
     nothing = auditor_of.get("/log/entries/1", size=0)
-    assert (nothing.status_code, nothing.json()["detail"]) == (400, f"The log has {size} leaves")
+    assert (nothing.status_code, nothing.json()["detail"]) == (400, f"The log has only {size} leaves (sealed events)")
     backwards = auditor_of.get("/log/consistency", from_=size, to=1).json()
     assert backwards["detail"] == "`from` is after `to`"
     notes = auditor_of.get("/log/checkpoints", limit=2).json()["items"]

@@ -145,9 +145,7 @@ def test_an_fsp_is_created_listed_changed_suspended_and_closed(shell: Shell) -> 
     assert (made.json["contact"]["name"], made.json["twoPersons"]) == ("Ana", True)
     again = shell("fsp", "create", "bluebank")
     assert (again.code, again.out) == (1, "")
-    assert again.err == (
-        "oracle: An FSP with this id already exists (exists). Change it with PATCH /admin/v1/fsps/bluebank\n"
-    )
+    assert again.err == ("oracle: An FSP with this id already exists (exists). Change that FSP, or choose another id\n")
 
     assert ["active", "bluebank", "Blue Bank", "yes"] in [line[:4] for line in shell("fsp", "list").lines]
     assert [line[1] for line in shell("fsp", "list", "--use-case", "p2p").lines] == ["bluebank"]
@@ -500,7 +498,7 @@ def test_the_error_about_a_wrong_key_names_its_source(shell: Shell, tmp_path: Pa
     refused = shell.as_key(None, "fsp", "list", "--key-file", str(file))
     assert refused.code == 1
     assert refused.err.startswith("oracle: A valid key is required (unauthorized)")
-    assert refused.err.endswith(f" The key in {file} is not known, expired or revoked: ask an operator for a new one\n")
+    assert refused.err.endswith(f" The key in {file} is unknown, expired or revoked: ask an operator for a new one\n")
 
 
 def test_distances_count_forward_or_back() -> None:

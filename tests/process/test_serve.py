@@ -67,7 +67,8 @@ def test_a_taken_port_is_one_line(tmp_path: Path, which: str) -> None:
         port = taken.getsockname()[1]
         done = run_oracle(tmp_path, "serve", env={which: str(port)})
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"oracle: port {port} on 127.0.0.1 is taken by another program\n"
+    remedy = "stop it, or set ORACLE_HUB_PORT or ORACLE_ADMIN_PORT"
+    assert done.stderr == f"oracle: port {port} on 127.0.0.1 is taken by another program: {remedy}\n"
     assert not (tmp_path / "data").exists()
 
 

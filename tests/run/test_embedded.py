@@ -341,7 +341,8 @@ async def test_a_second_serve_reports_the_process_that_uses_the_directory(data_d
         with pytest.raises(InUseError) as raised:
             async with open_embedded(data_dir, postgres=True, valkey=False):
                 pass
-        assert str(raised.value) == f"data directory {data_dir} is in use by process {os.getpid()}"
+        in_use = f"data directory {data_dir} is in use by process {os.getpid()}"
+        assert str(raised.value) == f"{in_use}: stop it, or choose another ORACLE_DATA_DIR"
         assert await ask(found.owner_url, "SELECT 1") == 1
 
 

@@ -27,7 +27,6 @@ from collections import OrderedDict
 from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
 
 import msgspec
 
@@ -268,7 +267,7 @@ def _authorize(caller: Caller, guard: Guard, fsp_id: str | None) -> None:
         return
     if fsp_id != caller.fsp_id:
         raise Refusal(
-            403, "foreign", "This credential can only act for its own FSP", f"Use /fsps/{quote(caller.fsp_id, safe='')}"
+            403, "foreign", "This credential can only act for its own FSP", f"Name your own FSP: {caller.fsp_id}"
         )
 
 

@@ -70,10 +70,10 @@ _TAGS: Final = {
     "Credentials": "Keys of people and programs, and the calls that were refused.",
     "Aliases": "The identifiers that an FSP has registered.",
     "Files": "Uploaded files (batches): upload, approve, follow, download results.",
-    "Routes": "Prefix rules that answer identifiers that nobody has registered.",
+    "Routes": "Prefix routes: they answer for identifiers that nobody has registered.",
     "History": "Every change, and the answer at any past time.",
     "The log": "Proof that nobody rewrote the history: checkpoints, proofs, exports.",
-    "Prefixes": "The list that Pivotal's client reads.",
+    "Prefixes": "The list of prefixes for programs that route payments, without a key.",
 }
 
 

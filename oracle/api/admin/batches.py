@@ -150,7 +150,7 @@ def _seconds_left(row: Any) -> float | None:
 
 
 def _no_such_batch() -> Refusal:
-    return Refusal(404, "not_found", "No such batch", "GET /admin/v1/fsps/{fspId}/batches lists them")
+    return Refusal(404, "not_found", "No such batch", "List the batches of this FSP to see their numbers")
 
 
 async def _read(postgres: Postgres, fsp_id: str, batch_id: int) -> Any:
@@ -263,7 +263,7 @@ async def upload_batch(
     The answer is 429 while the FSP has too many unfinished files, or after it uploaded too much within 24 hours.
     """
     if await call.postgres.row("fsp", fsp_id) is None:
-        raise Refusal(404, "not_found", "No such FSP", "GET /admin/v1/fsps lists them")
+        raise Refusal(404, "not_found", "No such FSP", "List the FSPs to see their ids")
     if any(not character.isprintable() for character in file_name + (note or "")):
         raise Refusal(400, "invalid", "fileName or note is not valid", "Use printable characters only")
     _require_file(request)

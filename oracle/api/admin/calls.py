@@ -139,7 +139,7 @@ class Call:
         if not {("", str(version)) for version in versions} & set(_ETAG.findall(self._if_match)):
             raise Refusal(
                 412, "version_mismatch", "The resource has changed since you read it",
-                "Read it again, then send the change with its new ETag", field="If-Match",
+                "Read it again, then send the change with its new version (ETag)", field="If-Match",
             )  # fmt: skip
 
     def has(self, version: object) -> bool:

@@ -133,13 +133,13 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         (409,),
         "The route already ends earlier",
         "You asked to end the route at a time after its `validTo`.",
-        "To keep the route longer, change its `validTo` with PATCH.",
+        "To keep the route longer, change its `validTo` (PATCH, or `oracle route update --to`).",
     ),
     "exists": Meaning(
         (409,),
         "The FSP already exists",
         "An FSP with this id is registered.",
-        "Change it with PATCH, or choose another id.",
+        "Change that FSP (PATCH, or `oracle fsp update`), or choose another id.",
     ),
     "forbidden": Meaning(
         (403,),
@@ -151,13 +151,13 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         (403,),
         "This credential can only act for its own FSP",
         "Your key belongs to one FSP, and the path names another one.",
-        "Use the path of your own FSP, which `hint` shows.",
+        "Use the path of your own FSP, which `hint` names.",
     ),
     "fsp_closed": Meaning(
         (409,),
         "The FSP is closed",
         "A route cannot lead to a closed FSP.",
-        "An operator can set the FSP to active first.",
+        "An operator can set the FSP to active first (`oracle fsp activate`).",
     ),
     "fsp_not_active": Meaning(
         (409,),
@@ -194,7 +194,7 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         "The request is not valid",
         "A member of the body, a parameter or a header is missing, has the wrong form or is out of range. `field` names"
         " it where there is only one.",
-        "Correct it as `detail` and `hint` say. /openapi.json describes each request.",
+        "Correct it as `detail` and `hint` explain. The page /docs describes each request.",
     ),
     "log_damaged": Meaning(
         (409,),
@@ -230,13 +230,13 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         (404,),
         "Not found",
         "The path or the thing that it names does not exist, or it is not visible to this key.",
-        "Check the spelling of ids and path. `hint` names a list where there is one.",
+        "Check the spelling of the id and of the path. `hint` tells you which list shows the ids.",
     ),
     "not_sealed": Meaning(
         (404,),
         "The event is not in the audit log yet",
         "New events enter the audit log about a second after they are written.",
-        "Wait a second and ask again. GET /audit/v1/log/status shows how far the log is.",
+        "Wait a second and ask again. `oracle audit status` (GET /audit/v1/log/status) shows what is sealed.",
     ),
     "not_text": Meaning(
         (400,),
@@ -254,7 +254,7 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         (403,),
         "Only the auditor can rotate this key",
         "An operator cannot get a second secret of an auditor.",
-        "The auditor rotates the key: POST /admin/v1/me/rotate.",
+        "The auditor must rotate it with the key itself: `oracle key rotate`, or POST /admin/v1/me/rotate.",
     ),
     "refused": Meaning(
         (409,),
@@ -363,13 +363,13 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         (415,),
         "This media type is not supported",
         "The Content-Type of the body is not the one that this operation reads.",
-        "Send application/json, or the type that /openapi.json names.",
+        "Send application/json, or the type that the page /docs names for this operation.",
     ),
     "version_mismatch": Meaning(
         (412,),
         "The resource has changed since you read it",
         "The resource has another version than your `If-Match` header.",
-        "Read it again, check what changed, and send the change with its new ETag.",
+        "Read it again, check what changed, and send the change with its new version (`ETag`).",
     ),
 }
 

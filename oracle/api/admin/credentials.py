@@ -125,7 +125,7 @@ async def _lock(transaction: Transaction, call: Call, credential_id: str) -> Any
 
 
 def _no_such_credential() -> Refusal:
-    return Refusal(404, "not_found", "No such credential", "GET /admin/v1/credentials lists them")
+    return Refusal(404, "not_found", "No such credential", "List the credentials to see their ids")
 
 
 @operation("getOwnCredential", "GET", "/me", ANYBODY, "Read your own credential: its role and its FSP", answers=Me)
@@ -250,7 +250,10 @@ async def _rotate(call: Call, credential_id: str, grace_s: float) -> Response[by
         now = await _lock(transaction, call, credential_id)
         if now["role"] == Role.AUDITOR and credential_id != call.caller.credential_id:
             raise Refusal(
-                403, "not_yours", "Only the auditor can rotate this key", "The auditor calls POST /admin/v1/me/rotate"
+                403,
+                "not_yours",
+                "Only the auditor can rotate this key",
+                "The auditor must rotate it with the key itself",
             )
         if now["revoked"]:
             raise Refusal(409, "revoked", "The credential is revoked", "Issue a new credential")
@@ -302,5 +305,5 @@ async def list_refused(
 def _require_future(expires_at: datetime | UnsetType | None) -> None:
     """Raises Refusal."""
     if isinstance(expires_at, datetime) and read_time("expiresAt", expires_at) <= datetime.now(UTC):
-        hint = "Use a later time; POST …/revoke ends a credential now"
+        hint = "Use a later time. To end the credential now, revoke it"
         raise Refusal(400, "invalid", "expiresAt is in the past", hint, field="expiresAt")

@@ -137,7 +137,7 @@ def path_of(fsp_id: str) -> str:
 
 
 def no_such_fsp() -> Refusal:
-    return Refusal(404, "not_found", "No such FSP", "GET /admin/v1/fsps lists them")
+    return Refusal(404, "not_found", "No such FSP", "List the FSPs to see their ids")
 
 
 def handlers() -> list[HTTPRouteHandler]:
@@ -164,7 +164,7 @@ async def list_fsps(
 async def create_fsp(call: NamedDependency[Call], data: JSONBody[NewFsp]) -> Response[bytes]:
     async def work(transaction: Transaction) -> Answer:
         if not await transaction.run("fsp_add", data.fsp_id, *_columns(data)):
-            hint = f"Change it with PATCH {path_of(data.fsp_id)}"
+            hint = "Change that FSP, or choose another id"
             raise Refusal(409, "exists", "An FSP with this id already exists", hint, field="fspId")
         row = await lock_fsp(transaction, data.fsp_id)
         return answer(fsp_of(row), status=201, version=row["version"], location=path_of(data.fsp_id))

@@ -151,7 +151,9 @@ async def list_by_use_case(
 
 
 def _no_such_use_case() -> Refusal:
-    return Refusal(404, "not_found", "No FSP has this use case", "See useCases of the FSPs", field="use_case")
+    return Refusal(
+        404, "not_found", "No FSP has this use case", "List the FSPs to see their use cases", field="use_case"
+    )
 
 
 def _answer(request: Request[Any, Any, Any], elements: list[_Element]) -> Response[bytes]:

@@ -1,7 +1,7 @@
 """Errors of the admin listener, as problem details (RFC 9457): `application/problem+json`, for people and programs.
 
     {"type": "/docs/errors#not_found", "title": "Not found", "status": 404, "detail": "No such FSP",
-     "code": "not_found", "hint": "GET /admin/v1/fsps lists them"}
+     "code": "not_found", "hint": "List the FSPs to see their ids"}
 
 `code` is a short name that stays the same between versions (see `codes`), `detail` says what is wrong, `hint` what to
 do, `field` which member, parameter or header is meant.  None of them holds an identifier, whoever asks.  The tables
@@ -79,16 +79,19 @@ class Refusal(Exception):
 
 
 DEFECT: Final = Refusal(
-    500, "internal_error", "Something went wrong inside the service", "The log of the admin process holds the cause"
+    500,
+    "internal_error",
+    "The service has a defect",
+    "Ask the operator of the service to look for the cause in its log",
 )
 
 _OF_ERROR: Final[dict[type[Exception], tuple[int, Code, str]]] = {
     errors.PartyNotFound: (404, "not_found", "This FSP has no such alias"),
     errors.NotOwner: (404, "not_found", "This FSP has no such alias"),  # as if it were absent: see `access`
     errors.AlreadyRegistered: (409, "held_elsewhere", "The customer must first ask the other FSP to remove it"),
-    errors.AmbiguousRemoval: (409, "ambiguous", "Set subId to select one entry"),
+    errors.AmbiguousRemoval: (409, "ambiguous", "Add the SubId of the entry that you mean"),
     errors.UnknownFsp: (409, "fsp_not_active", "An operator can set the FSP to active"),
-    errors.NotAllowed: (409, "not_allowed", "See kinds and currencies of the FSP"),
+    errors.NotAllowed: (409, "not_allowed", "An operator can add it to the kinds or currencies of the FSP"),
     errors.RouteOverlap: (409, "route_overlap", "End the other route first, or choose another time"),
     errors.Refused: (409, "refused", ""),
     errors.TooLarge: (413, "too_large", ""),
@@ -103,9 +106,13 @@ _NO_TEXT: Final = (asyncpg.CharacterNotInRepertoireError, asyncpg.Untranslatable
 _NO_JSON: Final = (RecursionError, UnicodeDecodeError)
 
 _OF_STATUS: Final[dict[int, tuple[Code, str, str]]] = {
-    404: ("not_found", "No such resource", "/openapi.json lists every path"),
-    405: ("method_not_allowed", "This resource does not support that method", "/openapi.json lists the methods"),
-    413: ("too_large", "The body is too large", "/openapi.json describes the limits"),
+    404: ("not_found", "No such resource", "The page /docs lists every path"),
+    405: (
+        "method_not_allowed",
+        "This resource does not support that method",
+        "The page /docs lists the methods of each path",
+    ),
+    413: ("too_large", "The body is too large", "Send less, or divide it into parts"),
     415: ("unsupported_media_type", "This media type is not supported", "Send application/json"),
 }
 _BROKEN_OFF: Final = "client disconnected prematurely"  # Litestar's words for a body without an end, or none in HTTP
@@ -126,10 +133,10 @@ def refusal_of(error: BaseException) -> Refusal:
         return _of_http(error)
     if isinstance(error, _NO_JSON):
         return Refusal(
-            400, "invalid", "The body is not valid JSON", "Send JSON in UTF-8, as /openapi.json describes it"
+            400, "invalid", "The body is not valid JSON", "Send JSON in UTF-8; the page /docs shows an example"
         )
     if isinstance(error, asyncpg.DataError) and isinstance(error.__cause__, OverflowError):
-        return Refusal(400, "invalid", "A number or a time is out of range", "/openapi.json describes the limits")
+        return Refusal(400, "invalid", "A number or a time is out of range", "The page /docs shows the limits")
     if isinstance(error, _NO_TEXT):
         return Refusal(400, "invalid", "A text holds a character that cannot be stored", "Remove U+0000")
     for kind in type(error).__mro__:
@@ -167,7 +174,7 @@ def _allow_header(error: HTTPException) -> Mapping[str, str] | None:
 def _of_validation(status: int, extra: Any) -> Refusal:
     """What the validator says of each member, without the values."""
     if not isinstance(extra, list):
-        return Refusal(status, "invalid", "The request is not valid", "/openapi.json describes the request")
+        return Refusal(status, "invalid", "The request is not valid", "The page /docs describes the request")
     found = [(str(item.get("key", "body")), _reason(str(item.get("message", "")))) for item in extra]
     field = found[0][0] if len(found) == 1 else ""
     if field and found[0][1] == NOT_A_TIME:

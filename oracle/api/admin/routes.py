@@ -142,7 +142,7 @@ def route_of(row: Any) -> Route:
 
 
 def no_such_route() -> Refusal:
-    return Refusal(404, "not_found", "No such route", "GET /admin/v1/routes lists them")
+    return Refusal(404, "not_found", "No such route", "List the routes to see their numbers")
 
 
 def read_prefix(reading: Reading, kind: str, text: str) -> tuple[str, str]:
@@ -339,7 +339,7 @@ async def end_route(call: NamedDependency[Call], route_id: FromPath[int], data: 
         if at is not None and row["valid_to"] is not None and at > row["valid_to"]:
             raise Refusal(
                 409, "ends_earlier", "The route already ends before that time",
-                "To keep the route longer, change its validTo with PATCH", field="at",
+                "To keep the route longer, change the end of the route (validTo)", field="at",
             )  # fmt: skip
         if not row["has_begun"] and (at is None or at <= row["valid_from"]):
             await transaction.run("route_withdraw", route_id)
@@ -357,12 +357,12 @@ async def end_route(call: NamedDependency[Call], route_id: FromPath[int], data: 
 def overlapping(route_id: int) -> Refusal:
     return Refusal(
         409, "route_overlap", f"Route {route_id} has this prefix at that time",
-        f"End that route first (POST /admin/v1/routes/{route_id}/end), or choose another time",
+        "End that route first, or choose another time",
     )  # fmt: skip
 
 
 def closed(fsp_id: str) -> Refusal:
-    return Refusal(409, "fsp_closed", f"The FSP {fsp_id} is closed", "Set it to active first", field="fspId")
+    return Refusal(409, "fsp_closed", f"The FSP {fsp_id} is closed", "Set the FSP to active first", field="fspId")
 
 
 async def _require_open(transaction: Transaction, fsp_id: str) -> None:
@@ -400,8 +400,8 @@ def _check_period(row: LockedRouteRow, begins: datetime | None, ends: datetime |
             raise Refusal(400, "in_the_past", "validFrom is in the past", _NOW, field="validFrom")
     if ends is not None and (ends < now or (begins is not None and ends <= begins)):
         raise Refusal(
-            400, "invalid", "validTo must be in the future and after validFrom", "POST …/end ends a route now",
-            field="validTo",
+            400, "invalid", "validTo must be in the future and after validFrom",
+            "Choose a later time. To stop the route now, end it", field="validTo",
         )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ from oracle.store.postgres import Postgres
 from oracle.store.queries import QUERIES
 
 NOTES: Final = allow(Role.AUDITOR, Role.OPERATOR, Role.MAKER, Role.CHECKER, shared=True)
-STATUS_HINT: Final = "GET /audit/v1/log/status says how many events are sealed"
+STATUS_HINT: Final = "The status of the log shows how many events are sealed"
 _NUMBER_MAX: Final = (1 << 63) - 1
 
 
@@ -112,7 +112,7 @@ async def open_log(postgres: Postgres) -> AsyncIterator[asyncpg.Connection]:
         async with postgres.desk.lend(**log.CONNECTION_SETTINGS) as connection:
             yield connection
     except log.Damaged as exc:
-        raise Refusal(409, "log_damaged", str(exc), "Run oracle audit verify: it says where") from exc
+        raise Refusal(409, "log_damaged", str(exc), "Run `oracle audit verify`, which finds the damaged place") from exc
 
 
 # Checkpoints ------------------------------------------------------------------------------------------------------
@@ -282,11 +282,11 @@ def _is_own(row: Any, own: str | None) -> bool:
 
 def out_of_range(size: int, name: str) -> Refusal:
     """`name` is that of the field."""
-    return Refusal(400, "invalid", f"The log has {size} leaves", STATUS_HINT, field=name)
+    return Refusal(400, "invalid", f"The log has only {size} leaves (sealed events)", STATUS_HINT, field=name)
 
 
 def _not_sealed() -> Refusal:
-    return Refusal(404, "not_sealed", "The event is not sealed yet", f"Try again in a second; {STATUS_HINT}")
+    return Refusal(404, "not_sealed", "The event is not sealed yet", f"Try again in a second. {STATUS_HINT}")
 
 
 def _base64(data: bytes) -> str:

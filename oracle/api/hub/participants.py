@@ -169,7 +169,7 @@ class Participants:
         try:
             await self._changes.ignore_removal(context, key.party_id_type, key.identifier)
         except errors.DirectoryUnavailable:
-            log.warning("ignored removal not recorded", party_id_type=key.party_id_type)
+            log.warning("A removal was ignored, but history could not record it", party_id_type=key.party_id_type)
 
     async def _post_bulk(self, request: Request) -> None:
         body = _decode_body(request, wire.decode_bulk)

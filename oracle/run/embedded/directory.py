@@ -87,7 +87,9 @@ def _take_lock(home: Path, file: BinaryIO) -> None:
         fcntl.fcntl(file, fcntl.F_OFD_SETLK, _pack_flock(fcntl.F_WRLCK))
     except (BlockingIOError, PermissionError) as exc:
         holder = file.read(20).decode("ascii", "replace").strip() or "unknown"
-        raise InUseError(f"data directory {home} is in use by process {holder}") from exc
+        raise InUseError(
+            f"data directory {home} is in use by process {holder}: stop it, or choose another ORACLE_DATA_DIR"
+        ) from exc
     (home / "running.json").unlink(missing_ok=True)
     file.truncate(0)
     file.write(f"{os.getpid()}\n".encode())

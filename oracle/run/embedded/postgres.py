@@ -85,7 +85,7 @@ class PostgresServer(Server):
         _remove_dead_pid_file(pid_file)
         if not self.data.exists():
             if self._has_run:  # an empty directory would be taken for the truth
-                raise EmbeddedError(f"{self.data} is gone")
+                raise EmbeddedError(f"{self.data} is gone: put the directory back, then start the oracle again")
             await self._make_data(binaries)
         self._has_run = True
         account = choose_account(self._machine.list_accounts(self.data.stat()), binaries, self.data)

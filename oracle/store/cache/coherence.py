@@ -260,7 +260,7 @@ class Coherence:
             except (Unreachable, DirectoryUnavailable):
                 pass
             except Exception as exc:  # noqa: BLE001 - if this loop ended, nothing would try the cache again
-                log.error("cache not opened", exc=exc)
+                log.error("The cache cannot be used; trying again later", exc=exc)
             self.session = None
             await asyncio.sleep(backoff.fail())
 
