@@ -97,7 +97,7 @@ def with_check_digit(head: str) -> str:
 
 
 def _clabe() -> Kind:
-    banks = tuple(code for code in clabe.institutions() if code != "000")
+    banks = tuple(code for code in clabe.load_institutions() if code != "000")
     places = tuple(bank + plaza for bank in banks for plaza in _PLAZAS)
 
     def make(x: int, _: int) -> Parts:

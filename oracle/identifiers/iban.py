@@ -3,7 +3,7 @@
 Check digits.  ISO 7064 MOD 97-10 gives 02..98 only.  00, 01 and 99 satisfy the same congruence as 97, 98
 and 02: accepting them would give one account two spellings.  Not in the registry, so refused: Mexico and
 Myanmar, which have no IBAN, and the "partial" IBANs some libraries know (IR, DZ, AO ...).
-Canonical form.  Upper case without spaces.  Only ASCII letters are raised: str.upper() would turn U+0131
+Canonical form.  Upper case without spaces.  Only ASCII letters change: str.upper() would also turn U+0131
 into I and U+00DF into SS.
 """
 
@@ -17,8 +17,8 @@ from oracle.identifiers.scheme import Display, PartyIdType, Sample, Scheme
 
 LENGTH_MAX: Final = 34
 
-# What follows country and check digits: n digits, a letters, c either.  Neighbouring fields of one class are
-# run together.
+# The part after country and check digits: n digits, a letters, c either.  Neighbouring fields of one class are
+# merged.
 _BBANS: Final = dict(
     entry.split(":")
     for entry in """
@@ -67,7 +67,7 @@ class Iban(Scheme):
         written = screen(text, "IBAN")
         if not _alphanumeric(written):
             raise BadIdentifier("forbidden_character", "IBAN")
-        iban = written.replace(" ", "").upper()  # ASCII only by now
+        iban = written.replace(" ", "").upper()  # only ASCII is left here
         if not iban:
             raise BadIdentifier("empty", "IBAN")
         if len(iban) > LENGTH_MAX:

@@ -18,10 +18,10 @@ Canonical form.  International digits without `+`.
 Two ways, one answer.  `phonenumbers` takes about 40 us a number, too much for every lookup, and for almost
 every number it changes nothing.  So `canonicalise` first asks a pattern made from the same metadata whether
 *nothing can change*: the national part does not begin with the country's national prefix (or a rule like
-Argentina's), and for a home country it is valid.  A file of ten million national numbers is read in the same
-spirit (`_read_national`): a pattern says that the number is valid in the country that was named, another that the same
-digits are valid in no country as they stand.  Only the rest goes to `read`, which is the definition; property
-tests hold the ways together.
+Argentina's), and for a home country it is valid.  `_read_national` reads a file of ten million national
+numbers in a similar way: one pattern checks that the number is valid in the named country, another that the
+same digits, unchanged, are valid in no other country.  Only the rest goes to `read`, which is the definition;
+property tests check that both ways give the same answer.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ DIGITS_MAX: Final = 15
 _international: Final = re.compile(r"\+?([1-9][0-9]{6,14})").fullmatch
 _written: Final = re.compile(r"[0-9+ ().-]+").fullmatch
 _SEPARATORS: Final = str.maketrans("", "", " ().-")
-_REWRITES_MAX: Final = 4  # one is the most ever seen; a cycle must not hang
+_REWRITES_MAX: Final = 4  # no number needs more than one; a cycle must end
 
 
 _beginning: Final = re.compile(r"[1-9][0-9]{0,14}").fullmatch
@@ -88,12 +88,12 @@ class Msisdn(Scheme):
         return self.read(text, country)
 
     def _canonicalise_grouped(self, text: object) -> str | None:
-        """Take the fast way with a number whose digits people have grouped; None where there are no groups."""
+        """Return the canonical form of a number whose digits are in groups, by the fast way; None without groups."""
         compact = _ungroup(text) if isinstance(text, str) else text
         return None if compact == text else self.canonicalise(compact)
 
     def read(self, text: object, country: str | None = None) -> str:
-        """Do what `canonicalise` promises, the long way: this is the definition."""
+        """Return the same as `canonicalise`, by the long way: this is the definition."""
         written = screen(text, "MSISDN")
         if not _written(written):
             raise BadIdentifier("forbidden_character", "MSISDN")
@@ -115,7 +115,7 @@ class Msisdn(Scheme):
             raise BadIdentifier("too_short", "MSISDN")
         if len(digits) > DIGITS_MAX:
             raise BadIdentifier("too_long", "MSISDN")
-        valid = _valid_form(digits)
+        valid = _find_valid_form(digits)
         if valid:
             return valid
         if digits.startswith(self._home_calling_codes):
@@ -151,8 +151,8 @@ def _ungroup(text: str) -> str:
 def _read_in_country(digits: str, country: str) -> str:
     if country not in phonenumbers.SUPPORTED_REGIONS:
         raise BadIdentifier("unknown_country", "MSISDN")
-    national = _national_reading(digits, country)
-    international = _valid_form(digits)
+    national = _read_as_national(digits, country)
+    international = _find_valid_form(digits)
     if national and international and national != international:
         raise BadIdentifier("ambiguous_national_or_international", "MSISDN")
     reading = national or international
@@ -164,14 +164,14 @@ def _read_in_country(digits: str, country: str) -> str:
 
 def _read_national(digits: str, country: str) -> str | None:
     """Read plain national digits if patterns can decide; None if only the long way can."""
-    plan = _national_plan(country)
+    plan = _load_national_plan(country)
     if plan is None or not _plain(digits):
         return None
     calling_code, trunk_prefix, is_valid, goes_abroad = plan
     if digits[0] == "0":
         if trunk_prefix != "0" or goes_abroad(digits):
             return None
-        national = digits[1:]  # and with its 0 it can be no international number
+        national = digits[1:]  # with its 0 it cannot be an international number
     elif digits.startswith(calling_code) or not _is_nowhere_valid(digits):
         return None
     else:
@@ -184,9 +184,10 @@ _plain: Final = re.compile(r"0?[1-9][0-9]{4,13}").fullmatch
 
 
 @cache
-def _national_plan(country: str) -> tuple[str, str, Matcher, Matcher] | None:
-    """Calling code, trunk prefix, patterns for what is valid as it stands and for what begins as a call abroad does; of
-    a country that has its calling code to itself.
+def _load_national_plan(country: str) -> tuple[str, str, Matcher, Matcher] | None:
+    """Return calling code, trunk prefix, a pattern of valid numbers and a pattern of the prefix for calls abroad.
+
+    None for a country that shares its calling code.
     """
     calling_code = str(phonenumbers.country_code_for_region(country))
     if COUNTRY_CODE_TO_REGION_CODE.get(int(calling_code)) != (country,):
@@ -194,9 +195,9 @@ def _national_plan(country: str) -> tuple[str, str, Matcher, Matcher] | None:
     plan = PhoneMetadata.metadata_for_region_or_calling_code(int(calling_code), country)
     if plan is None:
         return None
-    # A rule that does more than take the trunk prefix away is for the long way.
+    # A rule that does more than remove the trunk prefix needs the long way.
     trunk_prefix = "0" if plan.national_prefix == plan.national_prefix_for_parsing == "0" else ""
-    is_valid = re.compile(calling_code + _unstripped(calling_code, plan) + _validity(plan)).match
+    is_valid = re.compile(calling_code + _require_unstripped(calling_code, plan) + _write_validity(plan)).match
     return calling_code, trunk_prefix, is_valid, re.compile(plan.international_prefix or "00").match
 
 
@@ -207,10 +208,10 @@ def _is_nowhere_valid(digits: str) -> bool:
 
 
 class _Somewhere(dict[str, Matcher | None]):
-    """First three digits to a pattern of all that might be a valid number of their country; None: no calling code."""
+    """By the first three digits: a pattern of all numbers that might be valid there; None: no calling code."""
 
     def __missing__(self, prefix: str) -> Matcher | None:
-        self[prefix] = matcher = _possible(_calling_code(prefix))
+        self[prefix] = matcher = _make_possible_matcher(_find_calling_code(prefix))
         return matcher
 
 
@@ -218,34 +219,34 @@ _SOMEWHERE: Final = _Somewhere()
 
 
 @cache
-def _possible(calling_code: str) -> Matcher | None:
+def _make_possible_matcher(calling_code: str) -> Matcher | None:
     if not calling_code:
         return None
     regions = COUNTRY_CODE_TO_REGION_CODE[int(calling_code)]
     plans = [PhoneMetadata.metadata_for_region_or_calling_code(int(calling_code), region) for region in regions]
     if None in plans:
         return re.compile("").match
-    # What a national prefix may be taken from is possible, whatever it looks like; so is an old Mexican number.
+    # A number with a national prefix is possible, whatever its other digits; so is an old Mexican number.
     rules = [plan.national_prefix_for_parsing for plan in plans if plan and plan.national_prefix_for_parsing]
-    rules += [rf"{numbers}\Z" for plan in plans if plan and (numbers := _numbers(plan.general_desc))]
+    rules += [rf"{numbers}\Z" for plan in plans if plan and (numbers := _write_numbers(plan.general_desc))]
     rules += ["1"] if calling_code == "52" else []
     return re.compile(rf"{calling_code}(?:{'|'.join(rules)})").match
 
 
-def _national_reading(digits: str, country: str) -> str | None:
+def _read_as_national(digits: str, country: str) -> str | None:
     try:
         number = phonenumbers.parse(digits, country)
     except phonenumbers.NumberParseException:
         return None
     international = phonenumbers.format_number(number, PhoneNumberFormat.E164).removeprefix("+")
-    # A Mexican number that lost its 52 and kept the abolished 1 counts too: it must not pass for +1 unseen.
+    # A Mexican number without its 52 but with the abolished 1 counts, too: it must not pass for a number of +1.
     if phonenumbers.is_valid_number(number) or _is_old_mexican(international):
-        return _valid_form(international)
+        return _find_valid_form(international)
     return None
 
 
-def _valid_form(digits: str) -> str | None:
-    """Give the number these international digits stand for, or None where that is no valid number."""
+def _find_valid_form(digits: str) -> str | None:
+    """Return the number that these international digits mean; None if that is not a valid number."""
     if _is_old_mexican(digits):
         digits = "52" + digits[3:]
     for _ in range(_REWRITES_MAX):
@@ -269,10 +270,10 @@ def _is_old_mexican(digits: str) -> bool:
 
 
 class _Unchanged(dict[str, Matcher | None]):
-    """First three digits to a pattern that proves the rest of the way unnecessary; None where it always is.
+    """By the first three digits: a pattern of numbers that nothing can change; None if no number can change.
 
     Filled as calling codes appear: loading one country's metadata takes up to 4 ms, all of it 100 ms (see
-    `preload`).  Bounded by the 900 ways three digits can be without a leading zero.
+    `preload`).  At most 900 entries: three digits without a leading zero.
     """
 
     def __init__(self, home_calling_codes: tuple[str, ...]) -> None:
@@ -280,15 +281,15 @@ class _Unchanged(dict[str, Matcher | None]):
         self._by_calling_code: dict[str, Matcher | None] = {}
 
     def __missing__(self, prefix: str) -> Matcher | None:
-        calling_code = _calling_code(prefix)
+        calling_code = _find_calling_code(prefix)
         if calling_code not in self._by_calling_code:
-            self._by_calling_code[calling_code] = _matcher(calling_code, calling_code in self._home_calling_codes)
+            self._by_calling_code[calling_code] = _make_matcher(calling_code, calling_code in self._home_calling_codes)
         self[prefix] = matcher = self._by_calling_code[calling_code]
         return matcher
 
 
-def _calling_code(prefix: str) -> str:
-    """Find the calling code at the beginning of these three digits; no calling code begins another."""
+def _find_calling_code(prefix: str) -> str:
+    """Return the calling code at the beginning of these three digits; no calling code begins with another."""
     codes = (prefix[:length] for length in (1, 2, 3))
     return next((code for code in codes if int(code) in COUNTRY_CODE_TO_REGION_CODE), "")
 
@@ -297,7 +298,7 @@ def _never(_: str) -> None:
     return None
 
 
-def _matcher(calling_code: str, is_home: bool) -> Matcher | None:
+def _make_matcher(calling_code: str, is_home: bool) -> Matcher | None:
     if not calling_code:
         return None
     # The first region is the main one: `phonenumbers` parses all its numbers with that one's metadata.
@@ -305,26 +306,26 @@ def _matcher(calling_code: str, is_home: bool) -> Matcher | None:
     plan = PhoneMetadata.metadata_for_region_or_calling_code(int(calling_code), region)
     if plan is None:
         return None
-    conditions = _unstripped(calling_code, plan)
+    conditions = _require_unstripped(calling_code, plan)
     if is_home:
         if len(COUNTRY_CODE_TO_REGION_CODE[int(calling_code)]) > 1:
             return _never  # valid in one of several countries (+1, +7, +44): only the long way can tell
-        conditions += _validity(plan)
+        conditions += _write_validity(plan)
     return re.compile(calling_code + conditions).match if conditions else None
 
 
-def _unstripped(calling_code: str, plan: PhoneMetadata) -> str:
-    """Of the national part: that no rule takes anything away from its beginning."""
+def _require_unstripped(calling_code: str, plan: PhoneMetadata) -> str:
+    """Write a pattern for the national part: no rule removes anything from its beginning."""
     conditions = ""
     if plan.national_prefix_for_parsing:
-        # The look-behind lets pass a rule that matched nothing at all: Argentina's is optional in every part.
+        # The look-behind accepts a rule that matched no digit at all: Argentina's is optional in every part.
         conditions += rf"(?!(?:{plan.national_prefix_for_parsing})(?<!\A{calling_code}))"
     if calling_code == "52":
         conditions += r"(?!1[0-9]{10}\Z)"  # the abolished form, wherever home is
     return conditions
 
 
-def _validity(plan: PhoneMetadata) -> str:
+def _write_validity(plan: PhoneMetadata) -> str:
     """Write `phonenumbers.is_valid_number` of one country as a pattern for the national part."""
     # Mobile first: it is what most numbers are, and the order does not change the answer.
     kinds = (
@@ -339,11 +340,11 @@ def _validity(plan: PhoneMetadata) -> str:
         plan.uan,
         plan.voicemail,
     )
-    numbers = "|".join(filter(None, map(_numbers, kinds)))
-    return rf"(?={_numbers(plan.general_desc)}\Z)(?:{numbers})\Z"
+    numbers = "|".join(filter(None, map(_write_numbers, kinds)))
+    return rf"(?={_write_numbers(plan.general_desc)}\Z)(?:{numbers})\Z"
 
 
-def _numbers(kind: PhoneNumberDesc | None) -> str:
+def _write_numbers(kind: PhoneNumberDesc | None) -> str:
     if kind is None or not kind.national_number_pattern:
         return ""
     lengths = "|".join(rf"[0-9]{{{length}}}\Z" for length in kind.possible_length)  # none listed means any

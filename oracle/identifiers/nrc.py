@@ -10,15 +10,15 @@ Canonical form.  `{state}-{letters}-{type}-{number}`, the letters as the low byt
 upper-case hex: 12-250019-N-123456 is 12/ဥကမ(နိုင်)123456.  It needs no table, survives a URL, and always
 holds a digit where a Latin spelling has none.
 
-Read.  Canonical (any case), Latin or Burmese; fields set apart by slash, backslash, hyphen, brackets or
+Read.  Canonical (any case), Latin or Burmese; fields separated by slash, backslash, hyphen, brackets or
 nothing, spaces anywhere; Burmese or ASCII digits, not both in one field.
-Folded: U+1009 to U+1025; the letter ဝ and the digit ၀, which look alike, by position; a type written with
-its vowels swapped or in Zawgyi, by a table: letters and digits have the same code points in Zawgyi and
-Unicode, so nothing else needs its encoding known.  Burmese letters and hex may name a township in no list,
-Latin must name exactly one that is.
+Folded.  U+1009 to U+1025; the letter ဝ and the digit ၀, which look alike, by position; a type with swapped
+vowels or in Zawgyi, by a table.  Letters and digits have the same code points in Zawgyi and Unicode, so the
+encoding of nothing else matters.  Burmese letters and hex can name a township in no list; Latin must name
+exactly one in the lists.
 
-Zambia has another document called NRC (123456/78/9); which parser to use is decided by country, never by
-that word.
+Zambia has another document called NRC (123456/78/9): the country decides which parser to use, never that
+word.
 """
 
 import re
@@ -64,13 +64,13 @@ _TYPE_WORDS: Final = {
     "\u103b\u1015\u102f": "P",
 }
 
-# Low bytes of the letters a township may have: U+1000..1021 without U+1009, and U+1025.
+# Low bytes of the letters that a township can have: U+1000..1021 without U+1009, and U+1025.
 _LETTER_BYTE: Final = "(?:[01][0-9A-F]|2[015])"
 _canonical: Final = re.compile(
     rf"(?P<state>[1-9]|1[0-4])-(?P<town>(?:(?!09){_LETTER_BYTE}){{3}})-(?P<type>[NEPTYS])-(?P<number>[0-9]{{6}})"
 ).fullmatch
 
-# Spaces go, ASCII letters are raised (str.upper would change others too), and the look-alike is folded.
+# Removes spaces, raises ASCII letters (str.upper would change others, too), and folds the look-alike.
 _FOLDED: Final = str.maketrans(string.ascii_lowercase + "\u1009", string.ascii_uppercase + "\u1025", " ")
 _BURMESE_DIGITS: Final = "၀၁၂၃၄၅၆၇၈၉"
 _TO_ASCII_DIGITS: Final = str.maketrans(_BURMESE_DIGITS + "ဝ", "01234567890")
@@ -83,7 +83,7 @@ _TYPE: Final = "|".join(sorted(_TYPE_WORDS, key=len, reverse=True))
 _APART: Final = r"[/\\-]"
 _FIELD: Final = r"[^/\\()\[\]-]*"
 
-# A whole NRC.  Of a run of Latin letters the type is the end: no type is the end of another one.
+# A whole NRC.  A run of Latin letters ends with the type: no type is the end of another one.
 _whole: Final = re.compile(
     rf"(?P<state>{_ASCII_DIGIT}{{1,2}}|{_BURMESE_DIGIT}{{1,2}}){_APART}?"
     rf"(?P<town>[A-Z]{{3,}}?|[0-9A-F]{{6}}|[က-အဥ၀]{{3}}){_APART}?"
@@ -91,7 +91,7 @@ _whole: Final = re.compile(
     rf"(?P<number>{_ASCII_DIGIT}{{6}}|{_BURMESE_DIGIT}{{6}})"
 ).fullmatch
 
-# Four fields set apart, whatever is in them: to say what is wrong.
+# Four separated fields with any content: used to report which is wrong.
 _fields: Final = re.compile(
     rf"(?P<state>{_DIGIT}{{1,2}}){_APART}(?P<town>{_FIELD})"
     rf"(?:{_APART}?\((?P<round>{_FIELD})\){_APART}?|{_APART}?\[(?P<square>{_FIELD})\]{_APART}?|{_APART}(?P<bare>{_FIELD}){_APART})"
@@ -112,7 +112,7 @@ _state: Final = re.compile(r"[1-9]|1[0-4]").fullmatch
 _prefix: Final = re.compile(
     r"(?:[1-9]|1[0-4])-(?:(?:(?!09)(?:[01][0-9A-F]|2[015])){3}-(?:[NEPTYS]-[0-9]{0,5})?)?"
 ).fullmatch
-_PREFIX_TO_ASCII: Final = str.maketrans(_BURMESE_DIGITS, "0123456789")  # without ဝ: a township may begin with it
+_PREFIX_TO_ASCII: Final = str.maketrans(_BURMESE_DIGITS, "0123456789")  # without ဝ: a township can begin with it
 _prefix_state: Final = re.compile(r"([1-9]|1[0-4])[/\\-]?").fullmatch
 _prefix_number: Final = re.compile(r"[0-9၀-၉]*\Z").search
 
@@ -149,7 +149,7 @@ class Nrc(Scheme):
         if state:
             return f"{state[1]}-"
         readings = {found for found in (_read_to_township(written), _read_to_number(written)) if found}
-        # None; or letters that are a township, and a shorter township with a type behind it.
+        # There is no reading; or there are two: a township, and a shorter township with a type after it.
         if len(readings) != 1:
             raise BadIdentifier("bad_structure", "NRC prefix")
         return readings.pop()
@@ -161,19 +161,19 @@ class Nrc(Scheme):
         state, town, kind, number = match.groups()
         code = "".join(chr(0x1000 + byte) for byte in bytes.fromhex(town))
         return Display(
-            f"{state}/{townships.popular_latin(state, code)}({kind}){number}",
-            lossless_latin=f"{state}/{townships.lossless_latin(code)}({kind}){number}",
+            f"{state}/{townships.write_popular_latin(state, code)}({kind}){number}",
+            lossless_latin=f"{state}/{townships.write_lossless_latin(code)}({kind}){number}",
             burmese=f"{state}/{code}({TYPES[kind]}){number}".translate(_TO_BURMESE_DIGITS),
         )
 
     def preload(self) -> None:
-        townships.table()
+        townships.load_table()
 
 
 def _recognise(text: object) -> str | None:
     """Return the canonical form; None for text that is no NRC.  Raises BadIdentifier for a broken NRC."""
     written = screen(text, "NRC")
-    # Spaces go first: without them two characters may compose.
+    # Spaces go first: without them two characters can compose.
     nrc = unicodedata.normalize("NFC", written.translate(_FOLDED))
     if not nrc:
         raise BadIdentifier("empty", "NRC")
@@ -182,16 +182,16 @@ def _recognise(text: object) -> str | None:
         _refuse_broken(nrc)
         return None
     state = match["state"].translate(_TO_ASCII_DIGITS)
-    fault = _township_fault(match["town"]) if _state(state) else "bad_state"
+    fault = _find_township_fault(match["town"]) if _state(state) else "bad_state"
     if fault:
         if nrc.isascii() and not _set_apart(nrc):
-            return None  # an account number may look so: 99ABCDEN123456, 12345678N123456
+            return None  # an account number can look like that: 99ABCDEN123456, 12345678N123456
         raise BadIdentifier(fault, "NRC")
     kind = _TYPE_WORDS[match["round"] or match["square"] or match["bare"]]
-    return f"{state}-{_letters(state, match['town'])}-{kind}-{match['number'].translate(_TO_ASCII_DIGITS)}"
+    return f"{state}-{_find_letters(state, match['town'])}-{kind}-{match['number'].translate(_TO_ASCII_DIGITS)}"
 
 
-def _letters(state: str, town: str) -> str:
+def _find_letters(state: str, town: str) -> str:
     """Return the hex form of a township in any spelling.  Raises BadIdentifier."""
     if _hex(town):
         return town
@@ -214,17 +214,18 @@ def _refuse_broken(nrc: str) -> None:
         return
     kind = match["round"] or match["square"] or match["bare"]
     faults = [
-        _digits_fault(match["state"]) or (None if _state(match["state"].translate(_TO_ASCII_DIGITS)) else "bad_state"),
-        _township_fault(match["town"]),
+        _find_digits_fault(match["state"])
+        or (None if _state(match["state"].translate(_TO_ASCII_DIGITS)) else "bad_state"),
+        _find_township_fault(match["town"]),
         None if kind in _TYPE_WORDS else "bad_type" if kind else "missing_type",
-        _digits_fault(match["number"]) or (None if len(match["number"]) == NUMBER_DIGITS else "bad_number_length"),
+        _find_digits_fault(match["number"]) or (None if len(match["number"]) == NUMBER_DIGITS else "bad_number_length"),
     ]
     found = [fault for fault in faults if fault]
     if len(found) <= 1:
         raise BadIdentifier(found[0] if found else "bad_structure", "NRC")
 
 
-def _township_fault(town: str) -> Reason | None:
+def _find_township_fault(town: str) -> Reason | None:
     if _burmese_letters(town):
         return None
     if _latin(town):
@@ -234,14 +235,14 @@ def _township_fault(town: str) -> Reason | None:
     return "bad_structure" if town.isascii() else "bad_township"
 
 
-def _digits_fault(field: str) -> Reason | None:
+def _find_digits_fault(field: str) -> Reason | None:
     if not _digits(field):
         return "bad_structure"
     return None if _one_script(field) else "mixed_digit_scripts"
 
 
 def _read_to_township(written: str) -> str | None:
-    """Complete the prefix to a whole NRC, and cut that behind the township."""
+    """Complete the prefix to a whole NRC, and cut that after the township."""
     whole = _recognise_or_none(written.rstrip("/\\-") + "(N)000000")
     return whole and whole[: -len("N-000000")]
 

@@ -1,14 +1,14 @@
 """Identifiers without a grammar of their own: accounts, businesses, devices, aliases, passports; and
 SubIds.
 
-Canonical form.  Unicode normalisation form C, otherwise as sent: case kept, zeros never trimmed.  1..128
-code points and no refused character before normalisation *and* after it: U+1FEF becomes a backtick, U+FB2C
-becomes three code points, and "<" with U+0338 becomes one harmless letter that nobody typed.
+Canonical form.  Unicode normalisation form C, otherwise as sent: case and zeros stay.  1..128 code points
+and no refused character before normalisation *and* after it: U+1FEF becomes a backtick, U+FB2C becomes three
+code points, and "<" with U+0338 becomes one harmless letter that nobody typed.
 
-Not `.` and `..`: in a path every HTTP client, the hub's too, takes them for steps and asks for something else.
+`.` and `..` are refused: HTTP clients, the hub's included, take them for steps in a path and request another one.
 
-SubId.  An answer must echo it exactly as it was asked, so it is never rewritten.  One that is not in form C
-is refused: kept, it would be a second key that looks the same.
+SubId.  An answer must repeat it exactly as it was sent, so it is never rewritten.  A SubId that is not in
+form C is refused: it would be a second key that looks the same.
 """
 
 import re
@@ -39,7 +39,7 @@ class Opaque(Scheme):
         return found
 
     def canonicalise_prefix(self, text: str) -> str:
-        """A prefix can be a step in a path: only the whole identifier cannot."""
+        """Return the prefix in form C.  A prefix can be `.` or `..`; a whole identifier cannot."""
         return _compose(text, self._prefix)
 
 

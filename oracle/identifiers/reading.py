@@ -1,12 +1,12 @@
-"""How one deployment reads identifiers: one frozen object, made of its settings and passed to whoever reads.
+"""How one deployment reads identifiers: one frozen object, made from its settings and passed to all code that reads.
 
-What a deployment chooses:
+A deployment chooses:
 home_countries      Numbers of these countries must be valid, and their kinds of documents exist.  Away from Myanmar an
                     NRC is read as any other PERSONAL_ID.
-account_id_format   "any", or the kind that every ACCOUNT_ID is: "clabe".
+account_id_format   "any", or the one kind of every ACCOUNT_ID: "clabe".
 
-The canonical form does not depend on these choices: what is canonical in one deployment is canonical, or refused, in
-another.
+The canonical form does not depend on these choices: an identifier that is canonical in one deployment is canonical, or
+refused, in another.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Read = Callable[[str], str]  # text to canonical form; raises BadIdentifier
 class _Type(NamedTuple):
     """How identifiers of one PartyIdType are read."""
 
-    name: str  # so that a key holds plain text, no enum member
+    name: str  # a key contains plain text, not an enum member
     read: Read  # under no SubId, or under one that names no kind
     read_named: dict[str | None, Read]  # by the SubIds that are not part of the key; None among them
 
@@ -42,7 +42,7 @@ class Reading:
     _schemes: dict[str, Scheme] = field(init=False, repr=False, compare=False)  # by kind
     _types: dict[str, _Type] = field(init=False, repr=False, compare=False)
     _narrower: dict[str, list[Scheme]] = field(init=False, repr=False, compare=False)  # by PartyIdType
-    _only: dict[str, Scheme] = field(init=False, repr=False, compare=False)  # by PartyIdType: what all of it are
+    _only: dict[str, Scheme] = field(init=False, repr=False, compare=False)  # by PartyIdType: the only kind it allows
     _read_msisdn: Read = field(init=False, repr=False, compare=False)
 
     @classmethod
@@ -64,7 +64,7 @@ class Reading:
         frozen(self, "_schemes", schemes)
         frozen(self, "_narrower", narrower)
         frozen(self, "_only", only)
-        frozen(self, "_types", {name: _type(schemes[name], narrower[name], only.get(name)) for name in narrower})
+        frozen(self, "_types", {name: _make_type(schemes[name], narrower[name], only.get(name)) for name in narrower})
         frozen(self, "_read_msisdn", schemes["MSISDN"].canonicalise)
 
     def preload(self) -> None:
@@ -73,7 +73,7 @@ class Reading:
             scheme.preload()
 
     def read_hub_key(self, party_id_type: str, text: str, sub_id: str | None) -> PartyKey:
-        """Read an identifier as it comes over the hub's wire: in international form, without a country.
+        """Read an identifier as a hub sends it: in international form, without a country.
 
         Raises BadIdentifier.  A SubId that names no kind is part of the key exactly as sent, case and all.
         """
@@ -95,20 +95,20 @@ class Reading:
         other kinds ignore it.  An identifier that is named a CLABE is checked as one, in every deployment and beside
         any SubId.  Raises BadIdentifier.
         """
-        scheme = self._scheme(kind.upper())
+        scheme = self._find_scheme(kind.upper())
         identifier = self.choose_reader(scheme.kind, sub_id, country.upper() if country else None)(text)
         return PartyKey(scheme.party_id_type.value, identifier, self.fold_sub_id(scheme.party_id_type, sub_id))
 
     def canonicalise(self, kind: str, text: str, country: str | None = None) -> str:
-        """Return the canonical form of an identifier that no SubId is named with.  Raises BadIdentifier."""
+        """Return the canonical form of an identifier without a SubId.  Raises BadIdentifier."""
         return self.choose_reader(kind, None, country)(text)
 
     def choose_reader(self, kind: str, sub_id: str | None, country: str | None = None) -> Read:
-        """Return the function that reads identifiers of this kind, for many that share the rest.
+        """Return the function that reads identifiers of this kind, for many that share SubId and country.
 
         Raises BadIdentifier for an unknown kind.
         """
-        scheme = self._scheme(kind)
+        scheme = self._find_scheme(kind)
         if scheme.takes_country and country:
             return lambda text: scheme.canonicalise_national(text, country)
         as_type = self._types[scheme.party_id_type]
@@ -121,7 +121,7 @@ class Reading:
 
     def choose_scheme(self, kind: str, sub_id: str | None) -> Scheme:
         """Return the scheme that identifiers of this kind must fit, beside this SubId.  Raises BadIdentifier."""
-        scheme = self._scheme(kind)
+        scheme = self._find_scheme(kind)
         if not scheme.is_plain:
             return scheme
         named = (narrower for narrower in self._narrower[scheme.party_id_type] if narrower.kind == sub_id)
@@ -140,29 +140,29 @@ class Reading:
 
     def read_prefix(self, kind: str, text: str) -> tuple[str, str]:
         """Return PartyIdType and canonical prefix of a route.  Raises BadIdentifier."""
-        scheme = self._scheme(kind)
+        scheme = self._find_scheme(kind)
         return scheme.party_id_type.value, self._only.get(kind, scheme).canonicalise_prefix(text)
 
     def is_permitted(self, kind: str, kinds: Collection[str]) -> bool:
-        """Whether an FSP that may register `kinds` may register this one: by its own name or by its PartyIdType."""
+        """Whether an FSP that can register `kinds` can register this one: by its own name or by its PartyIdType."""
         scheme = next((scheme for scheme in SCHEMES if scheme.kind == kind), None)
         if scheme is None:
             return False
         only = self._only.get(kind)
         return kind in kinds or scheme.party_id_type in kinds or (only is not None and only.kind in kinds)
 
-    def _scheme(self, kind: str) -> Scheme:
+    def _find_scheme(self, kind: str) -> Scheme:
         scheme = self._schemes.get(kind)
         if scheme is None:
             raise BadIdentifier("unknown_kind")
         return scheme
 
 
-def _type(plain: Scheme, narrower: list[Scheme], only: Scheme | None) -> _Type:
+def _make_type(plain: Scheme, narrower: list[Scheme], only: Scheme | None) -> _Type:
     recognisers = tuple(scheme.recognise for scheme in narrower if scheme.is_recognised)
     read: Read = plain.canonicalise if only is None else only.canonicalise
     if recognisers:
-        read = _recognising(recognisers, read)
+        read = _add_recognition(recognisers, read)
     read_named: dict[str | None, Read] = {None: read}
     for scheme in SCHEMES:
         if scheme.party_id_type == plain.party_id_type and not scheme.is_plain:
@@ -172,7 +172,7 @@ def _type(plain: Scheme, narrower: list[Scheme], only: Scheme | None) -> _Type:
     return _Type(plain.party_id_type.value, read, read_named)
 
 
-def _recognising(recognisers: tuple[Callable[[str], str | None], ...], read: Read) -> Read:
+def _add_recognition(recognisers: tuple[Callable[[str], str | None], ...], read: Read) -> Read:
     def read_recognising(text: str) -> str:
         for recognise in recognisers:
             found = recognise(text)

@@ -39,7 +39,7 @@ _BY_KIND: Final = {scheme.kind: scheme for scheme in SCHEMES}
 
 
 def find_scheme(kind: str) -> Scheme:
-    """Raises BadIdentifier."""
+    """Return the scheme of a kind.  Raises BadIdentifier for an unknown kind."""
     scheme = _BY_KIND.get(kind)
     if scheme is None:
         raise BadIdentifier("unknown_kind")
@@ -47,7 +47,7 @@ def find_scheme(kind: str) -> Scheme:
 
 
 def display(kind: str, canonical: str) -> Display:
-    """Return an identifier as people write it.  Raises BadIdentifier for an unknown kind alone."""
+    """Return an identifier as people write it.  Raises BadIdentifier only for an unknown kind."""
     scheme = find_scheme(kind)
     if scheme.is_plain:
         for narrower in _RECOGNISED.get(scheme.party_id_type, ()):
@@ -56,7 +56,7 @@ def display(kind: str, canonical: str) -> Display:
     return scheme.display(canonical)
 
 
-def _recognised() -> dict[str, list[Scheme]]:
+def _list_recognised() -> dict[str, list[Scheme]]:
     found: dict[str, list[Scheme]] = {}
     for scheme in SCHEMES:
         if scheme.is_recognised:
@@ -64,4 +64,4 @@ def _recognised() -> dict[str, list[Scheme]]:
     return found
 
 
-_RECOGNISED: Final = _recognised()
+_RECOGNISED: Final = _list_recognised()

@@ -1,8 +1,8 @@
 """What a kind of identifier is: the class every kind implements, and the types they share.
 
-A kind is one object of a subclass of `Scheme`, in a file of its own, with one line in `registry`.  Everything the rest
-of the program knows about a kind is an attribute or a method of that object: how it is written, stored, shown, and
-filled in in a file.
+A kind is one object of a subclass of `Scheme`, in a file of its own, with one line in `registry`.  The rest of the
+program knows a kind only by the attributes and methods of that object: how people write it, show it and fill it in in
+a file, and how it is stored.
 
 A hub knows a closed list of types, PartyIdType.  A kind that is not in the list travels under one of them and is
 *named* by a SubId: CLABE as an ACCOUNT_ID, NRC as a PERSONAL_ID.  A SubId that only names the kind is not part of the
@@ -20,7 +20,7 @@ from oracle.identifiers.errors import BadIdentifier
 
 Matcher = Callable[[str], object]  # truthy for a match
 
-# What a spreadsheet does to the digits of an identifier that it takes for a number.
+# Damage by a spreadsheet to the digits of an identifier that it takes for a number.
 Damage = Literal["digits_lost", "leading_zero_lost"]
 
 
@@ -74,7 +74,7 @@ class Scheme(ABC):
     party_id_type: PartyIdType
     samples: tuple[Sample, ...]  # the first identifier is the example that people are shown
 
-    # All SubIds that name this kind, `kind` itself among them, under which nothing else is accepted.
+    # All SubIds that name this kind, including `kind` itself, under which nothing else is accepted.
     sub_ids: frozenset[str] = frozenset()
     country: str | None = None  # the kind exists only where this is a home country; elsewhere it is its PartyIdType
     takes_country: bool = False  # has national forms: see `canonicalise_national`
@@ -83,8 +83,8 @@ class Scheme(ABC):
     # The beginning of an identifier, in a route, for people: "Write …".
     prefix_form: str = "1 to 128 characters, as the identifiers are written"
 
-    # In files.  Text that needs no cleaning up, None for the usual one; characters a formula begins with and an
-    # identifier of this kind does not.
+    # In files.  A match for text that needs no cleaning, None for the usual one; the characters with which a formula
+    # begins and an identifier of this kind does not.
     ordinary: Matcher | None = None
     formula_marks: str = "=+-@"
 
@@ -93,7 +93,7 @@ class Scheme(ABC):
         """Return the one spelling under which the identifier is stored and found, or raise BadIdentifier."""
 
     def canonicalise_national(self, text: object, country: str) -> str:  # noqa: ARG002
-        """Do the same with a text that may be in the national form of a country (ISO 3166 alpha-2)."""
+        """Do the same with a text that can be in the national form of a country (ISO 3166 alpha-2)."""
         return self.canonicalise(text)
 
     @abstractmethod
@@ -109,8 +109,8 @@ class Scheme(ABC):
     def recognise(self, text: object) -> str | None:  # noqa: ARG002
         """Return the canonical form of a text that is an identifier of this kind; None for another document's.
 
-        Asked when only the PartyIdType is named.  Raises BadIdentifier for a broken one: kept as it is, it could never
-        be found by its right spelling.
+        Called when only the PartyIdType is named.  Raises BadIdentifier for a broken identifier: stored unchanged, it
+        could never be found by its right spelling.
         """
         return None
 
@@ -122,7 +122,7 @@ class Scheme(ABC):
         return Display(canonical)
 
     def find_damage(self, text: str) -> Damage | None:  # noqa: ARG002
-        """Name what a spreadsheet did to a refused identifier, if it looks like that."""
+        """Name the damage by a spreadsheet to a refused identifier; None if there are no signs of any."""
         return None
 
     def with_home(self, countries: Iterable[str]) -> Self:  # noqa: ARG002

@@ -1,15 +1,14 @@
 """The township letters on a Myanmar registration card: three Burmese letters, and the ways people write
 them in Latin.
 
-Latin is no key.  One letter has several spellings (ဆ is SA or HSA) and one spelling several letters (SA is
-စ or ဆ), so a Latin township is looked up among the codes of its state, and must fit exactly one; three
-spellings of Shan State fit two and are refused.  Only codes that at least two independent lists carry take
-part; a code in one list only is most often a misprint of another.
+Latin letters are no key.  One letter has several spellings (ဆ is SA or HSA) and one spelling several letters
+(SA is စ or ဆ).  So a Latin township must fit exactly one code of its state; three spellings of Shan State
+fit two and are refused.  Only codes in at least two independent lists count: a code in one list only is most
+often a misprint of another.
 
-Two Latin forms are shown to people: the *popular* one from the lists, and a *lossless* one where every
-letter has its own spelling (စ is CA, ဆ is HSA).  Both are made of attested spellings, with CA and the
-rarest letters added.  Other schemes exist where SA is သ and THA is ထ; they cannot be told apart from this
-one and are not read.
+People see two Latin forms: the *popular* one from the lists, and a *lossless* one in which every letter has
+its own spelling (စ is CA, ဆ is HSA).  Both use attested spellings, and in addition CA and the rarest letters.
+In other schemes SA is သ and THA is ထ.  They cannot be distinguished from this one, so they are not read.
 """
 
 import csv
@@ -18,8 +17,8 @@ from itertools import product
 from pathlib import Path
 from typing import Final, NamedTuple
 
-# Lossless spelling first, then the others in use.  U+1009 is missing: where it is written, U+1025 is meant,
-# which looks like it.
+# Lossless spelling first, then the others in use.  U+1009 is missing: people who write it mean U+1025, which
+# looks like it.
 SPELLINGS: Final[dict[str, tuple[str, ...]]] = {
     "က": ("KA",),
     "ခ": ("KHA",),
@@ -57,17 +56,17 @@ SPELLINGS: Final[dict[str, tuple[str, ...]]] = {
     "ဥ": ("OU", "U", "AU", "OO"),
 }
 
-# Where the popular spelling is another than the lossless one.
+# The popular spellings that differ from the lossless ones.
 _POPULAR: Final = {"ဃ": "GA", "စ": "SA", "ဆ": "SA", "ဏ": "NA", "ဓ": "DA", "ဗ": "BA", "ရ": "YA"}
 
 
 class Townships(NamedTuple):
-    by_spelling: dict[tuple[str, str], frozenset[str]]  # (state, Latin) to the codes it may mean
+    by_spelling: dict[tuple[str, str], frozenset[str]]  # (state, Latin) to the codes it can mean
     popular: dict[tuple[str, str], str]  # (state, code) to the spelling the lists prefer
 
 
 @cache
-def table() -> Townships:
+def load_table() -> Townships:
     by_spelling: dict[tuple[str, str], frozenset[str]] = {}
     popular: dict[tuple[str, str], str] = {}
     with (Path(__file__).parent / "data" / "nrc_townships.csv").open(encoding="utf-8", newline="") as rows:
@@ -84,12 +83,14 @@ def table() -> Townships:
 
 def find_codes(state: str, spelling: str) -> frozenset[str]:
     """Return every code of this state that can have this spelling, in upper-case Latin."""
-    return table().by_spelling.get((state, spelling), frozenset())
+    return load_table().by_spelling.get((state, spelling), frozenset())
 
 
-def popular_latin(state: str, code: str) -> str:
-    return table().popular.get((state, code)) or "".join(_POPULAR.get(letter, SPELLINGS[letter][0]) for letter in code)
+def write_popular_latin(state: str, code: str) -> str:
+    return load_table().popular.get((state, code)) or "".join(
+        _POPULAR.get(letter, SPELLINGS[letter][0]) for letter in code
+    )
 
 
-def lossless_latin(code: str) -> str:
+def write_lossless_latin(code: str) -> str:
     return "".join(SPELLINGS[letter][0] for letter in code)

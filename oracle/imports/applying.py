@@ -40,7 +40,7 @@ log = logs.Log(__name__)
 
 PASSES_MAX: Final = 16
 SLOW_S: Final = 0.8
-ROWS_MIN: Final = 100  # a slow machine is no reason for fewer: each commit costs as much as these
+ROWS_MIN: Final = 100  # not fewer on a slow machine either: each commit costs as much as these
 RATE_OVER_S: Final = 5.0
 # A transaction waits for a core for 4 % of its time on a quiet machine, and for a fifth beside lookups on all cores.
 # With rests, the p99 of these lookups is 2.1 to 2.4 times the quiet one; without, 3.0 to 3.3 times.  The price: 15,500
@@ -130,7 +130,7 @@ async def apply_rows(transaction: Transaction, fsp_id: str, rows: Sequence[FileR
         for action, change in _ACTIONS:
             here = [at for at in positions if rows[at].action == action]
             if here:
-                effects = await change(transaction, fsp_id, _columns([rows[at] for at in here]), number > 0)
+                effects = await change(transaction, fsp_id, _make_columns([rows[at] for at in here]), number > 0)
                 for at, effect in zip(here, effects, strict=True):
                     results[at] = _CODES[effect]
     for at, before in plan.repeats:
@@ -154,7 +154,7 @@ async def _remove(transaction: Transaction, fsp_id: str, named: Columns, _: bool
 _ACTIONS: Final = (("add", _add), ("replace", _replace), ("remove", _remove))
 
 
-def _columns(rows: Sequence[FileRow]) -> Columns:
+def _make_columns(rows: Sequence[FileRow]) -> Columns:
     return Columns(
         [row.party_id_type for row in rows],
         [row.identifier for row in rows],
@@ -226,7 +226,7 @@ class Applying:
         self._passes_max = passes_max
         self._context = Context(
             channel="import", actor=batch["uploaded_by"], role=batch["uploaded_role"], fsp_id=self._fsp_id,
-            reason=batch["file_name"], request_id=request_id(self._batch_id),
+            reason=batch["file_name"], request_id=make_request_id(self._batch_id),
         )  # fmt: skip
 
     async def step(self) -> bool:
@@ -324,6 +324,6 @@ def _copy_plan(plan: ChunkPlan) -> ChunkPlan:
     return plan._replace(results=bytearray(plan.results))
 
 
-def request_id(batch_id: int) -> str:
+def make_request_id(batch_id: int) -> str:
     """Return the name of a batch in the history."""
     return f"batch:{batch_id}"

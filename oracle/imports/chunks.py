@@ -1,4 +1,4 @@
-"""The form in which the database keeps the rows of a batch, thousands in a chunk, and the result of each row.
+"""The form in which the database keeps the rows of a batch (thousands in a chunk), and the result of each row.
 
 Rows are msgpack, compressed with zlib at its fastest: 9 bytes for a phone number, 0.4 µs to pack and 1.6 µs to unpack.
 Higher levels save a twentieth and take twice the time.  Columns instead of rows save a sixth and pack half as fast.
@@ -15,7 +15,7 @@ import msgspec
 
 from oracle.imports.rows import FileRow
 
-# A transaction that applies as many takes some 0.2 s, of the 2 s in which it has to be over.
+# A transaction that applies as many takes some 0.2 s; it must end within 2 s.
 ROWS_PER_CHUNK: Final = 5_000
 
 Status = Literal["added", "changed", "unchanged", "removed", "invalid", "refused", "cancelled", "pending"]
@@ -75,7 +75,7 @@ def unpack_rows(data: bytes) -> list[FileRow]:
 
 
 class Tally(NamedTuple):
-    """Of some rows: how many are in force, how many of these changed anything, and how many were refused."""
+    """Counts of rows: those in force, those of them that changed anything, and those that were refused."""
 
     applied: int
     changed: int

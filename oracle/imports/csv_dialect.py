@@ -1,9 +1,9 @@
 """The first lines of a CSV file: the separator and the columns.
 
 The separator is the one of comma, semicolon and tab that gives the most known column names, unless Excel's own `sep=;`
-line comes first.  A header that cannot be understood refuses the whole file: a guessed column would put every row under
-a wrong key.  The line can also be somebody's phone number and no header, so a message repeats a word of it only if the
-word can be nothing but a name.
+line comes first.  A header that cannot be understood refuses the whole file: a guessed column would store every row
+under a wrong key.  The first line can be somebody's phone number instead of a header, so a message repeats a word of
+it only if the word looks like a column name.
 """
 
 import csv

@@ -11,8 +11,8 @@ from oracle.imports.reading import BLOCK_BYTES, ROWS_MAX
 class ImportLimits:
     # Uploads
     part_bytes: int = 1024 * 1024
-    file_bytes_max: int = 4 * 1024**3  # 10 million rows that use every column are half of it
-    parts_dropped: int = 64  # in one transaction
+    file_bytes_max: int = 4 * 1024**3  # 10 million rows that use every column need half of it
+    parts_dropped: int = 64  # deleted in one transaction
 
     # Reading
     block_bytes: int = BLOCK_BYTES

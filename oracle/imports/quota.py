@@ -1,11 +1,11 @@
-"""The quota of one FSP: unfinished files, and bytes in a day, so that no FSP fills the disk alone.
+"""The quota of one FSP: unfinished files, and bytes in 24 hours, so that no FSP fills the disk alone.
 
-Files.    Those that are being read, wait, or are being applied, and those that are being uploaded.
-Bytes.    Of the unfinished files, and of all files of the last 24 hours: a file stays after its end, also one that was
-          refused at its first line.
-Where.    The database tells what is stored when an upload begins.  The one process that takes uploads counts those that
-          are still coming in.  Each of several machines counts its own, so together they can exceed the quota by what
-          is coming in at the same time.
+Files.    Counts files that are being uploaded, being read, waiting for approval, or being applied.
+Bytes.    Counts the unfinished files, and all files of the last 24 hours.  The database keeps a file after its end,
+          even if it was refused at its first line.
+Where.    When an upload begins, the database reports what is stored.  On each machine, the one process that takes
+          uploads counts those that are still in progress.  So several machines together can exceed the quota by the
+          uploads that are in progress at the same time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class TooManyBytes(errors.Refused):
 
 
 class Coming:
-    """One upload that is coming in."""
+    """One upload in progress."""
 
     def __init__(self, quota: Quota, others: list[Coming]) -> None:
         self._quota = quota
@@ -48,7 +48,7 @@ class Coming:
 
     async def look(self, postgres: Postgres, fsp_id: str) -> None:
         """Count what is stored.  Raises TooManyOpen, TooManyBytes, DirectoryUnavailable."""
-        # Of two that begin at the same time the second counts the first, and not the first the second.
+        # If two begin at the same time, the second counts the first, but the first does not count the second.
         ahead = self._others.index(self)
         held = await postgres.row("batches_in_quota", fsp_id, HELD_FOR_S)
         self.before += held["bytes"]
@@ -62,8 +62,8 @@ class Coming:
         if self.before + sum(one.bytes for one in self._others) > self._quota.bytes_max:
             raise TooManyBytes
 
-    def stored(self) -> None:
-        """Count it as a stored batch: uploads that began before it did not see it in the database."""
+    def count_as_stored(self) -> None:
+        """Count this upload as a stored batch: uploads that began earlier did not find it in the database."""
         for other in self._others:
             if other is not self:
                 other.before += self.bytes
@@ -71,7 +71,7 @@ class Coming:
 
 
 class Quota:
-    """Without arguments there is no limit."""
+    """Limits the uploads of each FSP.  Without arguments there is no limit."""
 
     def __init__(self, *, open_max: int = sys.maxsize, bytes_max: int = sys.maxsize) -> None:
         self.open_max = open_max
@@ -79,8 +79,8 @@ class Quota:
         self._coming: defaultdict[str, list[Coming]] = defaultdict(list)
 
     @contextmanager
-    def coming(self, fsp_id: str) -> Iterator[Coming]:
-        """Count one upload while it comes in.  Raises TooManyComing."""
+    def count_upload(self, fsp_id: str) -> Iterator[Coming]:
+        """Count one upload while it is in progress.  Raises TooManyComing."""
         others = self._coming[fsp_id]
         if len(others) >= COMING_MAX:
             raise TooManyComing

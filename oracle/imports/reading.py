@@ -1,18 +1,18 @@
-"""From the bytes of an uploaded file to rows that are read, checked and in canonical form.
+"""Turns the bytes of an uploaded file into rows that are checked and in canonical form.
 
     reader = Reader(RowChecks(Reading.of(settings)))
     for data in upload:
         for chunk in reader.feed(data): ...
     for chunk in reader.finish(): ...
 
-Chunks hold exactly `rows_per_chunk` rows, the last one what is left.  They depend on the file alone, not on how it was
-cut into `data`: who reads a file again gets the same chunk under the same number.
+Each chunk has exactly `rows_per_chunk` rows, the last one fewer.  Chunks depend on the file alone, not on how it was
+cut into `data`: a second reading of a file gives the same chunk under the same number.
 
-Bytes come in, are brought to UTF-8, and pile up to a block that ends with a line.  A block is read at once: without a
-quote in it by splitting lines, with one by the csv module in its strict form.  What is wrong with one line never takes
-another with it: a quote that is not closed within RECORD_LINES_MAX lines and LINE_MAX characters refuses the line it
-opens in, and reading goes on with the next line.  So no line is looked at more often than that, however many quotes are
-left open.  Nothing longer than a block and a line is ever held.
+The reader converts bytes to UTF-8 and collects them to a block that ends with a line.  It reads a block at once: by
+splitting lines if the block contains no quote, else with the csv module in its strict form.  A faulty line never costs
+another line.  If a quote is not closed within RECORD_LINES_MAX lines and LINE_MAX characters, the reader refuses the
+line in which it opens, and goes on with the next line.  So it reads no line more often than that, however many quotes
+are open.  It never keeps more than a block and a line in memory.
 """
 
 import codecs
@@ -48,10 +48,9 @@ ROWS_PER_CHUNK: Final = 10_000
 ROWS_MAX: Final = 10_000_000
 BLOCK_BYTES: Final = 256 * 1024
 
-# A character is at most four bytes: what is longer than this is longer than LINE_MAX.
-_LINE_BYTES_MAX: Final = 4 * LINE_MAX + len(b"\r")
-_PLANS_MAX: Final = 4_096
-_PLAN_CHARACTERS_MAX: Final = 500  # of cells that are remembered: a file may pad each of them with a thousand spaces
+
+_CHANGES_MAX: Final = 4_096
+_CHANGE_CHARACTERS_MAX: Final = 500  # of cells that are remembered: a file can pad each of them with a thousand spaces
 _SIGNATURE_BYTES: Final = 4
 
 _SIGNATURES: Final = {
@@ -61,12 +60,12 @@ _SIGNATURES: Final = {
     b"\xff\xfe\0\0": "This file is UTF-32.",
 }
 
-# What a row of known cells is made with: a third of the time that calling FileRow takes.
-_row: Final[Callable[..., FileRow]] = tuple.__new__
+# Makes a row of known cells, in a third of the time that calling FileRow takes.
+_make_row: Final[Callable[..., FileRow]] = tuple.__new__
 
-_code_of: Final = operator.itemgetter(FileRow._fields.index("code"))
+_get_code: Final = operator.itemgetter(FileRow._fields.index("code"))
 
-_members: Final = msgspec.json.Decoder(dict[str, str]).decode
+_decode_members: Final = msgspec.json.Decoder(dict[str, str]).decode
 
 
 class Chunk(NamedTuple):
@@ -76,16 +75,17 @@ class Chunk(NamedTuple):
 
 
 class Reader:
-    """Push bytes in, take chunks out.  After FileRefused it is of no more use."""
+    """Turns bytes into chunks.  Do not use it again after FileRefused."""
 
     def __init__(
         self,
         checks: RowChecks,
         *,
-        file_format: Format | None = None,  # None: as the first character says, `{` being NDJSON
+        file_format: Format | None = None,  # None: NDJSON if the first character is `{`, else CSV
         rows_per_chunk: int = ROWS_PER_CHUNK,
         rows_max: int = ROWS_MAX,
         block_bytes: int = BLOCK_BYTES,
+        line_max: int = LINE_MAX,
     ) -> None:
         self.rows_read = 0
         self.rows_refused = 0
@@ -93,39 +93,42 @@ class Reader:
         self._rows_per_chunk = rows_per_chunk
         self._rows_max = rows_max
         self._block_bytes = block_bytes
+        self._line_max = line_max
+        # A character has at most four bytes: a line with more bytes has more than `line_max` characters.
+        self._line_bytes_max = 4 * line_max + len(b"\r")
 
-        self._start: bytearray | None = bytearray()  # until the byte order mark, if any, is known
+        self._start: bytearray | None = bytearray()  # the first bytes; None once the byte order mark is read
         self._utf16: codecs.IncrementalDecoder | None = None
         self._buffer = bytearray()
-        self._waiting = 0  # bytes of the buffer that cannot be read before more come
-        self._skipping = False  # the rest of a line that is too long
+        self._waiting = 0  # bytes of the buffer that cannot be read before more arrive
+        self._skipping = False  # inside a line that is too long
 
         self._lines = 0  # lines read
         self._format = file_format
         self._delimiter = ""
-        self._body: Callable[[str, bool], str] | None = None  # after the header
+        self._read_body: Callable[[str, bool], str] | None = None  # after the header
         self._columns: list[str] = []
         self._identifier_at = 0
-        self._plans: dict[tuple[object, ...], RowChange] = {}  # by the other cells, as the line has them
-        self._plans_of_quoted: dict[tuple[object, ...], RowChange] = {}  # the same, unquoted
+        self._changes: dict[tuple[object, ...], RowChange] = {}  # by the other cells, as they are in the line
+        self._changes_of_quoted: dict[tuple[object, ...], RowChange] = {}  # by the same, without their quotes
 
         self._rows: list[FileRow] = []
         self._chunks = 0
 
     def feed(self, data: bytes) -> list[Chunk]:
-        """Take the next bytes; may raise FileRefused."""
+        """Read the next bytes, and return the chunks that are complete.  Raises FileRefused."""
         chunks: list[Chunk] = []
         for at in range(0, len(data), self._block_bytes):
-            self._take(self._as_utf8(data[at : at + self._block_bytes]))
-            chunks += self._full_chunks()
+            self._take(self._convert_to_utf8(data[at : at + self._block_bytes]))
+            chunks += self._cut_chunks()
         return chunks
 
     def finish(self) -> list[Chunk]:
-        """Say that the file has ended; may raise FileRefused."""
-        self._take(self._as_utf8(b"", final=True), final=True)
-        chunks = self._full_chunks()
+        """Read the end of the file, and return the last chunks.  Raises FileRefused."""
+        self._take(self._convert_to_utf8(b"", final=True), final=True)
+        chunks = self._cut_chunks()
         if self._rows:
-            chunks.append(self._chunk(self._rows))
+            chunks.append(self._make_chunk(self._rows))
             self._rows = []
         if not self.rows_read:
             raise FileRefused("empty_file", "The file has no rows.")
@@ -133,23 +136,23 @@ class Reader:
 
     # Bytes --------------------------------------------------------------------------------------------------
 
-    def _as_utf8(self, data: bytes, *, final: bool = False) -> bytes:
+    def _convert_to_utf8(self, data: bytes, *, final: bool = False) -> bytes:
         if self._start is not None:
             self._start += data
             if len(self._start) < _SIGNATURE_BYTES and not final:
                 return b""
             data, self._start = bytes(self._start), None
-            data = self._without_mark(data)
+            data = self._strip_mark(data)
         if self._utf16 is None:
             return data
-        # What is no UTF-16 becomes what is no UTF-8, and so a refusal of its line.
+        # Invalid UTF-16 becomes invalid UTF-8, so that its line is refused.
         try:
             text: str = self._utf16.decode(data, final)
         except UnicodeDecodeError:
             return b"\xff"
         return text.encode("utf-8", "surrogatepass")
 
-    def _without_mark(self, data: bytes) -> bytes:
+    def _strip_mark(self, data: bytes) -> bytes:
         for signature, what in _SIGNATURES.items():
             if data.startswith(signature):
                 raise FileRefused("not_text", what, "Save it as CSV UTF-8, then upload it.")
@@ -172,7 +175,7 @@ class Reader:
         self._waiting = len(self._buffer)
 
     def _skip(self, *, final: bool) -> None:
-        """Drop the rest of a line, its end included."""
+        """Drop the rest of a line, including its end."""
         buffer = self._buffer
         ends = [at for at in (buffer.find(b"\n"), buffer.find(b"\r")) if at >= 0]
         if not ends:
@@ -189,17 +192,17 @@ class Reader:
         self._skipping = False
 
     def _read(self, *, final: bool) -> None:
-        """Read all lines that are whole, and leave the rest."""
+        """Read all complete lines, and leave the rest in the buffer."""
         buffer = self._buffer
-        # A carriage return at the very end may be half of a line's end.
+        # A carriage return at the very end can be half of a line's end.
         whole = max(buffer.rfind(b"\n"), buffer.rfind(b"\r", 0, max(len(buffer) - 1, 0))) + 1
         cut = len(buffer) if final else whole
-        overlong = len(buffer) - cut > _LINE_BYTES_MAX
-        text = _decoded(bytes(buffer[:cut]))
+        overlong = len(buffer) - cut > self._line_bytes_max
+        text = _decode(bytes(buffer[:cut]))
         rest = self._parse(text, final or overlong) if text else ""
         if overlong:
-            if self._body is None:
-                raise _overlong_header()
+            if self._read_body is None:
+                raise _describe_overlong_header(self._line_max)
             self._refuse(self._lines + 1, RowRefused("too_long"))
             self._skipping = True
             cut = len(buffer) - buffer.endswith(b"\r")
@@ -208,16 +211,20 @@ class Reader:
     # Text ---------------------------------------------------------------------------------------------------
 
     def _parse(self, text: str, closed: bool) -> str:
-        """Read whole lines; give back a record that may yet be closed by what follows, if anything does."""
-        if self._body is None:
-            text = self._after_header(text)
-        return self._body(text, closed) if self._body is not None and text else ""
+        """Read complete lines.  Return the last record if its quote is open and later lines can close it.
 
-    def _after_header(self, text: str) -> str:
+        No later lines can do so if `closed`.
+        """
+        if self._read_body is None:
+            text = self._read_header(text)
+        return self._read_body(text, closed) if self._read_body is not None and text else ""
+
+    def _read_header(self, text: str) -> str:
+        """Read the lines up to the header, choose how to read the body, and return the text of the body."""
         lines = io.StringIO(text, newline="")
         for line in lines:
-            if len(line.rstrip("\r\n")) > LINE_MAX:
-                raise _overlong_header()
+            if len(line.rstrip("\r\n")) > self._line_max:
+                raise _describe_overlong_header(self._line_max)
             stripped = line.strip()
             if not stripped:
                 self._lines += 1
@@ -228,7 +235,7 @@ class Reader:
                     raise FileRefused(
                         "not_ndjson", "The first line is not a JSON object.", "Write one object on each line."
                     )
-                self._body = self._ndjson
+                self._read_body = self._read_ndjson
                 return line + lines.read()
             self._lines += 1
             if not self._delimiter:
@@ -237,121 +244,121 @@ class Reader:
                     continue
             self._delimiter, self._columns = csv_dialect.read_header(line.rstrip("\r\n"), self._delimiter)
             self._identifier_at = self._columns.index("identifier")
-            self._body = self._csv
+            self._read_body = self._read_csv
             return lines.read()
         return ""
 
-    def _csv(self, text: str, closed: bool) -> str:
+    def _read_csv(self, text: str, closed: bool) -> str:
         if '"' in text:
-            return self._quoted(text, closed)
-        delimiter, at, plans, rows = self._delimiter, self._identifier_at, self._plans, self._rows
+            return self._read_quoted(text, closed)
+        delimiter, at, changes, rows = self._delimiter, self._identifier_at, self._changes, self._rows
         lines = _split(text)
         for number, line in enumerate(lines, self._lines + 1):
             parts: list[Any] = line.split(delimiter, at + 1)
             try:
                 identifier = parts.pop(at)
-                action, kind, party_id_type, sub_id, currency, ordinary, read, _ = plans[tuple(parts)]
+                action, kind, party_id_type, sub_id, currency, ordinary, read, _ = changes[tuple(parts)]
                 if ordinary(identifier):
                     entry = (number, action, kind, party_id_type, read(identifier), sub_id, currency, "", "")
-                    rows.append(_row(FileRow, entry))
+                    rows.append(_make_row(FileRow, entry))
                     continue
             except (IndexError, KeyError, BadIdentifier):
                 if not line:
                     continue
-            plan = self._csv_row(number, line.split(delimiter), line)
-            if plan is not None:
-                _remember(plans, tuple(parts), plan)
+            change = self._read_csv_row(number, line.split(delimiter), line)
+            if change is not None:
+                _remember(changes, tuple(parts), change)
         self._lines += len(lines)
         return ""
 
-    def _quoted(self, text: str, closed: bool) -> str:
-        """Read lines of which some hold quotes."""
+    def _read_quoted(self, text: str, closed: bool) -> str:
+        """Read lines, some of which contain quotes.  Return those that the next block can complete."""
         lines = list(io.StringIO(text, newline=""))
         at = 0
         while True:
-            at, seen = self._records(lines, at)
+            at, seen = self._read_records(lines, at)
             if at == len(lines):
                 break
-            if seen == len(lines) and not closed and sum(map(len, lines[at:])) <= LINE_MAX:
+            if seen == len(lines) and not closed and sum(map(len, lines[at:])) <= self._line_max:
                 break
-            overlong = len(lines[at].rstrip("\r\n")) > LINE_MAX
+            overlong = len(lines[at].rstrip("\r\n")) > self._line_max
             self._refuse(self._lines + at + 1, RowRefused("too_long" if overlong else "bad_quoting"))
             at += 1
         self._lines += at
         return "".join(lines[at:])
 
-    def _records(self, lines: list[str], at: int) -> tuple[int, int]:
-        """Read records from a line on.  Give the line where the next one begins, and the line reached in it.
+    def _read_records(self, lines: list[str], at: int) -> tuple[int, int]:
+        """Read records from line `at` on.  Return the line where the next record begins, and the line reached in it.
 
-        The first is len(lines) at the end; else it is the line of a record that is broken, too long, or not whole.
+        The first is len(lines) at the end; else it is the line of a record that is broken, too long or incomplete.
         """
-        plans, rows, position = self._plans_of_quoted, self._rows, self._identifier_at
-        origin = at
+        changes, rows, position = self._changes_of_quoted, self._rows, self._identifier_at
+        origin, line_max = at, self._line_max
 
-        def within() -> Iterator[str]:
-            """The lines, until a record (which begins at `at`) has too many of them: then they seem to end."""
+        def yield_lines() -> Iterator[str]:
+            """Yield the lines, and stop as if they ended when a record (which begins at `at`) has too many."""
             for number in range(origin, len(lines)):
                 if number == at:
-                    held = 0
-                held += len(lines[number])
-                if number > at and (number - at == RECORD_LINES_MAX or held > LINE_MAX):
+                    characters = 0
+                characters += len(lines[number])
+                if number > at and (number - at == RECORD_LINES_MAX or characters > line_max):
                     return
                 yield lines[number]
 
-        reader = csv.reader(within(), delimiter=self._delimiter, strict=True)
+        reader = csv.reader(yield_lines(), delimiter=self._delimiter, strict=True)
         try:
             for cells in reader:
                 line, at = at, origin + reader.line_num
                 number = self._lines + line + 1
                 others = (*cells[:position], *cells[position + 1 :])
                 try:
-                    action, kind, party_id_type, sub_id, currency, ordinary, read, _ = plans[others]
+                    action, kind, party_id_type, sub_id, currency, ordinary, read, _ = changes[others]
                     identifier = cells[position]
                     if ordinary(identifier):
                         entry = (number, action, kind, party_id_type, read(identifier), sub_id, currency, "", "")
-                        rows.append(_row(FileRow, entry))
+                        rows.append(_make_row(FileRow, entry))
                         continue
                 except (IndexError, KeyError, BadIdentifier):
                     if not cells:
                         continue
-                plan = self._csv_row(number, cells, lines[line])
-                if plan is not None:
-                    _remember(plans, others, plan)
+                change = self._read_csv_row(number, cells, lines[line])
+                if change is not None:
+                    _remember(changes, others, change)
         except csv.Error:
             return at, origin + reader.line_num
         return at, at
 
-    def _ndjson(self, text: str, _closed: bool) -> str:
-        plans, rows = self._plans, self._rows
+    def _read_ndjson(self, text: str, _closed: bool) -> str:
+        changes, rows = self._changes, self._rows
         lines = _split(text)
         for number, line in enumerate(lines, self._lines + 1):
             others: tuple[object, ...] = ()
             try:
-                members = _members(line)
-                # Four quotes a member: none stands twice, which the decoder does not tell.
+                members = _decode_members(line)
+                # Four quotes for each member: no name occurs twice.  The decoder does not report that.
                 if line.count('"') == 4 * len(members):
                     identifier = members.pop("identifier")
                     others = tuple(members.items())
-                    action, kind, party_id_type, sub_id, currency, ordinary, read, _ = plans[others]
+                    action, kind, party_id_type, sub_id, currency, ordinary, read, _ = changes[others]
                     if ordinary(identifier):
                         entry = (number, action, kind, party_id_type, read(identifier), sub_id, currency, "", "")
-                        rows.append(_row(FileRow, entry))
+                        rows.append(_make_row(FileRow, entry))
                         continue
             except (msgspec.DecodeError, RecursionError, UnicodeError, KeyError, BadIdentifier):
                 pass
-            plan = self._ndjson_row(number, line)
-            if plan is not None and others:
-                _remember(plans, others, plan)
+            change = self._read_ndjson_row(number, line)
+            if change is not None and others:
+                _remember(changes, others, change)
         self._lines += len(lines)
         return ""
 
     # Rows ---------------------------------------------------------------------------------------------------
 
-    def _csv_row(self, number: int, cells: list[str], line: str) -> RowChange | None:
-        """Read a row the careful way.  Give its plan if it is good; nothing at all for an empty one."""
+    def _read_csv_row(self, number: int, cells: list[str], line: str) -> RowChange | None:
+        """Read a row the careful way.  Return its RowChange if it is good, else None.  An empty line is no row."""
         kind = ""
         try:
-            if len(line.rstrip("\r\n")) > LINE_MAX:
+            if len(line.rstrip("\r\n")) > self._line_max:
                 raise RowRefused("too_long")
             if not any(cell.strip() for cell in cells):
                 return None
@@ -361,44 +368,44 @@ class Reader:
                 raise RowRefused("too_few_fields" if len(cells) < len(self._columns) else "too_many_fields")
             named = dict(zip(self._columns, cells, strict=True))
             kind = read_kind(named["kind"])
-            return self._careful(number, named)
+            return self._read_carefully(number, named)
         except RowRefused as exc:
             self._refuse(number, exc, kind)
             return None
 
-    def _ndjson_row(self, number: int, line: str) -> RowChange | None:
-        """As `_csv_row`."""
+    def _read_ndjson_row(self, number: int, line: str) -> RowChange | None:
+        """Do the same as `_read_csv_row`."""
         kind = ""
         try:
-            if len(line) > LINE_MAX:
+            if len(line) > self._line_max:
                 raise RowRefused("too_long")
             if not line.strip():
                 return None
             check_text(line)
-            named = _members_carefully(line)
+            named = _decode_carefully(line)
             kind = read_kind(named.get("kind", ""))
-            return self._careful(number, named)
+            return self._read_carefully(number, named)
         except RowRefused as exc:
             self._refuse(number, exc, kind)
             return None
 
-    def _careful(self, number: int, named: dict[str, str]) -> RowChange:
+    def _read_carefully(self, number: int, named: dict[str, str]) -> RowChange:
         if any(len(cell) > FIELD_MAX for cell in named.values()):
             raise RowRefused("too_long")
         kind, identifier, sub_id, currency, country, action = (named.get(column, "") for column in COLUMNS)
-        plan = read_change(self._checks, kind, sub_id, currency, country, action)
-        found = read_identifier(plan, identifier)
+        change = read_change(self._checks, kind, sub_id, currency, country, action)
+        found = read_identifier(change, identifier)
         self._rows.append(
-            FileRow(number, plan.action, plan.kind, plan.party_id_type, found, plan.sub_id, plan.currency),
+            FileRow(number, change.action, change.kind, change.party_id_type, found, change.sub_id, change.currency),
         )
-        return plan
+        return change
 
     def _refuse(self, number: int, refusal: RowRefused, kind: str = "") -> None:
         self._rows.append(refuse_row(number, refusal, kind))
 
     # Chunks -------------------------------------------------------------------------------------------------
 
-    def _full_chunks(self) -> list[Chunk]:
+    def _cut_chunks(self) -> list[Chunk]:
         size = self._rows_per_chunk
         self.rows_read = self._chunks * size + len(self._rows)
         if self.rows_read > self._rows_max:
@@ -407,26 +414,26 @@ class Reader:
             )
         chunks = []
         while len(self._rows) >= size:
-            chunks.append(self._chunk(self._rows[:size]))
+            chunks.append(self._make_chunk(self._rows[:size]))
             del self._rows[:size]
         return chunks
 
-    def _chunk(self, rows: list[FileRow]) -> Chunk:
-        chunk = Chunk(self._chunks, rows, sum(map(bool, map(_code_of, rows))))
+    def _make_chunk(self, rows: list[FileRow]) -> Chunk:
+        chunk = Chunk(self._chunks, rows, sum(map(bool, map(_get_code, rows))))
         self._chunks += 1
         self.rows_refused += chunk.refused
         return chunk
 
 
-def _remember(plans: dict[tuple[object, ...], RowChange], cells: tuple[object, ...], plan: RowChange) -> None:
-    if len(str(cells)) > _PLAN_CHARACTERS_MAX:
+def _remember(changes: dict[tuple[object, ...], RowChange], cells: tuple[object, ...], change: RowChange) -> None:
+    if len(str(cells)) > _CHANGE_CHARACTERS_MAX:
         return
-    if len(plans) >= _PLANS_MAX:  # a SubId of its own in every row
-        plans.clear()
-    plans[cells] = plan
+    if len(changes) >= _CHANGES_MAX:  # for example, another SubId in every row
+        changes.clear()
+    changes[cells] = change
 
 
-def _decoded(data: bytes) -> str:
+def _decode(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -434,7 +441,7 @@ def _decoded(data: bytes) -> str:
 
 
 def _split(text: str) -> list[str]:
-    """Split into lines as an editor does: not at form feeds and the like, as str.splitlines would."""
+    """Split into lines as an editor does; str.splitlines would also split at form feeds and similar characters."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     lines = text.split("\n")
@@ -444,12 +451,12 @@ def _split(text: str) -> list[str]:
 
 
 class _Pairs(list[tuple[str, object]]):
-    """An object as it is written, so that a member that stands twice is seen."""
+    """The members of an object as they are written, so that a name that occurs twice is found."""
 
 
-def _members_carefully(line: str) -> dict[str, str]:
+def _decode_carefully(line: str) -> dict[str, str]:
     try:
-        # Numbers as text: a long one would take Python long to read, and none is wanted.
+        # No number is allowed, and Python would need a long time to read a long one.
         pairs = json.loads(line, object_pairs_hook=_Pairs, parse_int=_Number, parse_float=_Number)
     except (ValueError, RecursionError):
         raise RowRefused("bad_json") from None
@@ -478,6 +485,6 @@ class _Number:
         pass
 
 
-def _overlong_header() -> FileRefused:
-    message = f"The first line is longer than {LINE_MAX:,} characters."
+def _describe_overlong_header(line_max: int) -> FileRefused:
+    message = f"The first line is longer than {line_max:,} characters."
     return FileRefused("no_header", message, "Check that it is a CSV or NDJSON file.")

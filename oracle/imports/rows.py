@@ -1,8 +1,8 @@
-"""From the cells of one row to a checked, canonical entry of the directory, or to a refusal.
+"""Turns the cells of one row into a checked, canonical entry of the directory, or refuses the row.
 
 Two ways, one answer.  Most rows of a file differ in the identifier alone.  All other cells together are read once, into
-a RowChange.  A row whose other cells are known, and whose identifier is written in the ordinary way of its kind, needs
-only `RowChange.read` for the identifier.  Every other row takes the careful way, which is the definition.
+a RowChange.  A row needs only `RowChange.read` for its identifier if its other cells are known and its identifier is
+written in the ordinary way of its kind.  Every other row takes the careful way, which is the definition.
 """
 
 import re
@@ -31,7 +31,7 @@ _ordinary: Final[Ordinary] = re.compile(
 
 
 class FileRow(NamedTuple):
-    """One row of the file.  A refused one has a code, and of the rest only its line and, where known, its kind."""
+    """One row of the file.  A refused row has only its code, its message, its line and, if known, its kind."""
 
     line: int  # physical, from 1, as an editor counts; where the row begins
     action: str  # add, replace, remove
@@ -55,7 +55,7 @@ class RowChecks:
 
 
 class RowChange(NamedTuple):
-    """What all cells except the identifier say."""
+    """The content of all cells except the identifier."""
 
     action: str
     kind: str
@@ -89,7 +89,7 @@ def read_change(
     checks: RowChecks, kind_cell: str, sub_id_cell: str, currency_cell: str, country_cell: str, action: str
 ) -> RowChange:
     """Read all cells except the identifier, or raise RowRefused."""
-    kind = _kind(kind_cell)
+    kind = _require_kind(kind_cell)
     action = cells.clean(action).lower() or "add"
     if action not in ACTIONS:
         raise RowRefused("unknown_action")
@@ -100,7 +100,7 @@ def read_change(
     country = cells.clean(country_cell).upper()
     if country and country not in SUPPORTED_REGIONS:
         raise RowRefused("bad_country")
-    written_sub_id = _sub_id(sub_id_cell)
+    written_sub_id = _read_sub_id(sub_id_cell)
     if action != "remove":
         _check_permitted(checks, kind, currency)
 
@@ -123,14 +123,14 @@ def read_kind(cell: str) -> str:
     return kind if kind in PARTY_ID_TYPES else ""
 
 
-def _kind(cell: str) -> str:
+def _require_kind(cell: str) -> str:
     kind = read_kind(cell)
     if kind:
         return kind
     raise RowRefused("unknown_kind" if cells.clean(cell) else "missing_kind")
 
 
-def _sub_id(cell: str) -> str | None:
+def _read_sub_id(cell: str) -> str | None:
     sub_id = cells.clean(cell)
     if not sub_id:
         return None

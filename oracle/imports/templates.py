@@ -1,6 +1,6 @@
-"""The files that people fill in, made of the samples of every kind: `python -m oracle.imports.templates FORMAT`.
+"""Makes the files that people fill in from the samples of every kind: `python -m oracle.imports.templates FORMAT`.
 
-They are published as schemas/templates/import.csv and import.ndjson; a test holds both equal to what is made here.
+They are published as schemas/templates/import.csv and import.ndjson; a test compares both with what is made here.
 """
 
 import csv
@@ -14,7 +14,7 @@ from oracle.imports.rows import COLUMNS
 
 
 def list_rows() -> Iterator[dict[str, str]]:
-    """All samples, by the columns of an import file; '' for what a sample leaves out."""
+    """Yield every sample, by the columns of an import file; '' for columns that a sample does not use."""
     for scheme in SCHEMES:
         for sample in scheme.samples:
             row = {"kind": scheme.kind, **sample._asdict()}

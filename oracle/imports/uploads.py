@@ -1,7 +1,7 @@
 """Stores an uploaded file part by part in the database; a complete file becomes a batch.
 
-An upload that breaks off leaves no batch.  Its parts are dropped at once if possible, else by the importing process an
-hour later.  At most two parts are in memory; a thread compresses them.
+An interrupted upload leaves no batch.  Its parts are deleted at once if possible, else by the importing process an hour
+later.  At most two parts are in memory; a thread compresses them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Abandoned(errors.BadRequest):
 async def receive(
     changes: Changes, context: Context, body: AsyncIterator[bytes], limits: ImportLimits = IMPORT_LIMITS
 ) -> Upload:
-    """Store the parts.  Raises TooLong, Abandoned, MissingElement for an empty file, DirectoryUnavailable."""
+    """Store a file part by part.  Raises TooLong, Abandoned, MissingElement (empty file), DirectoryUnavailable."""
     batch_id = await changes.administer(context, _begin)
     try:
         return await _store_parts(changes, context, batch_id, body, limits)
@@ -61,7 +61,7 @@ async def receive(
         raise
 
 
-async def add(transaction: Transaction, context: Context, upload: Upload, new: NewBatch) -> Any:
+async def add_batch(transaction: Transaction, context: Context, upload: Upload, new: NewBatch) -> Any:
     """Make a batch of a file that has been received, and return its row.  Raises Abandoned, NoSuchResource (no FSP)."""
     if not await transaction.run("upload_end", upload.batch_id):
         raise Abandoned
@@ -75,7 +75,7 @@ async def add(transaction: Transaction, context: Context, upload: Upload, new: N
 
 
 async def abandon(changes: Changes, context: Context, batch_id: int, limits: ImportLimits = IMPORT_LIMITS) -> None:
-    """Drop the parts of an upload, as far as that is possible now; `drop_abandoned` finds the rest later."""
+    """Delete the parts of an upload, as far as possible now; `drop_abandoned` deletes the rest later."""
     try:
         async with asyncio.timeout(ABANDON_S):
             while await changes.administer(context, lambda transaction: _drop(transaction, batch_id, limits)):
@@ -85,7 +85,7 @@ async def abandon(changes: Changes, context: Context, batch_id: int, limits: Imp
 
 
 async def drop_abandoned(changes: Changes, unseen_s: float, limits: ImportLimits = IMPORT_LIMITS) -> bool:
-    """Drop some parts of an upload that has sent nothing for so long.  Return whether there was one."""
+    """Delete some parts of an upload that has sent nothing for `unseen_s`.  Return whether there was one."""
 
     async def work(transaction: Transaction) -> bool:
         found = await transaction.rows("uploads_abandoned", unseen_s)
@@ -97,9 +97,9 @@ async def drop_abandoned(changes: Changes, unseen_s: float, limits: ImportLimits
 
 
 async def _drop(transaction: Transaction, batch_id: int, limits: ImportLimits) -> bool:
-    """Drop some parts.  Return whether there can be more.
+    """Delete some parts.  Return whether more can remain.
 
-    An upload that became a batch by a commit whose answer was lost is left alone.
+    If the answer of the last commit was lost, the upload can be a batch already: then its parts stay.
     """
     if not await transaction.rows("upload_locked", batch_id):
         return False
@@ -156,7 +156,7 @@ class _UploadParts:
 
     async def add(self, data: bytes) -> None:
         if not self._number:
-            self.file_format = _format_of(data)
+            self.file_format = _find_format(data)
         await self.finish()
         self._storing = asyncio.create_task(self._store(self._number, data))
         self._number += 1
@@ -184,8 +184,8 @@ class _UploadParts:
         return zlib.compress(data, 1)
 
 
-def _format_of(data: bytes) -> str:
-    """As its reader will find: NDJSON begins with a brace.  Of UTF-16 the zero bytes are left out."""
+def _find_format(data: bytes) -> str:
+    """Return the format that the reader will find: NDJSON begins with a brace.  Ignore the zero bytes of UTF-16."""
     for mark in _MARKS:
         data = data.removeprefix(mark)
     return "ndjson" if data[:4096].replace(b"\0", b"").lstrip().startswith(b"{") else "csv"

@@ -1,6 +1,6 @@
 """Reads an uploaded file part by part, checks its rows, and stores them in chunks.
 
-One transaction stores the rows of one part of the file, or of what is read of it within `ImportLimits.read_s`.
+One transaction stores the rows of one part of the file, or those read within `ImportLimits.read_s` if that is less.
 
 A process that continues a half-read file begins at its first byte again, because the reader's chunks depend on the file
 alone.  It stores nothing before the first chunk that is missing, or that differs because the checks or the reader
@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from oracle.imports import chunks
-from oracle.imports.applying import Rate, Superseded, request_id
+from oracle.imports.applying import Rate, Superseded, make_request_id
 from oracle.imports.import_limits import IMPORT_LIMITS, ImportLimits
 from oracle.imports.reading import Chunk, FileRefused, Reader, RowChecks
 from oracle.store.base import Context
@@ -29,8 +29,8 @@ from oracle.store.postgres import Postgres, Transaction
 _DAMAGED: Final = ("damaged_file", "The stored file is damaged. Upload it again.")
 
 
-class Stored:
-    """A chunk as it lies in the database."""
+class StoredChunk:
+    """A chunk in the form in which the database keeps it."""
 
     def __init__(self, chunk: Chunk) -> None:
         self.number = chunk.number
@@ -43,7 +43,7 @@ class Stored:
 class CheckedRows(NamedTuple):
     """The rows of one part, checked, and the totals of the file up to here."""
 
-    found: Sequence[Stored]
+    found: Sequence[StoredChunk]
     chunks: int
     file_bytes: int
     rows: int
@@ -53,7 +53,7 @@ class CheckedRows(NamedTuple):
 
 
 class Validating:
-    """One batch, from its first byte."""
+    """Reads and checks one batch, from its first byte."""
 
     def __init__(
         self, changes: Changes, postgres: Postgres, batch: Any, checks: RowChecks,
@@ -64,7 +64,7 @@ class Validating:
         self._postgres = postgres
         self._batch_id: int = batch["batch_id"]
         self._sha256: bytes = batch["file_sha256"]
-        self._known: int = batch["chunks"]  # so many are stored
+        self._known: int = batch["chunks"]  # how many are stored
         self._report = report
         self._limits = limits
         self._reader = Reader(
@@ -72,14 +72,14 @@ class Validating:
         )
         self._digest = hashlib.sha256()
         self._part = 0
-        self._left = b""  # of a part
+        self._left = b""  # the unread rest of a part
         self._next: asyncio.Task[bytes | None] | None = None
         self._unstored: CheckedRows | None = None
         self._chunks = self._file_bytes = self._rows = self._refused = 0
         self._rate = Rate()
         self._context = Context(
             channel="import", actor=batch["uploaded_by"], role=batch["uploaded_role"], fsp_id=batch["fsp_id"],
-            reason=batch["file_name"], request_id=request_id(self._batch_id),
+            reason=batch["file_name"], request_id=make_request_id(self._batch_id),
         )  # fmt: skip
 
     async def close(self) -> None:
@@ -89,13 +89,13 @@ class Validating:
             self._next = None
 
     async def step(self) -> bool:
-        """Read a part of the file; False when that was the last.
+        """Read a part of the file; return False if that was the last.
 
-        Raises Superseded, DirectoryUnavailable: then the same part can be tried again.
+        Raises Superseded; DirectoryUnavailable, then the same part can be tried again.
         """
         began, rows = time.monotonic(), self._rows
         if self._unstored is None:
-            data = None if self._left else await self._part_come()
+            data = None if self._left else await self._take_part()
             self._unstored = await asyncio.to_thread(self._read, data)
         read = self._unstored
         await self._store(read)
@@ -106,8 +106,8 @@ class Validating:
         self._rate.count(read.rows - rows, time.monotonic() - began)
         return True
 
-    async def _part_come(self) -> bytes | None:
-        """The next part, None at the end.  The one behind it is asked for meanwhile."""
+    async def _take_part(self) -> bytes | None:
+        """Return the next part, None at the end, and begin to fetch the part after it."""
         coming = self._next or asyncio.create_task(self._fetch(self._part))
         self._next = coming
         try:
@@ -127,11 +127,11 @@ class Validating:
     # In a thread -----------------------------------------------------------------------------------------------
 
     def _read(self, data: bytes | None) -> CheckedRows:
-        found: list[Stored] = []
+        found: list[StoredChunk] = []
         failure: tuple[str, str] | None = None
         is_end = data is None and not self._left
         try:
-            found = [Stored(chunk) for chunk in (self._reader.finish() if is_end else self._chunks_of(data))]
+            found = [StoredChunk(chunk) for chunk in (self._reader.finish() if is_end else self._cut_chunks(data))]
         except FileRefused as exc:
             failure = (exc.code, str(exc))
         except zlib.error:
@@ -144,8 +144,8 @@ class Validating:
             is_end or failure is not None, failure,
         )  # fmt: skip
 
-    def _chunks_of(self, data: bytes | None) -> list[Chunk]:
-        """Of a part, or where that is None of what is left of the one before."""
+    def _cut_chunks(self, data: bytes | None) -> list[Chunk]:
+        """Return the chunks of a part, or of the rest of the part before if `data` is None."""
         if data is not None:
             self._left = zlib.decompress(data)
             self._digest.update(self._left)
@@ -163,7 +163,7 @@ class Validating:
     # In a transaction ------------------------------------------------------------------------------------------
 
     async def _store(self, read: CheckedRows) -> None:
-        new = await self._new(read.found)
+        new = await self._find_new(read.found)
         failure = read.failure
         if read.is_end and failure is None and self._digest.digest() != self._sha256:
             failure = _DAMAGED
@@ -187,7 +187,7 @@ class Validating:
             refused = sum(chunk.refused for chunk in new)
             self._report(sum(chunk.row_count for chunk in new) - refused, refused)
 
-    async def _add(self, transaction: Transaction, new: Sequence[Stored], read: CheckedRows) -> None:
+    async def _add(self, transaction: Transaction, new: Sequence[StoredChunk], read: CheckedRows) -> None:
         first = new[0].number if new else read.chunks
         if first < self._known:
             await transaction.run("chunks_delete", self._batch_id, first)
@@ -198,8 +198,8 @@ class Validating:
             "batch_validated", self._batch_id, read.chunks, read.file_bytes, read.rows, read.valid, self._rate.per_s
         )
 
-    async def _new(self, found: Sequence[Stored]) -> Sequence[Stored]:
-        """Those from the first on that is not stored as it is."""
+    async def _find_new(self, found: Sequence[StoredChunk]) -> Sequence[StoredChunk]:
+        """Return the chunks from the first one on that is missing in the database or differs there."""
         if not found or found[0].number >= self._known:
             return found
         rows = await self._postgres.rows("chunk_digests", self._batch_id, found[0].number, found[-1].number + 1)

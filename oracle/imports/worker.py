@@ -2,13 +2,13 @@
 
 One.       Only the holder of an advisory lock imports, in one process on one machine; the others look every second
            whether the lock is free.  That limits what imports take from lookups.  The lock ends with its connection,
-           which the server drops after 30 s without a sign of the holder.  If two processes believe that they hold it,
-           nothing is done twice (see `validating`, `applying`).
+           which the server closes after 30 s of silence.  If two processes believe that they hold the lock, nothing is
+           done twice (see `validating`, `applying`).
 Turns.     Files are read in turns of at most one part, and at the same time applied in turns of 2 s, so that a large
            file does not delay the small ones of others.  The files of one FSP are read, and applied, one after the
            other.
-Kill.      The next process continues from what is committed.
-Away.      While PostgreSQL cannot be reached or is too slow, everything waits, and tries again without end.
+Kill.      After a process was killed, the next one continues from what is committed.
+Away.      While PostgreSQL is too slow or cannot be reached, imports wait and try again, without limit.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from oracle.store.rows import BatchFspRow, BatchRow
 from oracle.telemetry import logs
 from oracle.telemetry.metrics import BATCH_STATES, Metrics
 
-# Any number will do, as long as nobody else takes it: "import" in ASCII.
+# Any number that nothing else uses: "import" in ASCII.
 LOCK: Final = 0x696D706F7274
 HEARD_S: Final = 5.0
 DROPPED_MS: Final = 30_000
@@ -52,7 +52,7 @@ MEASURE_EVERY_S: Final = 5.0
 log = logs.Log(__name__)
 
 
-Waiting = Callable[[list[int]], Awaitable[list[int]]]  # of those that are not put aside
+ListWaiting = Callable[[list[int]], Awaitable[list[int]]]  # gets the batches that are put aside
 Turn = Callable[[int], Awaitable[None]]
 
 
@@ -78,7 +78,7 @@ class Imports:
         self._condition = logs.Condition(log, "import of files")
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Import until `stop` is set; work that has begun is committed first."""
+        """Import until `stop` is set; commit work that has begun first."""
         await Leader(
             self._connect, LOCK, self._hold, self._condition,
             look_s=self._limits.look_s, heartbeat_s=HEARD_S, transient=(asyncpg.PostgresError,),
@@ -91,7 +91,7 @@ class Imports:
         )  # fmt: skip
 
     async def _hold(self, _: asyncpg.Connection, stop: asyncio.Event) -> None:
-        """Work for as long as the lock is ours."""
+        """Work while this process holds the lock."""
         tasks = [asyncio.create_task(work(stop)) for work in (self._validate, self._apply, self._clean, self._measure)]
         try:
             await asyncio.gather(*tasks)
@@ -100,7 +100,7 @@ class Imports:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _take_turns(self, waiting: Waiting, turn: Turn, stop: asyncio.Event) -> None:
+    async def _take_turns(self, list_waiting: ListWaiting, turn: Turn, stop: asyncio.Event) -> None:
         """Give each waiting batch a turn, again and again."""
         aside: dict[int, float] = {}
         backoff = Backoff(PAUSES_S)
@@ -108,7 +108,7 @@ class Imports:
             busy, away = False, None
             aside = {batch_id: until for batch_id, until in aside.items() if until > time.monotonic()}
             try:
-                found = await waiting(list(aside))
+                found = await list_waiting(list(aside))
             except DirectoryUnavailable as exc:
                 found, away = [], exc
             for batch_id in found:
@@ -137,7 +137,7 @@ class Imports:
     async def _validate(self, stop: asyncio.Event) -> None:
         reading: dict[int, Validating] = {}
 
-        async def waiting(aside: list[int]) -> list[int]:
+        async def list_waiting(aside: list[int]) -> list[int]:
             found = [
                 row["batch_id"]
                 for row in await self._postgres.rows(
@@ -150,7 +150,7 @@ class Imports:
 
         async def turn(batch_id: int) -> None:
             if batch_id not in reading:
-                reading[batch_id] = await self._validating(batch_id)
+                reading[batch_id] = await self._open_file(batch_id)
             try:
                 more = await reading[batch_id].step()
             except DirectoryUnavailable:
@@ -162,12 +162,12 @@ class Imports:
                 del reading[batch_id]
 
         try:
-            await self._take_turns(waiting, turn, stop)
+            await self._take_turns(list_waiting, turn, stop)
         finally:
             for validating in reading.values():
                 await validating.close()
 
-    async def _validating(self, batch_id: int) -> Validating:
+    async def _open_file(self, batch_id: int) -> Validating:
         batch: BatchRow = await self._postgres.row("batch", batch_id, None)
         fsp: BatchFspRow = await self._postgres.row("batch_fsp", batch["fsp_id"])
         checks = RowChecks(self._reading, kinds=fsp["kinds"], currencies=fsp["currencies"])
@@ -182,7 +182,7 @@ class Imports:
     async def _apply(self, stop: asyncio.Event) -> None:
         paces: dict[int, Pace] = {}
 
-        async def waiting(_: list[int]) -> list[int]:
+        async def list_waiting(_: list[int]) -> list[int]:
             found = [row["batch_id"] for row in await self._postgres.rows("batches_applying")]
             for batch_id in paces.keys() - set(found):
                 del paces[batch_id]
@@ -202,7 +202,7 @@ class Imports:
                 if time.monotonic() > until or stop.is_set():
                     return
 
-        await self._take_turns(waiting, turn, stop)
+        await self._take_turns(list_waiting, turn, stop)
 
     def _count_applied(self, results: bytes) -> None:
         for number, row_result in enumerate(chunks.ROW_RESULTS):
@@ -223,7 +223,7 @@ class Imports:
             for state in BATCH_STATES:
                 self._metrics.set("import_batches", nan, state=state)
 
-    # -- drop uploads that broke off -----------------------------------------------------------------------------------
+    # -- delete interrupted uploads -----------------------------------------------------------------------------------
 
     async def _clean(self, stop: asyncio.Event) -> None:
         while not stop.is_set():

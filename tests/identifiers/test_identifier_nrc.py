@@ -87,7 +87,7 @@ def test_a_zambian_card_is_refused_for_its_slashes_alone() -> None:
 
 def test_every_burmese_code_is_its_own_key_and_every_shown_form_leads_back_or_is_refused() -> None:
     seen = set()
-    for state, code in sorted(table().popular):
+    for state, code in sorted(load_table().popular):
         key = canonicalise("NRC", f"{state}/{code}(နိုင်)000001")
         assert key not in seen
         seen.add(key)
@@ -103,16 +103,16 @@ def test_every_burmese_code_is_its_own_key_and_every_shown_form_leads_back_or_is
 
 
 def usable(state: str, code: str) -> bool:
-    return any(code in codes for (where, _), codes in table().by_spelling.items() if where == state)
+    return any(code in codes for (where, _), codes in load_table().by_spelling.items() if where == state)
 
 
 def test_exactly_three_spellings_of_usable_codes_are_ambiguous() -> None:
-    ambiguous = {key for key, codes in table().by_spelling.items() if len(codes) > 1}
+    ambiguous = {key for key, codes in load_table().by_spelling.items() if len(codes) > 1}
     assert ambiguous == {("13", "NASANA"), ("13", "MAYATA"), ("13", "MAYANA")}
 
 
 def test_every_spelling_in_the_lists_is_one_the_letters_allow() -> None:
-    for (_, code), spelling in table().popular.items():
+    for (_, code), spelling in load_table().popular.items():
         assert spelling in {"".join(letters) for letters in product(*(SPELLINGS[letter] for letter in code))}
 
 

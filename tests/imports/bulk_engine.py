@@ -62,7 +62,7 @@ class Engine:
         new = uploads.NewBatch(fsp_id=fsp_id, file_name=f"{fsp_id}.csv")
 
         async def add(transaction: Transaction) -> Any:
-            return await uploads.add(transaction, context, received, new)
+            return await uploads.add_batch(transaction, context, received, new)
 
         batch = await self.changes.administer(context, add)
         return int(batch["batch_id"])

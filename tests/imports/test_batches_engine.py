@@ -331,24 +331,24 @@ async def test_uploads_that_come_in_together_count_for_each_other(engine: Engine
     await engine.rows("ALIAS,x,,,,", "ALIAS,y,,,,")
     stored = (await engine.db.fetchval("SELECT sum(file_bytes) FROM batches")) or 0
     limits = quota.Quota(open_max=3, bytes_max=stored + 100)
-    with limits.coming("a") as first, limits.coming("a") as second, limits.coming("b") as other:
+    with limits.count_upload("a") as first, limits.count_upload("a") as second, limits.count_upload("b") as other:
         for one, fsp_id in ((first, "a"), (second, "a"), (other, "b")):
             await one.look(engine.postgres, fsp_id)
-        with limits.coming("a") as third, pytest.raises(quota.TooManyOpen):
+        with limits.count_upload("a") as third, pytest.raises(quota.TooManyOpen):
             await third.look(engine.postgres, "a")
         first.add(60)
         with pytest.raises(quota.TooManyBytes):
             second.add(60)
-        first.stored()
+        first.count_as_stored()
         with pytest.raises(quota.TooManyBytes):
             second.add(0)
         other.add(100)
     with ExitStack() as stack:
         for _ in range(quota.COMING_MAX):
-            stack.enter_context(limits.coming("a"))
+            stack.enter_context(limits.count_upload("a"))
         with pytest.raises(quota.TooManyComing):
-            stack.enter_context(limits.coming("a"))
-        stack.enter_context(limits.coming("b"))
+            stack.enter_context(limits.count_upload("a"))
+        stack.enter_context(limits.count_upload("b"))
 
 
 async def test_a_second_person_lets_a_file_in(engine: Engine) -> None:

@@ -1,11 +1,10 @@
-"""Any bytes, cut in any way: rows or FileRefused, and the rows that a slow reader finds in the same bytes."""
+"""Reads random bytes, cut at random places: the rows, or FileRefused, are those that a slow reader finds."""
 
 import codecs
 import re
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +12,7 @@ from oracle.identifiers import BadIdentifier, Reading
 from oracle.imports import cells, reading
 from oracle.imports.reading import FileRefused, FileRow, Reader, RowChecks
 
-LINE_MAX = 48  # so that short texts reach it
+LINE_MAX = 48  # short texts reach it
 
 HEADER = b"kind,identifier,sub_id\n"
 SCRAPS = [
@@ -38,32 +37,26 @@ JSON_SCRAPS = [
 READING = Reading()
 
 
-def pieces(scraps: list[str]) -> st.SearchStrategy[bytes]:
+def join_scraps(scraps: list[str]) -> st.SearchStrategy[bytes]:
     known = st.sampled_from(scraps).map(str.encode)
     return st.lists(st.one_of(known, known, known, st.binary(max_size=4)), max_size=40).map(b"".join)
 
 
-bodies = pieces(SCRAPS)
+bodies = join_scraps(SCRAPS)
 files = st.one_of(
     bodies,
     bodies.map(HEADER.__add__),
     bodies.map(b"sep=;\nkind;identifier\n".__add__),
-    pieces(JSON_SCRAPS),
-    pieces(JSON_SCRAPS).map(b'{"kind":"ALIAS","identifier":"ana"}\n'.__add__),
+    join_scraps(JSON_SCRAPS),
+    join_scraps(JSON_SCRAPS).map(b'{"kind":"ALIAS","identifier":"ana"}\n'.__add__),
     bodies.map(lambda body: codecs.BOM_UTF16_LE + (HEADER + body).decode(errors="replace").encode("utf-16-le")),
     bodies.map(lambda body: codecs.BOM_UTF16_BE + body),
     bodies.map(codecs.BOM_UTF8.__add__),
 )
 
 
-@pytest.fixture(autouse=True)
-def short_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "LINE_MAX", LINE_MAX)
-    monkeypatch.setattr(reading, "_LINE_BYTES_MAX", 4 * LINE_MAX + 1)
-
-
-def rows_of(data: bytes, cuts: list[int], **options: Any) -> list[FileRow] | str:
-    reader = Reader(RowChecks(READING), **options)
+def read_rows(data: bytes, cuts: list[int], **options: Any) -> list[FileRow] | str:
+    reader = Reader(RowChecks(READING), line_max=LINE_MAX, **options)
     found: list[FileRow] = []
     try:
         for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
@@ -82,11 +75,11 @@ def rows_of(data: bytes, cuts: list[int], **options: Any) -> list[FileRow] | str
 @settings(max_examples=800, deadline=None)
 @given(data=files, block=st.integers(1, 80), per_chunk=st.integers(1, 5), source=st.data())
 @example(data=b'kind,identifier,sub_id\nALIAS,"a\n\nb",\r\nALIAS,c,\r', block=1, per_chunk=1, source=None)
-def test_rows_do_not_depend_on_how_the_bytes_come(data: bytes, block: int, per_chunk: int, source: Any) -> None:
+def test_rows_do_not_depend_on_how_the_bytes_are_cut(data: bytes, block: int, per_chunk: int, source: Any) -> None:
     cuts = sorted(source.draw(st.lists(st.integers(0, len(data)), max_size=8))) if source else list(range(len(data)))
-    whole = rows_of(data, [])
-    assert rows_of(data, cuts, block_bytes=block, rows_per_chunk=per_chunk) == whole
-    assert rows_of(data, cuts, rows_per_chunk=per_chunk) == whole
+    whole = read_rows(data, [])
+    assert read_rows(data, cuts, block_bytes=block, rows_per_chunk=per_chunk) == whole
+    assert read_rows(data, cuts, rows_per_chunk=per_chunk) == whole
     if not isinstance(whole, str):
         assert [row.line for row in whole] == sorted({row.line for row in whole})
         assert all(bool(row.code) != bool(row.identifier) for row in whole)
@@ -94,9 +87,9 @@ def test_rows_do_not_depend_on_how_the_bytes_come(data: bytes, block: int, per_c
 
 @settings(max_examples=800, deadline=None)
 @given(body=bodies, block=st.integers(1, 80))
-def test_csv_rows_are_those_a_slow_reader_finds(body: bytes, block: int) -> None:
-    found = rows_of(HEADER + body, [], block_bytes=block)
-    slow = list(slowly((HEADER + body).decode(errors="surrogateescape")))
+def test_csv_rows_are_those_that_a_slow_reader_finds(body: bytes, block: int) -> None:
+    found = read_rows(HEADER + body, [], block_bytes=block)
+    slow = list(read_slowly((HEADER + body).decode(errors="surrogateescape")))
     if found == "empty_file":
         found = []
     assert isinstance(found, list)
@@ -107,10 +100,10 @@ def test_csv_rows_are_those_a_slow_reader_finds(body: bytes, block: int) -> None
         elif row.code in {"too_few_fields", "too_many_fields"}:
             assert len(parts) != 3
         else:
-            assert expected(parts) == (None if row.code else (row.party_id_type, row.identifier, row.sub_id))
+            assert expect_key(parts) == (None if row.code else (row.party_id_type, row.identifier, row.sub_id))
 
 
-def expected(parts: list[str]) -> tuple[str, str, str] | None:
+def expect_key(parts: list[str]) -> tuple[str, str, str] | None:
     if len(parts) != 3 or any("\0" in part or "\ufffd" in part for part in parts):
         return None
     kind, identifier, sub_id = map(cells.clean, parts)
@@ -122,12 +115,12 @@ def expected(parts: list[str]) -> tuple[str, str, str] | None:
         return None
 
 
-def slowly(text: str) -> Iterator[tuple[int, list[str] | str]]:
-    """Read records one character at a time: the line each begins in, and its cells or what is wrong with it."""
+def read_slowly(text: str) -> Iterator[tuple[int, list[str] | str]]:
+    """Read records one character at a time.  Yield the first line of each, and its cells or the code of its fault."""
     lines = re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z", text)
     at = 1  # after the header
     while at < len(lines):
-        parts, used = record(lines[at:])
+        parts, used = read_record(lines[at:])
         long_line = len(lines[at].rstrip("\r\n")) > LINE_MAX
         if parts is None or (used > 1 and sum(map(len, lines[at : at + used])) > LINE_MAX):
             yield at + 1, "too_long" if long_line else "bad_quoting"
@@ -139,7 +132,7 @@ def slowly(text: str) -> Iterator[tuple[int, list[str] | str]]:
         at += used
 
 
-def record(lines: list[str]) -> tuple[list[str] | None, int]:
+def read_record(lines: list[str]) -> tuple[list[str] | None, int]:
     parts, part, state = [], "", "start"
     for used, line in enumerate(lines, 1):
         ending = line[len(line.rstrip("\r\n")) :] if line.rstrip("\r\n") != line else ""

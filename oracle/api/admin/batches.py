@@ -269,7 +269,7 @@ async def upload_batch(
     _require_file(request)
     context = call.context(reason=file_name)
     limits: quota.Quota = request.app.state.services.quota
-    with _refuse_excess(limits), limits.coming(fsp_id) as coming:
+    with _refuse_excess(limits), limits.count_upload(fsp_id) as coming:
         if not await call.is_repeated():  # a repeated call gets its first answer, however much there is now
             await coming.look(call.postgres, fsp_id)
         received = await uploads.receive(call.changes, context, _body(request, coming))
@@ -278,13 +278,13 @@ async def upload_batch(
 
         async def work(transaction: Transaction) -> Answer:
             await _require_still_valid(transaction, call)
-            row = await uploads.add(transaction, context, received, new)
+            row = await uploads.add_batch(transaction, context, received, new)
             location = f"{request.url.path}/{received.batch_id}"
             return answer(batch_of(row), status=201, version=row["version"], location=location)
 
         try:
             answered = await call.administer(work, reason=file_name)
-            coming.stored()
+            coming.count_as_stored()
         finally:
             # Removes nothing once it is a batch; a repeated call that was answered before has left its parts.
             await uploads.abandon(call.changes, context, received.batch_id)
