@@ -1,4 +1,4 @@
-"""Which countries' numbers must be valid is the deployment's choice."""
+"""A deployment chooses the countries whose numbers must be valid."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from oracle.identifiers import BadIdentifier, Reading
     ("home", "text", "accepted"),
     [
         (("MX", "MM"), "520000000000", False),
-        (("ZM",), "520000000000", True),  # form alone, elsewhere
+        (("ZM",), "520000000000", True),  # elsewhere only the form counts
         (("MX", "MM"), "2600000000", True),
         (("ZM",), "2600000000", False),
         (("ZM",), "260955123456", True),
@@ -27,5 +27,5 @@ def test_a_number_of_a_home_country_must_be_valid(home: tuple[str, ...], text: s
             reading.canonicalise("MSISDN", text)
 
 
-def test_the_abolished_mexican_prefix_is_mapped_wherever_home_is() -> None:
+def test_the_abolished_mexican_prefix_is_mapped_with_any_home_country() -> None:
     assert Reading(("ZM",)).canonicalise("MSISDN", "5215512345678") == "525512345678"

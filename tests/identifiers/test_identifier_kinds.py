@@ -1,4 +1,4 @@
-"""What people call an identifier, and the key it gets."""
+"""Kinds of identifiers as people name them, and their keys."""
 
 import pytest
 
@@ -12,7 +12,7 @@ AWAY_FROM_MYANMAR = Reading(("MX",))
 CLABE_ONLY = Reading(account_id_format="clabe")
 
 
-def reason(kind: str, text: str, *, sub_id: str | None = None, country: str | None = None) -> str:
+def get_reason(kind: str, text: str, *, sub_id: str | None = None, country: str | None = None) -> str:
     with pytest.raises(BadIdentifier) as refusal:
         READING.read_key(kind, text, sub_id=sub_id, country=country)
     return refusal.value.reason
@@ -34,7 +34,7 @@ def test_no_sub_id_names_two_kinds_of_one_type() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sub_id", [None, "shop"])
-def test_the_hub_finds_what_was_registered(kind: str, sub_id: str | None) -> None:
+def test_the_hub_finds_a_registered_identifier(kind: str, sub_id: str | None) -> None:
     key = READING.read_key(kind.lower(), find_scheme(kind).samples[0].identifier, sub_id=sub_id)
     assert key == READING.read_hub_key(PARTY_ID_TYPES[kind], key.identifier, sub_id)
     assert key.sub_id == (sub_id or "")
@@ -49,10 +49,10 @@ def test_a_clabe_and_an_nrc_travel_under_the_types_of_the_hub() -> None:
     assert READING.read_key("NRC", "12/OUKAMA(N)123456") == ("PERSONAL_ID", NRC, "")
 
 
-def test_a_clabe_is_checked_beside_a_sub_id_too() -> None:
+def test_a_clabe_with_a_sub_id_is_checked() -> None:
     wrong = CLABE[:-1] + "8"
-    assert reason("CLABE", wrong) == reason("CLABE", wrong, sub_id="savings") == "bad_check_digit"
-    assert reason("NRC", "MA123456", sub_id="card") == "bad_structure"
+    assert get_reason("CLABE", wrong) == get_reason("CLABE", wrong, sub_id="savings") == "bad_check_digit"
+    assert get_reason("NRC", "MA123456", sub_id="card") == "bad_structure"
 
 
 def test_away_from_myanmar_an_nrc_is_another_document() -> None:
@@ -62,14 +62,14 @@ def test_away_from_myanmar_an_nrc_is_another_document() -> None:
 def test_a_country_lets_a_number_be_national() -> None:
     assert READING.read_key("MSISDN", "55 1234 5678", country="mx") == ("MSISDN", "525512345678", "")
     assert READING.read_key("MSISDN", "09 250 000 001", country="MM") == ("MSISDN", "959250000001", "")
-    assert reason("MSISDN", "09250000001") == "national_without_country"
-    assert reason("MSISDN", "09250000001", country="XX") == "unknown_country"
+    assert get_reason("MSISDN", "09250000001") == "national_without_country"
+    assert get_reason("MSISDN", "09250000001", country="XX") == "unknown_country"
     assert READING.read_key("ALIAS", "@ana", country="XX").identifier == "@ana"
 
 
-def test_what_is_no_kind_is_refused() -> None:
-    assert reason("PHONE", "1") == reason("", "1") == "unknown_kind"
-    assert reason("MSISDN", "525512345678", sub_id="") == "sub_id_empty"
+def test_an_unknown_kind_is_refused() -> None:
+    assert get_reason("PHONE", "1") == get_reason("", "1") == "unknown_kind"
+    assert get_reason("MSISDN", "525512345678", sub_id="") == "sub_id_empty"
 
 
 def test_permission_is_by_kind_or_by_type() -> None:

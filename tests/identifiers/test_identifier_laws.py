@@ -1,4 +1,4 @@
-"""What holds for every kind and any text whatever."""
+"""Laws for every kind and every text."""
 
 import json
 import pickle
@@ -9,7 +9,7 @@ import unicodedata
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from test_identifier_vectors import KINDS_WITH_VECTORS, rows
+from test_identifier_vectors import KINDS_WITH_VECTORS, load_rows
 
 from oracle.identifiers import KINDS, SCHEMES, BadIdentifier, Reading, Scheme, display
 from oracle.identifiers.characters import DESTROYED, LENGTH_MAX
@@ -23,14 +23,14 @@ OPAQUE = ["ACCOUNT_ID", "BUSINESS", "DEVICE", "ALIAS", "PERSONAL_ID"]
 STRICT = re.compile(r"[A-Z0-9-]+")
 
 anything = st.text(st.characters(exclude_categories=()), max_size=140)
-# Letters, digits and separators that the schemes know: gets past their first checks more often than anything.
+# Letters, digits and separators that the schemes know: these texts pass their first checks more often than `anything`.
 familiar = st.text(
     st.sampled_from(
         "0123456789+-/\\()[] .@_NEPTYSCKAMOUnaingpyu၀၁၂၃၄၅၆၇၈၉ဝကမဥဉနိုင်ပြုစသာ\u1037\u1039\u0338\u212a\ufb2c\u1fef<=&"
     ),
     max_size=40,
 )
-accepted = st.sampled_from([json.loads(f'"{row["input"]}"') for name in KINDS_WITH_VECTORS for row in rows(name)])
+accepted = st.sampled_from([json.loads(f'"{row["input"]}"') for name in KINDS_WITH_VECTORS for row in load_rows(name)])
 nrcs = st.builds(
     "".join,
     st.tuples(
@@ -57,15 +57,15 @@ def attempt(kind: str, text: str, country: str | None = None) -> str | None:
     try:
         return canonicalise(kind, text, country)
     except BadIdentifier as refusal:
-        said = refusal
-    assert str(said) in MESSAGES  # a fixed sentence cannot say the identifier
-    assert said.args == (said.reason, said.subject)
-    assert said.__context__ is None
+        caught = refusal
+    assert str(caught) in MESSAGES  # a fixed sentence cannot contain the identifier
+    assert caught.args == (caught.reason, caught.subject)
+    assert caught.__context__ is None
     return None
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _loaded() -> None:
+def _preload() -> None:
     READING.preload()
 
 
@@ -103,15 +103,15 @@ def test_a_canonical_form_is_canonical_under_the_type_the_hub_names(scheme: Sche
 
 
 @pytest.mark.parametrize("kind", OPAQUE)
-def test_what_a_client_takes_for_a_step_in_a_path_is_refused(kind: str) -> None:
-    """It would be registered, and then nobody could look it up or remove it."""
+def test_a_text_that_clients_take_for_a_step_in_a_path_is_refused(kind: str) -> None:
+    """Otherwise it could be registered, and then nobody could look it up or remove it."""
     assert [attempt(kind, text) for text in (".", "..", "...", ".a")] == [None, None, "...", ".a"]
     assert READING.read_prefix(kind, ".")[1] == "."
 
 
 @settings(max_examples=500, deadline=None)
 @given(text=texts, country=countries)
-def test_what_is_no_nrc_is_opaque_and_what_is_one_is_the_same_under_both_names(text: str, country: str | None) -> None:
+def test_an_nrc_has_the_same_key_under_both_names_and_other_text_is_opaque(text: str, country: str | None) -> None:
     person, nrc = attempt("PERSONAL_ID", text, country), attempt("NRC", text, country)
     if nrc is not None:
         assert person == nrc
@@ -137,7 +137,7 @@ def test_one_wrong_digit_never_makes_another_valid_iban(text: str, position: int
 
 
 @pytest.mark.parametrize("kind", OPAQUE)
-def test_every_code_point_alone_is_refused_or_kept_by_law(kind: str) -> None:
+def test_every_single_code_point_is_refused_or_kept_by_law(kind: str) -> None:
     refused_categories = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
     normalize, category = unicodedata.normalize, unicodedata.category
     kept = 0
@@ -159,12 +159,12 @@ def test_every_code_point_alone_is_refused_or_kept_by_law(kind: str) -> None:
             assert canonicalise(kind, found) == found
         assert DESTROYED.isdisjoint(found)
         assert category(character) not in refused_categories
-    assert kept > 130_000  # the letters of the world are welcome
+    assert kept > 130_000  # letters of all languages are accepted
 
 
 @pytest.mark.parametrize("kind", ["MSISDN", "CLABE", "IBAN", "EMAIL"])
 def test_no_single_odd_character_slips_into_a_number(kind: str) -> None:
-    """Digits and letters of other scripts, and what upper() or int() would make of them."""
+    """Digits and letters of other scripts, some of which upper() or int() would change into ASCII."""
     valid = {
         "MSISDN": "525512345678",
         "CLABE": "646180110400000007",
@@ -178,7 +178,7 @@ def test_no_single_odd_character_slips_into_a_number(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("text", [None, 7, b"525512345678", ["525512345678"], 5.2e11])
-def test_what_is_no_text_is_refused(kind: str, text: str) -> None:
+def test_a_value_that_is_not_text_is_refused(kind: str, text: str) -> None:
     with pytest.raises(BadIdentifier) as refusal:
         canonicalise(kind, text)
     assert refusal.value.reason == "not_text"

@@ -1,4 +1,4 @@
-"""The fast way and the definition give one answer, and hints are used with care."""
+"""The fast way and the definition give one answer, and a country never makes a guess."""
 
 import phonenumbers
 import pytest
@@ -8,7 +8,7 @@ from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneNumberType
 
 from oracle.identifiers import BadIdentifier, Reading, display, msisdn
 
-# Whatever a national prefix or a rewriting rule anywhere begins with, and what none does.
+# Everything with which a national prefix or a rewriting rule of any country begins, and more.
 BEGINNINGS = [
     "",
     "0",
@@ -33,7 +33,7 @@ MSISDN = msisdn.Msisdn()
 canonicalise = Reading().canonicalise
 
 
-def outcome(text: str, country: str | None = None, *, fast: bool) -> str:
+def attempt(text: str, country: str | None = None, *, fast: bool) -> str:
     try:
         if not fast:
             return MSISDN.read(text, country)
@@ -43,7 +43,7 @@ def outcome(text: str, country: str | None = None, *, fast: bool) -> str:
 
 
 def assert_one_answer(text: str) -> None:
-    assert outcome(text, fast=True) == outcome(text, fast=False)
+    assert attempt(text, fast=True) == attempt(text, fast=False)
 
 
 @settings(max_examples=3_000, deadline=None)
@@ -57,7 +57,7 @@ def test_fast_and_long_way_agree(plus: str, calling_code: str, beginning: str, r
     assert_one_answer(plus + calling_code + beginning + rest)
 
 
-def national_numbers(country: str) -> list[str]:
+def list_national_numbers(country: str) -> list[str]:
     examples = (phonenumbers.example_number_for_type(country, kind) for kind in PhoneNumberType.values())
     return [phonenumbers.national_significant_number(example) for example in examples if example]
 
@@ -71,20 +71,20 @@ def national_numbers(country: str) -> list[str]:
     data=st.data(),
 )
 def test_fast_and_long_way_agree_on_national_numbers(country: str, beginning: str, data: st.DataObject) -> None:
-    """Around real ones of the country, a digit or three away, with whatever may stand before them."""
-    national = data.draw(st.sampled_from(national_numbers(country) or ["5512345678"]))
+    """Numbers near real ones of the country, up to three digits away, with every possible beginning."""
+    national = data.draw(st.sampled_from(list_national_numbers(country) or ["5512345678"]))
     kept = data.draw(st.integers(0, len(national)))
     digits = beginning + national[:kept] + data.draw(st.text("0123456789", max_size=len(national) - kept + 1))
-    assert outcome(digits, country, fast=True) == outcome(digits, country, fast=False)
+    assert attempt(digits, country, fast=True) == attempt(digits, country, fast=False)
 
 
 @pytest.mark.parametrize(("country", "digits"), [("MX", "5512345678"), ("MM", "09420000111"), ("DE", "015112345678")])
-def test_national_numbers_of_a_file_go_the_fast_way(country: str, digits: str) -> None:
+def test_national_numbers_of_a_file_take_the_fast_way(country: str, digits: str) -> None:
     assert msisdn._read_national(digits, country) == MSISDN.read(digits, country)
 
 
 def test_fast_and_long_way_agree_around_real_numbers_of_every_country() -> None:
-    """An example of every kind in every region, with every beginning put before it."""
+    """An example of every kind in every region, after every beginning."""
     types = [PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE, PhoneNumberType.TOLL_FREE]
     seen = 0
     for calling_code, regions in COUNTRY_CODE_TO_REGION_CODE.items():
@@ -136,7 +136,7 @@ def test_every_metadata_rule_is_known_to_the_fast_way() -> None:
 
 
 @pytest.mark.parametrize("country", ["XX", "mx", "MEX", "001", "M", "525512345678"])
-def test_an_unknown_country_is_no_hint(country: str) -> None:
+def test_an_unknown_country_is_refused(country: str) -> None:
     with pytest.raises(BadIdentifier) as refusal:
         canonicalise("MSISDN", "5512345678", country)
     assert refusal.value.reason == "unknown_country"
@@ -152,20 +152,20 @@ def test_an_unknown_country_is_no_hint(country: str) -> None:
         ("5215512345678", "XX", "unknown_country"),
     ],
 )
-def test_a_hint_never_makes_a_guess(text: str, country: str, reason: str) -> None:
+def test_a_country_never_makes_a_guess(text: str, country: str, reason: str) -> None:
     with pytest.raises(BadIdentifier) as refusal:
         canonicalise("MSISDN", text, country)
     assert refusal.value.reason == reason
 
 
-def test_both_readings_may_be_the_same_number() -> None:
+def test_both_readings_can_be_the_same_number() -> None:
     assert canonicalise("MSISDN", "5215512345678", "MX") == "525512345678"
     assert canonicalise("MSISDN", "525512345678", "MX") == "525512345678"
     assert canonicalise("MSISDN", "005215512345678", "MX") == "525512345678"
     assert canonicalise("MSISDN", "12001234567", "MX") == "522001234567"  # +1 200 does not exist
 
 
-def test_a_number_is_shown_in_international_format_or_as_it_is() -> None:
+def test_a_number_is_displayed_in_international_format_or_unchanged() -> None:
     assert display("MSISDN", "525512345678").text == "+52 55 1234 5678"
     assert display("MSISDN", "959250000001").text == "+95 9 250 000 001"
     assert display("MSISDN", "123456789").text == "+123456789"

@@ -1,16 +1,16 @@
-"""Latin never picks, PERSONAL_ID never keeps a broken NRC, and what is shown can be read."""
+"""Latin spellings never guess, PERSONAL_ID never keeps a broken NRC, and displayed forms can be read."""
 
 from itertools import product
 
 import pytest
 
 from oracle.identifiers import BadIdentifier, Reading, display
-from oracle.identifiers.townships import SPELLINGS, table
+from oracle.identifiers.townships import SPELLINGS, load_table
 
 canonicalise = Reading().canonicalise
 
 
-def reason(kind: str, text: str) -> str:
+def get_reason(kind: str, text: str) -> str:
     with pytest.raises(BadIdentifier) as refusal:
         canonicalise(kind, text)
     return refusal.value.reason
@@ -20,12 +20,12 @@ def reason(kind: str, text: str) -> str:
     "text",
     ["12OUKAMAN123456", "12oukamanaing123456", "12250019N123456", "12OUKAMAC123456", "12-OUKAMA(N)123456"],
 )
-def test_separators_may_be_missing(text: str) -> None:
+def test_separators_can_be_missing(text: str) -> None:
     assert canonicalise("NRC", text) == "12-250019-N-123456"
     assert canonicalise("PERSONAL_ID", text) == "12-250019-N-123456"
 
 
-def test_compact_canonical_says_what_latin_cannot() -> None:
+def test_the_compact_canonical_form_names_townships_that_latin_cannot() -> None:
     assert canonicalise("NRC", "13191A14N000123") == "13-191A14-N-000123"
     assert canonicalise("NRC", "8191914N123456") == "8-191914-N-123456"
     assert canonicalise("NRC", "1151D14E000001") == "1-151D14-E-000001"
@@ -52,14 +52,14 @@ def test_a_personal_id_with_the_shape_of_an_nrc_becomes_one(text: str) -> None:
         ("15-OUKAMA-N-123456", "bad_state"),
         ("12-220019-N-123456", "bad_township"),
         ("12-090019-N-123456", "bad_township"),
-        ("12--N-123456", "bad_structure"),  # what a hub leaves of Burmese letters in a header
+        ("12--N-123456", "bad_structure"),  # the rest of Burmese letters after a hub put them in a header
         ("၁၂ဥကမ၁၂၃၄၅၆", "bad_structure"),
         ("၁၂-ဥကမ-N-၁၂၃456", "mixed_digit_scripts"),
     ],
 )
 def test_a_broken_nrc_is_never_kept_as_opaque(text: str, expected: str) -> None:
-    assert reason("PERSONAL_ID", text) == expected
-    assert reason("NRC", text) == expected
+    assert get_reason("PERSONAL_ID", text) == expected
+    assert get_reason("NRC", text) == expected
 
 
 @pytest.mark.parametrize(
@@ -78,14 +78,14 @@ def test_a_broken_nrc_is_never_kept_as_opaque(text: str, expected: str) -> None:
 )
 def test_other_documents_are_opaque(text: str) -> None:
     assert canonicalise("PERSONAL_ID", text) == text
-    assert reason("NRC", text) == "bad_structure"
+    assert get_reason("NRC", text) == "bad_structure"
 
 
 def test_a_zambian_card_is_refused_for_its_slashes_alone() -> None:
-    assert reason("PERSONAL_ID", "123456/78/9") == "forbidden_character"
+    assert get_reason("PERSONAL_ID", "123456/78/9") == "forbidden_character"
 
 
-def test_every_burmese_code_is_its_own_key_and_every_shown_form_leads_back_or_is_refused() -> None:
+def test_every_burmese_code_is_its_own_key_and_every_displayed_form_leads_back_or_is_refused() -> None:
     seen = set()
     for state, code in sorted(load_table().popular):
         key = canonicalise("NRC", f"{state}/{code}(နိုင်)000001")
@@ -97,12 +97,12 @@ def test_every_burmese_code_is_its_own_key_and_every_shown_form_leads_back_or_is
         assert canonicalise("NRC", shown.burmese) == key
         for latin in (shown.text, shown.lossless_latin):
             try:
-                assert canonicalise("NRC", latin) == key or not usable(state, code)
+                assert canonicalise("NRC", latin) == key or not is_usable(state, code)
             except BadIdentifier as refusal:
                 assert refusal.reason in {"unknown_township_latin", "ambiguous_township_latin"}  # noqa: PT017
 
 
-def usable(state: str, code: str) -> bool:
+def is_usable(state: str, code: str) -> bool:
     return any(code in codes for (where, _), codes in load_table().by_spelling.items() if where == state)
 
 
@@ -111,7 +111,7 @@ def test_exactly_three_spellings_of_usable_codes_are_ambiguous() -> None:
     assert ambiguous == {("13", "NASANA"), ("13", "MAYATA"), ("13", "MAYANA")}
 
 
-def test_every_spelling_in_the_lists_is_one_the_letters_allow() -> None:
+def test_every_spelling_in_the_lists_follows_from_the_letters() -> None:
     for (_, code), spelling in load_table().popular.items():
         assert spelling in {"".join(letters) for letters in product(*(SPELLINGS[letter] for letter in code))}
 
@@ -122,6 +122,6 @@ def test_lossless_spellings_are_all_different() -> None:
     assert len({"".join(pair) for pair in product(lossless, repeat=3)}) == len(SPELLINGS) ** 3
 
 
-def test_what_is_no_nrc_is_shown_as_it_is() -> None:
+def test_other_documents_are_displayed_unchanged() -> None:
     assert display("PERSONAL_ID", "MA123456").text == "MA123456"
     assert display("PERSONAL_ID", "MA123456").burmese is None

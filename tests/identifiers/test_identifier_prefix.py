@@ -1,4 +1,4 @@
-"""Prefixes: canonical where the identifiers are, and never one that nobody's identifier begins with."""
+"""Prefixes are canonical like identifiers, and a prefix that no identifier can have is refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ READING = Reading()
         "12-250019-N-1"),
     ],
 )  # fmt: skip
-def test_it_is_read_as_the_identifiers_are(kind: str, text: str, prefix: str) -> None:
+def test_a_prefix_is_read_like_an_identifier(kind: str, text: str, prefix: str) -> None:
     party_id_type, read = READING.read_prefix(kind, text)
     assert read == prefix
     assert party_id_type == {"CLABE": "ACCOUNT_ID", "NRC": "PERSONAL_ID"}.get(kind, kind)
@@ -37,18 +37,18 @@ def test_it_is_read_as_the_identifiers_are(kind: str, text: str, prefix: str) ->
         ("NRC", "("), ("ACCOUNT_ID", "a b"), ("ALIAS", "x" * 129), ("ALIAS", ""), ("CLABE", ""), ("SHOE", "1"),
     ],
 )  # fmt: skip
-def test_what_begins_no_identifier_is_refused(kind: str, text: str) -> None:
+def test_a_prefix_of_no_identifier_is_refused(kind: str, text: str) -> None:
     with pytest.raises(BadIdentifier):
         READING.read_prefix(kind, text)
 
 
-def test_where_every_account_is_a_clabe_so_is_its_prefix() -> None:
+def test_if_every_account_is_a_clabe_its_prefix_is_one_too() -> None:
     with pytest.raises(BadIdentifier):
         Reading(account_id_format="clabe").read_prefix("ACCOUNT_ID", "64")
 
 
 @given(st.integers(1, 14), st.sampled_from(["OUKAMA", "ဥကမ"]), st.from_regex(r"\A[0-9]{6}\Z"), st.integers(0, 5))
-def test_an_nrc_cut_as_it_is_written_is_the_beginning_of_its_canonical_form(
+def test_a_written_nrc_that_is_cut_is_the_beginning_of_its_canonical_form(
     state: int, township: str, number: str, digits: int
 ) -> None:
     written = f"{state}/{township}(N)"
@@ -61,7 +61,7 @@ def test_an_nrc_cut_as_it_is_written_is_the_beginning_of_its_canonical_form(
 
 
 @given(st.text(max_size=200), st.sampled_from(["CLABE", "NRC", "MSISDN", "IBAN", "EMAIL", "ALIAS", "PERSONAL_ID"]))
-def test_whatever_is_sent_is_read_or_refused(text: str, kind: str) -> None:
+def test_any_prefix_is_read_or_refused(text: str, kind: str) -> None:
     try:
         _, prefix = READING.read_prefix(kind, text)
     except BadIdentifier:
@@ -70,7 +70,7 @@ def test_whatever_is_sent_is_read_or_refused(text: str, kind: str) -> None:
     assert READING.read_prefix(kind, prefix)[1] == prefix
 
 
-def test_what_begins_with_a_prefix_stands_between_it_and_beyond() -> None:
+def test_the_bound_is_above_everything_that_begins_with_the_prefix() -> None:
     assert list_prefixes("646") == ["6", "64", "646"]
     begun = ["64", "640", "64\U0010fffd"]
     assert all("64" <= identifier < bound_above("64") < "65" for identifier in begun)

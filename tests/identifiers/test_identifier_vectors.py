@@ -1,4 +1,4 @@
-"""Every row of the vectors, as data says."""
+"""Every row of the test vectors."""
 
 import csv
 import json
@@ -16,28 +16,28 @@ KINDS_WITH_VECTORS = sorted(file.stem for file in VECTORS.glob("*.csv") if file.
 canonicalise = Reading().canonicalise
 
 
-def rows(name: str) -> list[dict[str, str]]:
+def load_rows(name: str) -> list[dict[str, str]]:
     csv.field_size_limit(sys.maxsize)  # one row is 100 kB long
     with (VECTORS / f"{name}.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
 CASES = [
-    # The id is the line, never the value: a report of a failed test is a log too.
+    # The id is the line, never the value: the report of a failed test is a log, too.
     pytest.param(kind.upper(), row, id=f"{kind}-{line}")
     for kind in KINDS_WITH_VECTORS
-    for line, row in enumerate(rows(kind), start=2)
+    for line, row in enumerate(load_rows(kind), start=2)
 ]
-FORMS = [pytest.param(row, id=f"nrc_forms-{line}") for line, row in enumerate(rows("nrc_forms"), start=2)]
+FORMS = [pytest.param(row, id=f"nrc_forms-{line}") for line, row in enumerate(load_rows("nrc_forms"), start=2)]
 
 
-def test_every_vector_file_is_of_a_registered_kind() -> None:
+def test_every_vector_file_belongs_to_a_registered_kind() -> None:
     assert {kind.upper() for kind in KINDS_WITH_VECTORS} <= set(KINDS)
     assert {"clabe", "iban", "msisdn", "nrc"} <= set(KINDS_WITH_VECTORS)
 
 
 @pytest.mark.parametrize(("kind", "row"), CASES)
-def test_a_row_is_accepted_or_refused_as_it_says(kind: str, row: dict[str, str]) -> None:
+def test_a_vector_is_accepted_or_refused_as_its_row_says(kind: str, row: dict[str, str]) -> None:
     text = json.loads(f'"{row["input"]}"')
     country = row["country_hint"] or None
     if row["valid"] == "true":
@@ -48,11 +48,11 @@ def test_a_row_is_accepted_or_refused_as_it_says(kind: str, row: dict[str, str])
         canonicalise(kind, text, country)
     assert refusal.value.reason == row["reason"]
     assert str(refusal.value) == f"{kind}: {EXPLANATIONS[refusal.value.reason]}"
-    assert refusal.value.__context__ is None, "a chained exception could say the identifier"
+    assert refusal.value.__context__ is None, "a chained exception could contain the identifier"
 
 
 @pytest.mark.parametrize("row", FORMS)
-def test_an_nrc_is_shown_in_each_of_its_forms(row: dict[str, str]) -> None:
+def test_an_nrc_is_displayed_in_each_of_its_forms(row: dict[str, str]) -> None:
     shown = display("NRC", row["canonical"])
     assert shown.text == row["display_latin_popular"]
     assert shown.lossless_latin == row["display_latin_lossless"]
