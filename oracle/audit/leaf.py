@@ -69,7 +69,7 @@ _read = msgspec.json.Decoder(Leaf).decode
 
 # Thousands of events have the same `after`.  Bounded: 4,096 texts of some hundred bytes.
 @lru_cache(maxsize=4096)
-def _sorted(text: str | None) -> msgspec.Raw:
+def _sort_members(text: str | None) -> msgspec.Raw:
     if text is None:
         return _NULL
     if text == "null":
@@ -77,10 +77,10 @@ def _sorted(text: str | None) -> msgspec.Raw:
     try:
         return msgspec.Raw(_encode_sorted(_decode(text)))
     except (msgspec.MsgspecError, RecursionError):
-        return msgspec.Raw(_sorted_by_hand(text))
+        return msgspec.Raw(_sort_by_hand(text))
 
 
-def _sorted_by_hand(text: str) -> bytes:
+def _sort_by_hand(text: str) -> bytes:
     """The same for values that jsonb holds and no decoder accepts: very long numbers, very deep nesting.
 
     A writer of events must not be able to stop the sealer with such a value.
@@ -109,7 +109,7 @@ def line(record: Sequence[Any]) -> bytes:
     return _encode(
         Leaf(
             event_id, xact, _instant(at), entity, action, channel, actor, role,
-            party_id_type, party_identifier, sub_id, fsp_id, _sorted(before), _sorted(after),
+            party_id_type, party_identifier, sub_id, fsp_id, _sort_members(before), _sort_members(after),
             reason, request_id, trace_id,
         )
     )  # fmt: skip

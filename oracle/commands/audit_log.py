@@ -54,7 +54,9 @@ def add(commands: Any) -> None:
 
     text = "print the latest signed checkpoint; keep it outside of this system"
     add_command(verbs, "checkpoint", _checkpoint, text, _DATABASE)
-    keys = add_command(verbs, "keys", _keys, "print the public keys that sign history, newest last", _DATABASE)
+    keys = add_command(
+        verbs, "keys", _print_or_change_keys, "print the public keys that sign history, newest last", _DATABASE
+    )
     keys.add_argument(
         "change",
         nargs="?",
@@ -219,7 +221,7 @@ def _checkpoint(arguments: Arguments) -> int:
     return OK
 
 
-def _keys(arguments: Arguments) -> int:
+def _print_or_change_keys(arguments: Arguments) -> int:
     import asyncio
 
     return asyncio.run(_print_keys(arguments))

@@ -47,7 +47,7 @@ TIME: Final = "2026-03-03T10:00:00Z, 2026-03-03, or 7d for a week ago"
 
 def add(verbs: Any) -> None:
     """`verbs` are those of `oracle audit`."""
-    events = add_call(verbs, "events", _events, "list changes of the directory, newest first")
+    events = add_call(verbs, "events", _list_events, "list changes of the directory, newest first")
     events.add_argument("--kind", metavar="KIND", help=f"kind of the --identifier: {ALL_KINDS}")
     events.add_argument("--identifier", metavar="IDENTIFIER", help="only changes of this identifier; needs --kind")
     add_country(events)
@@ -71,12 +71,12 @@ def add(verbs: Any) -> None:
     resolve.add_argument("--currency", metavar="CURRENCY", type=str.upper, help="look up for this currency only")
 
     text = "list how the answer for an identifier changed over time, oldest first"
-    timeline = add_call(verbs, "timeline", _timeline, text)
+    timeline = add_call(verbs, "timeline", _list_moments, text)
     _add_stored_party(timeline)
     timeline.add_argument("--currency", metavar="CURRENCY", type=str.upper, help="look up for this currency only")
     add_limit(timeline)
 
-    diff = add_call(verbs, "diff", _diff, "list the differences between the aliases of an FSP at two times")
+    diff = add_call(verbs, "diff", _list_differences, "list the differences between the aliases of an FSP at two times")
     add_fsp(diff)
     diff.add_argument(
         "--from", dest="since", type=parse_past_time, metavar="TIME", required=True, help=f"the first time: {TIME}"
@@ -85,19 +85,19 @@ def add(verbs: Any) -> None:
         "--to", dest="until", type=parse_past_time, metavar="TIME", required=True, help=f"the second time: {TIME}"
     )
 
-    proof = add_call(verbs, "proof", _proof, "fetch the proof that an event is in the sealed log, and check it")
+    proof = add_call(verbs, "proof", _check_proof, "fetch the proof that an event is in the sealed log, and check it")
     proof.add_argument("event", type=parse_number, metavar="EVENT", help="number of the event, as `events` shows it")
     proof.add_argument(
         "--checkpoint", type=Path, metavar="FILE", help="a checkpoint that you kept: the event must be in it"
     )
     add_keys(proof)
 
-    reads = add_call(verbs, "reads", _reads, "list who read history, newest first")
+    reads = add_call(verbs, "reads", _list_reads, "list who read history, newest first")
     reads.add_argument("--credential", metavar="ID", help="only reads by this credential")
     _add_times(reads)
     add_limit(reads)
 
-    add_call(verbs, "status", _status, "show how much of history is sealed")
+    add_call(verbs, "status", _show_status, "show how much of history is sealed")
     text = "fetch the latest signed checkpoint and print it; keep it outside of this system"
     add_call(verbs, "fetch-checkpoint", _fetch_checkpoint, text, json=False)
     text = "fetch the public keys that sign history and print them, newest last; keep them"
@@ -145,7 +145,7 @@ def _add_times(parser: argparse.ArgumentParser) -> None:
 # What happened ----------------------------------------------------------------------------------------------------
 
 
-def _events(client: Client, arguments: Arguments) -> None:
+def _list_events(client: Client, arguments: Arguments) -> None:
     question = {
         "kind": arguments.kind, "identifier": arguments.identifier, "country": arguments.country,
         "fspId": arguments.fsp, "actor": arguments.actor, "channel": arguments.channel, "action": arguments.action,
@@ -195,7 +195,7 @@ def _explain(event: Any) -> None:
             print(f"  approved by {format_value(decider)} ({batch['decidedBy']}) at {batch['decidedAt']}{reason}")
 
 
-def _timeline(client: Client, arguments: Arguments) -> None:
+def _list_moments(client: Client, arguments: Arguments) -> None:
     pages = _search(client, "/timeline", {**_make_party(arguments), "currency": arguments.currency}, arguments.limit)
     for page in pages:
         for moment in page:
@@ -209,7 +209,7 @@ def _timeline(client: Client, arguments: Arguments) -> None:
                 _explain(event)
 
 
-def _diff(client: Client, arguments: Arguments) -> None:
+def _list_differences(client: Client, arguments: Arguments) -> None:
     path = f"{client.url}{_ROOT}/fsps/{{fsp_id}}/diff"
     query = {"from": arguments.since, "to": arguments.until}
     with client.download(path, query=query, fsp_id=find_fsp(client, arguments)) as pieces:
@@ -232,7 +232,7 @@ def _format_difference(difference: Any) -> str:
     return "\t".join([*party, *parts])
 
 
-def _reads(client: Client, arguments: Arguments) -> None:
+def _list_reads(client: Client, arguments: Arguments) -> None:
     query = {"credentialId": arguments.credential, "from": arguments.since, "to": arguments.until}
     pages = client.fetch_pages(f"{client.url}{_ROOT}/reads", query=query, limit=arguments.limit)
     show_pages(pages, _READ, as_json=arguments.json)
@@ -241,7 +241,7 @@ def _reads(client: Client, arguments: Arguments) -> None:
 # The log ----------------------------------------------------------------------------------------------------------
 
 
-def _status(client: Client, arguments: Arguments) -> None:
+def _show_status(client: Client, arguments: Arguments) -> None:
     show(client.call("GET", f"{client.url}{_ROOT}/log/status").body, as_json=arguments.json)
 
 
@@ -254,7 +254,7 @@ def _fetch_keys(client: Client, arguments: Arguments) -> None:
         print(format_json(key) if arguments.json else key["vkey"])
 
 
-def _proof(client: Client, arguments: Arguments) -> None:
+def _check_proof(client: Client, arguments: Arguments) -> None:
     """Check everything here: the service is not trusted."""
     from oracle.audit.checkpoint import BadNote, Checkpoint, Note, Verifier
 

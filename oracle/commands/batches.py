@@ -95,17 +95,17 @@ def add(commands: Any) -> None:
         decide.add_argument("--reason", required=name == "reject", metavar="TEXT", help=REASON)
         add_if_match(decide)
 
-    results = batches.add("results", _results, "download the result of each row", json=False)
+    results = batches.add("results", _save_results, "download the result of each row", json=False)
     _add_id(results)
     results.add_argument("--format", choices=("csv", "ndjson"), default="csv", help="format of the file (default: csv)")
     results.add_argument("--failed", action="store_true", help="only rows that are not applied, with the reason")
     _add_out(results)
 
-    file = batches.add("file", _file, "download the file as it was uploaded", json=False)
+    file = batches.add("file", _save_file, "download the file as it was uploaded", json=False)
     _add_id(file)
     _add_out(file)
 
-    template = batches.add("template", _template, "print an example of a file for `oracle import`", json=False)
+    template = batches.add("template", _save_template, "print an example of a file for `oracle import`", json=False)
     template.add_argument(
         "format", nargs="?", choices=("csv", "ndjson"), default="csv", help="format of the file (default: csv)"
     )
@@ -330,7 +330,7 @@ def _print_reply(reply: Reply, arguments: Arguments) -> None:
 # Downloads --------------------------------------------------------------------------------------------------------
 
 
-def _results(client: Client, arguments: Arguments) -> None:
+def _save_results(client: Client, arguments: Arguments) -> None:
     batch = {"fspId": find_fsp(client, arguments), "batchId": arguments.batch_id}
     with _download_results(client, batch, arguments.format, only_failed=arguments.failed) as pieces:
         _write(pieces, arguments.out)
@@ -344,12 +344,12 @@ def _download_results(
     return client.download("/fsps/{fsp_id}/batches/{batch_id}/results", query=query, **names)
 
 
-def _file(client: Client, arguments: Arguments) -> None:
+def _save_file(client: Client, arguments: Arguments) -> None:
     with client.download("/fsps/{fsp_id}/batches/{batch_id}/file", **_fill_path(client, arguments)) as pieces:
         _write(pieces, arguments.out)
 
 
-def _template(client: Client, arguments: Arguments) -> None:
+def _save_template(client: Client, arguments: Arguments) -> None:
     with client.download("/templates/{name}", name=f"import.{arguments.format}") as pieces:
         _write(pieces, arguments.out)
 

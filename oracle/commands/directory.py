@@ -46,7 +46,7 @@ def add(commands: Any) -> None:
     )
     lookup.add_argument("--json", action="store_true", help="print one JSON object")
 
-    canon = add_command(commands, "canon", _canon, "print the spelling under which an identifier is stored")
+    canon = add_command(commands, "canon", _print_canonical, "print the spelling under which an identifier is stored")
     add_kind(canon)
     canon.add_argument("identifier", metavar="IDENTIFIER", help="in any spelling of its kind")
     add_country(canon)
@@ -101,7 +101,7 @@ async def _fill(settings: Settings, count: int, fsps: int) -> None:
 # Identifiers ------------------------------------------------------------------------------------------------
 
 
-def _canon(arguments: Arguments) -> None:
+def _print_canonical(arguments: Arguments) -> None:
     from oracle.commands.database import load_settings
     from oracle.identifiers import BadIdentifier, Reading
 

@@ -70,7 +70,7 @@ def add(commands: Any) -> None:
         status.add_argument("--reason", required=True, metavar="TEXT", help=REASON)
         add_if_match(status)
 
-    logo = fsps.add("logo", _logo, "set, download or remove the logo of an FSP")
+    logo = fsps.add("logo", _change_or_download_logo, "set, download or remove the logo of an FSP")
     _add_id(logo)
     how = logo.add_mutually_exclusive_group(required=True)
     how.add_argument(
@@ -147,7 +147,7 @@ def _set_status(client: Client, arguments: Arguments, status: str) -> None:
     _print_reply(changed, arguments)
 
 
-def _logo(client: Client, arguments: Arguments) -> None:
+def _change_or_download_logo(client: Client, arguments: Arguments) -> None:
     fsp_id = arguments.fsp_id
     if arguments.out is not None:
         image = client.call("GET", "/fsps/{fsp_id}/logo", fsp_id=fsp_id).raw

@@ -88,8 +88,8 @@ def add(commands: Any) -> None:
     revoke.add_argument("--reason", required=True, metavar="TEXT", help=REASON)
     add_if_match(revoke)
 
-    add_limit(keys.add("refused", _refused, "list calls that were refused, newest first"))
-    keys.add("me", _me, "show the role and the FSP of your key")
+    add_limit(keys.add("refused", _list_refused, "list calls that were refused, newest first"))
+    keys.add("me", _show_me, "show the role and the FSP of your key")
 
     save_details = "Type or paste the key; at a terminal it is not shown. Without a terminal it is read from stdin."
     keys.add_local("save", _save, "save your key in a file, so that commands find it", save_details)
@@ -162,11 +162,11 @@ def _revoke(client: Client, arguments: Arguments) -> None:
     _print_reply(revoked, arguments)
 
 
-def _refused(client: Client, arguments: Arguments) -> None:
+def _list_refused(client: Client, arguments: Arguments) -> None:
     show_pages(client.fetch_pages("/refusals", limit=arguments.limit), REFUSED, as_json=arguments.json)
 
 
-def _me(client: Client, arguments: Arguments) -> None:
+def _show_me(client: Client, arguments: Arguments) -> None:
     show(client.me, as_json=arguments.json)
 
 

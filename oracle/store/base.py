@@ -87,7 +87,7 @@ class Session(Protocol):
     async def fence(self, keys: Sequence[bytes], ttl_ms: int) -> bool:
         """Set a fence on every key; return False when that is not certain for all of them."""
 
-    async def unfenced(self, keys: Sequence[bytes]) -> list[bytes] | None:
+    async def find_unfenced(self, keys: Sequence[bytes]) -> list[bytes] | None:
         """Return the keys without a fence; None when the session broke."""
 
     def ping(self) -> None:

@@ -134,7 +134,7 @@ class Watch:
             try:
                 # One limit for the whole of it: a stopped server must not hold the lock of the connection forever.
                 async with asyncio.timeout(limits.ask_s if self._connection is not None else limits.connect_s):
-                    connection = await self._connected()
+                    connection = await self._open_if_closed()
                     if first is not None:
                         await connection.execute(QUERIES[first], *arguments)
                     row: GenerationRow = await connection.fetchrow(QUERIES["generation"])
@@ -156,7 +156,7 @@ class Watch:
             routes_version=row["routes_version"],
         )
 
-    async def _connected(self) -> asyncpg.Connection:
+    async def _open_if_closed(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
             self._connection = await self._listen()
         return self._connection
@@ -181,7 +181,7 @@ class Watch:
         async with self._turn:
             try:
                 async with asyncio.timeout(self._limits.connect_s):
-                    connection = await self._connected()
+                    connection = await self._open_if_closed()
                     return not await connection.fetchval(QUERIES["backend_end"], backend_pid)
             except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as exc:
                 raise DirectoryUnavailable from exc

@@ -162,7 +162,7 @@ class _Json(logging.Formatter):
             line.setdefault(key, _plain(value))
         if record.exc_info and record.exc_info[1] is not None:
             line["exception"] = describe_exception(record.exc_info[1])
-        elif _is_foreign(record) and (frames := _written_frames(record)):
+        elif _is_foreign(record) and (frames := _list_written_frames(record)):
             line["exception"] = frames
         return line
 
@@ -218,7 +218,7 @@ def _is_foreign(record: logging.LogRecord) -> bool:
     return record.name.partition(".")[0] != OWN
 
 
-def _written_frames(record: logging.LogRecord) -> list[dict[str, object]]:
+def _list_written_frames(record: logging.LogRecord) -> list[dict[str, object]]:
     """The frames of a traceback that a library has written into its message."""
     message = _message(record)
     frames = [f"{_short(file)}:{line} {function}" for file, line, function in _WRITTEN_FRAME.findall(message)]

@@ -389,7 +389,7 @@ class _Page(Collector):
         }
         for series in SERIES:
             yield draw[series.kind](series)
-        yield from self._derived()
+        yield from self._derive_metrics()
 
     def _sums(self, series: Series, cell: int = 0) -> Iterator[tuple[tuple[str, ...], float]]:
         for values in _label_values(series):
@@ -424,7 +424,7 @@ class _Page(Collector):
                 family.add_metric([reading.role, reading.index, *values], shown)
         return family
 
-    def _derived(self) -> Iterable[Metric]:
+    def _derive_metrics(self) -> Iterable[Metric]:
         cpu, memory, processes, info = (
             CounterMetricFamily if kind == "counter" else GaugeMetricFamily for _, kind, _, _ in DERIVED
         )

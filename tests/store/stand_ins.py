@@ -106,7 +106,7 @@ class ManualSession:
         self.fenced += keys
         return self.alive and self.fences_stand
 
-    async def unfenced(self, keys: Sequence[bytes]) -> list[bytes] | None:
+    async def find_unfenced(self, keys: Sequence[bytes]) -> list[bytes] | None:
         await asyncio.sleep(0)
         return [key for key in keys if key not in self.fenced] if self.alive else None
 

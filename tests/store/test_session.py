@@ -117,9 +117,9 @@ async def test_fences_replace_any_value(redis_url: str) -> None:
         assert await mget(session, b"other") == [None]  # gets its turn in between
         assert not fencing.done()
         assert await fencing
-        assert await session.unfenced(keys) == []
+        assert await session.find_unfenced(keys) == []
         await session.call((b"DEL", keys[0]), (b"SET", keys[9_999], b"Vnew"))
-        assert await reader.unfenced(keys) == [keys[0], keys[9_999]]
+        assert await reader.find_unfenced(keys) == [keys[0], keys[9_999]]
 
 
 async def test_fills_go_on_after_the_scripts_were_flushed(valkey_server: ValkeyServer, redis_url: str) -> None:
@@ -200,7 +200,7 @@ async def test_a_stopped_server_is_unreachable_after_the_time_limit_and_its_late
             begun = asyncio.get_running_loop().time()
             answers = await asyncio.gather(
                 mget(session, b"k"), lease(session, [b"l"], [new_token()]), session.fence([b"k"], 3000),
-                session.unfenced([b"k"]),
+                session.find_unfenced([b"k"]),
             )  # fmt: skip
             assert list(answers) == [None, [False], False, None]
             assert asyncio.get_running_loop().time() - begun < 10  # it is stopped for as long as we wait

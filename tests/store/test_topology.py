@@ -88,7 +88,7 @@ async def test_a_cluster_answers_as_one_server_would(start_valkey: StartValkey) 
         assert lost == [1]
         assert await session.fence(KEYS[:100], 60_000)
         assert await mget(session, KEYS[:101]) == [FENCE] * 100 + [b"V" + KEYS[100]]
-        assert sorted(await session.unfenced(KEYS) or []) == sorted(KEYS[100:])
+        assert sorted(await session.find_unfenced(KEYS) or []) == sorted(KEYS[100:])
         session.close()
 
 

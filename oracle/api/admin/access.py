@@ -149,7 +149,7 @@ class Access:
             self._valid_before.pop(digest, None)
             self._require_room(address)  # again: many calls that came at once had all passed the first check
             self._limit.count(address)
-            raise unauthorized()
+            raise make_unauthorized()
         await self._note_use(found[1], digest)
         return Caller(found[1], Role(row["role"]), row["fsp_id"], found[2])
 
@@ -250,19 +250,19 @@ def _is_valid(row: CredentialCheckRow, digest: bytes) -> bool:
     return equal and row is not None and bool(row["valid"])
 
 
-def unauthorized() -> Refusal:
+def make_unauthorized() -> Refusal:
     """One text for all reasons."""
     return Refusal(401, "unauthorized", "A valid key is required", "Send the header Authorization: Bearer aok_…",
                    {"WWW-Authenticate": "Bearer"})  # fmt: skip
 
 
-def forbidden(role: Role, hint: str = "") -> Refusal:
+def make_forbidden(role: Role, hint: str = "") -> Refusal:
     return Refusal(403, "forbidden", "This role may not do that", hint or f"Your role is {role}")
 
 
 def _authorize(caller: Caller, guard: Guard, fsp_id: str | None) -> None:
     if caller.role not in guard.roles:
-        raise forbidden(caller.role)
+        raise make_forbidden(caller.role)
     if caller.fsp_id is None or (guard.shared and fsp_id is None):
         return
     if fsp_id != caller.fsp_id:

@@ -26,7 +26,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import Stream
 from msgspec import Meta
 
-from oracle.api.admin.access import ANYBODY, Role, allow, unauthorized
+from oracle.api.admin.access import ANYBODY, Role, allow, make_unauthorized
 from oracle.api.admin.calls import Answer, Body, Call, Resource, answer
 from oracle.api.admin.fsps import READERS
 from oracle.api.admin.operations import operation
@@ -315,7 +315,7 @@ async def _require_still_valid(transaction: Transaction, call: Call) -> None:
     """Refuse the file of a key that was revoked during the upload, which may take an hour."""
     found = await transaction.rows("credential_valid", call.caller.credential_id)
     if not found or not found[0]["valid"]:
-        raise unauthorized()
+        raise make_unauthorized()
 
 
 @contextmanager

@@ -153,7 +153,7 @@ def read_prefix(reading: Reading, kind: str, text: str) -> tuple[str, str]:
         raise Refusal(400, "bad_prefix", str(exc), f"Write {find_scheme(kind).prefix_form}", field="prefix") from None
 
 
-def _as_compared(reading: Reading, kind: str, text: str) -> str:
+def _canonicalise_question(reading: Reading, kind: str, text: str) -> str:
     """Read a whole identifier or a prefix in its canonical spelling; any other text matches nothing."""
     with suppress(BadIdentifier):
         return reading.read_key(kind, text).identifier
@@ -194,7 +194,7 @@ async def list_routes(
     limit: Limit = PAGE,
     cursor: Cursor = None,
 ) -> Response[bytes]:
-    around = prefix if kind is None or prefix is None else _as_compared(reading, kind, prefix)
+    around = prefix if kind is None or prefix is None else _canonicalise_question(reading, kind, prefix)
     return await _answer_page(call, kind, fsp_id, around, valid_at, limit, cursor)
 
 
@@ -271,7 +271,7 @@ async def create_route(
         if dry_run:
             return answer(around)
         if around.conflict is not None:
-            raise overlapping(around.conflict.route_id)
+            raise make_route_overlap(around.conflict.route_id)
         added = await transaction.rows("route_add", party_id_type, prefix, data.fsp_id, begins, ends, data.note)
         (row,) = await transaction.rows("route", added[0]["route_id"])
         around.route = route_of(row)
@@ -314,7 +314,7 @@ async def change_route(
                 transaction, row["party_id_type"], row["prefix"], row["fsp_id"], begins, ends, without=route_id
             )
             if around.conflict is not None:
-                raise overlapping(around.conflict.route_id)
+                raise make_route_overlap(around.conflict.route_id)
         if (begins, ends, wanted["note"]) != (row["valid_from"], row["valid_to"], row["note"]):
             await transaction.run("route_change", route_id, begins, ends, wanted["note"])
         (row,) = await transaction.rows("route", route_id)
@@ -354,14 +354,14 @@ async def end_route(call: NamedDependency[Call], route_id: FromPath[int], data: 
 # How it is done -----------------------------------------------------------------------------------------------
 
 
-def overlapping(route_id: int) -> Refusal:
+def make_route_overlap(route_id: int) -> Refusal:
     return Refusal(
         409, "route_overlap", f"Route {route_id} has this prefix at that time",
         "End that route first, or choose another time",
     )  # fmt: skip
 
 
-def closed(fsp_id: str) -> Refusal:
+def make_fsp_closed(fsp_id: str) -> Refusal:
     return Refusal(409, "fsp_closed", f"The FSP {fsp_id} is closed", "Set the FSP to active first", field="fspId")
 
 
@@ -370,7 +370,7 @@ async def _require_open(transaction: Transaction, fsp_id: str) -> None:
     if not rows:
         raise no_such_fsp()
     if rows[0]["status"] == "closed":
-        raise closed(fsp_id)
+        raise make_fsp_closed(fsp_id)
 
 
 async def _lock(transaction: Transaction, call: Call, route_id: int) -> Any:

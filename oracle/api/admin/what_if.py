@@ -29,7 +29,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import JSONBody
 from msgspec import Meta
 
-from oracle.api.admin.access import forbidden
+from oracle.api.admin.access import make_forbidden
 from oracle.api.admin.aliases import Rows, answer_question
 from oracle.api.admin.calls import Answer, Body, Call, Resource, answer
 from oracle.api.admin.operations import operation
@@ -167,7 +167,7 @@ async def _fetch_past(call: Call, key: PartyKey, currency: str | None, at: datet
     """Raises Refusal."""
     role = call.caller.role
     if role not in AUDIT.roles:
-        raise forbidden(role, f"Your role is {role}, which cannot read history: leave `at` out")
+        raise make_forbidden(role, f"Your role is {role}, which cannot read history: leave `at` out")
     await record(call, "what-if", key, None, {"at": at, "currency": currency})
     return _collect_facts(await history.fetch_situation(call.postgres, key.party_id_type, key.identifier, at), at)
 
@@ -202,10 +202,12 @@ def _explain(
     is_held = decision.reason in BY_ENTRY
     decides = None if is_held else longest
     aliases = [
-        _considered_alias(row, facts, _alias_verdict(row, each is decision.entry, key.sub_id, currency, facts))
+        _make_considered_alias(row, facts, _alias_verdict(row, each is decision.entry, key.sub_id, currency, facts))
         for row, each in zip(facts.entries, entries, strict=True)
     ]
-    rules = [_considered_route(row, facts, _route_verdict(row, row is decides, is_held, facts)) for row in facts.rules]
+    rules = [
+        _make_considered_route(row, facts, _route_verdict(row, row is decides, is_held, facts)) for row in facts.rules
+    ]
     alias = next((a for a, each in zip(aliases, entries, strict=True) if each is decision.entry), None)
     rule = next((r for r, row in zip(rules, facts.rules, strict=True) if row is decides), None)
     deciding = alias or rule
@@ -240,14 +242,14 @@ def _route_verdict(row: CoveringRouteRow, decides: bool, is_held: bool, facts: _
     return "answers" if facts.is_answered(row["fsp_id"]) else "unanswered"
 
 
-def _considered_alias(row: EntryNowRow, facts: _Facts, verdict: Any) -> ConsideredAlias:
+def _make_considered_alias(row: EntryNowRow, facts: _Facts, verdict: Any) -> ConsideredAlias:
     return ConsideredAlias(
         fsp_id=row["fsp_id"], fsp_status=facts.statuses.get(row["fsp_id"]), sub_id=row["sub_id"] or None,
         currency=row["currency"] or None, default=row["is_default"], since=row["since"], verdict=verdict,
     )  # fmt: skip
 
 
-def _considered_route(row: CoveringRouteRow, facts: _Facts, verdict: Any) -> ConsideredRoute:
+def _make_considered_route(row: CoveringRouteRow, facts: _Facts, verdict: Any) -> ConsideredRoute:
     return ConsideredRoute(
         route_id=row["route_id"], prefix=row["prefix"], fsp_id=row["fsp_id"], verdict=verdict,
         fsp_status=facts.statuses.get(row["fsp_id"]), valid_from=row["valid_from"], valid_to=row["valid_to"],

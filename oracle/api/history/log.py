@@ -130,7 +130,7 @@ async def open_log(postgres: Postgres) -> AsyncIterator[asyncpg.Connection]:
 async def read_latest_checkpoint(call: NamedDependency[Call]) -> Response[bytes]:
     row = await call.postgres.row("audit_checkpoint_latest")
     if row is None:
-        raise _not_sealed()
+        raise _make_not_sealed()
     return Response(row["note"].encode(), media_type="text/plain; charset=utf-8")
 
 
@@ -262,7 +262,7 @@ async def _prove(call: Call, event_id: int, size: int | None, own: str | None = 
         except log.OutOfRange as exc:
             raise out_of_range(exc.size, "size") from exc
     if proof is None:
-        raise _not_sealed()
+        raise _make_not_sealed()
     return call.read(
         LogEntry(
             event_id=event_id, leaf_index=proof.leaf_index, line=proof.line.decode(),
@@ -285,7 +285,7 @@ def out_of_range(size: int, name: str) -> Refusal:
     return Refusal(400, "invalid", f"The log has only {size} leaves (sealed events)", STATUS_HINT, field=name)
 
 
-def _not_sealed() -> Refusal:
+def _make_not_sealed() -> Refusal:
     return Refusal(404, "not_sealed", "The event is not sealed yet", f"Try again in a second. {STATUS_HINT}")
 
 

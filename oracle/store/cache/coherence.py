@@ -362,7 +362,7 @@ class Coherence:
         if session is None:
             return False
         keys = [self.key(*k) for k in fence.keys]
-        missing = await session.unfenced(keys)
+        missing = await session.find_unfenced(keys)
         if missing is None:
             return False
         return not missing or await session.fence(missing, self._timing.fence_ms)

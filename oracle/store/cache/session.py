@@ -223,7 +223,7 @@ class RedisSession(asyncio.Protocol):
             return False
         return True
 
-    async def unfenced(self, keys: Sequence[bytes]) -> list[bytes] | None:
+    async def find_unfenced(self, keys: Sequence[bytes]) -> list[bytes] | None:
         missing: list[bytes] = []
         try:
             for start in range(0, len(keys), FENCE_CHUNK):

@@ -213,9 +213,9 @@ class ClusterSession:
         are_set = await asyncio.gather(*(n.fence([keys[p] for p in at], ttl_ms) for n, at in parts.items()))
         return all(are_set)
 
-    async def unfenced(self, keys: Sequence[bytes]) -> list[bytes] | None:
+    async def find_unfenced(self, keys: Sequence[bytes]) -> list[bytes] | None:
         parts = self._split(keys)
-        missing = await asyncio.gather(*(n.unfenced([keys[p] for p in at]) for n, at in parts.items()))
+        missing = await asyncio.gather(*(n.find_unfenced([keys[p] for p in at]) for n, at in parts.items()))
         if any(part is None for part in missing):
             return None
         return [key for part in missing for key in part or ()]
