@@ -61,7 +61,7 @@ class Service:
     def fetch(self, sql: str, *arguments: Any) -> list[Any]:
         """Straight from the database."""
 
-        async def fetched() -> list[Any]:
+        async def fetch_rows() -> list[Any]:
             connection = await asyncpg.connect(self.database_url)
             try:
                 rows: list[Any] = await connection.fetch(sql, *arguments)
@@ -69,7 +69,7 @@ class Service:
             finally:
                 await connection.close()
 
-        return asyncio.run(fetched())
+        return asyncio.run(fetch_rows())
 
 
 @pytest.fixture(scope="module")

@@ -95,18 +95,18 @@ class OracleProcess:
         """stdout and stderr so far, of the workers as well."""
         return self._log.read_text(errors="replace")
 
-    def logged(self, event: str) -> list[dict[str, Any]]:
+    def find_log_lines(self, event: str) -> list[dict[str, Any]]:
         """The log lines of one event."""
         lines = [line for line in self.output.split("\n")[:-1] if line.startswith("{")]
         return [line for line in map(json.loads, lines) if line["event"] == event]
 
     @property
     def hub_url(self) -> str:
-        return str(self.logged("The oracle is ready")[0]["hub_url"])
+        return str(self.find_log_lines("The oracle is ready")[0]["hub_url"])
 
     @property
     def admin_url(self) -> str:
-        return str(self.logged("The oracle is ready")[0]["admin_url"])
+        return str(self.find_log_lines("The oracle is ready")[0]["admin_url"])
 
     @property
     def hub_port(self) -> int:
@@ -129,7 +129,7 @@ class OracleProcess:
         return [process for process in self.descendants() if _is_worker(process, role)]
 
     def wait_ready(self, timeout_s: float = 2 * PATIENCE_S) -> Self:
-        until(lambda: self.logged("The oracle is ready") or self.process.poll() is not None, timeout_s)
+        until(lambda: self.find_log_lines("The oracle is ready") or self.process.poll() is not None, timeout_s)
         assert self.process.poll() is None, f"serve ended with {self.process.returncode}:\n{self.output}"
         self.descendants()
         return self

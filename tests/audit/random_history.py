@@ -123,7 +123,7 @@ class RandomHistory:
     def _look(self, asked: Asked) -> None:
         path = f"/participants/{asked.party_id_type}/{asked.identifier}" + (f"/{asked.sub_id}" if asked.sub_id else "")
         params = {"currency": asked.currency} if asked.currency else {}
-        self.seen.append(Seen(asked, *self._told(path, params)))
+        self.seen.append(Seen(asked, *self._ask_hub(path, params)))
 
     # -- by administrators ----------------------------------------------------------------------------------------
 
@@ -184,10 +184,10 @@ class RandomHistory:
             ("INSERT INTO aliases (party_id_type, identifier, fsp_id) VALUES ('ALIAS', $1, 'greenbank')", held),
             ("INSERT INTO routes (party_id_type, prefix, fsp_id) VALUES ('ALIAS', $1, 'greenbank')", routed),
         )
-        asyncio.run(self._written([*statements, *canaries]))
+        asyncio.run(self._run_statements([*statements, *canaries]))
         until(lambda: self._is_known(held) and self._is_known(routed))
 
-    async def _written(self, statements: list[tuple[Any, ...]]) -> None:
+    async def _run_statements(self, statements: list[tuple[Any, ...]]) -> None:
         connection = await asyncpg.connect(self._service.database_url)
         try:
             async with connection.transaction():
@@ -200,20 +200,20 @@ class RandomHistory:
             await connection.close()
 
     def _is_known(self, alias: str) -> bool:
-        return bool(self._told(f"/participants/ALIAS/{alias}", {})[0])
+        return bool(self._ask_hub(f"/participants/ALIAS/{alias}", {})[0])
 
-    def _told(self, path: str, params: dict[str, str]) -> tuple[list[dict[str, str]], datetime, datetime]:
+    def _ask_hub(self, path: str, params: dict[str, str]) -> tuple[list[dict[str, str]], datetime, datetime]:
         """What the hub says, and between which instants.  Asked again where PostgreSQL stood still (503)."""
         answers: list[httpx.Response] = []
         before = datetime.now(UTC)
 
-        def is_over() -> bool:
+        def has_answered() -> bool:
             nonlocal before
             before = datetime.now(UTC)
             answers.append(self._hub.get(path, params=params, headers={"fspiop-source": "bank-a"}))
             return answers[-1].status_code != 503
 
-        until(is_over)
+        until(has_answered)
         after = datetime.now(UTC)
         assert answers[-1].status_code == 200, answers[-1].text
         party_list: list[dict[str, str]] = answers[-1].json()["partyList"]
@@ -249,11 +249,11 @@ async def all_events(url: str) -> list[Event]:
     return [Event(*row[:9], *(None if text is None else json.loads(text) for text in row[9:])) for row in rows]
 
 
-def replayed(events: list[Event], asked: Asked, at: datetime) -> tuple[str, str]:
+def replay(events: list[Event], asked: Asked, at: datetime) -> tuple[str, str]:
     """FSP and currency ('' for none) that were answered: every event looked at, one after the other, by what the
     documents say and none of the code under test.
     """
-    concerned = _concerned(events, asked)
+    concerned = _select_concerned(events, asked)
     over: dict[int, datetime] = {}
     for event in concerned:
         over[event.xact] = max(event.at, over.get(event.xact, event.at))
@@ -285,7 +285,7 @@ def replayed(events: list[Event], asked: Asked, at: datetime) -> tuple[str, str]
     return _answer(asked, at, defaults, further, status, rules)
 
 
-def _concerned(events: list[Event], asked: Asked) -> list[Event]:
+def _select_concerned(events: list[Event], asked: Asked) -> list[Event]:
     own = [e for e in events if e.entity == "alias" and (e.party_id_type, e.identifier) == asked[:2]]
     ruling = [
         e
@@ -308,19 +308,19 @@ def _concerned(events: list[Event], asked: Asked) -> list[Event]:
 def _answer(
     asked: Asked, at: datetime, defaults: Any, further: Any, status: dict[str, str], rules: dict[int, Any]
 ) -> tuple[str, str]:
-    def shown(fsp_id: str, currency: str = "") -> tuple[str, str]:
+    def show(fsp_id: str, currency: str = "") -> tuple[str, str]:
         return (fsp_id, currency) if status[fsp_id] in ("active", "provisional") else ("", "")
 
     sub, currency = asked.sub_id or "", asked.currency
     if sub in defaults:
         fsp_id, has = defaults[sub]
         if currency is None or has == currency:
-            return shown(fsp_id, has)
+            return show(fsp_id, has)
         if (sub, currency) in further:
-            return shown(further[sub, currency], currency)
+            return show(further[sub, currency], currency)
         if not has:
-            return shown(fsp_id)
-        return shown(further[sub, ""]) if (sub, "") in further else ("", "")
+            return show(fsp_id)
+        return show(further[sub, ""]) if (sub, "") in further else ("", "")
     holding = [
         rule
         for rule in rules.values()
@@ -330,7 +330,7 @@ def _answer(
     ]
     if not holding:
         return "", ""
-    return shown(max(holding, key=lambda rule: len(rule["prefix"]))["fsp_id"])
+    return show(max(holding, key=lambda rule: len(rule["prefix"]))["fsp_id"])
 
 
 def time_of(text: str) -> datetime:

@@ -22,7 +22,7 @@ def as_superuser(database_url: str) -> str:
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
+async def open_connection(url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(url)
     try:
         yield connection
@@ -33,20 +33,20 @@ async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
 @asynccontextmanager
 async def tampering(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     """A superuser to whom no trigger applies."""
-    async with connected(as_superuser(database_url)) as connection:
+    async with open_connection(as_superuser(database_url)) as connection:
         await connection.execute("SET session_replication_role = replica")
         yield connection
 
 
 async def execute(url: str, *statements: str) -> None:
-    async with connected(url) as connection:
+    async with open_connection(url) as connection:
         for statement in statements:
             await connection.execute(statement)
 
 
 async def register(url: str, first: int, count: int, fsp_id: str = "greenbank") -> None:
     """`count` aliases, one transaction, one event each; and one for the FSP the first time."""
-    async with connected(url) as connection, connection.transaction():
+    async with open_connection(url) as connection, connection.transaction():
         await connection.execute("INSERT INTO fsps (fsp_id) VALUES ($1) ON CONFLICT DO NOTHING", fsp_id)
         await connection.execute(
             "INSERT INTO aliases (party_id_type, identifier, fsp_id) SELECT 'MSISDN', (5255000000 + n)::text, $3"
@@ -89,5 +89,5 @@ async def findings(url: str, **options: object) -> list[str]:
 
 
 async def count(url: str) -> int:
-    async with connected(url) as connection:
+    async with open_connection(url) as connection:
         return int(await connection.fetchval("SELECT count(*) FROM events"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from random_history import Asked, Event, RandomHistory, Seen, all_events, replayed, some_question, time_of
+from random_history import Asked, Event, RandomHistory, Seen, all_events, replay, some_question, time_of
 
 from oracle.api.hub.answers import encode_answer
 from oracle.identifiers import Reading
@@ -36,7 +36,7 @@ def made(service: Service) -> list[Seen]:
     return life.seen
 
 
-async def asked_of(postgres: Postgres, asked: Asked, at: datetime) -> tuple[str, str, Any]:
+async def resolve_question(postgres: Postgres, asked: Asked, at: datetime) -> tuple[str, str, Any]:
     key = READING.read_key(asked.party_id_type, asked.identifier, sub_id=asked.sub_id)
     stood = await history.fetch_situation(postgres, key.party_id_type, key.identifier, at)
     found = resolve(stood, key.sub_id, asked.currency, at)
@@ -54,7 +54,7 @@ async def test_as_of_is_what_the_hub_said_live(service: Service, made: list[Seen
         for seen in made:
             # Between the two routes may have begun or ended by themselves.
             instants = [seen.before, *(at for at in ends if seen.before < at < seen.after), seen.after]
-            answers = [(await asked_of(postgres, seen.asked, at))[2] for at in instants]
+            answers = [(await resolve_question(postgres, seen.asked, at))[2] for at in instants]
             assert seen.party_list in answers, seen
 
 
@@ -72,8 +72,8 @@ async def test_as_of_is_what_all_events_say_one_by_one(service: Service) -> None
     async with open_postgres(service.database_url, desk=True) as postgres:
         for _ in range(PAIRS):
             asked, at = some_question(rng), some_instant(rng, events)
-            wanted = replayed(events, asked, at)
-            assert (await asked_of(postgres, asked, at))[:2] == wanted, (asked, at)
+            wanted = replay(events, asked, at)
+            assert (await resolve_question(postgres, asked, at))[:2] == wanted, (asked, at)
             found["answered" if wanted[0] else "nobody"] += 1
     assert min(found.values()) > PAIRS / 10
 
@@ -129,5 +129,5 @@ async def test_a_life_says_what_as_of_says(service: Service) -> None:
             for moment, at, until in zip(moments, instants, [*instants, datetime.now(UTC)][1:], strict=True):
                 for when in (at, at + (until - at) / 2, until - timedelta(microseconds=1)):
                     if at <= when < until:
-                        answer = await asked_of(postgres, asked, when)
+                        answer = await resolve_question(postgres, asked, when)
                         assert answer[:2] == (moment["fspId"] or "", moment["currency"] or ""), (asked, when)

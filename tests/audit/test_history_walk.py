@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 import servers
-from sealing import connected, tampering
+from sealing import open_connection, tampering
 
 from oracle.store import history
 from oracle.store.history import EventFilter
@@ -47,7 +47,7 @@ SPANS = [
 ]
 
 
-async def filled(url: str) -> None:
+async def fill_events(url: str) -> None:
     connection = await asyncpg.connect(url)
     try:
         for at, step, count in SPANS:
@@ -60,12 +60,12 @@ async def filled(url: str) -> None:
 @pytest.fixture(scope="module")
 def filled_url(postgres_template: PostgresServer) -> Iterator[str]:
     name = asyncio.run(servers.make_database(postgres_template))
-    asyncio.run(filled(postgres_template.url(name)))
+    asyncio.run(fill_events(postgres_template.url(name)))
     yield postgres_template.url(name)
     asyncio.run(servers.drop_database(postgres_template, name))
 
 
-async def walked(postgres: Postgres, wanted: EventFilter, limit: int) -> tuple[list[int], int]:
+async def walk(postgres: Postgres, wanted: EventFilter, limit: int) -> tuple[list[int], int]:
     place, found, pages = None, list[int](), 0
     while True:
         page = await history.fetch_page(postgres, wanted, place, limit)
@@ -126,7 +126,7 @@ async def test_a_walk_gives_all_that_is_wanted(
     finally:
         await connection.close()
     async with open_postgres(filled_url, desk=True) as postgres:
-        found, pages = await walked(postgres, wanted, 997)
+        found, pages = await walk(postgres, wanted, 997)
     assert found == [row["event_id"] for row in rows]
     assert pages < 60
 
@@ -137,9 +137,9 @@ async def test_history_is_complete_before_whoever_is_writing_here_began(
     """Also the newest transaction of all, and whoever may not be looked at; nobody in another database."""
     async with (
         open_postgres(database_url, desk=True) as postgres,
-        connected(database_url) as writer,
+        open_connection(database_url) as writer,
         tampering(database_url) as keeper,
-        connected(postgres_server.url("postgres", "postgres")) as elsewhere,
+        open_connection(postgres_server.url("postgres", "postgres")) as elsewhere,
     ):
         async with elsewhere.transaction():
             await elsewhere.execute("SELECT pg_current_xact_id()")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sealing import connected, register, seal, tampering
+from sealing import open_connection, register, seal, tampering
 
 from oracle.audit import leaf, log
 from oracle.audit.merkle import Stored
@@ -121,7 +121,7 @@ def test_what_is_no_line_is_said_to_be_none(text: bytes) -> None:
 async def test_what_is_exported_are_these_lines(database_url: str, tmp_path: Path) -> None:
     await register(database_url, 0, 5)
     await seal(database_url, tmp_path / "keys")
-    async with connected(database_url) as connection:
+    async with open_connection(database_url) as connection:
         from oracle.audit.export import stream_lines
 
         text = b"".join([part async for part in stream_lines(connection, 0, 6)])

@@ -93,18 +93,18 @@ class Tree:
         return merkle.prove(merkle.consistency_ranges(old, new), self.hash_of)
 
 
-def numbered(size: int, *, salt: bytes = b"") -> list[bytes]:
+def number_leaves(size: int, *, salt: bytes = b"") -> list[bytes]:
     return [merkle.leaf_hash(b"%d" % n + salt) for n in range(size)]
 
 
-def grown(size: int, step: int = 100) -> Tree:
-    tree, leaves = Tree(), numbered(size)
+def grow(size: int, step: int = 100) -> Tree:
+    tree, leaves = Tree(), number_leaves(size)
     for at in range(0, size, step):
         tree.append(leaves[at : at + step])
     return tree
 
 
-BIG = grown(70_000, 777)
+BIG = grow(70_000, 777)
 sizes = st.one_of(
     st.integers(1, 70), st.integers(1, 70_000), st.sampled_from([255, 256, 257, 511, 512, 65_536, 65_537])
 )
@@ -112,10 +112,10 @@ sizes = st.one_of(
 
 def test_the_roots_of_the_example_tree() -> None:
     tree = Tree()
-    assert [merkle.EMPTY_ROOT.hex(), *(_appended(tree, leaf).hex() for leaf in LEAVES)] == ROOTS
+    assert [merkle.EMPTY_ROOT.hex(), *(_append(tree, leaf).hex() for leaf in LEAVES)] == ROOTS
 
 
-def _appended(tree: Tree, leaf: bytes) -> bytes:
+def _append(tree: Tree, leaf: bytes) -> bytes:
     tree.append([merkle.leaf_hash(leaf)])
     return tree.frontier.root()
 
@@ -142,8 +142,8 @@ def test_the_consistency_proofs_of_the_example_tree(old: int, new: int) -> None:
 
 
 def test_an_independent_implementation_finds_the_same_roots_and_proofs_for_every_small_tree() -> None:
-    leaves = numbered(40)
-    tree = grown(40)
+    leaves = number_leaves(40)
+    tree = grow(40)
     for size in range(1, 41):
         here = leaves[:size]
         assert tree.root(size) == independent.merkle_root(here)
@@ -193,7 +193,7 @@ def _accepts(verify: object, *arguments: object) -> bool:
 
 @given(st.lists(st.integers(0, 600), max_size=8))
 def test_a_tree_that_grows_in_any_steps_stores_the_same_and_can_go_on_from_what_is_stored(steps: list[int]) -> None:
-    tree, leaves = Tree(), numbered(sum(steps))
+    tree, leaves = Tree(), number_leaves(sum(steps))
     for step in steps:
         size = tree.frontier.size
         tree.append(leaves[size : size + step])

@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from oracle_process import run_oracle
-from sealing import connected, register, seal
+from sealing import open_connection, register, seal
 
 from oracle.audit import log
 from oracle.audit.checkpoint import Checkpoint
@@ -47,14 +47,14 @@ async def exports(database_url: str, tmp_path: Path) -> Exports:
     await register(database_url, 0, 500)
     await seal(database_url, tmp_path / "keys")
     await register(database_url, 500, 500)
-    async with connected(database_url) as connection:
+    async with open_connection(database_url) as connection:
         kept = await connection.fetchval("SELECT note FROM audit_checkpoints WHERE size = 501")
         vkey = await connection.fetchval("SELECT vkey FROM audit_keys")
     await seal(database_url, tmp_path / "keys")
     return Exports(database_url, tmp_path, kept, vkey)
 
 
-def edited(path: Path, edit: Callable[[list[bytes]], object]) -> None:
+def edit_lines(path: Path, edit: Callable[[list[bytes]], object]) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     edit(lines)
     path.write_bytes(b"".join(lines))
@@ -105,7 +105,7 @@ LINES = {
 async def test_a_changed_line_is_named(exports: Exports, name: str) -> None:
     directory = await exports.make(100, 500)
     edit, expected = LINES[name]
-    edited(directory / "events.ndjson", edit)
+    edit_lines(directory / "events.ndjson", edit)
     assert exports.check(directory) == expected
     assert len(exports.check(directory, window=128)) == len(expected)
 
@@ -114,7 +114,7 @@ async def test_hashes_and_lines_forged_together_do_not_make_what_was_signed(expo
     from oracle.audit.leaf import leaf_hash
 
     directory = await exports.make(100, 500)
-    edited(directory / "events.ndjson", LINES["altered"][0])
+    edit_lines(directory / "events.ndjson", LINES["altered"][0])
     line = (directory / "events.ndjson").read_bytes().splitlines()[57]
     hashes = bytearray((directory / "hashes.bin").read_bytes())
     hashes[57 * 32 : 58 * 32] = leaf_hash(line)
@@ -184,10 +184,10 @@ async def test_a_manifest_is_not_read_into_memory_whatever_its_length(exports: E
 
 async def test_a_table_that_differs_from_the_lines_is_found(exports: Exports) -> None:
     directory = await exports.make(100, 500, with_csv=True)
-    edited(directory / "events.csv", lambda rows: rows.__setitem__(58, rows[58].replace(b"greenbank", b"bluebank")))
+    edit_lines(directory / "events.csv", lambda rows: rows.__setitem__(58, rows[58].replace(b"greenbank", b"bluebank")))
     assert exports.check(directory) == ["csv: row 58 of events.csv differs from line 58 of events.ndjson"]
-    edited(directory / "events.csv", lambda rows: rows.__setitem__(58, rows[58].replace(b"bluebank", b"greenbank")))
-    edited(directory / "events.csv", lambda rows: rows.append(rows[-1]))
+    edit_lines(directory / "events.csv", lambda rows: rows.__setitem__(58, rows[58].replace(b"bluebank", b"greenbank")))
+    edit_lines(directory / "events.csv", lambda rows: rows.append(rows[-1]))
     assert exports.check(directory) == ["csv: events.csv has more rows than events.ndjson has lines"]
 
 
@@ -213,7 +213,7 @@ async def test_the_checkpoint_that_was_kept_is_extended_or_not(exports: Exports,
 
 
 async def test_an_auditor_with_the_first_key_follows_rotations(exports: Exports, tmp_path: Path) -> None:
-    async with connected(exports.url) as connection:
+    async with open_connection(exports.url) as connection:
         await rotate(connection, KeyFile(tmp_path / "keys"))
     await register(exports.url, 5_000, 50)
     await seal(exports.url, tmp_path / "keys")
@@ -264,7 +264,7 @@ async def test_the_commands_say_what_they_find_and_end_with_it(exports: Exports,
     moved = tmp_path / "elsewhere"
     shutil.copytree(exported, moved)
     number = random.randrange(400)
-    edited(moved / "events.ndjson", lambda lines: lines.__setitem__(number, lines[number].replace(b"reen", b"lue")))
+    edit_lines(moved / "events.ndjson", lambda lines: lines.__setitem__(number, lines[number].replace(b"reen", b"lue")))
     ran = run_oracle(tmp_path, "audit", "verify", "--offline", str(moved), "--since", "kept", "--key", exports.vkey)
     assert ran.returncode == 1
     assert ran.stdout.startswith(

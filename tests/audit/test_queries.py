@@ -39,10 +39,10 @@ class History:
 
     def get(self, path: str, **params: Any) -> httpx.Response:
         named = {name.rstrip("_"): value for name, value in params.items() if value is not None}
-        return _answered(lambda: self.http.get(self._root + path, params=named))
+        return _ask_until_answered(lambda: self.http.get(self._root + path, params=named))
 
     def post(self, path: str, **body: Any) -> httpx.Response:
-        return _answered(lambda: self.http.post(self._root + path, json=body))
+        return _ask_until_answered(lambda: self.http.post(self._root + path, json=body))
 
     def all(self, path: str, **body: Any) -> list[Any]:
         found: list[Any] = []
@@ -54,7 +54,7 @@ class History:
             body["cursor"] = page["next"]
 
 
-def _answered(ask: Callable[[], httpx.Response]) -> httpx.Response:
+def _ask_until_answered(ask: Callable[[], httpx.Response]) -> httpx.Response:
     """Asked again, as the commands do, while a PostgreSQL that stands still is no answer."""
     answers: list[httpx.Response] = []
 
@@ -84,7 +84,7 @@ def filled(service: Service) -> datetime:
     return began
 
 
-def sealed(auditor: History) -> int:
+def wait_until_sealed(auditor: History) -> int:
     """How many leaves there are once nothing waits."""
     until(lambda: auditor.get("/log/status").json()["waitingS"] is None)
     return int(auditor.get("/log/status").json()["size"])
@@ -137,7 +137,7 @@ def test_an_unknown_fsp_is_an_error(auditor_of: History) -> None:
     times = {"from_": "2020-01-01T00:00:00Z", "to": "2999-01-01T00:00:00Z"}
     party = {"kind": "MSISDN", "identifier": PHONES[5]}
 
-    def asked(fsp_id: str) -> set[int]:
+    def ask(fsp_id: str) -> set[int]:
         answers = [
             auditor_of.get("/events", fspId=fsp_id),
             auditor_of.post("/events/search", fspId=fsp_id),
@@ -150,9 +150,9 @@ def test_an_unknown_fsp_is_an_error(auditor_of: History) -> None:
         ]
         return {answer.status_code for answer in answers}
 
-    sealed(auditor_of)  # an export needs a sealed event
-    assert asked("greenbank") == {200}
-    assert asked("grenbank") == {404}
+    wait_until_sealed(auditor_of)  # an export needs a sealed event
+    assert ask("greenbank") == {200}
+    assert ask("grenbank") == {404}
 
 
 def test_the_same_identifier_in_any_spelling_by_get_and_post(auditor_of: History, filled: datetime) -> None:
@@ -335,7 +335,7 @@ def test_a_timeline_ends_where_the_entry_of_another_fsp_decides(service: Service
 
 @pytest.mark.usefixtures("filled")
 def test_an_event_is_proved_by_what_the_api_says(auditor_of: History) -> None:
-    size = sealed(auditor_of)
+    size = wait_until_sealed(auditor_of)
     event = auditor_of.post("/events/search", kind="MSISDN", identifier=PHONES[1]).json()["items"][0]
     entry = auditor_of.get(f"/log/entries/{event['eventId']}", size=size).json()
     proof = [base64.b64decode(each) for each in entry["proof"]]
@@ -361,7 +361,7 @@ def test_an_event_is_proved_by_what_the_api_says(auditor_of: History) -> None:
 
 @pytest.mark.usefixtures("filled")
 def test_a_dfsp_proves_its_own_event_and_no_other(service: Service, auditor_of: History) -> None:
-    sealed(auditor_of)
+    wait_until_sealed(auditor_of)
     maker = History(service, "dfsp-maker", "greenbank")
     events = auditor_of.all("/events/search", limit=1000)
     own = next(
@@ -374,7 +374,7 @@ def test_a_dfsp_proves_its_own_event_and_no_other(service: Service, auditor_of: 
 
 @pytest.mark.usefixtures("filled")
 def test_an_export_over_http_is_one_that_verifies_offline(auditor_of: History, tmp_path: Path) -> None:
-    sealed(auditor_of)
+    wait_until_sealed(auditor_of)
     manifest = auditor_of.get("/export/manifest.json", sinceSize=2)
     span = {name: manifest.json()[name] for name in ("begin", "end")}
     (tmp_path / "manifest.json").write_bytes(manifest.content)
@@ -395,7 +395,7 @@ def test_an_export_over_http_is_one_that_verifies_offline(auditor_of: History, t
 @pytest.mark.usefixtures("filled")
 def test_a_filtered_export_as_a_table_has_the_rows_of_the_whole_one(auditor_of: History) -> None:
     path = "/export/filtered.ndjson"
-    span: dict[str, Any] = {"begin": 0, "end": sealed(auditor_of)}
+    span: dict[str, Any] = {"begin": 0, "end": wait_until_sealed(auditor_of)}
     header, *rows = auditor_of.get("/export/events.csv", **span).text.split("\r\n")
     for wanted in ({"fspId": "redbank"}, {"entity": "fsp"}, {"fspId": "redbank", "entity": "batch"}):
         *lines, _ = auditor_of.get(path, **wanted, **span).text.splitlines()
@@ -413,14 +413,14 @@ def test_a_filtered_export_has_the_events_by_which_an_fsp_lost_aliases(service: 
     url = f"{service.oracle.hub_url}/participants/MSISDN/525512345555"
     httpx.post(url, json={"fspId": "greenbank"}, headers=hub).raise_for_status()
     service.fetch("UPDATE aliases SET fsp_id = 'redbank' WHERE identifier = '525512345555'")
-    sealed(auditor_of)
+    wait_until_sealed(auditor_of)
     exported = auditor_of.get("/export/filtered.ndjson", fspId="greenbank", entity="alias").text.splitlines()[:-1]
     listed = [event["eventId"] for event in auditor_of.all("/events/search", fspId="greenbank", entity="alias")]
     assert sorted(json.loads(line)["event"]["event_id"] for line in exported) == sorted(listed)
 
 
 def test_the_form_of_a_filtered_export_is_asked_for_by_name_or_by_accept(service: Service, auditor_of: History) -> None:
-    sealed(auditor_of)
+    wait_until_sealed(auditor_of)
     url = f"{service.oracle.admin_url}/audit/v1/export/filtered.ndjson"
     for accept, form, answered in (
         ("*/*", {}, "application/x-ndjson"), ("text/csv", {}, "text/csv"), ("text/*, text/csv;q=0.9", {}, "text/csv"),
@@ -438,28 +438,30 @@ def test_the_form_of_a_filtered_export_is_asked_for_by_name_or_by_accept(service
 
 @pytest.mark.usefixtures("filled")
 def test_the_commands_of_an_auditor(service: Service, auditor_of: History, tmp_path: Path) -> None:
-    sealed(auditor_of)
+    wait_until_sealed(auditor_of)
     env = {"ORACLE_KEY": auditor_of.key, "ORACLE_ADMIN_URL": service.oracle.admin_url}
 
-    def typed(*words: str) -> str:
+    def type_command(*words: str) -> str:
         done = run_oracle(tmp_path, "audit", *words, env=env)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    note = typed("fetch-checkpoint")
+    note = type_command("fetch-checkpoint")
     (tmp_path / "kept").write_text(note)
-    resolved = json.loads(typed("resolve", "MSISDN", f"+{PHONES[8]}", "--json"))
+    resolved = json.loads(type_command("resolve", "MSISDN", f"+{PHONES[8]}", "--json"))
     assert (resolved["fspId"], resolved["reason"]) == ("greenbank", "alias")
-    assert "by greenbank as fsp through hub" in typed("resolve", "MSISDN", PHONES[8])
-    assert "greenbank MXN (alias)" in typed("timeline", "MSISDN", PHONES[8])
+    assert "by greenbank as fsp through hub" in type_command("resolve", "MSISDN", PHONES[8])
+    assert "greenbank MXN (alias)" in type_command("timeline", "MSISDN", PHONES[8])
     event_id = str(resolved["events"][-1]["eventId"])
-    assert f'"event_id":{event_id},' in typed("proof", event_id, "--checkpoint", "kept")
-    assert typed("events", "--kind", "MSISDN", "--identifier", PHONES[8]).count("\n") == 1
-    assert len(typed("diff", "--fsp", "greenbank", "--from", "2020-01-01", "--to", "2999-01-01").splitlines()) > 10
-    assert "timeline" in typed("reads", "--limit", "50")
-    typed("fetch", "export", "--since", "kept", "--csv")
-    typed("verify", "--offline", "export", "--since", "kept")
-    typed("status")
+    assert f'"event_id":{event_id},' in type_command("proof", event_id, "--checkpoint", "kept")
+    assert type_command("events", "--kind", "MSISDN", "--identifier", PHONES[8]).count("\n") == 1
+    assert (
+        len(type_command("diff", "--fsp", "greenbank", "--from", "2020-01-01", "--to", "2999-01-01").splitlines()) > 10
+    )
+    assert "timeline" in type_command("reads", "--limit", "50")
+    type_command("fetch", "export", "--since", "kept", "--csv")
+    type_command("verify", "--offline", "export", "--since", "kept")
+    type_command("status")
 
 
 def test_a_caller_who_leaves_early_leaves_no_open_connection(service: Service, auditor_of: History) -> None:
@@ -468,7 +470,7 @@ def test_a_caller_who_leaves_early_leaves_no_open_connection(service: Service, a
         "INSERT INTO aliases (party_id_type, identifier, fsp_id) SELECT 'ALIAS', 'many-' || n, 'greenbank'"
         " FROM generate_series(1, 20000) AS n"
     )
-    size = sealed(auditor_of)
+    size = wait_until_sealed(auditor_of)
     root = f"{service.oracle.admin_url}/audit/v1"
     times = {"from": "2020-01-01T00:00:00Z", "to": datetime.now(UTC).isoformat()}
     for _ in range(12):
@@ -489,14 +491,14 @@ def test_a_caller_who_leaves_early_leaves_no_open_connection(service: Service, a
 async def test_an_instant_is_final_once_nothing_older_can_come(service: Service, auditor_of: History) -> None:
     phone = "525512346666"
 
-    async def resolved(at: datetime) -> Any:
+    async def resolve_at(at: datetime) -> Any:
         body = {"kind": "MSISDN", "identifier": phone, "at": at.isoformat()}
         return (await asyncio.to_thread(auditor_of.post, "/resolve", **body)).json()
 
     async def becomes_final(at: datetime) -> None:
         """The service itself may have been writing: it seals what the other tests did."""
         async with asyncio.timeout(60):
-            while not (await resolved(at))["isFinal"]:
+            while not (await resolve_at(at))["isFinal"]:
                 pass
 
     before = datetime.now(UTC)
@@ -507,12 +509,12 @@ async def test_an_instant_is_final_once_nothing_older_can_come(service: Service,
                 "INSERT INTO aliases (party_id_type, identifier, fsp_id) VALUES ('MSISDN', $1, 'greenbank')", phone
             )
             written = datetime.now(UTC)
-            open_yet = await resolved(written)
+            open_yet = await resolve_at(written)
             assert (open_yet["fspId"], open_yet["isFinal"]) == (None, False)
             await becomes_final(before)
     finally:
         await writer.close()
     await becomes_final(written)
-    assert (await resolved(written))["fspId"] == "greenbank"
-    assert (await resolved(before))["fspId"] is None
-    assert not (await resolved(datetime.now(UTC) + timedelta(days=1)))["isFinal"]
+    assert (await resolve_at(written))["fspId"] == "greenbank"
+    assert (await resolve_at(before))["fspId"] is None
+    assert not (await resolve_at(datetime.now(UTC) + timedelta(days=1)))["isFinal"]

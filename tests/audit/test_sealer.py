@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import asyncpg
 import pytest
-from sealing import connected, count, execute, findings, register, seal, tampering
+from sealing import count, execute, findings, open_connection, register, seal, tampering
 
 from oracle.audit import log
 from oracle.audit.keys import KeyFile, KeyFileError, rotate
@@ -49,7 +49,7 @@ async def size(url: str) -> int:
         await connection.close()
 
 
-async def sealed_ids(url: str) -> list[int]:
+async def fetch_sealed_ids(url: str) -> list[int]:
     """Return the events in the order of the log, and prove for some of them that they are in it."""
     connection = await log.connect(url, "test")
     try:
@@ -81,7 +81,7 @@ async def test_killed_at_random_moments_with_writers_beside_it_no_event_is_seale
         with process.stdout as output:
             assert await asyncio.to_thread(output.readline) == b"sealing\n"
             before = await size(database_url)
-            await until(lambda before=before: _grown(database_url, before))  # type: ignore[misc]
+            await until(lambda before=before: _has_grown(database_url, before))  # type: ignore[misc]
             await asyncio.sleep(random.uniform(0, 0.15))  # a moment in its work, not a time to wait for
             process.kill()
             process.wait()
@@ -91,12 +91,12 @@ async def test_killed_at_random_moments_with_writers_beside_it_no_event_is_seale
     assert killed_at == sorted(killed_at)
     assert killed_at[0] < killed_at[-1]
     assert await seal(database_url, tmp_path / "keys") == await count(database_url)
-    ids = await sealed_ids(database_url)
+    ids = await fetch_sealed_ids(database_url)
     assert len(ids) == len(set(ids)) == await count(database_url)
     assert await findings(database_url) == []
 
 
-async def _grown(url: str, before: int) -> bool:
+async def _has_grown(url: str, before: int) -> bool:
     return await size(url) > before
 
 
@@ -104,7 +104,7 @@ async def _write(url: str, writer: int, done: asyncio.Event) -> None:
     """Transactions that overlap, of many sizes; some stay open for a while, some are rolled back."""
     chance = random.Random(writer)
     at = writer * 10_000_000
-    async with connected(url) as connection:
+    async with open_connection(url) as connection:
         await connection.execute("INSERT INTO fsps (fsp_id) VALUES ('greenbank') ON CONFLICT DO NOTHING")
         while not done.is_set():
             transaction = connection.transaction()
@@ -143,7 +143,7 @@ async def test_one_call_gives_the_proof_that_an_event_is_in_the_log(database_url
 
 async def test_an_open_transaction_delays_the_events_after_it(database_url: str, tmp_path: Path) -> None:
     """Otherwise an event of the open transaction would later precede sealed events."""
-    async with connected(database_url) as connection:
+    async with open_connection(database_url) as connection:
         await connection.execute("INSERT INTO fsps (fsp_id) VALUES ('one')")
         async with connection.transaction():
             await connection.execute("INSERT INTO fsps (fsp_id) VALUES ('two')")
@@ -157,7 +157,7 @@ async def test_a_transaction_larger_than_a_batch_is_sealed_in_parts(database_url
     await register(database_url, 0, 1_000)
     assert await seal(database_url, tmp_path / "keys", SealingLimits(batch=100, snapshot_rows=250)) == 1_001
     assert await findings(database_url) == []
-    assert len(await sealed_ids(database_url)) == 1_001
+    assert len(await fetch_sealed_ids(database_url)) == 1_001
 
 
 async def test_of_several_sealers_one_works_and_another_takes_over(database_url: str, tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ async def test_the_private_key_is_made_once_and_is_only_in_its_file(database_url
     await register(database_url, 100, 10)
     await seal(database_url, path)
     assert path.read_text() == text
-    async with connected(database_url) as connection:
+    async with open_connection(database_url) as connection:
         vkey = await connection.fetchval("SELECT vkey FROM audit_keys")
     name, key_id, public = vkey.split("+", 2)
     assert text.startswith(f"PRIVATE+KEY+{name}+{key_id}+")
@@ -240,7 +240,7 @@ async def test_a_rotated_key_is_followed_from_either_end_and_found_by_a_sealer_a
     stop = asyncio.Event()
     task = asyncio.create_task(Sealer(database_url, file, interval_s=0.01).run(stop))
     await until(lambda: _is(database_url, 11))
-    async with connected(database_url) as connection:
+    async with open_connection(database_url) as connection:
         new = await rotate(connection, file)
         old = await connection.fetchval("SELECT vkey FROM audit_keys WHERE number = 0")
     await register(database_url, 100, 10)
@@ -249,7 +249,7 @@ async def test_a_rotated_key_is_followed_from_either_end_and_found_by_a_sealer_a
     await task
     assert await findings(database_url, trusted=[old]) == []
     assert await findings(database_url, trusted=[new.vkey]) == []
-    async with connected(database_url) as connection:
+    async with open_connection(database_url) as connection:
         note = await connection.fetchval("SELECT note FROM audit_checkpoints WHERE size = 21")
     assert note.count("\n— ") == 2, "the old key signs as well for a while"
     # The old key alone is not enough any more.
@@ -268,7 +268,7 @@ async def test_a_lost_key_is_replaced_and_verifiers_must_trust_both(database_url
     await register(database_url, 100, 10)
     with pytest.raises(KeyFileError):
         await seal(database_url, tmp_path / "keys")
-    async with connected(database_url) as connection:
+    async with open_connection(database_url) as connection:
         new = await rotate(connection, KeyFile(tmp_path / "keys"), lost=True)
         old = await connection.fetchval("SELECT vkey FROM audit_keys WHERE number = 0")
     assert await seal(database_url, tmp_path / "keys") == 21
@@ -303,12 +303,12 @@ async def test_the_log_goes_on_in_a_cluster_with_a_lower_transaction_counter(
     same_identifier: bool,
 ) -> None:
     """Sealed events, unsealed events, and events written there before a sealer ran: each is sealed once."""
-    async with connected(database_url) as connection:
+    async with open_connection(database_url) as connection:
         for _ in range(2_000):
             await connection.execute("SELECT pg_current_xact_id()")
     await register(database_url, 0, 50)
     await seal(database_url, tmp_path / "keys")
-    async with connected(database_url) as connection, connection.transaction():
+    async with open_connection(database_url) as connection, connection.transaction():
         # The lowest event_id is that of a transaction which stays unsealed in the dump.
         await connection.execute("INSERT INTO fsps (fsp_id) VALUES ('open')")
         await register(database_url, 1_000, 20)
@@ -322,16 +322,16 @@ async def test_the_log_goes_on_in_a_cluster_with_a_lower_transaction_counter(
         async with tampering(url) as connection:
             await connection.execute("UPDATE audit_eras SET system_identifier = audit_cluster()")
     await register(url, 2_000, 30)
-    async with connected(url) as connection, connection.transaction():
+    async with open_connection(url) as connection, connection.transaction():
         await connection.execute("INSERT INTO fsps (fsp_id) VALUES ('here')")
     assert kept < await count(url)
     assert await seal(url, tmp_path / "keys") == await count(url)
     await register(url, 3_000, 30)
     assert await seal(url, tmp_path / "keys") == await count(url)
-    ids = await sealed_ids(url)
+    ids = await fetch_sealed_ids(url)
     assert len(ids) == len(set(ids)) == await count(url)
     assert await findings(url) == []
-    async with connected(url) as connection:
+    async with open_connection(url) as connection:
         assert await connection.fetchval("SELECT count(*) FROM audit_eras") == 2
     async with tampering(url) as connection:
         await connection.execute("DELETE FROM events WHERE event_id = $1", ids[kept + 3])
@@ -369,7 +369,7 @@ async def test_events_of_any_time_have_a_partition_and_each_month_its_own(databa
         "SELECT count(*) FROM generate_series(0, 14) AS n WHERE to_regclass('events_' || to_char("
         "date_trunc('month', now() AT TIME ZONE 'UTC') + n * interval '1 month', 'YYYY_MM')) IS NULL"
     )
-    async with connected(database_url) as connection, connection.transaction():  # at one instant
+    async with open_connection(database_url) as connection, connection.transaction():  # at one instant
         wanted = await connection.fetchval(missing)
         assert wanted >= 11
         assert await connection.fetchval("SELECT events_partitions_ahead(14)") == wanted
@@ -428,16 +428,16 @@ async def test_old_events_become_a_partition_without_a_copy(empty_database_url: 
 
     await migrate(empty_database_url, migrations=[m for m in read_migrations() if m.number < 3])
     await register(empty_database_url, 0, 100)
-    async with connected(empty_database_url) as connection:
+    async with open_connection(empty_database_url) as connection:
         file = await connection.fetchval("SELECT pg_relation_filenode('events')")
         before = await connection.fetch("SELECT * FROM events ORDER BY event_id")
     await migrate(empty_database_url)
-    async with connected(empty_database_url) as connection:
+    async with open_connection(empty_database_url) as connection:
         assert await connection.fetchval("SELECT pg_relation_filenode('events_before')") == file, "not copied"
         assert await connection.fetch("SELECT * FROM events ORDER BY event_id") == before
     await register(empty_database_url, 500, 10)
     assert await seal(empty_database_url, tmp_path / "keys") == 111
-    assert sorted(await sealed_ids(empty_database_url)) == list(range(1, 112))
+    assert sorted(await fetch_sealed_ids(empty_database_url)) == list(range(1, 112))
     assert await findings(empty_database_url) == []
     for statement in ("DELETE FROM events_before", "UPDATE events_before SET actor = 'x'", "TRUNCATE events_before"):
         with pytest.raises(asyncpg.PostgresError, match="is not allowed"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from oracle_process import run_oracle
-from sealing import as_superuser, connected, count, execute, findings, register, seal, tampering
+from sealing import as_superuser, count, execute, findings, open_connection, register, seal, tampering
 
 from oracle.audit.checkpoint import Checkpoint, Signer, sign_note
 from oracle.audit.sealer import Refused, SealingLimits
@@ -340,7 +340,7 @@ async def test_a_range_is_checked_alone(history: str) -> None:
 async def test_nobody_but_a_superuser_can_do_it(history: str) -> None:
     """By the owner's triggers, on the partitions as well; the application's role has not even the right to try."""
     log = [f"audit_{name}" for name in ("batches", "tiles", "checkpoints", "keys", "eras")]
-    async with connected(history) as owner:
+    async with open_connection(history) as owner:
         partitions = await owner.fetch(
             "SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'events'::regclass"
         )
@@ -350,7 +350,7 @@ async def test_nobody_but_a_superuser_can_do_it(history: str) -> None:
             for statement in _changes(table, column):
                 with pytest.raises(asyncpg.PostgresError, match="is not allowed"):
                     await owner.execute(statement)
-    async with connected(as_superuser(history)) as application:
+    async with open_connection(as_superuser(history)) as application:
         await application.execute("SET ROLE oracle_service")
         for table, column in tables.items():
             for statement in _changes(table, column):
@@ -379,7 +379,7 @@ def _changes(table: str, column: str) -> list[str]:
 async def test_the_application_role_puts_nothing_before_the_tables(history: str) -> None:
     """An alias that is changed while a temporary table is called events would leave no event."""
     await migrate(history)
-    async with connected(history.replace("oracle@", "oracle_service@")) as application:
+    async with open_connection(history.replace("oracle@", "oracle_service@")) as application:
         for statement in ("CREATE TEMP TABLE events ()", "CREATE TEMP VIEW fsps AS SELECT 'ghost' AS fsp_id"):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await application.execute(statement)

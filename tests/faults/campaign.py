@@ -79,7 +79,7 @@ async def _failovers(seed: int, ends_at: float, broken: str, calm_s: float = CAL
         rig.begin()
         await rig.run_calmly(calm_s)
         while True:
-            await chaos.failed_over(rig, rig.random)
+            await chaos.fail_over(rig, rig.random)
             await rig.wait_recovered()
             if time.monotonic() > ends_at:
                 break

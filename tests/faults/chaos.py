@@ -77,11 +77,13 @@ async def rolling_restart(rig: Rig, rng: random.Random) -> None:
     service = rng.choice(rig.services)
     process = service.process
     assert process is not None
-    done = len(process.logged(REPLACED)) + len(process.logged(GIVEN_UP))
+    done = len(process.find_log_lines(REPLACED)) + len(process.find_log_lines(GIVEN_UP))
     async with rig.fault("rolling-restart", service.name), asyncio.timeout(180):
         process.signal(signal.SIGHUP)
         # Without a database the new worker does not begin, and the old ones stay.
-        await until(lambda: done < len(process.logged(REPLACED)) + len(process.logged(GIVEN_UP)), pause_s=0.1)
+        await until(
+            lambda: done < len(process.find_log_lines(REPLACED)) + len(process.find_log_lines(GIVEN_UP)), pause_s=0.1
+        )
 
 
 # Redis --------------------------------------------------------------------------------------------------------
@@ -269,7 +271,7 @@ async def commit_cut(rig: Rig, rng: random.Random) -> None:
 # Sentinel -----------------------------------------------------------------------------------------------------
 
 
-async def failed_over(rig: Rig, rng: random.Random) -> None:
+async def fail_over(rig: Rig, rng: random.Random) -> None:
     """The replica takes over, without the last writes of the primary; the old primary is dead, or only stopped."""
     watched = rig.watched
     assert watched is not None

@@ -309,7 +309,7 @@ def _place(calls: list[Call], versions: list[Version]) -> Iterator[_Placed]:
         elif call.outcome == "ok" and change:
             yield _Placed(call, change)
         elif call.outcome == "unknown" and change:  # without an event it has not happened
-            yield _Placed(_unended(call), change)
+            yield _Placed(_drop_end(call), change)
         elif call.outcome == "refused" and call.kind == "remove" and call.status == 404:  # nobody had it
             yield _Placed(call, free)
         elif call.outcome == "refused" and call.kind != "look" and call.status in (403, 409):  # somebody else had it
@@ -317,7 +317,7 @@ def _place(calls: list[Call], versions: list[Version]) -> Iterator[_Placed]:
             yield _Placed(call, [place for place in held if place not in own])
 
 
-def _unended(call: Call) -> Call:
+def _drop_end(call: Call) -> Call:
     return Call(call.kind, call.key, call.owner, call.start, inf, call.outcome, call.where, call.status)
 
 

@@ -186,7 +186,7 @@ class Service:
         finally:
             connection.close()
 
-    def accepted(self) -> int:
+    def count_connections(self) -> int:
         """How many connections its workers have."""
         found = [each for worker in self.hub_workers() for each in worker.net_connections("tcp")]
         return sum(each.laddr.port == self.port and each.status == psutil.CONN_ESTABLISHED for each in found)

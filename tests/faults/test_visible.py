@@ -73,17 +73,17 @@ class Stage:
         finally:
             connection.close()
 
-    async def cached(self, prefix: str) -> dict[str, str]:
+    async def register_and_cache(self, prefix: str) -> dict[str, str]:
         """Registered keys and their owners, of which every service has copies."""
         owners = {f"{prefix}-{number}": self.book.new_owner() for number in range(KEYS)}
         for key, owner in owners.items():
             assert (await self.register(self.first, key, owner)).outcome == "ok"
 
-        async def copied() -> bool:
+        async def are_copied() -> bool:
             await self.sees(owners)
             return len(await self.rig.copies(list(owners))) == len(owners)
 
-        await until(copied, pause_s=0.2)  # at the latest when their fences are gone
+        await until(are_copied, pause_s=0.2)  # at the latest when their fences are gone
         return owners
 
     async def sees(self, owners: dict[str, str], patience_s: float = 0) -> float:
@@ -107,7 +107,7 @@ class Stage:
 
     # -- waiting ------------------------------------------------------------------------------------------------
 
-    async def until_told(self, datastore: str, cache: str, within_s: float = 15) -> None:
+    async def wait_for_reports(self, datastore: str, cache: str, within_s: float = 15) -> None:
         """Health, readiness and life of both services, as they are when these parts are up or down.
 
         It is waited for: a worker learns of a failure by its own next asking, and the kernel says which one answers.
@@ -123,18 +123,20 @@ class Stage:
                 for service in (self.first, self.second):
                     while reported != expected:
                         with suppress(Broken):
-                            reported = await self._agreed(service, expected)
+                            reported = await self._fetch_agreed_reports(service, expected)
                         await asyncio.sleep(0.01)
                     reported = {}
         except TimeoutError as exc:
             raise AssertionError(f"reported {reported}, not {expected}") from exc
 
-    async def _agreed(self, service: Service, paths: Iterable[str]) -> dict[str, tuple[int, dict[str, str]]]:
+    async def _fetch_agreed_reports(
+        self, service: Service, paths: Iterable[str]
+    ) -> dict[str, tuple[int, dict[str, str]]]:
         """Return the reports at these paths to concurrent callers if all agree; else nothing."""
-        answers = await asyncio.gather(*(self._told(service, paths) for _ in range(CALLERS)))
+        answers = await asyncio.gather(*(self._fetch_reports(service, paths) for _ in range(CALLERS)))
         return answers[0] if all(answer == answers[0] for answer in answers) else {}
 
-    async def _told(self, service: Service, paths: Iterable[str]) -> dict[str, tuple[int, dict[str, str]]]:
+    async def _fetch_reports(self, service: Service, paths: Iterable[str]) -> dict[str, tuple[int, dict[str, str]]]:
         connection = Connection(lambda: service.port)
         reported: dict[str, tuple[int, dict[str, str]]] = {}
         try:
@@ -196,10 +198,10 @@ def stage() -> Iterator[Stage]:
 
 def test_without_redis_lookups_are_right_and_changes_take_a_lease_longer(stage: Stage) -> None:
     async def scenario(stage: Stage) -> None:
-        owners = await stage.cached("redis-away")
+        owners = await stage.register_and_cache("redis-away")
         async with stage.without("redis"):
             assert await stage.sees(owners) < FAST_S  # also before anybody has noticed
-            await stage.until_told("OK", "DOWN")
+            await stage.wait_for_reports("OK", "DOWN")
             assert await stage.sees(owners) < FAST_S
             key = next(iter(owners))
             gone = await stage.remove(stage.first, key, owners[key])
@@ -219,7 +221,7 @@ def test_without_redis_lookups_are_right_and_changes_take_a_lease_longer(stage: 
 
 def test_a_slow_redis_counts_as_away(stage: Stage) -> None:
     async def scenario(stage: Stage) -> None:
-        owners = await stage.cached("redis-slow")
+        owners = await stage.register_and_cache("redis-slow")
         gates = [service.redis_gate for service in stage.rig.services]
         await stage.rig.network.set(gates, delay_ms=SLOW_MS)
         try:
@@ -237,7 +239,7 @@ def test_a_slow_redis_counts_as_away(stage: Stage) -> None:
 
 def test_a_flushed_or_restarted_redis_changes_no_answer(stage: Stage) -> None:
     async def scenario(stage: Stage) -> None:
-        owners = await stage.cached("redis-empty")
+        owners = await stage.register_and_cache("redis-empty")
         assert servers.valkey_command(stage.rig.valkey, "FLUSHALL") == b"+OK\r\n"
         assert await stage.sees(owners) < FAST_S
         key = next(iter(owners))
@@ -262,11 +264,11 @@ def test_a_flushed_or_restarted_redis_changes_no_answer(stage: Stage) -> None:
 
 def test_without_postgres_copies_are_answered_and_all_else_is_refused_at_once(stage: Stage) -> None:
     async def scenario(stage: Stage) -> None:
-        owners = await stage.cached("postgres-away")
+        owners = await stage.register_and_cache("postgres-away")
         async with stage.without("postgres"):
-            await stage.until_told("DOWN", "OK")
+            await stage.wait_for_reports("DOWN", "OK")
             assert await stage.sees(owners, BUSY_S) < FAST_S
-            await _refused_at_once(stage, "postgres-away-unknown")
+            await _expect_refusals_at_once(stage, "postgres-away-unknown")
         await stage.recovers("PostgreSQL away")
         await _nothing_half_done(stage, "postgres-away-unknown")
 
@@ -275,7 +277,7 @@ def test_without_postgres_copies_are_answered_and_all_else_is_refused_at_once(st
 
 def test_while_postgres_is_stopped_copies_are_answered_and_all_else_is_refused_soon(stage: Stage) -> None:
     async def scenario(stage: Stage) -> None:
-        owners = await stage.cached("postgres-stopped")
+        owners = await stage.register_and_cache("postgres-stopped")
         assert stage.rig.postgres.process is not None
         server = psutil.Process(stage.rig.postgres.process.pid)
         try:
@@ -283,10 +285,10 @@ def test_while_postgres_is_stopped_copies_are_answered_and_all_else_is_refused_s
                 each.suspend()
             began = time.monotonic()
             assert await stage.sees(owners, BUSY_S) < FAST_S  # also before anybody has noticed
-            await stage.until_told("DOWN", "OK")
+            await stage.wait_for_reports("DOWN", "OK")
             print(f"PostgreSQL stopped: known after {time.monotonic() - began:.2f} s")
             assert await stage.sees(owners, BUSY_S) < FAST_S
-            await _refused_at_once(stage, "postgres-stopped-unknown")
+            await _expect_refusals_at_once(stage, "postgres-stopped-unknown")
         finally:
             resume(server)
         await stage.recovers("PostgreSQL stopped")
@@ -295,7 +297,7 @@ def test_while_postgres_is_stopped_copies_are_answered_and_all_else_is_refused_s
     stage.run(scenario)
 
 
-async def _refused_at_once(stage: Stage, key: str) -> None:
+async def _expect_refusals_at_once(stage: Stage, key: str) -> None:
     """A key without a copy, many times: 503 and 2003, the later ones without a time-out of their own each."""
     times: list[float] = []
     for _ in range(20):
@@ -327,10 +329,10 @@ async def _nothing_half_done(stage: Stage, key: str) -> None:
 
 def test_without_both_everything_is_refused_at_once(stage: Stage) -> None:
     async def scenario(stage: Stage) -> None:
-        owners = await stage.cached("both-away")
+        owners = await stage.register_and_cache("both-away")
         async with stage.without("redis", "postgres"):
-            await stage.until_told("DOWN", "DOWN")
-            await _refused_at_once(stage, next(iter(owners)))
+            await stage.wait_for_reports("DOWN", "DOWN")
+            await _expect_refusals_at_once(stage, next(iter(owners)))
         await stage.recovers("both away")
         await stage.sees(owners)
 
@@ -342,7 +344,7 @@ def test_without_both_everything_is_refused_at_once(stage: Stage) -> None:
 
 def test_a_killed_worker_loses_only_its_own_calls_and_is_replaced(stage: Stage) -> None:
     async def scenario(stage: Stage) -> None:
-        owners = await stage.cached("worker-killed")
+        owners = await stage.register_and_cache("worker-killed")
         victim, other = stage.first.hub_workers()
         victim.kill()
         await until(lambda: not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE)
@@ -357,7 +359,7 @@ def test_a_killed_worker_loses_only_its_own_calls_and_is_replaced(stage: Stage) 
 
 def test_a_rolling_restart_loses_no_accepted_call(stage: Stage) -> None:
     async def scenario(stage: Stage) -> None:
-        owners = await stage.cached("rolling")
+        owners = await stage.register_and_cache("rolling")
         before = {worker.pid for worker in stage.first.hub_workers()}
         calls: list[Call] = []
         stop = asyncio.Event()
@@ -383,9 +385,9 @@ def test_a_rolling_restart_loses_no_accepted_call(stage: Stage) -> None:
             await asyncio.sleep(0.3)
             process = stage.first.process
             assert process is not None
-            done = len(process.logged("All workers are replaced"))
+            done = len(process.find_log_lines("All workers are replaced"))
             process.signal(signal.SIGHUP)
-            await until(lambda: len(process.logged("All workers are replaced")) > done, pause_s=0.05)
+            await until(lambda: len(process.find_log_lines("All workers are replaced")) > done, pause_s=0.05)
             await asyncio.sleep(0.3)
             stop.set()
         assert before.isdisjoint(worker.pid for worker in stage.first.hub_workers())
@@ -411,7 +413,9 @@ def test_a_service_that_is_stopped_finishes_its_calls(stage: Stage) -> None:
         try:
             keys = [f"stopped-{number}" for number in range(6)]
             changes = [asyncio.create_task(stage.register(stage.second, key, f"fsp-of-{key}")) for key in keys]
-            await until(lambda: stage.second.accepted() + sum(change.done() for change in changes) >= len(keys))
+            await until(
+                lambda: stage.second.count_connections() + sum(change.done() for change in changes) >= len(keys)
+            )
             assert not all(change.done() for change in changes)
             process.signal(signal.SIGTERM)
             assert [change.status for change in await asyncio.gather(*changes)] == [201] * len(keys)

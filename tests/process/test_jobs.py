@@ -188,7 +188,7 @@ def the_worker(oracle: OracleProcess) -> psutil.Process:
     return worker
 
 
-def shown(oracle: OracleProcess, series: str) -> Callable[[], bool]:
+def check_metrics(oracle: OracleProcess, series: str) -> Callable[[], bool]:
     """Whether the metrics page has this line."""
 
     def look() -> bool:
@@ -201,27 +201,27 @@ def shown(oracle: OracleProcess, series: str) -> Callable[[], bool]:
 def test_it_is_one_process_that_lets_others_go_first(tmp_path: Path, servers: dict[str, str]) -> None:
     with start_oracle(tmp_path, servers) as oracle:
         worker = the_worker(oracle)
-        until(shown(oracle, 'moja_oracle_database_connected{index="0",role="jobs"} 1.0'))
-        assert shown(oracle, 'moja_oracle_processes{role="jobs"} 1.0')()
+        until(check_metrics(oracle, 'moja_oracle_database_connected{index="0",role="jobs"} 1.0'))
+        assert check_metrics(oracle, 'moja_oracle_processes{role="jobs"} 1.0')()
         (hub,) = oracle.workers("hub")
         assert worker.nice() == hub.nice() + 10
         assert not [c for c in worker.net_connections("inet") if c.status == psutil.CONN_LISTEN]
 
         oracle.signal(signal.SIGHUP)
-        until(lambda: oracle.logged("All workers are replaced"))
+        until(lambda: oracle.find_log_lines("All workers are replaced"))
         fresh = the_worker(oracle)
         assert fresh.pid != worker.pid
-        assert oracle.logged("The jobs worker stopped")
-        assert not oracle.logged("A worker ended; starting another one")
+        assert oracle.find_log_lines("The jobs worker stopped")
+        assert not oracle.find_log_lines("A worker ended; starting another one")
 
         fresh.kill()
         until(lambda: {worker.pid for worker in oracle.workers("jobs")} - {fresh.pid})
-        (death,) = oracle.logged("A worker ended; starting another one")
+        (death,) = oracle.find_log_lines("A worker ended; starting another one")
         assert (death["worker"], death["reason"]) == ("jobs worker 0", "killed by SIGKILL")
 
         assert oracle.stop() == 0
         oracle.wait_gone()
-        assert not oracle.logged("A worker did not stop in time; killing it")
+        assert not oracle.find_log_lines("A worker did not stop in time; killing it")
         assert "Traceback" not in oracle.output
 
 
@@ -235,13 +235,15 @@ async def test_it_waits_while_postgresql_is_away_also_at_its_start(
         old = the_worker(oracle)
         await server.stop()
         old.kill()
-        await asyncio.to_thread(until, lambda: oracle.logged("A job failed; starting it again"))
+        await asyncio.to_thread(until, lambda: oracle.find_log_lines("A job failed; starting it again"))
         worker = the_worker(oracle)
-        (failure, *_) = oracle.logged("A job failed; starting it again")
+        (failure, *_) = oracle.find_log_lines("A job failed; starting it again")
         assert (failure["role"], failure["job"]) == ("jobs", "store")
         assert failure["exception"][0]["type"] == "oracle.errors.DirectoryUnavailable"
         await server.start()
-        await asyncio.to_thread(until, shown(oracle, 'moja_oracle_database_connected{index="0",role="jobs"} 1.0'))
+        await asyncio.to_thread(
+            until, check_metrics(oracle, 'moja_oracle_database_connected{index="0",role="jobs"} 1.0')
+        )
         assert not is_gone(worker)
         assert the_worker(oracle).pid == worker.pid
         assert await asyncio.to_thread(oracle.stop) == 0

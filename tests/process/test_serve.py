@@ -145,7 +145,7 @@ def test_a_start_without_settings_leaves_no_process(tmp_path: Path) -> None:
         assert {"postgres", "valkey-server"} <= names
         assert oracle.stop() == 0
         oracle.wait_gone(0.1)
-        assert not oracle.logged("Uncaught exception")
+        assert not oracle.find_log_lines("Uncaught exception")
 
 
 def test_ctrl_c_reaches_the_whole_group_and_stops_in_order(start: Start) -> None:
@@ -181,7 +181,7 @@ def test_a_worker_that_hangs_is_killed_in_time(start: Start) -> None:
     oracle = start(STAND_IN="hangs", ORACLE_STOP_TIMEOUT_S="1")
     until(lambda: oracle.output.count("will hang") == 3)
     assert oracle.stop() == 0
-    assert len(oracle.logged("A worker did not stop in time; killing it")) == 3
+    assert len(oracle.find_log_lines("A worker did not stop in time; killing it")) == 3
     oracle.wait_gone()
 
 
@@ -222,23 +222,27 @@ def test_a_killed_worker_is_started_again_and_the_others_go_on(start: Start) -> 
     oracle = start()
     worker, (admin,) = the_worker(oracle), oracle.workers("admin")
     worker.kill()
-    until(lambda: oracle.logged("A worker ended; starting another one"))
+    until(lambda: oracle.find_log_lines("A worker ended; starting another one"))
     assert ask_pid(oracle.hub_port) != worker.pid
     assert [other.pid for other in oracle.workers("admin")] == [admin.pid]
-    assert oracle.logged("A worker ended; starting another one")[0]["reason"] == "killed by SIGKILL"
+    assert oracle.find_log_lines("A worker ended; starting another one")[0]["reason"] == "killed by SIGKILL"
 
 
 def test_a_worker_that_keeps_dying_starts_after_longer_pauses(start: Start) -> None:
     oracle = start()
     for _ in range(3):
-        deaths = len(oracle.logged("A worker ended; starting another one"))
+        deaths = len(oracle.find_log_lines("A worker ended; starting another one"))
         os.kill(ask_pid(oracle.hub_port), signal.SIGKILL)
         until(partial(_more_ended, oracle, deaths))
-    assert [line["pause_s"] for line in oracle.logged("A worker ended; starting another one")] == [0.0, 0.25, 0.5]
+    assert [line["pause_s"] for line in oracle.find_log_lines("A worker ended; starting another one")] == [
+        0.0,
+        0.25,
+        0.5,
+    ]
 
 
 def _more_ended(oracle: OracleProcess, deaths: int) -> bool:
-    return len(oracle.logged("A worker ended; starting another one")) > deaths
+    return len(oracle.find_log_lines("A worker ended; starting another one")) > deaths
 
 
 def test_calls_wait_in_the_listener_while_there_is_no_worker(start: Start) -> None:
@@ -265,7 +269,7 @@ def test_a_rolling_restart_keeps_the_port_answering(start: Start) -> None:
     try:
         until(lambda: answers)
         oracle.signal(signal.SIGHUP)
-        until(lambda: oracle.logged("All workers are replaced"))
+        until(lambda: oracle.find_log_lines("All workers are replaced"))
         until(lambda: answers and answers[-1] not in old)
     finally:
         before = len(answers)
@@ -276,7 +280,7 @@ def test_a_rolling_restart_keeps_the_port_answering(start: Start) -> None:
     new = {worker.pid for worker in oracle.workers()}
     assert len(new) == 2
     assert not new & old
-    assert not oracle.logged("A worker ended; starting another one")
+    assert not oracle.find_log_lines("A worker ended; starting another one")
 
 
 def test_a_rolling_restart_that_fails_keeps_the_old_workers(start: Start, tmp_path: Path) -> None:
@@ -285,7 +289,7 @@ def test_a_rolling_restart_that_fails_keeps_the_old_workers(start: Start, tmp_pa
     # The new worker cannot start, because its run directory is gone.
     (tmp_path / "data" / "run").rename(tmp_path / "elsewhere")
     oracle.signal(signal.SIGHUP)
-    until(lambda: oracle.logged("The new worker did not start; keeping the old one"))
+    until(lambda: oracle.find_log_lines("The new worker did not start; keeping the old one"))
     assert ask_pid(oracle.hub_port) == worker.pid
     assert not is_gone(worker)
 

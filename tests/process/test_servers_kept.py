@@ -48,9 +48,9 @@ def test_a_server_that_ends_is_started_again(oracle: OracleProcess, name: str, n
 
     assert request("POST").status_code == httpx.codes.CREATED
     before = find_server(oracle, name)
-    again = len(oracle.logged(RUNS_AGAIN))
+    again = len(oracle.find_log_lines(RUNS_AGAIN))
     before.send_signal(number)
-    until(lambda: len(oracle.logged(RUNS_AGAIN)) > again)
+    until(lambda: len(oracle.find_log_lines(RUNS_AGAIN)) > again)
     assert find_server(oracle, name).pid != before.pid
     assert request("GET").json()["partyList"] == [{"fspId": "greenbank"}]
     # 404: the first try removed it, and its answer was 503.
@@ -63,8 +63,8 @@ def test_a_missing_data_directory_is_not_replaced_by_an_empty_one(tmp_path: Path
     with start_oracle(tmp_path) as oracle:
         (tmp_path / "data" / "postgres").rename(tmp_path / "elsewhere")
         find_server(oracle, "postgres").kill()
-        until(lambda: len(oracle.logged(ENDED)) > 1)
-        assert "is gone" in oracle.logged(ENDED)[1]["reason"]
+        until(lambda: len(oracle.find_log_lines(ENDED)) > 1)
+        assert "is gone" in oracle.find_log_lines(ENDED)[1]["reason"]
         assert not (tmp_path / "data" / "postgres").exists()
         (tmp_path / "elsewhere").rename(tmp_path / "data" / "postgres")
-        until(lambda: oracle.logged(RUNS_AGAIN))
+        until(lambda: oracle.find_log_lines(RUNS_AGAIN))

@@ -33,7 +33,7 @@ class Dropped:
     prepare: Prepare | None = None
 
     @contextmanager
-    def applied(self) -> Iterator[None]:
+    def drop_rule(self) -> Iterator[None]:
         with ExitStack() as stack:
             for owner, name, instead in self.patches:
                 stack.enter_context(patch.object(owner, name, instead))
@@ -50,7 +50,7 @@ class Dropped:
 
     def shows(self, count: int) -> tuple[str, Violation, int] | None:
         """Where it first breaks a promise, which one, and after how many schedules."""
-        with self.applied():
+        with self.drop_rule():
             for n, (name, schedule) in enumerate(self.schedules(count), 1):
                 violation = schedule.run()
                 schedule.end()
@@ -123,21 +123,21 @@ _attempt: Final = Changes._attempt
 _idle: Final[set[asyncio.Task[Any] | None]] = set()
 
 
-async def _attempt_noted(
+async def _attempt_and_note(
     self: Changes,
     context: Any,
     keys: Sequence[CopyKey],
     work: Callable[[Any], Awaitable[tuple[Any, bool]]],
     **more: Any,
 ) -> Any:
-    async def noted(transaction: Any) -> tuple[Any, bool]:
+    async def work_and_note(transaction: Any) -> tuple[Any, bool]:
         result, changed = await work(transaction)
         if not changed:
             _idle.add(asyncio.current_task())
         return result, changed
 
     try:
-        return await _attempt(self, context, keys, noted, **more)
+        return await _attempt(self, context, keys, work_and_note, **more)
     finally:
         _idle.discard(asyncio.current_task())
 
@@ -185,7 +185,7 @@ _outlive: Final = Coherence._outlive_leases
 _bump: Final = Coherence.bump
 
 
-async def _bump_noted(self: Coherence) -> None:
+async def _bump_and_note(self: Coherence) -> None:
     await _bump(self)
     vars(self)["moved_at"] = self._adopted_at
 
@@ -216,11 +216,11 @@ async def _greet_anyone(self: RedisSession, username: str | None, password: str 
     self.run_ids = ("anyone",)
 
 
-_watched: Final = InMemoryWatch._read_generation
+_watch: Final = InMemoryWatch._read_generation
 
 
-async def _watched_long_ago(self: InMemoryWatch, first: str | None = None, *arguments: Any) -> Generation:
-    return msgspec.structs.replace(await _watched(self, first, *arguments), run_ids_age_s=3600.0)
+async def _watch_long_ago(self: InMemoryWatch, first: str | None = None, *arguments: Any) -> Generation:
+    return msgspec.structs.replace(await _watch(self, first, *arguments), run_ids_age_s=3600.0)
 
 
 async def _adopt_and_stay(self: Coherence, row: Generation, asked: float) -> None:
@@ -278,7 +278,7 @@ def _late_and_unanswered() -> Iterable[Case]:
     return (Case(at, delays={"WRITE": 1.9, "COMMIT": 1.9, "COMMIT answer": 9.0}) for at in _LOOKUPS_AT)
 
 
-def _unverified() -> Iterable[Case]:
+def _cut_before_verify() -> Iterable[Case]:
     """The fence is evicted, a lookup stores what was before, and after the commit PostgreSQL answers no more."""
     return (Case(0.0065, fault="evict", fault_at=0.0038, delays={n: 3.6}) for n in range(20, 32))
 
@@ -304,8 +304,8 @@ DROPPED: Final = (
         "wait for a new server, nor after a move",
         Plan("failover", ("failover",)),
         (
-            (InMemoryWatch, "_read_generation", _watched_long_ago),
-            (Coherence, "bump", _bump_noted),
+            (InMemoryWatch, "_read_generation", _watch_long_ago),
+            (Coherence, "bump", _bump_and_note),
             (Coherence, "_outlive_leases", _outlive_own),
         ),
     ),
@@ -318,7 +318,7 @@ DROPPED: Final = (
     Dropped(
         "wait after a move one has heard of",
         Plan("by hand", hand=True),
-        ((Coherence, "bump", _bump_noted), (Coherence, "_outlive_leases", _outlive_own)),
+        ((Coherence, "bump", _bump_and_note), (Coherence, "_outlive_leases", _outlive_own)),
     ),
     Dropped("commit in time", _late_and_dying, ((Coherence, "can_commit", _always_can_commit),)),
     Dropped("fence again when late", later_and_dying, ((Changes, "_check_fence", _fence_of_before),)),
@@ -328,11 +328,11 @@ DROPPED: Final = (
         ((Coherence, "fence", _fence_of_whichever),),
     ),
     Dropped("repair a commit without an answer", _late_and_unanswered, ((Changes, "_repair", _no_repair),)),
-    Dropped("follow up a commit not verified", _unverified, ((Changes, "_follow_up", _follow_up_unknown),)),
+    Dropped("follow up a commit not verified", _cut_before_verify, ((Changes, "_follow_up", _follow_up_unknown),)),
     Dropped(
         "settle before it is said that nothing is new",
         Plan("by hand", (), ("A", "hand"), hand=True),
-        ((Changes, "_attempt", _attempt_noted), (Coherence, "settle", _settle_own)),
+        ((Changes, "_attempt", _attempt_and_note), (Coherence, "settle", _settle_own)),
     ),
     Dropped(
         "ask again after a stall",

@@ -169,7 +169,7 @@ class Schedule:
     def flip(self, probability: float) -> bool:
         return self.random.random() < probability
 
-    def committed(self, backend: Backend, wrote: dict[str, int]) -> None:
+    def note_commit(self, backend: Backend, wrote: dict[str, int]) -> None:
         for key, value in wrote.items():
             change = self.changes[value]
             state = State(value, self.stamp(), change)
@@ -473,8 +473,8 @@ class RandomSchedule(Schedule):
         else:
             self.by_hand(self.random.choice(("h", "h", "k")))
 
-    def committed(self, backend: Backend, wrote: dict[str, int]) -> None:
-        super().committed(backend, wrote)
+    def note_commit(self, backend: Backend, wrote: dict[str, int]) -> None:
+        super().note_commit(backend, wrote)
         process = next((p for p in self.processes if p.network is backend.network), None)
         if "death" in self.plan.faults and process is not None and self.flip(0.3):
             self.universe.after(self.random.choice((0.0, 0.0, 0.001, 0.005, 0.02)), partial(self._die, process))

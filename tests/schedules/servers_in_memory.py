@@ -42,7 +42,7 @@ class World(Protocol):
         """Of one message: "redis" and "redis answer", "notice", or a statement's name, and that with " answer"."""
 
     def flip(self, probability: float) -> bool: ...
-    def committed(self, backend: Backend, wrote: dict[str, int]) -> None: ...
+    def note_commit(self, backend: Backend, wrote: dict[str, int]) -> None: ...
 
 
 @dataclass(eq=False)
@@ -291,13 +291,13 @@ class PostgresServer:
             return
         backend.idle = False
 
-        def done(result: Any) -> None:
+        def finish(result: Any) -> None:
             backend.idle, backend.idle_since = True, self.world.universe.now
             if backend.open:
                 self.world.universe.after(COMMIT_MAX_S + 0.001, partial(self._idle_too_long, backend))
             reply(result)
 
-        self._run(backend, NAMES.get(sql, sql), arguments, done)
+        self._run(backend, NAMES.get(sql, sql), arguments, finish)
 
     def _run(self, backend: Backend, name: str, arguments: tuple[Any, ...], done: Reply) -> None:
         state = self.state
@@ -319,7 +319,7 @@ class PostgresServer:
                 backend.writes[key] = value
                 done("UPDATE 1")
 
-            self._locked(backend, key, write, done)
+            self._lock(backend, key, write, done)
         elif name == "READ":
             done([(arguments[0], state.values[arguments[0]])])
         elif name == "entries_by_keys":
@@ -340,7 +340,7 @@ class PostgresServer:
                 self.world.universe.after(self.world.latency("postgres"), partial(self.leave, waited_for))
             done(None if waited_for is None else True)
         elif name in ("generation_bump", "generation_raise", "generation_open", "ROUTES"):
-            self._locked(backend, "generation", partial(self._move, backend, name, arguments, done), done)
+            self._lock(backend, "generation", partial(self._move, backend, name, arguments, done), done)
         else:
             raise AssertionError(name)
 
@@ -366,7 +366,7 @@ class PostgresServer:
 
     # Locks of rows, first come first served.
 
-    def _locked(self, backend: Backend, row: str, go_on: Callable[[], None], done: Reply) -> None:
+    def _lock(self, backend: Backend, row: str, go_on: Callable[[], None], done: Reply) -> None:
         owner = self._owner.get(row)
         if owner is None or owner is backend:
             if owner is None:
@@ -405,7 +405,7 @@ class PostgresServer:
         self.state.values.update(wrote)
         self.state.generation += moves
         if wrote:
-            self.world.committed(backend, wrote)
+            self.world.note_commit(backend, wrote)
         self._finish(backend)
         if moves:
             self._notify()
@@ -426,19 +426,19 @@ class PostgresServer:
         """A person's UPDATE: the trigger moves the generation with it."""
         backend = self.connect(_NOBODY)
 
-        def written(result: Any) -> None:
+        def go_on_after_write(result: Any) -> None:
             if isinstance(result, Exception):
                 self.leave(backend)
             else:
-                self.run(backend, "generation_bump", (), moved)
+                self.run(backend, "generation_bump", (), go_on_after_move)
 
-        def moved(result: Any) -> None:
+        def go_on_after_move(result: Any) -> None:
             if not isinstance(result, Exception):
                 self._commit(backend)
             self.leave(backend)
 
         self.run(backend, "BEGIN", (), lambda _: None)
-        self.run(backend, "WRITE", (key, value), written)
+        self.run(backend, "WRITE", (key, value), go_on_after_write)
 
     def restart(self) -> None:
         for backend in list(self._backends.values()):

@@ -85,8 +85,8 @@ class SystematicSchedule(Schedule):
             if not process.dead:
                 self.universe.after(seconds + 1e-5, partial(self.ask, process, key))
 
-    def committed(self, backend: Backend, wrote: dict[str, int]) -> None:
-        super().committed(backend, wrote)
+    def note_commit(self, backend: Backend, wrote: dict[str, int]) -> None:
+        super().note_commit(backend, wrote)
         if self.case.dies:
             self.processes[0].die()
             state = self.states[KEY][-1]

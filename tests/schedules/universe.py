@@ -54,11 +54,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """There are no threads here; what one would do takes a moment."""
         future = self.create_future()
 
-        def done() -> None:
+        def finish() -> None:
             if not future.done():
                 future.set_result(func(*args))
 
-        self.universe.after(0.001, lambda: self.call_soon(done))
+        self.universe.after(0.001, lambda: self.call_soon(finish))
         return future
 
     def next_at(self) -> float:

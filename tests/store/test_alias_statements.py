@@ -17,7 +17,7 @@ COUNT = 500
 KEYS = [str(n) for n in range(COUNT)]
 
 
-def named(currency: str | None) -> Columns:
+def make_columns(currency: str | None) -> Columns:
     return Columns(["ALIAS"] * COUNT, KEYS, [""] * COUNT, [currency] * COUNT)
 
 
@@ -26,11 +26,11 @@ async def change(store: Store, fsp_id: str, action: str, currency: str | None) -
 
     async def work(transaction: Transaction) -> tuple[list[Effect], bool]:
         if action == "add":
-            effects = await aliases.add_entries(transaction, fsp_id, named(currency))
+            effects = await aliases.add_entries(transaction, fsp_id, make_columns(currency))
         elif action == "replace":
-            effects = await aliases.replace_entries(transaction, fsp_id, named(currency))
+            effects = await aliases.replace_entries(transaction, fsp_id, make_columns(currency))
         else:
-            effects = await aliases.remove_entries(transaction, fsp_id, named(currency))
+            effects = await aliases.remove_entries(transaction, fsp_id, make_columns(currency))
         return effects, True
 
     return Counter(await store.changes.change(as_fsp(fsp_id), [("ALIAS", key) for key in KEYS], work))

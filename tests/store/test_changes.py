@@ -232,7 +232,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every statement of a transaction, by name."""
     seen: list[str] = []
 
-    def noted(real: Any) -> Any:
+    def note(real: Any) -> Any:
         def inner(self: Transaction, query: str, *arguments: Any) -> Any:
             seen.append(query)
             return real(self, query, *arguments)
@@ -240,7 +240,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return inner
 
     for name in ("run", "rows"):
-        monkeypatch.setattr(Transaction, name, noted(getattr(Transaction, name)))
+        monkeypatch.setattr(Transaction, name, note(getattr(Transaction, name)))
     return seen
 
 
@@ -492,11 +492,11 @@ async def test_a_stall_within_a_transaction_is_reported_as_unavailable(
     transaction_pid: list[int] = []
     real = Transaction.__init__
 
-    def noted(self: Transaction, connection: asyncpg.Connection, commit_s: float) -> None:
+    def note(self: Transaction, connection: asyncpg.Connection, commit_s: float) -> None:
         real(self, connection, commit_s)
         transaction_pid.append(self.backend_pid)
 
-    monkeypatch.setattr(Transaction, "__init__", noted)
+    monkeypatch.setattr(Transaction, "__init__", note)
     monkeypatch.setattr(store.changes, "admit", stalls)
     with pytest.raises(DirectoryUnavailable):
         await store.add("a", "1")

@@ -58,7 +58,7 @@ async def run(connection: asyncpg.Connection, *statements: str, **said: str) -> 
 
 
 @asynccontextmanager
-async def refused(sqlstate: str) -> AsyncIterator[None]:
+async def expect_refusal(sqlstate: str) -> AsyncIterator[None]:
     with pytest.raises(asyncpg.PostgresError) as caught:
         yield
     assert caught.value.sqlstate == sqlstate
@@ -142,7 +142,7 @@ async def until_blocked(observer: asyncpg.Connection, waiting: asyncpg.Connectio
         await asyncio.sleep(0)
 
 
-async def done_or_blocked(
+async def wait_until_done_or_blocked(
     observer: asyncpg.Connection, connection: asyncpg.Connection, work: asyncio.Future[Any]
 ) -> None:
     blocked = asyncio.ensure_future(until_blocked(observer, connection))
@@ -188,7 +188,7 @@ def state(fsp_id: str, currency: str = "", *, default: bool = True) -> dict[str,
 async def test_an_fsp_can_change_only_its_own_entries(db: asyncpg.Connection, statement: str) -> None:
     await run(db, per_currency(), put("mine"), put("theirs", "b"), put("theirs2", "b"), also("theirs2", "b"))
     before = await fetch_entries(db)
-    async with refused(NOT_OWNER):
+    async with expect_refusal(NOT_OWNER):
         await run(db, statement, fsp_id="a")
     assert await fetch_entries(db) == before
     await run(db, put("own"), also("own"), "UPDATE aliases SET currency = 'USD' WHERE identifier = 'own'",
@@ -208,9 +208,9 @@ async def test_the_context_of_a_transaction_ends_with_it(db: asyncpg.Connection)
 @pytest.mark.parametrize("statement", [put("k", "nobody"), also("mine", "nobody")])
 async def test_an_entry_needs_an_fsp_that_is_known(db: asyncpg.Connection, statement: str) -> None:
     await run(db, per_currency(), put("mine"))
-    async with refused(UNKNOWN_FSP):
+    async with expect_refusal(UNKNOWN_FSP):
         await run(db, statement)
-    async with refused(UNKNOWN_FSP):
+    async with expect_refusal(UNKNOWN_FSP):
         await run(db, "UPDATE aliases SET fsp_id = 'nobody'")
     await check_rules(db)
 
@@ -221,9 +221,9 @@ async def test_an_entry_needs_an_fsp_that_is_known(db: asyncpg.Connection, state
 async def test_under_unique_all_entries_of_a_key_belong_to_one_fsp(db: asyncpg.Connection) -> None:
     await run(db, put("k", "a", "USD"), also("k", "a", "MXN"))
     for statement in (also("k", "b", "EUR"), "UPDATE aliases SET fsp_id = 'b'"):
-        async with refused(CONTRADICTION):
+        async with expect_refusal(CONTRADICTION):
             await run(db, statement)
-    async with refused("23505"):
+    async with expect_refusal("23505"):
         await run(db, put("k", "b"))
     await run(db, put("k", "b", sub_id="another key"))
     await check_rules(db)
@@ -232,9 +232,9 @@ async def test_under_unique_all_entries_of_a_key_belong_to_one_fsp(db: asyncpg.C
 async def test_a_further_currency_needs_a_default_entry_and_exists_once(db: asyncpg.Connection) -> None:
     await run(db, per_currency(), put("k", "a", "USD"), also("k", "b", "MXN"))
     for statement in (also("k", "b", "USD"), also("lonely"), "UPDATE aliases SET currency = 'MXN'"):
-        async with refused(CONTRADICTION):
+        async with expect_refusal(CONTRADICTION):
             await run(db, statement)
-    async with refused("23505"):
+    async with expect_refusal("23505"):
         await run(db, also("k", "c", "MXN"))
     await check_rules(db)
 
@@ -258,7 +258,7 @@ async def test_default_and_heir_can_go_in_one_statement(db: asyncpg.Connection) 
 async def test_a_policy_is_not_tightened_over_keys_with_several_owners(db: asyncpg.Connection) -> None:
     tighten = "UPDATE key_policies SET policy = 'unique'"
     await run(db, per_currency(), put("k", "a", "USD"), also("k", "b"))
-    async with refused(CONTRADICTION):
+    async with expect_refusal(CONTRADICTION):
         await run(db, tighten)
     await run(db, drop("k", "alias_currencies"), tighten)
     assert [e[0] for e in await events(db, "policy")] == ["changed", "changed"]
@@ -313,7 +313,7 @@ async def test_the_rules_hold_for_any_two_concurrent_transactions(
         if order == "follows":
             await first.execute("COMMIT")  # a ROLLBACK, if that was refused
         waiting = asyncio.ensure_future(second.execute(WRITES[other]))
-        await done_or_blocked(db, second, waiting)
+        await wait_until_done_or_blocked(db, second, waiting)
         if order == "waits":
             await first.execute("COMMIT")
         with suppress(asyncpg.PostgresError):
@@ -343,7 +343,7 @@ async def test_a_currency_that_waited_for_a_default_entry_holds_the_heir(
     await transactions[0].commit()
     await adding
     removing = asyncio.ensure_future(third.execute(drop("k")))
-    await done_or_blocked(db, third, removing)
+    await wait_until_done_or_blocked(db, third, removing)
     await transactions[1].commit()
     await removing
     await transactions[2].commit()
@@ -456,7 +456,7 @@ async def test_fsps_and_routes_have_a_history(db: asyncpg.Connection) -> None:
 async def test_keys_and_events_cannot_be_changed(db: asyncpg.Connection, statement: str) -> None:
     await run(db, put("k"), also("k"))
     before = await fetch_entries(db), await db.fetchval("SELECT count(*) FROM events")
-    async with refused(FIXED):
+    async with expect_refusal(FIXED):
         await run(db, statement)
     assert (await fetch_entries(db), await db.fetchval("SELECT count(*) FROM events")) == before
 
@@ -494,11 +494,11 @@ async def test_two_routes_of_one_prefix_are_not_valid_at_the_same_instant(db: as
         "UPDATE routes SET prefix = '646' WHERE prefix = '64'",
         "INSERT INTO routes (party_id_type, prefix, fsp_id) VALUES ('IBAN', 'MX', 'a'), ('IBAN', 'MX', 'b')",
     ):
-        async with refused(ROUTE):
+        async with expect_refusal(ROUTE):
             await run(db, statement)
-    async with refused("23514"):
+    async with expect_refusal("23514"):
         await run(db, route("7", "2026-01-01", "2026-01-01"))
-    async with refused("23503"):
+    async with expect_refusal("23503"):
         await run(db, route("7", fsp_id="nobody"))
 
 

@@ -68,7 +68,7 @@ async def fill(session: RedisSession, key: bytes, token: bytes, value: bytes, tt
 
 
 @contextmanager
-def stopped(server: ValkeyServer) -> Iterator[None]:
+def stop_for_a_while(server: ValkeyServer) -> Iterator[None]:
     assert server.process is not None
     os.kill(server.process.pid, signal.SIGSTOP)
     try:
@@ -196,7 +196,7 @@ async def test_a_stopped_server_is_unreachable_after_the_time_limit_and_its_late
     assert valkey_command(server, "SET", "k", "Vold") == b"+OK\r\n"
     async with open_session(tcp_url(server), timeout_ms=50) as session:
         session.lost = lambda: lost.append(True)
-        with stopped(server):
+        with stop_for_a_while(server):
             begun = asyncio.get_running_loop().time()
             answers = await asyncio.gather(
                 mget(session, b"k"), lease(session, [b"l"], [new_token()]), session.fence([b"k"], 3000),
@@ -244,7 +244,7 @@ def test_a_stall_of_the_process_does_not_end_the_session(loop: Callable[[], asyn
 async def test_an_unanswered_ping_ends_an_idle_session(start_valkey: StartValkey) -> None:
     server = await start_valkey()
     async with open_session(server.url(), timeout_ms=20) as session:
-        with stopped(server):
+        with stop_for_a_while(server):
             session.ping()
             await until(lambda: not session.alive)
 
@@ -255,7 +255,7 @@ async def test_an_unanswered_ping_ends_an_idle_session(start_valkey: StartValkey
      b"CLUSTERDOWN Hash slot", b"MOVED 1 127.0.0.1:1", b"ASK 1 127.0.0.1:1", b"NOPERM No permissions"],
 )  # fmt: skip
 async def test_a_server_that_must_not_be_used_now_ends_the_session(tmp_path: Path, error: bytes) -> None:
-    async with greeted(tmp_path) as (fake, session):
+    async with open_greeted_session(tmp_path) as (fake, session):
         reading = asyncio.ensure_future(mget(session, b"k"))
         fencing = asyncio.ensure_future(session.fence([b"k"], 3000))
         await fake.received.get()
@@ -272,7 +272,7 @@ async def test_a_server_that_must_not_be_used_now_ends_the_session(tmp_path: Pat
     ids=["no protocol", "a reply too many", "two too many", "another's reply", "too few values", "too many values"],
 )  # fmt: skip
 async def test_a_stream_out_of_step_ends_the_session(tmp_path: Path, stream: bytes) -> None:
-    async with greeted(tmp_path) as (fake, session):
+    async with open_greeted_session(tmp_path) as (fake, session):
         reading = asyncio.ensure_future(mget(session, b"k"))
         await fake.received.get()
         fake.send(stream)
@@ -282,7 +282,7 @@ async def test_a_stream_out_of_step_ends_the_session(tmp_path: Path, stream: byt
 
 
 async def test_the_end_of_the_server_is_reported_once(tmp_path: Path) -> None:
-    async with greeted(tmp_path) as (fake, session):
+    async with open_greeted_session(tmp_path) as (fake, session):
         lost: list[bool] = []
         session.lost = lambda: lost.append(True)
         reading = asyncio.ensure_future(mget(session, b"k"))
@@ -319,7 +319,7 @@ async def test_a_cancelled_dial_leaves_no_connection(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def greeted(folder: Path) -> AsyncIterator[tuple[Any, RedisSession]]:
+async def open_greeted_session(folder: Path) -> AsyncIterator[tuple[Any, RedisSession]]:
     path = str(folder / "s")
     async with fake_redis(path) as fake:
         dialling = asyncio.ensure_future(dial(f"unix://{path}", timeout_ms=TIMEOUT_MS, token_ms=1000))

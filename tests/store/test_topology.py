@@ -161,7 +161,7 @@ async def test_sentinel_reports_the_primary_also_after_a_failover(start_valkey: 
     async with sentinel(primary, tmp_path) as port:
         connect = dial(f"redis+sentinel://127.0.0.1:{port}/directory/0")
 
-        async def reached(server: ValkeyServer) -> bool:
+        async def is_reached(server: ValkeyServer) -> bool:
             try:
                 session = await connect()
             except Unreachable:
@@ -169,11 +169,11 @@ async def test_sentinel_reports_the_primary_also_after_a_failover(start_valkey: 
             session.close()
             return session.run_ids[0].encode() in servers.valkey_command(server, "INFO", "server")
 
-        await until(lambda: reached(primary))
+        await until(lambda: is_reached(primary))
         # The sentinel hears of the replica from the primary, every ten seconds or so.
         await until(lambda: b"num-slaves" in _sentinel(port) and _slaves(port) == 1)
         primary.kill()
-        await until(lambda: reached(replica))
+        await until(lambda: is_reached(replica))
 
 
 def _sentinel(port: int) -> bytes:

@@ -130,11 +130,11 @@ class RedisSession(asyncio.Protocol):
     async def _request(self, payload: bytes, count: int) -> Replies:
         future: asyncio.Future[Replies | None] = self._loop.create_future()
 
-        def done(replies: Replies | None) -> None:
+        def finish(replies: Replies | None) -> None:
             if not future.done():  # the caller can be cancelled meanwhile
                 future.set_result(replies)
 
-        self.send(payload, count, done)
+        self.send(payload, count, finish)
         replies = await future
         if replies is None:
             raise Unreachable

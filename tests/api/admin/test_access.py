@@ -156,7 +156,7 @@ class Callers:
             "own checker": service.issue("dfsp-checker", "greenbank"),
             "own reader": service.issue("reader", "greenbank"),
         }
-        self.invalid = {"no key": None, "garbage": "garbage", **_ended(service)}
+        self.invalid = {"no key": None, "garbage": "garbage", **_make_ended_keys(service)}
 
     def ask(self, endpoint: Endpoint, key: str | None, fsp_id: str = "greenbank") -> httpx.Response:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -175,7 +175,7 @@ class Callers:
         )
 
 
-def _ended(service: Service) -> dict[str, str]:
+def _make_ended_keys(service: Service) -> dict[str, str]:
     """Keys that were valid, or nearly are."""
     expired, revoked, rotated = (service.issue("operator") for _ in range(3))
     ids = {key: key.split("_")[1] for key in (expired, revoked, rotated)}
@@ -239,7 +239,7 @@ def test_a_key_of_one_fsp_cannot_act_for_another(endpoint: Endpoint, callers: Ca
             callers.ask(endpoint, key, fsp_id) for fsp_id in ("redbank", "shutbank", "nobank", "greenbank%2F")
         )
         assert there.status_code == 403
-        assert _shown(there) == _shown(shut) == _shown(none) == _shown(slash)
+        assert _describe_answer(there) == _describe_answer(shut) == _describe_answer(none) == _describe_answer(slash)
         if name in EXPECTED[str(endpoint)]:
             assert there.json()["code"] == "foreign"
 
@@ -257,6 +257,6 @@ def _is_in(answer: httpx.Response) -> bool:
     return answer.status_code != 403
 
 
-def _shown(answer: httpx.Response) -> tuple[int, bytes, dict[str, str]]:
+def _describe_answer(answer: httpx.Response) -> tuple[int, bytes, dict[str, str]]:
     headers = {name: value for name, value in answer.headers.items() if name not in ("date", "x-request-id")}
     return answer.status_code, answer.content, headers

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FOREVER = datetime(9000, 1, 1, tzinfo=UTC)
 
 
-def created(operator: httpx.Client, prefix: str, fsp_id: str = "greenbank", **members: Any) -> Any:
+def create(operator: httpx.Client, prefix: str, fsp_id: str = "greenbank", **members: Any) -> Any:
     body = {"kind": "ACCOUNT_ID", "prefix": prefix, "fspId": fsp_id, **members}
     answer = operator.post("/routes", json=body)
     assert answer.status_code == 201, answer.text
@@ -120,7 +120,7 @@ def test_the_list_has_pages_and_finds_matching_routes(operator: httpx.Client, ma
 def test_routes_are_found_in_any_spelling(
     operator: httpx.Client, kind: str, written: str, prefix: str, whole: str
 ) -> None:
-    made = created(operator, written, kind=kind)
+    made = create(operator, written, kind=kind)
     assert made["prefix"] == prefix
     for text in (written, prefix, whole):
         found = operator.get("/routes", params={"kind": kind, "prefix": text, "limit": 1000}).json()["items"]
@@ -141,11 +141,11 @@ def test_a_dfsp_lists_its_own_routes(operator: httpx.Client, maker: httpx.Client
 
 
 def test_a_second_route_with_the_same_prefix_and_time_is_refused(operator: httpx.Client) -> None:
-    standing = created(operator, "301", validTo=later(10))
+    standing = create(operator, "301", validTo=later(10))
     refused = operator.post("/routes", json={"kind": "CLABE", "prefix": "301", "fspId": "redbank"})
     assert code(refused) == (409, "route_overlap")
     assert f"Route {standing['routeId']} " in refused.json()["detail"]
-    following = created(operator, "301", "redbank", validFrom=standing["validTo"])
+    following = create(operator, "301", "redbank", validFrom=standing["validTo"])
     back = operator.patch(f"/routes/{following['routeId']}", json={"validFrom": later(9)})
     assert code(back) == (409, "route_overlap")
     on = operator.patch(f"/routes/{standing['routeId']}", json={"validTo": None})
@@ -172,7 +172,7 @@ def test_a_repeated_call_creates_one_route(operator: httpx.Client) -> None:
 
 
 def test_a_change_of_an_older_version_is_refused(service: Service, operator: httpx.Client) -> None:
-    path = f"/routes/{created(operator, '304', reason='new bank', note='first')['routeId']}"
+    path = f"/routes/{create(operator, '304', reason='new bank', note='first')['routeId']}"
     etag = operator.get(path).headers["etag"]
     changed = operator.patch(path, json={"note": "second", "reason": "mended"}, headers={"If-Match": etag})
     assert (changed.status_code, changed.json()["note"]) == (200, "second")
@@ -189,7 +189,7 @@ def test_past_routing_cannot_be_changed(operator: httpx.Client) -> None:
     new = {"kind": "ACCOUNT_ID", "prefix": "305", "fspId": "greenbank"}
     assert code(operator.post("/routes", json={**new, "validFrom": later(-1)})) == (400, "in_the_past")
     assert code(operator.post("/routes", json={**new, "validTo": later(-1)})) == (400, "invalid")
-    path = f"/routes/{created(operator, '305')['routeId']}"
+    path = f"/routes/{create(operator, '305')['routeId']}"
     assert code(operator.patch(path, json={"validFrom": later(1)})) == (409, "route_begun")
     assert code(operator.patch(path, json={"validTo": later(-1)})) == (400, "invalid")
     assert code(operator.post(f"{path}/end", json={"reason": "x", "at": later(-1)})) == (400, "in_the_past")
@@ -200,7 +200,7 @@ def test_past_routing_cannot_be_changed(operator: httpx.Client) -> None:
 
 
 def test_a_route_that_has_not_begun_is_withdrawn(service: Service, operator: httpx.Client) -> None:
-    path = f"/routes/{created(operator, '306', validFrom=later(1), validTo=later(5))['routeId']}"
+    path = f"/routes/{create(operator, '306', validFrom=later(1), validTo=later(5))['routeId']}"
     assert code(operator.post(f"{path}/end", json={"reason": "x", "at": later(9)})) == (409, "ends_earlier")
     moved = operator.patch(path, json={"validFrom": later(2)})
     assert moved.status_code == 200, moved.text
@@ -258,20 +258,20 @@ def _account(chance: random.Random) -> str:
     return "8" + "".join(chance.choices("01", k=5))
 
 
-def _answered(hub: httpx.Client, account: str, sub_id: str | None = None, currency: str | None = None) -> Any:
+def _ask_hub(hub: httpx.Client, account: str, sub_id: str | None = None, currency: str | None = None) -> Any:
     query = {name: value for name, value in (("partySubIdOrType", sub_id), ("currency", currency)) if value}
     found = hub.get(f"/ACCOUNT_ID/{account}", params=query)
     assert found.status_code == 200, found.text
     return found.json()["partyList"]
 
 
-def _asked(client: httpx.Client, account: str, **members: Any) -> Any:
+def _ask_what_if(client: httpx.Client, account: str, **members: Any) -> Any:
     answer = client.post("/routes/what-if", json={"kind": "ACCOUNT_ID", "identifier": account, **members})
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
-def _as_the_hub_says_it(finding: Any) -> Any:
+def _translate_answer(finding: Any) -> Any:
     names = {"fspId": "fspId", "currency": "currency", "subId": "partySubIdOrType"}
     return [{names[name]: value for name, value in each.items() if value} for each in finding["answer"]]
 
@@ -283,8 +283,8 @@ def test_an_explanation_agrees_with_the_answer_of_the_hub(
     for _ in range(200):
         account = _account(world)
         sub_id, currency = world.choice([None, "a", "b"]), world.choice([None, "MXN", "MMK"])
-        finding = _asked(operator, account, subId=sub_id, currency=currency)
-        assert _as_the_hub_says_it(finding) == _answered(hub, account, sub_id, currency), finding
+        finding = _ask_what_if(operator, account, subId=sub_id, currency=currency)
+        assert _translate_answer(finding) == _ask_hub(hub, account, sub_id, currency), finding
         kinds.add((finding["by"], bool(finding["answer"])))
         _is_explained(finding)
     assert kinds >= {("alias", True), ("alias", False), ("route", True), ("route", False)}
@@ -309,11 +309,11 @@ def test_a_past_instant_is_explained_as_it_was(service: Service, hub: httpx.Clie
     seen: list[tuple[str, Any]] = []
 
     def look() -> None:
-        answers = {c: _answered(hub, "310123", currency=c) for c in (None, "MXN", "MMK")}
+        answers = {c: _ask_hub(hub, "310123", currency=c) for c in (None, "MXN", "MMK")}
         seen.append((service.fetch("SELECT clock_timestamp() AS at")[0]["at"].isoformat(), answers))
 
     look()
-    rule = created(operator, "3101", "redbank")
+    rule = create(operator, "3101", "redbank")
     look()
     hub.post(party, json={"fspId": "greenbank", "currency": "MXN"}).raise_for_status()
     look()
@@ -331,30 +331,30 @@ def test_a_past_instant_is_explained_as_it_was(service: Service, hub: httpx.Clie
     assert len({str(answers) for _, answers in seen}) >= 5
     for at, answers in seen:
         for currency, answer in answers.items():
-            finding = _asked(operator, "310123", currency=currency, at=at)
-            assert _as_the_hub_says_it(finding) == answer, at
+            finding = _ask_what_if(operator, "310123", currency=currency, at=at)
+            assert _translate_answer(finding) == answer, at
             _is_as_history_says(service, operator, finding, currency=currency)
 
 
 def test_a_route_is_explained_as_it_was_then(service: Service, operator: httpx.Client) -> None:
     """Whatever has become of it since, by whomever."""
-    rule = created(operator, "312", validTo=later(9))
+    rule = create(operator, "312", validTo=later(9))
     (then,) = service.fetch("SELECT clock_timestamp() AS at")
     operator.post(f"/routes/{rule['routeId']}/end", json={"reason": "a test"}).raise_for_status()
     service.fetch(
         "INSERT INTO routes (party_id_type, prefix, fsp_id, valid_from)"
         " VALUES ('ACCOUNT_ID', '3120', 'redbank', '-infinity')"
     )
-    finding = _asked(operator, "312000", at=then["at"].isoformat())
+    finding = _ask_what_if(operator, "312000", at=then["at"].isoformat())
     assert [(each["routeId"], each["validTo"]) for each in finding["considered"]] == [
         (rule["routeId"], rule["validTo"])
     ]
-    now = _asked(operator, "312000")
+    now = _ask_what_if(operator, "312000")
     assert [(each["fspId"], each["validFrom"], each["verdict"]) for each in now["considered"]] == [
         ("redbank", None, "answers"), ("greenbank", rule["validFrom"], "ended"),
     ]  # fmt: skip
     service.fetch("DELETE FROM routes WHERE prefix = '3120'")
-    _is_as_history_says(service, operator, _asked(operator, "312000", at=then["at"].isoformat()))
+    _is_as_history_says(service, operator, _ask_what_if(operator, "312000", at=then["at"].isoformat()))
 
 
 def test_an_explanation_of_the_past_agrees_with_history(
@@ -367,7 +367,7 @@ def test_an_explanation_of_the_past_agrees_with_history(
     for _ in range(60):
         sub_id, currency = world.choice([None, "a", "b"]), world.choice([None, "MXN", "MMK"])
         at = (first + (last - first) * world.random() * 1.1).isoformat()
-        finding = _asked(operator, _account(world), subId=sub_id, currency=currency, at=at)
+        finding = _ask_what_if(operator, _account(world), subId=sub_id, currency=currency, at=at)
         _is_explained(finding)
         kinds.add(_is_as_history_says(service, operator, finding, sub_id, currency))
     assert {"alias", "route"} <= kinds
@@ -381,7 +381,7 @@ def _is_as_history_says(
     answer = operator.post(url, json={**asked, "subId": sub_id, "currency": currency})
     assert answer.status_code == 200, answer.text
     told = answer.json()
-    assert _as_the_hub_says_it(finding) == told["partyList"]
+    assert _translate_answer(finding) == told["partyList"]
     assert [(a["fspId"], a["subId"], a["currency"], a["default"], a["fspStatus"]) for a in finding["aliases"]] == [
         (e["fspId"], e["subId"], e["currency"], e["default"], e["fspStatus"]) for e in told["entries"]
     ]
@@ -415,11 +415,11 @@ def test_a_question_about_the_past_is_recorded(service: Service, auditor: httpx.
 
 
 def test_a_future_instant_is_explained_by_the_routes_of_that_time(operator: httpx.Client) -> None:
-    created(operator, "311", validTo=later(2))
-    created(operator, "3111", "redbank", validFrom=later(1), validTo=later(3))
+    create(operator, "311", validTo=later(2))
+    create(operator, "3111", "redbank", validFrom=later(1), validTo=later(3))
     answers = {}
     for day in (0.5, 1.5, 2.5, 3.5):
-        finding = _asked(operator, "311199", at=later(day))
+        finding = _ask_what_if(operator, "311199", at=later(day))
         answers[day] = [each["fspId"] for each in finding["answer"]]
         _is_explained(finding)
     assert answers == {0.5: ["greenbank"], 1.5: ["redbank"], 2.5: ["redbank"], 3.5: []}
@@ -484,7 +484,7 @@ def test_an_added_column_names_the_fsp_of_each_institution(operator: httpx.Clien
 
 
 def test_every_bad_row_is_listed_and_nothing_is_imported(operator: httpx.Client) -> None:
-    created(operator, "410", "redbank")
+    create(operator, "410", "redbank")
     rows = [
         ("411", "greenbank", "", "", ""), ("41", "greenbank", "", "", "bad_prefix"), ("412", "", "", "", "bad_fsp_id"),
         ("413", "nobody", "", "", "unknown_fsp"), ("410", "greenbank", "", "", "route_overlap"),
@@ -504,7 +504,7 @@ def test_every_bad_row_is_listed_and_nothing_is_imported(operator: httpx.Client)
 
 
 def test_a_dry_run_shows_every_route_that_a_list_would_overlap(operator: httpx.Client) -> None:
-    created(operator, "42000")
+    create(operator, "42000")
     content = b"prefix,fspId\n420,redbank\n420009,redbank\n421,redbank\n"
     tried = operator.post("/routes/import", params={"dryRun": True}, content=content).json()
     assert [(cut["line"], cut["relation"], cut["prefix"]) for cut in tried["wouldOverlap"]] == [

@@ -30,7 +30,7 @@ def upload(client: httpx.Client, data: str, path: str = BATCHES, **headers: str)
     return answer.json()
 
 
-def settled(client: httpx.Client, batch: Any, path: str = BATCHES) -> Any:
+def wait_until_settled(client: httpx.Client, batch: Any, path: str = BATCHES) -> Any:
     """As it is when nothing more happens by itself."""
     until(lambda: client.get(f"{path}/{batch['batchId']}").json()["state"] not in BUSY)
     return client.get(f"{path}/{batch['batchId']}").json()
@@ -50,7 +50,7 @@ def test_a_file_from_its_upload_to_the_results(service: Service, maker: httpx.Cl
         201, "validating", "a.csv", "first",
     )  # fmt: skip
     path = answer.headers["location"].removeprefix("/admin/v1")
-    done = settled(maker, batch)
+    done = wait_until_settled(maker, batch)
     assert (done["state"], done["rows"]) == ("done", {"read": 4, "valid": 3, "applied": 3, "changed": 3, "failed": 1})
     read = maker.get(f"{path}/results")
     assert read.headers["content-type"].startswith("text/csv")
@@ -84,7 +84,7 @@ def test_a_file_is_absent_for_another_fsp(maker: httpx.Client, stranger: httpx.C
 
 @pytest.mark.usefixtures("two_persons")
 def test_a_checker_approves_a_file(maker: httpx.Client, checker: httpx.Client) -> None:
-    batch = settled(maker, upload(maker, rows("four", 2)))
+    batch = wait_until_settled(maker, upload(maker, rows("four", 2)))
     path = f"{BATCHES}/{batch['batchId']}"
     assert (batch["state"], batch["needsApproval"]) == ("waiting", True)
     assert maker.post(f"{path}/approve", json={}).status_code == 403
@@ -93,14 +93,14 @@ def test_a_checker_approves_a_file(maker: httpx.Client, checker: httpx.Client) -
     etag = checker.get(path).headers["etag"]
     approved = checker.post(f"{path}/approve", json={"reason": "looked at it"}, headers={"If-Match": etag})
     assert (approved.status_code, approved.json()["decisionReason"]) == (200, "looked at it")
-    assert settled(maker, batch)["state"] == "done"
+    assert wait_until_settled(maker, batch)["state"] == "done"
     again = checker.post(f"{path}/reject", json={"reason": "no"})
     assert (again.status_code, again.json()["code"]) == (409, "not_waiting")
 
 
 @pytest.mark.usefixtures("two_persons")
 def test_the_uploader_cannot_approve_or_reject_their_own_file(operator: httpx.Client, checker: httpx.Client) -> None:
-    batch = settled(operator, upload(operator, rows("own", 1)))
+    batch = wait_until_settled(operator, upload(operator, rows("own", 1)))
     path = f"{BATCHES}/{batch['batchId']}"
     refused = operator.post(f"{path}/approve", json={})
     assert (refused.status_code, refused.json()["code"]) == (403, "same_person")
@@ -111,7 +111,7 @@ def test_the_uploader_cannot_approve_or_reject_their_own_file(operator: httpx.Cl
 
 @pytest.mark.usefixtures("two_persons")
 def test_a_waiting_file_is_cancelled_once(maker: httpx.Client) -> None:
-    batch = settled(maker, upload(maker, rows("never", 1)))
+    batch = wait_until_settled(maker, upload(maker, rows("never", 1)))
     path = f"{BATCHES}/{batch['batchId']}"
     assert maker.post(f"{path}/cancel", json={}).json()["state"] == "cancelled"
     again = maker.post(f"{path}/cancel", json={})
@@ -151,7 +151,7 @@ def test_a_repeated_upload_is_one_batch(service: Service, maker: httpx.Client) -
 def test_the_list_has_filters_and_pages(maker: httpx.Client, operator: httpx.Client) -> None:
     mine = [upload(maker, rows("list", 1))["batchId"] for _ in range(3)]
     theirs = upload(operator, rows("list", 1))
-    settled(maker, theirs)
+    wait_until_settled(maker, theirs)
     by = maker.get("/me").json()["credentialId"]
     found, cursor = [], None
     while True:
@@ -190,11 +190,11 @@ def test_bad_uploads_are_refused(service: Service, maker: httpx.Client, operator
     assert maker.post(BATCHES, params={"fileName": "x" * 256}, content=b"x").status_code == 400
     assert operator.post("/fsps/nobody/batches", content=b"x").status_code == 404
     assert service.client("dfsp-checker", "greenbank").post(BATCHES, content=b"x").status_code == 403
-    failed = settled(maker, upload(maker, "kind;number\n"))
+    failed = wait_until_settled(maker, upload(maker, "kind;number\n"))
     assert (failed["state"], failed["error"]["code"]) == ("failed", "unknown_column")
 
 
-def held(service: Service, fsp_id: str, count: int, state: str, file_bytes: int, age: str) -> None:
+def add_batches(service: Service, fsp_id: str, count: int, state: str, file_bytes: int, age: str) -> None:
     """So many batches as if they had been uploaded."""
     service.fetch(
         """INSERT INTO batches (fsp_id, state, file_name, file_format, file_bytes, file_sha256, uploaded_by,
@@ -209,15 +209,15 @@ def held(service: Service, fsp_id: str, count: int, state: str, file_bytes: int,
 def test_the_number_of_unfinished_files_of_an_fsp_is_limited(service: Service, operator: httpx.Client) -> None:
     operator.post("/fsps", json={"fspId": "busybank"}).raise_for_status()
     maker, path = service.client("dfsp-maker", "busybank"), "/fsps/busybank/batches"
-    held(service, "busybank", 200, "rejected", 1, "1 hour")
-    held(service, "busybank", 99, "waiting", 1, "3 days")
+    add_batches(service, "busybank", 200, "rejected", 1, "1 hour")
+    add_batches(service, "busybank", 99, "waiting", 1, "3 days")
     operator.patch("/fsps/busybank", json={"twoPersons": True}).raise_for_status()
     key = {"Idempotency-Key": "last"}
     last = upload(maker, rows("last", 1), path, **key)
     refused = maker.post(path, content=rows("more", 1))
     assert (refused.status_code, refused.json()["code"]) == (429, "too_many_open")
     assert upload(maker, rows("last", 1), path, **key) == last, "what was answered is answered again"
-    settled(maker, last, path)
+    wait_until_settled(maker, last, path)
     maker.post(f"{path}/{last['batchId']}/cancel", json={}).raise_for_status()
     upload(maker, rows("more", 1), path)
 
@@ -226,8 +226,8 @@ def test_the_bytes_that_an_fsp_uploads_in_a_day_are_limited(service: Service, op
     operator.post("/fsps", json={"fspId": "bigbank"}).raise_for_status()
     maker, path = service.client("dfsp-maker", "bigbank"), "/fsps/bigbank/batches"
     day = 8 * 1024**3
-    held(service, "bigbank", 5, "done", day, "25 hours")
-    held(service, "bigbank", 1, "failed", day - 1000, "23 hours")
+    add_batches(service, "bigbank", 5, "done", day, "25 hours")
+    add_batches(service, "bigbank", 1, "failed", day - 1000, "23 hours")
     upload(maker, rows("fits", 1), path)
     for _ in range(2):
         refused = maker.post(path, content=rows("more", 1000))
@@ -262,7 +262,7 @@ def test_a_body_that_is_not_the_file_itself_is_not_stored(maker: httpx.Client) -
     ):
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
     as_curl_says = {"Content-Type": "application/x-www-form-urlencoded"}
-    assert settled(maker, upload(maker, file, **as_curl_says))["state"] == "done"
+    assert wait_until_settled(maker, upload(maker, file, **as_curl_says))["state"] == "done"
 
 
 def test_an_upload_that_breaks_off_leaves_nothing(service: Service, maker: httpx.Client) -> None:
@@ -284,7 +284,7 @@ def test_templates_can_be_downloaded_and_uploaded(maker: httpx.Client) -> None:
     for name in ("import.csv", "import.ndjson"):
         template = maker.get(f"/templates/{name}")
         assert name in template.headers["content-disposition"]
-        batch = settled(maker, upload(maker, template.text))
+        batch = wait_until_settled(maker, upload(maker, template.text))
         assert (batch["state"], batch["rows"]["read"] > 0) == ("done", True)
         assert batch["rows"]["valid"] == batch["rows"]["read"]
     assert maker.get("/templates/passwd").status_code == 404
@@ -292,7 +292,7 @@ def test_templates_can_be_downloaded_and_uploaded(maker: httpx.Client) -> None:
 
 @pytest.mark.usefixtures("two_persons")
 def test_one_key_with_many_watchers_does_not_block_others(maker: httpx.Client, reader: httpx.Client) -> None:
-    batch = settled(maker, upload(maker, rows("many", 1)))
+    batch = wait_until_settled(maker, upload(maker, rows("many", 1)))
     events = f"{BATCHES}/{batch['batchId']}/events"
     listening = []
     with ExitStack() as stack:
@@ -315,7 +315,7 @@ def test_one_key_with_many_watchers_does_not_block_others(maker: httpx.Client, r
 def test_an_event_stream_ends_when_its_key_is_revoked(
     service: Service, maker: httpx.Client, operator: httpx.Client
 ) -> None:
-    batch = settled(maker, upload(maker, rows("revoked", 1)))
+    batch = wait_until_settled(maker, upload(maker, rows("revoked", 1)))
     key = service.issue("reader", "greenbank")
     with service.as_key(key).stream("GET", f"{BATCHES}/{batch['batchId']}/events") as answer:
         lines = answer.iter_lines()
@@ -327,10 +327,10 @@ def test_an_event_stream_ends_when_its_key_is_revoked(
 def test_a_stop_does_not_wait_for_watchers(service: Service, maker: httpx.Client, operator: httpx.Client) -> None:
     """Last: it ends the service."""
     operator.patch("/fsps/greenbank", json={"twoPersons": True}).raise_for_status()
-    batch = settled(maker, upload(maker, rows("watched", 1)))
+    batch = wait_until_settled(maker, upload(maker, rows("watched", 1)))
     with maker.stream("GET", f"{BATCHES}/{batch['batchId']}/events") as answer:
         lines = answer.iter_lines()
         assert next(lines) == "event: progress"
         assert service.oracle.stop() == 0
     # A worker that waited for the one who watches would have been killed.
-    assert service.oracle.logged("A worker did not stop in time; killing it") == []
+    assert service.oracle.find_log_lines("A worker did not stop in time; killing it") == []

@@ -133,9 +133,9 @@ def test_a_secret_is_valid_until_its_grace_is_over(service: Service, operator: h
 def test_a_rotation_is_a_change_of_the_credential(service: Service, operator: httpx.Client) -> None:
     key = service.issue("reader")
     version = operator.get(_path(key)).headers["etag"]
-    rotated = operator.post(_path(key, "/rotate"), json={}, headers={"If-Match": version})
-    assert rotated.is_success
-    assert rotated.headers["etag"] != version
+    rotate = operator.post(_path(key, "/rotate"), json={}, headers={"If-Match": version})
+    assert rotate.is_success
+    assert rotate.headers["etag"] != version
     assert operator.post(_path(key, "/rotate"), json={}, headers={"If-Match": version}).status_code == 412
     (event,) = service.fetch(
         "SELECT actor, action FROM events WHERE entity = 'credential' AND before->>'credential_id' = $1", _id(key)
@@ -146,14 +146,14 @@ def test_a_rotation_is_a_change_of_the_credential(service: Service, operator: ht
 def test_of_rotations_at_once_the_last_two_secrets_are_valid(service: Service) -> None:
     key = service.issue("reader")
 
-    def rotated(_: int) -> str:
+    def rotate(_: int) -> str:
         issued: str = service.operator.post(_path(key, "/rotate"), json={"graceS": 3600}).json()["key"]
         return issued
 
     with ThreadPoolExecutor(6) as pool:
-        keys = [key, *pool.map(rotated, range(6))]
+        keys = [key, *pool.map(rotate, range(6))]
     assert sum(_is_let_in(service, each) for each in keys) == 2
-    last = rotated(0)
+    last = rotate(0)
     assert sum(_is_let_in(service, each) for each in [*keys, last]) == 2
     assert _is_let_in(service, last)
 
@@ -171,17 +171,17 @@ def test_a_rotation_that_waits_for_a_revocation_gets_no_secret(service: Service)
     key = service.issue("reader")
     waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 
-    def rotated() -> httpx.Response:
+    def rotate() -> httpx.Response:
         while (answer := service.operator.post(_path(key, "/rotate"), json={})).status_code == 503:
             pass  # it waits for two seconds, and we may need longer
         return answer
 
-    async def revoked_meanwhile() -> httpx.Response:
+    async def revoke_meanwhile() -> httpx.Response:
         connection = await asyncpg.connect(service.database_url)
         try:
             async with connection.transaction():
                 await connection.execute("SELECT FROM credentials WHERE credential_id = $1 FOR UPDATE", _id(key))
-                rotating = asyncio.create_task(asyncio.to_thread(rotated))
+                rotating = asyncio.create_task(asyncio.to_thread(rotate))
                 await asyncio.to_thread(until, lambda: service.fetch(waiting))
                 revoke = "UPDATE credentials SET revoked_at = clock_timestamp() WHERE credential_id = $1"
                 await connection.execute(revoke, _id(key))
@@ -189,7 +189,7 @@ def test_a_rotation_that_waits_for_a_revocation_gets_no_secret(service: Service)
         finally:
             await connection.close()
 
-    refused = asyncio.run(revoked_meanwhile())
+    refused = asyncio.run(revoke_meanwhile())
     assert (refused.status_code, refused.json()["code"]) == (409, "revoked")
 
 
@@ -328,25 +328,25 @@ def test_failures_behind_a_listed_proxy_count_for_its_client(service: Service, s
             for peer in (proxy, stranger)
         }
 
-        def asked(key: str, forwarded: str, peer: str = proxy) -> int:
+        def ask(key: str, forwarded: str, peer: str = proxy) -> int:
             headers = {"Authorization": f"Bearer {key}", "X-Forwarded-For": forwarded}
             return clients[peer].get(f"{second.admin_url}/admin/v1/me", headers=headers).status_code
 
         # There is room for another failure after two seconds at most.  A machine may be slower than that, so what has
         # to be seen is that between two refusals somebody else is let in: then there was none.
-        def are_told_apart() -> bool:
+        def are_distinguished() -> bool:
             one, other = service.issue("reader"), service.issue("reader")
-            until(lambda: asked(WRONG, "192.0.2.1, 198.51.100.7") == 429)
-            assert asked(other, "192.0.2.1, 198.51.100.8") == 200
+            until(lambda: ask(WRONG, "192.0.2.1, 198.51.100.7") == 429)
+            assert ask(other, "192.0.2.1, 198.51.100.8") == 200
             # What the caller has written himself makes nobody of him.
-            return asked(one, "192.0.2.2, 198.51.100.7") == 429
+            return ask(one, "192.0.2.2, 198.51.100.7") == 429
 
         def is_not_believed() -> bool:
             one = service.issue("reader")
-            until(lambda: asked(WRONG, "192.0.2.1", stranger) == 429)
-            return asked(one, "192.0.2.9", stranger) == 429
+            until(lambda: ask(WRONG, "192.0.2.1", stranger) == 429)
+            return ask(one, "192.0.2.9", stranger) == 429
 
-        until(are_told_apart)
+        until(are_distinguished)
         until(is_not_believed)
     recorded = {row["address"] for row in service.fetch("SELECT DISTINCT address FROM access_refusals")}
     assert {"198.51.100.7", "127.0.9.4"} <= recorded
@@ -398,14 +398,14 @@ def test_a_credential_is_compared_with_as_many_hashes_whether_it_is_there_or_not
     digest = hash_of(secret)
     hashes: list[list[bytes]] = [[], [digest], [digest, hash_of("other")], [hash_of("other"), digest]]
     rows: list[Any] = [None, *({"hashes": each, "valid": True} for each in hashes)]
-    told = [_compared(row, candidate) for row in rows for candidate in (digest, hash_of("third"), b"")]
+    told = [_count_comparisons(row, candidate) for row in rows for candidate in (digest, hash_of("third"), b"")]
     assert {compared for _, compared in told} == {2}
     valid = [row is not None and digest in row["hashes"] and candidate == digest
              for row in rows for candidate in (digest, hash_of("third"), b"")]  # fmt: skip
     assert [is_valid for is_valid, _ in told] == valid
 
 
-def _compared(row: Any, digest: bytes) -> tuple[bool, int]:
+def _count_comparisons(row: Any, digest: bytes) -> tuple[bool, int]:
     """Whether it is valid, and how many comparisons in constant time that took."""
     calls = 0
 

@@ -103,7 +103,7 @@ def _waiting(service: Service, what: str) -> str:
     return f"{path}/{what}"
 
 
-def _shown(answer: httpx.Response) -> tuple[int, bytes, str | None, str | None]:
+def _describe_answer(answer: httpx.Response) -> tuple[int, bytes, str | None, str | None]:
     return answer.status_code, answer.content, answer.headers.get("etag"), answer.headers.get("location")
 
 
@@ -128,17 +128,17 @@ def test_every_post_is_done_once(service: Service, path: str) -> None:
 
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
 
-    def called(more: bytes = b"") -> httpx.Response:
+    def call(more: bytes = b"") -> httpx.Response:
         return caller.post(target, headers=key, content=content + more)
 
-    first = called()
+    first = call()
     assert first.is_success, first.text
     done = _calls_in_history(service, caller)
     assert done > 0
-    again = [called() for _ in range(2)]
-    assert {_shown(answer) for answer in again} == {_shown(first)}
+    again = [call() for _ in range(2)]
+    assert {_describe_answer(answer) for answer in again} == {_describe_answer(first)}
     assert [answer.headers.get("idempotency-replayed") for answer in (first, *again)] == [None, "true", "true"]
-    other = called(b"\n")
+    other = call(b"\n")
     assert (other.status_code, other.json()["code"]) == (409, "idempotency_key_reused")
     assert _calls_in_history(service, caller) == done
 
@@ -165,7 +165,7 @@ def test_a_question_that_is_repeated_is_answered_as_it_was(
     again = operator.post(path, json=body, headers=key)
     operator.delete("/fsps/greenbank/aliases/MSISDN/525512340003", params={"reason": "other"}).raise_for_status()
     assert now.content != before.content
-    assert _shown(again) == _shown(before)
+    assert _describe_answer(again) == _describe_answer(before)
     reused = operator.post(path, json=other, headers=key)
     assert (reused.status_code, reused.json()["code"]) == (409, "idempotency_key_reused")
 
@@ -175,7 +175,7 @@ def test_a_repeated_call_with_a_time_now_in_the_past_gets_its_first_answer(
 ) -> None:
     """The time was in the future when the call was made, and its caller repeats it because no answer came."""
 
-    def called(calls: dict[str, Any]) -> list[httpx.Response]:
+    def call(calls: dict[str, Any]) -> list[httpx.Response]:
         keys = ({"Idempotency-Key": f"soon:{path}:{at}"} for path in calls)
         with ThreadPoolExecutor() as pool:
             return list(pool.map(lambda path, key: operator.post(path, json=calls[path], headers=key), calls, keys))
@@ -189,12 +189,12 @@ def test_a_repeated_call_with_a_time_now_in_the_past_gets_its_first_answer(
             "/routes": {"kind": "ACCOUNT_ID", "prefix": f"7773{ahead_s}", "fspId": "greenbank", "validFrom": at},
             path: {"at": at, "reason": "a test"},
         }
-        first = called(calls)
+        first = call(calls)
         if all(answer.is_success for answer in first):
             break
     assert all(answer.is_success for answer in first), [answer.text for answer in first]
     until(lambda: datetime.now(UTC) > soon)
-    assert [_shown(answer) for answer in called(calls)] == [_shown(answer) for answer in first]
+    assert [_describe_answer(answer) for answer in call(calls)] == [_describe_answer(answer) for answer in first]
 
 
 # At once ---------------------------------------------------------------------------------------------------------
@@ -319,7 +319,7 @@ def test_a_refusal_stays_the_same_when_it_would_no_longer_be_one(service: Servic
     assert first.status_code == 404
     operator.post("/fsps", json={"fspId": "laterbank"}).raise_for_status()
     again = operator.post("/credentials", json=body, headers={"Idempotency-Key": "refused"})
-    assert _shown(again) == _shown(first)
+    assert _describe_answer(again) == _describe_answer(first)
     assert not service.fetch("SELECT FROM credentials WHERE label = 'refused'")
     assert operator.post(
         "/credentials", json=body, headers={"Idempotency-Key": "refused 2".replace(" ", "-")}
@@ -361,17 +361,17 @@ def test_a_key_is_free_after_a_day(service: Service, operator: httpx.Client) -> 
     age = "UPDATE idempotency SET made_at = made_at - $1::interval WHERE idempotency_key = 'aged'"
     body = {"role": "reader", "label": "aged"}
 
-    def made() -> str:
+    def create() -> str:
         issued: str = operator.post("/credentials", json=body, headers=key).json()["key"]
         return issued
 
-    first = made()
+    first = create()
     service.fetch(age.replace("$1", "'23 hours 59 minutes'"))
-    assert made() == first
+    assert create() == first
     service.fetch(age.replace("$1", "'2 minutes'"))
-    second = made()
+    second = create()
     assert second != first
-    assert made() == second
+    assert create() == second
     assert service.fetch("SELECT count(*) FROM credentials WHERE label = 'aged'")[0]["count"] == 2
 
 
@@ -382,12 +382,12 @@ def test_after_a_rotation_all_answers_are_given_again_but_those_with_a_secret(se
     created = old.post("/fsps", json={"fspId": "outlives"}, headers=kept)
     issued = old.post("/credentials", json={"role": "reader", "label": "lost"}, headers=secret)
     new = service.as_key(old.post("/me/rotate", json={"graceS": 3600}).json()["key"])
-    assert _shown(new.post("/fsps", json={"fspId": "outlives"}, headers=kept)) == _shown(created)
+    assert _describe_answer(new.post("/fsps", json={"fspId": "outlives"}, headers=kept)) == _describe_answer(created)
     lost = new.post("/credentials", json={"role": "reader", "label": "lost"}, headers=secret)
     assert (lost.status_code, lost.json()["code"]) == (409, "answer_lost")
     # Who still has the secret of then reads it.
     again = old.post("/credentials", json={"role": "reader", "label": "lost"}, headers=secret)
-    assert _shown(again) == _shown(issued)
+    assert _describe_answer(again) == _describe_answer(issued)
     assert service.fetch("SELECT count(*) FROM credentials WHERE label = 'lost'")[0]["count"] == 1
 
 
@@ -398,7 +398,7 @@ def test_after_a_rotation_all_answers_are_given_again_but_those_with_a_secret(se
 def test_a_key_is_any_visible_text(operator: httpx.Client, key: str) -> None:
     body = {"role": "reader", "label": "visible"}
     answers = [operator.post("/credentials", json=body, headers={"Idempotency-Key": key}) for _ in range(2)]
-    assert len({_shown(answer) for answer in answers}) == 1
+    assert len({_describe_answer(answer) for answer in answers}) == 1
     assert answers[1].headers["idempotency-replayed"] == "true"
 
 

@@ -66,7 +66,7 @@ def _alias(service: Service) -> tuple[str, Callable[[int], Change]]:
 RESOURCES: Final = (_fsp, _status, _logo, _credential, _rotation, _route, _alias)
 
 
-def _made(client: httpx.Client, change: Change, tag: str | None) -> httpx.Response:
+def _send_change(client: httpx.Client, change: Change, tag: str | None) -> httpx.Response:
     method, path, body = change
     headers = {} if tag is None else {"If-Match": tag}
     if isinstance(body, bytes):
@@ -87,7 +87,7 @@ def test_of_writers_at_once_exactly_one_wins(
 
     def write(n: int) -> httpx.Response:
         start.wait()
-        return _made(operator, change(n), tag)
+        return _send_change(operator, change(n), tag)
 
     with ThreadPoolExecutor(THREADS) as pool:
         answers = list(pool.map(write, range(THREADS)))
@@ -110,16 +110,16 @@ def test_valid_forms_of_if_match(
     path, change = resource(service)
     operator = service.operator
 
-    def written(n: int, shape: str) -> int:
+    def write_as(n: int, shape: str) -> int:
         tag = operator.get(path).headers["etag"]
-        return _made(operator, change(n), shape.replace("{}", tag)).status_code
+        return _send_change(operator, change(n), shape.replace("{}", tag)).status_code
 
     for n, shape in enumerate(('"0", {}', "{} , W/{}", "*", '{},"x"', '"a,b", {}')):
-        assert written(n, shape) == 200, shape
+        assert write_as(n, shape) == 200, shape
     for shape in ("W/{}", '"0"', 'W/"0"', '""', '"x", W/{}'):
-        assert written(9, shape) == 412, shape
+        assert write_as(9, shape) == 412, shape
     for shape in ("1", "{}{}", "{},", '"', "", "* , {}", 'w/"1"', "{} {}", '"a" "b"', "'1'", "{};"):
-        assert written(9, shape) == 400, shape
+        assert write_as(9, shape) == 400, shape
 
 
 def test_if_match_is_described_where_it_is_compared(service: Service) -> None:

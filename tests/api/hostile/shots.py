@@ -463,7 +463,7 @@ def mutations() -> Callable[[Random], Shot]:
     """Take every captured form in turn and change other bytes each time."""
     forms = itertools.cycle(_FORMS)
 
-    def mutated(random: Random) -> Shot:
+    def mutate(random: Random) -> Shot:
         raw = bytearray(next(forms))
         for _ in range(random.choice((1, 1, 1, 2, 4, 8))):
             # Half of the changes are in the first line, which has the meaning.
@@ -487,15 +487,15 @@ def mutations() -> Callable[[Random], Shot]:
                     raw[at:] = other[random.randrange(len(other)) :]
         return Shot("mutated", bytes(raw), lone=True)
 
-    return mutated
+    return mutate
 
 
 def stream(random: Random, count: int) -> Iterator[Shot]:
     """Make `count` shots; the same seed makes the same shots."""
-    mutated = mutations()
+    mutate = mutations()
     makers: tuple[tuple[Callable[[Random], Shot], float], ...] = (
         *((path, 24), (odd_path, 4), (query, 12), (headers, 8), (body, 16), (bulk, 6), (theft, 12), (method, 2)),
-        *((framing, 5), (mutated, 11), (large, 0.06)),
+        *((framing, 5), (mutate, 11), (large, 0.06)),
     )
     kinds, weights = zip(*makers, strict=True)
     for maker in itertools.islice(iter(lambda: random.choices(kinds, weights)[0], None), count):
