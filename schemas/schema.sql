@@ -87,7 +87,8 @@ BEGIN
     PERFORM refuse_unknown_fsps(named);
     -- Locked first, read after: a default entry that another transaction is removing or changing at this moment is
     -- waited for, and the check below sees what became of it.
-    -- Again until all that stand are held: one waited for may be gone and have left an heir, which nobody holds yet.
+    -- Again until every entry is locked: the entry that this waited for can be deleted by now, with a new default
+    -- entry in its place that is not locked yet.
     LOOP
         PERFORM FROM aliases a JOIN new_rows n USING (identifier, party_id_type, sub_id)
             ORDER BY identifier, party_id_type, sub_id FOR NO KEY UPDATE OF a;

@@ -3,7 +3,7 @@
 Different events have different hashes, so a hash that is in both sequences is an anchor.  The longest run of anchors
 that rises in both sequences is in place; the other anchors were moved.  Between two anchors, the rest is paired: each
 pair is an altered event, and a hash without a partner was removed or inserted.  The work is done in windows: the
-memory is that of one window, whatever the length.
+memory is that of one window, for any length.
 """
 
 from __future__ import annotations

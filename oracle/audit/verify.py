@@ -9,7 +9,7 @@ Hidden.       The check follows the order of sealing, and so an index.  A count 
               the index does not reach: of no transaction, of no era, or added while the index was switched off.
 Not seen.     A log whose end was cut off, unless you give a checkpoint that you kept.  The times of sealing, and the
               borders between batches, are not signed.
-Cost.         About 10 µs an event; the memory of one batch, whatever the length.  It only reads, beside a working
+Cost.         About 10 µs an event; the memory of one batch, for any length.  It only reads, beside a working
               sealer, and leaves out what is sealed meanwhile.
 """
 

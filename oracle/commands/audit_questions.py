@@ -335,7 +335,7 @@ def _fetch(client: Client, arguments: Arguments) -> None:
 
 
 def read_verifier_keys(given: list[str]) -> list[str]:
-    """The public keys that were typed, and those in files."""
+    """Read the public keys that were typed, and those in files."""
     from oracle.audit.checkpoint import BadNote, Verifier
 
     texts = [each if "+" in each else read_text(Path(each)) or "" for each in given]
@@ -366,7 +366,7 @@ def _make_party(arguments: Arguments) -> dict[str, Any]:
 
 
 def _make_prefix(client: Client) -> str:
-    """The beginning of the path at which a key of one FSP can ask."""
+    """Make the beginning of the path at which a key of one FSP can ask."""
     from urllib.parse import quote
 
     fsp_id = client.me["fspId"]

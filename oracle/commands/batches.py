@@ -140,7 +140,7 @@ def _import(client: Client, arguments: Arguments) -> None:
 
 
 def _upload_and_follow(client: Client, arguments: Arguments) -> Any:
-    """The batch as it is at the end of the wait."""
+    """Upload the file, follow the batch, and return it as it is at the end of the wait."""
     from oracle.commands.client import ClientError
     from oracle.commands.progress import Progress
 

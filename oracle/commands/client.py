@@ -231,7 +231,7 @@ def _make_headers(body: Any, upload: Upload | None, if_match: str | None) -> dic
 
 
 def _fill_path(path: str, names: Mapping[str, object]) -> str:
-    """Fill the braces; a value fills one segment, whatever characters it holds."""
+    """Fill the braces; a value fills exactly one segment, also if it contains a slash or a dot."""
     quoted = {name: quote(str(value), safe="") for name, value in names.items()}
     for name, value in quoted.items():
         if value in ("", ".", ".."):  # httpx would resolve them, and call another path

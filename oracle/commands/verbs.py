@@ -147,7 +147,7 @@ def _open_client(arguments: Arguments) -> Iterator[Client]:
 
 
 def _read_key(settings: Settings, named: Path | None) -> tuple[str, str]:
-    """The key, and the source it was read from."""
+    """Return the key, and the source it was read from."""
     if named is None and settings.key is not None:
         return parse_key(settings.key, "ORACLE_KEY"), "ORACLE_KEY"
     file = named or settings.key_path
@@ -218,7 +218,7 @@ def add_party(parser: argparse.ArgumentParser) -> None:
 
 
 def find_fsp(client: Client, arguments: Arguments) -> str:
-    """The FSP of --fsp, else that of the key."""
+    """Return the FSP of --fsp, else that of the key."""
     fsp_id: str | None = arguments.fsp or client.me["fspId"]
     if fsp_id is None:
         raise Misused("add --fsp FSP: your key does not belong to one FSP")

@@ -2,7 +2,7 @@
 
 Control.   Each worker has a socket pair with the supervisor.  The supervisor sends the order (with secrets, so not
            in arguments); the worker sends one byte when it answers.  Later the pair carries nothing; its end means
-           that the supervisor is gone, and then a worker stops by itself, whatever killed the supervisor.
+           that the supervisor is gone, and then a worker stops by itself, however the supervisor ended.
 Deaths.    A worker that dies is started again: at once, and after longer and longer pauses when it keeps dying.
            A worker that dies before the first start is complete ends `serve`: the cause is a wrong setting.
 SIGHUP.    Workers are replaced one after the other.  The new one answers before the old one stops.

@@ -53,5 +53,5 @@ def _print(settings: Settings, *lines: str) -> None:
 
 
 def _program() -> str:
-    """The command as this person typed it: the virtual environment may not be in the PATH."""
+    """Return the command as this person typed it: the PATH can lack the virtual environment."""
     return sys.argv[0] if Path(sys.argv[0]).name == "oracle" else "oracle"

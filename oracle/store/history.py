@@ -161,12 +161,12 @@ class Situation:
         return fsp_id if version is not None and version.status in ANSWERED else ""
 
     def list_routes(self) -> list[RouteVersion]:
-        """List the routes whose prefix begins this identifier, at whatever time they are valid."""
+        """List the routes whose prefix begins this identifier, valid at any time."""
         versions = (version for _, version in self._routes.values() if version is not None)
         return [version for version in versions if self.identifier.startswith(version.prefix)]
 
     def find_route(self, at: datetime) -> RouteVersion | None:
-        """Find the longest route that is valid at an instant, whatever the status of its FSP."""
+        """Find the longest route that is valid at an instant, for an FSP of any status."""
         valid = [route for route in self.list_routes() if route.valid_from <= at < route.valid_to]
         return max(valid, key=lambda route: len(route.prefix), default=None)
 
@@ -469,7 +469,7 @@ async def _fetch_in_order(postgres: Postgres, query: str, *arguments: Any) -> li
 async def _stream(
     postgres: Postgres, settings: dict[str, str], query: str, *arguments: Any
 ) -> AsyncGenerator[list[Any]]:
-    """Stream rows of one snapshot, in whatever time that takes."""
+    """Stream rows of one snapshot, without a time limit."""
     async with (
         postgres.desk.lend(**_BULK_SETTINGS, **settings) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),

@@ -51,7 +51,7 @@ DO $$ BEGIN
         EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
     END IF;
 EXCEPTION WHEN insufficient_privilege OR undefined_object THEN
-    NULL;  -- this role may not revoke it, or there is no such role: see docs/audit.md
+    NULL;  -- this role has no right to revoke it, or there is no such role: see docs/audit.md
 END $$
 """
 
@@ -87,7 +87,8 @@ async def migrate(
     """Apply the migrations that are missing (by default of this program's); return how many.
 
     Raises SchemaError when the database has migrations that this program does not know (a newer version made it), or
-    when the role may not migrate; and any error of asyncpg when the database cannot be reached or a statement fails.
+    when the role has no right to migrate.  Raises any error of asyncpg when the database cannot be reached or a
+    statement fails.
     """
     connection = await asyncpg.connect(database_url, server_settings={"application_name": "oracle migrate"})
     try:

@@ -4,7 +4,7 @@ A rule outside its time does not count, so a shorter one can match.  A rule whos
 matches and answers nobody: a shorter rule would send the payment to an FSP that this rule says is the wrong one.
 
 The rules are compiled into one dictionary of prefixes for each length that occurs.  A match takes at most as many
-look-ups as there are lengths (CLABE rules have 3 to 17 digits), whatever the number of rules.
+look-ups as there are lengths (CLABE rules have 3 to 17 digits), for any number of rules.
 """
 
 from __future__ import annotations

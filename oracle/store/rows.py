@@ -431,7 +431,7 @@ class ChunkDigestRow(TypedDict):
 
 
 class ApplyingRow(TypedDict):
-    """A batch that is to be applied now."""
+    """A batch that must be applied now."""
 
     batch_id: int
     fsp_id: str

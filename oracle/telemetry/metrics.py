@@ -178,7 +178,7 @@ DERIVED = (
 )
 
 _SERIES = {series.name: series for series in SERIES}
-_BUCKETS = len(BOUNDS) + 1  # the last one is +Inf; behind the buckets stands the sum
+_BUCKETS = len(BOUNDS) + 1  # the last one is +Inf; the sum follows the buckets
 _PID, _STARTED = 0, 1
 
 
@@ -335,7 +335,7 @@ class _Process:
 
 
 def _process(pid: int) -> _Process | None:
-    """What the kernel shows of a living process; None also without /proc."""
+    """Read what the kernel shows of a living process; None also without /proc."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123  (a plain read of a kernel file)
             # The command name is in parentheses and can hold blanks; all fields after it are plain.

@@ -48,7 +48,7 @@ _TRACEPARENT = re.compile(
     rb"-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}",
     re.DOTALL,
 )
-_FLAGS = 54  # where the flags' second digit stands; odd digits have the sampled bit
+_FLAGS = 54  # position of the flags' second digit; odd digits have the sampled bit
 _ODD = b"13579bdf"
 
 
@@ -199,7 +199,7 @@ class _Exporter:
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         try:
             done = self._inner.export(spans) is self._done
-        except Exception as error:  # noqa: BLE001  (whatever a library below raises costs these spans, no more)
+        except Exception as error:  # noqa: BLE001  (any error of a library below costs these spans, no more)
             done, self._reason = False, type(error).__name__
         self.count("exported" if done else "failed", len(spans))
         if done:

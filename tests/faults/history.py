@@ -13,7 +13,7 @@ import msgspec
 
 NOBODY = ""
 Kind = Literal["look", "register", "remove", "set"]
-Outcome = Literal["ok", "refused", "unknown"]
+CallResult = Literal["ok", "refused", "unknown"]
 
 
 class Call(msgspec.Struct):
@@ -28,7 +28,7 @@ class Call(msgspec.Struct):
     owner: str
     start: float
     end: float
-    outcome: Outcome
+    outcome: CallResult
     where: str = ""
     status: int = 0
 

@@ -11,7 +11,7 @@ from math import inf
 from typing import Any, Final
 
 import asyncpg
-from history import NOBODY, Call, Kind, Outcome
+from history import NOBODY, Call, CallResult, Kind
 
 TYPE: Final = "ALIAS"
 LOOK_TIMEOUT_S: Final = 4.0
@@ -130,7 +130,7 @@ async def call(
     except Broken:
         pass
     end = time.monotonic()
-    outcome: Outcome = "unknown"
+    outcome: CallResult = "unknown"
     if status == DONE[kind]:
         outcome = "ok"
         if kind == "look":
@@ -217,7 +217,7 @@ async def _change_by_hand(book: Book, connection: Any, key: str) -> None:
     owner = book.new_owner()
     kind: Kind = "set"
     start = time.monotonic()
-    outcome: Outcome = "unknown"
+    outcome: CallResult = "unknown"
     try:
         # A transaction of two statements: the FSP first, which no lookup shows.
         await connection.execute("INSERT INTO fsps (fsp_id) VALUES ($1)", owner)

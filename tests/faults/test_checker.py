@@ -9,7 +9,7 @@ from math import inf
 
 import pytest
 from checker import check
-from history import NOBODY, Call, Event, Fault, History, Kind, Move, Outcome, Said
+from history import NOBODY, Call, CallResult, Event, Fault, History, Kind, Move, Said
 
 K = "party"
 
@@ -18,7 +18,7 @@ def look(owner: str, start: float, end: float) -> Call:
     return Call("look", K, owner, start, end, "ok")
 
 
-def do(kind: Kind, owner: str, start: float, end: float, outcome: Outcome = "ok", status: int = 0) -> Call:
+def do(kind: Kind, owner: str, start: float, end: float, outcome: CallResult = "ok", status: int = 0) -> Call:
     return Call(kind, K, owner, start, end, outcome, status=status)
 
 

@@ -231,7 +231,7 @@ def address_of(peer: str, forwarded: str, proxies: Sequence[_Network]) -> str:
 
 
 def _ip(text: str) -> _Address | None:
-    """Some proxies write the port with it."""
+    """Read an IP address; some proxies write the port after it."""
     text = text.strip()
     host = text.partition(":")[0] if text.count(":") == 1 else text.removeprefix("[").partition("]")[0]
     try:
@@ -251,7 +251,7 @@ def _is_valid(row: CredentialCheckRow, digest: bytes) -> bool:
 
 
 def make_unauthorized() -> Refusal:
-    """One text for all reasons."""
+    """Make the same refusal for every reason, so that it does not help to guess a key."""
     return Refusal(401, "unauthorized", "A valid key is required", "Send the header Authorization: Bearer aok_…",
                    {"WWW-Authenticate": "Bearer"})  # fmt: skip
 

@@ -68,7 +68,7 @@ class Cancellation(Body):
 
 
 class BatchRows(Resource):
-    """How many rows of the file have come how far."""
+    """The number of rows of the file at each step."""
 
     read: Annotated[int, Meta(description="Read from the file so far")]
     valid: int

@@ -169,7 +169,7 @@ class Call:
     # -- changes --------------------------------------------------------------------------------------------------
 
     async def is_repeated(self) -> bool:
-        """Whether a call with this Idempotency-Key has been answered before, whatever its body was."""
+        """Whether a call with this Idempotency-Key has been answered before, with the same body or another one."""
         if self._idempotency_key is None:
             return False
         return (

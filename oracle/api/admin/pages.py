@@ -44,7 +44,7 @@ class Cursors:
         self._context = hashlib.sha256(msgspec.msgpack.encode((name, filters))).digest()
 
     def close(self, position: Any) -> str:
-        """A cursor that stands for a position: any value that msgspec can encode."""
+        """Encode a position, any value that msgspec can encode, as a cursor."""
         encrypted = self._cipher.encrypt(msgspec.msgpack.encode(position), self._context)
         return base64.urlsafe_b64encode(encrypted).rstrip(b"=").decode()
 

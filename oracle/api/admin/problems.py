@@ -4,7 +4,7 @@
      "code": "not_found", "hint": "List the FSPs to see their ids"}
 
 `code` is a short name that stays the same between versions (see `codes`), `detail` says what is wrong, `hint` what to
-do, `field` which member, parameter or header is meant.  None of them holds an identifier, whoever asks.  The tables
+do, `field` which member, parameter or header is meant.  None of them holds an identifier, for any caller.  The tables
 here are the only bridge from errors to this API; to FSPIOP it is `faults`.
 """
 
@@ -124,7 +124,7 @@ _TIME: Final = re.compile(r"datetime|RFC3339")  # in what the validator says of 
 
 
 def refusal_of(error: BaseException) -> Refusal:
-    """What to answer; DEFECT for an error that nobody expected."""
+    """Make the refusal for an error; DEFECT for an error that nobody expected."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, BadIdentifier):
@@ -149,7 +149,7 @@ def refusal_of(error: BaseException) -> Refusal:
 
 
 def _member(error: BadIdentifier) -> str:
-    """Which of the members that make a key is wrong."""
+    """Name the wrong member among those that make a key."""
     named = {"unknown_kind": "kind", "unknown_country": "country"}
     return "subId" if error.reason.startswith("sub_id_") else named.get(error.reason, "identifier")
 
@@ -172,7 +172,7 @@ def _allow_header(error: HTTPException) -> Mapping[str, str] | None:
 
 
 def _of_validation(status: int, extra: Any) -> Refusal:
-    """What the validator says of each member, without the values."""
+    """Report what the validator found wrong with each member, without the values."""
     if not isinstance(extra, list):
         return Refusal(status, "invalid", "The request is not valid", "The page /docs describes the request")
     found = [(str(item.get("key", "body")), _reason(str(item.get("message", "")))) for item in extra]

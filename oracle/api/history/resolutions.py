@@ -199,7 +199,7 @@ async def _resolve(call: Call, reading: Reading, question: ResolveQuestion, own:
 
 
 def _hide_foreign(own: str | None, found: Resolution) -> Resolution:
-    """What one FSP may see: nobody, where the entry of another FSP or a route decided."""
+    """Reduce an answer to what one FSP may see: nobody, where the entry of another FSP or a route decided."""
     if own is None or (found.held is not None and found.held.entry.fsp_id == own):
         return found
     return Resolution("", "", "nobody", None, None, [])

@@ -266,7 +266,7 @@ class Participants:
             self._refuse(request, exc)
             result = "unavailable" if isinstance(exc, errors.Unavailable) else "refused"
             self.metrics.add("changes_total", operation=_CHANGES[request.method], result=result)
-        except Exception as exc:  # noqa: BLE001 - whatever it is: the caller gets an answer, the log a line
+        except Exception as exc:  # noqa: BLE001 - for every error the caller gets an answer and the log a line
             failure = exc
             log.error("change failed", exc=exc)
             self._refuse(request, exc)
@@ -368,7 +368,7 @@ _CHANGES: Final = {"POST": "register", "PUT": "update", "DELETE": "remove"}
 
 
 def _decode_body(request: Request, decode: Callable[[bytes], T]) -> T:
-    """Decode the body as JSON, whatever its content-type and content-encoding are.
+    """Decode the body as JSON, with any content-type and content-encoding.
 
     ALS forwards the DFSP's `content-encoding: gzip` with a plain body.
     """

@@ -61,7 +61,7 @@ def list_accounts(owner: os.stat_result) -> list[Account]:
 
 
 def choose_account(accounts: Sequence[Account], binaries: Path, data: Path) -> Account:
-    """The first account that reaches the binaries and the data.  Raises EmbeddedError."""
+    """Return the first account that reaches the binaries and the data.  Raises EmbeddedError."""
     question = [str(binaries / "postgres"), "-D", str(data), "-c", "config_file=/dev/null", "-C", "data_directory"]
     answer = ""
     for account in accounts:
@@ -77,7 +77,7 @@ def choose_account(accounts: Sequence[Account], binaries: Path, data: Path) -> A
 
 
 def try_command(command: Sequence[str]) -> str:
-    """What a short command printed, or why it could not run."""
+    """Run a short command and return what it printed, or why it could not run."""
     try:
         outcome = subprocess.run(
             command,

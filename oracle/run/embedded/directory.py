@@ -135,7 +135,7 @@ def find_running(data_dir: Path) -> ServerUrls | None:
         if not _is_locked(home):
             return None
         state = json.loads((home / "running.json").read_bytes())
-        # A holder that took the lock just now may not have removed the file of a killed one yet.
+        # A holder that took the lock just now can still have the file of a killed one, which it removes next.
         if not Path(f"/proc/{state['pid']}").exists():
             return None
         # An older version announced one URL for both.

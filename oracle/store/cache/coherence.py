@@ -170,7 +170,7 @@ class Coherence:
 
     @property
     def degraded(self) -> bool:
-        """Whether the process answers from copies although its lease is over: PostgreSQL does not answer."""
+        """Whether the process answers from copies although its lease has expired: PostgreSQL does not answer."""
         return not self.fresh
 
     async def confirm(self) -> None:

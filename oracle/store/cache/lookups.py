@@ -172,7 +172,7 @@ class Lookups:
             session.mget(keys, _Flight(self, batch, keys, session))
 
     def _confirm_first(self) -> None:
-        """Renew the lease, which is over (rule 5), then send.
+        """Renew the lease, which has expired (rule 5), then send.
 
         If PostgreSQL does not answer, `reachable` becomes False, and the waiting lookups go on with copies.
         """
@@ -203,7 +203,7 @@ class Lookups:
         return True
 
     def _turn_away(self) -> None:
-        """Refuse the waiting lookups whose deadline is over."""
+        """Refuse the waiting lookups whose deadline has passed."""
         late = self._loop.time() - self._timeout_s
         for key in [key for key, slot in self._hot.items() if slot.asked_at <= late]:
             self._call_back(self._hot.pop(key), Overloaded(), cached=False)

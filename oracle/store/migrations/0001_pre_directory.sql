@@ -38,7 +38,7 @@ CREATE TABLE key_policies (
 );
 INSERT INTO key_policies (party_id_type) SELECT unnest(enum_range(NULL::party_id_type));
 
--- Identifiers sort and compare by code point ("C"), whatever the locale of the database: that makes the index cheaper.
+-- Identifiers sort and compare by code point ("C"), with any locale of the database: that makes the index cheaper.
 
 -- The default entry of each key.  Columns in this order: no padding, about 70 bytes a row.
 -- currency '' means "not given": such an entry answers for every currency.
@@ -83,7 +83,7 @@ CREATE INDEX routes_by_prefix ON routes (party_id_type, prefix);
 
 -- History ------------------------------------------------------------------------------------------------------
 
--- xact: the order of event_id is not the order of commits; the sealer goes by the horizon of xact.
+-- xact: the order of event_id is not the order of commits; the sealer reads up to the horizon of xact.
 CREATE TABLE events (
     event_id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     xact              xid8 NOT NULL DEFAULT pg_current_xact_id(),
@@ -279,7 +279,8 @@ BEGIN
     PERFORM refuse_unknown_fsps(named);
     -- Locked first, read after: a default entry that another transaction is removing or changing at this moment is
     -- waited for, and the check below sees what became of it.
-    -- Again until all that stand are held: one waited for may be gone and have left an heir, which nobody holds yet.
+    -- Again until every entry is locked: the entry that this waited for can be deleted by now, with a new default
+    -- entry in its place that is not locked yet.
     LOOP
         PERFORM FROM aliases a JOIN new_rows n USING (identifier, party_id_type, sub_id)
             ORDER BY identifier, party_id_type, sub_id FOR NO KEY UPDATE OF a;

@@ -175,7 +175,7 @@ CREATE TABLE batches (
     chunks_applied   int NOT NULL DEFAULT 0,
     rows_per_s       float8,  -- of late, in the phase it is in
     validated_at     timestamptz,
-    started_at       timestamptz,  -- let in; the files of one FSP are applied in this order
+    started_at       timestamptz,  -- when it became free to be applied; the order of an FSP's files
     finished_at      timestamptz,
     error_code       text,
     error_message    text,

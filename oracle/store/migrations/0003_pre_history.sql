@@ -165,9 +165,9 @@ END $$;
 INSERT INTO audit_eras (era, after_event_id, system_identifier) VALUES (0, -9223372036854775808, audit_cluster());
 
 -- Begins a new era if the cluster is another one, or has gone back; the current era.
--- Nobody writes meanwhile, so all events that are there are committed.  Those of before keep their order; the line is
--- drawn before the first event that nobody sealed although it stands, by its xact, among the sealed ones: it is one of
--- this cluster, and behind all of before (event_id goes on where the dump's sequence was).
+-- Nobody writes meanwhile, so all existing events are committed.  Older events keep their order.  The new era begins at
+-- the first unsealed event whose xact lies among those of sealed events: this cluster made that event, after all older
+-- ones (event_id continues where the dump's sequence was).
 CREATE FUNCTION audit_era_begin() RETURNS int LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     era_now audit_eras;

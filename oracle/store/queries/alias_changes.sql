@@ -115,7 +115,7 @@ WHERE (a.identifier, a.party_id_type, a.sub_id) = (k.identifier, k.party_id_type
   AND (k.currency IS NULL OR a.currency = k.currency)
 RETURNING k.ord::int
 
--- One identifier, whatever its sub ids ----------------------------------------------------------------------------
+-- One identifier with all its sub ids -----------------------------------------------------------------------------
 
 -- name: identifier_lock(party_id_type, text) -> OwnerRow
 -- Lock and read all default entries of an identifier, until the transaction ends.  $1 type, $2 identifier.

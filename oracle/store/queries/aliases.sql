@@ -31,7 +31,7 @@ ORDER BY a.sub_id FOR UPDATE OF a
 
 -- name: aliases_page(text, party_id_type, timestamptz, timestamptz, text, text, text, int8) -> ListedAliasRow
 -- The next entries of FSP $1 of type $2, by the time of their last change, each with the FSP's other entries under its
--- key.  Reads one range of aliases_by_fsp and one of alias_currencies_by_fsp, whatever the size of the tables.
+-- key.  Reads one range of aliases_by_fsp and one of alias_currencies_by_fsp, for tables of any size.
 -- $3 before this time; after the position ($4 time, $5 identifier, $6 sub id, $7 currency); $8 limit.
 WITH entries AS MATERIALIZED (
     (SELECT changed_at, identifier, sub_id, currency, true AS is_default FROM aliases

@@ -4,7 +4,7 @@
 -- Lookups that the cache could not answer: one call for a whole batch.
 -- $1 types, $2 identifiers, equally long.  Served by the primary keys of aliases and alias_currencies.
 -- A default entry comes before the further currencies of its key.  A suspended or closed FSP comes as ''.
--- OFFSET 0 and = ANY (ARRAY[…]) make the planner use the primary key, whatever its statistics are.  While the tables
+-- OFFSET 0 and = ANY (ARRAY[…]) make the planner use the primary key with any statistics.  While the tables
 -- are new and empty, it would otherwise choose the index of one FSP's aliases, and keep that plan.
 SELECT k.ord::int, a.sub_id, a.currency, CASE WHEN f.status IN ('active', 'provisional') THEN a.fsp_id ELSE '' END AS fsp_id
 FROM unnest($1::party_id_type[], $2::text[]) WITH ORDINALITY AS k (party_id_type, identifier, ord)

@@ -43,7 +43,7 @@ from oracle.identifiers import BadIdentifier, Reading
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-Row = tuple[str, ...]
+StoredRow = tuple[str, ...]
 
 CONNECTIONS: Final = 8
 PIPELINE_MAX: Final = 40  # requests on one connection, sent without waiting
@@ -280,7 +280,7 @@ def _remember(shot: Shot, answer: Answer, report: Report) -> None:
 # The directory ------------------------------------------------------------------------------------------------
 
 
-async def fetch_rows(database_url: str) -> set[Row]:
+async def fetch_rows(database_url: str) -> set[StoredRow]:
     connection = await asyncpg.connect(database_url)
     try:
         found = set()
@@ -296,7 +296,7 @@ async def fetch_rows(database_url: str) -> set[Row]:
         await connection.close()
 
 
-def explain(before: set[Row], after: set[Row], report: Report) -> None:
+def explain(before: set[StoredRow], after: set[StoredRow], report: Report) -> None:
     nobody = Shot("directory", b"")
     for row in before ^ after:
         report.changed_rows += 1

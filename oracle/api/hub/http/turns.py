@@ -6,7 +6,7 @@ not one state:
 
     flag             set by                                    what it stops
     current          `start`, until the answer                 the next request: one at a time
-    backlog          whoever leaves anything for `_advance`    the short way: `data_received` and `Message` queue
+    backlog          every writer of work for `_advance`       the short way: `data_received` and `Message` queue
                      (queue, refusal, pending, eof, a full
                      write buffer, 100 Continue), until all
                      of it is done
@@ -144,7 +144,7 @@ class Turns(asyncio.Protocol):
         self.current = request
         try:
             self._server.app(request)
-        except Exception as error:  # noqa: BLE001 - whatever the application raises, the client gets an answer
+        except Exception as error:  # noqa: BLE001 - the client gets an answer for every error of the application
             if not request.answered:
                 request.respond(*faults.encode_error(error))
             self._server.on_error(error)
