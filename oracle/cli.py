@@ -76,7 +76,7 @@ def _is_full(exc: Exception) -> bool:
 
 
 def _describe(exc: Exception) -> list[str]:
-    """The lines that explain an expected failure; none for a bug."""
+    """Return the lines that explain an expected failure; none for a bug."""
     from oracle.commands.verbs import CommandError
     from oracle.run.embedded import EmbeddedError
     from oracle.run.errors import ServeError

@@ -189,7 +189,7 @@ class Secret:
 
 
 def mask_url(url: str) -> str:
-    """The URL without passwords: those before the last @, and query members with a name like one."""
+    """Return the URL without passwords: those before the last @, and query members with a name like one."""
     masked = re.sub(r"^([^:]*://[^:@]*):.*@", rf"\1:{MASK}@", url, flags=re.DOTALL)
     return re.sub(r"([?&][^=&]*(?:passw|secret|token)[^=&]*=)[^&]*", rf"\1{MASK}", masked, flags=re.IGNORECASE)
 
@@ -488,7 +488,7 @@ class Setting(NamedTuple):
         return getattr(Settings(), self.name)
 
     def format(self, settings: Settings) -> str:
-        """The value for people, secrets masked."""
+        """Format the value for people, secrets masked."""
         value = getattr(settings, self.name)
         return "" if value is None else self.reader.format(value)
 
@@ -506,7 +506,7 @@ SETTINGS: Final[Mapping[str, Setting]] = dict(_list_settings())
 
 
 def format_example() -> str:
-    """All settings with their descriptions and defaults, as a TOML file that `--config` accepts."""
+    """Format all settings with their descriptions and defaults, as a TOML file that `--config` accepts."""
     head = (
         "Settings of the oracle: oracle --config FILE serve. All values here are the defaults. An empty value is not"
         " set. The environment overrides this file: hub_port is ORACLE_HUB_PORT there."
@@ -534,7 +534,7 @@ class Configuration(NamedTuple):
     sources: Mapping[str, Source]
 
     def format_lines(self) -> list[str]:
-        """A line for each setting: its variable, its value with secrets masked, its source."""
+        """Format a line for each setting: its variable, its value with secrets masked, its source."""
         values = {name: f"{one.variable}={one.format(self.settings)}" for name, one in SETTINGS.items()}
         width = max(map(len, values.values()))
         return [f"{line:{width}}  # {self.sources[name]}" for name, line in values.items()]
@@ -600,7 +600,7 @@ def _read_file(file: Path | None, problems: list[str]) -> list[tuple[str, str]]:
 
 
 def _text_of(value: object) -> str:
-    """A TOML value as the environment would spell it, so that there is one way to read it."""
+    """Return a TOML value as the environment would spell it, so that there is one way to read it."""
     if isinstance(value, list):
         return ",".join(map(_text_of, value))
     return str(value)

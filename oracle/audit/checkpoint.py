@@ -194,7 +194,7 @@ class Checkpoint(NamedTuple):
 
     @classmethod
     def of_note(cls, note: str) -> Checkpoint:
-        """Without a look at the signatures.  Raises BadNote."""
+        """Read a checkpoint without checking the signatures.  Raises BadNote."""
         return cls.of(Note.of(note).text)
 
 
@@ -247,7 +247,7 @@ class Trust:
         return both and note.text == introduction(self.origin, old, new, key.from_size)
 
     def open(self, note: str) -> Checkpoint:
-        """The checkpoint, if the key that must sign at its size signed it.  Raises BadNote."""
+        """Return the checkpoint, if the key that must sign at its size signed it.  Raises BadNote."""
         read = Note.of(note)
         checkpoint = Checkpoint.of(read.text)
         if checkpoint.origin != self.origin:

@@ -69,7 +69,7 @@ class Windows:
         return placed
 
     def _place(self, each: Difference) -> Difference:
-        """From the window to the whole stream."""
+        """Convert a position in the window to one in the whole stream."""
         sealed = None if each.sealed is None else each.sealed + self._sealed_at
         found = None if each.found is None else each.found + self._found_at
         return Difference(each.kind, sealed, found)

@@ -61,7 +61,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 async def stream_lines(connection: asyncpg.Connection, begin: int, end: int) -> AsyncGenerator[bytes]:
-    """The lines of leaves [begin, end), some thousand at once.  Close it when you leave early.  Raises LookupError."""
+    """Stream the lines of leaves [begin, end), some thousand at once.  Close it to stop early.  Raises LookupError."""
     async with aclosing(log.stream_leaves(connection, begin, end)) as leaves:
         async for rows in leaves:
             yield b"".join(leaf.line(row) + b"\n" for row in rows)
@@ -78,7 +78,7 @@ async def stream_hashes(connection: asyncpg.Connection, begin: int, end: int) ->
 async def make_manifest(
     connection: asyncpg.Connection, begin: int, end: int | None = None, since_size: int | None = None
 ) -> Manifest:
-    """For the leaves [begin, end), under the latest checkpoint.  Without `end`, up to the last.  Raises ExportError."""
+    """Describe the leaves [begin, end) under the latest checkpoint; by default up to the last.  Raises ExportError."""
     latest = await connection.fetchrow(QUERIES["audit_checkpoint_latest"])
     if latest is None:
         raise ExportError("no event is sealed yet")

@@ -81,7 +81,7 @@ def _sort_members(text: str | None) -> msgspec.Raw:
 
 
 def _sort_by_hand(text: str) -> bytes:
-    """The same for values that jsonb holds and no decoder accepts: very long numbers, very deep nesting.
+    """Do the same for values that jsonb holds and no decoder accepts: very long numbers, very deep nesting.
 
     A writer of events must not be able to stop the sealer with such a value.
     """
@@ -101,7 +101,7 @@ def _sort_by_hand(text: str) -> bytes:
 
 
 def line(record: Sequence[Any]) -> bytes:
-    """The line of a row from a query of audit.sql: FIELDS in order, `before` and `after` as text."""
+    """Return the line of a row from a query of audit.sql: FIELDS in order, `before` and `after` as text."""
     (
         event_id, xact, at, entity, action, channel, actor, role,
         party_id_type, party_identifier, sub_id, fsp_id, before, after, reason, request_id, trace_id,
@@ -133,7 +133,7 @@ def csv_header() -> bytes:
 
 
 def csv_row(text: bytes) -> bytes:
-    """The same event for a spreadsheet: an empty field for null, a quoted one for an empty text."""
+    """Write the same event for a spreadsheet: an empty field for null, a quoted one for an empty text."""
     values: Mapping[str, Any] = msgspec.structs.asdict(read(text))
     return ",".join(map(_csv_field, values.values())).encode() + b"\r\n"
 

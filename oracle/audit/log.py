@@ -116,7 +116,7 @@ async def stream_events(
 
 
 async def _fetch_end(connection: asyncpg.Connection, era: Era) -> int:
-    """The last transaction that counts.  In a past era all transactions have ended (migrations/0003)."""
+    """Fetch the last transaction that counts.  In a past era all transactions have ended (migrations/0003)."""
     if era.until_event_id is not None:
         return LAST
     return int(await connection.fetchval(QUERIES["audit_horizon"])) - 1
@@ -214,12 +214,12 @@ async def fetch_root(connection: asyncpg.Connection, size: int) -> bytes:
 
 
 async def prove_inclusion(connection: asyncpg.Connection, index: int, size: int) -> list[bytes]:
-    """The RFC 9162 inclusion proof.  `size` is at most that of the log.  Raises ValueError for no such leaf."""
+    """Make the RFC 9162 inclusion proof.  `size` is at most that of the log.  Raises ValueError for no such leaf."""
     return await prove(connection, merkle.inclusion_ranges(index, size))
 
 
 async def prove_consistency(connection: asyncpg.Connection, old: int, new: int) -> list[bytes]:
-    """The RFC 9162 consistency proof.  `new` is at most the size of the log.  Raises ValueError for old > new."""
+    """Make the RFC 9162 consistency proof.  `new` is at most the size of the log.  Raises ValueError for old > new."""
     return await prove(connection, merkle.consistency_ranges(old, new))
 
 
@@ -266,7 +266,7 @@ async def prove_event(connection: asyncpg.Connection, event_id: int, size: int |
 
 
 async def fetch_frontier(connection: asyncpg.Connection, size: int) -> merkle.Frontier:
-    """The tree of this size, ready to append to."""
+    """Fetch the tree of this size, ready to append to."""
     wanted = merkle.subtrees(0, size)
     found = await fetch_subtree_hashes(connection, wanted)
     return merkle.Frontier(size, [found[subtree] for subtree in wanted])

@@ -33,7 +33,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 def full_root(hashes: Sequence[bytes]) -> bytes:
-    """The root over a power of two of hashes."""
+    """Return the root over a power of two of hashes."""
     level = hashes
     while len(level) > 1:
         pairs = iter(level)
@@ -42,7 +42,7 @@ def full_root(hashes: Sequence[bytes]) -> bytes:
 
 
 def fold(hashes: Sequence[bytes]) -> bytes:
-    """The hash of a range from those of its subtrees, left to right."""
+    """Return the hash of a range from those of its subtrees, left to right."""
     if not hashes:
         return EMPTY_ROOT
     root = hashes[-1]
@@ -67,7 +67,7 @@ class Range(NamedTuple):
 
 
 def subtrees(begin: int, end: int) -> list[Subtree]:
-    """The largest full subtrees that make up the leaves [begin, end), left to right."""
+    """Return the largest full subtrees that make up the leaves [begin, end), left to right."""
     found = []
     while begin < end:
         level = (end - begin).bit_length() - 1
@@ -79,7 +79,7 @@ def subtrees(begin: int, end: int) -> list[Subtree]:
 
 
 def _split(size: int) -> int:
-    """The largest power of two below size: where RFC 9162 divides a tree."""
+    """Return the largest power of two below size: RFC 9162 divides a tree there."""
     return 1 << (size - 1).bit_length() - 1
 
 
@@ -245,7 +245,7 @@ def locate(subtree: Subtree) -> Stored:
 
 
 def fragments(first: int, leaves: Sequence[bytes], completed: Iterable[tuple[int, int, bytes]]) -> list[Fragment]:
-    """What to store after leaves were appended: their hashes from `first` on, and the subtrees that they completed."""
+    """List what to store after an append: the hashes of the leaves from `first` on, and the completed subtrees."""
     rows = [(0, first + n, each) for n, each in enumerate(leaves)] + sorted(completed)
     found: list[Fragment] = []
     for (tile_level, _), row in groupby(rows, key=lambda each: (each[0], each[1] // TILE_WIDTH)):

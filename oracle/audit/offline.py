@@ -159,7 +159,7 @@ class _Check:
             self._root_since = tree.root()
 
     def _root(self, tree: merkle.Frontier) -> bytes | None:
-        """The root of the whole log, if the number of leaves is right."""
+        """Return the root of the whole log, if the number of leaves is right."""
         if tree.size != self._manifest.end:
             return None
         wanted = merkle.subtrees(self._manifest.end, Checkpoint.of_note(self._manifest.checkpoint).size)

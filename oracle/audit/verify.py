@@ -425,7 +425,7 @@ class _Events:
         self._at = 0
 
     async def take(self, bound: Bound, count_max: int) -> tuple[list[tuple[int, bytes]], int]:
-        """Up to a bound: (event id, leaf hash) of each.  Beyond count_max events it only counts the rest."""
+        """Take (event id, leaf hash) of each event up to a bound.  Beyond count_max events it only counts the rest."""
         found: list[tuple[int, bytes]] = []
         surplus = 0
         while True:
@@ -493,7 +493,7 @@ def _name_differences(batch: Batch, begin: int, hashes: list[bytes], found: list
 
 
 def _neighbours(found: list[tuple[int, bytes]], hashes: list[bytes], place: int) -> str:
-    """The events before and after a place, where they exist."""
+    """Return the events before and after a place, where they exist."""
     ids = {hashed: event_id for event_id, hashed in found}
     before = ids.get(hashes[place - 1]) if place else None
     after = ids.get(hashes[place + 1]) if place + 1 < len(hashes) else None

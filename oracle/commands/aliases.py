@@ -209,7 +209,7 @@ def _lookup(client: Client, arguments: Arguments) -> None:
 
 
 def _list_holders(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """One line for each holder; one line without a holder where nobody holds it."""
+    """Print one line for each holder; one line without a holder where nobody holds it."""
     route = found["route"]
     if route is not None:
         yield {**found, "fspId": route["fspId"], "state": route["state"], "routePrefix": route["prefix"]}
@@ -224,7 +224,7 @@ def _pair(items: Sequence[dict[str, str]], answers: Sequence[dict[str, Any]]) ->
 
 
 def _split_items(arguments: Arguments) -> Iterator[list[dict[str, str]]]:
-    """The items of the question, in pieces that one call accepts."""
+    """Split the items of the question into pieces that one call accepts."""
     common = {"kind": arguments.kind, "subId": arguments.sub, "country": arguments.country}
     given = {name: value for name, value in common.items() if value is not None}
     texts: Iterable[str] = arguments.identifiers or (line.strip() for line in sys.stdin)

@@ -249,7 +249,7 @@ def _require_all(batch: Any, arguments: Arguments) -> None:
 
 
 def _name(batch: Any, arguments: Arguments) -> str:
-    """The arguments that name this batch in the next command."""
+    """Return the arguments that name this batch in the next command."""
     return f"{batch['batchId']} --fsp {arguments.fsp}" if arguments.fsp else str(batch["batchId"])
 
 

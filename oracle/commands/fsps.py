@@ -119,7 +119,7 @@ def _update(client: Client, arguments: Arguments) -> None:
 
 
 def _make_body(arguments: Arguments) -> dict[str, Any]:
-    """The members that were typed.  The parts of a contact are set together: a contact is one value."""
+    """Collect the members that were typed.  The parts of a contact are set together: a contact is one value."""
     values = {member: getattr(arguments, option.replace("-", "_")) for option, (member, *_) in _FIELDS.items()}
     parts = {part: getattr(arguments, f"contact_{part}") for part in _CONTACT}
     contact = {part: value for part, value in parts.items() if value is not None}

@@ -106,7 +106,7 @@ def format_value(value: Any) -> str:
 
 
 def format_count(number: int, noun: str, plural: str = "") -> str:
-    """`1 row`, `2,000 rows`."""
+    """Write `1 row` or `2,000 rows`."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
@@ -149,7 +149,7 @@ def _print_table(items: Sequence[Any], columns: Sequence[str]) -> None:
 
 
 def _make_heading(column: str) -> str:
-    """`rows.applied` and `createdAt` are `rows applied` and `created at` for people."""
+    """Write `rows.applied` and `createdAt` as `rows applied` and `created at`, for people."""
     return _HEADINGS.get(column) or re.sub(r"\.|(?=[A-Z])", " ", column).lower()
 
 

@@ -242,7 +242,7 @@ def parse_time(text: str) -> str:
 
 
 def parse_past_time(text: str) -> str:
-    """The same for commands that look back: `90d` and `12h` ago."""
+    """Do the same for commands that look back: `90d` and `12h` ago."""
     return _parse_time(text, -1)
 
 

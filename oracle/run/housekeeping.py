@@ -23,7 +23,7 @@ class Housekeeping:
         self._postgres = postgres
 
     async def run(self, stop: asyncio.Event) -> None:
-        """A job, see `jobs`.  Raises DirectoryUnavailable."""
+        """Run as a job, see `jobs`.  Raises DirectoryUnavailable."""
         while not stop.is_set():
             await self.sweep(stop)
             await pause(EVERY_S, stop)

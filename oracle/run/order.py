@@ -28,7 +28,7 @@ class Order(msgspec.Struct, frozen=True):
     run_dir: Path
 
     def encode(self) -> bytes:
-        """One line of JSON."""
+        """Write it as one line of JSON."""
         return msgspec.json.encode(self, enc_hook=str) + b"\n"
 
     @classmethod

@@ -158,7 +158,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 @contextmanager
 def _open_run_directory(data_dir: Path) -> Iterator[Path]:
-    """<data_dir>/run, where our own servers have their sockets as well; else a private one."""
+    """Open <data_dir>/run, where our own servers have their sockets as well; else a private one."""
     run = data_dir / "run"
     with suppress(OSError):
         run.mkdir(mode=0o700, parents=True, exist_ok=True)

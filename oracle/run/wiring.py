@@ -196,7 +196,7 @@ async def run_jobs(
 
 
 def _make_jobs(store: Store, metrics: Metrics) -> list[jobs.Named]:
-    """The background work that needs the store, by name."""
+    """Make the background work that needs the store, by name."""
     settings = store.settings
     assert settings.database_url is not None  # noqa: S101 - as in open_store
     imports = Imports(

@@ -50,7 +50,7 @@ def work(role: Role, index: int, listener_fd: int | None, control_fd: int, targe
 
 
 def _receive_order(control: socket.socket) -> Order | None:
-    """The order of the supervisor; None when it ended before it sent one."""
+    """Receive the order of the supervisor; None when it ended before it sent one."""
     received = b""
     while not received.endswith(b"\n"):
         part = control.recv(65_536)

@@ -295,7 +295,7 @@ async def fetch_page(postgres: Postgres, wanted: EventFilter, position: PagePosi
 
 
 def _month(at: datetime, later: int = 0) -> datetime:
-    """The beginning of the month, or of the one after it."""
+    """Return the beginning of the month, or of the one after it."""
     year, month = divmod(at.year * 12 + at.month - 1 + later, 12)
     return END if year > END.year else datetime(year, month + 1, 1, tzinfo=UTC)
 

@@ -193,7 +193,7 @@ def _bare(value: object) -> str:
 
 
 def _event(record: logging.LogRecord) -> str:
-    """The message; if another package writes about an exception or a request, only the fixed words of it."""
+    """Return the message; if another package writes about an exception or a request, only the fixed words of it."""
     foreign = _is_foreign(record)
     if foreign and (record.exc_info or record.name.partition(".")[0] in _TALKATIVE):
         words = _FIXED_WORDS.match(str(record.msg))
@@ -219,7 +219,7 @@ def _is_foreign(record: logging.LogRecord) -> bool:
 
 
 def _list_written_frames(record: logging.LogRecord) -> list[dict[str, object]]:
-    """The frames of a traceback that a library has written into its message."""
+    """List the frames of a traceback that a library has written into its message."""
     message = _message(record)
     frames = [f"{_short(file)}:{line} {function}" for file, line, function in _WRITTEN_FRAME.findall(message)]
     types = _WRITTEN_TYPE.findall(message) or ["unknown"]
@@ -239,7 +239,7 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
 
 
 def _plain(value: object) -> object:
-    """The value as a line can hold it; for any other object its type, because its repr can show anything."""
+    """Return the value as a line can hold it; for any other object its type, because its repr can show anything."""
     match value:
         case None | bool() | int():
             return value
@@ -263,7 +263,7 @@ def _type_name(value: object) -> str:
 
 
 def _code(error: BaseException) -> str | None:
-    """The part of an error that is a code of its kind and never user data: SQLSTATE, errno, TLS reason."""
+    """Return the part of an error that is a code of its kind and never user data: SQLSTATE, errno, TLS reason."""
     sqlstate = getattr(error, "sqlstate", None)
     if isinstance(sqlstate, str):
         return sqlstate[:5]
@@ -275,7 +275,7 @@ def _code(error: BaseException) -> str | None:
 
 
 def _frames(trace: TracebackType | None) -> list[str]:
-    """`file:line function`, outermost first; of a long stack the innermost part."""
+    """List `file:line function`, outermost first; of a long stack the innermost part."""
     frames = []
     while trace is not None:
         code = trace.tb_frame.f_code

@@ -64,7 +64,7 @@ class TracingLimits:
 
 
 def trace_id_of(traceparent: bytes | None) -> str | None:
-    """The trace id of a valid header: 32 lower-case hex digits, not all zero."""
+    """Return the trace id of a valid header: 32 lower-case hex digits, not all zero."""
     match = _TRACEPARENT.match(traceparent) if traceparent else None
     return match[1].decode() if match else None
 
@@ -248,7 +248,7 @@ def _make_provider(service_name: str, exporter: _Exporter, limits: TracingLimits
 
 
 def _parent(traceparent: bytes | None) -> Context:
-    """The caller's span as the SDK wants it; without a valid one an empty context: a new trace."""
+    """Return the caller's span as the SDK wants it; without a valid one an empty context: a new trace."""
     from opentelemetry.context import Context  # noqa: PLC0415
     from opentelemetry.trace import (  # noqa: PLC0415
         NonRecordingSpan,

@@ -74,7 +74,7 @@ class Guard(msgspec.Struct, frozen=True):
     shared: bool = False  # also for callers that are bound to an FSP, where no FSP is in the path
 
     def describe(self) -> str:
-        """The sentence that the published description has with each operation."""
+        """Write the sentence that the published description has with each operation."""
         if not self.roles:
             return "No key is needed."
         return f"Roles: {', '.join(role for role in Role if role in self.roles)}."
@@ -282,7 +282,7 @@ class FailureLimit:
         return self._level(address) <= FAILURES_MAX - 1
 
     def wait_s(self, address: str) -> int:
-        """Seconds until one more is permitted."""
+        """Return the seconds until one more is permitted."""
         return max(1, math.ceil((self._level(address) - FAILURES_MAX + 1) / FAILURES_PER_S))
 
     def count(self, address: str) -> None:

@@ -449,7 +449,7 @@ async def fetch_page(
 
 
 def _entries(row: Any) -> list[AliasEntry]:
-    """All entries of the FSP under the key of a row."""
+    """Return all entries of the FSP under the key of a row."""
     found = []
     if row["is_default"]:
         found.append(_entry(row["currency"], True, row["changed_at"]))

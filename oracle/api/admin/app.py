@@ -102,7 +102,7 @@ class AdminServices:
 
 
 def admin_app(services: AdminServices) -> Litestar:
-    """The ASGI application of the admin listener."""
+    """Make the ASGI application of the admin listener."""
     app = _app(services, None)
     _require_guards(app)
     _note_parameters(app)
@@ -124,7 +124,7 @@ def routers() -> list[Router]:
 
 
 def description() -> bytes:
-    """The OpenAPI document, as it is published."""
+    """Make the OpenAPI document, as it is published."""
     config = OpenAPIConfig(
         title="Alias oracle: administration and audit",
         version=version("alias-oracle").partition("+")[0],

@@ -396,12 +396,12 @@ _REASONS: Final = "The reasons of `bad_identifier`, in `hint` and in the results
 
 
 def anchor(code: Code) -> str:
-    """The `type` of a problem: it works at whichever address the listener has."""
+    """Return the `type` of a problem: it works at any address of the listener."""
     return f"/docs/errors#{code}"
 
 
 def markdown() -> str:
-    """docs/errors.md."""
+    """Write docs/errors.md."""
     parts = ["# Error codes", _wrap(INTRODUCTION)]
     for code, meaning in MEANINGS.items():
         statuses = " or ".join(map(str, meaning.statuses))

@@ -75,5 +75,5 @@ def _component(media: dict[str, Any]) -> str:
 
 
 def _spell(name: str) -> str:
-    """A name as a component may have it."""
+    """Spell a name as a component can have it."""
     return name.replace("/", "-").replace("+", "-")

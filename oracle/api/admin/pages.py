@@ -49,7 +49,7 @@ class Cursors:
         return base64.urlsafe_b64encode(encrypted).rstrip(b"=").decode()
 
     def open(self, cursor: str | None, of: type[P]) -> P | None:
-        """The position of a cursor; None without a cursor.  Raises Refusal."""
+        """Decode the position of a cursor; None without a cursor.  Raises Refusal."""
         if cursor is None:
             return None
         try:

@@ -20,7 +20,7 @@ def read_time(field: str, at: datetime) -> datetime: ...
 @overload
 def read_time(field: str, at: datetime | None) -> datetime | None: ...
 def read_time(field: str, at: datetime | None) -> datetime | None:
-    """The same instant in UTC.  Raises Refusal for a time without an offset, or out of range."""
+    """Return the same instant in UTC.  Raises Refusal for a time without an offset, or out of range."""
     if at is None:
         return None
     if at.tzinfo is None:
@@ -35,7 +35,7 @@ def read_time(field: str, at: datetime | None) -> datetime | None:
 
 
 def read_future(field: str, at: datetime | None, hint: str) -> datetime | None:
-    """As `read_time`.  Raises Refusal for a time in the past, too."""
+    """Do as `read_time`.  Raises Refusal for a time in the past, too."""
     found = read_time(field, at)
     if found is not None and found < datetime.now(UTC):
         raise Refusal(400, "in_the_past", f"{field} is in the past", hint, field=field)

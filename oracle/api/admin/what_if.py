@@ -121,7 +121,7 @@ class _Facts:
         return self.statuses.get(fsp_id) in ANSWERED_STATUSES
 
     def answering(self, fsp_id: str) -> str:
-        """The FSP as the decision takes it: '' when it is not answered."""
+        """Return the FSP as the decision takes it: '' when it is not answered."""
         return fsp_id if self.is_answered(fsp_id) else ""
 
 

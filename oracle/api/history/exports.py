@@ -266,6 +266,6 @@ def _is_wanted(row: Any, wanted: dict[str, Any]) -> bool:
 
 
 def _former_fsp(row: Any) -> Any:
-    """The FSP that had the alias before another FSP got it: the event is part of its history, too."""
+    """Return the FSP that had the alias before another FSP got it: the event is part of its history, too."""
     is_change = row["entity"] == "alias" and row["action"] == "changed"
     return (decode_json(row["before"]) or {}).get("fsp_id") if is_change else None

@@ -121,7 +121,7 @@ def _parameter(of: msgspec.structs.FieldInfo, annotation: Any) -> Any:
 
 
 def _metas(annotation: Any) -> Iterator[Meta]:
-    """Those of a type, and of the members of a union."""
+    """List the `Meta`s of a type, and of the members of a union."""
     yield from (each for each in getattr(annotation, "__metadata__", ()) if isinstance(each, Meta))
     for member in get_args(annotation):
         yield from _metas(member)
@@ -138,7 +138,7 @@ def read_key(reading: Reading, party: Party) -> PartyKey:
 
 
 def read_filter_key(reading: Reading, search: Search) -> PartyKey | None:
-    """The key that the question is about, None for any.  Raises as `read_key`, and Refusal without a kind."""
+    """Read the key that the question is about, None for any.  Raises as `read_key`, and Refusal without a kind."""
     if search.identifier is None:
         return None
     if search.kind is None:

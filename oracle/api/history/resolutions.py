@@ -326,7 +326,7 @@ def _concerns(row: Any, own: str | None) -> bool:
 
 
 def _list_boundaries(situation: Situation, after: datetime, until: datetime) -> list[datetime]:
-    """When routes began or ended by their own times, without an event."""
+    """List the times at which routes began or ended as planned, without an event."""
     times = {at for route in situation.list_routes() for at in (route.valid_from, route.valid_to)}
     return sorted(at for at in times if after < at < until)
 

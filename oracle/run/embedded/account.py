@@ -49,7 +49,7 @@ ListAccounts = Callable[[os.stat_result], Sequence[Account]]
 
 
 def list_accounts(owner: os.stat_result) -> list[Account]:
-    """The accounts that can run PostgreSQL on data of this owner, the least privileged first."""
+    """List the accounts that can run PostgreSQL on data of this owner, the least privileged first."""
     if os.geteuid() != 0:
         return [Account()]
     uid, gid = owner.st_uid, owner.st_gid

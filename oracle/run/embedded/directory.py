@@ -104,7 +104,7 @@ def _is_locked(home: Path) -> bool:
 
 
 def _pack_flock(kind: int) -> bytes:
-    """A `struct flock` over the whole file, as 64-bit Linux lays it out."""
+    """Make a `struct flock` over the whole file, as 64-bit Linux lays it out."""
     return struct.pack("hhqqi0q", kind, os.SEEK_SET, 0, 0, 0)
 
 
@@ -129,7 +129,7 @@ def announce(home: Path, urls: ServerUrls) -> Iterator[None]:
 
 
 def find_running(data_dir: Path) -> ServerUrls | None:
-    """The servers that a live `serve` on this data directory announced, or None.  Changes nothing, takes no lock."""
+    """Find the servers that a live `serve` announced for this directory or None; change nothing, take no lock."""
     home = data_dir.resolve()
     try:
         if not _is_locked(home):
@@ -149,7 +149,7 @@ def find_running(data_dir: Path) -> ServerUrls | None:
 
 @contextmanager
 def make_socket_directory(home: Path) -> Iterator[Path]:
-    """<home>/run for the sockets, or a new private directory in /tmp that <home>/run links to.
+    """Make <home>/run for the sockets, or a new private directory in /tmp that <home>/run links to.
 
     The second when the path is too long for a socket or has characters that would need quoting.
     """

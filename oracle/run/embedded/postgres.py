@@ -174,7 +174,7 @@ class PostgresServer(Server):
 
 
 def _choose_shared_buffers_mb() -> int:
-    """A sixteenth of the machine's memory, within bounds.
+    """Choose a sixteenth of the machine's memory, within bounds.
 
     With 1 GB an import of ten million aliases is 1.2 times as fast as with 128 MB, which holds none of the indexes.
     """

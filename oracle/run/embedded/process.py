@@ -102,11 +102,11 @@ class Server(ABC):
             raise EmbeddedError(f"{self.title} was not ready after {within_s:.0f} s: {self.complaint()}")
 
     def complaint(self) -> str:
-        """The first line since the launch that calls itself an error, else the last one; with the log's path."""
+        """Return the first line since the launch that calls itself an error, else the last one; with the log's path."""
         return f"{find_complaint(self.read_log())} (log: {self.log})"
 
     def read_log(self) -> str:
-        """The log since the launch.  Backends of a killed server may still write to the same file."""
+        """Read the log since the launch.  Backends of a killed server may still write to the same file."""
         with self.log.open("rb") as log:
             log.seek(self._log_start)
             return log.read().decode(errors="replace")
@@ -133,7 +133,7 @@ async def wait_until(condition: Callable[[], bool], seconds: float) -> None:
 
 
 def find_complaint(text: str) -> str:
-    """The first error in what a server printed, else its last line."""
+    """Find the first error in what a server printed, else its last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for line in lines:
         if found := re.search(r"(?:PANIC|FATAL|ERROR|error): +(.*)", line):
@@ -142,7 +142,7 @@ def find_complaint(text: str) -> str:
 
 
 def end_with_us(signal_name: str) -> list[str]:
-    """The command prefix that makes the kernel send this signal when our thread ends.
+    """Return the command prefix that makes the kernel send this signal when our thread ends.
 
     Without the program setpriv it is empty, and the next start stops a server that is left.  This must be the
     last step before the server: the kernel drops the request when the process changes its user.
@@ -152,7 +152,7 @@ def end_with_us(signal_name: str) -> list[str]:
 
 
 def read_process(pid_file: Path) -> tuple[int, list[bytes]]:
-    """The process that the file names, and its command line, which is empty when it is dead or a zombie."""
+    """Read the process that the file names, and its command line, which is empty when it is dead or a zombie."""
     try:
         pid = int(pid_file.read_text().split("\n", 1)[0])
         return pid, [word for word in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") if word]
@@ -161,6 +161,6 @@ def read_process(pid_file: Path) -> tuple[int, list[bytes]]:
 
 
 def _find_process(pid_file: Path, argument: Path) -> int | None:
-    """The process that the file names, if it lives and was started with this argument."""
+    """Find the process that the file names, if it lives and was started with this argument."""
     pid, words = read_process(pid_file)
     return pid if os.fsencode(argument) in words else None

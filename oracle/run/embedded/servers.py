@@ -66,7 +66,7 @@ async def join_embedded(data_dir: Path) -> AsyncIterator[ServerUrls]:
 
 
 async def _wait_for_serve_or_lock(home: Path, stack: AsyncExitStack) -> ServerUrls | None:
-    """The URLs of a running `serve`; None when the lock is ours instead."""
+    """Return the URLs of a running `serve`; None when the lock is ours instead."""
     deadline = time.monotonic() + START_S
     while True:
         urls = find_running(home)

@@ -47,7 +47,7 @@ _BODYLESS: Final = frozenset({204, 304})
 
 @lru_cache(256)
 def _head(status: int, fields: bytes) -> bytes:
-    """The answer up to the length of its body, which 204 and 304 do not have (RFC 9110 section 8.6)."""
+    """Return the answer up to the length of its body, which 204 and 304 do not have (RFC 9110 section 8.6)."""
     try:
         phrase = HTTPStatus(status).phrase.encode()
     except ValueError:
