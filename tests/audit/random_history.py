@@ -1,7 +1,7 @@
 """A random life of a directory, made through the real hub listener, the admin listener and psql, and watched live.
 
-After every change some parties are looked up: what the hub said, between which instants.  Nothing changes meanwhile, so
-what it said is what it had to say at any instant between.
+After every change some parties are looked up: the answer of the hub, and the instants before and after it.  Nothing
+changes meanwhile, so the answer is the right one for every instant between.
 """
 
 from __future__ import annotations
@@ -106,7 +106,9 @@ class RandomHistory:
         path += f"/{asked.sub_id}" if asked.sub_id else ""
         params = {"currency": asked.currency} if method == "DELETE" and asked.currency else {}
         answer = self._hub.request(method, path, params=params, json=body, headers={"fspiop-source": source})
-        if answer.status_code == 503:  # PostgreSQL stood still; whether it counts is settled behind what comes now
+        if (
+            answer.status_code == 503
+        ):  # PostgreSQL paused; the change below comes after this one and settles whether it counts
             self._by_hand()
         else:
             assert answer.status_code < 500, answer.text
@@ -176,7 +178,7 @@ class RandomHistory:
         )
 
     def _by_hand(self, *statements: tuple[Any, ...]) -> None:
-        """In one transaction, and until the hub goes by it: canaries change with it."""
+        """Run them in one transaction, and wait until the hub answers by it: canaries change with it."""
         self._canaries += 1
         held, routed = (f"canary-{self._canaries}-{kind}" for kind in ("held", "routed"))
         assert not self._is_known(held)  # so that there is a copy of that
@@ -203,7 +205,7 @@ class RandomHistory:
         return bool(self._ask_hub(f"/participants/ALIAS/{alias}", {})[0])
 
     def _ask_hub(self, path: str, params: dict[str, str]) -> tuple[list[dict[str, str]], datetime, datetime]:
-        """What the hub says, and between which instants.  Asked again where PostgreSQL stood still (503)."""
+        """Ask the hub, again while PostgreSQL pauses (503); return the answer and the instants around it."""
         answers: list[httpx.Response] = []
         before = datetime.now(UTC)
 

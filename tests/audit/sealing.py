@@ -1,4 +1,4 @@
-"""What the tests of history share: events to seal, a sealer to the end, and somebody with every right."""
+"""Helpers of the history tests: events to seal, a sealer that runs to the end, and a user with every right."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ def made(service: Service) -> list[Seen]:
 
 async def resolve_question(postgres: Postgres, asked: Asked, at: datetime) -> tuple[str, str, Any]:
     key = READING.read_key(asked.party_id_type, asked.identifier, sub_id=asked.sub_id)
-    stood = await history.fetch_situation(postgres, key.party_id_type, key.identifier, at)
-    found = resolve(stood, key.sub_id, asked.currency, at)
+    situation = await history.fetch_situation(postgres, key.party_id_type, key.identifier, at)
+    found = resolve(situation, key.sub_id, asked.currency, at)
     return (
         found.fsp_id,
         found.currency,

@@ -1,4 +1,4 @@
-"""Walks through history with a bound of work: nothing is left out, whatever the times are, however few are wanted."""
+"""Walks through history with a bound of work: no event is missing, for any times and for rare events."""
 
 from __future__ import annotations
 
@@ -131,10 +131,10 @@ async def test_a_walk_gives_all_that_is_wanted(
     assert pages < 60
 
 
-async def test_history_is_complete_before_whoever_is_writing_here_began(
+async def test_history_is_complete_before_the_oldest_writer_of_this_database_began(
     database_url: str, postgres_server: PostgresServer
 ) -> None:
-    """Also the newest transaction of all, and whoever may not be looked at; nobody in another database."""
+    """The newest transaction counts, too, and one that cannot be inspected; one in another database does not."""
     async with (
         open_postgres(database_url, desk=True) as postgres,
         open_connection(database_url) as writer,

@@ -1,4 +1,4 @@
-"""A line is the same whoever writes it: by hand from its description, and for any value that a column can hold."""
+"""A line is the same from every writer: by hand from its description, and for any value that a column can hold."""
 
 from __future__ import annotations
 

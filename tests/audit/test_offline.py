@@ -1,4 +1,4 @@
-"""An export is checked with its files alone; whatever was done to it is found, in the line where it was done."""
+"""An export is checked with its files alone; every change of it is found, in the line where it was made."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class History:
 
 
 def _ask_until_answered(ask: Callable[[], httpx.Response]) -> httpx.Response:
-    """Asked again, as the commands do, while a PostgreSQL that stands still is no answer."""
+    """Ask again, as the commands do, while PostgreSQL pauses."""
     answers: list[httpx.Response] = []
 
     def is_over() -> bool:
@@ -225,7 +225,7 @@ def test_bad_questions_are_refused_and_hold_no_identifier(auditor_of: History, p
         assert "0123x" not in answer.text
 
 
-# Who may ask ------------------------------------------------------------------------------------------------------
+# Rights to ask ----------------------------------------------------------------------------------------------------
 
 
 def test_who_may_ask_what(service: Service, auditor_of: History) -> None:
@@ -248,14 +248,14 @@ def test_a_dfsp_sees_its_own_and_nothing_of_others(service: Service) -> None:
     lost = PHONES[1]
     at = datetime.now(UTC).isoformat()
     for asker, fsp_id, other in ((green, "greenbank", "redbank"), (red, "redbank", "greenbank")):
-        told = [
+        reported = [
             asker.all(f"/fsps/{fsp_id}/events/search", limit=1000),
             asker.all(f"/fsps/{fsp_id}/events/search", kind="MSISDN", identifier=lost),
             asker.post(f"/fsps/{fsp_id}/resolve", kind="MSISDN", identifier=lost, at=at).json(),
             asker.post(f"/fsps/{fsp_id}/timeline", kind="MSISDN", identifier=lost).json(),
         ]
-        assert other not in json.dumps(told), fsp_id
-    # What somebody else has reads like what nobody has.
+        assert other not in json.dumps(reported), fsp_id
+    # The answer about a thing of another FSP is that about a missing thing.
     absent = green.post("/fsps/greenbank/resolve", kind="MSISDN", identifier="525599990000", at=at).json()
     foreign = green.post("/fsps/greenbank/resolve", kind="MSISDN", identifier=lost, at=at).json()
     assert {**absent, "party": None} == {**foreign, "party": None}
@@ -342,9 +342,9 @@ def test_an_event_is_proved_by_what_the_api_says(auditor_of: History) -> None:
     leaf = leaf_hash(entry["line"].encode())
     assert json.loads(entry["line"])["event_id"] == event["eventId"]
     assert merkle.verify_inclusion(entry["leafIndex"], size, leaf, proof, base64.b64decode(entry["root"]))
-    told = auditor_of.get("/log/consistency", from_=3, to=size).json()
-    first, second = (base64.b64decode(told[name]) for name in ("firstRoot", "secondRoot"))
-    assert merkle.verify_consistency(3, size, first, second, [base64.b64decode(each) for each in told["proof"]])
+    reported = auditor_of.get("/log/consistency", from_=3, to=size).json()
+    first, second = (base64.b64decode(reported[name]) for name in ("firstRoot", "secondRoot"))
+    assert merkle.verify_consistency(3, size, first, second, [base64.b64decode(each) for each in reported["proof"]])
     assert base64.b64decode(entry["root"]) == second
     checkpoint = Checkpoint("", size, second)
     assert is_proved(entry, event["eventId"], checkpoint)
@@ -385,9 +385,9 @@ def test_an_export_over_http_is_one_that_verifies_offline(auditor_of: History, t
     filtered = [
         json.loads(line) for line in auditor_of.get("/export/filtered.ndjson", fspId="redbank").text.splitlines()
     ]
-    told = filtered.pop()["manifest"]
-    assert told["filter"] == {"fspId": "redbank"}
-    assert told["count"] == len(filtered) > 0
+    reported = filtered.pop()["manifest"]
+    assert reported["filter"] == {"fspId": "redbank"}
+    assert reported["count"] == len(filtered) > 0
     lines = (tmp_path / "events.ndjson").read_text().splitlines()
     assert all(json.loads(lines[each["leaf"]]) == each["event"] for each in filtered if each["leaf"] < len(lines))
 
@@ -479,7 +479,7 @@ def test_a_caller_who_leaves_early_leaves_no_open_connection(service: Service, a
             ("/fsps/greenbank/diff", times),
         ):
             with auditor_of.http.stream("GET", root + path, params=params) as answer:
-                assert answer.status_code in (200, 503)  # two exports at a time: the one before may not be over yet
+                assert answer.status_code in (200, 503)  # two exports at a time: the one before can still run
                 next(answer.iter_raw())
     assert auditor_of.get("/export/events.ndjson", begin=0, end=size).status_code == 200
     span = {"from_": times["from"], "to": times["to"]}

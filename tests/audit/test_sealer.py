@@ -1,4 +1,4 @@
-"""The sealer: it seals every committed event once, in a fixed order, whatever dies meanwhile."""
+"""The sealer: it seals every committed event once, in a fixed order, whichever process dies meanwhile."""
 
 from __future__ import annotations
 

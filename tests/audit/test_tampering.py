@@ -318,7 +318,7 @@ async def test_a_second_event_on_the_place_of_one_is_found_wherever_one_snapshot
 
 
 async def test_an_event_that_no_decoder_takes_stops_nobody(history: str, tmp_path: Path) -> None:
-    """Who has the application's password may write one: it is sealed like any other."""
+    """A person with the application's password can write one: it is sealed like any other."""
     await execute(
         history.replace("oracle@", "oracle_service@"),
         "INSERT INTO events (entity, action, channel, actor, after) VALUES"

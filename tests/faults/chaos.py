@@ -1,4 +1,4 @@
-"""What can go wrong in a run: each fault begins, lasts, and is over when its function returns.
+"""The faults of a run: each begins, lasts, and has ended when its function returns.
 
 `SINGLE` are the faults of one server, one process or one network at a time, for which promises A and C hold.
 """
@@ -126,7 +126,7 @@ async def valkey_restart_old(rig: Rig, rng: random.Random) -> None:
                 await server.start()
             finally:
                 dump.unlink()
-        with suppress(AssertionError):  # where faults overlap it may have to wait for others
+        with suppress(AssertionError):  # where faults overlap it sometimes waits for others
             await rig.wait_recovered()
         await asyncio.sleep(0.3)
 
@@ -175,7 +175,7 @@ async def redis_away(rig: Rig, rng: random.Random) -> None:
 
 
 async def redis_half_open(rig: Rig, rng: random.Random) -> None:
-    """What was held back arrives when nobody expects it any more, or never."""
+    """Delayed messages arrive when nobody expects them any more, or never."""
     services = _choose_services(rig, rng)
     async with rig.fault("redis-half-open", _join_names(services)):
         gates = [service.redis_gate for service in services]
@@ -326,7 +326,7 @@ SINGLE: Final[dict[str, Fault]] = {
     "by-hand": by_hand,
 }
 
-# Which of them touch the same thing and so take turns, also where others overlap.
+# Faults of the same thing take turns, also where other faults overlap.
 _ABOUT: Final = {
     "valkey": "valkey",
     "flushall": "valkey",
@@ -345,7 +345,7 @@ def about(name: str) -> str:
 
 
 async def one_by_one(rig: Rig, names: Sequence[str], rng: random.Random, ends_at: float = inf) -> None:
-    """Each when all has recovered from the one before, until the time is over."""
+    """Cause each when all has recovered from the one before, until the time is up."""
     for name in names:
         if time.monotonic() > ends_at:
             return

@@ -169,7 +169,7 @@ def _replay(key: str, events: Sequence[Event]) -> Iterator[Violation]:
 
 
 def _change(event: Event) -> tuple[str, str]:
-    """Which calls can have made it: kind and owner."""
+    """Return the kind and the owner of the calls that can have made it."""
     if event.after == NOBODY:
         return "remove", event.before
     return ("register" if event.before == NOBODY else "set"), event.after

@@ -35,7 +35,7 @@ class Watched:
         return f"redis+sentinel://127.0.0.1:{self._sentinel_port}/{NAME}/0"
 
     async def lag(self, seconds: float) -> None:
-        """The replica hears nothing any more, for so long.
+        """Cut the replica off from the primary for so long.
 
         It follows the primary through a proxy, which the sentinel would put right after some eight seconds.
         """

@@ -1,4 +1,4 @@
-"""What happened in a run: calls, faults, what the directory says it did, and what everybody said in the end.
+"""The history of a run: calls, faults, the events of the directory, and the answers of every process at the end.
 
 Times are those of time.monotonic() of the one machine on which all of it ran.  An owner is the id of an FSP; '' is
 nobody.  Every registration is by an FSP of its own, so an answer says which registration it saw.

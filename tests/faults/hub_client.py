@@ -21,7 +21,7 @@ CONTENT: Final = "application/vnd.interoperability.participants+json;version=1.1
 RECONNECT_S: Final = 0.02
 # Of the looks, for the keys that are being changed all the time: that is where changes and looks meet.
 HOT_SHARE: Final = 0.3
-# What may come of each call, besides 503.
+# Possible statuses of each call, besides 503.
 DONE: Final[dict[Kind, int]] = {"look": 200, "register": 201, "remove": 204}
 REFUSALS: Final[dict[Kind, tuple[int, ...]]] = {"look": (), "register": (409,), "remove": (403, 404)}
 
@@ -72,7 +72,7 @@ class Connection:
 
 
 class Book:
-    """Where calls are written down; who changes what next is agreed upon here, too."""
+    """The record of all calls; it also decides which client changes which key next."""
 
     def __init__(self, seed: int, keys: int, hot: int, calm: int) -> None:
         self.random = random.Random(seed)
@@ -197,7 +197,7 @@ async def _change(book: Book, key: str, connections: Sequence[tuple[str, Connect
     made = await do("register", owner)
     if made.outcome == "unknown" and book.random.random() < 0.5:
         await asyncio.sleep(book.random.uniform(0, 0.5))
-        await do("register", owner)  # as a caller would that heard nothing
+        await do("register", owner)  # like a caller that got no answer
 
 
 async def change_by_hand(book: Book, database_url: str, pace_s: float) -> None:

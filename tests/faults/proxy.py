@@ -14,7 +14,7 @@ are as fast as the machine, some take some ten milliseconds each way, which is a
                         cut before it arrives; cut once it has arrived, before its answer; held back for a second or two
     {"cut": [...], "share": 0.5}                           so many of the present links are reset
 
-What a held link holds back is delivered late when the hold ends, unless the link was cut meanwhile: both happen.
+When a hold ends, the link delivers the pieces late, unless it was cut meanwhile: both happen.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
                                                           one for each service and server
 
 A run makes a History; `checker` judges it.  What can happen is in chaos.py.  Everything is on this machine, on Unix
-sockets and loopback; everything is bounded; whatever was started is stopped by its process id, also after a failure.
+sockets and loopback; everything is bounded; every started process is stopped by its process id, also after a failure.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ BEGIN
 END $$;
 CREATE TRIGGER rig_note_move AFTER UPDATE ON cache_generation FOR EACH ROW EXECUTE FUNCTION rig_note_move();
 """
-# What is logged as an error when a worker begins while the database is away; it is begun again.
+# The errors that a worker logs when it starts while the database is away; it is started again.
 EXPECTED: Final = ('"The worker failed"', '"The new worker did not start; keeping the old one"')
 BROKEN_WORKER: Final = Path(__file__).with_name("broken_worker.py")
 
@@ -76,7 +76,7 @@ async def until(condition: Callable[[], bool | Awaitable[Any]], pause_s: float =
 
 
 class Load:
-    """How much is asked for; the defaults leave a machine of two cores room for the servers."""
+    """The load of a run; the defaults leave a machine of two cores room for the servers."""
 
     def __init__(
         self, *, looks: int = 8, pace_s: float = 0.005, changes: int = 12, keys: int = 24, hot: int = 5, calm: int = 6
@@ -117,7 +117,7 @@ class Service:
         return f"{self.name}.postgres"
 
     async def start(self) -> None:
-        """Again and again, as whatever watches over services does: without a database one does not begin."""
+        """Start it again and again, as a service manager does: without a database it does not start."""
         for left in reversed(range(STARTS_MAX)):
             try:
                 process = await asyncio.to_thread(start_oracle, self.home, self.env, command=self.command)
@@ -187,7 +187,7 @@ class Service:
             connection.close()
 
     def count_connections(self) -> int:
-        """How many connections its workers have."""
+        """Count the connections of its workers."""
         found = [each for worker in self.hub_workers() for each in worker.net_connections("tcp")]
         return sum(each.laddr.port == self.port and each.status == psutil.CONN_ESTABLISHED for each in found)
 
@@ -422,7 +422,7 @@ class Rig:
         return copies
 
     def _complaints(self) -> list[str]:
-        """What the services logged as a defect of theirs."""
+        """List the log lines of the services that report a defect of their own."""
         found: list[str] = []
         for service in self.services:
             for log in sorted(service.home.glob("oracle-*.log")):

@@ -1,4 +1,4 @@
-"""What a caller sees while something is broken: the rows of the table of the design, on real processes."""
+"""The answers that a caller gets during each failure of the tables in docs/protocol.md, on real processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rig import Load, Rig, Service, resume, running_rig, until
 SCENARIO_S: Final = 500  # a rolling restart takes 100 s where ten others want the two cores
 pytestmark = pytest.mark.timeout(2 * SCENARIO_S)
 
-# What is promised, and what a busy machine may add to it: there a worker takes seconds to start.
+# The promised time, and the time that a busy machine can add: there a worker takes seconds to start.
 RECOVERY_S: Final = 2.0
 BUSY_S: Final = 8.0
 LEASE_S: Final = 1.0

@@ -4,7 +4,7 @@ Each function takes an `Answer` and returns what the DFSP receives from ALS v17.
 libraries of its lock file.  The oracle's own rules are not here: a test asserts both that the answer is the right one
 and that ALS understands it.
 
-    read_lookup     GET /participants: the FSP of the first entry, whatever else that entry has
+    read_lookup     GET /participants: the FSP of the first entry, with any other members
     read_parties    GET /parties: the FSPs that ALS forwards the request to
     read_post, read_put, read_delete, read_bulk
     check_removal   the GET before a DELETE, if DELETE_PARTICIPANT_VALIDATION_ENABLED is set

@@ -1,4 +1,4 @@
-"""`oracle canon` and `oracle lookup` read identifiers as the server does, whatever the deployment has chosen."""
+"""`oracle canon` and `oracle lookup` read identifiers as the server does, with the settings of the deployment."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Dropped:
                 yield f"systematic, case {n}", SystematicSchedule(case, prepare=self.prepare)
 
     def shows(self, count: int) -> tuple[str, Violation, int] | None:
-        """Where it first breaks a promise, which one, and after how many schedules."""
+        """Return where it first breaks a promise, which one, and after how many schedules."""
         with self.drop_rule():
             for n, (name, schedule) in enumerate(self.schedules(count), 1):
                 violation = schedule.run()
@@ -169,7 +169,7 @@ _adopt: Final = Coherence._adopt
 
 
 async def _adopt_lower(self: Coherence, row: Generation, asked: float) -> None:
-    """Whatever the database says, it says now."""
+    """Believe every answer of the database, also an older generation."""
     if row.generation < self.generation and asked > self._adopted_at:
         self.generation = row.generation
     await _adopt(self, row, asked)
@@ -191,7 +191,7 @@ async def _bump_and_note(self: Coherence) -> None:
 
 
 async def _outlive_own(self: Coherence, since: float) -> None:
-    """Wait after a move of one's own, but not after one that was heard of."""
+    """Wait after a move of this process, but not after a move of another one."""
     if since != self._adopted_at or since == vars(self).get("moved_at"):
         await _outlive(self, since)
 
@@ -316,7 +316,7 @@ DROPPED: Final = (
         ((Coherence, "_adopt", _adopt_lower),),
     ),
     Dropped(
-        "wait after a move one has heard of",
+        "wait after a move of another process",
         Plan("by hand", hand=True),
         ((Coherence, "bump", _bump_and_note), (Coherence, "_outlive_leases", _outlive_own)),
     ),

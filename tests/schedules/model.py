@@ -80,7 +80,7 @@ class Model:
     def _redis(
         self, node: Node, server: Server | None, run_id: int, effect: Callable[[Server], Any]
     ) -> tuple[bool, Any]:
-        """Whether it was heard of, and the answer.  `server` and `run_id` are those it was composed for."""
+        """Whether the server received it, and the answer.  `server` and `run_id` are those it was composed for."""
         if "session" not in self.rules:
             server, run_id = node.server, node.run_id
         if server is None or node.server is not server or node.run_id != run_id:
@@ -144,13 +144,13 @@ class Model:
         key, server, run_id = ("k", node.generation), node.server, node.run_id
         if "session" not in self.rules:
             yield
-        heard, found = self._redis(node, server, run_id, lambda at: self._get(at, key))
+        received, found = self._redis(node, server, run_id, lambda at: self._get(at, key))
         yield
         if isinstance(found, int):
             self.answers.append((began, self.now, found))
             return
         token = None
-        if heard and found is None:
+        if received and found is None:
             mine = object()
 
             def lease(at: Server) -> Any:
@@ -159,8 +159,8 @@ class Model:
                     self._put(at, key, mine, 1000)
                 return present
 
-            heard, present = self._redis(node, server, run_id, lease)
-            token = mine if heard and present is None else None
+            received, present = self._redis(node, server, run_id, lease)
+            token = mine if received and present is None else None
             yield
         value = self.facts[-1].value
         yield

@@ -1,4 +1,4 @@
-"""What is explored with all rules in force: each kind of fault by itself, and those that go together."""
+"""The plans that are explored with all rules in force: each kind of fault by itself, and related ones together."""
 
 from __future__ import annotations
 

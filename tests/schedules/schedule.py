@@ -127,7 +127,7 @@ class Process:
         self.loop.stalled_until = max(self.loop.stalled_until, self._schedule.universe.now + seconds)
 
     def die(self) -> None:
-        """What it has sent may still arrive."""
+        """Kill it; messages that it has sent can still arrive."""
         self.dead = self.loop.ended = True
         for wire in self.network.redis_wires:
             wire.abort()
@@ -357,7 +357,7 @@ def _describe(lookup: Lookup, state: State, what: str, when: Stamp) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """What may happen in a schedule, and what is promised under it."""
+    """The events that can happen in a schedule, and the promises that hold under it."""
 
     name: str
     faults: tuple[str, ...] = ()

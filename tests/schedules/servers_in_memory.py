@@ -1,6 +1,6 @@
 """A Redis and a PostgreSQL in memory, and the networks to them, on which every message is a scheduling point.
 
-What talks to them is the production code down to the bytes for Redis (`RedisSession` on a transport of ours) and down
+The clients are the production code down to the bytes for Redis (`RedisSession` on a transport of ours) and down
 to the driver's connections for PostgreSQL (the lanes of `Postgres`, with connections of ours).  A message has a delay
 of its own; on the way it may be held back (it comes late, also after its sender has given up) or be lost with its
 connection.
@@ -34,7 +34,7 @@ LONG_AGO: Final = -3600.0
 
 
 class World(Protocol):
-    """What the servers need of the schedule they run in."""
+    """The schedule, as the servers in it see it."""
 
     universe: Universe
 
@@ -90,7 +90,7 @@ class RedisServer:
         self.paused = True
 
     def resume(self) -> None:
-        """What has come meanwhile takes effect now, whether or not somebody still waits for it."""
+        """Let the waiting messages take effect now, also those whose sender has given up."""
         self.paused = False
         backlog, self._backlog = self._backlog, []
         for wire, data in backlog:
@@ -545,7 +545,7 @@ class Connection:
         return self.closed
 
     def terminate(self) -> None:
-        """The server hears of it as of anything else; what was sent before gets there before."""
+        """Tell the server by a message like any other: earlier messages arrive first."""
         if not self.closed:
             self.break_off()
             self._send(partial(self._server.leave, self.backend), "bye")

@@ -1,4 +1,4 @@
-"""The store's Protocols, held by a test's own hand: nothing is answered before the test says so."""
+"""The store's Protocols in the hands of a test: nothing is answered before the test decides it."""
 
 from __future__ import annotations
 

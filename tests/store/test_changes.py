@@ -74,7 +74,7 @@ class Store:
         )
 
     async def add(self, fsp_id: str, *identifiers: str, currency: str = "", sub_id: str = "") -> list[str]:
-        """What became of each: new, same, or the name of the refusal."""
+        """Register each; return new, same, or the name of the refusal."""
         return [name_result(o) for o in await self.register(fsp_id, [reg(i, currency, sub_id) for i in identifiers])]
 
     async def register(self, fsp_id: str, registrations: Sequence[Registration]) -> list[ChangeResult]:
@@ -397,7 +397,7 @@ async def take(store: Store, db: asyncpg.Connection, step: tuple[Any, ...]) -> N
 
 
 def test_the_directory_can_be_rebuilt_from_the_history(postgres_template: PostgresServer) -> None:
-    """Whatever several FSPs do, through the application and by hand.  No Redis: it would only cost time here."""
+    """For any changes of several FSPs, through the application and by hand.  No Redis: it would only cost time."""
 
     @settings(max_examples=60, deadline=None)
     @given(st.lists(steps, min_size=1, max_size=12))
@@ -603,7 +603,7 @@ async def test_a_stopped_postgresql_fails_changes_and_lookups_soon_and_leaves_no
 
 
 async def until_done(call: Callable[..., Awaitable[T]], *arguments: str) -> T:
-    """What it answers when the directory is there again."""
+    """Return its answer when the directory is there again."""
     while True:
         with suppress(DirectoryUnavailable):
             return await call(*arguments)

@@ -102,17 +102,17 @@ async def give(store: Store, to: str = "b") -> None:
 @contextmanager
 def block_news(store: Store) -> Iterator[None]:
     """Inside, this process does not hear of news before its lease ends: no NOTIFY, and its polls are stuck."""
-    heard = asyncio.Event()
+    received = asyncio.Event()
 
     async def waits() -> None:
-        await heard.wait()
+        await received.wait()
         raise DirectoryUnavailable
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store.postgres.watch, "on_notice", lambda: None)
         patch.setattr(store.coherence, "_confirm", waits)
         yield
-    heard.set()
+    received.set()
 
 
 async def read_within_lease(store: Store) -> list[Entry]:
@@ -248,8 +248,8 @@ async def test_every_process_learns_of_a_change_by_hand(both: Two, db: asyncpg.C
 async def test_a_change_right_after_a_move_waits_for_processes_that_do_not_know_it(
     both: Two, db: asyncpg.Connection
 ) -> None:
-    """Nothing has failed: a person changes another alias by hand, which moves the generation; one process hears of it
-    at once and takes a change, whose fences are under the new one; the other still answers by its lease from a copy
+    """Nothing has failed: a person changes another alias by hand, which moves the generation; one process learns of
+    it at once and takes a change, whose fences are under the new one; the other still answers by its lease from a copy
     under the old one.  The change must not be acknowledged meanwhile."""
     await both.one.add("a", "another")
     await warm(both.two)

@@ -1,4 +1,4 @@
-"""Who answers for an identifier, for every small set of entries and routes."""
+"""The FSP that answers for an identifier, for every small set of entries and routes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A session to Redis: what ends it, what is never believed, and that it says so."""
+"""A session to Redis: the failures that end it, and the answers that it never believes."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ async def test_a_value_of_another_kind_is_no_copy(valkey_server: ValkeyServer, r
         assert await session.fence([b"k"], 3000)
 
 
-# What it is open_session to ------------------------------------------------------------------------------------------
+# To which servers it connects ----------------------------------------------------------------------------------------
 
 
 async def test_both_sockets_a_password_and_a_database(start_valkey: StartValkey) -> None:

@@ -170,7 +170,7 @@ async def test_sentinel_reports_the_primary_also_after_a_failover(start_valkey: 
             return session.run_ids[0].encode() in servers.valkey_command(server, "INFO", "server")
 
         await until(lambda: is_reached(primary))
-        # The sentinel hears of the replica from the primary, every ten seconds or so.
+        # The sentinel learns of the replica from the primary, every ten seconds or so.
         await until(lambda: b"num-slaves" in _sentinel(port) and _slaves(port) == 1)
         primary.kill()
         await until(lambda: is_reached(replica))

@@ -1,4 +1,4 @@
-"""What reaches stderr: JSON lines, and no identifier in them."""
+"""The output on stderr: JSON lines, and no identifier in them."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def announce(home: Path, urls: ServerUrls) -> Iterator[None]:
 
 
 def find_running(data_dir: Path) -> ServerUrls | None:
-    """Find the servers that a live `serve` announced for this directory or None; change nothing, take no lock."""
+    """Find the servers that a live `serve` announced for this directory, or None.  Takes no lock."""
     home = data_dir.resolve()
     try:
         if not _is_locked(home):

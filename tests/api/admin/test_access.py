@@ -1,7 +1,7 @@
 """Every endpoint, every role, the own FSP and another one: which calls are permitted.
 
-The endpoints are those of the route table; who is expected to get in is written here, by hand.  A new endpoint without
-a line here fails, and so does a rule that says something else than its line.
+The endpoints come from the route table; the expected roles are written here, by hand.  A new endpoint without a line
+here fails, and so does a guard that differs from its line.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ EXPECTED: Final = {
     "GET /audit/v1/export/hashes.bin": HISTORY,
     "GET /audit/v1/export/filtered.ndjson": HISTORY,
 }
-# What stands for the other parameters of a path: nothing that there is.
+# Values for the other parameters of a path: things that do not exist.
 PARAMETERS: Final = {"credential_id": "aaaaaaaaaaaa"}
 
 
@@ -232,7 +232,7 @@ def test_a_call_without_a_valid_key_is_refused(endpoint: Endpoint, callers: Call
 
 @pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e.is_of_an_fsp], ids=str)
 def test_a_key_of_one_fsp_cannot_act_for_another(endpoint: Endpoint, callers: Callers) -> None:
-    """Byte for byte the same whether there is such an FSP or not, and whatever it is."""
+    """The refusal is the same, byte for byte, for an existing, a closed and a missing FSP."""
     for name in OWN:
         key = callers.valid[name]
         there, shut, none, slash = (
@@ -245,7 +245,7 @@ def test_a_key_of_one_fsp_cannot_act_for_another(endpoint: Endpoint, callers: Ca
 
 
 def test_every_guard_names_a_role() -> None:
-    """A new role cannot be forgotten in the guards."""
+    """A new role cannot be missing in the guards."""
     assert {caller.removeprefix("own ") for caller in EVERYBODY} == {role.value.removeprefix("dfsp-") for role in Role}
 
 

@@ -1,8 +1,8 @@
-"""Hostile requests to the admin listener: what is malformed is refused in its own words, and nothing else happens.
+"""Hostile requests to the admin listener: each malformed request is refused with its reason, and changes nothing.
 
-Never a 500; an answer of 400 or more is `{"error": {code, message, hint}}`, but where the HTTP server answers by itself
-(what is no HTTP, or too much of it): that is a bare 400 or 431, or the end of the connection.  No identifier and no
-secret comes back in an error or stands in the log; no refused call changes a row.
+Never a 500; an answer of 400 or more is a problem document, unless the HTTP server answers by itself (the request is
+not HTTP, or too large): then it is a bare 400 or 431, or the end of the connection.  No identifier and no secret is in
+an error or in the log; no refused call changes a row.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NUMBER: Final = "525598765432"  # somebody's, in everything that is sent
 TIMEOUT_S: Final = 60.0
 FOREVER: Final = "access_refusals", "credential_uses"  # the tables in which refused calls and uses are noted
 
-# Percent-encoded: what may stand in a path or a query.
+# Percent-encoded: texts for a path or a query.
 ODD: Final = (
     "%00", f"{NUMBER}%00", "%ff", "%ED%A0%80", "%", "%zz", "%0d%0aSet-Cookie:%20a=b", "..%2f..%2fetc", "%2F", "%252F",
     "a" * 3000, "%F0%9F%92%A9", "-1", "9" * 40, "1e400", "NaN", "'%20OR%201=1", "9999-12-31T23:59:59-23:59",

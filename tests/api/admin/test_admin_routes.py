@@ -174,15 +174,18 @@ def test_a_repeated_call_creates_one_route(operator: httpx.Client) -> None:
 def test_a_change_of_an_older_version_is_refused(service: Service, operator: httpx.Client) -> None:
     path = f"/routes/{create(operator, '304', reason='new bank', note='first')['routeId']}"
     etag = operator.get(path).headers["etag"]
-    changed = operator.patch(path, json={"note": "second", "reason": "mended"}, headers={"If-Match": etag})
+    changed = operator.patch(path, json={"note": "second", "reason": "a better note"}, headers={"If-Match": etag})
     assert (changed.status_code, changed.json()["note"]) == (200, "second")
     assert operator.patch(path, json={"note": "third"}, headers={"If-Match": etag}).status_code == 412
     assert operator.post(f"{path}/end", json={"reason": "no"}, headers={"If-Match": etag}).status_code == 412
     assert operator.get(path, headers={"If-None-Match": changed.headers["etag"]}).status_code == 304
-    told = service.fetch(
+    reported = service.fetch(
         "SELECT action, reason, channel FROM events WHERE entity = 'route' AND after->>'prefix' = '304' ORDER BY 1 DESC"
     )
-    assert [tuple(row) for row in told] == [("registered", "new bank", "admin"), ("changed", "mended", "admin")]
+    assert [tuple(row) for row in reported] == [
+        ("registered", "new bank", "admin"),
+        ("changed", "a better note", "admin"),
+    ]
 
 
 def test_past_routing_cannot_be_changed(operator: httpx.Client) -> None:
@@ -337,7 +340,7 @@ def test_a_past_instant_is_explained_as_it_was(service: Service, hub: httpx.Clie
 
 
 def test_a_route_is_explained_as_it_was_then(service: Service, operator: httpx.Client) -> None:
-    """Whatever has become of it since, by whomever."""
+    """Later changes of the route do not matter."""
     rule = create(operator, "312", validTo=later(9))
     (then,) = service.fetch("SELECT clock_timestamp() AS at")
     operator.post(f"/routes/{rule['routeId']}/end", json={"reason": "a test"}).raise_for_status()
@@ -380,14 +383,14 @@ def _is_as_history_says(
     url = f"{service.oracle.admin_url}/audit/v1/resolve"
     answer = operator.post(url, json={**asked, "subId": sub_id, "currency": currency})
     assert answer.status_code == 200, answer.text
-    told = answer.json()
-    assert _translate_answer(finding) == told["partyList"]
+    reported = answer.json()
+    assert _translate_answer(finding) == reported["partyList"]
     assert [(a["fspId"], a["subId"], a["currency"], a["default"], a["fspStatus"]) for a in finding["aliases"]] == [
-        (e["fspId"], e["subId"], e["currency"], e["default"], e["fspStatus"]) for e in told["entries"]
+        (e["fspId"], e["subId"], e["currency"], e["default"], e["fspStatus"]) for e in reported["entries"]
     ]
-    assert (finding["rule"] and finding["rule"]["routeId"]) == (told["route"] and told["route"]["routeId"])
+    assert (finding["rule"] and finding["rule"]["routeId"]) == (reported["route"] and reported["route"]["routeId"])
     by = {"alias_not_answered": "alias", "other_currencies": "alias", "route_not_answered": "route"}
-    reason: str = told["reason"]
+    reason: str = reported["reason"]
     assert finding["by"] == by.get(reason, reason)
     return reason
 
@@ -472,8 +475,8 @@ def test_the_list_of_institutions_becomes_routes(service: Service, operator: htt
     assert (fsp["status"], fsp["name"]) == ("provisional", "Tres, S.A.")
     (route,) = operator.get("/routes", params={"fspId": "mx-403"}).json()["items"]
     assert (route["prefix"], route["note"]) == ("403", "Dos")
-    told = service.fetch("SELECT reason FROM events WHERE entity = 'route' AND fsp_id = 'mx-403'")
-    assert [row["reason"] for row in told] == ["list of May"]
+    reported = service.fetch("SELECT reason FROM events WHERE entity = 'route' AND fsp_id = 'mx-403'")
+    assert [row["reason"] for row in reported] == ["list of May"]
 
 
 def test_an_added_column_names_the_fsp_of_each_institution(operator: httpx.Client) -> None:

@@ -307,7 +307,7 @@ def test_failures_of_an_address_are_limited_and_recorded(service: Service) -> No
 def test_failures_at_once_are_limited_like_failures_in_sequence(service: Service) -> None:
     """Each of them had asked before any of them had failed."""
     address = "127.0.9.3"
-    # More than may fail, and no more than the directory has time for on a busy machine: else some were told 503.
+    # More than the limit of failures, and few enough for a directory on a busy machine: otherwise some would get 503.
     with _from(service, address, WRONG) as failing, ThreadPoolExecutor(2 * FAILURES_MAX) as pool:
         began = time.monotonic()
         statuses = Counter(answer.status_code for answer in pool.map(lambda _: failing.get("/me"), range(160)))
@@ -332,13 +332,13 @@ def test_failures_behind_a_listed_proxy_count_for_its_client(service: Service, s
             headers = {"Authorization": f"Bearer {key}", "X-Forwarded-For": forwarded}
             return clients[peer].get(f"{second.admin_url}/admin/v1/me", headers=headers).status_code
 
-        # There is room for another failure after two seconds at most.  A machine may be slower than that, so what has
-        # to be seen is that between two refusals somebody else is let in: then there was none.
+        # There is room for another failure after two seconds at most.  A machine can be slower than that, so the test
+        # shows that another client gets in between two refusals: then there was no room for the first one.
         def are_distinguished() -> bool:
             one, other = service.issue("reader"), service.issue("reader")
             until(lambda: ask(WRONG, "192.0.2.1, 198.51.100.7") == 429)
             assert ask(other, "192.0.2.1, 198.51.100.8") == 200
-            # What the caller has written himself makes nobody of him.
+            # An address that the caller wrote into the header itself does not make it another client.
             return ask(one, "192.0.2.2, 198.51.100.7") == 429
 
         def is_not_believed() -> bool:
@@ -398,11 +398,11 @@ def test_a_credential_is_compared_with_as_many_hashes_whether_it_is_there_or_not
     digest = hash_of(secret)
     hashes: list[list[bytes]] = [[], [digest], [digest, hash_of("other")], [hash_of("other"), digest]]
     rows: list[Any] = [None, *({"hashes": each, "valid": True} for each in hashes)]
-    told = [_count_comparisons(row, candidate) for row in rows for candidate in (digest, hash_of("third"), b"")]
-    assert {compared for _, compared in told} == {2}
+    reported = [_count_comparisons(row, candidate) for row in rows for candidate in (digest, hash_of("third"), b"")]
+    assert {compared for _, compared in reported} == {2}
     valid = [row is not None and digest in row["hashes"] and candidate == digest
              for row in rows for candidate in (digest, hash_of("third"), b"")]  # fmt: skip
-    assert [is_valid for is_valid, _ in told] == valid
+    assert [is_valid for is_valid, _ in reported] == valid
 
 
 def _count_comparisons(row: Any, digest: bytes) -> tuple[bool, int]:
@@ -421,7 +421,7 @@ def _count_comparisons(row: Any, digest: bytes) -> tuple[bool, int]:
     return is_valid, calls
 
 
-# Where a secret stands -------------------------------------------------------------------------------------------
+# Where a secret is stored -----------------------------------------------------------------------------------------
 
 
 def test_a_secret_is_stored_nowhere(service: Service, operator: httpx.Client) -> None:

@@ -21,7 +21,7 @@ METHODS: Final = ("get", "post", "put", "patch", "delete")
 OPERATIONS: Final = [
     (method, path, item[method]) for path, item in DOCUMENT["paths"].items() for method in METHODS if method in item
 ]
-# Gateways make permissions of these names: whoever has granted one loses it when its name changes.
+# Gateways make permissions of these names: a permission that was granted is lost when its name changes.
 NAMES: Final = {
     "listFsps",
     "createFsp",

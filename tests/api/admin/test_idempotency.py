@@ -1,4 +1,4 @@
-"""Calls that may be repeated: done once, whatever happens to the first, and answered the same."""
+"""Calls that can be repeated: done once, also if the first call was cut off, and answered the same."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_a_repeated_call_with_a_time_now_in_the_past_gets_its_first_answer(
         with ThreadPoolExecutor() as pool:
             return list(pool.map(lambda path, key: operator.post(path, json=calls[path], headers=key), calls, keys))
 
-    for ahead_s in (2, 30):  # on a machine that is busy the calls may arrive when the first is over
+    for ahead_s in (2, 30):  # on a machine that is busy the calls can arrive after that time
         path = f"/routes/{_new_route(service, f'7774{ahead_s}')}/end"
         soon = datetime.now(UTC) + timedelta(seconds=ahead_s)
         at = soon.isoformat()
@@ -285,7 +285,7 @@ def test_a_call_whose_process_is_killed_has_not_been_made(service: Service, bloc
             until(is_killed_at_work)
         finally:
             if not cut.done():
-                blocked()  # else it would be repeated for ever
+                blocked()  # otherwise it would be repeated forever
         cut.result()
     until(lambda: not service.fetch(waiting))
     blocked()
@@ -348,7 +348,7 @@ def test_idempotency_keys_of_two_callers_are_independent(service: Service, opera
 
 
 def test_a_call_that_was_cut_by_the_validator_does_not_take_its_key(operator: httpx.Client) -> None:
-    key = {"Idempotency-Key": "mended"}
+    key = {"Idempotency-Key": "corrected"}
     assert operator.post("/fsps", json={"fspId": ""}, headers=key).status_code == 400
     assert operator.post("/fsps", json={"fspId": "mendedbank"}, headers=key).status_code == 201
 
@@ -385,7 +385,7 @@ def test_after_a_rotation_all_answers_are_given_again_but_those_with_a_secret(se
     assert _describe_answer(new.post("/fsps", json={"fspId": "outlives"}, headers=kept)) == _describe_answer(created)
     lost = new.post("/credentials", json={"role": "reader", "label": "lost"}, headers=secret)
     assert (lost.status_code, lost.json()["code"]) == (409, "answer_lost")
-    # Who still has the secret of then reads it.
+    # A caller that still has the old secret can read it.
     again = old.post("/credentials", json={"role": "reader", "label": "lost"}, headers=secret)
     assert _describe_answer(again) == _describe_answer(issued)
     assert service.fetch("SELECT count(*) FROM credentials WHERE label = 'lost'")[0]["count"] == 1

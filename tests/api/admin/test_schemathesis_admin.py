@@ -52,7 +52,7 @@ def keys(service: Service) -> dict[str, str | None]:
 
 
 def _fill(service: Service) -> None:
-    """What redbank has: every kind of thing that there is."""
+    """Give redbank one thing of every kind."""
     operator = service.operator
     mine = {
         "name": MARK,
@@ -89,7 +89,7 @@ def test_every_answer_is_one_that_the_description_names(
     case: schemathesis.Case[Any], service: Service, keys: dict[str, str | None]
 ) -> None:
     if case.operation.path.endswith("/me/rotate"):
-        return  # the keys of this test have to stay
+        return  # this test still needs its keys
     _aim(case)
     for role in ROLES if "TEST_EXAMPLES" in os.environ else [next(_TURNS)]:
         key = keys[role]

@@ -106,7 +106,7 @@ def test_valid_forms_of_if_match(
     service: Service, resource: Callable[[Service], tuple[str, Callable[[int], Change]]]
 ) -> None:
     if resource in (_route, _alias):
-        return  # which stand already; the one reading of the header is the same
+        return  # tested above; every resource reads the header in the same way
     path, change = resource(service)
     operator = service.operator
 
