@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence
-from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -499,9 +498,3 @@ def _neighbours(found: list[tuple[int, bytes]], hashes: list[bytes], place: int)
     after = ids.get(hashes[place + 1]) if place + 1 < len(hashes) else None
     words = [f"{word} event {event_id}" for word, event_id in (("after", before), ("before", after)) if event_id]
     return f" ({', '.join(words)})" if words else ""
-
-
-async def list_findings(verification: Verification) -> list[Finding]:
-    """Collect all findings, where few are expected."""
-    async with aclosing(verification.find()) as findings:
-        return [finding async for finding in findings]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -13,7 +13,7 @@ import asyncpg
 from oracle.audit import log
 from oracle.audit.keys import SEALING_LOCK, KeyFile
 from oracle.audit.sealer import LIMITS, Sealing, SealingLimits
-from oracle.audit.verify import Verification, list_findings
+from oracle.audit.verify import Verification
 
 
 def as_superuser(database_url: str) -> str:
@@ -83,7 +83,9 @@ async def seal(url: str, key_file: Path, limits: SealingLimits = LIMITS) -> int:
 async def findings(url: str, **options: object) -> list[str]:
     connection = await log.connect(url, "test")
     try:
-        return [str(each) for each in await list_findings(Verification(connection, **options))]  # type: ignore[arg-type]
+        verification = Verification(connection, **options)  # type: ignore[arg-type]
+        async with aclosing(verification.find()) as found:
+            return [str(finding) async for finding in found]
     finally:
         await connection.close()
 
