@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import hypothesis
 import pytest
@@ -32,6 +32,23 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("any machine")
 
 pytest_plugins = ["admin_service", "browser"]  # fixtures around a running admin listener, and a real browser
+
+# The files that take longest begin first.  Else one of the two processes would run one of them alone at the end.  (The
+# option --no-loadscope-reorder of the Makefile keeps this order.)
+LONGEST: Final = (
+    "tests/faults/test_rig.py",
+    "tests/schedules/test_schedules.py",
+    "tests/process/test_walk.py",
+    "tests/identifiers/test_identifier_laws.py",
+    "tests/faults/test_visible.py",
+    "tests/imports/test_batches_killed.py",
+    "tests/process/test_serve.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(LONGEST)))
 
 
 class StartPostgres(Protocol):

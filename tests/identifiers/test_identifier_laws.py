@@ -136,12 +136,13 @@ def test_one_wrong_digit_never_makes_another_valid_iban(text: str, position: int
     assert attempt("IBAN", iban[:position] + digit + iban[position + 1 :]) is None
 
 
-@pytest.mark.parametrize("kind", OPAQUE)
-def test_every_single_code_point_is_refused_or_kept_by_law(kind: str) -> None:
+# Five kinds share one rule, and PERSONAL_ID also reads NRCs.  Two kinds see every code point, the others a part.
+@pytest.mark.parametrize(("kind", "step"), [(k, 1 if k in ("ACCOUNT_ID", "PERSONAL_ID") else 13) for k in OPAQUE])
+def test_every_single_code_point_is_refused_or_kept_by_law(kind: str, step: int) -> None:
     refused_categories = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
     normalize, category = unicodedata.normalize, unicodedata.category
     kept = 0
-    for code_point in range(sys.maxunicode + 1):
+    for code_point in range(0, sys.maxunicode + 1, step):
         character = chr(code_point)
         if character == ".":  # alone it is a step in a path
             continue
@@ -159,7 +160,7 @@ def test_every_single_code_point_is_refused_or_kept_by_law(kind: str) -> None:
             assert canonicalise(kind, found) == found
         assert DESTROYED.isdisjoint(found)
         assert category(character) not in refused_categories
-    assert kept > 130_000  # letters of all languages are accepted
+    assert kept > 130_000 // step  # letters of all languages are accepted
 
 
 @pytest.mark.parametrize("kind", ["MSISDN", "CLABE", "IBAN", "EMAIL"])

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from oracle.identifiers import BadIdentifier, Reading
+from oracle.identifiers import KINDS, BadIdentifier, Reading
 from oracle.imports import cells, reading
 from oracle.imports.reading import FileRefused, FileRow, Reader, RowChecks
 
@@ -107,7 +107,7 @@ def expect_key(parts: list[str]) -> tuple[str, str, str] | None:
     if len(parts) != 3 or any("\0" in part or "\ufffd" in part for part in parts):
         return None
     kind, identifier, sub_id = map(cells.clean, parts)
-    if cells.find_fault(identifier, kind.upper()) or cells.find_fault(sub_id):
+    if kind.upper() not in KINDS or cells.find_fault(identifier, kind.upper()) or cells.find_fault(sub_id):
         return None
     try:
         return READING.read_key(kind, identifier, sub_id=sub_id or None)
