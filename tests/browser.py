@@ -1,6 +1,7 @@
 """A real browser for tests of pages: Debian's Chromium, driven by Playwright.
 
-tab     a page of its own in a browser of its own, with what the browser asked for and found wrong
+browser  one Chromium for the tests of a module, which are marked `pytest.mark.asyncio(loop_scope="module")`
+tab      a page of its own, with what the browser asked for and found wrong
 
 Without Chromium the tests are not run, and the run's last line names them.  In CI that is a failure.
 """
@@ -12,12 +13,13 @@ import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import async_playwright
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from playwright.async_api import Page
+    from playwright.async_api import Browser, Page
 
 # The sandbox needs rights that a container or root does not have; the rest keeps the browser off the network.
 FLAGS = [
@@ -34,24 +36,30 @@ class Tab(NamedTuple):
     asked: list[str]  # the address of each request
 
 
-@pytest.fixture
-async def tab() -> AsyncIterator[Tab]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
     chromium = shutil.which("chromium")
     if chromium is None:
         if os.environ.get("CI"):
             pytest.fail(MISSING)
         pytest.skip(MISSING)
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=FLAGS, timeout=WAIT_MS)
-        page = await browser.new_page()
-        page.set_default_timeout(WAIT_MS)
-        tab = Tab(page, [], [])
-        page.on("console", lambda line: tab.complaints.append(line.text) if line.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: tab.complaints.append(str(error)))
-        page.on("request", lambda request: tab.asked.append(request.url))
-        page.on("requestfailed", lambda request: tab.complaints.append(f"{request.url}: {request.failure}"))
-        yield tab
-        await browser.close()
+        running = await playwright.chromium.launch(executable_path=chromium, args=FLAGS, timeout=WAIT_MS)
+        yield running
+        await running.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def tab(browser: Browser) -> AsyncIterator[Tab]:
+    page = await browser.new_page()
+    page.set_default_timeout(WAIT_MS)
+    tab = Tab(page, [], [])
+    page.on("console", lambda line: tab.complaints.append(line.text) if line.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: tab.complaints.append(str(error)))
+    page.on("request", lambda request: tab.asked.append(request.url))
+    page.on("requestfailed", lambda request: tab.complaints.append(f"{request.url}: {request.failure}"))
+    yield tab
+    await page.close()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

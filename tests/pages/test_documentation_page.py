@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from browser import Tab
     from playwright.async_api import Locator
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 
 def operations(name: str) -> set[str]:
     """The operationIds of a contract."""
