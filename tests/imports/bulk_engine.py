@@ -1,4 +1,4 @@
-"""The engine of bulk files in one event loop, on a real PostgreSQL and a real Valkey, without HTTP."""
+"""Runs imports in one event loop, on a real PostgreSQL and a real Valkey, without HTTP."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Engine:
         self.passes_max = PASSES_MAX
         self.limits = ImportLimits(look_s=0.01, idle_s=0.01)
 
-    def imports(self) -> Imports:
+    def make_imports(self) -> Imports:
         return Imports(
             self.database_url, self.changes, self.postgres, self.metrics, reading=READING, limits=self.limits,
             passes_max=self.passes_max,
@@ -50,7 +50,7 @@ class Engine:
         self.limits = replace(self.limits, **limits)
 
     async def upload(self, data: str | bytes, fsp_id: str = "a", by: str = "maker") -> int:
-        """The batch's number; it is not worked on yet."""
+        """Upload a file, and return the number of its batch.  Nothing reads it yet."""
         context = as_uploader(by)
         raw = data.encode() if isinstance(data, str) else data
 
@@ -67,38 +67,38 @@ class Engine:
         batch = await self.changes.administer(context, add)
         return int(batch["batch_id"])
 
-    async def rows(self, *lines: str, fsp_id: str = "a") -> int:
+    async def upload_rows(self, *lines: str, fsp_id: str = "a") -> int:
         return await self.upload(HEADER + "".join(f"{line}\n" for line in lines), fsp_id)
 
     async def work(self, *batch_ids: int) -> list[Any]:
-        """Until nothing is left to do with these; their rows."""
-        async with self.working():
-            return [await self.settled(batch_id) for batch_id in batch_ids]
+        """Import until these batches have nothing left to do; return their rows."""
+        async with self.run_imports():
+            return [await self.wait_settled(batch_id) for batch_id in batch_ids]
 
     @asynccontextmanager
-    async def working(self) -> AsyncIterator[None]:
+    async def run_imports(self) -> AsyncIterator[None]:
         stop = asyncio.Event()
-        task = asyncio.create_task(self.imports().run(stop))
+        task = asyncio.create_task(self.make_imports().run(stop))
         try:
             yield
         finally:
             stop.set()
             await task
 
-    async def settled(self, batch_id: int) -> Any:
-        return await self.until(batch_id, lambda batch: batch["state"] not in BUSY)
+    async def wait_settled(self, batch_id: int) -> Any:
+        return await self.wait_until(batch_id, lambda batch: batch["state"] not in BUSY)
 
-    async def until(self, batch_id: int, condition: Callable[[Any], bool]) -> Any:
-        """That PostgreSQL is away for a moment is to be got over here as it is in what is tested."""
+    async def wait_until(self, batch_id: int, condition: Callable[[Any], bool]) -> Any:
+        """Return the batch when the condition holds.  Try again if PostgreSQL is unavailable, as imports do."""
         async with asyncio.timeout(120):
             while True:
                 with suppress(errors.DirectoryUnavailable):
-                    batch = await self.batch(batch_id)
+                    batch = await self.fetch_batch(batch_id)
                     if condition(batch):
                         return batch
                 await asyncio.sleep(0.01)
 
-    async def batch(self, batch_id: int) -> Any:
+    async def fetch_batch(self, batch_id: int) -> Any:
         return await self.postgres.row("batch", batch_id, None)
 
     async def decide(self, batch_id: int, *, approve: bool, by: str = "checker") -> None:
@@ -114,20 +114,20 @@ class Engine:
 
         await self.changes.administer(as_uploader("maker"), work)
 
-    async def file(self, batch_id: int, form: results.Form = "csv", *, only_failed: bool = False) -> bytes:
+    async def fetch_results(self, batch_id: int, form: results.Form = "csv", *, only_failed: bool = False) -> bytes:
         pieces = results.stream_results(self.postgres, batch_id, form, only_failed=only_failed)
         return b"".join([piece async for piece in pieces])
 
-    async def results(self, batch_id: int) -> list[tuple[int, str]]:
-        """Line, and what became of it: the code where there is one, else the status."""
-        table = csv.DictReader(io.StringIO((await self.file(batch_id)).decode()))
+    async def list_results(self, batch_id: int) -> list[tuple[int, str]]:
+        """Return each line with its result: the code if it has one, else the status."""
+        table = csv.DictReader(io.StringIO((await self.fetch_results(batch_id)).decode()))
         return [(int(row["line"]), row["code"] or row["status"]) for row in table]
 
-    async def became(self, *lines: str, fsp_id: str = "a") -> list[str]:
-        """What becomes of the rows of a file."""
-        batch_id = await self.rows(*lines, fsp_id=fsp_id)
+    async def import_rows(self, *lines: str, fsp_id: str = "a") -> list[str]:
+        """Import a file with these rows, and return the result of each."""
+        batch_id = await self.upload_rows(*lines, fsp_id=fsp_id)
         await self.work(batch_id)
-        return [outcome for _, outcome in await self.results(batch_id)]
+        return [outcome for _, outcome in await self.list_results(batch_id)]
 
 
 def as_uploader(by: str) -> Context:
@@ -135,12 +135,12 @@ def as_uploader(by: str) -> Context:
 
 
 @asynccontextmanager
-async def opened(
+async def open_engine(
     database_url: str, redis_url: str, fsps: Sequence[str] = ("a", "b"), *, timing: Timing = TIMING
 ) -> AsyncIterator[Engine]:
     async with AsyncExitStack() as stack:
         postgres = await stack.enter_async_context(open_postgres(database_url, desk=True))
-        coherence = Coherence(postgres.watch, _dialler(redis_url), "t", timing=timing)
+        coherence = Coherence(postgres.watch, _make_dialler(redis_url), "t", timing=timing)
         postgres.watch.on_notice = coherence.confirm_soon
         stack.push_async_callback(coherence.close)
         await coherence.open()
@@ -155,7 +155,7 @@ async def opened(
         yield Engine(database_url, postgres, changes, db)
 
 
-def _dialler(redis_url: str) -> Callable[[], Awaitable[Any]]:
+def _make_dialler(redis_url: str) -> Callable[[], Awaitable[Any]]:
     async def connect() -> Any:
         return await dial(redis_url, timeout_ms=1000, token_ms=TOKEN_MS)
 

@@ -1,4 +1,4 @@
-"""Bulk files, from the upload to the results: what becomes of each row, whatever happens meanwhile."""
+"""Imports from the upload to the results: the result of each row, also after interruptions and crashes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
-from bulk_engine import READING, Engine, as_uploader, opened
+from bulk_engine import READING, Engine, as_uploader, open_engine
 from servers import make_database, make_template
 
 from oracle import errors
@@ -28,7 +28,7 @@ from oracle.store.cache.coherence import Coherence, Fence, Timing
 if TYPE_CHECKING:
     from conftest import StartPostgres
 
-# Nothing here is about the time when changes are acknowledged.
+# No test here depends on the time when changes are acknowledged.
 SHORT_LEASES = Timing(lease_s=0.05)
 ENTRIES = """SELECT identifier, sub_id, fsp_id, currency FROM aliases
 UNION ALL SELECT identifier, sub_id, fsp_id, currency FROM alias_currencies ORDER BY 1, 2, 3, 4"""
@@ -36,70 +36,74 @@ UNION ALL SELECT identifier, sub_id, fsp_id, currency FROM alias_currencies ORDE
 
 @pytest.fixture
 async def engine(database_url: str, redis_url: str) -> AsyncIterator[Engine]:
-    """With FSPs a and b."""
-    async with opened(database_url, redis_url, timing=SHORT_LEASES) as made:
+    """Open an engine with FSPs a and b."""
+    async with open_engine(database_url, redis_url, timing=SHORT_LEASES) as made:
         yield made
 
 
 @pytest.fixture
 def small(engine: Engine) -> None:
-    """Chunks of seven rows, shares with at most three rows of a key, files in parts of a few rows."""
+    """Use chunks of seven rows, portions with at most three rows of a key, and parts of a few rows."""
     engine.set_limits(part_bytes=200, block_bytes=100, rows_per_chunk=7)
     engine.passes_max = 3
 
 
-async def entries(engine: Engine) -> list[tuple[str, ...]]:
+async def list_entries(engine: Engine) -> list[tuple[str, ...]]:
     return [tuple(row) for row in await engine.db.fetch(ENTRIES)]
 
 
-# What becomes of a row ----------------------------------------------------------------------------------------
+# Results of rows ----------------------------------------------------------------------------------------------
 
 
 async def test_an_add_is_a_registration_by_the_owner(engine: Engine) -> None:
-    assert await engine.became("ALIAS,x,,,,add", "ALIAS,y,,MXN,,") == ["added", "added"]
-    assert await engine.became("ALIAS,x,,,,add", "ALIAS,y,,USD,,", "ALIAS,y,s,USD,,") == ["unchanged", "added", "added"]
-    assert await engine.became("ALIAS,x,,,,", "ALIAS,z,,,,", fsp_id="b") == ["held_elsewhere", "added"]
-    assert await entries(engine) == [
+    assert await engine.import_rows("ALIAS,x,,,,add", "ALIAS,y,,MXN,,") == ["added", "added"]
+    assert await engine.import_rows("ALIAS,x,,,,add", "ALIAS,y,,USD,,", "ALIAS,y,s,USD,,") == [
+        "unchanged",
+        "added",
+        "added",
+    ]
+    assert await engine.import_rows("ALIAS,x,,,,", "ALIAS,z,,,,", fsp_id="b") == ["held_elsewhere", "added"]
+    assert await list_entries(engine) == [
         ("x", "", "a", ""), ("y", "", "a", "MXN"), ("y", "", "a", "USD"), ("y", "s", "a", "USD"), ("z", "", "b", ""),
     ]  # fmt: skip
 
 
 async def test_a_replacement_leaves_the_one_entry_of_the_row(engine: Engine) -> None:
-    await engine.became("ALIAS,x,,MXN,,", "ALIAS,x,,USD,,", "ALIAS,y,,MXN,,")
+    await engine.import_rows("ALIAS,x,,MXN,,", "ALIAS,x,,USD,,", "ALIAS,y,,MXN,,")
     rows = ["ALIAS,x,,USD,,replace", "ALIAS,y,,MXN,,replace", "ALIAS,z,,,,replace", "ALIAS,y,s,,,replace"]
-    assert await engine.became(*rows) == ["changed", "unchanged", "added", "added"]
-    assert await engine.became("ALIAS,x,,,,replace", fsp_id="b") == ["held_elsewhere"]
-    assert await entries(engine) == [
+    assert await engine.import_rows(*rows) == ["changed", "unchanged", "added", "added"]
+    assert await engine.import_rows("ALIAS,x,,,,replace", fsp_id="b") == ["held_elsewhere"]
+    assert await list_entries(engine) == [
         ("x", "", "a", "USD"), ("y", "", "a", "MXN"), ("y", "s", "a", ""), ("z", "", "a", ""),
     ]  # fmt: skip
 
 
 async def test_a_removal_takes_the_entry_or_one_currency_of_it(engine: Engine) -> None:
-    await engine.became("ALIAS,x,,MXN,,", "ALIAS,x,,USD,,", "ALIAS,y,,MXN,,", "ALIAS,y,,USD,,", "ALIAS,z,s,,,")
+    await engine.import_rows("ALIAS,x,,MXN,,", "ALIAS,x,,USD,,", "ALIAS,y,,MXN,,", "ALIAS,y,,USD,,", "ALIAS,z,s,,,")
     rows = ["ALIAS,x,,,,remove", "ALIAS,y,,MXN,,remove", "ALIAS,z,,,,remove", "ALIAS,z,s,EUR,,remove"]
-    assert await engine.became(*rows) == ["removed", "removed", "not_registered", "not_registered"]
-    assert await entries(engine) == [("y", "", "a", "USD"), ("z", "s", "a", "")]
+    assert await engine.import_rows(*rows) == ["removed", "removed", "not_registered", "not_registered"]
+    assert await list_entries(engine) == [("y", "", "a", "USD"), ("z", "s", "a", "")]
 
 
-async def test_what_another_holds_cannot_be_told_from_nothing_by_removing_it(engine: Engine) -> None:
-    await engine.became("ALIAS,x,,,,")
-    batch_id = await engine.rows("ALIAS,x,,,,remove", "ALIAS,nobody,,,,remove", fsp_id="b")
+async def test_removing_an_entry_of_another_fsp_looks_like_removing_nothing(engine: Engine) -> None:
+    await engine.import_rows("ALIAS,x,,,,")
+    batch_id = await engine.upload_rows("ALIAS,x,,,,remove", "ALIAS,nobody,,,,remove", fsp_id="b")
     await engine.work(batch_id)
-    _, held, nothing = (await engine.file(batch_id)).decode().splitlines()
+    _, held, nothing = (await engine.fetch_results(batch_id)).decode().splitlines()
     assert held.split(",")[1:5] == nothing.split(",")[1:5]
 
 
 @pytest.mark.usefixtures("small")
 async def test_rows_of_one_key_take_effect_in_the_order_of_their_lines(engine: Engine) -> None:
     rows = ["add", "add", "remove", "remove", "add", "replace", "add", "remove", "add"]
-    became = await engine.became(*(f"ALIAS,x,,,,{action}" for action in rows))
+    became = await engine.import_rows(*(f"ALIAS,x,,,,{action}" for action in rows))
     assert became == [
         "added", "unchanged", "removed", "not_registered", "added", "unchanged", "unchanged", "removed", "added",
     ]  # fmt: skip
 
 
 class Model:
-    """One row at a time: the entries of each key, the default one first."""
+    """Applies one row at a time to the entries of each key, the default one first."""
 
     def __init__(self, shared: bool) -> None:
         self.shared = shared
@@ -112,7 +116,7 @@ class Model:
         if action == "remove":
             gone = [c for c in mine if currency in ("", c)]
             left = [e for e in held if e[0] != fsp_id or e[1] not in gone]
-            # The heir of a default entry is the first of the further ones.
+            # If the default entry is removed, the first of the further ones becomes the default.
             held[:] = left if not left or held[0] == left[0] else sorted(left, key=lambda entry: entry[1])
             return "removed" if gone else "not_registered"
         if held and not self.shared and held[0][0] != fsp_id:
@@ -134,7 +138,7 @@ class Model:
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("policy", ["unique", "per-currency"])
-async def test_random_files_do_what_a_slow_model_says(engine: Engine, policy: str) -> None:
+async def test_random_files_have_the_results_of_a_slow_model(engine: Engine, policy: str) -> None:
     await engine.db.execute("UPDATE key_policies SET policy = $1::key_policy", policy)
     source = random.Random(policy)
     model = Model(shared=policy == "per-currency")
@@ -148,68 +152,70 @@ async def test_random_files_do_what_a_slow_model_says(engine: Engine, policy: st
         ]  # fmt: skip
         lines = [f"ALIAS,{identifier},{sub_id},{currency},,{action}" for identifier, sub_id, currency, action in rows]
         expected = [model.apply(fsp_id, row) for row in rows]
-        assert await engine.became(*lines, fsp_id=fsp_id) == expected
-        stands = sorted((i, s, f, c) for (i, s), held in model.entries.items() for f, c in held)
-        assert await entries(engine) == stands
+        assert await engine.import_rows(*lines, fsp_id=fsp_id) == expected
+        wanted = sorted((i, s, f, c) for (i, s), held in model.entries.items() for f, c in held)
+        assert await list_entries(engine) == wanted
 
 
-async def test_what_the_fsp_may_no_longer_do_is_refused_when_it_is_applied(engine: Engine) -> None:
+async def test_rows_that_the_fsp_can_no_longer_register_are_refused(engine: Engine) -> None:
     await engine.db.execute("UPDATE fsps SET two_persons = true")
     rows = ["ALIAS,x,,MXN,,", "ALIAS,y,,USD,,", "EMAIL,a@b.mx,,,,", "ALIAS,z,,,,remove"]
-    batch_ids = [await engine.rows(*rows) for _ in range(2)]
-    async with engine.working():
+    batch_ids = [await engine.upload_rows(*rows) for _ in range(2)]
+    async with engine.run_imports():
         for batch_id in batch_ids:
-            await engine.settled(batch_id)
+            await engine.wait_settled(batch_id)
         await engine.db.execute("UPDATE fsps SET kinds = '{ALIAS}', currencies = '{MXN}'")
         await engine.decide(batch_ids[0], approve=True)
-        await engine.settled(batch_ids[0])
+        await engine.wait_settled(batch_ids[0])
         await engine.db.execute("UPDATE fsps SET status = 'suspended'")
         await engine.decide(batch_ids[1], approve=True)
-        await engine.settled(batch_ids[1])
-    outcomes = [[outcome for _, outcome in await engine.results(batch_id)] for batch_id in batch_ids]
+        await engine.wait_settled(batch_ids[1])
+    outcomes = [[outcome for _, outcome in await engine.list_results(batch_id)] for batch_id in batch_ids]
     assert outcomes == [["added", "not_allowed", "not_allowed", "not_registered"], ["fsp_not_active"] * 4]
 
 
-async def test_it_is_done_when_lookups_answer_by_its_last_rows(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A change that could fence nothing is answered by others a lease after its commit."""
+async def test_a_batch_is_done_when_lookups_answer_its_last_rows(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If no fence could be set, other processes answer a change only after the lease that follows its commit."""
     states: list[str] = []
     settle = Coherence.settle
 
-    async def watched(self: Coherence, fence: Fence) -> None:
+    async def settle_and_record(self: Coherence, fence: Fence) -> None:
         await settle(self, fence)
-        states.append((await engine.batch(batch_id))["state"])
+        states.append((await engine.fetch_batch(batch_id))["state"])
 
-    monkeypatch.setattr(Coherence, "settle", watched)
-    batch_id = await engine.rows("ALIAS,x,,,,", "ALIAS,y,,,,")
+    monkeypatch.setattr(Coherence, "settle", settle_and_record)
+    batch_id = await engine.upload_rows("ALIAS,x,,,,", "ALIAS,y,,,,")
     (batch,) = await engine.work(batch_id)
     assert (batch["state"], batch["finished_at"] is None) == ("done", False)
     assert set(states) == {"applying"}
 
 
-async def test_a_row_that_the_database_refuses_takes_no_other_with_it(engine: Engine) -> None:
+async def test_a_row_that_the_database_refuses_leaves_the_other_rows_applied(engine: Engine) -> None:
     await engine.db.execute("ALTER TABLE aliases ADD CHECK (identifier <> 'n17')")
-    became = await engine.became(*(f"ALIAS,n{n},,,," for n in range(40)))
+    became = await engine.import_rows(*(f"ALIAS,n{n},,,," for n in range(40)))
     assert became == ["not_accepted" if n == 17 else "added" for n in range(40)]
 
 
 @pytest.mark.usefixtures("small")
-async def test_numbers_and_results_of_a_mixed_file(engine: Engine) -> None:
-    await engine.became("ALIAS,mine,,,,", "ALIAS,gone,,,,")
-    await engine.became("ALIAS,theirs,,,,", fsp_id="b")
-    batch_id = await engine.rows(
+async def test_a_mixed_file_has_its_counts_and_results(engine: Engine) -> None:
+    await engine.import_rows("ALIAS,mine,,,,", "ALIAS,gone,,,,")
+    await engine.import_rows("ALIAS,theirs,,,,", fsp_id="b")
+    batch_id = await engine.upload_rows(
         "ALIAS,mine,,,,", "ALIAS,new,,,,", "FAX,1,,,,", "ALIAS,theirs,,,,", "ALIAS,gone,,,,remove", "ALIAS,@at,,,,"
     )
     (batch,) = await engine.work(batch_id)
     counted = {name: batch[f"rows_{name}"] for name in ("read", "valid", "applied", "changed", "failed")}
     assert (batch["state"], counted) == ("done", {"read": 6, "valid": 5, "applied": 4, "changed": 3, "failed": 2})
-    table = (await engine.file(batch_id)).decode().splitlines()
+    table = (await engine.fetch_results(batch_id)).decode().splitlines()
     assert [line.split(",")[1] for line in table[1:]] == [
         "unchanged", "added", "invalid", "refused", "removed", "added",
     ]  # fmt: skip
     assert table[6] == "7,added,,,ALIAS,'@at"
-    failed = (await engine.file(batch_id, only_failed=True)).decode().splitlines()
+    failed = (await engine.fetch_results(batch_id, only_failed=True)).decode().splitlines()
     assert failed == [table[0], table[3], table[4]]
-    lines = [json.loads(line) for line in (await engine.file(batch_id, "ndjson")).splitlines()]
+    lines = [json.loads(line) for line in (await engine.fetch_results(batch_id, "ndjson")).splitlines()]
     assert [line["status"] for line in lines] == [line.split(",")[1] for line in table[1:]]
     assert lines[5]["identifier"] == "@at"
 
@@ -218,58 +224,58 @@ async def test_numbers_and_results_of_a_mixed_file(engine: Engine) -> None:
 
 
 async def test_files_and_rows_are_counted_on_the_metrics_page(engine: Engine) -> None:
-    await engine.became("ALIAS,theirs,,,,", fsp_id="b")
+    await engine.import_rows("ALIAS,theirs,,,,", fsp_id="b")
     lines = ["ALIAS,one,,,,", "ALIAS,one,,,,", "ALIAS,one,,,,remove", "ALIAS,theirs,,,,", "FAX,1,,,,", "ALIAS,two,,,,"]
-    await engine.became(*lines)
+    await engine.import_rows(*lines)
     await engine.work(await engine.upload("number;name\n"))
 
-    def page() -> str:
+    def render_page() -> str:
         return engine.metrics.render().decode()
 
     for result, count in {"added": 3, "unchanged": 1, "removed": 1, "refused": 1, "changed": 0}.items():
-        assert f'import_rows_applied_total{{result="{result}"}} {count}.0' in page()
+        assert f'import_rows_applied_total{{result="{result}"}} {count}.0' in render_page()
     for result, count in {"valid": 6, "invalid": 1}.items():
-        assert f'import_rows_read_total{{result="{result}"}} {count}.0' in page()
-    assert "import_batches{" not in page(), "nobody imports, so nobody knows"
-    async with engine.working(), asyncio.timeout(60):
-        while 'import_batches{index="0",role="jobs",state="failed"} 1.0' not in page():  # noqa: ASYNC110
+        assert f'import_rows_read_total{{result="{result}"}} {count}.0' in render_page()
+    assert "import_batches{" not in render_page(), "no process imports, so none reports"
+    async with engine.run_imports(), asyncio.timeout(60):
+        while 'import_batches{index="0",role="jobs",state="failed"} 1.0' not in render_page():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        assert 'import_batches{index="0",role="jobs",state="done"} 2.0' in page()
+        assert 'import_batches{index="0",role="jobs",state="done"} 2.0' in render_page()
 
 
 async def test_a_file_that_cannot_be_read_fails_and_changes_nothing(engine: Engine) -> None:
     batch_id = await engine.upload("kind,identifier,colour\nALIAS,x,red\n")
     (batch,) = await engine.work(batch_id)
     assert (batch["state"], batch["error_code"]) == ("failed", "unknown_column")
-    assert await entries(engine) == []
+    assert await list_entries(engine) == []
 
 
 @pytest.mark.usefixtures("small")
-async def test_a_file_whose_end_is_refused_says_so_of_the_rows_before(
+async def test_if_the_end_of_a_file_is_refused_so_are_the_rows_before_it(
     engine: Engine,
 ) -> None:
     engine.set_limits(part_bytes=40, rows_max=10, block_bytes=20)
-    batch_id = await engine.rows(*["ALIAS,x,,,,"] * 20)
+    batch_id = await engine.upload_rows(*["ALIAS,x,,,,"] * 20)
     (batch,) = await engine.work(batch_id)
     assert (batch["state"], batch["error_code"], batch["rows_read"]) == ("failed", "too_many_rows", 7)
-    assert await engine.results(batch_id) == [(line, "file_refused") for line in range(2, 9)]
-    assert await entries(engine) == []
+    assert await engine.list_results(batch_id) == [(line, "file_refused") for line in range(2, 9)]
+    assert await list_entries(engine) == []
 
 
-async def test_a_stored_file_that_is_not_the_uploaded_one_is_not_applied(engine: Engine) -> None:
-    batch_id = await engine.rows("ALIAS,x,,,,")
-    another = await engine.rows("ALIAS,x,,,,")
+async def test_a_damaged_stored_file_is_not_applied(engine: Engine) -> None:
+    batch_id = await engine.upload_rows("ALIAS,x,,,,")
+    another = await engine.upload_rows("ALIAS,x,,,,")
     await engine.db.execute("UPDATE batches SET file_sha256 = sha256('another') WHERE batch_id = $1", batch_id)
     await engine.db.execute("UPDATE batch_files SET data = 'another' WHERE batch_id = $1", another)
     for batch in await engine.work(batch_id, another):
         assert (batch["state"], batch["error_code"]) == ("failed", "damaged_file")
-    assert await entries(engine) == []
+    assert await list_entries(engine) == []
 
 
 # Uploads ------------------------------------------------------------------------------------------------------
 
 
-async def test_an_upload_that_breaks_off_leaves_nothing(engine: Engine) -> None:
+async def test_an_interrupted_upload_leaves_nothing(engine: Engine) -> None:
     engine.set_limits(part_bytes=10)
 
     async def body() -> AsyncIterator[bytes]:
@@ -283,21 +289,21 @@ async def test_an_upload_that_breaks_off_leaves_nothing(engine: Engine) -> None:
     assert await engine.db.fetchval(left) == 0
 
 
-async def test_parts_of_an_upload_whose_process_died_are_dropped_later(
+async def test_parts_of_an_upload_whose_process_died_are_deleted_later(
     engine: Engine,
 ) -> None:
     engine.set_limits(parts_dropped=2)
     await engine.db.execute("INSERT INTO batch_uploads VALUES (77, now() - interval '1 h'), (78, now())")
     parts = "INSERT INTO batch_files SELECT b, n, '' FROM unnest('{77,78}'::int[]) AS b, generate_series(0, 4) AS n"
     await engine.db.execute(parts)
-    batch_id = await engine.rows("ALIAS,x,,,,")
+    batch_id = await engine.upload_rows("ALIAS,x,,,,")
     while await uploads.drop_abandoned(engine.changes, 1800, engine.limits):
         pass
     kept = await engine.db.fetch("SELECT batch_id, count(*) FROM batch_files GROUP BY 1 ORDER BY 1")
     assert [tuple(row) for row in kept] == sorted([(78, 5), (batch_id, 1)])
 
 
-async def test_an_upload_that_was_given_up_becomes_no_batch(engine: Engine) -> None:
+async def test_an_abandoned_upload_becomes_no_batch(engine: Engine) -> None:
     async def body() -> AsyncIterator[bytes]:
         yield b"kind,identifier\n"
         await engine.db.execute("DELETE FROM batch_uploads")
@@ -306,7 +312,7 @@ async def test_an_upload_that_was_given_up_becomes_no_batch(engine: Engine) -> N
         await uploads.receive(engine.changes, as_uploader("maker"), body())
 
 
-async def test_a_file_over_the_limit_or_without_a_byte_is_refused(engine: Engine) -> None:
+async def test_a_too_large_or_empty_file_is_refused(engine: Engine) -> None:
     async def body(*pieces: bytes) -> AsyncIterator[bytes]:
         for piece in pieces:
             yield piece
@@ -318,8 +324,8 @@ async def test_a_file_over_the_limit_or_without_a_byte_is_refused(engine: Engine
         await uploads.receive(engine.changes, context, body())
 
 
-async def test_a_commit_of_a_batch_that_nobody_heard_of_keeps_its_parts(engine: Engine) -> None:
-    batch_id = await engine.rows("ALIAS,x,,,,")
+async def test_a_batch_keeps_its_parts_if_the_answer_of_its_commit_was_lost(engine: Engine) -> None:
+    batch_id = await engine.upload_rows("ALIAS,x,,,,")
     await uploads.abandon(engine.changes, as_uploader("maker"), batch_id)
     assert (await engine.work(batch_id))[0]["state"] == "done"
 
@@ -327,8 +333,8 @@ async def test_a_commit_of_a_batch_that_nobody_heard_of_keeps_its_parts(engine: 
 # Two persons, cancelling --------------------------------------------------------------------------------------
 
 
-async def test_uploads_that_come_in_together_count_for_each_other(engine: Engine) -> None:
-    await engine.rows("ALIAS,x,,,,", "ALIAS,y,,,,")
+async def test_simultaneous_uploads_count_for_each_other(engine: Engine) -> None:
+    await engine.upload_rows("ALIAS,x,,,,", "ALIAS,y,,,,")
     stored = (await engine.db.fetchval("SELECT sum(file_bytes) FROM batches")) or 0
     limits = quota.Quota(open_max=3, bytes_max=stored + 100)
     with limits.count_upload("a") as first, limits.count_upload("a") as second, limits.count_upload("b") as other:
@@ -351,88 +357,92 @@ async def test_uploads_that_come_in_together_count_for_each_other(engine: Engine
         stack.enter_context(limits.count_upload("b"))
 
 
-async def test_a_second_person_lets_a_file_in(engine: Engine) -> None:
+async def test_a_second_person_approves_a_file(engine: Engine) -> None:
     await engine.db.execute("UPDATE fsps SET two_persons = true")
-    batch_id = await engine.rows("ALIAS,x,,,,")
+    batch_id = await engine.upload_rows("ALIAS,x,,,,")
     (batch,) = await engine.work(batch_id)
     assert (batch["state"], batch["needs_approval"]) == ("waiting", True)
-    assert await engine.results(batch_id) == [(2, "pending")]
+    assert await engine.list_results(batch_id) == [(2, "pending")]
     with pytest.raises(errors.Refused, match="uploader"):
         await engine.decide(batch_id, approve=True, by="maker")
     await engine.decide(batch_id, approve=True)
     with pytest.raises(errors.Refused, match="waiting"):
         await engine.decide(batch_id, approve=False)
     (batch,) = await engine.work(batch_id)
-    assert (batch["state"], batch["decided_by"], await entries(engine)) == ("done", "checker", [("x", "", "a", "")])
+    assert (batch["state"], batch["decided_by"], await list_entries(engine)) == (
+        "done",
+        "checker",
+        [("x", "", "a", "")],
+    )
 
 
-async def test_two_persons_asked_for_during_the_reading_counts(engine: Engine) -> None:
-    batch_id = await engine.rows("ALIAS,x,,,,")
+async def test_two_persons_can_become_required_while_a_file_is_read(engine: Engine) -> None:
+    batch_id = await engine.upload_rows("ALIAS,x,,,,")
     await engine.db.execute("UPDATE fsps SET two_persons = true")
     assert (await engine.work(batch_id))[0]["state"] == "waiting"
 
 
 async def test_a_rejected_file_changes_nothing(engine: Engine) -> None:
     await engine.db.execute("UPDATE fsps SET two_persons = true")
-    batch_id = await engine.rows("ALIAS,x,,,,", "FAX,x,,,,")
+    batch_id = await engine.upload_rows("ALIAS,x,,,,", "FAX,x,,,,")
     await engine.work(batch_id)
     await engine.decide(batch_id, approve=False)
     (batch,) = await engine.work(batch_id)
-    assert (batch["state"], batch["decision_reason"], await entries(engine)) == ("rejected", "because", [])
-    assert await engine.results(batch_id) == [(2, "rejected"), (3, "unknown_kind")]
+    assert (batch["state"], batch["decision_reason"], await list_entries(engine)) == ("rejected", "because", [])
+    assert await engine.list_results(batch_id) == [(2, "rejected"), (3, "unknown_kind")]
 
 
 @pytest.mark.usefixtures("small")
-async def test_cancelling_keeps_what_is_applied_and_nothing_else(engine: Engine) -> None:
-    batch_id = await engine.rows(*(f"ALIAS,n{n:04},,,," for n in range(2000)))
-    async with engine.working():
-        await engine.until(batch_id, lambda batch: batch["rows_applied"] > 20)
+async def test_cancelling_keeps_only_the_applied_rows(engine: Engine) -> None:
+    batch_id = await engine.upload_rows(*(f"ALIAS,n{n:04},,,," for n in range(2000)))
+    async with engine.run_imports():
+        await engine.wait_until(batch_id, lambda batch: batch["rows_applied"] > 20)
         await engine.cancel(batch_id)
-        batch = await engine.batch(batch_id)
-    outcomes = [outcome for _, outcome in await engine.results(batch_id)]
+        batch = await engine.fetch_batch(batch_id)
+    outcomes = [outcome for _, outcome in await engine.list_results(batch_id)]
     assert batch["state"] == "cancelled"
     assert outcomes == ["added"] * batch["rows_applied"] + ["cancelled"] * (2000 - batch["rows_applied"])
-    assert len(await entries(engine)) == batch["rows_applied"] < 2000
+    assert len(await list_entries(engine)) == batch["rows_applied"] < 2000
     with pytest.raises(errors.Refused, match="ended"):
         await engine.cancel(batch_id)
 
 
 @pytest.mark.usefixtures("small")
 async def test_a_file_can_be_cancelled_while_it_is_read(engine: Engine) -> None:
-    batch_id = await engine.rows(*(f"ALIAS,n{n:04},,,," for n in range(2000)))
-    async with engine.working():
-        await engine.until(batch_id, lambda batch: batch["rows_read"] > 20)
+    batch_id = await engine.upload_rows(*(f"ALIAS,n{n:04},,,," for n in range(2000)))
+    async with engine.run_imports():
+        await engine.wait_until(batch_id, lambda batch: batch["rows_read"] > 20)
         await engine.cancel(batch_id)
-    assert (await engine.batch(batch_id))["state"] == "cancelled"
-    assert await entries(engine) == []
+    assert (await engine.fetch_batch(batch_id))["state"] == "cancelled"
+    assert await list_entries(engine) == []
 
 
-# Whatever happens ---------------------------------------------------------------------------------------------
+# Interruptions ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("small")
-async def test_whoever_is_stopped_at_any_moment_the_next_one_ends_the_same(engine: Engine) -> None:
-    """Cancelled in the middle of whatever it does; processes are killed in test_batches_killed."""
+async def test_an_import_stopped_at_random_moments_ends_with_the_same_results(engine: Engine) -> None:
+    """Cancel the import task at any point of its work; test_batches_killed kills processes."""
     source = random.Random(5)
     lines = [
         f"ALIAS,n{source.randrange(300)},,{source.choice(['', 'MXN'])},,{source.choice(['add', 'remove'])}"
         for _ in range(600)
     ]
-    undisturbed = await engine.rows(*lines)
+    undisturbed = await engine.upload_rows(*lines)
     await engine.work(undisturbed)
-    expected = await engine.file(undisturbed), await alias_events(engine, undisturbed)
+    expected = await engine.fetch_results(undisturbed), await list_alias_events(engine, undisturbed)
     await engine.db.execute("DELETE FROM alias_currencies; DELETE FROM aliases")
-    disturbed = await engine.rows(*lines)
+    disturbed = await engine.upload_rows(*lines)
     for _ in range(25):
-        task = asyncio.create_task(engine.imports().run(asyncio.Event()))
+        task = asyncio.create_task(engine.make_imports().run(asyncio.Event()))
         await asyncio.sleep(source.random() * 0.2)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     await engine.work(disturbed)
-    assert (await engine.file(disturbed), await alias_events(engine, disturbed)) == expected
+    assert (await engine.fetch_results(disturbed), await list_alias_events(engine, disturbed)) == expected
 
 
-async def alias_events(engine: Engine, batch_id: int) -> list[tuple[str, ...]]:
+async def list_alias_events(engine: Engine, batch_id: int) -> list[tuple[str, ...]]:
     rows = await engine.db.fetch(
         "SELECT action, party_identifier, before::text, after::text FROM events"
         " WHERE entity = 'alias' AND request_id = $1",
@@ -442,63 +452,63 @@ async def alias_events(engine: Engine, batch_id: int) -> list[tuple[str, ...]]:
 
 
 @pytest.mark.usefixtures("small")
-async def test_a_file_that_shows_a_defect_of_ours_stops_no_other(
+async def test_a_file_that_makes_the_reader_fail_stops_no_other_file(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = Reader.feed
     monkeypatch.setattr(Reader, "feed", lambda self, data: 1 / 0 if b"defect" in data else read(self, data))
     engine.set_limits(files_read_max=1)
-    defect, other = await engine.rows("ALIAS,defect,,,,"), await engine.rows("ALIAS,x,,,,", fsp_id="b")
-    async with engine.working():
-        assert (await engine.settled(other))["state"] == "done"
-    assert (await engine.batch(defect))["state"] == "validating"
+    defect, other = await engine.upload_rows("ALIAS,defect,,,,"), await engine.upload_rows("ALIAS,x,,,,", fsp_id="b")
+    async with engine.run_imports():
+        assert (await engine.wait_settled(other))["state"] == "done"
+    assert (await engine.fetch_batch(defect))["state"] == "validating"
 
 
 @pytest.mark.usefixtures("small")
-async def test_a_part_that_takes_long_to_read_is_read_in_turns(engine: Engine) -> None:
-    """One that is all empty lines, or quotes left open, would hold up the files of others."""
+async def test_a_slow_part_is_read_in_several_turns(engine: Engine) -> None:
+    """Otherwise a part of empty lines or open quotes would delay the files of others."""
     engine.set_limits(part_bytes=100_000, block_bytes=100)
     lines = [f"ALIAS,n{n % 150},,,,{'remove' * (n % 7 == 0)}" for n in range(200)]
-    at_once = await engine.rows(*lines)
+    at_once = await engine.upload_rows(*lines)
     await engine.work(at_once)
     engine.set_limits(read_s=0)
-    in_turns = await engine.rows(*lines, fsp_id="b")
-    batch = await engine.batch(in_turns)
+    in_turns = await engine.upload_rows(*lines, fsp_id="b")
+    batch = await engine.fetch_batch(in_turns)
     reading = Validating(engine.changes, engine.postgres, batch, RowChecks(READING), limits=engine.limits)
     steps = 0
     while await reading.step():
         steps += 1
     assert steps > 30
-    batches = [await engine.batch(at_once), await engine.batch(in_turns)]
+    batches = [await engine.fetch_batch(at_once), await engine.fetch_batch(in_turns)]
     assert len({(b["rows_read"], b["rows_valid"], b["bytes_read"], b["chunks"]) for b in batches}) == 1
     chunks_of = "SELECT first_line, row_count, rows FROM batch_chunks WHERE batch_id = $1 ORDER BY chunk"
     assert await engine.db.fetch(chunks_of, at_once) == await engine.db.fetch(chunks_of, in_turns)
 
 
 @pytest.mark.usefixtures("small")
-async def test_many_large_files_of_one_fsp_hold_up_no_small_one_of_another(
+async def test_many_large_files_of_one_fsp_do_not_delay_a_small_file_of_another(
     engine: Engine,
 ) -> None:
-    # A large one takes so many turns that it is read yet when the small one is done, however long our look takes.
+    # A large file takes so many turns that it is still being read when the small one is done and this test looks.
     engine.set_limits(part_bytes=100_000, block_bytes=10, read_s=0)
-    large = [await engine.rows(*["ALIAS,x,,,,"] * 5_000) for _ in range(engine.limits.files_read_max)]
-    small = await engine.rows("ALIAS,y,,,,", fsp_id="b")
-    async with engine.working():
-        await engine.settled(small)
-        assert {(await engine.batch(batch_id))["state"] for batch_id in large} == {"validating"}
+    large = [await engine.upload_rows(*["ALIAS,x,,,,"] * 5_000) for _ in range(engine.limits.files_read_max)]
+    small = await engine.upload_rows("ALIAS,y,,,,", fsp_id="b")
+    async with engine.run_imports():
+        await engine.wait_settled(small)
+        assert {(await engine.fetch_batch(batch_id))["state"] for batch_id in large} == {"validating"}
         for batch_id in large:
             await engine.cancel(batch_id)
 
 
-async def test_two_at_once_apply_a_batch_once(engine: Engine) -> None:
-    """As when each believes to hold the lock."""
+async def test_two_processes_together_apply_a_batch_once(engine: Engine) -> None:
+    """Both believe that they hold the lock."""
     await engine.db.execute("UPDATE fsps SET two_persons = true")
-    batch_id = await engine.rows(*(f"ALIAS,n{n},,,," for n in range(200)))
+    batch_id = await engine.upload_rows(*(f"ALIAS,n{n},,,," for n in range(200)))
     await engine.work(batch_id)
     await engine.decide(batch_id, approve=True)
 
     async def apply() -> None:
-        while (batch := await engine.batch(batch_id))["state"] == "applying":
+        while (batch := await engine.fetch_batch(batch_id))["state"] == "applying":
             try:
                 one = Applying(engine.changes, engine.postgres, batch, Pace())
                 while await one.step():
@@ -507,37 +517,37 @@ async def test_two_at_once_apply_a_batch_once(engine: Engine) -> None:
                 pass
 
     await asyncio.gather(apply(), apply())
-    batch = await engine.batch(batch_id)
+    batch = await engine.fetch_batch(batch_id)
     assert (batch["state"], batch["rows_applied"], batch["rows_changed"]) == ("done", 200, 200)
     assert await engine.db.fetchval("SELECT count(*) FROM events WHERE entity = 'alias'") == 200
 
 
-async def test_one_imports_and_another_takes_over(engine: Engine) -> None:
+async def test_a_process_takes_over_imports_when_the_lock_is_free(engine: Engine) -> None:
     holder = await asyncpg.connect(engine.database_url)
     await holder.execute("SELECT pg_advisory_lock($1)", worker.LOCK)
-    batch_id = await engine.rows("ALIAS,x,,,,")
+    batch_id = await engine.upload_rows("ALIAS,x,,,,")
     waits = (
         "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'oracle imports' AND state = 'idle'"
         " AND datname = current_database()"
     )
-    async with engine.working(), asyncio.timeout(60):
-        while not await engine.db.fetchval(waits):  # noqa: ASYNC110 - PostgreSQL tells nobody
+    async with engine.run_imports(), asyncio.timeout(60):
+        while not await engine.db.fetchval(waits):  # noqa: ASYNC110 - PostgreSQL sends no notice
             await asyncio.sleep(0.01)
-        assert (await engine.batch(batch_id))["state"] == "validating"
+        assert (await engine.fetch_batch(batch_id))["state"] == "validating"
         holder.terminate()
-        await engine.settled(batch_id)
+        await engine.wait_settled(batch_id)
 
 
 @pytest.mark.usefixtures("small")
-async def test_files_of_one_fsp_are_applied_in_the_order_they_were_let_in(engine: Engine) -> None:
+async def test_files_of_one_fsp_are_applied_in_the_order_of_their_approval(engine: Engine) -> None:
     await engine.db.execute("UPDATE fsps SET two_persons = true")
-    first = await engine.rows(*["ALIAS,x,,,,"] * 30)
-    second = await engine.rows("ALIAS,x,,,,remove")
+    first = await engine.upload_rows(*["ALIAS,x,,,,"] * 30)
+    second = await engine.upload_rows("ALIAS,x,,,,remove")
     await engine.work(first, second)
     await engine.decide(second, approve=True)
     await engine.decide(first, approve=True)
     await engine.work(first, second)
-    assert await engine.results(second) == [(2, "not_registered")]
+    assert await engine.list_results(second) == [(2, "not_registered")]
 
 
 def test_a_process_that_waited_for_a_core_rests_before_the_next_portion() -> None:
@@ -558,61 +568,61 @@ def test_the_kernel_reports_the_wait_for_a_core(tmp_path: Path) -> None:
         assert applying.read_waited_s(file) == waited_s
 
 
-async def test_a_portion_that_takes_too_long_is_tried_again(engine: Engine) -> None:
-    """Somebody holds an entry for longer than a change may wait."""
-    await engine.became("ALIAS,x,,,,")
+async def test_a_portion_that_takes_too_long_is_retried(engine: Engine) -> None:
+    """Another transaction locks an entry for longer than a change can wait."""
+    await engine.import_rows("ALIAS,x,,,,")
     blocker = await asyncpg.connect(engine.database_url)
     async with blocker.transaction():
         await blocker.execute("SELECT FROM aliases FOR UPDATE")
-        batch_id = await engine.rows("ALIAS,x,,USD,,replace", "ALIAS,y,,,,")
-        async with engine.working():
-            await engine.until(batch_id, lambda batch: batch["state"] == "applying")
+        batch_id = await engine.upload_rows("ALIAS,x,,USD,,replace", "ALIAS,y,,,,")
+        async with engine.run_imports():
+            await engine.wait_until(batch_id, lambda batch: batch["state"] == "applying")
             async with asyncio.timeout(60):
                 while not engine.postgres.take_errors():  # noqa: ASYNC110 - it is a count
                     await asyncio.sleep(0.01)
             await blocker.execute("ROLLBACK")
-            await engine.settled(batch_id)
+            await engine.wait_settled(batch_id)
     blocker.terminate()
-    assert await engine.results(batch_id) == [(2, "changed"), (3, "added")]
+    assert await engine.list_results(batch_id) == [(2, "changed"), (3, "added")]
 
 
-async def test_a_database_that_dies_and_comes_back_is_a_pause(start_postgres: StartPostgres, redis_url: str) -> None:
+async def test_imports_continue_when_the_database_comes_back(start_postgres: StartPostgres, redis_url: str) -> None:
     server = await start_postgres()
     await make_template(server)
-    async with opened(server.url(await make_database(server)), redis_url, timing=SHORT_LEASES) as engine:
+    async with open_engine(server.url(await make_database(server)), redis_url, timing=SHORT_LEASES) as engine:
         engine.set_limits(rows_per_chunk=100)
-        batch_id = await engine.rows(*(f"ALIAS,n{n},,,," for n in range(4_000)))
-        async with engine.working():
-            await engine.until(batch_id, lambda batch: batch["rows_applied"] > 1000)
+        batch_id = await engine.upload_rows(*(f"ALIAS,n{n},,,," for n in range(4_000)))
+        async with engine.run_imports():
+            await engine.wait_until(batch_id, lambda batch: batch["rows_applied"] > 1000)
             server.kill()
             await server.start()
-            batch = await engine.settled(batch_id)
+            batch = await engine.wait_settled(batch_id)
         assert (batch["state"], batch["rows_applied"], batch["rows_changed"]) == ("done", 4_000, 4_000)
-        assert [outcome for _, outcome in await engine.results(batch_id)] == ["added"] * 4_000
+        assert [outcome for _, outcome in await engine.list_results(batch_id)] == ["added"] * 4_000
 
 
-# Where an alias came from -------------------------------------------------------------------------------------
+# Origin of an alias -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("small")
-async def test_from_an_event_to_the_file_its_uploader_and_the_line(engine: Engine) -> None:
-    batch_id = await engine.rows(*(f"ALIAS,n{n},,,," for n in range(50)), "ALIAS,n7,,USD,,")
+async def test_an_event_leads_to_its_file_its_uploader_and_its_line(engine: Engine) -> None:
+    batch_id = await engine.upload_rows(*(f"ALIAS,n{n},,,," for n in range(50)), "ALIAS,n7,,USD,,")
     await engine.work(batch_id)
     event = await engine.db.fetchrow(
         "SELECT *, xact::text AS xact FROM events WHERE party_identifier = 'n7' ORDER BY event_id LIMIT 1"
     )
     assert (event["channel"], event["actor"], event["role"]) == ("import", "maker", "dfsp-maker")
     named = int(event["request_id"].removeprefix("batch:"))
-    batch = await engine.batch(named)
+    batch = await engine.fetch_batch(named)
     assert (batch["file_name"], batch["uploaded_by"]) == ("a.csv", "maker")
     key = PartyKey("ALIAS", "n7", "")
     assert [row.line for row in await results.find_rows_about(engine.postgres, named, key, event["xact"])] == [9]
     assert [row.line for row in await results.find_rows_about(engine.postgres, named, key)] == [9, 52]
 
 
-async def test_who_brought_it_and_who_let_it_in_stands_in_the_history(engine: Engine) -> None:
+async def test_the_history_shows_the_uploader_and_the_approver(engine: Engine) -> None:
     await engine.db.execute("UPDATE fsps SET two_persons = true")
-    batch_id = await engine.rows("ALIAS,x,,,,")
+    batch_id = await engine.upload_rows("ALIAS,x,,,,")
     await engine.work(batch_id)
     await engine.decide(batch_id, approve=True)
     await engine.work(batch_id)
@@ -621,8 +631,8 @@ async def test_who_brought_it_and_who_let_it_in_stands_in_the_history(engine: En
     assert found == [("maker", "validating"), ("maker", "waiting"), ("checker", "applying"), ("maker", "done")]
 
 
-def test_outcomes_keep_their_numbers() -> None:
-    """They stand in databases."""
+def test_row_results_keep_their_numbers() -> None:
+    """Databases contain them."""
     assert [outcome.code or outcome.status for outcome in ROW_RESULTS] == [
         "added", "changed", "unchanged", "removed", "invalid", "held_elsewhere", "not_registered", "fsp_not_active",
         "not_allowed", "not_accepted",

@@ -1,4 +1,4 @@
-"""kill -9 in the middle of an import, of the process that does it and of everything: it ends as if nothing had been."""
+"""Kills the jobs process, or all processes, in the middle of an import: it ends as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from oracle.run.embedded import PostgresServer, ValkeyServer
 
 ROWS = 30_000
 KILLS = ("jobs", "jobs", "all", "jobs", "all")
-# Not by event_id: further currencies of a key that go together go in no order, each time in another one.
+# Not by event_id: a statement that removes several currencies of a key does so in any order.
 EVENTS = """SELECT action, party_identifier, before::text, after::text FROM events
 WHERE request_id = $1 AND entity = 'alias' ORDER BY 2, 1, 3, 4"""
 PROGRESS = "SELECT rows_applied + rows_failed, state FROM batches ORDER BY batch_id DESC LIMIT 1"
@@ -35,8 +35,8 @@ class End(NamedTuple):
     events: list[Any]
 
 
-def file_of(seed: int) -> bytes:
-    """New ones, known ones, some that another FSP holds, some twice, some wrong, in no order."""
+def make_file(seed: int) -> bytes:
+    """Make a file in random order: new rows, known rows, rows of another FSP, repeated rows, and invalid rows."""
     source = random.Random(seed)
     lines = []
     for _ in range(ROWS):
@@ -47,12 +47,12 @@ def file_of(seed: int) -> bytes:
     return (HEADER + "".join(lines)).encode()
 
 
-def held_by_another() -> bytes:
+def make_file_of_another_fsp() -> bytes:
     return (HEADER + "".join(f"MSISDN,5255{number:08},,,,\n" for number in range(0, ROWS, 1000))).encode()
 
 
 class Run:
-    """One service on one database, killed and started again."""
+    """One service on one database that a test kills and starts again."""
 
     def __init__(self, tmp_path: Path, database_url: str, redis_url: str, stack: ExitStack) -> None:
         self._tmp_path = tmp_path
@@ -75,15 +75,15 @@ class Run:
         return answer
 
     def get(self, path: str) -> httpx.Response:
-        """Asked again, as the commands do, while a PostgreSQL that stands still is no answer."""
+        """Get a path; try again, as the commands do, while the answer is 503 because PostgreSQL is unavailable."""
         answers: list[httpx.Response] = []
 
-        def is_over() -> bool:
+        def is_available() -> bool:
             url = f"{self.oracle.admin_url}/admin/v1{path}"
             answers.append(httpx.get(url, headers=self._headers, timeout=30))
             return answers[-1].status_code != 503
 
-        until(is_over)
+        until(is_available)
         return answers[-1].raise_for_status()
 
     def upload(self, fsp_id: str, data: bytes) -> str:
@@ -92,41 +92,41 @@ class Run:
         )
 
     def fetch(self, sql: str) -> list[Any]:
-        async def fetched() -> list[Any]:
+        async def fetch_all() -> list[Any]:
             connection = await asyncpg.connect(self._database_url)
             try:
                 return [tuple(row) for row in await connection.fetch(sql)]
             finally:
                 await connection.close()
 
-        return asyncio.run(fetched())
+        return asyncio.run(fetch_all())
 
-    def victims(self, what: str) -> list[psutil.Process]:
-        """Looked for before the moment has come: on a busy machine that takes longer than the rest of the file."""
+    def find_victims(self, what: str) -> list[psutil.Process]:
+        """Find the processes to kill.  Call it early: on a busy machine it is slower than the import."""
         if what == "all":
             return [psutil.Process(self.oracle.pid), *self.oracle.descendants()]
         until(lambda: self.oracle.workers("jobs"))
         return self.oracle.workers("jobs")
 
     def wait_applied(self, rows: int) -> None:
-        """Until so many are committed; asked on one connection, for the same reason."""
+        """Wait until this many rows are committed.  Use one connection, because each new one takes time, too."""
 
-        async def waited() -> None:
+        async def poll() -> None:
             connection = await asyncpg.connect(self._database_url)
             try:
                 async with asyncio.timeout(200):
-                    while (await connection.fetchrow(PROGRESS))[0] < rows:  # noqa: ASYNC110 - PostgreSQL tells nobody
+                    while (await connection.fetchrow(PROGRESS))[0] < rows:  # noqa: ASYNC110 - PostgreSQL sends no notice
                         await asyncio.sleep(0.005)
             finally:
                 await connection.close()
 
-        asyncio.run(waited())
+        asyncio.run(poll())
 
     def start_again(self) -> None:
         self.oracle.close()
         self.oracle = self._start()
 
-    def end(self, batch: str) -> End:
+    def wait_end(self, batch: str) -> End:
         until(lambda: self.get(batch).json()["state"] == "done", 120)
         number = batch.rpartition("/")[2]
         return End(
@@ -145,15 +145,15 @@ def run(
     try:
         with ExitStack() as stack:
             one = Run(tmp_path, postgres.url(database), valkey.url(), stack)
-            one.end(one.upload("redbank", held_by_another()))
+            one.wait_end(one.upload("redbank", make_file_of_another_fsp()))
             batch = one.upload("greenbank", data)
             disturb(one)
-            return one.end(batch)
+            return one.wait_end(batch)
     finally:
         asyncio.run(servers.drop_database(postgres, database))
 
 
-def test_killed_at_random_moments_it_ends_as_if_undisturbed(
+def test_an_import_killed_at_random_moments_ends_as_if_undisturbed(
     postgres_template: PostgresServer, valkey_server: ValkeyServer, tmp_path: Path
 ) -> None:
     seed = time.time_ns()
@@ -164,7 +164,7 @@ def test_killed_at_random_moments_it_ends_as_if_undisturbed(
 
     def disturb(one: Run) -> None:
         for moment, what in zip(moments, KILLS, strict=True):
-            victims = one.victims(what)
+            victims = one.find_victims(what)
             one.wait_applied(moment)
             time.sleep(source.random() * 0.1)  # into the next transaction
             for process in victims:
@@ -174,7 +174,7 @@ def test_killed_at_random_moments_it_ends_as_if_undisturbed(
             if what == "all":
                 one.start_again()
 
-    data = file_of(seed)
+    data = make_file(seed)
     undisturbed = run(postgres_template, valkey_server, tmp_path, data, lambda _: None)
     disturbed = run(postgres_template, valkey_server, tmp_path, data, disturb)
     print("killed at", found)

@@ -1,4 +1,4 @@
-"""Files as people make them, and what becomes of each row."""
+"""Files as people make them, and the result of each row."""
 
 import codecs
 import csv
@@ -20,49 +20,49 @@ CLABE = "032180000118359719"
 NUMBER = "525512345678"
 
 
-def read(data: bytes | str, rules: RowChecks | None = None, **options: Any) -> list[FileRow]:
-    reader = Reader(rules or RowChecks(READING), **options)
+def read_file(data: bytes | str, checks: RowChecks | None = None, **options: Any) -> list[FileRow]:
+    reader = Reader(checks or RowChecks(READING), **options)
     content = data.encode() if isinstance(data, str) else data
     return [row for chunk in [*reader.feed(content), *reader.finish()] for row in chunk.rows]
 
 
-def of_lines(*lines: str, header: str = "kind,identifier,sub_id,currency,country,action") -> list[FileRow]:
-    return read("\n".join((header, *lines)))
+def read_lines(*lines: str, header: str = "kind,identifier,sub_id,currency,country,action") -> list[FileRow]:
+    return read_file("\n".join((header, *lines)))
 
 
-def outcome(line: str) -> str:
-    """Read one row: its code, or its identifier."""
-    (row,) = of_lines(line, header="kind,identifier")
+def read_row(line: str) -> str:
+    """Read one row; return its code, or its identifier."""
+    (row,) = read_lines(line, header="kind,identifier")
     assert row.line == 2
     assert bool(row.code) == bool(row.message) == (not row.identifier)
     return row.code or row.identifier
 
 
-def file_code(data: bytes | str, **options: Any) -> str:
+def read_refusal(data: bytes | str, **options: Any) -> str:
     with pytest.raises(FileRefused) as refusal:
-        read(data, **options)
+        read_file(data, **options)
     assert refusal.value.message
     return refusal.value.code
 
 
-def keys(rows: Iterable[FileRow]) -> list[tuple[int, str]]:
+def list_keys(rows: Iterable[FileRow]) -> list[tuple[int, str]]:
     return [(row.line, row.code or row.identifier) for row in rows]
 
 
 # Good files -------------------------------------------------------------------------------------------------
 
 
-def test_a_row_with_everything() -> None:
-    assert of_lines("clabe, 032 180 00011835971 9 ,,mxn,mx,Replace") == [
+def test_a_row_can_use_every_column() -> None:
+    assert read_lines("clabe, 032 180 00011835971 9 ,,mxn,mx,Replace") == [
         FileRow(2, "replace", "CLABE", "ACCOUNT_ID", CLABE, "", "MXN")
     ]
-    assert of_lines("ACCOUNT_ID,7,savings,,,remove") == [
+    assert read_lines("ACCOUNT_ID,7,savings,,,remove") == [
         FileRow(2, "remove", "ACCOUNT_ID", "ACCOUNT_ID", "7", "savings", "")
     ]
 
 
-def test_columns_stand_in_any_order_and_may_be_left_out() -> None:
-    assert of_lines("MXN,+525512345678,MSISDN", header=" Currency ,IDENTIFIER,kind") == [
+def test_columns_can_have_any_order_and_can_be_left_out() -> None:
+    assert read_lines("MXN,+525512345678,MSISDN", header=" Currency ,IDENTIFIER,kind") == [
         FileRow(2, "add", "MSISDN", "MSISDN", NUMBER, "", "MXN")
     ]
 
@@ -73,28 +73,30 @@ def test_columns_stand_in_any_order_and_may_be_left_out() -> None:
     "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"], ids=["plain", "bom", "utf-16", "utf-16-be"]
 )
 @pytest.mark.parametrize("quote", ["", '"'])
-def test_spreadsheets_write_in_many_ways(end: str, delimiter: str, encoding: str, quote: str) -> None:
+def test_encodings_separators_line_ends_and_quotes_of_spreadsheets_are_read(
+    end: str, delimiter: str, encoding: str, quote: str
+) -> None:
     table = (("kind", "identifier"), ("MSISDN", NUMBER), ("ALIAS", "señora"))
     text = end.join(delimiter.join(quote + cell + quote for cell in row) for row in table) + end
     data = text.encode(encoding)
     if encoding == "utf-16-be":
         data = codecs.BOM_UTF16_BE + data
-    assert keys(read(data)) == [(2, NUMBER), (3, "señora")]
+    assert list_keys(read_file(data)) == [(2, NUMBER), (3, "señora")]
 
 
 @pytest.mark.parametrize("first", ["sep=;", "SEP=;", '"sep=;"'])
-def test_excel_names_its_separator(first: str) -> None:
-    assert keys(read(f"{first}\r\nkind;identifier\r\nMSISDN;{NUMBER}\r\n")) == [(3, NUMBER)]
+def test_the_separator_line_of_excel_is_read(first: str) -> None:
+    assert list_keys(read_file(f"{first}\r\nkind;identifier\r\nMSISDN;{NUMBER}\r\n")) == [(3, NUMBER)]
 
 
-def test_empty_lines_are_no_rows_but_they_count() -> None:
+def test_empty_lines_are_counted_but_are_not_rows() -> None:
     data = f"\n\nkind,identifier\n\n , \nMSISDN,{NUMBER}\n,\n\r\nMSISDN,1\n"
-    assert keys(read(data)) == [(6, NUMBER), (9, "bad_identifier")]
+    assert list_keys(read_file(data)) == [(6, NUMBER), (9, "bad_identifier")]
 
 
 def test_lines_are_counted_as_an_editor_does() -> None:
     data = f'kind,identifier\nALIAS,"a\nb"\nALIAS,a\x0bb\nALIAS,a\x85b\u2028c\nMSISDN,{NUMBER}'
-    assert keys(read(data)) == [
+    assert list_keys(read_file(data)) == [
         (2, "bad_identifier"),
         (4, "bad_identifier"),
         (5, "bad_identifier"),
@@ -109,7 +111,7 @@ def test_ndjson() -> None:
         f'{{"kind":"CLABE","identifier":"{CLABE}","sub_id":"x","action":"remove"}}',
         '{"kind":"ALIAS","identifier":"a\\u0062c"}',
     ]
-    assert read("\r\n".join(lines)) == [
+    assert read_file("\r\n".join(lines)) == [
         FileRow(1, "add", "MSISDN", "MSISDN", NUMBER, "", ""),
         FileRow(3, "remove", "CLABE", "ACCOUNT_ID", CLABE, "x", ""),
         FileRow(4, "add", "ALIAS", "ALIAS", "abc", "", ""),
@@ -133,14 +135,14 @@ def test_ndjson() -> None:
         ('{"kind":"ALIAS","identifier":"\\u0000"}', "bad_identifier"),
     ],
 )
-def test_what_is_wrong_with_an_object(line: str, code: str) -> None:
+def test_a_faulty_object_is_refused_with_its_code(line: str, code: str) -> None:
     good = f'{{"kind":"MSISDN","identifier":"{NUMBER}"}}'
-    assert keys(read(f"{good}\n{line}\n{good}\n")) == [(1, NUMBER), (2, code), (3, NUMBER)]
+    assert list_keys(read_file(f"{good}\n{line}\n{good}\n")) == [(1, NUMBER), (2, code), (3, NUMBER)]
 
 
 @pytest.mark.parametrize("name", ["import.csv", "import.ndjson"])
 def test_the_templates_are_good_files(name: str) -> None:
-    rows = read((TEMPLATES / name).read_bytes())
+    rows = read_file((TEMPLATES / name).read_bytes())
     assert [row.message for row in rows if row.code] == []
     assert {row.kind for row in rows} == set(KINDS)
 
@@ -151,8 +153,8 @@ def test_the_templates_are_the_samples_of_every_kind() -> None:
     assert (TEMPLATES / "import.ndjson").read_bytes() == templates.make_ndjson()
 
 
-def test_both_templates_say_the_same() -> None:
-    by_name = [read((TEMPLATES / name).read_bytes()) for name in ("import.csv", "import.ndjson")]
+def test_both_templates_have_the_same_rows() -> None:
+    by_name = [read_file((TEMPLATES / name).read_bytes()) for name in ("import.csv", "import.ndjson")]
     assert [row[1:] for row in by_name[0]] == [row[1:] for row in by_name[1]]
 
 
@@ -186,8 +188,8 @@ def test_both_templates_say_the_same() -> None:
         ('ALIAS,"=HYPERLINK(""x"")"', "formula"),
     ],
 )
-def test_what_spreadsheets_do(line: str, found: str) -> None:
-    assert outcome(line) == found
+def test_damage_by_spreadsheets_is_repaired_or_refused(line: str, found: str) -> None:
+    assert read_row(line) == found
 
 
 # Bad rows ---------------------------------------------------------------------------------------------------
@@ -220,55 +222,55 @@ def test_what_spreadsheets_do(line: str, found: str) -> None:
     ],
     ids=lambda value: value[:40].replace("\0", "NUL"),
 )
-def test_a_bad_row_is_named_and_leaves_the_others_alone(line: str, code: str) -> None:
+def test_a_bad_row_is_refused_and_the_others_are_read(line: str, code: str) -> None:
     good = f"MSISDN,{NUMBER},,,,"
-    rows = of_lines(good, line, good, good)
-    assert keys(rows) == [(2, NUMBER), (3, code), (4, NUMBER), (5, NUMBER)]
+    rows = read_lines(good, line, good, good)
+    assert list_keys(rows) == [(2, NUMBER), (3, code), (4, NUMBER), (5, NUMBER)]
     assert NUMBER not in rows[1].message
 
 
-def test_every_code_has_its_words() -> None:
+def test_every_code_has_a_message() -> None:
     assert set(REFUSALS) == set(get_args(RowCode))
 
 
-def test_what_is_not_utf_8_is_told_by_line() -> None:
+def test_a_line_that_is_not_utf_8_is_refused() -> None:
     data = b"kind,identifier\nALIAS,se\xf1ora\nALIAS,senora\n"
-    assert keys(read(data)) == [(2, "bad_encoding"), (3, "senora")]
+    assert list_keys(read_file(data)) == [(2, "bad_encoding"), (3, "senora")]
     torn = "kind,identifier\nALIAS,a\nALIAS,b".encode("utf-16")[:-1]
-    assert keys(read(torn)) == [(2, "a"), (3, "bad_encoding")]
+    assert list_keys(read_file(torn)) == [(2, "a"), (3, "bad_encoding")]
     lone = codecs.BOM_UTF16_LE + "kind,identifier\nALIAS,\ud800\nALIAS,b".encode("utf-16-le", "surrogatepass")
-    assert keys(read(lone)) == [(2, "bad_encoding"), (3, "b")]
+    assert list_keys(read_file(lone)) == [(2, "bad_encoding"), (3, "b")]
 
 
 def test_a_quote_that_is_never_closed_costs_one_row() -> None:
-    rows = of_lines("ALIAS,a", 'ALIAS,"b', *["ALIAS,c"] * 20_000, header="kind,identifier")
-    assert keys(rows[:4]) == [(2, "a"), (3, "bad_quoting"), (4, "c"), (5, "c")]
+    rows = read_lines("ALIAS,a", 'ALIAS,"b', *["ALIAS,c"] * 20_000, header="kind,identifier")
+    assert list_keys(rows[:4]) == [(2, "a"), (3, "bad_quoting"), (4, "c"), (5, "c")]
     assert [row.line for row in rows] == list(range(2, 20_004))
 
 
-def test_a_quoted_record_has_so_many_lines_and_no_more() -> None:
-    """Else a file of quotes left open is read through to its end from each of its lines."""
+def test_a_quoted_record_has_a_limited_number_of_lines() -> None:
+    """Otherwise the reader would read a file of open quotes to its end once for each line."""
     header = "kind,identifier,sub_id"
     longest = 'ALIAS,a,"' + "\n" * (RECORD_LINES_MAX - 1) + '"'
-    assert keys(of_lines(longest, "ALIAS,b,", header=header)) == [(2, "bad_sub_id"), (RECORD_LINES_MAX + 2, "b")]
+    assert list_keys(read_lines(longest, "ALIAS,b,", header=header)) == [(2, "bad_sub_id"), (RECORD_LINES_MAX + 2, "b")]
     longer = 'ALIAS,a,"' + "\n" * RECORD_LINES_MAX + '"'
-    assert keys(of_lines(longer, "ALIAS,b,", header=header)) == [
+    assert list_keys(read_lines(longer, "ALIAS,b,", header=header)) == [
         (2, "bad_quoting"), (RECORD_LINES_MAX + 2, "bad_quoting"), (RECORD_LINES_MAX + 3, "b"),
     ]  # fmt: skip
-    # Open when read from its own beginning, and open when read within a quote.
-    rows = of_lines(*['x","'] * 10_000, "ALIAS,b,", header=header)
+    # Each line has an open quote, read from its own beginning and also read within a quote.
+    rows = read_lines(*['x","'] * 10_000, "ALIAS,b,", header=header)
     assert {row.code for row in rows[:-1]} == {"bad_quoting"}
-    assert keys(rows[-1:]) == [(10_002, "b")]
+    assert list_keys(rows[-1:]) == [(10_002, "b")]
 
 
-def test_a_file_of_another_shape_is_told_what_shape_it_has() -> None:
-    assert file_code('[{"kind":"ALIAS","identifier":"a"}]\n') == "not_ndjson"
+def test_the_refusal_of_a_file_describes_its_form() -> None:
+    assert read_refusal('[{"kind":"ALIAS","identifier":"a"}]\n') == "not_ndjson"
     with pytest.raises(FileRefused, match="Column 3 has no name"):
-        read("kind,identifier,\nALIAS,a,\n")
+        read_file("kind,identifier,\nALIAS,a,\n")
 
 
-def test_a_message_says_why_and_what_to_do() -> None:
-    (row,) = of_lines("MSISDN,09250000001,,,,")
+def test_a_message_gives_the_reason_and_the_remedy() -> None:
+    (row,) = read_lines("MSISDN,09250000001,,,,")
     assert row.message == (
         "MSISDN: a national number needs a country (national_without_country). "
         "Fill in the column country, or write + and the calling code."
@@ -277,11 +279,11 @@ def test_a_message_says_why_and_what_to_do() -> None:
 
 
 def test_a_country_makes_a_number_national() -> None:
-    assert keys(of_lines("MSISDN,09250000001,,,mm,")) == [(2, "959250000001")]
+    assert list_keys(read_lines("MSISDN,09250000001,,,mm,")) == [(2, "959250000001")]
 
 
-def test_what_the_fsp_may_not_register_it_may_remove() -> None:
-    rules = RowChecks(READING, kinds={"CLABE", "MSISDN"}, currencies={"MXN"})
+def test_an_fsp_can_remove_what_it_cannot_register() -> None:
+    checks = RowChecks(READING, kinds={"CLABE", "MSISDN"}, currencies={"MXN"})
     data = f"""kind,identifier,currency,action
 MSISDN,{NUMBER},MXN,add
 MSISDN,{NUMBER},USD,add
@@ -292,16 +294,16 @@ CLABE,{CLABE},MXN,add
 ACCOUNT_ID,{CLABE},MXN,add
 """
     codes = ["", "currency_not_allowed", "", "kind_not_allowed", "", "", "kind_not_allowed"]
-    assert [row.code for row in read(data, rules)] == codes
+    assert [row.code for row in read_file(data, checks)] == codes
 
 
-def test_the_deployment_says_what_an_account_and_a_personal_id_is() -> None:
+def test_the_settings_decide_how_accounts_and_personal_ids_are_read() -> None:
     data = "kind,identifier\nACCOUNT_ID,32180000118359719\nPERSONAL_ID,12/OUKAMA(N)123456\n"
-    assert keys(read(data, RowChecks(Reading(account_id_format="clabe")))) == [
+    assert list_keys(read_file(data, RowChecks(Reading(account_id_format="clabe")))) == [
         (2, "leading_zero_lost"),
         (3, "12-250019-N-123456"),
     ]
-    assert keys(read(data, RowChecks(Reading(("MX",))))) == [(2, "32180000118359719"), (3, "bad_identifier")]
+    assert list_keys(read_file(data, RowChecks(Reading(("MX",))))) == [(2, "32180000118359719"), (3, "bad_identifier")]
 
 
 # Bad files --------------------------------------------------------------------------------------------------
@@ -330,25 +332,25 @@ def test_the_deployment_says_what_an_account_and_a_personal_id_is() -> None:
         (b"{" + b"x" * 10 * LINE_MAX, "no_header"),
     ],
 )
-def test_a_file_that_cannot_be_read(data: bytes | str, code: str) -> None:
-    assert file_code(data) == code
+def test_an_unreadable_file_is_refused(data: bytes | str, code: str) -> None:
+    assert read_refusal(data) == code
 
 
-def test_a_file_that_is_not_what_it_was_said_to_be() -> None:
-    assert file_code('{"kind":"MSISDN"}', file_format="csv") == "no_header"
-    assert file_code("kind,identifier\n", file_format="ndjson") == "not_ndjson"
+def test_a_file_in_another_format_than_the_given_one_is_refused() -> None:
+    assert read_refusal('{"kind":"MSISDN"}', file_format="csv") == "no_header"
+    assert read_refusal("kind,identifier\n", file_format="ndjson") == "not_ndjson"
 
 
-def test_a_header_that_may_be_data_is_not_repeated() -> None:
+def test_a_message_does_not_repeat_a_header_that_can_be_data() -> None:
     with pytest.raises(FileRefused) as refusal:
-        read(f"kind,{NUMBER}\n")
+        read_file(f"kind,{NUMBER}\n")
     assert NUMBER not in str(refusal.value)
 
 
 def test_too_many_rows_refuse_the_file() -> None:
     data = "kind,identifier\n" + f"MSISDN,{NUMBER}\n" * 11
-    assert len(read(data, rows_max=11)) == 11
-    assert file_code(data, rows_max=10) == "too_many_rows"
+    assert len(read_file(data, rows_max=11)) == 11
+    assert read_refusal(data, rows_max=10) == "too_many_rows"
 
 
 # Chunks and results -----------------------------------------------------------------------------------------
@@ -362,7 +364,7 @@ def test_chunks_are_full_and_numbered() -> None:
     assert (reader.rows_read, reader.rows_refused) == (24, 12)
 
 
-def test_results_are_text_to_a_spreadsheet_and_can_be_read_again() -> None:
+def test_results_are_text_for_a_spreadsheet_and_can_be_read_again() -> None:
     written = results_csv.write_lines(
         [(2, "applied", "", "", "ALIAS", "@ana"), (3, "refused", "formula", 'a "b", c', "", "")]
     )
@@ -372,4 +374,4 @@ def test_results_are_text_to_a_spreadsheet_and_can_be_read_again() -> None:
         ["2", "applied", "", "", "ALIAS", "'@ana"],
         ["3", "refused", "formula", 'a "b", c', "", ""],
     ]
-    assert outcome(f"ALIAS,{table[1][5]}") == "@ana"
+    assert read_row(f"ALIAS,{table[1][5]}") == "@ana"
