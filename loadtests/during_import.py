@@ -1,10 +1,10 @@
-"""What else a deployment asks: `python -m loadtests.during_import`.
+"""Measures lookups during an import, start-up time and memory: `python -m loadtests.during_import`.
 
 Import      p50 and p99 of lookups while `oracle seed` writes rows into the same directory, as a ratio to the quiet
-            ones before.  Each of its chunks moves the cache generation, so most lookups go to PostgreSQL.
-Start       seconds from `oracle serve` to its first answer: with a cluster to make, and with the data there.
+            ones before.  Each chunk of rows increases the cache generation, so most lookups go to PostgreSQL.
+Start       seconds from `oracle serve` to its first answer: with an empty data directory, and with existing data.
 Memory      resident bytes of a worker: idle, and after the load.
-Bounds      the import is ended with the last measurement, or ends by itself before.
+Bounds      the import is stopped after the last measurement, or ends before it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from loadtests.stack import (
     LONG_TTL,
     Service,
     StackError,
-    machine_room,
-    oracle_serve,
-    resident_bytes,
+    make_room,
+    read_resident_bytes,
+    run_oracle,
+    run_valkey,
     start,
     stop,
-    valkey,
     wait_for_cache,
 )
 from loadtests.warm import warm
@@ -42,14 +42,14 @@ from loadtests.wrk import Result, Targets, WrkError
 MIB: Final = 2**20
 
 
-def seeding(service: Service, rows: int, log: Path) -> Any:
-    """`oracle seed` from another process, as an operator would; its first rows are there already and stay."""
+def start_seed(service: Service, rows: int, log: Path) -> Any:
+    """Start `oracle seed` in another process, as an operator would.  Its first rows exist already and stay."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("ORACLE_")}
     command = [sys.executable, "-m", "oracle", "seed", "--count", str(rows), "--fsps", str(FSPS)]
     return start(command, log, {**env, "ORACLE_DATABASE_URL": service.database_url})
 
 
-def first_answer_s(began: float, url: str) -> float:
+def measure_first_answer_s(began: float, url: str) -> float:
     with urllib.request.urlopen(f"{url}/participants/MSISDN/525500000000", timeout=20) as answer:  # noqa: S310 - ours
         answer.read()
     return time.monotonic() - began
@@ -57,13 +57,13 @@ def first_answer_s(began: float, url: str) -> float:
 
 def measure(service: Service, arguments: argparse.Namespace, log: Path) -> dict[str, Any]:
     targets = Targets("/participants/MSISDN/5255", 8, arguments.aliases)
-    uvloop.run(warm(service.hub_url, (targets.target(i) for i in range(targets.size))))
+    uvloop.run(warm(service.hub_url, (targets.make_target(i) for i in range(targets.size))))
 
     def once() -> Result:
         return wrk.run(service.hub_url, targets, seconds=arguments.seconds, connections=arguments.connections)
 
     quiet = [once() for _ in range(arguments.rounds)]
-    importing = seeding(service, arguments.aliases + arguments.rows, log)
+    importing = start_seed(service, arguments.aliases + arguments.rows, log)
     try:
         began = time.monotonic()
         busy: list[Result] = []
@@ -78,14 +78,14 @@ def measure(service: Service, arguments: argparse.Namespace, log: Path) -> dict[
     if not busy or (ended and importing.returncode != 0):
         raise StackError(f"oracle seed: {log.read_text()}")
     return {
-        **compared(quiet, busy),
+        **compare(quiet, busy),
         "measured_during_import_s": seconds,
         "import_ended_meanwhile": ended,
-        "imported_rows": asyncio.run(imported(service)) - arguments.aliases,
+        "imported_rows": asyncio.run(count_aliases(service)) - arguments.aliases,
     }
 
 
-async def imported(service: Service) -> int:
+async def count_aliases(service: Service) -> int:
     import asyncpg  # noqa: PLC0415 - once
 
     connection = await asyncpg.connect(service.database_url)
@@ -95,8 +95,8 @@ async def imported(service: Service) -> int:
         await connection.close()
 
 
-def compared(quiet: Sequence[Result], busy: Sequence[Result]) -> dict[str, float]:
-    """Medians over the rounds, and how many times the quiet one the busy one is."""
+def compare(quiet: Sequence[Result], busy: Sequence[Result]) -> dict[str, float]:
+    """Return the medians over the rounds, and the ratio of busy to quiet."""
     figures: dict[str, float] = {}
     for name in ("p50_ms", "p99_ms", "rate"):
         before, during = (statistics.median(getattr(one, name) for one in many) for many in (quiet, busy))
@@ -105,33 +105,35 @@ def compared(quiet: Sequence[Result], busy: Sequence[Result]) -> dict[str, float
 
 
 def run(home: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    with valkey(home) as cache:
+    with run_valkey(home) as cache:
         settings = {**LONG_TTL, "ORACLE_REDIS_URL": cache.url}
         began = time.monotonic()
-        with oracle_serve(home, settings) as service:
-            figures: dict[str, Any] = {"start_first_s": first_answer_s(began, service.hub_url)}
-            asyncio.run(dataset.fill_shown(service.database_url, Keys(mix="consecutive"), arguments.aliases))
+        with run_oracle(home, settings) as service:
+            figures: dict[str, Any] = {"start_first_s": measure_first_answer_s(began, service.hub_url)}
+            asyncio.run(dataset.fill_with_progress(service.database_url, Keys(mix="consecutive"), arguments.aliases))
         began = time.monotonic()
-        with oracle_serve(home, settings) as service:
-            figures["start_again_s"] = first_answer_s(began, service.hub_url)
+        with run_oracle(home, settings) as service:
+            figures["start_again_s"] = measure_first_answer_s(began, service.hub_url)
             wait_for_cache(service)
             (worker,) = service.hub_pids
-            figures["resident_idle_mib"] = resident_bytes(worker) / MIB
+            figures["resident_idle_mib"] = read_resident_bytes(worker) / MIB
             figures |= measure(service, arguments, home / "seed.log")
-            figures["resident_loaded_mib"] = resident_bytes(worker) / MIB
+            figures["resident_loaded_mib"] = read_resident_bytes(worker) / MIB
     return figures
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--aliases", type=int, default=200_000, help="before the import, all cached (default 200,000)")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="to import (default 1,000,000)")
-    parser.add_argument("--rounds", type=int, default=3, help="quiet ones, and as many importing")
-    parser.add_argument("--seconds", type=int, default=6, help="of each")
+    parser.add_argument(
+        "--aliases", type=int, default=200_000, help="aliases before the import, all of them cached (default 200,000)"
+    )
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows to import (default 1,000,000)")
+    parser.add_argument("--rounds", type=int, default=3, help="number of quiet rounds, and of rounds during the import")
+    parser.add_argument("--seconds", type=int, default=6, help="seconds of each round")
     parser.add_argument("--connections", type=int, default=64)
     arguments = parser.parse_args()
     try:
-        with machine_room() as home:
+        with make_room() as home:
             figures = run(home, arguments)
     except (StackError, WrkError, dataset.Refused, ExceptionGroup) as exc:
         print(f"during_import: {exc}", file=sys.stderr)
@@ -140,7 +142,7 @@ def main() -> int:
         return 130
     for name, value in figures.items():
         print(f"{name:26} {value:12,.2f}" if isinstance(value, float) else f"{name:26} {value!s:>12}")
-    print(f"kept: {machine.save('during_import', vars(arguments), figures)}")
+    print(f"saved: {machine.save('during_import', vars(arguments), figures)}")
     return 0
 
 

@@ -1,13 +1,13 @@
-"""A file from the upload to the results, at a real `oracle serve`: `python -m loadtests.file_import --rows 1000000`.
+"""Measures a file from the upload to the results with `oracle serve`: `python -m loadtests.file_import --rows 1000000`.
 
-File        phone numbers in random order (or `--order sequential`), `--bad` rows of ten kinds among them.
+File        phone numbers in random order (or `--order sequential`), with `--bad` rows of ten kinds among them.
 Rates       rows a second while it is read and checked, while it is applied with its history, and end to end, from the
-            first byte sent to the state `done`; and what the results file costs.
-CPU         of the jobs process and of PostgreSQL, for each row while rows are applied: what a rate is worth on a
-            machine that others use as well.  With the sealing of the history, which is done beside.
-Memory      the most that the admin and the jobs process were resident with.
-Lookups     `--beside`: p50 and p99 of cached lookups before, and while rows are applied.
-            The file registers other identifiers, as lookups of what changes go to PostgreSQL anyway.
+            first byte sent to the state `done`; and the rate of the results file.
+CPU         of the jobs process and of PostgreSQL, for each row while rows are applied.  Compare this on a machine
+            with other load.  It includes the sealing of the history, which happens at the same time.
+Memory      the peak resident memory of the admin process and of the jobs process.
+Lookups     `--beside`: p50 and p99 of cached lookups before the import, and while rows are applied.
+            The file registers other identifiers, because lookups of changed ones go to PostgreSQL anyway.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from loadtests.stack import (
     LONG_TTL,
     Service,
     StackError,
-    cpu,
-    descendants,
-    machine_room,
-    oracle_serve,
-    resident_bytes,
-    valkey,
+    find_descendants,
+    make_room,
+    read_cpu,
+    read_resident_bytes,
+    run_oracle,
+    run_valkey,
     wait_for_cache,
 )
 from loadtests.warm import warm
@@ -62,27 +62,27 @@ BAD: Final = (
 )
 
 
-def lines(rows: int, bad: int, order: str) -> Iterator[bytes]:
-    """The file, some lines at a time."""
+def make_lines(rows: int, bad: int, order: str) -> Iterator[bytes]:
+    """Yield the file, some lines at a time."""
     yield HEADER
-    # A walk through all residues looks random and remembers nothing.
+    # A walk through all residues looks random and needs no memory.
     step = 1 if order == "sequential" else 61_803_399
     every = rows // bad if bad else rows + 1
     for first in range(0, rows, LINES_AT_ONCE):
         numbers = range(first, min(first + LINES_AT_ONCE, rows))
         yield b"".join(
-            b"MSISDN,5233%08d,,MXN,,add\n" % (n * step % 10**8) if n % every or not bad else _bad(n, every)
+            b"MSISDN,5233%08d,,MXN,,add\n" % (n * step % 10**8) if n % every or not bad else _make_bad_line(n, every)
             for n in numbers
         )
 
 
-def _bad(number: int, every: int) -> bytes:
+def _make_bad_line(number: int, every: int) -> bytes:
     line = BAD[number // every % len(BAD)]
     return line % (number % 90 + 10) if b"%" in line else line
 
 
 class Watch:
-    """The most memory of the processes of a role, looked at from a thread."""
+    """Records the peak memory of the processes of each role, in a thread."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -99,20 +99,20 @@ class Watch:
         self._thread.join()
 
     def _look(self) -> None:
-        pids = {role: worker(self._service, role) for role in self.most}
+        pids = {role: find_worker(self._service, role) for role in self.most}
         while not self._over.wait(ASK_S):
             for role, pid in pids.items():
-                self.most[role] = max(self.most[role], resident_bytes(pid))
+                self.most[role] = max(self.most[role], read_resident_bytes(pid))
 
 
-def worker(service: Service, role: str) -> int:
-    for pid in descendants(service.process.pid):
+def find_worker(service: Service, role: str) -> int:
+    for pid in find_descendants(service.process.pid):
         if f"--role\0{role}\0" in Path(f"/proc/{pid}/cmdline").read_text():
             return pid
     raise StackError(f"there is no {role} process")
 
 
-def client_of(service: Service) -> httpx.Client:
+def open_client(service: Service) -> httpx.Client:
     key = asyncio.run(bootstrap(service.database_url))
     client = httpx.Client(
         base_url=f"{service.admin_url}/admin/v1", headers={"Authorization": f"Bearer {key}"}, timeout=300
@@ -121,12 +121,12 @@ def client_of(service: Service) -> httpx.Client:
     return client
 
 
-def imported(
+def measure_import(
     service: Service, client: httpx.Client, arguments: argparse.Namespace, applying: Callable[[], None]
 ) -> dict[str, Any]:
-    """`applying` is called when rows begin to be applied."""
+    """Import a file, and measure it.  Calls `applying` when rows begin to be applied."""
     began = time.monotonic()
-    body = lines(arguments.rows, arguments.bad, arguments.order)
+    body = make_lines(arguments.rows, arguments.bad, arguments.order)
     answer = client.post(f"/fsps/{FSP}/batches", params={"fileName": "load.csv"}, content=body)
     answer.raise_for_status()
     uploaded = time.monotonic()
@@ -134,13 +134,13 @@ def imported(
     while (batch := client.get(path).json())["state"] == "validating":
         time.sleep(ASK_S / 4)
     validated = time.monotonic()
-    used = cpu([worker(service, "jobs")]), cpu(service.postgres_pids)
+    used = read_cpu([find_worker(service, "jobs")]), read_cpu(service.postgres_pids)
     applying()
     while (batch := client.get(path).json())["state"] == "applying":
         time.sleep(ASK_S)
     done = time.monotonic()
-    jobs_cpu = cpu([worker(service, "jobs")]).since(used[0]).total
-    postgres_cpu = cpu(service.postgres_pids).since(used[1]).total
+    jobs_cpu = read_cpu([find_worker(service, "jobs")]).since(used[0]).total
+    postgres_cpu = read_cpu(service.postgres_pids).since(used[1]).total
     if batch["state"] != "done":
         raise StackError(f"the batch is {batch['state']}: {batch['error']}")
     size, count = 0, 0
@@ -164,19 +164,19 @@ def imported(
 
 
 class Lookups:
-    """Cached ones, quiet and then beside the import."""
+    """Measures cached lookups, first quiet and then beside the import."""
 
     def __init__(self, service: Service, arguments: argparse.Namespace) -> None:
         self._service, self._arguments = service, arguments
         self._targets = Targets("/participants/MSISDN/5255", 8, arguments.aliases)
-        asyncio.run(dataset.fill_shown(service.database_url, Keys(mix="consecutive"), arguments.aliases))
-        uvloop.run(warm(service.hub_url, (self._targets.target(i) for i in range(self._targets.size))))
-        self._quiet = [self._once() for _ in range(arguments.rounds)]
+        asyncio.run(dataset.fill_with_progress(service.database_url, Keys(mix="consecutive"), arguments.aliases))
+        uvloop.run(warm(service.hub_url, (self._targets.make_target(i) for i in range(self._targets.size))))
+        self._quiet = [self._measure() for _ in range(arguments.rounds)]
         self._busy: list[Result] = []
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._beside, daemon=True)
+        self._thread = threading.Thread(target=self._measure_beside, daemon=True)
 
-    def _once(self) -> Result:
+    def _measure(self) -> Result:
         arguments = self._arguments
         return wrk.run(
             self._service.hub_url, self._targets, seconds=arguments.seconds, connections=arguments.connections
@@ -185,17 +185,17 @@ class Lookups:
     def start(self) -> None:
         self._thread.start()
 
-    def _beside(self) -> None:
+    def _measure_beside(self) -> None:
         while len(self._busy) < self._arguments.rounds and not self._over.is_set():
-            self._busy.append(self._once())
+            self._busy.append(self._measure())
 
-    def figures(self) -> dict[str, Any]:
+    def compute_figures(self) -> dict[str, Any]:
         self._over.set()
         self._thread.join()
         if len(self._busy) < self._arguments.rounds:
             self._busy.pop()  # a part of it was quiet again
         if not self._busy:
-            raise StackError("the import was over before lookups were measured: more --rows, or fewer --seconds")
+            raise StackError("the import ended before lookups were measured: use more --rows, or fewer --seconds")
         found: dict[str, Any] = {"lookup_rounds_beside": len(self._busy)}
         for name in ("p50_ms", "p99_ms", "rate"):
             quiet, busy = (statistics.median(getattr(one, name) for one in many) for many in (self._quiet, self._busy))
@@ -208,29 +208,31 @@ class Lookups:
 
 
 def run(home: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    with valkey(home) as cache, oracle_serve(home, {**LONG_TTL, "ORACLE_REDIS_URL": cache.url}) as service:
+    with run_valkey(home) as cache, run_oracle(home, {**LONG_TTL, "ORACLE_REDIS_URL": cache.url}) as service:
         wait_for_cache(service)
-        client = client_of(service)
+        client = open_client(service)
         lookups = Lookups(service, arguments) if arguments.beside else None
         with Watch(service) as watch:
-            figures = imported(service, client, arguments, lookups.start if lookups else lambda: None)
+            figures = measure_import(service, client, arguments, lookups.start if lookups else lambda: None)
         figures |= {f"{role}_most_mib": most / MIB for role, most in watch.most.items()}
-        return figures | (lookups.figures() if lookups else {})
+        return figures | (lookups.compute_figures() if lookups else {})
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--bad", type=int, default=1_000, help="of the rows, ten kinds in turn (default 1,000)")
+    parser.add_argument(
+        "--bad", type=int, default=1_000, help="bad rows among them, of ten kinds in turn (default 1,000)"
+    )
     parser.add_argument("--order", choices=("random", "sequential"), default="random")
-    parser.add_argument("--beside", action="store_true", help="measure lookups meanwhile")
-    parser.add_argument("--aliases", type=int, default=200_000, help="that are looked up (default 200,000)")
-    parser.add_argument("--rounds", type=int, default=3, help="quiet ones, and as many beside")
-    parser.add_argument("--seconds", type=int, default=6, help="of each")
+    parser.add_argument("--beside", action="store_true", help="also measure lookups during the import")
+    parser.add_argument("--aliases", type=int, default=200_000, help="aliases to look up (default 200,000)")
+    parser.add_argument("--rounds", type=int, default=3, help="number of quiet rounds, and of rounds beside the import")
+    parser.add_argument("--seconds", type=int, default=6, help="seconds of each round")
     parser.add_argument("--connections", type=int, default=64)
     arguments = parser.parse_args()
     try:
-        with machine_room() as home:
+        with make_room() as home:
             figures = run(home, arguments)
     except (StackError, WrkError, dataset.Refused, httpx.HTTPError, ExceptionGroup) as exc:
         print(f"file_import: {exc}", file=sys.stderr)
@@ -239,7 +241,7 @@ def main() -> int:
         return 130
     for name, value in figures.items():
         print(f"{name:26} {value:14,.2f}" if isinstance(value, float) else f"{name:26} {value!s:>14}")
-    print(f"kept: {machine.save('file_import', vars(arguments), figures)}")
+    print(f"saved: {machine.save('file_import', vars(arguments), figures)}")
     return 0
 
 

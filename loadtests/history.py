@@ -48,7 +48,7 @@ MONTHS: Final = 24
 ROUNDS: Final = 400
 EVENTS_MAX: Final = 100_000_000
 
-# An event every so many seconds, so that the largest number of them fills the months.
+# The events have equal distances, so that the largest number of them fills the months.
 _NOW: Final = datetime.now(UTC)
 _BEGIN: Final = datetime(_NOW.year - MONTHS // 12, _NOW.month, 1, tzinfo=UTC)
 _PARTITION: Final = """
@@ -71,7 +71,7 @@ FROM generate_series(0, $2::int - 1) AS n, generate_series(0, 1) AS r, LATERAL (
     'route_id', n, 'party_id_type', 'MSISDN', 'prefix', (5255000 + n)::text, 'fsp_id', 'fsp-' || (n + r) % 300,
     'valid_from', $1::timestamptz, 'valid_to', 'infinity') AS said) AS s
 """
-# 7919 has no divisor in common with the number of keys: none comes beside its neighbour.
+# 7919 has no divisor in common with the number of keys, so neighbours are far apart.
 _ALIASES: Final = """
 INSERT INTO events (at, entity, action, channel, actor, role, party_id_type, party_identifier, sub_id, fsp_id, before,
                     after, request_id)
@@ -85,8 +85,8 @@ FROM generate_series($1::bigint, $2::bigint) AS n,
 """
 
 
-class Filled:
-    """The events so far, and their times."""
+class FilledHistory:
+    """The events that exist so far, and their times."""
 
     def __init__(self, most: int) -> None:
         self.count = 0
@@ -95,7 +95,7 @@ class Filled:
 
     async def open(self, connection: Any) -> None:
         for month in range(MONTHS + 1):
-            since, until = _month(month), _month(month + 1)
+            since, until = _find_month(month), _find_month(month + 1)
             named = {"name": f"events_{since:%Y_%m}_filled", "since": since, "until": until}
             if not await connection.fetchval("SELECT to_regclass($1)", f"events_{since:%Y_%m}"):
                 await connection.execute(_PARTITION.format(**named))
@@ -110,14 +110,14 @@ class Filled:
         self.until = _BEGIN + self.count * self.step
         await connection.execute("VACUUM (ANALYZE) events")
 
-    def identifier(self, rng: random.Random) -> str:
+    def choose_identifier(self, rng: random.Random) -> str:
         return str(525500000000 + rng.randrange(max(1, self.count // BLOCK)) * KEYS + rng.randrange(KEYS))
 
-    def instant(self, rng: random.Random) -> datetime:
+    def choose_instant(self, rng: random.Random) -> datetime:
         return _BEGIN + rng.random() * (self.until - _BEGIN)
 
 
-def _month(number: int) -> datetime:
+def _find_month(number: int) -> datetime:
     years, month = divmod(_BEGIN.month - 1 + number, 12)
     return datetime(_BEGIN.year + years, month + 1, 1, tzinfo=UTC)
 
@@ -128,35 +128,39 @@ def _month(number: int) -> datetime:
 Question = Callable[[], Awaitable[object]]
 
 
-def questions(postgres: Postgres, filled: Filled, rng: random.Random) -> dict[str, Question]:
-    async def as_of() -> object:
-        at = filled.instant(rng)
-        return resolve(await history.fetch_situation(postgres, "MSISDN", filled.identifier(rng), at), "", None, at)
+def make_questions(postgres: Postgres, filled: FilledHistory, rng: random.Random) -> dict[str, Question]:
+    async def ask_as_of() -> object:
+        at = filled.choose_instant(rng)
+        return resolve(
+            await history.fetch_situation(postgres, "MSISDN", filled.choose_identifier(rng), at), "", None, at
+        )
 
-    async def timeline() -> object:
-        return [step async for step in history.stream_steps(postgres, "MSISDN", filled.identifier(rng))]
+    async def ask_timeline() -> object:
+        return [step async for step in history.stream_steps(postgres, "MSISDN", filled.choose_identifier(rng))]
 
-    async def page(wanted: EventFilter) -> object:
+    async def ask_page(wanted: EventFilter) -> object:
         return await history.fetch_page(postgres, wanted, None, 100)
 
-    def later() -> datetime:
-        return filled.instant(rng)
+    def choose_time() -> datetime:
+        return filled.choose_instant(rng)
 
     return {
-        "as of an instant": as_of,
-        "timeline": timeline,
-        "events of an identifier": lambda: page(EventFilter(party=("MSISDN", filled.identifier(rng)))),
-        "events of an FSP, 100": lambda: page(EventFilter(fsp_id=f"fsp-{rng.randrange(FSPS)}")),
-        "all events of a small FSP": lambda: page(EventFilter(fsp_id=SMALL)),
-        "events, 100": lambda: page(EventFilter()),
-        "events before an instant, 100": lambda: page(EventFilter(until=later())),
-        "events of an FSP before, 100": lambda: page(EventFilter(fsp_id=f"fsp-{rng.randrange(FSPS)}", until=later())),
-        "routes, 100": lambda: page(EventFilter(entity="route")),
-        "by an actor who did nothing": lambda: page(EventFilter(actor="nobody", until=later())),
+        "as of an instant": ask_as_of,
+        "timeline": ask_timeline,
+        "events of an identifier": lambda: ask_page(EventFilter(party=("MSISDN", filled.choose_identifier(rng)))),
+        "events of an FSP, 100": lambda: ask_page(EventFilter(fsp_id=f"fsp-{rng.randrange(FSPS)}")),
+        "all events of a small FSP": lambda: ask_page(EventFilter(fsp_id=SMALL)),
+        "events, 100": lambda: ask_page(EventFilter()),
+        "events before an instant, 100": lambda: ask_page(EventFilter(until=choose_time())),
+        "events of an FSP before, 100": lambda: ask_page(
+            EventFilter(fsp_id=f"fsp-{rng.randrange(FSPS)}", until=choose_time())
+        ),
+        "routes, 100": lambda: ask_page(EventFilter(entity="route")),
+        "by an actor who did nothing": lambda: ask_page(EventFilter(actor="nobody", until=choose_time())),
     }
 
 
-async def timed(questions: dict[str, Question], rounds: int) -> dict[str, dict[str, float]]:
+async def time_questions(questions: dict[str, Question], rounds: int) -> dict[str, dict[str, float]]:
     took: dict[str, list[float]] = {name: [] for name in questions}
     for number in range(rounds + 10):
         for name, question in questions.items():  # in turn, so that other load of the machine affects all of them
@@ -172,14 +176,14 @@ async def timed(questions: dict[str, Question], rounds: int) -> dict[str, dict[s
     }
 
 
-async def buffers(postgres: Postgres, filled: Filled, rng: random.Random) -> dict[str, float]:
+async def count_buffers(postgres: Postgres, filled: FilledHistory, rng: random.Random) -> dict[str, float]:
     """Count the buffers of the two questions that read indexes."""
     found: dict[str, list[int]] = {"as of an instant": [], "timeline": []}
     async with postgres.reads.lend() as connection:
         for _ in range(25):
-            identifier = filled.identifier(rng)
+            identifier = filled.choose_identifier(rng)
             party = "MSISDN", identifier, list_prefixes(identifier)
-            asked = {"as of an instant": ("history_as_of", *party, filled.instant(rng)),
+            asked = {"as of an instant": ("history_as_of", *party, filled.choose_instant(rng)),
                      "timeline": ("history_of_party", *party)}  # fmt: skip
             for name, (query, *arguments) in asked.items():
                 text = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {QUERIES[str(query)]}"
@@ -188,7 +192,7 @@ async def buffers(postgres: Postgres, filled: Filled, rng: random.Random) -> dic
     return {name: statistics.median(each) for name, each in found.items()}
 
 
-async def difference(postgres: Postgres, filled: Filled) -> dict[str, float]:
+async def measure_difference(postgres: Postgres, filled: FilledHistory) -> dict[str, float]:
     began, aliases = time.perf_counter(), 0
     async for part in history.stream_differences(postgres, "fsp-7", _BEGIN, filled.until):
         aliases += len(part)
@@ -204,7 +208,7 @@ async def run(sizes: list[int], rounds: int, directory: Path | None) -> dict[str
         await server.start()
         await migrate(server.url())
         connection = await asyncpg.connect(server.url())
-        filled = Filled(max(sizes))
+        filled = FilledHistory(max(sizes))
         await filled.open(connection)
         for size in sizes:
             began = time.monotonic()
@@ -218,13 +222,13 @@ async def run(sizes: list[int], rounds: int, directory: Path | None) -> dict[str
     return figures
 
 
-async def measure(url: str, filled: Filled, rounds: int) -> dict[str, Any]:
+async def measure(url: str, filled: FilledHistory, rounds: int) -> dict[str, Any]:
     rng = random.Random(6)
     async with open_postgres(url, desk=True) as postgres:
-        found: dict[str, Any] = await timed(questions(postgres, filled, rng), rounds)
-        for name, pages in (await buffers(postgres, filled, rng)).items():
+        found: dict[str, Any] = await time_questions(make_questions(postgres, filled, rng), rounds)
+        for name, pages in (await count_buffers(postgres, filled, rng)).items():
             found[name]["buffers"] = pages
-        found["diff"] = await difference(postgres, filled)
+        found["diff"] = await measure_difference(postgres, filled)
     return found
 
 
@@ -242,9 +246,13 @@ def format_figures(figures: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--events", default="1000000,10000000", help="how many, one size after the other")
+    parser.add_argument(
+        "--events", default="1000000,10000000", help="numbers of events to measure, one after the other"
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--directory", type=Path, help="where the server keeps its files (the system's for such)")
+    parser.add_argument(
+        "--directory", type=Path, help="directory for the server's files (default: the system's temporary directory)"
+    )
     asked = parser.parse_args()
     sizes = sorted(int(each) for each in asked.events.split(","))
     if not BLOCK <= sizes[0] <= sizes[-1] <= EVENTS_MAX:

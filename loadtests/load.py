@@ -1,10 +1,10 @@
-"""Profile after profile with locust against a service of its own: `python -m loadtests.load` (or `make load`).
+"""Runs one profile after the other with locust against its own service: `python -m loadtests.load` (or `make load`).
 
-Starts a Valkey, a PostgreSQL and the oracle on loopback, fills the directory, runs each profile for a bounded time,
+Starts a Valkey, a PostgreSQL and the oracle on loopback, fills the directory, runs each profile for a limited time,
 writes reports/load/ (HTML and CSV of locust) and the summary of report.py, and stops what it has started.
 
-`--host URL --aliases N` asks a deployment that stands; it must hold a dataset of that size.  Then `cold` and
-`redis-down` are refused: they need servers to take away.
+`--host URL --aliases N` asks a running deployment; it must have a dataset of that size.  Then `cold` and `redis-down`
+are refused, because they disturb servers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import asyncpg
 from loadtests import dataset, machine, report
 from loadtests.keys import Keys
 from loadtests.profiles import PROFILES
-from loadtests.stack import Cache, Service, StackError, machine_room, oracle_serve, stop, valkey, wait_for_cache
+from loadtests.stack import Cache, Service, StackError, make_room, run_oracle, run_valkey, stop, wait_for_cache
 from loadtests.thresholds import TOTAL, read_csv
 
 FOLDER: Final = machine.REPORTS / "load"
@@ -35,7 +35,7 @@ Disturbance = Callable[[float], None]  # called several times a second with the 
 
 
 class Target(NamedTuple):
-    """What is loaded; service and cache are there when they are ours."""
+    """The service under load; `service` and `cache` are set if this program started them."""
 
     url: str
     aliases: int
@@ -43,8 +43,8 @@ class Target(NamedTuple):
     cache: Cache | None = None
 
 
-def bumping(database_url: str) -> Disturbance:
-    """All copies unreachable, at once and again every few seconds: what a restored Redis does to a directory."""
+def make_bumps(database_url: str) -> Disturbance:
+    """Make all copies unreachable, at once and again every few seconds, as a restored Redis does."""
     due = 0.0
 
     async def bump() -> None:
@@ -63,8 +63,8 @@ def bumping(database_url: str) -> Disturbance:
     return disturb
 
 
-def without_redis(cache: Cache, duration_s: float) -> Disturbance:
-    """Killed after a quarter of the time, back after three."""
+def make_outage(cache: Cache, duration_s: float) -> Disturbance:
+    """Kill the cache after a quarter of the time, and start it again after three quarters."""
     dead = False
 
     def disturb(elapsed_s: float) -> None:
@@ -79,15 +79,15 @@ def without_redis(cache: Cache, duration_s: float) -> Disturbance:
     return disturb
 
 
-def disturbance(profile: str, target: Target, duration_s: float) -> Disturbance:
+def choose_disturbance(profile: str, target: Target, duration_s: float) -> Disturbance:
     if profile == "cold" and target.service is not None:
-        return bumping(target.service.database_url)
+        return make_bumps(target.service.database_url)
     if profile == "redis-down" and target.cache is not None:
-        return without_redis(target.cache, duration_s)
+        return make_outage(target.cache, duration_s)
     return lambda _: None
 
 
-def command(profile: str, target: Target, arguments: argparse.Namespace) -> list[str]:
+def make_command(profile: str, target: Target, arguments: argparse.Namespace) -> list[str]:
     words = [sys.executable, "-m", "locust", "-f", str(Path(__file__).with_name("locustfile.py"))]
     words += ["--headless", "--only-summary", "--host", target.url, "--stop-timeout", "5", "--loglevel", "WARNING"]
     words += ["--users", str(arguments.users), "--spawn-rate", str(arguments.users)]
@@ -101,11 +101,11 @@ def command(profile: str, target: Target, arguments: argparse.Namespace) -> list
 
 
 def run(profile: str, target: Target, arguments: argparse.Namespace) -> bool:
-    """Whether its thresholds held."""
-    disturb = disturbance(profile, target, arguments.duration)
+    """Run a profile; return whether its thresholds hold."""
+    disturb = choose_disturbance(profile, target, arguments.duration)
     with (FOLDER / f"{profile}.log").open("wb") as log:
         process = subprocess.Popen(
-            command(profile, target, arguments),
+            make_command(profile, target, arguments),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -122,12 +122,12 @@ def run(profile: str, target: Target, arguments: argparse.Namespace) -> bool:
                 time.sleep(0.1)
         finally:
             stop(process)
-            # Whatever ended it, the next profile finds the servers as the first did.
+            # The next profile must find the servers in the same state as the first, also after an error.
             disturb(float(arguments.duration))
     return process.returncode == 0
 
 
-def summary(profile: str, held: bool) -> dict[str, Any]:
+def summarise(profile: str, held: bool) -> dict[str, Any]:
     file = FOLDER / f"{profile}_final.csv"
     if not file.exists():
         raise StackError(f"locust did not run:\n{(FOLDER / f'{profile}.log').read_text(encoding='utf-8')[-3_000:]}")
@@ -149,39 +149,43 @@ def summary(profile: str, held: bool) -> dict[str, Any]:
     }
 
 
-def own_target(stack: ExitStack, arguments: argparse.Namespace) -> Target:
-    home = stack.enter_context(machine_room())
-    cache = stack.enter_context(valkey(home))
+def start_target(stack: ExitStack, arguments: argparse.Namespace) -> Target:
+    home = stack.enter_context(make_room())
+    cache = stack.enter_context(run_valkey(home))
     settings = {"ORACLE_REDIS_URL": cache.url, "ORACLE_WORKERS": str(arguments.workers)}
-    service = stack.enter_context(oracle_serve(home, settings, arguments.database_url, arguments.data_dir))
+    service = stack.enter_context(run_oracle(home, settings, arguments.database_url, arguments.data_dir))
     keys = Keys()
-    standing = asyncio.run(dataset.standing(service.database_url, keys))
-    if standing == 0:
-        asyncio.run(dataset.fill_shown(service.database_url, keys, arguments.aliases))
-        standing = arguments.aliases
+    aliases = asyncio.run(dataset.count_aliases(service.database_url, keys))
+    if aliases == 0:
+        asyncio.run(dataset.fill_with_progress(service.database_url, keys, arguments.aliases))
+        aliases = arguments.aliases
     wait_for_cache(service)
-    return Target(service.hub_url, standing, service, cache)
+    return Target(service.hub_url, aliases, service, cache)
 
 
 def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--profiles", default="hot,uniform,unknown,mixed", help=f"of {', '.join(PROFILES)}; or all")
-    parser.add_argument("--duration", type=int, default=20, help="seconds a profile (default 20)")
-    parser.add_argument("--aliases", type=int, default=200_000, help="in the directory (default 200,000)")
+    parser.add_argument(
+        "--profiles", default="hot,uniform,unknown,mixed", help=f"some of {', '.join(PROFILES)}; or all"
+    )
+    parser.add_argument("--duration", type=int, default=20, help="seconds for each profile (default 20)")
+    parser.add_argument("--aliases", type=int, default=200_000, help="aliases in the directory (default 200,000)")
     parser.add_argument("--users", type=int, default=32, help="connections (default 32)")
-    parser.add_argument("--processes", type=int, default=1, help="of locust (default 1)")
-    parser.add_argument("--workers", type=int, default=1, help="of the oracle (default 1)")
-    parser.add_argument("--baseline", type=Path, metavar="DIR", help="a folder that --save-baseline has made")
-    parser.add_argument("--save-baseline", type=Path, metavar="DIR", help="keep this run to compare later ones with")
-    parser.add_argument("--data-dir", type=Path, help="that `dataset` has filled (default: one for this run)")
-    parser.add_argument("--database-url", help="likewise, of a PostgreSQL that stands")
-    parser.add_argument("--host", help="a hub listener that stands; nothing is started")
+    parser.add_argument("--processes", type=int, default=1, help="processes of locust (default 1)")
+    parser.add_argument("--workers", type=int, default=1, help="workers of the oracle (default 1)")
+    parser.add_argument("--baseline", type=Path, metavar="DIR", help="compare with this folder of --save-baseline")
+    parser.add_argument("--save-baseline", type=Path, metavar="DIR", help="save this run as a baseline for later ones")
+    parser.add_argument(
+        "--data-dir", type=Path, help="data directory that `dataset` has filled (default: a new one for this run)"
+    )
+    parser.add_argument("--database-url", help="URL of a PostgreSQL that `dataset` has filled")
+    parser.add_argument("--host", help="URL of a running hub listener; then nothing is started")
     arguments = parser.parse_args(words)
     chosen = list(PROFILES) if arguments.profiles == "all" else arguments.profiles.split(",")
     if unknown := [profile for profile in chosen if profile not in PROFILES]:
-        parser.error(f"no such profile: {', '.join(unknown)}; there are {', '.join(PROFILES)}")
+        parser.error(f"unknown profiles: {', '.join(unknown)}; use {', '.join(PROFILES)}")
     if arguments.host and {"cold", "redis-down"} & set(chosen):
-        parser.error("cold and redis-down need servers that this program has started: leave --host out")
+        parser.error("cold and redis-down need servers that this program starts: do not use --host")
     arguments.profiles = chosen
     return arguments
 
@@ -194,10 +198,10 @@ def main() -> int:
     summaries: list[dict[str, Any]] = []
     try:
         with ExitStack() as stack:
-            target = Target(arguments.host, arguments.aliases) if arguments.host else own_target(stack, arguments)
+            target = Target(arguments.host, arguments.aliases) if arguments.host else start_target(stack, arguments)
             for profile in arguments.profiles:
                 held = run(profile, target, arguments)
-                summaries.append(summary(profile, held))
+                summaries.append(summarise(profile, held))
     except (StackError, dataset.Refused, OSError) as exc:
         print(f"load: {exc}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""What a figure depends on and does not say: machine, versions, commit; and the files that results are kept in."""
+"""Records machine, versions and commit with each result, and writes the files with results."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ LIBRARIES: Final = (
 )
 
 
-def facts() -> dict[str, str]:
+def collect_facts() -> dict[str, str]:
     return {
-        "cpu": _cpu_model(),
+        "cpu": _read_cpu_model(),
         "cores": str(os.cpu_count()),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB",
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "libraries": ", ".join(f"{name} {_version(name)}" for name in LIBRARIES),
-        "commit": commit(),
-        # Of the last minute, before the test: above a fraction of one core the figures are somebody else's, too.
+        "libraries": ", ".join(f"{name} {_find_version(name)}" for name in LIBRARIES),
+        "commit": read_commit(),
+        # Of the minute before the test.  Above a fraction of one core, the figures include other programs.
         "load average": f"{os.getloadavg()[0]:.2f}",
     }
 
 
-def commit() -> str:
-    """The short hash, with a + when tracked files differ from it."""
-    head = _git("rev-parse", "--short", "HEAD")
-    return f"{head}{'+' if _git('status', '--porcelain', '--untracked-files=no') else ''}" if head else "unknown"
+def read_commit() -> str:
+    """Return the short hash, with a + if tracked files differ from it."""
+    head = _run_git("rev-parse", "--short", "HEAD")
+    return f"{head}{'+' if _run_git('status', '--porcelain', '--untracked-files=no') else ''}" if head else "unknown"
 
 
-def _git(*words: str) -> str:
+def _run_git(*words: str) -> str:
     try:
         outcome = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
@@ -48,14 +48,14 @@ def _git(*words: str) -> str:
     return outcome.stdout.strip()
 
 
-def _version(name: str) -> str:
+def _find_version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
         return "absent"
 
 
-def _cpu_model() -> str:
+def _read_cpu_model() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -65,10 +65,10 @@ def _cpu_model() -> str:
 
 
 def save(tool: str, asked: Mapping[str, Any], figures: Any, reports: Path = REPORTS) -> Path:
-    """Kept for report.py; a file a run, never overwritten."""
+    """Save a result for report.py: one file for each run, never overwritten."""
     reports.mkdir(parents=True, exist_ok=True)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     path = reports / f"{tool}-{stamp}-{os.getpid()}.json"
-    kept = {"tool": tool, "at": stamp, "machine": facts(), "asked": dict(asked), "figures": figures}
+    kept = {"tool": tool, "at": stamp, "machine": collect_facts(), "asked": dict(asked), "figures": figures}
     path.write_text(json.dumps(kept, indent=1), encoding="utf-8")
     return path

@@ -1,4 +1,4 @@
-"""Line plots as inline SVG: three kinds of plot do not make a plotting library worth installing."""
+"""Draws line plots as inline SVG: three kinds of plot do not need a plotting library."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Points = Sequence[tuple[float, float]]
 WIDTH: Final = 720
 HEIGHT: Final = 320
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 34, 44
-# Told apart also by people who see no red or no green, and in print by their order of lightness.
+# People who cannot see red or green can distinguish them, too; in print they differ in lightness.
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#999933")
 LEGEND_COLUMN: Final = 165
 
 
 class _Axis:
-    """Values to pixels; from nought upwards, or by powers of ten."""
+    """Converts values to pixels, from zero upwards or by powers of ten."""
 
     def __init__(self, values: Sequence[float], start: float, end: float, *, log: bool) -> None:
         self.log = log and min(values) > 0
@@ -29,7 +29,7 @@ class _Axis:
             self.low, self.high = float(lowest), float(highest)
             self.ticks = [10.0**power for power in range(lowest, highest + 1)]
         else:
-            step = _step(max(*values, 1e-9))
+            step = _choose_step(max(*values, 1e-9))
             self.low, self.high = 0.0, ceil(max(*values, 1e-9) / step) * step
             self.ticks = [step * n for n in range(round(self.high / step) + 1)]
 
@@ -38,14 +38,14 @@ class _Axis:
         return self.start + (place - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
-def _step(most: float) -> float:
-    """1, 2 or 5 times a power of ten, four to nine of them to the top."""
+def _choose_step(most: float) -> float:
+    """Return 1, 2 or 5 times a power of ten, so that there are four to nine steps."""
     power = 10.0 ** floor(log10(most / 4))
     return next(factor * power for factor in (1, 2, 5, 10) if most / (factor * power) <= 9)
 
 
-def plot(title: str, x_name: str, y_name: str, lines: Mapping[str, Points], *, log_x: bool = False) -> str:
-    """An <svg>, or a sentence where there is nothing to draw.  Points are joined in the order they come."""
+def draw_plot(title: str, x_name: str, y_name: str, lines: Mapping[str, Points], *, log_x: bool = False) -> str:
+    """Return an <svg>, or a sentence if there is nothing to draw.  Connects points in the given order."""
     shown = {name: points for name, points in lines.items() if points}
     if not shown:
         return f"<p>{escape(title)}: nothing measured.</p>"
@@ -54,23 +54,23 @@ def plot(title: str, x_name: str, y_name: str, lines: Mapping[str, Points], *, l
     top = TOP + 16 * ceil(len(shown) / 4)
     x_axis = _Axis(xs, LEFT, WIDTH - RIGHT, log=log_x)
     y_axis = _Axis(ys, HEIGHT - BOTTOM, top, log=False)
-    parts = [*_frame(title, x_name, y_name, x_axis, y_axis)]
+    parts = [*_draw_frame(title, x_name, y_name, x_axis, y_axis)]
     for number, (name, points) in enumerate(shown.items()):
-        parts += _line(number, name, [(x_axis.at(x), y_axis.at(y)) for x, y in points])
+        parts += _draw_line(number, name, [(x_axis.at(x), y_axis.at(y)) for x, y in points])
     size = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
     font = 'role="img" font-family="sans-serif" font-size="11"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font}>{"".join(parts)}</svg>'
 
 
-def _frame(title: str, x_name: str, y_name: str, x_axis: _Axis, y_axis: _Axis) -> list[str]:
+def _draw_frame(title: str, x_name: str, y_name: str, x_axis: _Axis, y_axis: _Axis) -> list[str]:
     parts = [f'<text x="{LEFT}" y="16" font-size="14" font-weight="bold">{escape(title)}</text>']
     for tick in y_axis.ticks:
         y = y_axis.at(tick)
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_short(tick)}</text>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_shorten(tick)}</text>')
     for tick in x_axis.ticks:
         x = x_axis.at(tick)
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{_short(tick)}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{_shorten(tick)}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<text x="{middle:.0f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_name)}</text>')
     middle = (HEIGHT - BOTTOM + TOP) / 2
@@ -79,7 +79,7 @@ def _frame(title: str, x_name: str, y_name: str, x_axis: _Axis, y_axis: _Axis) -
     return parts
 
 
-def _line(number: int, name: str, points: Points) -> list[str]:
+def _draw_line(number: int, name: str, points: Points) -> list[str]:
     colour = COLOURS[number % len(COLOURS)]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     x, y = LEFT + number % 4 * LEGEND_COLUMN, TOP + number // 4 * 16
@@ -93,7 +93,7 @@ def _line(number: int, name: str, points: Points) -> list[str]:
     return parts
 
 
-def _short(value: float) -> str:
+def _shorten(value: float) -> str:
     for size, unit in ((1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:g}{unit}"

@@ -1,10 +1,10 @@
-"""What was measured, for people: reports/report.md and reports/report.html, from the files the other programs left.
+"""Writes reports/report.md and reports/report.html from the results of the other programs.
 
     python -m loadtests.report
 
-Of each program the newest result is shown with the machine and commit it was measured on, and all results of the
-comparison make the plot of cost against directory size: so measure 1, 10 and 100 million one after the other and write
-one report.  The HTML holds its plots and needs nothing beside it.
+The report shows the newest result of each program with its machine and commit.  The plot of cost against directory
+size uses all results of the comparison: measure 1, 10 and 100 million one after the other, then write one report.  The
+HTML contains its plots and needs no other file.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from pathlib import Path
 from typing import Any, Final
 
 from loadtests import machine
-from loadtests.ceiling import COLUMNS, medians, rows_of
-from loadtests.plots import Points, plot
+from loadtests.ceiling import COLUMNS, compute_medians, make_rows
+from loadtests.plots import Points, draw_plot
 
-Kept = dict[str, Any]  # one file of machine.save
+Kept = dict[str, Any]  # the content of one file of machine.save
 Table = tuple[str, list[str], list[list[str]]]  # title, heads, rows
 
 HOW_TO_READ: Final = (
     "CPU per lookup is user and kernel time of a process divided by the lookups answered; it is the figure to compare.",
-    "Requests per second and percentiles depend on what else the cores do, the load generator included.",
-    "Compare figures of one machine and one run; the table says which.",
+    "Requests per second and percentiles depend on all other load on the cores, including the load generator.",
+    "Compare only figures of one machine and one run; the tables show both.",
 )
 
 
-def kept_results(reports: Path) -> list[Kept]:
-    """Oldest first.  A file that is none of ours is passed over."""
+def read_results(reports: Path) -> list[Kept]:
+    """Read all results, oldest first; ignore other files."""
     found = []
     for file in sorted(reports.glob("*.json")):
         try:
@@ -45,29 +45,29 @@ def kept_results(reports: Path) -> list[Kept]:
     return sorted(found, key=lambda kept: str(kept["at"]))
 
 
-def newest(results: Sequence[Kept]) -> dict[str, Kept]:
+def choose_newest(results: Sequence[Kept]) -> dict[str, Kept]:
     return {kept["tool"]: kept for kept in results}
 
 
 # Tables -----------------------------------------------------------------------------------------------------
 
 
-def machine_table(kept: Kept) -> Table:
+def make_machine_table(kept: Kept) -> Table:
     asked = ", ".join(f"{name} {value}" for name, value in kept["asked"].items() if value not in (None, [], False))
     rows = [["measured", kept["at"]], *([name, value] for name, value in kept["machine"].items()), ["asked for", asked]]
-    return f"{kept['tool']}: where and what", ["", ""], rows
+    return f"{kept['tool']}: machine and arguments", ["", ""], rows
 
 
-def ceiling_tables(kept: Kept) -> Iterator[Table]:
+def make_ceiling_tables(kept: Kept) -> Iterator[Table]:
     for found in kept["figures"]:
         heads = ["case", "side", *(name for name, _, _ in COLUMNS), "as intended"]
         rounds = len(next(iter(found["rounds"].values())))
         size = f"{found['keys']:,} keys of {found['aliases']:,}"
         title = f"Beside nginx + Lua + Redis: {found['workers']} worker(s) each, {size}"
-        yield f"{title}; medians of {rounds} rounds", heads, list(rows_of(found))
+        yield f"{title}; medians of {rounds} rounds", heads, list(make_rows(found))
 
 
-def load_tables(kept: Kept) -> Iterator[Table]:
+def make_load_tables(kept: Kept) -> Iterator[Table]:
     heads = ["profile", "requests", "failures", "p50 ms", "p95 ms", "p99 ms", "thresholds"]
     rows = [
         [
@@ -82,47 +82,47 @@ def load_tables(kept: Kept) -> Iterator[Table]:
     yield "A hub under locust", heads, rows
 
 
-def plain_table(kept: Kept) -> Iterator[Table]:
-    """A program whose figures are one flat object."""
+def make_plain_table(kept: Kept) -> Iterator[Table]:
+    """Make the table of a program whose figures are one flat object."""
     rows = [
         [name, f"{value:,.2f}" if isinstance(value, float) else str(value)] for name, value in kept["figures"].items()
     ]
     yield kept["tool"], ["figure", "value"], rows
 
 
-TABLES: Final[dict[str, Callable[[Kept], Iterator[Table]]]] = {"ceiling": ceiling_tables, "load": load_tables}
+TABLES: Final[dict[str, Callable[[Kept], Iterator[Table]]]] = {"ceiling": make_ceiling_tables, "load": make_load_tables}
 
 
-def tables(results: Sequence[Kept]) -> Iterator[Table]:
-    for tool, kept in newest(results).items():
-        yield from TABLES.get(tool, plain_table)(kept)
-        yield machine_table(kept)
+def make_tables(results: Sequence[Kept]) -> Iterator[Table]:
+    for tool, kept in choose_newest(results).items():
+        yield from TABLES.get(tool, make_plain_table)(kept)
+        yield make_machine_table(kept)
 
 
 # Plots ------------------------------------------------------------------------------------------------------
 
 
-def plots(results: Sequence[Kept], reports: Path) -> Iterator[str]:
-    load = latency_over_time(reports / "load")
+def make_plots(results: Sequence[Kept], reports: Path) -> Iterator[str]:
+    load = read_latency_over_time(reports / "load")
     if load:
-        yield plot("Latency over time, by profile", "seconds", "p99 of the last 10 s, ms", load)
+        yield draw_plot("Latency over time, by profile", "seconds", "p99 of the last 10 s, ms", load)
     compared = [kept for kept in results if kept["tool"] == "ceiling"]
     if compared:
-        sweep = throughput_against_p99(compared[-1])
+        sweep = collect_throughput_against_p99(compared[-1])
         if sweep:
-            yield plot("Throughput against p99, cached, by connections", "requests a second", "p99 ms", sweep)
-        sizes = cost_against_size(compared)
-        yield plot("Cost against directory size", "aliases", "CPU µs a lookup, all processes", sizes, log_x=True)
+            yield draw_plot("Throughput against p99, cached, by connections", "requests a second", "p99 ms", sweep)
+        sizes = collect_cost_against_size(compared)
+        yield draw_plot("Cost against directory size", "aliases", "CPU µs a lookup, all processes", sizes, log_x=True)
 
 
-def latency_over_time(folder: Path) -> dict[str, Points]:
+def read_latency_over_time(folder: Path) -> dict[str, Points]:
     return {
-        file.name.removesuffix("_stats_history.csv"): _history(file)
+        file.name.removesuffix("_stats_history.csv"): _read_history(file)
         for file in sorted(folder.glob("*_stats_history.csv"))
     }
 
 
-def _history(file: Path) -> Points:
+def _read_history(file: Path) -> Points:
     with file.open(encoding="utf-8", newline="") as table:
         rows = [
             row for row in csv.DictReader(table) if row["Name"] == "Aggregated" and row["99%"] not in ("", "N/A", None)
@@ -130,7 +130,7 @@ def _history(file: Path) -> Points:
     return [(float(row["Timestamp"]) - float(rows[0]["Timestamp"]), float(row["99%"])) for row in rows]
 
 
-def throughput_against_p99(kept: Kept) -> dict[str, Points]:
+def collect_throughput_against_p99(kept: Kept) -> dict[str, Points]:
     lines: dict[str, list[tuple[float, float]]] = {}
     for found in kept["figures"]:
         for one in found["sweep"]:
@@ -139,14 +139,14 @@ def throughput_against_p99(kept: Kept) -> dict[str, Points]:
     return dict(lines)
 
 
-def cost_against_size(compared: Sequence[Kept]) -> dict[str, Points]:
-    """Of one worker; a size that was measured twice counts as it was measured last."""
+def collect_cost_against_size(compared: Sequence[Kept]) -> dict[str, Points]:
+    """Collect the cost with one worker; of a size that was measured twice, the last result."""
     lines: dict[str, dict[float, float]] = {}
     for kept in compared:
         for found in kept["figures"]:
             if found["workers"] == 1:
                 for name, measures in found["rounds"].items():
-                    middle = medians(measures)
+                    middle = compute_medians(measures)
                     cost = middle["server"] + middle["redis"] + middle["postgres"]
                     lines.setdefault(name, {})[float(found["aliases"])] = cost
     return {name: sorted(points.items()) for name, points in lines.items()}
@@ -155,14 +155,14 @@ def cost_against_size(compared: Sequence[Kept]) -> dict[str, Points]:
 # Writing ----------------------------------------------------------------------------------------------------
 
 
-def markdown(results: Sequence[Kept]) -> str:
+def write_markdown(results: Sequence[Kept]) -> str:
     lines = ["# Load tests", "", *(f"* {sentence}" for sentence in HOW_TO_READ), ""]
-    for title, heads, rows in tables(results):
-        lines += [f"## {title}", "", _row(heads), _row(["---"] * len(heads)), *map(_row, rows), ""]
+    for title, heads, rows in make_tables(results):
+        lines += [f"## {title}", "", _write_row(heads), _write_row(["---"] * len(heads)), *map(_write_row, rows), ""]
     return "\n".join(lines)
 
 
-def _row(cells: Sequence[str]) -> str:
+def _write_row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
 
 
@@ -174,10 +174,10 @@ STYLE: Final = (
 )
 
 
-def html(results: Sequence[Kept], reports: Path) -> str:
+def write_html(results: Sequence[Kept], reports: Path) -> str:
     parts = ["<h1>Load tests</h1>", "<ul>", *(f"<li>{escape(sentence)}</li>" for sentence in HOW_TO_READ), "</ul>"]
-    parts += [f"<figure>{figure}</figure>" for figure in plots(results, reports)]
-    for title, heads, rows in tables(results):
+    parts += [f"<figure>{figure}</figure>" for figure in make_plots(results, reports)]
+    for title, heads, rows in make_tables(results):
         head = "".join(f"<th>{escape(cell)}</th>" for cell in heads)
         body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
         parts.append(f"<h2>{escape(title)}</h2><table><tr>{head}</tr>{body}</table>")
@@ -186,11 +186,11 @@ def html(results: Sequence[Kept], reports: Path) -> str:
 
 
 def write(reports: Path = machine.REPORTS) -> list[Path]:
-    """The files written."""
+    """Write the report, and return its files."""
     reports.mkdir(parents=True, exist_ok=True)
-    results = kept_results(reports)
+    results = read_results(reports)
     written = [reports / "report.md", reports / "report.html"]
-    for file, text in zip(written, (markdown(results), html(results, reports)), strict=True):
+    for file, text in zip(written, (write_markdown(results), write_html(results, reports)), strict=True):
         file.write_text(text, encoding="utf-8")
     return written
 

@@ -33,12 +33,12 @@ from loadtests import machine
 from loadtests.stack import (
     Service,
     StackError,
-    cpu,
-    descendants,
-    machine_room,
-    oracle_serve,
-    until,
+    find_descendants,
+    make_room,
+    read_cpu,
+    run_oracle,
     wait_for_cache,
+    wait_until,
 )
 
 CHUNK: Final = 20_000
@@ -51,7 +51,7 @@ SELECT CASE WHEN c.relname LIKE 'events%' THEN 'events' ELSE c.relname END AS na
        sum(pg_total_relation_size(c.oid)) AS bytes
 FROM pg_class c WHERE c.relkind = 'r' AND (c.relname LIKE 'audit%' OR c.relname LIKE 'events%') GROUP BY 1 ORDER BY 1
 """
-# What each does, and how its findings begin.
+# The statements of each kind, and the beginnings of its findings.
 TAMPERING: Final = {
     "alter one": (["UPDATE events SET fsp_id = 'other' WHERE event_id = {0}"], ["altered: event {0} "]),
     "delete one": (["DELETE FROM events WHERE event_id = {0}"], ["removed: the event of leaf "]),
@@ -86,22 +86,22 @@ TAMPERING: Final = {
 
 
 class Sealer:
-    """The jobs process of a service, which can be stopped and continued."""
+    """The jobs process of a service; it can be paused and resumed."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        pids = [pid for pid in descendants(service.process.pid) if b"--role\0jobs" in _command(pid)]
+        pids = [pid for pid in find_descendants(service.process.pid) if b"--role\0jobs" in _read_command(pid)]
         if not pids:
             raise StackError("there is no jobs process")
         self.pid = pids[0]
 
-    def off(self) -> None:
+    def pause(self) -> None:
         os.kill(self.pid, signal.SIGSTOP)
 
-    def on(self) -> None:
+    def resume(self) -> None:
         """Continue, and wait until no backlog is left."""
         os.kill(self.pid, signal.SIGCONT)
-        until(self.is_done, "sealing", 600)
+        wait_until(self.is_done, "sealing", 600)
 
     def is_done(self) -> bool:
         return bool(asyncio.run(_fetch(self._service.database_url, _UNSEALED)) == 0)
@@ -112,7 +112,7 @@ SELECT (SELECT last_value FROM events_event_id_seq) - greatest(max(event_id_max)
 """
 
 
-def _command(pid: int) -> bytes:
+def _read_command(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -131,7 +131,7 @@ async def _fetch(url: str, query: str) -> Any:
 
 
 class Numbers:
-    """Gives each identifier once."""
+    """Gives out each identifier once."""
 
     def __init__(self) -> None:
         self.next = 0
@@ -141,8 +141,8 @@ class Numbers:
         return first
 
 
-async def registrations(url: str, numbers: Numbers, seconds: float, connections: int) -> float:
-    """Registrations a second, over connections that each wait for their answer."""
+async def measure_registrations(url: str, numbers: Numbers, seconds: float, connections: int) -> float:
+    """Measure registrations a second, over connections that each wait for their answer."""
     address = urlsplit(url)
     end = time.monotonic() + seconds
 
@@ -171,7 +171,7 @@ async def registrations(url: str, numbers: Numbers, seconds: float, connections:
     return total / (time.monotonic() - began)
 
 
-async def bulk(url: str, numbers: Numbers, rows: int) -> float:
+async def measure_bulk(url: str, numbers: Numbers, rows: int) -> float:
     connection = await asyncpg.connect(url)
     try:
         began = time.monotonic()
@@ -184,12 +184,12 @@ async def bulk(url: str, numbers: Numbers, rows: int) -> float:
         await connection.close()
 
 
-def side_by_side(sealer: Sealer, rounds: int, once: Callable[[], float]) -> dict[str, Any]:
+def compare_rates(sealer: Sealer, rounds: int, once: Callable[[], float]) -> dict[str, Any]:
     rates: dict[str, list[float]] = {"off": [], "on": []}
     for number in range(rounds):
-        # The second one meets a larger table and a later checkpoint, so each is second half of the time.
+        # The second one has a larger table and a later checkpoint, so each is second in half of the rounds.
         for name in ("off", "on") if number % 2 else ("on", "off"):
-            (sealer.on if name == "on" else sealer.off)()
+            (sealer.resume if name == "on" else sealer.pause)()
             rates[name].append(once())
     medians = {name: statistics.median(each) for name, each in rates.items()}
     return {"off": medians["off"], "on": medians["on"], "ratio": medians["on"] / medians["off"], "rounds": rates}
@@ -199,14 +199,14 @@ def side_by_side(sealer: Sealer, rounds: int, once: Callable[[], float]) -> dict
 
 
 def measure_sealing(service: Service, sealer: Sealer, numbers: Numbers, events: int) -> dict[str, float]:
-    sealer.off()
+    sealer.pause()
     missing = events - asyncio.run(_fetch(service.database_url, "SELECT count(*) FROM events"))
     if missing > 0:
-        asyncio.run(bulk(service.database_url, numbers, missing))
+        asyncio.run(measure_bulk(service.database_url, numbers, missing))
     waiting = asyncio.run(_fetch(service.database_url, _UNSEALED))
-    before, began = cpu([sealer.pid]), time.monotonic()
-    sealer.on()
-    seconds, used = time.monotonic() - began, cpu([sealer.pid]).since(before)
+    before, began = read_cpu([sealer.pid]), time.monotonic()
+    sealer.resume()
+    seconds, used = time.monotonic() - began, read_cpu([sealer.pid]).since(before)
     return {"events": waiting, "rate": waiting / seconds, "cpu_us": used.total / max(waiting, 1) * 1e6}
 
 
@@ -224,7 +224,7 @@ def run_verification(service: Service, key_file: Path) -> dict[str, Any]:
         "resident_mib": after.ru_maxrss / 1024,
         "code": ran.returncode,
         "findings": ran.stdout.splitlines(),
-        "said": ran.stderr.strip(),
+        "summary": ran.stderr.strip(),
     }
 
 
@@ -246,22 +246,24 @@ async def tamper(url: str, events: int) -> dict[str, list[str]]:
 
 def run(home: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     numbers, figures = Numbers(), dict[str, Any]()
-    with oracle_serve(home, {}) as service:
+    with run_oracle(home, {}) as service:
         wait_for_cache(service)
         sealer = Sealer(service)
-        asyncio.run(registrations(service.hub_url, numbers, 2, arguments.connections))  # warm
-        figures["registrations"] = side_by_side(
+        asyncio.run(measure_registrations(service.hub_url, numbers, 2, arguments.connections))  # warm
+        figures["registrations"] = compare_rates(
             sealer,
             arguments.rounds,
-            lambda: asyncio.run(registrations(service.hub_url, numbers, arguments.seconds, arguments.connections)),
+            lambda: asyncio.run(
+                measure_registrations(service.hub_url, numbers, arguments.seconds, arguments.connections)
+            ),
         )
-        figures["bulk"] = side_by_side(
-            sealer, arguments.rounds, lambda: asyncio.run(bulk(service.database_url, numbers, 5 * CHUNK))
+        figures["bulk"] = compare_rates(
+            sealer, arguments.rounds, lambda: asyncio.run(measure_bulk(service.database_url, numbers, 5 * CHUNK))
         )
         figures["sealing"] = measure_sealing(service, sealer, numbers, arguments.events)
         key_file = home / "oracle" / "audit-keys" / "signing.keys"
         figures["verification"] = run_verification(service, key_file)
-        rows = asyncio.run(_rows(service.database_url, _SIZES))
+        rows = asyncio.run(_fetch_rows(service.database_url, _SIZES))
         count = asyncio.run(_fetch(service.database_url, "SELECT count(*) FROM events"))
         figures["bytes_an_event"] = {row["name"]: float(row["bytes"]) / count for row in rows}
         expected = asyncio.run(tamper(service.database_url, count))
@@ -273,7 +275,7 @@ def run(home: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
-async def _rows(url: str, query: str) -> list[Any]:
+async def _fetch_rows(url: str, query: str) -> list[Any]:
     connection = await asyncpg.connect(url)
     try:
         return list(await connection.fetch(query))
@@ -291,7 +293,7 @@ def show(figures: dict[str, Any]) -> None:
     )
     print(f"{'sealing':14} {rate}")
     cost = f"{verification['seconds']:.1f} s, CPU {verification['cpu_s']:.1f} s, {verification['resident_mib']:.0f} MiB"
-    print(f"{'verification':14} {cost}: {verification['said']}")
+    print(f"{'verification':14} {cost}: {verification['summary']}")
     for name, size in figures["bytes_an_event"].items():
         print(f"{name:28} {size:8.2f} bytes an event")
     print(f"tampering, found in {figures['tampering']['seconds']:.1f} s:")
@@ -301,19 +303,21 @@ def show(figures: dict[str, Any]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--events", type=int, default=1_000_000, help="to seal and to verify (default 1,000,000)")
-    parser.add_argument("--rounds", type=int, default=8, help="of each kind")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of registrations, a round")
+    parser.add_argument(
+        "--events", type=int, default=1_000_000, help="events to seal and to verify (default 1,000,000)"
+    )
+    parser.add_argument("--rounds", type=int, default=8, help="rounds with and without sealing")
+    parser.add_argument("--seconds", type=float, default=5.0, help="seconds of registrations in each round")
     parser.add_argument("--connections", type=int, default=32)
     arguments = parser.parse_args()
     try:
-        with machine_room() as home:
+        with make_room() as home:
             figures = run(home, arguments)
     except StackError as exc:
         print(f"sealing: {exc}", file=sys.stderr)
         return 1
     show(figures)
-    print(f"kept in {machine.save('sealing', vars(arguments), figures)}")
+    print(f"saved: {machine.save('sealing', vars(arguments), figures)}")
     return 1 if figures["missed"] else 0
 
 

@@ -1,11 +1,11 @@
-"""The servers of a load test: started on loopback in a temporary directory, stopped by process id, whatever happens.
+"""Starts the servers of a load test on loopback in a temporary directory, and always stops them, by process id.
 
-    with machine_room() as home:                a directory that goes away, with room for sockets in its path
-        with valkey(home) as cache:             no eviction, no disk; on loopback TCP, as a deployment reaches it
-            with oracle_serve(home, {...}) as service:  `python -m oracle serve` on free ports, with its own PostgreSQL
+    with make_room() as home:               a temporary directory with a path short enough for sockets
+        with run_valkey(home) as cache:     no eviction, no disk; on loopback TCP, as a deployment reaches it
+            with run_oracle(home, {...}) as service:    `python -m oracle serve` on free ports, with its own PostgreSQL
 
-Ctrl-C and SIGTERM unwind these blocks.  The processes are in groups of their own, so a terminal's Ctrl-C reaches us
-alone; and the kernel ends them should we be killed (setpriv).
+Ctrl-C and SIGTERM end these blocks in order.  The processes are in groups of their own, so a terminal's Ctrl-C reaches
+only the test program.  If that is killed, the kernel ends the servers (setpriv).
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ LONG_TTL: Final = {"ORACLE_CACHE_TTL_S": "86400", "ORACLE_CACHE_NEGATIVE_TTL_S":
 
 
 class StackError(Exception):
-    """One line or a few: what did not start."""
+    """A server did not start or misbehaved; the text has one line or a few."""
 
 
 @contextmanager
-def machine_room() -> Iterator[Path]:
-    """Also makes SIGTERM what Ctrl-C is, so that both unwind."""
+def make_room() -> Iterator[Path]:
+    """Make a temporary directory, and treat SIGTERM like Ctrl-C, so that both end the blocks in order."""
     previous = signal.signal(signal.SIGTERM, _interrupt)
     home = Path(tempfile.mkdtemp(prefix="oracle-load-", dir="/tmp"))
     try:
@@ -74,7 +74,7 @@ def start(command: Sequence[str], log: Path, env: Mapping[str, str] | None = Non
 
 
 def stop(process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGTERM) -> None:
-    """Orderly, then by force.  A second Ctrl-C shortens the wait, not the end."""
+    """Stop a process in order, then by force.  A second Ctrl-C shortens only the wait."""
     if process.poll() is None:
         process.send_signal(number)
         try:
@@ -84,7 +84,7 @@ def stop(process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGTE
             process.wait()
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = START_S) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = START_S) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -92,14 +92,14 @@ def until(condition: Callable[[], bool], what: str, seconds: float = START_S) ->
         time.sleep(0.02)
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def listens(port: int) -> bool:
+def is_listening(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
@@ -120,12 +120,12 @@ class Cache(NamedTuple):
         assert self.server.process is not None
         return self.server.process.pid
 
-    def used_bytes(self) -> int:
+    def read_used_bytes(self) -> int:
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as redis, redis.makefile("rb") as replies:
             redis.sendall(b"INFO memory\r\n")
             text = replies.read(int(replies.readline()[1:])).decode()
-        told = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-        return int(told["used_memory"])
+        figures = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+        return int(figures["used_memory"])
 
     def kill(self) -> None:
         self.server.kill()
@@ -135,11 +135,11 @@ class Cache(NamedTuple):
 
 
 @contextmanager
-def valkey(home: Path) -> Iterator[Cache]:
-    """The same binary for every side of a comparison.  4 GB hold 30 million copies; nothing is evicted."""
+def run_valkey(home: Path) -> Iterator[Cache]:
+    """Run a Valkey, the same binary for every side of a comparison.  4 GB hold 30 million copies, without eviction."""
     place = home / "valkey"
     place.mkdir()
-    port = free_port()
+    port = find_free_port()
     options = {"bind": "127.0.0.1", "port": str(port), "maxmemory": "4gb", "maxmemory-policy": "noeviction"}
     cache = Cache(ValkeyServer(place, place, options=options), port)
     try:
@@ -159,19 +159,19 @@ class Service(NamedTuple):
     hub_url: str
     admin_url: str
     database_url: str
-    started_s: float  # from the command to its being ready
+    started_s: float  # from the command until it is ready
 
     @property
     def hub_pids(self) -> list[int]:
-        return [pid for pid in descendants(self.process.pid) if _is_hub_worker(pid)]
+        return [pid for pid in find_descendants(self.process.pid) if _is_hub_worker(pid)]
 
     @property
     def postgres_pids(self) -> list[int]:
-        """The embedded one with all its backends as they are now; none when the database is somebody else's."""
-        return [pid for pid in descendants(self.process.pid) if _command(pid)[:1] == ["postgres"]]
+        """The embedded PostgreSQL with all its present backends; none if the database is not embedded."""
+        return [pid for pid in find_descendants(self.process.pid) if _read_command(pid)[:1] == ["postgres"]]
 
-    def counters(self, name: str, label: str) -> dict[str, float]:
-        """A counter of /metrics, summed up by one of its labels ('' for none)."""
+    def read_counters(self, name: str, label: str) -> dict[str, float]:
+        """Read a counter of /metrics, summed by one of its labels ('' for none)."""
         with urllib.request.urlopen(f"{self.admin_url}/metrics", timeout=10) as page:  # noqa: S310 - ours
             text = page.read().decode()
         sums: dict[str, float] = {}
@@ -184,10 +184,10 @@ class Service(NamedTuple):
 
 
 @contextmanager
-def oracle_serve(
+def run_oracle(
     home: Path, settings: Mapping[str, str], database_url: str | None = None, data_dir: Path | None = None
 ) -> Iterator[Service]:
-    """On its own PostgreSQL below `home`, unless there is a better one: a server, or a data directory."""
+    """Run the oracle on the given database or data directory; without both, on its own PostgreSQL in `home`."""
     data, log = data_dir or home / "oracle", home / "oracle.log"
     log.unlink(missing_ok=True)
     env = {name: value for name, value in os.environ.items() if not name.startswith("ORACLE_")}
@@ -202,8 +202,8 @@ def oracle_serve(
     began = time.monotonic()
     process = start([sys.executable, "-m", "oracle", "serve"], log, env)
     try:
-        until(lambda: process.poll() is not None or _ready(log) is not None, "oracle serve")
-        ready = _ready(log)
+        wait_until(lambda: process.poll() is not None or _find_ready_event(log) is not None, "oracle serve")
+        ready = _find_ready_event(log)
         if ready is None:
             raise StackError(f"oracle serve ended:\n{log.read_text()}")
         started_s = time.monotonic() - began
@@ -213,7 +213,7 @@ def oracle_serve(
         stop(process)
 
 
-def _ready(log: Path) -> dict[str, str] | None:
+def _find_ready_event(log: Path) -> dict[str, str] | None:
     for line in log.read_text().splitlines():
         with suppress(ValueError):
             event = json.loads(line)
@@ -223,11 +223,15 @@ def _ready(log: Path) -> dict[str, str] | None:
 
 
 def wait_for_cache(service: Service, seconds: float = 15.0) -> None:
-    """A Redis that is new to the directory is trusted a second after it was met."""
-    until(lambda: min(service.counters("cache_connected", "role").values(), default=0) > 0, "cache connected", seconds)
+    """Wait until the cache is in use: the service trusts a new Redis one second after it connects."""
+    wait_until(
+        lambda: min(service.read_counters("cache_connected", "role").values(), default=0) > 0,
+        "cache connected",
+        seconds,
+    )
 
 
-# What the kernel says of processes --------------------------------------------------------------------------
+# Figures of the kernel about processes ----------------------------------------------------------------------
 
 
 class Cpu(NamedTuple):
@@ -244,8 +248,8 @@ class Cpu(NamedTuple):
         return Cpu(self.user - earlier.user, self.system - earlier.system)
 
 
-def cpu(pids: Sequence[int]) -> Cpu:
-    """Of living processes; what a dead one used is not in it, so measure those that stay."""
+def read_cpu(pids: Sequence[int]) -> Cpu:
+    """Sum the CPU time of living processes.  Measure only processes that stay alive."""
     user = system = 0
     for pid in pids:
         with suppress(OSError):
@@ -255,23 +259,23 @@ def cpu(pids: Sequence[int]) -> Cpu:
     return Cpu(user / tick, system / tick)
 
 
-def resident_bytes(pid: int) -> int:
+def read_resident_bytes(pid: int) -> int:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def descendants(pid: int) -> list[int]:
-    """Children, their children and so on; of all threads, for any of them may have started one."""
+def find_descendants(pid: int) -> list[int]:
+    """Find children, their children and so on, of all threads, because any thread can start a process."""
     found: list[int] = []
     with suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in (task / "children").read_text().split():
-                found += [int(child), *descendants(int(child))]
+                found += [int(child), *find_descendants(int(child))]
     return found
 
 
-def _command(pid: int) -> list[str]:
-    """The first word without its directory and, of PostgreSQL's backends, without what they do."""
+def _read_command(pid: int) -> list[str]:
+    """Return the command line, its first word without the directory and without the activity of a backend."""
     with suppress(OSError):
         words = [word for word in Path(f"/proc/{pid}/cmdline").read_text().split("\0") if word]
         if words:
@@ -280,4 +284,4 @@ def _command(pid: int) -> list[str]:
 
 
 def _is_hub_worker(pid: int) -> bool:
-    return "--role hub" in " ".join(_command(pid))
+    return "--role hub" in " ".join(_read_command(pid))

@@ -1,7 +1,7 @@
-"""Pass or fail: no failures, and percentiles within a ratio of an earlier run's on the same machine.
+"""Decides if a run passes: no failures, and percentiles within a ratio of an earlier run's on the same machine.
 
-Relative, because an absolute time says more about the machine than about the program.  locust counts in whole
-milliseconds, so one millisecond is forgiven on top: 1 ms against 2 ms is no doubling.
+Limits are relative, because an absolute time depends more on the machine than on the program.  locust counts in whole
+milliseconds, so each limit is one millisecond higher: 2 ms against 1 ms can be less than twice as slow.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 RESOLUTION_MS: Final = 1.0
-# Of fewer calls the 99th percentile is one of the slowest few: chance.
+# With fewer calls, the 99th percentile is one of the slowest few, which is chance.
 REQUESTS_MIN: Final = 200
 TOTAL: Final = "Aggregated"
 
@@ -46,22 +46,22 @@ class Verdict(NamedTuple):
 
 
 def read_csv(file: Path) -> dict[str, Row]:
-    """The form of locust's statistics file, by method and name; the last row is all of them."""
+    """Read locust's statistics file, by method and name; the last row is the total."""
     with file.open(encoding="utf-8", newline="") as table:
-        return {_name(row): _row(row) for row in csv.DictReader(table)}
+        return {_read_name(row): _read_row(row) for row in csv.DictReader(table)}
 
 
-def _name(row: Mapping[str, str]) -> str:
+def _read_name(row: Mapping[str, str]) -> str:
     return " ".join(part for part in (row["Type"], row["Name"]) if part)
 
 
-def _row(row: Mapping[str, str]) -> Row:
+def _read_row(row: Mapping[str, str]) -> Row:
     percentiles = {at: float(row[f"{at}%"]) for at in Limits().ratios if row[f"{at}%"] not in {"", "N/A"}}
     return Row(int(row["Request Count"]), int(row["Failure Count"]), percentiles)
 
 
-def verdicts(run: Mapping[str, Row], baseline: Mapping[str, Row], limits: Limits) -> Iterator[Verdict]:
-    """An empty baseline leaves the failures to look at; a run that asked nothing has failed."""
+def judge(run: Mapping[str, Row], baseline: Mapping[str, Row], limits: Limits) -> Iterator[Verdict]:
+    """Judge a run.  With an empty baseline only failures count; a run without requests has failed."""
     total = run.get(TOTAL)
     yield Verdict(TOTAL, "runs without a request", float(total is None or total.requests == 0), 0)
     for name, row in run.items():
@@ -69,10 +69,10 @@ def verdicts(run: Mapping[str, Row], baseline: Mapping[str, Row], limits: Limits
             yield Verdict(name, "share of failures", row.failures / row.requests, limits.failures_share)
         earlier = baseline.get(name)
         if earlier is not None and min(row.requests, earlier.requests) >= REQUESTS_MIN:
-            yield from _slower(name, row, earlier, limits)
+            yield from _judge_percentiles(name, row, earlier, limits)
 
 
-def _slower(name: str, row: Row, earlier: Row, limits: Limits) -> Iterator[Verdict]:
+def _judge_percentiles(name: str, row: Row, earlier: Row, limits: Limits) -> Iterator[Verdict]:
     for at, ratio in limits.ratios.items():
         if at in row.percentiles and at in earlier.percentiles:
             limit = earlier.percentiles[at] * ratio + RESOLUTION_MS

@@ -1,9 +1,9 @@
-"""Asks every key once through the service itself, so that afterwards each has its copy.
+"""Asks the service for every key once, so that the cache has a copy of each.
 
-Through the service, because nobody else should know how its copies are made.
+Only the service knows how its copies are made.
 
-The service answers a connection one request after the other, so it is the number of connections that keeps it busy;
-requests are pipelined on each to save the turns of waiting.
+The service answers the requests of a connection one after the other, so many connections keep it busy.  Each connection
+pipelines requests, which saves waiting.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 CONNECTIONS: Final = 128
 PIPELINED: Final = 32
 TIMEOUT_S: Final = 30.0
-# Every answer to a lookup ends so, and has it nowhere else; an error ends otherwise.
+# Every answer to a lookup ends like this, and contains it nowhere else; an error ends differently.
 END_OF_ANSWER: Final = b"]}"
 
 
@@ -26,7 +26,7 @@ class WarmError(Exception):
 
 
 async def warm(url: str, targets: Iterable[str], connections: int = CONNECTIONS) -> int:
-    """How many were answered: all.  Raises WarmError when one was not answered with a party list."""
+    """Ask for all targets, and return their number.  Raises WarmError if an answer is not a party list."""
     place = urlsplit(url)
     source = iter(targets)
     async with asyncio.TaskGroup() as group:
@@ -43,14 +43,14 @@ async def _ask_all(host: str, port: int, targets: Iterator[str]) -> int:
         while batch := list(islice(targets, PIPELINED)):
             lines = (f"GET {target} HTTP/1.1\r\nhost: warm\r\nfspiop-source: payerfsp\r\n\r\n" for target in batch)
             writer.write("".join(lines).encode())
-            await _answers(reader, len(batch))
+            await _read_answers(reader, len(batch))
             asked += len(batch)
     finally:
         writer.close()
     return asked
 
 
-async def _answers(reader: asyncio.StreamReader, count: int) -> None:
+async def _read_answers(reader: asyncio.StreamReader, count: int) -> None:
     seen, last = 0, b""
     while seen < count:
         try:
@@ -61,6 +61,6 @@ async def _answers(reader: asyncio.StreamReader, count: int) -> None:
             raise WarmError("the service closed a connection")
         if b"errorInformation" in last + part:
             raise WarmError("a lookup was refused")
-        # An end may be cut in two by the network: hence the last byte of what came before.
+        # The network can cut an end in two, so the last byte of the part before is included.
         seen += (last[-1:] + part).count(END_OF_ANSWER)
         last = part

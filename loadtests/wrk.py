@@ -1,7 +1,7 @@
-"""wrk with ceiling/lookup.lua: which keys it asks, and what it says at the end.
+"""Runs wrk with ceiling/lookup.lua, and reads its result.
 
-wrk is a closed loop: each connection asks again when it has its answer, so a server that stalls is asked less while it
-stalls.  Its percentiles are fit to compare two servers in turn, not to promise a latency.
+wrk is a closed loop: each connection asks again when it has its answer, so a server that stalls gets fewer requests.
+Use its percentiles to compare two servers in turn, not to promise a latency.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Targets(NamedTuple):
     times: int = 1
     tail: str = ""
 
-    def target(self, i: int) -> str:
+    def make_target(self, i: int) -> str:
         return f"{self.head}{(self.first + i) * self.times:0{self.digits}d}{self.tail}"
 
-    def environment(self) -> dict[str, str]:
+    def make_environment(self) -> dict[str, str]:
         return {name.upper(): str(value) for name, value in self._asdict().items()}
 
 
@@ -56,18 +56,18 @@ class WrkError(Exception):
 def parse(output: str) -> Result:
     found = _line.search(output)
     if found is None:
-        raise WrkError(f"wrk did not say its result:\n{output.strip()}")
-    said = {name: int(value) for name, _, value in (pair.partition("=") for pair in found[1].split())}
-    p50, p90, p99, p999, longest = (said[f"{name}_us"] / 1000 for name in ("p50", "p90", "p99", "p999", "max"))
-    seconds = said["duration_us"] / 1e6
-    return Result(said["requests"], seconds, p50, p90, p99, p999, longest, said["status"], said["lost"])
+        raise WrkError(f"wrk printed no result:\n{output.strip()}")
+    figures = {name: int(value) for name, _, value in (pair.partition("=") for pair in found[1].split())}
+    p50, p90, p99, p999, longest = (figures[f"{name}_us"] / 1000 for name in ("p50", "p90", "p99", "p999", "max"))
+    seconds = figures["duration_us"] / 1e6
+    return Result(figures["requests"], seconds, p50, p90, p99, p999, longest, figures["status"], figures["lost"])
 
 
 def run(
     url: str, targets: Targets, *, seconds: float, connections: int, walk: int | None = None, threads: int = 1
 ) -> Result:
-    """`walk`: no key twice, beginning there.  Raises WrkError, also when any request failed."""
-    env = {"PATH": os.environ.get("PATH", os.defpath), **targets.environment()}
+    """Run wrk.  With `walk` it asks no key twice, beginning there.  Raises WrkError, also if a request failed."""
+    env = {"PATH": os.environ.get("PATH", os.defpath), **targets.make_environment()}
     if walk is not None:
         env["WALK"] = str(walk)
     command = [

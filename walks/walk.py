@@ -22,7 +22,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from loadtests.keys import Alias, Keys, path, with_check_digit
+from loadtests.keys import Alias, Keys, add_check_digit, make_path
 
 HEADER: Final = ("kind", "identifier", "sub_id", "currency", "country", "action")
 FIRST_LINE: Final = 2
@@ -48,7 +48,7 @@ BAD: Final = (
     Bad("bad_currency", "invalid", lambda _, unused: _make_row(unused, currency="PESOS")),
     Bad("scientific_notation", "invalid", lambda n, _: ["MSISDN", f"5.2551{n:05d}E+11", "", "", "", "add"]),
     Bad("leading_zero_lost", "invalid",
-        lambda n, _: ["CLABE", with_check_digit(f"032180{n:011d}")[1:], "", "", "", "add"]),
+        lambda n, _: ["CLABE", add_check_digit(f"032180{n:011d}")[1:], "", "", "", "add"]),
     Bad("missing_identifier", "invalid", lambda *_: ["MSISDN", "", "", "MXN", "", "add"]),
     Bad("too_few_fields", "invalid", lambda _, unused: _make_row(unused)[:3]),
     Bad("currency_not_allowed", "invalid", lambda _, unused: _make_row(unused, currency="USD")),
@@ -77,7 +77,7 @@ class Walk:
     def make_row(self, index: int) -> list[str]:
         number = self.find_bad(index)
         if number is None:
-            return _make_row(self._keys.alias(index))
+            return _make_row(self._keys.make_alias(index))
         return BAD[number % len(BAD)].row(number, self._make_unused(number))
 
     def list_theirs(self) -> Iterator[list[str]]:
@@ -87,7 +87,7 @@ class Walk:
         """Return status, code and canonical identifier ('': not checked)."""
         number = self.find_bad(index)
         if number is None:
-            return "added", "", self._keys.alias(index).identifier
+            return "added", "", self._keys.make_alias(index).identifier
         bad = BAD[number % len(BAD)]
         return bad.status, bad.code, ""
 
@@ -96,13 +96,13 @@ class Walk:
         step = max(1, self.rows // SAMPLES)
         for index in range(0, self.rows, step):
             if self.find_bad(index) is None:
-                yield OURS, path(self._keys.alias(index))
+                yield OURS, make_path(self._keys.make_alias(index))
         for number in range(min(self.bad, SAMPLES)):
             if BAD[number % len(BAD)].code in ("held_elsewhere", "not_registered", "currency_not_allowed"):
-                yield THEIRS if number % len(BAD) == _HELD else "", path(self._make_unused(number))
+                yield THEIRS if number % len(BAD) == _HELD else "", make_path(self._make_unused(number))
 
     def _make_unused(self, number: int) -> Alias:
-        return self._keys.alias(self.rows + number)
+        return self._keys.make_alias(self.rows + number)
 
 
 def make(directory: Path, walk: Walk) -> None:

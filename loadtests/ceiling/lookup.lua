@@ -1,8 +1,8 @@
--- wrk script: lookups over numbered keys, with the headers a hub sends; the last line of its output is for wrk.py.
+-- wrk script: looks up numbered keys with the headers of a hub; wrk.py reads the last line of its output.
 --
---   HEAD, DIGITS, TAIL   a target is HEAD, a number of so many digits, TAIL
---   FIRST, SIZE, TIMES   the number is (FIRST + i) * TIMES with i below SIZE:
---   WALK                 absent: a random i; a number: i walks once over all of them from there, so that none comes twice
+--   HEAD, DIGITS, TAIL   a target is HEAD, a number with DIGITS digits, TAIL
+--   FIRST, SIZE, TIMES   the number is (FIRST + i) * TIMES with i below SIZE
+--   WALK                 absent: i is random; a number: i walks once over all values from there, none twice
 local function number(name, default)
   return tonumber(os.getenv(name) or default)
 end
@@ -25,7 +25,7 @@ local tail = (os.getenv("TAIL") or "") .. " HTTP/1.1\r\n" .. table.concat({
 local format, random = string.format, math.random
 math.randomseed(number("RANDOM", os.time()))
 
--- Near the golden section and without a common factor with the size: the walk meets every number once.
+-- Near the golden section and without a common factor with the size: the walk reaches every number once.
 local function step()
   local found = math.floor(size * 0.618) + 1
   local function common(a, b)

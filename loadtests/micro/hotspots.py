@@ -1,10 +1,10 @@
-"""Where a worker's time goes: py-spy samples one under load, and the 15 functions with the most own time are shown.
+"""Shows where a worker's time goes: py-spy samples a worker under load, and prints the 15 functions with most own time.
 
     python -m loadtests.micro.hotspots [--seconds 10] [--cold]
 
-py-spy is no dependency: `.venv/bin/python -m pip install py-spy`.  As a plain user it may need
-`sysctl kernel.yama.ptrace_scope=0`.  It sees Python functions; time in C (hiredis, msgspec, the kernel) counts for the
-function that called it, so compare with the user and system columns of the ceiling.
+Install py-spy first, because it is not a dependency: `.venv/bin/python -m pip install py-spy`.  For a plain user it can
+need `sysctl kernel.yama.ptrace_scope=0`.  It sees only Python functions.  Time in C (hiredis, msgspec, the kernel)
+counts for the calling function, so compare with the user and system columns of the ceiling.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import uvloop
 
 from loadtests import dataset, wrk
 from loadtests.keys import Keys
-from loadtests.stack import LONG_TTL, StackError, machine_room, oracle_serve, valkey, wait_for_cache
+from loadtests.stack import LONG_TTL, StackError, make_room, run_oracle, run_valkey, wait_for_cache
 from loadtests.warm import warm
 from loadtests.wrk import Targets, WrkError
 
@@ -31,12 +31,12 @@ TOP: Final = 15
 RATE_HZ: Final = 500
 
 
-def py_spy() -> str | None:
+def find_py_spy() -> str | None:
     return shutil.which("py-spy") or shutil.which("py-spy", path=str(Path(sys.executable).parent))
 
 
-def own_time(collapsed: str) -> Counter[str]:
-    """py-spy's `raw` format: `outer;inner;innermost 12`, a line a stack.  The innermost frame was running."""
+def count_own_time(collapsed: str) -> Counter[str]:
+    """Count samples in py-spy's `raw` format: `outer;inner;innermost 12`, a line a stack; the innermost one ran."""
     counted: Counter[str] = Counter()
     for line in collapsed.splitlines():
         stack, _, samples = line.rpartition(" ")
@@ -54,7 +54,7 @@ def show(counted: Counter[str]) -> None:
 
 def sample(pid: int, seconds: int, output: Path) -> None:
     # --gil would leave out what runs in C without it; --function joins the lines of one function.
-    command = [str(py_spy()), "record", "--pid", str(pid), "--duration", str(seconds), "--rate", str(RATE_HZ)]
+    command = [str(find_py_spy()), "record", "--pid", str(pid), "--duration", str(seconds), "--rate", str(RATE_HZ)]
     command += ["--format", "raw", "--function", "--output", str(output)]
     outcome = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds + 60)
     if outcome.returncode != 0 or not output.exists():
@@ -62,12 +62,12 @@ def sample(pid: int, seconds: int, output: Path) -> None:
 
 
 def run(home: Path, arguments: argparse.Namespace) -> Counter[str]:
-    with valkey(home) as cache, oracle_serve(home, {**LONG_TTL, "ORACLE_REDIS_URL": cache.url}) as service:
-        asyncio.run(dataset.fill_shown(service.database_url, Keys(mix="consecutive"), arguments.aliases))
+    with run_valkey(home) as cache, run_oracle(home, {**LONG_TTL, "ORACLE_REDIS_URL": cache.url}) as service:
+        asyncio.run(dataset.fill_with_progress(service.database_url, Keys(mix="consecutive"), arguments.aliases))
         wait_for_cache(service)
         targets = Targets("/participants/MSISDN/5255", 8, arguments.aliases)
         if not arguments.cold:
-            uvloop.run(warm(service.hub_url, (targets.target(i) for i in range(targets.size))))
+            uvloop.run(warm(service.hub_url, (targets.make_target(i) for i in range(targets.size))))
         walk = 0 if arguments.cold else None
         asking = threading.Thread(
             target=wrk.run,
@@ -80,7 +80,7 @@ def run(home: Path, arguments: argparse.Namespace) -> Counter[str]:
             sample(worker, arguments.seconds, home / "stacks.txt")
         finally:
             asking.join()
-        return own_time((home / "stacks.txt").read_text(encoding="utf-8"))
+        return count_own_time((home / "stacks.txt").read_text(encoding="utf-8"))
 
 
 def main() -> int:
@@ -88,14 +88,16 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--aliases", type=int, default=100_000)
     parser.add_argument(
-        "--cold", action="store_true", help="lookups that the cache does not know (for as long as there are any)"
+        "--cold", action="store_true", help="ask keys that are not in the cache (as long as there are any)"
     )
     arguments = parser.parse_args()
-    if missing := [name for name, there in (("py-spy", py_spy()), ("wrk", shutil.which("wrk"))) if not there]:
-        print(f"hotspots: not installed: {' and '.join(missing)} (py-spy by pip, wrk by apt-get)", file=sys.stderr)
+    if missing := [name for name, there in (("py-spy", find_py_spy()), ("wrk", shutil.which("wrk"))) if not there]:
+        print(
+            f"hotspots: not installed: {' and '.join(missing)} (use pip for py-spy, apt-get for wrk)", file=sys.stderr
+        )
         return 2
     try:
-        with machine_room() as home:
+        with make_room() as home:
             show(run(home, arguments))
     except (StackError, WrkError, dataset.Refused, ExceptionGroup) as exc:
         print(f"hotspots: {exc}", file=sys.stderr)

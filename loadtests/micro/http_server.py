@@ -59,7 +59,7 @@ def serve(name: str, port: int) -> None:
         serve_ours(port)
         return
     interface = Interfaces.RSGI if name == "granian-rsgi" else Interfaces.ASGINL
-    # One worker and one thread: one core each, as ours.
+    # One worker and one thread: one core each, like ours.
     Granian(
         f"http_server:{interface.value[:4]}",
         port=port,
@@ -82,7 +82,7 @@ def serve_ours(port: int) -> None:
     uvloop.run(run())
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
@@ -98,16 +98,16 @@ def wait_until_open(port: int) -> None:
     raise SystemExit(f"nothing listens on port {port}")
 
 
-def cpu_s(pid: int) -> float:
+def read_cpu_s(pid: int) -> float:
     """User and kernel seconds of a process and its children (granian serves from a worker process)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return own + sum(cpu_s(int(child)) for child in children)
+    return own + sum(read_cpu_s(int(child)) for child in children)
 
 
 def load(port: int, seconds: int, connections: int) -> int:
-    """Requests answered; anything but 200 ends the comparison."""
+    """Return the number of answered requests; an answer other than 200 ends the comparison."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}"]
     for header in HEADERS:
         command += ["-H", header]
@@ -126,7 +126,7 @@ def compare(rounds: int, seconds: int, connections: int) -> None:
     running: dict[str, tuple[subprocess.Popen[bytes], int]] = {}
     try:
         for name in SERVERS:
-            port = free_port()
+            port = find_free_port()
             command = [sys.executable, str(Path(__file__).resolve()), "--serve", name, "--port", str(port)]
             process = subprocess.Popen(command, cwd=Path(__file__).parent, start_new_session=True)
             running[name] = process, port
@@ -135,9 +135,9 @@ def compare(rounds: int, seconds: int, connections: int) -> None:
         for number in range(rounds):
             for name in SERVERS[number % len(SERVERS) :] + SERVERS[: number % len(SERVERS)]:
                 process, port = running[name]
-                before = cpu_s(process.pid)
+                before = read_cpu_s(process.pid)
                 requests = load(port, seconds, connections)
-                figures[name].append((1e6 * (cpu_s(process.pid) - before) / requests, requests / seconds))
+                figures[name].append((1e6 * (read_cpu_s(process.pid) - before) / requests, requests / seconds))
     finally:
         for process, _ in running.values():
             os.killpg(process.pid, signal.SIGKILL)

@@ -1,14 +1,16 @@
-"""What a page of 100 aliases costs, wherever it is: `python -m loadtests.micro.pages [--count 10000000]`.
+"""Measures a page of 100 aliases at the beginning, middle and end of a list: `python -m loadtests.micro.pages`.
 
-A PostgreSQL of its own is filled with the aliases of one FSP and removed afterwards.  Seven in ten are phone numbers,
-two accounts (a quarter of them CLABEs), one an alias; one phone number in twenty has a second currency.  They come in
-the order of no identifier, as customers do.  The first, the middle and the last page are then read in turn, with and
-without a filter, by the function that the admin API calls.
+It starts a PostgreSQL of its own, fills it with the aliases of one FSP (`--count`), and removes it afterwards.  Seven
+in ten are phone numbers, two are accounts (a quarter of them CLABEs), one is an alias.  One phone number in twenty has
+a second currency.  Identifiers are in random order, like customers.  The function of the admin API then reads the
+first, the middle and the last page in turn, with and without a filter.
 
-ms      median of a page: the queries, and what makes of their rows what is shown (of telephone numbers, most of it);
-        the same pages again and again, so from memory.  query ms: what PostgreSQL says of the queries
-rows    that the index scans gave;  buffers  pages of 8 KiB that PostgreSQL looked at, in memory or not
-ratio   last page to first page, in ms and in buffers
+ms        median of a page: the queries, and the display of their rows (for phone numbers, most of the time); it reads
+          the same pages again and again, so from memory
+query ms  the time that PostgreSQL reports for the queries
+rows      rows that the index scans returned
+buffers   pages of 8 KiB that PostgreSQL read, in memory or not
+ratio     last page to first page, in ms and in buffers
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ COUNT_MAX: Final = 100_000_000
 SHARES: Final = {"MSISDN": 0.7, "ACCOUNT_ID": 0.2, "ALIAS": 0.1}
 SPOTS: Final = {"first": 0.0, "middle": 0.5, "last": 1.0}
 
-# 7919 has no divisor in common with a power of ten: every number comes once, and none beside its neighbour.
+# 7919 has no divisor in common with a power of ten: every number occurs once, and neighbours are far apart.
 _FILL: Final = {
     "MSISDN": "'5255' || lpad((n * 7919 % 100000000)::text, 8, '0')",
     "ACCOUNT_ID": (
@@ -53,7 +55,7 @@ _FILL: Final = {
     ),
     "ALIAS": "'customer-' || lpad((n * 7919 % 100000000)::text, 8, '0')",
 }
-# A second currency comes a moment after the first, so that it stands among other aliases in the list.
+# A second currency is added a moment after the first, so that the list has other aliases between them.
 _ADD: Final = """
 WITH added AS (
     INSERT INTO aliases (party_id_type, identifier, fsp_id, currency)
@@ -74,14 +76,14 @@ ORDER BY changed_at OFFSET $3 LIMIT 1
 
 
 async def fill(url: str, count: int) -> None:
-    """By the statements of `oracle seed`, without the history: it is not read here, and three times as large."""
+    """Fill by the statements of `oracle seed`, without history, which is not read here and three times as large."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute("INSERT INTO fsps (fsp_id) VALUES ($1)", FSP_ID)
         await connection.execute(_TRIGGERS.format("DISABLE"))
         for party_id_type, share in SHARES.items():
             statement = _ADD.format(party_id_type=party_id_type, identifier=_FILL[party_id_type])
-            for first, last in _chunks(int(count * share)):
+            for first, last in _split_chunks(int(count * share)):
                 await connection.execute(statement, first, last, FSP_ID)
         await connection.execute(_TRIGGERS.format("ENABLE"))
         await connection.execute("VACUUM (ANALYZE) aliases")
@@ -90,13 +92,13 @@ async def fill(url: str, count: int) -> None:
         await connection.close()
 
 
-def _chunks(count: int) -> Iterator[tuple[int, int]]:
+def _split_chunks(count: int) -> Iterator[tuple[int, int]]:
     for first in range(0, count, CHUNK):
         yield first, min(first + CHUNK, count) - 1
 
 
 class Pages:
-    """Pages under one filter."""
+    """Measures pages with one filter."""
 
     def __init__(self, postgres: Postgres, count: int, kind: str | None) -> None:
         self._postgres = postgres
@@ -111,11 +113,11 @@ class Pages:
         try:
             total = sum(rows for _, rows in self._types)
             for spot, share in SPOTS.items():
-                self._places[spot] = await self._place(connection, min(int(total * share), total - LIMIT - 1))
+                self._places[spot] = await self._find_place(connection, min(int(total * share), total - LIMIT - 1))
         finally:
             await connection.close()
 
-    async def _place(self, connection: Any, offset: int) -> _ListPosition:
+    async def _find_place(self, connection: Any, offset: int) -> _ListPosition:
         for party_id_type, rows in self._types:
             if offset < rows:
                 row = await connection.fetchrow(_AT, FSP_ID, party_id_type, offset)
@@ -126,30 +128,30 @@ class Pages:
     async def measure(self) -> None:
         for spot, place in self._places.items():
             began = time.perf_counter()
-            standing, _ = await fetch_page(self._postgres.rows, self._filter, "active", place, LIMIT)
-            msgspec.json.encode([each.resource(Reading()) for each in standing])
+            entries, _ = await fetch_page(self._postgres.rows, self._filter, "active", place, LIMIT)
+            msgspec.json.encode([each.resource(Reading()) for each in entries])
             self._milliseconds[spot].append((time.perf_counter() - began) * 1000)
 
-    async def figures(self) -> dict[str, Any]:
+    async def compute_figures(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for spot, place in self._places.items():
-            told = [Explained(self._postgres) for _ in range(EXPLAINED)]
-            for explained in told:
-                standing, _ = await fetch_page(explained.rows, self._filter, "active", place, LIMIT)
+            explainers = [Explainer(self._postgres) for _ in range(EXPLAINED)]
+            for explained in explainers:
+                entries, _ = await fetch_page(explained.rows, self._filter, "active", place, LIMIT)
             found[spot] = {
                 "ms": statistics.median(self._milliseconds[spot]),
-                "items": len(standing),
-                "queries": told[-1].queries,
-                "query ms": statistics.median(explained.milliseconds for explained in told),
-                "rows": told[-1].scanned,
-                "buffers": told[-1].buffers,
+                "items": len(entries),
+                "queries": explainers[-1].queries,
+                "query ms": statistics.median(explained.milliseconds for explained in explainers),
+                "rows": explainers[-1].scanned,
+                "buffers": explainers[-1].buffers,
             }
         found["ratio"] = {name: found["last"][name] / found["first"][name] for name in ("ms", "query ms", "buffers")}
         return found
 
 
-class Explained:
-    """Asks each query a second time, for what it cost."""
+class Explainer:
+    """Runs each query a second time with EXPLAIN, and sums the cost."""
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
@@ -159,30 +161,30 @@ class Explained:
     async def rows(self, query: str, *arguments: Any) -> list[Any]:
         async with self._postgres.desk.lend() as connection:
             text = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {QUERIES[query]}"
-            (told,) = msgspec.json.decode(await connection.fetchval(text, *arguments))
+            (explained,) = msgspec.json.decode(await connection.fetchval(text, *arguments))
         self.queries += 1
-        self.milliseconds += told["Execution Time"] + told["Planning Time"]
-        self.buffers += told["Plan"]["Shared Hit Blocks"] + told["Plan"]["Shared Read Blocks"]
-        self.scanned += sum(_scanned(told["Plan"]))
+        self.milliseconds += explained["Execution Time"] + explained["Planning Time"]
+        self.buffers += explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"]
+        self.scanned += sum(_yield_scanned_rows(explained["Plan"]))
         return await self._postgres.rows(query, *arguments)
 
 
-def _scanned(plan: dict[str, Any]) -> Iterator[int]:
+def _yield_scanned_rows(plan: dict[str, Any]) -> Iterator[int]:
     if "Relation Name" in plan:
         yield plan["Actual Rows"] * plan["Actual Loops"]
     for inner in plan.get("Plans", []):
-        yield from _scanned(inner)
+        yield from _yield_scanned_rows(inner)
 
 
-async def measured(url: str, count: int, rounds: int) -> dict[str, Any]:
+async def measure(url: str, count: int, rounds: int) -> dict[str, Any]:
     async with open_postgres(url, desk=True) as postgres:
         lists = {str(kind or "all"): Pages(postgres, count, kind) for kind in (None, "MSISDN", "CLABE")}
         for pages in lists.values():
             await pages.find(url)
-        for _ in range(rounds):  # in turn: what else the machine does meets all of them
+        for _ in range(rounds):  # in turn, so that other load of the machine affects all of them
             for pages in lists.values():
                 await pages.measure()
-        return {name: await pages.figures() for name, pages in lists.items()}
+        return {name: await pages.compute_figures() for name, pages in lists.items()}
 
 
 async def run(count: int, rounds: int, directory: Path | None) -> dict[str, Any]:
@@ -196,13 +198,13 @@ async def run(count: int, rounds: int, directory: Path | None) -> dict[str, Any]
         began = time.monotonic()
         await fill(url, count)
         print(f"{count:,} aliases in {time.monotonic() - began:.0f} s", file=sys.stderr)
-        return await measured(url, count, rounds)
+        return await measure(url, count, rounds)
     finally:
         await server.stop()
         shutil.rmtree(home)
 
 
-def shown(figures: dict[str, Any]) -> str:
+def format_figures(figures: dict[str, Any]) -> str:
     lines = [f"{'list':8} {'page':8} {'ms':>7} {'query ms':>9} {'rows':>6} {'buffers':>8}"]
     for name, pages in figures.items():
         for spot in SPOTS:
@@ -219,12 +221,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=10_000_000, help="aliases of the FSP (10,000,000)")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--directory", type=Path, help="where the server keeps its files (the system's for such)")
+    parser.add_argument(
+        "--directory", type=Path, help="directory for the server's files (default: the system's temporary one)"
+    )
     asked = parser.parse_args()
     if not LIMIT * 100 <= asked.count <= COUNT_MAX:
         parser.error(f"--count: {LIMIT * 100:,} to {COUNT_MAX:,}")
     figures = asyncio.run(run(asked.count, asked.rounds, asked.directory))
-    print(shown(figures))
+    print(format_figures(figures))
     print(machine.save("pages", {"count": asked.count, "rounds": asked.rounds}, figures))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from loadtests.dataset import Refused, fill, standing
+from loadtests.dataset import Refused, count_aliases, fill
 from loadtests.keys import Keys
 
 
@@ -33,13 +33,13 @@ async def test_the_directory_is_as_before_but_for_the_aliases(connection: Any, d
     assert await connection.fetchval("SELECT count(*) FROM events WHERE entity = 'alias'") == 0
     assert await connection.fetchval("SELECT count(*) FROM fsps") == 300
     rows = await connection.fetch("SELECT party_id_type::text, identifier, sub_id, fsp_id FROM aliases")
-    assert {tuple(row) for row in rows} == {tuple(keys.alias(index)) for index in range(2_500)}
+    assert {tuple(row) for row in rows} == {tuple(keys.make_alias(index)) for index in range(2_500)}
     assert sum(advanced) == filled.aliases == 2_500
     assert filled.table_bytes > 0
     assert "no events" in str(filled)
-    assert await standing(database_url, keys) == 2_500
+    assert await count_aliases(database_url, keys) == 2_500
     with pytest.raises(Refused, match="other aliases"):
-        await standing(database_url, Keys(seed=7))
+        await count_aliases(database_url, Keys(seed=7))
 
 
 async def test_one_alias_is_reason_enough_to_refuse(connection: Any, database_url: str) -> None:
@@ -75,4 +75,4 @@ async def test_a_fill_that_breaks_off_leaves_nothing(connection: Any, database_u
 async def test_more_than_there_are_keys_is_refused(database_url: str) -> None:
     with pytest.raises(Refused, match="allows"):
         await fill(database_url, Keys(mix="consecutive"), 100_000_001, 1)
-    assert await standing(database_url, Keys()) == 0
+    assert await count_aliases(database_url, Keys()) == 0

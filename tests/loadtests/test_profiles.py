@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loadtests.keys import Keys
-from loadtests.profiles import PROFILES, Lookup, Sampler, bulk_body, hub_headers
+from loadtests.profiles import PROFILES, Lookup, Sampler, make_bulk_body, make_hub_headers
 
 ALIASES = 10_000
 KEYS = Keys()
@@ -18,7 +18,7 @@ def asked(profile: str, many: int, index: int = 0) -> list[Lookup]:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_answer_names_an_fsp_exactly_where_the_alias_is_registered(profile: str) -> None:
-    registered = {(alias.identifier, alias.sub_id): alias.fsp_id for alias in map(KEYS.alias, range(ALIASES))}
+    registered = {(alias.identifier, alias.sub_id): alias.fsp_id for alias in map(KEYS.make_alias, range(ALIASES))}
     for lookup in asked(profile, 300):
         path, _, query = lookup.target.partition("?partySubIdOrType=")
         identifier = path.rpartition("/")[2]
@@ -40,7 +40,7 @@ def test_misses_and_registrations_never_repeat_nor_meet_across_processes() -> No
     for index in range(3):
         sampler = Sampler("misses", KEYS, ALIASES, index)
         seen += [sampler.lookup().target for _ in range(200)]
-        seen += [str(sampler.free()) for _ in range(200)]
+        seen += [str(sampler.choose_free()) for _ in range(200)]
     assert len(set(seen)) == len(seen)
 
 
@@ -51,7 +51,7 @@ def test_mixed_asks_for_nrc_and_clabe_under_all_their_sub_ids() -> None:
 
 
 def test_headers_are_those_of_a_hub() -> None:
-    headers = hub_headers("payerfsp")
+    headers = make_hub_headers("payerfsp")
     assert headers["content-type"] == "application/vnd.interoperability.participants+json;version=2.0"
     assert headers["accept"] == "application/vnd.interoperability.participants+json;version=2"
     assert headers["fspiop-source"] == "payerfsp"
@@ -59,10 +59,10 @@ def test_headers_are_those_of_a_hub() -> None:
     assert headers["User-Agent"] == "axios/1.18.1"
     assert headers["Accept-Encoding"] == "gzip, compress, deflate, br"
     assert headers["date"].endswith("GMT")
-    assert "accept" not in hub_headers("payerfsp", accept=False)
+    assert "accept" not in make_hub_headers("payerfsp", accept=False)
 
 
 def test_a_bulk_is_what_a_hub_makes_of_it() -> None:
-    body = bulk_body("r", "payerfsp", [KEYS.alias(index) for index in range(100)])
+    body = make_bulk_body("r", "payerfsp", [KEYS.make_alias(index) for index in range(100)])
     assert {item["fspId"] for item in body["partyList"]} == {"payerfsp"}
     assert sum("partySubIdOrType" in item for item in body["partyList"]) == 4

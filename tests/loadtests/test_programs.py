@@ -86,9 +86,9 @@ def test_locust_sends_what_a_hub_sends_and_fails_on_a_wrong_answer(tmp_path: Pat
 
 RUNNING = """
 import time
-from loadtests.stack import machine_room, oracle_serve, valkey
+from loadtests.stack import make_room, run_oracle, run_valkey
 try:
-    with machine_room() as home, valkey(home) as cache, oracle_serve(home, {"ORACLE_REDIS_URL": cache.url}) as service:
+    with make_room() as home, run_valkey(home) as cache, run_oracle(home, {"ORACLE_REDIS_URL": cache.url}) as service:
         print(home, *service.hub_pids, flush=True)
         time.sleep(600)
 except KeyboardInterrupt:

@@ -11,8 +11,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from loadtests import machine, report
-from loadtests.ceiling import medians, missing_programs, parse, rows_of
-from loadtests.plots import plot
+from loadtests.ceiling import compute_medians, find_missing_programs, make_rows, parse
+from loadtests.plots import draw_plot
 
 
 def measured(server: float, rate: float = 20_000.0) -> dict[str, float]:
@@ -45,8 +45,8 @@ def compared(aliases: int) -> dict[str, Any]:
 
 def test_a_figure_is_the_median_of_its_rounds_and_the_ratio_that_of_medians() -> None:
     found = compared(1_000_000)
-    assert medians(found["rounds"]["cached/ours"])["server"] == 31.0
-    ours, ceiling, ratio, cold = rows_of(found)
+    assert compute_medians(found["rounds"]["cached/ours"])["server"] == 31.0
+    ours, ceiling, ratio, cold = make_rows(found)
     assert [row[1] for row in (ours, ceiling, ratio, cold)] == ["ours", "nginx", "ours / nginx", "ours"]
     assert (ours[5], ceiling[5], ratio[5]) == ("31.0", "15.0", "2.07")
 
@@ -89,17 +89,19 @@ def test_results_of_one_program_are_kept_side_by_side(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("log_x", [False, True])
 def test_a_plot_draws_any_points_and_shows_names_as_text(log_x: bool) -> None:
-    drawn = plot("<t>", "x & y", "y", {"a<b": [(1.0, 0.0), (1e8, 5.0)], "c": [(10.0, 0.001)], "none": []}, log_x=log_x)
+    drawn = draw_plot(
+        "<t>", "x & y", "y", {"a<b": [(1.0, 0.0), (1e8, 5.0)], "c": [(10.0, 0.001)], "none": []}, log_x=log_x
+    )
     root = ET.fromstring(drawn)  # noqa: S314 - ours
     texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
     assert {"<t>", "x & y", "a<b", "c"} <= set(texts)
     assert "none" not in texts
-    assert "nothing measured" in plot("t", "x", "y", {"a": []})
+    assert "nothing measured" in draw_plot("t", "x", "y", {"a": []})
 
 
 def test_what_is_missing_is_named_by_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
-    assert {"wrk", "nginx"} <= set(missing_programs())
+    assert {"wrk", "nginx"} <= set(find_missing_programs())
 
 
 def test_lists_of_numbers_are_read() -> None:

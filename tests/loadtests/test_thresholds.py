@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.thresholds import TOTAL, Limits, Row, Verdict, read_csv, verdicts
+from loadtests.thresholds import TOTAL, Limits, Row, Verdict, judge, read_csv
 
 LIMITS = Limits(0.0, {50: 1.5, 99: 2.0})
 
@@ -16,7 +16,7 @@ def row(p50: float = 2, p99: float = 10, *, requests: int = 1_000, failures: int
 
 
 def broken(run: dict[str, Row], baseline: dict[str, Row], limits: Limits = LIMITS) -> list[Verdict]:
-    return [verdict for verdict in verdicts(run, baseline, limits) if not verdict.holds]
+    return [verdict for verdict in judge(run, baseline, limits) if not verdict.holds]
 
 
 def test_a_run_like_its_baseline_passes() -> None:

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from loadtests import wrk
-from loadtests.micro.hotspots import own_time
+from loadtests.micro.hotspots import count_own_time
 from loadtests.wrk import Result, Targets, WrkError, parse
 
 SAID = """Running 1s test @ http://127.0.0.1:1
@@ -32,8 +32,8 @@ def test_output_without_a_result_is_an_error_that_shows_it(text: str) -> None:
 
 
 def test_targets_are_numbered() -> None:
-    assert Targets("/participants/MSISDN/5255", 8, 10, first=5).target(2) == "/participants/MSISDN/525500000007"
-    assert Targets("/a/64", 8, 10, times=100, tail="0").target(3) == "/a/64000003000"
+    assert Targets("/participants/MSISDN/5255", 8, 10, first=5).make_target(2) == "/participants/MSISDN/525500000007"
+    assert Targets("/a/64", 8, 10, times=100, tail="0").make_target(3) == "/a/64000003000"
 
 
 class Recorder:
@@ -108,9 +108,9 @@ def test_one_refused_request_spoils_a_measurement() -> None:
 def test_the_environment_of_this_process_is_kept_from_wrk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WALK", "7")
     assert "WALK" in os.environ
-    assert "WALK" not in Targets("/", 1, 1).environment()
+    assert "WALK" not in Targets("/", 1, 1).make_environment()
 
 
 def test_own_time_is_the_innermost_frames() -> None:
-    counted = own_time("a;b;c 3\na;b 2\na;d;b 5\n\nnonsense\n")
+    counted = count_own_time("a;b;c 3\na;b 2\na;d;b 5\n\nnonsense\n")
     assert counted == {"c": 3, "b": 7}
