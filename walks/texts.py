@@ -39,7 +39,7 @@ class Text(NamedTuple):
 
 
 def list_help(parser: argparse.ArgumentParser | None = None) -> Iterator[Text]:
-    """The description and epilog of each command, and the help of each argument."""
+    """Yield the description and epilog of each command, and the help of each argument."""
     parser = parser or make_parser()
     for name, text in (("description", parser.description), ("epilog", parser.epilog)):
         if text:
@@ -56,10 +56,10 @@ def list_help(parser: argparse.ArgumentParser | None = None) -> Iterator[Text]:
 
 
 def list_errors(sources: Iterable[Path] | None = None) -> Iterator[Text]:
-    """The texts of errors, hints and notes in the source."""
+    """Yield the texts of errors, hints and notes in the source."""
     for place, tree in _parse(sources):
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and (_ERRORS.search(_name(node)) or _name(node) in _NOTES):
+            if isinstance(node, ast.Call) and (_ERRORS.search(_get_name(node)) or _get_name(node) in _NOTES):
                 for given in [*node.args, *(word.value for word in node.keywords)]:
                     yield from _read(place, given)
             elif isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
@@ -86,14 +86,14 @@ def _parse(sources: Iterable[Path] | None) -> Iterator[tuple[str, ast.AST]]:
         yield str(place), ast.parse(source.read_text(encoding="utf-8"))
 
 
-def _name(call: ast.Call) -> str:
+def _get_name(call: ast.Call) -> str:
     if isinstance(call.func, ast.Attribute):
         return call.func.attr
     return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
 def _read(place: str, node: ast.expr) -> Iterator[Text]:
-    """The sentences in an expression."""
+    """Yield the sentences in an expression."""
     text = _write(node)
     if text is None:
         for child in ast.iter_child_nodes(node):
@@ -104,7 +104,7 @@ def _read(place: str, node: ast.expr) -> Iterator[Text]:
 
 
 def _write(node: ast.expr) -> str | None:
-    """A string as the person sees it, with {…} for each value; None for anything else."""
+    """Return a string as a person sees it, with {…} for each value; None for anything else."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):
@@ -116,8 +116,8 @@ def _write(node: ast.expr) -> str | None:
     return None
 
 
-def _group(texts: Iterable[Text]) -> dict[str, list[str]]:
-    """The places of each text: the same one is often in several."""
+def _group_by_text(texts: Iterable[Text]) -> dict[str, list[str]]:
+    """Collect the places of each text: the same text is often in several."""
     groups: dict[str, list[str]] = {}
     for place, text in texts:
         groups.setdefault(text, []).append(place)
@@ -134,7 +134,7 @@ def main() -> int:
     for name in names:
         if name not in LISTS:
             parser.error(f"{name!r} is not a list; choose from {', '.join(LISTS)}")
-        for text, places in _group(LISTS[name]()).items():
+        for text, places in _group_by_text(LISTS[name]()).items():
             more = f" and {len(places) - 1} more" if len(places) > 1 else ""
             sys.stdout.write(f"{text.strip()}\n    {places[0]}{more}\n")
     return 0

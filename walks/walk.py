@@ -59,7 +59,7 @@ _HELD: Final = [bad.code for bad in BAD].index("held_elsewhere")
 
 
 class Walk:
-    """The rows of both files: which row is at which place, and its expected result."""
+    """Makes the rows of both files, and knows the expected result of each."""
 
     def __init__(self, rows: int, bad: int) -> None:
         assert 0 < bad <= rows, "at least one row must be bad, and at most all of them"
@@ -151,11 +151,11 @@ def check(results: Path, walk: Walk) -> bool:
 def print_figures(batch: dict[str, Any]) -> None:
     """Print the rates, by the clock of the service."""
 
-    def seconds(begin: str, end: str) -> float:
+    def count_seconds(begin: str, end: str) -> float:
         return (datetime.fromisoformat(batch[end]) - datetime.fromisoformat(batch[begin])).total_seconds()
 
     rows = batch["rows"]
-    checked_s, applied_s = seconds("uploadedAt", "validatedAt"), seconds("startedAt", "finishedAt")
+    checked_s, applied_s = count_seconds("uploadedAt", "validatedAt"), count_seconds("startedAt", "finishedAt")
     print(f"checked  {rows['read']:>10,} rows in {checked_s:6.1f} s: {rows['read'] / checked_s:>8,.0f} rows/s")
     print(f"applied  {rows['applied']:>10,} rows in {applied_s:6.1f} s: {rows['applied'] / applied_s:>8,.0f} rows/s")
 

@@ -1,4 +1,4 @@
-"""An empty directory is filled whole or not at all; any other is refused."""
+"""An empty directory is filled completely or not at all; any other directory is refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def connection(database_url: str) -> Any:
     await connection.close()
 
 
-async def test_the_directory_is_as_before_but_for_the_aliases(connection: Any, database_url: str) -> None:
+async def test_a_fill_changes_only_the_aliases(connection: Any, database_url: str) -> None:
     keys = Keys()
     primary_key = "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'aliases'::regclass"
     triggers = "SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'aliases'::regclass ORDER BY tgname"
@@ -42,7 +42,7 @@ async def test_the_directory_is_as_before_but_for_the_aliases(connection: Any, d
         await count_aliases(database_url, Keys(seed=7))
 
 
-async def test_one_alias_is_reason_enough_to_refuse(connection: Any, database_url: str) -> None:
+async def test_a_directory_with_one_alias_is_refused(connection: Any, database_url: str) -> None:
     await connection.execute("INSERT INTO fsps (fsp_id) VALUES ('a')")
     await connection.execute(
         "INSERT INTO aliases (identifier, party_id_type, fsp_id) VALUES ('525512345678', 'MSISDN', 'a')"
@@ -57,12 +57,12 @@ async def test_one_alias_is_reason_enough_to_refuse(connection: Any, database_ur
     assert await connection.fetchval("SELECT count(*) FROM fsps") == 1
 
 
-async def test_a_fill_that_breaks_off_leaves_nothing(connection: Any, database_url: str) -> None:
-    def broken(_: int) -> None:
+async def test_an_interrupted_fill_leaves_nothing(connection: Any, database_url: str) -> None:
+    def fail(_: int) -> None:
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        await fill(database_url, Keys(), 100, 1, broken)
+        await fill(database_url, Keys(), 100, 1, fail)
     assert await connection.fetchval("SELECT count(*) FROM aliases") == 0
     assert await connection.fetchval("SELECT count(*) FROM fsps") == 0
     await connection.execute("INSERT INTO fsps (fsp_id) VALUES ('a')")
@@ -72,7 +72,7 @@ async def test_a_fill_that_breaks_off_leaves_nothing(connection: Any, database_u
     assert await connection.fetchval("SELECT count(*) FROM events WHERE entity = 'alias'") == 1
 
 
-async def test_more_than_there_are_keys_is_refused(database_url: str) -> None:
+async def test_a_count_above_the_number_of_keys_is_refused(database_url: str) -> None:
     with pytest.raises(Refused, match="allows"):
         await fill(database_url, Keys(mix="consecutive"), 100_000_001, 1)
     assert await count_aliases(database_url, Keys()) == 0

@@ -1,4 +1,4 @@
-"""The same key for the same index, each key once, each in the spelling that the directory stores."""
+"""An index always gives the same key, no other index gives it, and it has the spelling that the directory stores."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ FAR = 100_000_000
 READING = Reading()
 
 
-def aliases(keys: Keys) -> list[Alias]:
+def make_aliases(keys: Keys) -> list[Alias]:
     return [keys.make_alias(index) for index in (*range(500), *range(FAR, FAR + 500))]
 
 
 def test_a_seed_always_gives_the_same_aliases() -> None:
-    assert aliases(Keys()) == aliases(Keys())
-    assert aliases(Keys(1)) != aliases(Keys(2))
+    assert make_aliases(Keys()) == make_aliases(Keys())
+    assert make_aliases(Keys(1)) != make_aliases(Keys(2))
 
 
 @pytest.mark.parametrize("first", [0, FAR, -5_000])
@@ -36,7 +36,7 @@ def test_every_identifier_is_its_own_canonical_form(first: int) -> None:
         assert fsp_id in list_fsp_ids()
 
 
-def test_no_key_comes_twice() -> None:
+def test_no_key_occurs_twice() -> None:
     keys = Keys()
     found = {keys.make_alias(index)[:3] for index in range(100_000)}
     assert len(found) == 100_000
@@ -57,7 +57,7 @@ def test_fsps_have_sizes_by_zipfs_law_and_none_is_empty() -> None:
     assert sizes["fsp-001"] / sizes["fsp-010"] == pytest.approx(10, rel=0.25)
 
 
-def test_the_consecutive_mix_counts_as_wrk_does() -> None:
+def test_the_consecutive_mix_counts_like_wrk() -> None:
     keys = Keys(mix="consecutive")
     assert keys.make_alias(0) == Alias("MSISDN", "525500000000", "", "fsp-001")
     assert keys.make_alias(1_234_567).identifier == "525501234567"

@@ -1,4 +1,4 @@
-"""The programs themselves, as far as a few seconds go: what locust sends and says, and that nothing is left behind."""
+"""Short runs of the programs: the requests and the verdict of locust, and that no process remains."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from loadtests.stack import ROOT
 from loadtests.thresholds import TOTAL, read_csv
 
 NOBODY = b'{"partyList":[]}'
-CALLS = 20  # of locust's, and it is told to stop
+CALLS = 20  # after so many requests of locust the test stops it
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -40,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def oracle_of_one_answer(body: bytes) -> Iterator[str]:
+def serve_one_answer(body: bytes) -> Iterator[str]:
     Handler.heads, Handler.body = [], body
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -50,8 +50,8 @@ def oracle_of_one_answer(body: bytes) -> Iterator[str]:
             server.shutdown()
 
 
-def locust(url: str, prefix: Path) -> subprocess.CompletedProcess[str]:
-    """Until it has called so many times, however long a busy machine takes to start it."""
+def run_locust(url: str, prefix: Path) -> subprocess.CompletedProcess[str]:
+    """Run locust until it has sent CALLS requests; a busy machine can take long to start it."""
     words = ["-f", "loadtests/locustfile.py", "--headless", "--only-summary", "--host", url, "--profile", "unknown"]
     words += ["--users", "2", "--spawn-rate", "2", "--run-time", "50s", "--csv", str(prefix), "--loglevel", "ERROR"]
     command = [sys.executable, "-m", "locust", *words]
@@ -68,9 +68,9 @@ def locust(url: str, prefix: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(("body", "code"), [(NOBODY, 0), (b'{"partyList":[{"fspId":"fsp-001"}]}', 1)])
-def test_locust_sends_what_a_hub_sends_and_fails_on_a_wrong_answer(tmp_path: Path, body: bytes, code: int) -> None:
-    with oracle_of_one_answer(body) as url:
-        outcome = locust(url, tmp_path / "unknown")
+def test_locust_sends_the_headers_of_a_hub_and_fails_on_a_wrong_answer(tmp_path: Path, body: bytes, code: int) -> None:
+    with serve_one_answer(body) as url:
+        outcome = run_locust(url, tmp_path / "unknown")
     assert outcome.returncode == code, outcome.stdout + outcome.stderr
     assert ("share of failures" in outcome.stdout) == (code == 1)
     assert set(Handler.heads[0]) == {
@@ -96,13 +96,13 @@ except KeyboardInterrupt:
 """
 
 
-def test_a_program_that_is_stopped_stops_all_that_it_started() -> None:
+def test_a_stopped_program_stops_all_processes_that_it_started() -> None:
     command = [sys.executable, "-c", RUNNING]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as program:
         try:
             assert program.stdout is not None
             home, worker = program.stdout.readline().split()
-            family = named(psutil.Process(program.pid).children(recursive=True))
+            family = name_living(psutil.Process(program.pid).children(recursive=True))
             assert {"valkey-server", "postgres"} <= set(family.values())
             assert int(worker) in {process.pid for process in family}
             program.send_signal(signal.SIGTERM)
@@ -110,12 +110,12 @@ def test_a_program_that_is_stopped_stops_all_that_it_started() -> None:
         finally:
             program.kill()
     psutil.wait_procs(family, timeout=60)
-    assert not named(family)
+    assert not name_living(family)
     assert not Path(home).exists()
 
 
-def named(processes: Iterable[psutil.Process]) -> dict[psutil.Process, str]:
-    """Those that live, a zombie not among them."""
+def name_living(processes: Iterable[psutil.Process]) -> dict[psutil.Process, str]:
+    """Return the names of living processes, without zombies."""
     found = {}
     for process in processes:
         with suppress(psutil.NoSuchProcess):

@@ -1,4 +1,4 @@
-"""A report shows what was measured, where and on which commit, in one file that needs nothing beside it."""
+"""A report shows the results with machine and commit, in one file that needs no other file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from loadtests.ceiling import compute_medians, find_missing_programs, make_rows,
 from loadtests.plots import draw_plot
 
 
-def measured(server: float, rate: float = 20_000.0) -> dict[str, float]:
+def make_measurement(server: float, rate: float = 20_000.0) -> dict[str, float]:
     zero = dict.fromkeys(("redis_user", "redis_system", "postgres"), 1.0)
     return {
         "rate": rate,
@@ -28,32 +28,32 @@ def measured(server: float, rate: float = 20_000.0) -> dict[str, float]:
     }
 
 
-def compared(aliases: int) -> dict[str, Any]:
-    sweep = [{"side": "ours", "connections": 4, **measured(20.0, rate)} for rate in (5_000.0, 9_000.0)]
+def make_comparison(aliases: int) -> dict[str, Any]:
+    sweep = [{"side": "ours", "connections": 4, **make_measurement(20.0, rate)} for rate in (5_000.0, 9_000.0)]
     return {
         "workers": 1,
         "aliases": aliases,
         "keys": 1_000,
         "rounds": {
-            "cached/ours": [measured(20.0), measured(90.0), measured(30.0)],
-            "cached/nginx": [measured(14.0), measured(14.0), measured(14.0)],
-            "cold/ours": [measured(40.0)],
+            "cached/ours": [make_measurement(20.0), make_measurement(90.0), make_measurement(30.0)],
+            "cached/nginx": [make_measurement(14.0), make_measurement(14.0), make_measurement(14.0)],
+            "cold/ours": [make_measurement(40.0)],
         },
         "sweep": sweep,
     }
 
 
-def test_a_figure_is_the_median_of_its_rounds_and_the_ratio_that_of_medians() -> None:
-    found = compared(1_000_000)
+def test_a_figure_is_the_median_of_its_rounds_and_a_ratio_compares_medians() -> None:
+    found = make_comparison(1_000_000)
     assert compute_medians(found["rounds"]["cached/ours"])["server"] == 31.0
     ours, ceiling, ratio, cold = make_rows(found)
     assert [row[1] for row in (ours, ceiling, ratio, cold)] == ["ours", "nginx", "ours / nginx", "ours"]
     assert (ours[5], ceiling[5], ratio[5]) == ("31.0", "15.0", "2.07")
 
 
-def test_both_files_hold_everything_that_was_kept(tmp_path: Path) -> None:
+def test_both_files_show_all_saved_results(tmp_path: Path) -> None:
     for aliases in (1_000_000, 10_000_000):
-        machine.save("ceiling", {"keys": 1_000}, [compared(aliases)], tmp_path)
+        machine.save("ceiling", {"keys": 1_000}, [make_comparison(aliases)], tmp_path)
     line = {"requests": 5, "failures": 0, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0, "held": True}
     machine.save("load", {"users": 3}, [{"profile": "hot", **line}], tmp_path)
     kept = json.loads(machine.save("during_import", {}, {"p99_ms_ratio": 4.5}, tmp_path).read_text())["machine"]
@@ -78,11 +78,11 @@ def test_both_files_hold_everything_that_was_kept(tmp_path: Path) -> None:
     assert "href=" not in page
 
 
-def test_a_report_of_nothing_can_be_written(tmp_path: Path) -> None:
+def test_a_report_without_results_can_be_written(tmp_path: Path) -> None:
     assert all(file.exists() for file in report.write(tmp_path / "new"))
 
 
-def test_results_of_one_program_are_kept_side_by_side(tmp_path: Path) -> None:
+def test_results_of_one_program_are_saved_side_by_side(tmp_path: Path) -> None:
     first = machine.save("load", {}, [], tmp_path)
     assert json.loads(first.read_text())["machine"].keys() >= {"cpu", "cores", "kernel", "python", "commit"}
 
@@ -99,7 +99,7 @@ def test_a_plot_draws_any_points_and_shows_names_as_text(log_x: bool) -> None:
     assert "nothing measured" in draw_plot("t", "x", "y", {"a": []})
 
 
-def test_what_is_missing_is_named_by_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_programs_are_named_by_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     assert {"wrk", "nginx"} <= set(find_missing_programs())
 

@@ -1,4 +1,4 @@
-"""A run is judged by its failures and by its own past, never by a time of day or of a machine."""
+"""A run is judged by its failures and by an earlier run, never by absolute times."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from loadtests.thresholds import TOTAL, Limits, Row, Verdict, judge, read_csv
 LIMITS = Limits(0.0, {50: 1.5, 99: 2.0})
 
 
-def row(p50: float = 2, p99: float = 10, *, requests: int = 1_000, failures: int = 0) -> Row:
+def make_row(p50: float = 2, p99: float = 10, *, requests: int = 1_000, failures: int = 0) -> Row:
     return Row(requests, failures, {50: p50, 99: p99})
 
 
-def broken(run: dict[str, Row], baseline: dict[str, Row], limits: Limits = LIMITS) -> list[Verdict]:
+def list_broken(run: dict[str, Row], baseline: dict[str, Row], limits: Limits = LIMITS) -> list[Verdict]:
     return [verdict for verdict in judge(run, baseline, limits) if not verdict.holds]
 
 
 def test_a_run_like_its_baseline_passes() -> None:
-    assert not broken({TOTAL: row(), "GET MSISDN": row()}, {TOTAL: row(), "GET MSISDN": row()})
+    assert not list_broken({TOTAL: make_row(), "GET MSISDN": make_row()}, {TOTAL: make_row(), "GET MSISDN": make_row()})
 
 
 @pytest.mark.parametrize(
-    ("run", "what"), [(row(p50=4.1), "p50 ms against 2 before"), (row(p99=21.1), "p99 ms against 10 before")]
+    ("run", "what"), [(make_row(p50=4.1), "p50 ms against 2 before"), (make_row(p99=21.1), "p99 ms against 10 before")]
 )
 def test_a_percentile_beyond_its_ratio_fails(run: Row, what: str) -> None:
-    (verdict,) = broken({TOTAL: run}, {TOTAL: row()})
+    (verdict,) = list_broken({TOTAL: run}, {TOTAL: make_row()})
     assert verdict.what == what
     assert str(verdict).startswith("FAIL")
 
 
-def test_a_millisecond_is_what_the_clock_of_locust_cannot_tell() -> None:
-    assert not broken({TOTAL: row(p50=2.5, p99=3)}, {TOTAL: row(p50=1, p99=1)})
+def test_a_difference_of_one_millisecond_is_ignored() -> None:
+    assert not list_broken({TOTAL: make_row(p50=2.5, p99=3)}, {TOTAL: make_row(p50=1, p99=1)})
 
 
 def test_without_a_baseline_only_failures_count() -> None:
-    assert not broken({TOTAL: row(p50=9_999)}, {})
-    (verdict,) = broken({TOTAL: row(failures=1)}, {})
+    assert not list_broken({TOTAL: make_row(p50=9_999)}, {})
+    (verdict,) = list_broken({TOTAL: make_row(failures=1)}, {})
     assert verdict.measured == 0.001
-    assert not broken({TOTAL: row(failures=1)}, {}, Limits(0.001, {}))
+    assert not list_broken({TOTAL: make_row(failures=1)}, {}, Limits(0.001, {}))
 
 
 def test_a_row_of_few_calls_is_not_compared() -> None:
-    assert not broken({TOTAL: row(), "POST one": row(p99=999, requests=50)}, {"POST one": row()})
+    assert not list_broken({TOTAL: make_row(), "POST one": make_row(p99=999, requests=50)}, {"POST one": make_row()})
 
 
-@pytest.mark.parametrize("run", [{}, {TOTAL: row(requests=0)}])
-def test_a_run_that_asked_nothing_has_failed(run: dict[str, Row]) -> None:
-    assert broken(run, {})
+@pytest.mark.parametrize("run", [{}, {TOTAL: make_row(requests=0)}])
+def test_a_run_without_requests_fails(run: dict[str, Row]) -> None:
+    assert list_broken(run, {})
 
 
-def test_locusts_file_is_read_by_method_and_name(tmp_path: Path) -> None:
+def test_the_file_of_locust_is_read_by_method_and_name(tmp_path: Path) -> None:
     file = tmp_path / "hot_final.csv"
     file.write_text(
         "Type,Name,Request Count,Failure Count,50%,95%,99%,100%\n"

@@ -1,4 +1,4 @@
-"""Every key is asked, each once; a service that refuses one is not called warm."""
+"""Every key is asked once; a service that refuses one is not warm."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loadtests.warm import WarmError, warm
 
 
 class Answering:
-    """Cuts its answers wherever it hurts."""
+    """Answers every request in two parts, cut before the last byte."""
 
     def __init__(self, body: bytes) -> None:
         self.answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
@@ -30,7 +30,7 @@ class Answering:
         writer.close()
 
 
-def targets(many: int) -> Iterator[str]:
+def list_targets(many: int) -> Iterator[str]:
     return (f"/participants/MSISDN/{n}" for n in range(many))
 
 
@@ -40,14 +40,14 @@ async def test_every_key_is_asked_once(body: bytes) -> None:
     server = await asyncio.start_server(service, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        assert await warm(f"http://127.0.0.1:{port}", targets(1_000), connections=4) == 1_000
-    assert sorted(service.asked) == sorted(target.encode() for target in targets(1_000))
+        assert await warm(f"http://127.0.0.1:{port}", list_targets(1_000), connections=4) == 1_000
+    assert sorted(service.asked) == sorted(target.encode() for target in list_targets(1_000))
 
 
-async def test_a_refusal_is_no_warmth() -> None:
+async def test_a_refused_lookup_is_an_error() -> None:
     server = await asyncio.start_server(Answering(b'{"errorInformation":{"errorCode":"2003"}}'), "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(ExceptionGroup) as raised:
-            await warm(f"http://127.0.0.1:{port}", targets(10), connections=1)
+            await warm(f"http://127.0.0.1:{port}", list_targets(10), connections=1)
     assert raised.group_contains(WarmError, match="refused")

@@ -1,4 +1,4 @@
-"""What wrk is told and what it says.  The walk through the keys is its own script's, so it is run where it is there."""
+"""The arguments and the result of wrk.  Its own script walks through the keys, so those tests need wrk."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from loadtests import wrk
 from loadtests.micro.hotspots import count_own_time
 from loadtests.wrk import Result, Targets, WrkError, parse
 
-SAID = """Running 1s test @ http://127.0.0.1:1
+OUTPUT = """Running 1s test @ http://127.0.0.1:1
   Requests/sec:  20410.00
 RESULT requests=20512 duration_us=1005000 p50_us=2510 p90_us=4000 p99_us=9380 p999_us=12000 max_us=15500 status=2 lost=1
 """
 
 
 def test_the_last_line_is_the_result() -> None:
-    assert parse(SAID) == Result(20_512, 1.005, 2.51, 4.0, 9.38, 12.0, 15.5, 2, 1)
-    assert parse(SAID).rate == pytest.approx(20_410, rel=0.001)
+    assert parse(OUTPUT) == Result(20_512, 1.005, 2.51, 4.0, 9.38, 12.0, 15.5, 2, 1)
+    assert parse(OUTPUT).rate == pytest.approx(20_410, rel=0.001)
 
 
-@pytest.mark.parametrize("text", ["", "unable to connect to 127.0.0.1:1", SAID.replace("RESULT", "")])
+@pytest.mark.parametrize("text", ["", "unable to connect to 127.0.0.1:1", OUTPUT.replace("RESULT", "")])
 def test_output_without_a_result_is_an_error_that_shows_it(text: str) -> None:
     with pytest.raises(WrkError) as raised:
         parse(text)
@@ -37,7 +37,7 @@ def test_targets_are_numbered() -> None:
 
 
 class Recorder:
-    """An HTTP server of one answer that remembers what it was asked."""
+    """An HTTP server with one answer that records the requests."""
 
     def __init__(self, status: str = "200 OK") -> None:
         self.heads: list[str] = []
@@ -57,7 +57,7 @@ class Recorder:
     def _answer(self, client: socket.socket) -> None:
         with client:
             rest = b""
-            while part := _received(client):
+            while part := _receive(client):
                 *heads, rest = (rest + part).split(b"\r\n\r\n")
                 self.heads += [head.decode() for head in heads]
                 client.sendall(f"HTTP/1.1 {self._status}\r\ncontent-length: 2\r\n\r\n{{}}".encode() * len(heads))
@@ -66,7 +66,7 @@ class Recorder:
         self._listener.close()
 
 
-def _received(client: socket.socket) -> bytes:
+def _receive(client: socket.socket) -> bytes:
     try:
         return client.recv(65_536)
     except OSError:
@@ -74,7 +74,7 @@ def _received(client: socket.socket) -> bytes:
 
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
-def test_wrk_walks_over_keys_that_no_walk_had_before_and_sends_a_hubs_headers() -> None:
+def test_wrk_walks_over_new_keys_and_sends_the_headers_of_a_hub() -> None:
     recorder = Recorder()
     try:
         targets = Targets("/participants/MSISDN/5255", 8, 10_000_000, first=1_000_000)
@@ -96,7 +96,7 @@ def test_wrk_walks_over_keys_that_no_walk_had_before_and_sends_a_hubs_headers() 
 
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
-def test_one_refused_request_spoils_a_measurement() -> None:
+def test_one_refused_request_is_an_error() -> None:
     recorder = Recorder("503 Service Unavailable")
     try:
         with pytest.raises(WrkError, match="were refused"):
@@ -105,12 +105,12 @@ def test_one_refused_request_spoils_a_measurement() -> None:
         recorder.close()
 
 
-def test_the_environment_of_this_process_is_kept_from_wrk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrk_does_not_get_the_environment_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WALK", "7")
     assert "WALK" in os.environ
     assert "WALK" not in Targets("/", 1, 1).make_environment()
 
 
-def test_own_time_is_the_innermost_frames() -> None:
+def test_own_time_counts_the_innermost_frames() -> None:
     counted = count_own_time("a;b;c 3\na;b 2\na;d;b 5\n\nnonsense\n")
     assert counted == {"c": 3, "b": 7}
