@@ -1,4 +1,4 @@
-"""Print every text that a person can meet, in one list, so that somebody can read them as a whole.
+"""Print every text that a person can see, in one list, so that an editor can read them as a whole.
 
     python -m walks.texts                 all of them
     python -m walks.texts help            only what --help prints

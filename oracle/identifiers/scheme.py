@@ -1,4 +1,4 @@
-"""What a kind of identifier is: the class every kind implements, and the types they share.
+"""Defines a kind of identifier: the class that every kind implements, and the types that they share.
 
 A kind is one object of a subclass of `Scheme`, in a file of its own, with one line in `registry`.  The rest of the
 program knows a kind only by the attributes and methods of that object: how people write it, show it and fill it in in

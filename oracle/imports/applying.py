@@ -1,8 +1,8 @@
 """Applies the rows of a batch: a portion of some thousand rows in each transaction, with their results and counters.
 
 Once.      The transaction locks the batch.  It checks that the batch is still applying, and that the chunk has as many
-           results as when the rows were chosen; otherwise it does nothing.  So no row is applied twice and none is left
-           out, whichever process dies and however many try.
+           results as when the rows were chosen; otherwise it does nothing.  So no row is applied twice or left out,
+           even if processes die, or several work on the batch at once.
 Order.     Rows of one key are applied in the order of their lines.  A transaction applies the first row of every key
            together, then the second rows, and so on (`ChunkPlan`).  A row that repeats the row before it takes its
            result from that row.  A key with more than PASSES_MAX rows ends the portion early.

@@ -4,7 +4,7 @@ One transaction stores the rows of one part of the file, or those read within `I
 
 A process that continues a half-read file begins at its first byte again, because the reader's chunks depend on the file
 alone.  It stores nothing before the first chunk that is missing, or that differs because the checks or the reader
-changed in between.  That is exact whatever happened, and costs about 5 s for each million rows.
+changed in between.  That is always exact, and costs about 5 s for each million rows.
 
 A thread does the reading: the other jobs of the process wait for it some milliseconds at a time.
 """

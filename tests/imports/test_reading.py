@@ -148,7 +148,7 @@ def test_the_templates_are_good_files(name: str) -> None:
 
 
 def test_the_templates_are_the_samples_of_every_kind() -> None:
-    """When this fails: `make contract`."""
+    """If this fails, run `make contract`."""
     assert (TEMPLATES / "import.csv").read_bytes() == templates.make_csv()
     assert (TEMPLATES / "import.ndjson").read_bytes() == templates.make_ndjson()
 
