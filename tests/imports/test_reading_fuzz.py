@@ -87,6 +87,7 @@ def test_rows_do_not_depend_on_how_the_bytes_are_cut(data: bytes, block: int, pe
 
 @settings(max_examples=800, deadline=None)
 @given(body=bodies, block=st.integers(1, 80))
+@example(body=b";,ana,\n", block=80)
 def test_csv_rows_are_those_that_a_slow_reader_finds(body: bytes, block: int) -> None:
     found = read_rows(HEADER + body, [], block_bytes=block)
     slow = list(read_slowly((HEADER + body).decode(errors="surrogateescape")))
