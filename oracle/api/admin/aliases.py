@@ -124,7 +124,7 @@ class AliasForms(Resource):
 
 
 class Alias(Resource):
-    kind: Annotated[Kind, Meta(description="The kind that the identifier reads as")]
+    kind: Annotated[Kind, Meta(description="The kind that was recognised, for example CLABE for an ACCOUNT_ID")]
     party_id_type: PartyIdType
     identifier: Annotated[str, Meta(description="Canonical")]
     sub_id: str | None
@@ -149,7 +149,9 @@ class CheckedAlias(Resource):
 
 
 class CheckedAliases(Resource):
-    items: Annotated[list[CheckedAlias], Meta(description="One for each item, in their order")]
+    items: Annotated[
+        list[CheckedAlias], Meta(description="One result for each item of the question, in the same order")
+    ]
 
 
 class AliasHolder(Resource):
@@ -180,7 +182,7 @@ class FoundAlias(Resource):
 
 
 class FoundAliases(Resource):
-    items: Annotated[list[FoundAlias], Meta(description="One for each item, in their order")]
+    items: Annotated[list[FoundAlias], Meta(description="One result for each item of the question, in the same order")]
 
 
 class _PartyEntries(NamedTuple):

@@ -72,7 +72,7 @@ class BatchRows(Resource):
 
     read: Annotated[int, Meta(description="Read from the file so far")]
     valid: int
-    applied: Annotated[int, Meta(description="In force in the directory")]
+    applied: Annotated[int, Meta(description="Rows that are applied to the directory")]
     changed: Annotated[int, Meta(description="Applied rows that changed something")]
     failed: Annotated[int, Meta(description="Not valid, or refused by the directory")]
 
@@ -102,7 +102,7 @@ class Batch(Resource):
     rows: BatchRows
     bytes_read: int
     rows_per_s: Annotated[float | None, Meta(description="The present rate, while the file is read or applied")]
-    seconds_left: Annotated[float | None, Meta(description="Until the present phase ends, at that rate")]
+    seconds_left: Annotated[float | None, Meta(description="Seconds until this step ends, at the present rate")]
     validated_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None

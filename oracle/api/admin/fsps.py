@@ -52,7 +52,11 @@ class NewFsp(Body):
         | None
     ) = None
     currencies: (
-        Annotated[list[Currency], Meta(max_length=200, description="That it may register; null: every one")] | None
+        Annotated[
+            list[Currency],
+            Meta(max_length=200, description="The currencies that it may register; null: every currency"),
+        ]
+        | None
     ) = None
     use_cases: Annotated[list[UseCase], Meta(max_length=50)] = msgspec.field(default_factory=list)
     contact: Contact | None = None

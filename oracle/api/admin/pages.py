@@ -29,7 +29,7 @@ P = TypeVar("P")
 
 PAGE: Final = 100
 PAGE_MAX: Final = 1_000
-Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_MAX, description="At most so many items")]
+Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_MAX, description="The largest number of items of a page")]
 Cursor = Annotated[
     str | None, QueryParameter(description="`next` of the page before, with the same filters and the same key")
 ]

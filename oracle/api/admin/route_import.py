@@ -72,17 +72,20 @@ class RowOverlap(Resource):
 
     line: int
     route_id: int
-    prefix: Annotated[str, Meta(description="Of the existing route")]
+    prefix: Annotated[str, Meta(description="The prefix of the existing route")]
     fsp_id: str
-    relation: Annotated[Literal["shorter", "longer"], Meta(description="Than the prefix in the list")]
+    relation: Annotated[
+        Literal["shorter", "longer"],
+        Meta(description="The existing prefix is shorter or longer than the one in the list"),
+    ]
 
 
 class RouteList(Resource):
     rows: Annotated[int, Meta(description="Rows of the list, bad ones included")]
-    created: Annotated[int, Meta(description="New routes; in a dry run, those that would be new")]
+    created: Annotated[int, Meta(description="The number of added routes; in a dry run, of those that would be added")]
     unchanged: Annotated[int, Meta(description="Routes that exist already")]
     skipped: Annotated[int, Meta(description="Rows without an FSP, or of an unknown FSP")]
-    fsps_created: Annotated[list[str], Meta(description="New FSPs; in a dry run, those that would be new")]
+    fsps_created: Annotated[list[str], Meta(description="The created FSPs; in a dry run, those that would be created")]
     bad: Annotated[
         list[BadRow],
         Meta(description=f"In a dry run: up to {REPORTED_MAX} bad rows.  Without one, a bad row refuses the list"),
@@ -160,7 +163,11 @@ async def import_routes(
     ] = "refuse",
     fsp_id: Annotated[
         str | None,
-        QueryParameter(name="fspId", max_length=256, description="An FSP id made of columns, in braces: mx-{abm_code}"),
+        QueryParameter(
+            name="fspId",
+            max_length=256,
+            description="The FSP id of rows without one; braces hold the name of a column: mx-{abm_code}",
+        ),
     ] = None,
     reason: Annotated[str | None, QueryParameter(min_length=1, max_length=NOTE_MAX, pattern=LINE_PATTERN)] = None,
 ) -> Response[bytes]:

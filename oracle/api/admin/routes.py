@@ -114,7 +114,7 @@ class Neighbour(Resource):
 class Overlap(Neighbour):
     relation: Annotated[
         Literal["shorter", "longer"],
-        Meta(description="Than the new prefix: the new route wins over a shorter one, a longer one wins over it"),
+        Meta(description="The other prefix is shorter or longer than the new one; the longest prefix decides"),
     ]
     explanation: str
 

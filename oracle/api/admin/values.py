@@ -38,7 +38,7 @@ NOTE_MAX: Final = 256
 Reason = Annotated[
     str, Meta(min_length=1, max_length=NOTE_MAX, pattern=LINE_PATTERN, description="Why; kept in the history")
 ]
-Note = Annotated[str, Meta(min_length=1, max_length=NOTE_MAX, description="For people; kept with the thing itself")]
+Note = Annotated[str, Meta(min_length=1, max_length=NOTE_MAX, description="A note for people")]
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
 Label = Annotated[str, Meta(min_length=1, max_length=128, description="Who or what uses the key")]
 

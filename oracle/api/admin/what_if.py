@@ -66,7 +66,7 @@ class LookupQuestion(Body):
 class AnsweredEntry(Resource):
     fsp_id: str
     currency: Annotated[str | None, Meta(description="null: it answers for every currency")]
-    sub_id: Annotated[str | None, Meta(description="As in the question")]
+    sub_id: Annotated[str | None, Meta(description="The SubId of the question")]
 
 
 class ConsideredAlias(Resource):
@@ -103,7 +103,7 @@ class LookupExplanation(Resource):
     by: Annotated[Literal["alias", "route", "nobody"], Meta(description="What decides, even if the answer is empty")]
     alias: ConsideredAlias | None
     rule: ConsideredRoute | None
-    fsp_status: Annotated[FspStatus | None, Meta(description="Of the deciding FSP")]
+    fsp_status: Annotated[FspStatus | None, Meta(description="The status of the FSP that decides")]
     aliases: Annotated[list[ConsideredAlias], Meta(description="All entries of the identifier")]
     considered: Annotated[list[ConsideredRoute], Meta(description="The routes that match it, the longest first")]
     explanation: str

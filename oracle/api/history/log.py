@@ -47,7 +47,9 @@ class ConsistencyQuestion(Body):
 
 
 class EntryQuestion(Body):
-    size: Annotated[LeafNumber | None, Meta(description="Of the log; null: that of the latest checkpoint")] = None
+    size: Annotated[
+        LeafNumber | None, Meta(description="The size of the log for the proof; null: that of the latest checkpoint")
+    ] = None
 
 
 class Checkpoint(Resource):
@@ -64,8 +66,10 @@ class CheckpointPage(Resource):
 
 class LogKey(Resource):
     vkey: str
-    from_size: Annotated[int, Meta(description="It signs checkpoints larger than this")]
-    statement: Annotated[str | None, Meta(description="With it the key before it introduces this key")]
+    from_size: Annotated[int, Meta(description="The key signs checkpoints that are larger than this")]
+    statement: Annotated[
+        str | None, Meta(description="The signed statement with which the earlier key introduces this key")
+    ]
 
 
 class LogKeys(Resource):

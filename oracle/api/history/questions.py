@@ -42,7 +42,8 @@ _LIMITS: Final = ("description", "ge", "le", "min_length", "max_length", "patter
 
 Text = Annotated[str, Meta(min_length=1, max_length=256)]
 AsStored = Annotated[
-    bool, Meta(description="Take the identifier letter by letter, for one that was stored under older rules")
+    bool,
+    Meta(description="true: search for the identifier exactly as written, for one that was stored under older rules"),
 ]
 LeafNumber = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Limit = Annotated[int, Meta(ge=1, le=PAGE_MAX)]
