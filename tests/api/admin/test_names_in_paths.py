@@ -23,7 +23,7 @@ def test_an_fsp_may_be_called_anything(service: Service, operator: httpx.Client,
     own = service.client("dfsp-maker", fsp_id)
     assert own.get(path).json()["fspId"] == fsp_id
     refused = own.get("/fsps/a")
-    assert (refused.status_code, refused.json()["hint"]) == (403, f"Use {path}")
+    assert (refused.status_code, refused.json()["hint"]) == (403, f"Name your own FSP: {fsp_id}")
     assert service.client("dfsp-maker", "greenbank").get(path).status_code == 403
 
 
