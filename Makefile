@@ -37,10 +37,11 @@ $(STAMP): $(SERVING) requirements-dev.lock
 run: $(SERVING) ## start the oracle with its own PostgreSQL and Valkey
 	@exec $(BIN)/oracle serve
 
-# Two at a time, a file in one piece: its fixtures start servers.  Each of the two has a PostgreSQL and a Valkey of its own.
+# Three at a time, because tests wait for a quarter of their time.  A file stays in one process: its fixtures start
+# servers.  Each process has a PostgreSQL and a Valkey of its own.
 # Bytecode is kept, so that the hundreds of processes that the tests start do not compile the program anew.
 test: install ## run all tests against real servers on free ports
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 SEEDS ?= 20
 MINUTES ?= 30

@@ -33,7 +33,7 @@ hypothesis.settings.load_profile("any machine")
 
 pytest_plugins = ["admin_service", "browser"]  # fixtures around a running admin listener, and a real browser
 
-# The files that take longest begin first.  Else one of the two processes would run one of them alone at the end.  (The
+# The files that take longest begin first.  Else one process would run one of them alone at the end.  (The
 # option --no-loadscope-reorder of the Makefile keeps this order.)
 LONGEST: Final = (
     "tests/faults/test_rig.py",
