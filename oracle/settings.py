@@ -320,7 +320,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["any", "clabe"],
         Meta(
             description="clabe: every ACCOUNT_ID must be a CLABE. any: an account number is a CLABE only when the"
-            " request says so, because one random 18-digit number in ten has a valid check digit."
+            " request names the SubId CLABE, because one random 18-digit number in ten has a valid check digit."
         ),
     ] = "any"
     fsp_registration: Annotated[

@@ -42,7 +42,7 @@ async def browser() -> AsyncIterator[Browser]:
     if chromium is None:
         if os.environ.get("CI"):
             pytest.fail(MISSING)
-        pytest.skip(MISSING)
+        pytest.skip(MISSING)  # a person without the browser can run the rest; the summary below names what is left out
     async with async_playwright() as playwright:
         running = await playwright.chromium.launch(executable_path=chromium, args=FLAGS, timeout=WAIT_MS)
         yield running

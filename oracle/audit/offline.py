@@ -5,7 +5,7 @@ Findings.  A line that was altered, removed, inserted or moved, by its number; a
 Method.    Lines and sealed hashes are read side by side.  The side that leads to the signed root is right: if the
            hashes do, they show which lines differ.
 Trust.     It begins with a vkey that you give, and follows the statements that introduce newer keys.  Without a vkey,
-           the first key of the export itself is used.  That shows accidents, not forgery, and a note says so.
+           the first key of the export itself is used.  That shows accidents, not forgery, and a note warns of it.
 """
 
 from __future__ import annotations

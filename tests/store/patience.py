@@ -2,7 +2,7 @@
 
 Commits, fences and questions for the generation have limits of a second or so, after which a change is refused.  Where
 ten others want the two cores, a test exceeds them by chance; so here they are a minute.  A test of the limits
-themselves says so: @pytest.mark.usefixtures("in_time").
+themselves asks for them: @pytest.mark.usefixtures("in_time").
 """
 
 from __future__ import annotations
