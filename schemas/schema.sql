@@ -437,7 +437,7 @@ CREATE FUNCTION public.refuse_route_overlaps(written bigint[]) RETURNS void
     LANGUAGE plpgsql
     AS $$
 BEGIN
-    IF EXISTS (SELECT FROM routes n JOIN routes r USING (party_id_type, prefix)
+    IF EXISTS (SELECT FROM routes n JOIN routes r USING (party_id_type, kind, prefix)
                WHERE n.route_id = ANY (written) AND n.route_id <> r.route_id
                  AND n.valid_from < r.valid_to AND r.valid_from < n.valid_to) THEN
         RAISE EXCEPTION 'another route has this prefix at that time' USING ERRCODE = 'OR005';
@@ -453,6 +453,26 @@ BEGIN
         RAISE EXCEPTION 'no such FSP' USING ERRCODE = 'OR002';
     END IF;
 END $$;
+
+CREATE FUNCTION public.route_kind(party_id_type public.party_id_type, prefix text) RETURNS text
+    LANGUAGE sql STABLE
+    AS $_$
+    SELECT CASE
+        WHEN party_id_type = 'ACCOUNT_ID' AND prefix = ANY ('{
+            001, 002, 006, 009, 012, 014, 019, 021, 022, 030, 032, 036, 037, 042, 044, 058, 059, 060, 062,
+            072, 102, 103, 106, 108, 110, 112, 113, 116, 124, 126, 127, 128, 129, 130, 131, 132, 133, 134,
+            135, 136, 137, 138, 139, 140, 141, 143, 145, 147, 148, 150, 151, 152, 154, 155, 156, 157, 158,
+            159, 160, 166, 167, 168, 600, 601, 602, 604, 605, 606, 607, 608, 610, 611, 613, 614, 615, 616,
+            617, 618, 619, 620, 621, 622, 623, 624, 626, 627, 628, 629, 630, 631, 632, 633, 634, 636, 637,
+            638, 640, 642, 646, 647, 648, 649, 651, 652, 653, 655, 656, 659, 661, 670, 674, 677, 679, 680,
+            683, 684, 685, 686, 688, 689, 699, 703, 706, 710, 714, 715, 720, 721, 722, 723, 725, 727, 728,
+            729, 730, 732, 734, 738, 812, 814, 821, 846, 901, 902, 903
+        }'::text[]) THEN 'CLABE'
+        WHEN party_id_type = 'PERSONAL_ID' AND prefix ~
+            '^([1-9]|1[0-4])-(((?!09)([01][0-9A-F]|2[015])){3}-([NEPTYS]-[0-9]{0,5})?)?$' THEN 'NRC'
+        ELSE party_id_type::text
+    END
+$_$;
 
 CREATE FUNCTION public.routes_deleted() RETURNS trigger
     LANGUAGE plpgsql
@@ -486,6 +506,14 @@ BEGIN
            c.reason, c.request_id, c.trace_id
     FROM new_rows n;
     RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.routes_kind() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    NEW.kind := route_kind(NEW.party_id_type, NEW.prefix);
+    RETURN NEW;
 END $$;
 
 CREATE FUNCTION public.routes_updated() RETURNS trigger
@@ -846,7 +874,9 @@ CREATE TABLE public.routes (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     changed_at timestamp with time zone DEFAULT now() NOT NULL,
     version bigint DEFAULT 1 NOT NULL,
+    kind text NOT NULL COLLATE pg_catalog."C",
     CONSTRAINT routes_check CHECK ((valid_from < valid_to)),
+    CONSTRAINT routes_kind CHECK ((kind ~ '^[A-Z][A-Z_]{0,31}$'::text)),
     CONSTRAINT routes_note CHECK ((length(note) <= 256)),
     CONSTRAINT routes_prefix_check CHECK (((length(prefix) >= 1) AND (length(prefix) <= 128)))
 );
@@ -1083,6 +1113,10 @@ CREATE TRIGGER routes_deleted AFTER DELETE ON public.routes REFERENCING OLD TABL
 CREATE TRIGGER routes_in_turn BEFORE INSERT OR UPDATE ON public.routes FOR EACH STATEMENT EXECUTE FUNCTION public.routes_in_turn();
 
 CREATE TRIGGER routes_inserted AFTER INSERT ON public.routes REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.routes_inserted();
+
+CREATE TRIGGER routes_kind_inserted BEFORE INSERT ON public.routes FOR EACH ROW WHEN ((new.kind IS NULL)) EXECUTE FUNCTION public.routes_kind();
+
+CREATE TRIGGER routes_kind_updated BEFORE UPDATE ON public.routes FOR EACH ROW WHEN (((new.party_id_type <> old.party_id_type) AND (new.kind = old.kind))) EXECUTE FUNCTION public.routes_kind();
 
 CREATE TRIGGER routes_not_truncated BEFORE TRUNCATE ON public.routes FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 

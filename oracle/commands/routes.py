@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = ("routeId", "kind", "prefix", "fspId", "validFrom", "validTo", "note")
 OVERLAPS_SHOWN: Final = 20
+_RELATIONS: Final = {"other_kind": "of another kind"}
 
 
 def add(commands: Any) -> None:
@@ -141,7 +142,7 @@ def _show_trial(tried: Any, arguments: Arguments) -> None:
     _note_overlaps(tried["overlaps"], _describe_overlaps(tried))
     if tried["conflict"] is not None:
         raise CommandError(
-            f"route {tried['conflict']['routeId']} already has this prefix at that time (route_overlap)."
+            f"route {tried['conflict']['routeId']} already has this kind and prefix at that time (route_overlap)."
             " End that route first, or choose another period"
         )
 
@@ -211,7 +212,10 @@ def _what_if(client: Client, arguments: Arguments) -> None:
     answers = [answer["fspId"] for answer in found["answer"]]
     show({"answer": answers, "by": found["by"], "why": found["explanation"]}, as_json=False)
     for route in found["considered"]:
-        print_note(f"route {route['routeId']}: {route['prefix']} to {format_value(route['fspId'])}: {route['verdict']}")
+        print_note(
+            f"route {route['routeId']}: {route['kind']} {format_value(route['prefix'])} to"
+            f" {format_value(route['fspId'])}: {route['verdict']}"
+        )
 
 
 def _make_period(arguments: Arguments) -> dict[str, Any]:
@@ -259,8 +263,8 @@ def _import(client: Client, arguments: Arguments) -> None:
     if tried["badRows"]:
         raise CommandError(f"nothing was added: {format_count(tried['badRows'], 'row')} of the file cannot be used")
     overlaps = [
-        f"line {cut['line']}: route {cut['routeId']} is {cut['relation']}:"
-        f" {format_value(cut['prefix'])} to {cut['fspId']}"
+        f"line {cut['line']}: route {cut['routeId']} is {_RELATIONS.get(cut['relation'], cut['relation'])}:"
+        f" {cut['kind']} {format_value(cut['prefix'])} to {format_value(cut['fspId'])}"
         for cut in tried["wouldOverlap"]
     ]
     if arguments.dry_run:

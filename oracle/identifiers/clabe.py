@@ -49,6 +49,9 @@ class Clabe(Scheme):
             raise BadIdentifier("bad_check_digit", "CLABE")
         return digits
 
+    def is_canonical(self, text: str) -> bool:
+        return _plain(text) is not None and _check_digit_fits(text)
+
     def canonicalise_prefix(self, text: str) -> str:
         digits = screen(text, "CLABE prefix").translate(_SEPARATORS)
         if not _any_digits(digits):

@@ -1,5 +1,15 @@
 """Prefixes of canonical identifiers as text: the routes that can take an identifier, and the range under a prefix."""
 
+from typing import NamedTuple
+
+
+class RoutePrefix(NamedTuple):
+    """What a route answers: identifiers of this kind that begin with this prefix."""
+
+    party_id_type: str
+    kind: str
+    prefix: str  # canonical
+
 
 def list_prefixes(identifier: str) -> list[str]:
     """Return everything the identifier begins with, shortest first, itself last."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oracle.identifiers.errors import BadIdentifier
 from oracle.identifiers.opaque import check_sub_id
+from oracle.identifiers.prefix import RoutePrefix
 from oracle.identifiers.registry import SCHEMES
 from oracle.identifiers.scheme import HOME_COUNTRIES, PartyIdType, PartyKey, Scheme
 
@@ -138,10 +139,11 @@ class Reading:
                 return scheme.kind
         return key.party_id_type
 
-    def read_prefix(self, kind: str, text: str) -> tuple[str, str]:
-        """Return PartyIdType and canonical prefix of a route.  Raises BadIdentifier."""
+    def read_prefix(self, kind: str, text: str) -> RoutePrefix:
+        """Read the prefix of a route for this kind.  Raises BadIdentifier."""
         scheme = self._find_scheme(kind)
-        return scheme.party_id_type.value, self._only.get(kind, scheme).canonicalise_prefix(text)
+        prefix = self._only.get(kind, scheme).canonicalise_prefix(text)
+        return RoutePrefix(scheme.party_id_type.value, scheme.kind, prefix)
 
     def is_permitted(self, kind: str, kinds: Collection[str]) -> bool:
         """Whether an FSP that can register `kinds` can register this one: by its own name or by its PartyIdType."""

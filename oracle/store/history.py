@@ -28,6 +28,7 @@ from oracle.identifiers.prefix import list_prefixes
 from oracle.store.cache.values import Entry
 from oracle.store.postgres import Postgres
 from oracle.store.queries import QUERIES
+from oracle.store.routes import fits, rank
 from oracle.store.rows import FinalRow
 
 ANSWERED: Final = frozenset({"active", "provisional"})
@@ -78,6 +79,7 @@ class RouteVersion(NamedTuple):
     """A route, and the event that wrote it as it is."""
 
     route_id: int
+    kind: str
     prefix: str
     fsp_id: str
     valid_from: datetime
@@ -138,7 +140,9 @@ class Situation:
         version = None
         if after is not None and after["party_id_type"] == self.party_id_type:
             span = parse_instant(after["valid_from"]), parse_instant(after["valid_to"])
-            version = RouteVersion(route_id, after["prefix"], after["fsp_id"], *span, event)
+            # Before migration 0005 a route had no kind, and answered every identifier of its type.
+            kind = after.get("kind", self.party_id_type)
+            version = RouteVersion(route_id, kind, after["prefix"], after["fsp_id"], *span, event)
         self._routes[route_id] = event, version
 
     def list_entries(self) -> list[EntryVersion]:
@@ -161,14 +165,18 @@ class Situation:
         return fsp_id if version is not None and version.status in ANSWERED else ""
 
     def list_routes(self) -> list[RouteVersion]:
-        """List the routes whose prefix begins this identifier, valid at any time."""
+        """List the routes whose prefix begins this identifier, of any kind and valid at any time."""
         versions = (version for _, version in self._routes.values() if version is not None)
         return [version for version in versions if self.identifier.startswith(version.prefix)]
 
     def find_route(self, at: datetime) -> RouteVersion | None:
-        """Find the longest route that is valid at an instant, for an FSP of any status."""
-        valid = [route for route in self.list_routes() if route.valid_from <= at < route.valid_to]
-        return max(valid, key=lambda route: len(route.prefix), default=None)
+        """Find the longest route that is valid at an instant and fits, for an FSP of any status."""
+        valid = [
+            route
+            for route in self.list_routes()
+            if route.valid_from <= at < route.valid_to and fits(route.kind, self.identifier)
+        ]
+        return min(valid, key=lambda route: rank(route.prefix, route.kind), default=None)
 
 
 async def fetch_situation(postgres: Postgres, party_id_type: str, identifier: str, at: datetime) -> Situation:

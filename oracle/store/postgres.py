@@ -24,6 +24,7 @@ from oracle.store.cache.lookups import DATABASE_BATCHES
 from oracle.store.cache.values import Entry, pack_entries
 from oracle.store.lanes import LIMITS, Breaker, Lane, PostgresLimits, is_away, is_busy, open_pool
 from oracle.store.queries import QUERIES
+from oracle.store.routes import RouteRow
 from oracle.store.rows import GenerationRow
 
 WRITES_MAX: Final = 8
@@ -89,12 +90,12 @@ class Reads(Lane):
             entries[ord_ - 1].append(Entry(fsp_id, currency, sub_id))
         return [pack_entries(e) for e in entries]
 
-    async def fetch_routes(self) -> list[tuple[str, str, str, float, float]]:
-        """Fetch every rule that is or will be valid: type, prefix, FSP ('' if suspended), valid from, valid to."""
+    async def fetch_routes(self) -> list[RouteRow]:
+        """Fetch every rule that is or will be valid."""
         async with self._breaker.guard(), self._pool.acquire() as connection, connection.transaction():
             # In portions, so that lookups have their turn between them: there can be 100,000 rules.
             cursor = await connection.cursor(QUERIES["routes_all"])
-            rules: list[tuple[str, str, str, float, float]] = []
+            rules: list[RouteRow] = []
             while some := await cursor.fetch(ROUTES_CHUNK):
                 rules += map(tuple, some)
             return rules

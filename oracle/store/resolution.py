@@ -5,7 +5,8 @@ The rule exists here only.  The hub, the what-if question and the history API al
     1. A registered key is answered by one of its entries.  A lookup without a currency takes the default entry.  A
        lookup with a currency takes the entry in that currency, else the entry that answers for every currency.
     2. A key that is registered in other currencies only is answered with nobody.  No route answers in its place.
-    3. A key that nobody has registered is answered by the longest route that is valid at the time.
+    3. A key that nobody has registered is answered by the longest route that is valid at the time and fits its kind
+       (see `routes`).
     4. An FSP that is suspended or closed answers nobody.  Its entry or route still decides: neither a route nor a
        shorter route answers in its place, because that would send the payment to an FSP known to be the wrong one.
 

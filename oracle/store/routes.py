@@ -1,10 +1,15 @@
-"""Finds the route of an identifier that nobody has registered: the longest prefix rule that is valid now.
+"""Finds the route of an identifier that nobody has registered: the longest prefix rule that is valid now and fits.
 
-A rule outside its time does not count, so a shorter one can match.  A rule whose FSP is suspended or closed still
-matches and answers nobody: a shorter rule would send the payment to an FSP that this rule says is the wrong one.
+Fits.  A rule answers the kind of identifier that it was made for.  A rule for CLABE answers no other account number,
+       and one for NRC no other document, whatever the settings are.  A rule for the PartyIdType itself answers all of
+       it.  Of two rules with the same prefix, the one for the narrower kind comes first.
+Skips. A rule outside its time, or one that does not fit, does not count, so a shorter one can match.  A rule whose FSP
+       is suspended or closed still matches and answers nobody: a shorter rule would send the payment to an FSP that
+       this rule says is the wrong one.
 
 The rules are compiled into one dictionary of prefixes for each length that occurs.  A match takes at most as many
-look-ups as there are lengths (CLABE rules have 3 to 17 digits), for any number of rules.
+look-ups as there are lengths (CLABE rules have 3 to 17 digits), for any number of rules.  Only when a rule for a
+narrower kind has the right prefix, the identifier is checked against that kind.
 """
 
 from __future__ import annotations
@@ -14,14 +19,18 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
-# party_id_type, prefix, fsp_id ('' if suspended or closed), valid from and to (seconds since 1970)
-RouteRow = tuple[str, str, str, float, float]
+from oracle.identifiers import SCHEMES
+
+# party_id_type, kind, prefix, fsp_id ('' if suspended or closed), valid from and to (seconds since 1970)
+RouteRow = tuple[str, str, str, str, float, float]
+Check = Callable[[str], bool]
 
 
 class Rule(NamedTuple):
     fsp_id: str  # '' if suspended or closed
     valid_from_s: float
     valid_to_s: float
+    check: Check | None  # of a narrower kind; None: every identifier of the type fits
 
 
 Table = list[tuple[int, dict[str, list[Rule]]]]  # longest prefixes first
@@ -44,7 +53,7 @@ class Routes:
         self.version = version
 
     def match(self, party_id_type: str, identifier: str, now_s: float | None = None) -> str | None:
-        """Return the FSP of the longest valid rule; '' if it is suspended or closed; None if there is no such rule."""
+        """Find the FSP of the longest fitting valid rule: '' if it is suspended or closed, None without such a rule."""
         tables = self._tables.get(party_id_type, _NO_TABLE)
         if not tables:
             return None
@@ -52,8 +61,8 @@ class Routes:
         for length, by_prefix in tables:
             rules = by_prefix.get(identifier[:length])
             if rules is not None and len(identifier) >= length:
-                for fsp_id, valid_from_s, valid_to_s in rules:
-                    if valid_from_s <= at < valid_to_s:
+                for fsp_id, valid_from_s, valid_to_s, check in rules:
+                    if valid_from_s <= at < valid_to_s and (check is None or check(identifier)):
                         return fsp_id
         return None
 
@@ -61,7 +70,45 @@ class Routes:
 def compile_routes(rows: list[RouteRow]) -> dict[str, Table]:
     """Sort the rules into the tables of each party id type."""
     tables: dict[str, dict[int, dict[str, list[Rule]]]] = {}
-    for party_id_type, prefix, fsp_id, valid_from_s, valid_to_s in rows:
+    checks = {kind: find_check(kind) for kind in {row[1] for row in rows}}
+    for party_id_type, kind, prefix, fsp_id, valid_from_s, valid_to_s in rows:
         by_prefix = tables.setdefault(party_id_type, {}).setdefault(len(prefix), {})
-        by_prefix.setdefault(prefix, []).append(Rule(fsp_id, valid_from_s, valid_to_s))
+        rules = by_prefix.setdefault(prefix, [])
+        rule = Rule(fsp_id, valid_from_s, valid_to_s, checks[kind])
+        if rule.check is None:
+            rules.append(rule)
+        else:
+            rules.insert(0, rule)
     return {t: sorted(by_length.items(), reverse=True) for t, by_length in tables.items()}
+
+
+# The rule of one decision, for those who explain it -----------------------------------------------------------------
+
+
+def find_check(kind: str) -> Check | None:
+    """Return what an identifier must pass to fit rules for this kind; None if every identifier of the type fits.
+
+    The answer does not depend on settings: an old answer can be explained under new ones.
+    """
+    return _CHECKS.get(kind, _fit_nothing)
+
+
+def fits(kind: str, identifier: str) -> bool:
+    """Whether a rule for this kind can answer a canonical identifier that begins with the rule's prefix."""
+    check = find_check(kind)
+    return check is None or check(identifier)
+
+
+def rank(prefix: str, kind: str) -> tuple[int, bool]:
+    """Return the place of a rule among those that match, for `sorted`: the longest first, then the narrower kind."""
+    return -len(prefix), find_check(kind) is None
+
+
+def _fit_nothing(_: str) -> bool:
+    """A newer version of this program wrote that kind."""
+    return False
+
+
+_CHECKS: Final[dict[str, Check | None]] = {
+    scheme.kind: None if scheme.is_plain else scheme.is_canonical for scheme in SCHEMES
+}

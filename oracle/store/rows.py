@@ -37,6 +37,7 @@ class CompiledRouteRow(TypedDict):
     """A routing rule as processes compile it: times in seconds since 1970, or infinite; `fsp_id` '' as in LookupRow."""
 
     party_id_type: str
+    kind: str
     prefix: str
     fsp_id: str
     valid_from_s: float
@@ -190,10 +191,11 @@ class HolderRow(TypedDict):
 
 
 class RouteDecisionRow(TypedDict):
-    """The rule that decides about a wanted identifier: `ord` counts the identifiers from 1."""
+    """A rule that can decide about a wanted identifier: `ord` counts the identifiers from 1."""
 
     ord: int
     route_id: int
+    kind: str
     prefix: str
     fsp_id: str
     status: str
@@ -211,6 +213,7 @@ class StoredRouteRow(TypedDict):
 
     route_id: int
     party_id_type: str
+    kind: str
     prefix: str
     fsp_id: str
     valid_from: datetime | None
@@ -226,6 +229,7 @@ class LockedRouteRow(TypedDict):
 
     route_id: int
     party_id_type: str
+    kind: str
     prefix: str
     fsp_id: str
     valid_from: datetime | None
@@ -242,6 +246,7 @@ class OverlapRow(TypedDict):
     """A rule that overlaps a wanted one; `total` counts all of them, also those that the limit leaves out."""
 
     route_id: int
+    kind: str
     prefix: str
     fsp_id: str
     fsp_status: str
@@ -257,7 +262,7 @@ class RouteIdRow(TypedDict):
 
 
 class SamePrefixRow(TypedDict):
-    """A rule with the prefix of a wanted one: `ord` counts the wanted rules from 1."""
+    """A rule with the kind and the prefix of a wanted one: `ord` counts the wanted rules from 1."""
 
     ord: int
     route_id: int
@@ -270,6 +275,7 @@ class CutRow(TypedDict):
 
     ord: int
     route_id: int
+    kind: str
     prefix: str
     fsp_id: str
     total: int
@@ -289,6 +295,7 @@ class CoveringRouteRow(TypedDict):
     """A rule of any time whose prefix covers an identifier."""
 
     route_id: int
+    kind: str
     prefix: str
     fsp_id: str
     valid_from: datetime | None

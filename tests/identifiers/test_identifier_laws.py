@@ -106,7 +106,7 @@ def test_a_canonical_form_is_canonical_under_the_type_the_hub_names(scheme: Sche
 def test_a_text_that_clients_take_for_a_step_in_a_path_is_refused(kind: str) -> None:
     """Otherwise it could be registered, and then nobody could look it up or remove it."""
     assert [attempt(kind, text) for text in (".", "..", "...", ".a")] == [None, None, "...", ".a"]
-    assert READING.read_prefix(kind, ".")[1] == "."
+    assert READING.read_prefix(kind, ".").prefix == "."
 
 
 @settings(max_examples=500, deadline=None)

@@ -23,10 +23,10 @@ READING = Reading()
     ],
 )  # fmt: skip
 def test_a_prefix_is_read_like_an_identifier(kind: str, text: str, prefix: str) -> None:
-    party_id_type, read = READING.read_prefix(kind, text)
+    party_id_type, _, read = READING.read_prefix(kind, text)
     assert read == prefix
     assert party_id_type == {"CLABE": "ACCOUNT_ID", "NRC": "PERSONAL_ID"}.get(kind, kind)
-    assert READING.read_prefix(kind, prefix)[1] == prefix
+    assert READING.read_prefix(kind, prefix).prefix == prefix
 
 
 @pytest.mark.parametrize(
@@ -56,18 +56,18 @@ def test_a_written_nrc_that_is_cut_is_the_beginning_of_its_canonical_form(
         whole = READING.canonicalise("NRC", written + number)
     except BadIdentifier:
         return  # no such township in this state
-    assert whole.startswith(READING.read_prefix("NRC", written + number[:digits])[1])
-    assert whole.startswith(READING.read_prefix("NRC", f"{state}/{township}")[1])
+    assert whole.startswith(READING.read_prefix("NRC", written + number[:digits]).prefix)
+    assert whole.startswith(READING.read_prefix("NRC", f"{state}/{township}").prefix)
 
 
 @given(st.text(max_size=200), st.sampled_from(["CLABE", "NRC", "MSISDN", "IBAN", "EMAIL", "ALIAS", "PERSONAL_ID"]))
 def test_any_prefix_is_read_or_refused(text: str, kind: str) -> None:
     try:
-        _, prefix = READING.read_prefix(kind, text)
+        prefix = READING.read_prefix(kind, text).prefix
     except BadIdentifier:
         return
     assert 1 <= len(prefix) <= 128
-    assert READING.read_prefix(kind, prefix)[1] == prefix
+    assert READING.read_prefix(kind, prefix).prefix == prefix
 
 
 def test_the_bound_is_above_everything_that_begins_with_the_prefix() -> None:

@@ -369,7 +369,7 @@ def test_a_route_is_tried_added_and_ended(shell: Shell) -> None:
 
     listed = shell("route", "list", "--prefix", "646180")
     assert [line[1:4] for line in listed.lines] == [
-        ["ACCOUNT_ID", "646180", "greenbank"], ["ACCOUNT_ID", "64618011", "redbank"],
+        ["CLABE", "646180", "greenbank"], ["CLABE", "64618011", "redbank"],
     ]  # fmt: skip
     why = shell("route", "what-if", "CLABE", "646180110400000007", "--json")
     assert (why.code, why.json["answer"][0]["fspId"], why.json["by"]) == (0, "redbank", "route")

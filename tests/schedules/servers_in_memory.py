@@ -26,6 +26,7 @@ from oracle.store.cache.values import FENCE
 from oracle.store.lanes import LIMITS, Breaker
 from oracle.store.postgres import Postgres, Reads, Watch, Writes
 from oracle.store.queries import QUERIES
+from oracle.store.routes import RouteRow
 
 SESSION_TIMEOUT_MS: Final = 50
 NAMES: Final = {sql: name for name, sql in QUERIES.items()}
@@ -588,7 +589,7 @@ class InMemoryReads(Reads):
         super().__init__(cast("Any", Pool(connect)), breaker)
         self._server, self._network = server, network
 
-    async def fetch_routes(self) -> list[tuple[str, str, str, float, float]]:
+    async def fetch_routes(self) -> list[RouteRow]:
         """Nobody asks for a rule here, but reading them takes its time."""
         async with self._breaker.guard(), self._pool.acquire():
             await asyncio.sleep(_round_trip_s(self._server, self._network))

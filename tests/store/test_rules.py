@@ -480,8 +480,8 @@ async def test_an_identifier_that_cannot_be_asked_for_is_not_stored(
 
 def route(prefix: str, begin: str = "-infinity", end: str = "infinity", fsp_id: str = "a") -> str:
     return (
-        "INSERT INTO routes (party_id_type, prefix, fsp_id, valid_from, valid_to) "  # noqa: S608
-        f"VALUES ('ACCOUNT_ID', '{prefix}', '{fsp_id}', '{begin}', '{end}')"
+        "INSERT INTO routes (party_id_type, kind, prefix, fsp_id, valid_from, valid_to) "  # noqa: S608
+        f"VALUES ('ACCOUNT_ID', 'ACCOUNT_ID', '{prefix}', '{fsp_id}', '{begin}', '{end}')"
     )
 
 

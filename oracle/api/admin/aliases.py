@@ -55,6 +55,7 @@ from oracle.identifiers import PARTY_ID_TYPES, BadIdentifier, Kind, PartyIdType,
 from oracle.store import aliases
 from oracle.store.base import Registration
 from oracle.store.postgres import Transaction
+from oracle.store.routes import fits, rank
 from oracle.store.rows import HolderRow, ListedAliasRow, RouteDecisionRow
 
 Rows = Callable[..., Awaitable[list[Any]]]  # of Postgres or of a Transaction
@@ -164,6 +165,7 @@ class AliasHolder(Resource):
 
 class DecidingRoute(Resource):
     route_id: int
+    kind: Kind
     prefix: str
     fsp_id: str
     state: AliasState
@@ -562,11 +564,12 @@ def _find_item(
         return FoundAlias(**_NOTHING_READ, holders=[], route=None, error=refusal_of(item).item())
     entries = held.get(item, [])
     here = [entry for entry in entries if entry["sub_id"] == item.sub_id]
-    routes = [] if here else routed.get(item, [])
+    matching = [] if here else [row for row in routed.get(item, []) if fits(row["kind"], item.identifier)]
+    route = min(matching, key=lambda row: rank(row["prefix"], row["kind"]), default=None)
     return FoundAlias(
         **_describe_key(reading, item),
         holders=[_holder(entry) for entry in (here if sub_id_named else entries)],
-        route=_route(routes[0]) if routes else None,
+        route=None if route is None else _route(route),
         error=None,
     )
 
@@ -595,5 +598,6 @@ def _holder(row: HolderRow) -> AliasHolder:
 
 def _route(row: RouteDecisionRow) -> DecidingRoute:
     return DecidingRoute(
-        route_id=row["route_id"], prefix=row["prefix"], fsp_id=row["fsp_id"], state=_state(row["status"])
-    )
+        route_id=row["route_id"], kind=row["kind"], prefix=row["prefix"], fsp_id=row["fsp_id"],
+        state=_state(row["status"]),
+    )  # fmt: skip

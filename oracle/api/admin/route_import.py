@@ -8,8 +8,8 @@ Institutions.   The published list of CLABE institutions is read as well: `abm_c
                     or by `fspId` of the call, made of columns: `mx-{abm_code}`.
 Unknown FSPs.   `unknownFsps`: refuse the list; skip their rows, where the list has more institutions than this hub; or
                 create them, provisional, under the name in the list.
-Again.          An existing route of the same FSP and of at least the same period stays as it is: next month's list can
-                be imported over this month's.
+Again.          An existing route of the same kind and FSP and of at least the same period stays as it is: next month's
+                list can be imported over this month's.
 Dry run.        The same answer, with the routes that the list would overlap; nothing changes.
 """
 
@@ -36,9 +36,10 @@ from oracle.api.admin.calls import Answer, Call, Resource, answer, digest_of
 from oracle.api.admin.codes import ROUTE_ROWS, Code
 from oracle.api.admin.operations import operation
 from oracle.api.admin.problems import NOT_A_TIME, Problem, Refusal
-from oracle.api.admin.routes import OVERLAPS_MAX, read_period, read_prefix
+from oracle.api.admin.routes import OVERLAPS_MAX, RELATIONS, Relation, read_period, read_prefix, relate
 from oracle.api.admin.values import LINE_PATTERN, NOTE_MAX
-from oracle.identifiers import KINDS, Reading
+from oracle.identifiers import KINDS, Kind, Reading
+from oracle.identifiers.prefix import RoutePrefix
 from oracle.imports import cells
 from oracle.imports.refusals import REFUSALS
 from oracle.store.postgres import Transaction
@@ -72,12 +73,10 @@ class RowOverlap(Resource):
 
     line: int
     route_id: int
+    kind: Annotated[Kind, Meta(description="The kind of the existing route")]
     prefix: Annotated[str, Meta(description="The prefix of the existing route")]
     fsp_id: str
-    relation: Annotated[
-        Literal["shorter", "longer"],
-        Meta(description="The existing prefix is shorter or longer than the one in the list"),
-    ]
+    relation: Annotated[Relation, Meta(description=RELATIONS)]
 
 
 class RouteList(Resource):
@@ -118,6 +117,7 @@ class RowsRefused(Refusal):
 class _RouteLine(NamedTuple):
     line: int
     party_id_type: str
+    kind: str
     prefix: str
     fsp_id: str
     valid_from: datetime | None
@@ -217,7 +217,7 @@ async def _apply(
     # Without taking the turn, which would be long: the insertion refuses a route that comes in between (RouteOverlap).
     existing = await _fetch_existing(transaction, known)
     bad += [
-        _bad(known[at].line, "route_overlap", f"Route {other['route_id']} has this prefix at that time.")
+        _bad(known[at].line, "route_overlap", f"Route {other['route_id']} has this kind and prefix at that time.")
         for at, other in existing.items()
         if not _is_same(known[at], other)
     ]
@@ -244,8 +244,8 @@ async def _fetch_existing(transaction: Transaction, rows: list[_RouteLine]) -> d
     """Find for each row number the first route with its prefix at its time."""
     found: dict[int, Any] = {}
     for at in range(0, len(rows), CHUNK):
-        types, prefixes, _, begins, ends, _ = _columns(rows[at : at + CHUNK])
-        for other in await transaction.rows("routes_same_prefix", types, prefixes, begins, ends):
+        types, kinds, prefixes, _, begins, ends, _ = _columns(rows[at : at + CHUNK])
+        for other in await transaction.rows("routes_same_prefix", types, kinds, prefixes, begins, ends):
             found.setdefault(at + other["ord"] - 1, other)
     return found
 
@@ -259,8 +259,8 @@ async def _fetch_overlaps(transaction: Transaction, rows: list[_RouteLine]) -> l
     found: list[Any] = []
     total = 0
     for at in range(0, len(rows), CHUNK):
-        types, prefixes, _, begins, ends, _ = _columns(rows[at : at + CHUNK])
-        cuts = await transaction.rows("routes_cut", types, prefixes, begins, ends, OVERLAPS_MAX)
+        types, kinds, prefixes, _, begins, ends, _ = _columns(rows[at : at + CHUNK])
+        cuts = await transaction.rows("routes_cut", types, kinds, prefixes, begins, ends, OVERLAPS_MAX)
         total += cuts[0]["total"] if cuts else 0
         found += [dict(cut) | {"ord": at + cut["ord"]} for cut in cuts][: OVERLAPS_MAX - len(found)]
     for cut in found:
@@ -269,15 +269,15 @@ async def _fetch_overlaps(transaction: Transaction, rows: list[_RouteLine]) -> l
 
 
 def _overlap(row: _RouteLine, other: Any) -> RowOverlap:
-    relation: Literal["shorter", "longer"] = "shorter" if len(other["prefix"]) < len(row.prefix) else "longer"
     return RowOverlap(
-        line=row.line, route_id=other["route_id"], prefix=other["prefix"], fsp_id=other["fsp_id"], relation=relation
+        line=row.line, route_id=other["route_id"], kind=other["kind"], prefix=other["prefix"], fsp_id=other["fsp_id"],
+        relation=relate(other["prefix"], row.prefix),
     )  # fmt: skip
 
 
 def _columns(rows: list[_RouteLine]) -> tuple[list[Any], ...]:
-    """Types, prefixes, FSPs, from, to, notes."""
-    return tuple([row[place] for row in rows] for place in range(1, 7))
+    """Types, kinds, prefixes, FSPs, from, to, notes."""
+    return tuple([row[place] for row in rows] for place in range(1, 8))
 
 
 # From the file ------------------------------------------------------------------------------------------------
@@ -376,13 +376,13 @@ class _RouteLines:
         kind = self._cell("kind").upper() or "CLABE"
         if kind not in KINDS:
             raise _Bad("unknown_kind", "The kind is not known. Write CLABE, for example.")
-        party_id_type, prefix = self._prefix(kind)
+        prefix = self._prefix(kind)
         begins, ends = self._period()
         name = next((self._cell(column) for column in _NAMES if self._cell(column)), "")[:NAME_MAX] or None
         note = self._cell("note") or name
         if note is not None and len(note) > NOTE_MAX:
             raise _Bad("too_long", "The note has more than 256 characters.")
-        return _RouteLine(line, party_id_type, prefix, fsp_id, begins, ends, note, name)
+        return _RouteLine(line, *prefix, fsp_id, begins, ends, note, name)
 
     def _cell(self, column: str) -> str:
         at = self._at.get(column)
@@ -396,7 +396,7 @@ class _RouteLines:
         named = iter(self._placeholders)
         return _placeholder.sub(lambda _: self._cell(next(named)), self._template)
 
-    def _prefix(self, kind: str) -> tuple[str, str]:
+    def _prefix(self, kind: str) -> RoutePrefix:
         text = self._cell("prefix")
         wrong = cells.find_fault(text, kind)
         if wrong is not None:
@@ -437,16 +437,16 @@ def _bad(line: int, code: str, message: str = "") -> BadRow:
 
 
 def _find_conflicts(rows: list[_RouteLine]) -> list[BadRow]:
-    """Find rows with one prefix that are valid at the same time."""
+    """Find rows with one kind and prefix that are valid at the same time."""
     now, never = datetime.now(UTC), datetime.max.replace(tzinfo=UTC)
     by_prefix: dict[tuple[str, str], list[tuple[datetime, datetime, int]]] = {}
     for row in rows:
-        of_prefix = by_prefix.setdefault((row.party_id_type, row.prefix), [])
+        of_prefix = by_prefix.setdefault((row.kind, row.prefix), [])
         of_prefix.append((row.valid_from or now, row.valid_to or never, row.line))
     bad = []
     for of_prefix in by_prefix.values():
         of_prefix.sort()
         for (_, before_ends, before), (begins, _, line) in pairwise(of_prefix):
             if begins < before_ends:
-                bad.append(_bad(line, "route_overlap", f"Line {before} has this prefix at that time."))
+                bad.append(_bad(line, "route_overlap", f"Line {before} has this kind and prefix at that time."))
     return bad

@@ -2,9 +2,11 @@
 
 Longest wins.  A route takes over a part of each shorter route of the same type, and a longer one takes over a part of
                it.  `dryRun` shows both before the route is created, and the answer shows them again.
-One at a time. Routes with one prefix follow each other in time.  A second one that is valid at the same instant is
-               refused, and the refusal names the first one.  Writers take turns, so of two equal calls the later one
-               sees the route of the earlier one.
+Kind.          A route keeps the kind that the caller named, and answers only identifiers of that kind.  Two kinds of
+               one type can have the same prefix; the narrower kind decides then (oracle/store/routes.py).
+One at a time. Routes with one kind and prefix follow each other in time.  A second one that is valid at the same
+               instant is refused, and the refusal names the first one.  Writers take turns, so of two equal calls the
+               later one sees the route of the earlier one.
 No past.       A route that has begun never begins earlier, and an ended route stays as it was: for every past instant,
                the table shows the routes that were valid.  A route that has not begun can be changed or withdrawn;
                only history keeps it then.
@@ -31,8 +33,8 @@ from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.problems import Refusal
 from oracle.api.admin.times import Time, read_future, read_time
 from oracle.api.admin.values import FspId, FspIdQuery, FspStatus, Note, Reason
-from oracle.identifiers import PARTY_ID_TYPES, BadIdentifier, Kind, PartyIdType, Reading, find_scheme
-from oracle.identifiers.prefix import bound_above, list_prefixes
+from oracle.identifiers import BadIdentifier, Kind, Reading, find_scheme
+from oracle.identifiers.prefix import RoutePrefix, bound_above, list_prefixes
 from oracle.store.postgres import Transaction
 from oracle.store.rows import LockedRouteRow, OverlapRow
 
@@ -41,6 +43,11 @@ _ID_MAX: Final = 2**63 - 1
 _NOW: Final = "Past routing cannot be changed; leave the time out for now"
 
 Prefix = Annotated[str, Meta(min_length=1, max_length=128)]
+Relation = Literal["shorter", "longer", "other_kind"]
+RELATIONS: Final = (
+    "The other prefix is shorter or longer than the new one, and the longest prefix decides; other_kind: it is the same"
+    " prefix for another kind, and the narrower kind decides"
+)
 
 HUB_READERS: Final = allow(Role.OPERATOR, Role.AUDITOR, Role.READER)
 
@@ -49,7 +56,13 @@ HUB_READERS: Final = allow(Role.OPERATOR, Role.AUDITOR, Role.READER)
 
 
 class NewRoute(Body):
-    kind: Annotated[Kind, Meta(description="CLABE and NRC also check the form of the prefix")]
+    kind: Annotated[
+        Kind,
+        Meta(
+            description="The route answers identifiers of this kind only: with CLABE valid CLABEs, with ACCOUNT_ID"
+            " every account number"
+        ),
+    ]
     prefix: Annotated[Prefix, Meta(description="The first characters of the identifiers")]
     fsp_id: FspId
     valid_from: Annotated[Time | None, Meta(description="null: from now on")] = None
@@ -77,7 +90,7 @@ class RouteEnd(Body):
 
 class Route(Resource):
     route_id: int
-    kind: PartyIdType
+    kind: Annotated[Kind, Meta(description="The route answers identifiers of this kind only")]
     prefix: str
     fsp_id: str
     valid_from: Annotated[datetime | None, Meta(description="null: since the beginning")]
@@ -104,6 +117,7 @@ class Neighbour(Resource):
     """Another route that can match the same identifiers while the new one is valid."""
 
     route_id: int
+    kind: Kind
     prefix: str
     fsp_id: str
     fsp_status: FspStatus
@@ -112,10 +126,7 @@ class Neighbour(Resource):
 
 
 class Overlap(Neighbour):
-    relation: Annotated[
-        Literal["shorter", "longer"],
-        Meta(description="The other prefix is shorter or longer than the new one; the longest prefix decides"),
-    ]
+    relation: Annotated[Relation, Meta(description=RELATIONS)]
     explanation: str
 
 
@@ -123,12 +134,13 @@ class Placed(Resource):
     """A route among the others."""
 
     route: Annotated[Route | None, Meta(description="null: nothing was changed, because of dryRun")]
+    kind: Kind
     prefix: Annotated[str, Meta(description="In its canonical spelling")]
     would_overlap: Annotated[list[Overlap], Meta(description=f"Up to {OVERLAPS_MAX} routes, shorter ones first")]
     overlaps: Annotated[int, Meta(description="How many there are in all")]
     conflict: Annotated[
         Neighbour | None,
-        Meta(description="A route with the same prefix at that time: the new one would be refused"),
+        Meta(description="A route with the same kind and prefix at that time: the new one would be refused"),
     ]
 
 
@@ -137,16 +149,15 @@ def handlers() -> list[HTTPRouteHandler]:
 
 
 def route_of(row: Any) -> Route:
-    values = {name: row[name] for name in Route.__struct_fields__ if name != "kind"}
-    return Route(kind=PartyIdType(row["party_id_type"]), **values)
+    return Route(**{name: row[name] for name in Route.__struct_fields__})
 
 
 def no_such_route() -> Refusal:
     return Refusal(404, "not_found", "No such route", "List the routes to see their numbers")
 
 
-def read_prefix(reading: Reading, kind: str, text: str) -> tuple[str, str]:
-    """Read a prefix: its PartyIdType and canonical spelling.  Raises Refusal."""
+def read_prefix(reading: Reading, kind: str, text: str) -> RoutePrefix:
+    """Read the prefix of a route in its canonical spelling.  Raises Refusal."""
     try:
         return reading.read_prefix(kind, text)
     except BadIdentifier as exc:
@@ -158,7 +169,7 @@ def _canonicalise_question(reading: Reading, kind: str, text: str) -> str:
     with suppress(BadIdentifier):
         return reading.read_key(kind, text).identifier
     with suppress(Refusal):
-        return read_prefix(reading, kind, text)[1]
+        return read_prefix(reading, kind, text).prefix
     return text
 
 
@@ -229,17 +240,16 @@ async def _answer_page(
     around = (None, None, None) if prefix is None else (list_prefixes(prefix), prefix, bound_above(prefix))
     rows = await call.postgres.rows(
         "routes_page",
-        kind and PARTY_ID_TYPES[kind],
+        kind,
         fsp_id,
         *around,
         at,
         *position,
         limit + 1,
     )
-    items = [route_of(row) for row in rows[:limit]]
-    last = items[-1] if len(rows) > limit else None
-    following = None if last is None else cursors.close((last.kind, last.prefix, last.route_id))
-    return call.read_page(RoutePage(items=items, next=following))
+    last = rows[limit - 1] if len(rows) > limit else None
+    following = None if last is None else cursors.close((last["party_id_type"], last["prefix"], last["route_id"]))
+    return call.read_page(RoutePage(items=[route_of(row) for row in rows[:limit]], next=following))
 
 
 @operation(
@@ -260,19 +270,19 @@ async def create_route(
         bool, QueryParameter(name="dryRun", description="Change nothing; the answer, 200, shows the overlapping routes")
     ] = False,
 ) -> Response[bytes]:
-    party_id_type, prefix = read_prefix(reading, data.kind, data.prefix)
+    wanted = read_prefix(reading, data.kind, data.prefix)
 
     async def work(transaction: Transaction) -> Answer:
         begins, ends = read_period(data.valid_from, data.valid_to)  # here: a repeated call must get its first answer
         await _require_open(transaction, data.fsp_id)
         if not dry_run:
             await transaction.rows("routes_turn")
-        around = await _find_around(transaction, party_id_type, prefix, data.fsp_id, begins, ends)
+        around = await _find_around(transaction, wanted, data.fsp_id, begins, ends)
         if dry_run:
             return answer(around)
         if around.conflict is not None:
             raise make_route_overlap(around.conflict.route_id)
-        added = await transaction.rows("route_add", party_id_type, prefix, data.fsp_id, begins, ends, data.note)
+        added = await transaction.rows("route_add", *wanted, data.fsp_id, begins, ends, data.note)
         (row,) = await transaction.rows("route", added[0]["route_id"])
         around.route = route_of(row)
         location = f"/admin/v1/routes/{row['route_id']}"
@@ -310,9 +320,8 @@ async def change_route(
         begins, ends = read_time("validFrom", wanted["valid_from"]), read_time("validTo", wanted["valid_to"])
         if (begins, ends) != (row["valid_from"], row["valid_to"]):
             _check_period(row, begins, ends)
-            around = await _find_around(
-                transaction, row["party_id_type"], row["prefix"], row["fsp_id"], begins, ends, without=route_id
-            )
+            placed = RoutePrefix(row["party_id_type"], row["kind"], row["prefix"])
+            around = await _find_around(transaction, placed, row["fsp_id"], begins, ends, without=route_id)
             if around.conflict is not None:
                 raise make_route_overlap(around.conflict.route_id)
         if (begins, ends, wanted["note"]) != (row["valid_from"], row["valid_to"], row["note"]):
@@ -356,7 +365,7 @@ async def end_route(call: NamedDependency[Call], route_id: FromPath[int], data: 
 
 def make_route_overlap(route_id: int) -> Refusal:
     return Refusal(
-        409, "route_overlap", f"Route {route_id} has this prefix at that time",
+        409, "route_overlap", f"Route {route_id} has this kind and prefix at that time",
         "End that route first, or choose another time",
     )  # fmt: skip
 
@@ -407,36 +416,48 @@ def _check_period(row: LockedRouteRow, begins: datetime | None, ends: datetime |
 
 async def _find_around(
     transaction: Transaction,
-    party_id_type: str,
-    prefix: str,
+    wanted: RoutePrefix,
     fsp_id: str,
     begins: datetime | None,
     ends: datetime | None,
     without: int | None = None,
 ) -> Placed:
     """Place a route among those that are valid at some time when it is."""
+    party_id_type, kind, prefix = wanted
     rows = await transaction.rows(
         "routes_overlapping", party_id_type, prefix, list_prefixes(prefix), bound_above(prefix), begins, ends, without,
-        OVERLAPS_MAX,
+        kind, OVERLAPS_MAX,
     )  # fmt: skip
-    same = [row for row in rows if row["prefix"] == prefix]
-    others = [_overlap(row, prefix, fsp_id) for row in rows if row["prefix"] != prefix]
+    same = [row for row in rows if (row["kind"], row["prefix"]) == (kind, prefix)]
+    others = [_overlap(row, wanted, fsp_id) for row in rows[len(same) :]]
     total = rows[0]["total"] - len(same) if rows else 0
     conflict = Neighbour(**_columns(same[0])) if same else None
-    return Placed(route=None, prefix=prefix, would_overlap=others, overlaps=total, conflict=conflict)
+    return Placed(route=None, kind=kind, prefix=prefix, would_overlap=others, overlaps=total, conflict=conflict)
 
 
 def _columns(row: Any) -> dict[str, Any]:
     return {name: row[name] for name in Neighbour.__struct_fields__}
 
 
-def _overlap(row: OverlapRow, prefix: str, fsp_id: str) -> Overlap:
-    other = row["prefix"]
-    if len(other) < len(prefix):
+def relate(other: str, prefix: str) -> Relation:
+    """Relate the prefix of another route to that of a new one."""
+    if other == prefix:
+        return "other_kind"
+    return "shorter" if len(other) < len(prefix) else "longer"
+
+
+def _overlap(row: OverlapRow, wanted: RoutePrefix, fsp_id: str) -> Overlap:
+    other, relation = row["prefix"], relate(row["prefix"], wanted.prefix)
+    # Both rules can only answer identifiers that are of the narrower kind of the two.
+    narrower = next((kind for kind in (wanted.kind, row["kind"]) if kind != wanted.party_id_type), None)
+    subject = "Identifiers" if narrower is None else f"{narrower} identifiers"
+    if relation == "longer":
+        text = f"{subject} that begin with {other} stay with {row['fsp_id']}: the longest prefix wins"
+    elif relation == "other_kind" and wanted.kind != narrower:
+        text = f"{subject} that begin with {other} stay with {row['fsp_id']}: the narrower kind wins"
+    else:
         text = (
-            f"Identifiers that begin with {prefix} go to {fsp_id} instead of {row['fsp_id']};"
+            f"{subject} that begin with {wanted.prefix} go to {fsp_id} instead of {row['fsp_id']};"
             f" the other identifiers of {other} stay"
         )
-        return Overlap(**_columns(row), relation="shorter", explanation=text)
-    text = f"Identifiers that begin with {other} stay with {row['fsp_id']}: the longest prefix wins"
-    return Overlap(**_columns(row), relation="longer", explanation=text)
+    return Overlap(**_columns(row), relation=relation, explanation=text)

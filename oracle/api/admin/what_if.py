@@ -5,8 +5,8 @@ The same decision as a lookup's (hub/participants, store/routes):
 alias    The FSP that has registered the key answers, by the entry of the requested currency, else by one for every
          currency; without a requested currency by the default entry.  If that FSP is suspended or closed, or has only
          other currencies, the answer is nobody: no route answers in its place.
-route    Else the longest valid route.  If its FSP is suspended or closed, the answer is nobody: no shorter route
-         answers in its place.
+route    Else the longest valid route that fits: a route for CLABE answers valid CLABEs only.  If its FSP is suspended
+         or closed, the answer is nobody: no shorter route answers in its place.
 
 Now, and a future instant: from the tables; aliases and FSPs as they are now, routes by their times.
 
@@ -44,6 +44,7 @@ from oracle.store.cache.values import Entry
 from oracle.store.history import Situation
 from oracle.store.postgres import Postgres
 from oracle.store.resolution import BY_ENTRY, decide
+from oracle.store.routes import fits, rank
 from oracle.store.rows import CoveringRouteRow, EntryNowRow
 
 ROUTES_MAX: Final = 200
@@ -84,14 +85,18 @@ class ConsideredAlias(Resource):
 
 class ConsideredRoute(Resource):
     route_id: int
+    kind: Kind
     prefix: str
     fsp_id: str
     fsp_status: FspStatus | None
     valid_from: datetime | None
     valid_to: datetime | None
     verdict: Annotated[
-        Literal["answers", "unanswered", "alias_first", "longer_first", "not_begun", "ended"],
-        Meta(description="unanswered: it decides, but its FSP is suspended or closed"),
+        Literal["answers", "unanswered", "alias_first", "longer_first", "other_kind", "not_begun", "ended"],
+        Meta(
+            description="unanswered: it decides, but its FSP is suspended or closed; other_kind: the identifier is not"
+            " of the route's kind"
+        ),
     ]
 
 
@@ -105,7 +110,9 @@ class LookupExplanation(Resource):
     rule: ConsideredRoute | None
     fsp_status: Annotated[FspStatus | None, Meta(description="The status of the FSP that decides")]
     aliases: Annotated[list[ConsideredAlias], Meta(description="All entries of the identifier")]
-    considered: Annotated[list[ConsideredRoute], Meta(description="The routes that match it, the longest first")]
+    considered: Annotated[
+        list[ConsideredRoute], Meta(description="The routes whose prefix it begins with, the longest first")
+    ]
     explanation: str
 
 
@@ -114,7 +121,8 @@ class _Facts:
 
     def __init__(self, entries: list[Any], rules: list[Any], statuses: Mapping[str, Any]) -> None:
         self.entries = entries
-        self.rules = sorted(rules, key=lambda rule: -len(rule["prefix"]))  # stable: valid ones come first
+        # Stable: valid ones come first.
+        self.rules = sorted(rules, key=lambda rule: rank(rule["prefix"], rule["kind"]))
         self.statuses = statuses
 
     def is_answered(self, fsp_id: str) -> bool:
@@ -179,7 +187,7 @@ def _collect_facts(situation: Situation, at: datetime) -> _Facts:
     ]
     rules = [
         {
-            "route_id": rule.route_id, "prefix": rule.prefix, "fsp_id": rule.fsp_id,
+            "route_id": rule.route_id, "kind": rule.kind, "prefix": rule.prefix, "fsp_id": rule.fsp_id,
             "valid_from": None if rule.valid_from <= history.BEGINNING else rule.valid_from,
             "valid_to": None if rule.valid_to >= history.END else rule.valid_to,
             "has_begun": rule.valid_from <= at, "is_over": rule.valid_to <= at,
@@ -197,7 +205,8 @@ def _explain(
     key: PartyKey, sub_id: str | None, currency: str | None, at: datetime | None, facts: _Facts
 ) -> LookupExplanation:
     entries = [Entry(facts.answering(row["fsp_id"]), row["currency"], row["sub_id"]) for row in facts.entries]
-    longest = next((r for r in facts.rules if r["has_begun"] and not r["is_over"]), None)
+    fitting = [row for row in facts.rules if fits(row["kind"], key.identifier)]
+    longest = next((row for row in fitting if row["has_begun"] and not row["is_over"]), None)
     decision = decide(entries, key.sub_id, currency, None if longest is None else facts.answering(longest["fsp_id"]))
     is_held = decision.reason in BY_ENTRY
     decides = None if is_held else longest
@@ -206,11 +215,13 @@ def _explain(
         for row, each in zip(facts.entries, entries, strict=True)
     ]
     rules = [
-        _make_considered_route(row, facts, _route_verdict(row, row is decides, is_held, facts)) for row in facts.rules
+        _make_considered_route(row, facts, _route_verdict(row, row in fitting, row is decides, is_held, facts))
+        for row in facts.rules
     ]
     alias = next((a for a, each in zip(aliases, entries, strict=True) if each is decision.entry), None)
     rule = next((r for r, row in zip(rules, facts.rules, strict=True) if row is decides), None)
     deciding = alias or rule
+    others = sorted({each.kind for each in rules if each.verdict == "other_kind"})
     answer = []
     if decision.fsp_id:
         answer = [AnsweredEntry(fsp_id=decision.fsp_id, currency=decision.currency or None, sub_id=sub_id)]
@@ -218,7 +229,7 @@ def _explain(
         kind=PartyIdType(key.party_id_type), identifier=key.identifier, at=at, answer=answer,
         by="alias" if is_held else "route" if rule is not None else "nobody", alias=alias, rule=rule,
         fsp_status=deciding.fsp_status if deciding is not None else None, aliases=aliases, considered=rules,
-        explanation=_explanation(alias, rule, is_held=is_held, is_answered=bool(answer)),
+        explanation=_explanation(alias, rule, others, is_held=is_held, is_answered=bool(answer)),
     )  # fmt: skip
 
 
@@ -230,7 +241,9 @@ def _alias_verdict(row: EntryNowRow, is_chosen: bool, sub_id: str, currency: str
     return "not_asked_for" if currency is None or not row["currency"] else "other_currency"
 
 
-def _route_verdict(row: CoveringRouteRow, decides: bool, is_held: bool, facts: _Facts) -> Any:
+def _route_verdict(row: CoveringRouteRow, does_fit: bool, decides: bool, is_held: bool, facts: _Facts) -> Any:
+    if not does_fit:
+        return "other_kind"
     if not row["has_begun"]:
         return "not_begun"
     if row["is_over"]:
@@ -251,14 +264,15 @@ def _make_considered_alias(row: EntryNowRow, facts: _Facts, verdict: Any) -> Con
 
 def _make_considered_route(row: CoveringRouteRow, facts: _Facts, verdict: Any) -> ConsideredRoute:
     return ConsideredRoute(
-        route_id=row["route_id"], prefix=row["prefix"], fsp_id=row["fsp_id"], verdict=verdict,
+        route_id=row["route_id"], kind=row["kind"], prefix=row["prefix"], fsp_id=row["fsp_id"], verdict=verdict,
         fsp_status=facts.statuses.get(row["fsp_id"]), valid_from=row["valid_from"], valid_to=row["valid_to"],
     )  # fmt: skip
 
 
 def _explanation(
-    alias: ConsideredAlias | None, rule: ConsideredRoute | None, *, is_held: bool, is_answered: bool
+    alias: ConsideredAlias | None, rule: ConsideredRoute | None, others: list[str], *, is_held: bool, is_answered: bool
 ) -> str:
+    """`others` are the kinds of the routes that match by their prefix only."""
     if alias is not None:
         if is_answered:
             return f"{alias.fsp_id} has registered it, so no route is needed"
@@ -274,5 +288,10 @@ def _explanation(
         return (
             f"Nobody has registered it; route {rule.route_id} has the longest prefix, but {rule.fsp_id} is"
             f" {rule.fsp_status}: the answer is empty, and no shorter route answers in its place"
+        )
+    if others:
+        return (
+            "Nobody has registered it, and no route matches it: a route with such a prefix is for valid"
+            f" {' or '.join(others)} identifiers only"
         )
     return "Nobody has registered it, and no route matches it"

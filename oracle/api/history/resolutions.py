@@ -63,6 +63,7 @@ class PastRoute(Resource):
     """The route that decided."""
 
     route_id: int
+    kind: Annotated[str, Meta(description="The route answered identifiers of this kind only")]
     prefix: str
     fsp_id: str
     fsp_status: str | None
@@ -368,7 +369,7 @@ def _route_of(situation: Situation, found: Resolution) -> PastRoute | None:
     if route is None:
         return None
     return PastRoute(
-        route_id=route.route_id, prefix=route.prefix, fsp_id=route.fsp_id,
+        route_id=route.route_id, kind=route.kind, prefix=route.prefix, fsp_id=route.fsp_id,
         fsp_status=_status_of(situation, route.fsp_id), valid_from=route.valid_from, valid_to=route.valid_to,
         event_id=route.event["event_id"],
     )  # fmt: skip

@@ -76,13 +76,15 @@ CROSS JOIN LATERAL (
 JOIN fsps f USING (fsp_id) ORDER BY k.ord, e.sub_id, e.is_default DESC, e.currency
 
 -- name: aliases_routed(party_id_type[], text[]) -> RouteDecisionRow
--- The rule that decides about each identifier that nobody has registered, as in store/routes.py: the longest prefix that
--- is valid now, whether its FSP is answered or not.  $1 types, $2 identifiers, equally long.  Served by routes_by_prefix.
-SELECT k.ord::int, r.route_id, r.prefix, r.fsp_id, r.status
+-- The rules that can decide about each identifier that nobody has registered: of each kind the longest prefix that is
+-- valid now, whether its FSP is answered or not.  The caller chooses (store/routes.py).  $1 types, $2 identifiers, equally
+-- long.  Served by routes_by_prefix.
+SELECT k.ord::int, r.route_id, r.kind, r.prefix, r.fsp_id, r.status
 FROM unnest($1::party_id_type[], $2::text[]) WITH ORDINALITY AS k (party_id_type, identifier, ord)
 CROSS JOIN LATERAL (
-    SELECT route_id, prefix, fsp_id, f.status::text FROM routes JOIN fsps f USING (fsp_id)
+    SELECT DISTINCT ON (kind) route_id, kind, prefix, fsp_id, f.status::text FROM routes JOIN fsps f USING (fsp_id)
     WHERE party_id_type = k.party_id_type AND valid_from <= now() AND valid_to > now()
       AND prefix = ANY (ARRAY(SELECT left(k.identifier, n) FROM generate_series(1, length(k.identifier)) AS n))
-    ORDER BY length(prefix) DESC LIMIT 1
+    ORDER BY kind, length(prefix) DESC
 ) AS r
+ORDER BY k.ord

@@ -41,7 +41,7 @@ WHERE run_ids <> $1
 
 -- name: routes_all() -> CompiledRouteRow
 -- Every process compiles these when routes_version moves.  Without rules that have ended, with rules that begin later.
-SELECT party_id_type::text, prefix, CASE WHEN f.status IN ('active', 'provisional') THEN fsp_id ELSE '' END AS fsp_id,
+SELECT party_id_type::text, kind, prefix, CASE WHEN f.status IN ('active', 'provisional') THEN fsp_id ELSE '' END AS fsp_id,
        extract(epoch FROM valid_from)::float8 AS valid_from_s, extract(epoch FROM valid_to)::float8 AS valid_to_s
 FROM routes JOIN fsps f USING (fsp_id) WHERE valid_to > now()
 

@@ -6,6 +6,8 @@ import json
 import random
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -142,7 +144,7 @@ def test_a_dfsp_lists_its_own_routes(operator: httpx.Client, maker: httpx.Client
 
 def test_a_second_route_with_the_same_prefix_and_time_is_refused(operator: httpx.Client) -> None:
     standing = create(operator, "301", validTo=later(10))
-    refused = operator.post("/routes", json={"kind": "CLABE", "prefix": "301", "fspId": "redbank"})
+    refused = operator.post("/routes", json={"kind": "ACCOUNT_ID", "prefix": "301", "fspId": "redbank"})
     assert code(refused) == (409, "route_overlap")
     assert f"Route {standing['routeId']} " in refused.json()["detail"]
     following = create(operator, "301", "redbank", validFrom=standing["validTo"])
@@ -487,7 +489,7 @@ def test_an_added_column_names_the_fsp_of_each_institution(operator: httpx.Clien
 
 
 def test_every_bad_row_is_listed_and_nothing_is_imported(operator: httpx.Client) -> None:
-    create(operator, "410", "redbank")
+    create(operator, "410", "redbank", kind="CLABE")
     rows = [
         ("411", "greenbank", "", "", ""), ("41", "greenbank", "", "", "bad_prefix"), ("412", "", "", "", "bad_fsp_id"),
         ("413", "nobody", "", "", "unknown_fsp"), ("410", "greenbank", "", "", "route_overlap"),
@@ -523,6 +525,95 @@ def test_a_repeated_list_is_the_same_list(operator: httpx.Client) -> None:
     assert (one.status_code, one.content) == (200, two.content)
     other = operator.post("/routes/import", content=b"prefix,fspId\n431,redbank\n", headers=key)
     assert code(other) == (409, "idempotency_key_reused")
+
+
+# Kinds --------------------------------------------------------------------------------------------------------
+
+BANKS = Path(str(files("oracle.identifiers").joinpath("data/clabe_institutions.csv"))).read_bytes()
+CLABES = {"mx-012": "012180000118359713", "mx-002": "002180000118359710", "mx-072": "072180110400000008"}
+NOT_CLABES = (
+    "0123456789", "012", "0021-44", "012180000118359712", "072180110400000009", "01218000011835971",
+    "0121800001183597130", "012-180000118359713", "000180000118359712",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def banks(operator: httpx.Client) -> None:
+    """The published list of institutions, as it is."""
+    query = {"fspId": "mx-{abm_code}", "unknownFsps": "create"}
+    made = operator.post("/routes/import", params=query, content=BANKS)
+    assert made.status_code == 200, made.text
+    assert made.json()["created"] == made.json()["rows"] > 100
+    again = operator.post("/routes/import", params=query, content=BANKS).json()
+    assert (again["created"], again["unchanged"]) == (0, again["rows"])
+
+
+@pytest.mark.usefixtures("banks")
+def test_the_route_of_a_bank_answers_its_clabes_and_nothing_else(
+    service: Service, hub: httpx.Client, operator: httpx.Client
+) -> None:
+    """Under every SubId, and the same for each who explains the answer."""
+    asked = {**{clabe: fsp_id for fsp_id, clabe in CLABES.items()}, **dict.fromkeys(NOT_CLABES)}
+    for account, fsp_id in asked.items():
+        for sub_id in (None, "SAVINGS"):
+            found = [each["fspId"] for each in _ask_hub(hub, account, sub_id)]
+            assert found == ([fsp_id] if fsp_id else []), (account, sub_id)
+        for at in (None, later(1)):
+            finding = _ask_what_if(operator, account, at=at)
+            assert [each["fspId"] for each in finding["answer"]] == ([fsp_id] if fsp_id else [])
+            assert {(each["kind"], each["verdict"]) for each in finding["considered"]} <= {
+                ("CLABE", "answers" if fsp_id else "other_kind")
+            }
+    question = {"items": [{"kind": "ACCOUNT_ID", "identifier": account} for account in asked]}
+    items = operator.post("/aliases/lookup", json=question).json()["items"]
+    assert [item["route"] and (item["route"]["kind"], item["route"]["fspId"]) for item in items] == [
+        fsp_id and ("CLABE", fsp_id) for fsp_id in asked.values()
+    ]
+    (now,) = service.fetch("SELECT clock_timestamp() AS at")
+    for account in asked:
+        _is_as_history_says(service, operator, _ask_what_if(operator, account, at=now["at"].isoformat()))
+    named = hub.get("/ACCOUNT_ID/012180000118359712/CLABE")
+    assert named.status_code == 400
+
+
+@pytest.mark.usefixtures("banks")
+def test_a_route_keeps_the_kind_that_the_caller_named(hub: httpx.Client, operator: httpx.Client) -> None:
+    """In the answers, in the lists, and in what it answers: also with the prefix of the other kind."""
+    body = {"kind": "ACCOUNT_ID", "prefix": "012", "fspId": "redbank"}
+    (bank,) = operator.get("/routes", params={"kind": "CLABE", "prefix": "012", "fspId": "mx-012"}).json()["items"]
+    tried = operator.post("/routes", params={"dryRun": True}, json=body).json()
+    assert (tried["kind"], tried["conflict"]) == ("ACCOUNT_ID", None)
+    (cut,) = tried["wouldOverlap"]
+    assert (cut["routeId"], cut["kind"], cut["relation"]) == (bank["routeId"], "CLABE", "other_kind")
+    assert cut["explanation"] == "CLABE identifiers that begin with 012 stay with mx-012: the narrower kind wins"
+    listed = operator.post(
+        "/routes/import", params={"dryRun": True}, content=b"kind,prefix,fspId\nACCOUNT_ID,012,redbank"
+    )
+    assert [(cut["kind"], cut["relation"]) for cut in listed.json()["wouldOverlap"]] == [("CLABE", "other_kind")]
+    made = create(operator, "012", "redbank")
+    assert made["kind"] == "ACCOUNT_ID"
+    for account, fsp_id in ((CLABES["mx-012"], "mx-012"), *((account, "redbank") for account in NOT_CLABES[:2])):
+        assert [each["fspId"] for each in _ask_hub(hub, account)] == [fsp_id]
+    finding = _ask_what_if(operator, CLABES["mx-012"])
+    assert [(each["kind"], each["verdict"]) for each in finding["considered"]] == [
+        ("CLABE", "answers"), ("ACCOUNT_ID", "longer_first"),
+    ]  # fmt: skip
+    for kind, route in (("CLABE", bank), ("ACCOUNT_ID", made)):
+        assert operator.get("/routes", params={"kind": kind, "prefix": "012"}).json()["items"] == [route]
+        assert operator.get(f"/routes/{route['routeId']}").json() == route
+    assert code(operator.post("/routes", json=body)) == (409, "route_overlap")
+    # A route that does not fit does not keep a shorter one from answering.
+    create(operator, "6469", "redbank", kind="CLABE")
+    create(operator, "64", "greenbank")
+    assert [each["fspId"] for each in _ask_hub(hub, "64690")] == ["greenbank"]
+
+
+def test_a_route_for_nrc_answers_no_other_document(hub: httpx.Client, operator: httpx.Client) -> None:
+    made = create(operator, "12/", "redbank", kind="NRC")
+    assert (made["kind"], made["prefix"]) == ("NRC", "12-")
+    for document, answered in (("12-250019-N-123456", True), ("12-345678", False), ("12-34", False)):
+        found = hub.get(f"/PERSONAL_ID/{document}")
+        assert bool(found.json()["partyList"]) == answered, found.text
 
 
 # Hostile input ------------------------------------------------------------------------------------------------
