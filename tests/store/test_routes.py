@@ -163,5 +163,5 @@ def test_the_tables_match_as_a_scan_of_every_rule_would(
         r for r in rows if identifier.startswith(r[2]) and r[4] <= at < r[5] and (is_clabe or r[1] == "ACCOUNT_ID")
     ]
     best = max(((len(r[2]), r[1] == "CLABE") for r in holding), default=None)
-    expected = {r[3] for r in holding if (len(r[2]), r[1] == "CLABE") == best} or {None}
-    assert routes.match("ACCOUNT_ID", identifier, float(at)) in expected
+    expected: set[str | None] = {r[3] for r in holding if (len(r[2]), r[1] == "CLABE") == best}
+    assert routes.match("ACCOUNT_ID", identifier, float(at)) in (expected or {None})
