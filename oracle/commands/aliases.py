@@ -1,6 +1,7 @@
 """`oracle alias …`: the aliases of an FSP; for operators, the FSP behind an identifier.
 
-People type an identifier in any spelling of its kind; the commands print the canonical one.
+People type an identifier in any spelling of its kind; the commands print the canonical one.  `doubtful_aliases` has the
+verb for aliases that were stored under older rules.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from oracle.commands import doubtful_aliases
 from oracle.commands.output import show, show_pages
 from oracle.commands.verbs import (
     ALL_KINDS,
     REASON,
     Arguments,
     Verbs,
+    add_as_stored,
     add_country,
     add_fsp,
     add_if_match,
@@ -51,10 +54,13 @@ def add(commands: Any) -> None:
     )
     new.add_argument("--reason", metavar="TEXT", help=REASON)
 
-    _add_name(aliases.add("show", _show, "show one alias of an FSP"))
+    shown = aliases.add("show", _show, "show one alias of an FSP")
+    _add_name(shown)
+    add_as_stored(shown)
 
     update = aliases.add("update", _update, "change the currency of an alias")
     _add_name(update)
+    add_as_stored(update)
     update.add_argument(
         "--currency", type=_currency_or_any, required=True, metavar="CURRENCY",
         help="the new currency, for example MXN; or any",
@@ -64,6 +70,7 @@ def add(commands: Any) -> None:
 
     remove = aliases.add("remove", _remove, "remove an alias, or one currency of it", json=False)
     _add_name(remove)
+    add_as_stored(remove)
     remove.add_argument(
         "--currency", type=str.upper, metavar="CURRENCY", help="remove only the entry for this currency"
     )
@@ -91,6 +98,7 @@ def add(commands: Any) -> None:
     _add_many(check)
     add_fsp(check)
     _add_many(aliases.add("lookup", _lookup, "for operators: show which FSPs have registered these identifiers"))
+    doubtful_aliases.add(aliases)
 
 
 def _add_name(parser: argparse.ArgumentParser) -> None:
@@ -106,6 +114,7 @@ def _add_many(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_sub(parser)
     add_country(parser)
+    add_as_stored(parser)
 
 
 def _currency_or_any(text: str) -> str:
@@ -160,7 +169,7 @@ def _fill_path(client: Client, arguments: Arguments) -> dict[str, Any]:
 
 
 def _make_query(arguments: Arguments) -> dict[str, Any]:
-    return {"subId": arguments.sub, "country": arguments.country}
+    return {"subId": arguments.sub, "country": arguments.country, "asStored": arguments.as_stored or None}
 
 
 def _print_reply(reply: Reply, arguments: Arguments) -> None:
@@ -190,7 +199,7 @@ def _add_currencies(alias: dict[str, Any]) -> dict[str, Any]:
 def _check(client: Client, arguments: Arguments) -> None:
     fsp_id = find_fsp(client, arguments)
 
-    def ask(items: Sequence[dict[str, str]]) -> Any:
+    def ask(items: Sequence[dict[str, Any]]) -> Any:
         return client.call(
             "POST", "/fsps/{fsp_id}/aliases/check", fsp_id=fsp_id, body={"items": items}, reads=True
         ).body  # fmt: skip
@@ -200,7 +209,7 @@ def _check(client: Client, arguments: Arguments) -> None:
 
 
 def _lookup(client: Client, arguments: Arguments) -> None:
-    def ask(items: Sequence[dict[str, str]]) -> Any:
+    def ask(items: Sequence[dict[str, Any]]) -> Any:
         return client.call("POST", "/aliases/lookup", body={"items": items}, reads=True).body
 
     pages = (_pair(items, ask(items)["items"]) for items in _split_items(arguments))
@@ -219,13 +228,18 @@ def _list_holders(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield found
 
 
-def _pair(items: Sequence[dict[str, str]], answers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _pair(items: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"asked": item["identifier"], **found} for item, found in zip(items, answers, strict=True)]
 
 
-def _split_items(arguments: Arguments) -> Iterator[list[dict[str, str]]]:
+def _split_items(arguments: Arguments) -> Iterator[list[dict[str, Any]]]:
     """Split the items of the question into pieces that one call accepts."""
-    common = {"kind": arguments.kind, "subId": arguments.sub, "country": arguments.country}
+    common = {
+        "kind": arguments.kind,
+        "subId": arguments.sub,
+        "country": arguments.country,
+        "asStored": arguments.as_stored or None,
+    }
     given = {name: value for name, value in common.items() if value is not None}
     texts: Iterable[str] = arguments.identifiers or (line.strip() for line in sys.stdin)
     identifiers = iter(text for text in texts if text)

@@ -19,6 +19,7 @@ from oracle.commands.verbs import (
     ALL_KINDS,
     Arguments,
     CommandError,
+    add_as_stored,
     add_call,
     add_country,
     add_fsp,
@@ -128,11 +129,7 @@ def add_keys(parser: argparse.ArgumentParser) -> None:
 
 def _add_stored_party(parser: argparse.ArgumentParser) -> None:
     add_party(parser)
-    parser.add_argument(
-        "--as-stored",
-        action="store_true",
-        help="search for IDENTIFIER exactly as written: an older version may have stored it in another spelling",
-    )
+    add_as_stored(parser)
 
 
 def _add_times(parser: argparse.ArgumentParser) -> None:

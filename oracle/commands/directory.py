@@ -7,10 +7,21 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.commands.verbs import FAILED, OK, Arguments, Misused, add_command, add_country, add_kind, add_sub, complain
+from oracle.commands.verbs import (
+    FAILED,
+    OK,
+    Arguments,
+    Misused,
+    add_as_stored,
+    add_command,
+    add_country,
+    add_kind,
+    add_sub,
+    complain,
+)
 
 if TYPE_CHECKING:
-    from oracle.identifiers import BadIdentifier, PartyKey
+    from oracle.identifiers import BadIdentifier, PartyKey, Reading
     from oracle.settings import Settings
     from oracle.store.migrate import Stage
 
@@ -41,6 +52,8 @@ def add(commands: Any) -> None:
     add_kind(lookup)
     lookup.add_argument("identifier", metavar="IDENTIFIER", help="in any spelling of its kind")
     add_sub(lookup)
+    add_country(lookup)
+    add_as_stored(lookup)
     lookup.add_argument(
         "--currency", metavar="CURRENCY", type=str.upper, help="show only entries for this currency, for example MXN"
     )
@@ -131,7 +144,7 @@ def _lookup(arguments: Arguments) -> int:
 
     settings = load_settings(arguments).settings
     try:
-        key = Reading.of(settings).read_key(arguments.kind, arguments.identifier, sub_id=arguments.sub)
+        key = _read_key(Reading.of(settings), arguments)
     except BadIdentifier as exc:
         raise Misused(_explain(exc)) from exc
     entries = asyncio.run(_fetch_entries(settings, key))
@@ -139,6 +152,15 @@ def _lookup(arguments: Arguments) -> int:
         entries = [(fsp_id, currency) for fsp_id, currency in entries if currency in {"", arguments.currency}]
     (_print_json if arguments.json else _print_entries)(key, entries)
     return OK if any(fsp_id for fsp_id, _ in entries) else FAILED
+
+
+def _read_key(reading: Reading, arguments: Arguments) -> PartyKey:
+    """Raises BadIdentifier."""
+    from oracle.identifiers import make_stored_key
+
+    if arguments.as_stored:
+        return make_stored_key(arguments.kind, arguments.identifier, arguments.sub)
+    return reading.read_key(arguments.kind, arguments.identifier, sub_id=arguments.sub, country=arguments.country)
 
 
 async def _fetch_entries(settings: Settings, key: PartyKey) -> list[tuple[str, str]]:

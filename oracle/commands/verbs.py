@@ -201,6 +201,14 @@ def add_country(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_as_stored(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--as-stored",
+        action="store_true",
+        help="search for IDENTIFIER exactly as written: an older version may have stored it in another spelling",
+    )
+
+
 def add_sub(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sub", metavar="SUB_ID", help="the SubId (partySubIdOrType), if the identifier has one")
 

@@ -14,7 +14,7 @@ iban, email, opaque.  `characters` holds what all of them refuse.
 
 from oracle.identifiers.errors import BadIdentifier
 from oracle.identifiers.reading import Reading
-from oracle.identifiers.registry import KINDS, PARTY_ID_TYPES, SCHEMES, Kind, display, find_scheme
+from oracle.identifiers.registry import KINDS, PARTY_ID_TYPES, SCHEMES, Kind, display, find_scheme, make_stored_key
 from oracle.identifiers.scheme import Display, PartyIdType, PartyKey, Sample, Scheme
 
 __all__ = [
@@ -31,4 +31,5 @@ __all__ = [
     "Scheme",
     "display",
     "find_scheme",
+    "make_stored_key",
 ]

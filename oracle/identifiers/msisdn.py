@@ -136,7 +136,8 @@ class Msisdn(Scheme):
             return Display(international)
         if not phonenumbers.is_valid_number(number):
             return Display(international)
-        return Display(phonenumbers.format_number(number, PhoneNumberFormat.INTERNATIONAL))
+        shown = phonenumbers.format_number(number, PhoneNumberFormat.INTERNATIONAL)
+        return Display(shown, country=phonenumbers.region_code_for_number(number))
 
     def preload(self) -> None:
         """Load the metadata of every country now, so that no lookup waits for it."""

@@ -12,7 +12,7 @@ from oracle.identifiers.iban import Iban
 from oracle.identifiers.msisdn import Msisdn
 from oracle.identifiers.nrc import Nrc
 from oracle.identifiers.opaque import Opaque
-from oracle.identifiers.scheme import Display, PartyIdType, Sample, Scheme
+from oracle.identifiers.scheme import Display, PartyIdType, PartyKey, Sample, Scheme
 
 SCHEMES: Final[tuple[Scheme, ...]] = (
     Msisdn(),
@@ -44,6 +44,14 @@ def find_scheme(kind: str) -> Scheme:
     if scheme is None:
         raise BadIdentifier("unknown_kind")
     return scheme
+
+
+def make_stored_key(kind: str, text: str, sub_id: str | None) -> PartyKey:
+    """Return the key that is exactly what is written: it can have been stored under older rules.
+
+    `kind` in any case.  Raises BadIdentifier for an unknown kind.
+    """
+    return PartyKey(find_scheme(kind.upper()).party_id_type.value, text, sub_id or "")
 
 
 def display(kind: str, canonical: str) -> Display:

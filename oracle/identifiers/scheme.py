@@ -52,6 +52,7 @@ class Display(msgspec.Struct, frozen=True, omit_defaults=True):
     lossless_latin: str | None = None  # NRC: every Burmese letter has its own spelling
     burmese: str | None = None  # NRC: as printed on the card
     institution: str | None = None  # CLABE: the bank, where its code is known
+    country: str | None = None  # MSISDN: its country (ISO 3166 alpha-2), where the number is valid
 
 
 class Sample(NamedTuple):

@@ -179,6 +179,16 @@ class ListedAliasRow(TypedDict):
     further_changed_at: list[datetime] | None
 
 
+class ScannedEntryRow(TypedDict):
+    """An entry of one FSP, alone."""
+
+    changed_at: datetime
+    identifier: str
+    sub_id: str
+    currency: str
+    is_default: bool
+
+
 class HolderRow(TypedDict):
     """An entry under a wanted identifier, of any FSP: `ord` counts the identifiers from 1."""
 

@@ -51,6 +51,13 @@ class Result(NamedTuple):
         return [line.split("\t") for line in self.out.splitlines()]
 
 
+class Terminal(io.StringIO):
+    """What a person types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 class Shell:
     """`shell(*words)` runs as the operator; `shell.as_key(key, *words)` runs with another key."""
 
@@ -62,8 +69,8 @@ class Shell:
     def __call__(self, *words: str) -> Result:
         return self.as_key(self._key, *words)
 
-    def as_key(self, key: str | None, *words: str, stdin: str = "") -> Result:
-        self._patch.setattr(sys, "stdin", io.StringIO(stdin))
+    def as_key(self, key: str | None, *words: str, stdin: str = "", typed: str | None = None) -> Result:
+        self._patch.setattr(sys, "stdin", io.StringIO(stdin) if typed is None else Terminal(typed))
         self._patch.setenv("ORACLE_KEY", key or "")
         try:
             code = main(words)
@@ -347,6 +354,78 @@ def test_more_identifiers_than_one_call_accepts_are_checked_and_looked_up(shell:
     assert shell.as_key(maker_key, "alias", "list", "--fsp", "redbank").err.startswith(
         "oracle: This credential can only act for its own FSP"
     )
+
+
+def store_old(service: Service, identifier: str, fsp_id: str) -> None:
+    """Store a phone number as an older version did."""
+    service.fetch(
+        "INSERT INTO aliases (party_id_type, identifier, fsp_id, currency) VALUES ('MSISDN', $1, $2, 'MXN')",
+        identifier, fsp_id,
+    )  # fmt: skip
+
+
+def test_doubtful_aliases_are_listed_and_removed_after_asking(service: Service, shell: Shell, maker_key: str) -> None:
+    for identifier, fsp_id in (
+        ("5215512349001", "greenbank"), ("5215512349002", "greenbank"), ("5215512349003", "redbank"),
+    ):  # fmt: skip
+        store_old(service, identifier, fsp_id)
+    shell("alias", "add", "MSISDN", "+525512349001", "--fsp", "greenbank", "--currency", "MXN")
+    doubtful = ("alias", "doubtful")
+    every = shell(*doubtful)
+    assert [line[:3] for line in every.lines] == [
+        ["greenbank", "MSISDN", "5215512349001"], ["greenbank", "MSISDN", "5215512349002"],
+        ["redbank", "MSISDN", "5215512349003"],
+    ]  # fmt: skip
+    assert re.fullmatch(r"Looked at [\d,]+ entries: 3 are doubtful\.\n", every.err)
+    own = shell.as_key(maker_key, *doubtful, "--json")
+    assert [json.loads(line)["doubt"]["readAs"] for line in own.out.splitlines()] == ["525512349001", "525512349002"]
+    assert shell(*doubtful, "--fsp", "redbank").lines == every.lines[2:]
+
+    unasked = shell.as_key(maker_key, *doubtful, "--remove")
+    assert (unasked.code, unasked.err.splitlines()[-1]) == (
+        1, "oracle: 2 doubtful entries found. Nothing was removed. To remove them, add --yes",
+    )  # fmt: skip
+    removed = shell.as_key(maker_key, *doubtful, "--remove", "--yes")
+    assert (removed.code, removed.err.splitlines()[-1]) == (0, "Removed 2 entries.")
+    assert shell.as_key(maker_key, *doubtful, "--remove", "--yes").out == ""
+    # Nothing else is gone: neither the same number as it is read today nor another FSP's.
+    assert shell("alias", "show", "MSISDN", "+525512349001", "--fsp", "greenbank").code == 0
+    assert shell(*doubtful).lines == every.lines[2:]
+    reasons = service.fetch(
+        "SELECT reason FROM events WHERE party_identifier LIKE '52155123490%' AND before IS NOT NULL"
+    )
+    assert {event["reason"] for event in reasons} == {"correction: doubtful alias: read_otherwise"}
+
+    for answer, code, last in (("n", 1, "oracle: nothing was removed"), ("y", 0, "Removed 1 entry.")):
+        asked = shell.as_key(key_of(service), *doubtful, "--remove", typed=f"{answer}\n")
+        assert (asked.code, asked.err.splitlines()[-1]) == (code, last)
+        assert "Remove 1 doubtful entry? [y/N]" in asked.err
+    assert shell(*doubtful).err.endswith("0 are doubtful.\n")
+
+
+def test_a_stored_key_is_reached_as_stored(service: Service, shell: Shell) -> None:
+    store_old(service, "5215512349009", "redbank")
+    shell("alias", "add", "MSISDN", "+525512349009", "--fsp", "redbank")
+    named = ("MSISDN", "5215512349009")
+    at = ("--fsp", "redbank")
+    assert "(ambiguous)" in shell("alias", "remove", *named, *at, "--reason", "other").err
+    assert re.search(
+        r"^identifier +5215512349009$", shell("alias", "show", *named, *at, "--as-stored").out, re.MULTILINE
+    )
+    assert shell("alias", "check", *named, *at, "--as-stored").lines[0][:4] == [named[1], "yes", *named]
+    assert shell("alias", "lookup", *named, "--as-stored").lines[0][:4] == [named[1], "redbank", *named]
+    changed = shell("alias", "update", *named, *at, "--as-stored", "--currency", "USD", "--reason", "a test", "--json")
+    assert changed.json["entries"][0]["currency"] == "USD"
+    assert shell("alias", "remove", *named, *at, "--as-stored", "--reason", "other").code == 0
+    assert shell("alias", "show", *named, *at, "--json").json["identifier"] == "525512349009"
+
+
+def test_a_registration_shows_the_country_of_the_number(shell: Shell) -> None:
+    for number, country in (("+52 55 1234 9010", "MX"), ("+95 9 250 009 011", "MM"), ("+1 202-555-0123", "US")):
+        made = shell("alias", "add", "MSISDN", number, "--fsp", "redbank")
+        assert re.search(rf"^display\.country +{country}$", made.out, re.MULTILINE)
+        assert re.search(rf"^display\.text +{re.escape(number)}$", made.out, re.MULTILINE)
+        assert shell("alias", "remove", "MSISDN", number, "--fsp", "redbank", "--reason", "other").code == 0
 
 
 # Routes -----------------------------------------------------------------------------------------------------------

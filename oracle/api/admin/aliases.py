@@ -9,6 +9,7 @@ Versions.   The ETag of an alias is made of its entries and the times of their c
 Pages.      Type after type, and within a type by the time of the last change.  Such a time only grows, so an alias that
             exists throughout never moves to a page that was read already: a reader misses none, but may meet a changed
             one twice.  A page reads SCAN_MAX entries at most; a page that a filter made short still has a `next`.
+Stored.     An alias that older rules let in is reached by the text that is stored (`stored`), and listed by `doubtful`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Annotated, Any, Final, NamedTuple, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 from litestar import Response
@@ -35,6 +36,7 @@ from oracle.api.admin.fsps import no_such_fsp, path_of
 from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.problems import ItemProblem, Refusal, refusal_of
+from oracle.api.admin.stored import AsStored, AsStoredQuery, Rows, find_key, read_stored_key
 from oracle.api.admin.times import read_time
 from oracle.api.admin.values import (
     ANSWERED_STATUSES,
@@ -57,8 +59,6 @@ from oracle.store.base import Registration
 from oracle.store.postgres import Transaction
 from oracle.store.routes import fits, rank
 from oracle.store.rows import HolderRow, ListedAliasRow, RouteDecisionRow
-
-Rows = Callable[..., Awaitable[list[Any]]]  # of Postgres or of a Transaction
 
 ITEMS_MAX: Final = 1_000
 SCAN_MAX: Final = 2_000
@@ -100,6 +100,7 @@ class AliasName(Body):
     identifier: Identifier
     sub_id: str | None = None
     country: str | None = None
+    as_stored: AsStored = False
 
 
 class AliasNames(Body):
@@ -119,6 +120,7 @@ class AliasForms(Resource):
     """As people write it.  Do not send it back."""
 
     text: str
+    country: Annotated[str | None, Meta(description="Of a phone number: its country, ISO 3166 alpha-2")]
     latin: str | None
     burmese: str | None
     institution: str | None
@@ -210,7 +212,11 @@ class _PartyEntries(NamedTuple):
             sub_id=self.key.sub_id or None,
             entries=self.entries,
             display=AliasForms(
-                text=shown.text, latin=shown.lossless_latin, burmese=shown.burmese, institution=shown.institution
+                text=shown.text,
+                country=shown.country,
+                latin=shown.lossless_latin,
+                burmese=shown.burmese,
+                institution=shown.institution,
             ),
             state=_state(self.status),
             changed_at=max(entry.changed_at for entry in self.entries),
@@ -247,7 +253,7 @@ async def register_alias(
         if result.refused is not None:
             return answer_of(refusal_of(result.refused))
         now = await _fetch_entries(transaction.rows, fsp_id, key)
-        location = _location(fsp_id, reading.read_kind(key), key)
+        location = _location(fsp_id, reading, key)
         status = 201 if result.changed else 200
         return answer(now.resource(reading), status=status, version=now.version, location=location)
 
@@ -260,8 +266,11 @@ async def register_alias(
 async def read_alias(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], kind: FromPath[str],
     identifier: FromPath[str], sub_id: SubIdQuery = None, country: CountryQuery = None,
+    as_stored: AsStoredQuery = False,
 ) -> Response[bytes]:  # fmt: skip
-    key = reading.read_key(kind, identifier, sub_id=sub_id, country=country)
+    key = await find_key(
+        call.postgres.rows, reading, fsp_id, kind, identifier, sub_id=sub_id, country=country, as_stored=as_stored
+    )
     now = await _fetch_entries(call.postgres.rows, fsp_id, key)
     return call.read(now.resource(reading), now.version)
 
@@ -277,8 +286,11 @@ async def read_alias(
 async def change_alias(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], kind: FromPath[str],
     identifier: FromPath[str], data: JSONBody[AliasChange], sub_id: SubIdQuery = None, country: CountryQuery = None,
+    as_stored: AsStoredQuery = False,
 ) -> Response[bytes]:  # fmt: skip
-    key = reading.read_key(kind, identifier, sub_id=sub_id, country=country)
+    key = await find_key(
+        call.postgres.rows, reading, fsp_id, kind, identifier, sub_id=sub_id, country=country, as_stored=as_stored
+    )
 
     async def work(transaction: Transaction) -> Answer:
         call.match((await _lock_entries(transaction, fsp_id, key)).version)
@@ -303,9 +315,11 @@ async def remove_alias(
     identifier: FromPath[str], reason: FromQuery[RemovalReason],
     note: Annotated[str | None, QueryParameter(name="note", min_length=1, max_length=200, pattern=LINE_PATTERN)] = None,
     currency: CurrencyQuery = None,
-    sub_id: SubIdQuery = None, country: CountryQuery = None,
+    sub_id: SubIdQuery = None, country: CountryQuery = None, as_stored: AsStoredQuery = False,
 ) -> Response[None]:  # fmt: skip
-    key = reading.read_key(kind, identifier, sub_id=sub_id, country=country)
+    key = await find_key(
+        call.postgres.rows, reading, fsp_id, kind, identifier, sub_id=sub_id, country=country, as_stored=as_stored
+    )
 
     async def work(transaction: Transaction) -> Answer:
         call.match((await _lock_entries(transaction, fsp_id, key)).version)
@@ -356,9 +370,21 @@ def _state(status: str) -> AliasState:
     return "answered" if status in ANSWERED_STATUSES else "unanswered"
 
 
-def _location(fsp_id: str, kind: str, key: PartyKey) -> str:
-    query = f"?subId={quote(key.sub_id, safe='')}" if key.sub_id else ""
-    return f"{path_of(fsp_id)}/aliases/{kind}/{quote(key.identifier, safe='')}{query}"
+def _location(fsp_id: str, reading: Reading, key: PartyKey) -> str:
+    """Return the URL of an alias.  A text that could mean another alias as well is marked as the stored one."""
+    kind = reading.read_kind(key)
+    query = {"subId": key.sub_id} if key.sub_id else {}
+    if not _reads_as(reading, kind, key):
+        query["asStored"] = "true"
+    asked = f"?{urlencode(query, quote_via=quote)}" if query else ""
+    return f"{path_of(fsp_id)}/aliases/{kind}/{quote(key.identifier, safe='')}{asked}"
+
+
+def _reads_as(reading: Reading, kind: str, key: PartyKey) -> bool:
+    try:
+        return reading.read_key(kind, key.identifier, sub_id=key.sub_id or None) == key
+    except BadIdentifier:
+        return False
 
 
 # Many of them -------------------------------------------------------------------------------------------------
@@ -537,10 +563,16 @@ def _read_items(reading: Reading, items: Iterable[AliasName]) -> tuple[list[Part
     read: list[PartyKey | BadIdentifier] = []
     for item in items:
         try:
-            read.append(reading.read_key(item.kind, item.identifier, sub_id=item.sub_id, country=item.country))
+            read.append(_read_item(reading, item))
         except BadIdentifier as wrong:
             read.append(wrong)
     return list(dict.fromkeys(key for key in read if isinstance(key, PartyKey))), read
+
+
+def _read_item(reading: Reading, item: AliasName) -> PartyKey:
+    if item.as_stored:
+        return read_stored_key(item.kind, item.identifier, item.sub_id)
+    return reading.read_key(item.kind, item.identifier, sub_id=item.sub_id, country=item.country)
 
 
 def _by_key(keys: Sequence[PartyKey], rows: Sequence[Any]) -> dict[PartyKey, list[Any]]:

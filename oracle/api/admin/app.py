@@ -25,7 +25,18 @@ from litestar.openapi.spec import Components, SecurityScheme, Tag
 from litestar.params import QueryParameter
 from litestar.typing import FieldDefinition
 
-from oracle.api.admin import aliases, batches, credentials, documentation, fsps, prefixes, route_import, routes, what_if
+from oracle.api.admin import (
+    aliases,
+    batches,
+    credentials,
+    documentation,
+    doubtful,
+    fsps,
+    prefixes,
+    route_import,
+    routes,
+    what_if,
+)
 from oracle.api.admin.access import PUBLIC, Access
 from oracle.api.admin.calls import Call, answer_of
 from oracle.api.admin.envelope import wrap_app, wrap_handler
@@ -113,7 +124,8 @@ def admin_app(services: AdminServices) -> Litestar:
 def routers() -> list[Router]:
     """Everything that is declared with `operations.operation`; what is here is in the published description."""
     parts = (
-        ("/admin/v1", "FSPs", [fsps]), ("/admin/v1", "Credentials", [credentials]), ("/admin/v1", "Aliases", [aliases]),
+        ("/admin/v1", "FSPs", [fsps]), ("/admin/v1", "Credentials", [credentials]),
+        ("/admin/v1", "Aliases", [aliases, doubtful]),
         ("/admin/v1", "Files", [batches]), ("/admin/v1", "Routes", [routes, what_if, route_import]),
         ("/audit/v1", "History", [events, resolutions, differences, reads]),
         ("/audit/v1", "The log", [audit_log, exports]),

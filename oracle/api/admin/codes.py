@@ -83,8 +83,10 @@ MEANINGS: Final[dict[Code, Meaning]] = {
     "ambiguous": Meaning(
         (409,),
         "Several entries match",
-        "The FSP has several entries under this identifier, and the request does not say which one it means.",
-        "Send `subId` to select one entry.",
+        "The FSP has several entries under this identifier, and the request does not say which one it means. Or the"
+        " text is the stored form of one alias and a national form of another.",
+        "Send `subId` to select one entry. For a text with two meanings: send `asStored=true` for the alias that is"
+        " stored exactly so, or write `+` and the calling code.",
     ),
     "answer_lost": Meaning(
         (409,),

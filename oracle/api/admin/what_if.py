@@ -30,10 +30,11 @@ from litestar.params import JSONBody
 from msgspec import Meta
 
 from oracle.api.admin.access import make_forbidden
-from oracle.api.admin.aliases import Rows, answer_question
+from oracle.api.admin.aliases import answer_question
 from oracle.api.admin.calls import Answer, Body, Call, Resource, answer
 from oracle.api.admin.operations import operation
 from oracle.api.admin.routes import HUB_READERS
+from oracle.api.admin.stored import Rows
 from oracle.api.admin.times import Time, read_time
 from oracle.api.admin.values import ANSWERED_STATUSES, Country, Currency, FspStatus, Identifier, capitalise
 from oracle.api.history.questions import AUDIT, record

@@ -28,23 +28,19 @@ from oracle.api.admin.calls import Body, Call
 from oracle.api.admin.fsps import no_such_fsp
 from oracle.api.admin.pages import PAGE, PAGE_MAX
 from oracle.api.admin.problems import Refusal
+from oracle.api.admin.stored import AsStored, read_stored_key
 from oracle.api.admin.values import Country, Identifier, KindName
-from oracle.identifiers import PARTY_ID_TYPES, BadIdentifier, PartyKey, Reading
+from oracle.identifiers import PartyKey, Reading
 
 AUDIT: Final = allow(Role.AUDITOR, Role.OPERATOR)
 OWN: Final = allow(Role.AUDITOR, Role.OPERATOR, Role.MAKER, Role.CHECKER)
 AUDITORS: Final = allow(Role.AUDITOR)
 
-IDENTIFIER_MAX: Final = 128  # characters; the directory stores no longer ones
 _PREFIX: Final = "asked_"  # a path may have a parameter of the same name: /fsps/{fsp_id}/events
 # What a limit of a field is called, in msgspec as in Litestar.
 _LIMITS: Final = ("description", "ge", "le", "min_length", "max_length", "pattern")
 
 Text = Annotated[str, Meta(min_length=1, max_length=256)]
-AsStored = Annotated[
-    bool,
-    Meta(description="true: search for the identifier exactly as written, for one that was stored under older rules"),
-]
 LeafNumber = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Limit = Annotated[int, Meta(ge=1, le=PAGE_MAX)]
 Cursor = Annotated[str, Meta(description="`next` of the page before")]
@@ -134,7 +130,7 @@ def _metas(annotation: Any) -> Iterator[Meta]:
 def read_key(reading: Reading, party: Party) -> PartyKey:
     """Raises BadIdentifier, and Refusal for an identifier of impossible length."""
     if party.as_stored:
-        return _read_stored_key(party.kind, party.identifier, party.sub_id)
+        return read_stored_key(party.kind, party.identifier, party.sub_id)
     return reading.read_key(party.kind, party.identifier, sub_id=party.sub_id, country=party.country)
 
 
@@ -145,19 +141,8 @@ def read_filter_key(reading: Reading, search: Search) -> PartyKey | None:
     if search.kind is None:
         raise Refusal(400, "invalid", "`identifier` needs `kind`", "Add `kind`", field="kind")
     if search.as_stored:
-        return _read_stored_key(search.kind, search.identifier, None)
+        return read_stored_key(search.kind, search.identifier, None)
     return reading.read_key(search.kind, search.identifier, sub_id=None, country=search.country)
-
-
-def _read_stored_key(kind: str, identifier: str, sub_id: str | None) -> PartyKey:
-    party_id_type = PARTY_ID_TYPES.get(kind.upper())
-    if party_id_type is None:
-        raise BadIdentifier("unknown_kind")
-    if not 1 <= len(identifier) <= IDENTIFIER_MAX or len(sub_id or "") > IDENTIFIER_MAX:
-        raise Refusal(
-            400, "invalid", "No stored identifier has this length", "Use 1 to 128 characters", field="identifier"
-        )
-    return PartyKey(party_id_type, identifier, sub_id or "")
 
 
 # Who asked ----------------------------------------------------------------------------------------------------------

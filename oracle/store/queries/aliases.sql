@@ -61,6 +61,20 @@ CROSS JOIN LATERAL (
 ) AS f
 ORDER BY e.changed_at, e.identifier, e.sub_id, e.currency
 
+-- name: aliases_scan(text, party_id_type, timestamptz, text, text, text, int8) -> ScannedEntryRow
+-- The next entries of FSP $1 of type $2, as in aliases_page but each alone: for a walk through millions of them.
+-- After the position ($3 time, $4 identifier, $5 sub id, $6 currency); $7 limit.  Served by the same two indexes.
+(SELECT changed_at, identifier, sub_id, currency, true AS is_default FROM aliases
+ WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND changed_at >= $3
+   AND (changed_at, identifier, sub_id, currency) > ($3, $4::text, $5::text, $6::text)
+ ORDER BY changed_at, identifier, sub_id, currency LIMIT $7)
+UNION ALL
+(SELECT changed_at, identifier, sub_id, currency, false FROM alias_currencies
+ WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND changed_at >= $3
+   AND (changed_at, identifier, sub_id, currency) > ($3, $4::text, $5::text, $6::text)
+ ORDER BY changed_at, identifier, sub_id, currency LIMIT $7)
+ORDER BY changed_at, identifier, sub_id, currency LIMIT $7
+
 -- name: aliases_of_identifiers(party_id_type[], text[]) -> HolderRow
 -- Who holds some identifiers, under any SubId; default entries first.  $1 types, $2 identifiers, equally long.
 SELECT k.ord::int, e.sub_id, e.currency, e.is_default, e.fsp_id, f.status::text

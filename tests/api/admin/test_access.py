@@ -73,6 +73,7 @@ EXPECTED: Final = {
     "GET /admin/v1/fsps/{fsp_id}/aliases": DIRECTORY,
     "POST /admin/v1/fsps/{fsp_id}/aliases": OPERATOR | {"own maker"},
     "POST /admin/v1/fsps/{fsp_id}/aliases/check": DIRECTORY,
+    "GET /admin/v1/fsps/{fsp_id}/aliases/doubtful": DIRECTORY,
     "GET /admin/v1/fsps/{fsp_id}/aliases/{kind}/{identifier}": DIRECTORY,
     "PATCH /admin/v1/fsps/{fsp_id}/aliases/{kind}/{identifier}": OPERATOR | {"own maker"},
     "DELETE /admin/v1/fsps/{fsp_id}/aliases/{kind}/{identifier}": OPERATOR | {"own maker"},

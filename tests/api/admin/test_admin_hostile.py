@@ -261,7 +261,7 @@ def test_unknown_parameters(endpoint: Endpoint, line: Line) -> None:
     error = json.loads(ends.body)
     assert (error["code"], error["hint"]) == (
         "unknown_parameter",
-        "Known here: country, currency, note, reason, subId",
+        "Known here: asStored, country, currency, note, reason, subId",
     )
 
 

@@ -46,6 +46,7 @@ NAMES: Final = {
     "changeAlias",
     "removeAlias",
     "checkAliases",
+    "listDoubtfulAliases",
     "lookUpAliases",
     "listAllBatches",
     "listBatches",
