@@ -12,6 +12,7 @@ A kind of identifier is one `Scheme` object in one file, registered in `registry
 iban, email, opaque.  `characters` holds what all of them refuse.
 """
 
+from oracle.identifiers.currency import list_current_currencies, list_hub_currencies
 from oracle.identifiers.errors import BadIdentifier
 from oracle.identifiers.reading import Reading
 from oracle.identifiers.registry import KINDS, PARTY_ID_TYPES, SCHEMES, Kind, display, find_scheme, make_stored_key
@@ -31,5 +32,7 @@ __all__ = [
     "Scheme",
     "display",
     "find_scheme",
+    "list_current_currencies",
+    "list_hub_currencies",
     "make_stored_key",
 ]

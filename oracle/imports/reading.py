@@ -13,6 +13,9 @@ splitting lines if the block contains no quote, else with the csv module in its 
 another line.  If a quote is not closed within RECORD_LINES_MAX lines and LINE_MAX characters, the reader refuses the
 line in which it opens, and goes on with the next line.  So it reads no line more often than that, however many quotes
 are open.  It never keeps more than a block and a line in memory.
+
+Excel leaves out the separators of empty last cells.  So a row can end early if it lacks optional columns only.  A last
+row that ends early and has no line end is refused: it is more likely the place where the file was cut.
 """
 
 import codecs
@@ -30,6 +33,7 @@ from oracle.imports import csv_dialect
 from oracle.imports.refusals import FIELD_MAX, LINE_MAX, RECORD_LINES_MAX, FileRefused, RowRefused
 from oracle.imports.rows import (
     COLUMNS,
+    REQUIRED,
     FileRow,
     RowChange,
     RowChecks,
@@ -59,6 +63,8 @@ _SIGNATURES: Final = {
     b"\x1f\x8b": "This file is compressed.",
     b"\xff\xfe\0\0": "This file is UTF-32.",
 }
+
+_LINE_ENDS: Final = ("\n", "\r")
 
 # Makes a row of known cells, in a third of the time that calling FileRow takes.
 _make_row: Final[Callable[..., FileRow]] = tuple.__new__
@@ -109,6 +115,7 @@ class Reader:
         self._read_body: Callable[[str, bool], str] | None = None  # after the header
         self._columns: list[str] = []
         self._identifier_at = 0
+        self._cells_min = 0  # as many as the required columns need
         self._changes: dict[tuple[object, ...], RowChange] = {}  # by the other cells, as they are in the line
         self._changes_of_quoted: dict[tuple[object, ...], RowChange] = {}  # by the same, without their quotes
 
@@ -244,6 +251,7 @@ class Reader:
                     continue
             self._delimiter, self._columns = csv_dialect.read_header(line.rstrip("\r\n"), self._delimiter)
             self._identifier_at = self._columns.index("identifier")
+            self._cells_min = 1 + max(map(self._columns.index, REQUIRED))
             self._read_body = self._read_csv
             return lines.read()
         return ""
@@ -253,6 +261,7 @@ class Reader:
             return self._read_quoted(text, closed)
         delimiter, at, changes, rows = self._delimiter, self._identifier_at, self._changes, self._rows
         lines = _split(text)
+        unended = None if text.endswith(_LINE_ENDS) else lines.pop()
         for number, line in enumerate(lines, self._lines + 1):
             parts: list[Any] = line.split(delimiter, at + 1)
             try:
@@ -269,6 +278,9 @@ class Reader:
             if change is not None:
                 _remember(changes, tuple(parts), change)
         self._lines += len(lines)
+        if unended is not None:
+            self._lines += 1
+            self._read_csv_row(self._lines, unended.split(delimiter), unended, has_end=False)
         return ""
 
     def _read_quoted(self, text: str, closed: bool) -> str:
@@ -294,6 +306,7 @@ class Reader:
         """
         changes, rows, position = self._changes_of_quoted, self._rows, self._identifier_at
         origin, line_max = at, self._line_max
+        unended = 0 if lines[-1].endswith(_LINE_ENDS) else len(lines)  # where a record without a line end leads
 
         def yield_lines() -> Iterator[str]:
             """Yield the lines, and stop as if they ended when a record (which begins at `at`) has too many."""
@@ -314,14 +327,14 @@ class Reader:
                 try:
                     action, kind, party_id_type, sub_id, currency, ordinary, read, _ = changes[others]
                     identifier = cells[position]
-                    if ordinary(identifier):
+                    if ordinary(identifier) and at != unended:
                         entry = (number, action, kind, party_id_type, read(identifier), sub_id, currency, "", "")
                         rows.append(_make_row(FileRow, entry))
                         continue
                 except (IndexError, KeyError, BadIdentifier):
                     if not cells:
                         continue
-                change = self._read_csv_row(number, cells, lines[line])
+                change = self._read_csv_row(number, cells, lines[line], has_end=at != unended)
                 if change is not None:
                     _remember(changes, others, change)
         except csv.Error:
@@ -354,7 +367,7 @@ class Reader:
 
     # Rows ---------------------------------------------------------------------------------------------------
 
-    def _read_csv_row(self, number: int, cells: list[str], line: str) -> RowChange | None:
+    def _read_csv_row(self, number: int, cells: list[str], line: str, *, has_end: bool = True) -> RowChange | None:
         """Read a row the careful way.  Return its RowChange if it is good, else None.  An empty line is no row."""
         kind = ""
         try:
@@ -364,9 +377,11 @@ class Reader:
                 return None
             for cell in cells:
                 check_text(cell)
-            if len(cells) != len(self._columns):
-                raise RowRefused("too_few_fields" if len(cells) < len(self._columns) else "too_many_fields")
-            named = dict(zip(self._columns, cells, strict=True))
+            if len(cells) > len(self._columns):
+                raise RowRefused("too_many_fields")
+            if len(cells) < (self._cells_min if has_end else len(self._columns)):
+                raise RowRefused("too_few_fields")
+            named = dict(zip(self._columns, cells, strict=False))
             kind = read_kind(named["kind"])
             return self._read_carefully(number, named)
         except RowRefused as exc:

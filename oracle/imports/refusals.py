@@ -43,6 +43,7 @@ RowCode = Literal[
     "leading_zero_lost",
     "missing_identifier",
     "missing_kind",
+    "missing_value_mark",
     "not_text",
     "nul_character",
     "scientific_notation",
@@ -51,6 +52,7 @@ RowCode = Literal[
     "too_long",
     "too_many_fields",
     "unknown_action",
+    "unknown_currency",
     "unknown_kind",
     "unknown_member",
 ]
@@ -58,7 +60,9 @@ RowCode = Literal[
 _AS_TEXT: Final = "Format the column as text, enter the values again, and save the file."
 
 REFUSALS: Final[dict[RowCode, str]] = {
-    "bad_country": "The country is not a two-letter ISO 3166 code. Write MX or MM, for example, or leave it empty.",
+    "bad_country": (
+        "The country is not a two-letter ISO 3166 code. Write MX or GB (not UK), for example, or leave it empty."
+    ),
     "bad_currency": "The currency is not a three-letter ISO 4217 code. Write MXN, for example, or leave it empty.",
     "bad_encoding": "The line is not UTF-8, or lost characters in an earlier conversion. Save the file as CSV UTF-8.",
     "bad_identifier": "The identifier is not valid for its kind.",  # `explain` gives the exact reason
@@ -76,16 +80,24 @@ REFUSALS: Final[dict[RowCode, str]] = {
     "leading_zero_lost": f"Leading zeros are probably lost: a CLABE has 18 digits. {_AS_TEXT}",
     "missing_identifier": "The identifier is missing. Fill it in, or delete the row.",
     "missing_kind": "The kind is missing. Write MSISDN, for example.",
+    "missing_value_mark": (
+        "The cell has a mark of a missing value (such as nan, NULL or N/A), not a value. Leave the cell empty. If an"
+        " identifier or a kind is missing, fill it in or delete the row."
+    ),
     "not_text": "A value is not text. Write every value in double quotes: numbers lose their leading zeros.",
     "nul_character": "The line has a NUL character. Save the file as CSV UTF-8.",
     "scientific_notation": f"A spreadsheet changed the value into a rounded number, so digits are lost. {_AS_TEXT}",
     "thousands_separator": f"The value is written with thousands separators. {_AS_TEXT}",
-    "too_few_fields": "The row has fewer fields than the header line. Write a separator for each empty field too.",
+    "too_few_fields": (
+        "The row ends before all its fields are there. Fields without a value can be left out only at the end. If it is"
+        " the last row, check whether the end of the file is missing, and end the file with a line break."
+    ),
     "too_long": f"A field is longer than {FIELD_MAX:,} characters, or the line longer than {LINE_MAX:,}.",
     "too_many_fields": (
         "The row has more fields than the first line. Put a value that contains the separator in double quotes."
     ),
     "unknown_action": "The action is not known. Write add, replace or remove, or leave it empty for add.",
+    "unknown_currency": "No such currency. Write an ISO 4217 code such as MXN, or leave it empty.",
     "unknown_kind": f"The kind is not known. Write one of {', '.join(KINDS)}.",
     "unknown_member": (
         "The object has an unknown name. Use only kind, identifier, sub_id, currency, country and action."

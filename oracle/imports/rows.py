@@ -12,7 +12,14 @@ from typing import Final, NamedTuple
 
 from phonenumbers import SUPPORTED_REGIONS
 
-from oracle.identifiers import PARTY_ID_TYPES, BadIdentifier, Reading, Scheme, find_scheme
+from oracle.identifiers import (
+    PARTY_ID_TYPES,
+    BadIdentifier,
+    Reading,
+    Scheme,
+    find_scheme,
+    list_current_currencies,
+)
 from oracle.identifiers.opaque import check_sub_id
 from oracle.imports import cells
 from oracle.imports.refusals import FIELD_MAX, RowRefused, explain
@@ -25,8 +32,9 @@ _currency: Final = re.compile(r"[A-Za-z]{3}").fullmatch
 
 # An identifier that needs no repair, and shows no damage.
 Ordinary = Callable[[str], object]
+_MARKS: Final = "|".join(map(re.escape, sorted(cells.MARKS | cells.EXACT_MARKS)))
 _ordinary: Final[Ordinary] = re.compile(
-    r"(?![0-9]+\.0{1,2}\Z)[0-9A-Za-z][0-9A-Za-z@._/()-]{0,127}",
+    rf"(?![0-9]+\.[0-9]*(?:e|\Z)|(?:{_MARKS})\Z)[0-9a-z][0-9a-z@._/()-]{{0,127}}", re.ASCII | re.IGNORECASE
 ).fullmatch
 
 
@@ -90,17 +98,10 @@ def read_change(
 ) -> RowChange:
     """Read all cells except the identifier, or raise RowRefused."""
     kind = _require_kind(kind_cell)
-    action = cells.clean(action).lower() or "add"
-    if action not in ACTIONS:
-        raise RowRefused("unknown_action")
-    currency = cells.clean(currency_cell)
-    if currency and not _currency(currency):
-        raise RowRefused("bad_currency")
-    currency = currency.upper()
-    country = cells.clean(country_cell).upper()
-    if country and country not in SUPPORTED_REGIONS:
-        raise RowRefused("bad_country")
-    written_sub_id = _read_sub_id(sub_id_cell)
+    action = _read_action(action)
+    currency = _read_currency(currency_cell, action)
+    country = _read_country(country_cell)
+    written_sub_id = _read_sub_id(sub_id_cell, action)
     if action != "remove":
         _check_permitted(checks, kind, currency)
 
@@ -127,15 +128,53 @@ def _require_kind(cell: str) -> str:
     kind = read_kind(cell)
     if kind:
         return kind
-    raise RowRefused("unknown_kind" if cells.clean(cell) else "missing_kind")
+    text = cells.clean(cell)
+    if not text:
+        raise RowRefused("missing_kind")
+    raise RowRefused("missing_value_mark" if cells.is_mark(text) else "unknown_kind")
 
 
-def _read_sub_id(cell: str) -> str | None:
+def _read_action(cell: str) -> str:
+    text = cells.clean(cell)
+    action = text.lower() or "add"
+    if action not in ACTIONS:
+        raise RowRefused("missing_value_mark" if cells.is_mark(text) else "unknown_action")
+    return action
+
+
+def _read_currency(cell: str, action: str) -> str:
+    """Return the code in capitals, '' for none.
+
+    A row that removes can name any code, `NAN` among them: it names an entry that an earlier version stored.
+    """
+    text = cells.clean(cell)
+    if not text or (action == "remove" and _currency(text)):
+        return text.upper()
+    if cells.is_mark(text):
+        raise RowRefused("missing_value_mark")
+    if not _currency(text):
+        raise RowRefused("bad_currency")
+    currency = text.upper()
+    if currency not in list_current_currencies():
+        raise RowRefused("unknown_currency")
+    return currency
+
+
+def _read_country(cell: str) -> str:
+    text = cells.clean(cell)
+    country = text.upper()
+    if country and country not in SUPPORTED_REGIONS:
+        raise RowRefused("missing_value_mark" if cells.is_mark(text) else "bad_country")
+    return country
+
+
+def _read_sub_id(cell: str, action: str) -> str | None:
+    """Read the SubId.  A row that removes can name a mark of a missing value: an earlier version stored it."""
     sub_id = cells.clean(cell)
     if not sub_id:
         return None
     fault = cells.find_fault(sub_id)
-    if fault:
+    if fault and not (action == "remove" and fault == "missing_value_mark"):
         raise RowRefused(fault)
     try:
         return check_sub_id(sub_id)

@@ -177,6 +177,13 @@ def test_both_templates_have_the_same_rows() -> None:
         ("MSISDN,525512345678.0", "decimal_number"),
         ('MSISDN,"525,512,345,678"', "thousands_separator"),
         ('ACCOUNT_ID,"1,234"', "thousands_separator"),
+        ("ACCOUNT_ID,\"1'234'567\"", "thousands_separator"),
+        ('ACCOUNT_ID,"1,234,567.00"', "thousands_separator"),
+        ('ACCOUNT_ID,"12,34,567"', "thousands_separator"),
+        ('ACCOUNT_ID,"1.234.567,00"', "thousands_separator"),
+        ("ACCOUNT_ID,1.234.567", "1.234.567"),
+        ("ACCOUNT_ID,525512345678.000000", "decimal_number"),
+        ("ACCOUNT_ID,12345.000", "12345.000"),
         ("CLABE,32180000118359719", "leading_zero_lost"),
         ("CLABE,2010077777777771", "leading_zero_lost"),
         ("CLABE,32180000118359718", "bad_identifier"),
@@ -192,6 +199,109 @@ def test_damage_by_spreadsheets_is_repaired_or_refused(line: str, found: str) ->
     assert read_row(line) == found
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("1.23457e17", "1.23457E17", "1.23457e+17", '"1,23457e+017"', "1.23457E+017", "3.4e5", "1.2E-5", "1.e17"),
+        *(".5e10", "5E+10", "5e+9", "1.23457 E+17", "1.23457×10^17", "1.23457*10^17", "1.23457x10**17", "1.2·10¹⁷"),
+    ],
+)
+def test_a_number_in_scientific_notation_is_refused_in_every_spelling(kind: str, written: str) -> None:
+    assert read_row(f"{kind},{written}") == "scientific_notation"
+
+
+@pytest.mark.parametrize("text", ["219E01BE", "12E5", "5E10", "1e5", "E17", "1.23457e", "1.5.2e3", "v1.2e5", "3x10"])
+def test_an_identifier_that_only_resembles_scientific_notation_is_kept(text: str) -> None:
+    assert read_row(f"ACCOUNT_ID,{text}") == text
+
+
+MARKS = [
+    *("nan", "NaN", "NAN", "-nan", "None", "NONE", "none", "NULL", "null", "Null", "nil", "N/A", "n/a", "NA", "NaT"),
+    *("undefined", "<NA>", "(null)", "\\N", "#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#¡VALOR!", "#¿NOMBRE?"),
+    *("Err:502", "######", "-", "--", "—", "?"),
+]
+KEYED = f"MSISDN,{NUMBER}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            "ALIAS,{},,,,",
+            "ACCOUNT_ID,{},,,,",
+            "EMAIL,{},,,,",
+            "MSISDN,{},,,,",
+            "ALIAS, {} ,,,,remove",
+            'ALIAS,"{}",,,,',
+        ),
+        *(f"{KEYED},{{}},,,", f'{KEYED},"{{}}",,,replace', f"{KEYED},,{{}},,", f"{KEYED},,,,{{}}"),
+        f"{{}},{NUMBER},,,,",
+    ],
+)
+def test_a_mark_of_a_missing_value_is_no_value(line: str) -> None:
+    good = f"MSISDN,{NUMBER},,,,\nALIAS,ana,,,,\nACCOUNT_ID,7,,,,\nEMAIL,a@b.mx,,,,"  # so that the fast way is taken
+    for mark in MARKS:
+        found = read_lines(good, line.format(mark))
+        assert [(row.code, row.identifier) for row in found[4:]] == [("missing_value_mark", "")], mark
+        assert mark not in found[4].message or mark in {"nan", "NULL", "N/A", "-", "?"}, mark
+
+
+@pytest.mark.parametrize("mark", [mark for mark in MARKS if mark != "NA"])
+def test_a_mark_of_a_missing_value_is_no_country(mark: str) -> None:
+    assert list_keys(read_lines(f"{KEYED},,,{mark},")) == [(2, "missing_value_mark")]
+
+
+def test_a_value_that_only_contains_a_mark_is_kept() -> None:
+    """NA is Namibia.  In small letters it can be a name; Nat is one."""
+    for text in ("nancy", "na", "Nat", "nonesuch", "null-7", "n-a", "banana", "shop.none"):
+        assert read_row(f"ALIAS,{text}") == text
+    assert list_keys(read_lines("MSISDN,0811234567,,,NA,")) == [(2, "264811234567")]
+
+
+def test_a_row_removes_what_an_earlier_version_stored() -> None:
+    """It stored marks as SubIds, and currencies that do not exist."""
+    rows = read_lines(f"{KEYED},nan,NAN,,remove", f"{KEYED},,zzz,,remove", f"{KEYED},,HRK,,remove")
+    assert [(row.code, row.sub_id, row.currency) for row in rows] == [
+        ("", "nan", "NAN"),
+        ("", "", "ZZZ"),
+        ("", "", "HRK"),
+    ]
+    assert list_keys(read_lines(f"{KEYED},,pesos,,remove", "ALIAS,nan,,,,remove")) == [
+        (2, "bad_currency"), (3, "missing_value_mark")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_row_can_end_early_if_it_lacks_optional_columns_only(quote: str, end: str) -> None:
+    table = [
+        "identifier,currency,kind,sub_id,country",
+        f"{NUMBER},,MSISDN,,", f"{NUMBER},,MSISDN", f"{NUMBER},MXN,MSISDN,shop", f"{NUMBER},,MSISDN", f"{NUMBER},MXN",
+        f"{NUMBER}", f"{NUMBER},,", f"{NUMBER},,MSISDN,,,",
+    ]  # fmt: skip
+    quoted = [",".join(quote + cell + quote for cell in line.split(",")) for line in table]
+    rows = read_file(end.join(quoted) + end)
+    assert [(row.code or row.identifier, row.sub_id, row.currency) for row in rows] == [
+        *((NUMBER, "", ""), (NUMBER, "", ""), (NUMBER, "shop", "MXN"), (NUMBER, "", "")),
+        *(
+            ("too_few_fields", "", ""),
+            ("too_few_fields", "", ""),
+            ("missing_kind", "", ""),
+            ("too_many_fields", "", ""),
+        ),
+    ]
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize("last", ["MSISDN,525512", "MSISDN,525512345678,", "ALIAS,an", "MSISDN"])
+def test_a_last_row_that_is_cut_is_refused(last: str, quote: str) -> None:
+    """`ALIAS,an` without a line end can be the beginning of `ALIAS,ana,shop,MXN,,`: the file was cut there."""
+    good = ["ALIAS,ana,,,,", "ALIAS,an", f"MSISDN,{NUMBER},"]
+    lines = [",".join(quote + cell + quote for cell in line.split(",")) for line in [*good, last]]
+    assert list_keys(read_lines(*lines)) == [(2, "ana"), (3, "an"), (4, NUMBER), (5, "too_few_fields")]
+
+
 # Bad rows ---------------------------------------------------------------------------------------------------
 
 
@@ -204,12 +314,16 @@ def test_damage_by_spreadsheets_is_repaired_or_refused(line: str, found: str) ->
         ("MSISDN,09250000001,,,,", "bad_identifier"),
         ("MSISDN,09250000001,,,XX,", "bad_country"),
         ("MSISDN,09250000001,,,Mexico,", "bad_country"),
+        ("MSISDN,02079460000,,,UK,", "bad_country"),
         (f"MSISDN,{NUMBER},,pesos,,", "bad_currency"),
         (f"MSISDN,{NUMBER},,ＭＸＮ,,", "bad_currency"),
         (f"MSISDN,{NUMBER},,,,upsert", "unknown_action"),
         (f"MSISDN,{NUMBER},a b,,,", "bad_sub_id"),
         (f"MSISDN,{NUMBER},=1,,,", "formula"),
-        (f"MSISDN,{NUMBER}", "too_few_fields"),
+        (f"MSISDN,{NUMBER},,ZZZ,,", "unknown_currency"),
+        (f"MSISDN,{NUMBER},,HRK,,replace", "unknown_currency"),
+        ("MSISDN", "too_few_fields"),
+        ('"MSISDN"', "too_few_fields"),
         (f"MSISDN,{NUMBER},,,,,", "too_many_fields"),
         (f"MSISDN,{NUMBER}\0,,,,", "nul_character"),
         ("ALIAS,se\ufffdora,,,,", "bad_encoding"),

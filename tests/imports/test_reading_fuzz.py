@@ -19,6 +19,7 @@ SCRAPS = [
     *("\n", "\r", "\r\n", ",", '"', '""', " ", "\t", ";", "'", "=", "\0", "\x0b", "\u2028", "\u00a0", "\ufffd", "ñ"),
     *("MSISDN", "ALIAS", "CLABE", "525512345678", "+525512345678", "5.2E+11", "ana", "shop"),
     *("MSISDN,525512345678,\n", "ALIAS,ana,shop\n", "ALIAS,ana,shop\r\n", '"ALIAS","ana","shop"\n', 'ALIAS,"a\nb",\n'),
+    *("MSISDN,525512345678\n", "ALIAS,ana\n", '"ALIAS",ana\n', "ALIAS,nan,\n", "ALIAS,ana,NULL\n", "1.2e5", "#N/A"),
     *("x" * 20, "y" * 50, "z" * 300),
 ]
 JSON_SCRAPS = [
@@ -129,7 +130,8 @@ def read_slowly(text: str) -> Iterator[tuple[int, list[str] | str]]:
         elif used == 1 and long_line:
             yield at + 1, "too_long"
         elif any(part.strip() for part in parts):
-            yield at + 1, parts
+            cut = lines[at + used - 1][-1:] not in ("\r", "\n")
+            yield at + 1, parts if cut or len(parts) != 2 else [*parts, ""]  # the separator of an empty last cell
         at += used
 
 

@@ -35,7 +35,7 @@ from oracle import errors
 from oracle.api.hub import answers, faults, wire
 from oracle.api.hub.http import Request
 from oracle.api.hub.target import BULK, Target, read_target
-from oracle.identifiers import BadIdentifier, PartyKey, Reading
+from oracle.identifiers import BadIdentifier, PartyKey, Reading, list_hub_currencies
 from oracle.store.aliases import ChangeResult
 from oracle.store.base import Context, Registration
 from oracle.store.cache.lookups import Lookups
@@ -57,7 +57,7 @@ ROUTE: Final = "{method} /participants/{Type}/{ID}"
 # Items of a bulk handled without a pause: about a millisecond, then the waiting lookups have their turn.
 BULK_SLICE: Final = 250
 _FSP_ID: Final = re.compile(r"[!-~]{1,32}")
-_CURRENCY: Final = re.compile(r"[A-Za-z]{3}")
+_CURRENCY: Final = re.compile(r"[A-Za-z]{3}")  # in a removal, which can name any that is stored
 
 
 class Participants:
@@ -81,6 +81,7 @@ class Participants:
         self.tracing = tracing
         self._change_timeout_s = change_timeout_s
         self._read_key = reading.read_hub_key
+        list_hub_currencies()  # loads the table before the first lookup
         self._tasks: set[asyncio.Task[None]] = set()
         self.plain = answers.PlainAnswers()
         self.metrics = metrics
@@ -153,7 +154,7 @@ class Participants:
             await self._ignore_removal(request, source, key)
         else:
             sub_id = None if target.sub_id is None else key.sub_id
-            currency = None if target.currency is None else _parse_currency(target.currency)
+            currency = None if target.currency is None else _parse_stored_currency(target.currency)
             context = self._make_context(request, source)
             await self._changes.remove(context, source, key.party_id_type, key.identifier, sub_id, currency)
             self.metrics.add("changes_total", operation="remove", result="done")
@@ -400,6 +401,14 @@ def _check_fsp(fsp_id: str | None, source: str) -> None:
 
 
 def _parse_currency(text: str) -> str:
+    currency = text.upper()
+    if currency not in list_hub_currencies() or not text.isascii():
+        raise errors.BadElement("The currency must be an ISO 4217 code, for example MXN")
+    return currency
+
+
+def _parse_stored_currency(text: str) -> str:
+    """Read the currency of an entry that is removed: an earlier version stored codes that do not exist."""
     if not _CURRENCY.fullmatch(text):
         raise errors.BadElement("The currency must be an ISO 4217 code, for example MXN")
     return text.upper()
