@@ -651,6 +651,12 @@ CREATE TABLE public.batch_chunks (
 );
 ALTER TABLE ONLY public.batch_chunks ALTER COLUMN rows SET STORAGE EXTERNAL;
 
+CREATE TABLE public.batch_countries (
+    batch_id bigint NOT NULL,
+    country text NOT NULL,
+    CONSTRAINT batch_countries_country_check CHECK ((country ~ '^[A-Z]{2}$'::text))
+);
+
 CREATE TABLE public.batch_files (
     batch_id bigint NOT NULL,
     part integer NOT NULL,
@@ -836,7 +842,9 @@ CREATE TABLE public.fsps (
     logo_data_type text,
     logo_sha256 bytea,
     version bigint DEFAULT 1 NOT NULL,
+    default_country text,
     CONSTRAINT fsps_additional_info_check CHECK (((length(additional_info) >= 1) AND (length(additional_info) <= 1024))),
+    CONSTRAINT fsps_default_country_check CHECK ((default_country ~ '^[A-Z]{2}$'::text)),
     CONSTRAINT fsps_dfsp_type_check CHECK (((length(dfsp_type) >= 1) AND (length(dfsp_type) <= 64))),
     CONSTRAINT fsps_fsp_id_check CHECK ((fsp_id ~ '^[!-~]{1,32}$'::text)),
     CONSTRAINT fsps_locale_name_check CHECK (((length(locale_name) >= 1) AND (length(locale_name) <= 128))),
@@ -923,6 +931,9 @@ ALTER TABLE ONLY public.audit_tiles
 
 ALTER TABLE ONLY public.batch_chunks
     ADD CONSTRAINT batch_chunks_pkey PRIMARY KEY (batch_id, chunk);
+
+ALTER TABLE ONLY public.batch_countries
+    ADD CONSTRAINT batch_countries_pkey PRIMARY KEY (batch_id);
 
 ALTER TABLE ONLY public.batch_files
     ADD CONSTRAINT batch_files_pkey PRIMARY KEY (batch_id, part);
@@ -1072,6 +1083,8 @@ CREATE TRIGGER audit_reads_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.a
 
 CREATE TRIGGER audit_tiles_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_tiles FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
+CREATE TRIGGER batch_countries_stay BEFORE DELETE OR UPDATE OR TRUNCATE ON public.batch_countries FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
 CREATE TRIGGER batches_inserted AFTER INSERT ON public.batches REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.batches_written();
 
 CREATE TRIGGER batches_stay BEFORE DELETE OR TRUNCATE ON public.batches FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
@@ -1130,6 +1143,9 @@ ALTER TABLE ONLY public.audit_batches
 ALTER TABLE ONLY public.batch_chunks
     ADD CONSTRAINT batch_chunks_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES public.batches(batch_id);
 
+ALTER TABLE ONLY public.batch_countries
+    ADD CONSTRAINT batch_countries_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES public.batches(batch_id);
+
 ALTER TABLE ONLY public.batches
     ADD CONSTRAINT batches_fsp_id_fkey FOREIGN KEY (fsp_id) REFERENCES public.fsps(fsp_id);
 
@@ -1177,6 +1193,8 @@ GRANT SELECT,USAGE ON SEQUENCE public.audit_reads_read_id_seq TO oracle_app;
 GRANT SELECT,INSERT ON TABLE public.audit_tiles TO oracle_app;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.batch_chunks TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.batch_countries TO oracle_app;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.batch_files TO oracle_app;
 

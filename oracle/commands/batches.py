@@ -57,6 +57,11 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     upload.add_argument("file", metavar="FILE", help="file with one alias a line; - is stdin (CSV)")
     upload.add_argument("--note", metavar="TEXT", help="a note for the person who approves the file")
+    upload.add_argument(
+        "--country", type=str.upper, metavar="CC",
+        help="country of phone numbers without country code, in rows without a country; for example MX"
+        " (default: the country of the FSP)",
+    )  # fmt: skip
     add_fsp(upload)
     upload.add_argument(
         "--wait", action=argparse.BooleanOptionalAction,
@@ -147,7 +152,11 @@ def _upload_and_follow(client: Client, arguments: Arguments) -> Any:
     fsp_id = find_fsp(client, arguments)
     file_name = "stdin" if arguments.file == "-" else Path(arguments.file).name
     # Replaced: a file name can hold bytes that no URL can carry.
-    query = {"fileName": file_name.encode(errors="replace").decode(), "note": arguments.note}
+    query = {
+        "fileName": file_name.encode(errors="replace").decode(),
+        "note": arguments.note,
+        "country": arguments.country,
+    }
     with Progress() as progress, _open(arguments.file) as descriptor:
         upload = _make_upload(arguments.file, descriptor, progress)
         batch = client.call("POST", "/fsps/{fsp_id}/batches", fsp_id=fsp_id, query=query, upload=upload).body

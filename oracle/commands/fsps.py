@@ -23,6 +23,12 @@ _FIELDS: Final[dict[str, tuple[str, str, str, Any]]] = {
     "info": ("additionalInfo", "TEXT", "more information", str),
     "kinds": ("kinds", "LIST", "kinds that it can register, for example MSISDN,CLABE", parse_list),
     "currencies": ("currencies", "LIST", "currencies that it can register, for example MXN,USD", parse_list),
+    "country": (
+        "defaultCountry",
+        "CC",
+        "country of phone numbers without country code in its files and commands, for example MX",
+        str.upper,
+    ),
     "use-cases": ("useCases", "LIST", "use cases that it takes part in, for example p2p,merchant", parse_list),
 }
 _CLEARABLE: Final = (*_FIELDS, "contact")

@@ -81,8 +81,8 @@ REFUSALS: Final[dict[RowCode, str]] = {
     "missing_identifier": "The identifier is missing. Fill it in, or delete the row.",
     "missing_kind": "The kind is missing. Write MSISDN, for example.",
     "missing_value_mark": (
-        "The cell has a mark of a missing value (such as nan, NULL or N/A), not a value. Leave the cell empty. If an"
-        " identifier or a kind is missing, fill it in or delete the row."
+        "This is a mark of a missing value (such as nan, NULL or N/A), not a value. Leave the field empty. If the"
+        " identifier or the kind is missing, fill it in or delete the row."
     ),
     "not_text": "A value is not text. Write every value in double quotes: numbers lose their leading zeros.",
     "nul_character": "The line has a NUL character. Save the file as CSV UTF-8.",

@@ -60,6 +60,8 @@ class RowChecks:
     # What the FSP can register; None: everything.  It can remove other entries, too.
     kinds: Collection[str] | None = None
     currencies: Collection[str] | None = None
+    # Of phone numbers without a country, in rows without one (ISO 3166 alpha-2).
+    default_country: str | None = None
 
 
 class RowChange(NamedTuple):

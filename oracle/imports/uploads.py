@@ -30,6 +30,7 @@ class NewBatch(msgspec.Struct, frozen=True, kw_only=True):
     fsp_id: str
     file_name: str
     note: str | None = None
+    country: str | None = None  # of its phone numbers without one; None: that of the FSP
 
 
 class Upload(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +72,7 @@ async def add_batch(transaction: Transaction, context: Context, upload: Upload, 
     )  # fmt: skip
     if not added:
         raise errors.NoSuchResource("No such FSP")
+    await transaction.run("batch_country", upload.batch_id, new.fsp_id, new.country)
     return (await transaction.rows("batch", upload.batch_id, new.fsp_id))[0]
 
 

@@ -170,7 +170,7 @@ class Imports:
     async def _open_file(self, batch_id: int) -> Validating:
         batch: BatchRow = await self._postgres.row("batch", batch_id, None)
         fsp: BatchFspRow = await self._postgres.row("batch_fsp", batch["fsp_id"])
-        checks = RowChecks(self._reading, kinds=fsp["kinds"], currencies=fsp["currencies"])
+        checks = RowChecks(self._reading, fsp["kinds"], fsp["currencies"], batch["country"])
         return Validating(self._changes, self._postgres, batch, checks, self._count_read, self._limits)
 
     def _count_read(self, valid: int, invalid: int) -> None:

@@ -134,6 +134,7 @@ class FspRow(TypedDict):
     use_cases: list[str]
     contact: str | None
     two_persons: bool
+    default_country: str | None
     logo_data_type: str | None
     logo_sha256: str | None
     created_at: datetime
@@ -396,6 +397,7 @@ class BatchRow(TypedDict):
     error_message: str | None
     changed_at: datetime
     version: int
+    country: str | None
 
 
 class StateCountRow(TypedDict):

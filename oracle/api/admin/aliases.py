@@ -52,6 +52,8 @@ from oracle.api.admin.values import (
     RemovalReason,
     SubIdQuery,
     capitalise,
+    refuse_damage,
+    require_current,
 )
 from oracle.identifiers import PARTY_ID_TYPES, BadIdentifier, Kind, PartyIdType, PartyKey, Reading, display, find_scheme
 from oracle.store import aliases
@@ -243,6 +245,8 @@ def handlers() -> list[HTTPRouteHandler]:
 async def register_alias(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], data: JSONBody[NewAlias]
 ) -> Response[bytes]:
+    refuse_damage(data.identifier, data.sub_id)
+    require_current(data.currency)
     key = reading.read_key(data.kind, data.identifier, sub_id=data.sub_id, country=data.country)
 
     async def work(transaction: Transaction) -> Answer:
@@ -288,6 +292,7 @@ async def change_alias(
     identifier: FromPath[str], data: JSONBody[AliasChange], sub_id: SubIdQuery = None, country: CountryQuery = None,
     as_stored: AsStoredQuery = False,
 ) -> Response[bytes]:  # fmt: skip
+    require_current(data.currency)
     key = await find_key(
         call.postgres.rows, reading, fsp_id, kind, identifier, sub_id=sub_id, country=country, as_stored=as_stored
     )

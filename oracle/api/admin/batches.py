@@ -33,7 +33,7 @@ from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.problems import Refusal
 from oracle.api.admin.times import read_time
-from oracle.api.admin.values import NOTE_MAX, BatchState, FspIdQuery, Reason
+from oracle.api.admin.values import NOTE_MAX, BatchState, CountryQuery, FspIdQuery, Reason, capitalise, require_country
 from oracle.backoff import pause
 from oracle.errors import DirectoryUnavailable, Overloaded
 from oracle.imports import decisions, quota, results, uploads
@@ -91,6 +91,9 @@ class Batch(Resource):
     file_bytes: int
     file_sha256: str
     note: str | None
+    country: Annotated[
+        str | None, Meta(description="Of phone numbers without a country code, in rows without a country")
+    ]
     uploaded_by: str
     uploaded_role: str
     uploaded_at: datetime
@@ -256,9 +259,13 @@ async def upload_batch(
     fsp_id: FromPath[str],
     file_name: Annotated[str, QueryParameter(name="fileName", min_length=1, max_length=255)] = "upload",
     note: Annotated[str | None, QueryParameter(min_length=1, max_length=NOTE_MAX)] = None,
+    country: CountryQuery = None,
 ) -> Response[bytes]:
     """The columns are `kind,identifier,sub_id,currency,country,action`; the actions are add, replace and remove.  See
     the templates.
+
+    `country` (ISO 3166 alpha-2) is that of phone numbers without a country code, in rows without a country; if you
+    leave it out, it is `defaultCountry` of the FSP.
 
     The answer is 429 while the FSP has too many unfinished files, or after it uploaded too much within 24 hours.
     """
@@ -266,6 +273,8 @@ async def upload_batch(
         raise Refusal(404, "not_found", "No such FSP", "List the FSPs to see their ids")
     if any(not character.isprintable() for character in file_name + (note or "")):
         raise Refusal(400, "invalid", "fileName or note is not valid", "Use printable characters only")
+    country = capitalise(country)
+    require_country(country, "country")
     _require_file(request)
     context = call.context(reason=file_name)
     limits: quota.Quota = request.app.state.services.quota
@@ -274,7 +283,7 @@ async def upload_batch(
             await coming.look(call.postgres, fsp_id)
         received = await uploads.receive(call.changes, context, _body(request, coming))
         call.sha256 = hashlib.sha256(call.sha256 + received.file_sha256).digest()
-        new = uploads.NewBatch(fsp_id=fsp_id, file_name=file_name, note=note)
+        new = uploads.NewBatch(fsp_id=fsp_id, file_name=file_name, note=note, country=country)
 
         async def work(transaction: Transaction) -> Answer:
             await _require_still_valid(transaction, call)

@@ -22,6 +22,7 @@ Code = Literal[
     "bad_prefix",
     "bad_request",
     "broken_off",
+    "damaged_value",
     "duplicate_column",
     "ends_earlier",
     "exists",
@@ -60,6 +61,8 @@ Code = Literal[
     "unauthorized",
     "unavailable",
     "unknown_column",
+    "unknown_country",
+    "unknown_currency",
     "unknown_parameter",
     "unsupported_media_type",
     "version_mismatch",
@@ -124,6 +127,14 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         "The request ended too early",
         "The connection ended before the whole body arrived.",
         "Send the request again.",
+    ),
+    "damaged_value": Meaning(
+        (400,),
+        "The value is damaged",
+        "The identifier or `subId` is a mark of a missing value (nan, NULL, N/A), or a number that a spreadsheet or a"
+        " program has rounded or formatted (1.23457e17, 525512345678.0, 1,234,567). `hint` names the reason; see the"
+        " codes of rows below.",
+        "Take the value from its source, and send it as text. Leave out what has no value.",
     ),
     "duplicate_column": Meaning(
         (400,),
@@ -354,6 +365,19 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         "A column is unknown",
         "The first line of the list names a column that the import does not know.",
         "Use the column names that `hint` lists.",
+    ),
+    "unknown_country": Meaning(
+        (400,),
+        "No such country",
+        "The country of a file or of an FSP is not a two-letter code of ISO 3166 with phone numbers.",
+        "Write a code such as MX or GB (not UK).",
+    ),
+    "unknown_currency": Meaning(
+        (400,),
+        "No such currency",
+        "The currency is not an active code of ISO 4217. Only `currencies` of an FSP and what-if questions can have a"
+        " retired code that the Account Lookup Service still lets through, for example HRK.",
+        "Write an active ISO 4217 code such as MXN.",
     ),
     "unknown_parameter": Meaning(
         (400,),

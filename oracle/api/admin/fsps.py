@@ -8,6 +8,7 @@ operator confirms it by setting it to active.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
@@ -24,7 +25,18 @@ from oracle.api.admin.calls import Answer, Body, Call, Resource, answer
 from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.problems import Refusal
-from oracle.api.admin.values import Currency, FspId, FspStatus, Name, Reason, UseCase, capitalise
+from oracle.api.admin.values import (
+    Country,
+    Currency,
+    FspId,
+    FspStatus,
+    Name,
+    Reason,
+    UseCase,
+    capitalise,
+    require_country,
+    require_known,
+)
 from oracle.identifiers import Kind
 from oracle.store.postgres import Transaction
 
@@ -33,6 +45,9 @@ LOGO_BYTES_MAX: Final = 262_144
 _IMAGES: Final = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 
 READERS: Final = allow(Role.OPERATOR, Role.AUDITOR, Role.READER, Role.MAKER, Role.CHECKER)
+
+
+_DEFAULT_COUNTRY: Final = "ISO 3166 alpha-2: of phone numbers without a country code in its files and calls; null: none"
 
 
 class Contact(Body):
@@ -61,9 +76,10 @@ class NewFsp(Body):
     use_cases: Annotated[list[UseCase], Meta(max_length=50)] = msgspec.field(default_factory=list)
     contact: Contact | None = None
     two_persons: Annotated[bool, Meta(description="A second person must approve each of its files")] = False
+    default_country: Annotated[Country | None, Meta(description=_DEFAULT_COUNTRY)] = None
 
     def __post_init__(self) -> None:
-        self.currencies = capitalise(self.currencies)
+        self.currencies, self.default_country = capitalise(self.currencies), capitalise(self.default_country)
 
 
 class FspChange(Body):
@@ -78,9 +94,10 @@ class FspChange(Body):
     use_cases: Annotated[list[UseCase], Meta(max_length=50)] | UnsetType = UNSET
     contact: Contact | UnsetType | None = UNSET
     two_persons: bool | UnsetType = UNSET
+    default_country: Annotated[Country | UnsetType | None, Meta(description=_DEFAULT_COUNTRY)] = UNSET
 
     def __post_init__(self) -> None:
-        self.currencies = capitalise(self.currencies)
+        self.currencies, self.default_country = capitalise(self.currencies), capitalise(self.default_country)
 
 
 class StatusChange(Body):
@@ -105,6 +122,7 @@ class Fsp(Resource):
     use_cases: list[str]
     contact: Contact | None
     two_persons: bool
+    default_country: str | None
     logo: Logo | None
     created_at: datetime
     changed_at: datetime
@@ -166,6 +184,8 @@ async def list_fsps(
 
 @operation("createFsp", "POST", "/fsps", OPERATOR, "Create an FSP", answers=Fsp, status=201)
 async def create_fsp(call: NamedDependency[Call], data: JSONBody[NewFsp]) -> Response[bytes]:
+    _require_values(data)
+
     async def work(transaction: Transaction) -> Answer:
         if not await transaction.run("fsp_add", data.fsp_id, *_columns(data)):
             hint = "Change that FSP, or choose another id"
@@ -190,6 +210,7 @@ async def change_fsp(call: NamedDependency[Call], fsp_id: FromPath[str], data: J
         row = await lock_fsp(transaction, fsp_id)
         call.match(row["version"])
         now = fsp_of(row)
+        _require_values(data, now.currencies)
         changed = {name: value for name in _FIELDS if (value := getattr(data, name)) is not UNSET}
         wanted = NewFsp(fsp_id=fsp_id, **{**{name: getattr(now, name) for name in _FIELDS}, **changed})
         if any(getattr(wanted, name) != getattr(now, name) for name in _FIELDS):
@@ -268,6 +289,14 @@ async def drop_logo(call: NamedDependency[Call], fsp_id: FromPath[str]) -> Respo
         return answer(fsp_of(row), version=row["version"])
 
     return await call.administer(work)
+
+
+def _require_values(data: NewFsp | FspChange, stored: Iterable[str] | None = ()) -> None:
+    """Refuse countries and currencies that do not exist; a stored currency can stay.  Raises Refusal."""
+    if data.currencies:
+        require_known(set(data.currencies) - set(stored or ()), "currencies")
+    if data.default_country:
+        require_country(data.default_country, "defaultCountry")
 
 
 def _columns(data: NewFsp) -> tuple[Any, ...]:

@@ -5,12 +5,17 @@ Patterns end in `$(?!\n)` where a longer text would be stored: `$` alone lets a 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal
 
 from litestar.params import QueryParameter
 from msgspec import Meta
+from phonenumbers import SUPPORTED_REGIONS
 
-from oracle.identifiers import KINDS
+from oracle.api.admin.problems import Refusal
+from oracle.identifiers import KINDS, list_current_currencies, list_hub_currencies
+from oracle.imports import cells
+from oracle.imports.refusals import REFUSALS
 
 # `.` and `..` are refused: in a path a client takes them for steps, and would ask for something else.
 FspId = Annotated[
@@ -23,6 +28,7 @@ BatchState = Literal["validating", "waiting", "applying", "done", "rejected", "c
 RemovalReason = Literal["user_requested", "account_closed", "moved", "fraud", "correction", "other"]
 
 CURRENCY_PATTERN: Final = "^[A-Za-z]{3}$"
+# Any three letters: questions and removals name what is stored.  See `require_current`.
 Currency = Annotated[str, Meta(pattern=CURRENCY_PATTERN, max_length=3, description="ISO 4217, for example MXN")]
 Country = Annotated[
     str,
@@ -54,3 +60,37 @@ def capitalise(currency: Any) -> Any:
     if isinstance(currency, list):
         return [capitalise(one) for one in currency]
     return currency.upper() if isinstance(currency, str) else currency
+
+
+def require_current(currency: str | None) -> None:
+    """Refuse a currency that an alias cannot get.  Raises Refusal."""
+    if currency is not None and currency not in list_current_currencies():
+        raise _make_no_such_currency("currency")
+
+
+def require_country(country: str | None, field: str) -> None:
+    """Refuse a country without phone numbers.  Raises Refusal."""
+    if country is not None and country not in SUPPORTED_REGIONS:
+        hint = "Write an ISO 3166 code of two letters such as MX or GB (not UK)"
+        raise Refusal(400, "unknown_country", "No such country", hint, field=field)
+
+
+def require_known(currencies: Iterable[str], field: str) -> None:
+    """Refuse currencies that neither a person nor a hub can name.  Raises Refusal."""
+    if not list_hub_currencies().issuperset(currencies):
+        raise _make_no_such_currency(field)
+
+
+def _make_no_such_currency(field: str) -> Refusal:
+    return Refusal(400, "unknown_currency", "No such currency", "Write an ISO 4217 code such as MXN", field=field)
+
+
+def refuse_damage(identifier: str, sub_id: str | None) -> None:
+    """Refuse a new key that is a mark of a missing value, or a number that a program has spoiled.  Raises Refusal."""
+    for field, text in (("identifier", identifier), ("subId", sub_id)):
+        if not text:
+            continue
+        cleaned = cells.clean(text)
+        fault = "missing_value_mark" if cells.is_mark(cleaned) else cells.find_spoiled_number(cleaned)
+        if fault:
+            raise Refusal(400, "damaged_value", REFUSALS[fault], f"Reason: {fault}", field=field)

@@ -36,7 +36,15 @@ from oracle.api.admin.operations import operation
 from oracle.api.admin.routes import HUB_READERS
 from oracle.api.admin.stored import Rows
 from oracle.api.admin.times import Time, read_time
-from oracle.api.admin.values import ANSWERED_STATUSES, Country, Currency, FspStatus, Identifier, capitalise
+from oracle.api.admin.values import (
+    ANSWERED_STATUSES,
+    Country,
+    Currency,
+    FspStatus,
+    Identifier,
+    capitalise,
+    require_known,
+)
 from oracle.api.history.questions import AUDIT, record
 from oracle.identifiers import Kind, PartyIdType, PartyKey, Reading
 from oracle.identifiers.prefix import list_prefixes
@@ -155,6 +163,7 @@ async def ask(
 
     async def work(_: Rows) -> Answer:
         if at is None or at >= datetime.now(UTC):
+            require_known([] if currency is None else [currency], "currency")  # the hub would refuse the lookup
             facts = await _fetch_present(call.postgres, key, at)
         else:
             facts = await _fetch_past(call, key, currency, at)

@@ -28,6 +28,11 @@ SELECT batch_id FROM batch_uploads WHERE batch_id = $1 FOR UPDATE
 -- name: upload_end(int8)
 DELETE FROM batch_uploads WHERE batch_id = $1
 
+-- name: batch_country(int8, text, text)
+-- $1 batch, $2 FSP, $3 the country that the upload names, or NULL for that of the FSP.  No row: there is none.
+INSERT INTO batch_countries (batch_id, country)
+SELECT $1, coalesce($3, default_country) FROM fsps WHERE fsp_id = $2 AND coalesce($3, default_country) IS NOT NULL
+
 -- name: batch_add(int8, text, text, text, int8, bytea, text, text, text)
 INSERT INTO batches (batch_id, fsp_id, file_name, file_format, file_bytes, file_sha256, note, uploaded_by, uploaded_role,
                      needs_approval)
@@ -46,15 +51,18 @@ DELETE FROM batch_files WHERE batch_id = $1 AND part IN (SELECT part FROM batch_
 -- Read ---------------------------------------------------------------------------------------------------------
 
 -- name: batch(int8, text) -> BatchRow
-SELECT *, state::text AS state FROM batches WHERE batch_id = $1 AND ($2::text IS NULL OR fsp_id = $2)
+SELECT b.*, state::text AS state, (SELECT country FROM batch_countries c WHERE c.batch_id = b.batch_id) AS country
+FROM batches b WHERE batch_id = $1 AND ($2::text IS NULL OR fsp_id = $2)
 
 -- name: batch_locked(int8, text) -> BatchRow
 -- Locked until the transaction ends: nobody applies, approves or cancels it meanwhile.
-SELECT *, state::text AS state FROM batches WHERE batch_id = $1 AND ($2::text IS NULL OR fsp_id = $2) FOR UPDATE
+SELECT b.*, state::text AS state, (SELECT country FROM batch_countries c WHERE c.batch_id = b.batch_id) AS country
+FROM batches b WHERE batch_id = $1 AND ($2::text IS NULL OR fsp_id = $2) FOR UPDATE
 
 -- name: batches_page(text, text[], text, timestamptz, timestamptz, int8, int8) -> BatchRow
 -- $1 FSP or NULL for all, $2 states or NULL, $3 uploader or NULL, $4 from, $5 to, $6 before this number, $7 limit.
-SELECT *, state::text AS state FROM batches
+SELECT b.*, state::text AS state, (SELECT country FROM batch_countries c WHERE c.batch_id = b.batch_id) AS country
+FROM batches b
 WHERE ($1::text IS NULL OR fsp_id = $1) AND ($2::text[] IS NULL OR state::text = ANY ($2))
   AND ($3::text IS NULL OR uploaded_by = $3)
   AND ($4::timestamptz IS NULL OR uploaded_at >= $4) AND ($5::timestamptz IS NULL OR uploaded_at < $5)
