@@ -102,10 +102,13 @@ class Countries:
     allowed = "two-letter country codes, separated by commas"
 
     def read(self, text: str) -> tuple[str, ...]:
+        from phonenumbers import SUPPORTED_REGIONS  # noqa: PLC0415 - 25 ms, for the few who set it
+
         codes = tuple(code.strip().upper() for code in text.split(","))
         for code in codes:
-            if not re.fullmatch(r"[A-Z]{2}", code):
-                raise ValueError(f"{_quote(code)} is not a country code")
+            if code not in SUPPORTED_REGIONS:
+                hint = ": write GB" if code == "UK" else ""
+                raise ValueError(f"{_quote(code)} is not an ISO 3166 country code{hint}")
         return tuple(dict.fromkeys(codes))
 
     def format(self, value: tuple[str, ...]) -> str:

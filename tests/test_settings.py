@@ -94,7 +94,17 @@ def test_settings_survive_the_way_to_a_worker() -> None:
         (
             "HOME_COUNTRIES",
             "MX,MEX",
-            "'MEX' is not a country code; use two-letter country codes, separated by commas",
+            "'MEX' is not an ISO 3166 country code; use two-letter country codes, separated by commas",
+        ),
+        (
+            "HOME_COUNTRIES",
+            "MX,UK",
+            "'UK' is not an ISO 3166 country code: write GB; use two-letter country codes, separated by commas",
+        ),
+        (
+            "HOME_COUNTRIES",
+            "XX",
+            "'XX' is not an ISO 3166 country code; use two-letter country codes, separated by commas",
         ),
         ("CACHE_PREFIX", "a b", "'a b' is not allowed; use 1 to 32 letters, digits, . _ -"),
         ("CACHE_PREFIX", "ab\n", "'ab\\n' is not allowed; use 1 to 32 letters, digits, . _ -"),

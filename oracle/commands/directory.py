@@ -16,7 +16,7 @@ from oracle.commands.verbs import (
     add_command,
     add_country,
     add_kind,
-    add_sub,
+    add_party,
     complain,
 )
 
@@ -49,10 +49,7 @@ def add(commands: Any) -> None:
     )
 
     lookup = add_command(commands, "lookup", _lookup, "show which FSP an identifier is registered with")
-    add_kind(lookup)
-    lookup.add_argument("identifier", metavar="IDENTIFIER", help="in any spelling of its kind")
-    add_sub(lookup)
-    add_country(lookup)
+    add_party(lookup)
     add_as_stored(lookup)
     lookup.add_argument(
         "--currency", metavar="CURRENCY", type=str.upper, help="show only entries for this currency, for example MXN"
@@ -117,7 +114,12 @@ async def _fill(settings: Settings, count: int, fsps: int) -> None:
 def _print_canonical(arguments: Arguments) -> None:
     from oracle.commands.database import load_settings
     from oracle.identifiers import BadIdentifier, Reading
+    from oracle.imports.cells import find_damage
+    from oracle.imports.refusals import REFUSALS
 
+    damage = find_damage(arguments.identifier)
+    if damage:
+        raise Misused(f"{REFUSALS[damage]} ({damage})")
     reading = Reading.of(load_settings(arguments).settings)
     try:
         print(reading.read_key(arguments.kind, arguments.identifier, country=arguments.country).identifier)

@@ -80,6 +80,12 @@ def find_fault(text: str, kind: str = "") -> RowCode | None:
     return find_spoiled_number(text)
 
 
+def find_damage(text: str) -> RowCode | None:
+    """Name a mark of a missing value or a spoiled number, in a text from any source; None if it is neither."""
+    cleaned = clean(text)
+    return "missing_value_mark" if is_mark(cleaned) else find_spoiled_number(cleaned)
+
+
 def find_spoiled_number(text: str) -> RowCode | None:
     """Name what a program did to the digits of a number, or None."""
     if _scientific(text):

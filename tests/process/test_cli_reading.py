@@ -85,3 +85,27 @@ def test_the_home_countries_change_what_canon_accepts(monkeypatch: pytest.Monkey
     monkeypatch.setenv("ORACLE_HOME_COUNTRIES", "US")
     assert main(["canon", "MSISDN", "52155123456"]) == 0
     assert capsys.readouterr().out == "52155123456\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "reason"),
+    [
+        ("ALIAS", "NULL", "missing_value_mark"),
+        ("ACCOUNT_ID", "#N/A", "missing_value_mark"),
+        ("ACCOUNT_ID", "1.23457e17", "scientific_notation"),
+        ("MSISDN", "525512345678.0", "decimal_number"),
+        ("MSISDN", "5,255,123", "thousands_separator"),
+    ],
+)
+def test_canon_refuses_what_no_person_can_register(kind: str, text: str, reason: str, capsys: Any) -> None:
+    assert main(["canon", kind, text]) == 2
+    output = capsys.readouterr()
+    assert (output.out, f"({reason})" in output.err, text in output.err) == ("", True, text == "NULL")
+
+
+def test_lookup_reads_a_national_number_in_a_country(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("ORACLE_DATABASE_URL", database_url)
+    assert main(["lookup", "MSISDN", "09250000001", "--country", "mm", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["partyIdentifier"] == "959250000001"

@@ -14,7 +14,7 @@ from phonenumbers import SUPPORTED_REGIONS
 
 from oracle.api.admin.problems import Refusal
 from oracle.identifiers import KINDS, list_current_currencies, list_hub_currencies
-from oracle.imports import cells
+from oracle.imports.cells import find_damage
 from oracle.imports.refusals import REFUSALS
 
 # `.` and `..` are refused: in a path a client takes them for steps, and would ask for something else.
@@ -88,9 +88,6 @@ def _make_no_such_currency(field: str) -> Refusal:
 def refuse_damage(identifier: str, sub_id: str | None) -> None:
     """Refuse a new key that is a mark of a missing value, or a number that a program has spoiled.  Raises Refusal."""
     for field, text in (("identifier", identifier), ("subId", sub_id)):
-        if not text:
-            continue
-        cleaned = cells.clean(text)
-        fault = "missing_value_mark" if cells.is_mark(cleaned) else cells.find_spoiled_number(cleaned)
-        if fault:
-            raise Refusal(400, "damaged_value", REFUSALS[fault], f"Reason: {fault}", field=field)
+        damage = find_damage(text) if text else None
+        if damage:
+            raise Refusal(400, "damaged_value", REFUSALS[damage], f"Reason: {damage}", field=field)
