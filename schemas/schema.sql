@@ -95,6 +95,10 @@ BEGIN
         GET DIAGNOSTICS held = ROW_COUNT;
         EXIT WHEN held = (SELECT count(*) FROM aliases JOIN new_rows USING (identifier, party_id_type, sub_id));
     END LOOP;
+    -- A hint has nothing beside it.  The application replaces hints before it adds currencies; for other writers (the
+    -- version before this one, a person) the hint becomes a registration, which it was for them.
+    UPDATE aliases a SET is_hint = false, changed_at = clock_timestamp() FROM new_rows n
+    WHERE (a.identifier, a.party_id_type, a.sub_id) = (n.identifier, n.party_id_type, n.sub_id) AND a.is_hint;
     IF EXISTS (SELECT FROM new_rows x LEFT JOIN aliases a USING (identifier, party_id_type, sub_id)
                JOIN key_policies p USING (party_id_type)
                WHERE a.fsp_id IS NULL OR a.currency = x.currency OR (p.policy = 'unique' AND a.fsp_id <> x.fsp_id)) THEN
@@ -109,6 +113,23 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE FUNCTION public.alias_hints_mark(remote_fsp_id text) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+DECLARE marked bigint;
+BEGIN
+    UPDATE aliases a SET is_hint = true, changed_at = clock_timestamp()
+    WHERE a.fsp_id = remote_fsp_id AND NOT a.is_hint
+      AND NOT EXISTS (SELECT FROM alias_currencies x
+                      WHERE (x.identifier, x.party_id_type, x.sub_id) = (a.identifier, a.party_id_type, a.sub_id))
+      AND (SELECT e.channel = 'self-heal' AND e.action = 'registered' FROM events e
+           WHERE e.party_identifier = a.identifier AND e.party_id_type = a.party_id_type AND e.sub_id = a.sub_id
+             AND e.entity = 'alias' AND e.action <> 'ignored'
+           ORDER BY e.event_id DESC LIMIT 1);
+    GET DIAGNOSTICS marked = ROW_COUNT;
+    RETURN marked;
+END $$;
+
 CREATE FUNCTION public.aliases_deleted() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -118,11 +139,12 @@ DECLARE
 BEGIN
     IF named = '{}' THEN RETURN NULL; END IF;
     PERFORM refuse_old_snapshot();
-    PERFORM refuse_foreign(named);
+    -- The hub's own removals take hints, of any FSP, and nothing else.
+    PERFORM refuse_foreign(ARRAY(SELECT fsp_id FROM old_rows WHERE NOT is_hint OR c.channel <> 'self-heal'));
     INSERT INTO events (entity, action, channel, actor, role, party_id_type, party_identifier, sub_id, fsp_id,
                         before, reason, request_id, trace_id)
     SELECT 'alias', 'removed', c.channel, c.actor, c.role, party_id_type, identifier, sub_id, fsp_id,
-           jsonb_build_object('fsp_id', fsp_id, 'currency', currency, 'default', true), c.reason, c.request_id, c.trace_id
+           default_entry_state(fsp_id, currency, is_hint), c.reason, c.request_id, c.trace_id
     FROM old_rows;
     -- A key that has entries has a default one: the first of its other currencies takes the place of the one gone.
     WITH heirs AS (
@@ -152,7 +174,7 @@ BEGIN
     INSERT INTO events (entity, action, channel, actor, role, party_id_type, party_identifier, sub_id, fsp_id,
                         after, reason, request_id, trace_id)
     SELECT 'alias', 'registered', c.channel, c.actor, c.role, party_id_type, identifier, sub_id, fsp_id,
-           jsonb_build_object('fsp_id', fsp_id, 'currency', currency, 'default', true), c.reason, c.request_id, c.trace_id
+           default_entry_state(fsp_id, currency, is_hint), c.reason, c.request_id, c.trace_id
     FROM new_rows;
     IF c.cache IS NULL THEN PERFORM cache_generation_bump(); END IF;
     RETURN NULL;
@@ -162,7 +184,8 @@ CREATE FUNCTION public.aliases_updated() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 DECLARE
-    named text[] := ARRAY(SELECT fsp_id FROM old_rows UNION SELECT fsp_id FROM new_rows);
+    -- A hint belongs to nobody: any FSP replaces it by an entry of its own.
+    named text[] := ARRAY(SELECT fsp_id FROM old_rows WHERE NOT is_hint UNION SELECT fsp_id FROM new_rows);
     c event_context := event_context();
 BEGIN
     IF named = '{}' THEN RETURN NULL; END IF;
@@ -176,17 +199,17 @@ BEGIN
     END IF;
     IF EXISTS (SELECT FROM new_rows a JOIN alias_currencies x USING (identifier, party_id_type, sub_id)
                JOIN key_policies p USING (party_id_type)
-               WHERE a.currency = x.currency OR (p.policy = 'unique' AND a.fsp_id <> x.fsp_id)) THEN
+               WHERE a.is_hint OR a.currency = x.currency OR (p.policy = 'unique' AND a.fsp_id <> x.fsp_id)) THEN
         RAISE EXCEPTION 'the entries of a key contradict each other' USING ERRCODE = 'OR003';
     END IF;
     INSERT INTO events (entity, action, channel, actor, role, party_id_type, party_identifier, sub_id, fsp_id,
                         before, after, reason, request_id, trace_id)
     SELECT 'alias', 'changed', c.channel, c.actor, c.role, party_id_type, identifier, sub_id, n.fsp_id,
-           jsonb_build_object('fsp_id', o.fsp_id, 'currency', o.currency, 'default', true),
-           jsonb_build_object('fsp_id', n.fsp_id, 'currency', n.currency, 'default', true),
+           default_entry_state(o.fsp_id, o.currency, o.is_hint),
+           default_entry_state(n.fsp_id, n.currency, n.is_hint),
            c.reason, c.request_id, c.trace_id
     FROM new_rows n JOIN old_rows o USING (identifier, party_id_type, sub_id)
-    WHERE (o.fsp_id, o.currency) <> (n.fsp_id, n.currency);
+    WHERE (o.fsp_id, o.currency, o.is_hint) <> (n.fsp_id, n.currency, n.is_hint);
     IF c.cache IS NULL THEN PERFORM cache_generation_bump(); END IF;
     RETURN NULL;
 END $$;
@@ -309,6 +332,14 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
+
+CREATE FUNCTION public.default_entry_state(fsp_id text, currency text, is_hint boolean) RETURNS jsonb
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT CASE WHEN is_hint
+                THEN jsonb_build_object('fsp_id', fsp_id, 'currency', currency, 'default', true, 'hint', true)
+                ELSE jsonb_build_object('fsp_id', fsp_id, 'currency', currency, 'default', true) END
+$$;
 
 CREATE FUNCTION public.event_context() RETURNS public.event_context
     LANGUAGE sql STABLE
@@ -562,6 +593,7 @@ CREATE TABLE public.aliases (
     sub_id text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
     fsp_id text NOT NULL COLLATE pg_catalog."C",
     currency text DEFAULT ''::text NOT NULL,
+    is_hint boolean DEFAULT false NOT NULL,
     CONSTRAINT aliases_currency_check CHECK ((currency ~ '^([A-Z]{3})?$'::text)),
     CONSTRAINT aliases_iban CHECK (((party_id_type <> 'IBAN'::public.party_id_type) OR (identifier ~ '^[A-Z]{2}[0-9]{2}[A-Z0-9]{1,30}$'::text))),
     CONSTRAINT aliases_identifier_check CHECK ((((length(identifier) >= 1) AND (length(identifier) <= 128)) AND (identifier !~ '[[:space:][:cntrl:]&<>"''/=?#%{}\\`]'::text))),

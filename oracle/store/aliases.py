@@ -4,6 +4,7 @@ The hub, the administration and imports change aliases through this module only.
 that the caller has opened by the cache protocol (`changes`).
 
     for one FSP, as a caller asks for it     admit · register · update · remove
+    for the hub's ALS itself                 put_hint · forget_hints
     for thousands of keys at a time          add_entries · replace_entries · remove_entries
 
 The first group checks the request and raises what is wrong with it; it does its work with the second group.  The
@@ -12,6 +13,10 @@ by the triggers of the database (migrations/0001), also against changes by hand;
 
 Under the policy `per-currency` several FSPs can share a key.  One of them owns the default entry of the key, the
 others own further currencies of it.
+
+A hint is what the hub's ALS has found in another scheme (docs/als-contract.md section 5).  It answers like an entry,
+and is the only entry of its key.  It is no registration: `put_hint` stores it where the key is free or has another
+hint, `forget_hints` removes it for any caller, and the registration of any FSP replaces it.
 """
 
 from __future__ import annotations
@@ -172,7 +177,9 @@ async def remove(
         rows = [row for row in rows if row["sub_id"] == sub_id]
     if not rows:
         raise errors.PartyNotFound
-    own = {row["sub_id"] for row in rows if row["fsp_id"] == fsp_id}
+    own = {row["sub_id"] for row in rows if row["fsp_id"] == fsp_id and not row["is_hint"]}
+    if not own:  # hints of its own only where it has registered nothing
+        own = {row["sub_id"] for row in rows if row["fsp_id"] == fsp_id}
     if not own:
         raise errors.ForeignRemoval
     if "" not in own and len(own) > 1:
@@ -183,13 +190,52 @@ async def remove(
         raise errors.PartyNotFound
 
 
+# For the hub's ALS itself -----------------------------------------------------------------------------------------
+
+
+async def put_hint(transaction: Transaction, fsp_id: str, registration: Registration, allowance: Allowance) -> bool:
+    """Store a hint; return whether that changed anything.
+
+    Another FSP's hint is replaced.  An entry that this FSP has registered stays as it is.  Raises AlreadyRegistered for
+    one of another FSP, NotAllowed.
+    """
+    key, currency = registration.key, registration.currency
+    if not allowance.includes(key.party_id_type, currency):
+        raise errors.NotAllowed
+    if await transaction.run("hint_put", *key, currency, fsp_id):
+        return True
+    holders = await transaction.rows("key_holder", *key)
+    if any(row["fsp_id"] != fsp_id for row in holders):
+        raise errors.AlreadyRegistered
+    return False
+
+
+class ForgottenHints(NamedTuple):
+    """Whether there were hints, and whether registrations stay that the removal named."""
+
+    removed: bool
+    registered: bool
+
+
+async def forget_hints(
+    transaction: Transaction, party_id_type: str, identifier: str, sub_id: str | None
+) -> ForgottenHints:
+    """Remove the hints of an identifier, of any FSP; with a `sub_id` that one only.  Registrations stay."""
+    rows = await transaction.rows("identifier_lock", party_id_type, identifier)
+    hints = [row["is_hint"] for row in rows if sub_id is None or row["sub_id"] == sub_id]
+    if any(hints):
+        await transaction.run("hints_remove", party_id_type, identifier, sub_id)
+    return ForgottenHints(any(hints), not all(hints))
+
+
 # For thousands of keys --------------------------------------------------------------------------------------------
 
 
 async def add_entries(transaction: Transaction, fsp_id: str, wanted: Columns, *, touched: bool = False) -> list[Effect]:
     """Register the keys in their currencies: added, unchanged or held_elsewhere.
 
-    A key of the FSP in another currency gets a further currency; so does a key of others under `per-currency`.
+    A key of the FSP in another currency gets a further currency; so does a key of others under `per-currency`.  A hint
+    is replaced, and counts as nothing: the entry is added.
     An entry counts as added if this transaction has made it.  `touched` says that the transaction has changed these
     keys before this call: then entries that exist at the beginning of the call are unchanged.
 
@@ -214,11 +260,14 @@ async def _add_entries(transaction: Transaction, fsp_id: str, wanted: Columns) -
         if await transaction.run("aliases_add", *wanted, fsp_id) == count:
             return ["added"] * count
         found = await transaction.rows("registrations_compare", *wanted, fsp_id)
+        if any(row["is_hint"] for row in found):
+            await transaction.run("hints_replace", *wanted, fsp_id)
+            found = await transaction.rows("registrations_compare", *wanted, fsp_id)
         if any(row["may_add"] for row in found):
             await transaction.run("currencies_add", *wanted, fsp_id)
             found = await transaction.rows("registrations_compare", *wanted, fsp_id)
         # Else somebody has removed an entry between these statements: then once more.
-        if len(found) == count and not any(row["may_add"] for row in found):
+        if len(found) == count and not any(row["may_add"] or row["is_hint"] for row in found):
             by_position = {row["ord"] - 1: row for row in found}
             return [_describe_added(by_position[at]) for at in range(count)]
     raise errors.DirectoryUnavailable
@@ -271,8 +320,11 @@ class _Step(NamedTuple):
 
 def _compare(row: KeyRow | None, currency: str | None, *, registers: bool) -> _Step:
     """Decide what a replacement comes to.  `row` says what is registered under the key; None for nothing."""
-    if row is None:
+    if row is None or (row["is_hint"] and not row["is_own"]):
         return _Step("added", "new", currency or "") if registers else _Step("not_registered")
+    if row["is_hint"]:
+        currency = row["currency"] if currency is None else currency
+        return _Step("added", "new", currency) if registers else _Step("changed", "default", currency)
     is_own, own, others = row["is_own"], row["own"] or (), row["others"] or ()
     if not is_own and not own and not (registers and row["is_shared"]):
         return _Step("not_owner")

@@ -23,7 +23,7 @@ import msgspec
 from oracle import errors
 from oracle.identifiers import PartyKey
 from oracle.store import aliases
-from oracle.store.aliases import Allowance, ChangeResult
+from oracle.store.aliases import Allowance, ChangeResult, ForgottenHints
 from oracle.store.base import Context, CopyKey, Registration
 from oracle.store.cache.coherence import Coherence, Fence
 from oracle.store.lanes import is_collision
@@ -118,14 +118,38 @@ class Changes:
 
         await self.change(context, [(party_id_type, identifier)], work)
 
-    async def ignore_removal(self, context: Context, party_id_type: str, identifier: str) -> None:
-        """Record a removal that the owner of the alias did not ask for.  Raises DirectoryUnavailable."""
+    async def put_hint(self, context: Context, fsp_id: str, hint: Registration) -> bool:
+        """Store what ALS has found in another scheme; see `aliases.put_hint`, also for errors.  Raises UnknownFsp."""
+
+        async def work(transaction: Transaction) -> tuple[bool, bool]:
+            allowance = await self.admit(transaction, fsp_id)
+            changed = await aliases.put_hint(transaction, fsp_id, hint, allowance)
+            return changed, changed
+
+        return await self.change(context, [(hint.key.party_id_type, hint.key.identifier)], work)
+
+    async def forget_hints(
+        self, context: Context, party_id_type: str, identifier: str, sub_id: str | None
+    ) -> ForgottenHints:
+        """Remove hints; see `aliases.forget_hints`.  Raises DirectoryUnavailable."""
+
+        async def work(transaction: Transaction) -> tuple[ForgottenHints, bool]:
+            forgotten = await aliases.forget_hints(transaction, party_id_type, identifier, sub_id)
+            return forgotten, forgotten.removed
+
+        return await self.change(context, [(party_id_type, identifier)], work)
+
+    async def record_ignored(
+        self, context: Context, party_id_type: str, identifier: str, sub_id: str | None = None
+    ) -> None:
+        """Record a call of ALS that changed nothing, with the reason in `context`.  Raises DirectoryUnavailable."""
         async with self._postgres.transaction(context, fenced=True) as transaction:
             await transaction.run(
-                "removal_ignored",
+                "call_ignored",
                 context.actor,
                 party_id_type,
                 identifier,
+                sub_id,
                 context.reason,
                 context.trace_id or None,
             )

@@ -59,6 +59,7 @@ class RegistrationRow(TypedDict):
     is_registered: bool | None
     is_new: bool
     may_add: bool
+    is_hint: bool
 
 
 class OwnerRow(TypedDict):
@@ -66,6 +67,7 @@ class OwnerRow(TypedDict):
 
     sub_id: str
     fsp_id: str
+    is_hint: bool
 
 
 class CredentialCheckRow(TypedDict):
@@ -463,6 +465,7 @@ class KeyRow(TypedDict):
     is_own: bool
     currency: str
     is_shared: bool
+    is_hint: bool
     own: list[str] | None
     others: list[str] | None
 

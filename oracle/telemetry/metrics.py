@@ -62,8 +62,18 @@ LOOKUP_RESULTS = (
     "unavailable",  # neither could answer, or too many lookups were waiting
 )
 OPERATIONS = ("lookup", "register", "update", "remove", "bulk")
-CHANGES = ("register", "update", "remove", "bulk_item")
+CHANGES = ("register", "update", "remove", "bulk_item", "hint", "hint_removal")
 CHANGE_RESULTS = ("done", "unchanged", "refused", "unavailable")
+# Why a hint was not stored: the first three are rules, and history has each of them.
+HINTS_IGNORED = (
+    "held_elsewhere",  # another FSP has registered the alias
+    "unknown_fsp",  # the FSP is not known, suspended or closed
+    "not_allowed",  # the FSP may not register this kind or currency
+    "bad_identifier",
+    "bad_request",
+    "unavailable",
+    "failed",  # a defect: the log has it
+)
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
 BATCH_STATES = ("validating", "waiting", "applying", "done", "rejected", "cancelled", "failed")
 ROWS_READ = ("valid", "invalid")
@@ -115,6 +125,12 @@ SERIES = (
         (("operation", CHANGES), ("result", CHANGE_RESULTS)),
     ),
     Series("counter", "ignored_removals_total", "DELETE requests that did not come from the owner and changed nothing"),
+    Series(
+        "counter",
+        "hints_ignored_total",
+        "Entries of other schemes that the hub offered and that were not stored, by reason",
+        (("reason", HINTS_IGNORED),),
+    ),
     Series("counter", "errors_total", "Error answers by FSPIOP code", (("code", ERROR_CODES),)),
     Series("counter", "cache_batches_total", "Round trips to the cache that carried lookups"),
     Series("counter", "cache_reads_total", "Keys read from the cache"),

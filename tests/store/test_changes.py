@@ -34,7 +34,7 @@ from oracle.errors import (
     UnknownFsp,
 )
 from oracle.identifiers import PartyKey
-from oracle.store.aliases import Allowance, ChangeResult
+from oracle.store.aliases import Allowance, ChangeResult, ForgottenHints
 from oracle.store.base import Context, Registration
 from oracle.store.cache.coherence import LEASE_S, TOKEN_MS, Coherence, Timing
 from oracle.store.cache.lookups import Lookups
@@ -88,12 +88,18 @@ class Store:
     ) -> None:
         await self.changes.remove(as_fsp(fsp_id), fsp_id, "ALIAS", identifier, sub_id, currency)
 
+    async def put_hint(self, fsp_id: str, hint: Registration) -> bool:
+        return await self.changes.put_hint(as_fsp(fsp_id, "self-heal"), fsp_id, hint)
+
+    async def forget_hints(self, fsp_id: str, identifier: str, sub_id: str | None = None) -> ForgottenHints:
+        return await self.changes.forget_hints(as_fsp(fsp_id, "self-heal"), "ALIAS", identifier, sub_id)
+
     async def get(self, identifier: str) -> list[Entry]:
         return unpack_entries(await self.lookups.get("ALIAS", identifier))
 
 
-def as_fsp(fsp_id: str) -> Context:
-    return Context(channel="hub", actor=fsp_id, role="fsp", fsp_id=fsp_id)
+def as_fsp(fsp_id: str, channel: str = "hub") -> Context:
+    return Context(channel=channel, actor=fsp_id, role="fsp", fsp_id=fsp_id)
 
 
 def reg(identifier: str, currency: str = "", sub_id: str = "") -> Registration:
@@ -344,9 +350,9 @@ async def test_a_removal_by_currency_and_the_heir(store: Store, db: asyncpg.Conn
     await check_rules(db)
 
 
-async def test_an_ignored_removal_is_recorded_and_changes_nothing(store: Store, db: asyncpg.Connection) -> None:
+async def test_an_ignored_call_is_recorded_and_changes_nothing(store: Store, db: asyncpg.Connection) -> None:
     await store.add("a", "1")
-    await store.changes.ignore_removal(as_fsp("payer"), "ALIAS", "1")
+    await store.changes.record_ignored(as_fsp("payer"), "ALIAS", "1")
     assert await store.get("1") == [Entry("a", "", "")]
     assert await count(db, "action = 'ignored' AND actor = 'payer' AND channel = 'self-heal'") == 1
     await check_rules(db)
@@ -363,6 +369,9 @@ steps = st.one_of(
     st.tuples(st.just("register"), fsps, st.lists(st.tuples(keys, currencies, subs), min_size=1, max_size=4)),
     st.tuples(st.just("update"), fsps, keys, st.one_of(st.none(), currencies), subs),
     st.tuples(st.just("remove"), fsps, keys, st.one_of(st.none(), subs), st.one_of(st.none(), currencies)),
+    st.tuples(st.just("put_hint"), fsps, keys, currencies, subs),
+    st.tuples(st.just("forget_hints"), fsps, keys, st.one_of(st.none(), subs)),
+    st.tuples(st.just("sql"), st.builds("SELECT alias_hints_mark('{}')".format, fsps)),
     st.tuples(st.just("sql"), policies.map("UPDATE key_policies SET policy = '{}'".format)),
     st.tuples(st.just("sql"), st.builds("UPDATE aliases SET fsp_id = '{}' WHERE identifier = '{}'".format, fsps, keys)),
     st.tuples(st.just("sql"), currencies.map("UPDATE aliases SET currency = '{}'".format)),
@@ -388,6 +397,10 @@ async def take(store: Store, db: asyncpg.Connection, step: tuple[Any, ...]) -> N
                 await store.update(*arguments)
             case "remove", *arguments:
                 await store.remove(*arguments)
+            case "put_hint", fsp_id, *one:
+                await store.put_hint(fsp_id, reg(*one))
+            case "forget_hints", *arguments:
+                await store.forget_hints(*arguments)
             case "sql", statement:
                 await db.execute(statement)
     except DirectoryUnavailable:
@@ -431,7 +444,9 @@ async def test_concurrent_changes_can_be_replayed_too(store: Store, db: asyncpg.
         for n in range(12):
             await take(store, db, ("register", fsp_id, [(str(n % 3), "USD", ""), (str(n % 2), "MXN", "")]))
             await take(store, db, ("remove", fsp_id, str(n % 3), None, None))
+            await take(store, db, ("put_hint", fsp_id, str(n % 3), "", ""))
             await take(store, db, ("update", fsp_id, str((n + 1) % 3), "EUR", ""))
+            await take(store, db, ("forget_hints", fsp_id, str((n + 2) % 3), None))
 
     await asyncio.gather(*(one(fsp_id) for fsp_id in "abcde"))
     assert await replay_events(db) == await fetch_entries(db)

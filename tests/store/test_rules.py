@@ -97,6 +97,7 @@ async def replay_events(connection: asyncpg.Connection) -> set[tuple[Any, ...]]:
     """Rebuild the entries from the history alone; each event must fit the entries before it."""
     entries: dict[tuple[Any, ...], str] = {}
     defaults: dict[tuple[Any, ...], str] = {}
+    hints: set[tuple[Any, ...]] = set()
     for e in await connection.fetch("SELECT * FROM events WHERE entity = 'alias' ORDER BY event_id"):
         if e["action"] == "ignored":
             continue
@@ -106,18 +107,25 @@ async def replay_events(connection: asyncpg.Connection) -> set[tuple[Any, ...]]:
             "registered": (True, False), "changed": (False, False), "removed": (False, True),
         }[e["action"]]  # fmt: skip
         for state in (before, after):
-            assert state is None or state.keys() == {"fsp_id", "currency", "default"}
+            assert state is None or state.keys() - {"hint"} == {"fsp_id", "currency", "default"}
+            assert state is None or state.get("hint") in (None, state["default"])
         if before is not None and before["default"]:
             assert defaults.pop(key) == before["currency"]
+            assert (key in hints) == ("hint" in before)
+            hints.discard(key)
         if before is not None:
             assert entries.pop((*key, before["currency"], before["default"])) == before["fsp_id"]
         if after is not None and after["default"]:
             assert key not in defaults
             defaults[key] = after["currency"]
+            if "hint" in after:
+                hints.add(key)
         if after is not None:
             place = (*key, after["currency"], after["default"])
             assert place not in entries
             entries[place] = after["fsp_id"]
+    rows = await connection.fetch("SELECT party_id_type, identifier, sub_id FROM aliases WHERE is_hint")
+    assert hints == {tuple(row) for row in rows}
     return {(*place[:4], fsp_id, place[4]) for place, fsp_id in entries.items()}
 
 
@@ -129,7 +137,7 @@ async def check_rules(connection: asyncpg.Connection) -> None:
 
 async def fitting(connection: asyncpg.Connection) -> None:
     orphans = """SELECT count(*) FROM alias_currencies x LEFT JOIN aliases a USING (identifier, party_id_type, sub_id)
-                 WHERE a.fsp_id IS NULL OR a.currency = x.currency"""
+                 WHERE a.fsp_id IS NULL OR a.currency = x.currency OR a.is_hint"""
     assert await connection.fetchval(orphans) == 0
     several = """SELECT count(*) FROM alias_currencies x JOIN aliases a USING (identifier, party_id_type, sub_id)
                  JOIN key_policies p USING (party_id_type) WHERE policy = 'unique' AND a.fsp_id <> x.fsp_id"""

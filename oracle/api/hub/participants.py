@@ -1,9 +1,9 @@
 """Answers `/participants`, the only API that ALS calls (docs/als-contract.md).
 
     GET, HEAD    one party       200, one entry or an empty list
-    POST         one party       201 {}
+    POST         one party       201 {}; a hint of ALS: always 201 {}
     PUT          one party       200 {}
-    DELETE       one party       204
+    DELETE       one party       204; ALS that takes its hints back: always 204
     POST         many parties    201, one item for each item in the same order, with its own errorInformation if refused
 
 The lookup path has no task and no await up to the cache:
@@ -16,6 +16,10 @@ The lookup path has no task and no await up to the cache:
     6. _Lookup.__call__                  gets the stored value and chooses the answer:
                                          answers.PlainAnswers, else store.resolution.choose_entry, else Routes.match
     7. Request.respond                   writes it
+
+A call with `parties` in its content-type is one that ALS makes by itself: a POST stores what it found in another scheme
+(a hint), a DELETE takes that back.  ALS forwards the payee's answer only after a 2xx of this POST, and starts discovery
+only after a 2xx of this DELETE.  So both are answered with success whatever happens (docs/als-contract.md section 5).
 
 The header `fspiop-source` names the DFSP that acts, and it can only act for itself.  Nobody but ALS may reach this
 listener.  A lookup has the same answer for every `fspiop-source`, because ALS caches lookups by their URL.
@@ -34,7 +38,7 @@ import msgspec
 from oracle import errors
 from oracle.api.hub import answers, faults, wire
 from oracle.api.hub.http import Request
-from oracle.api.hub.target import BULK, Target, read_target
+from oracle.api.hub.target import BULK, PARTICIPANTS, Target, read_target
 from oracle.identifiers import BadIdentifier, PartyKey, Reading, list_hub_currencies
 from oracle.store.aliases import ChangeResult
 from oracle.store.base import Context, Registration
@@ -54,6 +58,8 @@ T = TypeVar("T")
 _ReadItems = list[tuple[dict[str, str], BaseException | int]]
 
 ROUTE: Final = "{method} /participants/{Type}/{ID}"
+# Of a call that ALS makes by itself.
+_SUCCESS: Final = {"POST": (201, wire.EMPTY_OBJECT), "DELETE": (204, b"")}
 # Items of a bulk handled without a pause: about a millisecond, then the waiting lookups have their turn.
 BULK_SLICE: Final = 250
 _FSP_ID: Final = re.compile(r"[!-~]{1,32}")
@@ -101,12 +107,20 @@ class Participants:
             handler = self._handlers.get(method)
             if handler is None or (target is BULK and method != "POST"):
                 raise errors.MethodNotAllowed
+            hint_handler = self._hint_handlers.get(method) if _is_parties(request) and target is not BULK else None
         except (errors.OracleError, BadIdentifier) as exc:
+            if _is_damaged_hint(request):
+                self._pass_over(request, exc)
+                return
             self._refuse(request, exc)
             if method in ("GET", "HEAD"):
                 self.cells[self.results["refused"]["other"]] += 1
             return
-        self._spawn(self._run(request, handler(self, request, target)))
+        if hint_handler is None:
+            work = self._run(request, handler(self, request, target), _CHANGES[method], self._refuse)
+        else:
+            work = self._run(request, hint_handler(self, request, target), _HINT_CHANGES[method], self._pass_over)
+        self._spawn(work)
 
     async def close(self) -> None:
         """Wait until all changes are answered."""
@@ -150,27 +164,12 @@ class Participants:
     async def _delete(self, request: Request, target: Target) -> None:
         source = _read_source(request)
         key = self._read_key(target.party_id_type, target.identifier, target.sub_id)
-        if _is_parties(request):
-            await self._ignore_removal(request, source, key)
-        else:
-            sub_id = None if target.sub_id is None else key.sub_id
-            currency = None if target.currency is None else _parse_stored_currency(target.currency)
-            context = self._make_context(request, source)
-            await self._changes.remove(context, source, key.party_id_type, key.identifier, sub_id, currency)
-            self.metrics.add("changes_total", operation="remove", result="done")
+        sub_id = None if target.sub_id is None else key.sub_id
+        currency = None if target.currency is None else _parse_stored_currency(target.currency)
+        context = self._make_context(request, source)
+        await self._changes.remove(context, source, key.party_id_type, key.identifier, sub_id, currency)
+        self.metrics.add("changes_total", operation="remove", result="done")
         request.respond(204)
-
-    async def _ignore_removal(self, request: Request, source: str, key: PartyKey) -> None:
-        """Record a removal that the owner did not ask for, and remove nothing.
-
-        ALS sends one when the ledger fails or a stranger names a wrong destination (docs/als-contract.md section 5).
-        """
-        self.metrics.add("ignored_removals_total")
-        context = self._make_context(request, source, reason="removal not asked for by the owner")
-        try:
-            await self._changes.ignore_removal(context, key.party_id_type, key.identifier)
-        except errors.DirectoryUnavailable:
-            log.warning("A removal was ignored, but history could not record it", party_id_type=key.party_id_type)
 
     async def _post_bulk(self, request: Request) -> None:
         body = _decode_body(request, wire.decode_bulk)
@@ -227,6 +226,58 @@ class Participants:
         wanted = _read_text(item, "currency") or currency
         return Registration(key, _parse_currency(wanted) if wanted else "")
 
+    # -- hints of ALS ---------------------------------------------------------------------------------------------
+
+    async def _put_hint(self, request: Request, target: Target) -> None:
+        source = _read_source(request)
+        key = self._read_key(target.party_id_type, target.identifier, target.sub_id)
+        try:
+            body = _decode_body(request, wire.decode_party)
+            _, key = self._read_own_entry(request, target, body)
+            hint = Registration(key, _read_currency(target, body) or "")
+            changed = await self._changes.put_hint(self._make_hint_context(request, source), source, hint)
+        except errors.Unavailable:
+            raise
+        except (errors.OracleError, BadIdentifier) as exc:
+            reason = _describe_ignored(exc)
+            context = self._make_hint_context(request, source, f"hint not stored: {reason.replace('_', ' ')}")
+            await self._changes.record_ignored(context, *key)
+            self.metrics.add("hints_ignored_total", reason=reason)
+            self.metrics.add("changes_total", operation="hint", result="refused")
+        else:
+            self.metrics.add("changes_total", operation="hint", result="done" if changed else "unchanged")
+        request.respond(*_SUCCESS["POST"])
+
+    async def _forget_hints(self, request: Request, target: Target) -> None:
+        """Remove hints, of any FSP: ALS names the payer or a stranger as the source.
+
+        Registrations stay: ALS sends this call also when the ledger fails, or a DFSP names a wrong destination.  Then
+        history records the call.
+        """
+        source = _read_source(request)
+        key = self._read_key(target.party_id_type, target.identifier, target.sub_id)
+        sub_id = None if target.sub_id is None else key.sub_id
+        context = self._make_hint_context(request, source)
+        forgotten = await self._changes.forget_hints(context, key.party_id_type, key.identifier, sub_id)
+        if forgotten.removed:
+            self.metrics.add("changes_total", operation="hint_removal", result="done")
+        if forgotten.registered or not forgotten.removed:
+            context = self._make_hint_context(request, source, "removal not asked for by the owner")
+            await self._changes.record_ignored(context, key.party_id_type, key.identifier, sub_id)
+            self.metrics.add("ignored_removals_total")
+        request.respond(*_SUCCESS["DELETE"])
+
+    def _pass_over(self, request: Request, error: BaseException) -> None:
+        """Answer a call of ALS with success although it failed, and history could not record it."""
+        reason = _describe_ignored(error)
+        if request.method == "POST":
+            self.metrics.add("hints_ignored_total", reason=reason)
+            log.warning("A hint of the hub was not stored, and history has no record of it", reason=reason)
+        else:
+            self.metrics.add("ignored_removals_total")
+            log.warning("A removal by the hub was ignored, and history has no record of it", reason=reason)
+        request.respond(*_SUCCESS[request.method])
+
     # -- parts ----------------------------------------------------------------------------------------------------
 
     def _read_own_entry(self, request: Request, target: Target, body: wire.PartyBody) -> tuple[str, PartyKey]:
@@ -240,11 +291,12 @@ class Participants:
             sub_id = body.party_sub_id_or_type
         return source, self._read_key(target.party_id_type, target.identifier, sub_id)
 
-    def _make_context(self, request: Request, source: str, reason: str = "") -> Context:
-        # A call that ALS makes by itself has `parties` in its content-type (docs/als-contract.md sections 3 and 5).
-        channel = "self-heal" if _is_parties(request) else "hub"
+    def _make_context(self, request: Request, source: str) -> Context:
         trace_id = trace_id_of(request.header(b"traceparent")) or ""
-        return Context(channel=channel, actor=source, role="fsp", fsp_id=source, reason=reason, trace_id=trace_id)
+        return Context(channel="hub", actor=source, role="fsp", fsp_id=source, trace_id=trace_id)
+
+    def _make_hint_context(self, request: Request, source: str, reason: str = "") -> Context:
+        return msgspec.structs.replace(self._make_context(request, source), channel="self-heal", reason=reason)
 
     def _count(self, operation: str, result: ChangeResult | None) -> None:
         """Count a change.  None: the request was refused before the directory could decide."""
@@ -252,7 +304,14 @@ class Participants:
         label = "refused" if refused else "done" if result is not None and result.changed else "unchanged"
         self.metrics.add("changes_total", operation=operation, result=label)
 
-    async def _run(self, request: Request, work: Coroutine[None, None, None]) -> None:
+    async def _run(
+        self,
+        request: Request,
+        work: Coroutine[None, None, None],
+        operation: str,
+        refuse: Callable[[Request, BaseException], None],
+    ) -> None:
+        """Run a change within its time, and answer what it raises with `refuse`.  `operation` is that of the metric."""
         started, started_ns = time.monotonic(), time.time_ns()
         traceparent = request.header(b"traceparent")
         failure: BaseException | None = None
@@ -264,13 +323,13 @@ class Participants:
                 raise errors.DirectoryUnavailable from exc
         except (errors.OracleError, BadIdentifier) as exc:
             failure = exc
-            self._refuse(request, exc)
+            refuse(request, exc)
             result = "unavailable" if isinstance(exc, errors.Unavailable) else "refused"
-            self.metrics.add("changes_total", operation=_CHANGES[request.method], result=result)
+            self.metrics.add("changes_total", operation=operation, result=result)
         except Exception as exc:  # noqa: BLE001 - for every error the caller gets an answer and the log a line
             failure = exc
             log.error("change failed", exc=exc)
-            self._refuse(request, exc)
+            refuse(request, exc)
         self.metrics.observe(self.durations[_CHANGES[request.method]], time.monotonic() - started)
         if self.tracing.is_sampled(traceparent):
             name = ROUTE.replace("{method}", request.method)
@@ -295,6 +354,10 @@ class Participants:
         "POST": _post,
         "PUT": _put,
         "DELETE": _delete,
+    }
+    _hint_handlers: Final[dict[str, Callable[[Participants, Request, Target], Coroutine[None, None, None]]]] = {
+        "POST": _put_hint,
+        "DELETE": _forget_hints,
     }
 
 
@@ -366,6 +429,7 @@ _RESULT: Final = {
 }
 _OPERATIONS: Final = ("lookup", "register", "update", "remove", "bulk")
 _CHANGES: Final = {"POST": "register", "PUT": "update", "DELETE": "remove"}
+_HINT_CHANGES: Final = {"POST": "hint", "DELETE": "hint_removal"}
 
 
 def _decode_body(request: Request, decode: Callable[[bytes], T]) -> T:
@@ -423,7 +487,36 @@ def _read_currency(target: Target, body: wire.PartyBody) -> str | None:
 
 
 def _is_parties(request: Request) -> bool:
-    return b"parties+json" in (request.only(b"content-type") or b"").lower()
+    """Whether ALS makes this call by itself, by the media type without its parameters.  Raises Malformed.
+
+    `vnd.interoperability.parties+json`, of ISO 20022 too (docs/als-contract.md section 3).
+    """
+    media_type = (request.only(b"content-type") or b"").partition(b";")[0]
+    return media_type.strip().lower().endswith(b".parties+json")
+
+
+def _is_damaged_hint(request: Request) -> bool:
+    """Whether ALS made a call by itself for one party, with a target that cannot be read."""
+    first, _, rest = request.target.partition(b"?")[0].strip(b"/").partition(b"/")
+    try:
+        return request.method in _SUCCESS and first == PARTICIPANTS and bool(rest) and _is_parties(request)
+    except errors.Malformed:
+        return False
+
+
+def _describe_ignored(error: BaseException) -> str:
+    """Describe by one of metrics.HINTS_IGNORED why a hint was not stored."""
+    return next((reason for kind, reason in _IGNORED.items() if isinstance(error, kind)), "failed")
+
+
+_IGNORED: Final[dict[type[Exception], str]] = {
+    errors.AlreadyRegistered: "held_elsewhere",
+    errors.UnknownFsp: "unknown_fsp",
+    errors.NotAllowed: "not_allowed",
+    errors.Unavailable: "unavailable",
+    BadIdentifier: "bad_identifier",
+    errors.OracleError: "bad_request",
+}
 
 
 def _read_text(item: dict[str, Any], name: str) -> str | None:

@@ -32,16 +32,35 @@ ON CONFLICT DO NOTHING
 
 -- name: registrations_compare(party_id_type[], text[], text[], text[], text) -> RegistrationRow
 -- Step 2: whether the FSP $5 is registered under each key in its currency, whether since this very transaction, and
--- whether it may add that currency.  Parameters as aliases_add.  A key without a row here was removed in between.
-SELECT k.ord::int, a.fsp_id = $5 AND a.currency = k.currency OR coalesce(x.fsp_id = $5, false) AS is_registered,
+-- whether it may add that currency, and whether a hint is there instead, which hints_replace replaces.  Parameters as
+-- aliases_add.  A key without a row here was removed in between.
+SELECT k.ord::int,
+       NOT a.is_hint AND (a.fsp_id = $5 AND a.currency = k.currency OR coalesce(x.fsp_id = $5, false)) AS is_registered,
        coalesce(coalesce(x.xmin, a.xmin) = pg_current_xact_id_if_assigned()::xid, false) AS is_new,
-       x.fsp_id IS NULL AND a.currency <> k.currency AND (a.fsp_id = $5 OR p.policy = 'per-currency') AS may_add
+       NOT a.is_hint AND x.fsp_id IS NULL AND a.currency <> k.currency
+           AND (a.fsp_id = $5 OR p.policy = 'per-currency') AS may_add,
+       a.is_hint
 FROM unnest($1::party_id_type[], $2::text[], $3::text[], $4::text[])
      WITH ORDINALITY AS k (party_id_type, identifier, sub_id, currency, ord)
 JOIN aliases a USING (identifier, party_id_type, sub_id)
 JOIN key_policies p USING (party_id_type)
 LEFT JOIN alias_currencies x ON (x.identifier, x.party_id_type, x.sub_id, x.currency)
                               = (k.identifier, k.party_id_type, k.sub_id, k.currency)
+
+-- name: hints_replace(party_id_type[], text[], text[], text[], text)
+-- Between steps 2 and 3, seldom: hints under these keys become entries of the FSP.  Parameters as aliases_add.
+-- They are locked in the order of the keys first.
+WITH wanted AS (
+    SELECT DISTINCT ON (identifier, party_id_type, sub_id) identifier, party_id_type, sub_id, currency
+    FROM unnest($1::party_id_type[], $2::text[], $3::text[], $4::text[])
+         WITH ORDINALITY AS k (party_id_type, identifier, sub_id, currency, ord)
+    ORDER BY identifier, party_id_type, sub_id, ord
+), present AS (
+    SELECT identifier, party_id_type, sub_id, w.currency FROM wanted w JOIN aliases a USING (identifier, party_id_type, sub_id)
+    WHERE a.is_hint ORDER BY identifier, party_id_type, sub_id FOR NO KEY UPDATE OF a
+)
+UPDATE aliases a SET fsp_id = $5, currency = p.currency, is_hint = false, changed_at = clock_timestamp() FROM present p
+WHERE (a.identifier, a.party_id_type, a.sub_id) = (p.identifier, p.party_id_type, p.sub_id) AND a.is_hint
 
 -- name: currencies_add(party_id_type[], text[], text[], text[], text)
 -- Step 3, seldom: further currencies of keys that exist.  Parameters as aliases_add.
@@ -52,7 +71,7 @@ WITH present AS (
          WITH ORDINALITY AS k (party_id_type, identifier, sub_id, currency, ord)
     JOIN aliases a USING (identifier, party_id_type, sub_id)
     JOIN key_policies p USING (party_id_type)
-    WHERE a.currency <> k.currency AND (a.fsp_id = $5 OR p.policy = 'per-currency')
+    WHERE NOT a.is_hint AND a.currency <> k.currency AND (a.fsp_id = $5 OR p.policy = 'per-currency')
     ORDER BY identifier, party_id_type, sub_id FOR NO KEY UPDATE OF a
 )
 INSERT INTO alias_currencies (identifier, party_id_type, sub_id, currency, fsp_id)
@@ -71,8 +90,8 @@ ORDER BY identifier, party_id_type, sub_id FOR UPDATE OF a
 -- name: entries_compare(party_id_type[], text[], text[], text) -> KeyRow
 -- After entries_lock: what is registered under each key.  $4 the FSP.  is_own: the default entry is the FSP's;
 -- currency: of the default entry; own, others: the further currencies of the FSP and of other FSPs, NULL for none;
--- is_shared: the key may have several owners.
-SELECT k.ord::int, a.fsp_id = $4 AS is_own, a.currency, p.policy = 'per-currency' AS is_shared, x.own, x.others
+-- is_shared: the key may have several owners; is_hint: the default entry is a hint, and the only entry of the key.
+SELECT k.ord::int, a.fsp_id = $4 AS is_own, a.currency, p.policy = 'per-currency' AS is_shared, a.is_hint, x.own, x.others
 FROM unnest($1::party_id_type[], $2::text[], $3::text[])
      WITH ORDINALITY AS k (party_id_type, identifier, sub_id, ord)
 JOIN aliases a USING (identifier, party_id_type, sub_id)
@@ -91,11 +110,11 @@ WHERE (c.identifier, c.party_id_type, c.sub_id) = (k.identifier, k.party_id_type
   AND c.currency IS DISTINCT FROM k.kept
 
 -- name: defaults_change(party_id_type[], text[], text[], text[], text)
--- The default entries of the FSP $5 under some keys get the currencies $4.
-UPDATE aliases a SET currency = k.currency, changed_at = clock_timestamp()
+-- The default entries of the FSP $5 under some keys get the currencies $4, and its hints become registrations.
+UPDATE aliases a SET currency = k.currency, is_hint = false, changed_at = clock_timestamp()
 FROM unnest($1::party_id_type[], $2::text[], $3::text[], $4::text[]) AS k (party_id_type, identifier, sub_id, currency)
 WHERE (a.identifier, a.party_id_type, a.sub_id) = (k.identifier, k.party_id_type, k.sub_id) AND a.fsp_id = $5
-  AND a.currency <> k.currency
+  AND (a.currency <> k.currency OR a.is_hint)
 
 -- name: currencies_remove(party_id_type[], text[], text[], text[], text) -> OrdRow
 -- $4 currencies (NULL: all), $5 FSP.  Before defaults_remove: else the heir of a default entry would be one of these.
@@ -119,15 +138,36 @@ RETURNING k.ord::int
 
 -- name: identifier_lock(party_id_type, text) -> OwnerRow
 -- Lock and read all default entries of an identifier, until the transaction ends.  $1 type, $2 identifier.
-SELECT sub_id, fsp_id FROM aliases
+SELECT sub_id, fsp_id, is_hint FROM aliases
 WHERE identifier = $2 AND party_id_type = $1::party_id_type ORDER BY sub_id FOR UPDATE
 
 -- name: identifier_currencies(party_id_type, text) -> OwnerRow
 -- After identifier_lock: the further currencies, which nobody can change while the default entries are locked.
-SELECT sub_id, fsp_id FROM alias_currencies
+SELECT sub_id, fsp_id, false AS is_hint FROM alias_currencies
 WHERE identifier = $2 AND party_id_type = $1::party_id_type ORDER BY sub_id, currency
 
--- name: removal_ignored(text, party_id_type, text, text, text)
--- A harmless DELETE (docs/als-contract.md): recorded, nothing changed.
-INSERT INTO events (entity, action, channel, actor, party_id_type, party_identifier, reason, trace_id)
-VALUES ('alias', 'ignored', 'self-heal', $1, $2::party_id_type, $3, $4, $5)
+-- Hints (migrations/0007) -----------------------------------------------------------------------------------------
+
+-- name: hint_put(party_id_type, text, text, text, text)
+-- Store a hint where the key is free or has another hint.  $1 type, $2 identifier, $3 sub id, $4 currency, $5 FSP.
+-- Where it writes nothing, it has locked the entry that is there.
+INSERT INTO aliases (party_id_type, identifier, sub_id, currency, fsp_id, is_hint)
+VALUES ($1::party_id_type, $2, $3, $4, $5, true)
+ON CONFLICT (identifier, party_id_type, sub_id) DO UPDATE
+SET fsp_id = excluded.fsp_id, currency = excluded.currency, changed_at = clock_timestamp()
+WHERE aliases.is_hint AND (aliases.fsp_id, aliases.currency) <> (excluded.fsp_id, excluded.currency)
+
+-- name: key_holder(party_id_type, text, text) -> OwnerRow
+-- After hint_put: the default entry.  $1 type, $2 identifier, $3 sub id.
+SELECT sub_id, fsp_id, is_hint FROM aliases WHERE identifier = $2 AND party_id_type = $1::party_id_type AND sub_id = $3
+
+-- name: hints_remove(party_id_type, text, text)
+-- After identifier_lock: remove the hints of an identifier, of any FSP.  $1 type, $2 identifier, $3 sub id (NULL: all).
+DELETE FROM aliases
+WHERE identifier = $2 AND party_id_type = $1::party_id_type AND ($3::text IS NULL OR sub_id = $3) AND is_hint
+
+-- name: call_ignored(text, party_id_type, text, text, text, text)
+-- A call of ALS that changed nothing (docs/als-contract.md section 5): recorded.
+-- $1 actor, $2 type, $3 identifier, $4 sub id (NULL: none named), $5 reason, $6 trace.
+INSERT INTO events (entity, action, channel, actor, party_id_type, party_identifier, sub_id, reason, trace_id)
+VALUES ('alias', 'ignored', 'self-heal', $1, $2::party_id_type, $3, $4, $5, $6)
