@@ -14,7 +14,7 @@ from oracle_process import PATIENT, OracleProcess, start_oracle, until
 from hub.wire import ask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from oracle.run.embedded import PostgresServer, ValkeyServer
@@ -31,13 +31,15 @@ class Hub:
 
 
 @contextmanager
-def run_oracle(postgres: PostgresServer, valkey: ValkeyServer, directory: Path) -> Iterator[Hub]:
+def run_oracle(
+    postgres: PostgresServer, valkey: ValkeyServer, directory: Path, settings: Mapping[str, str] | None = None
+) -> Iterator[Hub]:
     """Run it on a directory that has only the FSPs of the tests.  Its cache answers already."""
     name = asyncio.run(servers.make_database(postgres))
     url = postgres.url(name)
     try:
         asyncio.run(_create_fsps(url))
-        env = {**PATIENT, "ORACLE_DATABASE_URL": url, "ORACLE_REDIS_URL": valkey.url()}
+        env = {**PATIENT, "ORACLE_DATABASE_URL": url, "ORACLE_REDIS_URL": valkey.url(), **(settings or {})}
         with start_oracle(directory, env) as process:
             port = process.hub_port
             until(lambda: b"DOWN" not in ask(port, b"GET /health HTTP/1.1\r\n\r\n").body)

@@ -86,14 +86,15 @@ def test_validated_removal_by_a_stranger(hub: Hub) -> None:
         assert shapes.expect_party_list(wire.ask(get(target))) == MINE
 
 
-def test_an_alias_that_a_proxy_registered_stays_with_its_fsp(hub: Hub) -> None:
+def test_a_proxy_remembers_an_fsp_that_the_directory_does_not_know(hub: Hub) -> None:
+    """With registration `auto` it becomes a provisional FSP, as with a registration."""
     target = b"/participants/MSISDN/525512370002"
+    headers = INTER_SCHEME.replace(b"source: remotefsp", b"source: newremotefsp")
     with Wire(hub.port) as wire:
-        remembered = post(target, b'{"fspId":"remotefsp"}', INTER_SCHEME)
+        remembered = post(target, b'{"fspId":"newremotefsp"}', headers)
         als.read_proxy_post(wire.ask(remembered))
         als.read_proxy_post(wire.ask(remembered))
-        shapes.expect_refusal(wire.ask(post(target, PAYER)), 409, {"3003"}, als.read_post)
-        assert als.read_parties(wire.ask(get(target, PARTIES))) == ["remotefsp"]
+        assert als.read_parties(wire.ask(get(target, PARTIES))) == ["newremotefsp"]
 
 
 def test_a_lookup_has_the_same_answer_for_every_source(hub: Hub) -> None:
