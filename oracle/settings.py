@@ -319,6 +319,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             " two default countries in full."
         ),
     ] = ("MX", "MM")
+    msisdn_national: Annotated[
+        Literal["refuse", "accept"],
+        Meta(
+            description="refuse: digits without a country, that are a valid phone number only as a national one of a"
+            " home country, are refused, because stored as a foreign number they would give one phone two owners."
+            " accept: they are taken for international numbers, as test numbers of a payment scheme can need it."
+        ),
+    ] = "refuse"
     account_id_format: Annotated[
         Literal["any", "clabe"],
         Meta(

@@ -35,6 +35,7 @@ class Clabe(Scheme):
     kind = "CLABE"
     party_id_type = PartyIdType.ACCOUNT_ID
     sub_ids = frozenset({"CLABE"})
+    issuer = "MX"
     samples = (Sample("032180000118359719", currency="MXN"),)
     prefix_form = "3 to 17 digits, starting with the bank code; keep leading zeros"
     ordinary = re.compile(r"[0-9]{18}").fullmatch

@@ -1,10 +1,8 @@
 """MSISDN: a telephone number as an alias.
 
 Grammar.  ITU-T E.164 international format, "optionally prefixed by a single plus sign" (FSPIOP API
-Definition, table 103): `+?[1-9][0-9]{6,14}`.  Spaces, hyphens, dots and parentheses are dropped; nothing
-else is.  National forms are read only with a country hint, and refused when the same digits are also another
-country's valid international number: Oaxaca's 951 xxx xxxx is a valid +95 number of Myanmar.  On the hub's
-wire there is no hint.
+Definition, table 103): `+?[1-9][0-9]{6,14}`.  Spaces, hyphens, dots and parentheses are dropped.  The digits
+are all ASCII or all Burmese (with the letter ဝ for the zero that it looks like); nothing else is read.
 
 Canonical form.  International digits without `+`.
 * Home countries (Mexico and Myanmar by default): must be valid by the numbering plan that `phonenumbers`
@@ -15,36 +13,55 @@ Canonical form.  International digits without `+`.
   the scheme's own test data (123456789) would fail it.  A rewriting is repeated until it changes nothing, so
   that a canonical number is its own canonical form.
 
+A national number without its country.  5588887777 is a telephone in Mexico City, and by its form alone also an
+alias of +55, Brazil.  Stored as that, one telephone would have two owners.
+* Everywhere: digits that are no valid international number but a national one of a home country are refused.
+  The abolished Mexican form (1 and ten digits) does not count: 17891239876 is test data of the scheme.
+* At the desk (a file, a command, the admin API), without `+` and without a country: digits that are a valid
+  international number and also a national one of a home country, another party's, are refused as ambiguous.
+  Here the abolished form counts.  A hub sends the international form, so there they stay international.
+* With a country, the digits are a national number of that country if they are valid as one: the country
+  decides.  It cannot decide between two numbers of its own, or where the abolished form is also a number of
+  +1: these are refused.  A default country does the same; if there is no such national number, the digits are
+  read as if there were no country.
+`msisdn_national` "accept" turns the first two rules off, for hubs that run with test numbers.
+
 Two ways, one answer.  `phonenumbers` takes about 40 us a number, too much for every lookup, and for almost
 every number it changes nothing.  So `canonicalise` first asks a pattern made from the same metadata whether
 *nothing can change*: the national part does not begin with the country's national prefix (or a rule like
-Argentina's), and for a home country it is valid.  `_read_national` reads a file of ten million national
-numbers in a similar way: one pattern checks that the number is valid in the named country, another that the
-same digits, unchanged, are valid in no other country.  Only the rest goes to `read`, which is the definition;
-property tests check that both ways give the same answer.
+Argentina's); for a home country it is valid; for others there are more digits than a national number of a home
+country has.  Shorter ones are compared with the national numbers of the home countries by one more pattern.
+`_read_national` reads a file of ten million national numbers in a similar way.  Only the rest goes to `read` and
+`read_written`, which are the definition; property tests check that both ways give the same answer.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from functools import cache
-from typing import Final, Self
+from functools import cache, cached_property
+from typing import Final, NamedTuple, Self
 
 import phonenumbers
 from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneMetadata, PhoneNumberDesc, PhoneNumberFormat
+from phonenumbers.phonenumber import CountryCodeSource
 
 from oracle.identifiers.characters import LENGTH_MAX, screen
 from oracle.identifiers.errors import BadIdentifier
-from oracle.identifiers.scheme import HOME_COUNTRIES, Display, Matcher, PartyIdType, Sample, Scheme
+from oracle.identifiers.scheme import DEFAULTS, Choices, Display, Matcher, PartyIdType, Read, Sample, Scheme
 
 DIGITS_MIN: Final = 7
 DIGITS_MAX: Final = 15
 
+_BURMESE_ZEROS: Final = "၀ဝ"  # the digit, and the letter that looks like it
+_DIGITS: Final = "၁၂၃၄၅၆၇၈၉"
 _international: Final = re.compile(r"\+?([1-9][0-9]{6,14})").fullmatch
-_written: Final = re.compile(r"[0-9+ ().-]+").fullmatch
-_SEPARATORS: Final = str.maketrans("", "", " ().-")
+_written: Final = re.compile(rf"[0-9+ ().-]+|[{_BURMESE_ZEROS}{_DIGITS}+ ().-]+").fullmatch
+_written_mixed: Final = re.compile(rf"[0-9{_BURMESE_ZEROS}{_DIGITS}+ ().-]+").fullmatch
+_TO_COMPACT: Final = str.maketrans(_BURMESE_ZEROS + _DIGITS, "00123456789", " ().-")
 _REWRITES_MAX: Final = 4  # no number needs more than one; a cycle must end
+
+# The abolished Mexican form without its 52.  Valid numbers of +1 have as many digits.
+_OLD_MEXICAN: Final = r"1[2-9][0-9]{9}\Z"
 
 
 _beginning: Final = re.compile(r"[1-9][0-9]{0,14}").fullmatch
@@ -55,62 +72,94 @@ class Msisdn(Scheme):
 
     kind = "MSISDN"
     party_id_type = PartyIdType.MSISDN
-    takes_country = True
+    has_national_forms = True
     samples = (Sample("525512345678", currency="MXN"), Sample("09250000001", currency="MMK", country="MM"))
     prefix_form = "1 to 15 digits, starting with the calling code"
     ordinary = re.compile(r"\+?[0-9]{7,15}").fullmatch
     formula_marks = "=-@"
 
-    def __init__(self, home_countries: Iterable[str] = HOME_COUNTRIES) -> None:
-        codes = {phonenumbers.country_code_for_region(country) for country in home_countries}
-        self._home_calling_codes = tuple(str(code) for code in sorted(codes) if code)
-        self._unchanged = _Unchanged(self._home_calling_codes)
+    def __init__(self, choices: Choices = DEFAULTS) -> None:
+        known = tuple(country for country in choices.home_countries if country in phonenumbers.SUPPORTED_REGIONS)
+        self._home_calling_codes = tuple(sorted({str(phonenumbers.country_code_for_region(home)) for home in known}))
+        self._refused_countries = () if choices.msisdn_national == "accept" else known
+        self._unchanged = _Unchanged(self._home_calling_codes, self._refused_countries)
+        self._unchanged_short = _Unchanged(self._home_calling_codes)
+        self._unchanged_valid = _Unchanged(None)
 
-    def with_home(self, countries: Iterable[str]) -> Self:
-        return type(self)(countries)
+    def with_choices(self, choices: Choices) -> Self:
+        return type(self)(choices)
 
     def canonicalise(self, text: object) -> str:
+        """Return the canonical form of a number as a hub sends it."""
         match = _international(text) if isinstance(text, str) else None
         if match:
             digits = match[1]
             unchanged = self._unchanged[digits[:3]]
-            if unchanged is None or unchanged(digits):
+            if unchanged is None or unchanged(digits) or self._is_short_and_unchanged(digits):
                 return digits
-        return self._canonicalise_grouped(text) or self.read(text)
+        compact = _compact(text) if isinstance(text, str) else text
+        return self.read(text) if compact is text else self.canonicalise(compact)
 
-    def canonicalise_national(self, text: object, country: str) -> str:
-        if isinstance(text, str):
-            if text.startswith("+"):
-                return self.canonicalise(text)
-            found = _read_national(_ungroup(text), country)
-            if found:
-                return found
-        return self.read(text, country)
+    def _is_short_and_unchanged(self, digits: str) -> bool:
+        """Whether nothing can change in digits that are as few as those of a national number at home."""
+        table = self._unchanged_valid if self._is_national_at_home(digits) else self._unchanged_short
+        unchanged = table[digits[:3]]
+        return bool(unchanged(digits)) if unchanged else table is self._unchanged_short
 
-    def _canonicalise_grouped(self, text: object) -> str | None:
-        """Return the canonical form of a number whose digits are in groups, by the fast way; None without groups."""
-        compact = _ungroup(text) if isinstance(text, str) else text
-        return None if compact == text else self.canonicalise(compact)
+    @cached_property
+    def _is_national_at_home(self) -> Matcher:
+        return _make_national_matcher(self._refused_countries)
 
-    def read(self, text: object, country: str | None = None) -> str:
+    @cached_property
+    def _is_perhaps_national_at_home(self) -> Matcher:
+        """Match the same, and the abolished Mexican form."""
+        return _make_national_matcher(self._refused_countries, _OLD_MEXICAN if "MX" in self._refused_countries else "")
+
+    def choose_written_reader(self, country: str | None = None, default_country: str | None = None) -> Read:
+        named = country or default_country
+
+        def canonicalise_written(text: object) -> str:
+            if isinstance(text, str):
+                compact = _compact(text)
+                if compact.startswith("+"):
+                    return self.canonicalise(compact)
+                found = _read_national(compact, named) if named else None
+                if found:
+                    return found
+                is_international = not named or (not country and _is_too_long(compact, named))
+                if is_international and _international(compact) and not self._is_perhaps_national_at_home(compact):
+                    return self.canonicalise(compact)
+            return self.read_written(text, country, default_country)
+
+        return canonicalise_written
+
+    def read(self, text: object) -> str:
         """Return the same as `canonicalise`, by the long way: this is the definition."""
-        written = screen(text, "MSISDN")
-        if not _written(written):
-            raise BadIdentifier("forbidden_character", "MSISDN")
-        compact = written.translate(_SEPARATORS)
-        has_plus = compact.startswith("+")
-        digits = compact[has_plus:]
-        if "+" in digits:
-            raise BadIdentifier("plus_misplaced", "MSISDN")
-        if not digits:
-            raise BadIdentifier("empty", "MSISDN")
-        if country and not has_plus:
+        digits, has_plus = _read_digits(text)
+        return self._read_international(digits, has_plus)
+
+    def read_written(self, text: object, country: str | None = None, default_country: str | None = None) -> str:
+        """Return the same as a reader of `choose_written_reader`, by the long way: this is the definition."""
+        digits, has_plus = _read_digits(text)
+        if has_plus:
+            return self._read_international(digits, has_plus)
+        if country:
             return _read_in_country(digits, country)
+        found = _read_as_national(digits, default_country) if default_country else None
+        if found:
+            return found
+        international = self._read_international(digits, has_plus)
+        readings = [_read_old_mexican(digits)] if "MX" in self._refused_countries else []
+        readings += [_read_home_number(digits, home) for home in self._refused_countries]
+        if _find_valid_form(digits) and any(reading and reading != international for reading in readings):
+            raise BadIdentifier("ambiguous_national_or_international", "MSISDN")
+        return international
+
+    def _read_international(self, digits: str, has_plus: bool) -> str:
+        if digits.startswith("00"):
+            raise BadIdentifier("dialling_prefix", "MSISDN")
         if digits.startswith("0"):
             raise BadIdentifier("leading_zero" if has_plus else "national_without_country", "MSISDN")
-        return self._read_international(digits)
-
-    def _read_international(self, digits: str) -> str:
         if len(digits) < DIGITS_MIN:
             raise BadIdentifier("too_short", "MSISDN")
         if len(digits) > DIGITS_MAX:
@@ -118,12 +167,14 @@ class Msisdn(Scheme):
         valid = _find_valid_form(digits)
         if valid:
             return valid
+        if any(_read_home_number(digits, home) for home in self._refused_countries):
+            raise BadIdentifier("national_without_country", "MSISDN")
         if digits.startswith(self._home_calling_codes):
             raise BadIdentifier("invalid_for_country", "MSISDN")
         return digits
 
     def canonicalise_prefix(self, text: str) -> str:
-        digits = screen(text, "MSISDN prefix").removeprefix("+").translate(_SEPARATORS)
+        digits = screen(text, "MSISDN prefix").removeprefix("+").translate(_TO_COMPACT)
         if not _beginning(digits):
             raise BadIdentifier("leading_zero" if digits.startswith("0") else "bad_structure", "MSISDN prefix")
         return digits
@@ -145,22 +196,80 @@ class Msisdn(Scheme):
             self._unchanged[str(prefix)]
 
 
-def _ungroup(text: str) -> str:
-    return text.translate(_SEPARATORS) if len(text) <= LENGTH_MAX and _written(text) else text
+def _compact(text: str) -> str:
+    """Return a number without the characters between its digits, in ASCII digits.
+
+    Any other text, and one that is compact already, is returned as the same object.
+    """
+    compact = text.translate(_TO_COMPACT) if len(text) <= LENGTH_MAX and _written(text) else text
+    return text if compact == text else compact
+
+
+def _read_digits(text: object) -> tuple[str, bool]:
+    """Return the ASCII digits of a number, and whether it has a plus sign."""
+    written = screen(text, "MSISDN")
+    if written[:3].lower() == "tel":
+        raise BadIdentifier("tel_prefix", "MSISDN")
+    if not _written(written):
+        raise BadIdentifier("mixed_digit_scripts" if _written_mixed(written) else "forbidden_character", "MSISDN")
+    compact = written.translate(_TO_COMPACT)
+    has_plus = compact.startswith("+")
+    digits = compact[has_plus:]
+    if "+" in digits:
+        raise BadIdentifier("plus_misplaced", "MSISDN")
+    if not digits:
+        raise BadIdentifier("empty", "MSISDN")
+    return digits, has_plus
 
 
 def _read_in_country(digits: str, country: str) -> str:
     if country not in phonenumbers.SUPPORTED_REGIONS:
         raise BadIdentifier("unknown_country", "MSISDN")
-    national = _read_as_national(digits, country)
-    international = _find_valid_form(digits)
-    if national and international and national != international:
-        raise BadIdentifier("ambiguous_national_or_international", "MSISDN")
-    reading = national or international
-    if not reading:
-        # Without the hint the digits might pass by their form alone; with it they are more likely a slip.
+    found = _read_as_national(digits, country) or _find_valid_form(digits)
+    if not found:
+        # Without the country the digits might pass by their form alone; with it they are more likely a slip.
         raise BadIdentifier("invalid_for_country", "MSISDN")
-    return reading
+    return found
+
+
+def _read_as_national(digits: str, country: str) -> str | None:
+    """Read digits as they are dialled in a country; None if they are no number there.
+
+    Raises BadIdentifier where the country does not decide which of two parties is meant.
+    """
+    try:
+        number = phonenumbers.parse(digits, country)
+    except phonenumbers.NumberParseException:
+        return None
+    written = _format_digits(number)
+    # A Mexican number without its 52 but with the abolished 1 counts, too: it must not pass for a number of +1.
+    is_old = _is_old_mexican(written)
+    if not is_old and not phonenumbers.is_valid_number(number):
+        return None
+    national, international = _find_valid_form(written), _find_valid_form(digits)
+    if national and international and national != international:
+        calling_code = str(phonenumbers.country_code_for_region(country))
+        if is_old or international.startswith(calling_code):
+            raise BadIdentifier("ambiguous_national_or_international", "MSISDN")
+    return national
+
+
+def _read_home_number(digits: str, home: str) -> str | None:
+    """Read digits as a national number without a prefix for calls abroad or a calling code; None if they are none."""
+    try:
+        number = phonenumbers.parse(digits, home, keep_raw_input=True)
+    except phonenumbers.NumberParseException:
+        return None
+    is_national = number.country_code_source == CountryCodeSource.FROM_DEFAULT_COUNTRY
+    return _format_digits(number) if is_national and phonenumbers.is_valid_number(number) else None
+
+
+def _read_old_mexican(digits: str) -> str | None:
+    return _find_valid_form("52" + digits) if re.match(_OLD_MEXICAN, digits) else None
+
+
+def _format_digits(number: phonenumbers.PhoneNumber) -> str:
+    return phonenumbers.format_number(number, PhoneNumberFormat.E164).removeprefix("+")
 
 
 def _read_national(digits: str, country: str) -> str | None:
@@ -168,25 +277,42 @@ def _read_national(digits: str, country: str) -> str | None:
     plan = _load_national_plan(country)
     if plan is None or not _plain(digits):
         return None
-    calling_code, trunk_prefix, is_valid, goes_abroad = plan
-    if digits[0] == "0":
-        if trunk_prefix != "0" or goes_abroad(digits):
-            return None
-        national = digits[1:]  # with its 0 it cannot be an international number
-    elif digits.startswith(calling_code) or not _is_nowhere_valid(digits):
+    calling_code, length_max, trunk_prefix, is_valid, goes_abroad = plan
+    if goes_abroad(digits):
         return None
-    else:
-        national = digits
+    if digits.startswith(calling_code):
+        return digits if len(digits) > length_max and is_valid(digits) else None
+    national = digits
+    if digits[0] == "0":
+        if trunk_prefix != "0":
+            return None
+        national = digits[1:]
     international = calling_code + national
     return international if len(international) <= DIGITS_MAX and is_valid(international) else None
+
+
+def _is_too_long(digits: str, country: str) -> bool:
+    """Whether it is certain that these are more digits than a number has when it is dialled in the country."""
+    plan = _load_national_plan(country)
+    if plan is None or digits.startswith((plan.calling_code, "0")):
+        return False
+    return len(digits) > plan.length_max and not plan.goes_abroad(digits)
 
 
 _plain: Final = re.compile(r"0?[1-9][0-9]{4,13}").fullmatch
 
 
+class _NationalPlan(NamedTuple):
+    calling_code: str
+    length_max: int  # of a national number without its trunk prefix
+    trunk_prefix: str
+    is_valid: Matcher  # of an international number of this country
+    goes_abroad: Matcher  # the prefix for calls abroad
+
+
 @cache
-def _load_national_plan(country: str) -> tuple[str, str, Matcher, Matcher] | None:
-    """Return calling code, trunk prefix, a pattern of valid numbers and a pattern of the prefix for calls abroad.
+def _load_national_plan(country: str) -> _NationalPlan | None:
+    """Return what the fast way needs of a country's plan.
 
     None for a country that shares its calling code.
     """
@@ -199,51 +325,8 @@ def _load_national_plan(country: str) -> tuple[str, str, Matcher, Matcher] | Non
     # A rule that does more than remove the trunk prefix needs the long way.
     trunk_prefix = "0" if plan.national_prefix == plan.national_prefix_for_parsing == "0" else ""
     is_valid = re.compile(calling_code + _require_unstripped(calling_code, plan) + _write_validity(plan)).match
-    return calling_code, trunk_prefix, is_valid, re.compile(plan.international_prefix or "00").match
-
-
-def _is_nowhere_valid(digits: str) -> bool:
-    """Whether it is certain that these are not the digits of an international number."""
-    pattern = _SOMEWHERE[digits[:3]]
-    return pattern is None or not pattern(digits)
-
-
-class _Somewhere(dict[str, Matcher | None]):
-    """By the first three digits: a pattern of all numbers that might be valid there; None: no calling code."""
-
-    def __missing__(self, prefix: str) -> Matcher | None:
-        self[prefix] = matcher = _make_possible_matcher(_find_calling_code(prefix))
-        return matcher
-
-
-_SOMEWHERE: Final = _Somewhere()
-
-
-@cache
-def _make_possible_matcher(calling_code: str) -> Matcher | None:
-    if not calling_code:
-        return None
-    regions = COUNTRY_CODE_TO_REGION_CODE[int(calling_code)]
-    plans = [PhoneMetadata.metadata_for_region_or_calling_code(int(calling_code), region) for region in regions]
-    if None in plans:
-        return re.compile("").match
-    # A number with a national prefix is possible, whatever its other digits; so is an old Mexican number.
-    rules = [plan.national_prefix_for_parsing for plan in plans if plan and plan.national_prefix_for_parsing]
-    rules += [rf"{numbers}\Z" for plan in plans if plan and (numbers := _write_numbers(plan.general_desc))]
-    rules += ["1"] if calling_code == "52" else []
-    return re.compile(rf"{calling_code}(?:{'|'.join(rules)})").match
-
-
-def _read_as_national(digits: str, country: str) -> str | None:
-    try:
-        number = phonenumbers.parse(digits, country)
-    except phonenumbers.NumberParseException:
-        return None
-    international = phonenumbers.format_number(number, PhoneNumberFormat.E164).removeprefix("+")
-    # A Mexican number without its 52 but with the abolished 1 counts, too: it must not pass for a number of +1.
-    if phonenumbers.is_valid_number(number) or _is_old_mexican(international):
-        return _find_valid_form(international)
-    return None
+    goes_abroad = re.compile(plan.international_prefix or "00").match
+    return _NationalPlan(calling_code, _find_length_max(country), trunk_prefix, is_valid, goes_abroad)
 
 
 def _find_valid_form(digits: str) -> str | None:
@@ -259,7 +342,7 @@ def _find_valid_form(digits: str) -> str | None:
             return None
         if not phonenumbers.is_valid_number(number):
             return None
-        rewritten = phonenumbers.format_number(number, PhoneNumberFormat.E164).removeprefix("+")
+        rewritten = _format_digits(number)
         if rewritten == digits:
             return digits
         digits = rewritten
@@ -273,20 +356,33 @@ def _is_old_mexican(digits: str) -> bool:
 class _Unchanged(dict[str, Matcher | None]):
     """By the first three digits: a pattern of numbers that nothing can change; None if no number can change.
 
+    Numbers of `valid` calling codes must be valid; None means all calling codes.  Numbers of other calling codes must
+    be too long to be a national number of the `longer_than` countries.
+
     Filled as calling codes appear: loading one country's metadata takes up to 4 ms, all of it 100 ms (see
     `preload`).  At most 900 entries: three digits without a leading zero.
     """
 
-    def __init__(self, home_calling_codes: tuple[str, ...]) -> None:
-        self._home_calling_codes = home_calling_codes
+    def __init__(self, valid: tuple[str, ...] | None, longer_than: tuple[str, ...] = ()) -> None:
+        self._valid = valid
+        self._longer_than = longer_than
         self._by_calling_code: dict[str, Matcher | None] = {}
 
     def __missing__(self, prefix: str) -> Matcher | None:
         calling_code = _find_calling_code(prefix)
         if calling_code not in self._by_calling_code:
-            self._by_calling_code[calling_code] = _make_matcher(calling_code, calling_code in self._home_calling_codes)
+            self._by_calling_code[calling_code] = self._make_matcher(calling_code)
         self[prefix] = matcher = self._by_calling_code[calling_code]
         return matcher
+
+    def _make_matcher(self, calling_code: str) -> Matcher | None:
+        is_valid_only = self._valid is None or calling_code in self._valid
+        if is_valid_only:
+            return _make_valid_matcher(calling_code)
+        length_min = max((_find_length_max(home) for home in self._longer_than), default=0) + 1
+        conditions = f"(?=.{{{length_min}}})" if self._longer_than else ""
+        conditions += _write_unchanged(calling_code)
+        return re.compile(conditions).match if conditions else None
 
 
 def _find_calling_code(prefix: str) -> str:
@@ -299,20 +395,61 @@ def _never(_: str) -> None:
     return None
 
 
-def _make_matcher(calling_code: str, is_home: bool) -> Matcher | None:
+def _make_valid_matcher(calling_code: str) -> Matcher:
+    plan = _find_plan(calling_code)
+    # Valid in one of several countries (+1, +7, +44): only the long way can tell.
+    if plan is None or len(COUNTRY_CODE_TO_REGION_CODE[int(calling_code)]) > 1:
+        return _never
+    return re.compile(calling_code + _require_unstripped(calling_code, plan) + _write_validity(plan)).match
+
+
+def _write_unchanged(calling_code: str) -> str:
+    plan = _find_plan(calling_code)
+    conditions = _require_unstripped(calling_code, plan) if plan else ""
+    return calling_code + conditions if conditions else ""
+
+
+def _find_plan(calling_code: str) -> PhoneMetadata | None:
     if not calling_code:
         return None
     # The first region is the main one: `phonenumbers` parses all its numbers with that one's metadata.
     region = COUNTRY_CODE_TO_REGION_CODE[int(calling_code)][0]
-    plan = PhoneMetadata.metadata_for_region_or_calling_code(int(calling_code), region)
-    if plan is None:
-        return None
-    conditions = _require_unstripped(calling_code, plan)
-    if is_home:
-        if len(COUNTRY_CODE_TO_REGION_CODE[int(calling_code)]) > 1:
-            return _never  # valid in one of several countries (+1, +7, +44): only the long way can tell
-        conditions += _write_validity(plan)
-    return re.compile(calling_code + conditions).match if conditions else None
+    return PhoneMetadata.metadata_for_region_or_calling_code(int(calling_code), region)
+
+
+def _make_national_matcher(countries: tuple[str, ...], also: str = "") -> Matcher:
+    """Make a pattern of all digits without a leading 0 that might be a national number of one of these countries."""
+    length_max = max(map(_find_length_max, countries), default=0)
+    numbers = "|".join(map(_write_national, countries))
+    patterns = ([f"(?!.{{{length_max + 1}}})(?:{numbers})"] if countries else []) + ([also] if also else [])
+    return re.compile("|".join(patterns)).match if patterns else _never
+
+
+def _write_national(country: str) -> str:
+    plans, rules = _list_plans(country), _write_prefix(country)
+    # A number with a national prefix is possible, whatever its other digits.
+    return "|".join([*map(_write_validity, plans), *([rules] if rules else [])])
+
+
+def _find_length_max(country: str) -> int:
+    """Return the length of the longest national number of a country, without a leading 0."""
+    if _write_prefix(country):
+        return DIGITS_MAX
+    plans = (plan.general_desc for plan in _list_plans(country))
+    return max(max(plan.possible_length, default=DIGITS_MAX) for plan in plans if plan)
+
+
+def _list_plans(country: str) -> list[PhoneMetadata]:
+    code = phonenumbers.country_code_for_region(country)
+    plans = (PhoneMetadata.metadata_for_region_or_calling_code(code, it) for it in COUNTRY_CODE_TO_REGION_CODE[code])
+    return [plan for plan in plans if plan]
+
+
+def _write_prefix(country: str) -> str:
+    """Write the rule that removes or rewrites the beginning of national numbers; '' if it concerns a 0 alone."""
+    plan = PhoneMetadata.metadata_for_region(country)
+    rule = plan.national_prefix_for_parsing if plan else None
+    return "" if rule in {None, "0"} else rf"(?:{rule})(?<!\A)"
 
 
 def _require_unstripped(calling_code: str, plan: PhoneMetadata) -> str:

@@ -27,12 +27,13 @@ import unicodedata
 from typing import Final
 
 from oracle.identifiers import townships
-from oracle.identifiers.characters import screen
+from oracle.identifiers.characters import LENGTH_MAX, is_allowed, screen
 from oracle.identifiers.errors import BadIdentifier, Reason
 from oracle.identifiers.scheme import Display, PartyIdType, Sample, Scheme
 
 TOWNSHIP_LETTERS: Final = 3
 NUMBER_DIGITS: Final = 6
+CUT_MAX: Final = LENGTH_MAX - len("14/")  # of what follows the state
 
 TYPES: Final = {
     "N": "နိုင်",
@@ -109,6 +110,7 @@ _one_script: Final = re.compile(rf"{_ASCII_DIGIT}*|{_BURMESE_DIGIT}*").fullmatch
 _state: Final = re.compile(r"[1-9]|1[0-4]").fullmatch
 
 
+_cut_state: Final = re.compile(r"[1-9]|1[0-4]|[၁-၉]|၁[၀ဝ၁-၄]").fullmatch
 _prefix: Final = re.compile(
     r"(?:[1-9]|1[0-4])-(?:(?:(?!09)(?:[01][0-9A-F]|2[015])){3}-(?:[NEPTYS]-[0-9]{0,5})?)?"
 ).fullmatch
@@ -121,7 +123,7 @@ class Nrc(Scheme):
     kind = "NRC"
     party_id_type = PartyIdType.PERSONAL_ID
     sub_ids = frozenset({"NATIONAL_REGISTRATION", "NATIONAL_ID_CARD", "NRC"})
-    country = "MM"
+    country = issuer = "MM"
     is_recognised = True
     samples = (Sample("12/OUKAMA(N)123456"),)
     prefix_form = "state, township, type and digits, as many of them as you need: 12/, 12/OUKAMA, 12/OUKAMA(N)12"
@@ -139,6 +141,15 @@ class Nrc(Scheme):
         if isinstance(text, str) and _canonical(text):
             return text
         return _recognise(text)
+
+    def find_cut(self, text: str, sub_id: str) -> bool:
+        """Whether a proxy has decoded the slash of an NRC: `12/OUKAMA(N)123456` became an id 12 and a SubId."""
+        if not _cut_state(text) or len(sub_id) > CUT_MAX or not is_allowed(sub_id):
+            return False
+        try:
+            return _recognise(f"{text}/{sub_id}") is not None
+        except BadIdentifier:
+            return True  # an NRC with one wrong field
 
     def canonicalise_prefix(self, text: str) -> str:
         """Cut between the fields: state (`12-`), township, type, some digits of the number."""

@@ -4,6 +4,11 @@ A deployment chooses:
 home_countries      Numbers of these countries must be valid, and their kinds of documents exist.  Away from Myanmar an
                     NRC is read as any other PERSONAL_ID.
 account_id_format   "any", or the one kind of every ACCOUNT_ID: "clabe".
+msisdn_national     "refuse" national numbers of home countries without their country, or "accept" them as foreign ones.
+
+Two voices.  A hub names no country: `read_hub_key`.  People at the desk (a file, a command, the admin API) can leave
+things out that a hub must not, so `read_key` and `choose_reader` refuse more, and read national forms where a country
+is named.  A stored key is read by the voice of the hub alone: `find_doubt`.
 
 The canonical form does not depend on these choices: an identifier that is canonical in one deployment is canonical, or
 refused, in another.
@@ -13,18 +18,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from oracle.identifiers.errors import BadIdentifier
+from phonenumbers import SUPPORTED_REGIONS
+
+from oracle.identifiers.errors import BadIdentifier, Reason
 from oracle.identifiers.opaque import check_sub_id
 from oracle.identifiers.prefix import RoutePrefix
 from oracle.identifiers.registry import SCHEMES
-from oracle.identifiers.scheme import HOME_COUNTRIES, PartyIdType, PartyKey, Scheme
+from oracle.identifiers.scheme import DEFAULTS, Choices, PartyIdType, PartyKey, Read, Scheme
 
 if TYPE_CHECKING:
     from oracle.settings import Settings
-
-Read = Callable[[str], str]  # text to canonical form; raises BadIdentifier
 
 
 class _Type(NamedTuple):
@@ -33,12 +38,14 @@ class _Type(NamedTuple):
     name: str  # a key contains plain text, not an enum member
     read: Read  # under no SubId, or under one that names no kind
     read_named: dict[str | None, Read]  # by the SubIds that are not part of the key; None among them
+    find_cut: Callable[[str, str], bool] | None  # whether text and SubId are one identifier, cut in two
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    home_countries: tuple[str, ...] = HOME_COUNTRIES
+    home_countries: tuple[str, ...] = DEFAULTS.home_countries
     account_id_format: str = "any"
+    msisdn_national: str = DEFAULTS.msisdn_national
 
     _schemes: dict[str, Scheme] = field(init=False, repr=False, compare=False)  # by kind
     _types: dict[str, _Type] = field(init=False, repr=False, compare=False)
@@ -48,10 +55,11 @@ class Reading:
 
     @classmethod
     def of(cls, settings: Settings) -> Reading:
-        return cls(tuple(settings.home_countries), settings.account_id_format)
+        return cls(tuple(settings.home_countries), settings.account_id_format, settings.msisdn_national)
 
     def __post_init__(self) -> None:
-        schemes = {scheme.kind: scheme.with_home(self.home_countries) for scheme in SCHEMES}
+        choices = Choices(self.home_countries, self.msisdn_national)
+        schemes = {scheme.kind: scheme.with_choices(choices) for scheme in SCHEMES}
         narrower: dict[str, list[Scheme]] = {member.value: [] for member in PartyIdType}
         for kind, scheme in schemes.items():
             if scheme.country is not None and scheme.country not in self.home_countries:
@@ -83,42 +91,91 @@ class Reading:
         found = self._types.get(party_id_type)
         if found is None:
             raise BadIdentifier("unknown_kind")
-        name, read, read_named = found
+        name, read, read_named, find_cut = found
         named = read_named.get(sub_id)
         if named is not None:
             return PartyKey(name, named(text), "")
+        if find_cut is not None and isinstance(sub_id, str) and find_cut(text, sub_id):
+            raise BadIdentifier("cut_at_slash", name)
         return PartyKey(name, read(text), check_sub_id(sub_id))
 
-    def read_key(self, kind: str, text: str, *, sub_id: str | None = None, country: str | None = None) -> PartyKey:
+    def read_key(
+        self,
+        kind: str,
+        text: str,
+        *,
+        sub_id: str | None = None,
+        country: str | None = None,
+        default_country: str | None = None,
+    ) -> PartyKey:
         """Read what a person wrote in a file, a command or the admin API; the key is the one the hub asks for.
 
-        `kind` and `country` (ISO 3166 alpha-2) in any case.  A country lets an MSISDN be written in its national form;
-        other kinds ignore it.  An identifier that is named a CLABE is checked as one, in every deployment and beside
-        any SubId.  Raises BadIdentifier.
+        `kind` and the countries (ISO 3166 alpha-2) in any case.  A country lets an MSISDN be written in its national
+        form; with a kind that this country does not have, it is refused.  A default country, of a file or an FSP, does
+        the first alone.  An identifier that is named a CLABE is checked as one, in every deployment and beside any
+        SubId.  Raises BadIdentifier.
         """
         scheme = self._find_scheme(kind.upper())
-        identifier = self.choose_reader(scheme.kind, sub_id, country.upper() if country else None)(text)
+        country, default_country = (name.upper() if name else None for name in (country, default_country))
+        identifier = self.choose_reader(scheme.kind, sub_id, country, default_country)(text)
         return PartyKey(scheme.party_id_type.value, identifier, self.fold_sub_id(scheme.party_id_type, sub_id))
 
     def canonicalise(self, kind: str, text: str, country: str | None = None) -> str:
-        """Return the canonical form of an identifier without a SubId.  Raises BadIdentifier."""
+        """Return the canonical form of an identifier without a SubId, read as at the desk.  Raises BadIdentifier."""
         return self.choose_reader(kind, None, country)(text)
 
-    def choose_reader(self, kind: str, sub_id: str | None, country: str | None = None) -> Read:
-        """Return the function that reads identifiers of this kind, for many that share SubId and country.
+    def choose_reader(
+        self, kind: str, sub_id: str | None, country: str | None = None, default_country: str | None = None
+    ) -> Read:
+        """Return the function that reads identifiers of this kind, for many that share SubId and countries.
 
-        Raises BadIdentifier for an unknown kind.
+        Raises BadIdentifier for an unknown kind or country.
         """
         scheme = self._find_scheme(kind)
-        if scheme.takes_country and country:
-            return lambda text: scheme.canonicalise_national(text, country)
+        for name in filter(None, (country, default_country)):
+            if name not in SUPPORTED_REGIONS:
+                raise BadIdentifier("unknown_country", scheme.kind)
+        if scheme.has_national_forms:
+            return scheme.choose_written_reader(country or None, default_country or None)
+        read = self._choose_named_reader(scheme, sub_id)
+        return self._add_country(read, scheme, sub_id, country) if country else read
+
+    def _choose_named_reader(self, scheme: Scheme, sub_id: str | None) -> Read:
         as_type = self._types[scheme.party_id_type]
-        as_named = as_type.read_named.get(sub_id, as_type.read)
         if scheme.is_plain:
-            return as_named
+            if sub_id in as_type.read_named:
+                return as_type.read_named[sub_id]
+            return _add_cut(as_type, sub_id)
         if sub_id is None or sub_id not in as_type.read_named:
             return scheme.canonicalise
+        as_named = as_type.read_named[sub_id]
         return lambda text: as_named(scheme.canonicalise(text))
+
+    def _add_country(self, read: Read, scheme: Scheme, sub_id: str | None, country: str) -> Read:
+        """Refuse an identifier of a kind that this country does not have, also of one that is not named."""
+        named = self.choose_scheme(scheme.kind, sub_id)
+        recognised = [narrower for narrower in self._narrower[scheme.party_id_type] if narrower.is_recognised]
+
+        def read_in_country(text: str) -> str:
+            identifier = read(text)
+            named.check_country(identifier, country)
+            for narrower in recognised:
+                if narrower.is_canonical(identifier):
+                    narrower.check_country(identifier, country)
+            return identifier
+
+        return read_in_country
+
+    def find_doubt(self, party_id_type: str, identifier: str, sub_id: str) -> Reason | Literal["other_form"] | None:
+        """Return why a stored key is not the one that a hub asks for today, or None.
+
+        "other_form": the hub reads the same text as another key.
+        """
+        key = PartyKey(party_id_type, identifier, sub_id)
+        try:
+            return None if self.read_hub_key(party_id_type, identifier, sub_id or None) == key else "other_form"
+        except BadIdentifier as refusal:
+            return refusal.reason
 
     def choose_scheme(self, kind: str, sub_id: str | None) -> Scheme:
         """Return the scheme that identifiers of this kind must fit, beside this SubId.  Raises BadIdentifier."""
@@ -171,7 +228,22 @@ def _make_type(plain: Scheme, narrower: list[Scheme], only: Scheme | None) -> _T
             read_named.update(dict.fromkeys(scheme.sub_ids, read))
     for scheme in narrower:
         read_named[scheme.kind] = scheme.canonicalise
-    return _Type(plain.party_id_type.value, read, read_named)
+    cutters = [scheme.find_cut for scheme in narrower if type(scheme).find_cut is not Scheme.find_cut]
+    return _Type(plain.party_id_type.value, read, read_named, cutters[0] if cutters else None)
+
+
+def _add_cut(as_type: _Type, sub_id: str | None) -> Read:
+    """Refuse an identifier that is cut in two, as in `read_hub_key`."""
+    name, read, _, find_cut = as_type
+    if find_cut is None or not isinstance(sub_id, str):
+        return read
+
+    def read_whole(text: str) -> str:
+        if isinstance(text, str) and find_cut(text, sub_id):
+            raise BadIdentifier("cut_at_slash", name)
+        return read(text)
+
+    return read_whole
 
 
 def _add_recognition(recognisers: tuple[Callable[[str], str | None], ...], read: Read) -> Read:

@@ -10,7 +10,7 @@ key.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final, Literal, NamedTuple, Self
 
@@ -19,6 +19,7 @@ import msgspec
 from oracle.identifiers.errors import BadIdentifier
 
 Matcher = Callable[[str], object]  # truthy for a match
+Read = Callable[[str], str]  # text to canonical form; raises BadIdentifier
 
 # Damage by a spreadsheet to the digits of an identifier that it takes for a number.
 Damage = Literal["digits_lost", "leading_zero_lost"]
@@ -65,6 +66,16 @@ class Sample(NamedTuple):
     action: str = "add"
 
 
+class Choices(NamedTuple):
+    """What a deployment chooses about kinds of identifiers."""
+
+    home_countries: tuple[str, ...] = ("MX", "MM")  # ISO 3166 alpha-2
+    msisdn_national: str = "refuse"  # or "accept": see `msisdn`
+
+
+DEFAULTS: Final = Choices()
+
+
 class Scheme(ABC):
     """One kind of identifier.
 
@@ -78,7 +89,8 @@ class Scheme(ABC):
     # All SubIds that name this kind, including `kind` itself, under which nothing else is accepted.
     sub_ids: frozenset[str] = frozenset()
     country: str | None = None  # the kind exists only where this is a home country; elsewhere it is its PartyIdType
-    takes_country: bool = False  # has national forms: see `canonicalise_national`
+    issuer: str | None = None  # the only country that issues identifiers of this kind
+    has_national_forms: bool = False  # a country lets them be read: see `choose_written_reader`
     is_recognised: bool = False  # also read, and shown, when only the PartyIdType is named: see `recognise`
 
     # The beginning of an identifier, in a route, for people: "Write …".
@@ -93,9 +105,17 @@ class Scheme(ABC):
     def canonicalise(self, text: object) -> str:
         """Return the one spelling under which the identifier is stored and found, or raise BadIdentifier."""
 
-    def canonicalise_national(self, text: object, country: str) -> str:  # noqa: ARG002
-        """Do the same with a text that can be in the national form of a country (ISO 3166 alpha-2)."""
-        return self.canonicalise(text)
+    def choose_written_reader(self, country: str | None = None, default_country: str | None = None) -> Read:  # noqa: ARG002
+        """Return the function that does the same with what people write, where a country (ISO 3166 alpha-2) is named.
+
+        A default country only says where national forms are from.
+        """
+        return self.canonicalise
+
+    def check_country(self, canonical: str, country: str) -> None:  # noqa: ARG002
+        """Raise BadIdentifier if an identifier cannot be of this country (ISO 3166 alpha-2)."""
+        if self.issuer is not None and country != self.issuer:
+            raise BadIdentifier("country_contradicts_kind", self.kind)
 
     @abstractmethod
     def canonicalise_prefix(self, text: str) -> str:
@@ -126,8 +146,12 @@ class Scheme(ABC):
         """Name the damage by a spreadsheet to a refused identifier; None if there are no signs of any."""
         return None
 
-    def with_home(self, countries: Iterable[str]) -> Self:  # noqa: ARG002
-        """Return the scheme for these home countries (ISO 3166 alpha-2)."""
+    def find_cut(self, text: str, sub_id: str) -> bool:  # noqa: ARG002
+        """Whether a slash has cut one identifier in two: its beginning is the text, and the rest is the SubId."""
+        return False
+
+    def with_choices(self, choices: Choices) -> Self:  # noqa: ARG002
+        """Return the scheme for a deployment."""
         return self
 
     def preload(self) -> None:  # noqa: B027 - most kinds have no tables
@@ -137,6 +161,3 @@ class Scheme(ABC):
     def is_plain(self) -> bool:
         """Whether a hub names this kind by its PartyIdType alone."""
         return self.kind == self.party_id_type
-
-
-HOME_COUNTRIES: Final = ("MX", "MM")

@@ -64,7 +64,8 @@ def test_a_country_lets_a_number_be_national() -> None:
     assert READING.read_key("MSISDN", "09 250 000 001", country="MM") == ("MSISDN", "959250000001", "")
     assert get_reason("MSISDN", "09250000001") == "national_without_country"
     assert get_reason("MSISDN", "09250000001", country="XX") == "unknown_country"
-    assert READING.read_key("ALIAS", "@ana", country="XX").identifier == "@ana"
+    assert get_reason("ALIAS", "@ana", country="XX") == "unknown_country"
+    assert READING.read_key("ALIAS", "@ana", country="ZM").identifier == "@ana"
 
 
 def test_an_unknown_kind_is_refused() -> None:
