@@ -72,7 +72,7 @@ class Msisdn(Scheme):
 
     kind = "MSISDN"
     party_id_type = PartyIdType.MSISDN
-    has_national_forms = True
+    takes_country = True
     samples = (Sample("525512345678", currency="MXN"), Sample("09250000001", currency="MMK", country="MM"))
     prefix_form = "1 to 15 digits, starting with the calling code"
     ordinary = re.compile(r"\+?[0-9]{7,15}").fullmatch

@@ -8,7 +8,7 @@ msisdn_national     "refuse" national numbers of home countries without their co
 
 Two voices.  A hub names no country: `read_hub_key`.  People at the desk (a file, a command, the admin API) can leave
 things out that a hub must not, so `read_key` and `choose_reader` refuse more, and read national forms where a country
-is named.  A stored key is read by the voice of the hub alone: `find_doubt`.
+is named.  A stored key is read again by the voice of the hub alone.
 
 The canonical form does not depend on these choices: an identifier that is canonical in one deployment is canonical, or
 refused, in another.
@@ -18,11 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from phonenumbers import SUPPORTED_REGIONS
 
-from oracle.identifiers.errors import BadIdentifier, Reason
+from oracle.identifiers.errors import BadIdentifier
 from oracle.identifiers.opaque import check_sub_id
 from oracle.identifiers.prefix import RoutePrefix
 from oracle.identifiers.registry import SCHEMES
@@ -135,7 +135,7 @@ class Reading:
         for name in filter(None, (country, default_country)):
             if name not in SUPPORTED_REGIONS:
                 raise BadIdentifier("unknown_country", scheme.kind)
-        if scheme.has_national_forms:
+        if scheme.takes_country:
             return scheme.choose_written_reader(country or None, default_country or None)
         read = self._choose_named_reader(scheme, sub_id)
         return self._add_country(read, scheme, sub_id, country) if country else read
@@ -165,17 +165,6 @@ class Reading:
             return identifier
 
         return read_in_country
-
-    def find_doubt(self, party_id_type: str, identifier: str, sub_id: str) -> Reason | Literal["other_form"] | None:
-        """Return why a stored key is not the one that a hub asks for today, or None.
-
-        "other_form": the hub reads the same text as another key.
-        """
-        key = PartyKey(party_id_type, identifier, sub_id)
-        try:
-            return None if self.read_hub_key(party_id_type, identifier, sub_id or None) == key else "other_form"
-        except BadIdentifier as refusal:
-            return refusal.reason
 
     def choose_scheme(self, kind: str, sub_id: str | None) -> Scheme:
         """Return the scheme that identifiers of this kind must fit, beside this SubId.  Raises BadIdentifier."""

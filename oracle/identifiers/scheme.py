@@ -90,7 +90,7 @@ class Scheme(ABC):
     sub_ids: frozenset[str] = frozenset()
     country: str | None = None  # the kind exists only where this is a home country; elsewhere it is its PartyIdType
     issuer: str | None = None  # the only country that issues identifiers of this kind
-    has_national_forms: bool = False  # a country lets them be read: see `choose_written_reader`
+    takes_country: bool = False  # a country lets them be read: see `choose_written_reader`
     is_recognised: bool = False  # also read, and shown, when only the PartyIdType is named: see `recognise`
 
     # The beginning of an identifier, in a route, for people: "Write …".

@@ -115,7 +115,7 @@ def read_change(
         checks.reading.fold_sub_id(party_id_type, written_sub_id),
         currency,
         find_scheme(kind).ordinary or _ordinary,
-        checks.reading.choose_reader(kind, written_sub_id, country),
+        checks.reading.choose_reader(kind, written_sub_id, country, checks.default_country),
         checks.reading.choose_scheme(kind, written_sub_id),
     )
 

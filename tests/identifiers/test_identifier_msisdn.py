@@ -1,6 +1,7 @@
 """The fast way and the definition give one answer, and a country never makes a guess."""
 
 from collections.abc import Callable
+from functools import partial
 
 import phonenumbers
 import pytest
@@ -56,9 +57,8 @@ def assert_one_answer(text: str) -> None:
 
 def assert_one_answer_in(country: str, text: str) -> None:
     for named in ((country, None), (None, country)):
-        assert attempt(MSISDN.choose_written_reader(*named), text) == attempt(
-            lambda text, named=named: MSISDN.read_written(text, *named), text
-        )
+        long_way = partial(MSISDN.read_written, country=named[0], default_country=named[1])
+        assert attempt(MSISDN.choose_written_reader(*named), text) == attempt(long_way, text)
 
 
 @settings(max_examples=3_000, deadline=None)
@@ -154,7 +154,7 @@ def test_every_metadata_rule_is_known_to_the_fast_way() -> None:
         "6561234567",  # ten digits, and no Mexican number
     ):
         unchanged = MSISDN._unchanged[text[:3]]
-        assert unchanged(text) or MSISDN._is_short_and_unchanged(text)
+        assert (unchanged and unchanged(text)) or MSISDN._is_short_and_unchanged(text)
 
 
 @pytest.mark.parametrize("country", ["XX", "mx", "MEX", "001", "M", "525512345678"])
