@@ -31,7 +31,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("any machine")
 
-pytest_plugins = ["admin_service", "browser"]  # fixtures around a running admin listener, and a real browser
+# Fixtures around a running admin listener, the command line, and a real browser.
+pytest_plugins = ["admin_service", "browser", "shell"]
 
 # The files that take longest begin first.  Else one process would run one of them alone at the end.  (The
 # option --no-loadscope-reorder of the Makefile keeps this order.)

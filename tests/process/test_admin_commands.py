@@ -7,7 +7,6 @@ a shell gets, without the start of an interpreter each time.
 from __future__ import annotations
 
 import ast
-import io
 import json
 import os
 import re
@@ -20,79 +19,21 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import pytest
 from admin_service import Service
 from oracle_process import environment, run_oracle
+from shell import Shell, key_of
 
 import oracle.commands
 import oracle.commands.client
-from oracle.cli import main
 from oracle.commands import batches
 from oracle.commands.client import RETRY_PAUSES_S, Client, ClientError, Upload
 from oracle.commands.progress import Progress
 from oracle.commands.verbs import parse_past_time, parse_time
 
 PUBLISHED = Path(oracle.commands.__file__).parents[2] / "schemas" / "admin.openapi.json"
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def lines(self) -> list[list[str]]:
-        return [line.split("\t") for line in self.out.splitlines()]
-
-
-class Terminal(io.StringIO):
-    """What a person types."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-class Shell:
-    """`shell(*words)` runs as the operator; `shell.as_key(key, *words)` runs with another key."""
-
-    def __init__(self, key: str, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._key = key
-        self._patch = patch
-        self._capsys = capsys
-
-    def __call__(self, *words: str) -> Result:
-        return self.as_key(self._key, *words)
-
-    def as_key(self, key: str | None, *words: str, stdin: str = "", typed: str | None = None) -> Result:
-        self._patch.setattr(sys, "stdin", io.StringIO(stdin) if typed is None else Terminal(typed))
-        self._patch.setenv("ORACLE_KEY", key or "")
-        try:
-            code = main(words)
-        except SystemExit as exc:  # argparse
-            code = int(exc.code or 0)
-        out, err = self._capsys.readouterr()
-        return Result(code, out, err)
-
-
-def key_of(service: Service) -> str:
-    return str(service.operator.headers["authorization"]).removeprefix("Bearer ")
-
-
-@pytest.fixture
-def shell(
-    service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Shell:
-    for name, value in environment(tmp_path).items():
-        if name.startswith("ORACLE_"):
-            monkeypatch.setenv(name, value)
-    monkeypatch.setenv("ORACLE_ADMIN_URL", service.oracle.admin_url)
-    return Shell(key_of(service), monkeypatch, capsys)
 
 
 # All commands -----------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.stored import Rows
 from oracle.api.admin.values import ANSWERED_STATUSES, AliasState
-from oracle.identifiers import BadIdentifier, PartyIdType, PartyKey, Reading
+from oracle.identifiers import BadIdentifier, PartyIdType, PartyKey, Reading, list_hub_currencies
 from oracle.store.rows import ScannedEntryRow
 
 SCAN_MAX: Final = 20_000
@@ -140,7 +140,7 @@ def _read_entries(
     """Return the doubtful ones among the first rows, at most `limit`, and how many rows that took."""
     items: list[DoubtfulEntry] = []
     for number, row in enumerate(rows, 1):
-        doubt = find_doubt(reading, PartyKey(party_id_type, row["identifier"], row["sub_id"]))
+        doubt = find_doubt(reading, PartyKey(party_id_type, row["identifier"], row["sub_id"]), row["currency"])
         if doubt is None:
             continue
         items.append(
@@ -155,7 +155,7 @@ def _read_entries(
     return items, len(rows)
 
 
-def find_doubt(reading: Reading, key: PartyKey) -> Doubt | None:
+def find_doubt(reading: Reading, key: PartyKey, currency: str) -> Doubt | None:
     """Say what is doubtful about a stored entry; None if the hub would accept it today, exactly so."""
     try:
         read = reading.read_hub_key(key.party_id_type, key.identifier, key.sub_id or None)
@@ -163,4 +163,6 @@ def find_doubt(reading: Reading, key: PartyKey) -> Doubt | None:
         return Doubt(code="refused", message=_REFUSED.format(exc), reason=exc.reason, read_as=None)
     if read != key:
         return Doubt(code="read_otherwise", message=_READ_OTHERWISE, reason=None, read_as=read.identifier)
+    if currency and currency not in list_hub_currencies():
+        return Doubt(code="currency", message=_NO_CURRENCY, reason=None, read_as=None)
     return None

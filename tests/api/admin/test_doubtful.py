@@ -214,3 +214,38 @@ def test_the_address_of_a_new_alias_names_it_alone(operator: httpx.Client) -> No
         found = operator.get(made.headers["location"].removeprefix("/admin/v1"))
         assert found.json() == made.json()
         assert made.json()["display"]["country"] == {"1": "US", "5": "MX", "6": "SG"}[identifier[1]]
+
+
+@pytest.mark.parametrize(
+    ("default", "further", "doubtful_ones", "left"),
+    [
+        ("MXN", ["ZZZ", "USD"], ["ZZZ"], ["MXN", "USD"]),
+        ("MXX", ["MXN"], ["MXX"], ["MXN"]),  # the heir becomes the default entry
+        ("NAN", ["ZZZ"], ["NAN", "ZZZ"], []),
+        ("", ["AAA"], ["AAA"], [""]),
+        ("CUC", ["HRK", "GGP", "XTS"], [], ["CUC", "HRK", "GGP", "XTS"]),  # the hub accepts what ALS lets through
+    ],
+)
+def test_an_entry_with_a_currency_that_does_not_exist_goes_alone(
+    service: Service, operator: httpx.Client, default: str, further: list[str], doubtful_ones: list[str],
+    left: list[str],
+) -> None:  # fmt: skip
+    fsp_id = f"odd-{default}"
+    operator.post("/fsps", json={"fspId": fsp_id}).raise_for_status()
+    identifier = f"odd-{default}-till"
+    store(service, "DEVICE", identifier, "", fsp_id, default)
+    for currency in further:
+        service.fetch(
+            "INSERT INTO alias_currencies (party_id_type, identifier, fsp_id, currency) VALUES ('DEVICE', $1, $2, $3)",
+            identifier, fsp_id, currency,
+        )  # fmt: skip
+    found = list_doubtful(operator, fsp_id)
+    assert sorted(item["currency"] for item in found) == doubtful_ones
+    assert {item["doubt"]["code"] for item in found} <= {"currency"}
+    path = f"/fsps/{fsp_id}/aliases/DEVICE/{identifier}"
+    for currency in doubtful_ones:
+        assert operator.delete(path, params={"reason": "correction", "currency": currency}).status_code == 204
+    shown = operator.get(path)
+    entries = [entry["currency"] or "" for entry in shown.json()["entries"]] if left else []
+    assert (shown.status_code, sorted(entries)) == (200 if left else 404, sorted(left))
+    assert list_doubtful(operator, fsp_id) == []

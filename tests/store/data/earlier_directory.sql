@@ -1,3 +1,4 @@
+SET check_function_bodies = false;
 CREATE TYPE batch_state AS ENUM (
  'validating',
  'waiting',

@@ -156,7 +156,8 @@ def main() -> None:
 
 def shorten(dump: str) -> str:
     """Remove what a restore does not need: settings, comments, indentation, the schema's name."""
-    return re.sub("^ +", " ", _NOISE.sub("", dump).replace(" public.", " "), flags=re.MULTILINE)
+    short = re.sub("^ +", " ", _NOISE.sub("", dump).replace(" public.", " "), flags=re.MULTILINE)
+    return f"SET check_function_bodies = false;\n{short}"
 
 
 if __name__ == "__main__":
