@@ -327,6 +327,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             " accept: they are taken for international numbers, as test numbers of a payment scheme can need it."
         ),
     ] = "refuse"
+    nrc_townships: Annotated[
+        Path | None,
+        FilePath(),
+        Meta(
+            description="CSV file of townships that the lists of the oracle do not have, for the Latin spellings of"
+            " Myanmar NRCs: state,township_mm,township_en. Read at start. Not set: the lists alone."
+        ),
+    ] = None
     account_id_format: Annotated[
         Literal["any", "clabe"],
         Meta(

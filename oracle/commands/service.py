@@ -27,10 +27,13 @@ def add(commands: Any) -> None:
 
 def _serve(arguments: Arguments) -> None:
     from oracle.commands.database import load_settings
+    from oracle.identifiers import Reading
     from oracle.run.order import PARTS, ROLES
     from oracle.run.supervisor import serve
 
-    serve(load_settings(arguments).settings, PARTS[arguments.only] if arguments.only else ROLES)
+    settings = load_settings(arguments).settings
+    Reading.of(settings)  # a fault in a file of theirs is one line here, and not a process that cannot start
+    serve(settings, PARTS[arguments.only] if arguments.only else ROLES)
 
 
 def _work(arguments: Arguments) -> int:
@@ -41,6 +44,12 @@ def _work(arguments: Arguments) -> int:
 
 def _check_config(arguments: Arguments) -> None:
     from oracle.commands.database import load_settings
+    from oracle.identifiers import Reading
     from oracle.settings import format_example
 
-    print(*([format_example()] if arguments.example else load_settings(arguments).format_lines()), sep="\n")
+    if arguments.example:
+        print(format_example())
+        return
+    configuration = load_settings(arguments)
+    Reading.of(configuration.settings)
+    print(*configuration.format_lines(), sep="\n")

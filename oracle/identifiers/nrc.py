@@ -24,14 +24,15 @@ word.
 import re
 import string
 import unicodedata
-from typing import Final
+from itertools import product
+from typing import Final, Self
 
 from oracle.identifiers import townships
 from oracle.identifiers.characters import LENGTH_MAX, is_allowed, screen
 from oracle.identifiers.errors import BadIdentifier, Reason
-from oracle.identifiers.scheme import Display, PartyIdType, Sample, Scheme
+from oracle.identifiers.scheme import Choices, Display, PartyIdType, Sample, Scheme
+from oracle.identifiers.townships import Township
 
-TOWNSHIP_LETTERS: Final = 3
 NUMBER_DIGITS: Final = 6
 CUT_MAX: Final = LENGTH_MAX - len("14/")  # of what follows the state
 
@@ -44,25 +45,38 @@ TYPES: Final = {
     "S": "စ",
 }
 
+# How the Burmese words are written, a set of characters for each place.  Zawgyi has other code points than Unicode for
+# the asat, for a short na, for the dot below and for a long u, and writes the ra before its letter, in eight widths.
+_ASAT: Final = "\u103a\u1039"
+_NA: Final = "\u1014\u108f"
+_U: Final = "\u102f\u1033"
+_NNYA: Final = "\u100a\u106b\u1025"  # U+1025 is what `_FOLDED` makes of U+1009, which is often written here
+_DOT: Final = "\u1037\u1094\u1095"
+_AA: Final = "\u102c\u102b"
+_ZAWGYI_RA: Final = "\u103b\u107e\u107f\u1080\u1081\u1082\u1083\u1084"
+_WRITTEN_TYPES: Final = (
+    ("N", (_NA, "\u102d", _U, "\u1004", _ASAT)),
+    ("N", (_NA, _U, "\u102d", "\u1004", _ASAT)),  # i and u swapped: normalisation keeps the order of these two
+    ("E", ("\u1027", _NNYA, _DOT, _ASAT)),
+    ("E", ("\u1027", _NNYA, _ASAT, _DOT)),
+    ("P", ("\u1015", "\u103c", _U)),
+    ("P", ("\u1015", _U, "\u103c")),
+    ("P", (_ZAWGYI_RA, "\u1015", _U)),
+    ("T", ("\u101e", _AA, "\u101e", _NA, _AA)),
+    ("T", ("\u101e", _AA)),
+    ("Y", ("\u101a", _AA, "\u101a", "\u102e")),
+    ("S", ("\u1005",)),
+)
 _TYPE_WORDS: Final = {
     **{letter: letter for letter in TYPES},
-    **{unicodedata.normalize("NFC", word): letter for letter, word in TYPES.items()},
     "NAING": "N",
     "C": "N",
     "PYU": "P",
-    "သာ": "T",
-    # u and i swapped: normalisation keeps the order of these two
-    "\u1014\u102f\u102d\u1004\u103a": "N",
-    # Zawgyi
-    "\u1014\u102d\u102f\u1004\u1039": "N",
-    "\u1014\u102f\u102d\u1004\u1039": "N",
-    "\u108f\u102d\u102f\u1004\u1039": "N",
-    "\u108f\u102f\u102d\u1004\u1039": "N",
-    "\u1027\u100a\u1037\u1039": "E",
-    "\u1027\u100a\u1039\u1094": "E",
-    "\u1027\u100a\u1039\u1095": "E",
-    "\u103b\u1015\u1033": "P",
-    "\u103b\u1015\u102f": "P",
+    **{
+        unicodedata.normalize("NFC", "".join(word)): letter
+        for letter, places in _WRITTEN_TYPES
+        for word in product(*places)
+    },
 }
 
 # Low bytes of the letters that a township can have: U+1000..1021 without U+1009, and U+1025.
@@ -80,15 +94,16 @@ _TO_BURMESE_DIGITS: Final = str.maketrans("0123456789", _BURMESE_DIGITS)
 _ASCII_DIGIT: Final = "[0-9]"
 _BURMESE_DIGIT: Final = "[၀-၉ဝ]"
 _DIGIT: Final = "[0-9၀-၉ဝ]"
-_TYPE: Final = "|".join(sorted(_TYPE_WORDS, key=len, reverse=True))
+_BURMESE_TYPES: Final = "|".join("".join(f"[{place}]" for place in places) for _, places in _WRITTEN_TYPES)
+_TYPE: Final = f"NAING|PYU|[NEPTYSC]|{_BURMESE_TYPES}"
 _APART: Final = r"[/\\-]"
 _FIELD: Final = r"[^/\\()\[\]-]*"
 
 # A whole NRC.  A run of Latin letters ends with the type: no type is the end of another one.
 _whole: Final = re.compile(
     rf"(?P<state>{_ASCII_DIGIT}{{1,2}}|{_BURMESE_DIGIT}{{1,2}}){_APART}?"
-    rf"(?P<town>[A-Z]{{3,}}?|[0-9A-F]{{6}}|[က-အဥ၀]{{3}}){_APART}?"
-    rf"(?:\((?P<round>{_TYPE})\)|\[(?P<square>{_TYPE})\]|(?P<bare>{_TYPE})){_APART}?"
+    rf"(?P<town>[A-Z]{{3,}}?|[0-9A-F]{{6}}|[က-အဥ၀]{{3}})"
+    rf"(?:\((?P<round>{_TYPE})\)|\[(?P<square>{_TYPE})\]|{_APART}?(?P<bare>{_TYPE}){_APART}?)"
     rf"(?P<number>{_ASCII_DIGIT}{{6}}|{_BURMESE_DIGIT}{{6}})"
 ).fullmatch
 
@@ -100,6 +115,7 @@ _fields: Final = re.compile(
 ).fullmatch
 
 _set_apart: Final = re.compile(r"[/\\()\[\]-]").search
+_separators: Final = re.compile(r"[/\\()\[\]-]+")
 _begins_in_burmese: Final = re.compile(rf"{_DIGIT}{{1,2}}[က-အဥ]").match
 _latin: Final = re.compile(r"[A-Z]+").fullmatch
 _hex: Final = re.compile(r"[0-9A-F]{6}").fullmatch
@@ -128,6 +144,12 @@ class Nrc(Scheme):
     samples = (Sample("12/OUKAMA(N)123456"),)
     prefix_form = "state, township, type and digits, as many of them as you need: 12/, 12/OUKAMA, 12/OUKAMA(N)12"
 
+    def __init__(self, own: tuple[Township, ...] = ()) -> None:
+        self._own = own  # townships that the operator adds to the lists
+
+    def with_choices(self, choices: Choices) -> Self:
+        return type(self)(choices.nrc_townships)
+
     def canonicalise(self, text: object) -> str:
         found = self.recognise(text)
         if found is None:
@@ -140,14 +162,14 @@ class Nrc(Scheme):
     def recognise(self, text: object) -> str | None:
         if isinstance(text, str) and _canonical(text):
             return text
-        return _recognise(text)
+        return _recognise(text, self._own)
 
     def find_cut(self, text: str, sub_id: str) -> bool:
         """Whether a proxy has decoded the slash of an NRC: `12/OUKAMA(N)123456` became an id 12 and a SubId."""
         if not _cut_state(text) or len(sub_id) > CUT_MAX or not is_allowed(sub_id):
             return False
         try:
-            return _recognise(f"{text}/{sub_id}") is not None
+            return _recognise(f"{text}/{sub_id}", self._own) is not None
         except BadIdentifier:
             return True  # an NRC with one wrong field
 
@@ -159,7 +181,9 @@ class Nrc(Scheme):
         state = _prefix_state(written.translate(_PREFIX_TO_ASCII))
         if state:
             return f"{state[1]}-"
-        readings = {found for found in (_read_to_township(written), _read_to_number(written)) if found}
+        readings = {
+            found for found in (_read_to_township(written, self._own), _read_to_number(written, self._own)) if found
+        }
         # There is no reading; or there are two: a township, and a shorter township with a type after it.
         if len(readings) != 1:
             raise BadIdentifier("bad_structure", "NRC prefix")
@@ -178,10 +202,10 @@ class Nrc(Scheme):
         )
 
     def preload(self) -> None:
-        townships.load_table()
+        townships.load_table(self._own)
 
 
-def _recognise(text: object) -> str | None:
+def _recognise(text: object, own: tuple[Township, ...]) -> str | None:
     """Return the canonical form; None for text that is no NRC.  Raises BadIdentifier for a broken NRC."""
     written = screen(text, "NRC")
     # Spaces go first: without them two characters can compose.
@@ -190,6 +214,7 @@ def _recognise(text: object) -> str | None:
         raise BadIdentifier("empty", "NRC")
     match = _whole(nrc)
     if not match:
+        _refuse_stray_separators(nrc)
         _refuse_broken(nrc)
         return None
     state = match["state"].translate(_TO_ASCII_DIGITS)
@@ -199,21 +224,30 @@ def _recognise(text: object) -> str | None:
             return None  # an account number can look like that: 99ABCDEN123456, 12345678N123456
         raise BadIdentifier(fault, "NRC")
     kind = _TYPE_WORDS[match["round"] or match["square"] or match["bare"]]
-    return f"{state}-{_find_letters(state, match['town'])}-{kind}-{match['number'].translate(_TO_ASCII_DIGITS)}"
+    return f"{state}-{_find_letters(state, match['town'], own)}-{kind}-{match['number'].translate(_TO_ASCII_DIGITS)}"
 
 
-def _find_letters(state: str, town: str) -> str:
+def _find_letters(state: str, town: str, own: tuple[Township, ...]) -> str:
     """Return the hex form of a township in any spelling.  Raises BadIdentifier."""
     if _hex(town):
         return town
     if _latin(town):
-        codes = townships.find_codes(state, town)
+        codes = townships.find_codes(state, town, own)
         if not codes:
             raise BadIdentifier("unknown_township_latin", "NRC")
         if len(codes) > 1:
             raise BadIdentifier("ambiguous_township_latin", "NRC")
         (town,) = codes
     return "".join(f"{ord(letter) & 0xFF:02X}" for letter in town.replace("၀", "ဝ"))
+
+
+def _refuse_stray_separators(nrc: str) -> None:
+    """Raise BadIdentifier for four good fields with other separators than one, or a pair of brackets, between them.
+
+    `1-MAKANA-(N)000045` stored unchanged would be another key than `1-MAKANA(N)000045`.
+    """
+    if _whole(_separators.sub("-", nrc).strip("-")):
+        raise BadIdentifier("stray_separator", "NRC")
 
 
 def _refuse_broken(nrc: str) -> None:
@@ -240,7 +274,7 @@ def _find_township_fault(town: str) -> Reason | None:
     if _burmese_letters(town):
         return None
     if _latin(town):
-        return None if len(town) >= TOWNSHIP_LETTERS else "unknown_township_latin"
+        return None if len(town) >= townships.LETTERS else "unknown_township_latin"
     if _hex(town):
         return None if _letter_bytes(town) else "bad_township"
     return "bad_structure" if town.isascii() else "bad_township"
@@ -252,13 +286,13 @@ def _find_digits_fault(field: str) -> Reason | None:
     return None if _one_script(field) else "mixed_digit_scripts"
 
 
-def _read_to_township(written: str) -> str | None:
+def _read_to_township(written: str, own: tuple[Township, ...]) -> str | None:
     """Complete the prefix to a whole NRC, and cut that after the township."""
-    whole = _recognise_or_none(written.rstrip("/\\-") + "(N)000000")
+    whole = _recognise_or_none(written.rstrip("/\\-") + "(N)000000", own)
     return whole and whole[: -len("N-000000")]
 
 
-def _read_to_number(written: str) -> str | None:
+def _read_to_number(written: str, own: tuple[Township, ...]) -> str | None:
     """Complete the number with zeros, and cut them off again."""
     number = _prefix_number(written)
     digits = number[0] if number else ""
@@ -266,12 +300,12 @@ def _read_to_number(written: str) -> str | None:
     if missing <= 0:
         return None
     zero = _BURMESE_DIGITS[0] if digits[-1:] in tuple(_BURMESE_DIGITS) else "0"
-    whole = _recognise_or_none(written + zero * missing)
+    whole = _recognise_or_none(written + zero * missing, own)
     return whole and whole[:-missing]
 
 
-def _recognise_or_none(text: str) -> str | None:
+def _recognise_or_none(text: str, own: tuple[Township, ...]) -> str | None:
     try:
-        return _recognise(text)
+        return _recognise(text, own)
     except BadIdentifier:
         return None

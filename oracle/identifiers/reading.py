@@ -5,6 +5,7 @@ home_countries      Numbers of these countries must be valid, and their kinds of
                     NRC is read as any other PERSONAL_ID.
 account_id_format   "any", or the one kind of every ACCOUNT_ID: "clabe".
 msisdn_national     "refuse" national numbers of home countries without their country, or "accept" them as foreign ones.
+nrc_townships       Townships beside those of the lists, for the Latin spellings of an NRC.
 
 Two voices.  A hub names no country: `read_hub_key`.  People at the desk (a file, a command, the admin API) can leave
 things out that a hub must not, so `read_key` and `choose_reader` refuse more, and read national forms where a country
@@ -27,6 +28,8 @@ from oracle.identifiers.opaque import check_sub_id
 from oracle.identifiers.prefix import RoutePrefix
 from oracle.identifiers.registry import SCHEMES
 from oracle.identifiers.scheme import DEFAULTS, Choices, PartyIdType, PartyKey, Read, Scheme
+from oracle.identifiers.townships import Township, TownshipsError, read_own
+from oracle.settings import PREFIX, SettingsError
 
 if TYPE_CHECKING:
     from oracle.settings import Settings
@@ -46,6 +49,7 @@ class Reading:
     home_countries: tuple[str, ...] = DEFAULTS.home_countries
     account_id_format: str = "any"
     msisdn_national: str = DEFAULTS.msisdn_national
+    nrc_townships: tuple[Township, ...] = DEFAULTS.nrc_townships
 
     _schemes: dict[str, Scheme] = field(init=False, repr=False, compare=False)  # by kind
     _types: dict[str, _Type] = field(init=False, repr=False, compare=False)
@@ -55,10 +59,17 @@ class Reading:
 
     @classmethod
     def of(cls, settings: Settings) -> Reading:
-        return cls(tuple(settings.home_countries), settings.account_id_format, settings.msisdn_national)
+        """Raises SettingsError if a file that the settings name cannot be read."""
+        townships: tuple[Township, ...] = ()
+        if settings.nrc_townships is not None:
+            try:
+                townships = read_own(settings.nrc_townships)
+            except TownshipsError as exc:
+                raise SettingsError([f"{PREFIX}NRC_TOWNSHIPS: {exc}"]) from None
+        return cls(tuple(settings.home_countries), settings.account_id_format, settings.msisdn_national, townships)
 
     def __post_init__(self) -> None:
-        choices = Choices(self.home_countries, self.msisdn_national)
+        choices = Choices(self.home_countries, self.msisdn_national, self.nrc_townships)
         schemes = {scheme.kind: scheme.with_choices(choices) for scheme in SCHEMES}
         narrower: dict[str, list[Scheme]] = {member.value: [] for member in PartyIdType}
         for kind, scheme in schemes.items():

@@ -17,6 +17,7 @@ from typing import Final, Literal, NamedTuple, Self
 import msgspec
 
 from oracle.identifiers.errors import BadIdentifier
+from oracle.identifiers.townships import Township
 
 Matcher = Callable[[str], object]  # truthy for a match
 Read = Callable[[str], str]  # text to canonical form; raises BadIdentifier
@@ -71,6 +72,7 @@ class Choices(NamedTuple):
 
     home_countries: tuple[str, ...] = ("MX", "MM")  # ISO 3166 alpha-2
     msisdn_national: str = "refuse"  # or "accept": see `msisdn`
+    nrc_townships: tuple[Township, ...] = ()  # those that the operator adds
 
 
 DEFAULTS: Final = Choices()
