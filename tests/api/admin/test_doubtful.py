@@ -25,6 +25,9 @@ OLD: list[tuple[str, str, str, str, str | None]] = [
     ("ACCOUNT_ID", "032180000118359718", "CLABE", "refused", None),  # the check digit is wrong
     ("IBAN", "GB00WEST12345698765432", "", "refused", None),
     ("EMAIL", "Ana@Example.org", "", "read_otherwise", "ana@example.org"),
+    ("MSISDN", "5588887777", "", "refused", None),  # a Mexican number without its country
+    ("MSISDN", "9250000012", "", "refused", None),  # one of Myanmar
+    ("PERSONAL_ID", "12", "OUKAMA(N)654321", "refused", None),  # a proxy has decoded %2F
 ]  # fmt: skip
 GOOD = [("MSISDN", "525512340009"), ("ACCOUNT_ID", "000000356"), ("DEVICE", "till-1"), ("MSISDN", "123456789")]
 
@@ -143,6 +146,10 @@ def test_a_doubtful_alias_of_another_fsp_is_absent_byte_for_byte(operator: httpx
         ("5215588880001", "525588880001", ""),
         ("9509250000014", "959250000014", ""),
         ("5215588880002", "525588880002", "till"),
+        ("5512340007", "525512340007", ""),  # as a Mexican writes it at home
+        ("9250000013", "959250000013", ""),  # as it is written in Myanmar, without 0
+        ("6561234567", "526561234567", ""),  # a number of Singapore, and one of Juárez
+        ("5512340008", "525512340008", "till"),
     ],
 )
 def test_a_text_that_means_two_aliases_of_the_fsp_removes_none(
