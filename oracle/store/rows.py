@@ -144,6 +144,12 @@ class FspRow(TypedDict):
     version: int
 
 
+class FspCountryRow(TypedDict):
+    """The country of the phone numbers that an FSP writes without one."""
+
+    default_country: str | None
+
+
 class LogoRow(TypedDict):
     """The logo of an FSP."""
 

@@ -3,16 +3,31 @@
 from pathlib import Path
 
 from oracle.identifiers import Reading
-from oracle.imports.reading import Reader, RowChecks
+from oracle.imports.reading import FileRow, Reader, RowChecks
 
 FILES = Path(__file__).parent / "field"
 
 
-def read(name: str) -> list[str]:
-    """Return the code or the identifier of each row."""
-    reader = Reader(RowChecks(Reading()))
+def read(name: str, default_country: str | None = None) -> list[str]:
+    """Return the code or the identifier of each row; the reason of a bad identifier."""
+    reader = Reader(RowChecks(Reading(), default_country=default_country))
     chunks = [*reader.feed((FILES / name).read_bytes()), *reader.finish()]
-    return [row.code or row.identifier for chunk in chunks for row in chunk.rows]
+    return [_describe(row) for chunk in chunks for row in chunk.rows]
+
+
+def _describe(row: FileRow) -> str:
+    if row.code == "bad_identifier":
+        return row.message.partition("(")[2].partition(")")[0]
+    return row.code or row.identifier
+
+
+def test_a_national_number_needs_the_country_of_its_row_its_file_or_its_fsp() -> None:
+    """The fifth is valid nowhere: test data of the scheme."""
+    refused, others = "national_without_country", ["123456789", "525512340006", "525512340007", "959250000013"]
+    assert read("national_without_country.csv") == [*[refused] * 4, *others]
+    mexican = ["525512340006", "523312340006", "528112340006"]
+    assert read("national_without_country.csv", "MX") == [*mexican, refused, *others]
+    assert read("national_without_country.csv", "MM") == [*[refused] * 3, "959250000012", *others]
 
 
 def test_marks_of_missing_values_and_currencies_that_do_not_exist_are_refused() -> None:

@@ -468,6 +468,28 @@ def test_bad_rows_make_the_import_fail(shell: Shell, maker_key: str, tmp_path: P
     assert shell.as_key(maker_key, "import", str(file)).err.splitlines()[-1].startswith("oracle: The file is empty")
 
 
+def test_the_numbers_of_a_file_have_the_country_of_the_option_or_of_the_fsp(
+    shell: Shell, maker_key: str, tmp_path: Path
+) -> None:
+    file, out = tmp_path / "national.csv", tmp_path / "results.csv"
+    file.write_text("kind,identifier\nMSISDN,5512349101\n")
+    words = ("import", str(file), "--results", str(out))
+    assert "national_without_country" in shell.as_key(maker_key, *words).err + out.read_text()
+    assert shell.as_key(maker_key, *words, "--country", "mx").code == 0
+    assert out.read_text().splitlines()[1] == "2,added,,,MSISDN,525512349101"
+    assert shell("fsp", "update", "greenbank", "--country", "mx").code == 0
+    assert shell("fsp", "show", "greenbank", "--json").json["defaultCountry"] == "MX"
+    done = shell.as_key(maker_key, *words, "--json")
+    assert (done.code, done.json["country"]) == (0, "MX")
+    assert out.read_text().splitlines()[1] == "2,unchanged,,,MSISDN,525512349101"
+    assert (
+        shell.as_key(maker_key, "alias", "show", "MSISDN", "5512349101", "--json").json["identifier"] == "525512349101"
+    )
+    assert shell("fsp", "update", "greenbank", "--clear", "country", "--json").json["defaultCountry"] is None
+    refused = shell.as_key(maker_key, *words, "--country", "UK")
+    assert (refused.code, "GB" in refused.err) == (1, True)
+
+
 def test_importing_a_directory_or_a_missing_file_is_one_line(shell: Shell, maker_key: str, tmp_path: Path) -> None:
     for name, problem in ((str(tmp_path), "Is a directory"), (str(tmp_path / "none"), "No such file or directory")):
         done = shell.as_key(maker_key, "import", name)

@@ -32,7 +32,7 @@ from msgspec import Meta
 from oracle import errors
 from oracle.api.admin.access import OPERATOR, Role, allow
 from oracle.api.admin.calls import Answer, Body, Call, Once, Resource, answer, answer_of
-from oracle.api.admin.fsps import no_such_fsp, path_of
+from oracle.api.admin.fsps import fetch_default_country, no_such_fsp, path_of
 from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.problems import ItemProblem, Refusal, refusal_of
@@ -247,7 +247,10 @@ async def register_alias(
 ) -> Response[bytes]:
     refuse_damage(data.identifier, data.sub_id)
     require_current(data.currency)
-    key = reading.read_key(data.kind, data.identifier, sub_id=data.sub_id, country=data.country)
+    default_country = await fetch_default_country(call.postgres.rows, fsp_id)
+    key = reading.read_key(
+        data.kind, data.identifier, sub_id=data.sub_id, country=data.country, default_country=default_country
+    )
 
     async def work(transaction: Transaction) -> Answer:
         await _require_permitted(transaction.rows, fsp_id, data.kind, reading)
@@ -518,7 +521,7 @@ async def check_aliases(
     async def work(rows: Rows) -> Answer:
         if not await rows("fsp_status", fsp_id):
             raise no_such_fsp()
-        keys, read = _read_items(reading, data.items)
+        keys, read = _read_items(reading, data.items, await fetch_default_country(rows, fsp_id))
         found = await rows("alias_entries", fsp_id, *zip(*keys, strict=True)) if keys else []
         there = {keys[row["ord"] - 1] for row in found}
         return answer(CheckedAliases(items=[_check_item(reading, item, there) for item in read]))
@@ -563,21 +566,25 @@ async def answer_question(call: Call, work: Callable[[Rows], Awaitable[Answer]])
     return await call.once(change)
 
 
-def _read_items(reading: Reading, items: Iterable[AliasName]) -> tuple[list[PartyKey], list[PartyKey | BadIdentifier]]:
+def _read_items(
+    reading: Reading, items: Iterable[AliasName], default_country: str | None = None
+) -> tuple[list[PartyKey], list[PartyKey | BadIdentifier]]:
     """Read all keys, each once; and in their order the key of each item, or what is wrong with it."""
     read: list[PartyKey | BadIdentifier] = []
     for item in items:
         try:
-            read.append(_read_item(reading, item))
+            read.append(_read_item(reading, item, default_country))
         except BadIdentifier as wrong:
             read.append(wrong)
     return list(dict.fromkeys(key for key in read if isinstance(key, PartyKey))), read
 
 
-def _read_item(reading: Reading, item: AliasName) -> PartyKey:
+def _read_item(reading: Reading, item: AliasName, default_country: str | None) -> PartyKey:
     if item.as_stored:
         return read_stored_key(item.kind, item.identifier, item.sub_id)
-    return reading.read_key(item.kind, item.identifier, sub_id=item.sub_id, country=item.country)
+    return reading.read_key(
+        item.kind, item.identifier, sub_id=item.sub_id, country=item.country, default_country=default_country
+    )
 
 
 def _by_key(keys: Sequence[PartyKey], rows: Sequence[Any]) -> dict[PartyKey, list[Any]]:

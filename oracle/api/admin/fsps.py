@@ -8,7 +8,7 @@ operator confirms it by setting it to active.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
@@ -152,6 +152,12 @@ async def lock_fsp(transaction: Transaction, fsp_id: str) -> Any:
     if not rows:
         raise no_such_fsp()
     return rows[0]
+
+
+async def fetch_default_country(rows: Callable[..., Awaitable[list[Any]]], fsp_id: str) -> str | None:
+    """Read the country of the phone numbers that the FSP writes without one; None also for an unknown FSP."""
+    found = await rows("fsp_country", fsp_id)
+    return found[0]["default_country"] if found else None
 
 
 def path_of(fsp_id: str) -> str:

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final
 from litestar.params import QueryParameter
 from msgspec import Meta
 
+from oracle.api.admin.fsps import fetch_default_country
 from oracle.api.admin.problems import Refusal
 from oracle.identifiers import PARTY_ID_TYPES, BadIdentifier, PartyKey, Reading, find_scheme, make_stored_key
 
@@ -61,10 +62,12 @@ async def find_key(
     """
     if as_stored:
         return read_stored_key(kind, identifier, sub_id)
-    read = _try_reading(reading, kind, identifier, sub_id, country)
+    default_country = await fetch_default_country(rows, fsp_id)
+    read = _try_reading(reading, kind, identifier, sub_id, country, default_country)
     written = None if country else _read_written(reading, kind, identifier, sub_id)
     if written is not None and written != read:
-        candidates = [written, *_read_otherwise(reading, kind, identifier, sub_id, written)]
+        otherwise = _read_otherwise(reading, kind, identifier, sub_id, default_country)
+        candidates = [written, *(otherwise - {written})]
         found = await rows("alias_entries", fsp_id, *zip(*candidates, strict=True))
         held = {candidates[row["ord"] - 1] for row in found}
         if written in held and len(held) > 1:
@@ -91,19 +94,19 @@ def _read_written(reading: Reading, kind: str, identifier: str, sub_id: str | No
 
 
 def _read_otherwise(
-    reading: Reading, kind: str, identifier: str, sub_id: str | None, written: PartyKey
+    reading: Reading, kind: str, identifier: str, sub_id: str | None, default_country: str | None
 ) -> set[PartyKey]:
-    """Return what else the text can mean: by today's rules, and as a national form of each home country."""
+    """Return what the text can mean: by today's rules, and as a national form of each home country."""
     takes_country = find_scheme(kind.upper()).takes_country
     countries = (None, *reading.home_countries) if takes_country else (None,)
-    read = (_try_reading(reading, kind, identifier, sub_id, country) for country in countries)
-    return {key for key in read if isinstance(key, PartyKey)} - {written}
+    read = (_try_reading(reading, kind, identifier, sub_id, country, default_country) for country in countries)
+    return {key for key in read if isinstance(key, PartyKey)}
 
 
 def _try_reading(
-    reading: Reading, kind: str, identifier: str, sub_id: str | None, country: str | None
+    reading: Reading, kind: str, identifier: str, sub_id: str | None, country: str | None, default_country: str | None
 ) -> PartyKey | BadIdentifier:
     try:
-        return reading.read_key(kind, identifier, sub_id=sub_id, country=country)
+        return reading.read_key(kind, identifier, sub_id=sub_id, country=country, default_country=default_country)
     except BadIdentifier as exc:
         return exc

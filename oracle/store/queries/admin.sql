@@ -121,6 +121,10 @@ UPDATE fsps SET name = $2, locale_name = $3, dfsp_type = $4, additional_info = $
                 use_cases = $8, contact = $9::text::jsonb, two_persons = $10, default_country = $11
 WHERE fsp_id = $1
 
+-- name: fsp_country(text) -> FspCountryRow
+-- By the primary key.  For the identifiers that a person writes for this FSP.
+SELECT default_country FROM fsps WHERE fsp_id = $1
+
 -- name: fsp_set_status(text, text)
 UPDATE fsps SET status = $2::text::fsp_status WHERE fsp_id = $1 AND status <> $2::text::fsp_status
 

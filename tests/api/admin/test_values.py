@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
@@ -9,6 +10,8 @@ import pytest
 from oracle_process import until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from admin_service import Service
 
 OWN: Final = "/fsps/greenbank/aliases"
@@ -228,3 +231,55 @@ def test_a_batch_shows_the_country_that_it_got_at_its_upload(maker: httpx.Client
         assert (batch["country"], maker.get(f"{path}/{batch['batchId']}").json()["country"]) == (country, country)
     listed = {batch["batchId"]: batch["country"] for batch in maker.get(path).json()["items"]}
     assert listed[of_fsp["batchId"]] == "MX"
+
+
+@pytest.fixture
+def home(operator: httpx.Client) -> Iterator[Callable[[str], None]]:
+    """Set the default country of greenbank."""
+
+    def set_country(country: str | None) -> None:
+        operator.patch("/fsps/greenbank", json={"defaultCountry": country}).raise_for_status()
+
+    yield set_country
+    set_country(None)
+
+
+def test_the_country_of_a_row_counts_before_that_of_the_file_and_of_the_fsp(
+    maker: httpx.Client, home: Callable[[str], None]
+) -> None:
+    """951 123 1101 is a number of Oaxaca, and with 95 a number of Myanmar."""
+    numbers = ("5512341101", "9250001101", "9511231101", "+959250001102", "525512341102", "123456789")
+    rows = "".join(f"MSISDN,{number},,,,\n" for number in numbers) + "MSISDN,09250001103,,,MM,\nALIAS,a-row,,,,\n"
+
+    def read(**query: str) -> list[str]:
+        """Return the identifier of each row, or the reason of its refusal."""
+        lines = list(csv.reader(import_file(maker, rows, **query)))
+        return [line[5] or line[3].partition("(")[2].partition(")")[0] for line in lines]
+
+    refused, doubtful = "national_without_country", "ambiguous_national_or_international"
+    same = ["959250001102", "525512341102", "123456789", "959250001103", "a-row"]
+    assert read() == [refused, refused, doubtful, *same]
+    assert read(country="mx") == ["525512341101", refused, "529511231101", *same]
+    assert read(country="MM") == [refused, "959250001101", "9511231101", *same]
+    home("MX")
+    assert read() == ["525512341101", refused, "529511231101", *same]
+    assert read(country="MM") == [refused, "959250001101", "9511231101", *same]
+
+
+def test_a_person_names_a_number_of_the_fsps_country_without_it(
+    service: Service, maker: httpx.Client, stranger: httpx.Client, home: Callable[[str], None]
+) -> None:
+    national, path = "55 1234 1201", f"{OWN}/MSISDN/55%201234%201201"
+    alias = {"kind": "MSISDN", "identifier": national}
+    assert error_of(maker.post(OWN, json=alias)) == (400, "bad_identifier")
+    home("MX")
+    assert maker.post(OWN, json=alias).json()["identifier"] == "525512341201"
+    assert error_of(maker.post(OWN, json={**alias, "country": "MM"})) == (400, "bad_identifier")
+    assert error_of(stranger.post("/fsps/redbank/aliases", json=alias)) == (400, "bad_identifier")
+    assert maker.get(path).json()["identifier"] == "525512341201"
+    checked = maker.post(f"{OWN}/check", json={"items": [alias]}).json()["items"][0]
+    assert (checked["identifier"], checked["exists"]) == ("525512341201", True)
+    assert maker.patch(path, json={"currency": "MXN", "reason": "x"}).status_code == 200
+    assert code_of(service.hub.get("/MSISDN/5512341201"))[0] == 400  # a hub names no country, and has no default one
+    assert maker.delete(path, params={"reason": "correction"}).status_code == 204
+    assert service.hub.get("/MSISDN/525512341201").json() == {"partyList": []}
