@@ -18,6 +18,7 @@ Reason = Literal[
     "bad_township",
     "bad_type",
     "bank_code_000",
+    "begins_nothing",
     "check_digits_out_of_range",
     "country_contradicts_kind",
     "country_not_in_registry",
@@ -30,6 +31,7 @@ Reason = Literal[
     "leading_zero",
     "missing_type",
     "mixed_digit_scripts",
+    "national_prefix",
     "national_without_country",
     "non_digit",
     "not_text",
@@ -63,6 +65,7 @@ EXPLANATIONS: Final[dict[Reason, str]] = {
     "bad_township": "the township must be three letters that townships have",
     "bad_type": "the citizenship type must be one of N E P T Y S",
     "bank_code_000": "no bank has the code 000",
+    "begins_nothing": "no identifier begins with it",
     "check_digits_out_of_range": "the check digits must be 02 to 98",
     "country_contradicts_kind": "this country has no identifiers of this kind; correct the country or leave it out",
     "country_not_in_registry": "this country has no such account numbers",
@@ -75,6 +78,7 @@ EXPLANATIONS: Final[dict[Reason, str]] = {
     "leading_zero": "it starts with 0, but no calling code does",
     "missing_type": "the citizenship type is missing",
     "mixed_digit_scripts": "it mixes Burmese digits with the digits 0 to 9",
+    "national_prefix": "it contains the prefix for calls within the country; identifiers are written without it",
     "national_without_country": "a national number needs a country",
     "non_digit": "only the digits 0 to 9 are allowed",
     "not_text": "it must be text",
@@ -104,3 +108,12 @@ class BadIdentifier(ValueError):
 
     def __str__(self) -> str:
         return f"{self.subject}: {EXPLANATIONS[self.reason]}"
+
+
+class BadPrefix(BadIdentifier):
+    """A route prefix with which no identifier begins."""
+
+    def __init__(self, reason: Reason, subject: str, written: str = "") -> None:
+        super().__init__(reason, subject)
+        self.args = (reason, subject, written)
+        self.written = written  # the prefix to write instead; '' if there is none

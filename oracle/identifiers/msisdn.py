@@ -45,6 +45,7 @@ import phonenumbers
 from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneMetadata, PhoneNumberDesc, PhoneNumberFormat
 from phonenumbers.phonenumber import CountryCodeSource
 
+from oracle.identifiers import beginnings
 from oracle.identifiers.characters import LENGTH_MAX, screen
 from oracle.identifiers.errors import BadIdentifier
 from oracle.identifiers.scheme import DEFAULTS, Choices, Display, Matcher, PartyIdType, Read, Sample, Scheme
@@ -74,7 +75,7 @@ class Msisdn(Scheme):
     party_id_type = PartyIdType.MSISDN
     takes_country = True
     samples = (Sample("525512345678", currency="MXN"), Sample("09250000001", currency="MMK", country="MM"))
-    prefix_form = "1 to 15 digits, starting with the calling code"
+    prefix_form = "1 to 15 digits, starting with the calling code; no 0 or 1 for national calls after it"
     ordinary = re.compile(r"\+?[0-9]{7,15}").fullmatch
     formula_marks = "=-@"
 
@@ -177,7 +178,8 @@ class Msisdn(Scheme):
         digits = screen(text, "MSISDN prefix").removeprefix("+").translate(_TO_COMPACT)
         if not _beginning(digits):
             raise BadIdentifier("leading_zero" if digits.startswith("0") else "bad_structure", "MSISDN prefix")
-        return digits
+        calling_code = _find_calling_code(digits[:3])
+        return beginnings.fold(digits, calling_code, is_home=calling_code in self._home_calling_codes)
 
     def display(self, canonical: str) -> Display:
         international = "+" + canonical

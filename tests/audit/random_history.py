@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FSPS = ("bank-a", "bank-b", "bank-c", "bank-d")
 CURRENCIES = (None, "MXN", "USD", "MMK")
 MSISDNS = [f"5255{n}234{n:04}" for n in (1, 2, 3, 4)] + [f"9592500000{n:02}" for n in range(4)]
-ACCOUNTS = ["646180110400000007", "646180", "012180000118359719", "000123"]
+ACCOUNTS = ["646180110400000007", "646180", "012180000118359713", "000123"]
 ALIASES = ["shop", "shop-2", "tienda", "x1"]
 SUB_IDS = (None, "SAVINGS", "till-1")
 PARTIES = [
@@ -31,8 +31,10 @@ PARTIES = [
     *(("ACCOUNT_ID", identifier) for identifier in ACCOUNTS),
     *(("ALIAS", identifier) for identifier in ALIASES),
 ]
-PREFIXES = [("MSISDN", "5255"), ("MSISDN", "52551"), ("MSISDN", "959"), ("ACCOUNT_ID", "646"), ("ACCOUNT_ID", "646180"),
-            ("ACCOUNT_ID", "0"), ("ALIAS", "shop"), ("ALIAS", "shop-2"), ("ALIAS", "t")]  # fmt: skip
+CLABES = ACCOUNTS[::2]
+PREFIXES = [("MSISDN", "5255"), ("MSISDN", "52551"), ("MSISDN", "959"), ("CLABE", "646"), ("ACCOUNT_ID", "646"),
+            ("ACCOUNT_ID", "646180"), ("CLABE", "0"), ("ACCOUNT_ID", "0"), ("ALIAS", "shop"), ("ALIAS", "shop-2"),
+            ("ALIAS", "t")]  # fmt: skip
 
 
 class Asked(NamedTuple):
@@ -138,12 +140,14 @@ class RandomHistory:
 
     def _new_rule(self) -> None:
         """One that holds at once, or begins or ends while we look on."""
-        party_id_type, prefix = self._rng.choice(PREFIXES)
+        kind, prefix = self._rng.choice(PREFIXES)
+        party_id_type = "ACCOUNT_ID" if kind == "CLABE" else kind
         now = datetime.now(UTC)
         valid_from = now + timedelta(seconds=self._rng.choice((-5, -5, 1)))
         valid_to = now + timedelta(seconds=self._rng.choice((2, 4, 3600, 3600)))
-        added = "INSERT INTO routes (party_id_type, prefix, fsp_id, valid_from, valid_to) VALUES ($1, $2, $3, $4, $5)"
-        self._by_hand((added, party_id_type, prefix, self._rng.choice(FSPS), valid_from, valid_to))
+        added = "INSERT INTO routes (party_id_type, kind, prefix, fsp_id, valid_from, valid_to)"
+        added += " VALUES ($1, $2, $3, $4, $5, $6)"
+        self._by_hand((added, party_id_type, kind, prefix, self._rng.choice(FSPS), valid_from, valid_to))
 
     def _end_or_move_rule(self) -> None:
         rules = self._service.fetch("SELECT route_id FROM routes WHERE prefix NOT LIKE 'canary%' ORDER BY route_id")
@@ -329,10 +333,11 @@ def _answer(
         if rule["party_id_type"] == asked.party_id_type
         and asked.identifier.startswith(rule["prefix"])
         and time_of(rule["valid_from"]) <= at < time_of(rule["valid_to"])
+        and (rule["kind"] != "CLABE" or asked.identifier in CLABES)
     ]
     if not holding:
         return "", ""
-    return show(max(holding, key=lambda rule: len(rule["prefix"]))["fsp_id"])
+    return show(max(holding, key=lambda rule: (len(rule["prefix"]), rule["kind"] == "CLABE"))["fsp_id"])
 
 
 def time_of(text: str) -> datetime:

@@ -34,6 +34,7 @@ from oracle.api.admin.problems import Refusal
 from oracle.api.admin.times import Time, read_future, read_time
 from oracle.api.admin.values import FspId, FspIdQuery, FspStatus, Note, Reason
 from oracle.identifiers import BadIdentifier, Kind, Reading, find_scheme
+from oracle.identifiers.errors import BadPrefix
 from oracle.identifiers.prefix import RoutePrefix, bound_above, list_prefixes
 from oracle.store.postgres import Transaction
 from oracle.store.rows import LockedRouteRow, OverlapRow
@@ -161,7 +162,9 @@ def read_prefix(reading: Reading, kind: str, text: str) -> RoutePrefix:
     try:
         return reading.read_prefix(kind, text)
     except BadIdentifier as exc:
-        raise Refusal(400, "bad_prefix", str(exc), f"Write {find_scheme(kind).prefix_form}", field="prefix") from None
+        written = exc.written if isinstance(exc, BadPrefix) else ""
+        form = written or find_scheme(kind).prefix_form
+        raise Refusal(400, "bad_prefix", str(exc), f"Write {form}", field="prefix") from None
 
 
 def _canonicalise_question(reading: Reading, kind: str, text: str) -> str:
