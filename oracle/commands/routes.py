@@ -32,6 +32,14 @@ if TYPE_CHECKING:
     from oracle.commands.client import Client, Reply
 
 COLUMNS: Final = ("routeId", "kind", "prefix", "fspId", "validFrom", "validTo", "note")
+DOUBTFUL_COLUMNS: Final = (
+    "route.routeId",
+    "route.kind",
+    "route.prefix",
+    "route.fspId",
+    "doubt.message",
+    "doubt.advice",
+)
 OVERLAPS_SHOWN: Final = 20
 _RELATIONS: Final = {"other_kind": "of another kind"}
 
@@ -58,6 +66,12 @@ def add(commands: Any) -> None:
     )
     listed.add_argument("--at", type=parse_time, metavar="TIME", help="only routes valid at this time: 2027-01-31, 90d")
     add_limit(listed)
+
+    routes.add(
+        "doubtful", _list_doubtful, "list the routes that a person should look at, each with the reason",
+        "Older versions did not keep the kind of a route, and accepted prefixes with which no identifier begins. To"
+        " correct a route, add the right one and end this one.",
+    )  # fmt: skip
 
     _add_id(routes.add("show", _show, "show one route"))
 
@@ -246,6 +260,10 @@ def _list(client: Client, arguments: Arguments) -> None:
             "/fsps/{fsp_id}/routes", query=query, limit=arguments.limit, fsp_id=arguments.fsp or own
         )
     show_pages(pages, COLUMNS, as_json=arguments.json)
+
+
+def _list_doubtful(client: Client, arguments: Arguments) -> None:
+    show_pages(client.fetch_pages("/routes/doubtful"), DOUBTFUL_COLUMNS, as_json=arguments.json)
 
 
 def _import(client: Client, arguments: Arguments) -> None:

@@ -101,7 +101,7 @@ def _list_kinds(plan: PhoneMetadata) -> list[PhoneNumberDesc]:
 
 def _write_valid_beginnings(kind: PhoneNumberDesc) -> str:
     longest = max(kind.possible_length, default=15)  # none listed means any
-    return f"(?=[0-9]{{1,{longest}}}\\Z){write_beginnings(kind.national_number_pattern)}"
+    return f"(?=[0-9]{{1,{longest}}}\\Z){write_beginnings(kind.national_number_pattern or '')}"
 
 
 def write_beginnings(pattern: str) -> str:
@@ -130,8 +130,8 @@ def _read_sequence(tokens: deque[str]) -> tuple[str, str]:
             tokens.popleft()
         parts.append(_repeat(*part, tokens.popleft()) if tokens and tokens[0][0] in "?{" else part)
     whole = beginnings = ""
-    for part, begun in reversed(parts):
-        whole, beginnings = part + whole, f"(?:{begun}|{part}{beginnings})"
+    for each, begun in reversed(parts):
+        whole, beginnings = each + whole, f"(?:{begun}|{each}{beginnings})"
     return whole, beginnings
 
 

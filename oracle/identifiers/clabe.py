@@ -63,6 +63,10 @@ class Clabe(Scheme):
             raise BadIdentifier("bank_code_000", "CLABE prefix")
         return digits
 
+    def claims_prefix(self, prefix: str) -> bool:
+        is_one = _any_digits(prefix) and PREFIX_DIGITS_MIN <= len(prefix) <= PREFIX_DIGITS_MAX
+        return bool(is_one) and prefix[:PREFIX_DIGITS_MIN] in load_institutions()
+
     def display(self, canonical: str) -> Display:
         bank, plaza, account, check = canonical[:3], canonical[3:6], canonical[6:17], canonical[17:]
         grouped = f"{bank} {plaza} {account} {check}" if len(canonical) == LENGTH else canonical

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from oracle.identifiers.characters import screen
-from oracle.identifiers.errors import BadIdentifier
+from oracle.identifiers.errors import BadIdentifier, BadPrefix
 from oracle.identifiers.scheme import Display, PartyIdType, Sample, Scheme
 
 LENGTH_MAX: Final = 34
@@ -55,6 +55,8 @@ class _Structures(dict[str, Callable[[str], object]]):
 _STRUCTURES: Final = _Structures()
 _LENGTHS: Final = {country: 4 + sum(int(count) for count, _ in _field(bban)) for country, bban in _BBANS.items()}
 
+_BBAN_AT: Final = 4  # behind country and check digits
+
 _alphanumeric: Final = re.compile(r"[0-9A-Za-z ]+").fullmatch
 # As ISO 7064 counts: A is 10 ... Z is 35.
 _AS_NUMBERS: Final = {ord(letter): str(10 + i) for i, letter in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZ")}
@@ -93,9 +95,16 @@ class Iban(Scheme):
 
     def canonicalise_prefix(self, text: str) -> str:
         written = screen(text, "IBAN prefix").replace(" ", "")
-        if not written.isascii() or not _beginning(written.upper()):
+        prefix = written.upper()
+        if not written.isascii() or not _beginning(prefix):
             raise BadIdentifier("bad_structure", "IBAN prefix")
-        return written.upper()
+        if not any(country.startswith(prefix[:2]) for country in _BBANS):
+            raise BadPrefix("country_not_in_registry", "IBAN prefix")
+        if len(prefix) >= _BBAN_AT and not "02" <= prefix[2:_BBAN_AT] <= "98":
+            raise BadPrefix("check_digits_out_of_range", "IBAN prefix")
+        if len(prefix) > _BBAN_AT and not _begins_bban(prefix[:2], prefix[_BBAN_AT:]):
+            raise BadPrefix("begins_nothing", "IBAN prefix")
+        return prefix
 
     def check_country(self, canonical: str, country: str) -> None:
         if country not in {canonical[:2], *_ALSO_ISSUES.get(canonical[:2], ())}:
@@ -107,3 +116,9 @@ class Iban(Scheme):
     def preload(self) -> None:
         for country in _BBANS:
             _STRUCTURES[country]
+
+
+def _begins_bban(country: str, text: str) -> bool:
+    """Whether account numbers of the country can begin with this text."""
+    classes = [_CLASSES[kind] for count, kind in _field(_BBANS[country]) for _ in range(int(count))]
+    return len(text) <= len(classes) and re.fullmatch("".join(classes[: len(text)]), text) is not None

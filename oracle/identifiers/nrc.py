@@ -189,6 +189,13 @@ class Nrc(Scheme):
             raise BadIdentifier("bad_structure", "NRC prefix")
         return readings.pop()
 
+    def claims_prefix(self, prefix: str) -> bool:
+        """Not with digits alone: a passport can begin with 12."""
+        try:
+            return not prefix.isdigit() and bool(self.canonicalise_prefix(prefix))
+        except BadIdentifier:
+            return False
+
     def display(self, canonical: str) -> Display:
         match = _canonical(canonical)
         if not match:

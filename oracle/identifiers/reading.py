@@ -202,6 +202,13 @@ class Reading:
         prefix = self._only.get(kind, scheme).canonicalise_prefix(text)
         return RoutePrefix(scheme.party_id_type.value, scheme.kind, prefix)
 
+    def find_narrower(self, prefix: RoutePrefix) -> str | None:
+        """Find the narrower kind that a prefix for a whole PartyIdType was perhaps meant for."""
+        if prefix.kind != prefix.party_id_type:
+            return None
+        narrower = self._narrower[prefix.party_id_type]
+        return next((scheme.kind for scheme in narrower if scheme.claims_prefix(prefix.prefix)), None)
+
     def is_permitted(self, kind: str, kinds: Collection[str]) -> bool:
         """Whether an FSP that can register `kinds` can register this one: by its own name or by its PartyIdType."""
         scheme = next((scheme for scheme in SCHEMES if scheme.kind == kind), None)

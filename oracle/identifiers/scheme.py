@@ -137,6 +137,10 @@ class Scheme(ABC):
         """
         return None
 
+    def claims_prefix(self, prefix: str) -> bool:  # noqa: ARG002
+        """Whether a prefix for the PartyIdType was perhaps meant for this kind."""
+        return False
+
     def display(self, canonical: str) -> Display:
         """Return the forms people write.  Text that cannot be shown better is shown unchanged.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from itertools import pairwise
+from typing import Any
 
 import phonenumbers
 import pytest
@@ -139,9 +140,10 @@ def test_the_metadata_uses_no_other_construction() -> None:
     patterns: set[str] = set()
     for code, regions in COUNTRY_CODE_TO_REGION_CODE.items():
         for region in regions:
-            plan = PhoneMetadata.metadata_for_region_or_calling_code(code, region)
-            patterns |= {plan.general_desc.national_number_pattern, plan.national_prefix_for_parsing} - {None}
-            patterns |= {kind.national_number_pattern for kind in (plan.mobile, plan.fixed_line) if kind} - {None}
+            plan: Any = PhoneMetadata.metadata_for_region_or_calling_code(code, region)
+            kinds = (plan.general_desc, plan.mobile, plan.fixed_line, plan.toll_free, plan.uan)
+            written = (plan.national_prefix_for_parsing, *(kind.national_number_pattern for kind in kinds if kind))
+            patterns |= {pattern for pattern in written if pattern}
     assert len(patterns) > 400
     for pattern in patterns:
         rest = re.sub(r"\\d|\[[0-9-]+\]|\(\?:|\{[0-9]+(,[0-9]+)?\}", "", pattern)

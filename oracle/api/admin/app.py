@@ -31,6 +31,7 @@ from oracle.api.admin import (
     credentials,
     documentation,
     doubtful,
+    doubtful_routes,
     fsps,
     prefixes,
     route_import,
@@ -126,7 +127,7 @@ def routers() -> list[Router]:
     parts = (
         ("/admin/v1", "FSPs", [fsps]), ("/admin/v1", "Credentials", [credentials]),
         ("/admin/v1", "Aliases", [aliases, doubtful]),
-        ("/admin/v1", "Files", [batches]), ("/admin/v1", "Routes", [routes, what_if, route_import]),
+        ("/admin/v1", "Files", [batches]), ("/admin/v1", "Routes", [routes, doubtful_routes, what_if, route_import]),
         ("/audit/v1", "History", [events, resolutions, differences, reads]),
         ("/audit/v1", "The log", [audit_log, exports]),
     )  # fmt: skip

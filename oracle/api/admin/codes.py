@@ -131,9 +131,9 @@ MEANINGS: Final[dict[Code, Meaning]] = {
     "damaged_value": Meaning(
         (400,),
         "The value is damaged",
-        "The identifier or `subId` is a mark of a missing value (nan, NULL, N/A), or a number that a spreadsheet or a"
-        " program has rounded or formatted (1.23457e17, 525512345678.0, 1,234,567). `hint` names the reason; see the"
-        " codes of rows below.",
+        "The identifier or `subId` is a mark of a missing value (nan, NULL, N/A), or it or the prefix of a route is a"
+        " number that a spreadsheet or a program has rounded or formatted (1.23457e17, 525512345678.0, 1,234,567)."
+        " `hint` names the reason; see the codes of rows below.",
         "Take the value from its source, and send it as text. Leave out what has no value.",
     ),
     "duplicate_column": Meaning(

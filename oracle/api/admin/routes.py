@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 from litestar import Response
 from litestar.di import NamedDependency
@@ -36,6 +36,8 @@ from oracle.api.admin.values import FspId, FspIdQuery, FspStatus, Note, Reason
 from oracle.identifiers import BadIdentifier, Kind, Reading, find_scheme
 from oracle.identifiers.errors import BadPrefix
 from oracle.identifiers.prefix import RoutePrefix, bound_above, list_prefixes
+from oracle.imports.cells import clean, find_spoiled_number
+from oracle.imports.refusals import REFUSALS
 from oracle.store.postgres import Transaction
 from oracle.store.rows import LockedRouteRow, OverlapRow
 
@@ -106,12 +108,16 @@ class RoutePage(Resource):
     next: str | None
 
 
-class _RoutePosition(NamedTuple):
+class RoutePosition(NamedTuple):
     """The route behind which a page begins."""
 
     party_id_type: str | None = None
     prefix: str | None = None
     route_id: int | None = None
+
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        return cls(row["party_id_type"], row["prefix"], row["route_id"])
 
 
 class Neighbour(Resource):
@@ -159,6 +165,9 @@ def no_such_route() -> Refusal:
 
 def read_prefix(reading: Reading, kind: str, text: str) -> RoutePrefix:
     """Read the prefix of a route in its canonical spelling.  Raises Refusal."""
+    damage = find_spoiled_number(clean(text))
+    if damage is not None:
+        raise Refusal(400, "damaged_value", REFUSALS[damage], f"Reason: {damage}", field="prefix")
     try:
         return reading.read_prefix(kind, text)
     except BadIdentifier as exc:
@@ -239,7 +248,7 @@ async def _answer_page(
 ) -> Response[bytes]:
     at = read_time("validAt", valid_at)
     cursors = Cursors(call.caller, "routes", kind, fsp_id, prefix, at)
-    position = cursors.open(cursor, _RoutePosition) or _RoutePosition()
+    position = cursors.open(cursor, RoutePosition) or RoutePosition()
     around = (None, None, None) if prefix is None else (list_prefixes(prefix), prefix, bound_above(prefix))
     rows = await call.postgres.rows(
         "routes_page",
@@ -251,7 +260,7 @@ async def _answer_page(
         limit + 1,
     )
     last = rows[limit - 1] if len(rows) > limit else None
-    following = None if last is None else cursors.close((last["party_id_type"], last["prefix"], last["route_id"]))
+    following = None if last is None else cursors.close(RoutePosition.of(last))
     return call.read_page(RoutePage(items=[route_of(row) for row in rows[:limit]], next=following))
 
 

@@ -61,6 +61,7 @@ EXPECTED: Final = {
     "POST /admin/v1/credentials/{credential_id}/revoke": OPERATOR,
     "GET /admin/v1/refusals": OPERATOR,
     "GET /admin/v1/routes": STAFF,
+    "GET /admin/v1/routes/doubtful": STAFF,
     "POST /admin/v1/routes": OPERATOR,
     "GET /admin/v1/routes/{route_id}": STAFF,
     "PATCH /admin/v1/routes/{route_id}": OPERATOR,
