@@ -47,7 +47,7 @@ from phonenumbers.phonenumber import CountryCodeSource
 
 from oracle.identifiers import beginnings
 from oracle.identifiers.characters import LENGTH_MAX, screen
-from oracle.identifiers.errors import BadIdentifier
+from oracle.identifiers.errors import BadIdentifier, Reason
 from oracle.identifiers.scheme import DEFAULTS, Choices, Display, Matcher, PartyIdType, Read, Sample, Scheme
 
 DIGITS_MIN: Final = 7
@@ -177,7 +177,8 @@ class Msisdn(Scheme):
     def canonicalise_prefix(self, text: str) -> str:
         digits = screen(text, "MSISDN prefix").removeprefix("+").translate(_TO_COMPACT)
         if not _beginning(digits):
-            raise BadIdentifier("leading_zero" if digits.startswith("0") else "bad_structure", "MSISDN prefix")
+            reason: Reason = "leading_zero" if digits.startswith("0") else "bad_structure"
+            raise BadIdentifier("dialling_prefix" if digits.startswith("00") else reason, "MSISDN prefix")
         calling_code = _find_calling_code(digits[:3])
         return beginnings.fold(digits, calling_code, is_home=calling_code in self._home_calling_codes)
 

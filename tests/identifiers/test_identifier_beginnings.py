@@ -95,7 +95,9 @@ def test_what_begins_a_written_number_begins_its_canonical_form() -> None:
             national = make_number(rng, country)
             for trunk in {"", trunk_prefix}:
                 written = (
-                    f"+{calling_code} ({trunk}) {national[:2]}-{national[2:]}" if trunk else f"{calling_code}{national}"
+                    f"+{calling_code} ({trunk}) {national[:2]}-{national[2:]}"
+                    if trunk
+                    else f"+{calling_code}{national}"
                 )
                 if len(re.sub("[^0-9]", "", written)) > 15:
                     continue
