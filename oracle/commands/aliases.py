@@ -34,9 +34,20 @@ from oracle.commands.verbs import (
 if TYPE_CHECKING:
     from oracle.commands.client import Client, Reply
 
-COLUMNS: Final = ("kind", "identifier", "subId", "currencies", "state", "changedAt")
+COLUMNS: Final = ("kind", "identifier", "subId", "currencies", "state", "hint", "changedAt")
 CHECKED: Final = ("asked", "exists", "kind", "identifier", "subId", "error.message")
-FOUND: Final = ("asked", "fspId", "kind", "identifier", "subId", "currency", "state", "routePrefix", "error.message")
+FOUND: Final = (
+    "asked",
+    "fspId",
+    "kind",
+    "identifier",
+    "subId",
+    "currency",
+    "state",
+    "hint",
+    "routePrefix",
+    "error.message",
+)
 REASONS: Final = ("user_requested", "account_closed", "moved", "fraud", "correction", "other")
 ITEMS_MAX: Final = 1_000  # a call
 

@@ -40,7 +40,8 @@ _ADD_ALIASES: Final = """
 INSERT INTO aliases (party_id_type, identifier, fsp_id)
 SELECT 'MSISDN', '5255' || lpad(i::text, 8, '0'), 'fsp-' || lpad(n::text, greatest(3, length(n::text)), '0')
 FROM generate_series($1::int, $2::int) AS i, LATERAL (SELECT i % $3::int + 1 AS n) AS spread
-ON CONFLICT DO NOTHING
+ON CONFLICT (identifier, party_id_type, sub_id) DO UPDATE
+SET fsp_id = excluded.fsp_id, currency = '', is_hint = false, changed_at = clock_timestamp() WHERE aliases.is_hint
 """
 
 

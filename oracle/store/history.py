@@ -72,6 +72,7 @@ class EntryVersion(NamedTuple):
 
     entry: Entry  # with the FSP that registered it, whether lookups answer with that FSP or not
     is_default: bool
+    is_hint: bool
     event: Any
 
 
@@ -128,7 +129,9 @@ class Situation:
             return
         version = None
         if after is not None:
-            version = EntryVersion(Entry(after["fsp_id"], after["currency"], event["sub_id"]), after["default"], event)
+            version = EntryVersion(
+                Entry(after["fsp_id"], after["currency"], event["sub_id"]), after["default"], "hint" in after, event
+            )
         self._entries[slot] = event, version
 
     def _apply_route(self, event: Any) -> None:
@@ -388,6 +391,7 @@ class CurrencyEntry(NamedTuple):
 
     currency: str
     is_default: bool
+    is_hint: bool
 
 
 class Difference(NamedTuple):
@@ -452,7 +456,7 @@ def _compare(events: list[Any], fsp_id: str, since: datetime, until: datetime) -
 def _own_entry(state: Any, fsp_id: str) -> CurrencyEntry | None:
     if state is None or state["fsp_id"] != fsp_id:
         return None
-    return CurrencyEntry(state["currency"], state["default"])
+    return CurrencyEntry(state["currency"], state["default"], "hint" in state)
 
 
 # Connections ------------------------------------------------------------------------------------------------------

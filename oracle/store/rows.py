@@ -164,6 +164,7 @@ class OwnEntryRow(TypedDict):
     ord: int
     currency: str
     is_default: bool
+    is_hint: bool
     changed_at: datetime
     status: str
 
@@ -182,6 +183,7 @@ class ListedAliasRow(TypedDict):
     sub_id: str
     currency: str
     is_default: bool
+    is_hint: bool
     default_currency: str | None
     default_changed_at: datetime | None
     further_currencies: list[str] | None
@@ -205,6 +207,7 @@ class HolderRow(TypedDict):
     sub_id: str
     currency: str
     is_default: bool
+    is_hint: bool
     fsp_id: str
     status: str
 
@@ -307,6 +310,7 @@ class EntryNowRow(TypedDict):
     currency: str
     fsp_id: str
     is_default: bool
+    is_hint: bool
     since: datetime
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -93,24 +94,30 @@ class RandomHistory:
         elif step % 25 == 24:
             self._several_by_hand()
         else:
-            rng.choice((self._register, self._register, self._register, self._update, self._remove, self._remove))()
+            often = (self._register, self._register, self._register, self._update, self._remove, self._remove)
+            rng.choice((*often, self._put_hint, self._put_hint, self._forget_hints))()
 
     # -- through the hub ------------------------------------------------------------------------------------------
 
-    def _call(self, method: str, body: dict[str, str] | None = None, *, with_currency: bool = True) -> None:
+    def _call(self, method: str, body: dict[str, str] | None = None, *, resource: str = "participants") -> None:
         asked = some_question(self._rng)
         source = self._rng.choice(FSPS)
         if body is not None:
             body = {"fspId": source}
-            if asked.currency and with_currency:
+            if asked.currency:
                 body["currency"] = asked.currency
         path = f"/participants/{asked.party_id_type}/{asked.identifier}"
         path += f"/{asked.sub_id}" if asked.sub_id else ""
         params = {"currency": asked.currency} if method == "DELETE" and asked.currency else {}
-        answer = self._hub.request(method, path, params=params, json=body, headers={"fspiop-source": source})
-        if (
-            answer.status_code == 503
-        ):  # PostgreSQL paused; the change below comes after this one and settles whether it counts
+        headers = {
+            "fspiop-source": source,
+            "content-type": f"application/vnd.interoperability.{resource}+json;version=2.0",
+        }
+        begun = time.monotonic()
+        answer = self._hub.request(method, path, params=params, json=body, headers=headers)
+        # PostgreSQL paused; the change below comes after this one and settles whether it counts.  What ALS does by
+        # itself has the same answer then, only later.
+        if answer.status_code == 503 or (resource == "parties" and time.monotonic() - begun > 1):
             self._by_hand()
         else:
             assert answer.status_code < 500, answer.text
@@ -123,6 +130,12 @@ class RandomHistory:
 
     def _remove(self) -> None:
         self._call("DELETE")
+
+    def _put_hint(self) -> None:
+        self._call("POST", {}, resource="parties")
+
+    def _forget_hints(self) -> None:
+        self._call("DELETE", resource="parties")
 
     def _look(self, asked: Asked) -> None:
         path = f"/participants/{asked.party_id_type}/{asked.identifier}" + (f"/{asked.sub_id}" if asked.sub_id else "")

@@ -199,9 +199,15 @@ async def test_seed_keeps_aliases_of_other_fsps_and_suspensions(tmp_path: Path, 
     await connection.execute(
         "INSERT INTO aliases (party_id_type, identifier, fsp_id) VALUES ('MSISDN', '525500000001', 'theirs')"
     )
+    await connection.execute(
+        "INSERT INTO aliases (party_id_type, identifier, fsp_id, is_hint)"
+        " VALUES ('MSISDN', '525500000002', 'theirs', true)"
+    )
     await connection.close()
     done = await seed(tmp_path, database_url, 3, 1)
     assert done.stderr.endswith("; 2 new\n")
+    replaced = await fetch(database_url, "SELECT fsp_id, is_hint FROM aliases WHERE identifier = '525500000002'")
+    assert replaced == [("fsp-001", False)]  # a hint is no registration
     assert await fetch(database_url, "SELECT fsp_id FROM aliases WHERE identifier = '525500000001'") == [("theirs",)]
     assert await fetch(database_url, "SELECT status::text FROM fsps WHERE fsp_id = 'fsp-001'") == [("suspended",)]
 

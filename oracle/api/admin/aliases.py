@@ -136,6 +136,9 @@ class Alias(Resource):
     entries: list[AliasEntry]
     display: AliasForms
     state: Annotated[AliasState, Meta(description="Whether lookups are answered; the FSP's status decides")]
+    hint: Annotated[
+        bool, Meta(description="Found by the hub in another scheme; the registration of any FSP replaces it")
+    ]
     changed_at: datetime
 
 
@@ -164,6 +167,9 @@ class AliasHolder(Resource):
     sub_id: str | None
     currency: str | None
     default: bool
+    hint: Annotated[
+        bool, Meta(description="Found by the hub in another scheme; the registration of any FSP replaces it")
+    ]
     state: AliasState
 
 
@@ -197,6 +203,7 @@ class _PartyEntries(NamedTuple):
     key: PartyKey
     entries: list[AliasEntry]
     status: str
+    is_hint: bool
 
     @property
     def version(self) -> str:
@@ -221,6 +228,7 @@ class _PartyEntries(NamedTuple):
                 institution=shown.institution,
             ),
             state=_state(self.status),
+            hint=self.is_hint,
             changed_at=max(entry.changed_at for entry in self.entries),
         )
 
@@ -354,7 +362,7 @@ async def _fetch_entries(rows: Rows, fsp_id: str, key: PartyKey) -> _PartyEntrie
     if not found:
         raise Refusal(404, "not_found", "Not found", "This FSP has no such alias")
     entries = [_entry(row["currency"], row["is_default"], row["changed_at"]) for row in found]
-    return _PartyEntries(key, entries, found[0]["status"])
+    return _PartyEntries(key, entries, found[0]["status"], found[0]["is_hint"])
 
 
 async def _lock_entries(transaction: Transaction, fsp_id: str, key: PartyKey) -> _PartyEntries:
@@ -473,7 +481,7 @@ async def fetch_page(
             if _is_first(row, entries, wanted.since) and wanted.takes(key):
                 if len(picked) == limit:
                     return list(picked.values()), position
-                picked[key] = _PartyEntries(key, entries, status)
+                picked[key] = _PartyEntries(key, entries, status, row["is_hint"])
             position = _ListPosition(
                 position.type_index, row["changed_at"], row["identifier"], row["sub_id"], row["currency"]
             )
@@ -636,6 +644,7 @@ def _holder(row: HolderRow) -> AliasHolder:
         sub_id=row["sub_id"] or None,
         currency=row["currency"] or None,
         default=row["is_default"],
+        hint=row["is_hint"],
         state=_state(row["status"]),
     )
 

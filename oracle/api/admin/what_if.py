@@ -85,6 +85,9 @@ class ConsideredAlias(Resource):
     sub_id: str | None
     currency: str | None
     default: bool
+    hint: Annotated[
+        bool, Meta(description="Found by the hub in another scheme; the registration of any FSP replaces it")
+    ]
     since: datetime
     verdict: Annotated[
         Literal["answers", "unanswered", "other_sub_id", "other_currency", "not_asked_for"],
@@ -192,7 +195,7 @@ async def _fetch_past(call: Call, key: PartyKey, currency: str | None, at: datet
 
 def _collect_facts(situation: Situation, at: datetime) -> _Facts:
     entries = [
-        {**held.entry._asdict(), "is_default": held.is_default, "since": held.event["at"]}
+        {**held.entry._asdict(), "is_default": held.is_default, "is_hint": held.is_hint, "since": held.event["at"]}
         for held in situation.list_entries()
     ]
     rules = [
@@ -268,7 +271,8 @@ def _route_verdict(row: CoveringRouteRow, does_fit: bool, decides: bool, is_held
 def _make_considered_alias(row: EntryNowRow, facts: _Facts, verdict: Any) -> ConsideredAlias:
     return ConsideredAlias(
         fsp_id=row["fsp_id"], fsp_status=facts.statuses.get(row["fsp_id"]), sub_id=row["sub_id"] or None,
-        currency=row["currency"] or None, default=row["is_default"], since=row["since"], verdict=verdict,
+        currency=row["currency"] or None, default=row["is_default"], hint=row["is_hint"], since=row["since"],
+        verdict=verdict,
     )  # fmt: skip
 
 
@@ -284,12 +288,13 @@ def _explanation(
 ) -> str:
     """`others` are the kinds of the routes that match by their prefix only."""
     if alias is not None:
+        held = f"{alias.fsp_id} has registered it"
+        if alias.hint:
+            held = f"The hub found it in another scheme, at {alias.fsp_id} (a hint)"
         if is_answered:
-            return f"{alias.fsp_id} has registered it, so no route is needed"
-        return (
-            f"{alias.fsp_id} has registered it, but is {alias.fsp_status}: the answer is empty, and no route answers in"
-            " its place"
-        )
+            return f"{held}, so no route is needed"
+        subject = f"{alias.fsp_id} is" if alias.hint else "is"
+        return f"{held}, but {subject} {alias.fsp_status}: the answer is empty, and no route answers in its place"
     if is_held:
         return "It is registered in other currencies only: the answer is empty, and no route answers in its place"
     if rule is not None:

@@ -44,8 +44,8 @@ def handlers() -> list[HTTPRouteHandler]:
 @from_query(DiffQuestion)
 async def read_diff(call: NamedDependency[Call], fsp_id: FromPath[str], data: DiffQuestion) -> Stream:
     """One line for each alias whose entries differ: `change` (added, removed, changed), `partyIdType`, `identifier`,
-    `subId`, `removed` and `added` (entries with `currency` and `default`), `eventIds`.  The last line is `{"end": …}`
-    with the counts: without it the answer is incomplete.
+    `subId`, `removed` and `added` (entries with `currency`, `default`, and `hint` where it is one), `eventIds`.  The
+    last line is `{"end": …}` with the counts: without it the answer is incomplete.
     """
     since, until = read_time("from", data.since), read_time("to", data.until)
     if since > until:
@@ -75,4 +75,5 @@ async def _stream_lines(call: Call, fsp_id: str, since: datetime, until: datetim
 
 
 def _entry_of(entry: history.CurrencyEntry) -> dict[str, Any]:
-    return {"currency": entry.currency or None, "default": entry.is_default}
+    found = {"currency": entry.currency or None, "default": entry.is_default}
+    return {**found, "hint": True} if entry.is_hint else found

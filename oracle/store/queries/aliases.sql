@@ -5,13 +5,13 @@
 
 -- name: alias_entries(text, party_id_type[], text[], text[]) -> OwnEntryRow
 -- The entries of one FSP under some keys, its default entries first.  $1 FSP; $2 types, $3 identifiers, $4 sub ids, equally long.
-SELECT k.ord::int, e.currency, e.is_default, e.changed_at, (SELECT status::text FROM fsps WHERE fsp_id = $1) AS status
+SELECT k.ord::int, e.currency, e.is_default, e.is_hint, e.changed_at, (SELECT status::text FROM fsps WHERE fsp_id = $1) AS status
 FROM unnest($2::party_id_type[], $3::text[], $4::text[]) WITH ORDINALITY AS k (party_id_type, identifier, sub_id, ord)
 CROSS JOIN LATERAL (
-    SELECT currency, true AS is_default, changed_at, fsp_id FROM aliases a
+    SELECT currency, true AS is_default, is_hint, changed_at, fsp_id FROM aliases a
     WHERE (a.identifier, a.party_id_type, a.sub_id) = (k.identifier, k.party_id_type, k.sub_id)
     UNION ALL
-    SELECT currency, false, changed_at, fsp_id FROM alias_currencies x
+    SELECT currency, false, false, changed_at, fsp_id FROM alias_currencies x
     WHERE (x.identifier, x.party_id_type, x.sub_id) = (k.identifier, k.party_id_type, k.sub_id)
     OFFSET 0
 ) AS e
@@ -34,12 +34,12 @@ ORDER BY a.sub_id FOR UPDATE OF a
 -- key.  Reads one range of aliases_by_fsp and one of alias_currencies_by_fsp, for tables of any size.
 -- $3 before this time; after the position ($4 time, $5 identifier, $6 sub id, $7 currency); $8 limit.
 WITH entries AS MATERIALIZED (
-    (SELECT changed_at, identifier, sub_id, currency, true AS is_default FROM aliases
+    (SELECT changed_at, identifier, sub_id, currency, true AS is_default, is_hint FROM aliases
      WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND changed_at >= $4 AND changed_at < $3
        AND (changed_at, identifier, sub_id, currency) > ($4, $5::text, $6::text, $7::text)
      ORDER BY changed_at, identifier, sub_id, currency LIMIT $8)
     UNION ALL
-    (SELECT changed_at, identifier, sub_id, currency, false FROM alias_currencies
+    (SELECT changed_at, identifier, sub_id, currency, false, false FROM alias_currencies
      WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND changed_at >= $4 AND changed_at < $3
        AND (changed_at, identifier, sub_id, currency) > ($4, $5::text, $6::text, $7::text)
      ORDER BY changed_at, identifier, sub_id, currency LIMIT $8)
@@ -77,13 +77,13 @@ ORDER BY changed_at, identifier, sub_id, currency LIMIT $7
 
 -- name: aliases_of_identifiers(party_id_type[], text[]) -> HolderRow
 -- Who holds some identifiers, under any SubId; default entries first.  $1 types, $2 identifiers, equally long.
-SELECT k.ord::int, e.sub_id, e.currency, e.is_default, e.fsp_id, f.status::text
+SELECT k.ord::int, e.sub_id, e.currency, e.is_default, e.is_hint, e.fsp_id, f.status::text
 FROM unnest($1::party_id_type[], $2::text[]) WITH ORDINALITY AS k (party_id_type, identifier, ord)
 CROSS JOIN LATERAL (
-    SELECT sub_id, currency, true AS is_default, fsp_id FROM aliases a
+    SELECT sub_id, currency, true AS is_default, is_hint, fsp_id FROM aliases a
     WHERE (a.identifier, a.party_id_type) = (k.identifier, k.party_id_type)
     UNION ALL
-    SELECT sub_id, currency, false, fsp_id FROM alias_currencies x
+    SELECT sub_id, currency, false, false, fsp_id FROM alias_currencies x
     WHERE (x.identifier, x.party_id_type) = (k.identifier, k.party_id_type)
     OFFSET 0
 ) AS e

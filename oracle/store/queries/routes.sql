@@ -117,10 +117,10 @@ ORDER BY fsp_id ON CONFLICT DO NOTHING
 
 -- name: alias_entries_now(party_id_type, text) -> EntryNowRow
 -- All entries of an identifier, default entries first.  $1 type, $2 identifier.
-SELECT sub_id, currency, fsp_id, true AS is_default, changed_at AS since FROM aliases
+SELECT sub_id, currency, fsp_id, true AS is_default, is_hint, changed_at AS since FROM aliases
 WHERE identifier = $2 AND party_id_type = $1::party_id_type
 UNION ALL
-SELECT sub_id, currency, fsp_id, false, changed_at FROM alias_currencies
+SELECT sub_id, currency, fsp_id, false, false, changed_at FROM alias_currencies
 WHERE identifier = $2 AND party_id_type = $1::party_id_type
 ORDER BY is_default DESC, sub_id, currency
 

@@ -397,6 +397,43 @@ def test_a_lookup_names_the_holder_or_the_route_that_decides(
     assert (again.content, again.headers["idempotency-replayed"]) == (answered.content, "true")
 
 
+def test_a_hint_is_shown_as_one_and_administered_like_an_alias(
+    service: Service, operator: httpx.Client, maker: httpx.Client, stranger: httpx.Client
+) -> None:
+    parties = {
+        "fspiop-source": "redbank",
+        "content-type": "application/vnd.interoperability.parties+json;version=2.0",
+    }
+    for identifier in ("525510000170", "525510000171", "525510000172"):
+        stored = service.hub.post(f"/MSISDN/{identifier}", json={"fspId": "redbank"}, headers=parties)
+        assert stored.status_code == 201
+    path = f"{FOREIGN}/MSISDN/525510000170"
+    hint = stranger.get(path)
+    assert (hint.json()["hint"], entries_of(hint.json())) == (True, [(None, True)])
+    listed = {
+        each["identifier"]: each["hint"] for each in stranger.get(FOREIGN, params={"limit": 1000}).json()["items"]
+    }
+    assert {name for name, is_hint in listed.items() if is_hint} == {f"52551000017{n}" for n in range(3)}
+    item = {"kind": "MSISDN", "identifier": "525510000170"}
+    (found,) = operator.post("/aliases/lookup", json={"items": [item]}).json()["items"]
+    assert [(holder["fspId"], holder["hint"]) for holder in found["holders"]] == [("redbank", True)]
+    explained = operator.post("/routes/what-if", json=item).json()
+    assert (explained["alias"]["fspId"], explained["alias"]["hint"]) == ("redbank", True)
+    expected = "The hub found it in another scheme, at redbank (a hint), so no route is needed"
+    assert explained["explanation"] == expected
+
+    registered = maker.post(OWN, json=item)  # by another FSP
+    assert (registered.status_code, registered.json()["hint"]) == (201, False)
+    assert stranger.get(path).status_code == 404
+    own = stranger.post(FOREIGN, json={"kind": "MSISDN", "identifier": "525510000171"})  # by its own
+    assert (own.status_code, own.json()["hint"]) == (201, False)
+    assert own.headers["etag"] != hint.headers["etag"]
+    last = f"{FOREIGN}/MSISDN/525510000172"
+    assert maker.delete(last.replace(FOREIGN, OWN), params={"reason": "other"}).status_code == 404
+    assert operator.delete(last, params={"reason": "correction"}).status_code == 204
+    assert service.hub.get("/MSISDN/525510000172").json() == {"partyList": []}
+
+
 # What is not a request ------------------------------------------------------------------------------------------------
 
 SECRET = "525512345678"
