@@ -52,6 +52,13 @@ DOUBTFUL_CURRENCIES: Final = [
     ("whitebank", "IBAN", "GB82WEST12345698765432", "", "NAN", True),
     ("whitebank", "ALIAS", "shared", "", "ZZZ", True),
 ]
+# Routes that a person should look at: kind after the migration, prefix.
+DOUBTFUL_ROUTES: Final = {
+    ("ACCOUNT_ID", "6461570"),  # for CLABE or for other accounts
+    ("ACCOUNT_ID", "0123"),
+    ("MSISDN", "52155"),  # no number begins so
+    ("MSISDN", "9509"),
+}
 # What a migration may add to or change in a table that existed; everything else must be equal.
 TABLES: Final = {
     "aliases": "identifier, party_id_type, sub_id",
@@ -214,3 +221,14 @@ def test_everything_doubtful_is_removed_and_nothing_else(earlier: Earlier, shell
         {"currency", *(row[4] for row in DOUBTFUL_KEYS)}
     )
     assert earlier.list_findings() == []
+
+
+def test_every_doubtful_route_is_listed_and_can_be_ended(shell: Shell) -> None:
+    found = [line[:3] for line in shell("route", "doubtful").lines]
+    assert {(kind, prefix) for _, kind, prefix in found} == DOUBTFUL_ROUTES
+    for route_id, _, _ in found:
+        assert shell("route", "end", route_id, "--reason", "correction").code == 0
+    assert shell("route", "doubtful").out == ""
+    # The others are there, and a bank's route answers CLABEs only.
+    listed = {tuple(line[1:3]) for line in shell("route", "list", "--limit", "0").lines}
+    assert listed >= {("CLABE", "012"), ("CLABE", "646"), ("CLABE", "021"), ("MSISDN", "95979"), ("EMAIL", "info@")}

@@ -268,7 +268,7 @@ async def register_alias(
         if result.refused is not None:
             return answer_of(refusal_of(result.refused))
         now = await _fetch_entries(transaction.rows, fsp_id, key)
-        location = _location(fsp_id, reading, key)
+        location = _location(fsp_id, reading, key, default_country)
         status = 201 if result.changed else 200
         return answer(now.resource(reading), status=status, version=now.version, location=location)
 
@@ -386,21 +386,22 @@ def _state(status: str) -> AliasState:
     return "answered" if status in ANSWERED_STATUSES else "unanswered"
 
 
-def _location(fsp_id: str, reading: Reading, key: PartyKey) -> str:
+def _location(fsp_id: str, reading: Reading, key: PartyKey, default_country: str | None) -> str:
     """Return the URL of an alias.  A text that could mean another alias as well is marked as the stored one."""
     kind = reading.read_kind(key)
     query = {"subId": key.sub_id} if key.sub_id else {}
-    if not _reads_as(reading, kind, key):
+    if not _reads_as(reading, kind, key, default_country):
         query["asStored"] = "true"
     asked = f"?{urlencode(query, quote_via=quote)}" if query else ""
     return f"{path_of(fsp_id)}/aliases/{kind}/{quote(key.identifier, safe='')}{asked}"
 
 
-def _reads_as(reading: Reading, kind: str, key: PartyKey) -> bool:
+def _reads_as(reading: Reading, kind: str, key: PartyKey, default_country: str | None) -> bool:
     try:
-        return reading.read_key(kind, key.identifier, sub_id=key.sub_id or None) == key
+        read = reading.read_key(kind, key.identifier, sub_id=key.sub_id or None, default_country=default_country)
     except BadIdentifier:
         return False
+    return read == key
 
 
 # Many of them -------------------------------------------------------------------------------------------------
