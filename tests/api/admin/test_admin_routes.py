@@ -558,6 +558,7 @@ def test_the_route_of_a_bank_answers_its_clabes_and_nothing_else(
         for sub_id in (None, "SAVINGS"):
             found = [each["fspId"] for each in _ask_hub(hub, account, sub_id)]
             assert found == ([fsp_id] if fsp_id else []), (account, sub_id)
+    for account, fsp_id in asked.items():
         for at in (None, later(1)):
             finding = _ask_what_if(operator, account, at=at)
             assert [each["fspId"] for each in finding["answer"]] == ([fsp_id] if fsp_id else [])
@@ -610,10 +611,10 @@ def test_a_route_keeps_the_kind_that_the_caller_named(hub: httpx.Client, operato
 
 def test_a_route_for_nrc_answers_no_other_document(hub: httpx.Client, operator: httpx.Client) -> None:
     made = create(operator, "12/", "redbank", kind="NRC")
-    assert (made["kind"], made["prefix"]) == ("NRC", "12-")
     for document, answered in (("12-250019-N-123456", True), ("12-345678", False), ("12-34", False)):
         found = hub.get(f"/PERSONAL_ID/{document}")
         assert bool(found.json()["partyList"]) == answered, found.text
+    assert (made["kind"], made["prefix"]) == ("NRC", "12-")
 
 
 def test_a_person_is_shown_the_routes_of_older_versions_that_are_doubtful(
@@ -679,7 +680,7 @@ def _list_doubtful(client: httpx.Client) -> list[Any]:
     "text", ["6.46e2", "1.23457e17", "6.46E+2", "6,46e2", " 6.46E2", "'6.46E+17", "-1.2e-5", "6.46×10^2"]
 )
 def test_a_prefix_in_scientific_notation_is_refused_on_every_way_in(operator: httpx.Client, text: str) -> None:
-    for kind in ("CLABE", "ACCOUNT_ID", "ALIAS"):
+    for kind in ("ACCOUNT_ID", "CLABE", "ALIAS"):
         refused = operator.post("/routes", json={"kind": kind, "prefix": text, "fspId": "greenbank"})
         assert code(refused) == (400, "damaged_value"), refused.text
         assert refused.json()["hint"] == "Reason: scientific_notation"
