@@ -60,6 +60,7 @@ NAMES: Final = {
     "downloadBatchFile",
     "getTemplate",
     "listRoutes",
+    "listDoubtfulRoutes",
     "listFspRoutes",
     "createRoute",
     "getRoute",
