@@ -52,8 +52,7 @@ Reason = Literal[
 
 EXPLANATIONS: Final[dict[Reason, str]] = {
     "ambiguous_national_or_international": (
-        "the digits are a number of two parties, one national and one international;"
-        " write + and the calling code, or name the country"
+        "it is a number of two parties, at home and abroad; write + and the calling code, or name the country"
     ),
     "ambiguous_township_latin": "several townships have this Latin spelling; use Burmese letters",
     "bad_check_digit": "the check digit is wrong",
