@@ -1,11 +1,12 @@
 """Latin spellings never guess, PERSONAL_ID never keeps a broken NRC, and displayed forms can be read."""
 
 from itertools import product
+from pathlib import Path
 
 import pytest
 
 from oracle.identifiers import BadIdentifier, Reading, display
-from oracle.identifiers.townships import SPELLINGS, load_table
+from oracle.identifiers.townships import SPELLINGS, load_table, read_own
 
 canonicalise = Reading().canonicalise
 
@@ -125,3 +126,67 @@ def test_lossless_spellings_are_all_different() -> None:
 def test_other_documents_are_displayed_unchanged() -> None:
     assert display("PERSONAL_ID", "MA123456").text == "MA123456"
     assert display("PERSONAL_ID", "MA123456").burmese is None
+
+
+ZAWGYI_RAS = ("\u103b", "\u107e", "\u107f", "\u1080", "\u1081", "\u1082", "\u1083", "\u1084")
+VARIANTS = [
+    *(("N", f"{na}{vowels}\u1004{asat}")
+      for na in "\u1014\u108f"
+      for vowels in ("\u102d\u102f", "\u102f\u102d", "\u102d\u1033", "\u1033\u102d")
+      for asat in "\u1039\u103a"),
+    *(("E", f"\u1027{nnya}{''.join(marks)}")
+      for nnya in ("\u100a", "\u106b", "\u1009")
+      for dot in "\u1037\u1094\u1095"
+      for asat in "\u1039\u103a"
+      for marks in ((dot, asat), (asat, dot))),
+    *(("P", f"{ra}\u1015{u}") for ra in ZAWGYI_RAS for u in "\u102f\u1033"),
+    *(("P", f"\u1015{marks}") for marks in ("\u103c\u102f", "\u102f\u103c", "\u103c\u1033")),
+    *(("T", f"\u101e{aa}\u101e{na}{aa}") for aa in "\u102c\u102b" for na in "\u1014\u108f"),
+    ("T", "\u101e\u102c"), ("Y", "\u101a\u102c\u101a\u102e"), ("Y", "\u101a\u102b\u101a\u102e"), ("S", "\u1005"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("letter", "word"), VARIANTS)
+def test_a_type_is_read_in_every_writing_of_zawgyi_and_unicode(letter: str, word: str) -> None:
+    for text in (f"၈/မမန({word})၁၂၃၄၅၆", f"၈မမန{word}၁၂၃၄၅၆", f"8-မမန-{word}-123456"):
+        assert canonicalise("NRC", text) == canonicalise("PERSONAL_ID", text) == f"8-191914-{letter}-123456"
+
+
+@pytest.mark.parametrize(
+    "fields", [("1", "MAKANA", "N", "000045"), ("၁", "မကန", "နိုင်", "၀၀၀၀၄၅"), ("1", "190014", "N", "000045")]
+)
+def test_a_separator_too_many_is_refused_wherever_it_is(fields: tuple[str, ...]) -> None:
+    """Stored as an opaque PERSONAL_ID, it would be a second key of the same card."""
+    state, town, kind, number = fields
+    key = canonicalise("NRC", f"{state}/{town}({kind}){number}")
+    pairs = [("(", ")"), ("[", "]"), ("-", "-"), ("/", "/")]
+    stray = [f"{state}-{a}{town}-{kind}-{number}" for a in "-/\\(["]
+    stray += [f"{state}-{town}{a}{before}{kind}{after}{number}" for a in "-/\\" for before, after in pairs]
+    stray += [f"{state}-{town}{before}{kind}{after}{a}{number}" for a in "-/\\" for before, after in pairs]
+    stray += [f"{a}{state}-{town}({kind}){number}" for a in "-/\\"] + [
+        f"{state}-{town}-{kind}-{number}{a}" for a in "-/\\"
+    ]
+    stray += [
+        f"{state}-{town}({kind}]{number}",
+        f"{state}-{town}(({kind})){number}",
+        f"({state}){town}({kind}){number}",
+    ]
+    for text in stray:
+        assert get_reason("NRC", text) == get_reason("PERSONAL_ID", text) == "stray_separator", text
+    for before, after in [*pairs, ("", ""), ("-", ""), ("", "-")]:
+        assert canonicalise("PERSONAL_ID", f"{state}-{town}{before}{kind}{after}{number}") == key
+
+
+def test_an_operator_adds_a_township(tmp_path: Path) -> None:
+    file = tmp_path / "townships.csv"
+    file.write_text("state,township_mm,township_en\n6,ဟဟဟ,hahaha\n12,ဉဌဌ,\n13,နစဏ,\n", encoding="utf-8-sig")
+    reading = Reading(nrc_townships=read_own(file))
+    assert reading.read_hub_key("PERSONAL_ID", "6-HAHAHA-N-123456", None).identifier == "6-1F1F1F-N-123456"
+    assert reading.canonicalise("NRC", "12/OUTTHATTHA(N)123456") == "12-250C0C-N-123456"
+    assert get_reason("NRC", "6/HAHAHA(N)123456") == "unknown_township_latin"
+    # A new code can make a spelling ambiguous that was not: then it is refused, and Burmese letters still work.
+    assert canonicalise("NRC", "13/NACANA(N)000123") == "13-140514-N-000123"
+    with pytest.raises(BadIdentifier) as refusal:
+        reading.canonicalise("NRC", "13/NACANA(N)000123")
+    assert refusal.value.reason == "ambiguous_township_latin"
+    assert reading.canonicalise("NRC", "13/နစန(N)000123") == "13-140514-N-000123"

@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from hub import als, shapes
-from hub.messages import PARTICIPANTS, PAYER, STRANGER, SUB, delete, get, post, put, request, with_headers
+from hub.messages import (
+    PARTICIPANTS,
+    PAYER,
+    STRANGER,
+    SUB,
+    delete,
+    get,
+    percent_encode,
+    post,
+    put,
+    request,
+    with_headers,
+)
 from hub.process import Hub, run_oracle
 from hub.wire import Wire, ask
 
@@ -159,3 +171,68 @@ def test_head_has_no_body(hub: Hub) -> None:
     with Wire(hub.port) as wire:
         assert wire.ask(request(b"HEAD " + T, PARTICIPANTS)).status in {200, 405}
         assert shapes.expect_party_list(wire.ask(get(T))) == []
+
+
+CUT: Final = [
+    ("12", "OUKAMA(N)654321"),
+    ("12", "oukama-n-654321"),
+    ("12", "OUKAMA[N]654321"),
+    ("12", "250019-N-654321"),
+    ("12", "OUKAMA(N)65432"),  # a digit is missing as well
+    ("\u1041\u1042", "\u1025\u1000\u1019(\u1014\u102d\u102f\u1004\u103a)\u1046\u1045\u1044\u1043\u1042\u1041"),
+    ("1", "MAKANA(N)654321"),
+]
+
+
+@pytest.mark.parametrize(("state", "rest"), CUT)
+def test_an_nrc_that_a_proxy_cut_at_its_slash_is_refused(hub: Hub, state: str, rest: str) -> None:
+    """Stored as an id and a SubId, it would be a second key of a card that another FSP can hold."""
+    raw_state, raw_rest = (percent_encode(text.encode()) for text in (state, rest))
+    base = b"/participants/PERSONAL_ID/" + raw_state
+    path, query = base + b"/" + raw_rest, base + b"?partySubIdOrType=" + raw_rest
+    body = SUB % rest.encode()
+    requests = [get(path), get(query), post(path, PAYER), post(query, PAYER), post(base, body), post(path, body)]
+    requests += [put(path, PAYER), put(query, PAYER), put(base, body), delete(path), delete(query)]
+    item = {"partyIdType": "PERSONAL_ID", "partyIdentifier": state, "fspId": "payerfsp", "partySubIdOrType": rest}
+    with Wire(hub.port) as wire:
+        for message in requests:
+            answer = wire.ask(message)
+            information = answer.json()["errorInformation"]
+            assert (answer.status, information["errorCode"]) == (400, "3101"), message
+            assert "slash" in information["errorDescription"]
+            assert "654321"[:5] not in information["errorDescription"]
+        (party,) = wire.ask(post(b"/participants", shapes.dump_json({"partyList": [item]}))).json()["partyList"]
+        assert party["errorInformation"]["errorCode"] == "3101"
+        # The type of the card in the path as well: no such URI.
+        for method in (get(path + b"/NATIONAL_REGISTRATION"), post(path + b"/NATIONAL_REGISTRATION", PAYER)):
+            assert wire.ask(method).status == 404
+        assert wire.ask(get(path + b"?partySubIdOrType=NATIONAL_REGISTRATION")).status == 400
+        # Any other SubId is still part of the key.
+        assert shapes.expect_party_list(wire.ask(get(base + b"?partySubIdOrType=PASSPORT"))) == []
+
+
+@pytest.mark.parametrize(
+    ("identifier", "reason"),
+    [
+        (b"5588887777", "country"), (b"+5588887777", "country"), (b"3312340006", "country"), (b"9250000012", "country"),
+        (b"00525512345678", "00"), (b"tel:+525512345678", "tel"),
+    ],
+)  # fmt: skip
+def test_a_number_without_its_country_is_refused_for_every_method(hub: Hub, identifier: bytes, reason: str) -> None:
+    target = b"/participants/MSISDN/" + identifier
+    with Wire(hub.port) as wire:
+        for message in (get(target), post(target, PAYER), put(target, PAYER), delete(target)):
+            answer = wire.ask(message)
+            information = answer.json()["errorInformation"]
+            assert (answer.status, information["errorCode"]) == (400, "3101")
+            assert reason in information["errorDescription"]
+
+
+def test_a_number_that_is_valid_nowhere_or_abroad_is_served(hub: Hub) -> None:
+    burmese = percent_encode("၉၅၉၂၅၀၀၀၀၀၁၂".encode())
+    with Wire(hub.port) as wire:
+        for identifier in (b"123456789", b"44123456789", b"17891239876", b"9512345678", b"16135551212", burmese):
+            target = b"/participants/MSISDN/" + identifier
+            als.read_post(wire.ask(post(target, PAYER)))
+            assert len(shapes.expect_party_list(wire.ask(get(target)))) == 1
+        assert len(shapes.expect_party_list(wire.ask(get(b"/participants/MSISDN/959250000012")))) == 1
