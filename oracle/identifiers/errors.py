@@ -91,7 +91,7 @@ EXPLANATIONS: Final[dict[Reason, str]] = {
     "tel_prefix": "write the number alone, without tel",
     "too_long": "it is too long for this kind of identifier",
     "too_short": "it is too short for this kind of identifier",
-    "unknown_country": "the country is not a known two-letter code",
+    "unknown_country": "the country is not a two-letter ISO 3166 code such as MX or GB (not UK)",
     "unknown_kind": "this kind of identifier is not known",
     "unknown_township_latin": "no township of this state has this Latin spelling; use Burmese letters",
 }

@@ -32,9 +32,10 @@ _currency: Final = re.compile(r"[A-Za-z]{3}").fullmatch
 
 # An identifier that needs no repair, and shows no damage.
 Ordinary = Callable[[str], object]
-_MARKS: Final = "|".join(map(re.escape, sorted(cells.MARKS | cells.EXACT_MARKS)))
+# The marks that begin as an ordinary identifier does, with n or u.
+_MARKS: Final = "|".join(re.escape(mark) for mark in sorted(cells.MARKS | cells.EXACT_MARKS) if mark[0].isalnum())
 _ordinary: Final[Ordinary] = re.compile(
-    rf"(?![0-9]+\.[0-9]*(?:e|\Z)|(?:{_MARKS})\Z)[0-9a-z][0-9a-z@._/()-]{{0,127}}", re.ASCII | re.IGNORECASE
+    rf"(?![0-9]+\.[0-9]*(?:[eE]|\Z)|(?=[nuNU])(?i:{_MARKS})\Z)[0-9A-Za-z][0-9A-Za-z@._/()-]{{0,127}}"
 ).fullmatch
 
 
