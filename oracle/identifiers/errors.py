@@ -7,6 +7,7 @@ one of a fixed set of sentences.  `reason` is for programs (import reports, metr
 from typing import Final, Literal
 
 Reason = Literal[
+    "ambiguous_in_country",
     "ambiguous_national_or_international",
     "ambiguous_township_latin",
     "bad_check_digit",
@@ -51,8 +52,9 @@ Reason = Literal[
 ]
 
 EXPLANATIONS: Final[dict[Reason, str]] = {
+    "ambiguous_in_country": "these digits can be two numbers, with this country too; write + and the calling code",
     "ambiguous_national_or_international": (
-        "it is a number of two parties, at home and abroad; write + and the calling code, or name the country"
+        "these digits are a number at home and another one abroad; write + and the calling code, or name the country"
     ),
     "ambiguous_township_latin": "several townships have this Latin spelling; use Burmese letters",
     "bad_check_digit": "the check digit is wrong",
@@ -78,7 +80,9 @@ EXPLANATIONS: Final[dict[Reason, str]] = {
     "missing_type": "the citizenship type is missing",
     "mixed_digit_scripts": "it mixes Burmese digits with the digits 0 to 9",
     "national_prefix": "it contains the prefix for calls within the country; identifiers are written without it",
-    "national_without_country": "a national number needs a country",
+    "national_without_country": (
+        "it looks like a national number without its country; name the country, or write + and the calling code"
+    ),
     "non_digit": "only the digits 0 to 9 are allowed",
     "not_text": "it must be text",
     "plus_misplaced": "only one plus sign is allowed, at the beginning",
@@ -88,7 +92,7 @@ EXPLANATIONS: Final[dict[Reason, str]] = {
     "sub_id_not_nfc": "it must be in Unicode normalisation form C",
     "sub_id_not_text": "it must be text",
     "sub_id_too_long": "it is longer than 128 characters",
-    "tel_prefix": "write the number alone, without tel",
+    "tel_prefix": "write the number without tel in front of it",
     "too_long": "it is too long for this kind of identifier",
     "too_short": "it is too short for this kind of identifier",
     "unknown_country": "the country is not a two-letter ISO 3166 code such as MX or GB (not UK)",

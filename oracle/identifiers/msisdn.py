@@ -16,10 +16,10 @@ Canonical form.  International digits without `+`.
 A national number without its country.  5588887777 is a telephone in Mexico City, and by its form alone also an
 alias of +55, Brazil.  Stored as that, one telephone would have two owners.
 * Everywhere: digits that are no valid international number but a national one of a home country are refused.
-  The abolished Mexican form (1 and ten digits) does not count: 17891239876 is test data of the scheme.
+  1 and ten digits is no national number of Mexico: the abolished 1 was written after the 52 only.
 * At the desk (a file, a command, the admin API), without `+` and without a country: digits that are a valid
   international number and also a national one of a home country, another party's, are refused as ambiguous.
-  Here the abolished form counts.  A hub sends the international form, so there they stay international.
+  A hub sends the international form, so there they stay international.
 * With a country, the digits are a national number of that country if they are valid as one: the country
   decides.  It cannot decide between two numbers of its own, or where the abolished form is also a number of
   +1: these are refused.  A default country does the same; if there is no such national number, the digits are
@@ -60,10 +60,6 @@ _written: Final = re.compile(rf"[0-9+ ().-]+|[{_BURMESE_ZEROS}{_DIGITS}+ ().-]+"
 _written_mixed: Final = re.compile(rf"[0-9{_BURMESE_ZEROS}{_DIGITS}+ ().-]+").fullmatch
 _TO_COMPACT: Final = str.maketrans(_BURMESE_ZEROS + _DIGITS, "00123456789", " ().-")
 _REWRITES_MAX: Final = 4  # no number needs more than one; a cycle must end
-
-# The abolished Mexican form without its 52.  Valid numbers of +1 have as many digits.
-_OLD_MEXICAN: Final = r"1[2-9][0-9]{9}\Z"
-
 
 _beginning: Final = re.compile(r"[1-9][0-9]{0,14}").fullmatch
 
@@ -108,19 +104,24 @@ class Msisdn(Scheme):
         return bool(unchanged(digits)) if unchanged else table is self._unchanged_short
 
     @cached_property
-    def _is_national_at_home(self) -> Matcher:
-        return _make_national_matcher(self._refused_countries)
+    def _home_length_max(self) -> int:
+        """The length of the longest national number of a home country."""
+        return max(map(_find_length_max, self._refused_countries), default=0)
 
     @cached_property
-    def _is_perhaps_national_at_home(self) -> Matcher:
-        """Match the same, and the abolished Mexican form."""
-        return _make_national_matcher(self._refused_countries, _OLD_MEXICAN if "MX" in self._refused_countries else "")
+    def _is_national_at_home(self) -> Matcher:
+        return _make_national_matcher(self._refused_countries)
 
     def choose_written_reader(self, country: str | None = None, default_country: str | None = None) -> Read:
         named = country or default_country
 
         def canonicalise_written(text: object) -> str:
             if isinstance(text, str):
+                match = None if named else _international(text)
+                if match and len(match[1]) > self._home_length_max:  # most rows of most files: not ambiguous
+                    unchanged = self._unchanged[match[1][:3]]
+                    if unchanged is not None and unchanged(match[1]):
+                        return match[1]
                 compact = _compact(text)
                 if compact.startswith("+"):
                     return self.canonicalise(compact)
@@ -128,7 +129,7 @@ class Msisdn(Scheme):
                 if found:
                     return found
                 is_international = not named or (not country and _is_too_long(compact, named))
-                if is_international and _international(compact) and not self._is_perhaps_national_at_home(compact):
+                if is_international and _international(compact) and not self._is_national_at_home(compact):
                     return self.canonicalise(compact)
             return self.read_written(text, country, default_country)
 
@@ -150,8 +151,7 @@ class Msisdn(Scheme):
         if found:
             return found
         international = self._read_international(digits, has_plus)
-        readings = [_read_old_mexican(digits)] if "MX" in self._refused_countries else []
-        readings += [_read_home_number(digits, home) for home in self._refused_countries]
+        readings = [_read_home_number(digits, home) for home in self._refused_countries]
         if _find_valid_form(digits) and any(reading and reading != international for reading in readings):
             raise BadIdentifier("ambiguous_national_or_international", "MSISDN")
         return international
@@ -253,7 +253,7 @@ def _read_as_national(digits: str, country: str) -> str | None:
     if national and international and national != international:
         calling_code = str(phonenumbers.country_code_for_region(country))
         if is_old or international.startswith(calling_code):
-            raise BadIdentifier("ambiguous_national_or_international", "MSISDN")
+            raise BadIdentifier("ambiguous_in_country", "MSISDN")
     return national
 
 
@@ -265,10 +265,6 @@ def _read_home_number(digits: str, home: str) -> str | None:
         return None
     is_national = number.country_code_source == CountryCodeSource.FROM_DEFAULT_COUNTRY
     return _format_digits(number) if is_national and phonenumbers.is_valid_number(number) else None
-
-
-def _read_old_mexican(digits: str) -> str | None:
-    return _find_valid_form("52" + digits) if re.match(_OLD_MEXICAN, digits) else None
 
 
 def _format_digits(number: phonenumbers.PhoneNumber) -> str:
@@ -297,7 +293,7 @@ def _read_national(digits: str, country: str) -> str | None:
 def _is_too_long(digits: str, country: str) -> bool:
     """Whether it is certain that these are more digits than a number has when it is dialled in the country."""
     plan = _load_national_plan(country)
-    if plan is None or digits.startswith((plan.calling_code, "0")):
+    if plan is None or digits.startswith((plan.calling_code, "0")) or (country == "MX" and digits.startswith("1")):
         return False
     return len(digits) > plan.length_max and not plan.goes_abroad(digits)
 
@@ -420,12 +416,13 @@ def _find_plan(calling_code: str) -> PhoneMetadata | None:
     return PhoneMetadata.metadata_for_region_or_calling_code(int(calling_code), region)
 
 
-def _make_national_matcher(countries: tuple[str, ...], also: str = "") -> Matcher:
+def _make_national_matcher(countries: tuple[str, ...]) -> Matcher:
     """Make a pattern of all digits without a leading 0 that might be a national number of one of these countries."""
-    length_max = max(map(_find_length_max, countries), default=0)
+    if not countries:
+        return _never
+    length_max = max(map(_find_length_max, countries))
     numbers = "|".join(map(_write_national, countries))
-    patterns = ([f"(?!.{{{length_max + 1}}})(?:{numbers})"] if countries else []) + ([also] if also else [])
-    return re.compile("|".join(patterns)).match if patterns else _never
+    return re.compile(f"(?!.{{{length_max + 1}}})(?:{numbers})").match
 
 
 def _write_national(country: str) -> str:

@@ -167,8 +167,8 @@ def test_an_unknown_country_is_refused(country: str) -> None:
 @pytest.mark.parametrize(
     ("text", "country", "reason"),
     [
-        ("95235882", "MM", "ambiguous_national_or_international"),  # 09 95235882, or +95 235882: both are Myanmar's
-        ("15512345678", "MX", "ambiguous_national_or_international"),  # +1 551, or 52 lost and 1 kept
+        ("95235882", "MM", "ambiguous_in_country"),  # 09 95235882, or +95 235882: both are Myanmar's
+        ("15512345678", "MX", "ambiguous_in_country"),  # +1 551, or 52 lost and 1 kept
         ("123456789", "MX", "invalid_for_country"),  # no reading is valid
         ("5215512345678", "XX", "unknown_country"),
     ],

@@ -43,11 +43,6 @@ def read_by_hub(kind: str, text: str) -> str:
     return READING.read_hub_key(PARTY_ID_TYPES[kind], text, sub_id).identifier
 
 
-def is_of_two_parties(text: str, country: str | None) -> bool:
-    """Whether the hub reads a number that the desk refuses: a Canadian one, or a Mexican one as it was until 2019."""
-    return text == "16135551212" and country is None
-
-
 @pytest.mark.parametrize(("kind", "row"), CASES)
 def test_a_vector_is_accepted_or_refused_as_its_row_says(kind: str, row: dict[str, str]) -> None:
     text = json.loads(f'"{row["input"]}"')
@@ -56,12 +51,8 @@ def test_a_vector_is_accepted_or_refused_as_its_row_says(kind: str, row: dict[st
         assert read_by_hub(kind, row["canonical"]) == row["canonical"]
         if country is None:
             assert read_by_hub(kind, text) == row["canonical"]
-        if is_of_two_parties(text, country):
-            assert canonicalise(kind, "+" + text) == row["canonical"]
-            row = row | {"reason": AMBIGUOUS}
-        else:
-            assert canonicalise(kind, text, country) == row["canonical"]
-            return
+        assert canonicalise(kind, text, country) == row["canonical"]
+        return
     with pytest.raises(BadIdentifier) as refusal:
         canonicalise(kind, text, country)
     assert refusal.value.reason == row["reason"]
