@@ -22,6 +22,7 @@ from oracle.audit import leaf, merkle
 from oracle.audit.checkpoint import VerifierKey
 from oracle.audit.merkle import Range, Stored, Subtree
 from oracle.store.queries import QUERIES
+from oracle.store.servers import Servers
 
 # One index gives the order.  Without these settings the planner may sort 100 million events.
 CONNECTION_SETTINGS: Final = {
@@ -65,9 +66,11 @@ class State(NamedTuple):
     bound: Bound
 
 
-async def connect(url: str, name: str, **settings: str) -> asyncpg.Connection:
-    wanted = {**CONNECTION_SETTINGS, "application_name": name, **settings}
-    return await asyncpg.connect(url, timeout=10, server_settings=wanted, target_session_attrs="primary")
+async def connect(servers: Servers | str, name: str, **settings: str) -> asyncpg.Connection:
+    """Open a connection to the primary of some servers, or of a URL.  Raises as `Servers.connect`."""
+    if isinstance(servers, str):
+        servers = Servers(servers)
+    return await servers.connect(name, {**CONNECTION_SETTINGS, **settings})
 
 
 async def fetch_state(connection: asyncpg.Connection) -> State:

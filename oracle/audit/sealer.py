@@ -1,6 +1,6 @@
 """Seals history: appends every committed event to the Merkle log, and signs the log's new state.
 
-Use.       `await Sealer(database_url, KeyFile(path), metrics).run(stop)` in a background process.  Any number of
+Use.       `await Sealer(servers, KeyFile(path), metrics).run(stop)` in a background process.  Any number of
            processes can run it, on any number of machines.  It returns when `stop` is set, and waits while PostgreSQL
            is away.
 Leader.    One process at a time seals (see `store/leader`).  Should two hold the lock for a moment, the primary key of
@@ -31,6 +31,7 @@ from oracle.audit.log import Bound, Era
 from oracle.backoff import pause
 from oracle.store.leader import Leader, close
 from oracle.store.queries import QUERIES
+from oracle.store.servers import Servers
 from oracle.telemetry import logs
 from oracle.telemetry.metrics import Metrics
 
@@ -63,7 +64,7 @@ class _Superseded(Exception):
 class Sealer:
     def __init__(
         self,
-        database_url: str,
+        servers: Servers,
         key_file: KeyFile,
         metrics: Metrics | None = None,
         *,
@@ -72,7 +73,7 @@ class Sealer:
         limits: SealingLimits = LIMITS,
     ) -> None:
         """`rest`: the pause after a portion, as a multiple of the time that the portion took."""
-        self._url = database_url
+        self._servers = servers
         self._file = key_file
         self._metrics = metrics
         self._interval_s = interval_s
@@ -90,11 +91,11 @@ class Sealer:
         ).run(stop)  # fmt: skip
 
     async def _connect(self) -> asyncpg.Connection:
-        return await log.connect(self._url, "oracle sealer", **_WRITE_SETTINGS)
+        return await log.connect(self._servers, "oracle sealer", **_WRITE_SETTINGS)
 
     async def _lead(self, writer: asyncpg.Connection, stop: asyncio.Event) -> None:
         """Seal on the connection that holds the lock: without the lock nothing is written."""
-        reader = await log.connect(self._url, "oracle sealer")
+        reader = await log.connect(self._servers, "oracle sealer")
         try:
             sealing = await Sealing.begin(writer, reader, self._file, self._limits)
             events_log.info("This process seals history now", size=sealing.tree.size)

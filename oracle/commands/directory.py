@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from oracle.settings import Settings
     from oracle.store.migrate import Stage
 
-CONNECT_TIMEOUT_S: Final = 10
 SEED_COUNT_MAX: Final = 100_000_000  # seed makes numbers of eight digits
 SEED_FSPS_MAX: Final = 10_000
 
@@ -167,13 +166,12 @@ def _read_key(reading: Reading, arguments: Arguments) -> PartyKey:
 
 async def _fetch_entries(settings: Settings, key: PartyKey) -> list[tuple[str, str]]:
     """FSP ('' for one that is suspended or closed) and currency ('' for any), the default entry first."""
-    import asyncpg
-
     from oracle.commands.database import open_database
     from oracle.store.queries import QUERIES
+    from oracle.store.servers import connect
 
     async with open_database(settings, migrate_own=True) as url:
-        connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
+        connection = await connect(url, "oracle lookup")
         try:
             rows = await connection.fetch(QUERIES["entries_by_keys"], [key.party_id_type], [key.identifier])
         finally:

@@ -26,9 +26,9 @@ import asyncpg
 from oracle.commands.output import format_count, print_note
 from oracle.store.cache.coherence import LEASE_S
 from oracle.store.queries import QUERIES
+from oracle.store.servers import connect
 
 CHUNK: Final = 20_000
-CONNECT_TIMEOUT_S: Final = 10
 
 _ADD_FSPS: Final = """
 INSERT INTO fsps (fsp_id, status)
@@ -48,8 +48,7 @@ SET fsp_id = excluded.fsp_id, currency = '', is_hint = false, changed_at = clock
 async def seed(database_url: str, count: int, fsps: int, advance: Callable[[int], object]) -> int:
     """Return how many aliases are new; call `advance` with the rows of each committed chunk."""
     chunks = iter(range(0, count, CHUNK))
-    settings = {"application_name": "oracle seed"}
-    connection = await asyncpg.connect(database_url, timeout=CONNECT_TIMEOUT_S, server_settings=settings)
+    connection = await connect(database_url, "oracle seed")
     try:
         await _add(connection, _ADD_FSPS, fsps)
         total = await _fill(connection, chunks, count, fsps, advance)

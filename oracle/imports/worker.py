@@ -59,7 +59,6 @@ Turn = Callable[[int], Awaitable[None]]
 class Imports:
     def __init__(
         self,
-        database_url: str,
         changes: Changes,
         postgres: Postgres,
         metrics: Metrics | None = None,
@@ -68,7 +67,6 @@ class Imports:
         limits: ImportLimits = IMPORT_LIMITS,
         passes_max: int = PASSES_MAX,
     ) -> None:
-        self._url = database_url
         self._changes = changes
         self._postgres = postgres
         self._metrics = metrics or Metrics.open(None, "jobs", 0)
@@ -85,10 +83,12 @@ class Imports:
         ).run(stop)  # fmt: skip
 
     async def _connect(self) -> asyncpg.Connection:
-        return await asyncpg.connect(
-            self._url, timeout=LIMITS.connect_s, command_timeout=HEARD_S, target_session_attrs="primary",
-            server_settings={"application_name": "oracle imports", "idle_session_timeout": str(DROPPED_MS)},
-        )  # fmt: skip
+        return await self._postgres.servers.connect(
+            "oracle imports",
+            {"idle_session_timeout": str(DROPPED_MS)},
+            timeout_s=LIMITS.connect_s,
+            command_timeout_s=HEARD_S,
+        )
 
     async def _hold(self, _: asyncpg.Connection, stop: asyncio.Event) -> None:
         """Work while this process holds the lock."""

@@ -10,23 +10,17 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-import asyncpg
-
 from oracle.api.admin.access import Role, hash_of, new_credential_id, new_secret, token_of
 from oracle.store.queries import QUERIES
+from oracle.store.servers import connect
 
 VALID_FOR: Final = timedelta(days=7)
-CONNECT_TIMEOUT_S: Final = 10
 
 
 async def bootstrap(database_url: str) -> str | None:
     """Make the first key and return it; None when there is an operator already.  Raises what asyncpg raises."""
-    connection = await asyncpg.connect(
-        database_url,
-        timeout=CONNECT_TIMEOUT_S,
-        # An open transaction of somebody else must not block the start of the service forever.
-        server_settings={"application_name": "oracle bootstrap", "lock_timeout": "10000"},
-    )
+    # An open transaction of somebody else must not block the start of the service forever.
+    connection = await connect(database_url, "oracle bootstrap", {"lock_timeout": "10000"})
     try:
         async with connection.transaction():
             # Of ten services that start at once, one makes the key: the others wait here, and then see it.

@@ -178,12 +178,11 @@ async def run_jobs(
 ) -> None:
     metrics = Metrics.open(run_dir, "jobs", index)
 
-    assert settings.database_url is not None  # noqa: S101 - as in open_store
-    sealer = Sealer(settings.database_url, KeyFile(key_file(settings)), metrics)
+    signing_keys = KeyFile(key_file(settings))
 
     async def run_with_store(stop: asyncio.Event) -> None:
         async with open_store(settings, metrics, desk=True) as store, _open_health(store, metrics):
-            await jobs.run([*_make_jobs(store, metrics), ("sealing", sealer.run)], stop)
+            await jobs.run(_make_jobs(store, metrics, signing_keys), stop)
 
     try:
         # Nobody waits for this process, so PostgreSQL can be slow or away when it starts: opening the store is a job,
@@ -195,15 +194,11 @@ async def run_jobs(
         metrics.close()
 
 
-def _make_jobs(store: Store, metrics: Metrics) -> list[jobs.Named]:
+def _make_jobs(store: Store, metrics: Metrics, signing_keys: KeyFile) -> list[jobs.Named]:
     """Make the background work that needs the store, by name."""
-    settings = store.settings
-    assert settings.database_url is not None  # noqa: S101 - as in open_store
-    imports = Imports(
-        settings.database_url, store.changes, store.postgres, metrics,
-        reading=Reading.of(settings),
-    )  # fmt: skip
-    return [("imports", imports.run), ("housekeeping", Housekeeping(store.postgres).run)]
+    imports = Imports(store.changes, store.postgres, metrics, reading=Reading.of(store.settings))
+    sealer = Sealer(store.postgres.servers, signing_keys, metrics)
+    return [("imports", imports.run), ("housekeeping", Housekeeping(store.postgres).run), ("sealing", sealer.run)]
 
 
 def _settle_memory() -> None:

@@ -5,15 +5,11 @@ ownership and write the events.  This module decides in which order things happe
 change is one transaction of a handful of statements, however many aliases it names.
 
 The outcome of a commit can be unknown: the connection broke, or the server did not answer in time.  Such a change is
-not acknowledged.  It can still take effect later, when its fences have expired.  So a background task (`_repair`) ends
-the server process that ran it, and moves the generation once that process is gone: this keeps promise C.  The task also
-moves the generation after a commit that could not be verified, because PostgreSQL went away right after the commit or
-the caller's time was up.
+not acknowledged.  It can still take effect later, when its fences have expired.  `repairs` makes that good.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
@@ -28,12 +24,9 @@ from oracle.store.base import Context, CopyKey, Registration
 from oracle.store.cache.coherence import Coherence, Fence
 from oracle.store.lanes import is_collision
 from oracle.store.postgres import Postgres, Transaction
-from oracle.telemetry import logs
-
-log = logs.Log(__name__)
+from oracle.store.repairs import Repairs
 
 ATTEMPTS: Final = 4
-REPAIR_PAUSE_S: Final = 0.5
 
 T = TypeVar("T")
 Work = Callable[[Transaction], Awaitable[tuple[T, bool]]]  # the result, and whether anything was written
@@ -65,12 +58,10 @@ class Changes:
         self._postgres = postgres
         self._coherence = coherence
         self._admits_unknown = fsp_registration == "auto"
-        self._repairs: set[asyncio.Task[None]] = set()
+        self.repairs = Repairs(postgres.watch.end_backends, coherence.bump)
 
     async def close(self) -> None:
-        for task in list(self._repairs):
-            task.cancel()
-        await asyncio.gather(*self._repairs, return_exceptions=True)
+        await self.repairs.close()
 
     # -- what the hub asks for ------------------------------------------------------------------------------------
 
@@ -183,7 +174,7 @@ class Changes:
                     result = await work(transaction)
                     if companion is not None:
                         await companion.finish(transaction, result)
-                    await transaction.commit()
+                    await self._commit(transaction, moves=False)
                 break
             except errors.DirectoryUnavailable as exc:
                 if not is_collision(exc.__cause__) or attempt == ATTEMPTS - 1:
@@ -241,7 +232,7 @@ class Changes:
             await self._coherence.settle(fence if changed else msgspec.structs.replace(fence, is_set=True))
         except BaseException:
             if unverified:
-                self._follow_up(None)
+                self.repairs.add_move()
             raise
         return result
 
@@ -264,34 +255,13 @@ class Changes:
             raise errors.DirectoryUnavailable
         return fence
 
-    async def _commit(self, transaction: Transaction) -> None:
+    async def _commit(self, transaction: Transaction, *, moves: bool = True) -> None:
+        """Commit; `moves`: when nobody knows the outcome, the generation must move."""
         try:
             await transaction.commit()
         except BaseException:
-            self._follow_up(transaction.backend_pid)
+            self.repairs.add(transaction.backend_pid, moves=moves)
             raise
-
-    def _follow_up(self, backend_pid: int | None) -> None:
-        task = asyncio.get_running_loop().create_task(self._repair(backend_pid))
-        self._repairs.add(task)
-        task.add_done_callback(self._repairs.discard)
-
-    async def _repair(self, backend_pid: int | None) -> None:
-        """Move the generation after a commit with an unknown outcome, or (None) after one that was not verified.
-
-        Tries until it has succeeded: there is no later occasion.
-        """
-        log.warning("The cache can hold copies from before a change; invalidating all older copies")
-        while True:
-            try:
-                if backend_pid is None or await self._postgres.watch.end_backend(backend_pid):
-                    await self._coherence.bump()
-                    return
-            except errors.DirectoryUnavailable:
-                pass
-            except Exception as exc:  # noqa: BLE001 - giving up would leave an old copy for its whole TTL
-                log.error("Older copies in the cache are not invalid yet; trying again", exc=exc)
-            await asyncio.sleep(REPAIR_PAUSE_S)
 
 
 def _join(companion: Companion, work: Work[T]) -> Work[T]:

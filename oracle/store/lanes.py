@@ -1,8 +1,9 @@
-"""Lanes: pools of connections to one PostgreSQL, behind one breaker.
+"""Lanes: pools of connections to one PostgreSQL, each behind a breaker.
 
-Failures.  An error that means "not now" leaves a lane as DirectoryUnavailable: the server is away, or a statement did
-           not get its lock or its result in time.  Every other error passes through.
-Breaker.   The lanes share one, because they share the server.  While the server is known to be away, calls fail at
+Failures.  An error that means "not now" leaves a lane as DirectoryUnavailable: the server is away, or it refuses the
+           lane, or a statement did not get its lock or its result in time.  Every other error passes through.
+Breaker.   While the server is known to be away, calls of all lanes fail at once, because the lanes share the server.
+           While a working server refuses one lane (its disk is full, it only reads), calls of that lane alone fail at
            once.  One call every retry_s tries again (half-open), so that nobody else waits for a time-out.
 """
 
@@ -20,14 +21,17 @@ import msgspec
 from oracle.errors import DirectoryUnavailable
 from oracle.store.cache.coherence import COMMIT_MAX_S
 from oracle.store.queries import QUERIES
+from oracle.store.servers import Servers
 
 STREAM_ROWS: Final = 1_000
 
-# SQLSTATE classes and codes that mean "the server is away": connection, resources, shutdown, read-only after a
-# failover, no such database, or no entry for this client there.
-_AWAY: Final = ("08", "53", "57P", "25006", "3D000", "28")
-# SQLSTATEs that mean "not now" for one statement: lock and statement time-outs, a transaction that was idle for too
-# long (because this process stalled), deadlock, serialization failure.
+# SQLSTATE classes that mean "the server is away": connection, shutdown.
+_AWAY: Final = ("08", "57P")
+# A server that works refuses this statement or this connection, but others can succeed: resources (disk, memory,
+# connections), an input or output error (a full disk, too), read-only, no such database, no entry for this client.
+_REFUSED: Final = ("53", "58", "25006", "3D000", "28")
+# "Not now" for one statement: lock and statement time-outs, a transaction that was idle for too long (because this
+# process stalled), deadlock, serialization failure.
 _BUSY: Final = ("55P03", "57014", "25P03", "40")
 
 
@@ -55,6 +59,11 @@ def is_away(error: BaseException) -> bool:
     return isinstance(error, gone) and not isinstance(error, TimeoutError)
 
 
+def is_refused(error: BaseException) -> bool:
+    """Return whether the error means that a server that works cannot do this now, for want of a resource or a right."""
+    return isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith(_REFUSED)
+
+
 def is_busy(error: BaseException) -> bool:
     """Return whether the error means that one statement failed for now, on a server that works."""
     if isinstance(error, asyncpg.PostgresError):
@@ -62,32 +71,54 @@ def is_busy(error: BaseException) -> bool:
     return isinstance(error, TimeoutError)
 
 
+def is_unavailable(error: BaseException) -> bool:
+    """Return whether the error means "not now", for any of these reasons."""
+    return is_away(error) or is_refused(error) or is_busy(error)
+
+
 def is_collision(error: BaseException | None) -> bool:
     """Return whether two changes collided.  The same change can succeed when it runs again."""
     return isinstance(error, asyncpg.PostgresError) and str(error.sqlstate) in ("40P01", "40001")
 
 
-class Breaker:
-    """Knows whether the server is away, and who may try it again."""
+class Outage:
+    """Whether something is known to fail, and who may try it again."""
 
     def __init__(self, retry_s: float = LIMITS.retry_s) -> None:
         self._loop = asyncio.get_running_loop()
         self.retry_s = retry_s
-        self._away_until = 0.0
+        self._until = 0.0
         self._trying = False
-        self.errors = 0
 
     @property
-    def away(self) -> bool:
-        return self._away_until > 0
+    def lasts(self) -> bool:
+        return self._until > 0
 
-    def trip(self) -> None:
-        """The server is away: fail every call for retry_s."""
-        self._away_until = self._loop.time() + self.retry_s
+    def begin(self) -> None:
+        """It fails: refuse every call for retry_s."""
+        self._until = self._loop.time() + self.retry_s
 
-    def reset(self) -> None:
-        """The server answers: let every call through."""
-        self._away_until = 0.0
+    def end(self) -> None:
+        """It works: let every call through."""
+        self._until = 0.0
+
+    def begin_try(self) -> None:
+        """Let this call try, and refuse the others for as long as it takes.  Raises DirectoryUnavailable."""
+        if self._trying or self._loop.time() < self._until:
+            raise DirectoryUnavailable
+        self._trying = True
+
+    def end_try(self) -> None:
+        self._trying = False
+
+
+class Breaker:
+    """Fails the calls of a lane at once while they would fail anyway.  All lanes share the outage of the server."""
+
+    def __init__(self, server: Outage) -> None:
+        self.server = server
+        self.lane = Outage(server.retry_s)  # on a server that works
+        self.errors = 0
 
     def take_errors(self) -> int:
         """Return how many calls failed since the last call of this method."""
@@ -96,30 +127,36 @@ class Breaker:
 
     @asynccontextmanager
     async def guard(self) -> AsyncIterator[bool]:
-        """Run one call; yield whether it tries a server that was away a moment ago.  Raises DirectoryUnavailable."""
-        trying = self.away
-        if trying and (self._trying or self._loop.time() < self._away_until):
-            raise DirectoryUnavailable
-        self._trying = trying  # half-open: this call tries, however long it takes; the others go on failing at once
+        """Run one call; yield whether it tries what failed a moment ago.  Raises DirectoryUnavailable."""
+        server, lane = self.server, self.lane
+        outage = server if server.lasts else lane if lane.lasts else None
+        if outage is not None:
+            outage.begin_try()
         try:
-            yield trying
+            yield outage is not None
         except asyncio.CancelledError:  # by its deadline: a server that is stopped (SIGSTOP) does not refuse calls
-            if trying and self.away:
-                self.trip()
+            if outage is not None and outage.lasts:
+                outage.begin()
             raise
         except Exception as exc:
-            if is_away(exc) or (trying and isinstance(exc, TimeoutError)):
-                self.trip()
+            if is_away(exc):
+                server.begin()
+            elif outage is not None and isinstance(exc, TimeoutError):
+                outage.begin()
+            elif is_refused(exc):
+                server.end()
+                lane.begin()
             elif not is_busy(exc):
-                self.reset()  # a refusal is an answer, too
+                server.end()  # a refusal is an answer, too
                 raise
             self.errors += 1
             raise DirectoryUnavailable from exc
         else:
-            self.reset()
+            server.end()
+            lane.end()
         finally:
-            if trying:
-                self._trying = False
+            if outage is not None:
+                outage.end_try()
 
 
 class Lane:
@@ -127,19 +164,19 @@ class Lane:
 
     def __init__(self, pool: asyncpg.Pool, breaker: Breaker, limits: PostgresLimits = LIMITS) -> None:
         self._pool = pool
-        self._breaker = breaker
+        self.breaker = breaker
         self._limits = limits
 
     @asynccontextmanager
     async def lend(self, **settings: str) -> AsyncIterator[asyncpg.Connection]:
         """Lend a connection of the pool, with these settings of PostgreSQL until it is given back."""
-        async with self._breaker.guard(), self._pool.acquire(timeout=self._limits.commit_s) as connection:
+        async with self.breaker.guard(), self._pool.acquire(timeout=self._limits.commit_s) as connection:
             if not settings:
                 yield connection
                 return
             try:
                 await connection.execute(QUERIES["settings_set"], list(settings), list(settings.values()))
-                self._breaker.reset()  # it answers: a stream can take minutes, and other calls need not wait for it
+                self.breaker.server.end()  # it answers: a stream can take minutes, and other calls need not wait for it
                 yield connection
             finally:
                 if not connection.is_closed():
@@ -171,17 +208,16 @@ class Lane:
 
 @asynccontextmanager
 async def open_pool(
-    url: str, size: int, settings: dict[str, str], limits: PostgresLimits = LIMITS
+    servers: Servers, size: int, settings: dict[str, str], limits: PostgresLimits = LIMITS
 ) -> AsyncIterator[asyncpg.Pool]:
     """Open a pool with these server settings, and close it at the end.  Raises DirectoryUnavailable."""
     try:
-        pool = await asyncpg.create_pool(
-            url, min_size=1, max_size=size, server_settings=settings, timeout=limits.connect_s, reset=_keep_session,
-            target_session_attrs="primary",  # of several hosts in the URL, the one that has all commits, also for reads
+        pool = await servers.open_pool(
+            size, settings, timeout_s=limits.connect_s, reset=_keep_session,
             command_timeout=limits.connect_s + limits.commit_s, max_inactive_connection_lifetime=0,
         )  # fmt: skip
     except Exception as exc:
-        if is_away(exc) or is_busy(exc):
+        if is_unavailable(exc):
             raise DirectoryUnavailable from exc
         raise
     try:

@@ -19,7 +19,7 @@ import asyncpg
 
 from oracle.backoff import pause
 from oracle.errors import DirectoryUnavailable
-from oracle.store.lanes import is_away, is_busy
+from oracle.store.lanes import is_unavailable
 from oracle.store.queries import QUERIES
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Leader:
             except self._refusals as exc:
                 self._condition.now(f"refused: {exc}")
             except Exception as exc:
-                if not (is_away(exc) or is_busy(exc) or isinstance(exc, self._transient)):
+                if not (is_unavailable(exc) or isinstance(exc, self._transient)):
                     raise
                 self._condition.now("interrupted", exc=exc)
             await pause(self._look_s, stop)

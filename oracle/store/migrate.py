@@ -23,6 +23,8 @@ from typing import Final, Literal
 import asyncpg
 import msgspec
 
+from oracle.store.servers import connect
+
 Stage = Literal["pre", "post"]
 
 # Any number that nobody else uses: "alias" in ASCII.
@@ -90,7 +92,7 @@ async def migrate(
     when the role has no right to migrate.  Raises any error of asyncpg when the database cannot be reached or a
     statement fails.
     """
-    connection = await asyncpg.connect(database_url, server_settings={"application_name": "oracle migrate"})
+    connection = await connect(database_url, "oracle migrate")
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", ADVISORY_LOCK)
         # Not with IF NOT EXISTS: that needs rights which the application does not have, and a look needs none.

@@ -5,14 +5,15 @@ reads    up to DATABASE_BATCHES connections for lookups.  Planned for nested ind
 writes   for changes.  The server cancels statements and idle transactions after the commit limit of the protocol.
 desk     for reads of administrators and auditors, in the processes that serve them.  Each query is planned for its
          own arguments.
-watch    one connection: LISTEN, and the generation, read several times a second.
+watch    two connections.  One listens, and reads the generation several times a second.  It does nothing else, so that
+         nothing delays the lease.  The other one moves the generation, and ends server processes of ours.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
@@ -22,10 +23,11 @@ from oracle.errors import DirectoryUnavailable
 from oracle.store.base import Context, Generation
 from oracle.store.cache.lookups import DATABASE_BATCHES
 from oracle.store.cache.values import Entry, pack_entries
-from oracle.store.lanes import LIMITS, Breaker, Lane, PostgresLimits, is_away, is_busy, open_pool
+from oracle.store.lanes import LIMITS, Breaker, Lane, Outage, PostgresLimits, is_refused, is_unavailable, open_pool
 from oracle.store.queries import QUERIES
 from oracle.store.routes import RouteRow
 from oracle.store.rows import GenerationRow
+from oracle.store.servers import READ_ONLY, Servers
 
 WRITES_MAX: Final = 8
 DESK_MAX: Final = 8
@@ -38,7 +40,7 @@ _READ_SETTINGS: Final = {
     "enable_mergejoin": "off",
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
-    "default_transaction_read_only": "on",
+    READ_ONLY: "on",
 }
 # Callers filter lists by any column, so a plan for all arguments would be a bad plan for most.
 _DESK_SETTINGS: Final = {
@@ -47,14 +49,14 @@ _DESK_SETTINGS: Final = {
     "idle_in_transaction_session_timeout": "300000",
     "plan_cache_mode": "force_custom_plan",
     "jit": "off",
-    "default_transaction_read_only": "on",
+    READ_ONLY: "on",
 }
 
 
 def write_settings(limits: PostgresLimits) -> dict[str, str]:
     # A COMMIT that waits in a stopped server's socket must not run after the fences are gone (rule 1): so the server
     # itself ends a transaction that was idle for longer.
-    commit_ms = str(int(limits.commit_s * 1000))
+    commit_ms = _ms(limits.commit_s)
     return {
         "application_name": "oracle changes",
         "statement_timeout": commit_ms,
@@ -70,8 +72,10 @@ class Reads(Lane):
     async def answers(self, keys: Sequence[tuple[str, str]]) -> list[bytes]:
         """Return one answer for each key, see base.Reads."""
         async with (
-            self._breaker.guard() as trying,
-            asyncio.timeout(self._breaker.retry_s if trying else None),  # a short wait for a server known to be away
+            self.breaker.guard() as trying,
+            asyncio.timeout(
+                self.breaker.server.retry_s if trying else None
+            ),  # a short wait for a server known to be away
             self._pool.acquire() as connection,
         ):
             try:
@@ -92,63 +96,97 @@ class Reads(Lane):
 
     async def fetch_routes(self) -> list[RouteRow]:
         """Fetch every rule that is or will be valid."""
-        async with self._breaker.guard(), self._pool.acquire() as connection, connection.transaction():
+        async with self.breaker.guard(), self._pool.acquire() as connection, connection.transaction():
             # In portions, so that lookups have their turn between them: there can be 100,000 rules.
             cursor = await connection.cursor(QUERIES["routes_all"])
             rules: list[RouteRow] = []
-            while some := await cursor.fetch(ROUTES_CHUNK):
-                rules += map(tuple, some)
+            try:
+                while some := await cursor.fetch(ROUTES_CHUNK):
+                    rules += map(tuple, some)
+            except TimeoutError:
+                connection.terminate()  # else the lease waits for a stopped server, and then again for its ROLLBACK
+                raise
             return rules
 
 
-class Watch:
-    """The lane of one connection that listens and reads the generation; implements base.Generations."""
+class Line:
+    """One connection, opened again when it is gone.  Its calls run one after the other."""
 
-    def __init__(self, url: str, breaker: Breaker, limits: PostgresLimits = LIMITS) -> None:
-        self._url = url
-        self._breaker = breaker
+    def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], limits: PostgresLimits) -> None:
+        self._connect = connect
         self._limits = limits
         self._connection: asyncpg.Connection | None = None
         self._turn = asyncio.Lock()
-        self.on_notice: Callable[[], None] = lambda: None
 
     def close(self) -> None:
         if self._connection is not None:
             self._connection.terminate()
+            self._connection = None
 
-    async def ask(self) -> Generation:
-        return await self._read_generation()
+    @asynccontextmanager
+    async def lend(self, limit_s: float) -> AsyncIterator[asyncpg.Connection]:
+        """Lend the connection for limit_s, or for connect_s when it must be opened first.
 
-    async def bump(self) -> Generation:
-        return await self._read_generation("generation_bump")
-
-    async def raise_above(self, generation: int) -> Generation:
-        return await self._read_generation("generation_raise", generation)
-
-    async def open_for(self, run_ids: tuple[str, ...]) -> Generation:
-        return await self._read_generation("generation_open", list(run_ids))
-
-    async def _read_generation(self, first: str | None = None, *arguments: Any) -> Generation:
-        """Run `first`, if any, then read the row.  Connects again when the connection is gone."""
-        limits = self._limits
+        Raises DirectoryUnavailable.  After any error the connection is closed.
+        """
         async with self._turn:
             try:
                 # One limit for the whole of it: a stopped server must not hold the lock of the connection forever.
-                async with asyncio.timeout(limits.ask_s if self._connection is not None else limits.connect_s):
-                    connection = await self._open_if_closed()
-                    if first is not None:
-                        await connection.execute(QUERIES[first], *arguments)
-                    row: GenerationRow = await connection.fetchrow(QUERIES["generation"])
-            except Exception as exc:
-                if self._connection is not None:
-                    self._connection.terminate()
-                    self._connection = None
-                if not (is_away(exc) or is_busy(exc)):
-                    raise
-                if first is None or is_away(exc):  # else a transaction by hand locks the row: lookups can go on
-                    self._breaker.trip()
-                raise DirectoryUnavailable from exc
-        self._breaker.reset()  # it answers: lookups need not wait for their next try
+                async with asyncio.timeout(limit_s if self._connection is not None else self._limits.connect_s):
+                    if self._connection is None or self._connection.is_closed():
+                        self._connection = await self._connect()
+                    yield self._connection
+            except BaseException as exc:
+                self.close()
+                if is_unavailable(exc):
+                    raise DirectoryUnavailable from exc
+                raise
+
+
+class Watch:
+    """Reads and moves the generation; implements base.Generations.  All methods raise DirectoryUnavailable."""
+
+    def __init__(self, servers: Servers, server: Outage, limits: PostgresLimits = LIMITS) -> None:
+        """`server`: the outage that all lanes share."""
+        self._servers = servers
+        self._server = server
+        self._limits = limits
+        self._asking = Line(self._listen, limits)
+        self._moving = Line(self._open_for_moves, limits)
+        self.on_notice: Callable[[], None] = lambda: None
+
+    def close(self) -> None:
+        self._asking.close()
+        self._moving.close()
+
+    async def ask(self) -> Generation:
+        try:
+            async with self._asking.lend(self._limits.ask_s) as connection:
+                generation = await self._fetch_generation(connection)
+        except DirectoryUnavailable as exc:
+            # A server that refuses this connection (there are too many) can work for those that are open.
+            if exc.__cause__ is None or not is_refused(exc.__cause__):
+                self._server.begin()
+            raise
+        self._server.end()  # it answers: lookups need not wait for their next try
+        return generation
+
+    async def bump(self) -> Generation:
+        return await self._move("generation_bump")
+
+    async def raise_above(self, generation: int) -> Generation:
+        return await self._move("generation_raise", generation)
+
+    async def open_for(self, run_ids: tuple[str, ...]) -> Generation:
+        return await self._move("generation_open", list(run_ids))
+
+    async def _move(self, query: str, *arguments: Any) -> Generation:
+        async with self._moving.lend(self._limits.commit_s) as connection:
+            await connection.execute(QUERIES[query], *arguments)
+            return await self._fetch_generation(connection)
+
+    async def _fetch_generation(self, connection: asyncpg.Connection) -> Generation:
+        row: GenerationRow = await connection.fetchrow(QUERIES["generation"])
         return Generation(
             directory_id=row["directory_id"].hex,
             generation=row["generation"],
@@ -157,16 +195,17 @@ class Watch:
             routes_version=row["routes_version"],
         )
 
-    async def _open_if_closed(self) -> asyncpg.Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await self._listen()
-        return self._connection
+    async def end_backends(self, backend_pids: Collection[int]) -> dict[int, str]:
+        """End server processes of ours that have not answered a COMMIT.
+
+        Returns those that are not gone yet, each with what it waits for ('' for nothing).
+        """
+        async with self._moving.lend(self._limits.commit_s) as connection:
+            rows = await connection.fetch(QUERIES["backends_end"], list(backend_pids))
+            return {row["pid"]: row["wait_event"] for row in rows}
 
     async def _listen(self) -> asyncpg.Connection:
-        settings = {"application_name": "oracle watch", "statement_timeout": str(int(2000 * self._limits.ask_s))}
-        connection = await asyncpg.connect(
-            self._url, server_settings=settings, timeout=self._limits.connect_s, target_session_attrs="primary"
-        )
+        connection = await self._connect("oracle watch", {"statement_timeout": _ms(2 * self._limits.ask_s)})
         try:
             await connection.add_listener("oracle_cache", lambda *_: self.on_notice())
         except BaseException:
@@ -174,18 +213,19 @@ class Watch:
             raise
         return connection
 
-    async def end_backend(self, backend_pid: int) -> bool:
-        """End a server process of ours that has not answered a COMMIT; return whether it is gone.
+    async def _open_for_moves(self) -> asyncpg.Connection:
+        # A move must take effect also while no synchronous standby is there to confirm it: else copies from before a
+        # change that nobody could confirm would be answered until then.  A failover can lose a move, and with its new
+        # timeline the generation moves anyway.
+        settings = {"statement_timeout": _ms(self._limits.commit_s), "synchronous_commit": "local"}
+        return await self._connect("oracle repairs", settings)
 
-        Raises DirectoryUnavailable.
-        """
-        async with self._turn:
-            try:
-                async with asyncio.timeout(self._limits.connect_s):
-                    connection = await self._open_if_closed()
-                    return not await connection.fetchval(QUERIES["backend_end"], backend_pid)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as exc:
-                raise DirectoryUnavailable from exc
+    async def _connect(self, name: str, settings: dict[str, str]) -> asyncpg.Connection:
+        return await self._servers.connect(name, settings, timeout_s=self._limits.connect_s)
+
+
+def _ms(seconds: float) -> str:
+    return str(int(seconds * 1000))
 
 
 class Writes(Lane):
@@ -207,7 +247,7 @@ class Writes(Lane):
         Raises DirectoryUnavailable; an error of the statements that does not mean "not now" passes through.
         """
         async with self.lend() as connection:
-            transaction = Transaction(connection, self._limits.commit_s)
+            transaction = Transaction(connection, self._limits.commit_s, self.breaker.lane)
             await connection.execute("BEGIN")
             try:
                 await connection.execute(
@@ -228,9 +268,10 @@ class Writes(Lane):
 class Transaction:
     """A change's connection: runs named queries, and ends."""
 
-    def __init__(self, connection: asyncpg.Connection, commit_s: float) -> None:
+    def __init__(self, connection: asyncpg.Connection, commit_s: float, writes: Outage) -> None:
         self._connection = connection
         self._commit_s = commit_s
+        self._writes = writes
         self.ended = False
         self.backend_pid: int = connection.get_server_pid()
 
@@ -248,8 +289,10 @@ class Transaction:
         self.ended = True
         try:
             await self._connection.execute("COMMIT", timeout=self._commit_s)
-        except BaseException:
+        except BaseException as exc:
             self._connection.terminate()  # nobody knows whether it is committed: see `changes`
+            if isinstance(exc, TimeoutError):
+                self._writes.begin()  # commits wait, for a synchronous standby or for the disk: reads can go on
             raise
 
     async def roll_back(self) -> None:
@@ -263,12 +306,16 @@ class Transaction:
 class Postgres:
     """The lanes of one process; `open_postgres` makes it."""
 
-    def __init__(self, breaker: Breaker, reads: Reads, writes: Writes, watch: Watch, desk: Lane | None = None) -> None:
-        self._breaker = breaker
+    def __init__(
+        self, servers: Servers, server: Outage, reads: Reads, writes: Writes, watch: Watch, desk: Lane | None = None
+    ) -> None:
+        self._server = server
+        self.servers = servers
         self.reads = reads
         self.writes = writes
         self.watch = watch
         self._desk = desk
+        self._lanes: list[Lane] = [lane for lane in (reads, writes, desk) if lane is not None]
 
     @property
     def desk(self) -> Lane:
@@ -278,16 +325,15 @@ class Postgres:
 
     @property
     def away(self) -> bool:
-        return self._breaker.away
+        return self._server.lasts
 
     def take_errors(self) -> int:
         """Return how many calls failed since the last call of this method."""
-        return self._breaker.take_errors()
+        return sum(lane.breaker.take_errors() for lane in self._lanes)
 
     def count_connections(self) -> tuple[int, int]:
         """Return the number of pooled connections that are open, and of those that are idle."""
-        lanes = [lane for lane in (self.reads, self.writes, self._desk) if lane is not None]
-        sizes, idle = zip(*(lane.count_connections() for lane in lanes), strict=True)
+        sizes, idle = zip(*(lane.count_connections() for lane in self._lanes), strict=True)
         return sum(sizes), sum(idle)
 
     # The methods that most callers use, each of its lane.
@@ -311,15 +357,15 @@ class Postgres:
 @asynccontextmanager
 async def open_postgres(url: str, *, desk: bool = False, limits: PostgresLimits = LIMITS) -> AsyncIterator[Postgres]:
     """Open the lanes, and close them at the end.  Raises DirectoryUnavailable."""
-    breaker = Breaker(limits.retry_s)
+    servers, server = Servers(url), Outage(limits.retry_s)
     async with AsyncExitStack() as stack:
 
         async def pool(size: int, settings: dict[str, str]) -> asyncpg.Pool:
-            return await stack.enter_async_context(open_pool(url, size, settings, limits))
+            return await stack.enter_async_context(open_pool(servers, size, settings, limits))
 
-        reads = Reads(await pool(DATABASE_BATCHES, _READ_SETTINGS), breaker, limits)
-        writes = Writes(await pool(WRITES_MAX, write_settings(limits)), breaker, limits)
-        reading = Lane(await pool(DESK_MAX, _DESK_SETTINGS), breaker, limits) if desk else None
-        watch = Watch(url, breaker, limits)
+        reads = Reads(await pool(DATABASE_BATCHES, _READ_SETTINGS), Breaker(server), limits)
+        writes = Writes(await pool(WRITES_MAX, write_settings(limits)), Breaker(server), limits)
+        reading = Lane(await pool(DESK_MAX, _DESK_SETTINGS), Breaker(server), limits) if desk else None
+        watch = Watch(servers, server, limits)
         stack.callback(watch.close)
-        yield Postgres(breaker, reads, writes, watch, reading)
+        yield Postgres(servers, server, reads, writes, watch, reading)

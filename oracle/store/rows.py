@@ -33,6 +33,23 @@ class GenerationRow(TypedDict):
     run_ids_age_s: float
 
 
+class ServerRow(TypedDict):
+    """What a PostgreSQL server says of itself.  `timeline` is 0 for a standby, and where nobody can read it."""
+
+    in_recovery: bool
+    can_write: bool
+    started_at: datetime
+    timeline: int
+    system_identifier: int | None
+
+
+class BackendRow(TypedDict):
+    """A server process that is not gone yet; `wait_event` is '' for one that waits for nothing."""
+
+    pid: int
+    wait_event: str
+
+
 class CompiledRouteRow(TypedDict):
     """A routing rule as processes compile it: times in seconds since 1970, or infinite; `fsp_id` '' as in LookupRow."""
 

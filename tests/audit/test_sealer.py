@@ -21,6 +21,7 @@ from oracle.audit.keys import KeyFile, KeyFileError, rotate
 from oracle.audit.leaf import leaf_hash, line
 from oracle.audit.sealer import Refused, Sealer, SealingLimits
 from oracle.run.embedded.binaries import find_postgres_binaries
+from oracle.store.servers import Servers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -162,7 +163,7 @@ async def test_a_transaction_larger_than_a_batch_is_sealed_in_parts(database_url
 
 async def test_of_several_sealers_one_works_and_another_takes_over(database_url: str, tmp_path: Path) -> None:
     files = KeyFile(tmp_path / "keys")
-    sealers = [Sealer(database_url, files, interval_s=0.01) for _ in range(3)]
+    sealers = [Sealer(Servers(database_url), files, interval_s=0.01) for _ in range(3)]
     stops = [asyncio.Event() for _ in sealers]
     tasks = [asyncio.create_task(each.run(stop)) for each, stop in zip(sealers, stops, strict=True)]
     for round_, stop in enumerate(stops):
@@ -184,7 +185,7 @@ async def test_it_goes_on_after_the_database_was_away(start_postgres: StartPostg
     server = await start_postgres({"synchronous_commit": "on"})
     await migrate(server.url())
     stop = asyncio.Event()
-    task = asyncio.create_task(Sealer(server.url(), KeyFile(tmp_path / "keys"), interval_s=0.01).run(stop))
+    task = asyncio.create_task(Sealer(Servers(server.url()), KeyFile(tmp_path / "keys"), interval_s=0.01).run(stop))
     await register(server.url(), 0, 10)
     await until(lambda: _is(server.url(), 11))
     server.kill()
@@ -238,7 +239,7 @@ async def test_a_rotated_key_is_followed_from_either_end_and_found_by_a_sealer_a
     file = KeyFile(tmp_path / "keys")
     await register(database_url, 0, 10)
     stop = asyncio.Event()
-    task = asyncio.create_task(Sealer(database_url, file, interval_s=0.01).run(stop))
+    task = asyncio.create_task(Sealer(Servers(database_url), file, interval_s=0.01).run(stop))
     await until(lambda: _is(database_url, 11))
     async with open_connection(database_url) as connection:
         new = await rotate(connection, file)

@@ -42,7 +42,7 @@ class Engine:
 
     def make_imports(self) -> Imports:
         return Imports(
-            self.database_url, self.changes, self.postgres, self.metrics, reading=READING, limits=self.limits,
+            self.changes, self.postgres, self.metrics, reading=READING, limits=self.limits,
             passes_max=self.passes_max,
         )  # fmt: skip
 

@@ -23,6 +23,7 @@ from oracle.store.cache.coherence import Coherence, Fence
 from oracle.store.cache.session import RedisSession
 from oracle.store.changes import Changes
 from oracle.store.postgres import Transaction
+from oracle.store.repairs import Repairs
 
 
 @dataclass(frozen=True)
@@ -154,15 +155,10 @@ def _no_moves(schedule: Schedule) -> None:
     schedule.postgres.bumps = False
 
 
-async def _no_repair(_self: Changes, _backend_pid: int) -> None: ...
+async def _no_repair(_self: Repairs) -> None: ...
 
 
-_follow_up: Final = Changes._follow_up
-
-
-def _follow_up_unknown(self: Changes, backend_pid: int | None) -> None:
-    if backend_pid is not None:
-        _follow_up(self, backend_pid)
+def _forget_move(_self: Repairs) -> None: ...
 
 
 _adopt: Final = Coherence._adopt
@@ -216,11 +212,11 @@ async def _greet_anyone(self: RedisSession, username: str | None, password: str 
     self.run_ids = ("anyone",)
 
 
-_watch: Final = InMemoryWatch._read_generation
+_fetch: Final = InMemoryWatch._fetch_generation
 
 
-async def _watch_long_ago(self: InMemoryWatch, first: str | None = None, *arguments: Any) -> Generation:
-    return msgspec.structs.replace(await _watch(self, first, *arguments), run_ids_age_s=3600.0)
+async def _fetch_long_ago(self: InMemoryWatch, connection: Any) -> Generation:
+    return msgspec.structs.replace(await _fetch(self, connection), run_ids_age_s=3600.0)
 
 
 async def _adopt_and_stay(self: Coherence, row: Generation, asked: float) -> None:
@@ -304,7 +300,7 @@ DROPPED: Final = (
         "wait for a new server, nor after a move",
         Plan("failover", ("failover",)),
         (
-            (InMemoryWatch, "_read_generation", _watch_long_ago),
+            (InMemoryWatch, "_fetch_generation", _fetch_long_ago),
             (Coherence, "bump", _bump_and_note),
             (Coherence, "_outlive_leases", _outlive_own),
         ),
@@ -327,8 +323,8 @@ DROPPED: Final = (
         Plan("by hand, death", ("death",), ("A", "C"), hand=True),
         ((Coherence, "fence", _fence_of_whichever),),
     ),
-    Dropped("repair a commit without an answer", _late_and_unanswered, ((Changes, "_repair", _no_repair),)),
-    Dropped("follow up a commit not verified", _cut_before_verify, ((Changes, "_follow_up", _follow_up_unknown),)),
+    Dropped("repair a commit without an answer", _late_and_unanswered, ((Repairs, "_run", _no_repair),)),
+    Dropped("follow up a commit not verified", _cut_before_verify, ((Repairs, "add_move", _forget_move),)),
     Dropped(
         "settle before it is said that nothing is new",
         Plan("by hand", (), ("A", "hand"), hand=True),

@@ -23,10 +23,11 @@ from universe import Universe, VirtualLoop
 from oracle.store.cache.coherence import COMMIT_MAX_S, TOKEN_MS
 from oracle.store.cache.session import RedisSession, Unreachable
 from oracle.store.cache.values import FENCE
-from oracle.store.lanes import LIMITS, Breaker
+from oracle.store.lanes import LIMITS, Breaker, Outage
 from oracle.store.postgres import Postgres, Reads, Watch, Writes
 from oracle.store.queries import QUERIES
 from oracle.store.routes import RouteRow
+from oracle.store.servers import Servers
 
 SESSION_TIMEOUT_MS: Final = 50
 NAMES: Final = {sql: name for name, sql in QUERIES.items()}
@@ -335,11 +336,11 @@ class PostgresServer:
                 "routes_version": state.routes_version,
             }
             done([row])
-        elif name == "backend_end":
-            waited_for = self._backends.get(arguments[0])
-            if waited_for is not None:
-                self.world.universe.after(self.world.latency("postgres"), partial(self.leave, waited_for))
-            done(None if waited_for is None else True)
+        elif name == "backends_end":
+            waited_for = [self._backends[pid] for pid in arguments[0] if pid in self._backends]
+            for each in waited_for:
+                self.world.universe.after(self.world.latency("postgres"), partial(self.leave, each))
+            done([{"pid": each.pid, "wait_event": ""} for each in waited_for])
         elif name in ("generation_bump", "generation_raise", "generation_open", "ROUTES"):
             self._lock(backend, "generation", partial(self._move, backend, name, arguments, done), done)
         else:
@@ -584,6 +585,9 @@ class Pool:
             self._idle.append(connection)
 
 
+_NO_SERVERS: Final = Servers("postgresql:")
+
+
 class InMemoryReads(Reads):
     def __init__(self, server: PostgresServer, network: Network, connect: Connect, breaker: Breaker) -> None:
         super().__init__(cast("Any", Pool(connect)), breaker)
@@ -591,20 +595,23 @@ class InMemoryReads(Reads):
 
     async def fetch_routes(self) -> list[RouteRow]:
         """Nobody asks for a rule here, but reading them takes its time."""
-        async with self._breaker.guard(), self._pool.acquire():
+        async with self.breaker.guard(), self._pool.acquire():
             await asyncio.sleep(_round_trip_s(self._server, self._network))
         return []
 
 
 class InMemoryWatch(Watch):
-    def __init__(self, server: PostgresServer, connect: Connect, breaker: Breaker) -> None:
-        super().__init__("", breaker)
-        self._server, self._connect = server, connect
+    def __init__(self, server: PostgresServer, connect: Connect, outage: Outage) -> None:
+        super().__init__(_NO_SERVERS, outage)
+        self._postgres, self._dial = server, connect
 
     async def _listen(self) -> Any:
-        connection = await self._connect()
-        self._server.listen(connection)
+        connection = await self._dial()
+        self._postgres.listen(connection)
         return connection
+
+    async def _open_for_moves(self) -> Any:
+        return await self._dial()
 
 
 def in_memory_postgres(server: PostgresServer, network: Network) -> Postgres:
@@ -617,10 +624,11 @@ def in_memory_postgres(server: PostgresServer, network: Network) -> Postgres:
             raise TimeoutError
         return Connection(server, network, lambda: watch.on_notice())  # noqa: PLW0108 - it is set later
 
-    breaker = Breaker()
-    watch = InMemoryWatch(server, connect, breaker)
-    writes = Writes(cast("Any", Pool(connect)), breaker)
-    return Postgres(breaker, InMemoryReads(server, network, connect, breaker), writes, watch)
+    outage = Outage()
+    watch = InMemoryWatch(server, connect, outage)
+    writes = Writes(cast("Any", Pool(connect)), Breaker(outage))
+    reads = InMemoryReads(server, network, connect, Breaker(outage))
+    return Postgres(_NO_SERVERS, outage, reads, writes, watch)
 
 
 def _round_trip_s(server: PostgresServer, network: Network) -> float:

@@ -507,8 +507,8 @@ async def test_a_stall_within_a_transaction_is_reported_as_unavailable(
     transaction_pid: list[int] = []
     real = Transaction.__init__
 
-    def note(self: Transaction, connection: asyncpg.Connection, commit_s: float) -> None:
-        real(self, connection, commit_s)
+    def note(self: Transaction, connection: asyncpg.Connection, *more: Any) -> None:
+        real(self, connection, *more)
         transaction_pid.append(self.backend_pid)
 
     monkeypatch.setattr(Transaction, "__init__", note)
@@ -575,7 +575,7 @@ async def test_a_commit_whose_outcome_is_unknown_is_not_acknowledged_and_moves_t
             while await direct.fetchval("SELECT generation FROM cache_generation") == before:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             assert await direct.fetchval("SELECT count(*) FROM aliases WHERE identifier = '1'") == arrives
-            await until(lambda: not store.changes._repairs)
+            await until(lambda: not store.changes.repairs.waiting)
             assert await store.get("1") == ([Entry("a", "", "")] if arrives else [])
     finally:
         await direct.close()

@@ -8,8 +8,9 @@ import asyncpg
 import pytest
 
 from oracle.errors import DirectoryUnavailable
-from oracle.store.lanes import Breaker
+from oracle.store.lanes import Breaker, Outage
 from oracle.store.postgres import Postgres, open_postgres
+from oracle.store.servers import NotPrimary
 
 
 async def test_a_process_without_the_desk_lane_says_how_to_open_it(database_url: str) -> None:
@@ -52,18 +53,20 @@ async def test_a_connection_that_breaks_in_any_lane_stops_calls_in_all_of_them(d
 
 
 async def test_of_many_calls_one_tries_a_server_that_is_away() -> None:
-    breaker = Breaker(retry_s=0.0)
+    outage = Outage(retry_s=0.0)
+    reads, writes = Breaker(outage), Breaker(outage)
     with pytest.raises(DirectoryUnavailable):
-        async with breaker.guard():
+        async with writes.guard():
             raise ConnectionRefusedError
-    async with breaker.guard() as trying:
+    async with reads.guard() as trying:
         assert trying
-        with pytest.raises(DirectoryUnavailable):
-            async with breaker.guard():
-                pytest.fail("two tries at once")
-        assert breaker.away
-    assert not breaker.away
-    async with breaker.guard() as trying:
+        for breaker in (reads, writes):
+            with pytest.raises(DirectoryUnavailable):
+                async with breaker.guard():
+                    pytest.fail("two tries at once")
+        assert outage.lasts
+    assert not outage.lasts
+    async with writes.guard() as trying:
         assert not trying
 
 
@@ -73,37 +76,75 @@ async def test_of_many_calls_one_tries_a_server_that_is_away() -> None:
         (ConnectionResetError(), True),
         (asyncpg.AdminShutdownError(), True),
         (asyncpg.InterfaceError("closed"), True),
+        (NotPrimary("db:5432 is a standby"), True),
         (TimeoutError(), False),
         (asyncpg.DeadlockDetectedError(), False),
         (asyncpg.LockNotAvailableError(), False),
     ],
 )
 async def test_a_failure_for_now_becomes_directory_unavailable(failure: Exception, away: bool) -> None:
-    breaker = Breaker()
+    breaker = Breaker(Outage())
     with pytest.raises(DirectoryUnavailable) as caught:
         async with breaker.guard():
             raise failure
     assert caught.value.__cause__ is failure
-    assert (breaker.away, breaker.errors) == (away, 1)
+    assert (breaker.server.lasts, breaker.lane.lasts, breaker.errors) == (away, False, 1)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        asyncpg.DiskFullError(),
+        asyncpg.OutOfMemoryError(),
+        asyncpg.TooManyConnectionsError(),
+        asyncpg.PostgresIOError(),
+        asyncpg.ReadOnlySQLTransactionError(),
+        asyncpg.InvalidAuthorizationSpecificationError(),
+    ],
+)
+async def test_a_server_that_refuses_one_lane_serves_the_others(failure: Exception) -> None:
+    outage = Outage(retry_s=3600.0)
+    reads, writes = Breaker(outage), Breaker(outage)
+    with pytest.raises(DirectoryUnavailable):
+        async with writes.guard():
+            raise failure
+    with pytest.raises(DirectoryUnavailable):
+        async with writes.guard():
+            pytest.fail("the lane is known to fail")
+    assert not outage.lasts
+    async with reads.guard() as trying:
+        assert not trying
+
+
+async def test_a_lane_that_was_refused_works_again_after_one_call_that_succeeds() -> None:
+    breaker = Breaker(Outage(retry_s=0.0))
+    for _ in range(2):
+        with pytest.raises(DirectoryUnavailable):
+            async with breaker.guard():
+                raise asyncpg.DiskFullError
+        assert breaker.lane.lasts
+    async with breaker.guard() as trying:
+        assert trying
+    assert not breaker.lane.lasts
 
 
 async def test_any_other_failure_passes_through_and_is_an_answer_of_the_server() -> None:
-    breaker = Breaker(retry_s=0.0)
-    breaker.trip()
+    breaker = Breaker(Outage(retry_s=0.0))
+    breaker.server.begin()
     with pytest.raises(asyncpg.UniqueViolationError):
         async with breaker.guard():
             raise asyncpg.UniqueViolationError
-    assert (breaker.away, breaker.errors) == (False, 0)
+    assert (breaker.server.lasts, breaker.errors) == (False, 0)
 
 
 async def test_a_try_that_is_cancelled_or_times_out_leaves_the_server_away() -> None:
-    breaker = Breaker(retry_s=0.0)
-    breaker.trip()
+    breaker = Breaker(Outage(retry_s=0.0))
+    breaker.server.begin()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0), breaker.guard():
             await asyncio.sleep(60)
-    assert breaker.away
+    assert breaker.server.lasts
     with pytest.raises(DirectoryUnavailable):
         async with breaker.guard():
             raise TimeoutError
-    assert breaker.away
+    assert breaker.server.lasts

@@ -44,7 +44,7 @@ def dying_after_the_commit(store: Store, monkeypatch: pytest.MonkeyPatch) -> Non
         raise Died
 
     monkeypatch.setattr(store.coherence, "settle", die)
-    monkeypatch.setattr(store.changes, "_follow_up", lambda _: None)
+    monkeypatch.setattr(store.changes.repairs, "add_move", lambda: None)
 
 
 async def test_its_keys_are_fenced_again_so_that_nothing_stored_meanwhile_is_answered(

@@ -118,9 +118,9 @@ class PostgresServer(Server):
         marker = self.data / ROLES_MARKER
         if marker.exists():
             return
-        import asyncpg  # noqa: PLC0415 - 0.1 s, after the start of the server and not before it
+        from oracle.store.servers import connect  # noqa: PLC0415 - 0.1 s, after the start of the server, not before it
 
-        connection = await asyncpg.connect(self.url("postgres", "postgres"))
+        connection = await connect(self.url("postgres", "postgres"), "oracle roles")
         try:
             if not await connection.fetchval("SELECT count(*) FROM pg_roles WHERE rolname = 'oracle_service'"):
                 await connection.execute(ROLES)

@@ -51,10 +51,26 @@ SELECT set_config('oracle.channel', $1, true), set_config('oracle.actor', $2, tr
        set_config('oracle.fsp_id', $4, true), set_config('oracle.cache', $5, true), set_config('oracle.reason', $6, true),
        set_config('oracle.request_id', $7, true), set_config('oracle.trace_id', $8, true)
 
--- name: backend_end(int4) -> bool
--- After a commit without an answer: end the server process that could still run it.  NULL when it is gone.
-SELECT bool_and(pg_terminate_backend(pid)) FROM pg_stat_activity
-WHERE pid = $1 AND application_name = 'oracle changes'
+-- name: backends_end(int4[]) -> BackendRow
+-- After commits without an answer: end the server processes that could still run them.  Those that are not gone yet, and
+-- what each waits for: SyncRep is a synchronous standby.
+SELECT pid, coalesce(wait_event, '') AS wait_event FROM pg_stat_activity
+WHERE pid = ANY ($1) AND application_name = 'oracle changes' AND pg_terminate_backend(pid)
+
+-- Servers ------------------------------------------------------------------------------------------------------
+
+-- name: server_state() -> ServerRow
+-- Each new connection: a standby is refused, and a primary that a failover has replaced.
+SELECT pg_is_in_recovery() AS in_recovery, NOT current_setting('transaction_read_only')::boolean AS can_write,
+       pg_postmaster_start_time() AS started_at,
+       CASE WHEN pg_is_in_recovery() THEN 0
+            ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END AS timeline,
+       (SELECT system_identifier FROM pg_control_system()) AS system_identifier
+
+-- name: server_state_of_stranger() -> ServerRow
+-- The same where the role cannot execute the functions that name cluster and timeline.
+SELECT pg_is_in_recovery() AS in_recovery, NOT current_setting('transaction_read_only')::boolean AS can_write,
+       pg_postmaster_start_time() AS started_at, 0 AS timeline, NULL::bigint AS system_identifier
 
 -- Leadership ---------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,247 @@
+"""Finds the primary among the PostgreSQL servers of a URL, and opens every connection of this program.
+
+Primary.   A URL can name several servers.  One of them is the primary, the others are standbys.  Each new connection
+           asks its server which of the two it is; a standby is refused.  A primary that only reads (somebody set
+           default_transaction_read_only, or a provider did because the disk is full) is used if no other one answers.
+Order.     The last known primary comes first, then the others in the order of the URL.
+Hanging.   A server without power or network neither answers nor refuses.  So after stagger_s the next one is tried as
+           well, and the first primary that answers is taken.  A server that hangs costs stagger_s where another one is
+           the primary, and the time-out of one connection where none is.
+Moved.     A statement on a server that hangs would wait for its own time-out.  So when a connection finds that another
+           server is the primary now, all connections to other servers end at once.
+Timeline.  Each promotion begins a new timeline.  A server with a lower one than the last primary is an old primary that
+           came back, and is refused.  Two servers promoted from one primary can have equal timelines.  Nobody can tell
+           those apart, so the cluster manager must fence the old primary.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
+from weakref import WeakKeyDictionary
+
+import asyncpg
+
+from oracle.store.queries import QUERIES
+from oracle.store.rows import ServerRow
+
+CONNECT_S: Final = 10.0  # for commands and background work
+STAGGER_S: Final = 0.25  # a server that works answers sooner, also with TLS and from another site
+READ_ONLY: Final = "default_transaction_read_only"
+
+# The server ends the session of a client without power or network after half a minute, not after two hours: that
+# session can hold the lock of a leader.
+_KEEPALIVE: Final = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "4"}
+
+
+class Host(NamedTuple):
+    """One server of a URL.  None: asyncpg finds the value elsewhere (PGHOST, PGPORT, its defaults)."""
+
+    name: str | None
+    port: int | None
+
+    def __str__(self) -> str:
+        return ":".join(str(part) for part in self if part is not None) or "the default server"
+
+
+class NotPrimary(ConnectionError):
+    """No server of the URL is a primary that answers; the text says why."""
+
+
+class _Primary(NamedTuple):
+    """A primary, what it says of itself, and a connection to it."""
+
+    host: Host
+    state: ServerRow
+    connection: asyncpg.Connection
+
+
+class Servers:
+    """The servers of one URL, as one process knows them."""
+
+    def __init__(self, url: str, *, stagger_s: float = STAGGER_S) -> None:
+        self._url = url
+        self._hosts = read_hosts(url)
+        self._stagger_s = stagger_s
+        self._host: Host | None = None  # of the last primary
+        self._state: ServerRow | None = None
+        # When the server of each connection started: no two servers start in the same microsecond.
+        self._connections: WeakKeyDictionary[asyncpg.Connection, datetime] = WeakKeyDictionary()
+
+    async def connect(
+        self,
+        name: str,
+        settings: Mapping[str, str] | None = None,
+        *,
+        timeout_s: float = CONNECT_S,
+        command_timeout_s: float | None = None,
+    ) -> asyncpg.Connection:
+        """Open a connection to the primary.  `name` shows in pg_stat_activity; `settings` are those of PostgreSQL.
+
+        Raises what asyncpg raises, NotPrimary, TimeoutError.
+        """
+        settings = {**_KEEPALIVE, "application_name": name, **(settings or {})}
+        return await self._open(timeout_s, {"server_settings": settings, "command_timeout": command_timeout_s})
+
+    async def open_pool(
+        self, size: int, settings: Mapping[str, str], *, timeout_s: float, **options: Any
+    ) -> asyncpg.Pool:
+        """Open a pool of connections to the primary.  Raises as `connect`."""
+
+        async def open_connection(_: str | None, **options: Any) -> asyncpg.Connection:
+            return await self._open(timeout_s, options)
+
+        return await asyncpg.create_pool(
+            connect=open_connection, min_size=1, max_size=size, server_settings={**_KEEPALIVE, **settings}, **options
+        )
+
+    async def _open(self, timeout_s: float, options: Mapping[str, Any]) -> asyncpg.Connection:
+        tries: dict[Host, asyncio.Task[_Primary]] = {}
+        found: _Primary | None = None
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._race(tries, timeout_s, options)
+            found = _choose(tries, timeout_s)
+            self._settle(found)
+        finally:
+            await _abandon(tries, found)
+        return found.connection
+
+    async def _race(
+        self, tries: dict[Host, asyncio.Task[_Primary]], timeout_s: float, options: Mapping[str, Any]
+    ) -> None:
+        """Try the servers one after the other, each beside those that have not answered, until one can write."""
+        waiting = sorted(self._hosts, key=lambda host: host != self._host)
+        stagger_s = min(self._stagger_s, timeout_s / (2 * len(waiting)))
+        while True:
+            if waiting:
+                host = waiting.pop(0)
+                tries[host] = asyncio.create_task(self._try(host, timeout_s, options))
+            pending = [task for task in tries.values() if not task.done()]
+            if pending:
+                await asyncio.wait(pending, timeout=stagger_s if waiting else None, return_when=asyncio.FIRST_COMPLETED)
+            elif not waiting:
+                return
+            if any(primary.state["can_write"] for primary in _list_found(tries)):
+                return
+
+    async def _try(self, host: Host, timeout_s: float, options: Mapping[str, Any]) -> _Primary:
+        """Connect to one server.  Raises NotPrimary, and what asyncpg raises."""
+        connection = await asyncpg.connect(
+            self._url, host=host.name, port=host.port, timeout=timeout_s, target_session_attrs="any", **options
+        )
+        try:
+            state = await _fetch_state(connection)
+            if state["in_recovery"]:
+                raise NotPrimary(f"{host} is a standby")
+            if self._state is not None and _is_older(state, self._state):
+                raise NotPrimary(f"{host} is an old primary, which a failover has replaced")
+        except BaseException:
+            connection.terminate()
+            raise
+        if options["server_settings"].get(READ_ONLY) == "on":
+            state = {**state, "can_write": True}  # the connection asked for it: this says nothing of the server
+        return _Primary(host, state, connection)
+
+    def _settle(self, found: _Primary) -> None:
+        """Remember the primary, and end all connections to other servers."""
+        self._host, self._state = found.host, found.state
+        self._connections[found.connection] = found.state["started_at"]
+        for connection, started_at in list(self._connections.items()):
+            if started_at != found.state["started_at"]:
+                connection.terminate()
+                del self._connections[connection]
+
+
+async def connect(url: str, name: str, settings: Mapping[str, str] | None = None) -> asyncpg.Connection:
+    """Open one connection to the primary of a URL, for a command.  Raises as `Servers.connect`."""
+    return await Servers(url).connect(name, settings)
+
+
+async def _fetch_state(connection: asyncpg.Connection) -> ServerRow:
+    try:
+        state: ServerRow = await connection.fetchrow(QUERIES["server_state"])
+    except asyncpg.InsufficientPrivilegeError:  # somebody has revoked pg_control_system: no timeline is compared then
+        state = await connection.fetchrow(QUERIES["server_state_of_stranger"])
+    return state
+
+
+def _is_older(state: ServerRow, than: ServerRow) -> bool:
+    """Return whether the server is on a lower timeline of the same cluster."""
+    same = state["system_identifier"] is not None and state["system_identifier"] == than["system_identifier"]
+    return same and state["timeline"] < than["timeline"]
+
+
+def _list_found(tries: Mapping[Host, asyncio.Task[_Primary]]) -> list[_Primary]:
+    ended = (task for task in tries.values() if task.done() and not task.cancelled())
+    return [task.result() for task in ended if task.exception() is None]
+
+
+def _choose(tries: Mapping[Host, asyncio.Task[_Primary]], timeout_s: float) -> _Primary:
+    """Return the primary to use; else raise the failure that explains most."""
+    found = _list_found(tries)
+    if found:
+        return next((primary for primary in found if primary.state["can_write"]), found[0])
+    failures: dict[Host, BaseException] = {}
+    for host, task in tries.items():
+        failure = task.exception() if task.done() and not task.cancelled() else None
+        failures[host] = failure or TimeoutError(f"no answer within {timeout_s:g} s")
+    if len(failures) == 1:
+        raise next(iter(failures.values()))
+    for kind in (asyncpg.PostgresError, ValueError):  # a server answers, and refuses us: that can be put right
+        for failure in failures.values():
+            if isinstance(failure, kind) and not isinstance(failure, asyncpg.CannotConnectNowError):
+                raise failure
+    reasons = "; ".join(
+        str(failure) if isinstance(failure, NotPrimary) else f"{host}: {str(failure) or type(failure).__name__}"
+        for host, failure in failures.items()
+    )
+    raise NotPrimary(f"no server is the primary: {reasons}")
+
+
+async def _abandon(tries: Mapping[Host, asyncio.Task[_Primary]], found: _Primary | None) -> None:
+    for task in tries.values():
+        task.cancel()
+    await asyncio.gather(*tries.values(), return_exceptions=True)
+    for primary in _list_found(tries):
+        if primary is not found:
+            primary.connection.terminate()
+
+
+def read_hosts(url: str) -> list[Host]:
+    """Read the servers that a URL names, as asyncpg does: before the path, or in the parameters host and port.
+
+    Raises ValueError, without parts of the URL in its text.
+    """
+    parts = urlsplit(url)
+    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    named = parts.netloc.partition("@")[2] if "@" in parts.netloc else parts.netloc
+    specs = [spec for spec in (named or query.get("host", "")).split(",") if spec]
+    if not specs:
+        return [Host(None, None)]
+    ports = query["port"].split(",") if "port" in query else [""]
+    if len(ports) == 1:
+        ports *= len(specs)
+    if len(ports) != len(specs):
+        raise ValueError("the URL of the database must have one port, or one for each host")
+    try:
+        return list(dict.fromkeys(_read_host(*pair) for pair in zip(specs, ports, strict=True)))
+    except ValueError:
+        raise ValueError("a port in the URL of the database is not a number") from None
+
+
+def _read_host(spec: str, port: str) -> Host:
+    if spec.startswith("/"):  # the directory of a Unix socket
+        name, own_port = spec, ""
+    elif spec.startswith("["):  # an IPv6 address
+        name, _, own_port = spec[1:].partition("]")
+        own_port = own_port.removeprefix(":")
+    else:
+        name, _, own_port = spec.partition(":")
+    number = own_port or port
+    return Host(unquote(name), int(number) if number else None)
