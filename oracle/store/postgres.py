@@ -183,7 +183,9 @@ class Watch:
     async def _move(self, query: str, *arguments: Any) -> Generation:
         async with self._moving.lend(self._limits.commit_s) as connection:
             await connection.execute(QUERIES[query], *arguments)
-            return await self._fetch_generation(connection)
+            generation = await self._fetch_generation(connection)
+        self._server.end()
+        return generation
 
     async def _fetch_generation(self, connection: asyncpg.Connection) -> Generation:
         row: GenerationRow = await connection.fetchrow(QUERIES["generation"])

@@ -5,8 +5,8 @@ Primary.   A URL can name several servers.  One of them is the primary, the othe
            default_transaction_read_only, or a provider did because the disk is full) is used if no other one answers.
 Order.     The last known primary comes first, then the others in the order of the URL.
 Hanging.   A server without power or network neither answers nor refuses.  So after stagger_s the next one is tried as
-           well, and the first primary that answers is taken.  A server that hangs costs stagger_s where another one is
-           the primary, and the time-out of one connection where none is.
+           well, and the first primary that answers is taken.  While only servers that hang are left, the standbys are
+           asked again, because one of them can be promoted.
 Moved.     A statement on a server that hangs would wait for its own time-out.  So when a connection finds that another
            server is the primary now, all connections to other servers end at once.
 Timeline.  Each promotion begins a new timeline.  A server with a lower one than the last primary is an old primary that
@@ -123,12 +123,20 @@ class Servers:
                 host = waiting.pop(0)
                 tries[host] = asyncio.create_task(self._try(host, timeout_s, options))
             pending = [task for task in tries.values() if not task.done()]
-            if pending:
-                await asyncio.wait(pending, timeout=stagger_s if waiting else None, return_when=asyncio.FIRST_COMPLETED)
-            elif not waiting:
+            if not (pending or waiting):
                 return
-            if any(primary.state["can_write"] for primary in _list_found(tries)):
+            ended, _ = (
+                await asyncio.wait(pending, timeout=stagger_s, return_when=asyncio.FIRST_COMPLETED)
+                if pending
+                else ((), ())
+            )
+            found = _list_found(tries)
+            if any(primary.state["can_write"] for primary in found):
                 return
+            if not (ended or waiting) and pending:  # the rest hangs
+                if found:
+                    return
+                waiting = [host for host, task in tries.items() if _is_standby(task)]  # one can be promoted meanwhile
 
     async def _try(self, host: Host, timeout_s: float, options: Mapping[str, Any]) -> _Primary:
         """Connect to one server.  Raises NotPrimary, and what asyncpg raises."""
@@ -169,6 +177,10 @@ async def _fetch_state(connection: asyncpg.Connection) -> ServerRow:
     except asyncpg.InsufficientPrivilegeError:  # somebody has revoked pg_control_system: no timeline is compared then
         state = await connection.fetchrow(QUERIES["server_state_of_stranger"])
     return state
+
+
+def _is_standby(task: asyncio.Task[_Primary]) -> bool:
+    return task.done() and not task.cancelled() and isinstance(task.exception(), NotPrimary)
 
 
 def _is_older(state: ServerRow, than: ServerRow) -> bool:

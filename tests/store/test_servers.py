@@ -1,0 +1,125 @@
+"""Where connections go: to the primary, whichever server of the URL that is, and past a server that hangs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import asyncpg
+import pytest
+from asyncpg import connect_utils
+from patience import LONG_S, PATIENT_TIMING
+from replication import Pair, halt, kill, open_pair, resume, url_of
+from test_changes import Store, open_store, until_done
+
+from oracle.audit import log
+from oracle.commands.seed import seed
+from oracle.errors import DirectoryUnavailable
+from oracle.run.bootstrap import bootstrap
+from oracle.run.embedded import PostgresServer
+from oracle.store.cache.values import Entry
+from oracle.store.lanes import PostgresLimits
+from oracle.store.migrate import migrate
+from oracle.store.servers import Host, NotPrimary, Servers, read_hosts
+
+# A server that hangs would cost connect_s; a statement on one, command_timeout, which is longer.
+SLOW_TO_GIVE_UP: Final = PostgresLimits(connect_s=LONG_S, commit_s=LONG_S)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u@a/d",
+        "postgresql://u:p%2Fw@a:6000,b,c:7000/d",
+        "postgresql://u@[::1]:6000,[fe80::1]/d",
+        "postgresql://u@%2Frun%2Fa,%2Frun%2Fb:6000/d",
+        "postgresql://u@/d?host=/run/a,/run/b&port=5432",
+        "postgresql://u@/d?host=a,b&port=6000,7000",
+        "postgresql://u@/d?host=a:6000,b",
+        "postgresql:///d?host=a",
+        "postgres://a,b/d?sslmode=disable",
+    ],
+)
+def test_the_hosts_of_a_url_are_those_that_the_driver_reads(url: str) -> None:
+    options = dict.fromkeys(
+        ("host", "port", "password", "passfile", "database", "ssl", "service", "servicefile", "direct_tls",
+         "server_settings", "target_session_attrs", "krbsrvname", "gsslib"),
+    )  # fmt: skip
+    read = connect_utils._parse_connect_dsn_and_args
+    together = read(dsn=url, user="u", **options)[0]
+    apart = [
+        read(dsn=url, user="u", **(options | {"host": host.name, "port": host.port}))[0] for host in read_hosts(url)
+    ]
+    assert [address for addresses in apart for address in addresses] == together
+
+
+@pytest.mark.parametrize("url", ["postgresql:///d", "postgresql://u@/d", "postgresql:"])
+def test_a_url_without_a_host_leaves_the_choice_to_the_driver(url: str) -> None:
+    assert read_hosts(url) == [Host(None, None)]
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:hush@a:x/d", "postgresql://u:hush@a,b:5x/d", "postgresql://u:hush@/d?host=a,b&port=1,2,3"]
+)
+def test_a_wrong_port_is_an_error_that_repeats_nothing_of_the_url(url: str) -> None:
+    with pytest.raises(ValueError, match="port") as caught:
+        read_hosts(url)
+    assert "hush" not in str(caught.value)
+
+
+async def test_every_command_works_with_a_standby_first_in_the_url() -> None:
+    async with open_pair() as pair:
+        assert await migrate(pair.url()) > 0
+        assert await bootstrap(pair.url()) is not None
+        assert await seed(pair.url(), 10, 2, lambda _: None) == 10
+        connection = await log.connect(pair.url(), "test")
+        assert not await connection.fetchval("SELECT pg_is_in_recovery()")
+        await connection.close()
+
+        with pytest.raises(NotPrimary, match="is a standby"):
+            await Servers(url_of([pair.standby])).connect("test")
+        halt(pair.standby)
+        assert await migrate(pair.url()) == 0
+        resume(pair.standby)
+        halt(pair.primary)
+        with pytest.raises(NotPrimary, match=r"is a standby; .*: no answer within 1 s"):
+            await Servers(pair.url()).connect("test", timeout_s=1)
+
+
+@asynccontextmanager
+async def open_replicated_store(pair: Pair, redis_url: str) -> AsyncIterator[Store]:
+    await migrate(pair.url())
+    async with open_store(pair.url(), redis_url, limits=SLOW_TO_GIVE_UP, timing=PATIENT_TIMING) as store:
+        await store.add("a", "1")
+        await store.get("1")
+        yield store
+
+
+@pytest.mark.parametrize("end", [kill, halt])
+async def test_changes_and_cold_lookups_go_on_when_the_standby_is_promoted(
+    end: Callable[[PostgresServer], None], redis_url: str
+) -> None:
+    """No call waits for a server that is gone, and none for the time-out of a connection to it."""
+    async with open_pair() as pair, open_replicated_store(pair, redis_url) as store:
+        connections = [await store.postgres.servers.connect("test") for _ in range(2)]
+        waiting = asyncio.ensure_future(connections[0].execute("SELECT pg_sleep(1000)"))
+        end(pair.primary)
+        async with asyncio.timeout(LONG_S):
+            await pair.promote()
+            assert await until_done(store.add, "a", "2") in (["new"], ["same"])
+            assert await until_done(store.get, "2") == [Entry("a", "", "")]
+            assert await until_done(store.get, "unknown") == []
+            with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+                await waiting
+        assert all(connection.is_closed() for connection in connections)
+        if end is halt:  # the old primary comes back, and nobody has fenced it
+            resume(pair.primary)
+            pair.standby, pair.primary = pair.primary, pair.standby
+            again = await store.postgres.servers.connect("test")
+            assert await again.fetchval("SELECT count(*) FROM aliases WHERE identifier = '2'") == 1
+            await again.close()
+            store.postgres.servers._hosts = read_hosts(url_of([pair.standby]))
+            with pytest.raises(NotPrimary, match="an old primary"):
+                await store.postgres.servers.connect("test")
