@@ -55,17 +55,24 @@ def url_of(hosts: Sequence[PostgresServer], role: str = "oracle") -> str:
     return f"postgresql://{role}@/oracle?host={','.join(str(host.run) for host in hosts)}&port=5432"
 
 
+async def make_data(home: Path) -> Path:
+    """Make the data of a server with an empty database `oracle`, for `open_pair` to copy."""
+    server = await servers.start_postgres(home, OPTIONS)
+    await server.stop()
+    return server.data
+
+
 @asynccontextmanager
-async def open_pair(*, synchronous: bool = False) -> AsyncIterator[Pair]:
-    """Start a primary with an empty database `oracle`, and a standby that follows it."""
+async def open_pair(data: Path, *, synchronous: bool = False) -> AsyncIterator[Pair]:
+    """Start a primary and a standby that follows it, both on copies of this data."""
     with servers.temporary_home() as home:
-        (home / "a").mkdir()
-        (home / "b" / "run").mkdir(parents=True, mode=0o700)
-        primary = await servers.start_postgres(home / "a", OPTIONS)
-        standby = PostgresServer(home / "b", home / "b" / "run", durable=False, options=OPTIONS)
+        primary, standby = (
+            PostgresServer(home / name, home / name / "run", durable=False, options=OPTIONS) for name in "ab"
+        )
         try:
-            await primary.stop()
-            shutil.copytree(primary.data, standby.data)
+            for server in (primary, standby):
+                server.run.mkdir(parents=True, mode=0o700)
+                shutil.copytree(data, server.data)
             (standby.data / "standby.signal").touch()
             follow = f"primary_conninfo = 'host={primary.run} port=5432 user=postgres application_name=standby'\n"
             with (standby.data / "postgresql.auto.conf").open("a") as file:
@@ -79,8 +86,9 @@ async def open_pair(*, synchronous: bool = False) -> AsyncIterator[Pair]:
             yield pair
         finally:
             for server in (standby, primary):
-                resume(server)
-                await server.stop()
+                if server.process is not None:
+                    resume(server)
+                    await server.stop()
 
 
 def list_processes(server: PostgresServer) -> list[int]:
@@ -106,7 +114,7 @@ def halt(server: PostgresServer) -> None:
 
 
 def resume(server: PostgresServer) -> None:
-    for pid in list_processes(server) if server.process is not None else []:
+    for pid in list_processes(server):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
 

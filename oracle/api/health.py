@@ -2,7 +2,8 @@
 delays the answer.
 
 /health   in the form that Mojaloop services share; 503 when the directory does not answer.  Without the cache it is OK:
-          the cache's own line is DOWN, and the directory answers lookups.
+          the cache's own line is DOWN, and the directory answers lookups.  While PostgreSQL answers but does not take
+          changes, a line `changes` says why.
 /live     the process runs its event loop
 /ready    the process can answer some lookups: the directory or the cache answers
 """
@@ -19,6 +20,7 @@ from typing import Final
 import msgspec
 
 from oracle.store.cache.coherence import Coherence
+from oracle.store.changes import Changes
 from oracle.store.postgres import Postgres
 from oracle.telemetry import logs
 from oracle.telemetry.metrics import Metrics
@@ -31,9 +33,10 @@ log = logs.Log(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
-class Service(msgspec.Struct, frozen=True):
+class Service(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     status: str
+    reason: str = ""
 
 
 class Report(msgspec.Struct, frozen=True, rename="camel"):
@@ -47,15 +50,17 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
 class Health:
     """One per process; `watch` runs as a task."""
 
-    def __init__(self, coherence: Coherence, postgres: Postgres, metrics: Metrics) -> None:
+    def __init__(self, coherence: Coherence, postgres: Postgres, changes: Changes, metrics: Metrics) -> None:
         self._coherence = coherence
         self._postgres = postgres
+        self._changes = changes
         self._metrics = metrics
         self.connections: Callable[[], int] = lambda: 0
         self._started = time.monotonic()
         self._start_time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         self._version = version("alias-oracle")
         self._database, self._cache = logs.Condition(log, "datastore"), logs.Condition(log, "cache")
+        self._taken = logs.Condition(log, "changes")
 
     @property
     def datastore(self) -> bool:
@@ -69,6 +74,9 @@ class Health:
 
     def report(self) -> tuple[int, bytes]:
         services = [Service("datastore", _name_state(self.datastore)), Service("cache", _name_state(self.cache))]
+        refusal = self._changes.explain_failure() if self.datastore else None
+        if refusal is not None:
+            services.append(Service("changes", "DOWN", refusal))
         uptime = round(time.monotonic() - self._started, 3)
         report = Report(_name_state(self.datastore), uptime, self._start_time, self._version, services)
         return (200 if self.datastore else 503), _encode(report)
@@ -90,12 +98,16 @@ class Health:
             self._database.now("ok" if self.datastore else "down")
             if self.cache or time.monotonic() - self._started > GRACE_S:
                 self._cache.now("ok" if self.cache else "down")
+            refusal = self._changes.explain_failure()
+            self._taken.now("ok" if refusal is None else f"fail: {refusal}")
             await asyncio.sleep(ASK_EVERY_S)
 
     def _publish(self) -> None:
         coherence, metrics = self._coherence, self._metrics
         metrics.set("cache_connected", float(self.cache))
         metrics.set("database_connected", float(self.datastore))
+        metrics.set("database_takes_changes", float(self.datastore and self._changes.explain_failure() is None))
+        metrics.set("database_repairs_waiting", float(self._changes.repairs.waiting))
         metrics.set("cache_generation", float(coherence.generation))
         metrics.set("cache_degraded", float(coherence.degraded or not self.cache))
         bumps, fences = coherence.take_counts()

@@ -98,7 +98,7 @@ async def open_store(settings: Settings, metrics: Metrics, *, desk: bool = False
 
 @asynccontextmanager
 async def _open_health(store: Store, metrics: Metrics) -> AsyncIterator[Health]:
-    health = Health(store.coherence, store.postgres, metrics)
+    health = Health(store.coherence, store.postgres, store.changes, metrics)
     tasks = [asyncio.create_task(health.watch()), asyncio.create_task(watch_event_loop(metrics))]
     try:
         yield health

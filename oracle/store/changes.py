@@ -22,7 +22,7 @@ from oracle.store import aliases
 from oracle.store.aliases import Allowance, ChangeResult, ForgottenHints
 from oracle.store.base import Context, CopyKey, Registration
 from oracle.store.cache.coherence import Coherence, Fence
-from oracle.store.lanes import is_collision
+from oracle.store.lanes import explain_refusal, is_collision
 from oracle.store.postgres import Postgres, Transaction
 from oracle.store.repairs import Repairs
 
@@ -62,6 +62,15 @@ class Changes:
 
     async def close(self) -> None:
         await self.repairs.close()
+
+    def explain_failure(self) -> str | None:
+        """Say why a PostgreSQL that answers does not take changes; None if it does, as far as this process knows."""
+        failure = self._postgres.writes.breaker.lane.find_failure()
+        if failure is not None and isinstance(failure, TimeoutError) and self.repairs.waits_for_standby:
+            return "commits wait for a synchronous standby"
+        if failure is not None:
+            return explain_refusal(failure)
+        return "commits without an answer are not repaired yet" if self.repairs.waiting else None
 
     # -- what the hub asks for ------------------------------------------------------------------------------------
 

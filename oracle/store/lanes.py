@@ -24,6 +24,7 @@ from oracle.store.queries import QUERIES
 from oracle.store.servers import Servers
 
 STREAM_ROWS: Final = 1_000
+FORGET_S: Final = 10.0
 
 # SQLSTATE classes that mean "the server is away": connection, shutdown.
 _AWAY: Final = ("08", "57P")
@@ -33,6 +34,18 @@ _REFUSED: Final = ("53", "58", "25006", "3D000", "28")
 # "Not now" for one statement: lock and statement time-outs, a transaction that was idle for too long (because this
 # process stalled), deadlock, serialization failure.
 _BUSY: Final = ("55P03", "57014", "25P03", "40")
+
+
+_EXPLAINED: Final = {
+    "53100": "the disk of PostgreSQL is full",
+    "53200": "PostgreSQL has no memory left",
+    "53300": "PostgreSQL has no connection left",
+    "53": "PostgreSQL lacks a resource",
+    "58": "PostgreSQL cannot read or write its files",
+    "25006": "PostgreSQL is read-only",
+    "3D000": "the database does not exist",
+    "28": "PostgreSQL does not accept this user",
+}
 
 
 class PostgresLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +84,12 @@ def is_busy(error: BaseException) -> bool:
     return isinstance(error, TimeoutError)
 
 
+def explain_refusal(error: BaseException) -> str:
+    """Say in a few words, which hold no values, why a working server does not take changes."""
+    sqlstate = str(getattr(error, "sqlstate", None) or "")
+    return next((text for prefix, text in _EXPLAINED.items() if sqlstate.startswith(prefix)), "commits get no answer")
+
+
 def is_unavailable(error: BaseException) -> bool:
     """Return whether the error means "not now", for any of these reasons."""
     return is_away(error) or is_refused(error) or is_busy(error)
@@ -89,18 +108,25 @@ class Outage:
         self.retry_s = retry_s
         self._until = 0.0
         self._trying = False
+        self._failure: BaseException | None = None  # the last one
 
     @property
     def lasts(self) -> bool:
         return self._until > 0
 
-    def begin(self) -> None:
+    def begin(self, failure: BaseException) -> None:
         """It fails: refuse every call for retry_s."""
         self._until = self._loop.time() + self.retry_s
+        self._failure = failure
 
     def end(self) -> None:
         """It works: let every call through."""
         self._until = 0.0
+
+    def find_failure(self) -> BaseException | None:
+        """Return the failure while it lasts; None when nobody has tried for FORGET_S."""
+        recent = self.lasts and self._loop.time() - self._until < FORGET_S
+        return self._failure if recent else None
 
     def begin_try(self) -> None:
         """Let this call try, and refuse the others for as long as it takes.  Raises DirectoryUnavailable."""
@@ -136,16 +162,16 @@ class Breaker:
             yield outage is not None
         except asyncio.CancelledError:  # by its deadline: a server that is stopped (SIGSTOP) does not refuse calls
             if outage is not None and outage.lasts:
-                outage.begin()
+                outage.begin(TimeoutError())
             raise
         except Exception as exc:
             if is_away(exc):
-                server.begin()
+                server.begin(exc)
             elif outage is not None and isinstance(exc, TimeoutError):
-                outage.begin()
+                outage.begin(exc)
             elif is_refused(exc):
                 server.end()
-                lane.begin()
+                lane.begin(exc)
             elif not is_busy(exc):
                 server.end()  # a refusal is an answer, too
                 raise

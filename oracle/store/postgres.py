@@ -166,7 +166,7 @@ class Watch:
         except DirectoryUnavailable as exc:
             # A server that refuses this connection (there are too many) can work for those that are open.
             if exc.__cause__ is None or not is_refused(exc.__cause__):
-                self._server.begin()
+                self._server.begin(exc)
             raise
         self._server.end()  # it answers: lookups need not wait for their next try
         return generation
@@ -294,7 +294,7 @@ class Transaction:
         except BaseException as exc:
             self._connection.terminate()  # nobody knows whether it is committed: see `changes`
             if isinstance(exc, TimeoutError):
-                self._writes.begin()  # commits wait, for a synchronous standby or for the disk: reads can go on
+                self._writes.begin(exc)  # commits wait, for a synchronous standby or for the disk: reads can go on
             raise
 
     async def roll_back(self) -> None:

@@ -48,6 +48,7 @@ class BackendRow(TypedDict):
 
     pid: int
     wait_event: str
+    is_told: bool
 
 
 class CompiledRouteRow(TypedDict):

@@ -149,6 +149,10 @@ SERIES = (
     Series("gauge", "cache_degraded", "1 while lookups bypass the cache or its lease has expired, else 0"),
     Series("age", "lease_age_seconds", "Time since the directory last confirmed the cache generation"),
     Series("gauge", "database_connected", "1 while the database answers, else 0"),
+    Series(
+        "gauge", "database_takes_changes", "1 while the database takes changes, as far as this process knows, else 0"
+    ),
+    Series("gauge", "database_repairs_waiting", "Commits without an answer that are not made good yet"),
     Series("gauge", "database_pool_size", "Database connections open"),
     Series("gauge", "database_pool_idle", "Database connections open and idle"),
     Series("counter", "database_batches_total", "Queries that carried lookups"),

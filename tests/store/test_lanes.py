@@ -130,7 +130,7 @@ async def test_a_lane_that_was_refused_works_again_after_one_call_that_succeeds(
 
 async def test_any_other_failure_passes_through_and_is_an_answer_of_the_server() -> None:
     breaker = Breaker(Outage(retry_s=0.0))
-    breaker.server.begin()
+    breaker.server.begin(ConnectionResetError())
     with pytest.raises(asyncpg.UniqueViolationError):
         async with breaker.guard():
             raise asyncpg.UniqueViolationError
@@ -139,7 +139,7 @@ async def test_any_other_failure_passes_through_and_is_an_answer_of_the_server()
 
 async def test_a_try_that_is_cancelled_or_times_out_leaves_the_server_away() -> None:
     breaker = Breaker(Outage(retry_s=0.0))
-    breaker.server.begin()
+    breaker.server.begin(ConnectionResetError())
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0), breaker.guard():
             await asyncio.sleep(60)

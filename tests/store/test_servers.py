@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from pathlib import Path
+from typing import Final
 
 import asyncpg
 import pytest
 from asyncpg import connect_utils
 from patience import LONG_S, PATIENT_TIMING
-from replication import Pair, halt, kill, open_pair, resume, url_of
+from replication import Pair, halt, kill, make_data, open_pair, resume, url_of
+from servers import temporary_home
 from test_changes import Store, open_store, until_done
 
 from oracle.audit import log
@@ -20,7 +22,7 @@ from oracle.errors import DirectoryUnavailable
 from oracle.run.bootstrap import bootstrap
 from oracle.run.embedded import PostgresServer
 from oracle.store.cache.values import Entry
-from oracle.store.lanes import PostgresLimits
+from oracle.store.lanes import LIMITS, PostgresLimits
 from oracle.store.migrate import migrate
 from oracle.store.servers import Host, NotPrimary, Servers, read_hosts
 
@@ -69,8 +71,14 @@ def test_a_wrong_port_is_an_error_that_repeats_nothing_of_the_url(url: str) -> N
     assert "hush" not in str(caught.value)
 
 
-async def test_every_command_works_with_a_standby_first_in_the_url() -> None:
-    async with open_pair() as pair:
+@pytest.fixture(scope="module")
+def data() -> Iterator[Path]:
+    with temporary_home() as home:
+        yield asyncio.run(make_data(home))
+
+
+async def test_every_command_works_with_a_standby_first_in_the_url(data: Path) -> None:
+    async with open_pair(data) as pair:
         assert await migrate(pair.url()) > 0
         assert await bootstrap(pair.url()) is not None
         assert await seed(pair.url(), 10, 2, lambda _: None) == 10
@@ -99,10 +107,10 @@ async def open_replicated_store(pair: Pair, redis_url: str) -> AsyncIterator[Sto
 
 @pytest.mark.parametrize("end", [kill, halt])
 async def test_changes_and_cold_lookups_go_on_when_the_standby_is_promoted(
-    end: Callable[[PostgresServer], None], redis_url: str
+    end: Callable[[PostgresServer], None], data: Path, redis_url: str
 ) -> None:
     """No call waits for a server that is gone, and none for the time-out of a connection to it."""
-    async with open_pair() as pair, open_replicated_store(pair, redis_url) as store:
+    async with open_pair(data) as pair, open_replicated_store(pair, redis_url) as store:
         connections = [await store.postgres.servers.connect("test") for _ in range(2)]
         waiting = asyncio.ensure_future(connections[0].execute("SELECT pg_sleep(1000)"))
         end(pair.primary)
@@ -123,3 +131,67 @@ async def test_changes_and_cold_lookups_go_on_when_the_standby_is_promoted(
             store.postgres.servers._hosts = read_hosts(url_of([pair.standby]))
             with pytest.raises(NotPrimary, match="an old primary"):
                 await store.postgres.servers.connect("test")
+
+
+async def test_lookups_go_on_while_commits_wait_for_a_synchronous_standby(data: Path, redis_url: str) -> None:
+    """A lost standby holds up commits, and nothing else.  What waits is known, and made good at once."""
+    async with open_pair(data, synchronous=True) as pair:
+        await migrate(pair.url())
+        async with open_store(pair.url(), redis_url, limits=LIMITS, timing=PATIENT_TIMING) as store:
+            await until_done(store.add, "a", "cached")
+            await until_done(store.get, "cached")
+            before = store.coherence.generation
+            halt(pair.standby)
+            changes = [asyncio.ensure_future(store.add("a", f"x{n}")) for n in range(20)]
+            looks = 0
+            while not all(change.done() for change in changes) or store.changes.repairs.waiting:
+                assert await store.get("cached") == [Entry("a", "", "")]
+                assert await store.get(f"cold {looks}") == []
+                assert store.coherence.fresh
+                looks += 1
+                await asyncio.sleep(0.01)
+            outcomes = {type(change.exception()) for change in changes}
+            assert outcomes == {DirectoryUnavailable}
+            assert store.changes.explain_failure() == "commits wait for a synchronous standby"
+            assert store.coherence.generation > before
+            resume(pair.standby)
+            assert await until_done(store.add, "a", "x0") in (["new"], ["same"])
+            assert store.changes.explain_failure() is None
+
+
+FULL: Final = """
+CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
+    $$BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END$$;
+CREATE TRIGGER full_disk BEFORE INSERT ON aliases EXECUTE FUNCTION fail()
+"""
+READ_ONLY: Final = """
+DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$;
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'oracle changes'
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [(FULL, "the disk of PostgreSQL is full"), (READ_ONLY, "PostgreSQL is read-only")],
+    ids=["full", "read-only"],
+)
+async def test_lookups_go_on_while_postgresql_refuses_changes(
+    fault: str, reason: str, database_url: str, redis_url: str
+) -> None:
+    async with open_store(database_url, redis_url) as store:
+        await store.add("a", "cached")
+        await store.get("cached")
+        db = await asyncpg.connect(database_url)
+        await db.execute(fault)
+        await db.close()
+        while store.changes.explain_failure() != reason:
+            with pytest.raises(DirectoryUnavailable):
+                await store.add("a", "refused")
+        for number in range(20):
+            refused, cold, cached = await asyncio.gather(
+                store.add("a", f"x{number}"), store.get(f"cold {number}"), store.get("cached"), return_exceptions=True
+            )
+            assert isinstance(refused, DirectoryUnavailable)
+            assert (cold, cached) == ([], [Entry("a", "", "")])
+        assert store.coherence.fresh

@@ -54,8 +54,8 @@ SELECT set_config('oracle.channel', $1, true), set_config('oracle.actor', $2, tr
 -- name: backends_end(int4[]) -> BackendRow
 -- After commits without an answer: end the server processes that could still run them.  Those that are not gone yet, and
 -- what each waits for: SyncRep is a synchronous standby.
-SELECT pid, coalesce(wait_event, '') AS wait_event FROM pg_stat_activity
-WHERE pid = ANY ($1) AND application_name = 'oracle changes' AND pg_terminate_backend(pid)
+SELECT pid, coalesce(wait_event, '') AS wait_event, pg_terminate_backend(pid) AS is_told FROM pg_stat_activity
+WHERE pid = ANY ($1) AND application_name = 'oracle changes'
 
 -- Servers ------------------------------------------------------------------------------------------------------
 
