@@ -3,7 +3,8 @@
 -- name: entries_by_keys(party_id_type[], text[]) -> LookupRow
 -- Lookups that the cache could not answer: one call for a whole batch.
 -- $1 types, $2 identifiers, equally long.  Served by the primary keys of aliases and alias_currencies.
--- A default entry comes before the further currencies of its key.  A suspended or closed FSP comes as ''.
+-- A default entry comes before the further currencies of its key, which come in their own order: plans differ between
+-- versions of PostgreSQL, answers must not.  A suspended or closed FSP comes as ''.
 -- OFFSET 0 and = ANY (ARRAY[…]) make the planner use the primary key with any statistics.  While the tables
 -- are new and empty, it would otherwise choose the index of one FSP's aliases, and keep that plan.
 SELECT k.ord::int, a.sub_id, a.currency, CASE WHEN f.status IN ('active', 'provisional') THEN a.fsp_id ELSE '' END AS fsp_id
@@ -12,11 +13,11 @@ CROSS JOIN LATERAL (SELECT sub_id, currency, fsp_id FROM aliases
                     WHERE identifier = k.identifier AND k.party_id_type = ANY (ARRAY[party_id_type]) OFFSET 0) AS a
 JOIN fsps f USING (fsp_id)
 UNION ALL
-SELECT k.ord::int, x.sub_id, x.currency, CASE WHEN f.status IN ('active', 'provisional') THEN x.fsp_id ELSE '' END
+(SELECT k.ord::int, x.sub_id, x.currency, CASE WHEN f.status IN ('active', 'provisional') THEN x.fsp_id ELSE '' END
 FROM unnest($1::party_id_type[], $2::text[]) WITH ORDINALITY AS k (party_id_type, identifier, ord)
 CROSS JOIN LATERAL (SELECT sub_id, currency, fsp_id FROM alias_currencies
                     WHERE identifier = k.identifier AND k.party_id_type = ANY (ARRAY[party_id_type]) OFFSET 0) AS x
-JOIN fsps f USING (fsp_id)
+JOIN fsps f USING (fsp_id) ORDER BY k.ord, x.sub_id, x.currency)
 
 -- name: generation() -> GenerationRow
 -- The lease: every process asks several times a second which copies in the cache count.  A change asks before its
