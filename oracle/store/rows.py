@@ -34,13 +34,13 @@ class GenerationRow(TypedDict):
 
 
 class ServerRow(TypedDict):
-    """What a PostgreSQL server says of itself.  `timeline` is 0 for a standby, and where nobody can read it."""
+    """What a PostgreSQL server says of itself; `timeline` is 0 on a standby, and where the role cannot read it."""
 
     in_recovery: bool
     can_write: bool
     started_at: datetime
     timeline: int
-    system_identifier: int | None
+    system_identifier: str
 
 
 class BackendRow(TypedDict):

@@ -17,9 +17,8 @@ Timeline.  Each promotion begins a new timeline.  A server with a lower one than
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import datetime
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 from weakref import WeakKeyDictionary
@@ -36,6 +35,9 @@ READ_ONLY: Final = "default_transaction_read_only"
 # The server ends the session of a client without power or network after half a minute, not after two hours: that
 # session can hold the lock of a leader.
 _KEEPALIVE: Final = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "4"}
+
+
+Lineage = tuple[str, int]  # (system identifier, timeline): which PostgreSQL it is
 
 
 class Host(NamedTuple):
@@ -68,9 +70,20 @@ class Servers:
         self._hosts = read_hosts(url)
         self._stagger_s = stagger_s
         self._host: Host | None = None  # of the last primary
-        self._state: ServerRow | None = None
-        # When the server of each connection started: no two servers start in the same microsecond.
-        self._connections: WeakKeyDictionary[asyncpg.Connection, datetime] = WeakKeyDictionary()
+        self._lineage: Lineage = ("", 0)  # the latest one
+        self._connections: WeakKeyDictionary[asyncpg.Connection, ServerRow] = WeakKeyDictionary()
+
+    @property
+    def lineage(self) -> Lineage:
+        """The lineage of the last primary, or a later one that was learned; ("", 0) while nothing is known."""
+        return self._lineage
+
+    def learn(self, lineage: Lineage) -> None:
+        """Refuse servers of a lower timeline from now on: another process has seen this one."""
+        if self._lineage[0] and not _is_older(self._lineage, lineage):
+            return
+        self._lineage = lineage
+        self._end_connections(lambda state: _is_older(_lineage_of(state), lineage))
 
     async def connect(
         self,
@@ -147,7 +160,7 @@ class Servers:
             state = await _fetch_state(connection)
             if state["in_recovery"]:
                 raise NotPrimary(f"{host} is a standby")
-            if self._state is not None and _is_older(state, self._state):
+            if _is_older(_lineage_of(state), self._lineage):
                 raise NotPrimary(f"{host} is an old primary, which a failover has replaced")
         except BaseException:
             connection.terminate()
@@ -158,10 +171,14 @@ class Servers:
 
     def _settle(self, found: _Primary) -> None:
         """Remember the primary, and end all connections to other servers."""
-        self._host, self._state = found.host, found.state
-        self._connections[found.connection] = found.state["started_at"]
-        for connection, started_at in list(self._connections.items()):
-            if started_at != found.state["started_at"]:
+        self._host, self._lineage = found.host, _lineage_of(found.state)
+        self._connections[found.connection] = found.state
+        # No two servers start in the same microsecond.
+        self._end_connections(lambda state: state["started_at"] != found.state["started_at"])
+
+    def _end_connections(self, is_lost: Callable[[ServerRow], bool]) -> None:
+        for connection, state in list(self._connections.items()):
+            if is_lost(state):
                 connection.terminate()
                 del self._connections[connection]
 
@@ -183,10 +200,13 @@ def _is_standby(task: asyncio.Task[_Primary]) -> bool:
     return task.done() and not task.cancelled() and isinstance(task.exception(), NotPrimary)
 
 
-def _is_older(state: ServerRow, than: ServerRow) -> bool:
-    """Return whether the server is on a lower timeline of the same cluster."""
-    same = state["system_identifier"] is not None and state["system_identifier"] == than["system_identifier"]
-    return same and state["timeline"] < than["timeline"]
+def _lineage_of(state: ServerRow) -> Lineage:
+    return state["system_identifier"], state["timeline"]
+
+
+def _is_older(one: Lineage, other: Lineage) -> bool:
+    """Compare timelines, which count under the same system identifier only."""
+    return one[0] == other[0] and one[1] < other[1]
 
 
 def _list_found(tries: Mapping[Host, asyncio.Task[_Primary]]) -> list[_Primary]:

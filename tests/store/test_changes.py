@@ -211,6 +211,20 @@ async def test_per_currency_two_fsps_share_a_key(store: Store, db: asyncpg.Conne
     await check_rules(db)
 
 
+async def test_further_currencies_are_answered_in_order_whatever_the_plan(
+    store: Store, db: asyncpg.Connection, database_url: str
+) -> None:
+    await db.execute(PER_CURRENCY)
+    for fsp_id, currency in (("z", "USD"), ("b", "MXN"), ("a", "EUR"), ("b", "BRL"), ("a", "ZAR")):
+        assert await store.add(fsp_id, "1", currency=currency) == ["new"]
+    ordered = ["USD", "BRL", "EUR", "MXN", "ZAR"]
+    assert [entry.currency for entry in await store.get("1")] == ordered
+    for plan in ("enable_indexscan", "enable_bitmapscan", "enable_nestloop"):
+        separator = "&" if "?" in database_url else "?"
+        async with open_store(f"{database_url}{separator}{plan}=off", None) as other:
+            assert [entry.currency for entry in await other.get("1")] == ordered
+
+
 async def test_only_known_active_fsps_can_register(store: Store, db: asyncpg.Connection, database_url: str) -> None:
     await store.add("new", "1")
     assert await db.fetchval("SELECT status::text FROM fsps WHERE fsp_id = 'new'") == "provisional"
