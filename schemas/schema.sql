@@ -1031,7 +1031,7 @@ CREATE INDEX events_by_former_fsp ON ONLY public.events USING btree (((before ->
 
 CREATE INDEX events_by_former_prefix ON ONLY public.events USING btree (((before ->> 'prefix'::text)) COLLATE "C") WHERE ((entity = 'route'::text) AND (action = 'changed'::text) AND (((before ->> 'prefix'::text) <> (after ->> 'prefix'::text)) OR ((before ->> 'party_id_type'::text) <> (after ->> 'party_id_type'::text))));
 
-CREATE INDEX events_by_fsp ON ONLY public.events USING btree (fsp_id) WHERE (fsp_id IS NOT NULL);
+CREATE INDEX events_by_fsp_in_order ON ONLY public.events USING btree (fsp_id, event_id) WHERE (fsp_id IS NOT NULL);
 
 CREATE INDEX events_by_identifier ON ONLY public.events USING btree (party_identifier, party_id_type, event_id) WHERE (party_identifier IS NOT NULL);
 
@@ -1057,7 +1057,7 @@ CREATE INDEX events_of_fsps ON ONLY public.events USING btree (fsp_id, event_id)
 
 CREATE INDEX events_default_fsp_id_event_id_idx ON public.events_default USING btree (fsp_id, event_id) WHERE (entity = 'fsp'::text);
 
-CREATE INDEX events_default_fsp_id_idx ON public.events_default USING btree (fsp_id) WHERE (fsp_id IS NOT NULL);
+CREATE INDEX events_default_fsp_id_event_id_idx1 ON public.events_default USING btree (fsp_id, event_id) WHERE (fsp_id IS NOT NULL);
 
 CREATE INDEX events_default_party_identifier_party_id_type_event_id_idx ON public.events_default USING btree (party_identifier, party_id_type, event_id) WHERE (party_identifier IS NOT NULL);
 
@@ -1081,7 +1081,7 @@ ALTER INDEX public.events_by_former_prefix ATTACH PARTITION public.events_defaul
 
 ALTER INDEX public.events_of_fsps ATTACH PARTITION public.events_default_fsp_id_event_id_idx;
 
-ALTER INDEX public.events_by_fsp ATTACH PARTITION public.events_default_fsp_id_idx;
+ALTER INDEX public.events_by_fsp_in_order ATTACH PARTITION public.events_default_fsp_id_event_id_idx1;
 
 ALTER INDEX public.events_by_identifier ATTACH PARTITION public.events_default_party_identifier_party_id_type_event_id_idx;
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 import servers
 
-from oracle.run.embedded import PostgresServer
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+
+    from oracle.run.embedded import PostgresServer
 
 OPTIONS: Final = {"wal_level": "replica", "max_wal_senders": "4", "hot_standby": "on", "synchronous_commit": "on"}
 
@@ -66,9 +66,7 @@ async def make_data(home: Path) -> Path:
 async def open_pair(data: Path, *, synchronous: bool = False) -> AsyncIterator[Pair]:
     """Start a primary and a standby that follows it, both on copies of this data."""
     with servers.temporary_home() as home:
-        primary, standby = (
-            PostgresServer(home / name, home / name / "run", durable=False, options=OPTIONS) for name in "ab"
-        )
+        primary, standby = (servers.make_postgres(home / name, home / name / "run", OPTIONS) for name in "ab")
         try:
             for server in (primary, standby):
                 server.run.mkdir(parents=True, mode=0o700)

@@ -3,10 +3,14 @@
 Every server has a directory of its own under /tmp, which is removed with it, so any number of test runs can share
 a machine.  PostgreSQL listens on its Unix socket alone (`postgres_socket`, for a proxy to connect to); Valkey
 on a Unix socket (`server.socket`) and on a free loopback port (`tcp_url`).
+
+PostgreSQL is the embedded one, or the one below the directory that ORACLE_TEST_POSTGRES names (in pginstall/bin, as in
+the package of the embedded one): tests/versions.sh runs tests on other versions.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import socket
@@ -19,6 +23,8 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from oracle.run.embedded import EmbeddedError, PostgresServer, ValkeyServer
+from oracle.run.embedded.machine import Machine
+from oracle.run.embedded.postgres import TUNING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,11 +62,29 @@ def free_port() -> int:
         return port
 
 
+class OtherPostgres(PostgresServer):
+    """A PostgreSQL of any version from 14 on."""
+
+    def _initdb_arguments(self, fresh: Path) -> list[str]:
+        # Only PostgreSQL 17 and newer have the built-in locale, and only 16 and newer take settings here.
+        newer = ("--locale-provider", "--builtin-locale", "--set")
+        return [word for word in super()._initdb_arguments(fresh) if not word.startswith(newer)]
+
+
+def make_postgres(home: Path, run: Path, options: Mapping[str, str] | None = None) -> PostgresServer:
+    """PostgreSQL without durability, of the version that the tests run on; not started."""
+    package = os.environ.get("ORACLE_TEST_POSTGRES")
+    if not package:
+        return PostgresServer(home, run, durable=False, options=options)
+    machine = Machine(find_package=lambda _: Path(package))
+    return OtherPostgres(home, run, durable=False, options={**TUNING, **(options or {})}, machine=machine)
+
+
 async def start_postgres(home: Path, options: Mapping[str, str] | None = None) -> PostgresServer:
     """PostgreSQL without durability, with an empty database `oracle`."""
     run = home / "run"
     run.mkdir(mode=0o700)
-    server = PostgresServer(home, run, durable=False, options=options)
+    server = make_postgres(home, run, options)
     try:
         await server.start()
     except BaseException:
@@ -116,7 +140,8 @@ async def make_template(server: PostgresServer) -> None:
 async def make_database(server: PostgresServer, template: str = TEMPLATE) -> str:
     """Make a database and return its name.  The template must have no connections, as make_template leaves it."""
     name = f"t_{uuid.uuid4().hex[:12]}"
-    await administer(server, f"CREATE DATABASE {name} TEMPLATE {template} OWNER oracle STRATEGY FILE_COPY")
+    strategy = "" if (server.data / "PG_VERSION").read_text().strip() == "14" else " STRATEGY FILE_COPY"
+    await administer(server, f"CREATE DATABASE {name} TEMPLATE {template} OWNER oracle{strategy}")
     return name
 
 

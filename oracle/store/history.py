@@ -47,8 +47,8 @@ _WALK_SETTINGS: Final = {
     "enable_bitmapscan": "off",
     "enable_sort": "off",
 }
-# Planned anew for each span: by its time where the caller wants most of its events, else by events_by_fsp.  Without
-# these settings the planner may hope to find enough rows soon, and read a month from the wrong end.
+# Planned anew for each span: by its time where the caller wants most of its events, else by events_by_fsp_in_order.
+# Without these settings the planner may hope to find enough rows soon, and read a month from the wrong end.
 _SPAN_SETTINGS: Final = {
     "plan_cache_mode": "force_custom_plan",
     "enable_seqscan": "off",
@@ -284,6 +284,11 @@ async def fetch_page(postgres: Postgres, wanted: EventFilter, position: PagePosi
         filters = *more, wanted.entity, *calls, wanted.fsp_id, *exact
         return await _fetch_by_index(postgres, "events_of_party", *walk, *filters)
 
+    async def fetch_of_fsp(before: int, work: int, left: int) -> list[Any]:
+        return await _fetch_in_order(
+            postgres, "events_of_fsp", wanted.fsp_id, before, work, left, *more, wanted.entity, *calls
+        )
+
     async def fetch_of_entity(before: int, work: int, left: int) -> list[Any]:
         filters = *more, *calls, *exact
         return await _fetch_in_order(postgres, "events_of_entity", wanted.entity, before, *months, work, left, *filters)
@@ -295,8 +300,12 @@ async def fetch_page(postgres: Postgres, wanted: EventFilter, position: PagePosi
     if wanted.party is not None:
         return await _page_by_number(fetch_of_party, start, limit)
     if wanted.fsp_id is not None:
-        # By number the page would read the events of all other FSPs, who may have a thousand times as many.
-        return await _page_by_time(postgres, wanted, start, limit)
+        # A limit in time has no place in the index: by number the page would read all that came after it.  And a page
+        # that an older version of this program began goes on by time.
+        by_time = wanted.since or wanted.until or start.event_id == FIRST_EVENT
+        return await (
+            _page_by_time(postgres, wanted, start, limit) if by_time else _page_by_number(fetch_of_fsp, start, limit)
+        )
     if wanted.entity not in (None, "alias"):
         return await _page_by_number(fetch_of_entity, start, limit)
     if wanted.until is None:

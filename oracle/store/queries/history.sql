@@ -120,6 +120,31 @@ LEFT JOIN LATERAL (
     ORDER BY event_id DESC LIMIT $7) AS w ON true
 ORDER BY w.event_id DESC
 
+-- name: events_of_fsp(text, int8, int8, int8, text, text, text, text, text, text) -> WalkedEventRow
+-- Of one FSP, with the events by which another FSP got its aliases.  $1 FSP, $2 before this event, $3 limit to walk,
+-- $4 limit to return; filters: $5 actor, $6 channel, $7 action, $8 entity, $9 request, $10 trace.
+-- Served by events_by_fsp_in_order and events_by_former_fsp.  A range and not fsp_id = $1: with that the planner may walk
+-- the primary key, through the millions of another FSP.
+WITH walked AS MATERIALIZED (
+    (SELECT * FROM events WHERE fsp_id >= $1 AND (fsp_id, event_id) < ($1, $2) ORDER BY fsp_id DESC, event_id DESC LIMIT $3)
+    UNION ALL
+    (SELECT * FROM events
+     WHERE entity = 'alias' AND action = 'changed' AND before ->> 'fsp_id' <> fsp_id
+       AND (before ->> 'fsp_id') COLLATE "C" = $1 AND event_id < $2
+     ORDER BY event_id DESC LIMIT $3)
+    ORDER BY event_id DESC LIMIT $3
+)
+SELECT t.walked, t.walked_to, w.* FROM (SELECT count(*) AS walked, min(event_id) AS walked_to FROM walked) AS t
+LEFT JOIN LATERAL (
+    SELECT event_id, xact::text::bigint AS xact, at, entity, action, channel, actor, role, party_id_type::text,
+           party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
+    FROM walked
+    WHERE ($5::text IS NULL OR actor = $5) AND ($6::text IS NULL OR channel = $6) AND ($7::text IS NULL OR action = $7)
+      AND ($8::text IS NULL OR entity = $8) AND ($9::text IS NULL OR request_id = $9)
+      AND ($10::text IS NULL OR trace_id = $10)
+    ORDER BY event_id DESC LIMIT $4) AS w ON true
+ORDER BY w.event_id DESC
+
 -- name: events_of_entity(text, int8, timestamptz, timestamptz, int8, int8, text, text, text, text, text,
 --     timestamptz, timestamptz) -> WalkedEventRow
 -- Of every entity except aliases.  $1 entity, $2 before this event, $3 from, $4 to, $5 limit to walk, $6 limit to
@@ -163,7 +188,7 @@ ORDER BY w.event_id DESC
 -- By time alone: the events from $1 on and before the position ($2, $3), by partition and events_by_time.  If walked is
 -- above $4, there are too many to know the newest.  $5 limit to return; filters: $6 actor, $7 channel, $8 action,
 -- $9 entity, $10 request, $11 trace, $12 FSP, with the events by which another FSP got its aliases.  Plan it for its
--- arguments: the planner then drops the NULL filters, and uses events_by_fsp where an FSP has few events.
+-- arguments: the planner then drops the NULL filters, and uses events_by_fsp_in_order where an FSP has few events.
 WITH walked AS MATERIALIZED (
     (SELECT * FROM events
      WHERE ($12::text IS NULL OR fsp_id = $12) AND at >= $1 AND at <= $2 AND (at < $2 OR event_id < $3)
