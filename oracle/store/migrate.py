@@ -24,8 +24,11 @@ import asyncpg
 import msgspec
 
 from oracle.store.servers import connect
+from oracle.telemetry import logs
 
 Stage = Literal["pre", "post"]
+
+log = logs.Log(__name__)
 
 # Any number that nobody else uses: "alias" in ASCII.
 ADVISORY_LOCK: Final = 0x616C696173
@@ -55,6 +58,12 @@ DO $$ BEGIN
 EXCEPTION WHEN insufficient_privilege OR undefined_object THEN
     NULL;  -- this role has no right to revoke it, or there is no such role: see docs/audit.md
 END $$
+"""
+
+
+# Up to PostgreSQL 14 every role can create tables in the schema public, and a superuser owns it.
+_OPEN_SCHEMA: Final = """
+SELECT current_schema() FROM pg_roles WHERE rolname = $1 AND has_schema_privilege(oid, current_schema(), 'CREATE')
 """
 
 
@@ -148,6 +157,12 @@ async def _grant_and_partition(connection: asyncpg.Connection) -> None:
             APPLICATION_ROLE,
         )
         await connection.execute(_NO_TEMPORARY_TABLES)
+        if schema := await connection.fetchval(_OPEN_SCHEMA, APPLICATION_ROLE):
+            log.warning(
+                "The role of the application can create tables and functions beside those of the directory, and only a"
+                " superuser can forbid it: run REVOKE CREATE ON SCHEMA … FROM PUBLIC, see docs/audit.md",
+                schema=schema, role=APPLICATION_ROLE,
+            )  # fmt: skip
     # A long query on history can hold a lock.  Months are made ahead, and the process that seals tries again.
     with suppress(asyncpg.LockNotAvailableError):
         async with connection.transaction():

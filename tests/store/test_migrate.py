@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -190,3 +191,26 @@ if __name__ == "__main__":
         sys.exit("usage: python tests/store/test_migrate.py --write")
     for schema in dump_own_schema():
         SCHEMA.write_text(schema, encoding="utf-8")
+
+
+@pytest.mark.parametrize("owner", ["oracle", "postgres"])
+async def test_nobody_creates_tables_beside_ours_or_the_operator_reads_why(
+    owner: str, empty_database_url: str, postgres_server: PostgresServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As PostgreSQL 14 makes a database: everybody can create, and the owner of our tables may not own the schema."""
+    database = urlsplit(empty_database_url).path.strip("/")
+    await servers.administer(
+        postgres_server, f"ALTER SCHEMA public OWNER TO {owner}; GRANT ALL ON SCHEMA public TO PUBLIC", database
+    )
+    for _ in range(2):
+        caplog.clear()
+        await migrate(empty_database_url)
+        connection = await asyncpg.connect(empty_database_url)
+        is_open = await connection.fetchval("SELECT has_schema_privilege('oracle_app', 'public', 'CREATE')")
+        await connection.close()
+        assert is_open == (owner == "postgres")
+        assert ("REVOKE CREATE ON SCHEMA" in caplog.text) == is_open
+    await servers.administer(postgres_server, servers.CLOSE_SCHEMA, database)
+    caplog.clear()
+    await migrate(empty_database_url)
+    assert "REVOKE" not in caplog.text
