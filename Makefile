@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 # Shows each package while pip works.
 SHOW := sed -unE 's/^Collecting ([^ ]+).*/  \1/p; s/^Installing collected packages.*/  unpacking .../p'
 
-.PHONY: help install run test faults check contract documents format load ceiling dataset lock clean
+.PHONY: help install run test faults failover versions check contract documents format load ceiling dataset lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -47,6 +47,12 @@ SEEDS ?= 20
 MINUTES ?= 30
 faults: install ## cause failures of real servers and check every promise (make faults SEEDS=4 MINUTES=6)
 	@PYTHONPATH=tests $(BIN)/python tests/faults/campaign.py --seeds $(SEEDS) --minutes $(MINUTES)
+
+failover: install ## measure what one failure of PostgreSQL costs (make failover FAULTS="kill halt")
+	@PYTHONPATH=tests $(BIN)/python tests/faults/high_availability.py $(FAULTS)
+
+versions: install ## run the tests on PostgreSQL 14 to 18 (needs npm; takes half an hour)
+	@tests/versions.sh
 
 check: install ## lint, format check, strict types, import contracts
 	@$(BIN)/ruff check .
