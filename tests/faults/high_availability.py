@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 KINDS: Final = ("cached", "cold", "change")
 PACE_S: Final = 0.02
 PROMOTION_S: Final = 3.0
+WARM_UP_S: Final = 7.0  # a fence keeps a key out of the cache for three seconds
 CACHED: Final = 20
 OK_MAX: Final = 299
 
@@ -226,7 +227,7 @@ async def measure(home: Path, data: Path, fault: str) -> bool:
                 await client.post(f"/participants/ALIAS/cached-{number}", json={"fspId": "greenbank"})
         record = Record()
         asking = asyncio.create_task(keep_asking(oracle, record, fault))
-        await asyncio.sleep(3)
+        await asyncio.sleep(WARM_UP_S)
         began = time.monotonic()
         promoted_at = await FAULTS[fault](pair, oracle)
         record.report(fault, began, promoted_at)
