@@ -218,8 +218,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Url("postgresql", "postgres"),
         Meta(
-            description="The PostgreSQL of the directory. The URL can name several hosts. Not set: `oracle serve` runs"
-            " its own PostgreSQL in data_dir."
+            description="The PostgreSQL of the directory. The URL can name all servers of a cluster: the primary is"
+            " found. Not set: `oracle serve` runs its own PostgreSQL in data_dir."
         ),
     ] = None
     database_owner_url: Annotated[
