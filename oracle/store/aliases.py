@@ -287,8 +287,7 @@ async def replace_entries(
     A key where the FSP has no entry is registered, or with `registers=False` not_registered or not_owner.  The keys are
     distinct; `touched` as in `add_entries`, which raises DirectoryUnavailable.
     """
-    await transaction.run("entries_lock", *wanted.keys)
-    rows = {row["ord"] - 1: row for row in await transaction.rows("entries_compare", *wanted.keys, fsp_id)}
+    rows = await _lock_entries(transaction, fsp_id, wanted)
     steps = [_compare(rows.get(at), currency, registers=registers) for at, currency in enumerate(wanted.currencies)]
     effects = [step.effect for step in steps]
 
@@ -309,6 +308,20 @@ async def replace_entries(
         if steps[at].target == "new" or effect == "held_elsewhere":
             effects[at] = effect
     return effects
+
+
+async def _lock_entries(transaction: Transaction, fsp_id: str, wanted: Columns) -> dict[int, KeyRow]:
+    """Lock the default entries of the keys until the transaction ends, and read them, by position.
+
+    An entry that comes after the lock is read but not locked.  If it is a hint of the FSP, the next call of the hub can
+    take it away: the change would be acknowledged, and nothing stored.  So lock again.  Raises DirectoryUnavailable.
+    """
+    for _ in range(TRIES_MAX):
+        locked = await transaction.run("entries_lock", *wanted.keys)
+        found = await transaction.rows("entries_compare", *wanted.keys, fsp_id)
+        if len(found) <= locked:
+            return {row["ord"] - 1: row for row in found}
+    raise errors.DirectoryUnavailable
 
 
 class _Step(NamedTuple):

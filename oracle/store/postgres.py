@@ -278,7 +278,7 @@ class Transaction:
         self.backend_pid: int = connection.get_server_pid()
 
     async def run(self, query: str, *arguments: Any) -> int:
-        """Run a named query; return how many rows it wrote."""
+        """Run a named query; return how many rows it wrote or locked."""
         status: str = await self._connection.execute(QUERIES[query], *arguments)
         return int(status.rsplit(" ", 1)[-1])
 

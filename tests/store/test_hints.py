@@ -171,6 +171,60 @@ async def test_a_second_row_of_a_file_finds_what_the_first_made_of_a_hint(store:
     await check_rules(db)
 
 
+class Interrupted:
+    """A transaction in which others commit something after some of its statements."""
+
+    def __init__(self, transaction: Any, after: dict[str, Any]) -> None:
+        self._transaction, self._after = transaction, after
+
+    async def run(self, query: str, *arguments: Any) -> int:
+        written: int = await self._transaction.run(query, *arguments)
+        await self._interrupt(query)
+        return written
+
+    async def rows(self, query: str, *arguments: Any) -> list[Any]:
+        found: list[Any] = await self._transaction.rows(query, *arguments)
+        await self._interrupt(query)
+        return found
+
+    async def _interrupt(self, query: str) -> None:
+        if (others := self._after.pop(query, None)) is not None:
+            await others()
+
+
+@pytest.mark.parametrize("registers", [False, True])
+@pytest.mark.parametrize("taker", ["forgotten", "registered", "replaced"])
+async def test_a_hint_that_comes_and_goes_during_an_update_is_no_change(
+    store: Store, db: asyncpg.Connection, taker: str, registers: bool
+) -> None:
+    """The update finds no entry to lock, then a hint of its FSP is there, and then it is another call's."""
+
+    async def put() -> None:
+        assert await store.put_hint("remote", reg("1"))
+
+    async def take() -> None:
+        if taker == "forgotten":
+            assert (await store.forget_hints("local", "1")).removed
+        elif taker == "registered":
+            assert await store.add("local", "1") == ["new"]
+        else:
+            assert await store.put_hint("other", reg("1"))
+
+    async def work(transaction: Any) -> Any:
+        interrupted: Any = Interrupted(transaction, {"entries_lock": put, "entries_compare": take})
+        wanted = Columns(["ALIAS"], ["1"], [""], ["MXN"])
+        return await aliases.replace_entries(interrupted, "remote", wanted, registers=registers), True
+
+    await db.execute("INSERT INTO fsps (fsp_id) VALUES ('remote')")
+    (effect,) = await store.changes.change(as_fsp("remote"), [("ALIAS", "1")], work)
+    holders = {"forgotten": [], "registered": [Entry("local", "", "")], "replaced": [Entry("other", "", "")]}
+    is_stored = registers and taker != "registered"
+    assert await store.get("1") == ([Entry("remote", "MXN", "")] if is_stored else holders[taker])
+    refused = "not_owner" if taker == "registered" else "not_registered"
+    assert effect == ("added" if is_stored else refused)
+    await check_rules(db)
+
+
 # Removed ------------------------------------------------------------------------------------------------------
 
 
