@@ -131,7 +131,7 @@ def _explain(exc: BadIdentifier) -> str:
 
     hints: dict[str, str] = {
         "unknown_kind": f"The kinds are {', '.join(KINDS)}",
-        "national_without_country": "Write + and the country code, for example +525512345678",
+        "national_without_country": "For example: +525512345678, or --country MX",
     }
     hint = hints.get(exc.reason)
     return f"{exc}. {hint}" if hint else str(exc)

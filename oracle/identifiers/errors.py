@@ -81,7 +81,7 @@ EXPLANATIONS: Final[dict[Reason, str]] = {
     "mixed_digit_scripts": "it mixes Burmese digits with the digits 0 to 9",
     "national_prefix": "it contains the prefix for calls within the country; identifiers are written without it",
     "national_without_country": (
-        "it looks like a national number without its country; name the country, or write + and the calling code"
+        "it looks like a national number; write + and the calling code, or name its country and write no +"
     ),
     "non_digit": "only the digits 0 to 9 are allowed",
     "not_text": "it must be text",

@@ -105,7 +105,7 @@ REFUSALS: Final[dict[RowCode, str]] = {
 }
 
 _REMEDIES: Final[dict[Reason, str]] = {
-    "national_without_country": "Fill in the column country, or write + and the calling code.",
+    "national_without_country": "The country belongs in the column country.",
     "invalid_for_country": "Check the digits; one can be wrong or missing.",
     "bad_check_digit": "Check the digits: one is wrong, or two are swapped.",
     "bad_check_digits": "Check the account number: at least one character is wrong.",

@@ -120,6 +120,18 @@ _BROKEN_OFF: Final = "client disconnected prematurely"  # Litestar's words for a
 # What it expected comes from the description alone.
 _EXPECTED: Final = ("Expected ", "Object missing required field ")
 _QUOTED: Final = re.compile(r"""['"].*|(?<=field )`.*""", re.DOTALL)
+# The validator's own words, and what people read: no regular expression, no name of a Python type.
+_TYPES: Final = {
+    "array": "a list",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "object": "an object",
+    "str": "text",
+}
+_in_backticks: Final = re.compile("`([^`]*)`")
+_letters_pattern: Final = re.compile(r"text matching regex '\^\[A-Za-z\]\{(\d+)\}\$'")
+_other_pattern: Final = re.compile(r"text matching regex '.*'", re.DOTALL)
 _TIME: Final = re.compile(r"datetime|RFC3339")  # in what the validator says of a time
 
 
@@ -150,7 +162,7 @@ def refusal_of(error: BaseException) -> Refusal:
 
 def _member(error: BadIdentifier) -> str:
     """Name the wrong member among those that make a key."""
-    named = {"unknown_kind": "kind", "unknown_country": "country"}
+    named = {"unknown_kind": "kind", "unknown_country": "country", "country_contradicts_kind": "country"}
     return "subId" if error.reason.startswith("sub_id_") else named.get(error.reason, "identifier")
 
 
@@ -186,4 +198,14 @@ def _of_validation(status: int, extra: Any) -> Refusal:
 def _reason(message: str) -> str:
     if _TIME.search(message) and not message.startswith("Object"):
         return NOT_A_TIME
+    if message.startswith("Expected "):
+        return _write_plainly(message)
     return message if message.startswith(_EXPECTED) else _QUOTED.sub("…", message)
+
+
+def _write_plainly(expected: str) -> str:
+    """Write what the validator expected in words for people."""
+    named = _in_backticks.sub(
+        lambda types: " or ".join(_TYPES.get(each, each) for each in types[1].split(" | ")), expected
+    )
+    return _other_pattern.sub("text of the form on the page /docs", _letters_pattern.sub(r"\1 letters A to Z", named))

@@ -82,15 +82,30 @@ def test_the_hub_registers_only_the_kinds_and_currencies_of_an_fsp(service: Serv
     assert found[0] == [{"fspId": "narrow", "currency": "MXN"}]
 
 
+def test_a_refused_country_is_the_member_to_correct(operator: httpx.Client) -> None:
+    operator.post("/fsps", json={"fspId": "cards"}).raise_for_status()
+    for kind, identifier, country in (
+        ("NRC", "12/OUKAMA(N)123456", "ZM"),
+        ("CLABE", "032180000118359719", "MM"),
+        ("MSISDN", "5512345678", "ZZ"),
+    ):
+        alias = {"kind": kind, "identifier": identifier, "country": country}
+        refused = operator.post("/fsps/cards/aliases", json=alias).json()
+        assert (refused["code"], refused["field"]) == ("bad_identifier", "country")
+
+
 def test_a_refusal_names_the_member_and_the_expected_value_but_not_the_sent_one(operator: httpx.Client) -> None:
     def hint(body: object) -> str:
         return str(operator.post("/fsps", json=body).json()["hint"])
 
     assert hint({}) == "data: Object missing required field `fspId`"
-    assert hint({"fspId": "x", "currencies": ["pesos"]}) == "currencies[0]: Expected `str` of length <= 3"
-    assert hint({"fspId": "two words"}).startswith("fspId: Expected `str` matching regex '")
+    assert hint({"fspId": "x", "currencies": ["pesos"]}) == "currencies[0]: Expected text of length <= 3"
+    assert hint({"fspId": "x", "currencies": ["N/A"]}) == "currencies[0]: Expected 3 letters A to Z"
+    assert hint({"fspId": "x", "defaultCountry": "M"}) == "defaultCountry: Expected 2 letters A to Z"
+    assert hint({"fspId": "two words"}) == "fspId: Expected text of the form on the page /docs"
+    assert hint({"fspId": "x", "defaultCountry": 5}) == "defaultCountry: Expected text or null, got a whole number"
     number = "525512345678"
     assert hint({"fspId": "x", number: 1}) == "data: Object contains unknown field …"
     assert hint({"fspId": "x", "kinds": [f"{number} - 1"]}) == "kinds[0]: Invalid enum value …"
     asked = operator.get("/batches", params={"state": "none", "limit": 0}).json()["hint"]
-    assert sorted(asked.split("; ")) == ["limit: Expected `int` >= 1", "state: Invalid enum value …"]
+    assert sorted(asked.split("; ")) == ["limit: Expected a whole number >= 1", "state: Invalid enum value …"]
