@@ -500,7 +500,7 @@ CREATE FUNCTION public.route_kind(party_id_type public.party_id_type, prefix tex
             729, 730, 732, 734, 738, 812, 814, 821, 846, 901, 902, 903
         }'::text[]) THEN 'CLABE'
         WHEN party_id_type = 'PERSONAL_ID' AND prefix ~
-            '^([1-9]|1[0-4])-(((?!09)([01][0-9A-F]|2[015])){3}-([NEPTYS]-[0-9]{0,5})?)?$' THEN 'NRC'
+            '^([1-9]|1[0-4])-((?!09)([01][0-9A-F]|2[015])){3}-([NEPTYS]-[0-9]{0,5})?$' THEN 'NRC'
         ELSE party_id_type::text
     END
 $_$;

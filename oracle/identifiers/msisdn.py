@@ -1,7 +1,8 @@
 """MSISDN: a telephone number as an alias.
 
 Grammar.  ITU-T E.164 international format, "optionally prefixed by a single plus sign" (FSPIOP API
-Definition, table 103): `+?[1-9][0-9]{6,14}`.  Spaces, hyphens, dots and parentheses are dropped.  The digits
+Definition, table 103): `+?[1-9][0-9]{6,14}`.  Spaces, hyphens, dots and parentheses are dropped, except the dot of
+a decimal number (4930123456.0): with its 0 the digits can be another telephone.  The digits
 are all ASCII or all Burmese (with the letter ဝ for the zero that it looks like); nothing else is read.
 
 Canonical form.  International digits without `+`.
@@ -56,7 +57,9 @@ DIGITS_MAX: Final = 15
 _BURMESE_ZEROS: Final = "၀ဝ"  # the digit, and the letter that looks like it
 _DIGITS: Final = "၁၂၃၄၅၆၇၈၉"
 _international: Final = re.compile(r"\+?([1-9][0-9]{6,14})").fullmatch
-_written: Final = re.compile(rf"[0-9+ ().-]+|[{_BURMESE_ZEROS}{_DIGITS}+ ().-]+").fullmatch
+# Digits that end in `.0` come from a program that took a number for a decimal: the 0 is no digit of it.
+_decimal: Final = re.compile(r"[+]?[0-9]+[.]0{1,2}").fullmatch
+_written: Final = re.compile(rf"(?![+]?[0-9]+[.]0{{1,2}}\Z)[0-9+ ().-]+|[{_BURMESE_ZEROS}{_DIGITS}+ ().-]+").fullmatch
 _written_mixed: Final = re.compile(rf"[0-9{_BURMESE_ZEROS}{_DIGITS}+ ().-]+").fullmatch
 _TO_COMPACT: Final = str.maketrans(_BURMESE_ZEROS + _DIGITS, "00123456789", " ().-")
 _REWRITES_MAX: Final = 4  # no number needs more than one; a cycle must end
@@ -213,6 +216,8 @@ def _read_digits(text: object) -> tuple[str, bool]:
     written = screen(text, "MSISDN")
     if written[:3].lower() == "tel":
         raise BadIdentifier("tel_prefix", "MSISDN")
+    if _decimal(written):
+        raise BadIdentifier("decimal_number", "MSISDN")
     if not _written(written):
         raise BadIdentifier("mixed_digit_scripts" if _written_mixed(written) else "forbidden_character", "MSISDN")
     compact = written.translate(_TO_COMPACT)

@@ -36,7 +36,7 @@ from oracle.api.admin.values import FspId, FspIdQuery, FspStatus, Note, Reason
 from oracle.identifiers import BadIdentifier, Kind, Reading, find_scheme
 from oracle.identifiers.errors import BadPrefix
 from oracle.identifiers.prefix import RoutePrefix, bound_above, list_prefixes
-from oracle.imports.cells import clean, find_spoiled_number
+from oracle.imports.cells import find_damage
 from oracle.imports.refusals import REFUSALS
 from oracle.store.postgres import Transaction
 from oracle.store.rows import LockedRouteRow, OverlapRow
@@ -165,7 +165,7 @@ def no_such_route() -> Refusal:
 
 def read_prefix(reading: Reading, kind: str, text: str) -> RoutePrefix:
     """Read the prefix of a route in its canonical spelling.  Raises Refusal."""
-    damage = find_spoiled_number(clean(text))
+    damage = find_damage(text)
     if damage is not None:
         raise Refusal(400, "damaged_value", REFUSALS[damage], f"Reason: {damage}", field="prefix")
     try:

@@ -13,8 +13,8 @@ ALTER TABLE routes ALTER COLUMN kind SET NOT NULL;
 ALTER TABLE routes ADD CONSTRAINT routes_kind CHECK (kind ~ '^[A-Z][A-Z_]{0,31}$');
 
 -- The kind of a route that was written without one.  An ACCOUNT_ID prefix that is exactly the code of a Mexican bank was
--- made for CLABE; a PERSONAL_ID prefix in the canonical form of an NRC was made for NRC.  A longer prefix of a bank can
--- be either: `oracle route doubtful` shows it to a person.
+-- made for CLABE; a PERSONAL_ID prefix in the canonical form of an NRC, with its township, was made for NRC.  A longer
+-- prefix of a bank and a state alone (12-) can be either: `oracle route doubtful` shows them to a person.
 -- The codes are those of oracle/identifiers/data/clabe_institutions.csv when this migration was written.
 CREATE FUNCTION route_kind(party_id_type party_id_type, prefix text) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT CASE
@@ -29,7 +29,7 @@ CREATE FUNCTION route_kind(party_id_type party_id_type, prefix text) RETURNS tex
             729, 730, 732, 734, 738, 812, 814, 821, 846, 901, 902, 903
         }'::text[]) THEN 'CLABE'
         WHEN party_id_type = 'PERSONAL_ID' AND prefix ~
-            '^([1-9]|1[0-4])-(((?!09)([01][0-9A-F]|2[015])){3}-([NEPTYS]-[0-9]{0,5})?)?$' THEN 'NRC'
+            '^([1-9]|1[0-4])-((?!09)([01][0-9A-F]|2[015])){3}-([NEPTYS]-[0-9]{0,5})?$' THEN 'NRC'
         ELSE party_id_type::text
     END
 $$;
