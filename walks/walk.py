@@ -50,7 +50,7 @@ BAD: Final = (
     Bad("leading_zero_lost", "invalid",
         lambda n, _: ["CLABE", add_check_digit(f"032180{n:011d}")[1:], "", "", "", "add"]),
     Bad("missing_identifier", "invalid", lambda *_: ["MSISDN", "", "", "MXN", "", "add"]),
-    Bad("too_few_fields", "invalid", lambda _, unused: _make_row(unused)[:3]),
+    Bad("too_few_fields", "invalid", lambda _, unused: _make_row(unused)[:1]),
     Bad("currency_not_allowed", "invalid", lambda _, unused: _make_row(unused, currency="USD")),
     Bad("held_elsewhere", "refused", lambda _, theirs: _make_row(theirs)),
     Bad("not_registered", "refused", lambda _, unused: _make_row(unused, action="remove")),

@@ -108,9 +108,11 @@ def _describe_answer(answer: httpx.Response) -> tuple[int, bytes, str | None, st
 
 
 def _calls_in_history(service: Service, caller: httpx.Client) -> int:
-    """Events of what this credential did."""
+    """Events of the calls of this credential, without the rows of its files: these are applied later."""
     actor = _key(caller).split("_")[1]
-    count: int = service.fetch("SELECT count(*) FROM events WHERE actor = $1", actor)[0]["count"]
+    count: int = service.fetch("SELECT count(*) FROM events WHERE actor = $1 AND channel <> 'import'", actor)[0][
+        "count"
+    ]
     return count
 
 
