@@ -91,15 +91,15 @@ async def walk(postgres: Postgres, wanted: EventFilter, limit: int) -> tuple[lis
             "at >= '2025-05-01Z' AND at < '2026-01-01 00:00:00.0009Z'",
             "at DESC, event_id DESC",
         ),
-        (EventFilter(fsp_id="bank"), "fsp_id = 'bank'", "at DESC, event_id DESC"),
-        (EventFilter(fsp_id="bank", actor="rare"), "actor = 'rare'", "at DESC, event_id DESC"),
+        (EventFilter(fsp_id="bank"), "fsp_id = 'bank'", "event_id DESC"),
+        (EventFilter(fsp_id="bank", actor="rare"), "actor = 'rare'", "event_id DESC"),
         (EventFilter(party=("ALIAS", "a3")), "party_identifier = 'a3'", "event_id DESC"),
         (
             EventFilter(party=("ALIAS", "a3"), actor="rare"),
             "party_identifier = 'a3' AND actor = 'rare'",
             "event_id DESC",
         ),
-        (EventFilter(fsp_id="small"), "'small' IN (fsp_id, before ->> 'fsp_id')", "at DESC, event_id DESC"),
+        (EventFilter(fsp_id="small"), "'small' IN (fsp_id, before ->> 'fsp_id')", "event_id DESC"),
         (EventFilter(fsp_id="other"), "false", "event_id"),
         *(
             (
