@@ -61,7 +61,7 @@ def assert_one_answer_in(country: str, text: str) -> None:
         assert attempt(MSISDN.choose_written_reader(*named), text) == attempt(long_way, text)
 
 
-@settings(max_examples=3_000, deadline=None)
+@settings(max_examples=1_500, deadline=None)
 @given(
     plus=st.sampled_from(["", "+"]),
     calling_code=st.one_of(st.sampled_from(CALLING_CODES), st.sampled_from(["52", "95", "54", "55", "81", "1", "210"])),
@@ -77,7 +77,7 @@ def list_national_numbers(country: str) -> list[str]:
     return [phonenumbers.national_significant_number(example) for example in examples if example]
 
 
-@settings(max_examples=3_000, deadline=None)
+@settings(max_examples=1_500, deadline=None)
 @given(
     country=st.one_of(
         st.sampled_from(["MX", "MM", "DE", "IL"]), st.sampled_from(sorted(phonenumbers.SUPPORTED_REGIONS))
