@@ -1041,7 +1041,7 @@ def test_any_bytes_are_served_or_refused_with_error_information(runner: asyncio.
     runner.run(run())
 
 
-MUTATED_REQUESTS = 20_000
+MUTATED_REQUESTS = 10_000
 
 
 def mutate(rng: random.Random) -> list[bytes]:

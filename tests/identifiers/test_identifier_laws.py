@@ -82,7 +82,7 @@ def assert_canonical(kind: str, found: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(text=texts, country=countries)
 @example(text="\ud800", country=None)
 @example(text="\x00", country=None)
@@ -105,7 +105,7 @@ def test_any_text_is_refused_or_becomes_one_lasting_spelling(kind: str, text: st
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=KINDS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(text=texts)
 def test_a_canonical_form_is_canonical_under_the_type_the_hub_names(scheme: Scheme, text: str) -> None:
     found = attempt(scheme.kind, text)
@@ -121,7 +121,7 @@ def test_a_text_that_clients_take_for_a_step_in_a_path_is_refused(kind: str) -> 
     assert READING.read_prefix(kind, ".").prefix == "."
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(text=texts, country=countries)
 def test_an_nrc_has_the_same_key_under_both_names_and_other_text_is_opaque(text: str, country: str | None) -> None:
     person, nrc = attempt("PERSONAL_ID", text, country), attempt("NRC", text, country)
@@ -131,7 +131,7 @@ def test_an_nrc_has_the_same_key_under_both_names_and_other_text_is_opaque(text:
         assert person == canonicalise("ALIAS", text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(digits=st.text("0123456789", min_size=18, max_size=18))
 def test_an_accepted_clabe_has_its_check_digit_and_any_other_last_digit_is_refused(digits: str) -> None:
     right = (10 - sum(int(d) * w % 10 for d, w in zip(digits, [3, 7, 1] * 5 + [3, 7], strict=False)) % 10) % 10
@@ -148,8 +148,8 @@ def test_one_wrong_digit_never_makes_another_valid_iban(text: str, position: int
     assert attempt("IBAN", iban[:position] + digit + iban[position + 1 :]) is None
 
 
-# Five kinds share one rule, and PERSONAL_ID also reads NRCs.  Two kinds see every code point, the others a part.
-@pytest.mark.parametrize(("kind", "step"), [(k, 1 if k in ("ACCOUNT_ID", "PERSONAL_ID") else 13) for k in OPAQUE])
+# Five kinds share one rule, and PERSONAL_ID also reads NRCs.  One kind sees every code point, the others a part.
+@pytest.mark.parametrize(("kind", "step"), [(k, {"ACCOUNT_ID": 1, "PERSONAL_ID": 3}.get(k, 31)) for k in OPAQUE])
 def test_every_single_code_point_is_refused_or_kept_by_law(kind: str, step: int) -> None:
     refused_categories = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
     normalize, category = unicodedata.normalize, unicodedata.category

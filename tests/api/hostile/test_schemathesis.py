@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from oracle.run.embedded import PostgresServer, ValkeyServer
 
-EXAMPLES: Final = 60  # for each of the operations
+EXAMPLES: Final = 40  # for each of the operations
 
 CONTRACT: Final = schemathesis.openapi.from_path(Path(__file__).parents[3] / "schemas" / "hub.openapi.json")
 CONTRACT.config.generation.update(max_examples=EXAMPLES, deterministic=True, database="none")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from oracle.run.embedded import PostgresServer, ValkeyServer
 
-COUNT: Final = 30_000
+COUNT: Final = 15_000
 SEED: Final = 20_261_121
 JSON: Final = {"content-type": "application/json"}
 REFUSAL: Final = b'{"errorInformation":{"errorCode":"3101","errorDescription":"%s"}}'
