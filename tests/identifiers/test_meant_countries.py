@@ -87,7 +87,9 @@ def write(source: random.Random, country: str, meant: str, national: str) -> Wri
         digits = digits.translate(TO_BURMESE)
     if source.random() < 0.4:
         cut = source.randrange(1, len(digits))
-        digits = digits[:cut] + source.choice((" ", "-", ".", ") ", " (")) + digits[cut:]
+        # A dot in front of a last 0 makes a decimal number, which is refused.
+        separators = (" ", "-", ") ", " (") if digits[cut:] in ("0", "00") else (" ", "-", ".", ") ", " (")
+        digits = digits[:cut] + source.choice(separators) + digits[cut:]
     return Written(country, meant, form, ("+" if form == "plus" else "") + digits)
 
 
