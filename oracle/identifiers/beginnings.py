@@ -1,4 +1,4 @@
-"""Beginnings of telephone numbers: what the prefix of a route stands for.
+"""Beginnings of telephone numbers: which numbers the prefix of a route means.
 
 Numbers are stored without a national prefix after the calling code: +52 1 55… as 5255…, +95 0 9… as 959….  A route
 with such a prefix could never answer, so `fold` treats it as a number is treated.
