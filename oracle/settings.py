@@ -356,9 +356,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             ge=1,
             le=86_400,
             description="How long the cache keeps the entries of an identifier, in seconds. Changes reach the cache at"
-            " once; this limits what two failures at the same time can do.",
+            " once, so a longer time makes no answer older.",
         ),
     ] = 300
+    cache_degraded_max_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=86_400,
+            description="How long a process answers from the cache while it cannot reach PostgreSQL, in seconds; then"
+            " the answer is 503. An ordinary failover of PostgreSQL takes 30 to 60 s. This limits what two failures at"
+            " the same time can do.",
+        ),
+    ] = 120
     cache_negative_ttl_s: Annotated[
         int,
         Meta(

@@ -756,6 +756,8 @@ CREATE TABLE public.cache_generation (
     run_ids text[] DEFAULT '{}'::text[] NOT NULL,
     run_ids_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     routes_version bigint DEFAULT 1 NOT NULL,
+    system_identifier text DEFAULT ''::text NOT NULL,
+    timeline integer DEFAULT 0 NOT NULL,
     CONSTRAINT cache_generation_only_row_check CHECK (only_row)
 );
 

@@ -86,7 +86,10 @@ async def open_store(settings: Settings, metrics: Metrics, *, desk: bool = False
         routes = Routes(postgres.reads.fetch_routes)
         url = settings.redis_url
         dial = None if url is None else dialler(url, timeout_ms=settings.cache_timeout_ms, token_ms=TOKEN_MS)
-        coherence = Coherence(postgres.watch, dial, settings.cache_prefix, None if desk else routes.reload)
+        coherence = Coherence(
+            postgres.watch, dial, settings.cache_prefix, None if desk else routes.reload,
+            degraded_max_s=settings.cache_degraded_max_s, follow_clock=routes.follow_clock,
+        )  # fmt: skip
         postgres.watch.on_notice = coherence.confirm_soon
         stack.push_async_callback(coherence.close)
         await coherence.open()

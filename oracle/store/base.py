@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from oracle.identifiers import PartyKey
 
 CopyKey = tuple[str, str]  # (party_id_type, identifier): what one copy in the cache is about
+Lineage = tuple[str, int]  # (system identifier, timeline): which PostgreSQL it is
 
 # Receives the answer (see `cache.values`) or the reason why there is none; and whether it came from the cache.
 AnswerCallback = Callable[[bytes | Exception, bool], None]
@@ -51,6 +52,21 @@ class Generation(msgspec.Struct, frozen=True):
     run_ids: tuple[str, ...]
     run_ids_age_s: float
     routes_version: int
+    # The server that answered (rule 11), and its time of answering in seconds since 1970 (rule 12).
+    system_identifier: str = ""
+    timeline: int = 0
+    now_s: float = 0.0
+
+    @property
+    def lineage(self) -> Lineage:
+        return self.system_identifier, self.timeline
+
+
+class Confirmed(msgspec.Struct, frozen=True):
+    """What a process last read of the generation.  A process that starts while PostgreSQL is away begins with it."""
+
+    row: Generation
+    at: float  # on the monotonic clock, which all processes of a machine share: when the question was asked
 
 
 class Generations(Protocol):
@@ -61,9 +77,14 @@ class Generations(Protocol):
 
     async def ask(self) -> Generation: ...
     async def bump(self) -> Generation: ...
-    async def raise_above(self, generation: int) -> Generation: ...
+    async def raise_above(self, generation: int, routes_version: int) -> Generation:
+        """Move the generation and the version of the routes above these: the database has lost those."""
+
     async def open_for(self, run_ids: tuple[str, ...]) -> Generation:
         """Name the Redis servers whose copies count; the generation moves if they were not named already."""
+
+    def learn(self, lineage: Lineage) -> None:
+        """Refuse servers of a lower timeline from now on: another process has seen this one (rule 11)."""
 
 
 class Session(Protocol):
@@ -78,11 +99,22 @@ class Session(Protocol):
     def mget(self, keys: Sequence[bytes], done: Callable[[list[bytes | None] | None], None]) -> None:
         """Read the values; `done` gets None when the session broke."""
 
+    def mget_marked(
+        self, key: bytes, marker: bytes, keys: Sequence[bytes], done: Callable[[list[bytes | None] | None], None]
+    ) -> None:
+        """Do as `mget`, if the marker under `key` has this value where the values are; else `done` gets None."""
+
+    def raise_marker(self, key: bytes, marker: bytes, done: Callable[[list[bytes] | None], None]) -> None:
+        """Set the marker unless it is higher; `done` gets its values, or None when that is not certain."""
+
     def lease(self, keys: Sequence[bytes], tokens: Sequence[bytes], done: Callable[[list[bool]], None]) -> None:
         """Set a token on each key that is absent; `done` gets which of them are ours."""
 
     def fill(self, key: bytes, token: bytes, value: bytes, ttl_ms: int, lost: Callable[[], None]) -> None:
         """Store the value if the key still holds the token, else call `lost`.  Nobody waits for it."""
+
+    def unlink(self, key: bytes) -> None:
+        """Remove a copy of an older generation.  Nobody waits for it."""
 
     async def fence(self, keys: Sequence[bytes], ttl_ms: int) -> bool:
         """Set a fence on every key; return False when that is not certain for all of them."""

@@ -172,9 +172,11 @@ class Changes:
         """Change anything but aliases: FSPs, routes, credentials, batches.  One transaction, no fences.
 
         `settles`: the change affects lookups (an FSP's status, a route).  A trigger of the database has made copies and
-        compiled routes invalid.  After one lease no process uses the old ones; only then is the change acknowledged.
+        compiled routes invalid.  After one lease no process uses the old ones; only then is the change acknowledged,
+        if PostgreSQL still answers.
         Raises what `work` raises, UnknownFsp, RouteOverlap, DirectoryUnavailable.
         """
+        lineage = self._coherence.lineage
         for attempt in range(ATTEMPTS):
             try:
                 async with self._postgres.transaction(context, fenced=True) as transaction:
@@ -194,7 +196,7 @@ class Changes:
                     raise
                 raise rule from exc
         if settles:
-            await self._coherence.outlive_leases()
+            await self._coherence.settle_move(lineage)
         return result
 
     async def change(

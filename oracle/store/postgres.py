@@ -20,7 +20,7 @@ from typing import Any, Final
 import asyncpg
 
 from oracle.errors import DirectoryUnavailable
-from oracle.store.base import Context, Generation
+from oracle.store.base import Context, Generation, Lineage
 from oracle.store.cache.lookups import DATABASE_BATCHES
 from oracle.store.cache.values import Entry, pack_entries
 from oracle.store.lanes import LIMITS, Breaker, Lane, Outage, PostgresLimits, is_refused, is_unavailable, open_pool
@@ -174,11 +174,14 @@ class Watch:
     async def bump(self) -> Generation:
         return await self._move("generation_bump")
 
-    async def raise_above(self, generation: int) -> Generation:
-        return await self._move("generation_raise", generation)
+    async def raise_above(self, generation: int, routes_version: int) -> Generation:
+        return await self._move("generation_raise", generation, routes_version)
 
     async def open_for(self, run_ids: tuple[str, ...]) -> Generation:
         return await self._move("generation_open", list(run_ids))
+
+    def learn(self, lineage: Lineage) -> None:
+        self._servers.learn(lineage)
 
     async def _move(self, query: str, *arguments: Any) -> Generation:
         async with self._moving.lend(self._limits.commit_s) as connection:
@@ -189,12 +192,16 @@ class Watch:
 
     async def _fetch_generation(self, connection: asyncpg.Connection) -> Generation:
         row: GenerationRow = await connection.fetchrow(QUERIES["generation"])
+        system_identifier, timeline = self._servers.lineage_of(connection)
         return Generation(
             directory_id=row["directory_id"].hex,
             generation=row["generation"],
             run_ids=tuple(row["run_ids"]),
             run_ids_age_s=row["run_ids_age_s"],
             routes_version=row["routes_version"],
+            system_identifier=system_identifier,
+            timeline=timeline,
+            now_s=row["now_s"],
         )
 
     async def end_backends(self, backend_pids: Collection[int]) -> dict[int, str]:
@@ -207,7 +214,8 @@ class Watch:
             return {row["pid"]: row["wait_event"] for row in rows}
 
     async def _listen(self) -> asyncpg.Connection:
-        connection = await self._connect("oracle watch", {"statement_timeout": _ms(2 * self._limits.ask_s)})
+        settings = {"statement_timeout": _ms(2 * self._limits.ask_s), "synchronous_commit": "local"}
+        connection = await self._connect("oracle watch", settings)
         try:
             await connection.add_listener("oracle_cache", lambda *_: self.on_notice())
         except BaseException:
@@ -223,6 +231,18 @@ class Watch:
         return await self._connect("oracle repairs", settings)
 
     async def _connect(self, name: str, settings: dict[str, str]) -> asyncpg.Connection:
+        """Open a connection; the generation moves if its row names another PostgreSQL (rule 11 of `coherence`)."""
+        connection = await self._dial(name, settings)
+        try:
+            lineage = self._servers.lineage_of(connection)
+            if lineage[0]:  # else this role cannot read it
+                await connection.execute(QUERIES["generation_settle_lineage"], *lineage)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    async def _dial(self, name: str, settings: dict[str, str]) -> asyncpg.Connection:
         return await self._servers.connect(name, settings, timeout_s=self._limits.connect_s)
 
 

@@ -7,6 +7,9 @@ Skips. A rule outside its time, or one that does not fit, does not count, so a s
        is suspended or closed still matches and answers nobody: a shorter rule would send the payment to an FSP that
        this rule says is the wrong one.
 
+"Now" is PostgreSQL's time (rule 12 of `cache.coherence`): its difference to the steady clock of this process is known
+from each answer of PostgreSQL.  The wall clock of this machine has no effect.
+
 The rules are compiled into one dictionary of prefixes for each length that occurs.  A match takes at most as many
 look-ups as there are lengths (CLABE rules have 3 to 17 digits), for any number of rules.  Only when a rule for a
 narrower kind has the right prefix, the identifier is checked against that kind.
@@ -40,8 +43,13 @@ _NO_TABLE: Final[Table] = []
 class Routes:
     """The rules of this process; `reload` replaces all of them at once."""
 
-    def __init__(self, fetch: Callable[[], Awaitable[list[RouteRow]]]) -> None:
+    def __init__(
+        self, fetch: Callable[[], Awaitable[list[RouteRow]]], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`clock` is a steady clock, the one of `Coherence`."""
         self._fetch = fetch
+        self._clock = clock
+        self._offset_s = time.time() - clock()  # until PostgreSQL has answered
         self._tables: dict[str, Table] = {}
         self.version = 0
 
@@ -52,12 +60,21 @@ class Routes:
         self._tables = await asyncio.to_thread(compile_routes, rows)
         self.version = version
 
+    def follow_clock(self, asked_s: float, answered_s: float, server_s: float) -> None:
+        """Take PostgreSQL's time, read between two times of `clock`.
+
+        The offset moves only if it contradicts this answer, and then as little as possible.  So a fast answer counts
+        until a later one excludes it.
+        """
+        lowest_s, highest_s = server_s - answered_s, server_s - asked_s
+        self._offset_s = min(max(self._offset_s, lowest_s), highest_s)
+
     def match(self, party_id_type: str, identifier: str, now_s: float | None = None) -> str | None:
         """Find the FSP of the longest fitting valid rule: '' if it is suspended or closed, None without such a rule."""
         tables = self._tables.get(party_id_type, _NO_TABLE)
         if not tables:
             return None
-        at = time.time() if now_s is None else now_s
+        at = self._clock() + self._offset_s if now_s is None else now_s
         for length, by_prefix in tables:
             rules = by_prefix.get(identifier[:length])
             if rules is not None and len(identifier) >= length:

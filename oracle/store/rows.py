@@ -31,6 +31,7 @@ class GenerationRow(TypedDict):
     run_ids: list[str]
     routes_version: int
     run_ids_age_s: float
+    now_s: float  # seconds since 1970
 
 
 class ServerRow(TypedDict):

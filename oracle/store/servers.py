@@ -25,6 +25,7 @@ from weakref import WeakKeyDictionary
 
 import asyncpg
 
+from oracle.store.base import Lineage
 from oracle.store.queries import QUERIES
 from oracle.store.rows import ServerRow
 
@@ -35,9 +36,6 @@ READ_ONLY: Final = "default_transaction_read_only"
 # The server ends the session of a client without power or network after half a minute, not after two hours: that
 # session can hold the lock of a leader.
 _KEEPALIVE: Final = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "4"}
-
-
-Lineage = tuple[str, int]  # (system identifier, timeline): which PostgreSQL it is
 
 
 class Host(NamedTuple):
@@ -84,6 +82,11 @@ class Servers:
             return
         self._lineage = lineage
         self._end_connections(lambda state: _is_older(_lineage_of(state), lineage))
+
+    def lineage_of(self, connection: asyncpg.Connection) -> Lineage:
+        """Return the lineage of the server of a connection that this object opened."""
+        state = self._connections.get(connection)
+        return ("", 0) if state is None else _lineage_of(state)
 
     async def connect(
         self,

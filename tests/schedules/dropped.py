@@ -14,23 +14,29 @@ from typing import Any, Final
 from unittest.mock import patch
 
 import msgspec
+from scenes import Scene, SceneSchedule, cut_short, lost, stalled, suspended
 from schedule import Plan, Prepare, RandomSchedule, Schedule, Violation
 from servers_in_memory import InMemoryWatch
 from systematic import Case, SystematicSchedule, sample
 
-from oracle.store.base import CopyKey, Generation
-from oracle.store.cache.coherence import Coherence, Fence
+from oracle.store import servers
+from oracle.store.base import CopyKey, Generation, Lineage, Session
+from oracle.store.cache import coherence, lookups
+from oracle.store.cache.coherence import LEASE_S, Coherence, Fence
 from oracle.store.cache.session import RedisSession
+from oracle.store.cache.values import Marker
 from oracle.store.changes import Changes
 from oracle.store.postgres import Transaction
 from oracle.store.repairs import Repairs
+from oracle.store.routes import Routes
+from oracle.store.servers import Servers
 
 
 @dataclass(frozen=True)
 class Dropped:
     rule: str
-    where: Plan | Callable[[], Iterable[Case]]
-    patches: tuple[tuple[type, str, Any], ...] = ()  # attributes to replace while it is dropped
+    where: Plan | Callable[[], Iterable[Case | Scene]]
+    patches: tuple[tuple[Any, str, Any], ...] = ()  # attributes to replace while it is dropped
     prepare: Prepare | None = None
 
     @contextmanager
@@ -40,14 +46,17 @@ class Dropped:
                 stack.enter_context(patch.object(owner, name, instead))
             yield
 
-    def schedules(self, count: int) -> Iterator[tuple[str, RandomSchedule | SystematicSchedule]]:
+    def schedules(self, count: int) -> Iterator[tuple[str, RandomSchedule | SystematicSchedule | SceneSchedule]]:
         """So many of those in which it shows soonest, with their names."""
         if isinstance(self.where, Plan):
             for seed in range(count):
                 yield f"{self.where.name}, seed {seed}", RandomSchedule(self.where, seed, prepare=self.prepare)
         else:
             for n, case in zip(range(count), self.where(), strict=False):
-                yield f"systematic, case {n}", SystematicSchedule(case, prepare=self.prepare)
+                if isinstance(case, Scene):
+                    yield f"scene {n}", SceneSchedule(case, prepare=self.prepare)
+                else:
+                    yield f"systematic, case {n}", SystematicSchedule(case, prepare=self.prepare)
 
     def shows(self, count: int) -> tuple[str, Violation, int] | None:
         """Return where it first breaks a promise, which one, and after how many schedules."""
@@ -171,6 +180,59 @@ async def _adopt_lower(self: Coherence, row: Generation, asked: float) -> None:
     await _adopt(self, row, asked)
 
 
+# 8 marker
+
+
+def _mget_any(
+    self: RedisSession, _key: bytes, _marker: bytes, keys: Sequence[bytes], done: Callable[[Any], None]
+) -> None:
+    self.mget(keys, done)
+
+
+# What other rules cover, the marker covers as well.
+_AS_MARKED: Final = ((RedisSession, "mget_marked", _mget_any),)
+_marker_of: Final = coherence._marker_of
+
+
+def _marker_without_routes(row: Generation) -> Marker:
+    return _marker_of(row)._replace(routes_version=0)
+
+
+# 10 ask again
+
+_ask_again: Final = Coherence._ask_again
+
+
+async def _ask_first_only(self: Coherence, lineage: Lineage) -> None:
+    if self._clock() - vars(self).get("asked_first_at", -9.0) > 1.5 * LEASE_S:
+        await _ask_again(self, lineage)
+        vars(self)["asked_first_at"] = self._clock()
+
+
+async def _settle_move_asking_nobody(self: Coherence, _lineage: Lineage) -> None:
+    await self._outlive_leases(self._clock())
+
+
+# 11 lineage
+
+
+async def _follow_whichever(self: Coherence, higher: Marker) -> None:
+    row = await self._generations.ask()
+    if higher.exceeds(_marker_of(row)._replace(timeline=higher.timeline)):
+        row = await self._generations.raise_above(higher.generation, higher.routes_version)
+    await self._adopt(row, self._clock())
+
+
+async def _agree_with_any(self: Coherence, session: Session) -> bool:
+    self._marked = session, self.marker
+    return True
+
+
+async def _ask_any_lineage(self: Coherence, _lineage: Lineage) -> None:
+    await self._ask()
+    await self._mark()
+
+
 # 5 lease
 
 
@@ -193,13 +255,16 @@ async def _outlive_own(self: Coherence, since: float) -> None:
 
 
 async def _confirm_once(self: Coherence) -> None:
-    asked = self._clock()
+    patient = self.fresh or self.patient
     try:
-        await self._adopt(await self._generations.ask(), asked)
+        await self._ask()
     except Exception:
         self.reachable = False
+        self._patient_until = self.confirmed_at + 60.0 if patient else float("-inf")
         raise
-    self.reachable = True
+    self.reachable, self._patient_until = True, float("-inf")
+    if self.session is not None:
+        self._raise_marker(self.session)
 
 
 # 6 run id
@@ -333,6 +398,60 @@ DROPPED: Final = (
     Dropped(
         "ask again after a stall",
         Plan("stall, by hand", ("stall",), ("A", "hand"), hand=True),
-        ((Coherence, "_confirm", _confirm_once),),
+        ((Coherence, "_confirm", _confirm_once), *_AS_MARKED),
+    ),
+    Dropped(
+        "marker", Plan("postgres_cut", ("postgres_cut",), settles=True), ((RedisSession, "mget_marked", _mget_any),)
+    ),
+    Dropped(
+        "marker, against changes by hand",
+        Plan("postgres_cut, by hand", ("postgres_cut",), ("A", "hand"), hand=True),
+        ((RedisSession, "mget_marked", _mget_any),),
+    ),
+    Dropped(
+        "routes in the marker",
+        Plan("postgres_cut", ("postgres_cut",), settles=True),
+        ((coherence, "_marker_of", _marker_without_routes),),
+    ),
+    Dropped(
+        "patience",
+        stalled,
+        ((Coherence, "patient", property(lambda self: not self.reachable)),),
+    ),
+    Dropped(
+        "ask again, after a wait",
+        cut_short,
+        ((Coherence, "_ask_again", _ask_first_only),),
+    ),
+    Dropped(
+        "ask again, after a suspension",
+        suspended,
+        ((Coherence, "settle_move", _settle_move_asking_nobody),),
+    ),
+    Dropped(
+        "move for a new lineage",
+        lost,
+        ((Servers, "lineage_of", lambda *_: ("1", 1)),),
+    ),
+    Dropped(
+        "refuse an older lineage",
+        Plan("return of the old primary", ("postgres_return",), settles=True),
+        ((servers, "_is_older", lambda _one, _other: False), (Coherence, "_follow", _follow_whichever)),
+    ),
+    Dropped(
+        "look at the marker when it starts",
+        Plan("return of the old primary", ("postgres_return",), settles=True),
+        ((Coherence, "_agree", _agree_with_any), (Coherence, "_take_markers", lambda *_: None)),
+    ),
+    Dropped(
+        "acknowledge on the same lineage only",
+        Plan("failover of postgres", ("postgres_failover",), settles=True),
+        ((Coherence, "_ask_again", _ask_any_lineage),),
+    ),
+    Dropped("clock", Plan("skew", ("skew",), settles=True), ((Routes, "follow_clock", lambda *_: None),)),
+    Dropped(
+        "routes by a lease also after a read of the directory",
+        Plan("postgres_slow", ("postgres_slow",), settles=True),
+        ((lookups, "NOBODY", b"no answer"),),
     ),
 )

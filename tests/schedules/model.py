@@ -5,7 +5,8 @@ key, Redis is two dictionaries, PostgreSQL is a history of values and a row.  Ea
 of its yields anything may happen.  After the full set of rules, each is left out in turn: then a promise must break.
 
 Two servers model a failover.  New connections go to `front`; a process that is connected to the other one stays there.
-A person may move the generation, with a change of this key or of another.
+A person may move the generation, with a change of this key or of another; a suspension moves it, too, without fences.
+PostgreSQL may be away, for one node or for all, and a standby may take over without the last commits.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from typing import Any, Final
 LEASE: Final = 1000
 SETTLE: Final = 1500
 FENCE: Final = "fence"
+MARKER: Final = ("marker", 0)
+FAR: Final = 1000
 Step = Generator[None, None, None]
+Question = Generator[None, None, bool]  # whether PostgreSQL answered
 NEVER: Final = float("inf")
 
 RULES: Final = (
     "fence", "token", "verify", "generation", "lease", "run id", "session",
-    "wait after moves", "hang up", "look before commit",
+    "wait after moves", "hang up", "look before commit", "marker", "patience", "ask again", "lineage",
 )  # fmt: skip
 # "wait for news" is kept apart: with "wait after moves" it is a second lock on the same door.
 ALL: Final = frozenset((*RULES, "wait for news"))
@@ -47,6 +51,10 @@ class Node:
     asked: float = 0
     adopted: float = -NEVER
     cut: bool = False
+    cut_off: bool = False  # from PostgreSQL
+    reachable: bool = True
+    patient: bool = False  # believes copies without a lease
+    lineage: int = 1
 
 
 @dataclass
@@ -68,10 +76,14 @@ class Model:
         self.front = Server(1)
         self.saved: dict[tuple[str, int], tuple[Any, float]] = {}
         self.paused = False
+        self.away = False  # PostgreSQL
+        self.lineage = self.row_lineage = 1
+        self.kept = (1, 1, 1, 0)  # of a standby: generation, run id, lineage in the row, last fact
+        self.losses = 0.0 if "cut off" in faults else 0.03
         self.late: list[tuple[Server, int, Callable[[], Any]]] = []
         self.nodes = [Node(self.front, 1), Node(self.front, 1)]
         self.answers: list[tuple[float, float, int]] = []
-        self.actors: list[Step] = []
+        self.actors: list[Generator[None, None, object]] = []
         for _ in range(steps):
             self._step()
 
@@ -86,7 +98,7 @@ class Model:
         if server is None or node.server is not server or node.run_id != run_id:
             return False, None
         gone = server.run_id != run_id
-        if gone or self.paused or node.cut or self.random.random() < 0.03:
+        if gone or self.paused or node.cut or self.random.random() < self.losses:
             if not gone and self.random.random() < 0.5:
                 self.late.append((server, run_id, lambda: effect(server)))
             node.server = None
@@ -100,12 +112,28 @@ class Model:
     def _put(self, server: Server, key: tuple[str, int], value: Any, for_ms: float) -> None:
         server.values[key] = (value, self.now + for_ms)
 
-    def _ask(self, node: Node) -> Step:
-        asked = self.now
+    def _ask(self, node: Node) -> Question:
+        asked, patient = self.now, self._fresh(node) or node.patient or "patience" not in self.rules
         yield
-        generation, named = self.generation, self.named
+        if self.away or node.cut_off:
+            yield
+            node.reachable, node.patient = False, patient
+            return False
+        if "lineage" in self.rules and self.row_lineage != self.lineage:
+            self.generation += FAR * (self.lineage - self.row_lineage)
+            self.row_lineage = self.lineage
+        generation, named, lineage = self.generation, self.named, self.lineage
         yield
         self._adopt(node, generation, named, asked)
+        node.reachable, node.patient, node.lineage = True, False, lineage
+        generation = node.generation
+
+        def raise_marker(at: Server) -> None:
+            self._put(at, MARKER, max(generation, self._get(at, MARKER) or 0), NEVER)
+
+        if node.server is not None:
+            self._redis(node, node.server, node.run_id, raise_marker)
+        return True
 
     def _adopt(self, node: Node, generation: int, named: int, asked: float) -> None:
         if generation > node.generation:
@@ -122,6 +150,8 @@ class Model:
         server = self.front
         run_id = server.run_id
         yield
+        if self.away or node.cut_off:
+            return
         asked = self.now
         if "run id" in self.rules and self.named != run_id:
             self.named, self.generation, self.named_at = run_id, self.generation + 1, self.now
@@ -135,16 +165,26 @@ class Model:
         self._adopt(node, generation, named, asked)
         if not node.cut and not self.paused and ("run id" not in self.rules or node.named == run_id):
             node.server, node.run_id = server, run_id
+            yield from self._ask(node)
 
     def lookup(self, node: Node) -> Step:
         began = self.now
         yield
-        while not self._fresh(node):
+        while not self._fresh(node) and node.reachable:
             yield from self._ask(node)
-        key, server, run_id = ("k", node.generation), node.server, node.run_id
+        degraded, generation = not self._fresh(node), node.generation
+        key, server, run_id = ("k", generation), node.server, node.run_id
+        if degraded and not node.patient:
+            server = None
         if "session" not in self.rules:
             yield
-        received, found = self._redis(node, server, run_id, lambda at: self._get(at, key))
+
+        def read(at: Server) -> Any:
+            if degraded and "marker" in self.rules and self._get(at, MARKER) != generation:
+                return FENCE
+            return self._get(at, key)
+
+        received, found = self._redis(node, server, run_id, read)
         yield
         if isinstance(found, int):
             self.answers.append((began, self.now, found))
@@ -162,6 +202,8 @@ class Model:
             received, present = self._redis(node, server, run_id, lease)
             token = mine if received and present is None else None
             yield
+        if self.away or node.cut_off:
+            return
         value = self.facts[-1].value
         yield
         self.answers.append((began, self.now, value))
@@ -174,19 +216,19 @@ class Model:
 
             self._redis(node, server, run_id, fill)
 
-    def change(self, node: Node) -> Step:
+    def change(self, node: Node, *, suspends: bool = False) -> Step:
         yield
-        if not self._fresh(node):
-            yield from self._ask(node)
-        begun, generation, server, run_id = self.now, node.generation, node.server, node.run_id
+        if not self._fresh(node) and not (yield from self._ask(node)):
+            return
+        lineage, begun, generation, server, run_id = node.lineage, self.now, node.generation, node.server, node.run_id
         fenced = "fence" not in self.rules
-        if not fenced:
+        if not fenced and not suspends:
             fenced, _ = self._redis(node, server, run_id, lambda at: self._put(at, ("k", generation), FENCE, 3000))
         yield
         # Moved from under the fences: started again without any, in the production code.
         if "look before commit" in self.rules and self.generation != generation:
             fenced = False
-        if self.now - begun > 2000:
+        if self.now - begun > 2000 or self.away or node.cut_off or self.lineage != lineage:
             return
         fact = Fact(len(self.facts), self.now)
         self.facts.append(fact)
@@ -196,7 +238,8 @@ class Model:
         if "death" in self.faults and self.random.random() < 0.2:
             fact.due = fact.committed + SETTLE
             return
-        yield from self._ask(node)
+        if not (suspends and "ask again" not in self.rules) and not (yield from self._ask(node)):
+            return
         waits_from = node.adopted if "wait after moves" in self.rules else -NEVER
         if not fenced:
             waits_from = self.now
@@ -208,12 +251,20 @@ class Model:
                     self._put(at, key, FENCE, 3000)
 
             verified, _ = self._redis(node, node.server, node.run_id, again)
+            if not verified and (self.away or node.cut_off):
+                return
             if not verified and "generation" in self.rules:
                 self.generation += 1
                 yield
                 waits_from = self.now
+        waited = False
         while "lease" in self.rules and self.now <= waits_from + LEASE:
+            waited = True
             yield
+        if waited and "ask again" in self.rules and not (yield from self._ask(node)):
+            return
+        if node.lineage != lineage:
+            return
         fact.due = min(fact.due, self.now)
 
     # What happens to it.
@@ -233,7 +284,11 @@ class Model:
         elif x < 0.45 and self.faults:
             self._fault(r.choice(self.faults), node)
         elif x < 0.49:
-            self.paused = self.nodes[0].cut = self.nodes[1].cut = False
+            self.paused = self.away = False
+            for other in self.nodes:
+                other.cut = other.cut_off = False
+        elif x < 0.51 and "suspend" in self.faults and len(self.actors) < 6:
+            self.actors.append(self.change(node, suspends=True))
         if self.late and not self.paused and r.random() < 0.3:
             server, run_id, effect = self.late.pop(r.randrange(len(self.late)))
             if server.run_id == run_id:
@@ -264,6 +319,20 @@ class Model:
             self.paused = True
         elif fault == "cut":
             node.cut = True
+        elif fault == "away":
+            self.away = True
+        elif fault == "cut off":
+            node.cut_off = True
+        elif fault == "promote":
+            if self.random.random() < 0.5:
+                self.kept = self.generation, self.named, self.row_lineage, len(self.facts) - 1
+                return
+            lost = self.facts[self.kept[3] + 1 :]
+            self.lineage += 1
+            self.generation, self.named, self.row_lineage, _ = self.kept
+            if lost:  # what is answered now is a state of its own, also where its value is an older one
+                self.facts.append(Fact(len(self.facts), self.now, self.now + SETTLE))
+            self.kept = self.generation, self.named, self.row_lineage, len(self.facts) - 1
         elif fault == "hand":
             self.generation += 1
             if self.random.random() < 0.3:
@@ -282,12 +351,14 @@ REDIS: Final = ("restart", "rollback", "flush", "pause", "cut")
 EXPLORED: Final = (
     (), ("restart",), ("rollback",), ("flush",), ("pause",), ("cut",), ("failover",), ("hand",), ("death",),
     ("hand", "failover"), (*REDIS, "failover", "hand"),
+    ("suspend",), ("suspend", "cut off"), ("suspend", "away"), ("suspend", "promote"), (*REDIS, "suspend"),
 )  # fmt: skip
 # Where the loss of each rule shows.
 SHOWN_BY: Final = {
     "fence": ("death",), "token": ("pause", "flush", "cut"), "verify": ("flush",), "generation": ("cut",),
     "lease": ("cut",), "run id": ("rollback",), "session": ("rollback", "cut"), "wait after moves": ("hand",),
-    "hang up": ("failover",), "look before commit": ("hand", "death"),
+    "hang up": ("failover",), "look before commit": ("hand", "death"), "marker": ("suspend", "cut off"),
+    "patience": ("suspend", "away", "cut"), "ask again": ("suspend", "away"), "lineage": ("promote",),
 }  # fmt: skip
 
 

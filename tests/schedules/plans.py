@@ -17,6 +17,23 @@ PLANS: Final = (
     # A process that cannot ask PostgreSQL believes its copies, so with that changes by hand are two failures.
     *(Plan(f"{fault}, by hand", (fault,), AH, hand=True) for fault in (*REDIS, "stall", "postgres_restart")),
     *(Plan(", ".join(faults), faults, ("A", "C")) for faults in (("death",), ("death", "pause"), ("death", "cut"))),
+    Plan("suspensions", promises=("A", "hand"), hand=True, settles=True),
+    *(
+        Plan(f"{', '.join(faults)}, suspensions", faults, AH, hand=hand, settles=True)
+        for faults, hand in (
+            (("postgres_cut",), False),
+            (("postgres_cut",), True),
+            (("postgres_slow",), False),  # too slow for everybody is away for everybody
+            (("postgres_death",), False),
+            (("postgres_death", "stall"), False),
+            (("postgres_death", "cut"), False),
+            (("postgres_failover",), False),
+            (("postgres_return",), False),
+            (("skew",), True),
+        )
+    ),
+    Plan("death, suspensions", ("death",), ("A", "C"), settles=True),
+    Plan("all of redis, suspensions", REDIS, settles=True),
     Plan("all of redis", REDIS),
     Plan("all of redis, by hand", REDIS, hand=True),
     Plan("all of redis, stall", (*REDIS, "stall")),

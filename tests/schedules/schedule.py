@@ -7,6 +7,7 @@ when acknowledged) and judges the record:
     B     Lookups are linearizable: nor does one that starts after another lookup has answered the newer state.
     C     What a process committed that then died is answered by every lookup that starts SETTLE_S later.
     hand  And so is what a person committed in SQL.
+    lost  No change is acknowledged that a PostgreSQL holds which is not the primary any more.
     live  When all is well again, every lookup answers, what PostgreSQL says, and from the cache.
     error Nothing fails in a way that nobody expected.
 """
@@ -15,14 +16,15 @@ from __future__ import annotations
 
 import asyncio
 import random as global_random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Any, Final
 
 import asyncpg
-from servers_in_memory import Backend, Network, PostgresServer, RedisServer, dial, in_memory_postgres
+from servers_in_memory import ROUTED, Backend, Network, PostgresServer, RedisServer, dial, in_memory_postgres
+from servers_in_memory import State as ServerState
 from universe import Universe, VirtualLoop
 
 from oracle.errors import DirectoryUnavailable, OracleError
@@ -32,15 +34,18 @@ from oracle.store.cache.lookups import Lookups
 from oracle.store.cache.values import unpack_entries
 from oracle.store.changes import Changes
 from oracle.store.postgres import Transaction
+from oracle.store.queries import QUERIES
 from oracle.store.routes import Routes
 from oracle.telemetry.metrics import Metrics
 
 SETTLE_S: Final = 1.5
 TYPE: Final = "ALIAS"
-KEYS: Final = ("k", "m", "h")
+KEYS: Final = ("k", "m", "h", ROUTED)
 WARM_UP_S: Final = 3.0
 # Until all is well again: the longest pause before a redial, the wait for a new server, a fence, repairs.
 HEAL_S: Final = 9.0
+LATE_S: Final = 0.3
+FAILOVER_SETTLE_S: Final = 2.5  # a connection, a poll and a lease
 CONTEXT: Final = Context(channel="test", actor="a")
 METRICS: Final = Metrics.open(None, "hub", 0)
 
@@ -94,10 +99,11 @@ class Process:
         self.slot = slot
         self.loop: VirtualLoop = schedule.universe.loop()
         self.loop.set_exception_handler(schedule.on_error)
-        self.network = Network(self.loop)
+        self.network = Network(self.loop, postgres=schedule.postgres)
         self.redis = schedule.redis[0]  # where it dials
         self.dead = False
         self.coherence: Coherence
+        self.routes: Routes
         self.lookups: Lookups | None = None
         self.changes: Changes
         self._schedule = schedule
@@ -106,9 +112,13 @@ class Process:
     async def _open(self) -> None:
         """As wiring.open_store."""
         schedule = self._schedule
-        postgres = in_memory_postgres(schedule.postgres, self.network)
-        routes = Routes(postgres.reads.fetch_routes)
-        self.coherence = Coherence(postgres.watch, self._dial, "o", routes.reload, clock=schedule.universe.time)
+        postgres = in_memory_postgres(self.network)
+        self.routes = Routes(postgres.reads.fetch_routes, schedule.universe.time)
+        self.routes._offset_s = schedule.wall_skew_s(self.slot)
+        self.coherence = Coherence(
+            postgres.watch, self._dial, "o", self.routes.reload,
+            clock=schedule.universe.time, follow_clock=self.routes.follow_clock,
+        )  # fmt: skip
         postgres.watch.on_notice = self.coherence.confirm_soon
         opened = False
         while not opened:
@@ -152,6 +162,7 @@ class Schedule:
         self.hits = 0
         self.log: list[str] | None = [] if trace else None
         self._stamps = 0
+        self.lost: dict[int, float] = {}  # changes that the primary does not have, and since when
         self.dead: list[Process] = []
         self.processes = [Process(self, slot) for slot in (0, 1)]
 
@@ -166,10 +177,17 @@ class Schedule:
             return 0.0005 + 0.4 * x
         return 0.0005 + 0.06 * x
 
+    def wall_skew_s(self, slot: int) -> float:  # noqa: ARG002 - a subclass may
+        return 0.0
+
     def flip(self, probability: float) -> bool:
         return self.random.random() < probability
 
     def note_commit(self, backend: Backend, wrote: dict[str, int]) -> None:
+        if backend.server is not self.postgres:  # see `lost`
+            self.note(f"committed on an old primary: {wrote}")
+            self.lost |= dict.fromkeys(wrote.values(), self.universe.now)
+            return
         for key, value in wrote.items():
             change = self.changes[value]
             state = State(value, self.stamp(), change)
@@ -178,7 +196,6 @@ class Schedule:
                 self.due(key, SETTLE_S)
             self.states[key].append(state)
             self.note(f"committed {key}={value}")
-        del backend
 
     # -- the record -----------------------------------------------------------------------------------------------
 
@@ -215,7 +232,8 @@ class Schedule:
         self.hits += cached
         if isinstance(answer, bytes):
             entries = unpack_entries(answer)
-            lookup.value = int(entries[0].fsp_id[1:]) if entries else 0
+            fsp_id = entries[0].fsp_id if entries else lookup.process.routes.match(TYPE, lookup.key)
+            lookup.value = int(fsp_id[1:]) if fsp_id else 0
         elif not isinstance(answer, OracleError):
             self.errors.append(f"a lookup got {answer!r}")
         if self.log is not None:
@@ -239,14 +257,38 @@ class Schedule:
                     raise asyncpg.exceptions.DeadlockDetectedError
             return None, True
 
+        await self._note_end(process, change, process.changes.change(CONTEXT, [(TYPE, k) for k in change.keys], work))
+
+    async def _note_end(self, process: Process, change: Change, changing: Awaitable[None]) -> None:
         try:
-            await process.changes.change(CONTEXT, [(TYPE, key) for key in change.keys], work)
+            await changing
         except DirectoryUnavailable:
             self.note(f"process {process.slot} refuses {change.value}")
-        else:
-            change.acknowledged = self.stamp()
-            self.note(f"process {process.slot} acknowledges {change.value}")
-            self.due(change.keys[0], 0.0)
+            return
+        change.acknowledged = self.stamp()
+        self.note(f"process {process.slot} acknowledges {change.value}")
+        self.due(change.keys[0], 0.0)
+        # What was answered just before the primary went away is acknowledged just after it.
+        if self.lost.get(change.value, NEVER[0]) + LATE_S < self.universe.now:
+            self.errors.append(f"lost: {change.value} was acknowledged")
+
+    def settle(self, process: Process, key: str) -> Change:
+        """A suspension, or a route: it moves the generation or the routes, without fences."""
+        change = Change(len(self.changes) + 1, [key], self.stamp(), process)
+        self.changes[change.value] = change
+        if process.lookups is not None:
+            self.note(f"process {process.slot} begins {change.value}, which settles, of {key}")
+            process.loop.call_soon(lambda: process.loop.create_task(self._settle(process, change)))
+        return change
+
+    async def _settle(self, process: Process, change: Change) -> None:
+        (key,) = change.keys
+
+        async def work(transaction: Transaction) -> None:
+            await transaction._connection.execute("WRITE", key, change.value)
+            await transaction._connection.execute("ROUTES" if key == ROUTED else QUERIES["generation_bump"])
+
+        await self._note_end(process, change, process.changes.administer(CONTEXT, work, settles=True))
 
     def repeat(self, process: Process, key: str) -> None:
         """A change that finds its state there already; that it is there is acknowledged."""
@@ -270,10 +312,34 @@ class Schedule:
         self.due(key, 0.0)
 
     def by_hand(self, key: str) -> None:
+        if self.postgres.down:
+            return
         change = Change(len(self.changes) + 1, [key], self.stamp())
         self.changes[change.value] = change
         self.note(f"by hand: {key}={change.value}")
         self.postgres.by_hand(key, change.value)
+
+    def promote(self, state: ServerState) -> None:
+        """A standby with this state takes over.  The old primary is gone."""
+        old = self.postgres
+        new = PostgresServer(self, KEYS, (old.lineage[0], old.lineage[1] + 1))
+        new.state, new.skew_s = state.copy(), old.skew_s
+        new.kept = new.state.copy()
+        old.stop()
+        self.note(f"failover of postgres to timeline {new.lineage[1]}: {new.state.values}")
+        self.postgres = new
+        for process in self.processes:
+            process.network.postgres = new
+        for key, value in new.state.values.items():
+            if value == old.state.values[key]:
+                continue
+            values = [state.value for state in self.states[key]]
+            lost = values[len(values) - values[::-1].index(value) :]
+            self.lost |= dict.fromkeys(lost, self.universe.now)
+            # The first process that connects moves the generation; after that it is as for a change by hand.
+            restored = State(value, self.stamp(), settled=(self.universe.now + FAILOVER_SETTLE_S, 0))
+            self.states[key].append(restored)
+            self.due(key, FAILOVER_SETTLE_S)
 
     # -- the verdict ----------------------------------------------------------------------------------------------
 
@@ -283,7 +349,7 @@ class Schedule:
 
     def judge(self, promises: Sequence[str]) -> Violation | None:
         if self.errors:
-            return Violation("error", self.errors[0])
+            return Violation("lost" if self.errors[0].startswith("lost") else "error", self.errors[0])
         for key, states in self.states.items():
             answered = sorted((x for x in self.lookups if x.key == key and x.value >= 0), key=lambda x: x.ended)
             found = self._judge_key(key, states, answered, promises)
@@ -329,7 +395,7 @@ class Schedule:
         """Promise `live`: run on without faults, then ask."""
         self.universe.run(self.universe.now + HEAL_S)
         asked: list[Lookup] = []
-        for key in KEYS[:2]:
+        for key in (*KEYS[:2], ROUTED):
             for process in self.processes:
                 for _ in range(3):
                     asked.append(self.ask(process, key))
@@ -363,6 +429,7 @@ class Plan:
     faults: tuple[str, ...] = ()
     promises: tuple[str, ...] = ("A",)
     hand: bool = False  # changes by hand, and of the routes
+    settles: bool = False  # suspensions and routes
     concurrent: bool = True  # several changes of one key at a time
     actions: int = 90
 
@@ -379,6 +446,8 @@ class RandomSchedule(Schedule):
         self._snapshot: dict[bytes, tuple[bytes, float]] = {}
         self._left = plan.actions
         self._named_primary = self.redis[0]
+        self._old_postgres: PostgresServer | None = None
+        self._failed_over_at = 0.0
         self._sequential = not plan.concurrent or self.flip(0.5)
         self._faults: dict[str, Callable[[], None]] = {
             "restart": self._restart,
@@ -393,7 +462,12 @@ class RandomSchedule(Schedule):
             "postgres_slow": self._postgres_slow,
             "postgres_restart": self._postgres_restart,
             "postgres_restore": self._postgres_restore,
+            "postgres_death": self._postgres_death,
+            "postgres_failover": self._postgres_failover,
+            "postgres_return": self._postgres_return,
         }
+        if "skew" in plan.faults:
+            self.postgres.skew_s = self.random.uniform(-3, 3)
         if prepare is not None:
             prepare(self)
 
@@ -409,6 +483,9 @@ class RandomSchedule(Schedule):
         live = self.well_again()
         return self.judge(self.plan.promises) or live
 
+    def wall_skew_s(self, slot: int) -> float:
+        return (-2.0, 2.0)[slot] if "skew" in self.plan.faults else 0.0
+
     def _act(self) -> None:
         self._left -= 1
         if self._left <= 0:
@@ -418,10 +495,15 @@ class RandomSchedule(Schedule):
         x = self.random.random()
         key = KEYS[0] if self.flip(0.8) else KEYS[1]
         process = self.random.choice(self.processes)
+        if self.plan.settles and self.flip(0.4):
+            key = ROUTED if self.flip(0.4) else key
+            if x < 0.12:
+                self.settle(process, key)
+                return
         if x < 0.12:
             self._begin(process, key)
         elif x < 0.15:
-            self.repeat(process, key)
+            self.repeat(process, KEYS[0] if key == ROUTED else key)
         elif x < 0.19:
             if self.plan.hand:
                 self._by_hand()
@@ -455,6 +537,9 @@ class RandomSchedule(Schedule):
             self.universe.after(pause, then)
 
     def _begin(self, process: Process, key: str) -> None:
+        if key == ROUTED:
+            self.settle(process, key)
+            return
         pending = any(
             c.process is not None
             and not c.process.dead
@@ -468,6 +553,8 @@ class RandomSchedule(Schedule):
     def _by_hand(self) -> None:
         if self.flip(0.3):
             self.note("by hand: the routes")
+            if self.postgres.down:
+                return
             backend = self.postgres.connect(Network(self.processes[0].loop))
             self.postgres.run(backend, "ROUTES", (), lambda _: self.postgres.leave(backend))
         else:
@@ -476,6 +563,8 @@ class RandomSchedule(Schedule):
     def note_commit(self, backend: Backend, wrote: dict[str, int]) -> None:
         super().note_commit(backend, wrote)
         process = next((p for p in self.processes if p.network is backend.network), None)
+        if "postgres_death" in self.plan.faults and self.flip(0.2):
+            self.universe.after(self.random.choice((0.0, 0.0, 0.003, 0.02, 0.3, 1.0)), self._postgres_death)
         if "death" in self.plan.faults and process is not None and self.flip(0.3):
             self.universe.after(self.random.choice((0.0, 0.0, 0.001, 0.005, 0.02)), partial(self._die, process))
 
@@ -494,6 +583,7 @@ class RandomSchedule(Schedule):
         self.dead.append(process)
         successor = Process(self, process.slot)
         successor.redis = process.redis
+        successor.network.postgres = process.network.postgres
         self.processes[process.slot] = successor
 
     def _primary(self) -> RedisServer:
@@ -580,6 +670,8 @@ class RandomSchedule(Schedule):
 
     def _postgres_cut(self) -> None:
         process = self.random.choice(self.processes)
+        if self.plan.hand and any(p.network.postgres_cut for p in self.processes):
+            return  # if nobody reaches PostgreSQL, nobody knows what a person does there
         self.note(f"process {process.slot} is cut off from postgres")
         process.network.postgres_cut = True
         if self.flip(0.5):
@@ -607,13 +699,53 @@ class RandomSchedule(Schedule):
         for key, value in self.postgres.state.values.items():
             self.states[key].append(State(value, self.stamp()))
 
+    def _postgres_death(self) -> None:
+        if self._left > 0:
+            self.note("postgres dies")
+            self.postgres.stop()
+
+    def _postgres_failover(self) -> None:
+        """A standby takes over, mostly without the last commits.  The old primary is gone."""
+        old = self.postgres
+        if self.flip(0.3):
+            self.note("the standby falls behind")
+            old.kept = old.state.copy()
+            return
+        self._failed_over_at = self.universe.now
+        self._old_postgres = old
+        self.promote(old.kept if self.flip(0.7) else old.state)
+
+    def _postgres_return(self) -> None:
+        """The old primary is there again, and somebody else goes there first: a new worker, or one that reconnects."""
+        if self._old_postgres is None:
+            self._postgres_failover()
+            return
+        if any(process.network.postgres is not self.postgres for process in self.processes):
+            return
+        if self.universe.now < self._failed_over_at + FAILOVER_SETTLE_S:
+            return  # nobody knows of the new primary yet: only fencing helps
+        process = self.random.choice(self.processes)
+        self.note(f"the old primary of postgres is back, and process {process.slot} goes there")
+        self._old_postgres.down = False
+        if self.flip(0.5):
+            self._die(process)
+        process = self.processes[process.slot]
+        process.network.postgres = self._old_postgres
+        for connection in list(process.network.connections):
+            connection.break_off()
+
     def _heal(self) -> None:
         self.note("all is well again")
+        self.postgres.down = False
         for server in self.redis:
             server.resume()
         for process in self.processes:
             process.redis = self._primary()
             network = process.network
+            if network.postgres is not self.postgres:
+                network.postgres = self.postgres
+                for connection in list(network.connections):
+                    connection.break_off()
             network.redis_cut = network.postgres_cut = False
             network.postgres_slow_s = 0.0
             redis_held, network.redis_held = network.redis_held, []

@@ -12,7 +12,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Protocol, cast
 
@@ -20,9 +20,11 @@ import asyncpg
 import hiredis
 from universe import Universe, VirtualLoop
 
+from oracle.store import servers
+from oracle.store.base import Lineage
 from oracle.store.cache.coherence import COMMIT_MAX_S, TOKEN_MS
 from oracle.store.cache.session import RedisSession, Unreachable
-from oracle.store.cache.values import FENCE
+from oracle.store.cache.values import FENCE, Marker
 from oracle.store.lanes import LIMITS, Breaker, Outage
 from oracle.store.postgres import Postgres, Reads, Watch, Writes
 from oracle.store.queries import QUERIES
@@ -33,6 +35,9 @@ SESSION_TIMEOUT_MS: Final = 50
 NAMES: Final = {sql: name for name, sql in QUERIES.items()}
 DIRECTORY: Final = uuid.UUID(int=0)
 LONG_AGO: Final = -3600.0
+ROUTED: Final = "r"  # the key that nobody registers: a route answers it
+FAR: Final = 1 << 20
+_MOVES: Final = ("generation_bump", "generation_raise", "generation_open", "generation_settle_lineage", "ROUTES")
 
 
 class World(Protocol):
@@ -55,6 +60,7 @@ class Network:
     redis_cut: bool = False
     redis_held: list[tuple[RedisWire, bytes]] = field(default_factory=list)
     redis_wires: list[RedisWire] = field(default_factory=list)
+    postgres: PostgresServer | None = None  # the one that new connections reach first
     postgres_cut: bool = False
     postgres_held: list[Callable[[], None]] = field(default_factory=list)
     postgres_slow_s: float = 0.0
@@ -115,7 +121,7 @@ class RedisServer:
         name = command[0]
         if name == b"MGET":
             return b"*%d\r\n" % (len(command) - 1) + b"".join(_bulk(self.get(key)) for key in command[1:])
-        if name in (b"SET", b"EVALSHA") and self.replica:
+        if name in (b"SET", b"EVALSHA", b"UNLINK") and self.replica:
             return b"-READONLY You can't write against a read only replica.\r\n"
         if name == b"SET" and command[3] == b"NX":  # SET key token NX GET PX milliseconds
             present = self.get(command[1])
@@ -125,6 +131,11 @@ class RedisServer:
         if name == b"SET":
             self._set(command[1], command[2], command[4])
             return b"+OK\r\n"
+        if name == b"EVALSHA" and len(command) == len(("EVALSHA", "sha", "1", "key", "marker")):
+            present = self.get(command[3])
+            if present is None or Marker.unpack(command[4]).exceeds(Marker.unpack(present)):
+                self.data[command[3]] = (command[4], float("inf"))
+            return _bulk(self.get(command[3]))
         if name == b"EVALSHA":
             _, _, _, key, token, value, px = command
             present = self.get(key)
@@ -132,6 +143,8 @@ class RedisServer:
                 self._set(key, value, px)
                 return b":1\r\n"
             return b":0\r\n"
+        if name == b"UNLINK":
+            return b":%d\r\n" % (self.data.pop(command[1], None) is not None)
         if name == b"INFO":
             role = "slave" if self.replica else "master"
             return _bulk(f"role:{role}\r\nrun_id:{self.run_id}\r\n".encode())
@@ -225,12 +238,15 @@ async def dial(network: Network, server: RedisServer) -> RedisSession:
 class Backend:
     """A server process: one for each connection."""
 
+    server: PostgresServer
     network: Network
     pid: int
     gone: bool = False
     open: bool = False  # a transaction
     writes: dict[str, int] = field(default_factory=dict)
     moves: int = 0  # of the generation, in this transaction
+    routes_moves: int = 0
+    begun_at: float = 0.0
     locks: list[str] = field(default_factory=list)
     idle_since: float = 0.0
     idle: bool = True
@@ -245,17 +261,22 @@ class State:
     run_ids: tuple[str, ...] = ()
     run_ids_since: float = LONG_AGO
     routes_version: int = 1
+    lineage: Lineage = ("1", 1)
+    route_from: float = LONG_AGO  # when the route that is a value of ROUTED began, by the server's clock
 
     def copy(self) -> State:
-        return State(dict(self.values), self.generation, self.run_ids, self.run_ids_since, self.routes_version)
+        return replace(self, values=dict(self.values))
 
 
 Reply = Callable[[Any], None]
 
 
 class PostgresServer:
-    def __init__(self, world: World, keys: Sequence[str]) -> None:
+    def __init__(self, world: World, keys: Sequence[str], lineage: Lineage = ("1", 1)) -> None:
         self.world = world
+        self.lineage = lineage
+        self.down = False
+        self.skew_s = 0.0  # its clock, against the time of the world
         self.state = State(dict.fromkeys(keys, 0))
         self.kept = self.state.copy()  # as of some backup
         self.bumps = True  # rule 4; a test that drops the rule says False
@@ -268,8 +289,10 @@ class PostgresServer:
     # What a client does.
 
     def connect(self, network: Network) -> Backend:
+        if self.down:
+            raise ConnectionRefusedError
         self._pids += 1
-        backend = Backend(network, self._pids)
+        backend = Backend(self, network, self._pids)
         self._backends[self._pids] = backend
         return backend
 
@@ -304,7 +327,7 @@ class PostgresServer:
     def _run(self, backend: Backend, name: str, arguments: tuple[Any, ...], done: Reply) -> None:
         state = self.state
         if name == "BEGIN":
-            backend.open = True
+            backend.open, backend.begun_at = True, self.now_s
             done("BEGIN")
         elif name == "COMMIT":
             self._commit(backend)
@@ -322,10 +345,12 @@ class PostgresServer:
                 done("UPDATE 1")
 
             self._lock(backend, key, write, done)
+        elif name == "ALL ROUTES":
+            done(state.copy())
         elif name == "READ":
             done([(arguments[0], state.values[arguments[0]])])
         elif name == "entries_by_keys":
-            found = [(n, state.values[key]) for n, key in enumerate(arguments[1], 1)]
+            found = [(n, state.values[key]) for n, key in enumerate(arguments[1], 1) if key != ROUTED]
             done([(n, "", "", f"f{value}") for n, value in found if value])
         elif name == "generation":
             row = {
@@ -334,6 +359,7 @@ class PostgresServer:
                 "run_ids": list(state.run_ids),
                 "run_ids_age_s": self.world.universe.now - state.run_ids_since,
                 "routes_version": state.routes_version,
+                "now_s": self.now_s,
             }
             done([row])
         elif name == "backends_end":
@@ -341,7 +367,9 @@ class PostgresServer:
             for each in waited_for:
                 self.world.universe.after(self.world.latency("postgres"), partial(self.leave, each))
             done([{"pid": each.pid, "wait_event": ""} for each in waited_for])
-        elif name in ("generation_bump", "generation_raise", "generation_open", "ROUTES"):
+        elif name == "generation_settle_lineage" and state.lineage == arguments:
+            done("UPDATE 0")
+        elif name in _MOVES:
             self._lock(backend, "generation", partial(self._move, backend, name, arguments, done), done)
         else:
             raise AssertionError(name)
@@ -349,7 +377,10 @@ class PostgresServer:
     def _move(self, backend: Backend, name: str, arguments: tuple[Any, ...], done: Reply) -> None:
         """One of the statements that write the row of the generation."""
         if backend.open:
-            backend.moves += 1 if self.bumps else 0
+            if name == "ROUTES":
+                backend.routes_moves += 1
+            else:
+                backend.moves += 1 if self.bumps else 0
             done("SELECT 1")
             return
         state = self.state
@@ -357,6 +388,12 @@ class PostgresServer:
             state.generation += 1 if self.bumps else 0
         elif name == "generation_raise":
             state.generation = max(state.generation, arguments[0]) + 1
+            state.routes_version = max(state.routes_version, arguments[1]) + 1
+        elif name == "generation_settle_lineage":
+            if state.lineage != arguments:
+                skipped = max(arguments[1] - state.lineage[1], 1)
+                state.generation, state.routes_version = state.generation + FAR * skipped, state.routes_version + FAR
+                state.lineage = arguments
         elif name == "ROUTES":
             state.routes_version += 1
         elif list(state.run_ids) != arguments[0]:
@@ -388,7 +425,7 @@ class PostgresServer:
 
     def _finish(self, backend: Backend) -> None:
         """The transaction has ended, one way or the other."""
-        backend.open, backend.writes, backend.moves = False, {}, 0
+        backend.open, backend.writes, backend.moves, backend.routes_moves = False, {}, 0, 0
         locks, backend.locks = backend.locks, []
         for row in locks:
             del self._owner[row]
@@ -403,9 +440,12 @@ class PostgresServer:
                 go_on()
 
     def _commit(self, backend: Backend) -> None:
-        wrote, moves = backend.writes, backend.moves
+        wrote, moves = backend.writes, backend.moves + backend.routes_moves
         self.state.values.update(wrote)
-        self.state.generation += moves
+        self.state.generation += backend.moves
+        self.state.routes_version += backend.routes_moves
+        if ROUTED in wrote:
+            self.state.route_from = backend.begun_at
         if wrote:
             self.world.note_commit(backend, wrote)
         self._finish(backend)
@@ -442,6 +482,14 @@ class PostgresServer:
         self.run(backend, "BEGIN", (), lambda _: None)
         self.run(backend, "WRITE", (key, value), go_on_after_write)
 
+    @property
+    def now_s(self) -> float:
+        return self.world.universe.now + self.skew_s
+
+    def stop(self) -> None:
+        self.down = True
+        self.restart()
+
     def restart(self) -> None:
         for backend in list(self._backends.values()):
             self.leave(backend)
@@ -469,7 +517,7 @@ class Connection:
     """As far as `Postgres` uses an asyncpg.Connection."""
 
     def __init__(self, server: PostgresServer, network: Network, on_notice: Callable[[], None]) -> None:
-        self._server = server
+        self.server = server
         self._network = network
         self._on_notice = on_notice
         self.backend = server.connect(network)
@@ -485,7 +533,7 @@ class Connection:
         self._pending = future
         name = NAMES.get(sql, sql)
         reply = partial(self._reply, future, name)
-        self._send(partial(self._server.run, self.backend, sql, arguments, reply), name)
+        self._send(partial(self.server.run, self.backend, sql, arguments, reply), name)
         result = await future
         if isinstance(result, Exception):
             if isinstance(result, asyncpg.exceptions.IdleInTransactionSessionTimeoutError):
@@ -494,7 +542,7 @@ class Connection:
         return result
 
     def _send(self, message: Callable[[], None], name: str) -> None:
-        world = self._server.world
+        world = self.server.world
         latency = world.latency(name) + self._network.postgres_slow_s
         self._arrives_at = max(self._arrives_at, world.universe.now + latency)
         world.universe.at(self._arrives_at, partial(self._arrive, message))
@@ -506,7 +554,7 @@ class Connection:
             message()
 
     def _reply(self, future: asyncio.Future[Any], name: str, result: Any) -> None:
-        world = self._server.world
+        world = self.server.world
         latency = world.latency(f"{name} answer") + self._network.postgres_slow_s
         world.universe.after(latency, partial(self._answer, future, result))
 
@@ -515,7 +563,7 @@ class Connection:
             self._network.loop.call_soon(_settle, future, result)
 
     def notice(self) -> None:
-        world = self._server.world
+        world = self.server.world
         world.universe.after(world.latency("notice") + self._network.postgres_slow_s, self._hint)
 
     def _hint(self) -> None:
@@ -529,6 +577,9 @@ class Connection:
             self._network.connections.remove(self)
         if self._pending is not None:
             self._network.loop.call_soon(_settle, self._pending, _broken())
+
+    async def add_listener(self, _channel: str, _callback: Any) -> None:
+        self.server.listen(self)
 
     async def execute(self, sql: str, *arguments: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109
         async with asyncio.timeout(timeout):
@@ -550,7 +601,7 @@ class Connection:
         """Tell the server by a message like any other: earlier messages arrive first."""
         if not self.closed:
             self.break_off()
-            self._send(partial(self._server.leave, self.backend), "bye")
+            self._send(partial(self.server.leave, self.backend), "bye")
 
     def get_server_pid(self) -> int:
         return self.backend.pid
@@ -585,50 +636,49 @@ class Pool:
             self._idle.append(connection)
 
 
-_NO_SERVERS: Final = Servers("postgresql:")
-
-
 class InMemoryReads(Reads):
-    def __init__(self, server: PostgresServer, network: Network, connect: Connect, breaker: Breaker) -> None:
+    def __init__(self, connect: Connect, breaker: Breaker) -> None:
         super().__init__(cast("Any", Pool(connect)), breaker)
-        self._server, self._network = server, network
 
     async def fetch_routes(self) -> list[RouteRow]:
-        """Nobody asks for a rule here, but reading them takes its time."""
-        async with self.breaker.guard(), self._pool.acquire():
-            await asyncio.sleep(_round_trip_s(self._server, self._network))
-        return []
+        async with self.breaker.guard(), self._pool.acquire() as connection:
+            async with asyncio.timeout(LIMITS.connect_s + LIMITS.commit_s):  # as the driver's
+                state = await connection.fetchval("ALL ROUTES")
+        owner = state.values.get(ROUTED)
+        return [("ALIAS", "ALIAS", ROUTED, f"f{owner}", state.route_from, float("inf"))] if owner else []
 
 
 class InMemoryWatch(Watch):
-    def __init__(self, server: PostgresServer, connect: Connect, outage: Outage) -> None:
-        super().__init__(_NO_SERVERS, outage)
-        self._postgres, self._dial = server, connect
+    def __init__(self, servers: Servers, connect: Connect, outage: Outage) -> None:
+        super().__init__(servers, outage)
+        self._open = connect
 
-    async def _listen(self) -> Any:
-        connection = await self._dial()
-        self._postgres.listen(connection)
-        return connection
-
-    async def _open_for_moves(self) -> Any:
-        return await self._dial()
+    async def _dial(self, _name: str, _settings: dict[str, str]) -> Any:
+        return await self._open()
 
 
-def in_memory_postgres(server: PostgresServer, network: Network) -> Postgres:
+def in_memory_postgres(network: Network) -> Postgres:
     """The production lanes on connections of ours."""
+    known = Servers("postgresql:")
 
     async def connect() -> Connection:
+        server = network.postgres
+        assert server is not None
         await asyncio.sleep(_round_trip_s(server, network))
         if network.postgres_cut:
             await asyncio.sleep(LIMITS.connect_s)
             raise TimeoutError
-        return Connection(server, network, lambda: watch.on_notice())  # noqa: PLW0108 - it is set later
+        if servers._is_older(server.lineage, known.lineage):
+            raise servers.NotPrimary
+        connection = Connection(server, network, lambda: watch.on_notice())  # noqa: PLW0108 - it is set later
+        state = {"system_identifier": server.lineage[0], "timeline": server.lineage[1], "started_at": server}
+        known._settle(servers._Primary(servers.Host(None, None), cast("Any", state), cast("Any", connection)))
+        return connection
 
     outage = Outage()
-    watch = InMemoryWatch(server, connect, outage)
+    watch = InMemoryWatch(known, connect, outage)
     writes = Writes(cast("Any", Pool(connect)), Breaker(outage))
-    reads = InMemoryReads(server, network, connect, Breaker(outage))
-    return Postgres(_NO_SERVERS, outage, reads, writes, watch)
+    return Postgres(known, outage, InMemoryReads(connect, Breaker(outage)), writes, watch)
 
 
 def _round_trip_s(server: PostgresServer, network: Network) -> float:

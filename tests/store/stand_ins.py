@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from oracle.errors import DirectoryUnavailable
-from oracle.store.base import Generation
+from oracle.store.base import Generation, Lineage
 from oracle.store.cache.session import Unreachable
+from oracle.store.cache.values import Marker
 
 FIRST = Generation("00000000000000000000000000000000", 1, ("run-1",), 3600.0, 1)
 
@@ -34,6 +35,7 @@ class ManualGenerations:
         self.away = False
         self.asked = 0
         self.failure: Exception | None = None
+        self.learnt: list[Lineage] = []
 
     async def ask(self) -> Generation:
         self.asked += 1
@@ -48,9 +50,16 @@ class ManualGenerations:
         self.row = replace_row(self.row, generation=self.row.generation + 1)
         return await self.ask()
 
-    async def raise_above(self, generation: int) -> Generation:
-        self.row = replace_row(self.row, generation=max(generation, self.row.generation) + 1)
+    async def raise_above(self, generation: int, routes_version: int) -> Generation:
+        self.row = replace_row(
+            self.row,
+            generation=max(generation, self.row.generation) + 1,
+            routes_version=max(routes_version, self.row.routes_version) + 1,
+        )
         return await self.ask()
+
+    def learn(self, lineage: Lineage) -> None:
+        self.learnt.append(lineage)
 
     async def open_for(self, run_ids: tuple[str, ...]) -> Generation:
         if run_ids != self.row.run_ids:
@@ -74,7 +83,10 @@ class Call:
 
 
 class ManualSession:
-    """Redis as the lookups see it: `gets` and `leases` wait for the test, `fills` are noted."""
+    """Redis as the lookups see it: `gets` and `leases` wait for the test, `fills` are noted.
+
+    `marker` is what the marker is raised to; a test can set a higher one.
+    """
 
     def __init__(self, *run_ids: str) -> None:
         self.run_ids = run_ids or FIRST.run_ids
@@ -85,12 +97,29 @@ class ManualSession:
         self.fills: list[tuple[bytes, bytes, bytes, int]] = []
         self.fenced: list[bytes] = []
         self.fences_stand = True
+        self.marker = b""
+        self.unlinked: list[bytes] = []
 
     def mget(self, keys: Sequence[bytes], done: Callable[[list[bytes | None] | None], None]) -> None:
         if self.alive:
             self.gets.append(Call(list(keys), done))
         else:
             done(None)
+
+    def mget_marked(
+        self, key: bytes, marker: bytes, keys: Sequence[bytes], done: Callable[[list[bytes | None] | None], None]
+    ) -> None:
+        assert key
+        self.mget(keys, lambda values: done(values if marker == self.marker else None))
+
+    def raise_marker(self, key: bytes, marker: bytes, done: Callable[[list[bytes] | None], None]) -> None:
+        assert key
+        if not self.alive:
+            done(None)
+            return
+        if not self.marker or Marker.unpack(marker).exceeds(Marker.unpack(self.marker)):
+            self.marker = marker
+        done([self.marker])
 
     def lease(self, keys: Sequence[bytes], tokens: Sequence[bytes], done: Callable[[list[bool]], None]) -> None:
         if self.alive:
@@ -100,6 +129,9 @@ class ManualSession:
 
     def fill(self, key: bytes, token: bytes, value: bytes, ttl_ms: int, lost: Callable[[], None]) -> None:  # noqa: ARG002
         self.fills.append((key, token, value, ttl_ms))
+
+    def unlink(self, key: bytes) -> None:
+        self.unlinked.append(key)
 
     async def fence(self, keys: Sequence[bytes], ttl_ms: int) -> bool:  # noqa: ARG002
         await asyncio.sleep(0)
@@ -211,10 +243,13 @@ class Proxy:
         self.open = asyncio.Event()
         self.open.set()
         self.deaf = False  # what the server says is lost
+        self.refuses = False  # new connections
         self.on_bytes: Callable[[bytes], Awaitable[None]] | None = None
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
+            if self.refuses:
+                raise ConnectionRefusedError
             onward, back = await asyncio.open_unix_connection(self._target)
         except OSError:
             writer.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from stand_ins import Dialler, ManualGenerations, ManualReads, ManualSession, tu
 
 from oracle.errors import DirectoryUnavailable, Overloaded
 from oracle.store.base import AnswerCallback
-from oracle.store.cache.coherence import Coherence, Timing
+from oracle.store.cache.coherence import DEGRADED_MAX_S, Coherence, Timing
 from oracle.store.cache.lookups import (
     BATCH_MAX,
     CACHE_BATCHES,
@@ -22,7 +23,7 @@ from oracle.store.cache.lookups import (
     LookupLimits,
     Lookups,
 )
-from oracle.store.cache.values import FENCE, new_token, pack_entries
+from oracle.store.cache.values import FENCE, Marker, new_token, pack_entries
 from oracle.telemetry.metrics import Metrics
 
 Answer = tuple[bytes | Exception, bool]
@@ -37,9 +38,10 @@ class Bench:
         self.second = ManualSession()
         self.dial = Dialler(self.session, self.second)
         self.reads = ManualReads()
-        # Its clock does not advance: a lease ends when a test ends it, not when the machine stalls.
+        # Its clock does not advance by itself: a lease ends when a test ends it, not when the machine stalls.
+        self.now = 100.0
         timing = Timing(poll_s=3600.0)  # nobody else asks for the generation
-        self.coherence = Coherence(self.generations, self.dial, "t", clock=lambda: 100.0, timing=timing)
+        self.coherence = Coherence(self.generations, self.dial, "t", clock=lambda: self.now, timing=timing)
         self.answers: dict[str, list[Answer]] = {}
         self.lookups = self.make(limits=limits)
 
@@ -56,6 +58,13 @@ class Bench:
     @staticmethod
     def note(got: list[Answer]) -> AnswerCallback:
         return lambda answer, cached: got.append((answer, cached))
+
+    async def lose_lease(self) -> None:
+        """Ask while the lease is valid, without an answer, until the lease has ended."""
+        with contextlib.suppress(Exception):
+            await self.coherence.confirm()
+        assert not self.coherence.reachable
+        self.now += 1.1
 
     async def reads_waiting(self, count: int = 1) -> None:
         await until(lambda: len(self.reads.batches) >= count)
@@ -312,6 +321,26 @@ async def test_a_key_is_leased_and_filled_under_the_generation_it_was_read_under
     assert (filled, token) == (key, lease.tokens[0])
 
 
+async def test_copies_of_the_generation_before_are_removed_when_they_are_met(bench: Bench) -> None:
+    old = bench.coherence.key("ALIAS", "1")
+    await bench.coherence.bump()
+    for now, ttl_ms, unlinked in (
+        (100.5, 30_000, []),
+        (101.5, 30_000, [old]),
+        (150.0, 100_000, [old]),
+        (220.0, 100_000, []),
+    ):
+        bench.now = now
+        await bench.coherence.confirm()
+        bench.session.fills, bench.session.unlinked = [], []
+        await bench.misses("1")
+        bench.reads.answer()
+        await turns()
+        ((_, _, _, spread_ms),) = bench.session.fills
+        assert 0.9 * ttl_ms - 1 <= spread_ms <= 1.1 * ttl_ms
+        assert bench.session.unlinked == unlinked
+
+
 async def test_a_failure_of_the_directory_fails_only_lookups_that_need_it(bench: Bench) -> None:
     bench.ask("1", "2")
     await turns()
@@ -391,12 +420,63 @@ async def test_without_a_lease_and_without_postgresql_it_goes_on_with_the_copies
     bench: Bench, failure: Exception | None
 ) -> None:
     bench.generations.away, bench.generations.failure = True, failure
-    bench.coherence.confirmed_at = float("-inf")
+    await bench.lose_lease()
     bench.ask("1")
     await turns()
     bench.session.gets.pop().done([b"Vone"])
     assert bench.answers["1"] == [(b"Vone", True)]
     assert bench.coherence.degraded
+
+
+@pytest.mark.parametrize("seen", ["nothing", "a generation", "routes", "a timeline", "another PostgreSQL"])
+async def test_without_a_lease_a_copy_counts_only_under_the_marker_of_its_process(bench: Bench, seen: str) -> None:
+    own = Marker.unpack(bench.session.marker)
+    bench.generations.away = True
+    await bench.lose_lease()
+    bench.session.marker = {
+        "nothing": b"",
+        "a generation": own._replace(generation=own.generation + 1).pack(),
+        "routes": own._replace(routes_version=own.routes_version + 1).pack(),
+        "a timeline": own._replace(timeline=own.timeline + 1).pack(),
+        "another PostgreSQL": own._replace(system_identifier="2").pack(),
+    }[seen]
+    bench.ask("1")
+    await turns()
+    bench.session.gets.pop().done([b"Vone"])
+    assert bench.answers["1"] == []
+    await bench.reads_waiting()
+    bench.reads.fail(DirectoryUnavailable())
+    await turns()
+    ((failure, _),) = bench.answers["1"]
+    assert isinstance(failure, DirectoryUnavailable)
+
+
+async def test_without_a_lease_copies_count_for_a_limited_time(bench: Bench) -> None:
+    bench.generations.away = True
+    await bench.lose_lease()
+    bench.now = 100.0 + DEGRADED_MAX_S
+    bench.ask("1")
+    await turns()
+    bench.session.gets.pop().done([b"Vone"])
+    assert bench.answers["1"] == [(b"Vone", True)]
+    bench.now += 0.01
+    bench.ask("2")
+    await bench.reads_waiting()
+    assert bench.session.gets == []
+
+
+async def test_after_a_stall_no_copy_counts_without_postgresql(bench: Bench) -> None:
+    """The lease ended before the question began that PostgreSQL did not answer."""
+    bench.now += 2.5
+    bench.generations.away = True
+    bench.ask("1")
+    await bench.reads_waiting()
+    assert bench.session.gets == []
+    bench.generations.away = False
+    await bench.coherence.confirm()
+    bench.ask("2")
+    await turns()
+    assert len(bench.session.gets) == 1
 
 
 async def test_lookups_are_answered_while_the_routes_cannot_be_loaded(bench: Bench) -> None:
@@ -405,7 +485,7 @@ async def test_lookups_are_answered_while_the_routes_cannot_be_loaded(bench: Ben
 
     bench.coherence._routes_reload = fails
     bench.coherence.routes_version = 0
-    bench.coherence.confirmed_at = float("-inf")
+    await bench.lose_lease()
     bench.ask("1")
     await turns()
     bench.session.gets.pop().done([b"Vone"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import socket
 import time
@@ -21,7 +22,7 @@ from servers import tcp_url, valkey_command
 from stand_ins import fake_redis, turns, until
 
 from oracle.store.cache.session import RedisSession, Unreachable, dial
-from oracle.store.cache.values import FENCE, new_token
+from oracle.store.cache.values import FENCE, Marker, new_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -325,7 +326,7 @@ async def open_greeted_session(folder: Path) -> AsyncIterator[tuple[Any, RedisSe
         dialling = asyncio.ensure_future(dial(f"unix://{path}", timeout_ms=TIMEOUT_MS, token_ms=1000))
         await fake.received.get()
         text = b"role:master\r\nrun_id:fake-run-id\r\n"
-        fake.send(b"$%d\r\n%s\r\n$4\r\nsha1\r\n" % (len(text), text))
+        fake.send(b"$%d\r\n%s\r\n" % (len(text), text) + 2 * b"$4\r\nsha1\r\n")
         session = await dialling
         assert session.run_ids == ("fake-run-id",)
         try:
@@ -369,3 +370,54 @@ class _Nowhere(asyncio.Transport):
     def write(self, data: Any) -> None: ...
 
     def abort(self) -> None: ...
+
+
+# The marker ----------------------------------------------------------------------------------------------------
+
+
+async def raise_marker(session: RedisSession, marker: Marker) -> Marker | None:
+    found: asyncio.Future[list[bytes] | None] = asyncio.get_running_loop().create_future()
+    session.raise_marker(b"marker", marker.pack(), found.set_result)
+    values = await found
+    return None if values is None else Marker.unpack(values[0])
+
+
+async def mget_marked(session: RedisSession, marker: Marker, *keys: bytes) -> list[bytes | None] | None:
+    found: asyncio.Future[list[bytes | None] | None] = asyncio.get_running_loop().create_future()
+    session.mget_marked(b"marker", marker.pack(), keys, found.set_result)
+    return await found
+
+
+async def test_the_marker_is_raised_and_never_lowered(redis_url: str) -> None:
+    """The script and `Marker.exceeds` agree, for timelines, generations, routes and other systems."""
+    session = await dial(redis_url, timeout_ms=TIMEOUT_MS, token_ms=1000)
+    for seed in range(150):
+        rng = random.Random(seed)
+        one, other = (
+            Marker(rng.randint(1, 2), rng.choice((9, 10, 2**20 + 9)), rng.randint(9, 10), rng.choice(("1", "2")))
+            for _ in range(2)
+        )
+        await session.call((b"DEL", b"marker"))
+        assert await raise_marker(session, one) == one
+        expected = other if other.exceeds(one) else one
+        assert await raise_marker(session, other) == expected
+        assert await raise_marker(session, one) == expected
+        assert await session.call((b"TTL", b"marker")) == [-1]
+    session.close()
+
+
+async def test_values_count_only_beside_the_same_marker(redis_url: str) -> None:
+    session = await dial(redis_url, timeout_ms=TIMEOUT_MS, token_ms=1000)
+    own = Marker(1, 5, 2, "1")
+    await session.call((b"SET", b"k", b"v"))
+    assert await mget_marked(session, own, b"k", b"x") is None
+    await raise_marker(session, own)
+    assert await mget_marked(session, own, b"k", b"x") == [b"v", None]
+    for other in (own._replace(generation=4), own._replace(routes_version=3), own._replace(system_identifier="2")):
+        assert await mget_marked(session, other, b"k") is None
+    await session.call((b"SCRIPT", b"FLUSH"))
+    assert await raise_marker(session, own) is None  # not certain
+    assert await raise_marker(session, own) == own
+    session.close()
+    assert await mget_marked(session, own, b"k") is None
+    assert await raise_marker(session, own) is None

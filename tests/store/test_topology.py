@@ -17,7 +17,7 @@ from redis.crc import key_slot
 from oracle.run.embedded.binaries import find_valkey_binary
 from oracle.store.cache.session import Unreachable
 from oracle.store.cache.topology import SLOTS, ClusterSession, _hosts, dialler
-from oracle.store.cache.values import FENCE
+from oracle.store.cache.values import FENCE, Marker
 
 if TYPE_CHECKING:
     from conftest import StartValkey
@@ -105,6 +105,58 @@ async def test_a_cluster_session_ends_with_the_first_of_its_nodes(start_valkey: 
         assert not await session.fence(KEYS, 3000)
         with pytest.raises(Unreachable):
             await dial(cluster_url(nodes[2:]))()
+
+
+async def test_each_node_of_a_cluster_holds_the_marker_also_after_slots_have_moved(start_valkey: StartValkey) -> None:
+    """A reader with an old map of the slots reads a key that whoever raises the marker with a new map raises."""
+    own, later = Marker(1, 5, 2, "1"), Marker(1, 6, 2, "1")
+    async with cluster(start_valkey) as nodes:
+        session = await dial(cluster_url(nodes))()
+        assert isinstance(session, ClusterSession)
+        assert await mget_marked(session, own) is None
+        assert await raise_marker(session, own) == {own}
+        assert await mget_marked(session, own) == [None] * len(KEYS)
+        assert await mget_marked(session, later) is None
+        # A slot with a marker moves, and nobody has told the reader.
+        tag = session._marker_tags()[0]
+        slot = str(key_slot(b"marker" + tag))
+        owner = next(
+            i for i, n in enumerate(nodes) if b"MOVED" not in servers.valkey_command(n, "GET", f"marker{tag.decode()}")
+        )
+        ids = [servers.valkey_command(node, "CLUSTER", "MYID").split(b"\r\n")[1].decode() for node in nodes]
+        heir = (owner + 1) % 3
+        servers.valkey_command(nodes[owner], "DEL", f"marker{tag.decode()}")
+        for node in (nodes[heir], nodes[owner], nodes[3 - owner - heir]):
+            servers.valkey_command(node, "CLUSTER", "SETSLOT", slot, "NODE", ids[heir])
+        mover: Session | None = None
+
+        async def raised() -> bool:
+            nonlocal mover
+            if mover is None or not mover.alive:
+                mover = await dial(cluster_url(nodes))()
+            return await raise_marker(mover, later) == {later}
+
+        await until(raised)
+        assert await mget_marked(session, own) is None
+        assert await mget_marked(mover, later) == [None] * len(KEYS)
+        assert mover is not None
+        assert await raise_marker(mover, own) == {later}
+        session.close()
+        mover.close()
+
+
+async def raise_marker(session: Session, marker: Marker) -> set[Marker] | None:
+    future: asyncio.Future[list[bytes] | None] = asyncio.get_running_loop().create_future()
+    session.raise_marker(b"marker", marker.pack(), future.set_result)
+    values = await future
+    return None if values is None else set(map(Marker.unpack, values))
+
+
+async def mget_marked(session: Session | None, marker: Marker) -> list[bytes | None] | None:
+    assert session is not None
+    future: asyncio.Future[list[bytes | None] | None] = asyncio.get_running_loop().create_future()
+    session.mget_marked(b"marker", marker.pack(), KEYS, future.set_result)
+    return await future
 
 
 async def test_a_moved_slot_ends_the_session_and_the_next_dial_finds_it(start_valkey: StartValkey) -> None:

@@ -1,11 +1,12 @@
-"""Keeps the copies in Redis in step with the truth in PostgreSQL: the promises and the seven rules behind them.
+"""Keeps the copies in Redis in step with the truth in PostgreSQL: the promises and the rules behind them.
 
 Promises
     A  A lookup that starts after a change was acknowledged never answers the older state.  This holds in every process
        and through any one failure.
     B  Without failures lookups are linearizable, also around changes in flight, while the generation does not move.
        (For one lease after a move, one process can still answer a state that another process has left.)
-    C  If a process dies after it committed a change, every lookup that starts 1.5 s later answers that change.
+    C  If a process dies after it committed a change, every lookup that starts 1.5 s later answers that change.  So does
+       one that starts 1.5 s after a change by hand.
 
 Words
     copy        an answer in Redis, stored under the generation and the identifier
@@ -13,6 +14,9 @@ Words
     token       a mark in place of a copy: "a lookup is reading this key, and may store its answer here"
     generation  a number in PostgreSQL and in the name of every copy: a new number makes all older copies unreachable
     lease       the second in which a process believes copies after it asked PostgreSQL for the generation
+    marker      a value in Redis: the newest generation that any process has seen
+    degraded    a process without a lease that still believes copies, because PostgreSQL does not answer
+    lineage     which PostgreSQL it is: its system identifier and its timeline
     run id      the identity of one running Redis server
     session     one connection to Redis, which never reconnects
 
@@ -40,24 +44,40 @@ Rules, each with the race that it prevents
                   process fences on the new primary while another reads its copy on the old one, alive and cut off.
     7 session     A command is sent on the session, and under the generation, for which its key was made; or not at all.
                   Race: a store that was prepared before a reconnect reaches a server that never had the fence.
-
-If PostgreSQL cannot be asked, nothing can be committed either.  Then a process answers from copies until their TTL
-(`degraded`).  Such an answer can be old only with a second failure: others change the directory without Redis.
+    8 marker    Each process raises the marker after each answer of PostgreSQL, and once more before it acknowledges a
+                change.  Without a lease a process reads the marker together with its copies.  It believes them only if
+                the marker is exactly what it has adopted.
+                Race: one process is cut off from PostgreSQL, and others move the generation or change the routes.
+    9 patience  A process is degraded only if its lease was valid when the question began that PostgreSQL did not
+                answer, and for `degraded_max_s` after the last answer.  Without a lease it opens a session only to the
+                server that was named last.
+                Race: a process wakes from a stall, PostgreSQL is gone, and others moved the generation without Redis.
+    10 ask      A change that waited for leases asks PostgreSQL once more before it is acknowledged.
+       again    Race: PostgreSQL dies right after the commit, so that no other process can hear of it.
+    11 lineage  A PostgreSQL of another lineage moves the generation once, far (`generation_settle_lineage`).  Under the
+                same system identifier, a lower timeline than the process or the marker knows is refused.  A change is
+                not acknowledged if the lineage has changed since it began.
+                Race: a lagging standby takes over, and copies of lost commits survive; or the old primary comes back.
+    12 clock    Routes begin and end by PostgreSQL's clock, which each answer of PostgreSQL brings (`store.routes`).
+                Race: the worker's clock is slow, so it does not answer an acknowledged route.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from oracle.backoff import Backoff
 from oracle.errors import DirectoryUnavailable
-from oracle.store.base import CopyKey, Generation, Generations, Session
+from oracle.store.base import Confirmed, CopyKey, Generation, Generations, Lineage, Session
 from oracle.store.cache.session import Unreachable
+from oracle.store.cache.values import Marker
 from oracle.telemetry import logs
 
 log = logs.Log(__name__)
@@ -71,6 +91,10 @@ COMMIT_MAX_S: Final = 2.0
 TOKEN_MS: Final = 1_000
 # How long to leave a Redis alone that just failed: half to once this, so that processes do not come back in step.
 REDIAL_PAUSES_S: Final = (0.25, 0.5, 1.0, 2.0)
+# How long a process that starts waits for its first look at the marker (rule 11); Redis can come later.
+MEET_S: Final = 2.5
+DEGRADED_MAX_S: Final = 120.0
+AGREE_TRIES: Final = 3  # others can move the generation meanwhile
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +117,7 @@ class Fence(msgspec.Struct, frozen=True):
     begun_at: float  # before the first fence was sent; the commit must come within commit_max_s
     generation: int  # under which the fences are
     is_set: bool
+    lineage: Lineage = ("", 0)  # the PostgreSQL that the change began on
 
 
 class Coherence:
@@ -106,10 +131,13 @@ class Coherence:
         routes_reload: Callable[[int], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.monotonic,
         timing: Timing = TIMING,
+        degraded_max_s: float = DEGRADED_MAX_S,
+        follow_clock: Callable[[float, float, float], None] = lambda _asked, _answered, _server: None,
     ) -> None:
         """`dial` opens a session to Redis or raises Unreachable; None if there is no cache at all.
 
         `routes_reload(version)` is awaited before the lease is renewed, if the version of the routes has moved.
+        `follow_clock(asked, answered, server)` hears PostgreSQL's time, between two times of `clock` (rule 12).
         `clock` is read each time: the time of the event loop does not advance during a long callback, but leases end.
         """
         self._loop = asyncio.get_running_loop()
@@ -120,17 +148,27 @@ class Coherence:
         self._dial = dial
         self._prefix = prefix
         self._routes_reload = routes_reload
+        self._degraded_max_s = degraded_max_s
+        self._follow_clock = follow_clock
         self._confirming: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._session_lost = asyncio.Event()
+        self._met_cache = asyncio.Event()
         self.session: Session | None = None
         self.generation = 0
         self.key_prefix = b""
+        self._old_prefix = b""  # of the generation before
         self.confirmed_at = float("-inf")
         self._adopted_at = float("-inf")
         self.run_ids: tuple[str, ...] = ()
         self.routes_version = 0
+        self.lineage: Lineage = ("", 0)
+        self.confirmed: Confirmed | None = None  # the row as last adopted, and when it was asked for
+        self.marker_key = self.marker = b""  # as this process has adopted it
+        self._marked: tuple[Session | None, bytes] = (None, b"")  # where this process saw which marker last
+        self._following: asyncio.Task[None] | None = None
         self.reachable = False  # PostgreSQL, at the last asking
+        self._patient_until = float("-inf")
         self._lease_state = logs.Condition(log, "lease")
         self.bumps = 0
         self.fences = 0
@@ -138,16 +176,42 @@ class Coherence:
     # -- start and stop -------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Ask for the generation, then keep lease and session alive in the background.  Raises DirectoryUnavailable."""
-        await self._confirm()
+        """Ask for the generation, then keep lease and session alive in the background.
+
+        Raises DirectoryUnavailable, unless something was recalled that can be believed without PostgreSQL.
+        """
+        try:
+            await self._confirm()
+        except DirectoryUnavailable:
+            if not self.patient:
+                raise
         self._tasks.append(self._loop.create_task(self._keep_lease()))
-        if self._dial is not None:
-            self._tasks.append(self._loop.create_task(self._keep_session()))
+        if self._dial is None:
+            return
+        self._tasks.append(self._loop.create_task(self._keep_session()))
+        # Rule 11: this PostgreSQL can be an old primary, and the marker knows.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(MEET_S):
+                await self._met_cache.wait()
+        if not self.fresh and not self.patient:
+            try:
+                await self.confirm()
+            except BaseException:
+                await self.close()
+                raise
+
+    def recall(self, confirmed: Confirmed) -> None:
+        """Begin with what another process of this machine has confirmed, before `open`.
+
+        Without routes: a process that answers from routes must load them first.
+        """
+        self._take_row(confirmed.row, confirmed.at)
+        self._patient_until = confirmed.at + self._degraded_max_s
+        self._generations.learn(confirmed.row.lineage)
 
     async def close(self) -> None:
         tasks, self._tasks = self._tasks, []  # from here on `confirm_soon` starts nothing
-        if self._confirming is not None:
-            tasks.append(self._confirming)
+        tasks += [task for task in (self._confirming, self._following) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -170,8 +234,13 @@ class Coherence:
 
     @property
     def degraded(self) -> bool:
-        """Whether the process answers from copies although its lease has expired: PostgreSQL does not answer."""
+        """Whether the lease has expired: PostgreSQL does not answer."""
         return not self.fresh
+
+    @property
+    def patient(self) -> bool:
+        """Whether the process believes copies without a lease, if the marker allows it (rules 8 and 9)."""
+        return not self.reachable and self._clock() <= self._patient_until
 
     async def confirm(self) -> None:
         """Ask PostgreSQL for the generation, to renew the lease.  Raises DirectoryUnavailable.
@@ -197,6 +266,7 @@ class Coherence:
             task.exception()  # marks it as retrieved: each waiter has it already, or nobody waits
 
     async def _confirm(self) -> None:
+        patient = self.fresh or self.patient
         try:
             try:
                 await self._ask()
@@ -209,32 +279,49 @@ class Coherence:
                 await self._ask()
         except Exception:
             self.reachable = False
+            last = self.confirmed.at if patient and self.confirmed is not None else float("-inf")
+            self._patient_until = last + self._degraded_max_s
             raise
         self.reachable = True
+        self._patient_until = float("-inf")
+        if self.session is not None:
+            self._raise_marker(self.session)
 
     async def _ask(self) -> None:
         asked = self._clock()
-        await self._adopt(await self._generations.ask(), asked)
+        row = await self._generations.ask()
+        self._follow_clock(asked, self._clock(), row.now_s)
+        await self._adopt(row, asked)
 
     async def _adopt(self, row: Generation, asked: float) -> None:
+        is_known = row.generation < self.generation + (row.lineage != self.lineage)
+        if is_known and asked > self._adopted_at:
+            # This process asked when it knew this or a higher number already, and the answer is lower, or of another
+            # PostgreSQL: the database has lost commits (a failover, a restore).  Copies of the lost state exist under
+            # the numbers that come next, so the generation must move past them.
+            row = await self._generations.raise_above(self.generation, self.routes_version)
+            self.bumps += 1
         if row.routes_version != self.routes_version and self._routes_reload is not None:
             await self._routes_reload(row.routes_version)
         self.routes_version = row.routes_version
-        if row.generation < self.generation and asked > self._adopted_at:
-            # This process asked when it knew the higher number already, and the answer is lower: the database has lost
-            # commits (a failover, a restore).  Copies of the lost state exist under the numbers that come next, so the
-            # generation must move past them.
-            row = await self._generations.raise_above(self.generation)
-            self.bumps += 1
         if row.generation >= self.generation:
-            if row.generation > self.generation:
-                self._adopted_at = self._clock()
-            self.generation = row.generation
-            self.run_ids = row.run_ids
-            self.key_prefix = f"{self._prefix}:{row.directory_id[:8]}.{row.generation}:".encode()
+            self._take_row(row, asked)
             self.confirmed_at = max(self.confirmed_at, asked)
             if self.session is not None and self.session.run_ids != row.run_ids:
                 self.session.close()  # rule 6: its server is no longer named
+
+    def _take_row(self, row: Generation, asked: float) -> None:
+        if row.generation > self.generation:
+            self._adopted_at = self._clock()
+            self._old_prefix = self.key_prefix
+        self.generation = row.generation
+        self.run_ids = row.run_ids
+        self.lineage = row.lineage
+        self.key_prefix = f"{self._prefix}:{row.directory_id[:8]}.{row.generation}:".encode()
+        self.marker_key = f"{self._prefix}:{row.directory_id[:8]}:marker".encode()
+        self.marker = _marker_of(row).pack()
+        if self.confirmed is None or asked >= self.confirmed.at:
+            self.confirmed = Confirmed(row, asked)
 
     async def _keep_lease(self) -> None:
         while True:
@@ -247,6 +334,67 @@ class Coherence:
                 self._lease_state.now("failing", exc=exc)
             else:
                 self._lease_state.now("ok")
+
+    # -- the marker (rules 8 and 11) ------------------------------------------------------------------------------
+
+    def _raise_marker(self, session: Session) -> None:
+        session.raise_marker(self.marker_key, self.marker, partial(self._take_markers, session, self.marker))
+
+    def _take_markers(self, session: Session, marker: bytes, found: list[bytes] | None) -> None:
+        higher = _find_higher(marker, found)
+        if found is not None and higher is None:
+            self._marked = session, marker
+        elif higher is not None and self._tasks and self._following is None:
+            self._following = self._loop.create_task(self._follow_later(higher))
+
+    async def _follow_later(self, higher: Marker) -> None:
+        try:
+            await self._follow(higher)
+        except DirectoryUnavailable:
+            pass  # the next poll finds the marker again
+        finally:
+            self._following = None
+
+    async def _follow(self, higher: Marker) -> None:
+        """Adopt what another process has seen.  Raises DirectoryUnavailable."""
+        system_identifier, timeline = self.lineage
+        if system_identifier == higher.system_identifier and timeline < higher.timeline:
+            log.error("PostgreSQL is an old primary: another process has seen a later timeline; refusing it")
+            self._generations.learn((system_identifier, higher.timeline))
+            self.confirmed_at = float("-inf")
+            raise DirectoryUnavailable
+        asked = self._clock()
+        row = await self._generations.ask()
+        mine = _marker_of(row)
+        if mine != higher and not mine.exceeds(higher):
+            # Asked after the marker was seen, and still not higher: the database has lost commits, or is another one.
+            row = await self._generations.raise_above(higher.generation, higher.routes_version)
+            self.bumps += 1
+        await self._adopt(row, asked)
+
+    async def _mark(self) -> None:
+        """Raise the marker before an acknowledgement.  Without Redis, the processes that have it do so within 1.5 s.
+
+        Raises DirectoryUnavailable.
+        """
+        session = self.session
+        if session is not None and self._marked != (session, self.marker):
+            await self._agree(session)
+
+    async def _agree(self, session: Session) -> bool:
+        """Raise the marker and follow a higher one; return whether it is certain.  Raises DirectoryUnavailable."""
+        for _ in range(AGREE_TRIES):
+            found: asyncio.Future[list[bytes] | None] = self._loop.create_future()
+            marker = self.marker
+            session.raise_marker(self.marker_key, marker, partial(_set_result, found))
+            values = await found
+            higher = _find_higher(marker, values)
+            if higher is None:
+                if values is not None:
+                    self._marked = session, marker
+                return values is not None
+            await self._follow(higher)
+        return False
 
     # -- the session (rules 6 and 7) ------------------------------------------------------------------------------
 
@@ -262,39 +410,62 @@ class Coherence:
             except Exception as exc:  # noqa: BLE001 - if this loop ended, nothing would try the cache again
                 log.error("The cache cannot be used; trying again later", exc=exc)
             self.session = None
+            self._met_cache.set()
             await asyncio.sleep(backoff.fail())
 
     async def _open_session(self) -> None:
         assert self._dial is not None  # noqa: S101 - the task runs only with a dial
         session = await self._dial()
         try:
-            asked = self._clock()
-            row = await self._generations.ask()
-            if row.run_ids != session.run_ids:
-                asked = self._clock()
-                row = await self._generations.open_for(session.run_ids)
-                self.bumps += 1
-            while row.run_ids == session.run_ids and row.run_ids_age_s <= self._lease_s:
-                await asyncio.sleep(self._lease_s - max(row.run_ids_age_s, 0.0) + self._timing.lease_margin_s)
-                asked = self._clock()
-                row = await self._generations.ask()
-            if row.run_ids != session.run_ids or not session.alive:
-                raise Unreachable
-            await self._adopt(row, asked)
-            if self.run_ids != session.run_ids:  # the generation named another server while the routes were loaded
-                raise Unreachable
+            if not (self.patient and session.run_ids == self.run_ids):  # rule 9: else it counts, as far as anyone knows
+                await self._introduce(session)
         except BaseException:
             session.close()
             raise
+        self._met_cache.set()
         self._session_lost.clear()
         session.lost = self._lose_session
         self.session = session
         if not session.alive:  # it ended before `lost` was set
             self._lose_session()
 
+    async def _introduce(self, session: Session) -> None:
+        """Make the generation name the server of this session.  Raises Unreachable, DirectoryUnavailable."""
+        if not await self._agree(session):
+            raise Unreachable
+        self._met_cache.set()
+        asked = self._clock()
+        row = await self._generations.ask()
+        if row.run_ids != session.run_ids:
+            asked = self._clock()
+            row = await self._generations.open_for(session.run_ids)
+            self.bumps += 1
+        while row.run_ids == session.run_ids and row.run_ids_age_s <= self._lease_s:
+            await asyncio.sleep(self._lease_s - max(row.run_ids_age_s, 0.0) + self._timing.lease_margin_s)
+            asked = self._clock()
+            row = await self._generations.ask()
+        if row.run_ids != session.run_ids or not session.alive:
+            raise Unreachable
+        await self._adopt(row, asked)
+        if not await self._agree(session):
+            raise Unreachable
+        if self.run_ids != session.run_ids:  # the generation named another server meanwhile
+            raise Unreachable
+
     def _lose_session(self) -> None:
         self.session = None
         self._session_lost.set()
+
+    @property
+    def generation_age_s(self) -> float:
+        """Return how long ago this process saw the generation move; infinity if it never did."""
+        return self._clock() - self._adopted_at if self._old_prefix else float("inf")
+
+    @property
+    def old_prefix(self) -> bytes:
+        """Return the prefix of the generation before, or b"" while a process can still have a lease under it."""
+        is_over = self.generation_age_s > self._lease_s + self._timing.lease_margin_s
+        return self._old_prefix if is_over else b""
 
     # -- a change (rules 1, 3 and 4) ------------------------------------------------------------------------------
 
@@ -312,43 +483,59 @@ class Coherence:
         session, begun_at = self.session, self._clock()
         self.fences += len(keys)
         if session is None:
-            return Fence(tuple(keys), begun_at, self.generation, is_set=False)
-        generation = self.generation
+            return Fence(tuple(keys), begun_at, self.generation, is_set=False, lineage=self.lineage)
+        generation, lineage = self.generation, self.lineage
         is_set = await session.fence([self.key(*k) for k in keys], self._timing.fence_ms)
-        return Fence(tuple(keys), begun_at, generation, is_set)
+        return Fence(tuple(keys), begun_at, generation, is_set, lineage)
 
     def can_commit(self, fence: Fence) -> bool:
         """Check the time of the commit (rule 1): if it came later, the fence could expire before it takes effect."""
         return self._clock() - fence.begun_at <= self._timing.commit_max_s
 
     async def settle(self, fence: Fence) -> None:
-        """Do what is due after the commit and before the acknowledgement (rules 3, 4 and 5).
+        """Do what is due after the commit and before the acknowledgement (rules 3, 4, 5, 8, 10 and 11).
 
-        Raises DirectoryUnavailable when neither Redis nor PostgreSQL answers: the change is committed, but the caller
-        must not acknowledge it.
+        Raises DirectoryUnavailable when the caller must not acknowledge the change: it is committed, but PostgreSQL
+        does not answer any more, or another PostgreSQL does, which can have lost it.
         """
-        asked = self._clock()
-        await self._adopt(await self._generations.ask(), asked)
         if not fence.is_set:
             # The transaction moved the generation itself, so there is nothing to verify: a process that knows the new
             # generation read it after the commit, and reads the new state with it.
-            await self.outlive_leases()
+            await self.settle_move(fence.lineage)
             return
+        await self._ask_again(fence.lineage)
         if not await self._verify(fence):
             await self.bump()
+            await self._mark()
         # Other processes can hold a lease from before the last move that this process heard of.  Under that lease they
         # have copies that our fences do not cover.  Mostly that move is long past, and this does not wait.
-        await self._outlive_leases(self._adopted_at)
+        if await self._outlive_leases(self._adopted_at):
+            await self._ask_again(fence.lineage)
 
-    async def outlive_leases(self) -> None:
-        """Wait until no process believes a state from before this call (rule 5)."""
-        await self._outlive_leases(self._clock())
+    async def settle_move(self, lineage: Lineage) -> None:
+        """Do what `settle` does for a change that moved the generation or the routes, after its commit.
 
-    async def _outlive_leases(self, since: float) -> None:
-        """Wait until every lease that was renewed before `since` has ended."""
+        `lineage` is the one that the change began on.  Raises DirectoryUnavailable as `settle`.
+        """
+        committed_at = self._clock()
+        await self._ask_again(lineage)
+        await self._outlive_leases(committed_at)
+        await self._ask_again(lineage)
+
+    async def _ask_again(self, lineage: Lineage) -> None:
+        await self._ask()
+        await self._mark()
+        if self.lineage != lineage:
+            raise DirectoryUnavailable
+
+    async def _outlive_leases(self, since: float) -> bool:
+        """Wait until every lease that was renewed before `since` has ended (rule 5); return whether that took time."""
         ends_at = since + self._lease_s + self._timing.lease_margin_s
-        while (left_s := ends_at - self._clock()) > 0:  # noqa: ASYNC110 - it waits for a time, not for an event
+        waited = False
+        while (left_s := ends_at - self._clock()) > 0:
+            waited = True
             await asyncio.sleep(left_s)
+        return waited
 
     async def bump(self) -> None:
         """Move the generation, so that all copies are unreachable (rule 4).  Raises DirectoryUnavailable."""
@@ -366,3 +553,18 @@ class Coherence:
         if missing is None:
             return False
         return not missing or await session.fence(missing, self._timing.fence_ms)
+
+
+def _set_result(future: asyncio.Future[list[bytes] | None], values: list[bytes] | None) -> None:
+    if not future.done():  # the caller can be cancelled meanwhile
+        future.set_result(values)
+
+
+def _marker_of(row: Generation) -> Marker:
+    return Marker(row.timeline, row.generation, row.routes_version, row.system_identifier)
+
+
+def _find_higher(own: bytes, found: list[bytes] | None) -> Marker | None:
+    """Return a marker that is not the own one: the script returns the own one or a higher one."""
+    other = next((value for value in found or () if value != own), None)
+    return None if other is None else Marker.unpack(other)

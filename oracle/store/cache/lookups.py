@@ -37,6 +37,10 @@ CACHE_BATCHES: Final = 8
 DATABASE_BATCHES: Final = 4
 WAITING_MAX: Final = 20_000
 
+# When the generation moves again and again, copies are of use for a moment only, so they must not stay for long.
+YOUNG_S: Final = 5.0
+YOUNG_TTL_MS: Final = 30_000
+
 NOBODY: Final = b"V\x90"
 
 
@@ -154,12 +158,13 @@ class Lookups:
         """Send the waiting lookups, as far as the bounds allow."""
         coherence = self._coherence
         while self._hot and self._cache_batches < self._cache_batches_max:
-            if not coherence.fresh and coherence.reachable:
+            fresh = coherence.fresh
+            if not fresh and coherence.reachable:
                 self._confirm_first()
                 return
             batch = _take(self._hot, self._batch_max)
             session = coherence.session
-            if session is None:
+            if session is None or not (fresh or coherence.patient):
                 self._cells[self._count_unreachable] += 1
                 for key, slot in batch:
                     self._go_cold(key, slot, None)
@@ -169,12 +174,17 @@ class Lookups:
             self._cache_batches += 1
             self._cells[self._count_cache_batches] += 1
             self._cells[self._count_reads] += len(keys)
-            session.mget(keys, _Flight(self, batch, keys, session))
+            flight = _Flight(self, batch, keys, session)
+            if fresh:
+                session.mget(keys, flight)
+            else:  # rule 8
+                session.mget_marked(coherence.marker_key, coherence.marker, keys, flight)
 
     def _confirm_first(self) -> None:
         """Renew the lease, which has expired (rule 5), then send.
 
-        If PostgreSQL does not answer, `reachable` becomes False, and the waiting lookups go on with copies.
+        If PostgreSQL does not answer, `reachable` becomes False, and the waiting lookups go on with copies that the
+        marker allows.
         """
         if self._confirming:
             return
@@ -271,6 +281,7 @@ class Lookups:
     async def _read_directory(self, batch: list[tuple[CopyKey, Slot]]) -> None:
         answers: list[bytes] | None = None
         failure: Exception = DirectoryUnavailable()
+        with_routes = True
         try:
             oldest = min(slot.asked_at for _, slot in batch)
             left_s = self._timeout_s - (self._loop.time() - oldest)
@@ -279,6 +290,11 @@ class Lookups:
             else:
                 async with asyncio.timeout(left_s):
                     answers = await self._reads.answers([key for key, _ in batch])
+                    if not self._coherence.fresh and NOBODY in answers:
+                        # Routes decide then, and without a lease those of this process can be old.
+                        with_routes = False
+                        await self._coherence.confirm()
+                        with_routes = self._coherence.fresh
         except (DirectoryUnavailable, TimeoutError):
             pass
         except Exception as exc:  # noqa: BLE001 - the callers get it, and the API logs it
@@ -286,18 +302,29 @@ class Lookups:
         finally:
             self._database_batches -= 1
             for index, (_, slot) in enumerate(batch):
-                self._call_back(slot, failure if answers is None else answers[index], cached=False)
+                answer = failure if answers is None else answers[index]
+                if answer == NOBODY and not with_routes:
+                    answer = failure
+                self._call_back(slot, answer, cached=False)
             if self._cold:
                 self._loop.call_soon(self._query)
         if answers is not None:
             self._fill(batch, answers)
 
     def _fill(self, batch: list[tuple[CopyKey, Slot]], answers: list[bytes]) -> None:
-        """Store the copies, after the callers have their answers.  However late a copy arrives, its token decides."""
-        for (_, slot), answer in zip(batch, answers, strict=True):
+        """Store the copies, after the callers have their answers.  However late a copy arrives, its token decides.
+
+        Remove the copies of the generation before: nobody can read those, and they would stay until their TTL.
+        """
+        age_s = self._coherence.generation_age_s
+        most_ms = self._ttl_ms if age_s > YOUNG_S else YOUNG_TTL_MS
+        old_prefix = self._coherence.old_prefix if age_s * 1000 < self._ttl_ms * 1.1 else b""
+        for ((party_id_type, identifier), slot), answer in zip(batch, answers, strict=True):
             fill = slot.fill
             if fill is not None and fill.session.alive:  # rule 7: on that very session or not at all
-                ttl_ms = self._negative_ttl_ms if answer == NOBODY else self._ttl_ms
+                ttl_ms = min(self._negative_ttl_ms if answer == NOBODY else self._ttl_ms, most_ms)
+                if old_prefix:
+                    fill.session.unlink(old_prefix + f"{party_id_type}:{identifier}".encode())
                 # Spread, so that copies that were stored together do not expire together.
                 spread_ms = int(ttl_ms * random.uniform(0.9, 1.1))  # noqa: S311
                 fill.session.fill(fill.key, fill.token, answer, spread_ms, self._lose_fill)

@@ -42,6 +42,23 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then
 end
 return 0
 """
+# Raise the marker; return what it is now.  See `values.Marker.exceeds`.
+_RAISE: Final = b"""
+local present = redis.call('GET', KEYS[1])
+if present == ARGV[1] then return present end
+if present then
+    local form = '^(%d+):(%d+):(%d+):(.*)$'
+    local t, g, r, s = string.match(present, form)
+    local T, G, R, S = string.match(ARGV[1], form)
+    if t then
+        t, g, r, T, G, R = tonumber(t), tonumber(g), tonumber(r), tonumber(T), tonumber(G), tonumber(R)
+        if s ~= S then t, T = 0, 0 end
+        if t > T or (t == T and (g > G or (g == G and r >= R))) then return present end
+    end
+end
+redis.call('SET', KEYS[1], ARGV[1])
+return ARGV[1]
+"""
 # The type stub of hiredis allows tuples of one element only.
 _pack: Final = cast("Callable[[tuple[Any, ...]], bytes]", hiredis.pack_command)
 _PING: Final = _pack((b"PING",))
@@ -72,7 +89,7 @@ class RedisSession(asyncio.Protocol):
         self._pending: deque[tuple[int, Replies, Callable[[Replies | None], None]]] = deque()
         self._alive_at = 0.0  # the time of the last reply
         self._timer: asyncio.TimerHandle | None = None
-        self._fill_sha = b""
+        self._fill_sha = self._raise_sha = b""
 
     # -- the connection -------------------------------------------------------------------------------------------
 
@@ -177,6 +194,28 @@ class RedisSession(asyncio.Protocol):
 
         self.send(*self._pack_reads(keys), answer)
 
+    def mget_marked(
+        self, key: bytes, marker: bytes, keys: Sequence[bytes], done: Callable[[list[bytes | None] | None], None]
+    ) -> None:
+        def answer(replies: Replies | None) -> None:
+            values = self._values(replies, 1 + len(keys))
+            done(values[1:] if values is not None and values[0] == marker else None)
+
+        self.send(*self._pack_reads([key, *keys]), answer)
+
+    def raise_marker(self, key: bytes, marker: bytes, done: Callable[[list[bytes] | None], None]) -> None:
+        self.raise_markers([key], marker, done)
+
+    def raise_markers(self, keys: Sequence[bytes], marker: bytes, done: Callable[[list[bytes] | None], None]) -> None:
+        def answer(replies: Replies | None) -> None:
+            if replies is not None and any(str(reply).startswith("NOSCRIPT") for reply in replies):
+                self.send(_pack((b"SCRIPT", b"LOAD", _RAISE)), 1, _ignore)  # after a SCRIPT FLUSH
+            certain = replies is not None and all(isinstance(reply, bytes) for reply in replies)
+            done(replies if certain else None)
+
+        commands = [_pack((b"EVALSHA", self._raise_sha, b"1", key, marker)) for key in keys]
+        self.send(b"".join(commands), len(keys), answer)
+
     def _pack_reads(self, keys: Sequence[bytes]) -> tuple[bytes, int]:
         """Return the commands that read these keys, and the number of their replies."""
         if self.clustered:
@@ -209,6 +248,9 @@ class RedisSession(asyncio.Protocol):
         command = (b"EVALSHA", self._fill_sha, b"1", key, token, value, b"%d" % ttl_ms)
         self.send(_pack(command), 1, answer)
 
+    def unlink(self, key: bytes) -> None:
+        self.send(_pack((b"UNLINK", key)), 1, _ignore)
+
     def ping(self) -> None:
         self.send(_PING, 1, _ignore)
 
@@ -237,19 +279,22 @@ class RedisSession(asyncio.Protocol):
         return missing
 
     async def greet(self, username: str | None, password: str | None, db: int) -> None:
-        """Log in, read the run id of the server, load the script.  Raises Unreachable."""
+        """Log in, read the run id of the server, load the scripts.  Raises Unreachable."""
         if password:
             self._expect_ok(await self.call((b"AUTH", username or "default", password)))
         if db:
             self._expect_ok(await self.call((b"SELECT", db)))
-        info, sha = await self.call((b"INFO", b"everything"), (b"SCRIPT", b"LOAD", _FILL))
-        if not isinstance(info, bytes) or not isinstance(sha, bytes):
+        info, *shas = await self.call(
+            (b"INFO", b"everything"), (b"SCRIPT", b"LOAD", _FILL), (b"SCRIPT", b"LOAD", _RAISE)
+        )
+        if not isinstance(info, bytes) or not all(isinstance(sha, bytes) for sha in shas):
             raise Unreachable
         facts = dict(line.split(":", 1) for line in info.decode("utf-8", "replace").splitlines() if ":" in line)
         # A replica answers reads, but it lags behind: a fence can be missing there.
         if facts.get("role") != "master" or "run_id" not in facts:
             raise Unreachable
-        self.run_ids, self._fill_sha = (facts["run_id"],), sha
+        self.run_ids = (facts["run_id"],)
+        self._fill_sha, self._raise_sha = shas
 
     def _expect_ok(self, replies: Replies) -> None:
         if replies[0] != b"OK":

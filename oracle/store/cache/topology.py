@@ -8,13 +8,18 @@ The rest of the store sees one Session in each case.  Sentinel only reports whic
 old session ends, by itself or because the generation names another server (rule 6 of `coherence`), and the next dial
 asks Sentinel again.  The session of a cluster is one connection to every primary, and ends with the first of them: its
 slots and servers are then out of date.  Until the next dial, lookups are answered from the directory.
+
+A cluster has MARKERS keys for the marker (rule 8), spread evenly over the slots, all with the same value.  Processes
+can differ about which node serves which slot.  So whoever raises the marker raises all keys, and whoever reads copies
+takes a key that their node serves: if its slot has moved away, the node says so, and the session ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from functools import cache, partial
+from itertools import count
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -28,6 +33,7 @@ from oracle.store.base import Session
 from oracle.store.cache.session import RedisSession, Unreachable, dial
 
 SLOTS: Final = 16384
+MARKERS: Final = 32
 DISCOVERY_TIMEOUT_S: Final = 1.0
 
 
@@ -137,6 +143,7 @@ class ClusterSession:
     def __init__(self, nodes: list[RedisSession], slots: list[RedisSession]) -> None:
         self._nodes = nodes
         self._slots = slots
+        self._markers: tuple[bytes, dict[RedisSession, bytes]] = (b"", {})
         self.run_ids = tuple(sorted(run_id for node in nodes for run_id in node.run_ids))
         self.lost: Callable[[], None] = lambda: None
         self._closed = False
@@ -159,6 +166,24 @@ class ClusterSession:
     def _node(self, key: bytes) -> RedisSession:
         return self._slots[key_slot(key)]
 
+    @staticmethod
+    @cache
+    def _marker_tags() -> list[bytes]:
+        """Return what follows the marker's key: one hash tag for each MARKERS-th part of the slots."""
+        tags: dict[int, bytes] = {}
+        for number in count():
+            tag = b":{%d}" % number
+            tags.setdefault(key_slot(tag) * MARKERS // SLOTS, tag)
+            if len(tags) == MARKERS:
+                return [tags[part] for part in sorted(tags)]
+        raise AssertionError
+
+    def _marker_keys(self, key: bytes) -> dict[RedisSession, bytes]:
+        """Return a key of the marker for each node that serves one."""
+        if self._markers[0] != key:
+            self._markers = key, {self._node(name): name for name in (key + tag for tag in self._marker_tags())}
+        return self._markers[1]
+
     def _split(self, keys: Sequence[bytes]) -> dict[RedisSession, list[int]]:
         """Return the positions of the keys of each node."""
         positions: dict[RedisSession, list[int]] = {}
@@ -167,6 +192,27 @@ class ClusterSession:
         return positions
 
     def mget(self, keys: Sequence[bytes], done: Callable[[list[bytes | None] | None], None]) -> None:
+        self._read(keys, done, RedisSession.mget)
+
+    def mget_marked(
+        self, key: bytes, marker: bytes, keys: Sequence[bytes], done: Callable[[list[bytes | None] | None], None]
+    ) -> None:
+        markers = self._marker_keys(key)
+
+        def read(node: RedisSession, some: list[bytes], part: Callable[[list[bytes | None] | None], None]) -> None:
+            if node in markers:
+                node.mget_marked(markers[node], marker, some, part)
+            else:  # its slots are so few that no marker is among them
+                part(None)
+
+        self._read(keys, done, read)
+
+    def _read(
+        self,
+        keys: Sequence[bytes],
+        done: Callable[[list[bytes | None] | None], None],
+        read: Callable[[RedisSession, list[bytes], Callable[[list[bytes | None] | None], None]], None],
+    ) -> None:
         values: list[bytes | None] = [None] * len(keys)
         parts = self._split(keys)
         left, broken = len(parts), False
@@ -183,7 +229,25 @@ class ClusterSession:
                 done(None if broken else values)
 
         for node, positions in parts.items():
-            node.mget([keys[p] for p in positions], partial(part, positions))
+            read(node, [keys[p] for p in positions], partial(part, positions))
+
+    def raise_marker(self, key: bytes, marker: bytes, done: Callable[[list[bytes] | None], None]) -> None:
+        parts: dict[RedisSession, list[bytes]] = {}
+        for tag in self._marker_tags():
+            parts.setdefault(self._node(key + tag), []).append(key + tag)
+        left, certain = len(parts), True
+        values: list[bytes] = []
+
+        def part(found: list[bytes] | None) -> None:
+            nonlocal left, certain
+            left -= 1
+            values.extend(found or ())
+            certain = certain and found is not None
+            if not left:
+                done(values if certain else None)
+
+        for node, names in parts.items():
+            node.raise_markers(names, marker, part)
 
     def lease(self, keys: Sequence[bytes], tokens: Sequence[bytes], done: Callable[[list[bool]], None]) -> None:
         ours = [False] * len(keys)
@@ -207,6 +271,9 @@ class ClusterSession:
 
     def fill(self, key: bytes, token: bytes, value: bytes, ttl_ms: int, lost: Callable[[], None]) -> None:
         self._node(key).fill(key, token, value, ttl_ms, lost)
+
+    def unlink(self, key: bytes) -> None:
+        self._node(key).unlink(key)
 
     async def fence(self, keys: Sequence[bytes], ttl_ms: int) -> bool:
         parts = self._split(keys)

@@ -4,6 +4,8 @@
     F                                             a fence: a change is in flight, read the directory
     T + 16 random bytes                           a token: a lookup is filling it, read the directory
 
+The marker has a key of its own (rule 8 of `coherence`): timeline:generation:routes version:system identifier.
+
 `[]` is an answer, too: nobody has registered this identifier.  An fsp_id of '' is an entry whose FSP is suspended or
 closed: it answers nobody, and no route answers in its place.
 """
@@ -23,6 +25,29 @@ class Entry(NamedTuple):
     fsp_id: str
     currency: str  # '' if it answers for every currency
     sub_id: str
+
+
+class Marker(NamedTuple):
+    """The newest generation that any process has seen (rule 8 of `coherence`)."""
+
+    timeline: int
+    generation: int
+    routes_version: int
+    system_identifier: str
+
+    def pack(self) -> bytes:
+        return b"%d:%d:%d:%s" % (self.timeline, self.generation, self.routes_version, self.system_identifier.encode())
+
+    @classmethod
+    def unpack(cls, value: bytes) -> Marker:
+        """Raises ValueError for any other value."""
+        timeline, generation, routes_version, system_identifier = value.decode().split(":", 3)
+        return cls(int(timeline), int(generation), int(routes_version), system_identifier)
+
+    def exceeds(self, other: Marker) -> bool:
+        """Compare as the script in `session` does: timelines count under the same system identifier only."""
+        skipped = 0 if self.system_identifier == other.system_identifier else 1
+        return self[skipped:3] > other[skipped:3]
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -21,18 +21,29 @@ JOIN fsps f USING (fsp_id) ORDER BY k.ord, x.sub_id, x.currency)
 
 -- name: generation() -> GenerationRow
 -- The lease: every process asks several times a second which copies in the cache count.  A change asks before its
--- commit whether the generation of its fences is still the present one.
+-- commit whether the generation of its fences is still the present one.  Brings the time of this server, too.
 SELECT directory_id, generation, run_ids, routes_version,
-       extract(epoch FROM clock_timestamp() - greatest(run_ids_since, '2000-01-01'))::float8 AS run_ids_age_s
+       extract(epoch FROM clock_timestamp() - greatest(run_ids_since, '2000-01-01'))::float8 AS run_ids_age_s,
+       extract(epoch FROM clock_timestamp())::float8 AS now_s
 FROM cache_generation
 
 -- name: generation_bump() -> ignored
 -- For a change whose keys could not be fenced, or whose fences could not be verified.
 SELECT cache_generation_bump()
 
--- name: generation_raise(int8)
--- For a process that knows a higher generation than the database: the database has lost commits.  $1 that generation.
-UPDATE cache_generation SET generation = greatest(generation, $1) + 1
+-- name: generation_raise(int8, int8)
+-- For a process that knows a higher generation than the database: the database has lost commits.  $1 that generation,
+-- $2 that version of the routes.
+UPDATE cache_generation SET generation = greatest(generation, $1) + 1, routes_version = greatest(routes_version, $2) + 1
+
+-- name: generation_settle_lineage(text, int4)
+-- If the row is of another PostgreSQL, or of another timeline, the commits after some point can be lost.  So the
+-- numbers move once, farther than those commits can have moved them: their copies stay unreachable.  A timeline that
+-- was skipped can have been lost with its move, so each counts.
+UPDATE cache_generation
+SET generation = generation + 1048576 * CASE WHEN system_identifier = $1 THEN greatest($2 - timeline, 1) ELSE 1 END,
+    routes_version = routes_version + 1048576, system_identifier = $1, timeline = $2
+WHERE (system_identifier, timeline) IS DISTINCT FROM ($1, $2)
 
 -- name: generation_open(text[])
 -- For a connection to Redis servers that the directory does not know yet.  $1 their run ids, sorted.
