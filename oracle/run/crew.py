@@ -1,10 +1,15 @@
 """The workers as the supervisor sees them: started, restarted, replaced and ended.
 
 Control.   Each worker has a socket pair with the supervisor.  The supervisor sends the order (with secrets, so not
-           in arguments); the worker sends one byte when it answers.  Later the pair carries nothing; its end means
-           that the supervisor is gone, and then a worker stops by itself, however the supervisor ended.
+           in arguments); the worker reports when it answers, and then several times within the time limit.  The end of
+           the pair means that the supervisor is gone; then a worker stops by itself, however the supervisor ended.
 Deaths.    A worker that dies is started again: at once, and after longer and longer pauses when it keeps dying.
            A worker that dies before the first start is complete ends `serve`: the cause is a wrong setting.
+Silence.   A worker that sends no report for `silent_s` hangs: it is killed, and that is a death like others.  The
+           silence is counted in wakes of the supervisor, not by the clock.  While the whole machine is suspended, or
+           the supervisor itself is stopped, the supervisor does not wake, so nobody is killed for that time.
+Memory.    The reports say what the workers have read of the generation.  A worker that starts while PostgreSQL is away
+           gets the newest of it with its order, so that it can answer from copies.
 SIGHUP.    Workers are replaced one after the other.  The new one answers before the old one stops.
 """
 
@@ -19,14 +24,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from oracle.backoff import Backoff
 from oracle.run.errors import ServeError
-from oracle.run.order import Command, Order, Role
+from oracle.run.order import Command, Order, Report, Role
 from oracle.run.worker import CLOSING_S
 from oracle.settings import Settings
+from oracle.store.base import Confirmed
 from oracle.telemetry import logs
 
 PAUSES_S: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+# How often the supervisor looks within `silent_s`, and how often a worker reports.
+LOOKS: Final = 10
+REPORT_BYTES_MAX: Final = 65_536
 
 log = logs.Log(__name__)
 
@@ -37,14 +49,23 @@ class CrewLimits:
 
     ready_s: float = 60.0  # importing on a busy machine takes seconds; a worker that takes longer hangs
     steady_s: float = 10.0  # a worker that lived longer did not die because of its start
+    silent_s: float = 10.0  # the longest turn of an event loop takes a tenth of a second
+    jobs_silent_s: float = 60.0  # this worker gets the processor last, and nobody waits for its answer
+
+    def find_silent_s(self, role: Role) -> float:
+        return self.jobs_silent_s if role == "jobs" else self.silent_s
 
 
 class WorkerProcess:
-    """One process: its control socket, whether it is ready, how it ended."""
+    """One process: its control socket, whether it is ready, its reports, how it ended."""
 
     def __init__(self, process: asyncio.subprocess.Process, control: socket.socket, ready_s: float) -> None:
         self.process = process
         self.born = time.monotonic()
+        self.silent_s = 0.0  # without a report, in time that the supervisor was awake
+        self.confirmed: Confirmed | None = None  # as it has reported
+        self._reports_on = False  # a worker of an older version sends one byte and no report
+        self._received = b""
         self._ready_s = ready_s
         self._ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._control = control
@@ -69,6 +90,13 @@ class WorkerProcess:
         log.warning("A worker did not stop in time; killing it", pid=self.process.pid)
         self.signal(signal.SIGKILL)
 
+    def hangs(self, awake_s: float, silent_max_s: float) -> bool:
+        """Count this much more silence; return whether that is too much: a report, or the end of the start, is due."""
+        self.silent_s += awake_s
+        if not self._ready.done():
+            return self.silent_s > self._ready_s
+        return self._reports_on and self.silent_s > silent_max_s
+
     @property
     def end_reason(self) -> str:
         code = self.process.returncode
@@ -77,11 +105,24 @@ class WorkerProcess:
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     def _receive(self) -> None:
-        # There is one byte to receive, or the end; nothing follows either.
-        asyncio.get_running_loop().remove_reader(self._control)
+        received = b""
         with suppress(OSError):
-            if self._control.recv(1) and not self._ready.done():
-                self._ready.set_result(True)
+            received = self._control.recv(REPORT_BYTES_MAX)
+        if not received:  # its end, which `ended` reports
+            asyncio.get_running_loop().remove_reader(self._control)
+            return
+        self.silent_s = 0.0
+        *lines, self._received = (self._received + received).split(b"\n")
+        for line in lines:
+            self._take_report(line)
+        self._received = self._received[:REPORT_BYTES_MAX]
+
+    def _take_report(self, line: bytes) -> None:
+        self._reports_on = self._reports_on or bool(line)
+        with suppress(msgspec.DecodeError):  # a report of another version: then only its arrival counts
+            self.confirmed = Report.decode(line).confirmed or self.confirmed
+        if not self._ready.done():
+            self._ready.set_result(True)
 
     async def _wait_for_end(self) -> None:
         await self.process.wait()
@@ -137,6 +178,8 @@ class Crew:
         limits: CrewLimits,
     ) -> None:
         self._stop_timeout_s = settings.stop_timeout_s + CLOSING_S
+        self._limits = limits
+        self._confirmed: Confirmed | None = None
         self._start_worker = start_worker
         self._order: Order | None = None
         self._living: set[WorkerProcess] = set()
@@ -152,8 +195,9 @@ class Crew:
 
     async def instruct(self, order: Order) -> None:
         self._order = order
-        for worker in self._living:
-            worker.instruct(order)
+        for post in self._posts:
+            if post.worker is not None:
+                post.worker.instruct(self._make_order(order, post))
 
     async def wait_ready(self) -> None:
         """Wait until every worker with a listener answers; then start the others, on cores that are free again."""
@@ -169,6 +213,7 @@ class Crew:
         async with asyncio.TaskGroup() as group:
             for post in self._posts:
                 group.create_task(self.keep_post(post))
+                group.create_task(self._keep_awake(post))
             group.create_task(self._keep_fresh(replace))
 
     async def end(self) -> None:
@@ -209,10 +254,34 @@ class Crew:
         self._living.add(worker)
         worker.ended.add_done_callback(lambda _: self._remove(worker, post))
         if self._order is not None:
-            worker.instruct(self._order)
+            worker.instruct(self._make_order(self._order, post))
         return worker
 
+    def _make_order(self, order: Order, post: Post) -> Order:
+        beat_s = self._limits.find_silent_s(post.role) / LOOKS
+        return msgspec.structs.replace(order, beat_s=beat_s, confirmed=self._find_confirmed())
+
+    def _find_confirmed(self) -> Confirmed | None:
+        """Return the newest that any worker has reported, also one that is dead."""
+        reported = [worker.confirmed for worker in self._living] + [self._confirmed]
+        return max((each for each in reported if each is not None), key=lambda each: each.at, default=None)
+
+    async def _keep_awake(self, post: Post) -> None:
+        """Kill the post's worker when it hangs; `keep_post` starts another one."""
+        silent_max_s = self._limits.find_silent_s(post.role)
+        look_s = silent_max_s / LOOKS
+        while True:
+            await asyncio.sleep(look_s)
+            worker = post.worker
+            if worker is None or worker.ended.done():
+                continue
+            if worker.hangs(look_s, silent_max_s):
+                log.error("A worker hangs; killing it", worker=str(post), silent_s=round(worker.silent_s, 1))
+                worker.signal(signal.SIGKILL)
+                worker.silent_s = 0.0  # one line for each try: a process in an uninterruptible call dies later
+
     def _remove(self, worker: WorkerProcess, post: Post) -> None:
+        self._confirmed = self._find_confirmed()
         self._living.discard(worker)
         if post.worker is worker:
             post.vacant.set()

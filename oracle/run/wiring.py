@@ -29,6 +29,7 @@ from oracle.imports.quota import Quota
 from oracle.imports.worker import Imports
 from oracle.run.housekeeping import Housekeeping
 from oracle.run.order import Role, Target
+from oracle.run.worker import Link
 from oracle.settings import Settings
 from oracle.store.cache.coherence import TOKEN_MS, Coherence
 from oracle.store.cache.lookups import Lookups
@@ -116,7 +117,7 @@ async def run_hub(
     sock: socket.socket,
     index: int,
     run_dir: Path | None,
-    ready: Callable[[], None],
+    link: Link,
     stop: asyncio.Event,
 ) -> None:
     reading = Reading.of(settings)
@@ -140,7 +141,7 @@ async def run_hub(
             health.connections = lambda: len(server.connections)
             await server.start(sock)
             _settle_memory()
-            ready()
+            link.report_ready()
             await stop.wait()
             cut = await server.drain(settings.stop_timeout_s)
             await participants.close()
@@ -155,7 +156,7 @@ async def run_admin(
     sock: socket.socket,
     index: int,
     run_dir: Path | None,
-    ready: Callable[[], None],
+    link: Link,
     stop: asyncio.Event,
 ) -> None:
     # Only this process needs Litestar and granian.  In the others they would cost start-up time and memory.
@@ -171,14 +172,12 @@ async def run_admin(
                 proxies=settings.admin_proxies, reading=Reading.of(settings),
             )  # fmt: skip
             services.stopping = stop
-            await serve_asgi(admin_app(services), sock, ready, stop)
+            await serve_asgi(admin_app(services), sock, link.report_ready, stop)
     finally:
         metrics.close()
 
 
-async def run_jobs(
-    settings: Settings, index: int, run_dir: Path | None, ready: Callable[[], None], stop: asyncio.Event
-) -> None:
+async def run_jobs(settings: Settings, index: int, run_dir: Path | None, link: Link, stop: asyncio.Event) -> None:
     metrics = Metrics.open(run_dir, "jobs", index)
 
     signing_keys = KeyFile(key_file(settings))
@@ -190,7 +189,7 @@ async def run_jobs(
     try:
         # Nobody waits for this process, so PostgreSQL can be slow or away when it starts: opening the store is a job,
         # repeated until it succeeds.
-        ready()
+        link.report_ready()
         await jobs.run([("store", run_with_store)], stop, timeout_s=settings.stop_timeout_s)
         log.info("The jobs worker stopped", index=index)
     finally:

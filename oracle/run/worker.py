@@ -1,4 +1,8 @@
-"""A worker process from the inside: it waits for its order, runs its role, and ends with SIGTERM or its supervisor."""
+"""A worker process from the inside: it waits for its order, runs its role, and ends with SIGTERM or its supervisor.
+
+It reports to the supervisor from its event loop (`Link`).  A worker whose loop no longer turns sends no report, and
+the supervisor replaces it (crew.py).
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,13 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import Final
 
-from oracle.run.order import Order, Role, Target
+from oracle.run.order import Order, Report, Role, Target
+from oracle.store.base import Confirmed
 from oracle.telemetry import logs
 
 CLOSING_S: Final = 2  # beyond stop_timeout_s, which a worker gives its calls: to close what it has open
@@ -60,6 +65,35 @@ def _receive_order(control: socket.socket) -> Order | None:
     return Order.decode(received)
 
 
+class Link:
+    """The worker's side of the control socket, after the order: it reports that the event loop turns, and what it knows.
+
+    The first report says that the worker answers.  A supervisor of an older version waits for any byte to learn that,
+    so nothing is sent before it.
+    """
+
+    def __init__(self, control: socket.socket, order: Order) -> None:
+        self._control = control
+        self._beat_s = order.beat_s
+        self.confirmed = order.confirmed  # what an earlier worker read last
+        self.read_confirmed: Callable[[], Confirmed | None] = lambda: None
+
+    def report_ready(self) -> None:
+        """Report that the worker answers, and from now on that it lives."""
+        self._send(Report(ready=True, confirmed=self.read_confirmed()))
+        asyncio.get_running_loop().call_later(self._beat_s, self._beat)
+
+    def _beat(self) -> None:
+        asyncio.get_running_loop().call_later(self._beat_s, self._beat)
+        self._send(Report(confirmed=self.read_confirmed()))
+
+    def _send(self, report: Report) -> None:
+        # The kernel takes a short message whole or not at all.  It takes none while the supervisor is stopped and the
+        # buffer is full: a worker goes on without it.
+        with suppress(OSError):
+            self._control.send(report.encode(), socket.MSG_DONTWAIT)
+
+
 async def _work(
     run: Target, order: Order, listeners: Sequence[socket.socket], index: int, control: socket.socket
 ) -> None:
@@ -72,10 +106,6 @@ async def _work(
         signal.alarm(order.settings.stop_timeout_s + CLOSING_S)
         stop.set()
 
-    def report_ready() -> None:
-        with suppress(OSError):
-            control.send(b"\n")
-
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_reader(control, end_as_orphan)
-    await run(order.settings, *listeners, index, order.run_dir, report_ready, stop)
+    await run(order.settings, *listeners, index, order.run_dir, Link(control, order), stop)

@@ -1,4 +1,7 @@
-"""A `serve` whose workers are simple enough to misbehave on order: STAND_IN=dies|hangs|never-ready."""
+"""A `serve` whose workers are simple enough to misbehave on order: STAND_IN=dies|hangs|never-ready.
+
+STAND_IN_SILENT_S is how long a worker of any role can be silent before it counts as hung.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,23 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from oracle.run.crew import CrewLimits
 from oracle.run.order import ROLES, Role, worker_arguments
 from oracle.run.supervisor import serve
-from oracle.run.worker import work
+from oracle.run.worker import Link, work
 from oracle.settings import Settings, load
 
 BEHAVIOUR = os.environ.get("STAND_IN", "")
 
 # On a busy machine a start takes long, and a worker that is killed right after it must still count as an early death.
-LIMITS = CrewLimits(steady_s=600.0)
+SILENT_S = float(os.environ.get("STAND_IN_SILENT_S", "60"))
+LIMITS = CrewLimits(steady_s=600.0, silent_s=SILENT_S, jobs_silent_s=SILENT_S)
 
 
-async def idle(settings: Settings, index: int, run_dir: Path, ready: Callable[[], None], stop: asyncio.Event) -> None:
+async def idle(settings: Settings, index: int, run_dir: Path, link: Link, stop: asyncio.Event) -> None:
     """Do nothing until stopped."""
     assert settings.database_url
     assert index >= 0
@@ -32,7 +36,7 @@ async def idle(settings: Settings, index: int, run_dir: Path, ready: Callable[[]
     if BEHAVIOUR == "hangs":
         print("will hang", flush=True)
     if BEHAVIOUR != "never-ready":
-        ready()
+        link.report_ready()
     await stop.wait()
     if BEHAVIOUR == "hangs":
         print("hanging", flush=True)
@@ -44,7 +48,7 @@ async def answer(
     listener: socket.socket,
     index: int,
     run_dir: Path,
-    ready: Callable[[], None],
+    link: Link,
     stop: asyncio.Event,
 ) -> None:
     """Answer every connection with the process id, also those that were accepted just before the stop."""
@@ -55,7 +59,7 @@ async def answer(
         writer.close()
 
     server = await asyncio.start_server(write_pid, sock=listener)
-    await idle(settings, index, run_dir, ready, stop)
+    await idle(settings, index, run_dir, link, stop)
     server.close()
     for _ in range(10):  # `write_pid` takes only a few turns of the loop
         await asyncio.sleep(0)

@@ -8,9 +8,11 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import cast
 
@@ -20,7 +22,7 @@ import pytest
 from oracle_process import PATIENCE_S, OracleProcess, is_gone, run_oracle, start_oracle, until
 
 from oracle.run.crew import Crew, CrewLimits, Post, WorkerProcess
-from oracle.run.order import ROLES
+from oracle.run.order import ROLES, Report
 from oracle.settings import load
 
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))
@@ -324,6 +326,74 @@ async def test_a_worker_replaced_during_the_pause_is_not_started_again() -> None
     assert started == []
     assert not keeping.done()
     keeping.cancel()
+
+
+# Silence ------------------------------------------------------------------------------------------------------
+
+HANGS = "A worker hangs; killing it"
+
+
+def test_a_hung_worker_of_every_role_is_replaced_while_the_others_answer(start: Start) -> None:
+    oracle = start(ORACLE_WORKERS="2", STAND_IN_SILENT_S="2")
+    hung = [oracle.workers("hub")[0], *oracle.workers("admin"), *oracle.workers("jobs")]
+    (other,) = {worker.pid for worker in oracle.workers("hub")} - {hung[0].pid}
+    for worker in hung:
+        worker.suspend()
+    while not oracle.find_log_lines(HANGS):
+        assert ask_pid(oracle.hub_port) == other or is_gone(hung[0])
+    until(lambda: all(is_gone(worker) for worker in hung))
+    until(lambda: {line["worker"].split()[0] for line in oracle.find_log_lines(HANGS)} == set(ROLES))
+    until(lambda: len(oracle.find_log_lines("A worker ended; starting another one")) == len(hung))
+    assert {line["reason"] for line in oracle.find_log_lines("A worker ended; starting another one")} == {
+        "killed by SIGKILL"
+    }
+    until(lambda: [len(oracle.workers(role)) for role in ROLES] == [2, 1, 1])
+    assert other in {worker.pid for worker in oracle.workers("hub")}
+    assert ask_pid(oracle.admin_port) != hung[1].pid
+
+
+def test_no_worker_is_killed_for_the_time_in_which_the_whole_machine_was_suspended(start: Start) -> None:
+    oracle = start(ORACLE_WORKERS="2", STAND_IN_SILENT_S="2")
+    before = {worker.pid for role in ROLES for worker in oracle.workers(role)}
+    supervisor = psutil.Process(oracle.pid)
+    frozen = [supervisor, *oracle.descendants()]
+    for process in frozen:
+        process.suspend()
+    thawed_at = time.monotonic() + 3
+    until(lambda: time.monotonic() > thawed_at)
+    supervisor.resume()  # the first: it must not judge the others by the clock
+    for process in frozen[1:]:
+        process.resume()
+    # The supervisor goes on looking: a worker that hangs now is found, and only that one.
+    hung = oracle.workers("admin")[0]
+    hung.suspend()
+    until(lambda: is_gone(hung))
+    assert [line["worker"] for line in oracle.find_log_lines(HANGS)] == ["admin worker 0"]
+    assert before - {hung.pid} < {worker.pid for role in ROLES for worker in oracle.workers(role)} | {hung.pid}
+
+
+@pytest.mark.parametrize(
+    ("reports", "limit_s"),
+    [(b"", 6.0), (Report(ready=True).encode(), 2.0), (b"\n", inf), (b'{"of a later version":1}\n', 2.0)],
+    ids=["not ready", "ready", "of an older version", "of a later version"],
+)
+async def test_how_long_a_worker_can_be_silent(reports: bytes, limit_s: float) -> None:
+    """Until its first report it has the time of a start; a worker that never reports later is not judged by that."""
+    process = await asyncio.create_subprocess_exec("sleep", "60")
+    ours, theirs = socket.socketpair()
+    worker = WorkerProcess(process, ours, ready_s=6.0)
+    try:
+        with theirs:
+            theirs.sendall(reports)
+            while reports and not worker._ready.done():
+                await asyncio.sleep(0)
+            counted = 0.0
+            while counted < 20 and not worker.hangs(1.0, silent_max_s=2.0):
+                counted += 1.0
+            assert counted == min(limit_s, 20)
+    finally:
+        process.kill()
+        await worker.ended
 
 
 def test_data_is_found_again_at_the_next_start(tmp_path: Path) -> None:
