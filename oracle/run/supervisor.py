@@ -33,6 +33,7 @@ import msgspec
 from oracle.run.crew import Crew, CrewLimits, worker_starter
 from oracle.run.errors import ServeError, explain_database_errors
 from oracle.run.greeting import print_greeting, print_step
+from oracle.run.open_files import raise_open_files
 from oracle.run.order import ROLES, Command, Order, Role, worker_arguments
 from oracle.settings import Settings
 from oracle.telemetry import logs
@@ -89,6 +90,7 @@ async def _serve(
         listeners = {role: stack.enter_context(listen(settings.host, ports[role])) for role in roles if role in ports}
         urls = {role: _url(settings.host, listener) for role, listener in listeners.items()}
         print_step(settings, f"Starting the oracle on {' and '.join(urls.values())}")
+        raise_open_files()
         crew = Crew(settings, roles, listeners, worker_starter(command, limits.ready_s), limits)
         stack.push_async_callback(crew.end)
         await crew.start()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
 from pathlib import Path
@@ -28,6 +28,7 @@ from oracle.identifiers import Reading
 from oracle.imports.quota import Quota
 from oracle.imports.worker import Imports
 from oracle.run.housekeeping import Housekeeping
+from oracle.run.open_files import count_clients
 from oracle.run.order import Role, Target
 from oracle.run.worker import Link
 from oracle.settings import Settings
@@ -136,7 +137,11 @@ async def run_hub(
                 reading=reading,
             )
             hub = Hub(participants, health, metrics)
-            limits = Limits(body_bytes_max=settings.body_max_bytes, idle_timeout_s=settings.idle_timeout_s)
+            clients = count_clients()
+            limits = Limits(
+                body_bytes_max=settings.body_max_bytes, idle_timeout_s=settings.idle_timeout_s,
+                connections_max=clients.served, connections_refused_max=clients.refused,
+            )  # fmt: skip
             server = HttpServer(hub, limits, on_error=hub.on_error)
             health.connections = lambda: len(server.connections)
             await server.start(sock)

@@ -66,10 +66,10 @@ def _receive_order(control: socket.socket) -> Order | None:
 
 
 class Link:
-    """The worker's side of the control socket, after the order: it reports that the event loop turns, and what it knows.
+    """The worker's side of the control socket, after the order: reports that its loop turns, and what it knows.
 
-    The first report says that the worker answers.  A supervisor of an older version waits for any byte to learn that,
-    so nothing is sent before it.
+    The first report says that the worker answers.  Nothing is sent before it: to a supervisor of an older version, any
+    byte means that.
     """
 
     def __init__(self, control: socket.socket, order: Order) -> None:

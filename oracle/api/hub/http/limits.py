@@ -23,6 +23,7 @@ class Limits(msgspec.Struct, frozen=True):
     drain_idle_s: float = 1  # after the last accept, for the client of an idle connection to send one more request
     linger_bytes_max: int = 8 * 1024 * 1024  # read and dropped during that time
     connections_max: int = 10_000
+    connections_refused_max: int = 10_000  # more clients, which get a 503; those over both are cut off at once
 
 
 LIMITS: Final = Limits()

@@ -92,7 +92,7 @@ class Turns(asyncio.Protocol):
         server = self._server
         server.connections.add(self)
         surplus = len(server.connections) - self._limits.connections_max
-        if surplus > self._limits.connections_max:
+        if surplus > self._limits.connections_refused_max:
             transport.abort()  # even a refusal holds a socket for linger_s
         elif surplus > 0:
             self.refuse(refusals.CROWDED)
