@@ -450,6 +450,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             " largest size, or 200 million rows.",
         ),
     ] = 8 * 1024**3
+    start_wait_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=86_400,
+            description="How long `oracle serve` waits at its start for a PostgreSQL that does not answer, in seconds;"
+            " then it ends. Meanwhile it answers 503.",
+        ),
+    ] = 300
     stop_timeout_s: Annotated[
         int,
         Meta(

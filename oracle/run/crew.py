@@ -37,7 +37,7 @@ from oracle.telemetry import logs
 PAUSES_S: Final = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 # How often the supervisor looks within `silent_s`, and how often a worker reports.
-LOOKS: Final = 10
+LOOKS: Final = 20
 REPORT_BYTES_MAX: Final = 65_536
 
 log = logs.Log(__name__)

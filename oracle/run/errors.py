@@ -2,6 +2,7 @@
 
 ServeError          an expected failure
   DatabaseError     PostgreSQL cannot be used; the text names it without its password
+    DatabaseAway    it does not answer, or is starting: it can be used later
 """
 
 from __future__ import annotations
@@ -20,10 +21,21 @@ class DatabaseError(ServeError):
     """PostgreSQL cannot be used; the text names it without its password."""
 
 
+class DatabaseAway(DatabaseError):
+    """PostgreSQL does not answer, or is starting: it can be used later."""
+
+
 @contextmanager
 def explain_database_errors(url: str) -> Iterator[None]:
     """Turn every error of PostgreSQL, or of the way to it, into a DatabaseError."""
+    import ssl  # noqa: PLC0415 - as asyncpg
+
     import asyncpg  # noqa: PLC0415 - 0.1 s that listeners and workers need not wait for
+
+    away = (
+        asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError,
+        asyncpg.PostgresConnectionError, asyncpg.TooManyConnectionsError,
+    )  # fmt: skip
 
     try:
         yield
@@ -32,7 +44,10 @@ def explain_database_errors(url: str) -> Iterator[None]:
     except (asyncpg.PostgresError, OSError) as exc:
         # The first line alone: the details behind it hold values.
         reason = next(iter(str(exc).splitlines()), "") or type(exc).__name__
-        raise DatabaseError(f"database {mask_url(url)}: {reason}") from exc
+        if isinstance(exc, TimeoutError):
+            reason = "it does not answer"
+        later = isinstance(exc, away) or (isinstance(exc, OSError) and not isinstance(exc, ssl.SSLError))
+        raise (DatabaseAway if later else DatabaseError)(f"database {mask_url(url)}: {reason}") from exc
     except (asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as exc:
         # Without their text, which quotes parts of the URL.  The second comes from a server that has just died.
         raise DatabaseError(f"database {mask_url(url)}: cannot be used ({type(exc).__name__})") from exc

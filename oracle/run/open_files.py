@@ -14,7 +14,7 @@ from oracle.telemetry import logs
 
 # More than every limit of this program, and few enough for programs that close each possible number.
 OPEN_FILES_MAX: Final = 65_536
-# For a worker's own files: 20 connections to PostgreSQL, one to each server of a cluster, its metrics, pipes, libraries.
+# For a worker's own files: 20 connections to PostgreSQL, one to each server of a cluster, metrics, pipes, libraries.
 RESERVED: Final = 128
 # The defaults of the HTTP server (api.hub.http.Limits), which the supervisor does not import.
 CLIENTS_MAX: Final = 10_000

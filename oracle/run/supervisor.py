@@ -1,7 +1,11 @@
 """`oracle serve`: one supervisor, the servers it was not given, and the worker processes that answer.
 
 Start.     Listeners first: a taken port is the most common mistake, and the operator should see it at once.  Then
-           workers, which import while PostgreSQL starts; they get their order when the schema is right.
+           workers, which import while PostgreSQL starts; they get their order when the schema is right.  If that takes
+           long, or PostgreSQL does not answer, the supervisor itself answers 503 (porter.py).
+Schema.    An embedded PostgreSQL is ours alone, so all migrations are applied.  With an external one, processes of an
+           older version can still work: only pre migrations are applied, and only with the owner's URL.  Without it
+           the schema is checked.  The stage post is the operator's act.
 Listeners. All workers of a role share one listening socket, opened here.  A worker that dies loses the calls
            it was answering, and none that wait in the kernel.
 Jobs.      The worker of this role has no listener, because nobody calls it.  It starts when the others answer, with
@@ -31,10 +35,11 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from oracle.run.crew import Crew, CrewLimits, worker_starter
-from oracle.run.errors import ServeError, explain_database_errors
+from oracle.run.errors import DatabaseAway, ServeError, explain_database_errors
 from oracle.run.greeting import print_greeting, print_step
 from oracle.run.open_files import raise_open_files
 from oracle.run.order import ROLES, Command, Order, Role, worker_arguments
+from oracle.run.porter import answer_for_workers
 from oracle.settings import Settings
 from oracle.telemetry import logs
 
@@ -42,6 +47,7 @@ if TYPE_CHECKING:
     from oracle.run.embedded import ServerUrls
 
 BACKLOG: Final = 4096  # a restart of the hub brings all its connections at once
+RETRY_S: Final = 0.5  # between two tries at a PostgreSQL that does not answer
 
 log = logs.Log(__name__)
 
@@ -94,10 +100,11 @@ async def _serve(
         crew = Crew(settings, roles, listeners, worker_starter(command, limits.ready_s), limits)
         stack.push_async_callback(crew.end)
         await crew.start()
-        settings = await _open_missing_servers(settings, stack)
-        stack.push_async_callback(crew.end)  # again, because workers end before the servers they use
-        await _migrate(settings)
-        first_key = await _make_first_key(settings) if "admin" in roles else None
+        async with answer_for_workers(listeners):
+            own_database = settings.database_url is None
+            settings = await _open_missing_servers(settings, stack)
+            stack.push_async_callback(crew.end)  # again, because workers end before the servers they use
+            first_key = await _prepare_database(settings, roles, own=own_database)
         settings = msgspec.structs.replace(settings, database_owner_url=None)  # no worker uses it
         await crew.instruct(Order(settings, stack.enter_context(_open_run_directory(settings.data_dir))))
         await crew.wait_ready()
@@ -126,14 +133,38 @@ async def _open_missing_servers(settings: Settings, stack: AsyncExitStack) -> Se
     )
 
 
-async def _migrate(settings: Settings) -> None:
-    url = settings.database_owner_url or settings.database_url or ""
-    with explain_database_errors(url):
-        from oracle.store.migrate import migrate  # noqa: PLC0415 - see explain_database_errors
+async def _prepare_database(settings: Settings, roles: Sequence[Role], *, own: bool) -> str | None:
+    """Make the schema right, and return the first operator's key if it was made.
 
-        applied = await migrate(url)
-    if applied:
-        log.info("The database has the schema of this version", migrations=applied)
+    Waits for a PostgreSQL that does not answer, for start_wait_s.  `own`: it is the embedded one.
+    """
+    ends_at, seen = time.monotonic() + settings.start_wait_s, ""
+    while True:
+        try:
+            await _make_schema_right(settings, own=own)
+            return await _make_first_key(settings) if "admin" in roles else None
+        except DatabaseAway as exc:
+            if time.monotonic() >= ends_at:
+                raise
+            if str(exc) != seen:
+                seen = str(exc)
+                log.warning(
+                    "PostgreSQL does not answer; trying again", reason=seen, wait_s=round(ends_at - time.monotonic())
+                )
+        await asyncio.sleep(RETRY_S)
+
+
+async def _make_schema_right(settings: Settings, *, own: bool) -> None:
+    url = settings.database_url or ""
+    with explain_database_errors(settings.database_owner_url or url):
+        from oracle.store.migrate import check_schema, migrate  # noqa: PLC0415 - see explain_database_errors
+
+        if settings.database_owner_url is not None:
+            applied = await migrate(settings.database_owner_url, "post" if own else "pre")
+            if applied:
+                log.info("The database has the schema of this version", migrations=applied)
+    with explain_database_errors(url):
+        await check_schema(url)
 
 
 def listen(host: str, port: int) -> socket.socket:

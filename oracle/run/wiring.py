@@ -27,12 +27,14 @@ from oracle.audit.sealer import Sealer
 from oracle.identifiers import Reading
 from oracle.imports.quota import Quota
 from oracle.imports.worker import Imports
+from oracle.run.handover import RoutesFile
 from oracle.run.housekeeping import Housekeeping
 from oracle.run.open_files import count_clients
 from oracle.run.order import Role, Target
 from oracle.run.worker import Link
 from oracle.settings import Settings
-from oracle.store.cache.coherence import TOKEN_MS, Coherence
+from oracle.store.base import Confirmed
+from oracle.store.cache.coherence import NO_ROUTES, TOKEN_MS, Coherence
 from oracle.store.cache.lookups import Lookups
 from oracle.store.cache.topology import dialler
 from oracle.store.changes import Changes
@@ -76,16 +78,26 @@ class Store:
 
 
 @asynccontextmanager
-async def open_store(settings: Settings, metrics: Metrics, *, desk: bool = False) -> AsyncIterator[Store]:
-    """Open the store; raises DirectoryUnavailable when PostgreSQL cannot be reached.  Redis can come later.
+async def open_store(
+    settings: Settings,
+    metrics: Metrics,
+    *,
+    desk: bool = False,
+    run_dir: Path | None = None,
+    known: Confirmed | None = None,
+) -> AsyncIterator[Store]:
+    """Open the store.  PostgreSQL and Redis can come later.
 
     `desk`: with connections for the reads of administrators and auditors, and without routes, because this process
     answers no lookups.
+    `known`: what an earlier worker read of the generation.  While PostgreSQL is away, this process begins with it, and
+    with the routes that are in run_dir.
     """
     assert settings.database_url is not None  # noqa: S101 - serve has set the embedded one
     async with AsyncExitStack() as stack:
         postgres = await stack.enter_async_context(open_postgres(settings.database_url, desk=desk))
-        routes = Routes(postgres.reads.fetch_routes)
+        file = RoutesFile(run_dir)
+        routes = Routes(postgres.reads.fetch_routes, keep=file.keep)
         url = settings.redis_url
         dial = None if url is None else dialler(url, timeout_ms=settings.cache_timeout_ms, token_ms=TOKEN_MS)
         coherence = Coherence(
@@ -94,11 +106,26 @@ async def open_store(settings: Settings, metrics: Metrics, *, desk: bool = False
         )  # fmt: skip
         postgres.watch.on_notice = coherence.confirm_soon
         stack.push_async_callback(coherence.close)
+        if known is not None:
+            coherence.recall(known)
         await coherence.open()
+        _begin_with_routes(file, routes, coherence)
         store = Store(postgres, coherence, routes, metrics, settings)
         stack.push_async_callback(store.lookups.close)
         stack.push_async_callback(store.changes.close)
         yield store
+
+
+def _begin_with_routes(file: RoutesFile, routes: Routes, coherence: Coherence) -> None:
+    """Without PostgreSQL, begin with the routes of the generation that this process begins with."""
+    confirmed = coherence.confirmed
+    if confirmed is None or coherence.routes_version != NO_ROUTES:
+        return
+    version = confirmed.row.routes_version
+    rows = file.read(version)
+    if rows is not None:
+        routes.begin_with(version, rows)
+        coherence.routes_version = version
 
 
 @asynccontextmanager
@@ -126,7 +153,10 @@ async def run_hub(
     metrics = Metrics.open(run_dir, "hub", index)
     tracing = Tracing.open("alias-oracle", settings.otlp_endpoint, settings.trace_ratio, metrics=metrics)
     try:
-        async with open_store(settings, metrics) as store, _open_health(store, metrics) as health:
+        async with (
+            open_store(settings, metrics, run_dir=run_dir, known=link.confirmed) as store,
+            _open_health(store, metrics) as health,
+        ):
             participants = Participants(
                 store.lookups,
                 store.changes,
@@ -144,6 +174,7 @@ async def run_hub(
             )  # fmt: skip
             server = HttpServer(hub, limits, on_error=hub.on_error)
             health.connections = lambda: len(server.connections)
+            link.read_confirmed = lambda: store.coherence.confirmed
             await server.start(sock)
             _settle_memory()
             link.report_ready()

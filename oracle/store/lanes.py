@@ -236,7 +236,10 @@ class Lane:
 async def open_pool(
     servers: Servers, size: int, settings: dict[str, str], limits: PostgresLimits = LIMITS
 ) -> AsyncIterator[asyncpg.Pool]:
-    """Open a pool with these server settings, and close it at the end.  Raises DirectoryUnavailable."""
+    """Open a pool with these server settings, and close it at the end.
+
+    It connects at its first use: a process can start while PostgreSQL is away.
+    """
     try:
         pool = await servers.open_pool(
             size, settings, timeout_s=limits.connect_s, reset=_keep_session,

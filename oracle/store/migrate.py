@@ -3,6 +3,8 @@
 Stage.     A *pre* migration runs before the new program starts, and must suit the old one too.  A *post* migration runs
            when no old program is left.  `migrate` applies both; with stage="pre" it stops before the first post
            migration that is not applied.
+Newer.     A pre migration that this program does not know suits it: a newer program has begun an upgrade.  After a post
+           migration that it does not know, this program can work no more.
 Once.      Ten processes that start at once apply each migration once: an advisory lock makes the others wait, and then
            they find nothing to do.
 Lock.      Each file is one transaction, under a lock timeout.  A migration that waits behind a long query fails;
@@ -61,6 +63,8 @@ END $$
 """
 
 
+log = logs.Log(__name__)
+
 # Up to PostgreSQL 14 every role can create tables in the schema public, and a superuser owns it.
 _OPEN_SCHEMA: Final = """
 SELECT current_schema() FROM pg_roles WHERE rolname = $1 AND has_schema_privilege(oid, current_schema(), 'CREATE')
@@ -97,8 +101,8 @@ async def migrate(
 ) -> int:
     """Apply the migrations that are missing (by default of this program's); return how many.
 
-    Raises SchemaError when the database has migrations that this program does not know (a newer version made it), or
-    when the role has no right to migrate.  Raises any error of asyncpg when the database cannot be reached or a
+    Raises SchemaError when the database has post migrations that this program does not know (a newer version made it),
+    or when the role has no right to migrate.  Raises any error of asyncpg when the database cannot be reached or a
     statement fails.
     """
     connection = await connect(database_url, "oracle migrate")
@@ -108,7 +112,9 @@ async def migrate(
         if not await connection.fetchval("SELECT to_regclass('migrations') IS NOT NULL"):
             await connection.execute(_LEDGER)
         applied = 0
-        for migration in await _find_missing(connection, read_migrations() if migrations is None else migrations):
+        for migration in _find_missing(
+            await _list_applied(connection), read_migrations() if migrations is None else migrations
+        ):
             if migration.stage == "post" and stage == "pre":
                 break
             await _apply(connection, migration, lock_timeout_ms)
@@ -124,14 +130,56 @@ async def migrate(
         await connection.close()  # releases the advisory lock, too
 
 
-async def _find_missing(connection: asyncpg.Connection, migrations: Sequence[Migration]) -> list[Migration]:
+async def check_schema(database_url: str, *, migrations: Sequence[Migration] | None = None) -> None:
+    """Check that this program can work on the database.  It needs no rights but those of the application.
+
+    Raises SchemaError with the command to run when a pre migration is missing, and as `migrate` does.  Makes the
+    partitions of the coming months on the way, as `migrate` does.
+    """
+    known = read_migrations() if migrations is None else migrations
+    connection = await connect(database_url, "oracle migrate")
+    try:
+        has_ledger = await connection.fetchval("SELECT to_regclass('migrations') IS NOT NULL")
+        applied = await _list_applied(connection) if has_ledger else []
+        missing = _find_missing(applied, known)
+        wanted = next((migration for migration in missing if migration.stage == "pre"), None)
+        if wanted is not None:
+            raise SchemaError(_explain_missing(wanted, missing, fresh=not applied))
+        await _grant_and_partition(connection)
+    finally:
+        await connection.close()
+
+
+def _explain_missing(wanted: Migration, missing: Sequence[Migration], *, fresh: bool) -> str:
+    owner = "with ORACLE_DATABASE_OWNER_URL, the URL of the owner of the tables"
+    if fresh:
+        return f"the database has no schema yet; run: oracle migrate ({owner})"
+    if missing[0].stage == "post":
+        return (
+            f"the database lacks the migrations {missing[0]} and {wanted}: stop the older versions of the oracle, "
+            f"then run: oracle migrate --stage post ({owner})"
+        )
+    return f"the database lacks the migration {wanted}; run: oracle migrate --stage pre ({owner})"
+
+
+async def _list_applied(connection: asyncpg.Connection) -> list[str]:
     rows = await connection.fetch("SELECT number, stage, name FROM migrations ORDER BY number, stage DESC")
-    applied = [f"{row['number']:04}_{row['stage']}_{row['name']}" for row in rows]
+    return [f"{row['number']:04}_{row['stage']}_{row['name']}" for row in rows]
+
+
+def _find_missing(applied: Sequence[str], migrations: Sequence[Migration]) -> list[Migration]:
+    """Return the migrations that are not applied.  Raises SchemaError, or logs, when a newer version was here."""
     known = {str(migration) for migration in migrations}
     newer = [name for name in applied if name not in known]
+    for name in newer:
+        found = _FILE.fullmatch(f"{name}.sql")
+        if found is None or found[2] == "post":
+            raise SchemaError(
+                f"the database is of a newer version (migration {name}): start that version of the oracle"
+            )
     if newer:
-        raise SchemaError(
-            f"the database is of a newer version (migration {newer[-1]}): start that version of the oracle"
+        log.warning(
+            "A newer version has begun to upgrade the database; this version still works with it", migration=newer[-1]
         )
     return [migration for migration in migrations if str(migration) not in applied]
 

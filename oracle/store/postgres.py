@@ -378,7 +378,7 @@ class Postgres:
 
 @asynccontextmanager
 async def open_postgres(url: str, *, desk: bool = False, limits: PostgresLimits = LIMITS) -> AsyncIterator[Postgres]:
-    """Open the lanes, and close them at the end.  Raises DirectoryUnavailable."""
+    """Open the lanes, and close them at the end.  They connect at their first use."""
     servers, server = Servers(url), Outage(limits.retry_s)
     async with AsyncExitStack() as stack:
 

@@ -22,6 +22,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
+from oracle.errors import DirectoryUnavailable
 from oracle.identifiers import SCHEMES
 
 # party_id_type, kind, prefix, fsp_id ('' if suspended or closed), valid from and to (seconds since 1970)
@@ -40,24 +41,44 @@ Table = list[tuple[int, dict[str, list[Rule]]]]  # longest prefixes first
 _NO_TABLE: Final[Table] = []
 
 
+class _Unknown(dict[str, Table]):
+    """The tables of a process that has not loaded any: it cannot say that no route matches."""
+
+    def get(self, *_: object) -> Table:
+        raise DirectoryUnavailable
+
+
 class Routes:
     """The rules of this process; `reload` replaces all of them at once."""
 
     def __init__(
-        self, fetch: Callable[[], Awaitable[list[RouteRow]]], clock: Callable[[], float] = time.monotonic
+        self,
+        fetch: Callable[[], Awaitable[list[RouteRow]]],
+        clock: Callable[[], float] = time.monotonic,
+        keep: Callable[[int, list[RouteRow]], None] = lambda *_: None,
     ) -> None:
-        """`clock` is a steady clock, the one of `Coherence`."""
+        """`clock` is a steady clock, the one of `Coherence`.  `keep(version, rows)` is called with all rules loaded."""
         self._fetch = fetch
         self._clock = clock
         self._offset_s = time.time() - clock()  # until PostgreSQL has answered
-        self._tables: dict[str, Table] = {}
+        self._keep = keep
+        self._tables: dict[str, Table] = _Unknown()
         self.version = 0
 
     async def reload(self, version: int) -> None:
         """Load the rules again, before a lease with a new version of them is renewed.  Raises DirectoryUnavailable."""
         rows = await self._fetch()
         # In a thread, so that the event loop goes on: to compile 100,000 rules takes a tenth of a second.
-        self._tables = await asyncio.to_thread(compile_routes, rows)
+        self._tables = await asyncio.to_thread(self._compile_and_keep, version, rows)
+        self.version = version
+
+    def _compile_and_keep(self, version: int, rows: list[RouteRow]) -> dict[str, Table]:
+        self._keep(version, rows)
+        return compile_routes(rows)
+
+    def begin_with(self, version: int, rows: list[RouteRow]) -> None:
+        """Use the rules that an earlier process loaded, until the first `reload`."""
+        self._tables = compile_routes(rows)
         self.version = version
 
     def follow_clock(self, asked_s: float, answered_s: float, server_s: float) -> None:
@@ -70,7 +91,10 @@ class Routes:
         self._offset_s = min(max(self._offset_s, lowest_s), highest_s)
 
     def match(self, party_id_type: str, identifier: str, now_s: float | None = None) -> str | None:
-        """Find the FSP of the longest fitting valid rule: '' if it is suspended or closed, None without such a rule."""
+        """Find the FSP of the longest fitting valid rule: '' if it is suspended or closed, None without such a rule.
+
+        Raises DirectoryUnavailable before the rules are loaded.
+        """
         tables = self._tables.get(party_id_type, _NO_TABLE)
         if not tables:
             return None

@@ -112,7 +112,7 @@ class Servers:
             return await self._open(timeout_s, options)
 
         return await asyncpg.create_pool(
-            connect=open_connection, min_size=1, max_size=size, server_settings={**_KEEPALIVE, **settings}, **options
+            connect=open_connection, min_size=0, max_size=size, server_settings={**_KEEPALIVE, **settings}, **options
         )
 
     async def _open(self, timeout_s: float, options: Mapping[str, Any]) -> asyncpg.Connection:

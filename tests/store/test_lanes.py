@@ -17,7 +17,9 @@ async def test_a_process_without_the_desk_lane_says_how_to_open_it(database_url:
     async with open_postgres(database_url) as postgres:
         with pytest.raises(RuntimeError, match="desk=True"):
             await postgres.rows("use_cases")
-        assert postgres.count_connections() == (2, 2)
+        assert postgres.count_connections() == (0, 0)  # a lane connects at its first use
+        await postgres.reads.answers([("ALIAS", "1")])
+        assert postgres.count_connections() == (1, 1)
 
 
 async def test_a_lent_connection_has_its_settings_until_it_is_given_back(database_url: str) -> None:

@@ -97,6 +97,9 @@ DEGRADED_MAX_S: Final = 120.0
 AGREE_TRIES: Final = 3  # others can move the generation meanwhile
 
 
+NO_ROUTES: Final = -1  # the version of the routes before any were loaded
+
+
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """The times of the protocol.  They are the same in all processes of a directory, so they are no settings."""
 
@@ -161,7 +164,7 @@ class Coherence:
         self.confirmed_at = float("-inf")
         self._adopted_at = float("-inf")
         self.run_ids: tuple[str, ...] = ()
-        self.routes_version = 0
+        self.routes_version = NO_ROUTES
         self.lineage: Lineage = ("", 0)
         self.confirmed: Confirmed | None = None  # the row as last adopted, and when it was asked for
         self.marker_key = self.marker = b""  # as this process has adopted it
@@ -178,13 +181,10 @@ class Coherence:
     async def open(self) -> None:
         """Ask for the generation, then keep lease and session alive in the background.
 
-        Raises DirectoryUnavailable, unless something was recalled that can be believed without PostgreSQL.
+        Without PostgreSQL it answers nothing, unless something was recalled that can be believed without it.
         """
-        try:
+        with contextlib.suppress(DirectoryUnavailable):
             await self._confirm()
-        except DirectoryUnavailable:
-            if not self.patient:
-                raise
         self._tasks.append(self._loop.create_task(self._keep_lease()))
         if self._dial is None:
             return
@@ -194,11 +194,8 @@ class Coherence:
             async with asyncio.timeout(MEET_S):
                 await self._met_cache.wait()
         if not self.fresh and not self.patient:
-            try:
+            with contextlib.suppress(DirectoryUnavailable):
                 await self.confirm()
-            except BaseException:
-                await self.close()
-                raise
 
     def recall(self, confirmed: Confirmed) -> None:
         """Begin with what another process of this machine has confirmed, before `open`.

@@ -1,0 +1,96 @@
+"""Answers 503 on the listeners while the workers cannot, because PostgreSQL is not ready for them.
+
+The listeners are open from the first moment.  A client that connects waits in the kernel, unanswered.  That is right
+for the second or two of an ordinary start.  While PostgreSQL recovers, is migrated or does not answer at all, a client
+must learn that it should try elsewhere.
+
+This runs in the supervisor, so it knows nothing of aliases.  /live answers 200: to kill the process would not help.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from oracle.run.order import Role
+from oracle.telemetry import logs
+
+if TYPE_CHECKING:
+    from oracle.api.hub.http import Request
+
+PATIENCE_S: Final = 3.0
+DRAIN_S: Final = 1.0
+
+_STATES: Final = (b"/health", b"/ready")
+_DOWN: Final = b'{"status":"DOWN","services":[{"name":"datastore","status":"DOWN"}]}'
+_UNAVAILABLE: Final = "The directory is not available; try again later"
+_PROBLEM: Final = b"content-type: application/problem+json"
+
+log = logs.Log(__name__)
+
+
+@asynccontextmanager
+async def answer_for_workers(
+    listeners: Mapping[Role, socket.socket], patience_s: float = PATIENCE_S
+) -> AsyncIterator[None]:
+    """Answer on the listeners while the block runs, if it takes longer than `patience_s`."""
+    answering = asyncio.create_task(_answer(listeners, patience_s))
+    try:
+        yield
+    finally:
+        answering.cancel()
+        await asyncio.gather(answering, return_exceptions=True)
+
+
+async def _answer(listeners: Mapping[Role, socket.socket], patience_s: float) -> None:
+    await asyncio.sleep(patience_s)
+    # Only a start that takes long needs it: it costs 0.3 s and some MiB.
+    from oracle.api.hub.http import HttpServer  # noqa: PLC0415
+
+    log.warning("The workers wait for PostgreSQL; answering 503 until it is ready")
+    answers = {"hub": _make_hub_answer(), "admin": _answer_admin}
+    servers = []
+    try:
+        for role, listener in listeners.items():
+            server = HttpServer(answers[role], on_error=lambda error: log.error("request failed", exc=error))
+            servers.append(server)
+            await server.start(listener.dup())  # it closes what it gets
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.gather(*(server.drain(DRAIN_S) for server in servers))
+
+
+def _make_hub_answer() -> Callable[[Request], None]:
+    from oracle import errors  # noqa: PLC0415 - as HttpServer
+    from oracle.api.hub import faults  # noqa: PLC0415
+
+    status, body = faults.encode_error(errors.DirectoryUnavailable())
+
+    def answer(request: Request) -> None:
+        if not _answer_state(request):
+            request.respond(status, body)
+
+    return answer
+
+
+def _answer_admin(request: Request) -> None:
+    if not _answer_state(request):
+        import msgspec  # noqa: PLC0415 - as HttpServer
+
+        problem = {"type": "about:blank", "title": "Temporarily unavailable", "status": 503, "code": "unavailable",
+                   "detail": _UNAVAILABLE, "hint": "Try again in a moment"}  # fmt: skip
+        request.respond(503, msgspec.json.encode(problem), _PROBLEM)
+
+
+def _answer_state(request: Request) -> bool:
+    path = request.target.partition(b"?")[0]
+    if path == b"/live":
+        request.respond(200, b'{"status":"OK"}')
+    elif path in _STATES:
+        request.respond(503, _DOWN)
+    else:
+        return False
+    return True
