@@ -227,7 +227,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Url("postgresql", "postgres"),
         Meta(
             description="The same database as the owner of its tables, for migrations alone. Then database_url can be"
-            " a role that cannot change history. Not set: migrations use database_url."
+            " a role that cannot change history. Not set: `oracle migrate` uses database_url, and `oracle serve`"
+            " changes no schema but that of its own PostgreSQL."
         ),
     ] = None
     redis_url: Annotated[

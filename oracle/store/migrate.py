@@ -63,8 +63,6 @@ END $$
 """
 
 
-log = logs.Log(__name__)
-
 # Up to PostgreSQL 14 every role can create tables in the schema public, and a superuser owns it.
 _OPEN_SCHEMA: Final = """
 SELECT current_schema() FROM pg_roles WHERE rolname = $1 AND has_schema_privilege(oid, current_schema(), 'CREATE')
