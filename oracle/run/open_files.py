@@ -29,12 +29,16 @@ class Clients(NamedTuple):
 
 
 def raise_open_files() -> None:
-    """Raise the limit of this process and of all that it starts, and log it: once for the whole service."""
+    """Raise the limit of this process and of all that it starts."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_MAX)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        soft = wanted
+
+
+def log_open_files() -> None:
+    """Log the limit, once for the whole service."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     served = count_clients(soft).served
     if served < CLIENTS_MAX:
         log.warning(

@@ -37,7 +37,7 @@ import msgspec
 from oracle.run.crew import Crew, CrewLimits, worker_starter
 from oracle.run.errors import DatabaseAway, ServeError, explain_database_errors
 from oracle.run.greeting import print_greeting, print_step
-from oracle.run.open_files import raise_open_files
+from oracle.run.open_files import log_open_files, raise_open_files
 from oracle.run.order import ROLES, Command, Order, Role, worker_arguments
 from oracle.run.porter import answer_for_workers
 from oracle.settings import Settings
@@ -105,6 +105,7 @@ async def _serve(
             settings = await _open_missing_servers(settings, stack)
             stack.push_async_callback(crew.end)  # again, because workers end before the servers they use
             first_key = await _prepare_database(settings, roles, own=own_database)
+        log_open_files()  # not before: a start that fails is one line
         settings = msgspec.structs.replace(settings, database_owner_url=None)  # no worker uses it
         await crew.instruct(Order(settings, stack.enter_context(_open_run_directory(settings.data_dir))))
         await crew.wait_ready()
