@@ -212,6 +212,7 @@ async def open_service(home: Path, data: Path, fault: str) -> AsyncIterator[tupl
         stack.push_async_callback(valkey.stop)
         env = {
             "ORACLE_DATABASE_URL": url_of([pair.primary, pair.standby]),
+            "ORACLE_DATABASE_OWNER_URL": url_of([pair.primary, pair.standby]),
             "ORACLE_REDIS_URL": valkey.url(),
             "ORACLE_CACHE_TIMEOUT_MS": "1000",  # on a busy machine Redis can take longer than 50 ms
         }

@@ -42,7 +42,8 @@ async def test_a_service_starts_past_a_server_that_hangs_and_survives_a_failover
         data = await make_data(home)
         async with open_pair(data) as pair:
             halt(pair.standby)  # the first in the URL
-            env = {"ORACLE_DATABASE_URL": pair.url(), "ORACLE_REDIS_URL": redis_url}
+            urls = {"ORACLE_DATABASE_URL": pair.url(), "ORACLE_DATABASE_OWNER_URL": pair.url()}
+            env = {**urls, "ORACLE_REDIS_URL": redis_url}
             oracle = await asyncio.to_thread(start_oracle, tmp_path, env)
             try:
                 await asyncio.to_thread(check_service, oracle, "before")
