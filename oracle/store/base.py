@@ -69,13 +69,6 @@ class Confirmed(msgspec.Struct, frozen=True):
     at: float  # on the monotonic clock, which all processes of a machine share: when the question was asked
 
 
-class Confirmed(msgspec.Struct, frozen=True):
-    """What a process last read of the generation.  A process that starts while PostgreSQL is away begins with it."""
-
-    row: Generation
-    at: float  # on the monotonic clock, which all processes of a machine share: when the question was asked
-
-
 class Generations(Protocol):
     """Reads and moves the generation, which every process asks for several times a second.
 
