@@ -37,13 +37,16 @@ OPERATOR = Context(channel="admin", actor="test")
 CACHE_TIMEOUT_MS = 5_000
 
 
-@asynccontextmanager
-async def open_process(database_url: str, redis_url: str, **settings: Any) -> AsyncIterator[Store]:
-    chosen = Settings(
+def choose_settings(database_url: str, redis_url: str, **settings: Any) -> Settings:
+    return Settings(
         database_url=database_url, redis_url=redis_url, cache_timeout_ms=CACHE_TIMEOUT_MS,
         lookup_timeout_ms=10_000, **settings,
     )  # fmt: skip
-    async with open_store(chosen, Metrics.open(None, "hub", 0)) as store:
+
+
+@asynccontextmanager
+async def open_process(database_url: str, redis_url: str, **settings: Any) -> AsyncIterator[Store]:
+    async with open_store(choose_settings(database_url, redis_url, **settings), Metrics.open(None, "hub", 0)) as store:
         await until(lambda: store.coherence.session is not None)
         yield store
 
@@ -259,9 +262,13 @@ async def test_copies_of_lost_commits_are_out_of_use_after_a_failover(
         async with open_process(heir.url(), redis_url) as two:
             assert two.coherence.generation == settled  # once
         await server.start()
-        with pytest.raises(DirectoryUnavailable):
-            async with open_process(server.url(), redis_url):
-                pass
+        async with open_store(choose_settings(server.url(), redis_url), Metrics.open(None, "hub", 0)) as two:
+            assert not two.coherence.reachable
+            for identifier in ("lost", "kept"):
+                with pytest.raises(DirectoryUnavailable):
+                    await look_up(two, identifier)
+            with pytest.raises(DirectoryUnavailable):
+                await register(two, "later")
         connection = await asyncpg.connect(server.url())
         assert await connection.fetchval("SELECT generation FROM cache_generation") < settled
         await connection.close()

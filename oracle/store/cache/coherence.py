@@ -166,6 +166,9 @@ class Coherence:
         self.run_ids: tuple[str, ...] = ()
         self.routes_version = NO_ROUTES
         self.lineage: Lineage = ("", 0)
+        self._refused_before: Lineage | None = (
+            None  # servers of an earlier timeline than this were refused: logged once
+        )
         self.confirmed: Confirmed | None = None  # the row as last adopted, and when it was asked for
         self.marker_key = self.marker = b""  # as this process has adopted it
         self._marked: tuple[Session | None, bytes] = (None, b"")  # where this process saw which marker last
@@ -356,8 +359,11 @@ class Coherence:
         """Adopt what another process has seen.  Raises DirectoryUnavailable."""
         system_identifier, timeline = self.lineage
         if system_identifier == higher.system_identifier and timeline < higher.timeline:
-            log.error("PostgreSQL is an old primary: another process has seen a later timeline; refusing it")
-            self._generations.learn((system_identifier, higher.timeline))
+            later = (system_identifier, higher.timeline)
+            if later != self._refused_before:
+                log.error("PostgreSQL is an old primary: another process has seen a later timeline; refusing it")
+                self._refused_before = later
+            self._generations.learn(later)
             self.confirmed_at = float("-inf")
             raise DirectoryUnavailable
         asked = self._clock()
