@@ -5,6 +5,8 @@ for the second or two of an ordinary start.  While PostgreSQL recovers, is migra
 must learn that it should try elsewhere.
 
 This runs in the supervisor, so it knows nothing of aliases.  /live answers 200: to kill the process would not help.
+
+The listeners share the open files of the supervisor, which needs some to reach PostgreSQL and to start workers.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
+from oracle.run.open_files import count_clients
 from oracle.run.order import Role
 from oracle.telemetry import logs
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 PATIENCE_S: Final = 3.0
 DRAIN_S: Final = 1.0
+# asyncio accepts as many clients as its backlog in one turn, before the server can count one of them.
+ACCEPTED_AT_ONCE: Final = 16
 
 _STATES: Final = (b"/health", b"/ready")
 _DOWN: Final = b'{"status":"DOWN","services":[{"name":"datastore","status":"DOWN"}]}'
@@ -34,10 +39,13 @@ log = logs.Log(__name__)
 
 @asynccontextmanager
 async def answer_for_workers(
-    listeners: Mapping[Role, socket.socket], patience_s: float = PATIENCE_S
+    listeners: Mapping[Role, socket.socket], backlog: int, patience_s: float = PATIENCE_S
 ) -> AsyncIterator[None]:
-    """Answer on the listeners while the block runs, if it takes longer than `patience_s`."""
-    answering = asyncio.create_task(_answer(listeners, patience_s))
+    """Answer on the listeners while the block runs, if it takes longer than `patience_s`.
+
+    `backlog`: how many clients can wait at each listener.
+    """
+    answering = asyncio.create_task(_answer(listeners, backlog, patience_s))
     try:
         yield
     finally:
@@ -45,19 +53,22 @@ async def answer_for_workers(
         await asyncio.gather(answering, return_exceptions=True)
 
 
-async def _answer(listeners: Mapping[Role, socket.socket], patience_s: float) -> None:
+async def _answer(listeners: Mapping[Role, socket.socket], backlog: int, patience_s: float) -> None:
     await asyncio.sleep(patience_s)
     # Only a start that takes long needs it: it costs 0.3 s and some MiB.
-    from oracle.api.hub.http import HttpServer  # noqa: PLC0415
+    from oracle.api.hub.http import HttpServer, Limits  # noqa: PLC0415
 
     log.warning("The workers wait for PostgreSQL; answering 503 until it is ready")
     answers = {"hub": _make_hub_answer(), "admin": _answer_admin}
+    served, refused = (max(count // len(listeners), 1) for count in count_clients())
+    limits = Limits(connections_max=served, connections_refused_max=refused)
     servers = []
     try:
         for role, listener in listeners.items():
-            server = HttpServer(answers[role], on_error=lambda error: log.error("request failed", exc=error))
+            server = HttpServer(answers[role], limits, on_error=lambda error: log.error("request failed", exc=error))
             servers.append(server)
-            await server.start(listener.dup())  # it closes what it gets
+            await server.start(listener.dup(), backlog=ACCEPTED_AT_ONCE)  # it closes what it gets
+            listener.listen(backlog)  # the kernel still keeps this many waiting
         await asyncio.Event().wait()
     finally:
         await asyncio.gather(*(server.drain(DRAIN_S) for server in servers))

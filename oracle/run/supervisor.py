@@ -100,7 +100,7 @@ async def _serve(
         crew = Crew(settings, roles, listeners, worker_starter(command, limits.ready_s), limits)
         stack.push_async_callback(crew.end)
         await crew.start()
-        async with answer_for_workers(listeners):
+        async with answer_for_workers(listeners, BACKLOG):
             own_database = settings.database_url is None
             settings = await _open_missing_servers(settings, stack)
             stack.push_async_callback(crew.end)  # again, because workers end before the servers they use

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
 import httpx
 import pytest
-from oracle_process import PATIENT, SERVE, OracleProcess, is_gone, start_oracle, until
+from oracle_process import PATIENCE_S, PATIENT, SERVE, OracleProcess, is_gone, start_oracle, until
 from servers import free_port
 
 from oracle.store.migrate import migrate
@@ -61,6 +64,22 @@ async def fill(url: str) -> None:
         await connection.close()
 
 
+@contextmanager
+def crowd(*ports: int, size: int = 200) -> Iterator[None]:
+    """Many clients that stay; each one gets a 503 or is cut off, and none waits."""
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S))
+            for port in ports
+            for _ in range(size)
+        ]
+        for client in clients:
+            with suppress(ConnectionError):
+                client.sendall(b"GET /participants/ALIAS/registered HTTP/1.1\r\nhost: x\r\nfspiop-source: hub\r\n\r\n")
+                assert client.recv(12) in {b"", b"HTTP/1.1 503"}
+        yield
+
+
 # At the start ---------------------------------------------------------------------------------------------------
 
 
@@ -96,7 +115,11 @@ def test_a_service_that_has_never_reached_postgresql_answers_503_until_it_does(
         "ORACLE_HUB_PORT": str(hub_port),
         "ORACLE_ADMIN_PORT": str(admin_port),
     }
-    with OracleProcess(SERVE, tmp_path, env) as oracle:
+
+    def lower() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))  # fewer files than clients of the crowd
+
+    with OracleProcess(SERVE, tmp_path, env, preexec_fn=lower) as oracle:
         hub = Hub(hub_port)
         until(lambda: oracle.find_log_lines("The workers wait for PostgreSQL; answering 503 until it is ready"))
         assert hub.look("ALIAS/registered") == UNAVAILABLE
@@ -108,8 +131,9 @@ def test_a_service_that_has_never_reached_postgresql_answers_503_until_it_does(
             states = {path: httpx.get(f"{listener}/{path}").status_code for path in ("live", "ready", "health")}
             assert states == {"live": 200, "ready": 503, "health": 503}
         assert not oracle.find_log_lines("The oracle is ready")
-        come_back()
-        oracle.wait_ready()
+        with crowd(hub_port, admin_port):
+            come_back()
+            oracle.wait_ready()
         hub.until_answered("ALIAS/registered", answer("bluebank"))
         assert httpx.get(f"{admin}/ready").status_code == 200
 
