@@ -12,21 +12,19 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from oracle import jobs
 from oracle.api.health import Health
 from oracle.api.hub.http import HttpServer, Limits
 from oracle.api.hub.listener import Hub
 from oracle.api.hub.participants import Participants
-from oracle.audit.keys import KeyFile, key_file
-from oracle.audit.sealer import Sealer
 from oracle.identifiers import Reading
 from oracle.imports.quota import Quota
-from oracle.imports.worker import Imports
 from oracle.run.handover import RoutesFile
 from oracle.run.housekeeping import Housekeeping
 from oracle.run.open_files import count_clients
@@ -44,14 +42,23 @@ from oracle.telemetry import logs
 from oracle.telemetry.metrics import Metrics, watch_event_loop
 from oracle.telemetry.tracing import Tracing
 
+if TYPE_CHECKING:
+    from oracle.audit.keys import KeyFile
+
 log = logs.Log(__name__)
+
+# What one role alone needs.  In the others it would cost start-up time and memory.
+_MODULES: Final[Mapping[Role, Sequence[str]]] = {
+    "hub": (),
+    "admin": ("oracle.api.admin.app", "oracle.run.asgi"),
+    "jobs": ("oracle.audit.sealer", "oracle.imports.worker"),
+}
 
 
 def load(role: Role) -> Target:
     """Import all that a role needs, and return its function."""
-    if role == "admin":
-        import_module("oracle.api.admin.app")
-        import_module("oracle.run.asgi")
+    for module in _MODULES[role]:
+        import_module(module)
     targets: dict[Role, Target] = {"hub": run_hub, "admin": run_admin, "jobs": run_jobs}
     return targets[role]
 
@@ -195,8 +202,7 @@ async def run_admin(
     link: Link,
     stop: asyncio.Event,
 ) -> None:
-    # Only this process needs Litestar and granian.  In the others they would cost start-up time and memory.
-    from oracle.api.admin.app import AdminServices, admin_app  # noqa: PLC0415
+    from oracle.api.admin.app import AdminServices, admin_app  # noqa: PLC0415 - _MODULES
     from oracle.run.asgi import serve_asgi  # noqa: PLC0415
 
     metrics = Metrics.open(run_dir, "admin", index)
@@ -214,6 +220,8 @@ async def run_admin(
 
 
 async def run_jobs(settings: Settings, index: int, run_dir: Path | None, link: Link, stop: asyncio.Event) -> None:
+    from oracle.audit.keys import KeyFile, key_file  # noqa: PLC0415 - _MODULES
+
     metrics = Metrics.open(run_dir, "jobs", index)
 
     signing_keys = KeyFile(key_file(settings))
@@ -234,6 +242,9 @@ async def run_jobs(settings: Settings, index: int, run_dir: Path | None, link: L
 
 def _make_jobs(store: Store, metrics: Metrics, signing_keys: KeyFile) -> list[jobs.Named]:
     """Make the background work that needs the store, by name."""
+    from oracle.audit.sealer import Sealer  # noqa: PLC0415 - _MODULES
+    from oracle.imports.worker import Imports  # noqa: PLC0415
+
     imports = Imports(store.changes, store.postgres, metrics, reading=Reading.of(store.settings))
     sealer = Sealer(store.postgres.servers, signing_keys, metrics)
     return [("imports", imports.run), ("housekeeping", Housekeeping(store.postgres).run), ("sealing", sealer.run)]

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis.connection
 import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers import tcp_url, valkey_command
 from stand_ins import fake_redis, turns, until
 
-from oracle.store.cache.session import RedisSession, Unreachable, dial
+from oracle.store.cache.session import Address, RedisSession, Unreachable, dial, parse_url
 from oracle.store.cache.values import FENCE, Marker, new_token
 
 if TYPE_CHECKING:
@@ -142,6 +143,27 @@ async def test_a_value_of_another_kind_is_no_copy(valkey_server: ValkeyServer, r
 
 
 # To which servers it connects ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h", "redis://", "redis://h:7/3", "redis:///4", "redis://h/x", "redis://[::1]:6380/2",
+        "rediss://u:p%40x@h:1/0", "redis://:pw@h", "redis://u@h?username=v", "redis://h?password=a%2Bb&username=z",
+        "redis://h?db=5", "redis://h/2?db=5", "unix:///a/b%20c.sock", "unix://u:p@/a.sock?db=4",
+    ],
+)  # fmt: skip
+def test_a_url_means_what_it_means_to_the_library(url: str) -> None:
+    read = redis.connection.parse_url(url)  # type: ignore[no-untyped-call]
+    assert parse_url(url) == Address(
+        path=read.get("path", ""),
+        host=read.get("host", "127.0.0.1"),
+        port=read.get("port", 6379),
+        is_encrypted=read.get("connection_class") is redis.connection.SSLConnection,
+        username=read.get("username"),
+        password=read.get("password"),
+        db=int(read.get("db", 0)),
+    )
 
 
 async def test_both_sockets_a_password_and_a_database(start_valkey: StartValkey) -> None:

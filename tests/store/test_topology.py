@@ -16,7 +16,7 @@ from redis.crc import key_slot
 
 from oracle.run.embedded.binaries import find_valkey_binary
 from oracle.store.cache.session import Unreachable
-from oracle.store.cache.topology import SLOTS, ClusterSession, _hosts, dialler
+from oracle.store.cache.topology import SLOTS, ClusterSession, _hosts, dialler, find_slot
 from oracle.store.cache.values import FENCE, Marker
 
 if TYPE_CHECKING:
@@ -51,6 +51,13 @@ async def lease(session: Session, keys: list[bytes], tokens: list[bytes]) -> lis
     future: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
     session.lease(keys, tokens, future.set_result)
     return await future
+
+
+@pytest.mark.parametrize(
+    "key", [b"", b"k:1", b"a{b}c", b"a{}c", b"{}", b"a{b", b"a}b{c}", b"{{x}}", b"x{a}{b}", b"\xff"]
+)
+def test_a_slot_is_the_one_of_the_library(key: bytes) -> None:
+    assert find_slot(key) == key_slot(key)
 
 
 @asynccontextmanager

@@ -17,17 +17,12 @@ takes a key that their node serves: if its slot has moved away, the node says so
 from __future__ import annotations
 
 import asyncio
+from binascii import crc_hqx
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache, partial
 from itertools import count
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
-
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
-from redis.backoff import NoBackoff
-from redis.crc import key_slot
-from redis.exceptions import RedisError
 
 from oracle.store.base import Session
 from oracle.store.cache.session import RedisSession, Unreachable, dial
@@ -73,6 +68,12 @@ def _single(parts: Any, credentials: str, host: str, port: int, db: str = "") ->
 
 
 async def _primary(url: str) -> str:
+    # Only Sentinel needs this library, which would take a third of the start of every worker.
+    from redis.asyncio.retry import Retry  # noqa: PLC0415
+    from redis.asyncio.sentinel import Sentinel  # noqa: PLC0415
+    from redis.backoff import NoBackoff  # noqa: PLC0415
+    from redis.exceptions import RedisError  # noqa: PLC0415
+
     parts = urlsplit(url)
     credentials, sentinels = _hosts(parts.netloc)
     name, _, db = parts.path.strip("/").partition("/")
@@ -92,6 +93,13 @@ async def _primary(url: str) -> str:
     finally:
         await asyncio.gather(*(watcher.aclose() for watcher in watchers.sentinels), return_exceptions=True)
     return _single(parts, credentials, str(host), int(port), db)
+
+
+def find_slot(key: bytes) -> int:
+    """Return the slot of a key, or of its hash tag if it has one (Redis Cluster specification, "Hash tags")."""
+    _, opened, rest = key.partition(b"{")
+    tag, closed, _ = rest.partition(b"}")
+    return crc_hqx(tag if opened and closed and tag else key, 0) % SLOTS
 
 
 async def _open_cluster(url: str, open_one: Callable[[str], Awaitable[RedisSession]]) -> ClusterSession:
@@ -164,7 +172,7 @@ class ClusterSession:
         self.lost()
 
     def _node(self, key: bytes) -> RedisSession:
-        return self._slots[key_slot(key)]
+        return self._slots[find_slot(key)]
 
     @staticmethod
     @cache
@@ -173,7 +181,7 @@ class ClusterSession:
         tags: dict[int, bytes] = {}
         for number in count():
             tag = b":{%d}" % number
-            tags.setdefault(key_slot(tag) * MARKERS // SLOTS, tag)
+            tags.setdefault(find_slot(tag) * MARKERS // SLOTS, tag)
             if len(tags) == MARKERS:
                 return [tags[part] for part in sorted(tags)]
         raise AssertionError
