@@ -355,7 +355,7 @@ EXPLORED: Final = (
 )  # fmt: skip
 # Where the loss of each rule shows.
 SHOWN_BY: Final = {
-    "fence": ("death",), "token": ("pause", "flush", "cut"), "verify": ("flush",), "generation": ("cut",),
+    "fence": ("death",), "token": ("flush",), "verify": ("flush",), "generation": ("cut",),
     "lease": ("cut",), "run id": ("rollback",), "session": ("rollback", "cut"), "wait after moves": ("hand",),
     "hang up": ("failover",), "look before commit": ("hand", "death"), "marker": ("suspend", "cut off"),
     "patience": ("suspend", "away", "cut"), "ask again": ("suspend", "away"), "lineage": ("promote",),

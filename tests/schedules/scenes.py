@@ -1,4 +1,4 @@
-"""Scenes: one change, and PostgreSQL that dies or loses it, at chosen moments.
+"""Scenes: one change, and what happens around it at chosen moments.
 
 A process without Redis cannot raise the marker, so its changes show what the other rules are for.
 """
@@ -7,21 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-from schedule import KEYS, WARM_UP_S, Prepare, Schedule, Violation
+from schedule import KEYS, WARM_UP_S, Prepare, Process, Schedule, Violation
 from servers_in_memory import Backend
 
 KEY: Final = KEYS[0]
 ASKED_S: Final = 4.0  # for how long after the change
+POLL_PHASES_S: Final = tuple(n * 0.037 for n in range(8))
 
 
 @dataclass(frozen=True)
 class Scene:
+    begins_s: float = 0.0  # later than usual: the polls of the processes are elsewhere
     dies_after_s: float = 0.0  # PostgreSQL, after the commit; 0: it lives
     stalls_s: float = 0.0  # the process that answers, from the change on
     suspends: bool = False  # by a process with Redis; else an alias, by a process without
     loses_after_s: float = 0.0  # a standby without the change takes over; 0: none does
+    fails_over: bool = False  # Redis, for the process that changes; the other one stays on the old primary
+    repeats: bool = False  # a person changes it; then the process finds that nothing is new
 
 
 class SceneSchedule(Schedule):
@@ -38,31 +43,52 @@ class SceneSchedule(Schedule):
         return False
 
     def run(self) -> Violation | None:
-        mover, other = self.processes
-        self.universe.run(WARM_UP_S)
+        scene, (mover, other) = self.scene, self.processes
+        self.universe.run(WARM_UP_S + scene.begins_s)
         for _ in range(2):
             self.ask(other, KEY)
             self.universe.run(self.universe.now + 0.05)
-        if not (self.scene.suspends or self.scene.loses_after_s):
+        if scene.fails_over:
+            self._fail_over(mover)
+        elif not (scene.suspends or scene.loses_after_s or scene.repeats):
             mover.network.redis_cut = True
             for wire in mover.network.redis_wires:
                 wire.hang_up()
             self.universe.run(self.universe.now + 0.07)
-        if self.scene.stalls_s:
-            other.stall(self.scene.stalls_s)
+        if scene.stalls_s:
+            other.stall(scene.stalls_s)
         kept = self.postgres.state.copy()
-        if self.scene.suspends:
+        if scene.suspends:
             self.settle(mover, KEY)
+        elif scene.repeats:
+            self.by_hand(KEY)
+            mover.loop.call_soon(mover.coherence.confirm_soon)  # it has heard of the change, the other one has not
+            self.universe.after(0.01, partial(self.repeat, mover, KEY))
         else:
             self.change(mover, [KEY])
         ends_at = self.universe.now + ASKED_S
-        if self.scene.loses_after_s:
-            self.universe.after(self.scene.loses_after_s, lambda: self.promote(kept))
-            ends_at += self.scene.loses_after_s
+        if scene.loses_after_s:
+            self.universe.after(scene.loses_after_s, lambda: self.promote(kept))
+            ends_at += scene.loses_after_s
         while self.universe.now < ends_at:
             self.ask(other, KEY)
             self.universe.run(self.universe.now + 0.03)
-        return self.judge(("A",))
+        return self.judge(("A", "hand"))
+
+    def _fail_over(self, mover: Process) -> None:
+        """Let the process find the new primary, which was in step, and wait until it uses it."""
+        new = self.redis[1]
+        new.data = dict(self.redis[0].data)
+        for process in self.processes:
+            process.redis = new  # when it dials again
+        for wire in mover.network.redis_wires:
+            wire.hang_up()
+        self.universe.run(self.universe.now + 0.001)
+        while mover.coherence.session is None:
+            self.universe.run(self.universe.now + 0.001)
+
+    def due(self, key: str, seconds: float) -> None:
+        self.universe.after(seconds + 1e-5, partial(self.ask, self.processes[1], key))
 
     def note_commit(self, backend: Backend, wrote: dict[str, int]) -> None:
         super().note_commit(backend, wrote)
@@ -72,12 +98,12 @@ class SceneSchedule(Schedule):
 
 def stalled() -> Iterator[Scene]:
     """PostgreSQL dies when the change is acknowledged, before the other process wakes."""
-    return (Scene(1.1 + n * 0.02, stalls_s=2.5) for n in range(20))
+    return (Scene(dies_after_s=1.1 + n * 0.02, stalls_s=2.5) for n in range(20))
 
 
 def suspended() -> Iterator[Scene]:
     """PostgreSQL dies while a suspension waits for leases."""
-    return (Scene(n * 0.002, suspends=True) for n in range(1, 25))
+    return (Scene(dies_after_s=n * 0.002, suspends=True) for n in range(1, 25))
 
 
 def lost() -> Iterator[Scene]:
@@ -87,4 +113,14 @@ def lost() -> Iterator[Scene]:
 
 def cut_short() -> Iterator[Scene]:
     """PostgreSQL dies while the change waits for leases."""
-    return (Scene(n * 0.002) for n in range(1, 25))
+    return (Scene(dies_after_s=n * 0.002) for n in range(1, 25))
+
+
+def failed_over() -> Iterator[Scene]:
+    """A process changes a key on the new primary of Redis, while the other one reads its copy on the old one."""
+    return (Scene(begins_s=phase_s, fails_over=True) for phase_s in POLL_PHASES_S)
+
+
+def repeated() -> Iterator[Scene]:
+    """A process acknowledges a change by hand that the other process has not heard of."""
+    return (Scene(begins_s=phase_s, repeats=True) for phase_s in POLL_PHASES_S)

@@ -10,12 +10,12 @@ import pytest
 from dropped import DROPPED, Dropped, later_and_dying
 from explore import explore, explore_cases
 from plans import PLANS
-from scenes import Scene, SceneSchedule, cut_short, lost, stalled, suspended
+from scenes import Scene, SceneSchedule, cut_short, failed_over, lost, repeated, stalled, suspended
 from schedule import Plan, RandomSchedule
 from systematic import KEY, SystematicSchedule
 
-SCHEDULES = 15
-FEW = 5
+SCHEDULES = 8
+FEW = 4
 
 
 @pytest.fixture(autouse=True)
@@ -50,8 +50,10 @@ def test_promises_hold_for_a_change_that_takes_longer_than_its_fences_last() -> 
         schedule.end()
 
 
-@pytest.mark.parametrize("scenes", [stalled, cut_short, suspended, lost], ids=lambda scenes: scenes.__name__)
-def test_promises_hold_for_a_change_around_the_end_of_postgresql(
+@pytest.mark.parametrize(
+    "scenes", [stalled, cut_short, suspended, lost, failed_over, repeated], ids=lambda scenes: scenes.__name__
+)
+def test_promises_hold_in_scenes_around_one_change(
     scenes: Callable[[], Iterator[Scene]],
 ) -> None:
     for scene in scenes():

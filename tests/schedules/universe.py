@@ -21,17 +21,11 @@ TURNS_MAX: Final = 5_000
 # What one turn of a loop takes.  A clock that did not advance would never reach what is due in less than the
 # smallest step of a float.
 TURN_S: Final = 1e-6
+RESOLUTION_S: Final = 1e-9  # of the clock of a loop
 
 
 class Livelock(Exception):
     """Something runs again and again and waits for nothing."""
-
-
-class _NoSockets:
-    """In place of a selector: nothing comes from outside, and who waits for it does not wait here."""
-
-    def select(self, _timeout: float | None) -> list[Any]:
-        return []
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -40,13 +34,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.universe = universe
         self.stalled_until = 0.0
         self.ended = False
-        self._selector = _NoSockets()
         self._own: Any = self  # the parts of BaseEventLoop that have no types
 
     def time(self) -> float:
         return self.universe.now
-
-    def _process_events(self, event_list: list[Any]) -> None: ...
 
     def _write_to_self(self) -> None: ...
 
@@ -61,20 +52,36 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.universe.after(0.001, lambda: self.call_soon(finish))
         return future
 
+    def _timer_handle_cancelled(self, _handle: asyncio.TimerHandle) -> None: ...
+
     def next_at(self) -> float:
         """When this loop has something to do."""
         if self.ended:
             return NEVER
         if self._own._ready:
             return max(self.universe.now, self.stalled_until)
-        if self._own._scheduled:
-            return max(float(self._own._scheduled[0]._when), self.stalled_until)
+        scheduled = self._own._scheduled
+        while scheduled:
+            if not scheduled[0]._cancelled:
+                return max(float(scheduled[0]._when), self.stalled_until)
+            # Most timers are time limits of something that was in time.  None of them is worth a turn.
+            heapq.heappop(scheduled)._scheduled = False
         return NEVER
 
     def turn(self) -> None:
-        """Run what is ready, once."""
+        """Run what is ready, once: as BaseEventLoop._run_once, which is slower, because it looks for sockets."""
+        ready, scheduled = self._own._ready, self._own._scheduled
+        ends_at = self.universe.now + RESOLUTION_S
         with _Running(self):
-            self._own._run_once()
+            while scheduled and scheduled[0]._when < ends_at:
+                timer = heapq.heappop(scheduled)
+                timer._scheduled = False
+                if not timer._cancelled:
+                    ready.append(timer)
+            for _ in range(len(ready)):
+                handle = ready.popleft()
+                if not handle._cancelled:
+                    handle._run()
 
     def within(self, function: Callable[[], Any]) -> Any:
         """Call something that asks for the running loop."""
@@ -126,13 +133,20 @@ class Universe:
 
     def run(self, until: float) -> None:
         """Let everything happen up to that time.  Raises Livelock."""
-        turns = 0
+        turns, world = 0, self._events
+        due: list[VirtualLoop] = []
         while True:
-            if self._events and self._events[0][0] <= self.now:
-                heapq.heappop(self._events)[2]()
+            upcoming = world[0][0] if world else NEVER
+            if upcoming <= self.now:
+                heapq.heappop(world)[2]()
                 continue
-            next_at = [loop.next_at() for loop in self.loops]
-            due = [loop for loop, at in zip(self.loops, next_at, strict=True) if at <= self.now]
+            due.clear()
+            for loop in self.loops:
+                at = loop.next_at()
+                if at <= self.now:
+                    due.append(loop)
+                elif at < upcoming:
+                    upcoming = at
             if due:
                 turns += 1
                 if turns > TURNS_MAX:
@@ -140,7 +154,6 @@ class Universe:
                 (due[0] if len(due) == 1 else self._random.choice(due)).turn()
                 self.now += TURN_S
                 continue
-            upcoming = min(*next_at, self._events[0][0] if self._events else NEVER, NEVER)
             turns = 0
             if upcoming > until:
                 self.now = max(self.now, until)
