@@ -41,6 +41,10 @@ def _join_names(services: Sequence[Service]) -> str:
     return "+".join(service.name for service in services)
 
 
+def _postgres_gates(services: Sequence[Service]) -> list[str]:
+    return [gate for service in services for gate in service.postgres_gates]
+
+
 # Processes of ours --------------------------------------------------------------------------------------------
 
 
@@ -241,13 +245,13 @@ async def postgres_stop(rig: Rig, rng: random.Random) -> None:
 async def postgres_slow(rig: Rig, rng: random.Random) -> None:
     services = _choose_services(rig, rng)
     async with rig.fault("postgres-slow", _join_names(services)):
-        await _for_a_while(rig, rng, [s.postgres_gate for s in services], delay_ms=[20, rng.choice((60, 300))])
+        await _for_a_while(rig, rng, _postgres_gates(services), delay_ms=[20, rng.choice((60, 300))])
 
 
 async def postgres_away(rig: Rig, rng: random.Random) -> None:
     services = _choose_services(rig, rng)
     async with rig.fault("postgres-away", _join_names(services)):
-        gates = [service.postgres_gate for service in services]
+        gates = _postgres_gates(services)
         await rig.network.set(gates, refuse=True)
         await rig.network.cut(gates)
         await _for_a_while(rig, rng, gates)
@@ -256,7 +260,7 @@ async def postgres_away(rig: Rig, rng: random.Random) -> None:
 async def postgres_half_open(rig: Rig, rng: random.Random) -> None:
     services = _choose_services(rig, rng)
     async with rig.fault("postgres-half-open", _join_names(services)):
-        gates = [service.postgres_gate for service in services]
+        gates = _postgres_gates(services)
         await _for_a_while(rig, rng, gates, hold=rng.choice(("up", "down", "both")), cut_after=rng.random() < 0.5)
 
 
@@ -265,7 +269,7 @@ async def commit_cut(rig: Rig, rng: random.Random) -> None:
     services = _choose_services(rig, rng)
     mode = rng.choice(("before", "after", "late"))
     async with rig.fault(f"postgres-commit-{mode}", _join_names(services)):
-        await _for_a_while(rig, rng, [s.postgres_gate for s in services], commit=mode)
+        await _for_a_while(rig, rng, _postgres_gates(services), commit=mode)
 
 
 # Sentinel -----------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Sequence
+from itertools import count
 from math import inf
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ import asyncpg
 from history import NOBODY, Call, CallResult, Kind
 
 TYPE: Final = "ALIAS"
+COLD: Final = "cold-"
 LOOK_TIMEOUT_S: Final = 4.0
 # Above the deadline that the oracle has for a change.
 CHANGE_TIMEOUT_S: Final = 12.0
@@ -156,6 +158,19 @@ async def look_up(
             done = await call(book, connection, "look", key, where=where)
             if done.outcome != "ok":
                 await asyncio.sleep(RECONNECT_S)
+            await asyncio.sleep(book.random.uniform(0, 2 * pace_s))
+    finally:
+        connection.close()
+
+
+async def look_up_anew(book: Book, where: str, port: Callable[[], int], pace_s: float, prefix: str) -> None:
+    """Looks for what nobody has registered and nobody has asked for, until the book is closed."""
+    connection = Connection(port)
+    try:
+        for number in count():
+            if book.stopped:
+                return
+            await call(book, connection, "look", f"{prefix}-{number}", where=where)
             await asyncio.sleep(book.random.uniform(0, 2 * pace_s))
     finally:
         connection.close()

@@ -23,17 +23,30 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import pairwise
 from math import inf
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import asyncpg
 import failover
 import psutil
 import servers
 from history import NOBODY, Call, Event, Fault, History, Move, Said
-from hub_client import HOT_SHARE, TYPE, Book, Broken, Connection, call, change, change_by_hand, look_up
+from hub_client import (
+    COLD,
+    HOT_SHARE,
+    TYPE,
+    Book,
+    Broken,
+    Connection,
+    call,
+    change,
+    change_by_hand,
+    look_up,
+    look_up_anew,
+)
 from oracle_process import SERVE, OracleProcess, is_gone, start_oracle
 from proxy import Network
 from redis import Redis
+from replication import Pair, make_data, open_pair
 
 from oracle.run.embedded import PostgresServer, ValkeyServer
 from oracle.store.cache.values import ANSWER, unpack_entries
@@ -41,6 +54,7 @@ from oracle.store.cache.values import ANSWER, unpack_entries
 # A process that is killed must not take what it acknowledged with it: PostgreSQL writes its log before it answers.
 # Not to the disk, which no fault here takes away.
 DATABASE_OPTIONS: Final = {"synchronous_commit": "on", "full_page_writes": "on", "track_commit_timestamp": "on"}
+Standby = Literal["none", "synchronous", "asynchronous"]
 RECOVERY_MAX_S: Final = 90.0
 HEALTH_S: Final = 5.0
 CALM_PIECE_S: Final = 1.1  # more than a lease
@@ -79,9 +93,18 @@ class Load:
     """The load of a run; the defaults leave a machine of two cores room for the servers."""
 
     def __init__(
-        self, *, looks: int = 8, pace_s: float = 0.005, changes: int = 12, keys: int = 24, hot: int = 5, calm: int = 6
+        self,
+        *,
+        looks: int = 8,
+        pace_s: float = 0.005,
+        changes: int = 12,
+        cold: int = 0,
+        keys: int = 24,
+        hot: int = 5,
+        calm: int = 6,
     ) -> None:
         self.looks, self.pace_s = looks, pace_s  # clients of each service
+        self.cold = cold  # clients of each service that ask for what nobody has asked for
         self.changes = changes
         self.keys, self.hot, self.calm = keys, hot, calm
 
@@ -101,20 +124,17 @@ class Service:
         self.command = command
         self.process: OracleProcess | None = None
         self.port = 1  # nobody listens there
+        self.postgres_gates: list[str] = []  # one for each server of its URL
         self._lopsided = 0  # how often in a row only some of the workers were met, and those were well
         self.health_report = b""  # by /health, when it was last asked
 
     @property
     def gates(self) -> list[str]:
-        return [self.redis_gate, self.postgres_gate]
+        return [self.redis_gate, *self.postgres_gates]
 
     @property
     def redis_gate(self) -> str:
         return f"{self.name}.redis"
-
-    @property
-    def postgres_gate(self) -> str:
-        return f"{self.name}.postgres"
 
     async def start(self) -> None:
         """Start it again and again, as a service manager does: without a database it does not start."""
@@ -203,7 +223,7 @@ class Rig:
         self.postgres = postgres
         self.valkey = valkey
         self.watched: failover.Watched | None = None
-        self.database_url = ""
+        self.pair: Pair | None = None  # of PostgreSQL
         self.services: list[Service] = []
         self.book = Book(seed, load.keys, load.hot, load.calm)
         self.load = load
@@ -211,6 +231,10 @@ class Rig:
         self.calm: list[tuple[float, float]] = []
         self.overlapping_from = inf
         self._clients: list[asyncio.Task[None]] = []
+
+    @property
+    def database_url(self) -> str:
+        return self.postgres.url()
 
     # -- load ---------------------------------------------------------------------------------------------------
 
@@ -222,6 +246,8 @@ class Rig:
             # And some that ask for what is in the cache: while the directory is away, all others wait for it.
             for _ in range(STILL_LOOKS):
                 self._spawn(look_up(self.book, name, port, self.load.pace_s, self.book.still))
+            for number in range(self.load.cold):
+                self._spawn(look_up_anew(self.book, name, port, self.load.pace_s, f"{COLD}{name}-{number}"))
         for _ in range(self.load.changes):
             self._spawn(change(self.book, ports))
 
@@ -393,6 +419,13 @@ class Rig:
         )
         return [Event(r["event_id"], r["party_identifier"], r["old"], r["new"], r["at"] - offset) for r in rows]
 
+    async def read_moves(self) -> list[Move]:
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(self.database_url, timeout=60)
+        try:
+            return await self._moves(connection)
+        finally:
+            await connection.close()
+
     async def _moves(self, connection: Any) -> list[Move]:
         offset = time.time() - time.monotonic()
         rows = await connection.fetch(
@@ -452,19 +485,28 @@ async def running_rig(
     env: Mapping[str, str] | None = None,
     broken: str = "",
     sentinel: bool = False,
+    standby: Standby = "none",
+    hub_only: bool = False,
 ) -> AsyncIterator[Rig]:
     """The services, up and each with its cache; no load yet.
 
     `broken` names what broken_worker.py leaves out.  `sentinel`: a primary and a replica, watched by a sentinel, which
-    the services reach without a proxy, because a sentinel names the servers themselves.
+    the services reach without a proxy, because a sentinel names the servers themselves.  `standby`: PostgreSQL has one.
+    `hub_only`: no service has an admin process or jobs.
     """
     async with AsyncExitStack() as stack:
         home = stack.enter_context(servers.temporary_home())
         network = await stack.enter_async_context(Network())
         for name in ("postgres", "valkey"):
             (home / name).mkdir()
-        postgres = await servers.start_postgres(home / "postgres", DATABASE_OPTIONS)
-        stack.push_async_callback(_end_postgres, postgres)
+        pair: Pair | None = None
+        if standby == "none":
+            postgres = await servers.start_postgres(home / "postgres", DATABASE_OPTIONS)
+            stack.push_async_callback(_end_postgres, postgres)
+        else:
+            data = await make_data(home / "postgres")
+            pair = await stack.enter_async_context(open_pair(data, synchronous=standby == "synchronous"))
+            postgres = pair.primary
         valkey = await servers.start_valkey(home / "valkey")
         stack.push_async_callback(_end_valkey, valkey)
         redis_url = ""
@@ -473,19 +515,22 @@ async def running_rig(
             redis_url = watched.url
         rig = Rig(seed, network, postgres, valkey, load or Load())
         rig.watched = watched if sentinel else None
-        rig.database_url = postgres.url()
+        rig.pair = pair
         await _migrate(rig.database_url)
         stack.push_async_callback(rig.abort)
         for number, count in enumerate(workers):
             place = home / f"s{number}"
             place.mkdir()
-            urls = await _behind_proxies(network, place, f"s{number}", postgres, valkey.socket, seed, latency_ms)
+            weather = {"seed": seed, "latency_ms": latency_ms}
+            databases = [postgres] if pair is None else [pair.primary, pair.standby]
+            urls, gates = await _behind_proxies(network, place, f"s{number}", databases, valkey.socket, weather)
             urls["ORACLE_REDIS_URL"] = redis_url or urls["ORACLE_REDIS_URL"]
             settings = {**urls, "ORACLE_WORKERS": str(count), "RIG_BROKEN": broken, **(env or {})}
             command = [*((sys.executable, str(BROKEN_WORKER)) if broken else SERVE)]
-            if number:
+            if number or hub_only:
                 command += ["--only", "hub"]
             service = Service(f"s{number}", place, count, settings, command)
+            service.postgres_gates = gates
             rig.services.append(service)
             stack.push_async_callback(service.stop)
         await asyncio.gather(*(service.start() for service in rig.services))
@@ -496,17 +541,28 @@ async def running_rig(
 
 
 async def _behind_proxies(
-    network: Network, place: Path, name: str, postgres: PostgresServer, redis: Path, seed: int, latency_ms: float
-) -> dict[str, str]:
-    """The way to a service's servers."""
-    weather: dict[str, Any] = {"seed": seed, "latency_ms": latency_ms}
-    await network.open(f"{name}.postgres", place / ".s.PGSQL.5432", servers.postgres_socket(postgres), **weather)
+    network: Network,
+    place: Path,
+    name: str,
+    databases: Sequence[PostgresServer],
+    redis: Path,
+    weather: Mapping[str, Any],
+) -> tuple[dict[str, str], list[str]]:
+    """Open the ways to a service's servers: how it reaches them, and the gates of PostgreSQL."""
+    ways = {f"{name}.postgres": place} if len(databases) == 1 else {}
+    if not ways:
+        ways = {f"{name}.postgres{number}": place / str(number) for number in range(len(databases))}
+    for (gate, way), database in zip(ways.items(), databases, strict=True):
+        way.mkdir(exist_ok=True)
+        await network.open(gate, way / ".s.PGSQL.5432", servers.postgres_socket(database), **weather)
     await network.open(f"{name}.redis", place / "redis.sock", redis, **weather)
-    return {
+    hosts = ",".join(map(str, ways.values()))
+    urls = {
         # The option says in the database who it is that moves the generation.
-        "ORACLE_DATABASE_URL": f"postgresql://oracle@/oracle?host={place}&port=5432&options=-c%20rig.who%3D{name}",
+        "ORACLE_DATABASE_URL": f"postgresql://oracle@/oracle?host={hosts}&port=5432&options=-c%20rig.who%3D{name}",
         "ORACLE_REDIS_URL": f"unix://{place / 'redis.sock'}",
     }
+    return urls, list(ways)
 
 
 async def _migrate(url: str) -> None:

@@ -409,7 +409,7 @@ def test_a_service_that_is_stopped_finishes_its_calls(stage: Stage) -> None:
     async def scenario(stage: Stage) -> None:
         process = stage.second.process
         assert process is not None
-        await stage.rig.network.set([stage.second.postgres_gate], delay_ms=[30, 40])
+        await stage.rig.network.set(stage.second.postgres_gates, delay_ms=[30, 40])
         try:
             keys = [f"stopped-{number}" for number in range(6)]
             changes = [asyncio.create_task(stage.register(stage.second, key, f"fsp-of-{key}")) for key in keys]
@@ -421,7 +421,7 @@ def test_a_service_that_is_stopped_finishes_its_calls(stage: Stage) -> None:
             assert [change.status for change in await asyncio.gather(*changes)] == [201] * len(keys)
             assert await asyncio.to_thread(process.process.wait, 60) == 0
         finally:
-            await stage.rig.network.heal([stage.second.postgres_gate])
+            await stage.rig.network.heal(stage.second.postgres_gates)
         assert await stage.events_of(keys) == dict.fromkeys(keys, 1)
         for key in keys:
             assert (await stage.look(stage.first, key)).owner == f"fsp-of-{key}"
