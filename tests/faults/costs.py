@@ -88,7 +88,7 @@ def measure(
     by_kind = {
         "cached": [c for c in calls if c.kind == "look" and c.key in cached and c.where in spell.services],
         "cold": [c for c in calls if c.kind == "look" and c.key.startswith(COLD) and c.where in spell.services],
-        "change": [c for c in calls if c.kind in ("register", "remove")],
+        "change": [c for c in calls if c.kind in ("register", "remove") and c.where in spell.services],
     }
     due = [c for c in by_kind["cached"] if spell.began <= c.start and c.end <= min(spell.until, spell.copies_until)]
     share = sum(c.outcome == "ok" for c in due) / len(due) if due else 0.0

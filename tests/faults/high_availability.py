@@ -318,6 +318,7 @@ async def cut_off(name: str, *, cut: bool = False, **rules: Any) -> list[Cost]:
     """One service has a bad way to PostgreSQL, while status, routes and aliases change through the other."""
     async with loaded_rig() as rig, operating(rig) as operator:
         near, far = rig.services
+        rig.begin_changes(near, 3)  # the other clients wait for the service that is cut off
         book = Book(2, 0, 0, 0)
         await operator.post("/fsps", {"fspId": "paused"})
         await operator.post("/fsps", {"fspId": "routed"})

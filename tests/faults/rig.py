@@ -75,8 +75,14 @@ BEGIN
 END $$;
 CREATE TRIGGER rig_note_move AFTER UPDATE ON cache_generation FOR EACH ROW EXECUTE FUNCTION rig_note_move();
 """
-# The errors that a worker logs when it starts while the database is away; it is started again.
-EXPECTED: Final = ('"The worker failed"', '"The new worker did not start; keeping the old one"')
+# The errors that a worker logs when it starts while the database is away (it is started again), when it hangs, and when
+# an old primary comes back.
+EXPECTED: Final = (
+    '"The worker failed"',
+    '"The new worker did not start; keeping the old one"',
+    '"A worker hangs; killing it"',
+    '"PostgreSQL is an old primary: another process has seen a later timeline; refusing it"',
+)
 BROKEN_WORKER: Final = Path(__file__).with_name("broken_worker.py")
 
 
@@ -250,6 +256,11 @@ class Rig:
                 self._spawn(look_up_anew(self.book, name, port, self.load.pace_s, f"{COLD}{name}-{number}"))
         for _ in range(self.load.changes):
             self._spawn(change(self.book, ports))
+
+    def begin_changes(self, service: Service, clients: int) -> None:
+        """Add clients that make changes through this service alone."""
+        for _ in range(clients):
+            self._spawn(change(self.book, [(service.name, lambda: service.port)]))
 
     def _spawn(self, client: Any) -> None:
         self._clients.append(asyncio.create_task(client))

@@ -117,8 +117,11 @@ class CutOff:
         self._gate.cut()
         await until(lambda: not self.two.coherence.reachable and not self.two.coherence.fresh)
 
-    async def heal(self) -> None:
+    def open(self) -> None:
         self._gate.refuses = False
+
+    async def heal(self) -> None:
+        self.open()
         await until(lambda: self.two.coherence.fresh)
 
 
@@ -170,6 +173,35 @@ async def test_a_process_cut_off_from_postgresql_sees_changes_of_single_aliases_
             await look_up(both.two, "k")
         for _ in range(100):
             assert await look_up(both.two, "other") == "green"
+
+
+async def test_lookups_wait_a_moment_for_the_postgresql_that_another_process_has_reached(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """As after a promotion: one process finds the new primary first.  But they wait only once in an outage."""
+    async with open_cut_off(database_url, redis_url, tmp_path) as both:
+        for identifier in ("k", "l"):
+            await register(both.one, identifier)
+            await warm(both.two, identifier)
+        for _ in range(2):
+            await both.cut()
+            assert await look_up(both.two, "k") == await look_up(both.one, "k")
+            await follow_up(both.one)
+            with pytest.raises(DirectoryUnavailable):
+                await both.two.coherence.confirm()
+            both.open()
+            answers = await asyncio.gather(*(look_up(both.two, identifier) for identifier in ("k", "l", "k", "m")))
+            assert answers == ["green", "green", "green", None]
+        await both.cut()
+        await follow_up(both.one)
+        clock = asyncio.get_running_loop().time
+        waits = []
+        for _ in range(20):
+            began = clock()
+            with pytest.raises(DirectoryUnavailable):
+                await look_up(both.two, "k")
+            waits.append(clock() - began)
+        assert sorted(waits)[10] < waits[0]
 
 
 async def test_a_process_cut_off_from_postgresql_can_open_its_session_again(

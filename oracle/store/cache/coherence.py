@@ -94,6 +94,8 @@ REDIAL_PAUSES_S: Final = (0.25, 0.5, 1.0, 2.0)
 # How long a process that starts waits for its first look at the marker (rule 11); Redis can come later.
 MEET_S: Final = 2.5
 DEGRADED_MAX_S: Final = 120.0
+# How long lookups wait for PostgreSQL, once in an outage, when another process has reached it: a standby was promoted.
+CATCH_UP_S: Final = 0.5
 AGREE_TRIES: Final = 3  # others can move the generation meanwhile
 
 
@@ -175,6 +177,7 @@ class Coherence:
         self._following: asyncio.Task[None] | None = None
         self.reachable = False  # PostgreSQL, at the last asking
         self._patient_until = float("-inf")
+        self._behind_since: float | None = None  # when copies were refused first in this outage
         self._lease_state = logs.Condition(log, "lease")
         self.bumps = 0
         self.fences = 0
@@ -242,6 +245,18 @@ class Coherence:
         """Whether the process believes copies without a lease, if the marker allows it (rules 8 and 9)."""
         return not self.reachable and self._clock() <= self._patient_until
 
+    def catches_up(self) -> bool:
+        """Return whether a lookup whose copy was refused without a lease (rule 8) can wait for `confirm`.
+
+        After a promotion the first process that finds the new primary raises the marker.  The others find it a moment
+        later, so lookups wait for that moment.  A process that is cut off for longer refuses them at once.
+        """
+        if self.fresh:
+            return False
+        if self._behind_since is None:
+            self._behind_since = self._clock()
+        return self._clock() - self._behind_since <= CATCH_UP_S
+
     async def confirm(self) -> None:
         """Ask PostgreSQL for the generation, to renew the lease.  Raises DirectoryUnavailable.
 
@@ -284,6 +299,7 @@ class Coherence:
             raise
         self.reachable = True
         self._patient_until = float("-inf")
+        self._behind_since = None
         if self.session is not None:
             self._raise_marker(self.session)
 

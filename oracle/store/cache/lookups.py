@@ -41,6 +41,8 @@ WAITING_MAX: Final = 20_000
 YOUNG_S: Final = 5.0
 YOUNG_TTL_MS: Final = 30_000
 
+CATCH_UP_PAUSE_S: Final = 0.03  # between two questions to PostgreSQL
+
 NOBODY: Final = b"V\x90"
 
 
@@ -180,7 +182,16 @@ class Lookups:
             else:  # rule 8
                 session.mget_marked(coherence.marker_key, coherence.marker, keys, flight)
 
-    def _confirm_first(self) -> None:
+    def _wait_again(self, batch: list[tuple[CopyKey, Slot]]) -> None:
+        """Put lookups back in front of those that wait: nothing has been read for them."""
+        waiting, self._hot = self._hot, dict(batch)
+        for key, slot in waiting.items():
+            if key in self._hot:
+                self._hot[key].callers += slot.callers
+            else:
+                self._hot[key] = slot
+
+    def _confirm_first(self, pause_s: float = 0) -> None:
         """Renew the lease, which has expired (rule 5), then send.
 
         If PostgreSQL does not answer, `reachable` becomes False, and the waiting lookups go on with copies that the
@@ -189,10 +200,11 @@ class Lookups:
         if self._confirming:
             return
         self._confirming = True
-        self._spawn(self._confirm())
+        self._spawn(self._confirm(pause_s))
 
-    async def _confirm(self) -> None:
+    async def _confirm(self, pause_s: float) -> None:
         try:
+            await asyncio.sleep(pause_s)
             while not await self._confirm_in_time():
                 self._turn_away()
         finally:
@@ -226,6 +238,10 @@ class Lookups:
         values: list[bytes | None] | None,
     ) -> None:
         self._cache_batches -= 1
+        if values is None and self._coherence.catches_up():
+            self._wait_again(batch)
+            self._confirm_first(CATCH_UP_PAUSE_S)
+            return
         if values is None:
             self._cells[self._count_unreachable] += 1
             for key, slot in batch:
