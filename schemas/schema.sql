@@ -758,6 +758,7 @@ CREATE TABLE public.cache_generation (
     routes_version bigint DEFAULT 1 NOT NULL,
     system_identifier text DEFAULT ''::text NOT NULL,
     timeline integer DEFAULT 0 NOT NULL,
+    unfenced_since timestamp with time zone DEFAULT '2000-01-01 00:00:00+00'::timestamp with time zone NOT NULL,
     CONSTRAINT cache_generation_only_row_check CHECK (only_row)
 );
 

@@ -72,8 +72,11 @@ class Confirmed(msgspec.Struct, frozen=True):
 class Generations(Protocol):
     """Reads and moves the generation, which every process asks for several times a second.
 
-    All methods raise DirectoryUnavailable.
+    All methods raise DirectoryUnavailable.  `uses_cache`: set by a process while it has a session to Redis; others can
+    see it soon after (`Changes._wait_for_turn`).
     """
+
+    uses_cache: bool
 
     async def ask(self) -> Generation: ...
     async def bump(self) -> Generation: ...

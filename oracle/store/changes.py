@@ -10,6 +10,7 @@ not acknowledged.  It can still take effect later, when its fences have expired.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
@@ -27,6 +28,7 @@ from oracle.store.postgres import Postgres, Transaction
 from oracle.store.repairs import Repairs
 
 ATTEMPTS: Final = 4
+FENCED_ATTEMPTS: Final = 2
 
 T = TypeVar("T")
 Work = Callable[[Transaction], Awaitable[tuple[T, bool]]]  # the result, and whether anything was written
@@ -210,12 +212,15 @@ class Changes:
         """
         if companion is not None:
             work = _join(companion, work)
-        moved = False
+        moves = 0
         for attempt in range(ATTEMPTS):
             try:
-                return await self._attempt(context, keys, work, fenced=not moved)
+                return await self._attempt(context, keys, work, fenced=moves < FENCED_ATTEMPTS)
             except _Moved:
-                moved = True  # It can move again and again.  A change that moves it as well surely succeeds.
+                # It can move again and again.  A change that moves it as well surely succeeds, but it makes the copies
+                # of all processes unreachable.  So try first with fences under the new generation.
+                moves += 1
+                await self._coherence.confirm()
             except errors.DirectoryUnavailable as exc:
                 if not is_collision(exc.__cause__) or attempt == ATTEMPTS - 1:
                     raise
@@ -230,6 +235,8 @@ class Changes:
         fence = await self._coherence.fence(keys)
         if not fenced:
             fence = msgspec.structs.replace(fence, is_set=False)
+        elif not fence.is_set and await self._wait_for_turn():
+            fence = await self._coherence.fence(keys)  # Redis can be back
         unverified = False
         try:
             async with self._postgres.transaction(context, fenced=fence.is_set) as transaction:
@@ -246,6 +253,17 @@ class Changes:
                 self.repairs.add_move()
             raise
         return result
+
+    async def _wait_for_turn(self) -> bool:
+        """Wait until changes without fences can move the generation; return whether that took time.
+
+        They do it together.  Else one service that cannot reach Redis would take the copies from all others with each
+        of its changes.  Raises DirectoryUnavailable.
+        """
+        wait_s = await self._postgres.find_turn()
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+        return wait_s > 0
 
     async def _check_fence(self, transaction: Transaction, fence: Fence) -> Fence:
         """Return the fence under which the transaction may commit: this one, or a new one if this one is too old.

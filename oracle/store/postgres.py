@@ -26,12 +26,16 @@ from oracle.store.cache.values import Entry, pack_entries
 from oracle.store.lanes import LIMITS, Breaker, Lane, Outage, PostgresLimits, is_refused, is_unavailable, open_pool
 from oracle.store.queries import QUERIES
 from oracle.store.routes import RouteRow
-from oracle.store.rows import GenerationRow
+from oracle.store.rows import GenerationRow, TurnRow
 from oracle.store.servers import READ_ONLY, Servers
 
 WRITES_MAX: Final = 8
 DESK_MAX: Final = 8
 ROUTES_CHUNK: Final = 1_000
+# Changes without fences take turns, while another process uses the cache.  Each turn makes all copies unreachable.
+# So copies are of use for three quarters of the time, and a change waits for its turn at most 1.5 s.
+TURN_EVERY_S: Final = 2.0
+TURN_S: Final = 0.5
 
 _READ_SETTINGS: Final = {
     "application_name": "oracle lookups",
@@ -154,6 +158,8 @@ class Watch:
         self._asking = Line(self._listen, limits)
         self._moving = Line(self._open_for_moves, limits)
         self.on_notice: Callable[[], None] = lambda: None
+        self.uses_cache = False
+        self._announced: tuple[asyncpg.Connection | None, bool] = (None, False)
 
     def close(self) -> None:
         self._asking.close()
@@ -163,6 +169,7 @@ class Watch:
         try:
             async with self._asking.lend(self._limits.ask_s) as connection:
                 generation = await self._fetch_generation(connection)
+                await self._announce(connection)
         except DirectoryUnavailable as exc:
             # A server that refuses this connection (there are too many) can work for those that are open.
             if exc.__cause__ is None or not is_refused(exc.__cause__):
@@ -182,6 +189,14 @@ class Watch:
 
     def learn(self, lineage: Lineage) -> None:
         self._servers.learn(lineage)
+
+    async def _announce(self, connection: asyncpg.Connection) -> None:
+        """Hold a lock of the directory, shared with other processes, while this process uses the cache."""
+        announced = self._announced[1] if self._announced[0] is connection else False
+        if announced != self.uses_cache:
+            uses_cache = self.uses_cache
+            await connection.execute(QUERIES["cache_use_begin" if uses_cache else "cache_use_end"])
+            self._announced = connection, uses_cache
 
     async def _move(self, query: str, *arguments: Any) -> Generation:
         async with self._moving.lend(self._limits.commit_s) as connection:
@@ -280,7 +295,7 @@ class Writes(Lane):
                 if not fenced:
                     # First of all, so that all transactions that bump wait here, and none holds rows that another
                     # one waits for.
-                    await connection.execute(QUERIES["generation_bump"])
+                    await connection.execute(QUERIES["generation_bump_unfenced"], TURN_EVERY_S)
                 yield transaction
             finally:
                 if not transaction.ended:
@@ -371,6 +386,11 @@ class Postgres:
 
     def note(self, query: str, *arguments: Any) -> Coroutine[Any, Any, int]:
         return self.writes.note(query, *arguments)
+
+    async def find_turn(self) -> float:
+        """Return how many seconds a change without fences waits for its turn."""
+        row: TurnRow = await self.writes.row("unfenced_turn", TURN_EVERY_S, TURN_S)
+        return row["wait_s"]
 
     def transaction(self, context: Context, *, fenced: bool) -> contextlib.AbstractAsyncContextManager[Transaction]:
         return self.writes.transaction(context, fenced=fenced)

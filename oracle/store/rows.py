@@ -34,6 +34,12 @@ class GenerationRow(TypedDict):
     now_s: float  # seconds since 1970
 
 
+class TurnRow(TypedDict):
+    """How long a change without fences waits for its turn."""
+
+    wait_s: float
+
+
 class ServerRow(TypedDict):
     """What a PostgreSQL server says of itself; `timeline` is 0 on a standby, and where the role cannot read it."""
 

@@ -37,7 +37,10 @@ DIRECTORY: Final = uuid.UUID(int=0)
 LONG_AGO: Final = -3600.0
 ROUTED: Final = "r"  # the key that nobody registers: a route answers it
 FAR: Final = 1 << 20
-_MOVES: Final = ("generation_bump", "generation_raise", "generation_open", "generation_settle_lineage", "ROUTES")
+_MOVES: Final = (
+    "generation_bump", "generation_bump_unfenced", "generation_raise", "generation_open", "generation_settle_lineage",
+    "ROUTES",
+)  # fmt: skip
 
 
 class World(Protocol):
@@ -246,6 +249,8 @@ class Backend:
     writes: dict[str, int] = field(default_factory=dict)
     moves: int = 0  # of the generation, in this transaction
     routes_moves: int = 0
+    turn_at: float = LONG_AGO  # that began with this transaction
+    uses_cache: bool = False
     begun_at: float = 0.0
     locks: list[str] = field(default_factory=list)
     idle_since: float = 0.0
@@ -261,6 +266,7 @@ class State:
     run_ids: tuple[str, ...] = ()
     run_ids_since: float = LONG_AGO
     routes_version: int = 1
+    unfenced_since: float = LONG_AGO
     lineage: Lineage = ("1", 1)
     route_from: float = LONG_AGO  # when the route that is a value of ROUTED began, by the server's clock
 
@@ -362,6 +368,13 @@ class PostgresServer:
                 "now_s": self.now_s,
             }
             done([row])
+        elif name in ("cache_use_begin", "cache_use_end"):
+            backend.uses_cache = name == "cache_use_begin"
+            done("SELECT 1")
+        elif name == "unfenced_turn":
+            age_s, (every_s, for_s) = self.now_s - state.unfenced_since, arguments
+            waits = for_s <= age_s < every_s and any(each.uses_cache for each in self._backends.values())
+            done([{"wait_s": every_s - age_s if waits else 0.0}])
         elif name == "backends_end":
             waited_for = [self._backends[pid] for pid in arguments[0] if pid in self._backends]
             for each in waited_for:
@@ -381,10 +394,12 @@ class PostgresServer:
                 backend.routes_moves += 1
             else:
                 backend.moves += 1 if self.bumps else 0
+            if name == "generation_bump_unfenced" and self.now_s - self.state.unfenced_since >= arguments[0]:
+                backend.turn_at = self.now_s
             done("SELECT 1")
             return
         state = self.state
-        if name == "generation_bump":
+        if name in ("generation_bump", "generation_bump_unfenced"):
             state.generation += 1 if self.bumps else 0
         elif name == "generation_raise":
             state.generation = max(state.generation, arguments[0]) + 1
@@ -426,6 +441,7 @@ class PostgresServer:
     def _finish(self, backend: Backend) -> None:
         """The transaction has ended, one way or the other."""
         backend.open, backend.writes, backend.moves, backend.routes_moves = False, {}, 0, 0
+        backend.turn_at = LONG_AGO
         locks, backend.locks = backend.locks, []
         for row in locks:
             del self._owner[row]
@@ -444,6 +460,7 @@ class PostgresServer:
         self.state.values.update(wrote)
         self.state.generation += backend.moves
         self.state.routes_version += backend.routes_moves
+        self.state.unfenced_since = max(self.state.unfenced_since, backend.turn_at)
         if ROUTED in wrote:
             self.state.route_from = backend.begun_at
         if wrote:

@@ -33,6 +33,7 @@ class ManualGenerations:
     def __init__(self) -> None:
         self.row = FIRST
         self.away = False
+        self.uses_cache = False
         self.asked = 0
         self.failure: Exception | None = None
         self.learnt: list[Lineage] = []

@@ -31,7 +31,8 @@ Rules, each with the race that it prevents
                   current generation.  It sets missing ones again.
                   Race: Redis loses a fence (a flush, an eviction, a new generation) and a lookup stores the old row.
     4 generation  A change that cannot fence moves the generation in its own transaction.  A change that cannot verify
-                  moves it right after the commit.  A trigger moves it for changes by hand.
+                  moves it right after the commit.  A trigger moves it for changes by hand.  Changes that cannot fence
+                take turns while any process uses the cache (`changes`).
                   Race: without Redis, old copies would survive the change.
     5 lease       A process believes copies for 1 s after it asked for the generation (from the time of asking).  A
                   change that moved the generation waits one lease before it is acknowledged.  So does a change that
@@ -445,6 +446,7 @@ class Coherence:
         self._session_lost.clear()
         session.lost = self._lose_session
         self.session = session
+        self._generations.uses_cache = True
         if not session.alive:  # it ended before `lost` was set
             self._lose_session()
 
@@ -473,6 +475,7 @@ class Coherence:
 
     def _lose_session(self) -> None:
         self.session = None
+        self._generations.uses_cache = False
         self._session_lost.set()
 
     @property

@@ -28,8 +28,29 @@ SELECT directory_id, generation, run_ids, routes_version,
 FROM cache_generation
 
 -- name: generation_bump() -> ignored
--- For a change whose keys could not be fenced, or whose fences could not be verified.
+-- For a change whose fences could not be verified.
 SELECT cache_generation_bump()
+
+-- name: generation_bump_unfenced(float8)
+-- For a change whose keys could not be fenced.  $1 how many seconds after the last turn another one can begin.
+UPDATE cache_generation SET generation = generation + 1, unfenced_since =
+    CASE WHEN clock_timestamp() - unfenced_since < make_interval(secs => $1) THEN unfenced_since ELSE clock_timestamp() END
+
+-- name: unfenced_turn(float8, float8) -> TurnRow
+-- For a change whose keys could not be fenced: how long it waits for the next turn ($1 as above).  A turn lasts $2 s.
+-- Nobody waits while no process uses a cache (cache_use_begin).
+SELECT CASE WHEN age_s < $2 OR age_s >= $1 OR NOT EXISTS (
+           SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 99 AND objid = 1633904741 AND granted
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+       THEN 0 ELSE $1 - age_s END::float8 AS wait_s
+FROM (SELECT extract(epoch FROM clock_timestamp() - unfenced_since)::float8 AS age_s FROM cache_generation) AS turn
+
+-- name: cache_use_begin() -> ignored
+-- For a process that begins to use the cache: it shares this lock (0x6361636865) for as long as it does.  Never waits.
+SELECT pg_try_advisory_lock_shared(426835667045)
+
+-- name: cache_use_end() -> ignored
+SELECT pg_advisory_unlock_shared(426835667045)
 
 -- name: generation_raise(int8, int8)
 -- For a process that knows a higher generation than the database: the database has lost commits.  $1 that generation,
