@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import tamperlog.merkle as independent
 from hypothesis import given
@@ -104,7 +106,11 @@ def grow(size: int, step: int = 100) -> Tree:
     return tree
 
 
-BIG = grow(70_000, 777)
+@cache
+def big() -> Tree:
+    return grow(70_000, 777)
+
+
 sizes = st.one_of(
     st.integers(1, 70), st.integers(1, 70_000), st.sampled_from([255, 256, 257, 511, 512, 65_536, 65_537])
 )
@@ -156,9 +162,9 @@ def test_an_independent_implementation_finds_the_same_roots_and_proofs_for_every
 @given(sizes, st.data())
 def test_an_independent_implementation_accepts_our_proofs(size: int, data: st.DataObject) -> None:
     index, old = data.draw(st.integers(0, size - 1)), data.draw(st.integers(1, size))
-    root = BIG.root(size)
-    independent.verify_inclusion(index, size, BIG.leaves[index], BIG.inclusion(index, size), root)
-    independent.verify_consistency(old, BIG.root(old), size, root, BIG.consistency(old, size))
+    root = big().root(size)
+    independent.verify_inclusion(index, size, big().leaves[index], big().inclusion(index, size), root)
+    independent.verify_consistency(old, big().root(old), size, root, big().consistency(old, size))
 
 
 @given(sizes, st.data())
@@ -166,7 +172,7 @@ def test_ours_and_the_independent_one_refuse_the_same(size: int, data: st.DataOb
     """A proof that was changed anywhere, or that is used for another leaf or size."""
     index, old = data.draw(st.integers(0, size - 1)), data.draw(st.integers(1, size))
     claimed_index, claimed_size = data.draw(st.integers(0, size + 1)), data.draw(st.sampled_from([size, size + 1]))
-    proof, extension = BIG.inclusion(index, size), BIG.consistency(old, size)
+    proof, extension = big().inclusion(index, size), big().consistency(old, size)
     for part in (proof, extension):
         match data.draw(st.sampled_from(["change", "drop", "add", "keep"])):
             case "change" if part:
@@ -175,10 +181,10 @@ def test_ours_and_the_independent_one_refuse_the_same(size: int, data: st.DataOb
                 part.pop(data.draw(st.integers(0, len(part) - 1)))
             case "add":
                 part.insert(data.draw(st.integers(0, len(part))), merkle.leaf_hash(b"another"))
-    root = BIG.root(size)
-    included = (claimed_index, claimed_size, BIG.leaves[index], proof, root)
+    root = big().root(size)
+    included = (claimed_index, claimed_size, big().leaves[index], proof, root)
     assert merkle.verify_inclusion(*included) == _accepts(independent.verify_inclusion, *included)
-    roots = (BIG.root(old), root)
+    roots = (big().root(old), root)
     ours = merkle.verify_consistency(old, claimed_size, *roots, extension)
     assert ours == _accepts(independent.verify_consistency, old, roots[0], claimed_size, roots[1], extension)
 
@@ -199,8 +205,8 @@ def test_a_tree_that_grows_in_any_steps_stores_the_same_and_can_go_on_from_what_
         tree.append(leaves[size : size + step])
         size = tree.frontier.size
         tree.frontier = merkle.Frontier(size, [tree.hash_of(each) for each in merkle.subtrees(0, size)])
-        assert tree.frontier.root() == BIG.root(size)
-    assert all(BIG.tiles[where] == stored for where, stored in tree.tiles.items())
+        assert tree.frontier.root() == big().root(size)
+    assert all(big().tiles[where] == stored for where, stored in tree.tiles.items())
 
 
 @given(sizes, st.data())
@@ -209,12 +215,12 @@ def test_a_range_is_connected_to_a_root_by_the_subtrees_left_and_right_of_it(siz
     end = data.draw(st.integers(begin, min(size, begin + 2_000)))
     frontier = merkle.Frontier()
     for each in merkle.subtrees(0, begin):
-        frontier.push(each.level, BIG.hash_of(each))
-    frontier.extend(BIG.leaves[begin:end])
-    assert frontier.root() == BIG.root(end)
+        frontier.push(each.level, big().hash_of(each))
+    frontier.extend(big().leaves[begin:end])
+    assert frontier.root() == big().root(end)
     for each in merkle.subtrees(end, size):
-        frontier.push(each.level, BIG.hash_of(each))
-    assert frontier.root() == BIG.root(size)
+        frontier.push(each.level, big().hash_of(each))
+    assert frontier.root() == big().root(size)
 
 
 def test_what_cannot_be_asked_is_refused() -> None:

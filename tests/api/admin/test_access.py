@@ -9,13 +9,13 @@ from __future__ import annotations
 import itertools
 import re
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import httpx
 import pytest
+from listener import list_endpoints
 
 from oracle.api.admin.access import Role
-from oracle.api.admin.app import AdminServices, admin_app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,9 +136,7 @@ class Endpoint(NamedTuple):
 
 
 def _endpoints() -> list[Endpoint]:
-    app = admin_app(AdminServices(*[cast("Any", None)] * 4))
-    methods = ((route, method) for route in app.routes for method in route.methods if method != "OPTIONS")
-    return sorted(Endpoint(method, re.sub(r":\w+\}", "}", route.path)) for route, method in methods)
+    return sorted(Endpoint(*each) for each in list_endpoints())
 
 
 ENDPOINTS: Final = _endpoints()

@@ -11,12 +11,11 @@ import base64
 import json
 import re
 import socket
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 import pytest
-
-from oracle.api.admin.app import AdminServices, admin_app, description
+from listener import DESCRIPTION, list_endpoints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,19 +170,15 @@ class Endpoint(NamedTuple):
 
 
 def _endpoints() -> list[Endpoint]:
-    described: dict[str, Any] = json.loads(description())["paths"]
-    app = admin_app(AdminServices(*[cast("Any", None)] * 4))
     found = []
-    for route in app.routes:
-        path = re.sub(r":\w+\}", "}", route.path)
-        for method in sorted(route.methods):
-            parameters = described.get(path, {}).get(method.lower(), {}).get("parameters", [])
-            query = tuple(each["name"] for each in parameters if each["in"] == "query")
-            found.append(Endpoint(method, path, query))
+    for method, path in list_endpoints():
+        parameters = DESCRIPTION["paths"].get(path, {}).get(method.lower(), {}).get("parameters", [])
+        query = tuple(each["name"] for each in parameters if each["in"] == "query")
+        found.append(Endpoint(method, path, query))
     return found
 
 
-ENDPOINTS: Final = [endpoint for endpoint in _endpoints() if endpoint.method != "OPTIONS"]
+ENDPOINTS: Final = _endpoints()
 WRITING: Final = [endpoint for endpoint in ENDPOINTS if endpoint.method != "GET"]
 
 

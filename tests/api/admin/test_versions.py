@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-
-from oracle.api.admin.app import description
+from listener import DESCRIPTION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,7 +140,7 @@ def test_if_match_is_described_where_it_is_compared(service: Service) -> None:
     }
     described = {
         f"{method.upper()} {path}"
-        for path, methods in json.loads(description())["paths"].items()
+        for path, methods in DESCRIPTION["paths"].items()
         for method, operation in methods.items()
         if "If-Match" in {parameter["name"] for parameter in operation.get("parameters", [])}
     }
