@@ -124,10 +124,11 @@ async def open_store(
 
 
 def _begin_with_routes(file: RoutesFile, routes: Routes, coherence: Coherence) -> None:
-    """Without PostgreSQL, begin with the routes of the generation that this process begins with."""
+    """Without PostgreSQL, begin with the routes of the generation that this process begins with, and with its clock."""
     confirmed = coherence.confirmed
     if confirmed is None or coherence.routes_version != NO_ROUTES:
         return
+    routes.follow_clock(confirmed.at, confirmed.at, confirmed.row.now_s)
     version = confirmed.row.routes_version
     rows = file.read(version)
     if rows is not None:

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,12 @@ import pytest
 from oracle_process import PATIENCE_S, PATIENT, SERVE, OracleProcess, is_gone, start_oracle, until
 from servers import free_port
 
+from oracle.run.handover import RoutesFile
+from oracle.run.wiring import open_store
+from oracle.settings import load as load_settings
+from oracle.store.base import Confirmed, Generation
 from oracle.store.migrate import migrate
+from oracle.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from conftest import StartPostgres
@@ -180,6 +186,29 @@ def test_workers_that_start_without_postgresql_answer_from_copies(
         for party, expected in {**parties, "ALIAS/never-asked": answer(), "ALIAS/routed2": answer("redbank")}.items():
             hub.until_answered(party, expected)
         assert not oracle.find_log_lines("The worker failed")
+
+
+async def test_a_worker_without_postgresql_goes_by_the_clock_of_postgresql(tmp_path: Path) -> None:
+    """Not by the one of its machine, which can be years off: see rule 12."""
+    server_s = 1e9
+    RoutesFile(tmp_path).keep(
+        7,
+        [
+            ("ALIAS", "ALIAS", "now", "redbank", server_s - 60, server_s + 600),
+            ("ALIAS", "ALIAS", "over", "redbank", server_s - 60, server_s - 30),
+            ("ALIAS", "ALIAS", "later", "redbank", server_s + 600, inf),
+        ],
+    )
+    row = Generation("directory", 3, (), 0.0, routes_version=7, system_identifier="1", timeline=1, now_s=server_s)
+    settings = load_settings({"ORACLE_DATABASE_URL": f"postgresql://127.0.0.1:{free_port()}/directory"}).settings
+    metrics = Metrics.open(tmp_path, "hub", 0)
+    try:
+        known = Confirmed(row, time.monotonic())
+        async with open_store(settings, metrics, run_dir=tmp_path, known=known) as store:
+            found = [store.routes.match("ALIAS", party) for party in ("now1", "over1", "later1")]
+    finally:
+        metrics.close()
+    assert found == ["redbank", None, None]
 
 
 def kill_workers(oracle: OracleProcess) -> None:
