@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from oracle_process import run_oracle, start_oracle
+from oracle_process import SERVE, run_oracle, start_oracle
 
 PASSWORD = "hush-hush"
 
@@ -307,7 +307,7 @@ def test_commands_work_alone_and_beside_a_running_serve(tmp_path: Path) -> None:
     assert run_oracle(tmp_path, *lookup).returncode == 1
     assert run_oracle(tmp_path, "seed", "--count", "2", "--fsps", "2").returncode == 0
     assert run_oracle(tmp_path, *lookup).stdout == "MSISDN/525500000001  fsp-002\n"
-    with start_oracle(tmp_path):
+    with start_oracle(tmp_path, command=(*SERVE, "--only", "hub")):
         assert run_oracle(tmp_path, *lookup).stdout == "MSISDN/525500000001  fsp-002\n"
         assert run_oracle(tmp_path, "migrate").stdout == "migrations applied: 0\n"
 

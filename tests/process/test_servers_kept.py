@@ -10,7 +10,7 @@ from typing import Final
 import httpx
 import psutil
 import pytest
-from oracle_process import OracleProcess, start_oracle, until
+from oracle_process import SERVE, OracleProcess, start_oracle, until
 
 HEALTHY: Final = 3  # the whole, the datastore, the cache
 ENDED: Final = "A server ended; starting it again"
@@ -18,8 +18,13 @@ RUNS_AGAIN: Final = "The server runs again"
 
 
 @pytest.fixture(scope="module")
-def oracle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OracleProcess]:
-    with start_oracle(tmp_path_factory.mktemp("kept")) as oracle:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture(scope="module")
+def oracle(home: Path) -> Iterator[OracleProcess]:
+    with start_oracle(home, command=(*SERVE, "--only", "hub")) as oracle:
         yield oracle
 
 
@@ -59,12 +64,12 @@ def test_a_server_that_ends_is_started_again(oracle: OracleProcess, name: str, n
     until(lambda: httpx.get(f"{oracle.hub_url}/health").text.count('"OK"') == HEALTHY)
 
 
-def test_a_missing_data_directory_is_not_replaced_by_an_empty_one(tmp_path: Path) -> None:
-    with start_oracle(tmp_path) as oracle:
-        (tmp_path / "data" / "postgres").rename(tmp_path / "elsewhere")
-        find_server(oracle, "postgres").kill()
-        until(lambda: len(oracle.find_log_lines(ENDED)) > 1)
-        assert "is gone" in oracle.find_log_lines(ENDED)[1]["reason"]
-        assert not (tmp_path / "data" / "postgres").exists()
-        (tmp_path / "elsewhere").rename(tmp_path / "data" / "postgres")
-        until(lambda: oracle.find_log_lines(RUNS_AGAIN))
+def test_a_missing_data_directory_is_not_replaced_by_an_empty_one(oracle: OracleProcess, home: Path) -> None:
+    ended, again = len(oracle.find_log_lines(ENDED)), len(oracle.find_log_lines(RUNS_AGAIN))
+    (home / "data" / "postgres").rename(home / "elsewhere")
+    find_server(oracle, "postgres").kill()
+    until(lambda: len(oracle.find_log_lines(ENDED)) > ended + 1)
+    assert "is gone" in oracle.find_log_lines(ENDED)[ended + 1]["reason"]
+    assert not (home / "data" / "postgres").exists()
+    (home / "elsewhere").rename(home / "data" / "postgres")
+    until(lambda: len(oracle.find_log_lines(RUNS_AGAIN)) > again)

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from oracle_process import PATIENT, OracleProcess, environment, run_oracle, start_oracle, until
+from oracle_process import PATIENT, SERVE, OracleProcess, environment, run_oracle, start_oracle, until
 
 ROOT = Path(__file__).parents[2]
+HUB_ALONE = (*SERVE, "--only", "hub")
+STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))  # the supervisor alone makes the schema
 PRE, POST = "9001_pre_notes", "9001_post_no_notes"
 OWNER = "(with ORACLE_DATABASE_OWNER_URL, the URL of the owner of the tables)"
 
@@ -133,7 +135,7 @@ async def test_no_lookup_fails_during_a_rolling_upgrade(
     (tmp_path / "old").mkdir()
     (tmp_path / "new").mkdir()
     balancer = Balancer()
-    with start_oracle(tmp_path / "old", env) as old:
+    with start_oracle(tmp_path / "old", env, command=HUB_ALONE) as old:
         balancer.ports.append(old.hub_port)
         with balancer.run():
             until(lambda: balancer.answered)
@@ -151,7 +153,7 @@ async def test_no_lookup_fails_during_a_rolling_upgrade(
                 # A process of the old version ends, for whatever reason, and starts again.
                 balancer.spare(old)
                 assert old.stop() == 0
-                with start_oracle(tmp_path / "old", env) as again:
+                with start_oracle(tmp_path / "old", env, command=HUB_ALONE) as again:
                     (warned,) = again.find_log_lines(
                         "A newer version has begun to upgrade the database; this version still works with it"
                     )
@@ -190,7 +192,7 @@ def test_serve_makes_the_schema_itself_with_the_url_of_the_owner(
         "ORACLE_DATABASE_OWNER_URL": empty_database_url,
         "ORACLE_REDIS_URL": redis_url,
     }
-    with start_oracle(tmp_path, env) as oracle:
+    with start_oracle(tmp_path, env, command=STAND_IN) as oracle:
         assert oracle.find_log_lines("The database has the schema of this version")
 
 
@@ -215,6 +217,6 @@ async def test_a_pre_migration_behind_a_missing_post_names_both(
 
 async def test_serve_ends_the_upgrade_of_its_own_postgresql(tmp_path: Path, next_version: Path) -> None:
     """Nobody else uses that one, and a person who only starts the program must not need another command."""
-    with start_oracle(tmp_path, {"PYTHONPATH": str(next_version)}):
+    with start_oracle(tmp_path, {"PYTHONPATH": str(next_version)}, command=STAND_IN):
         running = json.loads((tmp_path / "data" / "running.json").read_bytes())
         assert await list_applied(running["owner_url"]) == {PRE, POST}

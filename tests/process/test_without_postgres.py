@@ -153,7 +153,7 @@ def test_workers_that_start_without_postgresql_answer_from_copies(
     server = asyncio.run(start_postgres())
     asyncio.run(fill(server.url()))
     env = {**PATIENT, "ORACLE_DATABASE_URL": server.url(), "ORACLE_REDIS_URL": redis_url, "ORACLE_WORKERS": "2"}
-    with start_oracle(tmp_path, env) as oracle:
+    with start_oracle(tmp_path, env, command=(*SERVE, "--only", "hub")) as oracle:
         hub = Hub(oracle.hub_port)
         until(lambda: httpx.get(f"{hub.url}/health").text.count('"OK"') == 3)
         parties = {"ALIAS/registered": answer("bluebank"), "ALIAS/routed1": answer("redbank"), "ALIAS/no": answer()}

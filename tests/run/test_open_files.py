@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import resource
 import socket
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from oracle_process import PATIENCE_S, start_oracle, until
+from oracle_process import PATIENCE_S, SERVE, start_oracle, until
 
 from oracle.api.hub.http import LIMITS
 from oracle.run.open_files import CLIENTS_MAX, REFUSED_MAX, RESERVED, count_clients
 
 LOW = "The hard limit of open files is low: hub workers refuse clients early. Raise it (ulimit -Hn)"
 ENOUGH = "The limit of open files"
+STAND_IN = (sys.executable, str(Path(__file__).parents[1] / "process" / "stand_in.py"))
 
 
 @pytest.mark.parametrize("open_files", [0, 64, 160, 1_024, 4_096, 15_000, 20_000, 65_536, resource.RLIM_INFINITY])
@@ -37,7 +39,7 @@ def test_the_soft_limit_is_raised_for_all_processes_and_logged_once(
     def lower() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
-    with start_oracle(tmp_path, env, preexec_fn=lower) as oracle:
+    with start_oracle(tmp_path, env, command=SERVE if line == LOW else STAND_IN, preexec_fn=lower) as oracle:
         workers = [worker for role in ("hub", "admin", "jobs") for worker in oracle.workers(role)]
         assert {worker.rlimit(resource.RLIMIT_NOFILE)[0] for worker in workers} == {expected}
         (logged,) = oracle.find_log_lines(line)
