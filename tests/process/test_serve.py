@@ -343,8 +343,13 @@ def test_a_hung_worker_of_every_role_is_replaced_while_the_others_answer(start: 
     (other,) = {worker.pid for worker in oracle.workers("hub")} - {hung[0].pid}
     for worker in hung:
         worker.suspend()
-    while not oracle.find_log_lines(HANGS):
-        assert ask_pid(oracle.hub_port) == other or is_gone(hung[0])
+    port = oracle.hub_port
+
+    def is_found() -> bool:
+        assert ask_pid(port) == other or is_gone(hung[0])  # calls never wait for the worker that hangs
+        return bool(oracle.find_log_lines(HANGS))
+
+    until(is_found)
     until(lambda: all(is_gone(worker) for worker in hung))
     until(lambda: {line["worker"].split()[0] for line in oracle.find_log_lines(HANGS)} == set(ROLES))
     until(lambda: len(oracle.find_log_lines("A worker ended; starting another one")) == len(hung))
