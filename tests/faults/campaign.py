@@ -5,7 +5,8 @@
     python campaign.py --seed 13 --short --broken lease    as in test_rig.py, with a rule left out: it must exit with 1
 
 Each seed is one run: a time without failures (promises A, B, C), then faults one by one (A, C), then faults that
-overlap (nothing acknowledged is lost, in the end all agree).  Every fourth one has a sentinel and fails over instead.
+overlap (nothing acknowledged is lost, in the end all agree).  Of each four, one has a sentinel and fails Redis over
+instead, and one has a synchronous standby and fails PostgreSQL over.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ CALM_S: Final = 6.0
 OVERLAPPING_SHARE: Final = 0.25
 # Starting, settling and asking everybody in the end take about as long.
 OVERHEAD_S: Final = 16.0
-SENTINEL_EVERY: Final = 4
+EVERY: Final = 4  # of so many seeds
+SENTINEL, STANDBY = 0, 2  # the rest of the seed says what it is
 SHOWN_MAX: Final = 10
 SHORT_BREVITY: Final = 0.3
 SHORT_CALM_S: Final = 6.0
@@ -44,8 +46,10 @@ async def run(seed: int, seconds: float, broken: str = "") -> Result:
     """Run everything of one seed, in about that time."""
     rng = random.Random(seed)
     ends_at = time.monotonic() + max(seconds - OVERHEAD_S / 2, 20)
-    if seed % SENTINEL_EVERY == 0:
+    if seed % EVERY == SENTINEL:
         return await _failovers(seed, ends_at, broken)
+    if seed % EVERY == STANDBY:
+        return await _promotions(seed, ends_at, broken)
     async with running_rig(seed, broken=broken) as rig:
         rig.begin()
         await rig.run_calmly(CALM_S)
@@ -84,6 +88,18 @@ async def _failovers(seed: int, ends_at: float, broken: str, calm_s: float = CAL
             if time.monotonic() > ends_at:
                 break
             await rig.watched.wait_until_settled()
+        return _judge(await rig.finish())
+
+
+async def _promotions(seed: int, ends_at: float, broken: str) -> Result:
+    async with running_rig(seed, standby="synchronous", broken=broken) as rig:
+        rig.begin()
+        await rig.run_calmly(CALM_S)
+        while True:
+            await chaos.promote_standby(rig, rig.random)
+            await rig.wait_recovered()
+            if time.monotonic() > ends_at:
+                break
         return _judge(await rig.finish())
 
 
@@ -152,7 +168,7 @@ def main() -> int:
     seeds = [options.seed] if options.seed is not None else list(range(1, options.seeds + 1))
     results: list[Result] = []
     for seed in seeds:
-        short = run_short_failover if seed % SENTINEL_EVERY == 0 else run_short
+        short = run_short_failover if seed % EVERY == SENTINEL else run_short
         seconds = options.minutes * 60 / len(seeds)
         result = uvloop.run(short(seed, options.broken) if options.short else run(seed, seconds, options.broken))
         results.append(result)

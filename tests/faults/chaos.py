@@ -11,12 +11,13 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from math import inf
 from typing import Final
 
 import psutil
+import replication
 import servers
 from rig import Rig, Service, resume, until
 
@@ -242,15 +243,25 @@ async def postgres_stop(rig: Rig, rng: random.Random) -> None:
             resume(server)
 
 
+@asynccontextmanager
+async def _others_move(rig: Rig, services: Sequence[Service]) -> AsyncIterator[None]:
+    """While only some of the services are cut off, somebody moves the generation: the others hear of it."""
+    if len(services) == len(rig.services):
+        yield
+        return
+    async with rig.by_hand(0.2):
+        yield
+
+
 async def postgres_slow(rig: Rig, rng: random.Random) -> None:
     services = _choose_services(rig, rng)
-    async with rig.fault("postgres-slow", _join_names(services)):
+    async with _others_move(rig, services), rig.fault("postgres-slow", _join_names(services)):
         await _for_a_while(rig, rng, _postgres_gates(services), delay_ms=[20, rng.choice((60, 300))])
 
 
 async def postgres_away(rig: Rig, rng: random.Random) -> None:
     services = _choose_services(rig, rng)
-    async with rig.fault("postgres-away", _join_names(services)):
+    async with _others_move(rig, services), rig.fault("postgres-away", _join_names(services)):
         gates = _postgres_gates(services)
         await rig.network.set(gates, refuse=True)
         await rig.network.cut(gates)
@@ -259,7 +270,7 @@ async def postgres_away(rig: Rig, rng: random.Random) -> None:
 
 async def postgres_half_open(rig: Rig, rng: random.Random) -> None:
     services = _choose_services(rig, rng)
-    async with rig.fault("postgres-half-open", _join_names(services)):
+    async with _others_move(rig, services), rig.fault("postgres-half-open", _join_names(services)):
         gates = _postgres_gates(services)
         await _for_a_while(rig, rng, gates, hold=rng.choice(("up", "down", "both")), cut_after=rng.random() < 0.5)
 
@@ -270,6 +281,24 @@ async def commit_cut(rig: Rig, rng: random.Random) -> None:
     mode = rng.choice(("before", "after", "late"))
     async with rig.fault(f"postgres-commit-{mode}", _join_names(services)):
         await _for_a_while(rig, rng, _postgres_gates(services), commit=mode)
+
+
+async def promote_standby(rig: Rig, rng: random.Random) -> None:
+    """The standby takes over; the old primary is dead, or hangs, or comes back while nobody has fenced it."""
+    pair = rig.pair
+    assert pair is not None
+    how = rng.choice(("killed", "halted", "returned"))
+    async with rig.fault("postgres-failover", how):
+        (replication.kill if how == "killed" else replication.halt)(pair.primary)
+        await asyncio.sleep(rng.uniform(0.5, 3) * rig.brevity)
+        await pair.promote()
+        rig.postgres = pair.standby
+        if how == "returned":
+            await asyncio.sleep(rng.uniform(0, 2) * rig.brevity)
+            replication.resume(pair.primary)
+            await asyncio.sleep(rng.uniform(1, 3) * rig.brevity)
+    await rig.wait_recovered()
+    await pair.rejoin()
 
 
 # Sentinel -----------------------------------------------------------------------------------------------------

@@ -24,9 +24,10 @@ One sort and one sweep.  (test_checker compares it with the plain search on smal
 
 Promise A is the part of it that speaks of acknowledged changes only, and so holds under failures; C speaks of the
 time of the commit instead.  Both are promised for one failure at a time.  A machine that is busy adds failures of its
-own: a Redis that answers too late.  One such pair is known to be too much, a service cut off from PostgreSQL while
-another moves the generation because it could not reach Redis.  The record of the moves shows it, and then
-the looks at the service that was cut off are not judged (`excused`, counted in the report).
+own: a Redis that answers too late.  One such pair is known to be too much: a service is cut off from PostgreSQL, and
+another one moves the generation because it could not reach Redis, so it cannot raise the marker either.  Some process
+that reaches both does so within 1.5 s.  The record of the moves shows such moves; for that time the looks at the
+service that was cut off are not judged (`excuses`, counted in the report).
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from history import NOBODY, Call, Event, Fault, History, Said
 SETTLE_S: Final = 1.5  # promise C
 # Processes learn of a change by hand by notification and lease; psql reports COMMIT before that.
 BY_HAND_SETTLE_S: Final = 1.5
+MARKED_S: Final = 1.5  # until a move is in the marker, whoever made it
 # The time of a commit comes from the database's clock, which is read apart from ours.
 CLOCKS_S: Final = 0.02
 # Faults that keep a service from hearing of a move of the generation.
@@ -117,7 +119,7 @@ def excuses(history: History) -> list[Excuse]:
             continue
         services = fault.target.split("+")
         found += [
-            Excuse(move.at, fault.recovered, services)
+            Excuse(move.at, min(fault.recovered, move.at + MARKED_S + CLOCKS_S), services)
             for move in history.moves
             if fault.start <= move.at <= fault.recovered and move.who not in ("sql", *services)
         ]

@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import asyncpg
@@ -25,7 +26,7 @@ import uvloop
 from checker import check
 from costs import Cost, Spell, State, find_stale
 from history import NOBODY, Call
-from hub_client import Book, Connection, call, look_up
+from hub_client import COLD, Book, Connection, call, look_up
 from replication import halt, kill
 from replication import resume as resume_server
 from rig import Load, Rig, Service, running_rig, until
@@ -378,8 +379,10 @@ async def delay_one() -> list[Cost]:
 
 
 async def stop_worker() -> list[Cost]:
-    async with loaded_rig() as rig:
+    """A connection to it waits; new ones go to the others."""
+    async with loaded_rig() as rig, asyncio.TaskGroup() as callers:
         service = rig.services[0]
+        callers.create_task(look_on_new_connections(rig.book, service))
         victim = service.hub_workers()[0]
         async with rig.fault("worker-hang", service.name):
             began = time.monotonic()
@@ -457,6 +460,15 @@ async def count_answers(book: Book, rig: Rig, key: str, owner: str, seconds: flo
         found += sum(each.outcome == "ok" and each.owner == owner for each in looks)
         await asyncio.sleep(0.02)
     return found
+
+
+async def look_on_new_connections(book: Book, service: Service) -> None:
+    for number in count():
+        if book.stopped:
+            return
+        await look(book, service, book.still[number % 2])
+        await look(book, service, f"{COLD}new-{number}")
+        await asyncio.sleep(0.05)
 
 
 async def suspend_and_kill() -> list[Cost]:

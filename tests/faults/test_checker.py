@@ -151,13 +151,14 @@ def test_the_promises_depend_on_the_faults() -> None:
         assert bool(check(back)) == found
 
 
-def test_a_service_cut_off_while_another_moves_the_generation_is_excused_and_nobody_else() -> None:
-    fault = Fault("postgres-half-open", "s1", 4, 7, 8)
+def test_a_service_cut_off_while_another_moves_the_generation_is_excused_for_a_moment() -> None:
+    fault = Fault("postgres-half-open", "s1", 3, 7, 8)
     for where, who, at, promises in (
         ("s1", "s0", 4.5, set()),  # two failures
         ("s0", "s0", 4.5, {"A"}),  # this one was not cut off
         ("s1", "sql", 4.5, {"A"}),  # by hand is no failure
         ("s1", "s0", 6.5, {"A"}),  # moved after the look
+        ("s1", "s0", 3.2, {"A"}),  # long ago: it is in the marker
     ):
         stale = Call("look", K, "", 5.1, 5.2, "ok", where)
         assert broken(History(1, [*MOVED, stale], MOVED_EVENTS, [fault], moves=[Move(at, 2, who)])) == promises
