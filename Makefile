@@ -48,8 +48,9 @@ MINUTES ?= 30
 faults: install ## cause failures of real servers and check every promise (make faults SEEDS=4 MINUTES=6)
 	@PYTHONPATH=tests $(BIN)/python tests/faults/campaign.py --seeds $(SEEDS) --minutes $(MINUTES)
 
-failover: install ## measure what one failure of PostgreSQL costs (make failover FAULTS="kill halt")
-	@PYTHONPATH=tests $(BIN)/python tests/faults/high_availability.py $(FAULTS)
+TRIES ?= 50
+failover: install ## measure and judge what one failure of PostgreSQL costs (make failover FAULTS="kill halt")
+	@PYTHONPATH=tests $(BIN)/python tests/faults/high_availability.py --tries $(TRIES) $(FAULTS)
 
 versions: install ## run the tests on PostgreSQL 14 to 18 (needs npm; takes half an hour)
 	@tests/versions.sh

@@ -19,7 +19,7 @@ from collections import Counter
 from typing import Final, NamedTuple
 
 import chaos
-import uvloop
+import main_loop
 from broken_worker import BROKEN
 from checker import Violation, check, excuses
 from history import Fault, History
@@ -170,7 +170,7 @@ def main() -> int:
     for seed in seeds:
         short = run_short_failover if seed % EVERY == SENTINEL else run_short
         seconds = options.minutes * 60 / len(seeds)
-        result = uvloop.run(short(seed, options.broken) if options.short else run(seed, seconds, options.broken))
+        result = main_loop.run(short(seed, options.broken) if options.short else run(seed, seconds, options.broken))
         results.append(result)
         print(f"{figures(result.history)}, {len(result.violations)} violations", flush=True)
         for violation in result.violations[:SHOWN_MAX]:

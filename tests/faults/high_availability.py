@@ -7,12 +7,14 @@ promotion.  The exit code says whether all passed.  `make failover FAULTS="kill 
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import random
 import shutil
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import asyncpg
 import costs
 import httpx
-import uvloop
+import main_loop
 from checker import check
 from costs import Cost, Spell, State, find_stale
 from history import NOBODY, Call
@@ -471,14 +473,14 @@ async def look_on_new_connections(book: Book, service: Service) -> None:
         await asyncio.sleep(0.05)
 
 
-async def suspend_and_kill() -> list[Cost]:
+async def suspend_and_kill(tries: int) -> list[Cost]:
     """PostgreSQL dies in the moment of a suspension.  If that is acknowledged, all other processes answer it."""
     rng, book, trials = random.Random(1), Book(2, 0, 0, 0), []
     usual_s = 1.05
     async with running_rig(1, workers=(1, 1), latency_ms=0, env=SETTINGS) as rig, operating(rig) as operator:
         await operator.post("/fsps", {"fspId": "paused"})
         assert await change(book, rig.services[0], "register", "paused-1", "paused")
-        for number in range(TRIES):
+        for number in range(tries):
             await until_seen(book, rig.services, "paused-1", "paused")
             await until(lambda: _are_copied(rig, ["paused-1"], "paused"), pause_s=0.05)
             body = {"status": "suspended", "reason": "a test"}
@@ -494,10 +496,10 @@ async def suspend_and_kill() -> list[Cost]:
             await end_postgres(rig)
             trials.append(Trial(acknowledged, stale, await start_and_wait(book, rig)))
             await operator.post("/fsps/paused/status", {**body, "status": "active"})
-        return [summarise("suspension", trials, at_least=5)]
+        return [summarise("suspension", trials, at_least=tries // 10)]
 
 
-async def stall_and_kill() -> list[Cost]:
+async def stall_and_kill(tries: int) -> list[Cost]:
     """A worker stalls for longer than a lease; meanwhile a change by hand, and the death of PostgreSQL.  It wakes up.
 
     No other process is there that could say in Redis that the generation has moved.
@@ -509,7 +511,7 @@ async def stall_and_kill() -> list[Cost]:
         for owner in owners:
             assert await change(book, service, "register", f"of-{owner}", owner)
         assert await change(book, service, "register", "stalled", owners[0])
-        for _ in range(TRIES):
+        for _ in range(tries):
             old, new = owners
             await until_seen(book, [service], "stalled", old)
             await until(partial(_are_copied, rig, ["stalled"], old), pause_s=0.05)
@@ -527,7 +529,7 @@ async def stall_and_kill() -> list[Cost]:
             stale = await count_answers(book, rig, "stalled", old, 0.5)
             trials.append(Trial(True, stale, await start_and_wait(book, rig)))
             owners.reverse()
-        return [summarise("stall", trials, at_least=TRIES)]
+        return [summarise("stall", trials, at_least=tries)]
 
 
 async def set_owner_by_hand(rig: Rig, key: str, owner: str) -> None:
@@ -559,28 +561,40 @@ def summarise(name: str, trials: Sequence[Trial], *, at_least: int) -> Cost:
     return Cost(spell, None, {}, {"cold": slowest_s}, stale, 0, problems)
 
 
-FAULTS: Final[dict[str, Callable[[], Coroutine[None, None, list[Cost]]]]] = {
-    "kill": kill_primary,
-    "halt": halt_primary,
-    "return": let_old_primary_return,
-    "lossy": lose_commits,
-    "standby": lose_standby,
-    "full": fill_disk,
-    "away": stay_away,
-    "cut": cut_one,
-    "held": hold_one,
-    "delayed": delay_one,
-    "worker": stop_worker,
-    "suspension": suspend_and_kill,
-    "stall": stall_and_kill,
-}
+def list_faults(tries: int) -> dict[str, Callable[[], Coroutine[None, None, list[Cost]]]]:
+    return {
+        "kill": kill_primary,
+        "halt": halt_primary,
+        "return": let_old_primary_return,
+        "lossy": lose_commits,
+        "standby": lose_standby,
+        "full": fill_disk,
+        "away": stay_away,
+        "cut": cut_one,
+        "held": hold_one,
+        "delayed": delay_one,
+        "worker": stop_worker,
+        "suspension": partial(suspend_and_kill, tries),
+        "stall": partial(stall_and_kill, tries),
+    }
 
 
-def main(names: Sequence[str]) -> int:
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("faults", nargs="*", metavar="fault", help=f"{', '.join(list_faults(0))}; all if none is named")
+    parser.add_argument("--tries", type=int, default=TRIES, help="of suspension and stall")
+    options = parser.parse_args()
+    faults = list_faults(options.tries)
     found: list[Cost] = []
-    for name in names:
+    if unknown := set(options.faults) - faults.keys():
+        parser.error(f"no such fault: {', '.join(unknown)}")
+    for name in options.faults or faults:
         began = time.monotonic()
-        some = uvloop.run(FAULTS[name]())
+        try:
+            some = main_loop.run(faults[name]())
+        except Exception as exc:
+            traceback.print_exc()
+            some = [Cost(Spell(name, [], 0, 0, 0), None, {}, {}, 0, 0, [f"not measured: {exc!r}"])]
         found += some
         print(
             costs.head(), *map(costs.row, some), f"({name}: {time.monotonic() - began:.0f} s)\n", sep="\n", flush=True
@@ -590,4 +604,4 @@ def main(names: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:] or list(FAULTS)))
+    sys.exit(main())
