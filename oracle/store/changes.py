@@ -178,6 +178,8 @@ class Changes:
         if PostgreSQL still answers.
         Raises what `work` raises, UnknownFsp, RouteOverlap, DirectoryUnavailable.
         """
+        if settles and not self._coherence.fresh:
+            await self._coherence.confirm()  # else this process does not know which PostgreSQL it changes
         lineage = self._coherence.lineage
         for attempt in range(ATTEMPTS):
             try:

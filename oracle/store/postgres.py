@@ -200,6 +200,7 @@ class Watch:
 
     async def _move(self, query: str, *arguments: Any) -> Generation:
         async with self._moving.lend(self._limits.commit_s) as connection:
+            await self._settle_lineage(connection)
             await connection.execute(QUERIES[query], *arguments)
             generation = await self._fetch_generation(connection)
         self._server.end()
@@ -230,8 +231,9 @@ class Watch:
 
     async def _listen(self) -> asyncpg.Connection:
         settings = {"statement_timeout": _ms(2 * self._limits.ask_s), "synchronous_commit": "local"}
-        connection = await self._connect("oracle watch", settings)
+        connection = await self._dial("oracle watch", settings)
         try:
+            await self._settle_lineage(connection)
             await connection.add_listener("oracle_cache", lambda *_: self.on_notice())
         except BaseException:
             connection.terminate()  # nobody else has a reference to it
@@ -243,19 +245,16 @@ class Watch:
         # change that nobody could confirm would be answered until then.  A failover can lose a move, and with its new
         # timeline the generation moves anyway.
         settings = {"statement_timeout": _ms(self._limits.commit_s), "synchronous_commit": "local"}
-        return await self._connect("oracle repairs", settings)
+        return await self._dial("oracle repairs", settings)
 
-    async def _connect(self, name: str, settings: dict[str, str]) -> asyncpg.Connection:
-        """Open a connection; the generation moves if its row names another PostgreSQL (rule 11 of `coherence`)."""
-        connection = await self._dial(name, settings)
-        try:
-            lineage = self._servers.lineage_of(connection)
-            if lineage[0]:  # else this role cannot read it
-                await connection.execute(QUERIES["generation_settle_lineage"], *lineage)
-        except BaseException:
-            connection.terminate()
-            raise
-        return connection
+    async def _settle_lineage(self, connection: asyncpg.Connection) -> None:
+        """Move the generation if its row names another PostgreSQL (rule 11 of `coherence`).
+
+        Not before `end_backends`: a commit that waits for a standby can hold the row, and that is what ends it.
+        """
+        lineage = self._servers.lineage_of(connection)
+        if lineage[0]:  # else this role cannot read it
+            await connection.execute(QUERIES["generation_settle_lineage"], *lineage)
 
     async def _dial(self, name: str, settings: dict[str, str]) -> asyncpg.Connection:
         return await self._servers.connect(name, settings, timeout_s=self._limits.connect_s)

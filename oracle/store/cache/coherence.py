@@ -98,7 +98,7 @@ DEGRADED_MAX_S: Final = 120.0
 # How long lookups wait for PostgreSQL, once in an outage, when another process has reached it: a standby was promoted.
 CATCH_UP_S: Final = 0.5
 AGREE_TRIES: Final = 3  # others can move the generation meanwhile
-
+RIVAL_PAUSE_S: Final = 10.0
 
 NO_ROUTES: Final = -1  # the version of the routes before any were loaded
 
@@ -168,6 +168,9 @@ class Coherence:
         self._adopted_at = float("-inf")
         self.run_ids: tuple[str, ...] = ()
         self.routes_version = NO_ROUTES
+        self._routes_asked_at = float("-inf")  # when this process asked for the row that had this version
+        self._loading = asyncio.Lock()
+        self._rival_until = float("-inf")
         self.lineage: Lineage = ("", 0)
         self._refused_before: Lineage | None = (
             None  # servers of an earlier timeline than this were refused: logged once
@@ -318,14 +321,27 @@ class Coherence:
             # the numbers that come next, so the generation must move past them.
             row = await self._generations.raise_above(self.generation, self.routes_version)
             self.bumps += 1
-        if row.routes_version != self.routes_version and self._routes_reload is not None:
-            await self._routes_reload(row.routes_version)
-        self.routes_version = row.routes_version
+        if row.routes_version != self.routes_version and not await self._load_routes(row, asked):
+            return
         if row.generation >= self.generation:
             self._take_row(row, asked)
             self.confirmed_at = max(self.confirmed_at, asked)
             if self.session is not None and self.session.run_ids != row.run_ids:
                 self.session.close()  # rule 6: its server is no longer named
+
+    async def _load_routes(self, row: Generation, asked: float) -> bool:
+        """Load the routes for a row; return False if a later answer has brought newer ones meanwhile.
+
+        One load at a time: the slower of two could put back what the other one has replaced.
+        """
+        async with self._loading:
+            if row.routes_version < self.routes_version and asked <= self._routes_asked_at:
+                return False
+            if row.routes_version != self.routes_version:
+                if self._routes_reload is not None:
+                    await self._routes_reload(row.routes_version)
+                self.routes_version, self._routes_asked_at = row.routes_version, asked
+            return True
 
     def _take_row(self, row: Generation, asked: float) -> None:
         if row.generation > self.generation:
@@ -358,11 +374,26 @@ class Coherence:
         session.raise_marker(self.marker_key, self.marker, partial(self._take_markers, session, self.marker))
 
     def _take_markers(self, session: Session, marker: bytes, found: list[bytes] | None) -> None:
-        higher = _find_higher(marker, found)
+        higher = self._find_higher(marker, found)
         if found is not None and higher is None:
             self._marked = session, marker
         elif higher is not None and self._tasks and self._following is None:
             self._following = self._loop.create_task(self._follow_later(higher))
+
+    def _find_higher(self, own: bytes, found: list[bytes] | None) -> Marker | None:
+        """Return a marker that this process must follow: the script returns the own one or a higher one."""
+        other = next((value for value in found or () if value != own), None)
+        if other is None:
+            return None
+        higher = Marker.unpack(other)
+        is_rival = higher.system_identifier != self.lineage[0]
+        return None if is_rival and self._clock() < self._rival_until else higher
+
+    def _note_rival(self) -> None:
+        """Leave the markers of another PostgreSQL alone for a while: two of them would outdo each other on and on."""
+        if self._clock() < self._rival_until + RIVAL_PAUSE_S:
+            log.error("Another PostgreSQL with this directory id uses this Redis: give each of them a Redis of its own")
+        self._rival_until = self._clock() + RIVAL_PAUSE_S
 
     async def _follow_later(self, higher: Marker) -> None:
         try:
@@ -383,6 +414,8 @@ class Coherence:
             self._generations.learn(later)
             self.confirmed_at = float("-inf")
             raise DirectoryUnavailable
+        if system_identifier != higher.system_identifier:
+            self._note_rival()
         asked = self._clock()
         row = await self._generations.ask()
         mine = _marker_of(row)
@@ -408,7 +441,7 @@ class Coherence:
             marker = self.marker
             session.raise_marker(self.marker_key, marker, partial(_set_result, found))
             values = await found
-            higher = _find_higher(marker, values)
+            higher = self._find_higher(marker, values)
             if higher is None:
                 if values is not None:
                     self._marked = session, marker
@@ -584,9 +617,3 @@ def _set_result(future: asyncio.Future[list[bytes] | None], values: list[bytes] 
 
 def _marker_of(row: Generation) -> Marker:
     return Marker(row.timeline, row.generation, row.routes_version, row.system_identifier)
-
-
-def _find_higher(own: bytes, found: list[bytes] | None) -> Marker | None:
-    """Return a marker that is not the own one: the script returns the own one or a higher one."""
-    other = next((value for value in found or () if value != own), None)
-    return None if other is None else Marker.unpack(other)
