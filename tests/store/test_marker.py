@@ -252,7 +252,7 @@ async def test_a_suspension_that_is_acknowledged_is_answered_when_postgresql_die
 
 async def promote_copy(server: PostgresServer, home: Path) -> PostgresServer:
     """Start a standby as it was when the server stopped last, and make it the primary."""
-    heir = PostgresServer(home, home / "run", durable=False)
+    heir = servers.make_postgres(home, home / "run")
     heir.run.mkdir(mode=0o700)
     shutil.copytree(server.data, heir.data, symlinks=True)
     (heir.data / "standby.signal").touch()
@@ -282,7 +282,7 @@ async def test_copies_of_lost_commits_are_out_of_use_after_a_failover(
             await warm(one, "lost")
             generation = one.coherence.generation
         await server.stop()
-        source = PostgresServer(copied, copied, durable=False)
+        source = servers.make_postgres(copied, copied)
         heir = await promote_copy(source, home)
         stack.push_async_callback(heir.stop)
         async with open_process(heir.url(), redis_url) as two:
