@@ -1,7 +1,7 @@
 """A service in which one rule of `oracle.store.cache.coherence` is left out: the rig must notice.
 
-Run like `oracle serve`, with RIG_BROKEN=fence|unfence|verify|generation|lease|run-id.  Nothing in the program knows of
-this: the workers of this command replace methods before they begin.
+Run like `oracle serve`, with RIG_BROKEN=fence|unfence|verify|generation|lease|run-id|marker|patience.  Nothing in the
+program knows of this: the workers of this command replace methods before they begin.
 """
 
 from __future__ import annotations
@@ -95,6 +95,20 @@ def without_run_id() -> None:
     _replace(Coherence, "_open_session", open_session)
 
 
+def without_marker() -> None:
+    """Rule 8: copies are believed without a lease, whatever others have seen."""
+
+    def mget(self: RedisSession, _key: bytes, _marker: bytes, keys: Sequence[bytes], done: Any) -> None:
+        self.mget(keys, done)
+
+    _replace(RedisSession, "mget_marked", mget)
+
+
+def without_patience() -> None:
+    """Rule 9: a process is degraded whenever PostgreSQL does not answer, also after a stall."""
+    _replace(Coherence, "patient", property(lambda self: not self.reachable))
+
+
 def _replace(owner: type, name: str, value: Any) -> None:
     assert hasattr(owner, name), f"{owner.__name__} has no {name} any more"
     setattr(owner, name, value)
@@ -107,6 +121,8 @@ BROKEN: dict[str, Callable[[], None]] = {
     "generation": without_generation,
     "lease": without_lease,
     "run-id": without_run_id,
+    "marker": without_marker,
+    "patience": without_patience,
 }
 
 

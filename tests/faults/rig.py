@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import random
 import signal
 import sys
@@ -501,10 +502,11 @@ async def running_rig(
 ) -> AsyncIterator[Rig]:
     """The services, up and each with its cache; no load yet.
 
-    `broken` names what broken_worker.py leaves out.  `sentinel`: a primary and a replica, watched by a sentinel, which
-    the services reach without a proxy, because a sentinel names the servers themselves.  `standby`: PostgreSQL has one.
-    `hub_only`: no service has an admin process or jobs.
+    `broken` (or RIG_BROKEN) names what broken_worker.py leaves out.  `sentinel`: a primary and a replica, watched by a
+    sentinel, which the services reach without a proxy, because a sentinel names the servers themselves.  `standby`:
+    PostgreSQL has one.  `hub_only`: no service has an admin process or jobs.
     """
+    broken = broken or os.environ.get("RIG_BROKEN", "")
     async with AsyncExitStack() as stack:
         home = stack.enter_context(servers.temporary_home())
         network = await stack.enter_async_context(Network())
