@@ -14,6 +14,7 @@ import gc
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from oracle import jobs
 from oracle.api.health import Health
 from oracle.api.hub.http import HttpServer, Limits
-from oracle.api.hub.listener import Hub
+from oracle.api.hub.listener import LOOKUP, Hub
 from oracle.api.hub.participants import Participants
 from oracle.identifiers import Reading
 from oracle.imports.quota import Quota
@@ -181,6 +182,7 @@ async def run_hub(
                 connections_max=clients.served, connections_refused_max=clients.refused,
             )  # fmt: skip
             server = HttpServer(hub, limits, on_error=hub.on_error)
+            store.lookups.on_full, store.lookups.on_room = partial(server.hold, LOOKUP), server.release
             health.connections = lambda: len(server.connections)
             link.read_confirmed = lambda: store.coherence.confirmed
             await server.start(sock)

@@ -25,6 +25,7 @@ _HTML: Final = b"\r\n".join(
     )
 )
 _PARTICIPANTS: Final = b"/participants"
+LOOKUP: Final = b"GET /participants/"  # how the requests begin that wait while there is too much work
 
 
 class Hub:

@@ -93,6 +93,8 @@ class Participants:
         self.metrics = metrics
         self.cells = metrics.cells
         self.results = {r: metrics.slots("lookups_total", "party_id_type", result=r) for r in _RESULTS}
+        self._overloaded = faults.encode_error(errors.Overloaded())
+        self._count_overloaded = metrics.slot("errors_total", code=faults.describe(errors.Overloaded())[1].error_code)
         self.durations = {o: metrics.slot("lookup_duration_seconds", operation=o) for o in _OPERATIONS}
 
     def serve(self, request: Request) -> None:
@@ -341,6 +343,10 @@ class Participants:
         request.respond(status, body)
 
     def refuse_lookup(self, request: Request, error: Exception) -> None:
+        if type(error) is errors.Overloaded:  # thousands a second, and the time they take is missing elsewhere
+            self.cells[self._count_overloaded] += 1
+            request.respond(*self._overloaded)
+            return
         if not isinstance(error, errors.OracleError):
             log.error("lookup failed", exc=error)
         self._refuse(request, error)
@@ -385,9 +391,11 @@ class _Lookup:
         participants = self._participants
         try:
             if isinstance(answer, Exception):
-                raise answer
-            body, result = self._choose_answer(answer, cached)
-            self._request.respond(200, body)
+                result = "unavailable"
+                participants.refuse_lookup(self._request, answer)
+            else:
+                body, result = self._choose_answer(answer, cached)
+                self._request.respond(200, body)
         except Exception as exc:  # noqa: BLE001 - unforeseen ones, too: nobody else would answer this request
             result = "unavailable"
             participants.refuse_lookup(self._request, exc)

@@ -15,13 +15,18 @@ others.  A key that cannot be served fails its own callers only.
 Bounds.   See LookupLimits.  While the bounds are reached, waiting lookups make the next batch larger.
 Deadline. timeout_s from `ask` to the answer.  Later than that a lookup gets Overloaded (its read never started) or
           DirectoryUnavailable.
+Overload. PostgreSQL answers fewer lookups than the cache does, and a read that ends after the deadline is wasted.  So
+          while its places are taken, a lookup that the cache did not answer gets Overloaded at once, if it would wait
+          for longer than PATIENCE of the deadline: the queue, divided by the rate at which it moves (`pace.Pace`).
+          Lookups from copies are not limited by it.  For those nothing is gained by an early refusal: the event loop
+          spends most of a cached lookup before it knows the key, so to refuse costs nearly what the answer costs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Final
 
 import msgspec
@@ -29,6 +34,7 @@ import msgspec
 from oracle.errors import DirectoryUnavailable, Overloaded
 from oracle.store.base import AnswerCallback, CopyKey, Reads, Session
 from oracle.store.cache.coherence import Coherence
+from oracle.store.cache.pace import Pace
 from oracle.store.cache.values import ANSWER, new_token
 from oracle.telemetry.metrics import Metrics
 
@@ -36,12 +42,16 @@ BATCH_MAX: Final = 256
 CACHE_BATCHES: Final = 8
 DATABASE_BATCHES: Final = 4
 WAITING_MAX: Final = 20_000
+FULL_AT: Final = 512
+ROOM_CHECK_S: Final = 0.05
 
 # When the generation moves again and again, copies are of use for a moment only, so they must not stay for long.
 YOUNG_S: Final = 5.0
 YOUNG_TTL_MS: Final = 30_000
 
 CATCH_UP_PAUSE_S: Final = 0.03  # between two questions to PostgreSQL
+# The part of the deadline that a lookup can wait for PostgreSQL, by the prediction; the rest is for its error.
+PATIENCE: Final = 0.75
 
 NOBODY: Final = b"V\x90"
 
@@ -55,6 +65,9 @@ class LookupLimits(msgspec.Struct, frozen=True, kw_only=True):
     # Callers that wait.  Further ones get Overloaded at once: 20,000 lookups are about a second of work for one
     # process, so more would wait past their deadline.
     waiting_max: int = WAITING_MAX
+    # Callers that wait, from which on the next ones had better ask later: two full reads.  With more nothing becomes
+    # faster, and each waits for longer.
+    full_at: int = FULL_AT
 
 
 LOOKUP_LIMITS: Final = LookupLimits()
@@ -101,13 +114,20 @@ class Lookups:
         self._cache_batches_max = limits.cache_batches
         self._database_batches_max = limits.database_batches
         self._waiting_max = limits.waiting_max
+        self._full_at = min(limits.full_at, limits.waiting_max)
         self._ttl_ms = int(ttl_s * 1000)
         self._negative_ttl_ms = int(negative_ttl_s * 1000)
         self._hot: dict[CopyKey, Slot] = {}  # waiting for the next MGET
         self._cold: dict[CopyKey, Slot] = {}  # waiting for the next query
         self._waiting = 0
+        self._full = False
+        self.on_full: Callable[[], None] = _do_nothing  # there is enough work: callers had better wait
+        self.on_room: Callable[[], None] = _do_nothing  # afterwards, when some of it is done
         self._cache_batches = 0
         self._database_batches = 0
+        self._database_pace = Pace(limits.database_batches)
+        self._reading = 0  # keys at PostgreSQL
+        self._taking_tokens = 0  # keys that wait for their tokens, then for PostgreSQL
         self._confirming = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._cells = metrics.cells
@@ -126,9 +146,14 @@ class Lookups:
 
     def ask(self, party_id_type: str, identifier: str, done: AnswerCallback) -> None:
         """Look up; `done` gets the answer (see `values`) or the reason why there is none, never before this returns."""
-        if self._waiting >= self._waiting_max:
-            self._loop.call_soon(done, Overloaded(), False)
-            return
+        if self._waiting >= self._full_at:
+            if self._waiting >= self._waiting_max:
+                self._loop.call_soon(done, Overloaded(), False)
+                return
+            if not self._full and self._count_moving() >= self._full_at:
+                self._full = True
+                self.on_full()
+                self._loop.call_later(ROOM_CHECK_S, self._check_room)
         key = (party_id_type, identifier)
         slot = self._hot.get(key)
         if slot is not None:
@@ -168,7 +193,7 @@ class Lookups:
             session = coherence.session
             if session is None or not (fresh or coherence.patient):
                 self._cells[self._count_unreachable] += 1
-                for key, slot in batch:
+                for key, slot in self._admit(batch):
                     self._go_cold(key, slot, None)
                 continue
             prefix = coherence.key_prefix
@@ -244,11 +269,12 @@ class Lookups:
             return
         if values is None:
             self._cells[self._count_unreachable] += 1
-            for key, slot in batch:
+            for key, slot in self._admit(batch):
                 self._go_cold(key, slot, None)
         else:
             absent: list[tuple[CopyKey, Slot]] = []
             absent_keys: list[bytes] = []
+            fenced: list[tuple[CopyKey, Slot]] = []
             for (key, slot), redis_key, value in zip(batch, keys, values, strict=True):
                 if value is None:
                     absent.append((key, slot))
@@ -256,9 +282,16 @@ class Lookups:
                 elif value[:1] == ANSWER:
                     self._call_back(slot, value, cached=True)
                 else:
+                    fenced.append((key, slot))
+            if fenced:
+                for key, slot in self._admit(fenced):
                     self._go_cold(key, slot, None)
             if absent:
-                self._take_tokens(absent, absent_keys, session)
+                admitted = self._admit(absent)
+                if admitted:
+                    self._take_tokens(admitted, absent_keys[: len(admitted)], session)
+        if self._full:
+            self._make_room()
         if self._hot:
             self._send()
 
@@ -266,14 +299,29 @@ class Lookups:
         """Take tokens on the absent keys (rule 2), then read the directory."""
         tokens = [new_token() for _ in keys]
         self._cells[self._count_tokens] += len(keys)
+        self._taking_tokens += len(keys)
 
         def go_on(ours: list[bool]) -> None:
+            self._taking_tokens -= len(keys)
             for (key, slot), redis_key, token, mine in zip(absent, keys, tokens, ours, strict=True):
                 self._go_cold(key, slot, Fill(session, redis_key, token) if mine else None)
 
         session.lease(keys, tokens, go_on)
 
     # -- from the directory ---------------------------------------------------------------------------------------
+
+    def _admit(self, batch: list[tuple[CopyKey, Slot]]) -> list[tuple[CopyKey, Slot]]:
+        """Return the first lookups of the batch, as many as PostgreSQL can answer in time; refuse the others."""
+        free = self._database_batches_max - self._database_batches
+        ahead = len(self._cold) + self._taking_tokens
+        if free and ahead + len(batch) <= free * self._batch_max:
+            return batch
+        now = self._loop.time()
+        left_s = self._timeout_s * PATIENCE - (now - batch[0][1].asked_at)
+        room = max(free, self._database_pace.count_room(left_s, now)) * self._batch_max - ahead
+        for _, slot in batch[max(0, room) :]:
+            self._call_back(slot, Overloaded(), cached=False)
+        return batch[: max(0, room)]
 
     def _go_cold(self, key: CopyKey, slot: Slot, fill: Fill | None) -> None:
         present = self._cold.get(key)
@@ -290,6 +338,8 @@ class Lookups:
         while self._cold and self._database_batches < self._database_batches_max:
             batch = _take(self._cold, self._batch_max)
             self._database_batches += 1
+            self._reading += len(batch)
+            self._database_pace.enter(self._loop.time())
             self._cells[self._count_batches] += 1
             self._cells[self._count_keys] += len(batch)
             self._spawn(self._read_directory(batch))
@@ -317,6 +367,8 @@ class Lookups:
             failure = exc
         finally:
             self._database_batches -= 1
+            self._reading -= len(batch)
+            self._database_pace.leave(self._loop.time(), full=bool(self._cold))
             for index, (_, slot) in enumerate(batch):
                 answer = failure if answers is None else answers[index]
                 if answer == NOBODY and not with_routes:
@@ -324,6 +376,8 @@ class Lookups:
                 self._call_back(slot, answer, cached=False)
             if self._cold:
                 self._loop.call_soon(self._query)
+            if self._full:
+                self._make_room()
         if answers is not None:
             self._fill(batch, answers)
 
@@ -345,6 +399,27 @@ class Lookups:
                 spread_ms = int(ttl_ms * random.uniform(0.9, 1.1))  # noqa: S311
                 fill.session.fill(fill.key, fill.token, answer, spread_ms, self._lose_fill)
                 self._cells[self._count_fills] += 1
+
+    def _count_moving(self) -> int:
+        """Count the callers that wait, without those that wait for a PostgreSQL that answers too slowly."""
+        if self._database_batches < self._database_batches_max:
+            return self._waiting
+        now = self._loop.time()
+        ahead = len(self._cold) + self._taking_tokens
+        room = self._database_pace.count_room(self._timeout_s * PATIENCE, now) * self._batch_max
+        return self._waiting if room > ahead else self._waiting - ahead - self._reading
+
+    def _make_room(self) -> None:
+        if self._count_moving() < self._full_at:
+            self._full = False
+            self.on_room()
+
+    def _check_room(self) -> None:
+        """Look from time to time: a PostgreSQL that hangs is noticed by nothing but the time that passes."""
+        if self._full:
+            self._make_room()
+        if self._full:
+            self._loop.call_later(ROOM_CHECK_S, self._check_room)
 
     def _lose_fill(self) -> None:
         self._cells[self._count_lost] += 1
@@ -382,6 +457,10 @@ class _Flight:
 
     def __call__(self, values: list[bytes | None] | None) -> None:
         self.lookups._take_values(self.batch, self.keys, self.session, values)  # noqa: SLF001 - two halves of one class
+
+
+def _do_nothing() -> None:
+    pass
 
 
 def _take(waiting: dict[CopyKey, Slot], most: int) -> list[tuple[CopyKey, Slot]]:

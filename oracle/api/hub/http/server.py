@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from email.utils import formatdate
@@ -25,6 +26,9 @@ class HttpServer:
         self.connections: set[Turns] = set()
         self.draining = False
         self.slice_bytes = min(SLICE_BYTES_MAX, limits.header_bytes_max)
+        self.direct_bytes_max = self.slice_bytes  # to be parsed as they arrive; 0 while requests are held back
+        self._held_start = b""
+        self._held: deque[Turns] = deque()  # in the order of their arrival; some can be lost meanwhile
         timeouts = (limits.idle_timeout_s, limits.request_timeout_s, limits.write_timeout_s, limits.linger_s)
         self._sweep_s = min(1.0, min(timeouts) / 4)
         self.idle_ticks, self.request_ticks, self.write_ticks, self.linger_ticks = (
@@ -40,6 +44,26 @@ class HttpServer:
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(lambda: Turns(self), sock=sock, backlog=backlog)
         self._sweep()
+
+    # Backpressure: a client that waits does not ask again, and bytes that wait have cost next to nothing.
+
+    def hold(self, start: bytes) -> None:
+        """Leave new requests unparsed that begin with these bytes, until `release`."""
+        self.direct_bytes_max = 0
+        self._held_start = start
+
+    def release(self) -> None:
+        """Take up the requests that wait, oldest first, until they are all taken or the application calls `hold`."""
+        self.direct_bytes_max = self.slice_bytes
+        while self._held and self.direct_bytes_max:
+            self._held.popleft().go_on()
+
+    def hold_back(self, turns: Turns, data: bytes) -> bool:
+        """Return whether these bytes wait: those of a lookup do, all others have their turn at once."""
+        if self.direct_bytes_max or not data.startswith(self._held_start):
+            return False
+        self._held.append(turns)
+        return True
 
     def _sweep(self) -> None:
         self._sweeper = asyncio.get_running_loop().call_later(self._sweep_s, self._sweep)

@@ -8,8 +8,8 @@ not one state:
     current          `start`, until the answer                 the next request: one at a time
     backlog          every writer of work for `_advance`       the short way: `data_received` and `Message` queue
                      (queue, refusal, pending, eof, a full
-                     write buffer, 100 Continue), until all
-                     of it is done
+                     write buffer, 100 Continue, bytes that the
+                     server holds back), until all of it is done
     eof              the client's FIN                          waiting for bytes: an incomplete request is refused,
                                                                an idle connection closed
     discarding       `refuse`, `_linger`, a request without    parsing: bytes that arrive are dropped
@@ -100,12 +100,15 @@ class Turns(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.discarding:
             self._discard(len(data))
-        elif self.current is None and not self.backlog and len(data) <= self._server.slice_bytes:
+        elif self.current is None and not self.backlog and len(data) <= self._server.direct_bytes_max:
             self._message.feed(data)
             if self.backlog:
                 self._advance()
         else:
             self._pending.append(data)
+            if self.current is None and not self.backlog and self._server.hold_back(self, data):
+                self.backlog = True
+                return  # reading goes on: an ordinary client sends nothing until it has its answer
             self.backlog = True
             self._advance()
             if self._pending:
@@ -148,6 +151,10 @@ class Turns(asyncio.Protocol):
             if not request.answered:
                 request.respond(*faults.encode_error(error))
             self._server.on_error(error)
+
+    def go_on(self) -> None:
+        """Take up what the server held back."""
+        self._advance()
 
     def enqueue(self, request: Request) -> None:
         self._queue.append(request)

@@ -1,0 +1,108 @@
+"""The hub listener with too much work: lookups wait unparsed, in their order, and all else goes on."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from test_http import Later, serve
+
+from oracle.api.hub.http import Request
+from oracle.api.hub.listener import LOOKUP
+
+HELD = b"GET /participants/ALIAS/%d HTTP/1.1\r\nhost: x\r\n\r\n"
+OTHERS = [
+    b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n",
+    b"DELETE /participants/ALIAS/1 HTTP/1.1\r\nhost: x\r\n\r\n",
+    b"POST /participants HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}",
+]
+
+
+def number(request: Request) -> int:
+    return int(request.target.rpartition(b"/")[2])
+
+
+async def test_lookups_wait_and_then_go_in_the_order_of_their_arrival() -> None:
+    app = Later()
+    async with serve(app) as site:
+        site.server.hold(LOOKUP)
+        clients = []
+        for n in range(5):
+            clients.append(await site.connect())
+            clients[-1].send(HELD % n)
+            await site.wait_until(lambda count=n + 1: len(site.server._held) == count)
+        assert app.requests == []
+        site.server.release()
+        assert [number(request) for request in app.requests] == list(range(5))
+        for request in app.requests:
+            request.respond(200, b"{}")
+        assert [(await client.answer()).status for client in clients] == [200] * 5
+        clients[0].send(HELD % 7)  # not held any more
+        await site.wait_until(lambda: len(app.requests) == 6)
+
+
+@pytest.mark.parametrize("request_", OTHERS, ids=["health", "a change", "a bulk"])
+async def test_everything_but_a_lookup_is_answered_meanwhile(request_: bytes) -> None:
+    async with serve(lambda request: request.respond(200, b"{}")) as site:
+        site.server.hold(LOOKUP)
+        held = await site.connect()
+        held.send(HELD % 1)
+        await site.wait_until(lambda: len(site.server._held) == 1)
+        assert (await site.ask(request_)).status == 200
+        site.server.release()
+        assert (await held.answer()).status == 200
+
+
+async def test_the_application_can_stop_the_release() -> None:
+    async with serve(app := Later()) as site:
+
+        def take_one(request: Request) -> None:
+            app(request)
+            site.server.hold(LOOKUP)
+
+        site.server.app = take_one
+        site.server.hold(LOOKUP)
+        for n in range(3):
+            (await site.connect()).send(HELD % n)
+            await site.wait_until(lambda count=n + 1: len(site.server._held) == count)
+        for count in (1, 2, 3):
+            site.server.release()
+            assert [number(request) for request in app.requests] == list(range(count))
+
+
+async def test_a_client_that_left_is_passed_over() -> None:
+    async with serve(app := Later()) as site:
+        site.server.hold(LOOKUP)
+        first, second = await site.connect(), await site.connect()
+        first.send(HELD % 1)
+        await site.wait_until(lambda: len(site.server._held) == 1)
+        second.send(HELD % 2)
+        await site.wait_until(lambda: len(site.server._held) == 2)
+        first.reset()
+        await site.wait_until(lambda: len(site.server.connections) == 1)
+        site.server.release()
+        assert [number(request) for request in app.requests] == [2]
+
+
+async def test_a_request_in_two_parts_is_whole_after_the_release() -> None:
+    async with serve(lambda request: request.respond(200, b"{}")) as site:
+        site.server.hold(LOOKUP)
+        client = await site.connect()
+        client.send((HELD % 1)[:30])
+        await site.wait_until(lambda: len(site.server._held) == 1)
+        client.send((HELD % 1)[30:])
+        site.server.release()
+        assert (await client.answer()).status == 200
+
+
+async def test_lookups_that_wait_are_answered_when_the_server_stops() -> None:
+    async with serve(lambda request: request.respond(200, b"{}")) as site:
+        site.server.hold(LOOKUP)
+        client = await site.connect()
+        client.send(HELD % 1)
+        await site.wait_until(lambda: len(site.server._held) == 1)
+        drain = asyncio.create_task(site.server.drain(60))
+        await site.wait_until(lambda: site.server.draining)
+        site.server.release()
+        assert (await client.answer()).status == 200
+        assert await drain == 0

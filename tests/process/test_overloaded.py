@@ -1,0 +1,64 @@
+"""A real service with more cold lookups than PostgreSQL answers: the surplus is refused before any of it is late."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import asyncpg
+from oracle_process import PATIENT, start_oracle
+
+from oracle.store.cache.lookups import FULL_AT
+
+CLIENTS = 2 * FULL_AT
+
+
+async def ask(port: int, party: str, answers: list[str]) -> str:
+    """Look up on a connection of its own; returns and appends the error code, '' for a party list."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(f"GET /participants/ALIAS/{party} HTTP/1.1\r\nhost: x\r\nfspiop-source: hub\r\n\r\n".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        size = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        body = json.loads(await reader.readexactly(size))
+        code = str(body.get("errorInformation", {}).get("errorCode", ""))
+        answers.append(code)
+        return code
+    finally:
+        writer.close()
+
+
+async def test_the_surplus_is_refused_while_the_rest_waits_and_copies_are_answered(
+    tmp_path: Path, database_url: str, redis_url: str
+) -> None:
+    env = {
+        **PATIENT,
+        "ORACLE_LOOKUP_TIMEOUT_MS": "3000",
+        "ORACLE_DATABASE_URL": database_url,
+        "ORACLE_REDIS_URL": redis_url,
+    }
+    oracle = await asyncio.to_thread(start_oracle, tmp_path, env)
+    tasks: list[asyncio.Task[str]] = []
+    connection = await asyncpg.connect(database_url)
+    try:
+        port = oracle.hub_port
+        while await ask(port, "cached", []):
+            pass
+        await connection.execute("BEGIN; LOCK TABLE aliases IN ACCESS EXCLUSIVE MODE")
+        answers: list[str] = []
+        tasks = [asyncio.create_task(ask(port, f"cold-{n}", answers)) for n in range(CLIENTS)]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        assert await ask(port, "cached", []) == ""
+        await asyncio.gather(*tasks)
+        # 2005: refused, because it would have waited for too long.  2003: it waited, and then it was too late.
+        assert set(answers) == {"2005", "2003"}
+        assert answers.index("2003") > CLIENTS / 4
+        await connection.execute("ROLLBACK")
+        while await ask(port, "cold-0", []):
+            pass
+    finally:
+        for task in tasks:
+            task.cancel()
+        await connection.close()
+        await asyncio.to_thread(oracle.close)
