@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from test_http import Later, serve
+from test_http import Later, Serving, serve
 
 from oracle.api.hub.http import Request
 from oracle.api.hub.listener import LOOKUP
@@ -22,6 +22,10 @@ def number(request: Request) -> int:
     return int(request.target.rpartition(b"/")[2])
 
 
+async def wait_for_held(site: Serving, count: int) -> None:
+    await site.wait_until(lambda: len(site.server._held) == count)
+
+
 async def test_lookups_wait_and_then_go_in_the_order_of_their_arrival() -> None:
     app = Later()
     async with serve(app) as site:
@@ -30,7 +34,7 @@ async def test_lookups_wait_and_then_go_in_the_order_of_their_arrival() -> None:
         for n in range(5):
             clients.append(await site.connect())
             clients[-1].send(HELD % n)
-            await site.wait_until(lambda count=n + 1: len(site.server._held) == count)
+            await wait_for_held(site, n + 1)
         assert app.requests == []
         site.server.release()
         assert [number(request) for request in app.requests] == list(range(5))
@@ -47,7 +51,7 @@ async def test_everything_but_a_lookup_is_answered_meanwhile(request_: bytes) ->
         site.server.hold(LOOKUP)
         held = await site.connect()
         held.send(HELD % 1)
-        await site.wait_until(lambda: len(site.server._held) == 1)
+        await wait_for_held(site, 1)
         assert (await site.ask(request_)).status == 200
         site.server.release()
         assert (await held.answer()).status == 200
@@ -64,7 +68,7 @@ async def test_the_application_can_stop_the_release() -> None:
         site.server.hold(LOOKUP)
         for n in range(3):
             (await site.connect()).send(HELD % n)
-            await site.wait_until(lambda count=n + 1: len(site.server._held) == count)
+            await wait_for_held(site, n + 1)
         for count in (1, 2, 3):
             site.server.release()
             assert [number(request) for request in app.requests] == list(range(count))
@@ -75,9 +79,9 @@ async def test_a_client_that_left_is_passed_over() -> None:
         site.server.hold(LOOKUP)
         first, second = await site.connect(), await site.connect()
         first.send(HELD % 1)
-        await site.wait_until(lambda: len(site.server._held) == 1)
+        await wait_for_held(site, 1)
         second.send(HELD % 2)
-        await site.wait_until(lambda: len(site.server._held) == 2)
+        await wait_for_held(site, 2)
         first.reset()
         await site.wait_until(lambda: len(site.server.connections) == 1)
         site.server.release()
@@ -89,10 +93,32 @@ async def test_a_request_in_two_parts_is_whole_after_the_release() -> None:
         site.server.hold(LOOKUP)
         client = await site.connect()
         client.send((HELD % 1)[:30])
-        await site.wait_until(lambda: len(site.server._held) == 1)
+        await wait_for_held(site, 1)
         client.send((HELD % 1)[30:])
         site.server.release()
         assert (await client.answer()).status == 200
+
+
+@pytest.mark.parametrize("end", [b"", HELD % 2], ids=["the end", "another request"])
+async def test_what_follows_a_request_that_waits_has_its_turn_after_it(end: bytes) -> None:
+    async with serve(lambda request: request.respond(200, request.target)) as site:
+        site.server.hold(LOOKUP)
+        client = await site.connect()
+        client.send(HELD % 1)
+        await wait_for_held(site, 1)
+        (turns,) = site.server.connections
+        if end:
+            client.send(end)
+            await site.wait_until(lambda: bool(turns._pending))
+        else:
+            client.writer.write_eof()
+            await site.wait_until(lambda: turns._eof)
+        assert client.received == b""
+        site.server.release()
+        for n in (1, 2)[: 1 + bool(end)]:
+            assert (await client.answer()).body == b"/participants/ALIAS/%d" % n
+        if not end:
+            await client.expect_close()
 
 
 async def test_lookups_that_wait_are_answered_when_the_server_stops() -> None:
@@ -100,7 +126,7 @@ async def test_lookups_that_wait_are_answered_when_the_server_stops() -> None:
         site.server.hold(LOOKUP)
         client = await site.connect()
         client.send(HELD % 1)
-        await site.wait_until(lambda: len(site.server._held) == 1)
+        await wait_for_held(site, 1)
         drain = asyncio.create_task(site.server.drain(60))
         await site.wait_until(lambda: site.server.draining)
         site.server.release()

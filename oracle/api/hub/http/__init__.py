@@ -12,6 +12,8 @@ Refuses.  All else, with errorInformation and a close.  llhttp is strict except 
 Order.    A connection's requests are answered in the order in which they arrive, one at a time.  While the
           application works on one, the bytes behind it wait unparsed, and reading is paused.
 Limits.   `limits.Limits`, each with its reason.  While a client reads slowly, nothing more is read from it.
+Overload. Between `hold` and `release`, lookups wait unparsed, in their order, and all else has its turn at once.
+          To read and refuse them would cost nearly what an answer costs, and their clients would ask again.
 Not here. TLS and HTTP/2 (a mesh or a proxy in front), virtual hosts (the Host header is not used), streaming (a
           request is complete before the application gets it, and an answer is written in one piece).
 

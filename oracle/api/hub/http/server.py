@@ -60,7 +60,7 @@ class HttpServer:
 
     def hold_back(self, turns: Turns, data: bytes) -> bool:
         """Return whether these bytes wait: those of a lookup do, all others have their turn at once."""
-        if self.direct_bytes_max or not data.startswith(self._held_start):
+        if self.direct_bytes_max or len(data) > self.slice_bytes or not data.startswith(self._held_start):
             return False
         self._held.append(turns)
         return True

@@ -21,6 +21,7 @@ not one state:
     reading_paused   `data_received`, `_discard`, until        the transport's reading
                      nothing waits
     advancing        `_advance`, for its own time              an `_advance` inside the first
+    held             the server, until `go_on`                 parsing and answers, of what follows as well
     lost             the transport                             everything
 """
 
@@ -71,6 +72,7 @@ class Turns(asyncio.Protocol):
         self._refusal: Refusal | None = None
         self._pending: deque[bytes | memoryview] = deque()
         self._eof = False
+        self._held: bytes | None = None
         self.backlog = False
         self._advancing = False
         # The ends of the wire.
@@ -105,10 +107,11 @@ class Turns(asyncio.Protocol):
             if self.backlog:
                 self._advance()
         else:
-            self._pending.append(data)
             if self.current is None and not self.backlog and self._server.hold_back(self, data):
+                self._held = data
                 self.backlog = True
                 return  # reading goes on: an ordinary client sends nothing until it has its answer
+            self._pending.append(data)
             self.backlog = True
             self._advance()
             if self._pending:
@@ -153,8 +156,17 @@ class Turns(asyncio.Protocol):
             self._server.on_error(error)
 
     def go_on(self) -> None:
-        """Take up what the server held back."""
-        self._advance()
+        """Take up the bytes that the server held back."""
+        data, self._held = self._held, None
+        if data is None or self.discarding or self._pending or self._eof:
+            if data is not None and not self.discarding:
+                self._pending.appendleft(data)
+            self._advance()
+            return
+        self.backlog = False  # nothing else came meanwhile: the short way
+        self._message.feed(data)
+        if self.backlog:
+            self._advance()
 
     def enqueue(self, request: Request) -> None:
         self._queue.append(request)
@@ -197,7 +209,7 @@ class Turns(asyncio.Protocol):
 
     def _advance(self) -> None:
         # Guard: an application that answers at once comes back here from `answer`, 910 deep for 910 requests.
-        if self._advancing or self._lost:
+        if self._advancing or self._lost or self._held is not None:
             return
         self._advancing = True
         try:
@@ -293,7 +305,7 @@ class Turns(asyncio.Protocol):
             self._transport.close()
 
     def close_if_idle(self) -> None:
-        busy = self.current or self._queue or self._pending or self._refusal
+        busy = self.current or self._queue or self._pending or self._held or self._refusal
         if not (busy or self._message.receiving or self._lingering):
             self._transport.close()
 
