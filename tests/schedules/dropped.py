@@ -13,7 +13,19 @@ from typing import Any, Final
 from unittest.mock import patch
 
 import msgspec
-from scenes import Scene, SceneSchedule, cut_short, failed_over, lost, repeated, stalled, suspended
+from scenes import (
+    Scene,
+    SceneSchedule,
+    cut_short,
+    failed_over,
+    heard_by_one,
+    lost,
+    repeated,
+    restored,
+    rolled_back,
+    stalled,
+    suspended,
+)
 from schedule import Plan, Prepare, RandomSchedule, Schedule, Violation
 from servers_in_memory import InMemoryWatch
 from systematic import MESSAGES, Case, SystematicSchedule
@@ -339,6 +351,14 @@ def _late_and_unanswered() -> Iterable[Case]:
     return (Case(at, delays={"WRITE": 1.9, "COMMIT": 1.9, "COMMIT answer": 9.0}) for at in _LOOKUPS_AT)
 
 
+def moved_and_dying() -> Iterable[Case]:
+    """Between fence and commit the generation moves, and a lookup stores what was before under the new one."""
+    return (
+        Case(0.012 + n * 0.001, fault="bump", fault_at=0.005, delays={"WRITE": 0.02}, dies=True, promises=("A", "C"))
+        for n in range(8)
+    )
+
+
 def _cut_before_verify() -> Iterable[Case]:
     """The fence is evicted, a lookup stores what was before, and after the commit PostgreSQL answers no more."""
     return (Case(0.0065, fault="evict", fault_at=0.0038, delays={n: 3.6}) for n in range(24, MESSAGES))
@@ -358,14 +378,13 @@ DROPPED: Final = (
         "lease",
         Plan("cut", ("cut",)),
         ((Coherence, "fresh", property(lambda _self: True)), (Coherence, "_outlive_leases", _no_wait)),
-        first=13,
+        first=15,
     ),
-    Dropped("run id", Plan("rollback", ("rollback",)), ((RedisSession, "greet", _greet_anyone),), first=9),
+    Dropped("run id", Plan("rollback", ("rollback",)), ((RedisSession, "greet", _greet_anyone),), first=18),
     Dropped(
         "session",
-        Plan("rollback, cut", ("rollback", "cut")),
+        rolled_back,
         ((RedisSession, "send", _send_again), (Coherence, "_open_session", _open_session_and_send)),
-        first=30,
     ),
     # Beyond the seven, or parts of them.
     Dropped(
@@ -380,23 +399,25 @@ DROPPED: Final = (
     Dropped("hang up on the old server", Plan("failover", ("failover",)), ((Coherence, "_adopt", _adopt_and_stay),)),
     Dropped(
         "pass over lost generations",
-        Plan("restore", ("postgres_restore",), hand=True),
-        ((Coherence, "_adopt", _adopt_lower),),
-        first=24,
+        restored,
+        # The marker knows the lost generation as well.
+        (
+            (Coherence, "_adopt", _adopt_lower),
+            (Coherence, "_agree", _agree_with_any),
+            (Coherence, "_take_markers", lambda *_: None),
+        ),
     ),
     Dropped(
         "wait after a move of another process",
-        Plan("by hand", hand=True),
+        heard_by_one,
         ((Coherence, "bump", _bump_and_note), (Coherence, "_outlive_leases", _outlive_own)),
-        first=24,
     ),
     Dropped("commit in time", _late_and_dying, ((Coherence, "can_commit", _always_can_commit),)),
     Dropped("fence again when late", later_and_dying, ((Changes, "_check_fence", _fence_of_before),)),
     Dropped(
         "look at the generation before the commit",
-        Plan("by hand, death", ("death",), ("A", "C"), hand=True),
+        moved_and_dying,
         ((Coherence, "fence", _fence_of_whichever),),
-        first=63,
     ),
     Dropped("repair a commit without an answer", _late_and_unanswered, ((Repairs, "_run", _no_repair),)),
     Dropped("follow up a commit not verified", _cut_before_verify, ((Repairs, "add_move", _forget_move),)),

@@ -362,12 +362,16 @@ SHOWN_BY: Final = {
 }  # fmt: skip
 
 
+# The seed that showed it when this was written, where it is a high one.
+FIRST: Final = {"session": 634, "look before commit": 777}
+
+
 def explore(
-    schedules: int, rules: frozenset[str], faults: tuple[str, ...], *, first_only: bool = False
+    schedules: int, rules: frozenset[str], faults: tuple[str, ...], *, first: int = 0, first_only: bool = False
 ) -> tuple[int, list[int]]:
     """Lookups answered, and the seeds under which one was wrong."""
     lookups, broken = 0, []
-    for seed in range(schedules):
+    for seed in range(first, first + schedules):
         model = Model(seed, rules, faults, 300)
         lookups += len(model.answers)
         if model.broken() is not None:

@@ -87,7 +87,7 @@ class SystematicSchedule(Schedule):
 
     def note_commit(self, backend: Backend, wrote: dict[str, int]) -> None:
         super().note_commit(backend, wrote)
-        if self.case.dies:
+        if self.case.dies and KEY in wrote:
             self.processes[0].die()
             state = self.states[KEY][-1]
             state.settled = (self.universe.now + SETTLE_S, 0)
