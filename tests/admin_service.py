@@ -1,7 +1,8 @@
 """A real service for the tests of the admin listener: one `serve` and one database per module.
 
 service             the running service: .database_url, .oracle (hub_url, admin_url), .issue(role, fsp_id) -> a key,
-                    .hub, a client of /participants in the name of greenbank
+                    .hub, a client of /participants in the name of greenbank.  A module that sets
+                    WITHOUT_HUB = True has no hub listener, whose start costs a second of CPU.
 operator, …         `httpx.Client`s with a key of that role; `as_key(key)` makes one for any key
 greenbank, redbank  two active FSPs; maker, checker, reader belong to greenbank, stranger is redbank's maker
 """
@@ -10,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import httpx
 import pytest
 import servers
-from oracle_process import PATIENT, OracleProcess, start_oracle
+from oracle_process import PATIENT, SERVE, OracleProcess, start_oracle
 
 from oracle.run.bootstrap import bootstrap
 
@@ -36,12 +38,13 @@ class Service:
         key = asyncio.run(bootstrap(database_url))
         assert key is not None
         self.operator = self.as_key(key)
-        hub = httpx.Client(
-            base_url=f"{oracle.hub_url}/participants", headers={"fspiop-source": "greenbank"}, timeout=TIMEOUT_S
-        )
-        self.hub = stack.enter_context(hub)
         for fsp_id in ("greenbank", "redbank"):
             self.operator.post("/fsps", json={"fspId": fsp_id}).raise_for_status()
+
+    @cached_property
+    def hub(self) -> httpx.Client:
+        base_url, headers = f"{self.oracle.hub_url}/participants", {"fspiop-source": "greenbank"}
+        return self._stack.enter_context(httpx.Client(base_url=base_url, headers=headers, timeout=TIMEOUT_S))
 
     def as_key(self, key: str | None) -> httpx.Client:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -74,14 +77,18 @@ class Service:
 
 @pytest.fixture(scope="module")
 def service(
-    postgres_template: PostgresServer, valkey_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
+    postgres_template: PostgresServer,
+    valkey_server: ValkeyServer,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
 ) -> Iterator[Service]:
     name = asyncio.run(servers.make_database(postgres_template))
     url = postgres_template.url(name)
     env = {**PATIENT, "ORACLE_DATABASE_URL": url, "ORACLE_REDIS_URL": valkey_server.url()}
     try:
         with ExitStack() as stack:
-            oracle = stack.enter_context(start_oracle(tmp_path_factory.mktemp("admin"), env))
+            command = (*SERVE, *(("--only", "admin") if getattr(request.module, "WITHOUT_HUB", False) else ()))
+            oracle = stack.enter_context(start_oracle(tmp_path_factory.mktemp("admin"), env, command=command))
             yield Service(oracle, url, stack)
     finally:
         asyncio.run(servers.drop_database(postgres_template, name))

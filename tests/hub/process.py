@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 import servers
-from oracle_process import PATIENT, OracleProcess, start_oracle, until
+from oracle_process import PATIENT, SERVE, OracleProcess, start_oracle, until
 
 from hub.wire import ask
 
@@ -32,15 +32,24 @@ class Hub:
 
 @contextmanager
 def run_oracle(
-    postgres: PostgresServer, valkey: ValkeyServer, directory: Path, settings: Mapping[str, str] | None = None
+    postgres: PostgresServer,
+    valkey: ValkeyServer,
+    directory: Path,
+    settings: Mapping[str, str] | None = None,
+    *,
+    whole: bool = False,
 ) -> Iterator[Hub]:
-    """Run it on a directory that has only the FSPs of the tests.  Its cache answers already."""
+    """Run it on a directory that has only the FSPs of the tests.  Its cache answers already.
+
+    `whole`: with the admin listener, whose start costs two thirds of the CPU of a start.
+    """
     name = asyncio.run(servers.make_database(postgres))
     url = postgres.url(name)
     try:
         asyncio.run(_create_fsps(url))
         env = {**PATIENT, "ORACLE_DATABASE_URL": url, "ORACLE_REDIS_URL": valkey.url(), **(settings or {})}
-        with start_oracle(directory, env) as process:
+        command = SERVE if whole else (*SERVE, "--only", "hub")
+        with start_oracle(directory, env, command=command) as process:
             port = process.hub_port
             until(lambda: b"DOWN" not in ask(port, b"GET /health HTTP/1.1\r\n\r\n").body)
             yield Hub(port, url, process)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from admin_service import Service
 
+WITHOUT_HUB = True  # see admin_service
+
 # Who: staff have no FSP; `own ...` are bound to the one in the path (or to any, where there is none in the path).
 OPERATOR: Final = frozenset({"operator"})
 STAFF: Final = frozenset({"operator", "auditor", "reader"})

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from admin_service import Service
 
+WITHOUT_HUB = True  # see admin_service
+
 NUMBER: Final = "525598765432"  # somebody's, in everything that is sent
 TIMEOUT_S: Final = 60.0
 FOREVER: Final = "access_refusals", "credential_uses"  # the tables in which refused calls and uses are noted

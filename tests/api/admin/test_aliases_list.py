@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from admin_service import Service
 
+WITHOUT_HUB = True  # see admin_service
+
 OWN = "/fsps/greenbank/aliases"
 
 # Kind and identifier, currencies.

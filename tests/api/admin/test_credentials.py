@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from oracle.run.embedded import ValkeyServer
 
+WITHOUT_HUB = True  # see admin_service
+
 WRONG: Final = f"aok_aaaaaaaaaaaa_{'0' * 64}"
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import httpx
     from admin_service import Service
 
+WITHOUT_HUB = True  # see admin_service
+
 CSP: Final = "default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
 PAGES: Final = ("/docs", "/docs?contract=hub", "/docs/errors")
 

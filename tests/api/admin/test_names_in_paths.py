@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import httpx
     from admin_service import Service
 
+WITHOUT_HUB = True  # see admin_service
+
 
 @pytest.mark.parametrize(
     "fsp_id", ["a/b", "a?b", "a%b", "a#b", "a%2Fb", "a/logo", "/", "a\\b", '"', "a;b", "a+b", "..x"]

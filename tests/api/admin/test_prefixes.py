@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from admin_service import Service
 
+WITHOUT_HUB = True  # see admin_service
+
 MEMBERS = {
     "id": int, "prefix": int, "fspId": str, "createdAt": str, "status": str, "localeName": str, "dfspType": str,
     "additionalInfo": str, "logoDataType": str, "logoBase64": str, "name": str,

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import httpx
     from admin_service import Service
 
+WITHOUT_HUB = True  # see admin_service
+
 THREADS: Final = 8
 PNG: Final = b"\x89PNG\r\n\x1a\n"
 ALIAS: Final = "/fsps/greenbank/aliases/MSISDN/525512349999"

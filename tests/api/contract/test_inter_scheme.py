@@ -46,7 +46,7 @@ def hub(
 ) -> Iterator[Hub]:
     directory = tmp_path_factory.mktemp("oracle")
     required = {"ORACLE_FSP_REGISTRATION": "required"}
-    with run_oracle(postgres_template, valkey_server, directory, required) as hub:
+    with run_oracle(postgres_template, valkey_server, directory, required, whole=True) as hub:
         fetch(hub, "UPDATE fsps SET kinds = '{EMAIL}', currencies = '{MXN}' WHERE fsp_id = 'mallory' RETURNING 1")
         yield hub
 
