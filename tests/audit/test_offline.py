@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 from oracle_process import run_oracle
 from sealing import open_connection, register, seal
+from shell import Shell
 
 from oracle.audit import log
 from oracle.audit.checkpoint import Checkpoint
@@ -234,8 +235,13 @@ async def test_what_cannot_be_exported_is_refused(exports: Exports, tmp_path: Pa
         await connection.close()
 
 
-async def test_the_commands_say_what_they_find_and_end_with_it(exports: Exports, tmp_path: Path) -> None:
-    env = {"ORACLE_DATABASE_URL": exports.url, "ORACLE_AUDIT_KEY_FILE": str(tmp_path / "keys")}
+def test_the_commands_say_what_they_find_and_end_with_it(
+    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ORACLE_DATABASE_URL", exports.url)
+    monkeypatch.setenv("ORACLE_AUDIT_KEY_FILE", str(tmp_path / "keys"))
+    shell = Shell("", monkeypatch, capsys)
     (tmp_path / "kept").write_text(exports.kept)
     (tmp_path / "empty").write_text("")
     exported = str(tmp_path / "out")
@@ -251,22 +257,20 @@ async def test_the_commands_say_what_they_find_and_end_with_it(exports: Exports,
         (["keys", "rotate"], 0),
         (["verify", "--from", "yesterday"], 2),
     ):
-        ran = run_oracle(tmp_path, "audit", *command, env=env)
-        assert ran.returncode == code, (command, ran.stderr)
-        assert "Traceback" not in ran.stderr
+        ran = shell("audit", *command)
+        assert ran.code == code, (command, ran.err)
     (tmp_path / "keys.last").write_text("what was signed last")
     for said in ("the next one signs the log as it is now", "nothing to accept"):
-        assert said in run_oracle(tmp_path, "audit", "accept", env=env).stdout
-    ran = run_oracle(tmp_path, "audit", "checkpoint", env=env)
-    assert Checkpoint.of_note(ran.stdout).size == 1001
-    assert len(run_oracle(tmp_path, "audit", "keys", env=env).stdout.splitlines()) == 2
+        assert said in shell("audit", "accept").out
+    assert Checkpoint.of_note(shell("audit", "checkpoint").out).size == 1001
+    assert len(shell("audit", "keys").out.splitlines()) == 2
     # The files alone, with no settings at all.
     moved = tmp_path / "elsewhere"
     shutil.copytree(exported, moved)
     number = random.randrange(400)
     edit_lines(moved / "events.ndjson", lambda lines: lines.__setitem__(number, lines[number].replace(b"reen", b"lue")))
-    ran = run_oracle(tmp_path, "audit", "verify", "--offline", str(moved), "--since", "kept", "--key", exports.vkey)
-    assert ran.returncode == 1
-    assert ran.stdout.startswith(
+    alone = run_oracle(tmp_path, "audit", "verify", "--offline", str(moved), "--since", "kept", "--key", exports.vkey)
+    assert alone.returncode == 1
+    assert alone.stdout.startswith(
         f"altered: line {number + 1} (event {number + 601}) differs from what was sealed as leaf "
-    ), ran
+    ), alone

@@ -13,7 +13,7 @@ import asyncpg
 import httpx
 import pytest
 from listener import DESCRIPTION
-from oracle_process import run_oracle, until
+from oracle_process import until
 
 from oracle.audit import merkle
 from oracle.audit.checkpoint import Checkpoint
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from admin_service import Service
+    from shell import Shell
 
 PHONES = [f"52551234{n:04}" for n in range(20)]
 
@@ -437,14 +438,16 @@ def test_the_form_of_a_filtered_export_is_asked_for_by_name_or_by_accept(service
 
 
 @pytest.mark.usefixtures("filled")
-def test_the_commands_of_an_auditor(service: Service, auditor_of: History, tmp_path: Path) -> None:
+def test_the_commands_of_an_auditor(
+    auditor_of: History, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wait_until_sealed(auditor_of)
-    env = {"ORACLE_KEY": auditor_of.key, "ORACLE_ADMIN_URL": service.oracle.admin_url}
+    monkeypatch.chdir(tmp_path)
 
     def type_command(*words: str) -> str:
-        done = run_oracle(tmp_path, "audit", *words, env=env)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        done = shell.as_key(auditor_of.key, "audit", *words)
+        assert done.code == 0, done.err
+        return done.out
 
     note = type_command("fetch-checkpoint")
     (tmp_path / "kept").write_text(note)
