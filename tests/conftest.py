@@ -13,17 +13,23 @@ longer than its test.  pytest runs them in the main thread, which the servers' e
 from __future__ import annotations
 
 import asyncio
+import functools
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Protocol
 
 import hypothesis
 import pytest
 import servers
+from httpx._transports import default
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from oracle.run.embedded import PostgresServer, ValkeyServer
+
+# A client of httpx reads the certificates of all authorities when it is made, also for plain HTTP, which is all that
+# the tests speak.  That takes 30 ms of CPU, and a run makes thousands of clients.
+default.create_ssl_context = functools.cache(default.create_ssl_context)  # type: ignore[attr-defined]
 
 # No deadline for an example: a busy machine is no reason to fail.
 hypothesis.settings.register_profile(
