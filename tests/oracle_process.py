@@ -36,9 +36,11 @@ PATIENT = {
 def until(condition: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
     """Wait for a condition; the test fails when it does not come true."""
     deadline = time.monotonic() + timeout_s
+    pause_s = 0.01
     while not condition():
         assert time.monotonic() < deadline, f"not true within {timeout_s} s"
-        time.sleep(0.01)
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, 0.1)  # to ask takes CPU that what we wait for needs
 
 
 def environment(tmp_path: Path, env: Mapping[str, str] | None = None) -> dict[str, str]:
