@@ -184,9 +184,12 @@ def test_no_single_odd_character_slips_into_a_number(kind: str) -> None:
         "IBAN": "GB82WEST12345698765432",
         "EMAIL": "a@b.mx",
     }[kind]
+    accepted = []
     for code_point in range(128, sys.maxunicode + 1, 7):
-        with pytest.raises(BadIdentifier):
+        with suppress(BadIdentifier):  # pytest.raises would take most of the time
             canonicalise(kind, valid[:-1] + chr(code_point))
+            accepted.append(hex(code_point))
+    assert accepted == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
