@@ -46,6 +46,8 @@ LONGEST: Final = (
     "tests/faults/test_rig.py",
     "tests/schedules/test_schedules.py",
     "tests/process/test_walk.py",
+    "tests/api/admin/test_schemathesis_admin.py",
+    "tests/api/hostile/test_schemathesis.py",
     "tests/identifiers/test_identifier_laws.py",
     "tests/faults/test_visible.py",
     "tests/imports/test_batches_killed.py",
