@@ -155,7 +155,7 @@ async def serve() -> None:
             gate.server.close()
         gate.set({"hold": ""})
         gate.cut(1.0)
-    for _ in range(100):
+    for _ in range(400):
         if not any(gate.links for gate in gates.values()):
             break
         await asyncio.sleep(0.01)
