@@ -31,6 +31,8 @@ ENV PATH=/venv/bin:$PATH \
     ORACLE_HOST=0.0.0.0 \
     ORACLE_DATA_DIR=/var/lib/oracle \
     ORACLE_LOG_FORMAT=json
+# The keys that sign history are here: without them, a new container seals nothing.
+VOLUME /var/lib/oracle
 USER 1001
 EXPOSE 3000 3001
 STOPSIGNAL SIGTERM

@@ -3,7 +3,8 @@
 Job.       An async function that gets `stop`.  When `stop` is set, it returns at its next safe point: everything it has
            done is in the database, and the next process can go on from there.
 Failure.   A job that raises is logged, and started again after the next of pauses_s while it keeps failing; the others
-           go on.  So the jobs wait while PostgreSQL is away.  A job that returns is done.
+           go on.  So the jobs wait while PostgreSQL is away.  A job that returns is done.  `notice` hears that a job
+           fails, and once it has run for steady_s again that it works.
 Twice.     The same jobs can run in two processes at once: while a worker is replaced, and on several machines.  A job
            that only one process may do takes a lock in the database (see `store/leader`).
 Stop.      `run` returns when every job has ended.  After timeout_s it cancels the others and waits for them.
@@ -21,6 +22,7 @@ from oracle.telemetry import logs
 Job = Callable[[asyncio.Event], Awaitable[None]]
 Named = tuple[str, Job]
 Pause = Callable[[float, asyncio.Event], Awaitable[object]]
+Notice = Callable[[str, bool], None]  # the job, and whether it works
 
 PAUSES_S: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 STEADY_S: Final = 60.0  # a job that ran for longer has recovered from its last failure
@@ -36,10 +38,11 @@ async def run(
     pause: Pause = pause,
     pauses_s: Sequence[float] = PAUSES_S,
     steady_s: float = STEADY_S,
+    notice: Notice = lambda _job, _works: None,
 ) -> None:
     """Run all jobs until `stop` is set and they have ended."""
     tasks = [
-        asyncio.create_task(_keep_running(name, job, stop, pause, Backoff(pauses_s, steady_s=steady_s)), name=name)
+        asyncio.create_task(_keep_running(name, job, stop, pause, Backoff(pauses_s), steady_s, notice), name=name)
         for name, job in jobs
     ]
     try:
@@ -54,16 +57,27 @@ async def run(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _keep_running(name: str, job: Job, stop: asyncio.Event, pause: Pause, backoff: Backoff) -> None:
-    clock = asyncio.get_running_loop().time
+async def _keep_running(
+    name: str, job: Job, stop: asyncio.Event, pause: Pause, backoff: Backoff, steady_s: float, notice: Notice
+) -> None:
+    loop = asyncio.get_running_loop()
+
+    def recover() -> None:
+        backoff.reset()
+        notice(name, True)
+
     while not stop.is_set():
-        began = clock()
+        recovered = loop.call_later(steady_s, recover)
         try:
-            await job(stop)
+            try:
+                await job(stop)
+            finally:
+                recovered.cancel()
         except (Exception, asyncio.CancelledError) as exc:
             if _is_cancelled():
                 raise
-            pause_s = backoff.fail(clock() - began)
+            notice(name, False)
+            pause_s = backoff.fail()
             log.warning("A job failed; starting it again", exc=exc, job=name, pause_s=pause_s)
             await pause(pause_s, stop)
         else:

@@ -255,6 +255,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             " file. Not set: <data_dir>/audit-keys/signing.keys."
         ),
     ] = None
+    audit_waiting_max_s: Annotated[
+        int,
+        Meta(
+            ge=5,
+            le=86_400,
+            description="How long a change can wait to be sealed. After that, /health and the log report it, and"
+            " `oracle audit verify` fails.",
+        ),
+    ] = 300
 
     host: Annotated[
         str,

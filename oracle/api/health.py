@@ -3,7 +3,8 @@ delays the answer.
 
 /health   in the form that Mojaloop services share; 503 when the directory does not answer.  Without the cache it is OK:
           the cache's own line is DOWN, and the directory answers lookups.  While PostgreSQL answers but does not take
-          changes, a line `changes` says why.
+          changes, a line `changes` says why.  A background job that cannot work has a line, too, and so has history
+          whose events wait too long to be sealed; both are taken from the metrics of all processes.
 /live     the process runs its event loop
 /ready    the process can answer some lookups: the directory or the cache answers
 """
@@ -23,7 +24,7 @@ from oracle.store.cache.coherence import Coherence
 from oracle.store.changes import Changes
 from oracle.store.postgres import Postgres
 from oracle.telemetry import logs
-from oracle.telemetry.metrics import Metrics
+from oracle.telemetry.metrics import JOBS, Metrics
 
 ASK_EVERY_S: Final = 0.5
 # A Redis that is new to the directory is trusted only after a lease: this must not be a warning at every first start.
@@ -50,7 +51,11 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
 class Health:
     """One per process; `watch` runs as a task."""
 
-    def __init__(self, coherence: Coherence, postgres: Postgres, changes: Changes, metrics: Metrics) -> None:
+    def __init__(
+        self, coherence: Coherence, postgres: Postgres, changes: Changes, metrics: Metrics, waiting_max_s: float
+    ) -> None:
+        """`waiting_max_s`: how long an event can wait to be sealed before it is reported."""
+        self._waiting_max_s = waiting_max_s
         self._coherence = coherence
         self._postgres = postgres
         self._changes = changes
@@ -77,9 +82,19 @@ class Health:
         refusal = self._changes.explain_failure() if self.datastore else None
         if refusal is not None:
             services.append(Service("changes", "DOWN", refusal))
+        services += self._list_alarms()
         uptime = round(time.monotonic() - self._started, 3)
         report = Report(_name_state(self.datastore), uptime, self._start_time, self._version, services)
         return (200 if self.datastore else 503), _encode(report)
+
+    def _list_alarms(self) -> list[Service]:
+        failing = [job for job in JOBS if self._metrics.read_gauge("job_failing", job=job) > 0]
+        alarms = [Service("jobs", "DOWN", f"{', '.join(failing)}: see the log of the jobs process")] if failing else []
+        waiting_s = self._metrics.read_gauge("audit_waiting_seconds")
+        if waiting_s > self._waiting_max_s:
+            reason = f"the oldest event has waited {waiting_s:.0f} s to be sealed: see the log of the jobs process"
+            alarms.append(Service("sealing", "DOWN", reason))
+        return alarms
 
     def ready(self) -> tuple[int, bytes]:
         ready = self.datastore or self.cache

@@ -78,6 +78,14 @@ async def fetch_state(connection: asyncpg.Connection) -> State:
     return State(0, 0, START) if row is None else State(row["size"], row["era"], Bound(row["xact"], row["event_id"]))
 
 
+async def fetch_waiting(connection: asyncpg.Connection) -> float:
+    """Return for how many seconds the oldest event has waited that is committed and not sealed; 0 if none waits."""
+    state, eras = await fetch_state(connection), await fetch_eras(connection)
+    after = eras[state.era].after_event_id if state.era < len(eras) else FIRST  # nothing was ever sealed
+    place = str(state.bound.xact), state.bound.event_id, after
+    return float(await connection.fetchval(QUERIES["audit_waiting"], *place) or 0)
+
+
 async def fetch_eras(connection: asyncpg.Connection) -> list[Era]:
     return [Era(*row) for row in await connection.fetch(QUERIES["audit_eras"])]
 

@@ -7,7 +7,7 @@ Leader.    One process at a time seals (see `store/leader`).  Should two hold th
            the batches lets one of them through.
 Once.      Batch, hashes and checkpoint are one transaction.  The next sealer begins where the last batch ends, so no
            event is sealed twice or left out, whenever the sealer before was killed.
-Order.     See `log`.  A transaction that is open for an hour delays sealing for an hour; the metrics show the delay.
+Order.     See `log`.  A transaction that is open for an hour delays sealing for an hour; see `waiting`.
 Cost.      About 10 µs of CPU an event here and 5 in PostgreSQL, in portions.  After each portion the sealer rests for
            as long as the portion took, so that an import beside it keeps its core.
 Refusal.   It does not sign a log that does not extend what it signed last, and does not sign without the key.  It logs
@@ -17,6 +17,7 @@ Refusal.   It does not sign a log that does not extend what it signed last, and 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any, Final
@@ -36,6 +37,7 @@ from oracle.telemetry import logs
 from oracle.telemetry.metrics import Metrics
 
 INTERVAL_S: Final = 1.0
+REPEAT_S: Final = 300.0  # a log line that nobody saw comes again
 PARTITIONS_S: Final = 6 * 3600.0
 # The server ends the session of a process that hangs: such a process must not keep the lock.
 _WRITE_SETTINGS: Final = {"statement_timeout": "60000", "idle_in_transaction_session_timeout": "60000"}
@@ -79,7 +81,9 @@ class Sealer:
         self._interval_s = interval_s
         self._rest = rest
         self._limits = limits
-        self._condition = logs.Condition(events_log, "Sealing of history")
+        self._condition = logs.Condition(
+            events_log, "Sealing of history", level=logging.ERROR, repeat_s=REPEAT_S, notice=self._report_state
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Seal until `stop` is set.  A job, see `jobs`."""
@@ -116,20 +120,19 @@ class Sealer:
                     if await pause((loop.time() - began) * self._rest if sealed >= self._limits.batch else 0, stop):
                         return
                     began = loop.time()
-            self._report_waiting(await sealing.waiting_s())
             self._condition.now("ok")
             if loop.time() >= partitions_at:
                 await _make_partitions(sealing.writer)
                 partitions_at = loop.time() + PARTITIONS_S
             await pause(self._interval_s, stop)
 
+    def _report_state(self, good: bool) -> None:
+        if self._metrics is not None:
+            self._metrics.set("job_failing", float(not good), job="sealing")
+
     def _count(self, sealed: int) -> None:
         if self._metrics is not None:
             self._metrics.add("audit_sealed_total", sealed)
-
-    def _report_waiting(self, waiting_s: float) -> None:
-        if self._metrics is not None:
-            self._metrics.cells[self._metrics.slot("audit_waiting_seconds")] = waiting_s
 
 
 class Sealing:
@@ -229,11 +232,6 @@ class Sealing:
                 await self._choose_signers()
         self.tree, self._bound = tree, bound
         self._file.write_last(note)
-
-    async def waiting_s(self) -> float:
-        """Return for how long the oldest event has waited that is committed and not sealed."""
-        bound = (str(self._bound.xact), self._bound.event_id, self._era.after_event_id)
-        return float(await self._reader.fetchval(QUERIES["audit_waiting"], *bound) or 0)
 
 
 async def _make_partitions(connection: asyncpg.Connection) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence
+from math import inf
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -77,12 +78,17 @@ class Verification:
         end: int | None = None,
         since: str | None = None,
         snapshot_rows: int = log.SNAPSHOT_ROWS,
+        waiting_max_s: float = inf,
     ) -> None:
-        """Checks the batches of leaves [begin, end).  `trusted` are vkeys; default: the first in the database."""
+        """Checks the batches of leaves [begin, end).  `trusted` are vkeys; default: the first in the database.
+
+        An event that has waited longer than waiting_max_s to be sealed is a finding, if the end of the log is checked.
+        """
         self._connection = connection
         self._trusted, self._since = trusted, since
         self._begin, self._end = begin, end
         self._snapshot_rows = snapshot_rows
+        self._waiting_max_s = waiting_max_s
         self._tree = merkle.Frontier()
         self._sure = True  # the tree is the signed one, as far as it goes
         self._checkpoints = 0
@@ -100,6 +106,8 @@ class Verification:
         keys = await log.fetch_keys(connection)
         state = await log.fetch_state(connection)
         self._eras = {era.number: era for era in await log.fetch_eras(connection)}
+        async for finding in self._check_waiting():
+            yield finding
         if not keys:
             if state.size or self._trusted or self._since is not None:
                 yield Finding("key", f"the log has {state.size} leaves and no key")
@@ -328,9 +336,21 @@ class Verification:
         if surplus:
             yield Finding("inserted", f"{surplus} more events were not sealed with their era")
 
+    async def _check_waiting(self) -> AsyncIterator[Finding]:
+        """Sealing that has stopped leaves events that anybody with rights on the tables can change unseen."""
+        if self._end is not None:
+            return
+        waiting_s = await log.fetch_waiting(self._connection)
+        if waiting_s > self._waiting_max_s:
+            yield Finding("sealing", f"the oldest unsealed event has waited {waiting_s:.0f} s: does a sealer work?")
+
     async def _check_beyond(self, state: log.State) -> AsyncIterator[Finding]:
-        for row in await self._connection.fetch(QUERIES["audit_beyond_end"], state.size):
-            yield Finding(row["kind"], f"of {row['place']}: the log ends with {state.size} leaves")
+        # One snapshot: a sealer works beside this, and what it writes after a first look would be beyond the end.
+        async with self._connection.transaction(isolation="repeatable_read", readonly=True):
+            size = (await log.fetch_state(self._connection)).size
+            beyond = await self._connection.fetch(QUERIES["audit_beyond_end"], size)
+        for row in beyond:
+            yield Finding(row["kind"], f"of {row['place']}: the log ends with {size} leaves")
         if self._eras:
             after = max(era.after_event_id for era in self._eras.values())
             for row in await self._connection.fetch(QUERIES["audit_unplaced_events"], after):

@@ -40,6 +40,11 @@ def add(commands: Any) -> None:
     verify.add_argument(
         "--since", type=Path, metavar="FILE", help="a checkpoint that you kept: the log must be an extension of it"
     )
+    verify.add_argument(
+        "--max-wait", type=_parse_seconds, metavar="SECONDS",
+        help="fail if an event has waited longer to be sealed; default: ORACLE_AUDIT_WAITING_MAX_S;"
+        " use inf for a restored copy that no service uses",
+    )  # fmt: skip
     audit_questions.add_keys(verify)
 
     export = add_command(
@@ -79,6 +84,16 @@ def _add_range(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", dest="end", type=_parse_place, metavar="PLACE", help=f"end before this: {place}")
 
 
+def _parse_seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
+
+
 def _parse_place(text: str) -> int | datetime:
     if text.isascii() and text.isdigit() and len(text) <= 18:  # noqa: PLR2004 - what a bigint holds
         return int(text)
@@ -102,6 +117,8 @@ def _verify(arguments: Arguments) -> int:
     if arguments.offline is not None:
         if arguments.begin or arguments.end is not None:
             raise Misused("--offline checks the whole export: remove --from and --to")
+        if arguments.max_wait is not None:
+            raise Misused("--offline cannot know what waits: remove --max-wait")
         return _verify_offline(arguments.offline, keys, since)
     return asyncio.run(_verify_database(arguments, keys, since))
 
@@ -129,7 +146,10 @@ async def _verify_database(arguments: Arguments, keys: list[str], since: str | N
     async with _connect(arguments) as (connection, settings):
         begin, end = await _find_range(connection, arguments)
         trusted, since = keys or _read_own_keys(settings), since or last
-        verification = Verification(connection, trusted, begin=begin, end=end, since=since)
+        verification = Verification(
+            connection, trusted, begin=begin, end=end, since=since,
+            waiting_max_s=settings.audit_waiting_max_s if arguments.max_wait is None else arguments.max_wait,
+        )  # fmt: skip
         async with aclosing(verification.find()) as findings:
             async for finding in findings:
                 print(finding, flush=True)

@@ -139,7 +139,9 @@ def _begin_with_routes(file: RoutesFile, routes: Routes, coherence: Coherence) -
 
 @asynccontextmanager
 async def _open_health(store: Store, metrics: Metrics) -> AsyncIterator[Health]:
-    health = Health(store.coherence, store.postgres, store.changes, metrics)
+    health = Health(
+        store.coherence, store.postgres, store.changes, metrics, waiting_max_s=store.settings.audit_waiting_max_s
+    )
     tasks = [asyncio.create_task(health.watch()), asyncio.create_task(watch_event_loop(metrics))]
     try:
         yield health
@@ -206,6 +208,7 @@ async def run_admin(
     stop: asyncio.Event,
 ) -> None:
     from oracle.api.admin.app import AdminServices, admin_app  # noqa: PLC0415 - _MODULES
+    from oracle.audit import waiting  # noqa: PLC0415
     from oracle.run.asgi import serve_asgi  # noqa: PLC0415
 
     metrics = Metrics.open(run_dir, "admin", index)
@@ -217,7 +220,12 @@ async def run_admin(
                 proxies=settings.admin_proxies, reading=Reading.of(settings),
             )  # fmt: skip
             services.stopping = stop
-            await serve_asgi(admin_app(services), sock, link.report_ready, stop)
+            watching = asyncio.create_task(waiting.watch(store.postgres, metrics, settings.audit_waiting_max_s))
+            try:
+                await serve_asgi(admin_app(services), sock, link.report_ready, stop)
+            finally:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
     finally:
         metrics.close()
 
@@ -229,15 +237,19 @@ async def run_jobs(settings: Settings, index: int, run_dir: Path | None, link: L
 
     signing_keys = KeyFile(key_file(settings))
 
+    def notice(job: str, works: bool) -> None:
+        metrics.set("job_failing", float(not works), job=job)
+
     async def run_with_store(stop: asyncio.Event) -> None:
+        notice("store", True)
         async with open_store(settings, metrics, desk=True) as store, _open_health(store, metrics):
-            await jobs.run(_make_jobs(store, metrics, signing_keys), stop)
+            await jobs.run(_make_jobs(store, metrics, signing_keys), stop, notice=notice)
 
     try:
         # Nobody waits for this process, so PostgreSQL can be slow or away when it starts: opening the store is a job,
         # repeated until it succeeds.
         link.report_ready()
-        await jobs.run([("store", run_with_store)], stop, timeout_s=settings.stop_timeout_s)
+        await jobs.run([("store", run_with_store)], stop, timeout_s=settings.stop_timeout_s, notice=notice)
         log.info("The jobs worker stopped", index=index)
     finally:
         metrics.close()

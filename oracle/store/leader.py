@@ -78,6 +78,7 @@ class Leader:
         connection = await self._connect()
         try:
             while not await connection.fetchval(QUERIES["lead"], self._lock):
+                self._condition.now("ok")  # another process does the work
                 if await pause(self._look_s, stop):
                     return
             if self._heartbeat_s is None:

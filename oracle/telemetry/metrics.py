@@ -78,6 +78,7 @@ METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
 BATCH_STATES = ("validating", "waiting", "applying", "done", "rejected", "cancelled", "failed")
 ROWS_READ = ("valid", "invalid")
 ROWS_APPLIED = ("added", "changed", "unchanged", "removed", "refused")
+JOBS = ("store", "imports", "housekeeping", "sealing")
 SPAN_RESULTS = ("recorded", "exported", "failed")  # recorded and neither of the others: waiting or dropped
 ERROR_CODES = (
     *("2001", "2003", "2004", "2005", "3000", "3002", "3003", "3040"),
@@ -161,7 +162,10 @@ SERIES = (
     Series("gauge", "http_connections", "Client connections open", start=0.0),
     Series("counter", "http_requests_total", "Requests read, by method", (("method", METHODS),)),
     Series("counter", "audit_sealed_total", "Events appended to the history log"),
-    Series("gauge", "audit_waiting_seconds", "How long the oldest unsealed event has been waiting"),
+    Series(
+        "gauge", "audit_waiting_seconds", "How long the oldest unsealed event has been waiting, as the database shows"
+    ),
+    Series("gauge", "job_failing", "1 while a background job cannot work, else 0", (("job", JOBS),)),
     Series(
         "gauge",
         "import_batches",
@@ -288,6 +292,17 @@ class Metrics:
     def mark(self, name: str, at: float | None = None) -> None:
         """Record that the event of an `age` series happened now, or at that reading of time.monotonic()."""
         self.cells[_POSITIONS[name, ()]] = time.monotonic() if at is None else at
+
+    def read_gauge(self, name: str, **labels: str) -> float:
+        """Return the highest value of a gauge in the living processes of the run_dir; NaN if none has set it."""
+        slot = self.slot(name, **labels)
+        values = [reading.cells[slot] for reading in self._list_living()]
+        return max((value for value in values if not isnan(value)), default=nan)
+
+    def _list_living(self) -> list[_Reading]:
+        if self._run_dir is None:
+            return [_Reading(self._role, self._index, self.cells)]
+        return [reading for reading in _readings(self._run_dir / "metrics") if reading.process()]
 
     def render(self) -> bytes:
         """Write the page of all processes of the run_dir, or of this one where there is none."""

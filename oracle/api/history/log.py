@@ -213,9 +213,7 @@ async def read_consistency(call: NamedDependency[Call], data: ConsistencyQuestio
 async def read_status(call: NamedDependency[Call]) -> Response[bytes]:
     async with open_log(call.postgres) as connection:
         state = await log.fetch_state(connection)
-        era = (await log.fetch_eras(connection))[state.era]
-        bound = str(state.bound.xact), state.bound.event_id, era.after_event_id
-        waiting_s = await connection.fetchval(QUERIES["audit_waiting"], *bound)
+        waiting_s = await log.fetch_waiting(connection) or None
         latest = await connection.fetchrow(QUERIES["audit_checkpoint_latest"])
     signed_at = None if latest is None else latest["signed_at"]
     return call.read(LogStatus(size=state.size, signed_at=signed_at, waiting_s=waiting_s))
