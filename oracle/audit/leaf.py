@@ -32,6 +32,7 @@ from typing import Any, Final
 import msgspec
 
 from oracle.audit.merkle import leaf_hash
+from oracle.spreadsheet import quote_formula
 
 __all__ = ["FIELDS", "Leaf", "csv_header", "csv_row", "leaf_hash", "line", "read"]
 
@@ -133,7 +134,10 @@ def csv_header() -> bytes:
 
 
 def csv_row(text: bytes) -> bytes:
-    """Write the same event for a spreadsheet: an empty field for null, a quoted one for an empty text."""
+    """Write the same event for a spreadsheet: an empty field for null, a quoted one for an empty text.
+
+    A text that a spreadsheet would run gets a `'` in front (`oracle.spreadsheet`).
+    """
     values: Mapping[str, Any] = msgspec.structs.asdict(read(text))
     return ",".join(map(_csv_field, values.values())).encode() + b"\r\n"
 
@@ -143,7 +147,10 @@ def _csv_field(value: object) -> str:
         return ""
     if value == "":
         return '""'
-    text = bytes(value).decode() if isinstance(value, msgspec.Raw) else str(value)
+    if isinstance(value, str):
+        text = quote_formula(value)
+    else:
+        text = bytes(value).decode() if isinstance(value, msgspec.Raw) else str(value)
     if not any(mark in text for mark in ',"\r\n'):
         return text
     return '"' + text.replace('"', '""') + '"'

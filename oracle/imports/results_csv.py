@@ -1,7 +1,6 @@
 """The results file as CSV: one line for each row of the uploaded file, in its order.
 
-Spreadsheets open it, and they run a cell that begins with = + - @ or a tab as a formula.  Such a cell gets a `'` in
-front, which the reader of import files removes again.
+An identifier that a spreadsheet would run gets a `'` in front, which the reader of import files removes again.
 """
 
 import csv
@@ -9,8 +8,9 @@ import io
 from collections.abc import Iterable
 from typing import Final
 
+from oracle.spreadsheet import quote_formula
+
 COLUMNS: Final = ("line", "status", "code", "message", "kind", "identifier")
-_FORMULA_BEGINS: Final = frozenset("=+-@\t\r")
 
 
 def write_header() -> bytes:
@@ -25,7 +25,3 @@ def write_lines(results: Iterable[tuple[int, str, str, str, str, str]]) -> bytes
         for line, status, code, message, kind, identifier in results
     )
     return text.getvalue().encode()
-
-
-def quote_formula(cell: str) -> str:
-    return "'" + cell if cell[:1] in _FORMULA_BEGINS else cell

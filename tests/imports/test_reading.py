@@ -11,6 +11,7 @@ import pytest
 
 from oracle.identifiers import KINDS, Reading
 from oracle.imports import results_csv, templates
+from oracle.imports.cells import clean
 from oracle.imports.reading import Chunk, FileRefused, FileRow, Reader, RowChecks
 from oracle.imports.refusals import FIELD_MAX, LINE_MAX, RECORD_LINES_MAX, REFUSALS, RowCode
 
@@ -490,3 +491,11 @@ def test_results_are_text_for_a_spreadsheet_and_can_be_read_again() -> None:
         ["3", "refused", "formula", 'a "b", c', "", ""],
     ]
     assert read_row(f"ALIAS,{table[1][5]}") == "@ana"
+
+
+@pytest.mark.parametrize("identifier", ["@ana", "'ana", "''ana", "-ana", "+ana", "=1+1", "＝1"])
+def test_no_identifier_is_a_formula_in_the_results_and_each_is_read_again(identifier: str) -> None:
+    written = results_csv.write_lines([(2, "applied", "", "", "ALIAS", identifier)]).decode()
+    (cells,) = csv.reader(io.StringIO(written, newline=""))
+    assert cells[5] == f"'{identifier}"
+    assert clean(cells[5]) == identifier
