@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from oracle.commands.output import print_note
 from oracle.commands.verbs import (
     FAILED,
     OK,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 SEED_COUNT_MAX: Final = 100_000_000  # seed makes numbers of eight digits
 SEED_FSPS_MAX: Final = 10_000
+WAIT_MAX_S: Final = 86_400
 
 
 def add(commands: Any) -> None:
@@ -37,6 +39,13 @@ def add(commands: Any) -> None:
         default="post",
         help="pre: only the changes that the previous version can work with, before the servers are replaced;"
         " post: all changes (default)",
+    )
+    migrate.add_argument(
+        "--wait",
+        type=_whole_number(0, WAIT_MAX_S),
+        metavar="SECONDS",
+        help="wait so long for a database that does not answer (default: 0), and for another session that migrates"
+        " (default: 60)",
     )
 
     seed = add_command(commands, "seed", _seed, "fill the directory with invented phone numbers, for demos and tests")
@@ -79,16 +88,23 @@ def _migrate(arguments: Arguments) -> None:
 
     from oracle.commands.database import load_settings
 
-    applied = asyncio.run(_apply_migrations(load_settings(arguments).settings, arguments.stage))
+    applied = asyncio.run(_apply_migrations(load_settings(arguments).settings, arguments.stage, arguments.wait))
     print(f"migrations applied: {applied}")
 
 
-async def _apply_migrations(settings: Settings, stage: Stage) -> int:
+async def _apply_migrations(settings: Settings, stage: Stage, wait_s: int | None) -> int:
     from oracle.commands.database import open_database
-    from oracle.store.migrate import migrate
+    from oracle.run.errors import wait_for_database
+    from oracle.store.migrate import WAIT_S, migrate
 
-    async with open_database(settings, owner=True) as url:
-        return await migrate(url, stage)
+    def note_holder(holder: str) -> None:
+        print_note(f"waiting for {holder}, which holds the lock of migrations")
+
+    async def apply() -> int:
+        async with open_database(settings, owner=True) as url:
+            return await migrate(url, stage, wait_s=WAIT_S if wait_s is None else wait_s, on_wait=note_holder)
+
+    return await wait_for_database(apply, wait_s or 0, lambda reason, _: print_note(f"{reason}; trying again"))
 
 
 def _seed(arguments: Arguments) -> None:

@@ -7,10 +7,17 @@ ServeError          an expected failure
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import Final, TypeVar
 
 from oracle.settings import mask_url
+
+RETRY_S: Final = 0.5  # between two tries at a PostgreSQL that does not answer
+
+Result = TypeVar("Result")
 
 
 class ServeError(Exception):
@@ -32,6 +39,8 @@ def explain_database_errors(url: str) -> Iterator[None]:
 
     import asyncpg  # noqa: PLC0415 - 0.1 s that listeners and workers need not wait for
 
+    from oracle.store.sessions import UnfitSession  # noqa: PLC0415 - as asyncpg
+
     away = (
         asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError,
         asyncpg.PostgresConnectionError, asyncpg.TooManyConnectionsError,
@@ -41,6 +50,8 @@ def explain_database_errors(url: str) -> Iterator[None]:
         yield
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedObjectError) as exc:
         raise DatabaseError(f"database {mask_url(url)}: it has no schema yet; run: oracle migrate") from exc
+    except UnfitSession as exc:
+        raise DatabaseError(f"database {mask_url(url)}: {exc}") from exc
     except (asyncpg.PostgresError, OSError) as exc:
         # The first line alone: the details behind it hold values.
         reason = next(iter(str(exc).splitlines()), "") or type(exc).__name__
@@ -51,3 +62,23 @@ def explain_database_errors(url: str) -> Iterator[None]:
     except (asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as exc:
         # Without their text, which quotes parts of the URL.  The second comes from a server that has just died.
         raise DatabaseError(f"database {mask_url(url)}: cannot be used ({type(exc).__name__})") from exc
+
+
+async def wait_for_database(
+    act: Callable[[], Awaitable[Result]], wait_s: float, on_wait: Callable[[str, float], object]
+) -> Result:
+    """Return the result of `act`; try again for `wait_s` seconds while the database is away.  Raises what `act` raises.
+
+    `on_wait` is called with each new reason, and with the seconds that are left.
+    """
+    ends_at, seen = time.monotonic() + wait_s, ""
+    while True:
+        try:
+            return await act()
+        except DatabaseAway as exc:
+            if time.monotonic() >= ends_at:
+                raise
+            if str(exc) != seen:
+                seen = str(exc)
+                on_wait(seen, ends_at - time.monotonic())
+        await asyncio.sleep(RETRY_S)

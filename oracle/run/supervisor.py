@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from oracle.run.crew import Crew, CrewLimits, worker_starter
-from oracle.run.errors import DatabaseAway, ServeError, explain_database_errors
+from oracle.run.errors import ServeError, explain_database_errors, wait_for_database
 from oracle.run.greeting import print_greeting, print_step
 from oracle.run.open_files import log_open_files, raise_open_files
 from oracle.run.order import ROLES, Command, Order, Role, worker_arguments
@@ -45,9 +45,9 @@ from oracle.telemetry import logs
 
 if TYPE_CHECKING:
     from oracle.run.embedded import ServerUrls
+    from oracle.store.migrate import Stage
 
 BACKLOG: Final = 4096  # a restart of the hub brings all its connections at once
-RETRY_S: Final = 0.5  # between two tries at a PostgreSQL that does not answer
 
 log = logs.Log(__name__)
 
@@ -139,20 +139,15 @@ async def _prepare_database(settings: Settings, roles: Sequence[Role], *, own: b
 
     Waits for a PostgreSQL that does not answer, for start_wait_s.  `own`: it is the embedded one.
     """
-    ends_at, seen = time.monotonic() + settings.start_wait_s, ""
-    while True:
-        try:
-            await _make_schema_right(settings, own=own)
-            return await _make_first_key(settings) if "admin" in roles else None
-        except DatabaseAway as exc:
-            if time.monotonic() >= ends_at:
-                raise
-            if str(exc) != seen:
-                seen = str(exc)
-                log.warning(
-                    "PostgreSQL does not answer; trying again", reason=seen, wait_s=round(ends_at - time.monotonic())
-                )
-        await asyncio.sleep(RETRY_S)
+
+    async def prepare() -> str | None:
+        await _make_schema_right(settings, own=own)
+        return await _make_first_key(settings) if "admin" in roles else None
+
+    def log_wait(reason: str, left_s: float) -> None:
+        log.warning("PostgreSQL does not answer; trying again", reason=reason, wait_s=round(left_s))
+
+    return await wait_for_database(prepare, settings.start_wait_s, log_wait)
 
 
 async def _make_schema_right(settings: Settings, *, own: bool) -> None:
@@ -161,7 +156,8 @@ async def _make_schema_right(settings: Settings, *, own: bool) -> None:
         from oracle.store.migrate import check_schema, migrate  # noqa: PLC0415 - see explain_database_errors
 
         if settings.database_owner_url is not None:
-            applied = await migrate(settings.database_owner_url, "post" if own else "pre")
+            stage: Stage = "post" if own else "pre"
+            applied = await migrate(settings.database_owner_url, stage, wait_s=settings.start_wait_s)
             if applied:
                 log.info("The database has the schema of this version", migrations=applied)
     with explain_database_errors(url):

@@ -22,6 +22,7 @@ from oracle.errors import DirectoryUnavailable
 from oracle.store.cache.coherence import COMMIT_MAX_S
 from oracle.store.queries import QUERIES
 from oracle.store.servers import Servers
+from oracle.store.sessions import UnfitSession
 
 STREAM_ROWS: Final = 1_000
 FORGET_S: Final = 10.0
@@ -74,7 +75,9 @@ def is_away(error: BaseException) -> bool:
 
 def is_refused(error: BaseException) -> bool:
     """Return whether the error means that a server that works cannot do this now, for want of a resource or a right."""
-    return isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith(_REFUSED)
+    if isinstance(error, asyncpg.PostgresError):
+        return str(error.sqlstate).startswith(_REFUSED)
+    return isinstance(error, UnfitSession)
 
 
 def is_busy(error: BaseException) -> bool:
@@ -86,6 +89,8 @@ def is_busy(error: BaseException) -> bool:
 
 def explain_refusal(error: BaseException) -> str:
     """Say in a few words, which hold no values, why a working server does not take changes."""
+    if isinstance(error, UnfitSession):
+        return str(error)
     sqlstate = str(getattr(error, "sqlstate", None) or "")
     return next((text for prefix, text in _EXPLAINED.items() if sqlstate.startswith(prefix)), "commits get no answer")
 

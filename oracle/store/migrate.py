@@ -6,7 +6,7 @@ Stage.     A *pre* migration runs before the new program starts, and must suit t
 Newer.     A pre migration that this program does not know suits it: a newer program has begun an upgrade.  After a post
            migration that it does not know, this program can work no more.
 Once.      Ten processes that start at once apply each migration once: an advisory lock makes the others wait, and then
-           they find nothing to do.
+           they find nothing to do.  They wait for a limited time, and name the session that holds the lock.
 Lock.      Each file is one transaction, under a lock timeout.  A migration that waits behind a long query fails;
            otherwise every lookup would wait behind the migration.
 After it.  Each run also does what follows from the schema: it grants the application's role its rights on new tables,
@@ -16,8 +16,8 @@ After it.  Each run also does what follows from the schema: it grants the applic
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Final, Literal
@@ -35,6 +35,7 @@ log = logs.Log(__name__)
 # Any number that nobody else uses: "alias" in ASCII.
 ADVISORY_LOCK: Final = 0x616C696173
 LOCK_TIMEOUT_MS: Final = 4_000
+WAIT_S: Final = 60.0  # for another session that migrates
 # A member of this role can do what the application does.  It can change neither history nor the schema.
 APPLICATION_ROLE: Final = "oracle_app"
 FOLDER: Final = files("oracle.store").joinpath("migrations")
@@ -69,6 +70,16 @@ SELECT current_schema() FROM pg_roles WHERE rolname = $1 AND has_schema_privileg
 """
 
 
+# PostgreSQL shows the two halves of the number of an advisory lock.
+_HOLDER: Final = """
+SELECT pid, coalesce(usename, '?') AS role, coalesce(nullif(application_name, ''), '?') AS application,
+       coalesce(date_trunc('second', backend_start)::text, '?') AS since
+FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND datname = current_database()
+  AND classid = ($1::bigint >> 32)::oid AND objid = ($1::bigint & 4294967295)::oid
+"""
+
+
 class SchemaError(Exception):
     """The program cannot work on this database; the text is one line for the operator."""
 
@@ -90,34 +101,42 @@ def read_migrations(folder: Traversable = FOLDER) -> list[Migration]:
     return sorted(found, key=lambda migration: (migration.number, migration.stage == "post"))
 
 
+def _log_wait(holder: str) -> None:
+    log.warning("Another session migrates the database; waiting for it", holder=holder)
+
+
 async def migrate(
     database_url: str,
     stage: Stage = "post",
     *,
     migrations: Sequence[Migration] | None = None,
     lock_timeout_ms: int = LOCK_TIMEOUT_MS,
+    wait_s: float = WAIT_S,
+    on_wait: Callable[[str], object] = _log_wait,
 ) -> int:
     """Apply the migrations that are missing (by default of this program's); return how many.
 
+    `wait_s`: how long to wait for another session that migrates; `on_wait` is called with a text that names it.
+
     Raises SchemaError when the database has post migrations that this program does not know (a newer version made it),
-    or when the role has no right to migrate.  Raises any error of asyncpg when the database cannot be reached or a
-    statement fails.
+    when the role has no right to migrate, or when the other session does not end in time.  Raises any error of asyncpg
+    when the database cannot be reached or a statement fails, and UnfitSession.
     """
     connection = await connect(database_url, "oracle migrate")
     try:
-        await connection.execute("SELECT pg_advisory_lock($1)", ADVISORY_LOCK)
-        # Not with IF NOT EXISTS: that needs rights which the application does not have, and a look needs none.
-        if not await connection.fetchval("SELECT to_regclass('migrations') IS NOT NULL"):
-            await connection.execute(_LEDGER)
-        applied = 0
-        for migration in _find_missing(
-            await _list_applied(connection), read_migrations() if migrations is None else migrations
-        ):
-            if migration.stage == "post" and stage == "pre":
-                break
-            await _apply(connection, migration, lock_timeout_ms)
-            applied += 1
-        await _grant_and_partition(connection)
+        async with _hold_lock(connection, wait_s, on_wait):
+            # Not with IF NOT EXISTS: that needs rights which the application does not have, and a look needs none.
+            if not await connection.fetchval("SELECT to_regclass('migrations') IS NOT NULL"):
+                await connection.execute(_LEDGER)
+            applied = 0
+            for migration in _find_missing(
+                await _list_applied(connection), read_migrations() if migrations is None else migrations
+            ):
+                if migration.stage == "post" and stage == "pre":
+                    break
+                await _apply(connection, migration, lock_timeout_ms)
+                applied += 1
+            await _grant_and_partition(connection)
     except asyncpg.InsufficientPrivilegeError as exc:
         raise SchemaError(
             f"this role may not migrate: {exc}. Set ORACLE_DATABASE_OWNER_URL to the owner's URL"
@@ -125,7 +144,42 @@ async def migrate(
     else:
         return applied
     finally:
-        await connection.close()  # releases the advisory lock, too
+        await connection.close()
+
+
+@asynccontextmanager
+async def _hold_lock(
+    connection: asyncpg.Connection, wait_s: float, on_wait: Callable[[str], object]
+) -> AsyncIterator[None]:
+    """Hold the lock of migrations while the block runs.  Raises SchemaError when another session keeps it."""
+    if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", ADVISORY_LOCK):
+        on_wait(_describe(await connection.fetchrow(_HOLDER, ADVISORY_LOCK)))
+        try:
+            await connection.execute(f"SET lock_timeout = {max(1, int(wait_s * 1000))}")
+            await connection.execute("SELECT pg_advisory_lock($1)", ADVISORY_LOCK)
+        except asyncpg.LockNotAvailableError as exc:
+            raise SchemaError(_explain_holder(await connection.fetchrow(_HOLDER, ADVISORY_LOCK), wait_s)) from exc
+        await connection.execute("SET lock_timeout = 0")
+    try:
+        yield
+    finally:
+        # Not only by the end of the session, which can be later than that of this connection.
+        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            await connection.execute("SELECT pg_advisory_unlock($1)", ADVISORY_LOCK)
+
+
+def _describe(holder: asyncpg.Record | None) -> str:
+    if holder is None:
+        return "a session that has just ended"
+    return (
+        f"process {holder['pid']} of PostgreSQL (role {holder['role']}, application {holder['application']},"
+        f" connected since {holder['since']})"
+    )
+
+
+def _explain_holder(holder: asyncpg.Record | None, wait_s: float) -> str:
+    text = f"waited {wait_s:g} s for the lock of migrations, which {_describe(holder)} holds. Wait until it ends"
+    return text if holder is None else f"{text}. If it does not migrate: SELECT pg_terminate_backend({holder['pid']})"
 
 
 async def check_schema(database_url: str, *, migrations: Sequence[Migration] | None = None) -> None:

@@ -48,6 +48,8 @@ class ServerRow(TypedDict):
     started_at: datetime
     timeline: int
     system_identifier: str
+    backend_pid: int
+    settings: list[str]  # each as name=value
 
 
 class BackendRow(TypedDict):

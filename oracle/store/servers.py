@@ -12,6 +12,7 @@ Moved.     A statement on a server that hangs would wait for its own time-out.  
 Timeline.  Each promotion begins a new timeline.  A server with a lower one than the last primary is an old primary that
            came back, and is refused.  Two servers promoted from one primary can have equal timelines.  Nobody can tell
            those apart, so the cluster manager must fence the old primary.
+Sessions.  Each connection has the settings that the rules rest on, or is refused (see `sessions`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import asyncpg
 from oracle.store.base import Lineage
 from oracle.store.queries import QUERIES
 from oracle.store.rows import ServerRow
+from oracle.store.sessions import PINNED, UnfitSession, check_session, list_wanted
 
 CONNECT_S: Final = 10.0  # for commands and background work
 STAGGER_S: Final = 0.25  # a server that works answers sooner, also with TLS and from another site
@@ -36,6 +38,7 @@ READ_ONLY: Final = "default_transaction_read_only"
 # The server ends the session of a client without power or network after half a minute, not after two hours: that
 # session can hold the lock of a leader.
 _KEEPALIVE: Final = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "4"}
+_SESSION: Final = {**PINNED, **_KEEPALIVE}
 
 
 class Host(NamedTuple):
@@ -98,9 +101,9 @@ class Servers:
     ) -> asyncpg.Connection:
         """Open a connection to the primary.  `name` shows in pg_stat_activity; `settings` are those of PostgreSQL.
 
-        Raises what asyncpg raises, NotPrimary, TimeoutError.
+        Raises what asyncpg raises, NotPrimary, UnfitSession, TimeoutError.
         """
-        settings = {**_KEEPALIVE, "application_name": name, **(settings or {})}
+        settings = {**_SESSION, "application_name": name, **(settings or {})}
         return await self._open(timeout_s, {"server_settings": settings, "command_timeout": command_timeout_s})
 
     async def open_pool(
@@ -112,7 +115,7 @@ class Servers:
             return await self._open(timeout_s, options)
 
         return await asyncpg.create_pool(
-            connect=open_connection, min_size=0, max_size=size, server_settings={**_KEEPALIVE, **settings}, **options
+            connect=open_connection, min_size=0, max_size=size, server_settings={**_SESSION, **settings}, **options
         )
 
     async def _open(self, timeout_s: float, options: Mapping[str, Any]) -> asyncpg.Connection:
@@ -155,12 +158,15 @@ class Servers:
                 waiting = [host for host, task in tries.items() if _is_standby(task)]  # one can be promoted meanwhile
 
     async def _try(self, host: Host, timeout_s: float, options: Mapping[str, Any]) -> _Primary:
-        """Connect to one server.  Raises NotPrimary, and what asyncpg raises."""
+        """Connect to one server.  Raises NotPrimary, UnfitSession, and what asyncpg raises."""
+        wanted = list_wanted(options["server_settings"])
         connection = await asyncpg.connect(
             self._url, host=host.name, port=host.port, timeout=timeout_s, target_session_attrs="any", **options
         )
         try:
-            state = await _fetch_state(connection)
+            state = await _fetch_state(connection, list(wanted))
+            is_own = state["backend_pid"] == connection.get_server_pid()
+            check_session(wanted, state["settings"], is_own=is_own)
             if state["in_recovery"]:
                 raise NotPrimary(f"{host} is a standby")
             if _is_older(_lineage_of(state), self._lineage):
@@ -191,11 +197,11 @@ async def connect(url: str, name: str, settings: Mapping[str, str] | None = None
     return await Servers(url).connect(name, settings)
 
 
-async def _fetch_state(connection: asyncpg.Connection) -> ServerRow:
+async def _fetch_state(connection: asyncpg.Connection, settings: list[str]) -> ServerRow:
     try:
-        state: ServerRow = await connection.fetchrow(QUERIES["server_state"])
+        state: ServerRow = await connection.fetchrow(QUERIES["server_state"], settings)
     except asyncpg.InsufficientPrivilegeError:  # somebody has revoked pg_control_system: no timeline is compared then
-        state = await connection.fetchrow(QUERIES["server_state_of_stranger"])
+        state = await connection.fetchrow(QUERIES["server_state_of_stranger"], settings)
     return state
 
 
@@ -228,7 +234,11 @@ def _choose(tries: Mapping[Host, asyncio.Task[_Primary]], timeout_s: float) -> _
         failures[host] = failure or TimeoutError(f"no answer within {timeout_s:g} s")
     if len(failures) == 1:
         raise next(iter(failures.values()))
-    for kind in (asyncpg.PostgresError, ValueError):  # a server answers, and refuses us: that can be put right
+    for kind in (
+        UnfitSession,
+        asyncpg.PostgresError,
+        ValueError,
+    ):  # a server answers, and refuses us: that can be put right
         for failure in failures.values():
             if isinstance(failure, kind) and not isinstance(failure, asyncpg.CannotConnectNowError):
                 raise failure

@@ -20,8 +20,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for --write; pytest has done it already
 import servers
+from oracle_process import run_oracle
+from pooler import open_pooler
 
 from oracle.run.embedded.binaries import find_postgres_binaries
+from oracle.run.errors import DatabaseAway, explain_database_errors, wait_for_database
 from oracle.store.migrate import ADVISORY_LOCK, FOLDER, Migration, SchemaError, migrate, read_migrations
 
 if TYPE_CHECKING:
@@ -166,6 +169,60 @@ async def test_a_killed_process_releases_the_lock(empty_database_url: str) -> No
         assert not waiting.done()
     holder.terminate()  # as a killed process would
     assert await waiting == len(read_migrations())
+
+
+async def test_a_lock_that_nobody_releases_is_reported_with_its_holder(empty_database_url: str, tmp_path: Path) -> None:
+    """As a pooler leaves it: the session goes on, and nobody in it migrates.  Then a start must not hang."""
+    holder = await asyncpg.connect(empty_database_url, server_settings={"application_name": "stranded"})
+    await holder.execute("SELECT pg_advisory_lock($1)", ADVISORY_LOCK)
+    pid = holder.get_server_pid()
+    seen: list[str] = []
+    named = rf"process {pid} of PostgreSQL \(role oracle, application stranded, connected since 2"
+    with pytest.raises(SchemaError, match=rf"{named}.*pg_terminate_backend\({pid}\)"):
+        await migrate(empty_database_url, wait_s=0.01, on_wait=seen.append)
+    assert [re.match(named, text) is not None for text in seen] == [True]
+
+    env = {"ORACLE_DATABASE_URL": empty_database_url}
+    done = await asyncio.to_thread(run_oracle, tmp_path, "migrate", "--wait", "0", env=env)
+    assert done.returncode == 1
+    first, second = done.stderr.splitlines()
+    assert re.match(f"waiting for {named}", first)
+    assert re.match(f"oracle: waited 0 s for the lock of migrations, which {named}", second)
+    assert await ask(empty_database_url, "SELECT to_regclass('migrations')") is None
+
+    await execute(empty_database_url, f"SELECT pg_terminate_backend({pid})")
+    assert await migrate(empty_database_url) == len(read_migrations())
+    assert await ask(empty_database_url, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+
+
+async def test_the_same_number_in_another_database_or_of_two_halves_blocks_nobody(
+    empty_database_url: str, database_url: str
+) -> None:
+    others = [await asyncpg.connect(url) for url in (database_url, empty_database_url)]
+    await others[0].execute("SELECT pg_advisory_lock($1)", ADVISORY_LOCK)
+    await others[1].execute("SELECT pg_advisory_lock($1, $2)", ADVISORY_LOCK >> 32, ADVISORY_LOCK & 0xFFFFFFFF)
+    assert await migrate(empty_database_url, wait_s=0.01) == len(read_migrations())
+    for other in others:
+        await other.close()
+
+
+async def test_migrate_can_wait_for_a_database_that_comes_up(
+    empty_database_url: str, postgres_server: PostgresServer
+) -> None:
+    away = asyncio.Event()
+    with servers.temporary_home() as folder:
+        url = f"{empty_database_url.partition('?')[0]}?host={folder}&port=5432"
+
+        async def apply() -> int:
+            with explain_database_errors(url):
+                return await migrate(url)
+
+        waiting = asyncio.create_task(wait_for_database(apply, 300, lambda *_: away.set()))
+        await away.wait()
+        async with open_pooler(folder, servers.postgres_socket(postgres_server), keep=True, own_key=False):
+            assert await waiting == len(read_migrations())
+        with pytest.raises(DatabaseAway):
+            await wait_for_database(apply, 0, lambda *_: None)
 
 
 def test_every_file_of_the_folder_is_a_migration() -> None:
