@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-# Each can be set by everybody, and overrides the database, the role and postgresql.conf.
+# Each can be set by everybody, and overrides the database, the role and postgresql.conf.  Names are in lower case, so
+# that a caller's value replaces ours; PostgreSQL shows some with capitals (TimeZone).
 PINNED: Final = {
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
@@ -22,9 +23,9 @@ PINNED: Final = {
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
     # Text forms.
-    "TimeZone": "UTC",
-    "DateStyle": "ISO, MDY",
-    "IntervalStyle": "postgres",
+    "timezone": "UTC",
+    "datestyle": "ISO, MDY",
+    "intervalstyle": "postgres",
     "extra_float_digits": "1",
     "bytea_output": "hex",
     "standard_conforming_strings": "on",

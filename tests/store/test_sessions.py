@@ -73,8 +73,9 @@ async def test_every_pinned_setting_overrides_the_default_of_the_role_and_of_the
     await set_defaults(database_url, {name: value for each in DEFAULTS.values() for name, value in each.items()})
     connection = await connect(database_url, "test")
     try:
-        rows = await connection.fetch("SELECT name, setting FROM pg_settings WHERE name = ANY ($1)", list(PINNED))
-        assert {row["name"]: row["setting"] for row in rows} == PINNED
+        shown = "SELECT lower(name), setting FROM pg_settings WHERE lower(name) = ANY ($1)"
+        rows = await connection.fetch(shown, list(PINNED))
+        assert {row["lower"]: row["setting"] for row in rows} == PINNED
     finally:
         await connection.close()
 
@@ -82,7 +83,7 @@ async def test_every_pinned_setting_overrides_the_default_of_the_role_and_of_the
 @pytest.mark.parametrize(
     ("keep", "own_key", "reason"),
     [
-        (False, True, r"the session lost its settings \(DateStyle is .*\): connect directly, not through a pooler"),
+        (False, True, r"the session lost its settings \(datestyle is .*\): connect directly, not through a pooler"),
         (False, False, "the session lost its settings .*: connect directly, not through a pooler"),
         (True, True, "the session is shared with other clients: connect directly, not through a pooler"),
     ],

@@ -100,14 +100,14 @@ SELECT pg_is_in_recovery() AS in_recovery, NOT current_setting('transaction_read
        CASE WHEN pg_is_in_recovery() THEN 0
             ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END AS timeline,
        (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier, pg_backend_pid() AS backend_pid,
-       ARRAY(SELECT name || '=' || setting FROM pg_settings WHERE name = ANY ($1)) AS settings
+       ARRAY(SELECT lower(name) || '=' || setting FROM pg_settings WHERE lower(name) = ANY ($1)) AS settings
 
 -- name: server_state_of_stranger(text[]) -> ServerRow
 -- The same where the role cannot execute the functions that name cluster and timeline.
 SELECT pg_is_in_recovery() AS in_recovery, NOT current_setting('transaction_read_only')::boolean AS can_write,
        pg_postmaster_start_time() AS started_at, 0 AS timeline, '' AS system_identifier,
        pg_backend_pid() AS backend_pid,
-       ARRAY(SELECT name || '=' || setting FROM pg_settings WHERE name = ANY ($1)) AS settings
+       ARRAY(SELECT lower(name) || '=' || setting FROM pg_settings WHERE lower(name) = ANY ($1)) AS settings
 
 -- Leadership ---------------------------------------------------------------------------------------------------
 
