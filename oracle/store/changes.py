@@ -29,6 +29,7 @@ from oracle.store.repairs import Repairs
 
 ATTEMPTS: Final = 4
 FENCED_ATTEMPTS: Final = 2
+FENCE_TRIES: Final = 4  # for one transaction
 
 T = TypeVar("T")
 Work = Callable[[Transaction], Awaitable[tuple[T, bool]]]  # the result, and whether anything was written
@@ -49,6 +50,10 @@ class Companion(Protocol):
     async def finish(self, transaction: Transaction, result: Any) -> None: ...
 
 
+class TooSlow(errors.DirectoryUnavailable):
+    """The fences expire faster than this process can commit: nothing was committed."""
+
+
 class _Moved(Exception):
     """Not an error: the generation has moved since the fences were set."""
 
@@ -61,6 +66,11 @@ class Changes:
         self._coherence = coherence
         self._admits_unknown = fsp_registration == "auto"
         self.repairs = Repairs(postgres.watch.end_backends, coherence.bump)
+
+    @property
+    def can_fence(self) -> bool:
+        """Whether a cache is connected.  Without it, each change moves the generation and waits for a lease."""
+        return self._coherence.session is not None
 
     async def close(self) -> None:
         await self.repairs.close()
@@ -270,21 +280,25 @@ class Changes:
     async def _check_fence(self, transaction: Transaction, fence: Fence) -> Fence:
         """Return the fence under which the transaction may commit: this one, or a new one if this one is too old.
 
-        Raises _Moved, DirectoryUnavailable.
+        A transaction that moves the generation itself has no fences, and so no time in which it must commit.
+        Raises _Moved, TooSlow, DirectoryUnavailable.
         """
-        if fence.is_set and not self._coherence.can_commit(fence):
-            # For example a bulk of 10,000 on a busy machine.  Its fences can have expired, and lookups can have stored
-            # copies from before this commit.  New fences overwrite those, as if the change had begun just now.
-            fence = await self._coherence.fence(fence.keys)
+        for _ in range(FENCE_TRIES):
             if not fence.is_set:
+                return fence
+            if not self._coherence.can_commit(fence):
+                # For example a bulk of thousands on a busy machine.  Its fences can have expired, and lookups can have
+                # stored copies from before this commit.  New fences overwrite those, as if the change had begun now.
+                fence = await self._coherence.fence(fence.keys)
+                if not fence.is_set:
+                    raise _Moved
+            # If the generation is newer than the fences, copies from before this commit can exist under it.  `settle`
+            # would deal with them, but this process can die before it settles (promise C).
+            if (await transaction.rows("generation"))[0]["generation"] != fence.generation:
                 raise _Moved
-        # If the generation is newer than the fences, copies from before this commit can exist under it.  `settle` would
-        # deal with them, but this process can die before it settles (promise C).
-        if fence.is_set and (await transaction.rows("generation"))[0]["generation"] != fence.generation:
-            raise _Moved
-        if not self._coherence.can_commit(fence):
-            raise errors.DirectoryUnavailable
-        return fence
+            if self._coherence.can_commit(fence):
+                return fence
+        raise TooSlow
 
     async def _commit(self, transaction: Transaction, *, moves: bool = True) -> None:
         """Commit; `moves`: when nobody knows the outcome, the generation must move."""

@@ -62,7 +62,8 @@ LOOKUP_RESULTS = (
     "unavailable",  # neither could answer, or too many lookups were waiting
 )
 OPERATIONS = ("lookup", "register", "update", "remove", "bulk")
-CHANGES = ("register", "update", "remove", "bulk_item", "hint", "hint_removal")
+# bulk: a bulk that failed or was refused as a whole; bulk_item: each item of the others
+CHANGES = ("register", "update", "remove", "bulk", "bulk_item", "hint", "hint_removal")
 CHANGE_RESULTS = ("done", "unchanged", "refused", "unavailable")
 # Why a hint was not stored: the first three are rules, and history has each of them.
 HINTS_IGNORED = (

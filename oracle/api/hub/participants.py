@@ -42,6 +42,7 @@ from oracle.api.hub.target import BULK, PARTICIPANTS, Target, read_target
 from oracle.identifiers import BadIdentifier, PartyKey, Reading, list_hub_currencies
 from oracle.store.aliases import ChangeResult
 from oracle.store.base import Context, Registration
+from oracle.store.bulk import register_bulk
 from oracle.store.cache.lookups import Lookups
 from oracle.store.cache.values import unpack_entries
 from oracle.store.changes import Changes
@@ -62,6 +63,8 @@ ROUTE: Final = "{method} /participants/{Type}/{ID}"
 _SUCCESS: Final = {"POST": (201, wire.EMPTY_OBJECT), "DELETE": (204, b"")}
 # Items of a bulk handled without a pause: about a millisecond, then the waiting lookups have their turn.
 BULK_SLICE: Final = 250
+# The rest is for the answer: a bulk that was registered in part must not end in a 503.
+BULK_TIME_SHARE: Final = 0.9
 _FSP_ID: Final = re.compile(r"[!-~]{1,32}")
 _CURRENCY: Final = re.compile(r"[A-Za-z]{3}")  # in a removal, which can name any that is stored
 
@@ -119,7 +122,8 @@ class Participants:
                 self.cells[self.results["refused"]["other"]] += 1
             return
         if hint_handler is None:
-            work = self._run(request, handler(self, request, target), _CHANGES[method], self._refuse)
+            operation = "bulk" if target is BULK else _CHANGES[method]
+            work = self._run(request, handler(self, request, target), operation, self._refuse)
         else:
             work = self._run(request, hint_handler(self, request, target), _HINT_CHANGES[method], self._pass_over)
         self._spawn(work)
@@ -174,6 +178,7 @@ class Participants:
         request.respond(204)
 
     async def _post_bulk(self, request: Request) -> None:
+        began = self._loop.time()
         body = _decode_body(request, wire.decode_bulk)
         items = body.party_list
         if items is None:
@@ -184,7 +189,9 @@ class Participants:
         valid, items_read = await self._read_items(items, source, body.currency)
         results: list[ChangeResult] = []
         if valid:
-            results = await self._changes.register(self._make_context(request, source), source, valid)
+            deadline = began + BULK_TIME_SHARE * self._change_timeout_s
+            context = self._make_context(request, source)
+            results = await register_bulk(self._changes, context, source, valid, deadline=deadline)
         parties: list[dict[str, Any]] = []
         for number, (party_id, read) in enumerate(items_read):
             if number % BULK_SLICE == BULK_SLICE - 1:
@@ -302,8 +309,12 @@ class Participants:
 
     def _count(self, operation: str, result: ChangeResult | None) -> None:
         """Count a change.  None: the request was refused before the directory could decide."""
-        refused = result is None or result.refused is not None
-        label = "refused" if refused else "done" if result is not None and result.changed else "unchanged"
+        if result is None:
+            label = "refused"
+        elif result.refused is not None:
+            label = "unavailable" if isinstance(result.refused, errors.Unavailable) else "refused"
+        else:
+            label = "done" if result.changed else "unchanged"
         self.metrics.add("changes_total", operation=operation, result=label)
 
     async def _run(
@@ -332,7 +343,8 @@ class Participants:
             failure = exc
             log.error("change failed", exc=exc)
             refuse(request, exc)
-        self.metrics.observe(self.durations[_CHANGES[request.method]], time.monotonic() - started)
+        measured = operation if operation in _OPERATIONS else _CHANGES[request.method]
+        self.metrics.observe(self.durations[measured], time.monotonic() - started)
         if self.tracing.is_sampled(traceparent):
             name = ROUTE.replace("{method}", request.method)
             self.tracing.record(name, traceparent, started_ns, time.time_ns(), error=failure)

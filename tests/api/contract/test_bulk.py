@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import pytest
 from hub import als, shapes
 from hub.messages import MINE, PARTICIPANTS, PAYER, STRANGER, get, post
 from hub.process import Hub, run_oracle
 from hub.wire import Answer, Wire, ask
+
+from oracle.store.bulk import PART
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -231,3 +235,39 @@ def test_a_bulk_without_source(hub: Hub) -> None:
     headers = PARTICIPANTS.replace(b"fspiop-source: payerfsp\r\n", b"")
     answer = ask(hub.port, bulk([item("ALIAS", "nobody's".replace("'", ""))], headers))
     shapes.expect_refusal(answer, 400, {"3102"}, als.read_post)
+
+
+def test_a_bulk_that_fails_in_the_middle_names_what_is_not_registered(hub: Hub) -> None:
+    """ALS does not repeat a bulk: after the first part that is registered, each item has its own answer."""
+
+    async def lock(identifier: str) -> None:
+        connection = await asyncpg.connect(hub.database_url)
+        try:
+            await connection.execute(f"""
+                CREATE FUNCTION lock_one() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                    RAISE EXCEPTION 'locked' USING ERRCODE = '55P03';
+                END $$;
+                CREATE TRIGGER lock_one BEFORE INSERT ON aliases FOR EACH ROW
+                WHEN (NEW.identifier = '{identifier}') EXECUTE FUNCTION lock_one()
+            """)
+        finally:
+            await connection.close()
+
+    items = [item("BUSINESS", f"partly-{n:04}") for n in range(PART + 150)]
+    asyncio.run(lock(f"partly-{PART + 120:04}"))
+    codes = list_codes(ask(hub.port, bulk(items)), items)
+    registered = codes.index("2003")
+    assert PART <= registered <= PART + 120
+    assert codes == [None] * registered + ["2003"] * (len(items) - registered)
+    assert find_holder(hub, f"/participants/BUSINESS/partly-{registered - 1:04}") == "payerfsp"
+    assert find_holder(hub, f"/participants/BUSINESS/partly-{registered:04}") is None
+    asyncio.run(lock_none(hub))
+    assert list_codes(ask(hub.port, bulk(items)), items) == [None] * len(items)
+
+
+async def lock_none(hub: Hub) -> None:
+    connection = await asyncpg.connect(hub.database_url)
+    try:
+        await connection.execute("DROP TRIGGER lock_one ON aliases; DROP FUNCTION lock_one()")
+    finally:
+        await connection.close()
