@@ -24,6 +24,7 @@ import re
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
@@ -65,6 +66,9 @@ class Role(StrEnum):
     CHECKER = "dfsp-checker"
     AUDITOR = "auditor"
     READER = "reader"
+
+
+Fetch = Callable[..., Awaitable[list[Any]]]
 
 
 class Guard(msgspec.Struct, frozen=True):
@@ -241,7 +245,16 @@ def _ip(text: str) -> _Address | None:
     return address.ipv4_mapped or address if isinstance(address, ipaddress.IPv6Address) else address
 
 
-def _is_valid(row: CredentialCheckRow, digest: bytes) -> bool:
+async def is_still_valid(rows: Fetch, caller: Caller) -> bool:
+    """Ask whether the very secret of a call is valid now: a long call can outlive a rotation, as well as a revocation.
+
+    `rows` runs a named query.  Raises DirectoryUnavailable.
+    """
+    found = await rows("credential_valid", caller.credential_id)
+    return bool(found) and _is_valid(found[0], hash_of(caller.secret))
+
+
+def _is_valid(row: CredentialCheckRow | None, digest: bytes) -> bool:
     """Compare in the same time, whether the credential exists or not."""
     hashes: list[bytes] = [] if row is None else row["hashes"]
     equal = False

@@ -26,7 +26,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import Stream
 from msgspec import Meta
 
-from oracle.api.admin.access import ANYBODY, Role, allow, make_unauthorized
+from oracle.api.admin.access import ANYBODY, Caller, Role, allow, is_still_valid, make_unauthorized
 from oracle.api.admin.calls import Answer, Body, Call, Resource, answer
 from oracle.api.admin.fsps import READERS
 from oracle.api.admin.operations import operation
@@ -321,9 +321,8 @@ def _require_file(request: Request[Any, Any, Any]) -> None:
 
 
 async def _require_still_valid(transaction: Transaction, call: Call) -> None:
-    """Refuse the file of a key that was revoked during the upload, which may take an hour."""
-    found = await transaction.rows("credential_valid", call.caller.credential_id)
-    if not found or not found[0]["valid"]:
+    """Refuse the file if its key was revoked or replaced during the upload, which can take an hour."""
+    if not await is_still_valid(transaction.rows, call.caller):
         raise make_unauthorized()
 
 
@@ -508,14 +507,14 @@ async def follow_batch(
     call: NamedDependency[Call], request: Request[Any, Any, Any], fsp_id: FromPath[str], batch_id: FromPath[int]
 ) -> Stream:
     """The event `progress` comes about twice a second while the batch changes, `end` with the final state.  The data of
-    each event is the batch.  The stream ends when the key is revoked.
+    each event is the batch.  The stream ends when the key is revoked or its secret is replaced.
     """
     row = await _read(call.postgres, fsp_id, batch_id)
     if _watchers.total() >= WATCHERS_MAX or _watchers[call.caller.credential_id] >= WATCHERS_OF_ONE_MAX:
         raise Overloaded
     stopping: asyncio.Event = request.app.state.services.stopping
     return Stream(
-        _report_progress(call.postgres, row, call.caller.credential_id, stopping),
+        _report_progress(call.postgres, row, call.caller, stopping),
         media_type="text/event-stream",
         headers={"X-Accel-Buffering": "no"},
     )
@@ -526,8 +525,9 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 async def _report_progress(
-    postgres: Postgres, row: Any, credential_id: str, stopping: asyncio.Event
+    postgres: Postgres, row: Any, caller: Caller, stopping: asyncio.Event
 ) -> AsyncIterator[bytes]:
+    credential_id = caller.credential_id
     _watchers[credential_id] += 1
     try:
         fsp_id, batch_id = row["fsp_id"], row["batch_id"]
@@ -546,9 +546,8 @@ async def _report_progress(
                 return
             await pause(REPORT_EVERY_S, stopping)
             with suppress(DirectoryUnavailable):  # when it is available again, the next round reports the change
-                caller = await postgres.row("credential_valid", credential_id)
-                if caller is None or not caller["valid"]:
-                    return  # revoked in between
+                if not await is_still_valid(postgres.rows, caller):
+                    return  # revoked or replaced meanwhile
                 row = await postgres.row("batch", batch_id, fsp_id)
     finally:
         _watchers[credential_id] -= 1

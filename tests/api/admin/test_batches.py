@@ -236,14 +236,19 @@ def test_the_bytes_that_an_fsp_uploads_in_a_day_are_limited(service: Service, op
     assert service.fetch("SELECT count(*) AS n FROM batch_uploads")[0]["n"] == 0
 
 
-def test_a_key_revoked_during_an_upload_stores_no_file(service: Service, operator: httpx.Client) -> None:
+# Two ways in which a key ends: the whole credential, or only this secret of it.
+ENDS = {"revoke": {"reason": "left"}, "rotate": {"graceS": 0}}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_key_that_ends_during_an_upload_stores_no_file(service: Service, operator: httpx.Client, end: str) -> None:
     key = service.issue("dfsp-maker", "greenbank")
     before = service.fetch("SELECT count(*) AS n FROM batches")
 
     def pieces() -> Iterator[bytes]:
         yield rows("late", 1).encode()
         until(lambda: service.fetch("SELECT count(*) AS n FROM batch_uploads")[0]["n"] == 1)
-        operator.post(f"/credentials/{key.split('_')[1]}/revoke", json={"reason": "left"}).raise_for_status()
+        operator.post(f"/credentials/{key.split('_')[1]}/{end}", json=ENDS[end]).raise_for_status()
         yield b"ALIAS,late2,,,,\n"
 
     refused = service.as_key(key).post(BATCHES, content=pieces())
@@ -311,16 +316,17 @@ def test_one_key_with_many_watchers_does_not_block_others(maker: httpx.Client, r
     until(watches_again)
 
 
+@pytest.mark.parametrize("end", ENDS)
 @pytest.mark.usefixtures("two_persons")
-def test_an_event_stream_ends_when_its_key_is_revoked(
-    service: Service, maker: httpx.Client, operator: httpx.Client
+def test_an_event_stream_ends_with_its_key(
+    service: Service, maker: httpx.Client, operator: httpx.Client, end: str
 ) -> None:
-    batch = wait_until_settled(maker, upload(maker, rows("revoked", 1)))
+    batch = wait_until_settled(maker, upload(maker, rows(f"ended by {end}", 1)))
     key = service.issue("reader", "greenbank")
     with service.as_key(key).stream("GET", f"{BATCHES}/{batch['batchId']}/events") as answer:
         lines = answer.iter_lines()
         assert next(lines) == "event: progress"
-        operator.post(f"/credentials/{key.split('_')[1]}/revoke", json={"reason": "left"}).raise_for_status()
+        operator.post(f"/credentials/{key.split('_')[1]}/{end}", json=ENDS[end]).raise_for_status()
         assert "event: end" not in list(lines)
 
 
