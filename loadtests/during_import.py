@@ -45,7 +45,7 @@ MIB: Final = 2**20
 def start_seed(service: Service, rows: int, log: Path) -> Any:
     """Start `oracle seed` in another process, as an operator would.  Its first rows exist already and stay."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("ORACLE_")}
-    command = [sys.executable, "-m", "oracle", "seed", "--count", str(rows), "--fsps", str(FSPS)]
+    command = [sys.executable, "-m", "oracle", "seed", "--count", str(rows), "--fsps", str(FSPS), "--yes"]
     return start(command, log, {**env, "ORACLE_DATABASE_URL": service.database_url})
 
 

@@ -283,6 +283,19 @@ BEGIN
     RETURN era_now.era + 1;
 END $$;
 
+CREATE FUNCTION public.audit_keys_inserted() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE c event_context := event_context();
+BEGIN
+    INSERT INTO events (entity, action, channel, actor, role, after, reason, request_id, trace_id)
+    SELECT 'audit-key', 'registered', c.channel, c.actor, c.role,
+           jsonb_build_object('number', number, 'vkey', vkey, 'from_size', from_size, 'introduced', statement IS NOT NULL),
+           c.reason, c.request_id, c.trace_id
+    FROM new_rows WHERE number > 0;
+    RETURN NULL;
+END $$;
+
 CREATE FUNCTION public.batches_written() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -816,8 +829,7 @@ CREATE TABLE public.events (
     trace_id text,
     CONSTRAINT events_action_check CHECK ((action = ANY (ARRAY['registered'::text, 'changed'::text, 'removed'::text, 'ignored'::text]))),
     CONSTRAINT events_at_check CHECK (isfinite(at)),
-    CONSTRAINT events_channel_check CHECK ((channel = ANY (ARRAY['hub'::text, 'admin'::text, 'import'::text, 'self-heal'::text, 'seed'::text, 'sql'::text]))),
-    CONSTRAINT events_entity_check CHECK ((entity = ANY (ARRAY['alias'::text, 'fsp'::text, 'route'::text, 'policy'::text, 'credential'::text, 'batch'::text])))
+    CONSTRAINT events_channel_check CHECK ((channel = ANY (ARRAY['hub'::text, 'admin'::text, 'import'::text, 'self-heal'::text, 'seed'::text, 'sql'::text])))
 )
 PARTITION BY RANGE (at);
 
@@ -850,8 +862,7 @@ CREATE TABLE public.events_default (
     trace_id text,
     CONSTRAINT events_action_check CHECK ((action = ANY (ARRAY['registered'::text, 'changed'::text, 'removed'::text, 'ignored'::text]))),
     CONSTRAINT events_at_check CHECK (isfinite(at)),
-    CONSTRAINT events_channel_check CHECK ((channel = ANY (ARRAY['hub'::text, 'admin'::text, 'import'::text, 'self-heal'::text, 'seed'::text, 'sql'::text]))),
-    CONSTRAINT events_entity_check CHECK ((entity = ANY (ARRAY['alias'::text, 'fsp'::text, 'route'::text, 'policy'::text, 'credential'::text, 'batch'::text])))
+    CONSTRAINT events_channel_check CHECK ((channel = ANY (ARRAY['hub'::text, 'admin'::text, 'import'::text, 'self-heal'::text, 'seed'::text, 'sql'::text])))
 );
 
 CREATE TABLE public.fsp_logos (
@@ -994,6 +1005,9 @@ ALTER TABLE ONLY public.credentials
 ALTER TABLE ONLY public.events_default
     ADD CONSTRAINT events_default_pkey PRIMARY KEY (event_id);
 
+ALTER TABLE public.events
+    ADD CONSTRAINT events_entity_check CHECK ((entity = ANY (ARRAY['alias'::text, 'fsp'::text, 'route'::text, 'policy'::text, 'credential'::text, 'batch'::text, 'audit-key'::text]))) NOT VALID;
+
 ALTER TABLE ONLY public.fsp_logos
     ADD CONSTRAINT fsp_logos_pkey PRIMARY KEY (fsp_id);
 
@@ -1113,6 +1127,8 @@ CREATE TRIGGER audit_checkpoints_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON pu
 CREATE TRIGGER audit_eras_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_eras FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER audit_keys_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_keys FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER audit_keys_inserted AFTER INSERT ON public.audit_keys REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.audit_keys_inserted();
 
 CREATE TRIGGER audit_reads_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_reads FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 

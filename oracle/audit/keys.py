@@ -143,12 +143,34 @@ async def create_first_key(connection: asyncpg.Connection, origin: str, file: Ke
     await connection.execute(QUERIES["audit_key_add"], 0, have[-1].verifier.vkey, 0, None)
 
 
-async def rotate(connection: asyncpg.Connection, file: KeyFile, *, lost: bool = False) -> Verifier:
-    """Begin a new key; return its public part.  `lost`: without a statement of the old key.  Raises KeyFileError."""
+async def require_lost(connection: asyncpg.Connection, file: KeyFile) -> Verifier:
+    """Return the public part of the key that signs now, and that this machine has lost.  Raises KeyFileError."""
+    keys = await log.fetch_keys(connection)
+    if not keys:
+        raise KeyFileError("nothing is sealed yet, so no key is lost: `oracle serve` creates the first key")
+    if keys[-1].vkey in {signer.verifier.vkey for signer in file.read()}:
+        raise KeyFileError(
+            f"{file.path} holds the key that signs now, so it is not lost: run `oracle audit keys rotate`."
+            " If somebody has stolen the key, move the file away first"
+        )
+    return Verifier.of(keys[-1].vkey)
+
+
+async def rotate(
+    connection: asyncpg.Connection, file: KeyFile, *, lost: bool = False, actor: str = "oracle"
+) -> Verifier:
+    """Begin a new key; return its public part.  Raises KeyFileError.
+
+    `lost`: without a statement of the old key, which must not be in the file.  `actor`: who does it, for the event.
+    """
     origin = await connection.fetchval(QUERIES["audit_origin"])
     async with connection.transaction():
         await connection.execute(QUERIES["audit_key_lock"], KEYS_LOCK)
         keys = await log.fetch_keys(connection)
+        if lost:
+            await require_lost(connection, file)
+        reason = "the key is lost" if lost else "rotation of the key"
+        await connection.execute(QUERIES["transaction_begin"], "admin", actor, "operator", "", "", reason, "", "")
         new = Signer.new(origin)
         size = (await log.fetch_state(connection)).size
         statement = None

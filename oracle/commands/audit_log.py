@@ -17,11 +17,22 @@ from typing import TYPE_CHECKING, Any, Final
 from oracle.commands import audit_questions
 from oracle.commands.audit_questions import read_text, read_verifier_keys
 from oracle.commands.output import format_count, print_note
-from oracle.commands.verbs import FAILED, OK, Arguments, CommandError, Misused, add_command, make_sentence
+from oracle.commands.verbs import (
+    FAILED,
+    OK,
+    Arguments,
+    CommandError,
+    Misused,
+    add_command,
+    make_sentence,
+    name_user,
+    require_consent,
+)
 
 if TYPE_CHECKING:
     import asyncpg
 
+    from oracle.audit.keys import KeyFile
     from oracle.settings import Settings
 
 _DATABASE: Final = (
@@ -68,6 +79,7 @@ def add(commands: Any) -> None:
         choices=("rotate", "replace"),
         help="rotate: create a new key, signed by the old key; replace: create a new key because the old key is lost",
     )
+    keys.add_argument("--yes", action="store_true", help="with replace: do not ask")
     add_command(
         verbs, "accept", _accept, "continue sealing after the database was restored from a backup",
         "Sealing stops when the log does not extend the last checkpoint that was signed here. This command removes the"
@@ -254,13 +266,33 @@ async def _print_keys(arguments: Arguments) -> int:
 
     async with _connect(arguments) as (connection, settings):
         if arguments.change:
+            file = KeyFile(key_file(settings))
             try:
-                await rotate(connection, KeyFile(key_file(settings)), lost=arguments.change == "replace")
+                if arguments.change == "replace":
+                    await _replace_key(connection, file, yes=arguments.yes)
+                else:
+                    await rotate(connection, file, actor=name_user())
             except (KeyFileError, BadNote) as exc:
                 raise CommandError(str(exc)) from exc
         for key in await log.fetch_keys(connection):
             print(key.vkey)
     return OK
+
+
+async def _replace_key(connection: asyncpg.Connection, file: KeyFile, *, yes: bool) -> None:
+    from oracle.audit.keys import require_lost, rotate
+
+    old = await require_lost(connection, file)
+    fact = (
+        f"{file.path} does not hold the key that signs now. Look for a copy first: in your safe, on the other machines"
+        " that seal. No key introduces the new one, so every auditor must get it from you."
+    )
+    require_consent(fact, "Is the key lost for good?", "no key was created", yes=yes)
+    new = await rotate(connection, file, lost=True, actor=name_user())
+    print_note(
+        "Tell every auditor: the key is lost, why, and since when. From now on they verify with both keys:"
+        f" --key {old.vkey} --key {new.vkey}"
+    )
 
 
 def _accept(arguments: Arguments) -> int:

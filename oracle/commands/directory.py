@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.commands.output import print_note
+from oracle.commands.output import format_count, print_note
 from oracle.commands.verbs import (
     FAILED,
     OK,
@@ -19,6 +19,7 @@ from oracle.commands.verbs import (
     add_kind,
     add_party,
     complain,
+    require_consent,
 )
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def add(commands: Any) -> None:
     seed.add_argument(
         "--fsps", type=_whole_number(1, SEED_FSPS_MAX), required=True, metavar="N", help="number of FSPs to share them"
     )
+    seed.add_argument("--yes", action="store_true", help="do not ask, also if the directory is not empty")
 
     lookup = add_command(commands, "lookup", _lookup, "show which FSP an identifier is registered with")
     add_party(lookup)
@@ -112,14 +114,17 @@ def _seed(arguments: Arguments) -> None:
 
     from oracle.commands.database import load_settings
 
-    asyncio.run(_fill(load_settings(arguments).settings, arguments.count, arguments.fsps))
+    asyncio.run(_fill(load_settings(arguments).settings, arguments.count, arguments.fsps, yes=arguments.yes))
 
 
-async def _fill(settings: Settings, count: int, fsps: int) -> None:
+async def _fill(settings: Settings, count: int, fsps: int, *, yes: bool) -> None:
     from oracle.commands.database import open_database
-    from oracle.commands.seed import seed_with_progress
+    from oracle.commands.seed import is_empty, seed_with_progress
 
     async with open_database(settings, migrate_own=True) as url:
+        if not yes and not await is_empty(url):
+            fact = "The directory is not empty, and lookups would find the invented aliases."
+            require_consent(fact, f"Add {format_count(count, 'alias', 'aliases')}?", "nothing was added", yes=False)
         await seed_with_progress(url, count, fsps)
 
 

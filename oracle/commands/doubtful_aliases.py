@@ -7,13 +7,12 @@ Remove.   What was found is kept in a nameless file until the person has agreed.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from oracle.commands.output import format_count, format_json, print_note, show_pages
-from oracle.commands.verbs import Arguments, CommandError, Verbs, add_fsp
+from oracle.commands.verbs import Arguments, CommandError, Verbs, add_fsp, require_consent
 
 if TYPE_CHECKING:
     from oracle.commands.client import Client
@@ -96,14 +95,8 @@ def _fetch_pages(client: Client, fsp_id: str) -> Iterator[Any]:
 
 def _require_consent(count: int, arguments: Arguments) -> None:
     """Ask.  Raises CommandError unless the person agrees."""
-    if arguments.yes:
-        return
     entries = format_count(count, "doubtful entry", "doubtful entries")
-    if not sys.stdin.isatty():
-        raise CommandError(f"{entries} found. Nothing was removed. To remove them, add --yes")
-    print_note(f"Remove {entries}? [y/N]")
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise CommandError("nothing was removed")
+    require_consent(f"{entries} found.", f"Remove {entries}?", "nothing was removed", yes=arguments.yes)
 
 
 def _remove_all(client: Client, found: Iterable[bytes]) -> None:

@@ -23,10 +23,12 @@ from oracle.commands.verbs import (
     Verbs,
     add_if_match,
     add_limit,
+    name_user,
     parse_key,
     parse_number,
     parse_time,
     parse_time_or_never,
+    require_consent,
 )
 
 if TYPE_CHECKING:
@@ -92,12 +94,16 @@ def add(commands: Any) -> None:
     keys.add("me", _show_me, "show the role and the FSP of your key")
 
     save_details = "Type or paste the key; at a terminal it is not shown. Without a terminal it is read from stdin."
-    keys.add_local("save", _save, "save your key in a file, so that commands find it", save_details)
+    save = keys.add_local("save", _save, "save your key in a file, so that commands find it", save_details)
+    save.add_argument("--yes", action="store_true", help="do not ask, also if the file holds another key")
     bootstrap_details = (
-        "It works only while no operator exists, and needs the database: ORACLE_DATABASE_URL, or the data directory"
-        " of `oracle serve` (ORACLE_DATA_DIR)."
+        "It works only while no operator exists, or with --force. It needs the database: ORACLE_DATABASE_URL, or the"
+        " data directory of `oracle serve` (ORACLE_DATA_DIR). The key expires in a week."
     )
     bootstrap = keys.add_local("bootstrap", _bootstrap, "create the key of the first operator", bootstrap_details)
+    bootstrap.add_argument(
+        "--force", action="store_true", help="also while an operator exists, whose key is lost; history records it"
+    )
     _add_out(bootstrap)
 
 
@@ -200,7 +206,9 @@ def _save(arguments: Arguments) -> None:
     path = load_settings(arguments).settings.key_path
     key = parse_key(_read_typed(), "stdin")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _open_keep(path) as keep:
+    if path.exists() and path.read_bytes().strip() not in (b"", key.encode()):
+        require_consent(f"{path} holds another key.", "Replace it?", "no key was saved", yes=arguments.yes)
+    with _open_keep(path, replace=True) as keep:
         assert keep is not None  # noqa: S101 - for the type
         keep(key)
     print_note(f"key saved in {path}")
@@ -220,25 +228,36 @@ def _bootstrap(arguments: Arguments) -> None:
     from oracle.commands.database import load_settings
 
     with _open_keep(arguments.out) as keep:
-        key = asyncio.run(_create_first_key(load_settings(arguments).settings))
+        key = asyncio.run(_create_first_key(load_settings(arguments).settings, force=arguments.force))
         if key is None:
-            raise CommandError("an operator exists already: ask an operator for a key (oracle key issue)")
+            raise CommandError(
+                "an operator exists already: ask an operator for a key (oracle key issue)."
+                " If no operator has a key any more, add --force"
+            )
         (keep or _print_once)(key)
+    if arguments.force:
+        print_note("History records this. Revoke the lost keys now: oracle key list, oracle key revoke ID")
 
 
-async def _create_first_key(settings: Settings) -> str | None:
+async def _create_first_key(settings: Settings, *, force: bool) -> str | None:
     from oracle.commands.database import open_database
     from oracle.run.bootstrap import bootstrap
 
     async with open_database(settings, migrate_own=True) as url:
-        return await bootstrap(url)
+        return await bootstrap(url, forced_by=name_user() if force else None)
 
 
 @contextmanager
-def _open_keep(path: Path | None) -> Iterator[Keep | None]:
-    """Yield the function that writes the key to `path`; None without a path: then the key is shown."""
+def _open_keep(path: Path | None, *, replace: bool = False) -> Iterator[Keep | None]:
+    """Yield the function that writes the key to `path`; None without a path: then the key is shown.
+
+    Raises CommandError when there is such a file, unless it can be replaced: the key in it can be the only copy.
+    """
     if path is None:
         yield None
         return
-    with open_output(path) as file:
-        yield lambda key: file.write(f"{key}\n".encode())
+    try:
+        with open_output(path, replace=replace) as file:
+            yield lambda key: file.write(f"{key}\n".encode())
+    except FileExistsError as exc:
+        raise CommandError(f"{path} exists, and can hold a key: name another file, or move this one away") from exc

@@ -61,11 +61,12 @@ def print_note(text: str) -> None:
 
 
 @contextmanager
-def open_output(path: Path) -> Iterator[BinaryIO]:
+def open_output(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     """Create a file that only its owner can read (keys, identifiers); at the end it is complete or does not exist.
 
     Open it before the call whose answer it stores: a key that cannot be written would be lost.  A path that is not a
     regular file, such as /dev/stdout, is written as it is: a file must not replace it.
+    Without `replace` it raises FileExistsError when there is such a file.
     """
     if path.exists() and not path.is_file():
         with path.open("wb") as file:
@@ -78,12 +79,19 @@ def open_output(path: Path) -> Iterator[BinaryIO]:
     except OSError as exc:
         exc.filename = str(path)  # as the person typed it
         raise
+    is_reserved = False
     try:
+        if not replace:
+            # The name is taken at once: nobody else can create the file meanwhile.
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            is_reserved = True
         with os.fdopen(descriptor, "wb") as file:
             yield file
         partial.replace(target)
     except BaseException:
         partial.unlink(missing_ok=True)
+        if is_reserved:
+            target.unlink(missing_ok=True)
         raise
 
 

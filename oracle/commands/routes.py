@@ -7,7 +7,6 @@ answer at the terminal) before the route is added.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +25,7 @@ from oracle.commands.verbs import (
     parse_number,
     parse_time,
     parse_time_or_never,
+    require_consent,
 )
 
 if TYPE_CHECKING:
@@ -177,12 +177,7 @@ def _require_consent(count: int, overlaps: list[str], arguments: Arguments) -> N
     if not count or arguments.yes:
         return
     _note_overlaps(count, overlaps)
-    question = f"This overlaps {format_count(count, 'route')}."
-    if not sys.stdin.isatty():
-        raise CommandError(f"{question} Nothing was added. To accept the overlap, add --yes")
-    print_note(f"{question} Add it? [y/N]")
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise CommandError("nothing was added")
+    require_consent(f"This overlaps {format_count(count, 'route')}.", "Add it?", "nothing was added", yes=False)
 
 
 def _show(client: Client, arguments: Arguments) -> None:

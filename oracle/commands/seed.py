@@ -14,8 +14,6 @@ Cache.     Fences for millions of keys would cost more than dropping all copies.
 from __future__ import annotations
 
 import asyncio
-import getpass
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +22,7 @@ from typing import Final
 import asyncpg
 
 from oracle.commands.output import format_count, print_note
+from oracle.commands.verbs import name_user
 from oracle.store.cache.coherence import LEASE_S
 from oracle.store.queries import QUERIES
 from oracle.store.servers import connect
@@ -43,6 +42,15 @@ FROM generate_series($1::int, $2::int) AS i, LATERAL (SELECT i % $3::int + 1 AS 
 ON CONFLICT (identifier, party_id_type, sub_id) DO UPDATE
 SET fsp_id = excluded.fsp_id, currency = '', is_hint = false, changed_at = clock_timestamp() WHERE aliases.is_hint
 """
+
+
+async def is_empty(database_url: str) -> bool:
+    """Return whether the directory holds no FSP, and so no alias."""
+    connection = await connect(database_url, "oracle seed")
+    try:
+        return not await connection.fetchval("SELECT EXISTS (SELECT FROM fsps)")
+    finally:
+        await connection.close()
 
 
 async def seed(database_url: str, count: int, fsps: int, advance: Callable[[int], object]) -> int:
@@ -73,17 +81,10 @@ async def _fill(
 async def _add(connection: asyncpg.Connection, sql: str, *arguments: int) -> int:
     """Run one transaction, and return how many rows it added."""
     async with connection.transaction():
-        context = ("seed", _name_user(), "operator", "", "", "oracle seed", "", "")
+        context = ("seed", name_user(), "operator", "", "", "oracle seed", "", "")
         await connection.execute(QUERIES["transaction_begin"], *context)
         status: str = await connection.execute(sql, *arguments)
     return int(status.rpartition(" ")[2])  # INSERT 0 20000
-
-
-def _name_user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # the user of a container can be without a name
-        return f"uid {os.getuid()}"
 
 
 async def seed_with_progress(database_url: str, count: int, fsps: int) -> None:

@@ -53,6 +53,31 @@ class Misused(CommandError):
     exit_code: ClassVar[int] = MISUSED
 
 
+def require_consent(fact: str, question: str, nothing: str, *, yes: bool) -> None:
+    """Ask the person at the terminal, unless they have agreed already (--yes).
+
+    `fact` is a sentence; `nothing` says what did not happen.  Raises CommandError unless the person agrees.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise CommandError(f"{fact} {nothing[0].upper()}{nothing[1:]}. To agree, add --yes")
+    print(f"{fact} {question} [y/N]", file=sys.stderr)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise CommandError(nothing)
+
+
+def name_user() -> str:
+    """Name the person who runs the command, as the machine knows them."""
+    import getpass
+    import os
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # the user of a container can be without a name
+        return f"uid {os.getuid()}"
+
+
 def complain(*lines: str) -> None:
     print(*(f"oracle: {line}" for line in lines), sep="\n", file=sys.stderr)
 

@@ -1,8 +1,9 @@
 """The first operator's key: made while there is no operator, shown once.
 
 `serve` makes it at its first start.  `oracle key bootstrap` makes it for anyone who can write the database: after the
-last operator's key was lost, or where nobody saw the first start.  It is an operator's key like any other and expires
-after a week.  Its purpose is to issue the keys that people work with.
+last operator's key has expired, or where nobody saw the first start.  With --force it makes one also while an operator
+exists: a key that is lost stays valid until it expires, and would lock everybody out.  It is an operator's key like any
+other and expires after a week.  Its purpose is to issue the keys that people work with.  Its event says who forced it.
 """
 
 from __future__ import annotations
@@ -17,17 +18,23 @@ from oracle.store.servers import connect
 VALID_FOR: Final = timedelta(days=7)
 
 
-async def bootstrap(database_url: str) -> str | None:
-    """Make the first key and return it; None when there is an operator already.  Raises what asyncpg raises."""
+async def bootstrap(database_url: str, *, forced_by: str | None = None) -> str | None:
+    """Make the first key and return it; None when there is an operator already.  Raises what asyncpg raises.
+
+    `forced_by`: this person gets a key also while there is an operator.
+    """
     # An open transaction of somebody else must not block the start of the service forever.
     connection = await connect(database_url, "oracle bootstrap", {"lock_timeout": "10000"})
     try:
         async with connection.transaction():
             # Of ten services that start at once, one makes the key: the others wait here, and then see it.
             await connection.execute("LOCK TABLE credentials IN SHARE ROW EXCLUSIVE MODE")
+            reason = "the first key"
             if await connection.fetchval(QUERIES["operators_exist"]):
-                return None
-            context = ("admin", "bootstrap", "operator", "", "", "the first key", "", "")
+                if forced_by is None:
+                    return None
+                reason = f"forced by {forced_by} while an operator existed"
+            context = ("admin", "bootstrap", "operator", "", "", reason, "", "")
             await connection.execute(QUERIES["transaction_begin"], *context)
             credential_id, secret = new_credential_id(), new_secret()
             expires_at = datetime.now(UTC) + VALID_FOR

@@ -245,21 +245,21 @@ async def test_a_rotated_key_is_followed_from_either_end_and_found_by_a_sealer_a
         new = await rotate(connection, file)
         old = await connection.fetchval("SELECT vkey FROM audit_keys WHERE number = 0")
     await register(database_url, 100, 10)
-    await until(lambda: _is(database_url, 21))
+    await until(lambda: _is(database_url, 22))
     stop.set()
     await task
     assert await findings(database_url, trusted=[old]) == []
     assert await findings(database_url, trusted=[new.vkey]) == []
     async with open_connection(database_url) as connection:
-        note = await connection.fetchval("SELECT note FROM audit_checkpoints WHERE size = 21")
+        note = await connection.fetchval("SELECT note FROM audit_checkpoints WHERE size = 22")
     assert note.count("\n— ") == 2, "the old key signs as well for a while"
     # The old key alone is not enough any more.
     async with tampering(database_url) as connection:
         head, _, tail = note.rpartition("\n\n")
         alone = head + "\n\n" + tail.splitlines()[1] + "\n"
-        await connection.execute("UPDATE audit_checkpoints SET note = $1 WHERE size = 21", alone)
+        await connection.execute("UPDATE audit_checkpoints SET note = $1 WHERE size = 22", alone)
     found = await findings(database_url, trusted=[old])
-    assert found[0].startswith("checkpoint: of 21 leaves: not signed by the key that must sign at this size"), found
+    assert found[0].startswith("checkpoint: of 22 leaves: not signed by the key that must sign at this size"), found
 
 
 async def test_a_lost_key_is_replaced_and_verifiers_must_trust_both(database_url: str, tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ async def test_a_lost_key_is_replaced_and_verifiers_must_trust_both(database_url
     async with open_connection(database_url) as connection:
         new = await rotate(connection, KeyFile(tmp_path / "keys"), lost=True)
         old = await connection.fetchval("SELECT vkey FROM audit_keys WHERE number = 0")
-    assert await seal(database_url, tmp_path / "keys") == 21
+    assert await seal(database_url, tmp_path / "keys") == 22
     assert await findings(database_url, trusted=[old, new.vkey]) == []
     assert (await findings(database_url, trusted=[old]))[0].startswith("key: number 1 is not introduced")
 

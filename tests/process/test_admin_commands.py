@@ -214,7 +214,10 @@ def test_bootstrap_creates_only_the_first_key(database_url: str, tmp_path: Path)
     assert first.stdout.startswith("aok_")
     second = run_oracle(tmp_path, "key", "bootstrap", "--out", "second.key", env=env)
     assert (second.returncode, second.stdout) == (1, "")
-    assert second.stderr == "oracle: an operator exists already: ask an operator for a key (oracle key issue)\n"
+    assert second.stderr == (
+        "oracle: an operator exists already: ask an operator for a key (oracle key issue)."
+        " If no operator has a key any more, add --force\n"
+    )
     assert not [file for file in tmp_path.iterdir() if "second.key" in file.name]
 
 
@@ -324,7 +327,7 @@ def test_doubtful_aliases_are_listed_and_removed_after_asking(service: Service, 
 
     unasked = shell.as_key(maker_key, *doubtful, "--remove")
     assert (unasked.code, unasked.err.splitlines()[-1]) == (
-        1, "oracle: 2 doubtful entries found. Nothing was removed. To remove them, add --yes",
+        1, "oracle: 2 doubtful entries found. Nothing was removed. To agree, add --yes",
     )  # fmt: skip
     removed = shell.as_key(maker_key, *doubtful, "--remove", "--yes")
     assert (removed.code, removed.err.splitlines()[-1]) == (0, "Removed 2 entries.")
@@ -376,10 +379,7 @@ def test_a_route_is_tried_added_and_ended(shell: Shell) -> None:
     assert shell("route", "add", "CLABE", "646180", "--fsp", "greenbank", "--note", "a bank").code == 0
     unaccepted = shell("route", "add", "CLABE", "64618011", "--fsp", "redbank")
     assert (unaccepted.code, unaccepted.out) == (1, "")
-    assert (
-        unaccepted.err.splitlines()[-1]
-        == "oracle: This overlaps 1 route. Nothing was added. To accept the overlap, add --yes"
-    )
+    assert unaccepted.err.splitlines()[-1] == "oracle: This overlaps 1 route. Nothing was added. To agree, add --yes"
     tried = shell("route", "add", "CLABE", "64618011", "--fsp", "redbank", "--dry-run")
     assert (tried.code, tried.out) == (0, "")
     assert "go to redbank instead of greenbank" in tried.err

@@ -158,7 +158,7 @@ async def fetch(url: str, sql: str) -> list[Any]:
 
 
 async def seed(tmp_path: Path, url: str, count: int, fsps: int) -> subprocess.CompletedProcess[str]:
-    arguments = ("seed", "--count", str(count), "--fsps", str(fsps))
+    arguments = ("seed", "--count", str(count), "--fsps", str(fsps), "--yes")
     return await asyncio.to_thread(run_oracle, tmp_path, *arguments, env={"ORACLE_DATABASE_URL": url})
 
 
