@@ -55,6 +55,16 @@ CREATE TYPE public.party_id_type AS ENUM (
     'ALIAS'
 );
 
+CREATE FUNCTION public.access_refusals_stay() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' OR OLD.at > now() - interval '90 days' THEN
+        RAISE EXCEPTION 'refused calls stay on record for 90 days' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN OLD;
+END $$;
+
 CREATE FUNCTION public.alias_currencies_deleted() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -325,6 +335,37 @@ CREATE FUNCTION public.cache_generation_tell() RETURNS trigger
     AS $$
 BEGIN
     PERFORM pg_notify('oracle_cache', '');
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.credential_secrets_only_end() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF (NEW.credential_id, NEW.secret_sha256, NEW.created_at) IS DISTINCT FROM (OLD.credential_id, OLD.secret_sha256, OLD.created_at)
+       OR NEW.expires_at > OLD.expires_at THEN
+        RAISE EXCEPTION 'a secret can only end earlier' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN NEW;
+END $$;
+
+CREATE FUNCTION public.credential_secrets_written() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE c event_context := event_context();
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO events (entity, action, channel, actor, role, fsp_id, after, reason, request_id, trace_id)
+        SELECT 'secret', 'registered', c.channel, c.actor, c.role, k.fsp_id, to_jsonb(n) - 'secret_sha256',
+               c.reason, c.request_id, c.trace_id
+        FROM new_rows n JOIN credentials k USING (credential_id);
+    ELSE
+        INSERT INTO events (entity, action, channel, actor, role, fsp_id, before, after, reason, request_id, trace_id)
+        SELECT 'secret', 'changed', c.channel, c.actor, c.role, k.fsp_id, to_jsonb(o) - 'secret_sha256',
+               to_jsonb(n) - 'secret_sha256', c.reason, c.request_id, c.trace_id
+        FROM new_rows n JOIN old_rows o USING (credential_id, secret_sha256) JOIN credentials k USING (credential_id)
+        WHERE n.expires_at <> o.expires_at;
+    END IF;
     RETURN NULL;
 END $$;
 
@@ -1006,7 +1047,7 @@ ALTER TABLE ONLY public.events_default
     ADD CONSTRAINT events_default_pkey PRIMARY KEY (event_id);
 
 ALTER TABLE public.events
-    ADD CONSTRAINT events_entity_check CHECK ((entity = ANY (ARRAY['alias'::text, 'fsp'::text, 'route'::text, 'policy'::text, 'credential'::text, 'batch'::text, 'audit-key'::text]))) NOT VALID;
+    ADD CONSTRAINT events_entity_check CHECK ((entity = ANY (ARRAY['alias'::text, 'fsp'::text, 'route'::text, 'policy'::text, 'credential'::text, 'batch'::text, 'audit-key'::text, 'secret'::text]))) NOT VALID;
 
 ALTER TABLE ONLY public.fsp_logos
     ADD CONSTRAINT fsp_logos_pkey PRIMARY KEY (fsp_id);
@@ -1104,6 +1145,8 @@ ALTER INDEX public.events_by_identifier ATTACH PARTITION public.events_default_p
 
 ALTER INDEX public.events_by_xact ATTACH PARTITION public.events_default_xact_idx;
 
+CREATE TRIGGER access_refusals_stay BEFORE DELETE OR UPDATE ON public.access_refusals FOR EACH ROW EXECUTE FUNCTION public.access_refusals_stay();
+
 CREATE TRIGGER alias_currencies_deleted AFTER DELETE ON public.alias_currencies REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION public.alias_currencies_deleted();
 
 CREATE TRIGGER alias_currencies_fixed BEFORE UPDATE ON public.alias_currencies FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
@@ -1147,6 +1190,14 @@ CREATE TRIGGER batches_version BEFORE UPDATE ON public.batches FOR EACH ROW WHEN
 CREATE TRIGGER cache_generation_stays BEFORE INSERT OR DELETE OR TRUNCATE ON public.cache_generation FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER cache_generation_tell AFTER UPDATE ON public.cache_generation FOR EACH STATEMENT EXECUTE FUNCTION public.cache_generation_tell();
+
+CREATE TRIGGER credential_secrets_inserted AFTER INSERT ON public.credential_secrets REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.credential_secrets_written();
+
+CREATE TRIGGER credential_secrets_only_end BEFORE UPDATE ON public.credential_secrets FOR EACH ROW EXECUTE FUNCTION public.credential_secrets_only_end();
+
+CREATE TRIGGER credential_secrets_stay BEFORE DELETE OR TRUNCATE ON public.credential_secrets FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER credential_secrets_updated AFTER UPDATE ON public.credential_secrets REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.credential_secrets_written();
 
 CREATE TRIGGER credentials_inserted AFTER INSERT ON public.credentials REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.credentials_written();
 

@@ -278,8 +278,10 @@ def _is_own(row: Any, own: str | None) -> bool:
     """Whether the line names no other FSP: it cannot be shown in part, because its hash covers all of it."""
     if own is None:
         return True
-    sides = [side["fsp_id"] for side in (decode_json(row["before"]), decode_json(row["after"])) if side is not None]
-    return row["entity"] == "alias" and row["fsp_id"] == own and set(sides) == {own}
+    if row["entity"] != "alias" or row["fsp_id"] != own:
+        return False
+    sides = (decode_json(row["before"]), decode_json(row["after"]))
+    return {side["fsp_id"] for side in sides if side is not None} == {own}
 
 
 def out_of_range(size: int, name: str) -> Refusal:
