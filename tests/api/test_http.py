@@ -281,6 +281,7 @@ async def test_with_chunks_and_a_length_the_chunks_count_and_the_connection_clos
         for head in (
             b"Transfer-Encoding: chunked\r\nContent-Length: 20",
             b"content-length: 3\r\ntransfer-encoding: Chunked",
+            b"Content-Length: 3\r\nTRANSFER-ENCODING:\t CHUNKED  ",
         ):
             answer = await site.ask_and_expect_close(
                 b"POST / HTTP/1.1\r\n%b\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n" % head
@@ -689,6 +690,25 @@ async def test_a_second_answer_is_the_applications_error_and_never_on_the_wire()
         b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
         b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        *(
+            b"POST / HTTP/1.1\r\n%b\r\n\r\n0\r\n\r\n" % lines
+            for lines in (
+                b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked",
+                b"Transfer-Encoding: identity\r\nHost: a\r\ntransfer-encoding: chunked",
+                b"TRANSFER-ENCODING: chunked\r\nTransfer-Encoding: gzip",
+                b"Transfer-Encoding:\r\nTransfer-Encoding: chunked",
+                b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\nContent-Length: 5",
+                b"Transfer-Encoding: xchunked\r\nTransfer-Encoding: chunked\r\nUpgrade: h2c\r\nConnection: upgrade",
+                b"Transfer-Encoding: chunked, chunked",
+                b"Transfer-Encoding: chunked,",
+                b"Transfer-Encoding: chunked;q=1",
+                b'Transfer-Encoding: "chunked"',
+                b"Transfer-Encoding: \x0bchunked",
+                b"Transfer-Encoding: chunked\x0c",
+                b"Transfer-Encoding: chunked\t",
+                b"Transfer-Encoding: chunked\xa0",
+            )
+        ),
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n",
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",

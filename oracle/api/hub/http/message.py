@@ -148,12 +148,13 @@ class Message:
                 case b"content-length":
                     length = int(value)  # llhttp has checked that it is one number
                 case b"transfer-encoding":
-                    coding = value
+                    coding = value if coding is None else b"%b, %b" % (coding, value)  # several lines are one list
                 case b"expect":
                     expect = value
         if coding is not None:
-            if coding.strip().lower() != b"chunked":
-                # With the leniency above llhttp would take "gzip" for a body until the client closes.
+            if coding.strip(b" ").lower() != b"chunked":
+                # With the leniency above llhttp would take "gzip", and "chunked" before a tab, for a body until the
+                # client closes, and would look at the last line alone.
                 self._stop(refusals.CODING)
             # RFC 9112 section 6.1: the chunks count, and the connection MUST close after the answer: a proxy
             # in front that believes the length sees another request begin elsewhere.  ALS obeys a close.
