@@ -1,8 +1,9 @@
 """The workers as the supervisor sees them: started, restarted, replaced and ended.
 
-Control.   Each worker has a socket pair with the supervisor.  The supervisor sends the order (with secrets, so not
-           in arguments); the worker reports when it answers, and then several times within the time limit.  The end of
-           the pair means that the supervisor is gone; then a worker stops by itself, however the supervisor ended.
+Control.   Each worker has a socket pair with the supervisor.  The supervisor sends the order; it holds secrets, so it
+           is neither in arguments nor in the environment.  The worker reports when it answers, and then several times
+           within the time limit.  The end of the pair means that the supervisor is gone; then a worker stops by
+           itself, however the supervisor ended.
 Deaths.    A worker that dies is started again: at once, and after longer and longer pauses when it keeps dying.
            A worker that dies before the first start is complete ends `serve`: the cause is a wrong setting.
 Silence.   A worker that sends no report for `silent_s` hangs: it is killed, and that is a death like others.  The
@@ -16,6 +17,7 @@ SIGHUP.    Workers are replaced one after the other.  The new one answers before
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import time
@@ -29,6 +31,7 @@ import msgspec
 from oracle.backoff import Backoff
 from oracle.run.errors import ServeError
 from oracle.run.order import Command, Order, Report, Role
+from oracle.run.secrecy import drop_settings
 from oracle.run.worker import CLOSING_S
 from oracle.settings import Settings
 from oracle.store.base import Confirmed
@@ -160,6 +163,7 @@ def worker_starter(command: Command, ready_s: float) -> StartWorker:
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=[given for given in (listener, control) if given is not None],
                 process_group=0,  # a terminal's Ctrl-C is for the supervisor alone
+                env=drop_settings(os.environ),
             )
         return WorkerProcess(process, ours, ready_s)
 

@@ -40,6 +40,7 @@ from oracle.run.greeting import print_greeting, print_step
 from oracle.run.open_files import log_open_files, raise_open_files
 from oracle.run.order import ROLES, Command, Order, Role, worker_arguments
 from oracle.run.porter import answer_for_workers
+from oracle.run.secrecy import forbid_core_dumps, hide_process
 from oracle.settings import Settings
 from oracle.telemetry import logs
 
@@ -64,6 +65,8 @@ def serve(
 ) -> None:
     """Serve until a signal stops it.  Call it from the main thread, which the embedded servers' end is tied to."""
     logs.configure(settings.log_level, settings.log_format, role="supervisor")
+    forbid_core_dumps()
+    hide_process()
     asyncio.run(_serve_until_signal(settings, roles, command, limits or CrewLimits()))
 
 

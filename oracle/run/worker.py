@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import Final
 
 from oracle.run.order import Order, Report, Role, Target
+from oracle.run.secrecy import forbid_core_dumps
 from oracle.store.base import Confirmed
 from oracle.telemetry import logs
 
@@ -30,6 +31,7 @@ def work(role: Role, index: int, listener_fd: int | None, control_fd: int, targe
     # A signal to a whole process group is meant for the supervisor, which then stops or replaces us in its order.
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
+    forbid_core_dumps()  # the supervisor can be of an older version
     if role == "jobs":
         # Lookups go first on a machine they share with an import.  Now, because threads inherit it from their maker.
         os.nice(JOBS_NICE)
