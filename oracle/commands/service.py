@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oracle.commands.verbs import Arguments, add_command
+
+if TYPE_CHECKING:
+    from oracle.settings import Settings
 
 
 def add(commands: Any) -> None:
@@ -31,9 +34,12 @@ def _serve(arguments: Arguments) -> None:
     from oracle.run.order import PARTS, ROLES
     from oracle.run.supervisor import serve
 
-    settings = load_settings(arguments).settings
-    Reading.of(settings)  # a fault in a file of theirs is one line here, and not a process that cannot start
-    serve(settings, PARTS[arguments.only] if arguments.only else ROLES)
+    def read_settings() -> Settings:
+        settings = load_settings(arguments).settings
+        Reading.of(settings)  # a fault in a file of theirs is one line here, and not a process that cannot start
+        return settings
+
+    serve(read_settings(), PARTS[arguments.only] if arguments.only else ROLES, read_settings=read_settings)
 
 
 def _work(arguments: Arguments) -> int:

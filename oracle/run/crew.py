@@ -11,7 +11,8 @@ Silence.   A worker that sends no report for `silent_s` hangs: it is killed, and
            the supervisor itself is stopped, the supervisor does not wake, so nobody is killed for that time.
 Memory.    The reports say what the workers have read of the generation.  A worker that starts while PostgreSQL is away
            gets the newest of it with its order, so that it can answer from copies.
-SIGHUP.    Workers are replaced one after the other.  The new one answers before the old one stops.
+SIGHUP.    Workers are replaced one after the other.  The new one answers before the old one stops.  When one does not
+           start with the new settings, those that have them are replaced again, with the old ones.
 """
 
 from __future__ import annotations
@@ -150,6 +151,12 @@ class Post:
 
 # Starts the process that fills a post.
 StartWorker = Callable[[Post], Awaitable[WorkerProcess]]
+# Makes the order of the next workers from that of the present ones; None keeps these workers.
+Renew = Callable[[Order], Order | None]
+
+
+def _keep_order(order: Order) -> Order:
+    return order
 
 
 def worker_starter(command: Command, ready_s: float) -> StartWorker:
@@ -212,13 +219,13 @@ class Crew:
             if post.worker is None:
                 post.worker = await self._fill(post)
 
-    async def keep(self, replace: asyncio.Event) -> None:
-        """Keep every post filled, forever."""
+    async def keep(self, replace: asyncio.Event, renew: Renew = _keep_order) -> None:
+        """Keep every post filled, forever.  `replace` is set to replace all workers; `renew` makes their order."""
         async with asyncio.TaskGroup() as group:
             for post in self._posts:
                 group.create_task(self.keep_post(post))
                 group.create_task(self._keep_awake(post))
-            group.create_task(self._keep_fresh(replace))
+            group.create_task(self._keep_fresh(replace, renew))
 
     async def end(self) -> None:
         """End all workers: in order; by force after stop_timeout_s, or when cancelled while waiting."""
@@ -290,16 +297,30 @@ class Crew:
         if post.worker is worker:
             post.vacant.set()
 
-    async def _keep_fresh(self, replace: asyncio.Event) -> None:
+    async def _keep_fresh(self, replace: asyncio.Event, renew: Renew) -> None:
         while True:
             await replace.wait()
             replace.clear()
-            log.info("Replacing the workers")
-            for post in self._posts:
-                if not await self._replace(post):
-                    break
-            else:
-                log.info("All workers are replaced")
+            old = self._order
+            new = None if old is None else renew(old)
+            if old is not None and new is not None:
+                await self.replace_all(old, new)
+
+    async def replace_all(self, old: Order, new: Order) -> None:
+        """Replace all workers by some with the new order, or go on with the old one."""
+        log.info("Replacing the workers")
+        self._order = new
+        for index, post in enumerate(self._posts):
+            if await self._replace(post):
+                continue
+            self._order = old
+            if new.settings != old.settings:
+                log.error("The workers go on with the old settings", replaced_again=index)
+                for replaced in self._posts[:index]:
+                    await self._replace(replaced)
+            return
+        self._stop_timeout_s = new.settings.stop_timeout_s + CLOSING_S
+        log.info("All workers are replaced")
 
     async def _replace(self, post: Post) -> bool:
         fresh = await self._fill(post)

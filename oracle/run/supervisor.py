@@ -10,8 +10,8 @@ Listeners. All workers of a role share one listening socket, opened here.  A wor
            it was answering, and none that wait in the kernel.
 Jobs.      The worker of this role has no listener, because nobody calls it.  It starts when the others answer, with
            a low priority from its first import on.  In all else it is a worker like the others.
-SIGHUP.    Replaces the workers (crew.py): for new code or fresh memory.  Settings stay as they were, and so does the
-           supervisor itself.
+SIGHUP.    Reads the settings again (reload.py) and replaces the workers (crew.py): for new settings, new code or fresh
+           memory.  The supervisor itself stays.
 Stop.      SIGTERM or SIGINT cancels the one task that serves, and the stop is its unwinding: workers end
            (stop_timeout_s, then by force), then the servers.  Each further signal shortens that.
 Servers.   Our own servers are started again when they die, as workers are (run/embedded).
@@ -27,19 +27,20 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from oracle.run.crew import Crew, CrewLimits, worker_starter
+from oracle.run.crew import Crew, CrewLimits, Renew, worker_starter
 from oracle.run.errors import ServeError, explain_database_errors, wait_for_database
 from oracle.run.greeting import print_greeting, print_step
 from oracle.run.open_files import log_open_files, raise_open_files
 from oracle.run.order import ROLES, Command, Order, Role, worker_arguments
 from oracle.run.porter import answer_for_workers
+from oracle.run.reload import make_renewal
 from oracle.run.secrecy import forbid_core_dumps, hide_process
 from oracle.settings import Settings
 from oracle.telemetry import logs
@@ -62,18 +63,29 @@ def serve(
     roles: Sequence[Role] = ROLES,
     command: Command = worker_command,
     limits: CrewLimits | None = None,
+    read_settings: Callable[[], Settings] | None = None,
 ) -> None:
-    """Serve until a signal stops it.  Call it from the main thread, which the embedded servers' end is tied to."""
+    """Serve until a signal stops it.  Call it from the main thread, which the embedded servers' end is tied to.
+
+    `read_settings` reads the settings again, and raises SettingsError; without it they stay as they are.
+    """
     logs.configure(settings.log_level, settings.log_format, role="supervisor")
     forbid_core_dumps()
     hide_process()
-    asyncio.run(_serve_until_signal(settings, roles, command, limits or CrewLimits()))
+    asyncio.run(_serve_until_signal(settings, roles, command, limits or CrewLimits(), read_settings))
 
 
-async def _serve_until_signal(settings: Settings, roles: Sequence[Role], command: Command, limits: CrewLimits) -> None:
+async def _serve_until_signal(
+    settings: Settings,
+    roles: Sequence[Role],
+    command: Command,
+    limits: CrewLimits,
+    read_settings: Callable[[], Settings] | None,
+) -> None:
     loop = asyncio.get_running_loop()
     replace = asyncio.Event()
-    serving = asyncio.create_task(_serve(settings, roles, command, limits, replace))
+    renew = make_renewal(settings, read_settings or (lambda: settings))
+    serving = asyncio.create_task(_serve(settings, roles, command, limits, replace, renew))
     had_terminal = os.isatty(0)
 
     def on_hangup() -> None:
@@ -91,7 +103,12 @@ async def _serve_until_signal(settings: Settings, roles: Sequence[Role], command
 
 
 async def _serve(
-    settings: Settings, roles: Sequence[Role], command: Command, limits: CrewLimits, replace: asyncio.Event
+    settings: Settings,
+    roles: Sequence[Role],
+    command: Command,
+    limits: CrewLimits,
+    replace: asyncio.Event,
+    renew: Renew,
 ) -> None:
     began = time.monotonic()
     async with AsyncExitStack() as stack:
@@ -115,7 +132,7 @@ async def _serve(
         seconds = round(time.monotonic() - began, 2)
         log.info("The oracle is ready", hub_url=urls.get("hub"), admin_url=urls.get("admin"), seconds=seconds)
         print_greeting(settings, urls, first_key)
-        await crew.keep(replace)
+        await crew.keep(replace, renew)
 
 
 async def _open_missing_servers(settings: Settings, stack: AsyncExitStack) -> Settings:

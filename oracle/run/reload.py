@@ -1,0 +1,65 @@
+"""SIGHUP reads the settings again: what workers use changes with their replacement, the rest needs a restart.
+
+Refused.   A file that is broken, or holds one wrong value, changes nothing: the workers go on with their settings.
+Restart.   Sockets are bound and servers are started once.  And all processes must agree at each moment on the directory
+           and the cache: with two caches, a change would be fenced in one and answered from the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from oracle.run.order import Order
+from oracle.settings import SETTINGS, Settings, SettingsError
+from oracle.telemetry import logs
+
+AT_START: Final = frozenset({
+    "database_url", "database_owner_url", "redis_url", "cache_prefix", "data_dir", "workers", "start_wait_s",
+    "log_format", *(name for name in SETTINGS if name.endswith(("host", "_port"))),
+})  # fmt: skip
+OF_COMMANDS: Final = frozenset({"admin_url", "key", "key_file"})  # `serve` does not use them
+
+log = logs.Log(__name__)
+
+
+def make_renewal(start: Settings, read: Callable[[], Settings]) -> Callable[[Order], Order | None]:
+    """Return the function that makes the next order from the present one; it returns None when nothing must change.
+
+    `start`: the settings of the start, without the URLs of our own servers.  `read` raises SettingsError.
+    """
+
+    def renew(order: Order) -> Order | None:
+        try:
+            fresh = read()
+        except SettingsError as exc:
+            log.error("The settings cannot be used; the old ones go on. Correct them, then send SIGHUP again",
+                      problems=exc.problems)  # fmt: skip
+            return None
+        running = order.settings
+        changed = [name for name in SETTINGS if name not in AT_START | OF_COMMANDS and _differs(name, running, fresh)]
+        late = [name for name in SETTINGS if name in AT_START and _differs(name, start, fresh)]
+        log.info("The settings were read again", changed=[_describe(name, running, fresh) for name in changed])
+        if late:
+            log.warning("Some changed settings need a restart; the old ones go on",
+                        settings=[_describe(name, start, fresh) for name in late])  # fmt: skip
+        if "log_level" in changed:
+            logs.configure(fresh.log_level, start.log_format, role="supervisor")
+        values: dict[str, Any] = {name: getattr(fresh, name) for name in changed}
+        return msgspec.structs.replace(order, settings=msgspec.structs.replace(running, **values))
+
+    return renew
+
+
+def _differs(name: str, one: Settings, other: Settings) -> bool:
+    return bool(getattr(one, name) != getattr(other, name))
+
+
+def _describe(name: str, old: Settings, new: Settings) -> str:
+    """Say how a setting changes, without secrets."""
+    before, after = SETTINGS[name].format(old) or "not set", SETTINGS[name].format(new) or "not set"
+    return (
+        f"{SETTINGS[name].variable}: {before} -> {after}" if before != after else f"{SETTINGS[name].variable}: changed"
+    )
