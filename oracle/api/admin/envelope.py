@@ -18,6 +18,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes
 
+import msgspec
+
+from oracle.api.admin.problems import Refusal
+
 if TYPE_CHECKING:
     from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -50,9 +54,26 @@ def wrap_app(app: ASGIApp) -> ASGIApp:
                     await body.finish()
             await send(message)
 
-        await app(scope, body.receive, send_enveloped)
+        if _has_foreign_coding(scope):
+            await _refuse_coding(send_enveloped)
+        else:
+            await app(scope, body.receive, send_enveloped)
 
     return serve
+
+
+def _has_foreign_coding(scope: Scope) -> bool:
+    """Several lines of Transfer-Encoding are one list; chunked is the only coding, as on the hub listener."""
+    codings = [value for name, value in scope["headers"] if name == b"transfer-encoding"]
+    return bool(codings) and b",".join(codings).strip(b" \t").lower() != b"chunked"
+
+
+async def _refuse_coding(send: Send) -> None:
+    refusal = Refusal(400, "invalid", "The only transfer coding allowed is chunked", "Send one Transfer-Encoding")
+    # A proxy in front can see the body end elsewhere, so nothing more is read from this connection.
+    headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": msgspec.json.encode(refusal.problem()), "more_body": False})
 
 
 def wrap_handler(app: ASGIApp) -> ASGIApp:

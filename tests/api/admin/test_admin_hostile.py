@@ -370,3 +370,23 @@ def test_broken_bodies(line: Line, rest: bytes) -> None:
             assert 400 <= answer.status < 500, rest[:100]
             if "content-type" in answer.headers:
                 _check(answer)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: gzip, chunked",
+        b"Transfer-Encoding: chunked\r\ntransfer-encoding: chunked",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip",
+        b"Transfer-Encoding: gzip",
+    ],
+)
+def test_another_transfer_coding_is_a_400_and_the_connection_closes(service: Service, lines: bytes) -> None:
+    """A proxy in front could see another request begin within the body."""
+    with socket.create_connection(("127.0.0.1", service.oracle.admin_port), timeout=60) as client:
+        head = b"POST /admin/v1/fsps HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % lines
+        client.sendall(head + b"3\r\nabc\r\n0\r\n\r\nGET /live HTTP/1.1\r\nHost: a\r\n\r\n")
+        received = b"".join(iter(lambda: client.recv(65_536), b""))
+    assert received.startswith(b"HTTP/1.1 400 ")
+    assert received.count(b"HTTP/1.1 ") == 1
