@@ -46,6 +46,9 @@ from oracle.telemetry.tracing import Tracing
 if TYPE_CHECKING:
     from oracle.audit.keys import KeyFile
 
+# A lookup that arrives while there is too much work can wait for its turn for so many times the lookup's own time-out.
+HELD_TIMES: Final = 2
+
 log = logs.Log(__name__)
 
 # What one role alone needs.  In the others it would cost start-up time and memory.
@@ -182,9 +185,11 @@ async def run_hub(
             limits = Limits(
                 body_bytes_max=settings.body_max_bytes, idle_timeout_s=settings.idle_timeout_s,
                 connections_max=clients.served, connections_refused_max=clients.refused,
+                held_max_s=HELD_TIMES * settings.lookup_timeout_ms / 1000,
             )  # fmt: skip
             server = HttpServer(hub, limits, on_error=hub.on_error)
             store.lookups.on_full, store.lookups.on_room = partial(server.hold, LOOKUP), server.release
+            server.on_surplus = participants.count_surplus
             health.connections = lambda: len(server.connections)
             link.read_confirmed = lambda: store.coherence.confirmed
             await server.start(sock)

@@ -132,3 +132,99 @@ async def test_lookups_that_wait_are_answered_when_the_server_stops() -> None:
         site.server.release()
         assert (await client.answer()).status == 200
         assert await drain == 0
+
+
+# Lookups without room ------------------------------------------------------------------------------------------------
+
+SURPLUS = HELD % 2
+# These cannot be answered unparsed: they end later than they seem to, or their connection must not go on.
+SPECIAL = {
+    "a body": b"GET /participants/ALIAS/2 HTTP/1.1\r\nhost: x\r\nContent-Length: 4\r\n\r\n",
+    "a chunked body": b"GET /participants/ALIAS/2 HTTP/1.1\r\nhost: x\r\ntransfer-encoding : chunked\r\n\r\n",
+    "the end of the connection": b"GET /participants/ALIAS/2 HTTP/1.1\r\nhost: x\r\nCONNECTION: close\r\n\r\n",
+    "an upgrade": b"GET /participants/ALIAS/2 HTTP/1.1\r\nhost: x\r\nconnection: keep-alive, upgrade\r\n\r\n",
+    "an expectation": b"GET /participants/ALIAS/2 HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n\r\n",
+    "HTTP/1.0": b"GET /participants/ALIAS/2 HTTP/1.0\r\nhost: x\r\n\r\n",
+    "two requests": SURPLUS + SURPLUS,
+    "half a request": SURPLUS[:-1],
+    "two requests for a lenient parser": b"GET /participants/ALIAS/2 HTTP/1.1\r\nhost: x\n\n" + SURPLUS,
+    "a carriage return alone": b"GET /participants/ALIAS/2 HTTP/1.1\r\nhost: x\ry\r\n\r\n",
+}
+
+
+async def hold_one(site: Serving, *, takes_s: float) -> None:
+    """Let one lookup wait, on a server whose lookups have taken so long lately."""
+    site.server.hold(LOOKUP)
+    (await site.connect()).send(HELD % 1)
+    await wait_for_held(site, 1)
+    site.server._held_s = takes_s
+
+
+async def test_a_lookup_without_room_is_refused_at_once_and_its_connection_goes_on() -> None:
+    refused: list[int] = []
+    async with serve(app := Later(), held_max_s=10.0) as site:
+        site.server.on_surplus = lambda: refused.append(1)
+        await hold_one(site, takes_s=11)
+        client = await site.connect()
+        for _ in range(3):
+            client.send(SURPLUS)
+            answer = await client.answer()
+            assert (answer.status, b'"2005"' in answer.body) == (503, True)
+        assert (len(refused), app.requests) == (3, [])
+        site.server._held_s = 9  # the pace is better again
+        client.send(SURPLUS)
+        await wait_for_held(site, 2)
+        site.server.release()
+        assert [number(request) for request in app.requests] == [1, 2]
+
+
+@pytest.mark.parametrize("request_", SPECIAL.values(), ids=SPECIAL)
+async def test_a_request_that_is_more_than_a_plain_lookup_is_never_answered_unparsed(request_: bytes) -> None:
+    async with serve(Later(), held_max_s=10.0) as site:
+        await hold_one(site, takes_s=11)
+        client = await site.connect()
+        client.send(request_)
+        await wait_for_held(site, 2)
+        assert client.received == b""
+
+
+async def test_bytes_of_a_body_are_no_lookup() -> None:
+    async with serve(lambda request: request.respond(200, request.body), held_max_s=10.0) as site:
+        await hold_one(site, takes_s=11)
+        client = await site.connect()
+        client.send(b"POST /participants HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(SURPLUS))
+        await site.wait_until(lambda: any(turns._message.receiving for turns in site.server.connections))
+        client.send(SURPLUS)
+        assert (await client.answer()).body == SURPLUS
+
+
+async def test_the_time_to_wait_is_measured() -> None:
+    """By what was released lately; and while nothing goes on, the silence counts."""
+    now = [0.0]
+    refused: list[int] = []
+    async with serve(Later(), held_max_s=10.0) as site:
+        site.server._clock = lambda: now[0]
+        site.server.on_surplus = lambda: refused.append(1)
+
+        async def ask(n: int) -> int:
+            """Return 503, or 0 if the lookup waits."""
+            client, before = await site.connect(), (len(site.server._held), len(refused))
+            client.send(HELD % n)
+            await site.wait_until(lambda: (len(site.server._held), len(refused)) != before)
+            return (await client.answer()).status if len(refused) > before[1] else 0
+
+        site.server.hold(LOOKUP)
+        assert [await ask(n) for n in range(3)] == [0, 0, 0]
+        now[0] = 9.0  # nothing has gone on for 9 s
+        assert await ask(4) == 0
+        now[0] = 11.0
+        assert await ask(5) == 503
+        site.server.release()
+        for _ in range(60):
+            site.server.hold(LOOKUP)
+            assert await ask(6) == 0
+            now[0] += 4.0
+            site.server.release()
+        assert site.server._held_s == pytest.approx(4.0, rel=0.1)
+        site.server.hold(LOOKUP)  # the second one would wait for 4 s, the third one for 8 s, the fourth one for 12 s
+        assert [await ask(7), await ask(8), await ask(9), await ask(10)] == [0, 0, 0, 503]

@@ -128,6 +128,11 @@ class Participants:
             work = self._run(request, hint_handler(self, request, target), _HINT_CHANGES[method], self._pass_over)
         self._spawn(work)
 
+    def count_surplus(self) -> None:
+        """Count a lookup that was refused when it arrived, unparsed."""
+        self.cells[self._count_overloaded] += 1
+        self.cells[self.results["unavailable"]["other"]] += 1
+
     async def close(self) -> None:
         """Wait until all changes are answered."""
         if self._tasks:

@@ -22,6 +22,7 @@ class Limits(msgspec.Struct, frozen=True):
     linger_s: float = 2  # after our last answer, for the client to close first (Turns._linger)
     drain_idle_s: float = 1  # after the last accept, for the client of an idle connection to send one more request
     linger_bytes_max: int = 8 * 1024 * 1024  # read and dropped during that time
+    held_max_s: float = 2  # a request that the server holds back would wait for its turn for at most so long
     connections_max: int = 10_000
     connections_refused_max: int = 10_000  # more clients, which get a 503; those over both are cut off at once
 

@@ -25,4 +25,5 @@ TOO_SLOW: Final = _refuse_with(errors.BadRequest("The request took too long to a
 BODY_TOO_LARGE: Final = _refuse_with(errors.TooLarge("The request body is too large"))
 CONNECT: Final = _refuse_with(errors.MethodNotAllowed("The method CONNECT is not allowed"))
 CROWDED: Final = _refuse_with(errors.Overloaded("Too many connections; try again later"))
+OVERLOADED: Final = _refuse_with(errors.Overloaded())
 DEFECT: Final = _refuse_with(errors.OracleError())

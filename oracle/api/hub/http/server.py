@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from email.utils import formatdate
 from math import ceil
+from typing import Final
 
+from oracle.api.hub.http import refusals
 from oracle.api.hub.http.limits import LIMITS, SLICE_BYTES_MAX, Limits
 from oracle.api.hub.http.request import App
 from oracle.api.hub.http.turns import Turns
+
+# Of the time per request, at each release: the last ten or so decide.
+SHARE_OF_LAST: Final = 0.1
+# Fields with which a request does not end with its head, or its connection does not go on.
+_SPECIAL: Final = re.compile(
+    rb"\r\n(?:content-length|transfer-encoding|expect|upgrade)[ \t]*:|\r\nconnection:(?![ \t]*keep-alive[ \t]*\r)",
+    re.IGNORECASE,
+)
+
+
+def is_plain(data: bytes) -> bool:
+    """Return whether the bytes are exactly one request without a body, after which the connection goes on.
+
+    Only then it can be answered unparsed.  A parser that takes a line feed alone for the end of a line would see more
+    requests than this does, so there must be none.
+    """
+    return (
+        data.find(b"\r\n\r\n") == len(data) - 4
+        and b" HTTP/1.1\r\n" in data[: data.find(b"\n") + 1]
+        and data.count(b"\n") == data.count(b"\r\n") == data.count(b"\r")
+        and _SPECIAL.search(data) is None
+    )
 
 
 class HttpServer:
@@ -20,6 +45,7 @@ class HttpServer:
 
     def __init__(self, app: App, limits: Limits = LIMITS, *, on_error: Callable[[BaseException], None]) -> None:
         """`on_error` gets the exceptions of the application; nothing of the request is passed to it."""
+        self._clock = asyncio.get_running_loop().time
         self.app = app
         self.limits = limits
         self.on_error = on_error
@@ -29,6 +55,9 @@ class HttpServer:
         self.direct_bytes_max = self.slice_bytes  # to be parsed as they arrive; 0 while requests are held back
         self._held_start = b""
         self._held: deque[Turns] = deque()  # in the order of their arrival; some can be lost meanwhile
+        self._held_s = 0.0  # the time that one of them takes until the next one has its turn, lately
+        self._released_at = 0.0
+        self.on_surplus: Callable[[], None] = lambda: None
         timeouts = (limits.idle_timeout_s, limits.request_timeout_s, limits.write_timeout_s, limits.linger_s)
         self._sweep_s = min(1.0, min(timeouts) / 4)
         self.idle_ticks, self.request_ticks, self.write_ticks, self.linger_ticks = (
@@ -55,14 +84,31 @@ class HttpServer:
     def release(self) -> None:
         """Take up the requests that wait, oldest first, until they are all taken or the application calls `hold`."""
         self.direct_bytes_max = self.slice_bytes
+        now, count = self._clock(), len(self._held)
         while self._held and self.direct_bytes_max:
             self._held.popleft().go_on()
+        taken = count - len(self._held)
+        if taken:
+            took_s = min((now - self._released_at) / taken, self.limits.held_max_s)
+            self._held_s += (took_s - self._held_s) * SHARE_OF_LAST
+        self._released_at = now
 
     def hold_back(self, turns: Turns, data: bytes) -> bool:
-        """Return whether these bytes wait: those of a lookup do, all others have their turn at once."""
+        """Hold the bytes of a lookup back, or refuse it if it would wait too long; return False for all others.
+
+        It would wait for as long as those before it take, and for as long as nothing has gone on.
+        """
         if self.direct_bytes_max or len(data) > self.slice_bytes or not data.startswith(self._held_start):
             return False
+        now = self._clock()
+        if not self._held:
+            self._released_at = now
+        elif len(self._held) * self._held_s + now - self._released_at > self.limits.held_max_s and is_plain(data):
+            self.on_surplus()
+            turns.turn_away(*refusals.OVERLOADED)
+            return True
         self._held.append(turns)
+        turns.hold(data)
         return True
 
     def _sweep(self) -> None:

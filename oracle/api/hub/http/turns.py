@@ -107,9 +107,11 @@ class Turns(asyncio.Protocol):
             if self.backlog:
                 self._advance()
         else:
-            if self.current is None and not self.backlog and self._server.hold_back(self, data):
-                self._held = data
-                self.backlog = True
+            if (
+                self.current is None
+                and not (self.backlog or self._message.receiving or self._server.draining)
+                and (self._server.hold_back(self, data))
+            ):
                 return  # reading goes on: an ordinary client sends nothing until it has its answer
             self._pending.append(data)
             self.backlog = True
@@ -154,6 +156,16 @@ class Turns(asyncio.Protocol):
             if not request.answered:
                 request.respond(*faults.encode_error(error))
             self._server.on_error(error)
+
+    def hold(self, data: bytes) -> None:
+        """Keep the bytes of a request unparsed until `go_on`."""
+        self._held = data
+        self.backlog = True
+
+    def turn_away(self, status: int, body: bytes) -> None:
+        """Answer a request that nobody has parsed; the connection goes on."""
+        self.ticks = 0
+        self._write(status, body, JSON, keep_alive=True)
 
     def go_on(self) -> None:
         """Take up the bytes that the server held back."""
