@@ -4,7 +4,7 @@ Job.       An async function that gets `stop`.  When `stop` is set, it returns a
            done is in the database, and the next process can go on from there.
 Failure.   A job that raises is logged, and started again after the next of pauses_s while it keeps failing; the others
            go on.  So the jobs wait while PostgreSQL is away.  A job that returns is done.  `notice` hears that a job
-           fails, and once it has run for steady_s again that it works.
+           fails, and once it has run for steady_s again that it works.  It does not hear that PostgreSQL is away.
 Twice.     The same jobs can run in two processes at once: while a worker is replaced, and on several machines.  A job
            that only one process may do takes a lock in the database (see `store/leader`).
 Stop.      `run` returns when every job has ended.  After timeout_s it cancels the others and waits for them.
@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from oracle.backoff import Backoff, pause
+from oracle.errors import DirectoryUnavailable
 from oracle.telemetry import logs
 
 Job = Callable[[asyncio.Event], Awaitable[None]]
@@ -42,7 +43,9 @@ async def run(
 ) -> None:
     """Run all jobs until `stop` is set and they have ended."""
     tasks = [
-        asyncio.create_task(_keep_running(name, job, stop, pause, Backoff(pauses_s), steady_s, notice), name=name)
+        asyncio.create_task(
+            _keep_running(name, job, stop, pause, Backoff(pauses_s, steady_s=steady_s), steady_s, notice), name=name
+        )
         for name, job in jobs
     ]
     try:
@@ -62,12 +65,8 @@ async def _keep_running(
 ) -> None:
     loop = asyncio.get_running_loop()
 
-    def recover() -> None:
-        backoff.reset()
-        notice(name, True)
-
     while not stop.is_set():
-        recovered = loop.call_later(steady_s, recover)
+        began, recovered = loop.time(), loop.call_later(steady_s, notice, name, True)
         try:
             try:
                 await job(stop)
@@ -76,8 +75,9 @@ async def _keep_running(
         except (Exception, asyncio.CancelledError) as exc:
             if _is_cancelled():
                 raise
-            notice(name, False)
-            pause_s = backoff.fail()
+            if not isinstance(exc, DirectoryUnavailable):
+                notice(name, False)
+            pause_s = backoff.fail(loop.time() - began)
             log.warning("A job failed; starting it again", exc=exc, job=name, pause_s=pause_s)
             await pause(pause_s, stop)
         else:

@@ -81,9 +81,7 @@ class Sealer:
         self._interval_s = interval_s
         self._rest = rest
         self._limits = limits
-        self._condition = logs.Condition(
-            events_log, "Sealing of history", level=logging.ERROR, repeat_s=REPEAT_S, notice=self._report_state
-        )
+        self._condition = logs.Condition(events_log, "Sealing of history", level=logging.ERROR, repeat_s=REPEAT_S)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Seal until `stop` is set.  A job, see `jobs`."""
@@ -91,7 +89,7 @@ class Sealer:
             self._connect, SEALING_LOCK, self._lead, self._condition, look_s=self._interval_s,
             # The texts of these are ours and hold no identifier.
             refusals=(Refused, KeyFileError, BadNote, log.Damaged),
-            transient=(asyncpg.UniqueViolationError,),
+            transient=(asyncpg.UniqueViolationError,), notice=self._report_state,
         ).run(stop)  # fmt: skip
 
     async def _connect(self) -> asyncpg.Connection:
@@ -120,15 +118,16 @@ class Sealer:
                     if await pause((loop.time() - began) * self._rest if sealed >= self._limits.batch else 0, stop):
                         return
                     began = loop.time()
+            self._report_state(True)
             self._condition.now("ok")
             if loop.time() >= partitions_at:
                 await _make_partitions(sealing.writer)
                 partitions_at = loop.time() + PARTITIONS_S
             await pause(self._interval_s, stop)
 
-    def _report_state(self, good: bool) -> None:
+    def _report_state(self, works: bool) -> None:
         if self._metrics is not None:
-            self._metrics.set("job_failing", float(not good), job="sealing")
+            self._metrics.set("job_failing", float(not works), job="sealing")
 
     def _count(self, sealed: int) -> None:
         if self._metrics is not None:

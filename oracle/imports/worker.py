@@ -73,10 +73,7 @@ class Imports:
         self._reading = reading
         self._limits = limits
         self._passes_max = passes_max
-        self._condition = logs.Condition(log, "import of files", notice=self._report_state)
-
-    def _report_state(self, good: bool) -> None:
-        self._metrics.set("job_failing", float(not good), job="imports")
+        self._condition = logs.Condition(log, "import of files")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Import until `stop` is set; commit work that has begun first."""

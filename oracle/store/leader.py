@@ -11,6 +11,7 @@ Failures.  After an error that means "not now", the process looks for the lock a
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -37,6 +38,7 @@ class Leader:
 
     refusals    errors of the work whose text is for the operator and holds no identifier: it is logged.
     transient   further errors that mean "not now".
+    notice      hears whether this process cannot do the work, for another reason than an error that passes.
     """
 
     def __init__(
@@ -50,7 +52,9 @@ class Leader:
         heartbeat_s: float | None = None,
         refusals: tuple[type[Exception], ...] = (),
         transient: tuple[type[Exception], ...] = (),
+        notice: Callable[[bool], None] = lambda _works: None,
     ) -> None:
+        self._notice = notice
         self._connect = connect
         self._lock = lock
         self._work = work
@@ -66,11 +70,12 @@ class Leader:
             try:
                 await self._lead(stop)
             except self._refusals as exc:
+                self._notice(False)
                 self._condition.now(f"refused: {exc}")
             except Exception as exc:
                 if not (is_unavailable(exc) or isinstance(exc, self._transient)):
                     raise
-                self._condition.now("interrupted", exc=exc)
+                self._condition.now("interrupted", exc=exc, level=logging.WARNING)
             await pause(self._look_s, stop)
 
     async def _lead(self, stop: asyncio.Event) -> None:
@@ -78,6 +83,7 @@ class Leader:
         connection = await self._connect()
         try:
             while not await connection.fetchval(QUERIES["lead"], self._lock):
+                self._notice(True)
                 self._condition.now("ok")  # another process does the work
                 if await pause(self._look_s, stop):
                     return

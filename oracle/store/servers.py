@@ -128,7 +128,7 @@ class Servers:
             found = _choose(tries, timeout_s)
             self._settle(found)
         finally:
-            await _abandon(tries, found)
+            _abandon(tries, found)
         return found.connection
 
     async def _race(
@@ -249,13 +249,19 @@ def _choose(tries: Mapping[Host, asyncio.Task[_Primary]], timeout_s: float) -> _
     raise NotPrimary(f"no server is the primary: {reasons}")
 
 
-async def _abandon(tries: Mapping[Host, asyncio.Task[_Primary]], found: _Primary | None) -> None:
+def _abandon(tries: Mapping[Host, asyncio.Task[_Primary]], found: _Primary | None) -> None:
+    """End all tries but the one that is used.
+
+    It waits for nothing: a caller that is cancelled while it waits would leave its new connection open.
+    """
+
+    def end_unused(task: asyncio.Task[_Primary]) -> None:
+        if not task.cancelled() and task.exception() is None and task.result() is not found:
+            task.result().connection.terminate()
+
     for task in tries.values():
+        task.add_done_callback(end_unused)
         task.cancel()
-    await asyncio.gather(*tries.values(), return_exceptions=True)
-    for primary in _list_found(tries):
-        if primary is not found:
-            primary.connection.terminate()
 
 
 def read_hosts(url: str) -> list[Host]:

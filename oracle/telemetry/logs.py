@@ -28,7 +28,6 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Literal, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
 Layout = Literal["auto", "json", "text"]
@@ -76,7 +75,7 @@ class Condition:
     """A state that lasts, such as a dead cache: one line when it changes, and one each `repeat_s` while it is bad.
 
     A state that flaps gets at most one line in `quiet_s`; the first call after that writes the state that remains.
-    `level` is the level of bad states.  `notice` hears with each call whether the state is good.
+    `level` is the usual level of bad states.
     """
 
     def __init__(
@@ -88,21 +87,21 @@ class Condition:
         quiet_s: float = 5.0,
         repeat_s: float = math.inf,
         level: int = logging.WARNING,
-        notice: Callable[[bool], None] = lambda _good: None,
     ) -> None:
         self._log, self._subject, self._good = log, subject, good
-        self._quiet_s, self._repeat_s, self._level, self._notice = quiet_s, repeat_s, level, notice
+        self._quiet_s, self._repeat_s, self._level = quiet_s, repeat_s, level
         self._said, self._said_at = good, -math.inf
 
-    def now(self, state: str, /, *, exc: BaseException | None = None, **fields: object) -> bool:
+    def now(
+        self, state: str, /, *, exc: BaseException | None = None, level: int | None = None, **fields: object
+    ) -> bool:
         """Note the state; True when that wrote a line.  Cheap enough to call for every request."""
-        self._notice(state == self._good)
         is_news = state != self._said
         quiet_s = self._quiet_s if is_news else self._repeat_s
         if not (is_news or state != self._good) or time.monotonic() - self._said_at < quiet_s:
             return False
         self._said, self._said_at = state, time.monotonic()
-        level = logging.INFO if state == self._good else self._level
+        level = logging.INFO if state == self._good else self._level if level is None else level
         self._log.at(level, f"{self._subject} {state}", exc=exc, **fields)
         return True
 
