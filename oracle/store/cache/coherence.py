@@ -129,6 +129,11 @@ class Fence(msgspec.Struct, frozen=True):
 class Coherence:
     """Knows which copies this process can believe: its generation, lease and session.  One per process."""
 
+    # What each lookup reads, see `Lookups`.
+    __slots__ = (
+        "__dict__", "__weakref__", "_clock", "_lease_s", "confirmed_at", "key_prefix", "reachable", "session",
+    )  # fmt: skip
+
     def __init__(
         self,
         generations: Generations,

@@ -95,6 +95,12 @@ class Slot:
 class Lookups:
     """One per process.  `ask` is the way in; everything else happens in callbacks."""
 
+    # What each lookup reads.  An object of more than 30 attributes finds those in its dictionary more slowly.
+    __slots__ = (
+        "__dict__", "__weakref__", "_batch_max", "_cache_batches", "_cache_batches_max", "_cells", "_coherence",
+        "_cold", "_count_cache_batches", "_count_reads", "_full", "_full_at", "_hot", "_loop", "_waiting",
+    )  # fmt: skip
+
     def __init__(
         self,
         coherence: Coherence,
