@@ -29,6 +29,7 @@ from typing import Final, NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 
 from oracle.run.embedded import EmbeddedError, ValkeyServer
+from oracle.store.cache.lookups import YOUNG_S
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 START_S: Final = 60.0
@@ -223,12 +224,16 @@ def _find_ready_event(log: Path) -> dict[str, str] | None:
 
 
 def wait_for_cache(service: Service, seconds: float = 15.0) -> None:
-    """Wait until the cache is in use: the service trusts a new Redis one second after it connects."""
+    """Wait until the cache is in use, and copies are stored for their whole TTL.
+
+    The service trusts a new Redis one second after it connects, and makes the copies of a young generation short-lived.
+    """
     wait_until(
         lambda: min(service.read_counters("cache_connected", "role").values(), default=0) > 0,
         "cache connected",
         seconds,
     )
+    time.sleep(YOUNG_S)
 
 
 # Figures of the kernel about processes ----------------------------------------------------------------------
