@@ -411,8 +411,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=10,
             le=20_000,
-            description="How long a lookup can take, in milliseconds; then the answer is 503. The time in which an"
-            " overloaded worker leaves it unread does not count. The hub gives up after"
+            description="How long a lookup can take, in milliseconds; then the answer is 503. The time does not"
+            " count while an overloaded worker has not read the lookup. The hub gives up after"
             ' 20 s. After one second, "try again" is a better answer than waiting.',
         ),
     ] = 1_000

@@ -1,8 +1,8 @@
 """Text for people who open our CSV files in a spreadsheet.
 
 A spreadsheet runs a cell that begins with one of these characters as a formula, which can send the table to somebody
-else.  Quotes around the cell do not help.  Such a cell gets a `'` in front, and so does one that begins with `'`: so
-whoever removes one `'` from the front of a cell always gets the text as it was.
+else.  Quotes around the cell do not help.  Such a cell gets a `'` in front, and so does one that begins with `'`.  So
+a person who removes one `'` from the front of a cell always gets the original text.
 """
 
 from __future__ import annotations

@@ -342,7 +342,9 @@ class Verification:
             return
         waiting_s = await log.fetch_waiting(self._connection)
         if waiting_s > self._waiting_max_s:
-            yield Finding("sealing", f"the oldest unsealed event has waited {waiting_s:.0f} s: does a sealer work?")
+            yield Finding(
+                "sealing", f"the oldest unsealed event has waited {waiting_s:.0f} s: see the log of the jobs process"
+            )
 
     async def _check_beyond(self, state: log.State) -> AsyncIterator[Finding]:
         # One snapshot: a sealer works beside this, and what it writes after a first look would be beyond the end.

@@ -53,8 +53,8 @@ def add(commands: Any) -> None:
     )
     verify.add_argument(
         "--max-wait", type=_parse_seconds, metavar="SECONDS",
-        help="fail if an event has waited longer to be sealed; default: ORACLE_AUDIT_WAITING_MAX_S;"
-        " use inf for a restored copy that no service uses",
+        help="fail if an event has waited longer than this to be sealed; default:"
+        " ORACLE_AUDIT_WAITING_MAX_S; use inf for a restored copy that no service uses",
     )  # fmt: skip
     audit_questions.add_keys(verify)
 
@@ -285,7 +285,7 @@ async def _replace_key(connection: asyncpg.Connection, file: KeyFile, *, yes: bo
     old = await require_lost(connection, file)
     fact = (
         f"{file.path} does not hold the key that signs now. Look for a copy first: in your safe, on the other machines"
-        " that seal. No key introduces the new one, so every auditor must get it from you."
+        " that seal. No older key signs the new one, so you must give it to every auditor."
     )
     require_consent(fact, "Is the key lost for good?", "no key was created", yes=yes)
     new = await rotate(connection, file, lost=True, actor=name_user())

@@ -45,8 +45,8 @@ def add(commands: Any) -> None:
         "--wait",
         type=_whole_number(0, WAIT_MAX_S),
         metavar="SECONDS",
-        help="wait so long for a database that does not answer (default: 0), and for another session that migrates"
-        " (default: 60)",
+        help="how long to wait for a database that does not answer (default: 0), and for another session that"
+        " migrates (default: 60)",
     )
 
     seed = add_command(commands, "seed", _seed, "fill the directory with invented phone numbers, for demos and tests")
@@ -56,7 +56,7 @@ def add(commands: Any) -> None:
     seed.add_argument(
         "--fsps", type=_whole_number(1, SEED_FSPS_MAX), required=True, metavar="N", help="number of FSPs to share them"
     )
-    seed.add_argument("--yes", action="store_true", help="do not ask, also if the directory is not empty")
+    seed.add_argument("--yes", action="store_true", help="do not ask, even if the directory is not empty")
 
     lookup = add_command(commands, "lookup", _lookup, "show which FSP an identifier is registered with")
     add_party(lookup)

@@ -95,14 +95,16 @@ def add(commands: Any) -> None:
 
     save_details = "Type or paste the key; at a terminal it is not shown. Without a terminal it is read from stdin."
     save = keys.add_local("save", _save, "save your key in a file, so that commands find it", save_details)
-    save.add_argument("--yes", action="store_true", help="do not ask, also if the file holds another key")
+    save.add_argument("--yes", action="store_true", help="do not ask, even if the file holds another key")
     bootstrap_details = (
         "It works only while no operator exists, or with --force. It needs the database: ORACLE_DATABASE_URL, or the"
         " data directory of `oracle serve` (ORACLE_DATA_DIR). The key expires in a week."
     )
     bootstrap = keys.add_local("bootstrap", _bootstrap, "create the key of the first operator", bootstrap_details)
     bootstrap.add_argument(
-        "--force", action="store_true", help="also while an operator exists, whose key is lost; history records it"
+        "--force",
+        action="store_true",
+        help="create a key even if an operator exists, whose key is lost; history records it",
     )
     _add_out(bootstrap)
 

@@ -7,7 +7,7 @@ Control.   Each worker has a socket pair with the supervisor.  The supervisor se
 Deaths.    A worker that dies is started again: at once, and after longer and longer pauses when it keeps dying.
            A worker that dies before the first start is complete ends `serve`: the cause is a wrong setting.
 Silence.   A worker that sends no report for `silent_s` hangs: it is killed, and that is a death like others.  The
-           silence is counted in wakes of the supervisor, not by the clock.  While the whole machine is suspended, or
+           supervisor counts the silence each time it wakes, not by the clock.  While the whole machine is suspended, or
            the supervisor itself is stopped, the supervisor does not wake, so nobody is killed for that time.
 Memory.    The reports say what the workers have read of the generation.  A worker that starts while PostgreSQL is away
            gets the newest of it with its order, so that it can answer from copies.

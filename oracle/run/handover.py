@@ -1,7 +1,7 @@
-"""What the hub workers leave for those that start while PostgreSQL is away: the routes, in a file of the run directory.
+"""Keeps the routes in a file of the run directory, for hub workers that start while PostgreSQL is away.
 
 The generation is handed over by the supervisor (crew.py).  The routes can be 10 MB, too much for its control sockets.
-They are worth nothing without the generation: a worker uses them only if they have the version that its order names.
+They are useless without the generation: a worker uses them only if they have the version that its order names.
 """
 
 from __future__ import annotations

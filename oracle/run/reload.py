@@ -35,7 +35,7 @@ def make_renewal(start: Settings, read: Callable[[], Settings]) -> Callable[[Ord
         try:
             fresh = read()
         except SettingsError as exc:
-            log.error("The settings cannot be used; the old ones go on. Correct them, then send SIGHUP again",
+            log.error("The settings cannot be used; the old ones stay in use. Correct them, then send SIGHUP again",
                       problems=exc.problems)  # fmt: skip
             return None
         running = order.settings
@@ -43,7 +43,7 @@ def make_renewal(start: Settings, read: Callable[[], Settings]) -> Callable[[Ord
         late = [name for name in SETTINGS if name in AT_START and _differs(name, start, fresh)]
         log.info("The settings were read again", changed=[_describe(name, running, fresh) for name in changed])
         if late:
-            log.warning("Some changed settings need a restart; the old ones go on",
+            log.warning("Some changed settings need a restart; until then the old ones stay in use",
                         settings=[_describe(name, start, fresh) for name in late])  # fmt: skip
         if "log_level" in changed:
             logs.configure(fresh.log_level, start.log_format, role="supervisor")

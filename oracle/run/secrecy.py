@@ -1,4 +1,4 @@
-"""What keeps the secrets of the settings inside: the owner's URL of the database, keys, passwords in URLs.
+"""Keeps secrets of the settings inside the service: the owner's URL of the database, keys, passwords in URLs.
 
 Environment.  A worker gets its settings on the control socket, and nothing of ORACLE_* in its environment: a fault that
               lets somebody read /proc/self/environ must not give them the owner of the database.

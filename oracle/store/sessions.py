@@ -1,4 +1,4 @@
-"""What each session of ours must be like, whatever the server, the database and the role say, and the check of it.
+"""The settings that each session must have, whatever the server, the database and the role set, and their check.
 
 Pinned.    A database, a role or a server can have its own defaults.  With another isolation level a statement that has
            waited for a lock would not see what the other transaction wrote, so changes would fail.  With other formats,

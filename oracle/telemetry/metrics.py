@@ -163,9 +163,7 @@ SERIES = (
     Series("gauge", "http_connections", "Client connections open", start=0.0),
     Series("counter", "http_requests_total", "Requests read, by method", (("method", METHODS),)),
     Series("counter", "audit_sealed_total", "Events appended to the history log"),
-    Series(
-        "gauge", "audit_waiting_seconds", "How long the oldest unsealed event has been waiting, as the database shows"
-    ),
+    Series("gauge", "audit_waiting_seconds", "How long the oldest unsealed event has been waiting in the database"),
     Series("gauge", "job_failing", "1 while a background job cannot work, else 0", (("job", JOBS),)),
     Series(
         "gauge",

@@ -1,4 +1,4 @@
-"""SIGHUP: new settings come into effect with new workers, or the old ones go on and the log says why."""
+"""SIGHUP: new settings come into effect with new workers, or the old ones stay in use and the log says why."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from oracle.run.reload import AT_START, OF_COMMANDS
 from oracle.settings import SETTINGS, Settings
 
 READ = "The settings were read again"
-REFUSED = "The settings cannot be used; the old ones go on. Correct them, then send SIGHUP again"
-RESTART = "Some changed settings need a restart; the old ones go on"
+REFUSED = "The settings cannot be used; the old ones stay in use. Correct them, then send SIGHUP again"
+RESTART = "Some changed settings need a restart; until then the old ones stay in use"
 REPLACED = "All workers are replaced"
 
 

@@ -69,7 +69,9 @@ def _has_foreign_coding(scope: Scope) -> bool:
 
 
 async def _refuse_coding(send: Send) -> None:
-    refusal = Refusal(400, "invalid", "The only transfer coding allowed is chunked", "Send one Transfer-Encoding")
+    refusal = Refusal(
+        400, "invalid", "The only transfer coding allowed is chunked", "Send one Transfer-Encoding: chunked"
+    )
     # A proxy in front can see the body end elsewhere, so nothing more is read from this connection.
     headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})

@@ -1,4 +1,4 @@
-"""How fast PostgreSQL answers, measured while more waits than it takes at once; so, how much can wait for it."""
+"""Measures how fast PostgreSQL answers while work waits for it, and returns how much work can wait."""
 
 from __future__ import annotations
 
