@@ -1,8 +1,8 @@
 """The first operator's key: made while there is no operator, shown once.
 
 `serve` makes it at its first start.  `oracle key bootstrap` makes it for anyone who can write the database: after the
-last operator's key has expired, or where nobody saw the first start.  With --force it makes one also while an operator
-exists: a key that is lost stays valid until it expires, and would lock everybody out.  It is an operator's key like any
+last operator's key has expired, or where nobody saw the first start.  With --force it makes one even if an operator
+exists: a lost key stays valid until it expires, and would lock everybody out.  It is an operator's key like any
 other and expires after a week.  Its purpose is to issue the keys that people work with.  Its event says who forced it.
 """
 
@@ -21,7 +21,7 @@ VALID_FOR: Final = timedelta(days=7)
 async def bootstrap(database_url: str, *, forced_by: str | None = None) -> str | None:
     """Make the first key and return it; None when there is an operator already.  Raises what asyncpg raises.
 
-    `forced_by`: this person gets a key also while there is an operator.
+    `forced_by`: the person who gets a key even if an operator exists.
     """
     # An open transaction of somebody else must not block the start of the service forever.
     connection = await connect(database_url, "oracle bootstrap", {"lock_timeout": "10000"})

@@ -246,7 +246,7 @@ def _ip(text: str) -> _Address | None:
 
 
 async def is_still_valid(rows: Fetch, caller: Caller) -> bool:
-    """Ask whether the very secret of a call is valid now: a long call can outlive a rotation, as well as a revocation.
+    """Ask whether the secret of a call is still valid: it can be replaced or revoked during a long call.
 
     `rows` runs a named query.  Raises DirectoryUnavailable.
     """

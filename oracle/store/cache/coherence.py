@@ -395,7 +395,7 @@ class Coherence:
         return None if is_rival and self._clock() < self._rival_until else higher
 
     def _note_rival(self) -> None:
-        """Leave the markers of another PostgreSQL alone for a while: else each would outbid the other forever."""
+        """Leave the markers of another PostgreSQL alone for a while: else each would exceed the other forever."""
         if self._clock() < self._rival_until + RIVAL_PAUSE_S:
             log.error("Another PostgreSQL with this directory id uses this Redis: give each of them a Redis of its own")
         self._rival_until = self._clock() + RIVAL_PAUSE_S
