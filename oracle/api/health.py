@@ -6,7 +6,7 @@ delays the answer.
           changes, a line `changes` says why.  A background job that cannot work has a line, too, and so has history
           whose events wait too long to be sealed; both are taken from the metrics of all processes.
 /live     the process runs its event loop
-/ready    the process can answer some lookups: the directory or the cache answers
+/ready    the process can answer some lookups: the directory answers, or the cache does and its copies still count
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Health:
         return alarms
 
     def ready(self) -> tuple[int, bytes]:
-        ready = self.datastore or self.cache
+        ready = self.datastore or (self.cache and (self._coherence.fresh or self._coherence.patient))
         return (200 if ready else 503), _encode({"status": _name_state(ready)})
 
     def live(self) -> tuple[int, bytes]:

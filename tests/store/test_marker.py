@@ -18,6 +18,7 @@ import pytest
 import servers
 from stand_ins import Proxy, proxy, until
 
+from oracle.api.health import Health
 from oracle.errors import DirectoryUnavailable
 from oracle.identifiers import PartyKey
 from oracle.run.embedded import PostgresServer
@@ -126,13 +127,13 @@ class CutOff:
 
 
 @asynccontextmanager
-async def open_cut_off(database_url: str, redis_url: str, place: Path) -> AsyncIterator[CutOff]:
+async def open_cut_off(database_url: str, redis_url: str, place: Path, **settings: Any) -> AsyncIterator[CutOff]:
     head, _, run = database_url.partition("host=")
     socket = Path(run.partition("&")[0]) / ".s.PGSQL.5432"
     async with AsyncExitStack() as stack:
         gate = await stack.enter_async_context(proxy(str(place / ".s.PGSQL.5432"), str(socket)))
         one = await stack.enter_async_context(open_process(database_url, redis_url))
-        two = await stack.enter_async_context(open_process(f"{head}host={place}&port=5432", redis_url))
+        two = await stack.enter_async_context(open_process(f"{head}host={place}&port=5432", redis_url, **settings))
         yield CutOff(one, two, gate)
 
 
@@ -385,3 +386,17 @@ async def test_a_restored_snapshot_is_noticed_by_the_marker(
             assert two.coherence.generation > before
             assert await look_up(two, "lost") is None
             assert await look_up(two, "k") == "green"
+
+
+async def test_a_process_is_ready_while_its_copies_count(database_url: str, redis_url: str, tmp_path: Path) -> None:
+    async with open_cut_off(database_url, redis_url, tmp_path, cache_degraded_max_s=1) as both:
+        store = both.two
+        metrics = Metrics.open(None, "hub", 0)
+        health = Health(store.coherence, store.postgres, store.changes, metrics, waiting_max_s=300)
+        assert health.ready()[0] == 200
+        await both.cut()
+        await until(lambda: not store.coherence.patient)
+        assert store.coherence.session is not None
+        assert health.ready()[0] == 503
+        await both.heal()
+        assert health.ready()[0] == 200
