@@ -18,7 +18,7 @@ import asyncpg
 import httpx
 import pytest
 import servers
-from oracle_process import PATIENT, SERVE, OracleProcess, start_oracle
+from oracle_process import PATIENT, SERVE, OracleProcess, start_oracle, until
 
 from oracle.run.bootstrap import bootstrap
 
@@ -39,7 +39,14 @@ class Service:
         assert key is not None
         self.operator = self.as_key(key)
         for fsp_id in ("greenbank", "redbank"):
-            self.operator.post("/fsps", json={"fspId": fsp_id}).raise_for_status()
+            # A process that starts on a busy machine can be without a lease for a moment: then it refuses changes.
+            until(lambda fsp_id=fsp_id: self._add_fsp(fsp_id) != 503)  # type: ignore[misc]
+
+    def _add_fsp(self, fsp_id: str) -> int:
+        answer = self.operator.post("/fsps", json={"fspId": fsp_id})
+        if answer.status_code not in (409, 503):  # 409: it was added, and the first answer was a 503
+            answer.raise_for_status()
+        return answer.status_code
 
     @cached_property
     def hub(self) -> httpx.Client:

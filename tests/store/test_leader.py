@@ -25,7 +25,7 @@ class Log:
     def __init__(self) -> None:
         self.states: list[str] = []
 
-    def now(self, state: str, /, *, exc: BaseException | None = None) -> bool:
+    def now(self, state: str, /, *, exc: BaseException | None = None, level: int | None = None) -> bool:  # noqa: ARG002
         self.states.append(f"{state} {type(exc).__name__}" if exc else state)
         return True
 
