@@ -45,7 +45,7 @@ from history import NOBODY, Call, Event, Fault, History, Said
 SETTLE_S: Final = 1.5  # promise C
 # Processes learn of a change by hand by notification and lease; psql reports COMMIT before that.
 BY_HAND_SETTLE_S: Final = 1.5
-MARKED_S: Final = 1.5  # until a move is in the marker, whoever made it
+MARKED_S: Final = 1.5  # until the marker shows a move, by any process
 # The time of a commit comes from the database's clock, which is read apart from ours.
 CLOCKS_S: Final = 0.02
 # Faults that keep a service from hearing of a move of the generation.

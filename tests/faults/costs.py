@@ -1,7 +1,7 @@
 """What a fault cost the callers of a service, made of their calls, and whether more than is promised.
 
 cached   looks for what was registered long ago and is in the cache
-cold     looks for what nobody has registered and nobody has asked for: PostgreSQL must answer
+cold     looks up unregistered parties that no client has asked for before: PostgreSQL must answer
 change   registrations and removals
 
 An answer counts, a 503 does not.  So answering 503 to everything passes nothing.

@@ -164,7 +164,7 @@ async def look_up(
 
 
 async def look_up_anew(book: Book, where: str, port: Callable[[], int], pace_s: float, prefix: str) -> None:
-    """Looks for what nobody has registered and nobody has asked for, until the book is closed."""
+    """Look up unregistered parties for the first time, one after the other, until the book is closed."""
     connection = Connection(port)
     try:
         for number in count():

@@ -111,7 +111,7 @@ class Load:
         calm: int = 6,
     ) -> None:
         self.looks, self.pace_s = looks, pace_s  # clients of each service
-        self.cold = cold  # clients of each service that ask for what nobody has asked for
+        self.cold = cold  # clients of each service that ask for parties for the first time
         self.changes = changes
         self.keys, self.hot, self.calm = keys, hot, calm
 

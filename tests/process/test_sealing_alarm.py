@@ -1,4 +1,4 @@
-"""A service whose history is not sealed says so: in `/health`, `/metrics`, the log and `oracle audit verify`."""
+"""`/health`, `/metrics`, the log and `oracle audit verify` show that history is not sealed."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ def test_workers_that_start_without_postgresql_answer_from_copies(
         )
         assert (changed.status_code, changed.json()) == UNAVAILABLE
 
-        # Without routes, a worker knows who is registered, and cannot say that a party is not found.
+        # Without routes, a worker knows the registered parties.  It cannot know that a party is not found.
         (tmp_path / "data" / "run" / "routes.msgpack").unlink()
         kill_workers(oracle)
         hub.until_answered("ALIAS/registered", answer("bluebank"))

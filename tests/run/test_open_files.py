@@ -1,4 +1,4 @@
-"""Open files: the soft limit is raised, clients are refused below it, and one line says so."""
+"""Open files: the soft limit is raised, clients are refused below it, and one log line shows the limit."""
 
 from __future__ import annotations
 

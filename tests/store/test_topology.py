@@ -115,7 +115,7 @@ async def test_a_cluster_session_ends_with_the_first_of_its_nodes(start_valkey: 
 
 
 async def test_each_node_of_a_cluster_holds_the_marker_also_after_slots_have_moved(start_valkey: StartValkey) -> None:
-    """A reader with an old map of the slots reads a key that whoever raises the marker with a new map raises."""
+    """A reader with an old map of the slots reads a key that a writer with a new map raises as well."""
     own, later = Marker(1, 5, 2, "1"), Marker(1, 6, 2, "1")
     async with cluster(start_valkey) as nodes:
         session = await dial(cluster_url(nodes))()

@@ -10,8 +10,9 @@ asks Sentinel again.  The session of a cluster is one connection to every primar
 slots and servers are then out of date.  Until the next dial, lookups are answered from the directory.
 
 A cluster has MARKERS keys for the marker (rule 8), spread evenly over the slots, all with the same value.  Processes
-can differ about which node serves which slot.  So whoever raises the marker raises all keys, and whoever reads copies
-takes a key that their node serves: if its slot has moved away, the node says so, and the session ends.
+can differ about which node serves which slot.  So a process that raises the marker raises all keys.  A process
+that reads copies takes a key that their node serves.  If the slot of that key has moved away, the node refuses the
+read, and the session ends.
 """
 
 from __future__ import annotations
