@@ -1,7 +1,7 @@
 """A pooler between a client and PostgreSQL, as far as a client notices one when it connects.
 
 `keep`      whether it hands on the settings that the client asks for.  PgBouncer refuses most of them, or drops them if
-            its ignore_startup_parameters says so.
+            its ignore_startup_parameters names them.
 `own_key`   whether it names a process of its own, as each pooler does that shares a session among clients.
 """
 
