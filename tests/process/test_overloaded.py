@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 
 import asyncpg
-from oracle_process import PATIENT, start_oracle
+import httpx
+from oracle_process import PATIENCE_S, PATIENT, OracleProcess, start_oracle
 
 from oracle.store.cache.lookups import FULL_AT
 
@@ -29,6 +30,17 @@ async def ask(port: int, party: str, answers: list[str]) -> str:
         writer.close()
 
 
+async def ask_until_copied(oracle: OracleProcess, port: int, party: str) -> None:
+    """Look up until a copy answers: a service can be ready before its copies count."""
+    async with asyncio.timeout(PATIENCE_S), httpx.AsyncClient(base_url=oracle.admin_url) as admin:
+        while True:
+            await ask(port, party, [])
+            lines = (await admin.get("/metrics")).text.splitlines()
+            hits = [line for line in lines if line.startswith("moja_oracle_lookups_total{") and "negative_hit" in line]
+            if any(not line.endswith(" 0.0") for line in hits):
+                return
+
+
 async def test_the_surplus_is_refused_while_the_rest_waits_and_copies_are_answered(
     tmp_path: Path, database_url: str, redis_url: str
 ) -> None:
@@ -43,8 +55,7 @@ async def test_the_surplus_is_refused_while_the_rest_waits_and_copies_are_answer
     connection = await asyncpg.connect(database_url)
     try:
         port = oracle.hub_port
-        while await ask(port, "cached", []):
-            pass
+        await ask_until_copied(oracle, port, "cached")
         await connection.execute("BEGIN; LOCK TABLE aliases IN ACCESS EXCLUSIVE MODE")
         answers: list[str] = []
         tasks = [asyncio.create_task(ask(port, f"cold-{n}", answers)) for n in range(CLIENTS)]
