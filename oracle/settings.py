@@ -443,6 +443,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             " items and 0.94 MB.",
         ),
     ] = 4 * 1024 * 1024
+    bodies_max_bytes: Annotated[
+        int,
+        Meta(
+            ge=1_048_576,
+            le=2**40,
+            description="How many bytes of request bodies a process can hold at the same time, in all connections"
+            " together; a request beyond that is refused with 503. Each hub worker and the admin process have this"
+            " limit. The default is enough for 68 of a hub's largest bulks.",
+        ),
+    ] = 64 * 1024 * 1024
     import_open_max: Annotated[
         int,
         Meta(
@@ -663,6 +673,12 @@ def _suggest(name: str, spell: Callable[[Setting], str]) -> str:
 
 
 def _find_contradictions(settings: Settings) -> list[str]:
+    problems = []
     if settings.hub_port == settings.admin_port != 0:
-        return [f"{PREFIX}HUB_PORT and {PREFIX}ADMIN_PORT: both are {settings.hub_port}; use two ports, or 0"]
-    return []
+        problems.append(f"{PREFIX}HUB_PORT and {PREFIX}ADMIN_PORT: both are {settings.hub_port}; use two ports, or 0")
+    if settings.bodies_max_bytes < settings.body_max_bytes:
+        problems.append(
+            f"{PREFIX}BODIES_MAX_BYTES: one body of {PREFIX}BODY_MAX_BYTES would not fit; use at least"
+            f" {settings.body_max_bytes}"
+        )
+    return problems

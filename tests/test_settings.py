@@ -136,6 +136,14 @@ def test_two_listeners_cannot_share_a_port_unless_it_is_any() -> None:
     assert load({"ORACLE_HUB_PORT": "0", "ORACLE_ADMIN_PORT": "0"}).settings.hub_port == 0
 
 
+def test_the_bodies_of_a_process_have_room_for_one_of_the_largest_size() -> None:
+    limits = {"ORACLE_BODY_MAX_BYTES": "4194304", "ORACLE_BODIES_MAX_BYTES": "4194303"}
+    assert find_problems(limits) == [
+        "ORACLE_BODIES_MAX_BYTES: one body of ORACLE_BODY_MAX_BYTES would not fit; use at least 4194304"
+    ]
+    assert load(limits | {"ORACLE_BODIES_MAX_BYTES": "4194304"}).settings.bodies_max_bytes == 4_194_304
+
+
 @pytest.mark.parametrize(
     ("text", "problem"), [(None, "cannot be read"), ("a = ", "is not valid TOML"), ("a = '\udcff'", "is not UTF-8")]
 )
