@@ -46,8 +46,8 @@ async def open_database(settings: Settings, *, migrate_own: bool = False, owner:
 
     stage: Stage = "pre" if find_running(settings.data_dir) else "post"
     async with join_embedded(settings.data_dir) as embedded:
-        if migrate_own:
-            await migrate(embedded.owner_url or "", stage)
         url = (embedded.owner_url if owner else embedded.database_url) or ""
         with explain_database_errors(url):
+            if migrate_own:
+                await migrate(embedded.owner_url or "", stage)
             yield url

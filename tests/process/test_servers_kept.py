@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import asyncpg
 import httpx
 import psutil
 import pytest
-from oracle_process import SERVE, OracleProcess, start_oracle, until
+from oracle_process import SERVE, OracleProcess, run_oracle, start_oracle, until
 
 HEALTHY: Final = 3  # the whole, the datastore, the cache
 ENDED: Final = "A server ended; starting it again"
@@ -62,6 +64,24 @@ def test_a_server_that_ends_is_started_again(oracle: OracleProcess, name: str, n
     assert request("DELETE").status_code in {httpx.codes.NO_CONTENT, httpx.codes.NOT_FOUND}
     assert request("GET").json()["partyList"] == []
     until(lambda: httpx.get(f"{oracle.hub_url}/health").text.count('"OK"') == HEALTHY)
+
+
+def test_a_command_that_postgresql_refuses_says_why_in_one_line(oracle: OracleProcess, home: Path) -> None:
+    """A command migrates the embedded database first, which needs the owner's connection."""
+
+    async def set_limit(connections: int) -> None:
+        superuser = await asyncpg.connect(host=str(home / "data" / "run"), user="postgres", database="oracle")
+        await superuser.execute(f"ALTER ROLE oracle CONNECTION LIMIT {connections}")
+        await superuser.close()
+
+    asyncio.run(set_limit(0))
+    refused = run_oracle(home, "audit", "verify")
+    asyncio.run(set_limit(-1))
+    assert refused.returncode == 1
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith("oracle: database ")
+    assert "too many connections" in line
+    assert oracle.process.poll() is None
 
 
 def test_a_missing_data_directory_is_not_replaced_by_an_empty_one(oracle: OracleProcess, home: Path) -> None:
