@@ -1,48 +1,44 @@
-"""Serves an ASGI application with granian on a socket that the supervisor has bound."""
+"""Serves the ASGI application of the admin listener on a socket that the supervisor has bound."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from typing import Final
 
-from granian._granian import SocketHolder
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.server.embed import Server as GranianServer
 from litestar import Litestar
 
+from oracle.api.admin.access import networks_of
+from oracle.api.admin.connections import LIMITS, Connections, Limits
 
-class _InheritedServer(GranianServer):
-    """granian on a socket that is bound already.  granian has no public way to take one, so a test checks this one."""
-
-    def __init__(self, app: Litestar, sock: socket.socket) -> None:
-        super().__init__(
-            app,
-            interface=Interfaces.ASGI,
-            http=HTTPModes.http1,
-            websockets=False,
-            log_enabled=False,
-            http1_settings=HTTP1Settings(header_read_timeout=600_000),
-        )
-        self._inherited = sock
-
-    def _init_shared_socket(self) -> None:
-        self._inherited.listen(1024)
-        self._shd = SocketHolder(self._inherited.fileno(), False, 1024)  # type: ignore[call-arg,assignment]
+BACKLOG: Final = 4096
 
 
-async def serve_asgi(app: Litestar, sock: socket.socket, ready: Callable[[], None], stop: asyncio.Event) -> None:
-    """Serve until `stop` is set and the calls in flight are answered; `ready` is called when it listens."""
-    server = _InheritedServer(app, sock)
-    serving = asyncio.create_task(server.serve())
-    stopping = asyncio.create_task(stop.wait())
+async def serve_asgi(
+    app: Litestar,
+    sock: socket.socket,
+    ready: Callable[[], None],
+    stop: asyncio.Event,
+    *,
+    timeout_s: float,
+    limits: Limits = LIMITS,
+    proxies: Sequence[str] = (),
+) -> int:
+    """Serve until `stop` is set and the calls in flight are answered; `ready` is called when it listens.
+
+    Calls that are not answered `timeout_s` after `stop` are cut off; returns how many connections that were.
+    """
+    connections = Connections(app, limits, networks_of(proxies))
+    listener = await asyncio.get_running_loop().create_server(connections.make, sock=sock, backlog=BACKLOG)
+    connections.tick()
     ready()
     try:
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        server.stop()  # type: ignore[no-untyped-call]
-        with suppress(asyncio.CancelledError):
-            await serving
+        await stop.wait()
+        listener.close()
+        for _ in range(2):  # the loop reports the last accepted connections in its next rounds
+            await asyncio.sleep(0)
+        return await connections.drain(timeout_s)
     finally:
-        stopping.cancel()
+        listener.close()
+        connections.close()

@@ -1,7 +1,7 @@
 """Connects the parts: the only file that knows every concrete class.  Opens in order, closes in reverse.
 
     run_hub     one hub worker: metrics, tracing, PostgreSQL, coherence, lookups, changes, HTTP
-    run_admin   the admin process: the same store, Litestar on granian
+    run_admin   the admin process: the same store, Litestar on uvicorn
     run_jobs    the jobs process: the same store, and the background work
 
 The first two serve a socket that `serve` has bound.  All return when `stop` is set and the calls in flight have ended.
@@ -213,6 +213,7 @@ async def run_admin(
     stop: asyncio.Event,
 ) -> None:
     from oracle.api.admin.app import AdminServices, admin_app  # noqa: PLC0415 - _MODULES
+    from oracle.api.admin.connections import Limits as AdminLimits  # noqa: PLC0415
     from oracle.audit import waiting  # noqa: PLC0415
     from oracle.run.asgi import serve_asgi  # noqa: PLC0415
 
@@ -225,9 +226,18 @@ async def run_admin(
                 proxies=settings.admin_proxies, reading=Reading.of(settings),
             )  # fmt: skip
             services.stopping = stop
+            clients = count_clients().served
+            limits = AdminLimits(
+                connections_max=clients,
+                connections_per_address_max=min(AdminLimits().connections_per_address_max, clients // 2),
+            )
             watching = asyncio.create_task(waiting.watch(store.postgres, metrics, settings.audit_waiting_max_s))
             try:
-                await serve_asgi(admin_app(services), sock, link.report_ready, stop)
+                cut = await serve_asgi(
+                    admin_app(services), sock, link.report_ready, stop,
+                    timeout_s=settings.stop_timeout_s, limits=limits, proxies=settings.admin_proxies,
+                )  # fmt: skip
+                log.info("The admin worker stopped", index=index, connections_cut=cut)
             finally:
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)

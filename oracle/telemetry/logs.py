@@ -37,12 +37,12 @@ OWN = "oracle"
 # So many frames explain endless recursion too; so many links of a chain explain any chain.
 FRAMES_MAX, CHAIN_MAX, TEXT_MAX, ITEMS_MAX = 30, 8, 500, 32
 
-_FOREIGN = ("_granian", "litestar", "asyncio", "opentelemetry", "py.warnings")
+_FOREIGN = ("uvicorn", "litestar", "asyncio", "opentelemetry", "py.warnings")
 # The messages of these hold paths, task results or callback arguments.
-_TALKATIVE = ("asyncio", "litestar", "concurrent", "granian")
+_TALKATIVE = ("asyncio", "litestar", "concurrent", "uvicorn")
 _STANDARD = frozenset({*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName", "fields"})
 _SOURCE_ROOT = re.compile(r".*/(?:site-packages|dist-packages|lib/python3\.\d+|(?=oracle/|tests/))")
-# granian writes the traceback of what an application raised into the message.
+# Some libraries write the traceback of what an application raised into the message.
 _WRITTEN_FRAME = re.compile(r'^  File "([^"\n]+)", line (\d+), in ([\w<>.]+)$', re.MULTILINE)
 _WRITTEN_TYPE = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Group|Warning))(?=:|$)", re.MULTILINE)
 _FIXED_WORDS = re.compile(r"[^(<%{\n'\"]*")
@@ -127,7 +127,7 @@ def configure(
     for name in _FOREIGN:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
-    logging.getLogger("granian.access").setLevel(logging.CRITICAL + 1)
+    logging.getLogger("uvicorn.access").setLevel(logging.CRITICAL + 1)
     _catch_the_uncaught()
 
 

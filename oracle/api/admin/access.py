@@ -57,7 +57,7 @@ USE_NOTED_EVERY_S: Final = 60.0
 
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Role(StrEnum):
@@ -124,7 +124,7 @@ class Access:
     def __init__(self, postgres: Postgres, proxies: Sequence[str] = ()) -> None:
         """`proxies` are addresses or networks.  Raises ValueError for anything else."""
         self._postgres = postgres
-        self._proxies = [ipaddress.ip_network(proxy) for proxy in proxies]
+        self._proxies = networks_of(proxies)
         self._limit = FailureLimit()  # of failures, by address
         self._records = FailureLimit()  # of refusals of valid credentials
         self._valid_before: OrderedDict[bytes, float] = OrderedDict()  # hash of a secret: when its use was noted
@@ -218,7 +218,18 @@ def _bearer(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def address_of(peer: str, forwarded: str, proxies: Sequence[_Network]) -> str:
+def networks_of(proxies: Sequence[str]) -> list[Network]:
+    """Raises ValueError for what is no address and no network."""
+    return [ipaddress.ip_network(proxy) for proxy in proxies]
+
+
+def is_proxy(peer: str, proxies: Sequence[Network]) -> bool:
+    """Return whether the other end of a connection is one of our own proxies."""
+    address = _ip(peer) if proxies else None
+    return address is not None and any(address in proxy for proxy in proxies)
+
+
+def address_of(peer: str, forwarded: str, proxies: Sequence[Network]) -> str:
     """Find the caller's address, by the connection's other end and X-Forwarded-For.  Of IPv6 it is the network: each
     customer has 2**64 addresses.
     """

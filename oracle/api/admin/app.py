@@ -11,6 +11,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
@@ -40,7 +41,7 @@ from oracle.api.admin import (
 )
 from oracle.api.admin.access import PUBLIC, Access
 from oracle.api.admin.calls import Call, answer_of
-from oracle.api.admin.envelope import wrap_app, wrap_handler
+from oracle.api.admin.envelope import Budget, wrap_app, wrap_handler
 from oracle.api.admin.examples import add_examples
 from oracle.api.admin.problems import DEFECT, Refusal, refusal_of
 from oracle.api.history import differences, events, exports, reads, resolutions
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 log = logs.Log(__name__)
 
 _PUBLIC: Final = {"access": PUBLIC, "streams": False}
+BODIES_MAX_BYTES: Final = 64 * 1024 * 1024
 _DESCRIPTION: Final = """\
 Administration and history of the alias directory.
 
@@ -102,6 +104,7 @@ class AdminServices:
         quota: Quota | None = None,
         proxies: Sequence[str] = (),
         reading: Reading | None = None,
+        bodies_max_bytes: int = BODIES_MAX_BYTES,
     ) -> None:
         self.changes = changes
         self.postgres = postgres
@@ -111,6 +114,7 @@ class AdminServices:
         self.quota = quota or Quota()
         self.proxies = proxies  # in front of the listener
         self.reading = reading or Reading()
+        self.bodies_max_bytes = bodies_max_bytes  # of all calls together
 
 
 def admin_app(services: AdminServices) -> Litestar:
@@ -118,7 +122,7 @@ def admin_app(services: AdminServices) -> Litestar:
     app = _app(services, None)
     _require_guards(app)
     _note_parameters(app)
-    app.asgi_handler = wrap_app(app.asgi_handler)
+    app.asgi_handler = wrap_app(app.asgi_handler, Budget(services.bodies_max_bytes))
     return app
 
 
@@ -239,7 +243,12 @@ def _metrics(state: State) -> Response[bytes]:
 
 @get("/openapi.json", opt=_PUBLIC, sync_to_thread=False, include_in_schema=False)
 def _document() -> Response[bytes]:
-    return _json(200, files("oracle.schemas").joinpath("admin.openapi.json").read_bytes())
+    return _json(200, _read_description())
+
+
+@cache  # one copy for all answers that clients have not read yet
+def _read_description() -> bytes:
+    return files("oracle.schemas").joinpath("admin.openapi.json").read_bytes()
 
 
 # What goes wrong ----------------------------------------------------------------------------------------------

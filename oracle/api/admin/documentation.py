@@ -52,6 +52,11 @@ def handlers() -> list[HTTPRouteHandler]:
     return [_lead_to_docs, _show_docs, _show_errors, _send_hub_contract, _send_asset]
 
 
+@cache  # one copy for all answers that clients have not read yet
+def _read(package: str, *path: str) -> bytes:
+    return files(package).joinpath(*path).read_bytes()
+
+
 @get("/", sync_to_thread=False, **_OPTIONS)
 def _lead_to_docs() -> Response[bytes]:
     return Response(b"", status_code=302, headers={"Location": "docs"})
@@ -59,8 +64,9 @@ def _lead_to_docs() -> Response[bytes]:
 
 @get("/docs", sync_to_thread=False, **_OPTIONS)
 def _show_docs() -> Response[bytes]:
-    page = files("oracle.api.admin").joinpath("assets", "docs.html").read_bytes()
-    return Response(page, media_type=_HTML, headers={"Cache-Control": "no-cache"})
+    return Response(
+        _read("oracle.api.admin", "assets", "docs.html"), media_type=_HTML, headers={"Cache-Control": "no-cache"}
+    )
 
 
 @get("/docs/errors", sync_to_thread=False, **_OPTIONS)
@@ -70,8 +76,11 @@ def _show_errors() -> Response[str]:
 
 @get("/docs/hub.openapi.json", sync_to_thread=False, **_OPTIONS)
 def _send_hub_contract() -> Response[bytes]:
-    contract = files("oracle.schemas").joinpath("hub.openapi.json").read_bytes()
-    return Response(contract, media_type="application/json", headers={"Cache-Control": "no-cache"})
+    return Response(
+        _read("oracle.schemas", "hub.openapi.json"),
+        media_type="application/json",
+        headers={"Cache-Control": "no-cache"},
+    )
 
 
 @get("/docs/assets/{name:str}", sync_to_thread=True, **_OPTIONS)  # the first call compresses it

@@ -5,6 +5,8 @@ Slash.       `%2F` in a path means a slash within a name: an FSP may have one in
              in front of us has decoded it already, so the path is read again from its raw form.
 Body.        A short body is read to its end before a refusal is sent.  The connection is closed over a long one, and a
              client that is still sending may then see a broken connection in place of the refusal.
+Budget.      The bodies that calls hold in memory, all together, have a limit of bytes.  A call that would go beyond it
+             is refused with 503, and its bytes are given back.  An upload is not counted: it is written as it arrives.
 Headers.     No proxy or browser stores an answer (assets of the pages excepted), guesses its type, or shows it within
              another page; a page loads scripts and styles of this listener only.
 """
@@ -36,7 +38,24 @@ _PAGE: Final = b"default-src 'self'; img-src 'self' data:; base-uri 'none'; fram
 _NO_PAGE: Final = b"default-src 'none'; frame-ancestors 'none'"
 
 
-def wrap_app(app: ASGIApp) -> ASGIApp:
+class Budget:
+    """How many bytes of bodies the calls of one process can hold, all together."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._max = bytes_max
+        self.held_bytes = 0
+
+    def take(self, count: int) -> bool:
+        if self.held_bytes + count > self._max:
+            return False
+        self.held_bytes += count
+        return True
+
+    def give_back(self, count: int) -> None:
+        self.held_bytes -= count
+
+
+def wrap_app(app: ASGIApp, budget: Budget) -> ASGIApp:
     """Wrap the whole application: before its router, and around its answer when there is no route."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,7 +64,7 @@ def wrap_app(app: ASGIApp) -> ASGIApp:
         scope["state"]["request_id"] = request_id
         scope["path"] = path_of(scope["path"], scope.get("raw_path") or b"")
 
-        body = _Body(scope, receive)
+        body = _Body(scope, receive, budget)
 
         async def send_enveloped(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -56,8 +75,11 @@ def wrap_app(app: ASGIApp) -> ASGIApp:
 
         if _has_foreign_coding(scope):
             await _refuse_coding(send_enveloped)
-        else:
+            return
+        try:
             await app(scope, body.receive, send_enveloped)
+        finally:
+            budget.give_back(body.held_bytes)
 
     return serve
 
@@ -73,9 +95,13 @@ async def _refuse_coding(send: Send) -> None:
         400, "invalid", "The only transfer coding allowed is chunked", "Send one Transfer-Encoding: chunked"
     )
     # A proxy in front can see the body end elsewhere, so nothing more is read from this connection.
-    headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close")]
+    body = msgspec.json.encode(refusal.problem())
+    length = str(len(body)).encode()
+    headers = [
+        (b"content-type", b"application/problem+json"), (b"content-length", length), (b"connection", b"close"),
+    ]  # fmt: skip
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": msgspec.json.encode(refusal.problem()), "more_body": False})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def wrap_handler(app: ASGIApp) -> ASGIApp:
@@ -92,22 +118,42 @@ def wrap_handler(app: ASGIApp) -> ASGIApp:
 class _Body:
     """The body of a request; knows whether all of it has arrived."""
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive, budget: Budget) -> None:
         length = dict(scope["headers"]).get(b"content-length", b"")
         self._is_short = length.isdigit() and int(length) <= SHORT_BYTES_MAX
+        self._scope = scope
         self._receive = receive
+        self._budget = budget
         self._has_ended = False
+        self.held_bytes = 0
 
     async def receive(self) -> Any:
+        """Receive the next part.  Raises Refusal (503)."""
+        message = await self._read()
+        count = len(message.get("body", b""))
+        if count and not self._is_upload():
+            if not self._budget.take(count):
+                raise Refusal(
+                    503, "unavailable", "Too many bodies are being received", "Try again in a moment",
+                    {"Retry-After": "1"},
+                )  # fmt: skip
+            self.held_bytes += count
+        return message
+
+    async def _read(self) -> Any:
         message = await self._receive()
         self._has_ended = message["type"] != "http.request" or not message.get("more_body", False)
         return message
+
+    def _is_upload(self) -> bool:
+        handler: Any = self._scope.get("route_handler")  # none yet, or no route
+        return handler is not None and handler.opt.get("streams", False)
 
     async def finish(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(FINISH_S):
                 while self._is_short and not self._has_ended:
-                    await self.receive()
+                    await self._read()
 
 
 def path_of(path: str, raw_path: bytes) -> str:
