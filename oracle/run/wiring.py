@@ -224,6 +224,7 @@ async def run_admin(
                 store.changes, store.postgres, health, metrics,
                 quota=Quota(open_max=settings.import_open_max, bytes_max=settings.import_day_bytes_max),
                 proxies=settings.admin_proxies, reading=Reading.of(settings),
+                bodies_max_bytes=settings.bodies_max_bytes,
             )  # fmt: skip
             services.stopping = stop
             clients = count_clients().served

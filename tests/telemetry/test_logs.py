@@ -82,7 +82,7 @@ def test_a_line_has_time_level_event_context_and_fields(stream: io.StringIO) -> 
 
 def test_lines_of_standard_loggers_are_written_with_their_extra(stream: io.StringIO) -> None:
     logging.getLogger("oracle.run.wiring").info("listening on %d", 3000, extra={"workers": 2})
-    logging.getLogger("_granian").info("Started worker-1")
+    logging.getLogger("uvicorn").info("Started worker-1")
     own, foreign = read_lines(stream)
     assert (own["event"], own["workers"]) == ("listening on 3000", 2)
     assert foreign["event"] == "Started worker-1"
@@ -147,10 +147,10 @@ except LookupError as error:
     [
         "logging.getLogger('oracle.x').exception('failed: %s', error)",
         "logging.getLogger('oracle.x').error(error)",
-        "logging.getLogger('granian.anything').error(f'failed {error}', exc_info=error)",
+        "logging.getLogger('uvicorn.error').error(f'failed {error}', exc_info=error)",
         "logging.getLogger('litestar').error('Uncaught (path=%r)', '/participants/MSISDN/' + IDENTIFIER)",
         "logging.getLogger('redis').error('lost connection: %s', error)",
-        "logging.getLogger('granian.access').info('GET /participants/MSISDN/' + IDENTIFIER)",
+        "logging.getLogger('uvicorn.access').info('GET /participants/MSISDN/' + IDENTIFIER)",
         "logging.getLogger('httpx').debug('GET /participants/MSISDN/' + IDENTIFIER)",
         "logging.getLogger('oracle').error('%d', IDENTIFIER)",
         "raise error",
@@ -193,7 +193,7 @@ async def main():
     assert all(line["exception"][0]["type"] == "ValueError" for line in found)
 
 
-# Word for word what granian 2.8 logs when an application raises.
+# Word for word what a server (granian 2.8) logs when an application raises.
 RAISED = """Application callable raised an exception
 Traceback (most recent call last):
   File "/opt/site-packages/granian/_futures.py", line 15, in future_watcher
@@ -205,8 +205,8 @@ ValueError: LEAK525512345678
 
 
 def test_a_traceback_in_a_message_keeps_its_frames(stream: io.StringIO) -> None:
-    logging.getLogger("_granian.utils").error(RAISED)
-    logging.getLogger("_granian.utils").error("what\nfollows %s", IDENTIFIER)
+    logging.getLogger("uvicorn.error").error(RAISED)
+    logging.getLogger("uvicorn.error").error("what\nfollows %s", IDENTIFIER)
     first, second = read_lines(stream)
     assert IDENTIFIER not in stream.getvalue()
     assert "ana" not in stream.getvalue()
