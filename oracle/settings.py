@@ -264,6 +264,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             " `oracle audit verify` fails.",
         ),
     ] = 300
+    audit_directory_every_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=31_536_000,
+            description="How long the jobs process waits after it has compared the directory with its history, before"
+            " it begins again. 0: it never compares; `oracle audit verify --directory` still does.",
+        ),
+    ] = 86_400
+    audit_directory_rows_per_s: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="How many rows that comparison reads in a second: entries and events together. At 5,000, a"
+            " directory of 100 million aliases with one event each takes 11 hours.",
+        ),
+    ] = 5_000
 
     host: Annotated[
         str,

@@ -4,7 +4,8 @@ delays the answer.
 /health   in the form that Mojaloop services share; 503 when the directory does not answer.  Without the cache it is OK:
           the cache's own line is DOWN, and the directory answers lookups.  While PostgreSQL answers but does not take
           changes, a line `changes` says why.  A background job that cannot work has a line, too, and so has history
-          whose events wait too long to be sealed; both are taken from the metrics of all processes.
+          whose events wait too long to be sealed, and a directory that differs from its history; these are taken from
+          the metrics of all processes.
 /live     the process runs its event loop
 /ready    the process can answer some lookups: the directory answers, or the cache does and its copies still count
 """
@@ -94,6 +95,10 @@ class Health:
         if waiting_s > self._waiting_max_s:
             reason = f"the oldest event has waited {waiting_s:.0f} s to be sealed: see the log of the jobs process"
             alarms.append(Service("sealing", "DOWN", reason))
+        differences = self._metrics.read_gauge("audit_directory_differences")
+        if differences > 0:
+            reason = f"{differences:.0f} differences from history: run `oracle audit verify --directory`"
+            alarms.append(Service("directory", "DOWN", reason))
         return alarms
 
     def ready(self) -> tuple[int, bytes]:

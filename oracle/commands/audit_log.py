@@ -8,6 +8,7 @@ sealed, 1 when something differs or cannot be checked.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oracle.commands import audit_questions
 from oracle.commands.audit_questions import read_text, read_verifier_keys
-from oracle.commands.output import format_count, print_note
+from oracle.commands.output import format_count, format_value, print_note
 from oracle.commands.verbs import (
     FAILED,
     OK,
@@ -56,6 +57,11 @@ def add(commands: Any) -> None:
         help="fail if an event has waited longer than this to be sealed; default:"
         " ORACLE_AUDIT_WAITING_MAX_S; use inf for a restored copy that no service uses",
     )  # fmt: skip
+    verify.add_argument(
+        "--directory",
+        action="store_true",
+        help="also replay all events, and compare the result with the directory: aliases, FSPs, routes, policies, keys",
+    )
     audit_questions.add_keys(verify)
 
     export = add_command(
@@ -131,6 +137,8 @@ def _verify(arguments: Arguments) -> int:
             raise Misused("--offline checks the whole export: remove --from and --to")
         if arguments.max_wait is not None:
             raise Misused("--offline cannot know what waits: remove --max-wait")
+        if arguments.directory:
+            raise Misused("--offline has no directory to compare with: remove --directory")
         return _verify_offline(arguments.offline, keys, since)
     return asyncio.run(_verify_database(arguments, keys, since))
 
@@ -166,12 +174,30 @@ async def _verify_database(arguments: Arguments, keys: list[str], since: str | N
             async for finding in findings:
                 print(finding, flush=True)
                 count += 1
-    checked = verification.summary
-    return _conclude(
-        count,
-        f"leaves {checked.begin} to {checked.end}, {format_count(checked.checkpoints, 'checkpoint')};"
-        f" {format_count(checked.waiting, 'event')} not sealed yet",
-    )
+        checked = verification.summary
+        scope = (
+            f"leaves {checked.begin} to {checked.end}, {format_count(checked.checkpoints, 'checkpoint')};"
+            f" {format_count(checked.waiting, 'event')} not sealed yet"
+        )
+        if arguments.directory:
+            found, rows = await _compare_directory(connection)
+            count += found
+            scope += (
+                f"; the directory: {format_count(rows['directory'], 'row')}, {format_count(rows['events'], 'event')}"
+            )
+    return _conclude(count, scope)
+
+
+async def _compare_directory(connection: asyncpg.Connection) -> tuple[int, Counter[str]]:
+    """Print each difference; return how many there are, and the rows that were read."""
+    from oracle.audit.directory import WHOLE, Comparison, open_snapshot
+
+    count, comparison = 0, Comparison(connection)
+    async with open_snapshot(connection, WHOLE), aclosing(comparison.find()) as differences:
+        async for difference in differences:
+            print(format_value(str(difference.finding)), flush=True)
+            count += 1
+    return count, comparison.rows
 
 
 def _conclude(findings: int, scope: str) -> int:

@@ -273,12 +273,24 @@ async def run_jobs(settings: Settings, index: int, run_dir: Path | None, link: L
 
 def _make_jobs(store: Store, metrics: Metrics, signing_keys: KeyFile) -> list[jobs.Named]:
     """Make the background work that needs the store, by name."""
-    from oracle.audit.sealer import Sealer  # noqa: PLC0415 - _MODULES
+    from oracle.audit.rounds import Rounds  # noqa: PLC0415 - _MODULES
+    from oracle.audit.sealer import Sealer  # noqa: PLC0415
     from oracle.imports.worker import Imports  # noqa: PLC0415
 
     imports = Imports(store.changes, store.postgres, metrics, reading=Reading.of(store.settings))
     sealer = Sealer(store.postgres.servers, signing_keys, metrics)
-    return [("imports", imports.run), ("housekeeping", Housekeeping(store.postgres).run), ("sealing", sealer.run)]
+    made: list[jobs.Named] = [
+        ("imports", imports.run),
+        ("housekeeping", Housekeeping(store.postgres).run),
+        ("sealing", sealer.run),
+    ]
+    if store.settings.audit_directory_every_s:
+        rounds = Rounds(
+            store.postgres.servers, metrics, every_s=store.settings.audit_directory_every_s,
+            rows_per_s=store.settings.audit_directory_rows_per_s,
+        )  # fmt: skip
+        made.append(("directory", rounds.run))
+    return made
 
 
 def _settle_memory() -> None:

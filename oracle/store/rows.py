@@ -808,3 +808,51 @@ class KeyStatementRow(TypedDict):
     from_size: int
     statement: str | None
     added_at: datetime
+
+
+class AliasEventRow(TypedDict):
+    """An event of an alias, to replay it.  `sub_id` is None in an event that no trigger wrote."""
+
+    party_identifier: str
+    party_id_type: str
+    sub_id: str | None
+    event_id: int
+    entity: str
+    action: str
+    before: str | None
+    after: str | None
+
+
+class DirectoryEntryRow(TypedDict):
+    """An entry of the directory: the default one of its key, or one for a further currency."""
+
+    identifier: str
+    party_id_type: str
+    sub_id: str
+    is_default: bool
+    currency: str
+    fsp_id: str
+    is_hint: bool
+
+
+class PlacedEventRow(TypedDict):
+    """An event of an FSP, a route, a policy or a credential; `place` is which one."""
+
+    place: str
+    event_id: int
+    before: str | None
+    after: str | None
+
+
+class PlacedStateRow(TypedDict):
+    """A row of the directory as its events describe it (JSON); `place` as in PlacedEventRow."""
+
+    place: str
+    state: str
+
+
+class AlteredTableRow(TypedDict):
+    """A table of the directory that is not as the migrations made it, and how."""
+
+    place: str
+    complaint: str

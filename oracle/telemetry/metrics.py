@@ -79,7 +79,7 @@ METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
 BATCH_STATES = ("validating", "waiting", "applying", "done", "rejected", "cancelled", "failed")
 ROWS_READ = ("valid", "invalid")
 ROWS_APPLIED = ("added", "changed", "unchanged", "removed", "refused")
-JOBS = ("store", "imports", "housekeeping", "sealing")
+JOBS = ("store", "imports", "housekeeping", "sealing", "directory")
 SPAN_RESULTS = ("recorded", "exported", "failed")  # recorded and neither of the others: waiting or dropped
 ERROR_CODES = (
     *("2001", "2003", "2004", "2005", "3000", "3002", "3003", "3040"),
@@ -164,6 +164,16 @@ SERIES = (
     Series("counter", "http_requests_total", "Requests read, by method", (("method", METHODS),)),
     Series("counter", "audit_sealed_total", "Events appended to the history log"),
     Series("gauge", "audit_waiting_seconds", "How long the oldest unsealed event has been waiting in the database"),
+    Series(
+        "gauge",
+        "audit_directory_differences",
+        "Things of the directory that its history does not explain, as the background comparison found them last",
+    ),
+    Series(
+        "gauge",
+        "audit_directory_compared_timestamp_seconds",
+        "When the background comparison of the directory with its history was last complete (Unix time)",
+    ),
     Series("gauge", "job_failing", "1 while a background job cannot work, else 0", (("job", JOBS),)),
     Series(
         "gauge",

@@ -1,0 +1,153 @@
+"""Measures what comparing the directory with its events costs: `python -m loadtests.directory [--aliases 100000,1000000]`.
+
+It starts a PostgreSQL of its own, registers that many aliases through the triggers, in an order that is not the order of
+their keys, and removes it afterwards.  Every tenth alias then moves to another FSP, every twentieth is removed.
+
+s         time of `oracle audit verify --directory`, without the log
+us/row    the same for each event or entry
+process   peak memory of the process that compares
+backend   peak memory of PostgreSQL's process, without the shared buffers
+temp      what PostgreSQL has written to its disk to sort
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+
+from loadtests import machine
+from oracle.audit import log
+from oracle.audit.directory import WHOLE, Comparison, open_snapshot
+from oracle.run.embedded import PostgresServer
+from oracle.store.migrate import migrate
+from oracle.store.queries import QUERIES
+
+CHUNK: Final = 50_000
+FSPS: Final = 100
+MIB: Final = 1 << 20
+
+# 7919 has no divisor in common with a power of ten: neighbours by key are far apart on the disk.
+_REGISTER: Final = """
+INSERT INTO aliases (party_id_type, identifier, fsp_id)
+SELECT 'MSISDN', (525500000000 + n * 7919 % $3::bigint)::text, 'fsp-' || n % 100
+FROM generate_series($1::bigint, $2::bigint) AS n
+"""
+_LATER: Final = (
+    "UPDATE aliases SET fsp_id = 'fsp-1' WHERE right(identifier, 1) = '0' AND fsp_id <> 'fsp-1'",
+    "DELETE FROM aliases WHERE right(identifier, 2) IN ('05', '25', '45', '65', '85')",
+    "VACUUM (ANALYZE) events",
+    "VACUUM (ANALYZE) aliases",
+)
+
+
+async def fill(connection: Any, count: int) -> None:
+    await connection.execute("INSERT INTO fsps (fsp_id) SELECT 'fsp-' || n FROM generate_series(0, $1::int) AS n", FSPS)
+    for first in range(0, count, CHUNK):
+        await connection.execute(_REGISTER, first, min(first + CHUNK, count) - 1, count)
+    for statement in _LATER:
+        await connection.execute(statement)
+
+
+async def measure(url: str, count: int) -> None:
+    connection = await log.connect(url, "loadtest")
+    try:
+        before = await connection.fetchval("SELECT temp_bytes FROM pg_stat_database WHERE datname = current_database()")
+        pid = connection.get_server_pid()
+        watching = asyncio.create_task(_watch_anonymous(pid))
+        comparison, found, began = Comparison(connection), 0, time.perf_counter()
+        async with open_snapshot(connection, WHOLE):
+            plans = [await _explain(connection, name) for name in ("directory_alias_events", "directory_entries")]
+            async with aclosing(comparison.find()) as differences:
+                async for _ in differences:
+                    found += 1
+        seconds = time.perf_counter() - began
+        watching.cancel()
+        backend = max(await watching)
+    finally:
+        await connection.close()
+    await asyncio.sleep(1)  # PostgreSQL publishes its statistics when the connection has ended
+    reader = await asyncpg.connect(url)
+    after = await reader.fetchval("SELECT temp_bytes FROM pg_stat_database WHERE datname = current_database()")
+    await reader.close()
+    rows = comparison.rows
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"{count:>11,} aliases  {rows['events']:,} events  {rows['directory']:,} entries  {found} differences"
+        f"  {seconds:.1f} s  {seconds / rows.total() * 1e6:.1f} us/row  process {peak:.0f} MiB"
+        f"  backend {backend / MIB:.0f} MiB  temp {(after - before) / MIB:.0f} MiB  load {os.getloadavg()[0]:.1f}"
+    )
+    print(f"{'':>11} events: {plans[0]}\n{'':>11} entries: {plans[1]}", flush=True)
+
+
+async def _explain(connection: Any, name: str) -> str:
+    """Return the nodes of the plan, the outer one first."""
+    sql = QUERIES[name].replace("$1", "''").replace("$2", "'MSISDN'")
+    plan = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {sql}"))[0]["Plan"]
+    nodes: list[str] = []
+
+    def collect(node: Any) -> None:
+        nodes.append(node["Node Type"] + (f" {node['Index Name']}" if "Index Name" in node else ""))
+        for child in node.get("Plans", ()):
+            collect(child)
+
+    collect(plan)
+    return ", ".join(dict.fromkeys(nodes))
+
+
+async def _watch_anonymous(pid: int) -> list[int]:
+    """Return the memory of a process that is its own, in bytes, as it was again and again until cancelled."""
+    found = [0]
+    try:
+        while True:
+            lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+            found.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")))
+            await asyncio.sleep(0.05)
+    except (asyncio.CancelledError, OSError):
+        return found
+
+
+async def run(counts: list[int]) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="oracle-directory-"))
+    try:
+        for count in counts:
+            home = folder / str(count)
+            server = PostgresServer(home, home / "run", durable=False)
+            (home / "run").mkdir(mode=0o700, parents=True)
+            await server.start()
+            url = server.url()
+            try:
+                await migrate(url)
+                connection = await asyncpg.connect(url)
+                await fill(connection, count)
+                await connection.close()
+                await measure(url, count)
+            finally:
+                await server.stop()
+            shutil.rmtree(home)
+    finally:
+        shutil.rmtree(folder)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--aliases", default="100000,1000000", help="comma-separated, ascending")
+    counts = [int(text) for text in parser.parse_args().aliases.split(",")]
+    print(", ".join(f"{name} {value}" for name, value in machine.collect_facts().items()))
+    asyncio.run(run(counts))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

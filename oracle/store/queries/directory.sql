@@ -1,0 +1,72 @@
+-- Queries that compare the directory with its events (oracle/audit/directory.py).  Two cursors of one snapshot read both
+-- sides in the order of their first columns.
+
+-- name: party_id_types() -> str
+-- In the order in which PostgreSQL sorts them.
+SELECT unnest(enum_range(NULL::party_id_type))::text
+
+-- name: directory_alias_events(text, text) -> AliasEventRow
+-- The events of aliases from the key ($1 identifier, $2 type) on.  Served by events_by_identifier: its order ends with
+-- the number.  To read all of them, PostgreSQL sorts instead if they are in another order on its disk.
+SELECT e.party_identifier, e.party_id_type::text, e.sub_id, e.event_id, e.entity, e.action, e.before::text, e.after::text
+FROM events e
+WHERE e.party_identifier IS NOT NULL AND (e.party_identifier, e.party_id_type) >= ($1, $2::text::party_id_type)
+  AND e.entity = 'alias' AND e.action <> 'ignored'
+ORDER BY e.party_identifier, e.party_id_type, e.event_id
+
+-- name: directory_entries(text, text) -> DirectoryEntryRow
+-- The entries from the key ($1 identifier, $2 type) on.  Served by the primary keys.
+SELECT d.identifier, d.party_id_type::text, d.sub_id, d.is_default, d.currency, d.fsp_id, d.is_hint FROM (
+    SELECT identifier, party_id_type, sub_id, true AS is_default, currency, fsp_id, is_hint FROM aliases
+    WHERE (identifier, party_id_type) >= ($1, $2::text::party_id_type)
+    UNION ALL
+    SELECT identifier, party_id_type, sub_id, false, currency, fsp_id, false FROM alias_currencies
+    WHERE (identifier, party_id_type) >= ($1, $2::text::party_id_type)
+) AS d ORDER BY d.identifier, d.party_id_type
+
+-- name: directory_events_of(text) -> PlacedEventRow
+-- The events of one entity that is not an alias, by what they are about.  Served by events_of_administration.
+SELECT e.place, e.event_id, e.before::text, e.after::text FROM (
+    SELECT *, coalesce(CASE entity
+        WHEN 'fsp' THEN fsp_id
+        WHEN 'policy' THEN party_id_type::text
+        WHEN 'route' THEN coalesce(after, before) ->> 'route_id'
+        ELSE coalesce(after, before) ->> 'credential_id'
+    END, '') COLLATE "C" AS place
+    FROM events WHERE entity = $1 AND entity <> 'alias' AND action <> 'ignored'
+) AS e ORDER BY e.place, e.event_id
+
+-- name: directory_rows(text) -> PlacedStateRow
+-- The rows of that entity as its events describe them.  A logo that is not the one of its row adds a column.
+SELECT d.place, d.state::text FROM (
+    SELECT f.fsp_id AS place, to_jsonb(f) || CASE WHEN sha256(l.data) IS DISTINCT FROM f.logo_sha256
+        THEN jsonb_build_object('logo', coalesce(sha256(l.data)::text, 'no logo')) ELSE '{}' END AS state
+    FROM fsps f LEFT JOIN fsp_logos l USING (fsp_id) WHERE $1 = 'fsp'
+    UNION ALL SELECT route_id::text COLLATE "C", to_jsonb(r) FROM routes r WHERE $1 = 'route'
+    UNION ALL SELECT party_id_type::text COLLATE "C", jsonb_build_object('policy', policy) FROM key_policies
+              WHERE $1 = 'policy'
+    UNION ALL SELECT credential_id, to_jsonb(c) FROM credentials c WHERE $1 = 'credential'
+    UNION ALL SELECT credential_id, to_jsonb(s) - 'secret_sha256' FROM credential_secrets s WHERE $1 = 'secret'
+) AS d ORDER BY d.place
+
+-- name: directory_altered_tables() -> AlteredTableRow
+-- Tables of the directory that somebody altered: the hub can read something else, or changes write no event.
+WITH tables AS (
+    SELECT unnest('{aliases, alias_currencies, fsps, fsp_logos, routes, key_policies, credentials,
+                    credential_secrets}'::text[]) AS name
+)
+SELECT t.name AS place, 'differs from the migrations: others may see other rows' AS complaint
+FROM tables t JOIN pg_class c ON c.oid = to_regclass(t.name)
+WHERE c.relkind NOT IN ('r', 'p') OR c.relrowsecurity OR c.relhasrules
+UNION ALL
+SELECT n.name, 'has no trigger that writes its events (' || n.trigger || '), or it is switched off'
+FROM (VALUES ('aliases', 'aliases_inserted'), ('aliases', 'aliases_updated'), ('aliases', 'aliases_deleted'),
+             ('alias_currencies', 'alias_currencies_inserted'), ('alias_currencies', 'alias_currencies_deleted'),
+             ('fsps', 'fsps_inserted'), ('fsps', 'fsps_updated'), ('routes', 'routes_inserted'),
+             ('routes', 'routes_updated'), ('routes', 'routes_deleted'), ('key_policies', 'key_policies_updated'),
+             ('credentials', 'credentials_inserted'), ('credentials', 'credentials_updated'),
+             ('credential_secrets', 'credential_secrets_inserted'),
+             ('credential_secrets', 'credential_secrets_updated')) AS n (name, trigger)
+WHERE NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = to_regclass(n.name) AND g.tgname = n.trigger
+                                             AND g.tgenabled IN ('O', 'A'))
+ORDER BY 1, 2
