@@ -1,10 +1,10 @@
-"""Measures what comparing the directory with its events costs: `python -m loadtests.directory [--aliases 100000,1000000]`.
+"""Measures what `oracle audit verify --directory` costs: `python -m loadtests.directory [--aliases 100000,1000000]`.
 
-It starts a PostgreSQL of its own, registers that many aliases through the triggers, in an order that is not the order of
+It starts a PostgreSQL of its own, registers that many aliases through the triggers, in an order that is not that of
 their keys, and removes it afterwards.  Every tenth alias then moves to another FSP, every twentieth is removed.
 
 s         time of `oracle audit verify --directory`, without the log
-us/row    the same for each event or entry
+CPU       of the process that compares, and of PostgreSQL's process; us/row: both, for each event or entry
 process   peak memory of the process that compares
 backend   peak memory of PostgreSQL's process, without the shared buffers
 temp      what PostgreSQL has written to its disk to sort
@@ -67,12 +67,14 @@ async def measure(url: str, count: int) -> None:
         pid = connection.get_server_pid()
         watching = asyncio.create_task(_watch_anonymous(pid))
         comparison, found, began = Comparison(connection), 0, time.perf_counter()
+        own_s, server_s = time.process_time(), _read_cpu(pid)
         async with open_snapshot(connection, WHOLE):
             plans = [await _explain(connection, name) for name in ("directory_alias_events", "directory_entries")]
             async with aclosing(comparison.find()) as differences:
                 async for _ in differences:
                     found += 1
         seconds = time.perf_counter() - began
+        own_s, server_s = time.process_time() - own_s, _read_cpu(pid) - server_s
         watching.cancel()
         backend = max(await watching)
     finally:
@@ -85,10 +87,17 @@ async def measure(url: str, count: int) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"{count:>11,} aliases  {rows['events']:,} events  {rows['directory']:,} entries  {found} differences"
-        f"  {seconds:.1f} s  {seconds / rows.total() * 1e6:.1f} us/row  process {peak:.0f} MiB"
+        f"  {seconds:.1f} s  CPU {own_s:.1f} + {server_s:.1f} s, {(own_s + server_s) / rows.total() * 1e6:.1f} us/row"
+        f"  process {peak:.0f} MiB"
         f"  backend {backend / MIB:.0f} MiB  temp {(after - before) / MIB:.0f} MiB  load {os.getloadavg()[0]:.1f}"
     )
     print(f"{'':>11} events: {plans[0]}\n{'':>11} entries: {plans[1]}", flush=True)
+
+
+def _read_cpu(pid: int) -> float:
+    """Return the CPU seconds that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def _explain(connection: Any, name: str) -> str:
@@ -108,10 +117,10 @@ async def _explain(connection: Any, name: str) -> str:
 
 async def _watch_anonymous(pid: int) -> list[int]:
     """Return the memory of a process that is its own, in bytes, as it was again and again until cancelled."""
-    found = [0]
+    found, path = [0], Path(f"/proc/{pid}/status")
     try:
         while True:
-            lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+            lines = path.read_text(encoding="ascii").splitlines()  # noqa: ASYNC240 - of /proc
             found.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")))
             await asyncio.sleep(0.05)
     except (asyncio.CancelledError, OSError):

@@ -83,23 +83,10 @@ class Health:
         refusal = self._changes.explain_failure() if self.datastore else None
         if refusal is not None:
             services.append(Service("changes", "DOWN", refusal))
-        services += self._list_alarms()
+        services += list_alarms(self._metrics, self._waiting_max_s)
         uptime = round(time.monotonic() - self._started, 3)
         report = Report(_name_state(self.datastore), uptime, self._start_time, self._version, services)
         return (200 if self.datastore else 503), _encode(report)
-
-    def _list_alarms(self) -> list[Service]:
-        failing = [job for job in JOBS if self._metrics.read_gauge("job_failing", job=job) > 0]
-        alarms = [Service("jobs", "DOWN", f"{', '.join(failing)}: see the log of the jobs process")] if failing else []
-        waiting_s = self._metrics.read_gauge("audit_waiting_seconds")
-        if waiting_s > self._waiting_max_s:
-            reason = f"the oldest event has waited {waiting_s:.0f} s to be sealed: see the log of the jobs process"
-            alarms.append(Service("sealing", "DOWN", reason))
-        differences = self._metrics.read_gauge("audit_directory_differences")
-        if differences > 0:
-            reason = f"{differences:.0f} differences from history: run `oracle audit verify --directory`"
-            alarms.append(Service("directory", "DOWN", reason))
-        return alarms
 
     def ready(self) -> tuple[int, bytes]:
         ready = self.datastore or (self.cache and (self._coherence.fresh or self._coherence.patient))
@@ -140,6 +127,21 @@ class Health:
         size, idle = self._postgres.count_connections()
         metrics.set("database_pool_size", float(size))
         metrics.set("database_pool_idle", float(idle))
+
+
+def list_alarms(metrics: Metrics, waiting_max_s: float) -> list[Service]:
+    """List what fails although lookups are answered.  `waiting_max_s`: as for `Health`."""
+    failing = [job for job in JOBS if metrics.read_gauge("job_failing", job=job) > 0]
+    alarms = [Service("jobs", "DOWN", f"{', '.join(failing)}: see the log of the jobs process")] if failing else []
+    waiting_s = metrics.read_gauge("audit_waiting_seconds")
+    if waiting_s > waiting_max_s:
+        reason = f"the oldest event has waited {waiting_s:.0f} s to be sealed: see the log of the jobs process"
+        alarms.append(Service("sealing", "DOWN", reason))
+    differences = metrics.read_gauge("audit_directory_differences")
+    if differences > 0:
+        reason = f"{differences:.0f} differences from history: run `oracle audit verify --directory`"
+        alarms.append(Service("directory", "DOWN", reason))
+    return alarms
 
 
 def _name_state(up: bool) -> str:

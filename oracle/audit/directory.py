@@ -222,7 +222,9 @@ def _compare_entries(situation: Situation, held: list[Any]) -> list[str]:
         has = row["fsp_id"], row["currency"], row["is_hint"]
         if version is None:
             last = situation.find_last_event(row["sub_id"])
-            reason = "no event registered it" if last is None else f"its events have nothing (the last is {_number(last)})"
+            reason = (
+                "no event registered it" if last is None else f"its events have nothing (the last is {_number(last)})"
+            )
             texts.append(f"{_name_slot(slot)}: the directory has {_describe(*has)}, but {reason}")
         elif has != _state_of(version):
             past = f"{_describe(*_state_of(version))} ({_number(version.event)})"
@@ -230,7 +232,7 @@ def _compare_entries(situation: Situation, held: list[Any]) -> list[str]:
     for slot, version in expected.items():
         past = f"{_describe(*_state_of(version))} ({_number(version.event)})"
         texts.append(f"{_name_slot(slot)}: the directory has nothing, but its events have {past}")
-    return texts
+    return sorted(texts)
 
 
 def _state_of(version: EntryVersion) -> tuple[str, str, bool]:

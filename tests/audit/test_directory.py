@@ -1,26 +1,28 @@
 """The directory is what its events made it: `oracle audit verify --directory` names each difference."""
 
+# ruff: noqa: S608, ISC004 - statements for a test's own database
+
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-from contextlib import aclosing
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from math import isnan
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import asyncpg
 import pytest
 from oracle_process import run_oracle
-from sealing import execute, open_connection, seal, tampering
+from sealing import differences, execute, open_connection, seal, tampering
 
-from oracle.audit import log
-from oracle.audit.directory import WHOLE, Comparison, Key, open_snapshot
-from oracle.audit.rounds import Rounds
+from oracle.api.health import list_alarms
+from oracle.audit.directory import Comparison, Key, open_snapshot
+from oracle.audit.rounds import ROUNDS_LOCK, Rounds
 from oracle.store.servers import Servers
 from oracle.telemetry.metrics import Metrics
 
+COMPARED = "audit_directory_compared_timestamp_seconds"
 ID = "52551234%04d"
 
 
@@ -49,7 +51,7 @@ def at(number: int) -> str:
 # What people and hubs do, each with its trigger.  A session of a person can have another time zone.
 LIFE = (
     "SET timezone = 'Asia/Yangon'",
-    "INSERT INTO fsps (fsp_id, name, contact) VALUES ('greenbank', 'Green', '{\"mail\": \"a@b\"}'), ('redbank', NULL, NULL)",
+    "INSERT INTO fsps (fsp_id, contact) VALUES ('greenbank', '{\"mail\": \"a@b\"}'), ('redbank', NULL)",
     "INSERT INTO fsps (fsp_id, status) VALUES ('bluebank', 'provisional')",
     "UPDATE key_policies SET policy = 'per-currency' WHERE party_id_type = 'MSISDN'",
     *(alias(number, "greenbank") for number in range(20)),
@@ -65,13 +67,14 @@ LIFE = (
     alias(30, "bluebank", quote("", "", "true")),  # a hint that stays
     alias(31, "bluebank", quote("", "", "true")),
     f"UPDATE aliases SET fsp_id = 'greenbank', is_hint = false WHERE {at(31)}",  # and one that somebody registers
-    "INSERT INTO aliases (party_id_type, identifier, fsp_id) VALUES ('EMAIL', 'ä@b.mx', 'redbank'), ('ALIAS', '5', 'redbank')",
+    "INSERT INTO aliases (party_id_type, identifier, fsp_id)"
+    " VALUES ('EMAIL', 'ä@b.mx', 'redbank'), ('ALIAS', '5', 'redbank')",
     "INSERT INTO events (entity, action, channel, actor, party_id_type, party_identifier, sub_id, fsp_id)"
     " VALUES ('alias', 'ignored', 'self-heal', 'hub', 'MSISDN', '525512340013', '', 'redbank')",
     "UPDATE fsps SET status = 'suspended' WHERE fsp_id = 'redbank'",
     "UPDATE fsps SET status = 'active' WHERE fsp_id = 'redbank'",
-    "INSERT INTO routes (party_id_type, prefix, fsp_id) VALUES ('MSISDN', '52', 'redbank'), ('MSISDN', '95', 'redbank'),"
-    " ('ACCOUNT_ID', '646', 'greenbank')",
+    "INSERT INTO routes (party_id_type, prefix, fsp_id)"
+    " VALUES ('MSISDN', '52', 'redbank'), ('MSISDN', '95', 'redbank'), ('ACCOUNT_ID', '646', 'greenbank')",
     "UPDATE routes SET note = 'moved', fsp_id = 'greenbank' WHERE prefix = '95'",
     "DELETE FROM routes WHERE prefix = '646'",
     "INSERT INTO fsp_logos VALUES ('greenbank', 'png')",
@@ -89,16 +92,6 @@ LIFE = (
 async def directory(database_url: str) -> str:
     await execute(database_url, *LIFE)
     return database_url
-
-
-async def differences(url: str) -> list[str]:
-    connection = await log.connect(url, "test")
-    try:
-        comparison = Comparison(connection, chunk=3)
-        async with open_snapshot(connection, WHOLE), aclosing(comparison.find()) as found:
-            return [str(each.finding) async for each in found]
-    finally:
-        await connection.close()
 
 
 class Planted(NamedTuple):
@@ -130,12 +123,7 @@ PLANTED = (
     ),
     Planted(
         further(15, "redbank", "USD"),
-        [
-            of(
-                15,
-                ", further currency USD: the directory has redbank for USD, but its events have nothing (the last is event ",
-            )
-        ],
+        [of(15, ", further currency USD: the directory has redbank for USD, but its events have nothing (the last ")],
     ),
     Planted(
         f"DELETE FROM alias_currencies WHERE {at(3)} AND currency = 'MXN'",
@@ -171,7 +159,7 @@ PLANTED = (
         "UPDATE routes SET valid_to = '2020-01-01', valid_from = '2019-01-01' WHERE prefix = '95'",
         [
             "route: 2, prefix 95, valid_from: the directory has 2019-01-01T00:00:00Z, but its events have 20",
-            "route: 2, prefix 95, valid_to: the directory has 2020-01-01T00:00:00Z, but its events have infinity (event ",
+            "route: 2, prefix 95, valid_to: the directory has 2020-01-01T00:00:00Z, but its events have infinity (",
         ],
     ),
     Planted(
@@ -239,3 +227,121 @@ async def test_each_change_by_a_superuser_is_found_and_named(directory: str, tmp
     lines = verdict.stdout.splitlines()
     assert len(lines) == 1 + sum(len(planted.found) for planted in PLANTED)
     assert "the directory: " in verdict.stderr
+
+
+async def test_a_slice_goes_on_where_the_one_before_it_ended(directory: str) -> None:
+    """Every key is in exactly one slice, whatever the size: the differences are those of the whole."""
+    async with tampering(directory) as superuser:
+        await superuser.execute("UPDATE aliases SET fsp_id = 'bluebank', changed_at = now()")
+    whole = [line for line in await differences(directory) if line.startswith("alias: ")]
+    async with open_connection(directory) as connection:
+        for rows_max in (1, 7):
+            found: list[str] = []
+            begin: Key | None = None
+            while True:
+                comparison = Comparison(connection, chunk=2)
+                async with open_snapshot(connection):
+                    found += [str(each.finding) async for each in comparison.find_aliases(begin, rows_max)]
+                begin = comparison.next
+                if begin is None:
+                    break
+            assert found == whole
+    assert len(whole) > 20
+
+
+@pytest.mark.parametrize(
+    "after",
+    ["'{}'", "'5'", "'[]'", """'{"default": false, "currency": [], "fsp_id": 3}'""", """'{"default": 1}'""", "'null'"],
+)
+async def test_an_event_that_no_trigger_wrote_is_named_and_stops_nothing(directory: str, after: str) -> None:
+    """The application can write such events: the columns of `events` have no schema."""
+    async with open_connection(directory) as connection:
+        for entity, key in (("alias", ID % 6), ("fsp", None), ("route", None), ("secret", None)):
+            await connection.execute(
+                "INSERT INTO events (entity, action, channel, actor, party_id_type, party_identifier, fsp_id, after)"
+                f" VALUES ($1, 'changed', 'sql', 'x', 'MSISDN', $2, 'greenbank', {after})",
+                entity, key,
+            )  # fmt: skip
+    found = await differences(directory)
+    assert any(line.startswith(f"alias: MSISDN {ID % 6}: event ") for line in found), found
+    assert any(line.startswith("fsp: greenbank") for line in found)
+    assert {line.split(" ")[0] for line in found} <= {"alias:", "fsp:", "route:", "secret:"}
+
+
+async def test_changes_beside_the_comparison_are_no_differences(directory: str) -> None:
+    """Each side is read in portions, and both are of one snapshot."""
+    stop = asyncio.Event()
+
+    async def change() -> int:
+        rounds = 0
+        async with open_connection(directory) as connection:
+            while not stop.is_set():
+                for number in range(20, 24):
+                    await connection.execute(alias(number, "greenbank"))
+                    await connection.execute(f"UPDATE aliases SET fsp_id = 'redbank' WHERE {at(number)}")
+                    await connection.execute(f"DELETE FROM aliases WHERE {at(number)}")
+                await connection.execute("UPDATE fsps SET name = md5(random()::text) WHERE fsp_id = 'redbank'")
+                rounds += 1
+        return rounds
+
+    changing = asyncio.create_task(change())
+    for _ in range(5):
+        assert await differences(directory) == []
+    stop.set()
+    assert await changing > 0
+
+
+# In the background ------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def comparing(url: str) -> AsyncIterator[Metrics]:
+    metrics, stop = Metrics.open(None, "jobs", 0), asyncio.Event()
+    rounds = Rounds(Servers(url), metrics, every_s=0.01, rows_per_s=1e6, first_after_s=0, slice_rows=5)
+    task = asyncio.create_task(rounds.run(stop))
+    try:
+        yield metrics
+    finally:
+        stop.set()
+        await task
+
+
+async def until_found(metrics: Metrics, count: float) -> None:
+    """Wait for a round that begins now and is complete."""
+    async with asyncio.timeout(30):
+        for _ in range(2):
+            began = time.time()
+            while not metrics.read_gauge(COMPARED) > began:  # noqa: ASYNC110 - a gauge sets no event
+                await asyncio.sleep(0.01)
+    assert metrics.read_gauge("audit_directory_differences") == count
+
+
+async def test_rounds_report_differences_until_they_are_gone(directory: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with comparing(directory) as metrics:
+        await until_found(metrics, 0)
+        assert not [record for record in caplog.records if record.levelname == "ERROR"]
+        async with tampering(directory) as superuser:
+            await superuser.execute(f"UPDATE aliases SET fsp_id = 'redbank' WHERE {at(2)}")
+            await superuser.execute("UPDATE fsps SET status = 'active' WHERE fsp_id = 'bluebank'")
+            await until_found(metrics, 2)
+            errors = [record for record in caplog.records if record.levelname == "ERROR"]
+            assert "The directory is not as history says" in errors[-1].getMessage()
+            assert ID % 2 not in caplog.text
+            (alarm,) = list_alarms(metrics, 300)
+            assert (alarm.name, alarm.status, alarm.reason[:26]) == ("directory", "DOWN", "2 differences from history")
+            await superuser.execute(f"UPDATE aliases SET fsp_id = 'greenbank' WHERE {at(2)}")
+            await superuser.execute("UPDATE fsps SET status = 'provisional' WHERE fsp_id = 'bluebank'")
+        await until_found(metrics, 0)
+
+
+async def test_one_process_compares_and_the_next_one_takes_over(directory: str) -> None:
+    async with open_connection(directory) as other:
+        await other.execute("SELECT pg_advisory_lock($1)", ROUNDS_LOCK)
+        async with comparing(directory) as metrics:
+            async with asyncio.timeout(30):
+                while not await other.fetchval(  # noqa: ASYNC110 - a database sets no event
+                    "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'oracle directory rounds'"
+                    " AND state = 'idle' AND datname = current_database()"
+                ):
+                    await asyncio.sleep(0.01)
+            assert isnan(metrics.read_gauge("audit_directory_differences"))
