@@ -40,8 +40,8 @@ run: $(SERVING) ## start the oracle with its own PostgreSQL and Valkey
 # Three at a time, because tests wait for a quarter of their time.  A file stays in one process: its fixtures start
 # servers.  Each process has a PostgreSQL and a Valkey of its own.
 # Bytecode is kept, so that the hundreds of processes that the tests start do not compile the program anew.
-test: install ## run all tests against real servers on free ports
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+test: install ## run all tests against real servers on free ports (TESTS=--complete: no loop takes a sample)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 SEEDS ?= 20
 MINUTES ?= 30

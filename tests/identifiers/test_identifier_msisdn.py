@@ -1,5 +1,6 @@
 """The fast way and the definition give one answer, and a country never makes a guess."""
 
+import random
 from collections.abc import Callable
 from functools import partial
 
@@ -61,7 +62,7 @@ def assert_one_answer_in(country: str, text: str) -> None:
         assert attempt(MSISDN.choose_written_reader(*named), text) == attempt(long_way, text)
 
 
-@settings(max_examples=1_500, deadline=None)
+@settings(max_examples=700, deadline=None)
 @given(
     plus=st.sampled_from(["", "+"]),
     calling_code=st.one_of(st.sampled_from(CALLING_CODES), st.sampled_from(["52", "95", "54", "55", "81", "1", "210"])),
@@ -77,7 +78,7 @@ def list_national_numbers(country: str) -> list[str]:
     return [phonenumbers.national_significant_number(example) for example in examples if example]
 
 
-@settings(max_examples=1_500, deadline=None)
+@settings(max_examples=700, deadline=None)
 @given(
     country=st.one_of(
         st.sampled_from(["MX", "MM", "DE", "IL"]), st.sampled_from(sorted(phonenumbers.SUPPORTED_REGIONS))
@@ -98,8 +99,9 @@ def test_national_numbers_of_a_file_take_the_fast_way(country: str, digits: str)
     assert msisdn._read_national(digits, country) == MSISDN.read_written(digits, country)
 
 
-def test_fast_and_long_way_agree_around_real_numbers_of_every_country() -> None:
-    """An example of every kind in every region, after every beginning, and without its calling code."""
+def test_fast_and_long_way_agree_around_real_numbers_of_every_country(complete: bool) -> None:
+    """An example of every kind in every region, after every beginning, and without its calling code.  A usual run takes
+    a mobile number after every beginning, and each other number after three of them."""
     types = [PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE, PhoneNumberType.TOLL_FREE]
     seen = 0
     for calling_code, regions in COUNTRY_CODE_TO_REGION_CODE.items():
@@ -113,22 +115,32 @@ def test_fast_and_long_way_agree_around_real_numbers_of_every_country() -> None:
                 if number is None:
                     continue
                 national = phonenumbers.national_significant_number(number)
-                for beginning in BEGINNINGS:
+                is_whole = complete or number_type == PhoneNumberType.MOBILE
+                for beginning in BEGINNINGS if is_whole else random.sample(BEGINNINGS, 3):
                     assert_one_answer(f"{calling_code}{beginning.replace(' ', '')}{national}")
                     seen += 1
                 assert_one_answer(national)
-    assert seen > 5_000
+    assert seen > (11_000 if complete else 5_000)
 
 
 @pytest.mark.parametrize("calling_code", ["52", "95"])
-def test_fast_and_long_way_agree_on_the_whole_numbering_plan_of_a_home_country(calling_code: str) -> None:
+def test_fast_and_long_way_agree_on_the_whole_numbering_plan_of_a_home_country(
+    calling_code: str, complete: bool
+) -> None:
+    """Each block of four digits, with numbers of each length.  A usual run takes two of each ten blocks, others each
+    time: the fast way decides by the first three digits, calling code included."""
     tails = {"52": ["000000", "12345"], "95": ["00", "000", "0000", "00000", "000000"]}[calling_code]
-    for block in range(10_000):
-        for tail in tails:
-            assert_one_answer_on_the_hub(f"{calling_code}{block:04d}{tail}")
+    source = random.Random()
+    seed = source.getrandbits(32)
+    print("seed", seed)
+    source.seed(seed)
+    for ten in range(0, 10_000, 10):
+        for block in range(ten, ten + 10) if complete else source.sample(range(ten, ten + 10), 2):
+            for tail in tails:
+                assert_one_answer_on_the_hub(f"{calling_code}{block:04d}{tail}")
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(text=st.from_regex(r"\+?[1-9][0-9]{5,15}", fullmatch=True))
 def test_digits_outside_the_home_countries_are_never_refused_for_their_plan(text: str) -> None:
     digits = text.removeprefix("+")

@@ -46,7 +46,7 @@ def test_the_types_are_the_eight_of_the_hub() -> None:
 
 
 @pytest.mark.parametrize("party_id_type", TYPES)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(text=texts, sub_id=sub_ids, clabe_only=st.booleans(), nrc=st.booleans())
 def test_a_key_is_its_own_key(
     party_id_type: str, text: str, sub_id: str | None, *, clabe_only: bool, nrc: bool
