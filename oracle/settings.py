@@ -16,6 +16,7 @@ Foreign.   Two others name variables ORACLE_*: the clients of a certain database
 from __future__ import annotations
 
 import json
+import os
 import re
 import textwrap
 import tomllib
@@ -33,6 +34,7 @@ from typing import (
     get_origin,
     get_type_hints,
 )
+from urllib.parse import quote, unquote_plus
 
 import msgspec
 from msgspec import Meta
@@ -58,6 +60,10 @@ class SettingsError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
+
+
+class Remedied(ValueError):
+    """What is wrong with a value, and what to do: the text needs no "use ..." behind it."""
 
 
 # Reading a value from text ------------------------------------------------------------------------------------
@@ -137,7 +143,10 @@ class FilePath(_Plain):
     def read(self, text: str) -> Path:
         if "\0" in text:
             raise ValueError("the path has a zero byte")
-        return Path(text).expanduser()
+        try:
+            return Path(text).expanduser()
+        except RuntimeError:
+            raise ValueError("the home directory behind ~ is not known") from None
 
 
 class Url:
@@ -155,13 +164,92 @@ class Url:
             raise ValueError(f"the URL has a space, or nothing after {scheme}://")
         # `u:p/w@host` ends the host part at the slash: half the password would pass for a port, in messages.
         if "@" in rest and "@" not in re.split(r"[/?#]", rest, maxsplit=1)[0]:
-            raise ValueError(
+            raise Remedied(
                 "the user name or password in the URL has one of / ? # [ ], which must be %2F, %3F, %23, %5B, %5D"
             )
         return text
 
     def format(self, value: str) -> str:
         return mask_url(value)
+
+
+# Parameters of a database URL.  The driver would send one that it does not know to the server, which refuses it.
+_DRIVER_READS: Final = {
+    "dbname", "database", "gsslib", "host", "krbsrvname", "options", "passfile", "password", "port",
+    "ssl_max_protocol_version", "ssl_min_protocol_version", "sslcert", "sslcrl", "sslkey", "sslmode", "sslnegotiation",
+    "sslpassword", "sslrootcert", "target_session_attrs", "user",
+}  # fmt: skip
+# libpq's, without effect here: this program has its own time-outs, keepalives, names and encoding.
+_WITHOUT_EFFECT: Final = {
+    "application_name", "client_encoding", "connect_timeout", "fallback_application_name", "keepalives",
+    "keepalives_count", "keepalives_idle", "keepalives_interval", "load_balance_hosts", "sslcompression", "sslsni",
+    "tcp_user_timeout",
+}  # fmt: skip
+# Without effect with these values alone: others ask for something that this program cannot do.
+_HARMLESS: Final = {
+    "channel_binding": ("disable", "prefer"),
+    "gssencmode": ("disable", "prefer"),
+    "replication": ("0", "false", "no", "off"),
+    "sslcertmode": ("allow", "disable"),
+}
+_INSTEAD: Final = {
+    "channel_binding": "remove it, and use sslmode=verify-full against a man in the middle",
+    "gssencmode": "remove it, and use sslmode=verify-full",
+    "hostaddr": "write the address as the host",
+    "service": "write host, port, user and database into the URL",
+}
+_PARAMETER: Final = re.compile(r"[a-z_]{1,40}")  # a name that can be shown: it holds no part of a password
+_SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_SSL_FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
+
+
+class DatabaseUrl(Url):
+    """A URL of PostgreSQL as libpq and providers write it.  The value is a URL that the driver understands."""
+
+    def __init__(self) -> None:
+        super().__init__("postgresql", "postgres")
+
+    def read(self, text: str) -> str:
+        start, mark, query = super().read(text).partition("?")
+        if not mark:
+            return text
+        kept = []
+        for member in query.split("&"):
+            name, _, value = member.partition("=")
+            value = unquote_plus(value)
+            if name == "sslrootcert" and value == "system":
+                value = _find_system_certificates()
+                member = f"{name}={quote(value)}"  # noqa: PLW2901 - the driver reads files alone
+            if not self._is_without_effect(name, value):
+                self._check(name, value)
+                kept.append(member)
+        return f"{start}?{'&'.join(kept)}" if kept else start
+
+    def _is_without_effect(self, name: str, value: str) -> bool:
+        return name in _WITHOUT_EFFECT or value in _HARMLESS.get(name, ())
+
+    def _check(self, name: str, value: str) -> None:
+        if name not in _DRIVER_READS:
+            shown = f", {name}={value}" if name in _HARMLESS else f", {name}" if _PARAMETER.fullmatch(name) else ""
+            raise Remedied(f"the URL has a parameter that is not supported{shown}: {_INSTEAD.get(name, 'remove it')}")
+        if name == "sslmode" and value not in _SSL_MODES:
+            raise Remedied(f"sslmode in the URL must be {_join(iter(_SSL_MODES))}")
+        if name in _SSL_FILES and not (Path(value).is_file() and os.access(value, os.R_OK)):
+            raise Remedied(f"{name} in the URL: the file {value} does not exist, or cannot be read")
+
+
+def _find_system_certificates() -> str:
+    import ssl  # noqa: PLC0415 - 10 ms, for the few who write sslrootcert=system
+
+    found = ssl.get_default_verify_paths()
+    for file in (found.cafile, found.openssl_cafile, *_SYSTEM_CERTIFICATES):
+        if file and Path(file).is_file():
+            return file
+    raise Remedied("sslrootcert=system in the URL: no file with the certificates of this system is found; name one")
+
+
+# Debian and Alpine; Red Hat.
+_SYSTEM_CERTIFICATES: Final = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 
 
 class Address(Url):
@@ -216,7 +304,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     database_url: Annotated[
         str | None,
-        Url("postgresql", "postgres"),
+        DatabaseUrl(),
         Meta(
             description="The PostgreSQL of the directory. The URL can name all servers of a cluster: the primary is"
             " found. Not set: `oracle serve` runs its own PostgreSQL in data_dir."
@@ -224,7 +312,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     database_owner_url: Annotated[
         str | None,
-        Url("postgresql", "postgres"),
+        DatabaseUrl(),
         Meta(
             description="The same database as the owner of its tables, for migrations alone. Then database_url can be"
             " a role that cannot change history. Not set: `oracle migrate` uses database_url, and `oracle serve`"
@@ -630,6 +718,8 @@ def load(environ: Mapping[str, str], file: Path | None = None) -> Configuration:
         try:
             values[name] = SETTINGS[name].reader.read(text)
             sources[name] = source
+        except Remedied as exc:
+            problems.append(f"{label}: {exc}")
         except ValueError as exc:
             problems.append(f"{label}: {exc}; use {SETTINGS[name].reader.allowed}")
     settings = Settings(**values)  # type: ignore[arg-type]  # the readers return what the fields hold

@@ -11,6 +11,7 @@ from oracle.run.order import Order
 from oracle.settings import SETTINGS, Settings, SettingsError, format_example, load, mask_url
 
 PASSWORD = "hush-hush"
+SYSTEM_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 def find_problems(environ: dict[str, str], file: Path | None = None) -> list[str]:
@@ -119,6 +120,47 @@ def test_settings_survive_the_way_to_a_worker() -> None:
 )
 def test_a_bad_value_is_named_with_what_is_allowed(name: str, value: str, problem: str) -> None:
     assert find_problems({f"ORACLE_{name}": value}) == [f"ORACLE_{name}: {problem}"]
+
+
+@pytest.mark.parametrize(
+    ("query", "kept"),
+    [
+        ("connect_timeout=3&keepalives=1&keepalives_idle=5&gssencmode=disable&channel_binding=prefer", ""),
+        ("application_name=x&sslmode=require&tcp_user_timeout=3", "?sslmode=require"),
+        ("host=/run/pg&port=5433&dbname=a", "?host=/run/pg&port=5433&dbname=a"),
+        ("options=endpoint%3Dblue", "?options=endpoint%3Dblue"),
+        ("sslrootcert=system&sslmode=verify-ca", f"?sslrootcert={SYSTEM_CERTIFICATES}&sslmode=verify-ca"),
+    ],
+)  # fmt: skip
+def test_a_database_url_is_read_as_providers_write_it(query: str, kept: str) -> None:
+    settings = load({"ORACLE_DATABASE_URL": f"postgresql://u@one,two/db?{query}"}).settings
+    assert settings.database_url == f"postgresql://u@one,two/db{kept}"
+
+
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ("channel_binding=require", "not supported, channel_binding=require: remove it, and use sslmode=verify-full"),
+        ("gssencmode=require", "not supported, gssencmode=require: remove it"),
+        ("hostaddr=10.0.0.1", "not supported, hostaddr: write the address as the host"),
+        ("service=oracle", "not supported, service: write host, port, user and database into the URL"),
+        ("statement_timeout=5", "not supported, statement_timeout: remove it"),
+        (f"Pass-{PASSWORD}", "not supported: remove it"),
+        ("sslmode=yes", "sslmode in the URL must be disable, allow, prefer, require, verify-ca or verify-full"),
+        ("sslmode=verify-ca&sslrootcert=/nowhere/ca.pem", "sslrootcert in the URL: the file /nowhere/ca.pem does not"),
+        ("sslmode=require&sslcert=/nowhere/c.pem", "sslcert in the URL: the file /nowhere/c.pem does not exist"),
+        ("sslmode=require&sslkey=/nowhere", "sslkey in the URL: the file /nowhere does not exist"),
+    ],
+)
+def test_what_cannot_be_done_with_a_database_url_is_named(query: str, problem: str) -> None:
+    (found,) = find_problems({"ORACLE_DATABASE_OWNER_URL": f"postgresql://u:{PASSWORD}@host/db?{query}"})
+    assert problem in found
+    assert PASSWORD not in found
+
+
+def test_a_home_directory_that_nobody_knows_is_one_line() -> None:
+    (found,) = find_problems({"ORACLE_DATA_DIR": "~nobody-of-this-name/data"})
+    assert found == "ORACLE_DATA_DIR: the home directory behind ~ is not known; use a path"
 
 
 def test_all_problems_of_both_sources_are_reported_at_once(tmp_path: Path) -> None:

@@ -59,9 +59,24 @@ def explain_database_errors(url: str) -> Iterator[None]:
             reason = "it does not answer"
         later = isinstance(exc, away) or (isinstance(exc, OSError) and not isinstance(exc, ssl.SSLError))
         raise (DatabaseAway if later else DatabaseError)(f"database {mask_url(url)}: {reason}") from exc
+    except KeyError as exc:
+        if "getpwuid" not in str(exc):
+            raise
+        # The driver asks the machine for the name of the user, if the URL has none.
+        raise DatabaseError(f"database {mask_url(url)}: the URL must name its user: postgresql://USER@...") from exc
+    except asyncpg.ClientConfigurationError as exc:
+        raise DatabaseError(f"database {mask_url(url)}: {_explain_configuration(exc)}") from exc
     except (asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as exc:
         # Without their text, which quotes parts of the URL.  The second comes from a server that has just died.
         raise DatabaseError(f"database {mask_url(url)}: cannot be used ({type(exc).__name__})") from exc
+
+
+def _explain_configuration(error: Exception) -> str:
+    """Explain what the driver cannot use.  Its texts can quote parts of the URL, except for this one."""
+    reason = str(error).partition("\n")[0]
+    if reason.startswith("root certificate file"):
+        return f"{reason}; name another one in the URL: sslrootcert=FILE, or sslrootcert=system"
+    return f"cannot be used ({type(error).__name__})"
 
 
 async def wait_for_database(

@@ -597,6 +597,12 @@ async def test_root_serves_a_directory_of_another_user_as_that_user(new_dir: Pat
     assert {path.stat().st_uid for path in new_dir.rglob("*")} == {NOBODY.pw_uid}
 
 
+async def test_a_user_that_the_machine_does_not_know_is_named(data_dir: Path) -> None:
+    nobody = Account(owner=(54321, 54321))
+    said = await complaint(data_dir, machine=Machine(list_accounts=lambda _: [nobody]))
+    assert said.startswith("PostgreSQL does not run as user 54321, who has no line in /etc/passwd: run the oracle as")
+
+
 @pytest.mark.skipif(not AS_ROOT, reason="only root has a choice")
 async def test_root_that_cannot_become_another_user_is_asked_to_run_as_a_plain_user(data_dir: Path) -> None:
     said = await complaint(data_dir, machine=Machine(list_accounts=lambda _: [Account()]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from oracle.commands.seed import seed
 from oracle.errors import DirectoryUnavailable
 from oracle.run.bootstrap import bootstrap
 from oracle.run.embedded import PostgresServer
+from oracle.run.errors import DatabaseAway, DatabaseError, explain_database_errors
 from oracle.store.cache.values import Entry
 from oracle.store.lanes import LIMITS, PostgresLimits
 from oracle.store.migrate import migrate
@@ -55,6 +57,28 @@ def test_the_hosts_of_a_url_are_those_that_the_driver_reads(url: str) -> None:
         read(dsn=url, user="u", **(options | {"host": host.name, "port": host.port}))[0] for host in read_hosts(url)
     ]
     assert [address for addresses in apart for address in addresses] == together
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("postgresql://u@127.0.0.1:1/d?sslmode=verify-full", '/.postgresql/root.crt" does not exist'),
+        ("postgresql://127.0.0.1:1/d", "the URL must name its user"),
+    ],
+)
+async def test_what_the_driver_does_not_find_on_this_machine_is_one_line(
+    url: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container without a home and without a line for its user in /etc/passwd."""
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(DatabaseError) as failed, explain_database_errors(url):
+        await Servers(url).connect("test")
+    assert text in str(failed.value)
+    assert len(str(failed.value).splitlines()) == 1
+    assert not isinstance(failed.value, DatabaseAway)
 
 
 @pytest.mark.parametrize("url", ["postgresql:///d", "postgresql://u@/d", "postgresql:"])

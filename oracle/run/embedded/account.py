@@ -62,6 +62,7 @@ def list_accounts(owner: os.stat_result) -> list[Account]:
 
 def choose_account(accounts: Sequence[Account], binaries: Path, data: Path) -> Account:
     """Return the first account that reaches the binaries and the data.  Raises EmbeddedError."""
+    _check_is_known(accounts[0].owner[0] if accounts[0].owner else os.geteuid())
     question = [str(binaries / "postgres"), "-D", str(data), "-c", "config_file=/dev/null", "-C", "data_directory"]
     answer = ""
     for account in accounts:
@@ -74,6 +75,17 @@ def choose_account(accounts: Sequence[Account], binaries: Path, data: Path) -> A
         "PostgreSQL does not run as root, and the oracle cannot start it as another user"
         f" ({find_complaint(answer)}): run the oracle as a plain user, or {POSTGRES_REMEDY.partition(', or ')[2]}"
     )
+
+
+def _check_is_known(uid: int) -> None:
+    """Check that the user has a name, which PostgreSQL asks for; a container can run as any number."""
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        raise EmbeddedError(
+            f"PostgreSQL does not run as user {uid}, who has no line in /etc/passwd: run the oracle as another user, or"
+            f" {POSTGRES_REMEDY.partition(', or ')[2]}"
+        ) from None
 
 
 def try_command(command: Sequence[str]) -> str:
