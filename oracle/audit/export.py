@@ -22,6 +22,7 @@ import msgspec
 from oracle.audit import leaf, log, merkle
 from oracle.audit.checkpoint import Checkpoint
 from oracle.audit.merkle import Stored
+from oracle.private_files import create_private_file
 from oracle.store.queries import QUERIES
 
 FORMAT: Final = "alias-oracle-history/1"
@@ -124,11 +125,12 @@ async def export(
     manifest = await make_manifest(connection, begin, end, None if since is None else since.size)
     _make_empty(directory)
     await _write_events(connection, directory, manifest, with_csv=with_csv)
-    with (directory / HASHES).open("xb") as file:
+    with create_private_file(directory / HASHES) as file:
         async with aclosing(stream_hashes(connection, manifest.begin, manifest.end)) as parts:
             async for part in parts:
                 file.write(part)
-    (directory / MANIFEST).write_bytes(encode_manifest(manifest))
+    with create_private_file(directory / MANIFEST) as file:
+        file.write(encode_manifest(manifest))
     return manifest
 
 
@@ -139,8 +141,8 @@ def _make_empty(directory: Path) -> None:
 
 
 async def _write_events(connection: asyncpg.Connection, directory: Path, manifest: Manifest, *, with_csv: bool) -> None:
-    with (directory / EVENTS).open("xb") as events:
-        table = (directory / CSV).open("xb") if with_csv else None
+    with create_private_file(directory / EVENTS) as events:
+        table = create_private_file(directory / CSV) if with_csv else None
         try:
             if table is not None:
                 table.write(leaf.csv_header())

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oracle.commands import audit_questions
 from oracle.commands.audit_questions import read_text, read_verifier_keys
-from oracle.commands.output import format_count, format_value, print_note
+from oracle.commands.output import format_count, print_line, print_note
 from oracle.commands.verbs import (
     FAILED,
     OK,
@@ -154,7 +154,7 @@ def _verify_offline(directory: Path, keys: list[str], since: str | None) -> int:
     for note in verdict.notes:
         print_note(note)
     for finding in verdict.findings:
-        print(finding)
+        print_line(str(finding))
     return _conclude(len(verdict.findings), format_count(verdict.leaves, "event"))
 
 
@@ -172,7 +172,7 @@ async def _verify_database(arguments: Arguments, keys: list[str], since: str | N
         )  # fmt: skip
         async with aclosing(verification.find()) as findings:
             async for finding in findings:
-                print(finding, flush=True)
+                print_line(str(finding))
                 count += 1
         checked = verification.summary
         scope = (
@@ -195,7 +195,7 @@ async def _compare_directory(connection: asyncpg.Connection) -> tuple[int, Count
     count, comparison = 0, Comparison(connection)
     async with open_snapshot(connection, WHOLE), aclosing(comparison.find()) as differences:
         async for difference in differences:
-            print(format_value(str(difference.finding)), flush=True)
+            print_line(str(difference.finding))
             count += 1
     return count, comparison.rows
 
@@ -301,7 +301,7 @@ async def _print_keys(arguments: Arguments) -> int:
             except (KeyFileError, BadNote) as exc:
                 raise CommandError(str(exc)) from exc
         for key in await log.fetch_keys(connection):
-            print(key.vkey)
+            print_line(key.vkey)
     return OK
 
 

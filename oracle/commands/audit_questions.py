@@ -9,12 +9,20 @@ it or one that was kept.  `oracle audit verify --offline` checks a fetched expor
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.commands.output import format_count, format_json, format_value, print_note, show, show_pages
+from oracle.commands.output import (
+    format_count,
+    format_json,
+    format_value,
+    print_line,
+    print_note,
+    show,
+    show_pages,
+    write_output,
+)
 from oracle.commands.verbs import (
     ALL_KINDS,
     Arguments,
@@ -29,6 +37,7 @@ from oracle.commands.verbs import (
     parse_number,
     parse_past_time,
 )
+from oracle.private_files import create_private_file
 
 if TYPE_CHECKING:
     from oracle.audit.checkpoint import Checkpoint
@@ -161,13 +170,13 @@ def _resolve(client: Client, arguments: Arguments) -> None:
     question = {**_make_party(arguments), "currency": arguments.currency, "at": arguments.at}
     answer = _post(client, "/resolve", question)
     if arguments.json:
-        print(format_json(answer))
+        print_line(format_json(answer))
         return
     party = answer.pop("party")
     entries, events = answer.pop("entries"), answer.pop("events")
     show({**party, **answer}, as_json=False)
     for entry in entries:
-        print(f"entry: {entry['fspId']} ({entry['fspStatus']}), {entry['currency'] or 'any currency'}, "
+        print_line(f"entry: {entry['fspId']} ({entry['fspStatus']}), {entry['currency'] or 'any currency'}, "
               f"SubId {entry['subId'] or 'none'}, registered by event {entry['eventId']}")  # fmt: skip
     for event in events:
         _explain(event)
@@ -176,20 +185,20 @@ def _resolve(client: Client, arguments: Arguments) -> None:
 def _explain(event: Any) -> None:
     who = f"{event['actorLabel']} ({event['actor']})" if event["actorLabel"] else event["actor"]
     role = f" as {event['role']}" if event["role"] else ""
-    reason = f": {format_value(event['reason'])}" if event["reason"] else ""
-    print(f"event {event['eventId']}: {event['at']} {event['entity']} {event['action']} by {format_value(who)}{role}"
+    reason = f": {event['reason']}" if event["reason"] else ""
+    print_line(f"event {event['eventId']}: {event['at']} {event['entity']} {event['action']} by {who}{role}"
           f" through {event['channel']}{reason}")  # fmt: skip
     batch = event["batch"]
     if batch is not None:
         lines = ", ".join(map(str, batch["lines"])) or "unknown"
-        print(f"  from file {format_value(batch['fileName'])}, line {lines} (batch {batch['batchId']},"
+        print_line(f"  from file {batch['fileName']}, line {lines} (batch {batch['batchId']},"
               f" SHA-256 {batch['fileSha256']})")  # fmt: skip
         uploader = batch["uploadedByLabel"] or batch["uploadedBy"]
-        print(f"  uploaded by {format_value(uploader)} ({batch['uploadedBy']}) at {batch['uploadedAt']}")
+        print_line(f"  uploaded by {uploader} ({batch['uploadedBy']}) at {batch['uploadedAt']}")
         if batch["decidedBy"]:
             decider = batch["decidedByLabel"] or batch["decidedBy"]
-            reason = f": {format_value(batch['decisionReason'])}" if batch["decisionReason"] else ""
-            print(f"  approved by {format_value(decider)} ({batch['decidedBy']}) at {batch['decidedAt']}{reason}")
+            reason = f": {batch['decisionReason']}" if batch["decisionReason"] else ""
+            print_line(f"  approved by {decider} ({batch['decidedBy']}) at {batch['decidedAt']}{reason}")
 
 
 def _list_moments(client: Client, arguments: Arguments) -> None:
@@ -197,10 +206,10 @@ def _list_moments(client: Client, arguments: Arguments) -> None:
     for page in pages:
         for moment in page:
             if arguments.json:
-                print(format_json(moment))
+                print_line(format_json(moment))
                 continue
             answer = moment["fspId"] or "nobody"
-            print(f"{moment['at']}  {answer} {moment['currency'] or ''} ({moment['reason']})")
+            print_line(f"{moment['at']}  {answer} {moment['currency'] or ''} ({moment['reason']})")
             for event in moment["events"]:
                 print("  ", end="")
                 _explain(event)
@@ -243,12 +252,12 @@ def _show_status(client: Client, arguments: Arguments) -> None:
 
 
 def _fetch_checkpoint(client: Client, _: Arguments) -> None:
-    sys.stdout.write(_fetch_bytes(client, "/log/checkpoint").decode())
+    write_output([_fetch_bytes(client, "/log/checkpoint")])
 
 
 def _fetch_keys(client: Client, arguments: Arguments) -> None:
     for key in client.call("GET", f"{client.url}{_ROOT}/log/keys").body["items"]:
-        print(format_json(key) if arguments.json else key["vkey"])
+        print_line(format_json(key) if arguments.json else key["vkey"])
 
 
 def _check_proof(client: Client, arguments: Arguments) -> None:
@@ -270,9 +279,9 @@ def _check_proof(client: Client, arguments: Arguments) -> None:
     if keys and not signed:
         raise CommandError("the checkpoint is not signed by any key of --key")
     if arguments.json:
-        print(format_json(answer))
+        print_line(format_json(answer))
         return
-    print(answer["line"])
+    write_output([f"{answer['line']}\n".encode()])
     print_note(
         f"the proof is valid: leaf {answer['leafIndex']} of {checkpoint.size},"
         f" {'the checkpoint that you kept' if kept else 'the latest checkpoint'}"
@@ -317,11 +326,12 @@ def _fetch(client: Client, arguments: Arguments) -> None:
     for name in (EVENTS, HASHES, *([CSV] if arguments.csv else [])):
         with (
             client.download(f"{client.url}{_ROOT}/export/{name}", query=span) as pieces,
-            (directory / name).open("xb") as file,
+            create_private_file(directory / name) as file,
         ):
             for piece in pieces:
                 file.write(piece)
-    (directory / MANIFEST).write_bytes(made)  # last: without it, the files are not an export
+    with create_private_file(directory / MANIFEST) as file:  # last: without it, the files are not an export
+        file.write(made)
     print_note(
         f"{format_count(manifest['count'], 'event')}, leaves {manifest['begin']} to {manifest['end']}, written to"
         f" {directory}. To check them: oracle audit verify --offline {directory}"

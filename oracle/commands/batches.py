@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.commands.output import format_count, open_output, print_note, show, show_pages
+from oracle.commands.output import format_count, open_output, print_line, print_note, show, show_pages, write_output
 from oracle.commands.verbs import (
     REASON,
     Arguments,
@@ -236,7 +236,7 @@ def follow(
 
 def _sum_up(batch: Any, arguments: Arguments) -> None:
     rows = batch["rows"]
-    print(  # noqa: T201 - the command's answer
+    print_line(
         f"batch {batch['batchId']} {batch['state']}: {format_count(rows['read'], 'row')} read, {rows['valid']:,} valid,"
         f" {rows['applied']:,} applied, {rows['failed']:,} failed"
     )
@@ -365,9 +365,7 @@ def _save_template(client: Client, arguments: Arguments) -> None:
 
 def _write(pieces: Iterable[bytes], out: Path | None) -> None:
     if out is None or str(out) == "-":
-        for piece in pieces:
-            sys.stdout.buffer.write(piece)
-        sys.stdout.buffer.flush()
+        write_output(pieces)
         return
     with open_output(out) as file:
         file.writelines(pieces)

@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.commands.output import format_count, print_note
+from oracle.commands.output import format_count, format_json, print_line, print_note
 from oracle.commands.verbs import (
     FAILED,
     OK,
@@ -203,18 +203,16 @@ async def _fetch_entries(settings: Settings, key: PartyKey) -> list[tuple[str, s
 def _print_entries(key: PartyKey, entries: list[tuple[str, str]]) -> None:
     name = "/".join(part for part in key if part)
     for fsp_id, currency in entries:
-        print(f"{name}  {fsp_id or '(its FSP is suspended or closed)'}  {currency}".rstrip())
+        print_line(f"{name}  {fsp_id or '(its FSP is suspended or closed)'}  {currency}".rstrip())
     if not entries:
         complain(f"{name}: no FSP has registered this identifier")
 
 
 def _print_json(key: PartyKey, entries: list[tuple[str, str]]) -> None:
-    import json
-
     party = {
         "partyIdType": key.party_id_type,
         "partyIdentifier": key.identifier,
         "partySubIdOrType": key.sub_id or None,
         "entries": [{"fspId": fsp_id or None, "currency": currency or None} for fsp_id, currency in entries],
     }
-    print(json.dumps(party))
+    print_line(format_json(party))

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.commands.output import format_count, print_note, show, show_pages
+from oracle.commands.output import format_count, open_output, print_note, show, show_pages
 from oracle.commands.verbs import REASON, Arguments, Misused, Verbs, add_if_match, add_limit, parse_list
 
 if TYPE_CHECKING:
@@ -160,7 +160,8 @@ def _change_or_download_logo(client: Client, arguments: Arguments) -> None:
         if str(arguments.out) == "-":
             sys.stdout.buffer.write(image)
         else:
-            arguments.out.write_bytes(image)
+            with open_output(arguments.out) as file:
+                file.write(image)
             print_note(f"{format_count(len(image), 'byte')} written to {arguments.out}")
     elif arguments.remove:
         _print_reply(client.call("DELETE", "/fsps/{fsp_id}/logo", fsp_id=fsp_id), arguments)

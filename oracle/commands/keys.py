@@ -207,7 +207,7 @@ def _save(arguments: Arguments) -> None:
 
     path = load_settings(arguments).settings.key_path
     key = parse_key(_read_typed(), "stdin")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.exists() and path.read_bytes().strip() not in (b"", key.encode()):
         require_consent(f"{path} holds another key.", "Replace it?", "no key was saved", yes=arguments.yes)
     with _open_keep(path, replace=True) as keep:

@@ -7,6 +7,8 @@ people wrote (names, labels, notes) cannot move the cursor or fake a line: contr
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import re
 import sys
@@ -15,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-# C0, DEL, C1, and the marks that change the direction of the text after them.
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+from oracle.printable import escape_document, escape_text
+from oracle.private_files import create_private_file
 
 # Headings of tables that are not made of their column's name.
 _HEADINGS: Final = {"at": "time", "fspId": "FSP", "error.message": "error"}
@@ -57,7 +59,26 @@ def show(item: Mapping[str, Any], *, as_json: bool, **more: Any) -> None:
 
 def print_note(text: str) -> None:
     """Print it for the person, on stderr: a pipe does not get it."""
-    print(text, file=sys.stderr)
+    print(escape_text(text), file=sys.stderr)
+
+
+def print_line(text: str) -> None:
+    """Print one line of the answer.  Control characters of its parts show as escapes."""
+    print(escape_text(text), flush=True)
+
+
+def write_output(pieces: Iterable[bytes]) -> None:
+    """Write the bytes of a file to stdout: as they are for a program, escaped for a terminal."""
+    if not sys.stdout.isatty():
+        sys.stdout.flush()
+        for piece in pieces:
+            sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+        return
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")("replace"), translate=True)
+    for piece in pieces:
+        print(escape_document(decoder.decode(piece)), end="")
+    sys.stdout.flush()
 
 
 @contextmanager
@@ -75,7 +96,7 @@ def open_output(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     target = path.resolve()  # the file behind a link; the link stays
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        opened = create_private_file(partial)
     except OSError as exc:
         exc.filename = str(path)  # as the person typed it
         raise
@@ -83,9 +104,9 @@ def open_output(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     try:
         if not replace:
             # The name is taken at once: nobody else can create the file meanwhile.
-            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            create_private_file(target).close()
             is_reserved = True
-        with os.fdopen(descriptor, "wb") as file:
+        with opened as file:
             yield file
         partial.replace(target)
     except BaseException:
@@ -98,7 +119,7 @@ def open_output(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
 def format_json(item: Any) -> str:
     import msgspec
 
-    return msgspec.json.encode(item).decode()
+    return escape_document(msgspec.json.encode(item).decode())
 
 
 def format_value(value: Any) -> str:
@@ -109,19 +130,13 @@ def format_value(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(format_value, value))
     if isinstance(value, dict):
-        return _escape(format_json(value))
-    return _escape(str(value))
+        return format_json(value)
+    return escape_text(str(value))
 
 
 def format_count(number: int, noun: str, plural: str = "") -> str:
     """Write `1 row` or `2,000 rows`."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
-
-
-def _escape(text: str) -> str:
-    return _CONTROL.sub(
-        lambda found: f"\\x{ord(found[0]):02x}" if found[0] < "\u0100" else f"\\u{ord(found[0]):04x}", text
-    )
 
 
 def _get_member(item: Any, name: str) -> Any:

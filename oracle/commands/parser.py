@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from oracle.commands.verbs import ALL_KINDS, MISUSED
+from oracle.printable import escape_text
 
 # What argparse reports, and the words for it here.  `worker` is for `serve` alone.
 _USAGE_ERRORS: Final[tuple[tuple[str, Callable[[re.Match[str]], str]], ...]] = (
@@ -53,7 +54,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(MISUSED, f"{self.prog}: {_explain_usage(message)}\nFor an explanation: {self.prog} --help\n")
+        self.exit(MISUSED, f"{self.prog}: {escape_text(_explain_usage(message))}\nFor an explanation: {self.prog} --help\n")
 
 
 def _explain_usage(message: str) -> str:

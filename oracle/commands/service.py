@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from oracle.commands.output import print_line
 from oracle.commands.verbs import Arguments, add_command
 
 if TYPE_CHECKING:
@@ -58,4 +59,5 @@ def _check_config(arguments: Arguments) -> None:
         return
     configuration = load_settings(arguments)
     Reading.of(configuration.settings)
-    print(*configuration.format_lines(), sep="\n")
+    for line in configuration.format_lines():
+        print_line(line)

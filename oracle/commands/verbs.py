@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from oracle.printable import escape_text
+
 if TYPE_CHECKING:
     from oracle.commands.client import Client
     from oracle.settings import Settings
@@ -62,7 +64,7 @@ def require_consent(fact: str, question: str, nothing: str, *, yes: bool) -> Non
         return
     if not sys.stdin.isatty():
         raise CommandError(f"{fact} {nothing[0].upper()}{nothing[1:]}. To agree, add --yes")
-    print(f"{fact} {question} [y/N]", file=sys.stderr)
+    print(escape_text(f"{fact} {question} [y/N]"), file=sys.stderr)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise CommandError(nothing)
 
@@ -79,7 +81,7 @@ def name_user() -> str:
 
 
 def complain(*lines: str) -> None:
-    print(*(f"oracle: {line}" for line in lines), sep="\n", file=sys.stderr)
+    print(*(escape_text(f"oracle: {line}") for line in lines), sep="\n", file=sys.stderr)
 
 
 # Declare ----------------------------------------------------------------------------------------------------------

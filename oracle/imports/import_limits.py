@@ -20,6 +20,9 @@ class ImportLimits:
     # A usual part of a file takes half of that.  A part of empty lines or open quotes would delay the files of others.
     read_s: float = 0.3
     rows_per_chunk: int = ROWS_PER_CHUNK
+    # A file with a wrong order of columns has no good row.  Ten million results of such rows help nobody.
+    bad_rows_max: int = 10_000  # that are read, if not one row in `bad_rows_per_good` is good
+    bad_rows_per_good: int = 100
 
     # The worker
     files_read_max: int = 4  # at once: each has a reader of a few MiB

@@ -22,6 +22,7 @@ FileCode = Literal[
     "no_header",
     "not_ndjson",
     "not_text",
+    "too_many_bad_rows",
     "too_many_rows",
     "unknown_column",
 ]

@@ -131,18 +131,32 @@ class Validating:
         failure: tuple[str, str] | None = None
         is_end = data is None and not self._left
         try:
-            found = [StoredChunk(chunk) for chunk in (self._reader.finish() if is_end else self._cut_chunks(data))]
+            for chunk in self._reader.finish() if is_end else self._cut_chunks(data):
+                found.append(StoredChunk(chunk))
+                self._chunks += 1
+                self._rows += len(chunk.rows)
+                self._refused += chunk.refused
+                if not is_end:
+                    self._require_good_rows()
         except FileRefused as exc:
             failure = (exc.code, str(exc))
         except zlib.error:
             failure = _DAMAGED
-        self._chunks += len(found)
-        self._rows += sum(chunk.row_count for chunk in found)
-        self._refused += sum(chunk.refused for chunk in found)
         return CheckedRows(
             found, self._chunks, self._file_bytes, self._rows, self._rows - self._refused,
             is_end or failure is not None, failure,
         )  # fmt: skip
+
+    def _require_good_rows(self) -> None:
+        """Raise FileRefused when nearly no row is good.  It depends on the file alone, as chunks do."""
+        limits, good = self._limits, self._rows - self._refused
+        if self._refused >= limits.bad_rows_max and self._refused > good * limits.bad_rows_per_good:
+            raise FileRefused(
+                "too_many_bad_rows",
+                f"Reading stopped after {self._rows:,} rows: {self._refused:,} of them are not valid.",
+                "Look at the first results, and compare the columns and their order with the template. Correct the"
+                " file, and upload it again.",
+            )
 
     def _cut_chunks(self, data: bytes | None) -> list[Chunk]:
         """Return the chunks of a part, or of the rest of the part before if `data` is None."""
@@ -166,7 +180,7 @@ class Validating:
         new = await self._find_new(read.found)
         failure = read.failure
         if read.is_end and failure is None and self._digest.digest() != self._sha256:
-            failure = _DAMAGED
+            failure, new = _DAMAGED, []
         if not (new or read.is_end):
             return
 
@@ -174,16 +188,16 @@ class Validating:
             (batch,) = await transaction.rows("batch_locked", self._batch_id, None)
             if (batch["state"], batch["chunks"]) != ("validating", self._known):
                 raise Superseded
+            if new or failure is None:
+                await self._add(transaction, new, read)
             if failure is not None:
                 await transaction.run("batch_fail", self._batch_id, *failure)
-                return
-            await self._add(transaction, new, read)
-            if read.is_end:
+            elif read.is_end:
                 await transaction.run("batch_validation_ended", self._batch_id)
 
         await self._changes.administer(self._context, work)
         self._known = read.chunks
-        if failure is None:
+        if new or failure is None:
             refused = sum(chunk.refused for chunk in new)
             self._report(sum(chunk.row_count for chunk in new) - refused, refused)
 

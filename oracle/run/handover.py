@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from oracle.private_files import create_private_file
 from oracle.telemetry import logs
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class RoutesFile:
             return
         fresh = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         try:
-            fresh.write_bytes(msgspec.msgpack.encode(_Kept(version, rows)))
+            with create_private_file(fresh) as file:
+                file.write(msgspec.msgpack.encode(_Kept(version, rows)))
             fresh.replace(self._path)
         except OSError as exc:
             log.warning("The routes cannot be kept for a worker that starts without PostgreSQL", exc=exc)

@@ -27,6 +27,8 @@ from decimal import Decimal
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Literal, TextIO
 
+from oracle.printable import escape_document
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -164,7 +166,7 @@ class _Json(logging.Formatter):
         self._context = context
 
     def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(self.line(record))
+        return escape_document(json.dumps(self.line(record)))
 
     def line(self, record: logging.LogRecord) -> dict[str, object]:
         line: dict[str, object] = {
@@ -190,7 +192,7 @@ class _Text(_Json):
         at, level, event = (str(line.pop(key)) for key in ("time", "level", "event"))
         fields = "".join(f"  {key}={_bare(value)}" for key, value in line.items())
         # Line breaks and escape sequences of foreign messages must not paint on the terminal.
-        head = f"{at[11:23]} {level:7} {json.dumps(event, ensure_ascii=False)[1:-1]}{fields}"
+        head = f"{at[11:23]} {level:7} {_encode(event)[1:-1]}{fields}"
         return "\n".join([head, *_indent(exception)])
 
 
@@ -204,8 +206,12 @@ def _indent(exception: object) -> list[str]:
 
 def _bare(value: object) -> str:
     """A plain word stays as it is; anything else is quoted as in JSON."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text[1:-1] if isinstance(value, str) and re.fullmatch(r'"[^\s"=\\\x7f-\x9f]+"', text) else text
+    text = _encode(value)
+    return text[1:-1] if isinstance(value, str) and re.fullmatch(r'"[^\s"=\\]+"', text) else text
+
+
+def _encode(value: object) -> str:
+    return escape_document(json.dumps(value, ensure_ascii=False))
 
 
 def _event(record: logging.LogRecord) -> str:

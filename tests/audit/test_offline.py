@@ -66,6 +66,7 @@ async def test_any_range_is_what_was_signed(exports: Exports, begin: int, end: i
     directory = await exports.make(begin, end, with_csv=True)
     assert exports.check(directory) == []
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700  # identifiers are in it
+    assert {stat.S_IMODE(file.stat().st_mode) for file in directory.iterdir()} == {0o600}
 
 
 LINES = {

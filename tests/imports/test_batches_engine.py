@@ -262,6 +262,32 @@ async def test_if_the_end_of_a_file_is_refused_so_are_the_rows_before_it(
     assert await list_entries(engine) == []
 
 
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("good", [0, 1])
+async def test_reading_stops_when_nearly_no_row_is_good(engine: Engine, good: int) -> None:
+    """A wrong order of columns, for example: as CSV or NDJSON, also behind a first row that is good."""
+    engine.set_limits(bad_rows_max=20, bad_rows_per_good=10)
+    rows = ["ALIAS,x,,,,"] * good + ["525512345678,MSISDN,,,,"] * 5000
+    lines = ['{"kind":"525512345678","identifier":"MSISDN"}\n'] * 5000
+    batch_ids = [await engine.upload_rows(*rows), await engine.upload("".join(lines), "b")]
+    for batch in await engine.work(*batch_ids):
+        assert (batch["state"], batch["error_code"]) == ("failed", "too_many_bad_rows")
+        assert batch["rows_read"] == batch["rows_failed"] + batch["rows_valid"] == 21
+        assert batch["error_message"].startswith("Reading stopped after 21 rows: ")
+        assert "template" in batch["error_message"]
+        statuses = [status for _, status in await engine.list_results(batch["batch_id"])]
+        assert statuses == ["file_refused"] * batch["rows_valid"] + ["unknown_kind"] * batch["rows_failed"]
+    assert await list_entries(engine) == []
+
+
+@pytest.mark.usefixtures("small")
+async def test_a_file_with_some_good_rows_is_read_to_its_end(engine: Engine) -> None:
+    engine.set_limits(bad_rows_max=20, bad_rows_per_good=10)
+    bad = ["525512345678,MSISDN,,,,"]
+    (batch,) = await engine.work(await engine.upload_rows(*[*["ALIAS,x,,,,"] * 5, *bad * 40]))
+    assert (batch["state"], batch["rows_applied"], batch["rows_failed"]) == ("done", 5, 40)
+
+
 async def test_a_damaged_stored_file_is_not_applied(engine: Engine) -> None:
     batch_id = await engine.upload_rows("ALIAS,x,,,,")
     another = await engine.upload_rows("ALIAS,x,,,,")

@@ -30,6 +30,7 @@ import oracle.commands
 import oracle.commands.client
 from oracle.commands import batches
 from oracle.commands.client import RETRY_PAUSES_S, Client, ClientError, Upload
+from oracle.commands.output import write_output
 from oracle.commands.progress import Progress
 from oracle.commands.verbs import parse_past_time, parse_time
 
@@ -144,6 +145,67 @@ def test_wrong_usage_exits_with_2(shell: Shell, words: list[str]) -> None:
 def test_control_characters_in_names_are_printed_as_escapes(shell: Shell) -> None:
     assert shell("fsp", "update", "redbank", "--name", "a\x1b[31m\tb\nc\u202e").code == 0
     assert [line[2] for line in shell("fsp", "list").lines if line[1] == "redbank"] == [r"a\x1b[31m\x09b\x0ac\u202e"]
+
+
+def test_no_output_holds_a_character_that_a_terminal_obeys(shell: Shell) -> None:
+    """Names, labels and reasons: in JSON, in tables, in sentences, and in complaints on stderr."""
+    marks = "x\u202etxt.exe\u2066\u061c\u200e\u200f\u2028\x85\x9b31m"
+    hostile = f"{marks}\x7f\x1b[2J"
+    assert shell("fsp", "update", "redbank", "--name", hostile).code == 0
+    assert shell("fsp", "suspend", "redbank", "--reason", marks).code == 0
+    assert shell("fsp", "activate", "redbank", "--reason", marks).code == 0
+    assert shell("key", "issue", "--role", "auditor", "--label", marks).code == 0
+    shown = [
+        shell("fsp", "show", "redbank", "--json").out,
+        shell("fsp", "list", "--json").out,
+        shell("fsp", "list").out,
+        shell("key", "list", "--json").out,
+        shell("key", "list").out,
+        shell("audit", "events", "--fsp", "redbank", "--json").out,
+        shell("--config", hostile, "check-config").err,  # a complaint
+        shell("alias", "add", "ALIAS", "a", "b", marks).err,  # wrong usage
+    ]
+    obeyed = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e-\u200f\u2028-\u202e\u2066-\u2069]")
+    for text in shown:
+        assert obeyed.findall(text) == [], text
+        assert r"\u202e" in text, text
+    assert shell("fsp", "show", "redbank", "--json").json["name"] == hostile
+
+
+def test_a_file_is_escaped_for_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """The results of an import can hold such a character within a value."""
+    pieces = ["1,é\u202e".encode()[:4], "1,é\u202e".encode()[4:], b"\r\n2\t\x1b[2J\r\n"]
+    write_output(pieces)
+    assert capfdbinary.readouterr().out == b"".join(pieces)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    write_output(pieces)
+    assert capfdbinary.readouterr().out.decode() == "1,é\\u202e\n2\t\\u001b[2J\n"
+
+
+def test_files_that_commands_write_are_private(shell: Shell, service: Service, tmp_path: Path) -> None:
+    """A umask that hides nothing: they are created so, and not changed afterwards."""
+    before = os.umask(0)
+    try:
+        image = tmp_path / "logo.png"
+        image.write_bytes(b"\x89PNG\r\n\x1a\n")
+        assert shell("fsp", "logo", "redbank", str(image)).code == 0
+        assert shell("fsp", "logo", "redbank", "--out", str(tmp_path / "got.png")).code == 0
+        while (fetched := shell("audit", "fetch", str(tmp_path / "export"), "--csv")).code:
+            assert "no event is sealed yet" in fetched.err
+        key = str(service.operator.headers["authorization"]).removeprefix("Bearer ")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ORACLE_KEY_FILE", str(tmp_path / "new" / "admin.key"))
+            assert shell.as_key(None, "key", "save", stdin=key).code == 0
+    finally:
+        os.umask(before)
+    written = [tmp_path / "got.png", tmp_path / "new" / "admin.key", *(tmp_path / "export").iterdir()]
+    assert len(written) == 6
+    assert {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in written} == {
+        path.name: "0o600" for path in written
+    }
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
 
 
 # Keys -------------------------------------------------------------------------------------------------------------

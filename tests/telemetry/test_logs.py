@@ -230,6 +230,19 @@ def test_a_broken_stderr_disturbs_nothing() -> None:
     assert run("sys.stderr.close(); logs.Log('oracle').error('x'); sys.exit(0)") == ""
 
 
+def test_no_line_holds_a_character_that_a_terminal_obeys() -> None:
+    hostile = r"a\u202e\u2066\u061c\u200e\u2028\x7f\x9b[2J\x1b[2J"
+    code = f"""
+logging.getLogger("oracle.x").warning("{hostile}")
+logs.Log("oracle.x").error("failed", fsp="{hostile}", several=["{hostile}"], named={{"k": "{hostile}"}})
+"""
+    for layout in ("json", "text"):
+        out = run(code, configure=f'logs.configure("info", "{layout}")')
+        assert re.findall(r"[^\n -~]", out) == [], layout
+        assert out.count(r"\u202e") == 4, layout
+    assert json.loads(run(code).splitlines()[1])["fsp"] == hostile.encode().decode("unicode_escape")
+
+
 def test_text_lines_cannot_be_overwritten_on_the_terminal() -> None:
     out = run(
         r"""
