@@ -400,8 +400,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Networks(),
         Meta(
             description="Proxies in front of the admin listener. The oracle believes X-Forwarded-For from them alone,"
-            " and counts failed logins for each client. Not set: all clients of a proxy are one client, and one who"
-            " fails too often locks out the others."
+            " and counts failed logins for each client. Not set: all clients of a proxy are one client, and the log of"
+            " refused calls cannot name the one that fails."
         ),
     ] = ()
 

@@ -96,17 +96,17 @@ def open_output(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     target = path.resolve()  # the file behind a link; the link stays
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        opened = create_private_file(partial)
+        file = create_private_file(partial)
     except OSError as exc:
         exc.filename = str(path)  # as the person typed it
         raise
     is_reserved = False
     try:
-        if not replace:
-            # The name is taken at once: nobody else can create the file meanwhile.
-            create_private_file(target).close()
-            is_reserved = True
-        with opened as file:
+        with file:
+            if not replace:
+                # The name is taken at once: nobody else can create the file meanwhile.
+                create_private_file(target).close()
+                is_reserved = True
             yield file
         partial.replace(target)
     except BaseException:

@@ -54,7 +54,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(MISUSED, f"{self.prog}: {escape_text(_explain_usage(message))}\nFor an explanation: {self.prog} --help\n")
+        complaint = escape_text(f"{self.prog}: {_explain_usage(message)}")
+        self.exit(MISUSED, f"{complaint}\nFor an explanation: {self.prog} --help\n")
 
 
 def _explain_usage(message: str) -> str:

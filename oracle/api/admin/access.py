@@ -7,15 +7,18 @@ Bound.    The credential of a DFSP reaches the paths below /fsps/{its own id} an
           other path is 403 whether it exists or not.  Within its own FSP, things of another FSP are 404, as if absent.
 Now.      Each call asks the directory, so the next call with a revoked credential is refused in every process.
 Failed.   A call without a valid credential is 401: one text for all reasons, compared in constant time.  It is
-          recorded (type of failure, credential id, address), and limited per address: over the limit 429 without
-          asking the directory, unless the key has been valid here before.  A valid credential without permission is
-          403, recorded as often and no more: nobody can fill the directory with refusals.
+          recorded (type of failure, credential id, address).  Over a limit for each address it is 429 and not recorded.
+          A valid key is served in any case: many people can share one address, and one of them can fail on purpose.
+          Over the limit, few calls ask the directory at a time, so that failures take nothing from other addresses.
+          A valid credential without permission is 403, recorded as often and no more: nobody can fill the directory
+          with refusals.
 Proxy.    X-Forwarded-For holds the caller's address where one of our proxies wrote it (ORACLE_ADMIN_PROXIES).  Only the
           part right of the first address that is not ours counts: the caller may have written the rest.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
@@ -25,7 +28,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,6 +56,7 @@ _NO_DIGEST: Final = b"\1" * 32
 FAILURES_MAX: Final = 20  # at once from one address; a person who mistypes a key needs three
 FAILURES_PER_S: Final = 0.5
 ADDRESSES_MAX: Final = 10_000
+DOUBTED_MAX: Final = 2  # of calls from addresses over the limit that ask the directory at once
 USE_NOTED_EVERY_S: Final = 60.0
 
 
@@ -127,6 +131,7 @@ class Access:
         self._proxies = networks_of(proxies)
         self._limit = FailureLimit()  # of failures, by address
         self._records = FailureLimit()  # of refusals of valid credentials
+        self._doubted = asyncio.Semaphore(DOUBTED_MAX)
         self._valid_before: OrderedDict[bytes, float] = OrderedDict()  # hash of a secret: when its use was noted
 
     async def admit(self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
@@ -146,21 +151,24 @@ class Access:
         found = _TOKEN.fullmatch(_bearer(connection))
         address = self._address(connection)
         digest = hash_of(found[2]) if found else b""
-        if digest not in self._valid_before:
-            self._require_room(address)
-        row: Any = await self._postgres.row("credential_valid", found[1]) if found else None
+        row = await self._find_credential(found[1], digest, address) if found else None
         if not _is_valid(row, digest) or found is None:
             self._valid_before.pop(digest, None)
-            self._require_room(address)  # again: many calls that came at once had all passed the first check
+            self._require_room(address)
             self._limit.count(address)
             raise make_unauthorized()
         await self._note_use(found[1], digest)
         return Caller(found[1], Role(row["role"]), row["fsp_id"], found[2])
 
+    async def _find_credential(self, credential_id: str, digest: bytes, address: str) -> Any:
+        is_doubted = digest not in self._valid_before and not self._limit.permits(address)
+        async with self._doubted if is_doubted else nullcontext():
+            return await self._postgres.row("credential_valid", credential_id)
+
     def _require_room(self, address: str) -> None:
         if not self._limit.permits(address):
             wait_s = str(self._limit.wait_s(address))
-            hint = f"Wait {wait_s} seconds, then try again with a valid key"
+            hint = f"Send a valid key: it works at once. With another one, wait {wait_s} seconds"
             raise Refusal(429, "too_many_failures", "Too many calls without a valid key", hint, {"Retry-After": wait_s})
 
     def _address(self, connection: ASGIConnection[Any, Any, Any, Any]) -> str:

@@ -334,7 +334,7 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         (429,),
         "Too many calls without a valid key",
         "Too many calls from your address had no valid key.",
-        "Wait as long as `Retry-After` says, then try again with a valid key.",
+        "Send a valid key: it works at once, also from this address.",
     ),
     "too_many_open": Meaning(
         (429,),
