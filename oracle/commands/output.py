@@ -96,18 +96,18 @@ def open_output(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     target = path.resolve()  # the file behind a link; the link stays
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        file = create_private_file(partial)
+        opened = create_private_file(partial)
     except OSError as exc:
         exc.filename = str(path)  # as the person typed it
         raise
     is_reserved = False
     try:
-        with file:
+        with opened:
             if not replace:
                 # The name is taken at once: nobody else can create the file meanwhile.
                 create_private_file(target).close()
                 is_reserved = True
-            yield file
+            yield opened
         partial.replace(target)
     except BaseException:
         partial.unlink(missing_ok=True)

@@ -151,7 +151,7 @@ class Access:
         found = _TOKEN.fullmatch(_bearer(connection))
         address = self._address(connection)
         digest = hash_of(found[2]) if found else b""
-        row = await self._find_credential(found[1], digest, address) if found else None
+        row: Any = await self._find_credential(found[1], digest, address) if found else None
         if not _is_valid(row, digest) or found is None:
             self._valid_before.pop(digest, None)
             self._require_room(address)
