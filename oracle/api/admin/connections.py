@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     from litestar.types import ASGIApp, Receive, Scope, Send
 
 READ_BYTES: Final = 16 * 1024
-HEAD_PART_BYTES: Final = 2 * 1024
-PIPELINED_MAX: Final = 128  # within one part; the next part waits until they are answered
+PART_BYTES: Final = 2 * 1024  # that can begin new requests: 113 of the shortest
 TICK_S: Final = 1.0
 
 BUSY: Final = Refusal(
@@ -294,6 +293,7 @@ class Connection(HttpToolsProtocol):
         self._refused: Refusal | None = None  # nothing more is read
         # Of the request that arrives:
         self._in_head = True
+        self._length = 0  # of the body still to come, if it was announced
         self._head_bytes = 0  # since the head before it
         self._head_s = 0.0  # since its first byte
         self._silent_bytes = 0  # since the last data of its body: framing, trailers
@@ -321,7 +321,7 @@ class Connection(HttpToolsProtocol):
         """Parse what has arrived, as far as its turn has come."""
         data = self._unparsed + data
         while data and not self.pipeline and self._refused is None and not self.transport.is_closing():
-            size = HEAD_PART_BYTES if self._in_head else READ_BYTES
+            size = max(PART_BYTES, self._length)
             part, data = (data, b"") if len(data) <= size else (data[:size], data[size:])
             self._parse(part)
         self._unparsed = data
@@ -352,10 +352,12 @@ class Connection(HttpToolsProtocol):
         if len(self.headers) >= self._limits.head_count_max:
             self._refuse(_HEAD_TOO_LARGE)
             raise ValueError  # ends the parser
+        if len(name) == len("content-length") and name.lower() == b"content-length":
+            self._length = int(value)
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        if self._refused is not None or len(self.pipeline) >= PIPELINED_MAX:
+        if self._refused is not None or self.parser.get_http_version() not in ("1.0", "1.1"):
             raise ValueError  # ends the parser
         self._in_head = False
         self._head_bytes, self._head_s = 0, 0.0
@@ -369,6 +371,7 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._silent_bytes = 0
+        self._length -= len(body)
         if self.cycle.response_complete:
             self._rest_bytes += len(body)
             if self._rest_bytes > self._limits.rest_bytes_max:
@@ -377,6 +380,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._in_head = True
+        self._length = 0
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
