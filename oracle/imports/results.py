@@ -7,7 +7,7 @@ ended is always the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any, Final, Literal
 
 import msgspec
@@ -35,7 +35,7 @@ _encode_lines: Final = msgspec.json.Encoder().encode_lines
 
 async def stream_results(
     postgres: Postgres, batch_id: int, form: Form = "csv", *, only_failed: bool = False
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """Yield the file in pieces.  Raises DirectoryUnavailable, also in the middle."""
     if form == "csv":
         yield results_csv.write_header()

@@ -492,7 +492,7 @@ async def _stream(
 ) -> AsyncGenerator[list[Any]]:
     """Stream rows of one snapshot, without a time limit."""
     async with (
-        postgres.desk.lend(**_BULK_SETTINGS, **settings) as connection,
+        postgres.streams.lend(**_BULK_SETTINGS, **settings) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         cursor = await connection.cursor(QUERIES[query], *arguments)

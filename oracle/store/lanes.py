@@ -5,14 +5,19 @@ Failures.  An error that means "not now" leaves a lane as DirectoryUnavailable: 
 Breaker.   While the server is known to be away, calls of all lanes fail at once, because the lanes share the server.
            While a working server refuses one lane (its disk is full, it only reads), calls of that lane alone fail at
            once.  One call every retry_s tries again (half-open), so that nobody else waits for a time-out.
+Shares.    Calls in the name of one holder (`holder`) have at most half of the connections of a lane at the same time.
+           So nobody can stop the calls of all others, however slow theirs are.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 import asyncpg
@@ -26,6 +31,9 @@ from oracle.store.sessions import UnfitSession
 
 STREAM_ROWS: Final = 1_000
 FORGET_S: Final = 10.0
+
+# In whose name this task calls: a credential.  '' is the service itself, which has no limit.
+holder: Final[ContextVar[str]] = ContextVar("holder", default="")
 
 # SQLSTATE classes that mean "the server is away": connection, shutdown.
 _AWAY: Final = ("08", "57P")
@@ -190,18 +198,59 @@ class Breaker:
                 outage.end_try()
 
 
+class Shares:
+    """Lets each holder have some connections of a lane at the same time; further calls of that holder wait."""
+
+    def __init__(self, each: int) -> None:
+        self._each = each
+        self._turns: dict[str, asyncio.Semaphore] = {}
+        self._calls: Counter[str] = Counter()  # of each holder: those that have a connection, and those that wait
+
+    @asynccontextmanager
+    async def take(self, limit_s: float) -> AsyncIterator[None]:
+        """Take a connection of the present holder's share.  Raises DirectoryUnavailable after limit_s."""
+        name = holder.get()
+        if not name:
+            yield
+            return
+        turns = self._turns.setdefault(name, asyncio.Semaphore(self._each))
+        self._calls[name] += 1
+        try:
+            try:
+                async with asyncio.timeout(limit_s):
+                    await turns.acquire()
+            except TimeoutError:
+                raise DirectoryUnavailable from None
+            try:
+                yield
+            finally:
+                turns.release()
+        finally:
+            self._calls[name] -= 1
+            if not self._calls[name]:
+                del self._calls[name], self._turns[name]
+
+
 class Lane:
     """One pool of connections, and the breaker of its server.  All methods raise DirectoryUnavailable."""
 
-    def __init__(self, pool: asyncpg.Pool, breaker: Breaker, limits: PostgresLimits = LIMITS) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool, breaker: Breaker, limits: PostgresLimits = LIMITS, *, share: int = sys.maxsize
+    ) -> None:
+        """`share`: how many connections one holder can have at the same time."""
         self._pool = pool
         self.breaker = breaker
         self._limits = limits
+        self._shares = Shares(share)
 
     @asynccontextmanager
     async def lend(self, **settings: str) -> AsyncIterator[asyncpg.Connection]:
         """Lend a connection of the pool, with these settings of PostgreSQL until it is given back."""
-        async with self.breaker.guard(), self._pool.acquire(timeout=self._limits.commit_s) as connection:
+        async with (
+            self._shares.take(self._limits.commit_s),
+            self.breaker.guard(),
+            self._pool.acquire(timeout=self._limits.commit_s) as connection,
+        ):
             if not settings:
                 yield connection
                 return

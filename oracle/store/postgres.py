@@ -3,8 +3,10 @@
 reads    up to DATABASE_BATCHES connections for lookups.  Planned for nested index look-ups only: a batch is small and
          the table can hold 100 million rows, so no estimate may lead the planner to a scan.
 writes   for changes.  The server cancels statements and idle transactions after the commit limit of the protocol.
-desk     for reads of administrators and auditors, in the processes that serve them.  Each query is planned for its
-         own arguments.
+keys     for the check of a credential, in the processes that serve administrators and auditors.  Nothing else uses it,
+         so that no slow read delays the check.
+desk     for their short reads.  Each query is planned for its own arguments.
+streams  for their long reads, which can last as long as their clients go on reading.
 watch    two connections.  One listens, and reads the generation several times a second.  It does nothing else, so that
          nothing delays the lease.  The other one moves the generation, and ends server processes of ours.
 """
@@ -15,7 +17,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
 
 import asyncpg
 
@@ -29,8 +31,13 @@ from oracle.store.routes import RouteRow
 from oracle.store.rows import GenerationRow, TurnRow
 from oracle.store.servers import READ_ONLY, Servers
 
+_AnyLane = TypeVar("_AnyLane", bound=Lane)
+
 WRITES_MAX: Final = 8
-DESK_MAX: Final = 8
+# The processes for administrators and auditors have three lanes more.  docs/operate.md names the sums.
+KEYS_MAX: Final = 2
+DESK_MAX: Final = 6
+STREAMS_MAX: Final = 4
 ROUTES_CHUNK: Final = 1_000
 # Changes without fences take turns, while another process uses the cache.  Each turn makes all copies unreachable.
 # So copies are of use for three quarters of the time, and a change waits for its turn at most 1.5 s.
@@ -54,6 +61,13 @@ _DESK_SETTINGS: Final = {
     "plan_cache_mode": "force_custom_plan",
     "jit": "off",
     READ_ONLY: "on",
+}
+_KEY_SETTINGS: Final = {**_DESK_SETTINGS, "application_name": "oracle keys"}
+# A client that reads slowly keeps its transaction waiting between two portions.
+_STREAM_SETTINGS: Final = {
+    **_DESK_SETTINGS,
+    "application_name": "oracle streams",
+    "idle_in_transaction_session_timeout": "3600000",
 }
 
 
@@ -339,11 +353,19 @@ class Transaction:
         self._connection.terminate()
 
 
+class Desk(NamedTuple):
+    """The lanes of administrators and auditors."""
+
+    keys: Lane
+    desk: Lane
+    streams: Lane
+
+
 class Postgres:
     """The lanes of one process; `open_postgres` makes it."""
 
     def __init__(
-        self, servers: Servers, server: Outage, reads: Reads, writes: Writes, watch: Watch, desk: Lane | None = None
+        self, servers: Servers, server: Outage, reads: Reads, writes: Writes, watch: Watch, desk: Desk | None = None
     ) -> None:
         self._server = server
         self.servers = servers
@@ -351,13 +373,24 @@ class Postgres:
         self.writes = writes
         self.watch = watch
         self._desk = desk
-        self._lanes: list[Lane] = [lane for lane in (reads, writes, desk) if lane is not None]
+        self._lanes: list[Lane] = [reads, writes, *(desk or ())]
 
-    @property
-    def desk(self) -> Lane:
+    def _require_desk(self) -> Desk:
         if self._desk is None:
             raise RuntimeError("PostgreSQL was opened without the desk lane: open_postgres(url, desk=True)")
         return self._desk
+
+    @property
+    def keys(self) -> Lane:
+        return self._require_desk().keys
+
+    @property
+    def desk(self) -> Lane:
+        return self._require_desk().desk
+
+    @property
+    def streams(self) -> Lane:
+        return self._require_desk().streams
 
     @property
     def away(self) -> bool:
@@ -401,12 +434,18 @@ async def open_postgres(url: str, *, desk: bool = False, limits: PostgresLimits 
     servers, server = Servers(url), Outage(limits.retry_s)
     async with AsyncExitStack() as stack:
 
-        async def pool(size: int, settings: dict[str, str]) -> asyncpg.Pool:
-            return await stack.enter_async_context(open_pool(servers, size, settings, limits))
+        async def lane(kind: type[_AnyLane], size: int, settings: dict[str, str]) -> _AnyLane:
+            pooled = await stack.enter_async_context(open_pool(servers, size, settings, limits))
+            return kind(pooled, Breaker(server), limits, share=size // 2)
 
-        reads = Reads(await pool(DATABASE_BATCHES, _READ_SETTINGS), Breaker(server), limits)
-        writes = Writes(await pool(WRITES_MAX, write_settings(limits)), Breaker(server), limits)
-        reading = Lane(await pool(DESK_MAX, _DESK_SETTINGS), Breaker(server), limits) if desk else None
+        reads = await lane(Reads, DATABASE_BATCHES, _READ_SETTINGS)
+        writes = await lane(Writes, WRITES_MAX, write_settings(limits))
+        reading = None
+        if desk:
+            keys = await lane(Lane, KEYS_MAX, _KEY_SETTINGS)
+            reading = Desk(
+                keys, await lane(Lane, DESK_MAX, _DESK_SETTINGS), await lane(Lane, STREAMS_MAX, _STREAM_SETTINGS)
+            )
         watch = Watch(servers, server, limits)
         stack.callback(watch.close)
         yield Postgres(servers, server, reads, writes, watch, reading)

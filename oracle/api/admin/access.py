@@ -36,6 +36,7 @@ import msgspec
 
 from oracle.api.admin.problems import Refusal
 from oracle.errors import DirectoryUnavailable
+from oracle.store.lanes import holder
 from oracle.store.rows import CredentialCheckRow
 from oracle.telemetry import logs
 
@@ -138,9 +139,11 @@ class Access:
         """Raises Refusal (401, 403, 429), DirectoryUnavailable."""
         guard: Guard = PUBLIC if _method(connection) == "OPTIONS" else handler.opt["access"]
         if not guard.roles:
+            connection.state.address = self._address(connection)
             return
         try:
             caller = await self._authenticate(connection)
+            holder.set(caller.credential_id)
             connection.state.caller = caller
             _authorize(caller, guard, connection.path_params.get("fsp_id"))
         except Refusal as refused:
@@ -163,7 +166,7 @@ class Access:
     async def _find_credential(self, credential_id: str, digest: bytes, address: str) -> Any:
         is_doubted = digest not in self._valid_before and not self._limit.permits(address)
         async with self._doubted if is_doubted else nullcontext():
-            return await self._postgres.row("credential_valid", credential_id)
+            return await self._postgres.keys.row("credential_valid", credential_id)
 
     def _require_room(self, address: str) -> None:
         if not self._limit.permits(address):

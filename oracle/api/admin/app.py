@@ -44,6 +44,7 @@ from oracle.api.admin.calls import Call, answer_of
 from oracle.api.admin.envelope import Budget, wrap_app, wrap_handler
 from oracle.api.admin.examples import add_examples
 from oracle.api.admin.problems import DEFECT, Refusal, refusal_of
+from oracle.api.admin.sending import STALL_S, limit_stalls
 from oracle.api.history import differences, events, exports, reads, resolutions
 from oracle.api.history import log as audit_log
 from oracle.identifiers import Reading
@@ -105,7 +106,9 @@ class AdminServices:
         proxies: Sequence[str] = (),
         reading: Reading | None = None,
         bodies_max_bytes: int = BODIES_MAX_BYTES,
+        stall_s: float = STALL_S,
     ) -> None:
+        """`stall_s`: how long a client can take nothing, or send nothing of its body, before its call ends."""
         self.changes = changes
         self.postgres = postgres
         self.health = health
@@ -115,6 +118,7 @@ class AdminServices:
         self.proxies = proxies  # in front of the listener
         self.reading = reading or Reading()
         self.bodies_max_bytes = bodies_max_bytes  # of all calls together
+        self.stall_s = stall_s
 
 
 def admin_app(services: AdminServices) -> Litestar:
@@ -122,7 +126,7 @@ def admin_app(services: AdminServices) -> Litestar:
     app = _app(services, None)
     _require_guards(app)
     _note_parameters(app)
-    app.asgi_handler = wrap_app(app.asgi_handler, Budget(services.bodies_max_bytes))
+    app.asgi_handler = limit_stalls(wrap_app(app.asgi_handler, Budget(services.bodies_max_bytes)), services.stall_s)
     return app
 
 

@@ -10,8 +10,7 @@ import asyncio
 import hashlib
 import time
 import zlib
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.resources import files
@@ -23,7 +22,6 @@ from litestar.di import NamedDependency
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody, QueryParameter
-from litestar.response import Stream
 from msgspec import Meta
 
 from oracle.api.admin.access import ANYBODY, Caller, Role, allow, is_still_valid, make_unauthorized
@@ -32,10 +30,11 @@ from oracle.api.admin.fsps import READERS
 from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.problems import Refusal
+from oracle.api.admin.streams import DOWNLOADS, WATCHERS, Streamed
 from oracle.api.admin.times import read_time
 from oracle.api.admin.values import NOTE_MAX, BatchState, CountryQuery, FspIdQuery, Reason, capitalise, require_country
 from oracle.backoff import pause
-from oracle.errors import DirectoryUnavailable, Overloaded
+from oracle.errors import DirectoryUnavailable
 from oracle.imports import decisions, quota, results, uploads
 from oracle.store.postgres import Postgres, Transaction
 
@@ -48,8 +47,6 @@ _BATCH: Final = "/fsps/{fsp_id:str}/batches/{batch_id:int}"
 
 REPORT_EVERY_S: Final = 0.5
 ALIVE_EVERY_S: Final = 15.0  # a comment, so that nothing in between takes the silence for a dead connection
-WATCHERS_MAX: Final = 100
-WATCHERS_OF_ONE_MAX: Final = 20  # with one credential: else one of them keeps all others out
 
 _TEMPLATES: Final = {"import.csv": "text/csv; charset=utf-8", "import.ndjson": "application/x-ndjson"}
 _MEDIA_TYPES: Final = {"csv": "text/csv; charset=utf-8; header=present", "ndjson": "application/x-ndjson"}
@@ -457,14 +454,14 @@ async def read_results(
     batch_id: FromPath[int],
     form: Annotated[results.Form | None, QueryParameter(name="format")] = None,
     only: Annotated[Literal["failed"] | None, QueryParameter()] = None,
-) -> Stream:
+) -> Streamed:
     """The rows come in the order of the file, with the columns line, status, code, message, kind and identifier (in its
     canonical form).  Rows that are not processed yet are pending.  Without `format`, the Accept header decides.
     """
     await _read(call.postgres, fsp_id, batch_id)
     chosen: results.Form = form or ("ndjson" if "ndjson" in request.headers.get("accept", "") else "csv")
     pieces = results.stream_results(call.postgres, batch_id, chosen, only_failed=only is not None)
-    return _download(pieces, f"results-{batch_id}.{chosen}", _MEDIA_TYPES[chosen])
+    return _download(call, pieces, f"results-{batch_id}.{chosen}", _MEDIA_TYPES[chosen])
 
 
 @operation(
@@ -475,24 +472,22 @@ async def read_results(
     "Download the file of a batch as it was uploaded",
     media_type="application/octet-stream",
 )
-async def read_file(call: NamedDependency[Call], fsp_id: FromPath[str], batch_id: FromPath[int]) -> Stream:
+async def read_file(call: NamedDependency[Call], fsp_id: FromPath[str], batch_id: FromPath[int]) -> Streamed:
     row = await _read(call.postgres, fsp_id, batch_id)
-    return _download(
-        _parts(call.postgres, batch_id), f"batch-{batch_id}.{row['file_format']}", "application/octet-stream"
-    )
+    pieces, name = _parts(call.postgres, batch_id), f"batch-{batch_id}.{row['file_format']}"
+    return _download(call, pieces, name, "application/octet-stream")
 
 
-async def _parts(postgres: Postgres, batch_id: int) -> AsyncIterator[bytes]:
+async def _parts(postgres: Postgres, batch_id: int) -> AsyncGenerator[bytes]:
     part = 0
     while (row := await postgres.row("batch_part", batch_id, part)) is not None:
         yield await asyncio.to_thread(zlib.decompress, row["data"])
         part += 1
 
 
-def _download(pieces: AsyncIterator[bytes], name: str, media_type: str) -> Stream:
-    # As a header: the media type of a Stream gives way to the one that its handler declares.
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Content-Type": media_type}
-    return Stream(pieces, headers=headers)
+def _download(call: Call, pieces: AsyncGenerator[bytes], name: str, media_type: str) -> Streamed:
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Streamed(call, DOWNLOADS, pieces, media_type, headers)
 
 
 @operation(
@@ -505,54 +500,41 @@ def _download(pieces: AsyncIterator[bytes], name: str, media_type: str) -> Strea
 )
 async def follow_batch(
     call: NamedDependency[Call], request: Request[Any, Any, Any], fsp_id: FromPath[str], batch_id: FromPath[int]
-) -> Stream:
+) -> Streamed:
     """The event `progress` comes about twice a second while the batch changes, `end` with the final state.  The data of
     each event is the batch.  The stream ends when the key is revoked or its secret is replaced.
     """
     row = await _read(call.postgres, fsp_id, batch_id)
-    if _watchers.total() >= WATCHERS_MAX or _watchers[call.caller.credential_id] >= WATCHERS_OF_ONE_MAX:
-        raise Overloaded
     stopping: asyncio.Event = request.app.state.services.stopping
-    return Stream(
-        _report_progress(call.postgres, row, call.caller, stopping),
-        media_type="text/event-stream",
-        headers={"X-Accel-Buffering": "no"},
-    )
+    progress = _report_progress(call.postgres, row, call.caller, stopping)
+    return Streamed(call, WATCHERS, progress, "text/event-stream", {"X-Accel-Buffering": "no"})
 
 
-_watchers: Counter[str] = Counter()  # in this process, by credential
 _encode: Final = msgspec.json.Encoder().encode
 
 
 async def _report_progress(
     postgres: Postgres, row: Any, caller: Caller, stopping: asyncio.Event
-) -> AsyncIterator[bytes]:
-    credential_id = caller.credential_id
-    _watchers[credential_id] += 1
-    try:
-        fsp_id, batch_id = row["fsp_id"], row["batch_id"]
-        sent_at, version = 0.0, None
-        while True:
-            is_final = row["state"] in decisions.FINAL
-            if row["version"] != version:
-                sent_at, version = time.monotonic(), row["version"]
-                yield b"event: %s\nid: %d\ndata: %s\n\n" % (
-                    b"end" if is_final else b"progress", version, _encode(batch_of(row))
-                )  # fmt: skip
-            elif time.monotonic() - sent_at > ALIVE_EVERY_S:
-                sent_at = time.monotonic()
-                yield b": still here\n\n"
-            if is_final or stopping.is_set():
-                return
-            await pause(REPORT_EVERY_S, stopping)
-            with suppress(DirectoryUnavailable):  # when it is available again, the next round reports the change
-                if not await is_still_valid(postgres.rows, caller):
-                    return  # revoked or replaced meanwhile
-                row = await postgres.row("batch", batch_id, fsp_id)
-    finally:
-        _watchers[credential_id] -= 1
-        if not _watchers[credential_id]:
-            del _watchers[credential_id]
+) -> AsyncGenerator[bytes]:
+    fsp_id, batch_id = row["fsp_id"], row["batch_id"]
+    sent_at, version = 0.0, None
+    while True:
+        is_final = row["state"] in decisions.FINAL
+        if row["version"] != version:
+            sent_at, version = time.monotonic(), row["version"]
+            yield b"event: %s\nid: %d\ndata: %s\n\n" % (
+                b"end" if is_final else b"progress", version, _encode(batch_of(row))
+            )  # fmt: skip
+        elif time.monotonic() - sent_at > ALIVE_EVERY_S:
+            sent_at = time.monotonic()
+            yield b": still here\n\n"
+        if is_final or stopping.is_set():
+            return
+        await pause(REPORT_EVERY_S, stopping)
+        with suppress(DirectoryUnavailable):  # when it is available again, the next round reports the change
+            if not await is_still_valid(postgres.keys.rows, caller):
+                return  # revoked or replaced meanwhile
+            row = await postgres.row("batch", batch_id, fsp_id)
 
 
 # Templates ----------------------------------------------------------------------------------------------------

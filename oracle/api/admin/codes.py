@@ -58,6 +58,7 @@ Code = Literal[
     "too_many_failures",
     "too_many_open",
     "too_many_rows",
+    "too_many_streams",
     "unauthorized",
     "unavailable",
     "unknown_column",
@@ -347,6 +348,12 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         "The list has too many rows",
         "The list has more rows than one import may have.",
         "Divide the list into parts.",
+    ),
+    "too_many_streams": Meaning(
+        (429,),
+        "Too many long answers at once",
+        "This key already reads several exports, comparisons, downloads or event streams at the same time.",
+        "Read one of them to its end, or close it. Then try again; `Retry-After` says when.",
     ),
     "unauthorized": Meaning(
         (401,),

@@ -39,7 +39,7 @@ _MEANINGS: Final = {
     409: "The rules of the directory do not allow it",
     412: "The resource has another version than If-Match",
     413: "The body is too large",
-    429: "Too many calls without a valid key, or too many uploads of this FSP",
+    429: "Too many calls without a valid key, too many uploads of this FSP, or too many long answers to this key",
     503: "The directory is not available",
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated, Any
@@ -11,12 +11,12 @@ import msgspec
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
-from litestar.response import Stream
 from msgspec import Meta
 
 from oracle.api.admin.calls import Body, Call
 from oracle.api.admin.operations import operation
 from oracle.api.admin.problems import Refusal
+from oracle.api.admin.streams import READINGS, Streamed
 from oracle.api.admin.times import read_time
 from oracle.api.history.questions import OWN, from_query, record
 from oracle.store import history
@@ -42,7 +42,7 @@ def handlers() -> list[HTTPRouteHandler]:
     media_type="application/x-ndjson",
 )
 @from_query(DiffQuestion)
-async def read_diff(call: NamedDependency[Call], fsp_id: FromPath[str], data: DiffQuestion) -> Stream:
+async def read_diff(call: NamedDependency[Call], fsp_id: FromPath[str], data: DiffQuestion) -> Streamed:
     """One line for each alias whose entries differ: `change` (added, removed, changed), `partyIdType`, `identifier`,
     `subId`, `removed` and `added` (entries with `currency`, `default`, and `hint` where it is one), `eventIds`.  The
     last line is `{"end": …}` with the counts: without it the answer is incomplete.
@@ -51,10 +51,10 @@ async def read_diff(call: NamedDependency[Call], fsp_id: FromPath[str], data: Di
     if since > until:
         raise Refusal(400, "invalid", "`from` is after `to`", "Swap `from` and `to`", field="from")
     await record(call, "diff", None, fsp_id, {"from": since, "to": until})
-    return Stream(_stream_lines(call, fsp_id, since, until), media_type="application/x-ndjson")
+    return Streamed(call, READINGS, _stream_lines(call, fsp_id, since, until), "application/x-ndjson")
 
 
-async def _stream_lines(call: Call, fsp_id: str, since: datetime, until: datetime) -> AsyncIterator[bytes]:
+async def _stream_lines(call: Call, fsp_id: str, since: datetime, until: datetime) -> AsyncGenerator[bytes]:
     counts = {"added": 0, "removed": 0, "changed": 0}
     async with aclosing(history.stream_differences(call.postgres, fsp_id, since, until)) as stream:
         async for differences in stream:
@@ -69,8 +69,7 @@ async def _stream_lines(call: Call, fsp_id: str, since: datetime, until: datetim
                         "added": [_entry_of(entry) for entry in each.added], "eventIds": each.event_ids,
                     })
                 )  # fmt: skip
-            if lines:
-                yield b"\n".join(lines) + b"\n"
+            yield b"".join(line + b"\n" for line in lines)
     yield _encode({"end": {"fspId": fsp_id, "from": since, "to": until, **counts}}) + b"\n"
 
 

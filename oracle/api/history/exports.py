@@ -21,29 +21,25 @@ import msgspec
 from litestar import Request, Response
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
-from litestar.response import Stream
 from msgspec import Meta, field
 
 from oracle.api.admin.calls import Body, Call
 from oracle.api.admin.operations import operation
 from oracle.api.admin.problems import Refusal
+from oracle.api.admin.streams import READINGS, Streamed
 from oracle.api.admin.times import read_time
 from oracle.api.history.log import STATUS_HINT, open_log, out_of_range
 from oracle.api.history.questions import AUDIT, LeafNumber, Text, from_query, record
 from oracle.audit import export, leaf, log
-from oracle.errors import Overloaded
 from oracle.store.history import decode_json
-from oracle.store.postgres import Postgres
 from oracle.store.queries import QUERIES
 
 FILTERED: Final = "alias-oracle-history-filtered/1"
-EXPORTS_MAX: Final = 2  # at a time: each takes one of the connections that administrators wait for
 _NDJSON: Final = "application/x-ndjson"
 _CSV: Final = "text/csv"
 _BINARY: Final = "application/octet-stream"
 
 _encode = msgspec.json.Encoder().encode
-_exporting = 0
 
 
 class ManifestQuestion(Body):
@@ -95,7 +91,7 @@ def handlers() -> list[HTTPRouteHandler]:
 async def export_manifest(call: NamedDependency[Call], data: ManifestQuestion) -> Response[bytes]:
     since, until = read_time("from", data.since), read_time("to", data.until)
     begin, end = data.begin or 0, data.end
-    async with open_log(call.postgres) as connection:
+    async with open_log(call.postgres.desk) as connection:
         if since is not None:
             begin = max(begin, await connection.fetchval(QUERIES["audit_leaf_at"], since))
         if until is not None:
@@ -114,7 +110,7 @@ async def export_manifest(call: NamedDependency[Call], data: ManifestQuestion) -
     media_type=_NDJSON,
 )
 @from_query(Range)
-async def export_events(call: NamedDependency[Call], data: Range) -> Stream:
+async def export_events(call: NamedDependency[Call], data: Range) -> Streamed:
     return await _export(call, export.stream_lines, _NDJSON, data)
 
 
@@ -127,7 +123,7 @@ async def export_events(call: NamedDependency[Call], data: Range) -> Stream:
     media_type=_CSV,
 )
 @from_query(Range)
-async def export_table(call: NamedDependency[Call], data: Range) -> Stream:
+async def export_table(call: NamedDependency[Call], data: Range) -> Streamed:
     return await _export(call, _stream_table, _CSV, data)
 
 
@@ -140,7 +136,7 @@ async def export_table(call: NamedDependency[Call], data: Range) -> Stream:
     media_type=_BINARY,
 )
 @from_query(Range)
-async def export_hashes(call: NamedDependency[Call], data: Range) -> Stream:
+async def export_hashes(call: NamedDependency[Call], data: Range) -> Streamed:
     return await _export(call, export.stream_hashes, _BINARY, data)
 
 
@@ -153,15 +149,15 @@ async def _make_manifest(
         raise Refusal(400, "invalid", str(exc), STATUS_HINT) from exc
 
 
-async def _export(call: Call, stream: Any, media_type: str, asked: Range) -> Stream:
-    async with open_log(call.postgres) as connection:
+async def _export(call: Call, stream: Any, media_type: str, asked: Range) -> Streamed:
+    async with open_log(call.postgres.desk) as connection:
         size = (await log.fetch_state(connection)).size
     if asked.begin > asked.end:
         raise Refusal(400, "invalid", "`begin` is after `end`", "Swap `begin` and `end`", field="begin")
     if asked.end > size:
         raise out_of_range(size, "end")
     await record(call, "export", None, None, {"begin": asked.begin, "end": asked.end, "as": media_type})
-    return _answer(call.postgres, stream, media_type, asked.begin, asked.end)
+    return _answer(call, stream, media_type, asked.begin, asked.end)
 
 
 async def _stream_table(connection: asyncpg.Connection, begin: int, end: int) -> AsyncGenerator[bytes]:
@@ -171,24 +167,14 @@ async def _stream_table(connection: asyncpg.Connection, begin: int, end: int) ->
             yield b"".join(leaf.csv_row(line) for line in part.splitlines())
 
 
-def _answer(postgres: Postgres, stream: Any, media_type: str, begin: int, end: int) -> Stream:
-    """Raises Overloaded."""
-    if _exporting >= EXPORTS_MAX:
-        raise Overloaded
+def _answer(call: Call, stream: Any, media_type: str, begin: int, end: int) -> Streamed:
+    async def parts() -> AsyncGenerator[bytes]:
+        async with open_log(call.postgres.streams) as connection, aclosing(stream(connection, begin, end)) as pieces:
+            async for piece in pieces:
+                yield piece
 
-    async def parts() -> AsyncIterator[bytes]:
-        global _exporting  # noqa: PLW0603 - the number of exports in this process
-        _exporting += 1
-        try:
-            async with open_log(postgres) as connection, aclosing(stream(connection, begin, end)) as pieces:
-                async for piece in pieces:
-                    yield piece
-        finally:
-            _exporting -= 1
-
-    # As a header: the media type that a handler declares wins over that of a Stream.
     content_type = f"{media_type}; charset=utf-8" if media_type == _CSV else media_type
-    return Stream(parts(), headers={"Content-Type": content_type})
+    return Streamed(call, READINGS, parts(), content_type)
 
 
 # Filtered -----------------------------------------------------------------------------------------------------------
@@ -204,7 +190,9 @@ def _answer(postgres: Postgres, stream: Any, media_type: str, begin: int, end: i
     also_as=(_CSV,),
 )
 @from_query(FilterQuestion)
-async def export_filtered(call: NamedDependency[Call], request: Request[Any, Any, Any], data: FilterQuestion) -> Stream:
+async def export_filtered(
+    call: NamedDependency[Call], request: Request[Any, Any, Any], data: FilterQuestion
+) -> Streamed:
     """It reads all leaves [begin, end).  Without `format` the header Accept decides; without both it is NDJSON.
 
     `ndjson`: lines `{"leaf": index, "event": {…}}`, then one `{"manifest": {…}}`: without it the answer is incomplete.
@@ -216,7 +204,7 @@ async def export_filtered(call: NamedDependency[Call], request: Request[Any, Any
     since, until = read_time("from", data.since), read_time("to", data.until)
     asked = {"fspId": data.fsp_id, "entity": data.entity, "from": since, "to": until}
     wanted = {name: value for name, value in asked.items() if value is not None}
-    async with open_log(call.postgres) as connection:
+    async with open_log(call.postgres.desk) as connection:
         manifest = await _make_manifest(connection, data.begin, data.end)
     span = {"begin": manifest.begin, "end": manifest.end}
     await record(call, "export", None, data.fsp_id, {**wanted, **span, "as": media_type})
@@ -243,7 +231,7 @@ async def export_filtered(call: NamedDependency[Call], request: Request[Any, Any
                 yield b"".join(leaf.csv_row(line) for _, line in lines)
 
     stream = stream_table if is_table else stream_lines
-    return _answer(call.postgres, stream, media_type, manifest.begin, manifest.end)
+    return _answer(call, stream, media_type, manifest.begin, manifest.end)
 
 
 async def _stream_wanted(

@@ -31,7 +31,7 @@ from oracle.api.history.questions import AUDIT, OWN, LeafNumber, from_query, rec
 from oracle.audit import leaf, log
 from oracle.identifiers import PartyKey
 from oracle.store.history import decode_json
-from oracle.store.postgres import Postgres
+from oracle.store.lanes import Lane
 from oracle.store.queries import QUERIES
 
 NOTES: Final = allow(Role.AUDITOR, Role.OPERATOR, Role.MAKER, Role.CHECKER, shared=True)
@@ -110,10 +110,10 @@ def handlers() -> list[HTTPRouteHandler]:
 
 
 @asynccontextmanager
-async def open_log(postgres: Postgres) -> AsyncIterator[asyncpg.Connection]:
+async def open_log(lane: Lane) -> AsyncIterator[asyncpg.Connection]:
     """Lend a connection that plans for the log.  Raises DirectoryUnavailable, and Refusal for a damaged log."""
     try:
-        async with postgres.desk.lend(**log.CONNECTION_SETTINGS) as connection:
+        async with lane.lend(**log.CONNECTION_SETTINGS) as connection:
             yield connection
     except log.Damaged as exc:
         raise Refusal(409, "log_damaged", str(exc), "Run `oracle audit verify`, which finds the damaged place") from exc
@@ -166,7 +166,7 @@ async def list_checkpoints(
     "listLogKeys", "GET", "/log/keys", NOTES, "List the public keys of the audit log, the newest last", answers=LogKeys
 )
 async def list_keys(call: NamedDependency[Call]) -> Response[bytes]:
-    async with open_log(call.postgres) as connection:
+    async with open_log(call.postgres.desk) as connection:
         origin = await connection.fetchval(QUERIES["audit_origin"])
         keys = await log.fetch_keys(connection)
     items = [LogKey(vkey=key.vkey, from_size=key.from_size, statement=key.statement) for key in keys]
@@ -184,7 +184,7 @@ async def list_keys(call: NamedDependency[Call]) -> Response[bytes]:
 @from_query(ConsistencyQuestion)
 async def read_consistency(call: NamedDependency[Call], data: ConsistencyQuestion) -> Response[bytes]:
     first = data.first
-    async with open_log(call.postgres) as connection:
+    async with open_log(call.postgres.desk) as connection:
         size = (await log.fetch_state(connection)).size
         to = size if data.second is None else data.second
         if first > to:
@@ -211,7 +211,7 @@ async def read_consistency(call: NamedDependency[Call], data: ConsistencyQuestio
     answers=LogStatus,
 )
 async def read_status(call: NamedDependency[Call]) -> Response[bytes]:
-    async with open_log(call.postgres) as connection:
+    async with open_log(call.postgres.desk) as connection:
         state = await log.fetch_state(connection)
         waiting_s = await log.fetch_waiting(connection) or None
         latest = await connection.fetchrow(QUERIES["audit_checkpoint_latest"])
@@ -258,7 +258,7 @@ async def _prove(call: Call, event_id: int, size: int | None, own: str | None = 
     if row["party_id_type"] is not None:
         key = PartyKey(row["party_id_type"], row["party_identifier"] or "", row["sub_id"] or "")
     await record(call, "proof", key, row["fsp_id"], {"eventId": event_id})
-    async with open_log(call.postgres) as connection:
+    async with open_log(call.postgres.desk) as connection:
         try:
             proof = await log.prove_event(connection, event_id, size)
         except log.OutOfRange as exc:

@@ -1,0 +1,141 @@
+"""Answers that are sent while they are made: exports, differences, downloads, events.
+
+Places.   Each kind of stream has a number of places, and one credential can have some of them.  A call without a place
+          is refused before anything is sent.  So are all errors up to the first piece.
+End.      A stream ends at once when its client goes away, and soon after its secret was revoked or replaced.  Then the
+          generator is closed, and with it its transaction; its connection goes back to the lane.  `sending` ends a
+          stream whose client takes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from litestar.response import Stream
+from litestar.utils.scope.state import ScopeState
+
+from oracle.api.admin.access import is_still_valid, make_unauthorized
+from oracle.api.admin.problems import Refusal
+from oracle.errors import DirectoryUnavailable, Overloaded
+from oracle.store.postgres import STREAMS_MAX
+
+if TYPE_CHECKING:
+    from litestar.response.base import ASGIResponse
+    from litestar.types import Receive, Scope, Send
+
+    from oracle.api.admin.calls import Call
+
+RETRY_S: Final = 10
+CHECK_EVERY_S: Final = 2.0  # whether the secret of a call is still valid
+
+
+class Places:
+    """How many answers of one kind this process sends at the same time."""
+
+    def __init__(self, all_max: int, each_max: int) -> None:
+        """`each_max`: of one credential, or of one address."""
+        self._all_max = all_max
+        self._each_max = each_max
+        self._taken: Counter[str] = Counter()
+
+    @contextmanager
+    def take(self, holder: str) -> Iterator[None]:
+        """Take a place for one answer.  Raises Refusal 429, Overloaded."""
+        if self._taken[holder] >= self._each_max:
+            detail = f"This key already reads {self._each_max} answers of this kind"
+            hint = f"Wait until one of them ends, or try again in {RETRY_S} seconds"
+            raise Refusal(429, "too_many_streams", detail, hint, {"Retry-After": str(RETRY_S)})
+        if self._taken.total() >= self._all_max:
+            raise Overloaded
+        self._taken[holder] += 1
+        try:
+            yield
+        finally:
+            self._taken[holder] -= 1
+            if not self._taken[holder]:
+                del self._taken[holder]
+
+
+# Each of these has a connection of the lane `streams` for as long as it lasts.
+READINGS: Final = Places(STREAMS_MAX, STREAMS_MAX // 2)
+# These read one part after the other, and have some MB in memory.
+DOWNLOADS: Final = Places(40, 10)
+WATCHERS: Final = Places(100, 20)
+
+
+class Streamed(Stream):
+    """An answer of pieces.  It closes the generator in every case."""
+
+    __slots__ = ("_call", "_pieces", "_places")
+
+    def __init__(
+        self,
+        call: Call,
+        places: Places,
+        pieces: AsyncGenerator[bytes],
+        media_type: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        # As a header: the media type that a handler declares wins over that of a Stream.
+        super().__init__(pieces, headers={**(headers or {}), "Content-Type": media_type})
+        self._call = call
+        self._places = places
+        self._pieces = pieces
+
+    def to_asgi_response(self, *arguments: Any, **options: Any) -> Any:
+        return self._send_by(super().to_asgi_response(*arguments, **options))
+
+    def _send_by(self, response: ASGIResponse) -> Any:
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            with self._places.take(self._call.caller.credential_id):
+                sending = asyncio.create_task(_send(self._pieces, response, send))
+                watching = asyncio.create_task(_watch(self._call, receive))
+                try:
+                    await asyncio.wait({sending, watching}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    sending.cancel()
+                    watching.cancel()
+                    await asyncio.gather(sending, watching, return_exceptions=True)
+            if not sending.cancelled():
+                sending.result()
+            elif watching.result() and not ScopeState.from_scope(scope).response_started:
+                raise make_unauthorized()
+            # Without its end the server closes the connection, and the client sees that the answer is not whole.
+
+        return answer
+
+
+async def _send(pieces: AsyncGenerator[bytes], response: ASGIResponse, send: Send) -> None:
+    async with aclosing(pieces):
+        piece = await anext(pieces, b"")
+        await response.start_response(send)
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+        async for piece in pieces:
+            if piece:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _watch(call: Call, receive: Receive) -> bool:
+    """Wait until the client is gone (return False), or the secret of the call is not valid any more (return True)."""
+    leaving = asyncio.create_task(_wait_until_gone(receive))
+    try:
+        while True:
+            await asyncio.wait({leaving}, timeout=CHECK_EVERY_S)
+            if leaving.done():
+                return False
+            with suppress(DirectoryUnavailable):
+                if not await is_still_valid(call.postgres.keys.rows, call.caller):
+                    return True
+    finally:
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+
+
+async def _wait_until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
