@@ -47,12 +47,12 @@ def limit_stalls(app: ASGIApp, stall_s: float = STALL_S) -> ASGIApp:
 
 
 def limit_unread(sock: socket.socket, stall_s: float = STALL_S) -> None:
-    """Let the kernel end connections of a listening socket whose clients take nothing of what was sent for stall_s.
+    """Let the kernel end connections of a listening socket whose clients take nothing for 2 * stall_s.
 
-    A server closes a connection only when its buffers are empty.
+    A server that closes a connection waits until the client has taken what is in its buffers.
     """
     if hasattr(socket, "TCP_USER_TIMEOUT") and sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(stall_s * 1000))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2 * stall_s * 1000))
 
 
 class _Exchange:
