@@ -5,14 +5,12 @@ Pieces.   A long body is given to the server in pieces, each when the client has
 Stalls.   An answer of which the client takes nothing for stall_s ends, and so does a body of which nothing comes for
           stall_s.  A client that is slow but goes on is served for as long as it takes.
 
-It depends on nothing but ASGI.  The bytes that the server has taken already are the kernel's matter
-(`limit_unread`).
+It depends on nothing but ASGI.  The bytes that the server has taken already are its matter (`connections`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import TYPE_CHECKING, Any, Final
 
 from oracle.telemetry import logs
@@ -44,15 +42,6 @@ def limit_stalls(app: ASGIApp, stall_s: float = STALL_S) -> ASGIApp:
             log.warning("An answer ended early: its client takes nothing", stall_s=stall_s)
 
     return serve
-
-
-def limit_unread(sock: socket.socket, stall_s: float = STALL_S) -> None:
-    """Let the kernel end connections of a listening socket whose clients take nothing for 2 * stall_s.
-
-    A server that closes a connection waits until the client has taken what is in its buffers.
-    """
-    if hasattr(socket, "TCP_USER_TIMEOUT") and sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(2 * stall_s * 1000))
 
 
 class _Exchange:
