@@ -28,7 +28,8 @@ RUN useradd --uid 1001 --no-create-home --shell /usr/sbin/nologin oracle \
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
-    ORACLE_HOST=0.0.0.0 \
+    ORACLE_HUB_HOST=0.0.0.0 \
+    ORACLE_ADMIN_HOST=0.0.0.0 \
     ORACLE_DATA_DIR=/var/lib/oracle \
     ORACLE_LOG_FORMAT=json
 # The keys that sign history are here: without them, a new container seals nothing.

@@ -20,8 +20,9 @@ import os
 import re
 import textwrap
 import tomllib
-from ipaddress import ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
+from socket import inet_aton
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -299,6 +300,9 @@ def _join(words: Iterator[str]) -> str:
 _REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 
 
+_HOST_PATTERN = r"\A[A-Za-z0-9.:_-]{1,253}\Z"
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All settings; `Settings()` is the start without configuration.  Each description gives the default's reason."""
 
@@ -371,13 +375,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 5_000
 
-    host: Annotated[
+    hub_host: Annotated[
         str,
         Meta(
-            pattern=r"\A[A-Za-z0-9.:_-]{1,253}\Z",
+            pattern=_HOST_PATTERN,
             title="an address or a host name",
-            description="Address that both listeners bind. The default opens nothing to the network;"
-            " a container sets 0.0.0.0.",
+            description="Address of the hub listener, which has no authentication: only the hub can be allowed to"
+            " reach it. The default opens nothing to the network; a container sets 0.0.0.0.",
+        ),
+    ] = "127.0.0.1"
+    admin_host: Annotated[
+        str,
+        Meta(
+            pattern=_HOST_PATTERN,
+            title="an address or a host name",
+            description="Address of the admin listener, which needs a key for everything but /live, /ready, /health,"
+            " /metrics, /docs and the public prefix list. The default opens nothing to the network; a container sets"
+            " 0.0.0.0.",
         ),
     ] = "127.0.0.1"
     hub_port: Annotated[
@@ -626,7 +640,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             return self.admin_url
         if self.admin_port == 0:
             raise SettingsError([f"set {PREFIX}ADMIN_URL to the admin listener, because {PREFIX}ADMIN_PORT is 0"])
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104 - compared, not bound
+        host = "127.0.0.1" if is_every_address(self.admin_host) else self.admin_host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.admin_port}"
 
     @property
@@ -778,6 +792,41 @@ def _suggest(name: str, spell: Callable[[Setting], str]) -> str:
 
     close = get_close_matches(name.upper().removeprefix(PREFIX).lower(), SETTINGS, n=1)
     return f"; did you mean {spell(SETTINGS[close[0]])}?" if close else ""
+
+
+def list_warnings(settings: Settings) -> list[str]:
+    """List what is allowed and seldom wanted, each with what to do."""
+    if not (_is_public(settings.hub_host) and _is_public(settings.admin_host)):
+        return []
+    danger = (
+        f"Both listeners are open to every network: {PREFIX}HUB_HOST={settings.hub_host},"
+        f" {PREFIX}ADMIN_HOST={settings.admin_host}. The hub listener has no authentication: everybody who reaches port"
+        f" {settings.hub_port} can change aliases of every FSP. Set {PREFIX}HUB_HOST to an address that only the hub"
+        f" can reach. Or set a firewall or a network policy so that only the hub can reach port {settings.hub_port}"
+    )
+    return [danger]
+
+
+def is_every_address(host: str) -> bool:
+    """Whether a listener at this host accepts connections at every address of the machine, in any spelling."""
+    address = _read_address(host)
+    return address is not None and address.is_unspecified
+
+
+def _is_public(host: str) -> bool:
+    address = _read_address(host)
+    return address is not None and (address.is_unspecified or address.is_global)
+
+
+def _read_address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        try:
+            address = ip_address(inet_aton(host))  # `0` and `0x0` are 0.0.0.0 for the system
+        except OSError:
+            return None
+    return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
 
 
 def _find_contradictions(settings: Settings) -> list[str]:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from oracle.run.order import Order
-from oracle.settings import SETTINGS, Settings, SettingsError, format_example, load, mask_url
+from oracle.run.supervisor import log_warnings
+from oracle.settings import SETTINGS, Settings, SettingsError, format_example, list_warnings, load, mask_url
 
 PASSWORD = "hush-hush"
 SYSTEM_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
@@ -109,7 +110,7 @@ def test_settings_survive_the_way_to_a_worker() -> None:
         ),
         ("CACHE_PREFIX", "a b", "'a b' is not allowed; use 1 to 32 letters, digits, . _ -"),
         ("CACHE_PREFIX", "ab\n", "'ab\\n' is not allowed; use 1 to 32 letters, digits, . _ -"),
-        ("HOST", "a/b", "'a/b' is not allowed; use an address or a host name"),
+        ("HUB_HOST", "a/b", "'a/b' is not allowed; use an address or a host name"),
         ("KEY", "short", "the value is too short; use at least 16 characters"),
         (
             "DATABASE_URL",
@@ -252,3 +253,41 @@ def test_the_listing_has_a_line_for_each_setting_with_its_source() -> None:
     assert len(lines) == len(SETTINGS)
     (hub,) = [line for line in lines if line.startswith("ORACLE_HUB_PORT=")]
     assert hub.split() == ["ORACLE_HUB_PORT=4000", "#", "environment"]
+
+
+# Public listeners -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("hub_host", "admin_host", "warns"),
+    [
+        ("0.0.0.0", "0.0.0.0", True),  # noqa: S104 - no listener opens
+        ("::", "0.0.0.0", True),  # noqa: S104 - no listener opens
+        ("0", "0::0", True),  # other spellings of the same
+        ("::ffff:0.0.0.0", "0x0", True),
+        ("8.8.8.8", "2001:4860:4860::8888", True),
+        ("127.0.0.1", "0.0.0.0", False),  # noqa: S104 - no listener opens
+        ("10.0.0.5", "::", False),
+        ("0.0.0.0", "127.0.0.1", False),  # noqa: S104 - no listener opens
+        ("oracle-hub", "oracle-admin", False),
+    ],
+)
+def test_two_listeners_that_everybody_reaches_are_a_warning(
+    hub_host: str, admin_host: str, warns: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = load({"ORACLE_HUB_HOST": hub_host, "ORACLE_ADMIN_HOST": admin_host, "ORACLE_HUB_PORT": "3333"}).settings
+    warnings = list_warnings(settings)
+    assert len(warnings) == warns
+    with caplog.at_level("WARNING"):
+        log_warnings(settings)
+    assert [record.getMessage() for record in caplog.records] == warnings
+    for words in ("no authentication", "ORACLE_HUB_HOST", "firewall", "port 3333") if warns else ():
+        assert words in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("0.0.0.0", "http://127.0.0.1:3001"), ("::", "http://127.0.0.1:3001"), ("::1", "http://[::1]:3001")],  # noqa: S104 - no listener opens
+)
+def test_commands_call_the_admin_listener_where_it_is(host: str, url: str) -> None:
+    assert load({"ORACLE_ADMIN_HOST": host, "ORACLE_HUB_HOST": "10.0.0.5"}).settings.admin_address == url

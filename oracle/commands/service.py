@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from oracle.commands.output import print_line
+from oracle.commands.output import print_line, print_note
 from oracle.commands.verbs import Arguments, add_command
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _work(arguments: Arguments) -> int:
 def _check_config(arguments: Arguments) -> None:
     from oracle.commands.database import load_settings
     from oracle.identifiers import Reading
-    from oracle.settings import format_example
+    from oracle.settings import format_example, list_warnings
 
     if arguments.example:
         print(format_example())
@@ -61,3 +61,5 @@ def _check_config(arguments: Arguments) -> None:
     Reading.of(configuration.settings)
     for line in configuration.format_lines():
         print_line(line)
+    for warning in list_warnings(configuration.settings):
+        print_note(f"warning: {warning}")

@@ -31,7 +31,7 @@ from oracle.imports import chunks
 from oracle.imports.rows import FileRow
 from oracle.store import aliases
 from oracle.store.aliases import Allowance, Columns, Effect
-from oracle.store.base import Context
+from oracle.store.base import BATCH_PREFIX, Context
 from oracle.store.changes import Changes
 from oracle.store.postgres import Postgres, Transaction
 from oracle.telemetry import logs
@@ -326,4 +326,4 @@ def _copy_plan(plan: ChunkPlan) -> ChunkPlan:
 
 def make_request_id(batch_id: int) -> str:
     """Return the name of a batch in the history."""
-    return f"batch:{batch_id}"
+    return f"{BATCH_PREFIX}{batch_id}"

@@ -42,7 +42,7 @@ from oracle.run.order import ROLES, Command, Order, Role, worker_arguments
 from oracle.run.porter import answer_for_workers
 from oracle.run.reload import make_renewal
 from oracle.run.secrecy import forbid_core_dumps, hide_process
-from oracle.settings import Settings
+from oracle.settings import Settings, is_every_address, list_warnings
 from oracle.telemetry import logs
 
 if TYPE_CHECKING:
@@ -113,8 +113,9 @@ async def _serve(
     began = time.monotonic()
     async with AsyncExitStack() as stack:
         ports: dict[Role, int] = {"hub": settings.hub_port, "admin": settings.admin_port}
-        listeners = {role: stack.enter_context(listen(settings.host, ports[role])) for role in roles if role in ports}
-        urls = {role: _url(settings.host, listener) for role, listener in listeners.items()}
+        hosts: dict[Role, str] = {"hub": settings.hub_host, "admin": settings.admin_host}
+        listeners = {role: stack.enter_context(listen(hosts[role], ports[role])) for role in roles if role in ports}
+        urls = {role: _url(hosts[role], listener) for role, listener in listeners.items()}
         print_step(settings, f"Starting the oracle on {' and '.join(urls.values())}")
         raise_open_files()
         crew = Crew(settings, roles, listeners, worker_starter(command, limits.ready_s), limits)
@@ -126,6 +127,7 @@ async def _serve(
             stack.push_async_callback(crew.end)  # again, because workers end before the servers they use
             first_key = await _prepare_database(settings, roles, own=own_database)
         log_open_files()  # not before: a start that fails is one line
+        log_warnings(settings)
         settings = msgspec.structs.replace(settings, database_owner_url=None)  # no worker uses it
         await crew.instruct(Order(settings, stack.enter_context(_open_run_directory(settings.data_dir))))
         await crew.wait_ready()
@@ -184,6 +186,11 @@ async def _make_schema_right(settings: Settings, *, own: bool) -> None:
         await check_schema(url)
 
 
+def log_warnings(settings: Settings) -> None:
+    for warning in list_warnings(settings):
+        log.warning(warning)
+
+
 def listen(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -220,7 +227,7 @@ def _open_run_directory(data_dir: Path) -> Iterator[Path]:
 
 
 def _url(host: str, listener: socket.socket) -> str:
-    name = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, host)  # noqa: S104 - compared, not bound
+    name = "localhost" if is_every_address(host) else host
     return f"http://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}"
 
 

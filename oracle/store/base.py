@@ -6,7 +6,7 @@ The lookup path has `Reads` only, so it cannot write.  Changes of the directory 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
@@ -18,6 +18,10 @@ Lineage = tuple[str, int]  # (system identifier, timeline): which PostgreSQL it 
 
 # Receives the answer (see `cache.values`) or the reason why there is none; and whether it came from the cache.
 AnswerCallback = Callable[[bytes | Exception, bool], None]
+
+
+# A request id of ours that begins so names the file that made a change.  No caller can give one.
+BATCH_PREFIX: Final = "batch:"
 
 
 class Reads(Protocol):

@@ -68,6 +68,14 @@ def test_importing_the_command_line_loads_no_part_of_the_oracle() -> None:
 # Settings -----------------------------------------------------------------------------------------------------
 
 
+def test_check_config_warns_of_two_public_listeners(tmp_path: Path) -> None:
+    public = {"ORACLE_HUB_HOST": "0.0.0.0", "ORACLE_ADMIN_HOST": "::"}  # noqa: S104 - no listener opens
+    done = run_oracle(tmp_path, "check-config", env=public)
+    assert done.returncode == 0
+    assert done.stderr.startswith("warning: Both listeners are open to every network: ORACLE_HUB_HOST=0.0.0.0")
+    assert run_oracle(tmp_path, "check-config", env=public | {"ORACLE_HUB_HOST": "127.0.0.1"}).stderr == ""
+
+
 def test_check_config_masks_secrets_and_names_the_source_of_each_value(tmp_path: Path) -> None:
     (tmp_path / "oracle.toml").write_text("workers = 3")
     secrets = {

@@ -142,4 +142,4 @@ async def test_when_a_worker_does_not_start_with_new_settings_all_go_on_with_the
 
 def test_each_setting_that_is_read_at_the_start_exists() -> None:
     assert SETTINGS.keys() >= AT_START | OF_COMMANDS
-    assert {"host", "hub_port", "admin_port"} <= AT_START
+    assert {"hub_host", "admin_host", "hub_port", "admin_port"} <= AT_START

@@ -84,7 +84,7 @@ def test_a_taken_port_is_one_line(tmp_path: Path, which: str) -> None:
 
 
 def test_a_host_of_another_machine_is_one_line(tmp_path: Path) -> None:
-    done = run_oracle(tmp_path, "serve", env={"ORACLE_HOST": "192.0.2.1"})
+    done = run_oracle(tmp_path, "serve", env={"ORACLE_HUB_HOST": "192.0.2.1"})
     assert done.returncode == 1
     assert done.stderr == "oracle: port 0 on 192.0.2.1: Cannot assign requested address\n"
 

@@ -1,6 +1,7 @@
 """Wraps every call and answer of the admin listener, also where there is no route.
 
-Request id.  The caller's X-Request-ID or one of ours: in the answer, and with every change in the history.
+Request id.  The caller's X-Request-ID or one of ours: in the answer, and with every change in the history.  One that
+             is long, has other characters, or begins as those of files do (batch:7) is replaced by one of ours.
 Slash.       `%2F` in a path means a slash within a name: an FSP may have one in its id, an NRC always has.  The server
              in front of us has decoded it already, so the path is read again from its raw form.
 Body.        A short body is read to its end before a refusal is sent.  The connection is closed over a long one, and a
@@ -23,8 +24,11 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from oracle.api.admin.problems import Refusal
+from oracle.store.base import BATCH_PREFIX
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -59,8 +63,7 @@ def wrap_app(app: ASGIApp, budget: Budget) -> ASGIApp:
     """Wrap the whole application: before its router, and around its answer when there is no route."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        asked = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
-        request_id = asked if _REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex
+        request_id = choose_request_id([value for name, value in scope["headers"] if name == b"x-request-id"])
         scope["state"]["request_id"] = request_id
         scope["path"] = path_of(scope["path"], scope.get("raw_path") or b"")
 
@@ -82,6 +85,13 @@ def wrap_app(app: ASGIApp, budget: Budget) -> ASGIApp:
             budget.give_back(body.held_bytes)
 
     return serve
+
+
+def choose_request_id(sent: Sequence[bytes]) -> str:
+    """Return the only id that was sent, if it can be a caller's, else a new one."""
+    asked = sent[0].decode("latin-1") if len(sent) == 1 else ""
+    is_ours = asked.lower().startswith(BATCH_PREFIX)
+    return asked if _REQUEST_ID.fullmatch(asked) and not is_ours else uuid.uuid4().hex
 
 
 def _has_foreign_coding(scope: Scope) -> bool:

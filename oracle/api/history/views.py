@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from msgspec import Meta
 
 from oracle.api.admin.calls import Resource
 from oracle.identifiers import BadIdentifier, PartyKey, Reading, display
 from oracle.imports.results import find_rows_about
+from oracle.store.base import BATCH_PREFIX
 from oracle.store.history import decode_json
 from oracle.store.postgres import Postgres
 from oracle.store.rows import BatchOriginRow, CredentialLabelRow
-
-BATCH: Final = "batch:"
 
 
 class BatchOrigin(Resource):
@@ -108,9 +107,9 @@ async def trace(postgres: Postgres, events: Sequence[HistoryEvent]) -> None:
 
 
 def batch_number(request_id: str | None) -> int | None:
-    if request_id is None or not request_id.startswith(BATCH):
+    if request_id is None or not request_id.startswith(BATCH_PREFIX):
         return None
-    number = request_id.removeprefix(BATCH)
+    number = request_id.removeprefix(BATCH_PREFIX)
     return int(number) if number.isascii() and number.isdigit() and len(number) <= 18 else None  # noqa: PLR2004 - a bigint
 
 

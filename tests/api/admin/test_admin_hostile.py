@@ -17,6 +17,8 @@ import msgspec
 import pytest
 from listener import DESCRIPTION, list_endpoints
 
+from oracle.api.admin.envelope import choose_request_id
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -390,3 +392,30 @@ def test_another_transfer_coding_is_a_400_and_the_connection_closes(service: Ser
         received = b"".join(iter(lambda: client.recv(65_536), b""))
     assert received.startswith(b"HTTP/1.1 400 ")
     assert received.count(b"HTTP/1.1 ") == 1
+
+
+# Request ids ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "is_kept"),
+    [
+        (["walk-1"], True),
+        (["urn:uuid:6a1f"], True),
+        (["x" * 64], True),
+        (["batch:7"], False),
+        (["Batch:7"], False),
+        (["batch:"], False),
+        (["x" * 65], False),
+        (["a b"], False),
+        (["caf\xe9"], False),
+        (["walk-1\x85"], False),
+        ([""], False),
+        ([], False),
+        (["walk-1", "walk-2"], False),  # a proxy could have read the other one
+    ],
+)
+def test_a_request_id_of_a_caller_cannot_look_like_ours(sent: list[str], is_kept: bool) -> None:
+    chosen = choose_request_id([each.encode("latin-1") for each in sent])
+    assert (chosen == "".join(sent)) is is_kept
+    assert is_kept or re.fullmatch("[0-9a-f]{32}", chosen)

@@ -496,3 +496,9 @@ def test_no_identifier_is_logged(service: Service, maker: httpx.Client) -> None:
     logged = service.oracle.output
     assert SECRET not in logged
     assert "52551000" not in logged
+
+
+def test_a_change_of_a_caller_cannot_pass_for_one_of_a_file(service: Service) -> None:
+    made = service.operator.post("/fsps", json={"fspId": "fakebatch"}, headers={"X-Request-ID": "batch:1"})
+    (event,) = service.fetch("SELECT request_id FROM events WHERE entity = 'fsp' AND fsp_id = 'fakebatch'")
+    assert event["request_id"] == made.headers["x-request-id"] != "batch:1"
