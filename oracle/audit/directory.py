@@ -18,11 +18,12 @@ Cost.      docs/audit.md.  A long snapshot keeps vacuum from removing deleted ro
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from math import inf
-from typing import Any, Final, NamedTuple
+from operator import itemgetter
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import asyncpg
 import msgspec
@@ -56,6 +57,8 @@ _LATER: Final[dict[str, dict[str, Any]]] = {
 _TIMED_LATER: Final = {"route": ("created_at", "changed_at")}
 _TIMES: Final = ("_at", "_from", "_to")
 _UNREADABLE: Final = (KeyError, TypeError, AttributeError, ValueError)
+
+_K = TypeVar("_K")
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -116,19 +119,24 @@ class Comparison:
 
     async def find_aliases(self, begin: Key | None = None, rows_max: float = inf) -> AsyncGenerator[Difference]:
         """Compare the aliases from a key on, until rows_max rows are read.  `next` is then the key to go on with."""
-        types = await self._connection.fetch(QUERIES["party_id_types"])
-        ranks = {row[0]: rank for rank, row in enumerate(types)}
-        start = begin or Key("", types[0][0])
-        events = await self._open("directory_alias_events", *start)
-        entries = await self._open("directory_entries", *start)
-        while True:
+        types = [row[0] for row in await self._connection.fetch(QUERIES["party_id_types"])]
+        ranks = {party_id_type: rank for rank, party_id_type in enumerate(types)}
+
+        def find_key(row: Any) -> tuple[str, int]:
             # Code points sort as the bytes of UTF-8 do, which is the order of collation "C".
-            key = min((key for key in (events.key, entries.key) if key is not None),
-                      key=lambda key: (key[0], ranks[key[1]]), default=None)  # fmt: skip
-            if key is None or events.count + entries.count >= rows_max:
-                self.next = None if key is None else Key(*key)
+            return row[0], ranks[row[1]]
+
+        start = begin or Key("", types[0])
+        events = await self._open(find_key, "directory_alias_events", *start)
+        defaults = await self._open(find_key, "directory_default_entries", *start)
+        further = await self._open(find_key, "directory_further_entries", *start)
+        sides = events, defaults, further
+        while True:
+            key = min([side.key for side in sides if side.key is not None], default=None)
+            if key is None or events.count + defaults.count + further.count >= rows_max:
+                self.next = None if key is None else Key(key[0], types[key[1]])
                 break
-            identifier, party_id_type = key
+            identifier, party_id_type = key[0], types[key[1]]
             situation = Situation(party_id_type, identifier)
             unreadable = None
             while events.key == key:
@@ -138,34 +146,34 @@ class Comparison:
                 except _UNREADABLE:
                     unreadable = event
             held = []
-            while entries.key == key:
-                held.append(await entries.take())
+            for side in (defaults, further):
+                while side.key == key:
+                    held.append(await side.take())
             if unreadable is not None:
-                text = f"{_name_key(key)}: event {unreadable['event_id']} does not describe an entry"
+                text = f"{party_id_type} {identifier}: event {unreadable['event_id']} does not describe an entry"
                 yield Difference("alias", key, text)
                 continue
             for text in _compare_entries(situation, held):
-                yield Difference("alias", key, f"{_name_key(key)}{text}")
-        self._count(events, entries)
+                yield Difference("alias", key, f"{party_id_type} {identifier}{text}")
+        self._count(*sides)
 
-    async def _open(self, query: str, *arguments: Any) -> _Side:
-        """`arguments` are those of the query: a key where it begins, or the one value that chooses its rows."""
-        side = _Side(await self._connection.cursor(QUERIES[query], *arguments), len(arguments), self._chunk)
+    async def _open(self, find_key: Callable[[Any], _K], query: str, *arguments: str) -> _Side[_K]:
+        side = _Side(await self._connection.cursor(QUERIES[query], *arguments), find_key, self._chunk)
         await side.fetch()
         return side
 
-    def _count(self, events: _Side, directory: _Side) -> None:
+    def _count(self, events: _Side[Any], *directory: _Side[Any]) -> None:
         self.rows["events"] += events.count
-        self.rows["directory"] += directory.count
+        self.rows["directory"] += sum(side.count for side in directory)
 
     # -- everything else ------------------------------------------------------------------------------------------
 
     async def find_of(self, entity: str) -> AsyncGenerator[Difference]:
         """Compare the rows of one entity of ENTITIES."""
-        events = await self._open("directory_events_of", entity)
-        rows = await self._open("directory_rows", entity)
+        events = await self._open(itemgetter(0), "directory_events_of", entity)
+        rows = await self._open(itemgetter(0), "directory_rows", entity)
         while True:
-            key = min((key for key in (events.key, rows.key) if key is not None), default=None)
+            key = min([side.key for side in (events, rows) if side.key is not None], default=None)
             if key is None:
                 break
             replay = _Replay(entity)
@@ -175,37 +183,33 @@ class Comparison:
             while rows.key == key:
                 held.append(_read_row((await rows.take())["state"]))
             for text in replay.compare(held):
-                yield Difference(entity, key, f"{key[0]}{text}")
+                yield Difference(entity, key, f"{key}{text}")
         self._count(events, rows)
 
 
-class _Side:
-    """Reads the rows of a query, which are ordered by their first columns."""
+class _Side(Generic[_K]):
+    """Reads the rows of a query, which are in the order of their keys."""
 
-    def __init__(self, cursor: Any, columns: int, chunk: int) -> None:
-        self._cursor, self._columns, self._chunk = cursor, columns, chunk
+    def __init__(self, cursor: Any, find_key: Callable[[Any], _K], chunk: int) -> None:
+        self._cursor, self._find_key, self._chunk = cursor, find_key, chunk
         self._rows: list[Any] = []
         self._at = 0
         self.count = 0
-        self.key: tuple[str, ...] | None = None  # of the row that `take` returns next; None at the end
+        self.key: _K | None = None  # of the row that `take` returns next; None at the end
 
     async def fetch(self) -> None:
         self._rows, self._at = await self._cursor.fetch(self._chunk), 0
-        self.key = self._rows[0][: self._columns] if self._rows else None
+        self.key = self._find_key(self._rows[0]) if self._rows else None
 
     async def take(self) -> Any:
         row = self._rows[self._at]
         self._at += 1
         self.count += 1
         if self._at < len(self._rows):
-            self.key = self._rows[self._at][: self._columns]
+            self.key = self._find_key(self._rows[self._at])
         else:
             await self.fetch()
         return row
-
-
-def _name_key(key: Sequence[str]) -> str:
-    return f"{key[1]} {key[0]}"
 
 
 def _compare_entries(situation: Situation, held: list[Any]) -> list[str]:

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 from oracle.audit import log
-from oracle.audit.directory import WHOLE, Comparison, open_snapshot
 from oracle.audit.keys import SEALING_LOCK, KeyFile
 from oracle.audit.sealer import LIMITS, Sealing, SealingLimits
 from oracle.audit.verify import Verification
@@ -87,17 +86,6 @@ async def findings(url: str, **options: object) -> list[str]:
         verification = Verification(connection, **options)  # type: ignore[arg-type]
         async with aclosing(verification.find()) as found:
             return [str(finding) async for finding in found]
-    finally:
-        await connection.close()
-
-
-async def differences(url: str) -> list[str]:
-    """How the directory differs from its events, as `oracle audit verify --directory` prints it."""
-    connection = await log.connect(url, "test")
-    try:
-        comparison = Comparison(connection, chunk=3)
-        async with open_snapshot(connection, WHOLE), aclosing(comparison.find()) as found:
-            return [str(each.finding) async for each in found]
     finally:
         await connection.close()
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from differences import list_differences
 from random_history import Asked, Event, RandomHistory, Seen, all_events, replay, some_question, time_of
 
 from oracle.api.hub.answers import encode_answer
@@ -56,6 +57,12 @@ async def test_as_of_is_what_the_hub_said_live(service: Service, made: list[Seen
             instants = [seen.before, *(at for at in ends if seen.before < at < seen.after), seen.after]
             answers = [(await resolve_question(postgres, seen.asked, at))[2] for at in instants]
             assert seen.party_list in answers, seen
+
+
+@pytest.mark.usefixtures("made")
+async def test_the_directory_is_what_all_events_make_of_it(service: Service) -> None:
+    """After hints, heirs, transfers, suspensions, routes that moved, and whole transactions by hand."""
+    assert await list_differences(service.database_url) == []
 
 
 def ends_of_rules(events: list[Event]) -> set[datetime]:

@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 import servers
 from admin_service import Service
+from differences import list_differences
 from oracle_process import PATIENT, start_oracle
 
 from oracle.audit import log
@@ -163,6 +164,11 @@ def test_a_migration_loses_nothing(earlier: Earlier) -> None:
     assert earlier.list_findings() == []
 
 
+def test_its_events_explain_every_row(earlier: Earlier) -> None:
+    """Also columns and secrets that are younger or older than their events."""
+    assert asyncio.run(list_differences(earlier.url)) == []
+
+
 def test_lookups_answer_as_before(earlier: Earlier, service: Service) -> None:
     """Those of doubtful aliases are refused, as every other call about them."""
     refused = {row[1:4] for row in DOUBTFUL_KEYS}
@@ -230,3 +236,7 @@ def test_every_doubtful_route_is_listed_and_can_be_ended(shell: Shell) -> None:
     # The others are there, and a bank's route answers CLABEs only.
     listed = {tuple(line[1:3]) for line in shell("route", "list", "--limit", "0").lines}
     assert listed >= {("CLABE", "012"), ("CLABE", "646"), ("CLABE", "021"), ("MSISDN", "95979"), ("EMAIL", "info@")}
+
+
+def test_events_explain_what_is_left(earlier: Earlier) -> None:
+    assert asyncio.run(list_differences(earlier.url)) == []

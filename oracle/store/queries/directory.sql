@@ -1,4 +1,4 @@
--- Queries that compare the directory with its events (oracle/audit/directory.py).  Two cursors of one snapshot read both
+-- Queries that compare the directory with its events (oracle/audit/directory.py).  Cursors of one snapshot read both
 -- sides in the order of their first columns.
 
 -- name: party_id_types() -> str
@@ -10,19 +10,24 @@ SELECT unnest(enum_range(NULL::party_id_type))::text
 -- the number.  To read all of them, PostgreSQL sorts instead if they are in another order on its disk.
 SELECT e.party_identifier, e.party_id_type::text, e.sub_id, e.event_id, e.entity, e.action, e.before::text, e.after::text
 FROM events e
-WHERE e.party_identifier IS NOT NULL AND (e.party_identifier, e.party_id_type) >= ($1, $2::text::party_id_type)
+WHERE e.party_identifier IS NOT NULL AND e.party_id_type IS NOT NULL
+  AND (e.party_identifier, e.party_id_type) >= ($1, $2::text::party_id_type)
   AND e.entity = 'alias' AND e.action <> 'ignored'
 ORDER BY e.party_identifier, e.party_id_type, e.event_id
 
--- name: directory_entries(text, text) -> DirectoryEntryRow
--- The entries from the key ($1 identifier, $2 type) on.  Served by the primary keys.
-SELECT d.identifier, d.party_id_type::text, d.sub_id, d.is_default, d.currency, d.fsp_id, d.is_hint FROM (
-    SELECT identifier, party_id_type, sub_id, true AS is_default, currency, fsp_id, is_hint FROM aliases
-    WHERE (identifier, party_id_type) >= ($1, $2::text::party_id_type)
-    UNION ALL
-    SELECT identifier, party_id_type, sub_id, false, currency, fsp_id, false FROM alias_currencies
-    WHERE (identifier, party_id_type) >= ($1, $2::text::party_id_type)
-) AS d ORDER BY d.identifier, d.party_id_type
+-- name: directory_default_entries(text, text) -> DirectoryEntryRow
+-- The default entries from the key ($1 identifier, $2 type) on.  Served by the primary key.  Not in one query with the
+-- further currencies: PostgreSQL would sort both.
+SELECT a.identifier, a.party_id_type::text, a.sub_id, true AS is_default, a.currency, a.fsp_id, a.is_hint FROM aliases a
+WHERE (a.identifier, a.party_id_type) >= ($1, $2::text::party_id_type)
+ORDER BY a.identifier, a.party_id_type
+
+-- name: directory_further_entries(text, text) -> DirectoryEntryRow
+-- The same for further currencies.
+SELECT x.identifier, x.party_id_type::text, x.sub_id, false AS is_default, x.currency, x.fsp_id, false AS is_hint
+FROM alias_currencies x
+WHERE (x.identifier, x.party_id_type) >= ($1, $2::text::party_id_type)
+ORDER BY x.identifier, x.party_id_type
 
 -- name: directory_events_of(text) -> PlacedEventRow
 -- The events of one entity that is not an alias, by what they are about.  Served by events_of_administration.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from differences import list_differences
 from oracle_process import until
 
 if TYPE_CHECKING:
@@ -328,6 +330,11 @@ def test_an_event_stream_ends_with_its_key(
         assert next(lines) == "event: progress"
         operator.post(f"/credentials/{key.split('_')[1]}/{end}", json=ENDS[end]).raise_for_status()
         assert "event: end" not in list(lines)
+
+
+def test_events_explain_everything_that_files_did(service: Service) -> None:
+    """By the files of the tests above, and the keys that were made and revoked meanwhile."""
+    assert asyncio.run(list_differences(service.database_url)) == []
 
 
 def test_a_stop_does_not_wait_for_watchers(service: Service, maker: httpx.Client, operator: httpx.Client) -> None:
