@@ -197,6 +197,7 @@ def run_oracle(
         "ORACLE_HUB_PORT": "0",
         "ORACLE_ADMIN_PORT": "0",
         "ORACLE_LOG_FORMAT": "json",
+        "ORACLE_AUDIT_DIRECTORY_EVERY_S": "0",  # the aliases of data sets have no events
         **({"ORACLE_DATABASE_URL": database_url} if database_url else {}),
         **settings,
     }
