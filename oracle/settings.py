@@ -587,10 +587,38 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=1_048_576,
             le=2**50,
-            description="How many bytes an FSP can upload in 24 hours; files are kept. The default is two files of the"
-            " largest size, or 200 million rows.",
+            description="How many bytes an FSP can upload in 24 hours. Uploads that break off count as well. The"
+            " default is two files of the largest size, or 200 million rows.",
         ),
     ] = 8 * 1024**3
+    idempotency_retention_hours: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=168,
+            description="How long the answer to a call with an Idempotency-Key is kept, in hours. A repeated call gets"
+            " it again; later, the call is done again.",
+        ),
+    ] = 24
+    refusal_retention_days: Annotated[
+        int,
+        Meta(
+            ge=90,
+            le=36_500,
+            description="How long records of refused calls are kept, in days. Not less than 90: the database refuses to"
+            " delete newer ones.",
+        ),
+    ] = 365
+    file_retention_days: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=36_500,
+            description="How long an uploaded file and the results of its rows are kept after their batch has ended, in"
+            " days. The batch and the changes that it made stay. 0, the default: forever, because nobody can bring a"
+            " deleted file back.",
+        ),
+    ] = 0
     start_wait_s: Annotated[
         int,
         Meta(

@@ -242,16 +242,18 @@ BEGIN
         given := CASE
             WHEN each.relkind = 'S' THEN 'USAGE, SELECT ON SEQUENCE'
             WHEN each.relname = 'migrations' THEN 'SELECT ON'
-            WHEN each.relname = 'events' THEN
+            WHEN each.relname IN ('events', 'audit_reads') THEN
                 (SELECT format('SELECT, INSERT (%s) ON', string_agg(quote_ident(attname), ', ')) FROM pg_attribute
-                 WHERE attrelid = each.oid AND attnum > 0 AND NOT attisdropped AND attname NOT IN ('event_id', 'xact', 'at'))
+                 WHERE attrelid = each.oid AND attnum > 0 AND NOT attisdropped
+                   AND attname NOT IN ('event_id', 'xact', 'at', 'read_id'))
             WHEN each.relname LIKE 'audit\_%' THEN 'SELECT, INSERT ON'
             ELSE 'SELECT, INSERT, UPDATE, DELETE ON'
         END;
         EXECUTE format('GRANT %s %I TO %I', given, each.relname, application);
     END LOOP;
     EXECUTE format('REVOKE INSERT ON audit_eras FROM %I', application);
-    EXECUTE format('GRANT EXECUTE ON FUNCTION events_partitions_ahead(int), audit_era_begin() TO %I', application);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION events_partitions_ahead(int), audit_reads_partitions_ahead(int), audit_era_begin()'
+                   ' TO %I', application);
 END $$;
 
 CREATE FUNCTION public.audit_cluster() RETURNS text
@@ -304,6 +306,86 @@ BEGIN
            c.reason, c.request_id, c.trace_id
     FROM new_rows WHERE number > 0;
     RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.audit_reads_drop(days integer) RETURNS TABLE(dropped text, records bigint)
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET lock_timeout TO '2s'
+    AS $$
+DECLARE
+    c event_context := event_context();
+    cut timestamptz;
+    month record;
+BEGIN
+    IF days IS NULL OR days < 365 THEN
+        RAISE EXCEPTION 'records of who asked stay for 365 days' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    cut := now() - make_interval(days => days);
+    PERFORM pg_advisory_xact_lock(hashtext('audit_reads_partitions_ahead'));
+    FOR month IN SELECT * FROM audit_reads_months() m WHERE m.until <= cut LOOP
+        dropped := month.name;
+        EXECUTE format('SELECT count(*) FROM %I', dropped) INTO records;
+        EXECUTE format('DROP TABLE %I', dropped);
+        INSERT INTO events (entity, action, channel, actor, role, before, reason, request_id, trace_id)
+        VALUES ('audit-reads', 'removed', c.channel, c.actor, c.role,
+                jsonb_build_object('partition', dropped, 'from', month.since, 'until', month.until, 'records', records),
+                c.reason, c.request_id, c.trace_id);
+        RETURN NEXT;
+    END LOOP;
+    SELECT count(*) INTO records FROM audit_reads_default WHERE at < cut;
+    IF records > 0 THEN
+        dropped := 'audit_reads_default';
+        ALTER TABLE audit_reads_default DISABLE TRIGGER audit_reads_fixed;
+        DELETE FROM audit_reads_default WHERE at < cut;
+        ALTER TABLE audit_reads_default ENABLE TRIGGER audit_reads_fixed;
+        INSERT INTO events (entity, action, channel, actor, role, before, reason, request_id, trace_id)
+        VALUES ('audit-reads', 'removed', c.channel, c.actor, c.role,
+                jsonb_build_object('partition', dropped, 'until', cut, 'records', records),
+                c.reason, c.request_id, c.trace_id);
+        RETURN NEXT;
+    END IF;
+END $$;
+
+CREATE FUNCTION public.audit_reads_months(OUT name text, OUT since timestamp with time zone, OUT until timestamp with time zone) RETURNS SETOF record
+    LANGUAGE sql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    SELECT c.relname::text, substring(bound FROM 'FROM \(''(.*?)''\)')::timestamptz,
+           substring(bound FROM 'TO \(''(.*?)''\)')::timestamptz AS until
+    FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid, pg_get_expr(c.relpartbound, c.oid) AS bound
+    WHERE inhparent = 'audit_reads'::regclass AND bound LIKE '%TO (%' ORDER BY until
+$$;
+
+CREATE FUNCTION public.audit_reads_partitions_ahead(months integer DEFAULT 3) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    SET lock_timeout TO '2s'
+    AS $$
+DECLARE
+    month timestamp;
+    begins timestamptz;
+    ends timestamptz;
+    partition text;
+    made int := 0;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('audit_reads_partitions_ahead'));
+    FOR n IN 0..least(months, 120) LOOP
+        month := date_trunc('month', now() AT TIME ZONE 'UTC') + n * interval '1 month';
+        begins := month AT TIME ZONE 'UTC';
+        ends := (month + interval '1 month') AT TIME ZONE 'UTC';
+        partition := 'audit_reads_' || to_char(month, 'YYYY_MM');
+        CONTINUE WHEN to_regclass(partition) IS NOT NULL
+            OR EXISTS (SELECT FROM audit_reads_default WHERE at >= begins AND at < ends)
+            OR EXISTS (SELECT FROM audit_reads_months() m WHERE m.since IS NULL AND m.until > begins);
+        EXECUTE format('CREATE TABLE %I (LIKE audit_reads INCLUDING DEFAULTS, PRIMARY KEY (read_id))', partition);
+        EXECUTE format('CREATE TRIGGER audit_reads_fixed BEFORE UPDATE OR DELETE OR TRUNCATE ON %I'
+                       ' FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', partition);
+        EXECUTE format('REVOKE ALL ON %I FROM PUBLIC', partition);
+        EXECUTE format('ALTER TABLE audit_reads ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', partition, begins, ends);
+        made := made + 1;
+    END LOOP;
+    RETURN made;
 END $$;
 
 CREATE FUNCTION public.batches_written() RETURNS trigger
@@ -705,15 +787,32 @@ CREATE TABLE public.audit_reads (
     details jsonb DEFAULT '{}'::jsonb NOT NULL,
     request_id text,
     trace_id text
-);
+)
+PARTITION BY RANGE (at);
 
-ALTER TABLE public.audit_reads ALTER COLUMN read_id ADD GENERATED ALWAYS AS IDENTITY (
-    SEQUENCE NAME public.audit_reads_read_id_seq
+CREATE SEQUENCE public.audit_reads_read_id_seq
     START WITH 1
     INCREMENT BY 1
     NO MINVALUE
     NO MAXVALUE
-    CACHE 1
+    CACHE 1;
+
+ALTER SEQUENCE public.audit_reads_read_id_seq OWNED BY public.audit_reads.read_id;
+
+CREATE TABLE public.audit_reads_default (
+    read_id bigint DEFAULT nextval('public.audit_reads_read_id_seq'::regclass) NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() CONSTRAINT audit_reads_at_not_null NOT NULL,
+    credential_id text CONSTRAINT audit_reads_credential_id_not_null NOT NULL COLLATE pg_catalog."C",
+    role text CONSTRAINT audit_reads_role_not_null NOT NULL,
+    caller_fsp_id text,
+    asked text CONSTRAINT audit_reads_asked_not_null NOT NULL,
+    party_id_type public.party_id_type,
+    party_identifier text COLLATE pg_catalog."C",
+    sub_id text,
+    fsp_id text COLLATE pg_catalog."C",
+    details jsonb DEFAULT '{}'::jsonb CONSTRAINT audit_reads_details_not_null NOT NULL,
+    request_id text,
+    trace_id text
 );
 
 CREATE TABLE public.audit_tiles (
@@ -743,6 +842,12 @@ CREATE TABLE public.batch_countries (
     CONSTRAINT batch_countries_country_check CHECK ((country ~ '^[A-Z]{2}$'::text))
 );
 
+CREATE TABLE public.batch_deletions (
+    batch_id bigint NOT NULL,
+    deleted_at timestamp with time zone DEFAULT now() NOT NULL,
+    ended_at timestamp with time zone
+);
+
 CREATE TABLE public.batch_files (
     batch_id bigint NOT NULL,
     part integer NOT NULL,
@@ -752,7 +857,9 @@ ALTER TABLE ONLY public.batch_files ALTER COLUMN data SET STORAGE EXTERNAL;
 
 CREATE TABLE public.batch_uploads (
     batch_id bigint NOT NULL,
-    seen_at timestamp with time zone DEFAULT now() NOT NULL
+    seen_at timestamp with time zone DEFAULT now() NOT NULL,
+    fsp_id text COLLATE pg_catalog."C",
+    bytes bigint DEFAULT 0 NOT NULL
 );
 
 CREATE TABLE public.batches (
@@ -985,7 +1092,18 @@ ALTER TABLE public.routes ALTER COLUMN route_id ADD GENERATED ALWAYS AS IDENTITY
     CACHE 1
 );
 
+CREATE TABLE public.uploads_broken_off (
+    fsp_id text NOT NULL COLLATE pg_catalog."C",
+    hour timestamp with time zone NOT NULL,
+    bytes bigint NOT NULL,
+    CONSTRAINT uploads_broken_off_bytes_check CHECK ((bytes >= 0))
+);
+
+ALTER TABLE ONLY public.audit_reads ATTACH PARTITION public.audit_reads_default DEFAULT;
+
 ALTER TABLE ONLY public.events ATTACH PARTITION public.events_default DEFAULT;
+
+ALTER TABLE ONLY public.audit_reads ALTER COLUMN read_id SET DEFAULT nextval('public.audit_reads_read_id_seq'::regclass);
 
 ALTER TABLE ONLY public.events ALTER COLUMN event_id SET DEFAULT nextval('public.events_event_id_seq'::regclass);
 
@@ -1010,8 +1128,8 @@ ALTER TABLE ONLY public.audit_keys
 ALTER TABLE ONLY public.audit_keys
     ADD CONSTRAINT audit_keys_vkey_key UNIQUE (vkey);
 
-ALTER TABLE ONLY public.audit_reads
-    ADD CONSTRAINT audit_reads_pkey PRIMARY KEY (read_id);
+ALTER TABLE ONLY public.audit_reads_default
+    ADD CONSTRAINT audit_reads_default_pkey PRIMARY KEY (read_id);
 
 ALTER TABLE ONLY public.audit_tiles
     ADD CONSTRAINT audit_tiles_pkey PRIMARY KEY (tile_level, first);
@@ -1021,6 +1139,9 @@ ALTER TABLE ONLY public.batch_chunks
 
 ALTER TABLE ONLY public.batch_countries
     ADD CONSTRAINT batch_countries_pkey PRIMARY KEY (batch_id);
+
+ALTER TABLE ONLY public.batch_deletions
+    ADD CONSTRAINT batch_deletions_pkey PRIMARY KEY (batch_id);
 
 ALTER TABLE ONLY public.batch_files
     ADD CONSTRAINT batch_files_pkey PRIMARY KEY (batch_id, part);
@@ -1047,7 +1168,7 @@ ALTER TABLE ONLY public.events_default
     ADD CONSTRAINT events_default_pkey PRIMARY KEY (event_id);
 
 ALTER TABLE public.events
-    ADD CONSTRAINT events_entity_check CHECK ((entity = ANY (ARRAY['alias'::text, 'fsp'::text, 'route'::text, 'policy'::text, 'credential'::text, 'batch'::text, 'audit-key'::text, 'secret'::text]))) NOT VALID;
+    ADD CONSTRAINT events_entity_check CHECK ((entity = ANY (ARRAY['alias'::text, 'fsp'::text, 'route'::text, 'policy'::text, 'credential'::text, 'batch'::text, 'audit-key'::text, 'secret'::text, 'audit-reads'::text]))) NOT VALID;
 
 ALTER TABLE ONLY public.fsp_logos
     ADD CONSTRAINT fsp_logos_pkey PRIMARY KEY (fsp_id);
@@ -1067,6 +1188,9 @@ ALTER TABLE ONLY public.migrations
 ALTER TABLE ONLY public.routes
     ADD CONSTRAINT routes_pkey PRIMARY KEY (route_id);
 
+ALTER TABLE ONLY public.uploads_broken_off
+    ADD CONSTRAINT uploads_broken_off_pkey PRIMARY KEY (fsp_id, hour);
+
 CREATE INDEX access_refusals_by_time ON public.access_refusals USING btree (at);
 
 CREATE INDEX alias_currencies_by_fsp ON public.alias_currencies USING btree (fsp_id, party_id_type, changed_at);
@@ -1075,9 +1199,17 @@ CREATE INDEX aliases_by_fsp ON public.aliases USING btree (fsp_id, party_id_type
 
 CREATE INDEX audit_batches_by_bound ON public.audit_batches USING btree (era, xact, event_id);
 
-CREATE INDEX audit_reads_by_credential ON public.audit_reads USING btree (credential_id, read_id);
+CREATE INDEX audit_reads_by_credential ON ONLY public.audit_reads USING btree (credential_id, read_id);
 
-CREATE INDEX audit_reads_by_identifier ON public.audit_reads USING btree (party_identifier, read_id) WHERE (party_identifier IS NOT NULL);
+CREATE INDEX audit_reads_by_identifier ON ONLY public.audit_reads USING btree (party_identifier, read_id) WHERE (party_identifier IS NOT NULL);
+
+CREATE INDEX audit_reads_default_credential_id_read_id_idx ON public.audit_reads_default USING btree (credential_id, read_id);
+
+CREATE INDEX audit_reads_default_party_identifier_read_id_idx ON public.audit_reads_default USING btree (party_identifier, read_id) WHERE (party_identifier IS NOT NULL);
+
+CREATE INDEX batch_deletions_unfinished ON public.batch_deletions USING btree (batch_id) WHERE (ended_at IS NULL);
+
+CREATE INDEX batches_by_end ON public.batches USING btree (finished_at) WHERE (finished_at IS NOT NULL);
 
 CREATE INDEX batches_by_fsp ON public.batches USING btree (fsp_id, batch_id);
 
@@ -1123,9 +1255,15 @@ CREATE INDEX events_default_xact_idx ON public.events_default USING btree (xact)
 
 CREATE INDEX idempotency_by_time ON public.idempotency USING btree (made_at);
 
+CREATE INDEX idempotency_in_clear ON public.idempotency USING btree (made_at) WHERE (substr(answer, 1, 1) = '\x00'::bytea);
+
 CREATE INDEX routes_by_fsp ON public.routes USING btree (fsp_id, route_id);
 
 CREATE INDEX routes_by_prefix ON public.routes USING btree (party_id_type, prefix);
+
+ALTER INDEX public.audit_reads_by_credential ATTACH PARTITION public.audit_reads_default_credential_id_read_id_idx;
+
+ALTER INDEX public.audit_reads_by_identifier ATTACH PARTITION public.audit_reads_default_party_identifier_read_id_idx;
 
 ALTER INDEX public.events_by_time ATTACH PARTITION public.events_default_at_idx;
 
@@ -1174,6 +1312,8 @@ CREATE TRIGGER audit_keys_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.au
 CREATE TRIGGER audit_keys_inserted AFTER INSERT ON public.audit_keys REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.audit_keys_inserted();
 
 CREATE TRIGGER audit_reads_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_reads FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER audit_reads_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_reads_default FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER audit_tiles_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_tiles FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
@@ -1248,6 +1388,9 @@ ALTER TABLE ONLY public.batch_chunks
 ALTER TABLE ONLY public.batch_countries
     ADD CONSTRAINT batch_countries_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES public.batches(batch_id);
 
+ALTER TABLE ONLY public.batch_deletions
+    ADD CONSTRAINT batch_deletions_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES public.batches(batch_id);
+
 ALTER TABLE ONLY public.batches
     ADD CONSTRAINT batches_fsp_id_fkey FOREIGN KEY (fsp_id) REFERENCES public.fsps(fsp_id);
 
@@ -1271,6 +1414,13 @@ GRANT USAGE ON SCHEMA public TO oracle_app;
 REVOKE ALL ON FUNCTION public.audit_era_begin() FROM PUBLIC;
 GRANT ALL ON FUNCTION public.audit_era_begin() TO oracle_app;
 
+REVOKE ALL ON FUNCTION public.audit_reads_drop(days integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.audit_reads_months(OUT name text, OUT since timestamp with time zone, OUT until timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION public.audit_reads_partitions_ahead(months integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.audit_reads_partitions_ahead(months integer) TO oracle_app;
+
 REVOKE ALL ON FUNCTION public.events_partitions_ahead(months integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.events_partitions_ahead(months integer) TO oracle_app;
 
@@ -1288,7 +1438,29 @@ GRANT SELECT ON TABLE public.audit_eras TO oracle_app;
 
 GRANT SELECT,INSERT ON TABLE public.audit_keys TO oracle_app;
 
-GRANT SELECT,INSERT ON TABLE public.audit_reads TO oracle_app;
+GRANT SELECT ON TABLE public.audit_reads TO oracle_app;
+
+GRANT INSERT(credential_id) ON TABLE public.audit_reads TO oracle_app;
+
+GRANT INSERT(role) ON TABLE public.audit_reads TO oracle_app;
+
+GRANT INSERT(caller_fsp_id) ON TABLE public.audit_reads TO oracle_app;
+
+GRANT INSERT(asked) ON TABLE public.audit_reads TO oracle_app;
+
+GRANT INSERT(party_id_type) ON TABLE public.audit_reads TO oracle_app;
+
+GRANT INSERT(party_identifier) ON TABLE public.audit_reads TO oracle_app;
+
+GRANT INSERT(sub_id) ON TABLE public.audit_reads TO oracle_app;
+
+GRANT INSERT(fsp_id) ON TABLE public.audit_reads TO oracle_app;
+
+GRANT INSERT(details) ON TABLE public.audit_reads TO oracle_app;
+
+GRANT INSERT(request_id) ON TABLE public.audit_reads TO oracle_app;
+
+GRANT INSERT(trace_id) ON TABLE public.audit_reads TO oracle_app;
 
 GRANT SELECT,USAGE ON SEQUENCE public.audit_reads_read_id_seq TO oracle_app;
 
@@ -1297,6 +1469,8 @@ GRANT SELECT,INSERT ON TABLE public.audit_tiles TO oracle_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.batch_chunks TO oracle_app;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.batch_countries TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.batch_deletions TO oracle_app;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.batch_files TO oracle_app;
 
@@ -1359,3 +1533,5 @@ GRANT SELECT ON TABLE public.migrations TO oracle_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.routes TO oracle_app;
 
 GRANT SELECT,USAGE ON SEQUENCE public.routes_route_id_seq TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.uploads_broken_off TO oracle_app;

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 CHANNELS: Final = ("hub", "admin", "import", "self-heal", "seed", "sql")
 ACTIONS: Final = ("registered", "changed", "removed", "ignored")
-ENTITIES: Final = ("alias", "fsp", "route", "policy", "credential", "batch", "audit-key", "secret")
+ENTITIES: Final = ("alias", "fsp", "route", "policy", "credential", "batch", "audit-key", "secret", "audit-reads")
 
 _ROOT: Final = "/audit/v1"
 _EVENT: Final = ("at", "eventId", "entity", "action", "channel", "actor", "fspId", "kind", "identifier", "subId", "now")

@@ -1,7 +1,7 @@
 """Stores an uploaded file part by part in the database; a complete file becomes a batch.
 
 An interrupted upload leaves no batch.  Its parts are deleted at once if possible, else by the importing process an hour
-later.  At most two parts are in memory; a thread compresses them.
+later; its bytes count for the quota of the FSP.  At most two parts are in memory; a thread compresses them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import codecs
 import hashlib
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import msgspec
@@ -51,15 +51,42 @@ class Abandoned(errors.BadRequest):
 
 
 async def receive(
-    changes: Changes, context: Context, body: AsyncIterator[bytes], limits: ImportLimits = IMPORT_LIMITS
+    changes: Changes,
+    context: Context,
+    body: AsyncIterator[bytes],
+    limits: ImportLimits = IMPORT_LIMITS,
+    *,
+    fsp_id: str,
+    begun: Callable[[int], None] = lambda _: None,
 ) -> Upload:
-    """Store a file part by part.  Raises TooLong, Abandoned, MissingElement (empty file), DirectoryUnavailable."""
-    batch_id = await changes.administer(context, _begin)
+    """Store a file part by part.  `begun` gets its number.
+
+    Raises TooLong, Abandoned, MissingElement (empty file), DirectoryUnavailable.
+    """
+
+    async def begin(transaction: Transaction) -> int:
+        batch_id: int = (await transaction.rows("batch_number"))[0]["batch_id"]
+        await transaction.run("upload_begin", batch_id, fsp_id)
+        return batch_id
+
+    batch_id = await changes.administer(context, begin)
+    begun(batch_id)
     try:
         return await _store_parts(changes, context, batch_id, body, limits)
     except BaseException:
         await abandon(changes, context, batch_id, limits)
         raise
+
+
+async def compute_digest(body: AsyncIterator[bytes], limits: ImportLimits = IMPORT_LIMITS) -> bytes:
+    """Read a file and store nothing of it.  Raises TooLong."""
+    digest, file_bytes = hashlib.sha256(), 0
+    async for data in body:
+        file_bytes += len(data)
+        if file_bytes > limits.file_bytes_max:
+            raise TooLong
+        digest.update(data)
+    return digest.digest()
 
 
 async def add_batch(transaction: Transaction, context: Context, upload: Upload, new: NewBatch) -> Any:
@@ -107,14 +134,8 @@ async def _drop(transaction: Transaction, batch_id: int, limits: ImportLimits) -
         return False
     if await transaction.run("upload_parts_drop", batch_id, limits.parts_dropped):
         return True
-    await transaction.run("upload_end", batch_id)
+    await transaction.run("upload_break_off", batch_id)
     return False
-
-
-async def _begin(transaction: Transaction) -> int:
-    batch_id: int = (await transaction.rows("batch_number"))[0]["batch_id"]
-    await transaction.run("upload_begin", batch_id)
-    return batch_id
 
 
 async def _store_parts(
@@ -176,7 +197,7 @@ class _UploadParts:
         packed = await asyncio.to_thread(self._pack, data)
 
         async def work(transaction: Transaction) -> None:
-            if not await transaction.run("upload_part", self._batch_id, number, packed):
+            if not await transaction.run("upload_part", self._batch_id, number, packed, len(data)):
                 raise Abandoned
 
         await self._changes.administer(self._context, work)

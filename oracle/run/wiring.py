@@ -27,7 +27,7 @@ from oracle.api.hub.participants import Participants
 from oracle.identifiers import Reading
 from oracle.imports.quota import Quota
 from oracle.run.handover import RoutesFile
-from oracle.run.housekeeping import Housekeeping
+from oracle.run.housekeeping import Housekeeping, Retention
 from oracle.run.open_files import count_clients
 from oracle.run.order import Role, Target
 from oracle.run.worker import Link
@@ -214,6 +214,7 @@ async def run_admin(
 ) -> None:
     from oracle.api.admin.app import AdminServices, admin_app  # noqa: PLC0415 - _MODULES
     from oracle.api.admin.connections import Limits as AdminLimits  # noqa: PLC0415
+    from oracle.api.admin.keeping import Keeping  # noqa: PLC0415
     from oracle.audit import waiting  # noqa: PLC0415
     from oracle.run.asgi import serve_asgi  # noqa: PLC0415
 
@@ -223,6 +224,7 @@ async def run_admin(
             services = AdminServices(
                 store.changes, store.postgres, health, metrics,
                 quota=Quota(open_max=settings.import_open_max, bytes_max=settings.import_day_bytes_max),
+                keeping=Keeping(retention_s=settings.idempotency_retention_hours * 3600),
                 proxies=settings.admin_proxies, reading=Reading.of(settings),
                 bodies_max_bytes=settings.bodies_max_bytes,
             )  # fmt: skip
@@ -279,9 +281,10 @@ def _make_jobs(store: Store, metrics: Metrics, signing_keys: KeyFile) -> list[jo
 
     imports = Imports(store.changes, store.postgres, metrics, reading=Reading.of(store.settings))
     sealer = Sealer(store.postgres.servers, signing_keys, metrics)
+    housekeeping = Housekeeping(store.postgres, Retention.of(store.settings))
     made: list[jobs.Named] = [
         ("imports", imports.run),
-        ("housekeeping", Housekeeping(store.postgres).run),
+        ("housekeeping", housekeeping.run),
         ("sealing", sealer.run),
     ]
     if store.settings.audit_directory_every_s:

@@ -10,7 +10,7 @@ Once.      Ten processes that start at once apply each migration once: an adviso
 Lock.      Each file is one transaction, under a lock timeout.  A migration that waits behind a long query fails;
            otherwise every lookup would wait behind the migration.
 After it.  Each run also does what follows from the schema: it grants the application's role its rights on new tables,
-           and makes history's partitions for the coming months.
+           and makes the partitions of history and of the records of who asked, for the coming months.
 """
 
 from __future__ import annotations
@@ -267,3 +267,7 @@ async def _grant_and_partition(connection: asyncpg.Connection) -> None:
     with suppress(asyncpg.LockNotAvailableError):
         async with connection.transaction():
             await connection.execute("SELECT events_partitions_ahead()")
+    with suppress(asyncpg.LockNotAvailableError):
+        async with connection.transaction():
+            if await connection.fetchval("SELECT to_regproc('audit_reads_partitions_ahead') IS NOT NULL"):
+                await connection.execute("SELECT audit_reads_partitions_ahead()")

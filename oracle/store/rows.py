@@ -149,6 +149,13 @@ class StoredAnswerRow(TypedDict):
     answer: bytes | None
 
 
+class KeptRow(TypedDict):
+    """What a credential keeps for repeated calls."""
+
+    answers: int
+    bytes: int
+
+
 class FspRow(TypedDict):
     """An FSP; `contact` is JSON."""
 
@@ -437,6 +444,7 @@ class BatchRow(TypedDict):
     changed_at: datetime
     version: int
     country: str | None
+    file_deleted_at: datetime | None
 
 
 class StateCountRow(TypedDict):

@@ -58,7 +58,7 @@ class Engine:
             for at in range(0, len(raw), 1000):
                 yield raw[at : at + 1000]
 
-        received = await uploads.receive(self.changes, context, body(), self.limits)
+        received = await uploads.receive(self.changes, context, body(), self.limits, fsp_id=fsp_id)
         new = uploads.NewBatch(fsp_id=fsp_id, file_name=f"{fsp_id}.csv")
 
         async def add(transaction: Transaction) -> Any:

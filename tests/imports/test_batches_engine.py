@@ -310,7 +310,7 @@ async def test_an_interrupted_upload_leaves_nothing(engine: Engine) -> None:
         raise ConnectionResetError
 
     with pytest.raises(ConnectionResetError):
-        await uploads.receive(engine.changes, as_uploader("maker"), body(), engine.limits)
+        await uploads.receive(engine.changes, as_uploader("maker"), body(), engine.limits, fsp_id="a")
     left = "SELECT (SELECT count(*) FROM batch_files) + (SELECT count(*) FROM batch_uploads)"
     assert await engine.db.fetchval(left) == 0
 
@@ -335,7 +335,7 @@ async def test_an_abandoned_upload_becomes_no_batch(engine: Engine) -> None:
         await engine.db.execute("DELETE FROM batch_uploads")
 
     with pytest.raises(uploads.Abandoned):
-        await uploads.receive(engine.changes, as_uploader("maker"), body())
+        await uploads.receive(engine.changes, as_uploader("maker"), body(), fsp_id="a")
 
 
 async def test_a_too_large_or_empty_file_is_refused(engine: Engine) -> None:
@@ -345,9 +345,11 @@ async def test_a_too_large_or_empty_file_is_refused(engine: Engine) -> None:
 
     context = as_uploader("maker")
     with pytest.raises(uploads.TooLong):
-        await uploads.receive(engine.changes, context, body(b"12345", b"678901"), ImportLimits(file_bytes_max=10))
+        await uploads.receive(
+            engine.changes, context, body(b"12345", b"678901"), ImportLimits(file_bytes_max=10), fsp_id="a"
+        )
     with pytest.raises(errors.MissingElement):
-        await uploads.receive(engine.changes, context, body())
+        await uploads.receive(engine.changes, context, body(), fsp_id="a")
 
 
 async def test_a_batch_keeps_its_parts_if_the_answer_of_its_commit_was_lost(engine: Engine) -> None:
@@ -371,7 +373,7 @@ async def test_simultaneous_uploads_count_for_each_other(engine: Engine) -> None
         first.add(60)
         with pytest.raises(quota.TooManyBytes):
             second.add(60)
-        first.count_as_stored()
+        first.count_as_ended()
         with pytest.raises(quota.TooManyBytes):
             second.add(0)
         other.add(100)

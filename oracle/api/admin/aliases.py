@@ -31,8 +31,9 @@ from msgspec import Meta
 
 from oracle import errors
 from oracle.api.admin.access import OPERATOR, Role, allow
-from oracle.api.admin.calls import Answer, Body, Call, Once, Resource, answer, answer_of
+from oracle.api.admin.calls import Body, Call, Resource, answer, answer_of
 from oracle.api.admin.fsps import fetch_default_country, no_such_fsp, path_of
+from oracle.api.admin.keeping import Answer
 from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.problems import ItemProblem, Refusal, refusal_of
@@ -565,14 +566,8 @@ async def look_up(
 
 
 async def answer_question(call: Call, work: Callable[[Rows], Awaitable[Answer]]) -> Response[bytes]:
-    """Answer a POST that changes nothing; with an Idempotency-Key its answer is stored like that of any POST."""
-
-    async def change(once: Once) -> Answer:
-        if once.key is None:
-            return await work(call.postgres.rows)
-        return await call.changes.administer(call.context(), lambda transaction: work(transaction.rows), once)
-
-    return await call.once(change)
+    """Answer a POST that changes nothing.  Nothing of it is kept, also with an Idempotency-Key: ask again."""
+    return (await work(call.postgres.rows)).response()
 
 
 def _read_items(

@@ -43,6 +43,7 @@ from oracle.api.admin.access import PUBLIC, Access
 from oracle.api.admin.calls import Call, answer_of
 from oracle.api.admin.envelope import Budget, wrap_app, wrap_handler
 from oracle.api.admin.examples import add_examples
+from oracle.api.admin.keeping import Keeping
 from oracle.api.admin.problems import DEFECT, Refusal, refusal_of
 from oracle.api.admin.sending import STALL_S, limit_stalls
 from oracle.api.history import differences, events, exports, reads, resolutions
@@ -70,6 +71,8 @@ act for that FSP.
 **Versions.** Answers have an ETag. A change with `If-Match` of another version is 412.
 
 **Repeating a call.** A POST with an `Idempotency-Key` is done once; for 24 hours, the same call gets the same answer.
+An answer that is too long to keep, or was given under an earlier secret of the key, is not given again: the repeated
+call gets 409 `answer_lost`, and nothing is done twice. A POST that changes nothing is answered anew.
 
 **Errors.** Each error is `application/problem+json` (RFC 9457). `code` stays the same between versions; `type` is a
 link to the list of all codes: [error codes](/docs/errors).
@@ -103,6 +106,7 @@ class AdminServices:
         counters: metrics.Metrics,
         *,
         quota: Quota | None = None,
+        keeping: Keeping | None = None,
         proxies: Sequence[str] = (),
         reading: Reading | None = None,
         bodies_max_bytes: int = BODIES_MAX_BYTES,
@@ -115,6 +119,7 @@ class AdminServices:
         self.stopping = asyncio.Event()  # when it is set, endless answers end
         self.counters = counters
         self.quota = quota or Quota()
+        self.keeping = keeping or Keeping()
         self.proxies = proxies  # in front of the listener
         self.reading = reading or Reading()
         self.bodies_max_bytes = bodies_max_bytes  # of all calls together
@@ -204,7 +209,7 @@ async def _call(request: Request[Any, Any, Any], state: State) -> Call:
     _require_known(request)
     services: AdminServices = state.services
     body = b"" if request.route_handler.opt["streams"] else await request.body()
-    return Call(request, body, services.changes, services.postgres)
+    return Call(request, body, services.changes, services.postgres, services.keeping)
 
 
 async def _reading(state: State) -> Reading:

@@ -10,8 +10,8 @@ import asyncio
 import hashlib
 import time
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from datetime import datetime
 from importlib.resources import files
 from typing import Annotated, Any, Final, Literal
@@ -25,8 +25,9 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Meta
 
 from oracle.api.admin.access import ANYBODY, Caller, Role, allow, is_still_valid, make_unauthorized
-from oracle.api.admin.calls import Answer, Body, Call, Resource, answer
+from oracle.api.admin.calls import Body, Call, Resource, answer
 from oracle.api.admin.fsps import READERS
+from oracle.api.admin.keeping import Answer
 from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.problems import Refusal
@@ -106,6 +107,9 @@ class Batch(Resource):
     validated_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
+    file_deleted_at: Annotated[
+        datetime | None, Meta(description="Since then the file and its results are deleted; what it changed stays")
+    ]
     error: Annotated[FileError | None, Meta(description="Why the file was refused as a whole")]
 
 
@@ -276,9 +280,13 @@ async def upload_batch(
     context = call.context(reason=file_name)
     limits: quota.Quota = request.app.state.services.quota
     with _refuse_excess(limits), limits.count_upload(fsp_id) as coming:
-        if not await call.is_repeated():  # a repeated call gets its first answer, however much there is now
-            await coming.look(call.postgres, fsp_id)
-        received = await uploads.receive(call.changes, context, _body(request, coming))
+        if await call.is_repeated():  # a repeated call gets its first answer, however much there is now
+            return await _answer_again(call, request, file_name)
+        announced = request.headers.get("content-length", "")
+        await coming.look(call.postgres, fsp_id, int(announced) if announced.isdigit() else 0)
+        received = await uploads.receive(
+            call.changes, context, _body(request, coming.add), fsp_id=fsp_id, begun=coming.begin
+        )
         call.sha256 = hashlib.sha256(call.sha256 + received.file_sha256).digest()
         new = uploads.NewBatch(fsp_id=fsp_id, file_name=file_name, note=note, country=country)
 
@@ -290,11 +298,21 @@ async def upload_batch(
 
         try:
             answered = await call.administer(work, reason=file_name)
-            coming.count_as_stored()
+            coming.count_as_ended()
         finally:
             # Removes nothing once it is a batch; a repeated call that was answered before has left its parts.
             await uploads.abandon(call.changes, context, received.batch_id)
         return answered
+
+
+async def _answer_again(call: Call, request: Request[Any, Any, Any], file_name: str) -> Response[bytes]:
+    """Answer an upload that is repeated.  Only the digest of the file is needed: nothing is stored."""
+    call.sha256 = hashlib.sha256(call.sha256 + await uploads.compute_digest(_body(request))).digest()
+
+    async def work(_: Transaction) -> Answer:
+        raise DirectoryUnavailable  # the first answer has expired just now: the next attempt finds none
+
+    return await call.administer(work, reason=file_name)
 
 
 def _require_file(request: Request[Any, Any, Any]) -> None:
@@ -339,13 +357,13 @@ def _refuse_excess(limits: quota.Quota) -> Iterator[None]:
         raise Refusal(429, "too_many_bytes", str(exc), hint) from exc
 
 
-async def _body(request: Request[Any, Any, Any], coming: quota.Coming) -> AsyncIterator[bytes]:
+async def _body(request: Request[Any, Any, Any], count: Callable[[int], None] = lambda _: None) -> AsyncIterator[bytes]:
     announced = request.headers.get("content-length")
     received = 0
     try:
         async for data in request.stream():
             received += len(data)
-            coming.add(len(data))
+            count(len(data))
             yield data
     except HTTPException:
         raise _broken_off() from None
@@ -446,6 +464,7 @@ async def _lock(transaction: Transaction, call: Call, fsp_id: str, batch_id: int
     "Download the result of each row of a batch, as CSV or NDJSON",
     media_type="text/csv",
     also_as=("application/x-ndjson",),
+    deleted=True,
 )
 async def read_results(
     call: NamedDependency[Call],
@@ -458,10 +477,10 @@ async def read_results(
     """The rows come in the order of the file, with the columns line, status, code, message, kind and identifier (in its
     canonical form).  Rows that are not processed yet are pending.  Without `format`, the Accept header decides.
     """
-    await _read(call.postgres, fsp_id, batch_id)
+    row = await _read_kept(call.postgres, fsp_id, batch_id)
     chosen: results.Form = form or ("ndjson" if "ndjson" in request.headers.get("accept", "") else "csv")
     pieces = results.stream_results(call.postgres, batch_id, chosen, only_failed=only is not None)
-    return _download(call, pieces, f"results-{batch_id}.{chosen}", _MEDIA_TYPES[chosen])
+    return _download(call, _whole(call.postgres, row, pieces), f"results-{batch_id}.{chosen}", _MEDIA_TYPES[chosen])
 
 
 @operation(
@@ -471,11 +490,37 @@ async def read_results(
     READERS,
     "Download the file of a batch as it was uploaded",
     media_type="application/octet-stream",
+    deleted=True,
 )
 async def read_file(call: NamedDependency[Call], fsp_id: FromPath[str], batch_id: FromPath[int]) -> Streamed:
-    row = await _read(call.postgres, fsp_id, batch_id)
+    row = await _read_kept(call.postgres, fsp_id, batch_id)
     pieces, name = _parts(call.postgres, batch_id), f"batch-{batch_id}.{row['file_format']}"
-    return _download(call, pieces, name, "application/octet-stream")
+    return _download(call, _whole(call.postgres, row, pieces), name, "application/octet-stream")
+
+
+async def _read_kept(postgres: Postgres, fsp_id: str, batch_id: int) -> Any:
+    """Read a batch whose file and results are there.  Raises Refusal 404, 410."""
+    row = await _read(postgres, fsp_id, batch_id)
+    if row["file_deleted_at"] is not None:
+        at = row["file_deleted_at"].date().isoformat()
+        raise Refusal(
+            410, "file_deleted", f"The file and its results were deleted on {at}: the hub keeps them for a limited time",
+            "Read the batch for its counts, or ask history what it changed",
+        )  # fmt: skip
+    return row
+
+
+async def _whole(postgres: Postgres, row: Any, pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Break the answer off if the file was deleted meanwhile: nobody must take a part for the whole.
+
+    Raises DirectoryUnavailable.
+    """
+    async with aclosing(pieces):
+        async for piece in pieces:
+            yield piece
+    now = await postgres.row("batch", row["batch_id"], row["fsp_id"])
+    if now["file_deleted_at"] is not None:
+        raise DirectoryUnavailable
 
 
 async def _parts(postgres: Postgres, batch_id: int) -> AsyncGenerator[bytes]:

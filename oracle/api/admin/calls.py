@@ -1,10 +1,10 @@
 """One call of the admin listener, from its headers to its answer: the caller, the version, and repetitions.
 
 ETag.             The version of a resource.  `If-Match` with another version is 412; the transaction compares them.
-Idempotency-Key.  On a POST: the transaction of the change stores the answer for 24 hours.  The same key with the same
-                  call returns that answer, and nothing is done twice, however many calls arrive at once and whenever a
-                  process dies; with another call it is 409.  A refusal is stored as well: the answer stays the same.
-                  An answer that holds a new secret is stored encrypted under the secret of the caller.
+Idempotency-Key.  On a POST that can change something: the transaction of the change stores the answer for a day
+                  (`keeping`).  The same key with the same call returns that answer, and nothing is done twice, however
+                  many calls arrive at once and whenever a process dies; with another call it is 409.  A refusal is
+                  stored as well: the answer stays the same.  Nothing is stored for a question, nor for a dry run.
 Bodies.           Unknown members are refused: a misspelled one would silently change nothing.
 """
 
@@ -20,8 +20,8 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 from litestar import Request, Response
 
-from oracle.api.admin.encryption import CallerCipher, NotReadable
-from oracle.api.admin.problems import MEDIA_TYPE, Refusal, refusal_of
+from oracle.api.admin.keeping import Answer, Keeping, pack, unpack
+from oracle.api.admin.problems import Refusal, refusal_of
 from oracle.errors import OracleError
 from oracle.store.base import Context
 from oracle.store.cache.coherence import LEASE_S
@@ -40,9 +40,6 @@ _IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,128}")
 _ETAGS: Final = re.compile(r'\s*(?:W/)?"[!#-~]*"(?:\s*,\s*(?:W/)?"[!#-~]*")*\s*')
 _ETAG: Final = re.compile(r'(W/)?"([!#-~]*)"')
 
-_PLAIN: Final = b"\0"
-_ENCRYPTED: Final = b"\1"
-
 _encode = msgspec.json.Encoder().encode
 
 
@@ -54,31 +51,13 @@ class Resource(msgspec.Struct, kw_only=True, rename="camel"):
     """The base of each body that is answered."""
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """What is sent, and what is stored for a repetition."""
-
-    status: int
-    body: bytes
-    headers: dict[str, str] = {}
-    confidential: bool = False  # holds a secret
-
-    def response(self) -> Response[bytes]:
-        empty = self.status in (204, 304)
-        media_type = None if empty else "application/json" if self.status < 400 else MEDIA_TYPE  # noqa: PLR2004
-        return Response(
-            b"" if empty else self.body, status_code=self.status, headers=self.headers, media_type=media_type
-        )
-
-
-def answer(
-    body: Any, *, status: int = 200, version: object = None, location: str | None = None, confidential: bool = False
-) -> Answer:
+def answer(body: Any, *, status: int = 200, version: object = None, location: str | None = None) -> Answer:
     headers = {}
     if version is not None:
         headers["ETag"] = f'"{version}"'
     if location is not None:
         headers["Location"] = location
-    return Answer(status, b"" if body is None else _encode(body), headers, confidential)
+    return Answer(status, b"" if body is None else _encode(body), headers)
 
 
 def answer_of(refusal: Refusal) -> Answer:
@@ -94,11 +73,14 @@ def digest_of(request: Request[Any, Any, Any], body: bytes) -> bytes:
 class Call:
     """What a handler needs of the call it answers.  The listener (`app`) makes one for each call."""
 
-    def __init__(self, request: Request[Any, Any, Any], body: bytes, changes: Changes, postgres: Postgres) -> None:
+    def __init__(
+        self, request: Request[Any, Any, Any], body: bytes, changes: Changes, postgres: Postgres, keeping: Keeping
+    ) -> None:
         self.caller: Caller = request.state.caller
         self.body = body
         self.changes = changes
         self.postgres = postgres
+        self._keeping = keeping
         self.sha256 = digest_of(request, body)
         headers = request.headers
         self.request_id: str = request.state.request_id
@@ -169,12 +151,19 @@ class Call:
     # -- changes --------------------------------------------------------------------------------------------------
 
     async def is_repeated(self) -> bool:
-        """Whether a call with this Idempotency-Key has been answered before, with the same body or another one."""
+        """Whether a call with this Idempotency-Key has been answered before, with the same body or another one.
+
+        Raises Refusal 429 for a new key whose answer could not be kept.
+        """
         if self._idempotency_key is None:
             return False
-        return (
-            await self.postgres.row("idempotency_answer", self.caller.credential_id, self._idempotency_key) is not None
+        found = await self.postgres.row(
+            "idempotency_answer", self.caller.credential_id, self._idempotency_key, self._keeping.retention_s
         )
+        if found is None:
+            await self._keeping.look(self.postgres, self.caller.credential_id)
+            self._keeping.require_room(self.caller.credential_id)
+        return found is not None
 
     async def administer(
         self,
@@ -182,8 +171,12 @@ class Call:
         *,
         reason: str = "",
         settles: bool = False,
+        keeps: bool = True,
     ) -> Response[bytes]:
-        """Change anything but aliases; see `Changes.administer`."""
+        """Change anything but aliases; see `Changes.administer`.
+
+        `keeps`: keep the answer for a repetition; not where nothing is changed.
+        """
 
         async def change(once: Once) -> Answer:
             try:
@@ -194,7 +187,7 @@ class Call:
                     await asyncio.sleep(LEASE_S)
                 raise
 
-        return await self.once(change)
+        return await self.once(change, keeps=keeps)
 
     async def change_alias(
         self, fsp_id: str, key: PartyKey, work: Callable[[Transaction], Awaitable[Answer]], *, reason: str
@@ -215,27 +208,32 @@ class Call:
 
         return await self.once(change)
 
-    async def once(self, change: Callable[[Once], Awaitable[Answer]]) -> Response[bytes]:
+    async def once(self, change: Callable[[Once], Awaitable[Answer]], *, keeps: bool = True) -> Response[bytes]:
         """Make a change, or answer as when it was made.
 
         `change` passes the Once on to a method of Changes as its companion, and returns the answer.
         """
-        once = Once(self.caller, self._idempotency_key, self.sha256)
+        once = self._make_once(self._idempotency_key if keeps else None)
+        if once.key is not None:
+            await self._keeping.look(self.postgres, self.caller.credential_id)
         try:
             given = await change(once)
         except Replayed as replayed:
             return replayed.answer.response()
         except (Refusal, OracleError, ValueError) as exc:
             refusal = refusal_of(exc)
-            if 400 <= refusal.status < 500:  # noqa: PLR2004 - a refusal is final, a failure may be tried again
+            if is_final(refusal.status):
                 return (await self._keep_refusal(once, answer_of(refusal))).response()
             raise
         return given.response()
 
+    def _make_once(self, key: str | None) -> Once:
+        return Once(self.caller, key, self.sha256, self._keeping)
+
     async def _keep_refusal(self, once: Once, refusal: Answer) -> Answer:
         if once.key is None:
             return refusal
-        keeping = Once(self.caller, once.key, self.sha256)
+        keeping = self._make_once(once.key)
 
         async def nothing(_: Transaction) -> Answer:
             return refusal
@@ -246,6 +244,11 @@ class Call:
             return replayed.answer
         except Refusal as reused:
             return answer_of(reused)
+
+
+def is_final(status: int) -> bool:
+    """Whether a refusal stays the same when the call is repeated; a failure, or too many calls, can pass."""
+    return 400 <= status < 500 and status != 429  # noqa: PLR2004
 
 
 class Replayed(Exception):
@@ -259,10 +262,11 @@ class Replayed(Exception):
 class Once:
     """Claims the Idempotency-Key before a change and stores the answer after it: a companion of the change."""
 
-    def __init__(self, caller: Caller, key: str | None, sha256: bytes) -> None:
+    def __init__(self, caller: Caller, key: str | None, sha256: bytes, keeping: Keeping) -> None:
         self.key = key
         self._caller = caller
         self._sha256 = sha256
+        self._keeping = keeping
 
     async def begin(self, transaction: Transaction) -> None:
         if self.key is not None:
@@ -270,43 +274,28 @@ class Once:
 
     async def finish(self, transaction: Transaction, result: Answer) -> None:
         if self.key is not None:
-            kept = self._pack(self.key, result)
+            kept = pack(self._caller, self.key, result)
             await transaction.run("idempotency_store", self._caller.credential_id, self.key, kept)
+            self._keeping.count(self._caller.credential_id, kept)
 
     async def _claim(self, transaction: Transaction, key: str) -> None:
         # Waits here for a running call with this key: when it ends, its answer is stored or the key is free.
-        if await transaction.run("idempotency_claim", self._caller.credential_id, key, self._sha256):
+        claimed = await transaction.run(
+            "idempotency_claim", self._caller.credential_id, key, self._sha256, self._keeping.retention_s
+        )
+        if claimed:
+            self._keeping.require_room(self._caller.credential_id)
             return
-        (row,) = await transaction.rows("idempotency_answer", self._caller.credential_id, key)
+        (row,) = await transaction.rows(
+            "idempotency_answer", self._caller.credential_id, key, self._keeping.retention_s
+        )
         if row["call_sha256"] != self._sha256:
             raise Refusal(
                 409, "idempotency_key_reused", "This Idempotency-Key was used for another call",
                 "Use a new Idempotency-Key", field="Idempotency-Key",
             )  # fmt: skip
-        given = self._unpack(key, row["answer"])
+        given = unpack(self._caller, key, row["answer"])
         raise Replayed(msgspec.structs.replace(given, headers={**given.headers, "Idempotency-Replayed": "true"}))
-
-    def _cipher(self, key: str) -> CallerCipher:
-        return CallerCipher(self._caller.secret, f"idempotency:{key}")
-
-    def _pack(self, key: str, given: Answer) -> bytes:
-        plain = msgspec.msgpack.encode(given)
-        if not given.confidential:
-            return _PLAIN + plain
-        return _ENCRYPTED + self._cipher(key).encrypt(plain)
-
-    def _unpack(self, key: str, kept: bytes) -> Answer:
-        """Raises Refusal where the caller rotated its secret in between: the change was made, the answer is lost."""
-        if kept.startswith(_PLAIN):
-            return msgspec.msgpack.decode(kept[1:], type=Answer)
-        try:
-            plain = self._cipher(key).decrypt(kept[1:])
-        except NotReadable:
-            raise Refusal(
-                409, "answer_lost", "This call succeeded earlier; its answer can no longer be decrypted",
-                "The change is made: read the resource",
-            ) from None  # fmt: skip
-        return msgspec.msgpack.decode(plain, type=Answer)
 
 
 def _read_tags(name: str, headers: list[str]) -> str | None:

@@ -27,6 +27,7 @@ Code = Literal[
     "ends_earlier",
     "exists",
     "forbidden",
+    "file_deleted",
     "foreign",
     "fsp_closed",
     "fsp_not_active",
@@ -56,6 +57,7 @@ Code = Literal[
     "too_many_at_once",
     "too_many_bytes",
     "too_many_failures",
+    "too_many_kept",
     "too_many_open",
     "too_many_rows",
     "too_many_streams",
@@ -95,9 +97,10 @@ MEANINGS: Final[dict[Code, Meaning]] = {
     "answer_lost": Meaning(
         (409,),
         "The answer can no longer be read",
-        "An earlier call with this Idempotency-Key succeeded. Its answer was encrypted with a key that you have since"
-        " replaced.",
-        "Do not repeat the call: the change is made. Read the resource instead.",
+        "An earlier call with this Idempotency-Key was answered. The answer was encrypted with a secret that you have"
+        " since replaced, or it was too long to keep.",
+        "`detail` says whether the call succeeded. If it did, the change is made: read the resource. If it was refused,"
+        " send the call again with a new Idempotency-Key.",
     ),
     "bad_identifier": Meaning(
         (400,),
@@ -160,6 +163,12 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         "This role may not do that",
         "Your key is valid, but its role is not in the list of roles for this operation.",
         "Use a key with one of the roles that the operation's description lists, or ask the operator of the hub.",
+    ),
+    "file_deleted": Meaning(
+        (410,),
+        "The file was deleted",
+        "The file of the batch and the results of its rows are older than the hub keeps them.",
+        "Read the batch for its counts, or ask history what it changed. Keep a copy of each file that you upload.",
     ),
     "foreign": Meaning(
         (403,),
@@ -336,6 +345,13 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         "Too many calls without a valid key",
         "Too many calls from your address had no valid key.",
         "Send a valid key: it works at once, also from this address.",
+    ),
+    "too_many_kept": Meaning(
+        (429,),
+        "Too many kept answers",
+        "For each call with an Idempotency-Key the oracle keeps the answer. Your credential has as many answers, or as"
+        " many bytes, as it may keep.",
+        "Send the call without an Idempotency-Key, or try again later.",
     ),
     "too_many_open": Meaning(
         (429,),

@@ -19,8 +19,9 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
 from oracle.api.admin.access import ANYBODY, OPERATOR, Role, hash_of, new_credential_id, new_secret, token_of
-from oracle.api.admin.calls import Answer, Body, Call, Resource, answer
+from oracle.api.admin.calls import Body, Call, Resource, answer
 from oracle.api.admin.fsps import lock_fsp
+from oracle.api.admin.keeping import Answer
 from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.problems import Refusal
@@ -187,8 +188,8 @@ async def create_credential(call: NamedDependency[Call], data: JSONBody[NewCrede
         await transaction.run("secret_add", credential_id, hash_of(secret))
         credential, version = await _read(transaction, credential_id)
         issued = IssuedCredential(credential=credential, key=token_of(credential_id, secret))
-        return answer(issued, status=201, version=version, location=f"/admin/v1/credentials/{credential_id}",
-                      confidential=True)  # fmt: skip
+        location = f"/admin/v1/credentials/{credential_id}"
+        return answer(issued, status=201, version=version, location=location)
 
     return await call.administer(work)
 
@@ -262,7 +263,7 @@ async def _rotate(call: Call, credential_id: str, grace_s: float) -> Response[by
         await transaction.run("credential_touch", credential_id)
         credential, version = await _read(transaction, credential_id)
         issued = IssuedCredential(credential=credential, key=token_of(credential_id, secret))
-        return answer(issued, version=version, confidential=True)
+        return answer(issued, version=version)
 
     return await call.administer(work)
 

@@ -24,6 +24,7 @@ _CODES: Final[dict[int, Code]] = {
     403: "forbidden",
     404: "not_found",
     409: "held_elsewhere",
+    410: "file_deleted",
     412: "version_mismatch",
     413: "too_large",
     429: "too_many_failures",

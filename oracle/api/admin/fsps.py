@@ -21,7 +21,8 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET, Meta, UnsetType
 
 from oracle.api.admin.access import OPERATOR, Role, allow
-from oracle.api.admin.calls import Answer, Body, Call, Resource, answer
+from oracle.api.admin.calls import Body, Call, Resource, answer
+from oracle.api.admin.keeping import Answer
 from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.problems import Refusal

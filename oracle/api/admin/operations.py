@@ -37,9 +37,10 @@ _MEANINGS: Final = {
     403: "This role may not do that, or the key belongs to another FSP",
     404: "Not found",
     409: "The rules of the directory do not allow it",
+    410: "The file and its results were deleted after their retention time",
     412: "The resource has another version than If-Match",
     413: "The body is too large",
-    429: "Too many calls without a valid key, too many uploads of this FSP, or too many long answers to this key",
+    429: "Too many calls without a valid key, kept answers or long answers of this key, or uploads of this FSP",
     503: "The directory is not available",
 }
 
@@ -59,13 +60,14 @@ def operation(
     takes: str | None = None,
     streams: bool = False,
     reads: bool = False,
+    deleted: bool = False,
 ) -> Callable[[Callable[..., Awaitable[Response[Any]]]], HTTPRouteHandler]:
     """Make a handler of a function that takes `call: Call`, `data: Body` and parameters, and returns a Response.
 
     `name` is the operationId: a verb and a noun.  `answers` is the type of a successful answer's body, `also` are its
     other statuses, `also_as` its other media types.  `takes` is the media type of a body that is not JSON: there is no
     `data` then; the body is in `call.body`, or with `streams` the function reads it from the request.  `reads`: a POST
-    that changes nothing.
+    that changes nothing.  `deleted`: what it answers with can have been deleted.
     """
     return HTTPRouteHandler(
         path,
@@ -77,7 +79,7 @@ def operation(
         opt={"access": access, "streams": streams},
         request_max_body_size=None if streams else BODY_BYTES_MAX,
         security=[{"bearer": []}] if access.roles else [],
-        responses=_responses(method, access, (status, *also), answers, media_type),
+        responses=_responses(method, access, (status, *also), answers, media_type, deleted=deleted),
         operation_class=_operation_class(
             _headers(method, path, access, has_version=not reads and status != HTTP_201_CREATED),
             takes, status, also_as, access.describe(),
@@ -86,13 +88,15 @@ def operation(
 
 
 def _responses(
-    method: Method, access: Guard, statuses: tuple[int, ...], answers: Any, media_type: str
+    method: Method, access: Guard, statuses: tuple[int, ...], answers: Any, media_type: str, *, deleted: bool
 ) -> dict[int, ResponseSpec]:
     possible = [400, 404, 413, 503]
     if access.roles:
         possible += [401, 403, 429]
     if method != "GET":
         possible += [409, 412]
+    if deleted:
+        possible.append(410)
     found = {
         code: ResponseSpec(Problem, generate_examples=False, description=_MEANINGS[code], media_type=MEDIA_TYPE)
         for code in sorted(possible)

@@ -32,8 +32,9 @@ from litestar.params import QueryParameter
 from msgspec import Meta
 
 from oracle.api.admin.access import OPERATOR
-from oracle.api.admin.calls import Answer, Call, Resource, answer, digest_of
+from oracle.api.admin.calls import Call, Resource, answer, digest_of
 from oracle.api.admin.codes import ROUTE_ROWS, Code
+from oracle.api.admin.keeping import Answer
 from oracle.api.admin.operations import operation
 from oracle.api.admin.problems import NOT_A_TIME, Problem, Refusal
 from oracle.api.admin.routes import OVERLAPS_MAX, RELATIONS, Relation, read_period, read_prefix, relate
@@ -181,7 +182,7 @@ async def import_routes(
     async def work(transaction: Transaction) -> Answer:
         return answer(await _apply(transaction, parsed, unknown_fsps, dry_run=dry_run))
 
-    return await call.administer(work, reason=reason or "", settles=not dry_run)
+    return await call.administer(work, reason=reason or "", settles=not dry_run, keeps=not dry_run)
 
 
 async def _read_body(request: Request[Any, Any, Any]) -> bytes:

@@ -26,8 +26,9 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET, Meta, UnsetType
 
 from oracle.api.admin.access import OPERATOR, Role, allow
-from oracle.api.admin.calls import Answer, Body, Call, Resource, answer
+from oracle.api.admin.calls import Body, Call, Resource, answer
 from oracle.api.admin.fsps import READERS, no_such_fsp
+from oracle.api.admin.keeping import Answer
 from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.problems import Refusal
@@ -300,7 +301,7 @@ async def create_route(
         location = f"/admin/v1/routes/{row['route_id']}"
         return answer(around, status=201, version=row["version"], location=location)
 
-    return await call.administer(work, reason=data.reason or data.note or "", settles=not dry_run)
+    return await call.administer(work, reason=data.reason or data.note or "", settles=not dry_run, keeps=not dry_run)
 
 
 @operation("getRoute", "GET", "/routes/{route_id:int}", HUB_READERS, "Read a route", answers=Route)

@@ -31,7 +31,8 @@ from msgspec import Meta
 
 from oracle.api.admin.access import make_forbidden
 from oracle.api.admin.aliases import answer_question
-from oracle.api.admin.calls import Answer, Body, Call, Resource, answer
+from oracle.api.admin.calls import Body, Call, Resource, answer
+from oracle.api.admin.keeping import Answer
 from oracle.api.admin.operations import operation
 from oracle.api.admin.routes import HUB_READERS
 from oracle.api.admin.stored import Rows

@@ -30,7 +30,7 @@ from oracle.store.history import EventFilter, PagePosition
 # As the database has them: a mistyped name is an error, and never an answer that nothing happened.
 Channel = Literal["hub", "admin", "import", "self-heal", "seed", "sql"]
 Action = Literal["registered", "changed", "removed", "ignored"]
-Entity = Literal["alias", "fsp", "route", "policy", "credential", "batch", "audit-key", "secret"]
+Entity = Literal["alias", "fsp", "route", "policy", "credential", "batch", "audit-key", "secret", "audit-reads"]
 
 _CLOCK_SKEW: Final = timedelta(hours=1)
 # The record of a question names its identifier elsewhere; these say nothing of what was looked for.

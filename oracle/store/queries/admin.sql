@@ -69,28 +69,41 @@ UPDATE credentials SET revoked_at = now() WHERE credential_id = $1 AND revoked_a
 SELECT EXISTS (SELECT FROM credentials JOIN credential_secrets s USING (credential_id)
                WHERE role = 'operator' AND credentials.expires_at > now() AND revoked_at > now() AND s.expires_at > now())
 
--- name: idempotency_claim(text, text, bytea)
--- $1 credential, $2 key, $3 digest of the call.  One row if the key is new, or older than a day.
+-- name: idempotency_claim(text, text, bytea, float8)
+-- $1 credential, $2 key, $3 digest of the call.  One row if the key is new, or older than $4 seconds.
 INSERT INTO idempotency (credential_id, idempotency_key, call_sha256) VALUES ($1, $2, $3)
 ON CONFLICT (credential_id, idempotency_key)
 DO UPDATE SET call_sha256 = excluded.call_sha256, answer = NULL, made_at = now()
-WHERE idempotency.made_at < now() - interval '24 hours'
+WHERE idempotency.made_at < now() - make_interval(secs => $4)
 
--- name: idempotency_answer(text, text) -> StoredAnswerRow
-SELECT call_sha256, answer FROM idempotency WHERE credential_id = $1 AND idempotency_key = $2
+-- name: idempotency_answer(text, text, float8) -> StoredAnswerRow
+-- $1 credential, $2 key, $3 for how many seconds answers are kept.
+SELECT call_sha256, answer FROM idempotency
+WHERE credential_id = $1 AND idempotency_key = $2 AND made_at >= now() - make_interval(secs => $3)
+
+-- name: idempotency_use(text, float8) -> KeptRow
+-- What credential $1 keeps: answers of the last $2 seconds, and their bytes.
+SELECT count(*) AS answers, coalesce(sum(length(answer)), 0)::bigint AS bytes FROM idempotency
+WHERE credential_id = $1 AND made_at >= now() - make_interval(secs => $2)
 
 -- name: idempotency_store(text, text, bytea)
 UPDATE idempotency SET answer = $3 WHERE credential_id = $1 AND idempotency_key = $2
 
--- name: idempotency_delete_expired()
--- In the background, a portion at a time.
+-- name: idempotency_delete_expired(float8)
+-- In the background, a portion at a time: older than $1 seconds.
 DELETE FROM idempotency WHERE ctid IN (
-    SELECT ctid FROM idempotency WHERE made_at < now() - interval '24 hours' LIMIT 10000 FOR UPDATE SKIP LOCKED)
+    SELECT ctid FROM idempotency WHERE made_at < now() - make_interval(secs => $1) LIMIT 10000 FOR UPDATE SKIP LOCKED)
 
--- name: refusals_delete_expired()
--- After a year, a portion at a time.
+-- name: idempotency_forget_clear(bytea)
+-- Answers that an earlier version kept in clear become $1, which is no answer: the call is still not done twice.
+-- By idempotency_in_clear.
+UPDATE idempotency SET answer = $1 WHERE ctid IN (
+    SELECT ctid FROM idempotency WHERE substr(answer, 1, 1) = '\x00' LIMIT 1000 FOR UPDATE SKIP LOCKED)
+
+-- name: refusals_delete_expired(float8)
+-- Older than $1 seconds, a portion at a time.
 DELETE FROM access_refusals WHERE ctid IN (
-    SELECT ctid FROM access_refusals WHERE at < now() - interval '1 year' LIMIT 10000 FOR UPDATE SKIP LOCKED)
+    SELECT ctid FROM access_refusals WHERE at < now() - make_interval(secs => $1) LIMIT 10000 FOR UPDATE SKIP LOCKED)
 
 -- name: fsps_page(text, text, text, int8) -> FspRow
 -- $1 status or NULL, $2 use case or NULL, $3 after this id or NULL, $4 limit.

@@ -172,7 +172,8 @@ INSERT INTO audit_keys (number, vkey, from_size, statement) VALUES ($1, $2, $3, 
 SELECT pg_advisory_xact_lock($1)
 
 -- name: partitions_ahead() -> int
-SELECT events_partitions_ahead()
+-- Of history, and of the records of who asked.
+SELECT events_partitions_ahead() + audit_reads_partitions_ahead()
 
 -- name: audit_era_end(int4, int8) -> BoundRow
 -- The bound of the last batch of era $1 that begins before leaf $2.

@@ -6,27 +6,44 @@
 -- The number of a new batch.
 SELECT nextval(pg_get_serial_sequence('batches', 'batch_id')) AS batch_id
 
--- name: batches_in_quota(text, float8) -> QuotaRow
--- Of an FSP: its unfinished batches, and the bytes of these and of all that it uploaded in the last $2 seconds.
+-- name: batches_in_quota(text, float8, int8[]) -> QuotaRow
+-- Of FSP $1: its unfinished batches; and the bytes of these, of all that it uploaded in the last $2 seconds, of uploads in
+-- progress but for those in $3, and of uploads that broke off: these count until the end of an hour.
 SELECT count(*) FILTER (WHERE state IN ('validating', 'waiting', 'applying')) AS open,
-       coalesce(sum(file_bytes), 0)::bigint AS bytes
+       (coalesce(sum(file_bytes), 0)
+        + (SELECT coalesce(sum(bytes), 0) FROM batch_uploads WHERE fsp_id = $1 AND batch_id <> ALL ($3::bigint[]))
+        + (SELECT coalesce(sum(bytes), 0) FROM uploads_broken_off
+           WHERE fsp_id = $1 AND hour > now() - make_interval(secs => $2) - interval '1 hour'))::bigint AS bytes
 FROM batches
 WHERE fsp_id = $1
   AND (state IN ('validating', 'waiting', 'applying') OR uploaded_at > now() - make_interval(secs => $2))
 
--- name: upload_begin(int8)
-INSERT INTO batch_uploads (batch_id) VALUES ($1)
+-- name: upload_begin(int8, text)
+-- $1 batch, $2 FSP.
+INSERT INTO batch_uploads (batch_id, fsp_id) VALUES ($1, $2)
 
--- name: upload_part(int8, int4, bytea)
--- $1 batch, $2 part, $3 data.  No row: the upload was dropped (see uploads_abandoned).
-WITH coming AS (UPDATE batch_uploads SET seen_at = now() WHERE batch_id = $1 RETURNING batch_id)
+-- name: upload_part(int8, int4, bytea, int8)
+-- $1 batch, $2 part, $3 data, $4 its bytes in the file.  No row: the upload was dropped (see uploads_abandoned).
+WITH coming AS (UPDATE batch_uploads SET seen_at = now(), bytes = bytes + $4 WHERE batch_id = $1 RETURNING batch_id)
 INSERT INTO batch_files (batch_id, part, data) SELECT batch_id, $2, $3 FROM coming
 
 -- name: upload_locked(int8) -> BatchIdRow
 SELECT batch_id FROM batch_uploads WHERE batch_id = $1 FOR UPDATE
 
 -- name: upload_end(int8)
+-- It becomes a batch.
 DELETE FROM batch_uploads WHERE batch_id = $1
+
+-- name: upload_break_off(int8)
+-- Its parts are deleted; its bytes still count for the FSP.
+WITH gone AS (DELETE FROM batch_uploads WHERE batch_id = $1 RETURNING fsp_id, bytes)
+INSERT INTO uploads_broken_off (fsp_id, hour, bytes)
+SELECT fsp_id, date_trunc('hour', now()), bytes FROM gone WHERE fsp_id IS NOT NULL AND bytes > 0
+ON CONFLICT (fsp_id, hour) DO UPDATE SET bytes = uploads_broken_off.bytes + excluded.bytes
+
+-- name: uploads_broken_off_delete_expired()
+-- In the background.  Longer than they count.
+DELETE FROM uploads_broken_off WHERE hour < now() - interval '2 days'
 
 -- name: batch_country(int8, text, text)
 -- $1 batch, $2 FSP, $3 the country that the upload names, or NULL for that of the FSP.  No row: there is none.
@@ -51,17 +68,20 @@ DELETE FROM batch_files WHERE batch_id = $1 AND part IN (SELECT part FROM batch_
 -- Read ---------------------------------------------------------------------------------------------------------
 
 -- name: batch(int8, text) -> BatchRow
-SELECT b.*, state::text AS state, (SELECT country FROM batch_countries c WHERE c.batch_id = b.batch_id) AS country
+SELECT b.*, state::text AS state, (SELECT country FROM batch_countries c WHERE c.batch_id = b.batch_id) AS country,
+       (SELECT deleted_at FROM batch_deletions d WHERE d.batch_id = b.batch_id) AS file_deleted_at
 FROM batches b WHERE batch_id = $1 AND ($2::text IS NULL OR fsp_id = $2)
 
 -- name: batch_locked(int8, text) -> BatchRow
 -- Locked until the transaction ends: nobody applies, approves or cancels it meanwhile.
-SELECT b.*, state::text AS state, (SELECT country FROM batch_countries c WHERE c.batch_id = b.batch_id) AS country
+SELECT b.*, state::text AS state, (SELECT country FROM batch_countries c WHERE c.batch_id = b.batch_id) AS country,
+       (SELECT deleted_at FROM batch_deletions d WHERE d.batch_id = b.batch_id) AS file_deleted_at
 FROM batches b WHERE batch_id = $1 AND ($2::text IS NULL OR fsp_id = $2) FOR UPDATE
 
 -- name: batches_page(text, text[], text, timestamptz, timestamptz, int8, int8) -> BatchRow
 -- $1 FSP or NULL for all, $2 states or NULL, $3 uploader or NULL, $4 from, $5 to, $6 before this number, $7 limit.
-SELECT b.*, state::text AS state, (SELECT country FROM batch_countries c WHERE c.batch_id = b.batch_id) AS country
+SELECT b.*, state::text AS state, (SELECT country FROM batch_countries c WHERE c.batch_id = b.batch_id) AS country,
+       (SELECT deleted_at FROM batch_deletions d WHERE d.batch_id = b.batch_id) AS file_deleted_at
 FROM batches b
 WHERE ($1::text IS NULL OR fsp_id = $1) AND ($2::text[] IS NULL OR state::text = ANY ($2))
   AND ($3::text IS NULL OR uploaded_by = $3)
@@ -172,3 +192,24 @@ WHERE batch_id = $1
 -- name: batch_done(int8)
 UPDATE batches SET state = 'done', finished_at = clock_timestamp()
 WHERE batch_id = $1 AND state = 'applying' AND chunks_applied = chunks
+
+-- Deleted after their time (oracle/run/housekeeping.py) ---------------------------------------------------------
+
+-- name: files_expire(float8)
+-- Batches that ended more than $1 seconds ago: their file and results are no longer given out.  By batches_by_end.
+INSERT INTO batch_deletions (batch_id)
+SELECT batch_id FROM batches b
+WHERE finished_at < now() - make_interval(secs => $1)
+  AND NOT EXISTS (SELECT FROM batch_deletions d WHERE d.batch_id = b.batch_id)
+ORDER BY finished_at LIMIT 1000 ON CONFLICT DO NOTHING
+
+-- name: files_expired() -> BatchIdRow
+-- One batch with parts or chunks that remain.  By batch_deletions_unfinished.
+SELECT batch_id FROM batch_deletions WHERE ended_at IS NULL ORDER BY batch_id LIMIT 1
+
+-- name: file_chunks_drop(int8, int8)
+-- Some chunks of batch $1: at most $2.
+DELETE FROM batch_chunks WHERE batch_id = $1 AND chunk IN (SELECT chunk FROM batch_chunks WHERE batch_id = $1 LIMIT $2)
+
+-- name: file_deleted(int8)
+UPDATE batch_deletions SET ended_at = now() WHERE batch_id = $1

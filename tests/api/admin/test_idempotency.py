@@ -153,20 +153,43 @@ ASKED: Final = {"kind": "MSISDN", "identifier": "525512340003"}
         ("/fsps/greenbank/aliases/check", {"items": [ASKED]}, {"items": [ASKED, ASKED]}),
     ],
 )
-def test_a_question_that_is_repeated_is_answered_as_it_was(
-    operator: httpx.Client, path: str, body: Any, other: Any
+def test_a_question_is_answered_anew_and_nothing_of_it_is_kept(
+    service: Service, operator: httpx.Client, path: str, body: Any, other: Any
 ) -> None:
     key = {"Idempotency-Key": f"asked:{path}"}
     before = operator.post(path, json=body, headers=key)
     assert before.status_code == 200
     operator.post("/fsps/greenbank/aliases", json=ASKED).raise_for_status()
-    now = operator.post(path, json=body)
     again = operator.post(path, json=body, headers=key)
     operator.delete("/fsps/greenbank/aliases/MSISDN/525512340003", params={"reason": "other"}).raise_for_status()
-    assert now.content != before.content
-    assert _describe_answer(again) == _describe_answer(before)
-    reused = operator.post(path, json=other, headers=key)
-    assert (reused.status_code, reused.json()["code"]) == (409, "idempotency_key_reused")
+    assert again.content != before.content
+    assert operator.post(path, json=other, headers=key).status_code == 200
+    assert operator.post(path, json={}, headers=key).status_code == 400
+    assert not _kept(service, key)
+
+
+DRY_ROUTE: Final = {"kind": "ACCOUNT_ID", "prefix": "7775", "fspId": "greenbank", "reason": "a test"}
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("/routes", json.dumps(DRY_ROUTE).encode()),
+        ("/routes/import", b"kind,prefix,fsp_id\nACCOUNT_ID,7776,greenbank\n"),
+    ],
+)
+def test_nothing_is_kept_of_a_dry_run(service: Service, operator: httpx.Client, path: str, content: bytes) -> None:
+    key = {"Idempotency-Key": f"dry:{path}"}
+    dry = [operator.post(path, params={"dryRun": "true"}, content=content, headers=key) for _ in range(2)]
+    assert [answer.status_code for answer in dry] == [200, 200]
+    assert "idempotency-replayed" not in dry[1].headers
+    assert not _kept(service, key)
+    assert operator.post(path, content=content, headers=key).is_success, "the key is still free"
+
+
+def _kept(service: Service, key: dict[str, str]) -> list[bytes]:
+    rows = service.fetch("SELECT answer FROM idempotency WHERE idempotency_key = $1", key["Idempotency-Key"])
+    return [row["answer"] for row in rows]
 
 
 def test_a_repeated_call_with_a_time_now_in_the_past_gets_its_first_answer(
@@ -374,19 +397,29 @@ def test_a_key_is_free_after_a_day(service: Service, operator: httpx.Client) -> 
     assert service.fetch("SELECT count(*) FROM credentials WHERE label = 'aged'")[0]["count"] == 2
 
 
-def test_after_a_rotation_all_answers_are_given_again_but_those_with_a_secret(service: Service) -> None:
+def test_after_a_rotation_nothing_is_done_twice_and_the_old_secret_reads_the_answers(service: Service) -> None:
     old = service.client("operator")
-    kept = {"Idempotency-Key": "outlives"}
-    secret = {"Idempotency-Key": "is-lost"}
-    created = old.post("/fsps", json={"fspId": "outlives"}, headers=kept)
-    issued = old.post("/credentials", json={"role": "reader", "label": "lost"}, headers=secret)
+    calls = {
+        "outlives": ("/fsps", {"fspId": "outlives"}, "succeeded"),
+        "is-lost": ("/credentials", {"role": "reader", "label": "lost"}, "succeeded"),
+        "refused-once": (
+            "/fsps/nobank/status",
+            {"status": "closed", "reason": "a test"},
+            "refused earlier, with status 404",
+        ),
+    }
+
+    def call(caller: httpx.Client) -> list[httpx.Response]:
+        return [
+            caller.post(path, json=body, headers={"Idempotency-Key": key}) for key, (path, body, _) in calls.items()
+        ]
+
+    first = call(old)
     new = service.as_key(old.post("/me/rotate", json={"graceS": 3600}).json()["key"])
-    assert _describe_answer(new.post("/fsps", json={"fspId": "outlives"}, headers=kept)) == _describe_answer(created)
-    lost = new.post("/credentials", json={"role": "reader", "label": "lost"}, headers=secret)
-    assert (lost.status_code, lost.json()["code"]) == (409, "answer_lost")
-    # A caller that still has the old secret can read it.
-    again = old.post("/credentials", json={"role": "reader", "label": "lost"}, headers=secret)
-    assert _describe_answer(again) == _describe_answer(issued)
+    for lost, (_, _, outcome) in zip(call(new), calls.values(), strict=True):
+        assert (lost.status_code, lost.json()["code"]) == (409, "answer_lost")
+        assert outcome in lost.json()["detail"]
+    assert [_describe_answer(answer) for answer in call(old)] == [_describe_answer(answer) for answer in first]
     assert service.fetch("SELECT count(*) FROM credentials WHERE label = 'lost'")[0]["count"] == 1
 
 
