@@ -251,7 +251,7 @@ def test_a_refusal_is_repeated_as_well(maker: httpx.Client, stranger: httpx.Clie
     register(stranger, item["identifier"], path=FOREIGN)
     again = stranger.post(FOREIGN, json=item, headers=key)
     assert (again.status_code, again.content) == (first.status_code, first.content)
-    assert error_of(stranger.post(foreign, json={}, headers=key)) == (400, "invalid")
+    assert error_of(stranger.post(FOREIGN, json={}, headers=key)) == (400, "invalid")
 
 
 def test_an_fsp_registers_only_its_kinds_and_currencies(service: Service, operator: httpx.Client) -> None:
