@@ -504,7 +504,7 @@ async def _read_kept(postgres: Postgres, fsp_id: str, batch_id: int) -> Any:
     if row["file_deleted_at"] is not None:
         at = row["file_deleted_at"].date().isoformat()
         raise Refusal(
-            410, "file_deleted", f"The file and its results were deleted on {at}: the hub keeps them for a limited time",
+            410, "file_deleted", f"The file and its results were deleted on {at}. They are kept for a limited time",
             "Read the batch for its counts, or ask history what it changed",
         )  # fmt: skip
     return row
