@@ -11,9 +11,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cache
 from importlib.metadata import version
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from litestar import Litestar, MediaType, Request, Response, Router
@@ -221,7 +219,7 @@ async def _reading(state: State) -> Reading:
 
 
 def _health_handlers() -> list[HTTPRouteHandler]:
-    return [_report, _live, _ready, _metrics, _document, *documentation.handlers()]
+    return [_report, _live, _ready, _metrics, *documentation.handlers()]
 
 
 def _json(status: int, body: bytes) -> Response[bytes]:
@@ -248,16 +246,6 @@ def _metrics(state: State) -> Response[bytes]:
     from oracle.telemetry.metrics import CONTENT_TYPE  # noqa: PLC0415 - not needed to make the description
 
     return Response(state.services.counters.render(), media_type=CONTENT_TYPE)
-
-
-@get("/openapi.json", opt=_PUBLIC, sync_to_thread=False, include_in_schema=False)
-def _document() -> Response[bytes]:
-    return _json(200, _read_description())
-
-
-@cache  # one copy for all answers that clients have not read yet
-def _read_description() -> bytes:
-    return files("oracle.schemas").joinpath("admin.openapi.json").read_bytes()
 
 
 # What goes wrong ----------------------------------------------------------------------------------------------

@@ -111,8 +111,8 @@ MEANINGS: Final[dict[Code, Meaning]] = {
     "bad_image": Meaning(
         (400,),
         "The logo is not valid",
-        "The logo is not a PNG, JPEG or GIF, or it is larger than 256 KiB.",
-        "Convert the image, or make it smaller.",
+        "The logo is not a PNG, JPEG or GIF, or it is larger than 16 KiB.",
+        "Convert the image, or make it smaller: 128 × 128 pixels are enough.",
     ),
     "bad_prefix": Meaning(
         (400,),

@@ -3,6 +3,7 @@
     /                        leads to /docs
     /docs                    the admin contract, where a person can try a call; /docs?contract=hub the hub's, to read
     /docs/errors             every error code, its cause and its remedy; a problem's `type` leads here
+    /openapi.json            the admin contract as a file
     /docs/hub.openapi.json   the contract of the hub listener
     /docs/assets/…           scripts and styles
 
@@ -12,23 +13,23 @@ inline script or style, and address everything relative to themselves, for proxi
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import html
 import re
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from litestar import Request, Response
 from litestar.handlers import HTTPRouteHandler, get
 from litestar.params import FromPath
 
 from oracle.api.admin.access import PUBLIC
+from oracle.api.admin.bodies import SharedBody
 from oracle.api.admin.codes import INTRODUCTION, MEANINGS, TABLES
 from oracle.api.admin.problems import Refusal
 
 _HTML: Final = "text/html"
+_JSON: Final = "application/json"
 _OPTIONS: Final[dict[str, Any]] = {"opt": {"access": PUBLIC, "streams": False}, "include_in_schema": False}
 ASSETS: Final = {
     "docs.css": ("docs.css", "text/css"),
@@ -41,20 +42,8 @@ _KEEP: Final = "public, max-age=86400"
 _CODE: Final = re.compile(r"`([^`]+)`")
 
 
-class _Asset(NamedTuple):
-    plain: bytes
-    zipped: bytes
-    etag: str
-    media_type: str
-
-
 def handlers() -> list[HTTPRouteHandler]:
-    return [_lead_to_docs, _show_docs, _show_errors, _send_hub_contract, _send_asset]
-
-
-@cache  # one copy for all answers that clients have not read yet
-def _read(package: str, *path: str) -> bytes:
-    return files(package).joinpath(*path).read_bytes()
+    return [_lead_to_docs, _show_docs, _show_errors, _send_contract, _send_hub_contract, _send_asset]
 
 
 @get("/", sync_to_thread=False, **_OPTIONS)
@@ -62,47 +51,42 @@ def _lead_to_docs() -> Response[bytes]:
     return Response(b"", status_code=302, headers={"Location": "docs"})
 
 
-@get("/docs", sync_to_thread=False, **_OPTIONS)
-def _show_docs() -> Response[bytes]:
-    return Response(
-        _read("oracle.api.admin", "assets", "docs.html"), media_type=_HTML, headers={"Cache-Control": "no-cache"}
-    )
+@get("/docs", **_OPTIONS)
+async def _show_docs(request: Request[Any, Any, Any]) -> Response[bytes]:
+    return await _load("oracle.api.admin", "assets/docs.html", _HTML).answer(request)
 
 
-@get("/docs/errors", sync_to_thread=False, **_OPTIONS)
-def _show_errors() -> Response[str]:
-    return Response(errors_page(), media_type=_HTML, headers={"Cache-Control": "no-cache"})
+@get("/docs/errors", **_OPTIONS)
+async def _show_errors(request: Request[Any, Any, Any]) -> Response[bytes]:
+    return await _load_errors().answer(request)
 
 
-@get("/docs/hub.openapi.json", sync_to_thread=False, **_OPTIONS)
-def _send_hub_contract() -> Response[bytes]:
-    return Response(
-        _read("oracle.schemas", "hub.openapi.json"),
-        media_type="application/json",
-        headers={"Cache-Control": "no-cache"},
-    )
+@get("/openapi.json", **_OPTIONS)
+async def _send_contract(request: Request[Any, Any, Any]) -> Response[bytes]:
+    return await _load("oracle.schemas", "admin.openapi.json", _JSON).answer(request)
 
 
-@get("/docs/assets/{name:str}", sync_to_thread=True, **_OPTIONS)  # the first call compresses it
-def _send_asset(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
+@get("/docs/hub.openapi.json", **_OPTIONS)
+async def _send_hub_contract(request: Request[Any, Any, Any]) -> Response[bytes]:
+    return await _load("oracle.schemas", "hub.openapi.json", _JSON).answer(request)
+
+
+@get("/docs/assets/{name:str}", **_OPTIONS)
+async def _send_asset(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
     if name not in ASSETS:
         raise Refusal(404, "not_found", "No such resource")
-    asset = _load(name)
-    headers = {"ETag": asset.etag, "Cache-Control": _KEEP, "Vary": "Accept-Encoding"}
-    if asset.etag in request.headers.get("if-none-match", ""):
-        return Response(b"", status_code=304, headers=headers, media_type=asset.media_type)
-    if "gzip" in request.headers.get("accept-encoding", ""):
-        headers["Content-Encoding"] = "gzip"
-        return Response(asset.zipped, headers=headers, media_type=asset.media_type)
-    return Response(asset.plain, headers=headers, media_type=asset.media_type)
+    path, media_type = ASSETS[name]
+    return await _load("oracle.api.admin", f"assets/{path}", media_type).answer(request, _KEEP)
 
 
 @cache
-def _load(name: str) -> _Asset:
-    path, media_type = ASSETS[name]
-    plain = files("oracle.api.admin").joinpath("assets", *path.split("/")).read_bytes()
-    etag = f'"{hashlib.sha256(plain).hexdigest()[:32]}"'
-    return _Asset(plain, gzip.compress(plain, 9, mtime=0), etag, media_type)
+def _load(package: str, path: str, media_type: str) -> SharedBody:
+    return SharedBody(files(package).joinpath(*path.split("/")).read_bytes(), media_type)
+
+
+@cache
+def _load_errors() -> SharedBody:
+    return SharedBody(errors_page().encode(), _HTML)
 
 
 @cache

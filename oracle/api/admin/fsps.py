@@ -41,7 +41,7 @@ from oracle.api.admin.values import (
 from oracle.identifiers import Kind
 from oracle.store.postgres import Transaction
 
-LOGO_BYTES_MAX: Final = 262_144
+LOGO_BYTES_MAX: Final = 16_384  # the public list of prefixes repeats it, in Base64
 # Recognised by their first bytes, not by the sender's word: other systems show them.
 _IMAGES: Final = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 
@@ -264,15 +264,18 @@ async def read_logo(call: NamedDependency[Call], fsp_id: FromPath[str]) -> Respo
     "PUT",
     "/fsps/{fsp_id:str}/logo",
     OPERATOR,
-    "Set the logo of an FSP: a PNG, JPEG or GIF of at most 256 KiB",
+    "Set the logo of an FSP: a PNG, JPEG or GIF of at most 16 KiB",
     answers=Fsp,
     takes="image/*",
 )
 async def put_logo(call: NamedDependency[Call], fsp_id: FromPath[str]) -> Response[bytes]:
     image = call.body
     data_type = next((name for magic, name in _IMAGES.items() if image.startswith(magic)), None)
-    if data_type is None or len(image) > LOGO_BYTES_MAX:
-        raise Refusal(400, "bad_image", "The logo must be a PNG, JPEG or GIF of at most 256 KiB", "Convert the image")
+    if data_type is None:
+        raise Refusal(400, "bad_image", "The logo must be a PNG, JPEG or GIF", "Convert the image")
+    if len(image) > LOGO_BYTES_MAX:
+        detail = f"The logo has {len(image):,} bytes; at most {LOGO_BYTES_MAX:,} (16 KiB) are allowed"
+        raise Refusal(400, "bad_image", detail, "Make the picture smaller, for example 128 × 128 pixels")
 
     async def work(transaction: Transaction) -> Answer:
         row = await lock_fsp(transaction, fsp_id)

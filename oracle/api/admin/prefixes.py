@@ -17,20 +17,19 @@ whose FSP is active or provisional.  The client's members, and what they are her
 
 All are text, never null.  Every prefix of an FSP has its logo, while all logos together stay below LOGO_CHARS_MAX;
 beyond that only an FSP's first prefix has it, and then none: the list of an FSP with thousands of routes would be
-gigabytes of one picture.
+gigabytes of one picture.  A logo of more than LOGO_BYTES_MAX, from before that limit, is left out.
 
-Anybody may ask as often as they like: the list is made once a second at most, and at most a tenth of the time, however
-many ask.
+Anybody may ask as often as they like: the list is read once a second at most, and at most a tenth of the time, however
+many ask.  Its body is made once for each change, and all answers share it (see `bodies`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import re
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -42,6 +41,8 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from oracle.api.admin.access import PUBLIC
+from oracle.api.admin.bodies import SharedBody
+from oracle.api.admin.fsps import LOGO_BYTES_MAX
 from oracle.api.admin.operations import operation
 from oracle.api.admin.problems import Refusal
 from oracle.store.rows import PrefixRow
@@ -53,7 +54,8 @@ if TYPE_CHECKING:
 
 KEEP_S: Final = 1.0
 KEEP_MAX_S: Final = 60.0
-LOGO_CHARS_MAX: Final = 32 * 1_048_576
+LOGO_CHARS_MAX: Final = 2 * 1_048_576
+USE_CASES_KEPT: Final = 16  # lists of one use case that are kept
 _use_case: Final = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -75,12 +77,32 @@ class Prefix(msgspec.Struct, kw_only=True, rename="camel"):
 class _Element(msgspec.Struct, frozen=True):
     use_cases: frozenset[str]
     body: bytes
-    sha256: bytes
 
 
-class _List(msgspec.Struct, frozen=True):
-    elements: list[_Element]
-    use_cases: frozenset[str]  # that any FSP has, with a prefix or without
+class _List:
+    def __init__(self, elements: list[_Element], use_cases: frozenset[str]) -> None:
+        """`use_cases`: those that any FSP has, with a prefix or without."""
+        self.elements = elements
+        self.use_cases = use_cases
+        self._bodies: OrderedDict[str | None, SharedBody] = OrderedDict()
+
+    def is_equal(self, other: _List) -> bool:
+        return self.elements == other.elements and self.use_cases == other.use_cases
+
+    async def body(self, use_case: str | None = None) -> SharedBody:
+        """Make the body of all elements, or of those of a use case, or return the one made before."""
+        found = self._bodies.get(use_case)
+        if found is None:
+            # In a thread, so that the event loop goes on: there may be thousands of routes.
+            found = await asyncio.to_thread(self._make_body, use_case)
+            self._bodies[use_case] = found
+            if len(self._bodies) > USE_CASES_KEPT:
+                self._bodies.popitem(last=False)
+        return found
+
+    def _make_body(self, use_case: str | None) -> SharedBody:
+        wanted = [each.body for each in self.elements if use_case is None or use_case in each.use_cases]
+        return SharedBody(b"[" + b",".join(wanted) + b"]", "application/json")
 
 
 class PrefixList:
@@ -97,7 +119,9 @@ class PrefixList:
         async with self._reading:
             if self._kept is None or self._clock() >= self._until:
                 began = self._clock()
-                self._kept = await _read(postgres)
+                found = await _read(postgres)
+                if self._kept is None or not self._kept.is_equal(found):
+                    self._kept = found
                 took_s = self._clock() - began
                 self._until = began + min(max(KEEP_S, 10 * took_s), KEEP_MAX_S)
             return self._kept
@@ -127,7 +151,7 @@ async def list_prefixes(
     request: Request[Any, Any, Any], state: State, prefixes: NamedDependency[PrefixList]
 ) -> Response[bytes]:
     now = await prefixes.current(state.services.postgres)
-    return _answer(request, now.elements)
+    return await (await now.body()).answer(request)
 
 
 @operation(
@@ -147,25 +171,13 @@ async def list_by_use_case(
     now = await prefixes.current(state.services.postgres)
     if wanted not in now.use_cases:
         raise _no_such_use_case()
-    return _answer(request, [element for element in now.elements if wanted in element.use_cases])
+    return await (await now.body(wanted)).answer(request)
 
 
 def _no_such_use_case() -> Refusal:
     return Refusal(
         404, "not_found", "No FSP has this use case", "List the FSPs to see their use cases", field="use_case"
     )
-
-
-def _answer(request: Request[Any, Any, Any], elements: list[_Element]) -> Response[bytes]:
-    digest = hashlib.sha256()
-    for element in elements:
-        digest.update(element.sha256)
-    etag = f'"{digest.hexdigest()[:32]}"'
-    headers = {"ETag": etag, "Cache-Control": "no-cache"}
-    if etag in request.headers.get("if-none-match", ""):
-        return Response(b"", status_code=304, headers=headers, media_type="application/json")
-    body = b"[" + b",".join([element.body for element in elements]) + b"]"
-    return Response(body, headers=headers, media_type="application/json")
 
 
 async def _read(postgres: Postgres) -> _List:
@@ -179,11 +191,13 @@ async def _read(postgres: Postgres) -> _List:
 
 
 def _elements(rows: list[PrefixRow], logos: dict[str, bytes]) -> list[_Element]:
-    shown = _place_logos(rows, {fsp_id: base64.b64encode(data).decode() for fsp_id, data in logos.items()})
+    shown = _place_logos(
+        rows, {fsp_id: base64.b64encode(data).decode() for fsp_id, data in logos.items() if len(data) <= LOGO_BYTES_MAX}
+    )
     elements = []
     for row, logo in zip(rows, shown, strict=True):
         body = _encode(_prefix(row, logo))
-        elements.append(_Element(frozenset(row["use_cases"]), body, hashlib.sha256(body).digest()))
+        elements.append(_Element(frozenset(row["use_cases"]), body))
     return elements
 
 

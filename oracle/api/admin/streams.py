@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,19 +36,18 @@ CHECK_EVERY_S: Final = 2.0  # whether the secret of a call is still valid
 class Places:
     """How many answers of one kind this process sends at the same time."""
 
-    def __init__(self, all_max: int, each_max: int) -> None:
-        """`each_max`: of one credential, or of one address."""
+    def __init__(self, all_max: int, each_max: int, refuse_more: Callable[[], Exception] | None = None) -> None:
+        """`each_max`: of one holder.  `refuse_more` makes what a holder gets who has so many."""
         self._all_max = all_max
         self._each_max = each_max
+        self._refuse_more = refuse_more or self._make_refusal
         self._taken: Counter[str] = Counter()
 
     @contextmanager
     def take(self, holder: str) -> Iterator[None]:
-        """Take a place for one answer.  Raises Refusal 429, Overloaded."""
+        """Take a place for one answer.  `holder`: a credential or an address.  Raises Refusal 429, Overloaded."""
         if self._taken[holder] >= self._each_max:
-            detail = f"This key already reads {self._each_max} answers of this kind"
-            hint = f"Wait until one of them ends, or try again in {RETRY_S} seconds"
-            raise Refusal(429, "too_many_streams", detail, hint, {"Retry-After": str(RETRY_S)})
+            raise self._refuse_more()
         if self._taken.total() >= self._all_max:
             raise Overloaded
         self._taken[holder] += 1
@@ -58,6 +57,11 @@ class Places:
             self._taken[holder] -= 1
             if not self._taken[holder]:
                 del self._taken[holder]
+
+    def _make_refusal(self) -> Refusal:
+        detail = f"This key already reads {self._each_max} answers of this kind"
+        hint = f"Read one of them to its end or close it, or try again in {RETRY_S} seconds"
+        return Refusal(429, "too_many_streams", detail, hint, {"Retry-After": str(RETRY_S)})
 
 
 # Each of these has a connection of the lane `streams` for as long as it lasts.

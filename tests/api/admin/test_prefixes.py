@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import re
+import socket
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -143,10 +145,75 @@ async def test_the_list_is_read_once_in_a_while_however_many_ask() -> None:
 
 def test_one_picture_never_makes_gigabytes() -> None:
     rows = [{"fsp_id": "big"}] * 1000 + [{"fsp_id": "small"}] * 3
-    logos = {"big": "x" * 400_000, "small": "y"}
+    logos = {"big": "x" * 20_000, "small": "y"}
     shown = _place_logos(rows, logos)
-    assert [len(logo) for logo in shown] == [400_000, *[0] * 999, 1, 0, 0]
+    assert [len(logo) for logo in shown] == [20_000, *[0] * 999, 1, 0, 0]
     assert _place_logos(rows[-3:], logos) == ["y"] * 3
     assert sum(
         map(len, _place_logos([{"fsp_id": str(n)} for n in range(200)], {str(n): logos["big"] for n in range(200)}))
     ) <= (LOGO_CHARS_MAX)
+
+
+def test_all_answers_share_one_body_in_each_form_and_none_is_sent_twice(pivotal: Pivotal) -> None:
+    url = str(pivotal.client.base_url)
+    root = url.removesuffix("/admin-api/")
+    for path in ("/admin-api/prefixes", "/admin-api/prefixesByUseCase/BILLS", "/openapi.json", "/docs/hub.openapi.json",
+                 "/docs", "/docs/errors", "/docs/assets/docs.css"):  # fmt: skip
+        tags = set()
+        plain, *others = [
+            httpx.get(root + path, headers={"Accept-Encoding": accepted})
+            for accepted in ("identity", "gzip", "br, gzip;q=0.5", "gzip;q=0", "gzip;q=0.0, br")
+        ]
+        for answer, form in zip(others, ("gzip", "gzip", None, None), strict=True):
+            assert (answer.status_code, answer.headers.get("content-encoding")) == (200, form)
+            assert answer.content == plain.content
+            assert answer.headers["vary"] == "Accept-Encoding"
+            tags.add(answer.headers["etag"])
+            again = answer.request.headers.copy()
+            again["If-None-Match"] = f'"another", W/{answer.headers["etag"]}'
+            unchanged = httpx.get(root + path, headers=again)
+            assert (unchanged.status_code, unchanged.content) == (304, b"")
+            assert unchanged.headers["etag"] == answer.headers["etag"]
+        assert len(tags) == 2
+
+
+def test_answers_that_nobody_reads_have_few_places_and_share_their_bytes(service: Service, pivotal: Pivotal) -> None:
+    """A list of 4 MB, asked for 100 times by one client that reads nothing."""
+    url = httpx.URL(service.oracle.admin_url)
+    long = "x" * 1024
+    service.operator.patch("/fsps/wallet", json={"additionalInfo": long}).raise_for_status()
+    rules = "kind;prefix;fspId;validFrom\n" + "".join(f"ACCOUNT_ID;{n};wallet;\n" for n in range(200_000, 203_000))
+    service.operator.post("/routes/import", content=rules.encode()).raise_for_status()
+    until(lambda: len(pivotal.all()) > 3_000)
+    (worker,) = service.oracle.workers("admin")
+    before = worker.memory_info().rss
+    with ExitStack() as stack:
+        for _ in range(100):
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect((url.host, url.port))
+            client.sendall(b"GET /admin-api/prefixes HTTP/1.1\r\nHost: oracle\r\n\r\n")
+        refused = until_status(pivotal, 503)
+        assert (refused.headers["retry-after"], refused.json()["code"]) == ("1", "unavailable")
+        assert service.operator.get("/fsps/wallet").status_code == 200
+        assert worker.memory_info().rss - before < 50 * 1_048_576
+    until_status(pivotal, 200)
+
+
+def until_status(pivotal: Pivotal, wanted: int) -> httpx.Response:
+    answers: list[httpx.Response] = []
+
+    def ask() -> bool:
+        answers.append(pivotal.client.get("/prefixes"))
+        return answers[-1].status_code == wanted
+
+    until(ask)
+    return answers[-1]
+
+
+@pytest.mark.parametrize(("size", "status"), [(16_384, 200), (16_385, 400), (262_144, 400)])
+def test_a_logo_has_at_most_16_kib(service: Service, size: int, status: int) -> None:
+    answer = service.operator.put("/fsps/idle/logo", content=PNG.ljust(size, b"x"))
+    assert answer.status_code == status
+    if status == 400:
+        assert answer.json()["detail"] == f"The logo has {size:,} bytes; at most 16,384 (16 KiB) are allowed"
