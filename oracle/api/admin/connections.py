@@ -33,6 +33,7 @@ from uvicorn.server import ServerState
 
 from oracle.api.admin.access import Network, address_of, is_proxy
 from oracle.api.admin.problems import MEDIA_TYPE, Refusal
+from oracle.api.memory import Spare
 
 if TYPE_CHECKING:
     from litestar.types import ASGIApp, Receive, Scope, Send
@@ -151,6 +152,7 @@ class Connections:
         self._waiting: dict[Connection, None] = {}  # the longest first; without those of proxies
         self._of_address: dict[str, _Address] = {}
         self._all_gone = asyncio.Event()
+        self._spare = Spare()
         self._ticker: asyncio.TimerHandle | None = None
         self._tick_s = min(TICK_S, limits.head_timeout_s / 4, limits.patience_s / 4)
 
@@ -205,6 +207,7 @@ class Connections:
         self.state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
         for connection in tuple(self.state.connections):
             cast("Connection", connection).tick(self._tick_s)
+        self._spare.give_back()
 
     async def drain(self, timeout_s: float) -> int:
         """Answer what has arrived, then close; returns how many connections were cut.
@@ -279,6 +282,20 @@ class _Socket(asyncio.BufferedProtocol):
         self._connection.resume_writing()
 
 
+class _Answering:
+    """The transport as an answer sees it: `close` lets a client that is still sending read the answer first."""
+
+    __slots__ = ("_connection", "is_closing", "write")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+
+    def close(self) -> None:
+        self._connection.close_gently()
+
+
 class Connection(HttpToolsProtocol):
     """One connection."""
 
@@ -289,6 +306,7 @@ class Connection(HttpToolsProtocol):
         self._all = all_
         self._limits = all_.limits
         self._unparsed = b""  # behind the requests that are at work or wait for their turn
+        self._lingers = False  # the last answer is sent, and the rest of its body still arrives
         self._paused = False  # for this body, once
         self._refused: Refusal | None = None  # nothing more is read
         # Of the request that arrives:
@@ -307,6 +325,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._answering = _Answering(self)
         if not self._all.admit(self, self.client[0] if self.client else ""):
             self._refuse(BUSY)
 
@@ -363,6 +382,7 @@ class Connection(HttpToolsProtocol):
         self._head_bytes, self._head_s = 0, 0.0
         self._silent_bytes = self._rest_bytes = 0
         super().on_headers_complete()
+        self.cycle.transport = cast("asyncio.Transport", self._answering)
         if self.parser.should_upgrade() or self._all.draining:
             self.cycle.keep_alive = False  # the parser takes nothing behind an upgrade
         self._patience_s = self._limits.patience_s
@@ -382,6 +402,8 @@ class Connection(HttpToolsProtocol):
         self._in_head = True
         self._length = 0
         super().on_message_complete()
+        if self._lingers:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         if not self.pipeline:
@@ -426,6 +448,17 @@ class Connection(HttpToolsProtocol):
     def close_after_answer(self) -> None:
         if self._works():
             self.cycle.keep_alive = False  # the last one, if several wait for their turn
+
+    def close_gently(self) -> None:
+        """Close after an answer.  The kernel drops an answer that is not read yet if bytes of the client arrive later,
+        so the rest of the body is read first, in its limits.
+        """
+        if self._in_head or self.pipeline or self.transport.is_closing():
+            self.transport.close()
+        elif not self._lingers:
+            self._lingers = True
+            self.transport.write_eof()
+            self.flow.resume_reading()
 
     def give_way(self) -> None:
         """Make room for another connection.  Nothing of a request is lost: none is at work."""

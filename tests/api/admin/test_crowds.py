@@ -15,6 +15,7 @@ from litestar import Litestar, Request, get, post
 from oracle.api.admin.app import _refuse
 from oracle.api.admin.connections import Limits
 from oracle.api.admin.envelope import Budget, wrap_app
+from oracle.api.memory import Spare, read_rss_bytes
 from oracle.run.asgi import serve_asgi
 
 if TYPE_CHECKING:
@@ -308,6 +309,19 @@ async def test_what_is_too_long_or_no_request_is_refused_and_the_connection_clos
         assert b"application/problem+json" in received or received == b""
 
 
+@pytest.mark.parametrize("connection", ["close", "keep-alive"])
+async def test_a_client_that_is_still_sending_reads_why_it_was_refused(connection: str) -> None:
+    async with listen(Limits(), budget=100_000) as clients:
+        head = f"POST /body HTTP/1.1\r\nHost: x\r\nConnection: {connection}\r\nContent-Length: 900000\r\n\r\n"
+        client = await clients.send(head.encode() + b"x" * 450_000)
+        assert await client.status() == 503
+        client.writer.write(b"x" * 450_000)
+        if connection == "close":
+            assert await client.rest() == b""
+        else:
+            assert await client.ask() == 200
+
+
 async def test_a_trailer_is_no_header() -> None:
     async with listen(Limits()) as clients:
         body = b"3\r\nabc\r\n0\r\nX-Request-ID: other\r\n\r\n"
@@ -334,6 +348,22 @@ async def test_bodies_beyond_the_budget_are_refused_and_uploads_are_not_counted(
         clients.go_on.set()
         assert [await each.status() for each in held] == [200, 200]
         assert await (await clients.send(send(b"body", 9_000))).status() == 200  # all of it was given back
+
+
+async def test_memory_is_given_back_after_a_burst() -> None:
+    spare = Spare(every_s=0)
+    before = read_rss_bytes()
+    kept = []
+    burst = []
+    for _ in range(4_000):  # 64 MiB, with something that stays behind each
+        burst.append(bytes(16_384))
+        kept.append(bytes(600))
+    burst.clear()
+    assert read_rss_bytes() - before > 48 * 2**20
+    assert spare.give_back()
+    assert read_rss_bytes() - before < 16 * 2**20
+    assert not spare.give_back()
+    assert len(kept) == 4_000
 
 
 async def test_at_a_stop_calls_are_answered_and_the_rest_is_closed() -> None:
