@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from oracle.audit.keys import KeyFile
     from oracle.settings import Settings
 
+READS_KEPT_DAYS: Final = 365  # the database refuses less (migrations/0016)
+READS_DAYS_MAX: Final = 36_500
+
 _DATABASE: Final = (
     "This command reads the database: ORACLE_DATABASE_URL, or the data directory of `oracle serve` (ORACLE_DATA_DIR)."
 )
@@ -91,6 +94,15 @@ def add(commands: Any) -> None:
         "Sealing stops when the log does not extend the last checkpoint that was signed here. This command removes the"
         " local copy of that checkpoint. Find out the reason first: a changed history looks the same.",
     )  # fmt: skip
+    drop = add_command(
+        verbs, "drop-reads", _drop_reads, "delete old records of who asked, by whole months",
+        "Only the owner of the tables can do it (ORACLE_DATABASE_OWNER_URL, or the data directory of `oracle serve`)."
+        " The database keeps the last 365 days. History records each month that is deleted.",
+    )  # fmt: skip
+    drop.add_argument(
+        "--older-than", type=int, required=True, metavar="DAYS", help="months that ended before; at least 365 days"
+    )
+    drop.add_argument("--yes", action="store_true", help="do not ask")
     audit_questions.add(verbs)
 
 
@@ -321,6 +333,39 @@ async def _replace_key(connection: asyncpg.Connection, file: KeyFile, *, yes: bo
     )
 
 
+def _drop_reads(arguments: Arguments) -> int:
+    import asyncio
+
+    days: int = arguments.older_than
+    if not READS_KEPT_DAYS <= days <= READS_DAYS_MAX:
+        raise Misused(f"--older-than must be {READS_KEPT_DAYS} to {READS_DAYS_MAX} days")
+    fact = f"Records of who asked are deleted for good, for each month that ended more than {days} days ago."
+    require_consent(fact, "Delete them?", "nothing was deleted", yes=arguments.yes)
+    return asyncio.run(_drop_months(arguments, days))
+
+
+async def _drop_months(arguments: Arguments, days: int) -> int:
+    import asyncpg
+
+    from oracle.store.queries import QUERIES
+
+    async with _connect(arguments, owner=True) as (connection, _), connection.transaction():
+        context = ("sql", name_user(), "", "", "", f"older than {days} days", "", "")
+        await connection.execute(QUERIES["transaction_begin"], *context)
+        try:
+            dropped = await connection.fetch(QUERIES["reads_drop"], days)
+        except asyncpg.InsufficientPrivilegeError as exc:
+            raise CommandError(
+                "only the owner of the tables can delete records of who asked: set ORACLE_DATABASE_OWNER_URL"
+            ) from exc
+        except asyncpg.LockNotAvailableError as exc:
+            raise CommandError("somebody reads these records at the moment: try again") from exc
+    for each in dropped:
+        print(f"{each['dropped']}: {format_count(each['records'], 'record')} deleted")
+    print_note(f"{format_count(len(dropped), 'partition')} deleted; each is an event in history")
+    return OK
+
+
 def _accept(arguments: Arguments) -> int:
     from oracle.audit.keys import KeyFile, KeyFileError, key_file
     from oracle.commands.database import load_settings
@@ -341,13 +386,13 @@ def _accept(arguments: Arguments) -> int:
 
 
 @asynccontextmanager
-async def _connect(arguments: Arguments) -> AsyncIterator[tuple[asyncpg.Connection, Settings]]:
+async def _connect(arguments: Arguments, *, owner: bool = False) -> AsyncIterator[tuple[asyncpg.Connection, Settings]]:
     """Yield a connection to the database of the settings, and the settings."""
     from oracle.audit import log
     from oracle.commands.database import load_settings, open_database
 
     settings = load_settings(arguments).settings
-    async with open_database(settings, migrate_own=True) as url:
+    async with open_database(settings, migrate_own=True, owner=owner) as url:
         connection = await log.connect(url, "oracle audit")
         try:
             yield connection, settings

@@ -781,6 +781,13 @@ class DisguisedRow(TypedDict):
     is_other: bool
 
 
+class DroppedReadsRow(TypedDict):
+    """A partition of records of who asked that was dropped, and how many records it had."""
+
+    dropped: str
+    records: int
+
+
 class SealedBatchRow(TypedDict):
     """A batch of the log."""
 

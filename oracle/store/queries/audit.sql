@@ -175,6 +175,10 @@ SELECT pg_advisory_xact_lock($1)
 -- Of history, and of the records of who asked.
 SELECT events_partitions_ahead() + audit_reads_partitions_ahead()
 
+-- name: reads_drop(int4) -> DroppedReadsRow
+-- By the owner of the tables: drop records of who asked that are older than $1 days.  An event for each partition.
+SELECT dropped, records FROM audit_reads_drop($1)
+
 -- name: audit_era_end(int4, int8) -> BoundRow
 -- The bound of the last batch of era $1 that begins before leaf $2.
 SELECT xact::text::bigint AS xact, event_id FROM audit_batches
