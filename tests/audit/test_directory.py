@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.resources import files
 from math import isnan
 from pathlib import Path
 from typing import NamedTuple
@@ -253,24 +254,43 @@ async def test_a_slice_goes_on_where_the_one_before_it_ended(directory: str) -> 
     assert len(whole) > 20
 
 
-@pytest.mark.parametrize(
-    "after",
-    ["'{}'", "'5'", "'[]'", """'{"default": false, "currency": [], "fsp_id": 3}'""", """'{"default": 1}'""", "'null'"],
-)
-async def test_an_event_that_no_trigger_wrote_is_named_and_stops_nothing(directory: str, after: str) -> None:
+# What an event that no trigger wrote can say is after it.
+UNREADABLE = (
+    "{}", "5", "[]", "null", '{"default": 1}', '{"default": false, "currency": [], "fsp_id": 3}'
+)  # fmt: skip
+
+
+async def test_an_event_that_no_trigger_wrote_is_named_and_stops_nothing(directory: str) -> None:
     """The application can write such events: the columns of `events` have no schema."""
     async with open_connection(directory) as connection:
-        for entity, key in (("alias", ID % 6), ("alias", "nobody"), ("fsp", None), ("route", None), ("secret", None)):
-            await connection.execute(
-                "INSERT INTO events (entity, action, channel, actor, party_id_type, party_identifier, fsp_id, after)"
-                " VALUES ($1, 'changed', 'sql', 'x', CASE WHEN $2::text <> 'nobody' THEN 'MSISDN'::party_id_type END,"
-                f" $2, 'greenbank', {after})",
-                entity, key,
-            )  # fmt: skip
+        for number, after in enumerate(UNREADABLE, 5):
+            for entity, party in (("alias", ID % number), ("alias", "nobody"), ("fsp", None), ("route", None),
+                                  ("secret", None)):  # fmt: skip
+                await connection.execute(
+                    "INSERT INTO events (entity, action, channel, actor, party_id_type, party_identifier, fsp_id,"
+                    " after) VALUES ($1, 'changed', 'sql', 'x',"
+                    " CASE WHEN $2::text <> 'nobody' THEN 'MSISDN'::party_id_type END, $2, 'greenbank', $3)",
+                    entity, party, after,
+                )  # fmt: skip
     found = await list_differences(directory)
-    assert any(line.startswith(f"alias: MSISDN {ID % 6}: event ") for line in found), found
+    for number in range(5, 5 + len(UNREADABLE)):
+        assert any(line.startswith(f"alias: MSISDN {ID % number}: event ") for line in found), (number, found)
     assert any(line.startswith("fsp: greenbank") for line in found)
     assert {line.split(" ")[0] for line in found} <= {"alias:", "fsp:", "route:", "secret:"}
+
+
+async def test_secrets_that_are_older_than_their_events_get_one(directory: str) -> None:
+    migration = files("oracle.store.migrations") / "0014_pre_baseline_of_secrets.sql"
+    sql = migration.read_text(encoding="utf-8")
+    async with tampering(directory) as superuser:
+        await superuser.execute(
+            "INSERT INTO credential_secrets (credential_id, secret_sha256)"
+            " VALUES ('auditoraudit', sha256('old')), ('auditoraudit', sha256('older'))"
+        )
+    assert len(await list_differences(directory)) == 2
+    for _ in range(2):  # the second time, nothing lacks an event
+        await execute(directory, sql)
+        assert await list_differences(directory) == []
 
 
 async def test_changes_beside_the_comparison_are_no_differences(directory: str) -> None:
@@ -352,16 +372,16 @@ async def test_one_process_compares_and_the_next_one_takes_over(directory: str) 
             assert isnan(metrics.read_gauge("audit_directory_differences"))
 
 
-@pytest.mark.parametrize("query", ["directory_alias_events", "directory_default_entries", "directory_further_entries"])
-async def test_a_slice_walks_indexes(directory: str, query: str) -> None:
+async def test_a_slice_walks_indexes(directory: str) -> None:
     """It neither sorts nor reads a table: a slice in the middle of 100 million would read all of them."""
     connection = await log.connect(directory, "test", plan_cache_mode="force_generic_plan")
     try:
-        await connection.execute(f"PREPARE slice (text, text) AS {QUERIES[query]}")
-        rows = await connection.fetch("EXPLAIN EXECUTE slice('525512340003', 'MSISDN')")
+        for query in ("directory_alias_events", "directory_default_entries", "directory_further_entries"):
+            await connection.execute(f"PREPARE {query} (text, text) AS {QUERIES[query]}")
+            rows = await connection.fetch(f"EXPLAIN EXECUTE {query}('525512340003', 'MSISDN')")
+            plan = "\n".join(row[0] for row in rows)
+            assert len(re.findall(r"Index Cond: \(+ROW\(", plan)) == plan.count("Index Scan") > 0, plan
+            assert "Sort  " not in plan
+            assert "Seq Scan" not in plan
     finally:
         await connection.close()
-    plan = "\n".join(row[0] for row in rows)
-    assert len(re.findall(r"Index Cond: \(+ROW\(", plan)) == plan.count("Index Scan") > 0
-    assert "Sort  " not in plan
-    assert "Seq Scan" not in plan

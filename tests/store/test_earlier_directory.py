@@ -165,7 +165,7 @@ def test_a_migration_loses_nothing(earlier: Earlier) -> None:
 
 
 def test_its_events_explain_every_row(earlier: Earlier) -> None:
-    """Also columns and secrets that are younger or older than their events."""
+    """Also columns that are younger than the events."""
     assert asyncio.run(list_differences(earlier.url)) == []
 
 
