@@ -235,9 +235,11 @@ async def run_admin(
                 connections_per_address_max=min(AdminLimits().connections_per_address_max, clients // 2),
             )
             watching = asyncio.create_task(waiting.watch(store.postgres, metrics, settings.audit_waiting_max_s))
+            app = admin_app(services)
+            _settle_memory()
             try:
                 cut = await serve_asgi(
-                    admin_app(services), sock, link.report_ready, stop,
+                    app, sock, link.report_ready, stop,
                     timeout_s=settings.stop_timeout_s, limits=limits, proxies=settings.admin_proxies,
                 )  # fmt: skip
                 log.info("The admin worker stopped", index=index, connections_cut=cut)
