@@ -16,6 +16,7 @@
     │   │   └── ForeignRemoval             or remove it
     │   ├── AmbiguousRemoval       several entries match, and the request names none
     │   ├── UnknownFsp             the FSP cannot register (unknown, suspended or closed)
+    │   │   └── TooManyUnknownFsps and no further unknown FSP can today
     │   ├── NotAllowed             the FSP cannot register this type or currency
     │   └── RouteOverlap           another route has this prefix at that time
     └── Unavailable            try again later
@@ -97,6 +98,10 @@ class AmbiguousRemoval(Refused):
 
 class UnknownFsp(Refused):
     default = "This FSP cannot register parties"
+
+
+class TooManyUnknownFsps(UnknownFsp):
+    default = "Too many unknown FSPs registered today: ask the operator of the oracle to create this FSP"
 
 
 class NotAllowed(Refused):

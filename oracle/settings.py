@@ -480,6 +480,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = "auto"
 
+    unknown_fsps_day_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="How many unknown FSPs the hub listener creates in 24 hours, if fsp_registration is auto. It"
+            " refuses further ones, because anyone who reaches this listener can invent FSPs. FSPs that an operator has"
+            " activated do not count.",
+        ),
+    ] = 1_000
+    ignored_hour_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="How many ignored calls of the hub each worker records one by one in an hour, for each FSP."
+            " All unknown FSPs together count as one. Of further calls, history has one event a minute, with their"
+            " number.",
+        ),
+    ] = 1_000
+
     cache_ttl_s: Annotated[
         int,
         Meta(

@@ -85,7 +85,10 @@ class Store:
             ttl_s=settings.cache_ttl_s,
             negative_ttl_s=settings.cache_negative_ttl_s,
         )
-        self.changes = Changes(postgres, coherence, fsp_registration=settings.fsp_registration)
+        self.changes = Changes(
+            postgres, coherence, fsp_registration=settings.fsp_registration,
+            unknown_fsps_day_max=settings.unknown_fsps_day_max,
+        )  # fmt: skip
 
 
 @asynccontextmanager
@@ -179,6 +182,7 @@ async def run_hub(
                 tracing,
                 change_timeout_s=settings.change_timeout_ms / 1000,
                 reading=reading,
+                ignored_hour_max=settings.ignored_hour_max,
             )
             hub = Hub(participants, health, metrics)
             clients = count_clients()

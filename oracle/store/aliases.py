@@ -93,16 +93,20 @@ class ChangeResult(msgspec.Struct, frozen=True):
     refused: errors.OracleError | None = None
 
 
-async def admit(transaction: Transaction, fsp_id: str, *, admits_unknown: bool) -> Allowance:
+async def admit(transaction: Transaction, fsp_id: str, *, admits_unknown: bool, day_max: int) -> Allowance:
     """Return what the FSP may register.
 
-    With `admits_unknown` (registration `auto`) an unknown FSP becomes provisional.  Raises UnknownFsp if it is unknown,
-    suspended or closed.
+    With `admits_unknown` (registration `auto`) an unknown FSP becomes provisional, `day_max` of them in 24 hours: the
+    hub listener has no authentication, and anybody there can invent names.  Raises UnknownFsp if it is unknown,
+    suspended or closed, TooManyUnknownFsps.
     """
     rows = await transaction.rows("fsp_status", fsp_id)
     if not rows and admits_unknown:
-        await transaction.run("fsp_admit", fsp_id)
-        return Allowance()
+        if await transaction.rows("fsp_admit", fsp_id, day_max):
+            return Allowance()
+        rows = await transaction.rows("fsp_status", fsp_id)  # another call can have admitted it meanwhile
+        if not rows:
+            raise errors.TooManyUnknownFsps
     if not rows:
         raise errors.UnknownFsp("The FSP is not known to the directory")
     if rows[0]["status"] not in ("active", "provisional"):

@@ -61,10 +61,13 @@ class _Moved(Exception):
 class Changes:
     """The write side of one process."""
 
-    def __init__(self, postgres: Postgres, coherence: Coherence, *, fsp_registration: str) -> None:
+    def __init__(
+        self, postgres: Postgres, coherence: Coherence, *, fsp_registration: str, unknown_fsps_day_max: int = 1000
+    ) -> None:
         self._postgres = postgres
         self._coherence = coherence
         self._admits_unknown = fsp_registration == "auto"
+        self._unknown_fsps_day_max = unknown_fsps_day_max
         self.repairs = Repairs(postgres.watch.end_backends, coherence.bump)
 
     @property
@@ -152,9 +155,12 @@ class Changes:
         return await self.change(context, [(party_id_type, identifier)], work)
 
     async def record_ignored(
-        self, context: Context, party_id_type: str, identifier: str, sub_id: str | None = None
+        self, context: Context, party_id_type: str | None, identifier: str | None, sub_id: str | None = None
     ) -> None:
-        """Record a call of ALS that changed nothing, with the reason in `context`.  Raises DirectoryUnavailable."""
+        """Record a call of ALS that changed nothing, with the reason in `context`; or, without a party, many calls.
+
+        Raises DirectoryUnavailable.
+        """
         async with self._postgres.transaction(context, fenced=True) as transaction:
             await transaction.run(
                 "call_ignored",
@@ -167,9 +173,16 @@ class Changes:
             )
             await transaction.commit()
 
+    async def knows_fsp(self, context: Context, fsp_id: str) -> bool:
+        """Raises DirectoryUnavailable."""
+        async with self._postgres.transaction(context, fenced=True) as transaction:
+            return bool(await transaction.rows("fsp_status", fsp_id))
+
     async def admit(self, transaction: Transaction, fsp_id: str) -> Allowance:
         """Return what the FSP may register, by the setting for unknown FSPs.  Raises UnknownFsp."""
-        return await aliases.admit(transaction, fsp_id, admits_unknown=self._admits_unknown)
+        return await aliases.admit(
+            transaction, fsp_id, admits_unknown=self._admits_unknown, day_max=self._unknown_fsps_day_max
+        )
 
     # -- any change -----------------------------------------------------------------------------------------------
 

@@ -71,6 +71,12 @@ class CompiledRouteRow(TypedDict):
     valid_to_s: float
 
 
+class AdmittedRow(TypedDict):
+    """An unknown FSP that became provisional."""
+
+    fsp_id: str
+
+
 class AllowanceRow(TypedDict):
     """Whether an FSP may register, and what (None: everything)."""
 

@@ -133,6 +133,8 @@ SERIES = (
         "Entries of other schemes that the hub offered and that were not stored, by reason",
         (("reason", HINTS_IGNORED),),
     ),
+    Series("counter", "ignored_calls_summarised_total", "Ignored calls that history counts and does not list"),
+    Series("counter", "unknown_fsps_refused_total", "Registrations of too many unknown FSPs in 24 hours"),
     Series("counter", "errors_total", "Error answers by FSPIOP code", (("code", ERROR_CODES),)),
     Series("counter", "cache_batches_total", "Round trips to the cache that carried lookups"),
     Series("counter", "cache_reads_total", "Keys read from the cache"),

@@ -93,7 +93,7 @@ async def give(store: Store, to: str = "b") -> None:
     coherence = store.coherence
     fence = await coherence.fence([("ALIAS", "k")])
     async with store.postgres.transaction(as_fsp(""), fenced=fence.is_set) as transaction:
-        await transaction.run("fsp_admit", to)
+        await transaction.run("fsp_admit", to, 1000)
         await transaction._connection.execute("UPDATE aliases SET fsp_id = $1", to)
         await transaction.commit()
     await coherence.settle(fence)

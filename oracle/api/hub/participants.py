@@ -38,6 +38,7 @@ import msgspec
 from oracle import errors
 from oracle.api.hub import answers, faults, wire
 from oracle.api.hub.http import Request
+from oracle.api.hub.ignored import IgnoredCalls
 from oracle.api.hub.target import BULK, PARTICIPANTS, Target, read_target
 from oracle.identifiers import BadIdentifier, PartyKey, Reading, list_hub_currencies
 from oracle.store.aliases import ChangeResult
@@ -82,10 +83,12 @@ class Participants:
         *,
         change_timeout_s: float,
         reading: Reading,
+        ignored_hour_max: int = 1_000,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._lookups = lookups
         self._changes = changes
+        self._ignored = IgnoredCalls(changes, metrics, hour_max=ignored_hour_max)
         self.routes = routes
         self.tracing = tracing
         self._change_timeout_s = change_timeout_s
@@ -137,6 +140,7 @@ class Participants:
         """Wait until all changes are answered."""
         if self._tasks:
             await asyncio.wait(self._tasks)
+        await self._ignored.close()
 
     # -- lookups --------------------------------------------------------------------------------------------------
 
@@ -254,8 +258,9 @@ class Participants:
             raise
         except (errors.OracleError, BadIdentifier) as exc:
             reason = _describe_ignored(exc)
+            self._count_unknown_fsp(exc)
             context = self._make_hint_context(request, source, f"hint not stored: {reason.replace('_', ' ')}")
-            await self._changes.record_ignored(context, *key)
+            await self._ignored.record(context, *key)
             self.metrics.add("hints_ignored_total", reason=reason)
             self.metrics.add("changes_total", operation="hint", result="refused")
         else:
@@ -277,7 +282,7 @@ class Participants:
             self.metrics.add("changes_total", operation="hint_removal", result="done")
         if forgotten.registered or not forgotten.removed:
             context = self._make_hint_context(request, source, "removal not asked for by the owner")
-            await self._changes.record_ignored(context, key.party_id_type, key.identifier, sub_id)
+            await self._ignored.record(context, key.party_id_type, key.identifier, sub_id)
             self.metrics.add("ignored_removals_total")
         request.respond(*_SUCCESS["DELETE"])
 
@@ -286,10 +291,12 @@ class Participants:
         reason = _describe_ignored(error)
         if request.method == "POST":
             self.metrics.add("hints_ignored_total", reason=reason)
-            log.warning("A hint of the hub was not stored, and history has no record of it", reason=reason)
+            event = "A hint of the hub was not stored, and history has no record of it"
         else:
             self.metrics.add("ignored_removals_total")
-            log.warning("A removal by the hub was ignored, and history has no record of it", reason=reason)
+            event = "A removal by the hub was ignored, and history has no record of it"
+        if self._ignored.permits_line():  # a caller without a key can make millions of them
+            log.warning(event, reason=reason)
         request.respond(*_SUCCESS[request.method])
 
     # -- parts ----------------------------------------------------------------------------------------------------
@@ -312,12 +319,17 @@ class Participants:
     def _make_hint_context(self, request: Request, source: str, reason: str = "") -> Context:
         return msgspec.structs.replace(self._make_context(request, source), channel="self-heal", reason=reason)
 
+    def _count_unknown_fsp(self, error: object) -> None:
+        if isinstance(error, errors.TooManyUnknownFsps):
+            self.metrics.add("unknown_fsps_refused_total")
+
     def _count(self, operation: str, result: ChangeResult | None) -> None:
         """Count a change.  None: the request was refused before the directory could decide."""
         if result is None:
             label = "refused"
         elif result.refused is not None:
             label = "unavailable" if isinstance(result.refused, errors.Unavailable) else "refused"
+            self._count_unknown_fsp(result.refused)
         else:
             label = "done" if result.changed else "unchanged"
         self.metrics.add("changes_total", operation=operation, result=label)

@@ -15,9 +15,11 @@ SELECT set_config('plan_cache_mode', 'force_custom_plan', true)
 -- Whether an FSP may register at all, and what (NULL: everything).
 SELECT status::text, kinds, currencies FROM fsps WHERE fsp_id = $1
 
--- name: fsp_admit(text)
--- A registration under ORACLE_FSP_REGISTRATION=auto: an unknown FSP becomes provisional.
-INSERT INTO fsps (fsp_id, status) VALUES ($1, 'provisional') ON CONFLICT DO NOTHING
+-- name: fsp_admit(text, int8) -> AdmittedRow
+-- A registration under ORACLE_FSP_REGISTRATION=auto: an unknown FSP becomes provisional, unless $2 have in 24 hours.
+INSERT INTO fsps (fsp_id, status) SELECT $1, 'provisional'
+WHERE (SELECT count(*) FROM fsps WHERE status = 'provisional' AND created_at > now() - interval '24 hours') < $2
+ON CONFLICT DO NOTHING RETURNING fsp_id
 
 -- Registration --------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,115 @@
+"""Records calls of ALS that changed nothing, without letting them fill the directory.
+
+Nobody authenticates at the hub listener, so anyone who reaches it can send removals of what nobody holds, without end.
+Each FSP has its own allowance, so that none can use up that of another one.  Names that the directory does not know
+share one: else each invented name would bring a new allowance.  Calls beyond it are counted, and each minute one event
+says how many there were.  A call is answered before or after that in the same way (docs/als-contract.md section 5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from oracle.errors import DirectoryUnavailable
+from oracle.store.base import Context
+from oracle.store.changes import Changes
+from oracle.telemetry import logs
+from oracle.telemetry.metrics import Metrics
+
+log = logs.Log(__name__)
+
+HOUR_S: Final = 3600.0
+SUMMARY_S: Final = 60.0
+UNKNOWN: Final = "unknown FSPs"  # with a space, which no FSP id has
+CLOSE_S: Final = 5.0
+
+
+class Allowance:
+    """So many calls at once, and as many again in an hour."""
+
+    def __init__(self, hour_max: int, clock: Callable[[], float]) -> None:
+        self._hour_max = hour_max
+        self._clock = clock
+        self._left, self._at = float(hour_max), clock()
+
+    def take(self) -> bool:
+        now = self._clock()
+        self._left = min(self._hour_max, self._left + (now - self._at) * self._hour_max / HOUR_S)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class IgnoredCalls:
+    """The ignored calls of one process."""
+
+    def __init__(
+        self,
+        changes: Changes,
+        metrics: Metrics,
+        *,
+        hour_max: int,
+        summary_s: float = SUMMARY_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._changes = changes
+        self._metrics = metrics
+        self._hour_max = hour_max
+        self._summary_s = summary_s
+        self._clock = clock
+        self._allowances: dict[str, Allowance] = {}  # of FSPs that the directory knows, and of UNKNOWN
+        self._lines = Allowance(hour_max, clock)
+        self._counted: Counter[tuple[str, str]] = Counter()  # by actor and reason
+        self._summary: asyncio.Task[None] | None = None
+
+    async def record(self, context: Context, party_id_type: str, identifier: str, sub_id: str | None = None) -> None:
+        """Record the call, or count it.  Raises DirectoryUnavailable."""
+        actor = context.actor
+        if actor not in self._allowances and not await self._changes.knows_fsp(context, actor):
+            actor = UNKNOWN
+        if self._allowances.setdefault(actor, Allowance(self._hour_max, self._clock)).take():
+            await self._changes.record_ignored(context, party_id_type, identifier, sub_id)
+            return
+        self._counted[actor, context.reason] += 1
+        self._metrics.add("ignored_calls_summarised_total")
+        if self._summary is None:
+            self._summary = asyncio.create_task(self._summarise_later())
+
+    def permits_line(self) -> bool:
+        """Whether the log can have one more line about a call that history cannot record."""
+        return self._lines.take()
+
+    async def close(self) -> None:
+        """Record what is only counted yet."""
+        if self._summary is not None:
+            self._summary.cancel()
+            await asyncio.gather(self._summary, return_exceptions=True)
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._summarise()
+        except (DirectoryUnavailable, TimeoutError) as exc:
+            calls = self._counted.total()
+            log.warning("History has no record of some ignored calls of the hub", exc=exc, calls=calls)
+
+    async def _summarise_later(self) -> None:
+        while self._counted:
+            await asyncio.sleep(self._summary_s)
+            try:
+                await self._summarise()
+            except DirectoryUnavailable as exc:
+                log.warning("The ignored calls of the hub are not recorded yet; trying again", exc=exc)
+        self._summary = None
+
+    async def _summarise(self) -> None:
+        for (actor, reason), calls in list(self._counted.items()):
+            text = f"{calls} further calls like this in {self._summary_s:.0f} s, not listed one by one: {reason}"
+            context = Context(channel="self-heal", actor=actor, role="fsp", reason=text)
+            await self._changes.record_ignored(context, None, None)
+            self._counted[actor, reason] -= calls  # more can have come meanwhile
+        self._counted = +self._counted
