@@ -47,6 +47,9 @@ Source = Literal["default", "file", "environment"]
 
 PREFIX: Final = "ORACLE_"
 MASK: Final = "***"
+KEYS_MAX: Final = 2
+KEY_DIGITS: Final = (64, 128)  # 32 to 64 bytes: as many as BLAKE2b takes
+KEY_DIFFERENT_BYTES_MIN: Final = 16  # 32 random bytes have about 30; a word that is repeated has fewer
 
 _FOREIGN_NAMES = frozenset(
     f"{PREFIX}{name}" for name in ("BASE", "HOME", "HOSTNAME", "OWNER", "PDB_SID", "SID", "TERM", "UNQNAME")
@@ -278,6 +281,30 @@ class Secret:
 
     def format(self, value: str) -> str:  # noqa: ARG002 - a secret is shown to nobody
         return MASK
+
+
+class Keys:
+    """Secret keys: the first one signs, all are accepted."""
+
+    allowed = (
+        f"one or two keys, separated by a comma, each of {KEY_DIGITS[0]} to {KEY_DIGITS[1]} random hexadecimal digits"
+    )
+
+    def read(self, text: str) -> tuple[str, ...]:
+        keys = tuple(key.strip().lower() for key in text.split(","))
+        if len(keys) > KEYS_MAX:
+            raise ValueError(f"the value has {len(keys)} keys")
+        for key in keys:
+            if re.fullmatch(r"([0-9a-f]{2})*", key) is None:
+                raise ValueError("a key has something else than pairs of hexadecimal digits")
+            if not KEY_DIGITS[0] <= len(key) <= KEY_DIGITS[1]:
+                raise ValueError(f"a key has {len(key)} digits")
+            if len(set(bytes.fromhex(key))) < KEY_DIFFERENT_BYTES_MIN:
+                raise ValueError("a key repeats itself, so it is not random")
+        return keys
+
+    def format(self, value: tuple[str, ...]) -> str:
+        return ",".join(MASK for _ in value)
 
 
 def mask_url(url: str) -> str:
@@ -546,6 +573,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="First part of every key in the cache, for a Redis that other programs use as well.",
         ),
     ] = "oracle"
+
+    cache_key: Annotated[
+        tuple[str, ...],
+        Keys(),
+        Meta(
+            description="Secret key for the tags on what the oracle writes to Redis, the same for all services of a"
+            " directory: `openssl rand -hex 32` makes one. Copies without a right tag are not used. Of two keys, the"
+            " first one signs and both are accepted: that is for replacing a key. Not set: with a Redis of our own, a"
+            " key in <data_dir>/cache.key; else anyone who can write to the Redis can redirect lookups."
+        ),
+    ] = ()
 
     lookup_timeout_ms: Annotated[
         int,

@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 from oracle.store.base import Generation
 from oracle.store.cache.coherence import Coherence
 from oracle.store.cache.lookups import Lookups
+from oracle.store.cache.tags import TIME_MAX, Tags
 from oracle.store.cache.values import Entry, pack_entries
 from oracle.telemetry.metrics import Metrics
 
@@ -31,8 +32,11 @@ class _Session:
     alive = True
     run_ids: tuple[str, ...] = ()
 
-    def mget(self, keys: Sequence[bytes], done: Callable[[list[bytes | None] | None], None]) -> None:
-        done([COPY] * len(keys))
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self._list: list[bytes | None] = [Tags().seal(key, COPY, TIME_MAX) for key in keys]
+
+    def mget(self, _keys: Sequence[bytes], done: Callable[[list[bytes | None] | None], None]) -> None:
+        done(self._list)
 
 
 def _ignore(_answer: bytes | Exception, _cached: bool) -> None: ...
@@ -49,12 +53,12 @@ async def run_round(lookups: Lookups, identifiers: list[str]) -> float:
 
 async def measure() -> None:
     coherence = Coherence(cast("Any", None), None, "oracle")
-    coherence.session = cast("Any", _Session())
     await coherence._adopt(Generation("0" * 32, 1, (), 3600.0, 1), float("inf"))  # noqa: SLF001 - without a database
     lookups = Lookups(
         coherence, cast("Any", None), Metrics.open(None, "hub", 0), timeout_s=1, ttl_s=300, negative_ttl_s=60
     )
     identifiers = [f"52551{number:07d}" for number in range(BATCH)]
+    coherence.session = cast("Any", _Session([coherence.key("MSISDN", identifier) for identifier in identifiers]))
     fastest_us = min([await run_round(lookups, identifiers) for _ in range(ROUNDS)])
     tracemalloc.start()
     tracemalloc.reset_peak()

@@ -120,6 +120,8 @@ class Health:
         bumps, fences = coherence.take_counts()
         metrics.add("cache_generation_bumps_total", bumps)
         metrics.add("cache_fences_total", fences)
+        for reason, refused in coherence.tags.take_refused().items():
+            metrics.add("cache_refused_total", refused, reason=reason)
         metrics.add("database_errors_total", self._postgres.take_errors())
         metrics.set("http_connections", float(self.connections()))
         if coherence.confirmed_at > 0:

@@ -35,6 +35,7 @@ from oracle.settings import Settings
 from oracle.store.base import Confirmed
 from oracle.store.cache.coherence import NO_ROUTES, TOKEN_MS, Coherence
 from oracle.store.cache.lookups import Lookups
+from oracle.store.cache.tags import Tags
 from oracle.store.cache.topology import dialler
 from oracle.store.changes import Changes
 from oracle.store.postgres import Postgres, open_postgres
@@ -117,6 +118,7 @@ async def open_store(
         coherence = Coherence(
             postgres.watch, dial, settings.cache_prefix, None if desk else routes.reload,
             degraded_max_s=settings.cache_degraded_max_s, follow_clock=routes.follow_clock,
+            now_s=routes.now_s, tags=Tags([bytes.fromhex(key) for key in settings.cache_key]),
         )  # fmt: skip
         postgres.watch.on_notice = coherence.confirm_soon
         stack.push_async_callback(coherence.close)

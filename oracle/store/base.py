@@ -107,12 +107,21 @@ class Session(Protocol):
         """Read the values; `done` gets None when the session broke."""
 
     def mget_marked(
-        self, key: bytes, marker: bytes, keys: Sequence[bytes], done: Callable[[list[bytes | None] | None], None]
+        self,
+        key: bytes,
+        markers: Sequence[bytes],
+        keys: Sequence[bytes],
+        done: Callable[[list[bytes | None] | None], None],
     ) -> None:
-        """Do as `mget`, if the marker under `key` has this value where the values are; else `done` gets None."""
+        """Do as `mget`, if the marker under `key` is one of these where the values are; else `done` gets None."""
 
-    def raise_marker(self, key: bytes, marker: bytes, done: Callable[[list[bytes] | None], None]) -> None:
-        """Set the marker unless it is higher; `done` gets its values, or None when that is not certain."""
+    def raise_marker(
+        self, key: bytes, marker: bytes, replaced: Sequence[bytes], done: Callable[[list[bytes] | None], None]
+    ) -> None:
+        """Set the marker unless it is higher; `done` gets its values, or None when that is not certain.
+
+        `replaced`: values that do not stay, however high they are.
+        """
 
     def lease(self, keys: Sequence[bytes], tokens: Sequence[bytes], done: Callable[[list[bool]], None]) -> None:
         """Set a token on each key that is absent; `done` gets which of them are ours."""
@@ -122,6 +131,9 @@ class Session(Protocol):
 
     def unlink(self, key: bytes) -> None:
         """Remove a copy of an older generation.  Nobody waits for it."""
+
+    def remove(self, key: bytes, value: bytes) -> None:
+        """Remove a value that must not be believed, if it is still there.  Nobody waits for it."""
 
     async def fence(self, keys: Sequence[bytes], ttl_ms: int) -> bool:
         """Set a fence on every key; return False when that is not certain for all of them."""

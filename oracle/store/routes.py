@@ -90,6 +90,10 @@ class Routes:
         lowest_s, highest_s = server_s - answered_s, server_s - asked_s
         self._offset_s = min(max(self._offset_s, lowest_s), highest_s)
 
+    def now_s(self) -> float:
+        """Return PostgreSQL's time now, in seconds since 1970."""
+        return self._clock() + self._offset_s
+
     def match(self, party_id_type: str, identifier: str, now_s: float | None = None) -> str | None:
         """Find the FSP of the longest fitting valid rule: '' if it is suspended or closed, None without such a rule.
 

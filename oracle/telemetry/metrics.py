@@ -75,6 +75,9 @@ HINTS_IGNORED = (
     "unavailable",
     "failed",  # a defect: the log has it
 )
+# tag: a copy that no service with our key made; expired: a copy that stayed for too long; marker: a generation marker
+# that no service with our key made
+CACHE_REFUSALS = ("tag", "expired", "marker")
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
 BATCH_STATES = ("validating", "waiting", "applying", "done", "rejected", "cancelled", "failed")
 ROWS_READ = ("valid", "invalid")
@@ -141,6 +144,12 @@ SERIES = (
     Series("counter", "cache_tokens_total", "Tokens (rights to fill an entry) taken after a miss"),
     Series("counter", "cache_fills_total", "Entries stored after a miss"),
     Series("counter", "cache_fill_lost_total", "Entries not stored because a change or another fill came first"),
+    Series(
+        "counter",
+        "cache_refused_total",
+        "Entries and markers in the cache that were not believed: their tag is not ours, or their time is over",
+        (("reason", CACHE_REFUSALS),),
+    ),
     Series("counter", "cache_fences_total", "Fences set around changes"),
     Series(
         "counter",

@@ -50,6 +50,7 @@ from redis import Redis
 from replication import Pair, make_data, open_pair
 
 from oracle.run.embedded import PostgresServer, ValkeyServer
+from oracle.store.cache.tags import HEAD_LENGTH, TAG_LENGTH
 from oracle.store.cache.values import ANSWER, unpack_entries
 
 # A process that is killed must not take what it acknowledged with it: PostgreSQL writes its log before it answers.
@@ -462,7 +463,7 @@ class Rig:
         copies = []
         for key, value in zip(keys, values, strict=True):
             if value is not None and value[:1] == ANSWER:
-                entries = unpack_entries(value)
+                entries = unpack_entries(value[HEAD_LENGTH:-TAG_LENGTH])
                 copies.append(Said("cache", key, entries[0].fsp_id if entries else NOBODY))
         return copies
 

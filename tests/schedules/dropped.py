@@ -196,7 +196,7 @@ async def _adopt_lower(self: Coherence, row: Generation, asked: float) -> None:
 
 
 def _mget_any(
-    self: RedisSession, _key: bytes, _marker: bytes, keys: Sequence[bytes], done: Callable[[Any], None]
+    self: RedisSession, _key: bytes, _markers: Sequence[bytes], keys: Sequence[bytes], done: Callable[[Any], None]
 ) -> None:
     self.mget(keys, done)
 

@@ -119,6 +119,7 @@ class Process:
         self.coherence = Coherence(
             postgres.watch, self._dial, "o", self.routes.reload,
             clock=schedule.universe.time, follow_clock=self.routes.follow_clock,
+            now_s=self.routes.now_s,
         )  # fmt: skip
         postgres.watch.on_notice = self.coherence.confirm_soon
         opened = False

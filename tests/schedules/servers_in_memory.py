@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from hashlib import sha1
 from typing import Any, Final, Protocol, cast
 
 import asyncpg
@@ -22,6 +23,7 @@ from universe import Universe, VirtualLoop
 
 from oracle.store import servers
 from oracle.store.base import Lineage
+from oracle.store.cache import session as redis_session
 from oracle.store.cache.coherence import COMMIT_MAX_S, TOKEN_MS
 from oracle.store.cache.session import RedisSession, Unreachable
 from oracle.store.cache.values import FENCE, Marker
@@ -134,11 +136,17 @@ class RedisServer:
         if name == b"SET":
             self._set(command[1], command[2], command[4])
             return b"+OK\r\n"
-        if name == b"EVALSHA" and len(command) == len(("EVALSHA", "sha", "1", "key", "marker")):
-            present = self.get(command[3])
-            if present is None or Marker.unpack(command[4]).exceeds(Marker.unpack(present)):
-                self.data[command[3]] = (command[4], float("inf"))
-            return _bulk(self.get(command[3]))
+        if name == b"EVALSHA" and command[1] == _sha(redis_session._RAISE):
+            _, _, _, key, marker, *replaced = command
+            present = self.get(key)
+            if present is None or present in replaced or _read_marker(marker).exceeds(_read_marker(present)):
+                self.data[key] = (marker, float("inf"))
+            return _bulk(self.get(key))
+        if name == b"EVALSHA" and command[1] == _sha(redis_session._REMOVE):
+            _, _, _, key, begin = command
+            if (self.get(key) or b"").startswith(begin):
+                del self.data[key]
+            return b":1\r\n"
         if name == b"EVALSHA":
             _, _, _, key, token, value, px = command
             present = self.get(key)
@@ -152,9 +160,18 @@ class RedisServer:
             role = "slave" if self.replica else "master"
             return _bulk(f"role:{role}\r\nrun_id:{self.run_id}\r\n".encode())
         if name == b"SCRIPT":
-            return _bulk(b"0" * 40)
+            return _bulk(_sha(command[2]))
         assert name == b"PING", command
         return b"+PONG\r\n"
+
+
+def _sha(script: bytes) -> bytes:
+    return sha1(script, usedforsecurity=False).hexdigest().encode()
+
+
+def _read_marker(value: bytes) -> Marker:
+    """Read a marker as the script does: without a look at its tag."""
+    return Marker.unpack(value.rpartition(b":")[0])
 
 
 def _bulk(value: bytes | None) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any
 from oracle.errors import DirectoryUnavailable
 from oracle.store.base import Generation, Lineage
 from oracle.store.cache.session import Unreachable
+from oracle.store.cache.tags import HEAD_LENGTH, TAG_LENGTH, TIME_MAX, Tags
 from oracle.store.cache.values import Marker
 
 FIRST = Generation("00000000000000000000000000000000", 1, ("run-1",), 3600.0, 1)
@@ -100,25 +101,32 @@ class ManualSession:
         self.fences_stand = True
         self.marker = b""
         self.unlinked: list[bytes] = []
+        self.removed: list[tuple[bytes, bytes]] = []
 
     def mget(self, keys: Sequence[bytes], done: Callable[[list[bytes | None] | None], None]) -> None:
         if self.alive:
-            self.gets.append(Call(list(keys), done))
+            self.gets.append(Call(list(keys), lambda values: done(seal_copies(keys, values))))
         else:
             done(None)
 
     def mget_marked(
-        self, key: bytes, marker: bytes, keys: Sequence[bytes], done: Callable[[list[bytes | None] | None], None]
+        self,
+        key: bytes,
+        markers: Sequence[bytes],
+        keys: Sequence[bytes],
+        done: Callable[[list[bytes | None] | None], None],
     ) -> None:
         assert key
-        self.mget(keys, lambda values: done(values if marker == self.marker else None))
+        self.mget(keys, lambda values: done(values if self.marker in markers else None))
 
-    def raise_marker(self, key: bytes, marker: bytes, done: Callable[[list[bytes] | None], None]) -> None:
+    def raise_marker(
+        self, key: bytes, marker: bytes, replaced: Sequence[bytes], done: Callable[[list[bytes] | None], None]
+    ) -> None:
         assert key
         if not self.alive:
             done(None)
             return
-        if not self.marker or Marker.unpack(marker).exceeds(Marker.unpack(self.marker)):
+        if not self.marker or self.marker in replaced or read_marker(marker).exceeds(read_marker(self.marker)):
             self.marker = marker
         done([self.marker])
 
@@ -133,6 +141,9 @@ class ManualSession:
 
     def unlink(self, key: bytes) -> None:
         self.unlinked.append(key)
+
+    def remove(self, key: bytes, value: bytes) -> None:
+        self.removed.append((key, value))
 
     async def fence(self, keys: Sequence[bytes], ttl_ms: int) -> bool:  # noqa: ARG002
         await asyncio.sleep(0)
@@ -157,6 +168,31 @@ class ManualSession:
         for call in leases:
             call.done([False] * len(call.keys))
         self.lost()
+
+
+def read_marker(value: bytes) -> Marker:
+    """Read a marker as the script does: without a look at its tag."""
+    return Marker.unpack(value.rpartition(b":")[0])
+
+
+def tag(marker: Marker) -> bytes:
+    """Make a marker as a service without a key of its own does."""
+    return Tags().sign_marker(b"t:00000000:marker", marker)[0]
+
+
+def open_copy(copy: bytes) -> bytes:
+    """Return the answer in a copy."""
+    return copy[HEAD_LENGTH:-TAG_LENGTH]
+
+
+def seal_copies(keys: Sequence[bytes], values: Sequence[bytes | None] | None) -> list[bytes | None] | None:
+    """Make copies of the answers, which are V… in these tests; all else stays as it is."""
+    if values is None:
+        return None
+    return [
+        Tags().seal(key, value, TIME_MAX) if value is not None and value.startswith(b"V") else value
+        for key, value in zip(keys, values, strict=False)
+    ]
 
 
 class ManualReads:

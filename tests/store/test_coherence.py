@@ -21,7 +21,8 @@ from oracle.errors import DirectoryUnavailable
 from oracle.store.aliases import Allowance
 from oracle.store.cache.coherence import LEASE_S, Coherence
 from oracle.store.cache.session import dial
-from oracle.store.cache.values import FENCE, Entry, pack_entries
+from oracle.store.cache.tags import TIME_MAX, Tags
+from oracle.store.cache.values import ANSWER, FENCE, Entry, pack_entries
 
 if TYPE_CHECKING:
     from conftest import StartValkey
@@ -84,7 +85,7 @@ async def fetch_copy(store: Store, identifier: str = "k") -> bytes | None:
 
 async def warm(store: Store, identifier: str = "k") -> None:
     await store.get(identifier)
-    while not (await fetch_copy(store, identifier) or b"").startswith(b"V"):
+    while not (await fetch_copy(store, identifier) or b"").startswith(ANSWER):
         await store.get(identifier)
 
 
@@ -182,7 +183,8 @@ async def test_a_flush_between_fence_and_commit_is_noticed(both: Two, monkeypatc
 
     async def later(fence: Any) -> None:
         session: Any = both.one.coherence.session
-        await session.call((b"SET", both.one.coherence.key("ALIAS", "k"), pack_entries(A), b"PX", b"60000"))
+        key = both.one.coherence.key("ALIAS", "k")
+        await session.call((b"SET", key, Tags().seal(key, pack_entries(A), TIME_MAX), b"PX", b"60000"))
         await real(fence)
 
     monkeypatch.setattr(both.one.coherence, "settle", later)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from stand_ins import Dialler, ManualGenerations, ManualReads, ManualSession, turns, until
+from stand_ins import Dialler, ManualGenerations, ManualReads, ManualSession, open_copy, read_marker, tag, turns, until
 
 from oracle.errors import DirectoryUnavailable, Overloaded
 from oracle.store.base import AnswerCallback
@@ -23,7 +23,7 @@ from oracle.store.cache.lookups import (
     LookupLimits,
     Lookups,
 )
-from oracle.store.cache.values import FENCE, Marker, new_token, pack_entries
+from oracle.store.cache.values import FENCE, new_token, pack_entries
 from oracle.telemetry.metrics import Metrics
 
 Answer = tuple[bytes | Exception, bool]
@@ -266,7 +266,7 @@ async def test_the_answer_nobody_is_stored_for_a_shorter_time(bench: Bench) -> N
     bench.reads.answer(lambda identifier: NOBODY if identifier == "1" else b"V2")
     await turns()
     (_, _, nobody, short), (_, _, _, long) = bench.session.fills
-    assert nobody == pack_entries([]) == NOBODY
+    assert open_copy(nobody) == pack_entries([]) == NOBODY
     assert 9_000 <= short <= 11_000
     assert 90_000 <= long <= 110_000
 
@@ -430,15 +430,15 @@ async def test_without_a_lease_and_without_postgresql_it_goes_on_with_the_copies
 
 @pytest.mark.parametrize("seen", ["nothing", "a generation", "routes", "a timeline", "another PostgreSQL"])
 async def test_without_a_lease_a_copy_counts_only_under_the_marker_of_its_process(bench: Bench, seen: str) -> None:
-    own = Marker.unpack(bench.session.marker)
+    own = read_marker(bench.session.marker)
     bench.generations.away = True
     await bench.lose_lease()
     bench.session.marker = {
         "nothing": b"",
-        "a generation": own._replace(generation=own.generation + 1).pack(),
-        "routes": own._replace(routes_version=own.routes_version + 1).pack(),
-        "a timeline": own._replace(timeline=own.timeline + 1).pack(),
-        "another PostgreSQL": own._replace(system_identifier="2").pack(),
+        "a generation": tag(own._replace(generation=own.generation + 1)),
+        "routes": tag(own._replace(routes_version=own.routes_version + 1)),
+        "a timeline": tag(own._replace(timeline=own.timeline + 1)),
+        "another PostgreSQL": tag(own._replace(system_identifier="2")),
     }[seen]
     bench.ask("1")
     await turns()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 import servers
-from stand_ins import Proxy, proxy, until
+from stand_ins import Proxy, proxy, read_marker, until
 
 from oracle.api.health import Health
 from oracle.errors import DirectoryUnavailable
@@ -25,7 +25,7 @@ from oracle.run.embedded import PostgresServer
 from oracle.run.wiring import Store, open_store
 from oracle.settings import Settings
 from oracle.store.base import Context, Registration
-from oracle.store.cache.values import Marker, unpack_entries
+from oracle.store.cache.values import ANSWER, unpack_entries
 from oracle.store.migrate import migrate
 from oracle.store.postgres import Transaction
 from oracle.telemetry.metrics import Metrics
@@ -70,7 +70,7 @@ async def warm(store: Store, identifier: str) -> None:
     """Until the answer is a copy, not a fence."""
     session: Any = store.coherence.session
     key = store.coherence.key("ALIAS", identifier)
-    while not ((await session.call((b"GET", key)))[0] or b"").startswith(b"V"):
+    while not ((await session.call((b"GET", key)))[0] or b"").startswith(ANSWER):
         await session.call((b"DEL", key))  # as if FENCE_MS had gone by
         await look_up(store, identifier)
 
@@ -316,8 +316,10 @@ async def test_a_process_on_an_old_primary_leaves_it_when_another_sees_the_new_o
         await register(one, "k")
         await warm(one, "k")
         session: Any = one.coherence.session
-        later = Marker.unpack(one.coherence.marker)._replace(timeline=2)
-        await session.call((b"SET", one.coherence.marker_key, later.pack()))
+        later = read_marker(one.coherence.marker)._replace(timeline=2)
+        await session.call(
+            (b"SET", one.coherence.marker_key, one.coherence.tags.sign_marker(one.coherence.marker_key, later)[0])
+        )
         await until(lambda: not one.coherence.reachable)
         with pytest.raises(DirectoryUnavailable):
             await suspend(one)
@@ -354,7 +356,7 @@ async def test_another_cluster_is_accepted_and_moves_the_generation_once(
         assert await look_up(two, "k") is None
         settled = two.coherence.generation
         assert settled > rows[0]["generation"]
-        assert Marker.unpack(two.coherence.marker).system_identifier != rows[0]["system_identifier"]
+        assert read_marker(two.coherence.marker).system_identifier != rows[0]["system_identifier"]
         await two.coherence.confirm()
     async with open_process(new.url(), redis_url) as two:
         assert two.coherence.generation == settled

@@ -20,7 +20,7 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers import tcp_url, valkey_command
-from stand_ins import fake_redis, turns, until
+from stand_ins import fake_redis, read_marker, tag, turns, until
 
 from oracle.store.cache.session import Address, RedisSession, Unreachable, dial, parse_url
 from oracle.store.cache.values import FENCE, Marker, new_token
@@ -399,14 +399,14 @@ class _Nowhere(asyncio.Transport):
 
 async def raise_marker(session: RedisSession, marker: Marker) -> Marker | None:
     found: asyncio.Future[list[bytes] | None] = asyncio.get_running_loop().create_future()
-    session.raise_marker(b"marker", marker.pack(), found.set_result)
+    session.raise_marker(b"marker", tag(marker), (), found.set_result)
     values = await found
-    return None if values is None else Marker.unpack(values[0])
+    return None if values is None else read_marker(values[0])
 
 
 async def mget_marked(session: RedisSession, marker: Marker, *keys: bytes) -> list[bytes | None] | None:
     found: asyncio.Future[list[bytes | None] | None] = asyncio.get_running_loop().create_future()
-    session.mget_marked(b"marker", marker.pack(), keys, found.set_result)
+    session.mget_marked(b"marker", [tag(marker)], keys, found.set_result)
     return await found
 
 

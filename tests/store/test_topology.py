@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import servers
 from redis.crc import key_slot
+from stand_ins import read_marker, tag
 
 from oracle.run.embedded.binaries import find_valkey_binary
 from oracle.store.cache.session import Unreachable
@@ -154,15 +155,15 @@ async def test_each_node_of_a_cluster_holds_the_marker_also_after_slots_have_mov
 
 async def raise_marker(session: Session, marker: Marker) -> set[Marker] | None:
     future: asyncio.Future[list[bytes] | None] = asyncio.get_running_loop().create_future()
-    session.raise_marker(b"marker", marker.pack(), future.set_result)
+    session.raise_marker(b"marker", tag(marker), (), future.set_result)
     values = await future
-    return None if values is None else set(map(Marker.unpack, values))
+    return None if values is None else set(map(read_marker, values))
 
 
 async def mget_marked(session: Session | None, marker: Marker) -> list[bytes | None] | None:
     assert session is not None
     future: asyncio.Future[list[bytes | None] | None] = asyncio.get_running_loop().create_future()
-    session.mget_marked(b"marker", marker.pack(), KEYS, future.set_result)
+    session.mget_marked(b"marker", [tag(marker)], KEYS, future.set_result)
     return await future
 
 

@@ -78,6 +78,7 @@ from oracle.backoff import Backoff
 from oracle.errors import DirectoryUnavailable
 from oracle.store.base import Confirmed, CopyKey, Generation, Generations, Lineage, Session
 from oracle.store.cache.session import Unreachable
+from oracle.store.cache.tags import Tags, make_floor
 from oracle.store.cache.values import Marker
 from oracle.telemetry import logs
 
@@ -131,7 +132,8 @@ class Coherence:
 
     # What each lookup reads, see `Lookups`.
     __slots__ = (
-        "__dict__", "__weakref__", "_clock", "_lease_s", "confirmed_at", "key_prefix", "reachable", "session",
+        "__dict__", "__weakref__", "_clock", "_lease_s", "confirmed_at", "floor", "key_prefix", "reachable", "session",
+        "tags",
     )  # fmt: skip
 
     def __init__(
@@ -144,11 +146,14 @@ class Coherence:
         timing: Timing = TIMING,
         degraded_max_s: float = DEGRADED_MAX_S,
         follow_clock: Callable[[float, float, float], None] = lambda _asked, _answered, _server: None,
+        now_s: Callable[[], float] = time.time,
+        tags: Tags | None = None,
     ) -> None:
         """`dial` opens a session to Redis or raises Unreachable; None if there is no cache at all.
 
         `routes_reload(version)` is awaited before the lease is renewed, if the version of the routes has moved.
         `follow_clock(asked, answered, server)` hears PostgreSQL's time, between two times of `clock` (rule 12).
+        `now_s` returns that time now, in seconds since 1970: until then copies count.  `tags`: of all that is written.
         `clock` is read each time: the time of the event loop does not advance during a long callback, but leases end.
         """
         self._loop = asyncio.get_running_loop()
@@ -161,6 +166,9 @@ class Coherence:
         self._routes_reload = routes_reload
         self._degraded_max_s = degraded_max_s
         self._follow_clock = follow_clock
+        self.now_s = now_s
+        self.tags = tags or Tags()
+        self.floor = make_floor(now_s())  # what copies must exceed that still count; moves with each poll
         self._confirming: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._session_lost = asyncio.Event()
@@ -182,6 +190,7 @@ class Coherence:
         )
         self.confirmed: Confirmed | None = None  # the row as last adopted, and when it was asked for
         self.marker_key = self.marker = b""  # as this process has adopted it
+        self.markers: tuple[bytes, ...] = ()  # the same with the tag of each key that is accepted; ours is the first
         self._marked: tuple[Session | None, bytes] = (None, b"")  # where this process saw which marker last
         self._following: asyncio.Task[None] | None = None
         self.reachable = False  # PostgreSQL, at the last asking
@@ -315,10 +324,11 @@ class Coherence:
     async def _ask(self) -> None:
         asked = self._clock()
         row = await self._generations.ask()
-        self._follow_clock(asked, self._clock(), row.now_s)
         await self._adopt(row, asked)
 
     async def _adopt(self, row: Generation, asked: float) -> None:
+        self._follow_clock(asked, self._clock(), row.now_s)
+        self.floor = make_floor(self.now_s())
         is_known = row.generation < self.generation + (row.lineage != self.lineage)
         if is_known and asked > self._adopted_at:
             # This process asked when it knew this or a higher number already, and the answer is lower, or of another
@@ -357,13 +367,15 @@ class Coherence:
         self.lineage = row.lineage
         self.key_prefix = f"{self._prefix}:{row.directory_id[:8]}.{row.generation}:".encode()
         self.marker_key = f"{self._prefix}:{row.directory_id[:8]}:marker".encode()
-        self.marker = _marker_of(row).pack()
+        self.markers = self.tags.sign_marker(self.marker_key, _marker_of(row))
+        self.marker = self.markers[0]
         if self.confirmed is None or asked >= self.confirmed.at:
             self.confirmed = Confirmed(row, asked)
 
     async def _keep_lease(self) -> None:
         while True:
             await asyncio.sleep(self._timing.poll_s)
+            self.floor = make_floor(self.now_s())  # also without PostgreSQL
             try:
                 await self.confirm()
             except DirectoryUnavailable:
@@ -376,23 +388,35 @@ class Coherence:
     # -- the marker (rules 8 and 11) ------------------------------------------------------------------------------
 
     def _raise_marker(self, session: Session) -> None:
-        session.raise_marker(self.marker_key, self.marker, partial(self._take_markers, session, self.marker))
+        markers = self.markers
+        session.raise_marker(self.marker_key, self.marker, markers[1:], partial(self._take_markers, session, markers))
 
-    def _take_markers(self, session: Session, marker: bytes, found: list[bytes] | None) -> None:
-        higher = self._find_higher(marker, found)
-        if found is not None and higher is None:
-            self._marked = session, marker
-        elif higher is not None and self._tasks and self._following is None:
-            self._following = self._loop.create_task(self._follow_later(higher))
+    def _take_markers(self, session: Session, markers: tuple[bytes, ...], found: list[bytes] | None) -> None:
+        higher, forged = self._judge(markers, found)
+        if found is not None and higher is None and not forged:
+            self._marked = session, markers[0]
+        elif (higher or forged) and self._tasks and self._following is None:
+            self._following = self._loop.create_task(self._follow_later(session, higher, forged))
 
-    def _find_higher(self, own: bytes, found: list[bytes] | None) -> Marker | None:
-        """Return a marker that this process must follow: the script returns the own one or a higher one."""
-        other = next((value for value in found or () if value != own), None)
-        if other is None:
-            return None
-        higher = Marker.unpack(other)
-        is_rival = higher.system_identifier != self.lineage[0]
-        return None if is_rival and self._clock() < self._rival_until else higher
+    def _judge(self, own: tuple[bytes, ...], found: Sequence[bytes] | None) -> tuple[Marker | None, tuple[bytes, ...]]:
+        """Return a marker that this process must follow, and those that no service with our key has made.
+
+        The script returns the own marker or a higher one.
+        """
+        higher: Marker | None = None
+        forged: list[bytes] = []
+        for value in found or ():
+            if value in own:
+                continue
+            marker = self.tags.read_marker(self.marker_key, value)
+            if marker is None:
+                forged.append(value)
+                self.tags.refuse("marker")
+            elif higher is None and not (
+                marker.system_identifier != self.lineage[0] and self._clock() < self._rival_until
+            ):
+                higher = marker
+        return higher, tuple(dict.fromkeys(forged))
 
     def _note_rival(self) -> None:
         """Leave the markers of another PostgreSQL alone for a while: else each would exceed the other forever."""
@@ -400,13 +424,26 @@ class Coherence:
             log.error("Another PostgreSQL with this directory id uses this Redis: give each of them a Redis of its own")
         self._rival_until = self._clock() + RIVAL_PAUSE_S
 
-    async def _follow_later(self, higher: Marker) -> None:
+    async def _follow_later(self, session: Session, higher: Marker | None, forged: tuple[bytes, ...]) -> None:
         try:
-            await self._follow(higher)
+            if higher is not None:
+                await self._follow(higher)
+            if forged:
+                await self._replace_markers(session, forged)
         except DirectoryUnavailable:
             pass  # the next poll finds the marker again
         finally:
             self._following = None
+
+    async def _replace_markers(self, session: Session, forged: tuple[bytes, ...]) -> None:
+        """Put our marker in the place of those that we cannot check.  Raises DirectoryUnavailable.
+
+        Another service can have made one, with another key, and know a newer generation.  We ask after we saw it, so
+        that ours is not older.
+        """
+        await self._ask()
+        # Without a look at the reply: whoever puts one back at once must not keep us busy.  The next poll looks.
+        session.raise_marker(self.marker_key, self.marker, (*self.markers[1:], *forged), lambda _: None)
 
     async def _follow(self, higher: Marker) -> None:
         """Adopt what another process has seen.  Raises DirectoryUnavailable."""
@@ -441,17 +478,22 @@ class Coherence:
 
     async def _agree(self, session: Session) -> bool:
         """Raise the marker and follow a higher one; return whether it is certain.  Raises DirectoryUnavailable."""
+        forged: tuple[bytes, ...] = ()
         for _ in range(AGREE_TRIES):
             found: asyncio.Future[list[bytes] | None] = self._loop.create_future()
-            marker = self.marker
-            session.raise_marker(self.marker_key, marker, partial(_set_result, found))
+            markers = self.markers
+            replaced = (*markers[1:], *forged)
+            session.raise_marker(self.marker_key, markers[0], replaced, partial(_set_result, found))
             values = await found
-            higher = self._find_higher(marker, values)
-            if higher is None:
+            higher, forged = self._judge(markers, values)
+            if higher is not None:
+                await self._follow(higher)
+            elif forged:
+                await self._ask()  # as in `_replace_markers`
+            else:
                 if values is not None:
-                    self._marked = session, marker
+                    self._marked = session, markers[0]
                 return values is not None
-            await self._follow(higher)
         return False
 
     # -- the session (rules 6 and 7) ------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
     ask ─► all that arrive in one turn of the event loop ─► one MGET ─┬─ an answer ──────────────► done
                                                                       ├─ a fence, or another's token ─► PostgreSQL
+                                                                      ├─ a copy that is refused (`tags`) ─► PostgreSQL
                                                                       └─ nothing ─► take a token ─► PostgreSQL ─► fill
     and all that go to PostgreSQL in one turn go as one query.
 
@@ -35,7 +36,7 @@ from oracle.errors import DirectoryUnavailable, Overloaded
 from oracle.store.base import AnswerCallback, CopyKey, Reads, Session
 from oracle.store.cache.coherence import Coherence
 from oracle.store.cache.pace import Pace
-from oracle.store.cache.values import ANSWER, new_token
+from oracle.store.cache.values import new_token
 from oracle.telemetry.metrics import Metrics
 
 BATCH_MAX: Final = 256
@@ -53,7 +54,11 @@ CATCH_UP_PAUSE_S: Final = 0.03  # between two questions to PostgreSQL
 # The part of the deadline that a lookup can wait for PostgreSQL, by the prediction; the rest is for its error.
 PATIENCE: Final = 0.75
 
-NOBODY: Final = b"V\x90"
+NOBODY: Final = b"\x90"
+
+# How many copies with a wrong tag a process removes in a second, so that others take their place.  Two services with
+# different keys would remove each other's copies without end: this limits what that costs.
+REMOVALS_MAX: Final = 500
 
 
 class LookupLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,8 +102,9 @@ class Lookups:
 
     # What each lookup reads.  An object of more than 30 attributes finds those in its dictionary more slowly.
     __slots__ = (
-        "__dict__", "__weakref__", "_batch_max", "_cache_batches", "_cache_batches_max", "_cells", "_coherence",
-        "_cold", "_count_cache_batches", "_count_reads", "_full", "_full_at", "_hot", "_loop", "_waiting",
+        "__dict__", "__weakref__", "_batch_max", "_begin_tag", "_cache_batches", "_cache_batches_max", "_cells",
+        "_coherence", "_cold", "_count_cache_batches", "_count_reads", "_full", "_full_at", "_hot", "_loop",
+        "_waiting",
     )  # fmt: skip
 
     def __init__(
@@ -114,6 +120,9 @@ class Lookups:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._coherence = coherence
+        self._begin_tag = coherence.tags.begin
+        self._removals_left = REMOVALS_MAX
+        self._removals_since = float("-inf")
         self._reads = reads
         self._timeout_s = timeout_s
         self._batch_max = limits.batch_max
@@ -211,7 +220,7 @@ class Lookups:
             if fresh:
                 session.mget(keys, flight)
             else:  # rule 8
-                session.mget_marked(coherence.marker_key, coherence.marker, keys, flight)
+                session.mget_marked(coherence.marker_key, coherence.markers, keys, flight)
 
     def _wait_again(self, batch: list[tuple[CopyKey, Slot]]) -> None:
         """Put lookups back in front of those that wait: nothing has been read for them."""
@@ -281,14 +290,25 @@ class Lookups:
             absent: list[tuple[CopyKey, Slot]] = []
             absent_keys: list[bytes] = []
             fenced: list[tuple[CopyKey, Slot]] = []
+            begin_tag, floor = self._begin_tag, self._coherence.floor
             for (key, slot), redis_key, value in zip(batch, keys, values, strict=True):
                 if value is None:
                     absent.append((key, slot))
                     absent_keys.append(redis_key)
-                elif value[:1] == ANSWER:
-                    self._call_back(slot, value, cached=True)
-                else:
+                    continue
+                # As `Tags.open` does, in line: each lookup from a copy passes here.
+                if value > floor:
+                    body = value[:-16]
+                    tag = begin_tag()
+                    tag.update(redis_key + body)
+                    if body + tag.digest() == value:
+                        self._call_back(slot, body[5:], cached=True)
+                        continue
+                answer = self._examine(session, redis_key, value, floor)
+                if answer is None:
                     fenced.append((key, slot))
+                else:
+                    self._call_back(slot, answer, cached=True)
             if fenced:
                 for key, slot in self._admit(fenced):
                     self._go_cold(key, slot, None)
@@ -300,6 +320,27 @@ class Lookups:
             self._make_room()
         if self._hot:
             self._send()
+
+    def _examine(self, session: Session, redis_key: bytes, value: bytes, floor: bytes) -> bytes | None:
+        """Return the answer of a copy with another tag than ours; None where the directory must answer.
+
+        A copy that is refused is removed, else its key would be slow for as long as its author wants.
+        """
+        tags = self._coherence.tags
+        found = tags.open(redis_key, value, floor)
+        if found is None or isinstance(found, bytes):
+            return found
+        tags.refuse(found)
+        if found == "expired" or self._may_remove():
+            session.remove(redis_key, value)
+        return None
+
+    def _may_remove(self) -> bool:
+        now = self._loop.time()
+        if now - self._removals_since >= 1:
+            self._removals_since, self._removals_left = now, REMOVALS_MAX
+        self._removals_left -= 1
+        return self._removals_left >= 0
 
     def _take_tokens(self, absent: list[tuple[CopyKey, Slot]], keys: list[bytes], session: Session) -> None:
         """Take tokens on the absent keys (rule 2), then read the directory."""
@@ -395,6 +436,7 @@ class Lookups:
         age_s = self._coherence.generation_age_s
         most_ms = self._ttl_ms if age_s > YOUNG_S else YOUNG_TTL_MS
         old_prefix = self._coherence.old_prefix if age_s * 1000 < self._ttl_ms * 1.1 else b""
+        seal, now_s = self._coherence.tags.seal, self._coherence.now_s()
         for ((party_id_type, identifier), slot), answer in zip(batch, answers, strict=True):
             fill = slot.fill
             if fill is not None and fill.session.alive:  # rule 7: on that very session or not at all
@@ -403,7 +445,8 @@ class Lookups:
                     fill.session.unlink(old_prefix + f"{party_id_type}:{identifier}".encode())
                 # Spread, so that copies that were stored together do not expire together.
                 spread_ms = int(ttl_ms * random.uniform(0.9, 1.1))  # noqa: S311
-                fill.session.fill(fill.key, fill.token, answer, spread_ms, self._lose_fill)
+                copy = seal(fill.key, answer, now_s + spread_ms / 1000)
+                fill.session.fill(fill.key, fill.token, copy, spread_ms, self._lose_fill)
                 self._cells[self._count_fills] += 1
 
     def _count_moving(self) -> int:

@@ -42,12 +42,17 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then
 end
 return 0
 """
-# Raise the marker; return what it is now.  See `values.Marker.exceeds`.
+# Raise the marker; return what it is now.  See `values.Marker.exceeds`.  A script cannot check tags, because it has no
+# key: the caller does, and names the values that must not stay.
 _RAISE: Final = b"""
-local present = redis.call('GET', KEYS[1])
+local present = redis.pcall('GET', KEYS[1])
+if type(present) == 'table' then present = false end  -- not a string
 if present == ARGV[1] then return present end
+for i = 2, #ARGV do
+    if present == ARGV[i] then present = false end
+end
 if present then
-    local form = '^(%d+):(%d+):(%d+):(.*)$'
+    local form = '^(%d+):(%d+):(%d+):([^:]*):%x+$'
     local t, g, r, s = string.match(present, form)
     local T, G, R, S = string.match(ARGV[1], form)
     if t then
@@ -59,6 +64,12 @@ end
 redis.call('SET', KEYS[1], ARGV[1])
 return ARGV[1]
 """
+# Remove a value that begins with this, if it is still there.  Not a fence that was set meanwhile: nobody deletes one.
+_REMOVE: Final = b"""
+if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) == ARGV[1] then redis.call('UNLINK', KEYS[1]) end
+return 1
+"""
+REMOVED_BY: Final = 64  # bytes from the beginning; a value can be huge
 # The type stub of hiredis allows tuples of one element only.
 _pack: Final = cast("Callable[[tuple[Any, ...]], bytes]", hiredis.pack_command)
 _PING: Final = _pack((b"PING",))
@@ -89,7 +100,7 @@ class RedisSession(asyncio.Protocol):
         self._pending: deque[tuple[int, Replies, Callable[[Replies | None], None]]] = deque()
         self._alive_at = 0.0  # the time of the last reply
         self._timer: asyncio.TimerHandle | None = None
-        self._fill_sha = self._raise_sha = b""
+        self._fill_sha = self._raise_sha = self._remove_sha = b""
 
     # -- the connection -------------------------------------------------------------------------------------------
 
@@ -195,25 +206,37 @@ class RedisSession(asyncio.Protocol):
         self.send(*self._pack_reads(keys), answer)
 
     def mget_marked(
-        self, key: bytes, marker: bytes, keys: Sequence[bytes], done: Callable[[list[bytes | None] | None], None]
+        self,
+        key: bytes,
+        markers: Sequence[bytes],
+        keys: Sequence[bytes],
+        done: Callable[[list[bytes | None] | None], None],
     ) -> None:
         def answer(replies: Replies | None) -> None:
             values = self._values(replies, 1 + len(keys))
-            done(values[1:] if values is not None and values[0] == marker else None)
+            done(values[1:] if values is not None and values[0] in markers else None)
 
         self.send(*self._pack_reads([key, *keys]), answer)
 
-    def raise_marker(self, key: bytes, marker: bytes, done: Callable[[list[bytes] | None], None]) -> None:
-        self.raise_markers([key], marker, done)
+    def raise_marker(
+        self, key: bytes, marker: bytes, replaced: Sequence[bytes], done: Callable[[list[bytes] | None], None]
+    ) -> None:
+        self.raise_markers([key], marker, replaced, done)
 
-    def raise_markers(self, keys: Sequence[bytes], marker: bytes, done: Callable[[list[bytes] | None], None]) -> None:
+    def raise_markers(
+        self,
+        keys: Sequence[bytes],
+        marker: bytes,
+        replaced: Sequence[bytes],
+        done: Callable[[list[bytes] | None], None],
+    ) -> None:
         def answer(replies: Replies | None) -> None:
             if replies is not None and any(str(reply).startswith("NOSCRIPT") for reply in replies):
                 self.send(_pack((b"SCRIPT", b"LOAD", _RAISE)), 1, _ignore)  # after a SCRIPT FLUSH
             certain = replies is not None and all(isinstance(reply, bytes) for reply in replies)
             done(replies if certain else None)
 
-        commands = [_pack((b"EVALSHA", self._raise_sha, b"1", key, marker)) for key in keys]
+        commands = [_pack((b"EVALSHA", self._raise_sha, b"1", key, marker, *replaced)) for key in keys]
         self.send(b"".join(commands), len(keys), answer)
 
     def _pack_reads(self, keys: Sequence[bytes]) -> tuple[bytes, int]:
@@ -251,6 +274,15 @@ class RedisSession(asyncio.Protocol):
     def unlink(self, key: bytes) -> None:
         self.send(_pack((b"UNLINK", key)), 1, _ignore)
 
+    def remove(self, key: bytes, value: bytes) -> None:
+        command = (b"EVALSHA", self._remove_sha, b"1", key, value[:REMOVED_BY])
+
+        def answer(replies: Replies | None) -> None:
+            if replies is not None and str(replies[0]).startswith("NOSCRIPT"):
+                self.send(_pack((b"SCRIPT", b"LOAD", _REMOVE)), 1, _ignore)  # after a SCRIPT FLUSH
+
+        self.send(_pack(command), 1, answer)
+
     def ping(self) -> None:
         self.send(_PING, 1, _ignore)
 
@@ -285,7 +317,7 @@ class RedisSession(asyncio.Protocol):
         if db:
             self._expect_ok(await self.call((b"SELECT", db)))
         info, *shas = await self.call(
-            (b"INFO", b"everything"), (b"SCRIPT", b"LOAD", _FILL), (b"SCRIPT", b"LOAD", _RAISE)
+            (b"INFO", b"everything"), *((b"SCRIPT", b"LOAD", script) for script in (_FILL, _RAISE, _REMOVE))
         )
         if not isinstance(info, bytes) or not all(isinstance(sha, bytes) for sha in shas):
             raise Unreachable
@@ -294,7 +326,7 @@ class RedisSession(asyncio.Protocol):
         if facts.get("role") != "master" or "run_id" not in facts:
             raise Unreachable
         self.run_ids = (facts["run_id"],)
-        self._fill_sha, self._raise_sha = shas
+        self._fill_sha, self._raise_sha, self._remove_sha = shas
 
     def _expect_ok(self, replies: Replies) -> None:
         if replies[0] != b"OK":

@@ -204,13 +204,17 @@ class ClusterSession:
         self._read(keys, done, RedisSession.mget)
 
     def mget_marked(
-        self, key: bytes, marker: bytes, keys: Sequence[bytes], done: Callable[[list[bytes | None] | None], None]
+        self,
+        key: bytes,
+        markers: Sequence[bytes],
+        keys: Sequence[bytes],
+        done: Callable[[list[bytes | None] | None], None],
     ) -> None:
-        markers = self._marker_keys(key)
+        names = self._marker_keys(key)
 
         def read(node: RedisSession, some: list[bytes], part: Callable[[list[bytes | None] | None], None]) -> None:
-            if node in markers:
-                node.mget_marked(markers[node], marker, some, part)
+            if node in names:
+                node.mget_marked(names[node], markers, some, part)
             else:  # its slots are so few that no marker is among them
                 part(None)
 
@@ -240,7 +244,9 @@ class ClusterSession:
         for node, positions in parts.items():
             read(node, [keys[p] for p in positions], partial(part, positions))
 
-    def raise_marker(self, key: bytes, marker: bytes, done: Callable[[list[bytes] | None], None]) -> None:
+    def raise_marker(
+        self, key: bytes, marker: bytes, replaced: Sequence[bytes], done: Callable[[list[bytes] | None], None]
+    ) -> None:
         parts: dict[RedisSession, list[bytes]] = {}
         for tag in self._marker_tags():
             parts.setdefault(self._node(key + tag), []).append(key + tag)
@@ -256,7 +262,7 @@ class ClusterSession:
                 done(values if certain else None)
 
         for node, names in parts.items():
-            node.raise_markers(names, marker, part)
+            node.raise_markers(names, marker, replaced, part)
 
     def lease(self, keys: Sequence[bytes], tokens: Sequence[bytes], done: Callable[[list[bool]], None]) -> None:
         ours = [False] * len(keys)
@@ -283,6 +289,9 @@ class ClusterSession:
 
     def unlink(self, key: bytes) -> None:
         self._node(key).unlink(key)
+
+    def remove(self, key: bytes, value: bytes) -> None:
+        self._node(key).remove(key, value)
 
     async def fence(self, keys: Sequence[bytes], ttl_ms: int) -> bool:
         parts = self._split(keys)

@@ -1,13 +1,17 @@
-"""The values in the cache under one `(party_id_type, identifier)`: an answer, a fence or a token.
+"""The values in the cache under one `(party_id_type, identifier)`: a copy of an answer, a fence or a token.
 
-    V + msgpack [[fsp_id, currency, sub_id], …]   an answer: every entry of the identifier, default entries first
-    F                                             a fence: a change is in flight, read the directory
-    T + 16 random bytes                           a token: a lookup is filling it, read the directory
+    0xFF + time + answer + tag   a copy: the time until which it counts (4 bytes, big end first), 16 bytes of `tags`
+    F                            a fence: a change is in flight, read the directory
+    T + 16 random bytes          a token: a lookup is filling it, read the directory
 
-The marker has a key of its own (rule 8 of `coherence`): timeline:generation:routes version:system identifier.
+The answer is msgpack [[fsp_id, currency, sub_id], …]: every entry of the identifier, default entries first.  `[]` is an
+answer, too: nobody has registered this identifier.  An fsp_id of '' is an entry whose FSP is suspended or closed: it
+answers nobody, and no route answers in its place.
 
-`[]` is an answer, too: nobody has registered this identifier.  An fsp_id of '' is an entry whose FSP is suspended or
-closed: it answers nobody, and no route answers in its place.
+No key has a byte 0xFF, because keys are UTF-8: so the tag can be made over key and copy without a mark between them.
+Versions before the tags take a copy with this first byte for a fence, so they can share the Redis during an update.
+
+The marker has a key of its own (rule 8 of `coherence`): timeline:generation:routes version:system identifier:tag.
 """
 
 from __future__ import annotations
@@ -18,7 +22,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 FENCE: Final = b"F"
-ANSWER: Final = b"V"
+ANSWER: Final = b"\xff"
+TOKEN_LENGTH: Final = 17
 
 
 class Entry(NamedTuple):
@@ -36,11 +41,12 @@ class Marker(NamedTuple):
     system_identifier: str
 
     def pack(self) -> bytes:
+        """Write it, without the tag."""
         return b"%d:%d:%d:%s" % (self.timeline, self.generation, self.routes_version, self.system_identifier.encode())
 
     @classmethod
     def unpack(cls, value: bytes) -> Marker:
-        """Raises ValueError for any other value."""
+        """Read what `pack` has written.  Raises ValueError for any other value."""
         timeline, generation, routes_version, system_identifier = value.decode().split(":", 3)
         return cls(int(timeline), int(generation), int(routes_version), system_identifier)
 
@@ -56,14 +62,14 @@ _decode = msgspec.msgpack.Decoder(list[Entry]).decode
 
 def pack_entries(entries: list[Entry]) -> bytes:
     """Encode the entries of an identifier as an answer."""
-    return ANSWER + _encode(entries)
+    return _encode(entries)
 
 
-def unpack_entries(value: bytes) -> list[Entry]:
+def unpack_entries(answer: bytes) -> list[Entry]:
     """Decode an answer.  Raises msgspec.DecodeError for any other value."""
-    return _decode(value[1:])
+    return _decode(answer)
 
 
 def new_token() -> bytes:
     """Make a token that no other lookup has."""
-    return b"T" + os.urandom(16)
+    return b"T" + os.urandom(TOKEN_LENGTH - 1)
