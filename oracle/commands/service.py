@@ -52,6 +52,7 @@ def _work(arguments: Arguments) -> int:
 def _check_config(arguments: Arguments) -> None:
     from oracle.commands.database import load_settings
     from oracle.identifiers import Reading
+    from oracle.run.redis_risks import find_risks
     from oracle.settings import format_example, list_warnings
 
     if arguments.example:
@@ -61,5 +62,5 @@ def _check_config(arguments: Arguments) -> None:
     Reading.of(configuration.settings)
     for line in configuration.format_lines():
         print_line(line)
-    for warning in list_warnings(configuration.settings):
+    for warning in [*list_warnings(configuration.settings), *find_risks(configuration.settings)]:
         print_note(f"warning: {warning}")

@@ -39,6 +39,8 @@ def make_renewal(start: Settings, read: Callable[[], Settings]) -> Callable[[Ord
                       problems=exc.problems)  # fmt: skip
             return None
         running = order.settings
+        if start.redis_url is None and not fresh.cache_key:  # the key of our own Redis is in no setting
+            fresh = msgspec.structs.replace(fresh, cache_key=running.cache_key)
         changed = [name for name in SETTINGS if name not in AT_START | OF_COMMANDS and _differs(name, running, fresh)]
         late = [name for name in SETTINGS if name in AT_START and _differs(name, start, fresh)]
         log.info("The settings were read again", changed=[_describe(name, running, fresh) for name in changed])

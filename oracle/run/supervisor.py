@@ -40,6 +40,7 @@ from oracle.run.greeting import print_greeting, print_step
 from oracle.run.open_files import log_open_files, raise_open_files
 from oracle.run.order import ROLES, Command, Order, Role, worker_arguments
 from oracle.run.porter import answer_for_workers
+from oracle.run.redis_risks import find_risks
 from oracle.run.reload import make_renewal
 from oracle.run.secrecy import forbid_core_dumps, hide_process
 from oracle.settings import Settings, is_every_address, list_warnings
@@ -122,10 +123,12 @@ async def _serve(
         stack.push_async_callback(crew.end)
         await crew.start()
         async with answer_for_workers(listeners, BACKLOG):
-            own_database = settings.database_url is None
+            given, own_database = settings, settings.database_url is None
             settings = await _open_missing_servers(settings, stack)
             stack.push_async_callback(crew.end)  # again, because workers end before the servers they use
             first_key = await _prepare_database(settings, roles, own=own_database)
+        for risk in find_risks(given):
+            log.warning(risk)
         log_open_files()  # not before: a start that fails is one line
         log_warnings(settings)
         settings = msgspec.structs.replace(settings, database_owner_url=None)  # no worker uses it
@@ -142,7 +145,7 @@ async def _open_missing_servers(settings: Settings, stack: AsyncExitStack) -> Se
     postgres, valkey = settings.database_url is None, settings.redis_url is None
     if not (postgres or valkey):
         return settings
-    from oracle.run.embedded import open_embedded  # noqa: PLC0415 - a deployment with its own servers lacks it
+    from oracle.run.embedded import keep_cache_key, open_embedded  # noqa: PLC0415 - a deployment with its own servers lacks it
 
     names = " and ".join(name for name, wanted in (("PostgreSQL", postgres), ("Valkey", valkey)) if wanted)
     print_step(settings, f"Starting {names} in {settings.data_dir.resolve()} (the first start takes some seconds)")
@@ -153,6 +156,7 @@ async def _open_missing_servers(settings: Settings, stack: AsyncExitStack) -> Se
         database_url=settings.database_url or embedded.database_url,
         database_owner_url=settings.database_owner_url or embedded.owner_url,
         redis_url=settings.redis_url or embedded.redis_url,
+        cache_key=settings.cache_key or ((keep_cache_key(settings.data_dir),) if valkey else ()),
     )
 
 

@@ -17,7 +17,7 @@ from stand_ins import read_marker, tag
 
 from oracle.run.embedded.binaries import find_valkey_binary
 from oracle.store.cache.session import Unreachable
-from oracle.store.cache.topology import SLOTS, ClusterSession, _hosts, dialler, find_slot
+from oracle.store.cache.topology import SLOTS, ClusterSession, dialler, find_slot, list_hosts
 from oracle.store.cache.values import FENCE, Marker
 
 if TYPE_CHECKING:
@@ -257,8 +257,8 @@ def _slaves(port: int) -> int:
         ("[::1]:7000", "", [("::1", 7000)]),
     ],
 )
-def test_the_hosts_of_a_url(netloc: str, credentials: str, hosts: list[tuple[str, int]]) -> None:
-    assert _hosts(netloc) == (credentials, hosts)
+def test_thelist_hosts_of_a_url(netloc: str, credentials: str, hosts: list[tuple[str, int]]) -> None:
+    assert list_hosts(netloc) == (credentials, hosts)
 
 
 async def test_a_sentinel_that_is_away_is_unreachable() -> None:

@@ -4,6 +4,7 @@ Purpose.   `oracle serve` on a laptop, in a demo, in CI or on one small machine.
            (extra `embedded`); only their binaries are used, never the Python around them.  Linux only.
 Layout.    <data_dir>/lock          locked by the process that runs the servers; the kernel unlocks it at death
                       running.json  the URLs while a `serve` runs; commands read them to join it
+                      cache.key     the key for the tags of the cache; it is a secret
                       postgres/     the PostgreSQL data, which is the truth
                       run/          the sockets (or a link to a private directory, see directory.py)
                       postgres.log  valkey.log
@@ -25,7 +26,7 @@ Accident.  Under `serve`, a server that dies is started again on its data: at on
 Limits.    No upgrade from one PostgreSQL major version to another.
 """
 
-from oracle.run.embedded.directory import ServerUrls, find_running
+from oracle.run.embedded.directory import ServerUrls, find_running, keep_cache_key
 from oracle.run.embedded.errors import EmbeddedError, InUseError
 from oracle.run.embedded.machine import Machine
 from oracle.run.embedded.postgres import PostgresServer
@@ -41,5 +42,6 @@ __all__ = [
     "ValkeyServer",
     "find_running",
     "join_embedded",
+    "keep_cache_key",
     "open_embedded",
 ]

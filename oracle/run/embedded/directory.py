@@ -7,10 +7,11 @@ import json
 import os
 import platform
 import re
+import secrets
 import shutil
 import struct
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 # quoting in a URL, in PostgreSQL's list of directories and in asyncpg's list of hosts, each in its own way.
 PLAIN_PATH: Final = re.compile(rf"[A-Za-z0-9_./-]{{1,{107 - len('/.s.PGSQL.5432')}}}")
 SHORT_ROOT: Final = Path("/tmp")  # noqa: S108 - not TMPDIR, which can be long itself; mkdtemp makes it private
+CACHE_KEY_BYTES: Final = 32
 SHORT_PREFIX: Final = "oracle-"
 
 
@@ -62,6 +64,28 @@ def open_private_file(path: Path) -> BinaryIO:
         owner = path.parent.stat()
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
     return os.fdopen(descriptor, "r+b")
+
+
+def keep_cache_key(data_dir: Path) -> str:
+    """Return the key for the tags of the cache (`store.cache.tags`), in hexadecimal digits; make it at the first start.
+
+    A file that is damaged is replaced: that costs no more than the copies.  Raises EmbeddedError.
+    """
+    home = data_dir.resolve()
+    path, fresh = home / "cache.key", home / "cache.key.new"
+    try:
+        with suppress(FileNotFoundError):
+            present = path.read_text("ascii", "replace").strip()
+            if re.fullmatch(f"[0-9a-f]{{{2 * CACHE_KEY_BYTES}}}", present):
+                return present
+        key = secrets.token_hex(CACHE_KEY_BYTES)
+        fresh.unlink(missing_ok=True)
+        with open_private_file(fresh) as file:
+            file.write(f"{key}\n".encode())
+        fresh.replace(path)
+    except OSError as exc:
+        raise EmbeddedError(f"{path} cannot be read or written: {exc.strerror}") from exc
+    return key
 
 
 # The lock -------------------------------------------------------------------------------------------------------

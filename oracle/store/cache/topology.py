@@ -50,7 +50,7 @@ def dialler(url: str, *, timeout_ms: int, token_ms: int) -> Callable[[], Awaitab
     return connect
 
 
-def _hosts(netloc: str) -> tuple[str, list[tuple[str, int]]]:
+def list_hosts(netloc: str) -> tuple[str, list[tuple[str, int]]]:
     """Return the `user:password@` of a URL, as written, and its hosts."""
     credentials, at, hosts = netloc.rpartition("@")
     found: list[tuple[str, int]] = []
@@ -76,7 +76,7 @@ async def _primary(url: str) -> str:
     from redis.exceptions import RedisError  # noqa: PLC0415
 
     parts = urlsplit(url)
-    credentials, sentinels = _hosts(parts.netloc)
+    credentials, sentinels = list_hosts(parts.netloc)
     name, _, db = parts.path.strip("/").partition("/")
     watchers = Sentinel(  # type: ignore[no-untyped-call]
         [(host, port or 26379) for host, port in sentinels],
@@ -106,7 +106,7 @@ def find_slot(key: bytes) -> int:
 async def _open_cluster(url: str, open_one: Callable[[str], Awaitable[RedisSession]]) -> ClusterSession:
     """Ask the first node that answers for the slots, then connect to every primary."""
     parts = urlsplit(url)
-    credentials, seeds = _hosts(parts.netloc)
+    credentials, seeds = list_hosts(parts.netloc)
     ranges: list[Any] = []
     for host, port in seeds:
         try:
