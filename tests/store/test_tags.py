@@ -104,7 +104,9 @@ async def test_a_copy_does_not_outlive_the_ttl_that_we_set(database_url: str, re
         while not copy.startswith(ANSWER):  # the fill comes after the answer
             copy = await read_copy(store, "k") or b""
         ends_s = int.from_bytes(copy[1:5], "big")
-        assert now_s + 270 <= ends_s <= store.coherence.now_s() + 340
+        before_s = store.coherence.now_s()
+        left_s = (await call(store, b"PTTL", key)) / 1000  # Redis forgets it earlier, if its clock is right
+        assert before_s + left_s < ends_s <= store.coherence.now_s() + 340
 
 
 FORGED_MARKERS: dict[str, Callable[[Marker], bytes]] = {
