@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from stand_ins import read_marker, until
-from test_marker import change_by_hand, look_up, open_cut_off, open_process, register, warm
+from test_marker import look_up, open_cut_off, open_process, register, warm
 
 from oracle.run.embedded import keep_cache_key
 from oracle.run.redis_risks import find_risks
@@ -197,7 +197,6 @@ async def test_services_with_different_keys_are_both_right_and_say_what_to_do(
     database_url: str, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_two(database_url, redis_url, (KEY,), (OTHER,)) as (one, two):
-        await register(one, "other")
         for owner in ("green", "blue"):
             for store in (one, two, one, two):
                 identifier = f"{owner}-{id(store)}"
@@ -205,7 +204,7 @@ async def test_services_with_different_keys_are_both_right_and_say_what_to_do(
                 await warm(store, identifier)
                 for each in (two, one, two):
                     assert await look_up(each, identifier) == owner
-        await change_by_hand(one)
+        await one.coherence.bump()
         await until(lambda: one.coherence.generation == two.coherence.generation)
         for store in (one, two):
             assert store.coherence.tags.take_refused()["tag"] > 0
