@@ -123,12 +123,10 @@ async def _serve(
         stack.push_async_callback(crew.end)
         await crew.start()
         async with answer_for_workers(listeners, BACKLOG):
-            given, own_database = settings, settings.database_url is None
+            own_database = settings.database_url is None
             settings = await _open_missing_servers(settings, stack)
             stack.push_async_callback(crew.end)  # again, because workers end before the servers they use
             first_key = await _prepare_database(settings, roles, own=own_database)
-        for risk in find_risks(given):
-            log.warning(risk)
         log_open_files()  # not before: a start that fails is one line
         log_warnings(settings)
         settings = msgspec.structs.replace(settings, database_owner_url=None)  # no worker uses it
@@ -191,7 +189,7 @@ async def _make_schema_right(settings: Settings, *, own: bool) -> None:
 
 
 def log_warnings(settings: Settings) -> None:
-    for warning in list_warnings(settings):
+    for warning in [*list_warnings(settings), *find_risks(settings)]:
         log.warning(warning)
 
 
