@@ -141,7 +141,7 @@ def list_alarms(metrics: Metrics, waiting_max_s: float) -> list[Service]:
         alarms.append(Service("sealing", "DOWN", reason))
     differences = metrics.read_gauge("audit_directory_differences")
     if differences > 0:
-        reason = f"{differences:.0f} differences from history: run `oracle audit verify --directory`"
+        reason = f"differences from history: {differences:.0f}; run `oracle audit verify --directory`"
         alarms.append(Service("directory", "DOWN", reason))
     return alarms
 

@@ -201,11 +201,11 @@ PLANTED = (
     ),
     Planted(
         "INSERT INTO credential_secrets (credential_id, secret_sha256) VALUES ('auditoraudit', sha256('four'))",
-        ["secret: auditoraudit, secret of 20"],
+        ["secret: auditoraudit, made at 20"],
     ),
     Planted(
         "UPDATE credential_secrets SET expires_at = 'infinity' WHERE secret_sha256 = sha256('one')",
-        ["secret: makermakerma, secret of 20", "secret: makermakerma, secret of 20"],
+        ["secret: makermakerma, made at 20", "secret: makermakerma, made at 20"],
     ),
 )
 
@@ -256,7 +256,8 @@ async def test_a_slice_goes_on_where_the_one_before_it_ended(directory: str) -> 
 
 # What an event that no trigger wrote can say is after it.
 UNREADABLE = (
-    "{}", "5", "[]", "null", '{"default": 1}', '{"default": false, "currency": [], "fsp_id": 3}'
+    "{}", "5", "[]", "null", '{"default": 1}', '{"default": false, "currency": [], "fsp_id": 3}',
+    '{"fsp_id": 1e999}', "[" * 3000 + "]" * 3000,
 )  # fmt: skip
 
 
@@ -277,6 +278,10 @@ async def test_an_event_that_no_trigger_wrote_is_named_and_stops_nothing(directo
         assert any(line.startswith(f"alias: MSISDN {ID % number}: event ") for line in found), (number, found)
     assert any(line.startswith("fsp: greenbank") for line in found)
     assert {line.split(" ")[0] for line in found} <= {"alias:", "fsp:", "route:", "secret:"}
+    deep = "[" * 3000 + "]" * 3000
+    async with tampering(directory) as superuser:
+        await superuser.execute("UPDATE fsps SET contact = $1 WHERE fsp_id = 'redbank'", deep)
+    assert any(line.startswith("fsp: redbank, row: ") for line in await list_differences(directory))
 
 
 async def test_secrets_that_are_older_than_their_events_get_one(directory: str) -> None:
@@ -353,7 +358,7 @@ async def test_rounds_report_differences_until_they_are_gone(directory: str, cap
             assert "The directory is not as history says" in errors[-1].getMessage()
             assert ID % 2 not in caplog.text
             (alarm,) = list_alarms(metrics, 300)
-            assert (alarm.name, alarm.status, alarm.reason[:26]) == ("directory", "DOWN", "2 differences from history")
+            assert (alarm.name, alarm.status, alarm.reason[:27]) == ("directory", "DOWN", "differences from history: 2")
             await superuser.execute(f"UPDATE aliases SET fsp_id = 'greenbank' WHERE {at(2)}")
             await superuser.execute("UPDATE fsps SET status = 'provisional' WHERE fsp_id = 'bluebank'")
         await until_found(metrics, 0)
