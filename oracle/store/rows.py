@@ -155,6 +155,12 @@ class StoredAnswerRow(TypedDict):
     answer: bytes | None
 
 
+class SecretsMadeRow(TypedDict):
+    """How many secrets a credential got lately."""
+
+    secrets: int
+
+
 class KeptRow(TypedDict):
     """What a credential keeps for repeated calls."""
 

@@ -59,6 +59,7 @@ Code = Literal[
     "too_many_failures",
     "too_many_kept",
     "too_many_open",
+    "too_many_rotations",
     "too_many_rows",
     "too_many_streams",
     "unauthorized",
@@ -358,6 +359,12 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         "Too many unfinished files",
         "The FSP has as many unfinished files as it may have.",
         "Approve, reject or cancel some of them, or wait until they are applied.",
+    ),
+    "too_many_rotations": Meaning(
+        (429,),
+        "Too many new secrets",
+        "The credential got as many new secrets as it can get within 24 hours.",
+        "Keep the newest secret, and try again tomorrow.",
     ),
     "too_many_rows": Meaning(
         (400,),

@@ -244,6 +244,11 @@ async def rotate(
     return await _rotate(call, credential_id, data.grace_s)
 
 
+# Each secret and its events stay in history for good, and any key can rotate itself.
+ROTATIONS_MAX: Final = 50
+ROTATIONS_WITHIN_S: Final = 86_400.0
+
+
 async def _rotate(call: Call, credential_id: str, grace_s: float) -> Response[bytes]:
     secret = new_secret()
 
@@ -258,6 +263,12 @@ async def _rotate(call: Call, credential_id: str, grace_s: float) -> Response[by
             )
         if now["revoked"]:
             raise Refusal(409, "revoked", "The credential is revoked", "Issue a new credential")
+        (made,) = await transaction.rows("secrets_made", credential_id, ROTATIONS_WITHIN_S)
+        if made["secrets"] >= ROTATIONS_MAX:
+            raise Refusal(
+                429, "too_many_rotations", "This credential got too many new secrets within 24 hours",
+                f"At most {ROTATIONS_MAX} are possible: keep the secret that you have, and try again tomorrow",
+            )  # fmt: skip
         await transaction.run("secrets_expire", credential_id, float(grace_s))
         await transaction.run("secret_add", credential_id, hash_of(secret))
         await transaction.run("credential_touch", credential_id)

@@ -54,6 +54,11 @@ UPDATE credentials SET changed_at = clock_timestamp() WHERE credential_id = $1
 -- Not now(): of two rotations that wait for each other, the one that began first can run second.
 INSERT INTO credential_secrets (credential_id, secret_sha256, created_at) VALUES ($1, $2, clock_timestamp())
 
+-- name: secrets_made(text, float8) -> SecretsMadeRow
+-- How many secrets credential $1 got in the last $2 seconds.
+SELECT count(*) AS secrets FROM credential_secrets
+WHERE credential_id = $1 AND created_at > now() - make_interval(secs => $2)
+
 -- name: secrets_expire(text, float8)
 -- The newest secret stays valid for $2 seconds; older ones expire now.
 UPDATE credential_secrets s

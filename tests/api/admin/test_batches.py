@@ -70,6 +70,19 @@ def test_a_file_from_its_upload_to_the_results(service: Service, maker: httpx.Cl
     assert service.hub.get("/ALIAS/up0").json() == {"partyList": [{"fspId": "greenbank"}]}
 
 
+def test_a_deleted_file_is_gone_and_its_batch_is_there(service: Service, maker: httpx.Client) -> None:
+    batch = wait_until_settled(maker, upload(maker, rows("gone", 1)))
+    path = f"{BATCHES}/{batch['batchId']}"
+    assert batch["fileDeletedAt"] is None
+    service.fetch("INSERT INTO batch_deletions (batch_id) VALUES ($1)", batch["batchId"])
+    for what in ("/file", "/results"):
+        gone = maker.get(path + what)
+        assert (gone.status_code, gone.json()["code"]) == (410, "file_deleted")
+    there = maker.get(path).json()
+    assert there.pop("fileDeletedAt") is not None
+    assert there == {name: value for name, value in batch.items() if name != "fileDeletedAt"}
+
+
 def test_a_file_is_absent_for_another_fsp(maker: httpx.Client, stranger: httpx.Client, operator: httpx.Client) -> None:
     batch = upload(maker, rows("mine", 1))
     number = batch["batchId"]

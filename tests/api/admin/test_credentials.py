@@ -263,6 +263,21 @@ def test_revocation_and_rotation_count_in_every_process_at_once(service: Service
         assert httpx.get(me, headers=headers, timeout=TIMEOUT_S).status_code == 401
 
 
+def test_a_key_cannot_rotate_itself_without_end(service: Service) -> None:
+    key = service.issue("reader")
+    service.fetch(
+        "INSERT INTO credential_secrets (credential_id, secret_sha256, created_at, expires_at)"
+        " SELECT $1, sha256(n::text::bytea), now() - interval '2 hours', now() FROM generate_series(1, 48) n",
+        key.split("_")[1],
+    )
+    holder = service.as_key(key)
+    new = holder.post("/me/rotate", json={"graceS": 60}).raise_for_status().json()["key"]
+    refused = service.as_key(new).post("/me/rotate", json={}, headers={"Idempotency-Key": "again"})
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_rotations")
+    assert service.as_key(new).get("/me").status_code == 200
+    assert not service.fetch("SELECT FROM idempotency WHERE idempotency_key = 'again'"), "it can be tried tomorrow"
+
+
 def test_expired_rows_are_deleted(service: Service, second: OracleProcess) -> None:
     assert second.pid
     until(lambda: not service.fetch("SELECT FROM idempotency WHERE idempotency_key LIKE 'aged%' LIMIT 1"))
