@@ -37,7 +37,7 @@ async def idle(settings: Settings, index: int, run_dir: Path, link: Link, stop: 
         print("will hang", flush=True)
     if BEHAVIOUR != "never-ready":
         link.report_ready()
-        print("is ready", flush=True)
+        print("has reported", flush=True)
     await stop.wait()
     if BEHAVIOUR == "hangs":
         print("hanging", flush=True)

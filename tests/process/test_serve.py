@@ -339,7 +339,7 @@ HANGS = "A worker hangs; killing it"
 
 def test_a_hung_worker_of_every_role_is_replaced_while_the_others_answer(start: Start) -> None:
     oracle = start(ORACLE_WORKERS="2", STAND_IN_SILENT_S="2")
-    until(lambda: oracle.output.count("is ready") == 4)  # a worker that still starts, as jobs can, has 60 s for it
+    until(lambda: oracle.output.count("has reported") == 4)  # a worker that still starts, as jobs can, has 60 s for it
     hung = [oracle.workers("hub")[0], *oracle.workers("admin"), *oracle.workers("jobs")]
     (other,) = {worker.pid for worker in oracle.workers("hub")} - {hung[0].pid}
     for worker in hung:
