@@ -84,7 +84,7 @@ class StartValkey(Protocol):
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    with servers.temporary_home() as home:
+    with servers.temporary_home(servers.choose_place()) as home:
         server = asyncio.run(servers.start_postgres(home))
         try:
             yield server
