@@ -21,6 +21,7 @@ from typing import Final
 
 import msgspec
 
+from oracle.api.kept import Kept
 from oracle.store.cache.coherence import Coherence
 from oracle.store.changes import Changes
 from oracle.store.postgres import Postgres
@@ -61,6 +62,8 @@ class Health:
         self._postgres = postgres
         self._changes = changes
         self._metrics = metrics
+        # It reads the metrics of all processes, for a caller without a key.
+        self._alarms = Kept(lambda: list_alarms(metrics, waiting_max_s))
         self.connections: Callable[[], int] = lambda: 0
         self._started = time.monotonic()
         self._start_time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -83,7 +86,7 @@ class Health:
         refusal = self._changes.explain_failure() if self.datastore else None
         if refusal is not None:
             services.append(Service("changes", "DOWN", refusal))
-        services += list_alarms(self._metrics, self._waiting_max_s)
+        services += self._alarms.get()
         uptime = round(time.monotonic() - self._started, 3)
         report = Report(_name_state(self.datastore), uptime, self._start_time, self._version, services)
         return (200 if self.datastore else 503), _encode(report)

@@ -80,7 +80,7 @@ def add(commands: Any) -> None:
     _add_id(logo)
     how = logo.add_mutually_exclusive_group(required=True)
     how.add_argument(
-        "file", nargs="?", type=Path, metavar="FILE", help="set this image: PNG, JPEG or GIF of at most 256 KiB"
+        "file", nargs="?", type=Path, metavar="FILE", help="set this image: PNG, JPEG or GIF of at most 16 KiB"
     )
     how.add_argument("--out", type=Path, metavar="FILE", help="download the logo to this file; - is stdout")
     how.add_argument("--remove", action="store_true", help="remove the logo")

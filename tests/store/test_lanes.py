@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import asyncpg
 import pytest
 
 from oracle.errors import DirectoryUnavailable
-from oracle.store.lanes import Breaker, Outage
+from oracle.store.lanes import Breaker, Lane, Outage, PostgresLimits, holder
 from oracle.store.postgres import Postgres, open_postgres
 from oracle.store.servers import NotPrimary
 
@@ -150,3 +151,26 @@ async def test_a_try_that_is_cancelled_or_times_out_leaves_the_server_away() -> 
         async with breaker.guard():
             raise TimeoutError
     assert breaker.server.lasts
+
+
+async def test_one_holder_has_at_most_half_of_a_lane(database_url: str) -> None:
+    """So slow reads of one key stop neither the reads of another key nor the check of keys, in any lane."""
+    limits = PostgresLimits(commit_s=0.2)
+    async with open_postgres(database_url, desk=True, limits=limits) as postgres, AsyncExitStack() as stack:
+
+        async def hold(lane: Lane, name: str) -> None:
+            holder.set(name)
+            await stack.enter_async_context(lane.lend())
+
+        for lane, size in ((postgres.keys, 2), (postgres.desk, 6), (postgres.streams, 4), (postgres.writes, 8)):
+            for name in ("slow", "other"):
+                for _ in range(size // 2):
+                    await hold(lane, name)
+                with pytest.raises(DirectoryUnavailable):
+                    await hold(lane, name)
+            assert not postgres.away
+        holder.set("slow")
+        await stack.aclose()
+        for lane in (postgres.keys, postgres.desk, postgres.streams, postgres.writes):
+            assert lane._shares._turns == {}
+            assert await lane.rows("use_cases") == []

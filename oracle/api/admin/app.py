@@ -46,6 +46,7 @@ from oracle.api.admin.problems import DEFECT, Refusal, refusal_of
 from oracle.api.admin.sending import STALL_S, limit_stalls
 from oracle.api.history import differences, events, exports, reads, resolutions
 from oracle.api.history import log as audit_log
+from oracle.api.kept import Kept
 from oracle.identifiers import Reading
 from oracle.imports.quota import Quota
 from oracle.telemetry import logs
@@ -115,7 +116,7 @@ class AdminServices:
         self.postgres = postgres
         self.health = health
         self.stopping = asyncio.Event()  # when it is set, endless answers end
-        self.counters = counters
+        self.page = Kept(lambda: counters.render())  # noqa: PLW0108 - the description is made without counters
         self.quota = quota or Quota()
         self.keeping = keeping or Keeping()
         self.proxies = proxies  # in front of the listener
@@ -245,7 +246,7 @@ def _ready(state: State) -> Response[bytes]:
 def _metrics(state: State) -> Response[bytes]:
     from oracle.telemetry.metrics import CONTENT_TYPE  # noqa: PLC0415 - not needed to make the description
 
-    return Response(state.services.counters.render(), media_type=CONTENT_TYPE)
+    return Response(state.services.page.get(), media_type=CONTENT_TYPE)
 
 
 # What goes wrong ----------------------------------------------------------------------------------------------
