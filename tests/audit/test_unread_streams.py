@@ -152,9 +152,10 @@ async def read_slowly(desk: Desk, key: str, stall_s: float) -> tuple[float, byte
         count = 0
         while data := await loop.sock_recv(client, 4096):
             end = (end + data)[-100:]
-            count += 1
-            if not count % 16:
-                await asyncio.sleep(stall_s / 15)
+            count += len(data)
+            if count > 32_768:  # a twentieth of it
+                count = 0
+                await asyncio.sleep(stall_s / 10)
     return loop.time() - began, end
 
 
