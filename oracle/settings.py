@@ -291,7 +291,7 @@ class Keys:
     )
 
     def read(self, text: str) -> tuple[str, ...]:
-        keys = tuple(key.strip().lower() for key in text.split(","))
+        keys = tuple(key.strip().lower() for key in text.split(",")) if text else ()
         if len(keys) > KEYS_MAX:
             raise ValueError(f"the value has {len(keys)} keys")
         for key in keys:
