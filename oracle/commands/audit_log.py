@@ -362,7 +362,7 @@ async def _drop_months(arguments: Arguments, days: int) -> int:
             raise CommandError("somebody reads these records at the moment: try again") from exc
     for each in dropped:
         print(f"{each['dropped']}: {format_count(each['records'], 'record')} deleted")
-    print_note(f"{format_count(len(dropped), 'partition')} deleted; each is an event in history")
+    print_note("each is an event in history" if dropped else "no month is that old: nothing was deleted")
     return OK
 
 
