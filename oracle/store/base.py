@@ -43,7 +43,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     trace_id: str = ""
 
 
-class Registration(msgspec.Struct, frozen=True):
+class Registration(msgspec.Struct, frozen=True, gc=False):  # of a bulk there are thousands
     key: PartyKey
     currency: str = ""
 

@@ -11,7 +11,9 @@ not acknowledged.  It can still take effect later, when its fences have expired.
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 from typing import Any, Final, Protocol, TypeVar
 
 import asyncpg
@@ -30,6 +32,7 @@ from oracle.store.repairs import Repairs
 ATTEMPTS: Final = 4
 FENCED_ATTEMPTS: Final = 2
 FENCE_TRIES: Final = 4  # for one transaction
+STATEMENT_MAX: Final = 250  # registrations in one statement, which take some 1 ms to encode or decode
 
 T = TypeVar("T")
 Work = Callable[[Transaction], Awaitable[tuple[T, bool]]]  # the result, and whether anything was written
@@ -96,15 +99,25 @@ class Changes:
 
         Raises DirectoryUnavailable: then none of them is registered, or nobody knows (they are never acknowledged).
         """
-        keys = sorted({(r.key.party_id_type, r.key.identifier) for r in registrations})
+        keys: dict[CopyKey, None] = {}
+        statements = await _split(registrations)
+        for positions in statements:
+            keys.update(dict.fromkeys(registrations[at].key[:2] for at in positions))
+            if len(statements) > 1:
+                await asyncio.sleep(0)
 
         async def work(transaction: Transaction) -> tuple[list[ChangeResult], bool]:
             allowance = await self.admit(transaction, fsp_id)
-            results = await aliases.register(transaction, fsp_id, registrations, allowance)
+            results = [ChangeResult()] * len(registrations)
+            for positions in statements:
+                wanted = [registrations[at] for at in positions]
+                found = await aliases.register(transaction, fsp_id, wanted, allowance)
+                for at, result in zip(positions, found, strict=True):
+                    results[at] = result
             return results, any(result.changed for result in results)
 
         try:
-            return await self.change(context, keys, work)
+            return await self.change(context, list(keys), work)
         except errors.UnknownFsp as refused:
             return [ChangeResult(refused=refused) for _ in registrations]
 
@@ -320,6 +333,32 @@ class Changes:
         except BaseException:
             self.repairs.add(transaction.backend_pid, moves=moves)
             raise
+
+
+async def _split(registrations: Sequence[Registration]) -> Sequence[Sequence[int]]:
+    """Split registrations into statements: their positions.
+
+    In the order of the keys, in which a statement takes its locks as well: two bulks of the same keys must not wait for
+    each other.  It leaves the loop to others again and again, and so must they who use the result.
+    """
+    count = len(registrations)
+    if count <= STATEMENT_MAX:
+        return [range(count)]
+
+    def read_order(at: int) -> tuple[str, str, str]:
+        party_id_type, identifier, sub_id = registrations[at].key
+        return identifier, party_id_type, sub_id
+
+    runs: list[list[int]] = []
+    for start in range(0, count, STATEMENT_MAX):
+        runs.append(sorted(range(start, min(start + STATEMENT_MAX, count)), key=read_order))
+        await asyncio.sleep(0)
+    statements: list[list[int]] = []
+    positions = heapq.merge(*runs, key=read_order)
+    while some := list(islice(positions, STATEMENT_MAX)):
+        statements.append(some)
+        await asyncio.sleep(0)
+    return statements
 
 
 def _join(companion: Companion, work: Work[T]) -> Work[T]:

@@ -1,7 +1,9 @@
 """The fast way and the definition give one answer, and a country never makes a guess."""
 
 import random
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import phonenumbers
@@ -203,3 +205,23 @@ def test_a_number_is_displayed_in_international_format_or_unchanged() -> None:
     assert display("MSISDN", "959250000001").text == "+95 9 250 000 001"
     assert display("MSISDN", "123456789").text == "+123456789"
     assert display("MSISDN", "2100000000").text == "+2100000000"
+
+
+def test_numbers_of_many_countries_compile_each_pattern_once() -> None:
+    """Python keeps 512 compiled patterns; to compile one again can take 5 ms, in the time of other lookups."""
+    numbers = [f"+{code}{rest}"[:15] for code in CALLING_CODES for rest in ("0404040", "15678904")]
+
+    def read_all() -> None:
+        for number in numbers:
+            with suppress(BadIdentifier):
+                MSISDN.read(number)
+
+    read_all()
+    for filling in range(600):
+        re.compile(f"other {filling}")
+    compiled = []
+    compiler = re._compiler.compile  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(re._compiler, "compile", lambda *given: compiled.append(given) or compiler(*given))  # type: ignore[attr-defined, func-returns-value]
+        read_all()
+    assert not compiled

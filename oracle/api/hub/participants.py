@@ -30,7 +30,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -39,6 +40,8 @@ from oracle import errors
 from oracle.api.hub import answers, faults, wire
 from oracle.api.hub.http import Request
 from oracle.api.hub.ignored import IgnoredCalls
+from oracle.api.hub.queue import BulkQueue
+from oracle.api.hub.slices import Slices
 from oracle.api.hub.target import BULK, PARTICIPANTS, Target, read_target
 from oracle.identifiers import BadIdentifier, PartyKey, Reading, list_hub_currencies
 from oracle.store.aliases import ChangeResult
@@ -56,16 +59,23 @@ from oracle.telemetry.tracing import Tracing, trace_id_of
 log = logs.Log(__name__)
 T = TypeVar("T")
 
-# For each item of a bulk its partyId, and its error or its place among the valid ones.
-_ReadItems = list[tuple[dict[str, str], BaseException | int]]
+
+class _ReadItem(msgspec.Struct, frozen=True, gc=False):  # of a bulk there are thousands
+    """One item of a bulk: what it asks for, or its errorInformation.  Its partyId and errors are JSON."""
+
+    party_id: bytes
+    registration: Registration | None
+    error: bytes
+
 
 ROUTE: Final = "{method} /participants/{Type}/{ID}"
 # Of a call that ALS makes by itself.
 _SUCCESS: Final = {"POST": (201, wire.EMPTY_OBJECT), "DELETE": (204, b"")}
-# Items of a bulk handled without a pause: about a millisecond, then the waiting lookups have their turn.
-BULK_SLICE: Final = 250
+# How long a bulk can wait for a place, of the time that it has in all.
+BULK_WAIT_SHARE: Final = 0.5
 # The rest is for the answer: a bulk that was registered in part must not end in a 503.
 BULK_TIME_SHARE: Final = 0.9
+WRONG_TYPE: Final = "An element of the body has the wrong type"
 _FSP_ID: Final = re.compile(r"[!-~]{1,32}")
 _CURRENCY: Final = re.compile(r"[A-Za-z]{3}")  # in a removal, which can name any that is stored
 
@@ -95,6 +105,8 @@ class Participants:
         self._read_key = reading.read_hub_key
         list_hub_currencies()  # loads the table before the first lookup
         self._tasks: set[asyncio.Task[None]] = set()
+        self._bulks = BulkQueue()
+        self._slices = Slices()
         self.plain = answers.PlainAnswers()
         self.metrics = metrics
         self.cells = metrics.cells
@@ -187,51 +199,60 @@ class Participants:
         request.respond(204)
 
     async def _post_bulk(self, request: Request) -> None:
-        began = self._loop.time()
-        body = _decode_body(request, wire.decode_bulk)
-        items = body.party_list
-        if items is None:
-            raise errors.MissingElement("partyList is missing")
-        if len(items) > wire.BULK_MAX:
-            raise errors.TooManyElements(f"partyList has more than {wire.BULK_MAX} items")
         source = _read_source(request)
-        valid, items_read = await self._read_items(items, source, body.currency)
-        results: list[ChangeResult] = []
-        if valid:
-            deadline = began + BULK_TIME_SHARE * self._change_timeout_s
-            context = self._make_context(request, source)
-            results = await register_bulk(self._changes, context, source, valid, deadline=deadline)
-        parties: list[dict[str, Any]] = []
-        for number, (party_id, read) in enumerate(items_read):
-            if number % BULK_SLICE == BULK_SLICE - 1:
-                await asyncio.sleep(0)
-            result = results[read] if isinstance(read, int) else None
-            error = result.refused if result is not None else read
-            self._count("bulk_item", result)
-            party: dict[str, Any] = {"partyId": party_id}
-            if isinstance(error, BaseException):
-                party["errorInformation"] = faults.describe(error)[1]
-            parties.append(party)
-        request.respond(201, wire.encode({"partyList": parties}))
+        deadline = self._loop.time() + BULK_TIME_SHARE * self._change_timeout_s
+        async with self._bulks.admit(source, BULK_WAIT_SHARE * self._change_timeout_s):
+            await self._slices.rest()
+            items = await self._read_items(request, source)
+            valid = [item.registration for item in items if item.registration is not None]
+            results: Iterator[ChangeResult] = iter(())
+            if valid:
+                context = self._make_context(request, source)
+                results = iter(await register_bulk(self._changes, context, source, valid, deadline=deadline))
+            request.respond(201, await self._encode_items(items, results))
 
-    async def _read_items(
-        self, items: list[Any], source: str, currency: str | None
-    ) -> tuple[list[Registration], _ReadItems]:
-        """Read the items one by one: a bad item does not stop the others.  Returns the valid ones, and all."""
-        valid: list[Registration] = []
-        items_read: _ReadItems = []
-        for number, item in enumerate(items):
-            if number % BULK_SLICE == BULK_SLICE - 1:
-                await asyncio.sleep(0)
-            party_id = _copy_item(item)
-            try:
-                registration = self._read_item(item, source, currency)
-            except (errors.OracleError, BadIdentifier) as exc:
-                items_read.append((party_id, exc))
-            else:
-                items_read.append((party_id, len(valid)))
-                valid.append(registration)
-        return valid, items_read
+    async def _read_items(self, request: Request, source: str) -> list[_ReadItem]:
+        """Read the items one by one: a bad item does not stop the others."""
+        body = _decode_body(request, wire.decode_bulk)
+        text = bytes(body.party_list)
+        if text in (b"", b"null"):
+            raise errors.MissingElement("partyList is missing")
+        items: list[_ReadItem] = []
+        with _refuse_bad_json():
+            for raws in wire.split_list(text):
+                if len(items) + len(raws) > wire.BULK_MAX:
+                    raise errors.TooManyElements(f"partyList has more than {wire.BULK_MAX} items")
+                for raw in raws:
+                    items.append(self._read_raw_item(raw, source, body.currency))
+                    if self._slices.over:
+                        await self._slices.rest()
+        if not items:
+            raise errors.Malformed(WRONG_TYPE)
+        return items
+
+    def _read_raw_item(self, raw: msgspec.Raw, source: str, currency: str | None) -> _ReadItem:
+        item = wire.decode_item(raw) if len(raw) <= wire.ITEM_BYTES_MAX else None
+        party_id = wire.encode(_copy_item(item))
+        try:
+            return _ReadItem(party_id, self._read_item(item, source, currency), b"")
+        except (errors.OracleError, BadIdentifier) as exc:
+            return _ReadItem(party_id, None, wire.encode(faults.describe(exc)[1]))
+
+    async def _encode_items(self, items: list[_ReadItem], results: Iterator[ChangeResult]) -> bytes:
+        """Encode the answer to a bulk, and count its items; `results` are those of its valid items, in order."""
+        parties: list[bytes] = []
+        for item in items:
+            result, error = None, item.error
+            if item.registration is not None:
+                result = next(results)
+                if result.refused is not None:
+                    error = wire.encode(faults.describe(result.refused)[1])
+            self._count("bulk_item", result)
+            information = b',"errorInformation":%b' % error if error else b""
+            parties.append(b'{"partyId":%b%b}' % (item.party_id, information))
+            if self._slices.over:
+                await self._slices.rest()
+        return b'{"partyList":[%b]}' % b",".join(parties)
 
     def _read_item(self, item: object, source: str, currency: str | None) -> Registration:
         if not isinstance(item, dict):
@@ -476,10 +497,16 @@ def _decode_body(request: Request, decode: Callable[[bytes], T]) -> T:
     """
     if not request.body.strip():
         raise errors.MissingElement("The request has no body")
-    try:
+    with _refuse_bad_json():
         return decode(request.body)
+
+
+@contextmanager
+def _refuse_bad_json() -> Iterator[None]:
+    try:
+        yield
     except msgspec.ValidationError:
-        raise errors.Malformed("An element of the body has the wrong type") from None
+        raise errors.Malformed(WRONG_TYPE) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise errors.Malformed("The body is not valid JSON") from None
 

@@ -5,11 +5,14 @@ Unknown members, extensionList among them, are ignored: ALS forwards every membe
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Final
 
 import msgspec
 
 BULK_MAX: Final = 10_000  # FSPIOP Table 9
+ITEM_BYTES_MAX: Final = 64 * 1024  # an item with 16 extensions has 4 KiB
 
 
 class PartyBody(msgspec.Struct, rename="camel"):
@@ -21,9 +24,9 @@ class PartyBody(msgspec.Struct, rename="camel"):
 
 
 class BulkBody(msgspec.Struct, rename="camel"):
-    """POST of many parties.  The items are read one by one: a bad item must not fail the others."""
+    """POST of many parties.  `split_list` reads the list: to decode it at once would take 10 ms and more."""
 
-    party_list: Annotated[list[Any], msgspec.Meta(min_length=1)] | None = None
+    party_list: msgspec.Raw = msgspec.Raw()
     currency: str | None = None
 
 
@@ -42,6 +45,44 @@ class PartyList(msgspec.Struct, rename="camel"):
 decode_party: Final = msgspec.json.Decoder(PartyBody).decode
 decode_bulk: Final = msgspec.json.Decoder(BulkBody).decode
 encode: Final = msgspec.json.Encoder().encode
+
+_decode_raws: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+decode_item: Final = msgspec.json.Decoder().decode
+
+# Bytes of a list that are split at a time, for some 0.05 ms.
+PIECE: Final = 16 * 1024
+# What is likely between two items, the likeliest first: ALS begins an item with its partyIdType.
+_MARKS: Final = (b'},{"party', b"},", b",")
+
+
+def split_list(text: bytes) -> Iterator[list[msgspec.Raw]]:
+    """Split a valid JSON list into its items, some at a time, without reading them.
+
+    A comma is between two items if the text before it is a valid list.  Raises msgspec.DecodeError if the text is no
+    list.
+    """
+    text = text.strip()
+    if not text.startswith(b"["):
+        raise msgspec.ValidationError("Expected `array`")
+    start, end, size = 1, len(text) - 1, PIECE
+    while end - start > size:
+        for comma in _find_commas(text, start, start + size):
+            with suppress(msgspec.DecodeError):
+                items = _decode_raws(b"[%b]" % text[start:comma])
+                start, size = comma + 1, PIECE
+                yield items
+                break
+        else:
+            size *= 2  # a large item, or lists in many items
+    yield _decode_raws(b"[%b]" % text[start:end])
+
+
+def _find_commas(text: bytes, start: int, end: int) -> Iterator[int]:
+    for mark in _MARKS:
+        at = text.rfind(mark, start, end)
+        if at >= 0:
+            yield at + mark.index(b",")
+
 
 EMPTY_LIST: Final = b'{"partyList":[]}'
 EMPTY_OBJECT: Final = b"{}"
