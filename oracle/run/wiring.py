@@ -189,7 +189,8 @@ async def run_hub(
             hub = Hub(participants, health, metrics)
             clients = count_clients()
             limits = Limits(
-                body_bytes_max=settings.body_max_bytes, idle_timeout_s=settings.idle_timeout_s,
+                body_bytes_max=settings.body_max_bytes, bodies_bytes_max=settings.bodies_max_bytes,
+                idle_timeout_s=settings.idle_timeout_s,
                 connections_max=clients.served, connections_refused_max=clients.refused,
                 held_max_s=HELD_TIMES * settings.lookup_timeout_ms / 1000,
             )  # fmt: skip

@@ -1113,3 +1113,30 @@ async def test_mutated_requests_are_served_or_refused_and_the_server_lives() -> 
     print(statuses)
     assert statuses[200] > 1000
     assert statuses[400] > 1000
+
+
+@on_each_loop
+async def test_all_bodies_together_have_a_limit() -> None:
+    """Bodies with a length and in chunks count while they arrive and until they are answered."""
+    held: list[Request] = []
+    limits = {"body_bytes_max": 60_000, "bodies_bytes_max": 100_000}
+    whole = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000\r\n\r\n" + b"x" * 50_000
+    half = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n9c40\r\n" + b"x" * 40_000
+    async with serve(held.append, **limits) as serving:
+        server = serving.server
+        first, second, third = [await serving.connect() for _ in range(3)]
+        first.send(whole)
+        while not held:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        second.send(half)
+        while server.body_bytes < 90_000:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        answer = await third.ask(whole)
+        assert (answer.status, answer.code, answer.kept) == (503, "2005", False)
+        assert server.body_bytes == 90_000
+        second.reset()
+        while server.body_bytes > 50_000:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        held.pop().respond(200, b"{}")
+        assert (await first.answer()).status == 200
+        assert server.body_bytes == 0

@@ -13,6 +13,7 @@ SLICE_BYTES_MAX: Final = 16 * 1024
 
 class Limits(msgspec.Struct, frozen=True):
     body_bytes_max: int = 4 * 1024 * 1024  # ALS's largest bulk was measured at 0.9 MiB
+    bodies_bytes_max: int = 64 * 1024 * 1024  # of all connections together
     header_bytes_max: int = 64 * 1024  # ALS forwards all headers of the DFSP; Node takes 16 KiB
     header_count_max: int = 256
     target_bytes_max: int = 16 * 1024  # an identifier is 128 characters, 12 bytes each when percent-encoded

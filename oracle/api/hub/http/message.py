@@ -24,7 +24,7 @@ from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrad
 
 from oracle.api.hub.http import refusals
 from oracle.api.hub.http.refusals import Refusal
-from oracle.api.hub.http.request import Request
+from oracle.api.hub.http.request import LadenRequest, Request
 
 if TYPE_CHECKING:
     from oracle.api.hub.http.server import HttpServer
@@ -64,8 +64,15 @@ class Message:
         parser.set_dangerous_leniencies(lenient_chunked_length=True)
         return parser
 
+    def drop_body(self) -> None:
+        """Forget the part of a body that has arrived."""
+        self._server.body_bytes -= self._body_bytes
+        self._body = []
+        self._body_bytes = 0
+
     def close(self) -> None:
         """Break the cycles: the parser holds our bound methods, and Turns holds us."""
+        self.drop_body()
         del self._parser, self._turns
 
     # From Turns.
@@ -171,6 +178,9 @@ class Message:
     def on_body(self, body: bytes) -> None:
         self._unparsed = 0
         self._body_bytes += len(body)
+        self._server.body_bytes += len(body)
+        if self._server.body_bytes > self._limits.bodies_bytes_max:
+            self._stop(refusals.BODIES_TOO_LARGE)  # nothing waits: its bytes are free again for the others
         if self._body_bytes > self._limits.body_bytes_max:
             self._stop(refusals.BODY_TOO_LARGE)
         self._body.append(body)
@@ -179,18 +189,19 @@ class Message:
         if self._upgrading:
             return  # its body is not parsed yet: `feed` parses the head again
         self.receiving = self.continue_due = False
-        body = b""
+        body, make = b"", Request
         if self._body_bytes:
             body = b"".join(self._body)
             self._body = []
-            self._body_bytes = 0
+            self._body_bytes = 0  # the request counts it from here on
+            make = LadenRequest
         parser = self._parser
         target = self._target
         if not target.startswith(b"/"):
             target = _origin_form(target)
         keep_alive = parser.should_keep_alive() and not self._framing_doubtful
         turns = self._turns
-        request = Request(turns, parser.get_method().decode(), target, self._message_headers, body, keep_alive)
+        request = make(turns, parser.get_method().decode(), target, self._message_headers, body, keep_alive)
         if turns.current is None and not turns.backlog:
             turns.start(request)
         else:

@@ -23,6 +23,7 @@ TARGET_TOO_LONG: Final = _refuse_with(errors.Malformed("The request URI is too l
 HEADERS_TOO_LARGE: Final = _refuse_with(errors.BadRequest("The request has too many or too large headers"), 431)
 TOO_SLOW: Final = _refuse_with(errors.BadRequest("The request took too long to arrive"), 408)
 BODY_TOO_LARGE: Final = _refuse_with(errors.TooLarge("The request body is too large"))
+BODIES_TOO_LARGE: Final = _refuse_with(errors.Overloaded("Too many large requests; try again later"))
 CONNECT: Final = _refuse_with(errors.MethodNotAllowed("The method CONNECT is not allowed"))
 CROWDED: Final = _refuse_with(errors.Overloaded("Too many connections; try again later"))
 OVERLOADED: Final = _refuse_with(errors.Overloaded())

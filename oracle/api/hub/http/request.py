@@ -67,4 +67,25 @@ class Request:
         return self._turns is None
 
 
+class LadenRequest(Request):
+    """A request with a body, which counts among the bodies of the process until nobody holds the request."""
+
+    __slots__ = ("_free",)
+
+    def __init__(
+        self,
+        turns: Turns,
+        method: str,
+        target: bytes,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+        keep_alive: bool,
+    ) -> None:
+        super().__init__(turns, method, target, headers, body, keep_alive)
+        self._free = turns.free_body
+
+    def __del__(self) -> None:
+        self._free(len(self.body))
+
+
 App = Callable[[Request], None]

@@ -50,6 +50,7 @@ class HttpServer:
         self.limits = limits
         self.on_error = on_error
         self.connections: set[Turns] = set()
+        self.body_bytes = 0  # of all bodies that arrive, wait or are worked on
         self.draining = False
         self.slice_bytes = min(SLICE_BYTES_MAX, limits.header_bytes_max)
         self.direct_bytes_max = self.slice_bytes  # to be parsed as they arrive; 0 while requests are held back

@@ -194,10 +194,14 @@ class Turns(asyncio.Protocol):
         if not self.discarding:
             self.discarding = self.backlog = True
             self._refusal = refusal
+            self._message.drop_body()
             self._pending.clear()
             self._advance()
 
     # From the application.
+
+    def free_body(self, size: int) -> None:
+        self._server.body_bytes -= size
 
     def answer(self, request: Request, status: int, body: bytes, fields: bytes) -> None:
         self.current = None
