@@ -386,6 +386,8 @@ class Participants:
         if self.tracing.is_sampled(traceparent):
             name = ROUTE.replace("{method}", request.method)
             self.tracing.record(name, traceparent, started_ns, time.time_ns(), error=failure)
+        # Its traceback holds this frame: a cycle, and the body would count until the garbage collector runs.
+        failure = None
 
     def _refuse(self, request: Request, error: BaseException) -> None:
         status, body = faults.encode_error(error)
