@@ -135,6 +135,9 @@ class Session(Protocol):
     def remove(self, key: bytes, value: bytes) -> None:
         """Remove a value that must not be believed, if it is still there.  Nobody waits for it."""
 
+    def shorten(self, key: bytes, ttl_ms: int, done: Callable[[], None]) -> None:
+        """End a fence or token within this time, and a value of another type at once; `done` if one stayed longer."""
+
     async def fence(self, keys: Sequence[bytes], ttl_ms: int) -> bool:
         """Set a fence on every key; return False when that is not certain for all of them."""
 

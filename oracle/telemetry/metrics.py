@@ -77,7 +77,7 @@ HINTS_IGNORED = (
 )
 # tag: a copy that no service with our key made; expired: a copy that stayed for too long; marker: a generation marker
 # that no service with our key made
-CACHE_REFUSALS = ("tag", "expired", "marker")
+CACHE_REFUSALS = ("tag", "expired", "marker", "fence")
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
 BATCH_STATES = ("validating", "waiting", "applying", "done", "rejected", "cancelled", "failed")
 ROWS_READ = ("valid", "invalid")
@@ -147,7 +147,7 @@ SERIES = (
     Series(
         "counter",
         "cache_refused_total",
-        "Entries and markers in the cache that were not believed: their tag is not ours, or their time is over",
+        "Values in the cache that were not believed: their tag is not ours, or they stay for longer than ours",
         (("reason", CACHE_REFUSALS),),
     ),
     Series("counter", "cache_fences_total", "Fences set around changes"),

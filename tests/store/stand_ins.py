@@ -145,6 +145,8 @@ class ManualSession:
     def remove(self, key: bytes, value: bytes) -> None:
         self.removed.append((key, value))
 
+    def shorten(self, key: bytes, ttl_ms: int, done: Callable[[], None]) -> None: ...
+
     async def fence(self, keys: Sequence[bytes], ttl_ms: int) -> bool:  # noqa: ARG002
         await asyncio.sleep(0)
         self.fenced += keys

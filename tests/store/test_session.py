@@ -348,7 +348,7 @@ async def open_greeted_session(folder: Path) -> AsyncIterator[tuple[Any, RedisSe
         dialling = asyncio.ensure_future(dial(f"unix://{path}", timeout_ms=TIMEOUT_MS, token_ms=1000))
         await fake.received.get()
         text = b"role:master\r\nrun_id:fake-run-id\r\n"
-        fake.send(b"$%d\r\n%s\r\n" % (len(text), text) + 3 * b"$4\r\nsha1\r\n")
+        fake.send(b"$%d\r\n%s\r\n" % (len(text), text) + 4 * b"$4\r\nsha1\r\n")
         session = await dialling
         assert session.run_ids == ("fake-run-id",)
         try:

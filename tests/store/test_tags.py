@@ -83,7 +83,7 @@ async def test_a_copy_that_nobody_with_the_key_made_is_not_believed_and_is_repla
             await call(store, b"SET", key, value)  # and nothing ends it
             assert await look_up(store, "k") == "green", what
             assert await read_copy(store, "k") in (None, b""), what
-        assert store.coherence.tags.take_refused() == {"tag": len(forged), "expired": 0, "marker": 0}
+        assert store.coherence.tags.take_refused() == {"tag": len(forged), "expired": 0, "marker": 0, "fence": 0}
         await warm(store, "k")
         assert 0 < await call(store, b"PTTL", key) <= 330_000
 
@@ -109,6 +109,36 @@ async def test_a_copy_does_not_outlive_the_ttl_that_we_set(database_url: str, re
         assert before_s + left_s < ends_s <= store.coherence.now_s() + 340
 
 
+UNENDING: dict[str, tuple[bytes, ...]] = {
+    "a fence without an end": (b"SET", b"%s", b"F"),
+    "a fence for a day": (b"SET", b"%s", b"F", b"PX", b"86400000"),
+    "a token without an end": (b"SET", b"%s", b"T" + b"x" * 16),
+    "a list": (b"RPUSH", b"%s", b"x"),
+    "a hash": (b"HSET", b"%s", b"x", b"y"),
+    "a set": (b"SADD", b"%s", b"x"),
+}
+
+
+async def test_nothing_that_others_put_under_a_key_keeps_it_without_a_copy(database_url: str, redis_url: str) -> None:
+    async with open_process(database_url, redis_url, cache_key=(KEY,)) as store:
+        await register(store, "k")
+        key = store.coherence.key("ALIAS", "k")
+        for what, command in UNENDING.items():
+            await call(store, b"DEL", key)
+            await call(store, *(part if part != b"%s" else key for part in command))
+            store.coherence.tags.take_refused()
+            assert await look_up(store, "k") == "green", what
+            assert await call(store, b"PTTL", key) in range(-2, 3_001), what
+            assert await call(store, b"EXISTS", key) == what.startswith(("a fence", "a token")), what
+            assert store.coherence.tags.take_refused()["fence"] == 1, what
+        # A fence and a token of ours keep their time.
+        for value in (b"F", b"T" + b"x" * 16):
+            await call(store, b"SET", key, value, b"PX", b"900")
+            assert await look_up(store, "k") == "green"
+            assert await call(store, b"PTTL", key) <= 900
+        assert store.coherence.tags.take_refused()["fence"] == 0
+
+
 FORGED_MARKERS: dict[str, Callable[[Marker], bytes]] = {
     "of a later timeline": lambda m: m._replace(timeline=m.timeline + 1).pack() + b":" + b"0" * 2 * TAG_LENGTH,
     "far ahead": lambda m: m._replace(generation=10**15).pack() + b":" + b"0" * 2 * TAG_LENGTH,
@@ -116,6 +146,8 @@ FORGED_MARKERS: dict[str, Callable[[Marker], bytes]] = {
     "of another PostgreSQL": lambda m: m._replace(system_identifier="1").pack() + b":" + b"0" * 2 * TAG_LENGTH,
     "not UTF-8": lambda _: b"9:9:9:\xff:" + b"0" * 2 * TAG_LENGTH,
     "a number too long to read": lambda m: b"9" * 5000 + b":1:1:" + m.system_identifier.encode() + b":00",
+    # Longer than what Redis and a process exchange within the time limit of a session.
+    "huge and far ahead": lambda m: m._replace(generation=10**15).pack() + b":" + b"0" * 60_000_000,
     "garbage": lambda _: b"\0garbage",
     "empty": lambda _: b"",
 }

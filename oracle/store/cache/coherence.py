@@ -160,6 +160,7 @@ class Coherence:
         self._clock = clock
         self._timing = timing
         self._lease_s = timing.lease_s
+        self.fence_ms = timing.fence_ms
         self._generations = generations
         self._dial = dial
         self._prefix = prefix

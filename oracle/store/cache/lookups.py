@@ -324,16 +324,27 @@ class Lookups:
     def _examine(self, session: Session, redis_key: bytes, value: bytes, floor: bytes) -> bytes | None:
         """Return the answer of a copy with another tag than ours; None where the directory must answer.
 
-        A copy that is refused is removed, else its key would be slow for as long as its author wants.
+        A copy that is refused is removed, and a fence or token ends, else the key would be slow for as long as the
+        author wants.
         """
         tags = self._coherence.tags
         found = tags.open(redis_key, value, floor)
-        if found is None or isinstance(found, bytes):
+        if found is None:
+            self._shorten(session, redis_key)
+            return None
+        if isinstance(found, bytes):
             return found
         tags.refuse(found)
         if found == "expired" or self._may_remove():
             session.remove(redis_key, value)
         return None
+
+    def _shorten(self, session: Session, redis_key: bytes) -> None:
+        """End what keeps a key from being filled, if it stays for longer than a fence of ours."""
+        session.shorten(redis_key, self._coherence.fence_ms, self._refuse_fence)
+
+    def _refuse_fence(self) -> None:
+        self._coherence.tags.refuse("fence")
 
     def _may_remove(self) -> bool:
         now = self._loop.time()
@@ -351,6 +362,8 @@ class Lookups:
         def go_on(ours: list[bool]) -> None:
             self._taking_tokens -= len(keys)
             for (key, slot), redis_key, token, mine in zip(absent, keys, tokens, ours, strict=True):
+                if not mine:  # another's token; or no string, which MGET shows as absent
+                    self._shorten(session, redis_key)
                 self._go_cold(key, slot, Fill(session, redis_key, token) if mine else None)
 
         session.lease(keys, tokens, go_on)

@@ -43,9 +43,10 @@ end
 return 0
 """
 # Raise the marker; return what it is now.  See `values.Marker.exceeds`.  A script cannot check tags, because it has no
-# key: the caller does, and names the values that must not stay.
+# key: the caller does, and names the values that must not stay.  It reads the beginning only: no marker of ours is
+# longer, and a reply of megabytes would end the session each time.
 _RAISE: Final = b"""
-local present = redis.pcall('GET', KEYS[1])
+local present = redis.pcall('GETRANGE', KEYS[1], 0, 255)
 if type(present) == 'table' then present = false end  -- not a string
 if present == ARGV[1] then return present end
 for i = 2, #ARGV do
@@ -67,6 +68,20 @@ return ARGV[1]
 # Remove a value that begins with this, if it is still there.  Not a fence that was set meanwhile: nobody deletes one.
 _REMOVE: Final = b"""
 if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) == ARGV[1] then redis.call('UNLINK', KEYS[1]) end
+return 1
+"""
+# End a fence or a token that would stay for longer than any of ours, and a value that is no string.  A fence gets the
+# time of a new one: it can be real, and nobody deletes one.
+_SHORTEN: Final = b"""
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind == 'none' then return 0 end
+if kind ~= 'string' then
+    redis.call('UNLINK', KEYS[1])
+    return 1
+end
+local left = redis.call('PTTL', KEYS[1])
+if redis.call('STRLEN', KEYS[1]) > 17 or (left >= 0 and left <= tonumber(ARGV[1])) then return 0 end
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return 1
 """
 REMOVED_BY: Final = 64  # bytes from the beginning; a value can be huge
@@ -100,7 +115,7 @@ class RedisSession(asyncio.Protocol):
         self._pending: deque[tuple[int, Replies, Callable[[Replies | None], None]]] = deque()
         self._alive_at = 0.0  # the time of the last reply
         self._timer: asyncio.TimerHandle | None = None
-        self._fill_sha = self._raise_sha = self._remove_sha = b""
+        self._fill_sha = self._raise_sha = self._remove_sha = self._shorten_sha = b""
 
     # -- the connection -------------------------------------------------------------------------------------------
 
@@ -283,6 +298,17 @@ class RedisSession(asyncio.Protocol):
 
         self.send(_pack(command), 1, answer)
 
+    def shorten(self, key: bytes, ttl_ms: int, done: Callable[[], None]) -> None:
+        def answer(replies: Replies | None) -> None:
+            if replies is None:
+                return
+            if replies[0] == 1:
+                done()
+            elif str(replies[0]).startswith("NOSCRIPT"):
+                self.send(_pack((b"SCRIPT", b"LOAD", _SHORTEN)), 1, _ignore)  # after a SCRIPT FLUSH
+
+        self.send(_pack((b"EVALSHA", self._shorten_sha, b"1", key, b"%d" % ttl_ms)), 1, answer)
+
     def ping(self) -> None:
         self.send(_PING, 1, _ignore)
 
@@ -317,7 +343,7 @@ class RedisSession(asyncio.Protocol):
         if db:
             self._expect_ok(await self.call((b"SELECT", db)))
         info, *shas = await self.call(
-            (b"INFO", b"everything"), *((b"SCRIPT", b"LOAD", script) for script in (_FILL, _RAISE, _REMOVE))
+            (b"INFO", b"everything"), *((b"SCRIPT", b"LOAD", script) for script in (_FILL, _RAISE, _REMOVE, _SHORTEN))
         )
         if not isinstance(info, bytes) or not all(isinstance(sha, bytes) for sha in shas):
             raise Unreachable
@@ -326,7 +352,7 @@ class RedisSession(asyncio.Protocol):
         if facts.get("role") != "master" or "run_id" not in facts:
             raise Unreachable
         self.run_ids = (facts["run_id"],)
-        self._fill_sha, self._raise_sha, self._remove_sha = shas
+        self._fill_sha, self._raise_sha, self._remove_sha, self._shorten_sha = shas
 
     def _expect_ok(self, replies: Replies) -> None:
         if replies[0] != b"OK":

@@ -8,8 +8,8 @@ Time.      The directory's clock, in whole seconds.  All processes follow it, so
 Keys.      The first one signs, and all are accepted: so a key can be replaced without a cold cache.  Services that
            share a Redis have the same keys (ORACLE_CACHE_KEY).  Without a key the tags protect against damage only.
 Limits.    A copy that was replaced can be put back until its time is over.  A fence or a token has no tag: a forged
-           one makes a lookup slower, not wrong.  A marker can be put back as well; it decides only while PostgreSQL
-           does not answer, for `cache_degraded_max_s`.
+           one makes a lookup slower, not wrong, for 3 s.  A marker can be put back as well; it decides only while
+           PostgreSQL does not answer, for `cache_degraded_max_s`.
 
 A tag is the BLAKE2b of key and message, 16 bytes (RFC 7693).  The key is made 32 bytes long and is the beginning of the
 message, because that is as safe for BLAKE2 as its keyed mode, and that mode costs one block more: 0.23 us a lookup.
@@ -39,7 +39,7 @@ GRACE_S: Final = 3
 PUBLIC_KEY: Final = b"alias oracle: ORACLE_CACHE_KEY is not set"
 LOG_PAUSE_S: Final = 60.0
 
-Reason = Literal["tag", "expired", "marker"]
+Reason = Literal["tag", "expired", "marker", "fence"]
 _CAUSES: Final[dict[Reason, str]] = {
     "tag": "Redis has copies that no service with this ORACLE_CACHE_KEY made; PostgreSQL answers instead."
     " Give the same ORACLE_CACHE_KEY to all services on this Redis. If they have it, find out who else can write there",
@@ -47,6 +47,8 @@ _CAUSES: Final[dict[Reason, str]] = {
     " Give the same ORACLE_CACHE_KEY to all services on this Redis. If they have it, find out who else can write there",
     "expired": "Redis has copies whose time is over; PostgreSQL answers instead."
     " If the clock of PostgreSQL or Redis was not changed, find out who else can write to this Redis",
+    "fence": "Redis has fences, tokens or other values that no service sets for so long; they are ended, and PostgreSQL"
+    " answers instead. Find out who else can write to this Redis",
 }
 
 

@@ -293,6 +293,9 @@ class ClusterSession:
     def remove(self, key: bytes, value: bytes) -> None:
         self._node(key).remove(key, value)
 
+    def shorten(self, key: bytes, ttl_ms: int, done: Callable[[], None]) -> None:
+        self._node(key).shorten(key, ttl_ms, done)
+
     async def fence(self, keys: Sequence[bytes], ttl_ms: int) -> bool:
         parts = self._split(keys)
         are_set = await asyncio.gather(*(n.fence([keys[p] for p in at], ttl_ms) for n, at in parts.items()))
