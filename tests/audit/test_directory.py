@@ -189,6 +189,10 @@ PLANTED = (
         ["policy: MSISDN, policy: the directory has unique, but its events have per-currency (event "],
     ),
     Planted(
+        "DELETE FROM key_policies WHERE party_id_type = 'DEVICE'",
+        ["policy: DEVICE, policy: the directory has nothing, but its events have unique (no event changed it)"],
+    ),
+    Planted(
         "UPDATE credentials SET role = 'operator', fsp_id = NULL WHERE credential_id = 'makermakerma'",
         [
             "credential: makermakerma, fsp_id: the directory has nothing, but its events have redbank (event ",
@@ -232,6 +236,30 @@ async def test_each_change_by_a_superuser_is_found_and_named(directory: str, tmp
     lines = verdict.stdout.splitlines()
     assert len(lines) == 1 + sum(len(planted.found) for planted in PLANTED)
     assert "the directory: " in verdict.stderr
+
+
+ALTERED = {
+    "DROP TRIGGER fsps_updated ON fsps; CREATE TRIGGER fsps_updated AFTER UPDATE ON fsps"
+    " FOR EACH ROW WHEN (false) EXECUTE FUNCTION fsps_updated()": "fsps has no trigger that writes its events (fsps_up",
+    "DROP TRIGGER routes_updated ON routes; CREATE TRIGGER routes_updated BEFORE UPDATE ON routes"
+    " FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()": "routes has no trigger that writes its",
+    "CREATE TRIGGER aaa BEFORE INSERT ON aliases FOR EACH ROW"
+    " EXECUTE FUNCTION suppress_redundant_updates_trigger()": "aliases has a trigger that no migration made: aaa",
+    "CREATE RULE none AS ON DELETE TO credentials DO ALSO NOTHING": "credentials differs from the migrations",
+}
+
+
+async def test_a_table_that_can_write_other_events_is_named(directory: str) -> None:
+    async with tampering(directory) as superuser:
+        for statement in ALTERED:
+            await superuser.execute(statement)
+    found = await list_differences(directory)
+    for begin in ALTERED.values():
+        assert any(line.startswith(f"table: {begin}") for line in found), begin
+    assert len(found) == len(ALTERED)
+    async with tampering(directory) as superuser:
+        await superuser.execute("DROP RULE none ON credentials")  # PostgreSQL's own flag (relhasrules) would stay
+    assert len(await list_differences(directory)) == len(ALTERED) - 1
 
 
 async def test_a_slice_goes_on_where_the_one_before_it_ended(directory: str) -> None:

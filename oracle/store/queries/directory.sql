@@ -48,7 +48,8 @@ SELECT d.place, d.state::text FROM (
         THEN jsonb_build_object('logo', coalesce(sha256(l.data)::text, 'no logo')) ELSE '{}' END AS state
     FROM fsps f LEFT JOIN fsp_logos l USING (fsp_id) WHERE $1 = 'fsp'
     UNION ALL SELECT route_id::text COLLATE "C", to_jsonb(r) FROM routes r WHERE $1 = 'route'
-    UNION ALL SELECT party_id_type::text COLLATE "C", jsonb_build_object('policy', policy) FROM key_policies
+    UNION ALL SELECT t::text COLLATE "C", jsonb_build_object('policy', p.policy)
+              FROM unnest(enum_range(NULL::party_id_type)) t LEFT JOIN key_policies p ON p.party_id_type = t
               WHERE $1 = 'policy'
     UNION ALL SELECT credential_id, to_jsonb(c) FROM credentials c WHERE $1 = 'credential'
     UNION ALL SELECT credential_id, to_jsonb(s) - 'secret_sha256' FROM credential_secrets s WHERE $1 = 'secret'
@@ -62,7 +63,18 @@ WITH tables AS (
 )
 SELECT t.name AS place, 'differs from the migrations: others may see other rows' AS complaint
 FROM tables t JOIN pg_class c ON c.oid = to_regclass(t.name)
-WHERE c.relkind NOT IN ('r', 'p') OR c.relrowsecurity OR c.relhasrules
+WHERE c.relkind NOT IN ('r', 'p') OR c.relrowsecurity OR EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = c.oid)
+UNION ALL
+SELECT t.name, 'has a trigger that no migration made: ' || g.tgname
+FROM tables t JOIN pg_trigger g ON g.tgrelid = to_regclass(t.name)
+WHERE NOT g.tgisinternal AND g.tgname NOT IN (
+    'aliases_inserted', 'aliases_updated', 'aliases_deleted', 'aliases_not_truncated', 'alias_currencies_inserted',
+    'alias_currencies_deleted', 'alias_currencies_fixed', 'alias_currencies_not_truncated', 'fsps_inserted',
+    'fsps_updated', 'fsps_stay', 'fsps_version', 'routes_inserted', 'routes_updated', 'routes_deleted',
+    'routes_in_turn', 'routes_kind_inserted', 'routes_kind_updated', 'routes_not_truncated', 'routes_version',
+    'key_policies_updated', 'key_policies_stay', 'credentials_inserted', 'credentials_updated', 'credentials_stay',
+    'credentials_version', 'credential_secrets_inserted', 'credential_secrets_updated',
+    'credential_secrets_only_end', 'credential_secrets_stay')
 UNION ALL
 SELECT n.name, 'has no trigger that writes its events (' || n.trigger || '), or it is switched off'
 FROM (VALUES ('aliases', 'aliases_inserted'), ('aliases', 'aliases_updated'), ('aliases', 'aliases_deleted'),
@@ -73,5 +85,6 @@ FROM (VALUES ('aliases', 'aliases_inserted'), ('aliases', 'aliases_updated'), ('
              ('credential_secrets', 'credential_secrets_inserted'),
              ('credential_secrets', 'credential_secrets_updated')) AS n (name, trigger)
 WHERE NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = to_regclass(n.name) AND g.tgname = n.trigger
-                                             AND g.tgenabled IN ('O', 'A'))
+                                             AND g.tgenabled IN ('O', 'A') AND g.tgqual IS NULL
+                                             AND g.tgfoid::regproc::text IN (n.trigger, n.name || '_written'))
 ORDER BY 1, 2
