@@ -7,7 +7,8 @@ import base64
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
 import httpx
@@ -15,6 +16,10 @@ import pytest
 from listener import DESCRIPTION
 from oracle_process import until
 
+from oracle.api.admin.access import Caller, Role
+from oracle.api.admin.problems import Refusal
+from oracle.api.history.questions import record
+from oracle.api.history.reads_quota import ReadsQuota
 from oracle.audit import merkle
 from oracle.audit.checkpoint import Checkpoint
 from oracle.audit.leaf import leaf_hash
@@ -26,6 +31,8 @@ if TYPE_CHECKING:
 
     from admin_service import Service
     from shell import Shell
+
+    from oracle.api.admin.calls import Call
 
 PHONES = [f"52551234{n:04}" for n in range(20)]
 
@@ -522,3 +529,39 @@ async def test_an_instant_is_final_once_nothing_older_can_come(service: Service,
     assert (await resolve_at(written))["fspId"] == "greenbank"
     assert (await resolve_at(before))["fspId"] is None
     assert not (await resolve_at(datetime.now(UTC) + timedelta(days=1)))["isFinal"]
+
+
+# The quota of recorded questions ------------------------------------------------------------------------------------
+
+
+def make_call(quota: ReadsQuota, noted: list[str], credential_id: str) -> Call:
+    async def note(query: str, *_: object) -> int:
+        noted.append(query)
+        return 1
+
+    caller = Caller(credential_id, Role.AUDITOR, None, "secret")
+    postgres = SimpleNamespace(note=note)
+    return cast(
+        "Call",
+        SimpleNamespace(caller=caller, postgres=postgres, reads_quota=quota, request_id="r" * 32, trace_id=""),
+    )
+
+
+@pytest.mark.parametrize(("details", "recorded"), [({}, 18), ({"actor": "\U00020000" * 256}, 6)])
+async def test_a_credential_can_write_so_many_bytes_of_records_in_a_day(details: dict[str, Any], recorded: int) -> None:
+    now = [1000.0]
+    quota = ReadsQuota(day_bytes_max=10_000, clock=lambda: now[0])
+    noted: list[str] = []
+    for _ in range(recorded):
+        await record(make_call(quota, noted, "one"), "events", None, None, details)
+    for _ in range(100):
+        with pytest.raises(Refusal) as over:
+            await record(make_call(quota, noted, "one"), "events", None, None, details)
+    assert (over.value.status, over.value.code) == (429, "too_many_questions")
+    assert len(noted) == recorded, "a refused question leaves no row"
+    await record(make_call(quota, noted, "two"), "events", None, None, details)
+    now[0] += int(over.value.headers["Retry-After"])
+    await record(make_call(quota, noted, "one"), "events", None, None, details)
+    now[0] += 86_400
+    for _ in range(recorded):
+        await record(make_call(quota, noted, "one"), "events", None, None, details)

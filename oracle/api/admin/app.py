@@ -46,6 +46,7 @@ from oracle.api.admin.problems import DEFECT, Refusal, refusal_of
 from oracle.api.admin.sending import STALL_S, limit_stalls
 from oracle.api.history import differences, events, exports, reads, resolutions
 from oracle.api.history import log as audit_log
+from oracle.api.history.reads_quota import ReadsQuota
 from oracle.api.kept import Kept
 from oracle.identifiers import Reading
 from oracle.imports.quota import Quota
@@ -106,6 +107,7 @@ class AdminServices:
         *,
         quota: Quota | None = None,
         keeping: Keeping | None = None,
+        reads_quota: ReadsQuota | None = None,
         proxies: Sequence[str] = (),
         reading: Reading | None = None,
         bodies_max_bytes: int = BODIES_MAX_BYTES,
@@ -119,6 +121,7 @@ class AdminServices:
         self.page = Kept(lambda: counters.render())  # noqa: PLW0108 - the description is made without counters
         self.quota = quota or Quota()
         self.keeping = keeping or Keeping()
+        self.reads_quota = reads_quota or ReadsQuota()
         self.proxies = proxies  # in front of the listener
         self.reading = reading or Reading()
         self.bodies_max_bytes = bodies_max_bytes  # of all calls together
@@ -208,7 +211,7 @@ async def _call(request: Request[Any, Any, Any], state: State) -> Call:
     _require_known(request)
     services: AdminServices = state.services
     body = b"" if request.route_handler.opt["streams"] else await request.body()
-    return Call(request, body, services.changes, services.postgres, services.keeping)
+    return Call(request, body, services.changes, services.postgres, services.keeping, services.reads_quota)
 
 
 async def _reading(state: State) -> Reading:

@@ -29,6 +29,7 @@ from oracle.telemetry.tracing import trace_id_of
 
 if TYPE_CHECKING:
     from oracle.api.admin.access import Caller
+    from oracle.api.history.reads_quota import ReadsQuota
     from oracle.identifiers import PartyKey
     from oracle.store.changes import Changes
     from oracle.store.postgres import Postgres, Transaction
@@ -74,12 +75,19 @@ class Call:
     """What a handler needs of the call it answers.  The listener (`app`) makes one for each call."""
 
     def __init__(
-        self, request: Request[Any, Any, Any], body: bytes, changes: Changes, postgres: Postgres, keeping: Keeping
+        self,
+        request: Request[Any, Any, Any],
+        body: bytes,
+        changes: Changes,
+        postgres: Postgres,
+        keeping: Keeping,
+        reads_quota: ReadsQuota,
     ) -> None:
         self.caller: Caller = request.state.caller
         self.body = body
         self.changes = changes
         self.postgres = postgres
+        self.reads_quota = reads_quota
         self._keeping = keeping
         self.sha256 = digest_of(request, body)
         headers = request.headers

@@ -59,6 +59,7 @@ Code = Literal[
     "too_many_failures",
     "too_many_kept",
     "too_many_open",
+    "too_many_questions",
     "too_many_rotations",
     "too_many_rows",
     "too_many_streams",
@@ -359,6 +360,13 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         "Too many unfinished files",
         "The FSP has as many unfinished files as it may have.",
         "Approve, reject or cancel some of them, or wait until they are applied.",
+    ),
+    "too_many_questions": Meaning(
+        (429,),
+        "Too many recorded questions",
+        "Each question to the history is recorded. Your credential has written as many bytes of records as it can"
+        " within 24 hours.",
+        "Wait as long as `Retry-After` says. For many identifiers, use an export: it is one question.",
     ),
     "too_many_rotations": Meaning(
         (429,),

@@ -40,7 +40,7 @@ _MEANINGS: Final = {
     410: "The file and its results were deleted after their retention time",
     412: "The resource has another version than If-Match",
     413: "The body is too large",
-    429: "Too many calls without a valid key, kept or long answers or secrets of this key, or uploads of this FSP",
+    429: "Too many calls without a valid key; kept or long answers, secrets, questions of the key; uploads of the FSP",
     503: "The directory is not available",
 }
 

@@ -153,15 +153,15 @@ async def record(
 ) -> None:
     """Write down who asks what.  Call it before the answer: a question that cannot be recorded gets no answer.
 
-    Raises DirectoryUnavailable, and Refusal 404 for an unknown FSP.  An empty list of events would look like a clean
-    answer to a caller who mistyped the name.  No FSP disappears: FSPs are closed, not deleted.
+    Raises DirectoryUnavailable, and Refusal: 404 for an unknown FSP, 429 beyond the quota.
+    An empty list of events would look like a clean answer to a caller who mistyped the name.  No FSP disappears: FSPs
+    are closed, not deleted.
     """
     if fsp_id not in (None, call.caller.fsp_id) and await call.postgres.row("fsp_status", fsp_id) is None:
         raise no_such_fsp()
     given = {name: value for name, value in (details or {}).items() if value is not None}
     party = (None, None, None) if key is None else tuple(key)
     caller = call.caller
-    await call.postgres.note(
-        "read_record", caller.credential_id, caller.role, caller.fsp_id, asked, *party, fsp_id,
-        msgspec.json.encode(given).decode(), call.request_id, call.trace_id or None,
-    )  # fmt: skip
+    texts = (*party, fsp_id, msgspec.json.encode(given).decode(), call.request_id, call.trace_id or None)
+    call.reads_quota.take(caller.credential_id, sum(len(text.encode()) for text in texts if text))
+    await call.postgres.note("read_record", caller.credential_id, caller.role, caller.fsp_id, asked, *texts)
