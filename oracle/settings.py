@@ -523,8 +523,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             ge=1,
             le=1_000_000,
             description="How many ignored calls of the hub each worker records one by one in an hour, for each FSP."
-            " All unknown FSPs together count as one. Of further calls, history has one event a minute, with their"
-            " number.",
+            " All unknown FSPs together count as one, and all provisional FSPs together as at most ten. Of further"
+            " calls, history has one event a minute, with their number.",
         ),
     ] = 1_000
 

@@ -186,10 +186,11 @@ class Changes:
             )
             await transaction.commit()
 
-    async def knows_fsp(self, context: Context, fsp_id: str) -> bool:
-        """Raises DirectoryUnavailable."""
+    async def read_fsp_status(self, context: Context, fsp_id: str) -> str | None:
+        """Return None for an unknown FSP.  Raises DirectoryUnavailable."""
         async with self._postgres.transaction(context, fenced=True) as transaction:
-            return bool(await transaction.rows("fsp_status", fsp_id))
+            rows = await transaction.rows("fsp_status", fsp_id)
+            return str(rows[0]["status"]) if rows else None
 
     async def admit(self, transaction: Transaction, fsp_id: str) -> Allowance:
         """Return what the FSP may register, by the setting for unknown FSPs.  Raises UnknownFsp."""

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from test_changes import Store, as_fsp, db, reg, statements, store
 
-from oracle.api.hub.ignored import UNKNOWN, Allowance, IgnoredCalls
+from oracle.api.hub.ignored import PROVISIONAL, PROVISIONAL_SHARES, UNKNOWN, Allowance, IgnoredCalls
 from oracle.errors import TooManyUnknownFsps, UnknownFsp
 from oracle.store.changes import Changes
 from oracle.telemetry.metrics import Metrics
@@ -26,6 +26,7 @@ async def test_ignored_calls_beyond_an_allowance_are_one_event(
     """Removals of what nobody holds, and hints: each FSP has its own allowance, and all invented names share one."""
     for fsp_id in ("victim", "loud"):
         await store.add(fsp_id, fsp_id)
+    await db.execute("UPDATE fsps SET status = 'active'")
     ignored = IgnoredCalls(store.changes, Metrics.open(None, "hub", 0), hour_max=3, summary_s=0.01)
     statements.clear()
     for number in range(20):
@@ -41,6 +42,30 @@ async def test_ignored_calls_beyond_an_allowance_are_one_event(
         if row["party_identifier"] is None:
             left_out[row["actor"]] += int(row["reason"].split()[0])
     assert left_out == {"loud": 17, UNKNOWN: 17}
+
+
+async def test_provisional_fsps_share_ten_allowances(store: Store, db: asyncpg.Connection) -> None:
+    """A registration makes an invented name a provisional FSP: 30 of them do not bring 30 allowances."""
+    names = [f"invented{number}" for number in range(30)]
+    await store.add("known", "known")
+    await db.execute("INSERT INTO fsps (fsp_id, status) SELECT unnest($1::text[]), 'provisional'", names)
+    await db.execute("UPDATE fsps SET status = 'active' WHERE fsp_id = 'known'")
+    ignored = IgnoredCalls(store.changes, Metrics.open(None, "hub", 0), hour_max=2, summary_s=3600.0)
+    for number in range(3):
+        for name in names:
+            await ignored.record(as_fsp(name), "ALIAS", str(number))
+    for number in range(3):
+        await ignored.record(as_fsp("known"), "ALIAS", str(number))
+    await ignored.close()
+    rows = await db.fetch(IGNORED)
+    listed = Counter(row["actor"] for row in rows if row["party_identifier"] is not None)
+    assert listed.pop("known") == 2, "other FSPs do not use up the allowance of a confirmed one"
+    assert listed.total() == 2 * PROVISIONAL_SHARES
+    left_out = Counter[str]()
+    for row in rows:
+        if row["party_identifier"] is None:
+            left_out[row["actor"]] += int(row["reason"].split()[0])
+    assert left_out == {PROVISIONAL: 3 * 30 - 2 * PROVISIONAL_SHARES, "known": 1}
 
 
 async def test_calls_that_are_only_counted_are_recorded_later_and_at_the_end(

@@ -2,8 +2,10 @@
 
 Nobody authenticates at the hub listener, so anyone who reaches it can send removals of what nobody holds, without end.
 Each FSP has its own allowance, so that none can use up that of another one.  Names that the directory does not know
-share one: else each invented name would bring a new allowance.  Calls beyond it are counted, and each minute one event
-says how many there were.  A call is answered before or after that in the same way (docs/als-contract.md section 5).
+share one: else each invented name would bring a new allowance.  A registration makes an invented name a provisional
+FSP, so all provisional FSPs together have no more than a few allowances.  Calls beyond it are counted, and each minute
+one event says how many there were.  A call is answered before or after that in the same way (docs/als-contract.md
+section 5).
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ log = logs.Log(__name__)
 HOUR_S: Final = 3600.0
 SUMMARY_S: Final = 60.0
 UNKNOWN: Final = "unknown FSPs"  # with a space, which no FSP id has
+PROVISIONAL: Final = "provisional FSPs"
+PROVISIONAL_SHARES: Final = 10  # allowances of all provisional FSPs together
 CLOSE_S: Final = 5.0
 
 
@@ -64,6 +68,8 @@ class IgnoredCalls:
         self._summary_s = summary_s
         self._clock = clock
         self._allowances: dict[str, Allowance] = {}  # of FSPs that the directory knows, and of UNKNOWN
+        self._confirmed: set[str] = set()  # FSPs that an operator made or activated
+        self._provisional = Allowance(PROVISIONAL_SHARES * hour_max, clock)  # of all provisional FSPs together
         self._lines = Allowance(hour_max, clock)
         self._counted: Counter[tuple[str, str]] = Counter()  # by actor and reason
         self._summary: asyncio.Task[None] | None = None
@@ -71,12 +77,19 @@ class IgnoredCalls:
     async def record(self, context: Context, party_id_type: str, identifier: str, sub_id: str | None = None) -> None:
         """Record the call, or count it.  Raises DirectoryUnavailable."""
         actor = context.actor
-        if actor not in self._allowances and not await self._changes.knows_fsp(context, actor):
-            actor = UNKNOWN
-        if self._allowances.setdefault(actor, Allowance(self._hour_max, self._clock)).take():
+        status = None
+        if actor not in self._confirmed:
+            status = await self._changes.read_fsp_status(context, actor)
+            if status is None:
+                actor = UNKNOWN
+            elif status != "provisional":
+                self._confirmed.add(actor)
+        own = self._allowances.setdefault(actor, Allowance(self._hour_max, self._clock))
+        if own.take() and (status != "provisional" or self._provisional.take()):
             await self._changes.record_ignored(context, party_id_type, identifier, sub_id)
             return
-        self._counted[actor, context.reason] += 1
+        # One event a minute for all provisional FSPs, not one for each.
+        self._counted[PROVISIONAL if status == "provisional" else actor, context.reason] += 1
         self._metrics.add("ignored_calls_summarised_total")
         if self._summary is None:
             self._summary = asyncio.create_task(self._summarise_later())
