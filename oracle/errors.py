@@ -71,6 +71,10 @@ class NoSuchResource(OracleError):
 class MethodNotAllowed(OracleError):
     default = "This method is not allowed for this URI"
 
+    def __init__(self, message: str | None = None, *, allowed: str = "") -> None:
+        super().__init__(message)
+        self.allowed = allowed  # the methods that the URI has, as the header Allow names them
+
 
 class Refused(OracleError):
     default = "The rules of the directory do not allow this"

@@ -9,7 +9,7 @@ from typing import Final
 from oracle import errors
 from oracle.api.health import Health
 from oracle.api.hub import faults
-from oracle.api.hub.http import JSON, Request
+from oracle.api.hub.http import JSON, Request, make_fields
 from oracle.api.hub.participants import Participants
 from oracle.telemetry import logs
 from oracle.telemetry.metrics import Metrics
@@ -57,8 +57,8 @@ class Hub:
         elif request.method in ("GET", "HEAD"):
             page(request)
         else:
-            status, body = faults.encode_error(errors.MethodNotAllowed())
-            request.respond(status, body)
+            error = errors.MethodNotAllowed(allowed="GET, HEAD")
+            request.respond(*faults.encode_error(error), make_fields(error))
 
     def on_error(self, error: BaseException) -> None:
         """Log and count a defect; the server has answered 500 + 2001."""

@@ -38,7 +38,7 @@ import msgspec
 
 from oracle import errors
 from oracle.api.hub import answers, faults, wire
-from oracle.api.hub.http import Request
+from oracle.api.hub.http import Request, make_fields
 from oracle.api.hub.ignored import IgnoredCalls
 from oracle.api.hub.queue import BulkQueue
 from oracle.api.hub.slices import Slices
@@ -68,6 +68,7 @@ class _ReadItem(msgspec.Struct, frozen=True, gc=False):  # of a bulk there are t
     error: bytes
 
 
+_PARTY_METHODS: Final = "DELETE, GET, HEAD, POST, PUT"
 ROUTE: Final = "{method} /participants/{Type}/{ID}"
 # Of a call that ALS makes by itself.
 _SUCCESS: Final = {"POST": (201, wire.EMPTY_OBJECT), "DELETE": (204, b"")}
@@ -75,7 +76,6 @@ _SUCCESS: Final = {"POST": (201, wire.EMPTY_OBJECT), "DELETE": (204, b"")}
 BULK_WAIT_SHARE: Final = 0.5
 # The rest is for the answer: a bulk that was registered in part must not end in a 503.
 BULK_TIME_SHARE: Final = 0.9
-WRONG_TYPE: Final = "An element of the body has the wrong type"
 _FSP_ID: Final = re.compile(r"[!-~]{1,32}")
 _CURRENCY: Final = re.compile(r"[A-Za-z]{3}")  # in a removal, which can name any that is stored
 
@@ -121,12 +121,12 @@ class Participants:
             target = read_target(request.target)
             if method in ("GET", "HEAD"):
                 if target is BULK:
-                    raise errors.MethodNotAllowed
+                    raise errors.MethodNotAllowed(allowed="POST")
                 self._look_up(request, target)
                 return
             handler = self._handlers.get(method)
             if handler is None or (target is BULK and method != "POST"):
-                raise errors.MethodNotAllowed
+                raise errors.MethodNotAllowed(allowed="POST" if target is BULK else _PARTY_METHODS)
             hint_handler = self._hint_handlers.get(method) if _is_parties(request) and target is not BULK else None
         except (errors.OracleError, BadIdentifier) as exc:
             if _is_damaged_hint(request):
@@ -227,7 +227,7 @@ class Participants:
                     if self._slices.over:
                         await self._slices.rest()
         if not items:
-            raise errors.Malformed(WRONG_TYPE)
+            raise errors.Malformed("An element of the body has the wrong type")
         return items
 
     def _read_raw_item(self, raw: msgspec.Raw, source: str, currency: str | None) -> _ReadItem:
@@ -392,7 +392,7 @@ class Participants:
     def _refuse(self, request: Request, error: BaseException) -> None:
         status, body = faults.encode_error(error)
         self.metrics.add("errors_total", code=faults.describe(error)[1].error_code)
-        request.respond(status, body)
+        request.respond(status, body, make_fields(error))
 
     def refuse_lookup(self, request: Request, error: Exception) -> None:
         if type(error) is errors.Overloaded:  # thousands a second, and the time they take is missing elsewhere
@@ -508,7 +508,7 @@ def _refuse_bad_json() -> Iterator[None]:
     try:
         yield
     except msgspec.ValidationError:
-        raise errors.Malformed(WRONG_TYPE) from None
+        raise errors.Malformed("An element of the body has the wrong type") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise errors.Malformed("The body is not valid JSON") from None
 

@@ -151,6 +151,34 @@ def test_refusals_of_requests_leave_the_connection_open(hub: Hub) -> None:
         assert wire.opened == 1
 
 
+@pytest.mark.parametrize(
+    ("target", "methods"),
+    [
+        (b"/participants", {"POST"}),
+        (b"//participants/", {"POST"}),
+        (T, {"DELETE", "GET", "HEAD", "POST", "PUT"}),
+        (T + b"/sub?currency=MXN", {"DELETE", "GET", "HEAD", "POST", "PUT"}),
+        *((page, {"GET", "HEAD"}) for page in (b"/", b"/health", b"/ready", b"/live", b"/openapi.json?a")),
+    ],
+)
+def test_a_405_names_the_methods_that_the_path_has(hub: Hub, target: bytes, methods: set[str]) -> None:
+    refused = set()
+    with Wire(hub.port) as wire:
+        for method in ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"):
+            answer = wire.ask(request(method.encode() + b" " + target, PARTICIPANTS))
+            if answer.status == 405:
+                assert set(answer.headers["allow"].split(", ")) == methods, method
+                refused.add(method)
+            else:
+                assert "allow" not in answer.headers
+                assert method in methods
+    assert not refused & methods
+
+
+def test_a_tunnel_has_no_methods(hub: Hub) -> None:
+    assert ask(hub.port, b"CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n").headers["allow"] == ""
+
+
 def test_a_request_cut_short(hub: Hub) -> None:
     with Wire(hub.port) as wire:
         wire.send(post(T, PAYER)[:-5])

@@ -30,7 +30,7 @@ task, no timer and no clock for a request.  Waiting is counted in sweeps of the 
 from __future__ import annotations
 
 from oracle.api.hub.http.limits import LIMITS, SLICE_BYTES_MAX, Limits
-from oracle.api.hub.http.request import JSON, App, Request
+from oracle.api.hub.http.request import JSON, App, Request, make_fields
 from oracle.api.hub.http.server import HttpServer
 
-__all__ = ["JSON", "LIMITS", "SLICE_BYTES_MAX", "App", "HttpServer", "Limits", "Request"]
+__all__ = ["JSON", "LIMITS", "SLICE_BYTES_MAX", "App", "HttpServer", "Limits", "Request", "make_fields"]

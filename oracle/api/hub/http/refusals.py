@@ -6,6 +6,7 @@ from typing import Final
 
 from oracle import errors
 from oracle.api.hub import faults
+from oracle.api.hub.http.request import make_fields
 
 Refusal = tuple[int, bytes]  # a status and its errorInformation
 
@@ -25,6 +26,7 @@ TOO_SLOW: Final = _refuse_with(errors.BadRequest("The request took too long to a
 BODY_TOO_LARGE: Final = _refuse_with(errors.TooLarge("The request body is too large"))
 BODIES_TOO_LARGE: Final = _refuse_with(errors.Overloaded("Too many large requests; try again later"))
 CONNECT: Final = _refuse_with(errors.MethodNotAllowed("The method CONNECT is not allowed"))
+NO_METHOD: Final = make_fields(errors.MethodNotAllowed())  # the target of CONNECT is another server
 CROWDED: Final = _refuse_with(errors.Overloaded("Too many connections; try again later"))
 OVERLOADED: Final = _refuse_with(errors.Overloaded())
 DEFECT: Final = _refuse_with(errors.OracleError())

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
 JSON: Final = b"content-type: application/json"
 
 
+def make_fields(error: BaseException) -> bytes:
+    """Make the header lines about the JSON body of a refusal.  Those of 405 name the allowed methods (RFC 9110)."""
+    if isinstance(error, errors.MethodNotAllowed):
+        return b"%b\r\nallow: %b" % (JSON, error.allowed.encode())
+    return JSON
+
+
 class Request:
     """The application calls `respond` exactly once, from the same loop, now or later."""
 

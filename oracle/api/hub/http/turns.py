@@ -234,7 +234,8 @@ class Turns(asyncio.Protocol):
                     self.start(self._queue.popleft())
                 elif self._refusal is not None:
                     status, body = self._refusal
-                    self._write(status, body, JSON, keep_alive=False)
+                    fields = refusals.NO_METHOD if status == HTTPStatus.METHOD_NOT_ALLOWED else JSON
+                    self._write(status, body, fields, keep_alive=False)
                     self._linger()
                 elif self._pending:
                     self._message.feed(self._take_slice())
