@@ -13,6 +13,9 @@ from oracle.api.admin.access import networks_of
 from oracle.api.admin.connections import LIMITS, Connections, Limits
 
 BACKLOG: Final = 4096
+# The kernel would keep up to 4 MiB of an answer that nobody reads, outside of every limit, and call it sent.
+# Connections inherit this from the listener.  Linux doubles it.
+SEND_BUFFER_BYTES: Final = 128 * 1024
 
 
 async def serve_asgi(
@@ -29,6 +32,7 @@ async def serve_asgi(
 
     Calls that are not answered `timeout_s` after `stop` are cut off; returns how many connections that were.
     """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     connections = Connections(app, limits, networks_of(proxies))
     listener = await asyncio.get_running_loop().create_server(connections.make, sock=sock, backlog=BACKLOG)
     connections.tick()

@@ -31,6 +31,7 @@ import re
 import time
 from collections import Counter, OrderedDict
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -41,7 +42,7 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from oracle.api.admin.access import PUBLIC
-from oracle.api.admin.bodies import SharedBody
+from oracle.api.admin.bodies import SharedAnswer, SharedBody
 from oracle.api.admin.fsps import LOGO_BYTES_MAX
 from oracle.api.admin.operations import operation
 from oracle.api.admin.problems import Refusal
@@ -85,24 +86,30 @@ class _List:
         self.elements = elements
         self.use_cases = use_cases
         self._bodies: OrderedDict[str | None, SharedBody] = OrderedDict()
+        self._turn = asyncio.Lock()  # bodies are made and compressed one after the other, however many ask
 
     def is_equal(self, other: _List) -> bool:
         return self.elements == other.elements and self.use_cases == other.use_cases
 
-    async def body(self, use_case: str | None = None) -> SharedBody:
+    async def answer(self, request: Request[Any, Any, Any], use_case: str | None = None) -> Response[bytes]:
+        """Answer with all elements, or with those of a use case."""
+        kept = self._bodies.get(use_case)
+        return (kept and kept.match(request)) or SharedAnswer(request, partial(self.find_body, use_case))
+
+    async def find_body(self, use_case: str | None = None) -> SharedBody:
         """Make the body of all elements, or of those of a use case, or return the one made before."""
-        found = self._bodies.get(use_case)
-        if found is None:
-            # In a thread, so that the event loop goes on: there may be thousands of routes.
-            found = await asyncio.to_thread(self._make_body, use_case)
-            self._bodies[use_case] = found
-            if len(self._bodies) > USE_CASES_KEPT:
-                self._bodies.popitem(last=False)
-        return found
+        async with self._turn:
+            found = self._bodies.get(use_case)
+            if found is None:
+                # In a thread, so that the event loop goes on: there may be thousands of routes.
+                found = self._bodies[use_case] = await asyncio.to_thread(self._make_body, use_case)
+                if len(self._bodies) > USE_CASES_KEPT:
+                    self._bodies.popitem(last=False)
+            return found
 
     def _make_body(self, use_case: str | None) -> SharedBody:
         wanted = [each.body for each in self.elements if use_case is None or use_case in each.use_cases]
-        return SharedBody(b"[" + b",".join(wanted) + b"]", "application/json")
+        return SharedBody(b"[" + b",".join(wanted) + b"]", "application/json", self._turn)
 
 
 class PrefixList:
@@ -151,7 +158,7 @@ async def list_prefixes(
     request: Request[Any, Any, Any], state: State, prefixes: NamedDependency[PrefixList]
 ) -> Response[bytes]:
     now = await prefixes.current(state.services.postgres)
-    return await (await now.body()).answer(request)
+    return await now.answer(request)
 
 
 @operation(
@@ -171,7 +178,7 @@ async def list_by_use_case(
     now = await prefixes.current(state.services.postgres)
     if wanted not in now.use_cases:
         raise _no_such_use_case()
-    return await (await now.body(wanted)).answer(request)
+    return await now.answer(request, wanted)
 
 
 def _no_such_use_case() -> Refusal:

@@ -80,6 +80,7 @@ class _Exchange:
             await self._send_piece(
                 {"type": "http.response.body", "body": piece, "more_body": bool(more_body) or end < len(body)}
             )
+            await asyncio.sleep(0)  # let other calls go on: the server may take every piece at once
 
     async def _send_piece(self, message: Message) -> None:
         try:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
 import socket
+from collections import Counter
 from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 from oracle_process import until
 
-from oracle.api.admin.prefixes import LOGO_CHARS_MAX, PrefixList, _place_logos
+from oracle.api.admin.bodies import SharedBody
+from oracle.api.admin.prefixes import LOGO_CHARS_MAX, PrefixList, _Element, _List, _place_logos
+from oracle.errors import Overloaded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -198,6 +203,62 @@ def test_answers_that_nobody_reads_have_few_places_and_share_their_bytes(service
         assert service.operator.get("/fsps/wallet").status_code == 200
         assert worker.memory_info().rss - before < 50 * 1_048_576
     until_status(pivotal, 200)
+
+
+def test_an_answer_that_the_kernel_could_keep_whole_takes_a_place_too(service: Service, pivotal: Pivotal) -> None:
+    """Of 1.7 MB, so less than the 4 MiB that a socket may grow to."""
+    url = httpx.URL(service.oracle.admin_url)
+    with ExitStack() as stack:
+        for _ in range(20):
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect((url.host, url.port))
+            client.sendall(b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nHost: oracle\r\n\r\n")
+        until_status(pivotal, 503)
+    until_status(pivotal, 200)
+
+
+class Counted(_List):
+    """Counts the bodies that it makes."""
+
+    made = 0
+
+    def _make_body(self, use_case: str | None) -> SharedBody:
+        self.made += 1
+        return super()._make_body(use_case)
+
+
+async def ask_at_once(prefixes: _List, use_cases: list[str]) -> Counter[str]:
+    """Ask from one address, with clients that read nothing before all have asked; count the outcomes."""
+    here = asyncio.Barrier(len(use_cases))
+
+    async def ask(use_case: str) -> str:
+        waited = False
+
+        async def send(_: Any) -> None:
+            nonlocal waited
+            if not waited:
+                waited = True
+                await here.wait()
+
+        request: Any = SimpleNamespace(headers={"accept-encoding": "gzip"}, state=SimpleNamespace(address="client"))
+        whole: Any = (await prefixes.answer(request, use_case)).to_asgi_response(None, request)
+        try:
+            await whole({"type": "http", "method": "GET"}, None, send)
+        except Overloaded:
+            await here.wait()
+            return "refused"
+        return "sent"
+
+    return Counter(await asyncio.gather(*map(ask, use_cases)))
+
+
+@pytest.mark.parametrize(("use_cases", "made"), [(["A"], 1), ([f"U{n}" for n in range(40)], 16)])
+async def test_a_body_is_made_once_and_only_for_an_answer_that_has_a_place(use_cases: list[str], made: int) -> None:
+    prefixes = Counted([_Element(frozenset(use_cases), b"{}")], frozenset(use_cases))
+    asked = (use_cases * 40)[:40]
+    assert await ask_at_once(prefixes, asked) == {"sent": 16, "refused": 24}
+    assert prefixes.made == made
 
 
 def until_status(pivotal: Pivotal, wanted: int) -> httpx.Response:
