@@ -215,6 +215,8 @@ def test_an_answer_that_the_kernel_could_keep_whole_takes_a_place_too(service: S
             client.connect((url.host, url.port))
             client.sendall(b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nHost: oracle\r\n\r\n")
         until_status(pivotal, 503)
+        # It lasts: no answer is given to the kernel whole.
+        assert {pivotal.client.get("/prefixes").status_code for _ in range(100)} == {503}
     until_status(pivotal, 200)
 
 
