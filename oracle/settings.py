@@ -35,7 +35,7 @@ from typing import (
     get_origin,
     get_type_hints,
 )
-from urllib.parse import quote, unquote_plus
+from urllib.parse import parse_qsl, quote, unquote_plus
 
 import msgspec
 from msgspec import Meta
@@ -242,6 +242,44 @@ class DatabaseUrl(Url):
             raise Remedied(f"{name} in the URL: the file {value} does not exist, or cannot be read")
 
 
+# Members of a Redis URL, with the values that are allowed; none: any.
+_REDIS_MEMBERS: Final[dict[str, tuple[str, ...]]] = {
+    "db": (), "username": (), "password": (), "sentinel_username": (), "sentinel_password": (),
+    "ssl_ca_certs": (), "ssl_certfile": (), "ssl_keyfile": (),
+    "ssl_cert_reqs": ("required", "none"), "ssl_check_hostname": ("true", "false"),
+}  # fmt: skip
+_REDIS_FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+
+
+class RedisUrl(Url):
+    """A URL of Redis, Sentinel or a cluster.  A member that would have no effect is refused."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"
+        )
+
+    def read(self, text: str) -> str:
+        start, _, query = super().read(text).partition("?")
+        for name, value in parse_qsl(query, keep_blank_values=True):
+            self._check(start.partition("://")[0], name, value)
+        return text
+
+    def _check(self, scheme: str, name: str, value: str) -> None:
+        if name not in _REDIS_MEMBERS:
+            shown = f", {name}" if _PARAMETER.fullmatch(name) else ""
+            raise Remedied(f"the URL has a member that is not supported{shown}: use {', '.join(_REDIS_MEMBERS)}")
+        if name.startswith("ssl_") and not scheme.startswith("rediss"):
+            raise Remedied(f"{name} in the URL has no effect without TLS: write rediss in place of redis")
+        if name.startswith("sentinel_") and not scheme.endswith("+sentinel"):
+            raise Remedied(f"{name} in the URL has no effect without Sentinel: write {scheme}+sentinel")
+        allowed = _REDIS_MEMBERS[name]
+        if allowed and value not in allowed:
+            raise Remedied(f"{name} in the URL must be {_join(iter(allowed))}")
+        if name in _REDIS_FILES and not (Path(value).is_file() and os.access(value, os.R_OK)):
+            raise Remedied(f"{name} in the URL: the file {value} does not exist, or cannot be read")
+
+
 def _find_system_certificates() -> str:
     import ssl  # noqa: PLC0415 - 10 ms, for the few who write sslrootcert=system
 
@@ -324,8 +362,6 @@ def _join(words: Iterator[str]) -> str:
 
 # The settings ---------------------------------------------------------------------------------------------------
 
-_REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
-
 
 _HOST_PATTERN = r"\A[A-Za-z0-9.:_-]{1,253}\Z"
 
@@ -352,7 +388,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     redis_url: Annotated[
         str | None,
-        Url(*_REDIS_SCHEMES),
+        RedisUrl(),
         Meta(
             description="The Redis or Valkey of the cache: one server, Sentinel or a cluster. Not set: `oracle serve`"
             " runs its own Valkey."

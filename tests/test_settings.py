@@ -159,6 +159,32 @@ def test_what_cannot_be_done_with_a_database_url_is_named(query: str, problem: s
     assert PASSWORD not in found
 
 
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("rediss://h?ssl_ca_certs=/nowhere/ca.pem", "ssl_ca_certs in the URL: the file /nowhere/ca.pem does not exist"),
+        ("rediss://h?ssl_cert_reqs=optional", "ssl_cert_reqs in the URL must be required or none"),
+        ("rediss://h?ssl_check_hostname=0", "ssl_check_hostname in the URL must be true or false"),
+        ("redis://h?ssl_cert_reqs=none", "ssl_cert_reqs in the URL has no effect without TLS: write rediss"),
+        ("redis+cluster://h?ssl_cert_reqs=none", "has no effect without TLS"),
+        ("rediss://h?sentinel_password=x", "has no effect without Sentinel: write rediss+sentinel"),
+        ("redis://h?socket_timeout=3", "not supported, socket_timeout: use db, username, password"),
+        (f"redis://h?Pass{PASSWORD}=1", "not supported: use db"),
+    ],
+)
+def test_a_member_of_a_redis_url_works_or_is_refused(url: str, problem: str) -> None:
+    (found,) = find_problems({"ORACLE_REDIS_URL": url})
+    assert problem in found
+    assert PASSWORD not in found
+
+
+def test_a_redis_url_keeps_its_members() -> None:
+    url = f"rediss+sentinel://u:p@a,b/main?sentinel_username=s&sentinel_password={PASSWORD}&ssl_cert_reqs=none"
+    configuration = load({"ORACLE_REDIS_URL": url})
+    assert configuration.settings.redis_url == url
+    assert PASSWORD not in repr(configuration.settings)
+
+
 def test_a_home_directory_that_nobody_knows_is_one_line() -> None:
     (found,) = find_problems({"ORACLE_DATA_DIR": "~nobody-of-this-name/data"})
     assert found == "ORACLE_DATA_DIR: the home directory behind ~ is not known; use a path"

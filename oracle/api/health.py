@@ -82,7 +82,7 @@ class Health:
         return self._coherence.session is not None
 
     def report(self) -> tuple[int, bytes]:
-        services = [Service("datastore", _name_state(self.datastore)), Service("cache", _name_state(self.cache))]
+        services = [Service("datastore", _name_state(self.datastore)), self._report_cache()]
         refusal = self._changes.explain_failure() if self.datastore else None
         if refusal is not None:
             services.append(Service("changes", "DOWN", refusal))
@@ -90,6 +90,9 @@ class Health:
         uptime = round(time.monotonic() - self._started, 3)
         report = Report(_name_state(self.datastore), uptime, self._start_time, self._version, services)
         return (200 if self.datastore else 503), _encode(report)
+
+    def _report_cache(self) -> Service:
+        return Service("cache", "OK") if self.cache else Service("cache", "DOWN", self._coherence.cache_failure)
 
     def ready(self) -> tuple[int, bytes]:
         ready = self.datastore or (self.cache and (self._coherence.fresh or self._coherence.patient))
@@ -107,7 +110,8 @@ class Health:
             self._publish()
             self._database.now("ok" if self.datastore else "down")
             if self.cache or time.monotonic() - self._started > GRACE_S:
-                self._cache.now("ok" if self.cache else "down")
+                reason = self._coherence.cache_failure
+                self._cache.now("ok" if self.cache else f"down: {reason}" if reason else "down")
             refusal = self._changes.explain_failure()
             self._taken.now("ok" if refusal is None else f"fail: {refusal}")
             await asyncio.sleep(ASK_EVERY_S)

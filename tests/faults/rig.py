@@ -539,6 +539,8 @@ async def running_rig(
             databases = [postgres] if pair is None else [pair.primary, pair.standby]
             urls, gates = await _behind_proxies(network, place, f"s{number}", databases, valkey.socket, weather)
             urls["ORACLE_REDIS_URL"] = redis_url or urls["ORACLE_REDIS_URL"]
+            # Each registration of the clients is of a new FSP.
+            urls["ORACLE_UNKNOWN_FSPS_DAY_MAX"] = "1000000"
             settings = {**urls, "ORACLE_WORKERS": str(count), "RIG_BROKEN": broken, **(env or {})}
             command = [*((sys.executable, str(BROKEN_WORKER)) if broken else SERVE)]
             if number or hub_only:

@@ -142,6 +142,7 @@ def test_a_service_that_has_never_reached_postgresql_answers_503_until_it_does(
             oracle.wait_ready()
         hub.until_answered("ALIAS/registered", answer("bluebank"))
         assert httpx.get(f"{admin}/ready").status_code == 200
+        assert not oracle.find_log_lines("The cache cannot be used; trying again later")
 
 
 # Later ----------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, contextmanager
@@ -19,10 +20,11 @@ import redis.connection
 import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from servers import tcp_url, valkey_command
+from servers import free_port, tcp_url, valkey_command
 from stand_ins import fake_redis, read_marker, tag, turns, until
+from tls import make_certificate, serve_tls
 
-from oracle.store.cache.session import Address, RedisSession, Unreachable, dial, parse_url
+from oracle.store.cache.session import Address, RedisSession, Unreachable, dial, explain_dialling, parse_url
 from oracle.store.cache.values import FENCE, Marker, new_token
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from oracle.run.embedded import ValkeyServer
 
 TIMEOUT_MS = 30_000
+PASSWORD = "secret"
 
 
 @asynccontextmanager
@@ -150,7 +153,8 @@ async def test_a_value_of_another_kind_is_no_copy(valkey_server: ValkeyServer, r
     [
         "redis://h", "redis://", "redis://h:7/3", "redis:///4", "redis://h/x", "redis://[::1]:6380/2",
         "rediss://u:p%40x@h:1/0", "redis://:pw@h", "redis://u@h?username=v", "redis://h?password=a%2Bb&username=z",
-        "redis://h?db=5", "redis://h/2?db=5", "unix:///a/b%20c.sock", "unix://u:p@/a.sock?db=4",
+        "redis://h?db=5", "redis://h/2?db=5", "rediss://h?ssl_ca_certs=/a.pem&ssl_cert_reqs=none",
+        "unix:///a/b%20c.sock", "unix://u:p@/a.sock?db=4",
     ],
 )  # fmt: skip
 def test_a_url_means_what_it_means_to_the_library(url: str) -> None:
@@ -163,6 +167,7 @@ def test_a_url_means_what_it_means_to_the_library(url: str) -> None:
         username=read.get("username"),
         password=read.get("password"),
         db=int(read.get("db", 0)),
+        tls={name: value for name, value in read.items() if name.startswith("ssl_")},
     )
 
 
@@ -183,6 +188,44 @@ async def test_both_sockets_a_password_and_a_database(start_valkey: StartValkey)
     for nowhere in ("redis://127.0.0.1:1/0", "unix:///nowhere.sock", f"rediss://127.0.0.1:{port}/0"):
         with pytest.raises(Unreachable):
             await dial(nowhere, timeout_ms=1000, token_ms=1000)
+
+
+async def test_the_reason_why_redis_cannot_be_used_is_known(start_valkey: StartValkey, tmp_path: Path) -> None:
+    server = await start_valkey({"databases": "4"})
+    at = f"127.0.0.1:{server.options['port']}"
+
+    async def explain(url: str, timeout_ms: int = 60_000) -> str:
+        with pytest.raises(Unreachable) as refused:
+            await dial(url, timeout_ms=timeout_ms, token_ms=1000)
+        return str(refused.value)
+
+    assert "does not have the database" in await explain(f"redis://{at}/9")
+    valkey_command(server, "ACL", "SETUSER", "weak", "on", f">{PASSWORD}", "+get", "~*")
+    assert "may not run the commands" in await explain(f"redis://weak:{PASSWORD}@{at}")
+    valkey_command(server, "CONFIG", "SET", "requirepass", PASSWORD)
+    assert "the URL has none" in await explain(f"redis://{at}")
+    assert "does not accept the user or the password" in await explain(f"redis://:wrong@{at}")
+    assert "nothing listens" in await explain(f"redis://127.0.0.1:{free_port()}")
+    assert "No such file" in await explain(f"unix://{tmp_path}/nowhere.sock")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert "does not answer" in await explain(f"redis://127.0.0.1:{silent.getsockname()[1]}", timeout_ms=1)
+    # To be refused by a name server, or by a server without TLS, can take a minute.
+    assert explain_dialling(socket.gaierror(-2, "Name or service not known")) == "the name of its host is not known"
+    assert explain_dialling(ssl.SSLError(1, "wrong version number")).startswith("TLS failed")
+
+
+async def test_tls_is_checked_as_the_url_says(start_valkey: StartValkey, tmp_path: Path) -> None:
+    server = await start_valkey()
+    certificate = make_certificate(tmp_path, "redis.example")
+    async with serve_tls(certificate, server.socket) as port:
+        for members in ("", "ssl_check_hostname=true"):
+            with pytest.raises(Unreachable, match="certificate is not accepted: self-signed certificate"):
+                await dial(f"rediss://127.0.0.1:{port}?{members}", timeout_ms=60_000, token_ms=1000)
+        with pytest.raises(Unreachable, match=r"certificate is not accepted: .*IP address mismatch"):
+            await dial(f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificate}", timeout_ms=60_000, token_ms=1000)
+        for members in (f"ssl_ca_certs={certificate}&ssl_check_hostname=false", "ssl_cert_reqs=none"):
+            async with open_session(f"rediss://127.0.0.1:{port}?{members}") as session:
+                assert await mget(session, b"k") == [None]
 
 
 async def test_a_replica_is_refused_and_one_that_becomes_a_replica_ends_the_session(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ import pytest
 import servers
 from redis.crc import key_slot
 from stand_ins import read_marker, tag
+from tls import make_certificate, serve_tls
 
 from oracle.run.embedded.binaries import find_valkey_binary
 from oracle.store.cache.session import Unreachable
@@ -196,13 +198,14 @@ async def test_a_cluster_without_all_its_slots_is_unreachable(start_valkey: Star
 
 
 @asynccontextmanager
-async def sentinel(primary: ValkeyServer, home: Path) -> AsyncIterator[int]:
+async def sentinel(primary: ValkeyServer, home: Path, *lines: str) -> AsyncIterator[int]:
     port = servers.free_port()
     file = home / "sentinel.conf"
     file.write_text(
         f"port {port}\nbind 127.0.0.1\ndir {home}\n"
         f"sentinel monitor directory 127.0.0.1 {primary.options['port']} 1\n"
         "sentinel down-after-milliseconds directory 300\nsentinel failover-timeout directory 2000\n"
+        + "".join(f"{line}\n" for line in lines)
     )
     process = subprocess.Popen(  # noqa: ASYNC220 - forks once, and waits for nothing
         [str(find_valkey_binary()), str(file), "--sentinel"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -236,12 +239,43 @@ async def test_sentinel_reports_the_primary_also_after_a_failover(start_valkey: 
         await until(lambda: is_reached(replica))
 
 
-def _sentinel(port: int) -> bytes:
-    import socket
+async def test_sentinels_and_the_primary_have_their_own_passwords_and_the_same_tls(
+    start_valkey: StartValkey, tmp_path: Path
+) -> None:
+    primary = await start_valkey()
+    servers.valkey_command(primary, "CONFIG", "SET", "requirepass", "one")
+    certificate = make_certificate(tmp_path, "127.0.0.1")
+    members = "sentinel_password=two&ssl_check_hostname=false"
+    async with (
+        serve_tls(certificate, primary.socket) as front,
+        sentinel(primary, tmp_path, "requirepass two", "sentinel auth-pass directory one") as port,
+        serve_tls(certificate, port) as watcher,
+    ):
 
+        async def is_reached(url: str) -> bool:
+            try:
+                (await dial(url)()).close()
+            except Unreachable:
+                return False
+            return True
+
+        await until(lambda: is_reached(f"redis+sentinel://:one@127.0.0.1:{port}/directory?sentinel_password=two"))
+        # It names its primary's own port; clients find the one with TLS.
+        _sentinel(port, "AUTH two", f"SENTINEL MONITOR front 127.0.0.1 {front} 1")
+        assert not await is_reached(f"redis+sentinel://:one@127.0.0.1:{port}/directory")
+        assert not await is_reached(f"redis+sentinel://127.0.0.1:{port}/directory?sentinel_password=two")
+        secure = f"rediss+sentinel://:one@127.0.0.1:{watcher}/front?{members}"
+        assert await is_reached(f"{secure}&ssl_ca_certs={certificate}")
+        assert await is_reached(f"{secure}&ssl_cert_reqs=none")
+        assert not await is_reached(secure)
+
+
+def _sentinel(port: int, *commands: str) -> bytes:
     with socket.create_connection(("127.0.0.1", port), 10) as client:
-        client.sendall(b"SENTINEL MASTER directory\r\n")
-        return client.recv(65536)
+        for command in commands or ("SENTINEL MASTER directory",):
+            client.sendall(f"{command}\r\n".encode())
+            answer = client.recv(65536)
+        return answer
 
 
 def _slaves(port: int) -> int:

@@ -163,6 +163,7 @@ class Coherence:
         self.fence_ms = timing.fence_ms
         self._generations = generations
         self._dial = dial
+        self.cache_failure = ""  # why the last try to reach Redis failed, if that is known
         self._prefix = prefix
         self._routes_reload = routes_reload
         self._degraded_max_s = degraded_max_s
@@ -480,6 +481,8 @@ class Coherence:
     async def _agree(self, session: Session) -> bool:
         """Raise the marker and follow a higher one; return whether it is certain.  Raises DirectoryUnavailable."""
         forged: tuple[bytes, ...] = ()
+        if not self.markers:  # PostgreSQL was away since the start: there is nothing to raise yet
+            await self._ask()
         for _ in range(AGREE_TRIES):
             found: asyncio.Future[list[bytes] | None] = self._loop.create_future()
             markers = self.markers
@@ -506,7 +509,9 @@ class Coherence:
                 await self._open_session()
                 backoff.reset()
                 await self._session_lost.wait()
-            except (Unreachable, DirectoryUnavailable):
+            except Unreachable as exc:
+                self.cache_failure = str(exc)
+            except DirectoryUnavailable:
                 pass
             except Exception as exc:  # noqa: BLE001 - if this loop ended, nothing would try the cache again
                 log.error("The cache cannot be used; trying again later", exc=exc)
@@ -523,6 +528,7 @@ class Coherence:
         except BaseException:
             session.close()
             raise
+        self.cache_failure = ""
         self._met_cache.set()
         self._session_lost.clear()
         session.lost = self._lose_session

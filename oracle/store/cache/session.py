@@ -13,9 +13,11 @@ still take effect later, and the protocol allows for that.
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -95,7 +97,7 @@ Replies = list[Any]
 
 
 class Unreachable(Exception):
-    """Redis cannot be reached now, or did not answer in time."""
+    """Redis cannot be reached now, or did not answer in time.  The text says why, if that is known, without values."""
 
 
 class RedisSession(asyncio.Protocol):
@@ -124,6 +126,7 @@ class RedisSession(asyncio.Protocol):
             "asyncio.Transport", transport
         )  # uvloop's transport is one, but does not inherit from it
         self.alive = True
+        self._refusal = ""  # why the server ended it, if it said so
 
     def data_received(self, data: bytes) -> None:
         self._alive_at = self._loop.time()
@@ -180,11 +183,12 @@ class RedisSession(asyncio.Protocol):
         self.send(payload, count, finish)
         replies = await future
         if replies is None:
-            raise Unreachable
+            raise Unreachable(self._refusal)
         return replies
 
     def _take(self, reply: Any) -> None:
         if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(_NOT_A_PRIMARY):
+            self._refusal = _explain_reply(reply)
             self.close()
             return
         if not self.alive:
@@ -346,21 +350,57 @@ class RedisSession(asyncio.Protocol):
             (b"INFO", b"everything"), *((b"SCRIPT", b"LOAD", script) for script in (_FILL, _RAISE, _REMOVE, _SHORTEN))
         )
         if not isinstance(info, bytes) or not all(isinstance(sha, bytes) for sha in shas):
-            raise Unreachable
+            raise Unreachable(_explain_reply(info))
         facts = dict(line.split(":", 1) for line in info.decode("utf-8", "replace").splitlines() if ":" in line)
         # A replica answers reads, but it lags behind: a fence can be missing there.
         if facts.get("role") != "master" or "run_id" not in facts:
-            raise Unreachable
+            raise Unreachable("it is a replica: the service needs the primary")
         self.run_ids = (facts["run_id"],)
         self._fill_sha, self._raise_sha, self._remove_sha, self._shorten_sha = shas
 
     def _expect_ok(self, replies: Replies) -> None:
         if replies[0] != b"OK":
-            raise Unreachable
+            raise Unreachable(_explain_reply(replies[0]))
 
 
 def _ignore(replies: Replies | None) -> None:
     """Ignore the replies: a fill that failed costs no more than a later read."""
+
+
+# How the refusals of a server begin.  Their text can quote the command, so it is not repeated.
+_REFUSALS: Final = {
+    "WRONGPASS": "it does not accept the user or the password of the URL",
+    "NOAUTH": "it wants a password, and the URL has none",
+    "NOPERM": "its user may not run the commands that the service needs",
+    "LOADING": "it is loading its data",
+    "MASTERDOWN": "it is a replica: the service needs the primary",
+    "ERR DB index": "it does not have the database of the URL",
+    "ERR invalid DB": "it does not have the database of the URL",
+    "ERR AUTH": "it has no password, and the URL has one",
+    "ERR Client sent AUTH": "it has no password, and the URL has one",
+}
+
+
+def _explain_reply(reply: object) -> str:
+    text = str(reply)
+    return next((reason for start, reason in _REFUSALS.items() if text.startswith(start)), "it refuses the service")
+
+
+def explain_dialling(error: BaseException) -> str:
+    """Explain why a server cannot be reached, without parts of its URL."""
+    if isinstance(error, Unreachable):
+        return str(error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return "TLS failed: the server does not use it, or wants a certificate of the service"
+    if isinstance(error, socket.gaierror):
+        return "the name of its host is not known"
+    if isinstance(error, TimeoutError):
+        return "it does not answer"
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens at its address"
+    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else ""
 
 
 class Address(NamedTuple):
@@ -373,6 +413,7 @@ class Address(NamedTuple):
     username: str | None
     password: str | None
     db: int
+    tls: Mapping[str, str]  # how the certificates are checked, by the names of redis-py: see `read_tls`
 
 
 def parse_url(url: str) -> Address:
@@ -390,20 +431,38 @@ def parse_url(url: str) -> Address:
         username=unquote(parts.username or "") or options.get("username"),
         password=unquote(parts.password or "") or options.get("password"),
         db=int(db) if db.isdecimal() else 0,
+        tls=read_tls(parts.query),
     )
+
+
+def read_tls(query: str) -> dict[str, str]:
+    """Read the members of a URL that say how the certificates of TLS are checked, as the library names them."""
+    return {name: value for name, value in parse_qsl(query) if name.startswith("ssl_")}
+
+
+def make_tls_context(tls: Mapping[str, str]) -> ssl.SSLContext:
+    """Make the context of a connection.  Raises OSError if a file cannot be used."""
+    context = ssl.create_default_context(cafile=tls.get("ssl_ca_certs"))
+    if tls.get("ssl_check_hostname", "true").lower() == "false" or tls.get("ssl_cert_reqs") == "none":
+        context.check_hostname = False
+    if tls.get("ssl_cert_reqs") == "none":
+        context.verify_mode = ssl.CERT_NONE
+    if "ssl_certfile" in tls:
+        context.load_cert_chain(tls["ssl_certfile"], tls.get("ssl_keyfile"))
+    return context
 
 
 async def dial(url: str, *, timeout_ms: int, token_ms: int) -> RedisSession:
     """Open a session to a `redis://`, `rediss://` or `unix://` server.  Raises Unreachable."""
     at = parse_url(url)
     loop = asyncio.get_running_loop()
-    context = ssl.create_default_context() if at.is_encrypted else None
 
     def make() -> RedisSession:
         return RedisSession(timeout_ms, token_ms)
 
     session: RedisSession | None = None
     try:
+        context = make_tls_context(at.tls) if at.is_encrypted else None
         # To open can take longer than a command: TLS, a name server, a distant server.
         async with asyncio.timeout(max(1.0, timeout_ms / 1000)):
             if at.path:
@@ -415,6 +474,6 @@ async def dial(url: str, *, timeout_ms: int, token_ms: int) -> RedisSession:
         if session is not None:
             session.close()
         if isinstance(exc, OSError | Unreachable):  # a TimeoutError is an OSError
-            raise Unreachable from exc
+            raise Unreachable(explain_dialling(exc)) from exc
         raise
     return session

@@ -3,6 +3,8 @@
     redis://host:6379/0   rediss://…   unix:///path/redis.sock
     redis+sentinel://[user:password@]sentinel1:26379,sentinel2:26379/name-of-the-primary[/db]
     redis+cluster://[user:password@]node1:6379,node2:6379           and rediss+… for both
+    members of each: ssl_ca_certs, ssl_cert_reqs, ssl_check_hostname, ssl_certfile, ssl_keyfile; with Sentinel also
+    sentinel_username, sentinel_password
 
 The rest of the store sees one Session in each case.  Sentinel only reports which server to dial.  After a failover the
 old session ends, by itself or because the generation names another server (rule 6 of `coherence`), and the next dial
@@ -23,10 +25,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import cache, partial
 from itertools import count
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from oracle.store.base import Session
-from oracle.store.cache.session import RedisSession, Unreachable, dial
+from oracle.store.cache.session import RedisSession, Unreachable, dial, make_tls_context, read_tls
 
 SLOTS: Final = 16384
 MARKERS: Final = 32
@@ -62,9 +64,10 @@ def list_hosts(netloc: str) -> tuple[str, list[tuple[str, int]]]:
 
 
 def _single(parts: Any, credentials: str, host: str, port: int, db: str = "") -> str:
-    """Return the URL of one of the servers, with the scheme and the credentials of all."""
+    """Return the URL of one of the servers, with the scheme, the credentials and the TLS of all."""
     name = f"[{host}]" if ":" in host else host
-    url: str = urlunsplit((parts.scheme.partition("+")[0], f"{credentials}{name}:{port}", f"/{db}", "", ""))
+    query = urlencode(read_tls(parts.query))
+    url: str = urlunsplit((parts.scheme.partition("+")[0], f"{credentials}{name}:{port}", f"/{db}", query, ""))
     return url
 
 
@@ -78,6 +81,10 @@ async def _primary(url: str) -> str:
     parts = urlsplit(url)
     credentials, sentinels = list_hosts(parts.netloc)
     name, _, db = parts.path.strip("/").partition("/")
+    options = dict(parse_qsl(parts.query))
+    tls: dict[str, Any] = {"ssl": True, **read_tls(parts.query)} if parts.scheme.startswith("rediss") else {}
+    if "ssl_check_hostname" in tls or tls.get("ssl_cert_reqs") == "none":
+        tls["ssl_check_hostname"] = make_tls_context(read_tls(parts.query)).check_hostname
     watchers = Sentinel(  # type: ignore[no-untyped-call]
         [(host, port or 26379) for host, port in sentinels],
         # Without retries of the library: the caller dials again anyway, and the next sentinel can know the primary now.
@@ -85,12 +92,16 @@ async def _primary(url: str) -> str:
             "socket_timeout": DISCOVERY_TIMEOUT_S,
             "socket_connect_timeout": DISCOVERY_TIMEOUT_S,
             "retry": Retry(NoBackoff(), 0),
+            "username": options.get("sentinel_username"),
+            "password": options.get("sentinel_password"),
+            **tls,
         },
     )
     try:
         host, port = await watchers.discover_master(unquote(name))
     except (RedisError, OSError) as exc:
-        raise Unreachable from exc
+        # The library reports one error for all Sentinels, whatever each of them answered.
+        raise Unreachable("no Sentinel names the primary: ask one with `SENTINEL MASTER` and the name") from exc
     finally:
         await asyncio.gather(*(watcher.aclose() for watcher in watchers.sentinels), return_exceptions=True)
     return _single(parts, credentials, str(host), int(port), db)
@@ -108,10 +119,12 @@ async def _open_cluster(url: str, open_one: Callable[[str], Awaitable[RedisSessi
     parts = urlsplit(url)
     credentials, seeds = list_hosts(parts.netloc)
     ranges: list[Any] = []
+    reason = "no node of the cluster knows all slots"
     for host, port in seeds:
         try:
             node = await open_one(_single(parts, credentials, host, port or 6379))
-        except Unreachable:
+        except Unreachable as exc:
+            reason = str(exc)
             continue  # a replica, or unreachable: the next node has the slots, too
         try:
             (ranges,) = await node.call((b"CLUSTER", b"SLOTS"))
@@ -123,7 +136,7 @@ async def _open_cluster(url: str, open_one: Callable[[str], Awaitable[RedisSessi
             # A node that does not know its own name reports '': it is the node that was asked.
             primaries = {(primary[0].decode() or host, primary[1]) for _, _, primary, *_ in ranges}
             return await _connect_all(ranges, primaries, host, lambda h, p: open_one(_single(parts, credentials, h, p)))
-    raise Unreachable
+    raise Unreachable(reason)
 
 
 async def _connect_all(
@@ -138,7 +151,7 @@ async def _connect_all(
     if len(nodes) < len(addresses):
         for node in nodes:
             node.close()
-        raise Unreachable
+        raise Unreachable("a primary of the cluster cannot be reached")
     by_address = dict(zip(addresses, nodes, strict=True))
     slots: list[RedisSession] = [nodes[0]] * SLOTS
     for start, end, primary, *_ in ranges:

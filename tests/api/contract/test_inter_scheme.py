@@ -74,10 +74,15 @@ def count_events(hub: Hub) -> Counter[tuple[str, str, str]]:
     return Counter(tuple(row) for row in rows)
 
 
-def read_counters(hub: Hub, name: str) -> Counter[str]:
+def fetch_metrics(hub: Hub) -> str:
     with urllib.request.urlopen(f"{hub.process.admin_url}/metrics", timeout=PATIENCE_S) as page:  # noqa: S310 - our own
-        text = page.read().decode()
-    found = re.findall(rf"^moja_oracle_{name}(?:\{{(.*)\}})? ([0-9.e+]+)$", text, re.MULTILINE)
+        return str(page.read().decode())
+
+
+def read_counters(hub: Hub, name: str) -> Counter[str]:
+    kept = fetch_metrics(hub)  # for a second at most; each page that is made has other times
+    until(lambda: fetch_metrics(hub) != kept)
+    found = re.findall(rf"^moja_oracle_{name}(?:\{{(.*)\}})? ([0-9.e+]+)$", fetch_metrics(hub), re.MULTILINE)
     return Counter({labels: int(float(value)) for labels, value in found})
 
 
