@@ -214,6 +214,7 @@ class RedisSession(asyncio.Protocol):
         elif not stalled:
             self._timer = self._loop.call_later(0.001, self._check_life, True)
         else:
+            self._refusal = "it does not answer"
             self.close()
 
     # -- the commands of the protocol -----------------------------------------------------------------------------
