@@ -234,8 +234,10 @@ BEGIN
     -- Up to PostgreSQL 14 anybody may put functions beside ours, in front of them even.
     EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', current_schema());
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', current_schema(), application);
+    -- Ours alone: somebody else can have made a copy of a table beside it.
     FOR each IN SELECT oid, relname, relkind FROM pg_class
                 WHERE relnamespace = current_schema()::regnamespace AND NOT relispartition AND relkind IN ('r', 'p', 'S')
+                  AND relowner = (SELECT relowner FROM pg_class WHERE oid = 'events'::regclass)
     LOOP
         EXECUTE format('REVOKE ALL ON %s %I FROM %I',
                        CASE each.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, each.relname, application);

@@ -26,7 +26,7 @@ from oracle.store.base import Lineage
 from oracle.store.cache import session as redis_session
 from oracle.store.cache.coherence import COMMIT_MAX_S, TOKEN_MS
 from oracle.store.cache.session import RedisSession, Unreachable
-from oracle.store.cache.values import FENCE, Marker
+from oracle.store.cache.values import FENCE, TOKEN_LENGTH, Marker
 from oracle.store.lanes import LIMITS, Breaker, Outage
 from oracle.store.postgres import Postgres, Reads, Watch, Writes
 from oracle.store.queries import QUERIES
@@ -146,6 +146,14 @@ class RedisServer:
             _, _, _, key, begin = command
             if (self.get(key) or b"").startswith(begin):
                 del self.data[key]
+            return b":1\r\n"
+        if name == b"EVALSHA" and command[1] == _sha(redis_session._SHORTEN):
+            _, _, _, key, px = command
+            value, expires = self.data.get(key, (b"", 0.0))
+            is_long = self.get(key) is not None and expires > self.world.universe.now + int(px) / 1000
+            if not is_long or len(value) > TOKEN_LENGTH:
+                return b":0\r\n"
+            self._set(key, value, px)
             return b":1\r\n"
         if name == b"EVALSHA":
             _, _, _, key, token, value, px = command

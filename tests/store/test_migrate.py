@@ -225,6 +225,14 @@ async def test_migrate_can_wait_for_a_database_that_comes_up(
             await wait_for_database(apply, 0, lambda *_: None)
 
 
+async def test_tables_of_others_beside_ours_are_left_alone(database_url: str) -> None:
+    superuser = await asyncpg.connect(urlsplit(database_url)._replace(netloc="postgres@").geturl())
+    await superuser.execute("CREATE TABLE aliases_copy AS TABLE aliases")
+    assert await migrate(database_url) == 0  # before: permission denied for table aliases_copy
+    assert await superuser.fetchval("SELECT relacl FROM pg_class WHERE relname = 'aliases_copy'") is None
+    await superuser.close()
+
+
 def test_every_file_of_the_folder_is_a_migration() -> None:
     names = {file.name for file in FOLDER.iterdir() if file.name.endswith(".sql")}
     assert names == {f"{migration}.sql" for migration in read_migrations()}

@@ -481,8 +481,8 @@ class Coherence:
     async def _agree(self, session: Session) -> bool:
         """Raise the marker and follow a higher one; return whether it is certain.  Raises DirectoryUnavailable."""
         forged: tuple[bytes, ...] = ()
-        if not self.markers:  # PostgreSQL was away since the start: there is nothing to raise yet
-            await self._ask()
+        if not self.markers:
+            return False  # PostgreSQL was away since the start: nothing is known to raise
         for _ in range(AGREE_TRIES):
             found: asyncio.Future[list[bytes] | None] = self._loop.create_future()
             markers = self.markers
