@@ -171,7 +171,7 @@ class Participants:
         if target is BULK:
             await self._post_bulk(request)
             return
-        body = _decode_body(request, wire.decode_party)
+        body = _decode_party(request)
         source, key = self._read_own_entry(request, target, body)
         registration = Registration(key, _read_currency(target, body) or "")
         (result,) = await self._changes.register(self._make_context(request, source), source, [registration])
@@ -181,7 +181,7 @@ class Participants:
         request.respond(201, wire.EMPTY_OBJECT)
 
     async def _put(self, request: Request, target: Target) -> None:
-        body = _decode_body(request, wire.decode_party)
+        body = _decode_party(request)
         source, key = self._read_own_entry(request, target, body)
         currency = _read_currency(target, body)
         await self._changes.update(self._make_context(request, source), source, key, currency)
@@ -231,7 +231,7 @@ class Participants:
         return items
 
     def _read_raw_item(self, raw: msgspec.Raw, source: str, currency: str | None) -> _ReadItem:
-        item = wire.decode_item(raw) if len(raw) <= wire.ITEM_BYTES_MAX else None
+        item = wire.decode_item(raw) if len(raw) <= wire.PARTY_BYTES_MAX else None
         party_id = wire.encode(_copy_item(item))
         try:
             return _ReadItem(party_id, self._read_item(item, source, currency), b"")
@@ -271,7 +271,7 @@ class Participants:
         source = _read_source(request)
         key = self._read_key(target.party_id_type, target.identifier, target.sub_id)
         try:
-            body = _decode_body(request, wire.decode_party)
+            body = _decode_party(request)
             _, key = self._read_own_entry(request, target, body)
             hint = Registration(key, _read_currency(target, body) or "")
             changed = await self._changes.put_hint(self._make_hint_context(request, source), source, hint)
@@ -501,6 +501,13 @@ def _decode_body(request: Request, decode: Callable[[bytes], T]) -> T:
         raise errors.MissingElement("The request has no body")
     with _refuse_bad_json():
         return decode(request.body)
+
+
+def _decode_party(request: Request) -> wire.PartyBody:
+    """Decode a body about one party.  A long one would hold up the lookups for as long as it takes to decode."""
+    if len(request.body) > wire.PARTY_BYTES_MAX:
+        raise errors.TooLarge("The body is too large for one party")
+    return _decode_body(request, wire.decode_party)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 BULK_MAX: Final = 10_000  # FSPIOP Table 9
-ITEM_BYTES_MAX: Final = 64 * 1024  # an item with 16 extensions has 4 KiB
+PARTY_BYTES_MAX: Final = 64 * 1024  # a body about one party, or an item of a bulk; with 16 extensions it has 4 KiB
 
 
 class PartyBody(msgspec.Struct, rename="camel"):

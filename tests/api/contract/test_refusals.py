@@ -46,6 +46,7 @@ def hub(
 
 
 T: Final = b"/participants/MSISDN/525512345678"
+BULK: Final = b'{"requestId":"1","partyList":[{"partyIdType":"ALIAS","partyIdentifier":"l","fspId":"payerfsp"}]}'
 LARGE: Final = b'{"fspId":"payerfsp","x":"' + b"x" * (4 * MIB) + b'"}'
 
 REFUSALS: Final = (
@@ -70,6 +71,7 @@ REFUSALS: Final = (
         {"3102"},
     ),
     ("a body too large", post(T, LARGE), 413, {"3104"}),
+    ("a body too large for one party", post(T, LARGE[: 65 * 1024]), 413, {"3104"}),
     (
         "a body too large, in chunks",
         request(b"POST " + T, with_headers(PARTICIPANTS, b"transfer-encoding: chunked"))
@@ -188,10 +190,15 @@ def test_a_request_cut_short(hub: Hub) -> None:
 
 
 def test_a_body_just_under_the_limit_is_read(hub: Hub) -> None:
-    padding = 4 * MIB - len(PAYER) - len(b',"x":""')
-    body = PAYER[:-1] + b',"x":"' + b"x" * padding + b'"}'
-    assert len(body) == 4 * MIB
-    als.read_post(ask(hub.port, post(b"/participants/ALIAS/large", body)))
+    for target, start, limit in (
+        (b"/participants/ALIAS/large", PAYER[:-1], 64 * 1024),
+        (b"/participants", BULK[:-1], 4 * MIB),
+    ):
+        padding = limit - len(start) - len(b',"x":""}')
+        body = start + b',"x":"' + b"x" * padding + b'"}'
+        assert len(body) == limit
+        answer = ask(hub.port, post(target, body))
+        assert answer.status == 201, answer
 
 
 def test_head_has_no_body(hub: Hub) -> None:
