@@ -62,10 +62,12 @@ class Desk(NamedTuple):
         )
         return client
 
-    async def wait_for_busy(self, wanted: int) -> None:
+    async def wait_for_busy(self, wanted: int, *, or_fewer: bool = False) -> None:
         """Wait until so many connections of the database are in use."""
         async with open_connection(self.database_url) as connection, asyncio.timeout(20):
-            while await connection.fetchval(BUSY) != wanted:  # noqa: ASYNC110 - a database sets no event
+            while (busy := await connection.fetchval(BUSY)) != wanted:
+                if or_fewer and busy < wanted:
+                    return
                 await asyncio.sleep(0.02)
 
 
@@ -181,7 +183,7 @@ async def test_who_takes_or_sends_nothing_is_cut_and_who_is_slow_is_served(
         sockets += unread
         await desk.wait_for_busy(3)
         # The two that read nothing are cut, without an end; their places are free, while they are still connected.
-        await desk.wait_for_busy(1)
+        await desk.wait_for_busy(1, or_fewer=True)  # on a busy machine the slow one can be served before
         await wait_until_served(desk.as_key(maker), DIFF)
         for each in unread:
             assert not (await read_rest(each)).endswith(b"\r\n0\r\n\r\n")
