@@ -51,6 +51,7 @@ LONGEST: Final = (
     "tests/identifiers/test_identifier_laws.py",
     "tests/faults/test_visible.py",
     "tests/imports/test_batches_killed.py",
+    "tests/imports/test_batches_engine.py",
     "tests/process/test_serve.py",
 )
 
