@@ -37,8 +37,8 @@ $(STAMP): $(SERVING) requirements-dev.lock
 run: $(SERVING) ## start the oracle with its own PostgreSQL and Valkey
 	@exec $(BIN)/oracle serve
 
-# Four at a time on two cores, because tests wait for nearly half of their time.  A file stays in one process: its fixtures start
-# servers.  Each process has a PostgreSQL and a Valkey of its own.
+# Four at a time on two cores, because tests wait for nearly half of their time.  A file stays in one process: its
+# fixtures start servers.  Each process has a PostgreSQL and a Valkey of its own.
 # Bytecode is kept, so that the hundreds of processes that the tests start do not compile the program anew.
 test: install ## run all tests against real servers on free ports (TESTS=--complete: no loop takes a sample)
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(TESTS)
