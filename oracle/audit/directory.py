@@ -1,6 +1,6 @@
 """Compares the directory with the replay of its events: what `oracle audit verify --directory` does.
 
-Proves.    Every entry, FSP, route, policy, credential and secret is there because an event says so, and is as the last
+Proves.    Every entry, FSP, route, policy, credential and secret is there because of an event, and is as the last
            event about it left it; and nothing is gone that no event removed.  `verify` proves that the events are those
            that were sealed.
 Replay.    Aliases by `store/history`, which also answers questions about the past.  Of everything else the event with

@@ -201,7 +201,7 @@ async def test_the_reason_why_redis_cannot_be_used_is_known(start_valkey: StartV
 
     assert "does not have the database" in await explain(f"redis://{at}/9")
     valkey_command(server, "ACL", "SETUSER", "weak", "on", f">{PASSWORD}", "+get", "~*")
-    assert "may not run the commands" in await explain(f"redis://weak:{PASSWORD}@{at}")
+    assert "no right to run the commands" in await explain(f"redis://weak:{PASSWORD}@{at}")
     valkey_command(server, "CONFIG", "SET", "requirepass", PASSWORD)
     assert "the URL has none" in await explain(f"redis://{at}")
     assert "does not accept the user or the password" in await explain(f"redis://:wrong@{at}")

@@ -444,7 +444,7 @@ class Coherence:
         that ours is not older.
         """
         await self._ask()
-        # Without a look at the reply: whoever puts one back at once must not keep us busy.  The next poll looks.
+        # Without a look at the reply: somebody who puts one back each time must not keep us busy.  The next poll looks.
         session.raise_marker(self.marker_key, self.marker, (*self.markers[1:], *forged), lambda _: None)
 
     async def _follow(self, higher: Marker) -> None:

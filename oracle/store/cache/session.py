@@ -372,7 +372,7 @@ def _ignore(replies: Replies | None) -> None:
 _REFUSALS: Final = {
     "WRONGPASS": "it does not accept the user or the password of the URL",
     "NOAUTH": "it wants a password, and the URL has none",
-    "NOPERM": "its user may not run the commands that the service needs",
+    "NOPERM": "its user has no right to run the commands that the service needs",
     "LOADING": "it is loading its data",
     "MASTERDOWN": "it is a replica: the service needs the primary",
     "ERR DB index": "it does not have the database of the URL",

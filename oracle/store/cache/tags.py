@@ -7,7 +7,7 @@ Marker.    The tag covers the name of the marker and its numbers.
 Time.      The directory's clock, in whole seconds.  All processes follow it, so their own clocks do not matter.
 Keys.      The first one signs, and all are accepted: so a key can be replaced without a cold cache.  Services that
            share a Redis have the same keys (ORACLE_CACHE_KEY).  Without a key the tags protect against damage only.
-Limits.    A copy that was replaced can be put back until its time is over.  A fence or a token has no tag: a forged
+Limits.    A copy that was replaced can be put back until it expires.  A fence or a token has no tag: a forged
            one makes a lookup slower, not wrong, for 3 s.  A marker can be put back as well; it decides only while
            PostgreSQL does not answer, for `cache_degraded_max_s`.
 
@@ -45,7 +45,7 @@ _CAUSES: Final[dict[Reason, str]] = {
     " Give the same ORACLE_CACHE_KEY to all services on this Redis. If they have it, find out who else can write there",
     "marker": "Redis has a generation marker that no service with this ORACLE_CACHE_KEY made; it is replaced."
     " Give the same ORACLE_CACHE_KEY to all services on this Redis. If they have it, find out who else can write there",
-    "expired": "Redis has copies whose time is over; PostgreSQL answers instead."
+    "expired": "Redis has copies that have expired; PostgreSQL answers instead."
     " If the clock of PostgreSQL or Redis was not changed, find out who else can write to this Redis",
     "fence": "Redis has fences, tokens or other values that no service sets for so long; they are ended, and PostgreSQL"
     " answers instead. Find out who else can write to this Redis",
