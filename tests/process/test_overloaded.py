@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 from pathlib import Path
 
 import asyncpg
@@ -50,6 +51,8 @@ async def test_the_surplus_is_refused_while_the_rest_waits_and_copies_are_answer
         "ORACLE_DATABASE_URL": database_url,
         "ORACLE_REDIS_URL": redis_url,
     }
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4 * CLIENTS)), hard))
     oracle = await asyncio.to_thread(start_oracle, tmp_path, env)
     tasks: list[asyncio.Task[str]] = []
     connection = await asyncpg.connect(database_url)

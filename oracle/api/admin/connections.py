@@ -37,6 +37,8 @@ from oracle.api.memory import Spare
 
 if TYPE_CHECKING:
     from litestar.types import ASGIApp, Receive, Scope, Send
+    from litestar.types import HTTPReceiveMessage as ReceiveEvent
+    from litestar.types import Message as SendEvent
 
 READ_BYTES: Final = 16 * 1024
 PART_BYTES: Final = 2 * 1024  # that can begin new requests: 113 of the shortest
@@ -108,6 +110,44 @@ class Crowd:
         return address_of(peer, forwarded.decode("latin-1"), self._proxies)
 
 
+def announce_close(app: ASGIApp, rest_bytes_max: int) -> ASGIApp:
+    """Say `connection: close` in an answer that does not wait for a long body.
+
+    The rest of that body is not read to its end.  A client that does not know it would send its next request on a
+    connection that breaks, and not learn whether the request had an effect.
+    """
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        if not _is_long(scope, rest_bytes_max):
+            await app(scope, receive, send)
+            return
+        arrived = False
+
+        async def take() -> ReceiveEvent:
+            nonlocal arrived
+            event = cast("ReceiveEvent", await receive())
+            arrived = event["type"] == "http.request" and not event["more_body"]
+            return event
+
+        async def give(event: SendEvent) -> None:
+            if event["type"] == "http.response.start" and not arrived:
+                event["headers"] = [*event["headers"], (b"connection", b"close")]
+            await send(event)
+
+        await app(scope, take, give)
+
+    return serve
+
+
+def _is_long(scope: Scope, rest_bytes_max: int) -> bool:
+    for name, value in scope["headers"]:
+        if name == b"transfer-encoding":
+            return True
+        if name == b"content-length":
+            return int(value) > rest_bytes_max
+    return False
+
+
 async def _answer(refusal: Refusal, send: Send) -> None:
     headers = [(name.encode(), value.encode()) for name, value in _headers(refusal).items()]
     body = msgspec.json.encode(refusal.problem())
@@ -141,8 +181,9 @@ class Connections:
         self.limits = limits
         self.draining = False
         self.state = ServerState()
+        served = cast("Any", announce_close(crowd.wrap(app), limits.rest_bytes_max))
         self.config = Config(
-            cast("Any", crowd.wrap(app)), http=Connection, ws="none", loop="none", lifespan="off", log_config=None,
+            served, http=Connection, ws="none", loop="none", lifespan="off", log_config=None,
             access_log=False, proxy_headers=False, server_header=False, interface="asgi3",
             timeout_keep_alive=cast("int", limits.idle_timeout_s),
         )  # fmt: skip

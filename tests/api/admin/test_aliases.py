@@ -475,7 +475,10 @@ def test_a_bad_body_is_refused_without_quoting_it(maker: httpx.Client, path: str
 
 def test_a_body_that_is_too_large_is_refused(maker: httpx.Client) -> None:
     body = {"kind": "ALIAS", "identifier": "5" * 1_100_000}
-    assert error_of(maker.post(OWN, json=body)) == (413, "too_large")
+    refused = maker.post(OWN, json=body)
+    assert error_of(refused) == (413, "too_large")
+    assert refused.headers["connection"] == "close"  # its rest is not read: the next request must not come behind it
+    assert maker.get(OWN).status_code == 200
 
 
 @pytest.mark.parametrize("query", QUERIES)
