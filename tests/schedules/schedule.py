@@ -44,7 +44,7 @@ KEYS: Final = ("k", "m", "h", ROUTED)
 WARM_UP_S: Final = 3.0
 # Until all is well again: the longest pause before a redial, the wait for a new server, a fence, repairs.
 HEAL_MAX_S: Final = 14.0
-HEAL_MIN_S: Final = 3.5  # by then each change that has begun has ended, and its fences, too
+HEAL_MIN_S: Final = 3.5  # longer than the longest change, and than its fences
 LATE_S: Final = 0.3
 FAILOVER_SETTLE_S: Final = 2.5  # a connection, a poll and a lease
 CONTEXT: Final = Context(channel="test", actor="a")

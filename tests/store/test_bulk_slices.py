@@ -167,7 +167,7 @@ async def test_bulks_that_cannot_wait_are_refused_as_an_overload() -> None:
         await asyncio.sleep(0)
         assert await try_bulk("a", 60) == "refused"  # a has two
         assert await try_bulk("c", 60) == "refused"  # the process has three
-        waiting.pop().cancel()  # as when the time of a change is over
+        waiting.pop().cancel()  # as its time-out does
         await asyncio.sleep(0)
         assert await try_bulk("c", 0) == "refused"  # there was a place to wait, but no time
     assert await asyncio.gather(*waiting) == ["done", "done"]

@@ -23,7 +23,7 @@ IGNORED = "SELECT actor, party_identifier, reason FROM events WHERE action = 'ig
 async def test_ignored_calls_beyond_an_allowance_are_one_event(
     store: Store, db: asyncpg.Connection, statements: list[str]
 ) -> None:
-    """Removals of what nobody holds, and hints: each FSP has its own allowance, and all invented names share one."""
+    """Removals of unregistered aliases, and hints: each FSP has its own allowance; invented names share one."""
     for fsp_id in ("victim", "loud"):
         await store.add(fsp_id, fsp_id)
     await db.execute("UPDATE fsps SET status = 'active'")

@@ -1,6 +1,6 @@
 """Records calls of ALS that changed nothing, without letting them fill the directory.
 
-Nobody authenticates at the hub listener, so anyone who reaches it can send removals of what nobody holds, without end.
+The hub listener has no authentication.  So everybody who reaches it can send removals of unregistered aliases forever.
 Each FSP has its own allowance, so that none can use up that of another one.  Names that the directory does not know
 share one: else each invented name would bring a new allowance.  A registration makes an invented name a provisional
 FSP, so all provisional FSPs together have no more than a few allowances.  Calls beyond it are counted, and each minute

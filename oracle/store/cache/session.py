@@ -126,7 +126,7 @@ class RedisSession(asyncio.Protocol):
             "asyncio.Transport", transport
         )  # uvloop's transport is one, but does not inherit from it
         self.alive = True
-        self._refusal = ""  # why the server ended it, if it said so
+        self._refusal = ""  # why the session ended, as far as this is known
 
     def data_received(self, data: bytes) -> None:
         self._alive_at = self._loop.time()

@@ -1,6 +1,6 @@
 -- Each secret that is older than the events of secrets (0013) gets an event, so that history explains every row: `oracle
--- audit verify --directory` reports a secret without one.  Who made these secrets, history cannot say: an operator sees
--- them by the reason of this event, and revokes what nobody knows.
+-- audit verify --directory` reports a secret without one.  History cannot say who made these secrets. An operator
+-- finds them by the reason of this event, and revokes those that no person claims.
 INSERT INTO events (entity, action, channel, actor, role, fsp_id, after, reason)
 SELECT 'secret', 'registered', c.channel, c.actor, c.role, k.fsp_id, to_jsonb(s) - 'secret_sha256',
        'migration 0014: this secret is older than the events of secrets'

@@ -257,7 +257,7 @@ async def test_behind_a_proxy_the_requests_of_each_client_are_limited_and_not_th
         await until(lambda: clients.at_work == 3)
         assert await (await clients.send(ask(b"/now", b"10.0.0.7"))).status() == 503
         assert await (await clients.send(ask(b"/now", b"10.0.0.8"))).status() == 200
-        # Who is no proxy is believed nothing.
+        # The header counts only if a proxy sends it.
         direct = [await clients.send(ask(b"/later", b"10.0.0.%d" % n), "127.0.0.2") for n in range(2)]
         await until(lambda: clients.at_work == 5)
         assert (await (await clients.send(NOW, "127.0.0.2")).rest()).startswith(b"HTTP/1.1 503 ")
