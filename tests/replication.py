@@ -32,6 +32,7 @@ OPTIONS: Final = {
     "hot_standby": "on",
     "synchronous_commit": "on",
     "track_commit_timestamp": "on",
+    "max_standby_streaming_delay": "-1",  # a standby that was halted would cancel the short queries of a test
 }
 STANDBY: Final = "standby"
 CONFIGURATION: Final = "postgresql.auto.conf"
@@ -50,7 +51,9 @@ class Pair:
 
     async def promote(self) -> None:
         """Make the standby the primary; return when it takes changes."""
-        assert await _fetch(self.standby, "SELECT pg_promote()")
+        # Not `pg_promote()`, which waits inside a query: replay that conflicts with it cancels it, or waits for it.
+        await _fetch(self.standby, "SELECT pg_promote(wait => false)")
+        await _until(self.standby, "SELECT NOT pg_is_in_recovery()")
 
     async def lag(self) -> None:
         """Let the standby receive nothing more: a failover loses all commits from now on."""
