@@ -28,9 +28,9 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 import asyncpg
 import msgspec
 
-from oracle.audit.offline import Finding
 from oracle.store.history import EntryVersion, Situation, decode_json
 from oracle.store.queries import QUERIES
+from oracle.verifier.exports import Finding
 
 CHUNK: Final = 1_000
 ENTITIES: Final = ("fsp", "route", "policy", "credential", "secret")

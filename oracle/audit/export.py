@@ -1,12 +1,6 @@
 """Writes history as files that anybody can check anywhere.
 
-events.ndjson  the events of leaves [begin, end), one line each (see `leaf`), in the order of the log
-hashes.bin     their leaf hashes as they were sealed, 32 bytes each: they show which line was changed
-manifest.json  origin, begin, end, a signed checkpoint, the keys of the log; the subtrees left and right of the range,
-               which complete it to the signed root; the consistency proof from an older checkpoint, if one was named
-events.csv     optional: the same events for a spreadsheet; a check compares it with the lines
-
-Everything streams: the memory is that of a few thousand lines.
+The files are described in `oracle.verifier.manifest`.  Everything streams: the memory is that of a few thousand lines.
 """
 
 from __future__ import annotations
@@ -19,46 +13,19 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from oracle.audit import leaf, log, merkle
-from oracle.audit.checkpoint import Checkpoint
-from oracle.audit.merkle import Stored
+from oracle.audit import log
 from oracle.private_files import create_private_file
 from oracle.store.queries import QUERIES
+from oracle.verifier import leaf, merkle
+from oracle.verifier.checkpoint import Checkpoint
+from oracle.verifier.manifest import CSV, EVENTS, HASHES, MANIFEST, Manifest, ManifestKey, Since
+from oracle.verifier.merkle import Stored
 
-FORMAT: Final = "alias-oracle-history/1"
-EVENTS, HASHES, MANIFEST, CSV = "events.ndjson", "hashes.bin", "manifest.json", "events.csv"
 _HASHES_AT_ONCE: Final = 64 * merkle.TILE_WIDTH
 
 
 class ExportError(Exception):
     """The export cannot be made; one line for the caller."""
-
-
-class ManifestKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    vkey: str
-    from_size: int
-    statement: str | None = None
-
-
-class Since(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The proof that the log of this size is the beginning of the log of the checkpoint."""
-
-    size: int
-    proof: list[bytes]
-
-
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    format: str = FORMAT
-    origin: str
-    begin: int
-    end: int
-    count: int
-    root: bytes
-    checkpoint: str
-    keys: list[ManifestKey]
-    left: list[bytes]
-    right: list[bytes]
-    since: Since | None = None
 
 
 async def stream_lines(connection: asyncpg.Connection, begin: int, end: int) -> AsyncGenerator[bytes]:

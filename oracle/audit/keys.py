@@ -23,9 +23,10 @@ from typing import Final
 import asyncpg
 
 from oracle.audit import log
-from oracle.audit.checkpoint import BadNote, Checkpoint, Signer, Trust, Verifier, VerifierKey, introduction, sign_note
+from oracle.audit.signer import Signer, sign_note
 from oracle.settings import Settings
 from oracle.store.queries import QUERIES
+from oracle.verifier.checkpoint import BadNote, Checkpoint, Trust, Verifier, VerifierKey, introduction
 
 # Any numbers that nobody else uses: "audit" in ASCII, one for sealing and one for keys.
 SEALING_LOCK: Final = 0x6175646974

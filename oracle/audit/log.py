@@ -18,11 +18,11 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from oracle.audit import leaf, merkle
-from oracle.audit.checkpoint import VerifierKey
-from oracle.audit.merkle import Range, Stored, Subtree
 from oracle.store.queries import QUERIES
 from oracle.store.servers import Servers
+from oracle.verifier import leaf, merkle
+from oracle.verifier.checkpoint import VerifierKey
+from oracle.verifier.merkle import Range, Stored, Subtree
 
 # One index gives the order.  Without these settings the planner may sort 100 million events.
 CONNECTION_SETTINGS: Final = {

@@ -25,16 +25,18 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 
-from oracle.audit import leaf, log, merkle
-from oracle.audit.checkpoint import BadNote, Checkpoint, Signer, sign_note
+from oracle.audit import log
 from oracle.audit.keys import KEYS_LOCK, SEALING_LOCK, KeyFile, KeyFileError, create_first_key, signers_of
 from oracle.audit.log import Bound, Era
+from oracle.audit.signer import Signer, sign_note
 from oracle.backoff import pause
 from oracle.store.leader import Leader, close
 from oracle.store.queries import QUERIES
 from oracle.store.servers import Servers
 from oracle.telemetry import logs
 from oracle.telemetry.metrics import Metrics
+from oracle.verifier import leaf, merkle
+from oracle.verifier.checkpoint import BadNote, Checkpoint
 
 INTERVAL_S: Final = 1.0
 REPEAT_S: Final = 300.0  # a log line that nobody saw comes again

@@ -22,13 +22,14 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from oracle.audit import leaf, log, merkle
-from oracle.audit.checkpoint import BadNote, Checkpoint, Trust
-from oracle.audit.difference import compare
+from oracle.audit import log
 from oracle.audit.log import Bound, Damaged, Era
-from oracle.audit.merkle import Stored
-from oracle.audit.offline import Finding
 from oracle.store.queries import QUERIES
+from oracle.verifier import leaf, merkle
+from oracle.verifier.checkpoint import BadNote, Checkpoint, Trust
+from oracle.verifier.difference import compare
+from oracle.verifier.exports import Finding
+from oracle.verifier.merkle import Stored
 
 _PAGE: Final = 1_000
 _WINDOW: Final = 32 * merkle.TILE_WIDTH

@@ -156,7 +156,7 @@ def _verify(arguments: Arguments) -> int:
 
 
 def _verify_offline(directory: Path, keys: list[str], since: str | None) -> int:
-    from oracle.audit.offline import verify_export
+    from oracle.verifier.exports import verify_export
 
     try:
         verdict = verify_export(directory, keys, since)
@@ -254,9 +254,9 @@ def _export(arguments: Arguments) -> int:
 
 
 async def _export_range(arguments: Arguments) -> int:
-    from oracle.audit.checkpoint import BadNote, Checkpoint
     from oracle.audit.export import ExportError, export
     from oracle.audit.log import Damaged
+    from oracle.verifier.checkpoint import BadNote, Checkpoint
 
     since = read_text(arguments.since)
     async with _connect(arguments) as (connection, _):
@@ -299,8 +299,8 @@ def _print_or_change_keys(arguments: Arguments) -> int:
 
 async def _print_keys(arguments: Arguments) -> int:
     from oracle.audit import log
-    from oracle.audit.checkpoint import BadNote
     from oracle.audit.keys import KeyFile, KeyFileError, key_file, rotate
+    from oracle.verifier.checkpoint import BadNote
 
     async with _connect(arguments) as (connection, settings):
         if arguments.change:

@@ -40,8 +40,8 @@ from oracle.commands.verbs import (
 from oracle.private_files import create_private_file
 
 if TYPE_CHECKING:
-    from oracle.audit.checkpoint import Checkpoint
     from oracle.commands.client import Client
+    from oracle.verifier.checkpoint import Checkpoint
 
 CHANNELS: Final = ("hub", "admin", "import", "self-heal", "seed", "sql")
 ACTIONS: Final = ("registered", "changed", "removed", "ignored")
@@ -262,7 +262,7 @@ def _fetch_keys(client: Client, arguments: Arguments) -> None:
 
 def _check_proof(client: Client, arguments: Arguments) -> None:
     """Check everything here: the service is not trusted."""
-    from oracle.audit.checkpoint import BadNote, Checkpoint, Note, Verifier
+    from oracle.verifier.checkpoint import BadNote, Checkpoint, Note, Verifier
 
     kept, keys = read_text(arguments.checkpoint), read_verifier_keys(arguments.key)
     try:
@@ -293,7 +293,7 @@ def is_proved(answer: Any, event_id: int, checkpoint: Checkpoint) -> bool:
     """Whether the answer holds the line of this event, and its proof leads to the root of the checkpoint."""
     from base64 import b64decode
 
-    from oracle.audit import leaf, merkle
+    from oracle.verifier import leaf, merkle
 
     try:
         line = answer["line"].encode()
@@ -306,8 +306,8 @@ def is_proved(answer: Any, event_id: int, checkpoint: Checkpoint) -> bool:
 
 
 def _fetch(client: Client, arguments: Arguments) -> None:
-    from oracle.audit.checkpoint import BadNote, Checkpoint
-    from oracle.audit.export import CSV, EVENTS, HASHES, MANIFEST
+    from oracle.verifier.checkpoint import BadNote, Checkpoint
+    from oracle.verifier.manifest import CSV, EVENTS, HASHES, MANIFEST
 
     query = {"from": arguments.since, "to": arguments.until}
     kept = read_text(arguments.kept)
@@ -343,7 +343,7 @@ def _fetch(client: Client, arguments: Arguments) -> None:
 
 def read_verifier_keys(given: list[str]) -> list[str]:
     """Read the public keys that were typed, and those in files."""
-    from oracle.audit.checkpoint import BadNote, Verifier
+    from oracle.verifier.checkpoint import BadNote, Verifier
 
     texts = [each if "+" in each else read_text(Path(each)) or "" for each in given]
     try:

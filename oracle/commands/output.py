@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from oracle.printable import escape_document, escape_text
 from oracle.private_files import create_private_file
+from oracle.verifier.printable import escape_document, escape_text
 
 # Headings of tables that are not made of their column's name.
 _HEADINGS: Final = {"at": "time", "fspId": "FSP", "error.message": "error"}

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from oracle.commands.verbs import ALL_KINDS, MISUSED
-from oracle.printable import escape_text
+from oracle.verifier.printable import escape_text
 
 # What argparse reports, and the words for it here.  `worker` is for `serve` alone.
 _USAGE_ERRORS: Final[tuple[tuple[str, Callable[[re.Match[str]], str]], ...]] = (

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from oracle.printable import escape_text
+from oracle.verifier.printable import escape_text
 
 if TYPE_CHECKING:
     from oracle.commands.client import Client

@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterable
 from typing import Final
 
-from oracle.spreadsheet import quote_formula
+from oracle.verifier.spreadsheet import quote_formula
 
 COLUMNS: Final = ("line", "status", "code", "message", "kind", "identifier")
 

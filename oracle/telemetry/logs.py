@@ -27,7 +27,7 @@ from decimal import Decimal
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from oracle.printable import escape_document
+from oracle.verifier.printable import escape_document
 
 if TYPE_CHECKING:
     from types import TracebackType

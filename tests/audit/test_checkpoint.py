@@ -8,17 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from oracle.audit.checkpoint import (
-    BadNote,
-    Checkpoint,
-    Note,
-    Signer,
-    Trust,
-    Verifier,
-    VerifierKey,
-    introduction,
-    sign_note,
-)
+from oracle.audit.signer import Signer, sign_note
+from oracle.verifier.checkpoint import BadNote, Checkpoint, Note, Trust, Verifier, VerifierKey, introduction
 
 # The example of Go's golang.org/x/mod/sumdb/note, which defined the format.
 PETER_SKEY = "PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oracle.audit.difference import Difference, Windows, compare
-from oracle.audit.merkle import leaf_hash
+from oracle.verifier.difference import Difference, Windows, compare
+from oracle.verifier.merkle import leaf_hash
 
 
 def hashes(count: int) -> list[bytes]:

@@ -11,8 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from sealing import open_connection, register, seal, tampering
 
-from oracle.audit import leaf, log
-from oracle.audit.merkle import Stored
+from oracle.audit import log
+from oracle.verifier import leaf
+from oracle.verifier.merkle import Stored
 
 VALUES = [
     {"b": 1, "a": {"z": [1.50, -0.0, 1e3, 123456789012345678901234567890], "é": None}, "Z": True},

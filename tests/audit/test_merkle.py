@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tamperlog.errors import ProofError
 
-from oracle.audit import merkle
+from oracle.verifier import merkle
 
 # The example tree of the Certificate Transparency reference implementation (google/certificate-transparency,
 # merkletree/merkle_tree_test.cc; again in transparency-dev/merkle, testonly/constants.go).

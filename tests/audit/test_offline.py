@@ -17,10 +17,10 @@ from sealing import open_connection, register, seal
 from shell import Shell
 
 from oracle.audit import log
-from oracle.audit.checkpoint import Checkpoint
 from oracle.audit.export import ExportError, export
 from oracle.audit.keys import KeyFile, rotate
-from oracle.audit.offline import verify_export
+from oracle.verifier.checkpoint import Checkpoint
+from oracle.verifier.exports import verify_export
 
 
 class Exports:
@@ -113,7 +113,7 @@ async def test_a_changed_line_is_named(exports: Exports, name: str) -> None:
 
 
 async def test_hashes_and_lines_forged_together_do_not_make_what_was_signed(exports: Exports) -> None:
-    from oracle.audit.leaf import leaf_hash
+    from oracle.verifier.leaf import leaf_hash
 
     directory = await exports.make(100, 500)
     edit_lines(directory / "events.ndjson", LINES["altered"][0])
@@ -204,7 +204,7 @@ async def test_the_checkpoint_that_was_kept_is_extended_or_not(exports: Exports,
     assert exports.check(proved, exports.kept) == []
     # Another history with the same key, as a hub that rewrote its past would have it.
     signer = KeyFile(tmp_path / "keys").read()[0]
-    from oracle.audit.checkpoint import sign_note
+    from oracle.audit.signer import sign_note
 
     other = sign_note(Checkpoint.of_note(exports.kept)._replace(root=bytes(32)).text, [signer])
     for directory in (whole, proved):

@@ -20,11 +20,11 @@ from oracle.api.admin.access import Caller, Role
 from oracle.api.admin.problems import Refusal
 from oracle.api.history.questions import record
 from oracle.api.history.reads_quota import ReadsQuota
-from oracle.audit import merkle
-from oracle.audit.checkpoint import Checkpoint
-from oracle.audit.leaf import leaf_hash
-from oracle.audit.offline import verify_export
 from oracle.commands.audit_questions import ACTIONS, CHANNELS, ENTITIES, is_proved
+from oracle.verifier import merkle
+from oracle.verifier.checkpoint import Checkpoint
+from oracle.verifier.exports import verify_export
+from oracle.verifier.leaf import leaf_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,10 +18,10 @@ from sealing import count, execute, findings, open_connection, register, seal, t
 
 from oracle.audit import log
 from oracle.audit.keys import KeyFile, KeyFileError, rotate
-from oracle.audit.leaf import leaf_hash, line
 from oracle.audit.sealer import Refused, Sealer, SealingLimits
 from oracle.run.embedded.binaries import find_postgres_binaries
 from oracle.store.servers import Servers
+from oracle.verifier.leaf import leaf_hash, line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +57,7 @@ async def fetch_sealed_ids(url: str) -> list[int]:
         end = (await log.fetch_state(connection)).size
         rows = [row async for part in log.stream_leaves(connection, 0, end) for row in part]
         root = await log.fetch_root(connection, end)
-        from oracle.audit import merkle
+        from oracle.verifier import merkle
 
         for index in random.sample(range(end), min(end, 20)):
             assert await log.find_leaf_index(connection, rows[index]["event_id"]) == index
@@ -124,8 +124,8 @@ async def _write(url: str, writer: int, done: asyncio.Event) -> None:
 
 
 async def test_one_call_gives_the_proof_that_an_event_is_in_the_log(database_url: str, tmp_path: Path) -> None:
-    from oracle.audit import merkle
-    from oracle.audit.checkpoint import Checkpoint
+    from oracle.verifier import merkle
+    from oracle.verifier.checkpoint import Checkpoint
 
     await register(database_url, 0, 300)
     connection = await log.connect(database_url, "test")
@@ -278,7 +278,7 @@ async def test_a_lost_key_is_replaced_and_verifiers_must_trust_both(database_url
 
 
 async def test_a_key_without_an_introduction_is_not_trusted(database_url: str, tmp_path: Path) -> None:
-    from oracle.audit.checkpoint import Signer
+    from oracle.audit.signer import Signer
 
     await register(database_url, 0, 10)
     await seal(database_url, tmp_path / "keys")

@@ -9,9 +9,10 @@ import pytest
 from oracle_process import run_oracle
 from sealing import as_superuser, count, execute, findings, open_connection, register, seal, tampering
 
-from oracle.audit.checkpoint import Checkpoint, Signer, sign_note
 from oracle.audit.sealer import Refused, SealingLimits
+from oracle.audit.signer import Signer, sign_note
 from oracle.store.migrate import migrate
+from oracle.verifier.checkpoint import Checkpoint
 
 
 @pytest.fixture
@@ -246,7 +247,8 @@ async def test_it_is_found_and_located(history: str, name: str) -> None:
 
 async def test_events_and_hashes_rewritten_together_do_not_make_what_was_signed(history: str) -> None:
     """The owner of the database computes everything anew, but cannot sign: the batch is named."""
-    from oracle.audit import leaf, log
+    from oracle.audit import log
+    from oracle.verifier import leaf
 
     async with tampering(history) as connection:
         await connection.execute("UPDATE events SET fsp_id = 'other' WHERE event_id = 700")

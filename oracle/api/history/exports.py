@@ -30,9 +30,11 @@ from oracle.api.admin.streams import READINGS, Streamed
 from oracle.api.admin.times import read_time
 from oracle.api.history.log import STATUS_HINT, open_log, out_of_range
 from oracle.api.history.questions import AUDIT, LeafNumber, Text, from_query, record
-from oracle.audit import export, leaf, log
+from oracle.audit import export, log
 from oracle.store.history import decode_json
 from oracle.store.queries import QUERIES
+from oracle.verifier import leaf
+from oracle.verifier.manifest import Manifest
 
 FILTERED: Final = "alias-oracle-history-filtered/1"
 _NDJSON: Final = "application/x-ndjson"
@@ -142,7 +144,7 @@ async def export_hashes(call: NamedDependency[Call], data: Range) -> Streamed:
 
 async def _make_manifest(
     connection: asyncpg.Connection, begin: int, end: int | None, since_size: int | None = None
-) -> export.Manifest:
+) -> Manifest:
     try:
         return await export.make_manifest(connection, begin, end, since_size)
     except export.ExportError as exc:

@@ -28,11 +28,12 @@ from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.problems import Refusal
 from oracle.api.history.questions import AUDIT, OWN, LeafNumber, from_query, record
-from oracle.audit import leaf, log
+from oracle.audit import log
 from oracle.identifiers import PartyKey
 from oracle.store.history import decode_json
 from oracle.store.lanes import Lane
 from oracle.store.queries import QUERIES
+from oracle.verifier import leaf
 
 NOTES: Final = allow(Role.AUDITOR, Role.OPERATOR, Role.MAKER, Role.CHECKER, shared=True)
 STATUS_HINT: Final = "The status of the log shows how many events are sealed"

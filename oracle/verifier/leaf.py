@@ -31,8 +31,8 @@ from typing import Any, Final
 
 import msgspec
 
-from oracle.audit.merkle import leaf_hash
-from oracle.spreadsheet import quote_formula
+from .merkle import leaf_hash
+from .spreadsheet import quote_formula
 
 __all__ = ["FIELDS", "Leaf", "csv_header", "csv_row", "leaf_hash", "line", "read"]
 

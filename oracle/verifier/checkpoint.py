@@ -1,4 +1,4 @@
-"""Signs and checks checkpoints: the log at one size, in a form that others can verify.
+"""Checks checkpoints: the log at one size, signed, in a form that anybody can verify.
 
 Checkpoint.  C2SP tlog-checkpoint: a note of three lines, origin, size, root in base64.  The writer of the log signs it
              and cannot claim later that the log was different.
@@ -16,14 +16,14 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from oracle.audit.merkle import HASH_BYTES
+from .merkle import HASH_BYTES
 
 ED25519: Final = b"\x01"
 NOTE_BYTES_MAX: Final = 100_000
@@ -49,7 +49,7 @@ class Verifier(NamedTuple):
     @classmethod
     def of(cls, vkey: str) -> Verifier:
         """Raises BadNote."""
-        name, key_id, key = _key_parts(vkey.strip())
+        name, key_id, key = split_key(vkey.strip())
         verifier = cls(name, key)
         if verifier.key_id.hex() != key_id:
             raise BadNote("the key does not match its id")
@@ -71,40 +71,8 @@ class Verifier(NamedTuple):
         return True
 
 
-class Signer:
-    """A private key under a name.  Its repr does not show the key."""
-
-    def __init__(self, name: str, seed: bytes) -> None:
-        self._key = Ed25519PrivateKey.from_private_bytes(seed)
-        self._seed = seed
-        self.verifier = Verifier(name, self._key.public_key().public_bytes_raw())
-
-    @classmethod
-    def new(cls, name: str) -> Signer:
-        return cls(name, Ed25519PrivateKey.generate().private_bytes_raw())
-
-    @classmethod
-    def of(cls, skey: str) -> Signer:
-        """Raises BadNote, whose message never quotes the key."""
-        head, _, rest = skey.strip().partition("PRIVATE+KEY+")
-        if head:
-            raise BadNote("not a private key")
-        name, key_id, seed = _key_parts(rest)
-        signer = cls(name, seed)
-        if signer.verifier.key_id.hex() != key_id:
-            raise BadNote("the key does not match its id")
-        return signer
-
-    @property
-    def skey(self) -> str:
-        key_id = self.verifier.key_id.hex()
-        return f"PRIVATE+KEY+{self.verifier.name}+{key_id}+{base64.b64encode(ED25519 + self._seed).decode()}"
-
-    def sign(self, text: str) -> bytes:
-        return self._key.sign(text.encode())
-
-
-def _key_parts(text: str) -> tuple[str, str, bytes]:
+def split_key(text: str) -> tuple[str, str, bytes]:
+    """Return the name, the id and the 32 bytes of the key.  Raises BadNote."""
     name, _, rest = text.partition("+")
     key_id, _, encoded = rest.partition("+")
     key = _unbase64(encoded)
@@ -161,14 +129,6 @@ def _signature(line: str) -> Signature:
     if found is None or len(data) <= 4:  # noqa: PLR2004 - the id and at least one byte
         raise BadNote("not a signature line")
     return Signature(found[1], data[:4], data[4:])
-
-
-def sign_note(text: str, signers: Iterable[Signer]) -> str:
-    lines = []
-    for signer in signers:
-        data = base64.b64encode(signer.verifier.key_id + signer.sign(text)).decode()
-        lines.append(f"— {signer.verifier.name} {data}\n")
-    return f"{text}\n{''.join(lines)}"
 
 
 class Checkpoint(NamedTuple):

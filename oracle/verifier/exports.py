@@ -18,10 +18,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from oracle.audit import leaf, merkle
-from oracle.audit.checkpoint import BadNote, Checkpoint, Trust, VerifierKey
-from oracle.audit.difference import WINDOW, Difference, Windows
-from oracle.audit.export import CSV, EVENTS, FORMAT, HASHES, MANIFEST, Manifest
+from . import leaf, merkle
+from .checkpoint import BadNote, Checkpoint, Trust, VerifierKey
+from .difference import WINDOW, Difference, Windows
+from .manifest import CSV, EVENTS, FORMAT, HASHES, MANIFEST, Manifest
 
 # More than so many differences are counted, not listed.
 LISTED_MAX: Final = 1_000
