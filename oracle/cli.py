@@ -35,7 +35,7 @@ settings:
   `oracle check-config` prints all of them.  These matter most here:
   ORACLE_DATABASE_URL       the PostgreSQL of the directory (default: one of its own)
   ORACLE_ADMIN_URL          the address of the admin API (default: http://127.0.0.1:3001)
-  ORACLE_KEY_FILE           the file with your key (default: the file that `oracle key save` wrote)
+  ORACLE_KEY_FILE           the file with your key (default: the key that `oracle key save` kept)
 
 exit codes:
   0 success; 1 failure; 2 wrong usage, or an identifier that is not valid

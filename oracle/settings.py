@@ -498,8 +498,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Path | None,
         FilePath(),
         Meta(
-            description="File with the admin key of the commands."
-            " Not set: <data_dir>/admin.key, which `oracle key save` writes."
+            description="File with the admin key of the commands, which only its owner can read."
+            " Not set: the key that `oracle key save` kept for admin_url."
         ),
     ] = None
 
@@ -765,10 +765,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise SettingsError([f"set {PREFIX}ADMIN_URL to the admin listener, because {PREFIX}ADMIN_PORT is 0"])
         host = "127.0.0.1" if is_every_address(self.admin_host) else self.admin_host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.admin_port}"
-
-    @property
-    def key_path(self) -> Path:
-        return self.key_file or self.data_dir / "admin.key"
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{one.name}={one.format(self)}' for one in SETTINGS.values())})"

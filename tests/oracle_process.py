@@ -48,6 +48,7 @@ def environment(tmp_path: Path, env: Mapping[str, str] | None = None) -> dict[st
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ORACLE_")}
     standard = {
         "ORACLE_DATA_DIR": str(tmp_path / "data"),
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
         "ORACLE_HUB_PORT": "0",
         "ORACLE_ADMIN_PORT": "0",
         "ORACLE_LOG_FORMAT": "json",

@@ -74,7 +74,7 @@ def shell(
     service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Shell:
     for name, value in environment(tmp_path).items():
-        if name.startswith("ORACLE_"):
+        if name.startswith(("ORACLE_", "XDG_")):
             monkeypatch.setenv(name, value)
     monkeypatch.setenv("ORACLE_ADMIN_URL", service.oracle.admin_url)
     return Shell(key_of(service), monkeypatch, capsys)

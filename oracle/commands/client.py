@@ -75,9 +75,12 @@ class Upload(NamedTuple):
 class Client:
     """A client of one admin listener with one key.  Paths are those of the published contract, below /admin/v1."""
 
-    def __init__(self, url: str, key: str, *, retry_pauses_s: Sequence[float] = RETRY_PAUSES_S) -> None:
-        """Raises ClientError for a URL that is not valid."""
+    def __init__(
+        self, url: str, key: str, *, key_source: str = "", retry_pauses_s: Sequence[float] = RETRY_PAUSES_S
+    ) -> None:
+        """`key_source` says where the key was found.  Raises ClientError for a URL that is not valid."""
         self.url = url.rstrip("/")
+        self.key_source = key_source
         self._retry_pauses_s = retry_pauses_s
         self._me: Any = None
         self._server = _describe_server(self.url)

@@ -1,7 +1,7 @@
 """`oracle key …`: the credentials of people and programs, and the key that these commands call with.
 
 The call that creates a key shows it, and nothing shows it again.  `--out FILE` writes it to a file that only its owner
-can read, without showing it.
+can read, without showing it.  `save` keeps it for the address in use: see kept_keys.
 """
 # ruff: noqa: PLC0415 - imports as in cli
 
@@ -24,7 +24,6 @@ from oracle.commands.verbs import (
     add_if_match,
     add_limit,
     name_user,
-    parse_key,
     parse_number,
     parse_time,
     parse_time_or_never,
@@ -42,7 +41,7 @@ ROLES_HELP: Final = (
 )
 COLUMNS: Final = ("credentialId", "role", "fspId", "label", "expiresAt", "revokedAt", "lastUsedAt")
 REFUSED: Final = ("at", "status", "reason", "method", "route", "credentialId", "address")
-KEY_BYTES_MAX: Final = 1_024
+KEPT: Final = ("url", "credentialId", "file")
 
 Keep = Callable[[str], object]
 
@@ -91,11 +90,20 @@ def add(commands: Any) -> None:
     add_if_match(revoke)
 
     add_limit(keys.add("refused", _list_refused, "list calls that were refused, newest first"))
-    keys.add("me", _show_me, "show the role and the FSP of your key")
+    keys.add("me", _show_me, "show whose key you call with, where it was found, and the address that it is sent to")
 
-    save_details = "Type or paste the key; at a terminal it is not shown. Without a terminal it is read from stdin."
-    save = keys.add_local("save", _save, "save your key in a file, so that commands find it", save_details)
-    save.add_argument("--yes", action="store_true", help="do not ask, even if the file holds another key")
+    save_details = (
+        "Type or paste the key; at a terminal it is not shown. Without a terminal it is read from stdin. It is kept for"
+        " one address, and never sent to another. ORACLE_ADMIN_URL sets the address (default: http://127.0.0.1:3001)."
+    )
+    save = keys.add_local("save", _save, "keep your key on this machine, so that commands find it", save_details)
+    save.add_argument("--yes", action="store_true", help="do not ask, even if another key is kept for this address")
+    kept = keys.add_local("kept", _list_kept, "list the addresses for which a key is kept on this machine")
+    kept.add_argument("--json", action="store_true", help="print JSON, one object a line")
+    forget_details = "The key still works for whoever has a copy of it: to end it, use `oracle key revoke`."
+    forget = keys.add_local("forget", _forget, "delete the key that is kept for an address", forget_details)
+    forget.add_argument("url", nargs="?", metavar="URL", help="the address, as `oracle key kept` shows it (default: the"
+                        " address in use)")  # fmt: skip
     bootstrap_details = (
         "It works only while no operator exists, or with --force. It needs the database: ORACLE_DATABASE_URL, or the"
         " data directory of `oracle serve` (ORACLE_DATA_DIR). The key expires in a week."
@@ -175,7 +183,7 @@ def _list_refused(client: Client, arguments: Arguments) -> None:
 
 
 def _show_me(client: Client, arguments: Arguments) -> None:
-    show(client.me, as_json=arguments.json)
+    show({**client.me, "url": client.url, "keyFrom": client.key_source}, as_json=arguments.json)
 
 
 def _print_reply(reply: Reply, arguments: Arguments) -> None:
@@ -203,25 +211,67 @@ def _print_once(key: str) -> None:
 
 
 def _save(arguments: Arguments) -> None:
+    from oracle.commands import kept_keys
     from oracle.commands.database import load_settings
 
-    path = load_settings(arguments).settings.key_path
-    key = parse_key(_read_typed(), "stdin")
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.exists() and path.read_bytes().strip() not in (b"", key.encode()):
-        require_consent(f"{path} holds another key.", "Replace it?", "no key was saved", yes=arguments.yes)
-    with _open_keep(path, replace=True) as keep:
-        assert keep is not None  # noqa: S101 - for the type
-        keep(key)
-    print_note(f"key saved in {path}")
+    settings = load_settings(arguments).settings
+    url = kept_keys.normalise_url(settings.admin_address)
+    path = kept_keys.find_path(url)
+    key = kept_keys.parse_key(_read_typed(f"Paste your key for {url} (it is not shown): "), "stdin")
+    kept_keys.make_directory()
+    if kept_keys.holds_other(path, key):
+        require_consent(f"Another key is kept for {url}.", "Replace it?", "no key was saved", yes=arguments.yes)
+    kept_keys.write_kept(path, key)
+    print_note(f"key kept for {url}, in {path}")
+    for name, value in (("ORACLE_KEY", settings.key), ("ORACLE_KEY_FILE", settings.key_file)):
+        if value is not None:
+            print_note(f"{name} is set: commands use that key, and not the one that you saved. To use it: unset {name}")
 
 
-def _read_typed() -> str:
+def _read_typed(prompt: str) -> str:
+    from oracle.commands.kept_keys import KEY_BYTES_MAX
+
     if sys.stdin.isatty():
         from getpass import getpass
 
-        return getpass("Paste your key (it is not shown): ")
+        return getpass(prompt)
     return sys.stdin.read(KEY_BYTES_MAX)
+
+
+def _list_kept(arguments: Arguments) -> None:
+    from oracle.commands import kept_keys
+
+    kept = list(kept_keys.list_kept())
+    items = [{"url": each.url, "credentialId": _read_id(each.path), "file": str(each.path)} for each in kept]
+    show_pages([items] if items else [], KEPT, as_json=arguments.json)
+    if not items:
+        print_note(f"no key is kept in {kept_keys.find_directory()}. To keep one: oracle key save")
+
+
+def _read_id(path: Path) -> str | None:
+    """Return the id in the key; None for a file that commands refuse, after a note that says why."""
+    from oracle.commands import kept_keys
+
+    try:
+        return kept_keys.read_id(kept_keys.read_kept(path))
+    except CommandError as exc:
+        print_note(str(exc))
+    except OSError as exc:
+        print_note(f"{path}: {exc.strerror}")
+    return None
+
+
+def _forget(arguments: Arguments) -> None:
+    from oracle.commands import kept_keys
+    from oracle.commands.database import load_settings
+
+    url = kept_keys.normalise_url(arguments.url or load_settings(arguments).settings.admin_address)
+    path = kept_keys.find_path(url)
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        raise CommandError(f"no key is kept for {url}. To see the addresses: oracle key kept") from None
+    print_note(f"the key for {url} is deleted from this machine. It still works elsewhere until it is revoked")
 
 
 def _bootstrap(arguments: Arguments) -> None:

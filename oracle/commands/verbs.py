@@ -1,7 +1,7 @@
 """How a command is declared and run; a command that calls the admin API runs with a client.
 
-The key is the first of: `--key-file`, ORACLE_KEY, ORACLE_KEY_FILE, the file that `oracle key save` writes in the
-data directory.  It is never an argument, because everybody on the machine can read the arguments of a process.
+The key is the first of: `--key-file`, ORACLE_KEY, ORACLE_KEY_FILE, the key that `oracle key save` kept for the address
+in use (kept_keys).  It is never an argument, because everybody on the machine can read the arguments of a process.
 """
 # ruff: noqa: PLC0415, T201 - imports as in cli; a command line prints
 
@@ -39,7 +39,7 @@ ALL_KINDS: Final = "<kinds>"  # in a help text: all kinds of identifiers, see pa
 
 CONNECTION_HELP: Final = (
     "Environment: ORACLE_ADMIN_URL is the address of the admin API (default: http://127.0.0.1:3001)."
-    " ORACLE_KEY_FILE names the file with your key (default: the file that `oracle key save` wrote)."
+    " ORACLE_KEY_FILE names the file with your key (default: the key that `oracle key save` kept for this address)."
 )
 
 
@@ -160,44 +160,51 @@ def _open_client(arguments: Arguments) -> Iterator[Client]:
     settings = load_settings(arguments).settings
     key, source = _read_key(settings, arguments.key_file)
     try:
-        with Client(settings.admin_address, key) as client:
+        with Client(settings.admin_address, key, key_source=source) as client:
             yield client
     except ClientError as exc:
         if exc.status != UNAUTHORIZED:
             raise CommandError(str(exc)) from exc
         # In place of the server's hint, which is about a header.
-        reason = f"The key in {source} is unknown, expired or revoked"
-        raise CommandError(f"{exc.message} ({exc.code}). {reason}: ask an operator for a new one") from exc
+        reason = (
+            f"{settings.admin_address} does not accept the key in {source}: it is unknown there, expired or revoked"
+        )
+        raise CommandError(f"{exc.message} ({exc.code}). {reason}. Ask an operator for a new one") from exc
 
 
-# Keys in files ----------------------------------------------------------------------------------------------------
+# The key -----------------------------------------------------------------------------------------------------------
 
 
 def _read_key(settings: Settings, named: Path | None) -> tuple[str, str]:
-    """Return the key, and the source it was read from."""
+    """Return the key, and the source it was read from.  Raises CommandError and OSError."""
+    from oracle.commands import kept_keys
+
     if named is None and settings.key is not None:
-        return parse_key(settings.key, "ORACLE_KEY"), "ORACLE_KEY"
-    file = named or settings.key_path
+        return kept_keys.parse_key(settings.key, "ORACLE_KEY"), "ORACLE_KEY"
+    file = named or settings.key_file
+    if file is not None:
+        return kept_keys.read_named(file), str(file)
+    path = kept_keys.find_path(settings.admin_address)
     try:
-        text = file.read_text(encoding="utf-8")
+        return kept_keys.read_kept(path), str(path)
     except FileNotFoundError:
-        if named is not None:
-            raise
-        raise CommandError(
-            f"no key found: {file} does not exist. Save your key there with `oracle key save`,"
-            " or set ORACLE_KEY_FILE to the file that holds it"
-        ) from None
-    except UnicodeDecodeError:
-        text = ""
-    return parse_key(text, str(file)), str(file)
+        raise CommandError(_explain_no_key(settings)) from None
 
 
-def parse_key(text: str, source: str) -> str:
-    """Raises CommandError, whose text never repeats the key."""
-    key = text.strip()
-    if not re.fullmatch(r"aok_[!-~]{8,256}", key):
-        raise CommandError(f"{source}: not a key: keys start with aok_")
-    return key
+def _explain_no_key(settings: Settings) -> str:
+    from oracle.commands.kept_keys import quote_word
+
+    fact = f"no key is kept for {settings.admin_address}"
+    old = settings.data_dir / "admin.key"
+    if old.is_file():
+        return (
+            f"{fact}. An older version kept a key in {old}, without its address. If it is the key for this address,"
+            f" type: oracle key save < {quote_word(old)} && rm {quote_word(old)}"
+        )
+    return (
+        f"{fact}. Save your key with `oracle key save`, or set ORACLE_KEY_FILE to the file that holds it."
+        " Is the address wrong? ORACLE_ADMIN_URL sets it"
+    )
 
 
 # Arguments --------------------------------------------------------------------------------------------------------

@@ -97,19 +97,6 @@ def test_no_command_overwrites_a_file_with_a_key(shell: Shell, service: Service,
     assert not none.exists()
 
 
-def test_save_asks_before_it_replaces_another_key(shell: Shell, service: Service, tmp_path: Path) -> None:
-    saved = tmp_path / "data" / "admin.key"
-    saved.parent.mkdir()
-    saved.write_text("aok_another_key\n")
-    refused = shell.as_key(None, "key", "save", stdin=key_of(service))
-    assert refused.code == 1
-    assert refused.err == f"oracle: {saved} holds another key. No key was saved. To agree, add --yes\n"
-    assert saved.read_text() == "aok_another_key\n"
-    for arguments in (["--yes"], []):  # the second time it is the same key
-        assert shell.as_key(None, "key", "save", *arguments, stdin=key_of(service)).code == 0
-        assert saved.read_text().strip() == key_of(service)
-
-
 # The key of the log -----------------------------------------------------------------------------------------------
 
 
