@@ -65,7 +65,7 @@ hub=$(sed -n 's/^  hub  *\(http:.*\)$/\1/p' "$work/serve.log")
 ORACLE_ADMIN_URL=$(sed -n 's/^  admin  *\(http:.*\)$/\1/p' "$work/serve.log")
 export ORACLE_ADMIN_URL
 as operator
-sed -n 's/^  \(aok_.*\)$/\1/p' "$work/serve.log" | oracle key save > /dev/null
+(umask 077; sed -n 's/^  \(aok_.*\)$/\1/p' "$work/serve.log" > "$work/operator.key")
 oracle fsp create greenbank --two-persons > /dev/null
 oracle fsp create redbank > /dev/null
 oracle key issue --role dfsp-maker --fsp greenbank --label "Ana Flores, greenbank" --out "$work/maker.key" > /dev/null

@@ -85,9 +85,12 @@ export ORACLE_ADMIN_URL
 echo "  hub $hub, admin $ORACLE_ADMIN_URL"
 
 step "The operator saves the key that serve printed, and creates two FSPs"
-as operator
-sed -n 's/^  \(aok_.*\)$/\1/p' serve.log | oracle key save
+(umask 077; sed -n 's/^  \(aok_.*\)$/\1/p' serve.log > operator.key)
+export XDG_CONFIG_HOME=$work/config
+oracle key save < operator.key
 oracle key me
+oracle key forget
+as operator
 oracle fsp create greenbank --name "Green Bank" --locale-name "Banco Verde" --currencies MXN,MMK --two-persons \
     --contact-name Ana | sed -n 's/^/  /; /fspId\|twoPersons\|version/p'
 

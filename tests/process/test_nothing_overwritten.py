@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 from oracle_process import environment
-from shell import Shell, key_of
+from shell import Shell
 
 from oracle.audit.keys import KeyFile
 from oracle.audit.sealer import Sealer
