@@ -30,7 +30,7 @@ import msgspec
 
 from oracle.store.history import EntryVersion, Situation, decode_json
 from oracle.store.queries import QUERIES
-from oracle.verifier.exports import Finding
+from oracle.verifier.verdict import Finding
 
 CHUNK: Final = 1_000
 ENTITIES: Final = ("fsp", "route", "policy", "credential", "secret")

@@ -28,8 +28,8 @@ from oracle.store.queries import QUERIES
 from oracle.verifier import leaf, merkle
 from oracle.verifier.checkpoint import BadNote, Checkpoint, Trust
 from oracle.verifier.difference import compare
-from oracle.verifier.exports import Finding
 from oracle.verifier.merkle import Stored
+from oracle.verifier.verdict import Finding
 
 _PAGE: Final = 1_000
 _WINDOW: Final = 32 * merkle.TILE_WIDTH

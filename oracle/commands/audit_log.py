@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from oracle.commands import audit_questions
-from oracle.commands.audit_questions import read_text, read_verifier_keys
+from oracle.commands.audit_questions import KEPT, read_checkpoint, read_verifier_keys
 from oracle.commands.output import format_count, print_line, print_note
 from oracle.commands.verbs import (
     FAILED,
@@ -52,9 +52,7 @@ def add(commands: Any) -> None:
     verify = add_command(verbs, "verify", _verify, "check that nobody has changed the sealed history", _DATABASE)
     _add_range(verify)
     verify.add_argument("--offline", type=Path, metavar="DIR", help="check this export instead; no database is needed")
-    verify.add_argument(
-        "--since", type=Path, metavar="FILE", help="a checkpoint that you kept: the log must be an extension of it"
-    )
+    verify.add_argument("--since", type=Path, metavar="FILE", help=f"{KEPT}: the log must be an extension of it")
     verify.add_argument(
         "--max-wait", type=_parse_seconds, metavar="SECONDS",
         help="fail if an event has waited longer than this to be sealed; default:"
@@ -72,9 +70,7 @@ def add(commands: Any) -> None:
     )
     export.add_argument("directory", type=Path, metavar="DIR", help="directory for the files; new or empty")
     _add_range(export)
-    export.add_argument(
-        "--since", type=Path, metavar="FILE", help="a checkpoint that you kept: add the proof that the log extends it"
-    )
+    export.add_argument("--since", type=Path, metavar="FILE", help=f"{KEPT}: add the proof that the log extends it")
     export.add_argument("--csv", action="store_true", help="also write the events as a CSV table")
 
     text = "print the latest signed checkpoint; keep it outside of this system"
@@ -142,7 +138,7 @@ def _parse_place(text: str) -> int | datetime:
 def _verify(arguments: Arguments) -> int:
     import asyncio
 
-    since = read_text(arguments.since)
+    since = read_checkpoint(arguments.since)
     keys = read_verifier_keys(arguments.key)
     if arguments.offline is not None:
         if arguments.begin or arguments.end is not None:
@@ -156,18 +152,21 @@ def _verify(arguments: Arguments) -> int:
 
 
 def _verify_offline(directory: Path, keys: list[str], since: str | None) -> int:
-    from oracle.verifier.exports import verify_export
+    from oracle.verifier.exports import verify_exports
+    from oracle.verifier.files import Unreadable
+    from oracle.verifier.verdict import explain
 
     try:
-        verdict = verify_export(directory, keys, since)
-    except OSError as exc:
+        verdict = verify_exports([directory], keys, [] if since is None else [since])
+    except Unreadable as exc:
         hint = "DIR must be a directory that `oracle audit export` or `oracle audit fetch` wrote"
-        raise CommandError(f"{exc.filename}: {exc.strerror}. {hint}") from exc
-    for note in verdict.notes:
-        print_note(note)
+        raise CommandError(f"{exc}. {hint}") from exc
     for finding in verdict.findings:
         print_line(str(finding))
-    return _conclude(len(verdict.findings), format_count(verdict.leaves, "event"))
+    subject = f"{format_count(verdict.leaves, 'event')} exactly as sealed"
+    for note in (*verdict.notes, *explain(verdict, subject, "these files")):
+        print_note(note)
+    return OK if verdict.is_verified else FAILED
 
 
 async def _verify_database(arguments: Arguments, keys: list[str], since: str | None) -> int:
@@ -258,7 +257,7 @@ async def _export_range(arguments: Arguments) -> int:
     from oracle.audit.log import Damaged
     from oracle.verifier.checkpoint import BadNote, Checkpoint
 
-    since = read_text(arguments.since)
+    since = read_checkpoint(arguments.since)
     async with _connect(arguments) as (connection, _):
         begin, end = await _find_range(connection, arguments)
         try:

@@ -1,8 +1,8 @@
 """`oracle audit events`, `resolve`, `timeline`, `diff`, `proof`, `reads`, `status`, `fetch …`: by the API.
 
 They are for auditors, who have a key and no access to the database.  A key of one FSP asks about the aliases of that
-FSP.  Identifiers go in bodies, never in URLs.  The command checks a proof itself, against the checkpoint that came with
-it or one that was kept.  `oracle audit verify --offline` checks a fetched export, and needs nothing from here.
+FSP.  Identifiers go in bodies, never in URLs.  What was fetched is checked by `oracle.verifier`: a proof here at once,
+an export by `oracle-verify` on any machine.
 """
 # ruff: noqa: PLC0415, T201 - imports as in cli; a command line prints
 
@@ -17,6 +17,7 @@ from oracle.commands.output import (
     format_count,
     format_json,
     format_value,
+    open_output,
     print_line,
     print_note,
     show,
@@ -41,7 +42,6 @@ from oracle.private_files import create_private_file
 
 if TYPE_CHECKING:
     from oracle.commands.client import Client
-    from oracle.verifier.checkpoint import Checkpoint
 
 CHANNELS: Final = ("hub", "admin", "import", "self-heal", "seed", "sql")
 ACTIONS: Final = ("registered", "changed", "removed", "ignored")
@@ -51,6 +51,8 @@ _ROOT: Final = "/audit/v1"
 _EVENT: Final = ("at", "eventId", "entity", "action", "channel", "actor", "fspId", "kind", "identifier", "subId", "now")
 _READ: Final = ("at", "readId", "credentialId", "role", "asked", "partyIdType", "identifier", "fspId")
 _PAGE: Final = 1_000
+
+KEPT: Final = "a checkpoint that you kept, or the directory of an earlier export"
 
 TIME: Final = "2026-03-03T10:00:00Z, 2026-03-03, or 7d for a week ago"
 
@@ -97,9 +99,11 @@ def add(verbs: Any) -> None:
 
     proof = add_call(verbs, "proof", _check_proof, "fetch the proof that an event is in the sealed log, and check it")
     proof.add_argument("event", type=parse_number, metavar="EVENT", help="number of the event, as `events` shows it")
+    proof.add_argument("--checkpoint", type=Path, metavar="FILE", help=f"{KEPT}: the event must be in it")
     proof.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="a checkpoint that you kept: the event must be in it"
-    )
+        "--out", type=Path, metavar="FILE",
+        help="write the proof to this new file, which anybody can check with oracle-verify",
+    )  # fmt: skip
     add_keys(proof)
 
     reads = add_call(verbs, "reads", _list_reads, "list who read history, newest first")
@@ -124,7 +128,7 @@ def add(verbs: Any) -> None:
     )
     fetch.add_argument(
         "--since", dest="kept", type=Path, metavar="FILE",
-        help="a checkpoint that you kept: add the proof that the log extends it",
+        help=f"{KEPT}: add the proof that the log extends it",
     )  # fmt: skip
     fetch.add_argument("--csv", action="store_true", help="also write the events as a CSV table")
 
@@ -262,60 +266,45 @@ def _fetch_keys(client: Client, arguments: Arguments) -> None:
 
 def _check_proof(client: Client, arguments: Arguments) -> None:
     """Check everything here: the service is not trusted."""
-    from oracle.verifier.checkpoint import BadNote, Checkpoint, Note, Verifier
+    from oracle.verifier.files import Malformed
+    from oracle.verifier.proof import encode_proof, make_proof, verify_proof
+    from oracle.verifier.verdict import explain
 
-    kept, keys = read_text(arguments.checkpoint), read_verifier_keys(arguments.key)
+    kept, trusted = read_checkpoint(arguments.checkpoint), read_verifier_keys(arguments.key)
+    size = None if kept is None else _read_size(kept, arguments.checkpoint)
+    path = f"{_ROOT}{_make_prefix(client)}/log/entries/{{event}}"
+    answer = client.call("GET", client.url + path, query={"size": size}, event=arguments.event).body
+    keys = client.call("GET", f"{client.url}{_ROOT}/log/keys").body["items"]
     try:
-        size = None if kept is None else Checkpoint.of_note(kept).size
-        path = f"{_ROOT}{_make_prefix(client)}/log/entries/{{event}}"
-        answer = client.call("GET", client.url + path, query={"size": size}, event=arguments.event).body
-        text = kept or answer["checkpoint"] or ""
-        checkpoint = Checkpoint.of_note(text)
-        signed = [key for key in keys if Note.of(text).is_signed_by(Verifier.of(key))]
-    except BadNote as exc:
-        raise CommandError(f"the checkpoint cannot be read: {exc}") from exc
-    if not is_proved(answer, arguments.event, checkpoint):
-        raise CommandError("the proof is not valid: the event is not in the log of this checkpoint")
-    if keys and not signed:
-        raise CommandError("the checkpoint is not signed by any key of --key")
-    if arguments.json:
+        proof = make_proof(answer, keys, kept)
+    except Malformed as exc:
+        raise CommandError(str(exc)) from exc
+    verdict = verify_proof(proof, trusted, [] if kept is None else [kept])
+    if verdict.findings:
+        raise CommandError(f"the proof is not valid: {verdict.findings[0]}")
+    if proof.event_id != arguments.event:
+        raise CommandError(f"the proof is not valid: it is of event {proof.event_id}, not of event {arguments.event}")
+    made = encode_proof(proof)
+    if arguments.out is not None:
+        with open_output(arguments.out, replace=False) as file:
+            file.write(made)
+        print_note(f"The proof is in {arguments.out}. To check it anywhere: oracle-verify proof FILE --key KEY")
+    elif arguments.json:
         print_line(format_json(answer))
-        return
-    write_output([f"{answer['line']}\n".encode()])
-    print_note(
-        f"the proof is valid: leaf {answer['leafIndex']} of {checkpoint.size},"
-        f" {'the checkpoint that you kept' if kept else 'the latest checkpoint'}"
-        f"{'' if keys else ' (its signature was not checked, because no --key was given)'}"
-    )
-
-
-def is_proved(answer: Any, event_id: int, checkpoint: Checkpoint) -> bool:
-    """Whether the answer holds the line of this event, and its proof leads to the root of the checkpoint."""
-    from base64 import b64decode
-
-    from oracle.verifier import leaf, merkle
-
-    try:
-        line = answer["line"].encode()
-        proof = [b64decode(each, validate=True) for each in answer["proof"]]
-        is_it = leaf.read(line).event_id == event_id
-        hashed = leaf.leaf_hash(line)
-        return is_it and merkle.verify_inclusion(answer["leafIndex"], checkpoint.size, hashed, proof, checkpoint.root)
-    except (LookupError, TypeError, ValueError, AttributeError):
-        return False
+    else:
+        write_output([f"{proof.line}\n".encode()])
+    place = f"event {proof.event_id} is leaf {proof.leaf_index} of a history of {proof.size} leaves"
+    for line in explain(verdict, place, "the answer"):
+        print_note(line)
 
 
 def _fetch(client: Client, arguments: Arguments) -> None:
-    from oracle.verifier.checkpoint import BadNote, Checkpoint
     from oracle.verifier.manifest import CSV, EVENTS, HASHES, MANIFEST
 
     query = {"from": arguments.since, "to": arguments.until}
-    kept = read_text(arguments.kept)
+    kept = read_checkpoint(arguments.kept)
     if kept is not None:
-        try:
-            query["sinceSize"] = Checkpoint.of_note(kept).size
-        except BadNote as exc:
-            raise CommandError(f"{arguments.kept}: {exc}") from exc
+        query["sinceSize"] = _read_size(kept, arguments.kept)
     directory: Path = arguments.directory
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(directory.iterdir()):
@@ -334,7 +323,7 @@ def _fetch(client: Client, arguments: Arguments) -> None:
         file.write(made)
     print_note(
         f"{format_count(manifest['count'], 'event')}, leaves {manifest['begin']} to {manifest['end']}, written to"
-        f" {directory}. To check them: oracle audit verify --offline {directory}"
+        f" {directory}. To check them anywhere: oracle-verify export {directory} --key KEY"
     )
 
 
@@ -343,25 +332,31 @@ def _fetch(client: Client, arguments: Arguments) -> None:
 
 def read_verifier_keys(given: list[str]) -> list[str]:
     """Read the public keys that were typed, and those in files."""
-    from oracle.verifier.checkpoint import BadNote, Verifier
+    from oracle.verifier.files import Unreadable, read_keys
 
-    texts = [each if "+" in each else read_text(Path(each)) or "" for each in given]
     try:
-        keys = [Verifier.of(line).vkey for text in texts for line in text.splitlines() if line.strip()]
-    except BadNote as exc:
+        return read_keys(given)
+    except Unreadable as exc:
         raise CommandError(f"--key: {exc}") from exc
-    if given and not keys:  # without this, another key would be trusted, or none
-        raise CommandError("--key: there is no key in the file")
-    return keys
 
 
-def read_text(path: Path | None) -> str | None:
+def read_checkpoint(path: Path | None) -> str | None:
+    """Read the signed note from a file, or from the directory of an earlier export."""
+    from oracle.verifier import files
+
     try:
-        return None if path is None else path.read_text(encoding="utf-8")
-    except OSError as exc:
-        raise CommandError(f"{path}: {exc.strerror}") from exc
-    except UnicodeDecodeError as exc:
-        raise CommandError(f"{path}: not a text file (UTF-8)") from exc
+        return None if path is None else files.read_checkpoint(path)
+    except files.Unreadable as exc:
+        raise CommandError(str(exc)) from exc
+
+
+def _read_size(note: str, path: Path) -> int:
+    from oracle.verifier.checkpoint import BadNote, Checkpoint
+
+    try:
+        return Checkpoint.of_note(note).size
+    except BadNote as exc:
+        raise CommandError(f"{path}: {exc}") from exc
 
 
 # Calls ------------------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from .merkle import HASH_BYTES
 
 ED25519: Final = b"\x01"
 NOTE_BYTES_MAX: Final = 100_000
+SIGNATURES_MAX: Final = 100
 
 _NAME = re.compile(r"[!-*,-~]+")  # neither spaces nor the plus that separates the parts of a key
 _SIGNATURE = re.compile(r"— (\S+) ([A-Za-z0-9+/=]+)")
@@ -75,13 +76,13 @@ def split_key(text: str) -> tuple[str, str, bytes]:
     """Return the name, the id and the 32 bytes of the key.  Raises BadNote."""
     name, _, rest = text.partition("+")
     key_id, _, encoded = rest.partition("+")
-    key = _unbase64(encoded)
+    key = unbase64(encoded)
     if not _NAME.fullmatch(name) or key[:1] != ED25519 or len(key) != 1 + 32:
         raise BadNote("not a key in the form name+id+base64, with Ed25519")
     return name, key_id, key[1:]
 
 
-def _unbase64(text: str) -> bytes:
+def unbase64(text: str) -> bytes:
     """Accept one spelling only: a decoder ignores the last bits, so a changed note could keep its signature."""
     try:
         data = base64.b64decode(text, validate=True)
@@ -113,7 +114,10 @@ class Note(NamedTuple):
             raise BadNote("not a signed note")
         if any(ord(character) < ord(" ") and character != "\n" for character in note):
             raise BadNote("a note cannot have control characters")
-        return cls(head + "\n", tuple(_signature(line) for line in tail[:-1].split("\n")))
+        lines = tail[:-1].split("\n")
+        if len(lines) > SIGNATURES_MAX:
+            raise BadNote(f"a note cannot have more than {SIGNATURES_MAX} signatures")
+        return cls(head + "\n", tuple(_signature(line) for line in lines))
 
     def is_signed_by(self, verifier: Verifier) -> bool:
         """Raises BadNote when it claims a signature of this key and that is wrong: then trust none of it."""
@@ -125,7 +129,7 @@ class Note(NamedTuple):
 
 def _signature(line: str) -> Signature:
     found = _SIGNATURE.fullmatch(line)
-    data = _unbase64(found[2]) if found else b""
+    data = unbase64(found[2]) if found else b""
     if found is None or len(data) <= 4:  # noqa: PLR2004 - the id and at least one byte
         raise BadNote("not a signature line")
     return Signature(found[1], data[:4], data[4:])
@@ -147,7 +151,7 @@ class Checkpoint(NamedTuple):
         origin, *lines = text.removesuffix("\n").split("\n")
         if len(lines) < 2 or not origin or not all(lines) or not _SIZE.fullmatch(lines[0]):  # noqa: PLR2004 - size, root
             raise BadNote("not a checkpoint")
-        root = _unbase64(lines[1])
+        root = unbase64(lines[1])
         if len(root) != HASH_BYTES:
             raise BadNote("not a checkpoint")
         return cls(origin, int(lines[0]), root, tuple(lines[2:]))
@@ -212,9 +216,16 @@ class Trust:
         checkpoint = Checkpoint.of(read.text)
         if checkpoint.origin != self.origin:
             raise BadNote("this checkpoint belongs to another log")
-        due = [verifier for from_size, verifier in self.keys if from_size < checkpoint.size or from_size == 0]
-        if not due or due[-1] not in self.believed:
+        due = self.find_due(checkpoint.size)
+        if due not in self.believed:
             raise BadNote("the key that must sign at this size is not trusted")
-        if not read.is_signed_by(due[-1]):
+        if not read.is_signed_by(due):
             raise BadNote("not signed by the key that must sign at this size")
         return checkpoint
+
+    def find_due(self, size: int) -> Verifier:
+        """Return the key that must sign the log at this size.  Raises BadNote."""
+        due = [verifier for from_size, verifier in self.keys if from_size < size or from_size == 0]
+        if not due:
+            raise BadNote("no key of the log signs at this size")
+        return due[-1]
