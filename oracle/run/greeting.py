@@ -16,6 +16,8 @@ from oracle.settings import Settings
 
 _KIND = "-H 'content-type: application/vnd.interoperability.participants+json;version=1.1'"
 _CALLER = "-H 'fspiop-source: demo-fsp'"
+# No other number of the documents, the templates or the API's examples: who tries those later would meet a conflict.
+_NUMBER = "528187654321"
 
 
 def print_step(settings: Settings, text: str) -> None:
@@ -30,7 +32,7 @@ def print_greeting(settings: Settings, urls: Mapping[Role, str], first_key: str 
         lines += [f"  {'documentation':14} {urls['admin']}/docs", f"  {'metrics':14} {urls['admin']}/metrics"]
     if "hub" in urls:
         lines += ["", "Register a phone number and look it up, in another terminal:"]
-        party = f"{urls['hub']}/participants/MSISDN/525512345678"
+        party = f"{urls['hub']}/participants/MSISDN/{_NUMBER}"
         if settings.fsp_registration == "auto":  # else an unknown FSP is refused
             lines += [f'  curl -i {_KIND} {_CALLER} -d \'{{"fspId":"demo-fsp"}}\' {party}']
         lines += [f"  curl -i {_CALLER} {party}"]

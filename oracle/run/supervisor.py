@@ -20,7 +20,6 @@ Servers.   Our own servers are started again when they die, as workers are (run/
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import signal
 import socket
@@ -30,13 +29,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from oracle.run.crew import Crew, CrewLimits, Renew, worker_starter
-from oracle.run.errors import ServeError, explain_database_errors, wait_for_database
+from oracle.run.errors import explain_database_errors, wait_for_database
 from oracle.run.greeting import print_greeting, print_step
+from oracle.run.listeners import BACKLOG, list_places, open_listeners
 from oracle.run.open_files import log_open_files, raise_open_files
 from oracle.run.order import ROLES, Command, Order, Role, worker_arguments
 from oracle.run.porter import answer_for_workers
@@ -49,8 +49,6 @@ from oracle.telemetry import logs
 if TYPE_CHECKING:
     from oracle.run.embedded import ServerUrls
     from oracle.store.migrate import Stage
-
-BACKLOG: Final = 4096  # a restart of the hub brings all its connections at once
 
 log = logs.Log(__name__)
 
@@ -113,10 +111,11 @@ async def _serve(
 ) -> None:
     began = time.monotonic()
     async with AsyncExitStack() as stack:
-        ports: dict[Role, int] = {"hub": settings.hub_port, "admin": settings.admin_port}
-        hosts: dict[Role, str] = {"hub": settings.hub_host, "admin": settings.admin_host}
-        listeners = {role: stack.enter_context(listen(hosts[role], ports[role])) for role in roles if role in ports}
-        urls = {role: _url(hosts[role], listener) for role, listener in listeners.items()}
+        places = list_places(settings, roles)
+        listeners = open_listeners(places)
+        for listener in listeners.values():
+            stack.enter_context(listener)
+        urls = {place.role: _url(place.host, listeners[place.role]) for place in places}
         print_step(settings, f"Starting the oracle on {' and '.join(urls.values())}")
         raise_open_files()
         crew = Crew(settings, roles, listeners, worker_starter(command, limits.ready_s), limits)
@@ -191,28 +190,6 @@ async def _make_schema_right(settings: Settings, *, own: bool) -> None:
 def log_warnings(settings: Settings) -> None:
     for warning in [*list_warnings(settings), *find_risks(settings)]:
         log.warning(warning)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except socket.gaierror as exc:
-        raise ServeError(f"host {host}: {exc.strerror}") from exc
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else a restart waits for TIME_WAIT
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as exc:
-        listener.close()
-        reason = f": {exc.strerror}"
-        if exc.errno == errno.EADDRINUSE:
-            reason = " is taken by another program: stop it, or set ORACLE_HUB_PORT or ORACLE_ADMIN_PORT"
-        raise ServeError(f"port {port} on {host}{reason}") from exc
-    listener.setblocking(False)
-    return listener
 
 
 @contextmanager

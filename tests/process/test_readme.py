@@ -1,0 +1,129 @@
+"""Every command that a newcomer reads works, in the order of reading: the greeting of `make run`, then README.
+
+The commands run in this process, and curl runs as it is.  Only the ports differ from what the reader types.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from shell import Shell, key_of
+
+from oracle.run.errors import ServeError
+from oracle.run.greeting import print_greeting
+from oracle.run.listeners import Place, open_listeners
+from oracle.settings import Settings
+
+if TYPE_CHECKING:
+    from admin_service import Service
+
+TOP: Final = Path(__file__).resolve().parents[2]
+README: Final = (TOP / "README.md").read_text(encoding="utf-8")
+# What a newcomer can send after the greeting: README's own commands, the template that it names, and the examples of
+# the API's page.
+LATER: Final = (
+    TOP / "README.md",
+    *(TOP / "schemas" / "templates").iterdir(),
+    TOP / "schemas" / "admin.openapi.json",
+    TOP / "schemas" / "hub.openapi.json",
+)
+
+
+def read_greeting(capsys: pytest.CaptureFixture[str], hub_url: str, admin_url: str, key: str) -> str:
+    print_greeting(Settings(log_format="text"), {"hub": hub_url, "admin": admin_url}, key)
+    return capsys.readouterr().out
+
+
+def run_curl(line: str) -> str:
+    words = shlex.split(line)
+    assert words[0] == "curl"
+    done = subprocess.run([*words, "-sS"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def list_blocks(text: str) -> list[list[str]]:
+    return [block.strip().splitlines() for block in re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)]
+
+
+def test_the_number_of_the_greeting_is_in_no_other_example(capsys: pytest.CaptureFixture[str]) -> None:
+    greeting = read_greeting(capsys, "http://h:1", "http://a:1", "aok_x")
+    (number,) = set(re.findall(r"/participants/MSISDN/(\d+)", greeting))
+    for file in LATER:
+        assert number not in re.sub(r"(?<=\d)[ -](?=\d)", "", file.read_text(encoding="utf-8")), file.name
+
+
+def test_the_greeting_and_readme_work_in_order(
+    service: Service,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    hub_url, admin_url = service.oracle.hub_url, service.oracle.admin_url
+    monkeypatch.chdir(tmp_path)
+    for name, value in {
+        "HOME": tmp_path,
+        "XDG_CONFIG_HOME": tmp_path / "config",
+        "ORACLE_ADMIN_URL": admin_url,
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    key = key_of(service)
+    shell = Shell("", monkeypatch, capsys)
+
+    greeting = read_greeting(capsys, hub_url, admin_url, key)
+    calls = [line for line in greeting.splitlines() if line.strip().startswith("curl ")]
+    statuses = [run_curl(call.strip()).split()[1] for call in calls]
+    assert statuses == ["201", "200"]
+
+    (start, *blocks) = list_blocks(README)
+    assert start == ["make run"]
+    ran = []
+    for block in blocks:
+        shown = ""
+        for line in block:
+            command = line.partition("  #")[0].strip().replace("http://127.0.0.1:3000", hub_url)
+            words = shlex.split(command)
+            match words:
+                case ["export", assignment]:
+                    name, _, value = assignment.partition("=")
+                    if name != "PATH":
+                        monkeypatch.setenv(name, value)
+                    continue
+                case ["oracle", *rest]:
+                    typed = shell.as_key(None, *rest, stdin=f"{key}\n" if rest == ["key", "save"] else "")
+                    assert typed.code == 0, (line, typed.err)
+                    shown = typed.out
+                case ["curl", *_]:
+                    shown = run_curl(command)
+                case _:  # what the command before prints
+                    assert json.loads(shown) == json.loads(line), line
+                    continue
+            ran.append(line)
+    assert len(ran) >= 5
+
+    # README names the two commands after that.
+    assert {"`oracle batch template`", "`oracle import FILE`"} <= set(re.findall(r"`oracle [^`]+`", README))
+    template = shell.as_key(None, "batch", "template")
+    Path("example.csv").write_text(template.out, encoding="utf-8")
+    imported = shell.as_key(None, "import", "example.csv", "--wait")
+    assert imported.code == 0, imported.err
+
+
+def test_the_ports_of_a_running_oracle_are_taken_by_another_oracle(service: Service) -> None:
+    oracle = service.oracle
+    places = [Place("hub", "127.0.0.1", oracle.hub_port), Place("admin", "127.0.0.1", oracle.admin_port)]
+    with pytest.raises(ServeError) as failure:
+        open_listeners(places)
+    # Another user than root sees no process that hides: then it is named only if no second oracle runs here.
+    assert re.fullmatch(
+        rf"the ports {oracle.hub_port} \(hub listener\) and {oracle.admin_port} \(admin listener\) are taken by"
+        rf" another oracle( \(process {oracle.pid}\))?: stop it, or set ORACLE_HUB_PORT and ORACLE_ADMIN_PORT to free"
+        " ports",
+        str(failure.value),
+    )
