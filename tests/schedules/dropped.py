@@ -380,7 +380,7 @@ DROPPED: Final = (
         ((Coherence, "fresh", property(lambda _self: True)), (Coherence, "_outlive_leases", _no_wait)),
         first=15,
     ),
-    Dropped("run id", Plan("rollback", ("rollback",)), ((RedisSession, "greet", _greet_anyone),), first=18),
+    Dropped("run id", Plan("rollback", ("rollback",)), ((RedisSession, "greet", _greet_anyone),), first=50),
     Dropped(
         "session",
         rolled_back,
@@ -430,7 +430,7 @@ DROPPED: Final = (
         "ask again after a stall",
         Plan("stall, by hand", ("stall",), ("A", "hand"), hand=True),
         ((Coherence, "_confirm", _confirm_once), *_AS_MARKED),
-        first=65,
+        first=143,
     ),
     Dropped(
         "marker", Plan("postgres_cut", ("postgres_cut",), settles=True), ((RedisSession, "mget_marked", _mget_any),)
@@ -485,5 +485,6 @@ DROPPED: Final = (
         "routes by a lease also after a read of the directory",
         Plan("postgres_slow", ("postgres_slow",), settles=True),
         ((lookups, "NOBODY", b"no answer"),),
+        first=14,
     ),
 )
