@@ -1,7 +1,7 @@
 """The command line: `oracle COMMAND`.  This is the parser; the commands are in oracle/commands.
 
-Exit codes.  0: success.  1: failure (wrong settings included).  2: wrong usage, or an identifier that is not valid.
-Failures.    An expected failure is one line on stderr, `oracle: ...`; a traceback is a bug of ours.
+Exit codes.  One for each next step of the caller: see `failures` in oracle/commands, and `oracle --help`.
+Failures.    An expected failure is one line on stderr, `oracle: ...`, or one JSON object; a traceback is a bug of ours.
 Imports.     Inside the functions, all of them: every worker starts through here, and a person who types a command
              must wait only for the modules of that command, not for those of all commands together.
 """
@@ -10,7 +10,6 @@ Imports.     Inside the functions, all of them: every worker starts through here
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import sys
 from pathlib import Path
@@ -18,12 +17,6 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-OK: Final = 0
-FAILED: Final = 1
-INTERRUPTED: Final = 130  # the exit code that a shell gives to a command that Ctrl-C ended
-
-FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _EPILOG: Final = """\
 help:
@@ -35,35 +28,47 @@ settings:
   `oracle check-config` prints all of them.  These matter most here:
   ORACLE_DATABASE_URL       the PostgreSQL of the directory (default: one of its own)
   ORACLE_ADMIN_URL          the address of the admin API (default: http://127.0.0.1:3001)
+  ORACLE_KEY                your key, or
   ORACLE_KEY_FILE           the file with your key (default: the key that `oracle key save` kept)
 
 exit codes:
-  0 success; 1 failure; 2 wrong usage, or an identifier that is not valid
+{exit_codes}
+
+errors:
+  An error is printed on stderr.  With --json it is one JSON object, the last line there: code, message,
+  hint, exitCode, and status, the HTTP status of the admin API (null: it did not answer).
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    from oracle.commands import failures
+
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        parsed = make_parser().parse_args(arguments)
+        parsed = make_parser().parse_args(words)
         run: Callable[[argparse.Namespace], int | None] = parsed.run
-        code = run(parsed) or OK
+        code = run(parsed) or failures.OK
         sys.stdout.flush()
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return failures.INTERRUPTED
     except BrokenPipeError:
         _drop_output()  # `oracle ... | head`: the reader has all that it wanted
-        return FAILED
+        return failures.FAILED
     except Exception as exc:
-        lines = _describe(exc)
-        if not lines:
+        failure = failures.describe(exc)
+        if failure is None:
             raise
-        if _is_full(exc):
+        if failures.is_full(exc):
             _drop_output()
-        from oracle.commands.verbs import complain
-
-        complain(*lines)
-        return getattr(exc, "exit_code", FAILED)
+        failure.print(as_json=_wants_json(words))
+        return failure.exit_code
     return code
+
+
+def _wants_json(words: Sequence[str]) -> bool:
+    """Whether --json is among the options, also if they cannot be parsed."""
+    words = list(words)
+    return "--json" in words[: words.index("--") if "--" in words else None]
 
 
 def _drop_output() -> None:
@@ -71,33 +76,17 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _is_full(exc: Exception) -> bool:
-    return isinstance(exc, OSError) and exc.errno in FULL
-
-
-def _describe(exc: Exception) -> list[str]:
-    """Return the lines that explain an expected failure; none for a bug."""
-    from oracle.commands.verbs import CommandError
-    from oracle.run.embedded import EmbeddedError
-    from oracle.run.errors import ServeError
-    from oracle.settings import SettingsError
-    from oracle.store.migrate import SchemaError
-
-    if isinstance(exc, OSError) and _is_full(exc):
-        return [f"cannot write the output: {exc.strerror}"]
-    if isinstance(exc, SettingsError):
-        return exc.problems
-    return [str(exc)] if isinstance(exc, (CommandError, ServeError, EmbeddedError, SchemaError)) else []
-
-
 def make_parser() -> argparse.ArgumentParser:
     from oracle import commands
+    from oracle.commands.failures import EXIT_CODES
     from oracle.commands.parser import Parser
+
+    exit_codes = "\n".join(f"  {code:<4}{meaning}" for code, meaning in EXIT_CODES.items())
 
     parser = Parser(
         prog="oracle",
         description="Alias directory oracle: finds the FSP of a phone number, an account or another identifier.",
-        epilog=_EPILOG,
+        epilog=_EPILOG.format(exit_codes=exit_codes),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")

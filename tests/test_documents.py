@@ -14,6 +14,7 @@ from typing import Final
 import pytest
 
 from oracle.cli import make_parser
+from oracle.commands.failures import EXIT_CODES
 from oracle.settings import SETTINGS, Setting, Settings
 from oracle.telemetry.metrics import BOUNDS, DERIVED, PREFIX, SERIES
 
@@ -42,6 +43,16 @@ COMMANDS_HEAD: Final = """# Commands
 Written by `make documents`. `oracle COMMAND --help` shows the arguments. Commands that call the admin
 listener need a key: [administer.md](administer.md).
 """
+
+
+EXIT_CODES_HEAD: Final = """## Exit codes and errors
+
+An error is one line on stderr: what happened, the code in parentheses ([errors.md](errors.md)), and
+what to do. With `--json` it is one JSON object, the last line on stderr: `code`, `message`, `hint`,
+`exitCode`, and `status`, the HTTP status of the admin API. `hint` and `status` can be null.
+
+| exit code | meaning |
+|---|---|"""
 
 
 def format_settings() -> str:
@@ -75,7 +86,8 @@ def format_metrics() -> str:
 
 def format_commands() -> str:
     rows = [f"| `oracle {' '.join(path)}` | {_cell(parser.description or '')} |" for path, parser in list_commands()]
-    return "\n".join([COMMANDS_HEAD, "| command | what it does |", "|---|---|", *rows, ""])
+    codes = [f"| {code} | {_cell(meaning)} |" for code, meaning in EXIT_CODES.items()]
+    return "\n".join([COMMANDS_HEAD, "| command | what it does |", "|---|---|", *rows, "", EXIT_CODES_HEAD, *codes, ""])
 
 
 def list_commands(

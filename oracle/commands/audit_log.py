@@ -17,13 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oracle.commands import audit_questions
 from oracle.commands.audit_questions import KEPT, read_checkpoint, read_verifier_keys
+from oracle.commands.failures import FOUND, OK, CommandError, Misused
 from oracle.commands.output import format_count, print_line, print_note
 from oracle.commands.verbs import (
-    FAILED,
-    OK,
     Arguments,
-    CommandError,
-    Misused,
     add_command,
     make_sentence,
     name_user,
@@ -166,7 +163,7 @@ def _verify_offline(directory: Path, keys: list[str], since: str | None) -> int:
     subject = f"{format_count(verdict.leaves, 'event')} exactly as sealed"
     for note in (*verdict.notes, *explain(verdict, subject, "these files")):
         print_note(note)
-    return OK if verdict.is_verified else FAILED
+    return OK if verdict.is_verified else FOUND
 
 
 async def _verify_database(arguments: Arguments, keys: list[str], since: str | None) -> int:
@@ -213,7 +210,7 @@ async def _compare_directory(connection: asyncpg.Connection) -> tuple[int, Count
 
 def _conclude(findings: int, scope: str) -> int:
     print_note(f"{format_count(findings, 'finding') if findings else 'no findings'} in {scope}")
-    return FAILED if findings else OK
+    return FOUND if findings else OK
 
 
 def _read_own_keys(settings: Settings) -> list[str]:

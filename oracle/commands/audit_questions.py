@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from oracle.commands.failures import CommandError, Found, Unreachable
 from oracle.commands.output import (
     format_count,
     format_json,
@@ -27,7 +28,6 @@ from oracle.commands.output import (
 from oracle.commands.verbs import (
     ALL_KINDS,
     Arguments,
-    CommandError,
     add_as_stored,
     add_call,
     add_country,
@@ -230,7 +230,7 @@ def _list_differences(client: Client, arguments: Arguments) -> None:
                 break
             print(format_json(last) if arguments.json else _format_difference(last))
     if last is None or "end" not in last:
-        raise CommandError("the connection broke before the list was complete. Try again")
+        raise Unreachable("the connection broke before the list was complete. Try again")
     end = last["end"]
     print_note(f"{end['added']} added, {end['removed']} removed, {end['changed']} changed")
 
@@ -281,9 +281,9 @@ def _check_proof(client: Client, arguments: Arguments) -> None:
         raise CommandError(str(exc)) from exc
     verdict = verify_proof(proof, trusted, [] if kept is None else [kept])
     if verdict.findings:
-        raise CommandError(f"the proof is not valid: {verdict.findings[0]}")
+        raise Found(f"the proof is not valid: {verdict.findings[0]}")
     if proof.event_id != arguments.event:
-        raise CommandError(f"the proof is not valid: it is of event {proof.event_id}, not of event {arguments.event}")
+        raise Found(f"the proof is not valid: it is of event {proof.event_id}, not of event {arguments.event}")
     made = encode_proof(proof)
     if arguments.out is not None:
         with open_output(arguments.out, replace=False) as file:
@@ -412,4 +412,4 @@ def _decode(text: bytes) -> Any:
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as exc:
-        raise CommandError("the answer did not come from an audit API. Check ORACLE_ADMIN_URL") from exc
+        raise Unreachable("the answer did not come from an audit API. Check ORACLE_ADMIN_URL") from exc

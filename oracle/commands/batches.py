@@ -20,12 +20,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from oracle.commands.failures import Misused, Refused
 from oracle.commands.output import format_count, open_output, print_line, print_note, show, show_pages, write_output
 from oracle.commands.verbs import (
     REASON,
     Arguments,
-    CommandError,
-    Misused,
     Verbs,
     add_call,
     add_fsp,
@@ -245,16 +244,16 @@ def _sum_up(batch: Any, arguments: Arguments) -> None:
 
 
 def _require_all(batch: Any, arguments: Arguments) -> None:
-    """Raises CommandError unless every row is applied or can still be applied."""
+    """Raises Refused unless every row is applied or can still be applied."""
     number, state, failed = batch["batchId"], batch["state"], batch["rows"]["failed"]
     if batch["error"] is not None:
-        raise CommandError(f"batch {number}: {batch['error']['message']} ({batch['error']['code']})")
+        raise Refused(f"batch {number}: {batch['error']['message']}", code=batch["error"]["code"])
     if state in ("rejected", "cancelled"):
         why = f": {batch['decisionReason']}" if state == "rejected" and batch["decisionReason"] else ""
-        raise CommandError(f"batch {number} was {state}{why}")
+        raise Refused(f"batch {number} was {state}{why}")
     if state == "done" and failed:
         command = f"oracle batch results {_name(batch, arguments)} --failed"
-        raise CommandError(f"batch {number}: {format_count(failed, 'row')} failed. To see why: {command}")
+        raise Refused(f"batch {number}: {format_count(failed, 'row')} failed", f"To see why: {command}")
 
 
 def _name(batch: Any, arguments: Arguments) -> str:

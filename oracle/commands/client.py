@@ -24,6 +24,7 @@ import httpx
 import msgspec
 
 from oracle.backoff import Backoff
+from oracle.commands.failures import MISUSED, UNREACHABLE
 
 ROOT: Final = "/admin/v1"
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -38,8 +39,11 @@ _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 class ClientError(Exception):
     """The server refused the call or did not answer; one line for people."""
 
-    def __init__(self, message: str, code: str = "", hint: str = "", status: int = 0) -> None:
+    def __init__(
+        self, message: str, code: str = "", hint: str = "", status: int = 0, *, exit_code: int | None = None
+    ) -> None:
         super().__init__(message)
+        self.exit_code = exit_code  # None: that of the status
         self.message = message
         self.code = code
         self.hint = hint
@@ -199,10 +203,12 @@ class Client:
 
     def _explain(self, exc: Exception) -> ClientError:
         if isinstance(exc, httpx.TimeoutException):
-            return ClientError(f"{self._server} did not answer in time", "timeout", "Try again in a minute")
+            text = f"{self._server} did not answer in time"
+            return ClientError(text, "timeout", "Try again in a minute", exit_code=UNREACHABLE)
         reason = re.sub(r"^\[Errno -?\d+\] ", "", str(exc)) or type(exc).__name__
         hint = "Is `oracle serve` running there? ORACLE_ADMIN_URL sets the address"
-        return ClientError(f"{self._server} cannot be reached: {reason}", "unreachable", hint)
+        text = f"{self._server} cannot be reached: {reason}"
+        return ClientError(text, "unreachable", hint, exit_code=UNREACHABLE)
 
 
 def _describe_server(url: str) -> str:
@@ -238,7 +244,7 @@ def _fill_path(path: str, names: Mapping[str, object]) -> str:
     quoted = {name: quote(str(value), safe="") for name, value in names.items()}
     for name, value in quoted.items():
         if value in ("", ".", ".."):  # httpx would resolve them, and call another path
-            raise ClientError(f"{value!r} cannot be used as {name}", "invalid")
+            raise ClientError(f"{value!r} cannot be used as {name}", "invalid", exit_code=MISUSED)
     return path.format_map(quoted)
 
 
@@ -262,7 +268,8 @@ def _read_failure(response: httpx.Response) -> ClientError | None:
     except (httpx.TransportError, msgspec.DecodeError, KeyError, TypeError):
         status = response.status_code
         hint = "Check ORACLE_ADMIN_URL: it must be the address of the admin listener of an oracle"
-        return ClientError("The answer did not come from an admin API", f"status {status}", hint, status)
+        text = "The answer did not come from an admin API"
+        return ClientError(text, f"status {status}", hint, status, exit_code=UNREACHABLE)
 
 
 def _read_reply(response: httpx.Response) -> Reply:
@@ -273,6 +280,7 @@ def _read_reply(response: httpx.Response) -> Reply:
             "The connection broke during the answer",
             "unreachable",
             "The request may have been carried out: check before you repeat it",
+            exit_code=UNREACHABLE,
         ) from exc
     etag = response.headers.get("etag")
     body: Any = raw

@@ -7,18 +7,15 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from oracle.commands.failures import NOT_FOUND, OK, Misused, complain
 from oracle.commands.output import format_count, format_json, print_line, print_note
 from oracle.commands.verbs import (
-    FAILED,
-    OK,
     Arguments,
-    Misused,
     add_as_stored,
     add_command,
     add_country,
     add_kind,
     add_party,
-    complain,
     require_consent,
 )
 
@@ -74,7 +71,10 @@ def add(commands: Any) -> None:
 
 def _whole_number(least: int, most: int) -> Callable[[str], int]:
     def number(text: str) -> int:
-        value = int(text)
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
         if not least <= value <= most:
             raise argparse.ArgumentTypeError(f"{value:,} is not from {least:,} to {most:,}")
         return value
@@ -173,7 +173,7 @@ def _lookup(arguments: Arguments) -> int:
     if arguments.currency:
         entries = [(fsp_id, currency) for fsp_id, currency in entries if currency in {"", arguments.currency}]
     (_print_json if arguments.json else _print_entries)(key, entries)
-    return OK if any(fsp_id for fsp_id, _ in entries) else FAILED
+    return OK if any(fsp_id for fsp_id, _ in entries) else NOT_FOUND
 
 
 def _read_key(reading: Reading, arguments: Arguments) -> PartyKey:

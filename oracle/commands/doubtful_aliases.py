@@ -11,8 +11,9 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from oracle.commands.failures import Refused
 from oracle.commands.output import format_count, format_json, print_note, show_pages
-from oracle.commands.verbs import Arguments, CommandError, Verbs, add_fsp, require_consent
+from oracle.commands.verbs import Arguments, Verbs, add_fsp, require_consent
 
 if TYPE_CHECKING:
     from oracle.commands.client import Client
@@ -100,7 +101,7 @@ def _require_consent(count: int, arguments: Arguments) -> None:
 
 
 def _remove_all(client: Client, found: Iterable[bytes]) -> None:
-    """Remove each; go on after a refusal.  Raises CommandError if some could not be removed."""
+    """Remove each; go on after a refusal.  Raises Refused if some could not be removed."""
     from oracle.commands.client import ClientError  # noqa: PLC0415 - imports as in cli
 
     removed = gone = refused = 0
@@ -118,7 +119,7 @@ def _remove_all(client: Client, found: Iterable[bytes]) -> None:
     already = f" {format_count(gone, 'entry', 'entries')} had gone already." if gone else ""
     print_note(f"Removed {format_count(removed, 'entry', 'entries')}.{already}")
     if refused:
-        raise CommandError(f"{format_count(refused, 'entry', 'entries')} could not be removed")
+        raise Refused(f"{format_count(refused, 'entry', 'entries')} could not be removed")
 
 
 def _remove(client: Client, line: bytes) -> bool:

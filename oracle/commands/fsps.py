@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from oracle.commands.failures import Misused
 from oracle.commands.output import format_count, open_output, print_note, show, show_pages
-from oracle.commands.verbs import REASON, Arguments, Misused, Verbs, add_if_match, add_limit, parse_list
+from oracle.commands.verbs import REASON, Arguments, Verbs, add_if_match, add_limit, parse_list
 
 if TYPE_CHECKING:
     from oracle.commands.client import Client, Reply

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
-from oracle.commands.verbs import CommandError
+from oracle.commands.failures import CommandError
 from oracle.private_files import create_private_file
 
 DIRECTORY: Final = "alias-oracle"  # the name of the project

@@ -14,12 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from oracle.commands.failures import CommandError, Misused
 from oracle.commands.output import open_output, print_note, show, show_pages
 from oracle.commands.verbs import (
     REASON,
     Arguments,
-    CommandError,
-    Misused,
     Verbs,
     add_if_match,
     add_limit,

@@ -10,13 +10,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from oracle.commands.failures import Misused, Refused
 from oracle.commands.output import format_count, format_value, print_note, show, show_pages
 from oracle.commands.verbs import (
     ALL_KINDS,
     REASON,
     Arguments,
-    CommandError,
-    Misused,
     Verbs,
     add_if_match,
     add_kind,
@@ -155,9 +154,10 @@ def _show_trial(tried: Any, arguments: Arguments) -> None:
         return
     _note_overlaps(tried["overlaps"], _describe_overlaps(tried))
     if tried["conflict"] is not None:
-        raise CommandError(
-            f"route {tried['conflict']['routeId']} already has this kind and prefix at that time (route_overlap)."
-            " End that route first, or choose another period"
+        raise Refused(
+            f"route {tried['conflict']['routeId']} already has this kind and prefix at that time",
+            "End that route first, or choose another period",
+            code="route_overlap",
         )
 
 
@@ -274,7 +274,7 @@ def _import(client: Client, arguments: Arguments) -> None:
     for row in tried["bad"]:
         print_note(f"line {row['line']}: {row['message']} ({row['code']})")
     if tried["badRows"]:
-        raise CommandError(f"nothing was added: {format_count(tried['badRows'], 'row')} of the file cannot be used")
+        raise Refused(f"nothing was added: {format_count(tried['badRows'], 'row')} of the file cannot be used")
     overlaps = [
         f"line {cut['line']}: route {cut['routeId']} is {_RELATIONS.get(cut['relation'], cut['relation'])}:"
         f" {cut['kind']} {format_value(cut['prefix'])} to {format_value(cut['fspId'])}"

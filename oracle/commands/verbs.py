@@ -15,17 +15,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from oracle.commands.failures import CommandError, Forbidden, Misused, make_error
 from oracle.verifier.printable import escape_text
 
 if TYPE_CHECKING:
     from oracle.commands.client import Client
     from oracle.settings import Settings
-
-OK: Final = 0
-FAILED: Final = 1
-MISUSED: Final = 2
 
 UNAUTHORIZED: Final = 401
 
@@ -39,20 +36,9 @@ ALL_KINDS: Final = "<kinds>"  # in a help text: all kinds of identifiers, see pa
 
 CONNECTION_HELP: Final = (
     "Environment: ORACLE_ADMIN_URL is the address of the admin API (default: http://127.0.0.1:3001)."
-    " ORACLE_KEY_FILE names the file with your key (default: the key that `oracle key save` kept for this address)."
+    " ORACLE_KEY holds your key, or ORACLE_KEY_FILE names the file with it (default: the key that `oracle key save`"
+    " kept for this address)."
 )
-
-
-class CommandError(Exception):
-    """An expected failure of the command itself; one line."""
-
-    exit_code: ClassVar[int] = FAILED
-
-
-class Misused(CommandError):
-    """The arguments do not fit together, or one cannot be used; one line."""
-
-    exit_code: ClassVar[int] = MISUSED
 
 
 def require_consent(fact: str, question: str, nothing: str, *, yes: bool) -> None:
@@ -80,10 +66,6 @@ def name_user() -> str:
         return f"uid {os.getuid()}"
 
 
-def complain(*lines: str) -> None:
-    print(*(escape_text(f"oracle: {line}") for line in lines), sep="\n", file=sys.stderr)
-
-
 # Declare ----------------------------------------------------------------------------------------------------------
 
 
@@ -103,14 +85,17 @@ def add_command(commands: Any, name: str, run: Run, text: str, details: str = ""
 def add_call(
     commands: Any, name: str, work: Work, text: str, details: str = "", *, json: bool = True
 ) -> argparse.ArgumentParser:
-    """Declare a command that calls the admin API; without `json` its output is a file, or nothing."""
+    """Declare a command that calls the admin API.
+
+    Without `json` its output is a file or nothing, and --json is for errors alone.
+    """
     details = f"{details} {CONNECTION_HELP}".lstrip()
     parser = add_command(commands, name, partial(_run_local, partial(_call_api, work)), text, details)
     parser.add_argument(
         "--key-file", type=Path, metavar="FILE", help="file that holds your key (default: see Environment below)"
     )
-    if json:
-        parser.add_argument("--json", action="store_true", help="print JSON, one object a line")
+    text = "print JSON, one object a line; also errors" if json else "print an error as JSON"
+    parser.add_argument("--json", action="store_true", help=text)
     return parser
 
 
@@ -164,12 +149,13 @@ def _open_client(arguments: Arguments) -> Iterator[Client]:
             yield client
     except ClientError as exc:
         if exc.status != UNAUTHORIZED:
-            raise CommandError(str(exc)) from exc
+            raise make_error(exc.message, exc.hint, exc.code, exc.status, exc.exit_code) from exc
         # In place of the server's hint, which is about a header.
-        reason = (
-            f"{settings.admin_address} does not accept the key in {source}: it is unknown there, expired or revoked"
+        hint = (
+            f"{settings.admin_address} does not accept the key in {source}: it is unknown there, expired or revoked."
+            " Ask an operator for a new one"
         )
-        raise CommandError(f"{exc.message} ({exc.code}). {reason}. Ask an operator for a new one") from exc
+        raise Forbidden(exc.message, hint, code=exc.code, status=exc.status) from exc
 
 
 # The key -----------------------------------------------------------------------------------------------------------
@@ -188,22 +174,24 @@ def _read_key(settings: Settings, named: Path | None) -> tuple[str, str]:
     try:
         return kept_keys.read_kept(path), str(path)
     except FileNotFoundError:
-        raise CommandError(_explain_no_key(settings)) from None
+        raise _make_no_key(settings) from None
 
 
-def _explain_no_key(settings: Settings) -> str:
+def _make_no_key(settings: Settings) -> Forbidden:
     from oracle.commands.kept_keys import quote_word
 
     fact = f"no key is kept for {settings.admin_address}"
     old = settings.data_dir / "admin.key"
     if old.is_file():
-        return (
-            f"{fact}. An older version kept a key in {old}, without its address. If it is the key for this address,"
-            f" type: oracle key save < {quote_word(old)} && rm {quote_word(old)}"
+        return Forbidden(
+            fact,
+            f"An older version kept a key in {old}, without its address. If it is the key for this address,"
+            f" type: oracle key save < {quote_word(old)} && rm {quote_word(old)}",
         )
-    return (
-        f"{fact}. Save your key with `oracle key save`, or set ORACLE_KEY_FILE to the file that holds it."
-        " Is the address wrong? ORACLE_ADMIN_URL sets it"
+    return Forbidden(
+        fact,
+        "Save your key with `oracle key save`, or set ORACLE_KEY_FILE to the file that holds it."
+        " Is the address wrong? ORACLE_ADMIN_URL sets it",
     )
 
 

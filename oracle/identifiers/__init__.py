@@ -15,7 +15,16 @@ iban, email, opaque.  `characters` holds what all of them refuse.
 from oracle.identifiers.currency import list_current_currencies, list_hub_currencies
 from oracle.identifiers.errors import BadIdentifier
 from oracle.identifiers.reading import Reading
-from oracle.identifiers.registry import KINDS, PARTY_ID_TYPES, SCHEMES, Kind, display, find_scheme, make_stored_key
+from oracle.identifiers.registry import (
+    KINDS,
+    PARTY_ID_TYPES,
+    SCHEMES,
+    Kind,
+    display,
+    find_scheme,
+    list_examples,
+    make_stored_key,
+)
 from oracle.identifiers.scheme import Display, PartyIdType, PartyKey, Sample, Scheme
 
 __all__ = [
@@ -33,6 +42,7 @@ __all__ = [
     "display",
     "find_scheme",
     "list_current_currencies",
+    "list_examples",
     "list_hub_currencies",
     "make_stored_key",
 ]

@@ -38,6 +38,11 @@ else:
 _BY_KIND: Final = {scheme.kind: scheme for scheme in SCHEMES}
 
 
+def list_examples() -> list[tuple[str, str]]:
+    """Return each kind with an example of it."""
+    return [(scheme.kind, scheme.samples[0].identifier) for scheme in SCHEMES]
+
+
 def find_scheme(kind: str) -> Scheme:
     """Return the scheme of a kind.  Raises BadIdentifier for an unknown kind."""
     scheme = _BY_KIND.get(kind)

@@ -93,7 +93,7 @@ def test_an_fsp_is_created_listed_changed_suspended_and_closed(shell: Shell) -> 
     assert made.json["kinds"] == ["MSISDN", "CLABE"]
     assert (made.json["contact"]["name"], made.json["twoPersons"]) == ("Ana", True)
     again = shell("fsp", "create", "bluebank")
-    assert (again.code, again.out) == (1, "")
+    assert (again.code, again.out) == (5, "")
     assert again.err == ("oracle: An FSP with this id already exists (exists). Change that FSP, or choose another id\n")
 
     assert ["active", "bluebank", "Blue Bank", "yes"] in [line[:4] for line in shell("fsp", "list").lines]
@@ -221,7 +221,7 @@ def test_a_key_is_issued_used_rotated_and_revoked(shell: Shell, tmp_path: Path) 
     me = shell.as_key(key, "key", "me", "--json").json
     assert (me["credentialId"], me["role"], me["fspId"]) == (name, "dfsp-maker", "redbank")
     refused = shell.as_key(key, "fsp", "list")
-    assert (refused.code, refused.out) == (1, "")
+    assert (refused.code, refused.out) == (4, "")
     assert refused.err == "oracle: This role may not do that (forbidden). Your role is dfsp-maker\n"
 
     assert [name, "dfsp-maker", "redbank", "ana"] in [
@@ -238,7 +238,7 @@ def test_a_key_is_issued_used_rotated_and_revoked(shell: Shell, tmp_path: Path) 
     assert shell.as_key(second, "key", "rotate", "--out", str(own), "--json").json["credentialId"] == name
     assert shell.as_key(None, "key", "me", "--key-file", str(own)).code == 0
     assert shell("key", "revoke", name, "--reason", "she left").code == 0
-    assert {shell.as_key(each, "key", "me").code for each in (key, second)} == {1}
+    assert {shell.as_key(each, "key", "me").code for each in (key, second)} == {4}
     assert ["401", "unauthorized", "GET", "/me", name] in [line[1:6] for line in shell("key", "refused").lines]
 
 
@@ -280,7 +280,7 @@ def test_settings_never_show_the_key(tmp_path: Path) -> None:
 def test_a_server_that_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
     env = {"ORACLE_KEY": "aok_secretsecret_hush", "ORACLE_ADMIN_URL": "http://127.0.0.1:9"}
     done = run_oracle(tmp_path, "key", "me", env=env)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (6, "", 1)
     assert done.stderr.startswith("oracle: http://127.0.0.1:9 cannot be reached: ")
     assert done.stderr.endswith(" (unreachable). Is `oracle serve` running there? ORACLE_ADMIN_URL sets the address\n")
     unset = run_oracle(tmp_path, "key", "me", env={"ORACLE_KEY": "aok_secretsecret_hush"})
@@ -308,7 +308,7 @@ def test_an_alias_is_registered_shown_changed_and_removed(shell: Shell, maker_ke
     assert version is not None
 
     update = ("alias", "update", *named, "--currency", "any", "--reason", "all of them", "--json", "--if-match")
-    assert "(version_mismatch)" in shell.as_key(maker_key, *update, "0" * 32).err
+    assert '"version_mismatch"' in shell.as_key(maker_key, *update, "0" * 32).err
     assert shell.as_key(maker_key, *update, version[1]).json["entries"][0]["currency"] is None
     assert shell.as_key(maker_key, "alias", "list", "--kind", "msisdn").lines[0][:5] == [
         "MSISDN", "525512345678", "", "any", "answered",
@@ -318,7 +318,7 @@ def test_an_alias_is_registered_shown_changed_and_removed(shell: Shell, maker_ke
     removed = shell.as_key(maker_key, "alias", "remove", *named, "--reason", "correction", "--note", "a test")
     assert (removed.code, removed.out, removed.err) == (0, "", "")
     gone = shell.as_key(maker_key, "alias", "show", *named)
-    assert (gone.code, gone.err) == (1, "oracle: Not found (not_found). This FSP has no such alias\n")
+    assert (gone.code, gone.err) == (3, "oracle: Not found (not_found). This FSP has no such alias\n")
 
 
 def test_identifiers_with_url_characters_work_in_paths(shell: Shell, maker_key: str) -> None:
@@ -457,7 +457,7 @@ def test_a_file_of_routes_is_added_as_a_whole_or_not_at_all(shell: Shell, tmp_pa
     file = tmp_path / "routes.csv"
     file.write_text("prefix,fspId\n012,greenbank\nx,redbank\n014,nobody\n")
     wrong = shell("route", "import", str(file))
-    assert wrong.code == 1
+    assert wrong.code == 5
     assert wrong.err.startswith("line 3: ")
     assert wrong.err.endswith("oracle: nothing was added: 2 rows of the file cannot be used\n")
     file.write_text("prefix,fspId\n012,greenbank\n014,newbank\n")
@@ -499,11 +499,12 @@ def test_bad_rows_make_the_import_fail(shell: Shell, maker_key: str, tmp_path: P
     file = tmp_path / "bad.csv"
     file.write_text(HEADER + rows(10, 1) + "MSISDN,12,,,,add\n")
     done = shell.as_key(maker_key, "import", str(file), "--json")
-    assert (done.code, done.json["rows"]["failed"]) == (1, 1)
+    assert (done.code, done.json["rows"]["failed"]) == (5, 1)
     number = done.json["batchId"]
-    assert done.err.endswith(
-        f"oracle: batch {number}: 1 row failed. To see why: oracle batch results {number} --failed\n"
-    )
+    assert json.loads(done.err.splitlines()[-1]) == {
+        "code": "refused", "message": f"batch {number}: 1 row failed", "exitCode": 5, "status": None,
+        "hint": f"To see why: oracle batch results {number} --failed",
+    }  # fmt: skip
     (failed,) = shell.as_key(
         maker_key, "batch", "results", str(number), "--failed", "--format", "ndjson"
     ).out.splitlines()
@@ -511,7 +512,7 @@ def test_bad_rows_make_the_import_fail(shell: Shell, maker_key: str, tmp_path: P
 
     file.write_text("no,such,header\n1,2,3\n")
     refused = shell.as_key(maker_key, "import", str(file))
-    assert refused.code == 1
+    assert refused.code == 5
     assert refused.err.splitlines()[-1].startswith("oracle: batch ")
     file.write_text("")
     assert shell.as_key(maker_key, "import", str(file)).err.splitlines()[-1].startswith("oracle: The file is empty")
@@ -536,7 +537,7 @@ def test_the_numbers_of_a_file_have_the_country_of_the_option_or_of_the_fsp(
     )
     assert shell("fsp", "update", "greenbank", "--clear", "country", "--json").json["defaultCountry"] is None
     refused = shell.as_key(maker_key, *words, "--country", "UK")
-    assert (refused.code, "GB" in refused.err) == (1, True)
+    assert (refused.code, "GB" in refused.err) == (5, True)
 
 
 def test_importing_a_directory_or_a_missing_file_is_one_line(shell: Shell, maker_key: str, tmp_path: Path) -> None:
@@ -588,7 +589,7 @@ def test_the_error_about_a_wrong_key_names_its_source(shell: Shell, tmp_path: Pa
     file.write_text("aok_aaaaaaaaaaaa_" + "0" * 64)
     file.chmod(0o600)
     refused = shell.as_key(None, "fsp", "list", "--key-file", str(file))
-    assert refused.code == 1
+    assert refused.code == 4
     assert refused.err.startswith("oracle: A valid key is required (unauthorized)")
     assert f" does not accept the key in {file}: it is unknown there, expired or revoked. " in refused.err
 
@@ -639,7 +640,7 @@ def test_a_second_person_approves_or_rejects_a_file(shell: Shell, service: Servi
     assert shell.as_key(checker, "batch", "reject", third).code == 2  # no reason
     assert shell.as_key(checker, "batch", "reject", third, "--reason", "not ours").code == 0
     rejected = shell.as_key(maker, "batch", "watch", third)
-    assert (rejected.code, rejected.err) == (1, f"oracle: batch {third} was rejected: not ours\n")
+    assert (rejected.code, rejected.err) == (5, f"oracle: batch {third} was rejected: not ours\n")
     assert shell.as_key(maker, "batch", "cancel", second).code == 0
     assert shell.as_key(checker, "batch", "show", second, "--json").json["state"] == "cancelled"
     assert shell.as_key(maker, "import", str(file), "--no-wait", "--results", "x").code == 2

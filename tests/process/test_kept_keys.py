@@ -72,7 +72,7 @@ def test_a_kept_key_is_sent_to_its_own_address_alone(shell: Shell, monkeypatch: 
             monkeypatch.setenv("ORACLE_ADMIN_URL", f"http://LOCALHOST:{port}/")
             me = shell.as_key(None, "key", "me", "--json")
             if port == ports[2]:
-                assert (me.code, "no key is kept for" in me.err) == (1, True)
+                assert (me.code, "no key is kept for" in me.err) == (4, True)
                 continue
             assert me.json["url"] == f"http://LOCALHOST:{port}"
             assert Path(me.json["keyFrom"]).read_text().strip() == Hub.seen[port][0]
@@ -128,7 +128,7 @@ def test_kept_keys_are_private_listed_and_deleted(
     assert shell.as_key(None, "key", "forget", "http://localhost:3001").code == 0
     assert not file.exists()
     again = shell.as_key(None, "key", "forget", "http://localhost:3001")
-    assert (again.code, "no key is kept for http://127.0.0.1:3001" in again.err) == (1, True)
+    assert (again.code, "no key is kept for http://127.0.0.1:3001" in again.err) == (4, True)
     assert shell.as_key(None, "key", "forget").code == 0
     assert "no key is kept in " in shell.as_key(None, "key", "kept").err
 

@@ -92,7 +92,7 @@ def test_no_command_overwrites_a_file_with_a_key(shell: Shell, service: Service,
     # A call that fails leaves no file, not even an empty one.
     none = tmp_path / "none.key"
     assert (
-        shell("key", "issue", "--role", "dfsp-maker", "--fsp", "nobody", "--label", "x", "--out", str(none)).code == 1
+        shell("key", "issue", "--role", "dfsp-maker", "--fsp", "nobody", "--label", "x", "--out", str(none)).code == 3
     )
     assert not none.exists()
 

@@ -87,7 +87,7 @@ def test_an_unreachable_database_is_one_line_without_its_password(tmp_path: Path
     url = "postgresql://somebody:hush-hush@127.0.0.1:1/directory"
     env = {"ORACLE_DATABASE_URL": url, "ORACLE_REDIS_URL": "redis://127.0.0.1:1", "ORACLE_START_WAIT_S": "0"}
     done = run_oracle(tmp_path, "serve", env={**env, "ORACLE_LOG_LEVEL": "error"})
-    assert done.returncode == 1
+    assert done.returncode == 6
     assert done.stderr.startswith("oracle: database postgresql://somebody:***@127.0.0.1:1/directory: ")
     assert done.stderr.count("\n") == 1
     assert "hush" not in done.stderr

@@ -77,7 +77,7 @@ def test_a_command_that_postgresql_refuses_says_why_in_one_line(oracle: OraclePr
     asyncio.run(set_limit(0))
     refused = run_oracle(home, "audit", "verify")
     asyncio.run(set_limit(-1))
-    assert refused.returncode == 1
+    assert refused.returncode == 6
     (line,) = refused.stderr.splitlines()
     assert line.startswith("oracle: database ")
     assert "too many connections" in line
