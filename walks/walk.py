@@ -132,7 +132,7 @@ def check(results: Path, walk: Walk) -> bool:
             found = (line["line"], line["status"], line["code"], bool(line["message"]))
             if found != (str(index + FIRST_LINE), status, code, bool(code)):
                 wrong.append(f"line {index + FIRST_LINE}: {status} {code} expected, not {found}")
-            elif identifier and line["identifier"] != identifier:
+            elif identifier and line["canonical"] != identifier:
                 wrong.append(f"line {index + FIRST_LINE}: unexpected canonical form")
             if code:
                 codes[line["code"]] += 1

@@ -11,6 +11,8 @@ Results.  A download that breaks leaves no file that looks complete.
 from __future__ import annotations
 
 import argparse
+import codecs
+import itertools
 import os
 import stat
 import sys
@@ -43,6 +45,7 @@ COLUMNS: Final = ("batchId", "fspId", "state", "rows.read", "rows.applied", "row
                   "fileName")  # fmt: skip
 STATES: Final = ("validating", "waiting", "applying", "done", "rejected", "cancelled", "failed")
 FINAL: Final = frozenset({"done", "rejected", "cancelled", "failed"})
+_MARKS: Final = ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 PIECE_BYTES: Final = 256 * 1024
 POLL_EVERY_S: Final = 0.5
 SILENCE_MAX_S: Final = 60.0  # of the service while a batch is followed: a restart, a failover of its database
@@ -67,7 +70,7 @@ def add(commands: Any) -> None:
         help="--wait: wait until a second person has approved and all rows are applied; --no-wait: end after the"
         " upload (default: wait until the rows are applied, or approval is needed)",
     )  # fmt: skip
-    upload.add_argument("--results", type=Path, metavar="FILE", help="write the result of each row to this CSV file")
+    upload.add_argument("--results", type=Path, metavar="FILE", help="write each row with its result to this file")
 
     batches = Verbs(commands, "batch", "follow, approve, reject or cancel uploaded files; download their results")
     listed = batches.add("list", _list, "list the batches (uploaded files), newest first")
@@ -101,8 +104,12 @@ def add(commands: Any) -> None:
 
     results = batches.add("results", _save_results, "download the result of each row", json=False)
     _add_id(results)
-    results.add_argument("--format", choices=("csv", "ndjson"), default="csv", help="format of the file (default: csv)")
-    results.add_argument("--failed", action="store_true", help="only rows that are not applied, with the reason")
+    results.add_argument("--format", choices=("csv", "ndjson"), help="format of the file (default: that of the upload)")
+    results.add_argument(
+        "--failed", nargs="?", const=Path("-"), type=Path, metavar="FILE",
+        help="only rows that are not applied, as they came, with line and reason: correct them, and import the file"
+        " again (default: print them)",
+    )  # fmt: skip
     _add_out(results)
 
     file = batches.add("file", _save_file, "download the file as it was uploaded", json=False)
@@ -138,7 +145,7 @@ def _import(client: Client, arguments: Arguments) -> None:
         else:
             _sum_up(batch, arguments)
         if results is not None:
-            with _download_results(client, batch, "csv", only_failed=False) as pieces:
+            with _download_results(client, batch, None, only_failed=False) as pieces:
                 results.writelines(pieces)
     _require_all(batch, arguments)
 
@@ -339,13 +346,53 @@ def _print_reply(reply: Reply, arguments: Arguments) -> None:
 
 
 def _save_results(client: Client, arguments: Arguments) -> None:
-    batch = {"fspId": find_fsp(client, arguments), "batchId": arguments.batch_id}
-    with _download_results(client, batch, arguments.format, only_failed=arguments.failed) as pieces:
-        _write(pieces, arguments.out)
+    only_failed = arguments.failed is not None
+    out = arguments.out
+    if only_failed and str(arguments.failed) != "-":
+        if out is not None:
+            raise Misused("name the file once: after --failed or after --out")
+        out = arguments.failed
+    if out is not None and str(out) == "-":
+        out = None
+    names = _fill_path(client, arguments)
+    batch = client.call("GET", "/fsps/{fsp_id}/batches/{batch_id}", **names).body
+    with _download_results(client, batch, arguments.format, only_failed=only_failed) as pieces:
+        if out is None:
+            write_output(_as_utf8(pieces) if sys.stdout.isatty() else pieces)
+        else:
+            _write(pieces, out)
+    if only_failed:
+        _explain_failed(batch, arguments, out)
+
+
+def _explain_failed(batch: Any, arguments: Arguments, out: Path | None) -> None:
+    """Print what a person can do with the file of failed rows."""
+    if batch["state"] == "failed":
+        print_note(
+            f"The file was refused as a whole ({batch['error']['message']}), so rows are missing here."
+            f" Correct the whole file, and import it again: oracle batch file {_name(batch, arguments)}"
+        )
+    elif batch["state"] not in FINAL:
+        print_note(f"Batch {batch['batchId']} has not ended: more rows can fail.")
+    elif out is not None:
+        print_note(f"Correct the rows in {out}, then: oracle import {out}. It ignores the columns before your own.")
+
+
+def _as_utf8(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Convert results to UTF-8 for a terminal: a file that came in UTF-16 has its results in UTF-16."""
+    first = next(pieces, b"")
+    found = next((name for mark, name in _MARKS if first.startswith(mark)), None)
+    if found is None:
+        yield first
+        yield from pieces
+        return
+    decoder = codecs.getincrementaldecoder(found)()
+    for piece in itertools.chain((first,), pieces):
+        yield decoder.decode(piece).encode()
 
 
 def _download_results(
-    client: Client, batch: Any, form: str, *, only_failed: bool
+    client: Client, batch: Any, form: str | None, *, only_failed: bool
 ) -> AbstractContextManager[Iterator[bytes]]:
     query = {"format": form, "only": "failed" if only_failed else None}
     names = {"fsp_id": batch["fspId"], "batch_id": batch["batchId"]}

@@ -1,6 +1,7 @@
 """The damage that spreadsheets and programs do to a cell: repaired if nothing is lost, else recognised and refused.
 
-Repaired:   spaces around, non-breaking spaces, `'` in front of a text, `="..."` around one.
+Repaired:   spaces around, non-breaking spaces, `'` in front of a text, `="..."` around one.  The results
+            file of a batch has `'` in front of cells that a spreadsheet would change (`keep`).
 Recognised: marks of a missing value, formulas, scientific notation, decimals, thousands separators, lost zeros and
             digits of a CLABE.  These are refused even if the kind's own grammar accepts them: `-5512345678` would be
             read as a phone number, `5.5E+11` as an account, `nan` as an alias.  The intended value is never guessed.
@@ -14,6 +15,7 @@ from typing import Final
 
 from oracle.identifiers import Scheme, find_scheme
 from oracle.imports.refusals import RowCode
+from oracle.verifier.spreadsheet import quote_formula
 
 _SPACES: Final = str.maketrans(dict.fromkeys("\u00a0\u202f\u2007", " "))
 _AROUND: Final = " \t"
@@ -60,9 +62,24 @@ def clean(cell: str) -> str:
     """Return the cell without what spreadsheets and people put around the value."""
     text = cell.translate(_SPACES).strip(_AROUND)
     if text[:1] == "'":
-        return text[1:].strip(_AROUND)
+        text = text[1:].strip(_AROUND)
     wrapped = _as_formula_text(text)
     return wrapped[1].strip(_AROUND) if wrapped else text
+
+
+# Numbers, dates and times as a spreadsheet takes them, except a whole number of up to 11 digits.  It shows a longer one
+# as 5.25512E+11 and saves it so, drops leading zeros and those after a decimal point, and keeps 15 digits.
+_looks_like_number: Final = re.compile(r"(?!(?:0|[1-9][0-9]{0,10})\Z)[0-9][0-9.,:/eE+%-]*").fullmatch
+
+
+def keep(cell: str) -> str:
+    """Return a cell of an uploaded file so that a spreadsheet neither runs nor changes it, and `clean` reads the same.
+
+    A cell that begins with `'` is safe as it is; a second one would become part of the value.
+    """
+    if not cell or cell.lstrip()[:1] == "'":
+        return cell
+    return "'" + cell if _looks_like_number(cell) else quote_formula(cell)
 
 
 def is_mark(text: str) -> bool:

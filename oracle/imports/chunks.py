@@ -82,6 +82,11 @@ class Tally(NamedTuple):
     refused: int
 
 
+def are_in_force(results: bytes) -> bool:
+    """Whether all these rows are applied."""
+    return not results.translate(None, _IN_FORCE)
+
+
 def count_results(results: bytes) -> Tally:
     unapplied = len(results.translate(None, _IN_FORCE))
     unchanged = len(results.translate(None, _DONE))

@@ -18,18 +18,19 @@ Excel leaves out the separators of empty last cells.  So a row can end early if 
 row that ends early and has no line end is refused: it is more likely the place where the file was cut.
 """
 
-import codecs
 import csv
 import io
 import json
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from oracle.identifiers import BadIdentifier
 from oracle.imports import csv_dialect
+from oracle.imports.csv_dialect import FileHead, Format
+from oracle.imports.encoding import Encoding, decode
 from oracle.imports.refusals import FIELD_MAX, LINE_MAX, RECORD_LINES_MAX, FileRefused, RowRefused
 from oracle.imports.rows import (
     COLUMNS,
@@ -46,8 +47,6 @@ from oracle.imports.rows import (
 
 __all__ = ["Chunk", "FileRefused", "FileRow", "Format", "Reader", "RowChecks"]
 
-Format = Literal["csv", "ndjson"]
-
 ROWS_PER_CHUNK: Final = 10_000
 ROWS_MAX: Final = 10_000_000
 BLOCK_BYTES: Final = 256 * 1024
@@ -55,14 +54,6 @@ BLOCK_BYTES: Final = 256 * 1024
 
 _CHANGES_MAX: Final = 4_096
 _CHANGE_CHARACTERS_MAX: Final = 500  # of cells that are remembered: a file can pad each of them with a thousand spaces
-_SIGNATURE_BYTES: Final = 4
-
-_SIGNATURES: Final = {
-    b"PK\x03\x04": "This is an Excel workbook or a ZIP archive.",
-    b"\xd0\xcf\x11\xe0": "This is an Excel workbook.",
-    b"\x1f\x8b": "This file is compressed.",
-    b"\xff\xfe\0\0": "This file is UTF-32.",
-}
 
 _LINE_ENDS: Final = ("\n", "\r")
 
@@ -103,14 +94,13 @@ class Reader:
         # A character has at most four bytes: a line with more bytes has more than `line_max` characters.
         self._line_bytes_max = 4 * line_max + len(b"\r")
 
-        self._start: bytearray | None = bytearray()  # the first bytes; None once the byte order mark is read
-        self._utf16: codecs.IncrementalDecoder | None = None
+        self._encoding = Encoding()
         self._buffer = bytearray()
         self._waiting = 0  # bytes of the buffer that cannot be read before more arrive
         self._skipping = False  # inside a line that is too long
 
         self._lines = 0  # lines read
-        self._format = file_format
+        self._head = FileHead(file_format)
         self._delimiter = ""
         self._read_body: Callable[[str, bool], str] | None = None  # after the header
         self._columns: list[str] = []
@@ -126,13 +116,13 @@ class Reader:
         """Read the next bytes, and return the chunks that are complete.  Raises FileRefused."""
         chunks: list[Chunk] = []
         for at in range(0, len(data), self._block_bytes):
-            self._take(self._convert_to_utf8(data[at : at + self._block_bytes]))
+            self._take(self._encoding.convert(data[at : at + self._block_bytes]))
             chunks += self._cut_chunks()
         return chunks
 
     def finish(self) -> list[Chunk]:
         """Read the end of the file, and return the last chunks.  Raises FileRefused."""
-        self._take(self._convert_to_utf8(b"", final=True), final=True)
+        self._take(self._encoding.convert(b"", final=True), final=True)
         chunks = self._cut_chunks()
         if self._rows:
             chunks.append(self._make_chunk(self._rows))
@@ -142,34 +132,6 @@ class Reader:
         return chunks
 
     # Bytes --------------------------------------------------------------------------------------------------
-
-    def _convert_to_utf8(self, data: bytes, *, final: bool = False) -> bytes:
-        if self._start is not None:
-            self._start += data
-            if len(self._start) < _SIGNATURE_BYTES and not final:
-                return b""
-            data, self._start = bytes(self._start), None
-            data = self._strip_mark(data)
-        if self._utf16 is None:
-            return data
-        # Invalid UTF-16 becomes invalid UTF-8, so that its line is refused.
-        try:
-            text: str = self._utf16.decode(data, final)
-        except UnicodeDecodeError:
-            return b"\xff"
-        return text.encode("utf-8", "surrogatepass")
-
-    def _strip_mark(self, data: bytes) -> bytes:
-        for signature, what in _SIGNATURES.items():
-            if data.startswith(signature):
-                raise FileRefused("not_text", what, "Save it as CSV UTF-8, then upload it.")
-        if data.startswith(codecs.BOM_UTF8):
-            return data[len(codecs.BOM_UTF8) :]
-        for mark, name in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
-            if data.startswith(mark):
-                self._utf16 = codecs.getincrementaldecoder(name)("surrogatepass")
-                return data[len(mark) :]
-        return data
 
     def _take(self, data: bytes, *, final: bool = False) -> None:
         self._buffer += data
@@ -205,11 +167,11 @@ class Reader:
         whole = max(buffer.rfind(b"\n"), buffer.rfind(b"\r", 0, max(len(buffer) - 1, 0))) + 1
         cut = len(buffer) if final else whole
         overlong = len(buffer) - cut > self._line_bytes_max
-        text = _decode(bytes(buffer[:cut]))
+        text = decode(bytes(buffer[:cut]))
         rest = self._parse(text, final or overlong) if text else ""
         if overlong:
             if self._read_body is None:
-                raise _describe_overlong_header(self._line_max)
+                raise csv_dialect.make_overlong_header(self._line_max)
             self._refuse(self._lines + 1, RowRefused("too_long"))
             self._skipping = True
             cut = len(buffer) - buffer.endswith(b"\r")
@@ -228,28 +190,16 @@ class Reader:
 
     def _read_header(self, text: str) -> str:
         """Read the lines up to the header, choose how to read the body, and return the text of the body."""
-        lines = io.StringIO(text, newline="")
+        lines, head = io.StringIO(text, newline=""), self._head
         for line in lines:
-            if len(line.rstrip("\r\n")) > self._line_max:
-                raise _describe_overlong_header(self._line_max)
-            stripped = line.strip()
-            if not stripped:
+            if not head.take(line, self._line_max):
                 self._lines += 1
                 continue
-            self._format = self._format or ("ndjson" if stripped[0] in "{[" else "csv")
-            if self._format == "ndjson":
-                if stripped[0] != "{":
-                    raise FileRefused(
-                        "not_ndjson", "The first line is not a JSON object.", "Write one object on each line."
-                    )
+            if head.format == "ndjson":
                 self._read_body = self._read_ndjson
                 return line + lines.read()
             self._lines += 1
-            if not self._delimiter:
-                self._delimiter = csv_dialect.read_separator(line)
-                if self._delimiter:
-                    continue
-            self._delimiter, self._columns = csv_dialect.read_header(line.rstrip("\r\n"), self._delimiter)
+            self._delimiter, self._columns = head.delimiter, head.columns
             self._identifier_at = self._columns.index("identifier")
             self._cells_min = 1 + max(map(self._columns.index, REQUIRED))
             self._read_body = self._read_csv
@@ -257,7 +207,7 @@ class Reader:
         return ""
 
     def _read_csv(self, text: str, closed: bool) -> str:
-        if '"' in text:
+        if '"' in text or self._head.kept is not None:
             return self._read_quoted(text, closed)
         delimiter, at, changes, rows = self._delimiter, self._identifier_at, self._changes, self._rows
         lines = _split(text)
@@ -319,8 +269,9 @@ class Reader:
                 yield lines[number]
 
         reader = csv.reader(yield_lines(), delimiter=self._delimiter, strict=True)
+        records = reader if self._head.kept is None else map(self._head.drop_results, reader)
         try:
-            for cells in reader:
+            for cells in records:
                 line, at = at, origin + reader.line_num
                 number = self._lines + line + 1
                 others = (*cells[:position], *cells[position + 1 :])
@@ -373,7 +324,7 @@ class Reader:
         try:
             if len(line.rstrip("\r\n")) > self._line_max:
                 raise RowRefused("too_long")
-            if not any(cell.strip() for cell in cells):
+            if not any(cell.strip() for cell in cells) and not self._head.is_result(line):
                 return None
             for cell in cells:
                 check_text(cell)
@@ -448,13 +399,6 @@ def _remember(changes: dict[tuple[object, ...], RowChange], cells: tuple[object,
     changes[cells] = change
 
 
-def _decode(data: bytes) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return data.decode(errors="surrogateescape")
-
-
 def _split(text: str) -> list[str]:
     """Split into lines as an editor does; str.splitlines would also split at form feeds and similar characters."""
     if "\r" in text:
@@ -479,7 +423,10 @@ def _decode_carefully(line: str) -> dict[str, str]:
         raise RowRefused("bad_json")
     named: dict[str, str] = {}
     seen = set()
+    ignored = csv_dialect.RESULT_COLUMNS if csv_dialect.RESULT_SIGNS.issubset(name for name, _ in pairs) else ()
     for name, value in pairs:
+        if name in ignored:
+            continue
         if name not in COLUMNS:
             raise RowRefused("unknown_member")
         if name in seen:
@@ -498,8 +445,3 @@ class _Number:
 
     def __init__(self, _: str) -> None:
         pass
-
-
-def _describe_overlong_header(line_max: int) -> FileRefused:
-    message = f"The first line is longer than {line_max:,} characters."
-    return FileRefused("no_header", message, "Check that it is a CSV or NDJSON file.")

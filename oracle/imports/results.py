@@ -1,5 +1,7 @@
 """The results file: the result of each row, in the order of the uploaded file, made from the chunks while it is sent.
 
+Each row is there as it came, too, read from the uploaded file (`originals`) and written by `results_files`.
+
 A row that has not been applied is pending; once the batch has ended it is cancelled.  The file of a batch that has
 ended is always the same.
 """
@@ -7,14 +9,14 @@ ended is always the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any, Final, Literal
 
-import msgspec
-
 from oracle.identifiers import PartyKey
-from oracle.imports import chunks, results_csv
+from oracle.imports import chunks, results_files
 from oracle.imports.chunks import RowResult
+from oracle.imports.originals import Originals
+from oracle.imports.results_files import Result
 from oracle.imports.rows import FileRow
 from oracle.store.postgres import Postgres
 
@@ -29,43 +31,89 @@ _UNAPPLIED: Final = {
     "failed": RowResult("cancelled", "file_refused", "The file was refused as a whole."),
 }
 
-Result = tuple[int, str, str, str, str, str]
-_encode_lines: Final = msgspec.json.Encoder().encode_lines
+
+class ResultsFile:
+    """The results of one batch, as a file: open it, then send its pieces."""
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        batch_id: int,
+        file_format: str,
+        form: Form | None = None,
+        *,
+        only_failed: bool = False,
+    ) -> None:
+        """`file_format`: of the uploaded file, csv or ndjson.  `form`: of the results, by default the same."""
+        self.form: Form = form or ("ndjson" if file_format == "ndjson" else "csv")
+        self._postgres = postgres
+        self._batch_id = batch_id
+        self._file_format = file_format
+        self._only_failed = only_failed
+        self._originals = Originals(postgres, batch_id)
+
+    async def open(self) -> None:
+        """Raises DirectoryUnavailable."""
+        await self._originals.open()
+        self._writer = results_files.choose_writer(self._originals, self._file_format, self.form)
+
+    @property
+    def charset(self) -> str:
+        """The encoding of a CSV file of results is that of the uploaded file; that of NDJSON is UTF-8."""
+        is_mirrored = self.form == self._file_format == "csv"
+        return self._originals.encoding.partition("-le")[0].partition("-be")[0] if is_mirrored else "utf-8"
+
+    async def stream(self) -> AsyncGenerator[bytes]:
+        """Yield the file in pieces.  Raises DirectoryUnavailable, also in the middle."""
+        if head := self._writer.write_head():
+            yield head
+        first = 0
+        while found := await self._postgres.rows("batch_results", self._batch_id, first, CHUNKS_AT_ONCE):
+            for chunk in found:
+                # In a thread, because thousands of lines take milliseconds in which other calls would wait.
+                results = await asyncio.to_thread(self._list_chunk, chunk)
+                while results:
+                    await self._originals.fetch(results[-1].line)
+                    yield await asyncio.to_thread(self._write_available, results)
+            first += CHUNKS_AT_ONCE
+
+    def _list_chunk(self, chunk: Any) -> list[Result]:
+        """Return the results of a chunk, the last one first."""
+        results = list(list_results(chunk, only_failed=self._only_failed))
+        results.reverse()
+        return results
+
+    def _write_available(self, results: list[Result]) -> bytes:
+        """Write the results whose rows have been read, and remove them from the list."""
+        return self._writer.write(self._take_available(results))
+
+    def _take_available(self, results: list[Result]) -> Iterator[Result]:
+        while results and self._originals.has(results[-1].line):
+            yield results.pop()
 
 
 async def stream_results(
-    postgres: Postgres, batch_id: int, form: Form = "csv", *, only_failed: bool = False
+    postgres: Postgres, batch_id: int, form: Form | None = None, *, file_format: str = "csv", only_failed: bool = False
 ) -> AsyncGenerator[bytes]:
-    """Yield the file in pieces.  Raises DirectoryUnavailable, also in the middle."""
-    if form == "csv":
-        yield results_csv.write_header()
-    write = results_csv.write_lines if form == "csv" else _write_ndjson
-    first = 0
-    while found := await postgres.rows("batch_results", batch_id, first, CHUNKS_AT_ONCE):
-        for chunk in found:
-            # In a thread, because thousands of lines take milliseconds in which other calls would wait.
-            yield await asyncio.to_thread(_write_chunk, write, chunk, only_failed)
-        first += CHUNKS_AT_ONCE
-
-
-def _write_chunk(write: Callable[[Iterator[Result]], bytes], chunk: Any, only_failed: bool) -> bytes:
-    return write(list_results(chunk, only_failed=only_failed))
+    """Open the results of a batch, and yield them in pieces.  Raises DirectoryUnavailable, also in the middle."""
+    file = ResultsFile(postgres, batch_id, file_format, form, only_failed=only_failed)
+    await file.open()
+    async for piece in file.stream():
+        yield piece
 
 
 def list_results(chunk: Any, *, only_failed: bool) -> Iterator[Result]:
     done: bytes = chunk["results"]
+    if only_failed and chunk["state"] == "done" and chunks.are_in_force(done):
+        return  # all rows of a batch that is done have results: there is no need to unpack these
     unapplied = _UNAPPLIED.get(chunk["state"], _PENDING)
     for at, row in enumerate(chunks.unpack_rows(chunk["rows"])):
         if row.code:
-            yield row.line, "invalid", row.code, row.message, row.kind, ""
+            yield Result(row.line, "invalid", row.code, row.message, "")
             continue
         status, code, message = chunks.ROW_RESULTS[done[at]] if at < len(done) else unapplied
         if not only_failed or status in _FAILED:
-            yield row.line, status, code, message, row.kind, row.identifier
-
-
-def _write_ndjson(results: Iterator[Result]) -> bytes:
-    return _encode_lines([dict(zip(results_csv.COLUMNS, result, strict=True)) for result in results])
+            yield Result(row.line, status, code, message, row.identifier)
 
 
 async def find_rows_about(postgres: Postgres, batch_id: int, key: PartyKey, xact: str | None = None) -> list[FileRow]:

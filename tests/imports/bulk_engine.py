@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import csv
-import io
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
@@ -114,14 +113,17 @@ class Engine:
 
         await self.changes.administer(as_uploader("maker"), work)
 
-    async def fetch_results(self, batch_id: int, form: results.Form = "csv", *, only_failed: bool = False) -> bytes:
-        pieces = results.stream_results(self.postgres, batch_id, form, only_failed=only_failed)
+    async def fetch_results(
+        self, batch_id: int, form: results.Form | None = None, *, only_failed: bool = False
+    ) -> bytes:
+        file_format = (await self.fetch_batch(batch_id))["file_format"]
+        pieces = results.stream_results(self.postgres, batch_id, form, file_format=file_format, only_failed=only_failed)
         return b"".join([piece async for piece in pieces])
 
     async def list_results(self, batch_id: int) -> list[tuple[int, str]]:
         """Return each line with its result: the code if it has one, else the status."""
-        table = csv.DictReader(io.StringIO((await self.fetch_results(batch_id)).decode()))
-        return [(int(row["line"]), row["code"] or row["status"]) for row in table]
+        rows = map(json.loads, (await self.fetch_results(batch_id, "ndjson")).splitlines())
+        return [(row["line"], row["code"] or row["status"]) for row in rows]
 
     async def import_rows(self, *lines: str, fsp_id: str = "a") -> list[str]:
         """Import a file with these rows, and return the result of each."""

@@ -1,8 +1,6 @@
 """Files as people make them, and the result of each row."""
 
 import codecs
-import csv
-import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
@@ -10,8 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from oracle.identifiers import KINDS, Reading
-from oracle.imports import results_csv, templates
-from oracle.imports.cells import clean
+from oracle.imports import templates
 from oracle.imports.reading import Chunk, FileRefused, FileRow, Reader, RowChecks
 from oracle.imports.refusals import FIELD_MAX, LINE_MAX, RECORD_LINES_MAX, REFUSALS, RowCode
 
@@ -478,24 +475,3 @@ def test_chunks_are_full_and_numbered() -> None:
     chunks: list[Chunk] = [*reader.feed(data), *reader.finish()]
     assert [(chunk.number, len(chunk.rows), chunk.refused) for chunk in chunks] == [(0, 10, 5), (1, 10, 5), (2, 4, 2)]
     assert (reader.rows_read, reader.rows_refused) == (24, 12)
-
-
-def test_results_are_text_for_a_spreadsheet_and_can_be_read_again() -> None:
-    written = results_csv.write_lines(
-        [(2, "applied", "", "", "ALIAS", "@ana"), (3, "refused", "formula", 'a "b", c', "", "")]
-    )
-    table = list(csv.reader(io.StringIO((results_csv.write_header() + written).decode())))
-    assert table == [
-        ["line", "status", "code", "message", "kind", "identifier"],
-        ["2", "applied", "", "", "ALIAS", "'@ana"],
-        ["3", "refused", "formula", 'a "b", c', "", ""],
-    ]
-    assert read_row(f"ALIAS,{table[1][5]}") == "@ana"
-
-
-@pytest.mark.parametrize("identifier", ["@ana", "'ana", "''ana", "-ana", "+ana", "=1+1", "＝1"])
-def test_no_identifier_is_a_formula_in_the_results_and_each_is_read_again(identifier: str) -> None:
-    written = results_csv.write_lines([(2, "applied", "", "", "ALIAS", identifier)]).decode()
-    (cells,) = csv.reader(io.StringIO(written, newline=""))
-    assert cells[5] == f"'{identifier}"
-    assert clean(cells[5]) == identifier

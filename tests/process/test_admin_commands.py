@@ -485,7 +485,7 @@ def test_import_registers_a_file_and_writes_its_results(shell: Shell, maker_key:
     done = shell.as_key(maker_key, "import", str(file), "--results", str(out), "--note", "three")
     assert (done.code, done.out) == (0, "batch 1 done: 3 rows read, 3 valid, 3 applied, 0 failed\n")
     assert [line.split()[0] for line in done.err.splitlines()] == ["uploaded", "checked"]
-    assert out.read_text().splitlines()[1] == "2,added,,,MSISDN,523300000000"
+    assert out.read_text().splitlines()[1] == "2,added,,,523300000000,MSISDN,'523300000000,,MXN,,add"
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
 
     back = tmp_path / "back.csv"
@@ -526,12 +526,12 @@ def test_the_numbers_of_a_file_have_the_country_of_the_option_or_of_the_fsp(
     words = ("import", str(file), "--results", str(out))
     assert "national_without_country" in shell.as_key(maker_key, *words).err + out.read_text()
     assert shell.as_key(maker_key, *words, "--country", "mx").code == 0
-    assert out.read_text().splitlines()[1] == "2,added,,,MSISDN,525512349101"
+    assert out.read_text().splitlines()[1] == "2,added,,,525512349101,MSISDN,5512349101"
     assert shell("fsp", "update", "greenbank", "--country", "mx").code == 0
     assert shell("fsp", "show", "greenbank", "--json").json["defaultCountry"] == "MX"
     done = shell.as_key(maker_key, *words, "--json")
     assert (done.code, done.json["country"]) == (0, "MX")
-    assert out.read_text().splitlines()[1] == "2,unchanged,,,MSISDN,525512349101"
+    assert out.read_text().splitlines()[1] == "2,unchanged,,,525512349101,MSISDN,5512349101"
     assert (
         shell.as_key(maker_key, "alias", "show", "MSISDN", "5512349101", "--json").json["identifier"] == "525512349101"
     )

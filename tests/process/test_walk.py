@@ -40,7 +40,7 @@ def test_its_check_finds_each_wrong_result(tmp_path: Path) -> None:
 
     def is_right(lines: list[list[str]]) -> bool:
         with results.open("w", newline="") as text:
-            csv.writer(text).writerows([["line", "status", "code", "message", "kind", "identifier"], *lines])
+            csv.writer(text).writerows([["line", "status", "code", "message", "kind", "canonical"], *lines])
         return check(results, walk)
 
     assert is_right(good)

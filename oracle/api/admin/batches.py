@@ -50,7 +50,6 @@ REPORT_EVERY_S: Final = 0.5
 ALIVE_EVERY_S: Final = 15.0  # a comment, so that nothing in between takes the silence for a dead connection
 
 _TEMPLATES: Final = {"import.csv": "text/csv; charset=utf-8", "import.ndjson": "application/x-ndjson"}
-_MEDIA_TYPES: Final = {"csv": "text/csv; charset=utf-8; header=present", "ndjson": "application/x-ndjson"}
 
 
 class Approval(Body):
@@ -474,13 +473,30 @@ async def read_results(
     form: Annotated[results.Form | None, QueryParameter(name="format")] = None,
     only: Annotated[Literal["failed"] | None, QueryParameter()] = None,
 ) -> Streamed:
-    """The rows come in the order of the file, with the columns line, status, code, message, kind and identifier (in its
-    canonical form).  Rows that are not processed yet are pending.  Without `format`, the Accept header decides.
+    """Each row as it came, in the order of the file, behind the columns of its result: line, status, code, message and
+    canonical (the identifier as it is stored).  A row that does not fit into columns is in `row`.  Rows that are not
+    processed yet are pending.
+
+    You can correct the file and upload it again: in a file with `line` and `message`, these columns are ignored.  In
+    CSV, cells that a spreadsheet would run or change have a `'` in front, which an upload ignores as well.
+
+    Without `format`, the Accept header decides; without both, the file has the format of the upload.
     """
     row = await _read_kept(call.postgres, fsp_id, batch_id)
-    chosen: results.Form = form or ("ndjson" if "ndjson" in request.headers.get("accept", "") else "csv")
-    pieces = results.stream_results(call.postgres, batch_id, chosen, only_failed=only is not None)
-    return _download(call, _whole(call.postgres, row, pieces), f"results-{batch_id}.{chosen}", _MEDIA_TYPES[chosen])
+    chosen: results.Form | None = form or _find_accepted(request.headers.get("accept", ""))
+    file = results.ResultsFile(call.postgres, batch_id, row["file_format"], chosen, only_failed=only is not None)
+    await file.open()
+    media_type = (
+        "application/x-ndjson" if file.form == "ndjson" else f"text/csv; charset={file.charset}; header=present"
+    )
+    name = f"results-{batch_id}.{file.form}"
+    return _download(call, _whole(call.postgres, row, file.stream()), name, media_type)
+
+
+def _find_accepted(accepted: str) -> results.Form | None:
+    if "ndjson" in accepted:
+        return "ndjson"
+    return "csv" if "text/csv" in accepted else None
 
 
 @operation(

@@ -57,14 +57,15 @@ def test_a_file_from_its_upload_to_the_results(service: Service, maker: httpx.Cl
     read = maker.get(f"{path}/results")
     assert read.headers["content-type"].startswith("text/csv")
     table = read.text.splitlines()
-    assert table[1] == "2,added,,,ALIAS,up0"
+    assert table[1] == "2,added,,,up0,ALIAS,up0,,,,"
     assert table[4].startswith("5,invalid,unknown_kind,")
     assert maker.get(f"{path}/results", params={"only": "failed"}).text.splitlines() == [table[0], table[4]]
     as_lines = maker.get(f"{path}/results", headers={"Accept": "application/x-ndjson"})
     assert as_lines.headers["content-type"].startswith("application/x-ndjson")
     lines = as_lines.text.splitlines()
     assert json.loads(lines[0]) == {
-        "line": 2, "status": "added", "code": "", "message": "", "kind": "ALIAS", "identifier": "up0",
+        "line": 2, "status": "added", "code": "", "message": "", "canonical": "up0",
+        "kind": "ALIAS", "identifier": "up0", "sub_id": "", "currency": "", "country": "", "action": "",
     }  # fmt: skip
     assert maker.get(f"{path}/file").text == rows("up", 3) + "FAX,1,,,,\n"
     assert service.hub.get("/ALIAS/up0").json() == {"partyList": [{"fspId": "greenbank"}]}

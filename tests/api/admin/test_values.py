@@ -254,7 +254,7 @@ def test_the_country_of_a_row_counts_before_that_of_the_file_and_of_the_fsp(
     def read(**query: str) -> list[str]:
         """Return the identifier of each row, or the reason of its refusal."""
         lines = list(csv.reader(import_file(maker, rows, **query)))
-        return [line[5] or line[3].partition("(")[2].partition(")")[0] for line in lines]
+        return [line[4] or line[3].partition("(")[2].partition(")")[0] for line in lines]
 
     refused, doubtful = "national_without_country", "ambiguous_national_or_international"
     same = ["959250001102", "525512341102", "123456789", "959250001103", "a-row"]
