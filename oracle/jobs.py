@@ -5,6 +5,8 @@ Job.       An async function that gets `stop`.  When `stop` is set, it returns a
 Failure.   A job that raises is logged, and started again after the next of pauses_s while it keeps failing; the others
            go on.  So the jobs wait while PostgreSQL is away.  A job that returns is done.  `notice` hears that a job
            fails, and once it has run for steady_s again that it works.  It does not hear that PostgreSQL is away.
+           A job that PostgreSQL keeps from working is one line with the reason (`explain`), and none while PostgreSQL
+           `is_away` for the whole process, which then reports that itself.
 Twice.     The same jobs can run in two processes at once: while a worker is replaced, and on several machines.  A job
            that only one process may do takes a lock in the database (see `store/leader`).
 Stop.      `run` returns when every job has ended.  After timeout_s it cancels the others and waits for them.
@@ -24,6 +26,7 @@ Job = Callable[[asyncio.Event], Awaitable[None]]
 Named = tuple[str, Job]
 Pause = Callable[[float, asyncio.Event], Awaitable[object]]
 Notice = Callable[[str, bool], None]  # the job, and whether it works
+Explain = Callable[[BaseException], str]
 
 PAUSES_S: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 STEADY_S: Final = 60.0  # a job that ran for longer has recovered from its last failure
@@ -40,11 +43,16 @@ async def run(
     pauses_s: Sequence[float] = PAUSES_S,
     steady_s: float = STEADY_S,
     notice: Notice = lambda _job, _works: None,
+    explain: Explain = lambda _error: "",
+    is_away: Callable[[], bool] = lambda: False,
 ) -> None:
     """Run all jobs until `stop` is set and they have ended."""
     tasks = [
         asyncio.create_task(
-            _keep_running(name, job, stop, pause, Backoff(pauses_s, steady_s=steady_s), steady_s, notice), name=name
+            _Keeper(name, job, pause, Backoff(pauses_s, steady_s=steady_s), steady_s, notice, explain, is_away).run(
+                stop
+            ),
+            name=name,
         )
         for name, job in jobs
     ]
@@ -60,28 +68,52 @@ async def run(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _keep_running(
-    name: str, job: Job, stop: asyncio.Event, pause: Pause, backoff: Backoff, steady_s: float, notice: Notice
-) -> None:
-    loop = asyncio.get_running_loop()
+class _Keeper:
+    """Keeps one job running."""
 
-    while not stop.is_set():
-        began, recovered = loop.time(), loop.call_later(steady_s, notice, name, True)
-        try:
+    def __init__(
+        self,
+        name: str,
+        job: Job,
+        pause: Pause,
+        backoff: Backoff,
+        steady_s: float,
+        notice: Notice,
+        explain: Explain,
+        is_away: Callable[[], bool],
+    ) -> None:
+        self._name, self._job = name, job
+        self._pause, self._backoff, self._steady_s = pause, backoff, steady_s
+        self._notice, self._explain, self._is_away = notice, explain, is_away
+        self._waiting = logs.Condition(log, f"The job {name}", good="works again")
+
+    async def run(self, stop: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        while not stop.is_set():
+            began, recovered = loop.time(), loop.call_later(self._steady_s, self._recover)
             try:
-                await job(stop)
-            finally:
-                recovered.cancel()
-        except (Exception, asyncio.CancelledError) as exc:
-            if _is_cancelled():
-                raise
-            if not isinstance(exc, DirectoryUnavailable):
-                notice(name, False)
-            pause_s = backoff.fail(loop.time() - began)
-            log.warning("A job failed; starting it again", exc=exc, job=name, pause_s=pause_s)
-            await pause(pause_s, stop)
-        else:
-            return
+                try:
+                    await self._job(stop)
+                finally:
+                    recovered.cancel()
+            except DirectoryUnavailable as exc:
+                was_away = self._is_away()
+                await self._pause(self._backoff.fail(loop.time() - began), stop)
+                if not (was_away or self._is_away()):
+                    self._waiting.now(f"waits: {self._explain(exc)}")
+            except (Exception, asyncio.CancelledError) as exc:
+                if _is_cancelled():
+                    raise
+                self._notice(self._name, False)
+                pause_s = self._backoff.fail(loop.time() - began)
+                log.warning("A job failed; starting it again", exc=exc, job=self._name, pause_s=pause_s)
+                await self._pause(pause_s, stop)
+            else:
+                return
+
+    def _recover(self) -> None:
+        self._notice(self._name, True)
+        self._waiting.now("works again")
 
 
 def _is_cancelled() -> bool:

@@ -98,10 +98,13 @@ class OracleProcess:
         """stdout and stderr so far, of the workers as well."""
         return self._log.read_text(errors="replace")
 
+    def read_lines(self) -> list[dict[str, Any]]:
+        """The log lines so far."""
+        return [json.loads(line) for line in self.output.split("\n")[:-1] if line.startswith("{")]
+
     def find_log_lines(self, event: str) -> list[dict[str, Any]]:
         """The log lines of one event."""
-        lines = [line for line in self.output.split("\n")[:-1] if line.startswith("{")]
-        return [line for line in map(json.loads, lines) if line["event"] == event]
+        return [line for line in self.read_lines() if line["event"] == event]
 
     @property
     def hub_url(self) -> str:

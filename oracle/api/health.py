@@ -24,6 +24,7 @@ import msgspec
 from oracle.api.kept import Kept
 from oracle.store.cache.coherence import Coherence
 from oracle.store.changes import Changes
+from oracle.store.diagnosis import explain
 from oracle.store.postgres import Postgres
 from oracle.telemetry import logs
 from oracle.telemetry.metrics import JOBS, Metrics
@@ -31,6 +32,10 @@ from oracle.telemetry.metrics import JOBS, Metrics
 ASK_EVERY_S: Final = 0.5
 # A Redis that is new to the directory is trusted only after a lease: this must not be a warning at every first start.
 GRACE_S: Final = 3.0
+DATASTORE: Final = "datastore"
+CACHE: Final = "cache"
+CHANGES: Final = "changes"
+SUBJECTS: Final = (DATASTORE, CACHE, CHANGES)
 
 log = logs.Log(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -54,9 +59,19 @@ class Health:
     """One per process; `watch` runs as a task."""
 
     def __init__(
-        self, coherence: Coherence, postgres: Postgres, changes: Changes, metrics: Metrics, waiting_max_s: float
+        self,
+        coherence: Coherence,
+        postgres: Postgres,
+        changes: Changes,
+        metrics: Metrics,
+        waiting_max_s: float,
+        *,
+        logs_states: bool = True,
     ) -> None:
-        """`waiting_max_s`: how long an event can wait to be sealed before it is reported."""
+        """`waiting_max_s`: how long an event can wait to be sealed before it is reported.
+
+        `logs_states`: False if another process logs the changes of the states (`read_states`), once for all processes.
+        """
         self._waiting_max_s = waiting_max_s
         self._coherence = coherence
         self._postgres = postgres
@@ -68,8 +83,7 @@ class Health:
         self._started = time.monotonic()
         self._start_time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         self._version = version("alias-oracle")
-        self._database, self._cache = logs.Condition(log, "datastore"), logs.Condition(log, "cache")
-        self._taken = logs.Condition(log, "changes")
+        self._conditions = {name: logs.Condition(log, name) for name in SUBJECTS} if logs_states else {}
 
     @property
     def datastore(self) -> bool:
@@ -82,17 +96,32 @@ class Health:
         return self._coherence.session is not None
 
     def report(self) -> tuple[int, bytes]:
-        services = [Service("datastore", _name_state(self.datastore)), self._report_cache()]
-        refusal = self._changes.explain_failure() if self.datastore else None
-        if refusal is not None:
-            services.append(Service("changes", "DOWN", refusal))
+        reasons = self._find_reasons()
+        services = [
+            Service(name, _name_state(reason is None), reason or "")
+            for name, reason in reasons.items()
+            if reason is not None or name != CHANGES
+        ]
         services += self._alarms.get()
         uptime = round(time.monotonic() - self._started, 3)
         report = Report(_name_state(self.datastore), uptime, self._start_time, self._version, services)
         return (200 if self.datastore else 503), _encode(report)
 
-    def _report_cache(self) -> Service:
-        return Service("cache", "OK") if self.cache else Service("cache", "DOWN", self._coherence.cache_failure)
+    def read_states(self) -> dict[str, str]:
+        """Return the state of each of SUBJECTS, in words for the log."""
+        reasons = self._find_reasons()
+        if not self.cache and time.monotonic() - self._started < GRACE_S:
+            reasons[CACHE] = None
+        return {name: describe_state(reason) for name, reason in reasons.items()}
+
+    def _find_reasons(self) -> dict[str, str | None]:
+        """Find why each of SUBJECTS cannot be used: '' if that is not known, None for one that works."""
+        failure = self._coherence.failure
+        return {
+            DATASTORE: None if self.datastore else explain(failure) if failure else "",
+            CACHE: None if self.cache else self._coherence.cache_failure,
+            CHANGES: self._changes.explain_failure() if self.datastore else None,
+        }
 
     def ready(self) -> tuple[int, bytes]:
         ready = self.datastore or (self.cache and (self._coherence.fresh or self._coherence.patient))
@@ -108,12 +137,9 @@ class Health:
             if session is not None:
                 session.ping()
             self._publish()
-            self._database.now("ok" if self.datastore else "down")
-            if self.cache or time.monotonic() - self._started > GRACE_S:
-                reason = self._coherence.cache_failure
-                self._cache.now("ok" if self.cache else f"down: {reason}" if reason else "down")
-            refusal = self._changes.explain_failure()
-            self._taken.now("ok" if refusal is None else f"fail: {refusal}")
+            states = self.read_states()
+            for name, condition in self._conditions.items():
+                condition.now(states[name])
             await asyncio.sleep(ASK_EVERY_S)
 
     def _publish(self) -> None:
@@ -151,6 +177,11 @@ def list_alarms(metrics: Metrics, waiting_max_s: float) -> list[Service]:
         reason = f"differences from history: {differences:.0f}; run `oracle audit verify --directory`"
         alarms.append(Service("directory", "DOWN", reason))
     return alarms
+
+
+def describe_state(reason: str | None) -> str:
+    """Describe a state for the log, with the reason that /health shows."""
+    return "ok" if reason is None else f"down: {reason}" if reason else "down"
 
 
 def _name_state(up: bool) -> str:

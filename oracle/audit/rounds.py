@@ -56,8 +56,10 @@ class Rounds:
         rows_per_s: float,
         first_after_s: float = FIRST_AFTER_S,
         slice_rows: int = SLICE_ROWS,
+        is_away: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`every_s`: from the end of a round to the begin of the next one."""
+        """`every_s`: from the end of a round to the begin of the next one.  `is_away`: as for `Leader`."""
+        self._is_away = is_away
         self._servers, self._metrics = servers, metrics
         self._every_s, self._rows_per_s = every_s, rows_per_s
         self._first_after_s, self._slice_rows = first_after_s, slice_rows
@@ -70,8 +72,9 @@ class Rounds:
 
     async def run(self, stop: asyncio.Event) -> None:
         await Leader(
-            self._connect, ROUNDS_LOCK, self._lead, self._leading, look_s=LOOK_S, notice=self._leave_to_others
-        ).run(stop)
+            self._connect, ROUNDS_LOCK, self._lead, self._leading,
+            look_s=LOOK_S, notice=self._leave_to_others, is_away=self._is_away,
+        ).run(stop)  # fmt: skip
 
     async def _connect(self) -> asyncpg.Connection:
         return await log.connect(self._servers, "oracle directory rounds", plan_cache_mode="force_generic_plan")

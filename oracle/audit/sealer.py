@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -75,14 +75,19 @@ class Sealer:
         interval_s: float = INTERVAL_S,
         rest: float = 1.0,
         limits: SealingLimits = LIMITS,
+        is_away: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`rest`: the pause after a portion, as a multiple of the time that the portion took."""
+        """`rest`: the pause after a portion, as a multiple of the time that the portion took.
+
+        `is_away`: as for `Leader`.
+        """
         self._servers = servers
         self._file = key_file
         self._metrics = metrics
         self._interval_s = interval_s
         self._rest = rest
         self._limits = limits
+        self._is_away = is_away
         self._condition = logs.Condition(events_log, "Sealing of history", level=logging.ERROR, repeat_s=REPEAT_S)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -91,7 +96,7 @@ class Sealer:
             self._connect, SEALING_LOCK, self._lead, self._condition, look_s=self._interval_s,
             # The texts of these are ours and hold no identifier.
             refusals=(Refused, KeyFileError, BadNote, log.Damaged),
-            transient=(asyncpg.UniqueViolationError,), notice=self._report_state,
+            transient=(asyncpg.UniqueViolationError,), notice=self._report_state, is_away=self._is_away,
         ).run(stop)  # fmt: skip
 
     async def _connect(self) -> asyncpg.Connection:

@@ -32,7 +32,7 @@ from oracle.imports.reading import RowChecks
 from oracle.imports.validating import Validating
 from oracle.store.changes import Changes
 from oracle.store.lanes import LIMITS
-from oracle.store.leader import Leader
+from oracle.store.leader import Leader, note_interruption
 from oracle.store.postgres import Postgres
 from oracle.store.rows import BatchFspRow, BatchRow
 from oracle.telemetry import logs
@@ -66,20 +66,23 @@ class Imports:
         reading: Reading,
         limits: ImportLimits = IMPORT_LIMITS,
         passes_max: int = PASSES_MAX,
+        is_away: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`is_away`: as for `Leader`."""
         self._changes = changes
         self._postgres = postgres
         self._metrics = metrics or Metrics.open(None, "jobs", 0)
         self._reading = reading
         self._limits = limits
         self._passes_max = passes_max
+        self._is_away = is_away
         self._condition = logs.Condition(log, "import of files")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Import until `stop` is set; commit work that has begun first."""
         await Leader(
             self._connect, LOCK, self._hold, self._condition,
-            look_s=self._limits.look_s, heartbeat_s=HEARD_S, transient=(asyncpg.PostgresError,),
+            look_s=self._limits.look_s, heartbeat_s=HEARD_S, transient=(asyncpg.PostgresError,), is_away=self._is_away,
         ).run(stop)  # fmt: skip
 
     async def _connect(self) -> asyncpg.Connection:
@@ -125,8 +128,10 @@ class Imports:
                     log.error("batch put aside", exc=exc, batch=batch_id)
                     aside[batch_id] = time.monotonic() + ASIDE_S
             if away:
-                self._condition.now("interrupted", exc=away)
+                was_away = self._is_away()
                 await pause(backoff.fail(), stop)
+                if not (was_away or self._is_away()):
+                    note_interruption(self._condition, away)
             else:
                 backoff.reset()
                 self._condition.now("ok")

@@ -33,6 +33,7 @@ from oracle.backoff import Backoff
 from oracle.run.errors import ServeError
 from oracle.run.order import Command, Order, Report, Role
 from oracle.run.secrecy import drop_settings
+from oracle.run.states import LOOK_S, States
 from oracle.run.worker import CLOSING_S
 from oracle.settings import Settings
 from oracle.store.base import Confirmed
@@ -68,6 +69,7 @@ class WorkerProcess:
         self.born = time.monotonic()
         self.silent_s = 0.0  # without a report, in time that the supervisor was awake
         self.confirmed: Confirmed | None = None  # as it has reported
+        self.states: Mapping[str, str] = {}  # as it has reported
         self._reports_on = False  # a worker of an older version sends one byte and no report
         self._received = b""
         self._ready_s = ready_s
@@ -124,7 +126,8 @@ class WorkerProcess:
     def _take_report(self, line: bytes) -> None:
         self._reports_on = self._reports_on or bool(line)
         with suppress(msgspec.DecodeError):  # a report of another version: then only its arrival counts
-            self.confirmed = Report.decode(line).confirmed or self.confirmed
+            report = Report.decode(line)
+            self.confirmed, self.states = report.confirmed or self.confirmed, report.states
         if not self._ready.done():
             self._ready.set_result(True)
 
@@ -226,6 +229,7 @@ class Crew:
                 group.create_task(self.keep_post(post))
                 group.create_task(self._keep_awake(post))
             group.create_task(self._keep_fresh(replace, renew))
+            group.create_task(self._watch_states())
 
     async def end(self) -> None:
         """End all workers: in order; by force after stop_timeout_s, or when cancelled while waiting."""
@@ -270,7 +274,7 @@ class Crew:
 
     def _make_order(self, order: Order, post: Post) -> Order:
         beat_s = self._limits.find_silent_s(post.role) / LOOKS
-        return msgspec.structs.replace(order, beat_s=beat_s, confirmed=self._find_confirmed())
+        return msgspec.structs.replace(order, beat_s=beat_s, confirmed=self._find_confirmed(), logs_states=True)
 
     def _find_confirmed(self) -> Confirmed | None:
         """Return the newest that any worker has reported, also one that is dead."""
@@ -290,6 +294,14 @@ class Crew:
                 log.error("A worker hangs; killing it", worker=str(post), silent_s=round(worker.silent_s, 1))
                 worker.signal(signal.SIGKILL)
                 worker.silent_s = 0.0  # one line for each try: a process in an uninterruptible call dies later
+
+    async def _watch_states(self) -> None:
+        """Log how PostgreSQL and Redis change, as the workers see them: once for all workers."""
+        states = States()
+        while True:
+            workers = [post.worker for post in self._posts]
+            states.look([worker.states for worker in workers if worker is not None])
+            await asyncio.sleep(LOOK_S)
 
     def _remove(self, worker: WorkerProcess, post: Post) -> None:
         self._confirmed = self._find_confirmed()

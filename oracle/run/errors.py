@@ -39,6 +39,7 @@ def explain_database_errors(url: str) -> Iterator[None]:
 
     import asyncpg  # noqa: PLC0415 - 0.1 s that listeners and workers need not wait for
 
+    from oracle.store.diagnosis import explain  # noqa: PLC0415 - as asyncpg
     from oracle.store.sessions import UnfitSession  # noqa: PLC0415 - as asyncpg
 
     away = (
@@ -53,10 +54,11 @@ def explain_database_errors(url: str) -> Iterator[None]:
     except UnfitSession as exc:
         raise DatabaseError(f"database {mask_url(url)}: {exc}") from exc
     except (asyncpg.PostgresError, OSError) as exc:
-        # The first line alone: the details behind it hold values.
-        reason = next(iter(str(exc).splitlines()), "") or type(exc).__name__
-        if isinstance(exc, TimeoutError):
-            reason = "it does not answer"
+        reason = explain(exc)
+        if isinstance(exc, asyncpg.PostgresError) or not reason:
+            # The first line alone: the details behind it hold values.
+            said = next(iter(str(exc).splitlines()), "") or type(exc).__name__
+            reason = f"{reason} ({said})" if reason else said
         later = isinstance(exc, away) or (isinstance(exc, OSError) and not isinstance(exc, ssl.SSLError))
         raise (DatabaseAway if later else DatabaseError)(f"database {mask_url(url)}: {reason}") from exc
     except KeyError as exc:

@@ -33,6 +33,7 @@ class Order(msgspec.Struct, frozen=True):
     run_dir: Path
     beat_s: float = 1.0  # the time between two reports of the worker
     confirmed: Confirmed | None = None  # the last generation that a worker of this supervisor has read
+    logs_states: bool = False  # this supervisor logs what its workers report of PostgreSQL and Redis
 
     def encode(self) -> bytes:
         """Write it as one line of JSON."""
@@ -48,6 +49,7 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ready: bool = False  # it answers
     confirmed: Confirmed | None = None  # the generation that it has read last, and when
+    states: Mapping[str, str] = {}  # of PostgreSQL and Redis, as this process sees them (api/health)
 
     def encode(self) -> bytes:
         """Write it as one line of JSON."""

@@ -38,6 +38,7 @@ from oracle.store.cache.lookups import Lookups
 from oracle.store.cache.tags import Tags
 from oracle.store.cache.topology import dialler
 from oracle.store.changes import Changes
+from oracle.store.diagnosis import explain
 from oracle.store.postgres import Postgres, open_postgres
 from oracle.store.routes import Routes
 from oracle.telemetry import logs
@@ -146,10 +147,13 @@ def _begin_with_routes(file: RoutesFile, routes: Routes, coherence: Coherence) -
 
 
 @asynccontextmanager
-async def _open_health(store: Store, metrics: Metrics) -> AsyncIterator[Health]:
+async def _open_health(store: Store, metrics: Metrics, link: Link | None = None) -> AsyncIterator[Health]:
     health = Health(
-        store.coherence, store.postgres, store.changes, metrics, waiting_max_s=store.settings.audit_waiting_max_s
-    )
+        store.coherence, store.postgres, store.changes, metrics,
+        waiting_max_s=store.settings.audit_waiting_max_s, logs_states=link is None or link.logs_states,
+    )  # fmt: skip
+    if link is not None:
+        link.read_states = health.read_states
     tasks = [asyncio.create_task(health.watch()), asyncio.create_task(watch_event_loop(metrics))]
     try:
         yield health
@@ -174,7 +178,7 @@ async def run_hub(
     try:
         async with (
             open_store(settings, metrics, run_dir=run_dir, known=link.confirmed) as store,
-            _open_health(store, metrics) as health,
+            _open_health(store, metrics, link) as health,
         ):
             participants = Participants(
                 store.lookups,
@@ -227,7 +231,7 @@ async def run_admin(
 
     metrics = Metrics.open(run_dir, "admin", index)
     try:
-        async with open_store(settings, metrics, desk=True) as store, _open_health(store, metrics) as health:
+        async with open_store(settings, metrics, desk=True) as store, _open_health(store, metrics, link) as health:
             services = AdminServices(
                 store.changes, store.postgres, health, metrics,
                 quota=Quota(open_max=settings.import_open_max, bytes_max=settings.import_day_bytes_max),
@@ -269,8 +273,9 @@ async def run_jobs(settings: Settings, index: int, run_dir: Path | None, link: L
 
     async def run_with_store(stop: asyncio.Event) -> None:
         notice("store", True)
-        async with open_store(settings, metrics, desk=True) as store, _open_health(store, metrics):
-            await jobs.run(_make_jobs(store, metrics, signing_keys), stop, notice=notice)
+        async with open_store(settings, metrics, desk=True) as store, _open_health(store, metrics, link):
+            made = _make_jobs(store, metrics, signing_keys)
+            await jobs.run(made, stop, notice=notice, explain=explain, is_away=lambda: not store.coherence.reachable)
 
     try:
         # Nobody waits for this process, so PostgreSQL can be slow or away when it starts: opening the store is a job,
@@ -288,8 +293,11 @@ def _make_jobs(store: Store, metrics: Metrics, signing_keys: KeyFile) -> list[jo
     from oracle.audit.sealer import Sealer  # noqa: PLC0415
     from oracle.imports.worker import Imports  # noqa: PLC0415
 
-    imports = Imports(store.changes, store.postgres, metrics, reading=Reading.of(store.settings))
-    sealer = Sealer(store.postgres.servers, signing_keys, metrics)
+    def is_away() -> bool:
+        return not store.coherence.reachable
+
+    imports = Imports(store.changes, store.postgres, metrics, reading=Reading.of(store.settings), is_away=is_away)
+    sealer = Sealer(store.postgres.servers, signing_keys, metrics, is_away=is_away)
     housekeeping = Housekeeping(store.postgres, Retention.of(store.settings))
     made: list[jobs.Named] = [
         ("imports", imports.run),
@@ -299,7 +307,7 @@ def _make_jobs(store: Store, metrics: Metrics, signing_keys: KeyFile) -> list[jo
     if store.settings.audit_directory_every_s:
         rounds = Rounds(
             store.postgres.servers, metrics, every_s=store.settings.audit_directory_every_s,
-            rows_per_s=store.settings.audit_directory_rows_per_s,
+            rows_per_s=store.settings.audit_directory_rows_per_s, is_away=is_away,
         )  # fmt: skip
         made.append(("directory", rounds.run))
     return made

@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import Final
@@ -78,16 +78,18 @@ class Link:
         self._control = control
         self._beat_s = order.beat_s
         self.confirmed = order.confirmed  # what an earlier worker read last
+        self.logs_states = not order.logs_states  # else the supervisor does, once for all workers
         self.read_confirmed: Callable[[], Confirmed | None] = lambda: None
+        self.read_states: Callable[[], Mapping[str, str]] = dict
 
     def report_ready(self) -> None:
         """Report that the worker answers, and from now on that it lives."""
-        self._send(Report(ready=True, confirmed=self.read_confirmed()))
+        self._send(Report(ready=True, confirmed=self.read_confirmed(), states=self.read_states()))
         asyncio.get_running_loop().call_later(self._beat_s, self._beat)
 
     def _beat(self) -> None:
         asyncio.get_running_loop().call_later(self._beat_s, self._beat)
-        self._send(Report(confirmed=self.read_confirmed()))
+        self._send(Report(confirmed=self.read_confirmed(), states=self.read_states()))
 
     def _send(self, report: Report) -> None:
         # The kernel takes a short message whole or not at all.  It takes none while the supervisor is stopped and the

@@ -101,6 +101,10 @@ class Session(Protocol):
     lost: Callable[[], None]
 
     @property
+    def refusal(self) -> str:
+        """Why the session ended, as far as this is known."""
+
+    @property
     def alive(self) -> bool: ...
 
     def mget(self, keys: Sequence[bytes], done: Callable[[list[bytes | None] | None], None]) -> None:

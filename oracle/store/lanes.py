@@ -25,6 +25,7 @@ import msgspec
 
 from oracle.errors import DirectoryUnavailable
 from oracle.store.cache.coherence import COMMIT_MAX_S
+from oracle.store.diagnosis import explain
 from oracle.store.queries import QUERIES
 from oracle.store.servers import Servers
 from oracle.store.sessions import UnfitSession
@@ -43,18 +44,6 @@ _REFUSED: Final = ("53", "58", "25006", "3D000", "28")
 # "Not now" for one statement: lock and statement time-outs, a transaction that was idle for too long (because this
 # process stalled), deadlock, serialization failure.
 _BUSY: Final = ("55P03", "57014", "25P03", "40")
-
-
-_EXPLAINED: Final = {
-    "53100": "the disk of PostgreSQL is full",
-    "53200": "PostgreSQL has no memory left",
-    "53300": "PostgreSQL has no connection left",
-    "53": "PostgreSQL lacks a resource",
-    "58": "PostgreSQL cannot read or write its files",
-    "25006": "PostgreSQL is read-only",
-    "3D000": "the database does not exist",
-    "28": "PostgreSQL does not accept this user",
-}
 
 
 class PostgresLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,10 +86,7 @@ def is_busy(error: BaseException) -> bool:
 
 def explain_refusal(error: BaseException) -> str:
     """Say in a few words, which hold no values, why a working server does not take changes."""
-    if isinstance(error, UnfitSession):
-        return str(error)
-    sqlstate = str(getattr(error, "sqlstate", None) or "")
-    return next((text for prefix, text in _EXPLAINED.items() if sqlstate.startswith(prefix)), "commits get no answer")
+    return "commits get no answer" if isinstance(error, TimeoutError) else explain(error) or "commits get no answer"
 
 
 def is_unavailable(error: BaseException) -> bool:

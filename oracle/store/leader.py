@@ -6,6 +6,7 @@ Lost.      With heartbeat_s the leader asks on that connection that often, and i
            answer.  A leader can lose the lock without knowing it for a moment, so two may work at once: the work itself
            must be safe then, by a constraint or a state in the database.
 Failures.  After an error that means "not now", the process looks for the lock again.  Every other error passes through.
+           While PostgreSQL is away for the whole process, the process reports that, and not this job.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import asyncpg
 
 from oracle.backoff import pause
 from oracle.errors import DirectoryUnavailable
+from oracle.store.diagnosis import explain
 from oracle.store.lanes import is_unavailable
 from oracle.store.queries import QUERIES
 
@@ -39,6 +41,7 @@ class Leader:
     refusals    errors of the work whose text is for the operator and holds no identifier: it is logged.
     transient   further errors that mean "not now".
     notice      hears whether this process cannot do the work, for another reason than an error that passes.
+    is_away     whether PostgreSQL is known to be away.
     """
 
     def __init__(
@@ -53,8 +56,10 @@ class Leader:
         refusals: tuple[type[Exception], ...] = (),
         transient: tuple[type[Exception], ...] = (),
         notice: Callable[[bool], None] = lambda _works: None,
+        is_away: Callable[[], bool] = lambda: False,
     ) -> None:
         self._notice = notice
+        self._is_away = is_away
         self._connect = connect
         self._lock = lock
         self._work = work
@@ -67,6 +72,7 @@ class Leader:
     async def run(self, stop: asyncio.Event) -> None:
         """Lead, whenever the lock is free, until `stop` is set.  A job, see `jobs`."""
         while not stop.is_set():
+            interruption: Exception | None = None
             try:
                 await self._lead(stop)
             except self._refusals as exc:
@@ -75,8 +81,11 @@ class Leader:
             except Exception as exc:
                 if not (is_unavailable(exc) or isinstance(exc, self._transient)):
                     raise
-                self._condition.now("interrupted", exc=exc, level=logging.WARNING)
-            await pause(self._look_s, stop)
+                interruption = exc
+            was_away = self._is_away()
+            await pause(self._look_s, stop)  # meanwhile the process learns whether PostgreSQL is away
+            if interruption is not None and not (was_away or self._is_away()):
+                note_interruption(self._condition, interruption)
 
     async def _lead(self, stop: asyncio.Event) -> None:
         """Wait for the lock, then work until `stop` is set or the connection ends."""
@@ -103,6 +112,15 @@ class Leader:
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
+
+
+def note_interruption(condition: Condition, error: Exception) -> None:
+    """Log that work waits after an error that means "not now": the reason, or the frames if none is known."""
+    reason = explain(error)
+    if reason:
+        condition.now(f"interrupted: {reason}", level=logging.WARNING)
+    else:
+        condition.now("interrupted", exc=error, level=logging.WARNING)
 
 
 async def close(connection: asyncpg.Connection) -> None:

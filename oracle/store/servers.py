@@ -27,18 +27,25 @@ from weakref import WeakKeyDictionary
 import asyncpg
 
 from oracle.store.base import Lineage
+from oracle.store.diagnosis import explain, explain_connecting
 from oracle.store.queries import QUERIES
 from oracle.store.rows import ServerRow
 from oracle.store.sessions import PINNED, UnfitSession, check_session, list_wanted
 
 CONNECT_S: Final = 10.0  # for commands and background work
 STAGGER_S: Final = 0.25  # a server that works answers sooner, also with TLS and from another site
+LISTEN_S: Final = 1.0  # any program has answered then
 READ_ONLY: Final = "default_transaction_read_only"
 
 # The server ends the session of a client without power or network after half a minute, not after two hours: that
 # session can hold the lock of a leader.
 _KEEPALIVE: Final = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "4"}
 _SESSION: Final = {**PINNED, **_KEEPALIVE}
+
+# A client's question whether the server uses TLS: PostgreSQL answers with one of these bytes.  The lines behind it make
+# an HTTP server or a Redis answer.
+_QUESTION: Final = b"\x00\x00\x00\x08\x04\xd2\x16\x2f\r\nPING\r\n\r\n"
+_ANSWERS: Final = (b"S", b"N", b"E")
 
 
 class Host(NamedTuple):
@@ -52,7 +59,11 @@ class Host(NamedTuple):
 
 
 class NotPrimary(ConnectionError):
-    """No server of the URL is a primary that answers; the text says why."""
+    """No server of the URL is a primary that answers; the text says why.  `shown`: the same without host names."""
+
+    def __init__(self, text: str = "", shown: str = "") -> None:
+        super().__init__(text)
+        self.shown = shown
 
 
 class _Primary(NamedTuple):
@@ -125,7 +136,12 @@ class Servers:
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     await self._race(tries, timeout_s, options)
-            found = _choose(tries, timeout_s)
+            try:
+                found = _choose(tries, timeout_s)
+            except TimeoutError:
+                if self._host is None:
+                    await _refuse_other_program(*tries)
+                raise
             self._settle(found)
         finally:
             _abandon(tries, found)
@@ -160,17 +176,24 @@ class Servers:
     async def _try(self, host: Host, timeout_s: float, options: Mapping[str, Any]) -> _Primary:
         """Connect to one server.  Raises NotPrimary, UnfitSession, and what asyncpg raises."""
         wanted = list_wanted(options["server_settings"])
-        connection = await asyncpg.connect(
-            self._url, host=host.name, port=host.port, timeout=timeout_s, target_session_attrs="any", **options
-        )
+        try:
+            connection = await asyncpg.connect(
+                self._url, host=host.name, port=host.port, timeout=timeout_s, target_session_attrs="any", **options
+            )
+        except asyncpg.PostgresError as exc:
+            reason = explain_connecting(exc)
+            if not reason:
+                raise
+            raise UnfitSession(reason) from exc
         try:
             state = await _fetch_state(connection, list(wanted))
             is_own = state["backend_pid"] == connection.get_server_pid()
             check_session(wanted, state["settings"], is_own=is_own)
             if state["in_recovery"]:
-                raise NotPrimary(f"{host} is a standby")
+                raise NotPrimary(f"{host} is a standby", "PostgreSQL is a standby, and the service needs the primary")
             if _is_older(_lineage_of(state), self._lineage):
-                raise NotPrimary(f"{host} is an old primary, which a failover has replaced")
+                old = "is an old primary, which a failover has replaced"
+                raise NotPrimary(f"{host} {old}", f"PostgreSQL {old}")
         except BaseException:
             connection.terminate()
             raise
@@ -195,6 +218,25 @@ class Servers:
 async def connect(url: str, name: str, settings: Mapping[str, str] | None = None) -> asyncpg.Connection:
     """Open one connection to the primary of a URL, for a command.  Raises as `Servers.connect`."""
     return await Servers(url).connect(name, settings)
+
+
+async def _refuse_other_program(host: Host, *_: Host) -> None:
+    """Raise UnfitSession if something else than PostgreSQL answers there: the driver would wait for PostgreSQL."""
+    if host.name is None or host.name.startswith("/"):
+        return
+    answer = b""
+    with suppress(OSError):  # a TimeoutError is one
+        async with asyncio.timeout(LISTEN_S):
+            reader, writer = await asyncio.open_connection(host.name, host.port or 5432)
+            try:
+                writer.write(_QUESTION)
+                answer = await reader.read(16)
+            finally:
+                writer.transport.abort()
+    if answer and answer[:1] not in _ANSWERS:
+        is_http = b"HTTP" in answer or answer.startswith(b"<")
+        program = "an HTTP server" if is_http else "Redis" if answer[:1] in b"+-" else "another program"
+        raise UnfitSession(f"{program} listens at the address of PostgreSQL: check the port")
 
 
 async def _fetch_state(connection: asyncpg.Connection, settings: list[str]) -> ServerRow:
@@ -242,11 +284,14 @@ def _choose(tries: Mapping[Host, asyncio.Task[_Primary]], timeout_s: float) -> _
         for failure in failures.values():
             if isinstance(failure, kind) and not isinstance(failure, asyncpg.CannotConnectNowError):
                 raise failure
-    reasons = "; ".join(
-        str(failure) if isinstance(failure, NotPrimary) else f"{host}: {str(failure) or type(failure).__name__}"
-        for host, failure in failures.items()
-    )
-    raise NotPrimary(f"no server is the primary: {reasons}")
+    reasons = [_explain(failure) for failure in failures.values()]
+    named = "; ".join(f"{host}: {reason}" for host, reason in zip(failures, reasons, strict=True))
+    counted = "; ".join(f"server {number} of the URL: {reason}" for number, reason in enumerate(reasons, 1))
+    raise NotPrimary(f"no server is the primary: {named}", f"no server is the primary: {counted}")
+
+
+def _explain(failure: BaseException) -> str:
+    return explain(failure) or type(failure).__name__
 
 
 def _abandon(tries: Mapping[Host, asyncio.Task[_Primary]], found: _Primary | None) -> None:

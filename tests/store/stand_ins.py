@@ -92,6 +92,7 @@ class ManualSession:
 
     def __init__(self, *run_ids: str) -> None:
         self.run_ids = run_ids or FIRST.run_ids
+        self.refusal = ""
         self.alive = True
         self.lost: Callable[[], None] = lambda: None
         self.gets: list[Call] = []

@@ -98,7 +98,7 @@ async def test_a_lost_lock_cancels_the_work_and_it_begins_again(lead: Callable[.
     await other.execute(f"SELECT pg_terminate_backend(pid) FROM ({HOLDER}) AS holder")  # noqa: S608 - our own
     await begun.get()
     assert cancelled == [True]
-    assert [state.partition(" ")[0] for state in log.states] == ["interrupted"]
+    assert [state.partition(":")[0] for state in log.states] == ["interrupted"]
     stop.set()
     await task
     await other.close()
@@ -113,9 +113,9 @@ class Unsound(Exception):
     [
         (Unsound("it does not fit"), {"refusals": (Unsound,)}, "refused: it does not fit"),
         (Unsound("secret"), {"transient": (Unsound,)}, "interrupted Unsound"),
-        (DirectoryUnavailable(), {}, "interrupted DirectoryUnavailable"),
-        (ConnectionResetError(), {}, "interrupted ConnectionResetError"),
-        (TimeoutError(), {"heartbeat_s": 60.0}, "interrupted TimeoutError"),
+        (DirectoryUnavailable(), {}, "interrupted: PostgreSQL did not answer a moment ago"),
+        (ConnectionResetError(), {}, "interrupted: the connection to PostgreSQL broke"),
+        (TimeoutError(), {"heartbeat_s": 60.0}, "interrupted: PostgreSQL does not answer"),
     ],
 )
 async def test_after_a_failure_for_now_it_leads_again(

@@ -19,6 +19,7 @@ from typing import Final
 from oracle.errors import DirectoryUnavailable
 from oracle.store.base import Context
 from oracle.store.changes import Changes
+from oracle.store.diagnosis import explain
 from oracle.telemetry import logs
 from oracle.telemetry.metrics import Metrics
 
@@ -108,15 +109,18 @@ class IgnoredCalls:
                 await self._summarise()
         except (DirectoryUnavailable, TimeoutError) as exc:
             calls = self._counted.total()
-            log.warning("History has no record of some ignored calls of the hub", exc=exc, calls=calls)
+            log.warning("History has no record of some ignored calls of the hub", reason=explain(exc), calls=calls)
 
     async def _summarise_later(self) -> None:
+        condition = logs.Condition(log, "The record of ignored calls of the hub", good="is complete", quiet_s=0)
         while self._counted:
             await asyncio.sleep(self._summary_s)
             try:
                 await self._summarise()
             except DirectoryUnavailable as exc:
-                log.warning("The ignored calls of the hub are not recorded yet; trying again", exc=exc)
+                condition.now("waits", reason=explain(exc))
+            else:
+                condition.now("is complete")
         self._summary = None
 
     async def _summarise(self) -> None:

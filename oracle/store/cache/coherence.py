@@ -82,6 +82,9 @@ from oracle.store.cache.tags import Tags, make_floor
 from oracle.store.cache.values import Marker
 from oracle.telemetry import logs
 
+NOT_WRITTEN: Final = "it does not take what the service writes"
+REPLACED: Final = "another server of the cache has replaced it"
+
 log = logs.Log(__name__)
 
 LEASE_S: Final = 1.0
@@ -163,7 +166,8 @@ class Coherence:
         self.fence_ms = timing.fence_ms
         self._generations = generations
         self._dial = dial
-        self.cache_failure = ""  # why the last try to reach Redis failed, if that is known
+        self.cache_failure = ""  # why Redis cannot be used, if that is known
+        self.failure: Exception | None = None  # of the last question to PostgreSQL
         self._prefix = prefix
         self._routes_reload = routes_reload
         self._degraded_max_s = degraded_max_s
@@ -312,12 +316,12 @@ class Coherence:
                 # stall sees exactly this: its own time-out fires before it reads the answer.  Others can have moved the
                 # generation during the stall, so this failure is no reason to go on believing copies: ask again.
                 await self._ask()
-        except Exception:
-            self.reachable = False
+        except Exception as exc:
+            self.reachable, self.failure = False, exc
             last = self.confirmed.at if patient and self.confirmed is not None else float("-inf")
             self._patient_until = last + self._degraded_max_s
             raise
-        self.reachable = True
+        self.reachable, self.failure = True, None
         self._patient_until = float("-inf")
         self._behind_since = None
         if self.session is not None:
@@ -512,7 +516,7 @@ class Coherence:
             except Unreachable as exc:
                 self.cache_failure = str(exc)
             except DirectoryUnavailable:
-                pass
+                self.cache_failure = self.cache_failure or "it can be used when PostgreSQL answers"
             except Exception as exc:  # noqa: BLE001 - if this loop ended, nothing would try the cache again
                 log.error("The cache cannot be used; trying again later", exc=exc)
             self.session = None
@@ -540,7 +544,7 @@ class Coherence:
     async def _introduce(self, session: Session) -> None:
         """Make the generation name the server of this session.  Raises Unreachable, DirectoryUnavailable."""
         if not await self._agree(session):
-            raise Unreachable
+            raise Unreachable(session.refusal or NOT_WRITTEN)
         self._met_cache.set()
         asked = self._clock()
         row = await self._generations.ask()
@@ -553,14 +557,15 @@ class Coherence:
             asked = self._clock()
             row = await self._generations.ask()
         if row.run_ids != session.run_ids or not session.alive:
-            raise Unreachable
+            raise Unreachable(session.refusal or REPLACED)
         await self._adopt(row, asked)
         if not await self._agree(session):
-            raise Unreachable
+            raise Unreachable(session.refusal or NOT_WRITTEN)
         if self.run_ids != session.run_ids:  # the generation named another server meanwhile
-            raise Unreachable
+            raise Unreachable(REPLACED)
 
     def _lose_session(self) -> None:
+        self.cache_failure = (self.session and self.session.refusal) or "its connection ended"
         self.session = None
         self._generations.uses_cache = False
         self._session_lost.set()

@@ -105,6 +105,7 @@ class RedisSession(asyncio.Protocol):
 
     def __init__(self, timeout_ms: int, token_ms: int) -> None:
         self.run_ids: tuple[str, ...] = ()
+        self.refusal = ""  # why the session ended, as far as this is known
         self.alive = False
         self.clustered = False  # a node of a cluster takes no command with keys of several slots
         self.lost: Callable[[], None] = lambda: None
@@ -126,7 +127,6 @@ class RedisSession(asyncio.Protocol):
             "asyncio.Transport", transport
         )  # uvloop's transport is one, but does not inherit from it
         self.alive = True
-        self._refusal = ""  # why the session ended, as far as this is known
 
     def data_received(self, data: bytes) -> None:
         self._alive_at = self._loop.time()
@@ -137,9 +137,17 @@ class RedisSession(asyncio.Protocol):
                 self._take(reply)
                 reply = self._reader.gets()
         except (hiredis.ProtocolError, IndexError):  # a stream out of step cannot be repaired
+            # The first byte of TLS 1.x is the kind of its record: alert, or handshake.
+            speaks_tls = data[:1] in {b"\x15", b"\x16"}
+            self.refusal = (
+                "it uses TLS: write rediss in place of redis"
+                if speaks_tls
+                else "another program listens at its address"
+            )
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the cause of the end makes no difference
+        self.refusal = self.refusal or "it closed the connection"
         self.close()
 
     def close(self) -> None:
@@ -183,12 +191,12 @@ class RedisSession(asyncio.Protocol):
         self.send(payload, count, finish)
         replies = await future
         if replies is None:
-            raise Unreachable(self._refusal)
+            raise Unreachable(self.refusal)
         return replies
 
     def _take(self, reply: Any) -> None:
         if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(_NOT_A_PRIMARY):
-            self._refusal = _explain_reply(reply)
+            self.refusal = _explain_reply(reply)
             self.close()
             return
         if not self.alive:
@@ -214,7 +222,7 @@ class RedisSession(asyncio.Protocol):
         elif not stalled:
             self._timer = self._loop.call_later(0.001, self._check_life, True)
         else:
-            self._refusal = "it does not answer"
+            self.refusal = "it does not answer"
             self.close()
 
     # -- the commands of the protocol -----------------------------------------------------------------------------
@@ -375,6 +383,11 @@ _REFUSALS: Final = {
     "NOPERM": "its user has no right to run the commands that the service needs",
     "LOADING": "it is loading its data",
     "MASTERDOWN": "it is a replica: the service needs the primary",
+    "READONLY": "it is a replica: the service needs the primary",
+    "MOVED": "it is one of a cluster: write redis+cluster in place of redis",
+    "ASK": "it is one of a cluster: write redis+cluster in place of redis",
+    "CLUSTERDOWN": "its cluster is down",
+    "MISCONF": "it takes no changes, because it cannot write to its disk",
     "ERR DB index": "it does not have the database of the URL",
     "ERR invalid DB": "it does not have the database of the URL",
     "ERR AUTH": "it has no password, and the URL has one",
@@ -475,6 +488,9 @@ async def dial(url: str, *, timeout_ms: int, token_ms: int) -> RedisSession:
         if session is not None:
             session.close()
         if isinstance(exc, OSError | Unreachable):  # a TimeoutError is an OSError
-            raise Unreachable(explain_dialling(exc)) from exc
+            reason = explain_dialling(exc)
+            if at.is_encrypted and isinstance(exc, TimeoutError):
+                reason = "it does not answer, or does not use TLS: then write redis in place of rediss"
+            raise Unreachable(reason) from exc
         raise
     return session

@@ -174,6 +174,10 @@ class ClusterSession:
             node.lost = self.close
 
     @property
+    def refusal(self) -> str:
+        return next((node.refusal for node in self._nodes if node.refusal), "")
+
+    @property
     def alive(self) -> bool:
         return not self._closed and all(node.alive for node in self._nodes)
 
