@@ -8,6 +8,8 @@ Problems.  `load` collects all of them, each with its name, what is wrong and wh
            is a problem too: otherwise a misspelled setting would silently keep its default.
 Secrets.   Passwords in URLs and admin keys are in no message, no repr and no listing.
 Empty.     An empty value means "not set": compose files write that for an absent one.
+Spaces.    Those around a value, and line ends, do not count.  Quotation marks around it are refused, because a file of
+           environment variables keeps them.
 Foreign.   Two others name variables ORACLE_*: the clients of a certain database product, and Kubernetes,
            which gives every pod the addresses of a Service called `oracle` (and for one called `oracle-hub`
            an ORACLE_HUB_PORT that is a URL).  `load` ignores both.
@@ -40,6 +42,8 @@ from urllib.parse import parse_qsl, quote, unquote_plus
 import msgspec
 from msgspec import Meta
 
+from oracle.countries import find_meant_country, is_country
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -47,6 +51,7 @@ Source = Literal["default", "file", "environment"]
 
 PREFIX: Final = "ORACLE_"
 MASK: Final = "***"
+PORT_MAX: Final = 65_535
 KEYS_MAX: Final = 2
 KEY_DIGITS: Final = (64, 128)  # 32 to 64 bytes: as many as BLAKE2b takes
 KEY_DIFFERENT_BYTES_MIN: Final = 16  # 32 random bytes have about 30; a word that is repeated has fewer
@@ -112,12 +117,11 @@ class Countries:
     allowed = "two-letter country codes, separated by commas"
 
     def read(self, text: str) -> tuple[str, ...]:
-        from phonenumbers import SUPPORTED_REGIONS  # noqa: PLC0415 - 25 ms, for the few who set it
-
         codes = tuple(code.strip().upper() for code in text.split(","))
         for code in codes:
-            if code not in SUPPORTED_REGIONS:
-                hint = ": write GB" if code == "UK" else ""
+            if not is_country(code):
+                meant = find_meant_country(code)
+                hint = f": write {meant}" if meant else ""
                 raise ValueError(f"{_quote(code)} is not an ISO 3166 country code{hint}")
         return tuple(dict.fromkeys(codes))
 
@@ -163,6 +167,9 @@ class Url:
     def read(self, text: str) -> str:
         scheme, separator, rest = text.partition("://")
         if not separator or scheme not in self.schemes:
+            meant = self._find_meant_scheme(scheme) if separator else ""
+            if meant:
+                raise Remedied(f"the URL starts with {scheme}://: write {meant}:// in its place")
             raise ValueError("the URL starts with something else")
         if not rest or re.search(r"[\s\x00-\x1f\x7f]", rest):
             raise ValueError(f"the URL has a space, or nothing after {scheme}://")
@@ -173,8 +180,48 @@ class Url:
             )
         return text
 
+    def _find_meant_scheme(self, scheme: str) -> str:
+        """Find ours in another spelling: in capitals, with the driver of another program, behind `jdbc:`."""
+        plain = re.sub(r"^jdbc:|\+(asyncpg|psycopg\d?|psycopg2cffi|pg8000|aiopg)$", "", scheme.lower())
+        return plain if plain in self.schemes else ""
+
     def format(self, value: str) -> str:
         return mask_url(value)
+
+
+def _check_hosts(text: str, *, several: bool) -> None:
+    """Check the part of a URL before its path.  The texts repeat nothing of it.  Raises Remedied."""
+    place = re.split(r"[/?#]", text.partition("://")[2], maxsplit=1)[0]
+    credentials, _, hosts = place.rpartition("@")
+    if "@" in credentials:
+        raise Remedied("the user name or password in the URL has an @, which must be %40")
+    if re.search(r"%(?![0-9A-Fa-f]{2})", credentials):
+        raise Remedied("the user name or password in the URL has a %, which must be %25")
+    if "," in hosts and not several:
+        raise Remedied("the URL has several servers: write redis+sentinel or redis+cluster in place of redis")
+    for host in hosts.split(","):
+        port = re.sub(r"^\[[^\]]*\]", "", host).partition(":")[2]
+        if port and not (port.isascii() and port.isdigit() and 0 < int(port) <= PORT_MAX):
+            raise Remedied(f"the port in the URL must be a number from 1 to {PORT_MAX}")
+
+
+def _check_certificates(authorities: str, certificate: str, key: str, password: str | None = None) -> None:
+    """Check that the files hold what they must.  Raises Remedied."""
+    import ssl  # noqa: PLC0415 - 10 ms, for the few who name certificates
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if authorities:
+            context.load_verify_locations(authorities)
+    except OSError:
+        raise Remedied(f"the file {authorities} in the URL has no certificate: it must be PEM") from None
+    try:
+        if certificate:
+            context.load_cert_chain(certificate, key or None, password or "")
+    except OSError:
+        raise Remedied(
+            f"the file {certificate} in the URL has no certificate that fits its key, or the key needs another password"
+        ) from None
 
 
 # Parameters of a database URL.  The driver would send one that it does not know to the server, which refuses it.
@@ -214,9 +261,13 @@ class DatabaseUrl(Url):
         super().__init__("postgresql", "postgres")
 
     def read(self, text: str) -> str:
+        if re.match(r"(host|hostaddr|port|user|dbname)\s*=", text):
+            raise Remedied("write a URL in place of words: postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
         start, mark, query = super().read(text).partition("?")
+        _check_hosts(text, several=True)
         if not mark:
             return text
+        files: dict[str, str] = {}
         kept = []
         for member in query.split("&"):
             name, _, value = member.partition("=")
@@ -227,6 +278,10 @@ class DatabaseUrl(Url):
             if not self._is_without_effect(name, value):
                 self._check(name, value)
                 kept.append(member)
+                files[name] = value
+        _check_certificates(
+            files.get("sslrootcert", ""), files.get("sslcert", ""), files.get("sslkey", ""), files.get("sslpassword")
+        )
         return f"{start}?{'&'.join(kept)}" if kept else start
 
     def _is_without_effect(self, name: str, value: str) -> bool:
@@ -261,8 +316,23 @@ class RedisUrl(Url):
 
     def read(self, text: str) -> str:
         start, _, query = super().read(text).partition("?")
-        for name, value in parse_qsl(query, keep_blank_values=True):
-            self._check(start.partition("://")[0], name, value)
+        scheme, _, rest = start.partition("://")
+        if scheme != "unix":
+            _check_hosts(text, several="+" in scheme)
+        members = dict(parse_qsl(query, keep_blank_values=True))
+        for name, value in members.items():
+            self._check(scheme, name, value)
+        path = rest.partition("/")[2].strip("/")
+        if scheme.endswith("+sentinel"):
+            name, _, path = path.partition("/")
+            if not name:
+                raise Remedied(f"the URL must name the primary as the Sentinels do: {scheme}://HOST:26379/NAME")
+        for db in (members.get("db", ""), "" if scheme == "unix" else path):
+            if db and not (db.isascii() and db.isdigit()):
+                raise Remedied("the database in the URL must be a number, for example /0")
+        _check_certificates(
+            members.get("ssl_ca_certs", ""), members.get("ssl_certfile", ""), members.get("ssl_keyfile", "")
+        )
         return text
 
     def _check(self, scheme: str, name: str, value: str) -> None:
@@ -847,8 +917,12 @@ def load(environ: Mapping[str, str], file: Path | None = None) -> Configuration:
         *(("file", name, f"{file}: {name}", text) for name, text in _read_file(file, problems)),
         *(("environment", name, SETTINGS[name].variable, text) for name, text in _read_environment(environ, problems)),
     ]
-    for source, name, label, text in given:
+    for source, name, label, written in given:
+        text = written.strip()  # a line's end, or a space that nobody sees
+        if not text:
+            continue
         try:
+            _refuse_quotes(text)
             values[name] = SETTINGS[name].reader.read(text)
             sources[name] = source
         except Remedied as exc:
@@ -860,6 +934,11 @@ def load(environ: Mapping[str, str], file: Path | None = None) -> Configuration:
     if problems:
         raise SettingsError(problems)
     return Configuration(settings, sources)
+
+
+def _refuse_quotes(text: str) -> None:
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        raise Remedied("the value is in quotation marks: remove them (docker --env-file keeps them)")
 
 
 def _read_environment(environ: Mapping[str, str], problems: list[str]) -> Iterator[tuple[str, str]]:

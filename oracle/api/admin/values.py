@@ -10,9 +10,9 @@ from typing import Annotated, Any, Final, Literal
 
 from litestar.params import QueryParameter
 from msgspec import Meta
-from phonenumbers import SUPPORTED_REGIONS
 
 from oracle.api.admin.problems import Refusal
+from oracle.countries import explain_country, is_country
 from oracle.identifiers import KINDS, list_current_currencies, list_hub_currencies
 from oracle.imports.cells import find_damage
 from oracle.imports.refusals import REFUSALS
@@ -70,9 +70,8 @@ def require_current(currency: str | None) -> None:
 
 def require_country(country: str | None, field: str) -> None:
     """Refuse a country without phone numbers.  Raises Refusal."""
-    if country is not None and country not in SUPPORTED_REGIONS:
-        hint = "Write an ISO 3166 code of two letters such as MX or GB (not UK)"
-        raise Refusal(400, "unknown_country", "No such country", hint, field=field)
+    if country is not None and not is_country(country):
+        raise Refusal(400, "unknown_country", "No such country", explain_country(country), field=field)
 
 
 def require_known(currencies: Iterable[str], field: str) -> None:
