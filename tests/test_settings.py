@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import tomllib
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import pytest
 
+from oracle.api.admin.problems import Refusal
+from oracle.api.admin.values import require_country
+from oracle.commands.verbs import parse_country
 from oracle.run.order import Order
 from oracle.run.supervisor import log_warnings
 from oracle.settings import SETTINGS, Settings, SettingsError, format_example, list_warnings, load, mask_url
@@ -96,7 +100,7 @@ def test_settings_survive_the_way_to_a_worker() -> None:
         (
             "HOME_COUNTRIES",
             "MX,MEX",
-            "'MEX' is not an ISO 3166 country code; use two-letter country codes, separated by commas",
+            "'MEX' is not an ISO 3166 country code: write MX; use two-letter country codes, separated by commas",
         ),
         (
             "HOME_COUNTRIES",
@@ -109,7 +113,6 @@ def test_settings_survive_the_way_to_a_worker() -> None:
             "'XX' is not an ISO 3166 country code; use two-letter country codes, separated by commas",
         ),
         ("CACHE_PREFIX", "a b", "'a b' is not allowed; use 1 to 32 letters, digits, . _ -"),
-        ("CACHE_PREFIX", "ab\n", "'ab\\n' is not allowed; use 1 to 32 letters, digits, . _ -"),
         ("HUB_HOST", "a/b", "'a/b' is not allowed; use an address or a host name"),
         ("KEY", "short", "the value is too short; use at least 16 characters"),
         (
@@ -183,6 +186,72 @@ def test_a_redis_url_keeps_its_members() -> None:
     configuration = load({"ORACLE_REDIS_URL": url})
     assert configuration.settings.redis_url == url
     assert PASSWORD not in repr(configuration.settings)
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        (
+            "postgresql+asyncpg://u:{}@h/d",
+            "the URL starts with postgresql+asyncpg://: write postgresql:// in its place",
+        ),
+        ("jdbc:postgresql://u:{}@h/d", "the URL starts with jdbc:postgresql://: write postgresql:// in its place"),
+        ("POSTGRES://u:{}@h/d", "the URL starts with POSTGRES://: write postgres:// in its place"),
+        ("host=h user=u password={}", "write a URL in place of words: postgresql://USER:PASSWORD@HOST:PORT/DATABASE"),
+        ("postgresql://u:{}@b@h/d", "the user name or password in the URL has an @, which must be %40"),
+        ("postgresql://u:{}%zz@h/d", "the user name or password in the URL has a %, which must be %25"),
+        ("postgresql://u:{}#x@h/d", "the user name or password in the URL has one of / ? # [ ]"),
+        ("postgresql://u:{}@h:54x/d", "the port in the URL must be a number from 1 to 65535"),
+        ("postgresql://u:{}@h:1,[::1]:99999/d", "the port in the URL must be a number from 1 to 65535"),
+        ('"postgresql://u:{}@h/d"', "the value is in quotation marks: remove them"),
+        ("postgresql://u:{}@h/d?sslrootcert=/etc/passwd", "the file /etc/passwd in the URL has no certificate"),
+        ("postgresql://u:{}@h/d?sslcert=/etc/passwd", "the file /etc/passwd in the URL has no certificate that fits"),
+    ],
+)
+def test_a_database_url_that_cannot_be_used_is_explained_at_the_start(url: str, problem: str) -> None:
+    (found,) = find_problems({"ORACLE_DATABASE_URL": url.format(PASSWORD)})
+    assert found.startswith(f"ORACLE_DATABASE_URL: {problem}")
+    assert PASSWORD not in found
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("REDIS://:{}@h", "the URL starts with REDIS://: write redis:// in its place"),
+        ("redis://:{}@h:x/0", "the port in the URL must be a number from 1 to 65535"),
+        ("redis://:{}@h:1,h:2/0", "the URL has several servers: write redis+sentinel or redis+cluster"),
+        ("redis://:{}@h/abc", "the database in the URL must be a number, for example /0"),
+        ("redis://:{}@h?db=abc", "the database in the URL must be a number, for example /0"),
+        ("redis+sentinel://:{}@h:26379", "the URL must name the primary as the Sentinels do: redis+sentinel://HOST"),
+        ("redis+sentinel://:{}@h/main/x", "the database in the URL must be a number, for example /0"),
+        ("rediss://:{}@h?ssl_ca_certs=/etc/passwd", "the file /etc/passwd in the URL has no certificate"),
+        ("'redis://:{}@h'", "the value is in quotation marks: remove them"),
+    ],
+)
+def test_a_redis_url_that_cannot_be_used_is_explained_at_the_start(url: str, problem: str) -> None:
+    (found,) = find_problems({"ORACLE_REDIS_URL": url.format(PASSWORD)})
+    assert found.startswith(f"ORACLE_REDIS_URL: {problem}")
+    assert PASSWORD not in found
+
+
+@pytest.mark.parametrize("mark", ["\n", "\r\n", " ", "\t"])
+def test_spaces_and_line_ends_around_a_value_do_not_count(mark: str) -> None:
+    url = "postgresql://u:secret@one:5432,two/directory"
+    settings = load(
+        {"ORACLE_DATABASE_URL": f"{mark}{url}{mark}", "ORACLE_WORKERS": f"2{mark}", "ORACLE_KEY": mark}
+    ).settings
+    assert (settings.database_url, settings.workers, settings.key) == (url, 2, None)
+
+
+@pytest.mark.parametrize(("code", "meant"), [("UK", "GB"), ("el", "GR"), ("BU", "MM"), ("MEX", "MX")])
+def test_a_country_that_people_mean_is_named(code: str, meant: str) -> None:
+    (found,) = find_problems({"ORACLE_HOME_COUNTRIES": f"MX,{code}"})
+    assert f"'{code.upper()}' is not an ISO 3166 country code: write {meant};" in found
+    with pytest.raises(ArgumentTypeError, match=f"Write {meant}$"):
+        parse_country(code)
+    with pytest.raises(Refusal) as refused:
+        require_country(code.upper(), "country")
+    assert refused.value.hint == f"Write {meant}"
 
 
 def test_a_home_directory_that_nobody_knows_is_one_line() -> None:

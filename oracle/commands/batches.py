@@ -33,6 +33,7 @@ from oracle.commands.verbs import (
     add_if_match,
     add_limit,
     find_fsp,
+    parse_country,
     parse_number,
     parse_past_time,
 )
@@ -60,7 +61,7 @@ def add(commands: Any) -> None:
     upload.add_argument("file", metavar="FILE", help="file with one alias a line; - is stdin (CSV)")
     upload.add_argument("--note", metavar="TEXT", help="a note for the person who approves the file")
     upload.add_argument(
-        "--country", type=str.upper, metavar="CC",
+        "--country", type=parse_country, metavar="CC",
         help="country of phone numbers without country code, in rows without a country; for example MX"
         " (default: the country of the FSP)",
     )  # fmt: skip

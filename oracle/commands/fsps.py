@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oracle.commands.failures import Misused
 from oracle.commands.output import format_count, open_output, print_note, show, show_pages
-from oracle.commands.verbs import REASON, Arguments, Verbs, add_if_match, add_limit, parse_list
+from oracle.commands.verbs import REASON, Arguments, Verbs, add_if_match, add_limit, parse_country, parse_list
 
 if TYPE_CHECKING:
     from oracle.commands.client import Client, Reply
@@ -28,7 +28,7 @@ _FIELDS: Final[dict[str, tuple[str, str, str, Any]]] = {
         "defaultCountry",
         "CC",
         "country of phone numbers without country code in its files and commands, for example MX",
-        str.upper,
+        parse_country,
     ),
     "use-cases": ("useCases", "LIST", "use cases that it takes part in, for example p2p,merchant", parse_list),
 }

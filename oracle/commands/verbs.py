@@ -219,8 +219,19 @@ def add_if_match(parser: argparse.ArgumentParser) -> None:
 
 def add_country(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--country", type=str.upper, metavar="CC", help="country of a phone number without country code, for example MX"
-    )
+        "--country", type=parse_country, metavar="CC",
+        help="country of a phone number without country code, for example MX",
+    )  # fmt: skip
+
+
+def parse_country(text: str) -> str:
+    """Read a country code.  Raises ArgumentTypeError."""
+    from oracle.countries import explain_country, is_country
+
+    country = text.strip().upper()
+    if not is_country(country):
+        raise argparse.ArgumentTypeError(f"there is no country {text!r}. {explain_country(country)}")
+    return country
 
 
 def add_as_stored(parser: argparse.ArgumentParser) -> None:
