@@ -221,6 +221,31 @@ class SubIdRow(TypedDict):
     sub_id: str
 
 
+class PartyNameRow(TypedDict):
+    """A key of one type."""
+
+    identifier: str
+    sub_id: str
+
+
+class SnapshotRow(TypedDict):
+    """Everything that was committed before this time is in the snapshot."""
+
+    at: datetime
+
+
+class ExportedAliasRow(TypedDict):
+    """An alias of one FSP with its entries.  No `currency` where another FSP has the default entry of the key."""
+
+    identifier: str
+    sub_id: str
+    currency: str | None
+    is_hint: bool | None
+    changed_at: datetime | None
+    further_currencies: list[str] | None
+    further_changed_at: list[datetime] | None
+
+
 class ListedAliasRow(TypedDict):
     """An entry in the list of one FSP, with the FSP's other entries under the same key."""
 

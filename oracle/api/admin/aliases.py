@@ -9,6 +9,7 @@ Versions.   The ETag of an alias is made of its entries and the times of their c
 Pages.      Type after type, and within a type by the time of the last change.  Such a time only grows, so an alias that
             exists throughout never moves to a page that was read already: a reader misses none, but may meet a changed
             one twice.  A page reads SCAN_MAX entries at most; a page that a filter made short still has a `next`.
+            With a prefix they are in the order of their identifiers, so that a page reads one range of an index.
 Stored.     An alias that older rules let in is reached by the text that is stored (`stored`), and listed by `doubtful`.
 """
 
@@ -17,9 +18,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Annotated, Any, Final, NamedTuple, cast
+from typing import Annotated, Any, Final, NamedTuple, Self, cast
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -57,6 +59,7 @@ from oracle.api.admin.values import (
     require_current,
 )
 from oracle.identifiers import PARTY_ID_TYPES, BadIdentifier, Kind, PartyIdType, PartyKey, Reading, display, find_scheme
+from oracle.identifiers.prefix import bound_above
 from oracle.store import aliases
 from oracle.store.base import Registration
 from oracle.store.postgres import Transaction
@@ -228,7 +231,7 @@ class _PartyEntries(NamedTuple):
                 burmese=shown.burmese,
                 institution=shown.institution,
             ),
-            state=_state(self.status),
+            state=state_of(self.status),
             hint=self.is_hint,
             changed_at=max(entry.changed_at for entry in self.entries),
         )
@@ -383,7 +386,7 @@ def _entry(currency: str, default: bool, changed_at: datetime) -> AliasEntry:
     return AliasEntry(currency=currency or None, default=default, changed_at=changed_at)
 
 
-def _state(status: str) -> AliasState:
+def state_of(status: str) -> AliasState:
     return "answered" if status in ANSWERED_STATUSES else "unanswered"
 
 
@@ -418,21 +421,79 @@ class _ListPosition(NamedTuple):
     currency: str = ""
 
 
-class _Filter(NamedTuple):
+class _KeyPosition(NamedTuple):
+    """The key behind which a page of a list with a prefix begins."""
+
+    type_index: int = 0
+    identifier: str = ""
+    sub_id: str = ""
+
+
+Prefix = Annotated[
+    str | None,
+    QueryParameter(
+        name="prefix", min_length=1, max_length=128,
+        description="Only identifiers that begin so, read as a prefix of `kind`; without `kind`, as one of each kind",
+    ),
+]  # fmt: skip
+
+
+class Filter(NamedTuple):
+    """Which aliases of one FSP are wanted."""
+
     fsp_id: str
     kind: str | None
     state: str | None
     since: datetime
     until: datetime
+    beginnings: Sequence[tuple[str, str]]  # PartyIdTypes, each with the beginning of its identifiers; '' for all
+
+    @classmethod
+    def of(
+        cls, fsp_id: str, kind: str | None, state: str | None, since: datetime | None, until: datetime | None,
+        beginnings: Sequence[tuple[str, str]],
+    ) -> Self:  # fmt: skip
+        return cls(fsp_id, kind, state, since or _BEGINNING, until or _END, beginnings)
 
     @property
-    def party_id_types(self) -> Sequence[str]:
-        return _TYPES if self.kind is None else (PARTY_ID_TYPES[self.kind],)
+    def is_of_all_times(self) -> bool:
+        return (self.since, self.until) == (_BEGINNING, _END)
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether `takes` takes every key of the types."""
+        return self.kind is None or find_scheme(self.kind).is_plain
 
     def takes(self, key: PartyKey) -> bool:
         """Whether the key is of the kind; a kind that the directory stores as a wider one is recognised by its form."""
         scheme = None if self.kind is None else find_scheme(self.kind)
         return scheme is None or scheme.is_plain or scheme.is_canonical(key.identifier)
+
+
+def read_beginnings(reading: Reading, kind: str | None, prefix: str | None) -> list[tuple[str, str]]:
+    """Return the PartyIdTypes to search, each with the beginning of its stored identifiers.
+
+    Raises BadIdentifier for a prefix that the kind does not have, and Refusal for one that no kind has.
+    """
+    if prefix is None:
+        return [(name, "") for name in (_TYPES if kind is None else (PARTY_ID_TYPES[kind],))]
+    if kind is not None:
+        found = reading.read_prefix(kind, prefix)
+        return [(found.party_id_type, found.prefix)]
+    beginnings = []
+    for party_id_type in _TYPES:
+        with suppress(BadIdentifier):
+            beginnings.append((party_id_type, reading.read_prefix(party_id_type, prefix).prefix))
+    if not beginnings:
+        raise Refusal(
+            400, "invalid", "No identifier of any kind begins like this", "Correct the prefix, or name its kind",
+            field="prefix",
+        )  # fmt: skip
+    return beginnings
+
+
+def is_wanted_state(wanted: str | None, status: str) -> bool:
+    return wanted is None or wanted == state_of(status)
 
 
 @operation(
@@ -446,36 +507,39 @@ class _Filter(NamedTuple):
 async def list_aliases(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str],
     kind: FromQuery[Kind | None] = None,
+    prefix: Prefix = None,
     wanted_state: Annotated[AliasState | None, QueryParameter(name="state")] = None,
     changed_from: Annotated[datetime | None, QueryParameter(name="changedFrom", description="From then on")] = None,
     changed_to: Annotated[datetime | None, QueryParameter(name="changedTo", description="Before then")] = None,
     limit: Limit = PAGE, cursor: Cursor = None,
 ) -> Response[bytes]:  # fmt: skip
+    """With `prefix` they are sorted by type and identifier, else by type and time of change."""
     since, until = read_time("changedFrom", changed_from), read_time("changedTo", changed_to)
-    wanted = _Filter(fsp_id, kind, wanted_state, since or _BEGINNING, until or _END)
+    wanted = Filter.of(fsp_id, kind, wanted_state, since, until, read_beginnings(reading, kind, prefix))
     cursors = Cursors(call.caller, "aliases", *wanted)
-    position = cursors.open(cursor, _ListPosition)
+    position: Any = cursors.open(cursor, _ListPosition if prefix is None else _KeyPosition)
     known = await call.postgres.rows("fsp_status", fsp_id)
     if not known:
         raise no_such_fsp()
     status = known[0]["status"]
-    if wanted_state is not None and wanted_state != _state(status):
+    if not is_wanted_state(wanted_state, status):
         return call.read(AliasPage(items=[], next=None))
-    found, following = await fetch_page(call.postgres.rows, wanted, status, position, limit)
+    fetch: Any = fetch_page if prefix is None else _fetch_beginning
+    found, following = await fetch(call.postgres.rows, wanted, status, position, limit)
     # In a thread, so that the event loop goes on: formatting a thousand telephone numbers takes a tenth of a second.
     items = await asyncio.to_thread(lambda: [each.resource(reading) for each in found])
     return call.read_page(AliasPage(items=items, next=None if following is None else cursors.close(following)))
 
 
 async def fetch_page(
-    rows: Rows, wanted: _Filter, status: str, position: _ListPosition | None, limit: int
+    rows: Rows, wanted: Filter, status: str, position: _ListPosition | None, limit: int
 ) -> tuple[list[_PartyEntries], _ListPosition | None]:
     """Read the aliases of one page, and where the next one begins."""
     picked: dict[PartyKey, _PartyEntries] = {}
     position = position or _ListPosition(0, wanted.since)
     scanned, chunk = 0, limit * 5 // 4 + 1  # some are further entries of aliases that are listed already
-    while position.type_index < len(wanted.party_id_types):
-        party_id_type = wanted.party_id_types[position.type_index]
+    while position.type_index < len(wanted.beginnings):
+        party_id_type, _ = wanted.beginnings[position.type_index]
         found = await rows("aliases_page", wanted.fsp_id, party_id_type, wanted.until, *position[1:], chunk)
         for row in found:
             key = PartyKey(party_id_type, row["identifier"], row["sub_id"])
@@ -494,6 +558,48 @@ async def fetch_page(
             return list(picked.values()), position
         chunk = max(chunk, min(2 * chunk, SCAN_CHUNK))
     return list(picked.values()), None
+
+
+async def _fetch_beginning(
+    rows: Rows, wanted: Filter, status: str, position: _KeyPosition | None, limit: int
+) -> tuple[list[_PartyEntries], _KeyPosition | None]:
+    """Do the same for a list with a prefix, in the order of the identifiers."""
+    picked: list[PartyKey] = []
+    position = position or _KeyPosition()
+    following: _KeyPosition | None = None
+    scanned, chunk = 0, limit + 1
+    while following is None and position.type_index < len(wanted.beginnings):
+        party_id_type, beginning = wanted.beginnings[position.type_index]
+        found = await rows(
+            "aliases_beginning", wanted.fsp_id, party_id_type, beginning, bound_above(beginning), wanted.since,
+            wanted.until, *position[1:], chunk,
+        )  # fmt: skip
+        for row in found:
+            key = PartyKey(party_id_type, row["identifier"], row["sub_id"])
+            if wanted.takes(key):
+                if len(picked) == limit:
+                    following = position
+                    break
+                picked.append(key)
+            position = _KeyPosition(position.type_index, key.identifier, key.sub_id)
+        scanned += len(found)
+        if following is None:
+            if len(found) < chunk:
+                position = _KeyPosition(position.type_index + 1)
+            elif scanned >= SCAN_MAX:
+                following = position
+        chunk = max(chunk, min(2 * chunk, SCAN_CHUNK))
+    return await _fetch_all_entries(rows, wanted.fsp_id, status, picked), following
+
+
+async def _fetch_all_entries(rows: Rows, fsp_id: str, status: str, keys: Sequence[PartyKey]) -> list[_PartyEntries]:
+    """Read the entries of the FSP under these keys.  One that is gone meanwhile is left out."""
+    found = _by_key(keys, await rows("alias_entries", fsp_id, *zip(*keys, strict=True))) if keys else {}
+    return [
+        _PartyEntries(key, [_entry(row["currency"], row["is_default"], row["changed_at"]) for row in entries], status,
+                      entries[0]["is_hint"])
+        for key, entries in found.items()
+    ]  # fmt: skip
 
 
 def _entries(row: Any) -> list[AliasEntry]:
@@ -641,12 +747,12 @@ def _holder(row: HolderRow) -> AliasHolder:
         currency=row["currency"] or None,
         default=row["is_default"],
         hint=row["is_hint"],
-        state=_state(row["status"]),
+        state=state_of(row["status"]),
     )
 
 
 def _route(row: RouteDecisionRow) -> DecidingRoute:
     return DecidingRoute(
         route_id=row["route_id"], kind=row["kind"], prefix=row["prefix"], fsp_id=row["fsp_id"],
-        state=_state(row["status"]),
+        state=state_of(row["status"]),
     )  # fmt: skip

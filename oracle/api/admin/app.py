@@ -25,6 +25,7 @@ from litestar.params import QueryParameter
 from litestar.typing import FieldDefinition
 
 from oracle.api.admin import (
+    alias_export,
     aliases,
     batches,
     credentials,
@@ -141,7 +142,7 @@ def routers() -> list[Router]:
     """Everything that is declared with `operations.operation`; what is here is in the published description."""
     parts = (
         ("/admin/v1", "FSPs", [fsps]), ("/admin/v1", "Credentials", [credentials]),
-        ("/admin/v1", "Aliases", [aliases, doubtful]),
+        ("/admin/v1", "Aliases", [aliases, alias_export, doubtful]),
         ("/admin/v1", "Files", [batches]), ("/admin/v1", "Routes", [routes, doubtful_routes, what_if, route_import]),
         ("/audit/v1", "History", [events, resolutions, differences, reads]),
         ("/audit/v1", "The log", [audit_log, exports]),

@@ -13,6 +13,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from litestar.response import Stream
@@ -74,7 +75,7 @@ WATCHERS: Final = Places(100, 20)
 class Streamed(Stream):
     """An answer of pieces.  It closes the generator in every case."""
 
-    __slots__ = ("_call", "_pieces", "_places")
+    __slots__ = ("_call", "_lasts_s", "_make_headers", "_pieces", "_places")
 
     def __init__(
         self,
@@ -82,12 +83,21 @@ class Streamed(Stream):
         places: Places,
         pieces: AsyncGenerator[bytes],
         media_type: str,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None,
+        *,
+        lasts_s: float = inf,
     ) -> None:
+        """`headers` that are known only with the first piece are made by a function.
+
+        `lasts_s`: after this time it ends, complete or not.
+        """
+        self._make_headers = headers if callable(headers) else dict
+        headers = {} if callable(headers) else headers
         # As a header: the media type that a handler declares wins over that of a Stream.
         super().__init__(pieces, headers={**(headers or {}), "Content-Type": media_type})
         self._call = call
         self._places = places
+        self._lasts_s = lasts_s
         self._pieces = pieces
 
     def to_asgi_response(self, *arguments: Any, **options: Any) -> Any:
@@ -96,8 +106,8 @@ class Streamed(Stream):
     def _send_by(self, response: ASGIResponse) -> Any:
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             with self._places.take(self._call.caller.credential_id):
-                sending = asyncio.create_task(_send(self._pieces, response, send))
-                watching = asyncio.create_task(_watch(self._call, receive))
+                sending = asyncio.create_task(_send(self._pieces, response, send, self._make_headers))
+                watching = asyncio.create_task(_watch(self._call, receive, self._lasts_s))
                 try:
                     await asyncio.wait({sending, watching}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
@@ -113,9 +123,13 @@ class Streamed(Stream):
         return answer
 
 
-async def _send(pieces: AsyncGenerator[bytes], response: ASGIResponse, send: Send) -> None:
+async def _send(
+    pieces: AsyncGenerator[bytes], response: ASGIResponse, send: Send, make_headers: Callable[[], Mapping[str, str]]
+) -> None:
     async with aclosing(pieces):
         piece = await anext(pieces, b"")
+        for name, value in make_headers().items():
+            response.headers.add(name, value)
         await response.start_response(send)
         await send({"type": "http.response.body", "body": piece, "more_body": True})
         async for piece in pieces:
@@ -124,13 +138,18 @@ async def _send(pieces: AsyncGenerator[bytes], response: ASGIResponse, send: Sen
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _watch(call: Call, receive: Receive) -> bool:
-    """Wait until the client is gone (return False), or the secret of the call is not valid any more (return True)."""
+async def _watch(call: Call, receive: Receive, lasts_s: float) -> bool:
+    """Wait until the secret of the call is not valid any more: return True.
+
+    Return False when the client is gone before, or the time is over.
+    """
     leaving = asyncio.create_task(_wait_until_gone(receive))
+    until = asyncio.get_running_loop().time() + lasts_s
     try:
         while True:
-            await asyncio.wait({leaving}, timeout=CHECK_EVERY_S)
-            if leaving.done():
+            left_s = until - asyncio.get_running_loop().time()
+            await asyncio.wait({leaving}, timeout=min(CHECK_EVERY_S, max(left_s, 0.0)))
+            if leaving.done() or left_s <= 0:
                 return False
             with suppress(DirectoryUnavailable):
                 if not await is_still_valid(call.postgres.keys.rows, call.caller):

@@ -61,6 +61,64 @@ CROSS JOIN LATERAL (
 ) AS f
 ORDER BY e.changed_at, e.identifier, e.sub_id, e.currency
 
+-- name: aliases_beginning(text, party_id_type, text, text, timestamptz, timestamptz, text, text, int8) -> PartyNameRow
+-- The next keys of FSP $1 of type $2 whose identifiers begin alike, in the order of the keys.  $3 from this identifier, $4
+-- below this one; with an entry that changed from $5 on and before $6; after the position ($7 identifier, $8 sub id);
+-- $9 limit.  Reads a range of each primary key; of the indexes by FSP instead, where the FSP has few aliases.
+SELECT identifier, sub_id FROM (
+    (SELECT identifier, sub_id FROM aliases
+     WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND identifier >= $3 AND identifier < $4
+       AND (identifier, party_id_type, sub_id) > ($7::text, $2::party_id_type, $8::text)
+       AND changed_at >= $5 AND changed_at < $6
+     ORDER BY identifier, sub_id LIMIT $9)
+    UNION
+    (SELECT DISTINCT identifier, sub_id FROM alias_currencies
+     WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND identifier >= $3 AND identifier < $4
+       AND (identifier, party_id_type, sub_id) > ($7::text, $2::party_id_type, $8::text)
+       AND changed_at >= $5 AND changed_at < $6
+     ORDER BY identifier, sub_id LIMIT $9)
+) AS keys ORDER BY identifier, sub_id LIMIT $9
+
+-- name: snapshot_time() -> SnapshotRow
+-- The first statement of a transaction with a snapshot.  Not clock_timestamp(): what was committed before must be in it.
+SELECT now() AS at
+
+-- name: aliases_export(text, party_id_type, text, text) -> ExportedAliasRow
+-- All aliases of FSP $1 of type $2 with its entries under each key, in no order.  $3 from this identifier, $4 below this one.
+-- For a prefix that few identifiers have it reads a range of each primary key; else the indexes by FSP, or the tables
+-- where this FSP has most of them.
+SELECT identifier, sub_id, a.currency, a.is_hint, a.changed_at, f.further_currencies, f.further_changed_at
+FROM (SELECT identifier, sub_id, currency, is_hint, changed_at FROM aliases
+      WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND identifier >= $3 AND identifier < $4) AS a
+FULL JOIN (SELECT identifier, sub_id, array_agg(currency ORDER BY currency) AS further_currencies,
+                  array_agg(changed_at ORDER BY currency) AS further_changed_at FROM alias_currencies
+           WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND identifier >= $3 AND identifier < $4
+           GROUP BY identifier, sub_id) AS f
+USING (identifier, sub_id)
+
+-- name: aliases_export_changed(text, party_id_type, text, text, timestamptz, timestamptz) -> ExportedAliasRow
+-- Those with an entry that changed from $5 on and before $6.  Reads one range of aliases_by_fsp and one of
+-- alias_currencies_by_fsp; then the entries by the primary keys.
+SELECT k.identifier, k.sub_id, d.currency, d.is_hint, d.changed_at, f.further_currencies, f.further_changed_at
+FROM (SELECT identifier, sub_id FROM aliases
+      WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND identifier >= $3 AND identifier < $4
+        AND changed_at >= $5 AND changed_at < $6
+      UNION
+      SELECT identifier, sub_id FROM alias_currencies
+      WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND identifier >= $3 AND identifier < $4
+        AND changed_at >= $5 AND changed_at < $6) AS k
+LEFT JOIN LATERAL (
+    SELECT currency, is_hint, changed_at, fsp_id FROM aliases a
+    WHERE (a.identifier, a.party_id_type, a.sub_id) = (k.identifier, $2::party_id_type, k.sub_id) OFFSET 0
+) AS d ON d.fsp_id = $1
+CROSS JOIN LATERAL (
+    SELECT array_agg(currency ORDER BY currency) AS further_currencies,
+           array_agg(changed_at ORDER BY currency) AS further_changed_at
+    FROM (SELECT currency, changed_at, fsp_id FROM alias_currencies x
+          WHERE (x.identifier, x.party_id_type, x.sub_id) = (k.identifier, $2::party_id_type, k.sub_id) OFFSET 0) AS x
+    WHERE fsp_id = $1
+) AS f
+
 -- name: aliases_scan(text, party_id_type, timestamptz, text, text, text, int8) -> ScannedEntryRow
 -- The next entries of FSP $1 of type $2, as in aliases_page but each alone: for a walk through millions of them.
 -- After the position ($3 time, $4 identifier, $5 sub id, $6 currency); $7 limit.  Served by the same two indexes.
