@@ -1,23 +1,26 @@
 """`oracle alias …`: the aliases of an FSP; for operators, the FSP behind an identifier.
 
 People type an identifier in any spelling of its kind; the commands print the canonical one.  `doubtful_aliases` has the
-verb for aliases that were stored under older rules.
+verb for aliases that were stored under older rules, `alias_export` the one for all of them.
 """
+# ruff: noqa: PLC0415 - imports as in cli
 
 from __future__ import annotations
 
 import argparse
-import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.commands import doubtful_aliases
-from oracle.commands.output import show, show_pages
+from oracle.commands import alias_export, doubtful_aliases
+from oracle.commands.identifier_files import read_identifiers
+from oracle.commands.output import format_count, print_json_lines, print_note, show, show_pages
 from oracle.commands.verbs import (
     ALL_KINDS,
     REASON,
     Arguments,
+    Misused,
     Verbs,
     add_as_stored,
     add_country,
@@ -89,21 +92,13 @@ def add(commands: Any) -> None:
     remove.add_argument("--note", metavar="TEXT", help="more about the reason; history keeps this text")
     add_if_match(remove)
 
-    listed = aliases.add("list", _list, "list the aliases of an FSP, sorted by type and time of change")
-    listed.add_argument("--kind", type=str.upper, metavar="KIND", help=f"only this kind: {ALL_KINDS}")
-    listed.add_argument(
-        "--state", choices=("answered", "unanswered"),
-        help="answered: only aliases that lookups find; unanswered: only those of a suspended or closed FSP",
-    )  # fmt: skip
-    listed.add_argument(
-        "--changed-from", type=parse_past_time, metavar="TIME",
-        help="only those changed at this time or later: 2026-11-30, or 7d for a week ago",
-    )  # fmt: skip
-    listed.add_argument(
-        "--changed-to", type=parse_past_time, metavar="TIME", help="only those changed before this time"
-    )
-    add_limit(listed)
+    text = "list the aliases of an FSP, sorted by type and time of change, with --prefix by identifier"
+    listed = aliases.add("list", _list, text)
+    _add_filters(listed)
+    add_limit(listed, "show all, as they were at one moment, in no order; with --json without `display`: `show` has it")
     add_fsp(listed)
+
+    _add_filters(alias_export.add(aliases))
 
     check = aliases.add("check", _check, "show which of these identifiers the FSP has registered")
     _add_many(check)
@@ -117,11 +112,38 @@ def _add_name(parser: argparse.ArgumentParser) -> None:
     add_fsp(parser)
 
 
+def _add_filters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kind", type=str.upper, metavar="KIND", help=f"only this kind: {ALL_KINDS}")
+    parser.add_argument(
+        "--prefix", metavar="PREFIX",
+        help="only identifiers that begin so, for example 5255; --kind says how to read it (default: as any kind)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--state", choices=("answered", "unanswered"),
+        help="answered: only aliases that lookups find; unanswered: only those of a suspended or closed FSP",
+    )  # fmt: skip
+    parser.add_argument(
+        "--changed-from", type=parse_past_time, metavar="TIME",
+        help="only those changed at this time or later: 2026-11-30, or 7d for a week ago",
+    )  # fmt: skip
+    parser.add_argument(
+        "--changed-to", type=parse_past_time, metavar="TIME", help="only those changed before this time"
+    )
+
+
 def _add_many(parser: argparse.ArgumentParser) -> None:
     add_kind(parser)
     parser.add_argument(
         "identifiers", nargs="*", metavar="IDENTIFIER",
-        help="in any spelling of the kind (default: read from stdin, one a line)",
+        help="in any spelling of the kind (default: read from --file or stdin)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--file", metavar="FILE",
+        help="read the identifiers from this file of any size, one a line; or from a column of a CSV file (-: stdin)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--column", metavar="NAME",
+        help="the column of a CSV file whose first line has the names (default for FILE.csv: identifier)",
     )  # fmt: skip
     add_sub(parser)
     add_country(parser)
@@ -191,16 +213,19 @@ def _print_reply(reply: Reply, arguments: Arguments) -> None:
 
 
 def _list(client: Client, arguments: Arguments) -> None:
-    query = {
-        "kind": arguments.kind,
-        "state": arguments.state,
-        "changedFrom": arguments.changed_from,
-        "changedTo": arguments.changed_to,
-    }
-    pages = client.fetch_pages(
-        "/fsps/{fsp_id}/aliases", query=query, limit=arguments.limit, fsp_id=find_fsp(client, arguments)
-    )
-    show_pages(pages, COLUMNS, as_json=arguments.json, reshape=_add_currencies)
+    import msgspec
+
+    fsp_id, filters = find_fsp(client, arguments), alias_export.make_filters(arguments)
+    if arguments.limit:
+        pages = client.fetch_pages("/fsps/{fsp_id}/aliases", query=filters, limit=arguments.limit, fsp_id=fsp_id)
+        show_pages(pages, COLUMNS, as_json=arguments.json, reshape=_add_currencies)
+        return
+    blocks = alias_export.fetch_aliases(client, fsp_id, filters)
+    if arguments.json:
+        print_json_lines(blocks)
+    else:
+        items = map(msgspec.json.Decoder().decode_lines, blocks)
+        show_pages(items, COLUMNS, as_json=False, reshape=_add_currencies)
 
 
 def _add_currencies(alias: dict[str, Any]) -> dict[str, Any]:
@@ -209,23 +234,41 @@ def _add_currencies(alias: dict[str, Any]) -> dict[str, Any]:
 
 def _check(client: Client, arguments: Arguments) -> None:
     fsp_id = find_fsp(client, arguments)
+    count: Counter[str] = Counter()
 
-    def ask(items: Sequence[dict[str, Any]]) -> Any:
-        return client.call(
-            "POST", "/fsps/{fsp_id}/aliases/check", fsp_id=fsp_id, body={"items": items}, reads=True
-        ).body  # fmt: skip
+    def ask(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        body = {"items": items}
+        found = client.call("POST", "/fsps/{fsp_id}/aliases/check", fsp_id=fsp_id, body=body, reads=True).body["items"]
+        count.update("bad" if each["error"] else "found" if each["exists"] else "missing" for each in found)
+        return _pair(items, found)
 
-    pages = (_pair(items, ask(items)["items"]) for items in _split_items(arguments))
-    show_pages(pages, CHECKED, as_json=arguments.json)
+    show_pages(map(ask, _split_items(arguments)), CHECKED, as_json=arguments.json)
+    _sum_up(arguments, count, "the FSP has")
 
 
 def _lookup(client: Client, arguments: Arguments) -> None:
-    def ask(items: Sequence[dict[str, Any]]) -> Any:
-        return client.call("POST", "/aliases/lookup", body={"items": items}, reads=True).body
+    count: Counter[str] = Counter()
 
-    pages = (_pair(items, ask(items)["items"]) for items in _split_items(arguments))
+    def ask(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        found = client.call("POST", "/aliases/lookup", body={"items": items}, reads=True).body["items"]
+        count.update(
+            "bad" if each["error"] else "found" if each["holders"] or each["route"] else "missing" for each in found
+        )
+        return _pair(items, found)
+
+    pages = map(ask, _split_items(arguments))
     items = pages if arguments.json else ([line for item in page for line in _list_holders(item)] for page in pages)
     show_pages(items, FOUND, as_json=arguments.json)
+    _sum_up(arguments, count, "an FSP answers for")
+
+
+def _sum_up(arguments: Arguments, count: Counter[str], found: str) -> None:
+    """Say what became of a file, whose lines nobody counts."""
+    if arguments.file is not None:
+        print_note(
+            f"{format_count(count.total(), 'identifier')}: {found} {count['found']:,}, not {count['missing']:,};"
+            f" {count['bad']:,} cannot be read"
+        )
 
 
 def _list_holders(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -243,6 +286,16 @@ def _pair(items: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]]) ->
     return [{"asked": item["identifier"], **found} for item, found in zip(items, answers, strict=True)]
 
 
+def _find_texts(arguments: Arguments) -> Iterable[str]:
+    """Return the identifiers of the command, of its file, or of stdin."""
+    named: list[str] = arguments.identifiers
+    if named and arguments.file is not None:
+        raise Misused("name identifiers or a --file, not both")
+    if named and arguments.column is not None:
+        raise Misused("--column needs --file")
+    return named or read_identifiers(arguments.file or "-", arguments.column)
+
+
 def _split_items(arguments: Arguments) -> Iterator[list[dict[str, Any]]]:
     """Split the items of the question into pieces that one call accepts."""
     common = {
@@ -252,7 +305,6 @@ def _split_items(arguments: Arguments) -> Iterator[list[dict[str, Any]]]:
         "asStored": arguments.as_stored or None,
     }
     given = {name: value for name, value in common.items() if value is not None}
-    texts: Iterable[str] = arguments.identifiers or (line.strip() for line in sys.stdin)
-    identifiers = iter(text for text in texts if text)
+    identifiers = iter(_find_texts(arguments))
     while some := list(islice(identifiers, ITEMS_MAX)):
         yield [{**given, "identifier": identifier} for identifier in some]

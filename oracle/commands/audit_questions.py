@@ -18,6 +18,7 @@ from oracle.commands.output import (
     format_count,
     format_json,
     format_value,
+    note_more,
     open_output,
     print_line,
     print_note,
@@ -41,7 +42,7 @@ from oracle.commands.verbs import (
 from oracle.private_files import create_private_file
 
 if TYPE_CHECKING:
-    from oracle.commands.client import Client
+    from oracle.commands.client import Client, Pages
 
 CHANNELS: Final = ("hub", "admin", "import", "self-heal", "seed", "sql")
 ACTIONS: Final = ("registered", "changed", "removed", "ignored")
@@ -50,7 +51,6 @@ ENTITIES: Final = ("alias", "fsp", "route", "policy", "credential", "batch", "au
 _ROOT: Final = "/audit/v1"
 _EVENT: Final = ("at", "eventId", "entity", "action", "channel", "actor", "fspId", "kind", "identifier", "subId", "now")
 _READ: Final = ("at", "readId", "credentialId", "role", "asked", "partyIdType", "identifier", "fspId")
-_PAGE: Final = 1_000
 
 KEPT: Final = "a checkpoint that you kept, or the directory of an earlier export"
 
@@ -217,6 +217,7 @@ def _list_moments(client: Client, arguments: Arguments) -> None:
             for event in moment["events"]:
                 print("  ", end="")
                 _explain(event)
+    note_more(pages)
 
 
 def _list_differences(client: Client, arguments: Arguments) -> None:
@@ -380,16 +381,13 @@ def _post(client: Client, path: str, question: dict[str, Any]) -> Any:
     return client.call("POST", f"{client.url}{_ROOT}{_make_prefix(client)}{path}", body=body, reads=True).body
 
 
-def _search(client: Client, path: str, question: dict[str, Any], limit: int) -> Iterator[list[Any]]:
-    left = limit
-    while True:
-        page = _post(client, path, {**question, "limit": min(left, _PAGE) if limit else _PAGE})
-        if page["items"]:
-            yield page["items"]
-        left -= len(page["items"])
-        if page["next"] is None or (limit and left <= 0):
-            return
-        question = {**question, "cursor": page["next"]}
+def _search(client: Client, path: str, question: dict[str, Any], limit: int) -> Pages:
+    from oracle.commands.client import Pages
+
+    def fetch(size: int, cursor: str | None) -> Any:
+        return _post(client, path, {**question, "limit": size, "cursor": cursor})
+
+    return Pages(fetch, limit)
 
 
 def _fetch_bytes(client: Client, path: str, query: dict[str, Any] | None = None) -> bytes:

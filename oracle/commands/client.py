@@ -76,6 +76,49 @@ class Upload(NamedTuple):
     is_repeatable: bool = True  # False: it can be read only once, as a pipe
 
 
+class Pages:
+    """The items of a list, page by page: at most `limit` of them, all if that is 0.
+
+    Afterwards `has_more` tells whether the list goes on.
+    """
+
+    def __init__(self, fetch: Callable[[int, str | None], Any], limit: int) -> None:
+        """`fetch` gets the size of a page and its cursor, and returns the page."""
+        self._fetch = fetch
+        self.limit = limit
+        self.has_more = False
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        cursor, left = None, self.limit
+        while True:
+            # One item more than is shown: it tells whether there are more.
+            page = self._fetch(min(left + 1, PAGE) if self.limit else PAGE, cursor)
+            items, first, cursor = page["items"], cursor is None, page["next"]
+            if not self.limit:
+                yield items
+            else:
+                self.has_more = len(items) > left or (not left and cursor is not None)
+                if first or left:
+                    yield items[:left]
+                left -= min(len(items), left)
+            if cursor is None or self.has_more:
+                return
+
+
+class Pieces(Iterator[bytes]):
+    """A large answer, piece by piece.  Raises ClientError if it ends before it is complete."""
+
+    def __init__(self, pieces: Iterator[bytes], headers: Mapping[str, str]) -> None:
+        self._pieces = pieces
+        self.headers = headers
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._pieces)
+        except httpx.TransportError as exc:
+            raise ClientError("The answer ended before it was complete", "incomplete", "Try again") from exc
+
+
 class Client:
     """A client of one admin listener with one key.  Paths are those of the published contract, below /admin/v1."""
 
@@ -134,26 +177,19 @@ class Client:
 
     def fetch_pages(
         self, path: str, *, query: Mapping[str, object] | None = None, limit: int = 0, **names: Any
-    ) -> Iterator[list[Any]]:
-        """Yield the items of a list, page by page; at most `limit` items, unless that is 0."""
-        question = dict(query or {})
-        left = limit
-        while True:
-            question["limit"] = min(left, PAGE) if limit else PAGE
-            page = self.call("GET", path, query=question, **names).body
-            yield page["items"]
-            left -= len(page["items"])
-            if page.get("next") is None or (limit and left <= 0):
-                return
-            question["cursor"] = page["next"]
+    ) -> Pages:
+        """Fetch the items of a list while they are read; at most `limit` items, unless that is 0."""
+
+        def fetch(size: int, cursor: str | None) -> Any:
+            return self.call("GET", path, query={**(query or {}), "limit": size, "cursor": cursor}, **names).body
+
+        return Pages(fetch, limit)
 
     @contextmanager
-    def download(
-        self, path: str, *, query: Mapping[str, object] | None = None, **names: Any
-    ) -> Iterator[Iterator[bytes]]:
+    def download(self, path: str, *, query: Mapping[str, object] | None = None, **names: Any) -> Iterator[Pieces]:
         """Yield the pieces of a large answer.  Raises ClientError, also between two pieces."""
         with self._open_response("GET", path, query, None, None, {}, names) as response:
-            yield self._read_pieces(response)
+            yield Pieces(response.iter_bytes(), response.headers)
 
     # -- one call ---------------------------------------------------------------------------------------------------
 
@@ -194,12 +230,6 @@ class Client:
             if not (retries_left and is_temporary and _can_repeat(method, upload, begun=begun)):
                 raise failure
             time.sleep(backoff.fail())
-
-    def _read_pieces(self, response: httpx.Response) -> Iterator[bytes]:
-        try:
-            yield from response.iter_bytes()
-        except httpx.TransportError as exc:
-            raise self._explain(exc) from exc
 
     def _explain(self, exc: Exception) -> ClientError:
         if isinstance(exc, httpx.TimeoutException):

@@ -15,10 +15,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from oracle.private_files import create_private_file
 from oracle.verifier.printable import escape_document, escape_text
+
+if TYPE_CHECKING:
+    from oracle.commands.client import Pages
 
 # Headings of tables that are not made of their column's name.
 _HEADINGS: Final = {"at": "time", "fspId": "FSP", "error.message": "error"}
@@ -33,17 +36,41 @@ def show_pages(
     as_json: bool,
     reshape: Callable[[Any], Any] = lambda item: item,
 ) -> None:
-    """Print each page as it comes; `reshape` prepares an item for the columns, not for JSON."""
+    """Print each page as it comes; `reshape` prepares an item for the columns, not for JSON.
+
+    At the end it says whether `Pages` were cut at their limit.
+    """
+    is_terminal = sys.stdout.isatty()
+    read = [_make_reader(column) for column in columns]
     for page in pages:
-        items = page if as_json else [reshape(item) for item in page]
         if as_json:
-            for item in items:
-                print(format_json(item))
-        elif sys.stdout.isatty():
-            _print_table(items, columns)
+            _print_lines(map(format_json, page))
+            continue
+        items = map(reshape, page)
+        if is_terminal:
+            _print_table(list(items), columns)
         else:
-            for item in items:
-                print("\t".join(format_value(_get_member(item, column)) for column in columns))
+            _print_lines("\t".join([format_value(get(item)) for get in read]) for item in items)
+    note_more(pages)
+
+
+def note_more(pages: Pages | Iterable[Any]) -> None:
+    """Say for the person that a list goes on behind what is shown, and how to see the rest."""
+    if getattr(pages, "has_more", False):
+        limit: int = pages.limit  # type: ignore[union-attr]
+        print_note(f"Only the first {limit:,} are shown. To see all, add --all; to see more, --limit {10 * limit}")
+
+
+def print_json_lines(blocks: Iterable[bytes]) -> None:
+    """Print lines of JSON that are already encoded, many at a time."""
+    for block in blocks:
+        print(escape_document(block.decode()), end="")
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    text = "\n".join(lines)
+    if text:
+        print(text)
 
 
 def show(item: Mapping[str, Any], *, as_json: bool, **more: Any) -> None:
@@ -125,6 +152,8 @@ def format_json(item: Any) -> str:
 def format_value(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, str):
+        return value if value.isprintable() else escape_text(value)  # which takes longer
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
@@ -143,6 +172,13 @@ def _get_member(item: Any, name: str) -> Any:
     for part in name.split("."):
         item = item.get(part) if isinstance(item, dict) else None
     return item
+
+
+def _make_reader(column: str) -> Callable[[Any], Any]:
+    """Make a function that reads a column of an item."""
+    if "." in column:
+        return lambda item: _get_member(item, column)
+    return lambda item: item.get(column)
 
 
 def _flatten(item: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The progress of an import, on stderr: a bar at a terminal, elsewhere a line at the end of each phase."""
+"""The progress of an import or an export, on stderr: a bar at a terminal, elsewhere a line at the end of each phase."""
 
 from __future__ import annotations
 
@@ -44,6 +44,12 @@ class Progress:
             if self._bar is not None:
                 self._bar.show("uploading", sent, size, "")
         self._print_line(f"uploaded {format_count(sent, 'byte')}")
+
+    def show_export(self, rows: int) -> None:
+        """Show how many rows have arrived; nobody knows how many will."""
+        if self._bar is not None:
+            rate = rows / max(time.monotonic() - self._began, 0.001)
+            self._bar.show("exporting", rows, None, f"{rows:,} rows, {rate:,.0f} rows/s")
 
     def report(self, batch: Any) -> None:
         """Show the state of the batch as the service returned it."""

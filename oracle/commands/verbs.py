@@ -200,11 +200,12 @@ def _make_no_key(settings: Settings) -> Forbidden:
 REASON: Final = "why; history keeps this text"
 
 
-def add_limit(parser: argparse.ArgumentParser) -> None:
+def add_limit(parser: argparse.ArgumentParser, all_help: str = "show all items") -> None:
     parser.add_argument(
         "--limit", type=parse_number, default=LIMIT, metavar="N",
         help=f"show at most N items (default: {LIMIT}; 0: all)",
     )  # fmt: skip
+    parser.add_argument("--all", dest="limit", action="store_const", const=0, help=all_help)
 
 
 def add_fsp(parser: argparse.ArgumentParser) -> None:

@@ -77,6 +77,7 @@ EXPECTED: Final = {
     "POST /admin/v1/fsps/{fsp_id}/aliases": OPERATOR | {"own maker"},
     "POST /admin/v1/fsps/{fsp_id}/aliases/check": DIRECTORY,
     "GET /admin/v1/fsps/{fsp_id}/aliases/doubtful": DIRECTORY,
+    "GET /admin/v1/fsps/{fsp_id}/aliases/export": DIRECTORY,
     "GET /admin/v1/fsps/{fsp_id}/aliases/{kind}/{identifier}": DIRECTORY,
     "PATCH /admin/v1/fsps/{fsp_id}/aliases/{kind}/{identifier}": OPERATOR | {"own maker"},
     "DELETE /admin/v1/fsps/{fsp_id}/aliases/{kind}/{identifier}": OPERATOR | {"own maker"},
