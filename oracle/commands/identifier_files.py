@@ -8,7 +8,7 @@ import io
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from oracle.commands.verbs import CommandError
 
@@ -44,7 +44,7 @@ def _list_texts(texts: Iterable[str]) -> Iterator[str]:
 @contextmanager
 def _open(name: str) -> Iterator[TextIO]:
     if name == "-":
-        yield _decode(cast("io.BufferedReader", sys.stdin.buffer))
+        yield sys.stdin
         return
     with open(name, "rb") as file:  # noqa: PTH123 - as the name was typed
         yield _decode(file)

@@ -58,7 +58,8 @@ def note_more(pages: Pages | Iterable[Any]) -> None:
     """Say for the person that a list goes on behind what is shown, and how to see the rest."""
     if getattr(pages, "has_more", False):
         limit: int = pages.limit  # type: ignore[union-attr]
-        print_note(f"Only the first {limit:,} are shown. To see all, add --all; to see more, --limit {10 * limit}")
+        shown = "Only the first is shown" if limit == 1 else f"Only the first {limit:,} are shown"
+        print_note(f"{shown}; there are more. To see all, add --all. To see more, add --limit {10 * limit}.")
 
 
 def print_json_lines(blocks: Iterable[bytes]) -> None:

@@ -3,12 +3,13 @@
 Moment.    All lines come from one snapshot of the directory.  The header `Snapshot-At` has its time: every change that
            was committed before is in the file.
 Files.     As CSV and NDJSON the export has the columns of an import file, an entry a line, so it can be uploaded again.
-           The lines of an alias follow each other, its default entry first; aliases are in no order.
-Aliases.   As `aliases` it has one alias a line, with the members of `listAliases`.  Only `display` is left out: to
-           format a telephone number takes longer than all the rest.
+           The lines of an alias follow each other, its default entry first; aliases are in no order.  Hints are left
+           out: an import would make registrations of them.
+Aliases.   As `aliases` it has one alias a line, hints too, with the members of `listAliases`.  Only `display` is left
+           out: to format a telephone number takes longer than all the rest.
 Whole.     An export that ends early has no end of its last chunk, so every HTTP client sees that it is not complete.
-Slow.      A snapshot keeps PostgreSQL from removing old rows, of all tables.  So an export ends after EXPORT_MAX_S,
-           also one whose client goes on reading.
+Slow.      A snapshot keeps PostgreSQL from removing old rows, of all tables.  So an export ends after EXPORT_S, also
+           one whose client goes on reading.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
+from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, QueryParameter
@@ -36,11 +38,9 @@ from oracle.identifiers import BadIdentifier, Kind, PartyKey, Reading, find_sche
 from oracle.identifiers.prefix import bound_above
 from oracle.imports.rows import COLUMNS
 from oracle.spreadsheet import quote_formula
-from oracle.store.lanes import STREAM_ROWS
+from oracle.store.lanes import STREAM_ROWS, Lane
 from oracle.store.queries import QUERIES
 from oracle.store.rows import ExportedAliasRow
-
-EXPORT_MAX_S: Final = 3_600.0
 
 _CSV: Final = "text/csv"
 _NDJSON: Final = "application/x-ndjson"
@@ -87,7 +87,7 @@ def handlers() -> list[HTTPRouteHandler]:
     also_as=(_NDJSON,),
 )
 async def export_aliases(
-    call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str],
+    call: NamedDependency[Call], reading: NamedDependency[Reading], state: State, fsp_id: FromPath[str],
     kind: FromQuery[Kind | None] = None,
     prefix: Prefix = None,
     wanted_state: Annotated[AliasState | None, QueryParameter(name="state")] = None,
@@ -112,14 +112,15 @@ async def export_aliases(
     await record(call, "aliases", None, fsp_id, asked)
     default_country = await fetch_default_country(call.postgres.rows, fsp_id)
     write = {
-        "csv": lambda: _write_csv(reading, default_country),
-        "ndjson": lambda: _write_ndjson(reading, default_country),
-        "aliases": lambda: _write_aliases(reading, state_of(status)),
+        "csv": lambda: write_csv(reading, default_country),
+        "ndjson": lambda: write_ndjson(reading, default_country),
+        "aliases": lambda: write_aliases(reading, state_of(status)),
     }[form]()  # fmt: skip
-    export = _Export(call, wanted, write, is_empty=not is_wanted_state(wanted_state, status))
+    lasts_s: float = state.services.export_s
+    export = Export(call.postgres.streams, wanted, write, lasts_s, is_empty=not is_wanted_state(wanted_state, status))
     head = f"{','.join(COLUMNS)}\n".encode() if form == "csv" else b""
     media_type = "text/csv; charset=utf-8" if form == "csv" else _NDJSON
-    return Streamed(call, READINGS, export.parts(head), media_type, export.make_headers, lasts_s=EXPORT_MAX_S)
+    return Streamed(call, READINGS, export.parts(head), media_type, export.make_headers, lasts_s=lasts_s)
 
 
 # What writes a line -------------------------------------------------------------------------------------------
@@ -128,11 +129,11 @@ async def export_aliases(
 Write = Callable[[str, Rows], bytes]
 
 
-def _write_csv(reading: Reading, default_country: str | None) -> Write:
+def write_csv(reading: Reading, default_country: str | None) -> Write:
     def write(party_id_type: str, rows: Rows) -> bytes:
         spell = _choose_spelling(reading, party_id_type, default_country)
         lines = []
-        for row in rows:
+        for row in _list_registered(rows):
             identifier, sub_id = row["identifier"], row["sub_id"]
             kind = reading.read_kind(PartyKey(party_id_type, identifier, sub_id))
             written = spell(identifier)
@@ -144,11 +145,11 @@ def _write_csv(reading: Reading, default_country: str | None) -> Write:
     return write
 
 
-def _write_ndjson(reading: Reading, default_country: str | None) -> Write:
+def write_ndjson(reading: Reading, default_country: str | None) -> Write:
     def write(party_id_type: str, rows: Rows) -> bytes:
         spell = _choose_spelling(reading, party_id_type, default_country)
         lines = []
-        for row in rows:
+        for row in _list_registered(rows):
             identifier, sub_id = row["identifier"], row["sub_id"]
             kind = reading.read_kind(PartyKey(party_id_type, identifier, sub_id))
             written = spell(identifier)
@@ -158,7 +159,7 @@ def _write_ndjson(reading: Reading, default_country: str | None) -> Write:
     return write
 
 
-def _write_aliases(reading: Reading, state: str) -> Write:
+def write_aliases(reading: Reading, state: str) -> Write:
     def write(party_id_type: str, rows: Rows) -> bytes:
         lines = []
         for row in rows:
@@ -179,6 +180,10 @@ def _write_aliases(reading: Reading, state: str) -> Write:
         return _encode_lines(lines)
 
     return write
+
+
+def _list_registered(rows: Rows) -> Iterable[ExportedAliasRow]:
+    return (row for row in rows if not row["is_hint"])
 
 
 def _currencies(row: ExportedAliasRow) -> Iterable[str]:
@@ -227,11 +232,12 @@ def _quote(text: str) -> str:
 # The snapshot -------------------------------------------------------------------------------------------------
 
 
-class _Export:
+class Export:
     """One export; it begins when its first part is asked for."""
 
-    def __init__(self, call: Call, wanted: Filter, write: Write, *, is_empty: bool) -> None:
-        self._call = call
+    def __init__(self, streams: Lane, wanted: Filter, write: Write, lasts_s: float, *, is_empty: bool = False) -> None:
+        self._streams = streams
+        self._lasts_s = lasts_s
         self._wanted = wanted
         self._write = write
         self._is_empty = is_empty
@@ -243,9 +249,9 @@ class _Export:
         return {"Snapshot-At": at}
 
     async def parts(self, head: bytes) -> AsyncGenerator[bytes]:
-        limit_ms = str(int(EXPORT_MAX_S * 1000))
+        limit_ms = str(int(self._lasts_s * 1000))
         async with (
-            self._call.postgres.streams.lend(statement_timeout=limit_ms) as connection,
+            self._streams.lend(statement_timeout=limit_ms) as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             self._at = await connection.fetchval(QUERIES["snapshot_time"])

@@ -63,6 +63,7 @@ log = logs.Log(__name__)
 
 _PUBLIC: Final = {"access": PUBLIC, "streams": False}
 BODIES_MAX_BYTES: Final = 64 * 1024 * 1024
+EXPORT_S: Final = 3_600.0
 _DESCRIPTION: Final = """\
 Administration and history of the alias directory.
 
@@ -113,8 +114,12 @@ class AdminServices:
         reading: Reading | None = None,
         bodies_max_bytes: int = BODIES_MAX_BYTES,
         stall_s: float = STALL_S,
+        export_s: float = EXPORT_S,
     ) -> None:
-        """`stall_s`: how long a client can take nothing, or send nothing of its body, before its call ends."""
+        """`stall_s`: how long a client can take nothing, or send nothing of its body, before its call ends.
+
+        `export_s`: how long an export of aliases can take.
+        """
         self.changes = changes
         self.postgres = postgres
         self.health = health
@@ -127,6 +132,7 @@ class AdminServices:
         self.reading = reading or Reading()
         self.bodies_max_bytes = bodies_max_bytes  # of all calls together
         self.stall_s = stall_s
+        self.export_s = export_s
 
 
 def admin_app(services: AdminServices) -> Litestar:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import itertools
+import json
 import random
 import threading
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import asyncpg
 import httpx
 import pytest
+
+from oracle.api.admin.alias_export import Export, write_ndjson
+from oracle.api.admin.aliases import Filter
+from oracle.identifiers import Reading
+from oracle.imports.reading import Reader, RowChecks
+from oracle.store.postgres import open_postgres
+from oracle.store.queries import QUERIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -237,3 +247,190 @@ def test_no_alias_that_exists_throughout_is_missed(service: Service, operator: h
     found = names(walk(operator, path))
     assert stay <= set(found)
     assert len(found) == len(set(found))
+
+
+# Prefixes and exports -----------------------------------------------------------------------------------------
+
+ODD: list[tuple[str, str, list[str | None]]] = [
+    ("MSISDN", "+9512345678", ["MMK", "USD"]),  # its digits alone could be a number of Mexico, too
+    ("ALIAS", "tom,dick", [None, "MXN"]),
+    ("ALIAS", "-lupe", [None]),  # a spreadsheet would run it
+    ("ACCOUNT_ID", "000000357", [None]),
+    ("CLABE", "646180110400000007", ["MXN"]),
+    ("EMAIL", "ana@example.org", [None]),
+    ("NRC", "12-250019-N-200777", [None]),
+]
+
+
+@pytest.fixture(scope="module")
+def oddbank(service: Service) -> httpx.Client:
+    """A maker whose FSP has aliases that a file can spoil; default country Mexico."""
+    service.operator.post("/fsps", json={"fspId": "oddbank", "defaultCountry": "MX"}).raise_for_status()
+    client = service.client("dfsp-maker", "oddbank")
+    for kind, identifier, currencies in ODD:
+        for currency in currencies:
+            body = {"kind": kind, "identifier": identifier, "currency": currency}
+            client.post("/fsps/oddbank/aliases", json=body).raise_for_status()
+    client.post(
+        "/fsps/oddbank/aliases", json={"kind": "BUSINESS", "identifier": "B1", "subId": "till,1"}
+    ).raise_for_status()
+    return client
+
+
+def entries(service: Service, fsp_id: str) -> set[tuple[Any, ...]]:
+    return {
+        tuple(row)
+        for row in service.fetch(
+            "SELECT party_id_type::text, identifier, sub_id, currency FROM aliases WHERE fsp_id = $1 UNION ALL"
+            " SELECT party_id_type::text, identifier, sub_id, currency FROM alias_currencies WHERE fsp_id = $1",
+            fsp_id,
+        )
+    }
+
+
+@pytest.mark.parametrize("form", ["csv", "ndjson"])
+def test_an_import_reads_from_an_export_what_the_directory_holds(
+    service: Service, oddbank: httpx.Client, form: Literal["csv", "ndjson"]
+) -> None:
+    # A hint is no registration: an import would make one of it.
+    service.fetch("UPDATE aliases SET is_hint = true WHERE identifier = 'ana@example.org'")
+    exported = oddbank.get("/fsps/oddbank/aliases/export", params={"format": form})
+    reader = Reader(RowChecks(Reading(), default_country="MX"), file_format=form)
+    chunks = reader.feed(exported.content) + reader.finish()
+    rows = [row for chunk in chunks for row in chunk.rows]
+    refused = [row for row in rows if row.code]
+    assert [row.code for row in refused] == ["formula"]  # which no file can register
+    read = [(row.party_id_type, row.identifier, row.sub_id, row.currency) for row in rows if not row.code]
+    left_out = {("ALIAS", "-lupe", "", ""), ("EMAIL", "ana@example.org", "", "")}
+    assert sorted(read) == sorted(entries(service, "oddbank") - left_out)
+    assert {row.action for row in rows if not row.code} == {"add"}
+    # The default entry comes first: it answers lookups without a currency.
+    assert [row.currency for row in rows if row.party_id_type == "MSISDN"] == ["MMK", "USD"]
+
+
+def test_no_spreadsheet_runs_a_cell_of_an_export(oddbank: httpx.Client) -> None:
+    lines = oddbank.get("/fsps/oddbank/aliases/export").text.splitlines()
+    assert lines[0] == "kind,identifier,sub_id,currency,country,action"
+    assert {"MSISDN,'+9512345678,,MMK,,", "ALIAS,'-lupe,,,,"} <= set(lines)
+    assert 'ALIAS,"tom,dick",,MXN,,' in lines
+    assert 'BUSINESS,B1,"till,1",,,' in lines
+
+
+@pytest.mark.usefixtures("standing")
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"kind": "MSISDN"}, {"kind": "CLABE"}, {"kind": "PERSONAL_ID"}, {"prefix": "03218"}, {"state": "unanswered"},
+     {"kind": "MSISDN", "prefix": "+52 55 2000 0002"}, {"changedFrom": "2020-01-01T00:00:00Z"},
+     {"changedTo": "2020-01-01T00:00:00Z"},
+     {"kind": "NRC", "prefix": "12/OUKAMA", "changedTo": "2090-01-01T00:00:00Z"}],
+)  # fmt: skip
+def test_an_export_has_the_aliases_that_the_list_has(reader: httpx.Client, params: dict[str, str]) -> None:
+    exported = reader.get(f"{OWN}/export", params={**params, "format": "aliases"})
+    assert exported.headers["content-type"] == "application/x-ndjson"
+    listed = [{name: value for name, value in each.items() if name != "display"} for each in walk(reader, **params)]
+
+    def write(alias: Any) -> str:
+        return json.dumps(alias, sort_keys=True)
+
+    assert sorted(map(write, map(json.loads, exported.text.splitlines()))) == sorted(map(write, listed))
+
+
+@pytest.mark.usefixtures("standing")
+@pytest.mark.parametrize("limit", [1, 2, 100])
+@pytest.mark.parametrize(
+    ("params", "wanted"),
+    [
+        ({"prefix": "52552"}, ["525520000001", "525520000002", "525520000003"]),
+        ({"prefix": "+52 55 2000 0002", "kind": "MSISDN"}, ["525520000002"]),
+        ({"prefix": "0321800001183597"}, ["032180000118359718", "032180000118359719"]),
+        ({"prefix": "032", "kind": "CLABE"}, ["032180000118359719"]),
+        ({"prefix": "12/OUKAMA", "kind": "NRC"}, ["12-250019-N-200001"]),
+        ({"prefix": "gb82 west", "kind": "IBAN"}, ["GB82WEST12345698765432"]),
+        ({"prefix": "tía"}, ["tía-lupe"]),
+        ({"prefix": "52559"}, []),
+    ],
+)
+def test_a_prefix_lists_what_begins_so_in_the_order_of_the_identifiers(
+    reader: httpx.Client, params: dict[str, str], wanted: list[str], limit: int
+) -> None:
+    assert names(walk(reader, limit=limit, **params)) == wanted
+
+
+@pytest.mark.parametrize(
+    "params", [{"prefix": "521", "kind": "MSISDN"}, {"prefix": "GB", "kind": "MSISDN"}, {"prefix": ""}]
+)
+@pytest.mark.parametrize("path", [OWN, f"{OWN}/export"])
+def test_a_prefix_with_which_nothing_begins_is_refused(reader: httpx.Client, path: str, params: dict[str, str]) -> None:
+    assert reader.get(path, params=params).status_code == 400
+
+
+def test_a_prefix_is_a_range_of_an_index(service: Service) -> None:
+    """Of two FSPs that share the numbers of a country, with a plan for these arguments as in the service."""
+    service.fetch("INSERT INTO fsps (fsp_id) VALUES ('plan-0'), ('plan-1')")
+    service.fetch(
+        "INSERT INTO aliases (party_id_type, identifier, fsp_id)"
+        " SELECT 'MSISDN', '5255600' || lpad(n::text, 5, '0'), 'plan-' || n % 2 FROM generate_series(0, 19999) AS n"
+    )
+    service.fetch("ANALYZE aliases")
+    place = ["'plan-1'", "'MSISDN'", "'525560001'", "'525560001\U0010ffff'"]
+    times = ["'2000-01-01'", "'9999-01-01'"]
+    for query, arguments in (
+        ("aliases_beginning", [*place, *times, "''", "''", "101"]),
+        ("aliases_export", place),
+        ("aliases_export_changed", [*place, *times]),
+    ):
+        sql = QUERIES[query]
+        for number, value in reversed(list(enumerate(arguments, 1))):
+            sql = sql.replace(f"${number}", value)
+        plan = json.loads(service.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}")[0][0])[0]["Plan"]
+        scans = list(list_scans(plan, "aliases"))
+        assert scans, query
+        for scan in scans:
+            assert "Index Cond" in scan, (query, scan)
+            assert scan["Actual Rows"] + scan.get("Rows Removed by Filter", 0) <= 1_000, (query, scan)
+
+
+def list_scans(plan: Any, table: str) -> Iterator[Any]:
+    """The scans of a table in a plan; of a scan by bitmap, that of the index."""
+    is_of_table = plan.get("Relation Name") == table and "Bitmap" not in plan["Node Type"]
+    if is_of_table or plan.get("Index Name", "").startswith(f"{table}_"):
+        yield plan
+    for each in plan.get("Plans", ()):
+        yield from list_scans(each, table)
+
+
+def test_an_export_is_one_moment_which_it_names(service: Service, oddbank: httpx.Client) -> None:
+    """Changes between two portions are not in it."""
+    service.fetch("INSERT INTO fsps (fsp_id) VALUES ('momentbank')")
+    service.fetch(
+        "INSERT INTO aliases (party_id_type, identifier, fsp_id)"
+        " SELECT (ARRAY['MSISDN', 'ALIAS'])[n % 2 + 1]::party_id_type, '5255700' || lpad(n::text, 5, '0'), 'momentbank'"
+        " FROM generate_series(0, 2999) AS n"
+    )
+    found = asyncio.run(read_while_changing(service.database_url))
+    assert found == {f"5255700{number:05}" for number in range(3_000)}
+    began = datetime.now(UTC)
+    at = oddbank.get("/fsps/oddbank/aliases/export").headers["snapshot-at"]
+    assert began - timedelta(seconds=60) < datetime.fromisoformat(at) < datetime.now(UTC) + timedelta(seconds=60)
+
+
+async def read_while_changing(database_url: str) -> set[str]:
+    wanted = Filter.of("momentbank", None, None, None, None, [("MSISDN", ""), ("ALIAS", "")])
+    async with open_postgres(database_url, desk=True) as postgres:
+        export = Export(postgres.streams, wanted, write_ndjson(Reading(), None), 60)
+        parts = export.parts(b"")
+        lines = [await anext(parts), await anext(parts)]
+        connection = await asyncpg.connect(database_url)
+        await connection.execute("DELETE FROM aliases WHERE fsp_id = 'momentbank'")
+        await connection.close()
+        lines += [part async for part in parts]
+    return {json.loads(line)["identifier"] for line in b"".join(lines).splitlines()}
+
+
+def test_an_export_is_recorded_before_it_is_answered(service: Service, oddbank: httpx.Client) -> None:
+    oddbank.get("/fsps/oddbank/aliases/export", params={"prefix": "5255", "kind": "MSISDN"}).raise_for_status()
+    (row,) = service.fetch(
+        "SELECT asked, fsp_id, role, details::text FROM audit_reads WHERE details ->> 'prefix' = '5255'"
+    )
+    assert tuple(row)[:3] == ("aliases", "oddbank", "dfsp-maker")
+    assert json.loads(row["details"]) == {"kind": "MSISDN", "prefix": "5255", "as": "csv"}
