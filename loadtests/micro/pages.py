@@ -30,7 +30,7 @@ import asyncpg
 import msgspec
 
 from loadtests import machine
-from oracle.api.admin.aliases import _BEGINNING, _END, _Filter, _ListPosition, fetch_page
+from oracle.api.admin.aliases import Filter, _ListPosition, fetch_page, read_beginnings
 from oracle.identifiers import Reading
 from oracle.run.embedded import PostgresServer
 from oracle.store.migrate import migrate
@@ -102,9 +102,10 @@ class Pages:
 
     def __init__(self, postgres: Postgres, count: int, kind: str | None) -> None:
         self._postgres = postgres
-        self._filter = _Filter(FSP_ID, kind, None, _BEGINNING, _END)
-        types = {t: int(count * share) for t, share in SHARES.items() if t in self._filter.party_id_types}
-        self._types = sorted(types.items(), key=lambda each: self._filter.party_id_types.index(each[0]))
+        self._filter = Filter.of(FSP_ID, kind, None, None, None, read_beginnings(Reading(), kind, None))
+        self._order = [party_id_type for party_id_type, _ in self._filter.beginnings]
+        types = {t: int(count * share) for t, share in SHARES.items() if t in self._order}
+        self._types = sorted(types.items(), key=lambda each: self._order.index(each[0]))
         self._places: dict[str, _ListPosition] = {}
         self._milliseconds: dict[str, list[float]] = {spot: [] for spot in SPOTS}
 
@@ -121,7 +122,7 @@ class Pages:
         for party_id_type, rows in self._types:
             if offset < rows:
                 row = await connection.fetchrow(_AT, FSP_ID, party_id_type, offset)
-                return _ListPosition(self._filter.party_id_types.index(party_id_type), *row)
+                return _ListPosition(self._order.index(party_id_type), *row)
             offset -= rows
         raise AssertionError(offset)
 

@@ -14,13 +14,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from oracle.commands import alias_export, doubtful_aliases
+from oracle.commands.failures import Misused
 from oracle.commands.identifier_files import read_identifiers
 from oracle.commands.output import format_count, print_json_lines, print_note, show, show_pages
 from oracle.commands.verbs import (
     ALL_KINDS,
     REASON,
     Arguments,
-    Misused,
     Verbs,
     add_as_stored,
     add_country,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from oracle.commands.verbs import CommandError
+from oracle.commands.failures import CommandError
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -31,9 +31,9 @@ def read_identifiers(name: str, column: str | None) -> Iterator[str]:
             else:
                 yield from _list_texts(_read_column(file, name, column or COLUMN))
         except UnicodeDecodeError as exc:
-            raise CommandError(f"{name}: this is not text in UTF-8. Save the file as CSV UTF-8") from exc
+            raise CommandError(f"{name}: this is not text in UTF-8", "Save the file as CSV UTF-8") from exc
         except csv.Error as exc:
-            raise CommandError(f"{name}: this is not a CSV file: {exc}") from exc
+            raise CommandError(f"{name}: the quotes of a line do not match", "Correct the file") from exc
 
 
 def _list_texts(texts: Iterable[str]) -> Iterator[str]:
@@ -68,8 +68,8 @@ def _read_column(file: TextIO, name: str, column: str) -> Iterator[str]:
             break
     else:
         raise CommandError(
-            f"{name}: the first line has no column {column}. Write the names of the columns in the first line,"
-            " and choose one with --column"
+            f"{name}: the first line has no column {column}",
+            "Write the names of the columns in the first line, and name the one to read with --column",
         )
     at = headings.index(column.lower())
     for cells in csv.reader(file, delimiter=delimiter):

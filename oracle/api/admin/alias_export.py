@@ -37,10 +37,10 @@ from oracle.api.history.questions import record
 from oracle.identifiers import BadIdentifier, Kind, PartyKey, Reading, find_scheme
 from oracle.identifiers.prefix import bound_above
 from oracle.imports.rows import COLUMNS
-from oracle.spreadsheet import quote_formula
 from oracle.store.lanes import STREAM_ROWS, Lane
 from oracle.store.queries import QUERIES
 from oracle.store.rows import ExportedAliasRow
+from oracle.verifier.spreadsheet import quote_formula
 
 _CSV: Final = "text/csv"
 _NDJSON: Final = "application/x-ndjson"
