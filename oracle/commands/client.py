@@ -25,6 +25,7 @@ import msgspec
 
 from oracle.backoff import Backoff
 from oracle.commands.failures import MISUSED, UNREACHABLE
+from oracle.commands.words import translate
 
 ROOT: Final = "/admin/v1"
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -123,9 +124,19 @@ class Client:
     """A client of one admin listener with one key.  Paths are those of the published contract, below /admin/v1."""
 
     def __init__(
-        self, url: str, key: str, *, key_source: str = "", retry_pauses_s: Sequence[float] = RETRY_PAUSES_S
+        self,
+        url: str,
+        key: str,
+        *,
+        key_source: str = "",
+        retry_pauses_s: Sequence[float] = RETRY_PAUSES_S,
+        given: Mapping[str, object] | None = None,
     ) -> None:
-        """`key_source` says where the key was found.  Raises ClientError for a URL that is not valid."""
+        """`key_source` says where the key was found, `given` what was typed: errors are in those words (see `words`).
+
+        Raises ClientError for a URL that is not valid.
+        """
+        self._given = given or {}
         self.url = url.rstrip("/")
         self.key_source = key_source
         self._retry_pauses_s = retry_pauses_s
@@ -219,7 +230,7 @@ class Client:
                 is_temporary = not isinstance(exc, httpx.UnsupportedProtocol)
             else:
                 try:
-                    refusal = _read_failure(response)
+                    refusal = _read_failure(response, self._given)
                     if refusal is None:
                         yield response
                         return
@@ -289,12 +300,14 @@ def _can_repeat(method: str, upload: Upload | None, *, begun: bool) -> bool:
     return (upload is None or upload.is_repeatable) and (method in ("GET", "POST") or not begun)
 
 
-def _read_failure(response: httpx.Response) -> ClientError | None:
+def _read_failure(response: httpx.Response, given: Mapping[str, object]) -> ClientError | None:
     if response.is_success:
         return None
     try:
         error = msgspec.json.decode(response.read())
-        return ClientError(error["detail"], error["code"], error.get("hint", ""), response.status_code)
+        code = error["code"]
+        words = translate(error["detail"], code, error.get("hint", ""), error.get("field", ""), given=given)
+        return ClientError(words.message, code, words.hint, response.status_code)
     except (httpx.TransportError, msgspec.DecodeError, KeyError, TypeError):
         status = response.status_code
         hint = "Check ORACLE_ADMIN_URL: it must be the address of the admin listener of an oracle"

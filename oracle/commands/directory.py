@@ -133,29 +133,25 @@ async def _fill(settings: Settings, count: int, fsps: int, *, yes: bool) -> None
 
 def _print_canonical(arguments: Arguments) -> None:
     from oracle.commands.database import load_settings
+    from oracle.commands.words import HINTS
     from oracle.identifiers import BadIdentifier, Reading
     from oracle.imports.cells import find_damage
     from oracle.imports.refusals import REFUSALS
 
     damage = find_damage(arguments.identifier)
     if damage:
-        raise Misused(f"{REFUSALS[damage]} ({damage})")
+        raise Misused(REFUSALS[damage].rstrip("."), HINTS["damaged_value"], code=damage)
     reading = Reading.of(load_settings(arguments).settings)
     try:
         print(reading.read_key(arguments.kind, arguments.identifier, country=arguments.country).identifier)
     except BadIdentifier as exc:
-        raise Misused(_explain(exc)) from exc
+        raise _refuse(exc, arguments) from exc
 
 
-def _explain(exc: BadIdentifier) -> str:
-    from oracle.identifiers import KINDS
+def _refuse(exc: BadIdentifier, arguments: Arguments) -> Misused:
+    from oracle.commands.words import explain_reason
 
-    hints: dict[str, str] = {
-        "unknown_kind": f"The kinds are {', '.join(KINDS)}",
-        "national_without_country": "For example: +525512345678, or --country MX",
-    }
-    hint = hints.get(exc.reason)
-    return f"{exc}. {hint}" if hint else str(exc)
+    return Misused(str(exc), explain_reason(exc.reason, arguments.kind))
 
 
 def _lookup(arguments: Arguments) -> int:
@@ -168,7 +164,7 @@ def _lookup(arguments: Arguments) -> int:
     try:
         key = _read_key(Reading.of(settings), arguments)
     except BadIdentifier as exc:
-        raise Misused(_explain(exc)) from exc
+        raise _refuse(exc, arguments) from exc
     entries = asyncio.run(_fetch_entries(settings, key))
     if arguments.currency:
         entries = [(fsp_id, currency) for fsp_id, currency in entries if currency in {"", arguments.currency}]

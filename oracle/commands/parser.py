@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from oracle.commands.failures import UsageError
+from oracle.commands.suggestions import suggest
 from oracle.commands.verbs import ALL_KINDS
 
 # What argparse reports, and the words for it here.
@@ -32,15 +33,6 @@ _USAGE_ERRORS: Final[tuple[tuple[str, Callable[[re.Match[str]], str]], ...]] = (
     ),
     (r"unrecognized arguments: (.*)", lambda found: f"not known: {found[1]}"),
     (r"argument (.*)", lambda found: found[1]),
-)
-# Verbs that people try for one another.
-_SYNONYMS: Final = (
-    {"add", "create", "register", "issue", "new"},
-    {"remove", "delete", "rm", "del", "revoke", "end", "close"},
-    {"show", "get", "view", "info", "describe"},
-    {"list", "ls", "all"},
-    {"update", "change", "edit", "modify", "set"},
-    {"lookup", "find", "search"},
 )
 
 
@@ -62,19 +54,6 @@ def explain_kinds() -> str:
     from oracle.identifiers import list_examples
 
     return "\n".join(f"  {kind:<12}  {example}" for kind, example in list_examples())
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Return ` Did you mean …?`, or nothing if no known name is like it."""
-    from difflib import get_close_matches
-
-    names = {each.lower(): each for each in known}
-    asked = name.lower()
-    alike = [each for words in _SYNONYMS if asked in words for each in names if each in words]
-    close = get_close_matches(asked, names, n=1, cutoff=0.8) or alike or get_close_matches(asked, names, n=1)
-    if not close and len(asked) > 1:
-        close = [each for each in names if each.startswith(asked)]
-    return f" Did you mean {' or '.join(names[each] for each in close)}?" if close else ""
 
 
 class HelpFormatter(argparse.HelpFormatter):

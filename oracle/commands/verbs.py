@@ -78,7 +78,7 @@ def add_command(commands: Any, name: str, run: Run, text: str, details: str = ""
     command.add_argument(
         "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="file with settings (TOML)"
     )
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, parser=command)
     return command
 
 
@@ -145,7 +145,8 @@ def _open_client(arguments: Arguments) -> Iterator[Client]:
     settings = load_settings(arguments).settings
     key, source = _read_key(settings, arguments.key_file)
     try:
-        with Client(settings.admin_address, key, key_source=source) as client:
+        given = _list_given(arguments)
+        with Client(settings.admin_address, key, key_source=source, given=given) as client:
             yield client
     except ClientError as exc:
         if exc.status != UNAUTHORIZED:
@@ -156,6 +157,13 @@ def _open_client(arguments: Arguments) -> Iterator[Client]:
             " Ask an operator for a new one"
         )
         raise Forbidden(exc.message, hint, code=exc.code, status=exc.status) from exc
+
+
+def _list_given(arguments: Arguments) -> dict[str, object]:
+    """Return the options and arguments that the command has, by name, and what was typed for each."""
+    actions = arguments.parser._actions  # noqa: SLF001 - argparse has no public way to list them
+    names = ((name, action.dest) for action in actions for name in action.option_strings or [str(action.metavar)])
+    return {name: getattr(arguments, dest, None) for name, dest in names}
 
 
 # The key -----------------------------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ from oracle.api.admin.access import PUBLIC, Access
 from oracle.api.admin.calls import Call, answer_of
 from oracle.api.admin.envelope import Budget, wrap_app, wrap_handler
 from oracle.api.admin.examples import add_examples
+from oracle.api.admin.expected import INVALID_ENUM, list_allowed
 from oracle.api.admin.keeping import Keeping
 from oracle.api.admin.problems import DEFECT, Refusal, refusal_of
 from oracle.api.admin.sending import STALL_S, limit_stalls
@@ -270,9 +271,21 @@ def _name_as_sent(extra: list[Any], parameters: Mapping[str, FieldDefinition]) -
             item["key"] = found.kwarg_definition.name
 
 
+def _note_allowed(extra: list[Any], parameters: Mapping[str, FieldDefinition]) -> None:
+    """Note the values that are allowed where another one was sent: the validator does not name them."""
+    for item in extra:
+        if item.get("message", "").startswith(INVALID_ENUM):
+            is_body = item.get("source") == "body"
+            found = parameters.get("data" if is_body else item["key"])
+            if found is not None:
+                item["allowed"] = list_allowed(found.annotation, item["key"] if is_body else "")
+
+
 def _refuse(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
-        _name_as_sent(error.extra, request.route_handler.parsed_fn_signature.parameters)
+        parameters = request.route_handler.parsed_fn_signature.parameters
+        _note_allowed(error.extra, parameters)
+        _name_as_sent(error.extra, parameters)
     refusal = refusal_of(error)
     if refusal is DEFECT:
         log.error("admin request failed", exc=error)

@@ -20,6 +20,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET, Meta, UnsetType
 
+from oracle.api.admin import forms
 from oracle.api.admin.access import OPERATOR, Role, allow
 from oracle.api.admin.calls import Body, Call, Resource, answer
 from oracle.api.admin.keeping import Answer
@@ -53,7 +54,7 @@ _DEFAULT_COUNTRY: Final = "ISO 3166 alpha-2: of phone numbers without a country 
 
 class Contact(Body):
     name: Name | None = None
-    email: Annotated[str, Meta(pattern=r"^[^@\s]{1,64}@[^@\s]{1,255}$(?!\n)")] | None = None
+    email: Annotated[str, Meta(pattern=forms.EMAIL)] | None = None
     phone: Annotated[str, Meta(max_length=32)] | None = None
 
 

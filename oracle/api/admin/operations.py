@@ -25,6 +25,7 @@ from litestar.openapi.spec import (
 )
 from litestar.status_codes import HTTP_201_CREATED
 
+from oracle.api.admin import forms
 from oracle.api.admin.access import Guard
 from oracle.api.admin.problems import MEDIA_TYPE, Problem
 
@@ -126,7 +127,7 @@ def _headers(method: Method, path: str, access: Guard, *, has_version: bool) -> 
                   description="The ETag that you read; if the resource has changed since: 412"),
     ]  # fmt: skip
     if method == "POST":
-        found.append(Parameter("Idempotency-Key", "header", schema=Schema(type=text, pattern="^[!-~]{1,128}$"),
+        found.append(Parameter("Idempotency-Key", "header", schema=Schema(type=text, pattern=forms.IDEMPOTENCY_KEY),
                                required=False, description="Makes it safe to repeat the call, for 24 h"))  # fmt: skip
     return found
 

@@ -20,6 +20,7 @@ from litestar.exceptions import HTTPException
 from msgspec import Meta
 
 from oracle import errors
+from oracle.api.admin import expected
 from oracle.api.admin.codes import MEANINGS, Code, anchor
 from oracle.identifiers import BadIdentifier
 
@@ -116,22 +117,6 @@ _OF_STATUS: Final[dict[int, tuple[Code, str, str]]] = {
     415: ("unsupported_media_type", "This media type is not supported", "Send application/json"),
 }
 _BROKEN_OFF: Final = "client disconnected prematurely"  # Litestar's words for a body without an end, or none in HTTP
-# The validator quotes the request, which may hold an identifier; its quote can be cut, with no quote mark at its end.
-# What it expected comes from the description alone.
-_EXPECTED: Final = ("Expected ", "Object missing required field ")
-_QUOTED: Final = re.compile(r"""['"].*|(?<=field )`.*""", re.DOTALL)
-# The validator's own words, and what people read: no regular expression, no name of a Python type.
-_TYPES: Final = {
-    "array": "a list",
-    "bool": "true or false",
-    "float": "a number",
-    "int": "a whole number",
-    "object": "an object",
-    "str": "text",
-}
-_in_backticks: Final = re.compile("`([^`]*)`")
-_letters_pattern: Final = re.compile(r"text matching regex '\^\[A-Za-z\]\{(\d+)\}\$'")
-_other_pattern: Final = re.compile(r"text matching regex '.*'", re.DOTALL)
 _TIME: Final = re.compile(r"datetime|RFC3339")  # in what the validator says of a time
 
 
@@ -187,7 +172,7 @@ def _of_validation(status: int, extra: Any) -> Refusal:
     """Report what the validator found wrong with each member, without the values."""
     if not isinstance(extra, list):
         return Refusal(status, "invalid", "The request is not valid", "The page /docs describes the request")
-    found = [(str(item.get("key", "body")), _reason(str(item.get("message", "")))) for item in extra]
+    found = [_explain_item(item) for item in extra]
     field = found[0][0] if len(found) == 1 else ""
     if field and found[0][1] == NOT_A_TIME:
         return Refusal(status, "invalid", NOT_A_TIME, "In a URL write + as %2B", field=field)
@@ -195,17 +180,9 @@ def _of_validation(status: int, extra: Any) -> Refusal:
     return Refusal(status, "invalid", "The request is not valid", hint, field=field)
 
 
-def _reason(message: str) -> str:
-    if _TIME.search(message) and not message.startswith("Object"):
-        return NOT_A_TIME
-    if message.startswith("Expected "):
-        return _write_plainly(message)
-    return message if message.startswith(_EXPECTED) else _QUOTED.sub("…", message)
-
-
-def _write_plainly(expected: str) -> str:
-    """Write what the validator expected in words for people."""
-    named = _in_backticks.sub(
-        lambda types: " or ".join(_TYPES.get(each, each) for each in types[1].split(" | ")), expected
-    )
-    return _other_pattern.sub("text of the form on the page /docs", _letters_pattern.sub(r"\1 letters A to Z", named))
+def _explain_item(item: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the member that is wrong, and the reason.  `allowed` comes from `app`, which knows the operation."""
+    key, message = str(item.get("key", "data")), str(item.get("message", ""))
+    is_time = _TIME.search(message) and not message.startswith("Object")
+    reason = NOT_A_TIME if is_time else expected.explain(message, item.get("allowed", []))
+    return expected.name_member(key, message), reason

@@ -1,7 +1,4 @@
-r"""The vocabulary of the admin API: every value that several operations read or answer, defined once.
-
-Patterns end in `$(?!\n)` where a longer text would be stored: `$` alone lets a line break pass behind it.
-"""
+"""The vocabulary of the admin API: every value that several operations read or answer, defined once."""
 
 from __future__ import annotations
 
@@ -11,35 +8,31 @@ from typing import Annotated, Any, Final, Literal
 from litestar.params import QueryParameter
 from msgspec import Meta
 
+from oracle.api.admin import forms
 from oracle.api.admin.problems import Refusal
 from oracle.countries import explain_country, is_country
 from oracle.identifiers import KINDS, list_current_currencies, list_hub_currencies
 from oracle.imports.cells import find_damage
 from oracle.imports.refusals import REFUSALS
 
-# `.` and `..` are refused: in a path a client takes them for steps, and would ask for something else.
-FspId = Annotated[
-    str, Meta(pattern=r"^(?!\.{1,2}$)[!-~]{1,32}$(?!\n)", description="1 to 32 visible ASCII characters (FSPIOP FspId)")
-]
+FspId = Annotated[str, Meta(pattern=forms.FSP_ID, description="1 to 32 visible ASCII characters (FSPIOP FspId)")]
 FspStatus = Literal["provisional", "active", "suspended", "closed"]
 ANSWERED_STATUSES: Final = ("active", "provisional")  # lookups are answered with FSPs of these
 AliasState = Literal["answered", "unanswered"]
 BatchState = Literal["validating", "waiting", "applying", "done", "rejected", "cancelled", "failed"]
 RemovalReason = Literal["user_requested", "account_closed", "moved", "fraud", "correction", "other"]
 
-CURRENCY_PATTERN: Final = "^[A-Za-z]{3}$"
 # Any three letters: questions and removals name what is stored.  See `require_current`.
-Currency = Annotated[str, Meta(pattern=CURRENCY_PATTERN, max_length=3, description="ISO 4217, for example MXN")]
+Currency = Annotated[str, Meta(pattern=forms.CURRENCY, max_length=3, description="ISO 4217, for example MXN")]
 Country = Annotated[
     str,
-    Meta(pattern="^[A-Za-z]{2}$", max_length=2, description="ISO 3166 alpha-2; lets you write an MSISDN without +"),
+    Meta(pattern=forms.COUNTRY, max_length=2, description="ISO 3166 alpha-2; lets you write an MSISDN without +"),
 ]
 KindName = Annotated[str, Meta(description=f"In capitals or small letters: {', '.join(KINDS)}")]
 Identifier = Annotated[str, Meta(description="In any spelling of its kind")]
-UseCase = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$(?!\n)")]
+UseCase = Annotated[str, Meta(pattern=forms.USE_CASE)]
 
-# One line of text: history is exported as lines, and PostgreSQL keeps no NUL.
-LINE_PATTERN: Final = r"^[^\u0000-\u001f\u007f]+$(?!\n)"
+LINE_PATTERN: Final = forms.LINE
 NOTE_MAX: Final = 256
 Reason = Annotated[
     str, Meta(min_length=1, max_length=NOTE_MAX, pattern=LINE_PATTERN, description="Why; kept in the history")
@@ -51,8 +44,8 @@ Label = Annotated[str, Meta(min_length=1, max_length=128, description="Who or wh
 # In the query.
 FspIdQuery = Annotated[str | None, QueryParameter(name="fspId", min_length=1, max_length=256)]
 SubIdQuery = Annotated[str | None, QueryParameter(name="subId")]
-CurrencyQuery = Annotated[str | None, QueryParameter(name="currency", pattern=CURRENCY_PATTERN, max_length=3)]
-CountryQuery = Annotated[str | None, QueryParameter(name="country", pattern="^[A-Za-z]{2}$", max_length=2)]
+CurrencyQuery = Annotated[str | None, QueryParameter(name="currency", pattern=forms.CURRENCY, max_length=3)]
+CountryQuery = Annotated[str | None, QueryParameter(name="country", pattern=forms.COUNTRY, max_length=2)]
 
 
 def capitalise(currency: Any) -> Any:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from oracle.identifiers import KINDS
+
 if TYPE_CHECKING:
     from admin_service import Service
 
@@ -98,14 +100,20 @@ def test_a_refusal_names_the_member_and_the_expected_value_but_not_the_sent_one(
     def hint(body: object) -> str:
         return str(operator.post("/fsps", json=body).json()["hint"])
 
-    assert hint({}) == "data: Object missing required field `fspId`"
-    assert hint({"fspId": "x", "currencies": ["pesos"]}) == "currencies[0]: Expected text of length <= 3"
+    assert hint({}) == "fspId: It is missing: add it"
+    assert hint({"fspId": "x", "currencies": ["pesos"]}) == "currencies[0]: Expected text of at most 3 characters"
     assert hint({"fspId": "x", "currencies": ["N/A"]}) == "currencies[0]: Expected 3 letters A to Z"
     assert hint({"fspId": "x", "defaultCountry": "M"}) == "defaultCountry: Expected 2 letters A to Z"
-    assert hint({"fspId": "two words"}) == "fspId: Expected text of the form on the page /docs"
+    assert hint({"fspId": "x", "contact": {"email": "ana"}}).endswith("an email address such as ana@example.com")
+    words = "fspId: Expected 1 to 32 letters A to Z, digits or signs, without spaces"
+    assert hint({"fspId": "two words"}) == words
     assert hint({"fspId": "x", "defaultCountry": 5}) == "defaultCountry: Expected text or null, got a whole number"
     number = "525512345678"
-    assert hint({"fspId": "x", number: 1}) == "data: Object contains unknown field …"
-    assert hint({"fspId": "x", "kinds": [f"{number} - 1"]}) == "kinds[0]: Invalid enum value …"
+    unknown = "the body: It has a member that is not known: remove it, or correct its name"
+    assert hint({"fspId": "x", number: 1}) == unknown
+    assert hint({"fspId": "x", "kinds": [f"{number} - 1"]}) == f"kinds[0]: Expected one of {', '.join(sorted(KINDS))}"
     asked = operator.get("/batches", params={"state": "none", "limit": 0}).json()["hint"]
-    assert sorted(asked.split("; ")) == ["limit: Expected a whole number >= 1", "state: Invalid enum value …"]
+    assert sorted(asked.split("; ")) == [
+        "limit: Expected a whole number of at least 1",
+        "state: Expected one of applying, cancelled, done, failed, rejected, validating, waiting",
+    ]
