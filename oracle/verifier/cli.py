@@ -31,6 +31,8 @@ VERIFIED: Final = 0
 NOT_VERIFIED: Final = 1
 UNUSABLE: Final = 2
 
+_LINE_MAX: Final = 500
+
 _EXIT_CODES: Final = (
     "Exit code: 0 verified; 1 not verified (the output says why); 2 wrong command, or a file cannot be opened."
 )
@@ -202,16 +204,21 @@ def _report(verdict: Verdict, arguments: argparse.Namespace, subject: str, these
                 **more,
                 "confirmedBy": verdict.vouchers,
                 "keys": verdict.signers,
-                "findings": [{"kind": each.kind, "text": each.where} for each in verdict.findings],
+                "findings": [{"kind": each.kind, "text": shorten(each.where)} for each in verdict.findings],
                 "notes": verdict.notes,
             }
         )
     else:
         for line in (*map(str, verdict.findings), *(f"note: {note}" for note in verdict.notes)):
-            print(escape_text(line))
+            print(escape_text(shorten(line)))
         for line in explain(verdict, subject, these):
             print(escape_text(line))
     return VERIFIED if verdict.is_verified else NOT_VERIFIED
+
+
+def shorten(text: str) -> str:
+    """A hostile file must not fill the screen."""
+    return text if len(text) <= _LINE_MAX else f"{text[:_LINE_MAX]} ..."
 
 
 def _print_json(answer: dict[str, Any]) -> None:

@@ -178,7 +178,7 @@ class Export:
     def _compare(self, checkpoint: Checkpoint, sizes: Collection[int], window: int) -> Iterator[Finding]:
         count = self.manifest.count
         from_lines = _Tree(self.manifest, checkpoint.size, sizes)
-        from_hashes = _Tree(self.manifest, checkpoint.size, ())
+        from_hashes: _Tree | None = None  # while both are equal, one tree is enough
         windows = Windows(window)
         differences: list[Difference] = []
         differences_count = number = 0
@@ -195,8 +195,11 @@ class Export:
                 left -= len(hashes)
                 if not leaves and not hashes:
                     break
+                if from_hashes is None and hashes != leaves:
+                    from_hashes = from_lines.copy()
+                if from_hashes is not None:
+                    from_hashes.extend(hashes)
                 from_lines.extend(leaves)
-                from_hashes.extend(hashes)
                 fresh = windows.feed(hashes, leaves)
                 differences_count += len(fresh)
                 differences += fresh[: LISTED_MAX - len(differences)]
@@ -211,7 +214,8 @@ class Export:
         differences_count += len(fresh)
         differences += fresh[: LISTED_MAX - len(differences)]
         self.notes += lines.list_notes()
-        lines_right, hashes_right = (tree.find_root() == checkpoint.root for tree in (from_lines, from_hashes))
+        hashes_right = from_hashes is not None and from_hashes.find_root() == checkpoint.root
+        lines_right = from_lines.find_root() == checkpoint.root
         if lines_right:
             self._is_sound = True
             self._claims |= from_lines.roots
@@ -219,7 +223,7 @@ class Export:
             yield Finding("hashes", f"{HASHES} differs from what was sealed; the lines do not")
         elif not lines_right:
             yield from self._locate(differences, differences_count)
-            if not hashes_right:
+            if not hashes_right:  # also where both are equal
                 yield Finding("root", f"neither the lines nor {HASHES} lead to the signed root")
 
     def _locate(self, differences: Sequence[Difference], count: int) -> Iterator[Finding]:
@@ -317,16 +321,23 @@ class _Lines:
 class _Tree:
     """The tree of the log, from the hashes beside the range and the leaves in it.  Raises ValueError."""
 
-    def __init__(self, manifest: Manifest, size: int, sizes: Collection[int]) -> None:
-        self._end, self._size, self._right = manifest.end, size, manifest.right
+    def __init__(
+        self, manifest: Manifest, size: int, sizes: Collection[int], tree: merkle.Frontier | None = None
+    ) -> None:
+        """`size` is that of the log; `roots` will hold the roots at those of the `sizes` that the leaves reach."""
+        self._manifest, self._size = manifest, size
         self._wanted = sorted((each for each in set(sizes) if manifest.begin <= each <= size), reverse=True)
-        self._tree = merkle.Frontier(manifest.begin, manifest.left)
+        self._tree = tree or merkle.Frontier(manifest.begin, manifest.left)
         self.roots: Claims = {}
         self._note_root()
 
+    def copy(self) -> _Tree:
+        """Copy the tree, without the sizes that are wanted."""
+        return _Tree(self._manifest, self._size, (), self._tree.copy())
+
     def extend(self, leaves: Sequence[bytes]) -> None:
         begin = 0
-        while self._wanted and self._wanted[-1] <= min(self._tree.size + len(leaves) - begin, self._end):
+        while self._wanted and self._wanted[-1] <= min(self._tree.size + len(leaves) - begin, self._manifest.end):
             cut = begin + self._wanted[-1] - self._tree.size
             self._tree.extend(leaves[begin:cut])
             begin = cut
@@ -335,9 +346,9 @@ class _Tree:
 
     def find_root(self) -> bytes | None:
         """Return the root of the whole log, if the number of leaves is right."""
-        if self._tree.size != self._end:
+        if self._tree.size != self._manifest.end:
             return None
-        for subtree, each in zip(merkle.subtrees(self._end, self._size), self._right, strict=True):
+        for subtree, each in zip(merkle.subtrees(self._manifest.end, self._size), self._manifest.right, strict=True):
             self._tree.push(subtree.level, each)
             self._note_root()
         return self._tree.root()

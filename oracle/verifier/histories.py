@@ -4,7 +4,8 @@ Claims.   Each export shows the root of its log at some sizes: that of its check
           one that its proof `since` begins with.  Two roots of one size mean that a history was rewritten.
 Links.    A log contains another one if it shows the root of that one's checkpoint.  All exports must be contained in
           the newest, or be connected with it by a checkpoint that somebody kept.
-Vouched.  Without a key, only leaves below a kept checkpoint are confirmed: anybody can append others and sign them.
+Keys.     A kept checkpoint also confirms the keys of an export: the one that signed it, and those connected with it by
+          statements that both keys signed (`checkpoint.Trust`).  Without a key and without one, nothing confirms them.
 """
 
 from __future__ import annotations
@@ -50,8 +51,6 @@ def compare_histories(
     found = [*_follow_proofs(histories, kept), *_find_contradictions(histories, kept), *_find_gaps(histories)]
     if all(each.is_sound for each in histories) and not any(each.kind == "rewritten" for each in found):
         unlinked = [*_find_unlinked(histories, kept)]
-        if not unlinked and kept and not by_key:
-            unlinked = [*_find_unvouched(histories, kept)]
         found += unlinked
         if kept and not unlinked:
             vouchers = (*vouchers, "checkpoint")
@@ -126,18 +125,6 @@ def _find_unlinked(histories: Sequence[History], kept: Sequence[Kept]) -> Iterat
             f"nothing shows that {each.name} and {newest.name} are of one history: make the newer one again"
             f" with --since {each.name}",
         )
-
-
-def _find_unvouched(histories: Sequence[History], kept: Sequence[Kept]) -> Iterator[Finding]:
-    for each in histories:
-        logs = _reach(each, histories)
-        if not any(_vouches(checkpoint, each, logs) for checkpoint in kept):
-            largest = max(checkpoint.size for checkpoint in kept)
-            yield Finding(
-                "unproved",
-                f"{each.name} has events that are newer than the checkpoint that you kept ({largest} leaves):"
-                " only a public key can confirm them, so add --key",
-            )
 
 
 def _vouches(checkpoint: Kept, history: History, logs: Sequence[History]) -> bool:

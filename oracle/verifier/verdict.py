@@ -53,11 +53,11 @@ def explain(verdict: Verdict, subject: str, these: str) -> list[str]:
         ]
     lines = [f"VERIFIED: {subject}."]
     if "key" in verdict.vouchers:
-        lines.append(
-            f"  The checkpoint is signed with a key that you gave (key id {ids}), or with one that it introduced."
-        )
+        lines.append(f"  A key that you gave confirms the signature (key id {ids}).")
+    elif ids:
+        lines.append(f"  The signature (key id {ids}) comes from the same owner as the checkpoint that you kept.")
     else:
-        lines.append(f"  No key was given: the signature was checked only with the key in {these} (key id {ids}).")
+        lines.append("  No key was given: the signature was not checked.")
     if "checkpoint" in verdict.vouchers:
         lines.append("  The history is that of the checkpoint that you kept: nobody has rewritten it since then.")
     else:
