@@ -38,6 +38,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests import dataset, machine, wrk
+from loadtests.figures import name_case, name_side
 from loadtests.keys import Keys, list_fsp_ids
 from loadtests.stack import (
     LONG_TTL,
@@ -292,7 +293,10 @@ class Bench:
     ) -> Measurement:
         share = self._compute_share(case, counted) if side.name == "ours" else 1.0
         if share < SHARE_MIN:
-            self.warnings.append(f"{case.name}: only {share:.2%} of lookups had the result {case.result}")
+            self.warnings.append(
+                f"only {share:.2%} of the {name_case(case.name)} were counted as {case.result!r} in /metrics:"
+                " their figures mean something else"
+            )
         each = 1e6 / result.requests
         server, redis, postgres = used
         return Measurement(
@@ -328,7 +332,8 @@ def warm_case(service: Service, cache: Cache, case: Case) -> float:
     uvloop.run(warm(service.hub_url, (case.targets.make_target(i) for i in range(case.targets.size))))
     rate = case.targets.size / (time.monotonic() - began)
     each = (cache.read_used_bytes() - before) / case.targets.size
-    print(f"warmed {case.name}: {case.targets.size:,} keys, {rate:,.0f}/s, {each:.0f} bytes each in Valkey", flush=True)
+    count = f"{case.targets.size:,} keys at {rate:,.0f} keys/s, {each:.0f} bytes each in Valkey"
+    print(f"filled the cache for {name_case(case.name)}: {count}", flush=True)
     return each
 
 
@@ -382,7 +387,7 @@ def bench(home: Path, arguments: argparse.Namespace, workers: int) -> dict[str, 
             for side in (ours, ceiling)
         ]
         for warning in dict.fromkeys(running.warnings):
-            print(f"! {warning}")
+            print(f"! NOT AS INTENDED: {warning}")
     return {
         "workers": workers,
         "aliases": total,
@@ -411,14 +416,15 @@ COLUMNS: Final = (
     ("p50 ms", "p50_ms", ".2f"),
     ("p99 ms", "p99_ms", ".2f"),
     ("server µs", "server", ".1f"),
-    ("user", "server_user", ".1f"),
-    ("system", "server_system", ".1f"),
+    ("user µs", "server_user", ".1f"),
+    ("kernel µs", "server_system", ".1f"),
     ("Redis µs", "redis", ".1f"),
-    ("user", "redis_user", ".1f"),
-    ("system", "redis_system", ".1f"),
+    ("user µs", "redis_user", ".1f"),
+    ("kernel µs", "redis_system", ".1f"),
     ("both µs", "both", ".1f"),
     ("PostgreSQL µs", "postgres", ".1f"),
 )
+RATIO: Final = "oracle / nginx"
 
 
 def make_rows(found: dict[str, Any]) -> Iterator[list[str]]:
@@ -427,16 +433,19 @@ def make_rows(found: dict[str, Any]) -> Iterator[list[str]]:
     for name, figures in middle.items():
         case, _, side = name.partition("/")
         share = f"{figures['share']:.2%}" if side == "ours" else ""
-        yield [case, side, *(format(figures[key], form) for _, key, form in COLUMNS), share]
+        yield [name_case(case), name_side(side), *(format(figures[key], form) for _, key, form in COLUMNS), share]
         ceiling = middle.get(f"{case}/nginx")
         if side == "nginx" and ceiling is not None:
             ours = middle[f"{case}/ours"]
             ratios = (f"{ours[key] / ceiling[key]:.2f}" if ceiling[key] else "" for _, key, _ in COLUMNS)
-            yield [case, "ours / nginx", *ratios, ""]
+            yield [name_case(case), RATIO, *ratios, ""]
 
 
 def show(found: dict[str, Any]) -> None:
-    title = f"{found['workers']} worker(s) each, {found['keys']:,} keys of {found['aliases']:,} aliases; CPU per lookup"
+    title = (
+        f"{found['workers']} worker(s) each, {found['keys']:,} keys of {found['aliases']:,} aliases;"
+        " µs: CPU time of each lookup"
+    )
     table = Table(title=title, title_justify="left")
     for name in ("case", "side", *(name for name, _, _ in COLUMNS), "as intended"):
         table.add_column(name, justify="left" if name in {"case", "side"} else "right", no_wrap=True)
@@ -488,6 +497,7 @@ def main() -> int:
     if missing := find_missing_programs():
         print(f"ceiling: programs are missing. On Debian: apt-get install {' '.join(missing)}", file=sys.stderr)
         return 2
+    watch = machine.Watch()
     try:
         with make_room() as home:
             found = []
@@ -501,7 +511,10 @@ def main() -> int:
         return 130
     # The location of the directory does not change the figures, and can contain a password.
     asked = {name: value for name, value in vars(arguments).items() if name not in {"database_url", "data_dir"}}
-    print(f"saved: {machine.save('ceiling', {**asked, **read_versions()}, found)}")
+    surroundings = watch.end()
+    machine.show(surroundings)
+    saved = machine.save("ceiling", {**asked, **read_versions()}, found, surroundings=surroundings)
+    print(f"saved: {saved}")
     return 0
 
 

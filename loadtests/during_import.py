@@ -23,6 +23,7 @@ from typing import Any, Final
 import uvloop
 
 from loadtests import dataset, machine, wrk
+from loadtests.figures import format_figures
 from loadtests.keys import FSPS, Keys
 from loadtests.stack import (
     LONG_TTL,
@@ -132,6 +133,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=6, help="seconds of each round")
     parser.add_argument("--connections", type=int, default=64)
     arguments = parser.parse_args()
+    watch = machine.Watch()
     try:
         with make_room() as home:
             figures = run(home, arguments)
@@ -140,9 +142,10 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    for name, value in figures.items():
-        print(f"{name:26} {value:12,.2f}" if isinstance(value, float) else f"{name:26} {value!s:>12}")
-    print(f"saved: {machine.save('during_import', vars(arguments), figures)}")
+    surroundings = watch.end()
+    print(*format_figures(figures), sep="\n")
+    machine.show(surroundings)
+    print(f"saved: {machine.save('during_import', vars(arguments), figures, surroundings=surroundings)}")
     return 0
 
 

@@ -26,6 +26,7 @@ import httpx
 import uvloop
 
 from loadtests import dataset, machine, wrk
+from loadtests.figures import format_figures
 from loadtests.keys import Keys
 from loadtests.stack import (
     LONG_TTL,
@@ -231,6 +232,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=6, help="seconds of each round")
     parser.add_argument("--connections", type=int, default=64)
     arguments = parser.parse_args()
+    watch = machine.Watch()
     try:
         with make_room() as home:
             figures = run(home, arguments)
@@ -239,9 +241,10 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    for name, value in figures.items():
-        print(f"{name:26} {value:14,.2f}" if isinstance(value, float) else f"{name:26} {value!s:>14}")
-    print(f"saved: {machine.save('file_import', vars(arguments), figures)}")
+    surroundings = watch.end()
+    print(*format_figures(figures), sep="\n")
+    machine.show(surroundings)
+    print(f"saved: {machine.save('file_import', vars(arguments), figures, surroundings=surroundings)}")
     return 0
 
 

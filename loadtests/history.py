@@ -235,12 +235,13 @@ async def measure(url: str, filled: FilledHistory, rounds: int) -> dict[str, Any
 def format_figures(figures: dict[str, Any]) -> str:
     lines = []
     for size, found in figures.items():
-        lines.append(f"{size + ' events':32} {'ms':>8} {'p99 ms':>8} {'buffers':>8}")
+        lines.append(f"{size + ' events':32} {'median ms':>10} {'p99 ms':>8} {'blocks read':>12}")
         for name, each in found.items():
             if name == "diff":
-                lines.append(f"  diff of an FSP: {each['aliases']:,} aliases in {each['s']:.1f} s")
+                rate = f"{each['aliases'] / each['s']:,.0f} aliases/s" if each["s"] else "-"
+                lines.append(f"  all changes of an FSP: {each['aliases']:,} aliases in {each['s']:.1f} s, {rate}")
             else:
-                lines.append(f"  {name:30} {each['ms']:8.2f} {each['p99 ms']:8.2f} {each.get('buffers', ''):>8}")
+                lines.append(f"  {name:30} {each['ms']:10.2f} {each['p99 ms']:8.2f} {each.get('buffers', '-'):>12}")
     return "\n".join(lines)
 
 
@@ -257,9 +258,13 @@ def main() -> None:
     sizes = sorted(int(each) for each in asked.events.split(","))
     if not BLOCK <= sizes[0] <= sizes[-1] <= EVENTS_MAX:
         parser.error(f"--events: {BLOCK:,} to {EVENTS_MAX:,}")
+    watch = machine.Watch()
     figures = asyncio.run(run(sizes, asked.rounds, asked.directory))
+    surroundings = watch.end()
     print(format_figures(figures))
-    print(machine.save("history", {"events": sizes, "rounds": asked.rounds}, figures))
+    machine.show(surroundings)
+    kept = machine.save("history", {"events": sizes, "rounds": asked.rounds}, figures, surroundings=surroundings)
+    print(f"saved: {kept}")
 
 
 if __name__ == "__main__":

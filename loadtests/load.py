@@ -3,6 +3,9 @@
 Starts a Valkey, a PostgreSQL and the oracle on loopback, fills the directory, runs each profile for a limited time,
 writes reports/load/ (HTML and CSV of locust) and the summary of report.py, and stops what it has started.
 
+Exit.  0; 1 if an answer was wrong or failed, or the run was slower than the baseline; 2 if --baseline was given and a
+       profile could not be compared with it.
+
 `--host URL --aliases N` asks a running deployment; it must have a dataset of that size.  Then `cold` and `redis-down`
 are refused, because they disturb servers.
 """
@@ -11,11 +14,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -24,12 +28,15 @@ import asyncpg
 
 from loadtests import dataset, machine, report
 from loadtests.keys import Keys
+from loadtests.machine import Surroundings, Watch
 from loadtests.profiles import PROFILES
 from loadtests.stack import Cache, Service, StackError, make_room, run_oracle, run_valkey, stop, wait_for_cache
-from loadtests.thresholds import TOTAL, read_csv
+from loadtests.thresholds import TOTAL, Limits, Row, compare, judge, read_csv
 
 FOLDER: Final = machine.REPORTS / "load"
 BUMP_EVERY_S: Final = 5.0
+SECONDS_MIN: Final = 0.8  # of the wanted duration: with less, the figures are those of the start of locust
+DISTURBANCES: Final = "disturbances.json"  # of a baseline: what disturbed the machine, by profile
 
 Disturbance = Callable[[float], None]  # called several times a second with the seconds since the start
 
@@ -95,13 +102,11 @@ def make_command(profile: str, target: Target, arguments: argparse.Namespace) ->
     words += ["--csv", str(FOLDER / profile), "--html", str(FOLDER / f"{profile}.html")]
     if arguments.processes > 1:
         words += ["--processes", str(arguments.processes)]
-    if arguments.baseline is not None and (earlier := arguments.baseline / f"{profile}_final.csv").exists():
-        words += ["--baseline", str(earlier)]
     return words
 
 
-def run(profile: str, target: Target, arguments: argparse.Namespace) -> bool:
-    """Run a profile; return whether its thresholds hold."""
+def run(profile: str, target: Target, arguments: argparse.Namespace) -> None:
+    """Run a profile.  Raises StackError if locust does not end, or leaves no figures."""
     disturb = choose_disturbance(profile, target, arguments.duration)
     with (FOLDER / f"{profile}.log").open("wb") as log:
         process = subprocess.Popen(
@@ -124,29 +129,68 @@ def run(profile: str, target: Target, arguments: argparse.Namespace) -> bool:
             stop(process)
             # The next profile must find the servers in the same state as the first, also after an error.
             disturb(float(arguments.duration))
-    return process.returncode == 0
-
-
-def summarise(profile: str, held: bool) -> dict[str, Any]:
-    file = FOLDER / f"{profile}_final.csv"
-    if not file.exists():
+    if process.returncode not in (0, 1) or not name_final(FOLDER, profile).exists():
         raise StackError(f"locust did not run:\n{(FOLDER / f'{profile}.log').read_text(encoding='utf-8')[-3_000:]}")
-    row = read_csv(file)[TOTAL]
-    p50, p95, p99 = (row.percentiles.get(at, 0.0) for at in (50, 95, 99))
-    figures = f"p50 {p50:g} ms, p95 {p95:g} ms, p99 {p99:g} ms, {row.failures} failures"
-    print(f"{profile:11} {row.requests:>9,} requests  {figures}  {'ok' if held else 'FAIL'}", flush=True)
-    if not held:
-        lines = (FOLDER / f"{profile}.log").read_text(encoding="utf-8").splitlines()
-        print(*(f"  {line}" for line in lines if line.startswith("FAIL")), sep="\n")
+
+
+def name_final(folder: Path, profile: str) -> Path:
+    return folder / f"{profile}_final.csv"
+
+
+def summarise(
+    profile: str,
+    rows: Mapping[str, Row],
+    baseline: Mapping[str, Row] | None,
+    surroundings: Surroundings | None,
+    earlier_disturbance: str = "",
+    duration_s: float = 0.0,
+) -> dict[str, Any]:
+    """Make the figures of a profile, with the comparison in words.
+
+    `surroundings`: None if the service is not ours, so that its programs would count as others.
+    `duration_s`: how long requests were wanted.
+    """
+    total = rows.get(TOTAL, Row(0, 0, {}))
+    seconds = total.requests / total.rate if total.rate else 0.0
+    disturbance = surroundings.find_disturbance() if surroundings else ""
+    if not disturbance and seconds < SECONDS_MIN * duration_s:
+        disturbance = f"requests were sent for {seconds:.1f} of {duration_s:g} s: the machine is too slow or too busy"
+    reason = "the run is not valid for comparison" if disturbance else ""
+    if not reason and earlier_disturbance:
+        reason = f"the baseline is not valid for comparison: {earlier_disturbance}"
+    comparison = compare(rows, baseline, Limits(), reason)
+    wrong = [str(verdict) for verdict in judge(rows, {}, Limits()) if not verdict.holds]
     return {
         "profile": profile,
-        "requests": row.requests,
-        "failures": row.failures,
-        "p50_ms": p50,
-        "p95_ms": p95,
-        "p99_ms": p99,
-        "held": held,
+        "requests": total.requests,
+        "failures": total.failures,
+        "seconds": seconds,
+        "rate": total.rate,
+        **{f"p{at}_ms": total.percentiles.get(at) for at in (50, 95, 99)},
+        "wrong": wrong,
+        "compared": comparison.made,
+        "comparison": comparison.text,
+        "held": not wrong and not comparison.slower,
+        "surroundings": surroundings._asdict() if surroundings else None,
+        "disturbance": disturbance,
     }
+
+
+def describe(one: Mapping[str, Any]) -> list[str]:
+    """Describe a profile in lines for the terminal."""
+    times = ", ".join(f"p{at} {format_ms(one[f'p{at}_ms'])}" for at in (50, 95, 99))
+    count = f"{one['requests']:,} requests in {one['seconds']:.1f} s, {one['rate']:,.0f} requests/s"
+    errors = f"{one['failures']:,} wrong or failed answers"
+    lines = [f"{'ok' if one['held'] else 'FAIL':4} {one['profile']:10} {count}; {times}; {errors}"]
+    lines += [f"     {reason.removeprefix('FAIL ')}" for reason in one["wrong"]]
+    lines.append(f"     {one['comparison']}")
+    if one["disturbance"]:
+        lines.append(f"     ! NOT VALID FOR COMPARISON: {one['disturbance']}")
+    return lines
+
+
+def format_ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:g} ms"
 
 
 def start_target(stack: ExitStack, arguments: argparse.Namespace) -> Target:
@@ -196,25 +240,57 @@ def main() -> int:
     for old in FOLDER.iterdir():
         old.unlink()
     summaries: list[dict[str, Any]] = []
+    watch, noted = Watch(), list[Surroundings]()
     try:
         with ExitStack() as stack:
             target = Target(arguments.host, arguments.aliases) if arguments.host else start_target(stack, arguments)
             for profile in arguments.profiles:
-                held = run(profile, target, arguments)
-                summaries.append(summarise(profile, held))
+                watch.begin()
+                run(profile, target, arguments)
+                surroundings = watch.end() if target.service and not arguments.database_url else None
+                baseline, earlier = read_baseline(arguments.baseline, profile)
+                rows = read_csv(name_final(FOLDER, profile))
+                summaries.append(summarise(profile, rows, baseline, surroundings, earlier, arguments.duration))
+                noted += [surroundings] if surroundings else []
+                print(*describe(summaries[-1]), sep="\n", flush=True)
     except (StackError, dataset.Refused, OSError) as exc:
         print(f"load: {exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
     asked = {"aliases": target.aliases, "users": arguments.users, "workers": arguments.workers}
-    machine.save("load", {**asked, "duration_s": arguments.duration}, summaries)
+    worst = max(noted, key=lambda each: each.others + each.stolen, default=None)
+    machine.save("load", {**asked, "duration_s": arguments.duration}, summaries, surroundings=worst)
     if arguments.save_baseline is not None:
-        arguments.save_baseline.mkdir(parents=True, exist_ok=True)
-        for file in FOLDER.glob("*_final.csv"):
-            shutil.copy(file, arguments.save_baseline)
-    print(*report.write(), sep="\n")
-    return 0 if all(one["held"] for one in summaries) else 1
+        save_baseline(arguments.save_baseline, summaries)
+    print("report:", *report.write())
+    return choose_exit_code(summaries, compares=arguments.baseline is not None)
+
+
+def choose_exit_code(summaries: Sequence[Mapping[str, Any]], *, compares: bool) -> int:
+    """1: a wrong answer, or slower than the baseline; 2: a comparison was wanted and could not be made."""
+    if not all(one["held"] for one in summaries):
+        return 1
+    return 2 if compares and not all(one["compared"] for one in summaries) else 0
+
+
+def save_baseline(folder: Path, summaries: Sequence[Mapping[str, Any]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in FOLDER.glob("*_final.csv"):
+        shutil.copy(file, folder)
+    disturbances = {one["profile"]: one["disturbance"] for one in summaries}
+    (folder / DISTURBANCES).write_text(json.dumps(disturbances), encoding="utf-8")
+
+
+def read_baseline(folder: Path | None, profile: str) -> tuple[dict[str, Row] | None, str]:
+    """Read the rows of a profile, and what disturbed the machine then.  None without a folder; empty without a file."""
+    if folder is None:
+        return None, ""
+    file = name_final(folder, profile)
+    rows = read_csv(file) if file.exists() else {}
+    kept = folder / DISTURBANCES
+    disturbances = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    return rows, str(disturbances.get(profile, ""))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ Users.      Each user is one connection of the hub that asks, waits for the answ
 Checks.     It checks each whole answer: the right FSP and no other, the SubId repeated or absent.  A wrong answer is a
             failure.
 Directory.  It must be made by `dataset --count N`; only misses and unknown ask unregistered identifiers.
-Verdict.    The exit code is 1 if a threshold does not hold (see thresholds.py); stdout shows the reasons.
+Verdict.    The exit code is 1 if an answer was wrong, or the run was slower than the baseline (see thresholds.py);
+            stdout shows the reasons, or why nothing was compared.
 Profile.    locust's own option, which it saves with the results: one of profiles.py; default: hot.
 More load.  Use `--processes 4` if one core cannot make enough load.
 """
@@ -23,7 +24,7 @@ from locust.stats import PERCENTILES_TO_REPORT, StatsCSV
 
 from loadtests.keys import SEED, Alias, Keys, list_fsp_ids
 from loadtests.profiles import PROFILES, Lookup, Sampler, make_answer, make_bulk_body, make_hub_headers, make_lookup
-from loadtests.thresholds import TOTAL, Limits, Row, judge, read_csv
+from loadtests.thresholds import TOTAL, Limits, Row, compare, judge, read_csv
 
 BULK_ITEMS = 2_000
 BULK_PAUSE_S = 1.0
@@ -137,16 +138,16 @@ def _judge(environment: Any, **_: Any) -> None:
     if isinstance(environment.runner, WorkerRunner):
         return
     options = environment.parsed_options
-    baseline = read_csv(Path(options.baseline)) if options.baseline else {}
-    ratios = {at: getattr(options, f"p{at}_ratio_max") for at in Limits().ratios}
-    found = list(judge(_collect_rows(environment.stats), baseline, Limits(options.failures_max, ratios)))
-    failed = [verdict for verdict in found if not verdict.holds]
+    baseline = read_csv(Path(options.baseline)) if options.baseline else None
+    limits = Limits(options.failures_max, {at: getattr(options, f"p{at}_ratio_max") for at in Limits().ratios})
+    rows = _collect_rows(environment.stats)
+    failed = [verdict for verdict in judge(rows, baseline or {}, limits) if not verdict.holds]
     processes = f", {environment.runner.worker_count} processes" if isinstance(environment.runner, MasterRunner) else ""
-    print(f"\n{options.profile}{processes}: {len(found) - len(failed)} thresholds hold, {len(failed)} do not")
+    total = rows[TOTAL]
+    print(f"\n{options.profile}{processes}: {total.requests:,} requests, {total.failures:,} wrong or failed answers")
     for verdict in failed:
         print(verdict)
-    if not baseline:
-        print("(without --baseline only failures are judged)")
+    print(compare(rows, baseline, limits).text)
     environment.process_exit_code = 1 if failed else 0
     if options.csv_prefix:
         _write_final(environment, Path(f"{options.csv_prefix}_final.csv"))
@@ -161,7 +162,7 @@ def _write_final(environment: Any, file: Path) -> None:
 def _collect_rows(stats: Any) -> dict[str, Row]:
     def row(entry: Any) -> Row:
         percentiles = {at: float(entry.get_response_time_percentile(at / 100)) for at in Limits().ratios}
-        return Row(entry.num_requests, entry.num_failures, percentiles)
+        return Row(entry.num_requests, entry.num_failures, percentiles, float(entry.total_rps))
 
     rows = {f"{method} {name}": row(entry) for (name, method), entry in stats.entries.items()}
     return {**rows, TOTAL: row(stats.total)}

@@ -24,7 +24,7 @@ import sys
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -55,6 +55,7 @@ CONNECTIONS: Final = [64, 256, 1_000, 2_500, 5_000]
 TIMES: Final = [1, 2, 5]
 WARM_UP_SHARE: Final = 0.25  # of each measurement, at its begin: the service learns its rate in that time
 STEP: Final = 618_033  # without a common factor with any number of keys that is a power of ten
+CLOSED: Final = "each asks again at once"
 LIVE: Final = b"GET /live HTTP/1.1\r\nhost: x\r\n\r\n"
 TARGET: Final = "/participants/MSISDN/5255{:08d}"
 HEAD: Final = "GET " + TARGET + (
@@ -269,12 +270,14 @@ class Bench:
     def measure_case(self, case: str, show: Callable[[Point], None]) -> list[Point]:
         points = []
         for connections in self._arguments.connections:
-            points.append(self.measure(case, connections, None, "closed"))
+            points.append(self.measure(case, connections, None, CLOSED))
             show(points[-1])
         best = max(1.0, *(point.goodput for point in points))
         for times in self._arguments.times:
             points.append(
-                self.measure(case, self._arguments.open_connections, times * best, f"{times:g} x {best:,.0f}/s")
+                self.measure(
+                    case, self._arguments.open_connections, times * best, f"fixed: {times:g} × {best:,.0f} requests/s"
+                )
             )
             show(points[-1])
         return points
@@ -320,30 +323,37 @@ def bench(home: Path, arguments: argparse.Namespace, show: Callable[[Point], Non
 # Showing ----------------------------------------------------------------------------------------------------
 
 
-def make_table(points: Sequence[Point]) -> Table:
-    table = Table(title="Offered load and goodput, per second; latencies in ms", title_justify="left")
-    columns = (
-        "offered",
-        "goodput",
-        "of the best",
-        "refused",
-        "p50 served",
-        "p99 served",
-        "p99 refused",
-        "cores",
-        "µs each",
-        "failed",
-    )
-    for name in ("case", "load", "connections", *columns):
-        table.add_column(name, justify="left" if name in {"case", "load"} else "right", no_wrap=True)
+COLUMNS: Final = (
+    "lookups", "load", "connections", "offered requests/s", "answered lookups/s", "share of the best", "refused/s",
+    "answered p50 ms", "answered p99 ms", "refused p99 ms", "cores of workers", "CPU µs an answer", "failed",
+)  # fmt: skip
+
+
+def make_rows(points: Sequence[Point]) -> Iterator[list[str]]:
+    """Yield the cells of each point, in the order of COLUMNS."""
     for point in points:
         best = max(each.goodput for each in points if each.case == point.case)
-        table.add_row(
+        yield [
             point.case, point.load, f"{point.connections:,}", f"{point.offered:,.0f}", f"{point.goodput:,.0f}",
-            f"{point.goodput / best:.2f}" if best else "", f"{point.refused:,.0f}", f"{point.served_p50_ms:,.1f}",
-            f"{point.served_p99_ms:,.1f}", f"{point.refused_p99_ms:,.1f}",
-            f"{point.cores:.2f}", f"{point.answer_us:.0f}", str(point.failed),
-        )  # fmt: skip
+            f"{point.goodput / best:.0%}" if best else "-", f"{point.refused:,.0f}",
+            _format_ms(point.served_p50_ms, point.goodput), _format_ms(point.served_p99_ms, point.goodput),
+            _format_ms(point.refused_p99_ms, point.refused),
+            f"{point.cores:.2f}", f"{point.answer_us:.0f}" if point.answer_us else "-", f"{point.failed:,}",
+        ]  # fmt: skip
+
+
+def _format_ms(value: float, rate: float) -> str:
+    """Format a percentile; without an answer there is none."""
+    return f"{value:,.1f}" if rate else "-"
+
+
+def make_table(points: Sequence[Point]) -> Table:
+    title = "More lookups than the service can answer: offered, answered (status 200) and refused (status 503)"
+    table = Table(title=title, title_justify="left")
+    for name in COLUMNS:
+        table.add_column(name, justify="left" if name in {"lookups", "load"} else "right")
+    for row in make_rows(points):
+        table.add_row(*row)
     return table
 
 
@@ -375,7 +385,8 @@ def _parse_times(text: str) -> list[float]:
 
 def main() -> int:
     arguments = parse()
-    console = Console(width=160)
+    console = Console(width=190)
+    watch = machine.Watch()
     try:
         with make_room() as home:
             points = bench(home, arguments, lambda point: print(format_point(point), flush=True))
@@ -384,17 +395,20 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    surroundings = watch.end()
     console.print(make_table(points))
+    machine.show(surroundings)
     figures: list[dict[str, Any]] = [point._asdict() for point in points]
-    print(f"saved: {machine.save('overload', vars(arguments), figures)}")
+    print(f"saved: {machine.save('overload', vars(arguments), figures, surroundings=surroundings)}")
     return 1 if any(point.failed for point in points) else 0
 
 
 def format_point(point: Point) -> str:
     return (
-        f"{point.case} {point.load} {point.connections}: offered {point.offered:,.0f}, goodput {point.goodput:,.0f},"
-        f" p99 served {point.served_p99_ms:.0f} ms, refused {point.refused_p99_ms:.0f} ms,"
-        f" {point.cores:.2f} cores, {point.answer_us:.0f} µs each"
+        f"{point.case}, {point.load}, {point.connections:,} connections: offered {point.offered:,.0f} requests/s,"
+        f" answered {point.goodput:,.0f}/s (p99 {_format_ms(point.served_p99_ms, point.goodput)} ms),"
+        f" refused {point.refused:,.0f}/s (p99 {_format_ms(point.refused_p99_ms, point.refused)} ms);"
+        f" {point.cores:.2f} cores, {point.answer_us:.0f} µs of CPU an answer; {point.failed:,} failed"
     )
 
 

@@ -18,8 +18,11 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-from loadtests import machine
+from loadtests import machine, overload, sealing
 from loadtests.ceiling import COLUMNS, compute_medians, make_rows
+from loadtests.figures import PROFILES, TITLES, format_figure, format_time, name_case, name_side
+from loadtests.machine import Surroundings
+from loadtests.overload import Point
 from loadtests.plots import Points, draw_plot
 
 Kept = dict[str, Any]  # the content of one file of machine.save
@@ -28,7 +31,7 @@ Table = tuple[str, list[str], list[list[str]]]  # title, heads, rows
 HOW_TO_READ: Final = (
     "CPU per lookup is user and kernel time of a process divided by the lookups answered; it is the figure to compare.",
     "Requests per second and percentiles depend on all other load on the cores, including the load generator.",
-    "Compare only figures of one machine and one run; the tables show both.",
+    "Compare only figures of one machine, and of runs that are valid for comparison; the tables show both.",
 )
 
 
@@ -53,44 +56,110 @@ def choose_newest(results: Sequence[Kept]) -> dict[str, Kept]:
 
 
 def make_machine_table(kept: Kept) -> Table:
-    asked = ", ".join(f"{name} {value}" for name, value in kept["asked"].items() if value not in (None, [], False))
-    rows = [["measured", kept["at"]], *([name, value] for name, value in kept["machine"].items()), ["asked for", asked]]
-    return f"{kept['tool']}: machine and arguments", ["", ""], rows
+    asked = "; ".join(": ".join(format_figure(name, value)) for name, value in kept["asked"].items() if _matters(value))
+    rows = [["measured at", format_time(kept["at"])]]
+    if "surroundings" in kept:
+        disturbance = kept["disturbance"]
+        rows.append(["valid for comparison", f"NO: {disturbance}" if disturbance else "yes"])
+        rows.append(["other programs", str(Surroundings(**kept["surroundings"]))])
+    else:
+        rows.append(["valid for comparison", "not known: other programs on the machine were not watched"])
+    rows += [list(format_figure(name, value)) for name, value in kept["machine"].items()]
+    return f"{get_title(kept['tool'])}: machine and arguments", ["", ""], [*rows, ["asked for", asked]]
+
+
+def _matters(value: Any) -> bool:
+    return value not in (None, [], False)
+
+
+def get_title(tool: str) -> str:
+    return TITLES.get(tool, tool.replace("_", " "))
 
 
 def make_ceiling_tables(kept: Kept) -> Iterator[Table]:
     for found in kept["figures"]:
-        heads = ["case", "side", *(name for name, _, _ in COLUMNS), "as intended"]
+        heads = ["lookups", "side", *(name for name, _, _ in COLUMNS), "as intended"]
         rounds = len(next(iter(found["rounds"].values())))
-        size = f"{found['keys']:,} keys of {found['aliases']:,}"
-        title = f"Beside nginx + Lua + Redis: {found['workers']} worker(s) each, {size}"
-        yield f"{title}; medians of {rounds} rounds", heads, list(make_rows(found))
+        size = f"{found['keys']:,} keys of {found['aliases']:,} aliases"
+        title = f"{TITLES['ceiling']}: {found['workers']} worker(s) each, {size}"
+        yield f"{title}; medians of {rounds} rounds; µs: CPU time of each lookup", heads, list(make_rows(found))
+
+
+LOAD_HEADS: Final = [
+    "profile", "requests", "duration", "requests/s", "wrong or failed", "p50 ms", "p95 ms", "p99 ms", "answers",
+    "comparison with the baseline",
+]  # fmt: skip
 
 
 def make_load_tables(kept: Kept) -> Iterator[Table]:
-    heads = ["profile", "requests", "failures", "p50 ms", "p95 ms", "p99 ms", "thresholds"]
-    rows = [
-        [
-            one["profile"],
-            f"{one['requests']:,}",
-            f"{one['failures']:,}",
-            *(f"{one[name]:g}" for name in ("p50_ms", "p95_ms", "p99_ms")),
-            "hold" if one["held"] else "broken",
-        ]
-        for one in kept["figures"]
+    yield TITLES["load"], LOAD_HEADS, [make_load_row(one) for one in kept["figures"]]
+
+
+def make_load_row(one: Kept) -> list[str]:
+    """Make the row of a profile.  Results of older versions have neither a rate nor a comparison."""
+    seconds, rate, requests = one.get("seconds"), one.get("rate"), one["requests"]
+    comparison = one.get("comparison", "not compared: the result of an older version does not say")
+    if one.get("disturbance"):
+        comparison += f". NOT VALID FOR COMPARISON: {one['disturbance']}"
+    return [
+        PROFILES.get(one["profile"], one["profile"]),
+        f"{requests:,}",
+        f"{seconds:.1f} s" if seconds else "-",
+        f"{rate:,.0f}" if rate else "-",
+        f"{one['failures']:,}",
+        *("-" if one[name] is None or not requests else f"{one[name]:g}" for name in ("p50_ms", "p95_ms", "p99_ms")),
+        "none" if not requests else "all right" if not one["failures"] else "WRONG OR FAILED",
+        comparison,
     ]
-    yield "A hub under locust", heads, rows
+
+
+def make_overload_tables(kept: Kept) -> Iterator[Table]:
+    yield (
+        TITLES["overload"],
+        list(overload.COLUMNS),
+        list(overload.make_rows([Point(**one) for one in kept["figures"]])),
+    )
+
+
+def make_sealing_tables(kept: Kept) -> Iterator[Table]:
+    rows = [list(line.partition(": ")[::2]) for line in sealing.format_figures(kept["figures"]) if line[0] != " "]
+    yield TITLES["sealing"], ["figure", "value"], rows
+
+
+def make_history_tables(kept: Kept) -> Iterator[Table]:
+    for size, found in kept["figures"].items():
+        rows = [
+            [name, f"{each['ms']:.2f}", f"{each['p99 ms']:.2f}", str(each.get("buffers", "-"))]
+            for name, each in found.items()
+            if name != "diff"
+        ]
+        if "diff" in found:
+            diff = found["diff"]
+            rows.append([f"all changes of an FSP: {diff['aliases']:,} aliases", f"{1000 * diff['s']:,.0f}", "-", "-"])
+        yield f"{TITLES['history']}: {size} events", ["question", "median ms", "p99 ms", "blocks read"], rows
 
 
 def make_plain_table(kept: Kept) -> Iterator[Table]:
-    """Make the table of a program whose figures are one flat object."""
-    rows = [
-        [name, f"{value:,.2f}" if isinstance(value, float) else str(value)] for name, value in kept["figures"].items()
-    ]
-    yield kept["tool"], ["figure", "value"], rows
+    """Make the table of a program whose figures are an object; an object in it gives its rows their first words."""
+    yield get_title(kept["tool"]), ["figure", "value"], list(_make_plain_rows(kept["figures"], ""))
 
 
-TABLES: Final[dict[str, Callable[[Kept], Iterator[Table]]]] = {"ceiling": make_ceiling_tables, "load": make_load_tables}
+def _make_plain_rows(figures: Kept, before: str) -> Iterator[list[str]]:
+    for name, value in figures.items():
+        label, text = format_figure(name, value)
+        if isinstance(value, dict):
+            yield from _make_plain_rows(value, f"{before}{label}, ")
+        else:
+            yield [f"{before}{label}", text]
+
+
+TABLES: Final[dict[str, Callable[[Kept], Iterator[Table]]]] = {
+    "ceiling": make_ceiling_tables,
+    "load": make_load_tables,
+    "overload": make_overload_tables,
+    "sealing": make_sealing_tables,
+    "history": make_history_tables,
+}
 
 
 def make_tables(results: Sequence[Kept]) -> Iterator[Table]:
@@ -110,7 +179,7 @@ def make_plots(results: Sequence[Kept], reports: Path) -> Iterator[str]:
     if compared:
         sweep = collect_throughput_against_p99(compared[-1])
         if sweep:
-            yield draw_plot("Throughput against p99, cached, by connections", "requests a second", "p99 ms", sweep)
+            yield draw_plot("Throughput against p99, cached, by connections", "requests/s", "p99 ms", sweep)
         sizes = collect_cost_against_size(compared)
         yield draw_plot("Cost against directory size", "aliases", "CPU µs a lookup, all processes", sizes, log_x=True)
 
@@ -134,7 +203,7 @@ def collect_throughput_against_p99(kept: Kept) -> dict[str, Points]:
     lines: dict[str, list[tuple[float, float]]] = {}
     for found in kept["figures"]:
         for one in found["sweep"]:
-            name = f"{one['side']}, {found['workers']} worker(s)"
+            name = f"{name_side(one['side'])}, {found['workers']} worker(s)"
             lines.setdefault(name, []).append((one["rate"], one["p99_ms"]))
     return dict(lines)
 
@@ -148,7 +217,8 @@ def collect_cost_against_size(compared: Sequence[Kept]) -> dict[str, Points]:
                 for name, measures in found["rounds"].items():
                     middle = compute_medians(measures)
                     cost = middle["server"] + middle["redis"] + middle["postgres"]
-                    lines.setdefault(name, {})[float(found["aliases"])] = cost
+                    case, _, side = name.partition("/")
+                    lines.setdefault(f"{name_case(case)}, {name_side(side)}", {})[float(found["aliases"])] = cost
     return {name: sorted(points.items()) for name, points in lines.items()}
 
 

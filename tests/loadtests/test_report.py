@@ -10,9 +10,27 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from loadtests import machine, report
+from loadtests import figures, machine, report
 from loadtests.ceiling import compute_medians, find_missing_programs, make_rows, parse
+from loadtests.load import choose_exit_code, describe, summarise
+from loadtests.machine import Surroundings, Times, Watch, compute_others
+from loadtests.overload import Point
 from loadtests.plots import draw_plot
+from loadtests.thresholds import TOTAL, Row
+
+QUIET = Surroundings(2, load_before=0.1, others_before=0.01, others=0.03, stolen=0.0, seconds=20.0)
+BUSY = QUIET._replace(others=1.3)
+ROWS = {TOTAL: Row(400, 0, {50: 2.0, 95: 5.0, 99: 9.0}, 20.0)}
+BASELINE = {TOTAL: Row(800, 0, {50: 2.0, 95: 5.0, 99: 9.0}, 40.0)}
+SEALING = {
+    "registrations": {"off": 900.0, "on": 850.0, "ratio": 0.944, "rounds": {"off": [1.0], "on": [1.0]}},
+    "bulk": {"off": 9_000.0, "on": 8_500.0, "ratio": 0.944, "rounds": {"off": [1.0], "on": [1.0]}},
+    "sealing": {"events": 1_000, "rate": 200_000.0, "cpu_us": 4.2},
+    "verification": {"seconds": 1.0, "cpu_s": 0.9, "resident_mib": 60.0, "summary": "all is well"},
+    "bytes_an_event": {"events": 300.0},
+    "tampering": {"seconds": 1.0, "findings": ["altered: event 7 "]},
+    "missed": [],
+}
 
 
 def make_measurement(server: float, rate: float = 20_000.0) -> dict[str, float]:
@@ -47,15 +65,14 @@ def test_a_figure_is_the_median_of_its_rounds_and_a_ratio_compares_medians() -> 
     found = make_comparison(1_000_000)
     assert compute_medians(found["rounds"]["cached/ours"])["server"] == 31.0
     ours, ceiling, ratio, cold = make_rows(found)
-    assert [row[1] for row in (ours, ceiling, ratio, cold)] == ["ours", "nginx", "ours / nginx", "ours"]
+    assert [row[1] for row in (ours, ceiling, ratio, cold)] == ["oracle", "nginx", "oracle / nginx", "oracle"]
     assert (ours[5], ceiling[5], ratio[5]) == ("31.0", "15.0", "2.07")
 
 
 def test_both_files_show_all_saved_results(tmp_path: Path) -> None:
     for aliases in (1_000_000, 10_000_000):
         machine.save("ceiling", {"keys": 1_000}, [make_comparison(aliases)], tmp_path)
-    line = {"requests": 5, "failures": 0, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0, "held": True}
-    machine.save("load", {"users": 3}, [{"profile": "hot", **line}], tmp_path)
+    machine.save("load", {"users": 3}, [summarise("hot", ROWS, None, QUIET)], tmp_path, QUIET)
     kept = json.loads(machine.save("during_import", {}, {"p99_ms_ratio": 4.5}, tmp_path).read_text())["machine"]
     (tmp_path / "other.json").write_text("[]")
     (tmp_path / "broken.json").write_text("{")
@@ -65,7 +82,15 @@ def test_both_files_show_all_saved_results(tmp_path: Path) -> None:
 
     text, page = (file.read_text() for file in report.write(tmp_path))
 
-    for wanted in ("cached", "ours / nginx", "| hot | 5 |", "p99_ms_ratio", kept["commit"], kept["cpu"]):
+    p99 = "| p99 of lookups, during the import / quiet | 4.50 × |"
+    for wanted in (
+        "cached lookups",
+        "oracle / nginx",
+        "| hot: few parties often | 400 |",
+        p99,
+        kept["commit"],
+        kept["cpu"],
+    ):
         assert wanted in text
     plots = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
     titles = [ET.fromstring(one).findtext("{http://www.w3.org/2000/svg}text") for one in plots]  # noqa: S314 - ours
@@ -108,3 +133,119 @@ def test_lists_of_numbers_are_read() -> None:
     assert parse(["--workers", "1,2", "--sweep", "4,16"]).workers == [1, 2]
     with pytest.raises(SystemExit):
         parse(["--workers", "0"])
+
+
+# What a person reads ----------------------------------------------------------------------------------------------
+
+
+def save_every_result(reports: Path, surroundings: Surroundings) -> None:
+    point = Point("cached", "each asks again at once", 64, 900.0, 800.0, 0.0, 1.0, 2.0, 0.0, 0.9, 25.0, 0)
+    history = {"1,000,000": {"as of an instant": {"ms": 1.0, "p99 ms": 2.0}, "diff": {"s": 1.5, "aliases": 100}}}
+    flat = {name: 1.0 for name in figures.FIGURES if name.endswith(("_s", "_mib", "_ratio", "_quiet", "_beside"))}
+    for tool, found in {
+        "ceiling": [make_comparison(1_000)],
+        "load": [summarise("writes", ROWS, BASELINE, surroundings)],
+        "overload": [point._asdict()],
+        "sealing": SEALING,
+        "history": history,
+        "during_import": flat,
+        "file_import": flat,
+    }.items():
+        machine.save(tool, {"open_connections": 5, "duration_s": 20}, found, reports, surroundings)
+
+
+def test_a_report_has_no_name_of_the_program(tmp_path: Path) -> None:
+    save_every_result(tmp_path, QUIET)
+    text, _ = (file.read_text() for file in report.write(tmp_path))
+    libraries = next(line for line in text.splitlines() if line.startswith("| libraries"))
+    assert re.findall(r"\b[a-z]+_[a-z_0-9]+\b", text.replace(libraries, "")) == []
+    assert not re.search(r"\b\d{8}T\d{6}Z\b", text)
+    assert "None" not in text
+    assert re.search(r"\| measured at \| \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC \|", text)
+
+
+@pytest.mark.parametrize("surroundings", [QUIET, BUSY])
+def test_every_table_tells_if_it_is_valid_for_comparison(tmp_path: Path, surroundings: Surroundings) -> None:
+    save_every_result(tmp_path, surroundings)
+    text, _ = (file.read_text() for file in report.write(tmp_path))
+    valid = re.findall(r"^\| valid for comparison \| (.*) \|$", text, re.MULTILINE)
+    busy = "NO: other programs used 1.30 of 2 cores during the run (limit 0.20)"
+    assert valid == 7 * [busy if surroundings is BUSY else "yes"]
+    assert ("not compared: the run is not valid for comparison. NOT VALID" in text) == (surroundings is BUSY)
+
+
+def test_a_profile_is_described_with_its_rate_duration_and_errors() -> None:
+    first, comparison = describe(summarise("hot", ROWS, BASELINE, QUIET))
+    assert first == (
+        "ok   hot        400 requests in 20.0 s, 20 requests/s; p50 2 ms, p95 5 ms, p99 9 ms; 0 wrong or failed answers"
+    )
+    assert comparison == "     not slower than the baseline: 3 percentiles compared"
+    assert describe(summarise("hot", ROWS, None, QUIET))[1].startswith("     not compared: no baseline was given")
+
+
+def test_a_busy_machine_is_named_and_its_times_are_not_compared() -> None:
+    slow = {TOTAL: Row(400, 0, {50: 2.0, 95: 5.0, 99: 900.0}, 20.0)}
+    one = summarise("hot", slow, BASELINE, BUSY)
+    assert (one["held"], one["compared"]) == (True, False)
+    assert describe(one)[-1] == (
+        "     ! NOT VALID FOR COMPARISON: other programs used 1.30 of 2 cores during the run (limit 0.20)"
+    )
+    earlier = summarise("hot", slow, BASELINE, QUIET, "other programs used 1.00 of 2 cores during the run")
+    assert earlier["comparison"] == (
+        "not compared: the baseline is not valid for comparison: other programs used 1.00 of 2 cores during the run"
+    )
+
+
+def test_a_phase_that_was_too_short_is_not_compared() -> None:
+    short = summarise("hot", ROWS, BASELINE, QUIET, duration_s=60)
+    assert (short["held"], short["compared"]) == (True, False)
+    assert describe(short)[-1].startswith("     ! NOT VALID FOR COMPARISON: requests were sent for 20.0 of 60 s: ")
+    assert summarise("hot", ROWS, BASELINE, QUIET, duration_s=21)["compared"]
+
+
+def test_wrong_answers_fail_a_run_on_any_machine() -> None:
+    wrong = {TOTAL: Row(400, 4, {50: 2.0}, 20.0)}
+    for surroundings in (QUIET, BUSY, None):
+        one = summarise("hot", wrong, None, surroundings)
+        assert not one["held"]
+        assert "     all calls: 1.00% of the answers were wrong or failed (limit 0.00%)" in describe(one)
+    nothing = summarise("hot", {TOTAL: Row(0, 0, {})}, BASELINE, QUIET)
+    assert describe(nothing)[0].startswith("FAIL hot        0 requests in 0.0 s, 0 requests/s; p50 -, p95 -, p99 -;")
+
+
+def test_the_exit_code_shows_a_comparison_that_could_not_be_made() -> None:
+    same, quiet, busy = (
+        summarise("hot", ROWS, *given) for given in ((BASELINE, QUIET), (None, QUIET), (BASELINE, BUSY))
+    )
+    assert choose_exit_code([same], compares=True) == 0
+    assert choose_exit_code([quiet], compares=False) == 0
+    assert choose_exit_code([same, busy], compares=True) == 2
+    slow = summarise("hot", {TOTAL: Row(400, 0, {50: 99.0}, 20.0)}, BASELINE, QUIET)
+    assert choose_exit_code([slow, busy], compares=True) == 1
+
+
+@pytest.mark.parametrize(
+    ("surroundings", "reason"),
+    [
+        (QUIET, ""),
+        (BUSY, "other programs used 1.30 of 2 cores during the run (limit 0.20)"),
+        (
+            QUIET._replace(stolen=0.5),
+            "the host of this virtual machine took 0.50 of 2 cores during the run (limit 0.20)",
+        ),
+        (QUIET._replace(others_before=2.0), "other programs used 2.00 of 2 cores just before the run (limit 0.20)"),
+        (QUIET._replace(load_before=9.0), ""),  # of a run of our own that has just ended
+    ],
+)
+def test_a_machine_is_judged_by_what_others_use(surroundings: Surroundings, reason: str) -> None:
+    assert surroundings.find_disturbance() == reason
+
+
+def test_our_own_work_is_not_that_of_others() -> None:
+    assert compute_others(Times(0.0, 100.0, 7.0, 10.0), Times(10.0, 112.0, 8.0, 21.0)) == (0.1, 0.1)
+    assert compute_others(Times(0.0, 100.0, 7.0, 10.0), Times(10.0, 101.0, 7.0, 21.0)) == (0.0, 0.0)
+    watch = Watch(before_s=0)
+    spent = machine.read_times()
+    sum(range(2_000_000))
+    assert machine.read_times().own > spent.own
+    assert watch.end().cores == machine.count_cores()
