@@ -18,6 +18,8 @@
     │   ├── UnknownFsp             the FSP cannot register (unknown, suspended or closed)
     │   │   └── TooManyUnknownFsps and no further unknown FSP can today
     │   ├── NotAllowed             the FSP cannot register this type or currency
+    │   │   └── HubChangesOff              or change anything through the hub
+    │   │       └── HubRemovalsOff             or remove it
     │   └── RouteOverlap           another route has this prefix at that time
     └── Unavailable            try again later
         ├── DirectoryUnavailable   PostgreSQL does not answer, or not in time
@@ -110,6 +112,14 @@ class TooManyUnknownFsps(UnknownFsp):
 
 class NotAllowed(Refused):
     default = "This FSP cannot register this party type, or not in this currency"
+
+
+class HubChangesOff(NotAllowed):
+    default = "This FSP does not change its parties through the hub; change them in the administration of the oracle"
+
+
+class HubRemovalsOff(HubChangesOff):
+    default = "This FSP does not remove its parties through the hub; remove them in the administration of the oracle"
 
 
 class RouteOverlap(Refused):

@@ -827,6 +827,14 @@ CREATE TABLE public.audit_tiles (
 );
 ALTER TABLE ONLY public.audit_tiles ALTER COLUMN hashes SET STORAGE EXTERNAL;
 
+CREATE TABLE public.batch_changes (
+    batch_id bigint NOT NULL,
+    action text NOT NULL,
+    version text,
+    CONSTRAINT batch_changes_action_check CHECK ((action = ANY (ARRAY['add'::text, 'update'::text, 'remove'::text]))),
+    CONSTRAINT batch_changes_version_check CHECK (((length(version) >= 1) AND (length(version) <= 64)))
+);
+
 CREATE TABLE public.batch_chunks (
     batch_id bigint NOT NULL,
     chunk integer NOT NULL,
@@ -1039,6 +1047,7 @@ CREATE TABLE public.fsps (
     logo_sha256 bytea,
     version bigint DEFAULT 1 NOT NULL,
     default_country text,
+    hub_changes boolean DEFAULT true NOT NULL,
     CONSTRAINT fsps_additional_info_check CHECK (((length(additional_info) >= 1) AND (length(additional_info) <= 1024))),
     CONSTRAINT fsps_default_country_check CHECK ((default_country ~ '^[A-Z]{2}$'::text)),
     CONSTRAINT fsps_dfsp_type_check CHECK (((length(dfsp_type) >= 1) AND (length(dfsp_type) <= 64))),
@@ -1136,6 +1145,9 @@ ALTER TABLE ONLY public.audit_reads_default
 ALTER TABLE ONLY public.audit_tiles
     ADD CONSTRAINT audit_tiles_pkey PRIMARY KEY (tile_level, first);
 
+ALTER TABLE ONLY public.batch_changes
+    ADD CONSTRAINT batch_changes_pkey PRIMARY KEY (batch_id);
+
 ALTER TABLE ONLY public.batch_chunks
     ADD CONSTRAINT batch_chunks_pkey PRIMARY KEY (batch_id, chunk);
 
@@ -1216,6 +1228,8 @@ CREATE INDEX batches_by_end ON public.batches USING btree (finished_at) WHERE (f
 CREATE INDEX batches_by_fsp ON public.batches USING btree (fsp_id, batch_id);
 
 CREATE INDEX batches_unfinished ON public.batches USING btree (batch_id) WHERE (state = ANY (ARRAY['validating'::public.batch_state, 'applying'::public.batch_state]));
+
+CREATE INDEX batches_waiting ON public.batches USING btree (fsp_id) WHERE (state = 'waiting'::public.batch_state);
 
 CREATE INDEX credentials_by_fsp ON public.credentials USING btree (fsp_id, credential_id);
 
@@ -1319,6 +1333,8 @@ CREATE TRIGGER audit_reads_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.a
 
 CREATE TRIGGER audit_tiles_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.audit_tiles FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
+CREATE TRIGGER batch_changes_stay BEFORE DELETE OR UPDATE OR TRUNCATE ON public.batch_changes FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
 CREATE TRIGGER batch_countries_stay BEFORE DELETE OR UPDATE OR TRUNCATE ON public.batch_countries FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER batches_inserted AFTER INSERT ON public.batches REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.batches_written();
@@ -1383,6 +1399,9 @@ CREATE TRIGGER routes_version BEFORE UPDATE ON public.routes FOR EACH ROW WHEN (
 
 ALTER TABLE ONLY public.audit_batches
     ADD CONSTRAINT audit_batches_era_fkey FOREIGN KEY (era) REFERENCES public.audit_eras(era);
+
+ALTER TABLE ONLY public.batch_changes
+    ADD CONSTRAINT batch_changes_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES public.batches(batch_id);
 
 ALTER TABLE ONLY public.batch_chunks
     ADD CONSTRAINT batch_chunks_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES public.batches(batch_id);
@@ -1467,6 +1486,8 @@ GRANT INSERT(trace_id) ON TABLE public.audit_reads TO oracle_app;
 GRANT SELECT,USAGE ON SEQUENCE public.audit_reads_read_id_seq TO oracle_app;
 
 GRANT SELECT,INSERT ON TABLE public.audit_tiles TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.batch_changes TO oracle_app;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.batch_chunks TO oracle_app;
 

@@ -100,7 +100,9 @@ paid=$(now)
 
 step "Later the number moves to redbank, and greenbank is suspended"
 as maker
-oracle alias remove MSISDN +$phone --reason moved --note "the customer left" > /dev/null
+oracle alias remove MSISDN +$phone --reason moved --note "the customer left" | tee asked
+as checker
+oracle batch approve "$(sed -n 's/^batch \([0-9]*\) waits .*/\1/p' asked)" > /dev/null
 curl -sS -H 'fspiop-source: redbank' "$hub/participants/MSISDN/$phone" -d '{"fspId":"redbank"}'; echo
 as operator
 oracle fsp suspend greenbank --reason "a review" > /dev/null

@@ -115,12 +115,12 @@ oracle key issue --role reader --fsp greenbank --label reports --out reader.key 
 oracle key issue --role dfsp-maker --fsp redbank --label "maker of redbank" --out stranger.key | sed -n '/role/s/^/  /p'
 [ "$(stat -c %a maker.key)" = 600 ] || fail "other users can read the key file"
 
-step "The maker registers one alias of each kind"
+step "The maker registers one alias of each kind; each waits for the checker"
 as maker
 oracle key me
 while read -r kind identifier rest; do
     # shellcheck disable=SC2086 # options, if any
-    oracle alias add "$kind" "$identifier" $rest | sed -n '/^\(identifier\|display.text\|state\)/s/^/  /p'
+    oracle alias add "$kind" "$identifier" $rest 2> err | tee -a asked | sed 's/^/  /'
 done <<'ALIASES'
 MSISDN +529981234567 --currency MXN
 CLABE 032180000118359719 --currency MXN
@@ -133,7 +133,14 @@ BUSINESS tienda-7 --currency MXN
 DEVICE 356938035643809
 ALIAS @ana
 ALIASES
+sed 's/^/  /' err
 expect_refusal bad_identifier alias add CLABE 032180000118359710
+[ "$(oracle alias list | wc -l)" = 0 ] || fail "an alias is registered without a second person"
+as checker
+# shellcheck disable=SC2046 # numbers
+oracle batch approve $(sed -n 's/^batch \([0-9]*\) waits .*/\1/p' asked) > out
+[ "$(grep -c '^state  *done' out)" = 10 ] || fail "not all ten changes are made"
+as maker
 expect_refusal forbidden fsp create mybank
 [ "$(oracle alias list | wc -l)" = 10 ] || fail "the list does not have ten aliases"
 api GET /fsps/greenbank/aliases/NRC/12%2FOUKAMA%28N%29123456; expect 200

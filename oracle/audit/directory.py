@@ -49,7 +49,7 @@ _LATER: Final[dict[str, dict[str, Any]]] = {
     "fsp": {
         "locale_name": None, "dfsp_type": None, "additional_info": None, "kinds": None, "currencies": None,
         "use_cases": [], "contact": None, "two_persons": False, "logo_data_type": None, "logo_sha256": None,
-        "version": 1, "default_country": None,
+        "version": 1, "default_country": None, "hub_changes": True,
     },
     "route": {"version": 1},
 }  # fmt: skip

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from oracle.commands import alias_export, doubtful_aliases
+from oracle.commands.batches import explain_waiting
 from oracle.commands.failures import Misused
 from oracle.commands.identifier_files import read_identifiers
 from oracle.commands.output import format_count, print_json_lines, print_note, show, show_pages
@@ -82,7 +83,7 @@ def add(commands: Any) -> None:
     update.add_argument("--reason", required=True, metavar="TEXT", help=REASON)
     add_if_match(update)
 
-    remove = aliases.add("remove", _remove, "remove an alias, or one currency of it", json=False)
+    remove = aliases.add("remove", _remove, "remove an alias, or one currency of it")
     _add_name(remove)
     add_as_stored(remove)
     remove.add_argument(
@@ -191,10 +192,12 @@ def _update(client: Client, arguments: Arguments) -> None:
 
 def _remove(client: Client, arguments: Arguments) -> None:
     query = {"reason": arguments.reason, "note": arguments.note, "currency": arguments.currency}
-    client.call(
+    removed = client.call(
         "DELETE", "/fsps/{fsp_id}/aliases/{kind}/{identifier}", query=query | _make_query(arguments),
         if_match=arguments.if_match, **_fill_path(client, arguments),
     )  # fmt: skip
+    if removed.body is not None:  # it waits for a second person
+        _print_reply(removed, arguments)
 
 
 def _fill_path(client: Client, arguments: Arguments) -> dict[str, Any]:
@@ -206,7 +209,10 @@ def _make_query(arguments: Arguments) -> dict[str, Any]:
 
 
 def _print_reply(reply: Reply, arguments: Arguments) -> None:
-    show(reply.body, as_json=arguments.json, version=reply.etag)
+    if "batchId" in reply.body and not arguments.json:
+        explain_waiting(reply.body, arguments)
+    else:
+        show(reply.body, as_json=arguments.json, version=reply.etag)
 
 
 # Many -------------------------------------------------------------------------------------------------------------

@@ -17,8 +17,9 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,6 +50,7 @@ FINAL: Final = frozenset({"done", "rejected", "cancelled", "failed"})
 _MARKS: Final = ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 PIECE_BYTES: Final = 256 * 1024
 POLL_EVERY_S: Final = 0.5
+POLL_CHANGE_S: Final = 0.1  # the change of one alias is made as soon as the importing process sees it
 SILENCE_MAX_S: Final = 60.0  # of the service while a batch is followed: a restart, a failover of its database
 
 
@@ -94,12 +96,19 @@ def add(commands: Any) -> None:
         _add_id(batches.add(name, work, text))
 
     for name, work, text in (
-        ("approve", _approve, "approve a batch that another person uploaded; its rows are then applied"),
-        ("reject", _reject, "reject a batch that another person uploaded"),
-        ("cancel", _cancel, "cancel a batch; rows that are already applied stay"),
+        (
+            "approve",
+            _approve,
+            "approve batches of another person: files, or changes of one alias; they are then applied",
+        ),
+        ("reject", _reject, "reject batches of another person"),
+        ("cancel", _cancel, "cancel batches; rows that are already applied stay"),
     ):
         decide = batches.add(name, work, text)
-        _add_id(decide)
+        decide.add_argument(
+            "batch_ids", nargs="+", type=parse_number, metavar="BATCH", help="number of a batch, as `list` shows it"
+        )
+        add_fsp(decide)
         decide.add_argument("--reason", required=name == "reject", metavar="TEXT", help=REASON)
         add_if_match(decide)
 
@@ -284,7 +293,33 @@ def _list(client: Client, arguments: Arguments) -> None:
         pages = client.fetch_pages("/batches", query=query, limit=arguments.limit)
     else:
         pages = client.fetch_pages("/fsps/{fsp_id}/batches", query=query, limit=arguments.limit, fsp_id=fsp_id)
-    show_pages(pages, COLUMNS, as_json=arguments.json)
+    show_pages(pages, COLUMNS, as_json=arguments.json, reshape=_name_alias)
+
+
+def _name_alias(batch: dict[str, Any]) -> dict[str, Any]:
+    """Name the alias of a batch that changes one, where a file has its name."""
+    if batch["change"] is None or batch["change"]["identifier"] is None:
+        return batch
+    return {**batch, "fileName": f"one alias: {_describe_change(batch['change'])}"}
+
+
+def _describe_change(change: dict[str, Any]) -> str:
+    """Write `add MSISDN 525598765432, SubId x, currency MXN`."""
+    text = f"{change['action']} {change['kind']} {change['identifier']}"
+    text += f", SubId {change['subId']}" if change["subId"] else ""
+    if change["action"] == "update":
+        return f"{text}, new currency: {change['currency'] or 'any'}"
+    return text + (f", currency {change['currency']}" if change["currency"] else "")
+
+
+def explain_waiting(batch: dict[str, Any], arguments: Arguments) -> None:
+    """Say which change of one alias waits, and who can approve it."""
+    number = batch["batchId"]
+    print_line(f"batch {number} waits for a second person: {_describe_change(batch['change'])}")
+    print_note(
+        f"Nothing is changed yet. A checker of {batch['fspId']} or an operator must approve it, with another key than"
+        f" yours: oracle batch approve {_name(batch, arguments)}"
+    )
 
 
 def _read(client: Client, arguments: Arguments) -> Reply:
@@ -308,35 +343,105 @@ def _watch(client: Client, arguments: Arguments) -> None:
 
 
 def _approve(client: Client, arguments: Arguments) -> None:
-    decided = client.call(
-        "POST", "/fsps/{fsp_id}/batches/{batch_id}/approve", body=_make_body(arguments), if_match=arguments.if_match,
-        **_fill_path(client, arguments),
-    )  # fmt: skip
-    _print_reply(decided, arguments)
+    def approve(batch_id: int) -> Reply:
+        return client.call(
+            "POST", "/fsps/{fsp_id}/batches/{batch_id}/approve", body=_make_body(arguments),
+            if_match=arguments.if_match, **_fill_path(client, arguments, batch_id),
+        )  # fmt: skip
+
+    def finish(decided: Reply) -> Reply:
+        return decided if decided.body["change"] is None else _follow_change(client, decided)
+
+    _decide(approve, finish, arguments)
+
+
+def _follow_change(client: Client, decided: Reply) -> Reply:
+    """Wait until the change of one alias is made.  Raises Refused if the directory refuses it."""
+    from oracle.commands.progress import Progress
+
+    with Progress() as progress:
+        batch = follow(client, decided.body, progress, through_approval=True, poll_every_s=POLL_CHANGE_S)
+    if batch["rows"]["failed"]:
+        raise Refused(f"batch {batch['batchId']} is approved, but {_find_reason(client, batch)}")
+    return decided._replace(body=batch, etag=None)
+
+
+def _find_reason(client: Client, batch: Any) -> str:
+    """Say why the change of one alias was refused."""
+    import msgspec
+
+    with _download_results(client, batch, "ndjson", only_failed=True) as pieces:
+        row = msgspec.json.decode(b"".join(pieces))
+    return f"the alias is not changed: {row['message']} ({row['code']})"
 
 
 def _reject(client: Client, arguments: Arguments) -> None:
-    decided = client.call(
-        "POST", "/fsps/{fsp_id}/batches/{batch_id}/reject", body=_make_body(arguments), if_match=arguments.if_match,
-        **_fill_path(client, arguments),
-    )  # fmt: skip
-    _print_reply(decided, arguments)
+    def reject(batch_id: int) -> Reply:
+        return client.call(
+            "POST", "/fsps/{fsp_id}/batches/{batch_id}/reject", body=_make_body(arguments),
+            if_match=arguments.if_match, **_fill_path(client, arguments, batch_id),
+        )  # fmt: skip
+
+    _decide(reject, _finish_at_once, arguments)
 
 
 def _cancel(client: Client, arguments: Arguments) -> None:
-    cancelled = client.call(
-        "POST", "/fsps/{fsp_id}/batches/{batch_id}/cancel", body=_make_body(arguments), if_match=arguments.if_match,
-        **_fill_path(client, arguments),
-    )  # fmt: skip
-    _print_reply(cancelled, arguments)
+    def cancel(batch_id: int) -> Reply:
+        return client.call(
+            "POST", "/fsps/{fsp_id}/batches/{batch_id}/cancel", body=_make_body(arguments),
+            if_match=arguments.if_match, **_fill_path(client, arguments, batch_id),
+        )  # fmt: skip
+
+    _decide(cancel, _finish_at_once, arguments)
+
+
+def _finish_at_once(decided: Reply) -> Reply:
+    return decided
+
+
+def _decide(decide: Callable[[int], Reply], finish: Callable[[Reply], Reply], arguments: Arguments) -> None:
+    """Decide about each batch, then wait for each; of several, go on after a refusal.
+
+    Raises Refused if there was one.
+    """
+    numbers = arguments.batch_ids
+    if len(numbers) == 1:
+        _print_reply(finish(decide(numbers[0])), arguments)
+        return
+    if arguments.if_match is not None:
+        raise Misused("--if-match is the version of one batch: name one batch")
+    decided = [(number, _try(number, partial(decide, number))) for number in numbers]
+    ended = [(number, reply and _try(number, partial(finish, reply))) for number, reply in decided]
+    for _, reply in ended:
+        if reply is not None:
+            _print_reply(reply, arguments)
+    failed = sum(reply is None for _, reply in ended)
+    if failed:
+        raise Refused(f"{failed} of {format_count(len(numbers), 'batch', 'batches')} failed", "The lines above say why")
+
+
+def _try(number: int, work: Callable[[], Reply]) -> Reply | None:
+    """Do it for one batch of several; None if it was refused, which is printed."""
+    from oracle.commands.client import ClientError
+
+    try:
+        return work()
+    except Refused as exc:
+        print_note(str(exc))
+    except ClientError as exc:
+        if not exc.is_final:
+            raise
+        print_note(f"batch {number}: {exc}")
+    return None
 
 
 def _make_body(arguments: Arguments) -> dict[str, str]:
     return {} if arguments.reason is None else {"reason": arguments.reason}
 
 
-def _fill_path(client: Client, arguments: Arguments) -> dict[str, Any]:
-    return {"fsp_id": find_fsp(client, arguments), "batch_id": arguments.batch_id}
+def _fill_path(client: Client, arguments: Arguments, batch_id: int | None = None) -> dict[str, Any]:
+    number = arguments.batch_id if batch_id is None else batch_id
+    return {"fsp_id": find_fsp(client, arguments), "batch_id": number}
 
 
 def _print_reply(reply: Reply, arguments: Arguments) -> None:

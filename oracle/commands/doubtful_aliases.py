@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, Literal
 
 from oracle.commands.failures import Refused
 from oracle.commands.output import format_count, format_json, print_note, show_pages
@@ -104,13 +104,13 @@ def _remove_all(client: Client, found: Iterable[bytes]) -> None:
     """Remove each; go on after a refusal.  Raises Refused if some could not be removed."""
     from oracle.commands.client import ClientError  # noqa: PLC0415 - imports as in cli
 
-    removed = gone = refused = 0
+    removed = gone = waiting = refused = 0
     for line in found:
         try:
-            if _remove(client, line):
-                removed += 1
-            else:
-                gone += 1
+            became = _remove(client, line)
+            removed += became == "removed"
+            gone += became == "gone"
+            waiting += became == "waiting"
         except ClientError as exc:
             if not exc.is_final:
                 raise
@@ -118,12 +118,17 @@ def _remove_all(client: Client, found: Iterable[bytes]) -> None:
             print_note(f"not removed: {exc}")
     already = f" {format_count(gone, 'entry', 'entries')} had gone already." if gone else ""
     print_note(f"Removed {format_count(removed, 'entry', 'entries')}.{already}")
+    if waiting:
+        print_note(
+            f"{format_count(waiting, 'removal waits', 'removals wait')} for a second person. To see what waits:"
+            " oracle batch list --state waiting"
+        )
     if refused:
         raise Refused(f"{format_count(refused, 'entry', 'entries')} could not be removed")
 
 
-def _remove(client: Client, line: bytes) -> bool:
-    """Remove one entry; return whether it still existed."""
+def _remove(client: Client, line: bytes) -> Literal["removed", "waiting", "gone"]:
+    """Remove one entry, or let its removal wait for a second person; `gone`: it did not exist any more."""
     import msgspec  # noqa: PLC0415 - imports as in cli
 
     from oracle.commands.client import ClientError  # noqa: PLC0415
@@ -134,12 +139,12 @@ def _remove(client: Client, line: bytes) -> bool:
         "reason": "correction", "note": f"doubtful alias: {entry['doubt']['reason'] or entry['doubt']['code']}",
     }  # fmt: skip
     try:
-        client.call(
+        reply = client.call(
             "DELETE", "/fsps/{fsp_id}/aliases/{kind}/{identifier}", query=query, fsp_id=entry["fspId"],
             kind=entry["partyIdType"], identifier=entry["identifier"],
         )  # fmt: skip
     except ClientError as exc:
         if exc.status == NOT_FOUND:  # the owner removed it, or it went with another entry under its key
-            return False
+            return "gone"
         raise
-    return True
+    return "removed" if reply.body is None else "waiting"

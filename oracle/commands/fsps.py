@@ -34,7 +34,11 @@ _FIELDS: Final[dict[str, tuple[str, str, str, Any]]] = {
 }
 _CLEARABLE: Final = (*_FIELDS, "contact")
 _CONTACT: Final = ("name", "email", "phone")
-_TWO_PERSONS: Final = "a second person (role dfsp-checker) must approve each file of this FSP"
+_TWO_PERSONS: Final = (
+    "a second person (role dfsp-checker, or an operator) must approve each file of this FSP, and each change of one"
+    " alias; changes through the hub need no approval"
+)
+_HUB_CHANGES: Final = "off: the hub cannot add, change or remove aliases of this FSP (lookups go on)"
 
 
 def add(commands: Any) -> None:
@@ -56,11 +60,13 @@ def add(commands: Any) -> None:
     _add_id(create)
     _add_fields(create)
     create.add_argument("--two-persons", action="store_true", help=_TWO_PERSONS)
+    create.add_argument("--hub-changes", choices=("on", "off"), help=f"{_HUB_CHANGES}; default: on")
 
     update = fsps.add("update", _update, "change an FSP; options that you leave out change nothing")
     _add_id(update)
     _add_fields(update)
     update.add_argument("--two-persons", action=argparse.BooleanOptionalAction, help=_TWO_PERSONS)
+    update.add_argument("--hub-changes", choices=("on", "off"), help=_HUB_CHANGES)
     update.add_argument(
         "--clear", type=parse_list, default=[], metavar="LIST",
         help=f"remove these values, separated by commas: {', '.join(_CLEARABLE)}",
@@ -130,7 +136,8 @@ def _make_body(arguments: Arguments) -> dict[str, Any]:
     values = {member: getattr(arguments, option.replace("-", "_")) for option, (member, *_) in _FIELDS.items()}
     parts = {part: getattr(arguments, f"contact_{part}") for part in _CONTACT}
     contact = {part: value for part, value in parts.items() if value is not None}
-    values |= {"contact": contact or None, "twoPersons": arguments.two_persons}
+    values |= {"contact": contact or None, "twoPersons": arguments.two_persons,
+               "hubChanges": arguments.hub_changes}  # fmt: skip
     return {member: value for member, value in values.items() if value is not None}
 
 
@@ -176,3 +183,9 @@ def _change_or_download_logo(client: Client, arguments: Arguments) -> None:
 
 def _print_reply(reply: Reply, arguments: Arguments) -> None:
     show(reply.body, as_json=arguments.json, version=reply.etag)
+    fsp = reply.body
+    if fsp["twoPersons"] and fsp["hubChanges"] == "on" and not arguments.json:
+        print_note(
+            "Changes through the hub need no second person, because the hub must get its answer at once."
+            f" To refuse them: oracle fsp update {fsp['fspId']} --hub-changes off"
+        )

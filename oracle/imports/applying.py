@@ -9,6 +9,8 @@ Order.     Rows of one key are applied in the order of their lines.  A transacti
 Add        registers the entry for the owner: an entry that exists is unchanged; another currency is a further entry.
 Replace    makes the FSP's entry that of the row, and registers it if there was none.
 Remove     removes the entry with this SubId: in this currency, or in all if the row names none.
+One alias  (`one_alias`): an update is a replacement that registers nothing; an alias with another version than that of
+           the change is left as it is.
 Refused.   The reasons are in `chunks`.  A removal of another FSP's entry gets the same result as that of no entry.
 Size.      The commit must come within 2 s of the fences.  A portion that was too slow is halved and tried again; after
            a quick one the next is larger (`Pace`).  A portion that the database refuses is halved, too, down to the one
@@ -27,6 +29,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from oracle import errors
+from oracle.identifiers import PartyKey
 from oracle.imports import chunks
 from oracle.imports.rows import FileRow
 from oracle.store import aliases
@@ -154,6 +157,24 @@ async def _remove(transaction: Transaction, fsp_id: str, named: Columns, _: bool
 _ACTIONS: Final = (("add", _add), ("replace", _replace), ("remove", _remove))
 
 
+async def apply_change(
+    transaction: Transaction, fsp_id: str, row: FileRow, plan: ChunkPlan, action: str, version: str | None
+) -> bytes:
+    """Apply the change of one alias (`one_alias`); return the code of its result."""
+    if not plan.passes:
+        return bytes(plan.results)
+    if version is not None:
+        key = PartyKey(row.party_id_type, row.identifier, row.sub_id)
+        entries = await aliases.lock_entries(transaction, fsp_id, key)
+        if not entries or aliases.compute_version_of(entries) != version:
+            return bytes([chunks.CHANGED_SINCE])
+    if action != "update":
+        return await apply_rows(transaction, fsp_id, [row], plan)
+    (effect,) = await aliases.replace_entries(transaction, fsp_id, _make_columns([row]), registers=False)
+    # It has no such entry any more; that of another FSP looks like none.
+    return bytes([chunks.NOT_REGISTERED if effect == "not_owner" else _CODES[effect]])
+
+
 def _make_columns(rows: Sequence[FileRow]) -> Columns:
     return Columns(
         [row.party_id_type for row in rows],
@@ -224,9 +245,14 @@ class Applying:
         self._pace = pace
         self._report = report
         self._passes_max = passes_max
+        self._change: tuple[str, str | None] | None = None  # of one alias: action and version
+        reason = batch["file_name"]
+        if batch["change_action"] is not None:
+            self._change = batch["change_action"], batch["change_version"]
+            reason = batch["note"] or reason  # the one that its caller gave
         self._context = Context(
             channel="import", actor=batch["uploaded_by"], role=batch["uploaded_role"], fsp_id=self._fsp_id,
-            reason=batch["file_name"], request_id=make_request_id(self._batch_id),
+            reason=reason, request_id=make_request_id(self._batch_id),
         )  # fmt: skip
 
     async def step(self) -> bool:
@@ -283,7 +309,10 @@ class Applying:
             else:
                 allowed = await self._admit(transaction)
                 here = plan_rows(rows, allowed, self._passes_max) if allowed != Allowance() else _copy_plan(plan)
-                results = await apply_rows(transaction, self._fsp_id, rows, here)
+                if self._change is None:
+                    results = await apply_rows(transaction, self._fsp_id, rows, here)
+                else:
+                    results = await apply_change(transaction, self._fsp_id, rows[0], here, *self._change)
             return (await self._record(transaction, results), results), True
 
         if keys:

@@ -45,6 +45,11 @@ ROW_RESULTS: Final = (
     RowResult("refused", "fsp_not_active", "The FSP was not active when the row was applied."),
     RowResult("refused", "not_allowed", "This FSP can no longer register this kind or currency."),
     RowResult("refused", "not_accepted", "The directory does not accept this entry."),
+    RowResult(
+        "refused",
+        "changed_since",
+        "The alias has changed since this change was asked for. Look at the alias, then ask for the change again.",
+    ),
 )
 (
     ADDED,
@@ -57,6 +62,7 @@ ROW_RESULTS: Final = (
     FSP_NOT_ACTIVE,
     NOT_ALLOWED,
     NOT_ACCEPTED,
+    CHANGED_SINCE,
 ) = range(len(ROW_RESULTS))
 
 _IN_FORCE: Final = bytes((ADDED, CHANGED, UNCHANGED, REMOVED))

@@ -23,7 +23,7 @@ class NotWaiting(errors.Refused):
 
 
 class SamePerson(errors.Refused):
-    default = "The uploader cannot approve or reject their own file"
+    default = "Nobody can approve or reject their own file or change"
 
 
 class AlreadyEnded(errors.Refused):

@@ -3,7 +3,7 @@
 The hub, the administration and imports change aliases through this module only.  All functions run in a transaction
 that the caller has opened by the cache protocol (`changes`).
 
-    for one FSP, as a caller asks for it     admit · register · update · remove
+    for one FSP, as a caller asks for it     admit · register · update · remove · foresee
     for the hub's ALS itself                 put_hint · forget_hints
     for thousands of keys at a time          add_entries · replace_entries · remove_entries
 
@@ -21,7 +21,9 @@ hint, `forget_hints` removes it for any caller, and the registration of any FSP 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from datetime import datetime
 from itertools import compress
 from typing import Any, Final, Literal, NamedTuple
 
@@ -31,7 +33,7 @@ from oracle import errors
 from oracle.identifiers import PARTY_ID_TYPES, PartyKey
 from oracle.store.base import Registration
 from oracle.store.postgres import Transaction
-from oracle.store.rows import AllowanceRow, KeyRow, RegistrationRow
+from oracle.store.rows import AllowanceRow, KeyRow, OwnEntryRow, RegistrationRow
 
 TRIES_MAX: Final = 4  # for entries that others remove between two statements
 
@@ -93,12 +95,14 @@ class ChangeResult(msgspec.Struct, frozen=True):
     refused: errors.OracleError | None = None
 
 
-async def admit(transaction: Transaction, fsp_id: str, *, admits_unknown: bool, day_max: int) -> Allowance:
+async def admit(
+    transaction: Transaction, fsp_id: str, *, admits_unknown: bool, day_max: int, by_hub: bool = False
+) -> Allowance:
     """Return what the FSP may register.
 
     With `admits_unknown` (registration `auto`) an unknown FSP becomes provisional, `day_max` of them in 24 hours: the
     hub listener has no authentication, and anybody there can invent names.  Raises UnknownFsp if it is unknown,
-    suspended or closed, TooManyUnknownFsps.
+    suspended or closed, TooManyUnknownFsps; with `by_hub` HubChangesOff.
     """
     rows = await transaction.rows("fsp_status", fsp_id)
     if not rows and admits_unknown:
@@ -111,6 +115,8 @@ async def admit(transaction: Transaction, fsp_id: str, *, admits_unknown: bool, 
         raise errors.UnknownFsp("The FSP is not known to the directory")
     if rows[0]["status"] not in ("active", "provisional"):
         raise errors.UnknownFsp("The FSP is not active")
+    if by_hub and not rows[0]["hub_changes"]:
+        raise errors.HubChangesOff
     return Allowance.of(rows[0])
 
 
@@ -139,14 +145,16 @@ async def register(
     return [results[next(effects)] if may else not_allowed for may in included]
 
 
-async def update(transaction: Transaction, fsp_id: str, key: PartyKey, currency: str | None) -> bool:
+async def update(
+    transaction: Transaction, fsp_id: str, key: PartyKey, currency: str | None, *, by_hub: bool = False
+) -> bool:
     """Make the FSP's entries under the key one entry with this currency; None keeps the currency of its first one.
 
     Returns whether that changed anything.  Raises PartyNotFound, NotOwner, AlreadyRegistered (another FSP has the
-    currency), NotAllowed.
+    currency), NotAllowed; with `by_hub` HubChangesOff.
     """
     wanted = Columns([key.party_id_type], [key.identifier], [key.sub_id], [currency])
-    (effect,) = await replace_entries(transaction, fsp_id, wanted, registers=False)
+    (effect,) = await replace_entries(transaction, fsp_id, wanted, registers=False, by_hub=by_hub)
     if effect == "not_registered":
         raise errors.PartyNotFound
     if effect == "not_owner":
@@ -167,13 +175,15 @@ async def remove(
     identifier: str,
     sub_id: str | None,
     currency: str | None,
+    *,
+    by_hub: bool = False,
 ) -> None:
     """Remove the FSP's entry in this currency; None removes its entries in all currencies.
 
     A `sub_id` of None is the hub's: it leaves the SubId out when it forwards a removal (docs/als-contract.md).  That
     means the entry without SubId, else the only SubId that the FSP has.
 
-    Raises PartyNotFound, ForeignRemoval, AmbiguousRemoval.
+    Raises PartyNotFound, ForeignRemoval, AmbiguousRemoval; with `by_hub` HubRemovalsOff.
     """
     rows = await transaction.rows("identifier_lock", party_id_type, identifier)
     rows += await transaction.rows("identifier_currencies", party_id_type, identifier)
@@ -186,12 +196,65 @@ async def remove(
         own = {row["sub_id"] for row in rows if row["fsp_id"] == fsp_id}
     if not own:
         raise errors.ForeignRemoval
+    if by_hub and not all(row["hub_changes"] for row in rows if row["fsp_id"] == fsp_id):
+        raise errors.HubRemovalsOff
     if "" not in own and len(own) > 1:
         raise errors.AmbiguousRemoval
     named = Columns([party_id_type], [identifier], ["" if "" in own else own.pop()], [currency])
     (effect,) = await remove_entries(transaction, fsp_id, named, locked=True)
     if effect != "removed":
         raise errors.PartyNotFound
+
+
+async def foresee(
+    transaction: Transaction,
+    fsp_id: str,
+    action: Literal["add", "update", "remove"],
+    key: PartyKey,
+    currency: str | None,
+) -> Effect:
+    """Say what `register`, `update` or `remove` of one entry would do now.  Locks and changes nothing."""
+    wanted = Columns([key.party_id_type], [key.identifier], [key.sub_id], [currency])
+    if action == "remove":
+        found = await transaction.rows("alias_entries", fsp_id, *wanted.keys)
+        return "removed" if any(currency in (None, row["currency"]) for row in found) else "not_registered"
+    if action == "update":
+        rows = await transaction.rows("entries_compare", *wanted.keys, fsp_id)
+        return _compare(rows[0] if rows else None, currency, registers=False).effect
+    rows = await transaction.rows("registrations_compare", *wanted, fsp_id)
+    if not rows or rows[0]["may_add"] or rows[0]["is_hint"]:
+        return "added"
+    return "unchanged" if rows[0]["is_registered"] else "held_elsewhere"
+
+
+def compute_version(entries: Sequence[tuple[str | None, bool, datetime]], status: str) -> str:
+    """Compute the version of an alias, its ETag: of everything in an answer, so that a 304 never hides a change.
+
+    `entries`: currency (None: every one), whether it is the default, and the time of its change.  `status`: of the FSP.
+    """
+    return hashlib.sha256(msgspec.msgpack.encode((entries, status))).hexdigest()[:32]
+
+
+def compute_version_of(rows: Sequence[OwnEntryRow]) -> str:
+    """Compute it from the rows of `alias_entries` of one key."""
+    entries = [(row["currency"] or None, row["is_default"], row["changed_at"]) for row in rows]
+    return compute_version(entries, rows[0]["status"])
+
+
+async def lock_entries(transaction: Transaction, fsp_id: str, key: PartyKey) -> list[OwnEntryRow]:
+    """Lock the FSP's entries under the key until the transaction ends, and read them; none if it has none.
+
+    Raises DirectoryUnavailable.  A default entry that was removed while we waited for it may have a successor, which is
+    not locked yet: try again.
+    """
+    for _ in range(TRIES_MAX):
+        held = {row["sub_id"] for row in await transaction.rows("alias_lock", fsp_id, *key)}
+        found: list[OwnEntryRow] = await transaction.rows(
+            "alias_entries", fsp_id, [key.party_id_type], [key.identifier], [key.sub_id]
+        )
+        if not found or key.sub_id in held:
+            return found
+    raise errors.DirectoryUnavailable
 
 
 # For the hub's ALS itself -----------------------------------------------------------------------------------------
@@ -284,14 +347,22 @@ def _describe_added(row: RegistrationRow) -> Effect:
 
 
 async def replace_entries(
-    transaction: Transaction, fsp_id: str, wanted: Columns, *, registers: bool = True, touched: bool = False
+    transaction: Transaction,
+    fsp_id: str,
+    wanted: Columns,
+    *,
+    registers: bool = True,
+    touched: bool = False,
+    by_hub: bool = False,
 ) -> list[Effect]:
     """Make the FSP's entries under each key one entry in the wanted currency (None: that of its first entry).
 
     A key where the FSP has no entry is registered, or with `registers=False` not_registered or not_owner.  The keys are
-    distinct; `touched` as in `add_entries`, which raises DirectoryUnavailable.
+    distinct; `touched` as in `add_entries`, which raises DirectoryUnavailable.  With `by_hub`: raises HubChangesOff.
     """
     rows = await _lock_entries(transaction, fsp_id, wanted)
+    if by_hub and any(row["hub_changes"] is False for row in rows.values()):
+        raise errors.HubChangesOff
     steps = [_compare(rows.get(at), currency, registers=registers) for at, currency in enumerate(wanted.currencies)]
     effects = [step.effect for step in steps]
 

@@ -107,7 +107,7 @@ class Changes:
                 await asyncio.sleep(0)
 
         async def work(transaction: Transaction) -> tuple[list[ChangeResult], bool]:
-            allowance = await self.admit(transaction, fsp_id)
+            allowance = await self.admit(transaction, fsp_id, by_hub=True)
             results = [ChangeResult()] * len(registrations)
             for positions in statements:
                 wanted = [registrations[at] for at in positions]
@@ -118,14 +118,14 @@ class Changes:
 
         try:
             return await self.change(context, list(keys), work)
-        except errors.UnknownFsp as refused:
+        except (errors.UnknownFsp, errors.HubChangesOff) as refused:
             return [ChangeResult(refused=refused) for _ in registrations]
 
     async def update(self, context: Context, fsp_id: str, key: PartyKey, currency: str | None) -> None:
         """Make the FSP's entries under the key one entry with this currency; see `aliases.update`, also for errors."""
 
         async def work(transaction: Transaction) -> tuple[None, bool]:
-            return None, await aliases.update(transaction, fsp_id, key, currency)
+            return None, await aliases.update(transaction, fsp_id, key, currency, by_hub=True)
 
         await self.change(context, [(key.party_id_type, key.identifier)], work)
 
@@ -141,7 +141,7 @@ class Changes:
         """Remove the FSP's entry; see `aliases.remove`, also for errors."""
 
         async def work(transaction: Transaction) -> tuple[None, bool]:
-            await aliases.remove(transaction, fsp_id, party_id_type, identifier, sub_id, currency)
+            await aliases.remove(transaction, fsp_id, party_id_type, identifier, sub_id, currency, by_hub=True)
             return None, True
 
         await self.change(context, [(party_id_type, identifier)], work)
@@ -150,7 +150,7 @@ class Changes:
         """Store what ALS has found in another scheme; see `aliases.put_hint`, also for errors.  Raises UnknownFsp."""
 
         async def work(transaction: Transaction) -> tuple[bool, bool]:
-            allowance = await self.admit(transaction, fsp_id)
+            allowance = await self.admit(transaction, fsp_id, by_hub=True)
             changed = await aliases.put_hint(transaction, fsp_id, hint, allowance)
             return changed, changed
 
@@ -192,10 +192,14 @@ class Changes:
             rows = await transaction.rows("fsp_status", fsp_id)
             return str(rows[0]["status"]) if rows else None
 
-    async def admit(self, transaction: Transaction, fsp_id: str) -> Allowance:
-        """Return what the FSP may register, by the setting for unknown FSPs.  Raises UnknownFsp."""
+    async def admit(self, transaction: Transaction, fsp_id: str, *, by_hub: bool = False) -> Allowance:
+        """Return what the FSP may register, by the setting for unknown FSPs.  See `aliases.admit`, also for errors."""
         return await aliases.admit(
-            transaction, fsp_id, admits_unknown=self._admits_unknown, day_max=self._unknown_fsps_day_max
+            transaction,
+            fsp_id,
+            admits_unknown=self._admits_unknown,
+            day_max=self._unknown_fsps_day_max,
+            by_hub=by_hub,
         )
 
     # -- any change -----------------------------------------------------------------------------------------------

@@ -78,11 +78,12 @@ class AdmittedRow(TypedDict):
 
 
 class AllowanceRow(TypedDict):
-    """Whether an FSP may register, and what (None: everything)."""
+    """Whether an FSP may register, what (None: everything), and whether through the hub."""
 
     status: str
     kinds: list[str] | None
     currencies: list[str] | None
+    hub_changes: bool
 
 
 class RegistrationRow(TypedDict):
@@ -101,6 +102,15 @@ class OwnerRow(TypedDict):
     sub_id: str
     fsp_id: str
     is_hint: bool
+
+
+class LockedOwnerRow(TypedDict):
+    """The owner of an entry of an identifier, and whether the hub can change the aliases of that FSP."""
+
+    sub_id: str
+    fsp_id: str
+    is_hint: bool
+    hub_changes: bool
 
 
 class CredentialCheckRow(TypedDict):
@@ -182,6 +192,7 @@ class FspRow(TypedDict):
     use_cases: list[str]
     contact: str | None
     two_persons: bool
+    hub_changes: bool
     default_country: str | None
     logo_data_type: str | None
     logo_sha256: str | None
@@ -482,6 +493,16 @@ class BatchRow(TypedDict):
     version: int
     country: str | None
     file_deleted_at: datetime | None
+    change_action: str | None
+    change_version: str | None
+    change_rows: bytes | None
+
+
+class WaitingRow(TypedDict):
+    """Whether an FSP has two persons, and how many of its batches wait for the second one."""
+
+    two_persons: bool
+    waiting: int
 
 
 class StateCountRow(TypedDict):
@@ -550,6 +571,7 @@ class KeyRow(TypedDict):
     is_hint: bool
     own: list[str] | None
     others: list[str] | None
+    hub_changes: bool
 
 
 class OrdRow(TypedDict):

@@ -70,6 +70,7 @@ HINTS_IGNORED = (
     "held_elsewhere",  # another FSP has registered the alias
     "unknown_fsp",  # the FSP is not known, suspended or closed
     "not_allowed",  # the FSP may not register this kind or currency
+    "hub_changes_off",  # the FSP refuses changes through the hub
     "bad_identifier",
     "bad_request",
     "unavailable",

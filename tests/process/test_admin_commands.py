@@ -646,6 +646,59 @@ def test_a_second_person_approves_or_rejects_a_file(shell: Shell, service: Servi
     assert shell.as_key(maker, "import", str(file), "--no-wait", "--results", "x").code == 2
 
 
+def test_a_change_of_one_alias_waits_for_a_second_person(shell: Shell, service: Service) -> None:
+    made = shell("fsp", "create", "pairbank", "--two-persons")
+    hint = "oracle fsp update pairbank --hub-changes off"
+    assert made.err == (
+        "Changes through the hub need no second person, because the hub must get its answer at once. To refuse them:"
+        f" {hint}\n"
+    )
+    assert re.search(r"^hubChanges +on$", made.out, re.MULTILINE)
+    assert shell("fsp", "show", "pairbank").err == made.err
+    assert shell(*hint.split()[1:]).err == ""
+    assert re.search(r"^hubChanges +off$", shell("fsp", "show", "pairbank").out, re.MULTILINE)
+    maker, checker = (service.issue(role, "pairbank") for role in ("dfsp-maker", "dfsp-checker"))
+
+    def wait(key: str, *words: str) -> str:
+        """Ask for a change, and return the number of the batch that waits."""
+        asked = shell.as_key(key, "alias", *words)
+        assert asked.code == 0
+        ((number, what),) = re.findall(r"^batch (\d+) waits for a second person: (.+)\n$", asked.out)
+        named = f"{number} --fsp pairbank" if "--fsp" in words else number
+        assert asked.err == (
+            "Nothing is changed yet. A checker of pairbank or an operator must approve it, with another key than yours:"
+            f" oracle batch approve {named}\n"
+        )
+        assert ["waiting", "one alias: " + what] in [
+            [line[2], line[-1]] for line in shell.as_key(checker, "batch", "list").lines if line[0] == number
+        ]
+        return str(number)
+
+    party = ("MSISDN", "+52 55 9876 0001")
+    add = wait(maker, "add", *party, "--currency", "MXN")
+    shown = shell.as_key(checker, "batch", "show", add).out
+    assert re.search(r"^change.identifier +525598760001$", shown, re.MULTILINE)
+    assert shell.as_key(maker, "alias", "show", *party).code == 3
+    assert shell.as_key(checker, "batch", "approve", add, "--json").json["state"] == "done"
+    assert shell.as_key(maker, "alias", "show", *party).code == 0
+    update = wait(maker, "update", *party, "--currency", "USD", "--reason", "asked")
+    # Also an operator, and also with the version of an alias that changes before the approval.
+    (version,) = re.findall(r"^version +(\S+)$", shell.as_key(maker, "alias", "show", *party).out, re.MULTILINE)
+    operator = service.operator.headers["authorization"].removeprefix("Bearer ")
+    removal = wait(operator, "remove", *party, "--reason", "moved", "--fsp", "pairbank", "--if-match", version)
+    assert shell("batch", "approve", removal, "--fsp", "pairbank").err.count("(same_person)") == 1
+    several = shell.as_key(checker, "batch", "approve", update, removal, "--json")
+    assert [json.loads(line)["batchId"] for line in several.out.splitlines()] == [int(update)]
+    assert several.code == 5
+    assert f"batch {removal} is approved, but the alias is not changed: The alias has changed since" in several.err
+    failed = json.loads(several.err.splitlines()[-1])
+    assert (failed["message"], failed["exitCode"]) == ("1 of 2 batches failed", 5)
+    assert shell.as_key(checker, "batch", "approve", add, update, "--if-match", "1").code == 2
+    last = shell.as_key(maker, "alias", "remove", *party, "--reason", "moved", "--json").json["batchId"]
+    assert shell.as_key(maker, "batch", "cancel", str(last), "--json").json["state"] == "cancelled"
+    assert shell.as_key(maker, "alias", "show", *party, "--json").json["entries"][0]["currency"] == "USD"
+
+
 def test_a_pipe_can_be_imported(service: Service, maker_key: str, tmp_path: Path) -> None:
     env = environment(tmp_path, {"ORACLE_ADMIN_URL": service.oracle.admin_url, "ORACLE_KEY": maker_key})
     done = subprocess.run(

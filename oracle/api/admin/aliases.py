@@ -10,21 +10,22 @@ Pages.      Type after type, and within a type by the time of the last change.  
             exists throughout never moves to a page that was read already: a reader misses none, but may meet a changed
             one twice.  A page reads SCAN_MAX entries at most; a page that a filter made short still has a `next`.
             With a prefix they are in the order of their identifiers, so that a page reads one range of an index.
+Persons.    Where the FSP has two persons, a change waits for the second one, whoever asks for it: 202 with its batch
+            (`oracle.imports.one_alias`).  What a change at once would refuse is refused at once, and what is so already
+            needs nobody: 200.
 Stored.     An alias that older rules let in is reached by the text that is stored (`stored`), and listed by `doubtful`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Annotated, Any, Final, NamedTuple, Self, cast
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, cast
 from urllib.parse import quote, urlencode
 
-import msgspec
 from litestar import Response
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
@@ -33,6 +34,7 @@ from msgspec import Meta
 
 from oracle import errors
 from oracle.api.admin.access import OPERATOR, Role, allow
+from oracle.api.admin.batches import Batch, batch_of, refuse_excess
 from oracle.api.admin.calls import Body, Call, Resource, answer, answer_of
 from oracle.api.admin.fsps import fetch_default_country, no_such_fsp, path_of
 from oracle.api.admin.keeping import Answer
@@ -60,16 +62,18 @@ from oracle.api.admin.values import (
 )
 from oracle.identifiers import PARTY_ID_TYPES, BadIdentifier, Kind, PartyIdType, PartyKey, Reading, display, find_scheme
 from oracle.identifiers.prefix import bound_above
+from oracle.imports import one_alias
+from oracle.imports.one_alias import OneChange
 from oracle.store import aliases
+from oracle.store.aliases import Allowance
 from oracle.store.base import Registration
 from oracle.store.postgres import Transaction
 from oracle.store.routes import fits, rank
-from oracle.store.rows import HolderRow, ListedAliasRow, RouteDecisionRow
+from oracle.store.rows import HolderRow, ListedAliasRow, OwnEntryRow, RouteDecisionRow
 
 ITEMS_MAX: Final = 1_000
 SCAN_MAX: Final = 2_000
 SCAN_CHUNK: Final = 1_000
-LOCK_ATTEMPTS: Final = 4
 _TYPES: Final = tuple(member.value for member in PartyIdType)
 _BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _END: Final = datetime(9999, 1, 1, tzinfo=UTC)
@@ -211,9 +215,7 @@ class _PartyEntries(NamedTuple):
 
     @property
     def version(self) -> str:
-        """Of everything in the answer, the status too, so that a 304 never hides a change."""
-        entries = [(e.currency, e.default, e.changed_at) for e in self.entries]
-        return hashlib.sha256(msgspec.msgpack.encode((entries, self.status))).hexdigest()[:32]
+        return aliases.compute_version([(e.currency, e.default, e.changed_at) for e in self.entries], self.status)
 
     def resource(self, reading: Reading) -> Alias:
         kind = reading.read_kind(self.key)
@@ -253,6 +255,7 @@ def handlers() -> list[HTTPRouteHandler]:
     answers=Alias,
     status=201,
     also=(200,),
+    waits=Batch,
 )
 async def register_alias(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], data: JSONBody[NewAlias]
@@ -267,6 +270,12 @@ async def register_alias(
     async def work(transaction: Transaction) -> Answer:
         await _require_permitted(transaction.rows, fsp_id, data.kind, reading)
         allowance = await call.changes.admit(transaction, fsp_id)
+        if await _needs_approval(transaction, fsp_id) and not await _is_unchanged(
+            transaction, fsp_id, "add", key, data.currency or "", allowance
+        ):
+            kind = reading.read_kind(key)
+            change = OneChange("add", kind, key, data.currency or "", data.reason or "")
+            return await _leave_waiting(transaction, call, fsp_id, change)
         registration = Registration(key, data.currency or "")
         (result,) = await aliases.register(transaction, fsp_id, [registration], allowance)
         if result.refused is not None:
@@ -301,6 +310,7 @@ async def read_alias(
     WRITERS,
     "Change the currency of an alias",
     answers=Alias,
+    waits=Batch,
 )
 async def change_alias(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], kind: FromPath[str],
@@ -313,8 +323,16 @@ async def change_alias(
     )
 
     async def work(transaction: Transaction) -> Answer:
-        call.match((await _lock_entries(transaction, fsp_id, key)).version)
+        now = await _lock_entries(transaction, fsp_id, key)
+        call.match(now.version)
         await _require_permitted(transaction.rows, fsp_id, kind, reading)
+        if await _needs_approval(transaction, fsp_id):
+            allowance = await _fetch_allowance(transaction, fsp_id)
+            if not await _is_unchanged(transaction, fsp_id, "update", key, data.currency or "", allowance):
+                change = OneChange(
+                    "update", reading.read_kind(key), key, data.currency or "", data.reason, call.expected(now.version)
+                )
+                return await _leave_waiting(transaction, call, fsp_id, change)
         await aliases.update(transaction, fsp_id, key, data.currency or "")
         now = await _fetch_entries(transaction.rows, fsp_id, key)
         return answer(now.resource(reading), version=now.version)
@@ -329,6 +347,7 @@ async def change_alias(
     WRITERS,
     "Remove an alias, or its entry in one currency",
     status=204,
+    waits=Batch,
 )
 async def remove_alias(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], kind: FromPath[str],
@@ -341,12 +360,21 @@ async def remove_alias(
         call.postgres.rows, reading, fsp_id, kind, identifier, sub_id=sub_id, country=country, as_stored=as_stored
     )
 
+    why = f"{reason}: {note}" if note else reason
+
     async def work(transaction: Transaction) -> Answer:
-        call.match((await _lock_entries(transaction, fsp_id, key)).version)
+        now = await _lock_entries(transaction, fsp_id, key)
+        call.match(now.version)
+        if await _needs_approval(transaction, fsp_id):
+            await _require_entry(transaction, fsp_id, key, capitalise(currency))
+            change = OneChange(
+                "remove", reading.read_kind(key), key, capitalise(currency) or "", why, call.expected(now.version)
+            )
+            return await _leave_waiting(transaction, call, fsp_id, change)
         await aliases.remove(transaction, fsp_id, *key, capitalise(currency))
         return Answer(204, b"")
 
-    given = await call.change_alias(fsp_id, key, work, reason=f"{reason}: {note}" if note else reason)
+    given = await call.change_alias(fsp_id, key, work, reason=why)
     return cast("Response[None]", given)  # the type of nothing, as Litestar wants it beside 204; a refusal has a body
 
 
@@ -362,7 +390,11 @@ async def _require_permitted(rows: Rows, fsp_id: str, kind: str, reading: Readin
 
 async def _fetch_entries(rows: Rows, fsp_id: str, key: PartyKey) -> _PartyEntries:
     """Read the FSP's entries.  Raises Refusal 404, the same whether nobody or another FSP has registered the key."""
-    found = await rows("alias_entries", fsp_id, [key.party_id_type], [key.identifier], [key.sub_id])
+    return _read_entries(key, await rows("alias_entries", fsp_id, [key.party_id_type], [key.identifier], [key.sub_id]))
+
+
+def _read_entries(key: PartyKey, found: Sequence[OwnEntryRow]) -> _PartyEntries:
+    """Raises Refusal 404 where there are none."""
     if not found:
         raise Refusal(404, "not_found", "Not found", "This FSP has no such alias")
     entries = [_entry(row["currency"], row["is_default"], row["changed_at"]) for row in found]
@@ -370,16 +402,45 @@ async def _fetch_entries(rows: Rows, fsp_id: str, key: PartyKey) -> _PartyEntrie
 
 
 async def _lock_entries(transaction: Transaction, fsp_id: str, key: PartyKey) -> _PartyEntries:
-    """Lock the entries until the transaction ends, and read them.  Raises Refusal 404, DirectoryUnavailable.
+    """Lock the entries until the transaction ends, and read them.  Raises Refusal 404, DirectoryUnavailable."""
+    return _read_entries(key, await aliases.lock_entries(transaction, fsp_id, key))
 
-    A default entry that was removed while we waited for it may have a successor, which is not locked yet: try again.
-    """
-    for _ in range(LOCK_ATTEMPTS):
-        held = {row["sub_id"] for row in await transaction.rows("alias_lock", fsp_id, *key)}
-        now = await _fetch_entries(transaction.rows, fsp_id, key)
-        if key.sub_id in held:
-            return now
-    raise errors.DirectoryUnavailable
+
+# A second person ----------------------------------------------------------------------------------------------
+
+
+async def _needs_approval(transaction: Transaction, fsp_id: str) -> bool:
+    """Whether a second person must approve a change of this FSP's aliases.  Raises Refusal 429."""
+    with refuse_excess(open_max=one_alias.WAITING_MAX):
+        return await one_alias.needs_approval(transaction, fsp_id)
+
+
+async def _fetch_allowance(transaction: Transaction, fsp_id: str) -> Allowance:
+    return Allowance.of((await transaction.rows("fsp_status", fsp_id))[0])
+
+
+async def _is_unchanged(
+    transaction: Transaction, fsp_id: str, action: Literal["add", "update"], key: PartyKey, currency: str,
+    allowance: Allowance,
+) -> bool:  # fmt: skip
+    """Whether the alias is as the change would make it.  Raises what the change would raise at once."""
+    if not allowance.includes(key.party_id_type, currency):
+        raise errors.NotAllowed
+    effect = await aliases.foresee(transaction, fsp_id, action, key, currency)
+    if effect == "held_elsewhere":
+        raise errors.AlreadyRegistered
+    return effect == "unchanged"
+
+
+async def _require_entry(transaction: Transaction, fsp_id: str, key: PartyKey, currency: str | None) -> None:
+    """Raises PartyNotFound where there is nothing to remove."""
+    if await aliases.foresee(transaction, fsp_id, "remove", key, currency) == "not_registered":
+        raise errors.PartyNotFound
+
+
+async def _leave_waiting(transaction: Transaction, call: Call, fsp_id: str, change: OneChange) -> Answer:
+    row = await one_alias.add_batch(transaction, call.context(fsp_id=fsp_id), fsp_id, change)
+    return answer(batch_of(row), status=202, location=f"{path_of(fsp_id)}/batches/{row['batch_id']}")
 
 
 def _entry(currency: str, default: bool, changed_at: datetime) -> AliasEntry:

@@ -36,7 +36,8 @@ from oracle.api.admin.times import read_time
 from oracle.api.admin.values import NOTE_MAX, BatchState, CountryQuery, FspIdQuery, Reason, capitalise, require_country
 from oracle.backoff import pause
 from oracle.errors import DirectoryUnavailable
-from oracle.imports import decisions, quota, results, uploads
+from oracle.identifiers import Kind
+from oracle.imports import chunks, decisions, one_alias, quota, results, uploads
 from oracle.store.postgres import Postgres, Transaction
 
 UPLOADERS: Final = allow(Role.OPERATOR, Role.MAKER)
@@ -79,6 +80,22 @@ class FileError(Resource):
     message: str
 
 
+class BatchChange(Resource):
+    """The change of one alias that a second person must approve.  Without the file, null: kind, identifier, subId."""
+
+    action: one_alias.Action
+    kind: Kind | None
+    identifier: Annotated[str | None, Meta(description="Canonical")]
+    sub_id: str | None
+    currency: Annotated[
+        str | None,
+        Meta(description="null: add and update make an entry for every currency, remove removes all entries"),
+    ]
+    if_match: Annotated[
+        bool, Meta(description="The change is refused if the alias has changed since it was asked for with If-Match")
+    ]
+
+
 class Batch(Resource):
     batch_id: int
     fsp_id: str
@@ -110,6 +127,7 @@ class Batch(Resource):
         datetime | None, Meta(description="Since then the file and its results are deleted; what it changed stays")
     ]
     error: Annotated[FileError | None, Meta(description="Why the file was refused as a whole")]
+    change: Annotated[BatchChange | None, Meta(description="Of one alias, asked for without a file; null: a file")]
 
 
 class BatchPage(Resource):
@@ -118,7 +136,7 @@ class BatchPage(Resource):
 
 
 _SAME_NAMES: Final = tuple(
-    name for name in Batch.__struct_fields__ if name not in ("rows", "file_sha256", "seconds_left", "error")
+    name for name in Batch.__struct_fields__ if name not in ("rows", "file_sha256", "seconds_left", "error", "change")
 )
 
 
@@ -136,6 +154,19 @@ def batch_of(row: Any) -> Batch:
         file_sha256=row["file_sha256"].hex(),
         seconds_left=_seconds_left(row),
         error=None if row["error_code"] is None else FileError(code=row["error_code"], message=row["error_message"]),
+        change=None if row["change_action"] is None else _change_of(row),
+    )
+
+
+def _change_of(row: Any) -> BatchChange:
+    known = None if row["change_rows"] is None else chunks.unpack_rows(row["change_rows"])[0]
+    return BatchChange(
+        action=row["change_action"],
+        kind=known.kind if known else None,
+        identifier=known.identifier if known else None,
+        sub_id=known.sub_id or None if known else None,
+        currency=known.currency or None if known else None,
+        if_match=row["change_version"] is not None,
     )
 
 
@@ -341,13 +372,22 @@ async def _require_still_valid(transaction: Transaction, call: Call) -> None:
 
 
 @contextmanager
+def refuse_excess(open_max: int) -> Iterator[None]:
+    """Raises Refusal 429 where an FSP would have more unfinished batches than it can."""
+    try:
+        yield
+    except (quota.TooManyOpen, one_alias.TooManyWaiting) as exc:
+        of = "unfinished files" if isinstance(exc, quota.TooManyOpen) else "waiting changes"
+        hint = f"At most {open_max:,} {of} are allowed: approve, reject or cancel some first"
+        raise Refusal(429, "too_many_open", str(exc), hint) from exc
+
+
+@contextmanager
 def _refuse_excess(limits: quota.Quota) -> Iterator[None]:
     """Raises Refusal 429 where an upload exceeds the limits."""
     try:
-        yield
-    except quota.TooManyOpen as exc:
-        hint = f"At most {limits.open_max} unfinished files are allowed: approve, reject or cancel some first"
-        raise Refusal(429, "too_many_open", str(exc), hint) from exc
+        with refuse_excess(limits.open_max):
+            yield
     except quota.TooManyComing as exc:
         hint = f"At most {quota.COMING_MAX} uploads at once are allowed: wait until one ends"
         raise Refusal(429, "too_many_at_once", str(exc), hint) from exc

@@ -132,6 +132,10 @@ class Call:
                 "Read it again, then send the change with its new version (ETag)", field="If-Match",
             )  # fmt: skip
 
+    def expected(self, version: str) -> str | None:
+        """Return the version that the change needs when it is made later, after `match`; None: any."""
+        return None if self._if_match in (None, "*") else version
+
     def has(self, version: object) -> bool:
         """Whether the caller of a GET has this version already."""
         if self._if_none_match is None:

@@ -320,8 +320,8 @@ MEANINGS: Final[dict[Code, Meaning]] = {
     ),
     "same_person": Meaning(
         (403,),
-        "The uploader cannot approve or reject their own file",
-        "The key that decides is the key that uploaded the file.",
+        "Nobody can approve or reject their own file or change",
+        "The key that decides is the key that uploaded the file or asked for the change.",
         "A second person must approve or reject it with another key.",
     ),
     "too_large": Meaning(
@@ -357,8 +357,9 @@ MEANINGS: Final[dict[Code, Meaning]] = {
     ),
     "too_many_open": Meaning(
         (429,),
-        "Too many unfinished files",
-        "The FSP has as many unfinished files as it may have.",
+        "Too many unfinished files or changes",
+        "The FSP has as many unfinished files as it can have, or as many changes of one alias wait for a second person"
+        " as can wait.",
         "Approve, reject or cancel some of them, or wait until they are applied.",
     ),
     "too_many_questions": Meaning(

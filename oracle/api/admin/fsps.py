@@ -49,6 +49,12 @@ _IMAGES: Final = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpe
 READERS: Final = allow(Role.OPERATOR, Role.AUDITOR, Role.READER, Role.MAKER, Role.CHECKER)
 
 
+HubChanges = Literal["on", "off"]
+_TWO_PERSONS: Final = (
+    "A second person must approve each file, and each change of one alias that comes through this API. Changes through"
+    " the hub need no approval: see hubChanges"
+)
+_HUB_CHANGES: Final = "off: calls of the hub cannot register, change or remove aliases of this FSP"
 _DEFAULT_COUNTRY: Final = "ISO 3166 alpha-2: of phone numbers without a country code in its files and calls; null: none"
 
 
@@ -77,7 +83,8 @@ class NewFsp(Body):
     ) = None
     use_cases: Annotated[list[UseCase], Meta(max_length=50)] = msgspec.field(default_factory=list)
     contact: Contact | None = None
-    two_persons: Annotated[bool, Meta(description="A second person must approve each of its files")] = False
+    two_persons: Annotated[bool, Meta(description=_TWO_PERSONS)] = False
+    hub_changes: Annotated[HubChanges, Meta(description=_HUB_CHANGES)] = "on"
     default_country: Annotated[Country | None, Meta(description=_DEFAULT_COUNTRY)] = None
 
     def __post_init__(self) -> None:
@@ -95,7 +102,8 @@ class FspChange(Body):
     currencies: Annotated[list[Currency], Meta(max_length=200)] | UnsetType | None = UNSET
     use_cases: Annotated[list[UseCase], Meta(max_length=50)] | UnsetType = UNSET
     contact: Contact | UnsetType | None = UNSET
-    two_persons: bool | UnsetType = UNSET
+    two_persons: Annotated[bool, Meta(description=_TWO_PERSONS)] | UnsetType = UNSET
+    hub_changes: Annotated[HubChanges, Meta(description=_HUB_CHANGES)] | UnsetType = UNSET
     default_country: Annotated[Country | UnsetType | None, Meta(description=_DEFAULT_COUNTRY)] = UNSET
 
     def __post_init__(self) -> None:
@@ -123,7 +131,8 @@ class Fsp(Resource):
     currencies: list[str] | None
     use_cases: list[str]
     contact: Contact | None
-    two_persons: bool
+    two_persons: Annotated[bool, Meta(description=_TWO_PERSONS)]
+    hub_changes: Annotated[HubChanges, Meta(description=_HUB_CHANGES)]
     default_country: str | None
     logo: Logo | None
     created_at: datetime
@@ -136,13 +145,16 @@ class FspPage(Resource):
 
 
 _FIELDS: Final = tuple(name for name in NewFsp.__struct_fields__ if name != "fsp_id")
+# In the order of the parameters of fsp_add and fsp_change.
+_COLUMNS: Final = (*(name for name in _FIELDS if name != "hub_changes"), "hub_changes")
 
 
 def fsp_of(row: Any) -> Fsp:
     data_type = row["logo_data_type"]
     contact = row["contact"]
     return Fsp(
-        **{name: row[name] for name in Fsp.__struct_fields__ if name not in ("contact", "logo")},
+        **{name: row[name] for name in Fsp.__struct_fields__ if name not in ("contact", "logo", "hub_changes")},
+        hub_changes="on" if row["hub_changes"] else "off",
         contact=None if contact is None else msgspec.json.decode(contact, type=Contact),
         logo=None if data_type is None else Logo(data_type=data_type, sha256=row["logo_sha256"]),
     )
@@ -312,6 +324,7 @@ def _require_values(data: NewFsp | FspChange, stored: Iterable[str] | None = ())
 
 def _columns(data: NewFsp) -> tuple[Any, ...]:
     contact = None if data.contact is None else msgspec.json.encode(data.contact).decode()
-    values = {name: getattr(data, name) for name in _FIELDS} | {"contact": contact}
+    values = {name: getattr(data, name) for name in _FIELDS}
+    values |= {"contact": contact, "hub_changes": data.hub_changes == "on"}
 
-    return tuple(values[name] for name in _FIELDS)
+    return tuple(values[name] for name in _COLUMNS)

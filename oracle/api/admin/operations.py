@@ -56,6 +56,7 @@ def operation(
     answers: Any = None,
     status: int = 200,
     also: tuple[int, ...] = (),
+    waits: Any = None,
     media_type: str = "application/json",
     also_as: tuple[str, ...] = (),
     takes: str | None = None,
@@ -66,9 +67,10 @@ def operation(
     """Make a handler of a function that takes `call: Call`, `data: Body` and parameters, and returns a Response.
 
     `name` is the operationId: a verb and a noun.  `answers` is the type of a successful answer's body, `also` are its
-    other statuses, `also_as` its other media types.  `takes` is the media type of a body that is not JSON: there is no
-    `data` then; the body is in `call.body`, or with `streams` the function reads it from the request.  `reads`: a POST
-    that changes nothing.  `deleted`: what it answers with can have been deleted.
+    other statuses, `also_as` its other media types.  `waits` is the body of a change that waits for a second person
+    (202).  `takes` is the media type of a body that is not JSON: there is no `data` then; the body is in
+    `call.body`, or with `streams` the function reads it from the request.  `reads`: a POST that changes nothing.
+    `deleted`: what it answers with can have been deleted.
     """
     return HTTPRouteHandler(
         path,
@@ -80,7 +82,7 @@ def operation(
         opt={"access": access, "streams": streams},
         request_max_body_size=None if streams else BODY_BYTES_MAX,
         security=[{"bearer": []}] if access.roles else [],
-        responses=_responses(method, access, (status, *also), answers, media_type, deleted=deleted),
+        responses=_responses(method, access, (status, *also), answers, media_type, waits=waits, deleted=deleted),
         operation_class=_operation_class(
             _headers(method, path, access, has_version=not reads and status != HTTP_201_CREATED),
             takes, status, also_as, access.describe(),
@@ -89,7 +91,14 @@ def operation(
 
 
 def _responses(
-    method: Method, access: Guard, statuses: tuple[int, ...], answers: Any, media_type: str, *, deleted: bool
+    method: Method,
+    access: Guard,
+    statuses: tuple[int, ...],
+    answers: Any,
+    media_type: str,
+    *,
+    waits: Any,
+    deleted: bool,
 ) -> dict[int, ResponseSpec]:
     possible = [400, 404, 413, 503]
     if access.roles:
@@ -109,6 +118,10 @@ def _responses(
             answers if answers is not None or status == 204 else untyped,  # noqa: PLR2004 - No Content
             generate_examples=False, description="Done", media_type=media_type,
         )  # fmt: skip
+    if waits is not None:
+        found[202] = ResponseSpec(
+            waits, generate_examples=False, description="A second person must approve it: the batch that waits"
+        )
     return found
 
 

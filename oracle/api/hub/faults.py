@@ -35,6 +35,7 @@ FAULTS: Final[dict[type[Exception], tuple[int, str]]] = {
     errors.AmbiguousRemoval: (409, "3040"),
     errors.UnknownFsp: (400, "3201"),
     errors.NotAllowed: (403, "3003"),
+    errors.HubRemovalsOff: (403, "3040"),
     errors.Refused: (409, "3000"),
     errors.DirectoryUnavailable: (503, "2003"),
     errors.Overloaded: (503, "2005"),

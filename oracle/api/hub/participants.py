@@ -585,6 +585,7 @@ def _describe_ignored(error: BaseException) -> str:
 _IGNORED: Final[dict[type[Exception], str]] = {
     errors.AlreadyRegistered: "held_elsewhere",
     errors.UnknownFsp: "unknown_fsp",
+    errors.HubChangesOff: "hub_changes_off",
     errors.NotAllowed: "not_allowed",
     errors.Unavailable: "unavailable",
     BadIdentifier: "bad_identifier",

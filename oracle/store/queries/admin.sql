@@ -113,7 +113,7 @@ DELETE FROM access_refusals WHERE ctid IN (
 -- name: fsps_page(text, text, text, int8) -> FspRow
 -- $1 status or NULL, $2 use case or NULL, $3 after this id or NULL, $4 limit.
 SELECT fsp_id, status::text, name, locale_name, dfsp_type, additional_info, kinds, currencies, use_cases, contact,
-       two_persons, default_country, logo_data_type, encode(logo_sha256, 'hex') AS logo_sha256, created_at, changed_at, version
+       two_persons, hub_changes, default_country, logo_data_type, encode(logo_sha256, 'hex') AS logo_sha256, created_at, changed_at, version
 FROM fsps
 WHERE ($1::text IS NULL OR status::text = $1) AND ($2::text IS NULL OR $2 = ANY (use_cases))
   AND ($3::text IS NULL OR fsp_id > $3)
@@ -121,22 +121,23 @@ ORDER BY fsp_id LIMIT $4
 
 -- name: fsp(text) -> FspRow
 SELECT fsp_id, status::text, name, locale_name, dfsp_type, additional_info, kinds, currencies, use_cases, contact,
-       two_persons, default_country, logo_data_type, encode(logo_sha256, 'hex') AS logo_sha256, created_at, changed_at, version
+       two_persons, hub_changes, default_country, logo_data_type, encode(logo_sha256, 'hex') AS logo_sha256, created_at, changed_at, version
 FROM fsps WHERE fsp_id = $1
 
 -- name: fsp_locked(text) -> FspRow
 SELECT fsp_id, status::text, name, locale_name, dfsp_type, additional_info, kinds, currencies, use_cases, contact,
-       two_persons, default_country, logo_data_type, encode(logo_sha256, 'hex') AS logo_sha256, created_at, changed_at, version
+       two_persons, hub_changes, default_country, logo_data_type, encode(logo_sha256, 'hex') AS logo_sha256, created_at, changed_at, version
 FROM fsps WHERE fsp_id = $1 FOR UPDATE
 
--- name: fsp_add(text, text, text, text, text, text[], text[], text[], text, bool, text)
+-- name: fsp_add(text, text, text, text, text, text[], text[], text[], text, bool, text, bool)
 INSERT INTO fsps (fsp_id, status, name, locale_name, dfsp_type, additional_info, kinds, currencies, use_cases, contact,
-                  two_persons, default_country)
-VALUES ($1, 'active', $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb, $10, $11) ON CONFLICT DO NOTHING
+                  two_persons, default_country, hub_changes)
+VALUES ($1, 'active', $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb, $10, $11, $12) ON CONFLICT DO NOTHING
 
--- name: fsp_change(text, text, text, text, text, text[], text[], text[], text, bool, text)
+-- name: fsp_change(text, text, text, text, text, text[], text[], text[], text, bool, text, bool)
 UPDATE fsps SET name = $2, locale_name = $3, dfsp_type = $4, additional_info = $5, kinds = $6, currencies = $7,
-                use_cases = $8, contact = $9::text::jsonb, two_persons = $10, default_country = $11
+                use_cases = $8, contact = $9::text::jsonb, two_persons = $10, default_country = $11,
+                hub_changes = $12
 WHERE fsp_id = $1
 
 -- name: fsp_country(text) -> FspCountryRow

@@ -12,8 +12,8 @@ SELECT set_config('plan_cache_mode', 'force_custom_plan', true)
 -- Who may register ----------------------------------------------------------------------------------------------
 
 -- name: fsp_status(text) -> AllowanceRow
--- Whether an FSP may register at all, and what (NULL: everything).
-SELECT status::text, kinds, currencies FROM fsps WHERE fsp_id = $1
+-- Whether an FSP may register at all, what (NULL: everything), and whether through the hub.
+SELECT status::text, kinds, currencies, hub_changes FROM fsps WHERE fsp_id = $1
 
 -- name: fsp_admit(text, int8) -> AdmittedRow
 -- A registration under ORACLE_FSP_REGISTRATION=auto: an unknown FSP becomes provisional, unless $2 have in 24 hours.
@@ -92,8 +92,10 @@ ORDER BY identifier, party_id_type, sub_id FOR UPDATE OF a
 -- name: entries_compare(party_id_type[], text[], text[], text) -> KeyRow
 -- After entries_lock: what is registered under each key.  $4 the FSP.  is_own: the default entry is the FSP's;
 -- currency: of the default entry; own, others: the further currencies of the FSP and of other FSPs, NULL for none;
--- is_shared: the key may have several owners; is_hint: the default entry is a hint, and the only entry of the key.
-SELECT k.ord::int, a.fsp_id = $4 AS is_own, a.currency, p.policy = 'per-currency' AS is_shared, a.is_hint, x.own, x.others
+-- is_shared: the key may have several owners; is_hint: the default entry is a hint, and the only entry of the key;
+-- hub_changes: of the FSP $4.
+SELECT k.ord::int, a.fsp_id = $4 AS is_own, a.currency, p.policy = 'per-currency' AS is_shared, a.is_hint, x.own, x.others,
+       (SELECT hub_changes FROM fsps WHERE fsp_id = $4) AS hub_changes
 FROM unnest($1::party_id_type[], $2::text[], $3::text[])
      WITH ORDINALITY AS k (party_id_type, identifier, sub_id, ord)
 JOIN aliases a USING (identifier, party_id_type, sub_id)
@@ -138,14 +140,15 @@ RETURNING k.ord::int
 
 -- One identifier with all its sub ids -----------------------------------------------------------------------------
 
--- name: identifier_lock(party_id_type, text) -> OwnerRow
+-- name: identifier_lock(party_id_type, text) -> LockedOwnerRow
 -- Lock and read all default entries of an identifier, until the transaction ends.  $1 type, $2 identifier.
-SELECT sub_id, fsp_id, is_hint FROM aliases
+SELECT sub_id, fsp_id, is_hint, (SELECT hub_changes FROM fsps f WHERE f.fsp_id = a.fsp_id) AS hub_changes FROM aliases a
 WHERE identifier = $2 AND party_id_type = $1::party_id_type ORDER BY sub_id FOR UPDATE
 
--- name: identifier_currencies(party_id_type, text) -> OwnerRow
+-- name: identifier_currencies(party_id_type, text) -> LockedOwnerRow
 -- After identifier_lock: the further currencies, which nobody can change while the default entries are locked.
-SELECT sub_id, fsp_id, false AS is_hint FROM alias_currencies
+SELECT sub_id, fsp_id, false AS is_hint, (SELECT hub_changes FROM fsps f WHERE f.fsp_id = x.fsp_id) AS hub_changes
+FROM alias_currencies x
 WHERE identifier = $2 AND party_id_type = $1::party_id_type ORDER BY sub_id, currency
 
 -- Hints (migrations/0007) -----------------------------------------------------------------------------------------

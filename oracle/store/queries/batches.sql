@@ -7,9 +7,10 @@
 SELECT nextval(pg_get_serial_sequence('batches', 'batch_id')) AS batch_id
 
 -- name: batches_in_quota(text, float8, int8[]) -> QuotaRow
--- Of FSP $1: its unfinished batches; and the bytes of these, of all that it uploaded in the last $2 seconds, of uploads in
+-- Of FSP $1: its unfinished files, without changes of one alias; and the bytes of these, of all that it uploaded in the last $2 seconds, of uploads in
 -- progress but for those in $3, and of uploads that broke off: these count until the end of an hour.
-SELECT count(*) FILTER (WHERE state IN ('validating', 'waiting', 'applying')) AS open,
+SELECT count(*) FILTER (WHERE state IN ('validating', 'waiting', 'applying')
+                        AND NOT EXISTS (SELECT FROM batch_changes c WHERE c.batch_id = batches.batch_id)) AS open,
        (coalesce(sum(file_bytes), 0)
         + (SELECT coalesce(sum(bytes), 0) FROM batch_uploads WHERE fsp_id = $1 AND batch_id <> ALL ($3::bigint[]))
         + (SELECT coalesce(sum(bytes), 0) FROM uploads_broken_off
@@ -56,6 +57,29 @@ INSERT INTO batches (batch_id, fsp_id, file_name, file_format, file_bytes, file_
 OVERRIDING SYSTEM VALUE
 SELECT $1, fsp_id, $3, $4, $5, $6, $7, $8, $9, two_persons FROM fsps WHERE fsp_id = $2
 
+-- One alias (oracle/imports/one_alias.py) ----------------------------------------------------------------------
+
+-- name: changes_waiting(text, int8) -> WaitingRow
+-- Whether the changes of one alias of FSP $1 must wait for a second person, and how many batches of it wait already, at
+-- most $2 are counted.  By batches_waiting.
+SELECT two_persons, (SELECT count(*) FROM (SELECT FROM batches b WHERE b.fsp_id = $1 AND state = 'waiting' LIMIT $2) w) AS waiting
+FROM fsps WHERE fsp_id = $1
+
+-- name: change_add(int8, text, text, int8, bytea, text, text, text)
+-- A file of one row that is read and checked already.  $1 batch, $2 FSP, $3 file name, $4 bytes, $5 SHA-256, $6 note,
+-- $7 uploader and $8 its role.
+INSERT INTO batches (batch_id, fsp_id, state, file_name, file_format, file_bytes, file_sha256, note, uploaded_by,
+                     uploaded_role, needs_approval, bytes_read, rows_read, rows_valid, chunks, validated_at)
+OVERRIDING SYSTEM VALUE
+VALUES ($1, $2, 'waiting', $3, 'csv', $4, $5, $6, $7, $8, true, $4, 1, 1, 1, clock_timestamp())
+
+-- name: change_describe(int8, text, text)
+-- $1 batch, $2 action, $3 the version that the alias must still have, or NULL.
+INSERT INTO batch_changes (batch_id, action, version) VALUES ($1, $2, $3)
+
+-- name: change_file_add(int8, bytea)
+INSERT INTO batch_files (batch_id, part, data) VALUES ($1, 0, $2)
+
 -- name: uploads_abandoned(float8) -> BatchIdRow
 -- Uploads without a new part for $1 seconds.  Locked, so that an upload that does go on waits, and is then refused.
 SELECT batch_id FROM batch_uploads WHERE seen_at < now() - make_interval(secs => $1)
@@ -69,19 +93,31 @@ DELETE FROM batch_files WHERE batch_id = $1 AND part IN (SELECT part FROM batch_
 
 -- name: batch(int8, text) -> BatchRow
 SELECT b.*, state::text AS state, (SELECT country FROM batch_countries c WHERE c.batch_id = b.batch_id) AS country,
-       (SELECT deleted_at FROM batch_deletions d WHERE d.batch_id = b.batch_id) AS file_deleted_at
+       (SELECT deleted_at FROM batch_deletions d WHERE d.batch_id = b.batch_id) AS file_deleted_at,
+       (SELECT action FROM batch_changes c WHERE c.batch_id = b.batch_id) AS change_action,
+       (SELECT version FROM batch_changes c WHERE c.batch_id = b.batch_id) AS change_version,
+       (SELECT rows FROM batch_changes c JOIN batch_chunks k USING (batch_id)
+        WHERE c.batch_id = b.batch_id AND k.chunk = 0) AS change_rows
 FROM batches b WHERE batch_id = $1 AND ($2::text IS NULL OR fsp_id = $2)
 
 -- name: batch_locked(int8, text) -> BatchRow
 -- Locked until the transaction ends: nobody applies, approves or cancels it meanwhile.
 SELECT b.*, state::text AS state, (SELECT country FROM batch_countries c WHERE c.batch_id = b.batch_id) AS country,
-       (SELECT deleted_at FROM batch_deletions d WHERE d.batch_id = b.batch_id) AS file_deleted_at
+       (SELECT deleted_at FROM batch_deletions d WHERE d.batch_id = b.batch_id) AS file_deleted_at,
+       (SELECT action FROM batch_changes c WHERE c.batch_id = b.batch_id) AS change_action,
+       (SELECT version FROM batch_changes c WHERE c.batch_id = b.batch_id) AS change_version,
+       (SELECT rows FROM batch_changes c JOIN batch_chunks k USING (batch_id)
+        WHERE c.batch_id = b.batch_id AND k.chunk = 0) AS change_rows
 FROM batches b WHERE batch_id = $1 AND ($2::text IS NULL OR fsp_id = $2) FOR UPDATE
 
 -- name: batches_page(text, text[], text, timestamptz, timestamptz, int8, int8) -> BatchRow
 -- $1 FSP or NULL for all, $2 states or NULL, $3 uploader or NULL, $4 from, $5 to, $6 before this number, $7 limit.
 SELECT b.*, state::text AS state, (SELECT country FROM batch_countries c WHERE c.batch_id = b.batch_id) AS country,
-       (SELECT deleted_at FROM batch_deletions d WHERE d.batch_id = b.batch_id) AS file_deleted_at
+       (SELECT deleted_at FROM batch_deletions d WHERE d.batch_id = b.batch_id) AS file_deleted_at,
+       (SELECT action FROM batch_changes c WHERE c.batch_id = b.batch_id) AS change_action,
+       (SELECT version FROM batch_changes c WHERE c.batch_id = b.batch_id) AS change_version,
+       (SELECT rows FROM batch_changes c JOIN batch_chunks k USING (batch_id)
+        WHERE c.batch_id = b.batch_id AND k.chunk = 0) AS change_rows
 FROM batches b
 WHERE ($1::text IS NULL OR fsp_id = $1) AND ($2::text[] IS NULL OR state::text = ANY ($2))
   AND ($3::text IS NULL OR uploaded_by = $3)

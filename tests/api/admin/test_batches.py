@@ -135,6 +135,175 @@ def test_a_waiting_file_is_cancelled_once(maker: httpx.Client) -> None:
     assert maker.get(f"{path}/results").text.splitlines()[1].startswith("2,cancelled,cancelled,")
 
 
+# One alias ----------------------------------------------------------------------------------------------------
+
+ALIASES = "/fsps/greenbank/aliases"
+UNANSWERED: dict[str, Any] = {"partyList": []}
+
+
+def ask(client: httpx.Client, method: str, path: str = "", **sent: Any) -> Any:
+    """Ask for a change of one alias that must wait: its batch."""
+    answered = client.request(method, ALIASES + path, **sent)
+    assert answered.status_code == 202, answered.text
+    batch = answered.json()
+    assert answered.headers["location"] == f"/admin/v1{BATCHES}/{batch['batchId']}"
+    assert (batch["state"], batch["needsApproval"], batch["rows"]["valid"]) == ("waiting", True, 1)
+    return batch
+
+
+def approve(client: httpx.Client, batch: Any) -> list[str]:
+    """Approve it, and return the line of its results."""
+    path = f"{BATCHES}/{batch['batchId']}"
+    assert client.post(f"{path}/approve", json={}).status_code == 200
+    assert wait_until_settled(client, batch)["state"] == "done"
+    (line,) = client.get(f"{path}/results", params={"format": "ndjson"}).text.splitlines()
+    result = json.loads(line)
+    return [result["status"], result["code"]]
+
+
+@pytest.fixture
+def added(maker: httpx.Client) -> Iterator[str]:
+    """An alias that greenbank has registered by itself."""
+    maker.post(ALIASES, json={"kind": "ALIAS", "identifier": "one", "currency": "MXN"})
+    yield "/ALIAS/one"
+    maker.delete(f"{ALIASES}/ALIAS/one", params={"reason": "correction"})
+
+
+def test_each_change_of_one_alias_waits_for_a_second_person(
+    service: Service, maker: httpx.Client, checker: httpx.Client, operator: httpx.Client, added: str
+) -> None:
+    operator.patch("/fsps/greenbank", json={"twoPersons": True}).raise_for_status()
+    try:
+        new = {"kind": "CLABE", "identifier": "032-180-00011835971-9", "subId": "s", "currency": "MXN", "reason": "why"}
+        waiting = ask(maker, "POST", json=new)
+        assert (waiting["fileName"], waiting["note"], waiting["uploadedRole"]) == (
+            "one alias: add",
+            "why",
+            "dfsp-maker",
+        )
+        assert waiting["change"] == {
+            "action": "add", "kind": "CLABE", "identifier": "032180000118359719", "subId": "s", "currency": "MXN",
+            "ifMatch": False,
+        }  # fmt: skip
+        assert maker.get(f"{BATCHES}/{waiting['batchId']}/file").text == (
+            HEADER.replace("\n", "\r\n") + "CLABE,032180000118359719,s,MXN,,add\r\n"
+        )
+        listed = checker.get(BATCHES, params={"state": "waiting"}).json()["items"]
+        assert (listed[0]["batchId"], listed[0]["change"]) == (waiting["batchId"], waiting["change"])
+        clabe = "/ACCOUNT_ID/032180000118359719?partySubIdOrType=s"
+        assert service.hub.get(clabe).json() == UNANSWERED
+        assert maker.post(f"{BATCHES}/{waiting['batchId']}/approve", json={}).status_code == 403
+        assert approve(checker, waiting) == ["added", ""]
+        assert service.hub.get(clabe).json()["partyList"][0]["fspId"] == "greenbank"
+
+        update = ask(maker, "PATCH", added, json={"currency": "usd", "reason": "asked"})
+        assert (update["fileName"], update["change"]["action"]) == ("one alias: update", "update")
+        assert maker.get(ALIASES + added).json()["entries"][0]["currency"] == "MXN"
+        assert approve(operator, update) == ["changed", ""]
+        assert maker.get(ALIASES + added).json()["entries"][0]["currency"] == "USD"
+
+        # An operator is not the way around the second person: their own change waits for another key, too.
+        for asking in (maker, operator):
+            removal = ask(asking, "DELETE", added, params={"reason": "moved", "note": "to a friend"})
+            assert (removal["fileName"], removal["note"]) == ("one alias: remove", "moved: to a friend")
+        refused = operator.post(f"{BATCHES}/{removal['batchId']}/approve", json={})
+        assert (refused.status_code, refused.json()["code"]) == (403, "same_person")
+        assert approve(checker, removal) == ["removed", ""]
+        assert service.hub.get("/ALIAS/one").json() == UNANSWERED
+    finally:
+        operator.patch("/fsps/greenbank", json={"twoPersons": False}).raise_for_status()
+
+    def find_events(entity: str) -> list[tuple[str, ...]]:
+        rows = service.fetch(
+            "SELECT action, channel, reason FROM events WHERE entity = $1 AND request_id = $2 ORDER BY event_id",
+            entity, f"batch:{update['batchId']}",
+        )  # fmt: skip
+        return [tuple(row) for row in rows]
+
+    assert find_events("alias") == [("changed", "import", "asked")]
+    states = service.fetch(
+        "SELECT after ->> 'state' AS state FROM events WHERE entity = 'batch' AND after ->> 'batch_id' = $1"
+        " ORDER BY event_id", str(update["batchId"]),
+    )  # fmt: skip
+    assert [row["state"] for row in states] == ["waiting", "applying", "done"]
+
+
+@pytest.mark.usefixtures("added", "two_persons")
+def test_what_cannot_be_done_or_is_so_already_waits_for_nobody(
+    operator: httpx.Client, maker: httpx.Client, stranger: httpx.Client
+) -> None:
+    stranger.post("/fsps/redbank/aliases", json={"kind": "ALIAS", "identifier": "theirs"})
+    before = maker.get(BATCHES).json()["items"]
+    one = f"{ALIASES}/ALIAS/one"
+
+    def post(**members: str) -> httpx.Response:
+        return maker.post(ALIASES, json={"kind": "ALIAS", "identifier": "one", **members})
+
+    assert post(currency="MXN").status_code == 200  # it is so already
+    assert maker.patch(one, json={"currency": "MXN", "reason": "x"}).status_code == 200
+    refused = [
+        post(identifier="theirs"),
+        post(kind="CLABE", identifier="1"),
+        maker.patch(f"{ALIASES}/ALIAS/theirs", json={"currency": None, "reason": "x"}),
+        maker.patch(one, json={"currency": "USD", "reason": "x"}, headers={"If-Match": '"stale"'}),
+        maker.delete(one, params={"reason": "moved", "currency": "USD"}),
+        maker.delete(f"{ALIASES}/ALIAS/nobody", params={"reason": "moved"}),
+    ]
+    operator.patch("/fsps/greenbank", json={"currencies": ["MXN"]}).raise_for_status()
+    refused += [post(currency="USD"), maker.patch(one, json={"currency": "USD", "reason": "x"})]
+    operator.patch("/fsps/greenbank", json={"currencies": None}).raise_for_status()
+    assert [(answered.status_code, answered.json()["code"]) for answered in refused] == [
+        (409, "held_elsewhere"), (400, "bad_identifier"), (404, "not_found"), (412, "version_mismatch"),
+        (404, "not_found"), (404, "not_found"), (409, "not_allowed"), (409, "not_allowed"),
+    ]  # fmt: skip
+    assert maker.get(BATCHES).json()["items"] == before
+
+
+@pytest.mark.usefixtures("added", "two_persons")
+def test_a_change_whose_alias_has_changed_since_is_refused_when_it_is_approved(
+    service: Service, maker: httpx.Client, checker: httpx.Client, added: str
+) -> None:
+    etag = maker.get(ALIASES + added).headers["etag"]
+    named = {"If-Match": etag}
+    update = ask(maker, "PATCH", added, json={"currency": "USD", "reason": "x"}, headers=named)
+    removal = ask(maker, "DELETE", added, params={"reason": "moved"}, headers=named)
+    unnamed = ask(maker, "PATCH", added, json={"currency": "EUR", "reason": "x"})
+    assert [batch["change"]["ifMatch"] for batch in (update, removal, unnamed)] == [True, True, False]
+    service.hub.put("/ALIAS/one", json={"fspId": "greenbank", "currency": "GBP"}).raise_for_status()
+    assert approve(checker, update) == ["refused", "changed_since"]
+    assert approve(checker, removal) == ["refused", "changed_since"]
+    assert approve(checker, unnamed) == ["changed", ""]
+    again = ask(maker, "DELETE", added, params={"reason": "moved"}, headers={"If-Match": "*"})
+    late = ask(maker, "PATCH", added, json={"currency": "CAD", "reason": "x"})
+    assert approve(checker, again) == ["removed", ""]
+    # An update registers nothing, neither for an alias that is gone nor for one that another FSP holds now.
+    assert approve(checker, late) == ["refused", "not_registered"]
+    assert service.hub.get("/ALIAS/one").json() == UNANSWERED
+
+
+@pytest.mark.usefixtures("two_persons")
+def test_a_waiting_change_is_repeated_rejected_and_cancelled(
+    service: Service, maker: httpx.Client, checker: httpx.Client
+) -> None:
+    def send() -> httpx.Response:
+        body = {"kind": "ALIAS", "identifier": "again"}
+        return maker.post(ALIASES, json=body, headers={"Idempotency-Key": "once"})
+
+    first, second = send(), send()
+    assert (second.status_code, second.content) == (202, first.content)
+    assert second.headers["idempotency-replayed"] == "true"
+    path = f"{BATCHES}/{first.json()['batchId']}"
+    assert checker.post(f"{path}/reject", json={"reason": "no"}).json()["state"] == "rejected"
+    other = ask(maker, "POST", json={"kind": "ALIAS", "identifier": "again"})
+    assert maker.post(f"{BATCHES}/{other['batchId']}/cancel", json={}).json()["state"] == "cancelled"
+    for batch, code in ((first.json(), "rejected"), (other, "cancelled")):
+        assert f"2,cancelled,{code}," in checker.get(f"{BATCHES}/{batch['batchId']}/results").text
+    assert service.hub.get("/ALIAS/again").json() == UNANSWERED
+
+
+# Progress -----------------------------------------------------------------------------------------------------
+
+
 def test_events_report_the_progress_until_the_end(maker: httpx.Client) -> None:
     batch = upload(maker, rows("told", 20_000))
     states = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
@@ -57,6 +57,55 @@ def test_two_secrets_are_valid_during_a_rotation(service: Service, operator: htt
     assert all(service.as_key(key).get("/me").is_success for key in (old, new))
     newest = operator.post(path, json={"graceS": 3600}).json()["key"]
     assert [service.as_key(key).get("/me").status_code for key in (old, new, newest)] == [401, 200, 200]
+
+
+def test_the_hub_changes_no_alias_of_an_fsp_that_refuses_it(service: Service, operator: httpx.Client) -> None:
+    made = operator.post("/fsps", json={"fspId": "deskbank"})
+    assert made.json()["hubChanges"] == "on"
+    hub, desk, own = service.hub, {"fspiop-source": "deskbank"}, {"fspId": "deskbank"}
+
+    def call(method: str, path: str, body: Any = None, headers: Any = None) -> tuple[int, str]:
+        answer = hub.request(method, path, json=body, headers={**desk, **(headers or {})})
+        error = answer.json().get("errorInformation", {}) if answer.content else {}
+        assert len(error.get("errorDescription", "")) <= 128
+        return answer.status_code, error.get("errorCode", "")
+
+    for path, body in (("/ALIAS/desk", own), ("/ALIAS/desk", {**own, "partySubIdOrType": "s"})):
+        assert call("POST", path, body) == (201, "")
+    changed = operator.patch("/fsps/deskbank", json={"hubChanges": "off"})
+    assert (changed.status_code, changed.json()["hubChanges"]) == (200, "off")
+
+    assert call("POST", "/ALIAS/new", own) == (403, "3003")
+    assert call("POST", "/ALIAS/desk", own) == (403, "3003")  # it is so already: refused all the same
+    assert call("PUT", "/ALIAS/desk", {**own, "currency": "MXN"}) == (403, "3003")
+    assert call("PUT", "/ALIAS/desk", own) == (403, "3003")
+    assert call("DELETE", "/ALIAS/desk") == (403, "3040")
+    assert call("DELETE", "/ALIAS/desk?partySubIdOrType=s") == (403, "3040")
+    items = [{"partyIdType": "ALIAS", "partyIdentifier": name, **own} for name in ("desk", "new", "newer")]
+    bulk = hub.post("", json={"requestId": "7", "partyList": items}, headers=desk)
+    assert bulk.status_code == 201
+    assert [item["errorInformation"]["errorCode"] for item in bulk.json()["partyList"]] == ["3003"] * 3
+    # A hint of the hub for this FSP would be an alias that nobody of the FSP has asked for.
+    hint = {"content-type": "application/vnd.interoperability.parties+json;version=2.0"}
+    assert call("POST", "/ALIAS/new", own, hint) == (201, "")
+
+    # What others can do stays as it is, and so do lookups and the changes of the administration.
+    assert hub.post("/ALIAS/desk", json={"fspId": "redbank"}, headers={"fspiop-source": "redbank"}).status_code == 409
+    assert hub.delete("/ALIAS/desk", headers={"fspiop-source": "redbank"}).status_code == 403
+    assert hub.get("/ALIAS/desk").json()["partyList"][0]["fspId"] == "deskbank"
+    assert hub.get("/ALIAS/new").json()["partyList"] == []
+    aliases = "/fsps/deskbank/aliases"
+    assert operator.post(aliases, json={"kind": "ALIAS", "identifier": "new"}).status_code == 201
+    assert operator.delete(f"{aliases}/ALIAS/new", params={"reason": "correction"}).status_code == 204
+
+    operator.patch("/fsps/deskbank", json={"hubChanges": "on"}).raise_for_status()
+    assert call("PUT", "/ALIAS/desk", {**own, "currency": "MXN"}) == (200, "")
+    assert call("DELETE", "/ALIAS/desk") == (204, "")
+    events = service.fetch(
+        "SELECT after ->> 'hub_changes' AS now, role FROM events WHERE entity = 'fsp' AND fsp_id = 'deskbank'"
+        " ORDER BY event_id"
+    )
+    assert [tuple(event) for event in events] == [("true", "operator"), ("false", "operator"), ("true", "operator")]
 
 
 def test_the_hub_registers_only_the_kinds_and_currencies_of_an_fsp(service: Service, operator: httpx.Client) -> None:

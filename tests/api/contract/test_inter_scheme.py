@@ -48,6 +48,7 @@ def hub(
     required = {"ORACLE_FSP_REGISTRATION": "required"}
     with run_oracle(postgres_template, valkey_server, directory, required, whole=True) as hub:
         fetch(hub, "UPDATE fsps SET kinds = '{EMAIL}', currencies = '{MXN}' WHERE fsp_id = 'mallory' RETURNING 1")
+        fetch(hub, "INSERT INTO fsps (fsp_id, hub_changes) VALUES ('deskfsp', false) RETURNING 1")
         yield hub
 
 
@@ -221,6 +222,7 @@ IGNORED: Final = {
                     (SUSPENDED, b"/participants/MSISDN/525512381002", b'{"fspId":"suspendedfsp"}')],
     "not_allowed": [("mallory", b"/participants/MSISDN/525512381003", b'{"fspId":"mallory"}'),
                     ("mallory", b"/participants/EMAIL/a@example.com", b'{"fspId":"mallory","currency":"USD"}')],
+    "hub_changes_off": [("deskfsp", b"/participants/MSISDN/525512381005", b'{"fspId":"deskfsp"}')],
     "held_elsewhere": [("remotefsp", b"/participants/MSISDN/525512381000", REMOTE),
                        ("remotefsp", b"/participants/MSISDN/525512381000?currency=USD", REMOTE)],
     "bad_request": [("remotefsp", b"/participants/MSISDN/525512381004", body) for body in (
