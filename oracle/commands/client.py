@@ -24,6 +24,7 @@ import httpx
 import msgspec
 
 from oracle.backoff import Backoff
+from oracle.commands import foreign_answers
 from oracle.commands.failures import MISUSED, UNREACHABLE
 from oracle.commands.words import translate
 
@@ -225,12 +226,13 @@ class Client:
             try:
                 response = self._http.send(request, stream=True)
             except httpx.TransportError as exc:
-                failure = self._explain(exc)
+                failure = self._explain(exc, uploads=upload is not None)
                 begun = not isinstance(exc, _NOT_SENT)
                 is_temporary = not isinstance(exc, httpx.UnsupportedProtocol)
             else:
                 try:
-                    refusal = _read_failure(response, self._given)
+                    size = upload.size if upload else len(content) if isinstance(content, bytes) else 0
+                    refusal = _read_failure(response, self._given, self._server, size)
                     if refusal is None:
                         yield response
                         return
@@ -242,12 +244,22 @@ class Client:
                 raise failure
             time.sleep(backoff.fail())
 
-    def _explain(self, exc: Exception) -> ClientError:
+    def _explain(self, exc: Exception, *, uploads: bool = False) -> ClientError:
         if isinstance(exc, httpx.TimeoutException):
             text = f"{self._server} did not answer in time"
             return ClientError(text, "timeout", "Try again in a minute", exit_code=UNREACHABLE)
         reason = re.sub(r"^\[Errno -?\d+\] ", "", str(exc)) or type(exc).__name__
         hint = "Is `oracle serve` running there? ORACLE_ADMIN_URL sets the address"
+        if "WRONG_VERSION_NUMBER" in reason or "UNKNOWN_PROTOCOL" in reason:
+            reason, hint = "it does not use TLS", "Write http in place of https in ORACLE_ADMIN_URL"
+        elif "CERTIFICATE_VERIFY_FAILED" in reason:
+            reason = f"its certificate is not accepted: {reason.partition('verify failed: ')[2].partition(' (_ssl')[0]}"
+            hint = "Set SSL_CERT_FILE to the file with the certificate of your authority"
+        elif isinstance(exc, httpx.RemoteProtocolError) and "illegal" in reason:
+            reason, hint = "it does not speak HTTP", "Check the port, and whether it is https, in ORACLE_ADMIN_URL"
+        elif uploads and not isinstance(exc, _NOT_SENT):
+            reason = f"the connection broke during the upload: {reason}"
+            hint = "A proxy can refuse so large a body (nginx: client_max_body_size). Or is the oracle stopped?"
         text = f"{self._server} cannot be reached: {reason}"
         return ClientError(text, "unreachable", hint, exit_code=UNREACHABLE)
 
@@ -300,19 +312,26 @@ def _can_repeat(method: str, upload: Upload | None, *, begun: bool) -> bool:
     return (upload is None or upload.is_repeatable) and (method in ("GET", "POST") or not begun)
 
 
-def _read_failure(response: httpx.Response, given: Mapping[str, object]) -> ClientError | None:
-    if response.is_success:
+def _read_failure(
+    response: httpx.Response, given: Mapping[str, object], server: str, body_bytes: int | None
+) -> ClientError | None:
+    """Return the refusal, or what another program has answered; None for a success."""
+    status = response.status_code
+    if response.is_success and not _is_page(response):
         return None
     try:
         error = msgspec.json.decode(response.read())
         code = error["code"]
         words = translate(error["detail"], code, error.get("hint", ""), error.get("field", ""), given=given)
-        return ClientError(words.message, code, words.hint, response.status_code)
-    except (httpx.TransportError, msgspec.DecodeError, KeyError, TypeError):
-        status = response.status_code
-        hint = "Check ORACLE_ADMIN_URL: it must be the address of the admin listener of an oracle"
-        text = "The answer did not come from an admin API"
-        return ClientError(text, f"status {status}", hint, status, exit_code=UNREACHABLE)
+        return ClientError(words.message, code, words.hint, status)
+    except (httpx.TransportError, msgspec.DecodeError, KeyError, TypeError, AttributeError):
+        message, hint = foreign_answers.explain(response, server, body_bytes)
+        return ClientError(message, f"status {status}", hint, status, exit_code=UNREACHABLE)
+
+
+def _is_page(response: httpx.Response) -> bool:
+    """Whether a program for people has answered: no answer of the admin API to a command is HTML."""
+    return bool(response.headers.get("content-type", "").startswith("text/html"))
 
 
 def _read_reply(response: httpx.Response) -> Reply:
@@ -330,7 +349,12 @@ def _read_reply(response: httpx.Response) -> Reply:
     if not raw:
         body = None
     elif response.headers.get("content-type", "").startswith("application/json"):
-        body = msgspec.json.decode(raw)
+        try:
+            body = msgspec.json.decode(raw)
+        except msgspec.DecodeError as exc:
+            text = "The answer is damaged: it is not JSON"
+            hint = "Check what is between this command and the oracle, then try again"
+            raise ClientError(text, "unreachable", hint, exit_code=UNREACHABLE) from exc
     return Reply(body, etag.strip('"') if etag else None, raw)
 
 
