@@ -50,6 +50,8 @@ def _work(arguments: Arguments) -> int:
 
 
 def _check_config(arguments: Arguments) -> None:
+    import asyncio
+
     from oracle.commands.database import load_settings
     from oracle.identifiers import Reading
     from oracle.run.redis_risks import find_risks
@@ -62,5 +64,31 @@ def _check_config(arguments: Arguments) -> None:
     Reading.of(configuration.settings)
     for line in configuration.format_lines():
         print_line(line)
-    for warning in [*list_warnings(configuration.settings), *find_risks(configuration.settings)]:
+    settings = configuration.settings
+    for warning in [*list_warnings(settings), *find_risks(settings), *asyncio.run(_ask_servers(settings))]:
         print_note(f"warning: {warning}")
+
+
+async def _ask_servers(settings: Settings) -> list[str]:
+    """List what keeps the service from using the PostgreSQL and the Redis of the settings."""
+    from oracle.run.connections import find_shortage
+    from oracle.run.errors import DatabaseError, explain_database_errors
+    from oracle.run.order import ROLES
+    from oracle.store.cache.coherence import TOKEN_MS
+    from oracle.store.cache.session import Unreachable
+    from oracle.store.cache.topology import dialler
+
+    warnings = []
+    for url in filter(None, (settings.database_url, settings.database_owner_url)):
+        try:
+            with explain_database_errors(url):
+                warnings.append(await find_shortage(url, settings, ROLES))
+        except DatabaseError as exc:
+            warnings.append(str(exc))
+    if settings.redis_url is not None:
+        try:
+            session = await dialler(settings.redis_url, timeout_ms=settings.cache_timeout_ms, token_ms=TOKEN_MS)()
+            session.close()
+        except Unreachable as exc:
+            warnings.append(f"Redis cannot be used: {exc}")
+    return list(dict.fromkeys(filter(None, warnings)))

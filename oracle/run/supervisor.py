@@ -33,8 +33,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from oracle.run.connections import COMMANDS, RESERVED, count_connections, find_shortage
 from oracle.run.crew import Crew, CrewLimits, Renew, worker_starter
-from oracle.run.errors import explain_database_errors, wait_for_database
+from oracle.run.errors import DatabaseError, explain_database_errors, wait_for_database
 from oracle.run.greeting import print_greeting, print_step
 from oracle.run.listeners import BACKLOG, list_places, open_listeners
 from oracle.run.open_files import log_open_files, raise_open_files
@@ -123,11 +124,14 @@ async def _serve(
         await crew.start()
         async with answer_for_workers(listeners, BACKLOG):
             own_database = settings.database_url is None
-            settings = await _open_missing_servers(settings, stack)
+            connections = count_connections(settings.workers, roles) + COMMANDS + RESERVED
+            settings = await _open_missing_servers(settings, stack, connections)
             stack.push_async_callback(crew.end)  # again, because workers end before the servers they use
             first_key = await _prepare_database(settings, roles, own=own_database)
         log_open_files()  # not before: a start that fails is one line
         log_warnings(settings)
+        if not own_database:
+            await _log_shortage(settings, roles)
         settings = msgspec.structs.replace(settings, database_owner_url=None)  # no worker uses it
         await crew.instruct(Order(settings, stack.enter_context(_open_run_directory(settings.data_dir))))
         await crew.wait_ready()
@@ -137,8 +141,11 @@ async def _serve(
         await crew.keep(replace, renew)
 
 
-async def _open_missing_servers(settings: Settings, stack: AsyncExitStack) -> Settings:
-    """Start servers of our own for the URLs that are missing; returns the settings with their URLs."""
+async def _open_missing_servers(settings: Settings, stack: AsyncExitStack, connections: int) -> Settings:
+    """Start servers of our own for the URLs that are missing; returns the settings with their URLs.
+
+    `connections`: how many a PostgreSQL of our own must have.
+    """
     postgres, valkey = settings.database_url is None, settings.redis_url is None
     if not (postgres or valkey):
         return settings
@@ -146,7 +153,7 @@ async def _open_missing_servers(settings: Settings, stack: AsyncExitStack) -> Se
 
     names = " and ".join(name for name, wanted in (("PostgreSQL", postgres), ("Valkey", valkey)) if wanted)
     print_step(settings, f"Starting {names} in {settings.data_dir.resolve()} (the first start takes some seconds)")
-    opening = open_embedded(settings.data_dir, postgres=postgres, valkey=valkey)
+    opening = open_embedded(settings.data_dir, postgres=postgres, valkey=valkey, connections=connections)
     embedded: ServerUrls = await stack.enter_async_context(opening)
     return msgspec.structs.replace(
         settings,
@@ -185,6 +192,15 @@ async def _make_schema_right(settings: Settings, *, own: bool) -> None:
                 log.info("The database has the schema of this version", migrations=applied)
     with explain_database_errors(url):
         await check_schema(url)
+
+
+async def _log_shortage(settings: Settings, roles: Sequence[Role]) -> None:
+    """Warn if PostgreSQL has too few connections for all processes.  Without an answer there is nothing to compare."""
+    url = settings.database_url or ""
+    with suppress(DatabaseError), explain_database_errors(url):
+        shortage = await find_shortage(url, settings, roles)
+        if shortage:
+            log.warning(shortage)
 
 
 def log_warnings(settings: Settings) -> None:

@@ -52,6 +52,16 @@ class ServerRow(TypedDict):
     settings: list[str]  # each as name=value
 
 
+class ConnectionsRow(TypedDict):
+    """How many connections a PostgreSQL server has; -1: the role or the database has no limit of its own."""
+
+    connections_max: int
+    reserved: int  # for superusers and other roles
+    role_max: int
+    database_max: int
+    used: int
+
+
 class BackendRow(TypedDict):
     """A server process that is not gone yet; `wait_event` is '' for one that waits for nothing."""
 

@@ -79,14 +79,21 @@ def test_check_config_warns_of_two_public_listeners(tmp_path: Path) -> None:
 def test_check_config_masks_secrets_and_names_the_source_of_each_value(tmp_path: Path) -> None:
     (tmp_path / "oracle.toml").write_text("workers = 3")
     secrets = {
-        "ORACLE_DATABASE_URL": f"postgresql://u:{PASSWORD}@db/directory",
+        "ORACLE_DATABASE_URL": f"postgresql://u:{PASSWORD}@127.0.0.1:1/directory",
+        "ORACLE_REDIS_URL": f"redis://:{PASSWORD}@127.0.0.1:1",
+        "ORACLE_CACHE_KEY": bytes(range(32)).hex(),
         "ORACLE_KEY": f"{PASSWORD}-{PASSWORD}",
     }
     done = run_oracle(tmp_path, "check-config", "--config", "oracle.toml", env=secrets)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    # It asks both servers, as `serve` will.
+    assert done.stderr.splitlines() == [
+        "warning: database postgresql://u:***@127.0.0.1:1/directory: nothing listens at the address of PostgreSQL",
+        "warning: Redis cannot be used: nothing listens at its address",
+    ]
     assert PASSWORD not in done.stdout
     words = [line.split() for line in done.stdout.splitlines()]
-    assert ["ORACLE_DATABASE_URL=postgresql://u:***@db/directory", "#", "environment"] in words
+    assert ["ORACLE_DATABASE_URL=postgresql://u:***@127.0.0.1:1/directory", "#", "environment"] in words
     assert ["ORACLE_WORKERS=3", "#", "file"] in words
 
 

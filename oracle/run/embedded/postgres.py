@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -45,6 +47,8 @@ SHARED_BUFFERS_MB: Final = (128, 1024)
 DURABLE: Final = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
 FLEETING: Final = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 
+_MAX_CONNECTIONS: Final = re.compile(r"^[ \t]*max_connections[ \t]*=?[ \t]*'?(\d+)", re.MULTILINE | re.IGNORECASE)
+
 # The owner of the machine alone is superuser.  Migrations run as the owner of the database, the application as a
 # role that cannot change history (migrations/0003).
 ROLES: Final = "CREATE ROLE oracle_app NOLOGIN;\nCREATE ROLE oracle_service LOGIN IN ROLE oracle_app;\n"
@@ -53,7 +57,10 @@ FIRST_STATEMENTS: Final = f"CREATE ROLE oracle LOGIN;\nCREATE DATABASE oracle OW
 
 
 class PostgresServer(Server):
-    """PostgreSQL on <home>/postgres.  `options` override our settings."""
+    """PostgreSQL on <home>/postgres.  `options` override our settings.
+
+    `connections`: how many it must have at least, whatever postgresql.conf says.
+    """
 
     name = "postgres"
     title = "PostgreSQL"
@@ -67,8 +74,10 @@ class PostgresServer(Server):
         durable: bool = True,
         options: Mapping[str, str] | None = None,
         machine: Machine | None = None,
+        connections: int = 0,
     ) -> None:
         super().__init__(home, run)
+        self._connections = connections
         self.data = home / "postgres"
         self.durable = durable
         self.options = dict(options or {})
@@ -97,6 +106,7 @@ class PostgresServer(Server):
             "unix_socket_directories": str(self.run),
             "unix_socket_permissions": "0700",
             **(DURABLE if self.durable else FLEETING),
+            **self._raise_connections(),
             **self.options,
         }
         command = [*account.prefix, *self._end_with_us("INT"), str(binaries / "postgres"), "-D", str(self.data)]
@@ -112,6 +122,14 @@ class PostgresServer(Server):
                 if "pre-existing shared memory block" not in self.read_log() or time.monotonic() > deadline:
                     raise
             await asyncio.sleep(POLL_S)
+
+    def _raise_connections(self) -> dict[str, str]:
+        """Return the setting that gives the service its connections, if the files of the data have a lower one."""
+        found = 0
+        for name in ("postgresql.conf", "postgresql.auto.conf"):  # the last one counts
+            with suppress(OSError):
+                found = int((_MAX_CONNECTIONS.findall((self.data / name).read_text("utf-8", "replace")) or [found])[-1])
+        return {"max_connections": str(self._connections)} if found < self._connections else {}
 
     async def add_roles(self) -> None:
         """Create the roles of the application, where an older version made the data without them."""

@@ -35,13 +35,24 @@ STEADY_S: Final = 10.0  # a server that ran longer did not die because of its st
 
 @asynccontextmanager
 async def open_embedded(
-    data_dir: Path, *, postgres: bool, valkey: bool, durable: bool = True, machine: Machine | None = None
+    data_dir: Path,
+    *,
+    postgres: bool,
+    valkey: bool,
+    durable: bool = True,
+    machine: Machine | None = None,
+    connections: int = 0,
 ) -> AsyncIterator[ServerUrls]:
-    """Run the servers while the block runs, and announce them to other processes: for `serve`."""
+    """Run the servers while the block runs, and announce them to other processes: for `serve`.
+
+    `connections`: how many PostgreSQL must have at least.
+    """
     home = prepare_home(data_dir)
     machine = machine or Machine()
     with lock(home), make_socket_directory(home) as run:
-        database = PostgresServer(home, run, durable=durable, machine=machine) if postgres else None
+        database = (
+            PostgresServer(home, run, durable=durable, machine=machine, connections=connections) if postgres else None
+        )
         cache = ValkeyServer(home, run, machine=machine) if valkey else None
         async with _run_servers(home, database, cache, keep=True) as urls:
             with announce(home, urls):

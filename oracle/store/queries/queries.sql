@@ -109,6 +109,18 @@ SELECT pg_is_in_recovery() AS in_recovery, NOT current_setting('transaction_read
        pg_backend_pid() AS backend_pid,
        ARRAY(SELECT lower(name) || '=' || setting FROM pg_settings WHERE lower(name) = ANY ($1)) AS settings
 
+-- name: connections_left() -> ConnectionsRow
+-- The start and check-config: are there enough connections for this service?  A role sees of other users' sessions that
+-- they exist, and not their kind.
+SELECT current_setting('max_connections')::int AS connections_max,
+       current_setting('superuser_reserved_connections')::int
+       + coalesce(current_setting('reserved_connections', true)::int, 0) AS reserved,
+       (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user) AS role_max,
+       (SELECT datconnlimit FROM pg_database WHERE datname = current_database()) AS database_max,
+       (SELECT count(*)::int FROM pg_stat_activity
+        WHERE datid IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend'
+              AND pid <> pg_backend_pid()) AS used
+
 -- Leadership ---------------------------------------------------------------------------------------------------
 
 -- name: lead(int8) -> bool
