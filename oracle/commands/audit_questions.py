@@ -9,12 +9,14 @@ an export by `oracle-verify` on any machine.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from oracle.commands.failures import CommandError, Found, Unreachable
 from oracle.commands.output import (
+    explain_nrc,
     format_count,
     format_json,
     format_value,
@@ -30,6 +32,7 @@ from oracle.commands.verbs import (
     ALL_KINDS,
     Arguments,
     add_as_stored,
+    add_by,
     add_call,
     add_country,
     add_fsp,
@@ -50,7 +53,7 @@ ENTITIES: Final = ("alias", "fsp", "route", "policy", "credential", "batch", "au
 
 _ROOT: Final = "/audit/v1"
 _EVENT: Final = ("at", "eventId", "entity", "action", "channel", "actor", "fspId", "kind", "identifier", "subId", "now")
-_READ: Final = ("at", "readId", "credentialId", "role", "asked", "partyIdType", "identifier", "fspId")
+_READ: Final = ("at", "readId", "credential", "role", "asked", "partyIdType", "identifier", "fspId")
 
 KEPT: Final = "a checkpoint that you kept, or the directory of an earlier export"
 
@@ -68,11 +71,12 @@ def add(verbs: Any) -> None:
     events.add_argument("--action", choices=ACTIONS, help="only this action")
     events.add_argument("--entity", choices=ENTITIES, help="only changes of this type of object")
     for name, metavar, text in (
-        ("actor", "ID", "only changes by this credential, FSP or database user"),
+        ("actor", "ID", "only changes by this key, FSP or database user, by its id"),
         ("request", "ID", "only changes of the call with this X-Request-ID, or batch:NUMBER for those of a file"),
         ("trace", "ID", "only changes of the call with this trace id"),
     ):
         events.add_argument(f"--{name}", metavar=metavar, help=text)
+    add_by(events, "only changes by this person")
     _add_times(events)
     add_limit(events)
 
@@ -107,7 +111,8 @@ def add(verbs: Any) -> None:
     add_keys(proof)
 
     reads = add_call(verbs, "reads", _list_reads, "list who read history, newest first")
-    reads.add_argument("--credential", metavar="ID", help="only reads by this credential")
+    reads.add_argument("--credential", metavar="ID", help="only reads with the key of this id")
+    add_by(reads, "only reads by this person")
     _add_times(reads)
     add_limit(reads)
 
@@ -158,7 +163,8 @@ def _add_times(parser: argparse.ArgumentParser) -> None:
 def _list_events(client: Client, arguments: Arguments) -> None:
     question = {
         "kind": arguments.kind, "identifier": arguments.identifier, "country": arguments.country,
-        "fspId": arguments.fsp, "actor": arguments.actor, "channel": arguments.channel, "action": arguments.action,
+        "fspId": arguments.fsp, "actor": arguments.actor, "by": arguments.by,
+        "channel": arguments.channel, "action": arguments.action,
         "entity": arguments.entity, "requestId": arguments.request, "traceId": arguments.trace,
         "from": arguments.since, "to": arguments.until,
     }  # fmt: skip
@@ -167,7 +173,7 @@ def _list_events(client: Client, arguments: Arguments) -> None:
 
 
 def _add_summary(event: Any) -> Any:
-    return {**event, "actor": event["actorLabel"] or event["actor"], "now": event["after"]}
+    return {**event, "now": event["after"]}
 
 
 def _resolve(client: Client, arguments: Arguments) -> None:
@@ -187,8 +193,8 @@ def _resolve(client: Client, arguments: Arguments) -> None:
 
 
 def _explain(event: Any) -> None:
-    who = f"{event['actorLabel']} ({event['actor']})" if event["actorLabel"] else event["actor"]
-    role = f" as {event['role']}" if event["role"] else ""
+    who = _name_person(event, "actor")
+    role = f" as {event['role']}" if event["role"] and not event["actorName"] else ""
     reason = f": {event['reason']}" if event["reason"] else ""
     print_line(f"event {event['eventId']}: {event['at']} {event['entity']} {event['action']} by {who}{role}"
           f" through {event['channel']}{reason}")  # fmt: skip
@@ -197,16 +203,27 @@ def _explain(event: Any) -> None:
         lines = ", ".join(map(str, batch["lines"])) or "unknown"
         print_line(f"  from file {batch['fileName']}, line {lines} (batch {batch['batchId']},"
               f" SHA-256 {batch['fileSha256']})")  # fmt: skip
-        uploader = batch["uploadedByLabel"] or batch["uploadedBy"]
-        print_line(f"  uploaded by {uploader} ({batch['uploadedBy']}) at {batch['uploadedAt']}")
+        print_line(f"  uploaded by {_name_person(batch, 'uploadedBy')} at {batch['uploadedAt']}")
         if batch["decidedBy"]:
-            decider = batch["decidedByLabel"] or batch["decidedBy"]
             reason = f": {batch['decisionReason']}" if batch["decisionReason"] else ""
-            print_line(f"  approved by {decider} ({batch['decidedBy']}) at {batch['decidedAt']}{reason}")
+            print_line(f"  approved by {_name_person(batch, 'decidedBy')} at {batch['decidedAt']}{reason}")
+
+
+def _name_person(item: Any, member: str) -> str:
+    """Write `Ana (maker of bluebank), key abcdefghijkl`; the id alone for an actor that has no name."""
+    name = item[f"{member}Name"]
+    return f"{name}, key {item[member]}" if name else str(item[member])
 
 
 def _list_moments(client: Client, arguments: Arguments) -> None:
-    pages = _search(client, "/timeline", {**_make_party(arguments), "currency": arguments.currency}, arguments.limit)
+    question = {**_make_party(arguments), "currency": arguments.currency}
+
+    def name_party(page: Any) -> None:
+        if not arguments.json:
+            party = page["party"]
+            print_line(f"{party['kind']} {explain_nrc(party['identifier'], party['display'])}")
+
+    pages = _search(client, "/timeline", question, arguments.limit, name_party)
     for page in pages:
         for moment in page:
             if arguments.json:
@@ -239,12 +256,14 @@ def _list_differences(client: Client, arguments: Arguments) -> None:
 def _format_difference(difference: Any) -> str:
     parts = [f"{sign}{part['currency'] or 'any'}" for sign, name in (("-", "removed"), ("+", "added"))
              for part in difference[name]]  # fmt: skip
-    party = (format_value(difference[name]) for name in ("change", "partyIdType", "identifier", "subId"))
-    return "\t".join([*party, *parts])
+    change, type_, sub_id = (format_value(difference[name]) for name in ("change", "partyIdType", "subId"))
+    identifier = difference["identifier"]
+    shown = format_value(explain_nrc(identifier) if sys.stdout.isatty() else identifier)
+    return "\t".join([change, type_, shown, sub_id, *parts])
 
 
 def _list_reads(client: Client, arguments: Arguments) -> None:
-    query = {"credentialId": arguments.credential, "from": arguments.since, "to": arguments.until}
+    query = {"credentialId": arguments.credential, "by": arguments.by, "from": arguments.since, "to": arguments.until}
     pages = client.fetch_pages(f"{client.url}{_ROOT}/reads", query=query, limit=arguments.limit)
     show_pages(pages, _READ, as_json=arguments.json)
 
@@ -381,11 +400,17 @@ def _post(client: Client, path: str, question: dict[str, Any]) -> Any:
     return client.call("POST", f"{client.url}{_ROOT}{_make_prefix(client)}{path}", body=body, reads=True).body
 
 
-def _search(client: Client, path: str, question: dict[str, Any], limit: int) -> Pages:
+def _search(
+    client: Client, path: str, question: dict[str, Any], limit: int, begin: Callable[[Any], None] = lambda _: None
+) -> Pages:
+    """`begin` gets the first page as a whole."""
     from oracle.commands.client import Pages
 
     def fetch(size: int, cursor: str | None) -> Any:
-        return _post(client, path, {**question, "limit": size, "cursor": cursor})
+        page = _post(client, path, {**question, "limit": size, "cursor": cursor})
+        if cursor is None:
+            begin(page)
+        return page
 
     return Pages(fetch, limit)
 

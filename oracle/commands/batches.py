@@ -29,6 +29,7 @@ from oracle.commands.verbs import (
     REASON,
     Arguments,
     Verbs,
+    add_by,
     add_call,
     add_fsp,
     add_if_match,
@@ -43,8 +44,10 @@ if TYPE_CHECKING:
     from oracle.commands.client import Client, Reply, Upload
     from oracle.commands.progress import Progress
 
-COLUMNS: Final = ("batchId", "fspId", "state", "rows.read", "rows.applied", "rows.failed", "uploadedBy", "uploadedAt",
-                  "fileName")  # fmt: skip
+COLUMNS: Final = (
+    "batchId", "fspId", "state", "rows.read", "rows.applied", "rows.failed", "uploadedBy", "uploadedAt", "decidedBy",
+    "fileName",
+)  # fmt: skip
 STATES: Final = ("validating", "waiting", "applying", "done", "rejected", "cancelled", "failed")
 FINAL: Final = frozenset({"done", "rejected", "cancelled", "failed"})
 _MARKS: Final = ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
@@ -79,7 +82,8 @@ def add(commands: Any) -> None:
     listed = batches.add("list", _list, "list the batches (uploaded files), newest first")
     listed.add_argument("--fsp", metavar="FSP", help="only batches of this FSP")
     listed.add_argument("--state", choices=STATES, help="only batches in this state")
-    listed.add_argument("--uploaded-by", metavar="ID", help="only batches that this credential uploaded")
+    add_by(listed, "only batches that this person uploaded, approved, rejected or cancelled")
+    listed.add_argument("--uploaded-by", metavar="PERSON", help="only batches that this person uploaded")
     listed.add_argument(
         "--from", dest="since", type=parse_past_time, metavar="TIME",
         help="only those uploaded at this time or later: 2026-11-30, or 7d for a week ago",
@@ -267,7 +271,8 @@ def _require_all(batch: Any, arguments: Arguments) -> None:
         raise Refused(f"batch {number}: {batch['error']['message']}", code=batch["error"]["code"])
     if state in ("rejected", "cancelled"):
         why = f": {batch['decisionReason']}" if state == "rejected" and batch["decisionReason"] else ""
-        raise Refused(f"batch {number} was {state}{why}")
+        who = batch["decidedByName"] if state == "rejected" else batch["cancelledByName"]
+        raise Refused(f"batch {number} was {state}{f' by {who}' if who else ''}{why}")
     if state == "done" and failed:
         command = f"oracle batch results {_name(batch, arguments)} --failed"
         raise Refused(f"batch {number}: {format_count(failed, 'row')} failed", f"To see why: {command}")
@@ -285,6 +290,7 @@ def _list(client: Client, arguments: Arguments) -> None:
     query = {
         "state": arguments.state,
         "uploadedBy": arguments.uploaded_by,
+        "by": arguments.by,
         "from": arguments.since,
         "to": arguments.until,
     }

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from oracle.commands.failures import NOT_FOUND, OK, Misused, complain
-from oracle.commands.output import format_count, format_json, print_line, print_note
+from oracle.commands.output import explain_nrc, format_count, format_json, print_line, print_note
 from oracle.commands.verbs import (
     Arguments,
     add_as_stored,
@@ -197,7 +197,9 @@ async def _fetch_entries(settings: Settings, key: PartyKey) -> list[tuple[str, s
 
 
 def _print_entries(key: PartyKey, entries: list[tuple[str, str]]) -> None:
-    name = "/".join(part for part in key if part)
+    name, shown = "/".join(part for part in key if part), explain_nrc(key.identifier)
+    if shown != key.identifier:
+        name = f"{name} ({shown.partition(' = ')[0]})"
     for fsp_id, currency in entries:
         print_line(f"{name}  {fsp_id or '(its FSP is suspended or closed)'}  {currency}".rstrip())
     if not entries:

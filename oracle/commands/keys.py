@@ -39,7 +39,7 @@ ROLES_HELP: Final = (
     " dfsp-checker: approves the files of one FSP; auditor: reads history and proofs; reader: reads"
 )
 COLUMNS: Final = ("credentialId", "role", "fspId", "label", "expiresAt", "revokedAt", "lastUsedAt")
-REFUSED: Final = ("at", "status", "reason", "method", "route", "credentialId", "address")
+REFUSED: Final = ("at", "status", "reason", "method", "route", "credential", "address")
 KEPT: Final = ("url", "credentialId", "file")
 
 Keep = Callable[[str], object]

@@ -1,13 +1,19 @@
 """What commands print: a table at a terminal, one item a line with tabs elsewhere, JSON with --json.
 
-Only a terminal gets the table.  Elsewhere there is no heading, so that grep and cut see items alone.  Texts that other
-people wrote (names, labels, notes) cannot move the cursor or fake a line: control characters are shown as escapes.
+Terminals.  Only a terminal gets the table.  Elsewhere there is no heading, so that grep and cut see items alone.  Where
+            a terminal is too narrow for a table, each item is printed as key and value.
+People.     Where an answer has the name of a person (`uploadedByName` beside `uploadedBy`), lists print the name.
+Forms.      A table shows identifiers as people write them and times to the second, with their zone.  Elsewhere both are
+            as programs need them: the canonical form, and RFC 3339.
+Safety.     Texts that other people wrote (names, labels, notes) cannot move the cursor or fake a line: control
+            characters are shown as escapes.
 """
 # ruff: noqa: PLC0415, T201 - imports as in cli; a command line prints
 
 from __future__ import annotations
 
 import codecs
+import functools
 import io
 import os
 import re
@@ -22,11 +28,16 @@ from oracle.verifier.printable import escape_document, escape_text
 
 if TYPE_CHECKING:
     from oracle.commands.client import Pages
+    from oracle.identifiers import Reading
 
 # Headings of tables that are not made of their column's name.
-_HEADINGS: Final = {"at": "time", "fspId": "FSP", "error.message": "error"}
+_HEADINGS: Final = {"at": "time", "fspId": "FSP", "error.message": "error", "actor": "who", "credential": "who"}
 
-_TIME: Final = re.compile(r"^(\d{4}-\d{2}-\d{2})T(\d{2}:\d{2}:\d{2})\S*$")
+_TIME: Final = re.compile(r"(\d{4}-\d{2}-\d{2})T(\d{2}:\d{2}:\d{2})(?:\.\d+)?(Z|[+-]\d{2}:\d{2})")
+_NRC: Final = re.compile(r"\d{1,2}-[0-9A-F]{6}-[A-Z]-\d{6}")  # in canonical form
+_SHOWN_TIME: Final = re.compile(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}(Z|[+-]\d{2}:\d{2})")
+_PEOPLE: Final = frozenset({"uploadedBy", "decidedBy", "cancelledBy", "createdBy", "actor", "credential"})
+_WRAPPED_MIN: Final = 12  # the width of a column of words: narrower ones are hard to read
 
 
 def show_pages(
@@ -176,10 +187,46 @@ def _get_member(item: Any, name: str) -> Any:
 
 
 def _make_reader(column: str) -> Callable[[Any], Any]:
-    """Make a function that reads a column of an item."""
+    """Make a function that reads a column of an item: of a person, the name, or the id where there is no name."""
+    if column in _PEOPLE:
+        names = (f"{column}Name", column, f"{column}Id")
+        return lambda item: next((found for name in names if (found := item.get(name)) is not None), None)
     if "." in column:
         return lambda item: _get_member(item, column)
     return lambda item: item.get(column)
+
+
+def format_identifier(item: Mapping[str, Any]) -> str:
+    """Write the identifier of an answer as people write it, and its canonical form behind it where that is needed."""
+    identifier, shown = item.get("identifier"), item.get("display")
+    text = shown.get("text") if isinstance(shown, dict) else shown
+    return format_value(explain_nrc(identifier, text) if text and identifier else identifier)
+
+
+def explain_nrc(identifier: str, text: str = "") -> str:
+    """Return `text`, the form that people write; for an NRC that other people can have in this form, both forms.
+
+    Some Latin spellings belong to two townships, or to none that the tables know.  Without `text`, the form is made
+    here, for an NRC alone.
+    """
+    if not _NRC.fullmatch(identifier):
+        return text or identifier
+    from oracle.identifiers import BadIdentifier, display
+
+    text = text or display("NRC", identifier).text
+    try:
+        is_clear = _open_reading().read_key("NRC", text).identifier == identifier
+    except BadIdentifier:
+        is_clear = False
+    return text if is_clear else f"{text} = {identifier}"
+
+
+@functools.cache
+def _open_reading() -> Reading:
+    from oracle.identifiers import Reading
+    from oracle.settings import Settings
+
+    return Reading.of(Settings())
 
 
 def _flatten(item: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -199,13 +246,65 @@ def _print_table(items: Sequence[Any], columns: Sequence[str]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*map(_make_heading, columns), box=box.SIMPLE_HEAD, pad_edge=False)
-    for item in items:
+    console = Console()
+    headings = list(map(_make_heading, columns))
+    cells = list(map(_make_cell, columns))
+    rows = [[format_cell(item) for format_cell in cells] for item in items]
+    widths = _fit_columns(headings, rows, columns, console.width - 3 * len(columns) + 1)
+    if widths is None:
+        _print_items(headings, rows)
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading, width in zip(headings, widths, strict=True):
+        table.add_column(heading, width=width)
+    for row in rows:
         # As Text: in a plain string rich would read [brackets] as its own markup.
-        table.add_row(
-            *(Text(_shorten_time(format_value(_get_member(item, column))), overflow="fold") for column in columns)
-        )
-    Console().print(table)
+        table.add_row(*(Text(cell, overflow="fold") for cell in row))
+    console.print(table)
+
+
+def _make_cell(column: str) -> Callable[[Any], str]:
+    """Make a function that writes a cell of a table."""
+    if column == "identifier":
+        return format_identifier
+    get = _make_reader(column)
+    return lambda item: shorten_time(format_value(get(item)))
+
+
+def _fit_columns(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], columns: Sequence[str], room: int
+) -> list[int] | None:
+    """Return the width of each column; None if words would have to be cut.
+
+    A column can be narrower than its longest cell where cells are several words.  An identifier or a time is whole.
+    """
+    from rich.cells import cell_len
+
+    least, wanted = [], []
+    for at, (heading, column) in enumerate(zip(headings, columns, strict=True)):
+        cells = [row[at] for row in rows]
+        longest = max(map(cell_len, [*cells, *heading.split()]), default=0)
+        words = [word for cell in cells for word in cell.split()]
+        is_whole = column == "identifier" or any(_SHOWN_TIME.fullmatch(cell) for cell in cells)
+        shortest = max(map(cell_len, [*words, *heading.split()]), default=0)
+        least.append(longest if is_whole else max(shortest, min(longest, _WRAPPED_MIN)))
+        wanted.append(longest)
+    spare = room - sum(least)
+    if spare < 0:
+        return None
+    lacking = sum(wanted) - sum(least)
+    share = min(1.0, spare / lacking) if lacking else 0.0
+    return [low + int((high - low) * share) for low, high in zip(least, wanted, strict=True)]
+
+
+def _print_items(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print each item as lines of key and value, with an empty line after it."""
+    width = max(map(len, headings))
+    for row in rows:
+        for heading, cell in zip(headings, row, strict=True):
+            if cell:
+                print(f"{heading:<{width}}  {cell}")
+        print()
 
 
 def _make_heading(column: str) -> str:
@@ -213,6 +312,7 @@ def _make_heading(column: str) -> str:
     return _HEADINGS.get(column) or re.sub(r"\.|(?=[A-Z])", " ", column).lower()
 
 
-def _shorten_time(text: str) -> str:
-    """Show a time to the second: a table is narrow."""
-    return _TIME.sub(r"\1 \2", text)
+def shorten_time(text: str) -> str:
+    """Write a time to the second, with its zone: 2026-11-28 19:05:15Z.  Other text stays as it is."""
+    found = _TIME.fullmatch(text)
+    return text if found is None else f"{found[1]} {found[2]}{found[3].replace('+00:00', 'Z')}"

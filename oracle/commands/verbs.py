@@ -220,6 +220,13 @@ def add_fsp(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fsp", metavar="FSP", help="id of the FSP (default: the FSP of your key)")
 
 
+def add_by(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument(
+        "--by", metavar="PERSON",
+        help=f"{text}: a name such as Ana or 'Ana (maker of bluebank)', a part of it, or the id of a key",
+    )  # fmt: skip
+
+
 def add_if_match(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--if-match", metavar="VERSION", help="change it only if this is still its version, as `show` prints it"

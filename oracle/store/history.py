@@ -251,12 +251,19 @@ class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
     fsp_id: str | None = None
     entity: str | None = None
     actor: str | None = None
+    people: tuple[str, ...] | None = None  # the credentials of one person
     channel: str | None = None
     action: str | None = None
     request_id: str | None = None
     trace_id: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+
+    @property
+    def actors(self) -> list[str] | None:
+        if self.people is None:
+            return None if self.actor is None else [self.actor]
+        return [each for each in self.people if self.actor in (None, each)]
 
 
 class PagePosition(NamedTuple):
@@ -276,7 +283,7 @@ async def fetch_page(postgres: Postgres, wanted: EventFilter, position: PagePosi
     start = position or PagePosition(END, LAST_EVENT)
     exact = wanted.since or BEGINNING, wanted.until or END
     months = _month(exact[0]), _month(exact[1], 1)
-    more = wanted.actor, wanted.channel, wanted.action
+    more = wanted.actors, wanted.channel, wanted.action
     calls = wanted.request_id, wanted.trace_id
 
     async def fetch_of_party(before: int, work: int, left: int) -> list[Any]:
@@ -347,7 +354,7 @@ async def _page_by_time(postgres: Postgres, wanted: EventFilter, start: PagePosi
     since, now = wanted.since or BEGINNING, datetime.now(UTC)
     position = PagePosition(wanted.until, FIRST_EVENT) if wanted.until and wanted.until <= start.at else start
     filters = (
-        wanted.actor,
+        wanted.actors,
         wanted.channel,
         wanted.action,
         wanted.entity,

@@ -506,6 +506,7 @@ class BatchRow(TypedDict):
     change_action: str | None
     change_version: str | None
     change_rows: bytes | None
+    people: list[list[str]]  # of each credential above that exists: id, label, role, FSP or ''
 
 
 class WaitingRow(TypedDict):

@@ -192,7 +192,7 @@ class _Text(_Json):
         at, level, event = (str(line.pop(key)) for key in ("time", "level", "event"))
         fields = "".join(f"  {key}={_bare(value)}" for key, value in line.items())
         # Line breaks and escape sequences of foreign messages must not paint on the terminal.
-        head = f"{at[11:23]} {level:7} {_encode(event)[1:-1]}{fields}"
+        head = f"{at[11:23]}Z {level:7} {_encode(event)[1:-1]}{fields}"
         return "\n".join([head, *_indent(exception)])
 
 

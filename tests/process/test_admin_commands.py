@@ -239,7 +239,9 @@ def test_a_key_is_issued_used_rotated_and_revoked(shell: Shell, tmp_path: Path) 
     assert shell.as_key(None, "key", "me", "--key-file", str(own)).code == 0
     assert shell("key", "revoke", name, "--reason", "she left").code == 0
     assert {shell.as_key(each, "key", "me").code for each in (key, second)} == {4}
-    assert ["401", "unauthorized", "GET", "/me", name] in [line[1:6] for line in shell("key", "refused").lines]
+    assert ["401", "unauthorized", "GET", "/me", "ana maria (maker of redbank)"] in [
+        line[1:6] for line in shell("key", "refused").lines
+    ]
 
 
 def test_a_key_is_written_to_a_private_file_and_not_shown(shell: Shell, tmp_path: Path) -> None:
@@ -640,7 +642,10 @@ def test_a_second_person_approves_or_rejects_a_file(shell: Shell, service: Servi
     assert shell.as_key(checker, "batch", "reject", third).code == 2  # no reason
     assert shell.as_key(checker, "batch", "reject", third, "--reason", "not ours").code == 0
     rejected = shell.as_key(maker, "batch", "watch", third)
-    assert (rejected.code, rejected.err) == (5, f"oracle: batch {third} was rejected: not ours\n")
+    assert (rejected.code, rejected.err) == (
+        5,
+        f"oracle: batch {third} was rejected by dfsp-checker of twobank (checker of twobank): not ours\n",
+    )
     assert shell.as_key(maker, "batch", "cancel", second).code == 0
     assert shell.as_key(checker, "batch", "show", second, "--json").json["state"] == "cancelled"
     assert shell.as_key(maker, "import", str(file), "--no-wait", "--results", "x").code == 2

@@ -159,6 +159,7 @@ class CheckedAlias(Resource):
     kind: Kind | None
     party_id_type: PartyIdType | None
     identifier: Annotated[str | None, Meta(description="Canonical")]
+    display: Annotated[str | None, Meta(description="As people write it")]
     sub_id: str | None
     exists: bool | None
     error: ItemProblem | None
@@ -193,6 +194,7 @@ class FoundAlias(Resource):
     kind: Kind | None
     party_id_type: PartyIdType | None
     identifier: Annotated[str | None, Meta(description="Canonical")]
+    display: Annotated[str | None, Meta(description="As people write it")]
     sub_id: str | None
     holders: Annotated[list[AliasHolder], Meta(description="With subId: under that one; without: under every subId")]
     route: Annotated[
@@ -789,14 +791,16 @@ def _find_item(
     )
 
 
-_NOTHING_READ: Final[dict[str, Any]] = dict.fromkeys(("kind", "party_id_type", "identifier", "sub_id"))
+_NOTHING_READ: Final[dict[str, Any]] = dict.fromkeys(("kind", "party_id_type", "identifier", "display", "sub_id"))
 
 
 def _describe_key(reading: Reading, key: PartyKey) -> dict[str, Any]:
+    kind = reading.read_kind(key)
     return {
-        "kind": reading.read_kind(key),
+        "kind": kind,
         "party_id_type": PartyIdType(key.party_id_type),
         "identifier": key.identifier,
+        "display": display(kind, key.identifier).text,
         "sub_id": key.sub_id or None,
     }
 

@@ -30,6 +30,7 @@ from oracle.api.admin.fsps import READERS
 from oracle.api.admin.keeping import Answer
 from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
+from oracle.api.admin.people import ByQuery, find_people, name_people
 from oracle.api.admin.problems import Refusal
 from oracle.api.admin.streams import DOWNLOADS, WATCHERS, Streamed
 from oracle.api.admin.times import read_time
@@ -109,13 +110,16 @@ class Batch(Resource):
         str | None, Meta(description="Of phone numbers without a country code, in rows without a country")
     ]
     uploaded_by: str
+    uploaded_by_name: Annotated[str | None, Meta(description="For people, for example Ana (maker of bluebank)")]
     uploaded_role: str
     uploaded_at: datetime
     needs_approval: bool
     decided_by: str | None
+    decided_by_name: str | None
     decided_at: datetime | None
     decision_reason: str | None
     cancelled_by: str | None
+    cancelled_by_name: str | None
     rows: BatchRows
     bytes_read: int
     rows_per_s: Annotated[float | None, Meta(description="The present rate, while the file is read or applied")]
@@ -135,9 +139,10 @@ class BatchPage(Resource):
     next: str | None
 
 
-_SAME_NAMES: Final = tuple(
-    name for name in Batch.__struct_fields__ if name not in ("rows", "file_sha256", "seconds_left", "error", "change")
-)
+_MADE: Final = (
+    "rows", "file_sha256", "seconds_left", "error", "change", "uploaded_by_name", "decided_by_name", "cancelled_by_name",
+)  # fmt: skip
+_SAME_NAMES: Final = tuple(name for name in Batch.__struct_fields__ if name not in _MADE)
 
 
 def handlers() -> list[HTTPRouteHandler]:
@@ -148,8 +153,12 @@ def handlers() -> list[HTTPRouteHandler]:
 
 
 def batch_of(row: Any) -> Batch:
+    names = name_people(row["people"])
     return Batch(
         **{name: row[name] for name in _SAME_NAMES},
+        uploaded_by_name=names.get(row["uploaded_by"]),
+        decided_by_name=names.get(row["decided_by"]),
+        cancelled_by_name=names.get(row["cancelled_by"]),
         rows=BatchRows(**{name: row[f"rows_{name}"] for name in BatchRows.__struct_fields__}),
         file_sha256=row["file_sha256"].hex(),
         seconds_left=_seconds_left(row),
@@ -204,7 +213,7 @@ def _number(batch_id: int) -> int:
 # Lists --------------------------------------------------------------------------------------------------------
 
 _InState = Annotated[BatchState | None, QueryParameter(name="state")]
-_UploadedBy = Annotated[str | None, QueryParameter(name="uploadedBy", description="The id of a credential")]
+_UploadedBy = Annotated[str | None, QueryParameter(name="uploadedBy", description="A person, as in `by`")]
 _From = Annotated[datetime | None, QueryParameter(name="from", description="Uploaded then or later")]
 _To = Annotated[datetime | None, QueryParameter(name="to", description="Uploaded before then")]
 
@@ -222,12 +231,13 @@ async def list_all_batches(
     fsp_id: FspIdQuery = None,
     in_state: _InState = None,
     uploaded_by: _UploadedBy = None,
+    by: ByQuery = None,
     since: _From = None,
     until: _To = None,
     limit: Limit = PAGE,
     cursor: Cursor = None,
 ) -> Response[bytes]:
-    return await _answer_page(call, fsp_id, in_state, uploaded_by, since, until, limit, cursor)
+    return await _answer_page(call, fsp_id, in_state, uploaded_by, by, since, until, limit, cursor)
 
 
 @operation(
@@ -243,12 +253,13 @@ async def list_batches(
     fsp_id: FromPath[str],
     in_state: _InState = None,
     uploaded_by: _UploadedBy = None,
+    by: ByQuery = None,
     since: _From = None,
     until: _To = None,
     limit: Limit = PAGE,
     cursor: Cursor = None,
 ) -> Response[bytes]:
-    return await _answer_page(call, fsp_id, in_state, uploaded_by, since, until, limit, cursor)
+    return await _answer_page(call, fsp_id, in_state, uploaded_by, by, since, until, limit, cursor)
 
 
 async def _answer_page(
@@ -256,16 +267,18 @@ async def _answer_page(
     fsp_id: str | None,
     state: str | None,
     uploaded_by: str | None,
+    by: str | None,
     since: datetime | None,
     until: datetime | None,
     limit: int,
     cursor: str | None,
 ) -> Response[bytes]:
     since, until = read_time("from", since), read_time("to", until)
-    cursors = Cursors(call.caller, "batches", fsp_id, state, uploaded_by, since, until)
+    cursors = Cursors(call.caller, "batches", fsp_id, state, uploaded_by, by, since, until)
     before = cursors.open(cursor, int)
     states = None if state is None else [state]
-    rows = await call.postgres.rows("batches_page", fsp_id, states, uploaded_by, since, until, before, limit + 1)
+    uploaders, people = await find_people(call, uploaded_by, "uploadedBy"), await find_people(call, by)
+    rows = await call.postgres.rows("batches_page", fsp_id, states, uploaders, since, until, before, limit + 1, people)
     items = [batch_of(row) for row in rows[:limit]]
     return call.read_page(BatchPage(items=items, next=cursors.close(items[-1].batch_id) if len(rows) > limit else None))
 
@@ -560,7 +573,8 @@ async def _read_kept(postgres: Postgres, fsp_id: str, batch_id: int) -> Any:
     if row["file_deleted_at"] is not None:
         at = row["file_deleted_at"].date().isoformat()
         raise Refusal(
-            410, "file_deleted", f"The file and its results were deleted on {at}. They are kept for a limited time",
+            410, "file_deleted",
+            f"The file and its results were deleted on {at} (UTC). They are kept for a limited time",
             "Read the batch for its counts, or ask history what it changed",
         )  # fmt: skip
     return row

@@ -16,6 +16,7 @@ from oracle.imports.refusals import REFUSALS
 Code = Literal[
     "already_ended",
     "ambiguous",
+    "ambiguous_person",
     "answer_lost",
     "bad_identifier",
     "bad_image",
@@ -69,6 +70,7 @@ Code = Literal[
     "unknown_country",
     "unknown_currency",
     "unknown_parameter",
+    "unknown_person",
     "unsupported_media_type",
     "version_mismatch",
 ]
@@ -95,6 +97,12 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         " text is the stored form of one alias and a national form of another.",
         "Send `subId` to select one entry. For a text with two meanings: send `asStored=true` for the alias that is"
         " stored exactly so, or write `+` and the calling code.",
+    ),
+    "ambiguous_person": Meaning(
+        (400,),
+        "Several people have this name",
+        "`by` is the label of several keys, or a part of it, and these keys have different names.",
+        "Use one of the names in the answer as a whole, for example `Ana (maker of bluebank)`, or the id of a key.",
     ),
     "answer_lost": Meaning(
         (409,),
@@ -423,6 +431,13 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         "A query parameter is unknown",
         "The query has a parameter that this operation does not know, perhaps a misspelled one. Nothing was done.",
         "Use the parameters that `hint` lists.",
+    ),
+    "unknown_person": Meaning(
+        (400,),
+        "No key has this name",
+        "`by` names nobody: no key has this id, and no label contains this text. A label that was changed is found by"
+        " its present text only.",
+        "Use a name as lists show it, a part of its label, or the id of a key.",
     ),
     "unsupported_media_type": Meaning(
         (415,),

@@ -9,6 +9,7 @@ An operator issues and revokes the credentials of auditors, but gets no second s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -24,6 +25,7 @@ from oracle.api.admin.fsps import lock_fsp
 from oracle.api.admin.keeping import Answer
 from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
+from oracle.api.admin.people import NOBODY, Rows, fetch_people
 from oracle.api.admin.problems import Refusal
 from oracle.api.admin.times import Time, read_time
 from oracle.api.admin.values import FspId, FspIdQuery, Label, Reason
@@ -64,10 +66,14 @@ class Credential(Resource):
     label: str
     created_at: datetime
     created_by: str
+    created_by_name: Annotated[str | None, Meta(description="For people, for example Hub desk (operator)")]
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
     secrets: Annotated[int, Meta(description="How many secrets are valid now")]
+
+
+_SAME_NAMES: Final = tuple(name for name in Credential.__struct_fields__ if name != "created_by_name")
 
 
 class IssuedCredential(Resource):
@@ -82,6 +88,7 @@ class CredentialPage(Resource):
 
 class Me(Resource):
     credential_id: str
+    label: str | None
     role: Role
     fsp_id: str | None
 
@@ -89,6 +96,7 @@ class Me(Resource):
 class RefusedCall(Resource):
     at: datetime
     credential_id: str | None
+    credential_name: Annotated[str | None, Meta(description="For people, for example Ana (maker of bluebank)")]
     address: str | None
     method: str
     route: Annotated[str, Meta(description="The path as the contract has it")]
@@ -108,13 +116,20 @@ def handlers() -> list[HTTPRouteHandler]:
     ]  # fmt: skip
 
 
-def _credential_of(row: Any) -> Credential:
-    return Credential(**{name: row[name] for name in Credential.__struct_fields__})
+async def _make_credentials(fetch: Rows, rows: Sequence[Any]) -> list[Credential]:
+    people = await fetch_people(fetch, {row["created_by"] for row in rows})
+    return [
+        Credential(
+            created_by_name=people.get(row["created_by"], NOBODY).name, **{name: row[name] for name in _SAME_NAMES}
+        )
+        for row in rows
+    ]
 
 
 async def _read(transaction: Transaction, credential_id: str) -> tuple[Credential, int]:
     (row,) = await transaction.rows("credential", credential_id)
-    return _credential_of(row), row["version"]
+    (credential,) = await _make_credentials(transaction.rows, [row])
+    return credential, row["version"]
 
 
 async def _lock(transaction: Transaction, call: Call, credential_id: str) -> Any:
@@ -132,7 +147,9 @@ def _no_such_credential() -> Refusal:
 @operation("getOwnCredential", "GET", "/me", ANYBODY, "Read your own credential: its role and its FSP", answers=Me)
 async def who_am_i(call: NamedDependency[Call]) -> Response[bytes]:
     caller = call.caller
-    return call.read(Me(credential_id=caller.credential_id, role=caller.role, fsp_id=caller.fsp_id))
+    people = await fetch_people(call.postgres.rows, [caller.credential_id])
+    label = people.get(caller.credential_id, NOBODY).label
+    return call.read(Me(credential_id=caller.credential_id, label=label, role=caller.role, fsp_id=caller.fsp_id))
 
 
 @operation(
@@ -157,7 +174,7 @@ async def list_credentials(
 ) -> Response[bytes]:
     cursors = Cursors(call.caller, "credentials", fsp_id, role)
     rows = await call.postgres.rows("credentials_page", fsp_id, role, cursors.open(cursor, str), limit + 1)
-    items = [_credential_of(row) for row in rows[:limit]]
+    items = await _make_credentials(call.postgres.rows, rows[:limit])
     following = cursors.close(items[-1].credential_id) if len(rows) > limit else None
     return call.read_page(CredentialPage(items=items, next=following))
 
@@ -202,7 +219,8 @@ async def read_credential(call: NamedDependency[Call], credential_id: FromPath[s
     if row is None:
         raise _no_such_credential()
     # No 304: last use and the number of secrets change without a new version.
-    return answer(_credential_of(row), version=row["version"]).response()
+    (credential,) = await _make_credentials(call.postgres.rows, [row])
+    return answer(credential, version=row["version"]).response()
 
 
 @operation(
@@ -309,7 +327,10 @@ async def list_refused(
 ) -> Response[bytes]:
     cursors = Cursors(call.caller, "refusals")
     rows = await call.postgres.rows("refusals", cursors.open(cursor, datetime), limit + 1)
-    items = [RefusedCall(**dict(row)) for row in rows[:limit]]
+    people = await fetch_people(call.postgres.rows, {row["credential_id"] for row in rows})
+    items = [
+        RefusedCall(credential_name=people.get(row["credential_id"], NOBODY).name, **dict(row)) for row in rows[:limit]
+    ]
     following = cursors.close(items[-1].at) if len(rows) > limit else None
     return call.read_page(RefusedCallPage(items=items, next=following))
 

@@ -19,6 +19,7 @@ from msgspec import Meta
 from oracle.api.admin.calls import Call, Resource
 from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import Cursors
+from oracle.api.admin.people import By, find_people
 from oracle.api.admin.problems import Refusal
 from oracle.api.admin.times import read_time
 from oracle.api.history.questions import AUDIT, OWN, Search, Text, from_query, read_filter_key, record
@@ -42,6 +43,7 @@ class EventSearch(Search, kw_only=True):
 
     fsp_id: Text | None = None
     actor: Annotated[Text | None, Meta(description="A credential, an FSP, or a database user")] = None
+    by: By = None
     channel: Channel | None = None
     action: Action | None = None
     entity: Entity | None = None
@@ -128,17 +130,19 @@ async def _list(call: Call, reading: Reading, search: EventSearch, own: str | No
     }
     cursors = Cursors(call.caller, "events", own, key, details)
     position = cursors.open(search.cursor, PagePosition)
+    people = await find_people(call, search.by)
     await record(call, "events", key, own or search.fsp_id, details)
     wanted = EventFilter(
         party=None if key is None else (key.party_id_type, key.identifier),
         fsp_id=own or search.fsp_id,
         entity="alias" if own else search.entity,
-        actor=search.actor, channel=search.channel, action=search.action, request_id=search.request_id,
+        actor=search.actor, people=None if people is None else tuple(people), channel=search.channel,
+        action=search.action, request_id=search.request_id,
         trace_id=search.trace_id, since=since, until=until,
     )  # fmt: skip
     page = await history.fetch_page(call.postgres, await _narrow(call, wanted), position, search.limit)
     items = [event_of(row, reading, own=own) for row in page.events]
-    await name_actors(call.postgres, items)
+    await name_actors(call.postgres, items, call.caller.fsp_id)
     following = None if page.next is None else cursors.close(page.next)
     return call.read_page(EventPage(items=items, next=following))
 

@@ -13,12 +13,13 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from oracle.api.admin.calls import Resource
+from oracle.api.admin.people import NOBODY, fetch_people
 from oracle.identifiers import BadIdentifier, PartyKey, Reading, display
 from oracle.imports.results import find_rows_about
 from oracle.store.base import BATCH_PREFIX
 from oracle.store.history import decode_json
 from oracle.store.postgres import Postgres
-from oracle.store.rows import BatchOriginRow, CredentialLabelRow
+from oracle.store.rows import BatchOriginRow
 
 
 class BatchOrigin(Resource):
@@ -30,9 +31,11 @@ class BatchOrigin(Resource):
     file_sha256: str
     uploaded_by: str
     uploaded_by_label: str | None
+    uploaded_by_name: str | None
     uploaded_at: datetime
     decided_by: Annotated[str | None, Meta(description="The person who approved the file, if approval was needed")]
     decided_by_label: str | None
+    decided_by_name: str | None
     decided_at: datetime | None
     decision_reason: str | None
     lines: Annotated[list[int], Meta(description="The lines of the file with this alias")]
@@ -61,6 +64,7 @@ class HistoryEvent(Resource):
     request_id: str | None
     trace_id: str | None
     actor_label: str | None = None
+    actor_name: Annotated[str | None, Meta(description="For people, for example Ana (maker of bluebank)")] = None
     batch: BatchOrigin | None = None
 
 
@@ -91,19 +95,21 @@ def display_of(kind: str, identifier: str) -> str:
         return identifier
 
 
-async def name_actors(postgres: Postgres, events: Iterable[HistoryEvent]) -> None:
-    labels = await _fetch_labels(postgres, {event.actor for event in events})
+async def name_actors(postgres: Postgres, events: Iterable[HistoryEvent], own: str | None = None) -> None:
+    """With `own`, name only people of this FSP and of the hub: a name would say which other FSP acted."""
+    people = await fetch_people(postgres.rows, {event.actor for event in events}, own)
     for event in events:
-        event.actor_label = labels.get(event.actor)
+        if (person := people.get(event.actor)) is not None:
+            event.actor_label, event.actor_name = person.label, person.name
 
 
-async def trace(postgres: Postgres, events: Sequence[HistoryEvent]) -> None:
-    """Add to each event of an import the file and the lines that it came from."""
-    await name_actors(postgres, events)
+async def trace(postgres: Postgres, events: Sequence[HistoryEvent], own: str | None = None) -> None:
+    """Add to each event of an import the file and the lines that it came from; `own` as in `name_actors`."""
+    await name_actors(postgres, events, own)
     for event in events:
         number = batch_number(event.request_id)
         if number is not None and event.channel == "import":
-            event.batch = await _fetch_origin(postgres, number, event)
+            event.batch = await _fetch_origin(postgres, number, event, own)
 
 
 def batch_number(request_id: str | None) -> int | None:
@@ -113,25 +119,20 @@ def batch_number(request_id: str | None) -> int | None:
     return int(number) if number.isascii() and number.isdigit() and len(number) <= 18 else None  # noqa: PLR2004 - a bigint
 
 
-async def _fetch_origin(postgres: Postgres, number: int, event: HistoryEvent) -> BatchOrigin | None:
+async def _fetch_origin(postgres: Postgres, number: int, event: HistoryEvent, own: str | None) -> BatchOrigin | None:
     row: BatchOriginRow | None = await postgres.row("batch_origin", number)
     if row is None:
         return None
-    labels = await _fetch_labels(postgres, {row["uploaded_by"], row["decided_by"]})
+    people = await fetch_people(postgres.rows, {row["uploaded_by"], row["decided_by"]}, own)
+    uploader, decider = people.get(row["uploaded_by"], NOBODY), people.get(row["decided_by"], NOBODY)
     lines: list[int] = []
     if event.party_id_type is not None and event.identifier is not None:
         key = PartyKey(event.party_id_type, event.identifier, event.sub_id or "")
         lines = [found.line for found in await find_rows_about(postgres, number, key, str(event.transaction))]
     return BatchOrigin(
         batch_id=number, fsp_id=row["fsp_id"], file_name=row["file_name"], file_sha256=row["file_sha256"],
-        uploaded_by=row["uploaded_by"], uploaded_by_label=labels.get(row["uploaded_by"]),
-        uploaded_at=row["uploaded_at"],
-        decided_by=row["decided_by"], decided_by_label=labels.get(row["decided_by"]), decided_at=row["decided_at"],
+        uploaded_by=row["uploaded_by"], uploaded_by_label=uploader.label, uploaded_by_name=uploader.name,
+        uploaded_at=row["uploaded_at"], decided_by=row["decided_by"], decided_by_label=decider.label,
+        decided_by_name=decider.name, decided_at=row["decided_at"],
         decision_reason=row["decision_reason"], lines=lines,
     )  # fmt: skip
-
-
-async def _fetch_labels(postgres: Postgres, actors: Iterable[str | None]) -> dict[str | None, str]:
-    wanted = [actor for actor in actors if actor is not None]
-    rows: list[CredentialLabelRow] = await postgres.rows("credential_labels", wanted) if wanted else []
-    return {row["credential_id"]: row["label"] for row in rows}

@@ -97,7 +97,9 @@ SELECT b.*, state::text AS state, (SELECT country FROM batch_countries c WHERE c
        (SELECT action FROM batch_changes c WHERE c.batch_id = b.batch_id) AS change_action,
        (SELECT version FROM batch_changes c WHERE c.batch_id = b.batch_id) AS change_version,
        (SELECT rows FROM batch_changes c JOIN batch_chunks k USING (batch_id)
-        WHERE c.batch_id = b.batch_id AND k.chunk = 0) AS change_rows
+        WHERE c.batch_id = b.batch_id AND k.chunk = 0) AS change_rows,
+       ARRAY(SELECT ARRAY[c.credential_id, c.label, c.role::text, coalesce(c.fsp_id, '')] FROM credentials c
+             WHERE c.credential_id IN (b.uploaded_by, b.decided_by, b.cancelled_by)) AS people
 FROM batches b WHERE batch_id = $1 AND ($2::text IS NULL OR fsp_id = $2)
 
 -- name: batch_locked(int8, text) -> BatchRow
@@ -107,20 +109,26 @@ SELECT b.*, state::text AS state, (SELECT country FROM batch_countries c WHERE c
        (SELECT action FROM batch_changes c WHERE c.batch_id = b.batch_id) AS change_action,
        (SELECT version FROM batch_changes c WHERE c.batch_id = b.batch_id) AS change_version,
        (SELECT rows FROM batch_changes c JOIN batch_chunks k USING (batch_id)
-        WHERE c.batch_id = b.batch_id AND k.chunk = 0) AS change_rows
+        WHERE c.batch_id = b.batch_id AND k.chunk = 0) AS change_rows,
+       ARRAY(SELECT ARRAY[c.credential_id, c.label, c.role::text, coalesce(c.fsp_id, '')] FROM credentials c
+             WHERE c.credential_id IN (b.uploaded_by, b.decided_by, b.cancelled_by)) AS people
 FROM batches b WHERE batch_id = $1 AND ($2::text IS NULL OR fsp_id = $2) FOR UPDATE
 
--- name: batches_page(text, text[], text, timestamptz, timestamptz, int8, int8) -> BatchRow
--- $1 FSP or NULL for all, $2 states or NULL, $3 uploader or NULL, $4 from, $5 to, $6 before this number, $7 limit.
+-- name: batches_page(text, text[], text[], timestamptz, timestamptz, int8, int8, text[]) -> BatchRow
+-- $1 FSP or NULL for all, $2 states or NULL, $3 uploaders or NULL, $4 from, $5 to, $6 before this number, $7 limit,
+-- $8 people who uploaded, approved, rejected or cancelled it, or NULL.
 SELECT b.*, state::text AS state, (SELECT country FROM batch_countries c WHERE c.batch_id = b.batch_id) AS country,
        (SELECT deleted_at FROM batch_deletions d WHERE d.batch_id = b.batch_id) AS file_deleted_at,
        (SELECT action FROM batch_changes c WHERE c.batch_id = b.batch_id) AS change_action,
        (SELECT version FROM batch_changes c WHERE c.batch_id = b.batch_id) AS change_version,
        (SELECT rows FROM batch_changes c JOIN batch_chunks k USING (batch_id)
-        WHERE c.batch_id = b.batch_id AND k.chunk = 0) AS change_rows
+        WHERE c.batch_id = b.batch_id AND k.chunk = 0) AS change_rows,
+       ARRAY(SELECT ARRAY[c.credential_id, c.label, c.role::text, coalesce(c.fsp_id, '')] FROM credentials c
+             WHERE c.credential_id IN (b.uploaded_by, b.decided_by, b.cancelled_by)) AS people
 FROM batches b
 WHERE ($1::text IS NULL OR fsp_id = $1) AND ($2::text[] IS NULL OR state::text = ANY ($2))
-  AND ($3::text IS NULL OR uploaded_by = $3)
+  AND ($3::text[] IS NULL OR uploaded_by = ANY ($3))
+  AND ($8::text[] IS NULL OR uploaded_by = ANY ($8) OR decided_by = ANY ($8) OR cancelled_by = ANY ($8))
   AND ($4::timestamptz IS NULL OR uploaded_at >= $4) AND ($5::timestamptz IS NULL OR uploaded_at < $5)
   AND ($6::bigint IS NULL OR batch_id < $6)
 ORDER BY batch_id DESC LIMIT $7

@@ -98,10 +98,10 @@ SELECT statement_timestamp() AS now, least(statement_timestamp(), (
 -- read; walked_to: where the next page goes on when it found too few.  A time filter applies twice: in whole months,
 -- which leaves out partitions, and to the microsecond among the walked events.
 
--- name: events_of_party(text, text, int8, timestamptz, timestamptz, int8, int8, text, text, text, text, text, text,
+-- name: events_of_party(text, text, int8, timestamptz, timestamptz, int8, int8, text[], text, text, text, text, text,
 --     text, timestamptz, timestamptz) -> WalkedEventRow
 -- $1 type, $2 identifier, $3 before this event, $4 from, $5 to, $6 limit to walk, $7 limit to return;
--- filters: $8 actor, $9 channel, $10 action, $11 entity, $12 request, $13 trace, $14 FSP, $15 from, $16 to.
+-- filters: $8 actors, $9 channel, $10 action, $11 entity, $12 request, $13 trace, $14 FSP, $15 from, $16 to.
 WITH walked AS MATERIALIZED (
     SELECT * FROM events
     WHERE party_identifier = $2 AND party_id_type = $1::text::party_id_type AND event_id < $3 AND at >= $4 AND at < $5
@@ -112,7 +112,7 @@ LEFT JOIN LATERAL (
     SELECT event_id, xact::text::bigint AS xact, at, entity, action, channel, actor, role, party_id_type::text,
            party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
     FROM walked
-    WHERE ($8::text IS NULL OR actor = $8) AND ($9::text IS NULL OR channel = $9) AND ($10::text IS NULL OR action = $10)
+    WHERE ($8::text[] IS NULL OR actor = ANY ($8)) AND ($9::text IS NULL OR channel = $9) AND ($10::text IS NULL OR action = $10)
       AND ($11::text IS NULL OR entity = $11) AND ($12::text IS NULL OR request_id = $12)
       AND ($13::text IS NULL OR trace_id = $13)
       AND ($14::text IS NULL OR fsp_id = $14 OR (action = 'changed' AND before ->> 'fsp_id' = $14))
@@ -120,9 +120,9 @@ LEFT JOIN LATERAL (
     ORDER BY event_id DESC LIMIT $7) AS w ON true
 ORDER BY w.event_id DESC
 
--- name: events_of_fsp(text, int8, int8, int8, text, text, text, text, text, text) -> WalkedEventRow
+-- name: events_of_fsp(text, int8, int8, int8, text[], text, text, text, text, text) -> WalkedEventRow
 -- Of one FSP, with the events by which another FSP got its aliases.  $1 FSP, $2 before this event, $3 limit to walk,
--- $4 limit to return; filters: $5 actor, $6 channel, $7 action, $8 entity, $9 request, $10 trace.
+-- $4 limit to return; filters: $5 actors, $6 channel, $7 action, $8 entity, $9 request, $10 trace.
 -- Served by events_by_fsp_in_order and events_by_former_fsp.  A range and not fsp_id = $1: with that the planner may walk
 -- the primary key, through the millions of another FSP.
 WITH walked AS MATERIALIZED (
@@ -139,16 +139,16 @@ LEFT JOIN LATERAL (
     SELECT event_id, xact::text::bigint AS xact, at, entity, action, channel, actor, role, party_id_type::text,
            party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
     FROM walked
-    WHERE ($5::text IS NULL OR actor = $5) AND ($6::text IS NULL OR channel = $6) AND ($7::text IS NULL OR action = $7)
+    WHERE ($5::text[] IS NULL OR actor = ANY ($5)) AND ($6::text IS NULL OR channel = $6) AND ($7::text IS NULL OR action = $7)
       AND ($8::text IS NULL OR entity = $8) AND ($9::text IS NULL OR request_id = $9)
       AND ($10::text IS NULL OR trace_id = $10)
     ORDER BY event_id DESC LIMIT $4) AS w ON true
 ORDER BY w.event_id DESC
 
--- name: events_of_entity(text, int8, timestamptz, timestamptz, int8, int8, text, text, text, text, text,
+-- name: events_of_entity(text, int8, timestamptz, timestamptz, int8, int8, text[], text, text, text, text,
 --     timestamptz, timestamptz) -> WalkedEventRow
 -- Of every entity except aliases.  $1 entity, $2 before this event, $3 from, $4 to, $5 limit to walk, $6 limit to
--- return; filters: $7 actor, $8 channel, $9 action, $10 request, $11 trace, $12 from, $13 to.
+-- return; filters: $7 actors, $8 channel, $9 action, $10 request, $11 trace, $12 from, $13 to.
 WITH walked AS MATERIALIZED (
     SELECT * FROM events
     WHERE entity = $1 AND entity <> 'alias' AND event_id < $2 AND at >= $3 AND at < $4 ORDER BY event_id DESC LIMIT $5
@@ -158,16 +158,16 @@ LEFT JOIN LATERAL (
     SELECT event_id, xact::text::bigint AS xact, at, entity, action, channel, actor, role, party_id_type::text,
            party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
     FROM walked
-    WHERE ($7::text IS NULL OR actor = $7) AND ($8::text IS NULL OR channel = $8) AND ($9::text IS NULL OR action = $9)
+    WHERE ($7::text[] IS NULL OR actor = ANY ($7)) AND ($8::text IS NULL OR channel = $8) AND ($9::text IS NULL OR action = $9)
       AND ($10::text IS NULL OR request_id = $10) AND ($11::text IS NULL OR trace_id = $11)
       AND at >= $12 AND at < $13
     ORDER BY event_id DESC LIMIT $6) AS w ON true
 ORDER BY w.event_id DESC
 
--- name: events_from(int8, timestamptz, timestamptz, int8, int8, text, text, text, text, text, text, timestamptz,
+-- name: events_from(int8, timestamptz, timestamptz, int8, int8, text[], text, text, text, text, text, timestamptz,
 --     timestamptz) -> WalkedEventRow
 -- All events from $2 on, by number.  $1 before this event, $2 from, $3 to, $4 limit to walk, $5 limit to return;
--- filters: $6 actor, $7 channel, $8 action, $9 entity, $10 request, $11 trace, $12 from, $13 to.  Served by the primary
+-- filters: $6 actors, $7 channel, $8 action, $9 entity, $10 request, $11 trace, $12 from, $13 to.  Served by the primary
 -- keys.
 WITH walked AS MATERIALIZED (
     SELECT * FROM events WHERE event_id < $1 AND at >= $2 AND at < $3 ORDER BY event_id DESC LIMIT $4
@@ -177,16 +177,16 @@ LEFT JOIN LATERAL (
     SELECT event_id, xact::text::bigint AS xact, at, entity, action, channel, actor, role, party_id_type::text,
            party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
     FROM walked
-    WHERE ($6::text IS NULL OR actor = $6) AND ($7::text IS NULL OR channel = $7) AND ($8::text IS NULL OR action = $8)
+    WHERE ($6::text[] IS NULL OR actor = ANY ($6)) AND ($7::text IS NULL OR channel = $7) AND ($8::text IS NULL OR action = $8)
       AND ($9::text IS NULL OR entity = $9) AND ($10::text IS NULL OR request_id = $10)
       AND ($11::text IS NULL OR trace_id = $11) AND at >= $12 AND at < $13
     ORDER BY event_id DESC LIMIT $5) AS w ON true
 ORDER BY w.event_id DESC
 
--- name: events_of_span(timestamptz, timestamptz, int8, int4, int8, text, text, text, text, text, text, text) ->
+-- name: events_of_span(timestamptz, timestamptz, int8, int4, int8, text[], text, text, text, text, text, text) ->
 --     SpanEventRow
 -- By time alone: the events from $1 on and before the position ($2, $3), by partition and events_by_time.  If walked is
--- above $4, there are too many to know the newest.  $5 limit to return; filters: $6 actor, $7 channel, $8 action,
+-- above $4, there are too many to know the newest.  $5 limit to return; filters: $6 actors, $7 channel, $8 action,
 -- $9 entity, $10 request, $11 trace, $12 FSP, with the events by which another FSP got its aliases.  Plan it for its
 -- arguments: the planner then drops the NULL filters, and uses events_by_fsp_in_order where an FSP has few events.
 WITH walked AS MATERIALIZED (
@@ -205,7 +205,7 @@ LEFT JOIN LATERAL (
     SELECT event_id, xact::text::bigint AS xact, at, entity, action, channel, actor, role, party_id_type::text,
            party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
     FROM walked
-    WHERE ($6::text IS NULL OR actor = $6) AND ($7::text IS NULL OR channel = $7) AND ($8::text IS NULL OR action = $8)
+    WHERE ($6::text[] IS NULL OR actor = ANY ($6)) AND ($7::text IS NULL OR channel = $7) AND ($8::text IS NULL OR action = $8)
       AND ($9::text IS NULL OR entity = $9) AND ($10::text IS NULL OR request_id = $10)
       AND ($11::text IS NULL OR trace_id = $11)
     ORDER BY at DESC, event_id DESC LIMIT $5) AS w ON t.walked <= $4
@@ -234,6 +234,14 @@ ORDER BY party_identifier, party_id_type, sub_id, event_id
 -- name: credential_labels(text[]) -> CredentialLabelRow
 SELECT credential_id, label, role::text, fsp_id FROM credentials WHERE credential_id = ANY ($1::text[])
 
+-- name: credentials_named(text, text) -> CredentialLabelRow
+-- Whose id is $1, or whose label contains it; the best first.  For FSP $2 of the caller (NULL: all): its own, and those of
+-- the hub whose whole label it is.  Reads all credentials, or those of the FSP by credentials_by_fsp.
+SELECT credential_id, label, role::text, fsp_id FROM credentials
+WHERE (credential_id = $1 OR strpos(lower(label), lower($1)) > 0)
+  AND ($2::text IS NULL OR fsp_id = $2 OR (fsp_id IS NULL AND (credential_id = $1 OR lower(label) = lower($1))))
+ORDER BY credential_id = $1 DESC, lower(label) = lower($1) DESC, credential_id LIMIT 1000
+
 -- name: batch_origin(int8) -> BatchOriginRow
 SELECT batch_id, fsp_id, file_name, encode(file_sha256, 'hex') AS file_sha256, uploaded_by, uploaded_role, uploaded_at,
        decided_by, decided_at, decision_reason, started_at, finished_at
@@ -246,13 +254,13 @@ INSERT INTO audit_reads (credential_id, role, caller_fsp_id, asked, party_id_typ
                          request_id, trace_id)
 VALUES ($1, $2, $3, $4, $5::text::party_id_type, $6, $7, $8, $9::text::jsonb, $10, $11)
 
--- name: reads_page(int8, text, text, text, timestamptz, timestamptz, int8) -> ReadRow
--- $1 before this one, $2 identifier, $3 type, $4 credential, $5 from, $6 to, $7 limit.  NULL means all.
+-- name: reads_page(int8, text, text, text[], timestamptz, timestamptz, int8) -> ReadRow
+-- $1 before this one, $2 identifier, $3 type, $4 credentials, $5 from, $6 to, $7 limit.  NULL means all.
 SELECT read_id, at, credential_id, role, caller_fsp_id, asked, party_id_type::text, party_identifier, sub_id, fsp_id,
        details::text, request_id, trace_id
 FROM audit_reads
 WHERE read_id < $1 AND ($2::text IS NULL OR party_identifier = $2) AND ($3::text IS NULL OR party_id_type::text = $3)
-  AND ($4::text IS NULL OR credential_id = $4)
+  AND ($4::text[] IS NULL OR credential_id = ANY ($4))
   AND ($5::timestamptz IS NULL OR at >= $5) AND ($6::timestamptz IS NULL OR at < $6)
 ORDER BY read_id DESC LIMIT $7
 
