@@ -140,7 +140,8 @@ class BatchPage(Resource):
 
 
 _MADE: Final = (
-    "rows", "file_sha256", "seconds_left", "error", "change", "uploaded_by_name", "decided_by_name", "cancelled_by_name",
+    "rows", "file_sha256", "seconds_left", "error", "change",
+    "uploaded_by_name", "decided_by_name", "cancelled_by_name",
 )  # fmt: skip
 _SAME_NAMES: Final = tuple(name for name in Batch.__struct_fields__ if name not in _MADE)
 
