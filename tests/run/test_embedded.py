@@ -36,6 +36,7 @@ from oracle.run.embedded import (
     open_embedded,
 )
 from oracle.run.embedded.account import Account, list_accounts
+from oracle.run.embedded.errors import add_remedy
 from oracle.run.embedded.postgres import ROLES_MARKER
 
 if TYPE_CHECKING:
@@ -497,14 +498,17 @@ async def complaint(data_dir: Path, *, valkey: bool = False, machine: Machine | 
 
 async def test_a_directory_that_cannot_be_made_is_named() -> None:
     # Not a matter of permissions, which do not bind root: nothing can be made in /proc.
-    assert (await complaint(Path("/proc/oracle"))).startswith("data directory /proc/oracle cannot be written: ")
+    said = await complaint(Path("/proc/oracle"))
+    assert said.startswith("data directory /proc/oracle cannot be written: ")
+    assert said.endswith(": set ORACLE_DATA_DIR to a directory that you can write")
 
 
 @pytest.mark.parametrize("below", ["", "below"])
 async def test_a_file_in_the_place_of_the_directory_is_named(new_dir: Path, below: str) -> None:
     new_dir.write_text("")
     path = new_dir / below
-    assert await complaint(path) == f"data directory {path}: it or a directory above it is a file"
+    remedy = "remove that file, or set ORACLE_DATA_DIR to another directory"
+    assert await complaint(path) == f"data directory {path}: it or a directory above it is a file: {remedy}"
     assert find_running(path) is None
 
 
@@ -515,12 +519,18 @@ async def test_data_of_another_major_is_refused_untouched(new_dir: Path, version
     (data / "PG_VERSION").write_text(version + "\n")
     said = await complaint(new_dir)
     assert said.startswith(f"PostgreSQL {version} wrote {data}, {word} than the installed")
+    remedy = {"newer": "install the alias-oracle[embedded] that wrote it, ", "older": "dump it with PostgreSQL 9 "}
+    assert remedy[word] in said
     assert [path.name for path in data.iterdir()] == ["PG_VERSION"]
 
 
 async def test_a_directory_without_postgres_data_is_refused(new_dir: Path) -> None:
     (new_dir / "postgres").mkdir(parents=True)
-    assert "is not a PostgreSQL data directory" in await complaint(new_dir)
+    said = await complaint(new_dir)
+    assert "is not a PostgreSQL data directory" in said
+    assert said.endswith(
+        f": restore {new_dir}/postgres from a backup, or move it away to start with an empty directory"
+    )
 
 
 async def test_missing_packages_are_named_with_the_setting_that_replaces_them(new_dir: Path) -> None:
@@ -549,9 +559,27 @@ async def test_a_full_disk_at_the_first_start_leaves_nothing_half_made(new_dir: 
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, ignored)
     assert said.startswith(f"cannot make a database in {new_dir}: could not ")
+    assert ": raise your limit on the size of a file (ulimit -f), then start the oracle again (log: " in said
     assert not list(new_dir.glob("postgres*/"))
     async with open_embedded(new_dir, postgres=True, valkey=False, durable=False) as found:
         assert await ask(found.owner_url, "SELECT 1") == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "remedy"),
+    [
+        ('could not extend file "base/1/2": No space left on device', "free some space on this disk, then start the"),
+        ("Disk quota exceeded", "free some space within your quota, then start the oracle again"),
+        ("Read-only file system", "set ORACLE_DATA_DIR to a directory that you can write"),
+        (
+            "Permission denied",
+            "set ORACLE_DATA_DIR to a directory that you can write, or start the oracle as its owner",
+        ),
+    ],
+)
+def test_what_the_system_says_about_a_file_gets_a_remedy(reason: str, remedy: str) -> None:
+    assert add_remedy(reason).startswith(f"{reason}: {remedy}")
+    assert add_remedy("Something else") == "Something else"
 
 
 # Under which user PostgreSQL runs

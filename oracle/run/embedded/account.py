@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from oracle.run.embedded.errors import POSTGRES_REMEDY, EmbeddedError
+from oracle.run.embedded.errors import POSTGRES_REMEDY, EmbeddedError, add_remedy
 from oracle.run.embedded.process import find_complaint
 
 TRIAL_S: Final = 30.0  # a cold disk reads the binaries slowly
@@ -70,7 +70,7 @@ def choose_account(accounts: Sequence[Account], binaries: Path, data: Path) -> A
         if str(data) in answer.splitlines():
             return account
     if os.geteuid() != 0:
-        raise EmbeddedError(f"PostgreSQL cannot use {data}: {find_complaint(answer)}")
+        raise EmbeddedError(f"PostgreSQL cannot use {data}: {add_remedy(find_complaint(answer))}")
     raise EmbeddedError(
         "PostgreSQL does not run as root, and the oracle cannot start it as another user"
         f" ({find_complaint(answer)}): run the oracle as a plain user, or {POSTGRES_REMEDY.partition(', or ')[2]}"

@@ -63,7 +63,10 @@ def _read_written_major(data: Path, newest: int) -> int:
     try:
         return int(version.read_text()) if data.exists() else newest
     except (OSError, ValueError) as exc:
-        raise EmbeddedError(f"{data} is not a PostgreSQL data directory: {version} cannot be read") from exc
+        raise EmbeddedError(
+            f"{data} is not a PostgreSQL data directory: {version} cannot be read: restore {data} from a backup, or"
+            " move it away to start with an empty directory"
+        ) from exc
 
 
 def _read_major(postgres: Path) -> int:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from oracle.run.embedded.errors import POSTGRES_REMEDY, EmbeddedError, InUseError
+from oracle.run.embedded.errors import POSTGRES_REMEDY, WRITABLE, EmbeddedError, InUseError, add_remedy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,9 +47,13 @@ def prepare_home(data_dir: Path) -> Path:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         open_private_file(home / "lock").close()
     except (FileExistsError, NotADirectoryError) as exc:
-        raise EmbeddedError(f"data directory {home}: it or a directory above it is a file") from exc
+        raise EmbeddedError(
+            f"data directory {home}: it or a directory above it is a file: remove that file, or set ORACLE_DATA_DIR to"
+            " another directory"
+        ) from exc
     except OSError as exc:
-        raise EmbeddedError(f"data directory {home} cannot be written: {exc.strerror}") from exc
+        reason = add_remedy(str(exc.strerror), WRITABLE)
+        raise EmbeddedError(f"data directory {home} cannot be written: {reason}") from exc
     return home
 
 
@@ -84,7 +88,7 @@ def keep_cache_key(data_dir: Path) -> str:
             file.write(f"{key}\n".encode())
         fresh.replace(path)
     except OSError as exc:
-        raise EmbeddedError(f"{path} cannot be read or written: {exc.strerror}") from exc
+        raise EmbeddedError(f"{path} cannot be read or written: {add_remedy(str(exc.strerror))}") from exc
     return key
 
 
@@ -102,7 +106,7 @@ def lock(home: Path) -> Iterator[None]:
         try:
             _take_lock(home, file)
         except OSError as exc:
-            raise EmbeddedError(f"data directory {home} cannot be locked: {exc.strerror}") from exc
+            raise EmbeddedError(f"data directory {home} cannot be locked: {add_remedy(str(exc.strerror))}") from exc
         yield
 
 
@@ -145,7 +149,7 @@ def announce(home: Path, urls: ServerUrls) -> Iterator[None]:
             file.write(json.dumps({"pid": os.getpid(), **asdict(urls)}).encode())
         fresh.replace(path)
     except OSError as exc:
-        raise EmbeddedError(f"data directory {home} cannot be written: {exc.strerror}") from exc
+        raise EmbeddedError(f"data directory {home} cannot be written: {add_remedy(str(exc.strerror))}") from exc
     try:
         yield
     finally:
@@ -189,7 +193,7 @@ def make_socket_directory(home: Path) -> Iterator[Path]:
             run.symlink_to(tempfile.mkdtemp(prefix=SHORT_PREFIX, dir=SHORT_ROOT))
     except OSError as exc:
         place = run if plain else SHORT_ROOT
-        raise EmbeddedError(f"cannot make a directory for sockets: {place}: {exc.strerror}") from exc
+        raise EmbeddedError(f"cannot make a directory for sockets: {place}: {add_remedy(str(exc.strerror))}") from exc
     try:
         yield run if plain else run.readlink()
     finally:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from oracle.run.embedded.account import choose_account
 from oracle.run.embedded.binaries import find_postgres_binaries
 from oracle.run.embedded.directory import open_private_file
-from oracle.run.embedded.errors import EmbeddedError
+from oracle.run.embedded.errors import EmbeddedError, add_remedy
 from oracle.run.embedded.machine import Machine
 from oracle.run.embedded.process import POLL_S, START_S, Server, end_with_us, read_process, wait_until
 
@@ -161,7 +161,7 @@ class PostgresServer(Server):
             open_private_file(fresh / ROLES_MARKER).close()
             fresh.rename(self.data)
         except OSError as exc:
-            raise EmbeddedError(f"cannot make a database in {self.home}: {exc.strerror}") from exc
+            raise EmbeddedError(f"cannot make a database in {self.home}: {add_remedy(str(exc.strerror))}") from exc
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
         if self.durable:

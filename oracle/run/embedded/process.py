@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from oracle.run.embedded.directory import open_private_file
-from oracle.run.embedded.errors import EmbeddedError
+from oracle.run.embedded.errors import EmbeddedError, add_remedy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -103,7 +103,7 @@ class Server(ABC):
 
     def complaint(self) -> str:
         """Return the first line since the launch that calls itself an error, else the last one; with the log's path."""
-        return f"{find_complaint(self.read_log())} (log: {self.log})"
+        return f"{add_remedy(find_complaint(self.read_log()))} (log: {self.log})"
 
     def read_log(self) -> str:
         """Read the log since the launch.  Backends of a killed server may still write to the same file."""

@@ -16,7 +16,7 @@ from oracle.run.embedded.directory import (
     make_socket_directory,
     prepare_home,
 )
-from oracle.run.embedded.errors import EmbeddedError, InUseError
+from oracle.run.embedded.errors import EmbeddedError, InUseError, add_remedy
 from oracle.run.embedded.machine import Machine
 from oracle.run.embedded.postgres import PostgresServer
 from oracle.run.embedded.process import POLL_S, START_S, Server
@@ -105,7 +105,7 @@ async def _run_servers(
         # One failure must not leave the other's start() running into its stop(): wait for both, then raise.
         for outcome in await asyncio.gather(*(server.start() for server in servers), return_exceptions=True):
             if isinstance(outcome, OSError):
-                raise EmbeddedError(f"the servers in {home} cannot start: {outcome}") from outcome
+                raise EmbeddedError(f"the servers in {home} cannot start: {add_remedy(str(outcome))}") from outcome
             if isinstance(outcome, BaseException):
                 raise outcome
         service = None
