@@ -9,7 +9,7 @@ SERVING := $(VENV)/.serving
 STAMP := $(VENV)/.installed
 INSTALL := PYTHON='$(PYTHON)' .ci/install
 
-.PHONY: help install run test faults failover versions check contract documents format load ceiling dataset lock clean
+.PHONY: help install run test faults failover versions check contract documents verifier format load ceiling dataset lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -55,6 +55,11 @@ check: install ## lint, format check, strict types, import contracts
 	@$(BIN)/mypy
 	@seen=$$($(BIN)/lint-imports --no-cache) || { echo "$$seen"; exit 1; }
 	@echo 'import contracts: kept'
+
+verifier: install ## build the wheel of oracle-verify, the program for auditors, in build/
+	@mkdir -p build && rm -rf build/verifier && cp -r oracle/verifier build/verifier
+	@$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir build build/verifier
+	@rm -rf build/verifier; ls build/oracle_verify-*.whl
 
 documents: install ## generate docs/settings.md, metrics.md and commands.md from the program
 	@$(BIN)/python tests/test_documents.py --write

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Follows a disputed payment as an auditor does: from the identifier to the answer at that instant, to the person and the
-# file that registered it, to a proof, to an offline verification in another directory after the service has ended.
+# file that registered it, to a proof in a file, to a verification after the service has ended.  The auditor has a key
+# and the address of the admin API, and no database.  Files are verified by oracle-verify in a new environment that
+# holds nothing but its two dependencies.
 # It uses the command line, against a service that it starts itself on free ports in a new directory.  It removes both
 # afterwards (KEEP=1 keeps the directory).
 #
@@ -37,6 +39,7 @@ fail() { echo "audit walk: $*" >&2; exit 1; }
 who=operator
 as() { who=$1; export ORACLE_KEY_FILE=$work/$1.key; }
 oracle() { printf '%s$ oracle%s\n' "$who" "$(printf ' %q' "$@")" >&2; "$ORACLE_BIN" "$@"; }
+verify() { printf '%s$ oracle-verify%s\n' "$who" "$(printf ' %q' "$@")" >&2; "$work/empty/bin/oracle-verify" "$@"; }
 expect() { grep -q -- "$1" "$2" || fail "missing in the answer: $1"; }
 now() { date -u +%Y-%m-%dT%H:%M:%S.%6NZ; }
 # Sealing is some seconds behind at most.
@@ -123,31 +126,65 @@ expect 'redbank' answer.txt
 oracle audit events --request "batch:$batch" --limit 3
 oracle audit diff --fsp greenbank --from "$paid" --to "$(now)"
 
-step "The proof: the event is in the log, under the checkpoint that was kept before the payment"
+step "The proof, in a file: the event is in the log, under the checkpoint that was kept before the payment"
 event=$(oracle audit resolve MSISDN $phone --at "$paid" --json |
     "$PYTHON" -c 'import json, sys; print([e["eventId"] for e in json.load(sys.stdin)["events"] if e["entity"] == "alias"][0])')
-oracle audit proof "$event" --checkpoint kept --key "$(cat log.vkey)"
+oracle audit proof "$event" --checkpoint kept --key log.vkey | tee answer.txt
+expect "\"event_id\":$event," answer.txt
+oracle audit proof "$event" --checkpoint kept --key log.vkey --out proof.json
 
-step "An export, and a proof that it extends the kept checkpoint"
+step "An export that extends the kept checkpoint, and a second one of what came after it"
 wait_until_sealed
 oracle audit fetch export --since kept --csv
 ls -l export | awk 'NR > 1 {print "  " $9 "  " $5 " bytes"}'
+as operator
+oracle fsp activate greenbank --reason "the review found nothing" > /dev/null
+as auditor
+wait_until_sealed
+oracle audit fetch later --after export
 
 step "Who read history? Every question is recorded"
 oracle audit reads --limit 5
 
-step "The service has ended: check the export in another directory, with the files alone"
+step "The service has ended: a new environment, with oracle-verify and its two dependencies alone"
 kill "$serve"; wait "$serve" 2>/dev/null || true; serve=
-mkdir "$work/elsewhere"
-cp -r export kept log.vkey "$work/elsewhere"
-cd "$work/elsewhere"
 unset ORACLE_ADMIN_URL ORACLE_KEY_FILE ORACLE_DATA_DIR
+cp -r "$top/oracle/verifier" "$work/source"
+"$PYTHON" -m pip --disable-pip-version-check wheel --quiet --no-index --no-deps --no-build-isolation \
+    --wheel-dir "$work" "$work/source"
+"$PYTHON" -m venv --without-pip "$work/empty"
+"$PYTHON" -m pip --disable-pip-version-check --python "$work/empty/bin/python" install --quiet --no-index --no-deps \
+    "$work"/oracle_verify-*.whl
+# The two dependencies, and what cryptography itself needs, as they are installed here: no registry is asked.
+packages=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
+cp -r "$packages"/{cryptography,msgspec,_cffi_backend}* "$("$work/empty/bin/python" -c \
+    'import sysconfig; print(sysconfig.get_path("platlib"))')"
+if "$work/empty/bin/python" -c 'import oracle' 2>/dev/null; then fail "the environment holds the service"; fi
+ls "$work"/empty/lib/python*/site-packages | grep -v __pycache__ | sed 's/^/  /'
+mkdir "$work/elsewhere"
+cp -r export later kept log.vkey proof.json "$work/elsewhere"
+cd "$work/elsewhere"
 who=elsewhere
-oracle audit verify --offline export --since kept --key log.vkey
-grep "\"event_id\":$event," export/events.ndjson
 
-step "Somebody writes another FSP into that line: the check finds it"
+step "The proof and the exports, with the files, the key and the checkpoint"
+verify proof proof.json --key log.vkey --checkpoint kept | tee found
+expect '^VERIFIED: ' found
+if grep -q $phone found; then fail "the identifier is shown, and nobody asked for it"; fi
+verify proof proof.json --key log.vkey --show | grep "^party_identifier  *$phone$"
+verify export export later --key log.vkey --checkpoint kept | tee found
+expect '^VERIFIED: ' found
+
+step "Without a key and a checkpoint nothing is verified: anybody can make such files with a key of their own"
+if verify proof proof.json > found; then fail "a proof that only confirms itself was verified"; fi
+cat found
+expect '^NOT VERIFIED: no error was found' found
+
+step "Somebody writes another FSP into that line and into the proof: the check finds both"
 sed -i "/\"event_id\":$event,/s/greenbank/redbank/g" export/events.ndjson
-if oracle audit verify --offline export --since kept --key log.vkey > found; then fail "the change was not found"; fi
+if verify export export later --key log.vkey --checkpoint kept > found; then fail "the change was not found"; fi
 cat found
 expect "event $event" found
+sed -i 's/greenbank/redbank/g' proof.json
+if verify proof proof.json --key log.vkey > found; then fail "the change was not found"; fi
+cat found
+expect "altered: the line of event $event" found

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.commands.failures import CommandError, Found, Unreachable
+from oracle.commands.failures import CommandError, Found, Misused, Unreachable
 from oracle.commands.output import (
     explain_nrc,
     format_count,
@@ -134,6 +134,10 @@ def add(verbs: Any) -> None:
     fetch.add_argument(
         "--since", dest="kept", type=Path, metavar="FILE",
         help=f"{KEPT}: add the proof that the log extends it",
+    )  # fmt: skip
+    fetch.add_argument(
+        "--after", type=Path, metavar="EXPORT",
+        help="directory of an earlier export: fetch what follows it, with the proof that it is the same history",
     )  # fmt: skip
     fetch.add_argument("--csv", action="store_true", help="also write the events as a CSV table")
 
@@ -322,9 +326,14 @@ def _fetch(client: Client, arguments: Arguments) -> None:
     from oracle.verifier.manifest import CSV, EVENTS, HASHES, MANIFEST
 
     query = {"from": arguments.since, "to": arguments.until}
-    kept = read_checkpoint(arguments.kept)
+    if arguments.after is not None:
+        if arguments.since is not None or arguments.kept is not None:
+            raise Misused("--after begins where the earlier export ends: remove --from and --since")
+        query["begin"] = _read_end(arguments.after)
+    kept_in = arguments.after or arguments.kept
+    kept = read_checkpoint(kept_in)
     if kept is not None:
-        query["sinceSize"] = _read_size(kept, arguments.kept)
+        query["sinceSize"] = _read_size(kept, kept_in)
     directory: Path = arguments.directory
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(directory.iterdir()):
@@ -367,6 +376,16 @@ def read_checkpoint(path: Path | None) -> str | None:
     try:
         return None if path is None else files.read_checkpoint(path)
     except files.Unreadable as exc:
+        raise CommandError(str(exc)) from exc
+
+
+def _read_end(export: Path) -> int:
+    """Return the first leaf after those of an export."""
+    from oracle.verifier.files import Malformed, Unreadable, read_manifest
+
+    try:
+        return read_manifest(export).end
+    except (Malformed, Unreadable) as exc:
         raise CommandError(str(exc)) from exc
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from oracle.api.history.questions import record
 from oracle.api.history.reads_quota import ReadsQuota
 from oracle.commands.audit_questions import ACTIONS, CHANNELS, ENTITIES
 from oracle.verifier import merkle
+from oracle.verifier.cli import main as verify_files
 from oracle.verifier.exports import verify_exports
 from oracle.verifier.leaf import leaf_hash
 
@@ -467,6 +469,20 @@ def test_the_commands_of_an_auditor(
     assert "timeline" in type_command("reads", "--limit", "50")
     type_command("fetch", "export", "--since", "kept", "--csv")
     type_command("verify", "--offline", "export", "--since", "kept")
+    (tmp_path / "log.vkey").write_text(type_command("fetch-keys"))
+    trusted = ("--key", "log.vkey", "--checkpoint", "kept")
+    assert type_command("proof", event_id, *trusted, "--out", "proof.json") == "", "the event is in the file alone"
+    refused = shell.as_key(auditor_of.key, "audit", "proof", event_id, "--out", "proof.json")
+    assert refused.code == 1, "evidence is not overwritten"
+    type_command("fetch", "later", "--after", "export")
+    for words in (("export", "export", "later", *trusted), ("proof", "proof.json", *trusted)):
+        assert verify_files(words) == 0
+    assert verify_files(("proof", "proof.json")) == 1
+    assert stat.S_IMODE((tmp_path / "proof.json").stat().st_mode) == 0o600
+    proof = json.loads((tmp_path / "proof.json").read_text())
+    assert (proof["format"], proof["eventId"]) == ("alias-oracle-proof/1", int(event_id))
+    (tmp_path / "proof.json").write_text(json.dumps({**proof, "line": proof["line"].replace("greenbank", "redbank")}))
+    assert verify_files(("proof", "proof.json", *trusted)) == 1
     type_command("status")
 
 
