@@ -17,6 +17,8 @@ from typing import Final
 
 from oracle.identifiers.errors import BadIdentifier
 
+_NAMES: Final = {" ": "a space", "\t": "a tab", "\n": "a line break", "\r": "a line break", "'": "an apostrophe"}
+
 LENGTH_MAX: Final = 128  # PartyIdentifier and PartySubIdOrType, FSPIOP API Definition 7.3
 
 DESTROYED: Final = frozenset("&<>\"'/=?#%{}\\`")
@@ -31,6 +33,32 @@ def is_allowed(text: str) -> bool:
         return text.isprintable()
     category = unicodedata.category
     return all(character == " " or category(character) not in _REFUSED_CATEGORIES for character in text)
+
+
+def name_character(character: str) -> str:
+    """Return how a message names one character: `'O'`, `a space`, `U+200B`."""
+    if character in _NAMES:
+        return _NAMES[character]
+    return f"'{character}'" if character.isprintable() else f"U+{ord(character):04X}"
+
+
+def describe_character(text: str, at: int, needed: str) -> str:
+    """Return what is wrong with the character at this position, counted from 0.  `needed`: "a digit is needed"."""
+    return f"character {at + 1} is {name_character(text[at])}, and {needed}"
+
+
+def describe_other(text: str, allowed: str, needed: str) -> str:
+    """Name the first character that is none of the allowed ones; '' if there is none."""
+    found = next((at for at, character in enumerate(text) if character not in allowed), None)
+    return "" if found is None else describe_character(text, found, needed)
+
+
+def describe_refused(text: str) -> str:
+    """Name the first character that no identifier can contain; '' if there is none, as before a normalisation."""
+    for at, character in enumerate(text):
+        if character == " " or character in DESTROYED or not is_allowed(character):
+            return describe_character(text, at, "it is not allowed")
+    return ""
 
 
 def screen(text: object, subject: str) -> str:

@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from oracle.identifiers.characters import screen
-from oracle.identifiers.errors import BadIdentifier
+from oracle.identifiers.characters import describe_other, screen
+from oracle.identifiers.errors import BadIdentifier, Reason
 from oracle.identifiers.scheme import Damage, Display, PartyIdType, Sample, Scheme
 
 LENGTH: Final = 18
@@ -71,6 +71,17 @@ class Clabe(Scheme):
         bank, plaza, account, check = canonical[:3], canonical[3:6], canonical[6:17], canonical[17:]
         grouped = f"{bank} {plaza} {account} {check}" if len(canonical) == LENGTH else canonical
         return Display(grouped, institution=load_institutions().get(bank))
+
+    def describe_fault(self, text: str, reason: Reason, country: str = "") -> str:
+        digits = text.translate(_SEPARATORS)
+        if reason == "bad_length":
+            return f"it has {len(digits)} {'digit' if len(digits) == 1 else 'digits'}, and {LENGTH} are needed"
+        if reason == "non_digit":
+            return describe_other(text, "0123456789 -", "a digit is needed")
+        if reason == "bad_check_digit":
+            fitting = next(digit for digit in "0123456789" if _check_digit_fits(digits[:-1] + digit))
+            return f"the last digit is the check digit: it is {digits[-1]}, and {fitting} is needed for the other 17"
+        return super().describe_fault(text, reason, country)
 
     def find_damage(self, text: str) -> Damage | None:
         digits = text.translate(_SEPARATORS)

@@ -7,12 +7,14 @@ space inside it would be another address.
 """
 
 import re
+import string
 from typing import Final
 
-from oracle.identifiers.characters import screen
-from oracle.identifiers.errors import BadIdentifier
+from oracle.identifiers.characters import describe_other, screen
+from oracle.identifiers.errors import BadIdentifier, Reason
 from oracle.identifiers.scheme import PartyIdType, Sample, Scheme
 
+_LETTERS: Final = string.ascii_letters + string.digits
 _address: Final = re.compile(r"[a-zA-Z0-9._+-]+@[a-zA-Z0-9.-]+\.[a-zA-Z]{2,}").fullmatch
 
 
@@ -31,6 +33,22 @@ class Email(Scheme):
         if not _address(address):
             raise BadIdentifier("bad_structure", "EMAIL")
         return address.lower()
+
+    def describe_fault(self, text: str, reason: Reason, country: str = "") -> str:
+        if reason != "bad_structure":
+            return super().describe_fault(text, reason, country)
+        name, at, domain = text.partition("@")
+        if not at or "@" in domain:
+            return f"it has {text.count('@')} signs @, and one is needed" if at else "it has no @"
+        if not name or not domain:
+            return "something is missing before the @" if domain else "something is missing after the @"
+        found = describe_other(name, _LETTERS + "._+-", "it is not allowed before the @")
+        if found:
+            return found
+        found = describe_other(text, _LETTERS + "._+-@", "it is not allowed") or describe_other(
+            "\0" * (len(name) + 1) + domain, _LETTERS + ".-\0", "it is not allowed after the @"
+        )
+        return found or "it must end with a dot and at least two letters, such as .mx"
 
     def canonicalise_prefix(self, text: str) -> str:
         written = screen(text, "EMAIL prefix")

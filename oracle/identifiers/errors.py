@@ -1,7 +1,12 @@
 """The reasons for refusing an identifier, each with its explanation.
 
-An identifier is personal data, so neither the message nor any attribute of `BadIdentifier` contains it.  The message is
-one of a fixed set of sentences.  `reason` is for programs (import reports, metrics), the message is for people.
+An identifier is personal data, so neither the message nor any attribute of `BadIdentifier` contains it: these texts
+reach logs and the answers of the hub.  The message is one of a fixed set of sentences.  `reason` is for programs
+(import reports, metrics), the message is for people.
+
+A person who uploads a file needs more: what was found, and what is needed.  `Scheme.describe_fault` says it from the
+text itself, for the results of a file alone.  It names counts, positions, one character, a country or a check digit.
+It never repeats more of the text, so that a message can be shown or sent without its row.
 """
 
 from typing import Final, Literal

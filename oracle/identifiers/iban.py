@@ -8,11 +8,12 @@ into I and U+00DF into SS.
 """
 
 import re
+import string
 from collections.abc import Callable
 from typing import Final
 
-from oracle.identifiers.characters import screen
-from oracle.identifiers.errors import BadIdentifier, BadPrefix
+from oracle.identifiers.characters import describe_character, describe_other, screen
+from oracle.identifiers.errors import BadIdentifier, BadPrefix, Reason
 from oracle.identifiers.scheme import Display, PartyIdType, Sample, Scheme
 
 LENGTH_MAX: Final = 34
@@ -39,6 +40,8 @@ _ALSO_ISSUES: Final = {
     "FR": ("BL", "GF", "GP", "MF", "MQ", "NC", "PF", "PM", "RE", "TF", "WF", "YT"),
     "GB": ("GG", "IM", "JE"),
 }
+_CLASS_NAMES: Final = {"n": "a digit", "a": "a letter", "c": "a letter or a digit"}
+_WRITTEN: Final = string.ascii_letters + string.digits + " "
 _CLASSES: Final = {"n": "[0-9]", "a": "[A-Z]", "c": "[A-Z0-9]"}
 _field: Final = re.compile(r"([0-9]+)([nac])").findall
 
@@ -93,6 +96,31 @@ class Iban(Scheme):
             raise BadIdentifier("bad_check_digits", "IBAN")
         return iban
 
+    def describe_fault(self, text: str, reason: Reason, country: str = "") -> str:
+        iban = text.replace(" ", "").upper()
+        issuer = iban[:2]
+        match reason:
+            case "forbidden_character":
+                return describe_other(text, _WRITTEN, "only letters and digits are allowed")
+            case "too_long":
+                return f"it has {len(iban)} characters, and at most {LENGTH_MAX} are allowed"
+            case "country_not_in_registry":
+                if issuer.isalpha() and issuer.isascii() and len(issuer) == len("GB"):
+                    return f"it begins with {issuer}, and no country with this code has such account numbers"
+                return "it must begin with the two letters of a country, such as GB"
+            case "bad_length":
+                return f"it has {len(iban)} characters, and one of {issuer} has {_LENGTHS[issuer]}"
+            case "bad_structure":
+                return _describe_structure(text, issuer)
+            case "check_digits_out_of_range":
+                return f"the check digits, characters 3 and 4, are {iban[2:4]}, and they must be 02 to 98"
+            case "bad_check_digits":
+                fitting = 98 - int((iban[4:] + issuer + "00").translate(_AS_NUMBERS)) % 97
+                return f"the check digits, characters 3 and 4, are {iban[2:4]}, and {fitting:02} is needed for the rest"
+            case "country_contradicts_kind":
+                return f"the country is {country}, and the IBAN is of {issuer}"
+        return super().describe_fault(text, reason, country)
+
     def canonicalise_prefix(self, text: str) -> str:
         written = screen(text, "IBAN prefix").replace(" ", "")
         prefix = written.upper()
@@ -116,6 +144,15 @@ class Iban(Scheme):
     def preload(self) -> None:
         for country in _BBANS:
             _STRUCTURES[country]
+
+
+def _describe_structure(text: str, issuer: str) -> str:
+    classes = [*"aann", *(kind for count, kind in _field(_BBANS[issuer]) for _ in range(int(count)))]
+    places = [at for at, character in enumerate(text) if character != " "]
+    for at, kind in zip(places, classes, strict=True):
+        if not re.fullmatch(_CLASSES[kind], text[at].upper()):
+            return describe_character(text, at, f"{_CLASS_NAMES[kind]} is needed")
+    return ""
 
 
 def _begins_bban(country: str, text: str) -> bool:

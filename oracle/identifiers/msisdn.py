@@ -48,7 +48,7 @@ from phonenumbers.phonenumber import CountryCodeSource
 from phonenumbers.re_util import enable_pattern_cache
 
 from oracle.identifiers import beginnings
-from oracle.identifiers.characters import LENGTH_MAX, screen
+from oracle.identifiers.characters import LENGTH_MAX, describe_character, describe_other, screen
 from oracle.identifiers.errors import BadIdentifier, Reason
 from oracle.identifiers.scheme import DEFAULTS, Choices, Display, Matcher, PartyIdType, Read, Sample, Scheme
 
@@ -69,6 +69,7 @@ _written_mixed: Final = re.compile(rf"[0-9{_BURMESE_ZEROS}{_DIGITS}+ ().-]+").fu
 _TO_COMPACT: Final = str.maketrans(_BURMESE_ZEROS + _DIGITS, "00123456789", " ().-")
 _REWRITES_MAX: Final = 4  # no number needs more than one; a cycle must end
 
+_WRITTEN: Final = f"0123456789{_BURMESE_ZEROS}{_DIGITS}+ ().-"
 _beginning: Final = re.compile(r"[1-9][0-9]{0,14}").fullmatch
 
 
@@ -182,6 +183,27 @@ class Msisdn(Scheme):
             raise BadIdentifier("invalid_for_country", "MSISDN")
         return digits
 
+    def describe_fault(self, text: str, reason: Reason, country: str = "") -> str:
+        compact = text.translate(_TO_COMPACT)
+        digits = compact.replace("+", "")
+        count = f"{len(digits)} {'digit' if len(digits) == 1 else 'digits'}"
+        match reason:
+            case "forbidden_character":
+                return describe_other(text, _WRITTEN, "a digit is needed")
+            case "too_short" | "too_long":
+                return f"it has {count}, and {DIGITS_MIN} to {DIGITS_MAX} are needed with the calling code"
+            case "plus_misplaced":
+                at = text.rindex("+")
+                return describe_character(text, at, "it is allowed at the beginning only")
+            case "national_without_country":
+                return (
+                    f"it has {count} and looks like a national number; write + and the calling code, or name its"
+                    " country and write no +"
+                )
+            case "invalid_for_country":
+                return _describe_invalid(digits, country if not compact.startswith("+") else "")
+        return super().describe_fault(text, reason, country)
+
     def canonicalise_prefix(self, text: str) -> str:
         digits = screen(text, "MSISDN prefix").removeprefix("+").translate(_TO_COMPACT)
         if not _beginning(digits):
@@ -243,6 +265,30 @@ def _read_in_country(digits: str, country: str) -> str:
         # Without the country the digits might pass by their form alone; with it they are more likely a slip.
         raise BadIdentifier("invalid_for_country", "MSISDN")
     return found
+
+
+def _describe_invalid(digits: str, country: str) -> str:
+    """Compare the number of digits with what the country of a number has; `country` is '' for that of its calling code.
+
+    The tables alone are read: to read ten million such numbers again would take minutes.
+    """
+    calling_code = str(phonenumbers.country_code_for_region(country)) if country else _find_calling_code(digits[:3])
+    plan = _find_plan(calling_code)
+    possible = plan.general_desc.possible_length if plan and plan.general_desc else ()
+    if not plan or not possible or not plan.id.isalpha():  # 001: a calling code of no country
+        return ""
+    is_international = not country or (digits.startswith(calling_code) and len(digits) > max(possible))
+    national = digits[len(calling_code) :] if is_international else digits
+    if len(national) not in possible:
+        needed = f"and numbers of {country or plan.id} have {_join([str(length) for length in possible])}"
+        if is_international:
+            return f"{len(national)} digits follow the calling code {calling_code}, {needed}"
+        return f"it has {len(national)} digits, {needed}"
+    return f"the number of digits is right, but no number of {country or plan.id} begins like this one"
+
+
+def _join(texts: list[str]) -> str:
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} or {texts[-1]}"
 
 
 def _read_as_national(digits: str, country: str) -> str | None:

@@ -28,7 +28,7 @@ from itertools import product
 from typing import Final, Self
 
 from oracle.identifiers import townships
-from oracle.identifiers.characters import LENGTH_MAX, is_allowed, screen
+from oracle.identifiers.characters import LENGTH_MAX, is_allowed, name_character, screen
 from oracle.identifiers.errors import BadIdentifier, Reason
 from oracle.identifiers.scheme import Choices, Display, PartyIdType, Sample, Scheme
 from oracle.identifiers.townships import Township
@@ -172,6 +172,28 @@ class Nrc(Scheme):
             return _recognise(f"{text}/{sub_id}", self._own) is not None
         except BadIdentifier:
             return True  # an NRC with one wrong field
+
+    def describe_fault(self, text: str, reason: Reason, country: str = "") -> str:
+        nrc = unicodedata.normalize("NFC", text.translate(_FOLDED))
+        match = _whole(nrc) or _fields(nrc)
+        fields = match.groupdict() if match else {}
+        kind = fields.get("round") or fields.get("square") or fields.get("bare") or ""
+        match reason:
+            case "bad_state" if fields:
+                state = fields["state"].translate(_TO_ASCII_DIGITS)
+                return f"the state is {state}, and it must be 1 to 14, without a leading zero"
+            case "bad_number_length" if fields:
+                count = len(fields["number"])
+                return f"the number has {count} {'digit' if count == 1 else 'digits'}, and six are needed"
+            case "bad_type" if len(kind) == 1:
+                return f"the citizenship type is {name_character(kind)}, and it must be one of N E P T Y S"
+            case "unknown_township_latin" | "ambiguous_township_latin" if fields:
+                found = "no township" if reason == "unknown_township_latin" else "more than one township"
+                state = fields["state"].translate(_TO_ASCII_DIGITS)
+                return f"{found} of state {state} has the Latin spelling that is written here; use Burmese letters"
+            case "bad_structure":
+                return "it must have a state, a township, a type and six digits, as 12-OUKAMA-N-123456 has"
+        return super().describe_fault(text, reason, country)
 
     def canonicalise_prefix(self, text: str) -> str:
         """Cut between the fields: state (`12-`), township, type, some digits of the number."""

@@ -15,8 +15,8 @@ import re
 import unicodedata
 from typing import Final
 
-from oracle.identifiers.characters import DESTROYED, LENGTH_MAX, is_allowed
-from oracle.identifiers.errors import BadIdentifier
+from oracle.identifiers.characters import DESTROYED, LENGTH_MAX, describe_refused, is_allowed
+from oracle.identifiers.errors import BadIdentifier, Reason
 from oracle.identifiers.scheme import PartyIdType, Sample, Scheme
 
 # Printable ASCII without the space and without DESTROYED: nearly all traffic, and already in form C.
@@ -37,6 +37,11 @@ class Opaque(Scheme):
         if found in _STEPS:
             raise BadIdentifier("bad_structure", self.kind)
         return found
+
+    def describe_fault(self, text: str, reason: Reason, country: str = "") -> str:
+        if reason == "bad_structure":
+            return "it is nothing but a dot or two"
+        return super().describe_fault(text, reason, country)
 
     def canonicalise_prefix(self, text: str) -> str:
         """Return the prefix in form C.  A prefix can be `.` or `..`; a whole identifier cannot."""
@@ -65,6 +70,13 @@ def _check(text: str, subject: str) -> None:
 
 def _is_transportable(text: str) -> bool:
     return " " not in text and DESTROYED.isdisjoint(text) and is_allowed(text)
+
+
+def describe_sub_id_fault(sub_id: str, reason: Reason) -> str:
+    """Say what was found in a refused SubId, as `Scheme.describe_fault`."""
+    if reason == "sub_id_too_long":
+        return f"it has {len(sub_id):,} characters, and at most {LENGTH_MAX} are allowed"
+    return describe_refused(sub_id) if reason == "sub_id_forbidden_character" else ""
 
 
 def check_sub_id(sub_id: object) -> str:

@@ -16,7 +16,8 @@ from typing import Final, Literal, NamedTuple, Self
 
 import msgspec
 
-from oracle.identifiers.errors import BadIdentifier
+from oracle.identifiers.characters import LENGTH_MAX, describe_refused
+from oracle.identifiers.errors import BadIdentifier, Reason
 from oracle.identifiers.townships import Township
 
 Matcher = Callable[[str], object]  # truthy for a match
@@ -147,6 +148,19 @@ class Scheme(ABC):
         An auditor also reads keys that were stored under older rules.
         """
         return Display(canonical)
+
+    def describe_fault(self, text: str, reason: Reason, country: str = "") -> str:
+        """Say what was found in a refused text, and what is needed; '' if the explanation of the reason is enough.
+
+        For the results of a file alone: see `errors`.  `country` (ISO 3166 alpha-2) is the one that the row names.
+        """
+        if reason == "input_too_long":
+            return f"it has {len(text):,} characters, and at most {LENGTH_MAX} are allowed"
+        if reason == "country_contradicts_kind" and self.issuer is not None:
+            return f"the country is {country}, and every {self.kind} is of {self.issuer}"
+        if reason == "forbidden_character":
+            return describe_refused(text)
+        return ""
 
     def find_damage(self, text: str) -> Damage | None:  # noqa: ARG002
         """Name the damage by a spreadsheet to a refused identifier; None if there are no signs of any."""

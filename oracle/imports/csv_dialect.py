@@ -35,7 +35,7 @@ _RESULTS_HINT: Final = (
 )
 
 _separator: Final = re.compile(r'"?sep=(.?)"?', re.IGNORECASE).fullmatch
-_name: Final = re.compile(r"[a-z_ ]{1,32}").fullmatch
+is_name: Final = re.compile(r"[a-z_ ]{1,32}").fullmatch
 
 
 def read_separator(line: str) -> str:
@@ -121,7 +121,7 @@ def _require_columns(names: list[str], columns: list[str]) -> None:
             raise FileRefused("unknown_column", f"Column {position} has no name in the first line.", _HINT)
         if name in RESULT_COLUMNS:
             raise FileRefused("unknown_column", f'Column {position} ("{name}") is not known.', _RESULTS_HINT)
-        quoted = f'"{name}"' if _name(name) else "without a known name"
+        quoted = f'"{name}"' if is_name(name) else "without a known name"
         raise FileRefused("unknown_column", f"Column {position} ({quoted}) is not known.", _HINT)
     twice = [name for name in COLUMNS if columns.count(name) > 1]
     if twice:

@@ -28,10 +28,19 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from oracle.identifiers import BadIdentifier
+from oracle.identifiers.characters import name_character
 from oracle.imports import csv_dialect
 from oracle.imports.csv_dialect import FileHead, Format
 from oracle.imports.encoding import Encoding, decode
-from oracle.imports.refusals import FIELD_MAX, LINE_MAX, RECORD_LINES_MAX, FileRefused, RowRefused
+from oracle.imports.refusals import (
+    FIELD_MAX,
+    LINE_MAX,
+    RECORD_LINES_MAX,
+    FileRefused,
+    RowRefused,
+    describe_length,
+    suggest,
+)
 from oracle.imports.rows import (
     COLUMNS,
     REQUIRED,
@@ -172,7 +181,7 @@ class Reader:
         if overlong:
             if self._read_body is None:
                 raise csv_dialect.make_overlong_header(self._line_max)
-            self._refuse(self._lines + 1, RowRefused("too_long"))
+            self._refuse(self._lines + 1, _describe_overlong_line(self._line_max))
             self._skipping = True
             cut = len(buffer) - buffer.endswith(b"\r")
         buffer[:cut] = rest.encode("utf-8", "surrogateescape")
@@ -224,9 +233,11 @@ class Reader:
             except (IndexError, KeyError, BadIdentifier):
                 if not line:
                     continue
-            change = self._read_csv_row(number, line.split(delimiter), line)
-            if change is not None:
-                _remember(changes, tuple(parts), change)
+            others = tuple(parts)
+            known = changes.get(others)
+            change = self._read_csv_row(number, line.split(delimiter), line, known)
+            if change is not known and change is not None:
+                _remember(changes, others, change)
         self._lines += len(lines)
         if unended is not None:
             self._lines += 1
@@ -244,7 +255,8 @@ class Reader:
             if seen == len(lines) and not closed and sum(map(len, lines[at:])) <= self._line_max:
                 break
             overlong = len(lines[at].rstrip("\r\n")) > self._line_max
-            self._refuse(self._lines + at + 1, RowRefused("too_long" if overlong else "bad_quoting"))
+            refusal = _describe_overlong_line(self._line_max) if overlong else self._describe_quotes(lines[at])
+            self._refuse(self._lines + at + 1, refusal)
             at += 1
         self._lines += at
         return "".join(lines[at:])
@@ -285,8 +297,9 @@ class Reader:
                 except (IndexError, KeyError, BadIdentifier):
                     if not cells:
                         continue
-                change = self._read_csv_row(number, cells, lines[line], has_end=at != unended)
-                if change is not None:
+                known = changes.get(others)
+                change = self._read_csv_row(number, cells, lines[line], known, has_end=at != unended)
+                if change is not known and change is not None:
                     _remember(changes, others, change)
         except csv.Error:
             return at, origin + reader.line_num
@@ -318,23 +331,30 @@ class Reader:
 
     # Rows ---------------------------------------------------------------------------------------------------
 
-    def _read_csv_row(self, number: int, cells: list[str], line: str, *, has_end: bool = True) -> RowChange | None:
-        """Read a row the careful way.  Return its RowChange if it is good, else None.  An empty line is no row."""
+    def _read_csv_row(
+        self, number: int, cells: list[str], line: str, known: RowChange | None = None, *, has_end: bool = True
+    ) -> RowChange | None:
+        """Read a row the careful way.  Return its RowChange, or None if its other cells are bad or it is no row.
+
+        `known`: the RowChange of its other cells, if they have been read.  An empty line is no row.
+        """
         kind = ""
         try:
             if len(line.rstrip("\r\n")) > self._line_max:
-                raise RowRefused("too_long")
+                raise _describe_overlong_line(self._line_max)
             if not any(cell.strip() for cell in cells) and not self._head.is_result(line):
                 return None
-            for cell in cells:
-                check_text(cell)
+            for at, cell in enumerate(cells):
+                if not cell.isascii() or "\0" in cell:
+                    check_text(cell, f"cell {at + 1}")
             if len(cells) > len(self._columns):
-                raise RowRefused("too_many_fields")
+                found = f"The row has {len(cells)} cells, and the first line names {len(self._columns)} columns"
+                raise RowRefused("too_many_fields", found)
             if len(cells) < (self._cells_min if has_end else len(self._columns)):
-                raise RowRefused("too_few_fields")
+                raise self._describe_short(cells, has_end=has_end)
             named = dict(zip(self._columns, cells, strict=False))
             kind = read_kind(named["kind"])
-            return self._read_carefully(number, named)
+            return self._read_carefully(number, named, known)
         except RowRefused as exc:
             self._refuse(number, exc, kind)
             return None
@@ -344,7 +364,7 @@ class Reader:
         kind = ""
         try:
             if len(line) > self._line_max:
-                raise RowRefused("too_long")
+                raise _describe_overlong_line(self._line_max)
             if not line.strip():
                 return None
             check_text(line)
@@ -355,16 +375,47 @@ class Reader:
             self._refuse(number, exc, kind)
             return None
 
-    def _read_carefully(self, number: int, named: dict[str, str]) -> RowChange:
-        if any(len(cell) > FIELD_MAX for cell in named.values()):
-            raise RowRefused("too_long")
+    def _read_carefully(self, number: int, named: dict[str, str], known: RowChange | None = None) -> RowChange:
+        for name, cell in named.items():
+            if len(cell) > FIELD_MAX:
+                raise RowRefused("too_long", describe_length(f"The {name}", cell, FIELD_MAX))
         kind, identifier, sub_id, currency, country, action = (named.get(column, "") for column in COLUMNS)
-        change = read_change(self._checks, kind, sub_id, currency, country, action)
-        found = read_identifier(change, identifier)
+        change = known or read_change(self._checks, kind, sub_id, currency, country, action)
+        try:
+            found = read_identifier(change, identifier, country or self._checks.default_country or "")
+        except RowRefused as exc:
+            self._refuse(number, exc, change.kind)
+            return change
         self._rows.append(
             FileRow(number, change.action, change.kind, change.party_id_type, found, change.sub_id, change.currency),
         )
         return change
+
+    def _describe_quotes(self, line: str) -> RowRefused:
+        """Say where the quotes of a line go wrong: a quoted cell begins and ends at a separator."""
+        text, at, delimiter = line.rstrip("\r\n"), 0, self._delimiter
+        while at < len(text):
+            if text[at] != '"':
+                at = text.find(delimiter, at) + 1 or len(text)
+                continue
+            opened, end = at, text.find('"', at + 1)
+            while end >= 0 and text[end + 1 : end + 2] == '"':
+                end = text.find('"', end + 2)
+            if end < 0:
+                return RowRefused("bad_quoting", f"The quote at character {opened + 1} of the line is not closed")
+            if end + 1 < len(text) and text[end + 1] != delimiter:
+                found = name_character(text[end + 1])
+                return RowRefused("bad_quoting", f"Character {end + 2} of the line is {found}, after a closing quote")
+            at = end + 2
+        return RowRefused("bad_quoting")
+
+    def _describe_short(self, cells: list[str], *, has_end: bool) -> RowRefused:
+        count = f"{len(cells)} cell" if len(cells) == 1 else f"{len(cells)} cells"
+        if not has_end:
+            needed = f"this last row has no line break at its end, so all {len(self._columns)} are needed"
+        else:
+            needed = f"the column {self._columns[self._cells_min - 1]} is number {self._cells_min}"
+        return RowRefused("too_few_fields", f"The row ends after {count}, and {needed}")
 
     def _refuse(self, number: int, refusal: RowRefused, kind: str = "") -> None:
         self._rows.append(refuse_row(number, refusal, kind))
@@ -417,10 +468,14 @@ def _decode_carefully(line: str) -> dict[str, str]:
     try:
         # No number is allowed, and Python would need a long time to read a long one.
         pairs = json.loads(line, object_pairs_hook=_Pairs, parse_int=_Number, parse_float=_Number)
+    except json.JSONDecodeError as exc:
+        end = "The line ends too early to be a JSON object"
+        where = f"Character {exc.pos + 1} cannot be there in a JSON object"
+        raise RowRefused("bad_json", end if exc.pos >= len(line.rstrip()) else where) from None
     except (ValueError, RecursionError):
         raise RowRefused("bad_json") from None
     if not isinstance(pairs, _Pairs):
-        raise RowRefused("bad_json")
+        raise RowRefused("bad_json", f"The line is {_name_value(pairs)}, and a JSON object is needed")
     named: dict[str, str] = {}
     seen = set()
     ignored = csv_dialect.RESULT_COLUMNS if csv_dialect.RESULT_SIGNS.issubset(name for name, _ in pairs) else ()
@@ -428,16 +483,29 @@ def _decode_carefully(line: str) -> dict[str, str]:
         if name in ignored:
             continue
         if name not in COLUMNS:
-            raise RowRefused("unknown_member")
+            quoted = f' "{name}"' if csv_dialect.is_name(name) else ""
+            raise RowRefused("unknown_member", f"The name{quoted} in the object is not known{suggest(name, COLUMNS)}")
         if name in seen:
-            raise RowRefused("duplicate_member")
+            raise RowRefused("duplicate_member", f"The object has the name {name} twice")
         seen.add(name)
         if value is None:
             continue
         if not isinstance(value, str):
-            raise RowRefused("not_text")
+            raise RowRefused("not_text", f"The {name} is {_name_value(value)}, and text is needed")
         named[name] = value
     return named
+
+
+def _name_value(value: object) -> str:
+    if isinstance(value, _Pairs):
+        return "an object"
+    if isinstance(value, bool):
+        return "true or false"
+    return "a list" if isinstance(value, list) else "text" if isinstance(value, str) else "a number"
+
+
+def _describe_overlong_line(line_max: int) -> RowRefused:
+    return RowRefused("too_long", f"The line has more than {line_max:,} characters. Shorten it, or delete the row")
 
 
 class _Number:

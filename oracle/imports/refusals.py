@@ -1,13 +1,19 @@
 """The reasons for refusing a file or a row: closed lists of codes, each with its message and remedy.
 
-No message contains the content of a cell, because messages can end up in logs.
+A message of a row says what was found and what is needed.  Whoever can read it can read the row as well: both are in
+the results of the batch, and nowhere else.  Still no message holds the content of a cell that can be an identifier, so
+that a message alone can be shown or sent.  It names counts, positions, one character, and words of closed lists: the
+columns, kinds, countries, currencies.  Messages of a whole file are shown and logged more widely: they name no cell.
 """
 
-from functools import cache
+from difflib import get_close_matches
+from functools import cache, lru_cache
 from typing import Final, Literal
 
-from oracle.identifiers import KINDS
+from oracle.identifiers import KINDS, find_scheme
+from oracle.identifiers.characters import name_character
 from oracle.identifiers.errors import EXPLANATIONS, BadIdentifier, Reason
+from oracle.identifiers.opaque import describe_sub_id_fault
 
 LINE_MAX: Final = 65_536  # characters, of one line, and of one quoted record that covers several lines
 RECORD_LINES_MAX: Final = 10  # of one quoted record: for an open quote, so many lines are read again
@@ -113,6 +119,10 @@ _REMEDIES: Final[dict[Reason, str]] = {
 }
 
 
+# What to do: all after the first sentence, which says what is wrong in general.
+_WHAT_TO_DO: Final = {code: text.partition(". ")[2] for code, text in REFUSALS.items()}
+
+
 class FileRefused(Exception):
     """The whole file cannot be read."""
 
@@ -129,18 +139,75 @@ class FileRefused(Exception):
 class RowRefused(Exception):
     """One row cannot be read; the others can."""
 
-    def __init__(self, code: RowCode, message: str | None = None) -> None:
-        super().__init__(code, message)
+    def __init__(self, code: RowCode, found: str = "") -> None:
+        """`found`: a sentence without its dot about what is wrong in this row; '' if the code says enough."""
+        super().__init__(code, found)
         self.code: RowCode = code
-        self.message = message or REFUSALS[code]
+        self.message = f"{found}. {_WHAT_TO_DO[code]}".rstrip() if found else REFUSALS[code]
 
 
-def explain(refusal: BadIdentifier) -> RowRefused:
-    """Return the refusal of a row whose identifier or SubId is bad."""
-    if refusal.reason == "unknown_country":
+class BadValue(RowRefused):
+    """The identifier or the SubId of a row is bad."""
+
+    def __init__(self, code: RowCode, message: str) -> None:
+        super().__init__(code)
+        self.message = message
+
+
+def explain(refusal: BadIdentifier, text: str, country: str = "") -> RowRefused:
+    """Return the refusal of a row whose identifier or SubId is this text, in a row that names this country."""
+    reason, subject = refusal.reason, refusal.subject
+    if reason == "unknown_country":
         return RowRefused("bad_country")
-    code: RowCode = "bad_sub_id" if refusal.reason.startswith("sub_id_") else "bad_identifier"
-    return RowRefused(code, _make_sentence(refusal.reason, refusal.subject))
+    is_sub_id = reason.startswith("sub_id_")
+    if is_sub_id:
+        found = describe_sub_id_fault(text, reason)
+    else:
+        found = find_scheme(subject).describe_fault(text, reason, country) if subject in KINDS else ""
+    message = f"{subject}: {found} ({reason}). {_REMEDIES.get(reason, '')}".rstrip() if found else ""
+    return BadValue("bad_sub_id" if is_sub_id else "bad_identifier", message or _make_sentence(reason, subject))
+
+
+def describe_value(column: str, code: RowCode, text: str) -> RowRefused:
+    """Return the refusal of a cell that a spreadsheet or a program has damaged."""
+    if code == "missing_value_mark":
+        return RowRefused(code, f"The column {column} has a mark of a missing value (such as nan, NULL or N/A)")
+    if code == "formula":
+        return RowRefused(code, f"The {column} begins with {name_character(text[0])}, as a formula does")
+    if code == "digits_lost":
+        zeros = len(text) - len(text.rstrip("0"))
+        return RowRefused(code, f"The last {zeros} digits are 0: spreadsheets keep only 15 digits of a number")
+    if code == "leading_zero_lost":
+        count = sum(map(str.isdigit, text))
+        lost = "a zero is" if count == _CLABE_DIGITS - 1 else "two zeros are"
+        return RowRefused(code, f"The CLABE has {count} digits, and {_CLABE_DIGITS} are needed: {lost} lost in front")
+    at = _find_sign(code, text)
+    return RowRefused(code, f"{_DAMAGES[code]}: character {at + 1} of the {column} is {name_character(text[at])}")
+
+
+_CLABE_DIGITS: Final = 18
+_DAMAGES: Final[dict[RowCode, str]] = {
+    "decimal_number": "A spreadsheet changed the value into a decimal number",
+    "scientific_notation": "A spreadsheet changed the value into a rounded number, so digits are lost",
+    "thousands_separator": "The value is written with thousands separators",
+}
+
+
+def _find_sign(code: RowCode, text: str) -> int:
+    """Return the position of the first character that shows this damage to a number."""
+    signs = "eE*xX\u00d7\u00b7\u22c5" if code == "scientific_notation" else ",.'\u2019\u02bc`\u00b4 "
+    return next((at for at, character in enumerate(text) if character in signs), 0)
+
+
+def describe_length(what: str, text: str, at_most: int) -> str:
+    return f"{what} has {len(text):,} characters, and at most {at_most:,} are allowed"
+
+
+@lru_cache(1_024)
+def suggest(word: str, known: tuple[str, ...]) -> str:
+    """Return a question that names the known word that was perhaps meant; '' if none is near."""
+    near = get_close_matches(word[:FIELD_MAX].strip().lower(), [name.lower() for name in known], 1, 0.7)
+    return f" (did you mean {next(name for name in known if name.lower() == near[0])}?)" if near else ""
 
 
 @cache

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from phonenumbers import SUPPORTED_REGIONS
 
 from oracle.identifiers import (
+    KINDS,
     PARTY_ID_TYPES,
     BadIdentifier,
     Reading,
@@ -20,14 +21,16 @@ from oracle.identifiers import (
     find_scheme,
     list_current_currencies,
 )
+from oracle.identifiers.characters import name_character
 from oracle.identifiers.opaque import check_sub_id
 from oracle.imports import cells
-from oracle.imports.refusals import FIELD_MAX, RowRefused, explain
+from oracle.imports.refusals import FIELD_MAX, RowRefused, describe_value, explain, suggest
 
 COLUMNS: Final = ("kind", "identifier", "sub_id", "currency", "country", "action")
 REQUIRED: Final = ("kind", "identifier")
 ACTIONS: Final = ("add", "replace", "remove")
 
+_letters: Final = re.compile(r"[A-Za-z]+").fullmatch
 _currency: Final = re.compile(r"[A-Za-z]{3}").fullmatch
 
 # An identifier that needs no repair, and shows no damage.
@@ -82,18 +85,19 @@ def refuse_row(line: int, refusal: RowRefused, kind: str = "") -> FileRow:
     return FileRow(line, "", kind, "", "", "", "", refusal.code, refusal.message)
 
 
-def check_text(text: str) -> None:
+def check_text(text: str, subject: str = "the line") -> None:
     """Raise RowRefused for text that is damaged.  Bytes that are not UTF-8 arrive as surrogates."""
     if "\0" in text:
-        raise RowRefused("nul_character")
+        raise RowRefused("nul_character", f"Character {text.index(chr(0)) + 1} of {subject} is a NUL character")
     if text.isascii():
         return
-    if "\ufffd" in text:
-        raise RowRefused("bad_encoding")
+    at = text.find("\ufffd")
+    if at >= 0:
+        raise RowRefused("bad_encoding", f"Character {at + 1} of {subject} was lost in an earlier conversion")
     try:
         text.encode()
-    except UnicodeEncodeError:
-        raise RowRefused("bad_encoding") from None
+    except UnicodeEncodeError as exc:
+        raise RowRefused("bad_encoding", f"Character {exc.start + 1} of {subject} is not UTF-8") from None
 
 
 def read_change(
@@ -134,14 +138,18 @@ def _require_kind(cell: str) -> str:
     text = cells.clean(cell)
     if not text:
         raise RowRefused("missing_kind")
-    raise RowRefused("missing_value_mark" if cells.is_mark(text) else "unknown_kind")
+    if cells.is_mark(text):
+        raise describe_value("kind", "missing_value_mark", text)
+    raise RowRefused("unknown_kind", f"The kind has {_count(text)} and is not known{suggest(text, KINDS)}")
 
 
 def _read_action(cell: str) -> str:
     text = cells.clean(cell)
     action = text.lower() or "add"
     if action not in ACTIONS:
-        raise RowRefused("missing_value_mark" if cells.is_mark(text) else "unknown_action")
+        if cells.is_mark(text):
+            raise describe_value("action", "missing_value_mark", text)
+        raise RowRefused("unknown_action", f"The action has {_count(text)} and is not known{suggest(text, ACTIONS)}")
     return action
 
 
@@ -154,12 +162,12 @@ def _read_currency(cell: str, action: str) -> str:
     if not text or (action == "remove" and _currency(text)):
         return text.upper()
     if cells.is_mark(text):
-        raise RowRefused("missing_value_mark")
+        raise describe_value("currency", "missing_value_mark", text)
     if not _currency(text):
-        raise RowRefused("bad_currency")
+        raise RowRefused("bad_currency", _describe_letters("currency", text, 3))
     currency = text.upper()
     if currency not in list_current_currencies():
-        raise RowRefused("unknown_currency")
+        raise RowRefused("unknown_currency", f"No currency has the code {currency}")
     return currency
 
 
@@ -167,7 +175,10 @@ def _read_country(cell: str) -> str:
     text = cells.clean(cell)
     country = text.upper()
     if country and country not in SUPPORTED_REGIONS:
-        raise RowRefused("missing_value_mark" if cells.is_mark(text) else "bad_country")
+        if cells.is_mark(text):
+            raise describe_value("country", "missing_value_mark", text)
+        found = f"No country has the code {country}" if _letters(country) and len(country) == 2 else ""  # noqa: PLR2004
+        raise RowRefused("bad_country", found or _describe_letters("country", text, 2))
     return country
 
 
@@ -178,30 +189,51 @@ def _read_sub_id(cell: str, action: str) -> str | None:
         return None
     fault = cells.find_fault(sub_id)
     if fault and not (action == "remove" and fault == "missing_value_mark"):
-        raise RowRefused(fault)
+        raise describe_value("sub_id", fault, sub_id)
     try:
         return check_sub_id(sub_id)
     except BadIdentifier as exc:
-        raise explain(exc) from None
+        raise explain(exc, sub_id) from None
+
+
+def _count(text: str) -> str:
+    return f"{len(text):,} {'character' if len(text) == 1 else 'characters'}"
+
+
+def _describe_letters(column: str, text: str, needed: int) -> str:
+    """Say why a cell is no code of so many letters."""
+    if len(text) != needed:
+        return f"The {column} has {_count(text)}, and {('two', 'three')[needed - 2]} letters are needed"
+    at = next(at for at, character in enumerate(text) if not _letters(character))
+    return f"Character {at + 1} of the {column} is {name_character(text[at])}, and a letter from A to Z is needed"
 
 
 def _check_permitted(checks: RowChecks, kind: str, currency: str) -> None:
     if checks.kinds is not None and not checks.reading.is_permitted(kind, checks.kinds):
-        raise RowRefused("kind_not_allowed")
+        raise RowRefused("kind_not_allowed", f"This FSP cannot register {kind}, only {_list(checks.kinds)}")
     if currency and checks.currencies is not None and currency not in checks.currencies:
-        raise RowRefused("currency_not_allowed")
+        raise RowRefused(
+            "currency_not_allowed", f"This FSP cannot register {currency}, only {_list(checks.currencies)}"
+        )
 
 
-def read_identifier(change: RowChange, cell: str) -> str:
-    """Read the identifier, or raise RowRefused."""
+def _list(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)) or "nothing"
+
+
+def read_identifier(change: RowChange, cell: str, country: str = "") -> str:
+    """Read the identifier, or raise RowRefused.  `country`: the cell, or the default of the file."""
     text = cells.clean(cell)
     if not text:
         raise RowRefused("missing_identifier")
     fault = cells.find_fault(text, change.kind)
     if fault:
-        raise RowRefused(fault)
+        raise describe_value("identifier", fault, text)
     try:
         return change.read(text)
     except BadIdentifier as exc:
         fault = change.scheme.find_damage(text)
-        raise (RowRefused(fault) if fault else explain(exc)) from None
+        refusal = (
+            describe_value("identifier", fault, text) if fault else explain(exc, text, cells.clean(country).upper())
+        )
+        raise refusal from None

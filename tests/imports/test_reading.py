@@ -384,8 +384,8 @@ def test_the_refusal_of_a_file_describes_its_form() -> None:
 def test_a_message_gives_the_reason_and_the_remedy() -> None:
     (row,) = read_lines("MSISDN,09250000001,,,,")
     assert row.message == (
-        "MSISDN: it looks like a national number; write + and the calling code, or name its country and write no + "
-        "(national_without_country). "
+        "MSISDN: it has 11 digits and looks like a national number; write + and the calling code, or name its country"
+        " and write no + (national_without_country). "
         "The country belongs in the column country."
     )
     assert (row.kind, row.identifier) == ("MSISDN", "")
