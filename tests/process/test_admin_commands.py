@@ -258,6 +258,83 @@ def test_a_key_is_written_to_a_private_file_and_not_shown(shell: Shell, tmp_path
     assert len(shell("key", "list", "--limit", "0").lines) == before  # no credential without a key was created
 
 
+def test_people_appear_by_name_and_are_found_by_it(shell: Shell, service: Service, tmp_path: Path) -> None:
+    for fsp in ("northbank", "southbank"):
+        assert shell("fsp", "create", fsp, *(["--two-persons"] if fsp == "northbank" else [])).code == 0
+    ana = service.issue("dfsp-maker", "northbank", label="Ana Flores")
+    newer = service.issue("dfsp-maker", "northbank", label="ana flores")  # the same person got a second key
+    luis = service.issue("dfsp-checker", "northbank", label="Luis")
+    other = service.issue("dfsp-maker", "southbank", label="Ana Flores")
+    desk = service.issue("auditor", label="Rosa")
+    numbers = []
+    for at, key in enumerate((ana, newer, other)):
+        file = tmp_path / f"{at}.csv"
+        file.write_text(HEADER + rows(7_000 + 10 * at, 2))
+        uploaded = shell.as_key(key, "import", str(file), "--json")
+        assert uploaded.code == 0, uploaded.err
+        numbers.append(str(uploaded.json["batchId"]))
+    first, second, third = numbers
+    assert shell.as_key(luis, "batch", "approve", first).code == 0
+    assert shell.as_key(ana, "batch", "watch", first).code == 0
+    assert shell.as_key(ana, "batch", "cancel", second).code == 0
+
+    shown = shell.as_key(luis, "batch", "show", first, "--json").json
+    assert (shown["uploadedByName"], shown["decidedByName"], shown["cancelledByName"]) == (
+        "Ana Flores (maker of northbank)", "Luis (checker of northbank)", None,
+    )  # fmt: skip
+    assert shown["uploadedBy"] == ana.split("_")[1]
+    assert [[line[0], line[6], line[8]] for line in shell("batch", "list", "--by", "Luis").lines] == [
+        [first, "Ana Flores (maker of northbank)", "Luis (checker of northbank)"]
+    ]
+
+    def find(*words: str, key: str = "") -> list[str]:
+        listed = shell.as_key(key, *words) if key else shell(*words)
+        assert listed.code == 0, listed.err
+        return [line[0] for line in listed.lines]
+
+    whole = "Ana Flores (maker of northbank)"
+    assert find("batch", "list", "--by", whole) == find("batch", "list", "--by", whole.upper()) == [second, first]
+    assert find("batch", "list", "--uploaded-by", "flores", key=luis) == [second, first]
+    assert find("batch", "list", "--by", "flores", key=other) == [third]
+    assert find("batch", "list", "--by", ana.split("_")[1]) == [second, first]
+    ambiguous = shell("batch", "list", "--by", "ana flores")
+    assert ambiguous.code != 0
+    for name in (whole, "Ana Flores (maker of southbank)"):
+        assert name in ambiguous.err
+    for words in (("batch", "list"), ("audit", "events"), ("audit", "reads")):
+        unknown = shell.as_key(desk, *words, "--by", "Nobody Here")
+        assert "No key has this name" in unknown.err, (words, unknown.err)
+
+    events = shell.as_key(desk, "audit", "events", "--by", "Ana Flores (maker of southbank)")
+    assert {line[5] for line in events.lines} == {"Ana Flores (maker of southbank)"}
+    assert len([line for line in events.lines if line[2] == "alias"]) == 2
+    own = shell.as_key(other, "audit", "events", "--by", "Rosa", "--json")
+    assert (own.code, own.out) == (0, "")  # a name of the hub, by its whole label; she changed nothing there
+    assert "No key has this name" in shell.as_key(other, "audit", "events", "--by", "Luis").err
+    reads = shell.as_key(desk, "audit", "reads", "--by", "rosa")
+    assert {line[2] for line in reads.lines} == {"Rosa (auditor)"}
+
+    assert shell("key", "update", luis.split("_")[1], "--label", "Luis Mora").code == 0
+    assert find("batch", "list", "--by", "Luis Mora") == [first]
+    renamed = shell.as_key(luis, "batch", "show", first, "--json").json
+    assert renamed["decidedByName"] == "Luis Mora (checker of northbank)"
+    assert shell.as_key(luis, "key", "me", "--json").json["label"] == "Luis Mora"
+
+
+def test_an_nrc_is_shown_as_people_write_it_beside_its_canonical_form(shell: Shell) -> None:
+    named = ("NRC", "12/OUKAMA(N)123456")
+    assert shell("fsp", "create", "nrcbank").code == 0
+    assert shell("alias", "add", *named, "--fsp", "nrcbank").code == 0
+    for words in (("lookup", *named), ("check", *named, "--fsp", "nrcbank")):
+        (found,) = shell("alias", *words, "--json").out.splitlines()
+        assert '"display":"12/OUKAMA(N)123456"' in found
+        assert '"identifier":"12-250019-N-123456"' in found
+    (moment,) = shell("audit", "events", "--kind", "NRC", "--identifier", named[1], "--json").out.splitlines()
+    assert json.loads(moment)["display"] == "12/OUKAMA(N)123456"
+    assert shell("audit", "timeline", *named).out.splitlines()[0] == "NRC 12/OUKAMA(N)123456"
+    assert re.search(r"^display +12/OUKAMA\(N\)123456$", shell("audit", "resolve", *named).out, re.MULTILINE)
+
+
 def test_bootstrap_creates_only_the_first_key(database_url: str, tmp_path: Path) -> None:
     env = {"ORACLE_DATABASE_URL": database_url}
     first = run_oracle(tmp_path, "key", "bootstrap", env=env)

@@ -37,7 +37,7 @@ from oracle.api.admin.times import read_time
 from oracle.api.admin.values import NOTE_MAX, BatchState, CountryQuery, FspIdQuery, Reason, capitalise, require_country
 from oracle.backoff import pause
 from oracle.errors import DirectoryUnavailable
-from oracle.identifiers import Kind
+from oracle.identifiers import Kind, display
 from oracle.imports import chunks, decisions, one_alias, quota, results, uploads
 from oracle.store.postgres import Postgres, Transaction
 
@@ -82,11 +82,15 @@ class FileError(Resource):
 
 
 class BatchChange(Resource):
-    """The change of one alias that a second person must approve.  Without the file, null: kind, identifier, subId."""
+    """The change of one alias that a second person must approve.
+
+    Without the file, null: kind, identifier, display, subId.
+    """
 
     action: one_alias.Action
     kind: Kind | None
     identifier: Annotated[str | None, Meta(description="Canonical")]
+    display: Annotated[str | None, Meta(description="As people write it")]
     sub_id: str | None
     currency: Annotated[
         str | None,
@@ -174,6 +178,7 @@ def _change_of(row: Any) -> BatchChange:
         action=row["change_action"],
         kind=known.kind if known else None,
         identifier=known.identifier if known else None,
+        display=display(known.kind, known.identifier).text if known and known.identifier else None,
         sub_id=known.sub_id or None if known else None,
         currency=known.currency or None if known else None,
         if_match=row["change_version"] is not None,

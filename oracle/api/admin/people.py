@@ -77,7 +77,7 @@ async def find_people(call: Call, text: str | None, field: str = "by") -> list[s
     found = await _find(call, text)
     if not found and (whole := _WHOLE_NAME.fullmatch(text)):
         found = [row for row in await _find(call, whole[1]) if _name(row).casefold() == text.casefold()]
-    names = sorted({_name(row) for row in found})
+    names = sorted({_name(row).casefold(): _name(row) for row in found}.values())
     if len(names) == 1:
         return [row["credential_id"] for row in found]
     if not names:
