@@ -118,7 +118,9 @@ class Pieces(Iterator[bytes]):
         try:
             return next(self._pieces)
         except httpx.TransportError as exc:
-            raise ClientError("The answer ended before it was complete", "incomplete", "Try again") from exc
+            raise ClientError(
+                "The answer ended before it was complete", "incomplete", "Try again", exit_code=UNREACHABLE
+            ) from exc
 
 
 class Client:
