@@ -51,11 +51,16 @@ def _download(client: Client, fsp_id: str, query: Mapping[str, Any]) -> Abstract
 def fetch_aliases(client: Client, fsp_id: str, filters: Mapping[str, Any]) -> Iterator[bytes]:
     """Yield all aliases as lines of JSON, many at a time."""
     with _download(client, fsp_id, {**filters, "format": "aliases"}) as pieces:
-        rest = b""
-        for piece in pieces:
-            lines, end, rest = (rest + piece).rpartition(b"\n")
-            if end:
-                yield lines + end
+        yield from split_blocks(pieces)
+
+
+def split_blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the same bytes, in pieces that end with a line."""
+    rest = b""
+    for piece in pieces:
+        lines, end, rest = (rest + piece).rpartition(b"\n")
+        if end:
+            yield lines + end
 
 
 def _export(client: Client, arguments: Arguments) -> None:

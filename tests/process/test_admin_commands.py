@@ -853,6 +853,13 @@ class _Unreliable(BaseHTTPRequestHandler):
         if how == "break":
             self.close_connection = True
             return
+        if how == "cut":
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"5\r\nkind,\r\n")
+            self.close_connection = True
+            return
         good = self.server.answers.pop(0) if not how and self.server.answers else b"{}"
         answer = {"503": self.problem, "strange": b"<html>"}.get(how, good)
         self.send_response(503 if how == "503" else 502 if how == "strange" else 200)
@@ -949,3 +956,113 @@ def test_a_bad_url_is_one_line(url: str) -> None:
 def test_a_name_that_changes_the_path_is_refused(client: Client, name: str) -> None:
     with pytest.raises(ClientError, match="cannot be used as thing"):
         client.call("GET", "/things/{thing}", thing=name)
+
+
+# Long lists and files -----------------------------------------------------------------------------------------------
+
+
+def test_a_file_of_identifiers_is_checked_and_looked_up(
+    shell: Shell, service: Service, maker_key: str, tmp_path: Path
+) -> None:
+    shell.as_key(maker_key, "alias", "add", "MSISDN", "525599990001")
+    plain, table = tmp_path / "numbers", tmp_path / "numbers.csv"
+    plain.write_text("+52 55 9999 0001\n525599990002\n12\n")
+    table.write_text("Nombre;Celular\nAna;'+525599990001\nEva;525599990002\nLuz;12\n")
+    for words in ([str(plain)], ["-"], [str(table), "--column", "celular"]):
+        asked = ("MSISDN", "--file", *words)
+        checked = shell.as_key(maker_key, "alias", "check", *asked, stdin=plain.read_text())
+        assert [line[1] for line in checked.lines] == ["yes", "no", ""]
+        assert checked.err == "3 identifiers: the FSP has 1, not 1; 1 cannot be read\n"
+        found = shell.as_key(key_of(service), "alias", "lookup", *asked, stdin=plain.read_text())
+        assert [line[1] for line in found.lines] == ["greenbank", "", ""]
+        assert found.err == "3 identifiers: an FSP answers for 1, not 1; 1 cannot be read\n"
+    wrong = shell.as_key(maker_key, "alias", "check", "MSISDN", "12", "--file", str(plain))
+    assert wrong.code == 2
+    missing = shell.as_key(maker_key, "alias", "check", "MSISDN", "--file", str(tmp_path / "none"))
+    assert (missing.code, missing.out) == (1, "")
+    assert "No such file" in missing.err
+
+
+def test_each_list_says_that_it_goes_on(shell: Shell, service: Service, maker_key: str, tmp_path: Path) -> None:
+    for number in range(2):
+        file = tmp_path / f"{number}.csv"
+        file.write_text(HEADER + rows(80_000 + number, 1))
+        assert shell.as_key(maker_key, "import", str(file)).code == 0
+        shell("route", "add", "ACCOUNT_ID", f"7700{number}", "greenbank")
+        shell.as_key("aok_nobody1234_" + "0" * 64, "fsp", "list")
+    shell.as_key(maker_key, "alias", "add", "MSISDN", "523300080000", "--currency", "USD")
+    auditor = service.issue("auditor")
+    shell.as_key(auditor, "audit", "events")
+    operator = key_of(service)
+    lists = {
+        "alias list": maker_key, "batch list": maker_key, "fsp list": operator, "key list": operator,
+        "key refused": operator, "route list": operator, "audit events": auditor, "audit reads": auditor,
+        "audit timeline MSISDN 523300080000": auditor, "alias list --prefix 5233": maker_key,
+    }  # fmt: skip
+    more = "Only the first is shown; there are more. To see all, add --all. To see more, add --limit 10.\n"
+    for words, key in lists.items():
+        for form in ([], ["--json"]):
+            short = shell.as_key(key, *words.split(), *form, "--limit", "1")
+            assert (short.code, short.err) == (0, more), words
+            assert len([line for line in short.out.splitlines() if not line.startswith("  ")]) == 1, words
+            whole = shell.as_key(key, *words.split(), *form, "--all")
+            assert (whole.code, whole.err) == (0, ""), words
+            assert len(whole.out.splitlines()) > 1, words
+
+
+def test_all_aliases_are_those_of_the_pages(shell: Shell, maker_key: str) -> None:
+    shell.as_key(maker_key, "alias", "add", "ALIAS", "tía-lupe", "--currency", "MXN")
+    shell.as_key(maker_key, "alias", "add", "ALIAS", "tía-lupe", "--currency", "USD")
+    for more in ([], ["--kind", "alias"], ["--prefix", "5255"], ["--state", "unanswered"], ["--changed-from", "2d"]):
+        paged = shell.as_key(maker_key, "alias", "list", "--limit", "900000", *more)
+        streamed = shell.as_key(maker_key, "alias", "list", "--all", *more)
+        assert sorted(streamed.lines) == sorted(paged.lines)
+        whole = shell.as_key(maker_key, "alias", "list", "--all", "--json", *more)
+        items = [json.loads(line) for line in whole.out.splitlines()]
+        paged = shell.as_key(maker_key, "alias", "list", "--limit", "900000", "--json", *more)
+        wanted = [json.loads(line) for line in paged.out.splitlines()]
+        for each in wanted:
+            del each["display"]
+        assert sorted(items, key=str) == sorted(wanted, key=str)
+
+
+def test_an_export_is_imported_as_it_is(shell: Shell, service: Service, tmp_path: Path) -> None:
+    shell("fsp", "create", "movebank", "--country", "MX")
+    key = service.issue("dfsp-maker", "movebank")
+    for kind, identifier, *more in (
+        ("MSISDN", "+9512345678", "--currency", "MMK"),  # without + a number of Mexico
+        ("MSISDN", "+9512345678", "--currency", "USD"),
+        ("ALIAS", "a,b", "--sub", "till,1"),
+        ("CLABE", "646180110400000007"),
+        ("NRC", "12/OUKAMA(N)123459"),
+        ("EMAIL", "ana@example.org"),
+    ):
+        assert shell.as_key(key, "alias", "add", kind, identifier, *more).code == 0, identifier
+    listed = sorted(line[:5] for line in shell.as_key(key, "alias", "list", "--all").lines)
+    for form in ("csv", "ndjson"):
+        file = tmp_path / f"all.{form}"
+        done = shell.as_key(key, "alias", "export", "--format", form, "--out", str(file))
+        assert (done.code, done.out) == (0, "")
+        assert re.fullmatch(
+            rf"Wrote 6 rows to {file} in [0-9.]+ s \([0-9,]+ rows/s\), as they were at \S+Z\.\n", done.err
+        )
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        piped = shell.as_key(key, "alias", "export", "--format", form)
+        assert sorted(piped.out.splitlines()) == sorted(file.read_text().splitlines())
+        service.fetch("DELETE FROM alias_currencies WHERE fsp_id = 'movebank'")
+        service.fetch("DELETE FROM aliases WHERE fsp_id = 'movebank'")
+        assert shell.as_key(key, "import", str(file)).code == 0
+        assert sorted(line[:5] for line in shell.as_key(key, "alias", "list", "--all").lines) == listed
+
+
+def test_an_export_that_breaks_off_leaves_no_file(
+    shell: Shell, unreliable: Unreliable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ORACLE_ADMIN_URL", unreliable.url)
+    unreliable.failures = ["cut"]
+    out = tmp_path / "all.csv"
+    broken = shell("alias", "export", "--fsp", "greenbank", "--out", str(out))
+    assert (broken.code, broken.err) == (
+        6, "oracle: The answer ended before it was complete (incomplete). Try again\n"
+    )  # fmt: skip
+    assert list(tmp_path.glob("*.csv*")) == []
