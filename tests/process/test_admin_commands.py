@@ -988,7 +988,7 @@ def test_each_list_says_that_it_goes_on(shell: Shell, service: Service, maker_ke
         file = tmp_path / f"{number}.csv"
         file.write_text(HEADER + rows(80_000 + number, 1))
         assert shell.as_key(maker_key, "import", str(file)).code == 0
-        shell("route", "add", "ACCOUNT_ID", f"7700{number}", "greenbank")
+        assert shell("route", "add", "ACCOUNT_ID", f"7700{number}", "--fsp", "greenbank").code == 0
         shell.as_key("aok_nobody1234_" + "0" * 64, "fsp", "list")
     shell.as_key(maker_key, "alias", "add", "MSISDN", "523300080000", "--currency", "USD")
     auditor = service.issue("auditor")
