@@ -4,11 +4,9 @@ It starts a PostgreSQL of its own, registers that many aliases through the trigg
 their keys, and removes it afterwards.  Every tenth alias then moves to another FSP, every twentieth is removed.
 It compares twice: as PostgreSQL plans it, and with a sort on its disk.
 
-s         time of `oracle audit verify --directory`, without the log
-CPU       of the process that compares, and of PostgreSQL's process; us/row: both, for each event or entry
-process   peak memory of the process that compares
-backend   peak memory of PostgreSQL's process, without the shared buffers
-temp      what PostgreSQL has written to its disk to sort
+It prints the time of `oracle audit verify --directory` without the log; the CPU of the process that compares and of
+PostgreSQL's process, and both for each event or entry; the peak memory of both, PostgreSQL's without the shared
+buffers; and what PostgreSQL has written to its disk to sort.
 """
 
 from __future__ import annotations
@@ -29,6 +27,7 @@ from typing import Any, Final
 import asyncpg
 
 from loadtests import machine
+from loadtests.figures import format_figures
 from oracle.audit import log
 from oracle.audit.directory import WHOLE, Comparison, open_snapshot
 from oracle.run.embedded import PostgresServer
@@ -90,13 +89,17 @@ async def measure(url: str, count: int, settings: dict[str, str]) -> None:
     await reader.close()
     rows = comparison.rows
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    sort = "with a sort on the disk" if settings.keys() & _SORT.keys() else "as PostgreSQL plans it"
+    cpu_us = (own_s + server_s) / rows.total() * 1e6
     print(
-        f"{count:>11,} aliases  {rows['events']:,} events  {rows['directory']:,} entries  {found} differences"
-        f"  {seconds:.1f} s  CPU {own_s:.1f} + {server_s:.1f} s, {(own_s + server_s) / rows.total() * 1e6:.1f} us/row"
-        f"  process {peak:.0f} MiB"
-        f"  backend {backend / MIB:.0f} MiB  temp {(after - before) / MIB:.0f} MiB  load {os.getloadavg()[0]:.1f}"
+        f"{count:,} aliases, {sort}: {rows['events']:,} events and {rows['directory']:,} entries in {seconds:.1f} s,"
+        f" {rows.total() / seconds:,.0f} rows/s; {found} differences\n"
+        f"  CPU of the process {own_s:.1f} s, of PostgreSQL {server_s:.1f} s: {cpu_us:.1f} µs a row\n"
+        f"  peak memory of the process {peak:.0f} MiB, of PostgreSQL's process {backend / MIB:.0f} MiB;"
+        f" written to sort {(after - before) / MIB:.0f} MiB\n"
+        f"  plan for events: {plans[0]}\n  plan for entries: {plans[1]}",
+        flush=True,
     )
-    print(f"{'':>11} events: {plans[0]}\n{'':>11} entries: {plans[1]}", flush=True)
 
 
 def _read_cpu(pid: int) -> float:
@@ -159,8 +162,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--aliases", default="100000,1000000", help="comma-separated, ascending")
     counts = [int(text) for text in parser.parse_args().aliases.split(",")]
-    print(", ".join(f"{name} {value}" for name, value in machine.collect_facts().items()))
+    print(*format_figures(machine.collect_facts()), sep="\n")
+    watch = machine.Watch()
     asyncio.run(run(counts))
+    machine.show(watch.end())
     return 0
 
 

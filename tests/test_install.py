@@ -197,6 +197,18 @@ def test_an_interrupted_installation_is_repaired(tree: Tree) -> None:
     assert not half.exists()
 
 
+def test_two_installations_at_once_are_refused(tree: Tree) -> None:
+    (tree.top / ".venv").mkdir()
+    file = tree.top / ".venv" / "installing"
+    with subprocess.Popen(["bash", "-c", "read line", ".ci/install"], stdin=subprocess.PIPE) as other:
+        file.write_text(f"{other.pid}\n")
+        reason = f"Process {other.pid} installs into {tree.top}/.venv at this moment: wait until it has finished, "
+        assert tree.find_reason() == f"{reason}then run make again"
+        other.communicate(b"\n")
+    assert tree.make().stdout.endswith("serving: serve\n")  # the process is gone
+    assert not file.exists()
+
+
 def test_half_an_environment_is_repaired(tree: Tree) -> None:
     (tree.top / ".venv" / "lib").mkdir(parents=True)  # of a `python -m venv` that was interrupted
     done = tree.make()

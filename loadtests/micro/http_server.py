@@ -147,12 +147,12 @@ def compare(rounds: int, seconds: int, connections: int) -> None:
 
 def report(figures: dict[str, list[tuple[float, float]]]) -> None:
     ours = statistics.median(cpu for cpu, _ in figures["ours"])
-    print(f"{'server':14} {'CPU us/request: median':>23} {'min':>6} {'max':>6} {'x ours':>7} {'requests/s':>11}")
+    print(f"{'server':14} {'µs of CPU a request, median':>27} {'min':>6} {'max':>6} {'× ours':>7} {'requests/s':>11}")
     for name, rounds in figures.items():
         cpus = [cpu for cpu, _ in rounds]
         median = statistics.median(cpus)
         rate = statistics.median(rate for _, rate in rounds)
-        print(f"{name:14} {median:23.1f} {min(cpus):6.1f} {max(cpus):6.1f} {median / ours:7.2f} {rate:11,.0f}")
+        print(f"{name:14} {median:27.1f} {min(cpus):6.1f} {max(cpus):6.1f} {median / ours:7.2f} {rate:11,.0f}")
 
 
 def main() -> None:

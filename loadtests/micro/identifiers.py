@@ -86,7 +86,7 @@ def main() -> None:
     ]
     print(f"{'':34}{'µs/call':>8}   (Python {sys.version.split()[0]}, less {nothing:.2f} µs of loop and call)")
     for name, call, texts in table:
-        print(f"{name:34}{measure_best_us(call, texts) - nothing:8.2f}")
+        print(f"{name:34}{measure_best_us(call, texts) - nothing:8.2f} µs")
     print(f"{'import oracle.identifiers':34}{time_in_new_process_ms('import oracle.identifiers'):8.0f} ms")
     preloaded = time_in_new_process_ms("from oracle.identifiers import Reading; Reading().preload()")
     print(f"{'import and preload':34}{preloaded:8.0f} ms")

@@ -64,7 +64,7 @@ async def measure() -> None:
     tracemalloc.reset_peak()
     await run_round(lookups, identifiers)
     _, peak_bytes = tracemalloc.get_traced_memory()
-    print(f"{fastest_us:.3f} us a cached lookup, {peak_bytes / BATCH:.0f} bytes at the highest point")
+    print(f"{fastest_us:.3f} µs a cached lookup, peak memory {peak_bytes / BATCH:.0f} bytes a lookup")
 
 
 if __name__ == "__main__":

@@ -206,7 +206,7 @@ async def run(count: int, rounds: int, directory: Path | None) -> dict[str, Any]
 
 
 def format_figures(figures: dict[str, Any]) -> str:
-    lines = [f"{'list':8} {'page':8} {'ms':>7} {'query ms':>9} {'rows':>6} {'buffers':>8}"]
+    lines = [f"{'list':8} {'page':8} {'ms':>7} {'query ms':>9} {'rows':>6} {'blocks':>8}"]
     for name, pages in figures.items():
         for spot in SPOTS:
             each = pages[spot]
@@ -228,9 +228,13 @@ def main() -> None:
     asked = parser.parse_args()
     if not LIMIT * 100 <= asked.count <= COUNT_MAX:
         parser.error(f"--count: {LIMIT * 100:,} to {COUNT_MAX:,}")
+    watch = machine.Watch()
     figures = asyncio.run(run(asked.count, asked.rounds, asked.directory))
+    surroundings = watch.end()
     print(format_figures(figures))
-    print(machine.save("pages", {"count": asked.count, "rounds": asked.rounds}, figures))
+    machine.show(surroundings)
+    kept = machine.save("pages", {"count": asked.count, "rounds": asked.rounds}, figures, surroundings=surroundings)
+    print(f"saved: {kept}")
 
 
 if __name__ == "__main__":

@@ -57,9 +57,9 @@ def main() -> None:
         by_length = {length: [row[2] for row in rows if len(row[2]) == length] for length in LENGTHS}
         for length in LENGTHS:
             hits = [complete(rng.choice(by_length[length])) for _ in range(CALLS)]
-            print(f"  matches a prefix of {length:2}  {measure_cost_us(routes, hits):.2f} us")
+            print(f"  matches a prefix of {length:2}  {measure_cost_us(routes, hits):.2f} µs")
         misses = ["x" + "".join(rng.choices("0123456789", k=17)) for _ in range(CALLS)]
-        print(f"  matches no prefix      {measure_cost_us(routes, misses):.2f} us")
+        print(f"  matches no prefix      {measure_cost_us(routes, misses):.2f} µs")
 
 
 if __name__ == "__main__":
