@@ -2,10 +2,12 @@
 
     python -m walks.texts                 all of them
     python -m walks.texts help            only what --help prints
-    python -m walks.texts errors logs     only errors and notes, and the messages of logs
+    python -m walks.texts failures        every error as a whole, by the place where a person meets it
+    python -m walks.texts errors logs     only the parts of errors and notes, and the messages of logs
 
 The help texts come from the parser.  The others come from the source: the strings in calls that make an error, print a
-note or write a log line, the sentence of each error class, and tables of explanations.  {…} is a value.
+note or write a log line, the sentence of each error class, and tables of explanations.  {…} is a value.  Refusals of
+the admin API are listed twice: as a program reads them, and in the words of the command line.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from typing import Final, NamedTuple
 import oracle
 from oracle.cli import make_parser
 from oracle.commands.parser import explain_argument
+from oracle.commands.words import translate
+from oracle.identifiers.errors import EXPLANATIONS
+from oracle.imports.refusals import REFUSALS
 
 PACKAGE: Final = Path(oracle.__file__).parent
 _ERRORS: Final = re.compile(
@@ -70,6 +75,96 @@ def list_errors(sources: Iterable[Path] | None = None) -> Iterator[Text]:
                 elif any(map(_TABLE.match, names)) and isinstance(node.value, ast.Dict):
                     for value in node.value.values:
                         yield from _read(place, value)
+
+
+# Where a person meets an error, by the beginning of the path of its source.
+MET: Final[dict[str, str]] = {
+    "oracle/api/admin": "admin API",
+    "oracle/api/history": "admin API",
+    "oracle/api/hub": "hub",
+    "oracle/errors": "hub",
+    "oracle/audit": "command line",
+    "oracle/cli": "command line",
+    "oracle/commands": "command line",
+    "oracle/identifiers": "identifiers",
+    "oracle/imports": "files",
+    "oracle/run/embedded": "embedded servers",
+    "oracle/run": "serve",
+    "oracle/settings": "settings",
+    "oracle/store": "serve",
+    "oracle/verifier": "oracle-verify",
+}
+# Made for programmers, and never shown.
+_BUGS: Final = frozenset(
+    {"RuntimeError", "LookupError", "TimeoutError", "ValidationError", "TypeError", "AssertionError"}
+)
+_EXPLAINED: Final = frozenset({"ArgumentTypeError"})  # the parser adds the way to --help
+
+
+class Failure(NamedTuple):
+    """An error as a whole: what happened, and what to do."""
+
+    met: str
+    place: str
+    name: str  # of the error
+    text: str
+
+
+def list_failures() -> Iterator[Failure]:
+    """Yield every error that a person can meet, with all of its sentences."""
+    for place, tree in _parse(None):
+        met = next((words for path, words in MET.items() if place.startswith(path)), "")
+        if not met:
+            continue
+        constants = _find_constants(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and _ERRORS.search(_get_name(node)) and _get_name(node) not in _BUGS:
+                yield from _join(met, place, node, constants)
+            elif isinstance(node, ast.ClassDef) and place == "oracle/errors.py":
+                for text in list_defaults(node):
+                    yield Failure(met, f"{place}:{node.lineno}", node.name, text)
+    for code, text in REFUSALS.items():
+        yield Failure("files", f"row {code}", code, text)
+    for reason, text in EXPLANATIONS.items():
+        yield Failure("identifiers", f"reason {reason}", reason, text)
+
+
+def list_defaults(node: ast.ClassDef) -> Iterator[str]:
+    for each in node.body:
+        if isinstance(each, ast.Assign) and isinstance(each.value, ast.Constant):
+            yield str(each.value.value)
+
+
+def _find_constants(tree: ast.AST) -> dict[str, ast.expr]:
+    """Return the texts that a module gives a name, for all its errors."""
+    return {
+        target.id: node.value
+        for node in ast.iter_child_nodes(tree)
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name)
+    }
+
+
+def _join(met: str, place: str, call: ast.Call, constants: dict[str, ast.expr]) -> Iterator[Failure]:
+    given = [*call.args, *(word.value for word in call.keywords)]
+    named = [constants.get(each.id, each) if isinstance(each, ast.Name) else each for each in given]
+    parts = [[text.text for text in _read(place, each)] for each in named]
+    texts = [text for part in parts for text in part]
+    if not texts:
+        return
+    place, name = f"{place}:{call.lineno}", _get_name(call)
+    yield Failure(met, place, name, ". ".join(texts))
+    if name == "Refusal" and len(parts) > 2:
+        code = call.args[1].value if isinstance(call.args[1], ast.Constant) else ""
+        for detail in parts[2]:
+            words = translate(detail, str(code), " ".join(parts[3]) if len(parts) > 3 else "")
+            yield Failure("command line", place, name, ". ".join(words))
+
+
+def _list_failures_as_texts() -> Iterator[Text]:
+    for failure in sorted(list_failures()):
+        yield Text(f"{failure.met}: {failure.place}", failure.text)
 
 
 def list_logs(sources: Iterable[Path] | None = None) -> Iterator[Text]:
@@ -124,7 +219,9 @@ def _group_by_text(texts: Iterable[Text]) -> dict[str, list[str]]:
     return groups
 
 
-LISTS: Final[dict[str, Callable[[], Iterator[Text]]]] = {"help": list_help, "errors": list_errors, "logs": list_logs}
+LISTS: Final[dict[str, Callable[[], Iterator[Text]]]] = {
+    "help": list_help, "failures": _list_failures_as_texts, "errors": list_errors, "logs": list_logs,
+}  # fmt: skip
 
 
 def main() -> int:

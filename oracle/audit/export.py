@@ -49,7 +49,7 @@ async def make_manifest(
     """Describe the leaves [begin, end) under the latest checkpoint; by default up to the last.  Raises ExportError."""
     latest = await connection.fetchrow(QUERIES["audit_checkpoint_latest"])
     if latest is None:
-        raise ExportError("no event is sealed yet")
+        raise ExportError("no event is sealed yet: try again in a second, while `oracle serve` runs")
     size = latest["size"]
     end = size if end is None else end
     if not 0 <= begin <= end <= size:
@@ -104,7 +104,7 @@ async def export(
 def _make_empty(directory: Path) -> None:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(directory.iterdir()):
-        raise ExportError(f"{directory} is not empty")
+        raise ExportError(f"{directory} is not empty: name a new or empty directory")
 
 
 async def _write_events(connection: asyncpg.Connection, directory: Path, manifest: Manifest, *, with_csv: bool) -> None:

@@ -41,6 +41,11 @@ def key_file(settings: Settings) -> Path:
     return settings.audit_key_file or settings.data_dir / "audit-keys" / "signing.keys"
 
 
+def _explain(exc: OSError | ValueError) -> str:
+    reason = exc.strerror if isinstance(exc, OSError) else "it is not text"
+    return f"{reason}: check its owner and mode, or restore it from a copy"
+
+
 class KeyFile:
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -56,11 +61,11 @@ class KeyFile:
         except FileNotFoundError:
             return []
         except (OSError, UnicodeDecodeError) as exc:
-            raise KeyFileError(f"{self.path}: cannot be read ({type(exc).__name__})") from exc
+            raise KeyFileError(f"{self.path}: cannot be read: {_explain(exc)}") from exc
         try:
             return [Signer.of(line) for line in lines if line.strip()]
         except BadNote as exc:
-            raise KeyFileError(f"{self.path}: {exc}") from exc
+            raise KeyFileError(f"{self.path}: {exc}: restore the key file from a copy") from exc
 
     def add(self, signer: Signer) -> None:
         """Add a key as the newest.  Raises KeyFileError."""
@@ -69,7 +74,7 @@ class KeyFile:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _write(self.path, "".join(f"{line}\n" for line in lines))
         except OSError as exc:
-            raise KeyFileError(f"{self.path}: cannot be written: {exc.strerror}") from exc
+            raise KeyFileError(f"{self.path}: cannot be written: {exc.strerror}: check its directory") from exc
 
     def read_last_note(self) -> str | None:
         """Read the text of the last checkpoint; None when there is none.  Raises KeyFileError."""
@@ -78,7 +83,7 @@ class KeyFile:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as exc:
-            raise KeyFileError(f"{self.last_path}: cannot be read ({type(exc).__name__})") from exc
+            raise KeyFileError(f"{self.last_path}: cannot be read: {_explain(exc)}") from exc
 
     def read_last(self) -> Checkpoint | None:
         """Read the last checkpoint; None when there is none.  Raises KeyFileError."""
@@ -86,7 +91,7 @@ class KeyFile:
         try:
             return None if note is None else Checkpoint.of_note(note)
         except BadNote as exc:
-            raise KeyFileError(f"{self.last_path}: {exc}") from exc
+            raise KeyFileError(f"{self.last_path}: {exc}: restore this file from a copy") from exc
 
     def write_last(self, note: str) -> None:
         """Keep the last checkpoint, where the directory can be written."""
@@ -100,7 +105,7 @@ class KeyFile:
         except FileNotFoundError:
             return False
         except OSError as exc:
-            raise KeyFileError(f"{self.last_path}: cannot be removed: {exc.strerror}") from exc
+            raise KeyFileError(f"{self.last_path}: cannot be removed: {exc.strerror}: remove it yourself") from exc
         return True
 
 
@@ -148,7 +153,9 @@ async def require_lost(connection: asyncpg.Connection, file: KeyFile) -> Verifie
     """Return the public part of the key that signs now, and that this machine has lost.  Raises KeyFileError."""
     keys = await log.fetch_keys(connection)
     if not keys:
-        raise KeyFileError("nothing is sealed yet, so no key is lost: `oracle serve` creates the first key")
+        raise KeyFileError(
+            "nothing is sealed yet, so no key is lost: start `oracle serve`, which creates the first key"
+        )
     if keys[-1].vkey in {signer.verifier.vkey for signer in file.read()}:
         raise KeyFileError(
             f"{file.path} holds the key that signs now, so it is not lost: run `oracle audit keys rotate`."

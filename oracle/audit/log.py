@@ -139,7 +139,9 @@ async def stream_leaves(connection: asyncpg.Connection, begin: int, end: int) ->
     while begin < end:
         batch = await connection.fetchrow(QUERIES["audit_batches_from"], begin, 1)
         if batch is None:
-            raise LookupError(f"the log has no leaf {begin}")
+            raise LookupError(
+                f"the log has no leaf {begin}: choose an earlier one; `oracle audit status` shows how many there are"
+            )
         before = await connection.fetchrow(QUERIES["audit_batch_before"], batch["first_leaf"], batch["era"])
         era = eras[batch["era"]]
         skip = begin - batch["first_leaf"]
@@ -179,7 +181,7 @@ async def fetch_hashes(connection: asyncpg.Connection, wanted: Sequence[Stored])
     try:
         return [[have[want.first + n] for n in range(want.width)] for want, have in zip(wanted, found, strict=True)]
     except KeyError as exc:
-        raise Damaged("a tile of the log is incomplete") from exc
+        raise Damaged("a part of the log is incomplete: run `oracle audit verify`") from exc
 
 
 async def fetch_stored_hashes(connection: asyncpg.Connection, wanted: Sequence[Stored]) -> list[dict[int, bytes]]:
@@ -209,7 +211,7 @@ async def fetch_subtree_hashes(connection: asyncpg.Connection, wanted: Sequence[
     for subtree, (level, first, width) in parts.items():
         have = found[level, first // merkle.TILE_WIDTH]
         if any(place not in have for place in range(first, first + width)):
-            raise Damaged("a tile of the log is incomplete")
+            raise Damaged("a part of the log is incomplete: run `oracle audit verify`")
         hashes[subtree] = merkle.full_root([have[place] for place in range(first, first + width)])
     return hashes
 

@@ -282,7 +282,7 @@ def _checkpoint(arguments: Arguments) -> int:
 
     note = asyncio.run(latest())
     if note is None:
-        raise CommandError("there is no checkpoint yet: nothing is sealed. Sealing runs while `oracle serve` runs")
+        raise CommandError("there is no checkpoint yet, because nothing is sealed", "Start `oracle serve`: it seals")
     print(note, end="")
     return OK
 
@@ -400,7 +400,7 @@ async def _find_range(connection: asyncpg.Connection, arguments: Arguments) -> t
     begin = await _find_leaf(connection, arguments.begin)
     end = None if arguments.end is None else await _find_leaf(connection, arguments.end)
     if end is not None and end < begin:
-        raise CommandError("--to is before --from")
+        raise Misused("--to is before --from", "Swap them")
     return begin, end
 
 

@@ -272,7 +272,8 @@ def _require_all(batch: Any, arguments: Arguments) -> None:
     if state in ("rejected", "cancelled"):
         why = f": {batch['decisionReason']}" if state == "rejected" and batch["decisionReason"] else ""
         who = batch["decidedByName"] if state == "rejected" else batch["cancelledByName"]
-        raise Refused(f"batch {number} was {state}{f' by {who}' if who else ''}{why}")
+        fact = f"batch {number} was {state}{f' by {who}' if who else ''}{why}"
+        raise Refused(fact, "Correct the file, then import it again: oracle import FILE")
     if state == "done" and failed:
         command = f"oracle batch results {_name(batch, arguments)} --failed"
         raise Refused(f"batch {number}: {format_count(failed, 'row')} failed", f"To see why: {command}")

@@ -26,7 +26,7 @@ import msgspec
 from oracle.backoff import Backoff
 from oracle.commands import foreign_answers
 from oracle.commands.failures import MISUSED, UNREACHABLE
-from oracle.commands.words import translate
+from oracle.commands.words import find_argument, translate
 
 ROOT: Final = "/admin/v1"
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -299,7 +299,8 @@ def _fill_path(path: str, names: Mapping[str, object]) -> str:
     quoted = {name: quote(str(value), safe="") for name, value in names.items()}
     for name, value in quoted.items():
         if value in ("", ".", ".."):  # httpx would resolve them, and call another path
-            raise ClientError(f"{value!r} cannot be used as {name}", "invalid", exit_code=MISUSED)
+            argument = find_argument(name, {}) or "a name"
+            raise ClientError(f"{value!r} cannot be used as {argument}", hint="Write an id", exit_code=MISUSED)
     return path.format_map(quoted)
 
 

@@ -124,7 +124,7 @@ def _remove_all(client: Client, found: Iterable[bytes]) -> None:
             " oracle batch list --state waiting"
         )
     if refused:
-        raise Refused(f"{format_count(refused, 'entry', 'entries')} could not be removed")
+        raise Refused(f"{format_count(refused, 'entry', 'entries')} could not be removed", "See the reasons above")
 
 
 def _remove(client: Client, line: bytes) -> Literal["removed", "waiting", "gone"]:

@@ -88,7 +88,10 @@ def write_kept(path: Path, key: str) -> None:
         partial.replace(path)
     except OSError as exc:
         partial.unlink(missing_ok=True)
-        raise CommandError(f"the key cannot be kept: {path}: {exc.strerror}") from exc
+        raise CommandError(
+            f"the key cannot be kept: {path}: {exc.strerror}",
+            "Put the key into another file, and set ORACLE_KEY_FILE to it",
+        ) from exc
 
 
 def list_kept() -> Iterator[Kept]:

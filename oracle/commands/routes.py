@@ -274,7 +274,10 @@ def _import(client: Client, arguments: Arguments) -> None:
     for row in tried["bad"]:
         print_note(f"line {row['line']}: {row['message']} ({row['code']})")
     if tried["badRows"]:
-        raise Refused(f"nothing was added: {format_count(tried['badRows'], 'row')} of the file cannot be used")
+        raise Refused(
+            f"nothing was added: {format_count(tried['badRows'], 'row')} of the file cannot be used",
+            "Correct the rows, then import the whole file again",
+        )
     overlaps = [
         f"line {cut['line']}: route {cut['routeId']} is {_RELATIONS.get(cut['relation'], cut['relation'])}:"
         f" {cut['kind']} {format_value(cut['prefix'])} to {format_value(cut['fspId'])}"

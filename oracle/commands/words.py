@@ -142,6 +142,7 @@ HINTS: Final[dict[str, str]] = {
 # Where the words of the service are for programs; a code alone is too general.
 TEXTS: Final[dict[str, str]] = {
     "A query parameter is unknown": "The service does not know an option of this command",
+    "This FSP has no such alias": "This FSP has no such alias. `oracle alias list` shows those that it has",
     "The body must be the file itself": "The service does not read files in this form",
     "The body must not be encoded": "The service does not read files in this form",
     "The body is not valid JSON": "The service cannot read the command",
@@ -190,7 +191,7 @@ _INDEX: Final = re.compile(r"\[[^\]]*\]")
 API_WORDS: Final = re.compile(
     r"\b(?!SubId|GiB|MiB|KiB)[a-z]+[A-Z]\w*|/docs|/admin|/audit/|\b(?:GET|POST|PATCH|PUT|DELETE)\b|[Hh]eader\b|ETag"
     r"|Idempotency|Content-\w|Authorization|\b[Bb]ody\b|[Pp]arameter\b|\b[Mm]embers?\b|\b[Rr]esources?\b|\bquery\b"
-    r"|Retry-After|X-Request-ID|transfer coding|\bURL\b|regex|\^\[|enum|`\$|HTTP"
+    r"|Retry-After|X-Request-ID|transfer coding|In a URL|regex|\^\[|enum|`\$|HTTP"
 )
 
 

@@ -137,7 +137,7 @@ class Reader:
             chunks.append(self._make_chunk(self._rows))
             self._rows = []
         if not self.rows_read:
-            raise FileRefused("empty_file", "The file has no rows.")
+            raise FileRefused("empty_file", "The file has no rows.", "Write one alias a line below the first line.")
         return chunks
 
     # Bytes --------------------------------------------------------------------------------------------------

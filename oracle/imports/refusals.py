@@ -72,12 +72,12 @@ REFUSALS: Final[dict[RowCode, str]] = {
     ),
     "bad_currency": "The currency is not a three-letter ISO 4217 code. Write MXN, for example, or leave it empty.",
     "bad_encoding": "The line is not UTF-8, or lost characters in an earlier conversion. Save the file as CSV UTF-8.",
-    "bad_identifier": "The identifier is not valid for its kind.",  # `explain` gives the exact reason
+    "bad_identifier": "The identifier is not valid for its kind. Correct it.",  # `explain` gives the exact reason
     "bad_json": "The line is not a JSON object. Write one object a line, with names and values in double quotes.",
     "bad_quoting": (
         'A double quote is not closed, or text follows a closing quote. Close it, and write "" for a quote in a value.'
     ),
-    "bad_sub_id": "The sub_id is not valid.",  # `explain` gives the exact reason
+    "bad_sub_id": "The sub_id is not valid. Correct it, or leave it empty.",  # `explain` gives the exact reason
     "currency_not_allowed": "This FSP cannot register this currency. Ask the operator of the hub to allow it.",
     "decimal_number": f"A spreadsheet changed the value into a decimal number. {_AS_TEXT}",
     "digits_lost": f"The last digits are probably lost: spreadsheets keep only 15 digits of a number. {_AS_TEXT}",
@@ -99,7 +99,7 @@ REFUSALS: Final[dict[RowCode, str]] = {
         "The row ends before all its fields are there. Fields without a value can be left out only at the end. If it is"
         " the last row, check whether the end of the file is missing, and end the file with a line break."
     ),
-    "too_long": f"A field is longer than {FIELD_MAX:,} characters, or the line longer than {LINE_MAX:,}.",
+    "too_long": f"A field is longer than {FIELD_MAX:,} characters, or the line longer than {LINE_MAX:,}. Shorten it.",
     "too_many_fields": (
         "The row has more fields than the first line. Put a value that contains the separator in double quotes."
     ),

@@ -159,7 +159,7 @@ async def _store_parts(
     finally:
         await parts.close()
     if not file_bytes:
-        raise errors.MissingElement("The file is empty")
+        raise errors.MissingElement("The file is empty: choose another one")
     return Upload(
         batch_id=batch_id, file_format=parts.file_format, file_bytes=file_bytes, file_sha256=parts.digest.digest()
     )

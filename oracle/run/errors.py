@@ -70,7 +70,9 @@ def explain_database_errors(url: str) -> Iterator[None]:
         raise DatabaseError(f"database {mask_url(url)}: {_explain_configuration(exc)}") from exc
     except (asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as exc:
         # Without their text, which quotes parts of the URL.  The second comes from a server that has just died.
-        raise DatabaseError(f"database {mask_url(url)}: cannot be used ({type(exc).__name__})") from exc
+        raise DatabaseError(
+            f"database {mask_url(url)}: cannot be used: check each part of the URL, and that PostgreSQL runs"
+        ) from exc
 
 
 def _explain_configuration(error: Exception) -> str:
@@ -78,7 +80,7 @@ def _explain_configuration(error: Exception) -> str:
     reason = str(error).partition("\n")[0]
     if reason.startswith("root certificate file"):
         return f"{reason}; name another one in the URL: sslrootcert=FILE, or sslrootcert=system"
-    return f"cannot be used ({type(error).__name__})"
+    return "cannot be used: check each part of the URL"
 
 
 async def wait_for_database(

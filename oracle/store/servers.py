@@ -328,7 +328,7 @@ def read_hosts(url: str) -> list[Host]:
     try:
         return list(dict.fromkeys(_read_host(*pair) for pair in zip(specs, ports, strict=True)))
     except ValueError:
-        raise ValueError("a port in the URL of the database is not a number") from None
+        raise ValueError("a port in the URL of the database is not a number: correct the URL") from None
 
 
 def _read_host(spec: str, port: str) -> Host:

@@ -397,7 +397,8 @@ def test_an_alias_is_registered_shown_changed_and_removed(shell: Shell, maker_ke
     removed = shell.as_key(maker_key, "alias", "remove", *named, "--reason", "correction", "--note", "a test")
     assert (removed.code, removed.out, removed.err) == (0, "", "")
     gone = shell.as_key(maker_key, "alias", "show", *named)
-    assert (gone.code, gone.err) == (3, "oracle: Not found (not_found). This FSP has no such alias\n")
+    assert gone.code == 3
+    assert gone.err.startswith("oracle: Not found (not_found). This FSP has no such alias. `oracle alias list` shows")
 
 
 def test_identifiers_with_url_characters_work_in_paths(shell: Shell, maker_key: str) -> None:
@@ -538,7 +539,9 @@ def test_a_file_of_routes_is_added_as_a_whole_or_not_at_all(shell: Shell, tmp_pa
     wrong = shell("route", "import", str(file))
     assert wrong.code == 5
     assert wrong.err.startswith("line 3: ")
-    assert wrong.err.endswith("oracle: nothing was added: 2 rows of the file cannot be used\n")
+    assert wrong.err.endswith(
+        "nothing was added: 2 rows of the file cannot be used. Correct the rows, then import the whole file again\n"
+    )
     file.write_text("prefix,fspId\n012,greenbank\n014,newbank\n")
     arguments = ("route", "import", str(file), "--unknown-fsps", "create")
     assert shell(*arguments, "--dry-run", "--json").json["created"] == 2
@@ -719,9 +722,9 @@ def test_a_second_person_approves_or_rejects_a_file(shell: Shell, service: Servi
     assert shell.as_key(checker, "batch", "reject", third).code == 2  # no reason
     assert shell.as_key(checker, "batch", "reject", third, "--reason", "not ours").code == 0
     rejected = shell.as_key(maker, "batch", "watch", third)
-    assert (rejected.code, rejected.err) == (
-        5,
-        f"oracle: batch {third} was rejected by dfsp-checker of twobank (checker of twobank): not ours\n",
+    assert rejected.code == 5
+    assert rejected.err.startswith(
+        f"oracle: batch {third} was rejected by dfsp-checker of twobank (checker of twobank): not ours. Correct the file"
     )
     assert shell.as_key(maker, "batch", "cancel", second).code == 0
     assert shell.as_key(checker, "batch", "show", second, "--json").json["state"] == "cancelled"

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from oracle.commands.words import API_WORDS
 from oracle.identifiers import KINDS
-from walks.texts import PACKAGE, Text, list_errors, list_help, list_logs
+from walks.texts import PACKAGE, Failure, Text, list_errors, list_failures, list_help, list_logs
 
 HELP = list(list_help())
 COMMANDS = list((PACKAGE / "commands").glob("*.py"))
@@ -75,3 +76,88 @@ def test_a_text_has_its_place() -> None:
     places = [place for place, text in list_errors(COMMANDS) if text.startswith("nothing was added")]
     assert places
     assert places[0].startswith("oracle/commands/routes.py:")
+
+
+# Every error that a person can meet ---------------------------------------------------------------------------------
+
+FAILURES = list(list_failures())
+VALUE = re.compile(r"\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}")
+PATTERN = re.compile(r"\^\[|\[[A-Za-z0-9]-[A-Za-z0-9]|\{\d+,|\\[dwsb]|regex|\(\?[:!=]")
+PYTHON = re.compile(r"\b[a-z]+(?:_[a-z]+)+\b|\b[A-Z]\w+(?:Error|Exception)\b|\bNone\b|\bTrue\b|__|\blambda\b")
+# Names with an underscore that people see elsewhere: columns of files, members, programs, settings of PostgreSQL.
+SEEN_ELSEWHERE = {
+    "sub_id", "township_mm", "township_en", "pg_dump", "pg_hba", "max_connections", "ssl_cert_reqs", "ssl_ca_certs",
+    "require_auth", "channel_binding", "target_session_attrs", "password_encryption",
+}  # fmt: skip
+# A step for the reader: a verb in the imperative, a duty, or a choice.
+STEP = re.compile(
+    r"\b(add|approve|ask|begin|check|choose|close|convert|copy|correct|create|delete|divide|do|download|dump|end|enter"
+    r"|export|fill|find|format|give|import|install|issue|keep|leave|list|look|make|move|name|open|put|raise|read|remove"
+    r"|reset|restart|restore|run|save|see|select|send|set|shorten|start|stop|swap|take|try|type|unpack|update|upload|use|wait"
+    r"|write|must|cannot|needs?|only|instead|example|exactly|belongs?|`oracle [a-z]+)\b",
+    re.IGNORECASE,
+)
+# Errors whose step is a value in braces, or whose text is a part of a sentence with the step.
+STEPLESS = {
+    "hub": "FSPIOP: a hub reads a code and what is wrong, at most 128 characters; docs/als-contract.md has the rest",
+    "admin API": "the page of the code, which `type` names, has the remedy",
+    "settings": "the setting's line adds the allowed values: `use …`",
+    "oracle-verify": "findings: what is wrong with a file; the verdict below them says what to do",
+    "identifiers": "explanations: the results of a file and the command line add the step",
+}
+
+
+# Parts of sentences: the parser adds the way to --help, and the key file its own step.
+PARTS = {"ArgumentTypeError", "BadNote"}
+
+
+def strip_values(text: str) -> str:
+    return VALUE.sub("…", text)
+
+
+def test_the_list_of_failures_has_every_place_where_people_meet_errors() -> None:
+    met = {failure.met for failure in FAILURES}
+    assert met >= {
+        "admin API", "command line", "embedded servers", "files", "hub", "identifiers", "serve", "settings",
+        "oracle-verify",
+    }  # fmt: skip
+    assert len(FAILURES) > 400
+
+
+def test_no_failure_shows_a_regular_expression() -> None:
+    assert [failure for failure in FAILURES if PATTERN.search(strip_values(failure.text))] == []
+
+
+def test_no_failure_shows_a_name_of_the_program() -> None:
+    found = [
+        failure for failure in FAILURES
+        if set(PYTHON.findall(strip_values(failure.text))) - SEEN_ELSEWHERE or "__name__" in failure.text
+    ]  # fmt: skip
+    assert found == []
+
+
+def test_no_failure_of_the_command_line_shows_a_word_of_the_api() -> None:
+    shown = [failure for failure in FAILURES if failure.met == "command line"]
+    assert len(shown) > 150
+    assert [failure for failure in shown if API_WORDS.search(strip_values(failure.text))] == []
+
+
+def has_step(failure: Failure) -> bool:
+    plain = strip_values(failure.text)
+    words = re.sub(r"\W", "", plain)
+    says_it_by_a_value = (
+        "REMEDY" in failure.text or "complaint()" in failure.text or "{exc}" in failure.text or "remedy" in failure.text
+    )
+    return bool(STEP.search(plain)) or says_it_by_a_value or len(words) < 12 or failure.name in PARTS
+
+
+def test_every_failure_says_what_to_do() -> None:
+    assert [failure for failure in FAILURES if failure.met not in STEPLESS and not has_step(failure)] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["must match ^[a-z]{2,}$", "the value (ValueError) cannot be used", "set fsp_id", "it is None"],
+)
+def test_the_checks_find_a_text_for_programmers(text: str) -> None:
+    assert PATTERN.search(text) or PYTHON.search(text)
