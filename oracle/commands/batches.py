@@ -369,7 +369,10 @@ def _follow_change(client: Client, decided: Reply) -> Reply:
     with Progress() as progress:
         batch = follow(client, decided.body, progress, through_approval=True, poll_every_s=POLL_CHANGE_S)
     if batch["rows"]["failed"]:
-        raise Refused(f"batch {batch['batchId']} is approved, but {_find_reason(client, batch)}")
+        raise Refused(
+            f"batch {batch['batchId']} is approved, but {_find_reason(client, batch)}",
+            "The person who made the change can correct it and send it again",
+        )
     return decided._replace(body=batch, etag=None)
 
 
@@ -424,7 +427,7 @@ def _decide(decide: Callable[[int], Reply], finish: Callable[[Reply], Reply], ar
             _print_reply(reply, arguments)
     failed = sum(reply is None for _, reply in ended)
     if failed:
-        raise Refused(f"{failed} of {format_count(len(numbers), 'batch', 'batches')} failed", "The lines above say why")
+        raise Refused(f"{failed} of {format_count(len(numbers), 'batch', 'batches')} failed", "See the reasons above")
 
 
 def _try(number: int, work: Callable[[], Reply]) -> Reply | None:
