@@ -107,8 +107,8 @@ STEPLESS = {
 }
 
 
-# Parts of sentences: the parser adds the way to --help, and the key file its own step.
-PARTS = {"ArgumentTypeError", "BadNote"}
+# Parts of sentences: the parser adds the way to --help, the key file its own step, and each row the remedy of its code.
+PARTS = {"ArgumentTypeError", "BadNote", "RowRefused"}
 
 
 def strip_values(text: str) -> str:
