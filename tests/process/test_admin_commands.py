@@ -724,7 +724,7 @@ def test_a_second_person_approves_or_rejects_a_file(shell: Shell, service: Servi
     rejected = shell.as_key(maker, "batch", "watch", third)
     assert rejected.code == 5
     assert rejected.err.startswith(
-        f"oracle: batch {third} was rejected by dfsp-checker of twobank (checker of twobank): not ours. Correct the file"
+        f"oracle: batch {third} was rejected by dfsp-checker of twobank (checker of twobank): not ours."
     )
     assert shell.as_key(maker, "batch", "cancel", second).code == 0
     assert shell.as_key(checker, "batch", "show", second, "--json").json["state"] == "cancelled"
