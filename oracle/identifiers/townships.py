@@ -113,7 +113,9 @@ def read_own(file: Path) -> tuple[Township, ...]:
             rows = csv.reader(text)
             if next(rows, None) != COLUMNS:
                 raise TownshipsError(f"{file}: line 1 must be {','.join(COLUMNS)}")
-            return tuple(_read_township(row, f"{file}: line {rows.line_num}") for row in rows if row)
+            return tuple(
+                _read_township(row, f"{file}: line {rows.line_num}") for row in rows if any(map(str.strip, row))
+            )
     except OSError as exc:
         raise TownshipsError(f"{file}: cannot read the file: {exc.strerror}") from None
     except (UnicodeDecodeError, csv.Error):
@@ -121,9 +123,9 @@ def read_own(file: Path) -> tuple[Township, ...]:
 
 
 def _read_township(row: list[str], place: str) -> Township:
-    if len(row) != len(COLUMNS):
+    if not len(COLUMNS) - 1 <= len(row) <= len(COLUMNS):  # Excel leaves out the separator of an empty last cell
         raise TownshipsError(f"{place}: {len(row)} cells instead of {len(COLUMNS)}")
-    state, letters, spelling = (cell.strip() for cell in row)
+    state, letters, spelling = (cell.strip() for cell in (*row, "")[: len(COLUMNS)])
     if state not in STATES:
         raise TownshipsError(f"{place}: the state must be 1 to 14, in ASCII digits")
     code = letters.replace("\u1009", "\u1025").replace("၀", "ဝ")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from oracle.identifiers import BadIdentifier, Reading, display
-from oracle.identifiers.townships import SPELLINGS, load_table, read_own
+from oracle.identifiers.townships import SPELLINGS, TownshipsError, load_table, read_own
 
 canonicalise = Reading().canonicalise
 
@@ -190,3 +190,13 @@ def test_an_operator_adds_a_township(tmp_path: Path) -> None:
         reading.canonicalise("NRC", "13/NACANA(N)000123")
     assert refusal.value.reason == "ambiguous_township_latin"
     assert reading.canonicalise("NRC", "13/နစန(N)000123") == "13-140514-N-000123"
+
+
+def test_excel_can_leave_out_the_last_cell_of_a_township(tmp_path: Path) -> None:
+    file = tmp_path / "townships.csv"
+    file.write_text("state,township_mm,township_en\n6,ဟဟဟ,hahaha\n12,ဉဌဌ\n,,\n13,နစဏ\n", encoding="utf-8-sig")
+    assert [township.state for township in read_own(file)] == ["6", "12", "13"]
+    for cut in ("6", "6,ဟဟဟ,hahaha,"):
+        file.write_text(f"state,township_mm,township_en\n{cut}\n", encoding="utf-8")
+        with pytest.raises(TownshipsError, match="cells instead of 3"):
+            read_own(file)
