@@ -491,7 +491,7 @@ def _explain_failed(batch: Any, arguments: Arguments, out: Path | None) -> None:
     elif batch["state"] not in FINAL:
         print_note(f"Batch {batch['batchId']} has not ended: more rows can fail.")
     elif out is not None:
-        print_note(f"Correct the rows in {out}, then: oracle import {out}. It ignores the columns before your own.")
+        print_note(f"Correct the rows in {out}, then: oracle import {out}. It ignores the columns of results.")
 
 
 def _as_utf8(pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ a shell gets, without the start of an interpreter each time.
 from __future__ import annotations
 
 import ast
+import csv
 import json
 import os
 import re
@@ -598,6 +599,32 @@ def test_bad_rows_make_the_import_fail(shell: Shell, maker_key: str, tmp_path: P
     assert refused.err.splitlines()[-1].startswith("oracle: batch ")
     file.write_text("")
     assert shell.as_key(maker_key, "import", str(file)).err.splitlines()[-1].startswith("oracle: The file is empty")
+
+
+def test_failed_rows_are_written_to_a_file_corrected_and_imported_again(
+    shell: Shell, maker_key: str, tmp_path: Path
+) -> None:
+    file, fix = tmp_path / "bad.csv", tmp_path / "fix.csv"
+    file.write_text(f"{HEADER}{rows(60, 1)}MSISDN,+523300000O61,,MXN,,add\nMSISDN,+523300000062,,ZZZ,,add\n")
+    number = str(shell.as_key(maker_key, "import", str(file), "--json").json["batchId"])
+    results = ("batch", "results", number)
+    written = shell.as_key(maker_key, *results, "--failed", str(fix))
+    assert (written.code, written.out) == (0, "")
+    assert written.err == f"Correct the rows in {fix}, then: oracle import {fix}. It ignores the columns of results.\n"
+    first, second = list(csv.DictReader(fix.read_text().splitlines()))
+    assert (first["line"], first["identifier"], second["currency"]) == ("3", "'+523300000O61", "ZZZ")
+    assert "character 11 is 'O', and a digit is needed" in first["message"]
+    assert "No currency has the code ZZZ" in second["message"]
+    fix.write_text(fix.read_text().replace("O61", "061").replace(",ZZZ,", ",MXN,"))
+    done = shell.as_key(maker_key, "import", str(fix))
+    assert (done.code, done.out.partition(": ")[2]) == (0, "2 rows read, 2 valid, 2 applied, 0 failed\n")
+    # The names of the files can come in either way, once.
+    both = shell.as_key(maker_key, *results, "--failed", str(fix), "--out", str(fix))
+    assert (both.code, "once" in both.err) == (2, True)
+    out = tmp_path / "out.csv"
+    assert shell.as_key(maker_key, *results, "--failed", "--out", str(out)).code == 0
+    printed = shell.as_key(maker_key, *results, "--failed")
+    assert (printed.code, printed.err, printed.out.splitlines()) == (0, "", out.read_text().splitlines())
 
 
 def test_the_numbers_of_a_file_have_the_country_of_the_option_or_of_the_fsp(
