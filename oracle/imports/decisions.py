@@ -23,7 +23,7 @@ class NotWaiting(errors.Refused):
 
 
 class SamePerson(errors.Refused):
-    default = "Nobody can approve or reject their own file or change"
+    default = "You cannot approve or reject your own file or change"
 
 
 class AlreadyEnded(errors.Refused):

@@ -391,7 +391,7 @@ async def test_a_second_person_approves_a_file(engine: Engine) -> None:
     (batch,) = await engine.work(batch_id)
     assert (batch["state"], batch["needs_approval"]) == ("waiting", True)
     assert await engine.list_results(batch_id) == [(2, "pending")]
-    with pytest.raises(errors.Refused, match="uploader"):
+    with pytest.raises(errors.Refused, match="your own file"):
         await engine.decide(batch_id, approve=True, by="maker")
     await engine.decide(batch_id, approve=True)
     with pytest.raises(errors.Refused, match="waiting"):
@@ -663,5 +663,5 @@ def test_row_results_keep_their_numbers() -> None:
     """Databases contain them."""
     assert [outcome.code or outcome.status for outcome in ROW_RESULTS] == [
         "added", "changed", "unchanged", "removed", "invalid", "held_elsewhere", "not_registered", "fsp_not_active",
-        "not_allowed", "not_accepted",
+        "not_allowed", "not_accepted", "changed_since",
     ]  # fmt: skip

@@ -328,7 +328,7 @@ MEANINGS: Final[dict[Code, Meaning]] = {
     ),
     "same_person": Meaning(
         (403,),
-        "Nobody can approve or reject their own file or change",
+        "You cannot approve or reject your own file or change",
         "The key that decides is the key that uploaded the file or asked for the change.",
         "A second person must approve or reject it with another key.",
     ),
