@@ -45,10 +45,10 @@ class OneChange(NamedTuple):
     version: str | None = None  # that the alias must still have
 
 
-async def needs_approval(transaction: Transaction, fsp_id: str) -> bool:
+async def needs_approval(transaction: Transaction, fsp_id: str, *, waiting_max: int = WAITING_MAX) -> bool:
     """Whether a second person must approve changes of this FSP's aliases.  Raises TooManyWaiting."""
-    for row in await transaction.rows("changes_waiting", fsp_id, WAITING_MAX):
-        if row["two_persons"] and row["waiting"] >= WAITING_MAX:
+    for row in await transaction.rows("changes_waiting", fsp_id, waiting_max):
+        if row["two_persons"] and row["waiting"] >= waiting_max:
             raise TooManyWaiting
         return bool(row["two_persons"])
     return False

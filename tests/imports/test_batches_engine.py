@@ -17,13 +17,14 @@ from servers import make_database, make_template
 
 from oracle import errors
 from oracle.identifiers import PartyKey
-from oracle.imports import applying, quota, results, uploads, worker
+from oracle.imports import applying, one_alias, quota, results, uploads, worker
 from oracle.imports.applying import Applying, Pace, Superseded
 from oracle.imports.chunks import ROW_RESULTS
 from oracle.imports.import_limits import ImportLimits
 from oracle.imports.reading import Reader, RowChecks
 from oracle.imports.validating import Validating
 from oracle.store.cache.coherence import Coherence, Fence, Timing
+from oracle.store.postgres import Transaction
 
 if TYPE_CHECKING:
     from conftest import StartPostgres
@@ -402,6 +403,24 @@ async def test_a_second_person_approves_a_file(engine: Engine) -> None:
         "checker",
         [("x", "", "a", "")],
     )
+
+
+async def test_changes_of_one_alias_have_a_limit_of_their_own(engine: Engine) -> None:
+    await engine.db.execute("UPDATE fsps SET two_persons = fsp_id = 'a'")
+    change = one_alias.OneChange("add", "ALIAS", PartyKey("ALIAS", "x", ""), "", "")
+
+    async def ask(transaction: Transaction) -> str:
+        if await one_alias.needs_approval(transaction, "a", waiting_max=2):
+            return str((await one_alias.add_batch(transaction, as_uploader("a"), "a", change))["state"])
+        return "made"
+
+    assert [await engine.changes.administer(as_uploader("a"), ask) for _ in range(2)] == ["waiting", "waiting"]
+    with pytest.raises(one_alias.TooManyWaiting):
+        await engine.changes.administer(as_uploader("a"), ask)
+    held = await engine.postgres.row("batches_in_quota", "a", 3600.0, [])
+    assert (held["open"], held["bytes"] > 0) == (0, True)  # files that wait have another limit
+    await engine.db.execute("UPDATE fsps SET two_persons = false")
+    assert await engine.changes.administer(as_uploader("a"), ask) == "made"
 
 
 async def test_two_persons_can_become_required_while_a_file_is_read(engine: Engine) -> None:

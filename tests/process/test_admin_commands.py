@@ -806,6 +806,15 @@ def test_a_change_of_one_alias_waits_for_a_second_person(shell: Shell, service: 
     failed = json.loads(several.err.splitlines()[-1])
     assert (failed["message"], failed["exitCode"]) == ("1 of 2 batches failed", 5)
     assert shell.as_key(checker, "batch", "approve", add, update, "--if-match", "1").code == 2
+    service.fetch("INSERT INTO aliases (fsp_id, party_id_type, identifier) VALUES ('pairbank', 'MSISDN', '5588887779')")
+    doubtful = shell.as_key(maker, "alias", "doubtful", "--remove", "--yes").err.splitlines()
+    assert doubtful[-2:] == [
+        "Removed 0 entries.",
+        "1 removal waits for a second person. To see what waits: oracle batch list --state waiting",
+    ]
+    ((number, *_),) = shell.as_key(checker, "batch", "list", "--state", "waiting").lines
+    assert shell.as_key(checker, "batch", "approve", number).code == 0
+    assert shell.as_key(maker, "alias", "list").lines[0][1] == "525598760001"
     last = shell.as_key(maker, "alias", "remove", *party, "--reason", "moved", "--json").json["batchId"]
     assert shell.as_key(maker, "batch", "cancel", str(last), "--json").json["state"] == "cancelled"
     assert shell.as_key(maker, "alias", "show", *party, "--json").json["entries"][0]["currency"] == "USD"

@@ -507,7 +507,7 @@ async def test_a_change_of_a_locked_key_is_refused_in_time(store: Store, db: asy
 async def test_a_stall_within_a_transaction_is_reported_as_unavailable(
     store: Store, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def stalls(*_: object) -> Allowance:
+    async def stalls(*_: object, **__: object) -> Allowance:
         pid = transaction_pid[0]
         while await db.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", pid):  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -272,19 +272,21 @@ async def register_alias(
     async def work(transaction: Transaction) -> Answer:
         await _require_permitted(transaction.rows, fsp_id, data.kind, reading)
         allowance = await call.changes.admit(transaction, fsp_id)
-        if await _needs_approval(transaction, fsp_id) and not await _is_unchanged(
-            transaction, fsp_id, "add", key, data.currency or "", allowance
-        ):
-            kind = reading.read_kind(key)
-            change = OneChange("add", kind, key, data.currency or "", data.reason or "")
-            return await _leave_waiting(transaction, call, fsp_id, change)
-        registration = Registration(key, data.currency or "")
-        (result,) = await aliases.register(transaction, fsp_id, [registration], allowance)
-        if result.refused is not None:
-            return answer_of(refusal_of(result.refused))
+        is_new = False
+        if await _needs_approval(transaction, fsp_id):
+            if not await _is_unchanged(transaction, fsp_id, "add", key, data.currency or "", allowance):
+                kind = reading.read_kind(key)
+                change = OneChange("add", kind, key, data.currency or "", data.reason or "")
+                return await _leave_waiting(transaction, call, fsp_id, change)
+        else:
+            registration = Registration(key, data.currency or "")
+            (result,) = await aliases.register(transaction, fsp_id, [registration], allowance)
+            if result.refused is not None:
+                return answer_of(refusal_of(result.refused))
+            is_new = result.changed
         now = await _fetch_entries(transaction.rows, fsp_id, key)
         location = _location(fsp_id, reading, key, default_country)
-        status = 201 if result.changed else 200
+        status = 201 if is_new else 200
         return answer(now.resource(reading), status=status, version=now.version, location=location)
 
     return await call.change_alias(fsp_id, key, work, reason=data.reason or "")

@@ -257,6 +257,8 @@ def test_what_cannot_be_done_or_is_so_already_waits_for_nobody(
         (404, "not_found"), (404, "not_found"), (409, "not_allowed"), (409, "not_allowed"),
     ]  # fmt: skip
     assert maker.get(BATCHES).json()["items"] == before
+    ask(maker, "DELETE", "/ALIAS/one", params={"reason": "moved"})
+    assert len(maker.get(BATCHES).json()["items"]) == len(before) + 1
 
 
 @pytest.mark.usefixtures("added", "two_persons")
