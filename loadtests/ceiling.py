@@ -34,8 +34,6 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 import uvloop
-from rich.console import Console
-from rich.table import Table
 
 from loadtests import dataset, machine, wrk
 from loadtests.figures import name_case, name_side
@@ -416,15 +414,16 @@ COLUMNS: Final = (
     ("p50 ms", "p50_ms", ".2f"),
     ("p99 ms", "p99_ms", ".2f"),
     ("server µs", "server", ".1f"),
-    ("user µs", "server_user", ".1f"),
-    ("kernel µs", "server_system", ".1f"),
+    ("server µs, user", "server_user", ".1f"),
+    ("server µs, kernel", "server_system", ".1f"),
     ("Redis µs", "redis", ".1f"),
-    ("user µs", "redis_user", ".1f"),
-    ("kernel µs", "redis_system", ".1f"),
-    ("both µs", "both", ".1f"),
+    ("Redis µs, user", "redis_user", ".1f"),
+    ("Redis µs, kernel", "redis_system", ".1f"),
+    ("server + Redis µs", "both", ".1f"),
     ("PostgreSQL µs", "postgres", ".1f"),
 )
 RATIO: Final = "oracle / nginx"
+INTENDED: Final = "answered as intended"
 
 
 def make_rows(found: dict[str, Any]) -> Iterator[list[str]]:
@@ -441,17 +440,23 @@ def make_rows(found: dict[str, Any]) -> Iterator[list[str]]:
             yield [name_case(case), RATIO, *ratios, ""]
 
 
+def format_comparison(found: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of a comparison: for each case, a line for each figure and a column for each side."""
+    yield f"{found['workers']} worker(s) each, {found['keys']:,} keys of {found['aliases']:,} aliases"
+    yield "µs: CPU time of each lookup; medians over the rounds"
+    heads = (*(name for name, _, _ in COLUMNS), INTENDED)
+    cases: dict[str, list[list[str]]] = {}
+    for case, *cells in make_rows(found):
+        cases.setdefault(case, []).append(cells)
+    for case, sides in cases.items():
+        yield ""
+        yield f"{case:36}" + "".join(f"{side:>16}" for side, *_ in sides)
+        for name, *cells in zip(heads, *(figures for _, *figures in sides), strict=True):
+            yield f"  {name:34}" + "".join(f"{cell:>16}" for cell in cells)
+
+
 def show(found: dict[str, Any]) -> None:
-    title = (
-        f"{found['workers']} worker(s) each, {found['keys']:,} keys of {found['aliases']:,} aliases;"
-        " µs: CPU time of each lookup"
-    )
-    table = Table(title=title, title_justify="left")
-    for name in ("case", "side", *(name for name, _, _ in COLUMNS), "as intended"):
-        table.add_column(name, justify="left" if name in {"case", "side"} else "right", no_wrap=True)
-    for row in make_rows(found):
-        table.add_row(*row, end_section="/" in row[1])
-    Console(width=160).print(table)
+    print(*(line.rstrip() for line in format_comparison(found)), sep="\n", flush=True)
 
 
 def parse_numbers(text: str) -> list[int]:

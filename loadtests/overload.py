@@ -56,6 +56,7 @@ TIMES: Final = [1, 2, 5]
 WARM_UP_SHARE: Final = 0.25  # of each measurement, at its begin: the service learns its rate in that time
 STEP: Final = 618_033  # without a common factor with any number of keys that is a power of ten
 CLOSED: Final = "each asks again at once"
+WIDTH: Final = 160
 LIVE: Final = b"GET /live HTTP/1.1\r\nhost: x\r\n\r\n"
 TARGET: Final = "/participants/MSISDN/5255{:08d}"
 HEAD: Final = "GET " + TARGET + (
@@ -350,9 +351,13 @@ def _format_ms(value: float, rate: float) -> str:
 def make_table(points: Sequence[Point]) -> Table:
     title = "More lookups than the service can answer: offered, answered (status 200) and refused (status 503)"
     table = Table(title=title, title_justify="left")
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name in {"lookups", "load"} else "right")
-    for row in make_rows(points):
+    rows = list(make_rows(points))
+    for number, name in enumerate(COLUMNS):
+        # The words of a head and of a load can be in several lines; a word or a figure cannot.
+        cells = [row[number] for row in rows] if number > 1 else []
+        width = max(map(len, (*name.split(), *cells)))
+        table.add_column(name, justify="left" if name in {"lookups", "load"} else "right", min_width=width)
+    for row in rows:
         table.add_row(*row)
     return table
 
@@ -385,7 +390,7 @@ def _parse_times(text: str) -> list[float]:
 
 def main() -> int:
     arguments = parse()
-    console = Console(width=190)
+    console = Console(width=WIDTH)
     watch = machine.Watch()
     try:
         with make_room() as home:

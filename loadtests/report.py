@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from loadtests import machine, overload, sealing
-from loadtests.ceiling import COLUMNS, compute_medians, make_rows
+from loadtests.ceiling import COLUMNS, INTENDED, compute_medians, make_rows
 from loadtests.figures import PROFILES, TITLES, format_figure, format_time, name_case, name_side
 from loadtests.machine import Surroundings
 from loadtests.overload import Point
@@ -78,7 +78,7 @@ def get_title(tool: str) -> str:
 
 def make_ceiling_tables(kept: Kept) -> Iterator[Table]:
     for found in kept["figures"]:
-        heads = ["lookups", "side", *(name for name, _, _ in COLUMNS), "as intended"]
+        heads = ["lookups", "side", *(name for name, _, _ in COLUMNS), INTENDED]
         rounds = len(next(iter(found["rounds"].values())))
         size = f"{found['keys']:,} keys of {found['aliases']:,} aliases"
         title = f"{TITLES['ceiling']}: {found['workers']} worker(s) each, {size}"

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from loadtests import figures, machine, report
-from loadtests.ceiling import compute_medians, find_missing_programs, make_rows, parse
+from loadtests.ceiling import compute_medians, find_missing_programs, format_comparison, make_rows, parse
 from loadtests.load import choose_exit_code, describe, summarise
 from loadtests.machine import Surroundings, Times, Watch, compute_others
 from loadtests.overload import Point
@@ -249,3 +249,16 @@ def test_our_own_work_is_not_that_of_others() -> None:
     sum(range(2_000_000))
     assert machine.read_times().own > spent.own
     assert watch.end().cores == machine.count_cores()
+
+
+def test_a_comparison_has_a_line_for_each_figure_with_its_unit() -> None:
+    lines = list(format_comparison(make_comparison(1_000_000)))
+    assert lines[:2] == [
+        "1 worker(s) each, 1,000 keys of 1,000,000 aliases",
+        "µs: CPU time of each lookup; medians over the rounds",
+    ]
+    text = "\n".join(line.rstrip() for line in lines)
+    assert re.search(r"^cached lookups +oracle +nginx +oracle / nginx$", text, re.MULTILINE)
+    assert re.search(r"^  server µs +31\.0 +15\.0 +2\.07$", text, re.MULTILINE)
+    assert re.search(r"^lookups that are not in the cache +oracle$", text, re.MULTILINE)
+    assert max(map(len, text.splitlines())) <= 90
