@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, NamedTuple
@@ -17,6 +19,7 @@ from oracle.run.asgi import serve_asgi
 from oracle.run.bootstrap import bootstrap
 from oracle.run.wiring import _open_health, open_store
 from oracle.settings import Settings
+from oracle.telemetry import logs
 from oracle.telemetry.metrics import Metrics
 
 ALIASES: Final = 3_000  # a difference of 0.7 MB
@@ -172,8 +175,9 @@ async def read_rest(client: socket.socket) -> bytes:
 
 
 async def test_who_takes_or_sends_nothing_is_cut_and_who_is_slow_is_served(
-    database_url: str, sockets: list[socket.socket]
+    database_url: str, sockets: list[socket.socket], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    logs.configure("info", "json", stream=sys.stderr)
     await register(database_url, 0, ALIASES)
     stall_s = 2.0
     async with open_desk(database_url, stall_s) as desk, asyncio.timeout(60):
@@ -189,6 +193,10 @@ async def test_who_takes_or_sends_nothing_is_cut_and_who_is_slow_is_served(
             assert not (await read_rest(each)).endswith(b"\r\n0\r\n\r\n")
         took_s, end = await reading
         assert end.endswith(b"\r\n0\r\n\r\n")
+        # One line for each that was cut, with the reason, and none of the server.
+        lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        ends = [line["event"] for line in lines if "sending" in line["logger"] or "uvicorn" in line["logger"]]
+        assert ends == ["An answer ended early: its client takes nothing"] * 2
         assert took_s > 1.2 * stall_s
         # A body that stops coming.
         fsp = "/admin/v1/fsps/greenbank"

@@ -44,6 +44,7 @@ from oracle.api.admin.envelope import Budget, wrap_app, wrap_handler
 from oracle.api.admin.examples import add_examples
 from oracle.api.admin.expected import INVALID_ENUM, list_allowed
 from oracle.api.admin.keeping import Keeping
+from oracle.api.admin.methods import complete_methods
 from oracle.api.admin.problems import DEFECT, Refusal, refusal_of
 from oracle.api.admin.sending import STALL_S, limit_stalls
 from oracle.api.history import differences, events, exports, reads, resolutions
@@ -141,7 +142,8 @@ def admin_app(services: AdminServices) -> Litestar:
     app = _app(services, None)
     _require_guards(app)
     _note_parameters(app)
-    app.asgi_handler = limit_stalls(wrap_app(app.asgi_handler, Budget(services.bodies_max_bytes)), services.stall_s)
+    complete = complete_methods(app.asgi_handler, app.routes)
+    app.asgi_handler = limit_stalls(wrap_app(complete, Budget(services.bodies_max_bytes)), services.stall_s)
     return app
 
 

@@ -4,15 +4,19 @@ Pieces.   A long body is given to the server in pieces, each when the client has
           does not read costs a few pieces, however long the answer is.  All answers can share the same bytes.
 Stalls.   An answer of which the client takes nothing for stall_s ends, and so does a body of which nothing comes for
           stall_s.  A client that is slow but goes on is served for as long as it takes.
+Away.     An answer that PostgreSQL stops in the middle ends with one line that says why.
 
-It depends on nothing but ASGI.  The bytes that the server has taken already are its matter (`connections`).
+The bytes that the server has taken already are its matter (`connections`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any, Final
 
+from oracle.errors import DirectoryUnavailable
+from oracle.store.diagnosis import explain
 from oracle.telemetry import logs
 
 if TYPE_CHECKING:
@@ -22,6 +26,16 @@ STALL_S: Final = 30.0
 PIECE_BYTES: Final = 16_384
 
 log = logs.Log(__name__)
+
+
+class _ServerLines(logging.Filter):
+    """Drops the server's line about an answer without its end: ours says why."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("ASGI callable returned without completing response")
+
+
+logging.getLogger("uvicorn.error").addFilter(_ServerLines())
 
 
 class Stalled(Exception):
@@ -35,13 +49,24 @@ def limit_stalls(app: ASGIApp, stall_s: float = STALL_S) -> ASGIApp:
         exchange = _Exchange(receive, send, stall_s)
         try:
             await app(scope, exchange.receive, exchange.send)
-        except Exception:
-            if not exchange.is_stalled:
-                raise
+        except Exception as exc:
             # Without its end the server closes the connection, and the client sees that the answer is not whole.
-            log.warning("An answer ended early: its client takes nothing", stall_s=stall_s)
+            if exchange.is_stalled:
+                log.warning("An answer ended early: its client takes nothing", stall_s=stall_s)
+                return
+            away = _find_away(exc)
+            if away is None:
+                raise
+            log.warning("An answer ended early: the directory is not available", reason=explain(away))
 
     return serve
+
+
+def _find_away(error: BaseException | None) -> DirectoryUnavailable | None:
+    """Find the error that means "not now" behind one that the framework raises in the middle of an answer."""
+    while error is not None and not isinstance(error, DirectoryUnavailable):
+        error = error.__cause__
+    return error
 
 
 class _Exchange:

@@ -23,6 +23,7 @@ from oracle.api.admin.access import is_still_valid, make_unauthorized
 from oracle.api.admin.problems import Refusal
 from oracle.errors import DirectoryUnavailable, Overloaded
 from oracle.store.postgres import STREAMS_MAX
+from oracle.telemetry import logs
 
 if TYPE_CHECKING:
     from litestar.response.base import ASGIResponse
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 RETRY_S: Final = 10
 CHECK_EVERY_S: Final = 2.0  # whether the secret of a call is still valid
+
+log = logs.Log(__name__)
 
 
 class Places:
@@ -116,8 +119,10 @@ class Streamed(Stream):
                     await asyncio.gather(sending, watching, return_exceptions=True)
             if not sending.cancelled():
                 sending.result()
-            elif watching.result() and not ScopeState.from_scope(scope).response_started:
-                raise make_unauthorized()
+            elif watching.result():
+                if not ScopeState.from_scope(scope).response_started:
+                    raise make_unauthorized()
+                log.info("An answer ended early: its key is not valid any more")
             # Without its end the server closes the connection, and the client sees that the answer is not whole.
 
         return answer

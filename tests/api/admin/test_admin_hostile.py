@@ -333,11 +333,23 @@ def test_other_methods(line: Line, method: str, path: str) -> None:
         return  # which is one of its own
     answer = line.ask(method, path, body=b"{}")
     if method == "HEAD":
-        assert answer.status in (404, 405)
+        assert answer.status in ({200} if path == "/live" else {404, 405})
     else:
         _check(answer, method, path)
         assert answer.status in (204, 404, 405)
         assert answer.status != 405 or "allow" in answer.headers
+
+
+@pytest.mark.parametrize("path", ["/health", "/live", "/ready", "/metrics", "/admin/v1/fsps", "/admin/v1/me"])
+def test_a_path_names_all_its_methods(line: Line, path: str) -> None:
+    is_state = not path.startswith("/admin")
+    methods = {"OPTIONS", "GET", *(["HEAD"] if is_state else []), *(["POST"] if path == "/admin/v1/fsps" else [])}
+    for method, status in (("OPTIONS", 204), ("DELETE", 405), ("TRACE", 405)):
+        answer = line.ask(method, path)
+        assert answer.status == status
+        assert set(answer.headers["allow"].split(", ")) == methods
+    answer = line.ask("HEAD", path)
+    assert (answer.status, answer.body) == (200 if is_state else 405, b"")
 
 
 def test_too_large_requests(line: Line) -> None:
