@@ -34,6 +34,11 @@ STEADY_S: Final = 60.0  # a job that ran for longer has recovered from its last 
 log = logs.Log(__name__)
 
 
+async def assume_presence() -> bool:
+    """Return that PostgreSQL is not away."""
+    return False
+
+
 async def run(
     jobs: Sequence[Named],
     stop: asyncio.Event,
@@ -44,7 +49,7 @@ async def run(
     steady_s: float = STEADY_S,
     notice: Notice = lambda _job, _works: None,
     explain: Explain = lambda _error: "",
-    is_away: Callable[[], bool] = lambda: False,
+    is_away: Callable[[], Awaitable[bool]] = assume_presence,
 ) -> None:
     """Run all jobs until `stop` is set and they have ended."""
     tasks = [
@@ -80,7 +85,7 @@ class _Keeper:
         steady_s: float,
         notice: Notice,
         explain: Explain,
-        is_away: Callable[[], bool],
+        is_away: Callable[[], Awaitable[bool]],
     ) -> None:
         self._name, self._job = name, job
         self._pause, self._backoff, self._steady_s = pause, backoff, steady_s
@@ -97,9 +102,9 @@ class _Keeper:
                 finally:
                     recovered.cancel()
             except DirectoryUnavailable as exc:
-                was_away = self._is_away()
+                was_away = await self._is_away()
                 await self._pause(self._backoff.fail(loop.time() - began), stop)
-                if not (was_away or self._is_away()):
+                if not (was_away or await self._is_away()):
                     self._waiting.now(f"waits: {self._explain(exc)}")
             except (Exception, asyncio.CancelledError) as exc:
                 if _is_cancelled():

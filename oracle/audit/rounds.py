@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Final
 from oracle.audit import log
 from oracle.audit.directory import ENTITIES, KINDS, Comparison, Difference, Key, open_snapshot
 from oracle.backoff import pause
-from oracle.store.leader import Leader
+from oracle.jobs import assume_presence
+from oracle.store.leader import IsAway, Leader
 from oracle.telemetry import logs
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Rounds:
         rows_per_s: float,
         first_after_s: float = FIRST_AFTER_S,
         slice_rows: int = SLICE_ROWS,
-        is_away: Callable[[], bool] = lambda: False,
+        is_away: IsAway = assume_presence,
     ) -> None:
         """`every_s`: from the end of a round to the begin of the next one.  `is_away`: as for `Leader`."""
         self._is_away = is_away

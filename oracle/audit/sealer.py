@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -30,7 +30,8 @@ from oracle.audit.keys import KEYS_LOCK, SEALING_LOCK, KeyFile, KeyFileError, cr
 from oracle.audit.log import Bound, Era
 from oracle.audit.signer import Signer, sign_note
 from oracle.backoff import pause
-from oracle.store.leader import Leader, close
+from oracle.jobs import assume_presence
+from oracle.store.leader import IsAway, Leader, close
 from oracle.store.queries import QUERIES
 from oracle.store.servers import Servers
 from oracle.telemetry import logs
@@ -75,7 +76,7 @@ class Sealer:
         interval_s: float = INTERVAL_S,
         rest: float = 1.0,
         limits: SealingLimits = LIMITS,
-        is_away: Callable[[], bool] = lambda: False,
+        is_away: IsAway = assume_presence,
     ) -> None:
         """`rest`: the pause after a portion, as a multiple of the time that the portion took.
 

@@ -30,9 +30,10 @@ from oracle.imports.applying import PASSES_MAX, Applying, Pace, Superseded
 from oracle.imports.import_limits import IMPORT_LIMITS, ImportLimits
 from oracle.imports.reading import RowChecks
 from oracle.imports.validating import Validating
+from oracle.jobs import assume_presence
 from oracle.store.changes import Changes
 from oracle.store.lanes import LIMITS
-from oracle.store.leader import Leader, note_interruption
+from oracle.store.leader import IsAway, Leader, note_interruption
 from oracle.store.postgres import Postgres
 from oracle.store.rows import BatchFspRow, BatchRow
 from oracle.telemetry import logs
@@ -66,7 +67,7 @@ class Imports:
         reading: Reading,
         limits: ImportLimits = IMPORT_LIMITS,
         passes_max: int = PASSES_MAX,
-        is_away: Callable[[], bool] = lambda: False,
+        is_away: IsAway = assume_presence,
     ) -> None:
         """`is_away`: as for `Leader`."""
         self._changes = changes
@@ -128,9 +129,9 @@ class Imports:
                     log.error("batch put aside", exc=exc, batch=batch_id)
                     aside[batch_id] = time.monotonic() + ASIDE_S
             if away:
-                was_away = self._is_away()
+                was_away = await self._is_away()
                 await pause(backoff.fail(), stop)
-                if not (was_away or self._is_away()):
+                if not (was_away or await self._is_away()):
                     note_interruption(self._condition, away)
             else:
                 backoff.reset()

@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 # A lookup that arrives while there is too much work can wait for its turn for so many times the lookup's own time-out.
 HELD_TIMES: Final = 2
 
+# A job notices that its connection has ended when it uses it next.
+NOTICED_S: Final = 15.0
+
 log = logs.Log(__name__)
 
 # What one role alone needs.  In the others it would cost start-up time and memory.
@@ -91,6 +94,14 @@ class Store:
             postgres, coherence, fsp_registration=settings.fsp_registration,
             unknown_fsps_day_max=settings.unknown_fsps_day_max,
         )  # fmt: skip
+
+    async def is_away(self) -> bool:
+        """Ask PostgreSQL, for the whole process, whether it is away, or was: a job can notice it later."""
+        try:
+            await self.coherence.confirm()
+        except Exception:  # noqa: BLE001 - whatever it is, the state of the datastore shows it
+            return True
+        return self.coherence.failed_s_ago < NOTICED_S
 
 
 @asynccontextmanager
@@ -275,7 +286,7 @@ async def run_jobs(settings: Settings, index: int, run_dir: Path | None, link: L
         notice("store", True)
         async with open_store(settings, metrics, desk=True) as store, _open_health(store, metrics, link):
             made = _make_jobs(store, metrics, signing_keys)
-            await jobs.run(made, stop, notice=notice, explain=explain, is_away=lambda: not store.coherence.reachable)
+            await jobs.run(made, stop, notice=notice, explain=explain, is_away=store.is_away)
 
     try:
         # Nobody waits for this process, so PostgreSQL can be slow or away when it starts: opening the store is a job,
@@ -293,11 +304,8 @@ def _make_jobs(store: Store, metrics: Metrics, signing_keys: KeyFile) -> list[jo
     from oracle.audit.sealer import Sealer  # noqa: PLC0415
     from oracle.imports.worker import Imports  # noqa: PLC0415
 
-    def is_away() -> bool:
-        return not store.coherence.reachable
-
-    imports = Imports(store.changes, store.postgres, metrics, reading=Reading.of(store.settings), is_away=is_away)
-    sealer = Sealer(store.postgres.servers, signing_keys, metrics, is_away=is_away)
+    imports = Imports(store.changes, store.postgres, metrics, reading=Reading.of(store.settings), is_away=store.is_away)
+    sealer = Sealer(store.postgres.servers, signing_keys, metrics, is_away=store.is_away)
     housekeeping = Housekeeping(store.postgres, Retention.of(store.settings))
     made: list[jobs.Named] = [
         ("imports", imports.run),
@@ -307,7 +315,7 @@ def _make_jobs(store: Store, metrics: Metrics, signing_keys: KeyFile) -> list[jo
     if store.settings.audit_directory_every_s:
         rounds = Rounds(
             store.postgres.servers, metrics, every_s=store.settings.audit_directory_every_s,
-            rows_per_s=store.settings.audit_directory_rows_per_s, is_away=is_away,
+            rows_per_s=store.settings.audit_directory_rows_per_s, is_away=store.is_away,
         )  # fmt: skip
         made.append(("directory", rounds.run))
     return made

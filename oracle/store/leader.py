@@ -21,6 +21,7 @@ import asyncpg
 
 from oracle.backoff import pause
 from oracle.errors import DirectoryUnavailable
+from oracle.jobs import assume_presence
 from oracle.store.diagnosis import explain
 from oracle.store.lanes import is_unavailable
 from oracle.store.queries import QUERIES
@@ -33,6 +34,7 @@ CLOSE_S: Final = 2.0
 Connect = Callable[[], Awaitable[asyncpg.Connection]]
 # Given the connection that holds the lock, and `stop`: it returns at its next safe point after that is set.
 Work = Callable[[asyncpg.Connection, asyncio.Event], Awaitable[None]]
+IsAway = Callable[[], Awaitable[bool]]
 
 
 class Leader:
@@ -41,7 +43,7 @@ class Leader:
     refusals    errors of the work whose text is for the operator and holds no identifier: it is logged.
     transient   further errors that mean "not now".
     notice      hears whether this process cannot do the work, for another reason than an error that passes.
-    is_away     whether PostgreSQL is known to be away.
+    is_away     asks PostgreSQL for the whole process: is it away?
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class Leader:
         refusals: tuple[type[Exception], ...] = (),
         transient: tuple[type[Exception], ...] = (),
         notice: Callable[[bool], None] = lambda _works: None,
-        is_away: Callable[[], bool] = lambda: False,
+        is_away: IsAway = assume_presence,
     ) -> None:
         self._notice = notice
         self._is_away = is_away
@@ -81,10 +83,11 @@ class Leader:
             except Exception as exc:
                 if not (is_unavailable(exc) or isinstance(exc, self._transient)):
                     raise
-                interruption = exc
-            was_away = self._is_away()
-            await pause(self._look_s, stop)  # meanwhile the process learns whether PostgreSQL is away
-            if interruption is not None and not (was_away or self._is_away()):
+                if not await self._is_away():
+                    interruption = exc
+            await pause(self._look_s, stop)
+            # Asked again: the first connections of a process can end some time before the others.
+            if interruption is not None and not await self._is_away():
                 note_interruption(self._condition, interruption)
 
     async def _lead(self, stop: asyncio.Event) -> None:

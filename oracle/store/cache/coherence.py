@@ -168,6 +168,7 @@ class Coherence:
         self._dial = dial
         self.cache_failure = ""  # why Redis cannot be used, if that is known
         self.failure: Exception | None = None  # of the last question to PostgreSQL
+        self._failed_at = float("-inf")
         self._prefix = prefix
         self._routes_reload = routes_reload
         self._degraded_max_s = degraded_max_s
@@ -317,7 +318,7 @@ class Coherence:
                 # generation during the stall, so this failure is no reason to go on believing copies: ask again.
                 await self._ask()
         except Exception as exc:
-            self.reachable, self.failure = False, exc
+            self.reachable, self.failure, self._failed_at = False, exc, self._clock()
             last = self.confirmed.at if patient and self.confirmed is not None else float("-inf")
             self._patient_until = last + self._degraded_max_s
             raise
@@ -569,6 +570,11 @@ class Coherence:
         self.session = None
         self._generations.uses_cache = False
         self._session_lost.set()
+
+    @property
+    def failed_s_ago(self) -> float:
+        """Return how long ago PostgreSQL did not answer; infinity if it always has."""
+        return self._clock() - self._failed_at
 
     @property
     def generation_age_s(self) -> float:
