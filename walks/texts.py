@@ -26,11 +26,12 @@ from oracle.commands.parser import explain_argument
 from oracle.commands.words import translate
 from oracle.identifiers.errors import EXPLANATIONS
 from oracle.imports.refusals import REFUSALS
+from oracle.verifier import cli as verifier
 
 PACKAGE: Final = Path(oracle.__file__).parent
 _ERRORS: Final = re.compile(
     r"(Error|Refusal|Refused|Misused|Problem|Bad[A-Z]\w+|Malformed|\w+Elements?|TooLarge|NoSuchResource|\w*NotAllowed"
-    r"|\w+Unavailable|Overloaded|Damaged)$"
+    r"|\w+Unavailable|Overloaded|Damaged|Unreadable|Finding)$"
 )
 _NOTES: Final = frozenset({"complain", "print_note", "print"})
 _LOGS: Final = frozenset({"debug", "info", "warning", "error", "exception"})
@@ -44,8 +45,11 @@ class Text(NamedTuple):
 
 
 def list_help(parser: argparse.ArgumentParser | None = None) -> Iterator[Text]:
-    """Yield the description and epilog of each command, and the help of each argument."""
-    parser = parser or make_parser()
+    """Yield the description and epilog of each command, and the help of each argument; default: of both programs."""
+    if parser is None:
+        yield from list_help(make_parser())
+        yield from list_help(verifier.make_parser())
+        return
     for name, text in (("description", parser.description), ("epilog", parser.epilog)):
         if text:
             yield Text(f"{parser.prog} ({name})", text)

@@ -145,7 +145,7 @@ def add(verbs: Any) -> None:
 def add_keys(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--key", action="append", default=[], metavar="KEY",
-        help="a public key to trust, or a file of them (from `oracle audit keys`); can be repeated",
+        help="a public key to trust, or a file of them (from `oracle audit fetch-keys`); can be repeated",
     )  # fmt: skip
 
 

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # the console of Windows lacks most letters
     try:
-        parsed = _make_parser().parse_args(words)
+        parsed = make_parser().parse_args(words)
         code: int = parsed.run(parsed)
     except Unreadable as exc:
         if "--json" in words:
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="oracle-verify",
         description="Check the history of an alias oracle: exported files, or the proof of one event."
@@ -185,10 +185,13 @@ def _show_event(proof: Proof, *, whole: bool) -> None:
         event = leaf.read(proof.line.encode("utf-8", "surrogatepass"))
     except ValueError:
         return
-    members: dict[str, Any] = msgspec.structs.asdict(event)
-    names = list(members) if whole else ["event_id", "at", "entity", "action", "channel"]
-    for name in names:
-        value = members[name]
+    if not whole:
+        at = "" if event.at is None else f" on {event.at[:10]} at {event.at[11:19]} UTC"
+        print(
+            escape_text(shorten(f"event {event.event_id}: {event.entity} {event.action}{at}, through {event.channel}"))
+        )
+        return
+    for name, value in msgspec.structs.asdict(event).items():
         text = bytes(value).decode() if isinstance(value, msgspec.Raw) else "" if value is None else str(value)
         print(escape_text(f"{name:<17} {text}".rstrip()))
 

@@ -114,7 +114,8 @@ def _find_unlinked(histories: Sequence[History], kept: Sequence[Kept]) -> Iterat
         elif not any(each.contains(*checkpoint) for each in histories):
             yield Finding(
                 "unproved",
-                f"the export has no proof from {checkpoint.size} leaves on: make it with --since and the checkpoint",
+                f"the export has no proof from {checkpoint.size} leaves on: fetch it again, with"
+                " `oracle audit fetch DIR --since` and that checkpoint",
             )
     for each, logs in zip(histories, reached, strict=True):
         if newest in logs or any(_vouches(checkpoint, each, logs) and newest.contains(*checkpoint)
@@ -122,8 +123,8 @@ def _find_unlinked(histories: Sequence[History], kept: Sequence[Kept]) -> Iterat
             continue
         yield Finding(
             "unproved",
-            f"nothing shows that {each.name} and {newest.name} are of one history: make the newer one again"
-            f" with --since {each.name}",
+            f"nothing shows that {each.name} and {newest.name} are of one history: fetch the newer one again, with"
+            f" `oracle audit fetch DIR --since {each.name}`",
         )
 
 

@@ -110,6 +110,8 @@ def test_no_identifier_is_shown_unless_somebody_asks_for_it(verify: Verify, file
             shown = verify(*words, *mode)
             assert PHONE not in shown.out + shown.err
             assert "greenbank" not in shown.out + shown.err
+    brief = verify("proof", files / "proof.json", *key).out
+    assert brief.startswith("event 42: alias registered on 2026-03-03 at 10:00:00 UTC, through import\nVERIFIED: ")
     whole = verify("proof", files / "proof.json", *key, "--show")
     assert f"party_identifier  {PHONE}{PROOF_OF}\n" in whole.out
     assert "\\u202e\\x1b[2J" in whole.out, "what moves the cursor is an escape"
