@@ -31,7 +31,7 @@ from oracle.verifier import cli as verifier
 PACKAGE: Final = Path(oracle.__file__).parent
 _ERRORS: Final = re.compile(
     r"(Error|Refusal|Refused|Misused|Problem|Bad[A-Z]\w+|Malformed|\w+Elements?|TooLarge|NoSuchResource|\w*NotAllowed"
-    r"|\w+Unavailable|Overloaded|Damaged|Unreadable|Finding)$"
+    r"|\w+Unavailable|Overloaded|Damaged|Unreadable)$"
 )
 _NOTES: Final = frozenset({"complain", "print_note", "print"})
 _LOGS: Final = frozenset({"debug", "info", "warning", "error", "exception"})

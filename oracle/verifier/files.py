@@ -38,7 +38,7 @@ def read_bytes(path: Path, bytes_max: int) -> bytes:
     try:
         # A pipe or a device could be endless.
         if path.exists() and not path.is_file():
-            raise Unreadable(f"{path}: not a plain file")
+            raise Unreadable(f"{path}: not a plain file. Name a file")
         with path.open("rb") as file:
             data = file.read(bytes_max + 1)
     except (OSError, ValueError) as exc:  # ValueError: a zero byte in the name
@@ -52,9 +52,9 @@ def read_bytes(path: Path, bytes_max: int) -> bytes:
 
 def describe(exc: OSError | ValueError) -> str:
     if isinstance(exc, FileNotFoundError):
-        return "there is no such file"
+        return "there is no such file. Check the name"
     if isinstance(exc, PermissionError):
-        return "you cannot read it (no permission)"
+        return "you have no right to read it. Ask its owner"
     return (exc.strerror if isinstance(exc, OSError) else None) or "it is not a name of a file"
 
 
@@ -83,7 +83,7 @@ def read_checkpoint(path: Path) -> str:
 def read_manifest(directory: Path) -> Manifest:
     """Raises Unreadable, Malformed."""
     if not directory.is_dir():
-        raise Unreadable(f"{directory}: there is no such directory")
+        raise Unreadable(f"{directory}: there is no such directory. Check the name")
     path = directory / MANIFEST
     if not path.exists():
         raise Unreadable(f"{directory}: {MANIFEST} is missing. Name the directory that holds the files of one export")
@@ -102,7 +102,7 @@ def read_keys(given: Sequence[str]) -> list[str]:
         text = each if each.count("+") >= 2 and not _is_file(each) else read_text(Path(each))  # noqa: PLR2004
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         if not lines:  # without this, another key would be trusted, or none
-            raise Unreadable(f"{each}: there is no key in the file")
+            raise Unreadable(f"{each}: there is no key in the file. A public key is one line of text")
         try:
             found += [Verifier.of(line).vkey for line in lines]
         except BadNote as exc:
