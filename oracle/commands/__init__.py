@@ -15,6 +15,7 @@ def add(commands: Any) -> None:
         aliases,
         audit_log,
         batches,
+        completion,
         directory,
         fsps,
         keys,
@@ -22,5 +23,5 @@ def add(commands: Any) -> None:
         service,
     )
 
-    for noun in (service, directory, fsps, keys, aliases, routes, batches, audit_log):
+    for noun in (service, directory, fsps, keys, aliases, routes, batches, audit_log, completion):
         noun.add(commands)

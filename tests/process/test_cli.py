@@ -314,7 +314,10 @@ async def test_lookup_shows_the_entries_of_the_key(tmp_path: Path, database_url:
 
 def test_lookup_refuses_a_bad_identifier(tmp_path: Path) -> None:
     done = run_oracle(tmp_path, "lookup", "CLABE", "123")
-    assert (done.returncode, done.stderr) == (2, "oracle: CLABE: the number of characters is wrong\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "oracle: CLABE: the number of characters is wrong. Correct the identifier, its kind, --sub or --country\n",
+    )
 
 
 def test_commands_work_alone_and_beside_a_running_serve(tmp_path: Path) -> None:
