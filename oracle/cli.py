@@ -93,6 +93,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="file with settings (TOML); environment variables override it"
     )
+    parser.set_defaults(root=parser)  # for the command that writes all commands into a script
     commands.add(parser.add_subparsers(title="commands", metavar="COMMAND", required=True))
     return parser
 

@@ -35,11 +35,7 @@ def add(commands: Any) -> None:
 
 
 def _print_script(arguments: Arguments) -> None:
-    from oracle.cli import make_parser  # noqa: PLC0415 - it needs this module
-
-    parser = make_parser()
-    assert isinstance(parser, Parser)  # noqa: S101 - for the type
-    print(write_script(parser, arguments.shell), end="")  # noqa: T201 - the command's answer
+    print(write_script(arguments.root, arguments.shell), end="")  # noqa: T201 - the command's answer
 
 
 def write_script(parser: Parser, shell: str) -> str:
