@@ -235,7 +235,8 @@ def _list(client: Client, arguments: Arguments) -> None:
 
 
 def _add_currencies(alias: dict[str, Any]) -> dict[str, Any]:
-    return {**alias, "currencies": [entry["currency"] or "any" for entry in alias["entries"]]}
+    alias["currencies"] = [entry["currency"] or "any" for entry in alias["entries"]]
+    return alias
 
 
 def _check(client: Client, arguments: Arguments) -> None:

@@ -28,6 +28,7 @@ DIFF: Final = f"/audit/v1/fsps/greenbank/diff?{SPAN}"
 EVENTS: Final = f"/audit/v1/export/events.ndjson?begin=0&end={ALIASES}"
 TABLE: Final = f"/audit/v1/export/events.csv?begin=0&end={ALIASES}"
 FILTERED: Final = "/audit/v1/export/filtered.ndjson"
+EXPORT: Final = "/admin/v1/fsps/greenbank/aliases/export?format=aliases"
 # Connections for streams that are in use.
 BUSY: Final = """SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND application_name = 'oracle streams' AND state <> 'idle'"""
@@ -75,12 +76,12 @@ class Desk(NamedTuple):
 
 
 @asynccontextmanager
-async def open_desk(database_url: str, stall_s: float) -> AsyncIterator[Desk]:
+async def open_desk(database_url: str, stall_s: float, export_s: float = 60) -> AsyncIterator[Desk]:
     key = await bootstrap(database_url)
     settings, metrics = Settings(database_url=database_url, redis_url=None), Metrics.open(None, "admin", 0)
     stop, sock = asyncio.Event(), socket.create_server(("127.0.0.1", 0))
     async with open_store(settings, metrics, desk=True) as store, _open_health(store, metrics) as health:
-        services = AdminServices(store.changes, store.postgres, health, metrics, stall_s=stall_s)
+        services = AdminServices(store.changes, store.postgres, health, metrics, stall_s=stall_s, export_s=export_s)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)  # for the connections that it accepts
         listening = asyncio.Event()
         serving = asyncio.create_task(serve_asgi(admin_app(services), sock, listening.set, stop, timeout_s=1))
@@ -208,3 +209,14 @@ async def test_who_takes_or_sends_nothing_is_cut_and_who_is_slow_is_served(
             answer = await read_rest(begun)
             assert answer.startswith(b"HTTP/1.1 400 ")
             assert b'"code":"broken_off"' in answer
+
+
+async def test_an_export_of_aliases_ends_after_its_time(database_url: str, sockets: list[socket.socket]) -> None:
+    """It holds a snapshot: a client that takes a little now and then could keep it for days."""
+    await register(database_url, 0, ALIASES)
+    async with open_desk(database_url, stall_s=60, export_s=3) as desk, asyncio.timeout(60):
+        sockets.append(desk.open_unread(EXPORT, await desk.issue("dfsp-maker", "greenbank")))
+        await desk.wait_for_busy(1)
+        await desk.wait_for_busy(0)  # it is not complete: its client has read nothing
+        # The connection of the lane is whole: the next export gets it.
+        assert (await desk.operator.get(EXPORT + "&prefix=5299")).status_code == 200
