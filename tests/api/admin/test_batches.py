@@ -182,8 +182,8 @@ def test_each_change_of_one_alias_waits_for_a_second_person(
             "dfsp-maker",
         )
         assert waiting["change"] == {
-            "action": "add", "kind": "CLABE", "identifier": "032180000118359719", "subId": "s", "currency": "MXN",
-            "ifMatch": False,
+            "action": "add", "kind": "CLABE", "identifier": "032180000118359719",
+            "display": "032 180 00011835971 9", "subId": "s", "currency": "MXN", "ifMatch": False,
         }  # fmt: skip
         assert maker.get(f"{BATCHES}/{waiting['batchId']}/file").text == (
             HEADER.replace("\n", "\r\n") + "CLABE,032180000118359719,s,MXN,,add\r\n"
