@@ -7,6 +7,7 @@ pip print, so that nothing is fetched.  PostgreSQL and Redis have no part in thi
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -272,3 +273,15 @@ def test_a_read_only_tree_is_one_line(shared_place: Path) -> None:
     assert done.stderr.splitlines()[0] == (
         f"You cannot write in {tree.top}: copy the tree to a directory of yours, then run make there"
     )
+
+
+@pytest.mark.parametrize(
+    ("file", "newer"),
+    [
+        ("Makefile", r"^\.(SHELLFLAGS|ONESHELL|RECIPEPREFIX)|^\w+ *!=|\$\((file|guile) |^undefine "),
+        (".ci/install", r"\b(mapfile|readarray|coproc)\b|declare -[An]|local -n|\$\{\w+(,,|\^\^|@)|&>>|\|&"),
+    ],
+)
+def test_the_make_and_the_bash_of_macos_can_install(file: str, newer: str) -> None:
+    """make 3.81 ignores what it does not know without a word; bash 3.2 stops in the middle."""
+    assert re.findall(newer, (TOP / file).read_text(), re.MULTILINE) == []

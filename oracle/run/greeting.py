@@ -36,6 +36,13 @@ def print_greeting(settings: Settings, urls: Mapping[Role, str], first_key: str 
         if settings.fsp_registration == "auto":  # else an unknown FSP is refused
             lines += [f'  curl -i {_KIND} {_CALLER} -d \'{{"fspId":"demo-fsp"}}\' {party}']
         lines += [f"  curl -i {_CALLER} {party}"]
+    standard = Settings()
+    if "admin" in urls and urls["admin"] != f"http://{standard.admin_host}:{standard.admin_port}":
+        lines += [
+            "",
+            "Commands in another terminal need this address first:",
+            f"  export ORACLE_ADMIN_URL={urls['admin']}",
+        ]
     if first_key is not None:
         lines += [
             "",

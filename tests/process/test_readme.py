@@ -59,6 +59,17 @@ def test_the_number_of_the_greeting_is_in_no_other_example(capsys: pytest.Captur
         assert number not in re.sub(r"(?<=\d)[ -](?=\d)", "", file.read_text(encoding="utf-8")), file.name
 
 
+@pytest.mark.parametrize(
+    ("url", "shows"),
+    [("http://127.0.0.1:3001", False), ("http://127.0.0.1:4001", True), ("http://localhost:3001", True)],
+)
+def test_the_greeting_shows_the_address_that_commands_do_not_know(
+    capsys: pytest.CaptureFixture[str], url: str, shows: bool
+) -> None:
+    lines = read_greeting(capsys, "http://127.0.0.1:3000", url, "aok_x").splitlines()
+    assert (f"  export ORACLE_ADMIN_URL={url}" in lines) == shows
+
+
 def test_the_greeting_and_readme_work_in_order(
     service: Service,
     capsys: pytest.CaptureFixture[str],
