@@ -51,6 +51,7 @@ from oracle.imports.rows import (
     read_change,
     read_identifier,
     read_kind,
+    refuse_identifier,
     refuse_row,
 )
 
@@ -230,7 +231,10 @@ class Reader:
                     entry = (number, action, kind, party_id_type, read(identifier), sub_id, currency, "", "")
                     rows.append(_make_row(FileRow, entry))
                     continue
-            except (IndexError, KeyError, BadIdentifier):
+            except BadIdentifier as exc:
+                self._refuse_known(number, changes[tuple(parts)], identifier, exc, line.split(delimiter))
+                continue
+            except (IndexError, KeyError):
                 if not line:
                     continue
             others = tuple(parts)
@@ -294,7 +298,10 @@ class Reader:
                         entry = (number, action, kind, party_id_type, read(identifier), sub_id, currency, "", "")
                         rows.append(_make_row(FileRow, entry))
                         continue
-                except (IndexError, KeyError, BadIdentifier):
+                except BadIdentifier as exc:
+                    self._refuse_known(number, changes[others], identifier, exc, cells)
+                    continue
+                except (IndexError, KeyError):
                     if not cells:
                         continue
                 known = changes.get(others)
@@ -390,6 +397,13 @@ class Reader:
             FileRow(number, change.action, change.kind, change.party_id_type, found, change.sub_id, change.currency),
         )
         return change
+
+    def _refuse_known(
+        self, number: int, change: RowChange, identifier: str, exc: BadIdentifier, cells: list[str]
+    ) -> None:
+        """Refuse an ordinary identifier beside cells that are known: the careful way would say the same."""
+        country = dict(zip(self._columns, cells, strict=False)).get("country") or self._checks.default_country or ""
+        self._refuse(number, refuse_identifier(change, identifier, exc, country), change.kind)
 
     def _describe_quotes(self, line: str) -> RowRefused:
         """Say where the quotes of a line go wrong: a quoted cell begins and ends at a separator."""

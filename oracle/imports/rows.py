@@ -232,8 +232,10 @@ def read_identifier(change: RowChange, cell: str, country: str = "") -> str:
     try:
         return change.read(text)
     except BadIdentifier as exc:
-        fault = change.scheme.find_damage(text)
-        refusal = (
-            describe_value("identifier", fault, text) if fault else explain(exc, text, cells.clean(country).upper())
-        )
-        raise refusal from None
+        raise refuse_identifier(change, text, exc, country) from None
+
+
+def refuse_identifier(change: RowChange, text: str, exc: BadIdentifier, country: str = "") -> RowRefused:
+    """Return the refusal of a row whose identifier, cleaned, is bad.  `country` as in `read_identifier`."""
+    fault = change.scheme.find_damage(text)
+    return describe_value("identifier", fault, text) if fault else explain(exc, text, cells.clean(country).upper())
