@@ -47,11 +47,19 @@ def print_greeting(settings: Settings, urls: Mapping[Role, str], first_key: str 
         lines += [
             "",
             "The first operator's key. It is shown only now, and expires in a week.",
-            f"Save it with: {_program()} key save",
+            f"Save it with: {_name_service(urls)}{_program()} key save",
             "",
             f"  {first_key}",
         ]
     _print(settings, *lines, "")
+
+
+def _name_service(urls: Mapping[Role, str]) -> str:
+    """Return what names this service to a command in another terminal; '' where it finds it by itself."""
+    from oracle.settings import Settings  # noqa: PLC0415 - the one that runs has its own
+
+    admin = urls.get("admin")
+    return "" if admin in (None, Settings().admin_address) else f"ORACLE_ADMIN_URL={admin} "
 
 
 def _print(settings: Settings, *lines: str) -> None:

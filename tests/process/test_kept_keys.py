@@ -20,6 +20,9 @@ import pytest
 from oracle_process import environment
 from shell import Shell
 
+from oracle.run.greeting import print_greeting
+from oracle.settings import Settings
+
 KEY = "aok_" + "a" * 12 + "_" + "0" * 64
 OTHER = "aok_" + "b" * 12 + "_" + "1" * 64
 
@@ -237,3 +240,14 @@ def test_the_place_of_an_older_version_is_named_and_not_used(shell: Shell, tmp_p
     assert f"type: oracle key save < {old} && rm {old}" in done.err
     assert not (tmp_path / "config").exists()
     assert quote("http://127.0.0.1:3001", safe="") in keep(shell, KEY).name
+
+
+def test_the_greeting_names_the_service_whose_key_is_to_be_saved(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = Settings(log_format="text")
+    for url, command in (
+        ("http://127.0.0.1:3001", "Save it with: oracle key save"),
+        ("http://127.0.0.1:4001", "Save it with: ORACLE_ADMIN_URL=http://127.0.0.1:4001 oracle key save"),
+        ("http://192.0.2.1:3001", "Save it with: ORACLE_ADMIN_URL=http://192.0.2.1:3001 oracle key save"),
+    ):
+        print_greeting(settings, {"admin": url}, KEY)
+        assert command in capsys.readouterr().out.splitlines()
