@@ -42,10 +42,9 @@ READ_ONLY: Final = "default_transaction_read_only"
 _KEEPALIVE: Final = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "4"}
 _SESSION: Final = {**PINNED, **_KEEPALIVE}
 
-# A client's question whether the server uses TLS: PostgreSQL answers with one of these bytes.  The lines behind it make
-# an HTTP server or a Redis answer.
-_QUESTION: Final = b"\x00\x00\x00\x08\x04\xd2\x16\x2f\r\nPING\r\n\r\n"
-_ANSWERS: Final = (b"S", b"N", b"E")
+# A line that makes Redis or an HTTP server answer.  PostgreSQL closes the connection, at most with an error before.
+_QUESTION: Final = b"PING\r\n\r\n"
+_ERROR: Final = b"E"
 
 
 class Host(NamedTuple):
@@ -138,8 +137,8 @@ class Servers:
                     await self._race(tries, timeout_s, options)
             try:
                 found = _choose(tries, timeout_s)
-            except TimeoutError:
-                if self._host is None:
+            except OSError as exc:  # a TimeoutError is one; to the driver, any other answer rejects TLS
+                if self._host is None and (isinstance(exc, TimeoutError) or "rejected SSL" in str(exc)):
                     await _refuse_other_program(*tries)
                 raise
             self._settle(found)
@@ -233,7 +232,7 @@ async def _refuse_other_program(host: Host, *_: Host) -> None:
                 answer = await reader.read(16)
             finally:
                 writer.transport.abort()
-    if answer and answer[:1] not in _ANSWERS:
+    if answer and answer[:1] != _ERROR:
         is_http = b"HTTP" in answer or answer.startswith(b"<")
         program = "an HTTP server" if is_http else "Redis" if answer[:1] in b"+-" else "another program"
         raise UnfitSession(f"{program} listens at the address of PostgreSQL: check the port")
