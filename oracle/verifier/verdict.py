@@ -40,7 +40,10 @@ def explain(verdict: Verdict, subject: str, these: str) -> list[str]:
     """Say what is proven, and by what; `these` are the files."""
     if verdict.findings:
         count = len(verdict.findings)
-        return [f"NOT VERIFIED: {count:,} {'finding' if count == 1 else 'findings'}. Keep all files as they are."]
+        return [
+            f"NOT VERIFIED: {count:,} {'finding' if count == 1 else 'findings'}. Keep all files as they are.",
+            "  Then get them again and compare: a copy can be damaged on its way.",
+        ]
     ids = ", ".join(Verifier.of(vkey).key_id.hex() for vkey in verdict.signers)
     if not verdict.vouchers:
         lines = [f"NOT VERIFIED: no error was found, but nothing confirms who made {these}."]
