@@ -493,6 +493,11 @@ class _KeyPosition(NamedTuple):
     identifier: str = ""
     sub_id: str = ""
 
+    @property
+    def after(self) -> tuple[str, str]:
+        """Identifier and SubId from which the next keys are: no SubId holds a control character."""
+        return self.identifier, self.sub_id + "\x01"
+
 
 Prefix = Annotated[
     str | None,
@@ -635,9 +640,10 @@ async def _fetch_beginning(
     scanned, chunk = 0, limit + 1
     while following is None and position.type_index < len(wanted.beginnings):
         party_id_type, beginning = wanted.beginnings[position.type_index]
+        start = position.after if position.identifier else (beginning, "")
         found = await rows(
-            "aliases_beginning", wanted.fsp_id, party_id_type, beginning, bound_above(beginning), wanted.since,
-            wanted.until, *position[1:], chunk,
+            "aliases_beginning", wanted.fsp_id, party_id_type, *start, bound_above(beginning), wanted.since,
+            wanted.until, chunk,
         )  # fmt: skip
         for row in found:
             key = PartyKey(party_id_type, row["identifier"], row["sub_id"])

@@ -61,23 +61,23 @@ CROSS JOIN LATERAL (
 ) AS f
 ORDER BY e.changed_at, e.identifier, e.sub_id, e.currency
 
--- name: aliases_beginning(text, party_id_type, text, text, timestamptz, timestamptz, text, text, int8) -> PartyNameRow
--- The next keys of FSP $1 of type $2 whose identifiers begin alike, in the order of the keys.  $3 from this identifier, $4
--- below this one; with an entry that changed from $5 on and before $6; after the position ($7 identifier, $8 sub id);
--- $9 limit.  Reads a range of each primary key; of the indexes by FSP instead, where the FSP has few aliases.
+-- name: aliases_beginning(text, party_id_type, text, text, text, timestamptz, timestamptz, int8) -> PartyNameRow
+-- The next keys of FSP $1 of type $2 whose identifiers begin alike, in the order of the keys: from $3 identifier and $4 sub
+-- id on, below identifier $5; with an entry that changed from $6 on and before $7; $8 limit.  Reads a range of each primary
+-- key.  One lower bound alone: with two, PostgreSQL can begin at the smaller one and read all that lies between.
 SELECT identifier, sub_id FROM (
     (SELECT identifier, sub_id FROM aliases
-     WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND identifier >= $3 AND identifier < $4
-       AND (identifier, party_id_type, sub_id) > ($7::text, $2::party_id_type, $8::text)
-       AND changed_at >= $5 AND changed_at < $6
-     ORDER BY identifier, sub_id LIMIT $9)
+     WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND identifier < $5
+       AND (identifier, party_id_type, sub_id) >= ($3::text, $2::party_id_type, $4::text)
+       AND changed_at >= $6 AND changed_at < $7
+     ORDER BY identifier, sub_id LIMIT $8)
     UNION
     (SELECT DISTINCT identifier, sub_id FROM alias_currencies
-     WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND identifier >= $3 AND identifier < $4
-       AND (identifier, party_id_type, sub_id) > ($7::text, $2::party_id_type, $8::text)
-       AND changed_at >= $5 AND changed_at < $6
-     ORDER BY identifier, sub_id LIMIT $9)
-) AS keys ORDER BY identifier, sub_id LIMIT $9
+     WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND identifier < $5
+       AND (identifier, party_id_type, sub_id) >= ($3::text, $2::party_id_type, $4::text)
+       AND changed_at >= $6 AND changed_at < $7
+     ORDER BY identifier, sub_id LIMIT $8)
+) AS keys ORDER BY identifier, sub_id LIMIT $8
 
 -- name: snapshot_time() -> SnapshotRow
 -- The first statement of a transaction with a snapshot.  Not clock_timestamp(): what was committed before must be in it.
