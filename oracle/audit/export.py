@@ -55,7 +55,9 @@ async def make_manifest(
     if not 0 <= begin <= end <= size:
         raise ExportError(f"the log has {size} leaves: choose a range within them")
     if since_size is not None and not 0 <= since_size <= size:
-        raise ExportError(f"the older checkpoint has {since_size} leaves, the log only {size}")
+        raise ExportError(
+            f"the older checkpoint has {since_size} leaves, the log only {size}: run `oracle audit verify`"
+        )
     sides = merkle.subtrees(0, begin), merkle.subtrees(end, size)
     found = await log.fetch_subtree_hashes(connection, [*sides[0], *sides[1]])
     since = None

@@ -146,6 +146,11 @@ HINTS: Final[dict[str, str]] = {
 # Where the words of the service are for programs; a code alone is too general.
 TEXTS: Final[dict[str, str]] = {
     "A query parameter is unknown": "The service does not know an option of this command",
+    "In a URL write + as %2B": "Or write a date such as 2026-11-28",
+    'Send the ETag of an answer, with its quotes: "…"': "Write the version as the verb show prints it",
+    "Search the events to see their numbers": "To see the numbers: oracle audit events",
+    "Set a logo first": "To set one: oracle fsp logo FSP FILE",
+    "Check the program that sent it": "Update the command line and the service to the same version",
     "This FSP has no such alias": "This FSP has no such alias. `oracle alias list` shows those that it has",
     "The body must be the file itself": "The service does not read files in this form",
     "The body must not be encoded": "The service does not read files in this form",
@@ -193,7 +198,8 @@ _CHOICES: Final = re.compile(r"(?:Expected one of|The kinds are) (.*)")
 _INDEX: Final = re.compile(r"\[[^\]]*\]")
 # What no person at the command line has to know.
 API_WORDS: Final = re.compile(
-    r"\b(?!SubId|GiB|MiB|KiB)[a-z]+[A-Z]\w*|/docs|/admin|/audit/|\b(?:GET|POST|PATCH|PUT|DELETE)\b|[Hh]eader\b|ETag"
+    r"\b(?!SubId|GiB|MiB|KiB)[a-z]+[A-Z]\w*|/docs|/admin|/audit/|\b(?:GET|POST|PATCH|PUT|DELETE)\b|[Hh]eaders?\b|ETag"
+    r"|\bcurl\b|Transfer-Encoding|visible ASCII"
     r"|Idempotency|Content-\w|Authorization|\b[Bb]ody\b|[Pp]arameter\b|\b[Mm]embers?\b|\b[Rr]esources?\b|\bquery\b"
     r"|Retry-After|X-Request-ID|transfer coding|In a URL|regex|\^\[|enum|`\$|HTTP"
 )

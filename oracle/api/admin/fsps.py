@@ -265,7 +265,7 @@ async def set_status(
 async def read_logo(call: NamedDependency[Call], fsp_id: FromPath[str]) -> Response[bytes]:
     row = await call.postgres.row("logo", fsp_id)
     if row is None:
-        raise Refusal(404, "not_found", "The FSP has no logo")
+        raise Refusal(404, "not_found", "The FSP has no logo", "Set a logo first")
     headers = {"ETag": f'"{row["logo_sha256"]}"'}
     if call.has(row["logo_sha256"]):
         return Answer(304, b"", headers).response()

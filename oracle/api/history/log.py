@@ -254,7 +254,7 @@ async def read_own_entry(
 async def _prove(call: Call, event_id: int, size: int | None, own: str | None = None) -> Response[bytes]:
     row = await call.postgres.row("event_by_id", event_id) if abs(event_id) <= _NUMBER_MAX else None
     if row is None or not _is_own(row, own):
-        raise Refusal(404, "not_found", "No such event")
+        raise Refusal(404, "not_found", "No such event", "Search the events to see their numbers")
     key = None
     if row["party_id_type"] is not None:
         key = PartyKey(row["party_id_type"], row["party_identifier"] or "", row["sub_id"] or "")
