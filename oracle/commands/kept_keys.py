@@ -58,8 +58,8 @@ def find_directory() -> Path:
     home = Path(os.environ.get("HOME") or _find_home())
     if not home.is_absolute():
         raise CommandError(
-            "no place for kept keys: this user has no home directory. Set HOME, or put the key into a file and set"
-            " ORACLE_KEY_FILE to it"
+            "no place for kept keys: this user has no home directory",
+            "Set HOME, or put the key into a file and set ORACLE_KEY_FILE to it",
         )
     return home / ".config" / DIRECTORY / "keys"
 
@@ -115,8 +115,8 @@ def make_directory() -> None:
         directory.chmod(0o700)
     except OSError as exc:
         raise CommandError(
-            f"the key cannot be kept: {exc.filename}: {exc.strerror}. Set XDG_CONFIG_HOME to a directory that you can"
-            " write to, or put the key into a file and set ORACLE_KEY_FILE to it"
+            f"the key cannot be kept: {exc.filename}: {exc.strerror}",
+            "Set XDG_CONFIG_HOME to a directory that you can write to, or put the key into a file and set ORACLE_KEY_FILE to it",
         ) from exc
 
 
@@ -183,12 +183,12 @@ def _require_private(path: Path, status: os.stat_result) -> None:
     mode = stat.S_IMODE(status.st_mode)
     if is_own:
         raise CommandError(
-            f"{path}: other users of this machine can read this key (mode {mode:04o}). Type: chmod 600"
-            f" {quote_word(path)}. If somebody else can have it now, ask an operator for a new one"
+            f"{path}: other users of this machine can read this key (mode {mode:04o})",
+            f"Type: chmod 600 {quote_word(path)}. If somebody else can have it now, ask an operator for a new one",
         )
     raise CommandError(
-        f"{path}: all users of this machine can read this key (mode {mode:04o}). Ask its owner, {_name_owner(status)},"
-        f" to type: chmod o= {quote_word(path)}"
+        f"{path}: all users of this machine can read this key (mode {mode:04o})",
+        f"Ask its owner, {_name_owner(status)}, to type: chmod o= {quote_word(path)}",
     )
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.commands.failures import CommandError, Misused
+from oracle.commands.failures import CommandError, Misused, NotFound
 from oracle.commands.output import open_output, print_note, show, show_pages
 from oracle.commands.verbs import (
     REASON,
@@ -269,7 +269,7 @@ def _forget(arguments: Arguments) -> None:
     try:
         path.unlink()
     except FileNotFoundError:
-        raise CommandError(f"no key is kept for {url}. To see the addresses: oracle key kept") from None
+        raise NotFound(f"no key is kept for {url}", "To see the addresses: oracle key kept") from None
     print_note(f"the key for {url} is deleted from this machine. It still works elsewhere until it is revoked")
 
 

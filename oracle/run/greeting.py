@@ -56,8 +56,6 @@ def print_greeting(settings: Settings, urls: Mapping[Role, str], first_key: str 
 
 def _name_service(urls: Mapping[Role, str]) -> str:
     """Return what names this service to a command in another terminal; '' where it finds it by itself."""
-    from oracle.settings import Settings  # noqa: PLC0415 - the one that runs has its own
-
     admin = urls.get("admin")
     return "" if admin in (None, Settings().admin_address) else f"ORACLE_ADMIN_URL={admin} "
 
