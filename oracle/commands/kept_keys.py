@@ -116,7 +116,8 @@ def make_directory() -> None:
     except OSError as exc:
         raise CommandError(
             f"the key cannot be kept: {exc.filename}: {exc.strerror}",
-            "Set XDG_CONFIG_HOME to a directory that you can write to, or put the key into a file and set ORACLE_KEY_FILE to it",
+            "Set XDG_CONFIG_HOME to a directory that you can write to, or put the key into a file and set"
+            " ORACLE_KEY_FILE to it",
         ) from exc
 
 
