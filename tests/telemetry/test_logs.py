@@ -257,7 +257,7 @@ except ZeroDivisionError as error:
     first, second, *exception = out.splitlines()
     assert "\x1b" not in out
     assert first.endswith(r"two\nlines \u001b[2J  logger=oracle.x")
-    assert re.match(r'\d\d:\d\d:\d\d\.\d{3} error   failed  logger=oracle\.x  fsp="bank one"  n=3$', second)
+    assert re.match(r'\d\d:\d\d:\d\d\.\d{3}Z error   failed  logger=oracle\.x  fsp="bank one"  n=3$', second)
     assert exception == ["    ZeroDivisionError", "        <string>:10 <module>"]
 
 
