@@ -47,6 +47,7 @@ NAMES: Final = {
     "changeAlias",
     "removeAlias",
     "checkAliases",
+    "exportAliases",
     "listDoubtfulAliases",
     "lookUpAliases",
     "listAllBatches",
