@@ -278,8 +278,8 @@ async def test_no_change_commits_under_fences_of_an_older_generation(
     real = both.one.changes.admit
     done: list[bool] = []
 
-    async def meanwhile(*arguments: Any) -> Allowance:
-        allowed = await real(*arguments)
+    async def meanwhile(*arguments: Any, **options: Any) -> Allowance:
+        allowed = await real(*arguments, **options)
         if not done:
             done.append(True)
             generation = both.two.coherence.generation
