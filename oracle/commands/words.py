@@ -122,7 +122,8 @@ HINTS: Final[dict[str, str]] = {
     "route_ended": "Add another route: oracle route add",
     "route_overlap": "End the other route first (oracle route end), or choose another time with --from or --to",
     "rows_refused": "Correct the rows, then import the whole file again",
-    "same_person": "A second person must approve or reject it with another key",
+    "same_person": "A second person must approve or reject it with another key. If that is you, an operator can change"
+    " the label of your key: oracle key update ID --label TEXT",
     "too_large": "Send less, or divide it into parts",
     "too_many_at_once": "Wait until another upload of this FSP ends",
     "too_many_bytes": "Try again tomorrow, or ask the operator of the hub for a larger quota",

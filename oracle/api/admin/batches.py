@@ -472,7 +472,10 @@ async def _decide(call: Call, fsp_id: str, batch_id: int, reason: str | None, *,
         try:
             row = await decisions.decide(transaction, batch, approve=approve, by=by, reason=reason)
         except decisions.NotWaiting as exc:
-            raise Refusal(409, "not_waiting", str(exc), f"Its state is {batch['state']}") from exc
+            raise Refusal(409, "not_waiting", str(exc), _describe_state(batch)) from exc
+        except decisions.SameLabel as exc:
+            hint = "A second person must decide. If you are one, an operator can change the label of one key"
+            raise Refusal(403, "same_person", str(exc), hint) from exc
         except decisions.SamePerson as exc:
             raise Refusal(403, "same_person", str(exc), "A second person must decide, with another key") from exc
         return answer(batch_of(row), version=row["version"])
@@ -496,10 +499,20 @@ async def cancel_batch(
         try:
             row = await decisions.cancel(transaction, batch, by=call.caller.credential_id)
         except decisions.AlreadyEnded as exc:
-            raise Refusal(409, "already_ended", str(exc), f"Its state is {batch['state']}") from exc
+            raise Refusal(409, "already_ended", str(exc), _describe_state(batch)) from exc
         return answer(batch_of(row), version=row["version"])
 
     return await call.administer(work, reason=data.reason or "")
+
+
+def _describe_state(row: Any) -> str:
+    """Write `Its state is rejected, by Ben (checker of bluebank)`."""
+    state, names = row["state"], name_people(row["people"])
+    acts = {"applying": "approved", "done": "approved", "rejected": "rejected", "cancelled": "cancelled"}
+    name = names.get(row["cancelled_by" if state == "cancelled" else "decided_by"])
+    if name is None or state not in acts:
+        return f"Its state is {state}"
+    return f"Its state is {state}. It was {acts[state]} by {name}"
 
 
 async def _lock(transaction: Transaction, call: Call, fsp_id: str, batch_id: int) -> Any:

@@ -329,8 +329,10 @@ MEANINGS: Final[dict[Code, Meaning]] = {
     "same_person": Meaning(
         (403,),
         "You cannot approve or reject your own file or change",
-        "The key that decides is the key that uploaded the file or asked for the change.",
-        "A second person must approve or reject it with another key.",
+        "The key that decides is the key that uploaded the file or asked for the change, or has the same label: keys"
+        " with the same label count as one person's.",
+        "A second person must approve or reject it with another key. If two people have the same label, an operator can"
+        " change the label of one key.",
     ),
     "too_large": Meaning(
         (413,),
