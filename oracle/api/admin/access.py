@@ -297,7 +297,9 @@ def make_forbidden(role: Role, hint: str = "") -> Refusal:
 
 def _authorize(caller: Caller, guard: Guard, fsp_id: str | None) -> None:
     if caller.role not in guard.roles:
-        raise make_forbidden(caller.role)
+        *others, last = (role for role in Role if role in guard.roles)
+        able = f"{', '.join(others)} or {last}" if others else last
+        raise make_forbidden(caller.role, f"Your role is {caller.role}; the role {able} is needed")
     if caller.fsp_id is None or (guard.shared and fsp_id is None):
         return
     if fsp_id != caller.fsp_id:

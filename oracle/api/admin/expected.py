@@ -16,6 +16,7 @@ from oracle.api.admin.forms import FORMS
 
 INVALID_ENUM: Final = "Invalid enum value"
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
+_NO_BODY: Final = "'data'"  # Litestar's words for a body of no bytes: the name of our handlers' argument
 _UNKNOWN: Final = "Object contains unknown field"
 _QUOTED: Final = re.compile(r"""['"].*|(?<=field )`.*""", re.DOTALL)
 _types_in_backticks: Final = re.compile("`([^`]*)`")
@@ -51,6 +52,8 @@ def explain(message: str, allowed: list[str]) -> str:
         return f"Expected one of {', '.join(allowed)}" if allowed else "Its value is not one of those allowed"
     if _MISSING.match(message):
         return "It is missing: add it"
+    if message == _NO_BODY:
+        return "It is missing: send an object in JSON, at least {}"
     if message.startswith(_UNKNOWN):
         return "It has a member that is not known: remove it, or correct its name"
     return _QUOTED.sub("…", message)

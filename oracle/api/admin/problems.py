@@ -117,6 +117,7 @@ _OF_STATUS: Final[dict[int, tuple[Code, str, str]]] = {
     415: ("unsupported_media_type", "This media type is not supported", "Send application/json"),
 }
 _BROKEN_OFF: Final = "client disconnected prematurely"  # Litestar's words for a body without an end, or none in HTTP
+_NOT_JSON: Final = ("JSON is malformed", "Input data was truncated")  # msgspec's words
 _TIME: Final = re.compile(r"datetime|RFC3339")  # in what the validator says of a time
 
 
@@ -129,9 +130,7 @@ def refusal_of(error: BaseException) -> Refusal:
     if isinstance(error, HTTPException):
         return _of_http(error)
     if isinstance(error, _NO_JSON):
-        return Refusal(
-            400, "invalid", "The body is not valid JSON", "Send JSON in UTF-8; the page /docs shows an example"
-        )
+        return _refuse_json()
     if isinstance(error, asyncpg.DataError) and isinstance(error.__cause__, OverflowError):
         return Refusal(400, "invalid", "A number or a time is out of range", "The page /docs shows the limits")
     if isinstance(error, _NO_TEXT):
@@ -160,7 +159,13 @@ def _of_http(error: HTTPException) -> Refusal:
     if status in _OF_STATUS:
         code, detail, hint = _OF_STATUS[status]
         return Refusal(status, code, detail, hint, _allow_header(error))
+    if error.detail.startswith(_NOT_JSON):
+        return _refuse_json()
     return _of_validation(status, error.extra)
+
+
+def _refuse_json() -> Refusal:
+    return Refusal(400, "invalid", "The body is not valid JSON", "Send JSON in UTF-8; the page /docs shows an example")
 
 
 def _allow_header(error: HTTPException) -> Mapping[str, str] | None:

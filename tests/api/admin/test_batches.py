@@ -126,6 +126,41 @@ def test_the_uploader_cannot_approve_or_reject_their_own_file(operator: httpx.Cl
 
 
 @pytest.mark.usefixtures("two_persons")
+def test_a_second_key_with_the_same_label_is_not_a_second_person(service: Service) -> None:
+    maker = service.as_key(service.issue("dfsp-maker", "greenbank", label="Ana Flores"))
+    waiting = wait_until_settled(maker, upload(maker, rows("alone", 1)))
+    change = maker.post("/fsps/greenbank/aliases", json={"kind": "ALIAS", "identifier": "alone"}).json()
+    for label, role, fsp_id in (
+        ("Ana Flores", "dfsp-checker", "greenbank"), (" ana  FLORES", "operator", None),
+    ):  # fmt: skip
+        same = service.as_key(service.issue(role, fsp_id, label=label))
+        for batch in (waiting, change):
+            for verb in ("approve", "reject"):
+                refused = same.post(f"{BATCHES}/{batch['batchId']}/{verb}", json={"reason": "x"})
+                assert (refused.status_code, refused.json()["code"]) == (403, "same_person")
+                assert refused.json()["hint"].endswith("an operator can change the label of one key")
+    other = service.as_key(service.issue("dfsp-checker", "greenbank", label="Ana Ruiz"))
+    assert other.post(f"{BATCHES}/{waiting['batchId']}/approve", json={}).status_code == 200
+    assert other.post(f"{BATCHES}/{change['batchId']}/reject", json={"reason": "x"}).status_code == 200
+    for verb in ("approve", "reject"):
+        late = other.post(f"{BATCHES}/{change['batchId']}/{verb}", json={"reason": "x"}).json()
+        assert late["hint"] == "Its state is rejected. It was rejected by Ana Ruiz (checker of greenbank)"
+
+
+@pytest.mark.usefixtures("two_persons")
+def test_a_body_that_is_missing_or_not_json_is_named(maker: httpx.Client, checker: httpx.Client) -> None:
+    change = maker.post("/fsps/greenbank/aliases", json={"kind": "ALIAS", "identifier": "unread"}).json()
+    path = f"{BATCHES}/{change['batchId']}"
+    for verb in ("approve", "reject", "cancel"):
+        missing = checker.post(f"{path}/{verb}", headers={"Content-Type": "application/json"}).json()
+        assert missing["hint"] == "the body: It is missing: send an object in JSON, at least {}"
+        for body in ("{", "reason=x", "{}x", b"\xff"):
+            refused = checker.post(f"{path}/{verb}", content=body, headers={"Content-Type": "application/json"})
+            assert (refused.status_code, refused.json()["detail"]) == (400, "The body is not valid JSON")
+    assert maker.post(f"{path}/cancel", json={}).status_code == 200
+
+
+@pytest.mark.usefixtures("two_persons")
 def test_a_waiting_file_is_cancelled_once(maker: httpx.Client) -> None:
     batch = wait_until_settled(maker, upload(maker, rows("never", 1)))
     path = f"{BATCHES}/{batch['batchId']}"
