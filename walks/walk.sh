@@ -139,7 +139,7 @@ expect_refusal bad_identifier alias add CLABE 032180000118359710
 as checker
 # shellcheck disable=SC2046 # numbers
 oracle batch approve $(sed -n 's/^batch \([0-9]*\) waits .*/\1/p' asked) > out
-[ "$(grep -c '^state  *done' out)" = 10 ] || fail "not all ten changes are made"
+[ "$(grep -c '^batch [0-9]* done: one alias: ' out)" = 10 ] || fail "not all ten changes are made"
 as maker
 expect_refusal forbidden fsp create mybank
 [ "$(oracle alias list | wc -l)" = 10 ] || fail "the list does not have ten aliases"

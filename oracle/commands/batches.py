@@ -24,7 +24,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from oracle.commands.failures import Misused, Refused
-from oracle.commands.output import format_count, open_output, print_line, print_note, show, show_pages, write_output
+from oracle.commands.output import (
+    format_count,
+    format_identifier,
+    open_output,
+    print_line,
+    print_note,
+    show,
+    show_pages,
+    write_output,
+)
 from oracle.commands.verbs import (
     REASON,
     Arguments,
@@ -78,15 +87,18 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     upload.add_argument("--results", type=Path, metavar="FILE", help="write each row with its result to this file")
 
-    batches = Verbs(commands, "batch", "follow, approve, reject or cancel uploaded files; download their results")
-    listed = batches.add("list", _list, "list the batches (uploaded files), newest first")
+    batches = Verbs(
+        commands, "batch",
+        "follow, approve, reject or cancel files, and changes of one alias that need a second person; download results",
+    )  # fmt: skip
+    listed = batches.add("list", _list, "list the batches (files, and changes of one alias), newest first")
     listed.add_argument("--fsp", metavar="FSP", help="only batches of this FSP")
     listed.add_argument("--state", choices=STATES, help="only batches in this state")
     add_by(listed, "only batches that this person uploaded, approved, rejected or cancelled")
     listed.add_argument("--uploaded-by", metavar="PERSON", help="only batches that this person uploaded")
     listed.add_argument(
         "--from", dest="since", type=parse_past_time, metavar="TIME",
-        help="only those uploaded at this time or later: 2026-11-30, or 7d for a week ago",
+        help="only those uploaded at this time or later: 2026-11-30 (in UTC), or 7d for a week ago",
     )  # fmt: skip
     listed.add_argument(
         "--to", dest="until", type=parse_past_time, metavar="TIME", help="only those uploaded before this time"
@@ -300,19 +312,20 @@ def _list(client: Client, arguments: Arguments) -> None:
         pages = client.fetch_pages("/batches", query=query, limit=arguments.limit)
     else:
         pages = client.fetch_pages("/fsps/{fsp_id}/batches", query=query, limit=arguments.limit, fsp_id=fsp_id)
-    show_pages(pages, COLUMNS, as_json=arguments.json, reshape=_name_alias)
+    name_alias = partial(_name_alias, for_people=sys.stdout.isatty())
+    show_pages(pages, COLUMNS, as_json=arguments.json, reshape=name_alias)
 
 
-def _name_alias(batch: dict[str, Any]) -> dict[str, Any]:
+def _name_alias(batch: dict[str, Any], *, for_people: bool) -> dict[str, Any]:
     """Name the alias of a batch that changes one, where a file has its name."""
     if batch["change"] is None or batch["change"]["identifier"] is None:
         return batch
-    return {**batch, "fileName": f"one alias: {_describe_change(batch['change'])}"}
+    return {**batch, "fileName": f"one alias: {_describe_change(batch['change'], for_people=for_people)}"}
 
 
-def _describe_change(change: dict[str, Any]) -> str:
-    """Write `add MSISDN 525598765432, SubId x, currency MXN`."""
-    text = f"{change['action']} {change['kind']} {change['identifier']}"
+def _describe_change(change: dict[str, Any], *, for_people: bool = False) -> str:
+    """Write `add MSISDN 525598765432, SubId x, currency MXN`; for people the identifier as they write it."""
+    text = f"{change['action']} {change['kind']} {format_identifier(change) if for_people else change['identifier']}"
     text += f", SubId {change['subId']}" if change["subId"] else ""
     if change["action"] == "update":
         return f"{text}, new currency: {change['currency'] or 'any'}"
@@ -334,7 +347,13 @@ def _read(client: Client, arguments: Arguments) -> Reply:
 
 
 def _show(client: Client, arguments: Arguments) -> None:
-    _print_reply(_read(client, arguments), arguments)
+    reply = _read(client, arguments)
+    _print_reply(reply, arguments)
+    if reply.body["state"] == "waiting" and not arguments.json:
+        name = _name(reply.body, arguments)
+        if reply.body["change"] is None:
+            print_note(f"To read its rows, and which of them are not valid: oracle batch results {name}")
+        print_note(f"To decide: oracle batch approve {name}, or oracle batch reject {name} --reason TEXT")
 
 
 def _watch(client: Client, arguments: Arguments) -> None:
@@ -360,6 +379,15 @@ def _approve(client: Client, arguments: Arguments) -> None:
         return decided if decided.body["change"] is None else _follow_change(client, decided)
 
     _decide(approve, finish, arguments)
+
+
+def _explain_applying(batch: dict[str, Any], arguments: Arguments) -> None:
+    """Say that the rows of an approved file are not applied yet, and how to see when they are."""
+    if batch["state"] == "applying" and not arguments.json:
+        print_note(
+            f"batch {batch['batchId']} is approved, and its rows are being applied. To see the end, and whether rows"
+            f" failed: oracle batch watch {_name(batch, arguments)}"
+        )
 
 
 def _follow_change(client: Client, decided: Reply) -> Reply:
@@ -416,15 +444,21 @@ def _decide(decide: Callable[[int], Reply], finish: Callable[[Reply], Reply], ar
     """
     numbers = arguments.batch_ids
     if len(numbers) == 1:
-        _print_reply(finish(decide(numbers[0])), arguments)
+        one = finish(decide(numbers[0]))
+        _print_reply(one, arguments)
+        _explain_applying(one.body, arguments)
         return
     if arguments.if_match is not None:
         raise Misused("--if-match is the version of one batch: name one batch")
     decided = [(number, _try(number, partial(decide, number))) for number in numbers]
     ended = [(number, reply and _try(number, partial(finish, reply))) for number, reply in decided]
     for _, reply in ended:
-        if reply is not None:
+        if reply is not None and arguments.json:
             _print_reply(reply, arguments)
+        elif reply is not None:
+            shown = _name_alias(reply.body, for_people=sys.stdout.isatty())
+            print_line(f"batch {shown['batchId']} {shown['state']}: {shown['fileName']}")
+            _explain_applying(reply.body, arguments)
     failed = sum(reply is None for _, reply in ended)
     if failed:
         raise Refused(f"{failed} of {format_count(len(numbers), 'batch', 'batches')} failed", "See the reasons above")

@@ -223,7 +223,10 @@ def test_a_key_is_issued_used_rotated_and_revoked(shell: Shell, tmp_path: Path) 
     assert (me["credentialId"], me["role"], me["fspId"]) == (name, "dfsp-maker", "redbank")
     refused = shell.as_key(key, "fsp", "list")
     assert (refused.code, refused.out) == (4, "")
-    assert refused.err == "oracle: This role may not do that (forbidden). Your role is dfsp-maker\n"
+    assert refused.err == (
+        "oracle: This role may not do that (forbidden). Your role is dfsp-maker; the role operator, auditor or reader"
+        " is needed\n"
+    )
 
     assert [name, "dfsp-maker", "redbank", "ana"] in [
         line[:4] for line in shell("key", "list", "--fsp", "redbank", "--role", "dfsp-maker").lines
@@ -799,6 +802,9 @@ def test_a_change_of_one_alias_waits_for_a_second_person(shell: Shell, service: 
     operator = service.operator.headers["authorization"].removeprefix("Bearer ")
     removal = wait(operator, "remove", *party, "--reason", "moved", "--fsp", "pairbank", "--if-match", version)
     assert shell("batch", "approve", removal, "--fsp", "pairbank").err.count("(same_person)") == 1
+    assert shell.as_key(checker, "batch", "show", update).err == (
+        f"To decide: oracle batch approve {update}, or oracle batch reject {update} --reason TEXT\n"
+    )
     several = shell.as_key(checker, "batch", "approve", update, removal, "--json")
     assert [json.loads(line)["batchId"] for line in several.out.splitlines()] == [int(update)]
     assert several.code == 5
@@ -815,6 +821,12 @@ def test_a_change_of_one_alias_waits_for_a_second_person(shell: Shell, service: 
     ((number, *_),) = shell.as_key(checker, "batch", "list", "--state", "waiting").lines
     assert shell.as_key(checker, "batch", "approve", number).code == 0
     assert shell.as_key(maker, "alias", "list").lines[0][1] == "525598760001"
+    both = [wait(maker, "add", "NRC", nrc) for nrc in ("12/OUKAMA(N)654321", "12/OUKAMA(N)654322")]
+    approved = shell.as_key(checker, "batch", "approve", *both)
+    assert approved.out.splitlines() == [
+        f"batch {number} done: one alias: add NRC 12-250019-N-65432{end}"
+        for number, end in zip(both, "12", strict=True)
+    ]
     last = shell.as_key(maker, "alias", "remove", *party, "--reason", "moved", "--json").json["batchId"]
     assert shell.as_key(maker, "batch", "cancel", str(last), "--json").json["state"] == "cancelled"
     assert shell.as_key(maker, "alias", "show", *party, "--json").json["entries"][0]["currency"] == "USD"
