@@ -27,7 +27,8 @@ KEY_BYTES_MAX: Final = 1_024
 
 _SUFFIX: Final = ".key"
 _PORTS: Final = {"http": 80, "https": 443}
-_KEY: Final = re.compile(r"aok_[!-~]{8,256}")
+_KEY: Final = re.compile(r"aok_[a-z2-7]{12}_[0-9a-f]{64}")
+_KEY_LENGTH: Final = 81
 
 
 class Kept(NamedTuple):
@@ -159,10 +160,16 @@ def read_named(path: Path) -> str:
 
 def parse_key(text: str, source: str) -> str:
     """Raises CommandError, whose text never repeats the key."""
-    key = text.strip()
-    if not _KEY.fullmatch(key):
+    key = text.removeprefix("\ufeff").strip()  # editors of Windows put this mark in front
+    if _KEY.fullmatch(key):
+        return key
+    if not key.startswith("aok_"):
         raise CommandError(f"{source}: not a key: keys start with aok_")
-    return key
+    length = "" if len(key) == _KEY_LENGTH else f", and this has {len(key):,}"
+    raise CommandError(
+        f"{source}: not a whole key: a key has {_KEY_LENGTH} characters{length}. Copy the whole key again, and nothing"
+        " else"
+    )
 
 
 def read_id(key: str) -> str:

@@ -354,19 +354,20 @@ def test_bootstrap_creates_only_the_first_key(database_url: str, tmp_path: Path)
 
 
 def test_settings_never_show_the_key(tmp_path: Path) -> None:
-    key = "aok_secretsecret_hush"
+    key = f"aok_secretsecret_{'0' * 64}"
     done = run_oracle(tmp_path, "check-config", env={"ORACLE_KEY": key})
     assert "ORACLE_KEY=***" in done.stdout
     assert key not in done.stdout + done.stderr
 
 
 def test_a_server_that_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
-    env = {"ORACLE_KEY": "aok_secretsecret_hush", "ORACLE_ADMIN_URL": "http://127.0.0.1:9"}
+    key = {"ORACLE_KEY": f"aok_secretsecret_{'0' * 64}"}
+    env = {**key, "ORACLE_ADMIN_URL": "http://127.0.0.1:9"}
     done = run_oracle(tmp_path, "key", "me", env=env)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (6, "", 1)
     assert done.stderr.startswith("oracle: http://127.0.0.1:9 cannot be reached: ")
     assert done.stderr.endswith(" (unreachable). Is `oracle serve` running there? ORACLE_ADMIN_URL sets the address\n")
-    unset = run_oracle(tmp_path, "key", "me", env={"ORACLE_KEY": "aok_secretsecret_hush"})
+    unset = run_oracle(tmp_path, "key", "me", env=key)
     assert (unset.returncode, unset.stderr) == (
         1, "oracle: set ORACLE_ADMIN_URL to the admin listener, because ORACLE_ADMIN_PORT is 0\n"
     )  # fmt: skip
@@ -1040,7 +1041,7 @@ def test_each_list_says_that_it_goes_on(shell: Shell, service: Service, maker_ke
         file.write_text(HEADER + rows(80_000 + number, 1))
         assert shell.as_key(maker_key, "import", str(file)).code == 0
         assert shell("route", "add", "ACCOUNT_ID", f"7700{number}", "--fsp", "greenbank").code == 0
-        shell.as_key("aok_nobody1234_" + "0" * 64, "fsp", "list")
+        shell.as_key("aok_nobody234567_" + "0" * 64, "fsp", "list")
     shell.as_key(maker_key, "alias", "add", "MSISDN", "523300080000", "--currency", "USD")
     auditor = service.issue("auditor")
     shell.as_key(auditor, "audit", "events")

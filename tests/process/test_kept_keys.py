@@ -108,6 +108,26 @@ def test_spellings_of_one_address_have_one_key(
         assert "no key is kept for" in shell.as_key(None, "key", "me").err
 
 
+@pytest.mark.parametrize(
+    ("damaged", "says"),
+    [
+        (KEY[:-1], ", and this has 80."),
+        (f"{KEY}x", ", and this has 82."),
+        (KEY.upper().replace("AOK", "aok"), " characters."),
+    ],
+)
+def test_a_key_that_was_not_copied_as_a_whole_is_not_kept(shell: Shell, damaged: str, says: str) -> None:
+    saved = shell.as_key(None, "key", "save", stdin=damaged)
+    assert saved.code == 1
+    assert saved.err.startswith("oracle: stdin: not a whole key: a key has 81 characters")
+    assert says in saved.err
+    assert damaged not in saved.err
+
+
+def test_a_key_file_that_an_editor_of_windows_saved_is_read(shell: Shell) -> None:
+    assert keep(shell, f"\ufeff{KEY}\r").read_text() == f"{KEY}\n"
+
+
 def test_kept_keys_are_private_listed_and_deleted(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
