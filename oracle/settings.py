@@ -992,6 +992,16 @@ def _suggest(name: str, spell: Callable[[Setting], str]) -> str:
     return f"; did you mean {spell(SETTINGS[close[0]])}?" if close else ""
 
 
+def require_database_url(settings: Settings) -> None:
+    """Refuse the URL of the owner alone, because the embedded PostgreSQL is another database.  Raises SettingsError."""
+    if settings.database_url is None and settings.database_owner_url is not None:
+        problem = (
+            f"{PREFIX}DATABASE_OWNER_URL is set, but {PREFIX}DATABASE_URL is not. Set {PREFIX}DATABASE_URL to the URL"
+            " of the role of the service. To use a PostgreSQL that the service starts itself, set neither"
+        )
+        raise SettingsError([problem])
+
+
 def list_warnings(settings: Settings) -> list[str]:
     """List what is allowed and seldom wanted, each with what to do."""
     if not (_is_public(settings.hub_host) and _is_public(settings.admin_host)):

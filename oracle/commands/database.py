@@ -1,7 +1,8 @@
 """The settings of a command, and the database that they name.
 
 Without ORACLE_DATABASE_URL, a command uses the database of a running `serve` on the same data directory.  When none
-runs, the command starts the same PostgreSQL and stops it at the end.
+runs, the command starts the same PostgreSQL and stops it at the end.  ORACLE_DATABASE_OWNER_URL alone is enough for a
+command that works as the owner; the others refuse it, because the embedded PostgreSQL is another database.
 """
 # ruff: noqa: PLC0415 - imports as in cli
 
@@ -28,19 +29,21 @@ def load_settings(arguments: argparse.Namespace) -> Configuration:
 
 @asynccontextmanager
 async def open_database(settings: Settings, *, migrate_own: bool = False, owner: bool = False) -> AsyncIterator[str]:
-    """Yield the URL to connect to; with `owner`, as the owner of the tables.
+    """Yield the URL to connect to; with `owner`, as the owner of the tables.  Raises SettingsError.
 
     Every failure of PostgreSQL inside the block leaves it as one line (DatabaseError).
     `migrate_own` first migrates an embedded database.  Beside a running `serve`, which can be an older version, it
     applies only the migrations that such a version can work with.
     """
     from oracle.run.errors import explain_database_errors
+    from oracle.settings import require_database_url
 
-    if settings.database_url is not None:
-        url = (settings.database_owner_url if owner else None) or settings.database_url
-        with explain_database_errors(url):
-            yield url
+    named = (settings.database_owner_url if owner else None) or settings.database_url
+    if named is not None:
+        with explain_database_errors(named):
+            yield named
         return
+    require_database_url(settings)
     from oracle.run.embedded import find_running, join_embedded
     from oracle.store.migrate import migrate
 

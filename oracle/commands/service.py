@@ -34,9 +34,11 @@ def _serve(arguments: Arguments) -> None:
     from oracle.identifiers import Reading
     from oracle.run.order import PARTS, ROLES
     from oracle.run.supervisor import serve
+    from oracle.settings import require_database_url
 
     def read_settings() -> Settings:
         settings = load_settings(arguments).settings
+        require_database_url(settings)
         Reading.of(settings)  # a fault in a file of theirs is one line here, and not a process that cannot start
         return settings
 
@@ -55,12 +57,13 @@ def _check_config(arguments: Arguments) -> None:
     from oracle.commands.database import load_settings
     from oracle.identifiers import Reading
     from oracle.run.redis_risks import find_risks
-    from oracle.settings import format_example, list_warnings
+    from oracle.settings import format_example, list_warnings, require_database_url
 
     if arguments.example:
         print(format_example())
         return
     configuration = load_settings(arguments)
+    require_database_url(configuration.settings)
     Reading.of(configuration.settings)
     for line in configuration.format_lines():
         print_line(line)

@@ -277,6 +277,20 @@ def test_migrate_without_the_right_names_the_setting_of_the_owner(tmp_path: Path
     assert done.stderr.endswith("Set ORACLE_DATABASE_OWNER_URL to the owner's URL\n")
 
 
+def test_migrate_needs_only_the_url_of_the_owner(tmp_path: Path, empty_database_url: str) -> None:
+    owner = {"ORACLE_DATABASE_OWNER_URL": empty_database_url}
+    assert run_oracle(tmp_path, "migrate", env=owner).stdout != "migrations applied: 0\n"
+    both = {**owner, "ORACLE_DATABASE_URL": empty_database_url}
+    assert run_oracle(tmp_path, "migrate", env=both).stdout == "migrations applied: 0\n"
+
+
+@pytest.mark.parametrize("words", ["serve", "check-config", "key bootstrap", "lookup MSISDN +525500000000"])
+def test_the_url_of_the_owner_alone_starts_no_other_postgresql(tmp_path: Path, words: str) -> None:
+    done = run_oracle(tmp_path, *words.split(), env={"ORACLE_DATABASE_OWNER_URL": "postgresql://o@127.0.0.1:9/d"})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("oracle: ORACLE_DATABASE_OWNER_URL is set, but ORACLE_DATABASE_URL is not. Set ")
+
+
 async def test_lookup_shows_the_entries_of_the_key(tmp_path: Path, database_url: str) -> None:
     env = {"ORACLE_DATABASE_URL": database_url}
     connection = await asyncpg.connect(database_url)
