@@ -60,7 +60,17 @@ from oracle.api.admin.values import (
     refuse_damage,
     require_current,
 )
-from oracle.identifiers import PARTY_ID_TYPES, BadIdentifier, Kind, PartyIdType, PartyKey, Reading, display, find_scheme
+from oracle.identifiers import (
+    KINDS,
+    PARTY_ID_TYPES,
+    BadIdentifier,
+    Kind,
+    PartyIdType,
+    PartyKey,
+    Reading,
+    display,
+    find_scheme,
+)
 from oracle.identifiers.prefix import bound_above
 from oracle.imports import one_alias
 from oracle.imports.one_alias import OneChange
@@ -550,10 +560,16 @@ def read_beginnings(reading: Reading, kind: str | None, prefix: str | None) -> l
     if kind is not None:
         found = reading.read_prefix(kind, prefix)
         return [(found.party_id_type, found.prefix)]
-    beginnings = []
-    for party_id_type in _TYPES:
+    read: dict[str, set[str]] = {party_id_type: set() for party_id_type in _TYPES}
+    for each in KINDS:
         with suppress(BadIdentifier):
-            beginnings.append((party_id_type, reading.read_prefix(party_id_type, prefix).prefix))
+            read[PARTY_ID_TYPES[each]].add(reading.read_prefix(each, prefix).prefix)
+    beginnings = [
+        (party_id_type, beginning)
+        for party_id_type, found in read.items()
+        for beginning in sorted(found)
+        if not any(beginning != other and beginning.startswith(other) for other in found)  # it is read once
+    ]
     if not beginnings:
         raise Refusal(
             400, "invalid", "No identifier of any kind begins like this", "Correct the prefix, or name its kind",
