@@ -250,7 +250,7 @@ def _check(client: Client, arguments: Arguments) -> None:
         return _pair(items, found)
 
     show_pages(map(ask, _split_items(arguments)), CHECKED, as_json=arguments.json)
-    _sum_up(arguments, count, "the FSP has")
+    _sum_up(arguments, count, "registered by the FSP")
 
 
 def _lookup(client: Client, arguments: Arguments) -> None:
@@ -266,15 +266,15 @@ def _lookup(client: Client, arguments: Arguments) -> None:
     pages = map(ask, _split_items(arguments))
     items = pages if arguments.json else ([line for item in page for line in _list_holders(item)] for page in pages)
     show_pages(items, FOUND, as_json=arguments.json)
-    _sum_up(arguments, count, "an FSP answers for")
+    _sum_up(arguments, count, "answered by an FSP")
 
 
 def _sum_up(arguments: Arguments, count: Counter[str], found: str) -> None:
     """Say what became of a file, whose lines nobody counts."""
     if arguments.file is not None:
         print_note(
-            f"{format_count(count.total(), 'identifier')}: {found} {count['found']:,}, not {count['missing']:,};"
-            f" {count['bad']:,} cannot be read"
+            f"{format_count(count.total(), 'identifier')}: {count['found']:,} {found}, {count['missing']:,} not,"
+            f" {count['bad']:,} not valid"
         )
 
 
@@ -290,6 +290,12 @@ def _list_holders(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _pair(items: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    from oracle.commands.words import explain_fault
+
+    for item, found in zip(items, answers, strict=True):
+        problem = found["error"]
+        if problem is not None and problem["code"] == "bad_identifier":
+            problem["message"] = explain_fault(problem["message"], problem["hint"].removeprefix("Reason: "), item)
     return [{"asked": item["identifier"], **found} for item, found in zip(items, answers, strict=True)]
 
 

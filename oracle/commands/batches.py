@@ -273,6 +273,8 @@ def _sum_up(batch: Any, arguments: Arguments) -> None:
         f" {rows['applied']:,} applied, {rows['failed']:,} failed"
     )
     if batch["state"] == "waiting":
+        if rows["failed"]:
+            print_note(f"To correct the failed rows: oracle batch results {_name(batch, arguments)} --failed fix.csv")
         print_note(f"Another person must approve it: oracle batch approve {_name(batch, arguments)}")
 
 
@@ -335,7 +337,8 @@ def _describe_change(change: dict[str, Any], *, for_people: bool = False) -> str
 def explain_waiting(batch: dict[str, Any], arguments: Arguments) -> None:
     """Say which change of one alias waits, and who can approve it."""
     number = batch["batchId"]
-    print_line(f"batch {number} waits for a second person: {_describe_change(batch['change'])}")
+    change = _describe_change(batch["change"], for_people=sys.stdout.isatty())
+    print_line(f"batch {number} waits for a second person: {change}")
     print_note(
         f"Nothing is changed yet. A checker of {batch['fspId']} or an operator must approve it, with another key than"
         f" yours: oracle batch approve {_name(batch, arguments)}"

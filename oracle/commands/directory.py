@@ -140,7 +140,7 @@ def _print_canonical(arguments: Arguments) -> None:
 
     damage = find_damage(arguments.identifier)
     if damage:
-        raise Misused(REFUSALS[damage].rstrip("."), HINTS["damaged_value"], code=damage)
+        raise Misused(REFUSALS[damage].partition(". ")[0], HINTS["damaged_value"], code=damage)
     reading = Reading.of(load_settings(arguments).settings)
     try:
         print(reading.read_key(arguments.kind, arguments.identifier, country=arguments.country).identifier)
@@ -149,9 +149,10 @@ def _print_canonical(arguments: Arguments) -> None:
 
 
 def _refuse(exc: BadIdentifier, arguments: Arguments) -> Misused:
-    from oracle.commands.words import explain_reason
+    from oracle.commands.words import explain_fault, explain_reason
 
-    return Misused(str(exc), explain_reason(exc.reason, arguments.kind))
+    typed = {"identifier": arguments.identifier, "subId": getattr(arguments, "sub", None), "country": arguments.country}
+    return Misused(explain_fault(str(exc), exc.reason, typed), explain_reason(exc.reason, arguments.kind))
 
 
 def _lookup(arguments: Arguments) -> int:

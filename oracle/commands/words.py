@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
+
+if TYPE_CHECKING:
+    from oracle.identifiers.errors import Reason
 
 # A member, parameter or part of a path, and the options or arguments that carry it: of these the command has one.
 ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
@@ -182,6 +185,9 @@ TEXTS: Final[dict[str, str]] = {
     "The only transfer coding allowed is chunked": "The service does not read files in this form",
 }
 REASON_HINTS: Final[dict[str, str]] = {
+    "bad_check_digit": "Check the digits: one is wrong, or two are swapped",
+    "bad_check_digits": "Check the account number: at least one character is wrong",
+    "invalid_for_country": "Check the digits; one can be wrong or missing",
     "national_without_country": "For example +525512345678, or add --country MX",
     "ambiguous_national_or_international": "For example +525512345678, or add --country MX",
     "unknown_country": "Write --country MX, for example",
@@ -221,9 +227,11 @@ def translate(
     given = given or {}
     if code == "bad_identifier":
         reason = hint.removeprefix("Reason: ")
-        return Words(_translate_text(message, given), explain_reason(reason, find_argument_of("kind", given)))
+        typed = {name: find_argument_of(name, given) for name in ("identifier", "subId", "country")}
+        text = _translate_text(explain_fault(message, reason, typed), given)
+        return Words(text, explain_reason(reason, find_argument_of("kind", given)))
     if code == "damaged_value":
-        hint = ""
+        message, hint = message.partition(". ")[0], ""  # the rest is for people who correct a file
     name = find_argument(field, given) if field else ""
     if code == "invalid" and message == "The request is not valid":
         hint = _LIST.sub(lambda found: f"{find_argument(found[1], given) or found[1]}: ", hint)
@@ -237,6 +245,24 @@ def translate(
     if name and name not in text and name not in advice and code != "not_found":
         text = f"{name}: {text}"
     return Words(text, advice)
+
+
+def explain_fault(message: str, reason: str, typed: Mapping[str, object]) -> str:
+    """Say what was found in a refused identifier and what is needed; the service names only the rule.
+
+    `typed`: what the person wrote as `identifier`, `subId` and `country`.
+    """
+    from oracle.identifiers import KINDS, find_scheme  # noqa: PLC0415 - imports as in cli
+    from oracle.identifiers.opaque import describe_sub_id_fault  # noqa: PLC0415
+
+    subject = message.partition(": ")[0]
+    text, sub_id, country = (typed.get(name) or "" for name in ("identifier", "subId", "country"))
+    found = ""
+    if reason.startswith("sub_id_") and isinstance(sub_id, str):
+        found = describe_sub_id_fault(sub_id, cast("Reason", reason))
+    elif subject in KINDS and text and isinstance(text, str):
+        found = find_scheme(subject).describe_fault(text, cast("Reason", reason), str(country).upper())
+    return f"{subject}: {found}" if found else message
 
 
 def explain_reason(reason: str, kind: object = None) -> str:

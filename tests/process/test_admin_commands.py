@@ -422,7 +422,7 @@ def test_more_identifiers_than_one_call_accepts_are_checked_and_looked_up(shell:
     assert [line[:2] for line in checked.lines[999:]] == [
         [numbers[999], "no"], [numbers[1000], "yes"], ["12", ""],
     ]  # fmt: skip
-    assert "too short" in checked.lines[-1][-1]
+    assert "it has 2 digits, and 7 to 15 are needed" in checked.lines[-1][-1]
     found = shell("alias", "lookup", "MSISDN", numbers[-1], numbers[0])
     assert [line[:2] for line in found.lines] == [[numbers[-1], "greenbank"], [numbers[0], ""]]
     assert shell("alias", "check", "MSISDN", numbers[0]).err.startswith("oracle: add --fsp FSP")
@@ -1024,10 +1024,10 @@ def test_a_file_of_identifiers_is_checked_and_looked_up(
         asked = ("MSISDN", "--file", *words)
         checked = shell.as_key(maker_key, "alias", "check", *asked, stdin=plain.read_text())
         assert [line[1] for line in checked.lines] == ["yes", "no", ""]
-        assert checked.err == "3 identifiers: the FSP has 1, not 1; 1 cannot be read\n"
+        assert checked.err == "3 identifiers: 1 registered by the FSP, 1 not, 1 not valid\n"
         found = shell.as_key(key_of(service), "alias", "lookup", *asked, stdin=plain.read_text())
         assert [line[1] for line in found.lines] == ["greenbank", "", ""]
-        assert found.err == "3 identifiers: an FSP answers for 1, not 1; 1 cannot be read\n"
+        assert found.err == "3 identifiers: 1 answered by an FSP, 1 not, 1 not valid\n"
     wrong = shell.as_key(maker_key, "alias", "check", "MSISDN", "12", "--file", str(plain))
     assert wrong.code == 2
     missing = shell.as_key(maker_key, "alias", "check", "MSISDN", "--file", str(tmp_path / "none"))

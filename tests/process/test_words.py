@@ -17,6 +17,7 @@ from oracle.api.admin.codes import MEANINGS
 from oracle.cli import make_parser
 from oracle.commands.parser import Parser
 from oracle.commands.words import API_WORDS, ARGUMENTS, HINTS, SENT_BY_COMMANDS, TEXTS, find_argument, translate
+from oracle.identifiers import Reading
 from oracle.identifiers.errors import EXPLANATIONS, BadIdentifier
 from walks.texts import PACKAGE, list_errors
 
@@ -180,6 +181,32 @@ def test_every_reason_for_a_bad_identifier_has_a_next_step(reason: Any) -> None:
     assert not API_WORDS.search(". ".join(words))
     assert words.hint
     assert reason not in f"{words.hint} "
+
+
+@pytest.mark.parametrize(
+    ("kind", "identifier", "country", "sub_id", "message"),
+    [
+        ("CLABE", "032180000118359718", None, None,
+         "CLABE: the last digit is the check digit: it is 8, and 9 is needed for the other 17"),
+        ("CLABE", "03218000011835971", None, None, "CLABE: it has 17 digits, and 18 are needed"),
+        ("MSISDN", "+52 55 9876 543", None, None,
+         "MSISDN: 9 digits follow the calling code 52, and numbers of MX have 10"),
+        ("NRC", "12/OUKAMA(N)12345", None, None, "NRC: the number has 5 digits, and six are needed"),
+        ("EMAIL", "ana(at)bank.mx", None, None, "EMAIL: it has no @"),
+        ("PERSONAL_ID", "MA/123456", None, None, "PERSONAL_ID: character 3 is '/', and it is not allowed"),
+        ("IBAN", "GB82WEST1234569876543", None, None, "IBAN: it has 21 characters, and one of GB has 22"),
+        ("NRC", "12/OUKAMA(N)123456", "mx", None, "NRC: the country is MX, and every NRC is of MM"),
+        ("ACCOUNT_ID", "1", None, "a/b", "SubId: character 2 is '/', and it is not allowed"),
+    ],
+)  # fmt: skip
+def test_a_refused_identifier_is_explained_as_in_a_file(
+    kind: str, identifier: str, country: str | None, sub_id: str | None, message: str
+) -> None:
+    with pytest.raises(BadIdentifier) as refused:
+        Reading().read_key(kind, identifier, country=country, sub_id=sub_id)
+    given = {"KIND": kind, "IDENTIFIER": identifier, "--country": country, "--sub": sub_id}
+    answer = str(refused.value), "bad_identifier", f"Reason: {refused.value.reason}"
+    assert translate(*answer, given=given).message == message
 
 
 def test_a_kind_that_was_probably_meant_is_suggested() -> None:
