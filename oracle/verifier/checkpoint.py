@@ -78,7 +78,7 @@ def split_key(text: str) -> tuple[str, str, bytes]:
     key_id, _, encoded = rest.partition("+")
     key = unbase64(encoded)
     if not _NAME.fullmatch(name) or key[:1] != ED25519 or len(key) != 1 + 32:
-        raise BadNote("not a key in the form name+id+base64, with Ed25519")
+        raise BadNote("not a public key")
     return name, key_id, key[1:]
 
 

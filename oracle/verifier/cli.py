@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import re
 import sys
 from collections.abc import Sequence
 from glob import glob
@@ -38,9 +39,19 @@ _EXIT_CODES: Final = (
 )
 
 
+_WORDS: Final = (  # what argparse says, in words for people
+    (re.compile(r"the following arguments are required: (.*)"), r"missing: \1"),
+    (re.compile(r"unrecognized arguments: (.*)"), r"not known: \1"),
+    (re.compile(r"argument COMMAND: invalid choice: (.*) \(choose from .*\)"), r"no such command: \1"),
+    (re.compile(r"argument (\S+): expected one argument"), r"\1 needs a value"),
+)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise Unreadable(f"{message}. To see the options: {self.prog} --help")
+        for pattern, words in _WORDS:
+            message = pattern.sub(words, message)
+        raise Unreadable(f"{message}. To see the commands and options: {self.prog} --help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

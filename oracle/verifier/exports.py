@@ -264,7 +264,7 @@ class Export:
         with ExitStack() as stack:
             events, table = (stack.enter_context(each.open("rb")) for each in (self.directory / EVENTS, path))
             if table.read(len(leaf.csv_header())) != leaf.csv_header():
-                yield Finding("csv", f"row 0 of {CSV} differs from line 0 of {EVENTS}")
+                yield Finding("csv", f"the column names of {CSV} were changed: a spreadsheet that saves it does so")
                 return
             for number, line in enumerate(_Lines(events), 1):
                 try:

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from .checkpoint import NOTE_BYTES_MAX, BadNote, Verifier
+from .checkpoint import NOTE_BYTES_MAX, BadNote, Note, Verifier
 from .manifest import MANIFEST, Manifest
 
 MANIFEST_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -22,6 +22,11 @@ _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+_CHECKPOINT: Final = (
+    "A checkpoint is the file that `oracle audit fetch-checkpoint` printed: three lines, an empty one, and signatures"
 )
 
 
@@ -73,7 +78,12 @@ def read_text(path: Path) -> str:
 def read_checkpoint(path: Path) -> str:
     """Read a signed note from its file, or from the directory of an export.  Raises Unreadable."""
     if not path.is_dir():
-        return read_text(path)
+        note = read_text(path)
+        try:
+            Note.of(note)
+        except BadNote as exc:
+            raise Unreadable(f"{path}: not a checkpoint, or damaged: {exc}. {_CHECKPOINT}") from exc
+        return note
     try:
         return read_manifest(path).checkpoint
     except Malformed as exc:

@@ -64,8 +64,13 @@ def read_proof(path: Path) -> Proof:
     """Raises Unreadable, Malformed."""
     try:
         return msgspec.json.decode(read_bytes(path, PROOF_BYTES_MAX).removeprefix(b"\xef\xbb\xbf"), type=Proof)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+    except msgspec.ValidationError as exc:
         raise Malformed(f"{path.name} is not a file of `oracle audit proof --out`: {exc}") from exc
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise Malformed(
+            f"{path.name} is not a file of `oracle audit proof --out`, or another program damaged it: it is not JSON"
+            " in UTF-8"
+        ) from exc
 
 
 def find_key(proof: Proof) -> Verifier | None:

@@ -122,9 +122,11 @@ def test_no_identifier_is_shown_unless_somebody_asks_for_it(verify: Verify, file
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "the following arguments are required: COMMAND"),
-        (("export",), "the following arguments are required: DIR"),
-        (("prove", "x"), "invalid choice: 'prove'"),
+        ((), "missing: COMMAND. To see"),
+        (("export",), "missing: DIR. To see"),
+        (("export", "export", "--chekpoint", "x"), "not known: --chekpoint x"),
+        (("export", "export", "--key"), "--key needs a value"),
+        (("prove", "x"), "no such command: 'prove'. To see"),
         (("export", "nowhere"), "nowhere: there is no such directory"),
         (("export", "no*"), "no*: no file has such a name"),
         (("export", "."), "manifest.json is missing"),
@@ -135,7 +137,9 @@ def test_no_identifier_is_shown_unless_somebody_asks_for_it(verify: Verify, file
         (("proof", "loop"), "loop: cannot be opened"),
         (("proof", "proof.json", "--key", "nowhere"), "nowhere: cannot be opened: there is no such file"),
         (("proof", "proof.json", "--key", "a+b+c"), "A public key looks like"),
-        (("proof", "proof.json", "--key", "kept"), "kept: not a key"),
+        (("proof", "proof.json", "--key", "kept"), "kept: not a public key"),
+        (("proof", "proof.json", "--checkpoint", "key"), "key: not a checkpoint, or damaged"),
+        (("export", "export", "--checkpoint", "key"), "key: not a checkpoint, or damaged"),
         (("proof", "proof.json", "--key", "empty"), "empty: there is no key in the file"),
         (("proof", "proof.json", "--checkpoint", "latin"), "latin: not a text in UTF-8"),
         (("proof", "proof.json", "--checkpoint", "long"), "long is longer than"),
@@ -148,6 +152,7 @@ def test_a_wrong_command_is_one_line_and_exit_code_2(
     monkeypatch.chdir(files)
     (files / "loop").symlink_to("loop")
     (files / "empty").touch()
+    (files / "key").write_text("log+1a2b3c4d+AbCd\n", encoding="utf-8")
     (files / "latin").write_bytes(b"caf\xe9\n")
     (files / "long").write_bytes(b"x" * 500_000)
     ran = verify(*words)
