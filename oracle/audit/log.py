@@ -258,10 +258,19 @@ class OutOfRange(ValueError):
         self.size = size
 
 
+class LaterThan(ValueError):
+    """The event is behind the leaves that were asked for; `index` is its leaf."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(f"the event is leaf {index}")
+        self.index = index
+
+
 async def prove_event(connection: asyncpg.Connection, event_id: int, size: int | None = None) -> EventProof | None:
     """Prove an event for a log of `size` leaves; without it, for the latest checkpoint.
 
-    Returns None while the event is not sealed, and where there is no such event.  Raises OutOfRange, Damaged.
+    Returns None while the event is not sealed, and where there is no such event.  Raises OutOfRange, LaterThan,
+    Damaged.
     """
     index = await find_leaf_index(connection, event_id)
     row = await connection.fetchrow(QUERIES["event_by_id"], event_id)
@@ -271,8 +280,10 @@ async def prove_event(connection: asyncpg.Connection, event_id: int, size: int |
     if size is None:
         latest = await connection.fetchrow(QUERIES["audit_checkpoint_latest"])
         size = whole if latest is None else latest["size"]
-    if not index < size <= whole:
+    if size > whole:
         raise OutOfRange(whole)
+    if index >= size:
+        raise LaterThan(index)
     proof, root = await prove_inclusion(connection, index, size), await fetch_root(connection, size)
     note = await connection.fetchval(QUERIES["log_checkpoint_of"], size)
     return EventProof(leaf.line(row), index, proof, size, root, note)

@@ -356,7 +356,11 @@ def test_an_event_is_proved_by_what_the_api_says(auditor_of: History) -> None:
     assert merkle.verify_consistency(3, size, first, second, [base64.b64decode(each) for each in reported["proof"]])
     assert base64.b64decode(entry["root"]) == second
     nothing = auditor_of.get("/log/entries/1", size=0)
-    assert (nothing.status_code, nothing.json()["detail"]) == (400, f"The log has only {size} leaves (sealed events)")
+    assert (nothing.status_code, nothing.json()["detail"]) == (
+        400, "Event 1 is leaf 0: it was sealed after the first 0 leaves",
+    )  # fmt: skip
+    ahead = auditor_of.get("/log/entries/1", size=size + 1_000_000).json()["detail"]
+    assert ahead.startswith("The log has only "), "another cause has other words"
     backwards = auditor_of.get("/log/consistency", from_=size, to=1).json()
     assert backwards["detail"] == "`from` is after `to`"
     notes = auditor_of.get("/log/checkpoints", limit=2).json()["items"]

@@ -264,6 +264,9 @@ async def _prove(call: Call, event_id: int, size: int | None, own: str | None = 
             proof = await log.prove_event(connection, event_id, size)
         except log.OutOfRange as exc:
             raise out_of_range(exc.size, "size") from exc
+        except log.LaterThan as exc:
+            message = f"Event {event_id} is leaf {exc.index}: it was sealed after the first {size} leaves"
+            raise Refusal(400, "invalid", message, "Ask with a larger `size`, or without it", field="size") from exc
     if proof is None:
         raise _make_not_sealed()
     return call.read(
