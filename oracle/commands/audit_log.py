@@ -383,11 +383,20 @@ def _accept(arguments: Arguments) -> int:
 
 @asynccontextmanager
 async def _connect(arguments: Arguments, *, owner: bool = False) -> AsyncIterator[tuple[asyncpg.Connection, Settings]]:
-    """Yield a connection to the database of the settings, and the settings."""
+    """Yield a connection to the database of the settings, and the settings.
+
+    It creates no database: an empty one has no findings, which would be a false comfort.
+    """
     from oracle.audit import log
     from oracle.commands.database import load_settings, open_database
 
     settings = load_settings(arguments).settings
+    if settings.database_url is None and not (settings.data_dir / "postgres").exists():
+        raise Misused(
+            f"there is no history here: {settings.data_dir} holds no database",
+            "Set ORACLE_DATABASE_URL or ORACLE_DATA_DIR to those of the service. Without its database, fetch history"
+            " with `oracle audit fetch`, then check it with `oracle audit verify --offline`",
+        )
     async with open_database(settings, migrate_own=True, owner=owner) as url:
         connection = await log.connect(url, "oracle audit")
         try:

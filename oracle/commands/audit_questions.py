@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.commands.failures import CommandError, Found, Misused, Unreachable
+from oracle.commands.failures import CommandError, Found, Misused, Refused, Unreachable
 from oracle.commands.output import (
     explain_nrc,
     format_count,
@@ -24,6 +24,7 @@ from oracle.commands.output import (
     open_output,
     print_line,
     print_note,
+    shorten_time,
     show,
     show_pages,
     write_output,
@@ -52,12 +53,36 @@ ACTIONS: Final = ("registered", "changed", "removed", "ignored")
 ENTITIES: Final = ("alias", "fsp", "route", "policy", "credential", "batch", "audit-key", "secret", "audit-reads")
 
 _ROOT: Final = "/audit/v1"
-_EVENT: Final = ("at", "eventId", "entity", "action", "channel", "actor", "fspId", "kind", "identifier", "subId", "now")
+_EVENT: Final = (
+    "at",
+    "eventId",
+    "entity",
+    "action",
+    "channel",
+    "actor",
+    "fspId",
+    "kind",
+    "identifier",
+    "subId",
+    "now",
+    "reason",
+)
+_BOOKKEEPING: Final = frozenset({"version", "changed_at", "created_at"})
 _READ: Final = ("at", "readId", "credential", "role", "asked", "partyIdType", "identifier", "fspId")
+
+# Why lookups were answered so, for people.
+REASONS: Final = {
+    "alias": "alias",
+    "route": "route",
+    "alias_not_answered": "registered, but its FSP was suspended or closed",
+    "route_not_answered": "a route decided, but its FSP was suspended or closed",
+    "other_currencies": "registered for other currencies only",
+    "nobody": "not registered",
+}
 
 KEPT: Final = "a checkpoint that you kept, or the directory of an earlier export"
 
-TIME: Final = "2026-03-03T10:00:00Z, 2026-03-03, or 7d for a week ago"
+TIME: Final = "2026-03-03T10:00:00Z, 2026-03-03T10:00-06:00, 2026-03-03 (in UTC), or 7d for a week ago"
 
 
 def add(verbs: Any) -> None:
@@ -177,7 +202,43 @@ def _list_events(client: Client, arguments: Arguments) -> None:
 
 
 def _add_summary(event: Any) -> Any:
-    return {**event, "now": event["after"]}
+    """Add what the event did: in words for a terminal; elsewhere what is registered now, for programs."""
+    return {**event, "now": describe_change(event) if sys.stdout.isatty() else event["after"]}
+
+
+def describe_change(event: Any) -> str:
+    """Write `currency MXN, default yes`; of a change what differs; of a removal what was there."""
+    before, after = event["before"] or {}, event["after"] or {}
+    if not after:
+        return f"nothing; before: {_describe_members(before)}" if before else ""
+    if not before:
+        return _describe_members(after)
+    names = [name for name in after if after[name] != before.get(name) and name not in _BOOKKEEPING]
+    return ", ".join(
+        f"{_name_member(name)} {_describe_value(after[name])} (before: {_describe_value(before.get(name))})"
+        for name in names
+    )
+
+
+def _describe_members(members: Any) -> str:
+    return ", ".join(
+        f"{_name_member(name)} {_describe_value(value)}"
+        for name, value in members.items()
+        if name not in _BOOKKEEPING and (value is False or value not in (None, "", [], 0))
+    )
+
+
+def _name_member(name: str) -> str:
+    return name.replace("fsp_id", "FSP").replace("_", " ")
+
+
+def _describe_value(value: Any) -> str:
+    if value is None or value in ("", []):
+        return "none"
+    if value == "infinity":
+        return "never"
+    text = format_value(value)
+    return shorten_time(text.removeprefix("\\x"))
 
 
 def _resolve(client: Client, arguments: Arguments) -> None:
@@ -186,6 +247,7 @@ def _resolve(client: Client, arguments: Arguments) -> None:
     if arguments.json:
         print_line(format_json(answer))
         return
+    answer["reason"] = REASONS.get(answer["reason"], answer["reason"])
     party = answer.pop("party")
     entries, events = answer.pop("entries"), answer.pop("events")
     show({**party, **answer}, as_json=False)
@@ -234,7 +296,8 @@ def _list_moments(client: Client, arguments: Arguments) -> None:
                 print_line(format_json(moment))
                 continue
             answer = moment["fspId"] or "nobody"
-            print_line(f"{moment['at']}  {answer} {moment['currency'] or ''} ({moment['reason']})")
+            currency = f" {moment['currency']}" if moment["currency"] else ""
+            print_line(f"{moment['at']}  {answer}{currency} ({REASONS.get(moment['reason'], moment['reason'])})")
             for event in moment["events"]:
                 print("  ", end="")
                 _explain(event)
@@ -262,8 +325,20 @@ def _format_difference(difference: Any) -> str:
              for part in difference[name]]  # fmt: skip
     change, type_, sub_id = (format_value(difference[name]) for name in ("change", "partyIdType", "subId"))
     identifier = difference["identifier"]
-    shown = format_value(explain_nrc(identifier) if sys.stdout.isatty() else identifier)
+    shown = format_value(identifier)
+    if sys.stdout.isatty():
+        type_, shown = _write_party(type_, shown)
     return "\t".join([change, type_, shown, sub_id, *parts])
+
+
+def _write_party(type_: str, identifier: str) -> tuple[str, str]:
+    """Write the kind and the identifier as people write them."""
+    from oracle.identifiers import display
+
+    if type_ == "MSISDN":
+        return type_, display("MSISDN", identifier).text
+    shown = explain_nrc(identifier) if type_ == "PERSONAL_ID" else identifier
+    return type_ if shown == identifier else "NRC", shown
 
 
 def _list_reads(client: Client, arguments: Arguments) -> None:
@@ -290,6 +365,7 @@ def _fetch_keys(client: Client, arguments: Arguments) -> None:
 
 def _check_proof(client: Client, arguments: Arguments) -> None:
     """Check everything here: the service is not trusted."""
+    from oracle.commands.client import ClientError
     from oracle.verifier.files import Malformed
     from oracle.verifier.proof import encode_proof, make_proof, verify_proof
     from oracle.verifier.verdict import explain
@@ -297,7 +373,18 @@ def _check_proof(client: Client, arguments: Arguments) -> None:
     kept, trusted = read_checkpoint(arguments.checkpoint), read_verifier_keys(arguments.key)
     size = None if kept is None else _read_size(kept, arguments.checkpoint)
     path = f"{_ROOT}{_make_prefix(client)}/log/entries/{{event}}"
-    answer = client.call("GET", client.url + path, query={"size": size}, event=arguments.event).body
+    try:
+        answer = client.call("GET", client.url + path, query={"size": size}, event=arguments.event).body
+    except ClientError as exc:
+        if arguments.checkpoint is None or "it was sealed after" not in str(exc):
+            raise
+        raise Refused(
+            f"the checkpoint in {arguments.checkpoint} is older than event {arguments.event}",
+            "Leave out --checkpoint, or give a newer one (`oracle audit fetch-checkpoint`). To prove that history since"
+            f" yours is one, too: oracle audit fetch DIR --since {arguments.checkpoint}",
+            code=exc.code,
+            status=exc.status,
+        ) from exc
     keys = client.call("GET", f"{client.url}{_ROOT}/log/keys").body["items"]
     try:
         proof = make_proof(answer, keys, kept)
@@ -310,8 +397,11 @@ def _check_proof(client: Client, arguments: Arguments) -> None:
         raise Found(f"the proof is not valid: it is of event {proof.event_id}, not of event {arguments.event}")
     made = encode_proof(proof)
     if arguments.out is not None:
-        with open_output(arguments.out, replace=False) as file:
-            file.write(made)
+        try:
+            with open_output(arguments.out, replace=False) as file:
+                file.write(made)
+        except FileExistsError as exc:
+            raise CommandError(f"{arguments.out} exists already, and was kept", "Name a new file with --out") from exc
         print_note(f"The proof is in {arguments.out}. To check it anywhere: oracle-verify proof FILE --key KEY")
     elif arguments.json:
         print_line(format_json(answer))
