@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from oracle.settings import Configuration, Settings
     from oracle.store.migrate import Stage
@@ -28,10 +29,14 @@ def load_settings(arguments: argparse.Namespace) -> Configuration:
 
 
 @asynccontextmanager
-async def open_database(settings: Settings, *, migrate_own: bool = False, owner: bool = False) -> AsyncIterator[str]:
+async def open_database(
+    settings: Settings, *, migrate_own: bool = False, owner: bool = False, create: bool = False
+) -> AsyncIterator[str]:
     """Yield the URL to connect to; with `owner`, as the owner of the tables.  Raises SettingsError.
 
     Every failure of PostgreSQL inside the block leaves it as one line (DatabaseError).
+    `create` makes the embedded PostgreSQL if there is none; without it that is a mistake, for example a command in
+    another working directory than that of `serve`.
     `migrate_own` first migrates an embedded database.  Beside a running `serve`, which can be an older version, it
     applies only the migrations that such a version can work with.
     """
@@ -44,6 +49,8 @@ async def open_database(settings: Settings, *, migrate_own: bool = False, owner:
             yield named
         return
     require_database_url(settings)
+    if not create:
+        _require_own(settings.data_dir)
     from oracle.run.embedded import find_running, join_embedded
     from oracle.store.migrate import migrate
 
@@ -54,3 +61,17 @@ async def open_database(settings: Settings, *, migrate_own: bool = False, owner:
             if migrate_own:
                 await migrate(embedded.owner_url or "", stage)
             yield url
+
+
+def _require_own(data_dir: Path) -> None:
+    """Refuse a data directory without a PostgreSQL; one that cannot be read is refused where it is opened."""
+    from oracle.commands.failures import CommandError
+
+    with suppress(PermissionError, NotADirectoryError):
+        try:
+            (data_dir / "postgres").stat()
+        except FileNotFoundError:
+            raise CommandError(
+                f"there is no PostgreSQL in {data_dir.resolve()}, and ORACLE_DATABASE_URL is not set",
+                "Set ORACLE_DATABASE_URL, or set ORACLE_DATA_DIR to the data directory of `oracle serve`",
+            ) from None

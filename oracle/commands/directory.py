@@ -103,7 +103,7 @@ async def _apply_migrations(settings: Settings, stage: Stage, wait_s: int | None
         print_note(f"waiting for {holder}, which holds the lock of migrations")
 
     async def apply() -> int:
-        async with open_database(settings, owner=True) as url:
+        async with open_database(settings, owner=True, create=True) as url:
             return await migrate(url, stage, wait_s=WAIT_S if wait_s is None else wait_s, on_wait=note_holder)
 
     return await wait_for_database(apply, wait_s or 0, lambda reason, _: print_note(f"{reason}; trying again"))
@@ -121,7 +121,7 @@ async def _fill(settings: Settings, count: int, fsps: int, *, yes: bool) -> None
     from oracle.commands.database import open_database
     from oracle.commands.seed import is_empty, seed_with_progress
 
-    async with open_database(settings, migrate_own=True) as url:
+    async with open_database(settings, migrate_own=True, create=True) as url:
         if not yes and not await is_empty(url):
             fact = "The directory is not empty, and lookups would find the invented aliases."
             require_consent(fact, f"Add {format_count(count, 'alias', 'aliases')}?", "nothing was added", yes=False)

@@ -291,6 +291,15 @@ def test_the_url_of_the_owner_alone_starts_no_other_postgresql(tmp_path: Path, w
     assert done.stderr.startswith("oracle: ORACLE_DATABASE_OWNER_URL is set, but ORACLE_DATABASE_URL is not. Set ")
 
 
+@pytest.mark.parametrize("words", ["key bootstrap", "lookup MSISDN +525500000000", "audit verify"])
+def test_a_command_in_a_wrong_directory_makes_no_database(tmp_path: Path, words: str) -> None:
+    done = run_oracle(tmp_path, *words.split())
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("oracle: there is no PostgreSQL in ")
+    assert "Set ORACLE_DATABASE_URL, or set ORACLE_DATA_DIR" in done.stderr
+    assert not list(tmp_path.rglob("postgres"))
+
+
 async def test_lookup_shows_the_entries_of_the_key(tmp_path: Path, database_url: str) -> None:
     env = {"ORACLE_DATABASE_URL": database_url}
     connection = await asyncpg.connect(database_url)
