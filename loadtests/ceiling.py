@@ -36,6 +36,7 @@ import asyncpg
 import uvloop
 
 from loadtests import dataset, machine, wrk
+from loadtests.arguments import parse_count, parse_numbers
 from loadtests.figures import name_case, name_side
 from loadtests.keys import Keys, list_fsp_ids
 from loadtests.stack import (
@@ -459,20 +460,15 @@ def show(found: dict[str, Any]) -> None:
     print(*(line.rstrip() for line in format_comparison(found)), sep="\n", flush=True)
 
 
-def parse_numbers(text: str) -> list[int]:
-    found = [int(part) for part in text.split(",") if part]
-    if not found or min(found) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of positive numbers; write 1,2 for example")
-    return found
-
-
 def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--keys", type=int, default=1_000_000, help="keys to ask (default 1,000,000)")
-    parser.add_argument("--dataset", type=int, help="aliases in the directory (default: as many as the run asks)")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=8, help="seconds of each measurement (default 8)")
-    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--keys", type=parse_count, default=1_000_000, help="keys to ask (default 1,000,000)")
+    parser.add_argument(
+        "--dataset", type=parse_count, help="aliases in the directory (default: as many as the run asks)"
+    )
+    parser.add_argument("--rounds", type=parse_count, default=5)
+    parser.add_argument("--seconds", type=parse_count, default=8, help="seconds of each measurement (default 8)")
+    parser.add_argument("--connections", type=parse_count, default=64)
     parser.add_argument(
         "--workers",
         type=parse_numbers,

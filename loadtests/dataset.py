@@ -27,6 +27,7 @@ from typing import Any, Final, NamedTuple, cast
 import asyncpg
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from loadtests.arguments import parse_count
 from loadtests.keys import MIXES, SEED, Alias, Keys, Mix, list_fsp_ids
 from oracle.run.embedded import EmbeddedError, join_embedded
 from oracle.store.migrate import migrate
@@ -245,11 +246,14 @@ async def fill_embedded(data_dir: Path, keys: Keys, count: int, processes: int) 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--count", type=int, default=1_000_000, help="number of aliases (default 1,000,000)")
+    parser.add_argument("--count", type=parse_count, default=1_000_000, help="number of aliases (default 1,000,000)")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--mix", choices=MIXES, default="realistic", help="the ceiling needs `consecutive`")
     parser.add_argument(
-        "--processes", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="number of processes that make rows"
+        "--processes",
+        type=parse_count,
+        default=max(1, (os.cpu_count() or 2) - 1),
+        help="number of processes that make rows",
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--database-url", help="URL of a migrated directory (default: an embedded one)")

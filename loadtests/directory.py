@@ -27,6 +27,7 @@ from typing import Any, Final
 import asyncpg
 
 from loadtests import machine
+from loadtests.arguments import parse_numbers
 from loadtests.figures import format_figures
 from oracle.audit import log
 from oracle.audit.directory import WHOLE, Comparison, open_snapshot
@@ -160,8 +161,8 @@ async def run(counts: list[int]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--aliases", default="100000,1000000", help="comma-separated, ascending")
-    counts = [int(text) for text in parser.parse_args().aliases.split(",")]
+    parser.add_argument("--aliases", type=parse_numbers, default="100000,1000000", help="comma-separated, ascending")
+    counts = parser.parse_args().aliases
     print(*format_figures(machine.collect_facts()), sep="\n")
     watch = machine.Watch()
     asyncio.run(run(counts))

@@ -23,6 +23,7 @@ from typing import Any, Final
 import uvloop
 
 from loadtests import dataset, machine, wrk
+from loadtests.arguments import parse_count
 from loadtests.figures import format_figures
 from loadtests.keys import FSPS, Keys
 from loadtests.stack import (
@@ -126,12 +127,17 @@ def run(home: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
-        "--aliases", type=int, default=200_000, help="aliases before the import, all of them cached (default 200,000)"
+        "--aliases",
+        type=parse_count,
+        default=200_000,
+        help="aliases before the import, all of them cached (default 200,000)",
     )
-    parser.add_argument("--rows", type=int, default=1_000_000, help="rows to import (default 1,000,000)")
-    parser.add_argument("--rounds", type=int, default=3, help="number of quiet rounds, and of rounds during the import")
-    parser.add_argument("--seconds", type=int, default=6, help="seconds of each round")
-    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--rows", type=parse_count, default=1_000_000, help="rows to import (default 1,000,000)")
+    parser.add_argument(
+        "--rounds", type=parse_count, default=3, help="number of quiet rounds, and of rounds during the import"
+    )
+    parser.add_argument("--seconds", type=parse_count, default=6, help="seconds of each round")
+    parser.add_argument("--connections", type=parse_count, default=64)
     arguments = parser.parse_args()
     watch = machine.Watch()
     try:

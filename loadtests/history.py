@@ -29,6 +29,7 @@ import asyncpg
 import msgspec
 
 from loadtests import machine
+from loadtests.arguments import parse_count, parse_numbers
 from oracle.identifiers.prefix import list_prefixes
 from oracle.run.embedded import PostgresServer
 from oracle.store import history
@@ -248,14 +249,17 @@ def format_figures(figures: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
-        "--events", default="1000000,10000000", help="numbers of events to measure, one after the other"
+        "--events",
+        type=parse_numbers,
+        default="1000000,10000000",
+        help="numbers of events to measure, one after the other",
     )
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--rounds", type=parse_count, default=ROUNDS)
     parser.add_argument(
         "--directory", type=Path, help="directory for the server's files (default: the system's temporary directory)"
     )
     asked = parser.parse_args()
-    sizes = sorted(int(each) for each in asked.events.split(","))
+    sizes = sorted(asked.events)
     if not BLOCK <= sizes[0] <= sizes[-1] <= EVENTS_MAX:
         parser.error(f"--events: {BLOCK:,} to {EVENTS_MAX:,}")
     watch = machine.Watch()

@@ -25,11 +25,13 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import asyncpg
+import httpx
 
 from loadtests import dataset, machine, report
+from loadtests.arguments import parse_count
 from loadtests.keys import Keys
 from loadtests.machine import Surroundings, Watch
-from loadtests.profiles import PROFILES
+from loadtests.profiles import PROFILES, make_hub_headers, make_lookup
 from loadtests.stack import Cache, Service, StackError, make_room, run_oracle, run_valkey, stop, wait_for_cache
 from loadtests.thresholds import TOTAL, Limits, Row, compare, judge, read_csv
 
@@ -37,6 +39,9 @@ FOLDER: Final = machine.REPORTS / "load"
 BUMP_EVERY_S: Final = 5.0
 SECONDS_MIN: Final = 0.8  # of the wanted duration: with less, the figures are those of the start of locust
 DISTURBANCES: Final = "disturbances.json"  # of a baseline: what disturbed the machine, by profile
+CONDITIONS: Final = "conditions.json"  # of a baseline: its machine, and what was asked for
+MACHINE: Final = {"cpu": "processor", "cores": "cores", "memory": "memory"}  # what makes two machines different
+OPTIONS: Final = {"aliases": "--aliases", "users": "--users", "processes": "--processes", "workers": "--workers"}
 
 Disturbance = Callable[[float], None]  # called several times a second with the seconds since the start
 
@@ -154,7 +159,10 @@ def summarise(
     seconds = total.requests / total.rate if total.rate else 0.0
     disturbance = surroundings.find_disturbance() if surroundings else ""
     if not disturbance and seconds < SECONDS_MIN * duration_s:
-        disturbance = f"requests were sent for {seconds:.1f} of {duration_s:g} s: the machine is too slow or too busy"
+        disturbance = (
+            f"requests were sent for {seconds:.1f} of {duration_s:g} s:"
+            " --duration is too short, or the machine is too busy"
+        )
     reason = "the run is not valid for comparison" if disturbance else ""
     if not reason and earlier_disturbance:
         reason = f"the baseline is not valid for comparison: {earlier_disturbance}"
@@ -212,11 +220,13 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--profiles", default="hot,uniform,unknown,mixed", help=f"some of {', '.join(PROFILES)}; or all"
     )
-    parser.add_argument("--duration", type=int, default=20, help="seconds for each profile (default 20)")
-    parser.add_argument("--aliases", type=int, default=200_000, help="aliases in the directory (default 200,000)")
-    parser.add_argument("--users", type=int, default=32, help="connections (default 32)")
-    parser.add_argument("--processes", type=int, default=1, help="processes of locust (default 1)")
-    parser.add_argument("--workers", type=int, default=1, help="workers of the oracle (default 1)")
+    parser.add_argument("--duration", type=parse_count, default=20, help="seconds for each profile (default 20)")
+    parser.add_argument(
+        "--aliases", type=parse_count, default=200_000, help="aliases in the directory (default 200,000)"
+    )
+    parser.add_argument("--users", type=parse_count, default=32, help="connections (default 32)")
+    parser.add_argument("--processes", type=parse_count, default=1, help="processes of locust (default 1)")
+    parser.add_argument("--workers", type=parse_count, default=1, help="workers of the oracle (default 1)")
     parser.add_argument("--baseline", type=Path, metavar="DIR", help="compare with this folder of --save-baseline")
     parser.add_argument("--save-baseline", type=Path, metavar="DIR", help="save this run as a baseline for later ones")
     parser.add_argument(
@@ -225,11 +235,20 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--database-url", help="URL of a PostgreSQL that `dataset` has filled")
     parser.add_argument("--host", help="URL of a running hub listener; then nothing is started")
     arguments = parser.parse_args(words)
-    chosen = list(PROFILES) if arguments.profiles == "all" else arguments.profiles.split(",")
+    chosen = list(PROFILES) if arguments.profiles == "all" else [word.strip() for word in arguments.profiles.split(",")]
     if unknown := [profile for profile in chosen if profile not in PROFILES]:
         parser.error(f"unknown profiles: {', '.join(unknown)}; use {', '.join(PROFILES)}")
     if arguments.host and {"cold", "redis-down"} & set(chosen):
         parser.error("cold and redis-down need servers that this program starts: do not use --host")
+    if arguments.host and not arguments.host.startswith(("http://", "https://")):
+        parser.error(f"--host {arguments.host} is not a URL; write http://{arguments.host}")
+    if arguments.baseline and (reason := explain_baseline(arguments.baseline, chosen, list_asked(arguments))):
+        parser.error(f"--baseline {arguments.baseline}: {reason}")
+    try:
+        if arguments.save_baseline:
+            arguments.save_baseline.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        parser.error(f"--save-baseline {arguments.save_baseline}: cannot make this folder: {exc.strerror}")
     arguments.profiles = chosen
     return arguments
 
@@ -243,7 +262,14 @@ def main() -> int:
     watch, noted = Watch(), list[Surroundings]()
     try:
         with ExitStack() as stack:
-            target = Target(arguments.host, arguments.aliases) if arguments.host else start_target(stack, arguments)
+            if arguments.host:
+                target = Target(arguments.host.rstrip("/"), arguments.aliases)
+                check_host(target)
+            else:
+                print("starting PostgreSQL, Valkey and the oracle", flush=True)
+                target = start_target(stack, arguments)
+            chosen = ", ".join(arguments.profiles)
+            print(f"{target.aliases:,} aliases; {arguments.duration} s for each profile: {chosen}", flush=True)
             for profile in arguments.profiles:
                 watch.begin()
                 run(profile, target, arguments)
@@ -258,11 +284,14 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    asked = {"aliases": target.aliases, "users": arguments.users, "workers": arguments.workers}
+    asked = list_asked(arguments) | {"aliases": target.aliases}
     worst = max(noted, key=lambda each: each.others + each.stolen, default=None)
     machine.save("load", {**asked, "duration_s": arguments.duration}, summaries, surroundings=worst)
     if arguments.save_baseline is not None:
-        save_baseline(arguments.save_baseline, summaries)
+        save_baseline(arguments.save_baseline, summaries, asked)
+        print(f"baseline: {arguments.save_baseline}")
+    if any(one["disturbance"] for one in summaries):
+        print("Some times mean nothing, see NOT VALID: run it again on a quiet machine, or with a longer --duration.")
     print("report:", *report.write())
     return choose_exit_code(summaries, compares=arguments.baseline is not None)
 
@@ -274,12 +303,66 @@ def choose_exit_code(summaries: Sequence[Mapping[str, Any]], *, compares: bool) 
     return 2 if compares and not all(one["compared"] for one in summaries) else 0
 
 
-def save_baseline(folder: Path, summaries: Sequence[Mapping[str, Any]]) -> None:
+def list_asked(arguments: argparse.Namespace) -> dict[str, int]:
+    """List the options that change how fast a run is; without the aliases of a directory that somebody else filled."""
+    asked = {name: getattr(arguments, name) for name in OPTIONS}
+    if arguments.data_dir or arguments.database_url:
+        del asked["aliases"]
+    return asked
+
+
+def check_host(target: Target) -> None:
+    """Ask for the last alias of the dataset.  Raises StackError if this is no hub listener that holds it."""
+    lookup = make_lookup(Keys().make_alias(target.aliases - 1))
+    try:
+        response = httpx.get(target.url + lookup.target, headers=make_hub_headers("loadtests"), timeout=10)
+    except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        raise StackError(f"{target.url} does not answer: is the service running, and on this port?") from exc
+    if response.status_code != 200:
+        raise StackError(
+            f"{target.url} does not answer lookups (HTTP {response.status_code}):"
+            " --host needs the port for the hub, not the one for people"
+        )
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    if answer != lookup.answer:
+        raise StackError(
+            f"{target.url} does not hold a dataset of {target.aliases:,} aliases: fill its empty directory with"
+            " `make dataset`, or give the number that it was filled with as --aliases"
+        )
+
+
+def save_baseline(folder: Path, summaries: Sequence[Mapping[str, Any]], asked: Mapping[str, int]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*_final.csv"):
+        old.unlink()
+    conditions = {"machine": machine.collect_facts(), "asked": dict(asked)}
+    (folder / CONDITIONS).write_text(json.dumps(conditions), encoding="utf-8")
     for file in FOLDER.glob("*_final.csv"):
         shutil.copy(file, folder)
     disturbances = {one["profile"]: one["disturbance"] for one in summaries}
     (folder / DISTURBANCES).write_text(json.dumps(disturbances), encoding="utf-8")
+
+
+def explain_baseline(folder: Path, profiles: Sequence[str], asked: Mapping[str, int]) -> str:
+    """Explain why a run cannot be compared with this baseline; empty if it can."""
+    saved = sorted(file.name.removesuffix("_final.csv") for file in folder.glob("*_final.csv"))
+    if not saved:
+        return "no run is saved there; save one with --save-baseline DIR and give the same folder"
+    if missing := [profile for profile in profiles if profile not in saved]:
+        return f"it does not have {', '.join(missing)}; use --profiles {','.join(saved)}"
+    kept = folder / CONDITIONS
+    conditions = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    earlier, here = conditions.get("machine", {}), machine.collect_facts()
+    if others := [name for key, name in MACHINE.items() if key in earlier and earlier[key] != here[key]]:
+        return f"it is of a machine with another {', '.join(others)}; save one on this machine with --save-baseline DIR"
+    differ = [name for name in OPTIONS if name in asked and conditions.get("asked", asked).get(name) != asked[name]]
+    if differ:
+        words = " ".join(f"{OPTIONS[name]} {conditions['asked'].get(name)}" for name in differ)
+        return f"it was measured with {words}; run with the same"
+    return ""
 
 
 def read_baseline(folder: Path | None, profile: str) -> tuple[dict[str, Row] | None, str]:

@@ -35,7 +35,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests import dataset, machine
-from loadtests.ceiling import parse_numbers
+from loadtests.arguments import parse_count, parse_numbers
 from loadtests.keys import Keys
 from loadtests.stack import (
     LONG_TTL,
@@ -365,15 +365,19 @@ def make_table(points: Sequence[Point]) -> Table:
 def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--cases", type=_parse_cases, default=list(CASES), metavar="NAME,NAME")
-    parser.add_argument("--keys", type=int, default=1_000_000, help="aliases in the directory (default 1,000,000)")
+    parser.add_argument(
+        "--keys", type=parse_count, default=1_000_000, help="aliases in the directory (default 1,000,000)"
+    )
     parser.add_argument("--seconds", type=float, default=8, help="seconds of each measurement (default 8)")
     parser.add_argument("--connections", type=parse_numbers, default=CONNECTIONS, metavar="N,N")
     parser.add_argument(
         "--times", type=_parse_times, default=TIMES, metavar="N,N", help="multiples of the best goodput"
     )
-    parser.add_argument("--open-connections", type=int, default=5_000, help="connections for --times (default 5,000)")
-    parser.add_argument("--workers", type=int, default=1, help="hub workers (default 1)")
-    parser.add_argument("--processes", type=int, default=1, help="processes with clients (default 1)")
+    parser.add_argument(
+        "--open-connections", type=parse_count, default=5_000, help="connections for --times (default 5,000)"
+    )
+    parser.add_argument("--workers", type=parse_count, default=1, help="hub workers (default 1)")
+    parser.add_argument("--processes", type=parse_count, default=1, help="processes with clients (default 1)")
     return parser.parse_args(words)
 
 

@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from loadtests import machine
+from loadtests.arguments import parse_count
 from loadtests.stack import (
     Service,
     StackError,
@@ -312,11 +313,11 @@ def format_figures(figures: dict[str, Any]) -> Iterator[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
-        "--events", type=int, default=1_000_000, help="events to seal and to verify (default 1,000,000)"
+        "--events", type=parse_count, default=1_000_000, help="events to seal and to verify (default 1,000,000)"
     )
-    parser.add_argument("--rounds", type=int, default=8, help="rounds with and without sealing")
+    parser.add_argument("--rounds", type=parse_count, default=8, help="rounds with and without sealing")
     parser.add_argument("--seconds", type=float, default=5.0, help="seconds of registrations in each round")
-    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--connections", type=parse_count, default=32)
     arguments = parser.parse_args()
     watch = machine.Watch()
     try:

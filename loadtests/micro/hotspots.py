@@ -22,6 +22,7 @@ from typing import Final
 import uvloop
 
 from loadtests import dataset, wrk
+from loadtests.arguments import parse_count
 from loadtests.keys import Keys
 from loadtests.stack import LONG_TTL, StackError, make_room, run_oracle, run_valkey, wait_for_cache
 from loadtests.warm import warm
@@ -85,8 +86,8 @@ def run(home: Path, arguments: argparse.Namespace) -> Counter[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seconds", type=int, default=10)
-    parser.add_argument("--aliases", type=int, default=100_000)
+    parser.add_argument("--seconds", type=parse_count, default=10)
+    parser.add_argument("--aliases", type=parse_count, default=100_000)
     parser.add_argument(
         "--cold", action="store_true", help="ask keys that are not in the cache (as long as there are any)"
     )

@@ -27,6 +27,7 @@ import uvloop
 from granian import Granian
 from granian.constants import Interfaces, Loops
 
+from loadtests.arguments import parse_count
 from oracle.api.hub.http import HttpServer
 
 BODY = b'{"partyList":[{"fspId":"payeefsp"}]}'
@@ -157,9 +158,9 @@ def report(figures: dict[str, list[tuple[float, float]]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=3)
-    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--rounds", type=parse_count, default=5)
+    parser.add_argument("--seconds", type=parse_count, default=3)
+    parser.add_argument("--connections", type=parse_count, default=64)
     parser.add_argument("--serve", choices=SERVERS, help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

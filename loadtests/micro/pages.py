@@ -30,6 +30,7 @@ import asyncpg
 import msgspec
 
 from loadtests import machine
+from loadtests.arguments import parse_count
 from oracle.api.admin.aliases import Filter, _ListPosition, fetch_page, read_beginnings
 from oracle.identifiers import Reading
 from oracle.run.embedded import PostgresServer
@@ -220,8 +221,8 @@ def format_figures(figures: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--count", type=int, default=10_000_000, help="aliases of the FSP (10,000,000)")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--count", type=parse_count, default=10_000_000, help="aliases of the FSP (10,000,000)")
+    parser.add_argument("--rounds", type=parse_count, default=ROUNDS)
     parser.add_argument(
         "--directory", type=Path, help="directory for the server's files (default: the system's temporary one)"
     )
