@@ -391,7 +391,8 @@ async def _connect(arguments: Arguments, *, owner: bool = False) -> AsyncIterato
     from oracle.commands.database import load_settings, open_database
 
     settings = load_settings(arguments).settings
-    if settings.database_url is None and not (settings.data_dir / "postgres").exists():
+    named = settings.database_url or (settings.database_owner_url if owner else None)
+    if named is None and not (settings.data_dir / "postgres").exists():
         raise Misused(
             f"there is no history here: {settings.data_dir} holds no database",
             "Set ORACLE_DATABASE_URL or ORACLE_DATA_DIR to those of the service. Without its database, fetch history"
