@@ -135,7 +135,7 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
 def _add_many(parser: argparse.ArgumentParser) -> None:
     add_kind(parser)
     parser.add_argument(
-        "identifiers", nargs="*", metavar="IDENTIFIER",
+        "identifiers", nargs="*", default=[], metavar="IDENTIFIER",
         help="in any spelling of the kind (default: read from --file or stdin)",
     )  # fmt: skip
     parser.add_argument(

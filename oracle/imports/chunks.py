@@ -37,7 +37,7 @@ ROW_RESULTS: Final = (
     RowResult(
         "refused",
         "held_elsewhere",
-        "This FSP cannot register the identifier. If the party is its customer, ask the operator of the hub.",
+        "Another FSP has registered the identifier. The customer must first ask that FSP to remove it.",
     ),
     RowResult(
         "refused", "not_registered", "This FSP has not registered this identifier with this sub_id and currency."

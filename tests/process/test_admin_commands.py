@@ -1028,6 +1028,7 @@ def test_a_file_of_identifiers_is_checked_and_looked_up(
         found = shell.as_key(key_of(service), "alias", "lookup", *asked, stdin=plain.read_text())
         assert [line[1] for line in found.lines] == ["greenbank", "", ""]
         assert found.err == "3 identifiers: 1 answered by an FSP, 1 not, 1 not valid\n"
+    assert "missing: KIND\n" in shell.as_key(maker_key, "alias", "check", "--file", str(plain)).err
     wrong = shell.as_key(maker_key, "alias", "check", "MSISDN", "12", "--file", str(plain))
     assert wrong.code == 2
     missing = shell.as_key(maker_key, "alias", "check", "MSISDN", "--file", str(tmp_path / "none"))
