@@ -43,6 +43,7 @@ _OF_STATUS: Final[dict[int, int]] = {
     400: REFUSED, 401: FORBIDDEN, 403: FORBIDDEN, 404: NOT_FOUND, 409: REFUSED, 410: NOT_FOUND, 412: REFUSED,
     413: REFUSED, 415: REFUSED, 429: REFUSED, 502: UNREACHABLE, 503: UNREACHABLE, 504: UNREACHABLE,
 }  # fmt: skip
+_OF_CODE: Final = {"unknown_person": NOT_FOUND}  # the key that was named does not exist
 # For programs, where a failure of the command itself has no code of its own.
 _CODES: Final[dict[int, str]] = {
     FAILED: "failed",
@@ -121,9 +122,9 @@ _ERRORS: Final[dict[int, type[CommandError]]] = {
 
 def make_error(message: str, hint: str, code: str, status: int, exit_code: int | None = None) -> CommandError:
     """Make the error for an answer of the admin API."""
-    return _ERRORS[_OF_STATUS.get(status, FAILED) if exit_code is None else exit_code](
-        message, hint, code=code, status=status
-    )
+    if exit_code is None:
+        exit_code = _OF_CODE.get(code, _OF_STATUS.get(status, FAILED))
+    return _ERRORS[exit_code](message, hint, code=code, status=status)
 
 
 class Failure(NamedTuple):

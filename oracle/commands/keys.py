@@ -242,8 +242,9 @@ def _list_kept(arguments: Arguments) -> None:
 
     kept = list(kept_keys.list_kept())
     items = [{"url": each.url, "credentialId": _read_id(each.path), "file": str(each.path)} for each in kept]
-    show_pages([items] if items else [], KEPT, as_json=arguments.json)
-    if not items:
+    if items:
+        show_pages([items], KEPT, as_json=arguments.json)
+    else:
         print_note(f"no key is kept in {kept_keys.find_directory()}. To keep one: oracle key save")
 
 

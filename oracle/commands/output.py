@@ -53,15 +53,20 @@ def show_pages(
     """
     is_terminal = sys.stdout.isatty()
     read = [_make_reader(column) for column in columns]
+    is_empty = True
     for page in pages:
+        is_empty = is_empty and not page
         if as_json:
             _print_lines(map(format_json, page))
             continue
         items = map(reshape, page)
         if is_terminal:
-            _print_table(list(items), columns)
+            if page:
+                _print_table(list(items), columns)
         else:
             _print_lines("\t".join([format_value(get(item)) for get in read]) for item in items)
+    if is_empty and is_terminal and not as_json:
+        print_note("Nothing found.")
     note_more(pages)
 
 

@@ -36,6 +36,7 @@ def read_json(err: str) -> Any:
 )
 def test_each_status_of_the_service_has_an_exit_code(status: int, code: int) -> None:
     assert failures.make_error("No", "Ask", "why", status).exit_code == code
+    assert failures.make_error("No", "Ask", "unknown_person", status).exit_code == failures.NOT_FOUND
 
 
 def test_failures_of_the_machine_have_the_code_of_the_next_step() -> None:

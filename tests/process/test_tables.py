@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import re
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import pytest
 
+from oracle.commands import batches
 from oracle.commands.output import explain_nrc, shorten_time, show_pages
 from oracle.identifiers import Reading, display
 from oracle.identifiers.townships import load_table
 from oracle.settings import Settings
+
+if TYPE_CHECKING:
+    from oracle.commands.client import Client
 
 COLUMNS = ("at", "uploadedBy", "decidedBy", "actor", "credential", "identifier", "note")
 ITEMS: list[dict[str, Any]] = [
@@ -53,6 +58,47 @@ def test_lists_name_people_and_elsewhere_keep_the_forms_that_programs_need(
         assert text in shown, (text, shown)
     for text in ("abcdefghijkl", "zzzzzzzzzzzz", "12-250019", "19:05:15 "):
         assert text not in shown, (text, shown)
+
+
+def test_an_empty_list_is_named_to_people_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for is_terminal, as_json, note in (
+        (True, False, "Nothing found.\n"), (True, True, ""), (False, False, ""),
+    ):  # fmt: skip
+        monkeypatch.setattr(sys.stdout, "isatty", lambda is_terminal=is_terminal: is_terminal)
+        no_items: list[Any] = []
+        for pages in ([], [no_items]):
+            show_pages(pages, COLUMNS, as_json=as_json)
+            assert capsys.readouterr() == ("", note)
+
+
+class Batches:
+    """A service that has one waiting change of an NRC."""
+
+    me: Final = {"fspId": "bluebank"}
+
+    def fetch_pages(self, *_: Any, **__: Any) -> list[list[dict[str, Any]]]:
+        change = {
+            "action": "add", "kind": "NRC", "identifier": "12-250019-N-123456", "display": "12/OUKAMA(N)123456",
+            "subId": None, "currency": None,
+        }  # fmt: skip
+        return [
+            [{"batchId": 7, "fspId": "bluebank", "state": "waiting", "fileName": "one alias: add", "change": change}]
+        ]
+
+
+def test_a_waiting_change_has_its_identifier_as_people_write_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    arguments = argparse.Namespace(
+        state=None, uploaded_by=None, by=None, since=None, until=None, fsp=None, limit=100, json=False
+    )
+    for is_terminal, identifier in ((True, "12/OUKAMA(N)123456"), (False, "12-250019-N-123456")):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda is_terminal=is_terminal: is_terminal)
+        batches._list(cast("Client", Batches()), arguments)
+        assert f"one alias: add NRC {identifier}" in capsys.readouterr().out
 
 
 def test_no_width_of_a_terminal_cuts_a_word(
