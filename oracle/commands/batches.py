@@ -37,6 +37,7 @@ from oracle.commands.output import (
 from oracle.commands.verbs import (
     REASON,
     Arguments,
+    CommandError,
     Verbs,
     add_by,
     add_call,
@@ -513,7 +514,7 @@ def _save_results(client: Client, arguments: Arguments) -> None:
         if out is None:
             write_output(_as_utf8(pieces) if sys.stdout.isatty() else pieces)
         else:
-            _write(pieces, out)
+            _write(pieces, out, replace=not only_failed)
     if only_failed:
         _explain_failed(batch, arguments, out)
 
@@ -562,9 +563,12 @@ def _save_template(client: Client, arguments: Arguments) -> None:
         _write(pieces, arguments.out)
 
 
-def _write(pieces: Iterable[bytes], out: Path | None) -> None:
+def _write(pieces: Iterable[bytes], out: Path | None, *, replace: bool = True) -> None:
     if out is None or str(out) == "-":
         write_output(pieces)
         return
-    with open_output(out) as file:
-        file.writelines(pieces)
+    try:
+        with open_output(out, replace=replace) as file:
+            file.writelines(pieces)
+    except FileExistsError as exc:  # the failed rows of before, perhaps corrected already
+        raise CommandError(f"{out} exists already, and was kept", "Name a new file") from exc

@@ -142,6 +142,8 @@ def open_output(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     try:
         opened = create_private_file(partial)
     except OSError as exc:
+        if not target.parent.is_dir():
+            raise FileNotFoundError(exc.errno, "there is no such directory", str(path.parent)) from exc
         exc.filename = str(path)  # as the person typed it
         raise
     is_reserved = False

@@ -622,6 +622,11 @@ def test_failed_rows_are_written_to_a_file_corrected_and_imported_again(
     fix.write_text(fix.read_text().replace("O61", "061").replace(",ZZZ,", ",MXN,"))
     done = shell.as_key(maker_key, "import", str(fix))
     assert (done.code, done.out.partition(": ")[2]) == (0, "2 rows read, 2 valid, 2 applied, 0 failed\n")
+    again = shell.as_key(maker_key, *results, "--failed", str(fix))  # it would replace the corrections
+    assert (again.code, again.err) == (1, f"oracle: {fix} exists already, and was kept. Name a new file\n")
+    assert "+523300000061" in fix.read_text()
+    nowhere = shell.as_key(maker_key, *results, "--failed", str(tmp_path / "no" / "fix.csv"))
+    assert (nowhere.code, nowhere.err) == (1, f"oracle: {tmp_path / 'no'}: there is no such directory\n")
     # The names of the files can come in either way, once.
     both = shell.as_key(maker_key, *results, "--failed", str(fix), "--out", str(fix))
     assert (both.code, "once" in both.err) == (2, True)

@@ -89,7 +89,7 @@ def test_check_config_masks_secrets_and_names_the_source_of_each_value(tmp_path:
     # It asks both servers, as `serve` will.
     assert done.stderr.splitlines() == [
         "warning: database postgresql://u:***@127.0.0.1:1/directory: nothing listens at the address of PostgreSQL",
-        "warning: Redis cannot be used: nothing listens at its address",
+        "warning: Redis cannot be used: nothing listens at the address of Redis",
     ]
     assert PASSWORD not in done.stdout
     words = [line.split() for line in done.stdout.splitlines()]

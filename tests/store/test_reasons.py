@@ -109,7 +109,7 @@ async def dial(url: str) -> str:
 async def test_why_redis_cannot_be_used(start_valkey: StartValkey) -> None:
     valkey: ValkeyServer = await start_valkey()
     here = f"127.0.0.1:{valkey.options['port']}"
-    assert await dial("redis://127.0.0.1:1/0") == "nothing listens at its address"
+    assert await dial("redis://127.0.0.1:1/0") == "nothing listens at the address of Redis"
     assert await dial(f"redis://{here}/99") == "it does not have the database of the URL"
     assert await dial(f"redis://nobody:x@{here}/0") == "it does not accept the user or the password of the URL"
     assert await dial(f"rediss://{here}/0") == (
@@ -118,7 +118,7 @@ async def test_why_redis_cannot_be_used(start_valkey: StartValkey) -> None:
     servers.valkey_command(valkey, "CONFIG", "SET", "requirepass", "one")
     assert await dial(f"redis://{here}/0") == "it wants a password, and the URL has none"
     for answer, reason in (
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "another program listens at its address"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "another program listens at the address of Redis"),
         (b"\x15\x03\x01\x00\x02\x02\x46", "it uses TLS: write rediss in place of redis"),
         (b"-LOADING Redis is loading the dataset in memory\r\n" * 6, "it is loading its data"),
         (b"-MOVED 1 h:1\r\n" * 6, "it is one of a cluster: write redis+cluster in place of redis"),

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 log = logs.Log(__name__)
 
+_TYPE_OF_NAME: Final = re.compile(r"(?<=\w):\w+(?=})")  # the framework's, in `{fsp_id:str}`
+
 _TOKEN: Final = re.compile(r"aok_([a-z2-7]{12})_([0-9a-f]{64})")
 _ID_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _NO_HASH: Final = b"\0" * 32
@@ -203,7 +205,7 @@ class Access:
                 return
             self._records.count(caller.credential_id)
         # The path as the handler names it: the caller's own path may hold an identifier.
-        route = min(handler.paths)
+        route = _TYPE_OF_NAME.sub("", min(handler.paths))
         code = refused.code
         log.warning("call refused", status=refused.status, code=code, credential_id=credential_id, route=route)
         with suppress(DirectoryUnavailable):  # the caller gets the reason of the refusal in any case

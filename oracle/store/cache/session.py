@@ -142,7 +142,7 @@ class RedisSession(asyncio.Protocol):
             self.refusal = (
                 "it uses TLS: write rediss in place of redis"
                 if speaks_tls
-                else "another program listens at its address"
+                else "another program listens at the address of Redis"
             )
             self.close()
 
@@ -413,7 +413,7 @@ def explain_dialling(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "it does not answer"
     if isinstance(error, ConnectionRefusedError):
-        return "nothing listens at its address"
+        return "nothing listens at the address of Redis"
     return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else ""
 
 
