@@ -408,7 +408,7 @@ def test_an_alias_is_registered_shown_changed_and_removed(shell: Shell, maker_ke
 
 def test_identifiers_with_url_characters_work_in_paths(shell: Shell, maker_key: str) -> None:
     """An identifier can hold characters that have a meaning in a URL."""
-    for kind, identifier in (("NRC", "12/OUKAMA(N)123456"), ("ALIAS", "a;b@~"), ("EMAIL", "a+b@c.example")):
+    for kind, identifier in (("NRC", "12/OUKAMA(N)765432"), ("ALIAS", "a;b@~"), ("EMAIL", "a+b@c.example")):
         assert shell.as_key(maker_key, "alias", "add", kind, identifier).code == 0, kind
         assert shell.as_key(maker_key, "alias", "show", kind, identifier).code == 0, kind
         assert shell.as_key(maker_key, "alias", "remove", kind, identifier, "--reason", "other").code == 0, kind
@@ -570,16 +570,16 @@ def test_import_registers_a_file_and_writes_its_results(shell: Shell, maker_key:
     file.write_text(HEADER + rows(0, 3))
     out = tmp_path / "results.csv"
     done = shell.as_key(maker_key, "import", str(file), "--results", str(out), "--note", "three")
-    assert (done.code, done.out) == (0, "batch 1 done: 3 rows read, 3 valid, 3 applied, 0 failed\n")
+    number = done.out.split()[1]
+    assert (done.code, done.out) == (0, f"batch {number} done: 3 rows read, 3 valid, 3 applied, 0 failed\n")
     assert [line.split()[0] for line in done.err.splitlines()] == ["uploaded", "checked"]
     assert out.read_text().splitlines()[1] == "2,added,,,523300000000,MSISDN,'523300000000,,MXN,,add"
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
 
     back = tmp_path / "back.csv"
-    assert shell.as_key(maker_key, "batch", "file", "1", "--out", str(back)).code == 0
+    assert shell.as_key(maker_key, "batch", "file", number, "--out", str(back)).code == 0
     assert back.read_bytes() == file.read_bytes()
-    assert shell("batch", "list").lines[-1][:4] == ["1", "greenbank", "done", "3"]
-    assert shell("batch", "list", "--state", "waiting").out == ""
+    assert [number, "greenbank", "done", "3"] in [line[:4] for line in shell("batch", "list").lines]
 
 
 def test_bad_rows_make_the_import_fail(shell: Shell, maker_key: str, tmp_path: Path) -> None:
@@ -1062,7 +1062,8 @@ def test_each_list_says_that_it_goes_on(shell: Shell, service: Service, maker_ke
         for form in ([], ["--json"]):
             short = shell.as_key(key, *words.split(), *form, "--limit", "1")
             assert (short.code, short.err) == (0, more), words
-            assert len([line for line in short.out.splitlines() if not line.startswith("  ")]) == 1, words
+            heading = "timeline" in words and not form  # the identifier
+            assert len([line for line in short.out.splitlines() if not line.startswith("  ")]) == 1 + heading, words
             whole = shell.as_key(key, *words.split(), *form, "--all")
             assert (whole.code, whole.err) == (0, ""), words
             assert len(whole.out.splitlines()) > 1, words

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from oracle.cli import main
+from oracle.commands.words import explain_fault
 from oracle.identifiers import BadIdentifier, PartyKey, Reading
 from oracle.settings import load
 
@@ -58,12 +59,12 @@ def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def read_by_hub(server: Reading, kind: str, text: str) -> PartyKey | str:
-    """The key, or the beginning of what is said of a bad identifier."""
+    """The key, or the beginning of what is printed about a bad identifier."""
     party_id_type, sub_id = {"CLABE": ("ACCOUNT_ID", "CLABE"), "NRC": ("PERSONAL_ID", "NRC")}.get(kind, (kind, None))
     try:
         return server.read_hub_key(party_id_type, text, sub_id)
     except BadIdentifier as exc:
-        return f"oracle: {exc}"
+        return explain_fault(str(exc), exc.reason, {"identifier": text})
 
 
 @pytest.mark.parametrize(("kind", "text"), IDENTIFIERS)
@@ -75,7 +76,7 @@ def test_canon_reads_as_the_server_does(server: Reading, kind: str, text: str, c
         assert (code, output.out, output.err) == (0, f"{expected.identifier}\n", "")
     else:
         assert (code, output.out) == (2, "")
-        assert output.err.startswith(expected)
+        assert output.err.startswith(f"oracle: {expected}")
 
 
 def is_of_two_parties(server: Reading, text: str, home: str) -> bool:
@@ -112,7 +113,7 @@ def test_a_fault_in_the_file_of_townships_is_one_line_of_every_command(
         ("state,township_mm,township_en\n15,ဟဟဟ,\n", "line 2: the state"),
         ("state,township_mm,township_en\n6,မတန,\n6,ဟဟ,\n", "line 3: township_mm"),
         ("state,township_mm,township_en\n6,ဟဟဟ,MATANA\n", "line 2: township_en"),
-        ("state,township_mm,township_en\n6,ဟဟဟ\n", "line 2: 2 cells"),
+        ("state,township_mm,township_en\n6,ဟဟဟ,HAHAHA,a\n", "line 2: 4 cells"),
     ):
         if content is not None:
             file.write_text(content, encoding="utf-8")
@@ -134,10 +135,10 @@ def test_lookup_asks_for_the_key_that_the_server_asks_for(
         if isinstance(expected, PartyKey):
             asked = json.loads(output.out)
             assert (asked["partyIdType"], asked["partyIdentifier"], asked["partySubIdOrType"] or "") == expected
-            assert code == 1  # nobody has registered it
+            assert code == 3  # nobody has registered it
         else:
             assert (code, output.out) == (2, "")
-            assert output.err.startswith(expected)
+            assert json.loads(output.err)["message"] == expected
 
 
 def test_the_home_countries_change_what_canon_accepts(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -167,5 +168,5 @@ def test_lookup_reads_a_national_number_in_a_country(
     database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.setenv("ORACLE_DATABASE_URL", database_url)
-    assert main(["lookup", "MSISDN", "09250000001", "--country", "mm", "--json"]) == 1
+    assert main(["lookup", "MSISDN", "09250000001", "--country", "mm", "--json"]) == 3
     assert json.loads(capsys.readouterr().out)["partyIdentifier"] == "959250000001"

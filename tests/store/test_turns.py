@@ -70,8 +70,8 @@ async def test_a_change_whose_fences_became_old_is_fenced_again_and_does_not_mov
     async with open_store(database_url, redis_url) as store:
         real, left = store.changes.admit, [None] * moves
 
-        async def move_meanwhile(*arguments: Any) -> Allowance:
-            allowance = await real(*arguments)
+        async def move_meanwhile(*arguments: Any, **options: Any) -> Allowance:
+            allowance = await real(*arguments, **options)
             if left:
                 left.pop()
                 await db.execute("SELECT cache_generation_bump()")

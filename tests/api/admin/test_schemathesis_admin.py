@@ -61,12 +61,13 @@ def _fill(service: Service) -> None:
         "additionalInfo": MARK,
         "contact": {"name": MARK, "email": f"{MARK}@x.mx"},
     }
-    operator.patch("/fsps/redbank", json={**mine, "twoPersons": True, "useCases": [MARK]}).raise_for_status()
+    operator.patch("/fsps/redbank", json={**mine, "useCases": [MARK]}).raise_for_status()
     operator.put("/fsps/redbank/logo", content=b"\x89PNG\r\n\x1a\n" + MARK.encode()).raise_for_status()
     redbank = service.as_key(service.issue("dfsp-maker", "redbank", label=MARK))
     for n in range(3):
         body = {"kind": "MSISDN", "identifier": f"{NUMBER}{n:02}", "reason": MARK}
         redbank.post("/fsps/redbank/aliases", json=body).raise_for_status()
+    operator.patch("/fsps/redbank", json={"twoPersons": True}).raise_for_status()
     lines = "".join(f"MSISDN,{NUMBER}{n:02}\n" for n in range(50, 60))
     batch = redbank.post(
         "/fsps/redbank/batches", params={"fileName": f"{MARK}.csv", "note": MARK}, content=f"kind,identifier\n{lines}"
