@@ -53,6 +53,9 @@ LONGEST: Final = (
     "tests/imports/test_batches_killed.py",
     "tests/imports/test_batches_engine.py",
     "tests/process/test_serve.py",
+    "tests/process/test_admin_commands.py",
+    "tests/test_install.py",
+    "tests/process/test_diagnosis.py",
 )
 
 

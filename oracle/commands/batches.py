@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.commands.failures import Misused, Refused
+from oracle.commands.failures import CommandError, Misused, Refused
 from oracle.commands.output import (
     format_count,
     format_identifier,
@@ -37,7 +37,6 @@ from oracle.commands.output import (
 from oracle.commands.verbs import (
     REASON,
     Arguments,
-    CommandError,
     Verbs,
     add_by,
     add_call,

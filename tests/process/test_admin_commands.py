@@ -1041,12 +1041,14 @@ def test_a_file_of_identifiers_is_checked_and_looked_up(
     assert "No such file" in missing.err
 
 
-def test_each_list_says_that_it_goes_on(shell: Shell, service: Service, maker_key: str, tmp_path: Path) -> None:
+def test_each_list_says_that_it_goes_on(shell: Shell, service: Service, tmp_path: Path) -> None:
+    shell("fsp", "create", "listbank", "--country", "MX")
+    maker_key = service.issue("dfsp-maker", "listbank")
     for number in range(2):
         file = tmp_path / f"{number}.csv"
         file.write_text(HEADER + rows(80_000 + number, 1))
         assert shell.as_key(maker_key, "import", str(file)).code == 0
-        assert shell("route", "add", "ACCOUNT_ID", f"7700{number}", "--fsp", "greenbank").code == 0
+        assert shell("route", "add", "ACCOUNT_ID", f"7700{number}", "--fsp", "listbank").code == 0
         shell.as_key("aok_nobody234567_" + "0" * 64, "fsp", "list")
     shell.as_key(maker_key, "alias", "add", "MSISDN", "523300080000", "--currency", "USD")
     auditor = service.issue("auditor")
@@ -1069,10 +1071,20 @@ def test_each_list_says_that_it_goes_on(shell: Shell, service: Service, maker_ke
             assert len(whole.out.splitlines()) > 1, words
 
 
-def test_all_aliases_are_those_of_the_pages(shell: Shell, maker_key: str) -> None:
+def test_all_aliases_are_those_of_the_pages(shell: Shell, service: Service, tmp_path: Path) -> None:
+    shell("fsp", "create", "pagebank", "--country", "MX")
+    maker_key = service.issue("dfsp-maker", "pagebank")
+    (tmp_path / "many.csv").write_text(HEADER + rows(90_000, 1_100))  # more than a page
+    assert shell.as_key(maker_key, "import", str(tmp_path / "many.csv")).code == 0
     shell.as_key(maker_key, "alias", "add", "ALIAS", "tía-lupe", "--currency", "MXN")
     shell.as_key(maker_key, "alias", "add", "ALIAS", "tía-lupe", "--currency", "USD")
-    for more in ([], ["--kind", "alias"], ["--prefix", "5255"], ["--state", "unanswered"], ["--changed-from", "2d"]):
+    for more in (
+        [],
+        ["--kind", "alias"],
+        ["--prefix", "52330009"],
+        ["--state", "unanswered"],
+        ["--changed-from", "2d"],
+    ):
         paged = shell.as_key(maker_key, "alias", "list", "--limit", "900000", *more)
         streamed = shell.as_key(maker_key, "alias", "list", "--all", *more)
         assert sorted(streamed.lines) == sorted(paged.lines)

@@ -20,6 +20,7 @@ import pytest
 from oracle_process import environment
 from shell import Shell
 
+from oracle.commands.client import Client
 from oracle.run.greeting import print_greeting
 from oracle.settings import Settings
 
@@ -52,6 +53,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
         if name.startswith(("ORACLE_", "XDG_")):
             monkeypatch.setenv(name, value)
     monkeypatch.setenv("ORACLE_ADMIN_URL", "http://127.0.0.1:3001")
+    monkeypatch.setitem(Client.__init__.__kwdefaults__, "retry_pauses_s", ())  # no service is there to come back
     return Shell("", monkeypatch, capsys)
 
 

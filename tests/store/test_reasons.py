@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 import asyncpg
 import pytest
@@ -34,14 +35,23 @@ DROPS = ("DROP DATABASE closed", "DROP DATABASE private", "DROP ROLE diagnosed, 
 async def other_program(answer: bytes) -> AsyncIterator[int]:
     """A program that answers each first message with this."""
 
+    answers: set[asyncio.Task[None]] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(64)
-        writer.write(answer)
-        await reader.read()
-        writer.close()
+        answers.add(cast("asyncio.Task[None]", asyncio.current_task()))
+        try:
+            await reader.read(64)
+            writer.write(answer)
+            await reader.read()
+        finally:
+            writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1]
+    for task in answers:
+        task.cancel()
+    await asyncio.gather(*answers, return_exceptions=True)
+    await asyncio.sleep(0)  # the loop closes the sockets
 
 
 async def fail(url: str) -> tuple[str, str]:
