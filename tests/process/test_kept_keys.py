@@ -53,7 +53,9 @@ def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
         if name.startswith(("ORACLE_", "XDG_")):
             monkeypatch.setenv(name, value)
     monkeypatch.setenv("ORACLE_ADMIN_URL", "http://127.0.0.1:3001")
-    monkeypatch.setitem(Client.__init__.__kwdefaults__, "retry_pauses_s", ())  # no service is there to come back
+    defaults = Client.__init__.__kwdefaults__
+    assert defaults
+    monkeypatch.setitem(defaults, "retry_pauses_s", ())  # no service is there to come back
     return Shell("", monkeypatch, capsys)
 
 
