@@ -143,7 +143,9 @@ def open_output(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
         opened = create_private_file(partial)
     except OSError as exc:
         if not target.parent.is_dir():
-            raise FileNotFoundError(exc.errno, "there is no such directory", str(path.parent)) from exc
+            raise FileNotFoundError(
+                exc.errno, "there is no such directory. Create it, or name another one", str(path.parent)
+            ) from exc
         exc.filename = str(path)  # as the person typed it
         raise
     is_reserved = False

@@ -128,6 +128,8 @@ def find_holder(port: int) -> str:
     """Name the process that listens on this port: "nginx (process 77)"; "another program" if Linux does not show it."""
     sockets = dict(_list_listening(port))
     holders = {pid for pid in _list_processes() if _holds(pid, sockets)}
+    # A worker that starts is visible for a moment, while its supervisor hides.
+    holders |= {parent for pid in holders if _hides(parent := _read_parent(pid))}
     # The workers of a service inherit its sockets: the first one is not a child of another one.
     first = [pid for pid in holders if _read_parent(pid) not in holders]
     if not first:

@@ -34,8 +34,8 @@ SENTINEL, STANDBY = 0, 2  # the rest of the seed says what it is
 SHOWN_MAX: Final = 10
 SHORT_BREVITY: Final = 0.3
 SHORT_CALM_S: Final = 6.0
-SHORT_OVERLAPPING_S: Final = 5.0
-SHORT_PACE_S: Final = 0.012  # lookups are most of the CPU that the rig takes; other tests run beside the short one
+SHORT_OVERLAPPING_S: Final = 4.0
+SHORT_PACE_S: Final = 0.015  # lookups are most of the CPU that the rig takes; other tests run beside the short one
 
 
 class Result(NamedTuple):

@@ -64,7 +64,7 @@ def assert_one_answer_in(country: str, text: str) -> None:
         assert attempt(MSISDN.choose_written_reader(*named), text) == attempt(long_way, text)
 
 
-@settings(max_examples=700, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
     plus=st.sampled_from(["", "+"]),
     calling_code=st.one_of(st.sampled_from(CALLING_CODES), st.sampled_from(["52", "95", "54", "55", "81", "1", "210"])),
@@ -80,7 +80,7 @@ def list_national_numbers(country: str) -> list[str]:
     return [phonenumbers.national_significant_number(example) for example in examples if example]
 
 
-@settings(max_examples=700, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
     country=st.one_of(
         st.sampled_from(["MX", "MM", "DE", "IL"]), st.sampled_from(sorted(phonenumbers.SUPPORTED_REGIONS))
@@ -142,7 +142,7 @@ def test_fast_and_long_way_agree_on_the_whole_numbering_plan_of_a_home_country(
                 assert_one_answer_on_the_hub(f"{calling_code}{block:04d}{tail}")
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(text=st.from_regex(r"\+?[1-9][0-9]{5,15}", fullmatch=True))
 def test_digits_outside_the_home_countries_are_never_refused_for_their_plan(text: str) -> None:
     digits = text.removeprefix("+")

@@ -46,7 +46,7 @@ def test_the_types_are_the_eight_of_the_hub() -> None:
 
 
 @pytest.mark.parametrize("party_id_type", TYPES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(text=texts, sub_id=sub_ids, clabe_only=st.booleans(), nrc=st.booleans())
 def test_a_key_is_its_own_key(
     party_id_type: str, text: str, sub_id: str | None, *, clabe_only: bool, nrc: bool
@@ -64,7 +64,7 @@ def test_a_key_is_its_own_key(
         assert read_key(party_id_type, text, None, clabe_only=clabe_only, nrc=nrc).identifier == found.identifier
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(text=texts)
 def test_a_type_without_kinds_is_keyed_by_its_canonical_form(text: str) -> None:
     for party_id_type in ("MSISDN", "EMAIL", "BUSINESS", "DEVICE", "IBAN", "ALIAS"):

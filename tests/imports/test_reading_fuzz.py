@@ -73,7 +73,7 @@ def read_rows(data: bytes, cuts: list[int], **options: Any) -> list[FileRow] | s
     return found
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(data=files, block=st.integers(1, 80), per_chunk=st.integers(1, 5), source=st.data())
 @example(data=b'kind,identifier,sub_id\nALIAS,"a\n\nb",\r\nALIAS,c,\r', block=1, per_chunk=1, source=None)
 def test_rows_do_not_depend_on_how_the_bytes_are_cut(data: bytes, block: int, per_chunk: int, source: Any) -> None:
@@ -86,7 +86,7 @@ def test_rows_do_not_depend_on_how_the_bytes_are_cut(data: bytes, block: int, pe
         assert all(bool(row.code) != bool(row.identifier) for row in whole)
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(body=bodies, block=st.integers(1, 80))
 @example(body=b";,ana,\n", block=80)
 def test_csv_rows_are_those_that_a_slow_reader_finds(body: bytes, block: int) -> None:

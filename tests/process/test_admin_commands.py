@@ -626,7 +626,10 @@ def test_failed_rows_are_written_to_a_file_corrected_and_imported_again(
     assert (again.code, again.err) == (1, f"oracle: {fix} exists already, and was kept. Name a new file\n")
     assert "+523300000061" in fix.read_text()
     nowhere = shell.as_key(maker_key, *results, "--failed", str(tmp_path / "no" / "fix.csv"))
-    assert (nowhere.code, nowhere.err) == (1, f"oracle: {tmp_path / 'no'}: there is no such directory\n")
+    assert (nowhere.code, nowhere.err) == (
+        1,
+        f"oracle: {tmp_path / 'no'}: there is no such directory. Create it, or name another one\n",
+    )
     # The names of the files can come in either way, once.
     both = shell.as_key(maker_key, *results, "--failed", str(fix), "--out", str(fix))
     assert (both.code, "once" in both.err) == (2, True)
@@ -671,7 +674,7 @@ def test_an_output_that_cannot_be_written_fails_before_the_call(shell: Shell, ma
     none = tmp_path / "none"
     for place, problem in (
         (tmp_path, f"{tmp_path}: Is a directory"),
-        (none / "x", f"{none}: there is no such directory"),
+        (none / "x", f"{none}: there is no such directory. Create it, or name another one"),
     ):
         done = shell.as_key(maker_key, "import", str(file), "--results", str(place))
         assert (done.code, done.out, done.err) == (1, "", f"oracle: {problem}\n")
@@ -846,10 +849,10 @@ def test_a_pipe_can_be_imported(service: Service, maker_key: str, tmp_path: Path
     env = environment(tmp_path, {"ORACLE_ADMIN_URL": service.oracle.admin_url, "ORACLE_KEY": maker_key})
     done = subprocess.run(
         [sys.executable, "-m", "oracle", "import", "-"],
-        input=HEADER + rows(200_000, 20_000), env=env, capture_output=True, text=True, check=False,
+        input=HEADER + rows(200_000, 3_000), env=env, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr[:8]) == (0, "uploaded")
-    assert " done: 20,000 rows read, 20,000 valid, 20,000 applied, 0 failed" in done.stdout
+    assert " done: 3,000 rows read, 3,000 valid, 3,000 applied, 0 failed" in done.stdout
 
 
 def test_at_a_terminal_there_is_a_bar_and_a_table(service: Service, maker_key: str, tmp_path: Path) -> None:

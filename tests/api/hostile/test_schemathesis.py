@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from oracle.run.embedded import PostgresServer, ValkeyServer
 
-EXAMPLES: Final = (20, 200)  # random ones for each of the operations: in a usual run, with --complete
+EXAMPLES: Final = (8, 200)  # random ones for each of the operations: in a usual run, with --complete
 
 CONTRACT: Final = Path(__file__).parents[3] / "schemas" / "hub.openapi.json"
 
