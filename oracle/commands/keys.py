@@ -99,7 +99,7 @@ def add(commands: Any) -> None:
     save.add_argument("--yes", action="store_true", help="do not ask, even if another key is kept for this address")
     kept = keys.add_local("kept", _list_kept, "list the addresses for which a key is kept on this machine")
     kept.add_argument("--json", action="store_true", help="print JSON, one object a line")
-    forget_details = "The key still works for whoever has a copy of it: to end it, use `oracle key revoke`."
+    forget_details = "A copy of the key still works. To end the key, use `oracle key revoke`."
     forget = keys.add_local("forget", _forget, "delete the key that is kept for an address", forget_details)
     forget.add_argument("url", nargs="?", metavar="URL", help="the address, as `oracle key kept` shows it (default: the"
                         " address in use)")  # fmt: skip

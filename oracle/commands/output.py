@@ -283,7 +283,7 @@ def _make_cell(column: str) -> Callable[[Any], str]:
 def _fit_columns(
     headings: Sequence[str], rows: Sequence[Sequence[str]], columns: Sequence[str], room: int
 ) -> list[int] | None:
-    """Return the width of each column; None if words would have to be cut.
+    """Return the width of each column; None if a word does not fit.
 
     A column can be narrower than its longest cell where cells are several words.  An identifier or a time is whole.
     """

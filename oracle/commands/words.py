@@ -203,7 +203,7 @@ _QUOTED: Final = re.compile(r"`([A-Za-z.]+)`")
 _LIST: Final = re.compile(r"(?:^|(?<=; ))([A-Za-z.]+)(\[[^\]]*\])?: ")  # `currencies[0]: Expected …; limit: …`
 _CHOICES: Final = re.compile(r"(?:Expected one of|The kinds are) (.*)")
 _INDEX: Final = re.compile(r"\[[^\]]*\]")
-# What no person at the command line has to know.
+# What a person at the command line does not need to know.
 API_WORDS: Final = re.compile(
     r"\b(?!SubId|GiB|MiB|KiB)[a-z]+[A-Z]\w*|/docs|/admin|/audit/|\b(?:GET|POST|PATCH|PUT|DELETE)\b|[Hh]eaders?\b|ETag"
     r"|\bcurl\b|Transfer-Encoding|visible ASCII"

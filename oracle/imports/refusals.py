@@ -1,6 +1,6 @@
 """The reasons for refusing a file or a row: closed lists of codes, each with its message and remedy.
 
-A message of a row says what was found and what is needed.  Whoever can read it can read the row as well: both are in
+A message of a row says what was found and what is needed.  A person who can read it can also read the row: both are in
 the results of the batch, and nowhere else.  Still no message holds the content of a cell that can be an identifier, so
 that a message alone can be shown or sent.  It names counts, positions, one character, and words of closed lists: the
 columns, kinds, countries, currencies.  Messages of a whole file are shown and logged more widely: they name no cell.

@@ -1,4 +1,4 @@
-"""What a check found, and what stands behind it."""
+"""What a check found, and what confirms it."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ Pages.      Type after type, and within a type by the time of the last change.  
             exists throughout never moves to a page that was read already: a reader misses none, but may meet a changed
             one twice.  A page reads SCAN_MAX entries at most; a page that a filter made short still has a `next`.
             With a prefix they are in the order of their identifiers, so that a page reads one range of an index.
-Persons.    Where the FSP has two persons, a change waits for the second one, whoever asks for it: 202 with its batch
+Persons.    Where the FSP has two persons, a change of anybody waits for the second one: 202 with its batch
             (`oracle.imports.one_alias`).  What a change at once would refuse is refused at once, and what is so already
             needs nobody: 200.
 Stored.     An alias that older rules let in is reached by the text that is stored (`stored`), and listed by `doubtful`.

@@ -146,7 +146,7 @@ async def _send(
 async def _watch(call: Call, receive: Receive, lasts_s: float) -> bool:
     """Wait until the secret of the call is not valid any more: return True.
 
-    Return False when the client is gone before, or the time is over.
+    Return False if the client has gone before, or the time has ended.
     """
     leaving = asyncio.create_task(_wait_until_gone(receive))
     until = asyncio.get_running_loop().time() + lasts_s
