@@ -25,9 +25,10 @@ from oracle.identifiers.registry import (
     list_examples,
     make_stored_key,
 )
-from oracle.identifiers.scheme import Display, PartyIdType, PartyKey, Sample, Scheme
+from oracle.identifiers.scheme import FORMULA_MARKS, Display, PartyIdType, PartyKey, Sample, Scheme
 
 __all__ = [
+    "FORMULA_MARKS",
     "KINDS",
     "PARTY_ID_TYPES",
     "SCHEMES",

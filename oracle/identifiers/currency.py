@@ -9,10 +9,8 @@ An alias that was stored with any other code can be read, changed and removed.
 
 import csv
 from functools import cache
-from pathlib import Path
-from typing import Final
 
-_TABLE: Final = Path(__file__).parent / "data" / "currencies.csv"
+from oracle.identifiers.tables import open_table
 
 
 @cache
@@ -30,6 +28,6 @@ def list_hub_currencies() -> frozenset[str]:
 @cache
 def _read_table() -> list[tuple[str, bool, bool]]:
     """Return code, whether ISO 4217 has it now, and whether ALS lets it through."""
-    with _TABLE.open(encoding="utf-8", newline="") as table:
+    with open_table("currencies.csv") as table:
         rows = csv.DictReader(line for line in table if not line.startswith("#"))
         return [(row["code"], row["iso_4217"] == "yes", row["als"] == "yes") for row in rows]

@@ -24,7 +24,7 @@ _beginning: Final = re.compile(r"[a-z0-9._+-]+(?:@[a-z0-9.-]*)?").fullmatch
 class Email(Scheme):
     kind = "EMAIL"
     party_id_type = PartyIdType.EMAIL
-    samples = (Sample("ana@example.com"),)
+    samples: tuple[Sample, ...] = (Sample("ana@example.com"),)
     prefix_form = "the beginning of an address"
     formula_marks = "="
 

@@ -71,7 +71,7 @@ _beginning: Final = re.compile(r"[A-Z]|[A-Z]{2}[0-9]{0,2}|[A-Z]{2}[0-9]{2}[A-Z0-
 class Iban(Scheme):
     kind = "IBAN"
     party_id_type = PartyIdType.IBAN
-    samples = (Sample("GB82WEST12345698765432", currency="GBP"),)
+    samples: tuple[Sample, ...] = (Sample("GB82WEST12345698765432", currency="GBP"),)
     prefix_form = "up to 33 letters and digits, starting with the country code"
 
     def canonicalise(self, text: object) -> str:

@@ -32,6 +32,8 @@ every number it changes nothing.  So `canonicalise` first asks a pattern made fr
 *nothing can change*: the national part does not begin with the country's national prefix (or a rule like
 Argentina's); for a home country it is valid; for others there are more digits than a national number of a home
 country has.  Shorter ones are compared with the national numbers of the home countries by one more pattern.
+For home countries the first digits and the length are nearly always enough, by a dictionary (see `number_forms`): that
+costs a sixth of the pattern.
 `_read_national` reads a file of ten million national numbers in a similar way.  Only the rest goes to `read` and
 `read_written`, which are the definition; property tests check that both ways give the same answer.
 """
@@ -39,7 +41,8 @@ country has.  Shorter ones are compared with the national numbers of the home co
 from __future__ import annotations
 
 import re
-from functools import cache, cached_property
+from functools import cache
+from itertools import chain
 from typing import Final, NamedTuple, Self
 
 import phonenumbers
@@ -50,6 +53,7 @@ from phonenumbers.re_util import enable_pattern_cache
 from oracle.identifiers import beginnings
 from oracle.identifiers.characters import LENGTH_MAX, describe_character, describe_other, screen
 from oracle.identifiers.errors import BadIdentifier, Reason
+from oracle.identifiers.number_forms import Form, UnknownPattern, find_certain, list_forms
 from oracle.identifiers.scheme import DEFAULTS, Choices, Display, Matcher, PartyIdType, Read, Sample, Scheme
 
 # All countries together have 2,050 patterns.  Those that Python keeps, 512, are compiled again and again for numbers of
@@ -58,6 +62,7 @@ enable_pattern_cache()
 
 DIGITS_MIN: Final = 7
 DIGITS_MAX: Final = 15
+BEGINNING: Final = 5  # digits; with the calling code.  With 52 that is an area of Mexico.
 
 _BURMESE_ZEROS: Final = "၀ဝ"  # the digit, and the letter that looks like it
 _DIGITS: Final = "၁၂၃၄၅၆၇၈၉"
@@ -79,9 +84,12 @@ class Msisdn(Scheme):
     kind = "MSISDN"
     party_id_type = PartyIdType.MSISDN
     takes_country = True
-    samples = (Sample("525512345678", currency="MXN"), Sample("09250000001", currency="MMK", country="MM"))
+    samples: tuple[Sample, ...] = (
+        Sample("525512345678", currency="MXN"),
+        Sample("09250000001", currency="MMK", country="MM"),
+    )
     prefix_form = "1 to 15 digits, starting with the calling code; no 0 or 1 for national calls after it"
-    ordinary = re.compile(r"\+?[0-9]{7,15}").fullmatch
+    ordinary: Matcher | None = re.compile(r"\+?[0-9]{7,15}").fullmatch
     formula_marks = "=-@"
 
     def __init__(self, choices: Choices = DEFAULTS) -> None:
@@ -89,6 +97,7 @@ class Msisdn(Scheme):
         self._home_calling_codes = tuple(sorted({str(phonenumbers.country_code_for_region(home)) for home in known}))
         self._refused_countries = () if choices.msisdn_national == "accept" else known
         self._unchanged = _Unchanged(self._home_calling_codes, self._refused_countries)
+        self._certain = self._unchanged.certain
         self._unchanged_short = _Unchanged(self._home_calling_codes)
         self._unchanged_valid = _Unchanged(None)
 
@@ -97,37 +106,37 @@ class Msisdn(Scheme):
 
     def canonicalise(self, text: object) -> str:
         """Return the canonical form of a number as a hub sends it."""
-        match = _international(text) if isinstance(text, str) else None
+        if not isinstance(text, str):
+            return self.read(text)
+        # Most lookups.  Text with a plus sign or letters begins like no entry, or is no digits.
+        lengths = self._certain.get(text[:BEGINNING])
+        if lengths is not None and lengths >> len(text) & 1 and text.isdigit() and text.isascii():
+            return text
+        match = _international(text)
         if match:
             digits = match[1]
             unchanged = self._unchanged[digits[:3]]
             if unchanged is None or unchanged(digits) or self._is_short_and_unchanged(digits):
                 return digits
-        compact = _compact(text) if isinstance(text, str) else text
+        compact = _compact(text)
         return self.read(text) if compact is text else self.canonicalise(compact)
 
     def _is_short_and_unchanged(self, digits: str) -> bool:
         """Whether nothing can change in digits that are as few as those of a national number at home."""
-        table = self._unchanged_valid if self._is_national_at_home(digits) else self._unchanged_short
+        is_national = _make_national_matcher(self._refused_countries)
+        table = self._unchanged_valid if is_national(digits) else self._unchanged_short
         unchanged = table[digits[:3]]
         return bool(unchanged(digits)) if unchanged else table is self._unchanged_short
 
-    @cached_property
-    def _home_length_max(self) -> int:
-        """The length of the longest national number of a home country."""
-        return max(map(_find_length_max, self._refused_countries), default=0)
-
-    @cached_property
-    def _is_national_at_home(self) -> Matcher:
-        return _make_national_matcher(self._refused_countries)
-
     def choose_written_reader(self, country: str | None = None, default_country: str | None = None) -> Read:
         named = country or default_country
+        home_length_max = _find_longest(self._refused_countries)
+        is_national_at_home = _make_national_matcher(self._refused_countries)
 
         def canonicalise_written(text: object) -> str:
             if isinstance(text, str):
                 match = None if named else _international(text)
-                if match and len(match[1]) > self._home_length_max:  # most rows of most files: not ambiguous
+                if match and len(match[1]) > home_length_max:  # most rows of most files: not ambiguous
                     unchanged = self._unchanged[match[1][:3]]
                     if unchanged is not None and unchanged(match[1]):
                         return match[1]
@@ -138,7 +147,7 @@ class Msisdn(Scheme):
                 if found:
                     return found
                 is_international = not named or (not country and _is_too_long(compact, named))
-                if is_international and _international(compact) and not self._is_national_at_home(compact):
+                if is_international and _international(compact) and not is_national_at_home(compact):
                     return self.canonicalise(compact)
             return self.read_written(text, country, default_country)
 
@@ -422,6 +431,8 @@ class _Unchanged(dict[str, Matcher | None]):
         self._valid = valid
         self._longer_than = longer_than
         self._by_calling_code: dict[str, Matcher | None] = {}
+        # For valid numbers, where the first digits are enough: the lengths of those that nothing can change, as bits.
+        self.certain: dict[str, int] = {}
 
     def __missing__(self, prefix: str) -> Matcher | None:
         calling_code = _find_calling_code(prefix)
@@ -433,8 +444,10 @@ class _Unchanged(dict[str, Matcher | None]):
     def _make_matcher(self, calling_code: str) -> Matcher | None:
         is_valid_only = self._valid is None or calling_code in self._valid
         if is_valid_only:
+            if self._valid is not None:  # all countries together have 19,000 beginnings
+                self.certain.update(_find_certain_lengths(calling_code))
             return _make_valid_matcher(calling_code)
-        length_min = max((_find_length_max(home) for home in self._longer_than), default=0) + 1
+        length_min = _find_longest(self._longer_than) + 1
         conditions = f"(?=.{{{length_min}}})" if self._longer_than else ""
         conditions += _write_unchanged(calling_code)
         return re.compile(conditions).match if conditions else None
@@ -458,6 +471,36 @@ def _make_valid_matcher(calling_code: str) -> Matcher:
     return re.compile(calling_code + _require_unstripped(calling_code, plan) + _write_validity(plan)).match
 
 
+def _find_certain_lengths(calling_code: str) -> dict[str, int]:
+    """Return beginnings of numbers that `_make_valid_matcher` matches, each with the lengths of these as bits."""
+    plan = _find_plan(calling_code)
+    if plan is None or len(COUNTRY_CODE_TO_REGION_CODE[int(calling_code)]) > 1:
+        return {}
+    if plan.national_prefix_for_parsing not in {None, "0"}:
+        return {}
+    digits = BEGINNING - len(calling_code)
+    possible = find_certain(_list_number_forms(plan.general_desc), digits)
+    of_kinds = find_certain(chain.from_iterable(map(_list_number_forms, beginnings.list_kinds(plan))), digits)
+    allowed = sum(1 << length for length in range(DIGITS_MIN, DIGITS_MAX + 1))
+    lengths = {
+        calling_code + beginning: (possible.get(beginning, 0) & of_a_kind) << len(calling_code) & allowed
+        for beginning, of_a_kind in of_kinds.items()
+        if not (plan.national_prefix_for_parsing and beginning.startswith("0"))
+    }
+    return {beginning: bits for beginning, bits in lengths.items() if bits}
+
+
+def _list_number_forms(kind: PhoneNumberDesc | None) -> list[Form]:
+    """List the forms of what `_write_numbers` matches."""
+    if kind is None or not kind.national_number_pattern:
+        return []
+    try:
+        forms = list_forms(kind.national_number_pattern)
+    except UnknownPattern:
+        return []
+    return [form for form in forms if not kind.possible_length or len(form) in kind.possible_length]
+
+
 def _write_unchanged(calling_code: str) -> str:
     plan = _find_plan(calling_code)
     conditions = _require_unstripped(calling_code, plan) if plan else ""
@@ -472,11 +515,12 @@ def _find_plan(calling_code: str) -> PhoneMetadata | None:
     return PhoneMetadata.metadata_for_region_or_calling_code(int(calling_code), region)
 
 
+@cache
 def _make_national_matcher(countries: tuple[str, ...]) -> Matcher:
     """Make a pattern of all digits without a leading 0 that might be a national number of one of these countries."""
     if not countries:
         return _never
-    length_max = max(map(_find_length_max, countries))
+    length_max = _find_longest(countries)
     numbers = "|".join(map(_write_national, countries))
     return re.compile(f"(?!.{{{length_max + 1}}})(?:{numbers})").match
 
@@ -485,6 +529,12 @@ def _write_national(country: str) -> str:
     plans, rules = _list_plans(country), _write_prefix(country)
     # A number with a national prefix is possible, whatever its other digits.
     return "|".join([*map(_write_validity, plans), *([rules] if rules else [])])
+
+
+@cache
+def _find_longest(countries: tuple[str, ...]) -> int:
+    """Return the length of the longest national number of these countries; 0 without any."""
+    return max(map(_find_length_max, countries), default=0)
 
 
 def _find_length_max(country: str) -> int:
@@ -521,20 +571,7 @@ def _require_unstripped(calling_code: str, plan: PhoneMetadata) -> str:
 
 def _write_validity(plan: PhoneMetadata) -> str:
     """Write `phonenumbers.is_valid_number` of one country as a pattern for the national part."""
-    # Mobile first: it is what most numbers are, and the order does not change the answer.
-    kinds = (
-        plan.mobile,
-        plan.fixed_line,
-        plan.toll_free,
-        plan.premium_rate,
-        plan.shared_cost,
-        plan.voip,
-        plan.personal_number,
-        plan.pager,
-        plan.uan,
-        plan.voicemail,
-    )
-    numbers = "|".join(filter(None, map(_write_numbers, kinds)))
+    numbers = "|".join(filter(None, map(_write_numbers, beginnings.list_kinds(plan))))
     return rf"(?={_write_numbers(plan.general_desc)}\Z)(?:{numbers})\Z"
 
 

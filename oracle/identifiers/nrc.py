@@ -139,9 +139,10 @@ class Nrc(Scheme):
     kind = "NRC"
     party_id_type = PartyIdType.PERSONAL_ID
     sub_ids = frozenset({"NATIONAL_REGISTRATION", "NATIONAL_ID_CARD", "NRC"})
-    country = issuer = "MM"
+    country: str | None = "MM"
+    issuer: str | None = "MM"
     is_recognised = True
-    samples = (Sample("12/OUKAMA(N)123456"),)
+    samples: tuple[Sample, ...] = (Sample("12/OUKAMA(N)123456"),)
     prefix_form = "state, township, type and digits, as many of them as you need: 12/, 12/OUKAMA, 12/OUKAMA(N)12"
 
     def __init__(self, own: tuple[Township, ...] = ()) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 
 from oracle.identifiers.characters import DESTROYED, LENGTH_MAX, describe_refused, is_allowed
 from oracle.identifiers.errors import BadIdentifier, Reason
-from oracle.identifiers.scheme import PartyIdType, Sample, Scheme
+from oracle.identifiers.scheme import FORMULA_MARKS, PartyIdType, Sample, Scheme
 
 # Printable ASCII without the space and without DESTROYED: nearly all traffic, and already in form C.
 _plain: Final = re.compile(r"[!$()*+,\-.0-9:;@A-Z\[\]^_a-z|~]{1,128}").fullmatch
@@ -25,7 +25,7 @@ _STEPS: Final = frozenset({".", ".."})
 
 
 class Opaque(Scheme):
-    def __init__(self, party_id_type: PartyIdType, *samples: Sample, formula_marks: str = Scheme.formula_marks) -> None:
+    def __init__(self, party_id_type: PartyIdType, *samples: Sample, formula_marks: str = FORMULA_MARKS) -> None:
         self.kind = party_id_type.value
         self.party_id_type = party_id_type
         self.samples = samples
@@ -33,6 +33,8 @@ class Opaque(Scheme):
         self._prefix = f"{self.kind} prefix"
 
     def canonicalise(self, text: object) -> str:
+        if isinstance(text, str) and text.isalnum() and text.isascii() and len(text) <= LENGTH_MAX:  # most lookups
+            return text
         found = _compose(text, self.kind)
         if found in _STEPS:
             raise BadIdentifier("bad_structure", self.kind)

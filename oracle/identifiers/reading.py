@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from oracle.settings import Settings
 
 
+AnyRead = Callable[[object], str]  # of text that was not checked
+
+
 class _Type(NamedTuple):
     """How identifiers of one PartyIdType are read."""
 
@@ -92,23 +95,29 @@ class Reading:
         for scheme in self._schemes.values():
             scheme.preload()
 
-    def read_hub_key(self, party_id_type: str, text: str, sub_id: str | None) -> PartyKey:
+    def read_hub_key(self, party_id_type: str, text: str, sub_id: object) -> PartyKey:
         """Read an identifier as a hub sends it: in international form, without a country.
 
         Raises BadIdentifier.  A SubId that names no kind is part of the key exactly as sent, case and all.
         """
+        if sub_id is None or isinstance(sub_id, str):
+            return PartyKey(*self.read_asked_key(party_id_type, text, sub_id))
+        raise BadIdentifier("sub_id_not_text", "SubId")
+
+    def read_asked_key(self, party_id_type: str, text: str, sub_id: str | None) -> tuple[str, str, str]:
+        """Do the same for a lookup, without making a PartyKey: that takes as long as to read a number."""
         if party_id_type == "MSISDN" and sub_id is None:  # most lookups
-            return PartyKey("MSISDN", self._read_msisdn(text), "")
+            return "MSISDN", self._read_msisdn(text), ""
         found = self._types.get(party_id_type)
         if found is None:
             raise BadIdentifier("unknown_kind")
         name, read, read_named, find_cut = found
         named = read_named.get(sub_id)
         if named is not None:
-            return PartyKey(name, named(text), "")
+            return name, named(text), ""
         if find_cut is not None and isinstance(sub_id, str) and find_cut(text, sub_id):
             raise BadIdentifier("cut_at_slash", name)
-        return PartyKey(name, read(text), check_sub_id(sub_id))
+        return name, read(text), check_sub_id(sub_id)
 
     def read_key(
         self,
@@ -226,7 +235,7 @@ class Reading:
 
 def _make_type(plain: Scheme, narrower: list[Scheme], only: Scheme | None) -> _Type:
     recognisers = tuple(scheme.recognise for scheme in narrower if scheme.is_recognised)
-    read: Read = plain.canonicalise if only is None else only.canonicalise
+    read: AnyRead = plain.canonicalise if only is None else only.canonicalise
     if recognisers:
         read = _add_recognition(recognisers, read)
     read_named: dict[str | None, Read] = {None: read}
@@ -253,8 +262,8 @@ def _add_cut(as_type: _Type, sub_id: str | None) -> Read:
     return read_whole
 
 
-def _add_recognition(recognisers: tuple[Callable[[str], str | None], ...], read: Read) -> Read:
-    def read_recognising(text: str) -> str:
+def _add_recognition(recognisers: tuple[Callable[[object], str | None], ...], read: AnyRead) -> AnyRead:
+    def read_recognising(text: object) -> str:
         for recognise in recognisers:
             found = recognise(text)
             if found is not None:

@@ -28,8 +28,6 @@ Damage = Literal["digits_lost", "leading_zero_lost"]
 
 
 class PartyIdType(StrEnum):
-    """FSPIOP API Definition 1.1 and the path enum of the Account Lookup Service."""
-
     MSISDN = "MSISDN"
     EMAIL = "EMAIL"
     PERSONAL_ID = "PERSONAL_ID"
@@ -38,6 +36,11 @@ class PartyIdType(StrEnum):
     ACCOUNT_ID = "ACCOUNT_ID"
     IBAN = "IBAN"
     ALIAS = "ALIAS"
+
+
+# Compiled classes have no docstrings, and the contract of the admin API shows this one.
+_ABOUT: Final = "FSPIOP API Definition 1.1 and the path enum of the Account Lookup Service."
+setattr(PartyIdType, "__doc__", _ABOUT)  # noqa: B010 - mypyc refuses to compile an assignment
 
 
 class PartyKey(NamedTuple):
@@ -77,6 +80,7 @@ class Choices(NamedTuple):
 
 
 DEFAULTS: Final = Choices()
+FORMULA_MARKS: Final = "=+-@"
 
 
 class Scheme(ABC):
@@ -102,7 +106,7 @@ class Scheme(ABC):
     # In files.  A match for text that needs no cleaning, None for the usual one; the characters with which a formula
     # begins and an identifier of this kind does not.
     ordinary: Matcher | None = None
-    formula_marks: str = "=+-@"
+    formula_marks: str = FORMULA_MARKS
 
     @abstractmethod
     def canonicalise(self, text: object) -> str:

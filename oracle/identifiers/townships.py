@@ -17,6 +17,8 @@ from itertools import product
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from oracle.identifiers.tables import open_table
+
 LETTERS: Final = 3
 STATES: Final = frozenset(map(str, range(1, 15)))
 COLUMNS: Final = ["state", "township_mm", "township_en"]
@@ -85,7 +87,7 @@ def load_table(own: tuple[Township, ...] = ()) -> Townships:
     """Load the lists, and with them the operator's own townships."""
     usable: set[Township] = set(own)
     popular: dict[tuple[str, str], str] = {}
-    with (Path(__file__).parent / "data" / "nrc_townships.csv").open(encoding="utf-8", newline="") as rows:
+    with open_table("nrc_townships.csv") as rows:
         for row in csv.DictReader(rows):
             township = Township(row["state"], row["township_mm"])
             popular[township] = row["township_en"]

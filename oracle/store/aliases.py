@@ -4,6 +4,7 @@ The hub, the administration and imports change aliases through this module only.
 that the caller has opened by the cache protocol (`changes`).
 
     for one FSP, as a caller asks for it     admit · register · update · remove · foresee
+    for several FSPs in one transaction      register_together
     for the hub's ALS itself                 put_hint · forget_hints
     for thousands of keys at a time          add_entries · replace_entries · remove_entries
 
@@ -31,9 +32,9 @@ import msgspec
 
 from oracle import errors
 from oracle.identifiers import PARTY_ID_TYPES, PartyKey
-from oracle.store.base import Registration
+from oracle.store.base import OwnRegistration, Registration
 from oracle.store.postgres import Transaction
-from oracle.store.rows import AllowanceRow, KeyRow, OwnEntryRow, RegistrationRow
+from oracle.store.rows import AllowanceRow, ExaminedRow, KeyRow, OwnEntryRow, RegistrationRow
 
 TRIES_MAX: Final = 4  # for entries that others remove between two statements
 
@@ -74,7 +75,7 @@ class Allowance(msgspec.Struct, frozen=True):
     currencies: frozenset[str] | None = None
 
     @classmethod
-    def of(cls, row: AllowanceRow) -> Allowance:
+    def of(cls, row: AllowanceRow | ExaminedRow) -> Allowance:
         kinds, currencies = row["kinds"], row["currencies"]
         return cls(
             None if kinds is None else frozenset(PARTY_ID_TYPES.get(kind, kind) for kind in kinds),
@@ -95,6 +96,25 @@ class ChangeResult(msgspec.Struct, frozen=True):
     refused: errors.OracleError | None = None
 
 
+class _KeyContext(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The context of one new entry, as the triggers read it (migrations/0018)."""
+
+    party_id_type: str
+    identifier: str
+    sub_id: str
+    channel: str
+    actor: str
+    role: str = ""
+    fsp_id: str = ""
+    reason: str = ""
+    request_id: str = ""
+    trace_id: str = ""
+
+    @classmethod
+    def of(cls, wanted: OwnRegistration) -> _KeyContext:
+        return cls(*wanted.registration.key, *msgspec.structs.astuple(wanted.context))
+
+
 async def admit(
     transaction: Transaction, fsp_id: str, *, admits_unknown: bool, day_max: int, by_hub: bool = False
 ) -> Allowance:
@@ -111,13 +131,18 @@ async def admit(
         rows = await transaction.rows("fsp_status", fsp_id)  # another call can have admitted it meanwhile
         if not rows:
             raise errors.TooManyUnknownFsps
-    if not rows:
+    return _read_allowance(rows[0] if rows else None, by_hub=by_hub)
+
+
+def _read_allowance(row: AllowanceRow | ExaminedRow | None, *, by_hub: bool) -> Allowance:
+    """Raises UnknownFsp, HubChangesOff."""
+    if row is None or row["status"] is None:
         raise errors.UnknownFsp("The FSP is not known to the directory")
-    if rows[0]["status"] not in ("active", "provisional"):
+    if row["status"] not in ("active", "provisional"):
         raise errors.UnknownFsp("The FSP is not active")
-    if by_hub and not rows[0]["hub_changes"]:
+    if by_hub and not row["hub_changes"]:
         raise errors.HubChangesOff
-    return Allowance.of(rows[0])
+    return Allowance.of(row)
 
 
 async def register(
@@ -143,6 +168,75 @@ async def register(
     effects = iter(await add_entries(transaction, fsp_id, wanted))
     not_allowed = ChangeResult(refused=errors.NotAllowed())
     return [results[next(effects)] if may else not_allowed for may in included]
+
+
+async def register_together(
+    transaction: Transaction, wanted: Sequence[OwnRegistration], *, admits_unknown: bool
+) -> list[ChangeResult | None]:
+    """Register entries of several FSPs, as the hub asks for them; one result each, in their order.
+
+    The keys are distinct, and the transaction has no context of its own: each new entry gets the context of its
+    registration.  None: this one needs more than a new entry under a free key, or somebody took its key meanwhile.
+    `register` does it, in a transaction of its own.
+    """
+    keys = [each.registration.key for each in wanted]
+    columns = Columns(
+        [key.party_id_type for key in keys],
+        [key.identifier for key in keys],
+        [key.sub_id for key in keys],
+        [each.registration.currency for each in wanted],
+    )
+    fsp_ids = [each.context.fsp_id for each in wanted]
+    contexts = msgspec.json.encode([_KeyContext.of(each) for each in wanted])
+    rows: list[ExaminedRow] = await transaction.rows(
+        "registrations_begin", contexts.decode(), transaction.cache, *columns, fsp_ids
+    )
+    results: list[ChangeResult | None] = [None] * len(wanted)
+    free: list[int] = []
+    for row in rows:
+        at = row["ord"] - 1
+        try:
+            results[at] = _foresee_registration(row, wanted[at].registration, admits_unknown=admits_unknown)
+        except errors.OracleError as refused:
+            results[at] = ChangeResult(refused=refused)
+        else:
+            if row["is_free"] and results[at] is not None:
+                free.append(at)
+    for at in await _take_free(transaction, columns, fsp_ids, free):
+        results[at] = None
+    return results
+
+
+def _foresee_registration(row: ExaminedRow, registration: Registration, *, admits_unknown: bool) -> ChangeResult | None:
+    """Return what the registration comes to if its key stays as it is; None if it needs more than a new entry.
+
+    Raises UnknownFsp, HubChangesOff, NotAllowed, AlreadyRegistered.
+    """
+    if row["status"] is None and admits_unknown:
+        return None
+    allowance = _read_allowance(row, by_hub=True)
+    if not allowance.includes(registration.key.party_id_type, registration.currency):
+        raise errors.NotAllowed
+    if row["is_free"]:
+        return ChangeResult(changed=True)
+    if row["is_registered"]:
+        return ChangeResult()
+    if row["is_hint"] or row["may_add"]:
+        return None
+    raise errors.AlreadyRegistered
+
+
+async def _take_free(
+    transaction: Transaction, columns: Columns, fsp_ids: Sequence[str], free: Sequence[int]
+) -> Sequence[int]:
+    """Add the entries at these positions; return those whose keys are not free any more."""
+    if not free:
+        return []
+    some = columns.pick(free)
+    if await transaction.run("registrations_add", *some, [fsp_ids[at] for at in free]) == len(free):
+        return []
+    added = {row["ord"] - 1 for row in await transaction.rows("registrations_added", *some.keys)}
+    return [at for position, at in enumerate(free) if position not in added]
 
 
 async def update(

@@ -6,7 +6,7 @@ The lookup path has `Reads` only, so it cannot write.  Changes of the directory 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from oracle.identifiers import PartyKey
 
 CopyKey = tuple[str, str]  # (party_id_type, identifier): what one copy in the cache is about
+Copy = tuple[bytes, bytes, bytes, int]  # the key in Redis, the token it must hold, the value to store, its TTL in ms
 Lineage = tuple[str, int]  # (system identifier, timeline): which PostgreSQL it is
 
 # Receives the answer (see `cache.values`) or the reason why there is none; and whether it came from the cache.
@@ -34,7 +35,7 @@ class Reads(Protocol):
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """Describes a change: who makes it, and why.  The history records it with every row that the change touched."""
 
-    channel: str  # hub, admin, import, self-heal, seed
+    channel: str  # hub, account-lookup, admin, import, self-heal, seed
     actor: str
     role: str = ""
     fsp_id: str = ""  # the FSP that acts for itself and can touch its own entries only; '' for an operator
@@ -46,6 +47,13 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 class Registration(msgspec.Struct, frozen=True, gc=False):  # of a bulk there are thousands
     key: PartyKey
     currency: str = ""
+
+
+class OwnRegistration(msgspec.Struct, frozen=True):
+    """A registration, and the FSP that asks for it (`context.fsp_id`): its own entry."""
+
+    context: Context
+    registration: Registration
 
 
 class Generation(msgspec.Struct, frozen=True):
@@ -127,14 +135,14 @@ class Session(Protocol):
         `replaced`: values that do not stay, however high they are.
         """
 
-    def lease(self, keys: Sequence[bytes], tokens: Sequence[bytes], done: Callable[[list[bool]], None]) -> None:
-        """Set a token on each key that is absent; `done` gets which of them are ours."""
+    def lease(self, keys: Sequence[bytes], token: bytes, done: Callable[[list[bool]], None]) -> None:
+        """Set the token on each key that is absent; `done` gets on which of them it is."""
 
-    def fill(self, key: bytes, token: bytes, value: bytes, ttl_ms: int, lost: Callable[[], None]) -> None:
-        """Store the value if the key still holds the token, else call `lost`.  Nobody waits for it."""
+    def fill(self, copies: Sequence[Copy], lost: Callable[[int], None]) -> None:
+        """Store each value whose key still holds its token; `lost` gets how many are not stored.  Nobody waits."""
 
-    def unlink(self, key: bytes) -> None:
-        """Remove a copy of an older generation.  Nobody waits for it."""
+    def unlink(self, keys: Sequence[bytes]) -> None:
+        """Remove copies of an older generation.  Nobody waits for it."""
 
     def remove(self, key: bytes, value: bytes) -> None:
         """Remove a value that must not be believed, if it is still there.  Nobody waits for it."""
@@ -147,6 +155,21 @@ class Session(Protocol):
 
     async def find_unfenced(self, keys: Sequence[bytes]) -> list[bytes] | None:
         """Return the keys without a fence; None when the session broke."""
+
+    async def run(self, script: bytes, keys: Sequence[bytes], arguments: Sequence[bytes | int]) -> Any:
+        """Run a Lua script on these keys, which are all of one slot; return its reply.
+
+        Raises Unreachable, also if the server refuses the script.  The lookup path does not use it.
+        """
+
+    async def ask(self, key: bytes, *commands: tuple[bytes | str | int, ...]) -> list[Any]:
+        """Send commands on this key; return their replies.
+
+        Raises Unreachable, also if the server refuses one of them.  The lookup path does not use it.
+        """
+
+    def write(self, key: bytes, *commands: tuple[bytes | str | int, ...]) -> None:
+        """Send commands on this key.  Nobody waits for them.  The lookup path does not use it."""
 
     def ping(self) -> None:
         """Ask for a reply; without one in time the session ends."""

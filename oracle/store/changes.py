@@ -23,11 +23,14 @@ from oracle import errors
 from oracle.identifiers import PartyKey
 from oracle.store import aliases
 from oracle.store.aliases import Allowance, ChangeResult, ForgottenHints
-from oracle.store.base import Context, CopyKey, Registration
+from oracle.store.base import Context, CopyKey, OwnRegistration, Registration
 from oracle.store.cache.coherence import Coherence, Fence
 from oracle.store.lanes import explain_refusal, is_collision
 from oracle.store.postgres import Postgres, Transaction
 from oracle.store.repairs import Repairs
+from oracle.telemetry import logs
+
+log = logs.Log(__name__)
 
 ATTEMPTS: Final = 4
 FENCED_ATTEMPTS: Final = 2
@@ -93,10 +96,16 @@ class Changes:
     # -- what the hub asks for ------------------------------------------------------------------------------------
 
     async def register(
-        self, context: Context, fsp_id: str, registrations: Sequence[Registration]
+        self,
+        context: Context,
+        fsp_id: str,
+        registrations: Sequence[Registration],
+        *,
+        ended: Callable[[], None] | None = None,
     ) -> list[ChangeResult]:
         """Register aliases for one FSP; one result each, in order.  A refused one does not affect the others.
 
+        `ended` as in `change`.
         Raises DirectoryUnavailable: then none of them is registered, or nobody knows (they are never acknowledged).
         """
         keys: dict[CopyKey, None] = {}
@@ -117,9 +126,38 @@ class Changes:
             return results, any(result.changed for result in results)
 
         try:
-            return await self.change(context, list(keys), work)
+            return await self.change(context, list(keys), work, ended=ended)
         except (errors.UnknownFsp, errors.HubChangesOff) as refused:
             return [ChangeResult(refused=refused) for _ in registrations]
+
+    async def register_together(
+        self, wanted: Sequence[OwnRegistration], *, limit_s: float, ended: Callable[[], None]
+    ) -> list[ChangeResult | None]:
+        """Register aliases of several FSPs in one transaction; one result each, in order.  The keys are distinct.
+
+        None: this one must be done by `register`, alone.  So must all of them if the transaction fails.  Only when it
+        can be committed nevertheless, those that it has changed are refused with DirectoryUnavailable.
+        `ended` as in `change`.
+        """
+        results: list[ChangeResult | None] = [None] * len(wanted)
+        last: Transaction | None = None
+
+        async def work(transaction: Transaction) -> tuple[None, bool]:
+            nonlocal last
+            last = transaction
+            results[:] = await aliases.register_together(transaction, wanted, admits_unknown=self._admits_unknown)
+            return None, any(result is not None and result.changed for result in results)
+
+        keys = dict.fromkeys(each.registration.key[:2] for each in wanted)
+        try:
+            async with asyncio.timeout(limit_s):
+                await self.change(None, list(keys), work, ended=ended)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, each of them gets its own answer
+            if not isinstance(exc, errors.DirectoryUnavailable | TimeoutError):
+                log.error("Registrations failed together; doing each of them alone", exc=exc)
+            can_be_committed = last is not None and last.can_be_committed
+            return [_refuse_unknown(result) if can_be_committed else None for result in results]
+        return results
 
     async def update(self, context: Context, fsp_id: str, key: PartyKey, currency: str | None) -> None:
         """Make the FSP's entries under the key one entry with this currency; see `aliases.update`, also for errors."""
@@ -245,10 +283,18 @@ class Changes:
         return result
 
     async def change(
-        self, context: Context, keys: Sequence[CopyKey], work: Work[T], companion: Companion | None = None
+        self,
+        context: Context | None,
+        keys: Sequence[CopyKey],
+        work: Work[T],
+        companion: Companion | None = None,
+        *,
+        ended: Callable[[], None] | None = None,
     ) -> T:
         """Change aliases under `keys`, by the protocol.
 
+        `context` of None: `work` says first who makes the change.  `ended` is called when the transaction has ended
+        well, before the copies are verified.
         `work` returns its result and whether it wrote anything; if not, there is nothing to commit.  It can be called
         again, in a new transaction.  Raises what `work` raises, the errors of the database's rules, and
         DirectoryUnavailable.
@@ -258,7 +304,7 @@ class Changes:
         moves = 0
         for attempt in range(ATTEMPTS):
             try:
-                return await self._attempt(context, keys, work, fenced=moves < FENCED_ATTEMPTS)
+                return await self._attempt(context, keys, work, fenced=moves < FENCED_ATTEMPTS, ended=ended)
             except _Moved:
                 # It can move again and again.  A change that moves it as well surely succeeds, but it makes the copies
                 # of all processes unreachable.  So try first with fences under the new generation.
@@ -274,7 +320,15 @@ class Changes:
                 raise rule from exc
         raise errors.DirectoryUnavailable
 
-    async def _attempt(self, context: Context, keys: Sequence[CopyKey], work: Work[T], *, fenced: bool) -> T:
+    async def _attempt(
+        self,
+        context: Context | None,
+        keys: Sequence[CopyKey],
+        work: Work[T],
+        *,
+        fenced: bool,
+        ended: Callable[[], None] | None,
+    ) -> T:
         fence = await self._coherence.fence(keys)
         if not fenced:
             fence = msgspec.structs.replace(fence, is_set=False)
@@ -288,6 +342,8 @@ class Changes:
                     fence = await self._check_fence(transaction, fence)
                     await self._commit(transaction)
                     unverified = fence.is_set
+            if ended is not None:
+                ended()
             # Also if nothing was written.  "It is registered already" acknowledges the change that registered it, and
             # the process that made that change can have died before it verified.
             await self._coherence.settle(fence if changed else msgspec.structs.replace(fence, is_set=True))
@@ -338,6 +394,13 @@ class Changes:
         except BaseException:
             self.repairs.add(transaction.backend_pid, moves=moves)
             raise
+
+
+def _refuse_unknown(result: ChangeResult | None) -> ChangeResult | None:
+    """Return what to answer when nobody knows whether the result was committed; None if that does not matter."""
+    if result is None or not result.changed:
+        return None
+    return ChangeResult(refused=errors.DirectoryUnavailable())
 
 
 async def _split(registrations: Sequence[Registration]) -> Sequence[Sequence[int]]:

@@ -22,9 +22,9 @@ from typing import Any, Final, NamedTuple, TypeVar
 import asyncpg
 
 from oracle.errors import DirectoryUnavailable
-from oracle.store.base import Context, Generation, Lineage
+from oracle.store.base import Context, CopyKey, Generation, Lineage
 from oracle.store.cache.lookups import DATABASE_BATCHES
-from oracle.store.cache.values import Entry, pack_entries
+from oracle.store.cache.values import PlainEntry, pack_entries
 from oracle.store.lanes import LIMITS, Breaker, Lane, Outage, PostgresLimits, is_refused, is_unavailable, open_pool
 from oracle.store.queries import QUERIES
 from oracle.store.routes import RouteRow
@@ -39,6 +39,7 @@ KEYS_MAX: Final = 2
 DESK_MAX: Final = 6
 STREAMS_MAX: Final = 4
 ROUTES_CHUNK: Final = 1_000
+KEY_SEPARATOR: Final = "\x1f"
 # Changes without fences take turns, while another process uses the cache.  Each turn makes all copies unreachable.
 # So copies are of use for three quarters of the time, and a change waits for its turn at most 1.5 s.
 TURN_EVERY_S: Final = 2.0
@@ -70,6 +71,10 @@ _STREAM_SETTINGS: Final = {
     "idle_in_transaction_session_timeout": "3600000",
 }
 
+# A transaction for several callers.  While the tables are small a plan with a scan is the best one; such a plan is kept
+# until the next ANALYZE, however fast they grow.
+_BEGIN_SHARED: Final = "BEGIN; SET LOCAL enable_seqscan = off"
+
 
 def write_settings(limits: PostgresLimits) -> dict[str, str]:
     # A COMMIT that waits in a stopped server's socket must not run after the fences are gone (rule 1): so the server
@@ -82,6 +87,16 @@ def write_settings(limits: PostgresLimits) -> dict[str, str]:
         "idle_in_transaction_session_timeout": commit_ms,
         "jit": "off",
     }
+
+
+def join_keys(keys: Sequence[CopyKey]) -> tuple[str, str]:
+    """Join types and identifiers for entries_by_keys."""
+    types = KEY_SEPARATOR.join([party_id_type for party_id_type, _ in keys])
+    identifiers = KEY_SEPARATOR.join([identifier for _, identifier in keys])
+    if identifiers.count(KEY_SEPARATOR) >= len(keys):
+        # Nobody can have registered it: like a space, the separator is not allowed (aliases_identifier_check).
+        identifiers = KEY_SEPARATOR.join([identifier.replace(KEY_SEPARATOR, " ") for _, identifier in keys])
+    return types, identifiers
 
 
 class Reads(Lane):
@@ -97,20 +112,16 @@ class Reads(Lane):
             self._pool.acquire() as connection,
         ):
             try:
-                rows = await connection.fetch(
-                    QUERIES["entries_by_keys"],
-                    [party_id_type for party_id_type, _ in keys],
-                    [identifier for _, identifier in keys],
-                )
+                rows = await connection.fetch(QUERIES["entries_by_keys"], *join_keys(keys))
             except asyncio.CancelledError:
                 # The deadline.  A connection that goes back to the pool first waits, for seconds, until the server
                 # confirms the cancellation; a server that does not answer would make the next lookups wait, too.
                 connection.terminate()
                 raise
-        entries: list[list[Entry]] = [[] for _ in keys]
-        for ord_, sub_id, currency, fsp_id in rows:
-            entries[ord_ - 1].append(Entry(fsp_id, currency, sub_id))
-        return [pack_entries(e) for e in entries]
+        entries: list[list[PlainEntry]] = [[] for _ in keys]
+        for row in rows:
+            entries[row[0] - 1].append(row[1:])
+        return list(map(pack_entries, entries))
 
     async def fetch_routes(self) -> list[RouteRow]:
         """Fetch every rule that is or will be valid."""
@@ -291,20 +302,22 @@ class Writes(Lane):
             return int(status.rsplit(" ", 1)[-1])
 
     @asynccontextmanager
-    async def transaction(self, context: Context, *, fenced: bool) -> AsyncIterator[Transaction]:
+    async def transaction(self, context: Context | None, *, fenced: bool) -> AsyncIterator[Transaction]:
         """Run one change.  The caller ends it with `commit`; leaving without a commit rolls back.
 
+        `context` of None: the first statement of the caller says who makes the change (`aliases.register_together`).
         Raises DirectoryUnavailable; an error of the statements that does not mean "not now" passes through.
         """
         async with self.lend() as connection:
-            transaction = Transaction(connection, self._limits.commit_s, self.breaker.lane)
-            await connection.execute("BEGIN")
+            transaction = Transaction(connection, self._limits.commit_s, self.breaker.lane, fenced=fenced)
+            await connection.execute("BEGIN" if context is not None else _BEGIN_SHARED)
             try:
-                await connection.execute(
-                    QUERIES["transaction_begin"],
-                    context.channel, context.actor, context.role, context.fsp_id, "fenced" if fenced else "bumped",
-                    context.reason, context.request_id, context.trace_id,
-                )  # fmt: skip
+                if context is not None:
+                    await connection.execute(
+                        QUERIES["transaction_begin"],
+                        context.channel, context.actor, context.role, context.fsp_id, transaction.cache,
+                        context.reason, context.request_id, context.trace_id,
+                    )  # fmt: skip
                 if not fenced:
                     # First of all, so that all transactions that bump wait here, and none holds rows that another
                     # one waits for.
@@ -318,11 +331,13 @@ class Writes(Lane):
 class Transaction:
     """A change's connection: runs named queries, and ends."""
 
-    def __init__(self, connection: asyncpg.Connection, commit_s: float, writes: Outage) -> None:
+    def __init__(self, connection: asyncpg.Connection, commit_s: float, writes: Outage, *, fenced: bool) -> None:
         self._connection = connection
         self._commit_s = commit_s
         self._writes = writes
+        self.cache = "fenced" if fenced else "bumped"  # what the triggers learn of the cache
         self.ended = False
+        self.can_be_committed = False  # from the moment when COMMIT is sent
         self.backend_pid: int = connection.get_server_pid()
 
     async def run(self, query: str, *arguments: Any) -> int:
@@ -336,7 +351,7 @@ class Transaction:
         return rows
 
     async def commit(self) -> None:
-        self.ended = True
+        self.ended = self.can_be_committed = True
         try:
             await self._connection.execute("COMMIT", timeout=self._commit_s)
         except BaseException as exc:
@@ -424,7 +439,9 @@ class Postgres:
         row: TurnRow = await self.writes.row("unfenced_turn", TURN_EVERY_S, TURN_S)
         return row["wait_s"]
 
-    def transaction(self, context: Context, *, fenced: bool) -> contextlib.AbstractAsyncContextManager[Transaction]:
+    def transaction(
+        self, context: Context | None, *, fenced: bool
+    ) -> contextlib.AbstractAsyncContextManager[Transaction]:
         return self.writes.transaction(context, fenced=fenced)
 
 

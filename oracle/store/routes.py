@@ -41,13 +41,6 @@ Table = list[tuple[int, dict[str, list[Rule]]]]  # longest prefixes first
 _NO_TABLE: Final[Table] = []
 
 
-class _Unknown(dict[str, Table]):
-    """The tables of a process that has not loaded any: it cannot say that no route matches."""
-
-    def get(self, *_: object) -> Table:
-        raise DirectoryUnavailable
-
-
 class Routes:
     """The rules of this process; `reload` replaces all of them at once."""
 
@@ -55,14 +48,14 @@ class Routes:
         self,
         fetch: Callable[[], Awaitable[list[RouteRow]]],
         clock: Callable[[], float] = time.monotonic,
-        keep: Callable[[int, list[RouteRow]], None] = lambda *_: None,
+        keep: Callable[[int, list[RouteRow]], None] = lambda _version, _rows: None,
     ) -> None:
         """`clock` is a steady clock, the one of `Coherence`.  `keep(version, rows)` is called with all rules loaded."""
         self._fetch = fetch
         self._clock = clock
         self._offset_s = time.time() - clock()  # until PostgreSQL has answered
         self._keep = keep
-        self._tables: dict[str, Table] = _Unknown()
+        self._tables: dict[str, Table] | None = None  # not loaded: it cannot say that no route matches
         self.version = 0
 
     async def reload(self, version: int) -> None:
@@ -99,7 +92,10 @@ class Routes:
 
         Raises DirectoryUnavailable before the rules are loaded.
         """
-        tables = self._tables.get(party_id_type, _NO_TABLE)
+        loaded = self._tables
+        if loaded is None:
+            raise DirectoryUnavailable
+        tables = loaded.get(party_id_type, _NO_TABLE)
         if not tables:
             return None
         at = self._clock() + self._offset_s if now_s is None else now_s

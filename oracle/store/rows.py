@@ -18,9 +18,9 @@ class LookupRow(TypedDict):
     """One entry that answers a lookup: `ord` counts the keys from 1; `fsp_id` is '' for an FSP that answers nobody."""
 
     ord: int
-    sub_id: str
-    currency: str
     fsp_id: str
+    currency: str
+    sub_id: str
 
 
 class GenerationRow(TypedDict):
@@ -50,6 +50,15 @@ class ServerRow(TypedDict):
     system_identifier: str
     backend_pid: int
     settings: list[str]  # each as name=value
+
+
+class SizesRow(TypedDict):
+    """How much a PostgreSQL server holds."""
+
+    database_bytes: int
+    connections_used: int
+    connections_max: int
+    aliases: int  # estimated
 
 
 class ConnectionsRow(TypedDict):
@@ -87,6 +96,12 @@ class AdmittedRow(TypedDict):
     fsp_id: str
 
 
+class FspIdRow(TypedDict):
+    """An FSP."""
+
+    fsp_id: str
+
+
 class AllowanceRow(TypedDict):
     """Whether an FSP may register, what (None: everything), and whether through the hub."""
 
@@ -106,6 +121,20 @@ class RegistrationRow(TypedDict):
     is_hint: bool
 
 
+class ExaminedRow(TypedDict):
+    """What the FSP of one registration may do, and what is registered under its key: `ord` counts from 1."""
+
+    ord: int
+    status: str | None  # None: nobody knows the FSP
+    kinds: list[str] | None
+    currencies: list[str] | None
+    hub_changes: bool | None
+    is_free: bool
+    is_hint: bool | None
+    is_registered: bool | None
+    may_add: bool | None
+
+
 class OwnerRow(TypedDict):
     """The owner of an entry of an identifier, which is locked until the transaction ends."""
 
@@ -123,11 +152,22 @@ class LockedOwnerRow(TypedDict):
     hub_changes: bool
 
 
+class SessionRow(TypedDict):
+    """A session of a browser that has not ended; `rests_s`: since it was last seen."""
+
+    actor: str
+    role: str
+    fsp_ids: list[str] | None  # None: every FSP
+    person: str | None
+    rests_s: float
+
+
 class CredentialCheckRow(TypedDict):
     """A credential as each call of the admin listener checks it: the hashes of the secrets that are valid now."""
 
     role: str
     fsp_id: str | None
+    person: str | None
     valid: bool | None
     hashes: list[bytes]
 
@@ -139,6 +179,7 @@ class CredentialRow(TypedDict):
     role: str
     fsp_id: str | None
     label: str
+    person: str | None
     created_at: datetime
     created_by: str
     version: int
@@ -209,6 +250,52 @@ class FspRow(TypedDict):
     created_at: datetime
     changed_at: datetime
     version: int
+
+
+class SchemeStateRow(TypedDict):
+    """Changes when a worker must read again: the FSPs with their endpoints and keys; what a central ledger said."""
+
+    participants: str
+    forgotten: int
+
+
+class SchemeFspRow(TypedDict):
+    """An FSP and where it is called; `urls` is JSON."""
+
+    fsp_id: str
+    status: str
+    base_url: str | None
+    urls: str
+    is_proxy: bool
+
+
+class SchemeJwsKeyRow(TypedDict):
+    fsp_id: str
+    pem: str
+
+
+class FspEndpointsRow(TypedDict):
+    """Where an FSP is called; `urls` is JSON."""
+
+    base_url: str | None
+    urls: str
+    is_proxy: bool
+    changed_at: datetime | None
+    version: int
+
+
+class FspJwsKeyRow(TypedDict):
+    key_id: int
+    label: str
+    pem: str
+    sha256: str
+    created_at: datetime
+
+
+class SecretRow(TypedDict):
+    """What encrypts that which is kept for callers without a key."""
+
+    secret: bytes
 
 
 class FspCountryRow(TypedDict):
@@ -506,7 +593,10 @@ class BatchRow(TypedDict):
     change_action: str | None
     change_version: str | None
     change_rows: bytes | None
-    people: list[list[str]]  # of each credential above that exists: id, label, role, FSP or ''
+    uploaded_person: str | None
+    people: list[
+        list[str]
+    ]  # of each credential above that exists, and of the same persons: id, label, role, FSP, person
 
 
 class WaitingRow(TypedDict):
@@ -514,6 +604,13 @@ class WaitingRow(TypedDict):
 
     two_persons: bool
     waiting: int
+
+
+class OnTurnRow(TypedDict):
+    """A batch whose turn it is.  Each step of its work gives it the next version."""
+
+    batch_id: int
+    version: int
 
 
 class StateCountRow(TypedDict):
@@ -746,6 +843,7 @@ class CredentialLabelRow(TypedDict):
     label: str
     role: str
     fsp_id: str | None
+    person: str | None
 
 
 class BatchOriginRow(TypedDict):
@@ -941,3 +1039,26 @@ class AlteredTableRow(TypedDict):
 
     place: str
     complaint: str
+
+
+class ListedOracleRow(TypedDict):
+    """A registered oracle as the admin API shows it."""
+
+    oracle_id: int
+    party_id_type: str
+    currency: str
+    url: str
+    is_default: bool
+    version: int
+    created_at: datetime
+    changed_at: datetime
+
+
+class RegisteredOracleRow(TypedDict):
+    """A registered oracle; `currency` is '' for one without."""
+
+    oracle_id: int
+    party_id_type: str
+    currency: str
+    url: str
+    is_default: bool

@@ -14,9 +14,12 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
+from oracle import errors
 from oracle.errors import DirectoryUnavailable
+from oracle.identifiers import BadIdentifier
 from oracle.store.base import Context
 from oracle.store.changes import Changes
 from oracle.store.diagnosis import explain
@@ -74,6 +77,7 @@ class IgnoredCalls:
         self._lines = Allowance(hour_max, clock)
         self._counted: Counter[tuple[str, str]] = Counter()  # by actor and reason
         self._summary: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
 
     async def record(self, context: Context, party_id_type: str, identifier: str, sub_id: str | None = None) -> None:
         """Record the call, or count it.  Raises DirectoryUnavailable."""
@@ -101,11 +105,11 @@ class IgnoredCalls:
 
     async def close(self) -> None:
         """Record what is only counted yet."""
-        if self._summary is not None:
-            self._summary.cancel()
-            await asyncio.gather(self._summary, return_exceptions=True)
+        self._closing.set()
         try:
             async with asyncio.timeout(CLOSE_S):
+                if self._summary is not None:
+                    await self._summary  # to its end: if it were cut off after a commit, that would be recorded twice
                 await self._summarise()
         except (DirectoryUnavailable, TimeoutError) as exc:
             calls = self._counted.total()
@@ -113,8 +117,7 @@ class IgnoredCalls:
 
     async def _summarise_later(self) -> None:
         condition = logs.Condition(log, "The record of ignored calls of the hub", good="is complete", quiet_s=0)
-        while self._counted:
-            await asyncio.sleep(self._summary_s)
+        while self._counted and not await self._closes_within(self._summary_s):
             try:
                 await self._summarise()
             except DirectoryUnavailable as exc:
@@ -123,6 +126,12 @@ class IgnoredCalls:
                 condition.now("is complete")
         self._summary = None
 
+    async def _closes_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        return self._closing.is_set()
+
     async def _summarise(self) -> None:
         for (actor, reason), calls in list(self._counted.items()):
             text = f"{calls} further calls like this in {self._summary_s:.0f} s, not listed one by one: {reason}"
@@ -130,3 +139,19 @@ class IgnoredCalls:
             await self._changes.record_ignored(context, None, None)
             self._counted[actor, reason] -= calls  # more can have come meanwhile
         self._counted = +self._counted
+
+
+def describe_ignored(error: BaseException) -> str:
+    """Describe by one of metrics.HINTS_IGNORED why a hint was not stored."""
+    return next((reason for kind, reason in _IGNORED.items() if isinstance(error, kind)), "failed")
+
+
+_IGNORED: Final[dict[type[Exception], str]] = {
+    errors.AlreadyRegistered: "held_elsewhere",
+    errors.UnknownFsp: "unknown_fsp",
+    errors.HubChangesOff: "hub_changes_off",
+    errors.NotAllowed: "not_allowed",
+    errors.Unavailable: "unavailable",
+    BadIdentifier: "bad_identifier",
+    errors.OracleError: "bad_request",
+}

@@ -8,10 +8,10 @@
 
 The lookup path has no task and no await up to the cache:
 
-    1. http.turns.Turns.data_received    feeds the bytes to http.message.Message, which makes one Request
-    2. listener.Hub.__call__             counts the request and passes it on by its path
-    3. Participants.serve                reads the target (target.read_target)
-    4. Participants._look_up             reads the canonical key (identifiers.Reading.read_hub_key)
+    1. http.turns.Turns.data_received    makes one Request of the bytes: http.plain, else http.message
+    2. listener.Hub.serve                counts the request and passes it on by its path
+    3. Participants.serve                reads the target: target.read_plain_target, else target.read_target
+    4. Participants._look_up             reads the canonical key (identifiers.Reading.read_asked_key)
     5. Lookups.ask                       store/cache/lookups.py: the cache, else PostgreSQL, once for all who wait
     6. _Lookup.__call__                  gets the stored value and chooses the answer:
                                          answers.PlainAnswers, else store.resolution.choose_entry, else Routes.match
@@ -22,7 +22,8 @@ A call with `parties` in its content-type is one that ALS makes by itself: a POS
 only after a 2xx of this DELETE.  So both are answered with success whatever happens (docs/als-contract.md section 5).
 
 The header `fspiop-source` names the DFSP that acts, and it can only act for itself.  Nobody but ALS may reach this
-listener.  A lookup has the same answer for every `fspiop-source`, because ALS caches lookups by their URL.
+listener.  A lookup has the same answer for every `fspiop-source`, because ALS caches lookups by their URL.  Only an FSP
+that has used up its budget gets another one, if the operator lets it (`budgets`): then that cache must be off.
 """
 
 from __future__ import annotations
@@ -30,19 +31,23 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from oracle import errors
-from oracle.api.hub import answers, faults, wire
-from oracle.api.hub.http import Request, make_fields
-from oracle.api.hub.ignored import IgnoredCalls
+from oracle.api import faults
+from oracle.api.currencies import parse_currency, parse_stored_currency
+from oracle.api.http import Request, make_fields
+from oracle.api.hub import answers, wire
+from oracle.api.hub.ignored import IgnoredCalls, describe_ignored
 from oracle.api.hub.queue import BulkQueue
 from oracle.api.hub.slices import Slices
-from oracle.api.hub.target import BULK, PARTICIPANTS, Target, read_target
+from oracle.api.hub.target import BULK, PARTICIPANTS, Target, read_plain_target, read_target
+from oracle.budgets.buckets import Bucket, Buckets
+from oracle.budgets.changes import pay_for_change, register_within
 from oracle.identifiers import BadIdentifier, PartyKey, Reading, list_hub_currencies
 from oracle.store.aliases import ChangeResult
 from oracle.store.base import Context, Registration
@@ -50,9 +55,11 @@ from oracle.store.bulk import register_bulk
 from oracle.store.cache.lookups import Lookups
 from oracle.store.cache.values import unpack_entries
 from oracle.store.changes import Changes
+from oracle.store.registrations import Registrations
 from oracle.store.resolution import choose_entry
 from oracle.store.routes import Routes
 from oracle.telemetry import logs
+from oracle.telemetry.cells import observe
 from oracle.telemetry.metrics import Metrics
 from oracle.telemetry.tracing import Tracing, trace_id_of
 
@@ -77,7 +84,6 @@ BULK_WAIT_SHARE: Final = 0.5
 # The rest is for the answer: a bulk that was registered in part must not end in a 503.
 BULK_TIME_SHARE: Final = 0.9
 _FSP_ID: Final = re.compile(r"[!-~]{1,32}")
-_CURRENCY: Final = re.compile(r"[A-Za-z]{3}")  # in a removal, which can name any that is stored
 
 
 class Participants:
@@ -94,14 +100,18 @@ class Participants:
         change_timeout_s: float,
         reading: Reading,
         ignored_hour_max: int = 1_000,
+        budgets: Buckets | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._lookups = lookups
+        self.budgets = budgets  # None: nobody has one
         self._changes = changes
+        self._registrations = Registrations(changes, limit_s=change_timeout_s)
         self._ignored = IgnoredCalls(changes, metrics, hour_max=ignored_hour_max)
         self.routes = routes
         self.tracing = tracing
         self._change_timeout_s = change_timeout_s
+        self._reading = reading
         self._read_key = reading.read_hub_key
         list_hub_currencies()  # loads the table before the first lookup
         self._tasks: set[asyncio.Task[None]] = set()
@@ -112,22 +122,29 @@ class Participants:
         self.cells = metrics.cells
         self.results = {r: metrics.slots("lookups_total", "party_id_type", result=r) for r in _RESULTS}
         self._overloaded = faults.encode_error(errors.Overloaded())
+        self.over_budget = faults.encode_error(errors.OverBudget())
         self._count_overloaded = metrics.slot("errors_total", code=faults.describe(errors.Overloaded())[1].error_code)
+        self.lookup_durations = metrics.slot("lookup_duration_seconds", operation="lookup")
         self.durations = {o: metrics.slot("lookup_duration_seconds", operation=o) for o in _OPERATIONS}
 
     def serve(self, request: Request) -> None:
         method = request.method
         try:
-            target = read_target(request.target)
             if method in ("GET", "HEAD"):
+                party_id_type, identifier = read_plain_target(request.target)
+                if identifier:
+                    self._look_up(request, party_id_type, identifier, None, None)
+                    return
+                target = read_target(request.target)
                 if target is BULK:
                     raise errors.MethodNotAllowed(allowed="POST")
-                self._look_up(request, target)
+                self._look_up(request, target.party_id_type, target.identifier, target.sub_id, target.currency)
                 return
-            handler = self._handlers.get(method)
+            target = read_target(request.target)
+            handler = _HANDLERS.get(method)
             if handler is None or (target is BULK and method != "POST"):
                 raise errors.MethodNotAllowed(allowed="POST" if target is BULK else _PARTY_METHODS)
-            hint_handler = self._hint_handlers.get(method) if _is_parties(request) and target is not BULK else None
+            hint_handler = _HINT_HANDLERS.get(method) if _is_parties(request) and target is not BULK else None
         except (errors.OracleError, BadIdentifier) as exc:
             if _is_damaged_hint(request):
                 self._pass_over(request, exc)
@@ -152,18 +169,30 @@ class Participants:
         """Wait until all changes are answered."""
         if self._tasks:
             await asyncio.wait(self._tasks)
+        await self._registrations.close()
         await self._ignored.close()
 
     # -- lookups --------------------------------------------------------------------------------------------------
 
-    def _look_up(self, request: Request, target: Target) -> None:
+    def _look_up(
+        self, request: Request, party_id_type: str, identifier: str, sub_id: str | None, currency: str | None
+    ) -> None:
         """Ask for the entries of the key.  Raises BadIdentifier, BadElement."""
-        sub_id = target.sub_id
-        key = self._read_key(target.party_id_type, target.identifier, sub_id)
-        currency = target.currency
+        key = self._reading.read_asked_key(party_id_type, identifier, sub_id)
         if currency is not None:
-            currency = _parse_currency(currency)
+            currency = parse_currency(currency)
+        budgets = self.budgets
+        if budgets is not None and budgets.refusing and budgets.refuses(self.find_bucket(request)):
+            self.cells[self.results["over_budget"][key[0]]] += 1
+            request.respond(*self.over_budget)
+            return
         self._lookups.ask(key[0], key[1], _Lookup(self, request, key, sub_id, currency))
+
+    def find_bucket(self, request: Request) -> Bucket:
+        """Find the bucket of the FSP that asks, where no window of the request is known."""
+        assert self.budgets is not None  # noqa: S101 - the caller has looked
+        found = self.budgets.read(request.data, len(request.target))
+        return self.budgets.of(request.header(b"fspiop-source")) if found is None else found
 
     # -- changes --------------------------------------------------------------------------------------------------
 
@@ -173,18 +202,21 @@ class Participants:
             return
         body = _decode_party(request)
         source, key = self._read_own_entry(request, target, body)
-        registration = Registration(key, _read_currency(target, body) or "")
-        (result,) = await self._changes.register(self._make_context(request, source), source, [registration])
+        with pay_for_change(self.budgets, source):
+            registration = Registration(key, _read_currency(target, body) or "")
+            result = await self._registrations.register(self._make_context(request, source), registration)
+            if result.refused is not None:
+                self._count_unknown_fsp(result.refused)
+                raise result.refused
         self._count("register", result)
-        if result.refused is not None:
-            raise result.refused
         request.respond(201, wire.EMPTY_OBJECT)
 
     async def _put(self, request: Request, target: Target) -> None:
         body = _decode_party(request)
         source, key = self._read_own_entry(request, target, body)
         currency = _read_currency(target, body)
-        await self._changes.update(self._make_context(request, source), source, key, currency)
+        with pay_for_change(self.budgets, source):
+            await self._changes.update(self._make_context(request, source), source, key, currency)
         self.metrics.add("changes_total", operation="update", result="done")
         request.respond(200, wire.EMPTY_OBJECT)
 
@@ -192,9 +224,10 @@ class Participants:
         source = _read_source(request)
         key = self._read_key(target.party_id_type, target.identifier, target.sub_id)
         sub_id = None if target.sub_id is None else key.sub_id
-        currency = None if target.currency is None else _parse_stored_currency(target.currency)
+        currency = None if target.currency is None else parse_stored_currency(target.currency)
         context = self._make_context(request, source)
-        await self._changes.remove(context, source, key.party_id_type, key.identifier, sub_id, currency)
+        with pay_for_change(self.budgets, source):
+            await self._changes.remove(context, source, key.party_id_type, key.identifier, sub_id, currency)
         self.metrics.add("changes_total", operation="remove", result="done")
         request.respond(204)
 
@@ -208,7 +241,11 @@ class Participants:
             results: Iterator[ChangeResult] = iter(())
             if valid:
                 context = self._make_context(request, source)
-                results = iter(await register_bulk(self._changes, context, source, valid, deadline=deadline))
+
+                async def register(part: Sequence[Registration]) -> list[ChangeResult]:
+                    return await register_bulk(self._changes, context, source, part, deadline=deadline)
+
+                results = iter(await register_within(self.budgets, source, valid, register))
             request.respond(201, await self._encode_items(items, results))
 
     async def _read_items(self, request: Request, source: str) -> list[_ReadItem]:
@@ -263,7 +300,7 @@ class Participants:
         _check_fsp(_read_text(item, "fspId"), source)
         key = self._read_key(party_id_type, identifier, _read_text(item, "partySubIdOrType"))
         wanted = _read_text(item, "currency") or currency
-        return Registration(key, _parse_currency(wanted) if wanted else "")
+        return Registration(key, parse_currency(wanted) if wanted else "")
 
     # -- hints of ALS ---------------------------------------------------------------------------------------------
 
@@ -278,7 +315,7 @@ class Participants:
         except errors.Unavailable:
             raise
         except (errors.OracleError, BadIdentifier) as exc:
-            reason = _describe_ignored(exc)
+            reason = describe_ignored(exc)
             self._count_unknown_fsp(exc)
             context = self._make_hint_context(request, source, f"hint not stored: {reason.replace('_', ' ')}")
             await self._ignored.record(context, *key)
@@ -309,7 +346,7 @@ class Participants:
 
     def _pass_over(self, request: Request, error: BaseException) -> None:
         """Answer a call of ALS with success although it failed, and history could not record it."""
-        reason = _describe_ignored(error)
+        reason = describe_ignored(error)
         if request.method == "POST":
             self.metrics.add("hints_ignored_total", reason=reason)
             event = "A hint of the hub was not stored, and history has no record of it"
@@ -408,15 +445,17 @@ class Participants:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    _handlers: Final[dict[str, Callable[[Participants, Request, Target], Coroutine[None, None, None]]]] = {
-        "POST": _post,
-        "PUT": _put,
-        "DELETE": _delete,
-    }
-    _hint_handlers: Final[dict[str, Callable[[Participants, Request, Target], Coroutine[None, None, None]]]] = {
-        "POST": _put_hint,
-        "DELETE": _forget_hints,
-    }
+
+_Handler = Callable[[Participants, Request, Target], Coroutine[None, None, None]]
+_HANDLERS: Final[dict[str, _Handler]] = {
+    "POST": Participants._post,  # noqa: SLF001 - a table of the class above
+    "PUT": Participants._put,  # noqa: SLF001
+    "DELETE": Participants._delete,  # noqa: SLF001
+}
+_HINT_HANDLERS: Final[dict[str, _Handler]] = {
+    "POST": Participants._put_hint,  # noqa: SLF001
+    "DELETE": Participants._forget_hints,  # noqa: SLF001
+}
 
 
 class _Lookup:
@@ -428,13 +467,13 @@ class _Lookup:
         self,
         participants: Participants,
         request: Request,
-        key: PartyKey,
+        key: tuple[str, str, str],
         sub_id: str | None,
         currency: str | None,
     ) -> None:
         self._participants = participants
         self._request = request
-        self._key = key
+        self._key = key  # as of a PartyKey
         self._sub_id = sub_id
         self._currency = currency
         self._started = time.monotonic()
@@ -442,19 +481,37 @@ class _Lookup:
     def __call__(self, answer: bytes | Exception, cached: bool) -> None:
         participants = self._participants
         try:
-            if isinstance(answer, Exception):
+            if isinstance(answer, bytes):
+                body, result = self._choose_answer(answer, cached)
+                budgets, request = participants.budgets, self._request
+                if budgets is None:
+                    request.respond(200, body)
+                else:
+                    # As `Buckets.take` does, in line: each lookup passes here.
+                    data: Any = request.data  # of bytes, compiled code takes no slice object
+                    try:
+                        bucket = budgets.windows[data[budgets.slices[len(request.target)]]]
+                    except LookupError:
+                        bucket = participants.find_bucket(request)
+                    left = bucket.left
+                    if left > 0:
+                        bucket.left = left - (budgets.nobody if body == _NOBODY else budgets.found)
+                        request.respond(200, body)
+                    elif budgets.take(bucket, 0):
+                        request.respond(200, body)
+                    else:
+                        result = "over_budget"
+                        request.respond(*participants.over_budget)
+            else:
                 result = "unavailable"
                 participants.refuse_lookup(self._request, answer)
-            else:
-                body, result = self._choose_answer(answer, cached)
-                self._request.respond(200, body)
         except Exception as exc:  # noqa: BLE001 - unforeseen ones, too: nobody else would answer this request
             result = "unavailable"
             participants.refuse_lookup(self._request, exc)
         participants.cells[participants.results[result][self._key[0]]] += 1
-        participants.metrics.observe(participants.durations["lookup"], time.monotonic() - self._started)
-        if participants.tracing.is_sampled(traceparent := self._request.header(b"traceparent")):
-            self._trace(traceparent, result)
+        observe(participants.cells, participants.lookup_durations, time.monotonic() - self._started)
+        if participants.tracing.is_on:
+            self._trace(result)
 
     def _choose_answer(self, answer: bytes, cached: bool) -> tuple[bytes, str]:
         participants, key = self._participants, self._key
@@ -463,30 +520,30 @@ class _Lookup:
         else:
             body = self._encode_chosen(answer)
         if body is not None:
-            return body, _RESULT[cached, True]
+            return body, "hit" if cached else "directory"
         fsp_id = participants.routes.match(key[0], key[1])
         if fsp_id is not None:
             return answers.encode_answer(fsp_id, "", self._sub_id), "routed"
-        return wire.EMPTY_LIST, _RESULT[cached, False]
+        return wire.EMPTY_LIST, "negative_hit" if cached else "directory_empty"
 
     def _encode_chosen(self, answer: bytes) -> bytes | None:
-        entry = choose_entry(unpack_entries(answer), self._key.sub_id, self._currency)
+        entry = choose_entry(unpack_entries(answer), self._key[2], self._currency)
         return None if entry is None else answers.encode_answer(entry.fsp_id, entry.currency, self._sub_id)
 
-    def _trace(self, traceparent: bytes | None, result: str) -> None:
+    def _trace(self, result: str) -> None:
+        tracing, traceparent = self._participants.tracing, self._request.header(b"traceparent")
+        if not tracing.is_sampled(traceparent):
+            return
         end_ns = time.time_ns()
         start_ns = end_ns - int((time.monotonic() - self._started) * 1e9)
-        attributes = {"party_id_type": self._key.party_id_type, "result": result}
-        self._participants.tracing.record(ROUTE.replace("{method}", "GET"), traceparent, start_ns, end_ns, attributes)
+        attributes = {"party_id_type": self._key[0], "result": result}
+        tracing.record(ROUTE.replace("{method}", "GET"), traceparent, start_ns, end_ns, attributes)
 
 
-_RESULTS: Final = ("hit", "negative_hit", "directory", "directory_empty", "routed", "refused", "unavailable")
-_RESULT: Final = {
-    (True, True): "hit",
-    (True, False): "negative_hit",
-    (False, True): "directory",
-    (False, False): "directory_empty",
-}
+_NOBODY: Final = wire.EMPTY_LIST
+_RESULTS: Final = (
+    "hit", "negative_hit", "directory", "directory_empty", "routed", "refused", "unavailable", "over_budget",
+)  # fmt: skip
 _OPERATIONS: Final = ("lookup", "register", "update", "remove", "bulk")
 _CHANGES: Final = {"POST": "register", "PUT": "update", "DELETE": "remove"}
 _HINT_CHANGES: Final = {"POST": "hint", "DELETE": "hint_removal"}
@@ -537,23 +594,9 @@ def _check_fsp(fsp_id: str | None, source: str) -> None:
         raise errors.BadElement("fspId must be the same as the header fspiop-source")
 
 
-def _parse_currency(text: str) -> str:
-    currency = text.upper()
-    if currency not in list_hub_currencies() or not text.isascii():
-        raise errors.BadElement("The currency must be an ISO 4217 code, for example MXN")
-    return currency
-
-
-def _parse_stored_currency(text: str) -> str:
-    """Read the currency of an entry that is removed: an earlier version stored codes that do not exist."""
-    if not _CURRENCY.fullmatch(text):
-        raise errors.BadElement("The currency must be an ISO 4217 code, for example MXN")
-    return text.upper()
-
-
 def _read_currency(target: Target, body: wire.PartyBody) -> str | None:
     """Read the currency of a change from the query or the body; both may name it, but only the same one."""
-    currencies = {_parse_currency(text) for text in (target.currency, body.currency) if text}
+    currencies = {parse_currency(text) for text in (target.currency, body.currency) if text}
     if len(currencies) > 1:
         raise errors.Malformed("The URI and the body have different currencies")
     return currencies.pop() if currencies else None
@@ -575,22 +618,6 @@ def _is_damaged_hint(request: Request) -> bool:
         return request.method in _SUCCESS and first == PARTICIPANTS and bool(rest) and _is_parties(request)
     except errors.Malformed:
         return False
-
-
-def _describe_ignored(error: BaseException) -> str:
-    """Describe by one of metrics.HINTS_IGNORED why a hint was not stored."""
-    return next((reason for kind, reason in _IGNORED.items() if isinstance(error, kind)), "failed")
-
-
-_IGNORED: Final[dict[type[Exception], str]] = {
-    errors.AlreadyRegistered: "held_elsewhere",
-    errors.UnknownFsp: "unknown_fsp",
-    errors.HubChangesOff: "hub_changes_off",
-    errors.NotAllowed: "not_allowed",
-    errors.Unavailable: "unavailable",
-    BadIdentifier: "bad_identifier",
-    errors.OracleError: "bad_request",
-}
 
 
 def _read_text(item: dict[str, Any], name: str) -> str | None:

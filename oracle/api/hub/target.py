@@ -13,11 +13,15 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from oracle.errors import Malformed, NoSuchResource, TooManyElements
+from oracle.identifiers import PartyIdType
 
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _MEMBERS: Final = {b"partySubIdOrType": 0, b"currency": 1}
 
 PARTICIPANTS: Final = b"participants"
+_MSISDN: Final = b"/participants/MSISDN/"
+_MSISDN_LENGTH: Final = len(_MSISDN)
+_PLAIN_HEADS: Final = {b"/participants/" + name.encode(): name.value for name in PartyIdType}
 
 
 class Target(NamedTuple):
@@ -60,6 +64,21 @@ def read_target(target: bytes) -> Target:
     elif asked_sub_id is not None and asked_sub_id != sub_id:
         raise Malformed("The path and the query have different values for partySubIdOrType")
     return Target(party_id_type, identifier, sub_id, currency)
+
+
+def read_plain_target(target: bytes) -> tuple[str, str]:
+    """Read `/participants/{Type}/{ID}` if the identifier has letters and digits only, as `read_target` would.
+
+    Returns two empty texts for any other target.
+    """
+    if target.startswith(_MSISDN):  # most lookups
+        identifier = target[_MSISDN_LENGTH:]
+        return ("MSISDN", identifier.decode("ascii")) if identifier.isalnum() else ("", "")
+    head, _, identifier = target.rpartition(b"/")
+    party_id_type = _PLAIN_HEADS.get(head)
+    if party_id_type is None or not identifier.isalnum():
+        return "", ""
+    return party_id_type, identifier.decode("ascii")
 
 
 def _decode(raw: bytes) -> str:

@@ -198,6 +198,7 @@ class Coherence:
         self.confirmed: Confirmed | None = None  # the row as last adopted, and when it was asked for
         self.marker_key = self.marker = b""  # as this process has adopted it
         self.markers: tuple[bytes, ...] = ()  # the same with the tag of each key that is accepted; ours is the first
+        self._named: tuple[str, Marker] | None = None  # the directory and the numbers that these are made of
         self._marked: tuple[Session | None, bytes] = (None, b"")  # where this process saw which marker last
         self._following: asyncio.Task[None] | None = None
         self.reachable = False  # PostgreSQL, at the last asking
@@ -372,10 +373,13 @@ class Coherence:
         self.generation = row.generation
         self.run_ids = row.run_ids
         self.lineage = row.lineage
-        self.key_prefix = f"{self._prefix}:{row.directory_id[:8]}.{row.generation}:".encode()
-        self.marker_key = f"{self._prefix}:{row.directory_id[:8]}:marker".encode()
-        self.markers = self.tags.sign_marker(self.marker_key, _marker_of(row))
-        self.marker = self.markers[0]
+        named = row.directory_id, _marker_of(row)
+        if named != self._named:  # not at each poll: mostly nothing has changed
+            self._named = named
+            self.key_prefix = f"{self._prefix}:{row.directory_id[:8]}.{row.generation}:".encode()
+            self.marker_key = f"{self._prefix}:{row.directory_id[:8]}:marker".encode()
+            self.markers = self.tags.sign_marker(self.marker_key, named[1])
+            self.marker = self.markers[0]
         if self.confirmed is None or asked >= self.confirmed.at:
             self.confirmed = Confirmed(row, asked)
 

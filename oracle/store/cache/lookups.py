@@ -33,7 +33,7 @@ from typing import Final
 import msgspec
 
 from oracle.errors import DirectoryUnavailable, Overloaded
-from oracle.store.base import AnswerCallback, CopyKey, Reads, Session
+from oracle.store.base import AnswerCallback, Copy, Reads, Session
 from oracle.store.cache.coherence import Coherence
 from oracle.store.cache.pace import Pace
 from oracle.store.cache.values import new_token
@@ -54,7 +54,7 @@ CATCH_UP_PAUSE_S: Final = 0.03  # between two questions to PostgreSQL
 # The part of the deadline that a lookup can wait for PostgreSQL, by the prediction; the rest is for its error.
 PATIENCE: Final = 0.75
 
-NOBODY: Final = b"\x90"
+NOBODY = b"\x90"  # not Final: compiled code would have copies, and the schedules show what is lost with another value
 
 # How many copies with a wrong tag a process removes in a second, so that others take their place.  Two services with
 # different keys would remove each other's copies without end: this limits what that costs.
@@ -89,12 +89,17 @@ class Fill(msgspec.Struct, frozen=True):
 class Slot:
     """One key that callers wait for."""
 
-    __slots__ = ("asked_at", "callers", "fill")
+    __slots__ = ("asked_at", "callers", "fill", "identifier", "name", "party_id_type")
 
-    def __init__(self, asked_at: float, callers: list[AnswerCallback], fill: Fill | None = None) -> None:
+    def __init__(
+        self, party_id_type: str, identifier: str, name: bytes, asked_at: float, callers: list[AnswerCallback]
+    ) -> None:
+        self.party_id_type = party_id_type
+        self.identifier = identifier
+        self.name = name  # of its copy in Redis, without the prefix of the generation
         self.asked_at = asked_at
         self.callers = callers
-        self.fill = fill
+        self.fill: Fill | None = None
 
 
 class Lookups:
@@ -103,8 +108,8 @@ class Lookups:
     # What each lookup reads.  An object of more than 30 attributes finds those in its dictionary more slowly.
     __slots__ = (
         "__dict__", "__weakref__", "_batch_max", "_begin_tag", "_cache_batches", "_cache_batches_max", "_cells",
-        "_coherence", "_cold", "_count_cache_batches", "_count_reads", "_full", "_full_at", "_hot", "_loop",
-        "_waiting",
+        "_coherence", "_cold", "_count_cache_batches", "_count_reads", "_full", "_full_at", "_hot", "_loop", "_now",
+        "_send_due", "_waiting",
     )  # fmt: skip
 
     def __init__(
@@ -132,8 +137,10 @@ class Lookups:
         self._full_at = min(limits.full_at, limits.waiting_max)
         self._ttl_ms = int(ttl_s * 1000)
         self._negative_ttl_ms = int(negative_ttl_s * 1000)
-        self._hot: dict[CopyKey, Slot] = {}  # waiting for the next MGET
-        self._cold: dict[CopyKey, Slot] = {}  # waiting for the next query
+        self._hot: dict[bytes, Slot] = {}  # waiting for the next MGET, by name
+        self._send_due = False  # in this turn of the event loop, which began at `_now`
+        self._now = 0.0
+        self._cold: dict[bytes, Slot] = {}  # waiting for the next query
         self._waiting = 0
         self._full = False
         self.on_full: Callable[[], None] = _do_nothing  # there is enough work: callers had better wait
@@ -169,16 +176,17 @@ class Lookups:
                 self._full = True
                 self.on_full()
                 self._loop.call_later(ROOM_CHECK_S, self._check_room)
-        key = (party_id_type, identifier)
-        slot = self._hot.get(key)
+        self._waiting += 1
+        name = f"{party_id_type}:{identifier}".encode()
+        slot = self._hot.get(name)
         if slot is not None:
-            self._waiting += 1
             slot.callers.append(done)
             return
-        if not self._hot:
-            self._loop.call_soon(self._send)
-        self._waiting += 1
-        self._hot[key] = Slot(self._loop.time(), [done])
+        if not self._send_due:
+            self._send_due = True
+            self._now = self._loop.time()
+            self._loop.call_soon(self._send_all)
+        self._hot[name] = Slot(party_id_type, identifier, name, self._now, [done])
 
     async def get(self, party_id_type: str, identifier: str) -> bytes:
         """Do as `ask` does, for callers that can wait.  Raises the reason why there is no answer."""
@@ -196,6 +204,11 @@ class Lookups:
 
     # -- from the cache -------------------------------------------------------------------------------------------
 
+    def _send_all(self) -> None:
+        """Send what arrived in this turn of the event loop."""
+        self._send_due = False
+        self._send()
+
     def _send(self) -> None:
         """Send the waiting lookups, as far as the bounds allow."""
         coherence = self._coherence
@@ -208,11 +221,10 @@ class Lookups:
             session = coherence.session
             if session is None or not (fresh or coherence.patient):
                 self._cells[self._count_unreachable] += 1
-                for key, slot in self._admit(batch):
-                    self._go_cold(key, slot, None)
+                self._go_all_cold(batch)
                 continue
             prefix = coherence.key_prefix
-            keys = [prefix + f"{t}:{i}".encode() for (t, i), _ in batch]
+            keys = [prefix + slot.name for slot in batch]
             self._cache_batches += 1
             self._cells[self._count_cache_batches] += 1
             self._cells[self._count_reads] += len(keys)
@@ -222,14 +234,14 @@ class Lookups:
             else:  # rule 8
                 session.mget_marked(coherence.marker_key, coherence.markers, keys, flight)
 
-    def _wait_again(self, batch: list[tuple[CopyKey, Slot]]) -> None:
+    def _wait_again(self, batch: list[Slot]) -> None:
         """Put lookups back in front of those that wait: nothing has been read for them."""
-        waiting, self._hot = self._hot, dict(batch)
-        for key, slot in waiting.items():
-            if key in self._hot:
-                self._hot[key].callers += slot.callers
+        waiting, self._hot = self._hot, {slot.name: slot for slot in batch}
+        for name, slot in waiting.items():
+            if name in self._hot:
+                self._hot[name].callers += slot.callers
             else:
-                self._hot[key] = slot
+                self._hot[name] = slot
 
     def _confirm_first(self, pause_s: float = 0) -> None:
         """Renew the lease, which has expired (rule 5), then send.
@@ -267,59 +279,58 @@ class Lookups:
     def _turn_away(self) -> None:
         """Refuse the waiting lookups whose deadline has passed."""
         late = self._loop.time() - self._timeout_s
-        for key in [key for key, slot in self._hot.items() if slot.asked_at <= late]:
-            self._call_back(self._hot.pop(key), Overloaded(), cached=False)
+        for name in [name for name, slot in self._hot.items() if slot.asked_at <= late]:
+            self._call_back(self._hot.pop(name), Overloaded(), False)
 
     def _take_values(
-        self,
-        batch: list[tuple[CopyKey, Slot]],
-        keys: list[bytes],
-        session: Session,
-        values: list[bytes | None] | None,
+        self, batch: list[Slot], keys: list[bytes], session: Session, values: list[bytes | None] | None
     ) -> None:
         self._cache_batches -= 1
-        if values is None and self._coherence.catches_up():
-            self._wait_again(batch)
-            self._confirm_first(CATCH_UP_PAUSE_S)
-            return
         if values is None:
+            if self._coherence.catches_up():
+                self._wait_again(batch)
+                self._confirm_first(CATCH_UP_PAUSE_S)
+                return
             self._cells[self._count_unreachable] += 1
-            for key, slot in self._admit(batch):
-                self._go_cold(key, slot, None)
+            self._go_all_cold(batch)
         else:
-            absent: list[tuple[CopyKey, Slot]] = []
-            absent_keys: list[bytes] = []
-            fenced: list[tuple[CopyKey, Slot]] = []
+            absent: list[int] = []
+            fenced: list[Slot] = []
             begin_tag, floor = self._begin_tag, self._coherence.floor
-            for (key, slot), redis_key, value in zip(batch, keys, values, strict=True):
+            for at, value in enumerate(values):
                 if value is None:
-                    absent.append((key, slot))
-                    absent_keys.append(redis_key)
+                    absent.append(at)
                     continue
+                redis_key = keys[at]
                 # As `Tags.open` does, in line: each lookup from a copy passes here.
                 if value > floor:
                     body = value[:-16]
                     tag = begin_tag()
-                    tag.update(redis_key + body)
+                    tag.update(redis_key)
+                    tag.update(body)
                     if body + tag.digest() == value:
-                        self._call_back(slot, body[5:], cached=True)
+                        self._call_back(batch[at], body[5:], True)
                         continue
                 answer = self._examine(session, redis_key, value, floor)
                 if answer is None:
-                    fenced.append((key, slot))
+                    fenced.append(batch[at])
                 else:
-                    self._call_back(slot, answer, cached=True)
+                    self._call_back(batch[at], answer, True)
             if fenced:
-                for key, slot in self._admit(fenced):
-                    self._go_cold(key, slot, None)
+                self._go_all_cold(fenced)
             if absent:
-                admitted = self._admit(absent)
+                admitted = self._admit([batch[at] for at in absent])
                 if admitted:
-                    self._take_tokens(admitted, absent_keys[: len(admitted)], session)
+                    self._take_tokens(admitted, [keys[at] for at in absent[: len(admitted)]], session)
         if self._full:
             self._make_room()
         if self._hot:
             self._send()
+
+    def _go_all_cold(self, batch: list[Slot]) -> None:
+        """Read the directory for lookups that store no copy."""
+        for slot in self._admit(batch):
+            self._go_cold(slot, None)
 
     def _examine(self, session: Session, redis_key: bytes, value: bytes, floor: bytes) -> bytes | None:
         """Return the answer of a copy with another tag than ours; None where the directory must answer.
@@ -353,38 +364,38 @@ class Lookups:
         self._removals_left -= 1
         return self._removals_left >= 0
 
-    def _take_tokens(self, absent: list[tuple[CopyKey, Slot]], keys: list[bytes], session: Session) -> None:
+    def _take_tokens(self, absent: list[Slot], keys: list[bytes], session: Session) -> None:
         """Take tokens on the absent keys (rule 2), then read the directory."""
-        tokens = [new_token() for _ in keys]
+        token = new_token()  # one for the batch: no key is in it twice
         self._cells[self._count_tokens] += len(keys)
         self._taking_tokens += len(keys)
 
         def go_on(ours: list[bool]) -> None:
             self._taking_tokens -= len(keys)
-            for (key, slot), redis_key, token, mine in zip(absent, keys, tokens, ours, strict=True):
+            for slot, redis_key, mine in zip(absent, keys, ours, strict=True):
                 if not mine:  # another's token; or no string, which MGET shows as absent
                     self._shorten(session, redis_key)
-                self._go_cold(key, slot, Fill(session, redis_key, token) if mine else None)
+                self._go_cold(slot, Fill(session, redis_key, token) if mine else None)
 
-        session.lease(keys, tokens, go_on)
+        session.lease(keys, token, go_on)
 
     # -- from the directory ---------------------------------------------------------------------------------------
 
-    def _admit(self, batch: list[tuple[CopyKey, Slot]]) -> list[tuple[CopyKey, Slot]]:
+    def _admit(self, batch: list[Slot]) -> list[Slot]:
         """Return the first lookups of the batch, as many as PostgreSQL can answer in time; refuse the others."""
         free = self._database_batches_max - self._database_batches
         ahead = len(self._cold) + self._taking_tokens
         if free and ahead + len(batch) <= free * self._batch_max:
             return batch
         now = self._loop.time()
-        left_s = self._timeout_s * PATIENCE - (now - batch[0][1].asked_at)
+        left_s = self._timeout_s * PATIENCE - (now - batch[0].asked_at)
         room = max(free, self._database_pace.count_room(left_s, now)) * self._batch_max - ahead
-        for _, slot in batch[max(0, room) :]:
-            self._call_back(slot, Overloaded(), cached=False)
+        for slot in batch[max(0, room) :]:
+            self._call_back(slot, Overloaded(), False)
         return batch[: max(0, room)]
 
-    def _go_cold(self, key: CopyKey, slot: Slot, fill: Fill | None) -> None:
-        present = self._cold.get(key)
+    def _go_cold(self, slot: Slot, fill: Fill | None) -> None:
+        present = self._cold.get(slot.name)
         if present is not None:  # not sent yet, so its read begins after both lookups started
             present.callers += slot.callers
             present.fill = fill or present.fill
@@ -392,7 +403,7 @@ class Lookups:
         slot.fill = fill
         if not self._cold:
             self._loop.call_soon(self._query)
-        self._cold[key] = slot
+        self._cold[slot.name] = slot
 
     def _query(self) -> None:
         while self._cold and self._database_batches < self._database_batches_max:
@@ -404,18 +415,18 @@ class Lookups:
             self._cells[self._count_keys] += len(batch)
             self._spawn(self._read_directory(batch))
 
-    async def _read_directory(self, batch: list[tuple[CopyKey, Slot]]) -> None:
+    async def _read_directory(self, batch: list[Slot]) -> None:
         answers: list[bytes] | None = None
         failure: Exception = DirectoryUnavailable()
         with_routes = True
         try:
-            oldest = min(slot.asked_at for _, slot in batch)
+            oldest = min([slot.asked_at for slot in batch])
             left_s = self._timeout_s - (self._loop.time() - oldest)
             if left_s <= 0:
                 failure = Overloaded()
             else:
                 async with asyncio.timeout(left_s):
-                    answers = await self._reads.answers([key for key, _ in batch])
+                    answers = await self._reads.answers([(slot.party_id_type, slot.identifier) for slot in batch])
                     if not self._coherence.fresh and NOBODY in answers:
                         # Routes decide then, and without a lease those of this process can be old.
                         with_routes = False
@@ -429,11 +440,11 @@ class Lookups:
             self._database_batches -= 1
             self._reading -= len(batch)
             self._database_pace.leave(self._loop.time(), full=bool(self._cold))
-            for index, (_, slot) in enumerate(batch):
+            for index, slot in enumerate(batch):
                 answer = failure if answers is None else answers[index]
                 if answer == NOBODY and not with_routes:
                     answer = failure
-                self._call_back(slot, answer, cached=False)
+                self._call_back(slot, answer, False)
             if self._cold:
                 self._loop.call_soon(self._query)
             if self._full:
@@ -441,7 +452,7 @@ class Lookups:
         if answers is not None:
             self._fill(batch, answers)
 
-    def _fill(self, batch: list[tuple[CopyKey, Slot]], answers: list[bytes]) -> None:
+    def _fill(self, batch: list[Slot], answers: list[bytes]) -> None:
         """Store the copies, after the callers have their answers.  However late a copy arrives, its token decides.
 
         Remove the copies of the generation before: nobody can read those, and they would stay until their TTL.
@@ -449,18 +460,30 @@ class Lookups:
         age_s = self._coherence.generation_age_s
         most_ms = self._ttl_ms if age_s > YOUNG_S else YOUNG_TTL_MS
         old_prefix = self._coherence.old_prefix if age_s * 1000 < self._ttl_ms * 1.1 else b""
-        seal, now_s = self._coherence.tags.seal, self._coherence.now_s()
-        for ((party_id_type, identifier), slot), answer in zip(batch, answers, strict=True):
+        seal, now_s, spread = self._coherence.tags.seal, self._coherence.now_s(), random.random
+        known_ms, nobody_ms = min(self._ttl_ms, most_ms), min(self._negative_ttl_ms, most_ms)
+        fills: dict[Session, list[Copy]] = {}
+        session: Session | None = None
+        copies: list[Copy] = []
+        old_keys: list[bytes] = []
+        for slot, answer in zip(batch, answers, strict=True):
             fill = slot.fill
-            if fill is not None and fill.session.alive:  # rule 7: on that very session or not at all
-                ttl_ms = min(self._negative_ttl_ms if answer == NOBODY else self._ttl_ms, most_ms)
-                if old_prefix:
-                    fill.session.unlink(old_prefix + f"{party_id_type}:{identifier}".encode())
-                # Spread, so that copies that were stored together do not expire together.
-                spread_ms = int(ttl_ms * random.uniform(0.9, 1.1))  # noqa: S311
-                copy = seal(fill.key, answer, now_s + spread_ms / 1000)
-                fill.session.fill(fill.key, fill.token, copy, spread_ms, self._lose_fill)
-                self._cells[self._count_fills] += 1
+            if fill is None or not fill.session.alive:  # rule 7: on that very session or not at all
+                continue
+            if fill.session is not session:
+                session = fill.session
+                copies = fills.setdefault(session, [])
+            key = fill.key
+            # Spread, so that copies that were stored together do not expire together.
+            ttl_ms = int((nobody_ms if answer == NOBODY else known_ms) * (0.9 + 0.2 * spread()))
+            copies.append((key, fill.token, seal(key, answer, now_s + ttl_ms / 1000), ttl_ms))
+            if old_prefix:
+                old_keys.append(old_prefix + slot.name)
+        if old_keys and session is not None:
+            session.unlink(old_keys)
+        for session, copies in fills.items():
+            self._cells[self._count_fills] += len(copies)
+            session.fill(copies, self._lose_fills)
 
     def _count_moving(self) -> int:
         """Count the callers that wait, without those that wait for a PostgreSQL that answers too slowly."""
@@ -483,10 +506,10 @@ class Lookups:
         if self._full:
             self._loop.call_later(ROOM_CHECK_S, self._check_room)
 
-    def _lose_fill(self) -> None:
-        self._cells[self._count_lost] += 1
+    def _lose_fills(self, count: int) -> None:
+        self._cells[self._count_lost] += count
 
-    def _call_back(self, slot: Slot, answer: bytes | Exception, *, cached: bool) -> None:
+    def _call_back(self, slot: Slot, answer: bytes | Exception, cached: bool) -> None:
         """Answer all callers of a slot.  A caller that fails is reported; the other callers still get their answer."""
         callers = slot.callers
         self._waiting -= len(callers)
@@ -509,9 +532,7 @@ class _Flight:
 
     __slots__ = ("batch", "keys", "lookups", "session")
 
-    def __init__(
-        self, lookups: Lookups, batch: list[tuple[CopyKey, Slot]], keys: list[bytes], session: Session
-    ) -> None:
+    def __init__(self, lookups: Lookups, batch: list[Slot], keys: list[bytes], session: Session) -> None:
         self.lookups = lookups
         self.batch = batch
         self.keys = keys
@@ -525,13 +546,10 @@ def _do_nothing() -> None:
     pass
 
 
-def _take(waiting: dict[CopyKey, Slot], most: int) -> list[tuple[CopyKey, Slot]]:
+def _take(waiting: dict[bytes, Slot], most: int) -> list[Slot]:
     """Remove and return the first `most` entries."""
     if len(waiting) <= most:
-        batch = list(waiting.items())
+        batch = list(waiting.values())
         waiting.clear()
         return batch
-    batch = [(key, waiting[key]) for key in list(waiting)[:most]]
-    for key, _ in batch:
-        del waiting[key]
-    return batch
+    return [waiting.pop(key) for key in list(waiting)[:most]]

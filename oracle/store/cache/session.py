@@ -18,11 +18,14 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
+from hashlib import sha1
 from typing import Any, Final, NamedTuple, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import hiredis
 
+from oracle.store.base import Copy
 from oracle.store.cache.values import FENCE
 
 # Replies of a server that must not be used now: none of its copies can be believed.
@@ -37,12 +40,19 @@ _NOT_A_PRIMARY: Final = (
     "ASK",
     "UNBLOCKED",
 )
+# Store the values whose keys hold their tokens; return how many are lost.  Each key has a token, a value and a TTL.
+# MGET and not GET: a key with a value that is no string must not end the script.
 _FILL: Final = b"""
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-    redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-    return 1
+local found = redis.call('MGET', unpack(KEYS))
+local lost = 0
+for i, key in ipairs(KEYS) do
+    if found[i] == ARGV[3 * i - 2] then
+        redis.call('SET', key, ARGV[3 * i - 1], 'PX', ARGV[3 * i])
+    else
+        lost = lost + 1
+    end
 end
-return 0
+return lost
 """
 # Raise the marker; return what it is now.  See `values.Marker.exceeds`.  A script cannot check tags, because it has no
 # key: the caller does, and names the values that must not stay.  It reads the beginning only: no marker of ours is
@@ -89,9 +99,12 @@ return 1
 REMOVED_BY: Final = 64  # bytes from the beginning; a value can be huge
 # The type stub of hiredis allows tuples of one element only.
 _pack: Final = cast("Callable[[tuple[Any, ...]], bytes]", hiredis.pack_command)
+_HEADS: Final = [b"$%d\r\n" % length for length in range(1024)]  # of an argument; `_pack` takes longer to write them
 _PING: Final = _pack((b"PING",))
 # A long list of fences is sent in chunks, so that lookups on the same connection get their turn in between.
 FENCE_CHUNK: Final = 256
+# Nothing else runs in Redis while a script does: so many keys take it less than a millisecond.
+FILL_CHUNK: Final = 64
 
 Replies = list[Any]
 
@@ -116,6 +129,7 @@ class RedisSession(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         # (replies to expect, replies so far, callback), in the order of the commands
         self._pending: deque[tuple[int, Replies, Callable[[Replies | None], None]]] = deque()
+        self._delayed: list[bytes] = []  # commands of this turn of the loop that are not written
         self._alive_at = 0.0  # the time of the last reply
         self._timer: asyncio.TimerHandle | None = None
         self._fill_sha = self._raise_sha = self._remove_sha = self._shorten_sha = b""
@@ -158,6 +172,7 @@ class RedisSession(asyncio.Protocol):
             self._timer.cancel()
         if self._transport is not None:
             self._transport.abort()
+        self._delayed = []
         waiting, self._pending = self._pending, deque()
         for _, _, done in waiting:
             done(None)
@@ -175,20 +190,68 @@ class RedisSession(asyncio.Protocol):
             if self._timer is None:
                 self._timer = self._loop.call_later(self._timeout_s, self._check_life)
         self._pending.append((replies, [], done))
+        if self._delayed:  # they come first, as in `_pending`
+            payload = b"".join(self._delayed) + payload
+            self._delayed = []
         self._transport.write(payload)
+
+    def _send_together(self, payload: bytes, replies: int, done: Callable[[Replies | None], None]) -> None:
+        """Do as `send` does, by one write for all of this turn of the loop: each write wakes the server.
+
+        What the caller plans by `call_soon` afterwards comes after the write.
+        """
+        if not self.alive:
+            done(None)
+            return
+        if not self._pending:
+            self._alive_at = self._loop.time()
+            if self._timer is None:
+                self._timer = self._loop.call_later(self._timeout_s, self._check_life)
+        self._pending.append((replies, [], done))
+        if not self._delayed:
+            self._loop.call_soon(self._write_delayed)
+        self._delayed.append(payload)
+
+    def _write_delayed(self) -> None:
+        delayed, self._delayed = self._delayed, []
+        if delayed and self._transport is not None:
+            self._transport.write(b"".join(delayed))
 
     async def call(self, *commands: tuple[bytes | str | int, ...]) -> Replies:
         """Do as `send` does, for callers that can wait.  Raises Unreachable."""
         return await self._request(b"".join(map(_pack, commands)), len(commands))
 
+    async def run(self, script: bytes, keys: Sequence[bytes], arguments: Sequence[bytes | int]) -> Any:
+        end = (len(keys), *keys, *arguments)
+        future: asyncio.Future[Replies | None] = self._loop.create_future()
+        self._send_together(_pack((b"EVALSHA", _name_script(script), *end)), 1, partial(_finish, future))
+        replies = await future
+        if replies is None:
+            raise Unreachable(self.refusal)
+        reply = replies[0]
+        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
+            (reply,) = await self.call((b"EVAL", script, *end))  # the first time, and after a SCRIPT FLUSH
+        if isinstance(reply, hiredis.ReplyError):
+            raise Unreachable(_explain_reply(reply))
+        return reply
+
+    async def ask(self, key: bytes, *commands: tuple[bytes | str | int, ...]) -> Replies:  # noqa: ARG002 - as `write`
+        future: asyncio.Future[Replies | None] = self._loop.create_future()
+        self._send_together(b"".join(map(_pack, commands)), len(commands), partial(_finish, future))
+        replies = await future
+        if replies is None:
+            raise Unreachable(self.refusal)
+        for reply in replies:
+            if isinstance(reply, hiredis.ReplyError):
+                raise Unreachable(_explain_reply(reply))
+        return replies
+
+    def write(self, key: bytes, *commands: tuple[bytes | str | int, ...]) -> None:  # noqa: ARG002 - a cluster needs it
+        self._send_together(b"".join(map(_pack, commands)), len(commands), _ignore)
+
     async def _request(self, payload: bytes, count: int) -> Replies:
         future: asyncio.Future[Replies | None] = self._loop.create_future()
-
-        def finish(replies: Replies | None) -> None:
-            if not future.done():  # the caller can be cancelled meanwhile
-                future.set_result(replies)
-
-        self.send(payload, count, finish)
+        self.send(payload, count, partial(_finish, future))
         replies = await future
         if replies is None:
             raise Unreachable(self.refusal)
@@ -271,7 +334,10 @@ class RedisSession(asyncio.Protocol):
         """Return the commands that read these keys, and the number of their replies."""
         if self.clustered:
             return b"".join([_pack((b"GET", key)) for key in keys]), len(keys)
-        return _pack((b"MGET", *keys)), 1
+        try:
+            return b"*%d\r\n$4\r\nMGET\r\n%b\r\n" % (1 + len(keys), b"\r\n".join([_HEADS[len(k)] + k for k in keys])), 1
+        except IndexError:
+            return _pack((b"MGET", *keys)), 1
 
     def _values(self, replies: Replies | None, count: int) -> list[bytes | None] | None:
         """Return the values that `_pack_reads` asked for; None if the session broke or the server refused."""
@@ -280,27 +346,44 @@ class RedisSession(asyncio.Protocol):
         values = replies if self.clustered else replies[0]
         return values if isinstance(values, list) and len(values) == count else None
 
-    def lease(self, keys: Sequence[bytes], tokens: Sequence[bytes], done: Callable[[list[bool]], None]) -> None:
+    def lease(self, keys: Sequence[bytes], token: bytes, done: Callable[[list[bool]], None]) -> None:
         def answer(replies: Replies | None) -> None:
             # nil: the key was absent and holds our token now.  An error (out of memory) means that it does not.
             done([reply is None for reply in replies] if replies is not None else [False] * len(keys))
 
-        pack, px = _pack, self._token_ms
-        commands = [pack((b"SET", k, t, b"NX", b"GET", b"PX", px)) for k, t in zip(keys, tokens, strict=True)]
+        # All commands of a batch end in the same way, so most of the packing is done once.  Not by a script: for Redis
+        # that is dearer.
+        end = b"\r\n" + _pack((token, b"NX", b"GET", b"PX", self._token_ms)).partition(b"\r\n")[2]
+        commands = [b"*7\r\n$3\r\nSET\r\n$%d\r\n%b%b" % (len(key), key, end) for key in keys]
         self.send(b"".join(commands), len(keys), answer)
 
-    def fill(self, key: bytes, token: bytes, value: bytes, ttl_ms: int, lost: Callable[[], None]) -> None:
+    def fill(self, copies: Sequence[Copy], lost: Callable[[int], None]) -> None:
+        size = 1 if self.clustered else FILL_CHUNK
+        chunks = [copies[start : start + size] for start in range(0, len(copies), size)]
+
         def answer(replies: Replies | None) -> None:
-            if replies is None or replies[0] != 1:
-                lost()
-                if replies is not None and str(replies[0]).startswith("NOSCRIPT"):
-                    self.send(_pack((b"SCRIPT", b"LOAD", _FILL)), 1, _ignore)  # after a SCRIPT FLUSH
+            missing = 0
+            for chunk, reply in zip(chunks, replies or [None] * len(chunks), strict=True):
+                missing += reply if isinstance(reply, int) else len(chunk)
+            if missing:
+                lost(missing)
+            if replies is not None and any(str(reply).startswith("NOSCRIPT") for reply in replies):
+                self.send(_pack((b"SCRIPT", b"LOAD", _FILL)), 1, _ignore)  # after a SCRIPT FLUSH
 
-        command = (b"EVALSHA", self._fill_sha, b"1", key, token, value, b"%d" % ttl_ms)
-        self.send(_pack(command), 1, answer)
+        self.send(b"".join([self._pack_fill(chunk) for chunk in chunks]), len(chunks), answer)
 
-    def unlink(self, key: bytes) -> None:
-        self.send(_pack((b"UNLINK", key)), 1, _ignore)
+    def _pack_fill(self, copies: Sequence[Copy]) -> bytes:
+        command: list[bytes | int] = [b"EVALSHA", self._fill_sha, len(copies)]
+        command += [copy[0] for copy in copies]
+        for copy in copies:
+            command += copy[1:]
+        return _pack(tuple(command))
+
+    def unlink(self, keys: Sequence[bytes]) -> None:
+        if self.clustered:
+            self.send(b"".join([_pack((b"UNLINK", key)) for key in keys]), len(keys), _ignore)
+        else:
+            self.send(_pack((b"UNLINK", *keys)), 1, _ignore)
 
     def remove(self, key: bytes, value: bytes) -> None:
         command = (b"EVALSHA", self._remove_sha, b"1", key, value[:REMOVED_BY])
@@ -370,6 +453,17 @@ class RedisSession(asyncio.Protocol):
     def _expect_ok(self, replies: Replies) -> None:
         if replies[0] != b"OK":
             raise Unreachable(_explain_reply(replies[0]))
+
+
+@lru_cache(64)
+def _name_script(script: bytes) -> bytes:
+    """Return the name by which a server knows a script that it has run before."""
+    return sha1(script, usedforsecurity=False).hexdigest().encode()
+
+
+def _finish(future: asyncio.Future[Replies | None], replies: Replies | None) -> None:
+    if not future.done():  # the caller can be cancelled meanwhile
+        future.set_result(replies)
 
 
 def _ignore(replies: Replies | None) -> None:

@@ -27,7 +27,7 @@ from itertools import count
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
-from oracle.store.base import Session
+from oracle.store.base import Copy, Session
 from oracle.store.cache.session import RedisSession, Unreachable, dial, make_tls_context, read_tls
 
 SLOTS: Final = 16384
@@ -163,7 +163,7 @@ class ClusterSession:
     """A Session over all primaries of a cluster: splits keys by slot and joins the answers."""
 
     def __init__(self, nodes: list[RedisSession], slots: list[RedisSession]) -> None:
-        self._nodes = nodes
+        self.nodes = nodes
         self._slots = slots
         self._markers: tuple[bytes, dict[RedisSession, bytes]] = (b"", {})
         self.run_ids = tuple(sorted(run_id for node in nodes for run_id in node.run_ids))
@@ -175,17 +175,17 @@ class ClusterSession:
 
     @property
     def refusal(self) -> str:
-        return next((node.refusal for node in self._nodes if node.refusal), "")
+        return next((node.refusal for node in self.nodes if node.refusal), "")
 
     @property
     def alive(self) -> bool:
-        return not self._closed and all(node.alive for node in self._nodes)
+        return not self._closed and all(node.alive for node in self.nodes)
 
     def close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        for node in self._nodes:
+        for node in self.nodes:
             node.close()
         self.lost()
 
@@ -281,7 +281,7 @@ class ClusterSession:
         for node, names in parts.items():
             node.raise_markers(names, marker, replaced, part)
 
-    def lease(self, keys: Sequence[bytes], tokens: Sequence[bytes], done: Callable[[list[bool]], None]) -> None:
+    def lease(self, keys: Sequence[bytes], token: bytes, done: Callable[[list[bool]], None]) -> None:
         ours = [False] * len(keys)
         parts = self._split(keys)
         left = len(parts)
@@ -295,17 +295,15 @@ class ClusterSession:
                 done(ours)
 
         for node, positions in parts.items():
-            node.lease(
-                [keys[p] for p in positions],
-                [tokens[p] for p in positions],
-                partial(part, positions),
-            )
+            node.lease([keys[p] for p in positions], token, partial(part, positions))
 
-    def fill(self, key: bytes, token: bytes, value: bytes, ttl_ms: int, lost: Callable[[], None]) -> None:
-        self._node(key).fill(key, token, value, ttl_ms, lost)
+    def fill(self, copies: Sequence[Copy], lost: Callable[[int], None]) -> None:
+        for node, positions in self._split([copy[0] for copy in copies]).items():
+            node.fill([copies[p] for p in positions], lost)
 
-    def unlink(self, key: bytes) -> None:
-        self._node(key).unlink(key)
+    def unlink(self, keys: Sequence[bytes]) -> None:
+        for node, positions in self._split(keys).items():
+            node.unlink([keys[p] for p in positions])
 
     def remove(self, key: bytes, value: bytes) -> None:
         self._node(key).remove(key, value)
@@ -325,6 +323,15 @@ class ClusterSession:
             return None
         return [key for part in missing for key in part or ()]
 
+    async def run(self, script: bytes, keys: Sequence[bytes], arguments: Sequence[bytes | int]) -> Any:
+        return await self._node(keys[0]).run(script, keys, arguments)
+
+    async def ask(self, key: bytes, *commands: tuple[bytes | str | int, ...]) -> list[Any]:
+        return await self._node(key).ask(key, *commands)
+
+    def write(self, key: bytes, *commands: tuple[bytes | str | int, ...]) -> None:
+        self._node(key).write(key, *commands)
+
     def ping(self) -> None:
-        for node in self._nodes:
+        for node in self.nodes:
             node.ping()

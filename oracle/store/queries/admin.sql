@@ -2,10 +2,18 @@
 
 -- name: credential_valid(text) -> CredentialCheckRow
 -- Each call of the admin listener: whether the credential is valid, and which hashes are.
-SELECT c.role::text, c.fsp_id, c.expires_at > now() AND c.revoked_at > now() AND f.status IS DISTINCT FROM 'closed' AS valid,
+SELECT c.role::text, c.fsp_id, c.person, c.expires_at > now() AND c.revoked_at > now() AND f.status IS DISTINCT FROM 'closed' AS valid,
        ARRAY(SELECT secret_sha256 FROM credential_secrets s
              WHERE s.credential_id = c.credential_id AND s.expires_at > now() ORDER BY s.created_at DESC LIMIT 2) AS hashes
 FROM credentials c LEFT JOIN fsps f USING (fsp_id) WHERE c.credential_id = $1
+
+-- name: caller_secret() -> SecretRow
+-- Once for each process.
+SELECT secret FROM caller_secret
+
+-- name: fsps_closed(text[]) -> FspIdRow
+-- Which of these FSPs are closed.  Each call of somebody who is bound to FSPs and comes in without a key.
+SELECT fsp_id FROM fsps WHERE fsp_id = ANY ($1::text[]) AND status = 'closed'
 
 -- name: credential_used(text)
 INSERT INTO credential_uses (credential_id, last_used_at) VALUES ($1, now())
@@ -19,18 +27,18 @@ INSERT INTO access_refusals (credential_id, address, method, route, status, reas
 SELECT at, credential_id, address, method, route, status, reason FROM access_refusals
 WHERE $1::timestamptz IS NULL OR at < $1 ORDER BY at DESC LIMIT $2
 
--- name: credentials_page(text, text, text, int8) -> CredentialRow
--- $1 FSP or NULL, $2 role or NULL, $3 after this id or NULL, $4 limit.
-SELECT credential_id, role::text, fsp_id, label, created_at, created_by, version, nullif(expires_at, 'infinity') AS expires_at,
+-- name: credentials_page(text, text, text, int8, text[]) -> CredentialRow
+-- $1 FSP or NULL, $2 role or NULL, $3 after this id or NULL, $4 limit, $5 of these FSPs alone or NULL.
+SELECT credential_id, role::text, fsp_id, label, person, created_at, created_by, version, nullif(expires_at, 'infinity') AS expires_at,
        nullif(revoked_at, 'infinity') AS revoked_at, last_used_at,
        (SELECT count(*) FROM credential_secrets s WHERE s.credential_id = c.credential_id AND s.expires_at > now()) AS secrets
 FROM credentials c LEFT JOIN credential_uses USING (credential_id)
 WHERE ($1::text IS NULL OR fsp_id = $1) AND ($2::text IS NULL OR role::text = $2)
-  AND ($3::text IS NULL OR credential_id > $3)
+  AND ($3::text IS NULL OR credential_id > $3) AND ($5::text[] IS NULL OR fsp_id = ANY ($5))
 ORDER BY credential_id LIMIT $4
 
 -- name: credential(text) -> CredentialRow
-SELECT credential_id, role::text, fsp_id, label, created_at, created_by, version, nullif(expires_at, 'infinity') AS expires_at,
+SELECT credential_id, role::text, fsp_id, label, person, created_at, created_by, version, nullif(expires_at, 'infinity') AS expires_at,
        nullif(revoked_at, 'infinity') AS revoked_at, last_used_at,
        (SELECT count(*) FROM credential_secrets s WHERE s.credential_id = c.credential_id AND s.expires_at > now()) AS secrets
 FROM credentials c LEFT JOIN credential_uses USING (credential_id) WHERE credential_id = $1
@@ -39,12 +47,12 @@ FROM credentials c LEFT JOIN credential_uses USING (credential_id) WHERE credent
 -- Not now(), the begin of the transaction: it can have waited here for a transaction that revokes the credential.
 SELECT version, revoked_at <= clock_timestamp() AS revoked, role::text FROM credentials WHERE credential_id = $1 FOR UPDATE
 
--- name: credential_add(text, text, text, text, timestamptz, text)
-INSERT INTO credentials (credential_id, role, fsp_id, label, expires_at, created_by)
-VALUES ($1, $2::text::credential_role, $3, $4, coalesce($5::timestamptz, 'infinity'), $6)
+-- name: credential_add(text, text, text, text, timestamptz, text, text)
+INSERT INTO credentials (credential_id, role, fsp_id, label, expires_at, person, created_by)
+VALUES ($1, $2::text::credential_role, $3, $4, coalesce($5::timestamptz, 'infinity'), $6, $7)
 
--- name: credential_change(text, text, timestamptz)
-UPDATE credentials SET label = $2, expires_at = coalesce($3::timestamptz, 'infinity') WHERE credential_id = $1
+-- name: credential_change(text, text, timestamptz, text)
+UPDATE credentials SET label = $2, expires_at = coalesce($3::timestamptz, 'infinity'), person = $4 WHERE credential_id = $1
 
 -- name: credential_touch(text)
 -- A rotation changes the credential: its version moves, and history records it.
@@ -110,13 +118,13 @@ UPDATE idempotency SET answer = $1 WHERE ctid IN (
 DELETE FROM access_refusals WHERE ctid IN (
     SELECT ctid FROM access_refusals WHERE at < now() - make_interval(secs => $1) LIMIT 10000 FOR UPDATE SKIP LOCKED)
 
--- name: fsps_page(text, text, text, int8) -> FspRow
--- $1 status or NULL, $2 use case or NULL, $3 after this id or NULL, $4 limit.
+-- name: fsps_page(text, text, text, int8, text[]) -> FspRow
+-- $1 status or NULL, $2 use case or NULL, $3 after this id or NULL, $4 limit, $5 these FSPs alone or NULL.
 SELECT fsp_id, status::text, name, locale_name, dfsp_type, additional_info, kinds, currencies, use_cases, contact,
        two_persons, hub_changes, default_country, logo_data_type, encode(logo_sha256, 'hex') AS logo_sha256, created_at, changed_at, version
 FROM fsps
 WHERE ($1::text IS NULL OR status::text = $1) AND ($2::text IS NULL OR $2 = ANY (use_cases))
-  AND ($3::text IS NULL OR fsp_id > $3)
+  AND ($3::text IS NULL OR fsp_id > $3) AND ($5::text[] IS NULL OR fsp_id = ANY ($5))
 ORDER BY fsp_id LIMIT $4
 
 -- name: fsp(text) -> FspRow

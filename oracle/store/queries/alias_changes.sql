@@ -80,6 +80,45 @@ INSERT INTO alias_currencies (identifier, party_id_type, sub_id, currency, fsp_i
 SELECT DISTINCT identifier, party_id_type, sub_id, currency, $5 FROM present
 ON CONFLICT DO NOTHING
 
+-- name: registrations_begin(text, text, party_id_type[], text[], text[], text[], text[]) -> ExaminedRow
+-- The first statement of registrations of several FSPs in one transaction.  It says who makes each of them ($1, see
+-- migrations/0018), and whether their keys are fenced ($2, as transaction_begin).  $3 types, $4 identifiers, $5 sub ids,
+-- $6 currencies, $7 FSPs.  It reads what each FSP may do (as fsp_status; the status is NULL for an unknown FSP), and what
+-- is registered under each key (as registrations_compare).  OFFSET 0: each key is looked up in the indexes, by itself.
+-- What follows soon gives up a key that is locked, and each registration goes on alone.  Not what came before: without
+-- Redis all changes take turns, and a batch that gave up its turn would need one turn for each of its registrations.
+SELECT k.ord::int, f.status::text, f.kinds, f.currencies, f.hub_changes, a.identifier IS NULL AS is_free, a.is_hint,
+       NOT a.is_hint AND (a.fsp_id = k.fsp_id AND a.currency = k.currency OR coalesce(x.fsp_id = k.fsp_id, false))
+           AS is_registered,
+       NOT a.is_hint AND x.fsp_id IS NULL AND a.currency <> k.currency
+           AND (a.fsp_id = k.fsp_id OR p.policy = 'per-currency') AS may_add
+FROM (SELECT set_config('oracle.contexts', $1, true), set_config('oracle.cache', $2, true),
+             set_config('lock_timeout', '100', true)) AS said
+CROSS JOIN unnest($3::party_id_type[], $4::text[], $5::text[], $6::text[], $7::text[])
+     WITH ORDINALITY AS k (party_id_type, identifier, sub_id, currency, fsp_id, ord)
+LEFT JOIN LATERAL (SELECT * FROM fsps WHERE fsp_id = k.fsp_id OFFSET 0) AS f ON true
+LEFT JOIN LATERAL (SELECT * FROM aliases WHERE (identifier, party_id_type, sub_id)
+                                             = (k.identifier, k.party_id_type, k.sub_id) OFFSET 0) AS a ON true
+LEFT JOIN LATERAL (SELECT * FROM key_policies WHERE party_id_type = a.party_id_type OFFSET 0) AS p ON true
+LEFT JOIN LATERAL (SELECT * FROM alias_currencies x WHERE (x.identifier, x.party_id_type, x.sub_id, x.currency)
+                                             = (a.identifier, a.party_id_type, a.sub_id, k.currency) OFFSET 0) AS x ON true
+
+-- name: registrations_add(party_id_type[], text[], text[], text[], text[])
+-- Take the keys that are still free, all distinct.  $4 currencies, $5 FSPs.
+INSERT INTO aliases (identifier, party_id_type, sub_id, currency, fsp_id)
+SELECT identifier, party_id_type, sub_id, currency, fsp_id
+FROM unnest($1::party_id_type[], $2::text[], $3::text[], $4::text[], $5::text[])
+     AS k (party_id_type, identifier, sub_id, currency, fsp_id)
+ORDER BY identifier, party_id_type, sub_id
+ON CONFLICT DO NOTHING
+
+-- name: registrations_added(party_id_type[], text[], text[]) -> int
+-- After registrations_add, when it took fewer: which keys it took, as positions from 1.
+SELECT k.ord::int FROM unnest($1::party_id_type[], $2::text[], $3::text[])
+     WITH ORDINALITY AS k (party_id_type, identifier, sub_id, ord)
+JOIN aliases a USING (identifier, party_id_type, sub_id)
+WHERE a.xmin = pg_current_xact_id_if_assigned()::xid
+
 -- Replacement and removal ---------------------------------------------------------------------------------------
 
 -- name: entries_lock(party_id_type[], text[], text[])

@@ -51,6 +51,10 @@ DELETE FROM uploads_broken_off WHERE hour < now() - interval '2 days'
 INSERT INTO batch_countries (batch_id, country)
 SELECT $1, coalesce($3, default_country) FROM fsps WHERE fsp_id = $2 AND coalesce($3, default_country) IS NOT NULL
 
+-- name: batch_person(int8, text)
+-- $1 batch, $2 the person who sent it.
+INSERT INTO batch_persons (batch_id, person) VALUES ($1, $2)
+
 -- name: batch_add(int8, text, text, text, int8, bytea, text, text, text)
 INSERT INTO batches (batch_id, fsp_id, file_name, file_format, file_bytes, file_sha256, note, uploaded_by, uploaded_role,
                      needs_approval)
@@ -64,6 +68,18 @@ SELECT $1, fsp_id, $3, $4, $5, $6, $7, $8, $9, two_persons FROM fsps WHERE fsp_i
 -- most $2 are counted.  By batches_waiting.
 SELECT two_persons, (SELECT count(*) FROM (SELECT FROM batches b WHERE b.fsp_id = $1 AND state = 'waiting' LIMIT $2) w) AS waiting
 FROM fsps WHERE fsp_id = $1
+
+-- name: change_lock(int8) -> ignored
+-- Until the end of the transaction: no second call adds the same change ($1, of its file) at the same time.
+SELECT pg_advisory_xact_lock($1)
+
+-- name: change_waiting(text, bytea, text, text, text) -> BatchIdRow
+-- The batch of FSP $1 that waits for the same change already: with the file of SHA-256 $2, asked for by $3, action $4, for
+-- the version $5 of the alias or NULL.  By batches_waiting.
+SELECT batch_id FROM batches b JOIN batch_changes c USING (batch_id)
+WHERE fsp_id = $1 AND state = 'waiting' AND file_sha256 = $2 AND uploaded_by = $3 AND c.action = $4
+  AND c.version IS NOT DISTINCT FROM $5
+ORDER BY batch_id LIMIT 1
 
 -- name: change_add(int8, text, text, int8, bytea, text, text, text)
 -- A file of one row that is read and checked already.  $1 batch, $2 FSP, $3 file name, $4 bytes, $5 SHA-256, $6 note,
@@ -91,51 +107,55 @@ DELETE FROM batch_files WHERE batch_id = $1 AND part IN (SELECT part FROM batch_
 
 -- Read ---------------------------------------------------------------------------------------------------------
 
--- name: batch(int8, text) -> BatchRow
+-- fragment: batch_columns
+-- All that BatchRow has, of a batch b.
 SELECT b.*, state::text AS state, (SELECT country FROM batch_countries c WHERE c.batch_id = b.batch_id) AS country,
        (SELECT deleted_at FROM batch_deletions d WHERE d.batch_id = b.batch_id) AS file_deleted_at,
        (SELECT action FROM batch_changes c WHERE c.batch_id = b.batch_id) AS change_action,
        (SELECT version FROM batch_changes c WHERE c.batch_id = b.batch_id) AS change_version,
        (SELECT rows FROM batch_changes c JOIN batch_chunks k USING (batch_id)
         WHERE c.batch_id = b.batch_id AND k.chunk = 0) AS change_rows,
-       ARRAY(SELECT ARRAY[c.credential_id, c.label, c.role::text, coalesce(c.fsp_id, '')] FROM credentials c
-             WHERE c.credential_id IN (b.uploaded_by, b.decided_by, b.cancelled_by)) AS people
+       (SELECT person FROM batch_persons p WHERE p.batch_id = b.batch_id) AS uploaded_person,
+       ARRAY(SELECT ARRAY[c.credential_id, c.label, c.role::text, coalesce(c.fsp_id, ''), coalesce(c.person, '')]
+             FROM credentials c
+             WHERE c.credential_id IN (b.uploaded_by, b.decided_by, b.cancelled_by)
+                   OR c.person IN (b.uploaded_by, b.decided_by, b.cancelled_by)
+             ORDER BY c.credential_id) AS people
+
+-- name: batch(int8, text) -> BatchRow
+-- include: batch_columns
 FROM batches b WHERE batch_id = $1 AND ($2::text IS NULL OR fsp_id = $2)
 
 -- name: batch_locked(int8, text) -> BatchRow
 -- Locked until the transaction ends: nobody applies, approves or cancels it meanwhile.
-SELECT b.*, state::text AS state, (SELECT country FROM batch_countries c WHERE c.batch_id = b.batch_id) AS country,
-       (SELECT deleted_at FROM batch_deletions d WHERE d.batch_id = b.batch_id) AS file_deleted_at,
-       (SELECT action FROM batch_changes c WHERE c.batch_id = b.batch_id) AS change_action,
-       (SELECT version FROM batch_changes c WHERE c.batch_id = b.batch_id) AS change_version,
-       (SELECT rows FROM batch_changes c JOIN batch_chunks k USING (batch_id)
-        WHERE c.batch_id = b.batch_id AND k.chunk = 0) AS change_rows,
-       ARRAY(SELECT ARRAY[c.credential_id, c.label, c.role::text, coalesce(c.fsp_id, '')] FROM credentials c
-             WHERE c.credential_id IN (b.uploaded_by, b.decided_by, b.cancelled_by)) AS people
+-- include: batch_columns
 FROM batches b WHERE batch_id = $1 AND ($2::text IS NULL OR fsp_id = $2) FOR UPDATE
 
--- name: batches_page(text, text[], text[], timestamptz, timestamptz, int8, int8, text[]) -> BatchRow
+-- name: batches_page(text, text[], text[], timestamptz, timestamptz, int8, int8, text[], text[]) -> BatchRow
 -- $1 FSP or NULL for all, $2 states or NULL, $3 uploaders or NULL, $4 from, $5 to, $6 before this number, $7 limit,
--- $8 people who uploaded, approved, rejected or cancelled it, or NULL.
-SELECT b.*, state::text AS state, (SELECT country FROM batch_countries c WHERE c.batch_id = b.batch_id) AS country,
-       (SELECT deleted_at FROM batch_deletions d WHERE d.batch_id = b.batch_id) AS file_deleted_at,
-       (SELECT action FROM batch_changes c WHERE c.batch_id = b.batch_id) AS change_action,
-       (SELECT version FROM batch_changes c WHERE c.batch_id = b.batch_id) AS change_version,
-       (SELECT rows FROM batch_changes c JOIN batch_chunks k USING (batch_id)
-        WHERE c.batch_id = b.batch_id AND k.chunk = 0) AS change_rows,
-       ARRAY(SELECT ARRAY[c.credential_id, c.label, c.role::text, coalesce(c.fsp_id, '')] FROM credentials c
-             WHERE c.credential_id IN (b.uploaded_by, b.decided_by, b.cancelled_by)) AS people
+-- $8 people who uploaded, approved, rejected or cancelled it, or NULL, $9 of these FSPs alone or NULL.
+-- include: batch_columns
 FROM batches b
 WHERE ($1::text IS NULL OR fsp_id = $1) AND ($2::text[] IS NULL OR state::text = ANY ($2))
   AND ($3::text[] IS NULL OR uploaded_by = ANY ($3))
   AND ($8::text[] IS NULL OR uploaded_by = ANY ($8) OR decided_by = ANY ($8) OR cancelled_by = ANY ($8))
   AND ($4::timestamptz IS NULL OR uploaded_at >= $4) AND ($5::timestamptz IS NULL OR uploaded_at < $5)
-  AND ($6::bigint IS NULL OR batch_id < $6)
+  AND ($6::bigint IS NULL OR batch_id < $6) AND ($9::text[] IS NULL OR fsp_id = ANY ($9))
 ORDER BY batch_id DESC LIMIT $7
 
 -- name: batches_by_state() -> StateCountRow
 -- For the metrics.
 SELECT state::text AS state, count(*) AS batches FROM batches GROUP BY state
+
+-- name: batches_on_turn(int8) -> OnTurnRow
+-- For the metrics: the files that must advance now.  At most $1 of those that are read, as `batches_validating` chooses
+-- them, and for each FSP the one that is applied.  By batches_unfinished.
+SELECT batch_id, version
+FROM ((SELECT * FROM (SELECT DISTINCT ON (fsp_id) * FROM batches WHERE state = 'validating'
+                      ORDER BY fsp_id, bytes_read = 0, batch_id) AS first
+       ORDER BY bytes_read = 0, batch_id LIMIT $1)
+      UNION ALL
+      (SELECT DISTINCT ON (fsp_id) * FROM batches WHERE state = 'applying' ORDER BY fsp_id, started_at, batch_id)) AS turns
 
 -- name: batch_results(int8, int4, int4) -> ChunkResultsRow
 -- For the results file: a portion of the chunks, each with the state of the batch at the same instant.

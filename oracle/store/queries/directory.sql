@@ -34,8 +34,11 @@ ORDER BY x.identifier, x.party_id_type
 SELECT e.place, e.event_id, e.before::text, e.after::text FROM (
     SELECT *, coalesce(CASE entity
         WHEN 'fsp' THEN fsp_id
+        WHEN 'endpoints' THEN fsp_id
+        WHEN 'jws-key' THEN coalesce(after, before) ->> 'key_id'
         WHEN 'policy' THEN party_id_type::text
         WHEN 'route' THEN coalesce(after, before) ->> 'route_id'
+        WHEN 'oracle' THEN coalesce(after, before) ->> 'oracle_id'
         ELSE coalesce(after, before) ->> 'credential_id'
     END, '') COLLATE "C" AS place
     FROM events WHERE entity = $1 AND entity <> 'alias' AND action <> 'ignored'
@@ -48,6 +51,9 @@ SELECT d.place, d.state::text FROM (
         THEN jsonb_build_object('logo', coalesce(sha256(l.data)::text, 'no logo')) ELSE '{}' END AS state
     FROM fsps f LEFT JOIN fsp_logos l USING (fsp_id) WHERE $1 = 'fsp'
     UNION ALL SELECT route_id::text COLLATE "C", to_jsonb(r) FROM routes r WHERE $1 = 'route'
+    UNION ALL SELECT fsp_id, to_jsonb(e) FROM fsp_endpoints e WHERE $1 = 'endpoints'
+    UNION ALL SELECT key_id::text COLLATE "C", to_jsonb(k) FROM fsp_jws_keys k WHERE $1 = 'jws-key'
+    UNION ALL SELECT oracle_id::text COLLATE "C", to_jsonb(o) FROM oracles o WHERE $1 = 'oracle'
     UNION ALL SELECT t::text COLLATE "C", jsonb_build_object('policy', p.policy)
               FROM unnest(enum_range(NULL::party_id_type)) t LEFT JOIN key_policies p ON p.party_id_type = t
               WHERE $1 = 'policy'
@@ -58,8 +64,8 @@ SELECT d.place, d.state::text FROM (
 -- name: directory_altered_tables() -> AlteredTableRow
 -- Tables of the directory that somebody altered: the hub can read something else, or changes write no event.
 WITH tables AS (
-    SELECT unnest('{aliases, alias_currencies, fsps, fsp_logos, routes, key_policies, credentials,
-                    credential_secrets}'::text[]) AS name
+    SELECT unnest('{aliases, alias_currencies, fsps, fsp_logos, routes, oracles, key_policies, credentials,
+                    credential_secrets, fsp_endpoints, fsp_jws_keys}'::text[]) AS name
 )
 SELECT t.name AS place, 'differs from the migrations: others may see other rows' AS complaint
 FROM tables t JOIN pg_class c ON c.oid = to_regclass(t.name)
@@ -74,7 +80,10 @@ WHERE NOT g.tgisinternal AND g.tgname NOT IN (
     'routes_in_turn', 'routes_kind_inserted', 'routes_kind_updated', 'routes_not_truncated', 'routes_version',
     'key_policies_updated', 'key_policies_stay', 'credentials_inserted', 'credentials_updated', 'credentials_stay',
     'credentials_version', 'credential_secrets_inserted', 'credential_secrets_updated',
-    'credential_secrets_only_end', 'credential_secrets_stay')
+    'credential_secrets_only_end', 'credential_secrets_stay', 'oracles_inserted', 'oracles_updated',
+    'oracles_deleted', 'oracles_not_truncated', 'oracles_version', 'fsp_endpoints_inserted', 'fsp_endpoints_updated',
+    'fsp_endpoints_stay', 'fsp_endpoints_version', 'fsp_jws_keys_inserted', 'fsp_jws_keys_deleted',
+    'fsp_jws_keys_fixed')
 UNION ALL
 SELECT n.name, 'has no trigger that writes its events (' || n.trigger || '), or it is switched off'
 FROM (VALUES ('aliases', 'aliases_inserted'), ('aliases', 'aliases_updated'), ('aliases', 'aliases_deleted'),
@@ -83,7 +92,10 @@ FROM (VALUES ('aliases', 'aliases_inserted'), ('aliases', 'aliases_updated'), ('
              ('routes', 'routes_updated'), ('routes', 'routes_deleted'), ('key_policies', 'key_policies_updated'),
              ('credentials', 'credentials_inserted'), ('credentials', 'credentials_updated'),
              ('credential_secrets', 'credential_secrets_inserted'),
-             ('credential_secrets', 'credential_secrets_updated')) AS n (name, trigger)
+             ('credential_secrets', 'credential_secrets_updated'), ('oracles', 'oracles_inserted'),
+             ('oracles', 'oracles_updated'), ('oracles', 'oracles_deleted'),
+             ('fsp_endpoints', 'fsp_endpoints_inserted'), ('fsp_endpoints', 'fsp_endpoints_updated'),
+             ('fsp_jws_keys', 'fsp_jws_keys_inserted'), ('fsp_jws_keys', 'fsp_jws_keys_deleted')) AS n (name, trigger)
 WHERE NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = to_regclass(n.name) AND g.tgname = n.trigger
                                              AND g.tgenabled IN ('O', 'A') AND g.tgqual IS NULL
                                              AND g.tgfoid::regproc::text IN (n.trigger, n.name || '_written'))

@@ -232,15 +232,21 @@ ORDER BY party_identifier, party_id_type, sub_id, event_id
 -- Credentials and batches behind an event ---------------------------------------------------------------------------------------------
 
 -- name: credential_labels(text[]) -> CredentialLabelRow
-SELECT credential_id, label, role::text, fsp_id FROM credentials WHERE credential_id = ANY ($1::text[])
+-- The credentials with these ids, and those of these persons.
+SELECT credential_id, label, role::text, fsp_id, person FROM credentials
+WHERE credential_id = ANY ($1::text[]) OR person = ANY ($1::text[]) ORDER BY credential_id
 
--- name: credentials_named(text, text) -> CredentialLabelRow
--- Whose id is $1, or whose label contains it; the best first.  For FSP $2 of the caller (NULL: all): its own, and those of
--- the hub whose whole label it is.  Reads all credentials, or those of the FSP by credentials_by_fsp.
-SELECT credential_id, label, role::text, fsp_id FROM credentials
-WHERE (credential_id = $1 OR strpos(lower(label), lower($1)) > 0)
-  AND ($2::text IS NULL OR fsp_id = $2 OR (fsp_id IS NULL AND (credential_id = $1 OR lower(label) = lower($1))))
-ORDER BY credential_id = $1 DESC, lower(label) = lower($1) DESC, credential_id LIMIT 1000
+-- name: credentials_named(text, text[]) -> CredentialLabelRow
+-- Whose id or person is $1, or whose label contains it, both without accents and case (as oracle.names.fold); the best
+-- first.  For FSPs $2 of the caller (NULL: all): its own, and those of the hub whose whole label it is.  Reads all
+-- credentials, or those of the FSPs by credentials_by_fsp.
+SELECT credential_id, label, role::text, fsp_id, person
+FROM (SELECT *, lower(regexp_replace(normalize(label, NFD), '[\u0300-\u036F]', '', 'g')) AS folded FROM credentials) c,
+     (SELECT lower(regexp_replace(normalize($1, NFD), '[\u0300-\u036F]', '', 'g')) AS folded) AS asked
+WHERE (credential_id = $1 OR person = $1 OR (asked.folded <> '' AND strpos(c.folded, asked.folded) > 0))
+  AND ($2::text[] IS NULL OR fsp_id = ANY ($2)
+       OR (fsp_id IS NULL AND (credential_id = $1 OR person = $1 OR c.folded = asked.folded)))
+ORDER BY credential_id = $1 DESC, c.folded = asked.folded DESC, credential_id LIMIT 1000
 
 -- name: batch_origin(int8) -> BatchOriginRow
 SELECT batch_id, fsp_id, file_name, encode(file_sha256, 'hex') AS file_sha256, uploaded_by, uploaded_role, uploaded_at,

@@ -1,20 +1,23 @@
 -- Named queries of lookups, the cache and changes.  Each comment names the caller, and the index that serves the query.
 
--- name: entries_by_keys(party_id_type[], text[]) -> LookupRow
+-- name: entries_by_keys(text, text) -> LookupRow
 -- Lookups that the cache could not answer: one call for a whole batch.
--- $1 types, $2 identifiers, equally long.  Served by the primary keys of aliases and alias_currencies.
+-- $1 types, $2 identifiers, equally many, joined by U+001F (postgres.join_keys): for the driver two texts are cheaper than
+-- two arrays.  Served by the primary keys of aliases and alias_currencies.
 -- A default entry comes before the further currencies of its key, which come in their own order: plans differ between
 -- versions of PostgreSQL, answers must not.  A suspended or closed FSP comes as ''.
 -- OFFSET 0 and = ANY (ARRAY[…]) make the planner use the primary key with any statistics.  While the tables
 -- are new and empty, it would otherwise choose the index of one FSP's aliases, and keep that plan.
-SELECT k.ord::int, a.sub_id, a.currency, CASE WHEN f.status IN ('active', 'provisional') THEN a.fsp_id ELSE '' END AS fsp_id
-FROM unnest($1::party_id_type[], $2::text[]) WITH ORDINALITY AS k (party_id_type, identifier, ord)
+SELECT k.ord::int, CASE WHEN f.status IN ('active', 'provisional') THEN a.fsp_id ELSE '' END AS fsp_id, a.currency, a.sub_id
+FROM unnest(string_to_array($1, E'\x1f')::party_id_type[], string_to_array($2, E'\x1f'))
+     WITH ORDINALITY AS k (party_id_type, identifier, ord)
 CROSS JOIN LATERAL (SELECT sub_id, currency, fsp_id FROM aliases
                     WHERE identifier = k.identifier AND k.party_id_type = ANY (ARRAY[party_id_type]) OFFSET 0) AS a
 JOIN fsps f USING (fsp_id)
 UNION ALL
-(SELECT k.ord::int, x.sub_id, x.currency, CASE WHEN f.status IN ('active', 'provisional') THEN x.fsp_id ELSE '' END
-FROM unnest($1::party_id_type[], $2::text[]) WITH ORDINALITY AS k (party_id_type, identifier, ord)
+(SELECT k.ord::int, CASE WHEN f.status IN ('active', 'provisional') THEN x.fsp_id ELSE '' END, x.currency, x.sub_id
+FROM unnest(string_to_array($1, E'\x1f')::party_id_type[], string_to_array($2, E'\x1f'))
+     WITH ORDINALITY AS k (party_id_type, identifier, ord)
 CROSS JOIN LATERAL (SELECT sub_id, currency, fsp_id FROM alias_currencies
                     WHERE identifier = k.identifier AND k.party_id_type = ANY (ARRAY[party_id_type]) OFFSET 0) AS x
 JOIN fsps f USING (fsp_id) ORDER BY k.ord, x.sub_id, x.currency)
@@ -120,6 +123,14 @@ SELECT current_setting('max_connections')::int AS connections_max,
        (SELECT count(*)::int FROM pg_stat_activity
         WHERE datid IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend'
               AND pid <> pg_backend_pid()) AS used
+
+-- name: sizes() -> SizesRow
+-- For the metrics.  PostgreSQL estimates the aliases when it vacuums or analyses the table; -1 before that.
+SELECT pg_database_size(current_database()) AS database_bytes,
+       (SELECT count(*)::int FROM pg_stat_activity
+        WHERE datid IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend') AS connections_used,
+       current_setting('max_connections')::int AS connections_max,
+       (SELECT greatest(reltuples, 0)::int8 FROM pg_class WHERE oid = 'aliases'::regclass) AS aliases
 
 -- Leadership ---------------------------------------------------------------------------------------------------
 
