@@ -12,7 +12,6 @@ delays the answer.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from typing import Final
 
 import msgspec
 
+from oracle import compiled
 from oracle.api.kept import Kept
 from oracle.store.cache.coherence import Coherence
 from oracle.store.changes import Changes
@@ -29,7 +29,7 @@ from oracle.store.postgres import Postgres
 from oracle.telemetry import logs
 from oracle.telemetry.metrics import JOBS, Metrics
 
-ASK_EVERY_S: Final = 0.5
+LOOK_EVERY_S: Final = 0.5
 # A Redis that is new to the directory is trusted only after a lease: this must not be a warning at every first start.
 GRACE_S: Final = 3.0
 DATASTORE: Final = "datastore"
@@ -52,11 +52,12 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
     uptime: float
     start_time: str
     version_number: str
+    compiled: bool  # the lookup path, in this process
     services: list[Service]
 
 
 class Health:
-    """One per process; `watch` runs as a task."""
+    """One per process; its owner calls `look` each LOOK_EVERY_S."""
 
     def __init__(
         self,
@@ -83,6 +84,8 @@ class Health:
         self._started = time.monotonic()
         self._start_time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         self._version = version("alias-oracle")
+        self._compiled = compiled.find_state().compiled
+        metrics.set("compiled", float(self._compiled))
         self._conditions = {name: logs.Condition(log, name) for name in SUBJECTS} if logs_states else {}
 
     @property
@@ -92,7 +95,7 @@ class Health:
 
     @property
     def cache(self) -> bool:
-        """True if a session is open.  `watch` pings it, and a server that does not answer in time ends it."""
+        """True if a session is open.  The lease or `look` asks the server: without an answer in time it ends."""
         return self._coherence.session is not None
 
     def report(self) -> tuple[int, bytes]:
@@ -104,7 +107,7 @@ class Health:
         ]
         services += self._alarms.get()
         uptime = round(time.monotonic() - self._started, 3)
-        report = Report(_name_state(self.datastore), uptime, self._start_time, self._version, services)
+        report = Report(_name_state(self.datastore), uptime, self._start_time, self._version, self._compiled, services)
         return (200 if self.datastore else 503), _encode(report)
 
     def read_states(self) -> dict[str, str]:
@@ -130,17 +133,16 @@ class Health:
     def live(self) -> tuple[int, bytes]:
         return 200, b'{"status":"OK"}'
 
-    async def watch(self) -> None:
-        """Ping the cache, publish the state as metrics and log its changes, until cancelled."""
-        while True:
-            session = self._coherence.session
-            if session is not None:
-                session.ping()
-            self._publish()
+    def look(self) -> None:
+        """Ping the cache if nothing else asks it, publish the state as metrics and log its changes."""
+        session = self._coherence.session
+        if session is not None and not self._coherence.fresh:  # else the lease has raised the marker there a moment ago
+            session.ping()
+        self._publish()
+        if self._conditions:
             states = self.read_states()
             for name, condition in self._conditions.items():
                 condition.now(states[name])
-            await asyncio.sleep(ASK_EVERY_S)
 
     def _publish(self) -> None:
         coherence, metrics = self._coherence, self._metrics

@@ -1,8 +1,9 @@
 """Compares the directory with the replay of its events: what `oracle audit verify --directory` does.
 
-Proves.    Every entry, FSP, route, policy, credential and secret is there because of an event, and is as the last
-           event about it left it; and nothing is gone that no event removed.  `verify` proves that the events are those
-           that were sealed.
+Proves.    Every entry, FSP, route, policy, credential, secret, registered oracle,
+           endpoint and JWS key is there because of an event, and
+           is as the last event about it left it; and nothing is gone that no event removed.  `verify` proves that the
+           events are those that were sealed.
 Replay.    Aliases by `store/history`, which also answers questions about the past.  Of everything else the event with
            the highest number holds the whole row.  Events of secrets do not hold the hash: a secret that was exchanged
            in its place, with the same times, is not found.
@@ -33,7 +34,7 @@ from oracle.store.queries import QUERIES
 from oracle.verifier.verdict import Finding
 
 CHUNK: Final = 1_000
-ENTITIES: Final = ("fsp", "route", "policy", "credential", "secret")
+ENTITIES: Final = ("fsp", "route", "policy", "credential", "secret", "oracle", "endpoints", "jws-key")
 KINDS: Final = ("table", *ENTITIES, "alias")
 
 # The whole directory at once: PostgreSQL chooses, a walk or a sort.  Overrides those of log.CONNECTION_SETTINGS.
@@ -52,6 +53,7 @@ _LATER: Final[dict[str, dict[str, Any]]] = {
         "version": 1, "default_country": None, "hub_changes": True,
     },
     "route": {"version": 1},
+    "credential": {"person": None},
 }  # fmt: skip
 # Columns that got the time of their migration, in rows whose events are older.
 _TIMED_LATER: Final = {"route": ("created_at", "changed_at")}

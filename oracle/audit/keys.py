@@ -1,8 +1,9 @@
 """The private keys of the log.  They are in a file, never in the database: its owner could forge history with them.
 
 File.      <data_dir>/audit-keys/signing.keys, or the file of the setting audit_key_file.  One key a line in the format
-           of Go's sumdb/note, the newest last, mode 0600.  The first start with an empty log creates it.  Every machine
-           that seals needs it; a machine without it leaves sealing to the others.
+           of Go's sumdb/note, the newest last, mode 0600.  The first start with an empty log creates it, or
+           `oracle audit keys create` before that.  Every machine that seals needs it; a machine without it leaves
+           sealing to the others.
 Last.      Beside it, signing.keys.last holds the last checkpoint that was signed here.  If the log in the database does
            not extend that checkpoint, somebody rewrote the log or restored an older backup.  Then nothing is signed
            until a person has checked it and runs `oracle audit accept`.  A read-only directory has no such file.
@@ -147,6 +148,21 @@ async def create_first_key(connection: asyncpg.Connection, origin: str, file: Ke
     if have[-1].verifier.name != origin:
         raise KeyFileError(f"{file.path}: its keys are of another log: use the key file of this directory")
     await connection.execute(QUERIES["audit_key_add"], 0, have[-1].verifier.vkey, 0, None)
+
+
+async def write_first_key(connection: asyncpg.Connection, file: KeyFile) -> Verifier:
+    """Write the first key of an empty log to the file; return its public part.  Raises KeyFileError.
+
+    For a file that is a copy everywhere, for example a secret of Kubernetes: no machine that seals can create it.  The
+    database learns of the key when the first machine seals with it.
+    """
+    if await log.fetch_keys(connection):
+        raise KeyFileError("the log has a key already: copy the key file from a machine that seals")
+    if file.read():
+        raise KeyFileError(f"{file.path} holds a key already: use it, or name another file")
+    signer = Signer.new(await connection.fetchval(QUERIES["audit_origin"]))
+    file.add(signer)
+    return signer.verifier
 
 
 async def require_lost(connection: asyncpg.Connection, file: KeyFile) -> Verifier:

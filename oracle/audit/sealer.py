@@ -93,6 +93,7 @@ class Sealer:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Seal until `stop` is set.  A job, see `jobs`."""
+        self._report_sealing(False)
         await Leader(
             self._connect, SEALING_LOCK, self._lead, self._condition, look_s=self._interval_s,
             # The texts of these are ours and hold no identifier.
@@ -109,8 +110,10 @@ class Sealer:
         try:
             sealing = await Sealing.begin(writer, reader, self._file, self._limits)
             events_log.info("This process seals history now", size=sealing.tree.size)
+            self._report_sealing(True)
             await self._seal(sealing, stop)
         finally:
+            self._report_sealing(False)
             await close(reader)
 
     async def _seal(self, sealing: Sealing, stop: asyncio.Event) -> None:
@@ -132,6 +135,10 @@ class Sealer:
                 await _make_partitions(sealing.writer)
                 partitions_at = loop.time() + PARTITIONS_S
             await pause(self._interval_s, stop)
+
+    def _report_sealing(self, seals: bool) -> None:
+        if self._metrics is not None:
+            self._metrics.set("audit_sealing", float(seals))
 
     def _report_state(self, works: bool) -> None:
         if self._metrics is not None:
@@ -244,6 +251,8 @@ class Sealing:
 async def _make_partitions(connection: asyncpg.Connection) -> None:
     try:
         made = await connection.fetchval(QUERIES["partitions_ahead"])
+    except (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError):
+        raise  # sealing cannot go on either, and the caller reports that once
     except asyncpg.PostgresError as exc:
         # A long query holds a lock; there are months left to try again.
         events_log.warning("Cannot create partitions of history; trying again later", exc=exc)

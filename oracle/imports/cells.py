@@ -13,7 +13,7 @@ sends what a DFSP's own system holds.
 import re
 from typing import Final
 
-from oracle.identifiers import Scheme, find_scheme
+from oracle.identifiers import FORMULA_MARKS, find_scheme
 from oracle.imports.refusals import RowCode
 from oracle.verifier.spreadsheet import quote_formula
 
@@ -91,7 +91,7 @@ def find_fault(text: str, kind: str = "") -> RowCode | None:
     """Name the damage to a cleaned cell: an identifier of this kind, or a SubId if there is no kind."""
     if is_mark(text):
         return "missing_value_mark"
-    marks = find_scheme(kind).formula_marks if kind else Scheme.formula_marks
+    marks = find_scheme(kind).formula_marks if kind else FORMULA_MARKS
     if text[:1] and text[0] in marks:
         return "formula"
     return find_spoiled_number(text)

@@ -1,7 +1,12 @@
 """Decisions of people about a batch: approve, reject, cancel.  Each is made in a transaction that locks its row.
 
-A second person is another credential than the one that uploaded the file, with another label, whatever their roles: a
-person who holds two keys, for example of a maker and of a checker, has the same label on both.
+A second person decides, whatever their roles and whichever way they came in:
+
+Known.      Where both persons are known, they must be two.
+Unknown.    Where one is not, both must have come in the same way (keys, an identity provider, a gateway) with different
+            identities: nobody can see that `oidc:hub:4711` and some key are one person.
+Labels.     Two keys with the same label are one person: a person who holds two keys, for example of a maker and of a
+            checker, has the same label on both.
 
 A batch can be cancelled at any time before its end: applied rows stay, and the other rows are never applied.
 """
@@ -11,6 +16,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from oracle import errors
+from oracle.names import find_way, fold
 from oracle.store.postgres import Transaction
 
 FINAL: Final = frozenset({"done", "rejected", "cancelled", "failed"})
@@ -32,6 +38,10 @@ class SameLabel(SamePerson):
     default = "Your key has the same label as the key that sent the file or change: both count as one person"
 
 
+class PersonUnknown(errors.Refused):
+    default = "Nobody can tell whether you are another person than the one who sent the file or change"
+
+
 class AlreadyEnded(errors.Refused):
     default = "The batch has already ended"
 
@@ -44,21 +54,31 @@ async def lock_batch(transaction: Transaction, fsp_id: str, batch_id: int) -> An
     return rows[0]
 
 
-async def decide(transaction: Transaction, batch: Any, *, approve: bool, by: str, reason: str | None) -> Any:
-    """Approve or reject the batch, and return its row.  Raises NotWaiting, SamePerson, SameLabel."""
+async def decide(
+    transaction: Transaction, batch: Any, *, approve: bool, by: str, person: str | None, reason: str | None
+) -> Any:
+    """Approve or reject the batch, and return its row.  `person`: who decides, if that is known.
+
+    Raises NotWaiting, SamePerson, SameLabel, PersonUnknown.
+    """
     if batch["state"] != "waiting":
         raise NotWaiting
-    if batch["uploaded_by"] == by:
-        raise SamePerson
-    labels = [_fold(row["label"]) for row in await transaction.rows("credential_labels", [batch["uploaded_by"], by])]
-    if len(labels) > len(set(labels)):
-        raise SameLabel
+    await _require_second(transaction, batch, by, person)
     await transaction.run("batch_decide", batch["batch_id"], "applying" if approve else "rejected", by, reason)
     return await lock_batch(transaction, batch["fsp_id"], batch["batch_id"])
 
 
-def _fold(label: str) -> str:
-    return " ".join(label.split()).casefold()
+async def _require_second(transaction: Transaction, batch: Any, by: str, person: str | None) -> None:
+    sender = batch["uploaded_by"]
+    found = {row["credential_id"]: row for row in await transaction.rows("credential_labels", [sender, by])}
+    # A key can have got its person after it sent the file.
+    senders = {batch["uploaded_person"], found[sender]["person"] if sender in found else None} - {None}
+    if sender == by or person in senders:
+        raise SamePerson
+    if (person is None or not senders) and find_way(sender) != find_way(by):
+        raise PersonUnknown
+    if sender in found and by in found and fold(found[sender]["label"]) == fold(found[by]["label"]):
+        raise SameLabel
 
 
 async def cancel(transaction: Transaction, batch: Any, *, by: str) -> Any:

@@ -34,6 +34,14 @@ class TooManyWaiting(errors.Refused):
     default = "Too many changes of this FSP wait for a second person"
 
 
+class AlreadyWaiting(errors.Refused):
+    """The same person has asked for the same change, and it waits."""
+
+    def __init__(self, batch_id: int) -> None:
+        super().__init__(f"Batch {batch_id} already waits for this change")
+        self.batch_id = batch_id
+
+
 class OneChange(NamedTuple):
     """What a caller asks for."""
 
@@ -54,16 +62,25 @@ async def needs_approval(transaction: Transaction, fsp_id: str, *, waiting_max: 
     return False
 
 
-async def add_batch(transaction: Transaction, context: Context, fsp_id: str, change: OneChange) -> Any:
-    """Make a batch of the change, and return its row."""
-    batch_id: int = (await transaction.rows("batch_number"))[0]["batch_id"]
+async def add_batch(
+    transaction: Transaction, context: Context, fsp_id: str, change: OneChange, *, person: str | None = None
+) -> Any:
+    """Make a batch of the change, and return its row.  `person`: who asks, if that is known.  Raises AlreadyWaiting."""
     row = FileRow(_LINE, _FILE_ACTIONS[change.action], change.kind, *change.key, change.currency)
     file = _write_file(row)
+    digest = hashlib.sha256(file).digest()
+    # Two calls at once: the second one waits here, and then sees the batch of the first.
+    await transaction.rows("change_lock", int.from_bytes(digest[:8], signed=True))
+    for same in await transaction.rows("change_waiting", fsp_id, digest, context.actor, change.action, change.version):
+        raise AlreadyWaiting(same["batch_id"])
+    batch_id: int = (await transaction.rows("batch_number"))[0]["batch_id"]
     await transaction.run(
-        "change_add", batch_id, fsp_id, f"one alias: {change.action}", len(file), hashlib.sha256(file).digest(),
-        change.reason or None, context.actor, context.role,
+        "change_add", batch_id, fsp_id, f"one alias: {change.action}", len(file), digest, change.reason or None,
+        context.actor, context.role,
     )  # fmt: skip
     await transaction.run("change_describe", batch_id, change.action, change.version)
+    if person is not None:
+        await transaction.run("batch_person", batch_id, person)
     await transaction.run("change_file_add", batch_id, zlib.compress(file, 1))
     await transaction.run("chunks_add", batch_id, [0], [_LINE], [1], [chunks.pack_rows([row])])
     return (await transaction.rows("batch", batch_id, fsp_id))[0]

@@ -6,7 +6,6 @@ that a message alone can be shown or sent.  It names counts, positions, one char
 columns, kinds, countries, currencies.  Messages of a whole file are shown and logged more widely: they name no cell.
 """
 
-from difflib import get_close_matches
 from functools import cache, lru_cache
 from typing import Final, Literal
 
@@ -14,6 +13,7 @@ from oracle.identifiers import KINDS, find_scheme
 from oracle.identifiers.characters import name_character
 from oracle.identifiers.errors import EXPLANATIONS, BadIdentifier, Reason
 from oracle.identifiers.opaque import describe_sub_id_fault
+from oracle.suggestions import find_meant
 
 LINE_MAX: Final = 65_536  # characters, of one line, and of one quoted record that covers several lines
 RECORD_LINES_MAX: Final = 10  # of one quoted record: for an open quote, so many lines are read again
@@ -206,8 +206,8 @@ def describe_length(what: str, text: str, at_most: int) -> str:
 @lru_cache(1_024)
 def suggest(word: str, known: tuple[str, ...]) -> str:
     """Return a question that names the known word that was perhaps meant; '' if none is near."""
-    near = get_close_matches(word[:FIELD_MAX].strip().lower(), [name.lower() for name in known], 1, 0.7)
-    return f" (did you mean {next(name for name in known if name.lower() == near[0])}?)" if near else ""
+    meant = find_meant(word[:FIELD_MAX], known)
+    return f" (did you mean {' or '.join(meant)}?)" if meant else ""
 
 
 @cache

@@ -25,6 +25,7 @@ from oracle.identifiers.characters import name_character
 from oracle.identifiers.opaque import check_sub_id
 from oracle.imports import cells
 from oracle.imports.refusals import FIELD_MAX, RowRefused, describe_value, explain, suggest
+from oracle.suggestions import is_synonym
 
 COLUMNS: Final = ("kind", "identifier", "sub_id", "currency", "country", "action")
 REQUIRED: Final = ("kind", "identifier")
@@ -140,7 +141,9 @@ def _require_kind(cell: str) -> str:
         raise RowRefused("missing_kind")
     if cells.is_mark(text):
         raise describe_value("kind", "missing_value_mark", text)
-    raise RowRefused("unknown_kind", f"The kind has {_count(text)} and is not known{suggest(text, KINDS)}")
+    # A synonym is one of a closed list; any other text can be an identifier, in the wrong column.
+    fact = f"{text.upper()} is not a kind" if is_synonym(text) else f"The kind has {_count(text)} and is not known"
+    raise RowRefused("unknown_kind", f"{fact}{suggest(text, KINDS)}")
 
 
 def _read_action(cell: str) -> str:

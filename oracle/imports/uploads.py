@@ -31,6 +31,7 @@ class NewBatch(msgspec.Struct, frozen=True, kw_only=True):
     file_name: str
     note: str | None = None
     country: str | None = None  # of its phone numbers without one; None: that of the FSP
+    person: str | None = None  # who sends it, if that is known
 
 
 class Upload(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +101,8 @@ async def add_batch(transaction: Transaction, context: Context, upload: Upload, 
     if not added:
         raise errors.NoSuchResource("No such FSP")
     await transaction.run("batch_country", upload.batch_id, new.fsp_id, new.country)
+    if new.person is not None:
+        await transaction.run("batch_person", upload.batch_id, new.person)
     return (await transaction.rows("batch", upload.batch_id, new.fsp_id))[0]
 
 

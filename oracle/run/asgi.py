@@ -9,8 +9,9 @@ from typing import Final
 
 from litestar import Litestar
 
-from oracle.api.admin.access import networks_of
 from oracle.api.admin.connections import LIMITS, Connections, Limits
+from oracle.api.tls import Tls
+from oracle.identity.addresses import networks_of
 
 BACKLOG: Final = 4096
 # The kernel would keep up to 4 MiB of an answer that nobody reads, outside of every limit, and call it sent.
@@ -27,6 +28,7 @@ async def serve_asgi(
     timeout_s: float,
     limits: Limits = LIMITS,
     proxies: Sequence[str] = (),
+    tls: Tls | None = None,
 ) -> int:
     """Serve until `stop` is set and the calls in flight are answered; `ready` is called when it listens.
 
@@ -34,7 +36,8 @@ async def serve_asgi(
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     connections = Connections(app, limits, networks_of(proxies))
-    listener = await asyncio.get_running_loop().create_server(connections.make, sock=sock, backlog=BACKLOG)
+    make = connections.make if tls is None else connections.secure(tls)
+    listener = await asyncio.get_running_loop().create_server(make, sock=sock, backlog=BACKLOG)
     connections.tick()
     ready()
     try:

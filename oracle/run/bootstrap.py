@@ -11,7 +11,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from oracle.api.admin.access import Role, hash_of, new_credential_id, new_secret, token_of
+from oracle.api.admin.access import hash_of, new_credential_id, new_secret, token_of
+from oracle.identity.identity import Role
 from oracle.store.queries import QUERIES
 from oracle.store.servers import connect
 
@@ -39,7 +40,14 @@ async def bootstrap(database_url: str, *, forced_by: str | None = None) -> str |
             credential_id, secret = new_credential_id(), new_secret()
             expires_at = datetime.now(UTC) + VALID_FOR
             await connection.execute(
-                QUERIES["credential_add"], credential_id, Role.OPERATOR, None, "bootstrap", expires_at, "bootstrap"
+                QUERIES["credential_add"],
+                credential_id,
+                Role.OPERATOR,
+                None,
+                "bootstrap",
+                expires_at,
+                None,
+                "bootstrap",
             )
             await connection.execute(QUERIES["secret_add"], credential_id, hash_of(secret))
     finally:

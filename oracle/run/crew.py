@@ -29,9 +29,10 @@ from typing import Final
 
 import msgspec
 
+from oracle import compiled
 from oracle.backoff import Backoff
 from oracle.run.errors import ServeError
-from oracle.run.order import Command, Order, Report, Role
+from oracle.run.order import Command, Order, Report, Role, count_processes
 from oracle.run.secrecy import drop_settings
 from oracle.run.states import LOOK_S, States
 from oracle.run.worker import CLOSING_S
@@ -162,7 +163,11 @@ def _keep_order(order: Order) -> Order:
     return order
 
 
-def worker_starter(command: Command, ready_s: float) -> StartWorker:
+def worker_starter(command: Command, ready_s: float, settings: Settings) -> StartWorker:
+    environment = drop_settings(os.environ)
+    if settings.compiled == "off":
+        environment[compiled.VARIABLE] = "off"  # imports come before the order with the settings
+
     async def start(post: Post) -> WorkerProcess:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
@@ -173,7 +178,7 @@ def worker_starter(command: Command, ready_s: float) -> StartWorker:
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=[given for given in (listener, control) if given is not None],
                 process_group=0,  # a terminal's Ctrl-C is for the supervisor alone
-                env=drop_settings(os.environ),
+                env=environment,
             )
         return WorkerProcess(process, ours, ready_s)
 
@@ -197,9 +202,10 @@ class Crew:
         self._start_worker = start_worker
         self._order: Order | None = None
         self._living: set[WorkerProcess] = set()
-        counts: dict[Role, int] = {"hub": settings.workers, "admin": 1, "jobs": 1}
         self._posts = [
-            Post(role, index, listeners.get(role), limits) for role in roles for index in range(counts[role])
+            Post(role, index, listeners.get(role), limits)
+            for role in roles
+            for index in range(count_processes(settings, role))
         ]
 
     async def start(self) -> None:
@@ -326,7 +332,7 @@ class Crew:
             if await self._replace(post):
                 continue
             self._order = old
-            if new.settings != old.settings:
+            if new != old:  # other settings or other certificates
                 log.error("The workers go on with the old settings", replaced_again=index)
                 for replaced in self._posts[:index]:
                     await self._replace(replaced)

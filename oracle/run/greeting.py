@@ -5,11 +5,13 @@ Nothing is printed where the settings ask for JSON logs: a program reads the out
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from oracle.run.order import Role
 from oracle.settings import Settings
@@ -33,31 +35,47 @@ def print_greeting(settings: Settings, urls: Mapping[Role, str], first_key: str 
     if "hub" in urls:
         lines += ["", "Register a phone number and look it up, in another terminal:"]
         party = f"{urls['hub']}/participants/MSISDN/{_NUMBER}"
+        curl = "curl -i"
+        if settings.hub_tls_certificate is not None:
+            curl += f" --cacert {_quote(settings.hub_tls_certificate)}"
+        if settings.hub_tls_require_client == "on":
+            curl += " --cert CLIENT.pem"
         if settings.fsp_registration == "auto":  # else an unknown FSP is refused
-            lines += [f'  curl -i {_KIND} {_CALLER} -d \'{{"fspId":"demo-fsp"}}\' {party}']
-        lines += [f"  curl -i {_CALLER} {party}"]
-    standard = Settings()
-    if "admin" in urls and urls["admin"] != f"http://{standard.admin_host}:{standard.admin_port}":
-        lines += [
-            "",
-            "Commands in another terminal need this address first:",
-            f"  export ORACLE_ADMIN_URL={urls['admin']}",
-        ]
+            lines += [f'  {curl} {_KIND} {_CALLER} -d \'{{"fspId":"demo-fsp"}}\' {party}']
+        lines += [f"  {curl} {_CALLER} {party}"]
+    exports = _list_exports(settings, urls)
+    if exports:
+        lines += ["", "Commands in another terminal need this address first:"]
+        lines += [f"  export {one}" for one in exports]
     if first_key is not None:
         lines += [
             "",
             "The first operator's key. It is shown only now, and expires in a week.",
-            f"Save it with: {_name_service(urls)}{_program()} key save",
+            f"Save it with: {''.join(f'{one} ' for one in exports)}{_program()} key save",
             "",
             f"  {first_key}",
         ]
     _print(settings, *lines, "")
 
 
-def _name_service(urls: Mapping[Role, str]) -> str:
-    """Return what names this service to a command in another terminal; '' where it finds it by itself."""
-    admin = urls.get("admin")
-    return "" if admin in (None, Settings().admin_address) else f"ORACLE_ADMIN_URL={admin} "
+def _list_exports(settings: Settings, urls: Mapping[Role, str]) -> list[str]:
+    """List what names this service to a command in another terminal; nothing where it finds it by itself."""
+    standard, admin = Settings(), urls.get("admin")
+    if admin in (None, standard.admin_address):
+        return []
+    if settings.admin_tls_certificate is None:
+        return [f"ORACLE_ADMIN_URL={admin}"]
+    exports = [f"ORACLE_ADMIN_TLS_CERTIFICATE={_quote(settings.admin_tls_certificate)}"]
+    port = urlsplit(admin).port
+    if settings.admin_host != standard.admin_host:
+        exports.append(f"ORACLE_ADMIN_HOST={settings.admin_host}")
+    if port != standard.admin_port:
+        exports.append(f"ORACLE_ADMIN_PORT={port}")
+    return exports
+
+
+def _quote(path: Path) -> str:
+    return shlex.quote(str(path.resolve()))
 
 
 def _print(settings: Settings, *lines: str) -> None:

@@ -1,4 +1,4 @@
-"""Deletes in the background what has expired: kept answers, refused calls, uploaded files with their results.
+"""Deletes in the background what has expired: kept answers, refused calls, sessions, uploaded files with results.
 
 Each statement deletes a portion of the rows, in its own transaction, so that no call waits for it.  Two processes can
 sweep at once: each skips the rows that the other has locked, or finds them deleted.  A file is marked first: from then
@@ -11,6 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oracle.backoff import pause
+from oracle.identity.sessions import REST_S
 
 if TYPE_CHECKING:
     from oracle.settings import Settings
@@ -55,6 +56,7 @@ class Housekeeping:
         await self._repeat(stop, "idempotency_delete_expired", self._retention.answers_s)
         await self._repeat(stop, "idempotency_forget_clear", FORGOTTEN)
         await self._repeat(stop, "refusals_delete_expired", self._retention.refusals_s)
+        await self._repeat(stop, "sessions_delete_expired", REST_S)
         await self._repeat(stop, "uploads_broken_off_delete_expired")
         if self._retention.files_s is not None:
             await self._repeat(stop, "files_expire", self._retention.files_s)

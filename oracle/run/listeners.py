@@ -1,4 +1,4 @@
-"""The listening sockets of the hub and the admin listener; a port that cannot be opened is one line for the operator.
+"""The listening sockets of all roles; a port that cannot be opened is one line for the operator.
 
 A taken port is the most common mistake, so the line names the process that has it.  Linux shows which process holds a
 socket to the process's user and to root.  An oracle hides itself (`secrecy`), so another oracle of ours is recognised
@@ -25,6 +25,15 @@ _LISTENING: Final = "0A"
 _FREE: Final = 1024  # the first port that needs no right
 
 
+# How the settings of a listener begin.
+_PREFIXES: Final[Mapping[Role, str]] = {
+    "hub": "HUB",
+    "admin": "ADMIN",
+    "account-lookup": "ACCOUNT_LOOKUP",
+    "oracles": "ACCOUNT_LOOKUP_ADMIN",
+}
+
+
 class Place(NamedTuple):
     """Where a listener is to be, and the settings that say so."""
 
@@ -34,19 +43,22 @@ class Place(NamedTuple):
 
     @property
     def port_setting(self) -> str:
-        return f"ORACLE_{self.role.upper()}_PORT"
+        return f"ORACLE_{_PREFIXES[self.role]}_PORT"
 
     @property
     def host_setting(self) -> str:
-        return f"ORACLE_{self.role.upper()}_HOST"
+        return f"ORACLE_{_PREFIXES[self.role]}_HOST"
 
 
 def list_places(settings: Settings, roles: Sequence[Role]) -> list[Place]:
     """List the listeners of these roles; the role `jobs` has none."""
-    places = (
+    places = [
         Place("hub", settings.hub_host, settings.hub_port),
         Place("admin", settings.admin_host, settings.admin_port),
-    )
+        Place("account-lookup", settings.account_lookup_host, settings.account_lookup_port),
+    ]
+    if settings.account_lookup_admin_port is not None:
+        places.append(Place("oracles", settings.account_lookup_admin_host, settings.account_lookup_admin_port))
     return [place for place in places if place.role in roles]
 
 
@@ -68,6 +80,17 @@ def open_listeners(places: Sequence[Place]) -> dict[Role, socket.socket]:
             listener.close()
         raise
     return opened
+
+
+def find_taken(places: Sequence[Place]) -> str:
+    """Say why the listeners cannot be opened; '' if they can, or if an oracle has their ports, which can be ours."""
+    try:
+        opened = open_listeners(places)
+    except ServeError as exc:
+        return "" if "another oracle" in str(exc) else str(exc)
+    for listener in opened.values():
+        listener.close()
+    return ""
 
 
 def _open(place: Place) -> socket.socket | None:

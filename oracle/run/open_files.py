@@ -16,9 +16,10 @@ from oracle.telemetry import logs
 OPEN_FILES_MAX: Final = 65_536
 # For a worker's own files: 20 connections to PostgreSQL, one to each server of a cluster, metrics, pipes, libraries.
 RESERVED: Final = 128
-# The defaults of the HTTP server (api.hub.http.Limits), which the supervisor does not import.
+# The defaults of the HTTP server (api.http.Limits), which the supervisor does not import.
 CLIENTS_MAX: Final = 10_000
 REFUSED_MAX: Final = 10_000
+CALLS_MAX: Final = 2_000  # connections to FSPs (calls.CallLimits)
 
 log = logs.Log(__name__)
 
@@ -49,11 +50,19 @@ def log_open_files() -> None:
         log.info("The limit of open files", open_files=soft, hub_clients_max=served)
 
 
-def count_clients(open_files: int | None = None) -> Clients:
-    """Return how many clients fit below a limit of open files; None: that of this process."""
+def count_calls(open_files: int | None = None) -> int:
+    """Return how many connections to FSPs an account lookup worker can open below a limit: a quarter of its files."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if open_files is None else open_files
+    if limit == resource.RLIM_INFINITY:
+        return CALLS_MAX
+    return min(CALLS_MAX, max((limit - RESERVED) // 4, 1))
+
+
+def count_clients(open_files: int | None = None, *, calls: int = 0) -> Clients:
+    """Return how many clients fit below a limit of open files, beside so many calls; None: that of this process."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if open_files is None else open_files
     if limit == resource.RLIM_INFINITY:
         return Clients(CLIENTS_MAX, REFUSED_MAX)
-    room = max(limit - RESERVED, 2)
+    room = max(limit - RESERVED - calls, 2)
     served = min(CLIENTS_MAX, room - min(REFUSED_MAX, room // 8 + 1))
     return Clients(served, min(REFUSED_MAX, room - served))

@@ -12,13 +12,20 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from oracle.run.tls import Credentials
 from oracle.settings import Settings
 from oracle.store.base import Confirmed
 
-Role = Literal["hub", "admin", "jobs"]
+Role = Literal["hub", "admin", "jobs", "account-lookup", "oracles"]
+# These always run.
 ROLES: Final[tuple[Role, ...]] = ("hub", "admin", "jobs")
 # `--only`: jobs are ordered at the admin listener, so they run where that is.
-PARTS: Final[Mapping[str, tuple[Role, ...]]] = {"hub": ("hub",), "admin": ("admin", "jobs")}
+PARTS: Final[Mapping[str, tuple[Role, ...]]] = {
+    "hub": ("hub",),
+    "admin": ("admin", "jobs"),
+    "account-lookup": ("account-lookup",),
+    "oracles": ("oracles",),
+}
 
 # The coroutine of a role: settings, listener (left out where the role has none), index, run_dir, link, stop.
 Target = Callable[..., Awaitable[None]]
@@ -34,6 +41,7 @@ class Order(msgspec.Struct, frozen=True):
     beat_s: float = 1.0  # the time between two reports of the worker
     confirmed: Confirmed | None = None  # the last generation that a worker of this supervisor has read
     logs_states: bool = False  # this supervisor logs what its workers report of PostgreSQL and Redis
+    credentials: Mapping[str, Credentials] = {}  # of the listeners that use TLS, by their roles
 
     def encode(self) -> bytes:
         """Write it as one line of JSON."""
@@ -64,6 +72,21 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
 def _decode_other(kind: type[Any], value: Any) -> Any:
     """Read what JSON has no form for: paths."""
     return kind(value)
+
+
+def choose_roles(settings: Settings, part: str | None = None) -> tuple[Role, ...]:
+    """Choose what runs: all that the settings turn on, or only this part of PARTS."""
+    roles = ROLES
+    if settings.account_lookup == "on":
+        roles += ("account-lookup",)
+    if settings.account_lookup_admin_port is not None:
+        roles += ("oracles",)
+    return roles if part is None else tuple(role for role in roles if role in PARTS[part])
+
+
+def count_processes(settings: Settings, role: Role) -> int:
+    """Count the workers of a role."""
+    return {"hub": settings.workers, "account-lookup": settings.account_lookup_workers}.get(role, 1)
 
 
 def worker_arguments(role: Role, index: int, listener: int | None, control: int) -> Sequence[str]:

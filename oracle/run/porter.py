@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Final
 
 from oracle.run.open_files import count_clients
 from oracle.run.order import Role
+from oracle.run.tls import Credentials, make_tls
 from oracle.telemetry import logs
 
 if TYPE_CHECKING:
-    from oracle.api.hub.http import Request
+    from oracle.api.http import Request
 
 PATIENCE_S: Final = 3.0
 DRAIN_S: Final = 1.0
@@ -39,13 +40,16 @@ log = logs.Log(__name__)
 
 @asynccontextmanager
 async def answer_for_workers(
-    listeners: Mapping[Role, socket.socket], backlog: int, patience_s: float = PATIENCE_S
+    listeners: Mapping[Role, socket.socket],
+    backlog: int,
+    credentials: Mapping[str, Credentials],
+    patience_s: float = PATIENCE_S,
 ) -> AsyncIterator[None]:
     """Answer on the listeners while the block runs, if it takes longer than `patience_s`.
 
-    `backlog`: how many clients can wait at each listener.
+    `backlog`: how many clients can wait at each listener.  `credentials`: of those that use TLS, by their roles.
     """
-    answering = asyncio.create_task(_answer(listeners, backlog, patience_s))
+    answering = asyncio.create_task(_answer(listeners, backlog, credentials, patience_s))
     try:
         yield
     finally:
@@ -53,21 +57,25 @@ async def answer_for_workers(
         await asyncio.gather(answering, return_exceptions=True)
 
 
-async def _answer(listeners: Mapping[Role, socket.socket], backlog: int, patience_s: float) -> None:
+async def _answer(
+    listeners: Mapping[Role, socket.socket], backlog: int, credentials: Mapping[str, Credentials], patience_s: float
+) -> None:
     await asyncio.sleep(patience_s)
     # Only a start that takes long needs it: it costs 0.3 s and some MiB.
-    from oracle.api.hub.http import HttpServer, Limits  # noqa: PLC0415
+    from oracle.api.http import HttpServer, Limits  # noqa: PLC0415
 
     log.warning("The workers wait for PostgreSQL; answering 503 until it is ready")
-    answers = {"hub": _make_hub_answer(), "admin": _answer_admin}
+    answer_hub = _make_hub_answer()
     served, refused = (max(count // len(listeners), 1) for count in count_clients())
     limits = Limits(connections_max=served, connections_refused_max=refused)
     servers = []
     try:
         for role, listener in listeners.items():
-            server = HttpServer(answers[role], limits, on_error=lambda error: log.error("request failed", exc=error))
+            answer = _answer_admin if role == "admin" else answer_hub
+            server = HttpServer(answer, limits, on_error=lambda error: log.error("request failed", exc=error))
             servers.append(server)
-            await server.start(listener.dup(), backlog=ACCEPTED_AT_ONCE)  # it closes what it gets
+            # It closes the socket that it gets.
+            await server.start(listener.dup(), backlog=ACCEPTED_AT_ONCE, tls=make_tls(role, credentials.get(role)))
             listener.listen(backlog)  # the kernel still keeps this many waiting
         await asyncio.Event().wait()
     finally:
@@ -76,7 +84,7 @@ async def _answer(listeners: Mapping[Role, socket.socket], backlog: int, patienc
 
 def _make_hub_answer() -> Callable[[Request], None]:
     from oracle import errors  # noqa: PLC0415 - as HttpServer
-    from oracle.api.hub import faults  # noqa: PLC0415
+    from oracle.api import faults  # noqa: PLC0415
 
     status, body = faults.encode_error(errors.DirectoryUnavailable())
 

@@ -7,33 +7,43 @@ Restart.   Sockets are bound and servers are started once.  And all processes mu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from oracle.run.order import Order
+from oracle.run.order import Order, Role
+from oracle.run.tls import read_credentials
 from oracle.settings import SETTINGS, Settings, SettingsError
 from oracle.telemetry import logs
 
 AT_START: Final = frozenset({
-    "database_url", "database_owner_url", "redis_url", "cache_prefix", "data_dir", "workers", "start_wait_s",
-    "log_format", *(name for name in SETTINGS if name.endswith(("host", "_port"))),
+    "database_url", "database_password", "database_owner_url", "database_owner_password", "redis_url", "redis_password",
+    "cache_prefix", "data_dir", "workers", "compiled",
+    "account_lookup", "account_lookup_workers", "start_wait_s", "log_format",
+    *(name for name in SETTINGS if name.endswith(("host", "_port"))),
 })  # fmt: skip
-OF_COMMANDS: Final = frozenset({"admin_url", "key", "key_file"})  # `serve` does not use them
+# `serve` does not use them.
+OF_COMMANDS: Final = frozenset({
+    "admin_url", "key", "key_file", "command_ca_file", "command_cert_file", "command_cert_key_file",
+})  # fmt: skip
 
 log = logs.Log(__name__)
 
 
-def make_renewal(start: Settings, read: Callable[[], Settings]) -> Callable[[Order], Order | None]:
+def make_renewal(
+    start: Settings, read: Callable[[], Settings], roles: Sequence[Role]
+) -> Callable[[Order], Order | None]:
     """Return the function that makes the next order from the present one; it returns None when nothing must change.
 
-    `start`: the settings of the start, without the URLs of our own servers.  `read` raises SettingsError.
+    `start`: the settings of the start, without the URLs of our own servers.  `read` raises SettingsError.  `roles`:
+    those that run, whose certificates are read.
     """
 
     def renew(order: Order) -> Order | None:
         try:
             fresh = read()
+            credentials = read_credentials(fresh, roles, refuse_expired=True)
         except SettingsError as exc:
             log.error("The settings cannot be used; the old ones stay in use. Correct them, then send SIGHUP again",
                       problems=exc.problems)  # fmt: skip
@@ -50,7 +60,11 @@ def make_renewal(start: Settings, read: Callable[[], Settings]) -> Callable[[Ord
         if "log_level" in changed:
             logs.configure(fresh.log_level, start.log_format, role="supervisor")
         values: dict[str, Any] = {name: getattr(fresh, name) for name in changed}
-        return msgspec.structs.replace(order, settings=msgspec.structs.replace(running, **values))
+        for role, one in credentials.items():
+            if one != order.credentials.get(role):
+                log.info("A certificate or its authorities were read again", listener=role, expires=one.expires)
+        settings = msgspec.structs.replace(running, **values)
+        return msgspec.structs.replace(order, settings=settings, credentials=credentials)
 
     return renew
 

@@ -26,10 +26,10 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -37,13 +37,14 @@ from oracle.run.connections import COMMANDS, RESERVED, count_connections, find_s
 from oracle.run.crew import Crew, CrewLimits, Renew, worker_starter
 from oracle.run.errors import DatabaseError, explain_database_errors, wait_for_database
 from oracle.run.greeting import print_greeting, print_step
-from oracle.run.listeners import BACKLOG, list_places, open_listeners
+from oracle.run.listeners import BACKLOG, Place, list_places, open_listeners
 from oracle.run.open_files import log_open_files, raise_open_files
 from oracle.run.order import ROLES, Command, Order, Role, worker_arguments
 from oracle.run.porter import answer_for_workers
 from oracle.run.redis_risks import find_risks
 from oracle.run.reload import make_renewal
 from oracle.run.secrecy import forbid_core_dumps, hide_process
+from oracle.run.tls import Credentials, list_tls_warnings, read_credentials
 from oracle.settings import Settings, is_every_address, list_warnings
 from oracle.telemetry import logs
 
@@ -84,7 +85,7 @@ async def _serve_until_signal(
 ) -> None:
     loop = asyncio.get_running_loop()
     replace = asyncio.Event()
-    renew = make_renewal(settings, read_settings or (lambda: settings))
+    renew = make_renewal(settings, read_settings or (lambda: settings), roles)
     serving = asyncio.create_task(_serve(settings, roles, command, limits, replace, renew))
     had_terminal = os.isatty(0)
 
@@ -112,31 +113,35 @@ async def _serve(
 ) -> None:
     began = time.monotonic()
     async with AsyncExitStack() as stack:
+        credentials = read_credentials(settings, roles)
         places = list_places(settings, roles)
         listeners = open_listeners(places)
         for listener in listeners.values():
             stack.enter_context(listener)
-        urls = {place.role: _url(place.host, listeners[place.role]) for place in places}
+        urls = {place.role: _url(place, listeners[place.role], tls=place.role in credentials) for place in places}
         print_step(settings, f"Starting the oracle on {' and '.join(urls.values())}")
         raise_open_files()
-        crew = Crew(settings, roles, listeners, worker_starter(command, limits.ready_s), limits)
+        crew = Crew(settings, roles, listeners, worker_starter(command, limits.ready_s, settings), limits)
         stack.push_async_callback(crew.end)
         await crew.start()
-        async with answer_for_workers(listeners, BACKLOG):
+        async with answer_for_workers(listeners, BACKLOG, credentials):
             own_database = settings.database_url is None
-            connections = count_connections(settings.workers, roles) + COMMANDS + RESERVED
+            connections = count_connections(settings, roles) + COMMANDS + RESERVED
             settings = await _open_missing_servers(settings, stack, connections)
             stack.push_async_callback(crew.end)  # again, because workers end before the servers they use
             first_key = await _prepare_database(settings, roles, own=own_database)
         log_open_files()  # not before: a start that fails is one line
-        log_warnings(settings)
+        log_warnings(settings, credentials)
         if not own_database:
             await _log_shortage(settings, roles)
         settings = msgspec.structs.replace(settings, database_owner_url=None)  # no worker uses it
-        await crew.instruct(Order(settings, stack.enter_context(_open_run_directory(settings.data_dir))))
+        run_dir = stack.enter_context(_open_run_directory(settings.data_dir))
+        await crew.instruct(Order(settings, run_dir, credentials=credentials))
         await crew.wait_ready()
         seconds = round(time.monotonic() - began, 2)
-        log.info("The oracle is ready", hub_url=urls.get("hub"), admin_url=urls.get("admin"), seconds=seconds)
+        named: dict[str, Any] = dict.fromkeys(("hub_url", "admin_url"))
+        named |= {f"{role.replace('-', '_')}_url": url for role, url in urls.items()}
+        log.info("The oracle is ready", **named, seconds=seconds)
         print_greeting(settings, urls, first_key)
         await crew.keep(replace, renew)
 
@@ -203,8 +208,8 @@ async def _log_shortage(settings: Settings, roles: Sequence[Role]) -> None:
             log.warning(shortage)
 
 
-def log_warnings(settings: Settings) -> None:
-    for warning in [*list_warnings(settings), *find_risks(settings)]:
+def log_warnings(settings: Settings, credentials: Mapping[str, Credentials]) -> None:
+    for warning in [*list_warnings(settings), *list_tls_warnings(settings, credentials), *find_risks(settings)]:
         log.warning(warning)
 
 
@@ -221,9 +226,9 @@ def _open_run_directory(data_dir: Path) -> Iterator[Path]:
         yield Path(private)
 
 
-def _url(host: str, listener: socket.socket) -> str:
-    name = "localhost" if is_every_address(host) else host
-    return f"http://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}"
+def _url(place: Place, listener: socket.socket, *, tls: bool) -> str:
+    name = "localhost" if is_every_address(place.host) else place.host
+    return f"{'https' if tls else 'http'}://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}"
 
 
 async def _make_first_key(settings: Settings) -> str | None:

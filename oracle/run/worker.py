@@ -46,7 +46,7 @@ def work(role: Role, index: int, listener_fd: int | None, control_fd: int, targe
             return 0
         logs.configure(order.settings.log_level, order.settings.log_format, role=role, index=index)
         try:
-            uvloop.run(_work(run, order, listeners, index, control))
+            uvloop.run(_work(run, order, listeners, index, Link(control, order, role), control))
         except Exception as exc:  # noqa: BLE001 - the exit code informs the supervisor, this line informs people
             log.error("The worker failed", exc=exc)
             return 1
@@ -74,8 +74,9 @@ class Link:
     byte means that.
     """
 
-    def __init__(self, control: socket.socket, order: Order) -> None:
+    def __init__(self, control: socket.socket, order: Order, role: Role = "jobs") -> None:
         self._control = control
+        self.credentials = order.credentials.get(role)  # for TLS of the listener
         self._beat_s = order.beat_s
         self.confirmed = order.confirmed  # what an earlier worker read last
         self.logs_states = not order.logs_states  # else the supervisor does, once for all workers
@@ -99,7 +100,7 @@ class Link:
 
 
 async def _work(
-    run: Target, order: Order, listeners: Sequence[socket.socket], index: int, control: socket.socket
+    run: Target, order: Order, listeners: Sequence[socket.socket], index: int, link: Link, control: socket.socket
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -112,4 +113,4 @@ async def _work(
 
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_reader(control, end_as_orphan)
-    await run(order.settings, *listeners, index, order.run_dir, Link(control, order), stop)
+    await run(order.settings, *listeners, index, order.run_dir, link, stop)

@@ -1,15 +1,19 @@
-"""Who may call what on the admin listener: credentials, roles, and the FSP a caller is bound to.
+"""Who may call what on the admin listener: how they prove who they are, roles, and the FSPs a caller is bound to.
 
+Ways.     A key, a token of an identity provider, headers of a gateway: each only where ORACLE_ADMIN_AUTH names it.  A
+          bearer token decides before headers of a gateway, which can pass it on.  `callers` reads those without a key.
 Key.      `aok_{credential id}_{256 random bits in hex}`, sent as `Authorization: Bearer`.  Only its hash is stored.
 Guard.    Every handler names in `opt["access"]` who may call it; a handler without one keeps the listener from
           starting.
-Bound.    The credential of a DFSP reaches the paths below /fsps/{its own id} and those whose guard is shared.  Every
-          other path is 403 whether it exists or not.  Within its own FSP, things of another FSP are 404, as if absent.
+Bound.    A caller of FSPs reaches the paths below /fsps/{their own ids}, those whose guard is shared, and lists whose
+          guard narrows: they show what is of these FSPs.  Every other path is 403 whether it exists or not.  Within
+          its own FSP, things of another FSP are 404, as if absent.
 Now.      Each call asks the directory, so the next call with a revoked credential is refused in every process.
 Failed.   A call without a valid credential is 401: one text for all reasons, compared in constant time.  It is
           recorded (type of failure, credential id, address).  Over a limit for each address it is 429 and not recorded.
           A valid key is served in any case: many people can share one address, and one of them can fail on purpose.
           Over the limit, few calls ask the directory at a time, so that failures take nothing from other addresses.
+          Bad tokens and unproven headers count like bad keys.
           A valid credential without permission is 403, recorded as often and no more: nobody can fill the directory
           with refusals.
 Proxy.    X-Forwarded-For holds the caller's address where one of our proxies wrote it (ORACLE_ADMIN_PROXIES).  Only the
@@ -21,21 +25,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import ipaddress
 import math
 import re
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from oracle.api.admin.callers import Caller, Fetch, Outside, Ways, fetch_closed
 from oracle.api.admin.problems import Refusal
+from oracle.api.admin.rate_limits import describe_limit
 from oracle.errors import DirectoryUnavailable
+from oracle.identity.addresses import address_of, networks_of
+from oracle.identity.identity import Role
 from oracle.store.lanes import holder
 from oracle.store.rows import CredentialCheckRow
 from oracle.telemetry import logs
@@ -61,28 +66,16 @@ FAILURES_PER_S: Final = 0.5
 ADDRESSES_MAX: Final = 10_000
 DOUBTED_MAX: Final = 2  # of calls from addresses over the limit that ask the directory at once
 USE_NOTED_EVERY_S: Final = 60.0
-
-
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-class Role(StrEnum):
-    OPERATOR = "operator"
-    MAKER = "dfsp-maker"
-    CHECKER = "dfsp-checker"
-    AUDITOR = "auditor"
-    READER = "reader"
-
-
-Fetch = Callable[..., Awaitable[list[Any]]]
+NAMED_MAX: Final = 10  # FSPs in one refusal
+KEYS: Final = Ways()
 
 
 class Guard(msgspec.Struct, frozen=True):
     """Who may call a handler.  Without roles: everybody, without a credential."""
 
     roles: frozenset[Role] = frozenset()
-    shared: bool = False  # also for callers that are bound to an FSP, where no FSP is in the path
+    shared: bool = False  # also for callers that are bound to FSPs, where no FSP is in the path
+    narrows: bool = False  # a list: for callers that are bound to FSPs it has what is of these
 
     def describe(self) -> str:
         """Write the sentence that the published description has with each operation."""
@@ -90,23 +83,18 @@ class Guard(msgspec.Struct, frozen=True):
             return "No key is needed."
         return f"Roles: {', '.join(role for role in Role if role in self.roles)}."
 
+    def list_scopes(self, path: str) -> list[str]:
+        """List what limits the calls of a caller, for gateways that grant single operations (`x-authz`)."""
+        return ["fsps"] if self.roles and (self.narrows or "{fsp_id" in path) else []
 
-def allow(*roles: Role, shared: bool = False) -> Guard:
-    return Guard(frozenset(roles), shared)
+
+def allow(*roles: Role, shared: bool = False, narrows: bool = False) -> Guard:
+    return Guard(frozenset(roles), shared, narrows)
 
 
 PUBLIC: Final = Guard()
 OPERATOR: Final = allow(Role.OPERATOR)
 ANYBODY: Final = allow(*Role, shared=True)
-
-
-class Caller(msgspec.Struct, frozen=True):
-    """Who makes a call."""
-
-    credential_id: str
-    role: Role
-    fsp_id: str | None  # the FSP it is bound to
-    secret: str = ""  # encrypts what this caller alone may read (see `encryption`)
 
 
 def new_credential_id() -> str:
@@ -128,9 +116,12 @@ def hash_of(secret: str) -> bytes:
 class Access:
     """The guard of one process: `Litestar(guards=[access.admit])`."""
 
-    def __init__(self, postgres: Postgres, proxies: Sequence[str] = ()) -> None:
+    def __init__(self, postgres: Postgres, proxies: Sequence[str] = (), ways: Ways = KEYS) -> None:
         """`proxies` are addresses or networks.  Raises ValueError for anything else."""
         self._postgres = postgres
+        self._takes_keys = ways.keys
+        self._outside = Outside(postgres, ways)
+        self._unauthorized = make_unauthorized(ways)
         self._proxies = networks_of(proxies)
         self._limit = FailureLimit()  # of failures, by address
         self._records = FailureLimit()  # of refusals of valid credentials
@@ -145,7 +136,7 @@ class Access:
             return
         try:
             caller = await self._authenticate(connection)
-            holder.set(caller.credential_id)
+            holder.set(caller.actor)
             connection.state.caller = caller
             _authorize(caller, guard, connection.path_params.get("fsp_id"))
         except Refusal as refused:
@@ -153,28 +144,59 @@ class Access:
             raise
 
     async def _authenticate(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Caller:
-        found = _TOKEN.fullmatch(_bearer(connection))
+        token = _bearer(connection)
+        if self._takes_keys and token.startswith("aok_"):
+            return await self._check_key(connection, token)
+        entered = None
+        try:
+            if self._outside.takes_token(token):
+                entered = await self._outside.read_token(token)
+            elif self._outside.takes_headers(connection):
+                entered = self._outside.read_headers(connection)
+        except Refusal as refused:
+            if refused.status != 503:  # noqa: PLR2004 - the issuer is away
+                self._count_failure(connection)
+            raise
+        if entered is None:
+            self._count_failure(connection)
+            raise self._unauthorized
+        holder.set(entered.actor)
+        connection.state.actor = entered.actor
+        return await self._outside.make_caller(entered)
+
+    async def _check_key(self, connection: ASGIConnection[Any, Any, Any, Any], token: str) -> Caller:
+        found = _TOKEN.fullmatch(token)
         address = self._address(connection)
         digest = hash_of(found[2]) if found else b""
         row: Any = await self._find_credential(found[1], digest, address) if found else None
         if not _is_valid(row, digest) or found is None:
             self._valid_before.pop(digest, None)
-            self._require_room(address)
-            self._limit.count(address)
-            raise make_unauthorized()
+            self._count_failure(connection)
+            raise self._unauthorized
         await self._note_use(found[1], digest)
-        return Caller(found[1], Role(row["role"]), row["fsp_id"], found[2])
+        connection.state.actor = found[1]
+        fsp_ids = None if row["fsp_id"] is None else frozenset({row["fsp_id"]})
+        return Caller(
+            actor=found[1], role=Role(row["role"]), fsp_ids=fsp_ids, way="key", person=row["person"], secret=found[2]
+        )
 
     async def _find_credential(self, credential_id: str, digest: bytes, address: str) -> Any:
         is_doubted = digest not in self._valid_before and not self._limit.permits(address)
         async with self._doubted if is_doubted else nullcontext():
             return await self._postgres.keys.row("credential_valid", credential_id)
 
-    def _require_room(self, address: str) -> None:
+    def _count_failure(self, connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+        """Raises Refusal 429 over the limit."""
+        address = self._address(connection)
         if not self._limit.permits(address):
             wait_s = str(self._limit.wait_s(address))
             hint = f"Send a valid key: it works at once. With another one, wait {wait_s} seconds"
-            raise Refusal(429, "too_many_failures", "Too many calls without a valid key", hint, {"Retry-After": wait_s})
+            limit = describe_limit(
+                "failures", FAILURES_MAX, window_s=FAILURES_MAX / FAILURES_PER_S, wait_s=float(wait_s)
+            )
+            headers = {"Retry-After": wait_s, **limit}
+            raise Refusal(429, "too_many_failures", "Too many calls without a valid key", hint, headers)
+        self._limit.count(address)
 
     def _address(self, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
         forwarded = ",".join(connection.headers.getall("x-forwarded-for", []))
@@ -195,23 +217,23 @@ class Access:
     async def _record(
         self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler, refused: Refusal
     ) -> None:
-        if refused.status == 429:  # noqa: PLR2004 - the ones before it are recorded
+        if refused.status in (429, 503):  # 429: the ones before it are recorded; 503: nobody was refused
             return
-        caller: Caller | None = getattr(connection.state, "caller", None)
-        found = _TOKEN.fullmatch(_bearer(connection))
-        credential_id = caller.credential_id if caller else found[1] if found else None
-        if caller is not None:
-            if not self._records.permits(caller.credential_id):
+        actor: str | None = getattr(connection.state, "actor", None)
+        if actor is not None:
+            if not self._records.permits(actor):
                 return
-            self._records.count(caller.credential_id)
+            self._records.count(actor)
+        elif found := _TOKEN.fullmatch(_bearer(connection)):
+            actor = found[1]
         # The path as the handler names it: the caller's own path may hold an identifier.
         route = _TYPE_OF_NAME.sub("", min(handler.paths))
         code = refused.code
-        log.warning("call refused", status=refused.status, code=code, credential_id=credential_id, route=route)
+        log.warning("call refused", status=refused.status, code=code, actor=actor, route=route)
         with suppress(DirectoryUnavailable):  # the caller gets the reason of the refusal in any case
             await self._postgres.note(
                 "refusal_record",
-                credential_id,
+                actor,
                 self._address(connection),
                 _method(connection),
                 route,
@@ -231,50 +253,15 @@ def _bearer(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def networks_of(proxies: Sequence[str]) -> list[Network]:
-    """Raises ValueError for what is no address and no network."""
-    return [ipaddress.ip_network(proxy) for proxy in proxies]
-
-
-def is_proxy(peer: str, proxies: Sequence[Network]) -> bool:
-    """Return whether the other end of a connection is one of our own proxies."""
-    address = _ip(peer) if proxies else None
-    return address is not None and any(address in proxy for proxy in proxies)
-
-
-def address_of(peer: str, forwarded: str, proxies: Sequence[Network]) -> str:
-    """Find the caller's address, by the connection's other end and X-Forwarded-For.  Of IPv6 it is the network: each
-    customer has 2**64 addresses.
-    """
-    hops = forwarded.split(",") if forwarded else []
-    address = _ip(peer)
-    while address is not None and hops and any(address in proxy for proxy in proxies):
-        further = _ip(hops.pop())
-        if further is None:  # not an address: nobody knows more than the last proxy
-            break
-        address = further
-    if address is None:
-        return peer
-    return str(address if address.version == 4 else ipaddress.ip_network((int(address) >> 64 << 64, 64)))  # noqa: PLR2004
-
-
-def _ip(text: str) -> _Address | None:
-    """Read an IP address; some proxies write the port after it."""
-    text = text.strip()
-    host = text.partition(":")[0] if text.count(":") == 1 else text.removeprefix("[").partition("]")[0]
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return None
-    return address.ipv4_mapped or address if isinstance(address, ipaddress.IPv6Address) else address
-
-
 async def is_still_valid(rows: Fetch, caller: Caller) -> bool:
     """Ask whether the secret of a call is still valid: it can be replaced or revoked during a long call.
 
-    `rows` runs a named query.  Raises DirectoryUnavailable.
+    Without a key, only a closed FSP ends a call; see `callers`.  `rows` runs a named query.  Raises
+    DirectoryUnavailable.
     """
-    found = await rows("credential_valid", caller.credential_id)
+    if caller.way != "key":
+        return not caller.fsp_ids or bool(caller.fsp_ids - await fetch_closed(rows, caller.fsp_ids))
+    found = await rows("credential_valid", caller.actor)
     return bool(found) and _is_valid(found[0], hash_of(caller.secret))
 
 
@@ -287,10 +274,16 @@ def _is_valid(row: CredentialCheckRow | None, digest: bytes) -> bool:
     return equal and row is not None and bool(row["valid"])
 
 
-def make_unauthorized() -> Refusal:
+def make_unauthorized(ways: Ways = KEYS) -> Refusal:
     """Make the same refusal for every reason, so that it does not help to guess a key."""
-    return Refusal(401, "unauthorized", "A valid key is required", "Send the header Authorization: Bearer aok_…",
-                   {"WWW-Authenticate": "Bearer"})  # fmt: skip
+    found = (
+        ("Send the header Authorization: Bearer aok_…", ways.keys),
+        ("Send the header Authorization: Bearer with a token of your identity provider", ways.identities is not None),
+        ("Call through the gateway", ways.gateway is not None),
+    )
+    hint = ". Or: ".join(text for text, is_open in found if is_open)
+    detail = "A valid key is required" if ways.keys else "You must prove who you are"
+    return Refusal(401, "unauthorized", detail, hint, {"WWW-Authenticate": "Bearer"})
 
 
 def make_forbidden(role: Role, hint: str = "") -> Refusal:
@@ -302,12 +295,12 @@ def _authorize(caller: Caller, guard: Guard, fsp_id: str | None) -> None:
         *others, last = (role for role in Role if role in guard.roles)
         able = f"{', '.join(others)} or {last}" if others else last
         raise make_forbidden(caller.role, f"Your role is {caller.role}; the role {able} is needed")
-    if caller.fsp_id is None or (guard.shared and fsp_id is None):
+    if caller.fsp_ids is None or ((guard.shared or guard.narrows) and fsp_id is None):
         return
-    if fsp_id != caller.fsp_id:
-        raise Refusal(
-            403, "foreign", "This credential can only act for its own FSP", f"Name your own FSP: {caller.fsp_id}"
-        )
+    if fsp_id not in caller.fsp_ids:
+        own = ", ".join(sorted(caller.fsp_ids)[:NAMED_MAX])
+        hint = f"Name your own FSP: {own}" if own else "Ask the operator of the hub for an FSP"
+        raise Refusal(403, "foreign", "You can only act for your own FSP", hint)
 
 
 class FailureLimit:

@@ -19,7 +19,7 @@ Stored.     An alias that older rules let in is reached by the text that is stor
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import groupby
@@ -33,14 +33,15 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import Meta
 
 from oracle import errors
-from oracle.api.admin.access import OPERATOR, Role, allow
-from oracle.api.admin.batches import Batch, batch_of, refuse_excess
+from oracle.api.admin.access import OPERATOR, allow
+from oracle.api.admin.batches import Batch, describe_batches, refuse_excess
 from oracle.api.admin.calls import Body, Call, Resource, answer, answer_of
 from oracle.api.admin.fsps import fetch_default_country, no_such_fsp, path_of
 from oracle.api.admin.keeping import Answer
 from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.problems import ItemProblem, Refusal, refusal_of
+from oracle.api.admin.routes import make_bad_prefix
 from oracle.api.admin.stored import AsStored, AsStoredQuery, Rows, find_key, read_stored_key
 from oracle.api.admin.times import read_time
 from oracle.api.admin.values import (
@@ -72,6 +73,7 @@ from oracle.identifiers import (
     find_scheme,
 )
 from oracle.identifiers.prefix import bound_above
+from oracle.identity.identity import Role
 from oracle.imports import one_alias
 from oracle.imports.one_alias import OneChange
 from oracle.store import aliases
@@ -280,7 +282,7 @@ async def register_alias(
     )
 
     async def work(transaction: Transaction) -> Answer:
-        await _require_permitted(transaction.rows, fsp_id, data.kind, reading)
+        await _require_permitted(transaction.rows, fsp_id, data.kind, data.currency, reading)
         allowance = await call.changes.admit(transaction, fsp_id)
         is_new = False
         if await _needs_approval(transaction, fsp_id):
@@ -339,7 +341,7 @@ async def change_alias(
     async def work(transaction: Transaction) -> Answer:
         now = await _lock_entries(transaction, fsp_id, key)
         call.match(now.version)
-        await _require_permitted(transaction.rows, fsp_id, kind, reading)
+        await _require_permitted(transaction.rows, fsp_id, kind, data.currency, reading)
         if await _needs_approval(transaction, fsp_id):
             allowance = await _fetch_allowance(transaction, fsp_id)
             if not await _is_unchanged(transaction, fsp_id, "update", key, data.currency or "", allowance):
@@ -392,14 +394,23 @@ async def remove_alias(
     return cast("Response[None]", given)  # the type of nothing, as Litestar wants it beside 204; a refusal has a body
 
 
-async def _require_permitted(rows: Rows, fsp_id: str, kind: str, reading: Reading) -> None:
-    """Raises Refusal 404, NotAllowed.  The currency and the PartyIdType are looked at by the change itself."""
+async def _require_permitted(rows: Rows, fsp_id: str, kind: str, currency: str | None, reading: Reading) -> None:
+    """Raises Refusal 404, 409.  The change itself looks again at the currency and the PartyIdType."""
     found = await rows("fsp_status", fsp_id)
     if not found:
         raise no_such_fsp()
-    kinds = found[0]["kinds"]
+    kinds, currencies = found[0]["kinds"], found[0]["currencies"]
     if kinds is not None and not reading.is_permitted(kind.upper(), kinds):
-        raise errors.NotAllowed
+        raise _make_not_allowed(fsp_id, kind.upper(), "kinds", kinds)
+    if currency and currencies is not None and currency not in currencies:
+        raise _make_not_allowed(fsp_id, currency, "currencies", currencies)
+
+
+def _make_not_allowed(fsp_id: str, name: str, member: str, allowed: Collection[str]) -> Refusal:
+    """Name what is allowed in place of `name`: a kind, or a currency of today."""
+    known = f"its {member} are {', '.join(sorted(allowed))}" if allowed else f"it has no {member}"
+    hint = f"An operator can add it to the {member} of the FSP"
+    return Refusal(409, "not_allowed", f"{fsp_id} cannot register {name}; {known}", hint)
 
 
 async def _fetch_entries(rows: Rows, fsp_id: str, key: PartyKey) -> _PartyEntries:
@@ -453,8 +464,18 @@ async def _require_entry(transaction: Transaction, fsp_id: str, key: PartyKey, c
 
 
 async def _leave_waiting(transaction: Transaction, call: Call, fsp_id: str, change: OneChange) -> Answer:
-    row = await one_alias.add_batch(transaction, call.context(fsp_id=fsp_id), fsp_id, change)
-    return answer(batch_of(row), status=202, location=f"{path_of(fsp_id)}/batches/{row['batch_id']}")
+    batches = f"{path_of(fsp_id)}/batches"
+    try:
+        row = await one_alias.add_batch(
+            transaction, call.context(fsp_id=fsp_id), fsp_id, change, person=call.caller.person
+        )
+    except one_alias.AlreadyWaiting as exc:
+        raise Refusal(
+            409, "already_waiting", str(exc), "A second person must approve it. To withdraw it, cancel the batch",
+            {"Location": f"{batches}/{exc.batch_id}"},
+        ) from exc  # fmt: skip
+    (batch,) = await describe_batches(transaction.rows, [row])
+    return answer(batch, status=202, location=f"{batches}/{row['batch_id']}")
 
 
 def _entry(currency: str, default: bool, changed_at: datetime) -> AliasEntry:
@@ -553,12 +574,15 @@ class Filter(NamedTuple):
 def read_beginnings(reading: Reading, kind: str | None, prefix: str | None) -> list[tuple[str, str]]:
     """Return the PartyIdTypes to search, each with the beginning of its stored identifiers.
 
-    Raises BadIdentifier for a prefix that the kind does not have, and Refusal for one that no kind has.
+    Raises Refusal for a prefix that the kind does not have, or no kind.
     """
     if prefix is None:
         return [(name, "") for name in (_TYPES if kind is None else (PARTY_ID_TYPES[kind],))]
     if kind is not None:
-        found = reading.read_prefix(kind, prefix)
+        try:
+            found = reading.read_prefix(kind, prefix)
+        except BadIdentifier as exc:
+            raise make_bad_prefix(kind, exc) from None
         return [(found.party_id_type, found.prefix)]
     read: dict[str, set[str]] = {party_id_type: set() for party_id_type in _TYPES}
     for each in KINDS:

@@ -27,18 +27,24 @@ from litestar.typing import FieldDefinition
 from oracle.api.admin import (
     alias_export,
     aliases,
+    als,
     batches,
+    budgets,
     credentials,
     documentation,
     doubtful,
     doubtful_routes,
+    endpoints,
     fsps,
+    oracles,
     prefixes,
     route_import,
     routes,
     what_if,
 )
-from oracle.api.admin.access import PUBLIC, Access
+from oracle.api.admin.access import KEYS, PUBLIC, Access
+from oracle.api.admin.budgets import BudgetReader
+from oracle.api.admin.callers import Ways
 from oracle.api.admin.calls import Call, answer_of
 from oracle.api.admin.envelope import Budget, wrap_app, wrap_handler
 from oracle.api.admin.examples import add_examples
@@ -53,6 +59,7 @@ from oracle.api.history.reads_quota import ReadsQuota
 from oracle.api.kept import Kept
 from oracle.identifiers import Reading
 from oracle.imports.quota import Quota
+from oracle.registration.registration import Registration
 from oracle.telemetry import logs
 
 if TYPE_CHECKING:
@@ -70,7 +77,12 @@ _DESCRIPTION: Final = """\
 Administration and history of the alias directory.
 
 **Keys.** Send `Authorization: Bearer aok_…`. Each operation lists the roles that may call it. A key of an FSP can only
-act for that FSP.
+act for that FSP. Where the operator has turned it on, you can send a token of your identity provider in place of a key,
+or call through a gateway.
+
+**Gateways** that grant single operations find this document at `/.authz/openapi` as well. `x-authz` of an operation
+says what limits its callers. `fsps`: the caller needs the FSP in the path, or sees in a list only what is of their own
+FSPs.
 
 **Versions.** Answers have an ETag. A change with `If-Match` of another version is 412.
 
@@ -93,8 +105,10 @@ _TAGS: Final = {
     "Aliases": "The identifiers that an FSP has registered.",
     "Files": "Uploaded files (batches): upload, approve, follow, download results.",
     "Routes": "Prefix routes: they answer for identifiers that nobody has registered.",
+    "Oracles": "Which oracle answers for a type, here and at the ALS of the hub.",
     "History": "Every change, and the answer at any past time.",
     "The log": "Proof that nobody rewrote the history: checkpoints, proofs, exports.",
+    "Budgets": "How much each FSP can ask, against scans of the directory.",
     "Prefixes": "The list of prefixes for programs that route payments, without a key.",
 }
 
@@ -113,14 +127,17 @@ class AdminServices:
         keeping: Keeping | None = None,
         reads_quota: ReadsQuota | None = None,
         proxies: Sequence[str] = (),
+        ways: Ways = KEYS,
         reading: Reading | None = None,
         bodies_max_bytes: int = BODIES_MAX_BYTES,
         stall_s: float = STALL_S,
         export_s: float = EXPORT_S,
+        registration: Registration | None = None,
+        budgets: BudgetReader | None = None,
     ) -> None:
         """`stall_s`: how long a client can take nothing, or send nothing of its body, before its call ends.
 
-        `export_s`: how long an export of aliases can take.
+        `export_s`: how long an export of aliases can take.  `registration`: at the ALS of the hub, if one is set.
         """
         self.changes = changes
         self.postgres = postgres
@@ -131,10 +148,13 @@ class AdminServices:
         self.keeping = keeping or Keeping()
         self.reads_quota = reads_quota or ReadsQuota()
         self.proxies = proxies  # in front of the listener
+        self.ways = ways  # how callers come in
         self.reading = reading or Reading()
         self.bodies_max_bytes = bodies_max_bytes  # of all calls together
         self.stall_s = stall_s
         self.export_s = export_s
+        self.registration = registration
+        self.budgets = budgets
 
 
 def admin_app(services: AdminServices) -> Litestar:
@@ -150,9 +170,10 @@ def admin_app(services: AdminServices) -> Litestar:
 def routers() -> list[Router]:
     """Everything that is declared with `operations.operation`; what is here is in the published description."""
     parts = (
-        ("/admin/v1", "FSPs", [fsps]), ("/admin/v1", "Credentials", [credentials]),
+        ("/admin/v1", "FSPs", [fsps, endpoints]), ("/admin/v1", "Credentials", [credentials]),
         ("/admin/v1", "Aliases", [aliases, alias_export, doubtful]),
         ("/admin/v1", "Files", [batches]), ("/admin/v1", "Routes", [routes, doubtful_routes, what_if, route_import]),
+        ("/admin/v1", "Oracles", [oracles, als]), ("/admin/v1", "Budgets", [budgets]),
         ("/audit/v1", "History", [events, resolutions, differences, reads]),
         ("/audit/v1", "The log", [audit_log, exports]),
     )  # fmt: skip
@@ -176,14 +197,15 @@ def description() -> bytes:
 
 
 def _router(path: str, tag: str, handlers: Sequence[HTTPRouteHandler]) -> Router:
-    dependencies = {"call": Provide(_call), "reading": Provide(_reading)}
+    dependencies = {"call": Provide(_call), "reading": Provide(_reading), "registration": Provide(_registration),
+                    "budgets": Provide(_budgets)}  # fmt: skip
     return Router(path, route_handlers=list(handlers), dependencies=dependencies, tags=[tag])
 
 
 def _app(services: AdminServices | None, openapi_config: OpenAPIConfig | None) -> Litestar:
     return Litestar(
         [*_health_handlers(), *routers()],
-        guards=[] if services is None else [Access(services.postgres, services.proxies).admit],
+        guards=[] if services is None else [Access(services.postgres, services.proxies, services.ways).admit],
         middleware=[wrap_handler],
         exception_handlers={Exception: _refuse},
         openapi_config=openapi_config,
@@ -227,6 +249,16 @@ async def _call(request: Request[Any, Any, Any], state: State) -> Call:
 async def _reading(state: State) -> Reading:
     services: AdminServices = state.services
     return services.reading
+
+
+async def _budgets(state: State) -> BudgetReader | None:
+    services: AdminServices = state.services
+    return services.budgets
+
+
+async def _registration(state: State) -> Registration | None:
+    services: AdminServices = state.services
+    return services.registration
 
 
 # Health, metrics, the description -----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import time
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from datetime import datetime
 from importlib.resources import files
@@ -24,26 +24,30 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Meta
 
-from oracle.api.admin.access import ANYBODY, Caller, Role, allow, is_still_valid, make_unauthorized
+from oracle.api.admin.access import ANYBODY, allow, is_still_valid, make_unauthorized
+from oracle.api.admin.callers import Caller
 from oracle.api.admin.calls import Body, Call, Resource, answer
 from oracle.api.admin.fsps import READERS
 from oracle.api.admin.keeping import Answer
 from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
-from oracle.api.admin.people import ByQuery, find_people, name_people
+from oracle.api.admin.people import ByQuery, Rows, find_people, name_people
 from oracle.api.admin.problems import Refusal
+from oracle.api.admin.rate_limits import describe_limit
 from oracle.api.admin.streams import DOWNLOADS, WATCHERS, Streamed
 from oracle.api.admin.times import read_time
 from oracle.api.admin.values import NOTE_MAX, BatchState, CountryQuery, FspIdQuery, Reason, capitalise, require_country
 from oracle.backoff import pause
 from oracle.errors import DirectoryUnavailable
 from oracle.identifiers import Kind, display
+from oracle.identity.identity import Role
 from oracle.imports import chunks, decisions, one_alias, quota, results, uploads
+from oracle.imports.rows import FileRow
 from oracle.store.postgres import Postgres, Transaction
 
 UPLOADERS: Final = allow(Role.OPERATOR, Role.MAKER)
 DECIDERS: Final = allow(Role.OPERATOR, Role.CHECKER)
-EVERYWHERE: Final = allow(Role.OPERATOR, Role.AUDITOR, Role.READER)
+EVERYWHERE: Final = allow(Role.OPERATOR, Role.AUDITOR, Role.READER, narrows=True)
 ENDERS: Final = allow(Role.OPERATOR, Role.MAKER, Role.CHECKER)
 
 _BATCH: Final = "/fsps/{fsp_id:str}/batches/{batch_id:int}"
@@ -95,6 +99,13 @@ class BatchChange(Resource):
     currency: Annotated[
         str | None,
         Meta(description="null: add and update make an entry for every currency, remove removes all entries"),
+    ]
+    present: Annotated[
+        list[str | None] | None,
+        Meta(
+            description="The currencies of the alias now, while the change waits; null in the list: an entry for every"
+            " currency; []: the FSP has not registered the alias"
+        ),
     ]
     if_match: Annotated[
         bool, Meta(description="The change is refused if the alias has changed since it was asked for with If-Match")
@@ -157,8 +168,13 @@ def handlers() -> list[HTTPRouteHandler]:
     ]  # fmt: skip
 
 
-def batch_of(row: Any) -> Batch:
-    names = name_people(row["people"])
+def _name_actors(row: Any) -> dict[str | None, str]:
+    return name_people(row["people"], [row["uploaded_by"], row["decided_by"], row["cancelled_by"]])
+
+
+def batch_of(row: Any, present: list[str | None] | None = None) -> Batch:
+    """Make the resource; `present`: the currencies of the alias now, of a change that waits."""
+    names = _name_actors(row)
     return Batch(
         **{name: row[name] for name in _SAME_NAMES},
         uploaded_by_name=names.get(row["uploaded_by"]),
@@ -168,12 +184,33 @@ def batch_of(row: Any) -> Batch:
         file_sha256=row["file_sha256"].hex(),
         seconds_left=_seconds_left(row),
         error=None if row["error_code"] is None else FileError(code=row["error_code"], message=row["error_message"]),
-        change=None if row["change_action"] is None else _change_of(row),
+        change=None if row["change_action"] is None else _change_of(row, present),
     )
 
 
-def _change_of(row: Any) -> BatchChange:
-    known = None if row["change_rows"] is None else chunks.unpack_rows(row["change_rows"])[0]
+async def describe_batches(rows: Rows, found: Sequence[Any]) -> list[Batch]:
+    """Make the resources, each of a waiting change with what its alias is now."""
+    waiting = [
+        (row["fsp_id"], row["batch_id"], change)
+        for row in found
+        if row["state"] == "waiting" and (change := _read_row(row)) is not None
+    ]
+    present: dict[int, list[str | None]] = {batch_id: [] for _, batch_id, _ in waiting}
+    for fsp_id in sorted({fsp_id for fsp_id, _, _ in waiting}):
+        of = [(batch_id, change) for owner, batch_id, change in waiting if owner == fsp_id]
+        keys = zip(*[(each.party_id_type, each.identifier, each.sub_id) for _, each in of], strict=True)
+        for entry in await rows("alias_entries", fsp_id, *keys):
+            present[of[entry["ord"] - 1][0]].append(entry["currency"] or None)
+    return [batch_of(row, present.get(row["batch_id"])) for row in found]
+
+
+def _read_row(row: Any) -> FileRow | None:
+    """Return the row of a change of one alias; None for a file, and after the row is deleted."""
+    return None if row["change_rows"] is None else chunks.unpack_rows(row["change_rows"])[0]
+
+
+def _change_of(row: Any, present: list[str | None] | None) -> BatchChange:
+    known = _read_row(row)
     return BatchChange(
         action=row["change_action"],
         kind=known.kind if known else None,
@@ -181,6 +218,7 @@ def _change_of(row: Any) -> BatchChange:
         display=display(known.kind, known.identifier).text if known and known.identifier else None,
         sub_id=known.sub_id or None if known else None,
         currency=known.currency or None if known else None,
+        present=present,
         if_match=row["change_version"] is not None,
     )
 
@@ -284,8 +322,10 @@ async def _answer_page(
     before = cursors.open(cursor, int)
     states = None if state is None else [state]
     uploaders, people = await find_people(call, uploaded_by, "uploadedBy"), await find_people(call, by)
-    rows = await call.postgres.rows("batches_page", fsp_id, states, uploaders, since, until, before, limit + 1, people)
-    items = [batch_of(row) for row in rows[:limit]]
+    rows = await call.postgres.rows(
+        "batches_page", fsp_id, states, uploaders, since, until, before, limit + 1, people, call.list_fsps()
+    )
+    items = await describe_batches(call.postgres.rows, rows[:limit])
     return call.read_page(BatchPage(items=items, next=cursors.close(items[-1].batch_id) if len(rows) > limit else None))
 
 
@@ -337,7 +377,9 @@ async def upload_batch(
             call.changes, context, _body(request, coming.add), fsp_id=fsp_id, begun=coming.begin
         )
         call.sha256 = hashlib.sha256(call.sha256 + received.file_sha256).digest()
-        new = uploads.NewBatch(fsp_id=fsp_id, file_name=file_name, note=note, country=country)
+        new = uploads.NewBatch(
+            fsp_id=fsp_id, file_name=file_name, note=note, country=country, person=call.caller.person
+        )
 
         async def work(transaction: Transaction) -> Answer:
             await _require_still_valid(transaction, call)
@@ -398,7 +440,7 @@ def refuse_excess(open_max: int) -> Iterator[None]:
     except (quota.TooManyOpen, one_alias.TooManyWaiting) as exc:
         of = "unfinished files" if isinstance(exc, quota.TooManyOpen) else "waiting changes"
         hint = f"At most {open_max:,} {of} are allowed: approve, reject or cancel some first"
-        raise Refusal(429, "too_many_open", str(exc), hint) from exc
+        raise Refusal(429, "too_many_open", str(exc), hint, describe_limit(of, open_max)) from exc
 
 
 @contextmanager
@@ -409,10 +451,12 @@ def _refuse_excess(limits: quota.Quota) -> Iterator[None]:
             yield
     except quota.TooManyComing as exc:
         hint = f"At most {quota.COMING_MAX} uploads at once are allowed: wait until one ends"
-        raise Refusal(429, "too_many_at_once", str(exc), hint) from exc
+        limit = describe_limit("uploads", quota.COMING_MAX, unit="concurrent-requests")
+        raise Refusal(429, "too_many_at_once", str(exc), hint, limit) from exc
     except quota.TooManyBytes as exc:
         hint = f"At most {limits.bytes_max:,} bytes within 24 hours: try again tomorrow, or ask the operator of the hub"
-        raise Refusal(429, "too_many_bytes", str(exc), hint) from exc
+        limit = describe_limit("uploaded bytes", limits.bytes_max, unit="content-bytes", window_s=quota.HELD_FOR_S)
+        raise Refusal(429, "too_many_bytes", str(exc), hint, limit) from exc
 
 
 async def _body(request: Request[Any, Any, Any], count: Callable[[int], None] = lambda _: None) -> AsyncIterator[bytes]:
@@ -439,7 +483,10 @@ def _broken_off() -> Refusal:
 @operation("getBatch", "GET", _BATCH, READERS, "Read a batch: its state and its progress", answers=Batch)
 async def read_batch(call: NamedDependency[Call], fsp_id: FromPath[str], batch_id: FromPath[int]) -> Response[bytes]:
     row = await _read(call.postgres, fsp_id, batch_id)
-    return call.read(batch_of(row), row["version"])
+    (batch,) = await describe_batches(call.postgres.rows, [row])
+    if batch.change is not None and batch.change.present is not None:
+        return answer(batch, version=row["version"]).response()  # no 304: the alias can change without the batch
+    return call.read(batch, row["version"])
 
 
 @operation(
@@ -468,9 +515,11 @@ async def reject_batch(
 async def _decide(call: Call, fsp_id: str, batch_id: int, reason: str | None, *, approve: bool) -> Response[bytes]:
     async def work(transaction: Transaction) -> Answer:
         batch = await _lock(transaction, call, fsp_id, batch_id)
-        by = call.caller.credential_id
+        caller = call.caller
         try:
-            row = await decisions.decide(transaction, batch, approve=approve, by=by, reason=reason)
+            row = await decisions.decide(
+                transaction, batch, approve=approve, by=caller.actor, person=caller.person, reason=reason
+            )
         except decisions.NotWaiting as exc:
             raise Refusal(409, "not_waiting", str(exc), _describe_state(batch)) from exc
         except decisions.SameLabel as exc:
@@ -478,6 +527,9 @@ async def _decide(call: Call, fsp_id: str, batch_id: int, reason: str | None, *,
             raise Refusal(403, "same_person", str(exc), hint) from exc
         except decisions.SamePerson as exc:
             raise Refusal(403, "same_person", str(exc), "A second person must decide, with another key") from exc
+        except decisions.PersonUnknown as exc:
+            hint = "Come in the same way as the sender, or ask an operator to note the person of the key"
+            raise Refusal(403, "person_unknown", str(exc), hint) from exc
         return answer(batch_of(row), version=row["version"])
 
     return await call.administer(work, reason=reason or "")
@@ -497,7 +549,7 @@ async def cancel_batch(
     async def work(transaction: Transaction) -> Answer:
         batch = await _lock(transaction, call, fsp_id, batch_id)
         try:
-            row = await decisions.cancel(transaction, batch, by=call.caller.credential_id)
+            row = await decisions.cancel(transaction, batch, by=call.caller.actor)
         except decisions.AlreadyEnded as exc:
             raise Refusal(409, "already_ended", str(exc), _describe_state(batch)) from exc
         return answer(batch_of(row), version=row["version"])
@@ -507,7 +559,7 @@ async def cancel_batch(
 
 def _describe_state(row: Any) -> str:
     """Write `Its state is rejected, by Ben (checker of bluebank)`."""
-    state, names = row["state"], name_people(row["people"])
+    state, names = row["state"], _name_actors(row)
     acts = {"applying": "approved", "done": "approved", "rejected": "rejected", "cancelled": "cancelled"}
     name = names.get(row["cancelled_by" if state == "cancelled" else "decided_by"])
     if name is None or state not in acts:
@@ -636,7 +688,7 @@ async def follow_batch(
     call: NamedDependency[Call], request: Request[Any, Any, Any], fsp_id: FromPath[str], batch_id: FromPath[int]
 ) -> Streamed:
     """The event `progress` comes about twice a second while the batch changes, `end` with the final state.  The data of
-    each event is the batch.  The stream ends when the key is revoked or its secret is replaced.
+    each event is the batch.  The stream ends when the key is revoked, its secret is replaced, or the token expires.
     """
     row = await _read(call.postgres, fsp_id, batch_id)
     stopping: asyncio.Event = request.app.state.services.stopping
@@ -666,8 +718,8 @@ async def _report_progress(
             return
         await pause(REPORT_EVERY_S, stopping)
         with suppress(DirectoryUnavailable):  # when it is available again, the next round reports the change
-            if not await is_still_valid(postgres.keys.rows, caller):
-                return  # revoked or replaced meanwhile
+            if caller.has_ended or not await is_still_valid(postgres.keys.rows, caller):
+                return  # expired, revoked or replaced meanwhile
             row = await postgres.row("batch", batch_id, fsp_id)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
@@ -28,7 +28,7 @@ from oracle.store.cache.coherence import LEASE_S
 from oracle.telemetry.tracing import trace_id_of
 
 if TYPE_CHECKING:
-    from oracle.api.admin.access import Caller
+    from oracle.api.admin.callers import Caller
     from oracle.api.history.reads_quota import ReadsQuota
     from oracle.identifiers import PartyKey
     from oracle.store.changes import Changes
@@ -52,13 +52,21 @@ class Resource(msgspec.Struct, kw_only=True, rename="camel"):
     """The base of each body that is answered."""
 
 
-def answer(body: Any, *, status: int = 200, version: object = None, location: str | None = None) -> Answer:
-    headers = {}
+def answer(
+    body: Any,
+    *,
+    status: int = 200,
+    version: object = None,
+    location: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    holds_key: bool = False,
+) -> Answer:
+    headers = dict(headers or {})
     if version is not None:
         headers["ETag"] = f'"{version}"'
     if location is not None:
         headers["Location"] = location
-    return Answer(status, b"" if body is None else _encode(body), headers)
+    return Answer(status, b"" if body is None else _encode(body), headers, holds_key)
 
 
 def answer_of(refusal: Refusal) -> Answer:
@@ -69,6 +77,14 @@ def digest_of(request: Request[Any, Any, Any], body: bytes) -> bytes:
     """Compute what makes two calls the same: method, path, query and body."""
     target = request.scope["path"].encode() + b"?" + request.scope["query_string"]
     return hashlib.sha256(b"\0".join([request.method.encode(), target, body])).digest()
+
+
+def limit_fsps(caller: Caller, fsp_id: str | None) -> frozenset[str] | None:
+    """Return the FSPs that a call is about, for a caller who is bound to some; None for everything.
+
+    `fsp_id`: the one in the path, which `access` has checked.
+    """
+    return caller.fsp_ids if caller.fsp_ids is None or fsp_id is None else frozenset({fsp_id})
 
 
 class Call:
@@ -84,6 +100,7 @@ class Call:
         reads_quota: ReadsQuota,
     ) -> None:
         self.caller: Caller = request.state.caller
+        self.fsp_ids = limit_fsps(self.caller, request.path_params.get("fsp_id"))
         self.body = body
         self.changes = changes
         self.postgres = postgres
@@ -108,14 +125,21 @@ class Call:
     def context(self, *, fsp_id: str = "", reason: str = "") -> Context:
         """Describe a change: who makes it, and why.
 
-        `fsp_id`: the database refuses to touch entries of any other FSP.  For a caller who is bound to an FSP this
-        holds always.
+        `fsp_id`: the database refuses to touch entries of any other FSP.  For a caller who is bound to FSPs it is
+        always one of these.  Raises Refusal where nobody knows which.
         """
+        if self.fsp_ids is not None:
+            if len(self.fsp_ids) != 1:
+                raise Refusal(403, "foreign", "You can only act for your own FSP", "Name one FSP in the path")
+            (fsp_id,) = self.fsp_ids
         return Context(
-            channel="admin", actor=self.caller.credential_id, role=self.caller.role,
-            fsp_id=self.caller.fsp_id or fsp_id, reason=reason,
+            channel="admin", actor=self.caller.actor, role=self.caller.role, fsp_id=fsp_id, reason=reason,
             request_id=self.request_id, trace_id=self.trace_id,
         )  # fmt: skip
+
+    def list_fsps(self) -> list[str] | None:
+        """List the FSPs that a list may show; None: all."""
+        return None if self.fsp_ids is None else sorted(self.fsp_ids)
 
     # -- versions -------------------------------------------------------------------------------------------------
 
@@ -170,11 +194,11 @@ class Call:
         if self._idempotency_key is None:
             return False
         found = await self.postgres.row(
-            "idempotency_answer", self.caller.credential_id, self._idempotency_key, self._keeping.retention_s
+            "idempotency_answer", self.caller.actor, self._idempotency_key, self._keeping.retention_s
         )
         if found is None:
-            await self._keeping.look(self.postgres, self.caller.credential_id)
-            self._keeping.require_room(self.caller.credential_id)
+            await self._keeping.look(self.postgres, self.caller.actor)
+            self._keeping.require_room(self.caller.actor)
         return found is not None
 
     async def administer(
@@ -227,7 +251,7 @@ class Call:
         """
         once = self._make_once(self._idempotency_key if keeps else None)
         if once.key is not None:
-            await self._keeping.look(self.postgres, self.caller.credential_id)
+            await self._keeping.look(self.postgres, self.caller.actor)
         try:
             given = await change(once)
         except Replayed as replayed:
@@ -287,20 +311,18 @@ class Once:
     async def finish(self, transaction: Transaction, result: Answer) -> None:
         if self.key is not None:
             kept = pack(self._caller, self.key, result)
-            await transaction.run("idempotency_store", self._caller.credential_id, self.key, kept)
-            self._keeping.count(self._caller.credential_id, kept)
+            await transaction.run("idempotency_store", self._caller.actor, self.key, kept)
+            self._keeping.count(self._caller.actor, kept)
 
     async def _claim(self, transaction: Transaction, key: str) -> None:
         # Waits here for a running call with this key: when it ends, its answer is stored or the key is free.
         claimed = await transaction.run(
-            "idempotency_claim", self._caller.credential_id, key, self._sha256, self._keeping.retention_s
+            "idempotency_claim", self._caller.actor, key, self._sha256, self._keeping.retention_s
         )
         if claimed:
-            self._keeping.require_room(self._caller.credential_id)
+            self._keeping.require_room(self._caller.actor)
             return
-        (row,) = await transaction.rows(
-            "idempotency_answer", self._caller.credential_id, key, self._keeping.retention_s
-        )
+        (row,) = await transaction.rows("idempotency_answer", self._caller.actor, key, self._keeping.retention_s)
         if row["call_sha256"] != self._sha256:
             raise Refusal(
                 409, "idempotency_key_reused", "This Idempotency-Key was used for another call",

@@ -15,13 +15,18 @@ from oracle.imports.refusals import REFUSALS
 
 Code = Literal[
     "already_ended",
+    "already_waiting",
+    "als_failed",
+    "als_not_set",
     "ambiguous",
     "ambiguous_person",
     "answer_lost",
     "bad_identifier",
     "bad_image",
+    "bad_key",
     "bad_prefix",
     "bad_request",
+    "bad_url",
     "broken_off",
     "damaged_value",
     "duplicate_column",
@@ -37,16 +42,23 @@ Code = Literal[
     "in_the_past",
     "internal_error",
     "invalid",
+    "issuer_unknown",
+    "key_exists",
+    "keys_unavailable",
     "log_damaged",
     "method_not_allowed",
     "missing_column",
     "no_header",
+    "no_key",
+    "no_role",
     "not_allowed",
     "not_found",
     "not_sealed",
     "not_text",
     "not_waiting",
     "not_yours",
+    "oracle_exists",
+    "person_unknown",
     "refused",
     "revoked",
     "route_begun",
@@ -54,12 +66,16 @@ Code = Literal[
     "route_overlap",
     "rows_refused",
     "same_person",
+    "token_expired",
+    "token_invalid",
     "too_large",
     "too_many_at_once",
     "too_many_bytes",
     "too_many_failures",
     "too_many_kept",
+    "too_many_keys",
     "too_many_open",
+    "too_many_oracles",
     "too_many_questions",
     "too_many_rotations",
     "too_many_rows",
@@ -89,6 +105,24 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         "The batch has ended",
         "You tried to cancel a batch that is done, rejected, cancelled or failed.",
         "Nothing. Read the batch to see its final state.",
+    ),
+    "already_waiting": Meaning(
+        (409,),
+        "The change waits already",
+        "You asked for the same change of the same alias before, and it still waits for a second person.",
+        "Nothing: a second person must approve the batch that `detail` and `Location` name. Or cancel that batch.",
+    ),
+    "als_failed": Meaning(
+        (502,),
+        "The ALS of the hub failed",
+        "The admin API of the ALS cannot be reached, or gave an answer that is not as expected. `detail` says which.",
+        "Check that the ALS runs, and `ORACLE_ALS_ADMIN_URL`. Read the registration before you register again.",
+    ),
+    "als_not_set": Meaning(
+        (409,),
+        "The service knows no ALS of the hub",
+        "Nobody has set the address of the ALS at which this service is to be registered.",
+        "Set `ORACLE_ALS_ADMIN_URL` and `ORACLE_ALS_ENDPOINT`.",
     ),
     "ambiguous": Meaning(
         (409,),
@@ -124,6 +158,12 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         "The logo is not a PNG, JPEG or GIF, or it is larger than 16 KiB.",
         "Convert the image, or make it smaller: 128 × 128 pixels are enough.",
     ),
+    "bad_key": Meaning(
+        (400,),
+        "The public key cannot be used",
+        "The text is not one RSA public key or certificate in PEM, or the key has too few or too many bits.",
+        "Send the public key of the FSP: `openssl rsa -in PRIVATE.pem -pubout` writes it.",
+    ),
     "bad_prefix": Meaning(
         (400,),
         "The prefix is not valid",
@@ -135,6 +175,13 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         "The request is not valid",
         "A part of the request cannot be read or is not allowed.",
         "Correct the part that `detail` names.",
+    ),
+    "bad_url": Meaning(
+        (400,),
+        "The URL cannot be called",
+        "A URL of an endpoint is not http or https, has a password, a character that must be percent-encoded, or a"
+        " placeholder that its type of endpoint does not have.",
+        "Correct the URL as `hint` says.",
     ),
     "broken_off": Meaning(
         (400,),
@@ -171,7 +218,7 @@ MEANINGS: Final[dict[Code, Meaning]] = {
     "forbidden": Meaning(
         (403,),
         "This role may not do that",
-        "Your key is valid, but its role is not in the list of roles for this operation.",
+        "Your key or token is valid, but its role is not in the list of roles for this operation.",
         "Use a key with one of the roles that the operation's description lists, or ask the operator of the hub.",
     ),
     "file_deleted": Meaning(
@@ -182,9 +229,9 @@ MEANINGS: Final[dict[Code, Meaning]] = {
     ),
     "foreign": Meaning(
         (403,),
-        "This credential can only act for its own FSP",
-        "Your key belongs to one FSP, and the path names another one.",
-        "Use the path of your own FSP, which `hint` names.",
+        "You can only act for your own FSP",
+        "Your key, your token or your gateway limits you to some FSPs, and the path names another one, or none.",
+        "Use the path of one of your own FSPs, which `hint` names.",
     ),
     "fsp_closed": Meaning(
         (409,),
@@ -229,6 +276,24 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         " it where there is only one.",
         "Correct it as `detail` and `hint` explain. The page /docs describes each request.",
     ),
+    "issuer_unknown": Meaning(
+        (401,),
+        "The issuer of the token is not known here",
+        "The token names an identity provider (`iss`) that the operator of this service has not listed.",
+        "Use a token of an identity provider that is listed, or ask the operator to list this one.",
+    ),
+    "key_exists": Meaning(
+        (409,),
+        "The FSP has this key already",
+        "You tried to add a JWS key that the FSP has.",
+        "Nothing. List its keys to see it.",
+    ),
+    "keys_unavailable": Meaning(
+        (503,),
+        "The keys of the identity provider cannot be fetched",
+        "To check a token, the service needs the keys of the identity provider, which does not answer.",
+        "Try again in a minute. Keys of this service (`aok_…`) work meanwhile.",
+    ),
     "log_damaged": Meaning(
         (409,),
         "The audit log is damaged",
@@ -252,6 +317,18 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         "The list has no header line",
         "The first line of the list does not name the columns.",
         "Write the names of the columns in the first line.",
+    ),
+    "no_key": Meaning(
+        (403,),
+        "You came in without a key",
+        "You asked for a new secret of your own key, but you came in with a token or through a gateway.",
+        "Nothing: your identity provider renews your token. If a program needs a key, an operator can issue one.",
+    ),
+    "no_role": Meaning(
+        (403,),
+        "You have no role here",
+        "Your token or your gateway says who you are, but nothing in it gives you a role or an open FSP here.",
+        "Ask the operator of the hub to give you a role at the identity provider, or to map the role that you have.",
     ),
     "not_allowed": Meaning(
         (409,),
@@ -288,6 +365,20 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         "Only the auditor can rotate this key",
         "An operator cannot get a second secret of an auditor.",
         "The auditor must rotate it with the key itself: `oracle key rotate`, or POST /admin/v1/me/rotate.",
+    ),
+    "oracle_exists": Meaning(
+        (409,),
+        "Another oracle is registered there",
+        "An oracle with this party id type and currency is registered already.",
+        "List the oracles. Remove that oracle first, or name another currency.",
+    ),
+    "person_unknown": Meaning(
+        (403,),
+        "Nobody can tell whether you are a second person",
+        "The sender came in by one way (key, identity provider, gateway) and you by another, and for one of you nobody"
+        " knows the person.",
+        "Come in the same way as the person who sent it. Or ask an operator to note the person of the key:"
+        " `oracle key update ID --person oidc:ALIAS:SUB`.",
     ),
     "refused": Meaning(
         (409,),
@@ -329,10 +420,22 @@ MEANINGS: Final[dict[Code, Meaning]] = {
     "same_person": Meaning(
         (403,),
         "You cannot approve or reject your own file or change",
-        "The key that decides is the key that uploaded the file or asked for the change, or has the same label: keys"
-        " with the same label count as one person's.",
+        "You sent the file or change yourself, perhaps with another key or in another way. Keys with the same label or"
+        " the same person count as one person's.",
         "A second person must approve or reject it with another key. If two people have the same label, an operator can"
         " change the label of one key.",
+    ),
+    "token_expired": Meaning(
+        (401,),
+        "The token has expired",
+        "The time in the token (`exp`) has passed.",
+        "Get a new token from your identity provider.",
+    ),
+    "token_invalid": Meaning(
+        (401,),
+        "The token cannot be trusted",
+        "The token is damaged, its signature is wrong, it is for another service, or its algorithm is not allowed.",
+        "Get a new token for this service from your identity provider. An operator finds the reason in the log.",
     ),
     "too_large": Meaning(
         (413,),
@@ -365,12 +468,24 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         " many bytes, as it may keep.",
         "Send the call without an Idempotency-Key, or try again later.",
     ),
+    "too_many_keys": Meaning(
+        (409,),
+        "The FSP has too many keys",
+        "An FSP can have 8 JWS keys.",
+        "Remove a key that the FSP no longer signs with, then add the new one.",
+    ),
     "too_many_open": Meaning(
         (429,),
         "Too many unfinished files or changes",
         "The FSP has as many unfinished files as it can have, or as many changes of one alias wait for a second person"
         " as can wait.",
         "Approve, reject or cancel some of them, or wait until they are applied.",
+    ),
+    "too_many_oracles": Meaning(
+        (409,),
+        "Too many oracles",
+        "500 oracles are registered, which is the limit.",
+        "Remove some first.",
     ),
     "too_many_questions": Meaning(
         (429,),
@@ -400,7 +515,8 @@ MEANINGS: Final[dict[Code, Meaning]] = {
     "unauthorized": Meaning(
         (401,),
         "A valid key is required",
-        "The request has no key, or the key is unknown, expired or revoked.",
+        "The request has no key, or the key is unknown, expired or revoked. Or it came through a gateway that did not"
+        " prove who it is.",
         "Send `Authorization: Bearer aok_…` with a valid key. An operator can issue a new one.",
     ),
     "unavailable": Meaning(

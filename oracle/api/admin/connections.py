@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -31,9 +31,11 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from oracle.api.admin.access import Network, address_of, is_proxy
+from oracle.api.admin.certificates import NAMES
 from oracle.api.admin.problems import MEDIA_TYPE, Refusal
 from oracle.api.memory import Spare
+from oracle.api.tls import App, Channel, Handshakes, Tls, list_names
+from oracle.identity.addresses import Network, address_of, is_proxy
 
 if TYPE_CHECKING:
     from litestar.types import ASGIApp, Receive, Scope, Send
@@ -53,6 +55,7 @@ _UNKNOWN_METHOD: Final = Refusal(
     405, "method_not_allowed", "This resource does not support that method",
     "The page /docs lists the methods of each path", {"Allow": "DELETE, GET, PATCH, POST, PUT"},
 )  # fmt: skip
+_NO_TLS: Final = Refusal(400, "bad_request", "This port needs TLS", "Write https in place of http in the address")
 _HEAD_TOO_LARGE: Final = Refusal(431, "bad_request", "The head of the request is too large", "Send shorter headers")
 
 
@@ -194,12 +197,25 @@ class Connections:
         self._of_address: dict[str, _Address] = {}
         self._all_gone = asyncio.Event()
         self._spare = Spare()
+        self._handshakes: Handshakes | None = None  # None without TLS
         self._ticker: asyncio.TimerHandle | None = None
         self._tick_s = min(TICK_S, limits.head_timeout_s / 4, limits.patience_s / 4)
 
     def make(self) -> asyncio.BufferedProtocol:
         """Make the protocol of a new connection."""
         return _Socket(Connection(self), self.read_buffer)
+
+    def secure(self, tls: Tls) -> Callable[[], asyncio.BufferedProtocol]:
+        """Return what makes the protocol of a new connection with TLS."""
+        handshakes = self._handshakes = tls.begin(self._make_secured, _message(_NO_TLS))
+        handshakes.on_gone = self._notice_gone
+        return lambda: _Socket(handshakes.make_channel(), self.read_buffer)
+
+    def _make_secured(self) -> App:
+        connection = Connection(self)
+        if self.draining:  # its handshake was complete too late for the others' time of grace
+            asyncio.get_running_loop().call_later(self.limits.drain_idle_s, connection.shutdown)
+        return connection
 
     # Who is here ---------------------------------------------------------------------------------------------
 
@@ -237,7 +253,10 @@ class Connections:
             same.count -= 1
             if not same.count:
                 del self._of_address[address]
-        if self.draining and not self.state.connections:
+        self._notice_gone()
+
+    def _notice_gone(self) -> None:
+        if self.draining and not self.state.connections and not self._handshakes:
             self._all_gone.set()
 
     # Time ----------------------------------------------------------------------------------------------------
@@ -258,8 +277,7 @@ class Connections:
         self.draining = True
         for connection in tuple(self.state.connections):
             cast("Connection", connection).close_after_answer()
-        if not self.state.connections:
-            self._all_gone.set()
+        self._notice_gone()
         grace_s = min(self.limits.drain_idle_s, timeout_s / 2)
         await _wait(self._all_gone, grace_s)
         for connection in tuple(self.state.connections):
@@ -273,6 +291,8 @@ class Connections:
         """Close at once."""
         if self._ticker is not None:
             self._ticker.cancel()
+        if self._handshakes is not None:
+            self._handshakes.close()
         for connection in tuple(self.state.connections):
             cast("Connection", connection).transport.abort()
 
@@ -300,7 +320,7 @@ def _make_room(waiting: dict[Connection, None]) -> bool:
 class _Socket(asyncio.BufferedProtocol):
     """Reads little at a time: uvloop would read 256 KB at once.  It takes no buffer from a `Protocol`, as uvicorn's."""
 
-    def __init__(self, connection: Connection, buffer: bytearray) -> None:
+    def __init__(self, connection: Connection | Channel, buffer: bytearray) -> None:
         self._connection = connection
         self._buffer = buffer
 
@@ -315,6 +335,9 @@ class _Socket(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._connection.data_received(bytes(memoryview(self._buffer)[:nbytes]))
+
+    def eof_received(self) -> bool | None:
+        return self._connection.eof_received()
 
     def pause_writing(self) -> None:
         self._connection.pause_writing()
@@ -366,6 +389,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if self.scheme == "https":
+            self.app_state[NAMES] = list_names(transport.get_extra_info("peercert"))
         self._answering = _Answering(self)
         if not self._all.admit(self, self.client[0] if self.client else ""):
             self._refuse(BUSY)

@@ -19,20 +19,30 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
-from oracle.api.admin.access import ANYBODY, OPERATOR, Role, hash_of, new_credential_id, new_secret, token_of
+from oracle.api.admin.access import ANYBODY, OPERATOR, allow, hash_of, new_credential_id, new_secret, token_of
 from oracle.api.admin.calls import Body, Call, Resource, answer
+from oracle.api.admin.forms import PERSON
 from oracle.api.admin.fsps import lock_fsp
 from oracle.api.admin.keeping import Answer
 from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.people import NOBODY, Rows, fetch_people
 from oracle.api.admin.problems import Refusal
+from oracle.api.admin.rate_limits import describe_limit
 from oracle.api.admin.times import Time, read_time
 from oracle.api.admin.values import FspId, FspIdQuery, Label, Reason
+from oracle.identity.identity import Role, Way
 from oracle.store.postgres import Transaction
 
 GRACE_S: Final = 86_400
 _BOUND: Final = (Role.MAKER, Role.CHECKER)
+
+
+_PERSON: Final = (
+    "Whose key it is: oidc:{alias of the issuer}:{sub}, as history names the person when they sign in. Then the key and"
+    " the person who signs in cannot approve what the other one sent"
+)
+PersonText = Annotated[str, Meta(pattern=PERSON, description=_PERSON)]
 
 
 class NewCredential(Body):
@@ -42,11 +52,13 @@ class NewCredential(Body):
         Annotated[FspId, Meta(description="The only FSP that it can act for: makers and checkers need it")] | None
     ) = None
     expires_at: Time | None = None
+    person: PersonText | None = None
 
 
 class CredentialChange(Body):
     label: Label | UnsetType = UNSET
     expires_at: Time | UnsetType | None = UNSET
+    person: PersonText | UnsetType | None = UNSET
 
 
 class Rotation(Body):
@@ -64,6 +76,7 @@ class Credential(Resource):
     role: Role
     fsp_id: str | None
     label: str
+    person: Annotated[str | None, Meta(description="Whose key it is, if that is known: oidc:{alias}:{sub}")]
     created_at: datetime
     created_by: str
     created_by_name: Annotated[str | None, Meta(description="For people, for example Hub desk (operator)")]
@@ -87,15 +100,21 @@ class CredentialPage(Resource):
 
 
 class Me(Resource):
-    credential_id: str
+    actor: Annotated[
+        str, Meta(description="How history names you: the id of your key, oidc:{alias}:{sub}, gateway:{user}")
+    ]
+    way: Annotated[Way, Meta(description="How you came in")]
+    credential_id: Annotated[str | None, Meta(description="Of your key; null if you came in without one")]
     label: str | None
     role: Role
-    fsp_id: str | None
+    fsp_id: Annotated[str | None, Meta(description="The FSP that you can act for, if it is one")]
+    fsp_ids: Annotated[list[str] | None, Meta(description="The FSPs that you can act for; null: all")]
+    person: Annotated[str | None, Meta(description="Who you are, whichever way you came in; null: nobody knows")]
 
 
 class RefusedCall(Resource):
     at: datetime
-    credential_id: str | None
+    credential_id: Annotated[str | None, Meta(description="Of the key, or the actor who came in without one")]
     credential_name: Annotated[str | None, Meta(description="For people, for example Ana (maker of bluebank)")]
     address: str | None
     method: str
@@ -147,9 +166,16 @@ def _no_such_credential() -> Refusal:
 @operation("getOwnCredential", "GET", "/me", ANYBODY, "Read your own credential: its role and its FSP", answers=Me)
 async def who_am_i(call: NamedDependency[Call]) -> Response[bytes]:
     caller = call.caller
-    people = await fetch_people(call.postgres.rows, [caller.credential_id])
-    label = people.get(caller.credential_id, NOBODY).label
-    return call.read(Me(credential_id=caller.credential_id, label=label, role=caller.role, fsp_id=caller.fsp_id))
+    people = await fetch_people(call.postgres.rows, [caller.actor])
+    fsp_ids = None if caller.fsp_ids is None else sorted(caller.fsp_ids)
+    return call.read(
+        Me(
+            actor=caller.actor, way=caller.way, credential_id=caller.actor if caller.way == "key" else None,
+            label=people.get(caller.actor, NOBODY).label, role=caller.role,
+            fsp_id=fsp_ids[0] if fsp_ids is not None and len(fsp_ids) == 1 else None, fsp_ids=fsp_ids,
+            person=caller.person,
+        )
+    )  # fmt: skip
 
 
 @operation(
@@ -161,10 +187,15 @@ async def who_am_i(call: NamedDependency[Call]) -> Response[bytes]:
     answers=IssuedCredential,
 )
 async def rotate_own(call: NamedDependency[Call], data: JSONBody[Rotation]) -> Response[bytes]:
-    return await _rotate(call, call.caller.credential_id, data.grace_s)
+    if call.caller.way != "key":
+        raise Refusal(403, "no_key", "You came in without a key", "An operator can issue a key: oracle key issue")
+    return await _rotate(call, call.caller.actor, data.grace_s)
 
 
-@operation("listCredentials", "GET", "/credentials", OPERATOR, "List the credentials", answers=CredentialPage)
+@operation(
+    "listCredentials", "GET", "/credentials", allow(Role.OPERATOR, narrows=True), "List the credentials",
+    answers=CredentialPage,
+)  # fmt: skip
 async def list_credentials(
     call: NamedDependency[Call],
     fsp_id: FspIdQuery = None,
@@ -173,7 +204,9 @@ async def list_credentials(
     cursor: Cursor = None,
 ) -> Response[bytes]:
     cursors = Cursors(call.caller, "credentials", fsp_id, role)
-    rows = await call.postgres.rows("credentials_page", fsp_id, role, cursors.open(cursor, str), limit + 1)
+    rows = await call.postgres.rows(
+        "credentials_page", fsp_id, role, cursors.open(cursor, str), limit + 1, call.list_fsps()
+    )
     items = await _make_credentials(call.postgres.rows, rows[:limit])
     following = cursors.close(items[-1].credential_id) if len(rows) > limit else None
     return call.read_page(CredentialPage(items=items, next=following))
@@ -200,13 +233,14 @@ async def create_credential(call: NamedDependency[Call], data: JSONBody[NewCrede
             data.fsp_id,
             data.label,
             data.expires_at,
-            call.caller.credential_id,
+            data.person,
+            call.caller.actor,
         )
         await transaction.run("secret_add", credential_id, hash_of(secret))
         credential, version = await _read(transaction, credential_id)
         issued = IssuedCredential(credential=credential, key=token_of(credential_id, secret))
         location = f"/admin/v1/credentials/{credential_id}"
-        return answer(issued, status=201, version=version, location=location)
+        return answer(issued, status=201, version=version, location=location, holds_key=True)
 
     return await call.administer(work)
 
@@ -228,7 +262,7 @@ async def read_credential(call: NamedDependency[Call], credential_id: FromPath[s
     "PATCH",
     "/credentials/{credential_id:str}",
     OPERATOR,
-    "Change the label or the expiry of a credential",
+    "Change the label, the expiry or the person of a credential",
     answers=Credential,
 )
 async def change_credential(
@@ -241,7 +275,8 @@ async def change_credential(
         now, _ = await _read(transaction, credential_id)
         label = now.label if data.label is UNSET else data.label
         expires_at = now.expires_at if data.expires_at is UNSET else data.expires_at
-        await transaction.run("credential_change", credential_id, label, expires_at)
+        person = now.person if data.person is UNSET else data.person
+        await transaction.run("credential_change", credential_id, label, expires_at, person)
         credential, version = await _read(transaction, credential_id)
         return answer(credential, version=version)
 
@@ -272,7 +307,7 @@ async def _rotate(call: Call, credential_id: str, grace_s: float) -> Response[by
 
     async def work(transaction: Transaction) -> Answer:
         now = await _lock(transaction, call, credential_id)
-        if now["role"] == Role.AUDITOR and credential_id != call.caller.credential_id:
+        if now["role"] == Role.AUDITOR and credential_id != call.caller.actor:
             raise Refusal(
                 403,
                 "not_yours",
@@ -286,13 +321,14 @@ async def _rotate(call: Call, credential_id: str, grace_s: float) -> Response[by
             raise Refusal(
                 429, "too_many_rotations", "This credential got too many new secrets within 24 hours",
                 f"At most {ROTATIONS_MAX} are possible: keep the secret that you have, and try again tomorrow",
+                describe_limit("new secrets", ROTATIONS_MAX, window_s=86_400),
             )  # fmt: skip
         await transaction.run("secrets_expire", credential_id, float(grace_s))
         await transaction.run("secret_add", credential_id, hash_of(secret))
         await transaction.run("credential_touch", credential_id)
         credential, version = await _read(transaction, credential_id)
         issued = IssuedCredential(credential=credential, key=token_of(credential_id, secret))
-        return answer(issued, version=version)
+        return answer(issued, version=version, holds_key=True)
 
     return await call.administer(work)
 

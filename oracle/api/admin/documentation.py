@@ -4,6 +4,7 @@
     /docs                    the admin contract, where a person can try a call; /docs?contract=hub the hub's, to read
     /docs/errors             every error code, its cause and its remedy; a problem's `type` leads here
     /openapi.json            the admin contract as a file
+    /.authz/openapi          the same, where gateways look for what they can grant
     /docs/hub.openapi.json   the contract of the hub listener
     /docs/assets/…           scripts and styles
 
@@ -43,7 +44,15 @@ _CODE: Final = re.compile(r"`([^`]+)`")
 
 
 def handlers() -> list[HTTPRouteHandler]:
-    return [_lead_to_docs, _show_docs, _show_errors, _send_contract, _send_hub_contract, _send_asset]
+    return [
+        _lead_to_docs,
+        _show_docs,
+        _show_errors,
+        _send_contract,
+        _send_contract_to_gateway,
+        _send_hub_contract,
+        _send_asset,
+    ]
 
 
 @get("/", sync_to_thread=False, **_OPTIONS)
@@ -63,6 +72,11 @@ async def _show_errors(request: Request[Any, Any, Any]) -> Response[bytes]:
 
 @get("/openapi.json", **_OPTIONS)
 async def _send_contract(request: Request[Any, Any, Any]) -> Response[bytes]:
+    return await _load("oracle.schemas", "admin.openapi.json", _JSON).answer(request)
+
+
+@get("/.authz/openapi", **_OPTIONS)
+async def _send_contract_to_gateway(request: Request[Any, Any, Any]) -> Response[bytes]:
     return await _load("oracle.schemas", "admin.openapi.json", _JSON).answer(request)
 
 

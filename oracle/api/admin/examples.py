@@ -28,6 +28,7 @@ _CODES: Final[dict[int, Code]] = {
     412: "version_mismatch",
     413: "too_large",
     429: "too_many_failures",
+    502: "als_failed",
     503: "unavailable",
 }
 

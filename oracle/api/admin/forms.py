@@ -15,6 +15,8 @@ COUNTRY: Final = "^[A-Za-z]{2}$"
 USE_CASE: Final = r"^[A-Za-z0-9._-]{1,64}$(?!\n)"
 EMAIL: Final = r"^[^@\s]{1,64}@[^@\s]{1,255}$(?!\n)"
 IDEMPOTENCY_KEY: Final = "^[!-~]{1,128}$"
+# An actor who signs in with an identity provider, as history names them.
+PERSON: Final = r"^oidc:[a-z0-9-]{1,32}:[!-~]{1,255}$(?!\n)"
 # One line of text: history is exported as lines, and PostgreSQL keeps no NUL.
 LINE: Final = r"^[^\u0000-\u001f\u007f]+$(?!\n)"
 
@@ -25,5 +27,6 @@ FORMS: Final[dict[str, str]] = {
     USE_CASE: "1 to 64 letters A to Z, digits, dots, hyphens or underscores",
     EMAIL: "an email address such as ana@example.com",
     IDEMPOTENCY_KEY: "1 to 128 letters A to Z, digits or signs, without spaces",
+    PERSON: "oidc:ALIAS:SUB, with the alias of the issuer and the `sub` of its tokens",
     LINE: "one line of text",
 }

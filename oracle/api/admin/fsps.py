@@ -21,7 +21,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET, Meta, UnsetType
 
 from oracle.api.admin import forms
-from oracle.api.admin.access import OPERATOR, Role, allow
+from oracle.api.admin.access import OPERATOR, allow
 from oracle.api.admin.calls import Body, Call, Resource, answer
 from oracle.api.admin.keeping import Answer
 from oracle.api.admin.operations import operation
@@ -40,6 +40,7 @@ from oracle.api.admin.values import (
     require_known,
 )
 from oracle.identifiers import Kind
+from oracle.identity.identity import Role
 from oracle.store.postgres import Transaction
 
 LOGO_BYTES_MAX: Final = 16_384  # the public list of prefixes repeats it, in Base64
@@ -187,7 +188,12 @@ def handlers() -> list[HTTPRouteHandler]:
 
 
 @operation(
-    "listFsps", "GET", "/fsps", allow(Role.OPERATOR, Role.AUDITOR, Role.READER), "List the FSPs", answers=FspPage
+    "listFsps",
+    "GET",
+    "/fsps",
+    allow(Role.OPERATOR, Role.AUDITOR, Role.READER, narrows=True),
+    "List the FSPs",
+    answers=FspPage,
 )
 async def list_fsps(
     call: NamedDependency[Call],
@@ -197,7 +203,9 @@ async def list_fsps(
     cursor: Cursor = None,
 ) -> Response[bytes]:
     cursors = Cursors(call.caller, "fsps", status, use_case)
-    rows = await call.postgres.rows("fsps_page", status, use_case, cursors.open(cursor, str), limit + 1)
+    rows = await call.postgres.rows(
+        "fsps_page", status, use_case, cursors.open(cursor, str), limit + 1, call.list_fsps()
+    )
     items = [fsp_of(row) for row in rows[:limit]]
     return call.read_page(FspPage(items=items, next=cursors.close(items[-1].fsp_id) if len(rows) > limit else None))
 

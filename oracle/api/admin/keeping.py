@@ -2,7 +2,7 @@
 
 Form.     A tag, the status, and the rest of the answer: compressed, then encrypted under the secret of the caller.  An
           answer longer than ANSWER_BYTES_MAX is not kept; the tag and the status are, so that the call is not done
-          again.
+          again.  The same holds for an answer with a key, if the caller came in without one (see `callers`).
 Quota.    Each credential can keep ANSWERS_MAX answers of BYTES_MAX bytes together.  The database reports what is kept.
           Between two reports each process counts for itself, so several machines can exceed the quota by what they
           keep within REPORTED_S.
@@ -21,9 +21,10 @@ from litestar import Response
 
 from oracle.api.admin.encryption import CallerCipher, NotReadable
 from oracle.api.admin.problems import MEDIA_TYPE, Refusal
+from oracle.api.admin.rate_limits import describe_limit
 
 if TYPE_CHECKING:
-    from oracle.api.admin.access import Caller
+    from oracle.api.admin.callers import Caller
     from oracle.store.postgres import Postgres
 
 RETENTION_S: Final = 86_400.0
@@ -37,6 +38,7 @@ _CLEAR: Final = b"\0"  # of earlier versions
 _SECRET: Final = b"\1"  # of earlier versions
 _KEPT: Final = b"\2"
 _LEFT_OUT: Final = b"\3"  # with status 0, which is unknown, where it was in clear
+_KEY_LEFT_OUT: Final = b"\4"
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -45,6 +47,7 @@ class Answer(msgspec.Struct, frozen=True):
     status: int
     body: bytes
     headers: dict[str, str] = {}
+    holds_key: bool = False
 
     def response(self) -> Response[bytes]:
         empty = self.status in (204, 304)
@@ -56,6 +59,8 @@ class Answer(msgspec.Struct, frozen=True):
 
 def pack(caller: Caller, key: str, given: Answer) -> bytes:
     status = given.status.to_bytes(2)
+    if given.holds_key and caller.way != "key":
+        return _KEY_LEFT_OUT + status
     packed = _cipher(caller, key).encrypt(zlib.compress(msgspec.msgpack.encode(given), 1), status)
     return _KEPT + status + packed if len(packed) <= ANSWER_BYTES_MAX else _LEFT_OUT + status
 
@@ -69,6 +74,8 @@ def unpack(caller: Caller, key: str, kept: bytes) -> Answer:
         # This form was used for answers to successful calls only.
         return _decode(_decrypt(caller, key, rest, None, 201))
     status, packed = int.from_bytes(rest[:2]), rest[2:]
+    if tag == _KEY_LEFT_OUT:
+        raise _lost(status, "its answer held a key, which is kept for nobody who came in without a key")
     if tag == _LEFT_OUT:
         raise _lost(status, "its answer was too long to keep" if status else "its answer is not kept any more")
     return _decode(zlib.decompress(_decrypt(caller, key, packed, rest[:2], status)))
@@ -138,6 +145,7 @@ class Keeping:
                 429, "too_many_kept", "Your credential has used up its quota of kept answers",
                 f"Send the call without Idempotency-Key, or try again later. At most {self.answers_max:,} answers and"
                 f" {self.bytes_max:,} bytes are kept, for {hours} hours",
+                describe_limit("kept answers", self.answers_max, window_s=self.retention_s),
                 field="Idempotency-Key",
             )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """The methods that a path of the admin listener has: HEAD where programs check the state, and a complete `Allow`.
 
-HEAD.      Balancers and monitors ask with HEAD.  It is answered for STATES, as by the hub listener.
+HEAD.      Balancers and monitors ask with HEAD, and gateways that look for a new contract.  It is answered for HEADS,
+           as by the hub listener.
 Allow.     Litestar answers OPTIONS with the methods of one handler of the path.  Here it names those of all.
 """
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from litestar.routes.base import BaseRoute
     from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-STATES: Final = frozenset({"/health", "/live", "/ready", "/metrics"})
+HEADS: Final = frozenset({"/health", "/live", "/ready", "/metrics", "/.authz/openapi"})
 
 
 def complete_methods(app: ASGIApp, routes: Iterable[BaseRoute]) -> ASGIApp:
@@ -28,12 +29,12 @@ def complete_methods(app: ASGIApp, routes: Iterable[BaseRoute]) -> ASGIApp:
             if message["type"] == "http.response.start":
                 names = methods.get(str(scope.get("path_template", "")), frozenset()) if asked == "OPTIONS" else ()
                 message["headers"] = [
-                    (name, _join(value, names, has_head=path in STATES) if name.lower() == b"allow" else value)
+                    (name, _join(value, names, has_head=path in HEADS) if name.lower() == b"allow" else value)
                     for name, value in message["headers"]
                 ]
             await send(message)
 
-        if asked == "HEAD" and path in STATES:
+        if asked == "HEAD" and path in HEADS:
             scope = {**scope, "method": "GET"}  # type: ignore[assignment]  # the server still knows, and sends no body
         await app(scope, receive, send_complete)
 

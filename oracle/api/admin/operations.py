@@ -42,6 +42,7 @@ _MEANINGS: Final = {
     412: "The resource has another version than If-Match",
     413: "The body is too large",
     429: "Too many calls without a valid key; kept or long answers, secrets, questions of the key; uploads of the FSP",
+    502: "The ALS of the hub failed, or cannot be reached",
     503: "The directory is not available",
 }
 
@@ -63,6 +64,7 @@ def operation(
     streams: bool = False,
     reads: bool = False,
     deleted: bool = False,
+    upstream: bool = False,
 ) -> Callable[[Callable[..., Awaitable[Response[Any]]]], HTTPRouteHandler]:
     """Make a handler of a function that takes `call: Call`, `data: Body` and parameters, and returns a Response.
 
@@ -70,7 +72,7 @@ def operation(
     other statuses, `also_as` its other media types.  `waits` is the body of a change that waits for a second person
     (202).  `takes` is the media type of a body that is not JSON: there is no `data` then; the body is in
     `call.body`, or with `streams` the function reads it from the request.  `reads`: a POST that changes nothing.
-    `deleted`: what it answers with can have been deleted.
+    `deleted`: what it answers with can have been deleted.  `upstream`: it asks another service, which can fail.
     """
     return HTTPRouteHandler(
         path,
@@ -82,10 +84,11 @@ def operation(
         opt={"access": access, "streams": streams},
         request_max_body_size=None if streams else BODY_BYTES_MAX,
         security=[{"bearer": []}] if access.roles else [],
-        responses=_responses(method, access, (status, *also), answers, media_type, waits=waits, deleted=deleted),
+        responses=_responses(method, access, (status, *also), answers, media_type, waits=waits, deleted=deleted,
+                             upstream=upstream),
         operation_class=_operation_class(
             _headers(method, path, access, has_version=not reads and status != HTTP_201_CREATED),
-            takes, status, also_as, access.describe(),
+            takes, status, also_as, access.describe(), access.list_scopes(path),
         ),
     )  # fmt: skip
 
@@ -99,6 +102,7 @@ def _responses(
     *,
     waits: Any,
     deleted: bool,
+    upstream: bool,
 ) -> dict[int, ResponseSpec]:
     possible = [400, 404, 413, 503]
     if access.roles:
@@ -107,6 +111,8 @@ def _responses(
         possible += [409, 412]
     if deleted:
         possible.append(410)
+    if upstream:
+        possible += {409, 502} - set(possible)  # 409: there is none to ask
     found = {
         code: ResponseSpec(Problem, generate_examples=False, description=_MEANINGS[code], media_type=MEDIA_TYPE)
         for code in sorted(possible)
@@ -146,10 +152,14 @@ def _headers(method: Method, path: str, access: Guard, *, has_version: bool) -> 
 
 
 def _operation_class(
-    headers: list[Parameter], takes: str | None, status: int, also_as: tuple[str, ...], roles: str
+    headers: list[Parameter], takes: str | None, status: int, also_as: tuple[str, ...], roles: str, scopes: list[str]
 ) -> type[Operation]:
     @dataclasses.dataclass
     class Described(Operation):
+        x_authz: dict[str, list[str]] = dataclasses.field(
+            default_factory=lambda: {"scopedBy": scopes}, metadata={"alias": "x-authz"}
+        )
+
         def __post_init__(self) -> None:
             self.description = f"{self.description}\n\n{roles}" if self.description else roles
             if headers:

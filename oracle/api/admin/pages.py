@@ -23,7 +23,7 @@ from oracle.api.admin.encryption import CallerCipher, NotReadable
 from oracle.api.admin.problems import Refusal
 
 if TYPE_CHECKING:
-    from oracle.api.admin.access import Caller
+    from oracle.api.admin.callers import Caller
 
 P = TypeVar("P")
 

@@ -25,7 +25,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET, Meta, UnsetType
 
-from oracle.api.admin.access import OPERATOR, Role, allow
+from oracle.api.admin.access import OPERATOR, allow
 from oracle.api.admin.calls import Body, Call, Resource, answer
 from oracle.api.admin.fsps import READERS, no_such_fsp
 from oracle.api.admin.keeping import Answer
@@ -37,6 +37,7 @@ from oracle.api.admin.values import FspId, FspIdQuery, FspStatus, Note, Reason
 from oracle.identifiers import BadIdentifier, Kind, Reading, find_scheme
 from oracle.identifiers.errors import BadPrefix
 from oracle.identifiers.prefix import RoutePrefix, bound_above, list_prefixes
+from oracle.identity.identity import Role
 from oracle.imports.cells import find_damage
 from oracle.imports.refusals import REFUSALS
 from oracle.store.postgres import Transaction
@@ -54,6 +55,7 @@ RELATIONS: Final = (
 )
 
 HUB_READERS: Final = allow(Role.OPERATOR, Role.AUDITOR, Role.READER)
+LISTERS: Final = allow(Role.OPERATOR, Role.AUDITOR, Role.READER, narrows=True)
 
 
 # What comes in ------------------------------------------------------------------------------------------------
@@ -172,9 +174,14 @@ def read_prefix(reading: Reading, kind: str, text: str) -> RoutePrefix:
     try:
         return reading.read_prefix(kind, text)
     except BadIdentifier as exc:
-        written = exc.written if isinstance(exc, BadPrefix) else ""
-        form = written or find_scheme(kind).prefix_form
-        raise Refusal(400, "bad_prefix", str(exc), f"Write {form}", field="prefix") from None
+        raise make_bad_prefix(kind, exc) from None
+
+
+def make_bad_prefix(kind: str, exc: BadIdentifier) -> Refusal:
+    """Name the form of a prefix of this kind."""
+    written = exc.written if isinstance(exc, BadPrefix) else ""
+    form = written or find_scheme(kind.upper()).prefix_form
+    return Refusal(400, "bad_prefix", str(exc), f"Write {form}", field="prefix")
 
 
 def _canonicalise_question(reading: Reading, kind: str, text: str) -> str:
@@ -200,7 +207,7 @@ def read_period(valid_from: datetime | None, valid_to: datetime | None) -> tuple
 # The calls ----------------------------------------------------------------------------------------------------
 
 
-@operation("listRoutes", "GET", "/routes", HUB_READERS, "List the routes by prefix", answers=RoutePage)
+@operation("listRoutes", "GET", "/routes", LISTERS, "List the routes by prefix", answers=RoutePage)
 async def list_routes(
     call: NamedDependency[Call],
     reading: NamedDependency[Reading],
@@ -259,6 +266,7 @@ async def _answer_page(
         at,
         *position,
         limit + 1,
+        call.list_fsps(),
     )
     last = rows[limit - 1] if len(rows) > limit else None
     following = None if last is None else cursors.close(RoutePosition.of(last))

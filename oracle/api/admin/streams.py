@@ -21,6 +21,7 @@ from litestar.utils.scope.state import ScopeState
 
 from oracle.api.admin.access import is_still_valid, make_unauthorized
 from oracle.api.admin.problems import Refusal
+from oracle.api.admin.rate_limits import describe_limit
 from oracle.errors import DirectoryUnavailable, Overloaded
 from oracle.store.postgres import STREAMS_MAX
 from oracle.telemetry import logs
@@ -65,7 +66,8 @@ class Places:
     def _make_refusal(self) -> Refusal:
         detail = f"This key already reads {self._each_max} answers of this kind"
         hint = f"Read one of them to its end or close it, or try again in {RETRY_S} seconds"
-        return Refusal(429, "too_many_streams", detail, hint, {"Retry-After": str(RETRY_S)})
+        limit = describe_limit("answers", self._each_max, unit="concurrent-requests", wait_s=RETRY_S)
+        return Refusal(429, "too_many_streams", detail, hint, {"Retry-After": str(RETRY_S), **limit})
 
 
 # Each of these has a connection of the lane `streams` for as long as it lasts.
@@ -108,7 +110,7 @@ class Streamed(Stream):
 
     def _send_by(self, response: ASGIResponse) -> Any:
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            with self._places.take(self._call.caller.credential_id):
+            with self._places.take(self._call.caller.actor):
                 sending = asyncio.create_task(_send(self._pieces, response, send, self._make_headers))
                 watching = asyncio.create_task(_watch(self._call, receive, self._lasts_s))
                 try:

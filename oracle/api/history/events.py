@@ -29,9 +29,24 @@ from oracle.store import history
 from oracle.store.history import EventFilter, PagePosition
 
 # As the database has them: a mistyped name is an error, and never an answer that nothing happened.
-Channel = Literal["hub", "admin", "import", "self-heal", "seed", "sql"]
+Channel = Literal["hub", "account-lookup", "admin", "import", "self-heal", "seed", "sql"]
 Action = Literal["registered", "changed", "removed", "ignored"]
-Entity = Literal["alias", "fsp", "route", "policy", "credential", "batch", "audit-key", "secret", "audit-reads"]
+Entity = Literal[
+    "alias",
+    "fsp",
+    "route",
+    "policy",
+    "credential",
+    "batch",
+    "audit-key",
+    "secret",
+    "oracle",
+    "endpoints",
+    "jws-key",
+    "budget",
+    "als-oracle",
+    "audit-reads",
+]
 
 _CLOCK_SKEW: Final = timedelta(hours=1)
 # The record of a question names its identifier elsewhere; these say nothing of what was looked for.
@@ -142,7 +157,7 @@ async def _list(call: Call, reading: Reading, search: EventSearch, own: str | No
     )  # fmt: skip
     page = await history.fetch_page(call.postgres, await _narrow(call, wanted), position, search.limit)
     items = [event_of(row, reading, own=own) for row in page.events]
-    await name_actors(call.postgres, items, call.caller.fsp_id)
+    await name_actors(call.postgres, items, call.fsp_ids)
     following = None if page.next is None else cursors.close(page.next)
     return call.read_page(EventPage(items=items, next=following))
 

@@ -22,7 +22,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from msgspec import Meta, field
 
-from oracle.api.admin.access import Role, allow
+from oracle.api.admin.access import allow
 from oracle.api.admin.calls import Body, Call, Resource
 from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
@@ -30,6 +30,7 @@ from oracle.api.admin.problems import Refusal
 from oracle.api.history.questions import AUDIT, OWN, LeafNumber, from_query, record
 from oracle.audit import log
 from oracle.identifiers import PartyKey
+from oracle.identity.identity import Role
 from oracle.store.history import decode_json
 from oracle.store.lanes import Lane
 from oracle.store.queries import QUERIES

@@ -23,7 +23,7 @@ from litestar import Response
 from litestar.params import QueryParameter
 from msgspec import Meta, field
 
-from oracle.api.admin.access import Role, allow
+from oracle.api.admin.access import allow
 from oracle.api.admin.calls import Body, Call
 from oracle.api.admin.fsps import no_such_fsp
 from oracle.api.admin.pages import PAGE, PAGE_MAX
@@ -31,6 +31,7 @@ from oracle.api.admin.problems import Refusal
 from oracle.api.admin.stored import AsStored, read_stored_key
 from oracle.api.admin.values import Country, Identifier, KindName
 from oracle.identifiers import PartyKey, Reading
+from oracle.identity.identity import Role
 
 AUDIT: Final = allow(Role.AUDITOR, Role.OPERATOR)
 OWN: Final = allow(Role.AUDITOR, Role.OPERATOR, Role.MAKER, Role.CHECKER)
@@ -157,11 +158,12 @@ async def record(
     An empty list of events would look like a clean answer to a caller who mistyped the name.  No FSP disappears: FSPs
     are closed, not deleted.
     """
-    if fsp_id not in (None, call.caller.fsp_id) and await call.postgres.row("fsp_status", fsp_id) is None:
+    if fsp_id is not None and await call.postgres.row("fsp_status", fsp_id) is None:
         raise no_such_fsp()
     given = {name: value for name, value in (details or {}).items() if value is not None}
     party = (None, None, None) if key is None else tuple(key)
     caller = call.caller
     texts = (*party, fsp_id, msgspec.json.encode(given).decode(), call.request_id, call.trace_id or None)
-    call.reads_quota.take(caller.credential_id, sum(len(text.encode()) for text in texts if text))
-    await call.postgres.note("read_record", caller.credential_id, caller.role, caller.fsp_id, asked, *texts)
+    own = None if call.fsp_ids is None else ",".join(sorted(call.fsp_ids))
+    call.reads_quota.take(caller.actor, sum(len(text.encode()) for text in texts if text))
+    await call.postgres.note("read_record", caller.actor, caller.role, own, asked, *texts)

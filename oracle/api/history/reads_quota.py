@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from oracle.api.admin.problems import Refusal
+from oracle.api.admin.rate_limits import describe_limit
 
 DAY_S: Final = 86_400.0
 DAY_BYTES_MAX: Final = 64 * 1024**2  # more than one ordinary question a second, all day
@@ -37,6 +38,11 @@ class ReadsQuota:
             raise Refusal(
                 429, "too_many_questions", "Your credential has used up its quota of recorded questions",
                 f"Wait {wait_s} seconds. For many identifiers, use an export: it is one question",
-                {"Retry-After": str(wait_s)},
+                {
+                    "Retry-After": str(wait_s),
+                    **describe_limit(
+                        "recorded questions", self._day_bytes_max, unit="stored-bytes", window_s=DAY_S, wait_s=wait_s
+                    ),
+                },
             )  # fmt: skip
         self._used[credential_id] = (used, now)

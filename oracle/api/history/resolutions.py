@@ -180,7 +180,7 @@ async def _resolve(call: Call, reading: Reading, question: ResolveQuestion, own:
     situation = await history.fetch_situation(call.postgres, key.party_id_type, key.identifier, at)
     found = _hide_foreign(own, resolve(situation, key.sub_id, currency, at))
     events = [event_of(row, reading, own=own if row["entity"] == "alias" else None) for row in found.events]
-    await trace(call.postgres, events, call.caller.fsp_id)
+    await trace(call.postgres, events, call.fsp_ids)
     body = msgspec.json.decode(encode_answer(found.fsp_id, found.currency, question.sub_id))
     return call.read(
         PastAnswer(
@@ -279,7 +279,7 @@ async def _list_moments(
                 break
             items.append(moment)
             positions.append(here)
-    await trace(call.postgres, [event for moment in items for event in moment.events], call.caller.fsp_id)
+    await trace(call.postgres, [event for moment in items for event in moment.events], call.fsp_ids)
     return call.read_page(Timeline(party=_name_of(reading, key), items=items, next=following))
 
 

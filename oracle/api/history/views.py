@@ -45,7 +45,7 @@ class HistoryEvent(Resource):
     """One change, as its own transaction recorded it."""
 
     event_id: int
-    transaction: Annotated[int, Meta(description="Events with the same number are one change")]
+    transaction: Annotated[int, Meta(description="Events with the same number were committed together")]
     at: datetime
     entity: str
     action: str
@@ -95,15 +95,15 @@ def display_of(kind: str, identifier: str) -> str:
         return identifier
 
 
-async def name_actors(postgres: Postgres, events: Iterable[HistoryEvent], own: str | None = None) -> None:
-    """With `own`, name only people of this FSP and of the hub: a name would say which other FSP acted."""
+async def name_actors(postgres: Postgres, events: Iterable[HistoryEvent], own: frozenset[str] | None = None) -> None:
+    """With `own`, name only people of these FSPs and of the hub: a name would say which other FSP acted."""
     people = await fetch_people(postgres.rows, {event.actor for event in events}, own)
     for event in events:
         if (person := people.get(event.actor)) is not None:
             event.actor_label, event.actor_name = person.label, person.name
 
 
-async def trace(postgres: Postgres, events: Sequence[HistoryEvent], own: str | None = None) -> None:
+async def trace(postgres: Postgres, events: Sequence[HistoryEvent], own: frozenset[str] | None = None) -> None:
     """Add to each event of an import the file and the lines that it came from; `own` as in `name_actors`."""
     await name_actors(postgres, events, own)
     for event in events:
@@ -119,7 +119,9 @@ def batch_number(request_id: str | None) -> int | None:
     return int(number) if number.isascii() and number.isdigit() and len(number) <= 18 else None  # noqa: PLR2004 - a bigint
 
 
-async def _fetch_origin(postgres: Postgres, number: int, event: HistoryEvent, own: str | None) -> BatchOrigin | None:
+async def _fetch_origin(
+    postgres: Postgres, number: int, event: HistoryEvent, own: frozenset[str] | None
+) -> BatchOrigin | None:
     row: BatchOriginRow | None = await postgres.row("batch_origin", number)
     if row is None:
         return None

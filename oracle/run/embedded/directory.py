@@ -57,6 +57,16 @@ def prepare_home(data_dir: Path) -> Path:
     return home
 
 
+def find_unwritable(data_dir: Path) -> str:
+    """Say why `prepare_home` would refuse the data directory; '' if it would not.  Creates and changes nothing."""
+    home = data_dir.resolve()
+    place = next(each for each in (home, *home.parents) if os.path.lexists(each))
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+        return ""
+    fault = f"you cannot write to {place}" if place.is_dir() else f"{place} is not a directory"
+    return f"data directory {home} cannot be used: {fault}: set ORACLE_DATA_DIR to a directory that you can write to"
+
+
 def open_private_file(path: Path) -> BinaryIO:
     """Open a file beside the PostgreSQL data for appending, for the owner of the data directory alone.
 
