@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        parsed = make_parser().parse_args(words)
+        parsed = make_parser(words).parse_args(words)
         run: Callable[[argparse.Namespace], int | None] = parsed.run
         code = run(parsed) or failures.OK
         sys.stdout.flush()
@@ -76,7 +76,8 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """Make the parser of the command in `words`, or of all commands if there is none."""
     from oracle import commands
     from oracle.commands.failures import EXIT_CODES
     from oracle.commands.parser import Parser
@@ -94,7 +95,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--config", type=Path, metavar="FILE", help="file with settings (TOML); environment variables override it"
     )
     parser.set_defaults(root=parser)  # for the command that writes all commands into a script
-    commands.add(parser.add_subparsers(title="commands", metavar="COMMAND", required=True))
+    commands.add(parser.add_subparsers(title="commands", metavar="COMMAND", required=True), words)
     return parser
 
 

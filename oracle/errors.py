@@ -23,7 +23,8 @@
     │   └── RouteOverlap           another route has this prefix at that time
     └── Unavailable            try again later
         ├── DirectoryUnavailable   PostgreSQL does not answer, or not in time
-        └── Overloaded             too many requests wait already
+        ├── Overloaded             too many requests wait already
+        └── OverBudget             the FSP has asked too much (`budgets`)
 
 People at the caller's side read the messages.  A message never holds an identifier (personal data), and nothing of the
 inside (SQL, addresses, class names).  `identifiers.BadIdentifier` is not among these: it is a ValueError, so that the
@@ -136,3 +137,7 @@ class DirectoryUnavailable(Unavailable):
 
 class Overloaded(Unavailable):
     default = "Too many requests are waiting; try again later"
+
+
+class OverBudget(Unavailable):
+    default = "This FSP has asked about too many parties; ask fewer, and try again later"

@@ -1,7 +1,8 @@
 """What an operator can choose: `ORACLE_*` environment variables override a TOML file, which overrides the defaults.
 
 Names.     A field `hub_port` is ORACLE_HUB_PORT in the environment and `hub_port` in the file.
-Reading.   `load` is the only reader of the environment, and only the command line calls it.
+Reading.   `load` is the only reader of the environment, and only the command line calls it.  But ORACLE_COMPILED counts
+           before any other import, so oracle.compiled looks at it, too.
 Meaning.   A setting is described once, in the `description` beside its field.  `oracle check-config --example` and
            docs/settings.md show that text.
 Problems.  `load` collects all of them, each with its name, what is wrong and what is allowed.  An unknown name
@@ -23,6 +24,7 @@ import re
 import textwrap
 import tomllib
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from itertools import combinations
 from pathlib import Path
 from socket import inet_aton
 from typing import (
@@ -37,7 +39,7 @@ from typing import (
     get_origin,
     get_type_hints,
 )
-from urllib.parse import parse_qsl, quote, unquote_plus
+from urllib.parse import parse_qsl, quote, unquote_plus, urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -45,7 +47,7 @@ from msgspec import Meta
 from oracle.countries import find_meant_country, is_country
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
 Source = Literal["default", "file", "environment"]
 
@@ -53,7 +55,23 @@ PREFIX: Final = "ORACLE_"
 MASK: Final = "***"
 PORT_MAX: Final = 65_535
 KEYS_MAX: Final = 2
+PASSWORD_MAX: Final = 1024
+RULE_SETS: Final = ("keycloak", "hydra", "thitsaworks")  # as oracle/identity/presets.py has them
+WAYS: Final = ("keys", "oidc", "gateway")  # how callers of the admin listener come in
+OIDC: Final = "oidc"  # the one table of a file that is no setting
 KEY_DIGITS: Final = (64, 128)  # 32 to 64 bytes: as many as BLAKE2b takes
+BudgetClass = Literal["A", "B", "C", "D", "E"]
+# Class, size, refill a minute.  docs/operate.md says where they come from.
+BUDGET_SIZES: Final = (
+    ("A", 20_000, 12_000),
+    ("B", 15_000, 8_000),
+    ("C", 8_000, 2_000),
+    ("D", 4_000, 500),
+    ("E", 3_000, 50),
+    ("unknown", 3_000, 50),
+)
+BUDGET_MAX: Final = 1_000_000_000
+DAY_MINUTES: Final = 1_440
 KEY_DIFFERENT_BYTES_MIN: Final = 16  # 32 random bytes have about 30; a word that is repeated has fewer
 
 _FOREIGN_NAMES = frozenset(
@@ -377,6 +395,76 @@ class Address(Url):
         return text
 
 
+class Port(_Plain):
+    """A port that can be left out."""
+
+    allowed = f"a whole number from 0 to {PORT_MAX}"
+
+    def read(self, text: str) -> int:
+        if not (text.isascii() and text.isdigit() and int(text) <= PORT_MAX):
+            raise ValueError(f"{_quote(text)} is not a port")
+        return int(text)
+
+
+class Words:
+    """Words, separated by commas."""
+
+    def __init__(self, allowed: str, choices: Collection[str] = ()) -> None:
+        self.allowed = allowed
+        self._choices = choices
+
+    def read(self, text: str) -> tuple[str, ...]:
+        words = tuple(word.strip() for word in text.split(",") if word.strip())
+        for word in words:
+            if self._choices and word not in self._choices:
+                raise ValueError(f"{_quote(word)} is not allowed")
+        return words
+
+    def format(self, value: tuple[str, ...]) -> str:
+        return ",".join(value)
+
+
+class BaseUrls:
+    """Base URLs of services, separated by commas."""
+
+    allowed = "base URLs, separated by commas, for example http://oracle-hub:3000"
+
+    def __init__(self, *schemes: str) -> None:
+        self._one = Address(*schemes)
+
+    def read(self, text: str) -> tuple[str, ...]:
+        urls = tuple(url.strip() for url in text.split(",") if url.strip())
+        for url in urls:
+            self._one.read(url)
+            try:
+                parts = urlsplit(url)
+                usable = bool(parts.hostname) and parts.port != 0
+            except ValueError:
+                usable = False
+            if not usable or "?" in url or "#" in url:
+                raise ValueError("a URL is not a base URL")
+        return urls
+
+    def format(self, value: tuple[str, ...]) -> str:
+        return ",".join(value)
+
+
+class CurrencyCodes:
+    """Currencies, separated by commas.  Whether ALS knows one is for ALS to say."""
+
+    allowed = "three-letter currency codes, separated by commas"
+
+    def read(self, text: str) -> tuple[str, ...]:
+        codes = tuple(code.strip().upper() for code in text.split(",") if code.strip())
+        for code in codes:
+            if not re.fullmatch("[A-Z]{3}", code):
+                raise ValueError(f"{_quote(code)} is not a currency code")
+        return tuple(dict.fromkeys(codes))
+
+    def format(self, value: tuple[str, ...]) -> str:
+        return ",".join(value)
+
+
 class Secret:
     def __init__(self, length_min: int) -> None:
         self.length_min = length_min
@@ -385,6 +473,20 @@ class Secret:
     def read(self, text: str) -> str:
         if len(text) < self.length_min:
             raise ValueError("the value is too short")
+        return text
+
+    def format(self, value: str) -> str:  # noqa: ARG002 - a secret is shown to nobody
+        return MASK
+
+
+class Password:
+    """A password of a server: any characters, because nobody has to write it into a URL."""
+
+    allowed = "a password of 1 to 1,024 characters, as it is: nothing in it is written in another way"
+
+    def read(self, text: str) -> str:
+        if len(text) > PASSWORD_MAX or not text.isprintable():
+            raise ValueError("the value is too long, or has a character that cannot be seen")
         return text
 
     def format(self, value: str) -> str:  # noqa: ARG002 - a secret is shown to nobody
@@ -433,7 +535,84 @@ def _join(words: Iterator[str]) -> str:
 # The settings ---------------------------------------------------------------------------------------------------
 
 
+# Those that the directory holds aliases of.
+PARTY_ID_TYPES: Final = ("MSISDN", "EMAIL", "PERSONAL_ID", "BUSINESS", "DEVICE", "ACCOUNT_ID", "IBAN", "ALIAS")
+
 _HOST_PATTERN = r"\A[A-Za-z0-9.:_-]{1,253}\Z"
+
+
+def _certificate(listener: str, prefix: str) -> Meta:
+    return Meta(
+        description=f"PEM file with the certificate of the {listener}, and behind it those of the authorities between"
+        " it and the root. Then this listener speaks TLS alone. SIGHUP reads it again. Not set: plain HTTP, for a proxy"
+        f" or a mesh with TLS in front. See {prefix}_tls_key."
+    )
+
+
+def _certificate_key(prefix: str) -> Meta:
+    return Meta(
+        description=f"PEM file with the private key of {prefix}_tls_certificate, without a password. Only its owner can"
+        f" be able to read it. Not set: the key is in {prefix}_tls_certificate."
+    )
+
+
+def _client_ca(listener: str) -> Meta:
+    return Meta(
+        description=f"PEM file with the authorities whose client certificates the {listener} accepts. SIGHUP reads it"
+        " again. Not set: it asks for no certificate."
+    )
+
+
+def _require_client(prefix: str, addition: str = "") -> Meta:
+    return Meta(
+        description=f"on: each client must show a certificate of {prefix}_tls_client_ca, also for /live, /ready and"
+        f" /health. off: a client can show one.{addition}"
+    )
+
+
+class BudgetSizes:
+    """The size of the bucket of each class of FSPs, and its refill: tokens, and tokens a minute."""
+
+    allowed = "CLASS=SIZE/REFILL, separated by commas, for example C=8000/2000: whole numbers from 1 to 1000000000"
+
+    def read(self, text: str) -> tuple[tuple[str, int, int], ...]:
+        sizes = {name: (tokens, refill) for name, tokens, refill in BUDGET_SIZES}
+        for part in text.split(","):
+            found = re.fullmatch(r"\s*([A-Za-z]+)\s*=\s*([0-9]{1,10})\s*/\s*([0-9]{1,10})\s*", part)
+            if found is None:
+                raise ValueError(f"{_quote(part)} is not CLASS=SIZE/REFILL")
+            name, tokens, refill = found[1], int(found[2]), int(found[3])
+            if name not in sizes:
+                raise ValueError(f"{_quote(name)} is not one of the classes {', '.join(sizes)}")
+            if not (1 <= tokens <= BUDGET_MAX and 1 <= refill <= BUDGET_MAX):
+                raise ValueError(f"{_quote(part)} has a number out of range")
+            if tokens > refill * DAY_MINUTES:
+                raise Remedied(f"{_quote(part)}: an empty bucket must be full within a day; use a larger refill")
+            sizes[name] = tokens, refill
+        return tuple((name, *size) for name, size in sizes.items())
+
+    def format(self, value: tuple[tuple[str, int, int], ...]) -> str:
+        return ",".join(f"{name}={tokens}/{refill}" for name, tokens, refill in value)
+
+
+class BudgetFsps:
+    """The class of single FSPs."""
+
+    allowed = "FSP=CLASS, separated by commas, for example greenbank=B,bluebank=D"
+
+    def read(self, text: str) -> tuple[tuple[str, str], ...]:
+        classes: dict[str, str] = {}
+        for part in text.split(",") if text else ():
+            fsp_id, _, name = part.strip().rpartition("=")
+            if re.fullmatch(r"[!-~]{1,32}", fsp_id.strip()) is None:
+                raise ValueError(f"{_quote(part)} is not FSP=CLASS")
+            if name.strip() not in get_args(BudgetClass):
+                raise ValueError(f"{_quote(name)} is not one of the classes {', '.join(get_args(BudgetClass))}")
+            classes[fsp_id.strip()] = name.strip()
+        return tuple(classes.items())
+
+    def format(self, value: tuple[tuple[str, str], ...]) -> str:
+        return ",".join(f"{fsp_id}={name}" for fsp_id, name in value)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -447,6 +626,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             " found. Not set: `oracle serve` runs its own PostgreSQL in data_dir."
         ),
     ] = None
+    database_password: Annotated[
+        str | None,
+        Password(),
+        Meta(
+            description="Password for database_url, if that URL has none. A secret of Kubernetes often holds a password"
+            " alone, and in a URL some characters must be written in another way."
+        ),
+    ] = None
     database_owner_url: Annotated[
         str | None,
         DatabaseUrl(),
@@ -456,6 +643,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             " changes no schema but that of its own PostgreSQL."
         ),
     ] = None
+    database_owner_password: Annotated[
+        str | None,
+        Password(),
+        Meta(description="Password for database_owner_url, if that URL has none."),
+    ] = None
     redis_url: Annotated[
         str | None,
         RedisUrl(),
@@ -463,6 +655,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="The Redis or Valkey of the cache: one server, Sentinel or a cluster. Not set: `oracle serve`"
             " runs its own Valkey."
         ),
+    ] = None
+    redis_password: Annotated[
+        str | None,
+        Password(),
+        Meta(description="Password for redis_url, if that URL has none."),
     ] = None
     data_dir: Annotated[
         Path,
@@ -542,6 +739,232 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             " use at most one a core.",
         ),
     ] = 1
+    account_lookup: Annotated[
+        Literal["off", "on"],
+        Meta(
+            description="on: DFSPs call this service in place of an account lookup service (ALS), at"
+            " account_lookup_port. off, the default: only a hub with its own ALS asks this service."
+        ),
+    ] = "off"
+    account_lookup_host: Annotated[
+        str,
+        Meta(
+            pattern=_HOST_PATTERN,
+            title="an address or a host name",
+            description="Address of the account lookup listener. A gateway must be in front of it, which knows each"
+            " DFSP: see account_lookup_client_id. The default opens nothing to the network; a container sets 0.0.0.0.",
+        ),
+    ] = "127.0.0.1"
+    account_lookup_port: Annotated[
+        int,
+        Meta(
+            ge=0, le=65_535,
+            description="Port of the account lookup listener, as ALS has it. 0: any free port, for tests.",
+        ),
+    ] = 4002  # fmt: skip
+    account_lookup_workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=256,
+            description="Number of processes that answer DFSPs. Use at most one a core, together with workers.",
+        ),
+    ] = 1
+    account_lookup_client_id: Annotated[
+        Literal["off", "optional", "required", "certificate"],
+        Meta(
+            description="Whether the gateway names the caller in the header account_lookup_client_header. optional, as"
+            " ALS: fspiop-source must be that caller where the header is there. required: a request without the header"
+            " is refused. certificate: the header does not count; the caller is the common name of its client"
+            " certificate, which this listener verifies with account_lookup_tls_client_ca. off: the header does not"
+            " count, and any caller can name any DFSP as its fspiop-source."
+        ),
+    ] = "optional"
+    account_lookup_client_header: Annotated[
+        str,
+        Meta(
+            pattern=r"\A[A-Za-z0-9-]{1,64}\Z",
+            title="the name of a header",
+            description="Header in which the gateway names the caller: the FSP id that it knows by a token or by the"
+            " subject of a client certificate. The gateway must remove that header from what DFSPs send.",
+        ),
+    ] = "x-client-id"
+    account_lookup_works_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="How many accepted requests of DFSPs each worker works on at the same time. It refuses further"
+            " ones with 503. Each takes some 10 KB.",
+        ),
+    ] = 10_000
+    account_lookup_admin_host: Annotated[
+        str,
+        Meta(
+            pattern=_HOST_PATTERN,
+            title="an address or a host name",
+            description="Address of the listener for the admin API of ALS (/oracles). It has no authentication, and"
+            " this service calls the URLs that are stored there: only hub operators can be allowed to reach it.",
+        ),
+    ] = "127.0.0.1"
+    account_lookup_admin_port: Annotated[
+        int | None,
+        Port(),
+        Meta(
+            description="Port of the admin API of ALS (/oracles); ALS uses 4001. Not set: it is off. 0: any free port,"
+            " for tests."
+        ),
+    ] = None
+    account_lookup_own_urls: Annotated[
+        tuple[str, ...],
+        BaseUrls("http", "https"),
+        Meta(
+            description="Base URLs of the hub listener of this service, as hub provisioning registers them at /oracles."
+            " A party type whose oracle has one of these URLs is answered from the directory, in the process. Without"
+            " this setting the service calls its own hub listener: the answers are the same, and cost more."
+        ),
+    ] = ()
+    account_lookup_api_type: Annotated[
+        Literal["fspiop", "iso20022"],
+        Meta(
+            description="Which messages DFSPs use: FSPIOP JSON, or ISO 20022 (acmt.024) for parties. All DFSPs of a"
+            " scheme use the same, as with API_TYPE of ALS."
+        ),
+    ] = "fspiop"
+    hub_name: Annotated[
+        str,
+        Meta(
+            pattern=r"\A[A-Za-z0-9._-]{1,32}\Z",
+            title="1 to 32 letters, digits, dots, hyphens or underscores",
+            description="The name of the hub in fspiop-source, signatures and ISO 20022 messages that this service"
+            " sends to DFSPs and to the central ledger.",
+        ),
+    ] = "Hub"
+    ledger_url: Annotated[
+        str | None,
+        Address("http", "https"),
+        Meta(
+            description="The central ledger, which knows the participants and their endpoints. Not set: the directory"
+            " of this service has them."
+        ),
+    ] = None
+    party_timeout_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=86_400,
+            description="How long a payer waits for the answer of a payee's DFSP to GET /parties, in seconds. Then it"
+            " gets the error 3303. 0, the default: for ever, as with ALS.",
+        ),
+    ] = 0
+    account_lookup_proxies: Annotated[
+        Literal["on", "off"],
+        Meta(
+            description="Whether parties that nobody here has registered are looked up in other schemes, through the"
+            " proxies that the scheme names, as with PROXY_CACHE.enabled of ALS."
+        ),
+    ] = "on"
+    discovery_timeout_s: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=3_600,
+            description="How long the proxies to other schemes can take to find a party, in seconds. Then the payer"
+            " gets the error 3300, as with PROXY_CACHE_EXPIRES_IN_SEC of ALS.",
+        ),
+    ] = 20
+    als_admin_url: Annotated[
+        str | None,
+        Address("http", "https"),
+        Meta(
+            description="The admin API of the hub's Account Lookup Service (ALS), without /oracles: the jobs process"
+            " checks there that ALS asks this oracle, and registers it again where its row is missing. Not set: it"
+            " checks nothing. A person who reaches it can choose the oracle of every FSP, so it must not be public."
+        ),
+    ] = None
+    als_endpoint: Annotated[
+        str | None,
+        Address("http", "https"),
+        Meta(
+            description="Base URL at which ALS reaches the hub listener of this service, without a slash at the end,"
+            " for example http://als-msisdn-oracle. ALS stores it, and adds /participants to it."
+        ),
+    ] = None
+    als_types: Annotated[
+        tuple[str, ...],
+        Words(f"party id types, separated by commas: {', '.join(PARTY_ID_TYPES)}", PARTY_ID_TYPES),
+        Meta(
+            description="The party id types for which ALS must ask this oracle. Name only those that no other oracle of"
+            " the hub answers for."
+        ),
+    ] = ("MSISDN",)
+    als_currencies: Annotated[
+        tuple[str, ...],
+        CurrencyCodes(),
+        Meta(
+            description="A row of each of these currencies is registered for each type. ALS needs them for bulk"
+            " requests with a currency. Not set: one row without a currency. Several need als_default."
+        ),
+    ] = ()
+    als_default: Annotated[
+        Literal["on", "off"],
+        Meta(
+            description="on: the rows must be default ones. ALS asks the default row where a type has several, and"
+            " refuses every lookup where none of them is."
+        ),
+    ] = "off"
+    als_replace: Annotated[
+        Literal["on", "off"],
+        Meta(
+            description="on: the jobs process also replaces a row that differs, for example one with another endpoint."
+            " Between its removal and its creation, lookups of that type fail. off: it reports such a row, and a person"
+            " decides (`oracle als register --replace`)."
+        ),
+    ] = "off"
+    als_check_interval_s: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=86_400,
+            description="How often the jobs process checks the rows of ALS, in seconds. So long can lookups fail after"
+            " the rows were lost.",
+        ),
+    ] = 60
+    hub_tls_certificate: Annotated[Path | None, FilePath(), _certificate("hub listener", "hub")] = None
+    hub_tls_key: Annotated[Path | None, FilePath(), _certificate_key("hub")] = None
+    hub_tls_client_ca: Annotated[Path | None, FilePath(), _client_ca("hub listener")] = None
+    hub_tls_require_client: Annotated[
+        Literal["off", "on"],
+        _require_client(
+            "hub",
+            " ALS 17.16.1 cannot show one: put a sidecar or a proxy that can between it and this listener.",
+        ),
+    ] = "off"
+    admin_tls_certificate: Annotated[Path | None, FilePath(), _certificate("admin listener", "admin")] = None
+    admin_tls_key: Annotated[Path | None, FilePath(), _certificate_key("admin")] = None
+    admin_tls_client_ca: Annotated[Path | None, FilePath(), _client_ca("admin listener")] = None
+    admin_tls_require_client: Annotated[Literal["off", "on"], _require_client("admin")] = "off"
+    account_lookup_tls_certificate: Annotated[
+        Path | None, FilePath(), _certificate("account lookup listener", "account_lookup")
+    ] = None
+    account_lookup_tls_key: Annotated[Path | None, FilePath(), _certificate_key("account_lookup")] = None
+    account_lookup_tls_client_ca: Annotated[Path | None, FilePath(), _client_ca("account lookup listener")] = None
+    account_lookup_tls_require_client: Annotated[Literal["off", "on"], _require_client("account_lookup")] = "off"
+    account_lookup_admin_tls_certificate: Annotated[
+        Path | None, FilePath(), _certificate("listener of /oracles", "account_lookup_admin")
+    ] = None
+    account_lookup_admin_tls_key: Annotated[Path | None, FilePath(), _certificate_key("account_lookup_admin")] = None
+    account_lookup_admin_tls_client_ca: Annotated[Path | None, FilePath(), _client_ca("listener of /oracles")] = None
+    account_lookup_admin_tls_require_client: Annotated[
+        Literal["off", "on"], _require_client("account_lookup_admin")
+    ] = "off"
+    compiled: Annotated[
+        Literal["auto", "off"],
+        Meta(
+            description="auto: lookups run compiled where there is a build of exactly these sources: from `make"
+            " compile`, or in the installed package. off: they run as plain Python, for a comparison.",
+        ),
+    ] = "auto"
     admin_proxies: Annotated[
         tuple[str, ...],
         Networks(),
@@ -549,6 +972,83 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="Proxies in front of the admin listener. The oracle believes X-Forwarded-For from them alone,"
             " and counts failed logins for each client. Not set: all clients of a proxy are one client, and the log of"
             " refused calls cannot name the one that fails."
+        ),
+    ] = ()
+    admin_auth: Annotated[
+        tuple[str, ...],
+        Words(f"some of {', '.join(WAYS)}, separated by commas", WAYS),
+        Meta(
+            description="How callers of the admin listener can prove who they are. keys: the keys of this service"
+            " (aok_…), which its commands need. oidc: tokens of identity providers, see oidc_issuer and oidc_file."
+            " gateway: the headers of a gateway, see gateway_secret and gateway_certificate_names (docs/administer.md)."
+        ),
+    ] = ("keys",)
+    gateway_secret: Annotated[
+        str | None,
+        Secret(32),
+        Meta(
+            description="What the gateway must send in the header X-Gateway-Secret, so that the oracle believes X-User,"
+            " X-Roles, X-DFSP-ID and X-Scope. The gateway must also be in admin_proxies. Not set: only a client"
+            " certificate proves the gateway."
+        ),
+    ] = None
+    gateway_certificate_names: Annotated[
+        tuple[str, ...],
+        Words("names, separated by commas"),
+        Meta(
+            description="Names in the client certificate of the gateway: its common name, a DNS name or a URI. One is"
+            " enough. The admin listener must serve TLS and check client certificates. Not set: only gateway_secret"
+            " proves the gateway."
+        ),
+    ] = ()
+    oidc_file: Annotated[
+        Path | None,
+        FilePath(),
+        Meta(
+            description="TOML file with the issuers of tokens, [[oidc.issuer]], and the rules that give roles,"
+            " [[oidc.map]] (docs/administer.md). Not set: the file of --config, if it has these tables."
+        ),
+    ] = None
+    oidc_issuer: Annotated[
+        str | None,
+        Address("https", "http"),
+        Meta(
+            description="An issuer of tokens that is in no file: its URL, exactly as its tokens have it in"
+            " `iss`. The oracle finds its keys by OpenID Connect discovery. Not set: none but those of the file."
+        ),
+    ] = None
+    oidc_alias: Annotated[
+        str,
+        Meta(
+            pattern=r"\A[a-z0-9][a-z0-9-]{0,31}\Z",
+            title="1 to 32 small letters, digits and hyphens",
+            description="Name of oidc_issuer in history, where a person is oidc:ALIAS:SUBJECT. Do not change it later:"
+            " history would show the same people as other people.",
+        ),
+    ] = "main"
+    oidc_audience: Annotated[
+        str,
+        Meta(
+            pattern=r"\A[!-~]{0,255}\Z",
+            title="visible characters without spaces",
+            description="What tokens of oidc_issuer must have in `aud`. Not set: tokens need no `aud`, and"
+            " oidc_client_ids must list the clients.",
+        ),
+    ] = ""
+    oidc_client_ids: Annotated[
+        tuple[str, ...],
+        Words("client ids, separated by commas"),
+        Meta(
+            description="Clients of oidc_issuer whose tokens are accepted. Not set: tokens of all its clients, and"
+            " oidc_audience must be set."
+        ),
+    ] = ()
+    oidc_rules: Annotated[
+        tuple[str, ...],
+        Words(f"some of {', '.join(RULE_SETS)}, separated by commas", RULE_SETS),
+        Meta(
+            description="Ready-made rules that give roles. The oracle tries them after those of [[oidc.map]]. Not set:"
+            " all of them if no rules are in the file, else none."
         ),
     ] = ()
 
@@ -570,6 +1070,86 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             description="File with the admin key of the commands, which only its owner can read."
             " Not set: the key that `oracle key save` kept for admin_url."
+        ),
+    ] = None
+
+    command_ca_file: Annotated[
+        Path | None,
+        FilePath(),
+        Meta(
+            description="PEM file with the authorities that the commands trust where admin_url begins with https. Not"
+            " set: those of the system; or, if admin_url is not set, the certificate in admin_tls_certificate itself."
+        ),
+    ] = None
+    command_cert_file: Annotated[
+        Path | None,
+        FilePath(),
+        Meta(
+            description="PEM file with the client certificate of the commands, for an admin listener that asks for one."
+        ),
+    ] = None
+    command_cert_key_file: Annotated[
+        Path | None,
+        FilePath(),
+        Meta(
+            description="PEM file with the private key of command_cert_file, without a password. Not set: the key is in"
+            " command_cert_file."
+        ),
+    ] = None
+
+    account_lookup_audit: Annotated[
+        Literal["on", "off"],
+        Meta(
+            description="on: the account lookup service writes a line to its log for each request of an FSP: who asked,"
+            " for what, and how it ended. A party is a digest there, made with audit_digest_key."
+        ),
+    ] = "off"
+    audit_digest_key: Annotated[
+        tuple[str, ...],
+        Keys(),
+        Meta(
+            description="Secret key for the digests of account_lookup_audit: `openssl rand -hex 32` makes one. `oracle"
+            " audit digest` needs the same. Of two keys, the service uses the first one. The second one is the earlier"
+            " key, so that the command can find older lines."
+        ),
+    ] = ()
+    jws_sign: Annotated[
+        Literal["on", "off"],
+        Meta(
+            description="on: the account lookup service signs every message that the hub originates (JWS, RS256) with"
+            " the key of jws_signing_key_file."
+        ),
+    ] = "off"
+    jws_signing_key_file: Annotated[
+        Path | None,
+        FilePath(),
+        Meta(
+            description="File of that key: an RSA key of at least 2048 bits in PEM, without a password, that other"
+            " users cannot read. The service reads it again within 5 s after it has changed. Give the public key to all"
+            " FSPs before that."
+        ),
+    ] = None
+    jws_validate: Annotated[
+        Literal["on", "off"],
+        Meta(
+            description="on: the account lookup service refuses a message of an FSP that is not signed with a key of"
+            " that FSP. GET is never signed; for PUT /parties see jws_validate_put_parties."
+        ),
+    ] = "off"
+    jws_validate_put_parties: Annotated[
+        Literal["on", "off"],
+        Meta(
+            description="on: with jws_validate, signatures of PUT /parties and of its errors are verified as well. off,"
+            " as in an ALS: the FSP that receives the message verifies it."
+        ),
+    ] = "off"
+    jws_verification_keys_dir: Annotated[
+        Path | None,
+        FilePath(),
+        Meta(
+            description="Directory with the public keys of FSPs: a file <fspId>.pem for each, in PEM. A file can hold"
+            " several keys while an FSP replaces its key. The service looks for changes every 5 s. Not set: only the"
+            " keys of FSPs in the directory count."
         ),
     ] = None
 
@@ -633,6 +1213,71 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             " calls, history has one event a minute, with their number.",
         ),
     ] = 1_000
+
+    budget_mode: Annotated[
+        Literal["off", "observe", "enforce"],
+        Meta(
+            description="What happens to an FSP that asks about too many parties: see `Budgets against scans` in"
+            " docs/operate.md. off: nothing. observe, the default: metrics show it, and history has an event when it"
+            " lasts for 5 minutes. enforce: its lookups and registrations get 429, until its bucket has tokens again."
+        ),
+    ] = "observe"
+    budget_class: Annotated[
+        BudgetClass,
+        Meta(description="The class of every FSP that budget_fsps does not name."),
+    ] = "C"
+    budget_fsps: Annotated[
+        tuple[tuple[str, str], ...],
+        BudgetFsps(),
+        Meta(description="The class of single FSPs. A has the largest bucket, E the smallest."),
+    ] = ()
+    budget_sizes: Annotated[
+        tuple[tuple[str, int, int], ...],
+        BudgetSizes(),
+        Meta(
+            description="The size of the bucket of an FSP of each class, in tokens, and how many tokens it gets back in"
+            " a minute. A class that is left out keeps its default. unknown: the one bucket of all sources that the"
+            " directory does not know."
+        ),
+    ] = BUDGET_SIZES
+    budget_cost_found: Annotated[
+        int, Meta(ge=0, le=1_000, description="How many tokens a lookup takes that finds an FSP.")
+    ] = 1
+    budget_cost_nobody: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000,
+            description="How many tokens a lookup takes that finds nobody. More than budget_cost_found, because a"
+            " payer knows the number of the payee, and a scan guesses it.",
+        ),
+    ] = 3
+    budget_cost_conflict: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000,
+            description="How many tokens it takes to register, change or remove an alias that another FSP holds: the"
+            " refusal tells that.",
+        ),
+    ] = 10
+    budget_als_cache_off: Annotated[
+        Literal["no", "yes"],
+        Meta(
+            description="yes: you state that the cache of the ALS in front is off"
+            " (GENERAL_CACHE_CONFIG.CACHE_ENABLED is false), or that there is no ALS. With its cache, an ALS joins"
+            " equal lookups of different FSPs, and one of them would get the 429 of another. Needed for budget_mode"
+            " enforce."
+        ),
+    ] = "no"
+    budget_sources_bound: Annotated[
+        Literal["no", "yes"],
+        Meta(
+            description="yes: you state that each caller can name only itself as fspiop-source, by a gateway, by client"
+            " certificates or by signatures, in front of the ALS as well. Else any FSP could use up the budget of"
+            " another one. Needed for budget_mode enforce."
+        ),
+    ] = "no"
 
     cache_ttl_s: Annotated[
         int,
@@ -715,8 +1360,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             ge=600,
             le=604_800,
-            description="How long an idle hub connection stays open, in seconds. The hub keeps its connections forever"
-            " and repeats no request: a connection closed too early is a payment that fails.",
+            description="How long an idle connection of a hub or a DFSP stays open, in seconds. The hub keeps its"
+            " connections forever and repeats no request: a connection closed too early is a payment that fails.",
         ),
     ] = 3_600
     body_max_bytes: Annotated[
@@ -734,8 +1379,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             ge=1_048_576,
             le=2**40,
             description="How many bytes of request bodies a process can hold at the same time, in all connections"
-            " together; a request beyond that is refused with 503. Each hub worker and the admin process have this"
-            " limit. The default is enough for 68 of a hub's largest bulks.",
+            " together; a request beyond that is refused with 503. Each hub worker, each account lookup worker and the"
+            " admin process have this limit. An account lookup worker holds a body until its request is done. The"
+            " default is enough for 68 of a hub's largest bulks.",
         ),
     ] = 64 * 1024 * 1024
     import_open_max: Annotated[
@@ -784,6 +1430,48 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             " deleted file back.",
         ),
     ] = 0
+    call_timeout_s: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=120,
+            description="How long a call to a DFSP, a proxy, a ledger or another oracle can take, in seconds. It"
+            " includes the wait for a connection. ALS waits for as long as the default.",
+        ),
+    ] = 20
+    calls_connections_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000,
+            description="How many connections each process opens to one host that it calls. Further calls to that host"
+            " wait. The default is enough for 1,000 calls a second to a DFSP that answers within 100 ms.",
+        ),
+    ] = 100
+    call_ca_file: Annotated[
+        Path | None,
+        FilePath(),
+        Meta(
+            description="PEM file with the authorities whose certificates the oracle accepts from https hosts that it"
+            " calls. Not set: the authorities of the system."
+        ),
+    ] = None
+    call_cert_file: Annotated[
+        Path | None,
+        FilePath(),
+        Meta(
+            description="PEM file with the certificate that the oracle shows to https hosts that ask for one (mutual"
+            " TLS). SIGHUP reads it again. Not set: none."
+        ),
+    ] = None
+    call_key_file: Annotated[
+        Path | None,
+        FilePath(),
+        Meta(
+            description="PEM file with the private key of call_cert_file, without a password. Not set: the key is in"
+            " call_cert_file."
+        ),
+    ] = None
     start_wait_s: Annotated[
         int,
         Meta(
@@ -834,7 +1522,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.admin_port == 0:
             raise SettingsError([f"set {PREFIX}ADMIN_URL to the admin listener, because {PREFIX}ADMIN_PORT is 0"])
         host = "127.0.0.1" if is_every_address(self.admin_host) else self.admin_host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.admin_port}"
+        scheme = "http" if self.admin_tls_certificate is None else "https"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.admin_port}"
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{one.name}={one.format(self)}' for one in SETTINGS.values())})"
@@ -882,6 +1571,8 @@ def format_example() -> str:
     parts = [_comment(head)]
     for one in SETTINGS.values():
         value = one.default if isinstance(one.default, (int, float, tuple)) else str(one.default or "")
+        if isinstance(value, tuple) and not all(isinstance(each, str) for each in value):
+            value = one.reader.format(value)
         parts.append(
             f"{_comment(one.description, f'Allowed: {one.reader.allowed}.')}\n{one.name} = {json.dumps(value)}"
         )
@@ -889,7 +1580,7 @@ def format_example() -> str:
 
 
 def _comment(*paragraphs: str) -> str:
-    return "\n".join(f"# {line}" for text in paragraphs for line in textwrap.wrap(text, 98))
+    return "\n".join(f"# {line}" for text in paragraphs for line in textwrap.wrap(text, 98, break_on_hyphens=False))
 
 
 # Where they come from -------------------------------------------------------------------------------------------
@@ -929,11 +1620,43 @@ def load(environ: Mapping[str, str], file: Path | None = None) -> Configuration:
             problems.append(f"{label}: {exc}")
         except ValueError as exc:
             problems.append(f"{label}: {exc}; use {SETTINGS[name].reader.allowed}")
+    problems += _join_passwords(values, {name for _, name, _, _ in given})
     settings = Settings(**values)  # type: ignore[arg-type]  # the readers return what the fields hold
     problems += _find_contradictions(settings)
     if problems:
         raise SettingsError(problems)
     return Configuration(settings, sources)
+
+
+# The URLs that a password can be given for.
+_URLS: Final = {
+    "database_password": "database_url",
+    "database_owner_password": "database_owner_url",
+    "redis_password": "redis_url",
+}  # fmt: skip
+
+
+def _join_passwords(values: dict[str, object], given: Collection[str]) -> list[str]:
+    """Write each password into its URL, where everything else finds it.  Return the problems."""
+    problems = []
+    for name, url_name in _URLS.items():
+        password, url = values.get(name), values.get(url_name)
+        if not isinstance(password, str):
+            continue
+        values[name] = MASK  # the URL holds it; a copy that no rule about URLs covers must not travel to the workers
+        variable, url_variable = SETTINGS[name].variable, SETTINGS[url_name].variable
+        if isinstance(url, str) and _has_password(url):
+            problems.append(f"{variable} is set, but {url_variable} has a password, too: remove one of the two")
+        elif isinstance(url, str):
+            values[url_name] = f"{url}{'&' if '?' in url else '?'}password={quote(password, safe='')}"
+        elif url_name not in given:
+            problems.append(f"{variable} is set, but {url_variable} is not: set it to a URL without a password")
+    return problems
+
+
+def _has_password(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.password is not None or "password" in dict(parse_qsl(parts.query, keep_blank_values=True))
 
 
 def _refuse_quotes(text: str) -> None:
@@ -973,6 +1696,8 @@ def _read_file(file: Path | None, problems: list[str]) -> list[tuple[str, str]]:
         # Its sentence may quote a character of the file, never a value.
         problems.append(f"{file}: is not valid TOML: {exc}")
         return []
+    if isinstance(table.pop(OIDC, None), dict):
+        table.setdefault("oidc_file", str(file))
     unknown = sorted(table.keys() - SETTINGS.keys())
     problems += [f"{file}: {name}: no such setting{_suggest(name, lambda close: close.name)}" for name in unknown]
     return [(name, text) for name in SETTINGS if (text := _text_of(table.get(name, "")))]
@@ -989,7 +1714,8 @@ def _suggest(name: str, spell: Callable[[Setting], str]) -> str:
     from difflib import get_close_matches  # noqa: PLC0415 - 5 ms that only a misspelled name costs
 
     close = get_close_matches(name.upper().removeprefix(PREFIX).lower(), SETTINGS, n=1)
-    return f"; did you mean {spell(SETTINGS[close[0]])}?" if close else ""
+    meant = f"; did you mean {spell(SETTINGS[close[0]])}?" if close else "."
+    return f"{meant} To list all settings: oracle check-config --example"
 
 
 def require_database_url(settings: Settings) -> None:
@@ -1002,17 +1728,90 @@ def require_database_url(settings: Settings) -> None:
         raise SettingsError([problem])
 
 
+_NAMING_CALLERS: Final = ("required", "certificate")  # with these, each request of a DFSP names its caller
+
+
 def list_warnings(settings: Settings) -> list[str]:
     """List what is allowed and seldom wanted, each with what to do."""
-    if not (_is_public(settings.hub_host) and _is_public(settings.admin_host)):
+    warnings = []
+    if _is_public(settings.hub_host) and _is_public(settings.admin_host):
+        warnings.append(
+            f"Both listeners are open to every network: {PREFIX}HUB_HOST={settings.hub_host},"
+            f" {PREFIX}ADMIN_HOST={settings.admin_host}. The hub listener has no authentication: everybody who reaches"
+            f" port {settings.hub_port} can change aliases of every FSP. Set {PREFIX}HUB_HOST to an address that only"
+            " the hub can reach. Or set a firewall or a network policy so that only the hub can reach port"
+            f" {settings.hub_port}"
+        )
+    if (
+        settings.account_lookup == "on"
+        and _is_public(settings.account_lookup_host)
+        and settings.account_lookup_client_id not in _NAMING_CALLERS
+    ):
+        warnings.append(
+            f"The account lookup listener is open to every network: {PREFIX}ACCOUNT_LOOKUP_HOST="
+            f"{settings.account_lookup_host}. A request without the header {settings.account_lookup_client_header} can"
+            f" name any DFSP as its source. Set {PREFIX}ACCOUNT_LOOKUP_CLIENT_ID=required, and let only your gateway"
+            f" reach port {settings.account_lookup_port}"
+        )
+    if (
+        settings.budget_mode == "enforce"
+        and settings.account_lookup == "on"
+        and settings.account_lookup_client_id not in _NAMING_CALLERS
+    ):
+        warnings.append(
+            f"{PREFIX}BUDGET_MODE is enforce, but the account lookup listener accepts requests without the header"
+            f" {settings.account_lookup_client_header}: an FSP that names another one uses up its budget. Set"
+            f" {PREFIX}ACCOUNT_LOOKUP_CLIENT_ID to required or certificate"
+        )
+    if "keys" not in settings.admin_auth:
+        warnings.append(
+            f"{PREFIX}ADMIN_AUTH does not name keys: the commands of this program call with a key, so no command that"
+            " needs one works"
+        )
+    if "oidc" not in settings.admin_auth and settings.oidc_issuer is not None:
+        warnings.append(
+            f"{PREFIX}OIDC_ISSUER is set, but {PREFIX}ADMIN_AUTH does not name oidc: tokens are refused. Add oidc to"
+            f" {PREFIX}ADMIN_AUTH"
+        )
+    if "gateway" not in settings.admin_auth and (settings.gateway_secret or settings.gateway_certificate_names):
+        warnings.append(
+            f"{PREFIX}GATEWAY_SECRET or {PREFIX}GATEWAY_CERTIFICATE_NAMES is set, but {PREFIX}ADMIN_AUTH does not name"
+            f" gateway: the headers of the gateway are ignored. Add gateway to {PREFIX}ADMIN_AUTH"
+        )
+    if settings.account_lookup_admin_port is not None and not _is_loopback(settings.account_lookup_admin_host):
+        port = settings.account_lookup_admin_port
+        warnings.append(
+            f"The listener of /oracles is open to other machines: {PREFIX}ACCOUNT_LOOKUP_ADMIN_HOST="
+            f"{settings.account_lookup_admin_host}. It has no authentication: everybody who reaches port {port} can"
+            " choose which server answers for the parties of every FSP. Set a firewall or a network policy so that only"
+            f" hub operators can reach port {port}, or set {PREFIX}ACCOUNT_LOOKUP_ADMIN_HOST to 127.0.0.1"
+        )
+    return warnings
+
+
+def _find_contradictions_of_budgets(settings: Settings) -> list[str]:
+    if settings.budget_mode != "enforce":
         return []
-    danger = (
-        f"Both listeners are open to every network: {PREFIX}HUB_HOST={settings.hub_host},"
-        f" {PREFIX}ADMIN_HOST={settings.admin_host}. The hub listener has no authentication: everybody who reaches port"
-        f" {settings.hub_port} can change aliases of every FSP. Set {PREFIX}HUB_HOST to an address that only the hub"
-        f" can reach. Or set a firewall or a network policy so that only the hub can reach port {settings.hub_port}"
-    )
-    return [danger]
+    problems = []
+    if settings.budget_als_cache_off != "yes":
+        problems.append(
+            f"{PREFIX}BUDGET_MODE is enforce, but {PREFIX}BUDGET_ALS_CACHE_OFF is not yes. With its cache on, an ALS"
+            " joins equal lookups of different FSPs, and one of them would get the 429 of another. Switch off"
+            f" GENERAL_CACHE_CONFIG.CACHE_ENABLED of your ALS, then set {PREFIX}BUDGET_ALS_CACHE_OFF=yes. Or use"
+            f" {PREFIX}BUDGET_MODE=observe"
+        )
+    if settings.budget_sources_bound != "yes":
+        problems.append(
+            f"{PREFIX}BUDGET_MODE is enforce, but {PREFIX}BUDGET_SOURCES_BOUND is not yes. If a caller can name another"
+            " FSP as fspiop-source, it can use up the budget of that FSP. Bind fspiop-source to the caller, then set"
+            f" {PREFIX}BUDGET_SOURCES_BOUND=yes. Or use {PREFIX}BUDGET_MODE=observe"
+        )
+    return problems
+
+
+def _is_loopback(host: str) -> bool:
+    address = _read_address(host)
+    return host == "localhost" if address is None else address.is_loopback
 
 
 def is_every_address(host: str) -> bool:
@@ -1037,13 +1836,108 @@ def _read_address(host: str) -> IPv4Address | IPv6Address | None:
     return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
 
 
+def _list_ports(settings: Settings) -> list[str]:
+    """List the settings of the ports that this service opens."""
+    ports = ["hub_port", "admin_port"]
+    if settings.account_lookup == "on":
+        ports.append("account_lookup_port")
+    if settings.account_lookup_admin_port is not None:
+        ports.append("account_lookup_admin_port")
+    return ports
+
+
 def _find_contradictions(settings: Settings) -> list[str]:
-    problems = []
-    if settings.hub_port == settings.admin_port != 0:
-        problems.append(f"{PREFIX}HUB_PORT and {PREFIX}ADMIN_PORT: both are {settings.hub_port}; use two ports, or 0")
+    problems = [problem for prefix in TLS_PREFIXES for problem in _find_tls_contradictions(settings, prefix)]
+    if not settings.admin_auth:
+        problems.append(f"{PREFIX}ADMIN_AUTH names no way in: use some of {', '.join(WAYS)}")
+    if "gateway" in settings.admin_auth:
+        if settings.gateway_secret is None and not settings.gateway_certificate_names:
+            problems.append(
+                f"{PREFIX}ADMIN_AUTH names gateway, but nothing proves the gateway: an address alone can be that of a"
+                f" whole network. Set {PREFIX}GATEWAY_SECRET or {PREFIX}GATEWAY_CERTIFICATE_NAMES"
+            )
+        if settings.gateway_certificate_names and settings.admin_tls_client_ca is None:
+            problems.append(
+                f"{PREFIX}GATEWAY_CERTIFICATE_NAMES is set, but the admin listener checks no client certificate: set"
+                f" {PREFIX}ADMIN_TLS_CLIENT_CA to the authority of the gateway's certificate"
+            )
+        if not settings.admin_proxies:
+            problems.append(
+                f"{PREFIX}ADMIN_AUTH names gateway, but {PREFIX}ADMIN_PROXIES is not set: set it to the addresses of"
+                " the gateway"
+            )
+    if settings.account_lookup_audit == "on":
+        if not settings.audit_digest_key:
+            problems.append(f"{PREFIX}ACCOUNT_LOOKUP_AUDIT is on, but {PREFIX}AUDIT_DIGEST_KEY is not set: set it")
+        if settings.log_level not in ("debug", "info"):
+            problems.append(f"{PREFIX}ACCOUNT_LOOKUP_AUDIT is on, but {PREFIX}LOG_LEVEL hides its lines: use info")
+    if settings.jws_sign == "on" and settings.jws_signing_key_file is None:
+        problems.append(
+            f"{PREFIX}JWS_SIGN is on, but {PREFIX}JWS_SIGNING_KEY_FILE is not set: set it to the key's file"
+        )
+    if settings.account_lookup_client_id == "certificate" and settings.account_lookup_tls_client_ca is None:
+        problems.append(
+            f"{PREFIX}ACCOUNT_LOOKUP_CLIENT_ID is certificate, but {PREFIX}ACCOUNT_LOOKUP_TLS_CLIENT_CA is not set: set"
+            " it to the authorities of the certificates of DFSPs"
+        )
+    if settings.command_cert_key_file is not None and settings.command_cert_file is None:
+        problems.append(
+            f"{PREFIX}COMMAND_CERT_KEY_FILE is set, but {PREFIX}COMMAND_CERT_FILE is not: set it to the certificate of"
+            " the key"
+        )
+    if settings.call_key_file is not None and settings.call_cert_file is None:
+        problems.append(
+            f"{PREFIX}CALL_KEY_FILE is set, but {PREFIX}CALL_CERT_FILE is not: set it to the certificate of the key"
+        )
+    problems += _find_registration_problems(settings)
+    problems += _find_contradictions_of_budgets(settings)
+    for one, other in combinations(_list_ports(settings), 2):
+        if getattr(settings, one) == getattr(settings, other) != 0:
+            names = f"{SETTINGS[one].variable} and {SETTINGS[other].variable}"
+            problems.append(f"{names}: both are {getattr(settings, one)}; use two ports, or 0")
     if settings.bodies_max_bytes < settings.body_max_bytes:
         problems.append(
             f"{PREFIX}BODIES_MAX_BYTES: one body of {PREFIX}BODY_MAX_BYTES would not fit; use at least"
             f" {settings.body_max_bytes}"
         )
     return problems
+
+
+def _find_registration_problems(settings: Settings) -> list[str]:
+    """Find what keeps the registration at an ALS from being checked."""
+    problems = []
+    if settings.als_endpoint is not None and re.search(r"/$|[?#{}]", settings.als_endpoint):
+        problems.append(
+            f"{PREFIX}ALS_ENDPOINT: ALS adds /participants to this URL: remove the slash at its end, and ? # {{ }}"
+        )
+    if settings.als_admin_url is None:
+        return problems
+    if settings.als_endpoint is None:
+        problems.append(
+            f"{PREFIX}ALS_ADMIN_URL is set, but {PREFIX}ALS_ENDPOINT is not: set it to the URL at which ALS reaches"
+            " the hub listener"
+        )
+    if len(settings.als_currencies) > 1 and settings.als_default == "off":
+        problems.append(
+            f"{PREFIX}ALS_CURRENCIES names several currencies, but {PREFIX}ALS_DEFAULT is off: ALS would refuse every"
+            f" lookup of a type with several rows and no default one. Set {PREFIX}ALS_DEFAULT=on"
+        )
+    return problems
+
+
+TLS_PREFIXES: Final = ("hub", "admin", "account_lookup", "account_lookup_admin")  # of the listeners
+
+
+def _find_tls_contradictions(settings: Settings, prefix: str) -> Iterator[str]:
+    certificate, key, client_ca, require_client = (
+        SETTINGS[f"{prefix}_tls_{name}"] for name in ("certificate", "key", "client_ca", "require_client")
+    )
+    if getattr(settings, certificate.name) is None:
+        for one in (key, client_ca):
+            if getattr(settings, one.name) is not None:
+                yield f"{one.variable} is set, but {certificate.variable} is not: set it, too"
+    if getattr(settings, require_client.name) == "on" and getattr(settings, client_ca.name) is None:
+        yield (
+            f"{require_client.variable} is on, but {client_ca.variable} is not set: set it to the authorities of your"
+            " clients"
+        )

@@ -177,15 +177,39 @@ CREATE FUNCTION public.aliases_inserted() RETURNS trigger
 DECLARE
     named text[] := ARRAY(SELECT DISTINCT fsp_id FROM new_rows);
     c event_context := event_context();
+    contexts jsonb;
+    written bigint;
+    keys bigint;
 BEGIN
     IF named = '{}' THEN RETURN NULL; END IF;
-    PERFORM refuse_foreign(named);
+    -- Inside a trigger of a trigger the directory acts: an heir of a default entry is nobody's registration.
+    contexts := CASE WHEN pg_trigger_depth() < 2 THEN said('contexts') END;
+    IF contexts IS NULL THEN PERFORM refuse_foreign(named); END IF;
     PERFORM refuse_unknown_fsps(named);
-    INSERT INTO events (entity, action, channel, actor, role, party_id_type, party_identifier, sub_id, fsp_id,
-                        after, reason, request_id, trace_id)
-    SELECT 'alias', 'registered', c.channel, c.actor, c.role, party_id_type, identifier, sub_id, fsp_id,
-           default_entry_state(fsp_id, currency, is_hint), c.reason, c.request_id, c.trace_id
-    FROM new_rows;
+    IF contexts IS NULL THEN
+        INSERT INTO events (entity, action, channel, actor, role, party_id_type, party_identifier, sub_id, fsp_id,
+                            after, reason, request_id, trace_id)
+        SELECT 'alias', 'registered', c.channel, c.actor, c.role, party_id_type, identifier, sub_id, fsp_id,
+               default_entry_state(fsp_id, currency, is_hint), c.reason, c.request_id, c.trace_id
+        FROM new_rows;
+    ELSE
+        WITH registered AS (
+            INSERT INTO events (entity, action, channel, actor, role, party_id_type, party_identifier, sub_id, fsp_id,
+                                after, reason, request_id, trace_id)
+            SELECT 'alias', 'registered', r.channel, r.actor, r.role, party_id_type, identifier, sub_id, n.fsp_id,
+                   default_entry_state(n.fsp_id, n.currency, n.is_hint), r.reason, r.request_id, r.trace_id
+            FROM new_rows n
+            JOIN jsonb_to_recordset(contexts) AS r (party_id_type party_id_type, identifier text, sub_id text, channel text,
+                 actor text, role text, fsp_id text, reason text, request_id text, trace_id text)
+                 USING (identifier, party_id_type, sub_id)
+            WHERE coalesce(r.fsp_id, n.fsp_id) = n.fsp_id AND r.channel <> '' AND r.actor <> ''
+            RETURNING party_identifier, party_id_type, sub_id
+        )
+        SELECT count(*), count(DISTINCT registered) INTO written, keys FROM registered;
+        IF written <> keys OR written <> (SELECT count(*) FROM new_rows) THEN
+            RAISE EXCEPTION 'each entry needs one context, of its own FSP' USING ERRCODE = 'OR001';
+        END IF;
+    END IF;
     IF c.cache IS NULL THEN PERFORM cache_generation_bump(); END IF;
     RETURN NULL;
 END $$;
@@ -479,6 +503,17 @@ CREATE FUNCTION public.default_entry_state(fsp_id text, currency text, is_hint b
                 ELSE jsonb_build_object('fsp_id', fsp_id, 'currency', currency, 'default', true) END
 $$;
 
+CREATE FUNCTION public.empty_budgets_written() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE c event_context := event_context();
+BEGIN
+    INSERT INTO events (entity, action, channel, actor, role, fsp_id, after, reason)
+    SELECT 'budget', 'changed', c.channel, c.actor, c.role, nullif(n.fsp_id, 'unknown FSPs'), to_jsonb(n), c.reason
+    FROM new_rows n;
+    RETURN NULL;
+END $$;
+
 CREATE FUNCTION public.event_context() RETURNS public.event_context
     LANGUAGE sql STABLE
     AS $$
@@ -517,6 +552,47 @@ BEGIN
         made := made + 1;
     END LOOP;
     RETURN made;
+END $$;
+
+CREATE FUNCTION public.fsp_endpoints_written() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE c event_context := event_context();
+BEGIN
+    PERFORM refuse_foreign(ARRAY(SELECT fsp_id FROM new_rows));
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO events (entity, action, channel, actor, role, fsp_id, after, reason, request_id, trace_id)
+        SELECT 'endpoints', 'registered', c.channel, c.actor, c.role, n.fsp_id, to_jsonb(n), c.reason, c.request_id, c.trace_id
+        FROM new_rows n;
+    ELSE
+        PERFORM refuse_foreign(ARRAY(SELECT fsp_id FROM old_rows));
+        IF EXISTS (SELECT fsp_id FROM old_rows EXCEPT SELECT fsp_id FROM new_rows) THEN
+            RAISE EXCEPTION 'the id of an FSP does not change' USING ERRCODE = 'OR004';
+        END IF;
+        INSERT INTO events (entity, action, channel, actor, role, fsp_id, before, after, reason, request_id, trace_id)
+        SELECT 'endpoints', 'changed', c.channel, c.actor, c.role, n.fsp_id, to_jsonb(o), to_jsonb(n), c.reason, c.request_id, c.trace_id
+        FROM new_rows n JOIN old_rows o USING (fsp_id) WHERE to_jsonb(n) <> to_jsonb(o);
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION public.fsp_jws_keys_written() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE c event_context := event_context();
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        PERFORM refuse_foreign(ARRAY(SELECT fsp_id FROM new_rows));
+        INSERT INTO events (entity, action, channel, actor, role, fsp_id, after, reason, request_id, trace_id)
+        SELECT 'jws-key', 'registered', c.channel, c.actor, c.role, n.fsp_id, to_jsonb(n), c.reason, c.request_id, c.trace_id
+        FROM new_rows n;
+    ELSE
+        PERFORM refuse_foreign(ARRAY(SELECT fsp_id FROM old_rows));
+        INSERT INTO events (entity, action, channel, actor, role, fsp_id, before, reason, request_id, trace_id)
+        SELECT 'jws-key', 'removed', c.channel, c.actor, c.role, o.fsp_id, to_jsonb(o), c.reason, c.request_id, c.trace_id
+        FROM old_rows o;
+    END IF;
+    RETURN NULL;
 END $$;
 
 CREATE FUNCTION public.fsps_inserted() RETURNS trigger
@@ -577,6 +653,27 @@ BEGIN
     RETURN NEW;
 END $$;
 
+CREATE FUNCTION public.oracles_written() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE c event_context := event_context();
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO events (entity, action, channel, actor, role, after, reason, request_id, trace_id)
+        SELECT 'oracle', 'registered', c.channel, c.actor, c.role, to_jsonb(n), c.reason, c.request_id, c.trace_id
+        FROM new_rows n;
+    ELSIF TG_OP = 'UPDATE' THEN
+        INSERT INTO events (entity, action, channel, actor, role, before, after, reason, request_id, trace_id)
+        SELECT 'oracle', 'changed', c.channel, c.actor, c.role, to_jsonb(o), to_jsonb(n), c.reason, c.request_id, c.trace_id
+        FROM new_rows n JOIN old_rows o USING (oracle_id) WHERE to_jsonb(n) <> to_jsonb(o);
+    ELSE
+        INSERT INTO events (entity, action, channel, actor, role, before, reason, request_id, trace_id)
+        SELECT 'oracle', 'removed', c.channel, c.actor, c.role, to_jsonb(o), c.reason, c.request_id, c.trace_id
+        FROM old_rows o;
+    END IF;
+    RETURN NULL;
+END $$;
+
 CREATE FUNCTION public.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -588,7 +685,11 @@ CREATE FUNCTION public.refuse_foreign(touched text[]) RETURNS void
     LANGUAGE plpgsql
     AS $$
 BEGIN
-    IF pg_trigger_depth() < 2 AND EXISTS (SELECT FROM unnest(touched) AS t WHERE t <> said('fsp_id')) THEN
+    IF pg_trigger_depth() > 1 THEN RETURN; END IF;
+    IF said('contexts') IS NOT NULL THEN
+        RAISE EXCEPTION 'a transaction with a context for each entry only adds entries' USING ERRCODE = 'OR001';
+    END IF;
+    IF EXISTS (SELECT FROM unnest(touched) AS t WHERE t <> said('fsp_id')) THEN
         RAISE EXCEPTION 'the entry belongs to another FSP' USING ERRCODE = 'OR001';
     END IF;
 END $$;
@@ -865,6 +966,11 @@ CREATE TABLE public.batch_files (
 );
 ALTER TABLE ONLY public.batch_files ALTER COLUMN data SET STORAGE EXTERNAL;
 
+CREATE TABLE public.batch_persons (
+    batch_id bigint NOT NULL,
+    person text NOT NULL COLLATE pg_catalog."C"
+);
+
 CREATE TABLE public.batch_uploads (
     batch_id bigint NOT NULL,
     seen_at timestamp with time zone DEFAULT now() NOT NULL,
@@ -933,6 +1039,31 @@ CREATE TABLE public.cache_generation (
     CONSTRAINT cache_generation_only_row_check CHECK (only_row)
 );
 
+CREATE TABLE public.caller_secret (
+    only_one boolean DEFAULT true NOT NULL,
+    secret bytea DEFAULT (uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())) NOT NULL,
+    CONSTRAINT caller_secret_only_one_check CHECK (only_one)
+);
+
+CREATE TABLE public.console_sessions (
+    token_sha256 bytea NOT NULL,
+    actor text NOT NULL COLLATE pg_catalog."C",
+    role public.credential_role NOT NULL,
+    fsp_ids text[] COLLATE pg_catalog."C",
+    person text COLLATE pg_catalog."C",
+    started_at timestamp with time zone DEFAULT now() NOT NULL,
+    seen_at timestamp with time zone DEFAULT now() NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    CONSTRAINT console_sessions_actor_check CHECK (((length(actor) >= 1) AND (length(actor) <= 320))),
+    CONSTRAINT console_sessions_check CHECK (
+CASE
+    WHEN (role = ANY (ARRAY['dfsp-maker'::public.credential_role, 'dfsp-checker'::public.credential_role])) THEN ((fsp_ids IS NOT NULL) AND (cardinality(fsp_ids) > 0))
+    WHEN (role = ANY (ARRAY['operator'::public.credential_role, 'auditor'::public.credential_role])) THEN (fsp_ids IS NULL)
+    ELSE true
+END),
+    CONSTRAINT console_sessions_token_sha256_check CHECK ((length(token_sha256) = 32))
+);
+
 CREATE TABLE public.credential_secrets (
     credential_id text NOT NULL COLLATE pg_catalog."C",
     secret_sha256 bytea NOT NULL,
@@ -957,6 +1088,7 @@ CREATE TABLE public.credentials (
     expires_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
     revoked_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
     version bigint DEFAULT 1 NOT NULL,
+    person text COLLATE pg_catalog."C",
     CONSTRAINT credentials_check CHECK (
 CASE
     WHEN (role = ANY (ARRAY['dfsp-maker'::public.credential_role, 'dfsp-checker'::public.credential_role])) THEN (fsp_id IS NOT NULL)
@@ -964,7 +1096,23 @@ CASE
     ELSE true
 END),
     CONSTRAINT credentials_credential_id_check CHECK ((credential_id ~ '^[a-z2-7]{12}$'::text)),
-    CONSTRAINT credentials_label_check CHECK (((length(label) >= 1) AND (length(label) <= 128)))
+    CONSTRAINT credentials_label_check CHECK (((length(label) >= 1) AND (length(label) <= 128))),
+    CONSTRAINT credentials_person_check CHECK ((person ~ '^oidc:[a-z0-9-]{1,32}:[!-~]{1,255}$'::text))
+);
+
+CREATE TABLE public.empty_budgets (
+    fsp_id text NOT NULL COLLATE pg_catalog."C",
+    fsp_class text NOT NULL,
+    size bigint NOT NULL,
+    refill bigint NOT NULL,
+    mode text NOT NULL,
+    noticed_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT empty_budgets_fsp_id_check CHECK (((fsp_id ~ '^[!-~]{1,32}$'::text) OR (fsp_id = 'unknown FSPs'::text))),
+    CONSTRAINT empty_budgets_mode_check CHECK ((mode = ANY (ARRAY['observe'::text, 'enforce'::text])))
+);
+
+CREATE TABLE public.endpoint_cache (
+    forgotten bigint DEFAULT 0 NOT NULL
 );
 
 CREATE TABLE public.events (
@@ -986,8 +1134,7 @@ CREATE TABLE public.events (
     request_id text,
     trace_id text,
     CONSTRAINT events_action_check CHECK ((action = ANY (ARRAY['registered'::text, 'changed'::text, 'removed'::text, 'ignored'::text]))),
-    CONSTRAINT events_at_check CHECK (isfinite(at)),
-    CONSTRAINT events_channel_check CHECK ((channel = ANY (ARRAY['hub'::text, 'admin'::text, 'import'::text, 'self-heal'::text, 'seed'::text, 'sql'::text])))
+    CONSTRAINT events_at_check CHECK (isfinite(at))
 )
 PARTITION BY RANGE (at);
 
@@ -1019,8 +1166,40 @@ CREATE TABLE public.events_default (
     request_id text,
     trace_id text,
     CONSTRAINT events_action_check CHECK ((action = ANY (ARRAY['registered'::text, 'changed'::text, 'removed'::text, 'ignored'::text]))),
-    CONSTRAINT events_at_check CHECK (isfinite(at)),
-    CONSTRAINT events_channel_check CHECK ((channel = ANY (ARRAY['hub'::text, 'admin'::text, 'import'::text, 'self-heal'::text, 'seed'::text, 'sql'::text])))
+    CONSTRAINT events_at_check CHECK (isfinite(at))
+);
+
+CREATE TABLE public.fsp_endpoints (
+    fsp_id text NOT NULL COLLATE pg_catalog."C",
+    base_url text,
+    urls jsonb DEFAULT '{}'::jsonb NOT NULL,
+    is_proxy boolean DEFAULT false NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    version bigint DEFAULT 1 NOT NULL,
+    CONSTRAINT fsp_endpoints_base_url_check CHECK (((length(base_url) <= 1024) AND (base_url ~ '^https?://[][A-Za-z0-9._:-]+(/[!-~]*)?$'::text))),
+    CONSTRAINT fsp_endpoints_urls_check CHECK (((jsonb_typeof(urls) = 'object'::text) AND (length((urls)::text) <= 20000) AND (NOT jsonb_path_exists(urls, '$.keyvalue()?((!(@."key" like_regex "^FSPIOP_CALLBACK_URL_[A-Z_]+$") || @."value".type() != "string") || !(@."value" like_regex "^https?://[\\[\\]A-Za-z0-9._:-]+([/?][!-~]*)?$"))'::jsonpath))))
+);
+
+CREATE TABLE public.fsp_jws_keys (
+    key_id bigint NOT NULL,
+    fsp_id text NOT NULL COLLATE pg_catalog."C",
+    label text NOT NULL,
+    pem text NOT NULL,
+    sha256 text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT fsp_jws_keys_label_check CHECK (((length(label) >= 1) AND (length(label) <= 128))),
+    CONSTRAINT fsp_jws_keys_pem_check CHECK (((length(pem) <= 4096) AND (pem ~ '^-----BEGIN PUBLIC KEY-----\n[A-Za-z0-9+/=\n]+-----END PUBLIC KEY-----\n$'::text))),
+    CONSTRAINT fsp_jws_keys_sha256_check CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text))
+);
+
+ALTER TABLE public.fsp_jws_keys ALTER COLUMN key_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.fsp_jws_keys_key_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
 );
 
 CREATE TABLE public.fsp_logos (
@@ -1074,6 +1253,29 @@ CREATE TABLE public.migrations (
     stage text NOT NULL,
     name text NOT NULL,
     applied_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE public.oracles (
+    oracle_id bigint NOT NULL,
+    party_id_type text NOT NULL COLLATE pg_catalog."C",
+    currency text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
+    url text NOT NULL,
+    is_default boolean DEFAULT false NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    version bigint DEFAULT 1 NOT NULL,
+    CONSTRAINT oracles_currency_check CHECK ((currency ~ '^([A-Z]{3})?$'::text)),
+    CONSTRAINT oracles_party_id_type_check CHECK ((party_id_type = ANY (ARRAY['MSISDN'::text, 'EMAIL'::text, 'PERSONAL_ID'::text, 'BUSINESS'::text, 'DEVICE'::text, 'ACCOUNT_ID'::text, 'IBAN'::text, 'ALIAS'::text, 'CONSENT'::text, 'THIRD_PARTY_LINK'::text]))),
+    CONSTRAINT oracles_url_check CHECK (((length(url) <= 1024) AND (url ~ '^https?://[!-~]+$'::text)))
+);
+
+ALTER TABLE public.oracles ALTER COLUMN oracle_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.oracles_oracle_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
 );
 
 CREATE TABLE public.routes (
@@ -1160,6 +1362,9 @@ ALTER TABLE ONLY public.batch_deletions
 ALTER TABLE ONLY public.batch_files
     ADD CONSTRAINT batch_files_pkey PRIMARY KEY (batch_id, part);
 
+ALTER TABLE ONLY public.batch_persons
+    ADD CONSTRAINT batch_persons_pkey PRIMARY KEY (batch_id);
+
 ALTER TABLE ONLY public.batch_uploads
     ADD CONSTRAINT batch_uploads_pkey PRIMARY KEY (batch_id);
 
@@ -1168,6 +1373,12 @@ ALTER TABLE ONLY public.batches
 
 ALTER TABLE ONLY public.cache_generation
     ADD CONSTRAINT cache_generation_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY public.caller_secret
+    ADD CONSTRAINT caller_secret_pkey PRIMARY KEY (only_one);
+
+ALTER TABLE ONLY public.console_sessions
+    ADD CONSTRAINT console_sessions_pkey PRIMARY KEY (token_sha256);
 
 ALTER TABLE ONLY public.credential_secrets
     ADD CONSTRAINT credential_secrets_pkey PRIMARY KEY (credential_id, secret_sha256);
@@ -1178,11 +1389,26 @@ ALTER TABLE ONLY public.credential_uses
 ALTER TABLE ONLY public.credentials
     ADD CONSTRAINT credentials_pkey PRIMARY KEY (credential_id);
 
+ALTER TABLE ONLY public.empty_budgets
+    ADD CONSTRAINT empty_budgets_pkey PRIMARY KEY (fsp_id);
+
+ALTER TABLE public.events
+    ADD CONSTRAINT events_channel_check CHECK ((channel = ANY (ARRAY['hub'::text, 'admin'::text, 'import'::text, 'self-heal'::text, 'seed'::text, 'sql'::text, 'account-lookup'::text]))) NOT VALID;
+
 ALTER TABLE ONLY public.events_default
     ADD CONSTRAINT events_default_pkey PRIMARY KEY (event_id);
 
 ALTER TABLE public.events
-    ADD CONSTRAINT events_entity_check CHECK ((entity = ANY (ARRAY['alias'::text, 'fsp'::text, 'route'::text, 'policy'::text, 'credential'::text, 'batch'::text, 'audit-key'::text, 'secret'::text, 'audit-reads'::text]))) NOT VALID;
+    ADD CONSTRAINT events_entity_check CHECK ((entity = ANY (ARRAY['alias'::text, 'fsp'::text, 'route'::text, 'policy'::text, 'credential'::text, 'batch'::text, 'audit-key'::text, 'secret'::text, 'audit-reads'::text, 'endpoints'::text, 'jws-key'::text, 'oracle'::text, 'als-oracle'::text, 'budget'::text]))) NOT VALID;
+
+ALTER TABLE ONLY public.fsp_endpoints
+    ADD CONSTRAINT fsp_endpoints_pkey PRIMARY KEY (fsp_id);
+
+ALTER TABLE ONLY public.fsp_jws_keys
+    ADD CONSTRAINT fsp_jws_keys_fsp_id_sha256_key UNIQUE (fsp_id, sha256);
+
+ALTER TABLE ONLY public.fsp_jws_keys
+    ADD CONSTRAINT fsp_jws_keys_pkey PRIMARY KEY (key_id);
 
 ALTER TABLE ONLY public.fsp_logos
     ADD CONSTRAINT fsp_logos_pkey PRIMARY KEY (fsp_id);
@@ -1198,6 +1424,12 @@ ALTER TABLE ONLY public.key_policies
 
 ALTER TABLE ONLY public.migrations
     ADD CONSTRAINT migrations_pkey PRIMARY KEY (number, stage);
+
+ALTER TABLE ONLY public.oracles
+    ADD CONSTRAINT oracles_party_id_type_currency_key UNIQUE (party_id_type, currency);
+
+ALTER TABLE ONLY public.oracles
+    ADD CONSTRAINT oracles_pkey PRIMARY KEY (oracle_id);
 
 ALTER TABLE ONLY public.routes
     ADD CONSTRAINT routes_pkey PRIMARY KEY (route_id);
@@ -1231,7 +1463,15 @@ CREATE INDEX batches_unfinished ON public.batches USING btree (batch_id) WHERE (
 
 CREATE INDEX batches_waiting ON public.batches USING btree (fsp_id) WHERE (state = 'waiting'::public.batch_state);
 
+CREATE INDEX console_sessions_by_actor ON public.console_sessions USING btree (actor, started_at);
+
+CREATE INDEX console_sessions_by_end ON public.console_sessions USING btree (ends_at);
+
 CREATE INDEX credentials_by_fsp ON public.credentials USING btree (fsp_id, credential_id);
+
+CREATE INDEX credentials_by_person ON public.credentials USING btree (person) WHERE (person IS NOT NULL);
+
+CREATE UNIQUE INDEX endpoint_cache_has_one_row ON public.endpoint_cache USING btree ((true));
 
 CREATE INDEX events_by_former_fsp ON ONLY public.events USING btree (((before ->> 'fsp_id'::text)) COLLATE "C", event_id) WHERE ((entity = 'alias'::text) AND (action = 'changed'::text) AND ((before ->> 'fsp_id'::text) <> fsp_id));
 
@@ -1337,6 +1577,8 @@ CREATE TRIGGER batch_changes_stay BEFORE DELETE OR UPDATE OR TRUNCATE ON public.
 
 CREATE TRIGGER batch_countries_stay BEFORE DELETE OR UPDATE OR TRUNCATE ON public.batch_countries FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
+CREATE TRIGGER batch_persons_stay BEFORE DELETE OR UPDATE OR TRUNCATE ON public.batch_persons FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
 CREATE TRIGGER batches_inserted AFTER INSERT ON public.batches REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.batches_written();
 
 CREATE TRIGGER batches_stay BEFORE DELETE OR TRUNCATE ON public.batches FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
@@ -1348,6 +1590,8 @@ CREATE TRIGGER batches_version BEFORE UPDATE ON public.batches FOR EACH ROW WHEN
 CREATE TRIGGER cache_generation_stays BEFORE INSERT OR DELETE OR TRUNCATE ON public.cache_generation FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER cache_generation_tell AFTER UPDATE ON public.cache_generation FOR EACH STATEMENT EXECUTE FUNCTION public.cache_generation_tell();
+
+CREATE TRIGGER caller_secret_stay BEFORE DELETE OR UPDATE OR TRUNCATE ON public.caller_secret FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER credential_secrets_inserted AFTER INSERT ON public.credential_secrets REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.credential_secrets_written();
 
@@ -1365,9 +1609,27 @@ CREATE TRIGGER credentials_updated AFTER UPDATE ON public.credentials REFERENCIN
 
 CREATE TRIGGER credentials_version BEFORE UPDATE ON public.credentials FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION public.next_version();
 
+CREATE TRIGGER empty_budgets_inserted AFTER INSERT ON public.empty_budgets REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.empty_budgets_written();
+
+CREATE TRIGGER empty_budgets_updated AFTER UPDATE ON public.empty_budgets REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.empty_budgets_written();
+
 CREATE TRIGGER events_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.events FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER events_fixed BEFORE DELETE OR UPDATE OR TRUNCATE ON public.events_default FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER fsp_endpoints_inserted AFTER INSERT ON public.fsp_endpoints REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.fsp_endpoints_written();
+
+CREATE TRIGGER fsp_endpoints_stay BEFORE DELETE OR TRUNCATE ON public.fsp_endpoints FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER fsp_endpoints_updated AFTER UPDATE ON public.fsp_endpoints REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.fsp_endpoints_written();
+
+CREATE TRIGGER fsp_endpoints_version BEFORE UPDATE ON public.fsp_endpoints FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION public.next_version();
+
+CREATE TRIGGER fsp_jws_keys_deleted AFTER DELETE ON public.fsp_jws_keys REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION public.fsp_jws_keys_written();
+
+CREATE TRIGGER fsp_jws_keys_fixed BEFORE UPDATE OR TRUNCATE ON public.fsp_jws_keys FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER fsp_jws_keys_inserted AFTER INSERT ON public.fsp_jws_keys REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.fsp_jws_keys_written();
 
 CREATE TRIGGER fsps_inserted AFTER INSERT ON public.fsps REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.fsps_inserted();
 
@@ -1380,6 +1642,16 @@ CREATE TRIGGER fsps_version BEFORE UPDATE ON public.fsps FOR EACH ROW WHEN ((old
 CREATE TRIGGER key_policies_stay BEFORE INSERT OR DELETE OR TRUNCATE ON public.key_policies FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 
 CREATE TRIGGER key_policies_updated AFTER UPDATE ON public.key_policies REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.key_policies_updated();
+
+CREATE TRIGGER oracles_deleted AFTER DELETE ON public.oracles REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION public.oracles_written();
+
+CREATE TRIGGER oracles_inserted AFTER INSERT ON public.oracles REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.oracles_written();
+
+CREATE TRIGGER oracles_not_truncated BEFORE TRUNCATE ON public.oracles FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER oracles_updated AFTER UPDATE ON public.oracles REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.oracles_written();
+
+CREATE TRIGGER oracles_version BEFORE UPDATE ON public.oracles FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION public.next_version();
 
 CREATE TRIGGER routes_deleted AFTER DELETE ON public.routes REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION public.routes_deleted();
 
@@ -1412,6 +1684,9 @@ ALTER TABLE ONLY public.batch_countries
 ALTER TABLE ONLY public.batch_deletions
     ADD CONSTRAINT batch_deletions_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES public.batches(batch_id);
 
+ALTER TABLE ONLY public.batch_persons
+    ADD CONSTRAINT batch_persons_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES public.batches(batch_id);
+
 ALTER TABLE ONLY public.batches
     ADD CONSTRAINT batches_fsp_id_fkey FOREIGN KEY (fsp_id) REFERENCES public.fsps(fsp_id);
 
@@ -1423,6 +1698,12 @@ ALTER TABLE ONLY public.credential_uses
 
 ALTER TABLE ONLY public.credentials
     ADD CONSTRAINT credentials_fsp_id_fkey FOREIGN KEY (fsp_id) REFERENCES public.fsps(fsp_id);
+
+ALTER TABLE ONLY public.fsp_endpoints
+    ADD CONSTRAINT fsp_endpoints_fsp_id_fkey FOREIGN KEY (fsp_id) REFERENCES public.fsps(fsp_id);
+
+ALTER TABLE ONLY public.fsp_jws_keys
+    ADD CONSTRAINT fsp_jws_keys_fsp_id_fkey FOREIGN KEY (fsp_id) REFERENCES public.fsps(fsp_id);
 
 ALTER TABLE ONLY public.fsp_logos
     ADD CONSTRAINT fsp_logos_fsp_id_fkey FOREIGN KEY (fsp_id) REFERENCES public.fsps(fsp_id);
@@ -1497,6 +1778,8 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.batch_deletions TO oracle_app;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.batch_files TO oracle_app;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.batch_persons TO oracle_app;
+
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.batch_uploads TO oracle_app;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.batches TO oracle_app;
@@ -1505,11 +1788,19 @@ GRANT SELECT,USAGE ON SEQUENCE public.batches_batch_id_seq TO oracle_app;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cache_generation TO oracle_app;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.caller_secret TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.console_sessions TO oracle_app;
+
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.credential_secrets TO oracle_app;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.credential_uses TO oracle_app;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.credentials TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.empty_budgets TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.endpoint_cache TO oracle_app;
 
 GRANT SELECT ON TABLE public.events TO oracle_app;
 
@@ -1543,6 +1834,12 @@ GRANT INSERT(trace_id) ON TABLE public.events TO oracle_app;
 
 GRANT SELECT,USAGE ON SEQUENCE public.events_event_id_seq TO oracle_app;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.fsp_endpoints TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.fsp_jws_keys TO oracle_app;
+
+GRANT SELECT,USAGE ON SEQUENCE public.fsp_jws_keys_key_id_seq TO oracle_app;
+
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.fsp_logos TO oracle_app;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.fsps TO oracle_app;
@@ -1552,6 +1849,10 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.idempotency TO oracle_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.key_policies TO oracle_app;
 
 GRANT SELECT ON TABLE public.migrations TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.oracles TO oracle_app;
+
+GRANT SELECT,USAGE ON SEQUENCE public.oracles_oracle_id_seq TO oracle_app;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.routes TO oracle_app;
 

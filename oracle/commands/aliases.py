@@ -11,12 +11,14 @@ import argparse
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from oracle.commands import alias_export, doubtful_aliases
 from oracle.commands.batches import explain_waiting
 from oracle.commands.failures import Misused
-from oracle.commands.identifier_files import read_identifiers
+from oracle.commands.identifier_files import is_file_name, read_identifiers
+from oracle.commands.kept_keys import quote_word
 from oracle.commands.output import format_count, print_json_lines, print_note, show, show_pages
 from oracle.commands.verbs import (
     ALL_KINDS,
@@ -306,6 +308,11 @@ def _find_texts(arguments: Arguments) -> Iterable[str]:
         raise Misused("name identifiers or a --file, not both")
     if named and arguments.column is not None:
         raise Misused("--column needs --file")
+    file = next(filter(is_file_name, named), None)
+    if file is not None:
+        print_note(
+            f"{file} is read as an identifier. To read the identifiers in that file: --file {quote_word(Path(file))}"
+        )
     return named or read_identifiers(arguments.file or "-", arguments.column)
 
 

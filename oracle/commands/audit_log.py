@@ -22,6 +22,7 @@ from oracle.commands.output import format_count, print_line, print_note
 from oracle.commands.verbs import (
     Arguments,
     add_command,
+    add_party,
     make_sentence,
     name_user,
     require_consent,
@@ -78,8 +79,9 @@ def add(commands: Any) -> None:
     keys.add_argument(
         "change",
         nargs="?",
-        choices=("rotate", "replace"),
-        help="rotate: create a new key, signed by the old key; replace: create a new key because the old key is lost",
+        choices=("create", "rotate", "replace"),
+        help="create: write the first key to the key file, before the first start; rotate: create a new key, signed by"
+        " the old key; replace: create a new key because the old key is lost",
     )
     keys.add_argument("--yes", action="store_true", help="with replace: do not ask")
     add_command(
@@ -96,7 +98,33 @@ def add(commands: Any) -> None:
         "--older-than", type=int, required=True, metavar="DAYS", help="months that ended before; at least 365 days"
     )
     drop.add_argument("--yes", action="store_true", help="do not ask")
+    digest = add_command(
+        verbs, "digest", _print_digests, "print the digest of a party, to find its lines in the audit of requests",
+        "The account lookup service writes a line for each request of an FSP if ORACLE_ACCOUNT_LOOKUP_AUDIT is on. Find"
+        " the lines of a party by this digest. The command needs ORACLE_AUDIT_DIGEST_KEY of the service. With two keys"
+        " it prints two digests; the service writes the first one.",
+    )  # fmt: skip
+    add_party(digest)
     audit_questions.add(verbs)
+
+
+def _print_digests(arguments: Arguments) -> None:
+    from oracle.api.dfsp.request_log import make_digest
+    from oracle.commands.database import load_settings
+    from oracle.commands.directory import refuse_identifier
+    from oracle.identifiers import BadIdentifier, Reading
+
+    settings = load_settings(arguments).settings
+    if not settings.audit_digest_key:
+        raise Misused("ORACLE_AUDIT_DIGEST_KEY is not set", "Set it to the key of the service")
+    try:
+        key = Reading.of(settings).read_key(
+            arguments.kind, arguments.identifier, sub_id=arguments.sub, country=arguments.country
+        )
+    except BadIdentifier as exc:
+        raise refuse_identifier(exc, arguments) from exc
+    for secret in settings.audit_digest_key:
+        print_line(make_digest(secret, key.party_id_type, key.identifier, key.sub_id))
 
 
 def _add_range(parser: argparse.ArgumentParser) -> None:
@@ -295,14 +323,16 @@ def _print_or_change_keys(arguments: Arguments) -> int:
 
 async def _print_keys(arguments: Arguments) -> int:
     from oracle.audit import log
-    from oracle.audit.keys import KeyFile, KeyFileError, key_file, rotate
+    from oracle.audit.keys import KeyFile, KeyFileError, key_file, rotate, write_first_key
     from oracle.verifier.checkpoint import BadNote
 
     async with _connect(arguments) as (connection, settings):
         if arguments.change:
             file = KeyFile(key_file(settings))
             try:
-                if arguments.change == "replace":
+                if arguments.change == "create":
+                    print_line((await write_first_key(connection, file)).vkey)
+                elif arguments.change == "replace":
                     await _replace_key(connection, file, yes=arguments.yes)
                 else:
                     await rotate(connection, file, actor=name_user())
@@ -391,14 +421,11 @@ async def _connect(arguments: Arguments, *, owner: bool = False) -> AsyncIterato
     from oracle.commands.database import load_settings, open_database
 
     settings = load_settings(arguments).settings
-    named = settings.database_url or (settings.database_owner_url if owner else None)
-    if named is None and not (settings.data_dir / "postgres").exists():
-        raise Misused(
-            f"there is no history here: {settings.data_dir} holds no database",
-            "Set ORACLE_DATABASE_URL or ORACLE_DATA_DIR to those of the service. Without its database, fetch history"
-            " with `oracle audit fetch`, then check it with `oracle audit verify --offline`",
-        )
-    async with open_database(settings, migrate_own=True, owner=owner) as url:
+    without = (
+        "Without the database, fetch history with `oracle audit fetch`, then check it with `oracle audit verify"
+        " --offline`"
+    )
+    async with open_database(settings, migrate_own=True, owner=owner, without=without) as url:
         connection = await log.connect(url, "oracle audit")
         try:
             yield connection, settings

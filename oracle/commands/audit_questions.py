@@ -48,9 +48,13 @@ from oracle.private_files import create_private_file
 if TYPE_CHECKING:
     from oracle.commands.client import Client, Pages
 
-CHANNELS: Final = ("hub", "admin", "import", "self-heal", "seed", "sql")
+CHANNELS: Final = ("hub", "account-lookup", "admin", "import", "self-heal", "seed", "sql")
 ACTIONS: Final = ("registered", "changed", "removed", "ignored")
-ENTITIES: Final = ("alias", "fsp", "route", "policy", "credential", "batch", "audit-key", "secret", "audit-reads")
+ENTITIES: Final = (
+    *("alias", "fsp", "route", "policy", "credential", "batch", "audit-key", "secret", "oracle"),
+    *("endpoints", "jws-key", "als-oracle", "budget"),
+    "audit-reads",
+)
 
 _ROOT: Final = "/audit/v1"
 _EVENT: Final = (

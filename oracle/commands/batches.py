@@ -30,6 +30,7 @@ from oracle.commands.output import (
     open_output,
     print_line,
     print_note,
+    shorten_time,
     show,
     show_pages,
     write_output,
@@ -326,12 +327,25 @@ def _name_alias(batch: dict[str, Any], *, for_people: bool) -> dict[str, Any]:
 
 
 def _describe_change(change: dict[str, Any], *, for_people: bool = False) -> str:
-    """Write `add MSISDN 525598765432, SubId x, currency MXN`; for people the identifier as they write it."""
+    """Write `update MSISDN 525598765432, SubId x, new currency: USD (now: MXN)`.
+
+    For people the identifier as they write it.
+    """
     text = f"{change['action']} {change['kind']} {format_identifier(change) if for_people else change['identifier']}"
     text += f", SubId {change['subId']}" if change["subId"] else ""
     if change["action"] == "update":
-        return f"{text}, new currency: {change['currency'] or 'any'}"
-    return text + (f", currency {change['currency']}" if change["currency"] else "")
+        text += f", new currency: {change['currency'] or 'any'}"
+    elif change["currency"]:
+        text += f", currency {change['currency']}"
+    return text + _describe_present(change)
+
+
+def _describe_present(change: dict[str, Any]) -> str:
+    """Write ` (now: MXN, USD)` while the change waits; of a new alias nothing."""
+    present = change.get("present")
+    if present is None or (not present and change["action"] == "add"):
+        return ""
+    return f" (now: {', '.join(each or 'any' for each in present) or 'not registered'})"
 
 
 def explain_waiting(batch: dict[str, Any], arguments: Arguments) -> None:
@@ -492,7 +506,60 @@ def _fill_path(client: Client, arguments: Arguments, batch_id: int | None = None
 
 
 def _print_reply(reply: Reply, arguments: Arguments) -> None:
-    show(reply.body, as_json=arguments.json, version=reply.etag)
+    """Print the batch: grouped at a terminal, elsewhere each member for itself."""
+    grouped = sys.stdout.isatty() and not arguments.json
+    show(summarise(reply.body) if grouped else reply.body, as_json=arguments.json, version=reply.etag)
+
+
+def summarise(batch: dict[str, Any]) -> dict[str, str]:
+    """Group the members of a batch into a few lines for people; what is not so yet has no line."""
+    rows, change, error = batch["rows"], batch["change"], batch["error"]
+    lines = {
+        "batch": f"{batch['batchId']} of {batch['fspId']}",
+        "state": batch["state"],
+        "error": error and f"{error['message']} ({error['code']})",
+        "file": f"{batch['fileName']} ({batch['fileFormat']}, {batch['fileBytes']:,} bytes)",
+        "SHA-256": batch["fileSha256"],
+        "country": batch["country"],
+        "note": batch["note"],
+        "uploaded": _describe_act(batch, "uploadedAt", "uploadedBy"),
+        "rows": f"{rows['read']:,} read, {rows['valid']:,} valid, {rows['applied']:,} applied"
+        f" ({rows['changed']:,} changed something), {rows['failed']:,} failed",
+        "speed": _describe_speed(batch),
+        "checked": _describe_act(batch, "validatedAt", ""),
+        "rejected" if batch["state"] == "rejected" else "approved": _describe_act(batch, "decidedAt", "decidedBy"),
+        "decision reason": batch["decisionReason"],
+        "cancelled": batch["cancelledBy"] and _describe_act(batch, "finishedAt", "cancelledBy"),
+        "applied from": _describe_act(batch, "startedAt", ""),
+        "finished": _describe_act(batch, "finishedAt", ""),
+        "file deleted": _describe_act(batch, "fileDeletedAt", ""),
+    }
+    if change is not None:
+        known = change["identifier"] is not None
+        what = _describe_change(change, for_people=True) if known else change["action"]
+        lines["change"] = f"{what}, only of the version that its maker saw" if change["ifMatch"] else what
+        for name in ("file", "SHA-256", "country", "checked", "applied from"):
+            del lines[name]
+        if batch["state"] == "waiting":
+            del lines["rows"]
+        lines["reason"], lines["asked for"] = lines.pop("note"), lines.pop("uploaded")
+    order = ("batch", "state", "change", "reason", "asked for")
+    return {name: text for name in (*order, *lines) if (text := lines.get(name))}
+
+
+def _describe_act(batch: dict[str, Any], at: str, by: str) -> str:
+    """Write `2026-11-28 19:05:15Z by Ana (maker of bluebank)`; '' if it did not happen."""
+    if batch[at] is None:
+        return ""
+    who = by and (batch[f"{by}Name"] or batch[by])
+    return shorten_time(batch[at]) + (f" by {who}" if who else "")
+
+
+def _describe_speed(batch: dict[str, Any]) -> str:
+    if not batch["rowsPerS"]:
+        return ""
+    left = "" if batch["secondsLeft"] is None else f", {batch['secondsLeft']:,.0f} s left"
+    return f"{batch['rowsPerS']:,.0f} rows/s{left}"
 
 
 # Downloads --------------------------------------------------------------------------------------------------------

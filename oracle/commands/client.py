@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -132,11 +133,13 @@ class Client:
         key: str,
         *,
         key_source: str = "",
+        tls: ssl.SSLContext | None = None,
         retry_pauses_s: Sequence[float] = RETRY_PAUSES_S,
         given: Mapping[str, object] | None = None,
     ) -> None:
         """`key_source` says where the key was found, `given` what was typed: errors are in those words (see `words`).
 
+        `tls`: whose certificates are accepted; None: those of the system's authorities.
         Raises ClientError for a URL that is not valid.
         """
         self._given = given or {}
@@ -150,6 +153,7 @@ class Client:
             headers={"Authorization": f"Bearer {key}", "User-Agent": "oracle"},
             timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
             trust_env=not _is_loopback(self.url),
+            verify=True if tls is None else tls,
         )
 
     def __enter__(self) -> Self:
@@ -256,7 +260,15 @@ class Client:
             reason, hint = "it does not use TLS", "Write http in place of https in ORACLE_ADMIN_URL"
         elif "CERTIFICATE_VERIFY_FAILED" in reason:
             reason = f"its certificate is not accepted: {reason.partition('verify failed: ')[2].partition(' (_ssl')[0]}"
-            hint = "Set SSL_CERT_FILE to the file with the certificate of your authority"
+            hint = (
+                "Write a name that is in the certificate into ORACLE_ADMIN_URL"
+                if "certificate is not valid for" in reason
+                else "Set ORACLE_COMMAND_CA_FILE to the file with the certificate of your authority"
+            )
+        elif "ALERT_CERTIFICATE_REQUIRED" in reason:
+            reason, hint = "it asks for a client certificate", "Set ORACLE_COMMAND_CERT_FILE to your certificate"
+        elif "ALERT_UNKNOWN_CA" in reason or ("_ALERT_" in reason and "CERT" in reason):
+            reason, hint = "it does not accept your client certificate", "Check ORACLE_COMMAND_CERT_FILE"
         elif isinstance(exc, httpx.RemoteProtocolError) and "illegal" in reason:
             reason, hint = "it does not speak HTTP", "Check the port, and whether it is https, in ORACLE_ADMIN_URL"
         elif uploads and not isinstance(exc, _NOT_SENT):

@@ -30,13 +30,14 @@ def load_settings(arguments: argparse.Namespace) -> Configuration:
 
 @asynccontextmanager
 async def open_database(
-    settings: Settings, *, migrate_own: bool = False, owner: bool = False, create: bool = False
+    settings: Settings, *, migrate_own: bool = False, owner: bool = False, create: bool = False, without: str = ""
 ) -> AsyncIterator[str]:
     """Yield the URL to connect to; with `owner`, as the owner of the tables.  Raises SettingsError.
 
     Every failure of PostgreSQL inside the block leaves it as one line (DatabaseError).
     `create` makes the embedded PostgreSQL if there is none; without it that is a mistake, for example a command in
     another working directory than that of `serve`.
+    `without` is what a person can do who has no database.
     `migrate_own` first migrates an embedded database.  Beside a running `serve`, which can be an older version, it
     applies only the migrations that such a version can work with.
     """
@@ -50,7 +51,7 @@ async def open_database(
         return
     require_database_url(settings)
     if not create:
-        _require_own(settings.data_dir)
+        _require_own(settings.data_dir, without)
     from oracle.run.embedded import find_running, join_embedded
     from oracle.store.migrate import migrate
 
@@ -63,15 +64,16 @@ async def open_database(
             yield url
 
 
-def _require_own(data_dir: Path) -> None:
+def _require_own(data_dir: Path, without: str) -> None:
     """Refuse a data directory without a PostgreSQL; one that cannot be read is refused where it is opened."""
-    from oracle.commands.failures import CommandError
+    from oracle.commands.failures import Unreachable
 
     with suppress(PermissionError, NotADirectoryError):
         try:
             (data_dir / "postgres").stat()
         except FileNotFoundError:
-            raise CommandError(
+            way = "Set ORACLE_DATABASE_URL, or set ORACLE_DATA_DIR to the data directory of `oracle serve`"
+            raise Unreachable(
                 f"there is no PostgreSQL in {data_dir.resolve()}, and ORACLE_DATABASE_URL is not set",
-                "Set ORACLE_DATABASE_URL, or set ORACLE_DATA_DIR to the data directory of `oracle serve`",
+                f"{way}. {without}" if without else way,
             ) from None

@@ -145,10 +145,10 @@ def _print_canonical(arguments: Arguments) -> None:
     try:
         print(reading.read_key(arguments.kind, arguments.identifier, country=arguments.country).identifier)
     except BadIdentifier as exc:
-        raise _refuse(exc, arguments) from exc
+        raise refuse_identifier(exc, arguments) from exc
 
 
-def _refuse(exc: BadIdentifier, arguments: Arguments) -> Misused:
+def refuse_identifier(exc: BadIdentifier, arguments: Arguments) -> Misused:
     from oracle.commands.words import explain_fault, explain_reason
 
     typed = {"identifier": arguments.identifier, "subId": getattr(arguments, "sub", None), "country": arguments.country}
@@ -165,7 +165,7 @@ def _lookup(arguments: Arguments) -> int:
     try:
         key = _read_key(Reading.of(settings), arguments)
     except BadIdentifier as exc:
-        raise _refuse(exc, arguments) from exc
+        raise refuse_identifier(exc, arguments) from exc
     entries = asyncio.run(_fetch_entries(settings, key))
     if arguments.currency:
         entries = [(fsp_id, currency) for fsp_id, currency in entries if currency in {"", arguments.currency}]
@@ -185,13 +185,14 @@ def _read_key(reading: Reading, arguments: Arguments) -> PartyKey:
 async def _fetch_entries(settings: Settings, key: PartyKey) -> list[tuple[str, str]]:
     """FSP ('' for one that is suspended or closed) and currency ('' for any), the default entry first."""
     from oracle.commands.database import open_database
+    from oracle.store.postgres import join_keys
     from oracle.store.queries import QUERIES
     from oracle.store.servers import connect
 
     async with open_database(settings, migrate_own=True) as url:
         connection = await connect(url, "oracle lookup")
         try:
-            rows = await connection.fetch(QUERIES["entries_by_keys"], [key.party_id_type], [key.identifier])
+            rows = await connection.fetch(QUERIES["entries_by_keys"], *join_keys([(key.party_id_type, key.identifier)]))
         finally:
             await connection.close()
     return [(row["fsp_id"], row["currency"]) for row in rows if row["sub_id"] == key.sub_id]

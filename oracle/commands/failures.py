@@ -32,7 +32,7 @@ EXIT_CODES: Final[dict[int, str]] = {
     FORBIDDEN: "forbidden: the key is not valid, or its role or FSP cannot do this",
     REFUSED: "refused: the service does not allow it, for example a conflict; or rows of a file failed",
     UNREACHABLE: "unreachable: the service or the database does not answer, or only later",
-    FOUND: "found: `oracle audit verify` or `oracle audit proof` found that something is wrong",
+    FOUND: "found: `oracle audit verify`, `oracle audit proof` or `oracle als status` found that something is wrong",
     INTERRUPTED: "Ctrl-C ended the command",
 }
 

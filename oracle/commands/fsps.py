@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from oracle.commands import fsp_endpoints
 from oracle.commands.failures import Misused
 from oracle.commands.output import format_count, open_output, print_note, show, show_pages
 from oracle.commands.verbs import REASON, Arguments, Verbs, add_if_match, add_limit, parse_country, parse_list
@@ -91,6 +92,8 @@ def add(commands: Any) -> None:
     )
     how.add_argument("--out", type=Path, metavar="FILE", help="download the logo to this file; - is stdout")
     how.add_argument("--remove", action="store_true", help="remove the logo")
+
+    fsp_endpoints.add(fsps)
 
 
 def _add_id(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,11 @@ TABLES: Final = (".csv", ".tsv")  # files that are CSV also without --column
 
 _UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _DELIMITERS: Final = ",;\t"
+
+
+def is_file_name(text: str) -> bool:
+    """Whether a person who typed this among identifiers probably meant a file of them."""
+    return text.lower().endswith((*TABLES, ".txt")) or os.path.isfile(text)  # noqa: PTH113 - any text
 
 
 def read_identifiers(name: str, column: str | None) -> Iterator[str]:

@@ -15,8 +15,9 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 from urllib.parse import quote, unquote, urlsplit
 
 from oracle.commands.failures import CommandError
@@ -102,6 +103,8 @@ def list_kept() -> Iterator[Kept]:
         paths = sorted(directory.iterdir())
     except FileNotFoundError:
         return
+    except OSError as exc:
+        refuse_place(directory, exc)
     for path in paths:
         if path.suffix == _SUFFIX and not path.name.startswith("."):
             yield Kept(unquote(path.name.removesuffix(_SUFFIX)), path)
@@ -115,11 +118,36 @@ def make_directory() -> None:
         directory.mkdir(mode=0o700, exist_ok=True)
         directory.chmod(0o700)
     except OSError as exc:
+        with suppress(OSError):
+            refuse_place(directory, exc)
         raise CommandError(
             f"the key cannot be kept: {exc.filename}: {exc.strerror}",
             "Set XDG_CONFIG_HOME to a directory that you can write to, or put the key into a file and set"
             " ORACLE_KEY_FILE to it",
         ) from exc
+
+
+def refuse_place(directory: Path, exc: OSError) -> NoReturn:
+    """Name what is wrong with the directory of kept keys, or with one above it.  Raises CommandError, or else `exc`."""
+    fault = next(filter(None, map(_find_fault, [*reversed(directory.parents), directory])), "")
+    if not fault:
+        raise exc
+    configured = os.path.isabs(os.environ.get("XDG_CONFIG_HOME", ""))  # noqa: PTH117 - as in find_directory
+    named = "XDG_CONFIG_HOME" if configured else "HOME"
+    raise CommandError(
+        f"there is no place for kept keys: {fault}",
+        f"Set {named} to a directory that you can write to, or put the key into a file and set ORACLE_KEY_FILE to it",
+    ) from exc
+
+
+def _find_fault(place: Path) -> str:
+    """Say what is wrong with a directory; '' if it can be used, or does not exist."""
+    try:
+        if not stat.S_ISDIR(place.stat().st_mode):
+            return f"{place} is not a directory"
+    except OSError as exc:
+        return f"{place} is a link that leads to itself" if exc.errno == errno.ELOOP else ""
+    return "" if os.access(place, os.X_OK) else f"you cannot enter {place}"
 
 
 # Read -------------------------------------------------------------------------------------------------------------
@@ -130,8 +158,10 @@ def read_kept(path: Path) -> str:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as exc:
-        if exc.errno != errno.ELOOP:
+        if isinstance(exc, FileNotFoundError):
             raise
+        if not path.is_symlink():
+            refuse_place(path.parent, exc)
         raise CommandError(
             f"{path}: it is a link, and a kept key must be a file. Delete the link (rm {quote_word(path)}), then save"
             " your key again: oracle key save"

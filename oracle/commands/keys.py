@@ -8,14 +8,16 @@ can read, without showing it.  `save` keeps it for the address in use: see kept_
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.commands.failures import CommandError, Misused, NotFound
-from oracle.commands.output import open_output, print_note, show, show_pages
+from oracle.commands.failures import CommandError, Misused, NotFound, Refused
+from oracle.commands.output import open_output, print_note, shorten_time, show, show_pages
 from oracle.commands.verbs import (
     REASON,
     Arguments,
@@ -28,6 +30,7 @@ from oracle.commands.verbs import (
     parse_time_or_never,
     require_consent,
 )
+from oracle.names import fold, name_person
 
 if TYPE_CHECKING:
     from oracle.commands.client import Client, Reply
@@ -38,8 +41,14 @@ ROLES_HELP: Final = (
     "operator: runs the oracle, creates FSPs and keys; dfsp-maker: registers aliases and uploads files for one FSP;"
     " dfsp-checker: approves the files of one FSP; auditor: reads history and proofs; reader: reads"
 )
+PERSON_HELP: Final = (
+    "whose key it is: ALIAS names the identity provider in the settings of the service, SUB is the person's `sub`"
+    " there. A person who uploads with a key cannot then sign in and approve, and the other way round"
+)
 COLUMNS: Final = ("credentialId", "role", "fspId", "label", "expiresAt", "revokedAt", "lastUsedAt")
 REFUSED: Final = ("at", "status", "reason", "method", "route", "credential", "address")
+LISTED_MAX: Final = 10  # keys in one refusal
+GRACE_S: Final = 86_400
 KEPT: Final = ("url", "credentialId", "file")
 
 Keep = Callable[[str], object]
@@ -62,23 +71,28 @@ def add(commands: Any) -> None:
     issue.add_argument(
         "--expires", type=parse_time, metavar="TIME", help="2027-01-31, or 90d for 90 days from now (default: never)"
     )
+    issue.add_argument("--person", metavar="oidc:ALIAS:SUB", help=PERSON_HELP)
     _add_out(issue)
 
-    update = keys.add("update", _update, "change the label or the expiry of a credential")
+    update = keys.add("update", _update, "change the label, the expiry or the person of a credential")
     _add_id(update)
     update.add_argument("--label", metavar="TEXT", help="who or what uses the key")
     update.add_argument(
         "--expires", type=parse_time_or_never, metavar="TIME", help="2027-01-31, 90d for 90 days from now, or never"
     )
+    update.add_argument("--person", metavar="oidc:ALIAS:SUB", help=f"{PERSON_HELP}; none: nobody knows")
     add_if_match(update)
 
     rotate = keys.add("rotate", _rotate, "create a second key; the old key works for a while longer")
-    rotate.add_argument("credential_id", nargs="?", metavar="ID", help="id of the credential (default: your own)")
+    rotate.add_argument(
+        "credential_id", nargs="?", metavar="ID", help="id or label of the credential (default: your own)"
+    )
     rotate.add_argument(
         "--grace-s",
         type=parse_number,
+        default=GRACE_S,
         metavar="SECONDS",
-        help="how long the old key still works (default: 86400, a day)",
+        help=f"how long the old key still works (default: {GRACE_S}, a day)",
     )
     add_if_match(rotate)
     _add_out(rotate)
@@ -118,8 +132,10 @@ def add(commands: Any) -> None:
 
 def _add_id(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "credential_id", metavar="ID", help="id of the credential: the part of its key between aok_ and the next _"
-    )
+        "credential_id", metavar="ID",
+        help="id of the credential: the part of its key between aok_ and the next _; or its label, if no other key has"
+        " that label",
+    )  # fmt: skip
 
 
 def _add_out(parser: argparse.ArgumentParser) -> None:
@@ -132,13 +148,16 @@ def _list(client: Client, arguments: Arguments) -> None:
 
 
 def _show(client: Client, arguments: Arguments) -> None:
-    _print_reply(client.call("GET", "/credentials/{credential_id}", credential_id=arguments.credential_id), arguments)
+    _print_reply(
+        client.call("GET", "/credentials/{credential_id}", credential_id=_find_id(client, arguments)), arguments
+    )
 
 
 def _issue(client: Client, arguments: Arguments) -> None:
     body = {"role": arguments.role, "label": arguments.label}
     body |= {"fspId": arguments.fsp} if arguments.fsp else {}
     body |= {"expiresAt": arguments.expires} if arguments.expires else {}
+    body |= {"person": arguments.person} if arguments.person else {}
     with _open_keep(arguments.out) as keep:
         _hand_over(client.call("POST", "/credentials", body=body), arguments, keep)
 
@@ -147,31 +166,48 @@ def _update(client: Client, arguments: Arguments) -> None:
     body: dict[str, Any] = {} if arguments.label is None else {"label": arguments.label}
     if arguments.expires is not None:
         body["expiresAt"] = None if arguments.expires == "never" else arguments.expires
+    if arguments.person is not None:
+        body["person"] = None if arguments.person == "none" else arguments.person
     if not body:
-        raise Misused("nothing to change. Add --label or --expires")
+        raise Misused("nothing to change. Add --label, --expires or --person")
     changed = client.call(
-        "PATCH", "/credentials/{credential_id}", credential_id=arguments.credential_id, body=body,
+        "PATCH", "/credentials/{credential_id}", credential_id=_find_id(client, arguments), body=body,
         if_match=arguments.if_match,
     )  # fmt: skip
     _print_reply(changed, arguments)
 
 
 def _rotate(client: Client, arguments: Arguments) -> None:
-    body = {} if arguments.grace_s is None else {"graceS": arguments.grace_s}
+    body = {"graceS": arguments.grace_s}
+    named = None if arguments.credential_id is None else _find_id(client, arguments)
     with _open_keep(arguments.out) as keep:
-        if arguments.credential_id is None:
+        if named is None:
             made = client.call("POST", "/me/rotate", body=body)
         else:
             made = client.call(
-                "POST", "/credentials/{credential_id}/rotate", credential_id=arguments.credential_id, body=body,
+                "POST", "/credentials/{credential_id}/rotate", credential_id=named, body=body,
                 if_match=arguments.if_match,
             )  # fmt: skip
         _hand_over(made, arguments, keep)
+    _explain_grace(made.body["credential"], arguments)
+
+
+def _explain_grace(credential: dict[str, Any], arguments: Arguments) -> None:
+    """Say until when the old key works: a key never works longer than its credential."""
+    if not arguments.grace_s:
+        print_note("The old key does not work any more.")
+        return
+    ends = datetime.now(UTC) + timedelta(seconds=arguments.grace_s)
+    if credential["expiresAt"] is not None:
+        ends = min(ends, datetime.fromisoformat(credential["expiresAt"]))
+    print_note(
+        f"The old key works until {shorten_time(ends.isoformat())}. Before then, give the new key to all who use it."
+    )
 
 
 def _revoke(client: Client, arguments: Arguments) -> None:
     revoked = client.call(
-        "POST", "/credentials/{credential_id}/revoke", credential_id=arguments.credential_id,
+        "POST", "/credentials/{credential_id}/revoke", credential_id=_find_id(client, arguments),
         body={"reason": arguments.reason}, if_match=arguments.if_match,
     )  # fmt: skip
     _print_reply(revoked, arguments)
@@ -183,6 +219,33 @@ def _list_refused(client: Client, arguments: Arguments) -> None:
 
 def _show_me(client: Client, arguments: Arguments) -> None:
     show({**client.me, "url": client.url, "keyFrom": client.key_source}, as_json=arguments.json)
+
+
+def _find_id(client: Client, arguments: Arguments) -> str:
+    """Return the id that was typed, or that of the one key with this label or name.  Raises NotFound, Misused."""
+    typed: str = arguments.credential_id
+    if re.fullmatch("[a-z2-7]{12}", typed):
+        return typed
+    wanted = fold(typed)
+    known = [each for page in client.fetch_pages("/credentials") for each in page]
+    found = [each for each in known if wanted in (fold(each["label"]), fold(_name(each)))]
+    usable = [each for each in found if each["revokedAt"] is None] or found
+    if len(usable) == 1:
+        return str(usable[0]["credentialId"])
+    if usable:
+        raise Misused(f"{len(usable)} keys have the label {typed}", f"Write the id of one: {_list_names(usable)}")
+    near = [each for each in known if each["revokedAt"] is None and wanted in fold(_name(each))]
+    hint = f"Similar: {_list_names(near)}" if near else "`oracle key list` shows the ids and labels"
+    raise NotFound(f"no key has the id or the label {typed}", hint)
+
+
+def _list_names(credentials: list[dict[str, Any]]) -> str:
+    names = [f"{each['credentialId']} = {_name(each)}" for each in credentials[:LISTED_MAX]]
+    return "; ".join([*names, *(["and more"] if len(credentials) > LISTED_MAX else [])])
+
+
+def _name(credential: dict[str, Any]) -> str:
+    return name_person(credential["label"], credential["role"], credential["fspId"])
 
 
 def _print_reply(reply: Reply, arguments: Arguments) -> None:
@@ -271,6 +334,8 @@ def _forget(arguments: Arguments) -> None:
         path.unlink()
     except FileNotFoundError:
         raise NotFound(f"no key is kept for {url}", "To see the addresses: oracle key kept") from None
+    except OSError as exc:
+        kept_keys.refuse_place(path.parent, exc)
     print_note(f"the key for {url} is deleted from this machine. It still works elsewhere until it is revoked")
 
 
@@ -282,13 +347,15 @@ def _bootstrap(arguments: Arguments) -> None:
     with _open_keep(arguments.out) as keep:
         key = asyncio.run(_create_first_key(load_settings(arguments).settings, force=arguments.force))
         if key is None:
-            raise CommandError(
+            raise Refused(
                 "an operator exists already: ask an operator for a key (oracle key issue)."
                 " If no operator has a key any more, add --force"
             )
         (keep or _print_once)(key)
     if arguments.force:
-        print_note("History records this. Revoke the lost keys now: oracle key list, oracle key revoke ID")
+        print_note(
+            "History records this. Revoke the lost keys now: oracle key list, oracle key revoke ID --reason lost"
+        )
 
 
 async def _create_first_key(settings: Settings, *, force: bool) -> str | None:

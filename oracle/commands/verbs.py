@@ -90,13 +90,22 @@ def add_call(
     Without `json` its output is a file or nothing, and --json is for errors alone.
     """
     details = f"{details} {CONNECTION_HELP}".lstrip()
-    parser = add_command(commands, name, partial(_run_local, partial(_call_api, work)), text, details)
+    parser = add_command(commands, name, partial(_run_local, partial(call_api, work)), text, details)
+    add_connection(parser, json=json)
+    return parser
+
+
+def add_connection(parser: argparse.ArgumentParser, *, json: bool = True) -> None:
+    """Declare the options that `call_api` reads."""
     parser.add_argument(
         "--key-file", type=Path, metavar="FILE", help="file that holds your key (default: see Environment below)"
     )
+    parser.add_argument(
+        "--ca-file", type=Path, metavar="FILE",
+        help="file with the authorities to trust, for an address with https (default: ORACLE_COMMAND_CA_FILE)",
+    )  # fmt: skip
     text = "print JSON, one object a line; also errors" if json else "print an error as JSON"
     parser.add_argument("--json", action="store_true", help=text)
-    return parser
 
 
 def make_sentence(text: str) -> str:
@@ -109,6 +118,10 @@ class Verbs:
     def __init__(self, commands: Any, noun: str, text: str) -> None:
         parser = commands.add_parser(noun, help=text, description=make_sentence(text))
         self._verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    def add_noun(self, noun: str, text: str) -> Verbs:
+        """Declare a noun below this one, which has verbs of its own."""
+        return Verbs(self._verbs, noun, text)
 
     def add(self, name: str, work: Work, text: str, details: str = "", *, json: bool = True) -> argparse.ArgumentParser:
         """Declare a verb that calls the API."""
@@ -132,13 +145,15 @@ def _run_local(run: Callable[[Arguments], object], arguments: Arguments) -> None
         raise CommandError(f"{exc.filename}: {exc.strerror}") from exc
 
 
-def _call_api(work: Work, arguments: Arguments) -> None:
+def call_api(work: Work, arguments: Arguments) -> None:
+    """Do it with a client of the admin API.  Raises CommandError."""
     with _open_client(arguments) as client:
         work(client, arguments)
 
 
 @contextmanager
 def _open_client(arguments: Arguments) -> Iterator[Client]:
+    from oracle.commands.certificates import make_context
     from oracle.commands.client import Client, ClientError
     from oracle.commands.database import load_settings
 
@@ -146,7 +161,8 @@ def _open_client(arguments: Arguments) -> Iterator[Client]:
     key, source = _read_key(settings, arguments.key_file)
     try:
         given = _list_given(arguments)
-        with Client(settings.admin_address, key, key_source=source, given=given) as client:
+        tls = make_context(settings, arguments.ca_file)
+        with Client(settings.admin_address, key, key_source=source, tls=tls, given=given) as client:
             yield client
     except ClientError as exc:
         if exc.status != UNAUTHORIZED:

@@ -23,7 +23,6 @@ import mmap
 import os
 import re
 import time
-from bisect import bisect_left
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
@@ -43,8 +42,10 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from oracle.telemetry.cells import BOUNDS, BUCKETS, observe
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 PREFIX = "moja_oracle_"
@@ -60,6 +61,7 @@ LOOKUP_RESULTS = (
     "routed",  # no entry, but a prefix route
     "refused",  # the identifier or the request is not valid
     "unavailable",  # neither could answer, or too many lookups were waiting
+    "over_budget",  # the FSP has used up its budget, and budget_mode is enforce
 )
 OPERATIONS = ("lookup", "register", "update", "remove", "bulk")
 # bulk: a bulk that failed or was refused as a whole; bulk_item: each item of the others
@@ -79,19 +81,53 @@ HINTS_IGNORED = (
 # tag: a copy that no service with our key made; expired: a copy that stayed for too long; marker: a generation marker
 # that no service with our key made
 CACHE_REFUSALS = ("tag", "expired", "marker", "fence")
+# The classes of FSPs of `budgets`; unknown: the sources that the directory does not know.
+FSP_CLASSES = ("A", "B", "C", "D", "E", "unknown")
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
 BATCH_STATES = ("validating", "waiting", "applying", "done", "rejected", "cancelled", "failed")
 ROWS_READ = ("valid", "invalid")
 ROWS_APPLIED = ("added", "changed", "unchanged", "removed", "refused")
-JOBS = ("store", "imports", "housekeeping", "sealing", "directory")
+JOBS = ("store", "imports", "housekeeping", "sealing", "directory", "registration")
+PROMISES_TOLD = ("promise", "timeout")
 SPAN_RESULTS = ("recorded", "exported", "failed")  # recorded and neither of the others: waiting or dropped
+# answer and error: made by the hub; forward: a message of one FSP to another
+CALLBACKS = ("answer", "error", "forward")
+CALLBACK_RESULTS = (
+    "delivered",
+    "refused",  # the FSP answered with another status than 2xx
+    "no_answer",  # it did not answer, or not in time, or could not be reached
+    "no_endpoint",  # it has no endpoint of that type, or one that cannot be called
+    "failed",  # its endpoints could not be read, or a defect: the log has it
+)
+# Calls to DFSPs, proxies, a ledger and other oracles: the class of the answer's status, or why there is no answer.
+CALL_RESULTS = (
+    *("2xx", "3xx", "4xx", "5xx"),
+    "bad_url",  # the URL or a header cannot be sent
+    "busy",  # the host, or this process, has too many calls under way, or the host failed too often
+    "unreachable",  # no connection
+    "timed_out",
+    "broken",  # the connection ended, or the answer was not HTTP or too large
+    "abandoned",  # nobody wanted the answer any more
+)
+TLS_RESULTS = (
+    "done",
+    "no_tls",  # the client sent something else, for example plain HTTP
+    "old_version",  # the client knows no TLS 1.2
+    "no_shared_cipher",
+    "timed_out",
+    "closed",  # by the client
+    "crowded",  # too many clients were at it
+    "refused_by_client",  # the client does not accept our certificate
+    "no_certificate",  # the client showed none, and must
+    "certificate_expired",
+    "certificate_not_yet_valid",
+    "certificate_of_unknown_authority",
+    "certificate_refused",  # for another reason
+)
 ERROR_CODES = (
     *("2001", "2003", "2004", "2005", "3000", "3002", "3003", "3040"),
     *("3100", "3101", "3102", "3103", "3104", "3201", "3204"),
 )
-
-# Upper ends, inclusive: a cached lookup takes well under a millisecond, and the hub gives up after seconds.
-BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +175,36 @@ SERIES = (
     ),
     Series("counter", "ignored_calls_summarised_total", "Ignored calls that history counts and does not list"),
     Series("counter", "unknown_fsps_refused_total", "Registrations of too many unknown FSPs in 24 hours"),
-    Series("counter", "errors_total", "Error answers by FSPIOP code", (("code", ERROR_CODES),)),
+    Series(
+        "counter", "errors_total", "Error answers by FSPIOP code, without those of budgets", (("code", ERROR_CODES),)
+    ),
+    Series(
+        "counter",
+        "party_answers_withheld_total",
+        "Answers of FSPs about parties that were not forwarded, because the payer had an error already",
+    ),
+    Series(
+        "counter",
+        "promises_told_total",
+        "Requests that ended with an error because their worker was killed (promise) or no payee answered (timeout)",
+        (("why", PROMISES_TOLD),),
+    ),
+    Series(
+        "counter",
+        "budget_tokens_total",
+        "Tokens that FSPs have taken by lookups and conflicts, by class of the FSP",
+        (("fsp_class", FSP_CLASSES),),
+    ),
+    Series(
+        "counter",
+        "budget_exceeded_total",
+        "Questions of FSPs whose bucket was empty: refused if budget_mode is enforce, else answered",
+        (("fsp_class", FSP_CLASSES),),
+    ),
+    Series(
+        "gauge", "budget_empty", "FSPs whose bucket is empty, as this process sees it", (("fsp_class", FSP_CLASSES),)
+    ),
+    Series("gauge", "budget_corrected", "1 while budgets are corrected through Redis, else 0"),
     Series("counter", "cache_batches_total", "Round trips to the cache that carried lookups"),
     Series("counter", "cache_reads_total", "Keys read from the cache"),
     Series("counter", "cache_tokens_total", "Tokens (rights to fill an entry) taken after a miss"),
@@ -160,6 +225,10 @@ SERIES = (
     Series("counter", "cache_unreachable_total", "Cache commands that failed or came back too late"),
     Series("gauge", "cache_connected", "1 while the cache is connected, else 0"),
     Series("gauge", "cache_generation", "Generation of cache entries that this process accepts"),
+    Series("gauge", "cache_memory_bytes", "Memory that Redis uses, the sum of all its servers"),
+    Series("gauge", "cache_memory_max_bytes", "Memory that Redis can use, the sum of all its servers; 0: no limit"),
+    Series("gauge", "cache_keys", "Keys in Redis, the sum of all its servers"),
+    Series("gauge", "cache_evicted_keys", "Keys that Redis removed for lack of memory since it started"),
     Series("gauge", "cache_degraded", "1 while lookups bypass the cache or its lease has expired, else 0"),
     Series("age", "lease_age_seconds", "Time since the directory last confirmed the cache generation"),
     Series("gauge", "database_connected", "1 while the database answers, else 0"),
@@ -169,12 +238,28 @@ SERIES = (
     Series("gauge", "database_repairs_waiting", "Commits without an answer that are not made good yet"),
     Series("gauge", "database_pool_size", "Database connections open"),
     Series("gauge", "database_pool_idle", "Database connections open and idle"),
+    Series("gauge", "database_bytes", "Size of the database"),
+    Series("gauge", "database_connections_used", "Connections that the PostgreSQL server has, of all its clients"),
+    Series("gauge", "database_connections_max", "Connections that the PostgreSQL server can have"),
+    Series("gauge", "directory_aliases", "Aliases in the directory, as PostgreSQL estimates"),
     Series("counter", "database_batches_total", "Queries that carried lookups"),
     Series("counter", "database_batched_keys_total", "Keys looked up by those queries"),
     Series("counter", "database_errors_total", "Database calls that failed or came back too late"),
     Series("gauge", "http_connections", "Client connections open", start=0.0),
     Series("counter", "http_requests_total", "Requests read, by method", (("method", METHODS),)),
+    Series(
+        "counter",
+        "tls_handshakes_total",
+        "TLS handshakes of clients, by result: done, or the reason why it failed",
+        (("result", TLS_RESULTS),),
+    ),
+    Series(
+        "gauge",
+        "tls_certificate_expires_timestamp_seconds",
+        "When the certificate of this process's listener expires, in seconds since 1970",
+    ),
     Series("counter", "audit_sealed_total", "Events appended to the history log"),
+    Series("gauge", "audit_sealing", "1 while this process seals history, else 0"),
     Series("gauge", "audit_waiting_seconds", "How long the oldest unsealed event has been waiting in the database"),
     Series(
         "gauge",
@@ -186,6 +271,17 @@ SERIES = (
         "audit_directory_compared_timestamp_seconds",
         "When the background comparison of the directory with its history was last complete (Unix time)",
     ),
+    Series(
+        "gauge",
+        "als_registered",
+        "1 while this oracle is registered at the ALS of the hub as wanted, else 0; as the last complete check found",
+        (("party_id_type", PARTY_ID_TYPES),),
+    ),
+    Series(
+        "gauge",
+        "als_checked_timestamp_seconds",
+        "When the registration at the ALS of the hub was last checked completely (Unix time)",
+    ),
     Series("gauge", "job_failing", "1 while a background job cannot work, else 0", (("job", JOBS),)),
     Series(
         "gauge",
@@ -193,6 +289,7 @@ SERIES = (
         "Uploaded files by state, as the jobs process last saw them",
         (("state", BATCH_STATES),),
     ),
+    Series("gauge", "import_stalled_seconds", "How long the file that advanced least lately has not advanced"),
     Series("counter", "import_rows_read_total", "Rows of uploaded files read and checked", (("result", ROWS_READ),)),
     Series(
         "counter",
@@ -200,6 +297,17 @@ SERIES = (
         "Valid rows of uploaded files, by result",
         (("result", ROWS_APPLIED),),
     ),
+    Series(
+        "counter",
+        "calls_total",
+        "Calls made to DFSPs, proxies, a ledger and other oracles, by result",
+        (("result", CALL_RESULTS),),
+    ),
+    Series("histogram", "call_duration_seconds", "Time from the start of a call to its answer or its failure"),
+    Series("gauge", "calls_connections", "Connections open for calls"),
+    Series("gauge", "calls_under_way", "Calls that wait for a connection or for their answer"),
+    Series("gauge", "calls_hosts_blocked", "Hosts that are not called, because too many calls in a row failed"),
+    Series("gauge", "compiled", "1 if the process runs the lookup path compiled, else 0"),
     Series("gauge", "event_loop_lag_seconds", "Worst delay of the event loop in the last 15 seconds"),
     Series(
         "counter",
@@ -207,23 +315,57 @@ SERIES = (
         "Trace spans recorded, exported and failed to export",
         (("result", SPAN_RESULTS),),
     ),
+    Series(
+        "counter",
+        "callbacks_total",
+        "Messages to FSPs, by what they are and by what became of them",
+        (("kind", CALLBACKS), ("result", CALLBACK_RESULTS)),
+    ),
 )
 
+# Under the names that dashboards of ALS have.  A page shows them where account lookup workers run.
+# ing_…: until the answer to the call; without it: until all is done; egress_…: one call, or one lookup.
+ALS_PREFIX = "moja_als_"
+ALS_SERVICE = "account-lookup-service"
+ALS_NAMES = {
+    "ing_getParticipantsByTypeAndID": "GET /participants/{Type}/{ID}, until its answer",
+    "ing_postParticipantsbyTypeAndID": "POST /participants/{Type}/{ID}, until its answer",
+    "ing_putParticipantsByTypeAndID": "PUT /participants/{Type}/{ID}, until its answer",
+    "ing_deleteParticipantsByTypeAndID": "DELETE /participants/{Type}/{ID}, until its answer",
+    "ing_postParticipantsBatch": "POST /participants, until its answer",
+    "ing_putParticipantsErrorByTypeAndID": "PUT /participants/{Type}/{ID}/error, until its answer",
+    "ing_getPartiesByTypeAndID": "GET /parties/{Type}/{ID}, until its answer",
+    "ing_putPartiesByTypeAndID": "PUT /parties/{Type}/{ID}, until its answer",
+    "ing_putPartiesErrorByTypeAndID": "PUT /parties/{Type}/{ID}/error, until its answer",
+    "ing_ResetParticipantEndpointCache": "DELETE /endpointcache",
+    "getParticipantsByTypeAndID": "GET /participants/{Type}/{ID}, with its callback",
+    "postParticipants": "POST /participants/{Type}/{ID}, with its callback",
+    "putParticipantsByTypeAndID": "PUT /participants/{Type}/{ID}, with its callback",
+    "deleteParticipants": "DELETE /participants/{Type}/{ID}, with its callback",
+    "postParticipantsBatch": "POST /participants, with its callback",
+    "putParticipantsErrorByTypeAndID": "PUT /participants/{Type}/{ID}/error, forwarded",
+    "getPartiesByTypeAndID": "GET /parties/{Type}/{ID}, forwarded",
+    "putPartiesByTypeAndID": "PUT /parties/{Type}/{ID}, forwarded",
+    "putPartiesErrorByTypeAndID": "PUT /parties/{Type}/{ID}/error, forwarded",
+    "egress_oracleRequest": "A lookup in the directory, or a call of an oracle elsewhere",
+    "egress_sendRequestToParticipant": "A call of an FSP",
+}
+SUCCESS = ("true", "false")
+ALS_SERIES = tuple(Series("histogram", name, text, (("success", SUCCESS),)) for name, text in ALS_NAMES.items())
+
 # Made at scrape time, without cells: name, kind, labels and meaning, for the page and for docs/metrics.md.
+# Dashboards of Mojaloop tell the processes of services apart by `serviceName`.
+SERVICE = "alias-oracle"
+_OF_PROCESS = ("role", "index", "serviceName")
 DERIVED = (
-    (
-        "process_cpu_seconds_total",
-        "counter",
-        ("role", "index"),
-        "CPU time of a living process, user and system",
-    ),
-    ("process_resident_memory_bytes", "gauge", ("role", "index"), "Resident memory of a living process"),
+    ("process_cpu_seconds_total", "counter", _OF_PROCESS, "CPU time of a living process, user and system"),
+    ("process_resident_memory_bytes", "gauge", _OF_PROCESS, "Resident memory of a living process"),
+    ("process_start_time_seconds", "gauge", _OF_PROCESS, "When a living process started (Unix time)"),
     ("processes", "gauge", ("role",), "Living processes by role"),
     ("info", "gauge", ("version",), "Always 1; the label says which version serves this page"),
 )
 
-_SERIES = {series.name: series for series in SERIES}
-_BUCKETS = len(BOUNDS) + 1  # the last one is +Inf; the sum follows the buckets
+_SERIES = {series.name: series for series in (*SERIES, *ALS_SERIES)}
 _PID, _STARTED = 0, 1
 
 
@@ -235,18 +377,18 @@ def _positions() -> dict[tuple[str, tuple[str, ...]], int]:
     """Give every label combination of every series its cell; this order is the layout."""
     cells: dict[tuple[str, tuple[str, ...]], int] = {}
     free = _STARTED + 1
-    for series in SERIES:
+    for series in (*SERIES, *ALS_SERIES):
         for values in _label_values(series):
             cells[series.name, values] = free
-            free += _BUCKETS + 1 if series.kind == "histogram" else 1
+            free += BUCKETS + 1 if series.kind == "histogram" else 1
     return cells
 
 
 _POSITIONS = _positions()
-_CELLS = max(_POSITIONS.values()) + _BUCKETS + 1
+_CELLS = max(_POSITIONS.values()) + BUCKETS + 1
 _HEAD = blake2b(repr((_POSITIONS, BOUNDS, _CELLS)).encode(), digest_size=16).digest()
 _SIZE = len(_HEAD) + 8 * _CELLS
-_FILE = re.compile(r"(?P<role>[a-z_]+)-(?P<index>\d+(?:\.\d+)?)")
+_FILE = re.compile(r"(?P<role>[a-z_-]+)-(?P<index>\d+(?:\.\d+)?)")
 
 
 class Slots(dict[str, int]):
@@ -274,7 +416,7 @@ class Metrics:
     def open(cls, run_dir: Path | None, role: str, index: int) -> Metrics:
         """Claim the file of this role and index; without a run_dir (tests, CLI) use private memory."""
         if not _FILE.fullmatch(f"{role}-{index}"):
-            raise ValueError("A role is lower case letters, an index a number")
+            raise ValueError("A role is lower case letters and hyphens, an index a number")
         if run_dir is None:
             return cls(mmap.mmap(-1, _SIZE), None, role, str(index), None)
         folder = run_dir / "metrics"
@@ -299,9 +441,7 @@ class Metrics:
         return Slots({value: cls.slot(name, **{by: value}, **labels) for value in (*known, OTHER)})
 
     def observe(self, slot: int, seconds: float) -> None:
-        cells = self.cells
-        cells[slot + bisect_left(BOUNDS, seconds)] += 1
-        cells[slot + _BUCKETS] += seconds
+        observe(self.cells, slot, seconds)
 
     def add(self, name: str, amount: float = 1, **labels: str) -> None:
         """Count a rare event: this finds its cell anew every time."""
@@ -325,11 +465,14 @@ class Metrics:
             return [_Reading(self._role, self._index, self.cells)]
         return [reading for reading in _readings(self._run_dir / "metrics") if reading.process()]
 
-    def render(self) -> bytes:
-        """Write the page of all processes of the run_dir, or of this one where there is none."""
+    def render(self, *, als: bool = False) -> bytes:
+        """Write the page of all processes of the run_dir, or of this one where there is none.
+
+        `als`: with the metrics that have the names of ALS.  A page of account lookup workers always has them.
+        """
         if self._run_dir is None:
-            return _page([_Reading(self._role, self._index, self.cells)])
-        return render(self._run_dir)
+            return _page([_Reading(self._role, self._index, self.cells)], als=als)
+        return render(self._run_dir, als=als)
 
     def close(self) -> None:
         self.cells[_PID] = 0.0
@@ -340,16 +483,20 @@ class Metrics:
             self._lock = None
 
 
-def render(run_dir: Path) -> bytes:
+def render(run_dir: Path, *, als: bool = False) -> bytes:
     """Write the Prometheus page of every process that has, or had, its cells under this run_dir."""
-    return _page(list(_readings(run_dir / "metrics")))
+    return _page(list(_readings(run_dir / "metrics")), als=als)
 
 
-async def watch_event_loop(metrics: Metrics, every_s: float = 0.5) -> None:
-    """Measure forever how late the loop wakes this task; keep the worst of 15 s, for a scrape each 15 s."""
+async def watch_event_loop(metrics: Metrics, every_s: float, look: Callable[[], None]) -> None:
+    """Measure forever how late the loop wakes this task; keep the worst of 15 s, for a scrape each 15 s.
+
+    Calls `look` each time: to wake an idle process costs more than most of what it wakes for, so a second timer would.
+    """
     slot = metrics.slot("event_loop_lag_seconds")
     worst = deque([0.0], maxlen=max(1, round(15 / every_s)))
     while True:
+        look()
         due = time.monotonic() + every_s
         await asyncio.sleep(every_s)
         worst.append(max(0.0, time.monotonic() - due))
@@ -404,6 +551,12 @@ def _process(pid: int) -> _Process | None:
     return _Process(float(fields[19]), (int(fields[11]) + int(fields[12])) / ticks, float(int(fields[21]) * page))
 
 
+def _find_boot() -> float:
+    """Read when the machine started (Unix time): the kernel keeps one value, so a process has one start time."""
+    with open("/proc/stat", "rb") as file:  # noqa: PTH123  (a plain read of a kernel file)
+        return next(float(line.split()[1]) for line in file if line.startswith(b"btime "))
+
+
 @dataclass(frozen=True, slots=True)
 class _Reading:
     role: str
@@ -432,8 +585,10 @@ def _map_file(path: Path) -> mmap.mmap | None:
 
 
 class _Page(Collector):
-    def __init__(self, readings: list[_Reading]) -> None:
+    def __init__(self, readings: list[_Reading], *, als: bool) -> None:
         self._readings = readings
+        # Prometheus must read one page of a service, or it counts everything twice: so this page has all of them.
+        self._als = ALS_SERIES if als or any(reading.role == "account-lookup" for reading in readings) else ()
         self._alive = [(reading, process) for reading in readings if (process := reading.process())]
 
     def collect(self) -> Iterable[Metric]:
@@ -445,6 +600,9 @@ class _Page(Collector):
         }
         for series in SERIES:
             yield draw[series.kind](series)
+        for series in self._als:
+            constant = {"serviceName": ALS_SERVICE, "serviceVersion": version("alias-oracle")}
+            yield self._histogram(series, ALS_PREFIX, constant)
         yield from self._derive_metrics()
 
     def _sums(self, series: Series, cell: int = 0) -> Iterator[tuple[tuple[str, ...], float]]:
@@ -459,15 +617,16 @@ class _Page(Collector):
                 family.add_metric(values, total)
         return family
 
-    def _histogram(self, series: Series) -> Metric:
-        family = HistogramMetricFamily(PREFIX + series.name, series.help, labels=[key for key, _ in series.labels])
-        columns: list[Mapping[tuple[str, ...], float]] = [
-            dict(self._sums(series, cell)) for cell in range(_BUCKETS + 1)
-        ]
+    def _histogram(self, series: Series, prefix: str = PREFIX, constant: Mapping[str, str] | None = None) -> Metric:
+        """`constant`: labels that all its samples have."""
+        constant = constant or {}
+        labels = [*(key for key, _ in series.labels), *constant]
+        family = HistogramMetricFamily(prefix + series.name, series.help, labels=labels)
+        columns: list[Mapping[tuple[str, ...], float]] = [dict(self._sums(series, cell)) for cell in range(BUCKETS + 1)]
         for values in columns[0]:
             *counts, seconds = (column[values] for column in columns)
             if any(counts) or OTHER not in values:
-                family.add_metric(values, _cumulate(counts), seconds)
+                family.add_metric([*values, *constant.values()], _cumulate(counts), seconds)
         return family
 
     def _gauge(self, series: Series) -> Metric:
@@ -481,19 +640,19 @@ class _Page(Collector):
         return family
 
     def _derive_metrics(self) -> Iterable[Metric]:
-        cpu, memory, processes, info = (
-            CounterMetricFamily if kind == "counter" else GaugeMetricFamily for _, kind, _, _ in DERIVED
-        )
-        families = [
-            family(PREFIX + name, help_text, labels=labels)
-            for family, (name, _, labels, help_text) in zip((cpu, memory, processes, info), DERIVED, strict=True)
+        cpu, memory, start, processes, info = families = [
+            (CounterMetricFamily if kind == "counter" else GaugeMetricFamily)(PREFIX + name, help_text, labels=labels)
+            for name, kind, labels, help_text in DERIVED
         ]
+        booted_at = _find_boot() if self._alive else 0.0
         for reading, process in self._alive:
-            families[0].add_metric([reading.role, reading.index], process.cpu_s)
-            families[1].add_metric([reading.role, reading.index], process.resident_bytes)
+            labels = [reading.role, reading.index, SERVICE]
+            cpu.add_metric(labels, process.cpu_s)
+            memory.add_metric(labels, process.resident_bytes)
+            start.add_metric(labels, booted_at + process.started / os.sysconf("SC_CLK_TCK"))
         for role in sorted({reading.role for reading in self._readings}):
-            families[2].add_metric([role], sum(reading.role == role for reading, _ in self._alive))
-        families[3].add_metric([version("alias-oracle")], 1)
+            processes.add_metric([role], sum(reading.role == role for reading, _ in self._alive))
+        info.add_metric([version("alias-oracle")], 1)
         return families
 
 
@@ -503,7 +662,7 @@ def _cumulate(counts: list[float]) -> list[tuple[str, float]]:
     return [(end, sum(counts[: position + 1])) for position, end in enumerate(ends)]
 
 
-def _page(readings: list[_Reading]) -> bytes:
+def _page(readings: list[_Reading], *, als: bool = False) -> bytes:
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Page(readings))
+    registry.register(_Page(readings, als=als))
     return generate_latest(registry)

@@ -82,6 +82,7 @@ class Tracing:
     ) -> None:
         self._exporter, self._tracer, self._close = exporter, tracer, close
         self._limits = limits or TracingLimits()
+        self.is_on = tracer is not None  # else nothing is sampled
         self._bound = round(min(max(ratio, 0.0), 1.0) * 2**64)
 
     @classmethod
@@ -171,6 +172,7 @@ class Tracing:
         closing.start()
         closing.join(self._limits.shutdown_s)
         self._tracer = None
+        self.is_on = False
         if closing.is_alive() and self._exporter is not None:
             self._exporter.shutdown()
 
