@@ -13,6 +13,14 @@ def parse_count(text: str) -> int:
     return int(digits)
 
 
+def parse_whole(text: str) -> int:
+    """Read a number that can also be 0."""
+    try:
+        return 0 if text == "0" else parse_count(text)
+    except argparse.ArgumentTypeError as exc:
+        raise argparse.ArgumentTypeError(f"{exc}; or 0") from None
+
+
 def parse_numbers(text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
     found = [int(part) for part in parts if part.isascii() and part.isdecimal()]

@@ -1,15 +1,20 @@
-"""Compares the oracle with nginx + Lua + Redis on one machine: `python -m loadtests.ceiling` (or `make ceiling`).
+"""Compares the oracle with the floor in C and with nginx + Lua: `python -m loadtests.ceiling` (or `make ceiling`).
 
-Sides.     The oracle (`serve`, one worker) and ceiling/nginx.conf (one worker).  wrk sends both the same numbers with
-           the headers of a hub.  They share one Valkey on loopback TCP.  The program checks that both answer the same
-           bytes.
-Rounds.    The sides take turns within each round, and each round begins with another side: noise affects both.
+Sides.     The oracle (`serve`, one worker): interpreted, and compiled if `make compile` has made a build.  The peers of
+           peers.py: C and nginx always, Bun, Go and Node.js where they are installed.  wrk sends all of them the same
+           numbers with the headers of a hub.  They share one Valkey on loopback TCP.  The program first checks that all
+           answer the same status, content type and body.
+Rounds.    Each side is warmed up once.  The sides take turns within each round, and each round begins with another
+           side: noise affects all of them.
 Figure.    CPU per lookup of server and Valkey, user and kernel, from /proc.  Requests per second also measure wrk,
            which shares the cores.
 Cases.     cached    every key was asked before: one Redis read.  Each measurement reads the share from /metrics.
+           busy      the same beside two busy loops: other programs want the cores (--busy 0 leaves it out)
+           slow      the same at a low fixed rate, for example 40 a second (--slow)
            unknown   unregistered numbers, asked before: their copies say "nobody"
            routed    unregistered numbers that one of 100,000 prefix routes covers (ours only)
            cold      no key twice, none in the cache: each is a read of PostgreSQL and a fill (ours only)
+Cores.     The kernel chooses them.  With --pin all servers and Valkey run on core 0, wrk on core 1.
 Bounds.    rounds x seconds x cases x sides, and one pass over the keys to warm each case.
 Exit.      0; 1 if a server did not start or answered wrongly; 2 if a program is missing.
 """
@@ -18,51 +23,58 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import http.client
 import json
+import os
 import random
-import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 import asyncpg
 import uvloop
 
-from loadtests import dataset, machine, wrk
-from loadtests.arguments import parse_count, parse_numbers
+from loadtests import dataset, machine, slow, wrk
+from loadtests.arguments import parse_count, parse_numbers, parse_whole
+from loadtests.busy import run_busy_loops
+from loadtests.comparison import format_comparison
 from loadtests.figures import name_case, name_side
 from loadtests.keys import Keys, list_fsp_ids
+from loadtests.peers import (
+    FLOOR,
+    NGINX,
+    OPTIONAL,
+    Side,
+    find_missing_programs,
+    find_optional_peers,
+    read_versions,
+    run_peers,
+)
 from loadtests.stack import (
     LONG_TTL,
     Cache,
     Cpu,
     Service,
     StackError,
-    find_descendants,
-    find_free_port,
-    is_listening,
     make_room,
+    pin,
     read_cpu,
+    read_exact_cpu,
     run_oracle,
+    run_postgres,
     run_valkey,
-    start,
-    stop,
     wait_for_cache,
     wait_until,
 )
 from loadtests.warm import warm
 from loadtests.wrk import Result, Targets, WrkError
-
-HERE: Final = Path(__file__).resolve().parent / "ceiling"
-MODULES: Final = (Path("/usr/lib/nginx/modules"), Path("/usr/lib64/nginx/modules"))
-LUA_REDIS: Final = Path("/usr/share/lua/5.1/nginx/redis.lua")
 
 RULES: Final = 100_000
 # Longer than the route that matches, and never matching: each costs a lookup one more look into a table.
@@ -70,6 +82,10 @@ DECOY_LENGTHS: Final = (10, 13, 17)
 DECOYS_EACH: Final = 10
 # One worker answers fewer cold lookups in a second.
 COLD_RATE_MAX: Final = 40_000
+WARM_UP_S: Final = 2  # also for compilers that compile while they run (Node.js, Bun)
+SLOW_SECONDS_MIN: Final = 10  # for enough lookups
+CONNECTIONS_EACH: Final = 60  # to PostgreSQL, of one service
+SERVERS_CORE, CLIENT_CORE = 0, 1  # with --pin
 
 SHARE_MIN: Final = 0.999
 
@@ -80,12 +96,8 @@ class Case(NamedTuple):
     result: str  # the label with which lookups_total must count them
     sides: tuple[str, ...]
     walks: bool = False
-
-
-class Side(NamedTuple):
-    name: str
-    url: str
-    pids: list[int]
+    busy: int = 0  # loops that run beside it
+    rate: int = 0  # lookups a second; 0: as many as are answered
 
 
 class Measurement(NamedTuple):
@@ -99,71 +111,89 @@ class Measurement(NamedTuple):
     redis_user: float
     redis_system: float
     postgres: float
-    share: float  # of lookups with the result of the case; 1 for nginx, which does not count
-
-    @property
-    def server(self) -> float:
-        return self.server_user + self.server_system
-
-    @property
-    def redis(self) -> float:
-        return self.redis_user + self.redis_system
-
-
-def find_missing_programs() -> list[str]:
-    """Return the names of the Debian packages that are missing."""
-    wanted = {
-        "wrk": shutil.which("wrk") is not None,
-        "nginx": find_nginx() is not None,
-        "libnginx-mod-http-lua": _find_modules() is not None,
-        "lua-nginx-redis": LUA_REDIS.exists(),
-    }
-    return [package for package, there in wanted.items() if not there]
-
-
-def find_nginx() -> str | None:
-    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-
-
-def read_versions() -> dict[str, str]:
-    """Read the versions.  The programs write them to stderr or stdout, and wrk exits with 1."""
-    found = {}
-    for name, binary in (("nginx", find_nginx()), ("wrk", shutil.which("wrk"))):
-        outcome = subprocess.run([str(binary), "-v"], capture_output=True, text=True, check=False, timeout=10)
-        lines = (outcome.stdout + outcome.stderr).splitlines()
-        found[name] = lines[0].partition(" [")[0].removeprefix("nginx version: ") if lines else "unknown"
-    return found
-
-
-def _find_modules() -> Path | None:
-    return next((place for place in MODULES if (place / "ngx_http_lua_module.so").exists()), None)
+    share: float  # of lookups with the result of the case; 1 for peers, which do not count
 
 
 # The sides --------------------------------------------------------------------------------------------------
 
 
+class Form(NamedTuple):
+    """One way to run the oracle: a side of the comparison."""
+
+    side: str
+    python: str
+    compiled: bool
+    settings: Mapping[str, str]
+
+
+def find_forms(pythons: Sequence[str] = ()) -> list[Form]:
+    """Return the forms that can be measured: of this Python, or of several, which their versions then name."""
+    if not pythons:
+        return list(_find_forms_of(sys.executable, "compiled", "interpreted"))
+    named = [(python, _read_python_version(python)) for python in pythons]
+    return [form for python, version in named for form in _find_forms_of(python, f"{version} compiled", version)]
+
+
+def _find_forms_of(python: str, compiled: str, interpreted: str) -> Iterator[Form]:
+    built = has_build(python)
+    if built:
+        yield Form(compiled, python, compiled=True, settings={})
+    yield Form(interpreted, python, compiled=False, settings={"ORACLE_COMPILED": "off"} if built else {})
+
+
+def has_build(python: str) -> bool:
+    """Return whether there is a build of the present sources for a Python."""
+    env = {name: value for name, value in os.environ.items() if name != "ORACLE_COMPILED"}
+    command = [python, "-m", "oracle.compiled"]
+    outcome = subprocess.run(command, cwd=machine.ROOT, env=env, capture_output=True, check=False, timeout=60)
+    return outcome.returncode == 0
+
+
+def _read_python_version(python: str) -> str:
+    command = [python, "-c", "import platform; print(platform.python_version())"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+
+
+class Oracle(NamedTuple):
+    """A form that runs."""
+
+    side: Side
+    service: Service
+
+
 @contextmanager
-def run_nginx(home: Path, cache: Cache, workers: int) -> Iterator[Side]:
-    place = home / f"nginx-{workers}"
-    place.mkdir(mode=0o755)
-    home.chmod(0o711)  # if root starts it, its workers run as another user
-    port = find_free_port()
-    words = {"MODULES": _find_modules(), "WORKERS": workers, "PORT": port, "REDIS_PORT": cache.port}
-    text = (HERE / "nginx.conf").read_text(encoding="utf-8")
-    for word, value in words.items():
-        text = text.replace(f"@{word}@", str(value))
-    (place / "nginx.conf").write_text(text, encoding="utf-8")
-    log = place / "nginx.log"
-    command = [str(find_nginx()), "-p", str(place), "-c", "nginx.conf", "-e", "stderr"]
-    process = start(command, log)
-    try:
-        wait_until(lambda: process.poll() is not None or is_listening(port), "nginx")
-        if process.poll() is not None:
-            raise StackError(f"nginx ended:\n{log.read_text()}")
-        wait_until(lambda: len(find_descendants(process.pid)) == workers, "nginx's workers", 10)
-        yield Side("nginx", f"http://127.0.0.1:{port}", find_descendants(process.pid))
-    finally:
-        stop(process)
+def run_forms(
+    home: Path, forms: Sequence[Form], cache: Cache, arguments: argparse.Namespace, workers: int
+) -> Iterator[list[Oracle]]:
+    """Run the oracle in each form.  All use the directory of the first, and the same copies."""
+    with ExitStack() as stack:
+        running: list[Oracle] = []
+        database_url, data_dir = arguments.database_url, arguments.data_dir
+        if arguments.pythons and not database_url:  # their environments have no embedded servers
+            database_url = stack.enter_context(run_postgres(home, CONNECTIONS_EACH * len(forms)))
+        for form in forms:
+            place = home / form.side.replace(" ", "-")
+            place.mkdir()
+            settings = {
+                **LONG_TTL,
+                "ORACLE_WORKERS": str(workers),
+                "ORACLE_REDIS_URL": cache.url,
+                "ORACLE_BUDGET_MODE": arguments.budgets,
+                **form.settings,
+            }
+            service = stack.enter_context(run_oracle(place, settings, database_url, data_dir, form.python))
+            check_form(service, form)
+            running.append(Oracle(Side(form.side, service.hub_url, service.hub_pids), service))
+            database_url, data_dir = service.database_url, None
+        yield running
+
+
+def check_form(service: Service, form: Form) -> None:
+    """Raise StackError if the service does not run in the form that is measured."""
+    with urllib.request.urlopen(f"{service.admin_url}/health", timeout=10) as answer:  # noqa: S310 - ours
+        compiled = json.loads(answer.read()).get("compiled", False)
+    if compiled != form.compiled:
+        raise StackError(f"the oracle runs {'compiled' if compiled else 'interpreted'}, not as the form {form.side}")
 
 
 def store_answers(cache: Cache, answers: Iterable[tuple[str, str]]) -> None:
@@ -199,31 +229,54 @@ def make_answers(keys: Keys, count: int) -> Iterator[tuple[str, str]]:
         )
 
 
-def ask(url: str, target: str) -> bytes:
-    request = urllib.request.Request(f"{url}{target}", headers={"fspiop-source": "payerfsp"})  # noqa: S310 - ours
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
-        body: bytes = answer.read()
-        return body
+class Answer(NamedTuple):
+    """What must be equal on all sides."""
+
+    status: int
+    content_type: str | None
+    content_length: str | None
+    body: bytes
+
+
+def ask(url: str, target: str) -> Answer:
+    place = urlsplit(url)
+    connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=10)
+    try:
+        connection.request("GET", target, headers={"fspiop-source": "payerfsp"})
+        answer = connection.getresponse()
+        return Answer(
+            answer.status, answer.getheader("content-type"), answer.getheader("content-length"), answer.read()
+        )
+    finally:
+        connection.close()
 
 
 def compare_answers(sides: Sequence[Side], targets: Targets, samples: int = 100) -> None:
+    """Ask all sides for the same keys.  Raises StackError if a status, content type, length or body differs."""
     for _ in range(samples):
         target = targets.make_target(random.randrange(targets.size))
-        bodies = {side.name: ask(side.url, target) for side in sides}
-        if len(set(bodies.values())) != 1:
-            raise StackError(f"the sides answer differently: {bodies}")
+        answers = {side.name: ask(side.url, target) for side in sides}
+        if len(set(answers.values())) != 1 or next(iter(answers.values())).status != 200:
+            raise StackError(f"the sides answer differently: {answers}")
 
 
 # The cases --------------------------------------------------------------------------------------------------
 
 
-def make_cases(arguments: argparse.Namespace, total: int) -> list[Case]:
+def make_cases(arguments: argparse.Namespace, total: int, ours: Sequence[str], peers: Sequence[str]) -> list[Case]:
+    """Choose the cases, with the sides of each."""
     keys = arguments.keys
     number = "/participants/MSISDN/"
-    both, ours = ("ours", "nginx"), ("ours",)
-    chosen = [Case("cached", Targets(f"{number}5255", 8, keys), "hit", both)]
+    ours, everyone = tuple(ours), (*ours, *peers)
+    ends = (*ours, *(name for name in (FLOOR, NGINX) if name in peers))
+    cached = Targets(f"{number}5255", 8, keys)
+    chosen = [Case("cached", cached, "hit", everyone)]
+    if arguments.busy:
+        chosen.append(Case("busy", cached, "hit", ends, busy=arguments.busy))
+    if arguments.slow:
+        chosen.append(Case("slow", cached, "hit", ends, rate=arguments.slow))
     if arguments.unknown:
-        chosen.append(Case("unknown", Targets(f"{number}5256", 8, keys), "negative_hit", both))
+        chosen.append(Case("unknown", Targets(f"{number}5256", 8, keys), "negative_hit", ends))
     if arguments.routed:
         rules = RULES - DECOYS_EACH * len(DECOY_LENGTHS)
         # 64, five digits of a route, one digit for ten numbers of each, zeros: 18 digits, like a CLABE.
@@ -231,9 +284,8 @@ def make_cases(arguments: argparse.Namespace, total: int) -> list[Case]:
         targets = Targets(head, 8, min(keys, 10 * rules), times=100, tail="0" * 8)
         chosen.append(Case("routed", targets, "routed", ours))
     if arguments.cold:
-        chosen.append(
-            Case("cold", Targets(f"{number}5255", 8, total - keys, first=keys), "directory", ours, walks=True)
-        )
+        targets = Targets(f"{number}5255", 8, total - keys, first=keys)
+        chosen.append(Case("cold", targets, "directory", ours, walks=True))
     return chosen
 
 
@@ -261,59 +313,68 @@ async def add_routes(url: str) -> None:
 class Bench:
     """Measures the sides and cases with one number of workers."""
 
-    def __init__(self, service: Service, cache: Cache, sides: Sequence[Side], arguments: argparse.Namespace) -> None:
-        self.service, self.cache = service, cache
-        self.sides = {side.name: side for side in sides}
+    def __init__(
+        self, home: Path, cache: Cache, oracles: Sequence[Oracle], peers: Sequence[Side], arguments: argparse.Namespace
+    ) -> None:
+        self.home, self.cache = home, cache
+        self.database = oracles[0].service
+        self.services = {oracle.side.name: oracle.service for oracle in oracles}
+        self.sides = {side.name: side for side in (*(oracle.side for oracle in oracles), *peers)}
         self.seconds: int = arguments.seconds
         self.connections: int = arguments.connections
+        self.core = CLIENT_CORE if arguments.pin else None
         self.walked = 0
         self.warnings: list[str] = []
 
+    def warm_up(self, chosen: Sequence[Case]) -> None:
+        """Let each side answer once what is measured first, so that its first round is like all others."""
+        case = chosen[0]
+        for name in case.sides:
+            wrk.run(
+                self.sides[name].url,
+                case.targets,
+                seconds=WARM_UP_S,
+                connections=self.connections,
+                core=self.core,
+            )
+
     def measure(self, case: Case, side: Side, connections: int | None = None) -> Measurement:
-        connections = connections or self.connections
-        walk = self.walked if case.walks else None
-        postgres = self.service.postgres_pids
-        counted = self.service.read_counters("lookups_total", "result")
-        before = read_cpu(side.pids), read_cpu([self.cache.pid]), read_cpu(postgres)
-        result = wrk.run(side.url, case.targets, seconds=self.seconds, connections=connections, walk=walk)
-        after = read_cpu(side.pids), read_cpu([self.cache.pid]), read_cpu(postgres)
+        postgres = self.database.postgres_pids
+        service = self.services.get(side.name)
+        counted = service.read_counters("lookups_total", "result") if service else {}
+        with run_busy_loops(case.busy, self.seconds, self.home):
+            read = read_exact_cpu if case.rate else read_cpu
+            before = read(side.pids), read([self.cache.pid]), read_cpu(postgres)
+            result = self._send(case, side, connections)
+            after = read(side.pids), read([self.cache.pid]), read_cpu(postgres)
         self._advance_walk(case, result)
         used = [later.since(earlier) for later, earlier in zip(after, before, strict=True)]
-        return self._make_measurement(case, side, result, used, counted)
+        share = compute_share(service.read_counters("lookups_total", "result"), counted, case) if service else 1.0
+        if share < SHARE_MIN:
+            self.warnings.append(
+                f"only {share:.2%} of the {name_case(case.name)} were counted as {case.result!r} in /metrics:"
+                " their figures mean something else"
+            )
+        return make_measurement(result, used, share)
+
+    def _send(self, case: Case, side: Side, connections: int | None) -> Result:
+        if case.rate:
+            seconds = max(self.seconds, SLOW_SECONDS_MIN)
+            return slow.run(side.url, case.targets, rate=case.rate, seconds=seconds)
+        return wrk.run(
+            side.url,
+            case.targets,
+            seconds=self.seconds,
+            connections=connections or self.connections,
+            walk=self.walked if case.walks else None,
+            core=self.core,
+        )
 
     def _advance_walk(self, case: Case, result: Result) -> None:
         if case.walks:
             self.walked += result.requests + 2 * self.connections  # including those that wrk cuts off at its end
             if self.walked > case.targets.size:
                 raise StackError("every cold key was asked: use a larger --dataset")
-
-    def _make_measurement(
-        self, case: Case, side: Side, result: Result, used: list[Cpu], counted: dict[str, float]
-    ) -> Measurement:
-        share = self._compute_share(case, counted) if side.name == "ours" else 1.0
-        if share < SHARE_MIN:
-            self.warnings.append(
-                f"only {share:.2%} of the {name_case(case.name)} were counted as {case.result!r} in /metrics:"
-                " their figures mean something else"
-            )
-        each = 1e6 / result.requests
-        server, redis, postgres = used
-        return Measurement(
-            result.rate,
-            result.p50_ms,
-            result.p99_ms,
-            server.user * each,
-            server.system * each,
-            redis.user * each,
-            redis.system * each,
-            postgres.total * each,
-            share,
-        )
-
-    def _compute_share(self, case: Case, earlier: dict[str, float]) -> float:
-        now = self.service.read_counters("lookups_total", "result")
-        new = {result: now[result] - earlier.get(result, 0.0) for result in now}
-        return new.get(case.result, 0.0) / max(1.0, sum(new.values()))
 
     def measure_rounds(self, chosen: Sequence[Case], rounds: int) -> dict[str, list[Measurement]]:
         turns = [(case, self.sides[name]) for case in chosen for name in case.sides]
@@ -323,6 +384,29 @@ class Bench:
             for case, side in turns[first:] + turns[:first]:
                 found[f"{case.name}/{side.name}"].append(self.measure(case, side))
         return found
+
+
+def compute_share(now: Mapping[str, float], earlier: Mapping[str, float], case: Case) -> float:
+    """Return the share of the new lookups that were counted with the result of the case."""
+    new = {result: now[result] - earlier.get(result, 0.0) for result in now}
+    return new.get(case.result, 0.0) / max(1.0, sum(new.values()))
+
+
+def make_measurement(result: Result, used: Sequence[Cpu], share: float) -> Measurement:
+    """Divide the CPU of the server, of Valkey and of PostgreSQL by the lookups answered."""
+    server, redis, postgres = used
+    each = 1e6 / result.requests
+    return Measurement(
+        result.rate,
+        result.p50_ms,
+        result.p99_ms,
+        server.user * each,
+        server.system * each,
+        redis.user * each,
+        redis.system * each,
+        postgres.total * each,
+        share,
+    )
 
 
 def warm_case(service: Service, cache: Cache, case: Case) -> float:
@@ -336,54 +420,56 @@ def warm_case(service: Service, cache: Cache, case: Case) -> float:
     return each
 
 
-def prepare(service: Service, cache: Cache, arguments: argparse.Namespace) -> int:
+def prepare(oracles: Sequence[Oracle], cache: Cache, arguments: argparse.Namespace) -> int:
     """Fill the directory if it is empty; return the number of its aliases."""
-    keys = Keys(mix="consecutive")
-    total: int = asyncio.run(dataset.count_aliases(service.database_url, keys))
-    wanted = arguments.dataset or arguments.keys + count_cold_keys(arguments)
+    keys, database_url = Keys(mix="consecutive"), oracles[0].service.database_url
+    total: int = asyncio.run(dataset.count_aliases(database_url, keys))
+    wanted = arguments.dataset or arguments.keys + count_cold_keys(arguments, len(oracles))
     if total == 0:
-        asyncio.run(dataset.fill_with_progress(service.database_url, keys, wanted))
+        asyncio.run(dataset.fill_with_progress(database_url, keys, wanted))
         total = wanted
     if total < wanted:
         raise StackError(f"the directory has {total:,} aliases but needs {wanted:,}")
-    wait_for_cache(service)
+    for oracle in oracles:
+        wait_for_cache(oracle.service)
     if arguments.routed:
-        asyncio.run(add_routes(service.database_url))
+        asyncio.run(add_routes(database_url))
         probe = "/participants/ACCOUNT_ID/64" + "0" * 16
-        wait_until(lambda: b"fsp-001" in ask(service.hub_url, probe), "routes compiled", 30)
+        urls = [oracle.side.url for oracle in oracles]
+        wait_until(lambda: all(b"fsp-001" in ask(url, probe).body for url in urls), "routes compiled", 30)
     store_answers(cache, make_answers(keys, arguments.keys))
     return total
 
 
-def count_cold_keys(arguments: argparse.Namespace) -> int:
-    workers = max(arguments.workers)
-    return arguments.rounds * arguments.seconds * COLD_RATE_MAX * workers if arguments.cold else 0
+def count_cold_keys(arguments: argparse.Namespace, forms: int) -> int:
+    measured = arguments.rounds * arguments.seconds * COLD_RATE_MAX * max(arguments.workers) * forms
+    return measured if arguments.cold else 0
 
 
 def bench(home: Path, arguments: argparse.Namespace, workers: int) -> dict[str, Any]:
-    settings = {**LONG_TTL, "ORACLE_WORKERS": str(workers)}
+    room = home / f"workers-{workers}"
+    room.mkdir(mode=0o711)
     with ExitStack() as stack:
-        room = home / f"workers-{workers}"
-        room.mkdir(mode=0o711)
         cache = stack.enter_context(run_valkey(room))
-        settings["ORACLE_REDIS_URL"] = cache.url
-        service = stack.enter_context(run_oracle(room, settings, arguments.database_url, arguments.data_dir))
-        total = prepare(service, cache, arguments)
-        ceiling = stack.enter_context(run_nginx(room, cache, workers))
-        ours = Side("ours", service.hub_url, service.hub_pids)
-        chosen = make_cases(arguments, total)
+        oracles = stack.enter_context(run_forms(room, find_forms(arguments.pythons), cache, arguments, workers))
+        total = prepare(oracles, cache, arguments)
+        peers = stack.enter_context(run_peers(room, cache, workers, optional=not arguments.pythons))
+        sides = [*(oracle.side for oracle in oracles), *peers]
+        if arguments.pin:
+            pin([cache.pid, *(pid for side in sides for pid in side.pids)], SERVERS_CORE)
+        chosen = make_cases(arguments, total, [oracle.side.name for oracle in oracles], [peer.name for peer in peers])
         copy_bytes = {}
         for case in chosen:
-            if not case.walks:
-                copy_bytes[case.name] = warm_case(service, cache, case)
-            if "nginx" in case.sides:
-                compare_answers([ours, ceiling], case.targets)
-        running = Bench(service, cache, [ours, ceiling], arguments)
+            if not case.walks and not case.busy and not case.rate:
+                copy_bytes[case.name] = warm_case(oracles[0].service, cache, case)
+                compare_answers([side for side in sides if side.name in case.sides], case.targets)
+        running = Bench(room, cache, oracles, peers, arguments)
+        running.warm_up(chosen)
         found = running.measure_rounds(chosen, arguments.rounds)
         sweep = [
             {"side": side.name, "connections": count, **running.measure(chosen[0], side, count)._asdict()}
             for count in arguments.sweep
-            for side in (ours, ceiling)
+            for side in sides
         ]
         for warning in dict.fromkeys(running.warnings):
             print(f"! NOT AS INTENDED: {warning}")
@@ -400,62 +486,6 @@ def bench(home: Path, arguments: argparse.Namespace, workers: int) -> dict[str, 
 # Showing ----------------------------------------------------------------------------------------------------
 
 
-def compute_medians(measures: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Return the median of each figure by itself, and of the sums."""
-    sums = [
-        {**one, "server": one["server_user"] + one["server_system"], "redis": one["redis_user"] + one["redis_system"]}
-        for one in measures
-    ]
-    sums = [{**one, "both": one["server"] + one["redis"]} for one in sums]
-    return {name: statistics.median(one[name] for one in sums) for name in sums[0]}
-
-
-COLUMNS: Final = (
-    ("requests/s", "rate", ",.0f"),
-    ("p50 ms", "p50_ms", ".2f"),
-    ("p99 ms", "p99_ms", ".2f"),
-    ("server µs", "server", ".1f"),
-    ("server µs, user", "server_user", ".1f"),
-    ("server µs, kernel", "server_system", ".1f"),
-    ("Redis µs", "redis", ".1f"),
-    ("Redis µs, user", "redis_user", ".1f"),
-    ("Redis µs, kernel", "redis_system", ".1f"),
-    ("server + Redis µs", "both", ".1f"),
-    ("PostgreSQL µs", "postgres", ".1f"),
-)
-RATIO: Final = "oracle / nginx"
-INTENDED: Final = "answered as intended"
-
-
-def make_rows(found: dict[str, Any]) -> Iterator[list[str]]:
-    """Yield a row for each case and side, with medians over the rounds, and ours / nginx if both were measured."""
-    middle = {name: compute_medians(measures) for name, measures in found["rounds"].items() if measures}
-    for name, figures in middle.items():
-        case, _, side = name.partition("/")
-        share = f"{figures['share']:.2%}" if side == "ours" else ""
-        yield [name_case(case), name_side(side), *(format(figures[key], form) for _, key, form in COLUMNS), share]
-        ceiling = middle.get(f"{case}/nginx")
-        if side == "nginx" and ceiling is not None:
-            ours = middle[f"{case}/ours"]
-            ratios = (f"{ours[key] / ceiling[key]:.2f}" if ceiling[key] else "" for _, key, _ in COLUMNS)
-            yield [name_case(case), RATIO, *ratios, ""]
-
-
-def format_comparison(found: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines of a comparison: for each case, a line for each figure and a column for each side."""
-    yield f"{found['workers']} worker(s) each, {found['keys']:,} keys of {found['aliases']:,} aliases"
-    yield "µs: CPU time of each lookup; medians over the rounds"
-    heads = (*(name for name, _, _ in COLUMNS), INTENDED)
-    cases: dict[str, list[list[str]]] = {}
-    for case, *cells in make_rows(found):
-        cases.setdefault(case, []).append(cells)
-    for case, sides in cases.items():
-        yield ""
-        yield f"{case:36}" + "".join(f"{side:>16}" for side, *_ in sides)
-        for name, *cells in zip(heads, *(figures for _, *figures in sides), strict=True):
-            yield f"  {name:34}" + "".join(f"{cell:>16}" for cell in cells)
-
-
 def show(found: dict[str, Any]) -> None:
     print(*(line.rstrip() for line in format_comparison(found)), sep="\n", flush=True)
 
@@ -467,7 +497,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
         "--dataset", type=parse_count, help="aliases in the directory (default: as many as the run asks)"
     )
     parser.add_argument("--rounds", type=parse_count, default=5)
-    parser.add_argument("--seconds", type=parse_count, default=8, help="seconds of each measurement (default 8)")
+    parser.add_argument("--seconds", type=parse_count, default=5, help="seconds of each measurement (default 5)")
     parser.add_argument("--connections", type=parse_count, default=64)
     parser.add_argument(
         "--workers",
@@ -475,6 +505,21 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
         default=[1],
         metavar="N,N",
         help="numbers of workers, one comparison each (default 1)",
+    )
+    parser.add_argument(
+        "--busy",
+        type=parse_whole,
+        default=2,
+        metavar="N",
+        help="also measure cached lookups beside N busy loops (default 2; 0: do not)",
+    )
+    parser.add_argument("--budgets", choices=("off", "observe"), default="observe", help="budget_mode of the oracle")
+    parser.add_argument(
+        "--slow",
+        type=parse_whole,
+        default=0,
+        metavar="RATE",
+        help="also measure cached lookups at RATE a second, where there is nothing to coalesce (for example 40)",
     )
     parser.add_argument("--cold", action="store_true", help="also ask keys that are not in the cache")
     parser.add_argument("--unknown", action="store_true", help="also ask unregistered numbers")
@@ -486,6 +531,14 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="N,N",
         help="also measure cached lookups once with each number of connections",
     )
+    parser.add_argument("--pin", action="store_true", help="run the servers on core 0 and wrk on core 1")
+    parser.add_argument(
+        "--pythons",
+        nargs="+",
+        default=[],
+        metavar="PYTHON",
+        help="compare the oracle on these Pythons, which must have its packages (see `make pythons`)",
+    )
     parser.add_argument(
         "--data-dir", type=Path, help="data directory of `dataset --mix consecutive` (default: a new one for this run)"
     )
@@ -493,11 +546,22 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def main() -> int:
-    arguments = parse()
+def describe_absent(pythons: Sequence[str]) -> Iterator[str]:
+    """Say what this run does not measure, and what to do about it."""
+    if not pythons and not has_build(sys.executable):
+        yield "not measured: the oracle compiled, because there is no build of these sources; run `make compile` first"
+    for name in () if pythons else OPTIONAL:
+        if name not in find_optional_peers():
+            yield f"not measured: {name_side(name)}, because it is not installed ({name.upper()}=/path/to/it)"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    arguments = parse(words)
     if missing := find_missing_programs():
         print(f"ceiling: programs are missing. On Debian: apt-get install {' '.join(missing)}", file=sys.stderr)
         return 2
+    for line in describe_absent(arguments.pythons):
+        print(line)
     watch = machine.Watch()
     try:
         with make_room() as home:
@@ -505,8 +569,11 @@ def main() -> int:
             for workers in arguments.workers:
                 found.append(bench(home, arguments, workers))
                 show(found[-1])
-    except (StackError, WrkError, dataset.Refused, ExceptionGroup) as exc:
+    except (StackError, WrkError, dataset.Refused) as exc:
         print(f"ceiling: {exc}", file=sys.stderr)
+        return 1
+    except ExceptionGroup as exc:  # of tasks that fail for one reason
+        print(f"ceiling: {exc.exceptions[0]}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -21,10 +21,11 @@ class Figure(NamedTuple):
 
 
 TITLES: Final = {
-    "ceiling": "Cost of a lookup beside nginx + Lua + Redis",
+    "ceiling": "Cost of a lookup beside the floor in C and nginx + Lua",
     "during_import": "Lookups during an import, start and memory",
     "file_import": "A file from the upload to its results",
     "history": "Questions to the history",
+    "k6": "Lookups at a fixed rate, by k6",
     "load": "A hub simulated by locust",
     "overload": "More lookups than the service can answer",
     "sealing": "Cost of sealing and verifying the history",
@@ -32,11 +33,22 @@ TITLES: Final = {
 
 CASES: Final = {
     "cached": "cached lookups",
+    "busy": "cached lookups beside busy loops",
+    "slow": "cached lookups at a low rate",
     "unknown": "lookups of unregistered numbers",
     "routed": "lookups that a prefix route answers",
     "cold": "lookups that are not in the cache",
 }
-SIDES: Final = {"ours": "oracle", "nginx": "nginx"}
+SIDES: Final = {
+    "ours": "oracle",  # of results before there were two forms
+    "interpreted": "oracle, interpreted",
+    "compiled": "oracle, compiled",
+    "c": "C (the floor)",
+    "bun": "Bun",
+    "go": "Go",
+    "node": "Node.js",
+    "nginx": "nginx + Lua",
+}
 
 PROFILES: Final = {
     "hot": "hot: few parties often",
@@ -94,6 +106,8 @@ FIGURES: Final[Mapping[str, Figure]] = {
     "aliases": Figure("aliases in the directory"),
     "keys": Figure("keys that are asked"),
     "users": Figure("connections"),
+    "rate": Figure("lookups wanted", "lookups/s"),
+    "k6": Figure("version of k6"),
     "connections": Figure("connections"),
     "open_connections": Figure("connections at a fixed rate"),
     "workers": Figure("hub workers"),
@@ -113,8 +127,11 @@ FIGURES: Final[Mapping[str, Figure]] = {
     "unknown": Figure("unregistered numbers"),
     "routed": Figure("numbers of prefix routes"),
     "sweep": Figure("connections, one measurement each"),
-    "nginx": Figure("version of nginx"),
-    "wrk": Figure("version of wrk"),
+    "busy": Figure("busy loops beside cached lookups"),
+    "slow": Figure("low rate of cached lookups", "lookups/s"),
+    "pin": Figure("servers on core 0, wrk on core 1"),
+    "pythons": Figure("Pythons"),
+    **{name: Figure(f"version of {name}") for name in ("nginx", "wrk", "gcc", "bun", "go", "node")},
     # Of the machine.
     "cpu": Figure("processor"),
     "cores": Figure("cores"),

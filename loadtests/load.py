@@ -112,8 +112,8 @@ def make_command(profile: str, target: Target, arguments: argparse.Namespace) ->
 
 def run(profile: str, target: Target, arguments: argparse.Namespace) -> None:
     """Run a profile.  Raises StackError if locust does not end, or leaves no figures."""
-    disturb = choose_disturbance(profile, target, arguments.duration)
-    with (FOLDER / f"{profile}.log").open("wb") as log:
+    file = FOLDER / f"{profile}.log"
+    with file.open("wb") as log:
         process = subprocess.Popen(
             make_command(profile, target, arguments),
             stdin=subprocess.DEVNULL,
@@ -122,20 +122,26 @@ def run(profile: str, target: Target, arguments: argparse.Namespace) -> None:
             cwd=machine.ROOT,
             start_new_session=True,
         )
-        began = time.monotonic()
-        try:
-            while process.poll() is None:
-                elapsed_s = time.monotonic() - began
-                if elapsed_s > arguments.duration + 60:
-                    raise StackError(f"locust did not end: {log.name}")
-                disturb(elapsed_s)
-                time.sleep(0.1)
-        finally:
-            stop(process)
-            # The next profile must find the servers in the same state as the first, also after an error.
-            disturb(float(arguments.duration))
+        run_beside(process, profile, target, arguments.duration, file)
     if process.returncode not in (0, 1) or not name_final(FOLDER, profile).exists():
-        raise StackError(f"locust did not run:\n{(FOLDER / f'{profile}.log').read_text(encoding='utf-8')[-3_000:]}")
+        raise StackError(f"locust did not run:\n{file.read_text(encoding='utf-8')[-3_000:]}")
+
+
+def run_beside(process: subprocess.Popen[bytes], profile: str, target: Target, duration_s: float, log: Path) -> None:
+    """Disturb the servers as the profile wants while a load generator runs.  Raises StackError if it does not end."""
+    disturb = choose_disturbance(profile, target, duration_s)
+    began = time.monotonic()
+    try:
+        while process.poll() is None:
+            elapsed_s = time.monotonic() - began
+            if elapsed_s > duration_s + 60:
+                raise StackError(f"the load generator did not end: {log}")
+            disturb(elapsed_s)
+            time.sleep(0.1)
+    finally:
+        stop(process)
+        # The next profile must find the servers in the same state as the first, also after an error.
+        disturb(float(duration_s))
 
 
 def name_final(folder: Path, profile: str) -> Path:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from loadtests import machine, overload, sealing
-from loadtests.ceiling import COLUMNS, INTENDED, compute_medians, make_rows
+from loadtests.comparison import HEADS, compute_medians, make_rows
 from loadtests.figures import PROFILES, TITLES, format_figure, format_time, name_case, name_side
 from loadtests.machine import Surroundings
 from loadtests.overload import Point
@@ -78,7 +78,7 @@ def get_title(tool: str) -> str:
 
 def make_ceiling_tables(kept: Kept) -> Iterator[Table]:
     for found in kept["figures"]:
-        heads = ["lookups", "side", *(name for name, _, _ in COLUMNS), INTENDED]
+        heads = ["lookups", "side", *HEADS]
         rounds = len(next(iter(found["rounds"].values())))
         size = f"{found['keys']:,} keys of {found['aliases']:,} aliases"
         title = f"{TITLES['ceiling']}: {found['workers']} worker(s) each, {size}"
@@ -87,12 +87,12 @@ def make_ceiling_tables(kept: Kept) -> Iterator[Table]:
 
 LOAD_HEADS: Final = [
     "profile", "requests", "duration", "requests/s", "wrong or failed", "p50 ms", "p95 ms", "p99 ms", "answers",
-    "comparison with the baseline",
+    "comparison with the baseline or the limits",
 ]  # fmt: skip
 
 
 def make_load_tables(kept: Kept) -> Iterator[Table]:
-    yield TITLES["load"], LOAD_HEADS, [make_load_row(one) for one in kept["figures"]]
+    yield get_title(kept["tool"]), LOAD_HEADS, [make_load_row(one) for one in kept["figures"]]
 
 
 def make_load_row(one: Kept) -> list[str]:
@@ -155,6 +155,7 @@ def _make_plain_rows(figures: Kept, before: str) -> Iterator[list[str]]:
 
 TABLES: Final[dict[str, Callable[[Kept], Iterator[Table]]]] = {
     "ceiling": make_ceiling_tables,
+    "k6": make_load_tables,
     "load": make_load_tables,
     "overload": make_overload_tables,
     "sealing": make_sealing_tables,

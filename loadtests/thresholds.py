@@ -106,6 +106,21 @@ def _judge_percentiles(name: str, row: Row, earlier: Row, limits: Limits) -> Ite
             yield Verdict(name, f"p{at}", row.percentiles[at], limit, earlier.percentiles[at])
 
 
+# An open model, at a fixed rate -------------------------------------------------------------------------------
+
+# What Mojaloop's operators expect of an oracle: ms by percentile, with no lookup dropped.
+OPEN_LIMITS_MS: Final[Mapping[int, float]] = {95: 10.0, 99: 50.0}
+
+
+def find_broken_limits(total: Row, dropped: int, limits_ms: Mapping[int, float] = OPEN_LIMITS_MS) -> Iterator[str]:
+    """Yield each limit of an open model that a run has broken, with its figure."""
+    for at, limit in limits_ms.items():
+        if total.percentiles.get(at, 0.0) >= limit:
+            yield f"p{at} {total.percentiles[at]:g} ms (limit {limit:g} ms)"
+    if dropped:
+        yield f"{dropped:,} lookups dropped, because all connections waited (limit 0)"
+
+
 # The comparison with an earlier run, in words -----------------------------------------------------------------
 
 

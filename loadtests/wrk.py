@@ -64,13 +64,24 @@ def parse(output: str) -> Result:
 
 
 def run(
-    url: str, targets: Targets, *, seconds: float, connections: int, walk: int | None = None, threads: int = 1
+    url: str,
+    targets: Targets,
+    *,
+    seconds: float,
+    connections: int,
+    walk: int | None = None,
+    threads: int = 1,
+    core: int | None = None,
 ) -> Result:
-    """Run wrk.  With `walk` it asks no key twice, beginning there.  Raises WrkError, also if a request failed."""
+    """Run wrk, on one core if one is named.  With `walk` it asks no key twice, beginning there.
+
+    Raises WrkError, also if a request failed.
+    """
     env = {"PATH": os.environ.get("PATH", os.defpath), **targets.make_environment()}
     if walk is not None:
         env["WALK"] = str(walk)
     command = [
+        *(["taskset", "-c", str(core)] if core is not None else []),
         "wrk",
         f"-t{threads}",
         f"-c{connections}",

@@ -1,4 +1,4 @@
-"""Measures the cost of a request in the HTTP server alone: `oracle.api.hub.http` beside granian (RSGI and ASGI).
+"""Measures the cost of a request in the HTTP server alone: `oracle.api.http` beside granian (RSGI and ASGI).
 
     python loadtests/micro/http_server.py [--rounds 5] [--seconds 3] [--connections 64]
 
@@ -28,7 +28,7 @@ from granian import Granian
 from granian.constants import Interfaces, Loops
 
 from loadtests.arguments import parse_count
-from oracle.api.hub.http import HttpServer
+from oracle.api.http import HttpServer
 
 BODY = b'{"partyList":[{"fspId":"payeefsp"}]}'
 PATH = "/participants/MSISDN/525512345678"

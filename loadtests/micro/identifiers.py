@@ -46,7 +46,7 @@ def time_in_new_process_ms(code: str) -> float:
 
 
 def choose_key_reader(party_id_type: str, sub_id: str | None = None) -> Callable[[str], object]:
-    return lambda text: READING.read_hub_key(party_id_type, text, sub_id)
+    return lambda text: READING.read_asked_key(party_id_type, text, sub_id)
 
 
 def choose_reader(kind: str, country: str | None = None) -> Callable[[str], object]:
