@@ -2,7 +2,8 @@
 
 service             the running service: .database_url, .oracle (hub_url, admin_url), .issue(role, fsp_id) -> a key,
                     .hub, a client of /participants in the name of greenbank.  A module that sets
-                    WITHOUT_HUB = True has no hub listener, whose start costs a second of CPU.
+                    WITHOUT_HUB = True has no hub listener, whose start costs a second of CPU; one that sets
+                    WITH_ACCOUNT_LOOKUP = True has the listener for DFSPs as well.
 operator, …         `httpx.Client`s with a key of that role; `as_key(key)` makes one for any key
 greenbank, redbank  two active FSPs; maker, checker, reader belong to greenbank, stranger is redbank's maker
 """
@@ -92,6 +93,8 @@ def service(
     name = asyncio.run(servers.make_database(postgres_template))
     url = postgres_template.url(name)
     env = {**PATIENT, "ORACLE_DATABASE_URL": url, "ORACLE_REDIS_URL": valkey_server.url()}
+    if getattr(request.module, "WITH_ACCOUNT_LOOKUP", False):
+        env |= {"ORACLE_ACCOUNT_LOOKUP": "on", "ORACLE_ACCOUNT_LOOKUP_PORT": "0"}
     try:
         with ExitStack() as stack:
             command = (*SERVE, *(("--only", "admin") if getattr(request.module, "WITHOUT_HUB", False) else ()))

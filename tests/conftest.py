@@ -37,20 +37,18 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("any machine")
 
-# Fixtures around a running admin listener, the command line, and a real browser.
-pytest_plugins = ["admin_service", "browser", "shell"]
+# Fixtures around a running admin listener, the command line, a real browser, the rendered chart, and
+# the checker of alert rules.
+pytest_plugins = ["admin_service", "browser", "deploy_tools", "promtool", "shell"]
 
 # The files that take longest begin first.  Else one process would run one of them alone at the end.  (The
 # option --no-loadscope-reorder of the Makefile keeps this order.)
 LONGEST: Final = (
-    "tests/faults/test_rig.py",
     "tests/schedules/test_schedules.py",
-    "tests/process/test_walk.py",
     "tests/api/admin/test_schemathesis_admin.py",
     "tests/api/hostile/test_schemathesis.py",
     "tests/identifiers/test_identifier_laws.py",
     "tests/faults/test_visible.py",
-    "tests/imports/test_batches_killed.py",
     "tests/imports/test_batches_engine.py",
     "tests/process/test_serve.py",
     "tests/process/test_admin_commands.py",

@@ -28,15 +28,21 @@ def list_operations(contract: Path) -> list[str]:
 
 
 @cache
-def _load(contract: Path, examples: int) -> Any:
+def _load(contract: Path, examples: int, bounds: bool) -> Any:
     schema = schemathesis.openapi.from_path(contract)
     schema.config.generation.update(max_examples=examples, deterministic=True, database="none")
+    schema.config.phases.coverage.enabled = bounds
     return schema
 
 
-def run(check: Callable[..., None], contract: Path, operation: str, examples: int, **arguments: Any) -> None:
-    """Call `check(case, **arguments)` with requests for one operation.  `examples` of them are random."""
-    schema = _load(contract, examples).include(name=operation)
+def run(
+    check: Callable[..., None], contract: Path, operation: str, examples: int, *, bounds: bool = True, **arguments: Any
+) -> None:
+    """Call `check(case, **arguments)` with requests for one operation.  `examples` of them are random.
+
+    `bounds` adds requests at and past each bound of the contract: dozens, most of them slow to make.
+    """
+    schema = _load(contract, examples, bounds).include(name=operation)
     (made,) = get_all_tests(schema=schema, test_func=check, settings=None, given_kwargs=None)
     assert isinstance(made, Ok), made
     _, test = made.ok()

@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from oracle.compiled import VARIABLE
+
 SERVE = (sys.executable, "-m", "oracle", "serve")
 # A process imports for half a second of CPU time, and gets a tenth of a core on a busy machine.
 PATIENCE_S = 60.0
@@ -44,8 +46,9 @@ def until(condition: Callable[[], object], timeout_s: float = PATIENCE_S) -> Non
 
 
 def environment(tmp_path: Path, env: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Our environment without the oracle settings of the person who runs the tests."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ORACLE_")}
+    """Our environment without the oracle settings of the person who runs the tests, but for ORACLE_COMPILED."""
+    kept = {VARIABLE}
+    inherited = {name: value for name, value in os.environ.items() if name in kept or not name.startswith("ORACLE_")}
     standard = {
         "ORACLE_DATA_DIR": str(tmp_path / "data"),
         "XDG_CONFIG_HOME": str(tmp_path / "config"),

@@ -16,7 +16,8 @@ import pytest
 from oracle.cli import make_parser
 from oracle.commands.failures import EXIT_CODES
 from oracle.settings import SETTINGS, Setting, Settings
-from oracle.telemetry.metrics import BOUNDS, DERIVED, PREFIX, SERIES
+from oracle.telemetry.cells import BOUNDS
+from oracle.telemetry.metrics import ALS_PREFIX, ALS_SERIES, DERIVED, PREFIX, SERIES
 
 DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
 
@@ -31,10 +32,11 @@ without `ORACLE_` in a TOML file for `--config`. The environment wins. An empty 
 
 METRICS_HEAD: Final = """# Metrics
 
-Written by `make documents`. `GET /metrics` on the admin listener shows all processes on one page.
-Counters and histograms are sums over all processes. Gauges have a sample for each living process, with
-the labels `role` (`hub`, `admin`, `jobs`) and `index`. A label value that is not listed counts as
-`other`. No label holds an identifier or an FSP.
+Written by `make documents`. `GET /metrics` on the admin listener shows all processes of a service on
+one page. Let Prometheus read one page of each service: two would count everything twice. Counters and
+histograms are sums over all processes. Gauges have a sample for each living process, with the labels
+`role` (`hub`, `admin`, `jobs`, `account-lookup`, `oracles`) and `index`. A label value that is not
+listed counts as `other`. No label holds an identifier or an FSP.
 """
 
 
@@ -68,6 +70,16 @@ def _default(setting: Setting) -> str:
     return f"`{text}`" if text else "not set"
 
 
+ALS_HEAD: Final = """\
+## Names of ALS
+
+If the account lookup listener is on, the page also has these histograms, which dashboards of ALS
+show. Their labels are `success` (true, false), `serviceName` and `serviceVersion`.
+
+| name | time of |
+|---|---|"""
+
+
 def format_metrics() -> str:
     kinds = {"age": "gauge"}
     rows = [f"| `{PREFIX}{one.name}` | {kinds.get(one.kind, one.kind)} | {_cell(one.help)} |" for one in SERIES] + [
@@ -81,7 +93,8 @@ def format_metrics() -> str:
     bounds = ", ".join(f"{bound:g}" for bound in BOUNDS)
     table = ["| name | kind | meaning |", "|---|---|---|", *rows]
     buckets = f"Histograms are in seconds, with buckets up to {bounds} and `+Inf`."
-    return "\n".join([METRICS_HEAD, *table, "", "## Labels", "", *lists, "", buckets, ""])
+    als = [ALS_HEAD, *(f"| `{ALS_PREFIX}{one.name}` | {_cell(one.help)} |" for one in ALS_SERIES)]
+    return "\n".join([METRICS_HEAD, *table, "", "## Labels", "", *lists, "", buckets, "", *als, ""])
 
 
 def format_commands() -> str:
@@ -152,6 +165,20 @@ def test_a_document_refers_only_to_files_that_exist(document: Path) -> None:
     assert [link for link in links if link and not (document.parent / link).exists()] == []
     paths = re.findall(r"`((?:oracle|docs|tests|schemas|loadtests|walks|deploy)/[\w./-]+)`", text)
     assert [path for path in paths if not (TOP / path).exists()] == []
+
+
+def list_anchors(document: Path) -> set[str]:
+    """What a link can name behind #: each heading in small letters, hyphens for spaces, no other signs."""
+    text = re.sub(r"^ *```.*?^ *```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_a_document_refers_only_to_headings_that_exist(document: Path) -> None:
+    links = re.findall(r"\]\(([^)\s#]*)#([^)\s]+)\)", document.read_text())
+    targets = [((document.parent / name) if name else document, anchor) for name, anchor in links if "://" not in name]
+    assert [anchor for target, anchor in targets if anchor not in list_anchors(target)] == []
 
 
 def main() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import tomllib
 from argparse import ArgumentTypeError
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 import pytest
 
 from oracle.api.admin.problems import Refusal
@@ -234,6 +236,42 @@ def test_a_redis_url_that_cannot_be_used_is_explained_at_the_start(url: str, pro
     assert PASSWORD not in found
 
 
+GATEWAY = {
+    "ORACLE_ADMIN_AUTH": "keys,gateway",
+    "ORACLE_ADMIN_PROXIES": "10.0.0.0/8",
+    "ORACLE_GATEWAY_SECRET": "s" * 32,
+}
+
+
+@pytest.mark.parametrize(
+    ("without", "more", "problem"),
+    [
+        ("ORACLE_GATEWAY_SECRET", {}, "nothing proves the gateway"),
+        ("ORACLE_ADMIN_PROXIES", {}, "ORACLE_ADMIN_PROXIES is not set"),
+        ("ORACLE_GATEWAY_SECRET", {"ORACLE_GATEWAY_CERTIFICATE_NAMES": "gw"}, "ORACLE_ADMIN_TLS_CLIENT_CA"),
+        ("", {"ORACLE_ADMIN_AUTH": ","}, "names no way in"),
+        ("", {"ORACLE_ADMIN_AUTH": "keys,password"}, "use some of keys, oidc, gateway"),
+        ("", {"ORACLE_GATEWAY_SECRET": "short"}, "at least 32 characters"),
+    ],
+)
+def test_a_gateway_that_nothing_proves_is_refused(without: str, more: dict[str, str], problem: str) -> None:
+    load(GATEWAY)
+    environ = {name: value for name, value in GATEWAY.items() if name != without} | more
+    with pytest.raises(SettingsError, match=problem):
+        load(environ)
+
+
+def test_a_way_in_that_nobody_can_use_is_a_warning() -> None:
+    assert not any("ADMIN_AUTH" in warning for warning in list_warnings(load(GATEWAY).settings))
+    unused = [
+        {"ORACLE_ADMIN_AUTH": "oidc"},
+        {"ORACLE_OIDC_ISSUER": "https://id.example"},
+        {"ORACLE_GATEWAY_SECRET": "s" * 32},
+    ]
+    for environ in unused:
+        assert any("ADMIN_AUTH does not name" in warning for warning in list_warnings(load(environ).settings))
+
+
 @pytest.mark.parametrize("mark", ["\n", "\r\n", " ", "\t"])
 def test_spaces_and_line_ends_around_a_value_do_not_count(mark: str) -> None:
     url = "postgresql://u:secret@one:5432,two/directory"
@@ -265,8 +303,11 @@ def test_all_problems_of_both_sources_are_reported_at_once(tmp_path: Path) -> No
     assert [line.removeprefix(f"{file}: ").split(":")[0] for line in found] == [
         "hub_prot", "ORACLE_CACHE_TTL", "workers", "cache_ttl_s", "ORACLE_LOG_LEVEL",
     ]  # fmt: skip
-    assert found[0].endswith("no such setting; did you mean hub_port?")
-    assert found[1].endswith("no such setting; did you mean ORACLE_CACHE_TTL_S?")
+    way = "To list all settings: oracle check-config --example"
+    assert found[0].endswith(f": no such setting; did you mean hub_port? {way}")
+    assert found[1].endswith(f": no such setting; did you mean ORACLE_CACHE_TTL_S? {way}")
+    (unlike,) = find_problems({"ORACLE_XYZZY": "1"})
+    assert unlike == f"ORACLE_XYZZY: no such setting. {way}"
 
 
 def test_two_listeners_cannot_share_a_port_unless_it_is_any() -> None:
@@ -338,6 +379,42 @@ def test_no_problem_repeats_a_secret(url: str) -> None:
     assert PASSWORD not in str(find_problems({"ORACLE_DATABASE_URL": url, "ORACLE_KEY": "hush-hush"[:9]}))
 
 
+# Passwords of their own ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "url"), [
+    ("DATABASE", "postgresql://me@one:5432,two/directory?sslmode=require"),
+    ("DATABASE_OWNER", "postgresql://me@one/directory"),
+    ("REDIS", "redis://cache:6379/0"),
+])  # fmt: skip
+def test_a_password_can_be_given_beside_its_url(name: str, url: str) -> None:
+    """In any characters: whoever makes the password knows nothing of URLs."""
+    given = {f"ORACLE_{name}_URL": url, f"ORACLE_{name}_PASSWORD": "p@:/?#&=%41+ x"}
+    environ = {"ORACLE_DATABASE_URL": "postgresql://me@one/directory", **given}
+    configuration = load(environ)
+    joined: str = getattr(configuration.settings, f"{name.lower()}_url")
+    assert parse_qs(urlsplit(joined).query)["password"] == [given[f"ORACLE_{name}_PASSWORD"]]
+    assert joined.startswith(url)
+    shown = "\n".join([*configuration.format_lines(), repr(configuration.settings)])
+    assert f"ORACLE_{name}_PASSWORD=***" in shown
+    assert "p@:" not in shown
+    assert "%23" not in shown  # nor as the URL spells it
+    order = Order(msgspec.structs.replace(configuration.settings, **{f"{name.lower()}_url": None}), Path())
+    assert b"p@:" not in order.encode()
+
+
+@pytest.mark.parametrize(("environ", "problem"), [
+    ({"ORACLE_REDIS_PASSWORD": PASSWORD}, "ORACLE_REDIS_PASSWORD is set, but ORACLE_REDIS_URL is not"),
+    ({"ORACLE_REDIS_PASSWORD": PASSWORD, "ORACLE_REDIS_URL": "redis://:x@cache"}, "has a password, too"),
+    ({"ORACLE_REDIS_PASSWORD": PASSWORD, "ORACLE_REDIS_URL": "redis://cache?password=x"}, "has a password, too"),
+    ({"ORACLE_REDIS_PASSWORD": PASSWORD, "ORACLE_REDIS_URL": "http://cache"}, "ORACLE_REDIS_URL: the URL starts"),
+])  # fmt: skip
+def test_a_password_without_a_place_is_refused(environ: dict[str, str], problem: str) -> None:
+    (found,) = find_problems(environ)
+    assert problem in found
+    assert PASSWORD not in found
+
+
 @pytest.mark.parametrize("password", ["a:b", "a@b", "@", "a:b@c:d@", "%40"])
 def test_a_password_is_masked_whatever_is_in_it(password: str) -> None:
     assert mask_url(f"redis://u:{password}@host:6379/0") == "redis://u:***@host:6379/0"
@@ -374,9 +451,29 @@ def test_two_listeners_that_everybody_reaches_are_a_warning(
     warnings = list_warnings(settings)
     assert len(warnings) == warns
     with caplog.at_level("WARNING"):
-        log_warnings(settings)
+        log_warnings(settings, {})
     assert [record.getMessage() for record in caplog.records] == warnings
     for words in ("no authentication", "ORACLE_HUB_HOST", "firewall", "port 3333") if warns else ():
+        assert words in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "warns"),
+    [
+        ({}, True),
+        ({"ORACLE_ACCOUNT_LOOKUP": "off"}, False),
+        ({"ORACLE_ACCOUNT_LOOKUP_HOST": "10.0.0.5"}, False),
+        ({"ORACLE_ACCOUNT_LOOKUP_CLIENT_ID": "required"}, False),
+    ],
+)
+def test_a_port_for_dfsps_that_everybody_reaches_without_a_gateway_is_a_warning(
+    changed: dict[str, str], warns: bool
+) -> None:
+    every = "0.0.0.0"  # noqa: S104 - no listener opens
+    variables = {"ORACLE_ACCOUNT_LOOKUP": "on", "ORACLE_ACCOUNT_LOOKUP_HOST": every} | changed
+    warnings = list_warnings(load(variables).settings)
+    assert len(warnings) == warns
+    for words in ("x-client-id", "ORACLE_ACCOUNT_LOOKUP_CLIENT_ID=required", "port 4002") if warns else ():
         assert words in warnings[0]
 
 

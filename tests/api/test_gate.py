@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from test_http import Later, Serving, serve
 
-from oracle.api.hub.http import Request
+from oracle.api.http import Request
 from oracle.api.hub.listener import LOOKUP
 
 HELD = b"GET /participants/ALIAS/%d HTTP/1.1\r\nhost: x\r\n\r\n"

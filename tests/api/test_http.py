@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oracle import errors
-from oracle.api.hub.http import LIMITS, SLICE_BYTES_MAX, App, HttpServer, Limits, Request
+from oracle.api.http import LIMITS, SLICE_BYTES_MAX, App, HttpServer, Limits, Request
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
@@ -1046,7 +1046,7 @@ def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
 
 
 @settings(
-    max_examples=120,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -1061,7 +1061,7 @@ def test_any_bytes_are_served_or_refused_with_error_information(runner: asyncio.
     runner.run(run())
 
 
-MUTATED_REQUESTS = 10_000
+MUTATED_REQUESTS = 3_000
 
 
 def mutate(rng: random.Random) -> list[bytes]:
@@ -1111,8 +1111,8 @@ async def test_mutated_requests_are_served_or_refused_and_the_server_lives() -> 
         await site.check_service()
         assert not site.errors
     print(statuses)
-    assert statuses[200] > 1000
-    assert statuses[400] > 1000
+    assert statuses[200] > 500
+    assert statuses[400] > 500
 
 
 @on_each_loop

@@ -8,7 +8,7 @@ import pytest
 from hub.error_texts import kinds, raise_sites
 
 from oracle import errors
-from oracle.api.hub import faults
+from oracle.api import faults
 from oracle.identifiers import BadIdentifier
 from oracle.identifiers.errors import EXPLANATIONS
 

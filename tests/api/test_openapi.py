@@ -14,7 +14,7 @@ from hub.process import Hub, run_oracle
 from hub.wire import Answer, Wire, ask
 from jsonschema import Draft202012Validator, FormatChecker
 
-from oracle.api.hub import faults
+from oracle.api import faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -205,7 +205,7 @@ def test_the_contract_names_the_answer_to_every_captured_request(hub: Hub) -> No
     assert count > 500
 
 
-@pytest.mark.parametrize("path", ["/health", "/live", "/ready", "/openapi.json", "/"])
+@pytest.mark.parametrize("path", ["/health", "/live", "/ready", "/openapi.json", "/.authz/openapi", "/"])
 def test_the_contract_names_the_answers_to_probes_and_people(hub: Hub, path: str) -> None:
     raw = get(path.encode())
     answer = ask(hub.port, raw)
@@ -236,3 +236,19 @@ def test_the_oracle_publishes_this_contract(hub: Hub) -> None:
     assert page.body == PAGE.read_bytes()
     assert ask(hub.port, request(b"POST /", PARTICIPANTS, b"{}")).status == 405
     assert ask(hub.port, get(b"/docs")).status == 404
+
+
+def test_gateways_find_this_contract_and_whether_it_is_new(hub: Hub) -> None:
+    target = b"/.authz/openapi"
+    found = ask(hub.port, get(target))
+    assert (found.status, found.json()) == (200, CONTRACT)
+    tag = found.headers["etag"]
+    known = ask(hub.port, get(target, b'%bif-none-match: "other", %b\r\n' % (PARTICIPANTS, tag.encode())))
+    assert (known.status, known.body, known.headers["etag"]) == (304, b"", tag)
+    other = ask(hub.port, get(target, PARTICIPANTS + b'if-none-match: "other"\r\n'))
+    assert (other.status, other.body) == (200, found.body)
+    head = ask(hub.port, request(b"HEAD " + target, PARTICIPANTS))
+    assert (head.status, head.body, head.headers["etag"]) == (200, b"", tag)
+    refused = ask(hub.port, request(b"POST " + target, PARTICIPANTS, b"{}"))
+    assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD")
+    assert all(operation["x-authz"] == {"scopedBy": []} for _, _, operation in OPERATIONS)

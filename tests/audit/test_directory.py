@@ -53,6 +53,11 @@ def at(number: int) -> str:
     return f"identifier = '{ID % number}'"
 
 
+def jws_key(digit: str) -> str:
+    pem = "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----\n"
+    return f"('greenbank', 'one', '{pem}', '{digit * 64}')"
+
+
 # What people and hubs do, each with its trigger.  A session of a person can have another time zone.
 LIFE = (
     "SET timezone = 'Asia/Yangon'",
@@ -90,6 +95,13 @@ LIFE = (
     " ('makermakerma', sha256('one')), ('makermakerma', sha256('two')), ('auditoraudit', sha256('three'))",
     "UPDATE credential_secrets SET expires_at = now() + interval '1 day' WHERE secret_sha256 = sha256('one')",
     "UPDATE credentials SET revoked_at = now() WHERE credential_id = 'auditoraudit'",
+    "INSERT INTO oracles (party_id_type, url) VALUES ('MSISDN', 'http://a'), ('EMAIL', 'http://a'), ('IBAN', 'http://a')",
+    "UPDATE oracles SET url = 'http://b', is_default = true WHERE party_id_type = 'MSISDN'",
+    "DELETE FROM oracles WHERE party_id_type = 'IBAN'",
+    "INSERT INTO fsp_endpoints (fsp_id, base_url) VALUES ('greenbank', 'http://a'), ('redbank', 'http://a')",
+    "UPDATE fsp_endpoints SET base_url = 'http://b', is_proxy = true WHERE fsp_id = 'greenbank'",
+    f"INSERT INTO fsp_jws_keys (fsp_id, label, pem, sha256) VALUES {jws_key('1')}, {jws_key('2')}, {jws_key('3')}",
+    "DELETE FROM fsp_jws_keys WHERE sha256 LIKE '3%'",
 )
 
 
@@ -210,6 +222,34 @@ PLANTED = (
     Planted(
         "UPDATE credential_secrets SET expires_at = 'infinity' WHERE secret_sha256 = sha256('one')",
         ["secret: makermakerma, made at 20", "secret: makermakerma, made at 20"],
+    ),
+    Planted(
+        "UPDATE oracles SET url = 'http://c' WHERE party_id_type = 'MSISDN'",
+        ["oracle: 1, url: the directory has http://c, but its events have http://b (event "],
+    ),
+    Planted(
+        "DELETE FROM oracles WHERE party_id_type = 'EMAIL'",
+        ["oracle: 2: it is not in the directory, but event "],
+    ),
+    Planted(
+        "INSERT INTO oracles (party_id_type, url) VALUES ('ALIAS', 'http://c')",
+        ["oracle: 4: it is in the directory, but no event made it"],
+    ),
+    Planted(
+        "UPDATE fsp_endpoints SET base_url = 'http://thief' WHERE fsp_id = 'greenbank'",
+        ["endpoints: greenbank, base_url: the directory has http://thief, but its events have http://b (event "],
+    ),
+    Planted(
+        "DELETE FROM fsp_endpoints WHERE fsp_id = 'redbank'",
+        ["endpoints: redbank: it is not in the directory, but event "],
+    ),
+    Planted(
+        f"INSERT INTO fsp_jws_keys (fsp_id, label, pem, sha256) VALUES {jws_key('4')}",
+        ["jws-key: 4: it is in the directory, but no event made it"],
+    ),
+    Planted(
+        "UPDATE fsp_jws_keys SET fsp_id = 'redbank' WHERE sha256 LIKE '1%'",
+        ["jws-key: 1, fsp_id: the directory has redbank, but its events have greenbank (event "],
     ),
 )
 

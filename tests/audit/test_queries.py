@@ -17,11 +17,12 @@ import pytest
 from listener import DESCRIPTION
 from oracle_process import until
 
-from oracle.api.admin.access import Caller, Role
+from oracle.api.admin.callers import Caller
 from oracle.api.admin.problems import Refusal
 from oracle.api.history.questions import record
 from oracle.api.history.reads_quota import ReadsQuota
 from oracle.commands.audit_questions import ACTIONS, CHANNELS, ENTITIES
+from oracle.identity.identity import Role
 from oracle.verifier import merkle
 from oracle.verifier.cli import main as verify_files
 from oracle.verifier.exports import verify_exports
@@ -554,11 +555,13 @@ def make_call(quota: ReadsQuota, noted: list[str], credential_id: str) -> Call:
         noted.append(query)
         return 1
 
-    caller = Caller(credential_id, Role.AUDITOR, None, "secret")
+    caller = Caller(actor=credential_id, role=Role.AUDITOR, fsp_ids=None, way="key", person=None, secret="secret")
     postgres = SimpleNamespace(note=note)
     return cast(
         "Call",
-        SimpleNamespace(caller=caller, postgres=postgres, reads_quota=quota, request_id="r" * 32, trace_id=""),
+        SimpleNamespace(
+            caller=caller, fsp_ids=None, postgres=postgres, reads_quota=quota, request_id="r" * 32, trace_id=""
+        ),
     )
 
 

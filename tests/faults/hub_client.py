@@ -21,6 +21,7 @@ LOOK_TIMEOUT_S: Final = 4.0
 CHANGE_TIMEOUT_S: Final = 12.0
 CONTENT: Final = "application/vnd.interoperability.participants+json;version=1.1"
 RECONNECT_S: Final = 0.02
+TOGETHER: Final = 6
 # Of the looks, for the keys that are being changed all the time: that is where changes and looks meet.
 HOT_SHARE: Final = 0.3
 # Possible statuses of each call, besides 503.
@@ -195,6 +196,29 @@ async def change(book: Book, services: Sequence[tuple[str, Callable[[], int]]]) 
             connection.close()
 
 
+async def change_together(book: Book, services: Sequence[tuple[str, Callable[[], int]]]) -> None:
+    """Change several keys at the same moment through one service, so that registrations share a transaction."""
+    links = [[(name, Connection(port)) for name, port in services] for _ in range(TOGETHER)]
+    keys = [key for key in book.keys if key not in book.calm and key not in book.still]
+    try:
+        while not book.stopped:
+            await asyncio.sleep(book.random.uniform(0, 0.3))
+            if book.resting:
+                continue
+            at = book.random.randrange(len(services))
+            chosen = book.random.sample(keys, min(TOGETHER, len(keys)))
+            book.changing += 1
+            try:
+                pairs = zip(chosen, links, strict=False)
+                await asyncio.gather(*(_change(book, key, [link[at]]) for key, link in pairs))
+            finally:
+                book.changing -= 1
+    finally:
+        for link in links:
+            for _, connection in link:
+                connection.close()
+
+
 async def _change(book: Book, key: str, connections: Sequence[tuple[str, Connection]]) -> None:
     async def do(kind: Kind, owner: str = NOBODY) -> Call:
         name, connection = book.random.choice(connections)
@@ -235,7 +259,7 @@ async def _change_by_hand(book: Book, connection: Any, key: str) -> None:
     outcome: CallResult = "unknown"
     try:
         # A transaction of two statements: the FSP first, which no lookup shows.
-        await connection.execute("INSERT INTO fsps (fsp_id) VALUES ($1)", owner)
+        await connection.execute("INSERT INTO fsps (fsp_id) VALUES ($1) ON CONFLICT DO NOTHING", owner)
         if book.random.random() < 0.3:
             kind = "remove"
             owner = await connection.fetchval("SELECT fsp_id FROM aliases WHERE identifier = $1", key) or owner

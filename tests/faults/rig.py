@@ -41,6 +41,7 @@ from hub_client import (
     call,
     change,
     change_by_hand,
+    change_together,
     look_up,
     look_up_anew,
 )
@@ -77,6 +78,8 @@ BEGIN
 END $$;
 CREATE TRIGGER rig_note_move AFTER UPDATE ON cache_generation FOR EACH ROW EXECUTE FUNCTION rig_note_move();
 """
+# An FSP that nobody knows is registered alone.  These share a transaction with others.
+FSPS_KNOWN: Final = "INSERT INTO fsps (fsp_id) SELECT 'fsp-' || n FROM generate_series(1, 20000, 2) AS n"
 # The errors that a worker logs when it starts while the database is away (it is started again), when it hangs, and when
 # an old primary comes back.
 EXPECTED: Final = (
@@ -258,6 +261,7 @@ class Rig:
                 self._spawn(look_up_anew(self.book, name, port, self.load.pace_s, f"{COLD}{name}-{number}"))
         for _ in range(self.load.changes):
             self._spawn(change(self.book, ports))
+        self._spawn(change_together(self.book, ports))
 
     def begin_changes(self, service: Service, clients: int) -> None:
         """Add clients that make changes through this service alone."""
@@ -588,6 +592,7 @@ async def _migrate(url: str) -> None:
     connection: asyncpg.Connection[Any] = await asyncpg.connect(url, timeout=60)
     try:
         await connection.execute(MOVES_NOTED)
+        await connection.execute(FSPS_KNOWN)
     finally:
         await connection.close()
 
@@ -635,10 +640,16 @@ def count_acknowledged(calls: Sequence[Call]) -> int:
     return sum(made.kind != "look" and made.outcome == "ok" for made in calls)
 
 
+def count_joined(events: Sequence[Event]) -> int:
+    """Count the events of transactions that have several: registrations that arrived together."""
+    return sum(count for count in Counter(event.committed_at for event in events).values() if count > 1)
+
+
 def figures(history: History) -> str:
     outcomes = Counter((made.kind, made.outcome) for made in history.calls)
     summary = ", ".join(f"{kind} {outcome} {count}" for (kind, outcome), count in sorted(outcomes.items()))
     calls, events = len(history.calls), len(history.events)
     return (
-        f"seed {history.seed}: {calls} calls ({summary}), {events} events, {len(history.moves)} moves of the generation"
+        f"seed {history.seed}: {calls} calls ({summary}), {events} events, {count_joined(history.events)} of them in"
+        f" shared transactions, {len(history.moves)} moves of the generation"
     )

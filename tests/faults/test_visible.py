@@ -32,7 +32,7 @@ LEASE_S: Final = 1.0
 FAST_S: Final = 1.0
 SETTINGS: Final = {"ORACLE_CACHE_TIMEOUT_MS": "500", "ORACLE_LOOKUP_TIMEOUT_MS": "2000"}
 SLOW_MS: Final = [600, 800]
-PACE_S: Final = 0.005
+PACE_S: Final = 0.02
 KEYS: Final = 8
 CALLERS: Final = 6
 

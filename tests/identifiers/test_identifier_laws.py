@@ -84,7 +84,7 @@ def assert_canonical(kind: str, found: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(text=texts, country=countries)
 @example(text="\ud800", country=None)
 @example(text="\x00", country=None)
@@ -107,7 +107,7 @@ def test_any_text_is_refused_or_becomes_one_lasting_spelling(kind: str, text: st
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=KINDS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(text=texts)
 def test_a_canonical_form_is_canonical_under_the_type_the_hub_names(scheme: Scheme, text: str) -> None:
     found = attempt(scheme.kind, text)
@@ -123,7 +123,7 @@ def test_a_text_that_clients_take_for_a_step_in_a_path_is_refused(kind: str) -> 
     assert READING.read_prefix(kind, ".").prefix == "."
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(text=texts, country=countries)
 def test_an_nrc_has_the_same_key_under_both_names_and_other_text_is_opaque(text: str, country: str | None) -> None:
     person, nrc = attempt("PERSONAL_ID", text, country), attempt("NRC", text, country)
@@ -133,7 +133,7 @@ def test_an_nrc_has_the_same_key_under_both_names_and_other_text_is_opaque(text:
         assert person == canonicalise("ALIAS", text)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(digits=st.text("0123456789", min_size=18, max_size=18))
 def test_an_accepted_clabe_has_its_check_digit_and_any_other_last_digit_is_refused(digits: str) -> None:
     right = (10 - sum(int(d) * w % 10 for d, w in zip(digits, [3, 7, 1] * 5 + [3, 7], strict=False)) % 10) % 10
@@ -141,7 +141,7 @@ def test_an_accepted_clabe_has_its_check_digit_and_any_other_last_digit_is_refus
     assert taken == ([] if digits.startswith("000") else [str(right)])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(text=accepted, position=st.integers(0, 33), digit=st.sampled_from("0123456789"))
 def test_one_wrong_digit_never_makes_another_valid_iban(text: str, position: int, digit: str) -> None:
     iban = attempt("IBAN", text)
@@ -169,9 +169,11 @@ def test_the_code_points_that_are_sampled_have_no_character(plane: int) -> None:
     assert {unicodedata.category(chr(code_point)) for code_point in range(begin, (plane + 1) << 16)} <= {"Cn", "Co"}
 
 
-# Five kinds share one rule, and PERSONAL_ID also reads NRCs.  One kind sees every code point, the others a part.
-@pytest.mark.parametrize(("kind", "step"), [(k, {"ACCOUNT_ID": 1, "PERSONAL_ID": 3}.get(k, 31)) for k in OPAQUE])
+# Five kinds share one rule, and PERSONAL_ID also reads NRCs.  With --complete one kind sees every code point, and the
+# others see a part.
+@pytest.mark.parametrize(("kind", "step"), [(k, {"ACCOUNT_ID": 1, "PERSONAL_ID": 5}.get(k, 31)) for k in OPAQUE])
 def test_every_single_code_point_is_refused_or_kept_by_law(kind: str, step: int, complete: bool) -> None:
+    step = step if complete else max(step, 3)
     refused_categories = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
     normalize, category = unicodedata.normalize, unicodedata.category
     kept = 0
@@ -206,7 +208,7 @@ def test_no_single_odd_character_slips_into_a_number(kind: str, complete: bool) 
         "EMAIL": "a@b.mx",
     }[kind]
     accepted = []
-    for code_point in list_code_points(7, complete=complete):
+    for code_point in list_code_points(7 if complete else 19, complete=complete):
         if code_point < 128:
             continue
         with suppress(BadIdentifier):  # pytest.raises would take most of the time

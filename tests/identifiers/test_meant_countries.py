@@ -22,7 +22,7 @@ from oracle.imports.rows import RowChecks
 
 HOME = ("MX", "MM")
 ABROAD = ("US CA BR FR JP PK SG TH LB ID IN DE GB CN PH ZM NG AR IT EG").split()  # noqa: SIM905 - reads better
-COUNT = int(os.environ.get("ORACLE_TEST_NUMBERS", "3000"))
+COUNT = int(os.environ.get("ORACLE_TEST_NUMBERS", "1500"))
 TYPES = (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE, PhoneNumberType.TOLL_FREE)
 TO_BURMESE = str.maketrans("0123456789", "၀၁၂၃၄၅၆၇၈၉")
 

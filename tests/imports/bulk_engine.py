@@ -103,7 +103,7 @@ class Engine:
     async def decide(self, batch_id: int, *, approve: bool, by: str = "checker") -> None:
         async def work(transaction: Transaction) -> None:
             batch = await decisions.lock_batch(transaction, "a", batch_id)
-            await decisions.decide(transaction, batch, approve=approve, by=by, reason="because")
+            await decisions.decide(transaction, batch, approve=approve, by=by, person=None, reason="because")
 
         await self.changes.administer(as_uploader(by), work)
 

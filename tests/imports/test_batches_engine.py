@@ -407,10 +407,11 @@ async def test_a_second_person_approves_a_file(engine: Engine) -> None:
 
 async def test_changes_of_one_alias_have_a_limit_of_their_own(engine: Engine) -> None:
     await engine.db.execute("UPDATE fsps SET two_persons = fsp_id = 'a'")
-    change = one_alias.OneChange("add", "ALIAS", PartyKey("ALIAS", "x", ""), "", "")
+    names = iter("abcd")
 
     async def ask(transaction: Transaction) -> str:
         if await one_alias.needs_approval(transaction, "a", waiting_max=2):
+            change = one_alias.OneChange("add", "ALIAS", PartyKey("ALIAS", next(names), ""), "", "")
             return str((await one_alias.add_batch(transaction, as_uploader("a"), "a", change))["state"])
         return "made"
 
@@ -469,7 +470,7 @@ async def test_a_file_can_be_cancelled_while_it_is_read(engine: Engine) -> None:
 
 @pytest.mark.usefixtures("small")
 async def test_an_import_stopped_at_random_moments_ends_with_the_same_results(engine: Engine) -> None:
-    """Cancel the import task at any point of its work; test_batches_killed kills processes."""
+    """Cancel the import task at any point of its work; `make faults` kills processes."""
     source = random.Random(5)
     lines = [
         f"ALIAS,n{source.randrange(300)},,{source.choice(['', 'MXN'])},,{source.choice(['add', 'remove'])}"

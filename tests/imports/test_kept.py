@@ -10,10 +10,11 @@ import pytest
 from bulk_engine import Engine, as_uploader, open_engine
 
 from oracle import errors
-from oracle.api.admin.access import Caller, Role
+from oracle.api.admin.callers import Caller
 from oracle.api.admin.calls import Once, Replayed
 from oracle.api.admin.keeping import ANSWER_BYTES_MAX, Answer, Keeping
 from oracle.api.admin.problems import Refusal
+from oracle.identity.identity import Role
 from oracle.imports import quota, uploads
 from oracle.imports.import_limits import ImportLimits
 from oracle.run.housekeeping import Housekeeping, Retention
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from oracle.store.postgres import Transaction
 
 DAY_S: Final = 86_400.0
-CALLER: Final = Caller("aaaaaaaaaaaa", Role.MAKER, "a", "the secret of the caller")
+CALLER: Final = Caller(
+    actor="aaaaaaaaaaaa", role=Role.MAKER, fsp_ids=frozenset({"a"}), way="key", person=None,
+    secret="the secret of the caller",
+)  # fmt: skip
 PERSONAL: Final = b'{"identifier":"525512345678"}'
 
 
@@ -35,7 +39,7 @@ async def engine(database_url: str, redis_url: str) -> AsyncIterator[Engine]:
 
 async def call(engine: Engine, keeping: Keeping, key: str, given: Answer, caller: Caller = CALLER) -> Answer:
     """Make a change that is answered so, or get the answer of the first call."""
-    await keeping.look(engine.postgres, caller.credential_id)
+    await keeping.look(engine.postgres, caller.actor)
 
     async def work(_: Transaction) -> Answer:
         return given
@@ -71,7 +75,9 @@ async def test_every_answer_is_kept_encrypted_and_in_bounds(engine: Engine) -> N
     with pytest.raises(Refusal, match="too long to keep") as lost:
         await call(engine, keeping, "random", Answer(500, b""))
     assert (lost.value.status, lost.value.code) == (409, "answer_lost")
-    other = Caller("bbbbbbbbbbbb", Role.READER, None, "another secret")
+    other = Caller(
+        actor="bbbbbbbbbbbb", role=Role.READER, fsp_ids=None, way="key", person=None, secret="another secret"
+    )
     assert await call(engine, keeping, "ordinary", refusal, other) == refusal, "each credential has its own quota"
 
 
@@ -87,9 +93,7 @@ async def test_the_quota_counts_bytes_and_what_other_processes_keep(engine: Engi
 
 async def test_an_answer_that_was_kept_in_clear_becomes_unreadable_and_is_not_done_again(engine: Engine) -> None:
     clear = b"\0\x82\xa6status\xcc\xc9\xa4body\xc4\x03525"  # msgpack of an Answer, as earlier versions kept it
-    await engine.db.execute(
-        "INSERT INTO idempotency VALUES ($1, 'old', $2, $3)", CALLER.credential_id, b"digest", clear
-    )
+    await engine.db.execute("INSERT INTO idempotency VALUES ($1, 'old', $2, $3)", CALLER.actor, b"digest", clear)
     assert (await call(engine, Keeping(), "old", Answer(500, b""))).body == b"525", "until housekeeping comes"
     await sweep(engine, Retention(DAY_S, 365 * DAY_S, None))
     assert b"525" not in await engine.db.fetchval("SELECT answer FROM idempotency")

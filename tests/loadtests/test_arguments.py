@@ -34,6 +34,16 @@ def test_a_number_that_no_run_can_use_is_refused_in_words(
     assert text.endswith(f"argument {option}: {value!r} is not a whole number of at least 1, without a unit")
 
 
+@pytest.mark.parametrize("option", ["--busy", "--slow"])
+@pytest.mark.parametrize("value", ["-1", "two", ""])
+def test_what_can_be_left_out_is_a_whole_number_or_0(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ceiling.parse([f"{option}=0"]) != ceiling.parse([f"{option}=1"])
+    text = list_refusals([f"{option}={value}"], capsys, ceiling)
+    assert text.endswith(f"{value!r} is not a whole number of at least 1, without a unit; or 0")
+
+
 @pytest.mark.parametrize(("program", "option"), [(ceiling, "--sweep"), (overload, "--connections")])
 @pytest.mark.parametrize("value", ["a,2", "0", "1,,2"])
 def test_a_list_with_a_wrong_number_is_refused_in_words(

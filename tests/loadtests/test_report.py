@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from loadtests import figures, machine, report
-from loadtests.ceiling import compute_medians, find_missing_programs, format_comparison, make_rows, parse
+from loadtests.ceiling import parse
+from loadtests.comparison import HEADS, compute_medians, compute_ratio, format_comparison, make_rows
 from loadtests.load import choose_exit_code, describe, summarise
 from loadtests.machine import Surroundings, Times, Watch, compute_others
 from loadtests.overload import Point
+from loadtests.peers import find_missing_programs
 from loadtests.plots import draw_plot
+from loadtests.stack import read_cpu, read_exact_cpu
 from loadtests.thresholds import TOTAL, Row
 
 QUIET = Surroundings(2, load_before=0.1, others_before=0.01, others=0.03, stolen=0.0, seconds=20.0)
@@ -47,26 +51,45 @@ def make_measurement(server: float, rate: float = 20_000.0) -> dict[str, float]:
 
 
 def make_comparison(aliases: int) -> dict[str, Any]:
-    sweep = [{"side": "ours", "connections": 4, **make_measurement(20.0, rate)} for rate in (5_000.0, 9_000.0)]
+    sweep = [{"side": "compiled", "connections": 4, **make_measurement(20.0, rate)} for rate in (5_000.0, 9_000.0)]
     return {
         "workers": 1,
         "aliases": aliases,
         "keys": 1_000,
         "rounds": {
-            "cached/ours": [make_measurement(20.0), make_measurement(90.0), make_measurement(30.0)],
-            "cached/nginx": [make_measurement(14.0), make_measurement(14.0), make_measurement(14.0)],
-            "cold/ours": [make_measurement(40.0)],
+            "cached/compiled": [make_measurement(20.0), make_measurement(90.0), make_measurement(30.0)],
+            "cached/c": [make_measurement(8.0), make_measurement(40.0), make_measurement(10.0)],
+            "cached/nginx": [make_measurement(14.0), make_measurement(60.0), make_measurement(20.0)],
+            "cold/interpreted": [make_measurement(40.0)],
         },
         "sweep": sweep,
     }
 
 
-def test_a_figure_is_the_median_of_its_rounds_and_a_ratio_compares_medians() -> None:
-    found = make_comparison(1_000_000)
-    assert compute_medians(found["rounds"]["cached/ours"])["server"] == 31.0
-    ours, ceiling, ratio, cold = make_rows(found)
-    assert [row[1] for row in (ours, ceiling, ratio, cold)] == ["oracle", "nginx", "oracle / nginx", "oracle"]
-    assert (ours[5], ceiling[5], ratio[5]) == ("31.0", "15.0", "2.07")
+def test_a_figure_is_the_median_of_its_rounds() -> None:
+    assert compute_medians(make_comparison(1_000_000)["rounds"]["cached/compiled"])["server"] == 31.0
+
+
+def test_a_ratio_compares_the_sides_of_the_same_round() -> None:
+    rounds = make_comparison(1_000_000)["rounds"]
+    ours, nginx = rounds["cached/compiled"], rounds["cached/nginx"]
+    # 23/17, 93/63, 33/23 with the 2 of Redis and the 1 of the kernel: medians of each side would give 33/23 alone.
+    assert compute_ratio(ours, nginx, "both") == pytest.approx(33 / 23)
+    assert compute_ratio(ours[:2], nginx[:2], "both") == pytest.approx((23 / 17 + 93 / 63) / 2)
+    assert compute_ratio(ours, nginx, "postgres") == 1.0
+    assert compute_ratio(ours, [{**one, "postgres": 0.0} for one in nginx], "postgres") is None
+
+
+def test_a_row_has_the_ratios_to_the_sides_that_were_measured_in_its_case() -> None:
+    rows = {tuple(row[:2]): dict(zip(HEADS, row[2:], strict=True)) for row in make_rows(make_comparison(1_000_000))}
+    ours = rows["cached lookups", "oracle, compiled"]
+    assert (ours["server + Redis µs"], ours["µs / C"], ours["µs / nginx"]) == ("33.0", "2.16", "1.43")
+    assert ours["as intended"] == "100.00%"
+    floor, nginx = rows["cached lookups", "C (the floor)"], rows["cached lookups", "nginx + Lua"]
+    assert (floor["µs / C"], floor["µs / nginx"], nginx["µs / nginx"], nginx["as intended"]) == ("", "0.65", "", "")
+    cold = rows["lookups that are not in the cache", "oracle, interpreted"]
+    assert (cold["server + Redis µs"], cold["µs / C"], cold["µs / nginx"]) == ("43.0", "", "")
+    assert (cold["PostgreSQL µs"], ours["PostgreSQL µs"]) == ("1.0", "")  # only cold lookups ask it
 
 
 def test_both_files_show_all_saved_results(tmp_path: Path) -> None:
@@ -85,7 +108,7 @@ def test_both_files_show_all_saved_results(tmp_path: Path) -> None:
     p99 = "| p99 of lookups, during the import / quiet | 4.50 × |"
     for wanted in (
         "cached lookups",
-        "oracle / nginx",
+        "µs / nginx",
         "| hot: few parties often | 400 |",
         p99,
         kept["commit"],
@@ -241,6 +264,15 @@ def test_a_machine_is_judged_by_what_others_use(surroundings: Surroundings, reas
     assert surroundings.find_disturbance() == reason
 
 
+def test_cpu_is_read_in_steps_and_exactly() -> None:
+    began = read_exact_cpu([os.getpid()])
+    while read_exact_cpu([os.getpid()]).since(began).total < 0.05:
+        sum(range(10_000))
+    counted, exact = read_cpu([os.getpid()]), read_exact_cpu([os.getpid()])
+    assert exact.since(began).total >= 0.05
+    assert exact.user / exact.total == pytest.approx(counted.user / counted.total, rel=0.1)
+
+
 def test_our_own_work_is_not_that_of_others() -> None:
     assert compute_others(Times(0.0, 100.0, 7.0, 10.0), Times(10.0, 112.0, 8.0, 21.0)) == (0.1, 0.1)
     assert compute_others(Times(0.0, 100.0, 7.0, 10.0), Times(10.0, 101.0, 7.0, 21.0)) == (0.0, 0.0)
@@ -251,14 +283,12 @@ def test_our_own_work_is_not_that_of_others() -> None:
     assert watch.end().cores == machine.count_cores()
 
 
-def test_a_comparison_has_a_line_for_each_figure_with_its_unit() -> None:
+def test_a_comparison_has_a_line_for_each_side_and_fits_a_terminal() -> None:
     lines = list(format_comparison(make_comparison(1_000_000)))
-    assert lines[:2] == [
-        "1 worker(s) each, 1,000 keys of 1,000,000 aliases",
-        "µs: CPU time of each lookup; medians over the rounds",
-    ]
-    text = "\n".join(line.rstrip() for line in lines)
-    assert re.search(r"^cached lookups +oracle +nginx +oracle / nginx$", text, re.MULTILINE)
-    assert re.search(r"^  server µs +31\.0 +15\.0 +2\.07$", text, re.MULTILINE)
-    assert re.search(r"^lookups that are not in the cache +oracle$", text, re.MULTILINE)
-    assert max(map(len, text.splitlines())) <= 90
+    assert lines[0] == "1 worker(s) each, 1,000 keys of 1,000,000 aliases"
+    text = "\n".join(lines)
+    first, last = "requests/s", "sum µs"
+    assert re.search(rf"^cached lookups\n +{first} .* {last} +/ C +/ nginx$", text, re.MULTILINE)
+    assert re.search(r"^oracle, compiled +20,000 .* 33\.0 +2\.16 +1\.43$", text, re.MULTILINE)
+    assert re.search(rf"^lookups that are not in the cache\n +{first} .* {last}$", text, re.MULTILINE)
+    assert max(map(len, lines)) <= 120

@@ -7,6 +7,7 @@ a shell gets, without the start of an interpreter each time.
 from __future__ import annotations
 
 import ast
+import asyncio
 import csv
 import json
 import os
@@ -22,6 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
+import asyncpg
 import pytest
 from admin_service import Service
 from oracle_process import environment, run_oracle
@@ -29,11 +31,14 @@ from shell import Shell, key_of
 
 import oracle.commands
 import oracle.commands.client
+from oracle.audit import log
+from oracle.audit.keys import KeyFile, create_first_key
 from oracle.commands import batches
 from oracle.commands.client import RETRY_PAUSES_S, Client, ClientError, Upload
 from oracle.commands.output import write_output
 from oracle.commands.progress import Progress
 from oracle.commands.verbs import parse_past_time, parse_time
+from oracle.store.queries import QUERIES
 
 PUBLISHED = Path(oracle.commands.__file__).parents[2] / "schemas" / "admin.openapi.json"
 
@@ -241,6 +246,28 @@ def test_a_key_is_issued_used_rotated_and_revoked(shell: Shell, tmp_path: Path) 
     own = tmp_path / "own.key"
     assert shell.as_key(second, "key", "rotate", "--out", str(own), "--json").json["credentialId"] == name
     assert shell.as_key(None, "key", "me", "--key-file", str(own)).code == 0
+    for label in ("Ana  María", "ana maria (Maker of redbank)"):  # a label, and a name as lists show it
+        assert shell("key", "show", label, "--json").json["credentialId"] == name
+    twin = shell("key", "issue", "--role", "reader", "--label", "Ana María", "--json").json["credential"][
+        "credentialId"
+    ]
+    ambiguous = shell("key", "revoke", "ana maria", "--reason", "she left")
+    assert ambiguous.code == 2
+    assert ambiguous.err.startswith("oracle: 2 keys have the label ana maria. Write the id of one: ")
+    for named in (f"{name} = ana maria (maker of redbank)", f"{twin} = Ana María (reader)"):
+        assert named in ambiguous.err
+    assert shell("key", "revoke", "Ana María (reader)", "--reason", "a test").code == 0
+    unknown = shell("key", "rotate", "Maria")
+    assert (unknown.code, unknown.err) == (
+        3,
+        f"oracle: no key has the id or the label Maria. Similar: {name} = ana maria (maker of redbank)\n",
+    )
+    rotated = shell("key", "rotate", "ana maria", "--grace-s", "0")
+    assert rotated.err.splitlines()[-1] == "The old key does not work any more."
+    later = shell("key", "rotate", "ANA MARIA", "--grace-s", "3600").err.splitlines()[-1]
+    assert re.fullmatch(
+        r"The old key works until [-0-9]+ [0-9:]+Z\. Before then, give the new key to all who use it\.", later
+    )
     assert shell("key", "revoke", name, "--reason", "she left").code == 0
     assert {shell.as_key(each, "key", "me").code for each in (key, second)} == {4}
     assert ["401", "unauthorized", "GET", "/me", "ana maria (maker of redbank)"] in [
@@ -318,11 +345,18 @@ def test_people_appear_by_name_and_are_found_by_it(shell: Shell, service: Servic
     reads = shell.as_key(desk, "audit", "reads", "--by", "rosa")
     assert {line[2] for line in reads.lines} == {"Rosa (auditor)"}
 
-    assert shell("key", "update", luis.split("_")[1], "--label", "Luis Mora").code == 0
-    assert find("batch", "list", "--by", "Luis Mora") == [first]
+    assert shell("key", "update", luis.split("_")[1], "--label", "Luis Peña Díaz").code == 0
+    for typed in ("Luis Peña Díaz", "luis pena diaz", "DIAZ", "Pena Díaz", "LUIS PENA DIAZ (checker of Northbank)"):
+        assert find("batch", "list", "--by", typed) == [first], typed
+    plain = service.issue("dfsp-maker", "northbank", label="Luis Pena Diaz")  # an exact spelling names one of two
+    assert find("batch", "list", "--by", "Luis Peña Díaz") == [first]
+    assert find("batch", "list", "--by", "Luis Pena Diaz") == []
+    assert "Several people" in shell("batch", "list", "--by", "luis").err
+    assert "No key has this name" in shell("batch", "list", "--by", "\u0301").err  # an accent alone
+    assert shell("key", "revoke", plain.split("_")[1], "--reason", "a test").code == 0
     renamed = shell.as_key(luis, "batch", "show", first, "--json").json
-    assert renamed["decidedByName"] == "Luis Mora (checker of northbank)"
-    assert shell.as_key(luis, "key", "me", "--json").json["label"] == "Luis Mora"
+    assert renamed["decidedByName"] == "Luis Peña Díaz (checker of northbank)"
+    assert shell.as_key(luis, "key", "me", "--json").json["label"] == "Luis Peña Díaz"
 
 
 def test_an_nrc_is_shown_as_people_write_it_beside_its_canonical_form(shell: Shell) -> None:
@@ -345,12 +379,37 @@ def test_bootstrap_creates_only_the_first_key(database_url: str, tmp_path: Path)
     assert first.returncode == 0
     assert first.stdout.startswith("aok_")
     second = run_oracle(tmp_path, "key", "bootstrap", "--out", "second.key", env=env)
-    assert (second.returncode, second.stdout) == (1, "")
+    assert (second.returncode, second.stdout) == (5, "")  # a program can tell it from a failure
     assert second.stderr == (
         "oracle: an operator exists already: ask an operator for a key (oracle key issue)."
         " If no operator has a key any more, add --force\n"
     )
     assert not [file for file in tmp_path.iterdir() if "second.key" in file.name]
+
+
+def test_the_key_of_history_can_be_made_before_the_first_start(database_url: str, tmp_path: Path) -> None:
+    """A secret that every machine mounts: none of them can write it."""
+    file = tmp_path / "signing.keys"
+    env = {"ORACLE_DATABASE_URL": database_url, "ORACLE_AUDIT_KEY_FILE": str(file)}
+    made = run_oracle(tmp_path, "audit", "keys", "create", env=env)
+    assert made.returncode == 0
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+    async def begin() -> list[str]:
+        connection = await asyncpg.connect(database_url)
+        try:
+            await create_first_key(connection, await connection.fetchval(QUERIES["audit_origin"]), KeyFile(file))
+            return [key.vkey for key in await log.fetch_keys(connection)]
+        finally:
+            await connection.close()
+
+    again = run_oracle(tmp_path, "audit", "keys", "create", env=env)
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "holds a key already: use it" in again.stderr
+    assert asyncio.run(begin()) == made.stdout.split()
+    lost = run_oracle(tmp_path, "audit", "keys", "create", env={**env, "ORACLE_AUDIT_KEY_FILE": str(tmp_path / "new")})
+    assert (lost.returncode, (tmp_path / "new").exists()) == (1, False)
+    assert "the log has a key already: copy the key file" in lost.stderr
 
 
 def test_settings_never_show_the_key(tmp_path: Path) -> None:
@@ -430,7 +489,7 @@ def test_more_identifiers_than_one_call_accepts_are_checked_and_looked_up(shell:
         "oracle: This role may not do that"
     )
     assert shell.as_key(maker_key, "alias", "list", "--fsp", "redbank").err.startswith(
-        "oracle: This credential can only act for its own FSP"
+        "oracle: You can only act for your own FSP"
     )
 
 
@@ -572,7 +631,7 @@ def test_import_registers_a_file_and_writes_its_results(shell: Shell, maker_key:
     done = shell.as_key(maker_key, "import", str(file), "--results", str(out), "--note", "three")
     number = done.out.split()[1]
     assert (done.code, done.out) == (0, f"batch {number} done: 3 rows read, 3 valid, 3 applied, 0 failed\n")
-    assert [line.split()[0] for line in done.err.splitlines()] == ["uploaded", "checked"]
+    assert [line.split()[0] for line in done.err.splitlines()] == ["uploaded", "checked", "applied"]
     assert out.read_text().splitlines()[1] == "2,added,,,523300000000,MSISDN,'523300000000,,MXN,,add"
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
 
@@ -810,6 +869,14 @@ def test_a_change_of_one_alias_waits_for_a_second_person(shell: Shell, service: 
     assert shell.as_key(checker, "batch", "approve", add, "--json").json["state"] == "done"
     assert shell.as_key(maker, "alias", "show", *party).code == 0
     update = wait(maker, "update", *party, "--currency", "USD", "--reason", "asked")
+    again = shell.as_key(maker, "alias", "update", *party, "--currency", "USD", "--reason", "asked")
+    assert (again.code, again.out) == (5, "")
+    assert again.err == (
+        f"oracle: Batch {update} already waits for this change (already_waiting). A second person must approve it."
+        " To see it: oracle batch show BATCH. To withdraw it: oracle batch cancel BATCH\n"
+    )
+    waiting = {line[0]: line[-1] for line in shell.as_key(checker, "batch", "list", "--state", "waiting").lines}
+    assert waiting[update] == "one alias: update MSISDN 525598760001, new currency: USD (now: MXN)"
     # Also an operator, and also with the version of an alias that changes before the approval.
     (version,) = re.findall(r"^version +(\S+)$", shell.as_key(maker, "alias", "show", *party).out, re.MULTILINE)
     operator = service.operator.headers["authorization"].removeprefix("Bearer ")
@@ -1040,6 +1107,9 @@ def test_a_file_of_identifiers_is_checked_and_looked_up(
         found = shell.as_key(key_of(service), "alias", "lookup", *asked, stdin=plain.read_text())
         assert [line[1] for line in found.lines] == ["greenbank", "", ""]
         assert found.err == "3 identifiers: 1 answered by an FSP, 1 not, 1 not valid\n"
+    for name in (str(plain), str(table), "list.txt"):
+        mistaken = shell.as_key(maker_key, "alias", "check", "MSISDN", name)
+        assert mistaken.err == f"{name} is read as an identifier. To read the identifiers in that file: --file {name}\n"
     assert "missing: KIND\n" in shell.as_key(maker_key, "alias", "check", "--file", str(plain)).err
     wrong = shell.as_key(maker_key, "alias", "check", "MSISDN", "12", "--file", str(plain))
     assert wrong.code == 2

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from oracle_process import run_oracle
 
 from oracle.commands.audit_questions import REASONS, describe_change
 from oracle.store.resolution import Reason
 
 ENTRY = {"fsp_id": "greenbank", "default": True, "currency": "MXN"}
 FSP = {"name": "Green Bank", "status": "active", "version": 1, "changed_at": "2026-11-28T20:39:40+00:00"}
-
-
-@pytest.mark.parametrize("verb", ["verify", "keys"])
-def test_no_database_is_made_to_look_into_its_history(tmp_path: Path, verb: str) -> None:
-    ran = run_oracle(tmp_path, "audit", verb, env={"ORACLE_DATA_DIR": str(tmp_path / "none")})
-    assert (ran.returncode, ran.stdout) == (2, ""), ran
-    assert "there is no history here" in ran.stderr
-    assert "oracle audit fetch" in ran.stderr
-    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import asyncpg
 import pytest
 from oracle_process import SERVE, run_oracle, start_oracle
+
+from oracle.run.embedded.directory import find_unwritable
 
 PASSWORD = "hush-hush"
 
@@ -39,6 +42,14 @@ def test_wrong_usage_exits_with_2(tmp_path: Path, arguments: list[str]) -> None:
     assert done.stderr.startswith("usage: ")
 
 
+@pytest.mark.parametrize(("part", "setting"), [("account-lookup", "ACCOUNT_LOOKUP"), ("oracles", "ADMIN_PORT")])
+def test_a_listener_that_is_off_is_not_started_alone(tmp_path: Path, part: str, setting: str) -> None:
+    done = run_oracle(tmp_path, "serve", "--only", part)
+    assert done.returncode == 2
+    assert "is off. Set ORACLE_ACCOUNT_LOOKUP" in done.stderr
+    assert setting in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -46,8 +57,11 @@ def test_wrong_usage_exits_with_2(tmp_path: Path, arguments: list[str]) -> None:
         (["seed", "--count", "0", "--fsps", "1"], "oracle seed: --count: 0 is not from 1 to 100,000,000"),
         (["seed", "--count", "1"], "oracle seed: missing: --fsps"),
         (["seed", "--count", "1", "--fsps", "1", "--fast"], "oracle seed: not known: --fast"),
-        (["serve", "--only", "jobs"], "oracle serve: --only: 'jobs' is not known. Choose from: hub, admin"),
-        (["fly"], "oracle: COMMAND: 'fly' is not known. Choose from: serve, check-config, migrate, seed, "),
+        (
+            ["serve", "--only", "jobs"],
+            "oracle serve: --only: 'jobs' is not known. Choose from: hub, admin, account-lookup",
+        ),
+        (["fly"], "oracle: COMMAND: 'fly' is not known. Choose from: serve, health, check-config, migrate, "),
     ],
 )
 def test_wrong_usage_is_explained_in_plain_words(tmp_path: Path, arguments: list[str], line: str) -> None:
@@ -57,19 +71,22 @@ def test_wrong_usage_is_explained_in_plain_words(tmp_path: Path, arguments: list
     assert help_line == f"For an explanation: {line.partition(':')[0]} --help"
 
 
-def test_importing_the_command_line_loads_no_part_of_the_oracle() -> None:
+def test_importing_the_command_line_loads_nothing_else_of_the_oracle() -> None:
     listing = (
         "import sys, oracle.cli; print([m for m in sys.modules if m.startswith(('oracle.', 'asyncpg', 'msgspec'))])"
     )
     done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['oracle.cli']"
+    assert done.stdout.strip() == "['oracle.compiled', 'oracle.cli']"  # the first finds the compiled form of a module
 
 
 # Settings -----------------------------------------------------------------------------------------------------
 
 
+ANY_PORT = {"ORACLE_HUB_PORT": "0", "ORACLE_ADMIN_PORT": "0"}  # another program can have the usual ones
+
+
 def test_check_config_warns_of_two_public_listeners(tmp_path: Path) -> None:
-    public = {"ORACLE_HUB_HOST": "0.0.0.0", "ORACLE_ADMIN_HOST": "::"}  # noqa: S104 - no listener opens
+    public = {"ORACLE_HUB_HOST": "0.0.0.0", "ORACLE_ADMIN_HOST": "::", **ANY_PORT}  # noqa: S104 - for a moment
     done = run_oracle(tmp_path, "check-config", env=public)
     assert done.returncode == 0
     assert done.stderr.startswith("warning: Both listeners are open to every network: ORACLE_HUB_HOST=0.0.0.0")
@@ -105,13 +122,36 @@ def test_config_can_be_given_before_or_after_the_command(tmp_path: Path, argumen
     assert "ORACLE_WORKERS=3" in run_oracle(tmp_path, *arguments).stdout
 
 
+@pytest.mark.parametrize(
+    ("below", "fault"), [("file", "{}/file is not a directory"), ("file/deeper", "{}/file is not a directory")]
+)
+def test_a_data_directory_that_cannot_be_used_is_a_warning(tmp_path: Path, below: str, fault: str) -> None:
+    (tmp_path / "file").touch()
+    assert find_unwritable(tmp_path / "new" / "deeper") == ""
+    assert not (tmp_path / "new").exists()
+    assert f"cannot be used: {fault.format(tmp_path)}: set ORACLE_DATA_DIR to" in find_unwritable(tmp_path / below)
+
+
+def test_check_config_warns_of_the_machine_and_succeeds(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run_oracle(tmp_path, "check-config", env={"ORACLE_HUB_PORT": port, "ORACLE_DATA_DIR": "file"})
+    assert done.returncode == 0
+    assert f"warning: port {port} on 127.0.0.1 (hub listener) is taken by " in done.stderr
+    assert "warning: data directory " in done.stderr
+
+
+LIST_SETTINGS = "To list all settings: oracle check-config --example"
+
+
 @pytest.mark.parametrize("command", [["check-config"], ["serve"], ["migrate"], ["lookup", "MSISDN", "525512345678"]])
 def test_each_bad_setting_is_one_line(tmp_path: Path, command: list[str]) -> None:
     done = run_oracle(tmp_path, *command, env={"ORACLE_HUB_PORT": "x", "ORACLE_WORKER": "2"})
     assert (done.returncode, done.stdout) == (1, "")
     assert sorted(done.stderr.splitlines()) == [
         "oracle: ORACLE_HUB_PORT: 'x' is not allowed; use a whole number from 0 to 65535",
-        "oracle: ORACLE_WORKER: no such setting; did you mean ORACLE_WORKERS?",
+        "oracle: ORACLE_WORKER: no such setting; did you mean ORACLE_WORKERS? " + LIST_SETTINGS,
     ]
 
 
@@ -119,7 +159,7 @@ def test_the_example_is_a_file_that_the_command_accepts(tmp_path: Path) -> None:
     done = run_oracle(tmp_path, "check-config", "--example")
     assert (done.returncode, done.stderr) == (0, "")
     (tmp_path / "oracle.toml").write_text(done.stdout)
-    checked = run_oracle(tmp_path, "--config", "oracle.toml", "check-config")
+    checked = run_oracle(tmp_path, "--config", "oracle.toml", "check-config", env=ANY_PORT)
     assert (checked.returncode, checked.stderr) == (0, "")
     assert "ORACLE_WORKERS=1" in checked.stdout
 
@@ -294,12 +334,13 @@ def test_the_url_of_the_owner_alone_starts_no_other_postgresql(tmp_path: Path, w
     assert done.stderr.startswith("oracle: ORACLE_DATABASE_OWNER_URL is set, but ORACLE_DATABASE_URL is not. Set ")
 
 
-@pytest.mark.parametrize("words", ["key bootstrap", "lookup MSISDN +525500000000"])
+@pytest.mark.parametrize("words", ["key bootstrap", "lookup MSISDN +525500000000", "audit verify", "audit keys"])
 def test_a_command_in_a_wrong_directory_makes_no_database(tmp_path: Path, words: str) -> None:
     done = run_oracle(tmp_path, *words.split())
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (6, "")
     assert done.stderr.startswith("oracle: there is no PostgreSQL in ")
     assert "Set ORACLE_DATABASE_URL, or set ORACLE_DATA_DIR" in done.stderr
+    assert ("oracle audit fetch" in done.stderr) == words.startswith("audit")
     assert not list(tmp_path.rglob("postgres"))
 
 
@@ -348,7 +389,7 @@ def test_lookup_refuses_a_bad_identifier(tmp_path: Path) -> None:
 
 def test_commands_work_alone_and_beside_a_running_serve(tmp_path: Path) -> None:
     lookup = ("lookup", "MSISDN", "+525500000001")
-    assert run_oracle(tmp_path, *lookup).returncode == 1  # there is no directory yet, and it makes none
+    assert run_oracle(tmp_path, *lookup).returncode == 6  # there is no directory yet, and it makes none
     assert run_oracle(tmp_path, "seed", "--count", "2", "--fsps", "2").returncode == 0
     assert run_oracle(tmp_path, *lookup).stdout == "MSISDN/525500000001  fsp-002\n"
     with start_oracle(tmp_path, command=(*SERVE, "--only", "hub")):

@@ -34,7 +34,7 @@ CASES: list[tuple[list[str], set[str]]] = [
     (["ali"], {"alias"}),
     (["alias", "ad"], {"add"}),
     (["alias", "add", ""], set(KINDS)),
-    (["alias", "add", "MSISDN", "--c"], {"--config", "--country", "--currency"}),
+    (["alias", "add", "MSISDN", "--c"], {"--ca-file", "--config", "--country", "--currency"}),
     (["--config", "x.toml", "fsp", "su"], {"suspend"}),
     (["alias", "list", "--fsp", "alias", "--kind", "C"], {"CLABE"}),
     (["key", "issue", "--role", ""], set(ROLES)),

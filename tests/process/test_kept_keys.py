@@ -247,11 +247,35 @@ def test_without_a_place_for_keys_the_reason_is_one_true_line(
         assert (homeless.code, homeless.err.count("\n")) == (1, 1)
         assert "this user has no home directory. Set HOME" in homeless.err
     (tmp_path / "a file").touch()
-    for home in ("/proc", str(tmp_path / "a file")):  # nobody can write there, not even root
+    for home, fault in (("/proc", r"the key cannot be kept: .*: .*\. Set XDG_CONFIG_HOME"),
+                        (str(tmp_path / "a file"), r"/a file is not a directory\. Set HOME")):  # fmt: skip
+        # Nobody can write there, not even root.
         monkeypatch.setenv("HOME", home)
         refused = shell.as_key(None, "key", "save", stdin=KEY)
         assert (refused.code, refused.err.count("\n")) == (1, 1)
-        assert re.search(r"the key cannot be kept: .*: .*\. Set XDG_CONFIG_HOME", refused.err), refused.err
+        assert re.search(fault, refused.err), refused.err
+
+
+@pytest.mark.parametrize("words", ["key kept", "key me", "key forget", "key save"])
+@pytest.mark.parametrize(
+    ("below", "fault"),
+    [("file", "{}/file is not a directory"), ("file/deeper", "{}/file is not a directory"),
+     ("loop", "{}/loop is a link that leads to itself")],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["HOME", "XDG_CONFIG_HOME"])
+def test_a_home_that_is_no_directory_is_named_with_what_to_do(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: str, below: str, fault: str, name: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv(name, str(tmp_path / below))
+    refused = shell.as_key(None, *words.split(), stdin=f"{KEY}\n")
+    assert (refused.code, refused.out) == (1, "")
+    assert refused.err == (
+        f"oracle: there is no place for kept keys: {fault.format(tmp_path)}. Set {name} to a directory that you can"
+        " write to, or put the key into a file and set ORACLE_KEY_FILE to it\n"
+    )
 
 
 def test_the_place_of_an_older_version_is_named_and_not_used(shell: Shell, tmp_path: Path) -> None:

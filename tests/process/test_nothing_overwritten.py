@@ -173,11 +173,11 @@ def test_a_forced_key_of_an_operator_is_an_event(
     monkeypatch.setenv("LOGNAME", "ana")
     assert local("key", "bootstrap", "--force").out.startswith("aok_")  # nothing to force yet
     refused = local("key", "bootstrap")
-    assert (refused.code, refused.out) == (1, "")
+    assert (refused.code, refused.out) == (5, "")
     assert refused.err.endswith("If no operator has a key any more, add --force\n")
     forced = local("key", "bootstrap", "--force")
     assert forced.code == 0
-    assert "Revoke the lost keys now" in forced.err
+    assert "Revoke the lost keys now: oracle key list, oracle key revoke ID --reason lost" in forced.err
     rows = fetch(
         database_url,
         "SELECT actor, reason, after->>'credential_id' AS id, after->>'role' AS role FROM events"

@@ -16,10 +16,15 @@ from oracle.store.cache.lookups import FULL_AT
 CLIENTS = 2 * FULL_AT
 
 
-async def ask(port: int, party: str, answers: list[str]) -> str:
-    """Look up on a connection of its own; returns and appends the error code, '' for a party list."""
+async def ask(port: int, party: str, answers: list[str], start: asyncio.Barrier | None = None) -> str:
+    """Look up on a connection of its own; returns and appends the error code, '' for a party list.
+
+    With `start`, each waits until all are connected: to connect them can take longer than a lookup may.
+    """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
+        if start is not None:
+            await start.wait()
         writer.write(f"GET /participants/ALIAS/{party} HTTP/1.1\r\nhost: x\r\nfspiop-source: hub\r\n\r\n".encode())
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         size = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
@@ -61,7 +66,8 @@ async def test_the_surplus_is_refused_while_the_rest_waits_and_copies_are_answer
         await ask_until_copied(oracle, port, "cached")
         await connection.execute("BEGIN; LOCK TABLE aliases IN ACCESS EXCLUSIVE MODE")
         answers: list[str] = []
-        tasks = [asyncio.create_task(ask(port, f"cold-{n}", answers)) for n in range(CLIENTS)]
+        start = asyncio.Barrier(CLIENTS)
+        tasks = [asyncio.create_task(ask(port, f"cold-{n}", answers, start)) for n in range(CLIENTS)]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         # On a busy machine the worker can be without progress for so long that it refuses one of them.
         assert "" in [await ask(port, "cached", []) for _ in range(10)]

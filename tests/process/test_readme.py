@@ -8,11 +8,17 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import signal
 import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from oracle_process import PATIENCE_S, environment, run_oracle, until
+from servers import free_port
 from shell import Shell, key_of
 
 from oracle.run.errors import ServeError
@@ -23,8 +29,10 @@ from oracle.settings import Settings
 if TYPE_CHECKING:
     from admin_service import Service
 
+WITH_ACCOUNT_LOOKUP: Final = True  # of the service: see admin_service
 TOP: Final = Path(__file__).resolve().parents[2]
 README: Final = (TOP / "README.md").read_text(encoding="utf-8")
+WHOLE_LOOKUP: Final = "## See a whole lookup"  # has its own test, with FSPs that run meanwhile
 # What a newcomer can send after the greeting: README's own commands, the template that it names, and the examples of
 # the API's page.
 LATER: Final = (
@@ -92,7 +100,7 @@ def test_the_greeting_and_readme_work_in_order(
     statuses = [run_curl(call.strip()).split()[1] for call in calls]
     assert statuses == ["201", "200"]
 
-    (start, *blocks) = list_blocks(README)
+    (start, *blocks) = list_blocks(README.partition(WHOLE_LOOKUP)[0])
     assert start == ["make run"]
     ran = []
     for block in blocks:
@@ -139,4 +147,74 @@ def test_the_ports_of_a_running_oracle_are_taken_by_another_oracle(service: Serv
         rf" another oracle( \(process {oracle.pid}\))?: stop it, or set ORACLE_HUB_PORT and ORACLE_ADMIN_PORT to free"
         " ports",
         str(failure.value),
+    )
+
+
+@contextmanager
+def run_beside(tmp_path: Path, words: Sequence[str], shows: str) -> Iterator[None]:
+    """Run a command until the end of the block, which begins when it has shown this.  Then press Ctrl-C."""
+    output = tmp_path / "beside.txt"
+    with output.open("wb") as file:
+        process = subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT, cwd=TOP, env=environment(tmp_path))
+    try:
+        until(lambda: shows in output.read_text() or process.poll() is not None)
+        assert process.poll() is None, output.read_text()
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        code = process.wait(PATIENCE_S)
+    assert code == 0, output.read_text()
+
+
+def test_a_whole_lookup_is_shown_by_the_commands_of_readme(
+    service: Service,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    (ready,) = service.oracle.find_log_lines("The oracle is ready")
+    monkeypatch.setenv("ORACLE_ADMIN_URL", ready["admin_url"])
+    shell = Shell(key_of(service), monkeypatch, capsys)
+    (start, first, second) = list_blocks(README.partition(WHOLE_LOOKUP)[2])
+    assert start == ["ORACLE_ACCOUNT_LOOKUP=on make run"]
+    assert first[0] == second[0] == "export PATH=$PWD/.venv/bin:$PATH"
+    ports = {"5001": str(free_port()), "5002": str(free_port())}
+
+    def read_words(line: str) -> list[str]:
+        """Read a command of the document, with the ports of this test."""
+        return shlex.split(re.sub("|".join(ports), lambda found: ports[found[0]], line))
+
+    *prepare, payee = first[1:]
+    for line in prepare:
+        typed = shell(*read_words(line)[1:])
+        assert typed.code == 0, (line, typed.err)
+    program = [sys.executable, "-m"]
+    where = ["--url", ready["account_lookup_url"]]
+    with run_beside(tmp_path, [*program, *read_words(payee), *where], "payeefsp receives PUT /participants/"):
+        payer = subprocess.run(
+            [*program, *read_words(second[1]), *where], capture_output=True, text=True, check=False, cwd=TOP,
+            env=environment(tmp_path), timeout=PATIENCE_S,
+        )  # fmt: skip
+    received, sent = sorted(payer.stdout.splitlines())  # the answer can be shown before the 202 of the question
+    assert (payer.returncode, sent) == (0, "payerfsp sends GET /parties/MSISDN/525587654321: 202"), payer.stderr
+    assert received.startswith(
+        'payerfsp receives PUT /parties/MSISDN/525587654321 from payeefsp {"party":{"partyIdInfo":'
+    )
+    shown = (tmp_path / "beside.txt").read_text().splitlines()
+    assert {line.partition("525587654321")[0] for line in shown if " sends " in line or " receives " in line} == {
+        "payeefsp sends POST /participants/MSISDN/",
+        "payeefsp receives PUT /participants/MSISDN/",
+        "payeefsp receives GET /parties/MSISDN/",
+        "payeefsp sends PUT /parties/MSISDN/",
+    }
+
+
+def test_a_demo_says_what_is_missing(tmp_path: Path) -> None:
+    dead = f"http://127.0.0.1:{free_port()}"
+    words = ["demo", "dfsp", "--name", "payerfsp", "--port", str(free_port()), "--url", dead, "--ask", "MSISDN/5255"]
+    ran = run_oracle(tmp_path, *words)
+    assert ran.returncode == 6
+    assert ran.stderr.splitlines()[-1] == (
+        f"oracle: the account lookup service does not answer at {dead}."
+        " Start it with ORACLE_ACCOUNT_LOOKUP=on, or correct --url"
     )

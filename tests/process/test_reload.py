@@ -14,6 +14,7 @@ from oracle_process import SERVE, OracleProcess, start_oracle, until
 from oracle.run.crew import Crew, CrewLimits, Post, WorkerProcess
 from oracle.run.order import Order
 from oracle.run.reload import AT_START, OF_COMMANDS
+from oracle.run.tls import Credentials
 from oracle.settings import SETTINGS, Settings
 
 READ = "The settings were read again"
@@ -138,6 +139,23 @@ async def test_when_a_worker_does_not_start_with_new_settings_all_go_on_with_the
     assert {worker.orders[0].settings.cache_ttl_s for worker in living} == {100}
     await crew.replace_all(old, new)
     assert [worker.orders[0].settings.cache_ttl_s for worker in started[6:]] == [200, 200, 200]
+
+
+async def test_when_a_worker_does_not_start_with_a_new_certificate_all_go_on_with_the_old_one(tmp_path: Path) -> None:
+    started: list[Worker] = []
+
+    async def start_worker(_: Post) -> WorkerProcess:
+        started.append(Worker(is_good=len(started) != 3))  # the second one of the replacement
+        return cast("WorkerProcess", started[-1])
+
+    old = Order(Settings(workers=2), tmp_path, credentials={"hub": Credentials("old", "", 0)})
+    new = msgspec.structs.replace(old, credentials={"hub": Credentials("new", "", 0)})
+    crew = Crew(old.settings, ("hub",), {}, start_worker, CrewLimits())
+    await crew.instruct(old)
+    await crew.wait_ready()
+    await crew.replace_all(old, new)
+    assert [worker.orders[0].credentials["hub"].chain for worker in started] == ["old", "old", "new", "new", "old"]
+    assert [worker.ended.done() for worker in started] == [True, False, True, True, False]
 
 
 def test_each_setting_that_is_read_at_the_start_exists() -> None:

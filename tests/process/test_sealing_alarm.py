@@ -45,11 +45,13 @@ def test_a_service_without_its_signing_key_raises_the_alarm_everywhere(
         until((tmp_path / "keys" / "signing.keys.last").exists)
         until(lambda: read_gauge(oracle, "audit_waiting_seconds") == 0)
         assert list_alarms(oracle.admin_url) == {}
+        assert read_gauge(oracle, "audit_sealing") == 1
     (tmp_path / "keys").rename(tmp_path / "away")  # a container that came back without its data directory
     with start_oracle(tmp_path, env) as oracle:
         asyncio.run(change(empty_database_url, "bluebank"))
         until(lambda: read_gauge(oracle, "audit_waiting_seconds") > 5)
         until(lambda: read_gauge(oracle, "job_failing", 'job="sealing"') == 1)
+        assert read_gauge(oracle, "audit_sealing") == 0
         for url in (oracle.admin_url, oracle.hub_url):
             until(lambda url=url: set(list_alarms(url)) == {"jobs", "sealing"})  # type: ignore[misc]
             assert list_alarms(url)["jobs"].startswith("sealing: ")

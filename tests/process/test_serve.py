@@ -15,6 +15,7 @@ from functools import partial
 from math import inf
 from pathlib import Path
 from typing import cast
+from urllib.parse import urlsplit
 
 import asyncpg
 import psutil
@@ -130,6 +131,10 @@ def test_a_signal_during_the_start_ends_serve(tmp_path: Path, servers: dict[str,
 def test_one_listener_alone(tmp_path: Path, servers: dict[str, str], part: str, roles: set[str]) -> None:
     with start_oracle(tmp_path, servers, command=(sys.executable, "-m", "oracle", "serve", "--only", part)) as oracle:
         assert {role for role in ROLES if oracle.workers(role)} == roles
+        port = urlsplit(str(oracle.find_log_lines("The oracle is ready")[0][f"{part}_url"])).port
+        ports = {"ORACLE_HUB_PORT": "9", "ORACLE_ADMIN_PORT": "10", f"ORACLE_{part.upper()}_PORT": str(port)}
+        health = run_oracle(tmp_path, "health", env={**servers, **ports})
+        assert (health.returncode, health.stdout) == (0, f"{part}: ok\n")
 
 
 # Stop ---------------------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def test_the_lists_find_texts_of_each_form(tmp_path: Path) -> None:
 
 
 def test_a_text_has_its_place() -> None:
-    assert Text("oracle serve --only", "open only this listener (default: both)") in HELP
+    assert Text("oracle serve --only", "open only this listener (default: all that the settings turn on)") in HELP
     places = [place for place, text in list_errors(COMMANDS) if text.startswith("nothing was added")]
     assert places
     assert places[0].startswith("oracle/commands/routes.py:")
@@ -80,7 +80,6 @@ def test_a_text_has_its_place() -> None:
 
 # Every error that a person can meet ---------------------------------------------------------------------------------
 
-FAILURES = list(list_failures())
 VALUE = re.compile(r"\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}")
 PATTERN = re.compile(r"\^\[|\[[A-Za-z0-9]-[A-Za-z0-9]|\{\d+,|\\[dwsb]|regex|\(\?[:!=]")
 PYTHON = re.compile(r"\b[a-z]+(?:_[a-z]+)+\b|\b[A-Z]\w+(?:Error|Exception)\b|\bNone\b|\bTrue\b|__|\blambda\b")
@@ -111,33 +110,39 @@ STEPLESS = {
 PARTS = {"ArgumentTypeError", "BadNote", "RowRefused"}
 
 
+@pytest.fixture(scope="module")
+def failures() -> list[Failure]:
+    """Every error: reading all sources takes seconds, so no other process of a run does it."""
+    return list(list_failures())
+
+
 def strip_values(text: str) -> str:
     return VALUE.sub("…", text)
 
 
-def test_the_list_of_failures_has_every_place_where_people_meet_errors() -> None:
-    met = {failure.met for failure in FAILURES}
+def test_the_list_of_failures_has_every_place_where_people_meet_errors(failures: list[Failure]) -> None:
+    met = {failure.met for failure in failures}
     assert met >= {
         "admin API", "command line", "embedded servers", "files", "hub", "identifiers", "serve", "settings",
         "oracle-verify",
     }  # fmt: skip
-    assert len(FAILURES) > 400
+    assert len(failures) > 400
 
 
-def test_no_failure_shows_a_regular_expression() -> None:
-    assert [failure for failure in FAILURES if PATTERN.search(strip_values(failure.text))] == []
+def test_no_failure_shows_a_regular_expression(failures: list[Failure]) -> None:
+    assert [failure for failure in failures if PATTERN.search(strip_values(failure.text))] == []
 
 
-def test_no_failure_shows_a_name_of_the_program() -> None:
+def test_no_failure_shows_a_name_of_the_program(failures: list[Failure]) -> None:
     found = [
-        failure for failure in FAILURES
+        failure for failure in failures
         if set(PYTHON.findall(strip_values(failure.text))) - SEEN_ELSEWHERE or "__name__" in failure.text
     ]  # fmt: skip
     assert found == []
 
 
-def test_no_failure_of_the_command_line_shows_a_word_of_the_api() -> None:
-    shown = [failure for failure in FAILURES if failure.met == "command line"]
+def test_no_failure_of_the_command_line_shows_a_word_of_the_api(failures: list[Failure]) -> None:
+    shown = [failure for failure in failures if failure.met == "command line"]
     assert len(shown) > 150
     assert [failure for failure in shown if API_WORDS.search(strip_values(failure.text))] == []
 
@@ -151,8 +156,8 @@ def has_step(failure: Failure) -> bool:
     return bool(STEP.search(plain)) or says_it_by_a_value or len(words) < 12 or failure.name in PARTS
 
 
-def test_every_failure_says_what_to_do() -> None:
-    assert [failure for failure in FAILURES if failure.met not in STEPLESS and not has_step(failure)] == []
+def test_every_failure_says_what_to_do(failures: list[Failure]) -> None:
+    assert [failure for failure in failures if failure.met not in STEPLESS and not has_step(failure)] == []
 
 
 @pytest.mark.parametrize(

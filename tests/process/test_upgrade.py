@@ -106,7 +106,7 @@ class Balancer:
                     self.answered[port] = self.answered.get(port, 0) + 1
                     if answer.will_close:
                         break
-                    time.sleep(0.001)
+                    time.sleep(0.005)  # clients ask in turn: four of them at full speed would take a core
             except OSError as exc:
                 self.failures.append(f"{port}: {exc!r}")
             finally:

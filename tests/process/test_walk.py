@@ -1,28 +1,11 @@
-"""The walk through the first day of an oracle (walks/walk.sh), with a small file."""
+"""The check of the walk through the first day of an oracle (walks/walk.sh), which `make faults` runs."""
 
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
 from pathlib import Path
 
-from oracle_process import environment
-
 from walks.walk import BAD, Walk, check, make
-
-SCRIPT = Path(__file__).parents[2] / "walks" / "walk.sh"
-
-
-def test_the_walk_succeeds_and_leaves_nothing(tmp_path: Path) -> None:
-    env = {**environment(tmp_path), "ROWS": "3000", "BAD": "50", "PYTHON": sys.executable, "TMPDIR": str(tmp_path)}
-    done = subprocess.run(
-        ["bash", str(SCRIPT)], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.endswith("walk: everything is as expected\n")
-    assert "aok_" not in done.stdout + done.stderr
-    assert not list(tmp_path.glob("walk.*"))  # nothing is left
 
 
 def test_its_check_finds_each_wrong_result(tmp_path: Path) -> None:

@@ -12,7 +12,13 @@ COSTLY = ("litestar", "uvicorn", "cryptography", "redis", "opentelemetry", "rich
 
 @pytest.mark.parametrize(
     ("role", "expected"),
-    [("hub", []), ("jobs", ["cryptography"]), ("admin", ["litestar", "uvicorn", "cryptography"])],
+    [
+        ("hub", []),
+        ("account-lookup", []),
+        ("oracles", []),
+        ("jobs", ["cryptography"]),
+        ("admin", ["litestar", "uvicorn", "cryptography"]),
+    ],
 )
 def test_a_role_loads_the_libraries_that_it_needs_and_no_others(role: str, expected: list[str]) -> None:
     listing = (

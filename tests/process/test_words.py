@@ -16,9 +16,12 @@ from oracle.api.admin import expected, forms
 from oracle.api.admin.codes import MEANINGS
 from oracle.cli import make_parser
 from oracle.commands.parser import Parser
+from oracle.commands.suggestions import suggest
 from oracle.commands.words import API_WORDS, ARGUMENTS, HINTS, SENT_BY_COMMANDS, TEXTS, find_argument, translate
-from oracle.identifiers import Reading
+from oracle.identifiers import KINDS, Reading
 from oracle.identifiers.errors import EXPLANATIONS, BadIdentifier
+from oracle.imports.refusals import RowRefused
+from oracle.imports.rows import RowChecks, read_change
 from walks.texts import PACKAGE, list_errors
 
 CONTRACT: Any = msgspec.json.decode(PUBLISHED.read_bytes())
@@ -216,6 +219,25 @@ def test_a_kind_that_was_probably_meant_is_suggested() -> None:
     hint = "kinds[1]: Expected one of CLABE, IBAN, MSISDN"
     words = translate("The request is not valid", "invalid", hint, "kinds[1]", given=given)
     assert words == ("--kinds is not valid", "Did you mean IBAN? Expected one of CLABE, IBAN, MSISDN")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("MOBILE", "MSISDN"), ("Phone", "MSISDN"), ("tel", "MSISDN"), ("phone number", "MSISDN"), ("NRIC", "NRC"),
+     ("ACCOUNT", "ACCOUNT_ID"), ("E-Mail", "EMAIL"), ("passport", "PERSONAL_ID"), ("IBN", "IBAN"), ("CABLE", "CLABE")],
+)  # fmt: skip
+def test_a_kind_by_another_name_is_suggested_in_a_command_and_in_a_file(typed: str, meant: str) -> None:
+    assert suggest(typed, KINDS) == f" Did you mean {meant}?"
+    with pytest.raises(RowRefused) as refused:
+        read_change(RowChecks(Reading()), typed, "", "", "", "")
+    assert f"(did you mean {meant}?). Write one of MSISDN, CLABE," in refused.value.message
+
+
+def test_a_text_that_can_be_an_identifier_is_not_shown_as_a_kind() -> None:
+    for typed, fact in (("mobile", "MOBILE is not a kind"), ("ana@bank.mx", "The kind has 11 characters and is not")):
+        with pytest.raises(RowRefused) as refused:
+            read_change(RowChecks(Reading()), typed, "", "", "", "")
+        assert refused.value.message.startswith(fact)
 
 
 def test_a_member_is_found_by_its_place_in_a_list() -> None:

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 from servers import temporary_home
 
-from oracle.run.connections import COMMANDS, MOST, count_connections, describe_shortage, find_shortage
+from oracle.run.connections import COMMANDS, MOST, count_connections, describe_shortage, find_shortage, find_superuser
 from oracle.run.embedded import PostgresServer
 from oracle.run.order import ROLES
 from oracle.settings import Settings
@@ -26,11 +26,14 @@ def test_the_sums_are_those_of_the_lanes_and_of_the_document() -> None:
     lookups_and_changes = DATABASE_BATCHES + postgres.WRITES_MAX
     desk = postgres.KEYS_MAX + postgres.DESK_MAX + postgres.STREAMS_MAX
     assert MOST["hub"] == lookups_and_changes + 2  # the watch
-    assert MOST["admin"] == lookups_and_changes + desk + 2
-    sums = re.findall(r"^\| (?:a|the) (hub|admin|jobs)\b.*\| (\d+) \|$", OPERATE.read_text(), re.MULTILINE)
+    assert MOST["account-lookup"] == MOST["oracles"] == MOST["hub"]
+    assert MOST["admin"] == lookups_and_changes + desk + 3  # and the registration at an ALS
+    sums = re.findall(
+        r"^\| (?:an?|the) (hub|admin|jobs|account-lookup|oracles)\b.*\| (\d+) \|$", OPERATE.read_text(), re.MULTILINE
+    )
     assert {role: int(most) for role, most in sums} == MOST
-    assert count_connections(2, ROLES) == 2 * 14 + 26 + 24 + 26
-    assert count_connections(3, ["hub"]) == 4 * 14
+    assert count_connections(Settings(workers=2), ROLES) == 2 * 14 + 27 + 26 + 27
+    assert count_connections(Settings(workers=3), ["hub"]) == 4 * 14
 
 
 @pytest.mark.parametrize(
@@ -39,21 +42,21 @@ def test_the_sums_are_those_of_the_lanes_and_of_the_document() -> None:
         ({}, ""),
         (
             {"used": 150},
-            r"can open 104, and 47 are free \(max_connections 200, reserved 3, in use 150\)\. Raise max_conn",
+            r"can open 108, and 47 are free \(max_connections 200, reserved 3, in use 150\)\. Raise max_conn",
         ),
-        ({"role_max": 50}, "The role of ORACLE_DATABASE_URL can have too few .* ALTER ROLE … CONNECTION LIMIT 104"),
+        ({"role_max": 50}, "The role of ORACLE_DATABASE_URL can have too few .* ALTER ROLE … CONNECTION LIMIT 108"),
         ({"database_max": 0}, "The database of ORACLE_DATABASE_URL can have too few .* ALTER DATABASE … CONNECTION"),
     ],
 )
 def test_a_limit_that_is_too_low_is_named_with_its_remedy(row: dict[str, int], said: str) -> None:
     enough = {"connections_max": 200, "reserved": 3, "role_max": -1, "database_max": -1, "used": 0}
-    found = describe_shortage(cast("ConnectionsRow", enough | row), 104)
+    found = describe_shortage(cast("ConnectionsRow", enough | row), 108)
     assert re.search(said, found) if said else not found
 
 
 async def test_a_postgresql_of_our_own_has_connections_for_all_processes() -> None:
     """Whatever its file says, and a larger number of an operator stays."""
-    needed = count_connections(8, ROLES) + COMMANDS
+    needed = count_connections(Settings(workers=8), ROLES) + COMMANDS
     with temporary_home() as home:
         run = home / "run"
         run.mkdir(mode=0o700)
@@ -62,7 +65,9 @@ async def test_a_postgresql_of_our_own_has_connections_for_all_processes() -> No
             await server.start()
             url = server.url(role="postgres", database="postgres")
             assert await ask(url) == needed
-            assert "can open 1924, and" in await find_shortage(url, Settings(workers=132), ROLES)
+            assert "is a superuser, so it can change history" in await find_superuser(url)
+            assert await find_superuser(server.url(database="postgres")) == ""
+            assert "can open 1928, and" in await find_shortage(url, Settings(workers=132), ROLES)
             await server.stop()
             with (server.data / "postgresql.conf").open("a") as file:
                 file.write(f"max_connections = {needed + 5}\n")

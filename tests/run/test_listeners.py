@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from oracle.run.errors import ServeError
-from oracle.run.listeners import Place, open_listeners
+from oracle.run.listeners import Place, find_taken, open_listeners
 
 HOST = "127.0.0.1"
 LISTENS = "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); input()"
@@ -36,6 +36,15 @@ def other() -> Iterator[tuple[int, str]]:
         name = Path(f"/proc/{process.pid}/comm").read_text().strip()
         yield port, f"{name} (process {process.pid})"
         process.communicate("\n")
+
+
+def test_a_check_names_a_taken_port_and_leaves_a_free_one_free(other: tuple[int, str]) -> None:
+    port, name = other
+    assert f"is taken by {name}: stop it, or set ORACLE_HUB_PORT" in find_taken([Place("hub", HOST, port)])
+    with socket.create_server((HOST, 0)) as taken:
+        free = taken.getsockname()[1]
+    assert find_taken([Place("hub", HOST, free)]) == ""
+    socket.create_server((HOST, free)).close()
 
 
 def test_each_taken_port_is_named_with_its_process_and_its_setting(other: tuple[int, str]) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from oracle_process import PATIENCE_S, SERVE, start_oracle, until
 
-from oracle.api.hub.http import LIMITS
-from oracle.run.open_files import CLIENTS_MAX, REFUSED_MAX, RESERVED, count_clients
+from oracle.api.http import LIMITS
+from oracle.calls import CallLimits
+from oracle.run.open_files import CLIENTS_MAX, REFUSED_MAX, RESERVED, count_calls, count_clients
 
 LOW = "The hard limit of open files is low: hub workers refuse clients early. Raise it (ulimit -Hn)"
 ENOUGH = "The limit of open files"
@@ -28,6 +29,12 @@ def test_clients_and_the_files_of_the_worker_fit_below_the_limit(open_files: int
         assert served + refused + RESERVED <= open_files
     if open_files == resource.RLIM_INFINITY or open_files >= 65_536:
         assert (served, refused) == (LIMITS.connections_max, LIMITS.connections_refused_max)
+        assert count_calls(open_files) == CallLimits().connections_all_max
+    calls = count_calls(open_files)
+    served, refused = count_clients(open_files, calls=calls)
+    assert min(calls, served, refused) >= 1
+    if open_files > RESERVED + 3:
+        assert calls + served + refused + RESERVED <= open_files
 
 
 @pytest.mark.parametrize(("soft", "hard", "expected", "line"), [(100, 1_024, 1_024, LOW), (64, 16_384, 16_384, ENOUGH)])

@@ -122,9 +122,7 @@ async def _fence_of_whichever(self: Coherence, keys: Sequence[CopyKey]) -> Fence
 # 2 token
 
 
-def _no_lease(
-    _self: RedisSession, keys: Sequence[bytes], _tokens: Sequence[bytes], done: Callable[[list[bool]], None]
-) -> None:
+def _no_lease(_self: RedisSession, keys: Sequence[bytes], _token: bytes, done: Callable[[list[bool]], None]) -> None:
     done([True] * len(keys))
 
 

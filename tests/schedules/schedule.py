@@ -28,13 +28,15 @@ from servers_in_memory import State as ServerState
 from universe import Universe, VirtualLoop
 
 from oracle.errors import DirectoryUnavailable, OracleError
-from oracle.store.base import Context, Session
+from oracle.identifiers import PartyKey
+from oracle.store.base import Context, Registration, Session
 from oracle.store.cache.coherence import Coherence
 from oracle.store.cache.lookups import Lookups
 from oracle.store.cache.values import unpack_entries
 from oracle.store.changes import Changes
 from oracle.store.postgres import Transaction
 from oracle.store.queries import QUERIES
+from oracle.store.registrations import Registrations
 from oracle.store.routes import Routes
 from oracle.telemetry.metrics import Metrics
 
@@ -46,6 +48,7 @@ WARM_UP_S: Final = 3.0
 HEAL_MAX_S: Final = 14.0
 HEAL_MIN_S: Final = 3.5  # longer than the longest change, and than its fences
 LATE_S: Final = 0.3
+CHANGE_S: Final = 9.0  # how long a change can take
 FAILOVER_SETTLE_S: Final = 2.5  # a connection, a poll and a lease
 CONTEXT: Final = Context(channel="test", actor="a")
 METRICS: Final = Metrics.open(None, "hub", 0)
@@ -107,6 +110,7 @@ class Process:
         self.routes: Routes
         self.lookups: Lookups | None = None
         self.changes: Changes
+        self.registrations: Registrations
         self._schedule = schedule
         self._main = self.loop.create_task(self._open())
 
@@ -131,6 +135,7 @@ class Process:
                 await asyncio.sleep(0.2)
         self.lookups = Lookups(self.coherence, postgres.reads, METRICS, timeout_s=4.0, ttl_s=60.0, negative_ttl_s=10.0)
         self.changes = Changes(postgres, self.coherence, fsp_registration="auto")
+        self.registrations = Registrations(self.changes, limit_s=CHANGE_S)
 
     async def _dial(self) -> Session:
         return await dial(self.network, self.redis)
@@ -273,6 +278,30 @@ class Schedule:
         # What was answered just before the primary went away is acknowledged just after it.
         if self.lost.get(change.value, NEVER[0]) + LATE_S < self.universe.now:
             self.errors.append(f"lost: {change.value} was acknowledged")
+
+    def register(self, process: Process, keys: Sequence[str], limits_s: Sequence[float] = (CHANGE_S,)) -> None:
+        """Registrations that arrive together, of one key each; a key can come twice.  `limits_s`: of the callers."""
+        for key in keys:
+            change = Change(len(self.changes) + 1, [key], self.stamp(), process)
+            self.changes[change.value] = change
+            limit_s = self.random.choice(limits_s)
+            if process.lookups is not None:
+                self.note(f"process {process.slot} begins to register {change.value} of {key}")
+                process.loop.call_soon(partial(self._spawn_registration, process, change, limit_s))
+
+    def _spawn_registration(self, process: Process, change: Change, limit_s: float) -> None:
+        process.loop.create_task(self._note_end(process, change, self._register(process, change, limit_s)))
+
+    async def _register(self, process: Process, change: Change, limit_s: float) -> None:
+        context = Context(channel="hub", actor="hub", fsp_id=f"f{change.value}")
+        registration = Registration(PartyKey(TYPE, change.keys[0], ""))
+        try:
+            async with asyncio.timeout(limit_s):
+                result = await process.registrations.register(context, registration)
+        except (TimeoutError, asyncpg.InternalServerError) as exc:
+            raise DirectoryUnavailable from exc
+        if result.refused is not None:
+            raise result.refused
 
     def settle(self, process: Process, key: str) -> Change:
         """A suspension, or a route: it moves the generation or the routes, without fences."""
@@ -434,6 +463,8 @@ class Plan:
     hand: bool = False  # changes by hand, and of the routes
     settles: bool = False  # suspensions and routes
     concurrent: bool = True  # several changes of one key at a time
+    crowds: bool = False  # a lookup of one key comes with lookups of the others, so their copies share a script
+    registers: bool = False  # most changes are registrations, and several arrive together
     actions: int = 90
 
 
@@ -473,6 +504,13 @@ class RandomSchedule(Schedule):
             self.postgres.skew_s = self.random.uniform(-3, 3)
         if prepare is not None:
             prepare(self)
+
+    def ask(self, process: Process, key: str) -> Lookup:
+        if self.plan.crowds:
+            for other in KEYS:
+                if other != key:
+                    super().ask(process, other)
+        return super().ask(process, key)
 
     def run(self) -> Violation | None:
         self.universe.run(WARM_UP_S)
@@ -549,7 +587,12 @@ class RandomSchedule(Schedule):
             and self.universe.now - c.started[0] < 2
             for c in self.changes.values()
         )
-        if not (self._sequential and pending):
+        if self._sequential and pending:
+            return
+        if self.plan.registers and self.flip(0.8):
+            keys = self.random.choice(((key,), KEYS[:2], KEYS[:2], (key, key), (*KEYS[:2], key)))
+            self.register(process, keys, (CHANGE_S, CHANGE_S, CHANGE_S, 0.05))
+        else:
             self.change(process, KEYS[:2] if self.flip(0.15) else [key])
 
     def _by_hand(self) -> None:

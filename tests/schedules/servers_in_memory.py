@@ -28,7 +28,7 @@ from oracle.store.cache.coherence import COMMIT_MAX_S, TOKEN_MS
 from oracle.store.cache.session import RedisSession, Unreachable
 from oracle.store.cache.values import FENCE, TOKEN_LENGTH, Marker
 from oracle.store.lanes import LIMITS, Breaker, Outage
-from oracle.store.postgres import Postgres, Reads, Watch, Writes
+from oracle.store.postgres import KEY_SEPARATOR, Postgres, Reads, Watch, Writes
 from oracle.store.queries import QUERIES
 from oracle.store.routes import RouteRow
 from oracle.store.servers import Servers
@@ -39,6 +39,8 @@ DIRECTORY: Final = uuid.UUID(int=0)
 LONG_AGO: Final = -3600.0
 ROUTED: Final = "r"  # the key that nobody registers: a route answers it
 FAR: Final = 1 << 20
+SHARED_LOCK_WAIT_S: Final = 0.1
+_ACTIVE: Final = {"status": "active", "kinds": None, "currencies": None, "hub_changes": True}
 _MOVES: Final = (
     "generation_bump", "generation_bump_unfenced", "generation_raise", "generation_open", "generation_settle_lineage",
     "ROUTES",
@@ -84,6 +86,7 @@ class RedisServer:
         self.paused = False
         self.replica = False
         self.fills_by_token = True  # rule 2, in the script; a test that drops the rule says False
+        self.largest_fill = 0  # copies in one script
         self.wires: list[RedisWire] = []
         self._backlog: list[tuple[RedisWire, bytes]] = []
         self.start({})
@@ -156,14 +159,18 @@ class RedisServer:
             self._set(key, value, px)
             return b":1\r\n"
         if name == b"EVALSHA":
-            _, _, _, key, token, value, px = command
-            present = self.get(key)
-            if present == token or (not self.fills_by_token and present != FENCE):
-                self._set(key, value, px)
-                return b":1\r\n"
-            return b":0\r\n"
+            count = int(command[2])
+            keys, copies = command[3 : 3 + count], command[3 + count :]
+            lost, self.largest_fill = 0, max(self.largest_fill, count)
+            for key, token, value, px in zip(keys, copies[::3], copies[1::3], copies[2::3], strict=True):
+                present = self.get(key)
+                if present == token or (not self.fills_by_token and present != FENCE):
+                    self._set(key, value, px)
+                else:
+                    lost += 1
+            return b":%d\r\n" % lost
         if name == b"UNLINK":
-            return b":%d\r\n" % (self.data.pop(command[1], None) is not None)
+            return b":%d\r\n" % sum(self.data.pop(key, None) is not None for key in command[1:])
         if name == b"INFO":
             role = "slave" if self.replica else "master"
             return _bulk(f"role:{role}\r\nrun_id:{self.run_id}\r\n".encode())
@@ -271,6 +278,7 @@ class Backend:
     pid: int
     gone: bool = False
     open: bool = False  # a transaction
+    lock_wait_s: float = COMMIT_MAX_S
     writes: dict[str, int] = field(default_factory=dict)
     moves: int = 0  # of the generation, in this transaction
     routes_moves: int = 0
@@ -316,6 +324,7 @@ class PostgresServer:
         self._owner: dict[str, Backend] = {}
         self._queue: list[tuple[str, Backend, Callable[[], None]]] = []
         self._pids = 0
+        self.largest_batch = 0  # of registrations
 
     # What a client does.
 
@@ -357,8 +366,9 @@ class PostgresServer:
 
     def _run(self, backend: Backend, name: str, arguments: tuple[Any, ...], done: Reply) -> None:
         state = self.state
-        if name == "BEGIN":
+        if name.startswith("BEGIN"):  # with settings behind it for a transaction of several callers
             backend.open, backend.begun_at = True, self.now_s
+            backend.lock_wait_s = COMMIT_MAX_S if name == "BEGIN" else SHARED_LOCK_WAIT_S
             done("BEGIN")
         elif name == "COMMIT":
             self._commit(backend)
@@ -376,13 +386,24 @@ class PostgresServer:
                 done("UPDATE 1")
 
             self._lock(backend, key, write, done)
+        elif name == "fsp_status":
+            done([_ACTIVE])
+        elif name == "registrations_begin":
+            done([{"ord": n, "is_free": True, **_ACTIVE} for n, _ in enumerate(arguments[3], 1)])
+        elif name == "registrations_add":
+            # As if each key were free: here an FSP is a value, and the values of a key follow each other.
+            wanted = zip(arguments[1], arguments[4], strict=True)
+            self._add(backend, sorted((key, int(fsp_id[1:])) for key, fsp_id in wanted), done)
+        elif name == "aliases_add":
+            self._add(backend, sorted((key, int(arguments[4][1:])) for key in arguments[1]), done)
         elif name == "ALL ROUTES":
             done(state.copy())
         elif name == "READ":
             done([(arguments[0], state.values[arguments[0]])])
         elif name == "entries_by_keys":
-            found = [(n, state.values[key]) for n, key in enumerate(arguments[1], 1) if key != ROUTED]
-            done([(n, "", "", f"f{value}") for n, value in found if value])
+            keys = arguments[1].split(KEY_SEPARATOR)
+            found = [(n, state.values[key]) for n, key in enumerate(keys, 1) if key != ROUTED]
+            done([(n, f"f{value}", "", "") for n, value in found if value])
         elif name == "generation":
             row = {
                 "directory_id": DIRECTORY,
@@ -411,6 +432,31 @@ class PostgresServer:
             self._lock(backend, "generation", partial(self._move, backend, name, arguments, done), done)
         else:
             raise AssertionError(name)
+
+    def _add(self, backend: Backend, wanted: list[tuple[str, int]], done: Reply) -> None:
+        """Write values, one after the other; now and then it fails."""
+        self.largest_batch = max(self.largest_batch, len(wanted))
+        if self.world.flip(0.02):
+            done(asyncpg.exceptions.DeadlockDetectedError())
+            return
+        if self.world.flip(0.02):
+            done(asyncpg.exceptions.InternalServerError())
+            return
+        left = list(wanted)
+
+        def write_next() -> None:
+            if not left:
+                done(f"INSERT 0 {len(wanted)}")
+                return
+            key, value = left[0]
+            self._lock(backend, key, partial(write, key, value), done)
+
+        def write(key: str, value: int) -> None:
+            backend.writes[key] = value
+            del left[0]
+            write_next()
+
+        write_next()
 
     def _move(self, backend: Backend, name: str, arguments: tuple[Any, ...], done: Reply) -> None:
         """One of the statements that write the row of the generation."""
@@ -461,7 +507,7 @@ class PostgresServer:
                 self._queue.remove(waiting)
                 done(asyncpg.exceptions.LockNotAvailableError())
 
-        self.world.universe.after(COMMIT_MAX_S, too_long)
+        self.world.universe.after(backend.lock_wait_s, too_long)
 
     def _finish(self, backend: Backend) -> None:
         """The transaction has ended, one way or the other."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from oracle.errors import DirectoryUnavailable
-from oracle.store.base import Generation, Lineage
+from oracle.store.base import Copy, Generation, Lineage
 from oracle.store.cache.session import Unreachable
 from oracle.store.cache.tags import HEAD_LENGTH, TAG_LENGTH, TIME_MAX, Tags
 from oracle.store.cache.values import Marker
@@ -81,7 +81,7 @@ class Call:
 
     keys: list[bytes]
     done: Callable[[Any], None]
-    tokens: list[bytes] = field(default_factory=list)
+    token: bytes = b""
 
 
 class ManualSession:
@@ -97,7 +97,7 @@ class ManualSession:
         self.lost: Callable[[], None] = lambda: None
         self.gets: list[Call] = []
         self.leases: list[Call] = []
-        self.fills: list[tuple[bytes, bytes, bytes, int]] = []
+        self.fills: list[Copy] = []
         self.fenced: list[bytes] = []
         self.fences_stand = True
         self.marker = b""
@@ -131,17 +131,17 @@ class ManualSession:
             self.marker = marker
         done([self.marker])
 
-    def lease(self, keys: Sequence[bytes], tokens: Sequence[bytes], done: Callable[[list[bool]], None]) -> None:
+    def lease(self, keys: Sequence[bytes], token: bytes, done: Callable[[list[bool]], None]) -> None:
         if self.alive:
-            self.leases.append(Call(list(keys), done, list(tokens)))
+            self.leases.append(Call(list(keys), done, token))
         else:
             done([False] * len(keys))
 
-    def fill(self, key: bytes, token: bytes, value: bytes, ttl_ms: int, lost: Callable[[], None]) -> None:  # noqa: ARG002
-        self.fills.append((key, token, value, ttl_ms))
+    def fill(self, copies: Sequence[Copy], lost: Callable[[int], None]) -> None:  # noqa: ARG002
+        self.fills += copies
 
-    def unlink(self, key: bytes) -> None:
-        self.unlinked.append(key)
+    def unlink(self, keys: Sequence[bytes]) -> None:
+        self.unlinked += keys
 
     def remove(self, key: bytes, value: bytes) -> None:
         self.removed.append((key, value))
@@ -156,6 +156,15 @@ class ManualSession:
     async def find_unfenced(self, keys: Sequence[bytes]) -> list[bytes] | None:
         await asyncio.sleep(0)
         return [key for key in keys if key not in self.fenced] if self.alive else None
+
+    async def run(self, script: bytes, keys: Sequence[bytes], arguments: Sequence[bytes | int]) -> Any:  # noqa: ARG002
+        raise AssertionError("the cache protocol runs no script of a caller")
+
+    async def ask(self, key: bytes, *commands: tuple[bytes | str | int, ...]) -> list[Any]:  # noqa: ARG002
+        raise AssertionError("the cache protocol asks no command of a caller")
+
+    def write(self, key: bytes, *commands: tuple[bytes | str | int, ...]) -> None:  # noqa: ARG002
+        raise AssertionError("the cache protocol writes no command of a caller")
 
     def ping(self) -> None: ...
 

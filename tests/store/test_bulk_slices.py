@@ -9,12 +9,11 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, cast
 
 import pytest
+from caller import Caller
 from test_changes import open_store
 
-from oracle.api.hub.http import Request
 from oracle.api.hub.participants import Participants
 from oracle.api.hub.queue import BulkLimits, BulkQueue
 from oracle.api.hub.slices import Slices
@@ -27,16 +26,6 @@ from oracle.telemetry.tracing import Tracing
 
 READING = Reading()
 READING.preload()
-
-
-class Caller:
-    """The end of the wire that a request is answered to."""
-
-    def __init__(self) -> None:
-        self.answered: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
-
-    def answer(self, request: Request, status: int, body: bytes, fields: bytes) -> None:  # noqa: ARG002
-        self.answered.set_result((status, body))
 
 
 @asynccontextmanager
@@ -57,7 +46,7 @@ async def open_participants(
 def send(participants: Participants, body: bytes, source: str = "a") -> asyncio.Future[tuple[int, bytes]]:
     caller = Caller()
     headers = [(b"fspiop-source", source.encode())]
-    participants.serve(Request(cast("Any", caller), "POST", b"/participants", headers, body, True))
+    participants.serve(caller.make_request("POST", b"/participants", headers, body))
     return caller.answered
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from typing import Any, Final, cast
+from typing import Final
 
 import pytest
+from caller import Caller
 from test_bulk_slices import open_participants
-
-from oracle.api.hub.http.request import LadenRequest, Request
 
 PARTY: Final = b"/participants/ALIAS/x"
 BULK: Final = b"/participants"
@@ -34,20 +33,6 @@ CALLS: Final = {
 }
 
 
-class Caller:
-    """The end of the wire, which counts the bytes of bodies that are held."""
-
-    def __init__(self) -> None:
-        self.answered: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self.freed = 0
-
-    def answer(self, request: Request, status: int, body: bytes, fields: bytes) -> None:  # noqa: ARG002
-        self.answered.set_result(status)
-
-    def free_body(self, size: int) -> None:
-        self.freed += size
-
-
 @pytest.mark.parametrize("more", [[], [HINT]], ids=["call", "hint"])
 async def test_a_body_is_free_when_its_request_is_answered(
     database_url: str, redis_url: str, more: list[tuple[bytes, bytes]]
@@ -59,12 +44,12 @@ async def test_a_body_is_free_when_its_request_is_answered(
             for name, (method, target, body, status) in CALLS.items():
                 caller = Caller()
                 headers = [(b"fspiop-source", b"a"), *more]
-                participants.serve(LadenRequest(cast("Any", caller), method, target, headers, body, True))
-                assert await caller.answered == status or more, name
+                participants.serve(caller.make_request(method, target, headers, body))
+                assert (await caller.answered)[0] == status or more, name
                 for _ in range(20):  # what is left of the task and of the transaction
                     await asyncio.sleep(0)
-                if caller.freed != len(body):
-                    held[name] = len(body) - caller.freed
+                if caller.server.body_bytes:
+                    held[name] = caller.server.body_bytes
         finally:
             gc.enable()
     assert held == {}

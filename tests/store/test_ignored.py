@@ -12,6 +12,7 @@ from test_changes import Store, as_fsp, db, reg, statements, store
 
 from oracle.api.hub.ignored import PROVISIONAL, PROVISIONAL_SHARES, UNKNOWN, Allowance, IgnoredCalls
 from oracle.errors import TooManyUnknownFsps, UnknownFsp
+from oracle.store.base import Context
 from oracle.store.changes import Changes
 from oracle.telemetry.metrics import Metrics
 
@@ -117,3 +118,27 @@ async def test_unknown_fsps_are_limited_in_a_day(store: Store, db: asyncpg.Conne
     assert await enter("d") is TooManyUnknownFsps
     await db.execute("INSERT INTO fsps (fsp_id, status) VALUES ('d', 'active')")
     assert await enter("d") is None
+
+
+async def test_a_close_while_a_summary_is_committed_does_not_record_it_twice(
+    store: Store, db: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.add("a", "1")
+    ignored = IgnoredCalls(store.changes, Metrics.open(None, "hub", 0), hour_max=1, summary_s=0.01)
+    committed, closing = asyncio.Event(), asyncio.Event()
+    record = store.changes.record_ignored
+
+    async def record_and_wait(context: Context, *party: str | None) -> None:
+        await record(context, *party)
+        if party[0] is None:
+            committed.set()
+            await closing.wait()
+
+    monkeypatch.setattr(store.changes, "record_ignored", record_and_wait)
+    for number in range(5):
+        await ignored.record(as_fsp("a"), "ALIAS", str(number))
+    await committed.wait()
+    asyncio.get_running_loop().call_soon(closing.set)
+    await ignored.close()
+    rows = await db.fetch(f"{IGNORED} AND party_identifier IS NULL")
+    assert sum(int(row["reason"].split()[0]) for row in rows) == 4

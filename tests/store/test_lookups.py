@@ -318,7 +318,7 @@ async def test_a_key_is_leased_and_filled_under_the_generation_it_was_read_under
     bench.reads.answer()
     await turns()
     ((filled, token, _, _),) = bench.session.fills
-    assert (filled, token) == (key, lease.tokens[0])
+    assert (filled, token) == (key, lease.token)
 
 
 async def test_copies_of_the_generation_before_are_removed_when_they_are_met(bench: Bench) -> None:
@@ -379,7 +379,7 @@ async def test_a_lookup_that_waited_past_its_deadline_is_not_begun() -> None:
     async with open_bench(LookupLimits(database_batches=1)) as bench:
         await bench.misses("1")
         await bench.misses("2", lease=False)
-        bench.lookups._cold["ALIAS", "2"].asked_at -= 11
+        bench.lookups._cold[b"ALIAS:2"].asked_at -= 11
         bench.reads.answer()
         await turns()
         ((failure, _),) = bench.answers["2"]

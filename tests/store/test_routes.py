@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oracle.errors import DirectoryUnavailable
 from oracle.store.postgres import open_postgres
 from oracle.store.routes import RouteRow, Routes, compile_routes
 
@@ -165,3 +166,15 @@ def test_the_tables_match_as_a_scan_of_every_rule_would(
     best = max(((len(r[2]), r[1] == "CLABE") for r in holding), default=None)
     expected: set[str | None] = {r[3] for r in holding if (len(r[2]), r[1] == "CLABE") == best}
     assert routes.match("ACCOUNT_ID", identifier, float(at)) in (expected or {None})
+
+
+def test_a_process_that_has_loaded_no_routes_cannot_say_that_none_matches() -> None:
+    async def fetch() -> list[RouteRow]:
+        return []
+
+    routes = Routes(fetch)
+    for party_id_type in ("MSISDN", "ALIAS"):
+        with pytest.raises(DirectoryUnavailable):
+            routes.match(party_id_type, "525512345678")
+    routes.begin_with(1, [])
+    assert routes.match("MSISDN", "525512345678") is None

@@ -140,3 +140,10 @@ def test_every_query_is_run_and_every_query_that_is_run_exists() -> None:
 
 def test_every_row_type_is_returned() -> None:
     assert ROWS.keys() - {query.row for query in read_all().values()} == set()
+
+
+def test_a_fragment_is_included_where_it_is_named() -> None:
+    text = "-- fragment: some\nSELECT 1\n\n-- name: one() -> int\n-- Why.\n-- include: some\nFROM t\n"
+    assert parse(text)["one"].sql == "-- Why.\nSELECT 1\nFROM t"
+    with pytest.raises(ValueError, match="no fragment has the name other"):
+        parse(f"{text}-- include: other\n")

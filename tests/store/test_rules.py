@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -301,14 +303,22 @@ STARTS: dict[str, tuple[str, ...]] = {
     [("READ COMMITTED", "waits"), ("READ COMMITTED", "follows"), ("REPEATABLE READ", "follows")],
 )
 async def test_the_rules_hold_for_any_two_concurrent_transactions(
-    db: asyncpg.Connection, connect: Callable[[], Awaitable[asyncpg.Connection]], isolation: str, order: str
+    db: asyncpg.Connection,
+    connect: Callable[[], Awaitable[asyncpg.Connection]],
+    isolation: str,
+    order: str,
+    complete: bool,
 ) -> None:
-    """Every pair of writes from every start: both take their snapshot; the first has written, the second writes too,
-    waiting if it must, the first commits, then the second.  Or the second writes when the first has committed.
+    """Every pair of writes from every start, in a usual run each third of them: both take their snapshot; the first has
+    written, the second writes too, waiting if it must, the first commits, then the second.  Or the second writes when
+    the first has committed.
 
     Neither moves the generation, which would by itself make them take turns."""
     first, second = await connect(), await connect()
-    for (start, before), (one, other) in product(STARTS.items(), product(WRITES, WRITES)):
+    cases = list(product(STARTS.items(), product(WRITES, WRITES)))
+    seed = time.time_ns()
+    print("seed", seed)
+    for (start, before), (one, other) in cases if complete else random.Random(seed).sample(cases, len(cases) // 3):
         while await fetch_entries(db):  # each round removes the default entries, whose heirs are the next round's
             await db.execute("DELETE FROM aliases")
         await run(db, WRITES["tighten"], *before)
@@ -643,7 +653,8 @@ async def test_queries_walk_the_primary_keys(connect: Callable[..., Awaitable[as
     for count in (1, 32, 256):
         types, empty = (f"'{{{','.join([value] * count)}}}'" for value in ("MSISDN", '""'))
         numbers = f"'{{{','.join(str(525500000000 + n * 700) for n in range(1, count + 1))}}}'"
-        found = await plan_of(reads, QUERIES["entries_by_keys"], "party_id_type[], text[]", f"{types}, {numbers}")
+        joined = (f"array_to_string({words}::text[], E'\\x1f')" for words in (types, numbers))
+        found = await plan_of(reads, QUERIES["entries_by_keys"], "text, text", ", ".join(joined))
         assert {relation for kind, relation, _ in found if "Seq" in kind} <= {"fsps"}
         assert {index for _, _, index in found if index} >= {"aliases_pkey", "alias_currencies_pkey"}
         for mode in ("force_generic_plan", "auto"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -24,7 +25,7 @@ from servers import free_port, tcp_url, valkey_command
 from stand_ins import fake_redis, read_marker, tag, turns, until
 from tls import make_certificate, serve_tls
 
-from oracle.store.cache.session import Address, RedisSession, Unreachable, dial, explain_dialling, parse_url
+from oracle.store.cache.session import FILL_CHUNK, Address, RedisSession, Unreachable, dial, explain_dialling, parse_url
 from oracle.store.cache.values import FENCE, Marker, new_token
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from conftest import StartValkey
 
     from oracle.run.embedded import ValkeyServer
+    from oracle.store.base import Copy
 
 TIMEOUT_MS = 30_000
 PASSWORD = "secret"
@@ -58,18 +60,24 @@ async def mget(session: RedisSession, *keys: bytes) -> list[bytes | None] | None
     return await future
 
 
-async def lease(session: RedisSession, keys: list[bytes], tokens: list[bytes]) -> list[bool]:
+async def lease(session: RedisSession, keys: list[bytes], token: bytes) -> list[bool]:
     future: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
-    session.lease(keys, tokens, future.set_result)
+    session.lease(keys, token, future.set_result)
     return await future
 
 
 async def fill(session: RedisSession, key: bytes, token: bytes, value: bytes, ttl_ms: int = 60_000) -> bool:
     """Whether it was stored."""
-    lost: list[bool] = []
-    session.fill(key, token, value, ttl_ms, lambda: lost.append(True))
-    await session.call((b"PING",))
-    return not lost
+    return await count_lost(session, (key, token, value, ttl_ms)) == 0
+
+
+async def count_lost(session: RedisSession, *copies: Copy) -> int:
+    """Fill, and count what was not stored."""
+    lost: list[int] = []
+    session.fill(copies, lost.append)
+    with contextlib.suppress(Unreachable):
+        await session.call((b"PING",))
+    return sum(lost)
 
 
 @contextmanager
@@ -89,8 +97,8 @@ async def test_one_lookup_gets_the_token_and_only_its_token_fills(redis_url: str
     async with open_session(redis_url) as session, open_session(redis_url) as other:
         mine, theirs = new_token(), new_token()
         assert await mget(session, b"k", b"l") == [None, None]
-        assert await lease(session, [b"k", b"l"], [mine, mine]) == [True, True]
-        assert await lease(other, [b"k"], [theirs]) == [False]
+        assert await lease(session, [b"k", b"l"], mine) == [True, True]
+        assert await lease(other, [b"k"], theirs) == [False]
         assert not await fill(other, b"k", theirs, b"Vtheirs")
         assert await fill(session, b"k", mine, b"Vmine")
         assert not await fill(session, b"k", mine, b"Vtwice")
@@ -105,7 +113,7 @@ async def test_one_lookup_gets_the_token_and_only_its_token_fills(redis_url: str
 async def test_a_token_expires_and_its_fill_comes_too_late(redis_url: str) -> None:
     session = await dial(redis_url, timeout_ms=TIMEOUT_MS, token_ms=20)
     token = new_token()
-    assert await lease(session, [b"k"], [token]) == [True]
+    assert await lease(session, [b"k"], token) == [True]
     while await mget(session, b"k") != [None]:
         pass
     assert not await fill(session, b"k", token, b"Vlate")
@@ -131,18 +139,147 @@ async def test_fills_go_on_after_the_scripts_were_flushed(valkey_server: ValkeyS
     async with open_session(redis_url) as session:
         valkey_command(valkey_server, "SCRIPT", "FLUSH")
         token = new_token()
-        await lease(session, [b"k", b"l"], [token, token])
+        await lease(session, [b"k", b"l"], token)
         assert not await fill(session, b"k", token, b"Vone")
         assert await fill(session, b"l", token, b"Vtwo")
         assert session.alive
+
+
+async def test_a_script_runs_the_first_time_and_after_the_scripts_were_flushed(
+    valkey_server: ValkeyServer, redis_url: str
+) -> None:
+    script = b"redis.call('SET', KEYS[1], ARGV[1]); return {KEYS[1], ARGV[2]}"
+    async with open_session(redis_url) as session:
+        assert await session.run(script, [b"k"], [b"v", 5]) == [b"k", b"5"]
+        assert await mget(session, b"k") == [b"v"]
+        valkey_command(valkey_server, "SCRIPT", "FLUSH")
+        assert await session.run(script, [b"k"], [b"w", 5]) == [b"k", b"5"]
+        assert await mget(session, b"k") == [b"w"]
+        with pytest.raises(Unreachable):
+            await session.run(b"return redis.call('NO-SUCH-COMMAND')", [b"k"], [])
+        assert session.alive
+
+
+async def test_what_is_sent_in_one_turn_of_the_loop_keeps_its_order_and_is_written_at_once(redis_url: str) -> None:
+    append = b"return redis.call('APPEND', KEYS[1], ARGV[1])"
+    async with open_session(redis_url) as session:
+        assert await session.run(append, [b"k"], [b"V"]) == 1
+        assert session._transport is not None
+        transport: asyncio.Transport = session._transport
+        writes: list[bytes] = []
+
+        class Counting:
+            def write(self, data: bytes) -> None:
+                writes.append(data)
+                transport.write(data)
+
+        session._transport = Counting()  # type: ignore[assignment]
+        try:
+            running = [session.run(append, [b"k"], [b"%d" % number]) for number in (1, 2, 3)]
+            assert await asyncio.gather(*running) == [2, 3, 4]
+            assert len(writes) == 1
+            session.write(b"k", (b"APPEND", b"k", b"4"))
+            reading = asyncio.ensure_future(mget(session, b"k"))
+            await turns(1)
+            session.write(b"k", (b"APPEND", b"k", b"5"))
+            assert await reading == [b"V1234"]
+            assert await mget(session, b"k") == [b"V12345"]
+        finally:
+            session._transport = transport
+
+
+async def test_what_was_not_written_fails_with_the_session(redis_url: str) -> None:
+    async with open_session(redis_url) as session:
+        running = asyncio.ensure_future(session.run(b"return 1", [b"k"], []))
+        await turns(1)
+        session.close()
+        with pytest.raises(Unreachable):
+            await running
 
 
 async def test_a_value_of_another_kind_is_no_copy(valkey_server: ValkeyServer, redis_url: str) -> None:
     async with open_session(redis_url) as session:
         valkey_command(valkey_server, "LPUSH", "k", "x")
         assert await mget(session, b"k") == [None]  # MGET's way to say so
-        assert await lease(session, [b"k", b"l"], [new_token(), new_token()]) == [False, True]
+        assert await lease(session, [b"k", b"l"], new_token()) == [False, True]
         assert await session.fence([b"k"], 3000)
+
+
+COUNT = 2 * FILL_CHUNK + 3  # of copies: several scripts
+
+
+def make_copies(token: bytes) -> tuple[list[bytes], list[Copy]]:
+    keys = [b"k%d" % number for number in range(COUNT)]
+    return keys, [(key, token, b"V" + key, 60_000) for key in keys]
+
+
+@pytest.mark.parametrize("clustered", [False, True], ids=["one server", "a node of a cluster"])
+async def test_of_a_batch_exactly_those_are_stored_whose_keys_hold_their_token(redis_url: str, clustered: bool) -> None:
+    """Between token and fill: fences, another's token, a copy, the end of the token, a value that is no string."""
+    async with open_session(redis_url) as session, open_session(redis_url) as other:
+        session.clustered = clustered
+        mine, theirs = new_token(), new_token()
+        keys, copies = make_copies(mine)
+        assert await lease(session, keys, mine) == [True] * COUNT
+        assert await other.fence([keys[0], keys[FILL_CHUNK]], 30_000)
+        gone, taken, copied, odd = keys[1], keys[2], keys[-1], keys[3]
+        await other.call((b"DEL", gone, taken, odd), (b"SET", copied, b"Vother"), (b"LPUSH", odd, b"x"))
+        assert await lease(other, [taken], theirs) == [True]
+        assert await count_lost(session, *copies) == 6
+        expected: dict[bytes, bytes | None] = {key: b"V" + key for key in keys}
+        expected |= {keys[0]: FENCE, keys[FILL_CHUNK]: FENCE, gone: None, taken: theirs, copied: b"Vother", odd: None}
+        assert dict(zip(keys, await mget(other, *keys) or (), strict=True)) == expected
+        assert await session.call((b"TYPE", odd), (b"TTL", copied)) == [b"list", -1]
+        ttls = await session.call(*((b"PTTL", key) for key in keys if expected[key] == b"V" + key))
+        assert all(30_000 < ttl <= 60_000 for ttl in ttls)
+        assert await count_lost(session, *copies) == COUNT  # none of them holds its token any more
+
+
+async def test_a_batch_with_tokens_of_several_lookups_and_one_key_twice(redis_url: str) -> None:
+    async with open_session(redis_url) as session:
+        one, two = new_token(), new_token()
+        assert await lease(session, [b"k", b"k"], one) == [True, False]
+        assert await lease(session, [b"l"], two) == [True]
+        copies = [(b"k", one, b"V1", 60_000), (b"l", two, b"V2", 60_000), (b"m", one, b"V3", 60_000)]
+        assert await count_lost(session, *copies) == 1
+        assert await mget(session, b"k", b"l", b"m") == [b"V1", b"V2", None]
+
+
+@pytest.mark.parametrize("clustered", [False, True], ids=["one server", "a node of a cluster"])
+async def test_a_batch_is_lost_whole_when_its_script_is_gone_or_memory_is_full_or_the_session_ends(
+    valkey_server: ValkeyServer, redis_url: str, clustered: bool
+) -> None:
+    async with open_session(redis_url) as session:
+        session.clustered = clustered
+        token = new_token()
+        keys, copies = make_copies(token)
+        assert await lease(session, keys, token) == [True] * COUNT
+        valkey_command(valkey_server, "SCRIPT", "FLUSH")
+        assert await count_lost(session, *copies) == COUNT
+        try:
+            valkey_command(valkey_server, "CONFIG", "SET", "maxmemory-policy", "noeviction")
+            valkey_command(valkey_server, "CONFIG", "SET", "maxmemory", "1")
+            assert await count_lost(session, *copies) == COUNT
+        finally:
+            valkey_command(valkey_server, "CONFIG", "SET", "maxmemory", "0")
+        assert await mget(session, *keys) == [token] * COUNT
+        assert session.alive
+        waiting = asyncio.ensure_future(count_lost(session, *copies))
+        await turns(1)
+        session.close()
+        assert await waiting == COUNT  # some can be stored: nobody knows
+        assert await count_lost(session, *copies) == COUNT
+
+
+async def test_a_fill_on_a_server_that_became_a_replica_ends_the_session(start_valkey: StartValkey) -> None:
+    primary, server = await start_valkey(), await start_valkey()
+    async with open_session(tcp_url(server)) as session:
+        token = new_token()
+        keys, copies = make_copies(token)
+        assert await lease(session, keys, token) == [True] * COUNT
+        assert valkey_command(server, "REPLICAOF", "127.0.0.1", str(primary.options["port"])) == b"+OK\r\n"
+        assert await count_lost(session, *copies) == COUNT
+        assert not session.alive
 
 
 # To which servers it connects ----------------------------------------------------------------------------------------
@@ -245,7 +382,7 @@ async def test_a_replica_is_refused_and_one_that_becomes_a_replica_ends_the_sess
 async def test_a_full_server_sets_no_token_and_no_fence(start_valkey: StartValkey) -> None:
     server = await start_valkey({"maxmemory": "1", "maxmemory-policy": "noeviction"})
     async with open_session(server.url()) as session:
-        assert await lease(session, [b"k"], [new_token()]) == [False]
+        assert await lease(session, [b"k"], new_token()) == [False]
         assert not await session.fence([b"k"], 3000)
         assert await mget(session, b"k") == [None]
         assert session.alive
@@ -265,7 +402,7 @@ async def test_a_stopped_server_is_unreachable_after_the_time_limit_and_its_late
         with stop_for_a_while(server):
             begun = asyncio.get_running_loop().time()
             answers = await asyncio.gather(
-                mget(session, b"k"), lease(session, [b"l"], [new_token()]), session.fence([b"k"], 3000),
+                mget(session, b"k"), lease(session, [b"l"], new_token()), session.fence([b"k"], 3000),
                 session.find_unfenced([b"k"]),
             )  # fmt: skip
             assert list(answers) == [None, [False], False, None]

@@ -50,9 +50,9 @@ async def mget(session: Session, keys: list[bytes]) -> list[bytes | None] | None
     return await future
 
 
-async def lease(session: Session, keys: list[bytes], tokens: list[bytes]) -> list[bool]:
+async def lease(session: Session, keys: list[bytes], token: bytes) -> list[bool]:
     future: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
-    session.lease(keys, tokens, future.set_result)
+    session.lease(keys, token, future.set_result)
     return await future
 
 
@@ -87,18 +87,20 @@ async def test_a_cluster_answers_as_one_server_would(start_valkey: StartValkey) 
         session = await dial(cluster_url(nodes))()
         assert len(session.run_ids) == 3
         assert await mget(session, KEYS) == [None] * len(KEYS)
-        tokens = [b"T%d" % number for number in range(len(KEYS))]
-        assert await lease(session, KEYS, tokens) == [True] * len(KEYS)
-        assert await lease(session, KEYS, tokens) == [False] * len(KEYS)
+        assert await lease(session, KEYS, b"token") == [True] * len(KEYS)
+        assert await lease(session, KEYS, b"token") == [False] * len(KEYS)
         lost: list[int] = []
-        for key, token in zip(KEYS, tokens, strict=True):
-            session.fill(key, token, b"V" + key, 60_000, lambda: lost.append(1))
-        session.fill(KEYS[0], b"another", b"V", 10_000, lambda: lost.append(1))
+        session.fill([(key, b"token", b"V" + key, 60_000) for key in KEYS], lost.append)
+        session.fill([(KEYS[0], b"another", b"V", 10_000)], lost.append)
         assert await mget(session, KEYS) == [b"V" + key for key in KEYS]
         assert lost == [1]
         assert await session.fence(KEYS[:100], 60_000)
         assert await mget(session, KEYS[:101]) == [FENCE] * 100 + [b"V" + KEYS[100]]
         assert sorted(await session.find_unfenced(KEYS) or []) == sorted(KEYS[100:])
+        read = b"return redis.call('GET', KEYS[1])"
+        assert [await session.run(read, [key], []) for key in KEYS[100:120]] == [b"V" + key for key in KEYS[100:120]]
+        session.unlink(KEYS[101:])
+        assert await mget(session, KEYS[100:]) == [b"V" + KEYS[100]] + [None] * len(KEYS[101:])
         session.close()
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -115,8 +116,12 @@ def test_gauges_and_process_figures_are_of_living_processes_only(
     page = render(tmp_path)
     assert read(page, "cache_generation", role="hub", index="3") == 7
     assert read(page, "processes", role="hub") == 1
-    assert read(page, "process_resident_memory_bytes", role="hub", index="3") > 1_000_000  # type: ignore[operator]
-    assert read(page, "process_cpu_seconds_total", role="hub", index="3") is not None
+    process = {"role": "hub", "index": "3", "serviceName": "alias-oracle"}
+    assert read(page, "process_resident_memory_bytes", **process) > 1_000_000  # type: ignore[operator]
+    assert read(page, "process_cpu_seconds_total", **process) is not None
+    started = read(page, "process_start_time_seconds", **process)
+    assert started == pytest.approx(psutil.Process(worker.pid).create_time(), abs=2)
+    assert read(render(tmp_path), "process_start_time_seconds", **process) == started
     # Not reaped yet: a zombie is no living process either.
     worker.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 60
@@ -223,8 +228,10 @@ def test_an_age_grows_by_itself() -> None:
 def test_a_blocked_event_loop_shows() -> None:
     metrics = Metrics.open(None, "hub", 0)
 
+    looks: list[None] = []
+
     async def block() -> None:
-        watch = asyncio.create_task(watch_event_loop(metrics, every_s=0.01))
+        watch = asyncio.create_task(watch_event_loop(metrics, every_s=0.01, look=lambda: looks.append(None)))
         await asyncio.sleep(0.02)
         time.sleep(0.2)  # noqa: ASYNC251  (what is measured)
         await asyncio.sleep(0.05)
@@ -234,6 +241,7 @@ def test_a_blocked_event_loop_shows() -> None:
     lag = read(metrics.render(), "event_loop_lag_seconds", role="hub", index="0")
     assert lag is not None
     assert lag > 0.1
+    assert len(looks) > 1
 
 
 def test_late_increments_after_close_are_harmless(tmp_path: Path) -> None:

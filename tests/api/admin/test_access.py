@@ -15,7 +15,7 @@ import httpx
 import pytest
 from listener import list_endpoints
 
-from oracle.api.admin.access import Role
+from oracle.identity.identity import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +29,7 @@ OPERATOR: Final = frozenset({"operator"})
 STAFF: Final = frozenset({"operator", "auditor", "reader"})
 OWN: Final = frozenset({"own maker", "own checker", "own reader"})
 EVERYBODY: Final = STAFF | OWN
+NARROWED: Final = STAFF | {"own reader"}  # a list: of an FSP's reader it has what is of this FSP
 PUBLIC: Final = EVERYBODY | {"nobody"}
 HISTORY: Final = frozenset({"operator", "auditor"})
 OWN_HISTORY: Final = HISTORY | {"own maker", "own checker"}
@@ -40,6 +41,7 @@ EXPECTED: Final = {
     "GET /ready": PUBLIC,
     "GET /metrics": PUBLIC,
     "GET /openapi.json": PUBLIC,
+    "GET /.authz/openapi": PUBLIC,
     "GET /": PUBLIC,
     "GET /docs": PUBLIC,
     "GET /docs/errors": PUBLIC,
@@ -47,7 +49,7 @@ EXPECTED: Final = {
     "GET /docs/assets/{name}": PUBLIC,
     "GET /admin/v1/me": EVERYBODY,
     "POST /admin/v1/me/rotate": EVERYBODY,
-    "GET /admin/v1/fsps": STAFF,
+    "GET /admin/v1/fsps": NARROWED,
     "POST /admin/v1/fsps": OPERATOR,
     "GET /admin/v1/fsps/{fsp_id}": EVERYBODY,
     "PATCH /admin/v1/fsps/{fsp_id}": OPERATOR,
@@ -55,6 +57,17 @@ EXPECTED: Final = {
     "GET /admin/v1/fsps/{fsp_id}/logo": EVERYBODY,
     "PUT /admin/v1/fsps/{fsp_id}/logo": OPERATOR,
     "DELETE /admin/v1/fsps/{fsp_id}/logo": OPERATOR,
+    "GET /admin/v1/fsps/{fsp_id}/endpoints": EVERYBODY,
+    "PUT /admin/v1/fsps/{fsp_id}/endpoints": OPERATOR,
+    "GET /admin/v1/fsps/{fsp_id}/jws-keys": EVERYBODY,
+    "POST /admin/v1/fsps/{fsp_id}/jws-keys": OPERATOR,
+    "DELETE /admin/v1/fsps/{fsp_id}/jws-keys/{key_id}": OPERATOR,
+    "GET /admin/v1/oracles": STAFF,
+    "POST /admin/v1/oracles": OPERATOR,
+    "DELETE /admin/v1/oracles/{oracle_id}": OPERATOR,
+    "GET /admin/v1/als/registration": STAFF,
+    "POST /admin/v1/als/registration": OPERATOR,
+    "GET /admin/v1/budgets": EVERYBODY,
     "GET /admin/v1/credentials": OPERATOR,
     "POST /admin/v1/credentials": OPERATOR,
     "GET /admin/v1/credentials/{credential_id}": OPERATOR,
@@ -62,7 +75,7 @@ EXPECTED: Final = {
     "POST /admin/v1/credentials/{credential_id}/rotate": OPERATOR,
     "POST /admin/v1/credentials/{credential_id}/revoke": OPERATOR,
     "GET /admin/v1/refusals": OPERATOR,
-    "GET /admin/v1/routes": STAFF,
+    "GET /admin/v1/routes": NARROWED,
     "GET /admin/v1/routes/doubtful": STAFF,
     "POST /admin/v1/routes": OPERATOR,
     "GET /admin/v1/routes/{route_id}": STAFF,
@@ -82,7 +95,7 @@ EXPECTED: Final = {
     "PATCH /admin/v1/fsps/{fsp_id}/aliases/{kind}/{identifier}": OPERATOR | {"own maker"},
     "DELETE /admin/v1/fsps/{fsp_id}/aliases/{kind}/{identifier}": OPERATOR | {"own maker"},
     "POST /admin/v1/aliases/lookup": OPERATOR,
-    "GET /admin/v1/batches": STAFF,
+    "GET /admin/v1/batches": NARROWED,
     "GET /admin/v1/templates/{name}": EVERYBODY,
     "GET /admin/v1/fsps/{fsp_id}/batches": EVERYBODY,
     "POST /admin/v1/fsps/{fsp_id}/batches": OPERATOR | {"own maker"},

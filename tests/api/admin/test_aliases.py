@@ -268,6 +268,8 @@ def test_an_fsp_registers_only_its_kinds_and_currencies(service: Service, operat
     ):
         refused = maker.post(path, json={"kind": kind, "identifier": identifier, "currency": currency})
         assert error_of(refused) == (409, "not_allowed")
+        fact = "USD; its currencies are MXN" if currency else f"{kind}; its kinds are CLABE, MSISDN"
+        assert refused.json()["detail"] == f"smallbank cannot register {fact}"
     refused = maker.patch(f"{path}/MSISDN/525510000090", json={"currency": "USD", "reason": "more"})
     assert error_of(refused) == (409, "not_allowed")
     operator.patch("/fsps/smallbank", json={"kinds": ["MSISDN"]}).raise_for_status()

@@ -369,6 +369,19 @@ def test_a_prefix_with_which_nothing_begins_is_refused(reader: httpx.Client, pat
     assert reader.get(path, params=params).status_code == 400
 
 
+@pytest.mark.parametrize("path", [OWN, f"{OWN}/export"])
+@pytest.mark.parametrize(
+    ("kind", "prefix", "form"),
+    [("NRC", "12/OU", "12/OUKAMA(N)12"), ("MSISDN", "0", "calling code"), ("CLABE", "03a", "3 to 17 digits")],
+)
+def test_a_refused_prefix_shows_the_form_of_its_kind(
+    reader: httpx.Client, path: str, kind: str, prefix: str, form: str
+) -> None:
+    refused = reader.get(path, params={"prefix": prefix, "kind": kind}).json()
+    assert (refused["code"], refused["field"]) == ("bad_prefix", "prefix")
+    assert form in refused["hint"]
+
+
 def test_a_prefix_is_a_range_of_an_index(service: Service) -> None:
     """Of two FSPs that share the numbers of a country, with a plan for these arguments as in the service."""
     service.fetch("INSERT INTO fsps (fsp_id) VALUES ('plan-0'), ('plan-1')")

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -132,6 +133,7 @@ def test_a_second_key_with_the_same_label_is_not_a_second_person(service: Servic
     change = maker.post("/fsps/greenbank/aliases", json={"kind": "ALIAS", "identifier": "alone"}).json()
     for label, role, fsp_id in (
         ("Ana Flores", "dfsp-checker", "greenbank"), (" ana  FLORES", "operator", None),
+        ("Aña Flóres", "operator", None),
     ):  # fmt: skip
         same = service.as_key(service.issue(role, fsp_id, label=label))
         for batch in (waiting, change):
@@ -201,6 +203,8 @@ def added(maker: httpx.Client) -> Iterator[str]:
     """An alias that greenbank has registered by itself."""
     maker.post(ALIASES, json={"kind": "ALIAS", "identifier": "one", "currency": "MXN"})
     yield "/ALIAS/one"
+    for batch in maker.get(BATCHES, params={"state": "waiting"}).json()["items"]:
+        maker.post(f"{BATCHES}/{batch['batchId']}/cancel", json={}).raise_for_status()
     maker.delete(f"{ALIASES}/ALIAS/one", params={"reason": "correction"})
 
 
@@ -218,7 +222,8 @@ def test_each_change_of_one_alias_waits_for_a_second_person(
         )
         assert waiting["change"] == {
             "action": "add", "kind": "CLABE", "identifier": "032180000118359719",
-            "display": "032 180 00011835971 9", "subId": "s", "currency": "MXN", "ifMatch": False,
+            "display": "032 180 00011835971 9", "subId": "s", "currency": "MXN", "present": [],
+            "ifMatch": False,
         }  # fmt: skip
         assert maker.get(f"{BATCHES}/{waiting['batchId']}/file").text == (
             HEADER.replace("\n", "\r\n") + "CLABE,032180000118359719,s,MXN,,add\r\n"
@@ -233,6 +238,22 @@ def test_each_change_of_one_alias_waits_for_a_second_person(
 
         update = ask(maker, "PATCH", added, json={"currency": "usd", "reason": "asked"})
         assert (update["fileName"], update["change"]["action"]) == ("one alias: update", "update")
+        listed = checker.get(BATCHES, params={"state": "waiting"}).json()["items"]
+        shown = checker.get(f"{BATCHES}/{update['batchId']}").json()
+        assert [each["change"]["present"] for each in (update, shown, listed[0])] == [["MXN"]] * 3
+        for asking, status in ((maker, 409), (operator, 202)):  # the same change twice is one batch of one person
+            twice = asking.patch(ALIASES + added, json={"currency": "USD", "reason": "asked again"})
+            assert twice.status_code == status, twice.text
+            if status == 409:
+                assert (twice.json()["code"], twice.json()["detail"]) == (
+                    "already_waiting", f"Batch {update['batchId']} already waits for this change",
+                )  # fmt: skip
+                assert twice.headers["location"] == f"/admin/v1{BATCHES}/{update['batchId']}"
+            else:
+                assert operator.post(f"{BATCHES}/{twice.json()['batchId']}/cancel", json={}).status_code == 200
+        etag = maker.get(ALIASES + added).headers["etag"]
+        named = ask(maker, "PATCH", added, json={"currency": "USD", "reason": "x"}, headers={"If-Match": etag})
+        assert maker.post(f"{BATCHES}/{named['batchId']}/cancel", json={}).status_code == 200  # another change
         assert maker.get(ALIASES + added).json()["entries"][0]["currency"] == "MXN"
         assert approve(operator, update) == ["changed", ""]
         assert maker.get(ALIASES + added).json()["entries"][0]["currency"] == "USD"
@@ -316,6 +337,21 @@ def test_a_change_whose_alias_has_changed_since_is_refused_when_it_is_approved(
     # An update registers nothing, neither for an alias that is gone nor for one that another FSP holds now.
     assert approve(checker, late) == ["refused", "not_registered"]
     assert service.hub.get("/ALIAS/one").json() == UNANSWERED
+
+
+@pytest.mark.usefixtures("two_persons")
+def test_of_the_same_change_asked_for_at_once_one_waits(service: Service) -> None:
+    maker = service.client("dfsp-maker", "greenbank")
+
+    def send(_: int) -> httpx.Response:
+        return maker.post(ALIASES, json={"kind": "ALIAS", "identifier": "at-once"})
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(send, range(4)))
+    assert sorted(each.status_code for each in answers) == [202, 409, 409, 409]
+    (number,) = {each.json()["batchId"] for each in answers if each.status_code == 202}
+    details = {each.json()["detail"] for each in answers if each.status_code == 409}
+    assert details == {f"Batch {number} already waits for this change"}
 
 
 @pytest.mark.usefixtures("two_persons")

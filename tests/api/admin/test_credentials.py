@@ -18,7 +18,8 @@ import pytest
 from admin_service import TIMEOUT_S
 from oracle_process import PATIENT, SERVE, OracleProcess, start_oracle, until
 
-from oracle.api.admin.access import FAILURES_MAX, FAILURES_PER_S, _is_valid, address_of, hash_of, new_secret
+from oracle.api.admin.access import FAILURES_MAX, FAILURES_PER_S, _is_valid, hash_of, new_secret
+from oracle.identity.addresses import address_of
 from oracle.run.bootstrap import bootstrap
 
 if TYPE_CHECKING:

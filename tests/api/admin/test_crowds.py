@@ -351,6 +351,7 @@ async def test_bodies_beyond_the_budget_are_refused_and_uploads_are_not_counted(
 
 
 async def test_memory_is_given_back_after_a_burst() -> None:
+    Spare(every_s=0, grown_bytes=-(2**40)).give_back()  # else the burst would fill what earlier tests have freed
     spare = Spare(every_s=0)
     before = read_rss_bytes()
     kept = []
@@ -361,7 +362,7 @@ async def test_memory_is_given_back_after_a_burst() -> None:
     burst.clear()
     assert read_rss_bytes() - before > 48 * 2**20
     assert spare.give_back()
-    assert read_rss_bytes() - before < 16 * 2**20
+    assert read_rss_bytes() - before < 32 * 2**20  # what stays behind keeps a page of 4 KiB each: 16 MiB
     assert not spare.give_back()
     assert len(kept) == 4_000
 

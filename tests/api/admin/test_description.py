@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 from jsonschema import Draft202012Validator
 from listener import DESCRIPTION, PUBLISHED
 
-from oracle.api.admin.access import PUBLIC, Role
+from oracle.api.admin.access import PUBLIC
 from oracle.api.admin.app import description, routers
 from oracle.api.admin.codes import Code
+from oracle.identity.identity import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,17 @@ NAMES: Final = {
     "getLogo",
     "setLogo",
     "removeLogo",
+    "getFspEndpoints",
+    "setFspEndpoints",
+    "listJwsKeys",
+    "addJwsKey",
+    "removeJwsKey",
+    "listOracles",
+    "addOracle",
+    "removeOracle",
+    "getAlsRegistration",
+    "registerAtAls",
+    "listBudgets",
     "getOwnCredential",
     "rotateOwnCredential",
     "listCredentials",

@@ -16,6 +16,7 @@ import httpx
 import pytest
 from listener import list_endpoints
 from oracle_process import PATIENCE_S, until
+from test_fsp_endpoints import make_pem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,6 +40,8 @@ CALLS: Final[dict[str, Callable[[Service], Made]]] = {
     "/admin/v1/fsps/{fsp_id}/status": lambda service: (
         f"/fsps/{_new_fsp(service)}/status", {"status": "closed", "reason": "a test"}
     ),
+    "/admin/v1/fsps/{fsp_id}/jws-keys": lambda _: ("/fsps/greenbank/jws-keys", {"label": "one", "pem": make_pem()}),
+    "/admin/v1/oracles": lambda _: ("/oracles", {"partyIdType": "ALIAS", "url": "http://oracle.example"}),
     "/admin/v1/credentials": lambda _: ("/credentials", {"role": "reader", "label": "post"}),
     "/admin/v1/credentials/{credential_id}/rotate": lambda service: (
         f"/credentials/{_new_id(service)}/rotate", {"graceS": 60}
@@ -63,6 +66,7 @@ CALLS: Final[dict[str, Callable[[Service], Made]]] = {
 }  # fmt: skip
 # Those that change nothing: there is nothing to repeat.
 READING: Final = {
+    "/admin/v1/als/registration",  # it creates what is missing at an ALS: a second call finds nothing missing
     "/admin/v1/fsps/{fsp_id}/aliases/check",
     "/admin/v1/aliases/lookup",
     "/admin/v1/routes/what-if",

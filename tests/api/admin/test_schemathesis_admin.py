@@ -86,11 +86,17 @@ def _aim(case: schemathesis.Case[Any]) -> None:
         parameters["fsp_id"] = ("greenbank", other)[len(str(parameters["fsp_id"])) % 2]
 
 
-@pytest.mark.parametrize("operation", described.list_operations(CONTRACT))
+OPERATIONS: Final = described.list_operations(CONTRACT)
+# Of so many operations one is tried at its bounds in a usual run; test_admin_hostile.py tries all with bad values.
+SAMPLE: Final = 9
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_answer_is_one_that_the_description_names(
-    operation: str, service: Service, keys: dict[str, str | None]
+    operation: str, service: Service, keys: dict[str, str | None], complete: bool
 ) -> None:
-    described.run(check, CONTRACT, operation, EXAMPLES, service=service, keys=keys)
+    bounds = complete or OPERATIONS.index(operation) % SAMPLE == 0
+    described.run(check, CONTRACT, operation, EXAMPLES, bounds=bounds, service=service, keys=keys)
 
 
 def check(case: schemathesis.Case[Any], service: Service, keys: dict[str, str | None]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from listener import DESCRIPTION
+from test_fsp_endpoints import make_pem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,6 +130,9 @@ def test_if_match_is_described_where_it_is_compared(service: Service) -> None:
         "POST /admin/v1/fsps/{fsp_id}/status": {"status": "active", "reason": "a test"},
         "PUT /admin/v1/fsps/{fsp_id}/logo": PNG,
         "DELETE /admin/v1/fsps/{fsp_id}/logo": None,
+        "PUT /admin/v1/fsps/{fsp_id}/endpoints": {},
+        "DELETE /admin/v1/fsps/{fsp_id}/jws-keys/{key_id}": None,
+        "DELETE /admin/v1/oracles/{oracle_id}": None,
         "PATCH /admin/v1/credentials/{credential_id}": {},
         "POST /admin/v1/credentials/{credential_id}/rotate": {},
         "POST /admin/v1/credentials/{credential_id}/revoke": {"reason": "a test"},
@@ -155,12 +159,16 @@ def test_if_match_is_described_where_it_is_compared(service: Service) -> None:
         "fsp_id": "greenbank", "kind": "ALIAS", "identifier": "versioned", "batch_id": batch.json()["batchId"],
         "credential_id": service.issue("reader").split("_")[1],
         "route_id": operator.post("/routes", json=route).json()["route"]["routeId"],
+        "oracle_id": operator.post("/oracles", json={"partyIdType": "IBAN", "url": "http://x"}).json()["oracleId"],
+        "key_id": operator.post("/fsps/greenbank/jws-keys", json={"label": "one", "pem": make_pem()}).json()["keyId"],
     }  # fmt: skip
     for endpoint, body in change.items():
         method, path = endpoint.replace("/admin/v1", "").split()
         content = {"content": body} if isinstance(body, bytes) else {} if body is None else {"json": body}
         params = {"reason": "other"} if path.endswith("/{identifier}") and method == "DELETE" else None
-        answer = operator.request(method, path.format_map(names), params=params, headers={"If-Match": '"0"'}, **content)
+        answer = operator.request(
+            method, path.format_map(names), params=params, headers={"If-Match": '"99"'}, **content
+        )
         assert (answer.status_code, answer.json()["code"]) == (412, "version_mismatch"), endpoint
 
 

@@ -119,9 +119,11 @@ def test_a_local_fsp_that_wins_the_customer_replaces_the_hint(hub: Hub, scheme: 
     assert scheme.put_party_error(target, "remotefsp") == "payerfsp"
     scheme.clean_up(target, "nosuch")
     assert scheme.get_party(target) == "payerfsp"
+    counted = read_counters(hub, "changes_total")
     shapes.expect_refusal(
         scheme.wire.ask(post(target, b'{"fspId":"strangerfsp"}', STRANGER)), 409, {"3003"}, als.read_post
     )
+    assert read_counters(hub, "changes_total") - counted == {'operation="register",result="refused"': 1}
     found = fetch(hub, "SELECT after::text FROM events WHERE party_identifier = '525512380002' ORDER BY event_id")
     assert ['"hint": true' in (row["after"] or "") for row in found] == [True, False, False, False]
 

@@ -137,6 +137,7 @@ def test_health_as_a_hub_expects_it(hub: Hub) -> None:
     assert health["status"] == "OK"
     assert health["uptime"] >= 0
     assert health["versionNumber"]
+    assert health["compiled"] in (True, False)
     assert {service["name"]: service["status"] for service in health["services"]} == {
         "datastore": "OK",
         "cache": "OK",

@@ -19,8 +19,8 @@ from oracle_process import SERVE, OracleProcess, start_oracle, until
 from oracle.run.bootstrap import bootstrap
 from oracle.run.embedded import PostgresServer, ValkeyServer
 
-ROWS = 20_000  # four portions
-KILLS = ("jobs", "jobs", "all", "jobs", "all")
+ROWS = 15_000  # three portions
+KILLS = ("jobs", "all", "jobs")
 # Not by event_id: a statement that removes several currencies of a key does so in any order.
 EVENTS = """SELECT action, party_identifier, before::text, after::text FROM events
 WHERE request_id = $1 AND entity = 'alias' ORDER BY 2, 1, 3, 4"""

@@ -1,0 +1,212 @@
+"""Several processes share the budget of an FSP through Redis: how exactly, and what they do without it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import takewhile
+
+import pytest
+
+from oracle.budgets.buckets import Buckets
+from oracle.budgets.classes import Classes, Costs, Size
+from oracle.budgets.correction import Correction, State, make_key, read_state, read_tokens
+from oracle.store.cache.session import RedisSession, dial
+from oracle.telemetry.metrics import Metrics
+
+SIZE, NOBODY = 3_000, 3
+# It fills so slowly that a test takes no part of a token's time.
+CLASSES = Classes({"C": Size(SIZE, 3), "unknown": Size(SIZE, 3)}, {}, "C")
+WORKERS = 4
+A_TOKEN = 0.999  # what a busy machine can let it gain meanwhile
+
+
+class Worker:
+    """A process that answers lookups, as far as budgets see it."""
+
+    def __init__(self, session: RedisSession, *, processes: int, enforces: bool = True) -> None:
+        self.buckets = Buckets(CLASSES, Costs(), enforces=False, share=1 / processes)
+        self.session: RedisSession | None = session
+        self.metrics = Metrics.open(None, "hub", 0)
+        self.correction = Correction(
+            self.buckets, CLASSES, lambda: self.session, self.metrics,
+            prefix="t", processes=processes, enforces=enforces,
+        )  # fmt: skip
+        self.correction.know(["bank"])
+        self.bucket = self.buckets.of(b"bank")
+
+    def ask(self, times: int = 1) -> int:
+        """Ask for numbers that nobody has, until one is refused; return how many were answered."""
+        asked = (self.buckets.take(self.bucket, NOBODY) for _ in range(times))
+        return sum(1 for _ in takewhile(bool, asked))
+
+
+@asynccontextmanager
+async def open_workers(redis_url: str, count: int, *, processes: int = 2) -> AsyncIterator[list[Worker]]:
+    """`processes`: those of one service, as each of them knows at its start."""
+    async with AsyncExitStack() as stack:
+        workers = []
+        for _ in range(count):
+            session = await dial(redis_url, timeout_ms=30_000, token_ms=1_000)
+            stack.callback(session.close)
+            workers.append(Worker(session, processes=processes))
+        yield workers
+
+
+async def correct(workers: list[Worker]) -> None:
+    assert await asyncio.gather(*(worker.correction.correct() for worker in workers)) == [True] * len(workers)
+
+
+async def scan(workers: list[Worker]) -> int:
+    """Ask as much as they answer, over 40 corrections; return how many were answered."""
+    answered = 0
+    for _ in range(40):
+        answered += sum(worker.ask(10_000) for worker in workers)
+        await correct(workers)
+    return answered
+
+
+async def settle(workers: list[Worker]) -> None:
+    """Correct twice: at the second time, each of them knows all others."""
+    await correct(workers)
+    await correct(workers)
+
+
+@pytest.mark.parametrize("pattern", ["even", "one", "bursts"])
+async def test_a_scan_over_two_services_and_four_workers_gets_one_question_a_worker_too_much(
+    redis_url: str, pattern: str
+) -> None:
+    async with open_workers(redis_url, WORKERS) as workers:
+        await settle(workers)
+        chance = random.Random(17)
+        answered = 0
+        for _ in range(60):  # as many corrections
+            if pattern == "even":
+                answered += sum(worker.ask(200) for worker in workers)
+            elif pattern == "one":
+                answered += workers[0].ask(800)
+            else:
+                answered += sum(worker.ask(chance.choice([0, 1, 5, 5_000])) for worker in workers)
+            await correct(workers)
+        over = answered * NOBODY - SIZE
+        print(f"{pattern}: {answered} answered of {SIZE / NOBODY:.0f} paid, {over} tokens over")
+        assert -NOBODY * WORKERS <= over <= NOBODY * WORKERS + A_TOKEN
+
+
+async def test_what_a_scan_got_too_much_is_owed(redis_url: str) -> None:
+    async with open_workers(redis_url, WORKERS) as workers:
+        await settle(workers)
+        for worker in workers:
+            worker.ask(1_000)
+        await scan(workers)
+        state = await read_tokens(workers[0].session, "t", CLASSES)  # type: ignore[arg-type]
+        assert state.processes == WORKERS
+        assert -NOBODY * WORKERS <= state.tokens["bank"] < 0
+        assert sum(worker.ask() for worker in workers) == 0
+
+
+async def test_a_worker_that_starts_brings_at_most_its_share_more(redis_url: str) -> None:
+    async with open_workers(redis_url, WORKERS) as workers:
+        old, new = workers[:-1], workers[-1]
+        await settle(old)
+        await correct([new])  # the others do not know of it yet
+        answered = await scan(workers)
+        assert SIZE <= answered * NOBODY <= SIZE + SIZE / WORKERS + NOBODY * WORKERS + A_TOKEN
+        assert sum(worker.ask() for worker in workers) == 0
+
+
+async def test_a_worker_that_starts_anew_finds_what_was_spent_before(redis_url: str) -> None:
+    async with open_workers(redis_url, 2) as (old, new):
+        await settle([old])
+        assert old.ask(10_000) == SIZE / NOBODY
+        await correct([old])
+        await correct([new])
+        assert new.bucket.left <= A_TOKEN
+
+
+async def test_without_redis_each_worker_goes_on_with_its_share(redis_url: str) -> None:
+    async with open_workers(redis_url, 2) as workers:
+        await settle(workers)
+        sessions = [worker.session for worker in workers]
+        for worker in workers:
+            worker.session = None
+        answered = 0.0
+        for worker in workers:
+            share = worker.bucket.left
+            answered += share / NOBODY
+            assert SIZE / 4 <= share <= SIZE / 2
+            assert not await worker.correction.correct()
+            assert share <= worker.ask(10_000) * NOBODY <= share + NOBODY + A_TOKEN
+            assert not await worker.correction.correct()
+            assert worker.ask(10_000) <= 1  # of the refill
+        assert workers[0].metrics.read_gauge("budget_corrected") == 0
+        for worker, session in zip(workers, sessions, strict=True):
+            worker.session = session
+        await correct(workers)  # what they took meanwhile counts
+        answered += await scan(workers)
+        assert abs(answered * NOBODY - SIZE) <= 4 * NOBODY
+        assert workers[0].metrics.read_gauge("budget_corrected") == 1
+
+
+async def test_what_is_asked_while_redis_answers_is_told_the_next_time(redis_url: str) -> None:
+    async with open_workers(redis_url, 1) as (worker,):
+        await settle([worker])
+        for _ in range(5):
+            correcting = asyncio.create_task(worker.correction.correct())
+            await asyncio.sleep(0)  # it has sent what was taken
+            assert worker.ask(20) == 20
+            assert await correcting
+        await correct([worker])
+        assert worker.bucket.left == pytest.approx(SIZE - 5 * 20 * NOBODY, abs=A_TOKEN)
+
+
+async def test_in_observe_an_empty_bucket_owes_nothing(redis_url: str) -> None:
+    session = await dial(redis_url, timeout_ms=30_000, token_ms=1_000)
+    worker = Worker(session, processes=1, enforces=False)
+    try:
+        await settle([worker])
+        assert worker.ask(5_000) == 5_000
+        await correct([worker])
+        assert worker.metrics.read_gauge("budget_empty", fsp_class="C") == 1
+        state = await read_tokens(session, "t", CLASSES)
+        assert 0 <= state.tokens["bank"] <= A_TOKEN
+        page = worker.metrics.render().decode()
+        assert 'moja_oracle_budget_tokens_total{fsp_class="C"} 3000.0' in page
+        assert 'moja_oracle_budget_exceeded_total{fsp_class="C"} 4000.0' in page
+    finally:
+        session.close()
+
+
+async def test_values_of_another_program_do_no_harm(redis_url: str) -> None:
+    async with open_workers(redis_url, 1) as (worker,):
+        assert worker.session is not None
+        await worker.session.call(
+            (b"HSET", make_key("t"), "bank", "nonsense", "other", "9" * 400, " x", "nonsense", b"\xff\xfe", "-1")
+        )
+        for _ in range(70):  # one of them sweeps
+            await correct([worker])
+        assert worker.correction.processes == 1
+        assert worker.bucket.left == SIZE
+        await worker.session.call((b"SET", make_key("t"), "no hash"))
+        assert not await worker.correction.correct()
+        assert worker.ask() == 1
+        await worker.session.call((b"DEL", make_key("t")))
+        assert await worker.correction.correct()
+
+
+async def test_full_buckets_and_workers_that_are_gone_leave_redis(redis_url: str) -> None:
+    async with open_workers(redis_url, 1) as (worker,):
+        assert worker.session is not None
+        await worker.session.call((b"HSET", make_key("t"), "green", "1000", " gone", "1000"))
+        worker.ask()
+        for _ in range(70):
+            await correct([worker])
+        (fields,) = await worker.session.call((b"HKEYS", make_key("t")))
+        assert sorted(field[:1] for field in fields) == [b" ", b"b"]
+
+
+def test_a_reply_of_another_form_counts_as_full_buckets() -> None:
+    for reply in (None, [], [1], b"x", [1, [], []]):
+        assert read_state(reply, CLASSES) == State({}, 0, [])

@@ -1,0 +1,58 @@
+"""Helm's own engine and the validators of what it renders: packages of 100 MB that only tests of deploy/ need.
+
+rendered  the chart for each set of values, with what the validators found: rendered once for a run
+
+`make deploy-tools` installs them into build/deploy-tools.  Without them these tests are not run, and the run's last
+line names them.  In CI that is a failure.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+TOP: Final = Path(__file__).parents[1]
+TOOLS: Final = TOP / "build" / "deploy-tools"
+RENDER: Final = TOP / "tests" / "deploy" / "render.py"
+MISSING: Final = "the chart and the Compose files are not tested: run make deploy-tools"
+# What Helm must refuse, with a part of what it says.
+BAD_VALUES: Final = {
+    "postgresql: {mode: mysql}": "value must be one of 'external', 'cnpg', 'percona', 'single'",
+    "config: {db_hots: x}": "additional properties 'db_hots' not allowed",
+    "config: {env: {HOME_COUNTRIES: MX}}": "HOME_COUNTRIES",
+    "valkey: {enabled: false}": "set config.redis_url, or valkey.enabled to true",
+    "gateway: {enabled: true}": "set gateway.parentRefs to the Gateway that serves the admin API",
+    "image: {digest: latest}": "does not match pattern",
+}
+
+
+@pytest.fixture(scope="session")
+def rendered() -> dict[str, Any]:
+    """What render.py prints."""
+    if not TOOLS.exists():
+        if os.environ.get("CI"):
+            pytest.fail(MISSING)
+        pytest.skip(MISSING)  # a person without them can run the rest; the summary names what is left out
+    done = subprocess.run(
+        [sys.executable, str(RENDER)],
+        input=json.dumps(list(BAD_VALUES)),
+        env={**os.environ, "PYTHONPATH": str(TOOLS)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = terminalreporter.getreports("skipped")
+    if any(MISSING in str(report.longrepr) for report in skipped):
+        terminalreporter.write_line(f"tests/deploy: {MISSING}")
