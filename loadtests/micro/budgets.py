@@ -8,6 +8,7 @@ fastest of many short rounds counts.
     one       observe, all lookups of one FSP
     mixed     observe, lookups of 40 FSPs in turn, half of them with other headers in front
     enforce   as mixed, with enforce
+    unknown   observe, all lookups of a source that is no FSP
 
 `ORACLE_COMPILED=off` measures the sources; else the build, if there is one (`make compile`).
 """
@@ -45,6 +46,7 @@ BATCH: Final = 64  # lookups of one turn of the event loop
 TURNS: Final = 20
 COPY: Final = pack_entries([Entry("payeefsp", "", "")])
 ENDLESS: Final = 10**12
+MODES: Final = ("off", "one", "mixed", "enforce", "unknown")
 FSPS: Final = [f"bank{number}" for number in range(40)]
 _HEAD: Final = (
     b"GET %b HTTP/1.1\r\ncontent-type: application/vnd.interoperability.%b+json;version=2.0\r\n"
@@ -102,7 +104,7 @@ class Bench:
         self._turns = [Turns(server) for _ in targets]
         for turns in self._turns:
             turns.connection_made(cast("Any", _Wire()))
-        sources = FSPS[:1] if mode == "one" else FSPS
+        sources = {"one": FSPS[:1], "unknown": ["stranger"]}.get(mode, FSPS)
         self._data = []
         for number, target in enumerate(targets):
             resource = b"participants" if number % 2 and mode != "one" else b"parties"
@@ -131,7 +133,7 @@ async def measure(rounds: int) -> None:
     identifiers = [f"52551{number:07d}" for number in range(BATCH)]
     coherence.session = cast("Any", _Session([coherence.key("MSISDN", identifier) for identifier in identifiers]))
     targets = [b"/participants/MSISDN/" + identifier.encode() for identifier in identifiers]
-    benches = {mode: Bench(lookups, targets, metrics, mode) for mode in ("off", "one", "mixed", "enforce")}
+    benches = {mode: Bench(lookups, targets, metrics, mode) for mode in MODES}
     fastest = dict.fromkeys(benches, float("inf"))
     for _ in range(rounds):
         for mode, bench in benches.items():

@@ -7,8 +7,8 @@ Source.    The header that names the FSP is in the bytes of the request, behind 
            before, and names the bucket.  Otherwise the header is searched.  A window begins at the end of the line
            before it, and it is kept only if it holds the whole line: so it cannot be mistaken for another FSP or
            another header.  To search each time would take a lookup 0.2 µs longer.
-Unknown.   Sources that the directory does not know share one bucket, and none of their bytes is kept: a caller can
-           invent as many as it wants.
+Unknown.   Sources that the directory does not know share one bucket.  A caller can invent as many as it wants, so no
+           more than STRANGERS_MAX of their windows are kept, and they displace no window of an FSP.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ LINE: Final = b"\r\nfspiop-source: "
 LINE_LENGTH: Final = len(LINE)
 # The same FSP can be followed by different headers.
 WINDOWS_MAX: Final = 4096
+STRANGERS_MAX: Final = 64
+FSP_ID_USUAL: Final = 16  # characters; a longer source that no FSP has is searched each time
 # Places of the header, counted from the length of the target: the headers before it are of one of a few lengths.
 PLACES_MAX: Final = 4
 TARGET_MAX: Final = 128  # a longer target is searched each time
@@ -46,8 +48,8 @@ class Buckets:
     """One per process."""
 
     __slots__ = (
-        "_by_source", "_classes", "_places", "_share", "_width", "conflict", "enforces", "found", "nobody", "refusing",
-        "slices", "unknown", "windows",
+        "_by_source", "_classes", "_places", "_share", "_strangers", "_width", "conflict", "enforces", "found",
+        "nobody", "refusing", "slices", "unknown", "windows",
     )  # fmt: skip
 
     def __init__(self, classes: Classes, costs: Costs, *, enforces: bool, share: float = 1.0) -> None:
@@ -66,7 +68,8 @@ class Buckets:
         self.slices: list[slice] = []
         self.windows: dict[bytes, Bucket] = {}
         self._places: dict[int, list[slice]] = {}
-        self._width: int = LINE_LENGTH
+        self._strangers: list[bytes] = []  # those of `windows` that name no FSP
+        self._width: int = LINE_LENGTH + FSP_ID_USUAL + 2
 
     def _make(self, fsp_id: str) -> Bucket:
         return Bucket(fsp_id, self._classes.find(fsp_id), self._classes.size_of(fsp_id).tokens * self._share)
@@ -77,6 +80,7 @@ class Buckets:
             source = fsp_id.encode()
             if source not in self._by_source and len(self._by_source) < FSPS_MAX:
                 self._by_source[source] = self._make(fsp_id)
+                self._forget_strangers()  # this FSP can have been one
                 if LINE_LENGTH + len(source) + 2 > self._width:
                     self._width = LINE_LENGTH + len(source) + 2
                     self._places.clear()
@@ -102,16 +106,19 @@ class Buckets:
         if begin < 0:
             return None
         end = data.find(b"\r\n", begin + LINE_LENGTH)
-        bucket = self._by_source.get(data[begin + LINE_LENGTH : end].strip())
-        if bucket is None:
-            return self.unknown
+        bucket = self._by_source.get(data[begin + LINE_LENGTH : end].strip(), self.unknown)
         if end + 2 <= begin + self._width:
             self._keep(data[begin : begin + self._width], begin - target_length, bucket)
         return bucket
 
     def _keep(self, window: bytes, place: int, bucket: Bucket) -> None:
         if len(self.windows) >= WINDOWS_MAX:
+            self._strangers.clear()
             self.windows.clear()
+        if bucket is self.unknown:
+            if len(self._strangers) >= STRANGERS_MAX:
+                self._forget_strangers()
+            self._strangers.append(window)
         self.windows[window] = bucket
         slices = self._places.get(place)
         if slices is None:
@@ -120,6 +127,11 @@ class Buckets:
             slices = [slice(place + length, place + length + self._width) for length in range(TARGET_MAX)]
             self._places[place] = slices
         self.slices = slices
+
+    def _forget_strangers(self) -> None:
+        for window in self._strangers:
+            self.windows.pop(window, None)
+        self._strangers.clear()
 
     def take(self, bucket: Bucket, cost: float) -> bool:
         """Take the cost of a question; False if it must be refused.  A lookup of the hub does so in line."""

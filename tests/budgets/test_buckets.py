@@ -10,7 +10,7 @@ import pytest
 from oracle.api.http import HttpServer, Request
 from oracle.api.http.request import PlainRequest
 from oracle.api.http.turns import Turns
-from oracle.budgets.buckets import TARGET_MAX, WINDOWS_MAX, Bucket, Buckets
+from oracle.budgets.buckets import STRANGERS_MAX, TARGET_MAX, WINDOWS_MAX, Bucket, Buckets
 from oracle.budgets.classes import Classes, Costs, Size
 from oracle.settings import BUDGET_SIZES
 
@@ -103,12 +103,33 @@ def test_a_source_that_the_directory_does_not_know_shares_one_bucket(lines: tupl
         assert find(buckets, make_head(b"a: b", *lines)) is buckets.unknown
 
 
-def test_strangers_take_no_memory() -> None:
+def test_strangers_take_little_memory_and_displace_nobody() -> None:
     buckets = make_buckets("bank")
+    known = make_head(b"fspiop-source: bank", b"a: b", b"c: d")
+    assert find(buckets, known).fsp_id == "bank"
     for number in range(1_000):
-        find(buckets, make_head(b"fspiop-source: %d" % number))
+        assert find(buckets, make_head(b"fspiop-source: %d" % number, b"a: b", b"c: d")) is buckets.unknown
+        assert len(buckets.windows) <= 1 + STRANGERS_MAX
     assert len(buckets.list_buckets()) == 2
-    assert not buckets.windows
+    assert "bank" in [bucket.fsp_id for bucket in buckets.windows.values()]
+
+
+def test_a_stranger_that_asks_again_is_found_by_its_window() -> None:
+    buckets = make_buckets("bank")
+    for _ in range(2):
+        assert find(buckets, make_head(b"fspiop-source: payerfsp", b"a: b", b"c: d")) is buckets.unknown
+    assert list(buckets.windows.values()) == [buckets.unknown]
+
+
+def test_a_stranger_that_becomes_an_fsp_pays_from_then_on() -> None:
+    buckets = make_buckets("bank")
+    head = make_head(b"fspiop-source: payerfsp", b"a: b", b"c: d")
+    assert find(buckets, head) is buckets.unknown
+    buckets.know(["bank", "payerfsp"])
+    assert find(buckets, head).fsp_id == "payerfsp"
+    for number in range(2 * STRANGERS_MAX):
+        find(buckets, make_head(b"fspiop-source: %d" % number, b"a: b", b"c: d"))
+    assert find(buckets, head).fsp_id == "payerfsp"
 
 
 def test_windows_are_bounded() -> None:

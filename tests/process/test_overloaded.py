@@ -66,14 +66,18 @@ async def test_the_surplus_is_refused_while_the_rest_waits_and_copies_are_answer
         await ask_until_copied(oracle, port, "cached")
         await connection.execute("BEGIN; LOCK TABLE aliases IN ACCESS EXCLUSIVE MODE")
         answers: list[str] = []
-        start = asyncio.Barrier(CLIENTS)
-        tasks = [asyncio.create_task(ask(port, f"cold-{n}", answers, start)) for n in range(CLIENTS)]
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        # On a busy machine the worker can be without progress for so long that it refuses one of them.
-        assert "" in [await ask(port, "cached", []) for _ in range(10)]
-        await asyncio.gather(*tasks)
-        # 2005: refused, because it would have waited for too long.  2003: it waited, and then it was too late.
-        assert set(answers) == {"2005", "2003"}
+        async with asyncio.timeout(PATIENCE_S):
+            # On a busy machine the lookups can come too slowly to be too many: then they all wait until it is too late.
+            while "2005" not in answers:
+                answers.clear()
+                start = asyncio.Barrier(CLIENTS)
+                tasks = [asyncio.create_task(ask(port, f"cold-{n}", answers, start)) for n in range(CLIENTS)]
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                # There, too, the worker can be without progress for so long that it refuses one of these.
+                assert "" in [await ask(port, "cached", []) for _ in range(10)]
+                await asyncio.gather(*tasks)
+                # 2005: refused, because it would have waited for too long.  2003: it waited, and then it was too late.
+                assert set(answers) <= {"2005", "2003"}
         assert answers.index("2003") > CLIENTS / 4
         await connection.execute("ROLLBACK")
         while await ask(port, "cold-0", []):
