@@ -141,6 +141,19 @@ def _find_forms_of(python: str, compiled: str, interpreted: str) -> Iterator[For
     yield Form(interpreted, python, compiled=False, settings={"ORACLE_COMPILED": "off"} if built else {})
 
 
+def add_budget_modes(forms: Sequence[Form], mode: str) -> list[Form]:
+    """Give each form a budget mode; `both`: two forms of each, so that one run compares the modes."""
+    modes = ("off", "observe") if mode == "both" else (mode,)
+    return [
+        form._replace(
+            side=f"{form.side}, no budgets" if mode == "off" and len(modes) > 1 else form.side,
+            settings={**form.settings, "ORACLE_BUDGET_MODE": mode},
+        )
+        for form in forms
+        for mode in modes
+    ]
+
+
 def has_build(python: str) -> bool:
     """Return whether there is a build of the present sources for a Python."""
     env = {name: value for name, value in os.environ.items() if name != "ORACLE_COMPILED"}
@@ -178,7 +191,6 @@ def run_forms(
                 **LONG_TTL,
                 "ORACLE_WORKERS": str(workers),
                 "ORACLE_REDIS_URL": cache.url,
-                "ORACLE_BUDGET_MODE": arguments.budgets,
                 **form.settings,
             }
             service = stack.enter_context(run_oracle(place, settings, database_url, data_dir, form.python))
@@ -451,7 +463,8 @@ def bench(home: Path, arguments: argparse.Namespace, workers: int) -> dict[str, 
     room.mkdir(mode=0o711)
     with ExitStack() as stack:
         cache = stack.enter_context(run_valkey(room))
-        oracles = stack.enter_context(run_forms(room, find_forms(arguments.pythons), cache, arguments, workers))
+        forms = add_budget_modes(find_forms(arguments.pythons), arguments.budgets)
+        oracles = stack.enter_context(run_forms(room, forms, cache, arguments, workers))
         total = prepare(oracles, cache, arguments)
         peers = stack.enter_context(run_peers(room, cache, workers, optional=not arguments.pythons))
         sides = [*(oracle.side for oracle in oracles), *peers]
@@ -513,7 +526,12 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="also measure cached lookups beside N busy loops (default 2; 0: do not)",
     )
-    parser.add_argument("--budgets", choices=("off", "observe"), default="observe", help="budget_mode of the oracle")
+    parser.add_argument(
+        "--budgets",
+        choices=("off", "observe", "both"),
+        default="observe",
+        help="budget_mode of the oracle (both: one after the other, in the same run)",
+    )
     parser.add_argument(
         "--slow",
         type=parse_whole,
