@@ -74,7 +74,7 @@ printf '$ %s\n' "${run[*]##*/}"
 ORACLE_HUB_PORT=0 ORACLE_ADMIN_PORT=0 ORACLE_LOG_FORMAT=text MAKEFLAGS='' MAKELEVEL='' "${run[@]}" > serve.log 2>&1 &
 serve=$!
 for _ in $(seq 6000); do  # at most ten minutes: the first run installs
-    grep -q '^  aok_' serve.log && break
+    grep -q '^If there is no operator yet' serve.log && break
     kill -0 "$serve" 2>/dev/null || fail "serve ended too early"
     sleep 0.1
 done
@@ -84,8 +84,9 @@ export ORACLE_ADMIN_URL
 [ -n "$hub" ] && [ -n "$ORACLE_ADMIN_URL" ] || fail "serve printed no addresses"
 echo "  hub $hub, admin $ORACLE_ADMIN_URL"
 
-step "The operator saves the key that serve printed, and creates two FSPs"
-(umask 077; sed -n 's/^  \(aok_.*\)$/\1/p' serve.log > operator.key)
+step "The operator creates the first key, saves it, and creates two FSPs"
+! grep -q aok_ serve.log || fail "serve wrote a key into a file"
+oracle key bootstrap --out operator.key
 export XDG_CONFIG_HOME=$work/config
 oracle key save < operator.key
 oracle key me

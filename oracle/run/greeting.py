@@ -1,6 +1,7 @@
 """What the person who started `oracle serve` reads: what it is doing, where it listens, what to try, the first key.
 
-Nothing is printed where the settings ask for JSON logs: a program reads the output there.
+Nothing is printed where the settings ask for JSON logs: a program reads the output there.  The first key is printed
+only at a terminal: a file or a collector of logs would keep it, and other people read those.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ _NUMBER = "528187654321"
 def print_step(settings: Settings, text: str) -> None:
     """Show that the start goes on."""
     _print(settings, f"{text} ...")
+
+
+def can_show_key(settings: Settings) -> bool:
+    """Whether what is printed here reaches a person, and nothing else."""
+    return settings.log_format != "json" and sys.stdout.isatty()
 
 
 def print_greeting(settings: Settings, urls: Mapping[Role, str], first_key: str | None) -> None:
@@ -55,6 +61,8 @@ def print_greeting(settings: Settings, urls: Mapping[Role, str], first_key: str 
             "",
             f"  {first_key}",
         ]
+    elif "admin" in urls and not can_show_key(settings):
+        lines += ["", f"If there is no operator yet, create the first key: {_program()} key bootstrap --out FILE"]
     _print(settings, *lines, "")
 
 

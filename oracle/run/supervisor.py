@@ -36,7 +36,7 @@ import msgspec
 from oracle.run.connections import COMMANDS, RESERVED, count_connections, find_shortage
 from oracle.run.crew import Crew, CrewLimits, Renew, worker_starter
 from oracle.run.errors import DatabaseError, explain_database_errors, wait_for_database
-from oracle.run.greeting import print_greeting, print_step
+from oracle.run.greeting import can_show_key, print_greeting, print_step
 from oracle.run.listeners import BACKLOG, Place, list_places, open_listeners
 from oracle.run.open_files import log_open_files, raise_open_files
 from oracle.run.order import ROLES, Command, Order, Role, worker_arguments
@@ -232,8 +232,8 @@ def _url(place: Place, listener: socket.socket, *, tls: bool) -> str:
 
 
 async def _make_first_key(settings: Settings) -> str | None:
-    """Make it only where a person will see it: other people read and keep the logs."""
-    if settings.log_format == "json":
+    """Make it only where a person will see it: other people read and keep what goes to a file."""
+    if not can_show_key(settings):
         return None
     url = settings.database_url or ""
     with explain_database_errors(url):
