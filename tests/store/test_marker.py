@@ -25,6 +25,7 @@ from oracle.run.embedded import PostgresServer
 from oracle.run.wiring import Store, open_store
 from oracle.settings import Settings
 from oracle.store.base import Context, Registration
+from oracle.store.cache.coherence import WITHOUT_DIRECTORY
 from oracle.store.cache.values import ANSWER, unpack_entries
 from oracle.store.migrate import migrate
 from oracle.store.postgres import Transaction
@@ -402,3 +403,22 @@ async def test_a_process_is_ready_while_its_copies_count(database_url: str, redi
         assert health.ready()[0] == 503
         await both.heal()
         assert health.ready()[0] == 200
+
+
+async def test_health_follows_redis_while_postgresql_is_away(
+    database_url: str, start_valkey: StartValkey, tmp_path: Path
+) -> None:
+    valkey = await start_valkey()
+    async with open_cut_off(database_url, valkey.url(), tmp_path) as both:
+        store = both.two
+        metrics = Metrics.open(None, "hub", 0)
+        health = Health(store.coherence, store.postgres, store.changes, metrics, waiting_max_s=300)
+        await both.cut()
+        await until(lambda: not health.datastore)
+        for _ in range(2):
+            await valkey.stop()
+            await until(lambda: health.read_states()["cache"] not in {"ok", f"down: {WITHOUT_DIRECTORY}"})
+            await valkey.start()  # another server for the directory, which must name it first
+            await until(lambda: health.read_states()["cache"] == f"down: {WITHOUT_DIRECTORY}")
+        await both.heal()
+        await until(lambda: health.read_states()["cache"] == "ok")

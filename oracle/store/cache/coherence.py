@@ -83,6 +83,7 @@ from oracle.store.cache.values import Marker
 from oracle.telemetry import logs
 
 NOT_WRITTEN: Final = "it does not take what the service writes"
+WITHOUT_DIRECTORY: Final = "it can be used when PostgreSQL answers"
 REPLACED: Final = "another server of the cache has replaced it"
 
 log = logs.Log(__name__)
@@ -521,7 +522,7 @@ class Coherence:
             except Unreachable as exc:
                 self.cache_failure = str(exc)
             except DirectoryUnavailable:
-                self.cache_failure = self.cache_failure or "it can be used when PostgreSQL answers"
+                self.cache_failure = WITHOUT_DIRECTORY  # Redis answers: what it lacked before is no reason any more
             except Exception as exc:  # noqa: BLE001 - if this loop ended, nothing would try the cache again
                 log.error("The cache cannot be used; trying again later", exc=exc)
             self.session = None
