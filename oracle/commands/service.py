@@ -154,7 +154,7 @@ def _look_around(settings: Settings) -> list[str]:
 
 
 async def _ask_servers(settings: Settings) -> list[str]:
-    """List what keeps the service from using the PostgreSQL and the Redis of the settings."""
+    """List what keeps the service from using the PostgreSQL, the Redis and the issuers of tokens of the settings."""
     from oracle.run.connections import find_shortage, find_superuser
     from oracle.run.errors import DatabaseError, explain_database_errors
     from oracle.run.order import choose_roles
@@ -177,4 +177,9 @@ async def _ask_servers(settings: Settings) -> list[str]:
             session.close()
         except Unreachable as exc:
             warnings.append(f"Redis cannot be used: {exc}")
+    if "oidc" in settings.admin_auth:
+        from oracle.identity.opening import find_unreachable
+        from oracle.telemetry.metrics import Metrics
+
+        warnings += await find_unreachable(settings, Metrics.open(None, "command", 0))
     return list(dict.fromkeys(filter(None, warnings)))

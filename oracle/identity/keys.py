@@ -3,8 +3,9 @@
 Where.     `jwks` of the issuer, or the `jwks_uri` of its discovery document.  That document must name the very issuer
            that we asked for (OpenID Connect Discovery, section 4.3).  An issuer on https must name https addresses.
 Bounds.    5 s, 512 KiB, no redirects (`calls`).  One fetch at a time, however many tokens wait for it.
-Fresh.     Every 5 minutes the keys are fetched again, when the next token comes: so a key that the issuer withdraws
-           opens nothing any more.
+Fresh.     Every 5 minutes the keys are fetched again: so a key that the issuer withdraws opens nothing any more.  A
+           token fetches them if they are old when it comes.  `watch` fetches them without one, so that the metric
+           shows an issuer that is away before people notice it.
 Unknown.   A token with an unknown key id makes us fetch again at once, but at most once in 30 s: else everybody could
            make us call the issuer as often as they like.
 Away.      If the issuer does not answer, the last keys stay good for 24 h.  Tokens do not wait for it then, and it is
@@ -123,6 +124,24 @@ class IssuerKeys:
             raise FetchFailed(f"{name} of the discovery document is not a URL with {scheme}")
         return address
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the keys could not be fetched at the last try."""
+        return self._is_away
+
+    async def renew_soon(self) -> None:
+        """Fetch the keys again if they are old, or if the last try failed.  Raises nothing."""
+        if self._is_away or self._clock() - self._fetched_at >= self._limits.fresh_s:
+            await asyncio.shield(self._begin())
+
+    async def fetch(self) -> list[PublicKey]:
+        """Fetch the keys that the issuer publishes now.  Raises FetchFailed."""
+        address = self.issuer.jwks or self.read_address(await self.fetch_discovery(), "jwks_uri")
+        try:
+            return read_keys(await self._fetch_document(address))
+        except ValueError as exc:
+            raise FetchFailed(f"the answer cannot be read: {exc}") from None
+
     async def close(self) -> None:
         if self._fetching is not None:
             self._fetching.cancel()
@@ -155,9 +174,8 @@ class IssuerKeys:
 
     async def _fetch(self) -> None:
         try:
-            address = self.issuer.jwks or self.read_address(await self.fetch_discovery(), "jwks_uri")
-            self._keys = read_keys(await self._fetch_document(address))
-        except (FetchFailed, ValueError) as exc:
+            self._keys = await self.fetch()
+        except FetchFailed as exc:
             if not self._is_away:
                 log.error("The keys of an issuer of tokens cannot be fetched. Check that the issuer answers",
                           issuer=self.issuer.alias, reason=str(exc))  # fmt: skip

@@ -77,6 +77,9 @@ class Tokens:
         """Raises KeyError for an issuer that is not configured."""
         return self._keys[issuer]
 
+    def list_keys(self) -> list[IssuerKeys]:
+        return list(self._keys.values())
+
     async def close(self) -> None:
         for keys in self._keys.values():
             await keys.close()

@@ -1,9 +1,10 @@
 """The first operator's key: made while there is no operator, shown once.
 
-`serve` makes it at its first start, if it is started at a terminal.  `oracle key bootstrap` makes it for anyone who can write the database: after the
-last operator's key has expired, or where nobody saw the first start.  With --force it makes one even if an operator
-exists: a lost key stays valid until it expires, and would lock everybody out.  It is an operator's key like any
-other and expires after a week.  Its purpose is to issue the keys that people work with.  Its event says who forced it.
+`serve` makes it at its first start, if it is started at a terminal.  `oracle key bootstrap` makes it for anyone who can
+write the database: after the last operator's key has expired, or where nobody saw the first start.  With --force it
+makes one even if an operator exists: a lost key stays valid until it expires, and would lock everybody out.  It is an
+operator's key like any other and expires after a week.  Its purpose is to issue the keys that people work with.  Its
+event says who forced it.
 """
 
 from __future__ import annotations

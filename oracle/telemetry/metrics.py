@@ -258,6 +258,9 @@ SERIES = (
         "tls_certificate_expires_timestamp_seconds",
         "When the certificate of this process's listener expires, in seconds since 1970",
     ),
+    Series(
+        "gauge", "issuers_away", "Identity providers whose keys could not be fetched at the last try, of those in use"
+    ),
     Series("counter", "audit_sealed_total", "Events appended to the history log"),
     Series("gauge", "audit_sealing", "1 while this process seals history, else 0"),
     Series("gauge", "audit_waiting_seconds", "How long the oldest unsealed event has been waiting in the database"),

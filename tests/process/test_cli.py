@@ -132,14 +132,21 @@ def test_a_data_directory_that_cannot_be_used_is_a_warning(tmp_path: Path, below
     assert f"cannot be used: {fault.format(tmp_path)}: set ORACLE_DATA_DIR to" in find_unwritable(tmp_path / below)
 
 
-def test_check_config_warns_of_the_machine_and_succeeds(tmp_path: Path) -> None:
+def test_check_config_warns_of_what_the_service_cannot_use_and_succeeds(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = run_oracle(tmp_path, "check-config", env={"ORACLE_HUB_PORT": port, "ORACLE_DATA_DIR": "file"})
+        issuer = {
+            "ORACLE_ADMIN_AUTH": "keys,oidc",
+            "ORACLE_OIDC_ISSUER": "http://127.0.0.1:1",
+            "ORACLE_OIDC_AUDIENCE": "us",
+        }
+        env = {"ORACLE_HUB_PORT": port, "ORACLE_DATA_DIR": "file", **issuer}
+        done = run_oracle(tmp_path, "check-config", env=env)
     assert done.returncode == 0
     assert f"warning: port {port} on 127.0.0.1 (hub listener) is taken by " in done.stderr
     assert "warning: data directory " in done.stderr
+    assert "warning: the keys of the issuer 'main' cannot be fetched: no answer: " in done.stderr
 
 
 LIST_SETTINGS = "To list all settings: oracle check-config --example"
