@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 COMPILING := $(VENV)/.compiling
 INSTALL := PYTHON='$(PYTHON)' .ci/install
 
-.PHONY: help install run compile test test-compiled faults failover versions interop ttk check contract documents monitoring alerts verifier format load k6 deploy-tools golden ceiling pythons costs dfsps dataset lock clean
+.PHONY: help install run compile test test-compiled faults failover versions interop ttk check contract documents translations monitoring alerts verifier format load k6 deploy-tools golden ceiling pythons costs dfsps dataset lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 15
@@ -94,6 +94,9 @@ verifier: install ## build the wheel of oracle-verify, the program for auditors,
 
 documents: install ## generate docs/settings.md, metrics.md and commands.md from the program
 	@$(BIN)/python tests/test_documents.py --write
+
+translations: install ## add the messages of the console that have no translation to their catalogues, to be filled in
+	@$(BIN)/python -m oracle.api.console.languages
 
 monitoring: install ## generate the dashboard and the forms of the alert rules in deploy/monitoring
 	@PYTHONPATH=tests $(BIN)/python tests/monitoring/test_monitoring_files.py --write

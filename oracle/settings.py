@@ -983,6 +983,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             " gateway: the headers of a gateway, see gateway_secret and gateway_certificate_names (docs/administer.md)."
         ),
     ] = ("keys",)
+    console: Annotated[
+        Literal["off", "on"],
+        Meta(
+            description="on: people can sign in to a web console at /console of the admin listener, with their key or,"
+            " where oidc_console_client is set, at their identity provider. off: there is no console."
+        ),
+    ] = "on"
+    console_url: Annotated[
+        str | None,
+        Address("https", "http"),
+        Meta(
+            description="The address at which browsers reach the admin listener, for example"
+            " https://oracle.example.com. Identity providers send people back there. Not set: the address that the"
+            " browser asked for."
+        ),
+    ] = None
+    console_rest_minutes: Annotated[
+        int,
+        Meta(ge=1, le=1_440, description="A session of the console ends after so many minutes without a request."),
+    ] = 30
+    console_session_hours: Annotated[
+        int, Meta(ge=1, le=168, description="A session of the console ends after so many hours in any case.")
+    ] = 12
     gateway_secret: Annotated[
         str | None,
         Secret(32),
@@ -1043,6 +1066,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             " oidc_audience must be set."
         ),
     ] = ()
+    oidc_console_client: Annotated[
+        str,
+        Meta(
+            pattern=r"\A[!-~]{0,255}\Z",
+            title="visible characters without spaces",
+            description="The client of the console at oidc_issuer. Its redirect URL there is"
+            " CONSOLE_URL/console/sign-in/ALIAS/back. Not set: nobody signs in to the console at oidc_issuer.",
+        ),
+    ] = ""
+    oidc_console_secret: Annotated[
+        str | None,
+        Secret(1),
+        Meta(description="The secret of oidc_console_client. Not set: it is a public client, which PKCE protects."),
+    ] = None
     oidc_rules: Annotated[
         tuple[str, ...],
         Words(f"some of {', '.join(RULE_SETS)}, separated by commas", RULE_SETS),

@@ -1045,6 +1045,15 @@ CREATE TABLE public.caller_secret (
     CONSTRAINT caller_secret_only_one_check CHECK (only_one)
 );
 
+CREATE TABLE public.console_preferences (
+    actor text NOT NULL COLLATE pg_catalog."C",
+    language text COLLATE pg_catalog."C",
+    time_zone text COLLATE pg_catalog."C",
+    CONSTRAINT console_preferences_actor_check CHECK (((length(actor) >= 1) AND (length(actor) <= 320))),
+    CONSTRAINT console_preferences_language_check CHECK ((language ~ '^[a-z]{2,3}$'::text)),
+    CONSTRAINT console_preferences_time_zone_check CHECK ((time_zone ~ '^[A-Za-z0-9_+/-]{1,64}$'::text))
+);
+
 CREATE TABLE public.console_sessions (
     token_sha256 bytea NOT NULL,
     actor text NOT NULL COLLATE pg_catalog."C",
@@ -1054,13 +1063,22 @@ CREATE TABLE public.console_sessions (
     started_at timestamp with time zone DEFAULT now() NOT NULL,
     seen_at timestamp with time zone DEFAULT now() NOT NULL,
     ends_at timestamp with time zone NOT NULL,
+    session_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    secret_sha256 bytea,
+    rest_s double precision DEFAULT 1800 NOT NULL,
+    browser text DEFAULT ''::text NOT NULL,
+    address text DEFAULT ''::text NOT NULL,
     CONSTRAINT console_sessions_actor_check CHECK (((length(actor) >= 1) AND (length(actor) <= 320))),
+    CONSTRAINT console_sessions_address_check CHECK ((length(address) <= 64)),
+    CONSTRAINT console_sessions_browser_check CHECK ((length(browser) <= 200)),
     CONSTRAINT console_sessions_check CHECK (
 CASE
     WHEN (role = ANY (ARRAY['dfsp-maker'::public.credential_role, 'dfsp-checker'::public.credential_role])) THEN ((fsp_ids IS NOT NULL) AND (cardinality(fsp_ids) > 0))
     WHEN (role = ANY (ARRAY['operator'::public.credential_role, 'auditor'::public.credential_role])) THEN (fsp_ids IS NULL)
     ELSE true
 END),
+    CONSTRAINT console_sessions_rest_s_check CHECK ((rest_s > (0)::double precision)),
+    CONSTRAINT console_sessions_secret_sha256_check CHECK ((length(secret_sha256) = 32)),
     CONSTRAINT console_sessions_token_sha256_check CHECK ((length(token_sha256) = 32))
 );
 
@@ -1376,6 +1394,9 @@ ALTER TABLE ONLY public.cache_generation
 
 ALTER TABLE ONLY public.caller_secret
     ADD CONSTRAINT caller_secret_pkey PRIMARY KEY (only_one);
+
+ALTER TABLE ONLY public.console_preferences
+    ADD CONSTRAINT console_preferences_pkey PRIMARY KEY (actor);
 
 ALTER TABLE ONLY public.console_sessions
     ADD CONSTRAINT console_sessions_pkey PRIMARY KEY (token_sha256);
@@ -1789,6 +1810,8 @@ GRANT SELECT,USAGE ON SEQUENCE public.batches_batch_id_seq TO oracle_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.cache_generation TO oracle_app;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.caller_secret TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.console_preferences TO oracle_app;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.console_sessions TO oracle_app;
 

@@ -37,9 +37,9 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("any machine")
 
-# Fixtures around a running admin listener, the command line, a real browser, the rendered chart, and
-# the checker of alert rules.
-pytest_plugins = ["admin_service", "browser", "deploy_tools", "promtool", "shell"]
+# Fixtures around a running admin listener, people of the console, the command line, a real browser, the rendered
+# chart, and the checker of alert rules.
+pytest_plugins = ["admin_service", "browser", "console_people", "deploy_tools", "promtool", "shell"]
 
 # The files that take longest begin first.  Else one process would run one of them alone at the end.  (The
 # option --no-loadscope-reorder of the Makefile keeps this order.)

@@ -7,6 +7,9 @@
     client_ids = ["portal"]                              # only tokens of these clients
     jwks = "http://keycloak:8080/…/certs"                # where the keys are; not set: the issuer's discovery says it
     plain_http = true                                    # http:// is allowed, also to other machines
+    console_client = "oracle-console"                    # the console's client there: people can sign in with it
+    console_secret = "…"                                 # its secret; not set: a public client, with PKCE alone
+    name = "Staff of the hub"                            # what people read where they sign in; not set: the alias
     rules = ["keycloak"]                                 # ready-made rules for its tokens (see `presets`)
 
     [[oidc.map]]                                         # see `rules`
@@ -62,6 +65,9 @@ class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     client_ids: tuple[str, ...] = ()
     jwks: str | None = None
     plain_http: bool = False
+    console_client: str = ""
+    console_secret: str = ""
+    name: str = ""
     rules: tuple[Literal["keycloak", "hydra", "thitsaworks"], ...] = ()
 
 
@@ -86,7 +92,14 @@ def read_trust(settings: Settings, *, for_gateway: bool = False) -> Trust:
         rules += _read_entries(settings.oidc_file, table, "map", Rule, problems)
     if settings.oidc_issuer is not None:
         issuers.append(
-            Issuer(settings.oidc_alias, settings.oidc_issuer, settings.oidc_audience, settings.oidc_client_ids)
+            Issuer(
+                settings.oidc_alias,
+                settings.oidc_issuer,
+                settings.oidc_audience,
+                settings.oidc_client_ids,
+                console_client=settings.oidc_console_client,
+                console_secret=settings.oidc_console_secret or "",
+            )
         )
     rules += [replace(rule, issuer=one.alias) for one in issuers for name in one.rules for rule in PRESETS[name]]
     names = settings.oidc_rules or (() if rules else tuple(PRESETS))

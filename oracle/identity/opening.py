@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -12,7 +12,7 @@ from oracle.calls.limits import CallLimits
 from oracle.calls.tls import CallFiles, check_files
 from oracle.identity.addresses import networks_of
 from oracle.identity.gateway import Gateway
-from oracle.identity.issuers import read_trust
+from oracle.identity.issuers import Issuer, read_trust
 from oracle.identity.keys import FetchFailed, IssuerKeys, KeyLimits
 from oracle.identity.mapping import Mapping
 from oracle.identity.tokens import Tokens
@@ -33,6 +33,8 @@ CHECK_S: Final = 3.0  # for each of two documents
 class Identities(NamedTuple):
     tokens: Tokens
     mapping: Mapping
+    issuers: Sequence[Issuer] = ()
+    calls: Calls | None = None  # to the issuers
 
 
 def make_gateway(settings: Settings) -> Gateway:
@@ -53,7 +55,7 @@ async def open_identities(
     tokens = Tokens(trust.issuers, calls)
     watching = asyncio.create_task(_watch(tokens, metrics, watch_s))
     try:
-        yield Identities(tokens, Mapping(trust.rules))
+        yield Identities(tokens, Mapping(trust.rules), trust.issuers, calls)
     finally:
         watching.cancel()
         with suppress(asyncio.CancelledError):

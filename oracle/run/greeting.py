@@ -37,6 +37,8 @@ def print_greeting(settings: Settings, urls: Mapping[Role, str], first_key: str 
     lines = ["", f"oracle {version('alias-oracle')} is ready. Ctrl-C stops it.", ""]
     lines += [f"  {role:14} {url}" for role, url in urls.items()]
     if "admin" in urls:
+        if settings.console == "on":
+            lines.append(f"  {'console':14} {urls['admin']}/console")
         lines += [f"  {'documentation':14} {urls['admin']}/docs", f"  {'metrics':14} {urls['admin']}/metrics"]
     if "hub" in urls:
         lines += ["", "Register a phone number and look it up, in another terminal:"]

@@ -11,7 +11,6 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oracle.backoff import pause
-from oracle.identity.sessions import REST_S
 
 if TYPE_CHECKING:
     from oracle.settings import Settings
@@ -56,7 +55,7 @@ class Housekeeping:
         await self._repeat(stop, "idempotency_delete_expired", self._retention.answers_s)
         await self._repeat(stop, "idempotency_forget_clear", FORGOTTEN)
         await self._repeat(stop, "refusals_delete_expired", self._retention.refusals_s)
-        await self._repeat(stop, "sessions_delete_expired", REST_S)
+        await self._repeat(stop, "sessions_delete_expired")
         await self._repeat(stop, "uploads_broken_off_delete_expired")
         if self._retention.files_s is not None:
             await self._repeat(stop, "files_expire", self._retention.files_s)

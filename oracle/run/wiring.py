@@ -55,6 +55,9 @@ from oracle.telemetry.metrics import Metrics, watch_event_loop
 from oracle.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
+    from litestar import Litestar
+
+    from oracle.api.admin.app import AdminServices
     from oracle.api.admin.callers import Ways
     from oracle.api.dfsp.asked import Asked
     from oracle.api.dfsp.faults import Fault
@@ -287,7 +290,7 @@ async def run_admin(
     link: Link,
     stop: asyncio.Event,
 ) -> None:
-    from oracle.api.admin.app import AdminServices, admin_app  # noqa: PLC0415 - _MODULES
+    from oracle.api.admin.app import AdminServices  # noqa: PLC0415 - _MODULES
     from oracle.api.admin.budgets import BudgetReader  # noqa: PLC0415
     from oracle.api.admin.connections import Limits as AdminLimits  # noqa: PLC0415
     from oracle.api.admin.keeping import Keeping  # noqa: PLC0415
@@ -312,6 +315,7 @@ async def run_admin(
                 budgets=BudgetReader(
                     settings.budget_mode, Classes.of(settings), store.find_session, settings.cache_prefix
                 ),
+                home="console" if settings.console == "on" else "docs",
             )  # fmt: skip
             services.stopping = stop
             clients = count_clients().served
@@ -327,7 +331,7 @@ async def run_admin(
                     sizes.watch(store.postgres, store.coherence, metrics),
                 )
             ]
-            app = admin_app(services)
+            app = _make_app(services, settings)
             _settle_memory()
             try:
                 cut = await serve_asgi(
@@ -342,6 +346,20 @@ async def run_admin(
                 await asyncio.gather(*watches, return_exceptions=True)
     finally:
         metrics.close()
+
+
+def _make_app(services: AdminServices, settings: Settings) -> Litestar:
+    """Make the application of the admin listener, with the console if it is on."""
+    from oracle.api.admin.app import admin_app  # noqa: PLC0415 - _MODULES
+
+    if settings.console == "off":
+        return admin_app(services)
+    from oracle.api.console.console import Console, ConsoleOptions  # noqa: PLC0415 - only where it is on
+
+    console = Console(services, ConsoleOptions.of(settings))
+    app = admin_app(services, [console.router()])
+    console.attach(app)
+    return app
 
 
 @asynccontextmanager

@@ -160,6 +160,22 @@ class SessionRow(TypedDict):
     fsp_ids: list[str] | None  # None: every FSP
     person: str | None
     rests_s: float
+    secret_sha256: bytes | None  # of the key that signed in
+    ends_at: datetime
+    language: str | None  # None: as the browser says
+    time_zone: str | None
+
+
+class OwnSessionRow(TypedDict):
+    """A session, for the person who has it."""
+
+    session_id: str
+    browser: str
+    address: str
+    started_at: datetime
+    seen_at: datetime
+    ends_at: datetime
+    is_this: bool
 
 
 class CredentialCheckRow(TypedDict):

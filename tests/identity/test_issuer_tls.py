@@ -11,7 +11,9 @@ from certificates import Authority
 from issuer import DISCOVERY, Issuer, issuing
 from test_tokens import METRICS, refuse
 
-from oracle.identity.opening import Identities, open_identities
+from oracle.identity.mapping import Mapping
+from oracle.identity.opening import open_identities
+from oracle.identity.tokens import Tokens
 from oracle.settings import load
 
 
@@ -30,9 +32,9 @@ def trusting(issuer: Issuer, authority: Authority | None = None) -> dict[str, st
 
 
 @asynccontextmanager
-async def opened(environ: dict[str, str]) -> AsyncIterator[Identities]:
+async def opened(environ: dict[str, str]) -> AsyncIterator[tuple[Tokens, Mapping]]:
     async with open_identities(load(environ).settings, METRICS) as identities:
-        yield identities
+        yield identities.tokens, identities.mapping
 
 
 async def test_keys_are_fetched_over_https_from_a_host_that_is_believed(tmp_path: Path) -> None:

@@ -34,13 +34,15 @@ from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
-from oracle.api.admin.callers import Caller, Fetch, Outside, Ways, fetch_closed
+from oracle.api.admin.callers import INSIDE, Caller, Entered, Fetch, Inside, Outside, Ways, fetch_closed
 from oracle.api.admin.problems import Refusal
 from oracle.api.admin.rate_limits import describe_limit
 from oracle.errors import DirectoryUnavailable
 from oracle.identity.addresses import address_of, networks_of
 from oracle.identity.identity import Role
+from oracle.identity.sessions import Session, fetch_session
 from oracle.store.lanes import holder
 from oracle.store.rows import CredentialCheckRow
 from oracle.telemetry import logs
@@ -140,10 +142,37 @@ class Access:
             connection.state.caller = caller
             _authorize(caller, guard, connection.path_params.get("fsp_id"))
         except Refusal as refused:
-            await self._record(connection, handler, refused)
+            await self.record(connection, handler, refused)
             raise
 
+    async def check_key(self, connection: ASGIConnection[Any, Any, Any, Any], key: str) -> Caller:
+        """Check a key that somebody typed into a page, as the one of a call.  Raises Refusal 401, 429."""
+        return await self._check_key(connection, key)
+
+    async def make_session_caller(self, session: Session) -> Caller | None:
+        """Make the caller of a session; None: the session has ended.
+
+        That of a key lives as long as this secret of the key.  Raises Refusal 403 for somebody without an open FSP,
+        DirectoryUnavailable.
+        """
+        who = session.identity
+        if session.secret_sha256 is None:
+            caller = await self._outside.make_caller(Entered(who.actor, who, session.ends_at))
+            return replace(caller, session=session.digest)
+        row: Any = await self._postgres.keys.row("credential_valid", who.actor)
+        if not self._takes_keys or not _is_valid(row, session.secret_sha256):
+            return None
+        fsp_ids = None if row["fsp_id"] is None else frozenset({row["fsp_id"]})
+        return Caller(
+            actor=who.actor, role=Role(row["role"]), fsp_ids=fsp_ids, way="key", person=row["person"],
+            secret=await self._outside.make_secret(who.actor), ends_at=session.ends_at, session=session.digest,
+        )  # fmt: skip
+
     async def _authenticate(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Caller:
+        inside = _find_inside(connection)
+        if inside is not None:
+            connection.state.actor = inside.caller.actor
+            return inside.caller
         token = _bearer(connection)
         if self._takes_keys and token.startswith("aok_"):
             return await self._check_key(connection, token)
@@ -199,6 +228,9 @@ class Access:
         self._limit.count(address)
 
     def _address(self, connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+        inside = _find_inside(connection)
+        if inside is not None:
+            return inside.address
         forwarded = ",".join(connection.headers.getall("x-forwarded-for", []))
         return address_of(connection.client.host if connection.client else "", forwarded, self._proxies)
 
@@ -214,9 +246,10 @@ class Access:
         with suppress(DirectoryUnavailable):  # the call itself reports it
             await self._postgres.note("credential_used", credential_id)
 
-    async def _record(
+    async def record(
         self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler, refused: Refusal
     ) -> None:
+        """Record that somebody was refused."""
         if refused.status in (429, 503):  # 429: the ones before it are recorded; 503: nobody was refused
             return
         actor: str | None = getattr(connection.state, "actor", None)
@@ -246,6 +279,12 @@ def _method(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
     return str(connection.scope.get("method", ""))
 
 
+def _find_inside(connection: ASGIConnection[Any, Any, Any, Any]) -> Inside | None:
+    scope: Any = connection.scope
+    inside = scope.get(INSIDE)
+    return inside if isinstance(inside, Inside) else None
+
+
 def _bearer(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
     """Read the bearer token.  Several headers count as none: a proxy before us may have read another one than we do."""
     sent = connection.headers.getall("authorization", [])
@@ -256,13 +295,19 @@ def _bearer(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
 async def is_still_valid(rows: Fetch, caller: Caller) -> bool:
     """Ask whether the secret of a call is still valid: it can be replaced or revoked during a long call.
 
-    Without a key, only a closed FSP ends a call; see `callers`.  `rows` runs a named query.  Raises
-    DirectoryUnavailable.
+    A session can end as well.  Without a key, only a closed FSP ends a call; see `callers`.  `rows` runs a named query.
+    Raises DirectoryUnavailable.
     """
+    secret_sha256: bytes | None = None
+    if caller.session:
+        session = await fetch_session(rows, caller.session)
+        if session is None:
+            return False
+        secret_sha256 = session.secret_sha256
     if caller.way != "key":
         return not caller.fsp_ids or bool(caller.fsp_ids - await fetch_closed(rows, caller.fsp_ids))
     found = await rows("credential_valid", caller.actor)
-    return bool(found) and _is_valid(found[0], hash_of(caller.secret))
+    return bool(found) and _is_valid(found[0], secret_sha256 or hash_of(caller.secret))
 
 
 def _is_valid(row: CredentialCheckRow | None, digest: bytes) -> bool:
@@ -288,6 +333,22 @@ def make_unauthorized(ways: Ways = KEYS) -> Refusal:
 
 def make_forbidden(role: Role, hint: str = "") -> Refusal:
     return Refusal(403, "forbidden", "This role may not do that", hint or f"Your role is {role}")
+
+
+def is_allowed(caller: Caller, guard: Guard, *, of_fsp: bool, fsp_id: str | None = None) -> bool:
+    """Whether `admit` would let the caller in; for pages that show only what somebody can do.
+
+    `of_fsp`: the path of the operation has an FSP.  `fsp_id`: which one; None: one of the caller's own.
+    """
+    if not guard.roles:
+        return True
+    if of_fsp and fsp_id is None and caller.fsp_ids:
+        fsp_id = min(caller.fsp_ids)
+    try:
+        _authorize(caller, guard, fsp_id if of_fsp else None)
+    except Refusal:
+        return False
+    return True
 
 
 def _authorize(caller: Caller, guard: Guard, fsp_id: str | None) -> None:

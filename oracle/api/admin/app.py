@@ -134,10 +134,12 @@ class AdminServices:
         export_s: float = EXPORT_S,
         registration: Registration | None = None,
         budgets: BudgetReader | None = None,
+        home: str = "docs",
     ) -> None:
         """`stall_s`: how long a client can take nothing, or send nothing of its body, before its call ends.
 
         `export_s`: how long an export of aliases can take.  `registration`: at the ALS of the hub, if one is set.
+        `home`: where `/` leads.
         """
         self.changes = changes
         self.postgres = postgres
@@ -155,11 +157,13 @@ class AdminServices:
         self.export_s = export_s
         self.registration = registration
         self.budgets = budgets
+        self.home = home
+        self.access = Access(postgres, proxies, ways)
 
 
-def admin_app(services: AdminServices) -> Litestar:
-    """Make the ASGI application of the admin listener."""
-    app = _app(services, None)
+def admin_app(services: AdminServices, others: Sequence[Router] = ()) -> Litestar:
+    """Make the ASGI application of the admin listener.  `others`: what is served beside the API."""
+    app = _app(services, None, others)
     _require_guards(app)
     _note_parameters(app)
     complete = complete_methods(app.asgi_handler, app.routes)
@@ -202,10 +206,12 @@ def _router(path: str, tag: str, handlers: Sequence[HTTPRouteHandler]) -> Router
     return Router(path, route_handlers=list(handlers), dependencies=dependencies, tags=[tag])
 
 
-def _app(services: AdminServices | None, openapi_config: OpenAPIConfig | None) -> Litestar:
+def _app(
+    services: AdminServices | None, openapi_config: OpenAPIConfig | None, others: Sequence[Router] = ()
+) -> Litestar:
     return Litestar(
-        [*_health_handlers(), *routers()],
-        guards=[] if services is None else [Access(services.postgres, services.proxies, services.ways).admit],
+        [*_health_handlers(), *routers(), *others],
+        guards=[] if services is None else [services.access.admit],
         middleware=[wrap_handler],
         exception_handlers={Exception: _refuse},
         openapi_config=openapi_config,

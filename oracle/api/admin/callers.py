@@ -44,10 +44,23 @@ class Caller(Identity, frozen=True, kw_only=True):
 
     secret: str = ""  # encrypts what this caller alone may read (see `encryption`)
     ends_at: float | None = None  # in seconds since 1970; None: only a revocation ends it
+    session: bytes = b""  # the hash of its token, for somebody who signed in to the console
 
     @property
     def has_ended(self) -> bool:
         return self.ends_at is not None and time.time() > self.ends_at
+
+
+class Inside(NamedTuple):
+    """A caller who signed in to the console, and calls an operation of this process through it."""
+
+    caller: Caller
+    address: str  # of their browser
+
+
+# Where the console puts an Inside into the scope of a call.  A server makes the scope of each request that comes by the
+# network, with the members of ASGI alone, so nobody else can put one there.
+INSIDE: Final = "oracle.inside"
 
 
 class Ways(NamedTuple):
@@ -122,10 +135,10 @@ class Outside:
                 raise _refuse_role("Your FSP is closed")
         return Caller(
             actor=identity.actor, role=identity.role, fsp_ids=fsp_ids, way=identity.way, person=identity.person,
-            secret=await self._make_secret(identity.actor), ends_at=entered.ends_at,
+            secret=await self.make_secret(identity.actor), ends_at=entered.ends_at,
         )  # fmt: skip
 
-    async def _make_secret(self, actor: str) -> str:
+    async def make_secret(self, actor: str) -> str:
         if not self._secret:
             row = await self._postgres.keys.row("caller_secret")
             self._secret = row["secret"]

@@ -1,6 +1,6 @@
 """The pages of the admin listener for people: both contracts to read and try, and the error codes.
 
-    /                        leads to /docs
+    /                        leads to the console, or to /docs where there is none
     /docs                    the admin contract, where a person can try a call; /docs?contract=hub the hub's, to read
     /docs/errors             every error code, its cause and its remedy; a problem's `type` leads here
     /openapi.json            the admin contract as a file
@@ -21,6 +21,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from litestar import Request, Response
+from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler, get
 from litestar.params import FromPath
 
@@ -45,7 +46,7 @@ _CODE: Final = re.compile(r"`([^`]+)`")
 
 def handlers() -> list[HTTPRouteHandler]:
     return [
-        _lead_to_docs,
+        _lead_home,
         _show_docs,
         _show_errors,
         _send_contract,
@@ -56,8 +57,8 @@ def handlers() -> list[HTTPRouteHandler]:
 
 
 @get("/", sync_to_thread=False, **_OPTIONS)
-def _lead_to_docs() -> Response[bytes]:
-    return Response(b"", status_code=302, headers={"Location": "docs"})
+def _lead_home(state: State) -> Response[bytes]:
+    return Response(b"", status_code=302, headers={"Location": state.services.home})
 
 
 @get("/docs", **_OPTIONS)

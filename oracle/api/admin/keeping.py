@@ -59,7 +59,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 def pack(caller: Caller, key: str, given: Answer) -> bytes:
     status = given.status.to_bytes(2)
-    if given.holds_key and caller.way != "key":
+    if given.holds_key and (caller.way != "key" or caller.session):
         return _KEY_LEFT_OUT + status
     packed = _cipher(caller, key).encrypt(zlib.compress(msgspec.msgpack.encode(given), 1), status)
     return _KEPT + status + packed if len(packed) <= ANSWER_BYTES_MAX else _LEFT_OUT + status

@@ -1,19 +1,22 @@
--- Sessions of people who signed in with a browser (oracle/identity/sessions.py).
+-- Sessions of people who signed in with a browser (oracle/identity/sessions.py), and how they want to read the console.
 
--- name: session_add(bytea, text, text, text[], text, float8)
--- $1 hash of the token, $2 actor, $3 role, $4 FSPs or NULL, $5 person or NULL, $6 seconds until its end.
-INSERT INTO console_sessions (token_sha256, actor, role, fsp_ids, person, ends_at)
-VALUES ($1, $2, $3::text::credential_role, $4, $5, now() + make_interval(secs => $6))
+-- name: session_add(bytea, text, text, text[], text, float8, float8, bytea, text, text)
+-- $1 hash of the token, $2 actor, $3 role, $4 FSPs or NULL, $5 person or NULL, $6 seconds until its end, $7 seconds that it
+-- can rest, $8 hash of the secret of the key or NULL, $9 browser, $10 address.
+INSERT INTO console_sessions (token_sha256, actor, role, fsp_ids, person, ends_at, rest_s, secret_sha256, browser, address)
+VALUES ($1, $2, $3::text::credential_role, $4, $5, now() + make_interval(secs => $6), $7, $8, $9, $10)
 
 -- name: sessions_over(text, int8)
 -- Deletes the oldest sessions of $1 beyond $2.  By console_sessions_by_actor.
 DELETE FROM console_sessions WHERE token_sha256 IN (
     SELECT token_sha256 FROM console_sessions WHERE actor = $1 ORDER BY started_at DESC, token_sha256 OFFSET $2)
 
--- name: session(bytea, float8) -> SessionRow
--- $1 hash of the token, $2 seconds that a session can rest.  By primary key.
-SELECT actor, role::text, fsp_ids, person, extract(epoch FROM now() - seen_at)::float8 AS rests_s FROM console_sessions
-WHERE token_sha256 = $1 AND ends_at > now() AND seen_at > now() - make_interval(secs => $2)
+-- name: session(bytea) -> SessionRow
+-- $1 hash of the token.  Each request of a person.  By primary key.
+SELECT actor, role::text, fsp_ids, person, extract(epoch FROM now() - seen_at)::float8 AS rests_s, secret_sha256, ends_at,
+       language, time_zone
+FROM console_sessions LEFT JOIN console_preferences USING (actor)
+WHERE token_sha256 = $1 AND ends_at > now() AND seen_at > now() - make_interval(secs => rest_s)
 
 -- name: session_seen(bytea)
 UPDATE console_sessions SET seen_at = now() WHERE token_sha256 = $1
@@ -21,12 +24,28 @@ UPDATE console_sessions SET seen_at = now() WHERE token_sha256 = $1
 -- name: session_end(bytea)
 DELETE FROM console_sessions WHERE token_sha256 = $1
 
+-- name: session_end_by_id(text, text)
+-- $1 actor, $2 the id.  By console_sessions_by_actor.
+DELETE FROM console_sessions WHERE actor = $1 AND session_id::text = $2
+
 -- name: sessions_end_of(text)
 -- All of one actor.  By console_sessions_by_actor.
 DELETE FROM console_sessions WHERE actor = $1
 
--- name: sessions_delete_expired(float8)
--- In the background, a portion at a time: those that ended, and those that rested for longer than $1 seconds.
+-- name: sessions_of(text, bytea) -> OwnSessionRow
+-- Those of $1; $2 is the hash of the token that asks.  By console_sessions_by_actor.
+SELECT session_id::text, browser, address, started_at, seen_at, ends_at, token_sha256 = $2 AS is_this
+FROM console_sessions
+WHERE actor = $1 AND ends_at > now() AND seen_at > now() - make_interval(secs => rest_s)
+ORDER BY seen_at DESC LIMIT 100
+
+-- name: sessions_delete_expired()
+-- In the background, a portion at a time: those that ended, and those that rested for too long.
 DELETE FROM console_sessions WHERE ctid IN (
-    SELECT ctid FROM console_sessions WHERE ends_at < now() OR seen_at < now() - make_interval(secs => $1)
+    SELECT ctid FROM console_sessions WHERE ends_at < now() OR seen_at < now() - make_interval(secs => rest_s)
     LIMIT 10000 FOR UPDATE SKIP LOCKED)
+
+-- name: preferences_set(text, text, text)
+-- $1 actor, $2 language or NULL, $3 time zone or NULL.
+INSERT INTO console_preferences (actor, language, time_zone) VALUES ($1, $2, $3)
+ON CONFLICT (actor) DO UPDATE SET language = excluded.language, time_zone = excluded.time_zone

@@ -1,0 +1,42 @@
+// What the pages cannot do without script: they work without this file.
+(() => {
+  "use strict";
+
+  // Each request of htmx proves that it comes from our page, as the hidden field of a form does.
+  document.addEventListener("htmx:config:request", (event) => {
+    const meta = document.querySelector('meta[name="csrf"]');
+    if (meta) event.detail.ctx.request.headers["X-CSRF-Token"] = meta.content;
+  });
+
+  // The server shows times in the zone of the browser, unless the account has another one.
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  if (zone && !document.cookie.includes(`__Host-oracle-zone=${zone}`)) {
+    document.cookie = `__Host-oracle-zone=${zone}; Path=/; Secure; SameSite=Lax; Max-Age=31536000`;
+  }
+
+  // What is wrong with a form is read out first.
+  const focus = (root) => root.querySelector?.("[data-focus]")?.focus();
+  focus(document);
+  document.addEventListener("htmx:after:swap", () => focus(document));
+
+  // A form that is sent is not sent again by a second click.
+  document.addEventListener("submit", (event) => {
+    if (event.defaultPrevented) return;
+    const form = event.target;
+    if (form.method !== "post" || form.dataset.sent) {
+      if (form.dataset.sent) event.preventDefault();
+      return;
+    }
+    form.dataset.sent = "yes";
+  });
+  window.addEventListener("pageshow", () => {
+    for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
+  });
+
+  // <button data-copy="#id">: copies the text of that element.
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.("[data-copy]");
+    if (!button) return;
+    navigator.clipboard.writeText(document.querySelector(button.dataset.copy).textContent.trim());
+  });
+})();

@@ -1,0 +1,270 @@
+"""The console: pages for people, at /console of the admin listener.
+
+Way of a request.  Is the browser's way here safe?  Who is it (session)?  Does a form come from one of our pages (CSRF)?
+                   May this person open this page (the guards of the operations that it needs)?  Then the page.
+Sessions.          Each request asks the directory, so a revoked key, a closed FSP or "sign out everywhere" counts at
+                   once.
+Forms.             Every POST below /console passes the same check here, whichever page it is for.
+Errors.            Each becomes a page.  Nothing that a person sends is a 500.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlsplit
+
+import msgspec
+from litestar import Request, Response, Router
+from litestar.handlers import HTTPRouteHandler
+
+from oracle.api.admin.access import PUBLIC, make_forbidden
+from oracle.api.admin.operations import BODY_BYTES_MAX
+from oracle.api.admin.problems import DEFECT, Refusal, refusal_of
+from oracle.api.console import formats, languages
+from oracle.api.console.answers import Answer, dress
+from oracle.api.console.api import Api
+from oracle.api.console.assets import PATH as ASSETS_PATH
+from oracle.api.console.assets import load_assets
+from oracle.api.console.bodies import Form, read_form, read_upload
+from oracle.api.console.cookies import FLASH, LANGUAGE, VISITOR, ZONE, read_flash
+from oracle.api.console.declarations import ROOT, Page, list_pages
+from oracle.api.console.languages import lazy
+from oracle.api.console.templating import Templates
+from oracle.api.console.visits import CSRF_FIELD, Shown, Visit, current, make_helpers, make_url
+from oracle.identity.addresses import is_proxy, networks_of
+from oracle.identity.cookies import SESSION, read_cookie, remove_cookie
+from oracle.identity.flow import Client, Flow
+from oracle.identity.sessions import CSRF_HEADER, SessionLimits, Sessions, is_csrf, is_same_site
+from oracle.telemetry import logs
+
+if TYPE_CHECKING:
+    from litestar import Litestar
+
+    from oracle.api.admin.app import AdminServices
+    from oracle.identity.issuers import Issuer
+    from oracle.settings import Settings
+
+log = logs.Log(__name__)
+
+_FOREVER: Final = "public, max-age=31536000, immutable"
+SIGN_IN: Final = "sign_in"
+
+
+class ConsoleOptions(msgspec.Struct, frozen=True):
+    url: str = ""  # where browsers reach the listener; '': where they say
+    limits: SessionLimits = SessionLimits()
+
+    @classmethod
+    def of(cls, settings: Settings) -> ConsoleOptions:
+        limits = SessionLimits(settings.console_rest_minutes * 60.0, settings.console_session_hours * 3_600.0)
+        return cls((settings.console_url or "").rstrip("/"), limits)
+
+
+class Console:
+    """The pages of one process.  `attach` gives it the application that has the API."""
+
+    def __init__(self, services: AdminServices, options: ConsoleOptions | None = None) -> None:
+        options = options or ConsoleOptions()
+        self.url = options.url
+        self.limits = options.limits
+        self.services = services
+        self.access = services.access
+        self.sessions = Sessions(services.postgres, options.limits)
+        self.takes_keys = services.ways.keys
+        self.api: Api
+        self._proxies = networks_of(services.proxies)
+        self._assets = load_assets()
+        self.templates = Templates(self._assets, make_helpers())
+        self._by_path = {asset.url: asset for asset in self._assets.values()}
+        identities = services.ways.identities
+        self.issuers: list[Issuer] = [one for one in identities.issuers if one.console_client] if identities else []
+        self._form_targets = sorted({_origin_of(one.issuer) for one in self.issuers})
+        for code in languages.LANGUAGES:
+            languages.load(code)
+        formats.list_time_zones()
+
+    def attach(self, app: Litestar) -> None:
+        """Use the operations of this application.  Raises KeyError for a page that needs one that does not exist."""
+        self.api = Api(app)
+        for page in list_pages().values():
+            for operation in page.needs:
+                self.api.operations[operation]
+
+    def router(self) -> Router:
+        handlers = [self._make_handler(page) for page in list_pages().values()]
+        return Router(ROOT, route_handlers=[*handlers, self._make_asset_handler(), self._make_rest_handler()])
+
+    def find_flow(self, alias: str, origin: str) -> Flow | None:
+        """Find how people sign in at an identity provider; None: not here."""
+        identities = self.services.ways.identities
+        issuer = next((one for one in self.issuers if one.alias == alias), None)
+        if identities is None or issuer is None or identities.calls is None:
+            return None
+        back = f"{origin}{make_url('sign_in_back', alias=alias)}"
+        client = Client(issuer.console_client, back, issuer.console_secret)
+        return Flow(identities.tokens, issuer.issuer, client, identities.calls)
+
+    def is_https(self, request: Request[Any, Any, Any]) -> bool:
+        if request.scope["scheme"] == "https":
+            return True
+        peer = request.client.host if request.client else ""
+        said = request.headers.getall("x-forwarded-proto", [])
+        return said == ["https"] and is_proxy(peer, self._proxies)
+
+    # -- handlers ----------------------------------------------------------------------------------------------------
+
+    def _make_handler(self, page: Page) -> HTTPRouteHandler:
+        async def serve(request: Request[Any, Any, Any]) -> Response[Any]:
+            return await self.answer(request, page)
+
+        path = page.path.replace("}", ":str}")
+        return HTTPRouteHandler(
+            path, http_method=page.method, opt={"access": PUBLIC, "streams": page.uploads, "page": page},
+            include_in_schema=False, request_max_body_size=None if page.uploads else BODY_BYTES_MAX,
+        )(serve)  # fmt: skip
+
+    def _make_asset_handler(self) -> HTTPRouteHandler:
+        async def serve(request: Request[Any, Any, Any]) -> Response[Any]:
+            return self._send_asset(request)
+
+        path = ASSETS_PATH.removeprefix(ROOT) + "/{version:str}/{name:str}"
+        opt = {"access": PUBLIC, "streams": False}
+        return HTTPRouteHandler(path, http_method="GET", opt=opt, include_in_schema=False)(serve)
+
+    def _make_rest_handler(self) -> HTTPRouteHandler:
+        """Make the page for addresses that do not exist."""
+
+        async def show_nothing(_visit: Visit, **_parameters: str) -> Answer:
+            raise Refusal(404, "not_found", "There is no such page", "Use the menu")
+
+        page = Page(name="nothing", method="GET", path="/", title=lazy("Page not found"), show=show_nothing)
+
+        async def serve(request: Request[Any, Any, Any]) -> Response[Any]:
+            return await self.answer(request, page)
+
+        opt = {"access": PUBLIC, "streams": False}
+        return HTTPRouteHandler("/{rest:path}", http_method="GET", opt=opt, include_in_schema=False)(serve)
+
+    def _send_asset(self, request: Request[Any, Any, Any]) -> Answer:
+        asset = self._by_path.get(request.scope["path"])
+        if asset is None:
+            return Answer(b"", status=404, media_type="text/plain")
+        headers = [("etag", f'"{asset.version}"'), ("cache-control", _FOREVER), ("vary", "accept-encoding"),
+                   ("x-content-type-options", "nosniff")]  # fmt: skip
+        if f'"{asset.version}"' in request.headers.get("if-none-match", ""):
+            return Answer(b"", status=304, media_type="", headers=headers)
+        zips = asset.zipped is not asset.plain and "gzip" in request.headers.get("accept-encoding", "")
+        if zips:
+            headers.append(("content-encoding", "gzip"))
+        return Answer(asset.zipped if zips else asset.plain, media_type=asset.media_type, headers=headers)
+
+    # -- one request -------------------------------------------------------------------------------------------------
+
+    async def answer(self, request: Request[Any, Any, Any], page: Page) -> Answer:
+        visit = Visit(self, request, page)
+        current.set(visit)
+        cookies = ", ".join(request.headers.getall("cookie", [])).replace(", ", "; ")
+        self._speak(visit, cookies)
+        try:
+            answer = await self._find_answer(visit, cookies)
+        except Shown as shown:
+            answer = shown.answer
+        except Exception as error:  # noqa: BLE001 - each becomes a page
+            answer = self._show_error(visit, error)
+        dress(answer, self._form_targets)
+        for cookie in visit.cookies:
+            answer.add("set-cookie", cookie)
+        return answer
+
+    def _speak(self, visit: Visit, cookies: str) -> None:
+        """Choose language and time zone, of the account if it is known."""
+        session = visit.session
+        accepted = visit.request.headers.get("accept-language")
+        visit.language = languages.choose(
+            session.language if session else None, read_cookie(cookies, LANGUAGE), accepted
+        )
+        for zone in (session.time_zone if session else None, read_cookie(cookies, ZONE)):
+            if zone and formats.is_time_zone(zone):
+                visit.time_zone = zone
+                break
+        languages.language.set(visit.language)
+        formats.time_zone.set(visit.time_zone)
+
+    async def _find_answer(self, visit: Visit, cookies: str) -> Answer:
+        page, request = visit.page, visit.request
+        visit.visitor = read_cookie(cookies, VISITOR)
+        if visit.is_safe:
+            await self._enter(visit, cookies)
+        elif page.name != SIGN_IN:
+            return self._lead_to_sign_in(visit)
+        if not page.is_open and not visit.is_signed_in:
+            return self._lead_to_sign_in(visit)
+        if page.method != "GET":
+            await self._read_form(visit)
+        if not visit.may_open(page):
+            refused = make_forbidden(visit.caller.role)
+            await self.access.record(request, request.route_handler, refused)
+            raise refused
+        if page.method == "GET" and not page.is_part and (flash := read_flash(read_cookie(cookies, FLASH))):
+            visit.flash = flash
+            visit.cookies.append(remove_cookie(FLASH))
+        parameters = {name: request.path_params[name] for name in page.parameters}
+        return await page.show(visit, **parameters)
+
+    async def _enter(self, visit: Visit, cookies: str) -> None:
+        """Find who it is.  Raises Refusal 403 for somebody who lost every FSP, DirectoryUnavailable."""
+        token = read_cookie(cookies, SESSION)
+        session = await self.sessions.find(token) if token else None
+        if session is None:
+            return
+        caller = await self.access.make_session_caller(session)
+        if caller is None:
+            await self.sessions.end(token)
+            visit.end_session()
+            return
+        visit.session, visit.token, visit.caller_or_none = session, token, caller
+        visit.request.state.actor = caller.actor
+        self._speak(visit, cookies)
+
+    async def _read_form(self, visit: Visit) -> None:
+        """Read a form, and refuse one that is not of ours.  Raises Refusal."""
+        request, headers = visit.request, visit.request.headers
+        if not is_same_site({name: headers.get(name, "") for name in headers}, visit.origin):
+            raise _FOREIGN
+        content_type = headers.get("content-type", "")
+        if visit.page.uploads:
+            visit.upload = await read_upload(request.stream(), content_type)
+            visit.form = visit.upload.form
+        else:
+            visit.form = read_form(await request.body(), content_type)
+        sent = headers.get(CSRF_HEADER) or visit.form[CSRF_FIELD]
+        token = visit.token or visit.visitor
+        if not token or not is_csrf(token, sent):
+            raise _FOREIGN
+        visit.form = Form([(name, value) for name, value in visit.form.pairs if name != CSRF_FIELD])
+
+    def _lead_to_sign_in(self, visit: Visit) -> Answer:
+        back = quote(visit.here if visit.request.method == "GET" and not visit.page.is_part else ROOT, safe="")
+        where = f"{make_url(SIGN_IN)}?back={back}"
+        if visit.request.headers.get("hx-request") == "true":
+            return Answer(b"", status=401, media_type="", headers=[("hx-redirect", make_url(SIGN_IN))])
+        return Answer(b"", status=303, media_type="", headers=[("location", where)])
+
+    def _show_error(self, visit: Visit, error: Exception) -> Answer:
+        refusal = refusal_of(error)
+        if refusal is DEFECT:
+            log.error("A page of the console failed", exc=error, page=visit.page.name)
+        answer = visit.show_problem(refusal.problem())
+        for name, value in refusal.headers.items():
+            answer.add(name.lower(), value)
+        return answer
+
+
+_FOREIGN: Final = Refusal(
+    403, "forbidden", "This form is not from your session", "Go back, load the page again, and send the form again"
+)
+
+
+def _origin_of(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

@@ -1,0 +1,102 @@
+"""Times, numbers and spans as people of a language write them (CLDR), in the time zone of the person who reads."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Final
+from zoneinfo import ZoneInfo, available_timezones
+
+from babel.dates import format_date, format_datetime, format_timedelta
+from babel.numbers import format_compact_decimal, format_decimal, format_percent
+
+from oracle.api.console.languages import language
+
+# The time zone of the person whose request is being answered.
+time_zone: ContextVar[str] = ContextVar("time_zone", default="UTC")
+
+_BURMESE: Final = str.maketrans("0123456789", "၀၁၂၃၄၅၆၇၈၉")
+DASH: Final = "–"
+
+
+def _localise(text: str) -> str:
+    """Write digits as the language does; the CLDR names those of Burmese, Babel writes 0 to 9."""
+    return text.translate(_BURMESE) if language.get() == "my" else text
+
+
+@cache
+def list_time_zones() -> list[str]:
+    return sorted(name for name in available_timezones() if "/" in name and not name.startswith(("Etc/", "SystemV/")))
+
+
+def is_time_zone(name: str) -> bool:
+    return name == "UTC" or name in list_time_zones()
+
+
+def read_time(value: datetime | str) -> datetime:
+    """Read a time as the API writes it."""
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def format_time(value: datetime | str | None, style: str = "medium") -> str:
+    """Write a time with its zone."""
+    if value is None:
+        return DASH
+    zone = ZoneInfo(time_zone.get())
+    moment = read_time(value).astimezone(zone)
+    text = format_datetime(moment, style, tzinfo=zone, locale=language.get())
+    return f"{_localise(text)} {_name_zone(moment)}"
+
+
+def _name_zone(moment: datetime) -> str:
+    """Name a zone by its difference from UTC: short names such as CST mean several zones."""
+    if time_zone.get() == "UTC":
+        return "UTC"
+    offset = moment.strftime("%z")
+    minutes = "" if offset[3:5] == "00" else f":{offset[3:5]}"
+    return _localise(f"UTC{offset[0]}{int(offset[1:3])}{minutes}")
+
+
+def format_day(value: datetime | str | None, style: str = "medium") -> str:
+    """Write the date alone."""
+    if value is None:
+        return DASH
+    moment = read_time(value).astimezone(ZoneInfo(time_zone.get()))
+    return _localise(format_date(moment, style, locale=language.get()))
+
+
+def format_ago(value: datetime | str | None, now: datetime | None = None) -> str:
+    """Write how long ago a time was, or how soon it will be."""
+    if value is None:
+        return DASH
+    span = read_time(value) - (now or datetime.now(UTC))
+    return _localise(format_timedelta(span, add_direction=True, locale=language.get()))
+
+
+def format_span(seconds: float) -> str:
+    return _localise(format_timedelta(timedelta(seconds=seconds), locale=language.get()))
+
+
+def format_number(value: float | None) -> str:
+    return DASH if value is None else _localise(format_decimal(value, locale=language.get()))
+
+
+def format_short(value: float | None) -> str:
+    """Write a large number shortly: 1.2M."""
+    if value is None:
+        return DASH
+    return _localise(format_compact_decimal(value, fraction_digits=1, locale=language.get()))
+
+
+def format_share(value: float | None) -> str:
+    """Write a share as a percentage: 0.985 is 98.5 %."""
+    if value is None:
+        return DASH
+    return _localise(format_percent(value, locale=language.get(), decimal_quantization=False))
+
+
+def machine_time(value: datetime | str) -> str:
+    """Write a time for programs: the attribute `datetime` of <time>."""
+    return read_time(value).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

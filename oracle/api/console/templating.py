@@ -1,0 +1,70 @@
+"""The templates: Jinja2 with autoescape, all compiled when the process starts.
+
+    url("fsp", fsp_id=…)   the address of a page; what its path does not name goes into the query
+    may("createFsp")       whether this person can call an operation: show a button only then
+    asset("console.css")   the address of a style or a script
+    csrf_field()           the hidden field that each form with method="post" needs
+    ui                     the macros of macros.html, in every block, without an import
+    visit                  the request: caller, language, menu … (see `visits`)
+    time, day, ago, span, number, short, share   filters: {{ fsp.createdAt | time }}
+
+A block can be rendered alone, as a part of a page.  So everything it uses comes from these names or from the values
+that the page gives: not from {% set %} or {% import %} outside of the block.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from oracle.api.console import formats, languages
+from oracle.api.console.assets import Asset
+
+
+class Templates:
+    def __init__(self, assets: dict[str, Asset], helpers: dict[str, Any]) -> None:
+        folder = Path(str(files("oracle.api.console"))) / "templates"
+        self._environment = Environment(
+            loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, auto_reload=False,
+            cache_size=-1, trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.i18n", "jinja2.ext.do"],
+        )  # fmt: skip
+        environment: Any = self._environment
+        environment.install_gettext_callables(
+            languages._, languages.ngettext, newstyle=True, pgettext=languages.pgettext
+        )
+        environment.policies["ext.i18n.trimmed"] = True
+        environment.globals.update(helpers, asset=lambda name: assets[name].url, languages=languages.NAMES)
+        environment.filters.update(
+            time=_show_time, day=formats.format_day, ago=_show_ago, span=formats.format_span,
+            number=formats.format_number, short=formats.format_short, share=formats.format_share,
+        )  # fmt: skip
+        environment.globals["ui"] = environment.get_template("macros.html").module
+        for name in environment.list_templates():
+            environment.get_template(name)
+
+    def render(self, name: str, block: str | None, values: dict[str, Any]) -> bytes:
+        """Render a page, or one block of it."""
+        template = self._environment.get_template(name)
+        if block is None:
+            return template.render(values).encode()
+        context = template.new_context(values)
+        return "".join(template.blocks[block](context)).encode()
+
+
+def _show_time(value: Any, style: str = "medium") -> Markup:
+    if value is None:
+        return escape(formats.DASH)
+    text = escape(formats.format_time(value, style))
+    return Markup('<time datetime="{}">{}</time>').format(formats.machine_time(value), text)
+
+
+def _show_ago(value: Any) -> Markup:
+    if value is None:
+        return escape(formats.DASH)
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        formats.machine_time(value), formats.format_time(value), formats.format_ago(value)
+    )

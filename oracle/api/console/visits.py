@@ -1,0 +1,336 @@
+"""One request of a person: who they are, what they sent, what the API answers them, and the page that they see.
+
+reply = await visit.ask("listFsps", query={"cursor": visit.query["cursor"]})
+return visit.show("fsps/list.html", page=reply.json)
+
+reply = await visit.ask("createFsp", body={…}, once=True)
+if reply.ok:
+return visit.lead("fsps", _("FSP {name} was created.").format(name=…))
+return visit.show("fsps/new.html", errors=visit.errors_of(reply), values=visit.form)
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import quote, urlencode, urlsplit
+from uuid import uuid4
+
+import msgspec
+from markupsafe import Markup
+
+from oracle.api.admin.callers import Caller, Inside
+from oracle.api.admin.problems import Problem
+from oracle.api.console.answers import Answer
+from oracle.api.console.api import Question, Reply, Stream
+from oracle.api.console.bodies import Form, Upload
+from oracle.api.console.cookies import FLASH, VISITOR, Flash, write_flash
+from oracle.api.console.declarations import Page, list_pages
+from oracle.api.console.languages import Text
+from oracle.identity.cookies import SESSION, remove_cookie, write_cookie
+from oracle.identity.issuers import is_loopback
+from oracle.identity.sessions import make_csrf
+
+if TYPE_CHECKING:
+    from litestar import Request
+
+    from oracle.api.console.console import Console
+    from oracle.identity.sessions import Session
+
+CSRF_FIELD: Final = "csrf"
+YEAR_S: Final = 31_536_000
+_ITEM: Final = re.compile(r"(?:^|; )([A-Za-z][\w.]*): (.*?)(?=; [A-Za-z][\w.]*: |$)")  # in the hint of several mistakes
+_PARAMETER: Final = re.compile(r"\{(\w+)\}")
+
+# The request that is being answered; for the helpers of the templates.
+current: ContextVar[Visit] = ContextVar("visit")
+
+
+class Errors(NamedTuple):
+    """What is wrong with a form: a text for all, what to do, and texts for single fields, by the API's names."""
+
+    detail: str
+    hint: str
+    fields: Mapping[str, str]
+    code: str
+
+
+class MenuItem(NamedTuple):
+    page: Page
+    url: str
+    is_current: bool
+
+
+class Visit:
+    """What a page needs of its request.  `console` makes one for each."""
+
+    def __init__(self, console: Console, request: Request[Any, Any, Any], page: Page) -> None:
+        self.console = console
+        self.request = request
+        self.page = page
+        self.caller_or_none: Caller | None = None
+        self.session: Session | None = None
+        self.token = ""  # of the session
+        self.visitor = ""  # of a browser without a session
+        self.form = Form()
+        self.upload: Upload | None = None
+        self.language = "en"
+        self.time_zone = "UTC"
+        self.flash: Flash | None = None
+        self.cookies: list[str] = []  # to set
+        self.query = Form(request.query_params.multi_items())
+        self.address: str = request.state.address
+
+    # -- who ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def caller(self) -> Caller:
+        """Who is signed in.  Only a page that is open has none."""
+        assert self.caller_or_none is not None  # noqa: S101 - `console` lets nobody else come here
+        return self.caller_or_none
+
+    @property
+    def is_signed_in(self) -> bool:
+        return self.caller_or_none is not None
+
+    @property
+    def fsp_id(self) -> str | None:
+        """The FSP that a page is about: that of the path or of ?fsp=, else the only one of the person; None: no one."""
+        own = self.caller.fsp_ids
+        named = self.request.path_params.get("fsp_id") or self.query["fsp"] or self.form["fsp"]
+        return named or (min(own) if own is not None and len(own) == 1 else None)
+
+    def may(self, operation: str, fsp_id: str | None = None) -> bool:
+        """Whether this person may call an operation (for this FSP)."""
+        return self.is_signed_in and self.console.api.may(self.caller, operation, fsp_id)
+
+    def may_open(self, page: Page) -> bool:
+        return page.is_open or (self.is_signed_in and all(self.may(operation) for operation in page.needs))
+
+    @property
+    def menu(self) -> list[MenuItem]:
+        listed = sorted((one for one in list_pages().values() if one.menu is not None), key=lambda one: one.menu or 0)
+        here = {self.page.name, self.page.under}
+        return [MenuItem(one, one.url, one.name in here) for one in listed if self.may_open(one)]
+
+    # -- what the API answers ----------------------------------------------------------------------------------------
+
+    async def ask(
+        self,
+        operation: str,
+        *,
+        path: Mapping[str, Any] | None = None,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        content: AsyncIterator[bytes] | bytes | None = None,
+        content_type: str = "application/json",
+        if_match: str = "",
+        once: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Ask an operation of the API in the name of this person.  Never raises for a refusal: see `Reply.problem`.
+
+        `once`: a form that is sent twice does its work once; the form needs {{ ui.once() }}.  Empty values of `query`
+        are left out.
+        """
+        return await self.console.api.ask(self._inside, self._make(
+            operation, path, query, body, content, content_type, if_match, headers,
+            self.form["once"] if once else "",
+        ))  # fmt: skip
+
+    async def get(self, operation: str, **options: Any) -> Any:
+        """Ask, and return the JSON of the answer.  Raises Shown, which shows the problem as the page."""
+        reply = await self.ask(operation, **options)
+        if reply.problem is not None:
+            raise Shown(self.show_problem(reply.problem))
+        return reply.json
+
+    def open(
+        self,
+        operation: str,
+        *,
+        path: Mapping[str, Any] | None = None,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        accept: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> AbstractAsyncContextManager[Stream]:
+        """Ask for an answer that comes in pieces: `async with visit.open("followBatch", …) as stream`."""
+        question = self._make(operation, path, query, body, None, "application/json", "", headers, "")
+        return self.console.api.open(self._inside, msgspec.structs.replace(question, accept=accept))
+
+    async def download(self, operation: str, *, file_name: str = "", **options: Any) -> Answer:
+        """Pass an answer of the API on as a file.  A refusal becomes a page."""
+        opened = self.open(operation, **options)
+        stream = await opened.__aenter__()
+        if not stream.ok:
+            reply = await stream.read()
+            await opened.__aexit__(None, None, None)
+            assert reply.problem is not None  # noqa: S101 - see ok
+            return self.show_problem(reply.problem)
+
+        async def pass_on() -> AsyncIterator[bytes]:
+            try:
+                async for piece in stream.pieces:
+                    yield piece
+            finally:
+                await opened.__aexit__(None, None, None)
+
+        passed = [(name, stream.headers[name]) for name in ("content-disposition", "content-length", "content-encoding")
+                  if name in stream.headers]  # fmt: skip
+        answer = Answer(pass_on(), media_type=stream.headers.get("content-type", ""), headers=passed)
+        if file_name:
+            answer.lines = [(name, value) for name, value in answer.lines if name != "content-disposition"]
+            answer.add("content-disposition", f"attachment; filename*=UTF-8''{quote(file_name, safe='')}")
+        return answer
+
+    def stream(self, events: AsyncIterator[tuple[str, str | bytes]]) -> Answer:
+        """Answer with server-sent events: pairs of the event's name ('' for a message) and its data, often HTML."""
+
+        async def write() -> AsyncIterator[bytes]:
+            async for name, data in events:
+                text = data.decode() if isinstance(data, bytes) else data
+                lines = [f"event: {name}"] if name else []
+                lines += [f"data: {line}" for line in text.splitlines() or [""]]
+                yield ("\n".join(lines) + "\n\n").encode()
+
+        return Answer(write(), media_type="text/event-stream", headers=[("x-accel-buffering", "no")])
+
+    @property
+    def _inside(self) -> Inside:
+        return Inside(self.caller, self.address)
+
+    def _make(
+        self, operation: str, path: Any, query: Any, body: Any, content: Any, content_type: str, if_match: str,
+        headers: Any, once: str,
+    ) -> Question:  # fmt: skip
+        return Question(
+            operation, path or {}, query or {}, body, content, content_type, once, if_match, "", self.language,
+            self.request.state.request_id, headers or {},
+        )  # fmt: skip
+
+    # -- what the person sees ----------------------------------------------------------------------------------------
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether htmx asks for a part of the page."""
+        headers = self.request.headers
+        return headers.get("hx-request") == "true" and headers.get("hx-request-type") != "full"
+
+    def show(self, template: str, /, *, block: str | None = None, http_status: int = 200, **values: Any) -> Answer:
+        """Show a page, or only a block of it where htmx asks for a part.  Forms with mistakes have the status 422."""
+        return Answer(self.render(template, block if self.is_partial else None, **values), status=http_status)
+
+    def render(self, template: str, block: str | None = None, /, **values: Any) -> bytes:
+        """Render a page, or a block: for events, and parts that are always alone."""
+        return self.console.templates.render(template, block, {"visit": self, "page": self.page, **values})
+
+    def lead(self, to: str, message: Text = "", *, kind: str = "success", **values: Any) -> Answer:
+        """Lead to a page (by its name, or a path that begins with /console) after a form, with a message there."""
+        url = to if to.startswith("/console") else make_url(to, **values)
+        answer = Answer(b"", status=303, media_type="", headers=[("location", url)])
+        if str(message):
+            self.cookies.append(write_cookie(FLASH, write_flash(kind, str(message)), 60))
+        return answer
+
+    def show_problem(self, problem: Problem) -> Answer:
+        """Show as a page why something did not work."""
+        return self.show("problem.html", block="content", http_status=problem.status, problem=problem)
+
+    def errors_of(self, reply: Reply) -> Errors | None:
+        """Find what the API says is wrong with a form; None: nothing."""
+        problem = reply.problem
+        if problem is None:
+            return None
+        fields = {problem.field: problem.hint or problem.detail} if problem.field else dict(_ITEM.findall(problem.hint))
+        if problem.field and problem.code != "invalid":
+            fields = {problem.field: problem.detail}
+        return Errors(problem.detail, problem.hint, fields, problem.code)
+
+    # -- forms and cookies -------------------------------------------------------------------------------------------
+
+    @property
+    def csrf(self) -> str:
+        """A token for a form or for htmx, masked anew each time."""
+        if not self.token and not self.visitor:
+            self.visitor = secrets.token_urlsafe(32)
+            self.cookies.append(write_cookie(VISITOR, self.visitor, 86_400))
+        return make_csrf(self.token or self.visitor)
+
+    def start_session(self, token: str, life_s: int) -> None:
+        self.cookies.append(write_cookie(SESSION, token, life_s))
+        self.cookies.append(remove_cookie(VISITOR))
+
+    def end_session(self) -> None:
+        self.cookies.append(remove_cookie(SESSION))
+
+    # -- how the browser came here -----------------------------------------------------------------------------------
+
+    @property
+    def is_https(self) -> bool:
+        return self.console.is_https(self.request)
+
+    @property
+    def host(self) -> str:
+        return self.request.headers.get("host", "")
+
+    @property
+    def origin(self) -> str:
+        """Where the browser thinks that it is."""
+        return self.console.url or f"{'https' if self.is_https else 'http'}://{self.host}"
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether the browser keeps our cookies, and nobody on the way reads them: by TLS, or on this machine."""
+        if self.is_https:
+            return True
+        try:
+            return is_loopback(urlsplit(f"//{self.host}").hostname or "")
+        except ValueError:
+            return False
+
+    @property
+    def here(self) -> str:
+        """The path and the query of this request, to come back to."""
+        query = self.request.scope["query_string"].decode("latin-1")
+        return self.request.scope["path"] + (f"?{query}" if query else "")
+
+    @property
+    def back(self) -> str:
+        """Where a person comes back to after a form that belongs to no page."""
+        if self.page.name == "sign_in" or self.page.is_open:
+            return self.query["back"] or make_url("home")
+        return self.here if self.request.method == "GET" else make_url(self.page.under or "home")
+
+
+class Shown(Exception):
+    """Not an error of ours: this is the answer."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+def make_url(name: str, **values: Any) -> str:
+    """Make the address of a page; values that its path does not name go into the query, without empty ones."""
+    found = list_pages()[name]
+    path = _PARAMETER.sub(lambda match: quote(str(values[match[1]]), safe=""), found.url)
+    rest = {key: value for key, value in values.items() if key not in found.parameters and value not in (None, "")}
+    return f"{path}?{urlencode(rest, doseq=True)}" if rest else path
+
+
+def make_helpers() -> dict[str, Callable[..., Any]]:
+    """Make the functions that templates call."""
+    return {
+        "url": make_url,
+        "may": lambda operation, fsp_id=None: current.get().may(operation, fsp_id),
+        "csrf_field": lambda: Markup('<input type="hidden" name="{}" value="{}">').format(
+            CSRF_FIELD, current.get().csrf
+        ),
+        "once_value": lambda: str(uuid4()),
+        "back_here": lambda: current.get().back,
+    }
