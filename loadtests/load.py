@@ -346,8 +346,8 @@ def save_baseline(folder: Path, summaries: Sequence[Mapping[str, Any]], asked: M
         old.unlink()
     conditions = {"machine": machine.collect_facts(), "asked": dict(asked)}
     (folder / CONDITIONS).write_text(json.dumps(conditions), encoding="utf-8")
-    for file in FOLDER.glob("*_final.csv"):
-        shutil.copy(file, folder)
+    for one in summaries:
+        shutil.copy(name_final(FOLDER, one["profile"]), folder)
     disturbances = {one["profile"]: one["disturbance"] for one in summaries}
     (folder / DISTURBANCES).write_text(json.dumps(disturbances), encoding="utf-8")
 

@@ -23,6 +23,7 @@ import uvloop
 
 from loadtests import machine
 from loadtests.arguments import parse_numbers
+from loadtests.one_by_one import OneByOne
 from loadtests.stack import Service, StackError, find_descendants, make_room, read_cpu, run_oracle, wait_for_cache
 
 FSPS: Final = ("greenbank", "bluebank", "redbank", "goldbank")
@@ -51,45 +52,33 @@ class Run:
         self.failures: list[bytes] = []
 
 
-class Client(asyncio.Protocol):
-    """One connection: the next registration follows the answer to the last one."""
+class Client:
+    """What one connection sends and gets."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._transport: Any = None
-        self._received = b""
         self._sent_at = 0.0
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-        self._send()
-
-    def connection_lost(self, _exc: Exception | None) -> None:
-        if not self.closed.done():
-            self.closed.set_result(None)
-
-    def _send(self) -> None:
-        run = self._run
+    def make_next(self) -> bytes | None:
+        """Make the next registration; None when the time is up, but always one."""
+        run, now = self._run, time.monotonic()
+        if self._sent_at and now >= run.end_at:
+            return None
         number, run.next = run.next, run.next + 1
         fsp_id = FSPS[number % len(FSPS)].encode()
         body = _BODY % fsp_id
-        self._sent_at = time.monotonic()
-        self._transport.write(_HEAD % (number, fsp_id, len(body), body))
+        self._sent_at = now
+        return _HEAD % (number, fsp_id, len(body), body)
 
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        if not self._received.endswith(b"}"):
-            return
-        received, self._received = self._received, b""
-        now = time.monotonic()
-        self._run.latencies.append(now - self._sent_at)
-        if not received.startswith(b"HTTP/1.1 201 "):
-            self._run.failures.append(received[:200])
-        if now < self._run.end_at:
-            self._send()
-        else:
-            self._transport.close()
+    def take(self, answer: bytes) -> None:
+        self._run.latencies.append(time.monotonic() - self._sent_at)
+        if not answer.startswith(b"HTTP/1.1 201 "):
+            self._run.failures.append(answer[:200])
+
+
+def open_client(run: Run) -> OneByOne:
+    client = Client(run)
+    return OneByOne(client.make_next, client.take)
 
 
 async def drive(url: str, first: int, seconds: float, connections: int) -> dict[str, Any]:
@@ -98,8 +87,8 @@ async def drive(url: str, first: int, seconds: float, connections: int) -> dict[
     run = Run(first, seconds)
     began = time.monotonic()
     loop = asyncio.get_running_loop()
-    opened = [(await loop.create_connection(lambda: Client(run), host, port))[1] for _ in range(connections)]
-    await asyncio.gather(*(client.closed for client in opened))
+    opened = [(await loop.create_connection(lambda: open_client(run), host, port))[1] for _ in range(connections)]
+    await asyncio.gather(*(each.closed for each in opened))
     took = time.monotonic() - began
     latencies = sorted(run.latencies)
     return {

@@ -20,13 +20,14 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import asyncpg
 import uvloop
 
 from loadtests.arguments import parse_count
+from loadtests.one_by_one import OneByOne
 from loadtests.stack import Service, StackError, make_room, read_cpu, run_oracle, run_valkey, wait_for_cache
 
 SIZE, REFILL, NOBODY = 8_000, 2_000, 3
@@ -46,38 +47,14 @@ class Scan:
         self.numbers = numbers
         self.statuses: Counter[str] = Counter()
 
+    def make_next(self) -> bytes | None:
+        if self.next >= self.numbers:
+            return None
+        self.next += 1
+        return _HEAD % (self.next, SCANNER.encode())
 
-class Client(asyncio.Protocol):
-    """One connection: the next lookup follows the answer to the last one."""
-
-    def __init__(self, scan: Scan) -> None:
-        self._scan = scan
-        self._transport: Any = None
-        self._received = b""
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-        self._send()
-
-    def connection_lost(self, _exc: Exception | None) -> None:
-        if not self.closed.done():
-            self.closed.set_result(None)
-
-    def _send(self) -> None:
-        scan = self._scan
-        if scan.next >= scan.numbers:
-            self._transport.close()
-            return
-        scan.next += 1
-        self._transport.write(_HEAD % (scan.next, SCANNER.encode()))
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        if self._received.endswith(b"}"):
-            self._scan.statuses[self._received[9:12].decode()] += 1
-            self._received = b""
-            self._send()
+    def take(self, answer: bytes) -> None:
+        self.statuses[answer[9:12].decode()] += 1
 
 
 async def scan_services(services: list[Service], numbers: int, connections: int) -> tuple[Scan, float, Counter[str]]:
@@ -92,7 +69,8 @@ async def scan_services(services: list[Service], numbers: int, connections: int)
     clients = []
     for number in range(connections):
         host, port = addresses[number % len(addresses)]
-        clients.append((await loop.create_connection(lambda: Client(scan), host, port))[1])
+        opening = loop.create_connection(lambda: OneByOne(scan.make_next, scan.take), host, port)
+        clients.append((await opening)[1])
     await asyncio.gather(*(client.closed for client in clients))
     took_s = time.monotonic() - began
     asking.cancel()

@@ -1,4 +1,4 @@
-"""Who is trusted to say who somebody is, and what their words mean here: issuers and rules, from the settings.
+"""Reads from the settings which identity providers are trusted, and which role each of their claims gives.
 
     [[oidc.issuer]]
     alias = "hub"                                        # in history: oidc:hub:SUBJECT.  Never change it.

@@ -503,7 +503,8 @@ async def run_account_lookup(
 async def drain(server: HttpServer, listener: AccountLookup, timeout_s: float) -> tuple[int, int]:
     """Accept no more, answer what has arrived, and finish all that was accepted.
 
-    Returns how many connections and how many accepted requests were cut; the sources of those are told.
+    Returns how many connections and how many accepted requests were cut.  The sources of those requests get error
+    callbacks.
     """
     clock = asyncio.get_running_loop().time
     ends_at = clock() + timeout_s

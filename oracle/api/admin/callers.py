@@ -1,6 +1,7 @@
 """Who calls the admin listener, and the ways in without a key: a token of an identity provider, headers of a gateway.
 
-Closed.  A closed FSP lets nobody in who is bound to it, as with keys.  Of several FSPs the others stay.
+Closed.  A caller who can act only for a closed FSP is refused, as with a key of that FSP.  A caller who can act for
+         several FSPs can still act for those that are not closed.
 Secret.  What is kept for a caller is encrypted.  A key has its own secret for that.  For the others there is one that
          the directory keeps.  Who can read the directory can then read what is kept for them, so no key is kept.
 Ends.    A token ends an endless answer when it expires; an upload or a download that began before goes on.

@@ -80,7 +80,7 @@ def digest_of(request: Request[Any, Any, Any], body: bytes) -> bytes:
 
 
 def limit_fsps(caller: Caller, fsp_id: str | None) -> frozenset[str] | None:
-    """Return the FSPs that a call is about, for a caller who is bound to some; None for everything.
+    """Return the FSPs that this call can see and change.  None: all FSPs, because the caller is limited to none.
 
     `fsp_id`: the one in the path, which `access` has checked.
     """

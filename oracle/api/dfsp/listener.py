@@ -291,7 +291,7 @@ class AccountLookup:
     def _answer(self, promised: Sequence[Promised]) -> None:
         """Answer the requests whose promises are written, and begin their works."""
         if self._closed:
-            return  # their sources are told
+            return  # `close` has handed them over: their sources get error callbacks
         self._unanswered -= len(promised)
         for request, target, asked, kept, started in promised:
             try:

@@ -5,7 +5,7 @@
     neither                  discovery asks other schemes
     PUT, PUT …/error         go to the payer, byte for byte
 
-Whatever fails is told to the FSP that asked, by an error callback.  A ledger that is away is no "unknown FSP".
+If a request fails, the FSP that asked gets an error callback.  A ledger that is away is no "unknown FSP".
 """
 
 from __future__ import annotations
