@@ -28,8 +28,8 @@ settings:
   `oracle check-config` prints all of them.  These matter most here:
   ORACLE_DATABASE_URL       the PostgreSQL of the directory (default: one of its own)
   ORACLE_ADMIN_URL          the address of the admin API (default: http://127.0.0.1:3001)
-  ORACLE_KEY                your key, or
-  ORACLE_KEY_FILE           the file with your key (default: the key that `oracle key save` kept)
+  ORACLE_KEY                your key, or a token of your identity provider, or
+  ORACLE_KEY_FILE           the file with one of them (default: the key that `oracle key save` kept)
 
 exit codes:
 {exit_codes}

@@ -1098,15 +1098,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Secret(16),
         Meta(
-            description="The admin key of the commands. Better use key_file: other programs can read the environment."
+            description="The admin key of the commands, or a token of an identity provider (see admin_auth). Better use"
+            " key_file: other programs can read the environment."
         ),
     ] = None
     key_file: Annotated[
         Path | None,
         FilePath(),
         Meta(
-            description="File with the admin key of the commands, which only its owner can read."
-            " Not set: the key that `oracle key save` kept for admin_url."
+            description="File with the admin key of the commands, or with a token of an identity provider. Only its"
+            " owner can read it. Not set: the key that `oracle key save` kept for admin_url."
         ),
     ] = None
 

@@ -16,9 +16,10 @@ import hashlib
 import json
 import secrets
 import ssl
+import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -245,3 +246,20 @@ async def issuing(port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIter
         yield issuer
     finally:
         await issuer.stop()
+
+
+@contextmanager
+def issuing_beside() -> Iterator[Issuer]:
+    """Serve it from a thread, for a test without an event loop of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    issuer = Issuer()
+    asyncio.run_coroutine_threadsafe(issuer.start(), loop).result()
+    try:
+        yield issuer
+    finally:
+        asyncio.run_coroutine_threadsafe(issuer.stop(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

@@ -25,11 +25,13 @@ from oracle.private_files import create_private_file
 
 DIRECTORY: Final = "alias-oracle"  # the name of the project
 KEY_BYTES_MAX: Final = 1_024
+SECRET_BYTES_MAX: Final = 16 * 1_024  # the service accepts no longer token
 
 _SUFFIX: Final = ".key"
 _PORTS: Final = {"http": 80, "https": 443}
 _KEY: Final = re.compile(r"aok_[a-z2-7]{12}_[0-9a-f]{64}")
 _KEY_LENGTH: Final = 81
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")  # a signed one (RFC 7515, section 3.1)
 
 
 class Kept(NamedTuple):
@@ -180,26 +182,46 @@ def read_kept(path: Path) -> str:
 
 
 def read_named(path: Path) -> str:
-    """Read the file of --key-file or ORACLE_KEY_FILE.  Raises OSError; CommandError as `read_kept`."""
+    """Read the key or the token in the file of --key-file or ORACLE_KEY_FILE.
+
+    Raises OSError; CommandError as `read_kept`.
+    """
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         if stat.S_ISREG(status.st_mode) and not _is_read_only(file.fileno()):  # a pipe belongs to who made it
             _require_private(path, status)
-        return parse_key(_decode(file.read(KEY_BYTES_MAX)), str(path))
+        return parse_secret(_decode(file.read(SECRET_BYTES_MAX)), str(path))
+
+
+def parse_secret(text: str, source: str) -> str:
+    """Read a key, or a token of an identity provider.  Raises CommandError, whose text never repeats it."""
+    secret = _strip(text)
+    return secret if is_token(secret) else parse_key(text, source)
+
+
+def is_token(secret: str) -> bool:
+    """Whether it is a token of an identity provider, and not a key."""
+    return bool(_TOKEN.fullmatch(secret))
 
 
 def parse_key(text: str, source: str) -> str:
     """Raises CommandError, whose text never repeats the key."""
-    key = text.removeprefix("\ufeff").strip()  # editors of Windows put this mark in front
+    key = _strip(text)
     if _KEY.fullmatch(key):
         return key
     if not key.startswith("aok_"):
-        raise CommandError(f"{source}: not a key: keys start with aok_")
+        raise CommandError(
+            f"{source}: not a key: keys start with aok_. It is not a token of an identity provider, either"
+        )
     length = "" if len(key) == _KEY_LENGTH else f", and this has {len(key):,}"
     raise CommandError(
         f"{source}: not a whole key: a key has {_KEY_LENGTH} characters{length}. Copy the whole key again, and nothing"
         " else"
     )
+
+
+def _strip(text: str) -> str:
+    return text.removeprefix("\ufeff").strip()  # editors of Windows put this mark in front
 
 
 def read_id(key: str) -> str:

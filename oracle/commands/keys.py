@@ -279,7 +279,13 @@ def _save(arguments: Arguments) -> None:
     settings = load_settings(arguments).settings
     url = kept_keys.normalise_url(settings.admin_address)
     path = kept_keys.find_path(url)
-    key = kept_keys.parse_key(_read_typed(f"Paste your key for {url} (it is not shown): "), "stdin")
+    typed = _read_typed(f"Paste your key for {url} (it is not shown): ")
+    if kept_keys.is_token(typed.strip()):
+        raise CommandError(
+            "stdin: this is a token of an identity provider, and only keys are kept: a token expires soon",
+            "Put it into a file that only you can read, and set ORACLE_KEY_FILE to it",
+        )
+    key = kept_keys.parse_key(typed, "stdin")
     kept_keys.make_directory()
     if kept_keys.holds_other(path, key):
         require_consent(f"Another key is kept for {url}.", "Replace it?", "no key was saved", yes=arguments.yes)
@@ -291,13 +297,13 @@ def _save(arguments: Arguments) -> None:
 
 
 def _read_typed(prompt: str) -> str:
-    from oracle.commands.kept_keys import KEY_BYTES_MAX
+    from oracle.commands.kept_keys import SECRET_BYTES_MAX
 
     if sys.stdin.isatty():
         from getpass import getpass
 
         return getpass(prompt)
-    return sys.stdin.read(KEY_BYTES_MAX)
+    return sys.stdin.read(SECRET_BYTES_MAX)
 
 
 def _list_kept(arguments: Arguments) -> None:

@@ -1,7 +1,8 @@
 """How a command is declared and run; a command that calls the admin API runs with a client.
 
-The key is the first of: `--key-file`, ORACLE_KEY, ORACLE_KEY_FILE, the key that `oracle key save` kept for the address
-in use (kept_keys).  It is never an argument, because everybody on the machine can read the arguments of a process.
+The key, or the token of an identity provider, is the first of: `--key-file`, ORACLE_KEY, ORACLE_KEY_FILE, the key that
+`oracle key save` kept for the address in use (kept_keys).  A token is not kept, because it expires within minutes.
+Neither is ever an argument, because everybody on the machine can read the arguments of a process.
 """
 # ruff: noqa: PLC0415, T201 - imports as in cli; a command line prints
 
@@ -36,8 +37,8 @@ ALL_KINDS: Final = "<kinds>"  # in a help text: all kinds of identifiers, see pa
 
 CONNECTION_HELP: Final = (
     "Environment: ORACLE_ADMIN_URL is the address of the admin API (default: http://127.0.0.1:3001)."
-    " ORACLE_KEY holds your key, or ORACLE_KEY_FILE names the file with it (default: the key that `oracle key save`"
-    " kept for this address)."
+    " ORACLE_KEY holds your key or a token of your identity provider, or ORACLE_KEY_FILE names the file with it"
+    " (default: the key that `oracle key save` kept for this address)."
 )
 
 
@@ -98,7 +99,10 @@ def add_call(
 def add_connection(parser: argparse.ArgumentParser, *, json: bool = True) -> None:
     """Declare the options that `call_api` reads."""
     parser.add_argument(
-        "--key-file", type=Path, metavar="FILE", help="file that holds your key (default: see Environment below)"
+        "--key-file",
+        type=Path,
+        metavar="FILE",
+        help="file that holds your key, or a token of your identity provider (default: see Environment below)",
     )
     parser.add_argument(
         "--ca-file", type=Path, metavar="FILE",
@@ -168,11 +172,20 @@ def _open_client(arguments: Arguments) -> Iterator[Client]:
         if exc.status != UNAUTHORIZED:
             raise make_error(exc.message, exc.hint, exc.code, exc.status, exc.exit_code) from exc
         # In place of the server's hint, which is about a header.
-        hint = (
-            f"{settings.admin_address} does not accept the key in {source}: it is unknown there, expired or revoked."
-            " Ask an operator for a new one"
-        )
+        hint = _explain_unaccepted(settings.admin_address, key, source, exc.code)
         raise Forbidden(exc.message, hint, code=exc.code, status=exc.status) from exc
+
+
+def _explain_unaccepted(address: str, secret: str, source: str, code: str) -> str:
+    from oracle.commands.kept_keys import is_token
+
+    if not is_token(secret):
+        fact = f"{address} does not accept the key in {source}: it is unknown there, expired or revoked."
+        return f"{fact} Ask an operator for a new one"
+    if code == "unauthorized":
+        fact = f"{address} accepts no tokens of identity providers, and {source} has one."
+        return f"{fact} Use a key, or ask the operator of the service to add oidc to ORACLE_ADMIN_AUTH"
+    return f"{address} does not accept the token in {source}. Get a new token from your identity provider, or use a key"
 
 
 def _list_given(arguments: Arguments) -> dict[str, object]:
@@ -190,7 +203,7 @@ def _read_key(settings: Settings, named: Path | None) -> tuple[str, str]:
     from oracle.commands import kept_keys
 
     if named is None and settings.key is not None:
-        return kept_keys.parse_key(settings.key, "ORACLE_KEY"), "ORACLE_KEY"
+        return kept_keys.parse_secret(settings.key, "ORACLE_KEY"), "ORACLE_KEY"
     file = named or settings.key_file
     if file is not None:
         return kept_keys.read_named(file), str(file)

@@ -11,7 +11,7 @@ import shutil
 import signal
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPSConnection
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,8 @@ from typing import NamedTuple
 import httpx
 import pytest
 from certificates import Authority, Identity
-from oracle_process import PATIENT, OracleProcess, environment, run_oracle, start_oracle, until
+from issuer import Issuer, issuing_beside
+from oracle_process import PATIENT, SERVE, OracleProcess, environment, run_oracle, start_oracle, until
 from shell import Shell
 
 from oracle.commands.client import Client, ClientError
@@ -33,8 +34,12 @@ REPLACED = "All workers are replaced"
 REFUSED = "The settings cannot be used; the old ones stay in use. Correct them, then send SIGHUP again"
 
 
+GATEWAY = "gateway.hub.example"
+
+
 class Secured(NamedTuple):
     oracle: OracleProcess
+    issuer: Issuer
     authority: Authority
     client: Identity
     hub: Identity
@@ -78,13 +83,19 @@ def secured(tmp_path_factory: pytest.TempPathFactory, postgres_template, valkey_
         "ORACLE_ADMIN_TLS_CERTIFICATE": str(admin.certificate),
         "ORACLE_ADMIN_TLS_KEY": str(admin.key),
         "ORACLE_ADMIN_TLS_CLIENT_CA": str(authority.file),
+        "ORACLE_ADMIN_AUTH": "keys,oidc,gateway",
+        "ORACLE_ADMIN_PROXIES": HOST,
+        "ORACLE_GATEWAY_CERTIFICATE_NAMES": GATEWAY,
     }
     try:
-        with start_oracle(folder, env) as oracle:
+        with ExitStack() as stack:
+            issuer = stack.enter_context(issuing_beside())
+            env |= {"ORACLE_OIDC_ISSUER": issuer.url, "ORACLE_OIDC_AUDIENCE": issuer.audience}
+            oracle = stack.enter_context(start_oracle(folder, env))
             key = asyncio.run(bootstrap(url))
             assert key is not None
             env |= {"ORACLE_HUB_PORT": str(oracle.hub_port), "ORACLE_ADMIN_PORT": str(oracle.admin_port)}
-            yield Secured(oracle, authority, authority.make("als"), hub, key, env)
+            yield Secured(oracle, issuer, authority, authority.make("als"), hub, key, env)
     finally:
         asyncio.run(servers.drop_database(postgres_template, name))
 
@@ -250,6 +261,108 @@ def test_the_health_check_asks_with_tls(secured: Secured) -> None:
     }
     settings = load(secured.env | more).settings
     assert all(answer.good for answer in ask_listeners(settings, ready=True, timeout_s=30))
+
+
+# A gateway that proves itself by its certificate.
+
+AS_ANA = {"x-user": "ana", "x-roles": '["HUB-Admin"]'}
+
+
+def ask_who(url: str, context: ssl.SSLContext | bool, **headers: str) -> httpx.Response:
+    return httpx.get(f"{url}/admin/v1/me", headers={**AS_ANA, **headers}, verify=context, timeout=60)
+
+
+def show(secured: Secured, identity: Identity | None) -> ssl.SSLContext:
+    context = secured.make_context(shows=False)
+    if identity is not None:
+        context.load_cert_chain(*identity)
+    return context
+
+
+@pytest.mark.parametrize(
+    "members",
+    [{"hosts": (GATEWAY,)}, {"common_names": (GATEWAY,)}, {"common_names": ("other", GATEWAY)}],
+    ids=["DNS name", "common name", "one of two common names"],
+)
+def test_a_gateway_with_the_right_name_in_its_certificate_is_believed(
+    secured: Secured, members: dict[str, tuple[str, ...]]
+) -> None:
+    hosts, names = members.get("hosts", ()), members.get("common_names")
+    identity = secured.authority.make("proxy", *hosts, common_names=names)
+    answer = ask_who(secured.oracle.admin_url, show(secured, identity))
+    assert answer.status_code == 200, answer.text
+    assert (answer.json()["actor"], answer.json()["role"], answer.json()["way"]) == (
+        "gateway:ana",
+        "operator",
+        "gateway",
+    )
+
+
+def test_headers_without_the_certificate_of_the_gateway_open_nothing(secured: Secured, tmp_path: Path) -> None:
+    url, make = secured.oracle.admin_url, secured.authority.make
+    for identity in (
+        None,
+        make("another", "other.hub.example"),
+        make("above", f"evil.{GATEWAY}"),
+        make("below", GATEWAY.partition(".")[2]),
+        make("star", f"*.{GATEWAY.partition('.')[2]}"),
+        make("longer", f"{GATEWAY}.evil.example"),
+    ):
+        answer = ask_who(url, show(secured, identity))
+        assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized"), identity
+    # Nobody else can make such a certificate, and one that has expired is none.
+    for identity in (Authority(tmp_path, "stranger").make("forged", GATEWAY), make("old", GATEWAY, expired=True)):
+        with pytest.raises(httpx.TransportError):
+            ask_who(url, show(secured, identity))
+    # Nor does plain HTTP to the same port.
+    answer = ask_who(url.replace("https", "http"), context=True)
+    assert answer.status_code == 400
+    assert "needs TLS" in answer.text
+
+
+def test_on_a_plain_listener_only_the_secret_proves_the_gateway(secured: Secured, tmp_path: Path) -> None:
+    secret = "the gateway shows this, and nobody else knows it"
+    names = ("ORACLE_DATABASE_URL", "ORACLE_REDIS_URL", "ORACLE_ADMIN_PROXIES")
+    env = {**PATIENT, **{name: secured.env[name] for name in names}}
+    env |= {"ORACLE_ADMIN_AUTH": "keys,gateway", "ORACLE_GATEWAY_SECRET": secret}
+    with start_oracle(tmp_path, env, command=(*SERVE, "--only", "admin")) as oracle:
+        for headers in ({}, {"x-gateway-secret": "wrong"}, {"x-ssl-client-cn": GATEWAY}, {"x-forwarded-for": HOST}):
+            assert ask_who(oracle.admin_url, context=True, **headers).status_code == 401, headers
+        believed = ask_who(oracle.admin_url, context=True, **{"x-gateway-secret": secret})
+        assert believed.json()["actor"] == "gateway:ana"
+        assert secret not in oracle.output
+
+
+def test_commands_send_a_token_of_an_identity_provider(
+    secured: Secured, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    shell = Shell("", monkeypatch, capsys)
+    for name, value in environment(tmp_path, {**secured.env, "ORACLE_HUB_PORT": "0"}).items():
+        monkeypatch.setenv(name, value)
+    token = secured.issuer.issue(sub="ana")
+    found = shell.as_key(token, "key", "me", "--json")
+    assert (found.json["actor"], found.json["role"], found.json["keyFrom"]) == (
+        "oidc:main:ana", "operator", "ORACLE_KEY",
+    )  # fmt: skip
+    file = tmp_path / "token"
+    file.touch(mode=0o600)
+    file.write_text(f"{token}\n")
+    assert shell.as_key(None, "fsp", "list", "--key-file", str(file)).code == 0
+    monkeypatch.setenv("ORACLE_KEY_FILE", str(file))
+    assert shell.as_key(None, "fsp", "list").code == 0
+    file.chmod(0o644)
+    exposed = shell.as_key(None, "fsp", "list")
+    assert "other users of this machine can read this key" in exposed.err
+    late = secured.issuer.issue(exp=1)
+    refused = shell.as_key(late, "fsp", "list")
+    assert refused.code != 0
+    assert "does not accept the token in ORACLE_KEY. Get a new token from your identity provider" in refused.err
+    kept = shell.as_key(None, "key", "save", stdin=token)
+    assert "only keys are kept" in kept.err
+    shown = shell.as_key(token, "check-config")
+    for result in (found, exposed, refused, kept, shown):
+        for secret in (token, late):
+            assert secret.rpartition(".")[2] not in result.out + result.err
 
 
 def test_metrics_count_handshakes_and_tell_when_a_certificate_expires(secured: Secured) -> None:
