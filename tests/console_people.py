@@ -1,5 +1,6 @@
 """People who use the console: with a browser (`sign_in`, `check_accessible`), and by HTTP alone (`Person`).
 
+visitor           visitor(): not signed in, by HTTP
 person            person("operator"), person("dfsp-maker", "greenbank"): signed in, by HTTP
 sign_in           await sign_in(tab, service, key): a browser that is signed in, at the home page
 check_accessible  await check_accessible(tab.page): axe finds nothing, for the present colours and width
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,7 @@ class Person:
         self.client = httpx.Client(base_url=url, timeout=30, headers={"sec-fetch-site": "same-origin", **headers})
         self.cookies: dict[str, str] = {}
         self.csrf = ""
+        self.key = ""
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         return self._ask("GET", path, **options)
@@ -48,6 +51,7 @@ class Person:
         return self.get(answer.headers["location"])
 
     def sign_in(self, key: str) -> httpx.Response:
+        self.key = key
         self.get("/console/sign-in")
         return self.post("/console/sign-in", {"key": key})
 
@@ -68,20 +72,29 @@ class Person:
 
 
 @pytest.fixture(scope="module")
-def person(service: Service) -> Iterator[Callable[..., Person]]:
+def visitor(service: Service) -> Iterator[Callable[..., Person]]:
+    """Make a person who is not signed in."""
+    with ExitStack() as stack:
+
+        def make(**headers: str) -> Person:
+            made = Person(service.oracle.admin_url, **headers)
+            stack.enter_context(made.client)
+            return made
+
+        yield make
+
+
+@pytest.fixture(scope="module")
+def person(service: Service, visitor: Callable[..., Person]) -> Callable[..., Person]:
     """Make a person who is signed in with a new key of a role."""
-    people: list[Person] = []
 
     def make(role: str, fsp_id: str | None = None) -> Person:
-        made = Person(service.oracle.admin_url)
-        people.append(made)
+        made = visitor()
         answer = made.sign_in(service.issue(role, fsp_id))
         assert answer.status_code == 303, answer.text
         return made
 
-    yield make
-    for one in people:
-        one.client.close()
+    return make
 
 
 async def sign_in(tab: Tab, service: Service, key: str) -> None:

@@ -42,7 +42,7 @@ async def check_operations(tab: Tab, blocks: Locator, name: str, url: str) -> No
 
 
 async def test_the_page_shows_each_operation_and_a_person_can_try_one(service: Service, tab: Tab) -> None:
-    blocks = await open_docs(tab, service.oracle.admin_url + "/")
+    blocks = await open_docs(tab, service.oracle.admin_url + "/docs")
     await check_operations(tab, blocks, "admin", service.oracle.admin_url)
     page = tab.page
     await page.get_by_role("button", name="Authorize").first.click()

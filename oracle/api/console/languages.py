@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from functools import cache
 from gettext import c2py
 from importlib.resources import files
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -180,17 +181,41 @@ def add_missing() -> int:
     count = 0
     sources = list(list_messages())
     for code in LANGUAGES[1:]:
-        catalogs = read_catalogs(code)
+        catalogs, changed = read_catalogs(code), set[str]()
         for found in sources:
-            if any(catalog.get(found.message, found.context) for catalog in catalogs.values()):
+            message: Any = found.message
+            if any(catalog.get(_find_id(message), found.context) for catalog in catalogs.values()):
                 continue
-            catalog = catalogs.setdefault(found.module, Catalog(locale=code, fuzzy=False))
-            catalog.add(found.message, context=found.context, auto_comments=found.comments)
+            catalog = catalogs.setdefault(found.module, _make_catalog(code))
+            catalog.add(message, context=found.context, auto_comments=found.comments)
+            changed.add(found.module)
             count += 1
-        for module, catalog in catalogs.items():
-            with (FOLDER / "translations" / code / f"{module}.po").open("wb") as file:
-                write_po(file, catalog, width=120, no_location=True, omit_header=False, sort_output=False)
+        for module in changed:
+            _write(FOLDER / "translations" / code / f"{module}.po", catalogs[module])
     return count
+
+
+def _find_id(message: str | tuple[str, ...]) -> str:
+    return message if isinstance(message, str) else message[0]
+
+
+def _make_catalog(code: str) -> Any:
+    catalog: Any = Catalog(locale=code, fuzzy=False, header_comment="")
+    if code == "es":  # the CLDR has a third form, for whole millions, which no text here has
+        catalog._num_plurals, catalog._plural_expr = 2, "(n != 1)"  # noqa: SLF001 - there is no other way to say it
+    return catalog
+
+
+def _write(file: Path, catalog: Catalog) -> None:
+    """Write a catalogue without the dates and names of a usual head: two people who add to it would get a conflict."""
+    written = BytesIO()
+    write_po(written, catalog, width=120, no_location=True)
+    kept = ('"Language:', '"Plural-Forms:', '"MIME', '"Content-')
+    lines = written.getvalue().decode().strip("\n").split("\n")
+    first = lines.index("") if "" in lines else len(lines)
+    head = [line for line in lines[:first] if line.startswith(("msgid", "msgstr", *kept))]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join([*head, *lines[first:]]).rstrip("\n") + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -34,9 +34,9 @@ def get(service: Service) -> Any:
     return get
 
 
-def test_the_root_leads_to_the_page(get: Any) -> None:
+def test_the_root_leads_to_the_console(get: Any) -> None:
     answer = get("/")
-    assert (answer.status_code, answer.headers["location"]) == (302, "docs")
+    assert (answer.status_code, answer.headers["location"]) == (302, "console")
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -1,0 +1,30 @@
+"""Values for the parameters of pages, for tests that open every page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from oracle.api.console.declarations import Page
+
+# A value that is not there gives a page that says so, which is a page as well.
+PARAMETERS: Final[Mapping[str, str]] = {
+    "fsp_id": "greenbank",
+    "batch_id": "1",
+    "route_id": "1",
+    "credential_id": "aaaaaaaaaaaa",
+    "session_id": "11111111-1111-1111-1111-111111111111",
+    "alias": "nowhere",
+    "kind": "MSISDN",
+}
+PAGES: Final[Mapping[str, Mapping[str, str]]] = {}
+
+
+def fill(page: Page) -> str:
+    """Return an address of a page.  A parameter without an example is an error of the test: add one above."""
+    path = page.url
+    for name in page.parameters:
+        path = path.replace(f"{{{name}}}", PAGES.get(page.name, {}).get(name) or PARAMETERS[name])
+    return path

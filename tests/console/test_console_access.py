@@ -1,0 +1,313 @@
+"""Every page, every role, and nobody; and what an attacker tries with sessions, forms and headers.  By HTTP."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+import httpx
+import pytest
+from console_examples import PARAMETERS, fill
+from console_people import Person
+
+from oracle.api.admin.access import FAILURES_MAX
+from oracle.api.console.declarations import list_pages
+from oracle.identity.sessions import make_csrf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from admin_service import Service
+
+    from oracle.api.console.declarations import Page
+
+    MakePerson = Callable[..., Person]
+
+WITHOUT_HUB = True
+
+ROLES: Final = (
+    ("operator", None), ("auditor", None), ("reader", None), ("dfsp-maker", "greenbank"), ("dfsp-checker", "greenbank"),
+    ("reader", "greenbank"),
+)  # fmt: skip
+PAGES: Final = [page for page in list_pages().values() if not page.is_open]
+
+
+@pytest.fixture(scope="module")
+def people(person: MakePerson) -> list[Person]:
+    return [person(role, fsp_id) for role, fsp_id in ROLES]
+
+
+@pytest.fixture(scope="module")
+def operations(service: Service) -> dict[str, tuple[str, str]]:
+    """The method and the path of each operation of the API, as published."""
+    document = service.operator.get(f"{service.oracle.admin_url}/openapi.json").json()
+    return {
+        described["operationId"]: (
+            method.upper(),
+            re.sub(r"\{(\w+)\}", lambda found: PARAMETERS.get(found[1], "1"), path),
+        )
+        for path, item in document["paths"].items()
+        for method, described in item.items()
+        if isinstance(described, dict) and "operationId" in described
+    }
+
+
+@pytest.fixture(scope="module")
+def may(service: Service, operations: dict[str, tuple[str, str]]) -> Callable[[str, str], bool]:
+    """Ask the API itself whether a key may call an operation, with a body that nothing comes of."""
+
+    @cache
+    def ask(key: str, operation: str) -> bool:
+        method, path = operations[operation]
+        body = {} if method == "GET" else {"content": b"[]", "headers": {"content-type": "application/json"}}
+        with service.as_key(key).stream(method, service.oracle.admin_url + path, **body) as answer:  # type: ignore[arg-type]
+            return answer.status_code != 403
+
+    return ask
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_opens_for_those_who_can_call_its_operations(
+    people: list[Person], visitor: MakePerson, may: Callable[[str, str], bool], page: Page
+) -> None:
+    path = fill(page)
+    nobody = visitor()
+    signed_out = nobody.get(path) if page.method == "GET" else nobody.post(path)
+    assert signed_out.status_code == 303
+    assert signed_out.headers["location"].startswith("/console/sign-in?back=")
+    if page.name in ("sign_out", "end_sessions"):  # tested below, because they end the session
+        return
+    for one in people:
+        answer = one.get(path) if page.method == "GET" else one.post(path)
+        able = all(may(one.key, operation) for operation in page.needs)
+        assert (answer.status_code != 403) is able, answer.text
+        assert answer.status_code < 500, answer.text
+
+
+# Signing in -------------------------------------------------------------------------------------------------------
+
+
+def test_cookies_are_of_this_host_alone_and_out_of_reach_of_scripts(service: Service, visitor: MakePerson) -> None:
+    one = visitor()
+    seen = [*one.get("/console/sign-in").headers.get_list("set-cookie")]
+    answer = one.post("/console/sign-in", {"key": service.issue("operator")})
+    seen += [line for line in answer.headers.get_list("set-cookie") if "Max-Age=0" not in line]
+    assert len(seen) == 2
+    for line in seen:
+        assert line.startswith("__Host-oracle-")
+        assert line.endswith("Path=/; Max-Age=86400; Secure; HttpOnly; SameSite=Lax") or "session" in line
+        assert {"Secure", "HttpOnly", "SameSite=Lax", "Path=/"} <= set(line.split("; "))
+        assert "Domain" not in line
+
+
+def test_a_session_that_somebody_else_chose_is_not_used(service: Service, visitor: MakePerson) -> None:
+    one = visitor()
+    one.cookies["__Host-oracle-session"] = chosen = "a" * 43
+    one.sign_in(service.issue("operator"))
+    assert one.cookies["__Host-oracle-session"] != chosen
+    before = one.cookies["__Host-oracle-session"]
+    one.get("/console")
+    one.post("/console/sign-in", {"key": service.issue("auditor")})
+    assert one.cookies["__Host-oracle-session"] != before
+    thief = visitor()
+    thief.cookies["__Host-oracle-session"] = before
+    assert thief.get("/console").status_code == 303
+
+
+@pytest.mark.parametrize("back", ["https://evil.example/", "//evil.example", "/docs", "/console\\@evil", "/consoleX"])
+def test_signing_in_leads_only_to_the_console(service: Service, back: str, visitor: MakePerson) -> None:
+    one = visitor()
+    one.get("/console/sign-in")
+    answer = one.post("/console/sign-in", {"key": service.issue("operator"), "back": back})
+    assert answer.headers["location"] == "/console"
+
+
+def test_signing_in_leads_back_to_the_page_that_was_asked_for(service: Service, visitor: MakePerson) -> None:
+    one = visitor()
+    asked = one.get("/console/fsps?status=active")
+    page = one.follow(asked)
+    found = re.search(r'name="back" value="([^"]+)"', page.text)
+    assert found is not None
+    answer = one.post("/console/sign-in", {"key": service.issue("operator"), "back": found[1]})
+    assert answer.headers["location"] == "/console/fsps?status=active"
+
+
+def test_over_plain_http_from_elsewhere_there_is_no_form(service: Service, visitor: MakePerson) -> None:
+    one = visitor(host="oracle.example")
+    page = one.get("/console/sign-in")
+    assert "plain HTTP" in page.text
+    assert 'name="key"' not in page.text
+    answer = one.post("/console/sign-in", {"key": service.issue("operator")})
+    assert answer.status_code == 303
+    assert "__Host-oracle-session" not in one.cookies
+
+
+# The end of a session -------------------------------------------------------------------------------------------
+
+
+def test_a_revoked_key_ends_its_sessions_at_once(service: Service, visitor: MakePerson) -> None:
+    key = service.issue("operator")
+    one = visitor()
+    one.sign_in(key)
+    assert one.get("/console/fsps").status_code == 200
+    service.operator.post(f"/credentials/{key.split('_')[1]}/revoke", json={"reason": "a test"}).raise_for_status()
+    answer = one.get("/console/fsps")
+    assert answer.status_code == 303
+    assert "__Host-oracle-session" not in one.cookies
+
+
+def test_a_rotated_key_ends_its_sessions_with_the_old_secret(service: Service, visitor: MakePerson) -> None:
+    key = service.issue("operator")
+    one = visitor()
+    one.sign_in(key)
+    service.operator.post(f"/credentials/{key.split('_')[1]}/rotate", json={"graceS": 0}).raise_for_status()
+    assert one.get("/console/fsps").status_code == 303
+
+
+def test_signing_out_ends_the_session_and_everywhere_ends_all(service: Service, visitor: MakePerson) -> None:
+    key = service.issue("reader", "greenbank")
+    first, second = visitor(), visitor()
+    for one in (first, second):
+        one.sign_in(key)
+    kept = dict(first.cookies)
+    first.get("/console")
+    assert first.post("/console/sign-out").status_code == 303
+    thief = visitor()
+    thief.cookies = kept
+    assert thief.get("/console").status_code == 303
+    assert second.get("/console").status_code == 200
+    first.sign_in(key)
+    first.get("/console/account")
+    assert first.post("/console/account/sessions/end").status_code == 303
+    assert second.get("/console").status_code == 303
+
+
+def test_a_person_ends_one_of_their_own_sessions_and_no_other(service: Service, visitor: MakePerson) -> None:
+    key, other = service.issue("operator"), service.issue("operator")
+    first, second, stranger = (visitor() for _ in range(3))
+    first.sign_in(key)
+    second.sign_in(key)
+    stranger.sign_in(other)
+    stranger.get("/console/account")
+    page = first.get("/console/account").text
+    found = re.search(r"/console/account/sessions/([0-9a-f-]{36})/end", page)
+    assert found is not None
+    assert stranger.post(found[0]).status_code == 303
+    assert second.get("/console").status_code == 200
+    first.get("/console/account")
+    assert first.post(found[0]).status_code == 303
+    assert second.get("/console").status_code == 303
+    assert first.get("/console").status_code == 200
+
+
+# Forms of somebody else -----------------------------------------------------------------------------------------
+
+FORMS: Final = [page for page in list_pages().values() if page.method == "POST"]
+
+
+@pytest.mark.parametrize("page", FORMS, ids=lambda page: page.name)
+def test_a_form_of_somebody_else_is_refused(person: MakePerson, page: Page) -> None:
+    one = person("operator")
+    one.get("/console")
+    path = fill(page)
+    if page.uploads:
+        assert one.client.post(path, files={"file": b"x"}, headers=cookie_of(one)).status_code == 403
+        return
+    assert one.post(path, {"csrf": ""}).status_code == 403
+    assert one.post(path, {"csrf": make_csrf("a" * 43)}).status_code == 403
+    assert one.post(path, headers={"sec-fetch-site": "cross-site"}).status_code == 403
+    assert one.post(path, headers={"sec-fetch-site": "same-site"}).status_code == 403
+    assert one.get("/console").status_code == 200  # nothing has happened to the session
+
+
+def cookie_of(one: Person) -> dict[str, str]:
+    return {"cookie": "; ".join(f"{name}={value}" for name, value in one.cookies.items())}
+
+
+def test_an_old_browser_proves_itself_by_its_origin(service: Service, person: MakePerson) -> None:
+    one = person("operator")
+    one.get("/console")
+    del one.client.headers["sec-fetch-site"]
+    data = {"language": "en"}
+    assert one.post("/console/language", data, headers={"origin": "https://evil.example"}).status_code == 403
+    assert one.post("/console/language", data).status_code == 403
+    assert one.post("/console/language", data, headers={"origin": service.oracle.admin_url}).status_code == 303
+
+
+def test_the_token_of_forms_looks_different_each_time(person: MakePerson) -> None:
+    one = person("operator")
+    tokens = re.findall(r'(?:value|content)="([\w-]{86})"', one.get("/console").text + one.get("/console").text)
+    assert len(tokens) >= 6
+    assert len(set(tokens)) == len(tokens)
+
+
+# Headers, and the way into the API ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path", ["/console", "/console/sign-in", "/console/fsps", "/console/nothing", "/console/fsps/new"]
+)
+def test_no_page_is_kept_framed_or_guessed(person: MakePerson, path: str) -> None:
+    headers = person("operator").get(f"/console{path}").headers
+    policy = headers["content-security-policy"]
+    for part in ("default-src 'self'", "img-src 'self' data:", "base-uri 'none'", "frame-ancestors 'none'",
+                 "form-action 'self'"):  # fmt: skip
+        assert part in policy
+    assert "unsafe" not in policy
+    assert headers["cache-control"] == "no-store"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "same-origin"
+    assert headers["cross-origin-opener-policy"] == "same-origin"
+
+
+def test_nobody_enters_the_api_as_the_console_does(service: Service, person: MakePerson) -> None:
+    """A session opens pages alone: no header, cookie or query makes a call of the API one of the console."""
+    one = person("operator")
+    for headers in ({**cookie_of(one)}, {"oracle.inside": "operator"}, {"x-oracle-inside": "operator"}):
+        answer = httpx.get(f"{service.oracle.admin_url}/admin/v1/fsps", headers=headers)
+        assert answer.status_code == 401
+    assert httpx.get(f"{service.oracle.admin_url}/admin/v1/fsps?oracle.inside=1").status_code == 401
+
+
+def test_a_refused_page_is_recorded(service: Service, person: MakePerson) -> None:
+    before = service.operator.get("/refusals", params={"limit": 1000}).json()["items"]
+    assert person("reader", "greenbank").get("/console/fsps/new").status_code == 403
+    after = service.operator.get("/refusals", params={"limit": 1000}).json()["items"]
+    new = [one for one in after if one not in before]
+    assert [one["status"] for one in new] == [403]
+
+
+def test_assets_are_small_and_kept_forever(service: Service) -> None:
+    page = httpx.get(f"{service.oracle.admin_url}/console/sign-in")
+    addresses = re.findall(r'"(/console/assets/[^"]+)"', page.text)
+    assert len(addresses) >= 5
+    size = len(page.content)
+    with httpx.Client(base_url=service.oracle.admin_url) as client:
+        for address in addresses:
+            with client.stream("GET", address) as answer:
+                assert answer.status_code == 200
+                assert "immutable" in answer.headers["cache-control"]
+                assert answer.headers["content-encoding"] == "gzip"
+                size += len(b"".join(answer.iter_raw()))
+                again = client.get(address, headers={"if-none-match": answer.headers["etag"]})
+                assert again.status_code == 304
+        assert client.get(addresses[0].replace("/assets/", "/assets/0")).status_code == 404
+    print(f"a first visit: {size:,} bytes")
+    assert size <= 60_000
+
+
+# At the end, because it uses up what this address may fail.
+def test_a_wrong_key_gives_one_text_and_too_many_are_429(service: Service, visitor: MakePerson) -> None:
+    one = visitor()
+    one.get("/console/sign-in")
+    statuses = []
+    for number in range(FAILURES_MAX + 5):
+        answer = one.post("/console/sign-in", {"key": f"aok_{'a' * 12}_{number:064x}"})
+        statuses.append(answer.status_code)
+        if answer.status_code == 429:
+            break
+    assert set(statuses) == {401, 429}
+    assert int(answer.headers["retry-after"]) >= 1
+    assert "Too many attempts" in answer.text
+    assert one.post("/console/sign-in", {"key": service.issue("operator")}).status_code == 303  # a valid one works

@@ -1,0 +1,98 @@
+"""Each page in a real browser: nothing refused by the content policy, usable for everybody, in all looks.
+
+CONSOLE_PICTURES=FOLDER makes a picture of each page in each look, to be looked at.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from console_examples import fill
+from console_people import check_accessible, each_look, issue, sign_in
+from playwright.async_api import expect
+
+from oracle.api.console.declarations import list_pages
+
+if TYPE_CHECKING:
+    from admin_service import Service
+    from browser import Tab
+
+    from oracle.api.console.declarations import Page
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+WITHOUT_HUB = True
+
+PICTURES: Final = os.environ.get("CONSOLE_PICTURES")
+LANGUAGE: Final = os.environ.get("CONSOLE_LANGUAGE", "en")  # of the pictures
+# Who opens the pages that an operator cannot open.
+ROLES: Final = (("operator", None), ("dfsp-maker", "greenbank"), ("dfsp-checker", "greenbank"), ("auditor", None))
+
+
+async def look_at(tab: Tab, name: str, address: str, *, complete: bool) -> None:
+    """Check a page in each look; without `complete`, in one of the four, another one for each page."""
+    page = tab.page
+    await page.goto(address)
+    number = 0
+    async for look in each_look(page):
+        number += 1
+        if not complete and not PICTURES and number != 1 + len(name) % 4:
+            continue
+        await check_accessible(page)
+        wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, f"{name} scrolls sideways: {look}"
+        if PICTURES:
+            await page.screenshot(path=Path(PICTURES) / f"{name}-{look}.png", full_page=True)
+
+
+def check_complaints(tab: Tab) -> None:
+    """Require that the browser refused nothing; that a thing is not there is no complaint about a page."""
+    assert [line for line in tab.complaints if "status of 404" not in line] == []
+
+
+async def test_the_page_to_sign_in(service: Service, tab: Tab) -> None:
+    await look_at(tab, "sign_in", f"{service.oracle.admin_url}/console/sign-in", complete=True)
+    check_complaints(tab)
+
+
+async def test_each_page(service: Service, tab: Tab, complete: bool) -> None:
+    left: list[Page] = [
+        page for page in list_pages().values() if page.method == "GET" and not page.is_part and not page.is_open
+    ]
+    await tab.page.set_extra_http_headers({"accept-language": LANGUAGE})
+    for role, fsp_id in ROLES:
+        await tab.page.context.clear_cookies()
+        await sign_in(tab, service, await issue(service, role, fsp_id))
+        for page in list(left):
+            address = service.oracle.admin_url + fill(page)
+            answer = await tab.page.request.get(address)
+            if answer.status == 403:
+                continue
+            assert answer.status < 500, page.name
+            left.remove(page)
+            await look_at(tab, page.name, address, complete=complete)
+    assert [page.name for page in left] == []
+    check_complaints(tab)
+
+
+async def test_an_operator_creates_an_fsp(service: Service, tab: Tab) -> None:
+    await sign_in(tab, service, await issue(service, "operator"))
+    page = tab.page
+    await page.get_by_role("navigation").get_by_role("link", name="FSPs").click()
+    await page.get_by_role("link", name="New FSP").click()
+    await page.get_by_label("FSP id").fill("greenbank")
+    await page.get_by_role("button", name="Create").click()
+    await expect(page.locator(".errors")).to_contain_text("already exists")
+    await page.locator(".errors a").click()
+    await expect(page.get_by_label("FSP id")).to_be_focused()
+    await check_accessible(page)
+    await page.get_by_label("FSP id").fill("bluebank")
+    await page.get_by_role("button", name="Create").click()
+    await expect(page.locator("#messages")).to_contain_text("bluebank")
+    await page.get_by_label("Status").select_option("closed")
+    await page.get_by_role("button", name="Filter").click()
+    await expect(page.locator("#fsps")).to_contain_text("no FSP")
+    assert "status=closed" in page.url
+    assert [line for line in tab.complaints if "status of 422" not in line] == []
