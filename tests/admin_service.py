@@ -92,13 +92,17 @@ def service(
 ) -> Iterator[Service]:
     name = asyncio.run(servers.make_database(postgres_template))
     url = postgres_template.url(name)
+    assert servers.valkey_command(valkey_server, "FLUSHALL") == b"+OK\r\n"  # of budgets that another module has used
     env = {**PATIENT, "ORACLE_DATABASE_URL": url, "ORACLE_REDIS_URL": valkey_server.url()}
-    if getattr(request.module, "WITH_ACCOUNT_LOOKUP", False):
+    whole = getattr(request.module, "WITH_ACCOUNT_LOOKUP", False)
+    if whole:
         env |= {"ORACLE_ACCOUNT_LOOKUP": "on", "ORACLE_ACCOUNT_LOOKUP_PORT": "0"}
     try:
         with ExitStack() as stack:
             command = (*SERVE, *(("--only", "admin") if getattr(request.module, "WITHOUT_HUB", False) else ()))
-            oracle = stack.enter_context(start_oracle(tmp_path_factory.mktemp("admin"), env, command=command))
+            # `whole`: nothing else begins this role with an interpreter of its own.
+            home = tmp_path_factory.mktemp("admin")
+            oracle = stack.enter_context(start_oracle(home, env, command=command, cold=whole))
             yield Service(oracle, url, stack)
     finally:
         asyncio.run(servers.drop_database(postgres_template, name))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 # A client of httpx reads the certificates of all authorities when it is made, also for plain HTTP, which is all that
 # the tests speak.  That takes 30 ms of CPU, and a run makes thousands of clients.
 default.create_ssl_context = functools.cache(default.create_ssl_context)  # type: ignore[attr-defined]
+
+# A collection makes hundreds of thousands of objects that all stay.  To look for garbage among them, now and in each
+# full collection of a test, takes a quarter of the time.
+gc.disable()
 
 # No deadline for an example: a busy machine is no reason to fail.
 hypothesis.settings.register_profile(
@@ -71,13 +76,22 @@ def complete(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--complete"))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     rank = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(LONGEST)))
 
 
 class StartPostgres(Protocol):
-    async def __call__(self, options: Mapping[str, str] | None = None) -> PostgresServer: ...
+    async def __call__(
+        self, options: Mapping[str, str] | None = None, *, another_cluster: bool = False
+    ) -> PostgresServer: ...
 
 
 class StartValkey(Protocol):
@@ -138,8 +152,9 @@ def redis_url(valkey_server: ValkeyServer) -> str:
 def start_postgres() -> Iterator[StartPostgres]:
     with ExitStack() as stack:
 
-        async def start(options: Mapping[str, str] | None = None) -> PostgresServer:
-            server = await servers.start_postgres(stack.enter_context(servers.temporary_home()), options)
+        async def start(options: Mapping[str, str] | None = None, *, another_cluster: bool = False) -> PostgresServer:
+            home = stack.enter_context(servers.temporary_home(servers.choose_place()))
+            server = await servers.start_postgres(home, options, another_cluster=another_cluster)
             stack.callback(lambda: asyncio.run(server.stop()))
             return server
 

@@ -1,6 +1,7 @@
 """Helm's own engine and the validators of what it renders: packages of 100 MB that only tests of deploy/ need.
 
-rendered  the chart for each set of values, with what the validators found: rendered once for a run
+rendered  the chart for each set of values, with what the validators found: rendered once for a process of a run
+composed  the Compose files, with what their validator found
 
 `make deploy-tools` installs them into build/deploy-tools.  Without them these tests are not run, and the run's last
 line names them.  In CI that is a failure.
@@ -35,13 +36,23 @@ BAD_VALUES: Final = {
 @pytest.fixture(scope="session")
 def rendered() -> dict[str, Any]:
     """What render.py prints."""
+    return _run_render(json.dumps(list(BAD_VALUES)))
+
+
+@pytest.fixture(scope="session")
+def composed() -> dict[str, Any]:
+    """What render.py prints of the Compose files."""
+    return _run_render("", "compose")
+
+
+def _run_render(given: str, *words: str) -> dict[str, Any]:
     if not TOOLS.exists():
         if os.environ.get("CI"):
             pytest.fail(MISSING)
         pytest.skip(MISSING)  # a person without them can run the rest; the summary names what is left out
     done = subprocess.run(
-        [sys.executable, str(RENDER)],
-        input=json.dumps(list(BAD_VALUES)),
+        [sys.executable, str(RENDER), *words],
+        input=given,
         env={**os.environ, "PYTHONPATH": str(TOOLS)},
         capture_output=True,
         text=True,

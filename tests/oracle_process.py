@@ -3,6 +3,9 @@
 It has free ports, JSON logs, a data directory below tmp_path, and embedded servers where the test gives no URL.
 The ports come from the log line "The oracle is ready" (so keep ORACLE_LOG_LEVEL at info).  The end of the block ends
 every process that it started.
+
+Processes are copies of one that has imported everything (warm.py).  `cold=True` starts interpreters, as a person does:
+for tests of the start itself, of what is imported, and of what the kernel shows of a process.
 """
 
 from __future__ import annotations
@@ -15,11 +18,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
 from typing import IO, Any, Self
 from urllib.parse import urlsplit
 
 import psutil
+import warm
 
 from oracle.compiled import VARIABLE
 
@@ -60,12 +65,19 @@ def environment(tmp_path: Path, env: Mapping[str, str] | None = None) -> dict[st
 
 
 def run_oracle(
-    tmp_path: Path, *arguments: str, env: Mapping[str, str] | None = None, timeout_s: float = 120
+    tmp_path: Path,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float = 120,
+    cold: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run one command of the real command line to its end."""
+    command, given = [sys.executable, "-m", "oracle", *arguments], environment(tmp_path, env)
+    if not cold and warm.can_start(command, given):
+        return _run_copy(command, given, tmp_path, timeout_s)
     return subprocess.run(
-        [sys.executable, "-m", "oracle", *arguments],
-        env=environment(tmp_path, env),
+        command,
+        env=given,
         cwd=tmp_path,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -73,6 +85,20 @@ def run_oracle(
         timeout=timeout_s,
         check=False,
     )
+
+
+def _run_copy(command: list[str], env: dict[str, str], cwd: Path, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    with Path(os.devnull).open() as nothing, TemporaryFile() as out, TemporaryFile() as err:
+        copy = warm.start(command[3:], env, cwd, [file.fileno() for file in (nothing, out, err)])
+        try:
+            code = copy.wait(timeout_s)
+        finally:
+            copy.kill()
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode())
+    return subprocess.CompletedProcess(command, code, *texts)
 
 
 def is_gone(process: psutil.Process) -> bool:
@@ -86,11 +112,19 @@ def is_gone(process: psutil.Process) -> bool:
 class OracleProcess:
     """A running `serve`.  It ends with its `with` block."""
 
-    def __init__(self, command: Sequence[str], tmp_path: Path, env: Mapping[str, str] | None, **popen: Any) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        tmp_path: Path,
+        env: Mapping[str, str] | None,
+        *,
+        cold: bool = False,
+        **popen: Any,
+    ) -> None:
         self._log = tmp_path / f"oracle-{time.monotonic_ns()}.log"
         self._seen: dict[int, psutil.Process] = {}
         with self._log.open("wb") as log:
-            self.process = _start(command, environment(tmp_path, env), tmp_path, log, popen)
+            self.process = _start(list(command), environment(tmp_path, env), tmp_path, log, popen, cold=cold)
 
     @property
     def pid(self) -> int:
@@ -187,10 +221,11 @@ def start_oracle(
     ready_timeout_s: float = 2 * PATIENCE_S,
     *,
     command: Sequence[str] = SERVE,
+    cold: bool = False,
     **popen: Any,
 ) -> OracleProcess:
     """A `serve` that answers."""
-    oracle = OracleProcess(command, tmp_path, env, **popen)
+    oracle = OracleProcess(command, tmp_path, env, cold=cold, **popen)
     try:
         return oracle.wait_ready(ready_timeout_s)
     except BaseException:
@@ -199,15 +234,18 @@ def start_oracle(
 
 
 def _start(
-    command: Sequence[str], env: dict[str, str], cwd: Path, log: IO[bytes], popen: dict[str, Any]
-) -> subprocess.Popen[bytes]:
+    command: list[str], env: dict[str, str], cwd: Path, log: IO[bytes], popen: dict[str, Any], *, cold: bool
+) -> subprocess.Popen[bytes] | warm.Copy:
+    if not cold and not popen and warm.can_start(command, env):
+        with Path(os.devnull).open() as nothing:
+            return warm.start(command[3:], env, cwd, [nothing.fileno(), log.fileno(), log.fileno()])
     standard: dict[str, Any] = {
         "stdin": subprocess.DEVNULL,
         "stdout": log,
         "stderr": subprocess.STDOUT,
         "start_new_session": True,  # signals to its group must not reach the tests
     }
-    return subprocess.Popen(list(command), env=env, cwd=cwd, **{**standard, **popen})
+    return subprocess.Popen(command, env=env, cwd=cwd, **{**standard, **popen})
 
 
 def _is_worker(process: psutil.Process, role: str) -> bool:

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 
 class StartPostgres(Protocol):
-    async def __call__(self, options: Mapping[str, str] | None = None) -> PostgresServer: ...
+    async def __call__(
+        self, options: Mapping[str, str] | None = None, *, another_cluster: bool = False
+    ) -> PostgresServer: ...
 
 
 PROCESS = Path(__file__).with_name("sealing_process.py")
@@ -316,7 +318,7 @@ async def test_the_log_goes_on_in_a_cluster_with_a_lower_transaction_counter(
         await register(database_url, 1_000, 20)
         await seal(database_url, tmp_path / "keys")
     kept = await size(database_url)
-    there = await start_postgres()
+    there = await start_postgres(another_cluster=True)
     binaries = find_postgres_binaries(postgres_server.data)
     await asyncio.to_thread(_copy, binaries, database_url, there.url())
     url = there.url()

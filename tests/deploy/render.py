@@ -3,15 +3,17 @@
 It runs with the packages of requirements.lock alone (see deploy_tools), and prints one JSON object:
 
     sets        for each file in values/: golden (the text to compare), documents, unchecked kinds, faults
-    compose     for each Compose file: the document, faults
     lint        what `helm lint` says
     refused     for each text of bad values that it is given: what Helm says
     runbooks    the links of all alerts, with runbookBaseUrl set
     archive     the names of the files in the packed chart, with the number of their bytes
+
+With the argument `compose` it prints for each Compose file the document and its faults.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import sys
@@ -30,15 +32,21 @@ from helm_python.errors import HelmError
 HERE = Path(__file__).parent
 DEPLOY = HERE.parents[1] / "deploy"
 CHART = DEPLOY / "helm" / "alias-oracle"
+# Both read hundreds of texts, most of them the same.
+read_yaml_documents = functools.partial(yaml.load_all, Loader=yaml.CSafeLoader)
+read_yaml = functools.cache(functools.partial(yaml.load, Loader=yaml.CSafeLoader))
+kubernetes_validate.utils.schema_contents = functools.cache(kubernetes_validate.utils.schema_contents)
 KUBERNETES = ("1.29", "1.37")  # the oldest and the newest that have schemas of all that is used
 
 
 def main() -> None:
+    if sys.argv[1:] == ["compose"]:
+        json.dump(check_all_compose(), sys.stdout, default=str)
+        return
     bad, seen = json.load(sys.stdin), set[str]()
     with Chart.load(CHART) as chart:
         found = {
             "sets": {file.stem: render(chart, file, seen) for file in sorted((HERE / "values").glob("*.yaml"))},
-            "compose": {file.name: check_compose(file) for file in sorted((DEPLOY / "compose").glob("docker-*.yml"))},
             "lint": lint(CHART),
             "refused": {text: find_refusal(chart, yaml.safe_load(text)) for text in bad},
             "runbooks": list_runbooks(chart),
@@ -51,7 +59,7 @@ def render(chart: Chart, file: Path, seen: set[str]) -> dict[str, Any]:
     values = yaml.safe_load(file.read_text())
     texts = chart.render(values, name="moja", namespace="mojaloop", is_install=True)
     notes = texts.pop("alias-oracle/templates/NOTES.txt")
-    documents = [each for _, text in sorted(texts.items()) for each in yaml.safe_load_all(text) if each]
+    documents = [each for _, text in sorted(texts.items()) for each in read_yaml_documents(text) if each]
     unchecked: set[str] = set()
     faults = []
     for each in documents:
@@ -84,19 +92,28 @@ def choose_versions(document: dict[str, Any], seen: set[str]) -> list[str]:
 
 def shorten(document: dict[str, Any]) -> dict[str, Any]:
     """Write the name of a file in place of its contents, which have tests of their own."""
-    contents = {file.read_text().rstrip(): file.name for file in (CHART / "files").iterdir()}
+    contents = read_contents()
     data = document.get("data", {})
     for name, text in data.items():
         if isinstance(text, str) and text.rstrip() in contents:
             data[name] = f"(the file {contents[text.rstrip()]})"
-    alerts = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
+    alerts = read_yaml((CHART / "files" / "alerts.yaml").read_text())
     if document.get("spec") == alerts:
         document = {**document, "spec": "(the file alerts.yaml)"}
     if document["metadata"]["name"].endswith("-alerts"):
-        grafana = yaml.safe_load((CHART / "files" / "alerts.grafana.yaml").read_text())
+        grafana = read_yaml((CHART / "files" / "alerts.grafana.yaml").read_text())
         if data == grafana["data"]:
             document = {**document, "data": "(the data of the file alerts.grafana.yaml)"}
     return document
+
+
+@functools.cache
+def read_contents() -> dict[str, str]:
+    return {file.read_text().rstrip(): file.name for file in (CHART / "files").iterdir()}
+
+
+def check_all_compose() -> dict[str, Any]:
+    return {file.name: check_compose(file) for file in sorted((DEPLOY / "compose").glob("docker-*.yml"))}
 
 
 def check_compose(file: Path) -> dict[str, Any]:

@@ -14,30 +14,30 @@ FILES = sorted(file.name for file in COMPOSE.glob("docker-*.yml"))
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_compose_file_is_valid(rendered: dict[str, Any], name: str) -> None:
-    assert rendered["compose"][name]["faults"] == []
+def test_a_compose_file_is_valid(composed: dict[str, Any], name: str) -> None:
+    assert composed[name]["faults"] == []
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_file_that_is_mounted_exists(rendered: dict[str, Any], name: str) -> None:
-    for service in rendered["compose"][name]["document"]["services"].values():
+def test_every_file_that_is_mounted_exists(composed: dict[str, Any], name: str) -> None:
+    for service in composed[name]["document"]["services"].values():
         for volume in service.get("volumes", []):
             source = volume.partition(":")[0]
             assert not source.startswith(".") or (COMPOSE / source).is_file(), source
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_service_accepts_its_settings(rendered: dict[str, Any], name: str) -> None:
+def test_the_service_accepts_its_settings(composed: dict[str, Any], name: str) -> None:
     from oracle.settings import load
 
-    for service in rendered["compose"][name]["document"]["services"].values():
+    for service in composed[name]["document"]["services"].values():
         if service["image"].startswith("alias-oracle"):
             environ = {key: str(value or "") for key, value in service["environment"].items()}
             assert load(environ).settings.database_url is not None
 
 
-def test_the_overlay_keeps_the_names_of_the_harness(rendered: dict[str, Any]) -> None:
-    document = rendered["compose"]["docker-compose.alias-oracle.yml"]["document"]
+def test_the_overlay_keeps_the_names_of_the_harness(composed: dict[str, Any]) -> None:
+    document = composed["docker-compose.alias-oracle.yml"]["document"]
     service = document["services"]["als-msisdn-oracle-svc"]
     assert service["container_name"] == "als-msisdn-oracle-svc"
     assert service["networks"] == ["mojaloop-net"]
@@ -47,9 +47,9 @@ def test_the_overlay_keeps_the_names_of_the_harness(rendered: dict[str, Any]) ->
     assert {tuple(each["profiles"]) for each in document["services"].values()} == {tuple(service["profiles"])}
 
 
-def test_the_evaluation_is_closed_to_the_network(rendered: dict[str, Any]) -> None:
+def test_the_evaluation_is_closed_to_the_network(composed: dict[str, Any]) -> None:
     """Its passwords are known to everybody."""
-    for service in rendered["compose"]["docker-compose.yml"]["document"]["services"].values():
+    for service in composed["docker-compose.yml"]["document"]["services"].values():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
 

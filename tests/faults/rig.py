@@ -127,12 +127,15 @@ class NotRecovered(AssertionError):
 class Service:
     """One `oracle serve` behind its two proxies."""
 
-    def __init__(self, name: str, home: Path, workers: int, env: Mapping[str, str], command: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, home: Path, workers: int, env: Mapping[str, str], command: Sequence[str], *, cold: bool
+    ) -> None:
         self.name = name
         self.home = home
         self.workers = workers
         self.env = env
         self.command = command
+        self.cold = cold
         self.process: OracleProcess | None = None
         self.port = 1  # nobody listens there
         self.postgres_gates: list[str] = []  # one for each server of its URL
@@ -151,7 +154,9 @@ class Service:
         """Start it again and again, as a service manager does: without a database it does not start."""
         for left in reversed(range(STARTS_MAX)):
             try:
-                process = await asyncio.to_thread(start_oracle, self.home, self.env, command=self.command)
+                process = await asyncio.to_thread(
+                    start_oracle, self.home, self.env, command=self.command, cold=self.cold
+                )
             except AssertionError:
                 if not left:
                     raise
@@ -504,12 +509,13 @@ async def running_rig(
     sentinel: bool = False,
     standby: Standby = "none",
     hub_only: bool = False,
+    cold: bool = True,
 ) -> AsyncIterator[Rig]:
     """The services, up and each with its cache; no load yet.
 
     `broken` (or RIG_BROKEN) names what broken_worker.py leaves out.  `sentinel`: a primary and a replica, watched by a
     sentinel, which the services reach without a proxy, because a sentinel names the servers themselves.  `standby`:
-    PostgreSQL has one.  `hub_only`: no service has an admin process or jobs.
+    PostgreSQL has one.  `hub_only`: no service has an admin process or jobs.  `cold`: as for start_oracle.
     """
     broken = broken or os.environ.get("RIG_BROKEN", "")
     async with AsyncExitStack() as stack:
@@ -549,7 +555,7 @@ async def running_rig(
             command = [*((sys.executable, str(BROKEN_WORKER)) if broken else SERVE)]
             if number or hub_only:
                 command += ["--only", "hub"]
-            service = Service(f"s{number}", place, count, settings, command)
+            service = Service(f"s{number}", place, count, settings, command, cold=cold)
             service.postgres_gates = gates
             rig.services.append(service)
             stack.push_async_callback(service.stop)

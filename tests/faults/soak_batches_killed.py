@@ -66,7 +66,8 @@ class Run:
             self.call("POST", "/fsps", json={"fspId": fsp_id})
 
     def _start(self) -> OracleProcess:
-        return self._stack.enter_context(start_oracle(self._tmp_path, self._env, command=(*SERVE, "--only", "admin")))
+        command = (*SERVE, "--only", "admin")
+        return self._stack.enter_context(start_oracle(self._tmp_path, self._env, command=command, cold=True))
 
     def call(self, method: str, path: str, **options: Any) -> httpx.Response:
         url = f"{self.oracle.admin_url}/admin/v1{path}"

@@ -185,7 +185,9 @@ def stage() -> Iterator[Stage]:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         stack = AsyncExitStack()
         rig = runner.run(
-            stack.enter_async_context(running_rig(1, workers=(2, 1), latency_ms=0, load=Load(), env=SETTINGS))
+            stack.enter_async_context(
+                running_rig(1, workers=(2, 1), latency_ms=0, load=Load(), env=SETTINGS, cold=False)
+            )
         )
         try:
             yield Stage(runner, rig)

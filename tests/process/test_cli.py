@@ -20,7 +20,7 @@ PASSWORD = "hush-hush"
 
 
 def test_version_prints_the_version(tmp_path: Path) -> None:
-    done = run_oracle(tmp_path, "--version")
+    done = run_oracle(tmp_path, "--version", cold=True)
     assert done.returncode == 0
     assert done.stdout.startswith("oracle ")
 
@@ -397,11 +397,11 @@ def test_lookup_refuses_a_bad_identifier(tmp_path: Path) -> None:
 def test_commands_work_alone_and_beside_a_running_serve(tmp_path: Path) -> None:
     lookup = ("lookup", "MSISDN", "+525500000001")
     assert run_oracle(tmp_path, *lookup).returncode == 6  # there is no directory yet, and it makes none
-    assert run_oracle(tmp_path, "seed", "--count", "2", "--fsps", "2").returncode == 0
-    assert run_oracle(tmp_path, *lookup).stdout == "MSISDN/525500000001  fsp-002\n"
+    assert run_oracle(tmp_path, "seed", "--count", "2", "--fsps", "2", cold=True).returncode == 0
+    assert run_oracle(tmp_path, *lookup, cold=True).stdout == "MSISDN/525500000001  fsp-002\n"
     with start_oracle(tmp_path, command=(*SERVE, "--only", "hub")):
         assert run_oracle(tmp_path, *lookup).stdout == "MSISDN/525500000001  fsp-002\n"
-        assert run_oracle(tmp_path, "migrate").stdout == "migrations applied: 0\n"
+        assert run_oracle(tmp_path, "migrate", cold=True).stdout == "migrations applied: 0\n"
 
 
 def test_a_failed_connection_is_one_line_without_the_password(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import threading
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from oracle_process import SERVE, OracleProcess, until
@@ -47,5 +48,5 @@ def test_the_first_key_reaches_a_terminal_and_no_file(
         assert "aok_" not in process.output
 
 
-def start_to_file(tmp_path: Path, env: dict[str, str], **popen: int) -> OracleProcess:
+def start_to_file(tmp_path: Path, env: dict[str, str], **popen: Any) -> OracleProcess:
     return OracleProcess(ADMIN, tmp_path, env, **popen)

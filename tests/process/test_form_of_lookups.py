@@ -22,7 +22,7 @@ def test_the_form_of_lookups_is_shown_everywhere(
     (tmp_path / "oracle.toml").write_text(f'compiled = "{setting}"\nworkers = 2\n')
     config = ("--config", "oracle.toml")
     env = {"ORACLE_DATABASE_URL": database_url, "ORACLE_REDIS_URL": redis_url}
-    with start_oracle(tmp_path, env, command=(sys.executable, "-m", "oracle", *config, "serve")) as oracle:
+    with start_oracle(tmp_path, env, command=(sys.executable, "-m", "oracle", *config, "serve"), cold=True) as oracle:
         until(lambda: len(oracle.workers("jobs")) == 1)
         for url in (oracle.hub_url, oracle.admin_url):
             assert httpx.get(f"{url}/health").json()["compiled"] is expected.compiled
@@ -35,7 +35,7 @@ def test_the_form_of_lookups_is_shown_everywhere(
         event = "Lookups run compiled" if expected.compiled else "Lookups run as plain Python"
         (line,) = oracle.find_log_lines(event)  # one for all workers
         assert line.get("reason", "") == expected.reason
-    checked = run_oracle(tmp_path, *config, "check-config", env=env)
+    checked = run_oracle(tmp_path, *config, "check-config", env=env, cold=True)
     assert checked.stdout.splitlines()[-1] == f"# {expected}"
 
 

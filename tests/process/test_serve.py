@@ -14,7 +14,7 @@ from contextlib import closing
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -129,7 +129,8 @@ def test_a_signal_during_the_start_ends_serve(tmp_path: Path, servers: dict[str,
 
 @pytest.mark.parametrize(("part", "roles"), [("hub", {"hub"}), ("admin", {"admin", "jobs"})])
 def test_one_listener_alone(tmp_path: Path, servers: dict[str, str], part: str, roles: set[str]) -> None:
-    with start_oracle(tmp_path, servers, command=(sys.executable, "-m", "oracle", "serve", "--only", part)) as oracle:
+    command = (sys.executable, "-m", "oracle", "serve", "--only", part)
+    with start_oracle(tmp_path, servers, command=command, cold=True) as oracle:
         assert {role for role in ROLES if oracle.workers(role)} == roles
         port = urlsplit(str(oracle.find_log_lines("The oracle is ready")[0][f"{part}_url"])).port
         ports = {"ORACLE_HUB_PORT": "9", "ORACLE_ADMIN_PORT": "10", f"ORACLE_{part.upper()}_PORT": str(port)}
@@ -150,7 +151,7 @@ def test_no_process_is_left_after_a_stop(start: Start) -> None:
 
 
 def test_a_start_without_settings_leaves_no_process_and_finds_its_data_again(tmp_path: Path) -> None:
-    with start_oracle(tmp_path) as oracle:
+    with start_oracle(tmp_path, cold=True) as oracle:
         names = {process.name() for process in oracle.descendants()}
         assert {"postgres", "valkey-server"} <= names
         assert run_oracle(tmp_path, "seed", "--count", "10", "--fsps", "2").returncode == 0
@@ -200,7 +201,11 @@ def test_a_second_signal_shortens_the_stop(start: Start) -> None:
 
 def test_a_closed_terminal_stops_serve(tmp_path: Path, servers: dict[str, str]) -> None:
     ours, theirs = os.openpty()
-    terminal = {"stdin": theirs, "start_new_session": False, "preexec_fn": lambda: _take_terminal(theirs)}
+    terminal: dict[str, Any] = {
+        "stdin": theirs,
+        "start_new_session": False,
+        "preexec_fn": lambda: _take_terminal(theirs),
+    }
     with closing(os.fdopen(ours, "wb", 0)) as master, OracleProcess(STAND_IN, tmp_path, servers, **terminal) as oracle:
         os.close(theirs)
         oracle.wait_ready()

@@ -162,8 +162,10 @@ def test_the_commands_call_an_als_themselves_without_a_key(
     made = run("register", *ours, "--currency", "MXN,USD", "--default", "--json").json
     assert (made["isRegistered"], len(made["acts"])) == (True, 4)
     assert run("status", *ours, "--currency", "usd").code == 0
-    action, channel, actor, _ = list_events(service)[-1]
-    assert (action, channel, actor) == ("registered", "admin", "als-command")
+    ours_alone = [
+        event for event in list_events(service) if event[2] == "als-command"
+    ]  # the jobs heal MSISDN meanwhile
+    assert {event[:2] for event in ours_alone} == {("registered", "admin")}
     for words in (
         ("--endpoint", f"{OURS}/"), ("--endpoint", "oracle"), ("--endpoint", OURS, "--type", "CLABE"),
         ("--endpoint", OURS, "--currency", "pesos"), ("--endpoint", OURS, "--currency", "MXN,USD"),

@@ -25,7 +25,11 @@ from oracle.telemetry.metrics import Metrics
 from oracle.telemetry.tracing import Tracing
 
 READING = Reading()
-READING.preload()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _load_tables() -> None:
+    READING.preload()
 
 
 @asynccontextmanager

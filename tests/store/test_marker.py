@@ -331,7 +331,7 @@ async def test_another_cluster_is_accepted_and_moves_the_generation_once(
     start_postgres: StartPostgres, redis_url: str
 ) -> None:
     """As after pg_upgrade, or a dump that was restored elsewhere: the row of the generation comes along."""
-    old, new = await start_postgres(), await start_postgres()
+    old, new = await start_postgres(), await start_postgres(another_cluster=True)
     for server in (old, new):
         await migrate(server.url())
     async with open_process(old.url(), redis_url) as one:

@@ -10,6 +10,7 @@ Errors.            Each becomes a page.  Nothing that a person sends is a 500.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -24,7 +25,7 @@ from oracle.api.console import formats, languages
 from oracle.api.console.answers import Answer, dress
 from oracle.api.console.api import Api
 from oracle.api.console.assets import PATH as ASSETS_PATH
-from oracle.api.console.assets import load_assets
+from oracle.api.console.assets import Asset, load_assets
 from oracle.api.console.bodies import Form, read_form, read_upload
 from oracle.api.console.cookies import FLASH, LANGUAGE, VISITOR, ZONE, read_flash
 from oracle.api.console.declarations import ROOT, Page, list_pages
@@ -50,6 +51,16 @@ _FOREVER: Final = "public, max-age=31536000, immutable"
 SIGN_IN: Final = "sign_in"
 
 
+@cache
+def read_files() -> tuple[dict[str, Asset], Templates]:
+    """Read what does not change while the process lives, so that no page waits for it."""
+    for code in languages.LANGUAGES:
+        languages.load(code)
+    formats.list_time_zones()
+    assets = load_assets()
+    return assets, Templates(assets, make_helpers())
+
+
 class ConsoleOptions(msgspec.Struct, frozen=True):
     url: str = ""  # where browsers reach the listener; '': where they say
     limits: SessionLimits = SessionLimits()
@@ -73,15 +84,11 @@ class Console:
         self.takes_keys = services.ways.keys
         self.api: Api
         self._proxies = networks_of(services.proxies)
-        self._assets = load_assets()
-        self.templates = Templates(self._assets, make_helpers())
+        self._assets, self.templates = read_files()
         self._by_path = {asset.url: asset for asset in self._assets.values()}
         identities = services.ways.identities
         self.issuers: list[Issuer] = [one for one in identities.issuers if one.console_client] if identities else []
         self._form_targets = sorted({_origin_of(one.issuer) for one in self.issuers})
-        for code in languages.LANGUAGES:
-            languages.load(code)
-        formats.list_time_zones()
 
     def attach(self, app: Litestar) -> None:
         """Use the operations of this application.  Raises KeyError for a page that needs one that does not exist."""
