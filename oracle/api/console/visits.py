@@ -11,12 +11,13 @@ return visit.show("fsps/new.html", errors=visit.errors_of(reply), values=visit.f
 
 from __future__ import annotations
 
+import base64
 import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 from uuid import uuid4
 
@@ -24,7 +25,8 @@ import msgspec
 from markupsafe import Markup
 
 from oracle.api.admin.callers import Caller, Inside
-from oracle.api.admin.problems import Problem
+from oracle.api.admin.encryption import CallerCipher, NotReadable
+from oracle.api.admin.problems import Problem, Refusal
 from oracle.api.console.answers import Answer
 from oracle.api.console.api import Question, Reply, Stream
 from oracle.api.console.bodies import Form, Upload
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 
     from oracle.api.console.console import Console
     from oracle.identity.sessions import Session
+
+T = TypeVar("T")
 
 CSRF_FIELD: Final = "csrf"
 YEAR_S: Final = 31_536_000
@@ -250,6 +254,30 @@ class Visit:
         if problem.field and problem.code != "invalid":
             fields = {problem.field: problem.detail}
         return Errors(problem.detail, problem.hint, fields, problem.code)
+
+    # -- what an address must not show ---------------------------------------------------------------------------------
+
+    def seal(self, value: Any) -> str:
+        """Encrypt a value that a JSON has, for an address that only this person can open.
+
+        Addresses are written down in many places, and an identifier is personal data.
+        """
+        encrypted = self._seals.encrypt(msgspec.json.encode(value))
+        return base64.urlsafe_b64encode(encrypted).rstrip(b"=").decode()
+
+    def unseal(self, sealed: str, of: type[T]) -> T:
+        """Decrypt it.  Raises Refusal 404."""
+        try:
+            encrypted = base64.urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4))
+            return msgspec.json.decode(self._seals.decrypt(encrypted), type=of)
+        except (NotReadable, ValueError, msgspec.DecodeError):
+            raise Refusal(
+                404, "not_found", "Nothing is at this address", "Such an address works only for the person who got it"
+            ) from None
+
+    @property
+    def _seals(self) -> CallerCipher:
+        return CallerCipher(self.caller.secret, "console address")
 
     # -- forms and cookies -------------------------------------------------------------------------------------------
 

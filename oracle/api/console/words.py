@@ -1,11 +1,12 @@
-"""Words of the API, as people read them; filters of the templates: {{ caller.role | role }}."""
+"""Words of the API, as people read them; filters of the templates: {{ caller.role | role }}, {{ kind | kind }}."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
-from oracle.api.console.languages import Lazy, lazy
+from oracle.api.console.languages import Lazy, Text, lazy
+from oracle.identifiers import KINDS, PARTY_ID_TYPES
 
 ROLES: Final[Mapping[str, Lazy]] = {
     "operator": lazy("Operator of the hub"),
@@ -19,3 +20,32 @@ ROLES: Final[Mapping[str, Lazy]] = {
 def name_role(role: str) -> str:
     """Name a role; one that is not known here stays as it is."""
     return str(ROLES.get(str(role), role))
+
+
+# Names of standards stay as they are.
+KIND_NAMES: Final[Mapping[str, Text]] = {
+    "MSISDN": lazy("Phone number"),
+    "CLABE": "CLABE",
+    "NRC": "NRC",
+    "IBAN": "IBAN",
+    "ACCOUNT_ID": lazy("Account number"),
+    "EMAIL": lazy("Email"),
+    "PERSONAL_ID": lazy("Personal document"),
+    "BUSINESS": lazy("Business"),
+    "DEVICE": lazy("Device"),
+    "ALIAS": lazy("Chosen name"),
+}
+
+
+def name_kind(kind: str | None) -> str:
+    """Name a kind of identifiers; one that is not known here stays as it is."""
+    return str(KIND_NAMES.get(str(kind), kind or ""))
+
+
+def list_kinds(allowed: Collection[str] | None = None) -> list[tuple[str, str]]:
+    """List kinds and their names, for ui.select; with `allowed`, those and the narrower ones, as an FSP names them."""
+    return [
+        (kind, name_kind(kind))
+        for kind in KINDS
+        if allowed is None or kind in allowed or PARTY_ID_TYPES[kind] in allowed
+    ]
