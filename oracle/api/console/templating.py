@@ -7,7 +7,7 @@
     ui                     the macros of macros.html, in every block, without an import
     visit                  the request: caller, language, menu … (see `visits`)
     time, day, ago, span, number, short, share   filters: {{ fsp.createdAt | time }}
-    role, kind             filters that name a role, a kind: {{ caller.role | role }}
+    role, kind, action, channel   filters that name such a thing: {{ caller.role | role }}
 
 A block can be rendered alone, as a part of a page.  So everything it uses comes from these names or from the values
 that the page gives: not from {% set %} or {% import %} outside of the block.
@@ -42,7 +42,7 @@ class Templates:
         environment.filters.update(
             time=_show_time, day=formats.format_day, ago=_show_ago, span=formats.format_span,
             number=formats.format_number, short=formats.format_short, share=formats.format_share,
-            role=words.name_role, kind=words.name_kind,
+            role=words.name_role, kind=words.name_kind, action=words.name_action, channel=words.name_channel,
         )  # fmt: skip
         environment.globals["ui"] = environment.get_template("macros.html").module
         for name in environment.list_templates():

@@ -1,4 +1,6 @@
-"""Words of the API, as people read them; filters of the templates: {{ caller.role | role }}, {{ kind | kind }}."""
+"""Words of the API, as people read them; filters of the templates: {{ caller.role | role }}, {{ kind | kind }},
+{{ event.action | action }}, {{ event.channel | channel }}.
+"""
 
 from __future__ import annotations
 
@@ -49,3 +51,29 @@ def list_kinds(allowed: Collection[str] | None = None) -> list[tuple[str, str]]:
         for kind in KINDS
         if allowed is None or kind in allowed or PARTY_ID_TYPES[kind] in allowed
     ]
+
+
+# What an event did, and how it came in.
+ACTIONS: Final[Mapping[str, Lazy]] = {
+    "registered": lazy("Registered"),
+    "changed": lazy("Changed"),
+    "removed": lazy("Removed"),
+    "ignored": lazy("Ignored"),
+}
+CHANNELS: Final[Mapping[str, Lazy]] = {
+    "hub": lazy("By the hub"),
+    "account-lookup": lazy("By the account lookup"),
+    "admin": lazy("By hand"),
+    "import": lazy("By a file"),
+    "self-heal": lazy("By automatic repair"),
+    "seed": lazy("By test data"),
+    "sql": lazy("In the database"),
+}
+
+
+def name_action(action: str) -> str:
+    return str(ACTIONS.get(str(action), action))
+
+
+def name_channel(channel: str) -> str:
+    return str(CHANNELS.get(str(channel), channel))
