@@ -54,6 +54,11 @@ def add(commands: Any) -> None:
 
     _add_id(fsps.add("show", _show, "show one FSP"))
 
+    impact = fsps.add(
+        "impact", _show_impact, "show what a suspension of an FSP would stop: aliases, routes, open files, keys"
+    )
+    _add_id(impact)
+
     create = fsps.add(
         "create", _create, "create an FSP; it is active at once",
         "Without --kinds and --currencies the FSP can register every kind and every currency.",
@@ -115,6 +120,11 @@ def _list(client: Client, arguments: Arguments) -> None:
 
 def _show(client: Client, arguments: Arguments) -> None:
     _print_reply(client.call("GET", "/fsps/{fsp_id}", fsp_id=arguments.fsp_id), arguments)
+
+
+def _show_impact(client: Client, arguments: Arguments) -> None:
+    reply = client.call("GET", "/fsps/{fsp_id}/impact", fsp_id=arguments.fsp_id)
+    show(reply.body, as_json=arguments.json)
 
 
 def _create(client: Client, arguments: Arguments) -> None:

@@ -245,6 +245,16 @@ class KeptRow(TypedDict):
     bytes: int
 
 
+class FspImpactRow(TypedDict):
+    """What follows the status of an FSP; `aliases` are counted up to a limit."""
+
+    aliases: int
+    aliases_estimated: int | None
+    routes: int
+    open_files: int
+    keys: int
+
+
 class FspRow(TypedDict):
     """An FSP; `contact` is JSON."""
 

@@ -19,6 +19,7 @@ from oracle.api.admin.calls import Call, Resource, answer
 from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.rate_limits import describe_limit
+from oracle.api.admin.values import FspIdQuery
 from oracle.budgets.classes import UNKNOWN_FSPS, Classes
 from oracle.budgets.correction import read_tokens
 from oracle.store.base import Session
@@ -83,13 +84,15 @@ def handlers() -> list[HTTPRouteHandler]:
     "List the budgets of FSPs against scans; the people of an FSP see their own", answers=BudgetPage,
 )  # fmt: skip
 async def list_budgets(
-    call: NamedDependency[Call], budgets: NamedDependency[BudgetReader | None], limit: Limit = PAGE,
-    cursor: Cursor = None,
+    call: NamedDependency[Call], budgets: NamedDependency[BudgetReader | None], fsp_id: FspIdQuery = None,
+    limit: Limit = PAGE, cursor: Cursor = None,
 ) -> Response[bytes]:  # fmt: skip
     reader = budgets or BudgetReader("off", Classes.of_defaults(), lambda: None, "")
-    cursors = Cursors(call.caller, "budgets")
+    cursors = Cursors(call.caller, "budgets", fsp_id)
     after = cursors.open(cursor, str)
-    bound = None if call.fsp_ids is None else sorted(call.fsp_ids)
+    bound = call.list_fsps()
+    if fsp_id is not None:
+        bound = [fsp_id] if bound is None or fsp_id in bound else []
     rows = await call.postgres.rows("budgets_page", bound, after, limit + 1)
     tokens = await reader.fetch_tokens()
     items = [reader.describe(row["fsp_id"], tokens) for row in rows[:limit]]
@@ -97,7 +100,7 @@ async def list_budgets(
     if bound is None and following is None:
         items.append(reader.describe(UNKNOWN_FSPS, tokens))
     page = BudgetPage(mode=reader.mode, items=items, next=following)
-    if bound is not None and len(items) == 1 and items[0].tokens is not None:
+    if call.fsp_ids is not None and len(items) == 1 and items[0].tokens is not None:
         return answer(page, headers=describe_budget(items[0])).response()
     return call.read_page(page)
 

@@ -44,6 +44,7 @@ from oracle.identity.identity import Role
 from oracle.store.postgres import Transaction
 
 LOGO_BYTES_MAX: Final = 16_384  # the public list of prefixes repeats it, in Base64
+COUNTED_MAX: Final = 100_000  # aliases; to count these takes some 10 ms, and 10 million a second
 # Recognised by their first bytes, not by the sender's word: other systems show them.
 _IMAGES: Final = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 
@@ -145,6 +146,18 @@ class FspPage(Resource):
     next: str | None
 
 
+class FspImpact(Resource):
+    aliases: Annotated[int, Meta(description="Identifiers whose default entry belongs to the FSP")]
+    aliases_exact: Annotated[
+        bool, Meta(description=f"false: there are more than {COUNTED_MAX:,}, and `aliases` is an estimate")
+    ]
+    routes: Annotated[int, Meta(description="Routes that are valid now or later")]
+    open_files: Annotated[
+        int, Meta(description="Files and changes that are being validated, wait for approval, or are being applied")
+    ]
+    keys: Annotated[int, Meta(description="Keys that are neither revoked nor expired")]
+
+
 _FIELDS: Final = tuple(name for name in NewFsp.__struct_fields__ if name != "fsp_id")
 # In the order of the parameters of fsp_add and fsp_change.
 _COLUMNS: Final = (*(name for name in _FIELDS if name != "hub_changes"), "hub_changes")
@@ -184,7 +197,7 @@ def no_such_fsp() -> Refusal:
 
 
 def handlers() -> list[HTTPRouteHandler]:
-    return [list_fsps, create_fsp, read_fsp, change_fsp, set_status, read_logo, put_logo, drop_logo]
+    return [list_fsps, create_fsp, read_fsp, change_fsp, read_impact, set_status, read_logo, put_logo, drop_logo]
 
 
 @operation(
@@ -247,6 +260,26 @@ async def change_fsp(call: NamedDependency[Call], fsp_id: FromPath[str], data: J
         return answer(fsp_of(row), version=row["version"])
 
     return await call.administer(work)
+
+
+@operation(
+    "getFspImpact",
+    "GET",
+    "/fsps/{fsp_id:str}/impact",
+    OPERATOR,
+    "Show what a change of the status of an FSP would affect",
+    answers=FspImpact,
+)
+async def read_impact(call: NamedDependency[Call], fsp_id: FromPath[str]) -> Response[bytes]:
+    row = await call.postgres.row("fsp_impact", fsp_id, COUNTED_MAX)
+    if row is None:
+        raise no_such_fsp()
+    is_exact = row["aliases"] <= COUNTED_MAX
+    aliases = row["aliases"] if is_exact else max(row["aliases"], row["aliases_estimated"] or 0)
+    impact = FspImpact(
+        aliases=aliases, aliases_exact=is_exact, routes=row["routes"], open_files=row["open_files"], keys=row["keys"]
+    )
+    return call.read(impact)
 
 
 @operation(

@@ -155,6 +155,21 @@ SELECT default_country FROM fsps WHERE fsp_id = $1
 -- name: fsp_set_status(text, text)
 UPDATE fsps SET status = $2::text::fsp_status WHERE fsp_id = $1 AND status <> $2::text::fsp_status
 
+-- name: fsp_impact(text, int8) -> FspImpactRow
+-- What follows the status of an FSP.  $2 how many aliases are counted at most: one more means that there are more, and
+-- then the planner's statistics estimate them (NULL: it has none).  By aliases_by_fsp, routes_by_fsp, batches_unfinished,
+-- batches_waiting and credentials_by_fsp.
+SELECT (SELECT count(*) FROM (SELECT 1 FROM aliases WHERE fsp_id = $1 LIMIT $2::bigint + 1) AS counted) AS aliases,
+       (SELECT round(reltuples * frequency)::bigint
+        FROM pg_class JOIN pg_stats ON attname = 'fsp_id' AND tablename = relname AND schemaname = relnamespace::regnamespace::text,
+             unnest(most_common_vals::text::text[], most_common_freqs) AS common (value, frequency)
+        WHERE pg_class.oid = 'aliases'::regclass AND value = $1) AS aliases_estimated,
+       (SELECT count(*) FROM routes WHERE fsp_id = $1 AND valid_to > now()) AS routes,
+       (SELECT count(*) FROM batches WHERE fsp_id = $1 AND state IN ('validating', 'applying'))
+       + (SELECT count(*) FROM batches WHERE fsp_id = $1 AND state = 'waiting') AS open_files,
+       (SELECT count(*) FROM credentials WHERE fsp_id = $1 AND revoked_at > now() AND expires_at > now()) AS keys
+FROM fsps WHERE fsp_id = $1
+
 -- name: logo(text) -> LogoRow
 SELECT logo_data_type, data, encode(logo_sha256, 'hex') AS logo_sha256 FROM fsps JOIN fsp_logos USING (fsp_id)
 WHERE fsp_id = $1

@@ -53,6 +53,7 @@ EXPECTED: Final = {
     "POST /admin/v1/fsps": OPERATOR,
     "GET /admin/v1/fsps/{fsp_id}": EVERYBODY,
     "PATCH /admin/v1/fsps/{fsp_id}": OPERATOR,
+    "GET /admin/v1/fsps/{fsp_id}/impact": OPERATOR,
     "POST /admin/v1/fsps/{fsp_id}/status": OPERATOR,
     "GET /admin/v1/fsps/{fsp_id}/logo": EVERYBODY,
     "PUT /admin/v1/fsps/{fsp_id}/logo": OPERATOR,

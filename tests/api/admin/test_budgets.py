@@ -35,6 +35,8 @@ def test_staff_see_all_budgets_and_an_fsp_sees_its_own(service: Service, operato
     assert [item["fspId"] for item in first["items"]] == ["greenbank"]
     second = read(operator, limit=5, cursor=first["next"])
     assert [item["fspId"] for item in second["items"]] == ["redbank", None]
+    assert read(operator, fspId="redbank")["items"] == [{"fspId": "redbank", **FULL}]
+    assert read(service.client("reader", "greenbank"), fspId="redbank")["items"] == []
     for role in ("dfsp-maker", "dfsp-checker"):
         mine = service.client(role, "redbank").get("/budgets")
         assert mine.json() == {"mode": "observe", "items": [{"fspId": "redbank", **FULL}], "next": None}

@@ -29,6 +29,7 @@ NAMES: Final = {
     "createFsp",
     "getFsp",
     "changeFsp",
+    "getFspImpact",
     "setFspStatus",
     "getLogo",
     "setLogo",

@@ -166,3 +166,17 @@ def test_a_refusal_names_the_member_and_the_expected_value_but_not_the_sent_one(
         "limit: Expected a whole number of at least 1",
         "state: Expected one of applying, cancelled, done, failed, rejected, validating, waiting",
     ]
+
+
+def test_the_impact_counts_what_follows_the_status(service: Service, operator: httpx.Client) -> None:
+    operator.post("/fsps", json={"fspId": "impactbank"}).raise_for_status()
+    nothing = {"aliases": 0, "aliasesExact": True, "routes": 0, "openFiles": 0, "keys": 0}
+    assert operator.get("/fsps/impactbank/impact").json() == nothing
+    alias = {"kind": "MSISDN", "identifier": "+525512340001"}
+    operator.post("/fsps/impactbank/aliases", json=alias).raise_for_status()
+    route = {"kind": "CLABE", "prefix": "646", "fspId": "impactbank"}
+    operator.post("/routes", json=route).raise_for_status()
+    service.issue("dfsp-maker", "impactbank")
+    found = operator.get("/fsps/impactbank/impact").json()
+    assert found == {**nothing, "aliases": 1, "routes": 1, "keys": 1}
+    assert operator.get("/fsps/nobody/impact").status_code == 404
