@@ -89,7 +89,7 @@ def run_oracle(
 
 def _run_copy(command: list[str], env: dict[str, str], cwd: Path, timeout_s: float) -> subprocess.CompletedProcess[str]:
     with Path(os.devnull).open() as nothing, TemporaryFile() as out, TemporaryFile() as err:
-        copy = warm.start(command[3:], env, cwd, [file.fileno() for file in (nothing, out, err)])
+        copy = warm.start(command, env, cwd, [file.fileno() for file in (nothing, out, err)])
         try:
             code = copy.wait(timeout_s)
         finally:
@@ -238,7 +238,7 @@ def _start(
 ) -> subprocess.Popen[bytes] | warm.Copy:
     if not cold and not popen and warm.can_start(command, env):
         with Path(os.devnull).open() as nothing:
-            return warm.start(command[3:], env, cwd, [nothing.fileno(), log.fileno(), log.fileno()])
+            return warm.start(command, env, cwd, [nothing.fileno(), log.fileno(), log.fileno()])
     standard: dict[str, Any] = {
         "stdin": subprocess.DEVNULL,
         "stdout": log,

@@ -1,8 +1,9 @@
 """Processes of the oracle that need not import: each begins as a copy of one that has imported everything.
 
-`start(words, …)` is `python -m oracle WORDS` without the half second of CPU that its imports take, or the two seconds
-of a `serve` with its workers.  A run starts hundreds.  All else is real: a process of its own for the command, for the
-supervisor and for each worker, with arguments, environment, descriptors, signals and an exit code of its own.
+`start(command, …)` is `python -m oracle WORDS`, or a program of the tests, without the half second of CPU that the
+imports take, or the two seconds of a `serve` with its workers.  A run starts hundreds.  All else is real: a process of
+its own for the command, for the supervisor and for each worker, with arguments, environment, descriptors, signals and
+an exit code of its own.
 
 Not the same: modules that a command does not import are there as well, and /proc/PID/environ has the environment of the
 tests.  Tests of these, and of the start of a process itself, ask for a new interpreter (`cold` in oracle_process).
@@ -22,6 +23,7 @@ import gc
 import io
 import json
 import os
+import runpy
 import select
 import signal
 import socket
@@ -30,8 +32,12 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HERE: Final = Path(__file__).parent
 # Room for the arguments of a copy, where `ps` and psutil read them.
 ROOM: Final = "-" * 600
 REQUEST_BYTES_MAX: Final = 1 << 18
@@ -45,10 +51,18 @@ def choose_environment(env: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in env.items() if name.startswith(READ_AT_START)}
 
 
-def can_start(command: list[str], env: dict[str, str]) -> bool:
+def can_start(command: Sequence[str], env: dict[str, str]) -> bool:
     """Whether a copy does the same as this command.  macOS has no safe fork, and no pidfd."""
     same = choose_environment(env) == choose_environment(dict(os.environ))
-    return hasattr(os, "pidfd_open") and command[:3] == [sys.executable, "-m", "oracle"] and same
+    return hasattr(os, "pidfd_open") and is_ours(command) and same
+
+
+def is_ours(command: Sequence[str]) -> bool:
+    """Whether this is the oracle, or a program of the tests."""
+    interpreter, program, *words = [*command, "", ""]
+    return interpreter == sys.executable and (
+        (program == "-m" and words[0] == "oracle") or (program.endswith(".py") and Path(program).is_relative_to(HERE))
+    )
 
 
 # For the tests --------------------------------------------------------------------------------------------------
@@ -102,9 +116,9 @@ class Nursery:
         with theirs:
             self._process = subprocess.Popen([sys.executable, __file__, ROOM], stdin=theirs.fileno())
 
-    def start(self, words: list[str], env: dict[str, str], cwd: Path, stdio: list[int]) -> Copy:
+    def start(self, command: Sequence[str], env: dict[str, str], cwd: Path, stdio: list[int]) -> Copy:
         status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        request = json.dumps({"words": words, "env": env, "cwd": str(cwd)}).encode()
+        request = json.dumps({"command": command, "env": env, "cwd": str(cwd)}).encode()
         with theirs:
             socket.send_fds(self._control, [request], [*stdio, theirs.fileno()])
         return Copy(status)
@@ -118,13 +132,13 @@ _nurseries: list[Nursery] = []
 _starting = threading.Lock()
 
 
-def start(words: list[str], env: dict[str, str], cwd: Path, stdio: list[int]) -> Copy:
-    """Start `oracle WORDS` in a session of its own; `stdio` are its descriptors 0, 1 and 2."""
+def start(command: Sequence[str], env: dict[str, str], cwd: Path, stdio: list[int]) -> Copy:
+    """Start a command that `can_start` in a session of its own; `stdio` are its descriptors 0, 1 and 2."""
     with _starting:
         if not _nurseries:
             _nurseries.append(Nursery())
             atexit.register(_nurseries[0].close)
-        return _nurseries[0].start(words, env, cwd, stdio)
+        return _nurseries[0].start(command, env, cwd, stdio)
 
 
 # The nursery ----------------------------------------------------------------------------------------------------
@@ -215,7 +229,7 @@ def fork() -> int:
 
 
 def become(request: dict[str, Any], descriptors: dict[int, int], arguments: tuple[int, int]) -> NoReturn:
-    """Become `oracle WORDS` in this process, which was just forked; `descriptors`: what each of its descriptors is."""
+    """Become the command in this process, which was just forked; `descriptors`: what each of its descriptors is."""
     code = 1
     try:
         keep_descriptors(descriptors)
@@ -224,21 +238,24 @@ def become(request: dict[str, Any], descriptors: dict[int, int], arguments: tupl
         if request["cwd"]:
             os.chdir(request["cwd"])
         open_streams()
-        words = request["words"]
-        sys.argv = ["oracle", *words]
-        show_arguments([sys.executable, "-m", "oracle", *words], arguments)
+        command = request["command"]
+        show_arguments(command, arguments)
         asyncio.create_subprocess_exec = worker_forker(arguments, asyncio.create_subprocess_exec)
-        code = run(words)
+        code = run(*command[1:])
     finally:
         os._exit(code)
 
 
-def run(words: list[str]) -> int:
-    """Run the command, and what an interpreter does at its end."""
-    from oracle.cli import main
-
+def run(program: str, *words: str) -> int:
+    """Run the program, and what an interpreter does at its end."""
+    code = 0
     try:
-        code = main(words)
+        if program == "-m":
+            sys.argv, sys.path[0] = list(words), str(Path.cwd())
+            runpy.run_module("oracle", run_name="__main__", alter_sys=True)
+        else:
+            sys.argv, sys.path[0] = [program, *words], str(Path(program).parent)
+            runpy.run_path(program, run_name="__main__")
     except SystemExit as exc:
         code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
     except BaseException:  # noqa: BLE001 - as an interpreter does
@@ -318,7 +335,7 @@ def worker_forker(arguments: tuple[int, int], execute: Any) -> Any:
 
     async def start_worker(*command: str, **options: Any) -> Any:
         same = choose_environment(options.get("env") or {}) == choose_environment(dict(os.environ))
-        if command[:4] != (sys.executable, "-m", "oracle", "worker") or not same:
+        if not same or not is_ours(command) or "worker" not in command[2:4]:
             return await execute(*command, **options)
         pid = fork()
         if pid == 0:
@@ -326,7 +343,7 @@ def worker_forker(arguments: tuple[int, int], execute: Any) -> Any:
             ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
             nothing = os.open(os.devnull, os.O_RDWR)
             descriptors = {0: nothing, 1: 1, 2: 2, **{given: given for given in options["pass_fds"]}}
-            become({"words": command[3:], "env": options["env"], "cwd": ""}, descriptors, arguments)
+            become({"command": command, "env": options["env"], "cwd": ""}, descriptors, arguments)
         return Worker(pid)
 
     return start_worker
