@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
-
-if TYPE_CHECKING:
-    from oracle.identifiers.errors import Reason
+from typing import Final, NamedTuple
 
 # A member, parameter or part of a path, and the options or arguments that carry it: of these the command has one.
 ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
@@ -283,17 +280,10 @@ def explain_fault(message: str, reason: str, typed: Mapping[str, object]) -> str
 
     `typed`: what the person wrote as `identifier`, `subId` and `country`.
     """
-    from oracle.identifiers import KINDS, find_scheme  # noqa: PLC0415 - imports as in cli
-    from oracle.identifiers.opaque import describe_sub_id_fault  # noqa: PLC0415
+    from oracle.identifiers import describe_fault  # noqa: PLC0415 - imports as in cli
 
-    subject = message.partition(": ")[0]
-    text, sub_id, country = (typed.get(name) or "" for name in ("identifier", "subId", "country"))
-    found = ""
-    if reason.startswith("sub_id_") and isinstance(sub_id, str):
-        found = describe_sub_id_fault(sub_id, cast("Reason", reason))
-    elif subject in KINDS and text and isinstance(text, str):
-        found = find_scheme(subject).describe_fault(text, cast("Reason", reason), str(country).upper())
-    return f"{subject}: {found}" if found else message
+    text, sub_id, country = (str(typed.get(name) or "") for name in ("identifier", "subId", "country"))
+    return describe_fault(message, reason, text, sub_id, country)
 
 
 def explain_reason(reason: str, kind: object = None) -> str:

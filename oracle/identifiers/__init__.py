@@ -14,12 +14,14 @@ iban, email, opaque.  `characters` holds what all of them refuse.
 
 from oracle.identifiers.currency import list_current_currencies, list_hub_currencies
 from oracle.identifiers.errors import BadIdentifier
+from oracle.identifiers.guesses import Meaning, guess_kind, list_meanings
 from oracle.identifiers.reading import Reading
 from oracle.identifiers.registry import (
     KINDS,
     PARTY_ID_TYPES,
     SCHEMES,
     Kind,
+    describe_fault,
     display,
     find_scheme,
     list_examples,
@@ -35,15 +37,19 @@ __all__ = [
     "BadIdentifier",
     "Display",
     "Kind",
+    "Meaning",
     "PartyIdType",
     "PartyKey",
     "Reading",
     "Sample",
     "Scheme",
+    "describe_fault",
     "display",
     "find_scheme",
+    "guess_kind",
     "list_current_currencies",
     "list_examples",
     "list_hub_currencies",
+    "list_meanings",
     "make_stored_key",
 ]

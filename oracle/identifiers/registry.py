@@ -3,15 +3,15 @@
 The order is that of the import templates, the lists in messages and the published contract.
 """
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from oracle.identifiers.clabe import Clabe
 from oracle.identifiers.email import Email
-from oracle.identifiers.errors import BadIdentifier
+from oracle.identifiers.errors import BadIdentifier, Reason
 from oracle.identifiers.iban import Iban
 from oracle.identifiers.msisdn import Msisdn
 from oracle.identifiers.nrc import Nrc
-from oracle.identifiers.opaque import Opaque
+from oracle.identifiers.opaque import Opaque, describe_sub_id_fault
 from oracle.identifiers.scheme import Display, PartyIdType, PartyKey, Sample, Scheme
 
 SCHEMES: Final[tuple[Scheme, ...]] = (
@@ -67,6 +67,19 @@ def display(kind: str, canonical: str) -> Display:
             if narrower.is_canonical(canonical):
                 return narrower.display(canonical)
     return scheme.display(canonical)
+
+
+def describe_fault(message: str, reason: str, text: str, sub_id: str = "", country: str = "") -> str:
+    """Say what was found in a refused identifier and what is needed, for the person who wrote it.
+
+    `message` and `reason` are those of the BadIdentifier, which name the rule alone; `country` in any case.
+    """
+    subject, found = message.partition(": ")[0], ""
+    if reason.startswith("sub_id_"):
+        found = describe_sub_id_fault(sub_id, cast("Reason", reason))
+    elif subject in KINDS and text:
+        found = find_scheme(subject).describe_fault(text, cast("Reason", reason), country.upper())
+    return f"{subject}: {found}" if found else message
 
 
 def _list_recognised() -> dict[str, list[Scheme]]:
