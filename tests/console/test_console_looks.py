@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from browser import WAIT_MS
 from console_examples import fill
 from console_people import check_accessible, each_look, issue, sign_in
 from playwright.async_api import expect
@@ -19,6 +20,7 @@ from oracle.api.console.declarations import list_pages
 if TYPE_CHECKING:
     from admin_service import Service
     from browser import Tab
+    from playwright.async_api import Browser
 
     from oracle.api.console.declarations import Page
 
@@ -75,6 +77,26 @@ async def test_each_page(service: Service, tab: Tab, complete: bool) -> None:
             await look_at(tab, page.name, address, complete=complete)
     assert [page.name for page in left] == []
     check_complaints(tab)
+
+
+async def test_without_script_everything_here_works_too(service: Service, browser: Browser) -> None:
+    context = await browser.new_context(java_script_enabled=False)
+    page = await context.new_page()
+    page.set_default_timeout(WAIT_MS)
+    await page.goto(f"{service.oracle.admin_url}/console/fsps")
+    await page.get_by_role("button", name="Español").click()
+    await page.locator("#field-key").fill(await issue(service, "operator"))
+    await page.get_by_role("button", name="Iniciar sesión").click()
+    await page.get_by_role("link", name="Nuevo FSP").click()
+    await page.get_by_label("Id del FSP").fill("yellowbank")
+    await page.get_by_role("button", name="Crear").click()
+    await expect(page.locator("#messages")).to_contain_text("yellowbank")
+    await page.get_by_label("Estado").select_option("closed")
+    await page.get_by_role("button", name="Filtrar").click()
+    await expect(page.locator("#fsps")).to_contain_text("ningún FSP")
+    await page.get_by_role("button", name="Cerrar sesión").click()
+    await expect(page.locator("#messages")).to_contain_text("Cerró la sesión")
+    await context.close()
 
 
 async def test_an_operator_creates_an_fsp(service: Service, tab: Tab) -> None:

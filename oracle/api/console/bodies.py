@@ -16,7 +16,7 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser
 from oracle.api.admin.problems import Refusal
 
 FIELDS_MAX: Final = 1_000
-FIELD_BYTES_MAX: Final = 65_536
+FIELD_BYTES_MAX: Final = 65_536  # of all fields before a file
 URLENCODED: Final = "application/x-www-form-urlencoded"
 MULTIPART: Final = "multipart/form-data"
 
@@ -94,7 +94,7 @@ async def read_upload(stream: AsyncIterator[bytes], content_type: str) -> Upload
         raise Refusal(415, "unsupported_media_type", "This is not a form with a file", f"Send {MULTIPART}")
     events = _parse(stream, boundary)
     pairs: list[tuple[str, str]] = []
-    value, name = bytearray(), ""
+    value, name, length = bytearray(), "", 0
     async for event in events:
         if isinstance(event, MultipartSegment):
             name, value = event.name, bytearray()
@@ -107,8 +107,9 @@ async def read_upload(stream: AsyncIterator[bytes], content_type: str) -> Upload
             pairs.append((name, value.decode("utf-8", "replace")))
         else:
             value += event
-            if len(value) > FIELD_BYTES_MAX or len(pairs) > FIELDS_MAX:
-                raise Refusal(413, "too_large", "A field of the form is too long", "Send a shorter text")
+            length += len(event)
+        if length > FIELD_BYTES_MAX or len(pairs) > FIELDS_MAX:
+            raise Refusal(413, "too_large", "The fields of the form are too long", "Send shorter texts")
     return Upload(Form(pairs), "", "", _read_nothing())
 
 

@@ -29,7 +29,7 @@ from oracle.api.console.assets import Asset, load_assets
 from oracle.api.console.bodies import Form, read_form, read_upload
 from oracle.api.console.cookies import FLASH, LANGUAGE, VISITOR, ZONE, read_flash
 from oracle.api.console.declarations import ROOT, Page, list_pages
-from oracle.api.console.languages import lazy
+from oracle.api.console.languages import _, lazy
 from oracle.api.console.templating import Templates
 from oracle.api.console.visits import CSRF_FIELD, Shown, Visit, current, make_helpers, make_url
 from oracle.identity.addresses import is_proxy, networks_of
@@ -219,12 +219,17 @@ class Console:
         return await page.show(visit, **parameters)
 
     async def _enter(self, visit: Visit, cookies: str) -> None:
-        """Find who it is.  Raises Refusal 403 for somebody who lost every FSP, DirectoryUnavailable."""
+        """Find who it is.  A session ends with its key, or with the last FSP of the person.  Raises
+        DirectoryUnavailable.
+        """
         token = read_cookie(cookies, SESSION)
         session = await self.sessions.find(token) if token else None
         if session is None:
             return
-        caller = await self.access.make_session_caller(session)
+        try:
+            caller = await self.access.make_session_caller(session)
+        except Refusal:
+            caller = None
         if caller is None:
             await self.sessions.end(token)
             visit.end_session()
@@ -261,15 +266,19 @@ class Console:
         refusal = refusal_of(error)
         if refusal is DEFECT:
             log.error("A page of the console failed", exc=error, page=visit.page.name)
-        answer = visit.show_problem(refusal.problem())
+        problem = refusal.problem()
+        if refusal is _FOREIGN:
+            problem = msgspec.structs.replace(
+                problem, title=_("Send the form again"), detail=_("This form does not come from your session"),
+                hint=_("Go back, load the page again, and send the form again"),
+            )  # fmt: skip
+        answer = visit.show_problem(problem)
         for name, value in refusal.headers.items():
             answer.add(name.lower(), value)
         return answer
 
 
-_FOREIGN: Final = Refusal(
-    403, "forbidden", "This form is not from your session", "Go back, load the page again, and send the form again"
-)
+_FOREIGN: Final = Refusal(403, "forbidden", "This form does not come from your session")
 
 
 def _origin_of(url: str) -> str:

@@ -24,6 +24,7 @@ from uuid import uuid4
 import msgspec
 from markupsafe import Markup
 
+from oracle.api.admin.access import is_still_valid
 from oracle.api.admin.callers import Caller, Inside
 from oracle.api.admin.encryption import CallerCipher, NotReadable
 from oracle.api.admin.problems import Problem, Refusal
@@ -111,6 +112,10 @@ class Visit:
     def may(self, operation: str, fsp_id: str | None = None) -> bool:
         """Whether this person may call an operation (for this FSP)."""
         return self.is_signed_in and self.console.api.may(self.caller, operation, fsp_id)
+
+    async def is_still_valid(self) -> bool:
+        """Whether this person is still signed in: ask now and then in a long answer, for example every 10 seconds."""
+        return not self.caller.has_ended and await is_still_valid(self.console.services.postgres.keys.rows, self.caller)
 
     def may_open(self, page: Page) -> bool:
         return page.is_open or (self.is_signed_in and all(self.may(operation) for operation in page.needs))
@@ -324,8 +329,8 @@ class Visit:
     @property
     def here(self) -> str:
         """The path and the query of this request, to come back to."""
-        query = self.request.scope["query_string"].decode("latin-1")
-        return self.request.scope["path"] + (f"?{query}" if query else "")
+        path, query = self.request.scope["raw_path"], self.request.scope["query_string"].decode("latin-1")
+        return path.decode("latin-1") + (f"?{query}" if query else "")
 
     @property
     def back(self) -> str:
