@@ -1,0 +1,293 @@
+"""The console in the process of the test: how it asks the API, files that pass through it, identity providers."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+import httpx
+from issuer import Issuer, issuing
+from litestar import Router
+
+from oracle.api.admin.app import AdminServices, admin_app
+from oracle.api.admin.callers import Caller, Inside
+from oracle.api.console.api import Question
+from oracle.api.console.console import Console
+from oracle.api.console.declarations import page
+from oracle.identity.identity import Role
+from oracle.run.bootstrap import bootstrap
+from oracle.run.wiring import _open_health, _open_ways, open_store
+from oracle.settings import load
+from oracle.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from oracle.api.console.answers import Answer
+    from oracle.api.console.visits import Visit
+
+RULES: Final = '[[oidc.map]]\nclaim = "roles"\nhas = "boss"\nrole = "operator"\n'
+ROWS: Final = b"kind,identifier,sub_id,currency,country,action\n"
+
+
+@page("test_upload", "POST", "/upload", "Upload", uploads=True)
+async def upload(visit: Visit) -> Answer:
+    assert visit.upload is not None
+    reply = await visit.ask(
+        "uploadBatch", path={"fsp_id": visit.form["fsp"]}, query={"fileName": visit.upload.file_name},
+        content=visit.upload.pieces, content_type="text/csv",
+    )  # fmt: skip
+    return visit.lead("home") if reply.ok else visit.show("problem.html", http_status=422, problem=reply.problem)
+
+
+@page("test_download", "GET", "/download", "Download")
+async def download(visit: Visit) -> Answer:
+    name = visit.query["name"]
+    return await visit.download("getTemplate", path={"name": name}, file_name="plantilla ñ.csv")
+
+
+@page("test_events", "GET", "/events", "Events", is_part=True)
+async def follow(visit: Visit) -> Answer:
+    async def write() -> AsyncIterator[tuple[str, str]]:
+        try:
+            while True:
+                yield "step", "<p>one</p>\n<p>two</p>"
+                await asyncio.sleep(0)
+        finally:
+            ended.set()
+
+    return visit.stream(write())
+
+
+ended: Final = asyncio.Event()
+
+
+class Site(NamedTuple):
+    console: Console
+    client: httpx.AsyncClient  # a browser that keeps Secure cookies: it believes to speak https
+    issuer: Issuer
+    key: str
+    app: Any
+
+    async def sign_in(self) -> str:
+        """Sign in with the key; return a token for forms."""
+        await self.client.post("/console/sign-in", data={"key": self.key, "csrf": await self.read_csrf()})
+        return await self.read_csrf("/console")
+
+    async def read_csrf(self, path: str = "/console/sign-in") -> str:
+        found = re.search(r'name="csrf" value="([^"]+)"', (await self.client.get(path)).text)
+        assert found is not None
+        return found[1]
+
+
+@asynccontextmanager
+async def open_site(database_url: str, tmp_path: Path) -> AsyncIterator[Site]:
+    async with AsyncExitStack() as stack:
+        issuer = await stack.enter_async_context(issuing())
+        file = tmp_path / "oidc.toml"
+        file.write_text(
+            f'[[oidc.issuer]]\nalias="hub"\nissuer="{issuer.url}"\naudience="alias-oracle"\nname="Staff & <friends>"\n'
+            f'console_client="console"\n{RULES}'
+        )
+        environ = {"ORACLE_DATABASE_URL": database_url, "ORACLE_ADMIN_AUTH": "keys,oidc",
+                   "ORACLE_OIDC_FILE": str(file)}  # fmt: skip
+        settings, metrics = load(environ).settings, Metrics.open(None, "admin", 0)
+        key = await bootstrap(database_url)
+        assert key is not None
+        store = await stack.enter_async_context(open_store(settings, metrics, desk=True))
+        health = await stack.enter_async_context(_open_health(store, metrics))
+        ways = await stack.enter_async_context(_open_ways(settings, metrics))
+        services = AdminServices(store.changes, store.postgres, health, metrics, ways=ways)
+        console = Console(services)
+        tests = Router(
+            "/console/test", route_handlers=[console._make_handler(one) for one in (upload, download, follow)]
+        )
+        app = admin_app(services, [console.router(), tests])
+        console.attach(app)
+        transport = httpx.ASGITransport(app)  # type: ignore[arg-type]  # Litestar's scope is typed more narrowly
+        client = httpx.AsyncClient(
+            transport=transport, base_url="https://oracle.example", headers={"sec-fetch-site": "same-origin"}
+        )
+        await stack.enter_async_context(client)
+        yield Site(console, client, issuer, key, app)
+
+
+OPERATOR: Final = Inside(Caller("tester", Role.OPERATOR, None, "key", None, secret="s"), "192.0.2.7")
+STRANGER: Final = Inside(Caller("other", Role.MAKER, frozenset({"red"}), "key", None, secret="s"), "192.0.2.8")
+
+
+async def test_the_api_answers_the_console_by_its_own_rules(database_url: str, tmp_path: Path) -> None:
+    async with open_site(database_url, tmp_path) as site:
+        api = site.console.api
+        body = {"fspId": "green/bank"}
+        made = await api.ask(OPERATOR, Question("createFsp", body=body, idempotency_key="k"))
+        assert (made.status, made.json["fspId"]) == (201, "green/bank")
+        again = await api.ask(OPERATOR, Question("createFsp", body=body, idempotency_key="k"))
+        assert (again.status, again.headers["idempotency-replayed"]) == (201, "true")
+        other = await api.ask(OPERATOR, Question("createFsp", body=body))
+        assert other.problem is not None
+        assert (other.problem.code, other.problem.field) == ("exists", "fspId")
+        read = await api.ask(OPERATOR, Question("getFsp", {"fsp_id": "green/bank"}))
+        assert read.ok
+        change = Question("changeFsp", {"fsp_id": "green/bank"}, body={"name": "Green"}, if_match='"0"')
+        assert (await api.ask(OPERATOR, change)).status == 412
+        foreign = await api.ask(STRANGER, Question("getFsp", {"fsp_id": "green/bank"}))
+        assert foreign.problem is not None
+        assert foreign.problem.code == "foreign"
+        refusals = (await api.ask(OPERATOR, Question("listRefusedCalls"))).json["items"]
+        assert [(one["credentialId"], one["address"]) for one in refusals] == [("other", "192.0.2.8")]
+        assert api.may(STRANGER.caller, "listAliases", "red")
+        assert not api.may(STRANGER.caller, "listAliases", "green/bank")
+        assert not api.may(STRANGER.caller, "createFsp")
+
+
+async def test_a_question_costs_less_than_a_millisecond(database_url: str, tmp_path: Path) -> None:
+    async with open_site(database_url, tmp_path) as site:
+        question, times = Question("getTemplate", {"name": "import.csv"}), []
+        await site.console.api.ask(OPERATOR, question)
+        for _ in range(50):
+            begin = time.perf_counter()
+            await site.console.api.ask(OPERATOR, question)
+            times.append(time.perf_counter() - begin)
+        print(f"a question that needs no database: {sorted(times)[25] * 1e6:.0f} µs")
+        assert sorted(times)[5] < 0.02
+
+
+async def test_only_an_object_of_this_process_is_a_caller(database_url: str, tmp_path: Path) -> None:
+    async with open_site(database_url, tmp_path) as site:
+        found: list[int] = []
+
+        async def send(message: Any) -> None:
+            found.append(message.get("status", 0))
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        for forged in ("operator", {"actor": "x", "role": "operator"}, b"x", ("x", "y")):
+            scope = site.console.api._make_scope(OPERATOR, Question("listFsps"))
+            scope["oracle.inside"] = forged
+            await site.app(scope, receive, send)
+        assert [status for status in found if status] == [401, 401, 401, 401]
+
+
+async def test_a_file_passes_through_to_the_api(database_url: str, tmp_path: Path) -> None:
+    async with open_site(database_url, tmp_path) as site:
+        csrf = await site.sign_in()
+        await site.console.api.ask(OPERATOR, Question("createFsp", body={"fspId": "green"}))
+        rows = ROWS + b"".join(b"MSISDN,+5255%08d,,MXN,,add\n" % number for number in range(5_000))
+        data = {"csrf": csrf, "fsp": "green"}
+        sent = await site.client.post("/console/test/upload", data=data, files={"file": ("mañana.csv", rows)})
+        assert sent.status_code == 303, sent.text
+        batches = (await site.console.api.ask(OPERATOR, Question("listAllBatches"))).json["items"]
+        assert [one["fileName"] for one in batches] == ["mañana.csv"]
+        refused = await site.client.post(
+            "/console/test/upload", data={"csrf": "x", "fsp": "green"}, files={"file": ("a", rows)}
+        )
+        assert refused.status_code == 403
+        empty = await site.client.post("/console/test/upload", data=data, files={"file": ("", b"")})
+        assert empty.status_code == 422
+        broken = await site.client.post(
+            "/console/test/upload", content=b"--x\r\nContent-Disposition: form-da",
+            headers={"content-type": "multipart/form-data; boundary=x"},
+        )  # fmt: skip
+        assert broken.status_code in (400, 403)
+
+
+async def test_a_file_comes_back_and_a_refusal_is_a_page(database_url: str, tmp_path: Path) -> None:
+    async with open_site(database_url, tmp_path) as site:
+        await site.sign_in()
+        file = await site.client.get("/console/test/download?name=import.csv")
+        assert file.text.startswith("kind,identifier")
+        assert file.headers["content-disposition"] == "attachment; filename*=UTF-8''plantilla%20%C3%B1.csv"
+        assert file.headers["cache-control"] == "no-store"
+        nothing = await site.client.get("/console/test/download?name=no.csv")
+        assert nothing.status_code == 404
+        assert "<main" in nothing.text
+
+
+async def test_events_end_when_the_browser_goes_away(database_url: str, tmp_path: Path) -> None:
+    async with open_site(database_url, tmp_path) as site:
+        await site.sign_in()
+        cookie = "; ".join(f"{one.name}={one.value}" for one in site.client.cookies.jar)
+        parts: list[bytes] = []
+        gone = asyncio.Event()
+
+        async def send(message: Any) -> None:
+            parts.append(message.get("body", b""))
+            if len(parts) > 5:
+                gone.set()
+
+        async def receive() -> Any:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        scope = site.console.api._make_scope(OPERATOR, Question("listFsps"))
+        scope |= {"path": "/console/test/events", "raw_path": b"/console/test/events", "scheme": "https",
+                  "headers": [(b"cookie", cookie.encode()), (b"host", b"oracle.example")]}  # fmt: skip
+        await asyncio.wait_for(site.app(scope, receive, send), 30)
+        assert ended.is_set()
+        assert parts[1] == b"event: step\ndata: <p>one</p>\ndata: <p>two</p>\n\n"
+
+
+# Identity providers ---------------------------------------------------------------------------------------------
+
+
+async def visit_issuer(site: Site, back: str = "/console") -> str:
+    """Go to the identity provider as a browser does; return the address where it sends the browser."""
+    begun = await site.client.get("/console/sign-in/hub", params={"back": back})
+    assert begun.status_code == 303, begun.text
+    async with httpx.AsyncClient() as browser:
+        sent_back = await browser.get(begun.headers["location"])
+    address = urlsplit(sent_back.headers["location"])
+    assert (address.netloc, address.path) == ("oracle.example", "/console/sign-in/hub/back")
+    return f"{address.path}?{address.query}"
+
+
+async def test_a_person_signs_in_at_an_identity_provider(database_url: str, tmp_path: Path) -> None:
+    async with open_site(database_url, tmp_path) as site:
+        page = await site.client.get("/console/sign-in?back=/console/fsps")
+        assert "Sign in with Staff &amp; &lt;friends&gt;" in page.text
+        assert f"form-action 'self' {site.issuer.url}" in page.headers["content-security-policy"]
+        site.issuer.access_claims = {"realm_access": None, "roles": ["boss"]}
+        back = await visit_issuer(site, "/console/fsps")
+        answer = await site.client.get(back)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/console/fsps")
+        account = await site.client.get("/console/account")
+        assert "oidc:hub:ana" in account.text
+        assert (await site.client.get("/console/fsps/new")).status_code == 200
+        assert (await site.client.get(back)).status_code == 403  # no code counts twice
+
+
+async def test_a_person_without_a_role_or_with_a_foreign_answer_stays_outside(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with open_site(database_url, tmp_path) as site:
+        site.issuer.access_claims = {"realm_access": None, "roles": ["guest"]}
+        answer = await site.client.get(await visit_issuer(site))
+        assert answer.status_code == 403
+        assert "you have no role here" in answer.text
+        site.issuer.access_claims = {"realm_access": None, "roles": ["boss"]}
+        back = await visit_issuer(site)
+        site.client.cookies.clear()
+        assert (await site.client.get(back)).status_code == 403
+        assert (await site.client.get("/console")).status_code == 303
+        assert (await site.client.get("/console/sign-in/nobody")).status_code == 404
+        site.issuer.status = 500
+
+
+async def test_a_closed_fsp_ends_the_sessions_of_its_people(database_url: str, tmp_path: Path) -> None:
+    async with open_site(database_url, tmp_path) as site:
+        await site.console.api.ask(OPERATOR, Question("createFsp", body={"fspId": "green"}))
+        body = {"role": "dfsp-maker", "fspId": "green", "label": "a"}
+        issued = await site.console.api.ask(OPERATOR, Question("createCredential", body=body))
+        maker = site._replace(key=issued.json["key"])
+        await maker.sign_in()
+        assert (await site.client.get("/console")).status_code == 200
+        closed = Question("setFspStatus", {"fsp_id": "green"}, body={"status": "closed", "reason": "a test"})
+        assert (await site.console.api.ask(OPERATOR, closed)).ok
+        assert (await site.client.get("/console")).status_code == 303
