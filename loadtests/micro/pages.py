@@ -103,7 +103,7 @@ class Pages:
 
     def __init__(self, postgres: Postgres, count: int, kind: str | None) -> None:
         self._postgres = postgres
-        self._filter = Filter.of(FSP_ID, kind, None, None, None, read_beginnings(Reading(), kind, None))
+        self._filter = Filter.of(FSP_ID, kind, None, None, None, None, read_beginnings(Reading(), kind, None))
         self._order = [party_id_type for party_id_type, _ in self._filter.beginnings]
         types = {t: int(count * share) for t, share in SHARES.items() if t in self._order}
         self._types = sorted(types.items(), key=lambda each: self._order.index(each[0]))

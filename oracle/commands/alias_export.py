@@ -38,6 +38,7 @@ def make_filters(arguments: Arguments) -> dict[str, Any]:
     return {
         "kind": arguments.kind,
         "prefix": arguments.prefix,
+        "currency": arguments.currency,
         "state": arguments.state,
         "changedFrom": arguments.changed_from,
         "changedTo": arguments.changed_to,

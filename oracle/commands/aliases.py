@@ -122,6 +122,9 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
         help="only identifiers that begin so, for example 5255; --kind says how to read it (default: as any kind)",
     )  # fmt: skip
     parser.add_argument(
+        "--currency", metavar="CODE", help="only aliases with an entry in this currency, for example MXN"
+    )
+    parser.add_argument(
         "--state", choices=("answered", "unanswered"),
         help="answered: only aliases that lookups find; unanswered: only those of a suspended or closed FSP",
     )  # fmt: skip

@@ -355,11 +355,12 @@ class SubIdRow(TypedDict):
     sub_id: str
 
 
-class PartyNameRow(TypedDict):
-    """A key of one type."""
+class ListedKeyRow(TypedDict):
+    """A key of one type, and whether one of its entries is wanted."""
 
     identifier: str
     sub_id: str
+    fits: bool
 
 
 class SnapshotRow(TypedDict):
@@ -381,7 +382,7 @@ class ExportedAliasRow(TypedDict):
 
 
 class ListedAliasRow(TypedDict):
-    """An entry in the list of one FSP, with the FSP's other entries under the same key."""
+    """An entry in the list of one FSP, with the FSP's other entries under the same key.  `number`: of those read."""
 
     changed_at: datetime
     identifier: str
@@ -389,6 +390,7 @@ class ListedAliasRow(TypedDict):
     currency: str
     is_default: bool
     is_hint: bool
+    number: int
     default_currency: str | None
     default_changed_at: datetime | None
     further_currencies: list[str] | None

@@ -26,7 +26,16 @@ from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, QueryParameter
 
-from oracle.api.admin.aliases import READERS, AliasEntry, Filter, Prefix, is_wanted_state, read_beginnings, state_of
+from oracle.api.admin.aliases import (
+    READERS,
+    AliasEntry,
+    Filter,
+    OfCurrency,
+    Prefix,
+    is_wanted_state,
+    read_beginnings,
+    state_of,
+)
 from oracle.api.admin.calls import Call, Resource
 from oracle.api.admin.fsps import fetch_default_country, no_such_fsp
 from oracle.api.admin.operations import operation
@@ -90,6 +99,7 @@ async def export_aliases(
     call: NamedDependency[Call], reading: NamedDependency[Reading], state: State, fsp_id: FromPath[str],
     kind: FromQuery[Kind | None] = None,
     prefix: Prefix = None,
+    currency: OfCurrency = None,
     wanted_state: Annotated[AliasState | None, QueryParameter(name="state")] = None,
     changed_from: Annotated[datetime | None, QueryParameter(name="changedFrom", description="From then on")] = None,
     changed_to: Annotated[datetime | None, QueryParameter(name="changedTo", description="Before then")] = None,
@@ -103,12 +113,13 @@ async def export_aliases(
     The answer is complete if its last chunk is.
     """
     since, until = read_time("changedFrom", changed_from), read_time("changedTo", changed_to)
-    wanted = Filter.of(fsp_id, kind, wanted_state, since, until, read_beginnings(reading, kind, prefix))
+    wanted = Filter.of(fsp_id, kind, wanted_state, since, until, currency, read_beginnings(reading, kind, prefix))
     found = await call.postgres.rows("fsp_status", fsp_id)
     if not found:
         raise no_such_fsp()
     status = found[0]["status"]
-    asked = {"kind": kind, "prefix": prefix, "state": wanted_state, "from": since, "to": until, "as": form}
+    asked = {"kind": kind, "prefix": prefix, "currency": wanted.currency, "state": wanted_state, "from": since,
+             "to": until, "as": form}  # fmt: skip
     await record(call, "aliases", None, fsp_id, asked)
     default_country = await fetch_default_country(call.postgres.rows, fsp_id)
     write = {
@@ -260,8 +271,8 @@ class Export:
         wanted = self._wanted
         place = (wanted.fsp_id, party_id_type, beginning, bound_above(beginning))
         if wanted.is_of_all_times:
-            return QUERIES["aliases_export"], place
-        return QUERIES["aliases_export_changed"], (*place, wanted.since, wanted.until)
+            return QUERIES["aliases_export"], (*place, wanted.currency)
+        return QUERIES["aliases_export_changed"], (*place, wanted.since, wanted.until, wanted.currency)
 
     def _narrow(self, party_id_type: str, rows: Rows) -> Rows:
         if self._wanted.takes_all:

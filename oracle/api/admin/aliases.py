@@ -10,6 +10,8 @@ Pages.      Type after type, and within a type by the time of the last change.  
             exists throughout never moves to a page that was read already: a reader misses none, but may meet a changed
             one twice.  A page reads SCAN_MAX entries at most; a page that a filter made short still has a `next`.
             With a prefix they are in the order of their identifiers, so that a page reads one range of an index.
+            With a currency an alias is listed at its entry in that currency.  The database passes the others over, so a
+            page reads more of them: no index has the currency, because one would cost each change of an alias.
 Persons.    Where the FSP has two persons, a change of anybody waits for the second one: 202 with its batch
             (`oracle.imports.one_alias`).  What a change at once would refuse is refused at once, and what is so already
             needs nobody: 200.
@@ -33,6 +35,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import Meta
 
 from oracle import errors
+from oracle.api.admin import forms
 from oracle.api.admin.access import OPERATOR, allow
 from oracle.api.admin.batches import Batch, describe_batches, refuse_excess
 from oracle.api.admin.calls import Body, Call, Resource, answer, answer_of
@@ -86,6 +89,9 @@ from oracle.store.rows import HolderRow, ListedAliasRow, OwnEntryRow, RouteDecis
 ITEMS_MAX: Final = 1_000
 SCAN_MAX: Final = 2_000
 SCAN_CHUNK: Final = 1_000
+PASSED_MAX: Final = 40_000  # entries that a page reads where the database passes over those in other currencies
+PASSED_CHUNK: Final = 20_000
+_GROWTH: Final = 4  # of the chunks of a page
 _TYPES: Final = tuple(member.value for member in PartyIdType)
 _BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _END: Final = datetime(9999, 1, 1, tzinfo=UTC)
@@ -530,6 +536,13 @@ class _KeyPosition(NamedTuple):
         return self.identifier, self.sub_id + "\x01"
 
 
+OfCurrency = Annotated[
+    str | None,
+    QueryParameter(
+        name="currency", pattern=forms.CURRENCY, max_length=3,
+        description="Only aliases with an entry in this currency; the times are those of that entry",
+    ),
+]  # fmt: skip
 Prefix = Annotated[
     str | None,
     QueryParameter(
@@ -547,18 +560,34 @@ class Filter(NamedTuple):
     state: str | None
     since: datetime
     until: datetime
+    currency: str | None
     beginnings: Sequence[tuple[str, str]]  # PartyIdTypes, each with the beginning of its identifiers; '' for all
 
     @classmethod
     def of(
         cls, fsp_id: str, kind: str | None, state: str | None, since: datetime | None, until: datetime | None,
-        beginnings: Sequence[tuple[str, str]],
+        currency: str | None, beginnings: Sequence[tuple[str, str]],
     ) -> Self:  # fmt: skip
-        return cls(fsp_id, kind, state, since or _BEGINNING, until or _END, beginnings)
+        return cls(fsp_id, kind, state, since or _BEGINNING, until or _END, capitalise(currency), beginnings)
 
     @property
     def is_of_all_times(self) -> bool:
         return (self.since, self.until) == (_BEGINNING, _END)
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """How many entries a page reads at most, in all and at once."""
+        return (SCAN_MAX, SCAN_CHUNK) if self.currency is None else (PASSED_MAX, PASSED_CHUNK)
+
+    def is_first(self, row: ListedAliasRow, entries: Sequence[AliasEntry]) -> bool:
+        """Whether the alias is listed here: at its entry in the currency, else at the first that changed in the period.
+
+        So it is listed once.
+        """
+        if self.currency is not None:
+            return row["currency"] == self.currency
+        here = (row["changed_at"], row["currency"])
+        return all((e.changed_at, e.currency or "") >= here for e in entries if e.changed_at >= self.since)
 
     @property
     def takes_all(self) -> bool:
@@ -618,6 +647,7 @@ async def list_aliases(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str],
     kind: FromQuery[Kind | None] = None,
     prefix: Prefix = None,
+    currency: OfCurrency = None,
     wanted_state: Annotated[AliasState | None, QueryParameter(name="state")] = None,
     changed_from: Annotated[datetime | None, QueryParameter(name="changedFrom", description="From then on")] = None,
     changed_to: Annotated[datetime | None, QueryParameter(name="changedTo", description="Before then")] = None,
@@ -625,7 +655,7 @@ async def list_aliases(
 ) -> Response[bytes]:  # fmt: skip
     """With `prefix` they are sorted by type and identifier, else by type and time of change."""
     since, until = read_time("changedFrom", changed_from), read_time("changedTo", changed_to)
-    wanted = Filter.of(fsp_id, kind, wanted_state, since, until, read_beginnings(reading, kind, prefix))
+    wanted = Filter.of(fsp_id, kind, wanted_state, since, until, currency, read_beginnings(reading, kind, prefix))
     cursors = Cursors(call.caller, "aliases", *wanted)
     position: Any = cursors.open(cursor, _ListPosition if prefix is None else _KeyPosition)
     known = await call.postgres.rows("fsp_status", fsp_id)
@@ -647,26 +677,30 @@ async def fetch_page(
     """Read the aliases of one page, and where the next one begins."""
     picked: dict[PartyKey, _PartyEntries] = {}
     position = position or _ListPosition(0, wanted.since)
+    scan_max, chunk_max = wanted.bounds
     scanned, chunk = 0, limit * 5 // 4 + 1  # some are further entries of aliases that are listed already
     while position.type_index < len(wanted.beginnings):
         party_id_type, _ = wanted.beginnings[position.type_index]
-        found = await rows("aliases_page", wanted.fsp_id, party_id_type, wanted.until, *position[1:], chunk)
+        found = await rows(
+            "aliases_page", wanted.fsp_id, party_id_type, wanted.until, *position[1:], chunk, wanted.currency
+        )
         for row in found:
             key = PartyKey(party_id_type, row["identifier"], row["sub_id"])
             entries = _entries(row)
-            if _is_first(row, entries, wanted.since) and wanted.takes(key):
+            if wanted.is_first(row, entries) and wanted.takes(key):
                 if len(picked) == limit:
                     return list(picked.values()), position
                 picked[key] = _PartyEntries(key, entries, status, row["is_hint"])
             position = _ListPosition(
                 position.type_index, row["changed_at"], row["identifier"], row["sub_id"], row["currency"]
             )
-        scanned += len(found)
-        if len(found) < chunk:
+        count = found[-1]["number"] if found else 0
+        scanned += count
+        if count < chunk:
             position = _ListPosition(position.type_index + 1, wanted.since)
-        elif scanned >= SCAN_MAX:
+        elif scanned >= scan_max:
             return list(picked.values()), position
-        chunk = max(chunk, min(2 * chunk, SCAN_CHUNK))
+        chunk = max(chunk, min(_GROWTH * chunk, chunk_max))
     return list(picked.values()), None
 
 
@@ -677,17 +711,18 @@ async def _fetch_beginning(
     picked: list[PartyKey] = []
     position = position or _KeyPosition()
     following: _KeyPosition | None = None
+    scan_max, chunk_max = wanted.bounds
     scanned, chunk = 0, limit + 1
     while following is None and position.type_index < len(wanted.beginnings):
         party_id_type, beginning = wanted.beginnings[position.type_index]
         start = position.after if position.identifier else (beginning, "")
         found = await rows(
             "aliases_beginning", wanted.fsp_id, party_id_type, *start, bound_above(beginning), wanted.since,
-            wanted.until, chunk,
+            wanted.until, chunk, wanted.currency,
         )  # fmt: skip
         for row in found:
             key = PartyKey(party_id_type, row["identifier"], row["sub_id"])
-            if wanted.takes(key):
+            if row["fits"] and wanted.takes(key):
                 if len(picked) == limit:
                     following = position
                     break
@@ -697,9 +732,9 @@ async def _fetch_beginning(
         if following is None:
             if len(found) < chunk:
                 position = _KeyPosition(position.type_index + 1)
-            elif scanned >= SCAN_MAX:
+            elif scanned >= scan_max:
                 following = position
-        chunk = max(chunk, min(2 * chunk, SCAN_CHUNK))
+        chunk = max(chunk, min(_GROWTH * chunk, chunk_max))
     return await _fetch_all_entries(rows, wanted.fsp_id, status, picked), following
 
 
@@ -722,12 +757,6 @@ def _entries(row: Any) -> list[AliasEntry]:
         found.append(_entry(row["default_currency"], True, row["default_changed_at"]))
     further = zip(row["further_currencies"] or (), row["further_changed_at"] or (), strict=True)
     return found + [_entry(currency, False, changed_at) for currency, changed_at in further]
-
-
-def _is_first(row: ListedAliasRow, entries: Sequence[AliasEntry], since: datetime) -> bool:
-    """Whether the alias is listed here: it is listed once, at the first of its entries that changed in the period."""
-    here = (row["changed_at"], row["currency"])
-    return all((e.changed_at, e.currency or "") >= here for e in entries if e.changed_at >= since)
 
 
 # Which of these are there -------------------------------------------------------------------------------------

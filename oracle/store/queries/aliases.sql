@@ -29,10 +29,11 @@ WHERE a.identifier = $3 AND a.party_id_type = $2::party_id_type AND (
                WHERE x.identifier = $3 AND x.party_id_type = $2::party_id_type AND x.sub_id = $4 AND x.fsp_id = $1))
 ORDER BY a.sub_id FOR UPDATE OF a
 
--- name: aliases_page(text, party_id_type, timestamptz, timestamptz, text, text, text, int8) -> ListedAliasRow
+-- name: aliases_page(text, party_id_type, timestamptz, timestamptz, text, text, text, int8, text) -> ListedAliasRow
 -- The next entries of FSP $1 of type $2, by the time of their last change, each with the FSP's other entries under its
 -- key.  Reads one range of aliases_by_fsp and one of alias_currencies_by_fsp, for tables of any size.
--- $3 before this time; after the position ($4 time, $5 identifier, $6 sub id, $7 currency); $8 limit.
+-- $3 before this time; after the position ($4 time, $5 identifier, $6 sub id, $7 currency); $8 how many entries are read.
+-- $9 only those in this currency, NULL for all; the last one that was read comes in any case: the next page begins there.
 WITH entries AS MATERIALIZED (
     (SELECT changed_at, identifier, sub_id, currency, true AS is_default, is_hint FROM aliases
      WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND changed_at >= $4 AND changed_at < $3
@@ -44,10 +45,15 @@ WITH entries AS MATERIALIZED (
        AND (changed_at, identifier, sub_id, currency) > ($4, $5::text, $6::text, $7::text)
      ORDER BY changed_at, identifier, sub_id, currency LIMIT $8)
     ORDER BY changed_at, identifier, sub_id, currency LIMIT $8
+), numbered AS (
+    SELECT *, row_number() OVER (ORDER BY changed_at, identifier, sub_id, currency) AS number FROM entries
+), picked AS MATERIALIZED (
+    SELECT * FROM numbered WHERE $9::text IS NULL OR currency = $9 OR number = (SELECT count(*) FROM entries)
 )
-SELECT e.*, d.currency AS default_currency, d.changed_at AS default_changed_at,
+SELECT e.changed_at, e.identifier, e.sub_id, e.currency, e.is_default, e.is_hint, e.number,
+       d.currency AS default_currency, d.changed_at AS default_changed_at,
        f.currencies AS further_currencies, f.changed_at AS further_changed_at
-FROM entries e
+FROM picked e
 LEFT JOIN LATERAL (
     SELECT currency, changed_at, fsp_id FROM aliases a
     WHERE (a.identifier, a.party_id_type, a.sub_id) = (e.identifier, $2::party_id_type, e.sub_id) AND NOT e.is_default
@@ -59,33 +65,34 @@ CROSS JOIN LATERAL (
           WHERE (x.identifier, x.party_id_type, x.sub_id) = (e.identifier, $2::party_id_type, e.sub_id) OFFSET 0) AS x
     WHERE fsp_id = $1
 ) AS f
-ORDER BY e.changed_at, e.identifier, e.sub_id, e.currency
+ORDER BY e.number
 
--- name: aliases_beginning(text, party_id_type, text, text, text, timestamptz, timestamptz, int8) -> PartyNameRow
+-- name: aliases_beginning(text, party_id_type, text, text, text, timestamptz, timestamptz, int8, text) -> ListedKeyRow
 -- The next keys of FSP $1 of type $2 whose identifiers begin alike, in the order of the keys: from $3 identifier and $4 sub
--- id on, below identifier $5; with an entry that changed from $6 on and before $7; $8 limit.  Reads a range of each primary
--- key.  One lower bound alone: with two, PostgreSQL can begin at the smaller one and read all that lies between.
-SELECT identifier, sub_id FROM (
-    (SELECT identifier, sub_id FROM aliases
+-- id on, below identifier $5; with an entry that changed from $6 on and before $7; $8 limit.  `fits`: one of these entries
+-- is in currency $9, NULL for any.  Reads a range of each primary key.  One lower bound alone: with two, PostgreSQL can
+-- begin at the smaller one and read all that lies between.
+SELECT identifier, sub_id, bool_or(fits) AS fits FROM (
+    (SELECT identifier, sub_id, $9::text IS NULL OR currency = $9 AS fits FROM aliases
      WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND identifier < $5
        AND (identifier, party_id_type, sub_id) >= ($3::text, $2::party_id_type, $4::text)
        AND changed_at >= $6 AND changed_at < $7
      ORDER BY identifier, sub_id LIMIT $8)
-    UNION
-    (SELECT DISTINCT identifier, sub_id FROM alias_currencies
+    UNION ALL
+    (SELECT identifier, sub_id, bool_or($9::text IS NULL OR currency = $9) FROM alias_currencies
      WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND identifier < $5
        AND (identifier, party_id_type, sub_id) >= ($3::text, $2::party_id_type, $4::text)
        AND changed_at >= $6 AND changed_at < $7
-     ORDER BY identifier, sub_id LIMIT $8)
-) AS keys ORDER BY identifier, sub_id LIMIT $8
+     GROUP BY identifier, sub_id ORDER BY identifier, sub_id LIMIT $8)
+) AS keys GROUP BY identifier, sub_id ORDER BY identifier, sub_id LIMIT $8
 
 -- name: snapshot_time() -> SnapshotRow
 -- The first statement of a transaction with a snapshot.  Not clock_timestamp(): what was committed before must be in it.
 SELECT now() AS at
 
--- name: aliases_export(text, party_id_type, text, text) -> ExportedAliasRow
--- All aliases of FSP $1 of type $2 with its entries under each key, in no order.  $3 from this identifier, $4 below this one.
--- For a prefix that few identifiers have it reads a range of each primary key; else the indexes by FSP, or the tables
+-- name: aliases_export(text, party_id_type, text, text, text) -> ExportedAliasRow
+-- All aliases of FSP $1 of type $2 with its entries under each key, in no order.  $3 from this identifier, $4 below this one;
+-- $5 with an entry in this currency, NULL for any.  For a prefix that few identifiers have it reads a range of each primary key; else the indexes by FSP, or the tables
 -- where this FSP has most of them.
 SELECT identifier, sub_id, a.currency, a.is_hint, a.changed_at, f.further_currencies, f.further_changed_at
 FROM (SELECT identifier, sub_id, currency, is_hint, changed_at FROM aliases
@@ -95,18 +102,19 @@ FULL JOIN (SELECT identifier, sub_id, array_agg(currency ORDER BY currency) AS f
            WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND identifier >= $3 AND identifier < $4
            GROUP BY identifier, sub_id) AS f
 USING (identifier, sub_id)
+WHERE $5::text IS NULL OR a.currency = $5 OR $5 = ANY (f.further_currencies)
 
--- name: aliases_export_changed(text, party_id_type, text, text, timestamptz, timestamptz) -> ExportedAliasRow
--- Those with an entry that changed from $5 on and before $6.  Reads one range of aliases_by_fsp and one of
+-- name: aliases_export_changed(text, party_id_type, text, text, timestamptz, timestamptz, text) -> ExportedAliasRow
+-- Those with an entry that changed from $5 on and before $6, and is in currency $7, NULL for any.  Reads one range of aliases_by_fsp and one of
 -- alias_currencies_by_fsp; then the entries by the primary keys.
 SELECT k.identifier, k.sub_id, d.currency, d.is_hint, d.changed_at, f.further_currencies, f.further_changed_at
 FROM (SELECT identifier, sub_id FROM aliases
       WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND identifier >= $3 AND identifier < $4
-        AND changed_at >= $5 AND changed_at < $6
+        AND changed_at >= $5 AND changed_at < $6 AND ($7::text IS NULL OR currency = $7)
       UNION
       SELECT identifier, sub_id FROM alias_currencies
       WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND identifier >= $3 AND identifier < $4
-        AND changed_at >= $5 AND changed_at < $6) AS k
+        AND changed_at >= $5 AND changed_at < $6 AND ($7::text IS NULL OR currency = $7)) AS k
 LEFT JOIN LATERAL (
     SELECT currency, is_hint, changed_at, fsp_id FROM aliases a
     WHERE (a.identifier, a.party_id_type, a.sub_id) = (k.identifier, $2::party_id_type, k.sub_id) OFFSET 0

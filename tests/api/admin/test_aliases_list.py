@@ -97,6 +97,36 @@ def test_a_kind_that_is_stored_as_a_wider_one_is_recognised_by_its_form(
     assert names(walk(reader, kind=kind, limit=limit)) == wanted
 
 
+@pytest.mark.usefixtures("standing")
+@pytest.mark.parametrize("limit", [1, 100])
+@pytest.mark.parametrize(
+    ("params", "wanted"),
+    [
+        ({"currency": "USD"}, ["525520000002", "032180000118359718"]),
+        ({"currency": "mxn", "kind": "MSISDN"}, ["525520000001", "525520000002"]),
+        ({"currency": "MXN", "kind": "CLABE"}, ["032180000118359719"]),
+        ({"currency": "USD", "prefix": "525520"}, ["525520000002"]),
+        ({"currency": "MXN", "prefix": "032"}, ["032180000118359718", "032180000118359719"]),
+        ({"currency": "JPY"}, []),
+    ],
+)
+def test_a_currency_lists_the_aliases_with_an_entry_in_it(
+    reader: httpx.Client, params: dict[str, str], wanted: list[str], limit: int
+) -> None:
+    assert names(walk(reader, limit=limit, **params)) == wanted
+    lines = reader.get(f"{OWN}/export", params={**params, "format": "aliases"}).text.splitlines()
+    assert sorted(names(map(json.loads, lines))) == sorted(wanted)
+
+
+def test_a_currency_is_read_with_the_time_of_its_entry(reader: httpx.Client, standing: list[Any]) -> None:
+    changed = {entry["currency"]: entry["changedAt"] for entry in standing[1]["entries"]}
+    for currency, wanted in (("MXN", []), ("EUR", ["525520000002"])):
+        params = {"currency": currency, "kind": "MSISDN", "changedFrom": changed["EUR"]}
+        assert names(walk(reader, **params)) == wanted
+        lines = reader.get(f"{OWN}/export", params={**params, "format": "aliases"}).text.splitlines()
+        assert names(map(json.loads, lines)) == wanted
+
+
 @pytest.mark.parametrize("limit", [1, 100])
 def test_a_time_range_lists_the_aliases_that_changed_in_it(
     reader: httpx.Client, standing: list[Any], limit: int
@@ -394,10 +424,10 @@ def test_a_prefix_is_a_range_of_an_index(service: Service) -> None:
     place = [*fsp, begin, end]
     times = ["'2000-01-01'", "'9999-01-01'"]
     for query, arguments in (
-        ("aliases_beginning", [*fsp, begin, "''", end, *times, "101"]),
-        ("aliases_beginning", [*fsp, "'525560019994'", "'\x01'", end, *times, "101"]),
-        ("aliases_export", place),
-        ("aliases_export_changed", [*place, *times]),
+        ("aliases_beginning", [*fsp, begin, "''", end, *times, "101", "NULL"]),
+        ("aliases_beginning", [*fsp, "'525560019994'", "'\x01'", end, *times, "101", "'MXN'"]),
+        ("aliases_export", [*place, "NULL"]),
+        ("aliases_export_changed", [*place, *times, "'MXN'"]),
     ):
         sql = QUERIES[query]
         for number, value in reversed(list(enumerate(arguments, 1))):
@@ -436,7 +466,7 @@ def test_an_export_is_one_moment_which_it_names(service: Service, oddbank: httpx
 
 
 async def read_while_changing(database_url: str) -> set[str]:
-    wanted = Filter.of("momentbank", None, None, None, None, [("MSISDN", ""), ("ALIAS", "")])
+    wanted = Filter.of("momentbank", None, None, None, None, None, [("MSISDN", ""), ("ALIAS", "")])
     async with open_postgres(database_url, desk=True) as postgres:
         export = Export(postgres.streams, wanted, write_ndjson(Reading(), None), 60)
         parts = export.parts(b"")
