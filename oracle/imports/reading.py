@@ -122,6 +122,11 @@ class Reader:
         self._rows: list[FileRow] = []
         self._chunks = 0
 
+    @property
+    def file_format(self) -> Format | None:
+        """None: not known yet."""
+        return self._head.format
+
     def feed(self, data: bytes) -> list[Chunk]:
         """Read the next bytes, and return the chunks that are complete.  Raises FileRefused."""
         chunks: list[Chunk] = []

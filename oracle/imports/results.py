@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from oracle.identifiers import PartyKey
 from oracle.imports import chunks, results_files
@@ -23,6 +23,8 @@ from oracle.store.postgres import Postgres
 Form = Literal["csv", "ndjson"]
 
 CHUNKS_AT_ONCE: Final = 4
+MARKS_AT_ONCE: Final = 100  # results of chunks, without their rows: a byte a row
+CHUNKS_OF_PAGE_MAX: Final = 4  # whose rows are read for one page
 _FAILED: Final = frozenset({"invalid", "refused", "cancelled"})
 _PENDING: Final = RowResult("pending")
 _UNAPPLIED: Final = {
@@ -102,18 +104,68 @@ async def stream_results(
         yield piece
 
 
-def list_results(chunk: Any, *, only_failed: bool) -> Iterator[Result]:
+class Position(NamedTuple):
+    """Where a page of results begins."""
+
+    chunk: int
+    line: int  # behind this one
+
+
+async def list_page(
+    postgres: Postgres, batch_id: int, begin: Position, limit: int, *, only_failed: bool
+) -> tuple[list[tuple[FileRow, RowResult]], Position | None]:
+    """List rows with their results, and where the next page begins; None: there are no more.
+
+    A page can have fewer rows than `limit`, even none, and still a next page: a call reads a few chunks at most.
+    Raises DirectoryUnavailable.
+    """
+    found: list[tuple[FileRow, RowResult]] = []
+    first, read = begin.chunk, 0
+    while marks := await postgres.rows("batch_marks", batch_id, first, MARKS_AT_ONCE):
+        for mark in marks:
+            if only_failed and _is_in_force(mark):
+                continue
+            if read == CHUNKS_OF_PAGE_MAX:
+                return found, Position(mark["chunk"], 0)
+            read += 1
+            stored = await postgres.row("batch_chunk", batch_id, mark["chunk"])
+            if stored is None:
+                return found, None  # it is read again, or deleted
+            chunk = {**stored, "state": mark["state"]}
+            for row, result in await asyncio.to_thread(_list_rows, chunk, only_failed=only_failed):
+                if row.line <= begin.line:
+                    continue
+                if len(found) == limit:
+                    return found, Position(mark["chunk"], found[-1][0].line)
+                found.append((row, result))
+        first += MARKS_AT_ONCE
+    return found, None
+
+
+def _is_in_force(chunk: Any) -> bool:
+    """Whether all rows of a chunk are applied: all rows of a batch that is done have results."""
+    return chunk["state"] == "done" and chunks.are_in_force(chunk["results"])
+
+
+def _list_rows(chunk: Any, *, only_failed: bool) -> list[tuple[FileRow, RowResult]]:
     done: bytes = chunk["results"]
-    if only_failed and chunk["state"] == "done" and chunks.are_in_force(done):
-        return  # all rows of a batch that is done have results: there is no need to unpack these
     unapplied = _UNAPPLIED.get(chunk["state"], _PENDING)
+    found = []
     for at, row in enumerate(chunks.unpack_rows(chunk["rows"])):
         if row.code:
-            yield Result(row.line, "invalid", row.code, row.message, "")
-            continue
-        status, code, message = chunks.ROW_RESULTS[done[at]] if at < len(done) else unapplied
-        if not only_failed or status in _FAILED:
-            yield Result(row.line, status, code, message, row.identifier)
+            result = RowResult("invalid", row.code, row.message)
+        else:
+            result = chunks.ROW_RESULTS[done[at]] if at < len(done) else unapplied
+        if not only_failed or result.status in _FAILED:
+            found.append((row, result))
+    return found
+
+
+def list_results(chunk: Any, *, only_failed: bool) -> Iterator[Result]:
+    if only_failed and _is_in_force(chunk):
+        return  # there is no need to unpack these
+    for row, (status, code, message) in _list_rows(chunk, only_failed=only_failed):
+        yield Result(row.line, status, code, message, row.identifier)
 
 
 async def find_rows_about(postgres: Postgres, batch_id: int, key: PartyKey, xact: str | None = None) -> list[FileRow]:

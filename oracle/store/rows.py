@@ -657,6 +657,14 @@ class ChunkResultsRow(TypedDict):
     state: str
 
 
+class ChunkMarksRow(TypedDict):
+    """The results of a chunk of a batch, without its rows."""
+
+    chunk: int
+    results: bytes
+    state: str
+
+
 class PartRow(TypedDict):
     """A part of an uploaded file."""
 

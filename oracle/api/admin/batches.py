@@ -38,17 +38,24 @@ from oracle.api.admin.streams import DOWNLOADS, WATCHERS, Streamed
 from oracle.api.admin.times import read_time
 from oracle.api.admin.values import NOTE_MAX, BatchState, CountryQuery, FspIdQuery, Reason, capitalise, require_country
 from oracle.backoff import pause
-from oracle.errors import DirectoryUnavailable
-from oracle.identifiers import Kind, display
+from oracle.errors import DirectoryUnavailable, MissingElement
+from oracle.identifiers import Kind, Reading, display
 from oracle.identity.identity import Role
-from oracle.imports import chunks, decisions, one_alias, quota, results, uploads
-from oracle.imports.rows import FileRow
+from oracle.imports import checking, chunks, decisions, one_alias, quota, results, uploads
+from oracle.imports.chunks import RowResult, Status
+from oracle.imports.rows import FileRow, RowChecks
 from oracle.store.postgres import Postgres, Transaction
 
 UPLOADERS: Final = allow(Role.OPERATOR, Role.MAKER)
 DECIDERS: Final = allow(Role.OPERATOR, Role.CHECKER)
 EVERYWHERE: Final = allow(Role.OPERATOR, Role.AUDITOR, Role.READER, narrows=True)
 ENDERS: Final = allow(Role.OPERATOR, Role.MAKER, Role.CHECKER)
+
+# Checks of files at once: one can take a tenth of a second of a thread.
+_CHECKING: Final = asyncio.Semaphore(2)
+
+# Rows that are valid can still have failed, in the counts as well.
+_WITH_UNAPPLIED: Final = ("rejected", "cancelled")
 
 _BATCH: Final = "/fsps/{fsp_id:str}/batches/{batch_id:int}"
 
@@ -83,6 +90,51 @@ class BatchRows(Resource):
 class FileError(Resource):
     code: str
     message: str
+
+
+class CheckedRows(Resource):
+    read: int
+    valid: int
+    failed: int
+
+
+class CheckedRow(Resource):
+    """A row that an import would refuse."""
+
+    line: Annotated[int, Meta(description="Where the row begins in the file, from 1")]
+    code: str
+    message: str
+    kind: Kind | None
+
+
+class FileCheck(Resource):
+    """What an import would find in a file.  The directory can still refuse rows that are valid."""
+
+    file_format: Literal["csv", "ndjson"]
+    rows: CheckedRows
+    failed: Annotated[list[CheckedRow], Meta(description="The first rows that are not valid")]
+    error: Annotated[FileError | None, Meta(description="Why the file would be refused as a whole")]
+
+
+class BatchRow(Resource):
+    """A row of a file with its result.  Rows that are not valid have no identifier: the results file has them as they
+    came.
+    """
+
+    line: Annotated[int, Meta(description="Where the row begins in the file, from 1")]
+    status: Status
+    code: str | None
+    message: str | None
+    kind: Kind | None
+    identifier: Annotated[str | None, Meta(description="Canonical")]
+    display: Annotated[str | None, Meta(description="As people write it")]
+    sub_id: str | None
+    currency: str | None
+
+
+class BatchRowPage(Resource):
+    items: list[BatchRow]
+    next: Annotated[str | None, Meta(description="A page can be short, or empty, and still have a next one")]
 
 
 class BatchChange(Resource):
@@ -164,7 +216,7 @@ _SAME_NAMES: Final = tuple(name for name in Batch.__struct_fields__ if name not 
 def handlers() -> list[HTTPRouteHandler]:
     return [
         list_all_batches, list_batches, upload_batch, read_batch, approve_batch, reject_batch, cancel_batch,
-        read_results, follow_batch, read_file, read_template,
+        read_results, follow_batch, read_file, read_template, check_file, list_rows,
     ]  # fmt: skip
 
 
@@ -260,6 +312,10 @@ _InState = Annotated[BatchState | None, QueryParameter(name="state")]
 _UploadedBy = Annotated[str | None, QueryParameter(name="uploadedBy", description="A person, as in `by`")]
 _From = Annotated[datetime | None, QueryParameter(name="from", description="Uploaded then or later")]
 _To = Annotated[datetime | None, QueryParameter(name="to", description="Uploaded before then")]
+_Only = Annotated[
+    Literal["files", "changes"] | None,
+    QueryParameter(name="only", description="Only files, or only changes of one alias without a file"),
+]
 
 
 @operation(
@@ -278,10 +334,11 @@ async def list_all_batches(
     by: ByQuery = None,
     since: _From = None,
     until: _To = None,
+    only: _Only = None,
     limit: Limit = PAGE,
     cursor: Cursor = None,
 ) -> Response[bytes]:
-    return await _answer_page(call, fsp_id, in_state, uploaded_by, by, since, until, limit, cursor)
+    return await _answer_page(call, fsp_id, in_state, uploaded_by, by, since, until, only, limit, cursor)
 
 
 @operation(
@@ -300,10 +357,11 @@ async def list_batches(
     by: ByQuery = None,
     since: _From = None,
     until: _To = None,
+    only: _Only = None,
     limit: Limit = PAGE,
     cursor: Cursor = None,
 ) -> Response[bytes]:
-    return await _answer_page(call, fsp_id, in_state, uploaded_by, by, since, until, limit, cursor)
+    return await _answer_page(call, fsp_id, in_state, uploaded_by, by, since, until, only, limit, cursor)
 
 
 async def _answer_page(
@@ -314,17 +372,19 @@ async def _answer_page(
     by: str | None,
     since: datetime | None,
     until: datetime | None,
+    only: str | None,
     limit: int,
     cursor: str | None,
 ) -> Response[bytes]:
     since, until = read_time("from", since), read_time("to", until)
-    cursors = Cursors(call.caller, "batches", fsp_id, state, uploaded_by, by, since, until)
+    cursors = Cursors(call.caller, "batches", fsp_id, state, uploaded_by, by, since, until, only)
     before = cursors.open(cursor, int)
     states = None if state is None else [state]
     uploaders, people = await find_people(call, uploaded_by, "uploadedBy"), await find_people(call, by)
     rows = await call.postgres.rows(
-        "batches_page", fsp_id, states, uploaders, since, until, before, limit + 1, people, call.list_fsps()
-    )
+        "batches_page", fsp_id, states, uploaders, since, until, before, limit + 1, people, call.list_fsps(),
+        None if only is None else only == "changes",
+    )  # fmt: skip
     items = await describe_batches(call.postgres.rows, rows[:limit])
     return call.read_page(BatchPage(items=items, next=cursors.close(items[-1].batch_id) if len(rows) > limit else None))
 
@@ -477,6 +537,57 @@ def _broken_off() -> Refusal:
     return Refusal(400, "broken_off", "The upload ended before the file was complete", "Upload the file again")
 
 
+@operation(
+    "checkFile",
+    "POST",
+    "/fsps/{fsp_id:str}/batches/check",
+    UPLOADERS,
+    "Check a file, or its beginning of up to 1 MiB, and store nothing",
+    answers=FileCheck,
+    takes="text/csv",
+    reads=True,
+)
+async def check_file(
+    call: NamedDependency[Call],
+    request: Request[Any, Any, Any],
+    reading: NamedDependency[Reading],
+    fsp_id: FromPath[str],
+    country: CountryQuery = None,
+    is_part: Annotated[
+        bool, QueryParameter(name="isPart", description="The file goes on: the last lines are left out")
+    ] = False,
+    limit: Annotated[int, QueryParameter(ge=1, le=100, description="The largest number of rows in `failed`")] = 20,
+) -> Response[bytes]:
+    """The rows that an import of this file would refuse as not valid, before it is uploaded."""
+    fsp = await call.postgres.row("fsp", fsp_id)
+    if fsp is None:
+        raise Refusal(404, "not_found", "No such FSP", "List the FSPs to see their ids")
+    country = capitalise(country)
+    require_country(country, "country")
+    _require_file(request)
+    if not call.body:
+        raise MissingElement("The file is empty: choose another one")
+    checks = RowChecks(reading, fsp["kinds"], fsp["currencies"], country or fsp["default_country"])
+    async with _CHECKING:
+        checked = await asyncio.to_thread(checking.check_file, call.body, checks, is_part=is_part)
+    failure = checked.failure
+    return answer(
+        FileCheck(
+            file_format=checked.file_format,
+            rows=CheckedRows(read=checked.rows, valid=checked.rows - len(checked.refused), failed=len(checked.refused)),
+            failed=[
+                CheckedRow(line=row.line, code=row.code, message=row.message, kind=_kind_of(row))
+                for row in checked.refused[:limit]
+            ],
+            error=None if failure is None else FileError(code=failure.code, message=str(failure)),
+        )
+    ).response()
+
+
+def _kind_of(row: FileRow) -> Kind | None:
+    return row.kind or None
+
+
 # One batch ----------------------------------------------------------------------------------------------------
 
 
@@ -574,6 +685,44 @@ async def _lock(transaction: Transaction, call: Call, fsp_id: str, batch_id: int
         raise _no_such_batch() from exc
     call.match(batch["version"])
     return batch
+
+
+@operation(
+    "listBatchRows",
+    "GET",
+    f"{_BATCH}/rows",
+    READERS,
+    "List the rows of a batch with their results, in the order of the file",
+    answers=BatchRowPage,
+    deleted=True,
+)
+async def list_rows(
+    call: NamedDependency[Call],
+    fsp_id: FromPath[str],
+    batch_id: FromPath[int],
+    only: Annotated[Literal["failed"] | None, QueryParameter()] = None,
+    limit: Limit = PAGE,
+    cursor: Cursor = None,
+) -> Response[bytes]:
+    """Rows as they are understood.  `downloadBatchResults` has them as they came."""
+    row = await _read_kept(call.postgres, fsp_id, batch_id)
+    cursors = Cursors(call.caller, "batch rows", batch_id, only)
+    begin = cursors.open(cursor, results.Position) or results.Position(0, 0)
+    found: list[tuple[FileRow, RowResult]] = []
+    after = None
+    if only is None or row["rows_failed"] or row["state"] in _WITH_UNAPPLIED:
+        found, after = await results.list_page(call.postgres, batch_id, begin, limit, only_failed=only is not None)
+    items = [_make_row(read, result) for read, result in found]
+    return call.read_page(BatchRowPage(items=items, next=None if after is None else cursors.close(after)))
+
+
+def _make_row(row: FileRow, result: RowResult) -> BatchRow:
+    kind, identifier = _kind_of(row), row.identifier or None
+    return BatchRow(
+        line=row.line, status=result.status, code=result.code or None, message=result.message or None, kind=kind,
+        identifier=identifier, display=display(kind, identifier).text if kind and identifier else None,
+        sub_id=row.sub_id or None, currency=row.currency or None,
+    )  # fmt: skip
 
 
 # Answers that are streams -------------------------------------------------------------------------------------

@@ -131,9 +131,10 @@ FROM batches b WHERE batch_id = $1 AND ($2::text IS NULL OR fsp_id = $2)
 -- include: batch_columns
 FROM batches b WHERE batch_id = $1 AND ($2::text IS NULL OR fsp_id = $2) FOR UPDATE
 
--- name: batches_page(text, text[], text[], timestamptz, timestamptz, int8, int8, text[], text[]) -> BatchRow
+-- name: batches_page(text, text[], text[], timestamptz, timestamptz, int8, int8, text[], text[], bool) -> BatchRow
 -- $1 FSP or NULL for all, $2 states or NULL, $3 uploaders or NULL, $4 from, $5 to, $6 before this number, $7 limit,
--- $8 people who uploaded, approved, rejected or cancelled it, or NULL, $9 of these FSPs alone or NULL.
+-- $8 people who uploaded, approved, rejected or cancelled it, or NULL, $9 of these FSPs alone or NULL, $10 whether it is the
+-- change of one alias, or NULL.
 -- include: batch_columns
 FROM batches b
 WHERE ($1::text IS NULL OR fsp_id = $1) AND ($2::text[] IS NULL OR state::text = ANY ($2))
@@ -141,6 +142,7 @@ WHERE ($1::text IS NULL OR fsp_id = $1) AND ($2::text[] IS NULL OR state::text =
   AND ($8::text[] IS NULL OR uploaded_by = ANY ($8) OR decided_by = ANY ($8) OR cancelled_by = ANY ($8))
   AND ($4::timestamptz IS NULL OR uploaded_at >= $4) AND ($5::timestamptz IS NULL OR uploaded_at < $5)
   AND ($6::bigint IS NULL OR batch_id < $6) AND ($9::text[] IS NULL OR fsp_id = ANY ($9))
+  AND ($10::bool IS NULL OR EXISTS (SELECT FROM batch_changes c WHERE c.batch_id = b.batch_id) = $10)
 ORDER BY batch_id DESC LIMIT $7
 
 -- name: batches_by_state() -> StateCountRow
@@ -161,6 +163,12 @@ FROM ((SELECT * FROM (SELECT DISTINCT ON (fsp_id) * FROM batches WHERE state = '
 -- For the results file: a portion of the chunks, each with the state of the batch at the same instant.
 -- $1 batch, $2 first chunk, $3 limit.
 SELECT chunk, rows, results, state::text AS state
+FROM batch_chunks JOIN batches USING (batch_id)
+WHERE batch_id = $1 AND chunk >= $2 AND chunk < $2 + $3 ORDER BY chunk
+
+-- name: batch_marks(int8, int4, int4) -> ChunkMarksRow
+-- For a page of results: the results of a portion of the chunks, without their rows.  $1 batch, $2 first chunk, $3 limit.
+SELECT chunk, results, state::text AS state
 FROM batch_chunks JOIN batches USING (batch_id)
 WHERE batch_id = $1 AND chunk >= $2 AND chunk < $2 + $3 ORDER BY chunk
 

@@ -603,3 +603,89 @@ def test_a_stop_does_not_wait_for_watchers(service: Service, maker: httpx.Client
         assert service.oracle.stop() == 0
     # A worker that waited for the one who watches would have been killed.
     assert service.oracle.find_log_lines("A worker did not stop in time; killing it") == []
+
+
+# Before an upload, and rows by pages ----------------------------------------------------------------------------
+
+
+def check(client: httpx.Client, data: bytes, **query: Any) -> Any:
+    answer = client.post(f"{BATCHES}/check", params=query, content=data)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_a_file_is_checked_before_it_is_uploaded(maker: httpx.Client) -> None:
+    before = maker.get(BATCHES).json()
+    data = (HEADER + "ALIAS,ok,,,,\nFAX,1,,,,\nMSISDN,55123,,,MX,\n").encode()
+    checked = check(maker, data)
+    assert checked["rows"] == {"read": 3, "valid": 1, "failed": 2}
+    assert [(row["line"], row["code"]) for row in checked["failed"]] == [(3, "unknown_kind"), (4, "bad_identifier")]
+    assert (checked["fileFormat"], checked["error"]) == ("csv", None)
+    assert [row["line"] for row in check(maker, data, limit=1)["failed"]] == [3]
+    assert maker.get(BATCHES).json() == before
+
+
+def test_the_end_of_a_part_of_a_file_is_no_mistake(maker: httpx.Client) -> None:
+    data = (rows("part", 30) + 'ALIAS,"cut').encode()
+    assert check(maker, data)["rows"]["failed"] == 1
+    checked = check(maker, data, isPart=True)
+    assert checked["rows"]["failed"] == 0
+    assert 15 <= checked["rows"]["read"] < 30
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [(b"a,b\n1,2\n", "no_header"), (b"PK\x03\x04", "not_text"), (HEADER.encode(), "empty_file"), (b"[]", "not_ndjson")],
+)
+def test_a_check_says_why_a_file_cannot_be_read(maker: httpx.Client, data: bytes, code: str) -> None:
+    checked = check(maker, data)
+    assert (checked["error"]["code"], checked["rows"]["read"]) == (code, 0)
+
+
+def test_a_check_refuses_what_an_upload_refuses(maker: httpx.Client, reader: httpx.Client) -> None:
+    assert maker.post(f"{BATCHES}/check").json()["code"] == "bad_request"
+    assert maker.post(f"{BATCHES}/check", content=b"x" * (1 << 20 | 1)).status_code == 413
+    assert maker.post(f"{BATCHES}/check", params={"country": "XX"}, content=b"x").json()["field"] == "country"
+    assert maker.post(f"{BATCHES}/check", files={"file": b"x"}).json()["field"] == "Content-Type"
+    assert reader.post(f"{BATCHES}/check", content=b"x").status_code == 403
+
+
+def test_rows_with_their_results_come_by_pages(maker: httpx.Client, stranger: httpx.Client) -> None:
+    data = rows("paged", 5) + "FAX,1,,,,\n" + 'ALIAS,"paged 6",,,,\n' + "FAX,2,,,,\n"
+    batch = wait_until_settled(maker, upload(maker, data))
+    path = f"{BATCHES}/{batch['batchId']}/rows"
+    items: list[Any] = []
+    cursor = None
+    while cursor is not None or not items:
+        page = maker.get(path, params={"limit": 3, **({"cursor": cursor} if cursor else {})}).json()
+        assert len(page["items"]) <= 3
+        items += page["items"]
+        cursor = page["next"]
+    assert [row["line"] for row in items] == list(range(2, 10))
+    assert items[0] == {
+        "line": 2, "status": "added", "code": None, "message": None, "kind": "ALIAS", "identifier": "paged0",
+        "display": "paged0", "subId": None, "currency": None,
+    }  # fmt: skip
+    failed = maker.get(path, params={"only": "failed"}).json()
+    assert [(row["line"], row["status"], row["code"]) for row in failed["items"]] == [
+        (7, "invalid", "unknown_kind"), (8, "invalid", "bad_identifier"), (9, "invalid", "unknown_kind"),
+    ]  # fmt: skip
+    assert failed["next"] is None
+    good = wait_until_settled(maker, upload(maker, rows("paged", 5)))
+    assert maker.get(f"{BATCHES}/{good['batchId']}/rows", params={"only": "failed"}).json()["items"] == []
+    assert stranger.get(f"/fsps/redbank/batches/{batch['batchId']}/rows").status_code == 404
+
+
+@pytest.mark.usefixtures("two_persons")
+def test_a_list_has_files_or_changes_alone(maker: httpx.Client) -> None:
+    file = wait_until_settled(maker, upload(maker, rows("alone", 1)))
+    change = maker.post("/fsps/greenbank/aliases", json={"kind": "ALIAS", "identifier": "alone-change"}).json()
+    listed = {
+        only: [item["batchId"] for item in maker.get(BATCHES, params={"only": only}).json()["items"]]
+        for only in ("files", "changes")
+    }
+    assert file["batchId"] in listed["files"]
+    assert change["batchId"] in listed["changes"]
+    assert not set(listed["files"]) & set(listed["changes"])
+    for batch in (file, change):
+        maker.post(f"{BATCHES}/{batch['batchId']}/cancel", json={}).raise_for_status()
