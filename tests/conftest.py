@@ -115,19 +115,26 @@ def postgres_template(postgres_server: PostgresServer) -> PostgresServer:
     return postgres_server
 
 
+@pytest.fixture(scope="session")
+def administration(postgres_server: PostgresServer) -> Iterator[servers.Administration]:
+    administration = servers.Administration(postgres_server)
+    yield administration
+    administration.close()
+
+
 @pytest.fixture
-def database_url(postgres_template: PostgresServer) -> Iterator[str]:
-    name = asyncio.run(servers.make_database(postgres_template))
+def database_url(postgres_template: PostgresServer, administration: servers.Administration) -> Iterator[str]:
+    name = administration.make_database()
     yield postgres_template.url(name)
-    asyncio.run(servers.drop_database(postgres_template, name))
+    administration.drop_database(name)
 
 
 @pytest.fixture
-def empty_database_url(postgres_server: PostgresServer) -> Iterator[str]:
+def empty_database_url(postgres_server: PostgresServer, administration: servers.Administration) -> Iterator[str]:
     """No schema: for tests of the migrations themselves."""
-    name = asyncio.run(servers.make_database(postgres_server, "template0"))
+    name = administration.make_database("template0")
     yield postgres_server.url(name)
-    asyncio.run(servers.drop_database(postgres_server, name))
+    administration.drop_database(name)
 
 
 @pytest.fixture(scope="session")
