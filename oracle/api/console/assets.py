@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Final, NamedTuple
 
 PATH: Final = "/console/assets"
+OWN_STYLE: Final = "console.css"
+_FONT: Final = re.compile(rb"asset:([\w.-]+)")
 FILES: Final[Mapping[str, tuple[str, str]]] = {
     "pico.css": ("pico/pico.classless.min.css", "text/css; charset=utf-8"),
     "console.css": ("console.css", "text/css; charset=utf-8"),
@@ -34,15 +37,19 @@ class Asset(NamedTuple):
 
 
 def load_assets() -> dict[str, Asset]:
-    """Read the files.  A folder `fonts` holds fonts, which are compressed already."""
+    """Read the files.  Fonts are the .woff2 files of the folder `fonts`; our style names one by url("asset:NAME")."""
     folder = files("oracle.api.console").joinpath("assets")
-    found = {name: _make(name, folder.joinpath(*path.split("/")).read_bytes(), kind)
-             for name, (path, kind) in FILES.items()}  # fmt: skip
+    found: dict[str, Asset] = {}
     fonts = folder.joinpath("fonts")
     if fonts.is_dir():
         for file in fonts.iterdir():
             if file.name.endswith(".woff2"):
                 found[file.name] = _make(file.name, file.read_bytes(), "font/woff2")
+    for name, (path, media_type) in FILES.items():
+        plain = folder.joinpath(*path.split("/")).read_bytes()
+        if name == OWN_STYLE:
+            plain = _FONT.sub(lambda font: found[font[1].decode()].url.encode(), plain)
+        found[name] = _make(name, plain, media_type)
     return found
 
 
