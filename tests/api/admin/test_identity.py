@@ -110,9 +110,13 @@ def as_user_of(role: str, user: str = "ana") -> dict[str, str]:
 
 
 @asynccontextmanager
-async def open_hub(database_url: str, tmp_path: Path, ways: str = "keys,oidc,gateway") -> AsyncIterator[Hub]:
+async def open_hub(
+    database_url: str, tmp_path: Path, ways: str = "keys,oidc,gateway", issuer_status: int = 200
+) -> AsyncIterator[Hub]:
+    """`issuer_status`: of each answer of the identity provider, from the start, which is when its keys are fetched."""
     async with AsyncExitStack() as stack:
         issuer = await stack.enter_async_context(issuing())
+        issuer.status = issuer_status
         file = tmp_path / "oidc.toml"
         file.write_text(f'[[oidc.issuer]]\nalias="hub"\nissuer="{issuer.url}"\naudience="alias-oracle"\n{RULES}')
         environ = {
@@ -366,8 +370,7 @@ async def test_each_bad_token_has_its_code_and_counts_as_a_bad_key(database_url:
 
 
 async def test_tokens_cannot_be_checked_without_the_keys_of_their_issuer(database_url: str, tmp_path: Path) -> None:
-    async with open_hub(database_url, tmp_path) as hub:
-        hub.issuer.status = 500
+    async with open_hub(database_url, tmp_path, issuer_status=500) as hub:
         refused = await hub.call(hub.as_token(**ROLES["operator"]), "GET", "/admin/v1/me")
         assert read_answer(refused) == Answer(503, "keys_unavailable")
         assert int(refused.headers["retry-after"]) > 0
