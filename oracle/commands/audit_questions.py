@@ -109,6 +109,9 @@ def add(verbs: Any) -> None:
     _add_times(events)
     add_limit(events)
 
+    event = add_call(verbs, "event", _show_event, "show one change of the directory, and the file that it came from")
+    event.add_argument("event", type=parse_number, metavar="EVENT", help="number of the event, as `events` shows it")
+
     text = "show which FSP lookups found for an identifier at a given time, and who registered it"
     resolve = add_call(verbs, "resolve", _resolve, text)
     _add_stored_party(resolve)
@@ -203,6 +206,16 @@ def _list_events(client: Client, arguments: Arguments) -> None:
     }  # fmt: skip
     pages = _search(client, "/events/search", question, arguments.limit)
     show_pages(pages, _EVENT, as_json=arguments.json, reshape=_add_summary)
+
+
+def _show_event(client: Client, arguments: Arguments) -> None:
+    path = f"{_ROOT}{_make_prefix(client)}/events/{{event}}"
+    event = client.call("GET", client.url + path, event=arguments.event).body
+    if arguments.json:
+        print_line(format_json(event))
+        return
+    _explain(event)
+    print_line(f"  {describe_change(event)}")
 
 
 def _add_summary(event: Any) -> Any:

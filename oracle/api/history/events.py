@@ -7,7 +7,7 @@ has none.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from litestar import Response
@@ -22,11 +22,21 @@ from oracle.api.admin.pages import Cursors
 from oracle.api.admin.people import By, find_people
 from oracle.api.admin.problems import Refusal
 from oracle.api.admin.times import read_time
-from oracle.api.history.questions import AUDIT, OWN, Search, Text, from_query, read_filter_key, record
-from oracle.api.history.views import HistoryEvent, batch_number, event_of, name_actors
-from oracle.identifiers import Reading
+from oracle.api.history.questions import (
+    AUDIT,
+    OWN,
+    Search,
+    Text,
+    fetch_event,
+    from_query,
+    no_such_event,
+    read_filter_key,
+    record,
+)
+from oracle.api.history.views import HistoryEvent, batch_number, event_of, name_actors, trace
+from oracle.identifiers import PartyKey, Reading
 from oracle.store import history
-from oracle.store.history import EventFilter, PagePosition
+from oracle.store.history import EventFilter, PagePosition, decode_json
 
 # As the database has them: a mistyped name is an error, and never an answer that nothing happened.
 Channel = Literal["hub", "account-lookup", "admin", "import", "self-heal", "seed", "sql"]
@@ -72,7 +82,7 @@ class EventPage(Resource):
 
 
 def handlers() -> list[HTTPRouteHandler]:
-    return [list_events, search_events, list_own_events, search_own_events]
+    return [list_events, search_events, list_own_events, search_own_events, read_event, read_own_event]
 
 
 @operation("listEvents", "GET", "/events", AUDIT, "List the events of the history, the newest first", answers=EventPage)
@@ -125,6 +135,56 @@ async def search_own_events(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], data: JSONBody[EventSearch]
 ) -> Response[bytes]:
     return await _list_own(call, reading, data, fsp_id)
+
+
+@operation(
+    "getEvent",
+    "GET",
+    "/events/{event_id:int}",
+    AUDIT,
+    "Read one event of the history, with the file that it came from",
+    answers=HistoryEvent,
+)
+async def read_event(
+    call: NamedDependency[Call], reading: NamedDependency[Reading], event_id: FromPath[int]
+) -> Response[bytes]:
+    return await _read(call, reading, event_id)
+
+
+@operation(
+    "getFspEvent",
+    "GET",
+    "/fsps/{fsp_id:str}/events/{event_id:int}",
+    OWN,
+    "Read one event of an FSP's aliases, with the file that it came from",
+    answers=HistoryEvent,
+)
+async def read_own_event(
+    call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], event_id: FromPath[int]
+) -> Response[bytes]:
+    return await _read(call, reading, event_id, fsp_id)
+
+
+async def _read(call: Call, reading: Reading, event_id: int, own: str | None = None) -> Response[bytes]:
+    row = await fetch_event(call, event_id)
+    if own is not None and not _concerns(row, own):
+        raise no_such_event()
+    key = None
+    if row["party_id_type"] is not None:
+        key = PartyKey(row["party_id_type"], row["party_identifier"] or "", row["sub_id"] or "")
+    await record(call, "event", key, own or row["fsp_id"], {"eventId": event_id})
+    event = event_of(row, reading, own=own)
+    await trace(call.postgres, [event], call.fsp_ids)
+    return call.read(event)
+
+
+def _concerns(row: Any, own: str) -> bool:
+    """Whether the list of an FSP's events has this one, too."""
+    if row["entity"] != "alias":
+        return False
+    return own == row["fsp_id"] or (
+        row["action"] == "changed" and own == (decode_json(row["before"]) or {}).get("fsp_id")
+    )
 
 
 async def _list_own(call: Call, reading: Reading, search: EventSearch, own: str) -> Response[bytes]:

@@ -27,7 +27,7 @@ from oracle.api.admin.calls import Body, Call, Resource
 from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.problems import Refusal
-from oracle.api.history.questions import AUDIT, OWN, LeafNumber, from_query, record
+from oracle.api.history.questions import AUDIT, OWN, LeafNumber, fetch_event, from_query, no_such_event, record
 from oracle.audit import log
 from oracle.identifiers import PartyKey
 from oracle.identity.identity import Role
@@ -253,9 +253,9 @@ async def read_own_entry(
 
 
 async def _prove(call: Call, event_id: int, size: int | None, own: str | None = None) -> Response[bytes]:
-    row = await call.postgres.row("event_by_id", event_id) if abs(event_id) <= _NUMBER_MAX else None
-    if row is None or not _is_own(row, own):
-        raise Refusal(404, "not_found", "No such event", "Search the events to see their numbers")
+    row = await fetch_event(call, event_id)
+    if not _is_own(row, own):
+        raise no_such_event()
     key = None
     if row["party_id_type"] is not None:
         key = PartyKey(row["party_id_type"], row["party_identifier"] or "", row["sub_id"] or "")

@@ -37,6 +37,7 @@ AUDIT: Final = allow(Role.AUDITOR, Role.OPERATOR)
 OWN: Final = allow(Role.AUDITOR, Role.OPERATOR, Role.MAKER, Role.CHECKER)
 AUDITORS: Final = allow(Role.AUDITOR)
 
+_NUMBER_MAX: Final = (1 << 63) - 1
 _PREFIX: Final = "asked_"  # a path may have a parameter of the same name: /fsps/{fsp_id}/events
 # What a limit of a field is called, in msgspec as in Litestar.
 _LIMITS: Final = ("description", "ge", "le", "min_length", "max_length", "pattern")
@@ -144,6 +145,18 @@ def read_filter_key(reading: Reading, search: Search) -> PartyKey | None:
     if search.as_stored:
         return read_stored_key(search.kind, search.identifier, None)
     return reading.read_key(search.kind, search.identifier, sub_id=None, country=search.country)
+
+
+async def fetch_event(call: Call, event_id: int) -> Any:
+    """Fetch the row of an event.  Raises DirectoryUnavailable, and Refusal 404."""
+    row = await call.postgres.row("event_by_id", event_id) if abs(event_id) <= _NUMBER_MAX else None
+    if row is None:
+        raise no_such_event()
+    return row
+
+
+def no_such_event() -> Refusal:
+    return Refusal(404, "not_found", "No such event", "Search the events to see their numbers")
 
 
 # Who asked ----------------------------------------------------------------------------------------------------------

@@ -111,6 +111,8 @@ EXPECTED: Final = {
     "POST /admin/v1/fsps/{fsp_id}/batches/{batch_id}/cancel": OPERATOR | {"own maker", "own checker"},
     "GET /audit/v1/events": HISTORY,
     "POST /audit/v1/events/search": HISTORY,
+    "GET /audit/v1/events/{event_id}": HISTORY,
+    "GET /audit/v1/fsps/{fsp_id}/events/{event_id}": OWN_HISTORY,
     "GET /audit/v1/resolve": HISTORY,
     "POST /audit/v1/resolve": HISTORY,
     "GET /audit/v1/timeline": HISTORY,

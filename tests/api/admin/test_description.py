@@ -92,6 +92,8 @@ NAMES: Final = {
     "resolveAt",
     "resolveAtByBody",
     "resolveFspAliasAt",
+    "getEvent",
+    "getFspEvent",
     "getTimeline",
     "getTimelineByBody",
     "getFspAliasTimeline",
