@@ -18,6 +18,9 @@ PARAMETERS: Final[Mapping[str, str]] = {
     "session_id": "11111111-1111-1111-1111-111111111111",
     "alias": "nowhere",
     "kind": "MSISDN",
+    "event_id": "1",
+    "size": "1",
+    "name": "events.csv",
 }
 PAGES: Final[Mapping[str, Mapping[str, str]]] = {}
 

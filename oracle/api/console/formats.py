@@ -40,6 +40,24 @@ def read_time(value: datetime | str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def read_local(text: str, zone: str) -> datetime | None:
+    """Read a time as a form has it (2026-11-29T10:00), which is in a zone unless it names its own; None: it is none."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))
+
+
+def write_local(moment: datetime) -> str:
+    """Write a time as a form has it, in the zone of the person.  Raises OverflowError for one beyond all years."""
+    return moment.astimezone(ZoneInfo(time_zone.get())).strftime("%Y-%m-%dT%H:%M:%S").removesuffix(":00")
+
+
+def now_here() -> datetime:
+    return datetime.now(ZoneInfo(time_zone.get()))
+
+
 def format_time(value: datetime | str | None, style: str = "medium") -> str:
     """Write a time with its zone."""
     if value is None:

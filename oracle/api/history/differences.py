@@ -19,6 +19,8 @@ from oracle.api.admin.problems import Refusal
 from oracle.api.admin.streams import READINGS, Streamed
 from oracle.api.admin.times import read_time
 from oracle.api.history.questions import OWN, from_query, record
+from oracle.api.history.views import display_of
+from oracle.identifiers import PartyKey, Reading
 from oracle.store import history
 
 _encode = msgspec.json.Encoder().encode
@@ -42,19 +44,23 @@ def handlers() -> list[HTTPRouteHandler]:
     media_type="application/x-ndjson",
 )
 @from_query(DiffQuestion)
-async def read_diff(call: NamedDependency[Call], fsp_id: FromPath[str], data: DiffQuestion) -> Streamed:
+async def read_diff(
+    call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], data: DiffQuestion
+) -> Streamed:
     """One line for each alias whose entries differ: `change` (added, removed, changed), `partyIdType`, `identifier`,
-    `subId`, `removed` and `added` (entries with `currency`, `default`, and `hint` where it is one), `eventIds`.  The
-    last line is `{"end": …}` with the counts: without it the answer is incomplete.
+    `subId`, `kind` and `display` for people, `removed` and `added` (entries with `currency`, `default`, and `hint`
+    where it is one), `eventIds`.  The last line is `{"end": …}` with the counts: without it the answer is incomplete.
     """
     since, until = read_time("from", data.since), read_time("to", data.until)
     if since > until:
         raise Refusal(400, "invalid", "`from` is after `to`", "Swap `from` and `to`", field="from")
     await record(call, "diff", None, fsp_id, {"from": since, "to": until})
-    return Streamed(call, READINGS, _stream_lines(call, fsp_id, since, until), "application/x-ndjson")
+    return Streamed(call, READINGS, _stream_lines(call, reading, fsp_id, since, until), "application/x-ndjson")
 
 
-async def _stream_lines(call: Call, fsp_id: str, since: datetime, until: datetime) -> AsyncGenerator[bytes]:
+async def _stream_lines(
+    call: Call, reading: Reading, fsp_id: str, since: datetime, until: datetime
+) -> AsyncGenerator[bytes]:
     counts = {"added": 0, "removed": 0, "changed": 0}
     async with aclosing(history.stream_differences(call.postgres, fsp_id, since, until)) as stream:
         async for differences in stream:
@@ -62,10 +68,13 @@ async def _stream_lines(call: Call, fsp_id: str, since: datetime, until: datetim
             for each in differences:
                 change = "changed" if each.removed and each.added else "removed" if each.removed else "added"
                 counts[change] += 1
+                kind = reading.read_kind(PartyKey(each.party_id_type, each.identifier, each.sub_id))
                 lines.append(
                     _encode({
                         "change": change, "partyIdType": each.party_id_type, "identifier": each.identifier,
-                        "subId": each.sub_id or None, "removed": [_entry_of(entry) for entry in each.removed],
+                        "subId": each.sub_id or None, "kind": kind,
+                        "display": display_of(kind, each.identifier),
+                        "removed": [_entry_of(entry) for entry in each.removed],
                         "added": [_entry_of(entry) for entry in each.added], "eventIds": each.event_ids,
                     })
                 )  # fmt: skip
