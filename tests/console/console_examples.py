@@ -20,7 +20,7 @@ PARAMETERS: Final[Mapping[str, str]] = {
     "kind": "MSISDN",
     "event_id": "1",
     "size": "1",
-    "name": "events.csv",
+    "file": "events.csv",
 }
 PAGES: Final[Mapping[str, Mapping[str, str]]] = {}
 

@@ -13,6 +13,7 @@ from oracle.api.console import formats
 from oracle.api.console.answers import Answer
 from oracle.api.console.declarations import page
 from oracle.api.console.languages import _, lazy
+from oracle.api.console.words import ACTIONS, CHANNELS
 from oracle.verifier.files import Malformed
 from oracle.verifier.proof import encode_proof, make_proof
 
@@ -40,21 +41,6 @@ ENTITIES: Final[Mapping[str, Lazy]] = {
     "als-oracle": lazy("Registration at the ALS"),
     "audit-key": lazy("Key of the log"),
     "audit-reads": lazy("Records of who asked"),
-}
-ACTIONS: Final[Mapping[str, Lazy]] = {
-    "registered": lazy("Registered"),
-    "changed": lazy("Changed"),
-    "removed": lazy("Removed"),
-    "ignored": lazy("Ignored"),
-}
-CHANNELS: Final[Mapping[str, Lazy]] = {
-    "hub": lazy("Hub"),
-    "account-lookup": lazy("Account lookup"),
-    "admin": lazy("Admin API or console"),
-    "import": lazy("File import"),
-    "self-heal": lazy("Correction by a lookup"),
-    "seed": lazy("First data"),
-    "sql": lazy("Directly in the database"),
 }
 QUESTIONS: Final[Mapping[str, Lazy]] = {
     "events": lazy("Search of events"),
@@ -130,7 +116,7 @@ async def show_event(visit: Visit, event_id: str) -> Answer:
         event = await visit.get("getFspEvent", path={"fsp_id": own, "event_id": event_id})
     return visit.show(
         "audit/event.html", event=event, own=own, subject=describe_subject(event), members=list_members(event),
-        entities=ENTITIES, actions=ACTIONS, channels=CHANNELS,
+        entities=ENTITIES,
     )  # fmt: skip
 
 

@@ -88,14 +88,14 @@ async def download_manifest(visit: Visit) -> Answer:
 
 
 @page(
-    "export_file", "GET", "/audit/export/files/{name}", lazy("Export of the history"),
+    "export_file", "GET", "/audit/export/files/{file}", lazy("Export of the history"),
     needs=("exportManifest", "exportEvents"), under="audit", is_part=True,
 )  # fmt: skip
-async def download_file(visit: Visit, name: str) -> Answer:
-    operation = _FILES.get(name)
+async def download_file(visit: Visit, file: str) -> Answer:
+    operation = _FILES.get(file)
     if operation is None:
         raise Refusal(404, "not_found", "No such file", "Choose one from the list")
-    return await visit.download(operation, query=_read_range(visit), file_name=name)
+    return await visit.download(operation, query=_read_range(visit), file_name=file)
 
 
 @page(
