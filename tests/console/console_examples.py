@@ -17,6 +17,7 @@ PARAMETERS: Final[Mapping[str, str]] = {
     "credential_id": "aaaaaaaaaaaa",
     "session_id": "11111111-1111-1111-1111-111111111111",
     "alias": "nowhere",
+    "sealed": "bm90aGluZw",
     "kind": "MSISDN",
     "event_id": "1",
     "size": "1",
