@@ -8,6 +8,7 @@ from functools import cache
 from typing import Final
 from zoneinfo import ZoneInfo, available_timezones
 
+from babel.core import Locale
 from babel.dates import format_date, format_datetime, format_timedelta
 from babel.numbers import format_compact_decimal, format_decimal, format_percent
 
@@ -113,6 +114,11 @@ def format_share(value: float | None) -> str:
     if value is None:
         return DASH
     return _localise(format_percent(value, locale=language.get(), decimal_quantization=False))
+
+
+def name_country(code: str) -> str:
+    """Name a country (ISO 3166 alpha-2); one that is not known stays as it is."""
+    return str(Locale.parse(language.get()).territories.get(code, code))
 
 
 def machine_time(value: datetime | str) -> str:

@@ -42,7 +42,8 @@ class Templates:
         environment.filters.update(
             time=_show_time, day=formats.format_day, ago=_show_ago, span=formats.format_span,
             number=formats.format_number, short=formats.format_short, share=formats.format_share,
-            role=words.name_role, kind=words.name_kind, action=words.name_action, channel=words.name_channel,
+            role=words.name_role, kind=words.name_kind, status=words.name_status, action=words.name_action,
+            channel=words.name_channel,
         )  # fmt: skip
         environment.globals["ui"] = environment.get_template("macros.html").module
         for name in environment.list_templates():

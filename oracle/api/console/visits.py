@@ -34,6 +34,7 @@ from oracle.api.console.bodies import Form, Upload
 from oracle.api.console.cookies import FLASH, VISITOR, Flash, write_flash
 from oracle.api.console.declarations import Page, list_pages
 from oracle.api.console.languages import Text
+from oracle.identifiers import describe_fault
 from oracle.identity.cookies import SESSION, remove_cookie, write_cookie
 from oracle.identity.issuers import is_loopback
 from oracle.identity.sessions import make_csrf
@@ -49,6 +50,7 @@ T = TypeVar("T")
 CSRF_FIELD: Final = "csrf"
 YEAR_S: Final = 31_536_000
 _ITEM: Final = re.compile(r"(?:^|; )([A-Za-z][\w.]*): (.*?)(?=; [A-Za-z][\w.]*: |$)")  # in the hint of several mistakes
+_OF_ADDRESSES: Final = "In a URL"  # a hint for programs
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 
 # The request that is being answered; for the helpers of the templates.
@@ -256,8 +258,13 @@ class Visit:
         if problem is None:
             return None
         fields = {problem.field: problem.hint or problem.detail} if problem.field else dict(_ITEM.findall(problem.hint))
-        if problem.field and problem.code != "invalid":
+        if problem.field and (problem.code != "invalid" or problem.hint.startswith(_OF_ADDRESSES)):
             fields = {problem.field: problem.detail}
+        if problem.code == "bad_identifier" and self.form["identifier"]:
+            # The API must not repeat what was sent; the person who wrote it sees what is wrong in it.
+            reason = problem.hint.removeprefix("Reason: ")
+            values = (self.form.text(name) for name in ("identifier", "subId", "country"))
+            return Errors(problem.detail, "", {problem.field: describe_fault(problem.detail, reason, *values)}, reason)
         return Errors(problem.detail, problem.hint, fields, problem.code)
 
     # -- what an address must not show ---------------------------------------------------------------------------------

@@ -77,3 +77,16 @@ def name_action(action: str) -> str:
 
 def name_channel(channel: str) -> str:
     return str(CHANNELS.get(str(channel), channel))
+
+
+STATUSES: Final[Mapping[str, Lazy]] = {
+    "active": lazy("Active"),
+    "provisional": lazy("Provisional"),
+    "suspended": lazy("Suspended"),
+    "closed": lazy("Closed"),
+}
+
+
+def name_status(status: str | None) -> str:
+    """Name the status of an FSP."""
+    return str(STATUSES.get(str(status), status or ""))

@@ -33,6 +33,16 @@
     for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
   });
 
+  // The key / leads to the search, unless a person writes.
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.closest?.("input, select, textarea, [contenteditable]")) return;
+    const box = document.querySelector("[data-search], #field-identifier");
+    if (!box) return;
+    event.preventDefault();
+    box.focus();
+  });
+
   // <button data-copy="#id">: copies the text of that element.
   document.addEventListener("click", (event) => {
     const button = event.target.closest?.("[data-copy]");

@@ -1,0 +1,209 @@
+"""Search: one identifier in any spelling; who answers for it, why, and its life.  Each question is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from oracle.api.console import formats
+from oracle.api.console.bodies import Form
+from oracle.api.console.declarations import page
+from oracle.api.console.languages import Lazy, _, lazy, ngettext
+from oracle.api.console.pages.audit import find_own, list_choices
+from oracle.api.console.visits import Errors
+from oracle.api.console.words import list_kinds, name_kind, name_status
+from oracle.identifiers import guess_kind, list_meanings
+
+if TYPE_CHECKING:
+    from oracle.api.console.answers import Answer
+    from oracle.api.console.api import Reply
+    from oracle.api.console.visits import Visit
+
+LIFE: Final = 20  # changes on one page
+NEEDS: Final = ("resolveFspAliasAt", "getFspAliasTimeline")
+FIELDS: Final = ("identifier", "kind", "subId", "country", "currency", "at", "zone", "fsp")
+
+# Why it was so: in one word, and in a sentence.
+REASONS: Final[Mapping[str, tuple[Lazy, Lazy]]] = {
+    "alias": (lazy("Registered"), lazy("The FSP registered this identifier.")),
+    "route": (
+        lazy("By a route"),
+        lazy("Nobody registered this identifier. A route for its beginning leads to the FSP."),
+    ),
+    "alias_not_answered": (
+        lazy("FSP suspended or closed"),
+        lazy("An FSP registered this identifier, but it is suspended or closed. No other FSP answers in its place."),
+    ),
+    "route_not_answered": (
+        lazy("FSP suspended or closed"),
+        lazy("A route leads to an FSP that is suspended or closed. No other FSP answers in its place."),
+    ),
+    "other_currencies": (
+        lazy("Other currency"),
+        lazy("This identifier is registered for other currencies only."),
+    ),
+    "nobody": (lazy("Not registered"), lazy("Nobody registered this identifier, and no route fits it.")),
+}
+OWN_NOBODY: Final = lazy(
+    "The FSP {name} does not answer for this identifier. What other FSPs have of it is not shown here."
+)
+
+
+@page("search", "GET", "/search", lazy("Search"), needs=NEEDS, menu=20)
+async def show_search(visit: Visit) -> Answer:
+    return _show(visit, Form())
+
+
+@page("search_for", "POST", "/search", lazy("Search"), needs=NEEDS, under="search")
+async def search(visit: Visit) -> Answer:
+    form = visit.form
+    text = form.text("identifier")
+    if not text:
+        missing = _("Write an identifier.")
+        return _show(visit, form, 422, errors=Errors(missing, "", {"identifier": missing}, "invalid"))
+    kind = form.text("kind") or guess_kind(visit.console.services.reading, text)
+    if kind is None:
+        return _show(visit, form, meanings=_list_choices(visit, text))
+    if form["cursor"] and visit.is_partial:
+        life = await _ask(visit, "Timeline", _read_question(visit, kind, is_page=True))
+        if life.problem is not None:
+            return visit.show_problem(life.problem)
+        return visit.show("search/search.html", block="life", **_describe_life(visit, form, kind, life.json))
+    answer, life = await asyncio.gather(
+        _ask(visit, "Resolution", _read_question(visit, kind)),
+        _ask(visit, "Timeline", _read_question(visit, kind, is_page=True)),
+    )
+    for reply in (answer, life):
+        if not reply.ok:
+            return _show(visit, form, reply.status, errors=visit.errors_of(reply))
+    return _show(
+        visit, form, found=answer.json, is_guessed=not form.text("kind"),
+        evidence=_describe(visit, answer.json["events"]), reason=_explain(visit, answer.json),
+        **_describe_life(visit, form, kind, life.json),
+    )  # fmt: skip
+
+
+def _show(visit: Visit, form: Form, http_status: int = 200, **values: Any) -> Answer:
+    zone = form["zone"] if formats.is_time_zone(form["zone"]) else visit.time_zone
+    known = {"errors": None, "meanings": None, "found": None, "is_guessed": False, "own": find_own(visit)}
+    return visit.show(
+        "search/search.html", block="search", http_status=http_status, values=form, kinds=list_kinds(), zone=zone,
+        zones=[(name, name.replace("_", " ")) for name in dict.fromkeys((visit.time_zone, zone, "UTC"))],
+        own_choices=list_choices(visit), **(known | values),
+    )  # fmt: skip
+
+
+# What is asked ------------------------------------------------------------------------------------------------------
+
+_OPERATIONS: Final = {  # about every FSP, and about one's own
+    "Resolution": ("resolveAtByBody", "resolveFspAliasAt"),
+    "Timeline": ("getTimelineByBody", "getFspAliasTimeline"),
+}
+
+
+async def _ask(visit: Visit, what: str, body: dict[str, Any]) -> Reply:
+    own = find_own(visit)
+    of_all, of_own = _OPERATIONS[what]
+    if own is None:
+        return await visit.ask(of_all, body=body)
+    return await visit.ask(of_own, path={"fsp_id": own}, body=body)
+
+
+def _read_question(visit: Visit, kind: str, *, is_page: bool = False) -> dict[str, Any]:
+    form = visit.form
+    asked = {name: form.text(name) or None for name in ("identifier", "subId", "country", "currency")}
+    if is_page:
+        return {**asked, "kind": kind, "limit": LIFE, "cursor": form["cursor"] or None}
+    return {**asked, "kind": kind, "at": _read_instant(visit)}
+
+
+def _read_instant(visit: Visit) -> str | None:
+    """Read the time of the form, in its zone.  A text that is none goes to the API, which says so."""
+    text, zone = visit.form.text("at"), visit.form["zone"]
+    moment = formats.read_local(text, zone if formats.is_time_zone(zone) else visit.time_zone)
+    return moment.isoformat() if moment is not None else text or None
+
+
+def _list_choices(visit: Visit, text: str) -> list[tuple[str, dict[str, str]]]:
+    """List what a text can mean: how a button names it, and the fields that choose it."""
+    kept = {name: visit.form[name] for name in FIELDS if visit.form[name]}
+    return [
+        (
+            _("{kind} of {country}").format(kind=name_kind(each.kind), country=formats.name_country(each.country))
+            if each.country
+            else name_kind(each.kind),
+            {**kept, "kind": each.kind, **({"country": each.country} if each.country else {})},
+        )
+        for each in list_meanings(visit.console.services.reading, text)
+    ]
+
+
+# What is shown ------------------------------------------------------------------------------------------------------
+
+
+def _explain(visit: Visit, found: Mapping[str, Any]) -> str:
+    own = find_own(visit)
+    if own is not None and found["reason"] == "nobody":
+        return str(OWN_NOBODY).format(name=own)
+    return str(REASONS[found["reason"]][1])
+
+
+def _describe_life(visit: Visit, form: Form, kind: str, life: Mapping[str, Any]) -> dict[str, Any]:
+    own = find_own(visit)
+    kept = {name: form[name] for name in FIELDS if form[name]}
+    moments = [
+        {**moment, "label": REASONS[moment["reason"]][0], "events": _describe(visit, moment["events"])}
+        for moment in life["items"]
+    ]
+    return {"moments": moments, "next": life["next"], "kept": {**kept, "kind": kind}, "own": own,
+            "is_first": not form["cursor"]}  # fmt: skip
+
+
+def _describe(visit: Visit, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Say of each event what it did, and from which lines of which file it came."""
+    own = find_own(visit)
+    return [
+        {
+            **event,
+            "what": describe_event(event),
+            "source": _name_source(event["batch"]),
+            # Another line names another FSP: the API does not show it.
+            "is_provable": own is None or event["entity"] == "alias",
+        }
+        for event in events
+    ]
+
+
+def describe_event(event: Mapping[str, Any]) -> str:
+    """Say in a few words what an event did."""
+    before, after = event["before"] or {}, event["after"] or {}
+    side = after or before
+    fsp_id = side.get("fsp_id") or event["fspId"] or formats.DASH
+    if event["entity"] == "alias":
+        currency = side.get("currency") or _("every currency")
+        text = {
+            "registered": _("Entry of {fsp} registered, for {currency}"),
+            "changed": _("Entry of {fsp} changed, for {currency}"),
+            "removed": _("Entry of {fsp} removed, for {currency}"),
+        }.get(event["action"], _("Change ignored at {fsp}"))
+        return text.format(fsp=fsp_id, currency=currency)
+    if event["entity"] == "route":
+        text = {
+            "registered": _("Route to {fsp} added, for {prefix}"),
+            "removed": _("Route to {fsp} removed, for {prefix}"),
+        }.get(event["action"], _("Route to {fsp} changed, for {prefix}"))
+        return text.format(fsp=fsp_id, prefix=side.get("prefix", formats.DASH))
+    if not before:
+        return _("FSP {fsp} created").format(fsp=fsp_id)
+    status = formats.DASH if not after else name_status(after.get("status"))
+    return _("FSP {fsp} changed, status: {status}").format(fsp=fsp_id, status=status)
+
+
+def _name_source(batch: Mapping[str, Any] | None) -> str:
+    if batch is None:
+        return ""
+    if not batch["lines"]:
+        return str(batch["fileName"])
+    text = ngettext("{file}, line {lines}", "{file}, lines {lines}", len(batch["lines"]))
+    return text.format(file=batch["fileName"], lines=", ".join(map(formats.format_number, batch["lines"])))
