@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
 import pytest
@@ -22,6 +24,13 @@ from oracle.audit.keys import KeyFile, rotate
 from oracle.verifier.checkpoint import Checkpoint
 from oracle.verifier.exports import verify_exports
 from oracle.verifier.files import Unreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from servers import Administration
+
+    from oracle.run.embedded import PostgresServer
 
 
 class Exports:
@@ -44,17 +53,43 @@ class Exports:
         return [str(finding) for finding in verify_exports([directory], [self.vkey], kept, **limits).findings]
 
 
+class Written(NamedTuple):
+    """The name of the database that each test has a copy of, and what belongs to it."""
+
+    name: str
+    keys: Path
+    kept: str
+    vkey: str
+
+
+@pytest.fixture(scope="module")
+def written(
+    postgres_template: PostgresServer, administration: Administration, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Written]:
+    async def write(url: str) -> tuple[str, str]:
+        await register(url, 0, 500)
+        await seal(url, keys)
+        await register(url, 500, 500)
+        async with open_connection(url) as connection:
+            kept = await connection.fetchval("SELECT note FROM audit_checkpoints WHERE size = 501")
+            vkey = await connection.fetchval("SELECT vkey FROM audit_keys")
+        await seal(url, keys)
+        return kept, vkey
+
+    name, keys = administration.make_database(), tmp_path_factory.mktemp("written") / "keys"
+    yield Written(name, keys, *asyncio.run(write(postgres_template.url(name))))
+    administration.drop_database(name)
+
+
 @pytest.fixture
-async def exports(database_url: str, tmp_path: Path) -> Exports:
+def exports(
+    postgres_template: PostgresServer, administration: Administration, written: Written, tmp_path: Path
+) -> Iterator[Exports]:
     """A log of 1,001 leaves, of which somebody kept the checkpoint at 501."""
-    await register(database_url, 0, 500)
-    await seal(database_url, tmp_path / "keys")
-    await register(database_url, 500, 500)
-    async with open_connection(database_url) as connection:
-        kept = await connection.fetchval("SELECT note FROM audit_checkpoints WHERE size = 501")
-        vkey = await connection.fetchval("SELECT vkey FROM audit_keys")
-    await seal(database_url, tmp_path / "keys")
-    return Exports(database_url, tmp_path, kept, vkey)
+    shutil.copytree(written.keys.parent, tmp_path, dirs_exist_ok=True)  # with what was signed last
+    name = administration.make_database(written.name)
+    yield Exports(postgres_template.url(name), tmp_path, written.kept, written.vkey)
+    administration.drop_database(name)
 
 
 def edit_lines(path: Path, edit: Callable[[list[bytes]], object]) -> None:

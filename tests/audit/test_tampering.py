@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
@@ -14,15 +17,42 @@ from oracle.audit.signer import Signer, sign_note
 from oracle.store.migrate import migrate
 from oracle.verifier.checkpoint import Checkpoint
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from servers import Administration
+
+    from oracle.run.embedded import PostgresServer
+
+
+@pytest.fixture(scope="module")
+def written(
+    postgres_template: PostgresServer, administration: Administration, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Path]]:
+    """The name of the database that each test has a copy of, and its keys."""
+
+    async def write(url: str) -> None:
+        for first in range(0, 1200, 300):
+            await register(url, first, 300)
+        assert await seal(url, keys, SealingLimits(batch=256)) == 1201
+        assert await findings(url) == []
+
+    name, keys = administration.make_database(), tmp_path_factory.mktemp("written") / "keys"
+    asyncio.run(write(postgres_template.url(name)))
+    yield name, keys
+    administration.drop_database(name)
+
 
 @pytest.fixture
-async def history(database_url: str, tmp_path: Path) -> str:
+def history(
+    postgres_template: PostgresServer, administration: Administration, written: tuple[str, Path], tmp_path: Path
+) -> Iterator[str]:
     """1,201 events in five batches of at most 256 leaves; the first is that of the FSP."""
-    for first in range(0, 1200, 300):
-        await register(database_url, first, 300)
-    assert await seal(database_url, tmp_path / "keys", SealingLimits(batch=256)) == 1201
-    assert await findings(database_url) == []
-    return database_url
+    template, keys = written
+    shutil.copytree(keys.parent, tmp_path, dirs_exist_ok=True)  # with what was signed last
+    name = administration.make_database(template)
+    yield postgres_template.url(name)
+    administration.drop_database(name)
 
 
 ALTERED = "altered: event 700 differs from what was sealed as leaf 699, batch 512 to 767, sealed "
