@@ -30,6 +30,7 @@ import socket
 import subprocess
 import sys
 import threading
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -217,7 +218,10 @@ def fork() -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     every = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    pid = os.fork()
+    with warnings.catch_warnings():
+        # Python 3.12 and newer warn where a supervisor has a thread: a copy uses none of its parent's locks.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
     if pid == 0:
         signal.set_wakeup_fd(-1)
         for number in signal.valid_signals():
