@@ -22,6 +22,8 @@ PARAMETERS: Final[Mapping[str, str]] = {
     "event_id": "1",
     "size": "1",
     "file": "events.csv",
+    "status": "suspended",
+    "key_id": "1",
 }
 PAGES: Final[Mapping[str, Mapping[str, str]]] = {}
 

@@ -1,16 +1,57 @@
-"""The FSPs of the directory: the list, and a new one."""
+"""The FSPs of the directory: the list, a new one, what one is, and what an operator changes about it.
+
+Changed meanwhile.  The form of an FSP carries what the person has seen.  So only what the person changed is sent, and a
+                    412 shows what somebody else changed: their values stay, and the person's changes are kept beside.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
+from oracle.api.console import words
 from oracle.api.console.bodies import Form
 from oracle.api.console.declarations import page
-from oracle.api.console.languages import _, lazy
+from oracle.api.console.languages import Lazy, _, lazy
+from oracle.api.console.pages.fsp_status import STEPS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from oracle.api.console.answers import Answer
+    from oracle.api.console.api import Reply
     from oracle.api.console.visits import Visit
+
+_CHANGED: Final = 412
+
+# The fields of the form, in its order.
+LABELS: Final[dict[str, Lazy]] = {
+    "fspId": lazy("FSP id"),
+    "name": lazy("Name"),
+    "localeName": lazy("Name in the local language"),
+    "dfspType": lazy("Type of institution"),
+    "additionalInfo": lazy("More information"),
+    "defaultCountry": lazy("Country"),
+    "kinds": lazy("Kinds of aliases"),
+    "currencies": lazy("Currencies"),
+    "useCases": lazy("Use cases"),
+    "contactName": lazy("Contact: name"),
+    "contactEmail": lazy("Contact: email"),
+    "contactPhone": lazy("Contact: phone"),
+    "twoPersons": lazy("Two persons"),
+    "hubChanges": lazy("Changes through the hub"),
+}
+_TEXTS: Final = ("name", "localeName", "dfspType", "additionalInfo", "defaultCountry")
+_LISTS: Final = ("currencies", "useCases")
+_CONTACT: Final = {"contactName": "name", "contactEmail": "email", "contactPhone": "phone"}
+
+# What the API calls the fields of the contact, and how a form names them.
+_OF_CONTACT: Final = {f"contact.{member}": name for name, member in _CONTACT.items()}
+
+
+# The list ---------------------------------------------------------------------------------------------------------
 
 
 @page("fsps", "GET", "/fsps", lazy("FSPs"), needs=("listFsps",), menu=60)
@@ -22,21 +63,195 @@ async def show_fsps(visit: Visit) -> Answer:
 
 @page("new_fsp", "GET", "/fsps/new", lazy("New FSP"), needs=("createFsp",), under="fsps")
 async def show_new_fsp(visit: Visit) -> Answer:
-    return visit.show("fsps/new.html", errors=None, values=Form())
+    return visit.show("fsps/new.html", errors=None, labels=LABELS, values=Form(), kinds=words.list_kinds())
 
 
 @page("create_fsp", "POST", "/fsps/new", lazy("New FSP"), needs=("createFsp",), under="fsps")
 async def create_fsp(visit: Visit) -> Answer:
-    reply = await visit.ask("createFsp", body=_read_fsp(visit.form), once=True)
+    values = _read_form(visit.form)
+    body = {"fspId": visit.form.text("fspId"), **_make_change(_EMPTY, values)}
+    reply = await visit.ask("createFsp", body=body, once=True)
     if reply.ok:
-        return visit.lead("fsps", _("The FSP {name} was created.").format(name=reply.json["fspId"]))
-    return visit.show("fsps/new.html", http_status=422, errors=visit.errors_of(reply), values=visit.form)
+        message = _("The FSP {name} was created. Next, give its people their keys.").format(name=body["fspId"])
+        return visit.lead("fsp", message, fsp_id=body["fspId"])
+    return visit.show(
+        "fsps/new.html", http_status=422, errors=find_errors(visit, reply), labels=LABELS,
+        values=Form.of({"fspId": body["fspId"], **values}), kinds=words.list_kinds(),
+    )  # fmt: skip
 
 
-def _read_fsp(form: Form) -> dict[str, Any]:
+# One FSP ----------------------------------------------------------------------------------------------------------
+
+
+@page("fsp", "GET", "/fsps/{fsp_id}", lazy("FSP"), needs=("getFsp",), under="fsps")
+async def show_fsp(visit: Visit, fsp_id: str) -> Answer:
+    path = {"fsp_id": fsp_id}
+    found, endpoints, keys, budgets = await asyncio.gather(
+        visit.ask("getFsp", path=path), visit.ask("getFspEndpoints", path=path), visit.ask("listJwsKeys", path=path),
+        visit.ask("listBudgets", query={"fspId": fsp_id}),
+    )  # fmt: skip
+    for reply in (found, endpoints, keys):
+        if reply.problem is not None:
+            return visit.show_problem(reply.problem)
+    budget = next(iter(budgets.json["items"]), None) if budgets.ok else None
+    return visit.show(
+        "fsps/fsp.html", fsp=found.json, version=found.etag, endpoints=endpoints.json, keys=keys.json["items"],
+        budget=budget, mode=budgets.json["mode"] if budgets.ok else "off",
+        steps=[(status, text) for status, text in STEPS[found.json["status"]] if visit.may("setFspStatus", fsp_id)],
+    )  # fmt: skip
+
+
+@page("change_fsp", "GET", "/fsps/{fsp_id}/change", lazy("Change the FSP"), needs=("changeFsp",), under="fsps")
+async def show_change(visit: Visit, fsp_id: str) -> Answer:
+    found = await visit.ask("getFsp", path={"fsp_id": fsp_id})
+    if found.problem is not None:
+        return visit.show_problem(found.problem)
+    values = _describe(found.json)
+    return _show_change(visit, fsp_id, values, values, found.etag)
+
+
+@page("save_fsp", "POST", "/fsps/{fsp_id}/change", lazy("Change the FSP"), needs=("changeFsp",), under="fsps")
+async def save_fsp(visit: Visit, fsp_id: str) -> Answer:
+    seen, wanted = _read_seen(visit.form["seen"]), _read_form(visit.form)
+    body = _make_change(seen, wanted)
+    reply = await visit.ask("changeFsp", path={"fsp_id": fsp_id}, body=body, if_match=visit.form["version"])
+    if reply.ok:
+        return visit.lead("fsp", _("The changes are saved.") if body else _("Nothing was changed."), fsp_id=fsp_id)
+    if reply.status != _CHANGED:
+        return _show_change(visit, fsp_id, seen, wanted, visit.form["version"], reply)
+    found = await visit.ask("getFsp", path={"fsp_id": fsp_id})
+    if found.problem is not None:
+        return visit.show_problem(found.problem)
+    now = _describe(found.json)
+    merged = {name: wanted[name] if wanted[name] != seen[name] else now[name] for name in now}
+    return _show_change(visit, fsp_id, now, merged, found.etag, changes=compare(LABELS, seen, now, wanted))
+
+
+def _show_change(
+    visit: Visit, fsp_id: str, seen: Mapping[str, str], values: Mapping[str, str], version: str,
+    reply: Reply | None = None, changes: list[tuple[Any, str, str, str]] | None = None,
+) -> Answer:  # fmt: skip
+    status = reply.status if reply is not None and reply.status in (404, 403) else 200
+    return visit.show(
+        "fsps/change.html", http_status=422 if reply is not None and status == 200 else 409 if changes else status,  # noqa: PLR2004
+        fsp_id=fsp_id, labels=LABELS, values=Form.of(values), seen=msgspec.json.encode(seen).decode(), version=version,
+        kinds=words.list_kinds(), errors=None if reply is None else find_errors(visit, reply), changes=changes,
+    )  # fmt: skip
+
+
+# Its logo ---------------------------------------------------------------------------------------------------------
+
+
+@page("fsp_logo", "GET", "/fsps/{fsp_id}/logo.image", lazy("Logo"), needs=("getLogo",), under="fsps", is_part=True)
+async def show_logo(visit: Visit, fsp_id: str) -> Answer:
+    return await visit.download("getLogo", path={"fsp_id": fsp_id}, accept="image/*")
+
+
+@page("change_logo", "GET", "/fsps/{fsp_id}/logo", lazy("Logo"), needs=("setLogo",), under="fsps")
+async def show_change_logo(visit: Visit, fsp_id: str) -> Answer:
+    return await _show_logo(visit, fsp_id)
+
+
+@page("set_logo", "POST", "/fsps/{fsp_id}/logo", lazy("Logo"), needs=("setLogo",), under="fsps", uploads=True)
+async def set_logo(visit: Visit, fsp_id: str) -> Answer:
+    upload = visit.upload
+    assert upload is not None  # noqa: S101 - this page takes uploads
+    reply = await visit.ask(
+        "setLogo", path={"fsp_id": fsp_id}, content=upload.pieces, content_type=upload.content_type,
+        if_match=upload.form["version"],
+    )  # fmt: skip
+    if reply.ok:
+        return visit.lead("fsp", _("The logo is saved."), fsp_id=fsp_id)
+    return await _show_logo(visit, fsp_id, reply)
+
+
+@page("remove_logo", "POST", "/fsps/{fsp_id}/logo/remove", lazy("Remove the logo"), needs=("removeLogo",), under="fsps")
+async def remove_logo(visit: Visit, fsp_id: str) -> Answer:
+    reply = await visit.ask("removeLogo", path={"fsp_id": fsp_id}, if_match=visit.form["version"])
+    if reply.ok:
+        return visit.lead("fsp", _("The logo is removed."), fsp_id=fsp_id)
+    return await _show_logo(visit, fsp_id, reply)
+
+
+async def _show_logo(visit: Visit, fsp_id: str, reply: Reply | None = None) -> Answer:
+    found = await visit.ask("getFsp", path={"fsp_id": fsp_id})
+    if found.problem is not None:
+        return visit.show_problem(found.problem)
+    return visit.show(
+        "fsps/logo.html", http_status=200 if reply is None else 422, fsp=found.json, version=found.etag,
+        errors=None if reply is None else visit.errors_of(reply),
+    )  # fmt: skip
+
+
+# Forms ------------------------------------------------------------------------------------------------------------
+
+
+def _describe(fsp: Mapping[str, Any]) -> dict[str, str]:
+    """Write an FSP as the fields of its form."""
+    contact = fsp["contact"] or {}
     return {
-        "fspId": form.text("fspId"),
-        "name": form.text("name") or None,
-        "defaultCountry": form.text("defaultCountry") or None,
-        "twoPersons": form.has("twoPersons"),
+        **{name: fsp[name] or "" for name in _TEXTS},
+        "kinds": " ".join(sorted(fsp["kinds"] or ())),
+        **{name: " ".join(fsp[name] or ()) for name in _LISTS},
+        **{name: contact.get(member) or "" for name, member in _CONTACT.items()},
+        "twoPersons": "on" if fsp["twoPersons"] else "",
+        "hubChanges": fsp["hubChanges"],
     }
+
+
+_EMPTY: Final = dict.fromkeys((name for name in LABELS if name != "fspId"), "") | {"hubChanges": "on"}
+
+
+def _read_form(form: Form) -> dict[str, str]:
+    return {
+        **{name: form.text(name) for name in (*_TEXTS, *_CONTACT, "twoPersons")},
+        "kinds": " ".join(sorted(form.list("kinds"))),
+        **{name: " ".join(form[name].replace(",", " ").split()) for name in _LISTS},
+        "hubChanges": form.text("hubChanges") or "on",
+    }
+
+
+def _read_seen(text: str) -> dict[str, str]:
+    """Read what the person has seen; of anything else, that they saw nothing."""
+    try:
+        return _EMPTY | msgspec.json.decode(text, type=dict[str, str])
+    except (ValueError, RecursionError):  # of msgspec, too
+        return dict(_EMPTY)
+
+
+def _make_change(seen: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, Any]:
+    """Make the body of a change: the members that differ from what the person has seen."""
+    changed = {name for name in wanted if wanted[name] != seen[name]}
+    body: dict[str, Any] = {name: wanted[name] or None for name in _TEXTS if name in changed}
+    for name in ("kinds", "currencies"):
+        if name in changed:
+            body[name] = wanted[name].split() or None
+    if "useCases" in changed:
+        body["useCases"] = wanted["useCases"].split()
+    if changed & _CONTACT.keys():
+        body["contact"] = {member: wanted[name] for name, member in _CONTACT.items() if wanted[name]} or None
+    if "twoPersons" in changed:
+        body["twoPersons"] = bool(wanted["twoPersons"])
+    if "hubChanges" in changed:
+        body["hubChanges"] = wanted["hubChanges"]
+    return body
+
+
+def compare(
+    labels: Mapping[str, Lazy], seen: Mapping[str, str], now: Mapping[str, str], wanted: Mapping[str, str]
+) -> list[tuple[Any, str, str, str]]:
+    """List what changed meanwhile: label, what the person saw, what it is now, and what they want ('': no change)."""
+    return [
+        (labels[name], seen[name], now[name], wanted[name] if wanted[name] != seen[name] else "")
+        for name in now
+        if now[name] != seen[name]
+    ]
+
+
+def find_errors(visit: Visit, reply: Reply) -> Any:
+    """Find the mistakes of a form of an FSP, by the fields of the form."""
+    errors = visit.errors_of(reply)
+    if errors is None:
+        return None
+    fields = {_OF_CONTACT.get(name, name.partition("[")[0]): text for name, text in errors.fields.items()}
+    return errors._replace(fields=fields)

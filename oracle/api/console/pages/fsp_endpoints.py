@@ -1,0 +1,136 @@
+"""Where an FSP is called, and the keys that verify its signatures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from oracle.api.console.bodies import Form
+from oracle.api.console.declarations import page
+from oracle.api.console.languages import Lazy, _, lazy
+from oracle.api.console.pages.fsps import compare
+from oracle.scheme.base import PATHS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from oracle.api.console.answers import Answer
+    from oracle.api.console.api import Reply
+    from oracle.api.console.visits import Visit
+
+_CHANGED: Final = 412
+_LABELS: Final[Mapping[str, Lazy]] = {"baseUrl": lazy("Base URL"), "isProxy": lazy("Forwards to other schemes")}
+_URL: Final = "url-"  # before the type of an endpoint: a field of the form
+_TITLE: Final = lazy("Endpoints")
+_KEY_TITLE: Final = lazy("Add a key")
+_REMOVE_TITLE: Final = lazy("Remove a key")
+
+
+@page("endpoints", "GET", "/fsps/{fsp_id}/endpoints", _TITLE, needs=("setFspEndpoints",), under="fsps")
+async def show_endpoints(visit: Visit, fsp_id: str) -> Answer:
+    found = await visit.ask("getFspEndpoints", path={"fsp_id": fsp_id})
+    if found.problem is not None:
+        return visit.show_problem(found.problem)
+    values = _describe(found.json)
+    return _show(visit, fsp_id, values, values, found.etag)
+
+
+@page("set_endpoints", "POST", "/fsps/{fsp_id}/endpoints", _TITLE, needs=("setFspEndpoints",), under="fsps")
+async def set_endpoints(visit: Visit, fsp_id: str) -> Answer:
+    form = visit.form
+    seen, wanted = _read_seen(form["seen"]), {name: form.text(name) for name in _EMPTY}
+    body = {
+        "baseUrl": wanted["baseUrl"] or None,
+        "isProxy": bool(wanted["isProxy"]),
+        "urls": {kind: wanted[_URL + kind] for kind in PATHS if wanted[_URL + kind]},
+    }
+    reply = await visit.ask("setFspEndpoints", path={"fsp_id": fsp_id}, body=body, if_match=form["version"])
+    if reply.ok:
+        return visit.lead("fsp", _("The endpoints are saved. They count within two seconds."), fsp_id=fsp_id)
+    if reply.status != _CHANGED:
+        return _show(visit, fsp_id, seen, wanted, form["version"], reply=reply)
+    found = await visit.ask("getFspEndpoints", path={"fsp_id": fsp_id})
+    if found.problem is not None:
+        return visit.show_problem(found.problem)
+    now = _describe(found.json)
+    merged = {name: wanted[name] if wanted[name] != seen[name] else now[name] for name in now}
+    labels: dict[str, Any] = {**{_URL + kind: kind for kind in PATHS}, **_LABELS}
+    return _show(visit, fsp_id, now, merged, found.etag, changes=compare(labels, seen, now, wanted))
+
+
+def _show(
+    visit: Visit, fsp_id: str, seen: Mapping[str, str], values: Mapping[str, str], version: str, *,
+    reply: Reply | None = None, changes: list[tuple[Any, str, str, str]] | None = None,
+) -> Answer:  # fmt: skip
+    errors = None if reply is None else visit.errors_of(reply)
+    return visit.show(
+        "fsp_endpoints/endpoints.html", http_status=200 if reply is None and not changes else 422, fsp_id=fsp_id,
+        values=Form.of(values), seen=msgspec.json.encode(seen).decode(), version=version, errors=errors,
+        changes=changes, labels=_LABELS,
+        has_urls=any(values[_URL + kind] for kind in PATHS),
+        types=[(kind, _URL + kind, path) for kind, path in PATHS.items()],
+    )  # fmt: skip
+
+
+_EMPTY: Final = dict.fromkeys(["baseUrl", "isProxy", *(_URL + kind for kind in PATHS)], "")
+
+
+def _describe(endpoints: Mapping[str, Any]) -> dict[str, str]:
+    """Write the endpoints as the fields of their form."""
+    urls = {_URL + kind: url for kind, url in endpoints["urls"].items()}
+    return {
+        **_EMPTY,
+        "baseUrl": endpoints["baseUrl"] or "",
+        "isProxy": "on" if endpoints["isProxy"] else "",
+        **{name: url for name, url in urls.items() if name in _EMPTY},
+    }
+
+
+def _read_seen(text: str) -> dict[str, str]:
+    try:
+        return _EMPTY | msgspec.json.decode(text, type=dict[str, str])
+    except (ValueError, RecursionError):
+        return dict(_EMPTY)
+
+
+# Keys -------------------------------------------------------------------------------------------------------------
+
+
+@page("new_jws_key", "GET", "/fsps/{fsp_id}/jws-keys/new", _KEY_TITLE, needs=("addJwsKey",), under="fsps")
+async def show_new_key(visit: Visit, fsp_id: str) -> Answer:
+    return visit.show("fsp_endpoints/new_key.html", fsp_id=fsp_id, errors=None, values=Form())
+
+
+@page("add_jws_key", "POST", "/fsps/{fsp_id}/jws-keys/new", _KEY_TITLE, needs=("addJwsKey",), under="fsps")
+async def add_key(visit: Visit, fsp_id: str) -> Answer:
+    body = {"label": visit.form.text("label"), "pem": visit.form.text("pem")}
+    reply = await visit.ask("addJwsKey", path={"fsp_id": fsp_id}, body=body, once=True)
+    if reply.ok:
+        return visit.lead("fsp", _("The key {label} is added.").format(label=body["label"]), fsp_id=fsp_id)
+    return visit.show(
+        "fsp_endpoints/new_key.html", http_status=422, fsp_id=fsp_id, errors=visit.errors_of(reply), values=visit.form
+    )
+
+
+@page(
+    "remove_jws_key", "GET", "/fsps/{fsp_id}/jws-keys/{key_id}/remove", _REMOVE_TITLE, needs=("removeJwsKey",),
+    under="fsps",
+)  # fmt: skip
+async def show_remove_key(visit: Visit, fsp_id: str, key_id: str) -> Answer:
+    found = await visit.get("listJwsKeys", path={"fsp_id": fsp_id})
+    key = next((one for one in found["items"] if str(one["keyId"]) == key_id), None)
+    if key is None:
+        return visit.lead("fsp", _("This key is removed already."), kind="warning", fsp_id=fsp_id)
+    return visit.show("fsp_endpoints/remove_key.html", fsp_id=fsp_id, key=key, left=len(found["items"]) - 1)
+
+
+@page(
+    "drop_jws_key", "POST", "/fsps/{fsp_id}/jws-keys/{key_id}/remove", _REMOVE_TITLE, needs=("removeJwsKey",),
+    under="fsps",
+)  # fmt: skip
+async def remove_key(visit: Visit, fsp_id: str, key_id: str) -> Answer:
+    reply = await visit.ask("removeJwsKey", path={"fsp_id": fsp_id, "key_id": key_id})
+    if reply.problem is not None:
+        return visit.show_problem(reply.problem)
+    return visit.lead("fsp", _("The key {label} is removed.").format(label=reply.json["label"]), fsp_id=fsp_id)
