@@ -22,7 +22,7 @@ _TITLE: Final = lazy("Status of the FSP")
 _NEEDS: Final = ("setFspStatus", "getFspImpact")
 
 # What can be done with an FSP of a status: the status that it gets, and the word for that.
-_CLOSE: Final = ("closed", lazy("Close"))
+_CLOSE: Final = ("closed", lazy("Close the FSP"))
 STEPS: Final[Mapping[str, tuple[tuple[str, Lazy], ...]]] = {
     "provisional": (("active", lazy("Confirm")), ("suspended", lazy("Suspend")), _CLOSE),
     "active": (("suspended", lazy("Suspend")), _CLOSE),

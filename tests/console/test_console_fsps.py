@@ -1,0 +1,237 @@
+"""FSPs in the console: what an operator changes, what is shown before, and what somebody else changed meanwhile."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from console_people import Person, check_accessible, issue, sign_in
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from playwright.async_api import expect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import httpx
+    from admin_service import Service
+    from browser import Tab
+
+WITHOUT_HUB = True
+
+HOSTILE = (
+    '<script>alert("1")</script>', "\"' onmouseover=x", "</textarea><b>", "\u202egnirts", "{{ 7 * 7 }}", "a\0b",
+    "x" * 10_000, "%00%0a", "\U0001f600" * 3,
+)  # fmt: skip
+GIF = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"  # noqa: E501
+
+
+@pytest.fixture(scope="module")
+def chief(person: Callable[..., Person]) -> Person:
+    return person("operator")
+
+
+def read_fields(page: str) -> dict[str, str]:
+    """Read what a browser would send of the first big form of a page."""
+    form = max(re.findall(r"<form.*?</form>", page, re.DOTALL), key=len)
+    fields: dict[str, Any] = {}
+    for tag in re.findall(r"<input[^>]*>", form):
+        values = dict(re.findall(r'(\w+)="([^"]*)"', tag))
+        if values.get("type") == "checkbox" and " checked" not in tag:
+            continue
+        fields.setdefault(unescape(values["name"]), []).append(unescape(values.get("value", "")))
+    for name, text in re.findall(r'<textarea[^>]*name="(\w+)"[^>]*>\n?(.*?)</textarea>', form, re.DOTALL):
+        fields[name] = [unescape(text)]
+    for name, options in re.findall(r'<select[^>]*name="(\w+)"[^>]*>(.*?)</select>', form, re.DOTALL):
+        fields[name] = [unescape(found[1]) if (found := re.search(r'value="([^"]*)" selected', options)) else ""]
+    return fields
+
+
+def make(operator: httpx.Client, fsp_id: str, **members: Any) -> None:
+    operator.post("/fsps", json={"fspId": fsp_id, **members}).raise_for_status()
+
+
+def test_an_fsp_is_created_with_all_its_fields(chief: Person, operator: httpx.Client) -> None:
+    page = chief.get("/console/fsps/new").text
+    fields = read_fields(page) | {
+        "fspId": "bluebank", "name": "Blue Bank", "kinds": ["MSISDN", "CLABE"], "currencies": "mxn, USD",
+        "defaultCountry": "mx", "contactEmail": "ana@blue.example", "twoPersons": "on", "useCases": "p2p",
+    }  # fmt: skip
+    answer = chief.post("/console/fsps/new", fields)
+    again = chief.post("/console/fsps/new", fields)  # the same form a second time does nothing
+    assert answer.headers["location"] == again.headers["location"] == "/console/fsps/bluebank"
+    found = operator.get("/fsps/bluebank").json()
+    assert {name: found[name] for name in ("name", "kinds", "currencies", "defaultCountry", "twoPersons")} == {
+        "name": "Blue Bank", "kinds": ["CLABE", "MSISDN"], "currencies": ["MXN", "USD"], "defaultCountry": "MX",
+        "twoPersons": True,
+    }  # fmt: skip
+    assert found["contact"]["email"] == "ana@blue.example"
+    seen = chief.get("/console/fsps/bluebank").text
+    assert "Blue Bank" in seen
+    assert "changes through the hub need no second person" in seen
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("fspId", "b x"), ("defaultCountry", "ZZZ"), ("defaultCountry", "ZZ"), ("currencies", "pesos"),
+     ("currencies", "MXN ZZZ"), ("contactEmail", "ana"), ("kinds", "PASSPORT"), ("name", "x" * 129)],
+)  # fmt: skip
+def test_a_mistake_is_shown_at_its_field(chief: Person, name: str, text: str) -> None:
+    chief.get("/console/fsps/new")
+    answer = chief.post("/console/fsps/new", {"fspId": "wrongbank", name: text})
+    assert answer.status_code == 422
+    assert f'href="#field-{name}"' in answer.text
+    assert f'id="error-{name}"' in answer.text
+
+
+def test_only_what_the_person_changed_is_sent(chief: Person, operator: httpx.Client) -> None:
+    make(operator, "onlybank", name="Only", kinds=[], contact={"name": "Ana", "phone": "1"})
+    fields = read_fields(chief.get("/console/fsps/onlybank/change").text)
+    assert chief.post("/console/fsps/onlybank/change", fields | {"contactPhone": "2"}).status_code == 303
+    found = operator.get("/fsps/onlybank").json()
+    assert (found["name"], found["kinds"]) == ("Only", [])
+    assert found["contact"] == {"name": "Ana", "email": None, "phone": "2"}
+
+
+def test_a_change_of_somebody_else_is_shown_and_kept(chief: Person, operator: httpx.Client) -> None:
+    make(operator, "twobank", name="Old", dfspType="bank")
+    fields = read_fields(chief.get("/console/fsps/twobank/change").text)
+    operator.patch("/fsps/twobank", json={"name": "Theirs"}).raise_for_status()
+    answer = chief.post("/console/fsps/twobank/change", fields | {"dfspType": "wallet"})
+    assert answer.status_code == 409
+    assert "Somebody changed this meanwhile" in answer.text
+    assert re.search(r"<td>Old</td><td>Theirs</td><td>–</td>", answer.text)
+    merged = read_fields(answer.text)
+    assert (merged["name"], merged["dfspType"]) == (["Theirs"], ["wallet"])
+    assert chief.post("/console/fsps/twobank/change", merged).status_code == 303
+    found = operator.get("/fsps/twobank").json()
+    assert (found["name"], found["dfspType"]) == ("Theirs", "wallet")
+
+
+def test_what_a_suspension_stops_is_shown_before(chief: Person, operator: httpx.Client) -> None:
+    make(operator, "stopbank", name="Stop")
+    for number in (1, 2):
+        alias = {"kind": "MSISDN", "identifier": f"+52551234100{number}"}
+        operator.post("/fsps/stopbank/aliases", json=alias).raise_for_status()
+    operator.post("/routes", json={"kind": "CLABE", "prefix": "646", "fspId": "stopbank"}).raise_for_status()
+    page = chief.get("/console/fsps/stopbank/status/suspended").text
+    assert "2 aliases stop answering" in page
+    assert "1 route answers nobody" in page
+    fields = read_fields(page)
+    assert "Reason" in chief.post("/console/fsps/stopbank/status/suspended", fields | {"reason": ""}).text
+    assert operator.get("/fsps/stopbank").json()["status"] == "active"
+    done = chief.follow(chief.post("/console/fsps/stopbank/status/suspended", fields | {"reason": "asked"}))
+    assert "is suspended" in done.text
+    assert operator.get("/fsps/stopbank").json()["status"] == "suspended"
+    page = chief.get("/console/fsps/stopbank/status/active").text
+    assert "2 aliases answer again" in page
+    operator.post("/fsps/stopbank/status", json={"status": "closed", "reason": "meanwhile"}).raise_for_status()
+    answer = chief.post("/console/fsps/stopbank/status/active", read_fields(page) | {"reason": "back"})
+    assert answer.status_code == 422
+    assert "Somebody changed this FSP meanwhile" in answer.text
+    assert chief.get("/console/fsps/stopbank/status/gone").status_code == 404
+
+
+def test_a_logo_is_set_shown_and_removed(chief: Person, operator: httpx.Client) -> None:
+    make(operator, "logobank")
+
+    def send(image: bytes) -> httpx.Response:
+        fields = read_fields(chief.get("/console/fsps/logobank/logo").text)
+        data = {name: values[0] for name, values in fields.items() if name != "file"}
+        headers = {"cookie": "; ".join(f"{name}={value}" for name, value in chief.cookies.items())}
+        files = {"file": ("a.gif", image, "image/gif")}
+        return chief.client.post("/console/fsps/logobank/logo", data=data, files=files, headers=headers)
+
+    assert "must be a PNG, JPEG or GIF" in send(b"<svg/>").text
+    assert send(b"GIF89a" + b"x" * 20_000).status_code == 422
+    assert send(GIF).status_code == 303
+    found = re.search(r'src="(/console/fsps/logobank/logo.image[^"]*)"', chief.get("/console/fsps/logobank").text)
+    assert found is not None
+    image = chief.get(unescape(found[1]))
+    assert (image.headers["content-type"], image.content) == ("image/gif", GIF)
+    fields = read_fields(chief.get("/console/fsps/logobank/logo").text)
+    assert chief.post("/console/fsps/logobank/logo/remove", {"version": fields["version"]}).status_code == 303
+    assert operator.get("/fsps/logobank").json()["logo"] is None
+
+
+def test_endpoints_and_keys_are_set_and_removed(chief: Person, operator: httpx.Client) -> None:
+    make(operator, "callbank")
+    fields = read_fields(chief.get("/console/fsps/callbank/endpoints").text)
+    bad = chief.post("/console/fsps/callbank/endpoints", fields | {"baseUrl": "ftp://x"})
+    assert bad.status_code == 422
+    assert 'id="error-baseUrl"' in bad.text
+    one = {"baseUrl": "https://a.example", "url-FSPIOP_CALLBACK_URL_PARTIES_GET": "https://b.example/p"}
+    assert chief.post("/console/fsps/callbank/endpoints", fields | one).status_code == 303
+    found = operator.get("/fsps/callbank/endpoints").json()
+    assert (found["baseUrl"], list(found["urls"])) == ("https://a.example", ["FSPIOP_CALLBACK_URL_PARTIES_GET"])
+    late = chief.post("/console/fsps/callbank/endpoints", fields | {"baseUrl": "https://c.example"})
+    assert "Somebody changed this meanwhile" in late.text
+    key = rsa.generate_private_key(65537, 2048).public_key()
+    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+    fields = read_fields(chief.get("/console/fsps/callbank/jws-keys/new").text)
+    assert (
+        'id="error-pem"' in chief.post("/console/fsps/callbank/jws-keys/new", fields | {"label": "a", "pem": "x"}).text
+    )
+    fields = read_fields(chief.get("/console/fsps/callbank/jws-keys/new").text)
+    assert chief.post("/console/fsps/callbank/jws-keys/new", fields | {"label": "2026", "pem": pem}).status_code == 303
+    (stored,) = operator.get("/fsps/callbank/jws-keys").json()["items"]
+    path = f"/console/fsps/callbank/jws-keys/{stored['keyId']}/remove"
+    assert "last key" in chief.get(path).text
+    assert chief.post(path).status_code == 303
+    assert operator.get("/fsps/callbank/jws-keys").json()["items"] == []
+
+
+def test_people_of_an_fsp_see_their_own_and_change_nothing(person: Callable[..., Person]) -> None:
+    maker = person("dfsp-maker", "greenbank")
+    page = maker.get("/console/fsps/greenbank").text
+    assert "greenbank" in page
+    for word in ("Suspend", "Change the FSP", "Add a key"):
+        assert word not in page
+    assert maker.get("/console/fsps/redbank").status_code == 403
+    assert maker.get("/console/fsps/greenbank/change").status_code == 403
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_texts_stay_texts(chief: Person, text: str) -> None:
+    chief.get("/console/fsps/new")
+    names = ("name", "localeName", "dfspType", "additionalInfo", "contactName", "useCases", "kinds", "currencies")
+    for name in names:
+        answer = chief.post("/console/fsps/greenbank/change", {name: text, "seen": text, "version": ""})
+        assert answer.status_code in (303, 422), answer.text
+        assert "<script>alert" not in answer.text
+        assert "</textarea><b>" not in answer.text
+    assert chief.post("/console/fsps/greenbank/status/active", {"reason": text}).status_code in (303, 422)
+    assert chief.post("/console/fsps/greenbank/change", {"version": text}).status_code in (303, 400, 409, 422)
+    page = chief.get("/console/fsps/greenbank").text
+    assert "<script>alert" not in page
+
+
+@pytest.mark.parametrize("fsp_id", ["a/b", "a?b", "a%2Fb", '"', "a;b", "<x>"])
+def test_an_fsp_may_be_called_anything(chief: Person, operator: httpx.Client, fsp_id: str) -> None:
+    make(operator, fsp_id, name="Any")
+    links = re.findall(r'href="(/console/fsps/[^"]+)">([^<]+)</a>', chief.get("/console/fsps").text)
+    (path,) = [unescape(path) for path, name in links if unescape(name) == fsp_id]
+    assert "Any" in chief.get(path).text
+    assert chief.get(f"{path}/change").status_code == 200
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_operator_suspends_and_reactivates_with_the_keyboard(service: Service, tab: Tab) -> None:
+    await sign_in(tab, service, await issue(service, "operator"))
+    page = tab.page
+    await page.goto(f"{service.oracle.admin_url}/console/fsps/redbank")
+    await page.get_by_role("link", name="Suspend").focus()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Suspend redbank?")
+    await page.get_by_label("Reason").focus()
+    await page.keyboard.type("asked by the scheme")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#messages")).to_contain_text("is suspended")
+    await check_accessible(page)
+    await page.get_by_role("link", name="Reactivate").press("Enter")
+    await page.get_by_label("Reason").fill("the scheme agrees")
+    await page.get_by_role("button", name="Reactivate").press("Enter")
+    await expect(page.locator("#messages")).to_contain_text("is active")
+    assert tab.complaints == []
