@@ -113,6 +113,7 @@ async def test_an_operator_creates_an_fsp(service: Service, tab: Tab) -> None:
     await page.get_by_label("FSP id").fill("bluebank")
     await page.get_by_role("button", name="Create").click()
     await expect(page.locator("#messages")).to_contain_text("bluebank")
+    await page.get_by_role("navigation").get_by_role("link", name="FSPs").click()
     await page.get_by_label("Status").select_option("closed")
     await page.get_by_role("button", name="Filter").click()
     await expect(page.locator("#fsps")).to_contain_text("no FSP")
