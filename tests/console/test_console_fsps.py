@@ -33,7 +33,7 @@ def chief(person: Callable[..., Person]) -> Person:
     return person("operator")
 
 
-def read_fields(page: str) -> dict[str, str]:
+def read_fields(page: str) -> dict[str, Any]:
     """Read what a browser would send of the first big form of a page."""
     form = max(re.findall(r"<form.*?</form>", page, re.DOTALL), key=len)
     fields: dict[str, Any] = {}

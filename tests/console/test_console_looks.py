@@ -91,6 +91,7 @@ async def test_without_script_everything_here_works_too(service: Service, browse
     await page.get_by_label("Id del FSP").fill("yellowbank")
     await page.get_by_role("button", name="Crear").click()
     await expect(page.locator("#messages")).to_contain_text("yellowbank")
+    await page.locator("#menu").get_by_role("link", name="FSP", exact=True).click()
     await page.get_by_label("Estado").select_option("closed")
     await page.get_by_role("button", name="Filtrar").click()
     await expect(page.locator("#fsps")).to_contain_text("ningún FSP")
