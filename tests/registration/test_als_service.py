@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import pytest
 import servers
 from admin_service import Service
 from als_stand_in import Als, run_als, write
-from oracle_process import PATIENT, SERVE, start_oracle, until
+from oracle_process import PATIENT, SERVE, OracleProcess, start_oracle, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +34,13 @@ def als() -> Iterator[Als]:
         yield als
 
 
+def choose_environment(als: Als, database_url: str, valkey: ValkeyServer) -> dict[str, str]:
+    return {
+        **PATIENT, "ORACLE_DATABASE_URL": database_url, "ORACLE_REDIS_URL": valkey.url(),
+        "ORACLE_ALS_ADMIN_URL": als.url, "ORACLE_ALS_ENDPOINT": OURS, "ORACLE_ALS_CHECK_INTERVAL_S": "1",
+    }  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def service(
     als: Als,
@@ -43,10 +51,7 @@ def service(
     """A service without a hub listener that checks the registration each second."""
     name = asyncio.run(servers.make_database(postgres_template))
     url = postgres_template.url(name)
-    env = {
-        **PATIENT, "ORACLE_DATABASE_URL": url, "ORACLE_REDIS_URL": valkey_server.url(),
-        "ORACLE_ALS_ADMIN_URL": als.url, "ORACLE_ALS_ENDPOINT": OURS, "ORACLE_ALS_CHECK_INTERVAL_S": "1",
-    }  # fmt: skip
+    env = choose_environment(als, url, valkey_server)
     try:
         with ExitStack() as stack:
             home = tmp_path_factory.mktemp("als")
@@ -70,8 +75,9 @@ def list_events(service: Service) -> list[tuple[str, str, str, str]]:
     return [tuple(row) for row in rows]
 
 
-def read_metric(service: Service) -> str:
-    page = httpx.get(f"{service.oracle.admin_url}/metrics").text
+def read_metric(service: Service | OracleProcess) -> str:
+    oracle = service.oracle if isinstance(service, Service) else service
+    page = httpx.get(f"{oracle.admin_url}/metrics").text
     found = re.search(r'^moja_oracle_als_registered\{[^}]*party_id_type="MSISDN"[^}]*\} (\S+)$', page, re.MULTILINE)
     return found[1] if found else ""
 
@@ -239,3 +245,42 @@ def test_a_service_without_an_als_says_so(shell: Shell, tmp_path: Path) -> None:
         file.write_text(json.dumps(f"als_{name.lower()}").strip('"') + ' = "http://als/"\n')
         checked = shell("check-config", "--config", str(file))
         assert (checked.code, "ORACLE_ALS_ENDPOINT" in checked.err) == (1, True)
+
+
+def test_of_two_services_one_checks_and_the_other_takes_over(
+    service: Service, als: Als, valkey_server: ValkeyServer, tmp_path: Path
+) -> None:
+    """The leader's jobs process is killed while its supervisor is stopped, as if its machine had gone."""
+
+    def count_checks() -> int:
+        return sum(call.startswith("GET ") for call in als.calls)
+
+    def heal() -> int:
+        """Wipe ALS; return how many rows were created until one more check has passed."""
+        before, checks = len(als.changes), count_checks()
+        als.rows.clear()
+        until(lambda: als.choose("MSISDN") == OURS)
+        until(lambda: count_checks() > checks + 1)
+        return len(als.changes) - before
+
+    env = choose_environment(als, service.database_url, valkey_server)
+    with start_oracle(tmp_path, env, command=(*SERVE, "--only", "admin")) as second:
+        until(lambda: read_metric(service) == "1.0")
+        until(lambda: count_waiting(service) == 2)
+        assert heal() == 1
+        assert read_metric(second) == ""
+        supervisor, (jobs,) = service.oracle, service.oracle.workers("jobs")
+        supervisor.signal(signal.SIGSTOP)
+        try:
+            jobs.kill()
+            until(lambda: read_metric(second) == "1.0")
+            assert heal() == 1
+        finally:
+            supervisor.signal(signal.SIGCONT)
+
+
+def count_waiting(service: Service) -> int:
+    """Count the processes that want to check the registration: each has a connection for it."""
+    name = "application_name = 'oracle als check'"
+    rows = service.fetch(f"SELECT FROM pg_stat_activity WHERE datname = current_database() AND {name}")
+    return len(rows)
