@@ -37,6 +37,9 @@ class Calls(Caller):
         )
         self._limits = limits
         self._files = CallFiles() if files is None else files
+        expires_at = self._files.read_expiry()
+        if expires_at is not None:
+            metrics.set("calls_certificate_expires_timestamp_seconds", expires_at)
         self._tls: ssl.SSLContext | None = None
         self.totals = Totals(limits, self._close_idle)
         self._hosts: dict[Place, Host] = {}

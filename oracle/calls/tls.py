@@ -39,6 +39,18 @@ class CallFiles(msgspec.Struct, frozen=True):
                 raise SettingsError([_describe("CALL_CERT_FILE", self.certificate, exc, problem)]) from None
         return context
 
+    def read_expiry(self) -> float | None:
+        """Read when the certificate expires, in seconds since 1970; None without one that can be read."""
+        from cryptography import x509  # noqa: PLC0415 - 50 ms, for services with such a certificate alone
+
+        if self.certificate is None:
+            return None
+        try:
+            leaf = x509.load_pem_x509_certificates(self.certificate.read_bytes())[0]
+        except (OSError, ValueError):  # `make_context` names the fault
+            return None
+        return leaf.not_valid_after_utc.timestamp()
+
 
 def check_files(settings: Settings) -> None:
     """Check the files of the settings for TLS, before a process needs them.  Raises SettingsError."""

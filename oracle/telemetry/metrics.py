@@ -259,6 +259,11 @@ SERIES = (
         "When the certificate of this process's listener expires, in seconds since 1970",
     ),
     Series(
+        "gauge",
+        "calls_certificate_expires_timestamp_seconds",
+        "When the certificate that this process shows in its calls expires, in seconds since 1970",
+    ),
+    Series(
         "gauge", "issuers_away", "Identity providers whose keys could not be fetched at the last try, of those in use"
     ),
     Series("counter", "audit_sealed_total", "Events appended to the history log"),

@@ -39,7 +39,9 @@ import dashboards
 import httpx
 import servers
 from als_stand_in import Als, open_als, write
+from certificates import Authority
 from hub_client import Broken, Connection
+from issuer import Issuer, issuing
 from oracle_process import OracleProcess, start_oracle
 from proxy import Network
 from test_monitoring_files import METRIC
@@ -141,7 +143,8 @@ class Load:
     async def _ask_as_dfsp(self) -> None:
         while True:
             for resource in ("participants", "parties"):
-                await self._scene.ask(self.DFSP_PER_S, self.DFSP_PER_S, settle_s=0.2, among=HOT, resource=resource)
+                with suppress(OSError):  # the service is stopped
+                    await self._scene.ask(self.DFSP_PER_S, self.DFSP_PER_S, settle_s=0.2, among=HOT, resource=resource)
 
 
 # Prometheus ------------------------------------------------------------------------------------------------------
@@ -220,6 +223,9 @@ class World:
     load: Load
     prometheus: Prometheus
     key: str
+    env: dict[str, str]
+    issuer: Issuer
+    authority: Authority
     session: asyncpg.Connection | None = None
     files: int = 0
 
@@ -238,6 +244,42 @@ class World:
 
     async def start_postgres(self) -> None:
         await self.postgres.start()
+
+    def close_service(self) -> None:
+        self.oracle.close()  # the last one
+
+    async def stop_service(self) -> None:
+        await asyncio.to_thread(self.oracle.stop)
+
+    async def start_service(self) -> None:
+        """On the same ports, as a service manager does."""
+        self.oracle = await asyncio.to_thread(start_oracle, self.home / "service", self.env)
+
+    async def let_certificate_expire(self) -> None:
+        """The program that renews certificates has failed for weeks: 3 days are left."""
+        self.authority.make("oracles", "127.0.0.1", days=(-27, 3))
+        await self._read_again()
+
+    async def renew_certificate(self) -> None:
+        self.authority.make("oracles", "127.0.0.1", days=(-1, 90))
+        await self._read_again()
+
+    async def _read_again(self) -> None:
+        event = "All workers are replaced"
+        before = len(self.oracle.find_log_lines(event))
+        self.oracle.signal(signal.SIGHUP)
+        async with asyncio.timeout(SERVICE_S):
+            while len(self.oracle.find_log_lines(event)) == before:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.1)
+
+    async def break_issuer(self) -> None:
+        """The identity provider answers 500.  A new admin process asks at once; the old one has keys for 5 minutes."""
+        self.issuer.status = 500
+        for worker in self.oracle.workers("admin"):
+            worker.kill()
+
+    async def mend_issuer(self) -> None:
+        self.issuer.status = 200
 
     async def slow_postgres(self) -> None:
         await self.network.set(["postgres"], delay_ms=[70, 90])
@@ -328,6 +370,12 @@ FAULTS: Final[Sequence[Fault]] = (
     Fault("ALS loses its rows for good", ("OracleRegistrationLost",), World.wipe_registration, World.let_register),
     Fault("A session locks what an import needs", ("OracleImportStuck",), World.lock_chunks, World.end_session),
     Fault("A scan of unregistered numbers", ("OracleHitRatioLow",), World.scan, World.end_scan),
+    Fault("An issuer of tokens fails", ("OracleIssuerAway",), World.break_issuer, World.mend_issuer),
+    Fault(
+        "A certificate is not renewed", ("OracleCertificateExpires",),
+        World.let_certificate_expire, World.renew_certificate,
+    ),
+    Fault("The service is stopped", ("OracleGone",), World.stop_service, World.start_service),
 )  # fmt: skip
 
 
@@ -352,6 +400,9 @@ async def open_world(home: Path, factor: float) -> AsyncIterator[World]:
         key = await bootstrap(postgres.url())
         assert key is not None  # the first one of a new directory
         port = servers.free_port()
+        issuer = await stack.enter_async_context(issuing())
+        authority = Authority(home, "authority")
+        own = authority.make("oracles", "127.0.0.1")
         env = {
             "ORACLE_DATABASE_URL": f"postgresql://oracle@/oracle?host={gates}&port=5432",
             "ORACLE_REDIS_URL": valkey.url(),
@@ -365,9 +416,16 @@ async def open_world(home: Path, factor: float) -> AsyncIterator[World]:
             "ORACLE_ALS_ADMIN_URL": als.url,
             "ORACLE_ALS_ENDPOINT": "http://als-msisdn-oracle",
             "ORACLE_ALS_CHECK_INTERVAL_S": str(max(1, round(60 / factor))),
+            "ORACLE_ACCOUNT_LOOKUP_ADMIN_PORT": str(servers.free_port()),
+            "ORACLE_ACCOUNT_LOOKUP_ADMIN_TLS_CERTIFICATE": str(own.certificate),
+            "ORACLE_ACCOUNT_LOOKUP_ADMIN_TLS_KEY": str(own.key),
+            "ORACLE_ADMIN_AUTH": "keys,oidc",
+            "ORACLE_OIDC_ISSUER": issuer.url,
+            "ORACLE_OIDC_AUDIENCE": issuer.audience,
         }
         oracle = await asyncio.to_thread(start_oracle, home / "service", env)
         stack.callback(oracle.close)
+        env |= {"ORACLE_HUB_PORT": str(oracle.hub_port), "ORACLE_ADMIN_PORT": str(oracle.admin_port)}
         scene.connect(port, 20)
         load = Load(oracle, scene)
         prometheus = Prometheus(home / "prometheus", oracle.admin_port, alert_forms.make_shortened(factor))
@@ -375,7 +433,9 @@ async def open_world(home: Path, factor: float) -> AsyncIterator[World]:
         await prometheus.start()
         load.start()
         stack.push_async_callback(load.stop)
-        yield World(home, postgres, valkey, network, oracle, als, load, prometheus, key)
+        world = World(home, postgres, valkey, network, oracle, als, load, prometheus, key, env, issuer, authority)
+        stack.callback(world.close_service)
+        yield world
 
 
 async def _fill(url: str) -> None:

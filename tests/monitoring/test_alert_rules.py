@@ -52,6 +52,17 @@ def gauge(name: str, values: str, labels: str = POD) -> dict[str, str]:
     return {f"moja_oracle_{name}{{{labels}}}": values}
 
 
+def up(values: str) -> dict[str, str]:
+    """Whether Prometheus could read the page of the pod."""
+    return {f'up{{job="alias-oracle",{POD}}}': values}
+
+
+def info(values: str, labels: str = POD) -> dict[str, str]:
+    return gauge("info", values, f'job="alias-oracle",{labels}')
+
+
+GONE = "stale _x54"
+OTHER = 'namespace="another hub",pod="oracle-0",instance="10.0.1.1:3001"'
 POD_LABELS = {"namespace": "hub", "pod": "oracle-0", "instance": "10.0.0.1:3001"}
 PROCESS_LABELS = {**POD_LABELS, "role": "hub", "index": "1"}
 NOT_LATER = "Changes of more than a minute ago are not in the sealed log yet, or no process seals history."
@@ -116,6 +127,38 @@ CASES: Sequence[Case] = (
          "Redis held 70% of what lookups asked for. The rest comes from PostgreSQL."),
     Case("OracleHitRatioLow", "90 %", lookups(900, 100), None),
     Case("OracleHitRatioLow", "few lookups", lookups(300, 200), None),
+    # A service that is gone
+    Case("OracleGone", "the page cannot be read", up("1x5 0x55") | info(f"1x5 {GONE}"), 8,
+         "Prometheus reads no metrics of 10.0.0.1:3001. The service has stopped, or cannot be reached.",
+         POD_LABELS),
+    Case("OracleGone", "an end", up("1x5 0x10 1x45") | info("1x5 stale _x10 1x44"), 8,
+         "Prometheus reads no metrics of 10.0.0.1:3001. The service has stopped, or cannot be reached.",
+         POD_LABELS, clears_at=17),
+    Case("OracleGone", "all pods of a namespace", info(f"1x5 {GONE}") | info("1x60", OTHER), 8,
+         "Prometheus reads no metrics of any oracle. The service has stopped, or cannot be reached."),
+    Case("OracleGone", "there never was one", {'up{job="another"}': "1x60"}, 2,
+         "Prometheus reads no metrics of any oracle. The service has stopped, or cannot be reached.", {}),
+    Case("OracleGone", "a restart", up("1x5 0x1 1x53") | info("1x5 stale _x1 1x52"), None),
+    Case("OracleGone", "a pod takes the place of another one", info(f"1x5 {GONE}")
+         | info("_x3 1x57", 'namespace="hub",pod="oracle-1",instance="10.0.0.2:3001"'), None),
+    Case("OracleGone", "another service is down", info("1x60") | {'up{job="another",instance="x"}': "0x60"},
+         None),
+    # Certificates.  Time begins at 0; 14 days are 1,209,600 s.
+    Case("OracleCertificateExpires", "of a listener",
+         gauge("tls_certificate_expires_timestamp_seconds", "1209000x60", POD + ',role="hub",index="0"'), 30,
+         "The certificate for the listener hub of 10.0.0.1:3001, expires in 13d 23h 20m 0s.",
+         {**POD_LABELS, "role": "hub", "certificate": "listener"}),
+    Case("OracleCertificateExpires", "for calls",
+         gauge("calls_certificate_expires_timestamp_seconds", "1209000x60", POD + ',role="jobs",index="0"'), 30,
+         "The certificate for calls to others, in the process jobs of 10.0.0.1:3001, expires in 13d 23h 20m 0s.",
+         {**POD_LABELS, "role": "jobs", "certificate": "calls"}),
+    Case("OracleCertificateExpires", "later", gauge("tls_certificate_expires_timestamp_seconds", "1300000x60"), None),
+    Case("OracleCertificateExpires", "a new one in time",
+         gauge("tls_certificate_expires_timestamp_seconds", "1209000x20 9000000x40"), None),
+    # Issuers
+    Case("OracleIssuerAway", "one of them", gauge("issuers_away", "0x5 1x10 0x45"), 11,
+         "10.0.0.1:3001 cannot fetch the keys of identity providers: 1 of them.", POD_LABELS, clears_at=17),
+    Case("OracleIssuerAway", "a restart of it", gauge("issuers_away", "0x5 1x3 0x52"), None),
 )  # fmt: skip
 MINUTES = 60
 
@@ -169,6 +212,6 @@ def test_the_checker_accepts_the_rules_in_each_form(promtool: Path, tmp_path: Pa
 def test_shortened_rules_differ_only_in_their_times() -> None:
     shortened = [rule for group in yaml.safe_load(alert_forms.make_shortened(20))["groups"] for rule in group["rules"]]
     for ours, short in zip(alert_forms.list_alerts(), shortened, strict=True):
-        assert short["expr"] == ours["expr"].replace("[5m]", "[15s]")
+        assert short["expr"] == ours["expr"].replace("[5m]", "[15s]").replace("[24h]", "[4320s]")
         assert alert_forms.find_seconds(short["for"]) == alert_forms.find_seconds(ours["for"]) / 20
         assert {**short, "expr": "", "for": ""} == {**ours, "expr": "", "for": ""}

@@ -28,6 +28,7 @@ OPERATE: Final = alert_forms.PLACE.parents[1] / "docs" / "operate.md"
 ALERTS: Final = (
     *("OracleErrors", "OracleSlow", "OracleCacheDegraded", "OracleDatabaseAway", "OracleLeaseOld"),
     *("OracleSealingWaits", "OracleRegistrationLost", "OracleImportStuck", "OracleHitRatioLow"),
+    *("OracleGone", "OracleCertificateExpires", "OracleIssuerAway"),
 )
 # Labels that Prometheus, Kubernetes or the page itself adds to each series.  Prometheus calls its own name of a target
 # `job`, and renames our label.
