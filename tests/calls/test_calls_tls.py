@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+import time
+from math import isnan
 from pathlib import Path
 
 import pytest
@@ -135,3 +137,14 @@ def test_wrong_files_are_problems_of_the_settings_found_before_the_first_call(
             open_with(right | wrong)
         assert len(caught.value.problems) == 1
         assert problem.format(*wrong.values()) in caught.value.problems[0]
+
+
+async def test_the_metrics_tell_when_our_certificate_expires(authority: Authority) -> None:
+    name = "calls_certificate_expires_timestamp_seconds"
+    identity = authority.make("ours", days=(-1, 3))
+    environ = {"ORACLE_CALL_CERT_FILE": str(identity.certificate), "ORACLE_CALL_KEY_FILE": str(identity.key)}
+    for settings, left_days in ((load(environ).settings, 3), (load({}).settings, None)):
+        metrics = Metrics.open(None, "hub", 0)
+        await open_calls(settings, metrics).close()
+        expires_at = metrics.read_gauge(name)
+        assert isnan(expires_at) if left_days is None else abs(expires_at - time.time() - left_days * 86_400) < 60
