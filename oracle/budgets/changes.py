@@ -25,24 +25,34 @@ Register = Callable[[Sequence[Registration]], Awaitable[list[ChangeResult]]]
 BULK_SHARE: Final = 0.5
 
 
+class Payment:
+    """What a change has told its FSP, for a change that does not raise it."""
+
+    def __init__(self) -> None:
+        self.news: News = ""
+
+    def note(self, error: BaseException | None) -> None:
+        self.news = find_news(error)
+
+
 @contextmanager
-def pay_for_change(budgets: Buckets | None, source: str) -> Iterator[None]:
-    """Let the FSP pay for what the change inside tells it.  Raises OverBudget."""
+def pay_for_change(budgets: Buckets | None, source: str) -> Iterator[Payment]:
+    """Let the FSP pay for what the change inside tells it: what it raises or notes.  Raises OverBudget."""
+    payment = Payment()
     if budgets is None:
-        yield
+        yield payment
         return
     bucket = find_bucket(budgets, source)
     if budgets.refuses(bucket):
         raise errors.OverBudget
     reserved, _ = reserve(budgets, bucket, 1)
-    cost = 0.0
     try:
-        yield
+        yield payment
     except errors.OracleError as exc:
-        cost = find_cost(budgets, find_news(exc))
+        payment.note(exc)
         raise
     finally:
-        settle(budgets, bucket, reserved, cost)
+        settle(budgets, bucket, reserved, find_cost(budgets, payment.news))
 
 
 async def register_within(

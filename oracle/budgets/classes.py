@@ -40,6 +40,10 @@ class Costs(NamedTuple):
     nobody: float = 3.0
     conflict: float = 10.0  # another FSP holds the alias
 
+    @classmethod
+    def of(cls, settings: Settings) -> Costs:
+        return cls(settings.budget_cost_found, settings.budget_cost_nobody, settings.budget_cost_conflict)
+
 
 class Classes:
     """The class of each FSP, and the size of each class."""

@@ -63,9 +63,10 @@ HALF: Final = 0.5
 # A process takes part in a bucket that it does not use from here on: so it has its share when only half is left.
 NEAR: Final = 0.75
 
-# KEYS: the hash.  ARGV: the field of this process or '', the time in ms after which a process is gone, '1' to remove
-# what is full and who is gone, '1' if this process ends; then for each FSP: its field, by how many ms its bucket is
-# full later, how many ms an empty bucket takes to be full, and how far in the future that can be at most.
+# KEYS: the hash.  ARGV: the field of this process, or '' if it has no share; the time in ms after which a process is
+# gone; '1' to remove what is full and who is gone; '1' if this process ends, or has no share.  Then for each FSP: its
+# field, by how many ms its bucket is full later, how many ms an empty bucket takes to be full, and how far in the
+# future that can be at most.
 # Returns the time in ms, the hash as it was, and for each FSP its tokens and the share that was taken from them, or -1:
 # both as ms of refill.
 SCRIPT: Final = b"""
@@ -73,7 +74,6 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if ARGV[1] ~= '' then
     redis.call('HSET', KEYS[1], ARGV[1], now)
-    redis.call('PEXPIRE', KEYS[1], 86400000)
 end
 local all = redis.call('HGETALL', KEYS[1])
 local known, processes = {}, 0
@@ -92,10 +92,12 @@ for i = 5, #ARGV, 4 do
         full = full + share
     end
     redis.call('HSET', KEYS[1], ARGV[i], string.format('%.3f', full))
+    redis.call('PEXPIRE', KEYS[1], 86400000)
     known[ARGV[i]] = full
     told[#told + 1] = string.format('%.3f', left)
     told[#told + 1] = string.format('%.3f', share)
 end
+if ARGV[1] ~= '' then redis.call('PEXPIRE', KEYS[1], 86400000) end
 if ARGV[4] == '1' then redis.call('HDEL', KEYS[1], ARGV[1]) end
 if ARGV[3] == '1' then
     for field, at in pairs(known) do
@@ -145,6 +147,7 @@ class Correction:
         self._clock = clock
         self._corrected_at = clock()
         self._times = 0
+        self._uncounted = dict.fromkeys(FSP_CLASSES, 0.0)  # tokens
         self._near: set[Bucket] = set()  # to be corrected although this process may not use them
         self._failing = logs.Condition(log, "The correction of budgets through Redis", good="works")
         self.processes = processes
@@ -160,8 +163,9 @@ class Correction:
         `ends`: the process ends, and gives its share back.
         """
         buckets = self._buckets.list_buckets()
-        taken = {bucket: tokens for bucket in buckets if (tokens := bucket.granted - bucket.left) > 0}
-        self._count(buckets, taken)
+        # Below zero: what was reserved for a change when the last correction was made has been given back since then.
+        taken = {bucket: tokens for bucket in buckets if (tokens := bucket.granted - bucket.left)}
+        self._count(buckets)
         sent = [bucket for bucket in buckets if bucket in taken or bucket.lent or bucket in self._near]
         state = await self._exchange(sent, taken, ends)
         now = self._clock()
@@ -170,6 +174,7 @@ class Correction:
             for bucket in buckets:
                 self._refill_alone(bucket, passed_s)
         else:
+            self._count_tokens(taken)
             self._share(buckets, taken, dict(zip(sent, state.shares, strict=True)), state)
         self._buckets.refusing = self._buckets.enforces and any(bucket.left <= 0 for bucket in buckets)
         self._metrics.set("budget_corrected", float(state is not None))
@@ -226,10 +231,17 @@ class Correction:
         gain = min(size.refill_s * passed_s, size.tokens - bucket.left * self.processes) / self.processes
         bucket.left += max(gain, 0.0)
 
-    def _count(self, buckets: Sequence[Bucket], taken: Mapping[Bucket, float]) -> None:
-        over, empty = Counter[str](), dict.fromkeys(FSP_CLASSES, 0)
+    def _count_tokens(self, taken: Mapping[Bucket, float]) -> None:
+        """Count the tokens that Redis has heard of.  A counter only grows, so what is given back lowers the next."""
         for bucket, tokens in taken.items():
-            self._metrics.add("budget_tokens_total", tokens, fsp_class=bucket.fsp_class)
+            self._uncounted[bucket.fsp_class] += tokens
+        for fsp_class, tokens in self._uncounted.items():
+            if tokens > 0:
+                self._metrics.add("budget_tokens_total", tokens, fsp_class=fsp_class)
+                self._uncounted[fsp_class] = 0.0
+
+    def _count(self, buckets: Sequence[Bucket]) -> None:
+        over, empty = Counter[str](), dict.fromkeys(FSP_CLASSES, 0)
         for bucket in buckets:
             if bucket.left <= 0:
                 empty[bucket.fsp_class] += 1
@@ -249,6 +261,16 @@ def make_key(prefix: str) -> bytes:
 async def read_tokens(session: Session, prefix: str, classes: Classes) -> State:
     """Read the tokens of all FSPs for a process that answers no lookups.  Raises Unreachable."""
     return read_state(await session.run(SCRIPT, [make_key(prefix)], [b"", int(ALIVE_S * 1000), 0, 0]), classes)
+
+
+async def charge(session: Session, prefix: str, classes: Classes, tokens: Mapping[str, float]) -> None:
+    """Take these tokens of FSPs for a process that has no share, and no more than there are.  Raises Unreachable."""
+    arguments: list[bytes | int] = [b"", int(ALIVE_S * 1000), 0, 1]
+    for fsp_id, taken in tokens.items():
+        size = classes.size_of(fsp_id)
+        full_ms = int(size.full_s * 1000)
+        arguments += [fsp_id.encode(), b"%.3f" % (taken / size.refill_s * 1000), full_ms, full_ms]
+    await session.run(SCRIPT, [make_key(prefix)], arguments)
 
 
 def read_state(reply: object, classes: Classes) -> State:

@@ -45,7 +45,7 @@ async def open_budgets(
         yield None
         return
     classes = Classes.of(settings)
-    costs = Costs(settings.budget_cost_found, settings.budget_cost_nobody, settings.budget_cost_conflict)
+    costs = Costs.of(settings)
     processes = count_processes(settings)
     buckets = Buckets(classes, costs, enforces=False, share=1 / processes)
     correction = Correction(
@@ -84,5 +84,5 @@ async def open_budgets(
 
 
 def count_processes(settings: Settings) -> int:
-    """Count the processes of this service that share the budgets, for a start without Redis."""
-    return settings.workers + (settings.account_lookup_workers if settings.account_lookup == "on" else 0)
+    """Count the processes of this service that share the budgets, for a start without Redis: the admin one as well."""
+    return 1 + settings.workers + (settings.account_lookup_workers if settings.account_lookup == "on" else 0)

@@ -137,6 +137,7 @@ HINTS: Final[dict[str, str]] = {
     "not_text": "Save the file as CSV UTF-8",
     "not_waiting": "`oracle batch show BATCH` shows its state",
     "not_yours": "The auditor must rotate it with the key itself: oracle key rotate",
+    "over_budget": "Try again later: `oracle budgets` shows how much is left",
     "person_unknown": "Ask an operator to note the person of the key: oracle key update ID --person oidc:ALIAS:SUB",
     "oracle_exists": "To see it: oracle oracles list. To remove it: oracle oracles remove ORACLE",
     "refused": "Change what the message names",

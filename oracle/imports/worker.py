@@ -17,6 +17,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from math import nan
 from typing import Final
 
@@ -41,6 +42,7 @@ from oracle.telemetry.metrics import BATCH_STATES, Metrics
 
 # Any number that nothing else uses: "import" in ASCII.
 LOCK: Final = 0x696D706F7274
+OPERATOR: Final = "operator"  # the role of the hub's people, as batches have it
 HEARD_S: Final = 5.0
 DROPPED_MS: Final = 30_000
 TURN_S: Final = 2.0
@@ -55,6 +57,7 @@ log = logs.Log(__name__)
 
 ListWaiting = Callable[[list[int]], Awaitable[list[int]]]  # gets the batches that are put aside
 Turn = Callable[[int], Awaitable[None]]
+Charge = Callable[[str, int], None]  # gets an FSP, and for how many conflicts it pays
 
 
 class Imports:
@@ -68,8 +71,10 @@ class Imports:
         limits: ImportLimits = IMPORT_LIMITS,
         passes_max: int = PASSES_MAX,
         is_away: IsAway = assume_presence,
+        charge: Charge | None = None,
     ) -> None:
-        """`is_away`: as for `Leader`."""
+        """`is_away`: as for `Leader`.  `charge` hears how many rows of an FSP's people met the alias of another FSP."""
+        self._charge = charge
         self._changes = changes
         self._postgres = postgres
         self._metrics = metrics or Metrics.open(None, "jobs", 0)
@@ -200,8 +205,9 @@ class Imports:
                 return
             pace = paces.setdefault(batch_id, Pace())
             applying = Applying(
-                self._changes, self._postgres, batch, pace, self._count_applied, passes_max=self._passes_max
-            )
+                self._changes, self._postgres, batch, pace, partial(self._count_applied, batch),
+                passes_max=self._passes_max,
+            )  # fmt: skip
             until = time.monotonic() + TURN_S
             while await applying.step():
                 await pause(pace.rest_s, stop)
@@ -210,7 +216,10 @@ class Imports:
 
         await self._take_turns(list_waiting, turn, stop)
 
-    def _count_applied(self, results: bytes) -> None:
+    def _count_applied(self, batch: BatchRow, results: bytes) -> None:
+        # People of the hub can look up everything, so what they upload costs nothing.
+        if self._charge is not None and batch["uploaded_role"] != OPERATOR:
+            self._charge(batch["fsp_id"], results.count(chunks.HELD_ELSEWHERE))
         for number, row_result in enumerate(chunks.ROW_RESULTS):
             if number != chunks.INVALID and (count := results.count(number)):
                 self._metrics.add("import_rows_applied_total", count, result=row_result.status)

@@ -28,7 +28,7 @@ from oracle.api.health import LOOK_EVERY_S, Health
 from oracle.api.http import HttpServer, Limits
 from oracle.api.hub.listener import LOOKUP, Hub
 from oracle.api.hub.participants import Participants
-from oracle.budgets.classes import Classes
+from oracle.budgets.classes import Classes, Costs
 from oracle.budgets.work import open_budgets
 from oracle.identifiers import Reading
 from oracle.imports.quota import Quota
@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from oracle.api.dfsp.signatures import KeySource, Signer, Validator
     from oracle.api.hub.slices import Slices
     from oracle.audit.keys import KeyFile
+    from oracle.budgets.charges import Charges
     from oracle.calls import Caller
     from oracle.registration.registration import Registration
     from oracle.scheme.base import Scheme
@@ -291,7 +292,7 @@ async def run_admin(
     stop: asyncio.Event,
 ) -> None:
     from oracle.api.admin.app import AdminServices  # noqa: PLC0415 - _MODULES
-    from oracle.api.admin.budgets import BudgetReader  # noqa: PLC0415
+    from oracle.api.admin.budgets import Budgets  # noqa: PLC0415
     from oracle.api.admin.connections import Limits as AdminLimits  # noqa: PLC0415
     from oracle.api.admin.keeping import Keeping  # noqa: PLC0415
     from oracle.audit import waiting  # noqa: PLC0415
@@ -305,6 +306,7 @@ async def run_admin(
             _open_health(store, metrics, link) as health,
             _open_registration(store, metrics) as registration,
             _open_ways(settings, metrics) as ways,
+            open_budgets(settings, store.postgres, store.find_session, metrics, channel="admin") as buckets,
         ):
             services = AdminServices(
                 store.changes, store.postgres, health, metrics,
@@ -312,8 +314,8 @@ async def run_admin(
                 keeping=Keeping(retention_s=settings.idempotency_retention_hours * 3600),
                 proxies=settings.admin_proxies, ways=ways, reading=Reading.of(settings),
                 bodies_max_bytes=settings.bodies_max_bytes, registration=registration,
-                budgets=BudgetReader(
-                    settings.budget_mode, Classes.of(settings), store.find_session, settings.cache_prefix
+                budgets=Budgets(
+                    settings.budget_mode, Classes.of(settings), store.find_session, settings.cache_prefix, buckets
                 ),
                 home="console" if settings.console == "on" else "docs",
             )  # fmt: skip
@@ -397,8 +399,9 @@ async def run_jobs(settings: Settings, index: int, run_dir: Path | None, link: L
             open_store(settings, metrics, desk=True) as store,
             _open_health(store, metrics, link),
             _open_registration(store, metrics) as registration,
+            _open_charges(store, metrics) as charges,
         ):
-            made = _make_jobs(store, metrics, signing_keys, registration)
+            made = _make_jobs(store, metrics, signing_keys, registration, charges)
             await jobs.run(made, stop, notice=notice, explain=explain, is_away=store.is_away)
 
     try:
@@ -427,15 +430,32 @@ async def _open_registration(store: Store, metrics: Metrics) -> AsyncIterator[Re
         await calls.close()
 
 
+@asynccontextmanager
+async def _open_charges(store: Store, metrics: Metrics) -> AsyncIterator[Charges | None]:
+    """Open what takes the tokens for files; None if nobody pays."""
+    from oracle.budgets.charges import Charges  # noqa: PLC0415 - _MODULES
+
+    settings = store.settings
+    if settings.budget_mode == "off":
+        yield None
+        return
+    charges = Charges(Classes.of(settings), Costs.of(settings), store.find_session, metrics, settings.cache_prefix)
+    async with _run_beside(charges.run):
+        yield charges
+
+
 def _make_jobs(
-    store: Store, metrics: Metrics, signing_keys: KeyFile, registration: Registration | None
+    store: Store, metrics: Metrics, signing_keys: KeyFile, registration: Registration | None, charges: Charges | None
 ) -> list[jobs.Named]:
     """Make the background work that needs the store, by name."""
     from oracle.audit.rounds import Rounds  # noqa: PLC0415 - _MODULES
     from oracle.audit.sealer import Sealer  # noqa: PLC0415
     from oracle.imports.worker import Imports  # noqa: PLC0415
 
-    imports = Imports(store.changes, store.postgres, metrics, reading=Reading.of(store.settings), is_away=store.is_away)
+    imports = Imports(
+        store.changes, store.postgres, metrics, reading=Reading.of(store.settings), is_away=store.is_away,
+        charge=None if charges is None else charges.add,
+    )  # fmt: skip
     sealer = Sealer(store.postgres.servers, signing_keys, metrics, is_away=store.is_away)
     housekeeping = Housekeeping(store.postgres, Retention.of(store.settings))
     made: list[jobs.Named] = [

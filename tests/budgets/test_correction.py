@@ -11,6 +11,8 @@ from itertools import takewhile
 import pytest
 
 from oracle.budgets.buckets import Buckets
+from oracle.budgets.changes import reserve
+from oracle.budgets.changes import settle as settle_change
 from oracle.budgets.classes import Classes, Costs, Size
 from oracle.budgets.correction import Correction, State, make_key, read_state, read_tokens
 from oracle.store.cache.session import RedisSession, dial
@@ -210,3 +212,19 @@ async def test_full_buckets_and_workers_that_are_gone_leave_redis(redis_url: str
 def test_a_reply_of_another_form_counts_as_full_buckets() -> None:
     for reply in (None, [], [1], b"x", [1, [], []]):
         assert read_state(reply, CLASSES) == State({}, 0, [])
+
+
+async def test_what_a_change_reserves_and_gives_back_is_taken_from_nobody(redis_url: str) -> None:
+    """Also if a correction came between: else changes that succeed would empty the bucket for the other workers."""
+    async with open_workers(redis_url, 2) as workers:
+        await settle(workers)
+        one, other = workers
+        for _ in range(50):
+            reserved, _ = reserve(one.buckets, one.bucket, 1)
+            await correct(workers)
+            settle_change(one.buckets, one.bucket, reserved, 0.0)
+        await settle(workers)
+        state = await read_tokens(other.session, "t", CLASSES)  # type: ignore[arg-type]
+        assert state.tokens.get("bank", SIZE) == pytest.approx(SIZE, abs=A_TOKEN)
+        assert one.bucket.left == pytest.approx(SIZE / 4, abs=A_TOKEN)
+        assert 'budget_tokens_total{fsp_class="C"} 10.0' in one.metrics.render().decode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,12 +76,16 @@ async def open_hub(database_url: str, redis_url: str, mode: str = "enforce", **s
     stated: Any = {"budget_mode": mode, "budget_sizes": SIZES, **STATED, **settings}
     made = Settings(database_url=database_url, redis_url=redis_url, **stated)
     metrics = Metrics.open(None, "hub", 0)
-    async with (
-        open_store(made, metrics) as store,
-        open_budgets(
-            made, store.postgres, store.find_session, metrics, channel="hub", every_s=every_s, emptiness=emptiness
-        ) as budgets,
-    ):
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_store(made, metrics))
+        async with asyncio.timeout(60):
+            while store.find_session() is None:  # noqa: ASYNC110 - without Redis it begins with a share of the buckets
+                await asyncio.sleep(0.01)
+        budgets = await stack.enter_async_context(
+            open_budgets(
+                made, store.postgres, store.find_session, metrics, channel="hub", every_s=every_s, emptiness=emptiness
+            )
+        )
         assert budgets is not None
         participants = Participants(
             store.lookups, store.changes, store.routes, metrics, Tracing.open("t", None), change_timeout_s=60,

@@ -56,6 +56,7 @@ LOOK_S: Final = 0.5
 FIRE_MAX_S: Final = 240.0
 CLEAR_MAX_S: Final = 180.0
 SERVICE_S: Final = 30.0
+REPLACED_S: Final = 120.0
 TYPE: Final = "MSISDN"
 COLD_FROM: Final = PARTIES
 COLD_COUNT: Final = 40_000  # more than are asked for while a copy lasts
@@ -268,7 +269,7 @@ class World:
         event = "All workers are replaced"
         before = len(self.oracle.find_log_lines(event))
         self.oracle.signal(signal.SIGHUP)
-        async with asyncio.timeout(SERVICE_S):
+        async with asyncio.timeout(REPLACED_S):
             while len(self.oracle.find_log_lines(event)) == before:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.1)
 

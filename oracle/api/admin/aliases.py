@@ -38,6 +38,7 @@ from oracle import errors
 from oracle.api.admin import forms
 from oracle.api.admin.access import OPERATOR, allow
 from oracle.api.admin.batches import Batch, describe_batches, refuse_excess
+from oracle.api.admin.budgets import Budgets
 from oracle.api.admin.calls import Body, Call, Resource, answer, answer_of
 from oracle.api.admin.fsps import fetch_default_country, no_such_fsp, path_of
 from oracle.api.admin.keeping import Answer
@@ -278,8 +279,9 @@ def handlers() -> list[HTTPRouteHandler]:
     waits=Batch,
 )
 async def register_alias(
-    call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], data: JSONBody[NewAlias]
-) -> Response[bytes]:
+    call: NamedDependency[Call], reading: NamedDependency[Reading], budgets: NamedDependency[Budgets],
+    fsp_id: FromPath[str], data: JSONBody[NewAlias],
+) -> Response[bytes]:  # fmt: skip
     refuse_damage(data.identifier, data.sub_id)
     require_current(data.currency)
     default_country = await fetch_default_country(call.postgres.rows, fsp_id)
@@ -292,7 +294,12 @@ async def register_alias(
         allowance = await call.changes.admit(transaction, fsp_id)
         is_new = False
         if await _needs_approval(transaction, fsp_id):
-            if not await _is_unchanged(transaction, fsp_id, "add", key, data.currency or "", allowance):
+            try:
+                is_unchanged = await _is_unchanged(transaction, fsp_id, "add", key, data.currency or "", allowance)
+            except errors.AlreadyRegistered as exc:
+                payment.note(exc)
+                raise
+            if not is_unchanged:
                 kind = reading.read_kind(key)
                 change = OneChange("add", kind, key, data.currency or "", data.reason or "")
                 return await _leave_waiting(transaction, call, fsp_id, change)
@@ -300,6 +307,7 @@ async def register_alias(
             registration = Registration(key, data.currency or "")
             (result,) = await aliases.register(transaction, fsp_id, [registration], allowance)
             if result.refused is not None:
+                payment.note(result.refused)
                 return answer_of(refusal_of(result.refused))
             is_new = result.changed
         now = await _fetch_entries(transaction.rows, fsp_id, key)
@@ -307,7 +315,8 @@ async def register_alias(
         status = 201 if is_new else 200
         return answer(now.resource(reading), status=status, version=now.version, location=location)
 
-    return await call.change_alias(fsp_id, key, work, reason=data.reason or "")
+    with budgets.pay(call, fsp_id) as payment:
+        return await call.change_alias(fsp_id, key, work, reason=data.reason or "")
 
 
 @operation(

@@ -43,7 +43,7 @@ from oracle.api.admin import (
     what_if,
 )
 from oracle.api.admin.access import KEYS, PUBLIC, Access
-from oracle.api.admin.budgets import BudgetReader
+from oracle.api.admin.budgets import Budgets
 from oracle.api.admin.callers import Ways
 from oracle.api.admin.calls import Call, answer_of
 from oracle.api.admin.envelope import Budget, wrap_app, wrap_handler
@@ -57,6 +57,7 @@ from oracle.api.history import differences, events, exports, reads, resolutions
 from oracle.api.history import log as audit_log
 from oracle.api.history.reads_quota import ReadsQuota
 from oracle.api.kept import Kept
+from oracle.budgets.classes import Classes
 from oracle.identifiers import Reading
 from oracle.imports.quota import Quota
 from oracle.registration.registration import Registration
@@ -133,7 +134,7 @@ class AdminServices:
         stall_s: float = STALL_S,
         export_s: float = EXPORT_S,
         registration: Registration | None = None,
-        budgets: BudgetReader | None = None,
+        budgets: Budgets | None = None,
         home: str = "docs",
     ) -> None:
         """`stall_s`: how long a client can take nothing, or send nothing of its body, before its call ends.
@@ -156,7 +157,7 @@ class AdminServices:
         self.stall_s = stall_s
         self.export_s = export_s
         self.registration = registration
-        self.budgets = budgets
+        self.budgets = budgets or Budgets("off", Classes.of_defaults(), lambda: None, "")
         self.home = home
         self.access = Access(postgres, proxies, ways)
 
@@ -257,7 +258,7 @@ async def _reading(state: State) -> Reading:
     return services.reading
 
 
-async def _budgets(state: State) -> BudgetReader | None:
+async def _budgets(state: State) -> Budgets:
     services: AdminServices = state.services
     return services.budgets
 

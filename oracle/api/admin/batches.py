@@ -25,6 +25,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Meta
 
 from oracle.api.admin.access import ANYBODY, allow, is_still_valid, make_unauthorized
+from oracle.api.admin.budgets import Budgets
 from oracle.api.admin.callers import Caller
 from oracle.api.admin.calls import Body, Call, Resource, answer
 from oracle.api.admin.fsps import READERS
@@ -406,6 +407,7 @@ async def _answer_page(
 async def upload_batch(
     call: NamedDependency[Call],
     request: Request[Any, Any, Any],
+    budgets: NamedDependency[Budgets],
     fsp_id: FromPath[str],
     file_name: Annotated[str, QueryParameter(name="fileName", min_length=1, max_length=255)] = "upload",
     note: Annotated[str | None, QueryParameter(min_length=1, max_length=NOTE_MAX)] = None,
@@ -417,7 +419,8 @@ async def upload_batch(
     `country` (ISO 3166 alpha-2) is that of phone numbers without a country code, in rows without a country; if you
     leave it out, it is `defaultCountry` of the FSP.
 
-    The answer is 429 while the FSP has too many unfinished files, or after it uploaded too much within 24 hours.
+    The answer is 429 while the FSP has too many unfinished files, after it uploaded too much within 24 hours, or while
+    less than half of its budget against scans is left and that is enforced.
     """
     if await call.postgres.row("fsp", fsp_id) is None:
         raise Refusal(404, "not_found", "No such FSP", "List the FSPs to see their ids")
@@ -431,6 +434,7 @@ async def upload_batch(
     with _refuse_excess(limits), limits.count_upload(fsp_id) as coming:
         if await call.is_repeated():  # a repeated call gets its first answer, however much there is now
             return await _answer_again(call, request, file_name)
+        await budgets.require_room_for_file(call, fsp_id)
         announced = request.headers.get("content-length", "")
         await coming.look(call.postgres, fsp_id, int(announced) if announced.isdigit() else 0)
         received = await uploads.receive(

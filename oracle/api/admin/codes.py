@@ -58,6 +58,7 @@ Code = Literal[
     "not_waiting",
     "not_yours",
     "oracle_exists",
+    "over_budget",
     "person_unknown",
     "refused",
     "revoked",
@@ -371,6 +372,14 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         "Another oracle is registered there",
         "An oracle with this party id type and currency is registered already.",
         "List the oracles. Remove that oracle first, or name another currency.",
+    ),
+    "over_budget": Meaning(
+        (429,),
+        "The budget of the FSP is used up",
+        "Each alias that another FSP holds takes tokens of the budget of your FSP, and lookups of your FSP do, too. The"
+        " budget is empty; or you send a file, and less than half of the budget is left.",
+        "Wait as long as `Retry-After` says. `GET /budgets` shows how much is left. If your FSP needs more, ask an"
+        " operator for another class.",
     ),
     "person_unknown": Meaning(
         (403,),
