@@ -82,8 +82,8 @@ class Health:
         self._alarms = Kept(lambda: list_alarms(metrics, waiting_max_s))
         self.connections: Callable[[], int] = lambda: 0
         self._started = time.monotonic()
-        self._start_time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        self._version = version("alias-oracle")
+        self.started_at = datetime.now(UTC)
+        self.version = version("alias-oracle")
         self._compiled = compiled.find_state().compiled
         metrics.set("compiled", float(self._compiled))
         self._conditions = {name: logs.Condition(log, name) for name in SUBJECTS} if logs_states else {}
@@ -99,16 +99,20 @@ class Health:
         return self._coherence.session is not None
 
     def report(self) -> tuple[int, bytes]:
-        reasons = self._find_reasons()
+        uptime = round(time.monotonic() - self._started, 3)
+        start_time = self.started_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        services = self.list_services()
+        report = Report(_name_state(self.datastore), uptime, start_time, self.version, self._compiled, services)
+        return (200 if self.datastore else 503), _encode(report)
+
+    def list_services(self) -> list[Service]:
+        """List the parts of the service with their states, as `report` has them."""
         services = [
             Service(name, _name_state(reason is None), reason or "")
-            for name, reason in reasons.items()
+            for name, reason in self._find_reasons().items()
             if reason is not None or name != CHANGES
         ]
-        services += self._alarms.get()
-        uptime = round(time.monotonic() - self._started, 3)
-        report = Report(_name_state(self.datastore), uptime, self._start_time, self._version, self._compiled, services)
-        return (200 if self.datastore else 503), _encode(report)
+        return services + self._alarms.get()
 
     def read_states(self) -> dict[str, str]:
         """Return the state of each of SUBJECTS, in words for the log."""

@@ -105,12 +105,12 @@ class Sessions:
         await self._postgres.note("sessions_over", identity.actor, self._limits.actor_max)
         return token
 
-    async def find(self, token: str) -> Session | None:
-        """Find the session of this token; None: there is none, or it has ended."""
+    async def find(self, token: str, *, notes: bool = True) -> Session | None:
+        """Find the session of this token; None: there is none, or it has ended.  `notes`: this counts as a use."""
         if _FORM.fullmatch(token) is None:
             return None
         session = await fetch_session(self._postgres.keys.rows, hash_token(token))
-        if session is not None and session.rests_s >= self._limits.noted_every_s:
+        if notes and session is not None and session.rests_s >= self._limits.noted_every_s:
             await self._postgres.note("session_seen", session.digest)
         return session
 

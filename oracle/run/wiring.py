@@ -331,6 +331,7 @@ async def run_admin(
                     waiting.watch(store.postgres, metrics, settings.audit_waiting_max_s),
                     stalled.watch(store.postgres, metrics),
                     sizes.watch(store.postgres, store.coherence, metrics),
+                    services.service.samples.watch(),
                 )
             ]
             app = _make_app(services, settings)

@@ -469,9 +469,16 @@ class Metrics:
         return max((value for value in values if not isnan(value)), default=nan)
 
     def _list_living(self) -> list[_Reading]:
+        return [reading for reading in self._list_readings() if reading.process()]
+
+    def _list_readings(self) -> list[_Reading]:
         if self._run_dir is None:
             return [_Reading(self._role, self._index, self.cells)]
-        return [reading for reading in _readings(self._run_dir / "metrics") if reading.process()]
+        return list(_readings(self._run_dir / "metrics"))
+
+    def look(self) -> Snapshot:
+        """Look at all processes of the run_dir, or at this one where there is none."""
+        return Snapshot(self._list_readings())
 
     def render(self, *, als: bool = False) -> bytes:
         """Write the page of all processes of the run_dir, or of this one where there is none.
@@ -590,6 +597,72 @@ def _map_file(path: Path) -> mmap.mmap | None:
         if os.fstat(file.fileno()).st_size >= _SIZE:
             return mmap.mmap(file.fileno(), _SIZE, prot=mmap.PROT_READ)
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessState:
+    """A living process: its gauges are those without labels that it has set; ages are in seconds."""
+
+    role: str
+    index: str
+    started_at: float  # Unix time
+    cpu_s: float
+    resident_bytes: float
+    gauges: Mapping[str, float]
+
+
+class Snapshot:
+    """What the processes of a service count, as programs of ours read it: sums over all, and each living process."""
+
+    def __init__(self, readings: list[_Reading]) -> None:
+        self._readings = readings
+
+    def count(self, name: str, **labels: tuple[str, ...]) -> float:
+        """Sum up a counter over all values of its labels, or only over the values named here."""
+        chosen = product(*(labels.get(key, (*known, OTHER)) for key, known in _SERIES[name].labels))
+        slots = [_POSITIONS[name, values] for values in chosen]
+        return float(sum(reading.cells[slot] for reading in self._readings for slot in slots))
+
+    def count_by(self, name: str, label: str) -> dict[str, float]:
+        """Sum up a counter for each value of a label."""
+        known = dict(_SERIES[name].labels)[label]
+        return {value: self.count(name, **{label: (value,)}) for value in (*known, OTHER)}
+
+    def count_buckets(self, name: str, **labels: str) -> list[float]:
+        """Sum up the buckets of a histogram: those of `BOUNDS`, then what took longer."""
+        slot = Metrics.slot(name, **labels)
+        return [float(sum(reading.cells[slot + each] for reading in self._readings)) for each in range(BUCKETS)]
+
+    def list_processes(self) -> list[ProcessState]:
+        alive = [(reading, process) for reading in self._readings if (process := reading.process())]
+        booted_at, ticks = (_find_boot(), os.sysconf("SC_CLK_TCK")) if alive else (0.0, 1)
+        return [
+            ProcessState(
+                reading.role, reading.index, booted_at + process.started / ticks, process.cpu_s,
+                process.resident_bytes, dict(_list_gauges(reading)),
+            )
+            for reading, process in alive
+        ]  # fmt: skip
+
+    def read_gauges(self, name: str, label: str = "") -> dict[str, float]:
+        """Read the highest value in living processes for each value of a label ('': without one); only what is set."""
+        alive = [reading for reading in self._readings if reading.process()]
+        known = dict(_SERIES[name].labels)[label] if label else ("",)
+        found = {}
+        for value in known:
+            slot = _POSITIONS[name, (value,) if label else ()]
+            values = [reading.cells[slot] for reading in alive if not isnan(reading.cells[slot])]
+            if values:
+                found[value] = max(values)
+        return found
+
+
+def _list_gauges(reading: _Reading) -> Iterator[tuple[str, float]]:
+    for series in SERIES:
+        if series.kind in ("gauge", "age") and not series.labels:
+            value = reading.cells[_POSITIONS[series.name, ()]]
+            if not isnan(value):
+                yield series.name, max(0.0, time.monotonic() - value) if series.kind == "age" else value
 
 
 class _Page(Collector):

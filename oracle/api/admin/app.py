@@ -40,6 +40,7 @@ from oracle.api.admin import (
     prefixes,
     route_import,
     routes,
+    service_state,
     what_if,
 )
 from oracle.api.admin.access import KEYS, PUBLIC, Access
@@ -53,6 +54,7 @@ from oracle.api.admin.keeping import Keeping
 from oracle.api.admin.methods import complete_methods
 from oracle.api.admin.problems import DEFECT, Refusal, refusal_of
 from oracle.api.admin.sending import STALL_S, limit_stalls
+from oracle.api.admin.service_state import ServiceReader
 from oracle.api.history import differences, events, exports, reads, resolutions
 from oracle.api.history import log as audit_log
 from oracle.api.history.reads_quota import ReadsQuota
@@ -110,6 +112,7 @@ _TAGS: Final = {
     "History": "Every change, and the answer at any past time.",
     "The log": "Proof that nobody rewrote the history: checkpoints, proofs, exports.",
     "Budgets": "How much each FSP can ask, against scans of the directory.",
+    "Service": "The state of the service, and what it did in the last hour.",
     "Prefixes": "The list of prefixes for programs that route payments, without a key.",
 }
 
@@ -158,6 +161,7 @@ class AdminServices:
         self.export_s = export_s
         self.registration = registration
         self.budgets = budgets or Budgets("off", Classes.of_defaults(), lambda: None, "")
+        self.service = ServiceReader(health, counters, self.budgets.mode, has_als=registration is not None)
         self.home = home
         self.access = Access(postgres, proxies, ways)
 
@@ -179,6 +183,7 @@ def routers() -> list[Router]:
         ("/admin/v1", "Aliases", [aliases, alias_export, doubtful]),
         ("/admin/v1", "Files", [batches]), ("/admin/v1", "Routes", [routes, doubtful_routes, what_if, route_import]),
         ("/admin/v1", "Oracles", [oracles, als]), ("/admin/v1", "Budgets", [budgets]),
+        ("/admin/v1", "Service", [service_state]),
         ("/audit/v1", "History", [events, resolutions, differences, reads]),
         ("/audit/v1", "The log", [audit_log, exports]),
     )  # fmt: skip
@@ -203,7 +208,7 @@ def description() -> bytes:
 
 def _router(path: str, tag: str, handlers: Sequence[HTTPRouteHandler]) -> Router:
     dependencies = {"call": Provide(_call), "reading": Provide(_reading), "registration": Provide(_registration),
-                    "budgets": Provide(_budgets)}  # fmt: skip
+                    "budgets": Provide(_budgets), "service": Provide(_service)}  # fmt: skip
     return Router(path, route_handlers=list(handlers), dependencies=dependencies, tags=[tag])
 
 
@@ -261,6 +266,11 @@ async def _reading(state: State) -> Reading:
 async def _budgets(state: State) -> Budgets:
     services: AdminServices = state.services
     return services.budgets
+
+
+async def _service(state: State) -> ServiceReader:
+    services: AdminServices = state.services
+    return services.service
 
 
 async def _registration(state: State) -> Registration | None:

@@ -223,7 +223,7 @@ class Console:
         DirectoryUnavailable.
         """
         token = read_cookie(cookies, SESSION)
-        session = await self.sessions.find(token) if token else None
+        session = await self.sessions.find(token, notes=not visit.page.is_automatic) if token else None
         if session is None:
             return
         try:

@@ -44,6 +44,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     needs_script: bool = False  # does nothing useful without script
     uploads: bool = False  # `visit.upload` has a file, in place of `visit.form`
     is_part: bool = False  # no page of its own: a part, a file or a stream of events, which tests of pages leave out
+    is_automatic: bool = False  # asked for by a page, not by a person: it does not keep the session from resting
 
     @property
     def parameters(self) -> list[str]:
@@ -67,6 +68,7 @@ def page(
     needs_script: bool = False,
     uploads: bool = False,
     is_part: bool = False,
+    is_automatic: bool = False,
 ) -> Callable[[Show], Page]:
     """Make a page of a function that takes `visit: Visit` and the parameters of the path, each a str, by name.
 
@@ -76,6 +78,7 @@ def page(
     return lambda show: Page(
         name=name, method=method, path=path, title=title, show=show, needs=needs, menu=menu, under=under,
         is_open=is_open, needs_script=needs_script, uploads=uploads, is_part=is_part,
+        is_automatic=is_automatic,
     )  # fmt: skip
 
 

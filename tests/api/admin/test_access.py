@@ -69,6 +69,8 @@ EXPECTED: Final = {
     "GET /admin/v1/als/registration": STAFF,
     "POST /admin/v1/als/registration": OPERATOR,
     "GET /admin/v1/budgets": EVERYBODY,
+    "GET /admin/v1/service": STAFF,
+    "GET /admin/v1/service/samples": STAFF,
     "GET /admin/v1/credentials": OPERATOR,
     "POST /admin/v1/credentials": OPERATOR,
     "GET /admin/v1/credentials/{credential_id}": OPERATOR,

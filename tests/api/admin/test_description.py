@@ -45,6 +45,8 @@ NAMES: Final = {
     "getAlsRegistration",
     "registerAtAls",
     "listBudgets",
+    "getServiceState",
+    "listServiceSamples",
     "getOwnCredential",
     "rotateOwnCredential",
     "listCredentials",
