@@ -24,6 +24,7 @@ PARAMETERS: Final[Mapping[str, str]] = {
     "file": "events.csv",
     "status": "suspended",
     "key_id": "1",
+    "template": "import.csv",
 }
 PAGES: Final[Mapping[str, Mapping[str, str]]] = {}
 

@@ -424,8 +424,9 @@ async def upload_batch(
     """
     if await call.postgres.row("fsp", fsp_id) is None:
         raise Refusal(404, "not_found", "No such FSP", "List the FSPs to see their ids")
-    if any(not character.isprintable() for character in file_name + (note or "")):
-        raise Refusal(400, "invalid", "fileName or note is not valid", "Use printable characters only")
+    for field, text in (("fileName", file_name), ("note", note or "")):
+        if not text.isprintable():
+            raise Refusal(400, "invalid", "fileName or note is not valid", "Use printable characters only", field=field)
     country = capitalise(country)
     require_country(country, "country")
     _require_file(request)

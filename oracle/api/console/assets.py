@@ -24,6 +24,8 @@ FILES: Final[Mapping[str, tuple[str, str]]] = {
     "htmx.js": ("htmx/htmx.min.js", "text/javascript; charset=utf-8"),
     "hx-sse.js": ("htmx/hx-sse.min.js", "text/javascript; charset=utf-8"),
     "console.js": ("console.js", "text/javascript; charset=utf-8"),
+    "files.css": ("files.css", "text/css; charset=utf-8"),
+    "files.js": ("files.js", "text/javascript; charset=utf-8"),
     "icon.svg": ("icon.svg", "image/svg+xml"),
 }
 

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from babel.core import Locale
 from babel.dates import format_date, format_datetime, format_timedelta
 from babel.numbers import format_compact_decimal, format_decimal, format_percent
+from babel.units import format_unit
 
 from oracle.api.console.languages import language
 
@@ -107,6 +108,16 @@ def format_short(value: float | None) -> str:
     if value is None:
         return DASH
     return _localise(format_compact_decimal(value, fraction_digits=1, locale=language.get()))
+
+
+_SIZES: Final = ((1_000_000_000, "gigabyte"), (1_000_000, "megabyte"), (1_000, "kilobyte"), (0, "byte"))
+
+
+def format_bytes(count: int) -> str:
+    """Write the size of a file: 1.2 MB."""
+    least, unit = next(one for one in _SIZES if count >= one[0])
+    value = round(count / (least or 1), 1)
+    return _localise(format_unit(value, f"digital-{unit}", length="short", locale=language.get()))
 
 
 def format_share(value: float | None) -> str:

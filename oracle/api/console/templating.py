@@ -6,7 +6,7 @@
     csrf_field()           the hidden field that each form with method="post" needs
     ui                     the macros of macros.html, in every block, without an import
     visit                  the request: caller, language, menu … (see `visits`)
-    time, day, ago, span, number, short, share   filters: {{ fsp.createdAt | time }}
+    time, day, ago, span, number, short, share, bytes   filters: {{ fsp.createdAt | time }}
     role, kind, action, channel   filters that name such a thing: {{ caller.role | role }}
 
 A block can be rendered alone, as a part of a page.  So everything it uses comes from these names or from the values
@@ -42,8 +42,10 @@ class Templates:
         environment.filters.update(
             time=_show_time, day=formats.format_day, ago=_show_ago, span=formats.format_span,
             number=formats.format_number, short=formats.format_short, share=formats.format_share,
+            bytes=formats.format_bytes,
             role=words.name_role, kind=words.name_kind, status=words.name_status, action=words.name_action,
             channel=words.name_channel,
+            batch_state=words.name_batch_state, batch_kind=words.rate_batch_state,
         )  # fmt: skip
         environment.globals["ui"] = environment.get_template("macros.html").module
         for name in environment.list_templates():

@@ -1,11 +1,11 @@
 """Words of the API, as people read them; filters of the templates: {{ caller.role | role }}, {{ kind | kind }},
-{{ event.action | action }}, {{ event.channel | channel }}.
+{{ event.action | action }}, {{ event.channel | channel }}, {{ ui.badge(batch | batch_state, batch | batch_kind) }}.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import Any, Final
 
 from oracle.api.console.languages import Lazy, Text, lazy
 from oracle.identifiers import KINDS, PARTY_ID_TYPES
@@ -90,3 +90,30 @@ STATUSES: Final[Mapping[str, Lazy]] = {
 def name_status(status: str | None) -> str:
     """Name the status of an FSP."""
     return str(STATUSES.get(str(status), status or ""))
+
+
+# States of files, and of changes that wait for a second person.  Each with the kind of its badge.
+BATCH_STATES: Final[Mapping[str, tuple[Lazy, str]]] = {
+    "validating": (lazy("Checking"), "plain"),
+    "waiting": (lazy("Waiting for approval"), "warn"),
+    "applying": (lazy("Processing"), "plain"),
+    "done": (lazy("Complete"), "good"),
+    "rejected": (lazy("Rejected"), "bad"),
+    "cancelled": (lazy("Cancelled"), "plain"),
+    "failed": (lazy("Not accepted"), "bad"),
+}
+_WITH_FAILURES: Final = lazy("Complete, with failed rows")
+
+
+def name_batch_state(batch: Mapping[str, Any]) -> str:
+    """Name the state of a batch of the API."""
+    if batch["state"] == "done" and batch["rows"]["failed"]:
+        return str(_WITH_FAILURES)
+    return str(BATCH_STATES[batch["state"]][0])
+
+
+def rate_batch_state(batch: Mapping[str, Any]) -> str:
+    """Return the kind of the badge for ui.badge."""
+    if batch["state"] == "done" and batch["rows"]["failed"]:
+        return "warn"
+    return BATCH_STATES[batch["state"]][1]
