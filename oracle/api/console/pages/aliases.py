@@ -9,7 +9,9 @@ from oracle.api.console.bodies import Form
 from oracle.api.console.choices import choose_fsp
 from oracle.api.console.declarations import page
 from oracle.api.console.languages import _, lazy
+from oracle.api.console.visits import make_url
 from oracle.api.console.words import list_kinds
+from oracle.identifiers import guess_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -17,9 +19,11 @@ if TYPE_CHECKING:
     from oracle.api.console.answers import Answer
     from oracle.api.console.api import Reply
     from oracle.api.console.visits import Visit
+    from oracle.identifiers import Reading
 
 ITEMS: Final = 50
 EVENTS: Final = 25
+LINES_MAX: Final = 1_000  # the kinds of more lines are not guessed: the API refuses so many
 _WAITS: Final = 202  # a second person must approve it
 _CREATED: Final = 201
 _INVALID: Final = 400
@@ -90,7 +94,7 @@ async def filter_aliases(visit: Visit) -> Answer:
     """Lead to the list with these filters.  The beginning of an identifier is personal data, too."""
     prefix = visit.form.text("prefix")
     filters = {name: visit.form.text(name) for name in _FILTERS}
-    return visit.lead("aliases", fsp=visit.fsp_id, **filters, prefix=visit.seal(prefix) if prefix else "")
+    return visit.lead(make_url("aliases", fsp=visit.fsp_id, **filters, prefix=visit.seal(prefix) if prefix else ""))
 
 
 @page(
@@ -246,11 +250,16 @@ async def _show_act(visit: Visit, sealed: str, template: str, refused: Reply | N
 # Many of them -----------------------------------------------------------------------------------------------------
 
 
+class Line(NamedTuple):
+    number: int
+    text: str
+    kind: str | None = None
+
+
 class Checked(NamedTuple):
     """One line of a list, and what the API says of it."""
 
-    line: int
-    text: str
+    line: Line
     result: dict[str, Any]
     sealed: str  # '' where there is no alias of the FSP
 
@@ -272,22 +281,40 @@ async def check_aliases(visit: Visit) -> Answer:
     if fsp_id is None:
         return visit.lead("aliases")
     lines = list(_list_lines(visit.form["items"]))
-    kind = visit.form.text("kind")
-    items = [{"kind": kind, "identifier": text} for _number, text in lines]
-    reply = await visit.ask("checkAliases", path={"fsp_id": fsp_id}, body={"items": items})
-    if not reply.ok:
-        return await _show_checked(visit, [], reply)
-    checked = [
-        Checked(number, text, result, seal_name(visit, fsp_id, result) if result["exists"] else "")
-        for (number, text), result in zip(lines, reply.json["items"], strict=True)
-    ]
-    return await _show_checked(visit, sorted(checked, key=lambda one: (one.place, one.line)))
+    unclear: list[Line] = []
+    if not visit.form.text("kind"):
+        # In a thread, so that the event loop goes on: to guess the kinds of a thousand lines takes a while.
+        lines, unclear = await asyncio.to_thread(_guess_kinds, visit.console.services.reading, lines)
+    items = [{"kind": line.kind or visit.form["kind"], "identifier": line.text} for line in lines]
+    checked = [Checked(line, _make_unclear(), "") for line in unclear]
+    if items or not checked:
+        reply = await visit.ask("checkAliases", path={"fsp_id": fsp_id}, body={"items": items})
+        if not reply.ok:
+            return await _show_checked(visit, [], reply)
+        checked += [
+            Checked(line, result, seal_name(visit, fsp_id, result) if result["exists"] else "")
+            for line, result in zip(lines, reply.json["items"], strict=True)
+        ]
+    return await _show_checked(visit, sorted(checked, key=lambda one: (one.place, one.line.number)))
 
 
-def _list_lines(text: str) -> Iterator[tuple[int, str]]:
+def _list_lines(text: str) -> Iterator[Line]:
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
-            yield number, line.strip()
+            yield Line(number, line.strip())
+
+
+def _guess_kinds(reading: Reading, lines: list[Line]) -> tuple[list[Line], list[Line]]:
+    """Return the lines whose spelling shows their kind, and the others."""
+    if len(lines) > LINES_MAX:
+        return lines, []
+    guessed = [line._replace(kind=guess_kind(reading, line.text)) for line in lines]
+    return [line for line in guessed if line.kind], [line for line in guessed if not line.kind]
+
+
+def _make_unclear() -> dict[str, Any]:
+    message = _("The spelling does not show what it is. Choose its kind, and check again.")
+    return {"kind": None, "display": None, "exists": None, "error": {"message": message}}
 
 
 async def _show_checked(visit: Visit, checked: list[Checked], reply: Reply | None = None) -> Answer:
