@@ -17,6 +17,7 @@ if [ -z "${ORACLE_BIN:-}${PYTHON:-}" ]; then run=(make --no-print-directory -C "
 PYTHON=${PYTHON:-$top/.venv/bin/python}
 ORACLE_BIN=${ORACLE_BIN:-$(dirname "$PYTHON")/oracle}
 [ ${#run[@]} -gt 0 ] || run=("$ORACLE_BIN" serve)
+export -n ORACLE_BIN  # it is a setting of this script, not of the oracle
 export PYTHONPATH=$top
 
 # Remove the settings of the person who runs this.

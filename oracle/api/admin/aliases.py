@@ -315,7 +315,7 @@ async def register_alias(
         status = 201 if is_new else 200
         return answer(now.resource(reading), status=status, version=now.version, location=location)
 
-    with budgets.pay(call, fsp_id) as payment:
+    async with budgets.pay(call, fsp_id) as payment:
         return await call.change_alias(fsp_id, key, work, reason=data.reason or "")
 
 

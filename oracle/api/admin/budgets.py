@@ -12,8 +12,8 @@ Files.     The jobs process takes the tokens for their conflicts (`oracle.budget
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Annotated, Final, Literal
 
 from litestar import Response
@@ -86,12 +86,14 @@ class Budgets:
         except Unreachable:
             return None
 
-    @contextmanager
-    def pay(self, call: Call, fsp_id: str) -> Iterator[Payment]:
-        """Let the FSP pay for what the change inside tells its people.  Raises Refusal 429."""
+    @asynccontextmanager
+    async def pay(self, call: Call, fsp_id: str) -> AsyncIterator[Payment]:
+        """Let the FSP pay for what the change inside tells its people.  Raises Refusal 429, DirectoryUnavailable."""
         buckets = None if call.fsp_ids is None else self._buckets
         if buckets is not None:
             buckets.know([fsp_id])  # it can be new
+            if buckets.enforces and find_bucket(buckets, fsp_id).left <= 0 and await call.is_repeated():
+                buckets = None  # it gets its first answer, which tells nothing new
         try:
             with pay_for_change(buckets, fsp_id) as payment:
                 yield payment
