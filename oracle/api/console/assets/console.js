@@ -33,9 +33,15 @@
     for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
   });
 
-  // The key / leads to the search, unless a person writes.
+  // The key / leads to the search, unless a person writes or has turned it off (WCAG 2.1.4) on the page of the search.
+  const slash = document.querySelector("#slash-key");
+  if (slash) {
+    slash.closest("[hidden]").hidden = false;
+    slash.checked = localStorage.getItem("slash") !== "off";
+    slash.addEventListener("change", () => localStorage.setItem("slash", slash.checked ? "on" : "off"));
+  }
   document.addEventListener("keydown", (event) => {
-    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || localStorage.getItem("slash") === "off") return;
     if (event.target.closest?.("input, select, textarea, [contenteditable]")) return;
     const box = document.querySelector("[data-search], #field-identifier");
     if (!box) return;

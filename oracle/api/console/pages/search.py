@@ -10,8 +10,9 @@ from oracle.api.console import formats
 from oracle.api.console.bodies import Form
 from oracle.api.console.declarations import page
 from oracle.api.console.languages import Lazy, _, lazy, ngettext
+from oracle.api.console.pages.aliases import seal_name
 from oracle.api.console.pages.audit import find_own, list_choices
-from oracle.api.console.visits import Errors
+from oracle.api.console.visits import Errors, make_url
 from oracle.api.console.words import list_kinds, name_kind, name_status
 from oracle.identifiers import guess_kind, list_meanings
 
@@ -79,7 +80,8 @@ async def search(visit: Visit) -> Answer:
             return _show(visit, form, reply.status, errors=visit.errors_of(reply))
     return _show(
         visit, form, found=answer.json, is_guessed=not form.text("kind"),
-        evidence=_describe(visit, answer.json["events"]), reason=_explain(visit, answer.json),
+        reason=_explain(visit, answer.json), entries=_list_entries(visit, answer.json),
+        evidence=_describe(visit, answer.json["events"]),
         **_describe_life(visit, form, kind, life.json),
     )  # fmt: skip
 
@@ -147,6 +149,20 @@ def _explain(visit: Visit, found: Mapping[str, Any]) -> str:
     if own is not None and found["reason"] == "nobody":
         return str(OWN_NOBODY).format(name=own)
     return str(REASONS[found["reason"]][1])
+
+
+def _list_entries(visit: Visit, found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """List the entries, each with the address of its page, where there is one: of now, for those who see aliases."""
+    party = found["party"]
+    return [
+        {
+            **entry,
+            "address": make_url("alias", sealed=seal_name(visit, entry["fspId"], {**party, "subId": entry["subId"]}))
+            if not visit.form["at"] and visit.may("getAlias", entry["fspId"])
+            else "",
+        }
+        for entry in found["entries"]
+    ]
 
 
 def _describe_life(visit: Visit, form: Form, kind: str, life: Mapping[str, Any]) -> dict[str, Any]:
