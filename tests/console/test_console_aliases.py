@@ -7,12 +7,15 @@ import re
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from console_people import check_accessible, issue, sign_in
+from playwright.async_api import expect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import httpx
     from admin_service import Service
+    from browser import Tab
     from console_people import Person
 
     MakePerson = Callable[..., Person]
@@ -276,3 +279,48 @@ def test_a_hostile_reason_is_shown_as_it_is(seller: Person) -> None:
     page = seller.follow(seller.post(NEW, {**sent, "once": find_value(form, "once")}))
     assert "<b on" not in page.text
     assert html.unescape(page.text).count("<b onmouseover='x'>") == 1
+
+
+# In a browser -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("stock")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_clerk_adds_finds_and_removes_an_alias(service: Service, tab: Tab) -> None:
+    page = tab.page
+    await page.set_viewport_size({"width": 320, "height": 800})
+    await sign_in(tab, service, await issue(service, "dfsp-maker", "redbank"))
+    await page.goto(service.oracle.admin_url + NEW)
+    await page.locator("#field-identifier").fill("55 1234")
+    await page.get_by_role("button", name="Add").press("Enter")
+    await page.locator(".errors a").click()
+    await expect(page.locator("#field-identifier")).to_be_focused()
+    await check_accessible(page)
+    await page.keyboard.press("Control+A")
+    await page.keyboard.type("+52 55 7777 0001")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("h1")).to_have_text("+52 55 7777 0001")
+    await expect(page.locator("#events")).to_contain_text("Registered")
+    await check_accessible(page)
+
+    await page.get_by_role("link", name="Aliases · redbank").click()
+    await page.get_by_label("Begins with").fill("+52 55 77")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("tbody tr")).to_have_count(1)
+    await check_accessible(page)
+    await page.locator("tbody a").click()
+    await page.get_by_role("link", name="Remove").click()
+    await page.get_by_role("button", name="Remove").click()
+    await expect(page.locator("#field-reason")).to_be_focused()  # the browser refuses the form without one
+    await page.locator("#field-reason").select_option("account_closed")
+    await check_accessible(page)
+    await page.get_by_role("button", name="Remove").click()
+    await expect(page.locator("#messages")).to_contain_text("The alias was removed.")
+
+    await page.goto(service.oracle.admin_url + CHECK)
+    await page.locator("#field-items").fill("+52 55 2000 0001\n+52 55 7777 0001\n12345")
+    await page.get_by_role("button", name="Check").click()
+    await expect(page.get_by_role("heading", name="Result")).to_be_focused()
+    await check_accessible(page)
+    assert [line for line in tab.complaints if "422" not in line] == []
+    assert [address for address in tab.asked if "7777" in address] == []

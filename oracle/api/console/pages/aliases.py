@@ -206,6 +206,10 @@ async def change_alias(visit: Visit, sealed: str) -> Answer:
         return await _show_act(visit, sealed, "aliases/change.html", reply)
     if reply.status == _WAITS:
         return _lead_to_waiting(visit, name.fsp_id, reply)
+    if reply.etag == form["version"]:
+        return visit.lead(
+            "alias", _("The alias has this currency already. Nothing changed."), kind="warning", sealed=sealed
+        )
     return visit.lead("alias", _("The alias was changed."), sealed=sealed)
 
 
@@ -314,7 +318,7 @@ def _guess_kinds(reading: Reading, lines: list[Line]) -> tuple[list[Line], list[
 
 def _make_unclear() -> dict[str, Any]:
     message = _("The spelling does not show what it is. Choose its kind, and check again.")
-    return {"kind": None, "display": None, "exists": None, "error": {"message": message}}
+    return {"kind": None, "display": None, "exists": None, "error": {"own": message}}
 
 
 async def _show_checked(visit: Visit, checked: list[Checked], reply: Reply | None = None) -> Answer:
