@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo, available_timezones
 
 from babel.core import Locale
@@ -117,7 +117,8 @@ def format_bytes(count: int) -> str:
     """Write the size of a file: 1.2 MB."""
     least, unit = next(one for one in _SIZES if count >= one[0])
     value = round(count / (least or 1), 1)
-    return _localise(format_unit(value, f"digital-{unit}", length="short", locale=language.get()))
+    length: Any = "short" if least else "long"
+    return _localise(format_unit(value, f"digital-{unit}", length=length, locale=language.get()))
 
 
 def format_share(value: float | None) -> str:

@@ -7,6 +7,7 @@ Progress.  The events of the API become parts of the page.
 
 from __future__ import annotations
 
+import asyncio
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 PAGE_ROWS: Final = 50
 FIRST_ROWS: Final = 20  # failed rows beside the state of a file
 FINAL: Final = frozenset({"done", "rejected", "cancelled", "failed"})
+BUSY: Final = frozenset({"validating", "applying"})
+FOLLOWED_MAX: Final = 5  # files of a list: a person can follow 20 at once
 CHECK_BYTES: Final = BODY_BYTES_MAX
 
 # Why a row or a file is refused, in a few words.  The message of the API, in English, says it exactly.
@@ -121,7 +124,48 @@ async def show_files(visit: Visit) -> Answer:
         next=found["next"], errors=visit.errors_of(reply), filters=filters, fsp_id=fsp_id, fsps=_list_fsps(visit),
         states=[("", _("All")), *((state, str(name)) for state, (name, _kind) in BATCH_STATES.items())],
         is_filtered=any(filters.values()),
+        busy=[f"{file['fspId']}/{file['batchId']}" for file in found["items"] if file["state"] in BUSY][:FOLLOWED_MAX],
     )  # fmt: skip
+
+
+@page("files_events", "GET", "/files/events", lazy("Files"), needs=("followBatch",), under="files", is_part=True)
+async def follow_files(visit: Visit) -> Answer:
+    """The rows of the list as they change: ?of=greenbank/12&of=…"""
+    followed = [one.rpartition("/")[::2] for one in visit.query.list("of")[:FOLLOWED_MAX]]
+    fsp_id = None if visit.query["all"] else "-"  # whether the rows have a column for the FSP
+
+    async def follow() -> AsyncIterator[tuple[str, bytes]]:
+        changes: asyncio.Queue[Any] = asyncio.Queue()
+        following = [asyncio.create_task(_follow_one(visit, *one, changes)) for one in followed]
+        try:
+            left = len(following)
+            while left:
+                batch = await changes.get()
+                if batch is None:
+                    left -= 1
+                    continue
+                yield "", visit.render("files/changed.html", file=batch, fsp_id=fsp_id)
+            yield "end", b""
+        finally:
+            for task in following:
+                task.cancel()
+            await asyncio.gather(*following, return_exceptions=True)
+
+    return visit.stream(follow())
+
+
+async def _follow_one(visit: Visit, fsp_id: str, batch_id: str, changes: asyncio.Queue[Any]) -> None:
+    """Put each change of a file into the queue, and None at the end."""
+    try:
+        async with visit.open("followBatch", path={"fsp_id": fsp_id, "batch_id": batch_id}) as stream:
+            if not stream.ok:
+                return
+            async for _name, batch in _read_events(stream.pieces):
+                await changes.put(batch)
+                if batch["state"] not in BUSY:
+                    return
+    finally:
+        await changes.put(None)
 
 
 def _choose_fsp(visit: Visit) -> str | None:
