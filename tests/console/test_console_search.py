@@ -141,7 +141,7 @@ def test_an_unclear_identifier_is_asked_about(auditor_page: Person) -> None:
         (CLABE[:-1] + "8", {}, "Identifier: CLABE: the last digit is the check digit: it is 8, and 9 is needed"),
         ("GB83 WEST 1234 5698 7654 32", {}, "characters 3 and 4, are 83, and 82 is needed"),
         ("12/OUKAMA(N)12345", {}, "the number has 5 digits, and six are needed"),
-        ("+52 55 1234", {}, "Identifier: MSISDN:"),
+        ("+52 55 1234", {}, "Identifier: Phone number:"),
         ("ana@@example.com", {"kind": "EMAIL"}, "it has 2 signs @, and one is needed"),
         ("x", {"kind": "nothing"}, "Kind: "),
         (NUMBER, {"country": "XX"}, "Country: "),

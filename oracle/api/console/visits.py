@@ -30,6 +30,7 @@ from oracle.api.admin.encryption import CallerCipher, NotReadable
 from oracle.api.admin.problems import Problem, Refusal
 from oracle.api.console.answers import Answer
 from oracle.api.console.api import Question, Reply, Stream
+from oracle.api.console.api_texts import translate
 from oracle.api.console.bodies import Form, Upload
 from oracle.api.console.cookies import FLASH, VISITOR, Flash, write_flash
 from oracle.api.console.declarations import Page, list_pages
@@ -264,8 +265,9 @@ class Visit:
             # The API must not repeat what was sent; the person who wrote it sees what is wrong in it.
             reason = problem.hint.removeprefix("Reason: ")
             values = (self.form.text(name) for name in ("identifier", "subId", "country"))
-            return Errors(problem.detail, "", {problem.field: describe_fault(problem.detail, reason, *values)}, reason)
-        return Errors(problem.detail, problem.hint, fields, problem.code)
+            fields = {problem.field: describe_fault(problem.detail, reason, *values)}
+        fields = {name: translate(text) for name, text in fields.items()}
+        return Errors(translate(problem.detail), translate(problem.hint), fields, problem.code)
 
     # -- what an address must not show ---------------------------------------------------------------------------------
 

@@ -1,0 +1,163 @@
+"""Texts of the API, and of `oracle.identifiers`, in the language of the person: what is wrong with what they wrote.
+
+Those texts are English sentences with values in them.  TEXTS has each as a message, with a {place} for each value.  A
+text that is not here stays English.  Tests require that every explanation of an identifier is here.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Final, NamedTuple
+
+from oracle.api.console.languages import SOURCE, Lazy, _, language, lazy
+from oracle.api.console.words import KIND_NAMES, name_kind
+
+TEXTS: Final[tuple[Lazy, ...]] = (
+    # The rules of identifiers: `oracle.identifiers.errors.EXPLANATIONS`.
+    lazy("these digits can be two numbers, with this country too; write + and the calling code"),
+    lazy("these digits are a number at home and another one abroad; write + and the calling code, or name the country"),
+    lazy("several townships have this Latin spelling; use Burmese letters"),
+    lazy("the check digit is wrong"),
+    lazy("the check digits are wrong"),
+    lazy("the number of characters is wrong"),
+    lazy("the number must have exactly six digits"),
+    lazy("the state must be 1 to 14, without a leading zero"),
+    lazy("it does not have the form of this kind of identifier"),
+    lazy("the township must be three letters that townships have"),
+    lazy("the citizenship type must be one of N E P T Y S"),
+    lazy("no bank has the code 000"),
+    lazy("no identifier begins with it"),
+    lazy("the check digits must be 02 to 98"),
+    lazy("this country has no identifiers of this kind; correct the country or leave it out"),
+    lazy("this country has no such account numbers"),
+    lazy("a slash has cut one registration card in two: its state, and a SubId; write it with hyphens"),
+    lazy("it ends like a decimal number; write its digits alone"),
+    lazy("00 is dialled for calls abroad and is no part of the number; write + in its place"),
+    lazy("it is empty"),
+    lazy("it contains a character that is not allowed"),
+    lazy("it is longer than 128 characters"),
+    lazy("it is not a valid number in its country"),
+    lazy("it starts with 0, but no calling code does"),
+    lazy("the citizenship type is missing"),
+    lazy("it mixes Burmese digits with the digits 0 to 9"),
+    lazy("it contains the prefix for calls within the country; identifiers are written without it"),
+    lazy("it looks like a national number; write + and the calling code, or name its country and write no +"),
+    lazy("only the digits 0 to 9 are allowed"),
+    lazy("it must be text"),
+    lazy("only one plus sign is allowed, at the beginning"),
+    lazy("it has a separator too many; write 12/OUKAMA(N)123456 or 12-OUKAMA-N-123456"),
+    lazy("it is empty; leave it out instead"),
+    lazy("it must be in Unicode normalisation form C"),
+    lazy("write the number without tel in front of it"),
+    lazy("it is too long for this kind of identifier"),
+    lazy("it is too short for this kind of identifier"),
+    lazy("the country is not a two-letter ISO 3166 code such as MX or GB (not UK)"),
+    lazy("this kind of identifier is not known"),
+    lazy("no township of this state has this Latin spelling; use Burmese letters"),
+    # What was found in an identifier: `Scheme.describe_fault`.
+    lazy("character {n} is {found}, and a digit is needed"),
+    lazy("character {n} is {found}, and a letter is needed"),
+    lazy("character {n} is {found}, and a letter or a digit is needed"),
+    lazy("character {n} is {found}, and only letters and digits are allowed"),
+    lazy("character {n} is {found}, and it is not allowed"),
+    lazy("character {n} is {found}, and it is not allowed before the @"),
+    lazy("character {n} is {found}, and it is not allowed after the @"),
+    lazy("character {n} is {found}, and it is allowed at the beginning only"),
+    lazy("a space"),
+    lazy("a tab"),
+    lazy("a line break"),
+    lazy("an apostrophe"),
+    lazy("it has {n} characters, and at most {most} are allowed"),
+    lazy("it has {n} characters, and one of {country} has {needed}"),
+    lazy("it has {n} digit, and {needed} are needed"),
+    lazy("it has {n} digits, and {needed} are needed"),
+    lazy("it has {n} digit, and {needed} are needed with the calling code"),
+    lazy("it has {n} digits, and {needed} are needed with the calling code"),
+    lazy("it has {n} digits, and numbers of {country} have {needed}"),
+    lazy("{n} digits follow the calling code {code}, and numbers of {country} have {needed}"),
+    lazy("the number of digits is right, but no number of {country} begins like this one"),
+    lazy(
+        "it has {n} digits and looks like a national number; write + and the calling code, or name its country and"
+        " write no +"
+    ),
+    lazy("the last digit is the check digit: it is {found}, and {needed} is needed for the other 17"),
+    lazy("the check digits, characters 3 and 4, are {found}, and {needed} is needed for the rest"),
+    lazy("the check digits, characters 3 and 4, are {found}, and they must be 02 to 98"),
+    lazy("it begins with {found}, and no country with this code has such account numbers"),
+    lazy("it must begin with the two letters of a country, such as GB"),
+    lazy("the country is {country}, and the IBAN is of {found}"),
+    lazy("the country is {country}, and every {kind} is of {issuer}"),
+    lazy("it has {n} signs @, and one is needed"),
+    lazy("it has no @"),
+    lazy("something is missing before the @"),
+    lazy("something is missing after the @"),
+    lazy("it must end with a dot and at least two letters, such as .mx"),
+    lazy("it is nothing but a dot or two"),
+    lazy("the state is {found}, and it must be 1 to 14, without a leading zero"),
+    lazy("the number has {n} digit, and six are needed"),
+    lazy("the number has {n} digits, and six are needed"),
+    lazy("the citizenship type is {found}, and it must be one of N E P T Y S"),
+    lazy("no township of state {state} has the Latin spelling that is written here; use Burmese letters"),
+    lazy("more than one township of state {state} has the Latin spelling that is written here; use Burmese letters"),
+    lazy("it must have a state, a township, a type and six digits, as 12-OUKAMA-N-123456 has"),
+    # What is wrong with any field.
+    lazy("Not a valid time; use RFC 3339, for example 2026-11-28T10:00:00Z"),
+    lazy("Use a year from {first} to {last}"),
+    lazy("Expected 3 letters A to Z"),
+    lazy("Expected 2 letters A to Z"),
+    lazy("Expected text of at most {n} characters"),
+    lazy("Expected text of at least {n} character"),
+    lazy("It is missing: add it"),
+    lazy("Write an ISO 4217 code such as MXN"),
+    lazy("No such currency"),
+)
+_PLACE: Final = re.compile(r"\{(\w+)\}")
+
+
+class _Form(NamedTuple):
+    message: str
+    pattern: re.Pattern[str]
+
+
+@cache
+def _list_forms() -> tuple[frozenset[str], list[_Form]]:
+    """List the texts without values, and the forms of the others: those with the most words of their own first."""
+    messages = [each.message for each in TEXTS]
+    forms = [message for message in messages if _PLACE.search(message)]
+    forms.sort(key=lambda message: -len(_PLACE.sub("", message)))
+    return frozenset(messages) - frozenset(forms), [_Form(each, _make_pattern(each)) for each in forms]
+
+
+def _make_pattern(message: str) -> re.Pattern[str]:
+    words = _PLACE.split(message)  # in turn: words, the name of a place
+    return re.compile(
+        "".join(f"(?P<{part}>.+?)" if at % 2 else re.escape(part) for at, part in enumerate(words)), re.DOTALL
+    )
+
+
+def find_message(text: str) -> str | None:
+    """Find the message that a text was made of; None: it is not known."""
+    whole, forms = _list_forms()
+    if text in whole:
+        return text
+    return next((form.message for form in forms if form.pattern.fullmatch(text)), None)
+
+
+def translate(text: str) -> str:
+    """Return a text of the API in the language of the person; its English, if it is not known."""
+    subject, colon, rest = text.partition(": ")
+    if colon and subject in KIND_NAMES:
+        return f"{name_kind(subject)}: {translate(rest)}"
+    if colon and subject == "SubId":
+        return f"{subject}: {translate(rest)}"
+    if language.get() == SOURCE:
+        return text
+    whole, forms = _list_forms()
+    if text in whole:
+        return _(text)
+    for form in forms:
+        if found := form.pattern.fullmatch(text):
+            values = {name: _(value) if value in whole else value for name, value in found.groupdict().items()}
+            return _(form.message).format(**values)
+    return text
