@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from babel.core import Locale
 from babel.dates import format_date, format_datetime, format_timedelta
+from babel.dates import format_time as format_clock_time
 from babel.numbers import format_compact_decimal, format_decimal, format_percent
 from babel.units import format_unit
 
@@ -87,6 +88,12 @@ def format_day(value: datetime | str | None, style: str = "medium") -> str:
     return _localise(format_date(moment, style, locale=language.get()))
 
 
+def format_clock(value: datetime | str) -> str:
+    """Write the time of the day alone: for the axis of a plot."""
+    moment = read_time(value).astimezone(ZoneInfo(time_zone.get()))
+    return _localise(format_clock_time(moment, "short", tzinfo=ZoneInfo(time_zone.get()), locale=language.get()))
+
+
 def format_ago(value: datetime | str | None, now: datetime | None = None) -> str:
     """Write how long ago a time was, or how soon it will be."""
     if value is None:
@@ -119,6 +126,22 @@ def format_bytes(count: int) -> str:
     value = round(count / (least or 1), 1)
     length: Any = "short" if least else "long"
     return _localise(format_unit(value, f"digital-{unit}", length=length, locale=language.get()))
+
+
+def format_seconds(value: float | None) -> str:
+    """Write a short time as precisely as it matters: 0.42 ms, 12 ms, 3.1 s."""
+    if value is None:
+        return DASH
+    unit, shown = ("second", value) if value >= 1 or value == 0 else ("millisecond", value * 1_000)
+    return _localise(format_unit(round_figures(shown), f"duration-{unit}", length="short", locale=language.get()))
+
+
+def round_figures(value: float) -> float:
+    """Round to two figures, and whole numbers above 10."""
+    return round(value) if value >= _WHOLE else round(value, 1 if value >= 1 else 2)
+
+
+_WHOLE: Final = 10
 
 
 def format_share(value: float | None) -> str:

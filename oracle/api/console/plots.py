@@ -1,25 +1,27 @@
 """Small plots of values over time, as SVG that the server draws.
 
 Policy.   No style and no script: the shape is in attributes, colours and dashes are classes of console.css.
-Texts.    A plot has a title and a description for those who do not see it, and its values are in a table beside it
-          (`Plot.table`).  The labels of the axes are HTML, so they keep their size when the picture shrinks.
+Texts.    A plot has a title and a description for those who do not see it, and its values are in a table beside it.
+          The labels of the axes are HTML, so they keep their size when the picture shrinks.
 Scale.    One scale for all lines of a plot, from 0 to a round number above the largest value.
 Gaps.     Where a value is not known (None), the line has a gap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from math import ceil, floor, log10
 from typing import Final, NamedTuple
 
-from oracle.api.console.languages import Text
+from oracle.api.console.languages import Text, _
 
 WIDTH: Final = 600
 HEIGHT: Final = 120
 ROWS_MAX: Final = 12  # of the table
 _STEPS: Final = (1, 2, 5, 10)
 Value = float | None
+Write = Callable[[Value], str]
 
 
 class Line(NamedTuple):
@@ -27,64 +29,66 @@ class Line(NamedTuple):
 
     name: Text
     values: Sequence[Value]
-    kind: int  # colour and dashes, from 1; see console.css
 
 
 class Drawn(NamedTuple):
+    """A line as the template needs it.  Its place in the plot chooses its colour and dashes."""
+
     name: str
-    kind: int
     path: str
-    last: Value
-    highest: Value
+    last: str
+    highest: str
 
 
 class Row(NamedTuple):
-    """A row of the table: the highest or mean value of each line between two times."""
+    """A row of the table: the mean value of each line, between the time of the row and that of the next older one."""
 
-    at: float
-    values: list[Value]
+    at: datetime
+    values: list[str]
 
 
 class Plot(NamedTuple):
     name: str  # unique in the page
     title: str
-    unit: str
-    form: str  # of a value: number, share, seconds
-    top: float
+    top: str
     lines: list[Drawn]
-    begin: float  # Unix times
-    end: float
+    begin: datetime
+    end: datetime
     table: list[Row]
-
-    @property
-    def is_empty(self) -> bool:
-        return all(line.highest is None for line in self.lines)
+    description: str
 
 
 def draw(
     name: str,
     title: Text,
-    times: Sequence[float],
+    times: Sequence[datetime],
     lines: Sequence[Line],
+    write: Write,
     *,
     span_s: float,
-    unit: Text = "",
-    form: str = "number",
     top: float | None = None,
 ) -> Plot:
-    """Draw lines over the `span_s` seconds before the last time.  `times` are in order; `top`: of the scale."""
-    end = times[-1] if times else 0.0
+    """Draw lines over the `span_s` seconds before the last time.
+
+    `times` are in order.  `write` writes a value with its unit; `top`: the end of the scale, else a round number.
+    """
+    seconds = [moment.timestamp() for moment in times]
+    end = seconds[-1] if seconds else datetime.now(UTC).timestamp()
     begin = end - span_s
-    highest = max((value for line in lines for value in line.values if value is not None), default=0.0)
-    top = top or find_top(highest)
+    top = top or find_top(max((value for line in lines for value in line.values if value is not None), default=0.0))
     drawn = [
         Drawn(
-            str(line.name), line.kind, _make_path(times, line.values, begin, end, top), _find_last(line.values),
-            max((value for value in line.values if value is not None), default=None),
+            str(line.name), _make_path(seconds, line.values, begin, end, top),
+            write(line.values[-1] if line.values else None),
+            write(max((value for value in line.values if value is not None), default=None)),
         )
         for line in lines
     ]  # fmt: skip
-    return Plot(name, str(title), str(unit), form, top, drawn, begin, end, _make_table(times, lines))
+    texts = [_("{name}: {last} now, {highest} at most.").format(**one._asdict()) for one in drawn]
+    return Plot(
+        name, str(title), write(top), drawn, datetime.fromtimestamp(begin, UTC), datetime.fromtimestamp(end, UTC),
+        _make_table(times, lines, write), " ".join(texts),
+    )  # fmt: skip
 
 
 def find_top(highest: float) -> float:
@@ -96,41 +100,26 @@ def find_top(highest: float) -> float:
 
 
 def _make_path(times: Sequence[float], values: Sequence[Value], begin: float, end: float, top: float) -> str:
-    parts: list[str] = []
-    stroke: list[str] = []
-    width = (end - begin) or 1.0
+    strokes: list[list[str]] = [[]]
     for at, value in zip(times, values, strict=True):
         if value is None:
-            _end_stroke(parts, stroke)
-            continue
-        x = (at - begin) / width * WIDTH
-        y = HEIGHT - min(value / top, 1.0) * HEIGHT
-        stroke.append(f"{x:.0f} {y:.1f}")
-    _end_stroke(parts, stroke)
-    return "".join(parts)
+            strokes.append([])
+        elif at >= begin:
+            x = (at - begin) / (end - begin) * WIDTH
+            y = HEIGHT - min(max(value / top, 0.0), 1.0) * HEIGHT
+            strokes[-1].append(f"{x:.0f} {y:.1f}")
+    # A single point becomes a short line, or nobody would see it.
+    return "".join(f"M{'L'.join(points)}" + ("h2" if len(points) == 1 else "") for points in strokes if points)
 
 
-def _end_stroke(parts: list[str], stroke: list[str]) -> None:
-    """End a line.  A single point becomes a short one, or nobody would see it."""
-    if len(stroke) == 1:
-        parts.append(f"M{stroke[0]}h2")
-    elif stroke:
-        parts.append("M" + "L".join(stroke))
-    stroke.clear()
-
-
-def _find_last(values: Sequence[Value]) -> Value:
-    return values[-1] if values else None
-
-
-def _make_table(times: Sequence[float], lines: Sequence[Line]) -> list[Row]:
-    """Join neighbours, so that the table has few rows: each has the mean of its values, the newest first."""
+def _make_table(times: Sequence[datetime], lines: Sequence[Line], write: Write) -> list[Row]:
+    """Join neighbours, so that the table has few rows; the newest is first."""
     size = max(1, ceil(len(times) / ROWS_MAX))
     rows = []
-    for start in range(0, len(times), size):
-        found = [_find_mean(line.values[start : start + size]) for line in lines]
-        rows.append(Row(times[min(start + size, len(times)) - 1], found))
-    return rows[::-1]
+    for stop in range(len(times), 0, -size):
+        part = slice(max(0, stop - size), stop)
+        rows.append(Row(times[stop - 1], [write(_find_mean(line.values[part])) for line in lines]))
+    return rows
 
 
 def _find_mean(values: Sequence[Value]) -> Value:

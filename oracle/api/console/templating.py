@@ -6,7 +6,7 @@
     csrf_field()           the hidden field that each form with method="post" needs
     ui                     the macros of macros.html, in every block, without an import
     visit                  the request: caller, language, menu … (see `visits`)
-    time, day, ago, span, number, short, share, bytes   filters: {{ fsp.createdAt | time }}
+    time, day, ago, span, number, short, share, bytes, clock   filters: {{ fsp.createdAt | time }}
     role, kind, action, channel   filters that name such a thing: {{ caller.role | role }}
 
 A block can be rendered alone, as a part of a page.  So everything it uses comes from these names or from the values
@@ -42,7 +42,7 @@ class Templates:
         environment.filters.update(
             time=_show_time, day=formats.format_day, ago=_show_ago, span=formats.format_span,
             number=formats.format_number, short=formats.format_short, share=formats.format_share,
-            bytes=formats.format_bytes,
+            bytes=formats.format_bytes, clock=formats.format_clock,
             role=words.name_role, kind=words.name_kind, status=words.name_status, action=words.name_action,
             channel=words.name_channel,
             batch_state=words.name_batch_state, batch_kind=words.rate_batch_state,
