@@ -192,6 +192,20 @@ def test_a_form_that_is_sent_twice_uploads_once(ana: Person) -> None:
     assert first.headers["location"] == second.headers["location"]
 
 
+def test_events_end_with_the_file(ana: Person) -> None:
+    path = settle(ana, upload(ana, MIXED, "<b>followed.csv"))
+    one = ana.get(f"{path}/events")
+    assert one.headers["content-type"] == "text/event-stream"
+    assert "data: <p role=" in one.text
+    assert one.text.endswith("event: end\ndata: \n\n")
+    of = path.removeprefix("/console/files/")
+    many = ana.get("/console/files/events", params={"of": [of, "redbank/1", "greenbank/999999", "../x", "a/b/c", "\0"]})
+    assert f'hx-target="#file-{of.rpartition("/")[2]}"' in many.text
+    assert many.text.count("hx-partial hx-target") == 1
+    assert "&lt;b&gt;followed" in many.text
+    assert many.text.endswith("event: end\ndata: \n\n")
+
+
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_maker_uploads_corrects_and_uploads_again(service: Service, tab: Tab, tmp_path: Path) -> None:
     await sign_in(tab, service, await issue(service, "dfsp-maker", "greenbank"))
