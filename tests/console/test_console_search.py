@@ -269,4 +269,8 @@ async def test_an_auditor_finds_who_answered_and_takes_a_proof_along(
     checked = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: ASYNC221 - it is quick
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "VERIFIED" in checked.stdout
+    await page.locator("#slash-key").uncheck()
+    await page.goto(f"{service.oracle.admin_url}/console")
+    await page.keyboard.press("/")
+    await expect(page.get_by_label("Search an identifier")).not_to_be_focused()
     assert [line for line in tab.complaints if "status of 400" not in line] == []
