@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from babel.core import Locale
@@ -133,7 +133,8 @@ def format_seconds(value: float | None) -> str:
     if value is None:
         return DASH
     unit, shown = ("second", value) if value >= 1 or value == 0 else ("millisecond", value * 1_000)
-    return _localise(format_unit(round_figures(shown), f"duration-{unit}", length="short", locale=language.get()))
+    length: Literal["short", "long"] = "long" if language.get() == "my" else "short"  # whose short one is English
+    return _localise(format_unit(round_figures(shown), f"duration-{unit}", length=length, locale=language.get()))
 
 
 def round_figures(value: float) -> float:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 NEEDS: Final = ("getServiceState", "listServiceSamples")
 HOUR_S: Final = 3_600.0
+SPAN_MIN_S: Final = 600.0
 EXPIRES_SOON: Final = timedelta(days=30)
 STALLED_S: Final = 300.0
 FULL: Final = 0.9  # of the connections, of the memory
@@ -270,8 +271,12 @@ def draw_plots(items: Sequence[Mapping[str, Any]]) -> list[Plot]:
     """Draw what happened in the last hour."""
     times = [read_time(one["at"]) for one in items]
 
+    # Soon after the start there is little to show: the plot begins then, and grows to an hour.
+    known_s = (times[-1] - times[0]).total_seconds() if times else 0.0
+    span_s = min(max(known_s, SPAN_MIN_S), HOUR_S)
+
     def plot(name: str, title: Text, write: Callable[[Value], str], *lines: Line, top: float | None = None) -> Plot:
-        return draw(name, title, times, lines, write, span_s=HOUR_S, top=top)
+        return draw(name, title, times, lines, write, span_s=span_s, top=top)
 
     def rate(name: str, per_s: float = 1.0) -> list[Value]:
         return [one[name] / one["seconds"] * per_s if one["seconds"] else None for one in items]
