@@ -1480,6 +1480,8 @@ CREATE INDEX batches_by_end ON public.batches USING btree (finished_at) WHERE (f
 
 CREATE INDEX batches_by_fsp ON public.batches USING btree (fsp_id, batch_id);
 
+CREATE INDEX batches_decided ON public.batches USING btree (decided_at, batch_id) WHERE (decided_at IS NOT NULL);
+
 CREATE INDEX batches_unfinished ON public.batches USING btree (batch_id) WHERE (state = ANY (ARRAY['validating'::public.batch_state, 'applying'::public.batch_state]));
 
 CREATE INDEX batches_waiting ON public.batches USING btree (fsp_id) WHERE (state = 'waiting'::public.batch_state);

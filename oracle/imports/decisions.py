@@ -13,11 +13,14 @@ A batch can be cancelled at any time before its end: applied rows stay, and the 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from oracle import errors
 from oracle.names import find_way, fold
 from oracle.store.postgres import Transaction
+
+Rows = Callable[..., Awaitable[list[Any]]]
 
 FINAL: Final = frozenset({"done", "rejected", "cancelled", "failed"})
 
@@ -61,23 +64,32 @@ async def decide(
 
     Raises NotWaiting, SamePerson, SameLabel, PersonUnknown.
     """
-    if batch["state"] != "waiting":
-        raise NotWaiting
-    await _require_second(transaction, batch, by, person)
+    require_second(batch, by, person, await fetch_labels(transaction.rows, [batch], by))
     await transaction.run("batch_decide", batch["batch_id"], "applying" if approve else "rejected", by, reason)
     return await lock_batch(transaction, batch["fsp_id"], batch["batch_id"])
 
 
-async def _require_second(transaction: Transaction, batch: Any, by: str, person: str | None) -> None:
+async def fetch_labels(rows: Rows, batches: Sequence[Any], by: str) -> Mapping[str, Any]:
+    """Fetch the credentials that `require_second` needs, by their ids."""
+    found = await rows("credential_labels", sorted({by, *(batch["uploaded_by"] for batch in batches)}))
+    return {row["credential_id"]: row for row in found}
+
+
+def require_second(batch: Any, by: str, person: str | None, labels: Mapping[str, Any]) -> None:
+    """Require that the batch waits, and that this is a second person.  `labels`: see `fetch_labels`.
+
+    Raises NotWaiting, SamePerson, SameLabel, PersonUnknown.
+    """
+    if batch["state"] != "waiting":
+        raise NotWaiting
     sender = batch["uploaded_by"]
-    found = {row["credential_id"]: row for row in await transaction.rows("credential_labels", [sender, by])}
     # A key can have got its person after it sent the file.
-    senders = {batch["uploaded_person"], found[sender]["person"] if sender in found else None} - {None}
+    senders = {batch["uploaded_person"], labels[sender]["person"] if sender in labels else None} - {None}
     if sender == by or person in senders:
         raise SamePerson
     if (person is None or not senders) and find_way(sender) != find_way(by):
         raise PersonUnknown
-    if sender in found and by in found and fold(found[sender]["label"]) == fold(found[by]["label"]):
+    if sender in labels and by in labels and fold(labels[sender]["label"]) == fold(labels[by]["label"]):
         raise SameLabel
 
 

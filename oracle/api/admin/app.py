@@ -41,6 +41,7 @@ from oracle.api.admin import (
     route_import,
     routes,
     service_state,
+    tasks,
     what_if,
 )
 from oracle.api.admin.access import KEYS, PUBLIC, Access
@@ -181,7 +182,8 @@ def routers() -> list[Router]:
     parts = (
         ("/admin/v1", "FSPs", [fsps, endpoints]), ("/admin/v1", "Credentials", [credentials]),
         ("/admin/v1", "Aliases", [aliases, alias_export, doubtful]),
-        ("/admin/v1", "Files", [batches]), ("/admin/v1", "Routes", [routes, doubtful_routes, what_if, route_import]),
+        ("/admin/v1", "Files", [batches, tasks]),
+        ("/admin/v1", "Routes", [routes, doubtful_routes, what_if, route_import]),
         ("/admin/v1", "Oracles", [oracles, als]), ("/admin/v1", "Budgets", [budgets]),
         ("/admin/v1", "Service", [service_state]),
         ("/audit/v1", "History", [events, resolutions, differences, reads]),

@@ -293,7 +293,8 @@ def _no_such_batch() -> Refusal:
     return Refusal(404, "not_found", "No such batch", "List the batches of this FSP to see their numbers")
 
 
-async def _read(postgres: Postgres, fsp_id: str, batch_id: int) -> Any:
+async def fetch_batch(postgres: Postgres, fsp_id: str, batch_id: int) -> Any:
+    """Fetch the row of a batch.  Raises Refusal 404."""
     row = await postgres.row("batch", _number(batch_id), fsp_id)
     if row is None:
         raise _no_such_batch()
@@ -598,7 +599,7 @@ def _kind_of(row: FileRow) -> Kind | None:
 
 @operation("getBatch", "GET", _BATCH, READERS, "Read a batch: its state and its progress", answers=Batch)
 async def read_batch(call: NamedDependency[Call], fsp_id: FromPath[str], batch_id: FromPath[int]) -> Response[bytes]:
-    row = await _read(call.postgres, fsp_id, batch_id)
+    row = await fetch_batch(call.postgres, fsp_id, batch_id)
     (batch,) = await describe_batches(call.postgres.rows, [row])
     if batch.change is not None and batch.change.present is not None:
         return answer(batch, version=row["version"]).response()  # no 304: the alias can change without the batch
@@ -632,23 +633,30 @@ async def _decide(call: Call, fsp_id: str, batch_id: int, reason: str | None, *,
     async def work(transaction: Transaction) -> Answer:
         batch = await _lock(transaction, call, fsp_id, batch_id)
         caller = call.caller
-        try:
+        with refuse_decision(batch):
             row = await decisions.decide(
                 transaction, batch, approve=approve, by=caller.actor, person=caller.person, reason=reason
             )
-        except decisions.NotWaiting as exc:
-            raise Refusal(409, "not_waiting", str(exc), _describe_state(batch)) from exc
-        except decisions.SameLabel as exc:
-            hint = "A second person must decide. If you are one, an operator can change the label of one key"
-            raise Refusal(403, "same_person", str(exc), hint) from exc
-        except decisions.SamePerson as exc:
-            raise Refusal(403, "same_person", str(exc), "A second person must decide, with another key") from exc
-        except decisions.PersonUnknown as exc:
-            hint = "Come in the same way as the sender, or ask an operator to note the person of the key"
-            raise Refusal(403, "person_unknown", str(exc), hint) from exc
         return answer(batch_of(row), version=row["version"])
 
     return await call.administer(work, reason=reason or "")
+
+
+@contextmanager
+def refuse_decision(batch: Any) -> Iterator[None]:
+    """Raises Refusal where a caller cannot approve or reject the batch."""
+    try:
+        yield
+    except decisions.NotWaiting as exc:
+        raise Refusal(409, "not_waiting", str(exc), _describe_state(batch)) from exc
+    except decisions.SameLabel as exc:
+        hint = "A second person must decide. If you are one, an operator can change the label of one key"
+        raise Refusal(403, "same_person", str(exc), hint) from exc
+    except decisions.SamePerson as exc:
+        raise Refusal(403, "same_person", str(exc), "A second person must decide, with another key") from exc
+    except decisions.PersonUnknown as exc:
+        hint = "Come in the same way as the sender, or ask an operator to note the person of the key"
+        raise Refusal(403, "person_unknown", str(exc), hint) from exc
 
 
 @operation(
@@ -794,7 +802,7 @@ async def read_file(call: NamedDependency[Call], fsp_id: FromPath[str], batch_id
 
 async def _read_kept(postgres: Postgres, fsp_id: str, batch_id: int) -> Any:
     """Read a batch whose file and results are there.  Raises Refusal 404, 410."""
-    row = await _read(postgres, fsp_id, batch_id)
+    row = await fetch_batch(postgres, fsp_id, batch_id)
     if row["file_deleted_at"] is not None:
         at = row["file_deleted_at"].date().isoformat()
         raise Refusal(
@@ -844,7 +852,7 @@ async def follow_batch(
     """The event `progress` comes about twice a second while the batch changes, `end` with the final state.  The data of
     each event is the batch.  The stream ends when the key is revoked, its secret is replaced, or the token expires.
     """
-    row = await _read(call.postgres, fsp_id, batch_id)
+    row = await fetch_batch(call.postgres, fsp_id, batch_id)
     stopping: asyncio.Event = request.app.state.services.stopping
     progress = _report_progress(call.postgres, row, call.caller, stopping)
     return Streamed(call, WATCHERS, progress, "text/event-stream", {"X-Accel-Buffering": "no"})

@@ -145,6 +145,25 @@ WHERE ($1::text IS NULL OR fsp_id = $1) AND ($2::text[] IS NULL OR state::text =
   AND ($10::bool IS NULL OR EXISTS (SELECT FROM batch_changes c WHERE c.batch_id = b.batch_id) = $10)
 ORDER BY batch_id DESC LIMIT $7
 
+-- name: batches_waiting_page(text, text[], int8, int8) -> BatchRow
+-- What waits for a second person, the oldest first.  $1 FSP or NULL for all, $2 of these FSPs alone or NULL, $3 behind this
+-- number, $4 limit.  By batches_waiting.
+-- include: batch_columns
+FROM batches b
+WHERE state = 'waiting' AND ($1::text IS NULL OR fsp_id = $1) AND ($2::text[] IS NULL OR fsp_id = ANY ($2))
+  AND batch_id > $3
+ORDER BY batch_id LIMIT $4
+
+-- name: batches_decided_page(text, text[], text[], timestamptz, int8, int8) -> BatchRow
+-- What a person approved or rejected, the last decision first.  $1 FSP or NULL for all, $2 of these FSPs alone or NULL, $3 who
+-- decided or NULL, $4 and $5 before this time and number, or NULL, $6 limit.  By batches_decided.
+-- include: batch_columns
+FROM batches b
+WHERE decided_at IS NOT NULL AND ($1::text IS NULL OR fsp_id = $1) AND ($2::text[] IS NULL OR fsp_id = ANY ($2))
+  AND ($3::text[] IS NULL OR decided_by = ANY ($3))
+  AND ($4::timestamptz IS NULL OR (decided_at, batch_id) < ($4, $5))
+ORDER BY decided_at DESC, batch_id DESC LIMIT $6
+
 -- name: batches_by_state() -> StateCountRow
 -- For the metrics.
 SELECT state::text AS state, count(*) AS batches FROM batches GROUP BY state
