@@ -1330,6 +1330,35 @@ CREATE TABLE public.uploads_broken_off (
     CONSTRAINT uploads_broken_off_bytes_check CHECK ((bytes >= 0))
 );
 
+CREATE TABLE public.verifications (
+    verification_id bigint NOT NULL,
+    state text DEFAULT 'waiting'::text NOT NULL COLLATE pg_catalog."C",
+    directory boolean NOT NULL,
+    asked_by text NOT NULL COLLATE pg_catalog."C",
+    asked_at timestamp with time zone DEFAULT now() NOT NULL,
+    begun_at timestamp with time zone,
+    seen_at timestamp with time zone,
+    ended_at timestamp with time zone,
+    stopped_by text COLLATE pg_catalog."C",
+    runner uuid,
+    leaves bigint DEFAULT 0 NOT NULL,
+    leaves_read bigint DEFAULT 0 NOT NULL,
+    rows_read bigint DEFAULT 0 NOT NULL,
+    findings bigint DEFAULT 0 NOT NULL,
+    listed jsonb DEFAULT '[]'::jsonb NOT NULL,
+    CONSTRAINT verifications_listed_check CHECK ((jsonb_typeof(listed) = 'array'::text)),
+    CONSTRAINT verifications_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'running'::text, 'done'::text, 'stopped'::text, 'failed'::text])))
+);
+
+ALTER TABLE public.verifications ALTER COLUMN verification_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.verifications_verification_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 ALTER TABLE ONLY public.audit_reads ATTACH PARTITION public.audit_reads_default DEFAULT;
 
 ALTER TABLE ONLY public.events ATTACH PARTITION public.events_default DEFAULT;
@@ -1458,6 +1487,9 @@ ALTER TABLE ONLY public.routes
 ALTER TABLE ONLY public.uploads_broken_off
     ADD CONSTRAINT uploads_broken_off_pkey PRIMARY KEY (fsp_id, hour);
 
+ALTER TABLE ONLY public.verifications
+    ADD CONSTRAINT verifications_pkey PRIMARY KEY (verification_id);
+
 CREATE INDEX access_refusals_by_time ON public.access_refusals USING btree (at);
 
 CREATE INDEX alias_currencies_by_fsp ON public.alias_currencies USING btree (fsp_id, party_id_type, changed_at);
@@ -1539,6 +1571,8 @@ CREATE INDEX idempotency_in_clear ON public.idempotency USING btree (made_at) WH
 CREATE INDEX routes_by_fsp ON public.routes USING btree (fsp_id, route_id);
 
 CREATE INDEX routes_by_prefix ON public.routes USING btree (party_id_type, prefix);
+
+CREATE UNIQUE INDEX verifications_one_at_a_time ON public.verifications USING btree ((true)) WHERE (state = ANY (ARRAY['waiting'::text, 'running'::text]));
 
 ALTER INDEX public.audit_reads_by_credential ATTACH PARTITION public.audit_reads_default_credential_id_read_id_idx;
 
@@ -1884,3 +1918,7 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.routes TO oracle_app;
 GRANT SELECT,USAGE ON SEQUENCE public.routes_route_id_seq TO oracle_app;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.uploads_broken_off TO oracle_app;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.verifications TO oracle_app;
+
+GRANT SELECT,USAGE ON SEQUENCE public.verifications_verification_id_seq TO oracle_app;

@@ -90,32 +90,22 @@ class Rounds:
                 await pause(self._every_s, stop)
 
     async def _go_round(self, connection: asyncpg.Connection, stop: asyncio.Event) -> bool:
-        """Compare everything once; return whether it came to the end."""
+        """Compare everything once, and rest after each slice; return whether it came to the end."""
         self._found.clear()
-        for find in (Comparison.find_altered, *(_make_find_of(entity) for entity in ENTITIES)):
-            if not await self._compare(connection, find, stop):
-                return False
-        begin: Key | None = None
-        while True:
-            last = await self._compare(connection, _make_find_aliases(begin, self._slice_rows), stop)
-            if last is None:
-                return False
-            begin = last.next
-            if begin is None:
-                return True
-
-    async def _compare(self, connection: asyncpg.Connection, find: Find, stop: asyncio.Event) -> Comparison | None:
-        """Compare one slice and rest; return what it read, or None if `stop` is set."""
         began = time.monotonic()
-        comparison, found = await _list_differences(connection, find)
-        if found:
-            again = {(each.entity, each.place) for each in (await _list_differences(connection, find))[1]}
-            self._count([each for each in found if (each.entity, each.place) in again])
-        self._report()
-        rest_s = comparison.rows.total() / self._rows_per_s - (time.monotonic() - began)
-        return None if await pause(max(rest_s, 0), stop) else comparison
+        async with aclosing(compare_slices(connection, self._slice_rows)) as slices:
+            async for rows, differences in slices:
+                self._count(differences)
+                self._report()
+                rest_s = rows / self._rows_per_s - (time.monotonic() - began)
+                if await pause(max(rest_s, 0), stop):
+                    return False
+                began = time.monotonic()
+        return True
 
     def _count(self, differences: list[Difference]) -> None:
+        if not differences:
+            return
         self._found.update(each.entity for each in differences)
         # The number of the last round stays, until this one has found more or is complete.
         self._metrics.set("audit_directory_differences", float(max(self._found.total(), self._last)))
@@ -136,6 +126,30 @@ class Rounds:
         self._metrics.set("audit_directory_compared_timestamp_seconds", time.time())
         if not self._found:
             self._condition.now("is as history says")
+
+
+async def compare_slices(
+    connection: asyncpg.Connection, slice_rows: int = SLICE_ROWS
+) -> AsyncGenerator[tuple[int, list[Difference]]]:
+    """Compare the whole directory, a slice at a time: how many rows it read, and what differs in two snapshots."""
+    for find in (Comparison.find_altered, *(_make_find_of(entity) for entity in ENTITIES)):
+        comparison, found = await _compare_twice(connection, find)
+        yield comparison.rows.total(), found
+    begin: Key | None = None
+    while True:
+        comparison, found = await _compare_twice(connection, _make_find_aliases(begin, slice_rows))
+        yield comparison.rows.total(), found
+        begin = comparison.next
+        if begin is None:
+            return
+
+
+async def _compare_twice(connection: asyncpg.Connection, find: Find) -> tuple[Comparison, list[Difference]]:
+    comparison, found = await _list_differences(connection, find)
+    if found:
+        again = {(each.entity, each.place) for each in (await _list_differences(connection, find))[1]}
+        found = [each for each in found if (each.entity, each.place) in again]
+    return comparison, found
 
 
 def _make_find_of(entity: str) -> Find:

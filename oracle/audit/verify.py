@@ -16,7 +16,7 @@ Cost.         About 10 µs an event; the memory of one batch, for any length.  I
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from math import inf
 from typing import Any, Final, NamedTuple
 
@@ -39,6 +39,8 @@ _SURPLUS_MAX: Final = 100_000
 _LEAVES_MAX: Final = 1 << 20
 _LISTED_MAX: Final = 1_000
 _PARTS_MAX: Final = 64  # half a million numbers, if that many are hidden
+Rest = Callable[[int], Awaitable[None]]
+
 _NOTHING: Final = b"\0" * merkle.HASH_BYTES
 
 
@@ -80,11 +82,14 @@ class Verification:
         since: str | None = None,
         snapshot_rows: int = log.SNAPSHOT_ROWS,
         waiting_max_s: float = inf,
+        rest: Rest | None = None,
     ) -> None:
         """Checks the batches of leaves [begin, end).  `trusted` are vkeys; default: the first in the database.
 
         An event that has waited longer than waiting_max_s to be sealed is a finding, if the end of the log is checked.
+        `rest` is awaited after each batch, and gets the leaf that was reached.
         """
+        self._rest = rest
         self._connection = connection
         self._trusted, self._since = trusted, since
         self._begin, self._end = begin, end
@@ -202,6 +207,8 @@ class Verification:
                     if surplus:
                         yield Finding("inserted", f"{surplus} more events were not sealed, {batch}")
                     at = batch.end
+                    if self._rest is not None:
+                        await self._rest(at)
                 if at == page_began:
                     self._walked = None
                     yield Finding("batch", f"leaves {at} to {end - 1} are in no batch")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.commands.failures import CommandError, Found, Misused, Refused, Unreachable
+from oracle.commands.failures import FOUND, OK, CommandError, Found, Misused, Refused, Unreachable
 from oracle.commands.output import (
     explain_nrc,
     format_count,
@@ -84,6 +84,7 @@ REASONS: Final = {
     "nobody": "not registered",
 }
 
+WATCH_S: Final = 2.0
 KEPT: Final = "a checkpoint that you kept, or the directory of an earlier export"
 
 TIME: Final = "2026-03-03T10:00:00Z, 2026-03-03T10:00-06:00, 2026-03-03 (in UTC), or 7d for a week ago"
@@ -147,6 +148,14 @@ def add(verbs: Any) -> None:
     add_by(reads, "only reads by this person")
     _add_times(reads)
     add_limit(reads)
+
+    add_call(verbs, "verifications", _list_verifications, "list verifications that the service did for people")
+    start = add_call(
+        verbs, "start-verification", _start_verification, "let the service verify history, and watch it until its end"
+    )
+    start.add_argument("--log-only", action="store_true", help="do not compare the directory with its events")
+    stop = add_call(verbs, "stop-verification", _stop_verification, "stop a verification that waits or runs")
+    stop.add_argument("number", type=parse_number, metavar="NUMBER", help="its number, as `verifications` shows it")
 
     add_call(verbs, "status", _show_status, "show how much of history is sealed")
     text = "fetch the latest signed checkpoint and print it; keep it outside of this system"
@@ -362,6 +371,50 @@ def _list_reads(client: Client, arguments: Arguments) -> None:
     query = {"credentialId": arguments.credential, "by": arguments.by, "from": arguments.since, "to": arguments.until}
     pages = client.fetch_pages(f"{client.url}{_ROOT}/reads", query=query, limit=arguments.limit)
     show_pages(pages, _READ, as_json=arguments.json)
+
+
+# Verifications by the service --------------------------------------------------------------------------------------
+
+
+def _list_verifications(client: Client, arguments: Arguments) -> None:
+    items = client.call("GET", f"{client.url}{_ROOT}/verifications").body["items"]
+    for item in items:
+        if arguments.json:
+            print_line(format_json(item))
+        else:
+            print_line(_describe_verification(item))
+
+
+def _start_verification(client: Client, arguments: Arguments) -> int:
+    """Return 1 if something differs, as `oracle audit verify` does."""
+    from time import sleep
+
+    path = f"{client.url}{_ROOT}/verifications"
+    item = client.call("POST", path, body={"directory": not arguments.log_only}).body
+    while item["state"] in ("waiting", "running"):
+        print_note(_describe_verification(item))
+        sleep(WATCH_S)
+        item = client.call("GET", f"{path}/{{number}}", number=item["verificationId"]).body
+    if arguments.json:
+        print_line(format_json(item))
+    else:
+        for finding in item["listed"]:
+            print_line(f"{finding['kind']}: {finding['text']}")
+    print_note(_describe_verification(item))
+    return OK if item["state"] == "done" and not item["findings"] else FOUND
+
+
+def _stop_verification(client: Client, arguments: Arguments) -> None:
+    path = f"{client.url}{_ROOT}/verifications/{{number}}/stop"
+    item = client.call("POST", path, number=arguments.number).body
+    print_line(format_json(item) if arguments.json else _describe_verification(item))
+
+
+def _describe_verification(item: Any) -> str:
+    read = f"{format_count(item['leavesRead'], 'event')} of {item['leaves']}"
+    rows = f", {format_count(item['rowsRead'], 'row')} of the directory" if item["directory"] else ""
+    found = format_count(item["findings"], "difference")
+    return f"{item['verificationId']}\t{item['state']}\t{read}{rows}\t{found}"
 
 
 # The log ----------------------------------------------------------------------------------------------------------

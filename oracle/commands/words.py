@@ -39,6 +39,7 @@ ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
     "dryRun": ("--dry-run",),
     "end": ("--to",),
     "entity": ("--entity",),
+    "directory": ("--log-only",),
     "event_id": ("EVENT",),
     "expiresAt": ("--expires",),
     "fileName": ("FILE",),
@@ -88,6 +89,7 @@ ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
     "validAt": ("--at",),
     "validFrom": ("--from",),
     "validTo": ("--to",),
+    "verification_id": ("NUMBER",),
 }
 # The commands send these themselves, so no person can correct them.
 SENT_BY_COMMANDS: Final = frozenset({"cursor", "Idempotency-Key", "items", "use_case"})
@@ -95,6 +97,7 @@ SENT_BY_COMMANDS: Final = frozenset({"cursor", "Idempotency-Key", "items", "use_
 # What to do, for each code: shown where the service gives no hint, or one for programs.
 HINTS: Final[dict[str, str]] = {
     "already_ended": "`oracle batch show BATCH` shows its final state",
+    "already_running": "`oracle audit verifications` shows it; `oracle audit stop-verification NUMBER` stops it",
     "already_waiting": "A second person must approve it. To withdraw it: oracle batch cancel BATCH",
     "als_failed": "Check that the ALS of the hub runs, and ORACLE_ALS_ADMIN_URL of the service",
     "als_not_set": "Set ORACLE_ALS_ADMIN_URL and ORACLE_ALS_ENDPOINT of the service, or add --als-admin",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from oracle.store.rows import ConnectionsRow
 
 # Of one process: the table in docs/operate.md.
-MOST: Final[dict[Role, int]] = {"hub": 14, "admin": 27, "jobs": 26, "account-lookup": 14, "oracles": 14}
+MOST: Final[dict[Role, int]] = {"hub": 14, "admin": 27, "jobs": 27, "account-lookup": 14, "oracles": 14}
 COMMANDS: Final = 8  # of people, beside the service
 RESERVED: Final = 3  # PostgreSQL keeps as many for superusers
 LISTEN_S: Final = 3.0

@@ -451,6 +451,7 @@ def _make_jobs(
     """Make the background work that needs the store, by name."""
     from oracle.audit.rounds import Rounds  # noqa: PLC0415 - _MODULES
     from oracle.audit.sealer import Sealer  # noqa: PLC0415
+    from oracle.audit.verifications import Verifications  # noqa: PLC0415
     from oracle.imports.worker import Imports  # noqa: PLC0415
 
     imports = Imports(
@@ -459,10 +460,12 @@ def _make_jobs(
     )  # fmt: skip
     sealer = Sealer(store.postgres.servers, signing_keys, metrics, is_away=store.is_away)
     housekeeping = Housekeeping(store.postgres, Retention.of(store.settings))
+    verifications = Verifications(store.postgres, waiting_max_s=store.settings.audit_waiting_max_s)
     made: list[jobs.Named] = [
         ("imports", imports.run),
         ("housekeeping", housekeeping.run),
         ("sealing", sealer.run),
+        ("verification", verifications.run),
     ]
     if store.settings.audit_directory_every_s:
         rounds = Rounds(

@@ -926,6 +926,31 @@ class CheckpointRow(TypedDict):
     signed_at: datetime
 
 
+class VerificationRow(TypedDict):
+    """A verification that a person asked for; `listed` is JSON."""
+
+    verification_id: int
+    state: str
+    directory: bool
+    asked_by: str
+    asked_at: datetime
+    begun_at: datetime | None
+    ended_at: datetime | None
+    stopped_by: str | None
+    leaves: int
+    leaves_read: int
+    rows_read: int
+    findings: int
+    listed: str
+
+
+class VerificationBegunRow(TypedDict):
+    """A verification that a process begins."""
+
+    verification_id: int
+    directory: bool
+
+
 class CheckpointNoteRow(TypedDict):
     """The text of a checkpoint."""
 

@@ -87,7 +87,7 @@ METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
 BATCH_STATES = ("validating", "waiting", "applying", "done", "rejected", "cancelled", "failed")
 ROWS_READ = ("valid", "invalid")
 ROWS_APPLIED = ("added", "changed", "unchanged", "removed", "refused")
-JOBS = ("store", "imports", "housekeeping", "sealing", "directory", "registration")
+JOBS = ("store", "imports", "housekeeping", "sealing", "directory", "registration", "verification")
 PROMISES_TOLD = ("promise", "timeout")
 SPAN_RESULTS = ("recorded", "exported", "failed")  # recorded and neither of the others: waiting or dropped
 # answer and error: made by the hub; forward: a message of one FSP to another

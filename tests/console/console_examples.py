@@ -20,6 +20,7 @@ PARAMETERS: Final[Mapping[str, str]] = {
     "sealed": "bm90aGluZw",
     "kind": "MSISDN",
     "event_id": "1",
+    "verification_id": "1",
     "size": "1",
     "file": "events.csv",
     "status": "suspended",

@@ -56,7 +56,7 @@ from oracle.api.admin.methods import complete_methods
 from oracle.api.admin.problems import DEFECT, Refusal, refusal_of
 from oracle.api.admin.sending import STALL_S, limit_stalls
 from oracle.api.admin.service_state import ServiceReader
-from oracle.api.history import differences, events, exports, reads, resolutions
+from oracle.api.history import differences, events, exports, reads, resolutions, verifications
 from oracle.api.history import log as audit_log
 from oracle.api.history.reads_quota import ReadsQuota
 from oracle.api.kept import Kept
@@ -64,13 +64,12 @@ from oracle.budgets.classes import Classes
 from oracle.identifiers import Reading
 from oracle.imports.quota import Quota
 from oracle.registration.registration import Registration
-from oracle.telemetry import logs
+from oracle.telemetry import logs, metrics
 
 if TYPE_CHECKING:
     from oracle.api.health import Health
     from oracle.store.changes import Changes
     from oracle.store.postgres import Postgres
-    from oracle.telemetry import metrics
 
 log = logs.Log(__name__)
 
@@ -150,6 +149,7 @@ class AdminServices:
         self.postgres = postgres
         self.health = health
         self.stopping = asyncio.Event()  # when it is set, endless answers end
+        self.counters = counters
         self.page = Kept(lambda: counters.render())  # noqa: PLW0108 - the description is made without counters
         self.quota = quota or Quota()
         self.keeping = keeping or Keeping()
@@ -187,7 +187,7 @@ def routers() -> list[Router]:
         ("/admin/v1", "Oracles", [oracles, als]), ("/admin/v1", "Budgets", [budgets]),
         ("/admin/v1", "Service", [service_state]),
         ("/audit/v1", "History", [events, resolutions, differences, reads]),
-        ("/audit/v1", "The log", [audit_log, exports]),
+        ("/audit/v1", "The log", [audit_log, exports, verifications]),
     )  # fmt: skip
     named = [_router(path, tag, [each for module in modules for each in module.handlers()])
              for path, tag, modules in parts]  # fmt: skip
@@ -210,7 +210,7 @@ def description() -> bytes:
 
 def _router(path: str, tag: str, handlers: Sequence[HTTPRouteHandler]) -> Router:
     dependencies = {"call": Provide(_call), "reading": Provide(_reading), "registration": Provide(_registration),
-                    "budgets": Provide(_budgets), "service": Provide(_service)}  # fmt: skip
+                    "budgets": Provide(_budgets), "service": Provide(_service), "counters": Provide(_counters)}  # fmt: skip
     return Router(path, route_handlers=list(handlers), dependencies=dependencies, tags=[tag])
 
 
@@ -275,6 +275,11 @@ async def _service(state: State) -> ServiceReader:
     return services.service
 
 
+async def _counters(state: State) -> metrics.Metrics:
+    services: AdminServices = state.services
+    return services.counters
+
+
 async def _registration(state: State) -> Registration | None:
     services: AdminServices = state.services
     return services.registration
@@ -308,9 +313,7 @@ def _ready(state: State) -> Response[bytes]:
 
 @get("/metrics", opt=_PUBLIC, sync_to_thread=False, include_in_schema=False)
 def _metrics(state: State) -> Response[bytes]:
-    from oracle.telemetry.metrics import CONTENT_TYPE  # noqa: PLC0415 - not needed to make the description
-
-    return Response(state.services.page.get(), media_type=CONTENT_TYPE)
+    return Response(state.services.page.get(), media_type=metrics.CONTENT_TYPE)
 
 
 # What goes wrong ----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from oracle.imports.refusals import REFUSALS
 
 Code = Literal[
     "already_ended",
+    "already_running",
     "already_waiting",
     "als_failed",
     "als_not_set",
@@ -106,6 +107,12 @@ MEANINGS: Final[dict[Code, Meaning]] = {
         "The batch has ended",
         "You tried to cancel a batch that is done, rejected, cancelled or failed.",
         "Nothing. Read the batch to see its final state.",
+    ),
+    "already_running": Meaning(
+        (409,),
+        "A verification runs already",
+        "You started a verification of the history while another one waits or runs.",
+        "Wait for its end, or stop it.",
     ),
     "already_waiting": Meaning(
         (409,),

@@ -51,6 +51,7 @@ QUESTIONS: Final[Mapping[str, Lazy]] = {
     "proof": lazy("Proof of an event"),
     "export": lazy("Export of events"),
     "reads": lazy("Who asked"),
+    "verification": lazy("Start of a verification"),
 }
 # What a state of an event is made of, in the database's names.
 MEMBERS: Final[Mapping[str, Lazy]] = {
