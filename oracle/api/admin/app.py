@@ -210,7 +210,8 @@ def description() -> bytes:
 
 def _router(path: str, tag: str, handlers: Sequence[HTTPRouteHandler]) -> Router:
     dependencies = {"call": Provide(_call), "reading": Provide(_reading), "registration": Provide(_registration),
-                    "budgets": Provide(_budgets), "service": Provide(_service), "counters": Provide(_counters)}  # fmt: skip
+                    "budgets": Provide(_budgets), "service": Provide(_service),
+                    "counters": Provide(_counters)}  # fmt: skip
     return Router(path, route_handlers=list(handlers), dependencies=dependencies, tags=[tag])
 
 
