@@ -109,6 +109,9 @@ class Route(Resource):
 class RoutePage(Resource):
     items: list[Route]
     next: str | None
+    prefix: Annotated[
+        str | None, Meta(description="The prefix of the question, in its canonical spelling if it has one")
+    ]
 
 
 class RoutePosition(NamedTuple):
@@ -270,7 +273,7 @@ async def _answer_page(
     )
     last = rows[limit - 1] if len(rows) > limit else None
     following = None if last is None else cursors.close(RoutePosition.of(last))
-    return call.read_page(RoutePage(items=[route_of(row) for row in rows[:limit]], next=following))
+    return call.read_page(RoutePage(items=[route_of(row) for row in rows[:limit]], next=following, prefix=prefix))
 
 
 @operation(

@@ -1,0 +1,154 @@
+"""The picture of a prefix: which part of the identifiers below it each route takes.
+
+Each route is a bar as wide as its part, in the row of its length.  The longest prefix wins, so what people see when
+they look from below is who answers.  The width stands for the identifiers that can exist, not for those that do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from string import ascii_uppercase, digits
+from typing import Any, Final, NamedTuple
+
+WIDTH: Final = 1_000.0
+ROW: Final = 34.0
+TOP: Final = 26.0  # the next characters
+ROWS_MAX: Final = 6
+BARS_MAX: Final = 500
+COLOURS: Final = 8
+LABEL: Final = 8.2  # the width of a letter
+_NARROWEST: Final = 2.5
+_NOTHING: Final = 1e-9  # a share that is only left by rounding
+
+
+class Bar(NamedTuple):
+    x: float
+    y: float
+    width: float
+    label: str  # '': there is no room
+    route: Mapping[str, Any]
+    colour: int
+    is_answered: bool
+
+
+class Tick(NamedTuple):
+    x: float
+    text: str
+
+
+class Part(NamedTuple):
+    """A route, and the share of the identifiers that it answers: without what longer routes take."""
+
+    route: Mapping[str, Any]
+    share: float | None  # None: the identifiers are not numbers
+    level: int  # how many shorter ones are around it
+    colour: int
+    is_answered: bool
+
+
+class Picture(NamedTuple):
+    height: float
+    bars: list[Bar]
+    ticks: list[Tick]
+    parts: list[Part]
+    shares: list[tuple[str, float, int]]  # of each FSP, with its colour; '': of nobody
+    left_out: int  # routes that are not drawn
+
+
+def draw(prefix: str, routes: Sequence[Mapping[str, Any]], unanswered: frozenset[str], kind: str) -> Picture:
+    """Draw the valid routes of a kind around a prefix.  Of two with one prefix, that of `kind` comes first."""
+    by_prefix: dict[str, Mapping[str, Any]] = {}
+    for route in sorted(routes, key=lambda one: one["kind"] == kind):
+        by_prefix[route["prefix"]] = route
+    around = max((one for one in by_prefix if prefix.startswith(one)), key=len, default=None)
+    inner = sorted(one for one in by_prefix if one.startswith(prefix) and len(one) > len(prefix))
+    letters = _choose_letters([one[len(prefix) :] for one in inner])
+    shown = [by_prefix[around]] if around is not None else []
+    fsps = list(dict.fromkeys(route["fspId"] for route in (*shown, *(by_prefix[one] for one in inner))))
+    colours = {fsp_id: place % COLOURS for place, fsp_id in enumerate(fsps)}
+    lengths = sorted({len(one) for one in inner})[:ROWS_MAX]
+    drawn = [one for one in inner if len(one) in lengths][:BARS_MAX]
+    bars = []
+    for one in [around, *drawn] if around is not None else drawn:
+        begin, width = (0.0, 1.0) if one == around else _place(one[len(prefix) :], letters)
+        row = 0 if one == around else len(shown) + lengths.index(len(one))
+        fsp_id = by_prefix[one]["fspId"]
+        wide = max(width * WIDTH, _NARROWEST)
+        labels = (f"{one} · {fsp_id}", fsp_id, one)
+        label = next((text for text in labels if len(text) * LABEL + 10 < wide), "")
+        bars.append(
+            Bar(
+                begin * WIDTH, TOP + row * ROW, wide, label, by_prefix[one], colours[fsp_id], fsp_id not in unanswered
+            )
+        )  # fmt: skip
+    parts = _share_out(prefix, around, inner, by_prefix, letters, colours, unanswered)
+    return Picture(
+        TOP + ROW * (len(shown) + len(lengths)), bars, _make_ticks(prefix, letters), parts,
+        _sum_shares(parts, around, letters, colours),         len(inner) - len(drawn),
+    )  # fmt: skip
+
+
+def _choose_letters(rests: list[str]) -> str:
+    used = set("".join(rests))
+    for letters in (digits, digits + ascii_uppercase):
+        if used <= set(letters):
+            return letters
+    return "".join(sorted(used))
+
+
+def _place(rest: str, letters: str) -> tuple[float, float]:
+    begin, width = 0.0, 1.0
+    for letter in rest:
+        width /= len(letters)
+        begin += letters.index(letter) * width
+    return begin, width
+
+
+def _make_ticks(prefix: str, letters: str) -> list[Tick]:
+    step = WIDTH / len(letters)
+    is_short = len(prefix) > 5 or len(letters) > len(digits)  # noqa: PLR2004 - a longer one has no room
+    return [Tick((place + 0.5) * step, f"…{one}" if is_short else prefix + one) for place, one in enumerate(letters)]
+
+
+def _share_out(
+    prefix: str, around: str | None, inner: list[str], by_prefix: Mapping[str, Mapping[str, Any]], letters: str,
+    colours: Mapping[str, int], unanswered: frozenset[str],
+) -> list[Part]:  # fmt: skip
+    """List the routes with their shares, in the order of their prefixes."""
+    widths: dict[str, float] = {around: 1.0} if around is not None else {}
+    levels: dict[str, int] = {around: 0} if around is not None else {}
+    open_ones = [around] if around is not None else []
+    for one in inner:
+        while open_ones and not one.startswith(open_ones[-1]):
+            open_ones.pop()
+        widths[one] = _place(one[len(prefix) :], letters)[1]
+        levels[one] = len(open_ones)
+        if open_ones:
+            widths[open_ones[-1]] -= widths[one]
+        open_ones.append(one)
+    return [
+        Part(
+            by_prefix[one], _round(max(width, 0.0)) if letters == digits else None, levels[one],
+            colours[by_prefix[one]["fspId"]], by_prefix[one]["fspId"] not in unanswered,
+        )
+        for one, width in widths.items()
+    ]  # fmt: skip
+
+
+def _sum_shares(
+    parts: list[Part], around: str | None, letters: str, colours: Mapping[str, int]
+) -> list[tuple[str, float, int]]:
+    if letters != digits:
+        return []
+    sums: dict[str, float] = {}
+    for part in parts:
+        name = part.route["fspId"] if part.is_answered else ""
+        sums[name] = sums.get(name, 0.0) + (part.share or 0.0)
+    if around is None:
+        sums[""] = sums.get("", 0.0) + max(1.0 - sum(part.share or 0.0 for part in parts), 0.0)
+    kept = [(name, _round(share), colours.get(name, 0)) for name, share in sums.items() if share > _NOTHING]
+    return sorted(kept, key=lambda one: -one[1])
+
+
+def _round(share: float) -> float:
+    return float(f"{share:.4g}")

@@ -1,0 +1,246 @@
+"""Routes: rules that answer unregistered identifiers by their first characters.
+
+Prefixes.  A person can look for the routes of a whole identifier, which is personal data: what they type travels in
+           forms, and is sealed where an address needs it.
+Times.     Forms have them in the zone of the person; the API gets them with that zone.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from oracle.api.console import formats, words
+from oracle.api.console.bodies import Form
+from oracle.api.console.declarations import page
+from oracle.api.console.languages import Lazy, _, lazy
+from oracle.api.console.pages.fsps import compare
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from oracle.api.console.answers import Answer
+    from oracle.api.console.api import Reply
+    from oracle.api.console.visits import Visit
+
+_CHANGED: Final = 412
+_ITEMS: Final = 50
+_TITLE: Final = lazy("Routes")
+_NEW: Final = lazy("New route")
+_CHANGE: Final = lazy("Change the route")
+_END: Final = lazy("End the route")
+LABELS: Final[Mapping[str, Lazy]] = {
+    "kind": lazy("Kind"),
+    "prefix": lazy("Prefix"),
+    "fspId": lazy("FSP"),
+    "validFrom": lazy("Valid from"),
+    "validTo": lazy("Valid until"),
+    "note": lazy("Note"),
+    "reason": lazy("Reason"),
+    "at": lazy("End"),
+}
+_TIMES: Final = ("validFrom", "validTo")
+_CHANGEABLE: Final = ("validFrom", "validTo", "note")
+
+
+# The list ---------------------------------------------------------------------------------------------------------
+
+
+@page("routes", "GET", "/routes", _TITLE, needs=("listRoutes",), menu=70)
+async def show_routes(visit: Visit) -> Answer:
+    query = visit.query
+    prefix = visit.unseal(query["of"], str) if query["of"] else ""
+    filters = {"kind": query["kind"], "fspId": query["fspId"], "validAt": query["validAt"]}
+    asked = {**filters, "prefix": prefix, "cursor": query["cursor"], "limit": _ITEMS}
+    reply = await visit.ask("listRoutes", query=asked)
+    found = {"items": [], "next": None} if reply.problem is not None else reply.json
+    now = datetime.now(UTC)
+    return visit.show(
+        "routes/list.html", block="list", http_status=200 if reply.ok else 422, errors=visit.errors_of(reply),
+        routes=[(route, name_state(route, now)) for route in found["items"]], next=found["next"], filters=filters,
+        prefix=prefix, of=query["of"], kinds=words.list_kinds(), labels=LABELS, cursor=query["cursor"],
+    )  # fmt: skip
+
+
+@page("find_routes", "POST", "/routes/find", _TITLE, needs=("listRoutes",), under="routes")
+async def find_routes(visit: Visit) -> Answer:
+    form = visit.form
+    prefix = form.text("prefix")
+    return visit.lead(
+        "routes", kind=form.text("kind"), fspId=form.text("fspId"), of=visit.seal(prefix) if prefix else "",
+        validAt=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if form.text("when") == "now" else "",
+    )  # fmt: skip
+
+
+@page("fsp_routes", "GET", "/fsps/{fsp_id}/routes", _TITLE, needs=("listFspRoutes",), under="fsps")
+async def show_fsp_routes(visit: Visit, fsp_id: str) -> Answer:
+    query = {"cursor": visit.query["cursor"], "limit": _ITEMS}
+    found = await visit.get("listFspRoutes", path={"fsp_id": fsp_id}, query=query)
+    now = datetime.now(UTC)
+    return visit.show(
+        "routes/of_fsp.html", block="list", fsp_id=fsp_id, next=found["next"], cursor=query["cursor"], labels=LABELS,
+        routes=[(route, name_state(route, now)) for route in found["items"]],
+    )  # fmt: skip
+
+
+def name_state(route: Mapping[str, Any], now: datetime) -> str:
+    """Name the state of a route: future, past or valid."""
+    begins, ends = route["validFrom"], route["validTo"]
+    if begins is not None and formats.read_time(begins) > now:
+        return "future"
+    return "past" if ends is not None and formats.read_time(ends) <= now else "valid"
+
+
+# A new one --------------------------------------------------------------------------------------------------------
+
+
+@page("new_route", "GET", "/routes/new", _NEW, needs=("createRoute",), under="routes")
+async def show_new_route(visit: Visit) -> Answer:
+    values = Form.of({"kind": "CLABE", "fspId": visit.query["fspId"]})
+    return _show_new(visit, values)
+
+
+@page("create_route", "POST", "/routes/new", _NEW, needs=("createRoute",), under="routes")
+async def create_route(visit: Visit) -> Answer:
+    """Create it, or with `step=check` show what it would take over."""
+    form = visit.form
+    is_check = form["step"] == "check"
+    body = {
+        "kind": form.text("kind"), "prefix": form.text("prefix"), "fspId": form.text("fspId"),
+        "validFrom": send_time(form.text("validFrom")), "validTo": send_time(form.text("validTo")),
+        "note": form.text("note") or None, "reason": form.text("reason") or None,
+    }  # fmt: skip
+    query = {"dryRun": "true"} if is_check else {}
+    reply = await visit.ask("createRoute", body=body, query=query, once=not is_check)
+    if not reply.ok:
+        return _show_new(visit, form, reply=reply)
+    if is_check:
+        return _show_new(visit, form, placed=reply.json)
+    return visit.lead("route", _("The route is created."), route_id=reply.json["route"]["routeId"])
+
+
+def _show_new(
+    visit: Visit, values: Form, *, reply: Reply | None = None, placed: Mapping[str, Any] | None = None
+) -> Answer:
+    return visit.show(
+        "routes/new.html", http_status=200 if reply is None else 422, values=values, kinds=words.list_kinds(),
+        labels=LABELS, errors=None if reply is None else visit.errors_of(reply), placed=placed,
+    )  # fmt: skip
+
+
+# One route --------------------------------------------------------------------------------------------------------
+
+
+@page("route", "GET", "/routes/{route_id}", lazy("Route"), needs=("getRoute",), under="routes")
+async def show_route(visit: Visit, route_id: str) -> Answer:
+    route = await visit.get("getRoute", path={"route_id": route_id})
+    return visit.show("routes/route.html", route=route, state=name_state(route, datetime.now(UTC)), labels=LABELS)
+
+
+@page("change_route", "GET", "/routes/{route_id}/change", _CHANGE, needs=("changeRoute",), under="routes")
+async def show_change(visit: Visit, route_id: str) -> Answer:
+    found = await visit.ask("getRoute", path={"route_id": route_id})
+    if found.problem is not None:
+        return visit.show_problem(found.problem)
+    values = _describe(found.json)
+    return _show_change(visit, found.json, values, Form.of(values), found.etag)
+
+
+@page("save_route", "POST", "/routes/{route_id}/change", _CHANGE, needs=("changeRoute",), under="routes")
+async def save_route(visit: Visit, route_id: str) -> Answer:
+    form, path = visit.form, {"route_id": route_id}
+    seen = _read_seen(form["seen"])
+    wanted = {name: form.text(name) if name in form else seen[name] for name in _CHANGEABLE}
+    body: dict[str, Any] = {
+        name: send_time(wanted[name]) if name in _TIMES else wanted[name] or None
+        for name in _CHANGEABLE
+        if wanted[name] != seen[name]
+    }
+    reason = form.text("reason")
+    reply = await visit.ask(
+        "changeRoute", path=path, body=body | ({"reason": reason} if reason else {}), if_match=form["version"]
+    )
+    if reply.ok:
+        done = _("The changes are saved.") if body else _("Nothing was changed.")
+        return visit.lead("route", done, route_id=route_id)
+    found = await visit.ask("getRoute", path=path)
+    if found.problem is not None:
+        return visit.show_problem(found.problem)
+    if reply.status != _CHANGED:
+        return _show_change(visit, found.json, seen, form, form["version"], reply=reply)
+    now = _describe(found.json)
+    merged = {name: wanted[name] if wanted[name] != seen[name] else now[name] for name in now}
+    return _show_change(
+        visit, found.json, now, Form.of({**merged, "reason": reason}), found.etag,
+        changes=compare(LABELS, seen, now, wanted),
+    )  # fmt: skip
+
+
+def _show_change(
+    visit: Visit, route: Mapping[str, Any], seen: Mapping[str, str], values: Form, version: str, *,
+    reply: Reply | None = None, changes: list[tuple[Any, str, str, str]] | None = None,
+) -> Answer:  # fmt: skip
+    return visit.show(
+        "routes/change.html", http_status=200 if reply is None and changes is None else 422, route=route,
+        values=values, seen=msgspec.json.encode(seen).decode(), version=version, labels=LABELS, changes=changes,
+        has_begun=name_state(route, datetime.now(UTC)) != "future",
+        errors=None if reply is None else visit.errors_of(reply),
+    )  # fmt: skip
+
+
+@page("end_route", "GET", "/routes/{route_id}/end", _END, needs=("endRoute",), under="routes")
+async def show_end(visit: Visit, route_id: str) -> Answer:
+    return await _show_end(visit, route_id)
+
+
+@page("stop_route", "POST", "/routes/{route_id}/end", _END, needs=("endRoute",), under="routes")
+async def end_route(visit: Visit, route_id: str) -> Answer:
+    form = visit.form
+    reply = await visit.ask(
+        "endRoute", path={"route_id": route_id}, if_match=form["version"], once=True,
+        body={"reason": form.text("reason"), "at": send_time(form.text("at"))},
+    )  # fmt: skip
+    if not reply.ok:
+        return await _show_end(visit, route_id, reply)
+    if not reply.etag:  # it is gone: it had not begun
+        return visit.lead("routes", _("The route is withdrawn. It had not begun."))
+    return visit.lead("route", _("The end of the route is saved."), route_id=route_id)
+
+
+async def _show_end(visit: Visit, route_id: str, reply: Reply | None = None) -> Answer:
+    found = await visit.ask("getRoute", path={"route_id": route_id})
+    if found.problem is not None:
+        return visit.show_problem(found.problem)
+    is_changed = reply is not None and reply.status == _CHANGED
+    return visit.show(
+        "routes/end.html", http_status=200 if reply is None else 422, route=found.json, version=found.etag,
+        state=name_state(found.json, datetime.now(UTC)), labels=LABELS, values=visit.form, is_changed=is_changed,
+        errors=None if reply is None or is_changed else visit.errors_of(reply),
+    )  # fmt: skip
+
+
+# Times ------------------------------------------------------------------------------------------------------------
+
+
+def send_time(text: str) -> str | None:
+    """Write a time of a form for the API; None: there is none.  What is no time goes as it is, and is refused."""
+    if not text:
+        return None
+    moment = formats.read_local(text, formats.time_zone.get())
+    return text if moment is None else moment.isoformat()
+
+
+def _describe(route: Mapping[str, Any]) -> dict[str, str]:
+    """Write a route as the fields of its form."""
+    times = {name: formats.write_local(formats.read_time(route[name])) if route[name] else "" for name in _TIMES}
+    return {**times, "note": route["note"] or ""}
+
+
+def _read_seen(text: str) -> dict[str, str]:
+    empty = dict.fromkeys(_CHANGEABLE, "")
+    try:
+        return empty | msgspec.json.decode(text, type=dict[str, str])
+    except (ValueError, RecursionError):
+        return empty
