@@ -4,6 +4,7 @@ visitor           visitor(): not signed in, by HTTP
 person            person("operator"), person("dfsp-maker", "greenbank"): signed in, by HTTP
 sign_in           await sign_in(tab, service, key): a browser that is signed in, at the home page
 check_accessible  await check_accessible(tab.page): axe finds nothing, for the present colours and width
+read_fields       read_fields(page): what a browser would send of the largest form of a page
 each_look         async for look in each_look(tab.page): light and dark, 320 and 1280 px
 """
 
@@ -13,6 +14,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
+from html import unescape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -133,6 +135,22 @@ async def each_look(page: Page) -> AsyncIterator[str]:
         for width in (320, 1280):
             await page.set_viewport_size({"width": width, "height": 800})
             yield f"{scheme}-{width}"
+
+
+def read_fields(page: str) -> dict[str, Any]:
+    """Read what a browser would send of the largest form of a page: lists of values by their names."""
+    form = max(re.findall(r"<form.*?</form>", page, re.DOTALL), key=len)
+    fields: dict[str, Any] = {}
+    for tag in re.findall(r"<input[^>]*>", form):
+        values = dict(re.findall(r'(\w+)="([^"]*)"', tag))
+        if values.get("type") == "checkbox" and " checked" not in tag:
+            continue
+        fields.setdefault(unescape(values["name"]), []).append(unescape(values.get("value", "")))
+    for name, text in re.findall(r'<textarea[^>]*name="(\w+)"[^>]*>\n?(.*?)</textarea>', form, re.DOTALL):
+        fields[name] = [unescape(text)]
+    for name, options in re.findall(r'<select[^>]*name="(\w+)"[^>]*>(.*?)</select>', form, re.DOTALL):
+        fields[name] = [unescape(found[1]) if (found := re.search(r'value="([^"]*)" selected', options)) else ""]
+    return fields
 
 
 async def fetch(service: Service, sql: str, *arguments: Any) -> list[Any]:

@@ -7,7 +7,7 @@ from html import unescape
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from console_people import Person, check_accessible, issue, sign_in
+from console_people import Person, check_accessible, issue, read_fields, sign_in
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from playwright.async_api import expect
@@ -31,22 +31,6 @@ GIF = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\
 @pytest.fixture(scope="module")
 def chief(person: Callable[..., Person]) -> Person:
     return person("operator")
-
-
-def read_fields(page: str) -> dict[str, Any]:
-    """Read what a browser would send of the first big form of a page."""
-    form = max(re.findall(r"<form.*?</form>", page, re.DOTALL), key=len)
-    fields: dict[str, Any] = {}
-    for tag in re.findall(r"<input[^>]*>", form):
-        values = dict(re.findall(r'(\w+)="([^"]*)"', tag))
-        if values.get("type") == "checkbox" and " checked" not in tag:
-            continue
-        fields.setdefault(unescape(values["name"]), []).append(unescape(values.get("value", "")))
-    for name, text in re.findall(r'<textarea[^>]*name="(\w+)"[^>]*>\n?(.*?)</textarea>', form, re.DOTALL):
-        fields[name] = [unescape(text)]
-    for name, options in re.findall(r'<select[^>]*name="(\w+)"[^>]*>(.*?)</select>', form, re.DOTALL):
-        fields[name] = [unescape(found[1]) if (found := re.search(r'value="([^"]*)" selected', options)) else ""]
-    return fields
 
 
 def make(operator: httpx.Client, fsp_id: str, **members: Any) -> None:
