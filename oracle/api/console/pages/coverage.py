@@ -47,7 +47,7 @@ async def show_coverage(visit: Visit) -> Answer:
         return _show(visit, visit.form, reply=found)
     pages: list[Any] = [found.json]
     root: str = found.json["prefix"] or ""
-    general = PARTY_ID_TYPES.get(kind, kind)  # type: ignore[call-overload]
+    general = PARTY_ID_TYPES.get(kind, kind)
     if general != kind and root:
         wider = await ask(general, root)  # its routes answer identifiers of the narrower kind, too
         pages += [wider.json] if wider.ok else []
