@@ -123,6 +123,28 @@ def test_a_time_is_read_in_the_zone_of_the_form(auditor_page: Person, suspended_
     assert "Time: " in search(auditor_page, NUMBER, 400, at="0001-01-01T00:00")
 
 
+def test_an_identifier_of_older_rules_is_found_as_it_is_stored(auditor_page: Person, service: Service) -> None:
+    service.fetch(
+        "INSERT INTO aliases (party_id_type, identifier, fsp_id) VALUES ('MSISDN', '5255123', 'greenbank') RETURNING 1"
+    )
+    assert "Phone number: " in search(auditor_page, "5255123", 400, kind="MSISDN")
+    assert "Answer: greenbank" in search(auditor_page, "5255123", kind="MSISDN", asStored="on")
+
+
+def test_the_page_of_an_alias_leads_here(person: MakePerson, auditor_page: Person) -> None:
+    one = person("operator")
+    one.get(PATH)
+    page = one.post(PATH, {"identifier": NUMBER}).text
+    alias, event = (re.search(rf'href="(/console/{path}[^"]+)"', page) for path in ("aliases/of/", "audit/events/"))
+    assert alias is not None
+    assert event is not None
+    for visitor, address in ((one, alias[1]), (auditor_page, event[1])):
+        shown = visitor.get(html.unescape(address)).text
+        form = shown.partition('action="/console/search">')[2] if address == alias[1] else shown
+        assert 'name="kind" value="MSISDN"' in form
+    assert "aliases/of/" not in auditor_page.post(PATH, {"identifier": NUMBER}).text
+
+
 def test_an_unclear_identifier_is_asked_about(auditor_page: Person) -> None:
     answer = auditor_page.post(PATH, {"identifier": "55 1234 5678"})
     assert "What kind of identifier is this?" in answer.text

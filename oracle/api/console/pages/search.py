@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LIFE: Final = 20  # changes on one page
 NEEDS: Final = ("resolveFspAliasAt", "getFspAliasTimeline")
-FIELDS: Final = ("identifier", "kind", "subId", "country", "currency", "at", "zone", "fsp")
+FIELDS: Final = ("identifier", "kind", "subId", "country", "currency", "at", "zone", "fsp", "asStored")
 
 # Why it was so: in one word, and in a sentence.
 REASONS: Final[Mapping[str, tuple[Lazy, Lazy]]] = {
@@ -114,10 +114,11 @@ async def _ask(visit: Visit, what: str, body: dict[str, Any]) -> Reply:
 
 def _read_question(visit: Visit, kind: str, *, is_page: bool = False) -> dict[str, Any]:
     form = visit.form
-    asked = {name: form.text(name) or None for name in ("identifier", "subId", "country", "currency")}
+    asked: dict[str, Any] = {name: form.text(name) or None for name in ("identifier", "subId", "country", "currency")}
+    asked |= {"kind": kind, "asStored": form.has("asStored")}
     if is_page:
-        return {**asked, "kind": kind, "limit": LIFE, "cursor": form["cursor"] or None}
-    return {**asked, "kind": kind, "at": _read_instant(visit)}
+        return {**asked, "limit": LIFE, "cursor": form["cursor"] or None}
+    return {**asked, "at": _read_instant(visit)}
 
 
 def _read_instant(visit: Visit) -> str | None:
