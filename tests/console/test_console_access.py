@@ -79,7 +79,8 @@ def test_a_page_opens_for_those_who_can_call_its_operations(
     if page.name in ("sign_out", "end_sessions"):  # tested below, because they end the session
         return
     for one in people:
-        answer = one.get(path) if page.method == "GET" else one.post(path)
+        files = {"file": ("x.csv", b"x")} if page.uploads else None
+        answer = one.get(path) if page.method == "GET" else one.post(path, files=files)
         able = all(may(one.key, operation) for operation in page.needs)
         assert (answer.status_code != 403) is able, answer.text
         assert answer.status_code < 500, answer.text
