@@ -62,6 +62,8 @@ STATES: Final = ("validating", "waiting", "applying", "done", "rejected", "cance
 FINAL: Final = frozenset({"done", "rejected", "cancelled", "failed"})
 _MARKS: Final = ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 PIECE_BYTES: Final = 256 * 1024
+CHECKED_BYTES_MAX: Final = 1024 * 1024  # that one check takes
+CHECKED_ROWS_MAX: Final = 100
 POLL_EVERY_S: Final = 0.5
 POLL_CHANGE_S: Final = 0.1  # the change of one alias is made as soon as the importing process sees it
 SILENCE_MAX_S: Final = 60.0  # of the service while a batch is followed: a restart, a failover of its database
@@ -75,11 +77,7 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     upload.add_argument("file", metavar="FILE", help="file with one alias a line; - is stdin (CSV)")
     upload.add_argument("--note", metavar="TEXT", help="a note for the person who approves the file")
-    upload.add_argument(
-        "--country", type=parse_country, metavar="CC",
-        help="country of phone numbers without country code, in rows without a country; for example MX"
-        " (default: the country of the FSP)",
-    )  # fmt: skip
+    _add_country(upload)
     add_fsp(upload)
     upload.add_argument(
         "--wait", action=argparse.BooleanOptionalAction,
@@ -143,11 +141,24 @@ def add(commands: Any) -> None:
     _add_id(file)
     _add_out(file)
 
+    checked = batches.add("check", _check, "check the first MiB of a file as `oracle import` would, and change nothing")
+    checked.add_argument("file", metavar="FILE", help="the file; - is stdin")
+    _add_country(checked)
+    add_fsp(checked)
+
     template = batches.add("template", _save_template, "print an example of a file for `oracle import`", json=False)
     template.add_argument(
         "format", nargs="?", choices=("csv", "ndjson"), default="csv", help="format of the file (default: csv)"
     )
     _add_out(template)
+
+
+def _add_country(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--country", type=parse_country, metavar="CC",
+        help="country of phone numbers without country code, in rows without a country; for example MX"
+        " (default: the country of the FSP)",
+    )  # fmt: skip
 
 
 def _add_id(parser: argparse.ArgumentParser) -> None:
@@ -297,6 +308,33 @@ def _require_all(batch: Any, arguments: Arguments) -> None:
 def _name(batch: Any, arguments: Arguments) -> str:
     """Return the arguments that name this batch in the next command."""
     return f"{batch['batchId']} --fsp {arguments.fsp}" if arguments.fsp else str(batch["batchId"])
+
+
+def _check(client: Client, arguments: Arguments) -> None:
+    """Show the first rows of a file that are not valid.  Raises Refused if there are any."""
+    from oracle.commands.client import Upload
+
+    with _open(arguments.file) as descriptor:
+        data = bytearray()
+        for piece in _read_pieces(descriptor, None):
+            data += piece
+            if len(data) > CHECKED_BYTES_MAX:
+                break
+    begin, is_part = bytes(data[:CHECKED_BYTES_MAX]), len(data) > CHECKED_BYTES_MAX
+    query = {"country": arguments.country, "isPart": "true" if is_part else None, "limit": CHECKED_ROWS_MAX}
+    upload = Upload(lambda: iter((begin,)), "text/csv", len(begin))
+    fsp_id = find_fsp(client, arguments)
+    checked = client.call("POST", "/fsps/{fsp_id}/batches/check", fsp_id=fsp_id, query=query, upload=upload).body
+    if arguments.json:
+        show(checked, as_json=True)
+    elif checked["error"] is None:
+        show_pages([checked["failed"]], ("line", "kind", "code", "message"), as_json=False)
+    if checked["error"] is not None:
+        raise Refused(checked["error"]["message"], code=checked["error"]["code"])
+    rows, of = checked["rows"], "the first " if is_part else ""
+    print_note(f"{of}{format_count(rows['read'], 'row')}: {rows['valid']:,} valid, {rows['failed']:,} not valid")
+    if rows["failed"]:
+        raise Refused(f"{format_count(rows['failed'], 'row')} not valid", "Correct the file, then import it")
 
 
 # Batches ----------------------------------------------------------------------------------------------------------

@@ -664,6 +664,19 @@ def test_bad_rows_make_the_import_fail(shell: Shell, maker_key: str, tmp_path: P
     assert shell.as_key(maker_key, "import", str(file)).err.splitlines()[-1].startswith("oracle: The file is empty")
 
 
+def test_a_file_is_checked_before_its_import(shell: Shell, maker_key: str, tmp_path: Path) -> None:
+    file = tmp_path / "checked.csv"
+    file.write_text(HEADER + rows(20, 1) + "MSISDN,12,,,,add\n")
+    done = shell.as_key(maker_key, "batch", "check", str(file))
+    assert done.code == 5
+    assert done.lines[0][:3] == ["3", "MSISDN", "bad_identifier"]
+    assert done.err.startswith("2 rows: 1 valid, 1 not valid\n")
+    file.write_text(HEADER + rows(20, 60_000))
+    assert shell.as_key(maker_key, "batch", "check", str(file), "--json").json["rows"]["failed"] == 0
+    file.write_text("no,such,header\n")
+    assert "(no_header)" in shell.as_key(maker_key, "batch", "check", str(file)).err
+
+
 def test_failed_rows_are_written_to_a_file_corrected_and_imported_again(
     shell: Shell, maker_key: str, tmp_path: Path
 ) -> None:
