@@ -92,7 +92,7 @@ ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
     "verification_id": ("NUMBER",),
 }
 # The commands send these themselves, so no person can correct them.
-SENT_BY_COMMANDS: Final = frozenset({"cursor", "Idempotency-Key", "items", "use_case"})
+SENT_BY_COMMANDS: Final = frozenset({"cursor", "Idempotency-Key", "isPart", "items", "use_case"})
 
 # What to do, for each code: shown where the service gives no hint, or one for programs.
 HINTS: Final[dict[str, str]] = {
