@@ -382,7 +382,7 @@ class ExportedAliasRow(TypedDict):
 
 
 class ListedAliasRow(TypedDict):
-    """An entry in the list of one FSP, with the FSP's other entries under the same key.  `number`: of those read."""
+    """An entry in the list of one FSP, with the FSP's other entries under the same key."""
 
     changed_at: datetime
     identifier: str
@@ -390,7 +390,6 @@ class ListedAliasRow(TypedDict):
     currency: str
     is_default: bool
     is_hint: bool
-    number: int
     default_currency: str | None
     default_changed_at: datetime | None
     further_currencies: list[str] | None

@@ -10,8 +10,8 @@ Pages.      Type after type, and within a type by the time of the last change.  
             exists throughout never moves to a page that was read already: a reader misses none, but may meet a changed
             one twice.  A page reads SCAN_MAX entries at most; a page that a filter made short still has a `next`.
             With a prefix they are in the order of their identifiers, so that a page reads one range of an index.
-            With a currency an alias is listed at its entry in that currency.  The database passes the others over, so a
-            page reads more of them: no index has the currency, because one would cost each change of an alias.
+            With a currency an alias is listed at its entry in that currency.  With both, too, a page reads one range of
+            the identifiers, and can be short.
 Persons.    Where the FSP has two persons, a change of anybody waits for the second one: 202 with its batch
             (`oracle.imports.one_alias`).  What a change at once would refuse is refused at once, and what is so already
             needs nobody: 200.
@@ -90,9 +90,6 @@ from oracle.store.rows import HolderRow, ListedAliasRow, OwnEntryRow, RouteDecis
 ITEMS_MAX: Final = 1_000
 SCAN_MAX: Final = 2_000
 SCAN_CHUNK: Final = 1_000
-PASSED_MAX: Final = 40_000  # entries that a page reads where the database passes over those in other currencies
-PASSED_CHUNK: Final = 20_000
-_GROWTH: Final = 4  # of the chunks of a page
 _TYPES: Final = tuple(member.value for member in PartyIdType)
 _BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _END: Final = datetime(9999, 1, 1, tzinfo=UTC)
@@ -583,11 +580,6 @@ class Filter(NamedTuple):
     def is_of_all_times(self) -> bool:
         return (self.since, self.until) == (_BEGINNING, _END)
 
-    @property
-    def bounds(self) -> tuple[int, int]:
-        """How many entries a page reads at most, in all and at once."""
-        return (SCAN_MAX, SCAN_CHUNK) if self.currency is None else (PASSED_MAX, PASSED_CHUNK)
-
     def is_first(self, row: ListedAliasRow, entries: Sequence[AliasEntry]) -> bool:
         """Whether the alias is listed here: at its entry in the currency, else at the first that changed in the period.
 
@@ -686,13 +678,14 @@ async def fetch_page(
     """Read the aliases of one page, and where the next one begins."""
     picked: dict[PartyKey, _PartyEntries] = {}
     position = position or _ListPosition(0, wanted.since)
-    scan_max, chunk_max = wanted.bounds
     scanned, chunk = 0, limit * 5 // 4 + 1  # some are further entries of aliases that are listed already
     while position.type_index < len(wanted.beginnings):
         party_id_type, _ = wanted.beginnings[position.type_index]
-        found = await rows(
-            "aliases_page", wanted.fsp_id, party_id_type, wanted.until, *position[1:], chunk, wanted.currency
-        )
+        place = (wanted.fsp_id, party_id_type, wanted.until, position.changed_at, position.identifier, position.sub_id)
+        if wanted.currency is None:
+            found = await rows("aliases_page", *place, position.currency, chunk)
+        else:
+            found = await rows("aliases_page_in_currency", *place, chunk, wanted.currency)
         for row in found:
             key = PartyKey(party_id_type, row["identifier"], row["sub_id"])
             entries = _entries(row)
@@ -703,13 +696,12 @@ async def fetch_page(
             position = _ListPosition(
                 position.type_index, row["changed_at"], row["identifier"], row["sub_id"], row["currency"]
             )
-        count = found[-1]["number"] if found else 0
-        scanned += count
-        if count < chunk:
+        scanned += len(found)
+        if len(found) < chunk:
             position = _ListPosition(position.type_index + 1, wanted.since)
-        elif scanned >= scan_max:
+        elif scanned >= SCAN_MAX:
             return list(picked.values()), position
-        chunk = max(chunk, min(_GROWTH * chunk, chunk_max))
+        chunk = max(chunk, min(2 * chunk, SCAN_CHUNK))
     return list(picked.values()), None
 
 
@@ -720,7 +712,6 @@ async def _fetch_beginning(
     picked: list[PartyKey] = []
     position = position or _KeyPosition()
     following: _KeyPosition | None = None
-    scan_max, chunk_max = wanted.bounds
     scanned, chunk = 0, limit + 1
     while following is None and position.type_index < len(wanted.beginnings):
         party_id_type, beginning = wanted.beginnings[position.type_index]
@@ -741,9 +732,9 @@ async def _fetch_beginning(
         if following is None:
             if len(found) < chunk:
                 position = _KeyPosition(position.type_index + 1)
-            elif scanned >= scan_max:
+            elif scanned >= SCAN_MAX:
                 following = position
-        chunk = max(chunk, min(_GROWTH * chunk, chunk_max))
+        chunk = max(chunk, min(2 * chunk, SCAN_CHUNK))
     return await _fetch_all_entries(rows, wanted.fsp_id, status, picked), following
 
 

@@ -29,11 +29,10 @@ WHERE a.identifier = $3 AND a.party_id_type = $2::party_id_type AND (
                WHERE x.identifier = $3 AND x.party_id_type = $2::party_id_type AND x.sub_id = $4 AND x.fsp_id = $1))
 ORDER BY a.sub_id FOR UPDATE OF a
 
--- name: aliases_page(text, party_id_type, timestamptz, timestamptz, text, text, text, int8, text) -> ListedAliasRow
+-- name: aliases_page(text, party_id_type, timestamptz, timestamptz, text, text, text, int8) -> ListedAliasRow
 -- The next entries of FSP $1 of type $2, by the time of their last change, each with the FSP's other entries under its
 -- key.  Reads one range of aliases_by_fsp and one of alias_currencies_by_fsp, for tables of any size.
--- $3 before this time; after the position ($4 time, $5 identifier, $6 sub id, $7 currency); $8 how many entries are read.
--- $9 only those in this currency, NULL for all; the last one that was read comes in any case: the next page begins there.
+-- $3 before this time; after the position ($4 time, $5 identifier, $6 sub id, $7 currency); $8 limit.
 WITH entries AS MATERIALIZED (
     (SELECT changed_at, identifier, sub_id, currency, true AS is_default, is_hint FROM aliases
      WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND changed_at >= $4 AND changed_at < $3
@@ -45,15 +44,10 @@ WITH entries AS MATERIALIZED (
        AND (changed_at, identifier, sub_id, currency) > ($4, $5::text, $6::text, $7::text)
      ORDER BY changed_at, identifier, sub_id, currency LIMIT $8)
     ORDER BY changed_at, identifier, sub_id, currency LIMIT $8
-), numbered AS (
-    SELECT *, row_number() OVER (ORDER BY changed_at, identifier, sub_id, currency) AS number FROM entries
-), picked AS MATERIALIZED (
-    SELECT * FROM numbered WHERE $9::text IS NULL OR currency = $9 OR number = (SELECT count(*) FROM entries)
 )
-SELECT e.changed_at, e.identifier, e.sub_id, e.currency, e.is_default, e.is_hint, e.number,
-       d.currency AS default_currency, d.changed_at AS default_changed_at,
+SELECT e.*, d.currency AS default_currency, d.changed_at AS default_changed_at,
        f.currencies AS further_currencies, f.changed_at AS further_changed_at
-FROM picked e
+FROM entries e
 LEFT JOIN LATERAL (
     SELECT currency, changed_at, fsp_id FROM aliases a
     WHERE (a.identifier, a.party_id_type, a.sub_id) = (e.identifier, $2::party_id_type, e.sub_id) AND NOT e.is_default
@@ -65,7 +59,38 @@ CROSS JOIN LATERAL (
           WHERE (x.identifier, x.party_id_type, x.sub_id) = (e.identifier, $2::party_id_type, e.sub_id) OFFSET 0) AS x
     WHERE fsp_id = $1
 ) AS f
-ORDER BY e.number
+ORDER BY e.changed_at, e.identifier, e.sub_id, e.currency
+
+-- name: aliases_page_in_currency(text, party_id_type, timestamptz, timestamptz, text, text, int8, text) -> ListedAliasRow
+-- The same for the entries in currency $8: after the position ($4 time, $5 identifier, $6 sub id); $7 limit.  Reads one range
+-- of aliases_by_currency and one of alias_currencies_by_currency.
+WITH entries AS MATERIALIZED (
+    (SELECT changed_at, identifier, sub_id, currency, true AS is_default, is_hint FROM aliases
+     WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND currency = $8 AND changed_at >= $4 AND changed_at < $3
+       AND (changed_at, identifier, sub_id) > ($4, $5::text, $6::text)
+     ORDER BY changed_at, identifier, sub_id LIMIT $7)
+    UNION ALL
+    (SELECT changed_at, identifier, sub_id, currency, false, false FROM alias_currencies
+     WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND currency = $8 AND changed_at >= $4 AND changed_at < $3
+       AND (changed_at, identifier, sub_id) > ($4, $5::text, $6::text)
+     ORDER BY changed_at, identifier, sub_id LIMIT $7)
+    ORDER BY changed_at, identifier, sub_id LIMIT $7
+)
+SELECT e.*, d.currency AS default_currency, d.changed_at AS default_changed_at,
+       f.currencies AS further_currencies, f.changed_at AS further_changed_at
+FROM entries e
+LEFT JOIN LATERAL (
+    SELECT currency, changed_at, fsp_id FROM aliases a
+    WHERE (a.identifier, a.party_id_type, a.sub_id) = (e.identifier, $2::party_id_type, e.sub_id) AND NOT e.is_default
+    OFFSET 0
+) AS d ON d.fsp_id = $1
+CROSS JOIN LATERAL (
+    SELECT array_agg(currency ORDER BY currency) AS currencies, array_agg(changed_at ORDER BY currency) AS changed_at
+    FROM (SELECT currency, changed_at, fsp_id FROM alias_currencies x
+          WHERE (x.identifier, x.party_id_type, x.sub_id) = (e.identifier, $2::party_id_type, e.sub_id) OFFSET 0) AS x
+    WHERE fsp_id = $1
+) AS f
+ORDER BY e.changed_at, e.identifier, e.sub_id
 
 -- name: aliases_beginning(text, party_id_type, text, text, text, timestamptz, timestamptz, int8, text) -> ListedKeyRow
 -- The next keys of FSP $1 of type $2 whose identifiers begin alike, in the order of the keys: from $3 identifier and $4 sub

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urlencode
 
 from oracle.api.console.bodies import Form
 from oracle.api.console.choices import choose_fsp
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 ITEMS: Final = 50
 EVENTS: Final = 25
+SEEN_DIGITS: Final = 12
 LINES_MAX: Final = 1_000  # the kinds of more lines are not guessed: the API refuses so many
 _WAITS: Final = 202  # a second person must approve it
 _CREATED: Final = 201
@@ -339,10 +341,15 @@ async def show_doubtful(visit: Visit) -> Answer:
     fsp_id = visit.fsp_id
     if fsp_id is None:
         return await choose_fsp(visit)
-    query = {"cursor": visit.query["cursor"], "limit": ITEMS}
-    found = await visit.get("listDoubtfulAliases", path={"fsp_id": fsp_id}, query=query)
+    begun = "cursor" in visit.query  # the page itself comes at once: to search takes a while
+    found: dict[str, Any] = {"items": [], "next": "", "scanned": 0}
+    if begun:
+        query = {"cursor": visit.query["cursor"], "limit": ITEMS}
+        found = await visit.get("listDoubtfulAliases", path={"fsp_id": fsp_id}, query=query)
     aliases = [(seal_name(visit, fsp_id, one, one["partyIdType"]), one) for one in found["items"]]
+    before = visit.query["seen"]
+    seen = found["scanned"] + (int(before) if before.isdecimal() and len(before) <= SEEN_DIGITS else 0)
     return visit.show(
-        "aliases/doubtful.html", block="list", fsp_id=fsp_id, aliases=aliases, next=found["next"],
-        scanned=found["scanned"],
+        "aliases/doubtful.html", block="list", fsp_id=fsp_id, aliases=aliases, next=found["next"], seen=seen,
+        begun=begun, begin=f"{visit.page.url}?{urlencode({'fsp': fsp_id, 'cursor': ''})}",
     )  # fmt: skip
