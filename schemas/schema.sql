@@ -1492,7 +1492,11 @@ ALTER TABLE ONLY public.verifications
 
 CREATE INDEX access_refusals_by_time ON public.access_refusals USING btree (at);
 
+CREATE INDEX alias_currencies_by_currency ON public.alias_currencies USING btree (fsp_id, party_id_type, currency, changed_at);
+
 CREATE INDEX alias_currencies_by_fsp ON public.alias_currencies USING btree (fsp_id, party_id_type, changed_at);
+
+CREATE INDEX aliases_by_currency ON public.aliases USING btree (fsp_id, party_id_type, currency, changed_at);
 
 CREATE INDEX aliases_by_fsp ON public.aliases USING btree (fsp_id, party_id_type, changed_at);
 
