@@ -7,7 +7,7 @@
     ui                     the macros of macros.html, in every block, without an import
     visit                  the request: caller, language, menu … (see `visits`)
     time, day, ago, span, number, short, share, bytes, clock   filters: {{ fsp.createdAt | time }}
-    role, kind, action, channel   filters that name such a thing: {{ caller.role | role }}
+    role, kind, action, channel, reason   filters that name such a thing: {{ caller.role | role }}
 
 A block can be rendered alone, as a part of a page.  So everything it uses comes from these names or from the values
 that the page gives: not from {% set %} or {% import %} outside of the block.
@@ -44,7 +44,7 @@ class Templates:
             number=formats.format_number, short=formats.format_short, share=formats.format_share,
             bytes=formats.format_bytes, clock=formats.format_clock,
             role=words.name_role, kind=words.name_kind, status=words.name_status, action=words.name_action,
-            channel=words.name_channel,
+            channel=words.name_channel, reason=words.name_reason,
             batch_state=words.name_batch_state, batch_kind=words.rate_batch_state,
         )  # fmt: skip
         environment.globals["ui"] = environment.get_template("macros.html").module

@@ -117,3 +117,18 @@ def rate_batch_state(batch: Mapping[str, Any]) -> str:
     if batch["state"] == "done" and batch["rows"]["failed"]:
         return "warn"
     return BATCH_STATES[batch["state"]][1]
+
+
+# Why an alias was removed; other reasons are what a person wrote.
+REMOVAL_REASONS: Final[Mapping[str, Lazy]] = {
+    "user_requested": lazy("The customer asked for it"),
+    "account_closed": lazy("The account is closed"),
+    "moved": lazy("The customer moved to another FSP"),
+    "fraud": lazy("Fraud"),
+    "correction": lazy("It was registered by mistake"),
+    "other": lazy("Another reason"),
+}
+
+
+def name_reason(reason: str | None) -> str:
+    return str(REMOVAL_REASONS.get(str(reason), reason or ""))

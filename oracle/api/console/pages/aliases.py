@@ -11,7 +11,7 @@ from oracle.api.console.choices import choose_fsp
 from oracle.api.console.declarations import page
 from oracle.api.console.languages import _, lazy
 from oracle.api.console.visits import make_url
-from oracle.api.console.words import list_kinds
+from oracle.api.console.words import REMOVAL_REASONS, list_kinds
 from oracle.identifiers import guess_kind
 
 if TYPE_CHECKING:
@@ -30,15 +30,6 @@ _WAITS: Final = 202  # a second person must approve it
 _CREATED: Final = 201
 _INVALID: Final = 400
 _FILTERS: Final = ("kind", "currency", "state")  # those that an address can show
-
-REASONS: Final = {
-    "user_requested": lazy("The customer asked for it"),
-    "account_closed": lazy("The account is closed"),
-    "moved": lazy("The customer moved to another FSP"),
-    "fraud": lazy("Fraud"),
-    "correction": lazy("It was registered by mistake"),
-    "other": lazy("Another reason"),
-}
 
 
 class Name(NamedTuple):
@@ -249,7 +240,7 @@ async def _show_act(visit: Visit, sealed: str, template: str, refused: Reply | N
     errors = None if refused is None else visit.errors_of(refused)
     return visit.show(
         template, http_status=200 if refused is None else 422, fsp=fsp, alias=reply.json, version=reply.etag,
-        sealed=sealed, values=visit.form, errors=errors, reasons=list(REASONS.items()), pairs=make_pairs,
+        sealed=sealed, values=visit.form, errors=errors, reasons=list(REMOVAL_REASONS.items()), pairs=make_pairs,
     )  # fmt: skip
 
 
