@@ -247,7 +247,7 @@ def test_the_token_of_forms_looks_different_each_time(person: MakePerson) -> Non
 
 
 @pytest.mark.parametrize(
-    "path", ["/console", "/console/sign-in", "/console/fsps", "/console/nothing", "/console/fsps/new"]
+    "path", ["/console", "/console/sign-in", "/console/fsps", "/console/nothing", "/console/new-fsp"]
 )
 def test_no_page_is_kept_framed_or_guessed(person: MakePerson, path: str) -> None:
     headers = person("operator").get(f"/console{path}").headers
@@ -273,7 +273,7 @@ def test_nobody_enters_the_api_as_the_console_does(service: Service, person: Mak
 
 def test_a_refused_page_is_recorded(service: Service, person: MakePerson) -> None:
     before = service.operator.get("/refusals", params={"limit": 1000}).json()["items"]
-    assert person("reader", "greenbank").get("/console/fsps/new").status_code == 403
+    assert person("reader", "greenbank").get("/console/new-fsp").status_code == 403
     after = service.operator.get("/refusals", params={"limit": 1000}).json()["items"]
     new = [one for one in after if one not in before]
     assert [one["status"] for one in new] == [403]

@@ -38,13 +38,13 @@ def make(operator: httpx.Client, fsp_id: str, **members: Any) -> None:
 
 
 def test_an_fsp_is_created_with_all_its_fields(chief: Person, operator: httpx.Client) -> None:
-    page = chief.get("/console/fsps/new").text
+    page = chief.get("/console/new-fsp").text
     fields = read_fields(page) | {
         "fspId": "bluebank", "name": "Blue Bank", "kinds": ["MSISDN", "CLABE"], "currencies": "mxn, USD",
         "defaultCountry": "mx", "contactEmail": "ana@blue.example", "twoPersons": "on", "useCases": "p2p",
     }  # fmt: skip
-    answer = chief.post("/console/fsps/new", fields)
-    again = chief.post("/console/fsps/new", fields)  # the same form a second time does nothing
+    answer = chief.post("/console/new-fsp", fields)
+    again = chief.post("/console/new-fsp", fields)  # the same form a second time does nothing
     assert answer.headers["location"] == again.headers["location"] == "/console/fsps/bluebank"
     found = operator.get("/fsps/bluebank").json()
     assert {name: found[name] for name in ("name", "kinds", "currencies", "defaultCountry", "twoPersons")} == {
@@ -63,8 +63,8 @@ def test_an_fsp_is_created_with_all_its_fields(chief: Person, operator: httpx.Cl
      ("currencies", "MXN ZZZ"), ("contactEmail", "ana"), ("kinds", "PASSPORT"), ("name", "x" * 129)],
 )  # fmt: skip
 def test_a_mistake_is_shown_at_its_field(chief: Person, name: str, text: str) -> None:
-    chief.get("/console/fsps/new")
-    answer = chief.post("/console/fsps/new", {"fspId": "wrongbank", name: text})
+    chief.get("/console/new-fsp")
+    answer = chief.post("/console/new-fsp", {"fspId": "wrongbank", name: text})
     assert answer.status_code == 422
     assert f'href="#field-{name}"' in answer.text
     assert f'id="error-{name}"' in answer.text
@@ -179,7 +179,7 @@ def test_people_of_an_fsp_see_their_own_and_change_nothing(person: Callable[...,
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_texts_stay_texts(chief: Person, text: str) -> None:
-    chief.get("/console/fsps/new")
+    chief.get("/console/new-fsp")
     names = ("name", "localeName", "dfspType", "additionalInfo", "contactName", "useCases", "kinds", "currencies")
     for name in names:
         answer = chief.post("/console/fsps/greenbank/change", {name: text, "seen": text, "version": ""})
@@ -192,7 +192,7 @@ def test_hostile_texts_stay_texts(chief: Person, text: str) -> None:
     assert "<script>alert" not in page
 
 
-@pytest.mark.parametrize("fsp_id", ["a/b", "a?b", "a%2Fb", '"', "a;b", "<x>"])
+@pytest.mark.parametrize("fsp_id", ["a/b", "a?b", "a%2Fb", '"', "a;b", "<x>", "new"])
 def test_an_fsp_may_be_called_anything(chief: Person, operator: httpx.Client, fsp_id: str) -> None:
     make(operator, fsp_id, name="Any")
     links = re.findall(r'href="(/console/fsps/[^"]+)">([^<]+)</a>', chief.get("/console/fsps").text)

@@ -61,12 +61,13 @@ async def show_fsps(visit: Visit) -> Answer:
     return visit.show("fsps/list.html", block="list", fsps=page["items"], next=page["next"], status=query["status"])
 
 
-@page("new_fsp", "GET", "/fsps/new", lazy("New FSP"), needs=("createFsp",), under="fsps")
+# Not below /fsps: an FSP can have the id "new".
+@page("new_fsp", "GET", "/new-fsp", lazy("New FSP"), needs=("createFsp",), under="fsps")
 async def show_new_fsp(visit: Visit) -> Answer:
     return visit.show("fsps/new.html", errors=None, labels=LABELS, values=Form(), kinds=words.list_kinds())
 
 
-@page("create_fsp", "POST", "/fsps/new", lazy("New FSP"), needs=("createFsp",), under="fsps")
+@page("create_fsp", "POST", "/new-fsp", lazy("New FSP"), needs=("createFsp",), under="fsps")
 async def create_fsp(visit: Visit) -> Answer:
     values = _read_form(visit.form)
     body = {"fspId": visit.form.text("fspId"), **_make_change(_EMPTY, values)}
