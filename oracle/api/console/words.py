@@ -102,7 +102,7 @@ BATCH_STATES: Final[Mapping[str, tuple[Lazy, str]]] = {
     "cancelled": (lazy("Cancelled"), "plain"),
     "failed": (lazy("Not accepted"), "bad"),
 }
-_WITH_FAILURES: Final = lazy("Complete, with failed rows")
+_WITH_FAILURES: Final = lazy("Complete, some failed")
 
 
 def name_batch_state(batch: Mapping[str, Any]) -> str:

@@ -408,7 +408,7 @@ async def cancel_file(visit: Visit, fsp_id: str, batch_id: str) -> Answer:
     body = {"reason": visit.form.text("reason") or None}
     reply = await visit.ask("cancelBatch", path=path, body=body, once=True)
     if reply.ok:
-        text = _("The file is cancelled. Rows that were processed before stay as they are.")
+        text = _("It is cancelled. Rows that were processed before stay as they are.")
         return visit.lead("file", text, **path)
     batch = await visit.get("getBatch", path=path)
     return visit.show(
