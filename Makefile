@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 COMPILING := $(VENV)/.compiling
 INSTALL := PYTHON='$(PYTHON)' .ci/install
 
-.PHONY: help install run compile test test-compiled faults failover versions interop ttk check contract documents translations monitoring alerts verifier format load k6 deploy-tools golden ceiling pythons costs dfsps dataset lock clean
+.PHONY: help install run compile test test-compiled faults failover versions interop ttk check contract documents translations monitoring alerts verifier format load k6 deploy-tools golden ceiling pythons costs dfsps console dataset lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 15
@@ -152,6 +152,9 @@ dfsps: install ## measure what a lookup of a DFSP costs, with mock DFSPs (DFSPS=
 
 pythons: install ## compare the oracle on several Pythons (PYTHONS="/path/to/python3.13 ...", CEILING= options)
 	@$(BIN)/python -m loadtests.pythons $(CEILING) $(PYTHONS)
+
+console: install ## measure every page of the console, with 10 million aliases of one FSP (CONSOLE= options)
+	@$(BIN)/python -m loadtests.console $(CONSOLE)
 
 dataset: install ## create a directory for load tests in .oracle/load (COUNT= aliases, default 1,000,000; DATASET= options)
 	@$(BIN)/python -m loadtests.dataset $(if $(COUNT),--count $(COUNT)) $(DATASET)

@@ -150,7 +150,9 @@ async def _make_chunks(
 ) -> AsyncIterator[bytes]:
     """Make chunks in other processes, two chunks ahead in each: PostgreSQL's side of COPY is one process, too."""
     loop = asyncio.get_running_loop()
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _prepare, (keys.seed, keys.mix)) as pool:
+    with ProcessPoolExecutor(
+        processes, multiprocessing.get_context("spawn"), _prepare, (keys.seed, keys.mix, keys.one_fsp)
+    ) as pool:
         pending: deque[tuple[int, asyncio.Future[bytes]]] = deque()
         for start in range(0, count, CHUNK):
             stop = min(start + CHUNK, count)
@@ -167,9 +169,9 @@ async def _make_chunks(
 _keys: Keys | None = None
 
 
-def _prepare(seed: int, mix: Mix) -> None:
+def _prepare(seed: int, mix: Mix, one_fsp: bool) -> None:
     global _keys  # noqa: PLW0603 - what a process of the pool works with
-    _keys = Keys(seed, mix)
+    _keys = Keys(seed, mix, one_fsp=one_fsp)
 
 
 def _make(start: int, stop: int) -> bytes:
@@ -249,6 +251,7 @@ def main() -> int:
     parser.add_argument("--count", type=parse_count, default=1_000_000, help="number of aliases (default 1,000,000)")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--mix", choices=MIXES, default="realistic", help="the ceiling needs `consecutive`")
+    parser.add_argument("--one-fsp", action="store_true", help="all aliases are of one FSP, fsp-001")
     parser.add_argument(
         "--processes",
         type=parse_count,
@@ -261,7 +264,7 @@ def main() -> int:
         "--data-dir", type=Path, default=DATA_DIR, help=f"data directory of the embedded one (default {DATA_DIR})"
     )
     arguments = parser.parse_args()
-    keys = Keys(arguments.seed, arguments.mix)
+    keys = Keys(arguments.seed, arguments.mix, one_fsp=arguments.one_fsp)
     try:
         if arguments.database_url:
             asyncio.run(fill_with_progress(arguments.database_url, keys, arguments.count, arguments.processes))
