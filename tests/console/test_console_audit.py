@@ -185,7 +185,8 @@ def test_the_differences_between_two_days(auditing: Person, making: Person, even
         assert "Added" in text
         assert f"/console/audit/events/{event_id}" in page.text
         file = one.get(f"/console/audit/differences/file?{query}")
-        assert '"end"' in file.text.splitlines()[-1]
+        assert file.headers["content-type"].startswith("text/csv")
+        assert f"added,MSISDN,'{SHOWN},,,any,{event_id}" in file.text.splitlines()
     same = auditing.get("/console/audit/differences?fspId=greenbank&from=2020-01-01T00:00&to=2020-01-02T00:00")
     assert "the same at both times" in read(same)
 

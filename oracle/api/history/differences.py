@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from litestar.di import NamedDependency
@@ -22,13 +24,24 @@ from oracle.api.history.questions import OWN, from_query, record
 from oracle.api.history.views import display_of
 from oracle.identifiers import PartyKey, Reading
 from oracle.store import history
+from oracle.verifier.spreadsheet import quote_formula
+
+_NDJSON: Final = "application/x-ndjson"
+_CSV: Final = "text/csv"
+_COLUMNS: Final = ("change", "kind", "identifier", "sub_id", "currencies_before", "currencies_after", "events")
 
 _encode = msgspec.json.Encoder().encode
+
+
+Found = AsyncGenerator[list[history.Difference]]
 
 
 class DiffQuestion(Body):
     since: Annotated[datetime, Meta(description="The first instant")] = msgspec.field(name="from")
     until: Annotated[datetime, Meta(description="The second instant")] = msgspec.field(name="to")
+    form: Annotated[Literal["csv", "ndjson"] | None, Meta(description="null: ndjson")] = msgspec.field(
+        default=None, name="format"
+    )
 
 
 def handlers() -> list[HTTPRouteHandler]:
@@ -41,7 +54,8 @@ def handlers() -> list[HTTPRouteHandler]:
     "/fsps/{fsp_id:str}/diff",
     OWN,
     "Compare an FSP's aliases at two times",
-    media_type="application/x-ndjson",
+    media_type=_NDJSON,
+    also_as=(_CSV,),
 )
 @from_query(DiffQuestion)
 async def read_diff(
@@ -50,36 +64,66 @@ async def read_diff(
     """One line for each alias whose entries differ: `change` (added, removed, changed), `partyIdType`, `identifier`,
     `subId`, `kind` and `display` for people, `removed` and `added` (entries with `currency`, `default`, and `hint`
     where it is one), `eventIds`.  The last line is `{"end": …}` with the counts: without it the answer is incomplete.
+    `csv`: the same for a spreadsheet, with the identifier as people write it, and without the counts.
     """
     since, until = read_time("from", data.since), read_time("to", data.until)
     if since > until:
         raise Refusal(400, "invalid", "`from` is after `to`", "Swap `from` and `to`", field="from")
     await record(call, "diff", None, fsp_id, {"from": since, "to": until})
-    return Streamed(call, READINGS, _stream_lines(call, reading, fsp_id, since, until), "application/x-ndjson")
+    found = history.stream_differences(call.postgres, fsp_id, since, until)
+    if data.form == "csv":
+        return Streamed(call, READINGS, _stream_table(reading, found), f"{_CSV}; charset=utf-8")
+    end = {"fspId": fsp_id, "from": since, "to": until}
+    return Streamed(call, READINGS, _stream_lines(reading, found, end), _NDJSON)
 
 
-async def _stream_lines(
-    call: Call, reading: Reading, fsp_id: str, since: datetime, until: datetime
-) -> AsyncGenerator[bytes]:
+async def _stream_lines(reading: Reading, found: Found, end: dict[str, Any]) -> AsyncGenerator[bytes]:
     counts = {"added": 0, "removed": 0, "changed": 0}
-    async with aclosing(history.stream_differences(call.postgres, fsp_id, since, until)) as stream:
+    async with aclosing(found) as stream:
         async for differences in stream:
             lines = []
             for each in differences:
-                change = "changed" if each.removed and each.added else "removed" if each.removed else "added"
+                change = _name_change(each)
                 counts[change] += 1
-                kind = reading.read_kind(PartyKey(each.party_id_type, each.identifier, each.sub_id))
+                kind, display = _read_name(reading, each)
                 lines.append(
                     _encode({
                         "change": change, "partyIdType": each.party_id_type, "identifier": each.identifier,
-                        "subId": each.sub_id or None, "kind": kind,
-                        "display": display_of(kind, each.identifier),
+                        "subId": each.sub_id or None, "kind": kind, "display": display,
                         "removed": [_entry_of(entry) for entry in each.removed],
                         "added": [_entry_of(entry) for entry in each.added], "eventIds": each.event_ids,
                     })
                 )  # fmt: skip
             yield b"".join(line + b"\n" for line in lines)
-    yield _encode({"end": {"fspId": fsp_id, "from": since, "to": until, **counts}}) + b"\n"
+    yield _encode({"end": {**end, **counts}}) + b"\n"
+
+
+async def _stream_table(reading: Reading, found: Found) -> AsyncGenerator[bytes]:
+    yield ",".join(_COLUMNS).encode() + b"\r\n"
+    async with aclosing(found) as stream:
+        async for differences in stream:
+            text = io.StringIO()
+            writer = csv.writer(text)
+            for each in differences:
+                sides = (_list_currencies(each.removed), _list_currencies(each.added))
+                events = " ".join(map(str, each.event_ids))
+                cells = (_name_change(each), *_read_name(reading, each), each.sub_id, *sides, events)
+                writer.writerow(map(quote_formula, cells))
+            yield text.getvalue().encode()
+
+
+def _name_change(difference: history.Difference) -> str:
+    return "changed" if difference.removed and difference.added else "removed" if difference.removed else "added"
+
+
+def _read_name(reading: Reading, difference: history.Difference) -> tuple[str, str]:
+    """Return the kind, and the identifier as people write it."""
+    kind = reading.read_kind(PartyKey(difference.party_id_type, difference.identifier, difference.sub_id))
+    return kind, display_of(kind, difference.identifier)
+
+
+def _list_currencies(entries: list[history.CurrencyEntry]) -> str:
+    return " ".join(entry.currency or "any" for entry in entries)
 
 
 def _entry_of(entry: history.CurrencyEntry) -> dict[str, Any]:

@@ -171,8 +171,8 @@ async def show_differences(visit: Visit) -> Answer:
 async def download_differences(visit: Visit) -> Answer:
     fsp_id = find_own(visit) or visit.query.text("fspId")
     return await visit.download(
-        "compareAliases", path={"fsp_id": fsp_id or "-"}, query=read_span(visit).asked,
-        file_name=f"differences-{fsp_id}.ndjson",
+        "compareAliases", path={"fsp_id": fsp_id or "-"}, query={**read_span(visit).asked, "format": "csv"},
+        file_name=f"differences-{fsp_id}.csv",
     )  # fmt: skip
 
 
