@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from oracle.api.console.languages import SOURCE, Lazy, _, language, lazy
 from oracle.api.console.words import KIND_NAMES, name_kind
+from oracle.identifiers import describe_fault
 
 TEXTS: Final[tuple[Lazy, ...]] = (
     # The rules of identifiers: `oracle.identifiers.errors.EXPLANATIONS`.
@@ -101,6 +102,11 @@ TEXTS: Final[tuple[Lazy, ...]] = (
     lazy("no township of state {state} has the Latin spelling that is written here; use Burmese letters"),
     lazy("more than one township of state {state} has the Latin spelling that is written here; use Burmese letters"),
     lazy("it must have a state, a township, a type and six digits, as 12-OUKAMA-N-123456 has"),
+    # What to do about a row of a file: `oracle.imports.refusals`.
+    lazy("The country belongs in the column country"),
+    lazy("Check the digits; one can be wrong or missing"),
+    lazy("Check the digits: one is wrong, or two are swapped"),
+    lazy("Check the account number: at least one character is wrong"),
     # What is wrong with any field.
     lazy("Not a valid time; use RFC 3339, for example 2026-11-28T10:00:00Z"),
     lazy("Use a year from {first} to {last}"),
@@ -113,6 +119,9 @@ TEXTS: Final[tuple[Lazy, ...]] = (
     lazy("No such currency"),
 )
 _PLACE: Final = re.compile(r"\{(\w+)\}")
+_ENDS: Final = {"my": "\u104b"}  # of sentences; a dot elsewhere
+# Of a row of a file: what was found, the name of the reason, and perhaps what to do.
+_ROW: Final = re.compile(r"(.+) \([a-z_0-9]+\)\.(?: (.+)\.)?", re.DOTALL)
 
 
 class _Form(NamedTuple):
@@ -153,6 +162,19 @@ def translate(text: str) -> str:
         return f"{subject}: {translate(rest)}"
     if language.get() == SOURCE:
         return text
+    if row := _ROW.fullmatch(text):
+        parts = [_translate_whole(part) for part in row.groups() if part]
+        end = _ENDS.get(language.get(), ".")
+        return text if None in parts else f"{end} ".join(map(str, parts)) + end
+    return _translate_whole(text) or text
+
+
+def explain_identifier(message: str, hint: str, text: str, sub_id: str = "", country: str = "") -> str:
+    """Say what is wrong in an identifier that the API refused, to the person who wrote it: it must not repeat it."""
+    return translate(describe_fault(message, hint.removeprefix("Reason: "), text, sub_id, country))
+
+
+def _translate_whole(text: str) -> str | None:
     whole, forms = _list_forms()
     if text in whole:
         return _(text)
@@ -160,4 +182,4 @@ def translate(text: str) -> str:
         if found := form.pattern.fullmatch(text):
             values = {name: _(value) if value in whole else value for name, value in found.groupdict().items()}
             return _(form.message).format(**values)
-    return text
+    return None

@@ -22,7 +22,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from oracle.api.console import formats, languages, words
+from oracle.api.console import api_texts, formats, languages, words
 from oracle.api.console.assets import Asset
 
 
@@ -44,7 +44,7 @@ class Templates:
             number=formats.format_number, short=formats.format_short, share=formats.format_share,
             bytes=formats.format_bytes, clock=formats.format_clock,
             role=words.name_role, kind=words.name_kind, status=words.name_status, action=words.name_action,
-            channel=words.name_channel, reason=words.name_reason,
+            channel=words.name_channel, reason=words.name_reason, api_text=api_texts.translate,
             batch_state=words.name_batch_state, batch_kind=words.rate_batch_state,
         )  # fmt: skip
         environment.globals["ui"] = environment.get_template("macros.html").module

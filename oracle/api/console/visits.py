@@ -30,12 +30,11 @@ from oracle.api.admin.encryption import CallerCipher, NotReadable
 from oracle.api.admin.problems import Problem, Refusal
 from oracle.api.console.answers import Answer
 from oracle.api.console.api import Question, Reply, Stream
-from oracle.api.console.api_texts import translate
+from oracle.api.console.api_texts import explain_identifier, translate
 from oracle.api.console.bodies import Form, Upload
 from oracle.api.console.cookies import FLASH, VISITOR, Flash, write_flash
 from oracle.api.console.declarations import Page, list_pages
 from oracle.api.console.languages import Text
-from oracle.identifiers import describe_fault
 from oracle.identity.cookies import SESSION, remove_cookie, write_cookie
 from oracle.identity.issuers import is_loopback
 from oracle.identity.sessions import make_csrf
@@ -263,10 +262,10 @@ class Visit:
             fields = {problem.field: problem.detail}
         if problem.code == "bad_identifier" and self.form["identifier"]:
             # The API must not repeat what was sent; the person who wrote it sees what is wrong in it.
-            reason = problem.hint.removeprefix("Reason: ")
             values = (self.form.text(name) for name in ("identifier", "subId", "country"))
-            fields = {problem.field: describe_fault(problem.detail, reason, *values)}
-        fields = {name: translate(text) for name, text in fields.items()}
+            fields = {problem.field: explain_identifier(problem.detail, problem.hint, *values)}
+        else:
+            fields = {name: translate(text) for name, text in fields.items()}
         return Errors(translate(problem.detail), translate(problem.hint), fields, problem.code)
 
     # -- what an address must not show ---------------------------------------------------------------------------------

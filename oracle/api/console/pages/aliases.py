@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlencode
 
+from oracle.api.console.api_texts import explain_identifier
 from oracle.api.console.bodies import Form
 from oracle.api.console.choices import choose_fsp
 from oracle.api.console.declarations import page
@@ -289,10 +290,17 @@ async def check_aliases(visit: Visit) -> Answer:
         if not reply.ok:
             return await _show_checked(visit, [], reply)
         checked += [
-            Checked(line, result, seal_name(visit, fsp_id, result) if result["exists"] else "")
+            Checked(line, _explain(result, line.text), seal_name(visit, fsp_id, result) if result["exists"] else "")
             for line, result in zip(lines, reply.json["items"], strict=True)
         ]
     return await _show_checked(visit, sorted(checked, key=lambda one: (one.place, one.line.number)))
+
+
+def _explain(result: dict[str, Any], text: str) -> dict[str, Any]:
+    """Add to the result of a line what is wrong in it."""
+    if (error := result["error"]) is None:
+        return result
+    return {**result, "error": {**error, "own": explain_identifier(error["message"], error["hint"], text)}}
 
 
 def _list_lines(text: str) -> Iterator[Line]:
