@@ -77,6 +77,21 @@ def test_a_file_from_its_template_to_its_failed_rows(ana: Person) -> None:
     assert "mixed1" not in text_of(ana.get(f"{path}/rows", params={"only": "failed"}))
 
 
+def test_mistakes_are_explained_in_the_language_of_the_person(ana: Person) -> None:
+    data = (
+        MIXED + "MSISDN,5.25513E+11,,,MX,\nCLABE,032180000118359718,,MXN,,\nALIAS,x,,MX,,\nALIAS,,,,,\nALIAS,x,,,,del\n"
+    )
+    for language, text in (("es", "tiene 5 dígitos"), ("my", "ဂဏန်းများကို စစ်ပါ")):
+        answer = ana.post(
+            "/console/files/check", files={"file": ("x.csv", data)},
+            headers={"hx-request": "true", "accept-language": language},
+        )  # fmt: skip
+        assert text in text_of(answer)
+        assert answer.text.count('<tr><th scope="row">') == 7
+        assert '<span lang="en">' not in answer.text
+        assert "invalid_for_country" not in answer.text
+
+
 def test_the_first_mistakes_are_shown_and_nothing_is_stored(ana: Person) -> None:
     before = ana.get("/console/files").text.count('<tr id="file-')
     checked = ana.post("/console/files/check", files={"file": ("x.csv", MIXED)})

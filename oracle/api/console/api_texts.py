@@ -107,6 +107,56 @@ TEXTS: Final[tuple[Lazy, ...]] = (
     lazy("Check the digits; one can be wrong or missing"),
     lazy("Check the digits: one is wrong, or two are swapped"),
     lazy("Check the account number: at least one character is wrong"),
+    # What is wrong with a row of a file, and what to do, sentence by sentence: `oracle.imports.refusals`.
+    lazy("The kind has {n} character and is not known"),
+    lazy("The kind has {n} characters and is not known"),
+    lazy("{word} is not a kind"),
+    lazy("(did you mean {word}?)"),
+    lazy("The action has {n} character and is not known"),
+    lazy("The action has {n} characters and is not known"),
+    lazy("No currency has the code {code}"),
+    lazy("No country has the code {code}"),
+    lazy("The currency has {n} character, and three letters are needed"),
+    lazy("The currency has {n} characters, and three letters are needed"),
+    lazy("The country has {n} character, and two letters are needed"),
+    lazy("The country has {n} characters, and two letters are needed"),
+    lazy("Character {n} of the {column} is {found}, and a letter from A to Z is needed"),
+    lazy("This FSP cannot register {kind}, only {kinds}"),
+    lazy("The column {column} has a mark of a missing value (such as nan, NULL or N/A)"),
+    lazy("The {column} begins with {found}, as a formula does"),
+    lazy("The last {n} digits are 0: spreadsheets keep only 15 digits of a number"),
+    lazy("The CLABE has {n} digits, and 18 are needed: a zero is lost in front"),
+    lazy("The CLABE has {n} digits, and 18 are needed: two zeros are lost in front"),
+    lazy("A spreadsheet changed the value into a decimal number: character {n} of the {column} is {found}"),
+    lazy(
+        "A spreadsheet changed the value into a rounded number, so digits are lost: character {n} of the"
+        " {column} is {found}"
+    ),
+    lazy("The value is written with thousands separators: character {n} of the {column} is {found}"),
+    lazy("The row ends after {n} cell, and the column {column} is number {number}"),
+    lazy("The row ends after {n} cells, and the column {column} is number {number}"),
+    lazy("Format the column as text, enter the values again, and save the file"),
+    lazy("Write the value itself"),
+    lazy("The identifier is missing"),
+    lazy("The kind is missing"),
+    lazy("Fill it in, or delete the row"),
+    lazy("Write MSISDN, for example"),
+    lazy("Leave the field empty"),
+    lazy("If the identifier or the kind is missing, fill it in or delete the row"),
+    lazy("Save the file as CSV UTF-8"),
+    lazy("Write one of {kinds}"),
+    lazy("Write add, replace or remove, or leave it empty for add"),
+    lazy("Write an ISO 4217 code such as MXN, or leave it empty"),
+    lazy("Write MXN, for example, or leave it empty"),
+    lazy("Write MX or GB (not UK), for example, or leave it empty"),
+    lazy("Ask the operator of the hub to allow it"),
+    lazy("Check the digits; one can be wrong or missing"),
+    lazy("Check the digits: one is wrong, or two are swapped"),
+    lazy("Check the account number: at least one character is wrong"),
+    lazy("The country belongs in the column country"),
+    lazy("Another FSP has registered the identifier"),
+    lazy("The customer must first ask that FSP to remove it"),
+    lazy("This FSP has not registered this identifier with this sub_id and currency"),
     # What is wrong with any field.
     lazy("Not a valid time; use RFC 3339, for example 2026-11-28T10:00:00Z"),
     lazy("Use a year from {first} to {last}"),
@@ -183,3 +233,27 @@ def _translate_whole(text: str) -> str | None:
             values = {name: _(value) if value in whole else value for name, value in found.groupdict().items()}
             return _(form.message).format(**values)
     return None
+
+
+_SENTENCES: Final = re.compile(r"(?<=\.) (?=[A-Z])")
+_REASON: Final = re.compile(r" \([a-z_]+\)$")  # for programs
+_SUGGESTION: Final = re.compile(r"(.+) (\(did you mean .+\?\))")
+
+
+def translate_sentences(text: str) -> list[tuple[str, bool]]:
+    """Translate what is wrong with a row, sentence by sentence; each with whether it is in the person's language."""
+    end = "။" if language.get() == "my" else "."
+    found = []
+    for sentence in _SENTENCES.split(text):
+        plain = _REASON.sub("", sentence.removesuffix("."))
+        suggestion = _SUGGESTION.fullmatch(plain)
+        parts = suggestion.groups() if suggestion else (plain,)
+        told = " ".join(map(translate, parts))
+        is_known = language.get() == SOURCE or all(find_message(part.partition(": ")[2] if _names_kind(part) else part)
+                                                   for part in parts)  # fmt: skip
+        found.append((told + (end if is_known else "."), is_known))
+    return found
+
+
+def _names_kind(text: str) -> bool:
+    return text.partition(": ")[0] in (*KIND_NAMES, "SubId") and ": " in text

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
 import msgspec
+from markupsafe import Markup, escape
 
 from oracle.api.admin.operations import BODY_BYTES_MAX
 from oracle.api.console.answers import Answer
+from oracle.api.console.api_texts import translate_sentences
 from oracle.api.console.bodies import Form
 from oracle.api.console.declarations import page
 from oracle.api.console.languages import Lazy, _, lazy
@@ -100,6 +102,13 @@ STATUSES: Final[Mapping[str, tuple[Lazy, str]]] = {
 
 def name_reason(code: str | None) -> str:
     return str(REASONS.get(code or "", code or ""))
+
+
+def explain(message: str) -> Markup:
+    """Write a message of the API about a row; sentences that are not translated are marked as English."""
+    sentences = (escape(text) if is_known else Markup('<span lang="en">{}</span>').format(text)
+                 for text, is_known in translate_sentences(message))  # fmt: skip
+    return Markup(" ").join(sentences)
 
 
 # The list ---------------------------------------------------------------------------------------------------------
@@ -263,7 +272,7 @@ def _show_form(
     return visit.show(
         "files/new.html", block="checked", http_status=422 if errors else 200, values=values, errors=errors,
         checked=checked, is_part=is_part, fsps=_list_fsps(visit), fsp_id=visit.fsp_id, name_reason=name_reason,
-        asks_fsp=visit.caller.fsp_ids is None,
+        explain=explain, asks_fsp=visit.caller.fsp_ids is None,
     )  # fmt: skip
 
 
@@ -313,7 +322,7 @@ async def _describe(visit: Visit, batch: Any) -> dict[str, Any]:
         failed = reply.json if reply.ok else failed
     return {
         "batch": batch, "path": path, "failed": failed, "is_final": batch["state"] in FINAL, "share": _share(batch),
-        "statuses": STATUSES, "name_reason": name_reason,
+        "statuses": STATUSES, "name_reason": name_reason, "explain": explain,
     }  # fmt: skip
 
 
@@ -366,7 +375,7 @@ async def show_rows(visit: Visit, fsp_id: str, batch_id: str) -> Answer:
     found = await visit.get("listBatchRows", path=path, query=query)
     return visit.show(
         "files/rows.html", block="list", rows=found["items"], next=found["next"], only=only, path=path,
-        statuses=STATUSES, name_reason=name_reason,
+        statuses=STATUSES, name_reason=name_reason, explain=explain,
     )  # fmt: skip
 
 
