@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _TITLE: Final = lazy("Coverage of a prefix")
 _NEEDS: Final = ("listRoutes", "listFsps")
-_ROUTES_MAX: Final = 1_000
+_ROUTES_MAX: Final = 400
+_FSPS_MAX: Final = 1_000
 
 
 @page("coverage", "GET", "/routes/coverage", _TITLE, needs=_NEEDS, under="routes")
@@ -39,7 +40,7 @@ async def show_coverage(visit: Visit) -> Answer:
         return await visit.ask("listRoutes", query=query)
 
     async def list_fsps(status: str) -> list[str]:
-        reply = await visit.ask("listFsps", query={"status": status, "limit": _ROUTES_MAX})
+        reply = await visit.ask("listFsps", query={"status": status, "limit": _FSPS_MAX})
         return [one["fspId"] for one in reply.json["items"]] if reply.ok else []
 
     found, suspended, closed = await asyncio.gather(ask(kind, prefix), list_fsps("suspended"), list_fsps("closed"))
@@ -64,5 +65,5 @@ def _show(
     return visit.show(
         "coverage/coverage.html", http_status=200 if reply is None else 422, values=values, root=root,
         kinds=words.list_kinds(), errors=None if reply is None else visit.errors_of(reply), picture=picture,
-        is_cut=is_cut, labels=LABELS, width=WIDTH, row=ROW,
+        is_cut=is_cut, labels=LABELS, width=WIDTH, row=ROW, routes_max=_ROUTES_MAX,
     )  # fmt: skip
