@@ -242,7 +242,10 @@ def test_a_change_of_an_fsp_with_two_persons_waits(service: Service, person: Mak
     sent = {"fsp": "pairbank", "kind": "EMAIL", "identifier": "Ana@Example.com", "currency": "USD"}
     page = read(one.follow(one.post(NEW, {**sent, "once": find_value(form, "once")})))
     assert "waits for a second person" in page
+    assert "ana@example.com" in page
+    page = read(one.get(LIST))
     assert "This FSP has no aliases." in page
+    assert "Upload a file" in page
     again = one.post(NEW, {**sent, "once": "another"})
     assert again.status_code == 422
     assert "waits" in read(again)

@@ -153,8 +153,11 @@ def _read_alias(form: Form) -> dict[str, Any]:
 
 
 def _lead_to_waiting(visit: Visit, fsp_id: str, reply: Reply) -> Answer:
-    text = _("Change {number} waits for a second person. Nothing changes before they approve it.")
-    return visit.lead("aliases", text.format(number=reply.json["batchId"]), kind="warning", fsp=fsp_id)
+    number = reply.json["batchId"]
+    text = _("Change {number} waits for a second person. Nothing changes before they approve it.").format(number=number)
+    if visit.may("sampleBatch", fsp_id):
+        return visit.lead("task", text, kind="warning", fsp_id=fsp_id, batch_id=number)
+    return visit.lead("aliases", text, kind="warning", fsp=fsp_id)
 
 
 # One --------------------------------------------------------------------------------------------------------------
