@@ -270,9 +270,11 @@ class Export:
     def _choose_query(self, party_id_type: str, beginning: str) -> tuple[str, tuple[Any, ...]]:
         wanted = self._wanted
         place = (wanted.fsp_id, party_id_type, beginning, bound_above(beginning))
+        if wanted.currency is not None:
+            return QUERIES["aliases_export_in_currency"], (*place, wanted.since, wanted.until, wanted.currency)
         if wanted.is_of_all_times:
-            return QUERIES["aliases_export"], (*place, wanted.currency)
-        return QUERIES["aliases_export_changed"], (*place, wanted.since, wanted.until, wanted.currency)
+            return QUERIES["aliases_export"], place
+        return QUERIES["aliases_export_changed"], (*place, wanted.since, wanted.until)
 
     def _narrow(self, party_id_type: str, rows: Rows) -> Rows:
         if self._wanted.takes_all:

@@ -115,9 +115,9 @@ SELECT identifier, sub_id, bool_or(fits) AS fits FROM (
 -- The first statement of a transaction with a snapshot.  Not clock_timestamp(): what was committed before must be in it.
 SELECT now() AS at
 
--- name: aliases_export(text, party_id_type, text, text, text) -> ExportedAliasRow
--- All aliases of FSP $1 of type $2 with its entries under each key, in no order.  $3 from this identifier, $4 below this one;
--- $5 with an entry in this currency, NULL for any.  For a prefix that few identifiers have it reads a range of each primary key; else the indexes by FSP, or the tables
+-- name: aliases_export(text, party_id_type, text, text) -> ExportedAliasRow
+-- All aliases of FSP $1 of type $2 with its entries under each key, in no order.  $3 from this identifier, $4 below this one.
+-- For a prefix that few identifiers have it reads a range of each primary key; else the indexes by FSP, or the tables
 -- where this FSP has most of them.
 SELECT identifier, sub_id, a.currency, a.is_hint, a.changed_at, f.further_currencies, f.further_changed_at
 FROM (SELECT identifier, sub_id, currency, is_hint, changed_at FROM aliases
@@ -127,19 +127,41 @@ FULL JOIN (SELECT identifier, sub_id, array_agg(currency ORDER BY currency) AS f
            WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND identifier >= $3 AND identifier < $4
            GROUP BY identifier, sub_id) AS f
 USING (identifier, sub_id)
-WHERE $5::text IS NULL OR a.currency = $5 OR $5 = ANY (f.further_currencies)
 
--- name: aliases_export_changed(text, party_id_type, text, text, timestamptz, timestamptz, text) -> ExportedAliasRow
--- Those with an entry that changed from $5 on and before $6, and is in currency $7, NULL for any.  Reads one range of aliases_by_fsp and one of
+-- name: aliases_export_changed(text, party_id_type, text, text, timestamptz, timestamptz) -> ExportedAliasRow
+-- Those with an entry that changed from $5 on and before $6.  Reads one range of aliases_by_fsp and one of
 -- alias_currencies_by_fsp; then the entries by the primary keys.
 SELECT k.identifier, k.sub_id, d.currency, d.is_hint, d.changed_at, f.further_currencies, f.further_changed_at
 FROM (SELECT identifier, sub_id FROM aliases
       WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND identifier >= $3 AND identifier < $4
-        AND changed_at >= $5 AND changed_at < $6 AND ($7::text IS NULL OR currency = $7)
+        AND changed_at >= $5 AND changed_at < $6
       UNION
       SELECT identifier, sub_id FROM alias_currencies
       WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND identifier >= $3 AND identifier < $4
-        AND changed_at >= $5 AND changed_at < $6 AND ($7::text IS NULL OR currency = $7)) AS k
+        AND changed_at >= $5 AND changed_at < $6) AS k
+LEFT JOIN LATERAL (
+    SELECT currency, is_hint, changed_at, fsp_id FROM aliases a
+    WHERE (a.identifier, a.party_id_type, a.sub_id) = (k.identifier, $2::party_id_type, k.sub_id) OFFSET 0
+) AS d ON d.fsp_id = $1
+CROSS JOIN LATERAL (
+    SELECT array_agg(currency ORDER BY currency) AS further_currencies,
+           array_agg(changed_at ORDER BY currency) AS further_changed_at
+    FROM (SELECT currency, changed_at, fsp_id FROM alias_currencies x
+          WHERE (x.identifier, x.party_id_type, x.sub_id) = (k.identifier, $2::party_id_type, k.sub_id) OFFSET 0) AS x
+    WHERE fsp_id = $1
+) AS f
+
+-- name: aliases_export_in_currency(text, party_id_type, text, text, timestamptz, timestamptz, text) -> ExportedAliasRow
+-- The same for those whose entry in currency $7 changed then.  No key comes twice, so the first rows come at once.  Reads
+-- one range of aliases_by_currency and one of alias_currencies_by_currency; then the entries by the primary keys.
+SELECT k.identifier, k.sub_id, d.currency, d.is_hint, d.changed_at, f.further_currencies, f.further_changed_at
+FROM (SELECT identifier, sub_id FROM aliases
+      WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND identifier >= $3 AND identifier < $4
+        AND changed_at >= $5 AND changed_at < $6 AND currency = $7
+      UNION ALL
+      SELECT identifier, sub_id FROM alias_currencies
+      WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND identifier >= $3 AND identifier < $4
+        AND changed_at >= $5 AND changed_at < $6 AND currency = $7) AS k
 LEFT JOIN LATERAL (
     SELECT currency, is_hint, changed_at, fsp_id FROM aliases a
     WHERE (a.identifier, a.party_id_type, a.sub_id) = (k.identifier, $2::party_id_type, k.sub_id) OFFSET 0

@@ -427,8 +427,9 @@ def test_a_prefix_is_a_range_of_an_index(service: Service) -> None:
         ("aliases_beginning", [*fsp, begin, "''", end, *times, "101", "NULL"]),
         ("aliases_beginning", [*fsp, "'525560019994'", "'\x01'", end, *times, "101", "'MXN'"]),
         ("aliases_page_in_currency", [*fsp, *reversed(times), "''", "''", "101", "'MXN'"]),
-        ("aliases_export", [*place, "NULL"]),
-        ("aliases_export_changed", [*place, *times, "'MXN'"]),
+        ("aliases_export", place),
+        ("aliases_export_changed", [*place, *times]),
+        ("aliases_export_in_currency", [*place, *times, "'MXN'"]),
     ):
         sql = QUERIES[query]
         for number, value in reversed(list(enumerate(arguments, 1))):
