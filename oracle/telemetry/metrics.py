@@ -26,6 +26,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from importlib.metadata import version
 from itertools import count, product
@@ -633,8 +634,12 @@ class Snapshot:
         slot = Metrics.slot(name, **labels)
         return [float(sum(reading.cells[slot + each] for reading in self._readings)) for each in range(BUCKETS)]
 
+    @cached_property
+    def _alive(self) -> list[tuple[_Reading, _Process]]:
+        return [(reading, process) for reading in self._readings if (process := reading.process())]
+
     def list_processes(self) -> list[ProcessState]:
-        alive = [(reading, process) for reading in self._readings if (process := reading.process())]
+        alive = self._alive
         booted_at, ticks = (_find_boot(), os.sysconf("SC_CLK_TCK")) if alive else (0.0, 1)
         return [
             ProcessState(
@@ -646,7 +651,7 @@ class Snapshot:
 
     def read_gauges(self, name: str, label: str = "") -> dict[str, float]:
         """Read the highest value in living processes for each value of a label ('': without one); only what is set."""
-        alive = [reading for reading in self._readings if reading.process()]
+        alive = [reading for reading, _process in self._alive]
         known = dict(_SERIES[name].labels)[label] if label else ("",)
         found = {}
         for value in known:
