@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
 import asyncpg
@@ -37,6 +37,7 @@ from oracle.verifier import leaf
 from oracle.verifier.manifest import Manifest
 
 FILTERED: Final = "alias-oracle-history-filtered/1"
+_CLOCK_SKEW: Final = timedelta(hours=1)  # of two servers of PostgreSQL, one of which takes over
 _NDJSON: Final = "application/x-ndjson"
 _CSV: Final = "text/csv"
 _BINARY: Final = "application/octet-stream"
@@ -195,7 +196,8 @@ def _answer(call: Call, stream: Any, media_type: str, begin: int, end: int) -> S
 async def export_filtered(
     call: NamedDependency[Call], request: Request[Any, Any, Any], data: FilterQuestion
 ) -> Streamed:
-    """It reads all leaves [begin, end).  Without `format` the header Accept decides; without both it is NDJSON.
+    """It reads all leaves [begin, end) that were sealed from an hour before `from` on.  Without `format` the header
+    Accept decides; without both it is NDJSON.
 
     `ndjson`: lines `{"leaf": index, "event": {…}}`, then one `{"manifest": {…}}`: without it the answer is incomplete.
     `csv`: the columns of events.csv, a header first.
@@ -207,7 +209,11 @@ async def export_filtered(
     asked = {"fspId": data.fsp_id, "entity": data.entity, "from": since, "to": until}
     wanted = {name: value for name, value in asked.items() if value is not None}
     async with open_log(call.postgres.desk) as connection:
-        manifest = await _make_manifest(connection, data.begin, data.end)
+        begin = data.begin
+        if since is not None:  # no event was sealed before it happened
+            sealed = await connection.fetchval(QUERIES["audit_leaf_at"], since - _CLOCK_SKEW)
+            begin = max(begin, sealed if data.end is None else min(sealed, data.end))
+        manifest = await _make_manifest(connection, begin, data.end)
     span = {"begin": manifest.begin, "end": manifest.end}
     await record(call, "export", None, data.fsp_id, {**wanted, **span, "as": media_type})
 
