@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from oracle.api.console.visits import Visit
 
 WAITING: Final = 5  # are listed; the page of tasks has all
-WAITING_MAX: Final = 50  # are counted
 FILES: Final = 5
 OWN: Final = 50
 OWN_DAYS: Final = 7  # how long a failed upload stays here
@@ -52,9 +51,9 @@ class Notice(NamedTuple):
 @page("home", "GET", "/", lazy("Home"), menu=10)
 async def show_home(visit: Visit) -> Answer:
     fsp_id = _find_fsp(visit)
-    decides = visit.may("approveBatch", fsp_id)
+    decides = visit.may("approveBatch", fsp_id) and visit.may("listWaitingBatches")
     waiting, own, files, state = await asyncio.gather(
-        _list(visit, fsp_id, state="waiting", limit=WAITING_MAX) if decides else _list_nothing(),
+        _list_waiting(visit, fsp_id) if decides else _list_nothing(),
         _list_own(visit, fsp_id) if visit.may("uploadBatch", fsp_id) else _list_nothing(),
         _list(visit, fsp_id, only="files", limit=FILES),
         visit.get("getServiceState") if visit.may("getServiceState") else _list_nothing(),
@@ -62,10 +61,9 @@ async def show_home(visit: Visit) -> Answer:
     is_state = "processes" in state
     return visit.show(
         "home/home.html", fsp_id=fsp_id, fsps=sorted(visit.caller.fsp_ids or ()),
-        waiting=[_describe_waiting(visit, one) for one in waiting["items"][:WAITING]],
-        more=len(waiting["items"]) - WAITING, tasks_url=_find_menu(visit, 50),
+        waiting=[_describe_waiting(one) for one in waiting["items"]],
         notices=list(_list_notices(own["items"], is_decider=decides)),
-        files=files["items"], decides=decides,
+        files=files["items"],
         doubts_of=_choose_doubts(visit, fsp_id),
         now=describe_now(state) if is_state else [],
         findings=list(find_problems(state, datetime.now(UTC))) if is_state else [],
@@ -89,10 +87,6 @@ def _find_fsp(visit: Visit) -> str | None:
     """Find the FSP that the page is about; of somebody with several, the first, until they choose."""
     own = visit.caller.fsp_ids
     return visit.fsp_id or (min(own) if own else None)
-
-
-def _find_menu(visit: Visit, place: int) -> str:
-    return next((item.url for item in visit.menu if item.page.menu == place), "")
 
 
 # What waits -------------------------------------------------------------------------------------------------------
@@ -121,8 +115,15 @@ async def _list_own(visit: Visit, fsp_id: str | None) -> Any:
     )
 
 
-def _describe_waiting(visit: Visit, batch: Mapping[str, Any]) -> dict[str, Any]:
-    is_own = batch["uploadedBy"] in (visit.caller.actor, visit.caller.person)
+async def _list_waiting(visit: Visit, fsp_id: str | None) -> Any:
+    """List the oldest things that wait for a second person."""
+    reply = await visit.ask("listWaitingBatches", query={"fspId": fsp_id, "limit": WAITING})
+    return reply.json if reply.ok else _NOTHING
+
+
+def _describe_waiting(task: Mapping[str, Any]) -> dict[str, Any]:
+    batch, verdict = task["batch"], task["verdict"]
+    is_own = verdict is not None and verdict["code"] == "same_person"
     return {**batch, "text": _name_batch(batch), "is_own": is_own}
 
 
