@@ -218,4 +218,4 @@ async def test_an_operator_suspends_and_reactivates_with_the_keyboard(service: S
     await page.get_by_label("Reason").fill("the scheme agrees")
     await page.get_by_role("button", name="Reactivate").press("Enter")
     await expect(page.locator("#messages")).to_contain_text("is active")
-    assert tab.complaints == []
+    assert [line for line in tab.complaints if "ERR_ABORTED" not in line] == []  # home was left while it loaded

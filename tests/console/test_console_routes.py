@@ -225,4 +225,4 @@ async def test_an_operator_asks_draws_and_imports(service: Service, tab: Tab) ->
     await check_accessible(page)
     await page.get_by_role("button", name="Import the list").click()
     await expect(page.locator("#messages")).to_contain_text("1 route is created")
-    assert tab.complaints == []
+    assert [line for line in tab.complaints if "ERR_ABORTED" not in line] == []  # home was left while it loaded
