@@ -4,8 +4,9 @@ Who.      A directory of 10 million aliases of one FSP (made at first, in --data
           role.  There are files with failed rows, a change that waits, routes, and a history.
 Pages.    From the route table.  The addresses are those that the pages themselves link to, so a page is asked for a
           thing that exists.  Forms that only ask are measured, too.  Downloads, events and changes are not.
-Figures.  Each page is asked --rounds times on one connection: the time until its last byte (p50, p95), and its bytes,
-          compressed.  A first visit is the page to sign in with its styles and scripts, without fonts.
+Figures.  Each page is asked --rounds times on one connection: the time until its last byte (p50, p95), the CPU time
+          of the admin process, and its bytes, as sent and compressed.  A first visit is the page to sign in with its
+          styles and scripts, compressed, without fonts.
 Verdict.  A p95 above 50 ms, a first visit above 60 kB, or a page that is not answered is a failure; times only if
           nothing else used the machine.
 """
@@ -34,7 +35,7 @@ from loadtests import machine
 from loadtests.arguments import parse_count
 from loadtests.dataset import Refused, count_aliases, fill_embedded
 from loadtests.keys import Keys, list_fsp_ids
-from loadtests.stack import StackError, make_room, run_oracle, wait_until
+from loadtests.stack import StackError, make_room, read_exact_cpu, run_oracle, wait_until
 from oracle.api.console.declarations import ROOT, Page, list_pages
 from oracle.run.bootstrap import bootstrap
 from oracle.run.embedded import EmbeddedError
@@ -189,6 +190,7 @@ class Figure(NamedTuple):
     status: int
     p50_ms: float
     p95_ms: float
+    cpu_ms: float  # of the admin process, for each time it is asked
     sent_bytes: int
     zipped_bytes: int
 
@@ -242,14 +244,19 @@ def _make_form_case(page: Page, person: Person, form: dict[str, str]) -> Case:
     return Case(page, person, answer.location, None) if answer.location else Case(page, person, page.url, form)
 
 
-def measure(case: Case, rounds: int) -> Figure:
-    answers = [case.person.ask(case.path, case.form) for _ in range(rounds + 1)][1:]
+def measure(case: Case, rounds: int, pids: Sequence[int]) -> Figure:
+    """`pids`: the processes whose CPU time a page costs."""
+    case.person.ask(case.path, case.form)
+    before = read_exact_cpu(pids)
+    answers = [case.person.ask(case.path, case.form) for _ in range(rounds)]
+    cpu_s = read_exact_cpu(pids).since(before).total
     times = sorted(1_000 * answer.seconds for answer in answers)
     last = answers[-1]
     return Figure(
         case.page.name + (f" {case.path.removeprefix(ROOT)}" if case.path in EXTRA else ""), case.person.role,
         max(answer.status for answer in answers), statistics.median(times),
-        times[min(len(times) - 1, int(0.95 * len(times)))], last.sent_bytes, len(gzip.compress(last.body)),
+        times[min(len(times) - 1, int(0.95 * len(times)))], 1_000 * cpu_s / rounds, last.sent_bytes,
+        len(gzip.compress(last.body)),
     )  # fmt: skip
 
 
@@ -276,7 +283,7 @@ def run(home: Path, arguments: argparse.Namespace) -> tuple[list[Figure], int, l
         key = asyncio.run(bootstrap(service.database_url, forced_by="load test of the console"))
         people = prepare(service.admin_url, str(key))
         cases = list_cases(people)
-        figures = [measure(case, arguments.rounds) for case in cases]
+        figures = [measure(case, arguments.rounds, service.admin_pids) for case in cases]
         reached = {case.page.name for case in cases}
         pages = [page for page in list_pages().values() if page.method == "GET" and not page.is_part]
         missed = [page.name for page in pages if not page.is_open and page.name not in reached]
@@ -284,10 +291,10 @@ def run(home: Path, arguments: argparse.Namespace) -> tuple[list[Figure], int, l
 
 
 def show(figures: list[Figure], first_visit: int, missed: list[str]) -> None:
-    table = Table("page", "as", "status", "p50 ms", "p95 ms", "bytes", "compressed")
+    table = Table("page", "as", "status", "p50 ms", "p95 ms", "CPU ms", "bytes", "compressed")
     for one in sorted(figures, key=lambda one: -one.p95_ms):
         table.add_row(one.page, one.role, str(one.status), f"{one.p50_ms:.1f}", f"{one.p95_ms:.1f}",
-                      f"{one.sent_bytes:,}", f"{one.zipped_bytes:,}")  # fmt: skip
+                      f"{one.cpu_ms:.1f}", f"{one.sent_bytes:,}", f"{one.zipped_bytes:,}")  # fmt: skip
     Console(width=140).print(table)
     print(f"first visit: {first_visit:,} bytes, compressed, without fonts (limit {FIRST_VISIT_MAX_BYTES:,})")
     if missed:

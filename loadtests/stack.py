@@ -187,6 +187,10 @@ class Service(NamedTuple):
         return [pid for pid in find_descendants(self.process.pid) if _is_hub_worker(pid)]
 
     @property
+    def admin_pids(self) -> list[int]:
+        return [pid for pid in find_descendants(self.process.pid) if "admin" in _read_command(pid)]
+
+    @property
     def postgres_pids(self) -> list[int]:
         """The embedded PostgreSQL with all its present backends; none if the database is not embedded."""
         return [pid for pid in find_descendants(self.process.pid) if _read_command(pid)[:1] == ["postgres"]]
