@@ -593,18 +593,6 @@ def test_events_explain_everything_that_files_did(service: Service) -> None:
     assert asyncio.run(list_differences(service.database_url)) == []
 
 
-def test_a_stop_does_not_wait_for_watchers(service: Service, maker: httpx.Client, operator: httpx.Client) -> None:
-    """Last: it ends the service."""
-    operator.patch("/fsps/greenbank", json={"twoPersons": True}).raise_for_status()
-    batch = wait_until_settled(maker, upload(maker, rows("watched", 1)))
-    with maker.stream("GET", f"{BATCHES}/{batch['batchId']}/events") as answer:
-        lines = answer.iter_lines()
-        assert next(lines) == "event: progress"
-        assert service.oracle.stop() == 0
-    # A worker that waited for the one who watches would have been killed.
-    assert service.oracle.find_log_lines("A worker did not stop in time; killing it") == []
-
-
 # Before an upload, and rows by pages ----------------------------------------------------------------------------
 
 
@@ -689,3 +677,18 @@ def test_a_list_has_files_or_changes_alone(maker: httpx.Client) -> None:
     assert not set(listed["files"]) & set(listed["changes"])
     for batch in (file, change):
         maker.post(f"{BATCHES}/{batch['batchId']}/cancel", json={}).raise_for_status()
+
+
+# The last one, because it stops the service of this module.
+
+
+def test_a_stop_does_not_wait_for_watchers(service: Service, maker: httpx.Client, operator: httpx.Client) -> None:
+    """Last: it ends the service."""
+    operator.patch("/fsps/greenbank", json={"twoPersons": True}).raise_for_status()
+    batch = wait_until_settled(maker, upload(maker, rows("watched", 1)))
+    with maker.stream("GET", f"{BATCHES}/{batch['batchId']}/events") as answer:
+        lines = answer.iter_lines()
+        assert next(lines) == "event: progress"
+        assert service.oracle.stop() == 0
+    # A worker that waited for the one who watches would have been killed.
+    assert service.oracle.find_log_lines("A worker did not stop in time; killing it") == []
