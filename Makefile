@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 COMPILING := $(VENV)/.compiling
 INSTALL := PYTHON='$(PYTHON)' .ci/install
 
-.PHONY: help install run compile test test-compiled faults failover versions interop ttk check contract documents translations monitoring alerts verifier format load k6 deploy-tools golden ceiling pythons costs dfsps console dataset lock clean
+.PHONY: help install run compile test test-compiled faults failover versions interop ttk check contract documents translations pictures monitoring alerts verifier format load k6 deploy-tools golden ceiling pythons costs dfsps console dataset lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 15
@@ -97,6 +97,9 @@ documents: install ## generate docs/settings.md, metrics.md and commands.md from
 
 translations: install ## add the messages of the console that have no translation to their catalogues, to be filled in
 	@$(BIN)/python -m oracle.api.console.languages
+
+pictures: install ## take the pictures of the console that the README shows
+	@CONSOLE_PICTURES=docs/pictures $(BIN)/pytest -q tests/console/test_console_walk.py -k en-keyboard
 
 monitoring: install ## generate the dashboard and the forms of the alert rules in deploy/monitoring
 	@PYTHONPATH=tests $(BIN)/python tests/monitoring/test_monitoring_files.py --write
