@@ -51,6 +51,13 @@ NOT_COMMANDS: dict[tuple[str, str], str] = {
         "GET",
         "/fsps/{fsp_id}/batches/{batch_id}/events",
     ): "commands ask for the batch instead, because that survives a restart",
+    ("GET", "/fsps/{fsp_id}/batches/{batch_id}/rows"): "`oracle batch results` gets all of them",
+    ("GET", "/fsps/{fsp_id}/batches/{batch_id}/sample"): "`oracle batch file` gets the whole file",
+    ("GET", "/fsps/{fsp_id}/batches/{batch_id}/decision"): "`oracle batch approve` gives the same reason",
+    ("GET", "/batches/waiting"): "`oracle batch list --state waiting` lists those of each FSP",
+    ("GET", "/batches/decided"): "`oracle batch list` shows who decided, for each FSP",
+    ("GET", "/service"): "for pages of people; `/health` and `/metrics` have the same for programs",
+    ("GET", "/service/samples"): "for pages of people; a monitor keeps its own samples of `/metrics`",
 }
 
 

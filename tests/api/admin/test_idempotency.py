@@ -63,13 +63,18 @@ CALLS: Final[dict[str, Callable[[Service], Made]]] = {
         _waiting(service, "reject"), {"reason": "a test"}
     ),
     "/admin/v1/fsps/{fsp_id}/batches/{batch_id}/cancel": lambda service: (_waiting(service, "cancel"), {}),
+    "/audit/v1/verifications": lambda service: (f"{service.oracle.admin_url}/audit/v1/verifications", {}),
 }  # fmt: skip
+# They change no directory, so history has nothing of them.
+WITHOUT_EVENTS: Final = {"/audit/v1/verifications"}
 # Those that change nothing: there is nothing to repeat.
 READING: Final = {
     "/admin/v1/als/registration",  # it creates what is missing at an ALS: a second call finds nothing missing
     "/admin/v1/fsps/{fsp_id}/aliases/check",
+    "/admin/v1/fsps/{fsp_id}/batches/check",
     "/admin/v1/aliases/lookup",
     "/admin/v1/routes/what-if",
+    "/audit/v1/verifications/{verification_id}/stop",  # one that has ended stays as it is
     "/audit/v1/events/search",
     "/audit/v1/resolve",
     "/audit/v1/timeline",
@@ -137,7 +142,7 @@ def test_every_post_is_done_once(service: Service, path: str) -> None:
     first = call()
     assert first.is_success, first.text
     done = _calls_in_history(service, caller)
-    assert done > 0
+    assert (done == 0) == (path in WITHOUT_EVENTS)
     again = [call() for _ in range(2)]
     assert {_describe_answer(answer) for answer in again} == {_describe_answer(first)}
     assert [answer.headers.get("idempotency-replayed") for answer in (first, *again)] == [None, "true", "true"]
