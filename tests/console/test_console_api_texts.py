@@ -7,7 +7,8 @@ from contextvars import copy_context
 import pytest
 
 from oracle.api.console import languages
-from oracle.api.console.api_texts import find_message, translate
+from oracle.api.console.api_texts import translate
+from oracle.api.texts import find_message
 from oracle.identifiers import KINDS, BadIdentifier, Reading, describe_fault, find_scheme
 from oracle.identifiers.errors import EXPLANATIONS
 

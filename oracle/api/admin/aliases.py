@@ -420,9 +420,10 @@ async def _require_permitted(rows: Rows, fsp_id: str, kind: str, currency: str |
 
 def _make_not_allowed(fsp_id: str, name: str, member: str, allowed: Collection[str]) -> Refusal:
     """Name what is allowed in place of `name`: a kind, or a currency of today."""
-    known = f"its {member} are {', '.join(sorted(allowed))}" if allowed else f"it has no {member}"
-    hint = f"An operator can add it to the {member} of the FSP"
-    return Refusal(409, "not_allowed", f"{fsp_id} cannot register {name}; {known}", hint)
+    detail = f"{fsp_id} cannot register {name}; it has no {member}"
+    if allowed:
+        detail = f"{fsp_id} cannot register {name}; its {member} are {', '.join(sorted(allowed))}"
+    return Refusal(409, "not_allowed", detail, f"An operator can add it to the {member} of the FSP")
 
 
 async def _fetch_entries(rows: Rows, fsp_id: str, key: PartyKey) -> _PartyEntries:

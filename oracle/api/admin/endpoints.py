@@ -223,9 +223,9 @@ def _require_urls(data: FspEndpointsChange) -> None:
 
 
 def _make_bad_url(error: BadUrl, field: str, endpoint_type: str = "") -> Refusal:
-    of = f" for {endpoint_type}" if endpoint_type else ""
+    detail = f"The URL for {endpoint_type} cannot be called" if endpoint_type else "The URL cannot be called"
     text = str(error)
-    return Refusal(400, "bad_url", f"The URL{of} cannot be called", f"{text[0].upper()}{text[1:]}", field=field)
+    return Refusal(400, "bad_url", detail, f"{text[0].upper()}{text[1:]}", field=field)
 
 
 def _read_key(text: str) -> tuple[str, str]:

@@ -86,7 +86,7 @@ DEFECT: Final = Refusal(
     "Ask the operator of the service to look for the cause in its log",
 )
 
-_OF_ERROR: Final[dict[type[Exception], tuple[int, Code, str]]] = {
+OF_ERROR: Final[dict[type[Exception], tuple[int, Code, str]]] = {
     errors.PartyNotFound: (404, "not_found", "This FSP has no such alias"),
     errors.NotOwner: (404, "not_found", "This FSP has no such alias"),  # as if it were absent: see `access`
     errors.AlreadyRegistered: (409, "held_elsewhere", "The customer must first ask the other FSP to remove it"),
@@ -106,7 +106,7 @@ _NO_TEXT: Final = (asyncpg.CharacterNotInRepertoireError, asyncpg.Untranslatable
 # What the JSON decoder lets through as it is: nested too deeply, not UTF-8.
 _NO_JSON: Final = (RecursionError, UnicodeDecodeError)
 
-_OF_STATUS: Final[dict[int, tuple[Code, str, str]]] = {
+OF_STATUS: Final[dict[int, tuple[Code, str, str]]] = {
     404: ("not_found", "No such resource", "The page /docs lists every path"),
     405: (
         "method_not_allowed",
@@ -136,7 +136,7 @@ def refusal_of(error: BaseException) -> Refusal:
     if isinstance(error, _NO_TEXT):
         return Refusal(400, "invalid", "A text holds a character that cannot be stored", "Remove U+0000")
     for kind in type(error).__mro__:
-        found = _OF_ERROR.get(kind)
+        found = OF_ERROR.get(kind)
         if found is not None:
             status, code, hint = found
             detail = "Not found" if status == 404 else str(error)  # noqa: PLR2004 - the same for absent and foreign
@@ -156,8 +156,8 @@ def _of_http(error: HTTPException) -> Refusal:
         return Refusal(400, "broken_off", "The request ended before the body was complete", "Send it again")
     if status >= 500:  # noqa: PLR2004 - the server's side of the statuses
         return DEFECT
-    if status in _OF_STATUS:
-        code, detail, hint = _OF_STATUS[status]
+    if status in OF_STATUS:
+        code, detail, hint = OF_STATUS[status]
         return Refusal(status, code, detail, hint, _allow_header(error))
     if error.detail.startswith(_NOT_JSON):
         return _refuse_json()

@@ -1,206 +1,15 @@
-"""Texts of the API, and of `oracle.identifiers`, in the language of the person: what is wrong with what they wrote.
-
-Those texts are English sentences with values in them.  TEXTS has each as a message, with a {place} for each value.  A
-text that is not here stays English.  Tests require that every explanation of an identifier is here.
-"""
+"""Texts of the API in the language of the person, with the names that people read for kinds: see `oracle.api.texts`."""
 
 from __future__ import annotations
 
 import re
-from functools import cache
-from typing import Final, NamedTuple
+from typing import Final
 
-from oracle.api.console.languages import SOURCE, Lazy, _, language, lazy
+from oracle.api import texts
+from oracle.api.console.languages import SOURCE, language
 from oracle.api.console.words import KIND_NAMES, name_kind
+from oracle.api.texts import find_message
 from oracle.identifiers import describe_fault
-
-TEXTS: Final[tuple[Lazy, ...]] = (
-    # The rules of identifiers: `oracle.identifiers.errors.EXPLANATIONS`.
-    lazy("these digits can be two numbers, with this country too; write + and the calling code"),
-    lazy("these digits are a number at home and another one abroad; write + and the calling code, or name the country"),
-    lazy("several townships have this Latin spelling; use Burmese letters"),
-    lazy("the check digit is wrong"),
-    lazy("the check digits are wrong"),
-    lazy("the number of characters is wrong"),
-    lazy("the number must have exactly six digits"),
-    lazy("the state must be 1 to 14, without a leading zero"),
-    lazy("it does not have the form of this kind of identifier"),
-    lazy("the township must be three letters that townships have"),
-    lazy("the citizenship type must be one of N E P T Y S"),
-    lazy("no bank has the code 000"),
-    lazy("no identifier begins with it"),
-    lazy("the check digits must be 02 to 98"),
-    lazy("this country has no identifiers of this kind; correct the country or leave it out"),
-    lazy("this country has no such account numbers"),
-    lazy("a slash has cut one registration card in two: its state, and a SubId; write it with hyphens"),
-    lazy("it ends like a decimal number; write its digits alone"),
-    lazy("00 is dialled for calls abroad and is no part of the number; write + in its place"),
-    lazy("it is empty"),
-    lazy("it contains a character that is not allowed"),
-    lazy("it is longer than 128 characters"),
-    lazy("it is not a valid number in its country"),
-    lazy("it starts with 0, but no calling code does"),
-    lazy("the citizenship type is missing"),
-    lazy("it mixes Burmese digits with the digits 0 to 9"),
-    lazy("it contains the prefix for calls within the country; identifiers are written without it"),
-    lazy("it looks like a national number; write + and the calling code, or name its country and write no +"),
-    lazy("only the digits 0 to 9 are allowed"),
-    lazy("it must be text"),
-    lazy("only one plus sign is allowed, at the beginning"),
-    lazy("it has a separator too many; write 12/OUKAMA(N)123456 or 12-OUKAMA-N-123456"),
-    lazy("it is empty; leave it out instead"),
-    lazy("it must be in Unicode normalisation form C"),
-    lazy("write the number without tel in front of it"),
-    lazy("it is too long for this kind of identifier"),
-    lazy("it is too short for this kind of identifier"),
-    lazy("the country is not a two-letter ISO 3166 code such as MX or GB (not UK)"),
-    lazy("this kind of identifier is not known"),
-    lazy("no township of this state has this Latin spelling; use Burmese letters"),
-    # What was found in an identifier: `Scheme.describe_fault`.
-    lazy("character {n} is {found}, and a digit is needed"),
-    lazy("character {n} is {found}, and a letter is needed"),
-    lazy("character {n} is {found}, and a letter or a digit is needed"),
-    lazy("character {n} is {found}, and only letters and digits are allowed"),
-    lazy("character {n} is {found}, and it is not allowed"),
-    lazy("character {n} is {found}, and it is not allowed before the @"),
-    lazy("character {n} is {found}, and it is not allowed after the @"),
-    lazy("character {n} is {found}, and it is allowed at the beginning only"),
-    lazy("a space"),
-    lazy("a tab"),
-    lazy("a line break"),
-    lazy("an apostrophe"),
-    lazy("it has {n} characters, and at most {most} are allowed"),
-    lazy("it has {n} characters, and one of {country} has {needed}"),
-    lazy("it has {n} digit, and {needed} are needed"),
-    lazy("it has {n} digits, and {needed} are needed"),
-    lazy("it has {n} digit, and {needed} are needed with the calling code"),
-    lazy("it has {n} digits, and {needed} are needed with the calling code"),
-    lazy("it has {n} digits, and numbers of {country} have {needed}"),
-    lazy("{n} digits follow the calling code {code}, and numbers of {country} have {needed}"),
-    lazy("the number of digits is right, but no number of {country} begins like this one"),
-    lazy(
-        "it has {n} digits and looks like a national number; write + and the calling code, or name its country and"
-        " write no +"
-    ),
-    lazy("the last digit is the check digit: it is {found}, and {needed} is needed for the other 17"),
-    lazy("the check digits, characters 3 and 4, are {found}, and {needed} is needed for the rest"),
-    lazy("the check digits, characters 3 and 4, are {found}, and they must be 02 to 98"),
-    lazy("it begins with {found}, and no country with this code has such account numbers"),
-    lazy("it must begin with the two letters of a country, such as GB"),
-    lazy("the country is {country}, and the IBAN is of {found}"),
-    lazy("the country is {country}, and every {kind} is of {issuer}"),
-    lazy("it has {n} signs @, and one is needed"),
-    lazy("it has no @"),
-    lazy("something is missing before the @"),
-    lazy("something is missing after the @"),
-    lazy("it must end with a dot and at least two letters, such as .mx"),
-    lazy("it is nothing but a dot or two"),
-    lazy("the state is {found}, and it must be 1 to 14, without a leading zero"),
-    lazy("the number has {n} digit, and six are needed"),
-    lazy("the number has {n} digits, and six are needed"),
-    lazy("the citizenship type is {found}, and it must be one of N E P T Y S"),
-    lazy("no township of state {state} has the Latin spelling that is written here; use Burmese letters"),
-    lazy("more than one township of state {state} has the Latin spelling that is written here; use Burmese letters"),
-    lazy("it must have a state, a township, a type and six digits, as 12-OUKAMA-N-123456 has"),
-    # What to do about a row of a file: `oracle.imports.refusals`.
-    lazy("The country belongs in the column country"),
-    lazy("Check the digits; one can be wrong or missing"),
-    lazy("Check the digits: one is wrong, or two are swapped"),
-    lazy("Check the account number: at least one character is wrong"),
-    # What is wrong with a row of a file, and what to do, sentence by sentence: `oracle.imports.refusals`.
-    lazy("The kind has {n} character and is not known"),
-    lazy("The kind has {n} characters and is not known"),
-    lazy("{word} is not a kind"),
-    lazy("(did you mean {word}?)"),
-    lazy("The action has {n} character and is not known"),
-    lazy("The action has {n} characters and is not known"),
-    lazy("No currency has the code {code}"),
-    lazy("No country has the code {code}"),
-    lazy("The currency has {n} character, and three letters are needed"),
-    lazy("The currency has {n} characters, and three letters are needed"),
-    lazy("The country has {n} character, and two letters are needed"),
-    lazy("The country has {n} characters, and two letters are needed"),
-    lazy("Character {n} of the {column} is {found}, and a letter from A to Z is needed"),
-    lazy("This FSP cannot register {kind}, only {kinds}"),
-    lazy("The column {column} has a mark of a missing value (such as nan, NULL or N/A)"),
-    lazy("The {column} begins with {found}, as a formula does"),
-    lazy("The last {n} digits are 0: spreadsheets keep only 15 digits of a number"),
-    lazy("The CLABE has {n} digits, and 18 are needed: a zero is lost in front"),
-    lazy("The CLABE has {n} digits, and 18 are needed: two zeros are lost in front"),
-    lazy("A spreadsheet changed the value into a decimal number: character {n} of the {column} is {found}"),
-    lazy(
-        "A spreadsheet changed the value into a rounded number, so digits are lost: character {n} of the"
-        " {column} is {found}"
-    ),
-    lazy("The value is written with thousands separators: character {n} of the {column} is {found}"),
-    lazy("The row ends after {n} cell, and the column {column} is number {number}"),
-    lazy("The row ends after {n} cells, and the column {column} is number {number}"),
-    lazy("Format the column as text, enter the values again, and save the file"),
-    lazy("Write the value itself"),
-    lazy("The identifier is missing"),
-    lazy("The kind is missing"),
-    lazy("Fill it in, or delete the row"),
-    lazy("Write MSISDN, for example"),
-    lazy("Leave the field empty"),
-    lazy("If the identifier or the kind is missing, fill it in or delete the row"),
-    lazy("Save the file as CSV UTF-8"),
-    lazy("Write one of {kinds}"),
-    lazy("Write add, replace or remove, or leave it empty for add"),
-    lazy("Write an ISO 4217 code such as MXN, or leave it empty"),
-    lazy("Write MXN, for example, or leave it empty"),
-    lazy("Write MX or GB (not UK), for example, or leave it empty"),
-    lazy("Ask the operator of the hub to allow it"),
-    lazy("Check the digits; one can be wrong or missing"),
-    lazy("Check the digits: one is wrong, or two are swapped"),
-    lazy("Check the account number: at least one character is wrong"),
-    lazy("The country belongs in the column country"),
-    lazy("Another FSP has registered the identifier"),
-    lazy("The customer must first ask that FSP to remove it"),
-    lazy("This FSP has not registered this identifier with this sub_id and currency"),
-    # What is wrong with any field.
-    lazy("Not a valid time; use RFC 3339, for example 2026-11-28T10:00:00Z"),
-    lazy("Use a year from {first} to {last}"),
-    lazy("Expected 3 letters A to Z"),
-    lazy("Expected 2 letters A to Z"),
-    lazy("Expected text of at most {n} characters"),
-    lazy("Expected text of at least {n} character"),
-    lazy("It is missing: add it"),
-    lazy("Write an ISO 4217 code such as MXN"),
-    lazy("No such currency"),
-)
-_PLACE: Final = re.compile(r"\{(\w+)\}")
-_ENDS: Final = {"my": "\u104b"}  # of sentences; a dot elsewhere
-# Of a row of a file: what was found, the name of the reason, and perhaps what to do.
-_ROW: Final = re.compile(r"(.+) \([a-z_0-9]+\)\.(?: (.+)\.)?", re.DOTALL)
-
-
-class _Form(NamedTuple):
-    message: str
-    pattern: re.Pattern[str]
-
-
-@cache
-def _list_forms() -> tuple[frozenset[str], list[_Form]]:
-    """List the texts without values, and the forms of the others: those with the most words of their own first."""
-    messages = [each.message for each in TEXTS]
-    forms = [message for message in messages if _PLACE.search(message)]
-    forms.sort(key=lambda message: -len(_PLACE.sub("", message)))
-    return frozenset(messages) - frozenset(forms), [_Form(each, _make_pattern(each)) for each in forms]
-
-
-def _make_pattern(message: str) -> re.Pattern[str]:
-    words = _PLACE.split(message)  # in turn: words, the name of a place
-    return re.compile(
-        "".join(f"(?P<{part}>.+?)" if at % 2 else re.escape(part) for at, part in enumerate(words)), re.DOTALL
-    )
-
-
-def find_message(text: str) -> str | None:
-    """Find the message that a text was made of; None: it is not known."""
-    whole, forms = _list_forms()
-    if text in whole:
-        return text
-    return next((form.message for form in forms if form.pattern.fullmatch(text)), None)
 
 
 def translate(text: str) -> str:
@@ -210,29 +19,12 @@ def translate(text: str) -> str:
         return f"{name_kind(subject)}: {translate(rest)}"
     if colon and subject == "SubId":
         return f"{subject}: {translate(rest)}"
-    if language.get() == SOURCE:
-        return text
-    if row := _ROW.fullmatch(text):
-        parts = [_translate_whole(part) for part in row.groups() if part]
-        end = _ENDS.get(language.get(), ".")
-        return text if None in parts else f"{end} ".join(map(str, parts)) + end
-    return _translate_whole(text) or text
+    return texts.translate(text)
 
 
 def explain_identifier(message: str, hint: str, text: str, sub_id: str = "", country: str = "") -> str:
     """Say what is wrong in an identifier that the API refused, to the person who wrote it: it must not repeat it."""
     return translate(describe_fault(message, hint.removeprefix("Reason: "), text, sub_id, country))
-
-
-def _translate_whole(text: str) -> str | None:
-    whole, forms = _list_forms()
-    if text in whole:
-        return _(text)
-    for form in forms:
-        if found := form.pattern.fullmatch(text):
-            values = {name: _(value) if value in whole else value for name, value in found.groupdict().items()}
-            return _(form.message).format(**values)
-    return None
 
 
 _SENTENCES: Final = re.compile(r"(?<=\.) (?=[A-Z])")

@@ -1,12 +1,9 @@
-"""The languages of the console: English in the sources, the others in catalogues (gettext's .po files).
+"""The messages of the console, and those of the API's errors: in its modules and templates, and in catalogues.
 
-    _("Approve")                       in Python, while a request is answered: the text in the language of the person
-    lazy("Approve")                    in Python, at import: becomes text when a page shows it
-    ngettext("{n} row", "{n} rows", n) the form for this number; both texts are formatted by who asks
-    {% trans %}…{% endtrans %}, _("…") in templates
+    {% trans %}…{% endtrans %}, _("…") in templates; in Python see `oracle.api.languages`, whose names are here, too.
 
 Files.    translations/{language}/{module}.po: one for each module of `pages` and its templates (templates/{module}/…),
-          and console.po for all else.  They are read when the process starts: there is no compiled form, and no build.
+          and console.po for all else.  Those of the API's errors are beside the API: texts.po, problems.po.
 Tool.     `make translations` adds what is missing to the files, with an empty translation.  A test fails until it is
           filled in.
 """
@@ -14,132 +11,44 @@ Tool.     `make translations` adds what is missing to the files, with an empty t
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
-from functools import cache
-from gettext import c2py
+from collections.abc import Iterator
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from babel.core import negotiate_locale
 from babel.messages.catalog import Catalog
 from babel.messages.extract import extract
-from babel.messages.pofile import read_po, write_po
+from babel.messages.pofile import write_po
 
-SOURCE: Final = "en"
-NAMES: Final[Mapping[str, str]] = {"en": "English", "es": "Español", "my": "မြန်မာ"}  # as their speakers write them
-LANGUAGES: Final = tuple(NAMES)
+from oracle.api import problem_texts, texts
+from oracle.api.languages import (
+    LANGUAGES,
+    NAMES,
+    SOURCE,
+    Lazy,
+    Text,
+    _,
+    choose,
+    language,
+    lazy,
+    load,
+    ngettext,
+    pgettext,
+    read_catalogs,
+)
+
+__all__ = [
+    "LANGUAGES", "NAMES", "SOURCE", "Lazy", "Text", "_", "choose", "language", "lazy", "list_messages", "load",
+    "ngettext", "pgettext", "read_catalogs",
+]  # fmt: skip
+
 FOLDER: Final = Path(str(files("oracle.api.console")))
+_OF_API: Final = ("texts", "problems")  # the catalogues beside the API
 _KEYWORDS: Final[Any] = {
     "_": None, "gettext": None, "lazy": None, "ngettext": (1, 2), "pgettext": ((1, "c"), 2),
 }  # fmt: skip
 _COMMON: Final = "console"
-
-# The language of the request that is being answered.
-language: ContextVar[str] = ContextVar("language", default=SOURCE)
-
-
-class Lazy:
-    """A text that is declared before anybody's language is known."""
-
-    __slots__ = ("message",)
-
-    def __init__(self, message: str) -> None:
-        self.message = message
-
-    def __str__(self) -> str:
-        return _(self.message)
-
-    def __repr__(self) -> str:
-        return f"lazy({self.message!r})"
-
-
-lazy = Lazy
-Text = str | Lazy
-
-
-class Messages:
-    """The translations of one language."""
-
-    def __init__(self, catalogs: Mapping[str, Catalog]) -> None:
-        self._texts: dict[tuple[str, str], tuple[str, ...]] = {}
-        self._choose: Callable[[int], int] = lambda n: int(n != 1)
-        for catalog in catalogs.values():
-            self._choose = c2py(catalog.plural_expr)
-            for message in catalog:
-                if message.id and all(_list_strings(message)) and not message.fuzzy:
-                    key = (message.context or "", message.id if isinstance(message.id, str) else message.id[0])
-                    self._texts.setdefault(key, tuple(_list_strings(message)))
-
-    def find(self, message: str, context: str = "") -> str:
-        found = self._texts.get((context, message))
-        return message if found is None else found[0]
-
-    def find_plural(self, one: str, many: str, count: int) -> str:
-        found = self._texts.get(("", one))
-        if found is None:
-            return one if count == 1 else many
-        return found[min(self._choose(count), len(found) - 1)]
-
-
-def _list_strings(message: Any) -> list[str]:
-    return [message.string] if isinstance(message.string, str) else list(message.string)
-
-
-@cache
-def load(code: str) -> Messages:
-    """Read the catalogues of a language, console.po first: of two translations of a message, the first counts."""
-    return Messages({} if code == SOURCE else read_catalogs(code))
-
-
-def read_catalogs(code: str) -> dict[str, Catalog]:
-    """Read the catalogues of a language, by module."""
-    found = sorted((FOLDER / "translations" / code).glob("*.po"), key=lambda file: (file.stem != _COMMON, file.stem))
-    return {file.stem: _read(file, code) for file in found}
-
-
-def _read(file: Path, code: str) -> Catalog:
-    with file.open("rb") as opened:
-        return read_po(opened, locale=code, abort_invalid=True)
-
-
-def _(message: str) -> str:
-    return load(language.get()).find(message)
-
-
-def ngettext(one: str, many: str, n: int) -> str:
-    return load(language.get()).find_plural(one, many, n)
-
-
-def pgettext(context: str, message: str) -> str:
-    return load(language.get()).find(message, context)
-
-
-def choose(*wishes: str | None) -> str:
-    """Choose the first language that we have: of an account, a cookie, or the header Accept-Language."""
-    for wish in wishes:
-        if not wish:
-            continue
-        found = negotiate_locale(_read_wishes(wish), LANGUAGES, sep="-")
-        if found is not None:
-            return found
-    return SOURCE
-
-
-def _read_wishes(header: str) -> list[str]:
-    """Read the languages of Accept-Language, the most wanted one first."""
-    weighed: list[tuple[float, str]] = []
-    for part in header[:500].split(","):
-        name, _semicolon, weight = part.strip().partition(";")
-        quality = weight.strip().removeprefix("q=")
-        try:
-            weighed.append((float(quality) if quality else 1.0, name.strip().replace("_", "-")))
-        except ValueError:
-            continue
-    weighed.sort(key=lambda one: -one[0])
-    return [name for quality, name in weighed if quality > 0 and name]
 
 
 # What is in the sources -----------------------------------------------------------------------------------------
@@ -156,12 +65,14 @@ class Found(NamedTuple):
 
 
 def list_messages() -> Iterator[Found]:
-    """List the messages of the modules and of the templates."""
-    for file in sorted(FOLDER.rglob("*")):
+    """List the messages of the modules and of the templates, and the texts of problems."""
+    for text, where in problem_texts.list_texts().items():
+        yield Found("problems", text, None, where, ())
+    for file in [Path(str(texts.__file__)), *sorted(FOLDER.rglob("*"))]:
         method = {".py": "python", ".html": "jinja2.ext:babel_extract"}.get(file.suffix)
         if method is None:
             continue
-        place = file.relative_to(FOLDER)
+        place = file.relative_to(FOLDER if file.is_relative_to(FOLDER) else FOLDER.parent)
         with file.open("rb") as opened:
             options = {"silent": "false", "trimmed": "true"}
             for line, message, comments, context in extract(method, opened, _KEYWORDS, ["Translators:"], options):
@@ -171,6 +82,8 @@ def list_messages() -> Iterator[Found]:
 
 def find_module(place: Path) -> str:
     """Find the .po file of a source, by its path below the console."""
+    if place.stem in _OF_API:
+        return place.stem
     if place.parts[0] == "pages":
         return place.stem if place.stem != "__init__" else _COMMON
     return place.parts[1] if place.parts[0] == "templates" and len(place.parts) > 2 else _COMMON  # noqa: PLR2004 - a folder within
@@ -184,15 +97,20 @@ def add_missing() -> int:
         catalogs, changed = read_catalogs(code), set[str]()
         for found in sources:
             message: Any = found.message
-            if any(catalog.get(_find_id(message), found.context) for catalog in catalogs.values()):
+            places = [catalogs[each] for each in catalogs if found.module != "problems" or each == found.module]
+            if any(catalog.get(_find_id(message), found.context) for catalog in places):
                 continue
             catalog = catalogs.setdefault(found.module, _make_catalog(code))
             catalog.add(message, context=found.context, auto_comments=found.comments)
             changed.add(found.module)
             count += 1
         for module in changed:
-            _write(FOLDER / "translations" / code / f"{module}.po", catalogs[module])
+            _write(find_folder(module) / "translations" / code / f"{module}.po", catalogs[module])
     return count
+
+
+def find_folder(module: str) -> Path:
+    return FOLDER.parent if module in _OF_API else FOLDER
 
 
 def _find_id(message: str | tuple[str, ...]) -> str:

@@ -220,7 +220,7 @@ class Visit:
         headers: Any, once: str,
     ) -> Question:  # fmt: skip
         return Question(
-            operation, path or {}, query or {}, body, content, content_type, once, if_match, "", self.language,
+            operation, path or {}, query or {}, body, content, content_type, once, if_match, "",
             self.request.state.request_id, headers or {},
         )  # fmt: skip
 
@@ -250,7 +250,10 @@ class Visit:
 
     def show_problem(self, problem: Problem) -> Answer:
         """Show as a page why something did not work."""
-        return self.show("problem.html", block="content", http_status=problem.status, problem=problem)
+        told = msgspec.structs.replace(
+            problem, title=translate(problem.title), detail=translate(problem.detail), hint=translate(problem.hint)
+        )
+        return self.show("problem.html", block="content", http_status=problem.status, problem=told)
 
     def errors_of(self, reply: Reply) -> Errors | None:
         """Find what the API says is wrong with a form; None: nothing."""
