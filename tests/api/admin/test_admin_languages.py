@@ -10,6 +10,7 @@ import pytest
 from oracle.api import languages
 from oracle.api.problem_texts import list_texts
 from oracle.api.texts import find_message, translate
+from oracle.scheme.urls import BadUrl, check_url
 
 if TYPE_CHECKING:
     import httpx
@@ -122,3 +123,15 @@ def test_every_text_of_the_sources_is_found() -> None:
 @pytest.mark.parametrize("code", ["es", "my"])
 def test_no_text_of_the_sources_stays_english(code: str) -> None:
     assert [text for text in list_texts() if speak(code, text) == text] == []
+
+
+@pytest.mark.parametrize("url", [
+    "http://a b", "http://a#x", "ftp://a", "http://u:p@a", "http://{a}/x", "http://-", "http://a:0", "http://a/{x}", "http://a/%g",
+    "http://a/../x", "http://" + "a" * 3_000,
+])  # fmt: skip
+def test_what_is_wrong_with_a_url_is_said_in_each_language(url: str) -> None:
+    with pytest.raises(BadUrl) as caught:
+        check_url(url, frozenset())
+    text = str(caught.value)
+    text = text[0].upper() + text[1:]
+    assert text not in (speak("es", text), speak("my", text))
