@@ -23,9 +23,11 @@ ROOT: Final = Path(str(files("oracle")))
 FOLDERS: Final = ("api/admin", "api/history", "identity")
 FILES: Final = (
     "api/currencies.py",
+    "countries.py",
     "store/aliases.py",
     "imports/decisions.py",
     "imports/one_alias.py",
+    "imports/quota.py",
     "imports/uploads.py",
 )
 # Files without problems in a language: refusals of bytes that are no HTTP (`connections`); descriptions and examples of
@@ -88,7 +90,9 @@ def _read_file(file: Path) -> Iterator[tuple[int, str]]:
 
 def _is_text(node: ast.expr | None) -> TypeGuard[ast.expr]:
     """Whether a module or a class names a text, or a whole refusal."""
-    return isinstance(node, ast.Constant) or (isinstance(node, ast.Call) and ast.unparse(node.func) == "Refusal")
+    return isinstance(node, (ast.Constant, ast.JoinedStr)) or (
+        isinstance(node, ast.Call) and ast.unparse(node.func) == "Refusal"
+    )
 
 
 def _read(node: ast.AST) -> Iterator[tuple[int, str]]:
