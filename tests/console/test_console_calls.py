@@ -259,7 +259,7 @@ async def test_a_person_signs_in_at_an_identity_provider(database_url: str, tmp_
         assert (answer.status_code, answer.headers["location"]) == (303, "/console/fsps")
         account = await site.client.get("/console/account")
         assert "oidc:hub:ana" in account.text
-        assert (await site.client.get("/console/fsps/new")).status_code == 200
+        assert (await site.client.get("/console/new-fsp")).status_code == 200
         assert (await site.client.get(back)).status_code == 403  # no code counts twice
 
 

@@ -63,6 +63,7 @@ def operation(
     takes: str | None = None,
     streams: bool = False,
     reads: bool = False,
+    unversioned: bool = False,
     deleted: bool = False,
     upstream: bool = False,
 ) -> Callable[[Callable[..., Awaitable[Response[Any]]]], HTTPRouteHandler]:
@@ -72,6 +73,7 @@ def operation(
     other statuses, `also_as` its other media types.  `waits` is the body of a change that waits for a second person
     (202).  `takes` is the media type of a body that is not JSON: there is no `data` then; the body is in
     `call.body`, or with `streams` the function reads it from the request.  `reads`: a POST that changes nothing.
+    `unversioned`: what it changes has no ETag.
     `deleted`: what it answers with can have been deleted.  `upstream`: it asks another service, which can fail.
     """
     return HTTPRouteHandler(
@@ -87,7 +89,9 @@ def operation(
         responses=_responses(method, access, (status, *also), answers, media_type, waits=waits, deleted=deleted,
                              upstream=upstream),
         operation_class=_operation_class(
-            _headers(method, path, access, has_version=not reads and status != HTTP_201_CREATED),
+            _headers(
+                method, path, access, has_version=not (reads or unversioned) and status != HTTP_201_CREATED
+            ),
             takes, status, also_as, access.describe(), access.list_scopes(path),
         ),
     )  # fmt: skip

@@ -150,6 +150,7 @@ async def read_verification(call: NamedDependency[Call], verification_id: FromPa
     AUDIT,
     "Stop a verification of the history that waits or runs",
     answers=VerificationReport,
+    unversioned=True,
 )
 async def stop_verification(call: NamedDependency[Call], verification_id: FromPath[int]) -> Response[bytes]:
     """One that has ended stays as it is."""

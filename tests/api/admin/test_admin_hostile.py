@@ -264,7 +264,7 @@ def test_odd_queries(endpoint: Endpoint, line: Line, complete: bool) -> None:
 def test_unknown_parameters(endpoint: Endpoint, line: Line) -> None:
     """One that is misspelled would have nothing tried, or everything removed, or listed."""
     target = endpoint.target(fsp_id="nobank", credential_id="aaaaaaaaaaaa", route_id="1", batch_id="1", event_id="1",
-                             key_id="1", oracle_id="1", kind="MSISDN")  # fmt: skip
+                             key_id="1", oracle_id="1", verification_id="1", kind="MSISDN")  # fmt: skip
     for name in ("dryrun", "Reason", "fsp_id", "", f"{NUMBER}", "%00"):
         query = "&".join([*(f"{known}=other" for known in endpoint.query if known == "reason"), f"{name}=1"])
         answer = line.ask(endpoint.method, f"{target}?{query}", body=None if endpoint.method == "GET" else b"{}")
