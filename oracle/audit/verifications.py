@@ -4,7 +4,7 @@ Does.      First the log (`verify`), then, if asked, the directory in slices (`d
 One.       A row in the database for each, at most one of which waits or runs.  A process claims it, and writes to it
            each second.  Where a process was killed, the next one begins again.
 Bounded.   It rests so that it takes about half of one core, and lists LISTED_MAX findings; it counts all.
-Stop.      Whoever asked, or somebody else, stops it in the database: the process sees that with its next note.
+Stop.      The person who asked, or another one, stops it in the database: the process sees that with its next note.
 Trust.     This program checks itself here.  It finds what others did to the database; who does not trust this program
            verifies an export elsewhere.
 """

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from oracle.api.console.declarations import Page
 
-# A value that is not there gives a page that says so, which is a page as well.
+# A value that is not there gives a page about that, which is a page as well.
 PARAMETERS: Final[Mapping[str, str]] = {
     "fsp_id": "greenbank",
     "batch_id": "1",

@@ -41,7 +41,7 @@ class ServicePart(Resource):
 
 
 class ServiceProcess(Resource):
-    """A living process of this instance.  null: it has not said so."""
+    """A living process of this instance.  null: it has not reported it."""
 
     role: Annotated[str, Meta(description="hub, admin, jobs, account-lookup or oracles")]
     index: str

@@ -179,7 +179,7 @@ _kept: WeakKeyDictionary[Console, dict[tuple[str, str | None], tuple[float, Doub
 
 
 def _choose_doubts(visit: Visit, fsp_id: str | None) -> list[str]:
-    """Choose what this person can mend: aliases of their FSP, or routes."""
+    """Choose what this person can correct: aliases of their FSP, or routes."""
     aliases = fsp_id is not None and visit.may("registerAlias", fsp_id) and visit.may(_ALIASES, fsp_id)
     routes = visit.may("createRoute") and visit.may(_ROUTES)
     return [name for name, able in (("aliases", aliases), ("routes", routes)) if able]

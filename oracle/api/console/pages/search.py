@@ -122,7 +122,7 @@ def _read_question(visit: Visit, kind: str, *, is_page: bool = False) -> dict[st
 
 
 def _read_instant(visit: Visit) -> str | None:
-    """Read the time of the form, in its zone.  A text that is none goes to the API, which says so."""
+    """Read the time of the form, in its zone.  A text that is none goes to the API, which refuses it."""
     text, zone = visit.form.text("at"), visit.form["zone"]
     moment = formats.read_local(text, zone if formats.is_time_zone(zone) else visit.time_zone)
     return moment.isoformat() if moment is not None else text or None
