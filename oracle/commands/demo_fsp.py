@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
@@ -14,10 +15,14 @@ import msgspec
 from oracle.api.dfsp.asked import Party
 from oracle.api.dfsp.templates import encode_segment
 from oracle.api.http import Request
-from oracle.calls import Call, Caller, CallFailed
+from oracle.calls import Answer, Call, Caller, CallFailed
 from oracle.commands.failures import Refused, Unreachable
 
 SHOWN_MAX: Final = 300  # characters of a body
+# The service reads every second which FSPs were created; a busy machine takes longer.
+KNOWN_WITHIN_S: Final = 5.0
+RETRY_S: Final = 0.2
+_UNKNOWN_FSP: Final = b'"errorCode":"3200"'
 _ACCEPT: Final = "application/vnd.interoperability.{0}+json;version=1"
 _CONTENT_TYPE: Final = "application/vnd.interoperability.{0}+json;version=1.1"
 _NOT_FOUND: Final = {"errorInformation": {"errorCode": "3204", "errorDescription": "Party not found"}}
@@ -109,19 +114,33 @@ class DemoFsp:
         encoded = b"" if body is None else msgspec.json.encode(body)
         lines = [(name.encode(), value.encode("latin-1")) for name, value in headers]
         sent = f"{self._name} sends {method} {path}{f' to {destination}' if destination else ''}"
-        try:
-            answer = await self._caller.call(Call(method, self._url + path, lines, encoded))
-        except CallFailed:
-            raise Unreachable(
-                f"the account lookup service does not answer at {self._url}",
-                "Start it with ORACLE_ACCOUNT_LOOKUP=on, or correct --url",
-            ) from None
+        answer = await self._call(Call(method, self._url + path, lines, encoded))
+        if _UNKNOWN_FSP in answer.body:
+            answer = await self._call_again(Call(method, self._url + path, lines, encoded))
         self._print(f"{sent}{_show(encoded)}: {answer.status}{_show(answer.body)}")
         if answer.status >= HTTPStatus.BAD_REQUEST:
             raise Refused(
                 "the account lookup service refused the message",
                 f"Check that the FSP exists: oracle fsp show {self._name}",
             )
+
+    async def _call(self, call: Call) -> Answer:
+        try:
+            return await self._caller.call(call)
+        except CallFailed:
+            raise Unreachable(
+                f"the account lookup service does not answer at {self._url}",
+                "Start it with ORACLE_ACCOUNT_LOOKUP=on, or correct --url",
+            ) from None
+
+    async def _call_again(self, call: Call) -> Answer:
+        """Send it until the service knows the FSP, which can have been created just now."""
+        ends_at = time.monotonic() + KNOWN_WITHIN_S
+        while True:
+            await asyncio.sleep(RETRY_S)
+            answer = await self._call(call)
+            if _UNKNOWN_FSP not in answer.body or time.monotonic() > ends_at:
+                return answer
 
     # Its life.
 
