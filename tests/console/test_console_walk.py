@@ -176,7 +176,7 @@ async def test_a_file_from_its_maker_to_the_proof_of_an_auditor(
     service: Service, browser: Browser, walk: Walk, tmp_path: Path, complete: bool
 ) -> None:
     if not complete and not PICTURES and "-".join(walk) not in USUAL:
-        pytest.skip("one of each way in the usual run")
+        pytest.skip("one of each way in the usual run")  # all six take two minutes; `--complete` runs them
     number = f"+52 55 2345 {10 + WALKS.index(walk)}78"
     new = {"fspId": walk.fsp_id, "name": walk.name, "twoPersons": True, "defaultCountry": "MX"}
     await asyncio.to_thread(lambda: service.operator.post("/fsps", json=new).raise_for_status())

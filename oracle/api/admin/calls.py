@@ -125,7 +125,7 @@ class Call:
     def context(self, *, fsp_id: str = "", reason: str = "") -> Context:
         """Describe a change: who makes it, and why.
 
-        `fsp_id`: the database refuses to touch entries of any other FSP.  For a caller who is bound to FSPs it is
+        `fsp_id`: the database refuses to touch entries of any other FSP.  For a caller of some FSPs it is
         always one of these.  Raises Refusal where nobody knows which.
         """
         if self.fsp_ids is not None:

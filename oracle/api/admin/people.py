@@ -83,7 +83,7 @@ async def find_people(call: Call, text: str | None, field: str = "by") -> list[s
     """Find the actors that a text names: an id, a label, a whole name, or a part of a label; None for any.
 
     They are keys, and the persons of these keys, whichever way they came in.  Accents and case do not count, unless the
-    text is the exact spelling of a name.  A caller who is bound to FSPs finds people of these, and others only by their
+    text is the exact spelling of a name.  A caller of some FSPs finds people of these, and others only by their
     whole label.  Raises Refusal if the text names nobody, or more than one person.
     """
     if text is None:
