@@ -22,7 +22,7 @@ import msgspec
 
 from oracle import compiled
 from oracle.api.kept import Kept
-from oracle.store.cache.coherence import Coherence
+from oracle.store.cache.coherence import NOT_YET, Coherence
 from oracle.store.changes import Changes
 from oracle.store.diagnosis import explain
 from oracle.store.postgres import Postgres
@@ -122,10 +122,10 @@ class Health:
         return {name: describe_state(reason) for name, reason in reasons.items()}
 
     def _find_reasons(self) -> dict[str, str | None]:
-        """Find why each of SUBJECTS cannot be used: '' if that is not known, None for one that works."""
+        """Find why each of SUBJECTS cannot be used; None for one that works."""
         failure = self._coherence.failure
         return {
-            DATASTORE: None if self.datastore else explain(failure) if failure else "",
+            DATASTORE: None if self.datastore else explain(failure) if failure else NOT_YET,
             CACHE: None if self.cache else self._coherence.cache_failure,
             CHANGES: self._changes.explain_failure() if self.datastore else None,
         }
@@ -187,7 +187,7 @@ def list_alarms(metrics: Metrics, waiting_max_s: float) -> list[Service]:
 
 def describe_state(reason: str | None) -> str:
     """Describe a state for the log, with the reason that /health shows."""
-    return "ok" if reason is None else f"down: {reason}" if reason else "down"
+    return "ok" if reason is None else f"down: {reason}"
 
 
 def _name_state(up: bool) -> str:

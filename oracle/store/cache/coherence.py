@@ -84,6 +84,7 @@ from oracle.telemetry import logs
 
 NOT_WRITTEN: Final = "it does not take what the service writes"
 WITHOUT_DIRECTORY: Final = "it can be used when PostgreSQL answers"
+NOT_YET: Final = "not connected yet"
 REPLACED: Final = "another server of the cache has replaced it"
 
 log = logs.Log(__name__)
@@ -167,7 +168,7 @@ class Coherence:
         self.fence_ms = timing.fence_ms
         self._generations = generations
         self._dial = dial
-        self.cache_failure = ""  # why Redis cannot be used, if that is known
+        self.cache_failure = NOT_YET  # why Redis cannot be used
         self.failure: Exception | None = None  # of the last question to PostgreSQL
         self._failed_at = float("-inf")
         self._prefix = prefix
