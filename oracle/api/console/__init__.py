@@ -12,7 +12,7 @@ How to add a page (`pages/fsps.py` and `templates/fsps/` are the example):
 2. `needs` names the operations of the API without which the page is useless.  Their guards decide who may open it and
    who sees it in the menu.  Ask the API with `visit.ask` or `visit.get`; never read the database, never check a value.
 3. A form is a page with POST.  It asks the API, then leads on: `return visit.lead("fsps", _("…"))`.  With mistakes it
-   shows the form again: `visit.show(…, http_status=422, errors=visit.errors_of(reply), values=visit.form)`.
+   shows the form again: `visit.show(…, errors=visit.errors_of(reply), values=visit.form)`.
 4. The template extends layout.html, fills the block `content`, and uses the macros `ui` (templates/macros.html).  Every
    form with method="post" has {{ csrf_field() }}; one that creates something also {{ ui.once() }}.
 5. It works without script.  htmx only saves a reload: hx-get with the same address, and `block=` names the part.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _PARAMETER: Final = re.compile(r"\{(\w+)(?::\w+)?\}")
 _REFUSED: Final = 400
+_OUTDATED: Final = 412
 WAITING_MAX: Final = 4  # pieces of an answer that wait for who reads it
 Values = Mapping[str, Any]
 
@@ -64,6 +65,16 @@ class Reply(msgspec.Struct, frozen=True, dict=True):
     def json(self) -> Any:
         """The body; None without one."""
         return msgspec.json.decode(self.body) if self.body else None
+
+    @property
+    def listing(self) -> Any:
+        """The page of a list; an empty one, if the question was refused."""
+        return self.json if self.ok else {"items": [], "next": None}
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether somebody has changed the thing since the version of `if_match`."""
+        return self.status == _OUTDATED
 
     @cached_property
     def problem(self) -> Problem | None:

@@ -245,7 +245,7 @@ class Console:
             raise _FOREIGN
         content_type = headers.get("content-type", "")
         if visit.page.uploads:
-            visit.upload = await read_upload(request.stream(), content_type)
+            visit.upload_or_none = await read_upload(request.stream(), content_type)
             visit.form = visit.upload.form
         else:
             visit.form = read_form(await request.body(), content_type)

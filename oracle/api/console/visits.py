@@ -6,7 +6,7 @@ return visit.show("fsps/list.html", page=reply.json)
 reply = await visit.ask("createFsp", body={…}, once=True)
 if reply.ok:
 return visit.lead("fsps", _("FSP {name} was created.").format(name=…))
-return visit.show("fsps/new.html", errors=visit.errors_of(reply), values=visit.form)
+return visit.show("fsps/new.html", errors=visit.errors_of(reply), values=visit.form)  # with errors, the status is 422
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Visit:
         self.token = ""  # of the session
         self.visitor = ""  # of a browser without a session
         self.form = Form()
-        self.upload: Upload | None = None
+        self.upload_or_none: Upload | None = None
         self.language = "en"
         self.time_zone = "UTC"
         self.flash: Flash | None = None
@@ -99,6 +99,12 @@ class Visit:
         """Who is signed in.  Only a page that is open has none."""
         assert self.caller_or_none is not None  # noqa: S101 - `console` lets nobody else come here
         return self.caller_or_none
+
+    @property
+    def upload(self) -> Upload:
+        """The file that was sent.  Only a page with `uploads` has one."""
+        assert self.upload_or_none is not None  # noqa: S101 - `console` reads one for each such page
+        return self.upload_or_none
 
     @property
     def is_signed_in(self) -> bool:
@@ -155,10 +161,14 @@ class Visit:
 
     async def get(self, operation: str, **options: Any) -> Any:
         """Ask, and return the JSON of the answer.  Raises Shown, which shows the problem as the page."""
+        return (await self.fetch(operation, **options)).json
+
+    async def fetch(self, operation: str, **options: Any) -> Reply:
+        """Ask, and return the answer with its version.  Raises Shown, which shows the problem as the page."""
         reply = await self.ask(operation, **options)
         if reply.problem is not None:
             raise Shown(self.show_problem(reply.problem))
-        return reply.json
+        return reply
 
     def open(
         self,
@@ -232,9 +242,15 @@ class Visit:
         headers = self.request.headers
         return headers.get("hx-request") == "true" and headers.get("hx-request-type") != "full"
 
-    def show(self, template: str, /, *, block: str | None = None, http_status: int = 200, **values: Any) -> Answer:
-        """Show a page, or only a block of it where htmx asks for a part.  Forms with mistakes have the status 422."""
-        return Answer(self.render(template, block if self.is_partial else None, **values), status=http_status)
+    def show(
+        self, template: str, /, *, block: str | None = None, http_status: int | None = None, **values: Any
+    ) -> Answer:
+        """Show a page, or only a block of it where htmx asks for a part.
+
+        Without `http_status`, a page with `errors` has the status 422, and any other 200.
+        """
+        status = http_status or (422 if values.get("errors") else 200)
+        return Answer(self.render(template, block if self.is_partial else None, **values), status=status)
 
     def render(self, template: str, block: str | None = None, /, **values: Any) -> bytes:
         """Render a page, or a block: for events, and parts that are always alone."""
@@ -255,9 +271,9 @@ class Visit:
         )
         return self.show("problem.html", block="content", http_status=problem.status, problem=told)
 
-    def errors_of(self, reply: Reply) -> Errors | None:
-        """Find what the API says is wrong with a form; None: nothing."""
-        problem = reply.problem
+    def errors_of(self, reply: Reply | None) -> Errors | None:
+        """Find what the API says is wrong with a form; None: nothing, or the API was not asked."""
+        problem = None if reply is None else reply.problem
         if problem is None:
             return None
         fields = {problem.field: problem.hint or problem.detail} if problem.field else dict(_ITEM.findall(problem.hint))

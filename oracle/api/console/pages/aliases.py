@@ -74,11 +74,11 @@ async def show_aliases(visit: Visit) -> Answer:
     )
     if reply.problem is not None and reply.status != _INVALID:
         return visit.show_problem(reply.problem)
-    listed = reply.json if reply.ok else {"items": [], "next": None}
+    listed = reply.listing
     aliases = [(seal_name(visit, fsp_id, alias), alias) for alias in listed["items"]]
     return visit.show(
-        "aliases/list.html", block="list", http_status=200 if reply.ok else 422, fsp=fsp, aliases=aliases,
-        next=listed["next"], kinds=list_kinds(), filters=filters, errors=visit.errors_of(reply),
+        "aliases/list.html", block="list", fsp=fsp, aliases=aliases, next=listed["next"],
+        kinds=list_kinds(), filters=filters, errors=visit.errors_of(reply),
         address={"fsp": fsp_id, **{name: visit.query[name] for name in (*_FILTERS, "prefix")}},
     )  # fmt: skip
 
@@ -142,8 +142,8 @@ async def _show_new(visit: Visit, values: Form, reply: Reply | None = None) -> A
         return await choose_fsp(visit)
     fsp = await visit.get("getFsp", path={"fsp_id": fsp_id})
     return visit.show(
-        "aliases/new.html", http_status=200 if reply is None else 422, fsp=fsp, kinds=list_kinds(fsp["kinds"]),
-        values=values, errors=None if reply is None else visit.errors_of(reply), pairs=make_pairs,
+        "aliases/new.html", fsp=fsp, kinds=list_kinds(fsp["kinds"]), values=values, errors=visit.errors_of(reply),
+        pairs=make_pairs,
     )  # fmt: skip
 
 
@@ -237,14 +237,11 @@ async def _show_act(visit: Visit, sealed: str, template: str, refused: Reply | N
     """Show the form of a change or a removal, with the alias as it is now."""
     name = visit.unseal(sealed, Name)
     fsp, reply = await asyncio.gather(
-        visit.get("getFsp", path={"fsp_id": name.fsp_id}), visit.ask("getAlias", path=name.path, query=name.query)
+        visit.get("getFsp", path={"fsp_id": name.fsp_id}), visit.fetch("getAlias", path=name.path, query=name.query)
     )
-    if reply.problem is not None:
-        return visit.show_problem(reply.problem)
-    errors = None if refused is None else visit.errors_of(refused)
     return visit.show(
-        template, http_status=200 if refused is None else 422, fsp=fsp, alias=reply.json, version=reply.etag,
-        sealed=sealed, values=visit.form, errors=errors, reasons=list(REMOVAL_REASONS.items()), pairs=make_pairs,
+        template, fsp=fsp, alias=reply.json, version=reply.etag, sealed=sealed, values=visit.form,
+        errors=visit.errors_of(refused), reasons=list(REMOVAL_REASONS.items()), pairs=make_pairs,
     )  # fmt: skip
 
 
@@ -332,8 +329,8 @@ async def _show_checked(visit: Visit, checked: list[Checked], reply: Reply | Non
     fsp = await visit.get("getFsp", path={"fsp_id": fsp_id})
     counts = [sum(1 for one in checked if one.place == place) for place in range(3)]
     return visit.show(
-        "aliases/check.html", http_status=200 if reply is None else 422, fsp=fsp, kinds=list_kinds(),
-        checked=checked, counts=counts, values=visit.form, errors=None if reply is None else visit.errors_of(reply),
+        "aliases/check.html", fsp=fsp, kinds=list_kinds(), checked=checked, counts=counts, values=visit.form,
+        errors=visit.errors_of(reply),
     )  # fmt: skip
 
 

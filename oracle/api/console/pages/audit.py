@@ -97,7 +97,7 @@ async def show_events(visit: Visit) -> Answer:
     else:
         filters["fsp"] = own
         reply = await visit.ask("listFspEvents", path={"fsp_id": own}, query=question)
-    found = reply.json if reply.ok else {"items": [], "next": None}
+    found = reply.listing
     kept = {**filters, **span.typed}
     return visit.show(
         "audit/events.html", block="list", http_status=reply.status, errors=visit.errors_of(reply), own=own,
@@ -211,7 +211,7 @@ async def show_reads(visit: Visit) -> Answer:
     span, by = read_span(visit), visit.query.text("by")
     question = {"by": by, **span.asked, "cursor": visit.query["cursor"], "limit": LIMIT}
     reply = await visit.ask("listHistoryReads", query=question)
-    found = reply.json if reply.ok else {"items": [], "next": None}
+    found = reply.listing
     return visit.show(
         "audit/reads.html", block="list", http_status=reply.status, errors=visit.errors_of(reply),
         reads=[(read, _describe_details(read["details"])) for read in found["items"]], next=found["next"],

@@ -74,7 +74,7 @@ async def show_export(visit: Visit) -> Answer:
         reply = await visit.ask("exportManifest", query=span.asked)
     return visit.show(
         "audit_log/export.html", http_status=200 if reply is None else reply.status, values=values, entities=ENTITIES,
-        errors=None if reply is None else visit.errors_of(reply),
+        errors=visit.errors_of(reply),
         manifest=reply.json if reply is not None and reply.ok else None, files=list(_FILES),
     )  # fmt: skip
 

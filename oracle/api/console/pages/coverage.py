@@ -63,7 +63,6 @@ def _show(
     visit: Visit, values: Form, *, reply: Reply | None = None, picture: Any = None, root: str = "", is_cut: bool = False
 ) -> Answer:
     return visit.show(
-        "coverage/coverage.html", http_status=200 if reply is None else 422, values=values, root=root,
-        kinds=words.list_kinds(), errors=None if reply is None else visit.errors_of(reply), picture=picture,
-        is_cut=is_cut, labels=LABELS, width=WIDTH, row=ROW, routes_max=_ROUTES_MAX,
+        "coverage/coverage.html", values=values, root=root, kinds=words.list_kinds(), errors=visit.errors_of(reply),
+        picture=picture, is_cut=is_cut, labels=LABELS, width=WIDTH, row=ROW, routes_max=_ROUTES_MAX,
     )  # fmt: skip

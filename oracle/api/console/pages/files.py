@@ -126,11 +126,11 @@ async def show_files(visit: Visit) -> Answer:
         reply = await visit.ask("listAllBatches", query={**asked, "fspId": fsp_id})
     else:
         reply = await visit.ask("listBatches", path={"fsp_id": fsp_id}, query=asked)
-    found = reply.json if reply.ok else {"items": [], "next": None}
+    found = reply.listing
     filters = {name: query.text(name) for name in ("fsp", "state", "uploadedBy", "from", "to")}
     return visit.show(
-        "files/list.html", block="list", http_status=200 if reply.ok else 422, files=found["items"],
-        next=found["next"], errors=visit.errors_of(reply), filters=filters, fsp_id=fsp_id, fsps=_list_fsps(visit),
+        "files/list.html", block="list", files=found["items"], next=found["next"], errors=visit.errors_of(reply),
+        filters=filters, fsp_id=fsp_id, fsps=_list_fsps(visit),
         states=[("", _("All")), *((state, str(name)) for state, (name, _kind) in BATCH_STATES.items())],
         is_filtered=any(filters.values()),
         busy=[f"{file['fspId']}/{file['batchId']}" for file in found["items"] if file["state"] in BUSY][:FOLLOWED_MAX],
@@ -211,7 +211,6 @@ async def show_new_file(visit: Visit) -> Answer:
 
 @page("upload_file", "POST", "/files/new", lazy("Upload a file"), needs=("uploadBatch",), under="files", uploads=True)
 async def upload_file(visit: Visit) -> Answer:
-    assert visit.upload is not None  # noqa: S101 - this page has a file
     fsp_id = _choose_fsp(visit)
     if fsp_id is None:
         return _show_form(visit, visit.form, _name_mistake("fsp", _("Choose the FSP that the file is for.")))
@@ -238,7 +237,6 @@ async def upload_file(visit: Visit) -> Answer:
 @page("check_file", "POST", "/files/check", lazy("Upload a file"), needs=("checkFile",), under="files", uploads=True)
 async def check_file(visit: Visit) -> Answer:
     """Check the first part of a file, and show its mistakes: beside the form, or alone if there is no script."""
-    assert visit.upload is not None  # noqa: S101 - this page has a file
     fsp_id = _choose_fsp(visit)
     data, is_part = await _read_beginning(visit.upload.pieces)
     if fsp_id is None:
@@ -270,7 +268,7 @@ def _show_form(
     visit: Visit, values: Form, errors: Errors | None = None, *, checked: Any = None, is_part: bool = False
 ) -> Answer:
     return visit.show(
-        "files/new.html", block="checked", http_status=422 if errors else 200, values=values, errors=errors,
+        "files/new.html", block="checked", values=values, errors=errors,
         checked=checked, is_part=is_part, fsps=_list_fsps(visit), fsp_id=visit.fsp_id, name_reason=name_reason,
         explain=explain, asks_fsp=visit.caller.fsp_ids is None,
     )  # fmt: skip
@@ -319,7 +317,7 @@ async def _describe(visit: Visit, batch: Any) -> dict[str, Any]:
     failed: Any = {"items": [], "next": None}
     if batch["state"] not in ("validating", "applying") and batch["rows"]["failed"] and not batch["fileDeletedAt"]:
         reply = await visit.ask("listBatchRows", path=path, query={"only": "failed", "limit": FIRST_ROWS})
-        failed = reply.json if reply.ok else failed
+        failed = reply.listing
     return {
         "batch": batch, "path": path, "failed": failed, "is_final": batch["state"] in FINAL, "share": _share(batch),
         "statuses": STATUSES, "name_reason": name_reason, "explain": explain,
@@ -420,6 +418,4 @@ async def cancel_file(visit: Visit, fsp_id: str, batch_id: str) -> Answer:
         text = _("It is cancelled. Rows that were processed before stay as they are.")
         return visit.lead("file", text, **path)
     batch = await visit.get("getBatch", path=path)
-    return visit.show(
-        "files/cancel.html", http_status=422, batch=batch, errors=visit.errors_of(reply), values=visit.form
-    )
+    return visit.show("files/cancel.html", batch=batch, errors=visit.errors_of(reply), values=visit.form)

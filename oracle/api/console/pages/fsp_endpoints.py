@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from oracle.api.console.api import Reply
     from oracle.api.console.visits import Visit
 
-_CHANGED: Final = 412
 _LABELS: Final[Mapping[str, Lazy]] = {"baseUrl": lazy("Base URL"), "isProxy": lazy("Forwards to other schemes")}
 _URL: Final = "url-"  # before the type of an endpoint: a field of the form
 _TITLE: Final = lazy("Endpoints")
@@ -29,9 +28,7 @@ _REMOVE_TITLE: Final = lazy("Remove a key")
 
 @page("endpoints", "GET", "/fsps/{fsp_id}/endpoints", _TITLE, needs=("setFspEndpoints",), under="fsps")
 async def show_endpoints(visit: Visit, fsp_id: str) -> Answer:
-    found = await visit.ask("getFspEndpoints", path={"fsp_id": fsp_id})
-    if found.problem is not None:
-        return visit.show_problem(found.problem)
+    found = await visit.fetch("getFspEndpoints", path={"fsp_id": fsp_id})
     values = _describe(found.json)
     return _show(visit, fsp_id, values, values, found.etag)
 
@@ -48,11 +45,9 @@ async def set_endpoints(visit: Visit, fsp_id: str) -> Answer:
     reply = await visit.ask("setFspEndpoints", path={"fsp_id": fsp_id}, body=body, if_match=form["version"])
     if reply.ok:
         return visit.lead("fsp", _("The endpoints are saved. They count within two seconds."), fsp_id=fsp_id)
-    if reply.status != _CHANGED:
+    if not reply.is_outdated:
         return _show(visit, fsp_id, seen, wanted, form["version"], reply=reply)
-    found = await visit.ask("getFspEndpoints", path={"fsp_id": fsp_id})
-    if found.problem is not None:
-        return visit.show_problem(found.problem)
+    found = await visit.fetch("getFspEndpoints", path={"fsp_id": fsp_id})
     now = _describe(found.json)
     merged = {name: wanted[name] if wanted[name] != seen[name] else now[name] for name in now}
     labels: dict[str, Any] = {**{_URL + kind: kind for kind in PATHS}, **_LABELS}
@@ -63,10 +58,9 @@ def _show(
     visit: Visit, fsp_id: str, seen: Mapping[str, str], values: Mapping[str, str], version: str, *,
     reply: Reply | None = None, changes: list[tuple[Any, str, str, str]] | None = None,
 ) -> Answer:  # fmt: skip
-    errors = None if reply is None else visit.errors_of(reply)
     return visit.show(
         "fsp_endpoints/endpoints.html", http_status=200 if reply is None and not changes else 422, fsp_id=fsp_id,
-        values=Form.of(values), seen=msgspec.json.encode(seen).decode(), version=version, errors=errors,
+        values=Form.of(values), seen=msgspec.json.encode(seen).decode(), version=version, errors=visit.errors_of(reply),
         changes=changes, labels=_LABELS,
         has_urls=any(values[_URL + kind] for kind in PATHS),
         types=[(kind, _URL + kind, path) for kind, path in PATHS.items()],
@@ -108,9 +102,7 @@ async def add_key(visit: Visit, fsp_id: str) -> Answer:
     reply = await visit.ask("addJwsKey", path={"fsp_id": fsp_id}, body=body, once=True)
     if reply.ok:
         return visit.lead("fsp", _("The key {label} is added.").format(label=body["label"]), fsp_id=fsp_id)
-    return visit.show(
-        "fsp_endpoints/new_key.html", http_status=422, fsp_id=fsp_id, errors=visit.errors_of(reply), values=visit.form
-    )
+    return visit.show("fsp_endpoints/new_key.html", fsp_id=fsp_id, errors=visit.errors_of(reply), values=visit.form)
 
 
 @page(
@@ -130,7 +122,5 @@ async def show_remove_key(visit: Visit, fsp_id: str, key_id: str) -> Answer:
     under="fsps",
 )  # fmt: skip
 async def remove_key(visit: Visit, fsp_id: str, key_id: str) -> Answer:
-    reply = await visit.ask("removeJwsKey", path={"fsp_id": fsp_id, "key_id": key_id})
-    if reply.problem is not None:
-        return visit.show_problem(reply.problem)
-    return visit.lead("fsp", _("The key {label} is removed.").format(label=reply.json["label"]), fsp_id=fsp_id)
+    key = await visit.get("removeJwsKey", path={"fsp_id": fsp_id, "key_id": key_id})
+    return visit.lead("fsp", _("The key {label} is removed.").format(label=key["label"]), fsp_id=fsp_id)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from oracle.api.console.api import Reply
     from oracle.api.console.visits import Visit
 
-_CHANGED: Final = 412
 _TITLE: Final = lazy("Status of the FSP")
 _NEEDS: Final = ("setFspStatus", "getFspImpact")
 
@@ -67,18 +66,15 @@ def _require_status(status: str) -> None:
 async def _show(visit: Visit, fsp_id: str, status: str, reply: Reply | None = None) -> Answer:
     _require_status(status)
     path = {"fsp_id": fsp_id}
-    found, counted = await asyncio.gather(visit.ask("getFsp", path=path), visit.ask("getFspImpact", path=path))
-    for one in (found, counted):
-        if one.problem is not None:
-            return visit.show_problem(one.problem)
+    found, counted = await asyncio.gather(visit.fetch("getFsp", path=path), visit.get("getFspImpact", path=path))
     before = found.json["status"]
-    is_changed = reply is not None and reply.status == _CHANGED
+    is_changed = reply is not None and reply.is_outdated
     question = str(_QUESTIONS.get((before, status), _QUESTION_OF.get(status, ""))).format(name=fsp_id)
     return visit.show(
         "fsp_status/status.html", http_status=200 if reply is None else 422, fsp=found.json, status=status,
         step=next((text for name, text in STEPS[before] if name == status), None), question=question,
-        lines=_list_consequences(before, status, counted.json), version=found.etag, reason=visit.form["reason"],
-        errors=None if reply is None or is_changed else visit.errors_of(reply), is_changed=is_changed,
+        lines=_list_consequences(before, status, counted), version=found.etag, reason=visit.form["reason"],
+        errors=None if is_changed else visit.errors_of(reply), is_changed=is_changed,
     )  # fmt: skip
 
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from oracle.api.console.api import Reply
     from oracle.api.console.visits import Visit
 
-_CHANGED: Final = 412
 
 # The fields of the form, in its order.
 LABELS: Final[dict[str, Lazy]] = {
@@ -76,7 +75,7 @@ async def create_fsp(visit: Visit) -> Answer:
         message = _("The FSP {name} was created. Next, give its people their keys.").format(name=body["fspId"])
         return visit.lead("fsp", message, fsp_id=body["fspId"])
     return visit.show(
-        "fsps/new.html", http_status=422, errors=find_errors(visit, reply), labels=LABELS,
+        "fsps/new.html", errors=find_errors(visit, reply), labels=LABELS,
         values=Form.of({"fspId": body["fspId"], **values}), kinds=words.list_kinds(),
     )  # fmt: skip
 
@@ -88,15 +87,12 @@ async def create_fsp(visit: Visit) -> Answer:
 async def show_fsp(visit: Visit, fsp_id: str) -> Answer:
     path = {"fsp_id": fsp_id}
     found, endpoints, keys, budgets = await asyncio.gather(
-        visit.ask("getFsp", path=path), visit.ask("getFspEndpoints", path=path), visit.ask("listJwsKeys", path=path),
+        visit.fetch("getFsp", path=path), visit.get("getFspEndpoints", path=path), visit.get("listJwsKeys", path=path),
         visit.ask("listBudgets", query={"fspId": fsp_id}),
     )  # fmt: skip
-    for reply in (found, endpoints, keys):
-        if reply.problem is not None:
-            return visit.show_problem(reply.problem)
     budget = next(iter(budgets.json["items"]), None) if budgets.ok else None
     return visit.show(
-        "fsps/fsp.html", fsp=found.json, version=found.etag, endpoints=endpoints.json, keys=keys.json["items"],
+        "fsps/fsp.html", fsp=found.json, version=found.etag, endpoints=endpoints, keys=keys["items"],
         budget=budget, mode=budgets.json["mode"] if budgets.ok else "off",
         steps=[(status, text) for status, text in STEPS[found.json["status"]] if visit.may("setFspStatus", fsp_id)],
     )  # fmt: skip
@@ -104,9 +100,7 @@ async def show_fsp(visit: Visit, fsp_id: str) -> Answer:
 
 @page("change_fsp", "GET", "/fsps/{fsp_id}/change", lazy("Change the FSP"), needs=("changeFsp",), under="fsps")
 async def show_change(visit: Visit, fsp_id: str) -> Answer:
-    found = await visit.ask("getFsp", path={"fsp_id": fsp_id})
-    if found.problem is not None:
-        return visit.show_problem(found.problem)
+    found = await visit.fetch("getFsp", path={"fsp_id": fsp_id})
     values = _describe(found.json)
     return _show_change(visit, fsp_id, values, values, found.etag)
 
@@ -118,11 +112,9 @@ async def save_fsp(visit: Visit, fsp_id: str) -> Answer:
     reply = await visit.ask("changeFsp", path={"fsp_id": fsp_id}, body=body, if_match=visit.form["version"])
     if reply.ok:
         return visit.lead("fsp", _("The changes are saved.") if body else _("Nothing was changed."), fsp_id=fsp_id)
-    if reply.status != _CHANGED:
+    if not reply.is_outdated:
         return _show_change(visit, fsp_id, seen, wanted, visit.form["version"], reply)
-    found = await visit.ask("getFsp", path={"fsp_id": fsp_id})
-    if found.problem is not None:
-        return visit.show_problem(found.problem)
+    found = await visit.fetch("getFsp", path={"fsp_id": fsp_id})
     now = _describe(found.json)
     merged = {name: wanted[name] if wanted[name] != seen[name] else now[name] for name in now}
     return _show_change(visit, fsp_id, now, merged, found.etag, changes=compare(LABELS, seen, now, wanted))
@@ -156,7 +148,6 @@ async def show_change_logo(visit: Visit, fsp_id: str) -> Answer:
 @page("set_logo", "POST", "/fsps/{fsp_id}/logo", lazy("Logo"), needs=("setLogo",), under="fsps", uploads=True)
 async def set_logo(visit: Visit, fsp_id: str) -> Answer:
     upload = visit.upload
-    assert upload is not None  # noqa: S101 - this page takes uploads
     reply = await visit.ask(
         "setLogo", path={"fsp_id": fsp_id}, content=upload.pieces, content_type=upload.content_type,
         if_match=upload.form["version"],
@@ -175,12 +166,10 @@ async def remove_logo(visit: Visit, fsp_id: str) -> Answer:
 
 
 async def _show_logo(visit: Visit, fsp_id: str, reply: Reply | None = None) -> Answer:
-    found = await visit.ask("getFsp", path={"fsp_id": fsp_id})
-    if found.problem is not None:
-        return visit.show_problem(found.problem)
+    found = await visit.fetch("getFsp", path={"fsp_id": fsp_id})
     return visit.show(
-        "fsps/logo.html", http_status=200 if reply is None else 422, fsp=found.json, version=found.etag,
-        errors=None if reply is None else visit.errors_of(reply),
+        "fsps/logo.html", fsp=found.json, version=found.etag,
+        errors=visit.errors_of(reply),
     )  # fmt: skip
 
 

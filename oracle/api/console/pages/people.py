@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from oracle.api.console.answers import Answer
     from oracle.api.console.visits import Visit
 
-_CHANGED: Final = 412
 _REVOCABLE: Final = ("revokeCredential", "getCredential")
 LABELS: Final[Mapping[str, Lazy]] = {
     "label": lazy("Name of the key"),
@@ -46,11 +45,10 @@ _GRACE: Final[tuple[tuple[int, Lazy], ...]] = (
 async def show_keys(visit: Visit) -> Answer:
     query = {"role": visit.query["role"], "fspId": visit.query.text("fsp"), "cursor": visit.query["cursor"]}
     reply = await visit.ask("listCredentials", query={**query, "limit": 50})
-    keys = reply.json if reply.ok else {"items": [], "next": None}
+    keys = reply.listing
     return visit.show(
-        "people/keys.html", block="list", http_status=200 if reply.ok else 422, keys=keys["items"], next=keys["next"],
-        role=query["role"], fsp=query["fspId"], roles=list(words.ROLES.items()), errors=visit.errors_of(reply),
-        labels=LABELS,
+        "people/keys.html", block="list", keys=keys["items"], next=keys["next"], role=query["role"], fsp=query["fspId"],
+        roles=list(words.ROLES.items()), errors=visit.errors_of(reply), labels=LABELS,
     )  # fmt: skip
 
 
@@ -82,7 +80,7 @@ async def create_key(visit: Visit) -> Answer:
 
 def _show_new(visit: Visit, values: Form, errors: Errors | None = None, like: Any = None) -> Answer:
     return visit.show(
-        "people/new.html", http_status=200 if errors is None else 422, errors=errors, labels=LABELS, values=values,
+        "people/new.html", errors=errors, labels=LABELS, values=values,
         roles=list(words.ROLES.items()), like=like,
     )  # fmt: skip
 
@@ -118,9 +116,7 @@ def _write_day(expires_at: str | None) -> str:
 
 @page("key", "GET", "/keys/{credential_id}", lazy("Key"), needs=("getCredential",), under="keys")
 async def show_key(visit: Visit, credential_id: str) -> Answer:
-    found = await visit.ask("getCredential", path={"credential_id": credential_id})
-    if found.problem is not None:
-        return visit.show_problem(found.problem)
+    found = await visit.fetch("getCredential", path={"credential_id": credential_id})
     return _show_key(visit, found.json, found.etag)
 
 
@@ -136,10 +132,8 @@ async def change_key(visit: Visit, credential_id: str) -> Answer:
         if reply.ok:
             return visit.lead("key", _("The changes are saved."), credential_id=credential_id)
         errors = visit.errors_of(reply)
-    found = await visit.ask("getCredential", path=path)
-    if found.problem is not None:
-        return visit.show_problem(found.problem)
-    return _show_key(visit, found.json, found.etag, errors, reply is not None and reply.status == _CHANGED)
+    found = await visit.fetch("getCredential", path=path)
+    return _show_key(visit, found.json, found.etag, errors, reply is not None and reply.is_outdated)
 
 
 def _show_key(visit: Visit, key: Any, version: str, errors: Errors | None = None, is_changed: bool = False) -> Answer:
@@ -173,10 +167,8 @@ async def make_secret(visit: Visit, credential_id: str) -> Answer:
     reply = await visit.ask("rotateCredential", path=path, body={"graceS": grace_s}, once=True)
     if reply.ok:
         return _show_secret(visit, reply.json, grace_s)
-    key = await visit.ask("getCredential", path=path)
-    if key.problem is not None:
-        return visit.show_problem(key.problem)
-    return _show_rotate(visit, key.json, visit.errors_of(reply))
+    key = await visit.get("getCredential", path=path)
+    return _show_rotate(visit, key, visit.errors_of(reply))
 
 
 # Of one's own key: each person with a key can do that.
@@ -203,7 +195,7 @@ def _read_grace(visit: Visit) -> int:
 
 def _show_rotate(visit: Visit, key: Any, errors: Errors | None = None) -> Answer:
     return visit.show(
-        "people/rotate.html", http_status=200 if errors is None else 422, key=key, errors=errors, labels=LABELS,
+        "people/rotate.html", key=key, errors=errors, labels=LABELS,
         choices=[(str(seconds), text) for seconds, text in _GRACE], way=visit.caller.way,
     )  # fmt: skip
 
@@ -236,7 +228,7 @@ async def revoke_key(visit: Visit, credential_id: str) -> Answer:
 
 def _show_revoke(visit: Visit, key: Any, errors: Errors | None = None) -> Answer:
     return visit.show(
-        "people/revoke.html", http_status=200 if errors is None else 422, key=key, errors=errors, labels=LABELS,
+        "people/revoke.html", key=key, errors=errors, labels=LABELS,
         reason=visit.form["reason"], is_own=key["credentialId"] == visit.caller.actor,
     )  # fmt: skip
 

@@ -26,9 +26,7 @@ async def show_import(visit: Visit) -> Answer:
 
 @page("check_routes", "POST", "/routes/import/check", _TITLE, needs=_NEEDS, under="routes", uploads=True)
 async def check_routes(visit: Visit) -> Answer:
-    reply = await _send(visit, {"dryRun": "true"})
-    assert visit.upload is not None  # noqa: S101 - this page takes uploads
-    return _show(visit, visit.upload.form, reply)
+    return _show(visit, visit.form, await _send(visit, {"dryRun": "true"}))
 
 
 @page("do_import_routes", "POST", "/routes/import", _TITLE, needs=_NEEDS, under="routes", uploads=True)
@@ -38,17 +36,14 @@ async def import_routes(visit: Visit) -> Answer:
         count = reply.json["created"]
         text = ngettext("{n} route is created.", "{n} routes are created.", count)
         return visit.lead("routes", text.format(n=format_number(count)))
-    assert visit.upload is not None  # noqa: S101 - this page takes uploads
-    return _show(visit, visit.upload.form, reply)
+    return _show(visit, visit.form, reply)
 
 
 async def _send(visit: Visit, query: dict[str, Any]) -> Reply:
-    upload = visit.upload
-    assert upload is not None  # noqa: S101 - this page takes uploads
     names = ("unknownFsps", "fspId", "reason")
     return await visit.ask(
-        "importRoutes", query={**query, **{name: upload.form.text(name) for name in names}}, content=upload.pieces,
-        content_type="text/csv",
+        "importRoutes", query={**query, **{name: visit.form.text(name) for name in names}},
+        content=visit.upload.pieces, content_type="text/csv",
     )  # fmt: skip
 
 
@@ -60,7 +55,6 @@ def _show(visit: Visit, values: Form, reply: Reply | None = None) -> Answer:
     elif reply is not None and "rows" in reply.json:
         bad, bad_rows = reply.json["rows"], reply.json["badRows"]
     return visit.show(
-        "route_import/import.html", block="result", http_status=200 if reply is None or reply.ok else 422,
-        values=values, errors=None if reply is None else visit.errors_of(reply), checked=checked,
+        "route_import/import.html", block="result", values=values, errors=visit.errors_of(reply), checked=checked,
         bad=bad[:_SHOWN_MAX], bad_rows=bad_rows, shown_max=_SHOWN_MAX,
     )  # fmt: skip

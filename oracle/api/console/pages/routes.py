@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from oracle.api.console.api import Reply
     from oracle.api.console.visits import Visit
 
-_CHANGED: Final = 412
 _ITEMS: Final = 50
 _TITLE: Final = lazy("Routes")
 _NEW: Final = lazy("New route")
@@ -55,10 +54,10 @@ async def show_routes(visit: Visit) -> Answer:
     filters = {"kind": query["kind"], "fspId": query["fspId"], "validAt": query["validAt"]}
     asked = {**filters, "prefix": prefix, "cursor": query["cursor"], "limit": _ITEMS}
     reply = await visit.ask("listRoutes", query=asked)
-    found = {"items": [], "next": None} if reply.problem is not None else reply.json
+    found = reply.listing
     now = datetime.now(UTC)
     return visit.show(
-        "routes/list.html", block="list", http_status=200 if reply.ok else 422, errors=visit.errors_of(reply),
+        "routes/list.html", block="list", errors=visit.errors_of(reply),
         routes=[(route, name_state(route, now)) for route in found["items"]], next=found["next"], filters=filters,
         prefix=prefix, of=query["of"], kinds=words.list_kinds(), labels=LABELS, cursor=query["cursor"],
     )  # fmt: skip
@@ -125,8 +124,8 @@ def _show_new(
     visit: Visit, values: Form, *, reply: Reply | None = None, placed: Mapping[str, Any] | None = None
 ) -> Answer:
     return visit.show(
-        "routes/new.html", http_status=200 if reply is None else 422, values=values, kinds=words.list_kinds(),
-        labels=LABELS, errors=None if reply is None else visit.errors_of(reply), placed=placed,
+        "routes/new.html", values=values, kinds=words.list_kinds(), labels=LABELS, errors=visit.errors_of(reply),
+        placed=placed,
     )  # fmt: skip
 
 
@@ -141,9 +140,7 @@ async def show_route(visit: Visit, route_id: str) -> Answer:
 
 @page("change_route", "GET", "/routes/{route_id}/change", _CHANGE, needs=("changeRoute",), under="routes")
 async def show_change(visit: Visit, route_id: str) -> Answer:
-    found = await visit.ask("getRoute", path={"route_id": route_id})
-    if found.problem is not None:
-        return visit.show_problem(found.problem)
+    found = await visit.fetch("getRoute", path={"route_id": route_id})
     values = _describe(found.json)
     return _show_change(visit, found.json, values, Form.of(values), found.etag)
 
@@ -165,10 +162,8 @@ async def save_route(visit: Visit, route_id: str) -> Answer:
     if reply.ok:
         done = _("The changes are saved.") if body else _("Nothing was changed.")
         return visit.lead("route", done, route_id=route_id)
-    found = await visit.ask("getRoute", path=path)
-    if found.problem is not None:
-        return visit.show_problem(found.problem)
-    if reply.status != _CHANGED:
+    found = await visit.fetch("getRoute", path=path)
+    if not reply.is_outdated:
         return _show_change(visit, found.json, seen, form, form["version"], reply=reply)
     now = _describe(found.json)
     merged = {name: wanted[name] if wanted[name] != seen[name] else now[name] for name in now}
@@ -186,7 +181,7 @@ def _show_change(
         "routes/change.html", http_status=200 if reply is None and changes is None else 422, route=route,
         values=values, seen=msgspec.json.encode(seen).decode(), version=version, labels=LABELS, changes=changes,
         has_begun=name_state(route, datetime.now(UTC)) != "future",
-        errors=None if reply is None else visit.errors_of(reply),
+        errors=visit.errors_of(reply),
     )  # fmt: skip
 
 
@@ -210,14 +205,12 @@ async def end_route(visit: Visit, route_id: str) -> Answer:
 
 
 async def _show_end(visit: Visit, route_id: str, reply: Reply | None = None) -> Answer:
-    found = await visit.ask("getRoute", path={"route_id": route_id})
-    if found.problem is not None:
-        return visit.show_problem(found.problem)
-    is_changed = reply is not None and reply.status == _CHANGED
+    found = await visit.fetch("getRoute", path={"route_id": route_id})
+    is_changed = reply is not None and reply.is_outdated
     return visit.show(
         "routes/end.html", http_status=200 if reply is None else 422, route=found.json, version=found.etag,
         state=name_state(found.json, datetime.now(UTC)), labels=LABELS, values=visit.form, is_changed=is_changed,
-        errors=None if reply is None or is_changed else visit.errors_of(reply),
+        errors=None if is_changed else visit.errors_of(reply),
     )  # fmt: skip
 
 

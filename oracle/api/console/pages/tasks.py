@@ -62,10 +62,10 @@ async def show_decisions(visit: Visit) -> Answer:
         "listDecidedBatches",
         query={"fspId": visit.fsp_id, "by": by, "cursor": visit.query["cursor"], "limit": ITEMS},
     )
-    found = reply.json if reply.ok else {"items": [], "next": None}
+    found = reply.listing
     return visit.show(
-        "tasks/decisions.html", block="list", http_status=200 if reply.ok else 422, batches=found["items"],
-        next=found["next"], actions=ACTIONS, errors=visit.errors_of(reply), by=by, fsp=visit.query.text("fsp"),
+        "tasks/decisions.html", block="list", batches=found["items"], next=found["next"], actions=ACTIONS,
+        errors=visit.errors_of(reply), by=by, fsp=visit.query.text("fsp"),
         has_several=_has_several(visit),
     )  # fmt: skip
 
@@ -87,17 +87,15 @@ async def _show_task(visit: Visit, fsp_id: str, batch_id: str, refused: Reply | 
     """Show a task; `refused`: what the API says of the act `approve` or `reject`."""
     path = {"fsp_id": fsp_id, "batch_id": batch_id}
     reply, sample, verdict = await asyncio.gather(
-        visit.ask("getBatch", path=path),
+        visit.fetch("getBatch", path=path),
         visit.get("sampleBatch", path=path, query={"limit": SAMPLE}),
         _ask_verdict(visit, path),
     )
-    if reply.problem is not None:
-        return visit.show_problem(reply.problem)
     return visit.show(
-        "tasks/task.html", block="sample", http_status=200 if refused is None else 422, batch=reply.json, path=path,
+        "tasks/task.html", block="sample", batch=reply.json, path=path,
         version=reply.etag, sample=sample, verdict=verdict, obstacle=name_obstacle(verdict) if verdict else "",
         actions=ACTIONS, act=act, values=visit.form if act else Form(),
-        errors=None if refused is None else visit.errors_of(refused),
+        errors=visit.errors_of(refused),
     )  # fmt: skip
 
 

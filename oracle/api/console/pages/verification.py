@@ -123,9 +123,7 @@ async def follow_verification(visit: Visit, verification_id: str) -> Answer:
     needs=("stopVerification",), under="audit",
 )  # fmt: skip
 async def stop_verification(visit: Visit, verification_id: str) -> Answer:
-    reply = await visit.ask("stopVerification", path={"verification_id": verification_id})
-    if reply.problem is not None:
-        return visit.show_problem(reply.problem)
+    await visit.get("stopVerification", path={"verification_id": verification_id})
     return visit.lead("verification", _("The verification was stopped."), verification_id=verification_id)
 
 

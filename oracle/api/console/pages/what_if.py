@@ -58,7 +58,7 @@ async def explain_lookup(visit: Visit) -> Answer:
     # Somebody who types has not finished yet: that is no mistake.
     return visit.show(
         "what_if/what_if.html", block="answer", http_status=200 if visit.is_partial or found is not None else 422,
-        values=form, kinds=words.list_kinds(), found=found, errors=None if reply is None else visit.errors_of(reply),
+        values=form, kinds=words.list_kinds(), found=found, errors=visit.errors_of(reply),
         alias_verdicts=_ALIAS_VERDICTS, route_verdicts=_ROUTE_VERDICTS,
         explanation="" if found is None else _explain(found),
     )  # fmt: skip
