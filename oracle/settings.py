@@ -59,6 +59,7 @@ PASSWORD_MAX: Final = 1024
 RULE_SETS: Final = ("keycloak", "hydra", "thitsaworks")  # as oracle/identity/presets.py has them
 WAYS: Final = ("keys", "oidc", "gateway")  # how callers of the admin listener come in
 OIDC: Final = "oidc"  # the one table of a file that is no setting
+SHARED_SECRET_MIN: Final = 32
 KEY_DIGITS: Final = (64, 128)  # 32 to 64 bytes: as many as BLAKE2b takes
 BudgetClass = Literal["A", "B", "C", "D", "E"]
 # Class, size, refill a minute.  docs/operate.md says where they come from.
@@ -477,6 +478,28 @@ class Secret:
 
     def format(self, value: str) -> str:  # noqa: ARG002 - a secret is shown to nobody
         return MASK
+
+
+class SharedSecrets:
+    """Secrets that somebody else sends us: one, or the old one and the new one while it is replaced."""
+
+    allowed = (
+        f"one or two secrets, separated by a comma, each of at least {SHARED_SECRET_MIN} printable ASCII characters"
+    )
+
+    def read(self, text: str) -> tuple[str, ...]:
+        secrets = tuple(secret.strip() for secret in text.split(",")) if text else ()
+        if len(secrets) > KEYS_MAX:
+            raise ValueError(f"the value has {len(secrets)} secrets")
+        for secret in secrets:
+            if len(secret) < SHARED_SECRET_MIN:
+                raise ValueError("a secret is too short")
+            if re.fullmatch(r"[ -~]+", secret) is None:
+                raise ValueError("a secret has a character that a header cannot carry")
+        return secrets
+
+    def format(self, value: tuple[str, ...]) -> str:
+        return ",".join(MASK for _ in value)
 
 
 class Password:
@@ -1007,14 +1030,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(ge=1, le=168, description="A session of the console ends after so many hours in any case.")
     ] = 12
     gateway_secret: Annotated[
-        str | None,
-        Secret(32),
+        tuple[str, ...],
+        SharedSecrets(),
         Meta(
             description="What the gateway must send in the header X-Gateway-Secret, so that the oracle believes X-User,"
-            " X-Roles, X-DFSP-ID and X-Scope. The gateway must also be in admin_proxies. Not set: only a client"
-            " certificate proves the gateway."
+            " X-Roles, X-DFSP-ID and X-Scope. Of two secrets, both are accepted: that is for replacing a secret. The"
+            " gateway must also be in admin_proxies. Not set: only a client certificate proves the gateway."
         ),
-    ] = None
+    ] = ()
     gateway_certificate_names: Annotated[
         tuple[str, ...],
         Words("names, separated by commas"),
@@ -1889,7 +1912,7 @@ def _find_contradictions(settings: Settings) -> list[str]:
     if not settings.admin_auth:
         problems.append(f"{PREFIX}ADMIN_AUTH names no way in: use some of {', '.join(WAYS)}")
     if "gateway" in settings.admin_auth:
-        if settings.gateway_secret is None and not settings.gateway_certificate_names:
+        if not settings.gateway_secret and not settings.gateway_certificate_names:
             problems.append(
                 f"{PREFIX}ADMIN_AUTH names gateway, but nothing proves the gateway: an address alone can be that of a"
                 f" whole network. Set {PREFIX}GATEWAY_SECRET or {PREFIX}GATEWAY_CERTIFICATE_NAMES"

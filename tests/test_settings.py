@@ -251,7 +251,11 @@ GATEWAY = {
         ("ORACLE_GATEWAY_SECRET", {"ORACLE_GATEWAY_CERTIFICATE_NAMES": "gw"}, "ORACLE_ADMIN_TLS_CLIENT_CA"),
         ("", {"ORACLE_ADMIN_AUTH": ","}, "names no way in"),
         ("", {"ORACLE_ADMIN_AUTH": "keys,password"}, "use some of keys, oidc, gateway"),
-        ("", {"ORACLE_GATEWAY_SECRET": "short"}, "at least 32 characters"),
+        ("", {"ORACLE_GATEWAY_SECRET": "short"}, "at least 32 printable ASCII characters"),
+        ("", {"ORACLE_GATEWAY_SECRET": "s" * 32 + ",short"}, "too short"),
+        ("", {"ORACLE_GATEWAY_SECRET": "s" * 32 + ","}, "too short"),
+        ("", {"ORACLE_GATEWAY_SECRET": ",".join("s" * 32 for _ in range(3))}, "has 3 secrets"),
+        ("", {"ORACLE_GATEWAY_SECRET": "ñ" * 32}, "a header cannot carry"),
     ],
 )
 def test_a_gateway_that_nothing_proves_is_refused(without: str, more: dict[str, str], problem: str) -> None:
@@ -354,6 +358,7 @@ SECRETS = {
     "ORACLE_REDIS_URL": f"redis://:{PASSWORD}@cache/0",
     "ORACLE_OTLP_ENDPOINT": f"https://me:{PASSWORD}@collector",
     "ORACLE_KEY": PASSWORD * 3,
+    "ORACLE_GATEWAY_SECRET": f"{PASSWORD * 4},{PASSWORD * 5}",
 }
 
 

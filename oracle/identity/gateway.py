@@ -4,10 +4,11 @@
     X-Roles           their roles: a list in JSON, or words with commas between them
     X-DFSP-ID         the DFSP that they belong to
     X-Scope           `fsps=a,b`, `fsps=*` or `none`: the FSPs that they can act for in this call
-    X-Gateway-Secret  the shared secret, which proves the gateway
+    X-Gateway-Secret  a shared secret, which proves the gateway
 
 Proof.   The connection comes from one of our proxies, and it shows a client certificate with a name that is listed, or
-         the request has the secret.  An address alone proves nothing: it can be that of a whole network of containers.
+         the request has a secret that is ours: one, or two while it is replaced.  An address alone proves nothing: it
+         can be that of a whole network of containers.
 Rules.   The rules for tokens give the role.  They see the claims `sub`, `roles`, `dfsp_id` and `fsps` (the words of
          X-Scope, or `*`), and their `issuer` is "gateway".  Without a rule that fits there is no role.
 FSPs.    X-DFSP-ID and X-Scope can only narrow what the rule gives.  `none` leaves no FSP.
@@ -59,10 +60,10 @@ class BadHeader(ValueError):
 
 class Gateway:
     def __init__(
-        self, proxies: Sequence[Network], secret: str | None, certificate_names: AbstractSet[str], mapping: Mapping
+        self, proxies: Sequence[Network], secrets: Sequence[str], certificate_names: AbstractSet[str], mapping: Mapping
     ) -> None:
         self._proxies = proxies
-        self._secret = None if secret is None else _digest(secret)
+        self._digests = [_digest(secret) for secret in secrets]
         self._names = certificate_names
         self._mapping = mapping
 
@@ -99,11 +100,11 @@ class Gateway:
         return actor, Identity(actor, chosen.role, fsp_ids, "gateway", None)
 
     def _require_proof(self, secrets: Sequence[str], peer: str, names: AbstractSet[str]) -> None:
-        has_secret = self._secret is not None and len(secrets) == 1
-        is_secret = hmac.compare_digest(_digest(secrets[0] if has_secret else ""), self._secret or _digest("-"))
+        shown = _digest(secrets[0] if len(secrets) == 1 else "")  # no secret is empty
+        matches = [hmac.compare_digest(shown, digest) for digest in self._digests]  # each one takes the same time
         if not is_proxy(peer, self._proxies):
             raise Unproven("the address is not in ORACLE_ADMIN_PROXIES")
-        if not (has_secret and is_secret) and not self._names & names:
+        if not any(matches) and not self._names & names:
             raise Unproven("neither X-Gateway-Secret nor a name in a client certificate proves the gateway")
 
 

@@ -321,7 +321,7 @@ def test_headers_without_the_certificate_of_the_gateway_open_nothing(secured: Se
 
 
 def test_on_a_plain_listener_only_the_secret_proves_the_gateway(secured: Secured, tmp_path: Path) -> None:
-    secret = "the gateway shows this, and nobody else knows it"
+    secret = "the gateway shows this and nobody else knows it"
     names = ("ORACLE_DATABASE_URL", "ORACLE_REDIS_URL", "ORACLE_ADMIN_PROXIES")
     env = {**PATIENT, **{name: secured.env[name] for name in names}}
     env |= {"ORACLE_ADMIN_AUTH": "keys,gateway", "ORACLE_GATEWAY_SECRET": secret}

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 GATEWAY: Final = "10.1.2.3"
-SECRET: Final = "the gateway shows this, and nobody else knows it"
+SECRET: Final = "the gateway shows this and nobody else knows it"
+NEXT_SECRET: Final = "the gateway shows this when the first one is replaced"
 RULES: Final = """
 [[oidc.map]]
 claim = "roles"
@@ -123,7 +124,8 @@ async def open_hub(
             "ORACLE_DATABASE_URL": database_url, "ORACLE_ADMIN_AUTH": ways, "ORACLE_OIDC_FILE": str(file),
             "ORACLE_OIDC_RULES": "thitsaworks,hydra", "ORACLE_ADMIN_PROXIES": "10.1.0.0/16",
             "ORACLE_ADMIN_TLS_CERTIFICATE": "unread.pem", "ORACLE_ADMIN_TLS_CLIENT_CA": "unread.pem",
-            "ORACLE_GATEWAY_SECRET": SECRET, "ORACLE_GATEWAY_CERTIFICATE_NAMES": "gateway.hub.example",
+            "ORACLE_GATEWAY_SECRET": f"{SECRET},{NEXT_SECRET}",
+            "ORACLE_GATEWAY_CERTIFICATE_NAMES": "gateway.hub.example",
         }  # fmt: skip
         settings, metrics = load(environ).settings, Metrics.open(None, "admin", 0)
         key = await bootstrap(database_url)
@@ -275,6 +277,8 @@ async def test_headers_of_a_gateway_need_its_address_and_a_proof(
         assert await try_as(good, "10.2.0.1") == refused
         assert await try_as(good, "192.0.2.1") == refused
         assert await try_as({**good, "x-gateway-secret": SECRET + "x"}) == refused
+        assert await try_as({**good, "x-gateway-secret": NEXT_SECRET}) == Answer(200, "")
+        assert await try_as({**good, "x-gateway-secret": f"{SECRET},{NEXT_SECRET}"}) == refused
         assert await try_as({**good, "x-gateway-secret": ""}) == refused
         bare = {name: value for name, value in good.items() if name != "x-gateway-secret"}
         assert await try_as(bare) == refused
