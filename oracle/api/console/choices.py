@@ -1,4 +1,4 @@
-"""The FSP that a page is about, where the person has several: they choose it first."""
+"""The FSP that a page is about, for people with several FSPs."""
 
 from __future__ import annotations
 
@@ -19,3 +19,16 @@ async def choose_fsp(visit: Visit) -> Answer:
         found = await visit.get("listFsps", query={"cursor": visit.query["cursor"], "limit": _ITEMS})
         fsps, following = found["items"], found["next"]
     return visit.show("choose_fsp.html", block="list", fsps=fsps, next=following)
+
+
+def find_own(visit: Visit) -> str | None:
+    """Find the FSP whose history the person sees; None: that of all."""
+    own = visit.caller.fsp_ids
+    if own is None:
+        return None
+    return visit.fsp_id or min(own, default="-")
+
+
+def list_choices(visit: Visit) -> list[tuple[str, str]]:
+    """List the FSPs that a person of several FSPs chooses from."""
+    return [(fsp_id, fsp_id) for fsp_id in sorted(visit.caller.fsp_ids or ())]

@@ -52,6 +52,15 @@ def read_local(text: str, zone: str) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))
 
 
+def write_for_api(text: str, zone: str | None = None) -> str | None:
+    """Write a time of a form as the API reads it; None: the field is empty.
+
+    The time is in `zone`, or in that of the person.  The API gets a text that is not a time as it is, and refuses it.
+    """
+    moment = read_local(text, zone or time_zone.get())
+    return moment.isoformat() if moment is not None else text or None
+
+
 def write_local(moment: datetime) -> str:
     """Write a time as a form has it, in the zone of the person.  Raises OverflowError for one beyond all years."""
     return moment.astimezone(ZoneInfo(time_zone.get())).strftime("%Y-%m-%dT%H:%M:%S").removesuffix(":00")

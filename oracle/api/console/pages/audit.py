@@ -11,6 +11,7 @@ import msgspec
 
 from oracle.api.console import formats
 from oracle.api.console.answers import Answer
+from oracle.api.console.choices import find_own, list_choices
 from oracle.api.console.declarations import page
 from oracle.api.console.languages import _, lazy
 from oracle.api.console.words import ACTIONS, CHANNELS
@@ -247,19 +248,6 @@ def read_span(visit: Visit) -> Span:
         if text:
             asked[name] = text
     return Span(typed, asked)
-
-
-def find_own(visit: Visit) -> str | None:
-    """Find the FSP whose history the person sees; None: that of all."""
-    own = visit.caller.fsp_ids
-    if own is None:
-        return None
-    return visit.fsp_id or min(own, default="-")
-
-
-def list_choices(visit: Visit) -> list[tuple[str, str]]:
-    """List the FSPs that a person of several FSPs chooses from."""
-    return [(fsp_id, fsp_id) for fsp_id in sorted(visit.caller.fsp_ids or ())]
 
 
 def describe_subject(event: dict[str, Any]) -> str:

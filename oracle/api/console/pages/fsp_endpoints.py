@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from oracle.api.console.bodies import Form
 from oracle.api.console.declarations import page
+from oracle.api.console.edits import list_meanwhile, merge, read_seen, write_seen
 from oracle.api.console.languages import Lazy, _, lazy
-from oracle.api.console.pages.fsps import compare
 from oracle.scheme.base import PATHS
 
 if TYPE_CHECKING:
@@ -17,6 +15,8 @@ if TYPE_CHECKING:
 
     from oracle.api.console.answers import Answer
     from oracle.api.console.api import Reply
+    from oracle.api.console.edits import Meanwhile
+    from oracle.api.console.languages import Text
     from oracle.api.console.visits import Visit
 
 _LABELS: Final[Mapping[str, Lazy]] = {"baseUrl": lazy("Base URL"), "isProxy": lazy("Forwards to other schemes")}
@@ -36,7 +36,7 @@ async def show_endpoints(visit: Visit, fsp_id: str) -> Answer:
 @page("set_endpoints", "POST", "/fsps/{fsp_id}/endpoints", _TITLE, needs=("setFspEndpoints",), under="fsps")
 async def set_endpoints(visit: Visit, fsp_id: str) -> Answer:
     form = visit.form
-    seen, wanted = _read_seen(form["seen"]), {name: form.text(name) for name in _EMPTY}
+    seen, wanted = read_seen(form["seen"], _EMPTY), {name: form.text(name) for name in _EMPTY}
     body = {
         "baseUrl": wanted["baseUrl"] or None,
         "isProxy": bool(wanted["isProxy"]),
@@ -49,18 +49,19 @@ async def set_endpoints(visit: Visit, fsp_id: str) -> Answer:
         return _show(visit, fsp_id, seen, wanted, form["version"], reply=reply)
     found = await visit.fetch("getFspEndpoints", path={"fsp_id": fsp_id})
     now = _describe(found.json)
-    merged = {name: wanted[name] if wanted[name] != seen[name] else now[name] for name in now}
-    labels: dict[str, Any] = {**{_URL + kind: kind for kind in PATHS}, **_LABELS}
-    return _show(visit, fsp_id, now, merged, found.etag, changes=compare(labels, seen, now, wanted))
+    labels: dict[str, Text] = {**{_URL + kind: kind for kind in PATHS}, **_LABELS}
+    return _show(
+        visit, fsp_id, now, merge(seen, now, wanted), found.etag, changes=list_meanwhile(labels, seen, now, wanted)
+    )
 
 
 def _show(
     visit: Visit, fsp_id: str, seen: Mapping[str, str], values: Mapping[str, str], version: str, *,
-    reply: Reply | None = None, changes: list[tuple[Any, str, str, str]] | None = None,
+    reply: Reply | None = None, changes: list[Meanwhile] | None = None,
 ) -> Answer:  # fmt: skip
     return visit.show(
         "fsp_endpoints/endpoints.html", http_status=200 if reply is None and not changes else 422, fsp_id=fsp_id,
-        values=Form.of(values), seen=msgspec.json.encode(seen).decode(), version=version, errors=visit.errors_of(reply),
+        values=Form.of(values), seen=write_seen(seen), version=version, errors=visit.errors_of(reply),
         changes=changes, labels=_LABELS,
         has_urls=any(values[_URL + kind] for kind in PATHS),
         types=[(kind, _URL + kind, path) for kind, path in PATHS.items()],
@@ -79,13 +80,6 @@ def _describe(endpoints: Mapping[str, Any]) -> dict[str, str]:
         "isProxy": "on" if endpoints["isProxy"] else "",
         **{name: url for name, url in urls.items() if name in _EMPTY},
     }
-
-
-def _read_seen(text: str) -> dict[str, str]:
-    try:
-        return _EMPTY | msgspec.json.decode(text, type=dict[str, str])
-    except (ValueError, RecursionError):
-        return dict(_EMPTY)
 
 
 # Keys -------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """The FSPs of the directory: the list, a new one, what one is, and what an operator changes about it.
 
-Changed meanwhile.  The form of an FSP carries what the person has seen.  So only what the person changed is sent, and a
-                    412 shows what somebody else changed: their values stay, and the person's changes are kept beside.
+Its form keeps what the person saw: see `edits`.
 """
 
 from __future__ import annotations
@@ -9,11 +8,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from oracle.api.console import words
 from oracle.api.console.bodies import Form
 from oracle.api.console.declarations import page
+from oracle.api.console.edits import list_meanwhile, merge, read_seen, write_seen
 from oracle.api.console.languages import Lazy, _, lazy
 from oracle.api.console.pages.fsp_status import STEPS
 
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
 
     from oracle.api.console.answers import Answer
     from oracle.api.console.api import Reply
+    from oracle.api.console.edits import Meanwhile
     from oracle.api.console.visits import Visit
 
 
@@ -107,7 +106,7 @@ async def show_change(visit: Visit, fsp_id: str) -> Answer:
 
 @page("save_fsp", "POST", "/fsps/{fsp_id}/change", lazy("Change the FSP"), needs=("changeFsp",), under="fsps")
 async def save_fsp(visit: Visit, fsp_id: str) -> Answer:
-    seen, wanted = _read_seen(visit.form["seen"]), _read_form(visit.form)
+    seen, wanted = read_seen(visit.form["seen"], _EMPTY), _read_form(visit.form)
     body = _make_change(seen, wanted)
     reply = await visit.ask("changeFsp", path={"fsp_id": fsp_id}, body=body, if_match=visit.form["version"])
     if reply.ok:
@@ -116,18 +115,19 @@ async def save_fsp(visit: Visit, fsp_id: str) -> Answer:
         return _show_change(visit, fsp_id, seen, wanted, visit.form["version"], reply)
     found = await visit.fetch("getFsp", path={"fsp_id": fsp_id})
     now = _describe(found.json)
-    merged = {name: wanted[name] if wanted[name] != seen[name] else now[name] for name in now}
-    return _show_change(visit, fsp_id, now, merged, found.etag, changes=compare(LABELS, seen, now, wanted))
+    return _show_change(
+        visit, fsp_id, now, merge(seen, now, wanted), found.etag, changes=list_meanwhile(LABELS, seen, now, wanted)
+    )
 
 
 def _show_change(
     visit: Visit, fsp_id: str, seen: Mapping[str, str], values: Mapping[str, str], version: str,
-    reply: Reply | None = None, changes: list[tuple[Any, str, str, str]] | None = None,
+    reply: Reply | None = None, changes: list[Meanwhile] | None = None,
 ) -> Answer:  # fmt: skip
     status = reply.status if reply is not None and reply.status in (404, 403) else 200
     return visit.show(
         "fsps/change.html", http_status=422 if reply is not None and status == 200 else 409 if changes else status,  # noqa: PLR2004
-        fsp_id=fsp_id, labels=LABELS, values=Form.of(values), seen=msgspec.json.encode(seen).decode(), version=version,
+        fsp_id=fsp_id, labels=LABELS, values=Form.of(values), seen=write_seen(seen), version=version,
         kinds=words.list_kinds(), errors=None if reply is None else find_errors(visit, reply), changes=changes,
     )  # fmt: skip
 
@@ -201,14 +201,6 @@ def _read_form(form: Form) -> dict[str, str]:
     }
 
 
-def _read_seen(text: str) -> dict[str, str]:
-    """Read what the person has seen; of anything else, that they saw nothing."""
-    try:
-        return _EMPTY | msgspec.json.decode(text, type=dict[str, str])
-    except (ValueError, RecursionError):  # of msgspec, too
-        return dict(_EMPTY)
-
-
 def _make_change(seen: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, Any]:
     """Make the body of a change: the members that differ from what the person has seen."""
     changed = {name for name in wanted if wanted[name] != seen[name]}
@@ -225,17 +217,6 @@ def _make_change(seen: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str
     if "hubChanges" in changed:
         body["hubChanges"] = wanted["hubChanges"]
     return body
-
-
-def compare(
-    labels: Mapping[str, Lazy], seen: Mapping[str, str], now: Mapping[str, str], wanted: Mapping[str, str]
-) -> list[tuple[Any, str, str, str]]:
-    """List what changed meanwhile: label, what the person saw, what it is now, and what they want ('': no change)."""
-    return [
-        (labels[name], seen[name], now[name], wanted[name] if wanted[name] != seen[name] else "")
-        for name in now
-        if now[name] != seen[name]
-    ]
 
 
 def find_errors(visit: Visit, reply: Reply) -> Any:

@@ -10,19 +10,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from oracle.api.console import formats, words
 from oracle.api.console.bodies import Form
 from oracle.api.console.declarations import page
+from oracle.api.console.edits import list_meanwhile, merge, read_seen, write_seen
 from oracle.api.console.languages import Lazy, _, lazy
-from oracle.api.console.pages.fsps import compare
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from oracle.api.console.answers import Answer
     from oracle.api.console.api import Reply
+    from oracle.api.console.edits import Meanwhile
     from oracle.api.console.visits import Visit
 
 _ITEMS: Final = 50
@@ -108,7 +107,8 @@ async def create_route(visit: Visit) -> Answer:
     is_check = form["step"] == "check"
     body = {
         "kind": form.text("kind"), "prefix": form.text("prefix"), "fspId": form.text("fspId"),
-        "validFrom": send_time(form.text("validFrom")), "validTo": send_time(form.text("validTo")),
+        "validFrom": formats.write_for_api(form.text("validFrom")),
+        "validTo": formats.write_for_api(form.text("validTo")),
         "note": form.text("note") or None, "reason": form.text("reason") or None,
     }  # fmt: skip
     query = {"dryRun": "true"} if is_check else {}
@@ -148,10 +148,10 @@ async def show_change(visit: Visit, route_id: str) -> Answer:
 @page("save_route", "POST", "/routes/{route_id}/change", _CHANGE, needs=("changeRoute",), under="routes")
 async def save_route(visit: Visit, route_id: str) -> Answer:
     form, path = visit.form, {"route_id": route_id}
-    seen = _read_seen(form["seen"])
+    seen = read_seen(form["seen"], dict.fromkeys(_CHANGEABLE, ""))
     wanted = {name: form.text(name) if name in form else seen[name] for name in _CHANGEABLE}
     body: dict[str, Any] = {
-        name: send_time(wanted[name]) if name in _TIMES else wanted[name] or None
+        name: formats.write_for_api(wanted[name]) if name in _TIMES else wanted[name] or None
         for name in _CHANGEABLE
         if wanted[name] != seen[name]
     }
@@ -166,20 +166,19 @@ async def save_route(visit: Visit, route_id: str) -> Answer:
     if not reply.is_outdated:
         return _show_change(visit, found.json, seen, form, form["version"], reply=reply)
     now = _describe(found.json)
-    merged = {name: wanted[name] if wanted[name] != seen[name] else now[name] for name in now}
     return _show_change(
-        visit, found.json, now, Form.of({**merged, "reason": reason}), found.etag,
-        changes=compare(LABELS, seen, now, wanted),
+        visit, found.json, now, Form.of({**merge(seen, now, wanted), "reason": reason}), found.etag,
+        changes=list_meanwhile(LABELS, seen, now, wanted),
     )  # fmt: skip
 
 
 def _show_change(
     visit: Visit, route: Mapping[str, Any], seen: Mapping[str, str], values: Form, version: str, *,
-    reply: Reply | None = None, changes: list[tuple[Any, str, str, str]] | None = None,
+    reply: Reply | None = None, changes: list[Meanwhile] | None = None,
 ) -> Answer:  # fmt: skip
     return visit.show(
         "routes/change.html", http_status=200 if reply is None and changes is None else 422, route=route,
-        values=values, seen=msgspec.json.encode(seen).decode(), version=version, labels=LABELS, changes=changes,
+        values=values, seen=write_seen(seen), version=version, labels=LABELS, changes=changes,
         has_begun=name_state(route, datetime.now(UTC)) != "future",
         errors=visit.errors_of(reply),
     )  # fmt: skip
@@ -195,7 +194,7 @@ async def end_route(visit: Visit, route_id: str) -> Answer:
     form = visit.form
     reply = await visit.ask(
         "endRoute", path={"route_id": route_id}, if_match=form["version"], once=True,
-        body={"reason": form.text("reason"), "at": send_time(form.text("at"))},
+        body={"reason": form.text("reason"), "at": formats.write_for_api(form.text("at"))},
     )  # fmt: skip
     if not reply.ok:
         return await _show_end(visit, route_id, reply)
@@ -214,26 +213,10 @@ async def _show_end(visit: Visit, route_id: str, reply: Reply | None = None) -> 
     )  # fmt: skip
 
 
-# Times ------------------------------------------------------------------------------------------------------------
-
-
-def send_time(text: str) -> str | None:
-    """Write a time of a form for the API; None: there is none.  What is no time goes as it is, and is refused."""
-    if not text:
-        return None
-    moment = formats.read_local(text, formats.time_zone.get())
-    return text if moment is None else moment.isoformat()
+# Forms ------------------------------------------------------------------------------------------------------------
 
 
 def _describe(route: Mapping[str, Any]) -> dict[str, str]:
     """Write a route as the fields of its form."""
     times = {name: formats.write_local(formats.read_time(route[name])) if route[name] else "" for name in _TIMES}
     return {**times, "note": route["note"] or ""}
-
-
-def _read_seen(text: str) -> dict[str, str]:
-    empty = dict.fromkeys(_CHANGEABLE, "")
-    try:
-        return empty | msgspec.json.decode(text, type=dict[str, str])
-    except (ValueError, RecursionError):
-        return empty

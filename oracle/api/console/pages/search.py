@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oracle.api.console import formats
 from oracle.api.console.bodies import Form
+from oracle.api.console.choices import find_own, list_choices
 from oracle.api.console.declarations import page
 from oracle.api.console.languages import Lazy, _, lazy, ngettext
 from oracle.api.console.pages.aliases import seal_name
-from oracle.api.console.pages.audit import find_own, list_choices
 from oracle.api.console.visits import Errors, make_url
 from oracle.api.console.words import list_kinds, name_kind, name_status
 from oracle.identifiers import guess_kind, list_meanings
@@ -122,10 +122,9 @@ def _read_question(visit: Visit, kind: str, *, is_page: bool = False) -> dict[st
 
 
 def _read_instant(visit: Visit) -> str | None:
-    """Read the time of the form, in its zone.  A text that is none goes to the API, which refuses it."""
-    text, zone = visit.form.text("at"), visit.form["zone"]
-    moment = formats.read_local(text, zone if formats.is_time_zone(zone) else visit.time_zone)
-    return moment.isoformat() if moment is not None else text or None
+    """Read the time of the form, in the zone that the form names."""
+    zone = visit.form["zone"]
+    return formats.write_for_api(visit.form.text("at"), zone if formats.is_time_zone(zone) else None)
 
 
 def _list_choices(visit: Visit, text: str) -> list[tuple[str, dict[str, str]]]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.api.console import words
+from oracle.api.console import formats, words
 from oracle.api.console.bodies import Form
 from oracle.api.console.declarations import page
 from oracle.api.console.languages import Lazy, _, lazy
-from oracle.api.console.pages.routes import send_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +50,7 @@ async def explain_lookup(visit: Visit) -> Answer:
         body = {
             "kind": form.text("kind"), "identifier": form.text("identifier"), "subId": form.text("subId") or None,
             "country": form.text("country") or None, "currency": form.text("currency") or None,
-            "at": send_time(form.text("at")),
+            "at": formats.write_for_api(form.text("at")),
         }  # fmt: skip
         reply = await visit.ask("explainLookup", body=body)
     found = reply.json if reply is not None and reply.ok else None
