@@ -4,76 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from itertools import takewhile
 
 import pytest
+from budget_workers import A_TOKEN, CLASSES, NOBODY, SIZE, WORKERS, Worker, correct, dial, open_workers, scan, settle
 
-from oracle.budgets.buckets import Buckets
 from oracle.budgets.changes import reserve
 from oracle.budgets.changes import settle as settle_change
-from oracle.budgets.classes import Classes, Costs, Size
-from oracle.budgets.correction import Correction, State, make_key, read_state, read_tokens
-from oracle.store.cache.session import RedisSession, dial
-from oracle.telemetry.metrics import Metrics
+from oracle.budgets.correction import State, make_key, read_state, read_tokens
 
-SIZE, NOBODY = 3_000, 3
-# It fills so slowly that a test takes no part of a token's time.
-CLASSES = Classes({"C": Size(SIZE, 3), "unknown": Size(SIZE, 3)}, {}, "C")
-WORKERS = 4
-A_TOKEN = 0.999  # what a busy machine can let it gain meanwhile
-
-
-class Worker:
-    """A process that answers lookups, as far as budgets see it."""
-
-    def __init__(self, session: RedisSession, *, processes: int, enforces: bool = True) -> None:
-        self.buckets = Buckets(CLASSES, Costs(), enforces=False, share=1 / processes)
-        self.session: RedisSession | None = session
-        self.metrics = Metrics.open(None, "hub", 0)
-        self.correction = Correction(
-            self.buckets, CLASSES, lambda: self.session, self.metrics,
-            prefix="t", processes=processes, enforces=enforces,
-        )  # fmt: skip
-        self.correction.know(["bank"])
-        self.bucket = self.buckets.of(b"bank")
-
-    def ask(self, times: int = 1) -> int:
-        """Ask for numbers that nobody has, until one is refused; return how many were answered."""
-        asked = (self.buckets.take(self.bucket, NOBODY) for _ in range(times))
-        return sum(1 for _ in takewhile(bool, asked))
-
-
-@asynccontextmanager
-async def open_workers(redis_url: str, count: int, *, processes: int = 2) -> AsyncIterator[list[Worker]]:
-    """`processes`: those of one service, as each of them knows at its start."""
-    async with AsyncExitStack() as stack:
-        workers = []
-        for _ in range(count):
-            session = await dial(redis_url, timeout_ms=30_000, token_ms=1_000)
-            stack.callback(session.close)
-            workers.append(Worker(session, processes=processes))
-        yield workers
-
-
-async def correct(workers: list[Worker]) -> None:
-    assert await asyncio.gather(*(worker.correction.correct() for worker in workers)) == [True] * len(workers)
-
-
-async def scan(workers: list[Worker]) -> int:
-    """Ask as much as they answer, over 40 corrections; return how many were answered."""
-    answered = 0
-    for _ in range(40):
-        answered += sum(worker.ask(10_000) for worker in workers)
-        await correct(workers)
-    return answered
-
-
-async def settle(workers: list[Worker]) -> None:
-    """Correct twice: at the second time, each of them knows all others."""
-    await correct(workers)
-    await correct(workers)
+KEY = make_key("t")
 
 
 @pytest.mark.parametrize("pattern", ["even", "one", "bursts"])
@@ -165,7 +104,7 @@ async def test_what_is_asked_while_redis_answers_is_told_the_next_time(redis_url
 
 
 async def test_in_observe_an_empty_bucket_owes_nothing(redis_url: str) -> None:
-    session = await dial(redis_url, timeout_ms=30_000, token_ms=1_000)
+    session = await dial(redis_url)
     worker = Worker(session, processes=1, enforces=False)
     try:
         await settle([worker])
@@ -184,28 +123,28 @@ async def test_in_observe_an_empty_bucket_owes_nothing(redis_url: str) -> None:
 async def test_values_of_another_program_do_no_harm(redis_url: str) -> None:
     async with open_workers(redis_url, 1) as (worker,):
         assert worker.session is not None
-        await worker.session.call(
-            (b"HSET", make_key("t"), "bank", "nonsense", "other", "9" * 400, " x", "nonsense", b"\xff\xfe", "-1")
+        await worker.session.ask(
+            KEY, (b"HSET", KEY, "bank", "nonsense", "other", "9" * 400, " x", "nonsense", b"\xff\xfe", "-1")
         )
         for _ in range(70):  # one of them sweeps
             await correct([worker])
         assert worker.correction.processes == 1
         assert worker.bucket.left == SIZE
-        await worker.session.call((b"SET", make_key("t"), "no hash"))
+        await worker.session.ask(KEY, (b"SET", KEY, "no hash"))
         assert not await worker.correction.correct()
         assert worker.ask() == 1
-        await worker.session.call((b"DEL", make_key("t")))
+        await worker.session.ask(KEY, (b"DEL", KEY))
         assert await worker.correction.correct()
 
 
 async def test_full_buckets_and_workers_that_are_gone_leave_redis(redis_url: str) -> None:
     async with open_workers(redis_url, 1) as (worker,):
         assert worker.session is not None
-        await worker.session.call((b"HSET", make_key("t"), "green", "1000", " gone", "1000"))
+        await worker.session.ask(KEY, (b"HSET", KEY, "green", "1000", " gone", "1000"))
         worker.ask()
         for _ in range(70):
             await correct([worker])
-        (fields,) = await worker.session.call((b"HKEYS", make_key("t")))
+        (fields,) = await worker.session.ask(KEY, (b"HKEYS", KEY))
         assert sorted(field[:1] for field in fields) == [b" ", b"b"]
 
 

@@ -7,11 +7,12 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
 from caller import Caller
+from valkey_cluster import cluster, cluster_url, until
 
 from oracle.api.http.request import PlainRequest
 from oracle.api.hub.participants import Participants
@@ -23,6 +24,9 @@ from oracle.run.wiring import open_store
 from oracle.settings import Settings, SettingsError, load
 from oracle.telemetry.metrics import Metrics
 from oracle.telemetry.tracing import Tracing
+
+if TYPE_CHECKING:
+    from conftest import StartValkey
 
 OVER = (429, "2005")
 SIZE = 300
@@ -180,6 +184,17 @@ async def test_one_bulk_cannot_try_more_than_its_tokens_pay(database_url: str, r
         status, answer = await hub.send("POST", b"/participants", body, "greenbank")
         assert not any("errorInformation" in item for item in json.loads(answer)["partyList"])
         assert hub.left("greenbank") == SIZE
+
+
+async def test_lookups_go_on_while_a_node_of_a_cluster_is_away(database_url: str, start_valkey: StartValkey) -> None:
+    async with cluster(start_valkey) as nodes, open_hub(database_url, cluster_url(nodes), every_s=0.02) as hub:
+        await until(lambda: hub.metrics.read_gauge("budget_corrected") == 1)
+        nodes[1].kill()
+        await until(lambda: hub.metrics.read_gauge("budget_corrected") == 0)
+        answers = [await hub.look(FREE + number) for number in range(SIZE // 3 + 20)]
+        assert answers[:20] == [(200, "")] * 20
+        assert answers[-1] == OVER  # with its share, and no more
+        assert await hub.look(HELD, "greenbank") == (200, "greenbank")
 
 
 async def test_observe_answers_everybody_and_counts(database_url: str, redis_url: str) -> None:

@@ -468,6 +468,30 @@ async def test_a_server_that_must_not_be_used_now_ends_the_session(tmp_path: Pat
         assert not session.alive
 
 
+async def test_a_key_that_leaves_with_its_slot_is_no_end_of_the_session(tmp_path: Path) -> None:
+    """Of a node of a cluster: each command about it has failed, and all other commands go on."""
+    async with open_greeted_session(tmp_path) as (fake, session):
+        session.clustered = True
+        ask = b"-ASK 1 127.0.0.1:1\r\n"
+        reading = asyncio.ensure_future(mget(session, b"k", b"l"))
+        fencing = asyncio.ensure_future(session.fence([b"k"], 3000))
+        finding = asyncio.ensure_future(session.find_unfenced([b"k"]))
+        leasing = asyncio.ensure_future(lease(session, [b"k"], b"token"))
+        running = asyncio.ensure_future(session.run(b"return 1", [b"k"], []))
+        lost: list[int] = []
+        session.fill([(b"k", b"token", b"value", 1_000)], lost.append)
+        await fake.received.get()
+        fake.send(b"$1\r\nv\r\n" + ask * 6)
+        assert await reading is None
+        assert await fencing is False
+        assert await finding is None
+        assert await leasing == [False]
+        with pytest.raises(Unreachable, match="moving to another node"):
+            await running
+        await until(lambda: lost == [1])
+        assert session.alive
+
+
 @pytest.mark.parametrize(
     "stream",
     [b"?what\r\n", b"*1\r\n$1\r\nx\r\n+OK\r\n", b"*1\r\n$1\r\nx\r\n$-1\r\n-ERR\r\n", b"+OK\r\n", b"*0\r\n",

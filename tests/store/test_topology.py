@@ -16,10 +16,11 @@ import servers
 from redis.crc import key_slot
 from stand_ins import read_marker, tag
 from tls import make_certificate, serve_tls
+from valkey_cluster import cluster, cluster_url, find_owner, move_slot, until
 
 from oracle.run.embedded.binaries import find_valkey_binary
 from oracle.store.cache.session import Unreachable
-from oracle.store.cache.topology import SLOTS, ClusterSession, dialler, find_slot, list_hosts
+from oracle.store.cache.topology import ClusterSession, dialler, find_slot, list_hosts
 from oracle.store.cache.values import FENCE, Marker
 
 if TYPE_CHECKING:
@@ -29,15 +30,6 @@ if TYPE_CHECKING:
     from oracle.store.base import Session
 
 KEYS = [b"k:%d" % number for number in range(300)]
-
-
-async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 60) -> None:
-    async with asyncio.timeout(seconds):
-        while True:
-            met = condition()
-            if await met if isinstance(met, Awaitable) else met:
-                return
-            await asyncio.sleep(0.02)
 
 
 def dial(url: str) -> Callable[[], Awaitable[Session]]:
@@ -61,25 +53,6 @@ async def lease(session: Session, keys: list[bytes], token: bytes) -> list[bool]
 )
 def test_a_slot_is_the_one_of_the_library(key: bytes) -> None:
     assert find_slot(key) == key_slot(key)
-
-
-@asynccontextmanager
-async def cluster(start_valkey: StartValkey) -> AsyncIterator[list[ValkeyServer]]:
-    nodes = [await start_valkey({"cluster-enabled": "yes", "cluster-node-timeout": "1000"}) for _ in range(3)]
-    share = SLOTS // 3 + 1
-    for number, node in enumerate(nodes):
-        last = min(SLOTS, (number + 1) * share) - 1
-        assert servers.valkey_command(node, "CLUSTER", "ADDSLOTSRANGE", str(number * share), str(last)) == b"+OK\r\n"
-        servers.valkey_command(node, "CLUSTER", "MEET", "127.0.0.1", str(nodes[0].options["port"]))
-    await until(lambda: all(b"cluster_state:ok" in servers.valkey_command(n, "CLUSTER", "INFO") for n in nodes))
-    await until(lambda: all(servers.valkey_command(n, "CLUSTER", "SLOTS").startswith(b"*3") for n in nodes))
-    for node in nodes:  # a second without a word, which made them agree soon, is no failure on a busy machine
-        assert servers.valkey_command(node, "CONFIG", "SET", "cluster-node-timeout", "60000") == b"+OK\r\n"
-    yield nodes
-
-
-def cluster_url(nodes: list[ValkeyServer]) -> str:
-    return "redis+cluster://" + ",".join(f"127.0.0.1:{node.options['port']}" for node in nodes)
 
 
 async def test_a_cluster_answers_as_one_server_would(start_valkey: StartValkey) -> None:
@@ -131,15 +104,10 @@ async def test_each_node_of_a_cluster_holds_the_marker_also_after_slots_have_mov
         assert await mget_marked(session, later) is None
         # A slot with a marker moves, and nobody has told the reader.
         tag = session._marker_tags()[0]
-        slot = str(key_slot(b"marker" + tag))
-        owner = next(
-            i for i, n in enumerate(nodes) if b"MOVED" not in servers.valkey_command(n, "GET", f"marker{tag.decode()}")
-        )
-        ids = [servers.valkey_command(node, "CLUSTER", "MYID").split(b"\r\n")[1].decode() for node in nodes]
-        heir = (owner + 1) % 3
-        servers.valkey_command(nodes[owner], "DEL", f"marker{tag.decode()}")
-        for node in (nodes[heir], nodes[owner], nodes[3 - owner - heir]):
-            servers.valkey_command(node, "CLUSTER", "SETSLOT", slot, "NODE", ids[heir])
+        key = f"marker{tag.decode()}"
+        owner = find_owner(nodes, key)
+        servers.valkey_command(nodes[owner], "DEL", key)
+        move_slot(nodes, key, (owner + 1) % 3)
         mover: Session | None = None
 
         async def raised() -> bool:
@@ -174,12 +142,7 @@ async def mget_marked(session: Session | None, marker: Marker) -> list[bytes | N
 async def test_a_moved_slot_ends_the_session_and_the_next_dial_finds_it(start_valkey: StartValkey) -> None:
     async with cluster(start_valkey) as nodes:
         session = await dial(cluster_url(nodes))()
-        slot = str(key_slot(b"k:1"))
-        ids = [servers.valkey_command(node, "CLUSTER", "MYID").split(b"\r\n")[1].decode() for node in nodes]
-        owner = next(i for i, n in enumerate(nodes) if b"MOVED" not in servers.valkey_command(n, "GET", "k:1"))
-        heir = (owner + 1) % 3
-        for node in (nodes[heir], nodes[owner], nodes[3 - owner - heir]):
-            servers.valkey_command(node, "CLUSTER", "SETSLOT", slot, "NODE", ids[heir])
+        move_slot(nodes, "k:1", (find_owner(nodes, "k:1") + 1) % 3)
         assert await mget(session, [b"k:1"]) is None
         assert not session.alive
 

@@ -40,6 +40,10 @@ _NOT_A_PRIMARY: Final = (
     "ASK",
     "UNBLOCKED",
 )
+# The slot of the key moves to another node now, and the key is not here any more.  In a cluster this is an error of one
+# command, as each caller takes it: every other key is where it was.  Until all keys of the slot have moved, a new
+# session would meet the same, and the budgets ask for the same key every second.
+_MOVES: Final = "ASK"
 # Store the values whose keys hold their tokens; return how many are lost.  Each key has a token, a value and a TTL.
 # MGET and not GET: a key with a value that is no string must not end the script.
 _FILL: Final = b"""
@@ -232,7 +236,7 @@ class RedisSession(asyncio.Protocol):
         if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
             (reply,) = await self.call((b"EVAL", script, *end))  # the first time, and after a SCRIPT FLUSH
         if isinstance(reply, hiredis.ReplyError):
-            raise Unreachable(_explain_reply(reply))
+            raise Unreachable(_explain_reply(reply, self.clustered))
         return reply
 
     async def ask(self, key: bytes, *commands: tuple[bytes | str | int, ...]) -> Replies:  # noqa: ARG002 - as `write`
@@ -243,7 +247,7 @@ class RedisSession(asyncio.Protocol):
             raise Unreachable(self.refusal)
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
-                raise Unreachable(_explain_reply(reply))
+                raise Unreachable(_explain_reply(reply, self.clustered))
         return replies
 
     def write(self, key: bytes, *commands: tuple[bytes | str | int, ...]) -> None:  # noqa: ARG002 - a cluster needs it
@@ -258,8 +262,12 @@ class RedisSession(asyncio.Protocol):
         return replies
 
     def _take(self, reply: Any) -> None:
-        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(_NOT_A_PRIMARY):
-            self.refusal = _explain_reply(reply)
+        if (
+            isinstance(reply, hiredis.ReplyError)
+            and str(reply).startswith(_NOT_A_PRIMARY)
+            and not (self.clustered and str(reply).startswith(_MOVES))
+        ):
+            self.refusal = _explain_reply(reply, self.clustered)
             self.close()
             return
         if not self.alive:
@@ -489,8 +497,17 @@ _REFUSALS: Final = {
 }
 
 
-def _explain_reply(reply: object) -> str:
+_OF_A_CLUSTER: Final = {
+    "MOVED": "a slot of its cluster has moved to another node",
+    "ASK": "a slot of its cluster is moving to another node",
+}
+
+
+def _explain_reply(reply: object, clustered: bool = False) -> str:
+    """`clustered`: the session is to a node of a cluster, as the URL says."""
     text = str(reply)
+    if clustered and text.startswith(tuple(_OF_A_CLUSTER)):
+        return next(reason for start, reason in _OF_A_CLUSTER.items() if text.startswith(start))
     return next((reason for start, reason in _REFUSALS.items() if text.startswith(start)), "it refuses the service")
 
 
