@@ -61,9 +61,9 @@ class Messages:
         for catalog in catalogs.values():
             self._choose = c2py(catalog.plural_expr)
             for message in catalog:
-                if message.id and all(_list_strings(message)) and not message.fuzzy:
+                if message.id and all(list_strings(message)) and not message.fuzzy:
                     key = (message.context or "", message.id if isinstance(message.id, str) else message.id[0])
-                    self._texts.setdefault(key, tuple(_list_strings(message)))
+                    self._texts.setdefault(key, tuple(list_strings(message)))
 
     def find(self, message: str, context: str = "") -> str:
         found = self._texts.get((context, message))
@@ -76,7 +76,8 @@ class Messages:
         return found[min(self._choose(count), len(found) - 1)]
 
 
-def _list_strings(message: Any) -> list[str]:
+def list_strings(message: Any) -> list[str]:
+    """List the translations of a message: one, or one for each plural form."""
     return [message.string] if isinstance(message.string, str) else list(message.string)
 
 

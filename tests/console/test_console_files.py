@@ -81,7 +81,7 @@ def test_mistakes_are_explained_in_the_language_of_the_person(ana: Person) -> No
     data = (
         MIXED + "MSISDN,5.25513E+11,,,MX,\nCLABE,032180000118359718,,MXN,,\nALIAS,x,,MX,,\nALIAS,,,,,\nALIAS,x,,,,del\n"
     )
-    for language, text in (("es", "tiene 5 dígitos"), ("my", "ဂဏန်းများကို စစ်ပါ")):
+    for language, text in (("es", "tiene 5 dígitos"), ("my", "ဂဏန်းများကို စစ်ဆေးပါ")):
         answer = ana.post(
             "/console/files/check", files={"file": ("x.csv", data)},
             headers={"hx-request": "true", "accept-language": language},

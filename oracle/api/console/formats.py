@@ -21,6 +21,12 @@ time_zone: ContextVar[str] = ContextVar("time_zone", default="UTC")
 
 _BURMESE: Final = str.maketrans("0123456789", "၀၁၂၃၄၅၆၇၈၉")
 DASH: Final = "–"
+# Our Spanish is that of Mexico.  In the CLDR's plain `es`, which is that of Spain, 1.000 is a thousand.
+_LOCALES: Final = {"es": "es_MX"}
+
+
+def _name_locale() -> str:
+    return _LOCALES.get(language.get(), language.get())
 
 
 def _localise(text: str) -> str:
@@ -76,7 +82,7 @@ def format_time(value: datetime | str | None, style: str = "medium") -> str:
         return DASH
     zone = ZoneInfo(time_zone.get())
     moment = read_time(value).astimezone(zone)
-    text = format_datetime(moment, style, tzinfo=zone, locale=language.get())
+    text = format_datetime(moment, style, tzinfo=zone, locale=_name_locale())
     return f"{_localise(text)} {_name_zone(moment)}"
 
 
@@ -94,13 +100,13 @@ def format_day(value: datetime | str | None, style: str = "medium") -> str:
     if value is None:
         return DASH
     moment = read_time(value).astimezone(ZoneInfo(time_zone.get()))
-    return _localise(format_date(moment, style, locale=language.get()))
+    return _localise(format_date(moment, style, locale=_name_locale()))
 
 
 def format_clock(value: datetime | str) -> str:
     """Write the time of the day alone: for the axis of a plot."""
     moment = read_time(value).astimezone(ZoneInfo(time_zone.get()))
-    return _localise(format_clock_time(moment, "short", tzinfo=ZoneInfo(time_zone.get()), locale=language.get()))
+    return _localise(format_clock_time(moment, "short", tzinfo=ZoneInfo(time_zone.get()), locale=_name_locale()))
 
 
 def format_ago(value: datetime | str | None, now: datetime | None = None) -> str:
@@ -108,22 +114,22 @@ def format_ago(value: datetime | str | None, now: datetime | None = None) -> str
     if value is None:
         return DASH
     span = read_time(value) - (now or datetime.now(UTC))
-    return _localise(format_timedelta(span, add_direction=True, locale=language.get()))
+    return _localise(format_timedelta(span, add_direction=True, locale=_name_locale()))
 
 
 def format_span(seconds: float) -> str:
-    return _localise(format_timedelta(timedelta(seconds=seconds), locale=language.get()))
+    return _localise(format_timedelta(timedelta(seconds=seconds), locale=_name_locale()))
 
 
 def format_number(value: float | None) -> str:
-    return DASH if value is None else _localise(format_decimal(value, locale=language.get()))
+    return DASH if value is None else _localise(format_decimal(value, locale=_name_locale()))
 
 
 def format_short(value: float | None) -> str:
     """Write a large number shortly: 1.2M."""
     if value is None:
         return DASH
-    return _localise(format_compact_decimal(value, fraction_digits=1, locale=language.get()))
+    return _localise(format_compact_decimal(value, fraction_digits=1, locale=_name_locale()))
 
 
 _SIZES: Final = ((1_000_000_000, "gigabyte"), (1_000_000, "megabyte"), (1_000, "kilobyte"), (0, "byte"))
@@ -134,7 +140,7 @@ def format_bytes(count: int) -> str:
     least, unit = next(one for one in _SIZES if count >= one[0])
     value = round(count / (least or 1), 1)
     length: Any = "short" if least else "long"
-    return _localise(format_unit(value, f"digital-{unit}", length=length, locale=language.get()))
+    return _localise(format_unit(value, f"digital-{unit}", length=length, locale=_name_locale()))
 
 
 def format_seconds(value: float | None) -> str:
@@ -143,7 +149,7 @@ def format_seconds(value: float | None) -> str:
         return DASH
     unit, shown = ("second", value) if value >= 1 or value == 0 else ("millisecond", value * 1_000)
     length: Literal["short", "long"] = "long" if language.get() == "my" else "short"  # whose short one is English
-    return _localise(format_unit(round_figures(shown), f"duration-{unit}", length=length, locale=language.get()))
+    return _localise(format_unit(round_figures(shown), f"duration-{unit}", length=length, locale=_name_locale()))
 
 
 def round_figures(value: float) -> float:
@@ -158,12 +164,12 @@ def format_share(value: float | None) -> str:
     """Write a share as a percentage: 0.985 is 98.5 %."""
     if value is None:
         return DASH
-    return _localise(format_percent(value, locale=language.get(), decimal_quantization=False))
+    return _localise(format_percent(value, locale=_name_locale(), decimal_quantization=False))
 
 
 def name_country(code: str) -> str:
     """Name a country (ISO 3166 alpha-2); one that is not known stays as it is."""
-    return str(Locale.parse(language.get()).territories.get(code, code))
+    return str(Locale.parse(_name_locale()).territories.get(code, code))
 
 
 def machine_time(value: datetime | str) -> str:

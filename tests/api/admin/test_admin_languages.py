@@ -80,7 +80,7 @@ def test_who_is_not_known_is_answered_in_their_language(service: Service) -> Non
 def test_values_are_put_in_as_they_are(service: Service) -> None:
     found = ask(service.operator, ("GET", "/routes?{n}={fspId}", None), "es")
     assert found.json()["detail"] == "Un parámetro de la consulta es desconocido"
-    assert speak("es", "The FSP {n}%s{0} is closed") == "La FSP {n}%s{0} está cerrada"
+    assert speak("es", "The FSP {n}%s{0} is closed") == "El FSP {n}%s{0} está cerrado"
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_kept_answer_is_in_the_language_of_each_call(service: Service) -> None
     again = service.operator.post("/fsps", json=body, headers={**headers, "Accept-Language": "es"})
     assert (first.status_code, again.status_code) == (409, 409)
     assert first.json()["title"] == "The FSP already exists"
-    assert again.json()["title"] == "La FSP ya existe"
+    assert again.json()["title"] == "El FSP ya existe"
 
 
 def test_answers_that_are_no_problems_are_as_they_were(service: Service) -> None:
