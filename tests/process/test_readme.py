@@ -1,4 +1,4 @@
-"""Every command that a newcomer reads works, in the order of reading: the greeting of `make run`, then README.
+"""Every command that a newcomer reads works, in the order of reading: the greeting of `make run`, README, docs/try.md.
 
 The commands run in this process, and curl runs as it is.  Only the ports differ from what the reader types.
 """
@@ -32,11 +32,12 @@ if TYPE_CHECKING:
 WITH_ACCOUNT_LOOKUP: Final = True  # of the service: see admin_service
 TOP: Final = Path(__file__).resolve().parents[2]
 README: Final = (TOP / "README.md").read_text(encoding="utf-8")
-WHOLE_LOOKUP: Final = "## See a whole lookup"  # has its own test, with FSPs that run meanwhile
-# What a newcomer can send after the greeting: README's own commands, the template that it names, and the examples of
-# the API's page.
+TRY: Final = (TOP / "docs" / "try.md").read_text(encoding="utf-8")
+# What a newcomer can send after the greeting: the commands of both documents, the templates that they name, and the
+# examples of the API's page.
 LATER: Final = (
     TOP / "README.md",
+    TOP / "docs" / "try.md",
     *(TOP / "schemas" / "templates").iterdir(),
     TOP / "schemas" / "admin.openapi.json",
     TOP / "schemas" / "hub.openapi.json",
@@ -100,7 +101,7 @@ def test_the_greeting_and_readme_work_in_order(
     statuses = [run_curl(call.strip()).split()[1] for call in calls]
     assert statuses == ["201", "200"]
 
-    (start, *blocks) = list_blocks(README.partition(WHOLE_LOOKUP)[0])
+    (start, *blocks) = list_blocks(README)
     assert start == ["make run"]
     ran = []
     for block in blocks:
@@ -126,8 +127,8 @@ def test_the_greeting_and_readme_work_in_order(
             ran.append(line)
     assert len(ran) >= 5
 
-    # README names the two commands after that.
-    assert {"`oracle batch template`", "`oracle import FILE`"} <= set(re.findall(r"`oracle [^`]+`", README))
+    # docs/try.md names the two commands after that.
+    assert {"`oracle batch template`", "`oracle import FILE`"} <= set(re.findall(r"`oracle [^`]+`", TRY))
     template = shell.as_key(None, "batch", "template")
     Path("example.csv").write_text(template.out, encoding="utf-8")
     shell.as_key(None, "import", "example.csv", "--wait")
@@ -166,7 +167,7 @@ def run_beside(tmp_path: Path, words: Sequence[str], shows: str) -> Iterator[Non
     assert code == 0, output.read_text()
 
 
-def test_a_whole_lookup_is_shown_by_the_commands_of_readme(
+def test_a_whole_lookup_is_shown_by_the_commands_of_the_document(
     service: Service,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -175,7 +176,7 @@ def test_a_whole_lookup_is_shown_by_the_commands_of_readme(
     (ready,) = service.oracle.find_log_lines("The oracle is ready")
     monkeypatch.setenv("ORACLE_ADMIN_URL", ready["admin_url"])
     shell = Shell(key_of(service), monkeypatch, capsys)
-    (start, first, second) = list_blocks(README.partition(WHOLE_LOOKUP)[2])
+    (start, first, second) = list_blocks(TRY)  # its FSPs run meanwhile
     assert start == ["ORACLE_ACCOUNT_LOOKUP=on make run"]
     assert first[0] == second[0] == "export PATH=$PWD/.venv/bin:$PATH"
     ports = {"5001": str(free_port()), "5002": str(free_port())}
