@@ -8,14 +8,17 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 import httpx
+import pytest
 
 from oracle.api.admin.app import AdminServices, admin_app
+from oracle.api.admin.compression import accepts_gzip
+from oracle.api.console.answers import Answer
 from oracle.api.console.assets import load_assets
 from oracle.api.console.declarations import list_pages
 from oracle.api.console.visits import make_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from console_people import Person
 
@@ -53,6 +56,59 @@ def test_assets_are_compressed_once() -> None:
     for asset in load_assets().values():
         assert len(asset.zipped) <= len(asset.plain)
         assert asset.version in asset.url
+
+
+@pytest.mark.parametrize(
+    ("header", "takes"),
+    [
+        ("gzip", True), ("br, GZIP;q=0.5", True), ("*", True), ("br;q=0, *;q=0.1", True), ("gzip; q=1.000", True),
+        ("", False), ("identity", False), ("br, x-gzip2", False), ("gzip;q=0", False), ("gzip ; q = 0.000", False),
+        ("gzip;q=0, *", False), ("*, gzip;q=0", False), ("*;q=0", False), ("gzip;q=0.0, br", False),
+    ],
+)  # fmt: skip
+def test_gzip_is_sent_to_those_alone_who_take_it(header: str, *, takes: bool) -> None:
+    assert accepts_gzip(header) is takes
+
+
+def test_a_page_is_compressed_for_a_browser_that_takes_it(person: Callable[..., Person]) -> None:
+    one = person("operator")
+    for path in ("/console/fsps", "/console/no-such-page"):
+        plain, zipped = (one.get(path, headers={"accept-encoding": form}) for form in ("gzip;q=0, *", "gzip"))
+        assert "content-encoding" not in plain.headers
+        assert zipped.headers["content-encoding"] == "gzip"
+        assert plain.headers["vary"] == zipped.headers["vary"] == "accept-encoding"
+        assert zipped.num_bytes_downloaded < len(plain.content) / 2
+        assert zipped.text.partition("<main")[2][:200] == plain.text.partition("<main")[2][:200]
+
+
+def test_a_page_that_another_site_asked_for_is_not_compressed(person: Callable[..., Person]) -> None:
+    one = person("operator")
+    for said in ({"sec-fetch-site": "cross-site"}, {"sec-fetch-site": "same-site"}):
+        found = one.get("/console/fsps", headers={"accept-encoding": "gzip", **said})
+        assert found.status_code == 200
+        assert "content-encoding" not in found.headers
+
+
+def test_a_page_with_a_secret_is_not_compressed(person: Callable[..., Person]) -> None:
+    one = person("operator")
+    one.get("/console/new-key")
+    shown = one.post(
+        "/console/new-key", {"role": "auditor", "label": "aok_ guess"}, headers={"accept-encoding": "gzip"}
+    )
+    assert shown.status_code == 200
+    assert '<code id="secret"' in shown.text
+    assert "content-encoding" not in shown.headers
+
+
+def test_files_and_events_are_sent_as_they_are() -> None:
+    async def write() -> AsyncIterator[bytes]:
+        yield b"event"
+
+    for answer in (Answer(write(), media_type="text/event-stream"), Answer(b"a" * 9_999, media_type="text/csv")):
+        before = answer.body
+        answer.compress()
+        assert answer.body is before
+        assert "content-encoding" not in dict(answer.lines)
 
 
 def test_a_page_takes_some_milliseconds(person: Callable[..., Person]) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from litestar import Response
 
+from oracle.api.admin.compression import accepts_gzip
 from oracle.api.admin.streams import Places
 from oracle.errors import Overloaded
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 GZIP_LEVEL: Final = 6
 _PUBLIC: Final = Places(64, 16, Overloaded)
-_gzip: Final = re.compile(r"(?:^|,)\s*(?:gzip|\*)\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[\d.]+\s*)?(?=,|$)", re.IGNORECASE)
 _TAG: Final = re.compile(r'(?:W/)?("[^"]*")')
 
 
@@ -103,7 +103,7 @@ class SharedAnswer(Response[bytes]):
 
 
 def _zips(request: _Request) -> bool:
-    return bool(_gzip.search(request.headers.get("accept-encoding", "")))
+    return accepts_gzip(request.headers.get("accept-encoding", ""))
 
 
 def _has(if_none_match: str, etag: str) -> bool:

@@ -1,7 +1,11 @@
 """Answers of the console: pages, parts of pages, redirects, files and events, all with the same headers.
 
-Headers.  A page loads only what this listener serves, has no inline script or style, sends forms only here (and to the
-          identity providers), and is kept by nobody.
+Headers.      A page loads only what this listener serves, has no inline script or style, sends forms only here (and to
+              the identity providers), and is kept by nobody.
+Compression.  Pages and parts of them are compressed; files and events are not.  The length of a compressed page shows
+              whether a text that somebody put into it is like another text of it.  So a page with a secret is never
+              compressed (`has_secret`), a CSRF token is masked anew each time, and a page that another site made the
+              browser ask for is not compressed either: see `Console.answer`.
 """
 
 from __future__ import annotations
@@ -12,7 +16,10 @@ from typing import Any, Final
 
 from litestar import Response
 
+from oracle.api.admin.compression import compress
+
 HTML: Final = "text/html; charset=utf-8"
+_COMPRESSED_FROM: Final = 1_024  # bytes: a smaller page fits into one packet anyway
 _POLICY: Final = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none';"
     " form-action {}"
@@ -29,13 +36,23 @@ class Answer(Response[bytes]):
         status: int = 200,
         media_type: str = HTML,
         headers: Sequence[tuple[str, str]] = (),
+        has_secret: bool = False,
     ) -> None:
+        """`has_secret`: the body has a text that only its reader must know, so it is not compressed."""
         super().__init__(b"", status_code=status)
         self.body = body
+        self.is_page = media_type == HTML
+        self.has_secret = has_secret
         self.lines = [("content-type", media_type), *headers] if media_type else [*headers]
 
     def add(self, name: str, value: str) -> None:
         self.lines.append((name, value))
+
+    def compress(self) -> None:
+        """Compress the body if it is a page without a secret, and large enough."""
+        if self.is_page and not self.has_secret and isinstance(self.body, bytes) and len(self.body) > _COMPRESSED_FROM:
+            self.body = compress(self.body)
+            self.add("content-encoding", "gzip")
 
     def to_asgi_response(self, *_arguments: Any, **_options: Any) -> Any:
         async def send_it(_scope: Any, receive: Any, send: Any) -> None:
@@ -87,6 +104,8 @@ def dress(answer: Answer, form_targets: Sequence[str]) -> None:
         "cross-origin-opener-policy": "same-origin",
         "cache-control": "no-store",
     }
+    if answer.is_page:
+        wanted["vary"] = "accept-encoding"
     for name, value in wanted.items():
         if name not in present:
             answer.add(name, value)

@@ -19,6 +19,7 @@ from litestar import Request, Response, Router
 from litestar.handlers import HTTPRouteHandler
 
 from oracle.api.admin.access import PUBLIC, make_forbidden
+from oracle.api.admin.compression import accepts_gzip
 from oracle.api.admin.operations import BODY_BYTES_MAX
 from oracle.api.admin.problems import DEFECT, Refusal, refusal_of
 from oracle.api.console import formats, languages
@@ -160,7 +161,7 @@ class Console:
                    ("x-content-type-options", "nosniff")]  # fmt: skip
         if f'"{asset.version}"' in request.headers.get("if-none-match", ""):
             return Answer(b"", status=304, media_type="", headers=headers)
-        zips = asset.zipped is not asset.plain and "gzip" in request.headers.get("accept-encoding", "")
+        zips = asset.zipped is not asset.plain and accepts_gzip(request.headers.get("accept-encoding", ""))
         if zips:
             headers.append(("content-encoding", "gzip"))
         return Answer(asset.zipped if zips else asset.plain, media_type=asset.media_type, headers=headers)
@@ -179,6 +180,8 @@ class Console:
         except Exception as error:  # noqa: BLE001 - each becomes a page
             answer = self._show_error(visit, error)
         dress(answer, self._form_targets)
+        if _takes_compressed(visit):
+            answer.compress()
         for cookie in visit.cookies:
             answer.add("set-cookie", cookie)
         return answer
@@ -241,7 +244,7 @@ class Console:
     async def _read_form(self, visit: Visit) -> None:
         """Read a form, and refuse one that is not of ours.  Raises Refusal."""
         request, headers = visit.request, visit.request.headers
-        if not is_same_site({name: headers.get(name, "") for name in headers}, visit.origin):
+        if not _is_same_site(visit):
             raise _FOREIGN
         content_type = headers.get("content-type", "")
         if visit.page.uploads:
@@ -279,6 +282,22 @@ class Console:
 
 
 _FOREIGN: Final = Refusal(403, "forbidden", "This form does not come from your session")
+
+
+def _is_same_site(visit: Visit) -> bool:
+    headers = visit.request.headers
+    return is_same_site({name: headers.get(name, "") for name in headers}, visit.origin)
+
+
+def _takes_compressed(visit: Visit) -> bool:
+    """Whether a page can be compressed.
+
+    Another site can make a browser open a page with texts of its choice in the address, and perhaps see the length of
+    the answer.  So what a signed-in person sees is compressed only where the browser names us as the one who asked.
+    """
+    if visit.is_signed_in and not _is_same_site(visit):
+        return False
+    return accepts_gzip(", ".join(visit.request.headers.getall("accept-encoding", [])))
 
 
 def _origin_of(url: str) -> str:

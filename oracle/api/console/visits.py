@@ -243,14 +243,16 @@ class Visit:
         return headers.get("hx-request") == "true" and headers.get("hx-request-type") != "full"
 
     def show(
-        self, template: str, /, *, block: str | None = None, http_status: int | None = None, **values: Any
-    ) -> Answer:
+        self, template: str, /, *, block: str | None = None, http_status: int | None = None, has_secret: bool = False,
+        **values: Any,
+    ) -> Answer:  # fmt: skip
         """Show a page, or only a block of it where htmx asks for a part.
 
-        Without `http_status`, a page with `errors` has the status 422, and any other 200.
+        Without `http_status`, a page with `errors` has the status 422, and any other 200.  `has_secret`: see `Answer`.
         """
         status = http_status or (422 if values.get("errors") else 200)
-        return Answer(self.render(template, block if self.is_partial else None, **values), status=status)
+        body = self.render(template, block if self.is_partial else None, **values)
+        return Answer(body, status=status, has_secret=has_secret)
 
     def render(self, template: str, block: str | None = None, /, **values: Any) -> bytes:
         """Render a page, or a block: for events, and parts that are always alone."""

@@ -203,7 +203,9 @@ def _show_rotate(visit: Visit, key: Any, errors: Errors | None = None) -> Answer
 def _show_secret(visit: Visit, issued: Any, grace_s: int | None) -> Answer:
     """Show a secret, once.  `grace_s`: how long the one before it stays valid; None: there is none."""
     ends = next((text for seconds, text in _GRACE if seconds == grace_s), None)
-    return visit.show("people/secret.html", key=issued["key"], credential=issued["credential"], ends=ends)
+    return visit.show(
+        "people/secret.html", has_secret=True, key=issued["key"], credential=issued["credential"], ends=ends
+    )
 
 
 @page("revoke_key", "GET", "/keys/{credential_id}/revoke", lazy("Revoke the key"), needs=_REVOCABLE, under="keys")
