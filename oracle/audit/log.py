@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
+from oracle.store.lanes import PORTION_MAX_S
 from oracle.store.queries import QUERIES
 from oracle.store.servers import Servers
 from oracle.verifier import leaf, merkle
@@ -117,8 +118,9 @@ async def stream_events(
             end = until or Bound(await _fetch_end(connection, era), LAST)
             span = (str(after.xact), after.event_id, str(end.xact), end.event_id)
             ids = (era.after_event_id, LAST if era.until_event_id is None else era.until_event_id)
-            cursor = await connection.cursor(QUERIES["events_in_order"], *span, *ids, snapshot_rows)
-            while rows := await cursor.fetch(CHUNK):
+            sql = QUERIES["events_in_order"]
+            cursor = await connection.cursor(sql, *span, *ids, snapshot_rows, timeout=PORTION_MAX_S)
+            while rows := await cursor.fetch(CHUNK, timeout=PORTION_MAX_S):
                 rows_read += len(rows)
                 after = Bound(rows[-1]["xact"], rows[-1]["event_id"])
                 yield rows

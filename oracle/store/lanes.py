@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, Final
@@ -31,6 +31,9 @@ from oracle.store.servers import Servers
 from oracle.store.sessions import UnfitSession
 
 STREAM_ROWS: Final = 1_000
+# How long a portion of a stream can take on a busy server, seconds.  The limit of a statement (PostgresLimits) is too
+# short for it: the plan may have to sort first, and who reads a file that broke off must begin anew.
+PORTION_MAX_S: Final = 60.0
 FORGET_S: Final = 10.0
 
 # In whose name this task calls: a credential.  '' is the service itself, which has no limit.
@@ -263,13 +266,19 @@ class Lane:
     async def stream(self, query: str, *arguments: Any) -> AsyncIterator[list[Any]]:
         """Fetch the rows of a named query in portions, all from one snapshot."""
         async with self.lend() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-            cursor = await connection.cursor(QUERIES[query], *arguments)
-            while rows := await cursor.fetch(STREAM_ROWS):
+            async for rows in fetch_portions(connection, QUERIES[query], *arguments):
                 yield rows
 
     def count_connections(self) -> tuple[int, int]:
         """Return the number of open connections, and of those that are idle."""
         return self._pool.get_size(), self._pool.get_idle_size()
+
+
+async def fetch_portions(connection: asyncpg.Connection, sql: str, *arguments: Any) -> AsyncGenerator[list[Any]]:
+    """Fetch the rows of a statement in portions, inside of a transaction.  Raises TimeoutError after PORTION_MAX_S."""
+    cursor = await connection.cursor(sql, *arguments, timeout=PORTION_MAX_S)
+    while rows := await cursor.fetch(STREAM_ROWS, timeout=PORTION_MAX_S):
+        yield rows
 
 
 @asynccontextmanager

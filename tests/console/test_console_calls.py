@@ -210,10 +210,38 @@ async def test_a_file_comes_back_and_a_refusal_is_a_page(database_url: str, tmp_
         assert "<main" in nothing.text
 
 
+async def test_a_file_that_breaks_off_has_no_end(database_url: str, tmp_path: Path) -> None:
+    """A browser shows a download as failed only if the server does not end its body."""
+    async with open_site(database_url, tmp_path) as site:
+        await site.sign_in()
+        sent: list[Any] = []
+
+        async def break_off(_scope: Any, _receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"some rows\n", "more_body": True})
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        site.console.api._app = break_off  # type: ignore[assignment]
+        scope = {**make_scope(site, "/console/test/download"), "query_string": b"name=import.csv"}
+        await site.app(scope, asyncio.Event().wait, send)
+        assert [(one.get("status"), one.get("body"), one.get("more_body")) for one in sent] == [
+            (200, None, None), (None, b"some rows\n", True)
+        ]  # fmt: skip
+
+
+def make_scope(site: Site, path: str) -> dict[str, Any]:
+    """Make what the application gets for a request of the browser of this site."""
+    cookie = "; ".join(f"{one.name}={one.value}" for one in site.client.cookies.jar)
+    scope: dict[str, Any] = site.console.api._make_scope(OPERATOR, Question("listFsps"))
+    return scope | {"path": path, "raw_path": path.encode(), "scheme": "https",
+                    "headers": [(b"cookie", cookie.encode()), (b"host", b"oracle.example")]}  # fmt: skip
+
+
 async def test_events_end_when_the_browser_goes_away(database_url: str, tmp_path: Path) -> None:
     async with open_site(database_url, tmp_path) as site:
         await site.sign_in()
-        cookie = "; ".join(f"{one.name}={one.value}" for one in site.client.cookies.jar)
         parts: list[bytes] = []
         gone = asyncio.Event()
 
@@ -226,10 +254,7 @@ async def test_events_end_when_the_browser_goes_away(database_url: str, tmp_path
             await gone.wait()
             return {"type": "http.disconnect"}
 
-        scope = site.console.api._make_scope(OPERATOR, Question("listFsps"))
-        scope |= {"path": "/console/test/events", "raw_path": b"/console/test/events", "scheme": "https",
-                  "headers": [(b"cookie", cookie.encode()), (b"host", b"oracle.example")]}  # fmt: skip
-        await asyncio.wait_for(site.app(scope, receive, send), 30)
+        await asyncio.wait_for(site.app(make_scope(site, "/console/test/events"), receive, send), 30)
         assert ended.is_set()
         assert parts[1] == b"event: step\ndata: <p>one</p>\ndata: <p>two</p>\n\n"
 

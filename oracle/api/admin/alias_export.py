@@ -46,7 +46,7 @@ from oracle.api.history.questions import record
 from oracle.identifiers import SCHEMES, BadIdentifier, Kind, PartyKey, Reading, find_scheme
 from oracle.identifiers.prefix import bound_above
 from oracle.imports.rows import COLUMNS
-from oracle.store.lanes import STREAM_ROWS, Lane
+from oracle.store.lanes import Lane, fetch_portions
 from oracle.store.queries import QUERIES
 from oracle.store.rows import ExportedAliasRow
 from oracle.verifier.spreadsheet import quote_formula
@@ -263,8 +263,7 @@ class Export:
             yield head
             for party_id_type, beginning in () if self._is_empty else self._wanted.beginnings:
                 query, arguments = self._choose_query(party_id_type, beginning)
-                cursor = await connection.cursor(query, *arguments)
-                while rows := await cursor.fetch(STREAM_ROWS):
+                async for rows in fetch_portions(connection, query, *arguments):
                     yield self._write(party_id_type, self._narrow(party_id_type, rows))
 
     def _choose_query(self, party_id_type: str, beginning: str) -> tuple[str, tuple[Any, ...]]:

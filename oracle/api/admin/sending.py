@@ -15,7 +15,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.errors import DirectoryUnavailable
+from oracle.errors import DirectoryUnavailable, Unavailable
 from oracle.store.diagnosis import explain
 from oracle.telemetry import logs
 
@@ -54,17 +54,18 @@ def limit_stalls(app: ASGIApp, stall_s: float = STALL_S) -> ASGIApp:
             if exchange.is_stalled:
                 log.warning("An answer ended early: its client takes nothing", stall_s=stall_s)
                 return
-            away = _find_away(exc)
-            if away is None:
+            reason = _find_reason(exc)
+            if reason is None:
                 raise
-            log.warning("An answer ended early: the directory is not available", reason=explain(away))
+            if isinstance(reason, DirectoryUnavailable):  # any other was logged where it ended the answer
+                log.warning("An answer ended early: the directory is not available", reason=explain(reason))
 
     return serve
 
 
-def _find_away(error: BaseException | None) -> DirectoryUnavailable | None:
+def _find_reason(error: BaseException | None) -> Unavailable | None:
     """Find the error that means "not now" behind one that the framework raises in the middle of an answer."""
-    while error is not None and not isinstance(error, DirectoryUnavailable):
+    while error is not None and not isinstance(error, Unavailable):
         error = error.__cause__
     return error
 

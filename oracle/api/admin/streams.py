@@ -156,7 +156,10 @@ async def _watch(call: Call, receive: Receive, lasts_s: float) -> bool:
         while True:
             left_s = until - asyncio.get_running_loop().time()
             await asyncio.wait({leaving}, timeout=min(CHECK_EVERY_S, max(left_s, 0.0)))
-            if leaving.done() or left_s <= 0:
+            if leaving.done():
+                return False
+            if left_s <= 0:
+                log.warning("An answer ended early: it took too long", lasts_s=lasts_s)
                 return False
             with suppress(DirectoryUnavailable):
                 if not await is_still_valid(call.postgres.keys.rows, call.caller):

@@ -21,6 +21,7 @@ import msgspec
 from oracle.api.admin.access import Guard, is_allowed
 from oracle.api.admin.callers import INSIDE, Caller, Inside
 from oracle.api.admin.problems import Problem
+from oracle.errors import Unavailable
 
 if TYPE_CHECKING:
     from litestar import Litestar
@@ -213,14 +214,18 @@ class _Sender:
         return {"type": "http.disconnect"}
 
 
+class BrokenOff(Unavailable):
+    """An answer of the API ended before it was complete: its key was revoked, or its time was up."""
+
+
 async def _read_pieces(queue: asyncio.Queue[Any]) -> AsyncIterator[bytes]:
+    """Yield the pieces.  Raises what the operation raised.  Raises BrokenOff, so that no file looks complete."""
     while isinstance(message := await queue.get(), dict):
         if message.get("body"):
             yield message["body"]
         if not message.get("more_body", False):
             return
-    if message is not None:
-        raise message
+    raise message or BrokenOff
 
 
 def _read_headers(sent: Any) -> dict[str, str]:

@@ -8,6 +8,7 @@ Progress.  The events of the API become parts of the page.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
@@ -17,6 +18,7 @@ from markupsafe import Markup, escape
 
 from oracle.api.admin.operations import BODY_BYTES_MAX
 from oracle.api.console.answers import Answer
+from oracle.api.console.api import BrokenOff
 from oracle.api.console.api_texts import translate_sentences
 from oracle.api.console.bodies import Form
 from oracle.api.console.declarations import page
@@ -355,14 +357,15 @@ async def follow_file(visit: Visit, fsp_id: str, batch_id: str) -> Answer:
 
 
 async def _read_events(pieces: AsyncIterator[bytes]) -> AsyncIterator[tuple[str, Any]]:
-    """Read server-sent events: the name and the data of each."""
+    """Read server-sent events: the name and the data of each, until there are no more, for whatever reason."""
     waiting = b""
-    async for piece in pieces:
-        *events, waiting = (waiting + piece).split(b"\n\n")
-        for event in events:
-            fields = dict(line.partition(b": ")[::2] for line in event.split(b"\n"))
-            if fields.get(b"data"):
-                yield fields.get(b"event", b"").decode(), msgspec.json.decode(fields[b"data"])
+    with suppress(BrokenOff):
+        async for piece in pieces:
+            *events, waiting = (waiting + piece).split(b"\n\n")
+            for event in events:
+                fields = dict(line.partition(b": ")[::2] for line in event.split(b"\n"))
+                if fields.get(b"data"):
+                    yield fields.get(b"event", b"").decode(), msgspec.json.decode(fields[b"data"])
 
 
 @page("file_rows", "GET", "/files/{fsp_id}/{batch_id}/rows", lazy("Rows"), needs=("listBatchRows",), under="files")
