@@ -1,10 +1,14 @@
-"""Times, numbers and spans as people of a language write them (CLDR), in the time zone of the person who reads."""
+"""Times, numbers and spans as people of a language write them (CLDR), in the time zone of the person who reads.
+
+Kept.  Babel takes some 30 µs for a number and 60 µs for a time, and a page has hundreds of them, often the same ones.
+       So a process keeps those that it wrote last.
+"""
 
 from __future__ import annotations
 
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -21,6 +25,7 @@ time_zone: ContextVar[str] = ContextVar("time_zone", default="UTC")
 
 _BURMESE: Final = str.maketrans("0123456789", "၀၁၂၃၄၅၆၇၈၉")
 DASH: Final = "–"
+_KEPT: Final = 8_192  # texts of each kind: about 2 MB
 # Our Spanish is that of Mexico.  In the CLDR's plain `es`, which is that of Spain, 1.000 is a thousand.
 _LOCALES: Final = {"es": "es_MX"}
 
@@ -80,9 +85,15 @@ def format_time(value: datetime | str | None, style: str = "medium") -> str:
     """Write a time with its zone."""
     if value is None:
         return DASH
-    zone = ZoneInfo(time_zone.get())
-    moment = read_time(value).astimezone(zone)
-    text = format_datetime(moment, style, tzinfo=zone, locale=_name_locale())
+    return _write_time(read_time(value).replace(microsecond=0), style, _name_locale(), time_zone.get())
+
+
+@lru_cache(_KEPT)
+def _write_time(value: datetime, style: str, locale: str, zone_name: str) -> str:
+    """Write a time.  `locale` and `zone_name` are those of the request: a text that is kept belongs to both."""
+    zone = ZoneInfo(zone_name)
+    moment = value.astimezone(zone)
+    text = format_datetime(moment, style, tzinfo=zone, locale=locale)
     return f"{_localise(text)} {_name_zone(moment)}"
 
 
@@ -122,7 +133,12 @@ def format_span(seconds: float) -> str:
 
 
 def format_number(value: float | None) -> str:
-    return DASH if value is None else _localise(format_decimal(value, locale=_name_locale()))
+    return DASH if value is None else _write_number(value, _name_locale())
+
+
+@lru_cache(_KEPT)
+def _write_number(value: float, locale: str) -> str:
+    return _localise(format_decimal(value, locale=locale))
 
 
 def format_short(value: float | None) -> str:
@@ -162,9 +178,12 @@ _WHOLE: Final = 10
 
 def format_share(value: float | None) -> str:
     """Write a share as a percentage: 0.985 is 98.5 %."""
-    if value is None:
-        return DASH
-    return _localise(format_percent(value, locale=_name_locale(), decimal_quantization=False))
+    return DASH if value is None else _write_share(value, _name_locale())
+
+
+@lru_cache(_KEPT)
+def _write_share(value: float, locale: str) -> str:
+    return _localise(format_percent(value, locale=locale, decimal_quantization=False))
 
 
 def name_country(code: str) -> str:
