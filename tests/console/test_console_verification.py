@@ -109,6 +109,38 @@ async def test_what_somebody_changed_in_the_database_is_shown_where_it_is(
     assert "2 differences" in (await asyncio.to_thread(auditing.get, "/console/audit/verifications")).text
 
 
+async def begin_elsewhere(database_url: str) -> int:
+    """Begin a verification that no process of the service does or takes over, so it runs until `end_all`."""
+    async with tampering(database_url) as superuser:
+        number: int = await superuser.fetchval(
+            "INSERT INTO verifications (state, directory, asked_by, begun_at, seen_at, runner)"
+            " VALUES ('running', false, 'nobody', now(), now() + interval '1 day', gen_random_uuid())"
+            " RETURNING verification_id"
+        )
+        return number
+
+
+async def end_all(database_url: str) -> None:
+    async with tampering(database_url) as superuser:
+        await superuser.execute("UPDATE verifications SET state = 'stopped', ended_at = now() WHERE ended_at IS NULL")
+
+
+def test_who_signs_out_follows_no_verification_any_more(service: Service, person: Callable[..., Person]) -> None:
+    watching = person("auditor")
+    number = asyncio.run(begin_elsewhere(service.database_url))
+    path = f"/console/audit/verifications/{number}"
+    try:
+        watching.get(path)
+        cookie = "; ".join(f"{name}={value}" for name, value in watching.cookies.items())
+        with httpx.stream("GET", f"{service.oracle.admin_url}{path}/events", headers={"cookie": cookie}) as answer:
+            lines = answer.iter_lines()
+            assert next(lines).startswith("data: ")
+            assert watching.post("/console/sign-out").status_code == 303
+            assert "event: end" not in list(lines)  # the verification has not ended, but the stream has
+    finally:
+        asyncio.run(end_all(service.database_url))
+
+
 def test_without_script_it_is_started_and_looked_at_again(auditing: Person, auditor: httpx.Client) -> None:
     auditing.get("/console/audit/verifications")
     shown = auditing.follow(auditing.post("/console/audit/verifications", {"directory": "on"}))

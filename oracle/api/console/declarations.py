@@ -41,7 +41,6 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     menu: int | None = None  # the place in the menu; None: it is in none
     under: str = ""  # the page of the menu that leads here
     is_open: bool = False  # also for people who are not signed in
-    needs_script: bool = False  # does nothing useful without script
     uploads: bool = False  # `visit.upload` has a file, in place of `visit.form`
     is_part: bool = False  # no page of its own: a part, a file or a stream of events, which tests of pages leave out
     is_automatic: bool = False  # asked for by a page, not by a person: it does not keep the session from resting
@@ -65,7 +64,6 @@ def page(
     menu: int | None = None,
     under: str = "",
     is_open: bool = False,
-    needs_script: bool = False,
     uploads: bool = False,
     is_part: bool = False,
     is_automatic: bool = False,
@@ -77,8 +75,7 @@ def page(
     """
     return lambda show: Page(
         name=name, method=method, path=path, title=title, show=show, needs=needs, menu=menu, under=under,
-        is_open=is_open, needs_script=needs_script, uploads=uploads, is_part=is_part,
-        is_automatic=is_automatic,
+        is_open=is_open, uploads=uploads, is_part=is_part, is_automatic=is_automatic,
     )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ from oracle.api.console.bodies import Form, Upload
 from oracle.api.console.cookies import FLASH, VISITOR, Flash, write_flash
 from oracle.api.console.declarations import Page, list_pages
 from oracle.api.console.languages import Text
+from oracle.errors import DirectoryUnavailable
 from oracle.identity.cookies import SESSION, remove_cookie, write_cookie
 from oracle.identity.issuers import is_loopback
 from oracle.identity.sessions import make_csrf
@@ -122,8 +123,16 @@ class Visit:
         return self.is_signed_in and self.console.api.may(self.caller, operation, fsp_id)
 
     async def is_still_valid(self) -> bool:
-        """Whether this person is still signed in: ask now and then in a long answer, for example every 10 seconds."""
-        return not self.caller.has_ended and await is_still_valid(self.console.services.postgres.keys.rows, self.caller)
+        """Whether this person is still signed in: for long answers.  False, too, if the directory cannot be asked.
+
+        The API asks that itself before each event that it sends (`followBatch`), but not before a call that it answers
+        at once.
+        """
+        try:
+            rows = self.console.services.postgres.keys.rows
+            return not self.caller.has_ended and await is_still_valid(rows, self.caller)
+        except DirectoryUnavailable:
+            return False
 
     def may_open(self, page: Page) -> bool:
         return page.is_open or (self.is_signed_in and all(self.may(operation) for operation in page.needs))

@@ -110,6 +110,8 @@ async def follow_verification(visit: Visit, verification_id: str) -> Answer:
                 yield "end", ""
                 return
             await asyncio.sleep(LOOK_S)
+            if not await visit.is_still_valid():
+                return
             reply = await visit.ask("getVerification", path=path)
             if not reply.ok:
                 return
