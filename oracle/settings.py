@@ -73,6 +73,7 @@ BUDGET_SIZES: Final = (
 )
 BUDGET_MAX: Final = 1_000_000_000
 DAY_MINUTES: Final = 1_440
+MINUTE_SECONDS: Final = 60
 KEY_DIFFERENT_BYTES_MIN: Final = 16  # 32 random bytes have about 30; a word that is repeated has fewer
 
 _FOREIGN_NAMES = frozenset(
@@ -600,6 +601,7 @@ class BudgetSizes:
 
     def read(self, text: str) -> tuple[tuple[str, int, int], ...]:
         sizes = {name: (tokens, refill) for name, tokens, refill in BUDGET_SIZES}
+        named: set[str] = set()
         for part in text.split(","):
             found = re.fullmatch(r"\s*([A-Za-z]+)\s*=\s*([0-9]{1,10})\s*/\s*([0-9]{1,10})\s*", part)
             if found is None:
@@ -611,6 +613,11 @@ class BudgetSizes:
                 raise ValueError(f"{_quote(part)} has a number out of range")
             if tokens > refill * DAY_MINUTES:
                 raise Remedied(f"{_quote(part)}: an empty bucket must be full within a day; use a larger refill")
+            if refill > tokens * MINUTE_SECONDS:  # processes correct it once a second, and could not use the rest
+                raise Remedied(f"{_quote(part)}: a bucket must hold the refill of a second; use a larger size")
+            if name in named:
+                raise ValueError(f"{name} is there twice")
+            named.add(name)
             sizes[name] = tokens, refill
         return tuple((name, *size) for name, size in sizes.items())
 
@@ -631,6 +638,8 @@ class BudgetFsps:
                 raise ValueError(f"{_quote(part)} is not FSP=CLASS")
             if name.strip() not in get_args(BudgetClass):
                 raise ValueError(f"{_quote(name)} is not one of the classes {', '.join(get_args(BudgetClass))}")
+            if fsp_id.strip() in classes:
+                raise ValueError(f"{_quote(fsp_id.strip())} is there twice")
             classes[fsp_id.strip()] = name.strip()
         return tuple(classes.items())
 
@@ -1290,7 +1299,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     budget_fsps: Annotated[
         tuple[tuple[str, str], ...],
         BudgetFsps(),
-        Meta(description="The class of single FSPs. A has the largest bucket, E the smallest."),
+        Meta(
+            description="The class of single FSPs. A has the largest bucket, E the smallest. An FSP named here has a"
+            " bucket of its own although the directory does not know it: for example one of another scheme."
+        ),
     ] = ()
     budget_sizes: Annotated[
         tuple[tuple[str, int, int], ...],

@@ -4,8 +4,8 @@ A registration that succeeds costs nothing.  An alias that another FSP holds cos
 registered costs `nobody`: a removal or an update tells that.
 
 With `enforce`, an FSP with an empty bucket cannot try: a refusal of ours in place of a conflict would tell it as much.
-And the tokens for a conflict are taken before the try and given back after it: else changes that run at the same time
-could all be tried with the tokens for one.
+And the tokens for what tells most are taken before the try and given back after it: else changes that run at the same
+time could all be tried with the tokens for one.
 """
 
 from __future__ import annotations
@@ -99,11 +99,12 @@ def find_cost(budgets: Buckets, news: News) -> float:
 
 
 def reserve(budgets: Buckets, bucket: Bucket, wanted: int) -> tuple[float, int]:
-    """Take the tokens for conflicts of so many registrations, or of fewer; return the tokens, and how many can try."""
-    if not budgets.enforces or not budgets.conflict:
+    """Take the tokens for so many changes, or for fewer, as if each told most; return them, and how many can try."""
+    most = max(budgets.conflict, budgets.nobody)
+    if not budgets.enforces or not most:
         return 0.0, wanted
-    tries = min(wanted, max(1, int(BULK_SHARE * bucket.left / budgets.conflict)))
-    reserved = tries * budgets.conflict
+    tries = min(wanted, max(1, int(BULK_SHARE * bucket.left / most)))
+    reserved = tries * most
     bucket.left -= reserved
     return reserved, tries
 

@@ -16,6 +16,11 @@ Share.     Processes correct at different times, so what the others have taken s
 Exactness. A share can be overdrawn by the last question in it.  So over N processes an FSP gets at most N questions for
            which it had no tokens, and they are owed: the bucket fills from below zero.  When a process starts, the
            others learn of it within a second, and until then it can have one share more.
+Clock.     That of Redis counts.  If it goes back, all times of the hash go back with it: else all buckets would be
+           empty for as long.  The last correction shows how far.  If it goes forward, buckets fill.
+Lost.      A Redis that was emptied, or replaced by an empty one, has no hash, or one with another id.  The first
+           process that notices writes what it knew at its last correction.  Only a process that starts at that moment
+           can have one share too much.
 No Redis.  Each process goes on alone, with the last number of processes: its share fills with its share of the refill.
            The process tells Redis what is missing when that answers again.  That can give an FSP one full bucket too
            much for each such time, and never too little.  A reply that is lost counts twice what that second took, and
@@ -32,6 +37,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from secrets import token_hex
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from oracle.backoff import pause
@@ -64,26 +70,47 @@ HALF: Final = 0.5
 NEAR: Final = 0.75
 
 # KEYS: the hash.  ARGV: the field of this process, or '' if it has no share; the time in ms after which a process is
-# gone; '1' to remove what is full and who is gone; '1' if this process ends, or has no share.  Then for each FSP: its
-# field, by how many ms its bucket is full later, how many ms an empty bucket takes to be full, and how far in the
-# future that can be at most.
-# Returns the time in ms, the hash as it was, and for each FSP its tokens and the share that was taken from them, or -1:
-# both as ms of refill.
+# gone; '1' to remove what is full and who is gone; '1' if this process ends, or has no share; the id of the hash that
+# this process knows, or ''.  Then for each FSP: its field, by how many ms its bucket is full later, how many ms an
+# empty bucket takes to be full, and how far in the future that can be at most.
+# Returns the time in ms, the id of the hash, the number of processes, the hash as it was, and for each FSP its tokens,
+# the share that was taken from them, or -1, and in how long it is full: each as ms of refill.  Nothing is done, and the
+# id is '', if the hash is not the one that this process knows.
 SCRIPT: Final = b"""
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if ARGV[1] ~= '' then
-    redis.call('HSET', KEYS[1], ARGV[1], now)
-end
+local id = redis.call('HGET', KEYS[1], '  id') or ''
+if ARGV[5] ~= '' and id ~= ARGV[5] then return {now, '', 0, {}, {}} end
 local all = redis.call('HGETALL', KEYS[1])
-local known, processes = {}, 0
+local known, last, processes = {}, now, 0
 for i = 1, #all, 2 do
     local at = tonumber(all[i + 1]) or 0
+    if at ~= at or at > now + 4 * 86400000 then at = 0 end
     known[all[i]] = at
-    if string.sub(all[i], 1, 1) == ' ' and at >= now - ARGV[2] then processes = processes + 1 end
+    if string.find(all[i], '^ [^ ]') and at <= now + 86400000 then last = math.max(last, at) end
+end
+for i = 1, #all, 2 do
+    local field = all[i]
+    local at = known[field] - (last - now)
+    known[field] = at
+    all[i + 1] = string.format('%.3f', at)
+    if string.find(field, '^  ') then
+        known[field] = nil
+    elseif last > now then
+        redis.call('HSET', KEYS[1], field, all[i + 1])
+    end
+    if string.find(field, '^ [^ ]') and field ~= ARGV[1] and at >= now - ARGV[2] then processes = processes + 1 end
+end
+if ARGV[1] ~= '' then
+    if id == '' then
+        id = ARGV[1] .. ' ' .. now
+        redis.call('HSET', KEYS[1], '  id', id)
+    end
+    redis.call('HSET', KEYS[1], ARGV[1], now)
+    processes = processes + 1
 end
 local told = {}
-for i = 5, #ARGV, 4 do
+for i = 6, #ARGV, 4 do
     local full = math.min(math.max(known[ARGV[i]] or 0, now) + ARGV[i + 1], now + ARGV[i + 3])
     local size = tonumber(ARGV[i + 2])
     local left, share = size - math.max(full - now, 0), -1
@@ -96,6 +123,7 @@ for i = 5, #ARGV, 4 do
     known[ARGV[i]] = full
     told[#told + 1] = string.format('%.3f', left)
     told[#told + 1] = string.format('%.3f', share)
+    told[#told + 1] = string.format('%.3f', full - now)
 end
 if ARGV[1] ~= '' then redis.call('PEXPIRE', KEYS[1], 86400000) end
 if ARGV[4] == '1' then redis.call('HDEL', KEYS[1], ARGV[1]) end
@@ -106,8 +134,35 @@ if ARGV[3] == '1' then
         if at < gone then redis.call('HDEL', KEYS[1], field) end
     end
 end
-return {now, all, told}
+return {now, id, processes, all, told}
 """
+
+# Redis has lost the hash: write what one process knows of it.  The first one does; what another one knows can be older
+# than what has happened since.
+# KEYS: the hash.  ARGV: the id of a new hash; then for each FSP its field, and in how many ms its bucket is full.
+# Returns the id of the hash, and 1 if this process has written it.
+RESTORE: Final = b"""
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('HSETNX', KEYS[1], '  id', ARGV[1])
+local first = redis.call('HSETNX', KEYS[1], '  restored', now)
+if first == 1 then
+    for i = 2, #ARGV, 2 do
+        local at = math.max(tonumber(redis.call('HGET', KEYS[1], ARGV[i]) or '') or 0, now + ARGV[i + 1])
+        redis.call('HSET', KEYS[1], ARGV[i], string.format('%.3f', at))
+    end
+end
+redis.call('PEXPIRE', KEYS[1], 86400000)
+return {redis.call('HGET', KEYS[1], '  id'), first}
+"""
+
+
+class Told(NamedTuple):
+    """What Redis tells of one FSP, as ms of its refill."""
+
+    left: float
+    share: float  # -1: nothing was taken for this process
+    full_in: float
 
 
 class State(NamedTuple):
@@ -115,7 +170,9 @@ class State(NamedTuple):
 
     tokens: Mapping[str, float]  # of the FSPs whose bucket is not full
     processes: int
-    shares: Sequence[tuple[float, float]] = ()  # for each FSP that was sent: its tokens, and its share or -1, in ms
+    told: Sequence[Told] = ()  # for each FSP that was sent
+    hash_id: bytes = b""
+    full_in: Mapping[bytes, float] = MappingProxyType({})  # ms, of the FSPs whose bucket is not full
 
 
 class Correction:
@@ -147,6 +204,9 @@ class Correction:
         self._clock = clock
         self._corrected_at = clock()
         self._times = 0
+        self._hash_id = b""
+        self._full_in: dict[bytes, float] = {}  # ms, of FSPs, at the last correction that Redis took
+        self._told_at = clock()
         self._uncounted = dict.fromkeys(FSP_CLASSES, 0.0)  # tokens
         self._near: set[Bucket] = set()  # to be corrected although this process may not use them
         self._failing = logs.Condition(log, "The correction of budgets through Redis", good="works")
@@ -175,7 +235,7 @@ class Correction:
                 self._refill_alone(bucket, passed_s)
         else:
             self._count_tokens(taken)
-            self._share(buckets, taken, dict(zip(sent, state.shares, strict=True)), state)
+            self._share(buckets, taken, dict(zip(sent, state.told, strict=True)), state)
         self._buckets.refusing = self._buckets.enforces and any(bucket.left <= 0 for bucket in buckets)
         self._metrics.set("budget_corrected", float(state is not None))
         return state is not None
@@ -186,27 +246,54 @@ class Correction:
             return None
         self._times += 1
         sweeps = self._times % SWEEP_TIMES == 0
-        arguments: list[bytes | int] = [self._field, int(ALIVE_S * 1000), int(sweeps), int(ends)]
+        arguments: list[bytes | int] = []
         for bucket in sent:
             size = self._classes.sizes[bucket.fsp_class]
             later_ms = (taken.get(bucket, 0.0) - bucket.lent) / size.refill_s * 1000
             full_ms = int(size.full_s * 1000)
             most_ms = int(full_ms * (1 + DEBT_SIZES)) if self._enforces else full_ms
             arguments += [bucket.fsp_id.encode(), b"%.3f" % later_ms, full_ms, most_ms]
+        begin: list[bytes | int] = [self._field, int(ALIVE_S * 1000), int(sweeps), int(ends)]
         try:
-            state = read_state(await session.run(SCRIPT, [self._key], arguments), self._classes)
+            state = await self._run(session, [*begin, self._hash_id, *arguments])
+            if self._hash_id and not state.hash_id:
+                await self._restore(session)
+                state = await self._run(session, [*begin, self._hash_id, *arguments])
         except Unreachable as exc:
             if session.alive:
                 self._failing.now("fails; each process goes on with its share", reason=str(exc))
             return None
         self._failing.now("works")
-        return state if len(state.shares) == len(sent) else None
+        if len(state.told) != len(sent):
+            return None
+        self._hash_id, self._told_at = state.hash_id, self._clock()
+        self._full_in = dict(state.full_in)
+        self._full_in.update(
+            (bucket.fsp_id.encode(), told.full_in) for bucket, told in zip(sent, state.told, strict=True)
+        )
+        return state
+
+    async def _run(self, session: Session, arguments: Sequence[bytes | int]) -> State:
+        return read_state(await session.run(SCRIPT, [self._key], arguments), self._classes)
+
+    async def _restore(self, session: Session) -> None:
+        """Write again what Redis has lost, unless another process has.  Raises Unreachable."""
+        passed_ms = (self._clock() - self._told_at) * 1000
+        arguments: list[bytes | int] = [self._field + b" restored"]
+        for field, full_in in self._full_in.items():
+            if full_in > passed_ms:
+                arguments += [field, b"%.3f" % (full_in - passed_ms)]
+        reply = await session.run(RESTORE, [self._key], arguments)
+        if isinstance(reply, list) and len(reply) == len(("id", "first")) and isinstance(reply[0], bytes):
+            self._hash_id = reply[0]
+            if reply[1]:
+                log.warning("Redis had lost the budgets; this process has written again what it knew of them")
 
     def _share(
         self,
         buckets: Sequence[Bucket],
         taken: Mapping[Bucket, float],
-        shares: Mapping[Bucket, tuple[float, float]],
+        told: Mapping[Bucket, Told],
         state: State,
     ) -> None:
         self.processes = max(1, state.processes)
@@ -214,8 +301,8 @@ class Correction:
         for bucket in buckets:
             size = self._classes.sizes[bucket.fsp_class]
             left, share = state.tokens.get(bucket.fsp_id, float(size.tokens)), -1.0
-            if bucket in shares:
-                left, share = (ms / 1000 * size.refill_s for ms in shares[bucket])
+            if bucket in told:
+                left, share = (ms / 1000 * size.refill_s for ms in told[bucket][:2])
             if left < NEAR * size.tokens:
                 self._near.add(bucket)
             since = bucket.granted - bucket.left - taken.get(bucket, 0.0)  # while Redis answered: told the next time
@@ -260,12 +347,12 @@ def make_key(prefix: str) -> bytes:
 
 async def read_tokens(session: Session, prefix: str, classes: Classes) -> State:
     """Read the tokens of all FSPs for a process that answers no lookups.  Raises Unreachable."""
-    return read_state(await session.run(SCRIPT, [make_key(prefix)], [b"", int(ALIVE_S * 1000), 0, 0]), classes)
+    return read_state(await session.run(SCRIPT, [make_key(prefix)], [b"", int(ALIVE_S * 1000), 0, 0, b""]), classes)
 
 
 async def charge(session: Session, prefix: str, classes: Classes, tokens: Mapping[str, float]) -> None:
     """Take these tokens of FSPs for a process that has no share, and no more than there are.  Raises Unreachable."""
-    arguments: list[bytes | int] = [b"", int(ALIVE_S * 1000), 0, 1]
+    arguments: list[bytes | int] = [b"", int(ALIVE_S * 1000), 0, 1, b""]
     for fsp_id, taken in tokens.items():
         size = classes.size_of(fsp_id)
         full_ms = int(size.full_s * 1000)
@@ -275,22 +362,22 @@ async def charge(session: Session, prefix: str, classes: Classes, tokens: Mappin
 
 def read_state(reply: object, classes: Classes) -> State:
     """Read the reply of the script.  A value that another program wrote counts as a full bucket."""
+    if not isinstance(reply, list) or len(reply) != len(("now", "id", "processes", "all", "told")):
+        return State({}, 0)
+    now, hash_id, processes, fields, told = reply
     tokens: dict[str, float] = {}
-    processes = 0
-    now, fields, told = reply if isinstance(reply, list) and len(reply) == len(("now", "all", "told")) else (0, [], [])
+    full_in: dict[bytes, float] = {}
     for field, value in zip(fields[::2], fields[1::2], strict=True):
-        try:
-            at = float(value)
-        except ValueError:
+        later_ms = float(value) - now
+        if later_ms <= 0 or field.startswith(b" "):
             continue
-        if field.startswith(b" "):
-            processes += at >= now - ALIVE_S * 1000
-        elif at > now:
-            fsp_id = field.decode("latin-1")
-            size = classes.size_of(fsp_id)
-            tokens[fsp_id] = max(size.tokens - (at - now) / 1000 * size.refill_s, -DEBT_SIZES * size.tokens)
-    shares = [(float(left), float(share)) for left, share in zip(told[::2], told[1::2], strict=True)]
-    return State(tokens, processes, shares)
+        fsp_id = field.decode("latin-1")
+        size = classes.size_of(fsp_id)
+        tokens[fsp_id] = max(size.tokens - later_ms / 1000 * size.refill_s, -DEBT_SIZES * size.tokens)
+        full_in[field] = later_ms
+    return State(
+        tokens, processes, [Told(*map(float, told[at : at + 3])) for at in range(0, len(told), 3)], hash_id, full_in
+    )
 
 
 async def follow_fsps(lane: Lane, correction: Correction, stop: asyncio.Event) -> None:

@@ -48,6 +48,7 @@ async def open_budgets(
     costs = Costs.of(settings)
     processes = count_processes(settings)
     buckets = Buckets(classes, costs, enforces=False, share=1 / processes)
+    buckets.know(fsp_id for fsp_id, _ in settings.budget_fsps)  # the directory need not know them
     correction = Correction(
         buckets, classes, find_session, metrics,
         prefix=settings.cache_prefix, processes=processes, enforces=mode == "enforce",

@@ -10,7 +10,7 @@ from budget_workers import A_TOKEN, CLASSES, NOBODY, SIZE, WORKERS, Worker, corr
 
 from oracle.budgets.changes import reserve
 from oracle.budgets.changes import settle as settle_change
-from oracle.budgets.correction import State, make_key, read_state, read_tokens
+from oracle.budgets.correction import State, charge, make_key, read_state, read_tokens
 
 KEY = make_key("t")
 
@@ -91,6 +91,45 @@ async def test_without_redis_each_worker_goes_on_with_its_share(redis_url: str) 
         assert workers[0].metrics.read_gauge("budget_corrected") == 1
 
 
+async def test_a_redis_that_lost_the_budgets_gets_them_back(redis_url: str) -> None:
+    """Emptied, or replaced by an empty one: else each time would be a full bucket for everybody."""
+    async with open_workers(redis_url, WORKERS) as workers:
+        old, new = workers[:-1], workers[-1]
+        await settle(old)
+        answered = old[0].ask(100)
+        await settle(old)
+        for _ in range(3):
+            await old[0].session.ask(KEY, (b"UNLINK", KEY))  # type: ignore[union-attr]
+            await charge(old[0].session, "t", CLASSES, {"greenbank": 10.0})  # type: ignore[arg-type]
+            await correct([new])  # it starts just now, and knows nothing
+            answered += old[0].ask(10)
+            await settle(workers)
+        state = await read_tokens(new.session, "t", CLASSES)  # type: ignore[arg-type]
+        assert state.tokens["bank"] == pytest.approx(SIZE - answered * NOBODY, abs=A_TOKEN)
+        answered += await scan(workers)
+        assert -NOBODY * WORKERS <= answered * NOBODY - SIZE <= NOBODY * WORKERS + A_TOKEN
+
+
+@pytest.mark.parametrize("hours", [0.01, 1, 20])
+async def test_a_clock_of_redis_that_goes_back_empties_no_bucket(redis_url: str, hours: float) -> None:
+    """The hash is as if all had been written by a clock that was ahead."""
+    async with open_workers(redis_url, 2) as workers:
+        await settle(workers)
+        assert workers[0].ask(50) == 50
+        await settle(workers)
+        for worker in workers:
+            assert worker.session is not None
+            (fields,) = await worker.session.ask(KEY, (b"HGETALL", KEY))
+            for field, at in zip(fields[::2], fields[1::2], strict=True):
+                if not field.startswith(b"  "):
+                    await worker.session.ask(KEY, (b"HSET", KEY, field, b"%.3f" % (float(at) + hours * 3_600_000)))
+            await settle(workers)
+            assert worker.correction.processes == 2
+        state = await read_tokens(workers[0].session, "t", CLASSES)  # type: ignore[arg-type]
+        assert state.tokens["bank"] == pytest.approx(SIZE - 50 * NOBODY, abs=A_TOKEN)
+        assert min(worker.bucket.left for worker in workers) > 0
+
+
 async def test_what_is_asked_while_redis_answers_is_told_the_next_time(redis_url: str) -> None:
     async with open_workers(redis_url, 1) as (worker,):
         await settle([worker])
@@ -123,9 +162,11 @@ async def test_in_observe_an_empty_bucket_owes_nothing(redis_url: str) -> None:
 async def test_values_of_another_program_do_no_harm(redis_url: str) -> None:
     async with open_workers(redis_url, 1) as (worker,):
         assert worker.session is not None
-        await worker.session.ask(
-            KEY, (b"HSET", KEY, "bank", "nonsense", "other", "9" * 400, " x", "nonsense", b"\xff\xfe", "-1")
-        )
+        values: dict[str | bytes, str] = {
+            "bank": "nonsense", "other": "9" * 400, "green": "nan", "red": "inf", "blue": "-inf", b"\xff\xfe": "-1",
+            " x": "nonsense", " y": "nan", " z": "9" * 400, " ": "nan", "  ": "nan", "": "1",
+        }  # fmt: skip
+        await worker.session.ask(KEY, (b"HSET", KEY, *(word for pair in values.items() for word in pair)))
         for _ in range(70):  # one of them sweeps
             await correct([worker])
         assert worker.correction.processes == 1
@@ -145,12 +186,13 @@ async def test_full_buckets_and_workers_that_are_gone_leave_redis(redis_url: str
         for _ in range(70):
             await correct([worker])
         (fields,) = await worker.session.ask(KEY, (b"HKEYS", KEY))
-        assert sorted(field[:1] for field in fields) == [b" ", b"b"]
+        assert sorted(field[:3] for field in fields if field[:1] != b" " or field[:2] == b"  ") == [b"  i", b"ban"]
+        assert len(fields) == 3
 
 
 def test_a_reply_of_another_form_counts_as_full_buckets() -> None:
     for reply in (None, [], [1], b"x", [1, [], []]):
-        assert read_state(reply, CLASSES) == State({}, 0, [])
+        assert read_state(reply, CLASSES) == State({}, 0)
 
 
 async def test_what_a_change_reserves_and_gives_back_is_taken_from_nobody(redis_url: str) -> None:

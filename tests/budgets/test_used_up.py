@@ -160,6 +160,28 @@ async def test_strangers_share_one_bucket(database_url: str, redis_url: str) -> 
         assert await hub.look(HELD) == (200, "greenbank")
 
 
+async def test_an_fsp_of_another_scheme_that_the_settings_name_has_a_bucket_of_its_own(
+    database_url: str, redis_url: str
+) -> None:
+    async with open_hub(database_url, redis_url, budget_fsps=(("foreignbank", "A"),)) as hub:
+        assert [await hub.look(FREE + n, f"stranger-{n}") for n in range(SIZE // 3 + 1)][-1] == OVER
+        assert await hub.look(HELD, "foreignbank") == (200, "greenbank")
+        assert hub.left("foreignbank") == SIZE - 1
+
+
+@pytest.mark.parametrize("costs", [(10, 3), (0, 30), (1, 100)])
+async def test_changes_at_the_same_time_cannot_try_more_than_their_tokens_pay(
+    database_url: str, redis_url: str, costs: tuple[int, int]
+) -> None:
+    """Whatever tells most: removals of what nobody has registered, or of what others have."""
+    conflict, nobody = costs
+    settings: dict[str, Any] = {"budget_cost_conflict": conflict, "budget_cost_nobody": nobody}
+    async with open_hub(database_url, redis_url, **settings) as hub:
+        first = FREE if nobody > conflict else HELD
+        answers = await asyncio.gather(*(hub.change("DELETE", first + number) for number in range(60)))
+        assert sum(answer != OVER for answer in answers) == SIZE // max(costs)
+
+
 async def test_registrations_cannot_scan_either(database_url: str, redis_url: str) -> None:
     async with open_hub(database_url, redis_url) as hub:
         answers = await asyncio.gather(*(hub.change("POST", HELD + number) for number in range(60)))
@@ -256,12 +278,32 @@ def test_enforce_starts_only_when_both_facts_are_stated(stated: str) -> None:
     ("name", "text"),
     [
         ("SIZES", "C"), ("SIZES", "X=1/1"), ("SIZES", "C=0/1"), ("SIZES", "C=1441/1"), ("SIZES", "C=1/99999999999"),
+        ("SIZES", "C=1/61"), ("SIZES", "C=10000/1000000000"), ("SIZES", "C=8000/2000,C=1/1"), ("SIZES", "C=-1/1"),
+        ("SIZES", "C=nan/1"), ("SIZES", "C=1e3/1"), ("SIZES", "C=1/0"), ("FSPS", "bank=A,bank=E"),
+        ("COST_FOUND", "-1"), ("COST_NOBODY", "nan"), ("COST_CONFLICT", "1001"), ("COST_NOBODY", "1.5"),
         ("FSPS", "bank"), ("FSPS", "bank=X"), ("FSPS", "=A"), ("FSPS", "a b=A"), ("FSPS", "bank=unknown"),
     ],
 )  # fmt: skip
-def test_sizes_and_classes_that_make_no_sense_are_refused(name: str, text: str) -> None:
+def test_values_that_make_no_sense_are_refused(name: str, text: str) -> None:
     with pytest.raises(SettingsError):
         load({f"ORACLE_BUDGET_{name}": text})
+
+
+@pytest.mark.parametrize(
+    "size", [(1, 60), (1, 1), (1_440, 1), (1_000_000_000, 1_000_000_000), (16_666_667, 1_000_000_000)]
+)
+async def test_the_smallest_and_the_largest_buckets_answer_and_refuse(
+    database_url: str, redis_url: str, size: tuple[int, int]
+) -> None:
+    sizes = tuple((name, *size) for name, *_ in SIZES)
+    async with open_hub(database_url, redis_url, budget_sizes=sizes, every_s=0.01) as hub:
+        await until(lambda: hub.metrics.read_gauge("budget_corrected") == 1)
+        assert await hub.look(HELD) == (200, "greenbank")
+        bucket = hub.budgets.of(b"bank")
+        bucket.left = 0.0  # all of it is spent
+        assert await hub.look(HELD) == OVER
+        if size[1] > 1_000:
+            await until(lambda: bucket.left > 0)  # its refill
 
 
 def test_sizes_and_classes_are_read() -> None:
