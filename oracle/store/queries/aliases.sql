@@ -94,20 +94,18 @@ ORDER BY e.changed_at, e.identifier, e.sub_id
 
 -- name: aliases_beginning(text, party_id_type, text, text, text, timestamptz, timestamptz, int8, text) -> ListedKeyRow
 -- The next keys of FSP $1 of type $2 whose identifiers begin alike, in the order of the keys: from $3 identifier and $4 sub
--- id on, below identifier $5; with an entry that changed from $6 on and before $7; $8 limit.  `fits`: one of these entries
--- is in currency $9, NULL for any.  Reads a range of each primary key.  One lower bound alone: with two, PostgreSQL can
--- begin at the smaller one and read all that lies between.
+-- id on, below identifier $5; $8 limit.  `fits`: an entry changed from $6 on and before $7, and is in currency $9, NULL for
+-- any.  Not in WHERE: a page reads $8 keys, however few of them fit.  Reads a range of aliases_by_identifier and one of
+-- alias_currencies_by_identifier.  One lower bound alone: with two, PostgreSQL can begin at the smaller one and read all that
+-- lies between.
 SELECT identifier, sub_id, bool_or(fits) AS fits FROM (
-    (SELECT identifier, sub_id, $9::text IS NULL OR currency = $9 AS fits FROM aliases
-     WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND identifier < $5
-       AND (identifier, party_id_type, sub_id) >= ($3::text, $2::party_id_type, $4::text)
-       AND changed_at >= $6 AND changed_at < $7
+    (SELECT identifier, sub_id, changed_at >= $6 AND changed_at < $7 AND ($9::text IS NULL OR currency = $9) AS fits FROM aliases
+     WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND (identifier, sub_id) >= ($3::text, $4::text) AND identifier < $5
      ORDER BY identifier, sub_id LIMIT $8)
     UNION ALL
-    (SELECT identifier, sub_id, bool_or($9::text IS NULL OR currency = $9) FROM alias_currencies
-     WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND identifier < $5
-       AND (identifier, party_id_type, sub_id) >= ($3::text, $2::party_id_type, $4::text)
-       AND changed_at >= $6 AND changed_at < $7
+    (SELECT identifier, sub_id, bool_or(changed_at >= $6 AND changed_at < $7 AND ($9::text IS NULL OR currency = $9))
+     FROM alias_currencies
+     WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND (identifier, sub_id) >= ($3::text, $4::text) AND identifier < $5
      GROUP BY identifier, sub_id ORDER BY identifier, sub_id LIMIT $8)
 ) AS keys GROUP BY identifier, sub_id ORDER BY identifier, sub_id LIMIT $8
 

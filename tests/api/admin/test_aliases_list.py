@@ -431,16 +431,42 @@ def test_a_prefix_is_a_range_of_an_index(service: Service) -> None:
         ("aliases_export_changed", [*place, *times]),
         ("aliases_export_in_currency", [*place, *times, "'MXN'"]),
     ):
-        sql = QUERIES[query]
-        for number, value in reversed(list(enumerate(arguments, 1))):
-            sql = sql.replace(f"${number}", value)
-        plan = json.loads(service.fetch(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}")[0][0])[0]["Plan"]
-        scans = list(list_scans(plan, "aliases"))
+        scans = list(list_scans(explain(service, query, arguments), "aliases"))
         assert scans, query
         for scan in scans:
             assert "Index Cond" in scan, (query, scan)
             # All of the index are a hundred blocks and more.
             assert scan["Shared Hit Blocks"] + scan["Shared Read Blocks"] <= 30, (query, scan)
+
+
+def test_a_prefix_that_only_other_fsps_have_reads_nothing_of_theirs(service: Service) -> None:
+    """With many aliases of one's own, the planner once hoped to meet one soon, and read all of the others."""
+    service.fetch("INSERT INTO fsps (fsp_id) VALUES ('north'), ('south')")
+    service.fetch(
+        "INSERT INTO aliases (party_id_type, identifier, fsp_id)"
+        " SELECT 'MSISDN', CASE n % 3 WHEN 0 THEN '9595' ELSE '5299' END || lpad(n::text, 8, '0'),"
+        " CASE n % 3 WHEN 0 THEN 'south' ELSE 'north' END FROM generate_series(0, 29999) AS n"
+    )
+    service.fetch("ANALYZE aliases")
+    times = ["'2000-01-01'", "'9999-01-01'"]
+    never = ["'3000-01-01'", "'9999-01-01'"]
+    for fsp, prefix, period, currency in (
+        ("south", "5299", times, "NULL"), ("south", "5299", times, "'MXN'"), ("north", "9595", times, "NULL"),
+        ("north", "5299", never, "NULL"), ("north", "5299", times, "'USD'"), ("south", "9595", times, "NULL"),
+    ):  # fmt: skip
+        arguments = [f"'{fsp}'", "'MSISDN'", f"'{prefix}'", "''", f"'{prefix}\U0010ffff'", *period, "101", currency]
+        scans = list(list_scans(explain(service, "aliases_beginning", arguments), "aliases"))
+        read = sum(scan["Actual Rows"] + scan.get("Rows Removed by Filter", 0) for scan in scans)
+        assert scans
+        assert read <= 101, (fsp, prefix, scans)
+
+
+def explain(service: Service, query: str, arguments: list[str]) -> Any:
+    """Run a query with these arguments, as SQL; return its plan."""
+    sql = QUERIES[query]
+    for number, value in reversed(list(enumerate(arguments, 1))):
+        sql = sql.replace(f"${number}", value)
+    return json.loads(service.fetch(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}")[0][0])[0]["Plan"]
 
 
 def list_scans(plan: Any, table: str) -> Iterator[Any]:

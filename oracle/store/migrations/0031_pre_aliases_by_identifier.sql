@@ -1,0 +1,10 @@
+-- The aliases of an FSP in the order of their identifiers, for lists with a prefix.  Before, such a list walked the primary
+-- key through the aliases of all FSPs: with a prefix that only other FSPs have, it read every one of theirs (measured: 4.6
+-- million, 50 s).
+--
+-- The indexes take 51 bytes an entry.  Making them reads each table once: four minutes for 10 million aliases on two very
+-- busy cores, during which changes are refused.
+-- A directory with more of them can make the index beforehand, while changes go on; then this migration takes an instant:
+--     CREATE INDEX CONCURRENTLY aliases_by_identifier ON aliases (fsp_id, party_id_type, identifier, sub_id);
+CREATE INDEX IF NOT EXISTS aliases_by_identifier ON aliases (fsp_id, party_id_type, identifier, sub_id);
+CREATE INDEX IF NOT EXISTS alias_currencies_by_identifier ON alias_currencies (fsp_id, party_id_type, identifier, sub_id);
