@@ -1516,9 +1516,19 @@ CREATE INDEX audit_reads_default_party_identifier_read_id_idx ON public.audit_re
 
 CREATE INDEX batch_deletions_unfinished ON public.batch_deletions USING btree (batch_id) WHERE (ended_at IS NULL);
 
+CREATE INDEX batches_by_canceller ON public.batches USING btree (cancelled_by, batch_id) WHERE (cancelled_by IS NOT NULL);
+
+CREATE INDEX batches_by_decider ON public.batches USING btree (decided_by, batch_id) WHERE (decided_by IS NOT NULL);
+
 CREATE INDEX batches_by_end ON public.batches USING btree (finished_at) WHERE (finished_at IS NOT NULL);
 
 CREATE INDEX batches_by_fsp ON public.batches USING btree (fsp_id, batch_id);
+
+CREATE INDEX batches_by_state ON public.batches USING btree (state, batch_id);
+
+CREATE INDEX batches_by_time ON public.batches USING btree (uploaded_at);
+
+CREATE INDEX batches_by_uploader ON public.batches USING btree (uploaded_by, batch_id);
 
 CREATE INDEX batches_decided ON public.batches USING btree (decided_at, batch_id) WHERE (decided_at IS NOT NULL);
 

@@ -96,17 +96,20 @@ ORDER BY e.changed_at, e.identifier, e.sub_id
 -- The next keys of FSP $1 of type $2 whose identifiers begin alike, in the order of the keys: from $3 identifier and $4 sub
 -- id on, below identifier $5; $8 limit.  `fits`: an entry changed from $6 on and before $7, and is in currency $9, NULL for
 -- any.  Not in WHERE: a page reads $8 keys, however few of them fit.  Reads a range of aliases_by_identifier and one of
--- alias_currencies_by_identifier.  One lower bound alone: with two, PostgreSQL can begin at the smaller one and read all that
--- lies between.
+-- alias_currencies_by_identifier.  A range and not fsp_id = $1: with that the planner may walk the primary key, through the
+-- aliases of other FSPs.  One lower bound alone: with two, PostgreSQL can begin at the smaller one and read all between.
 SELECT identifier, sub_id, bool_or(fits) AS fits FROM (
     (SELECT identifier, sub_id, changed_at >= $6 AND changed_at < $7 AND ($9::text IS NULL OR currency = $9) AS fits FROM aliases
-     WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND (identifier, sub_id) >= ($3::text, $4::text) AND identifier < $5
-     ORDER BY identifier, sub_id LIMIT $8)
+     WHERE (fsp_id, party_id_type, identifier, sub_id) >= ($1, $2::party_id_type, $3, $4)
+       AND (fsp_id, party_id_type, identifier) < ($1, $2::party_id_type, $5)
+     ORDER BY fsp_id, party_id_type, identifier, sub_id LIMIT $8)
     UNION ALL
     (SELECT identifier, sub_id, bool_or(changed_at >= $6 AND changed_at < $7 AND ($9::text IS NULL OR currency = $9))
      FROM alias_currencies
-     WHERE fsp_id = $1 AND party_id_type = $2::party_id_type AND (identifier, sub_id) >= ($3::text, $4::text) AND identifier < $5
-     GROUP BY identifier, sub_id ORDER BY identifier, sub_id LIMIT $8)
+     WHERE (fsp_id, party_id_type, identifier, sub_id) >= ($1, $2::party_id_type, $3, $4)
+       AND (fsp_id, party_id_type, identifier) < ($1, $2::party_id_type, $5)
+     GROUP BY fsp_id, party_id_type, identifier, sub_id
+     ORDER BY fsp_id, party_id_type, identifier, sub_id LIMIT $8)
 ) AS keys GROUP BY identifier, sub_id ORDER BY identifier, sub_id LIMIT $8
 
 -- name: snapshot_time() -> SnapshotRow

@@ -131,18 +131,19 @@ FROM batches b WHERE batch_id = $1 AND ($2::text IS NULL OR fsp_id = $2)
 -- include: batch_columns
 FROM batches b WHERE batch_id = $1 AND ($2::text IS NULL OR fsp_id = $2) FOR UPDATE
 
--- name: batches_page(text, text[], text[], timestamptz, timestamptz, int8, int8, text[], text[], bool) -> BatchRow
+-- name: batches_page(text, batch_state[], text[], timestamptz, timestamptz, int8, int8, text[], text[], bool) -> BatchRow
 -- $1 FSP or NULL for all, $2 states or NULL, $3 uploaders or NULL, $4 from, $5 to, $6 before this number, $7 limit,
 -- $8 people who uploaded, approved, rejected or cancelled it, or NULL, $9 of these FSPs alone or NULL, $10 whether it is the
--- change of one alias, or NULL.
+-- change of one alias, or NULL.  Plan it for its arguments: by the primary key, or by batches_by_state, batches_by_time or the
+-- indexes of people where few fit.  OFFSET 0: else the planner may read all of batch_changes first.
 -- include: batch_columns
 FROM batches b
-WHERE ($1::text IS NULL OR fsp_id = $1) AND ($2::text[] IS NULL OR state::text = ANY ($2))
+WHERE ($1::text IS NULL OR fsp_id = $1) AND ($2::batch_state[] IS NULL OR state = ANY ($2))
   AND ($3::text[] IS NULL OR uploaded_by = ANY ($3))
   AND ($8::text[] IS NULL OR uploaded_by = ANY ($8) OR decided_by = ANY ($8) OR cancelled_by = ANY ($8))
   AND ($4::timestamptz IS NULL OR uploaded_at >= $4) AND ($5::timestamptz IS NULL OR uploaded_at < $5)
   AND ($6::bigint IS NULL OR batch_id < $6) AND ($9::text[] IS NULL OR fsp_id = ANY ($9))
-  AND ($10::bool IS NULL OR EXISTS (SELECT FROM batch_changes c WHERE c.batch_id = b.batch_id) = $10)
+  AND ($10::bool IS NULL OR EXISTS (SELECT FROM batch_changes c WHERE c.batch_id = b.batch_id OFFSET 0) = $10)
 ORDER BY batch_id DESC LIMIT $7
 
 -- name: batches_waiting_page(text, text[], int8, int8) -> BatchRow

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import asyncpg
 import httpx
 import pytest
+from query_plans import count_read, list_scans, read_plan, write_explain
 
 from oracle.api.admin.alias_export import Export, write_ndjson
 from oracle.api.admin.aliases import Filter
 from oracle.identifiers import Reading
 from oracle.imports.reading import Reader, RowChecks
 from oracle.store.postgres import open_postgres
-from oracle.store.queries import QUERIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -442,11 +442,13 @@ def test_a_prefix_is_a_range_of_an_index(service: Service) -> None:
 def test_a_prefix_that_only_other_fsps_have_reads_nothing_of_theirs(service: Service) -> None:
     """With many aliases of one's own, the planner once hoped to meet one soon, and read all of the others."""
     service.fetch("INSERT INTO fsps (fsp_id) VALUES ('north'), ('south')")
+    service.fetch("ALTER TABLE aliases DISABLE TRIGGER USER")  # history is not read here, and takes seconds
     service.fetch(
         "INSERT INTO aliases (party_id_type, identifier, fsp_id)"
         " SELECT 'MSISDN', CASE n % 3 WHEN 0 THEN '9595' ELSE '5299' END || lpad(n::text, 8, '0'),"
-        " CASE n % 3 WHEN 0 THEN 'south' ELSE 'north' END FROM generate_series(0, 29999) AS n"
+        " CASE n % 3 WHEN 0 THEN 'south' ELSE 'north' END FROM generate_series(0, 89999) AS n"
     )
+    service.fetch("ALTER TABLE aliases ENABLE TRIGGER USER")
     service.fetch("ANALYZE aliases")
     times = ["'2000-01-01'", "'9999-01-01'"]
     never = ["'3000-01-01'", "'9999-01-01'"]
@@ -455,27 +457,14 @@ def test_a_prefix_that_only_other_fsps_have_reads_nothing_of_theirs(service: Ser
         ("north", "5299", never, "NULL"), ("north", "5299", times, "'USD'"), ("south", "9595", times, "NULL"),
     ):  # fmt: skip
         arguments = [f"'{fsp}'", "'MSISDN'", f"'{prefix}'", "''", f"'{prefix}\U0010ffff'", *period, "101", currency]
-        scans = list(list_scans(explain(service, "aliases_beginning", arguments), "aliases"))
-        read = sum(scan["Actual Rows"] + scan.get("Rows Removed by Filter", 0) for scan in scans)
-        assert scans
-        assert read <= 101, (fsp, prefix, scans)
+        plan = explain(service, "aliases_beginning", arguments)
+        assert list(list_scans(plan, "aliases"))
+        assert count_read(plan, "aliases") <= 101, (fsp, prefix, plan)
 
 
 def explain(service: Service, query: str, arguments: list[str]) -> Any:
     """Run a query with these arguments, as SQL; return its plan."""
-    sql = QUERIES[query]
-    for number, value in reversed(list(enumerate(arguments, 1))):
-        sql = sql.replace(f"${number}", value)
-    return json.loads(service.fetch(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}")[0][0])[0]["Plan"]
-
-
-def list_scans(plan: Any, table: str) -> Iterator[Any]:
-    """The scans of a table in a plan; of a scan by bitmap, that of the index."""
-    is_of_table = plan.get("Relation Name") == table and "Bitmap" not in plan["Node Type"]
-    if is_of_table or plan.get("Index Name", "").startswith(f"{table}_"):
-        yield plan
-    for each in plan.get("Plans", ()):
-        yield from list_scans(each, table)
+    return read_plan(service.fetch(write_explain(query, arguments))[0][0])
 
 
 def test_an_export_is_one_moment_which_it_names(service: Service, oddbank: httpx.Client) -> None:
