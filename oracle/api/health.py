@@ -12,6 +12,7 @@ delays the answer.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -82,6 +83,8 @@ class Health:
         self._alarms = Kept(lambda: list_alarms(metrics, waiting_max_s))
         self.connections: Callable[[], int] = lambda: 0
         self._started = time.monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._away_until = 0.0  # time of the loop
         self.started_at = datetime.now(UTC)
         self.version = version("alias-oracle")
         self._compiled = compiled.find_state().compiled
@@ -127,8 +130,18 @@ class Health:
         return {
             DATASTORE: None if self.datastore else explain(failure) if failure else NOT_YET,
             CACHE: None if self.cache else self._coherence.cache_failure,
-            CHANGES: self._changes.explain_failure() if self.datastore else None,
+            CHANGES: self._explain_changes(),
         }
+
+    def _explain_changes(self) -> str | None:
+        """Say why a PostgreSQL that answers takes no changes.
+
+        What failed while it was away says nothing of a PostgreSQL that is back: nobody may try a change for a while.
+        """
+        if not self.datastore:
+            self._away_until = self._loop.time() + LOOK_EVERY_S
+            return None
+        return self._changes.explain_failure(self._away_until)
 
     def ready(self) -> tuple[int, bytes]:
         ready = self.datastore or (self.cache and (self._coherence.fresh or self._coherence.patient))
@@ -152,7 +165,7 @@ class Health:
         coherence, metrics = self._coherence, self._metrics
         metrics.set("cache_connected", float(self.cache))
         metrics.set("database_connected", float(self.datastore))
-        metrics.set("database_takes_changes", float(self.datastore and self._changes.explain_failure() is None))
+        metrics.set("database_takes_changes", float(self.datastore and self._explain_changes() is None))
         metrics.set("database_repairs_waiting", float(self._changes.repairs.waiting))
         metrics.set("cache_generation", float(coherence.generation))
         metrics.set("cache_degraded", float(coherence.degraded or not self.cache))

@@ -84,9 +84,12 @@ class Changes:
     async def close(self) -> None:
         await self.repairs.close()
 
-    def explain_failure(self) -> str | None:
-        """Say why a PostgreSQL that answers does not take changes; None if it does, as far as this process knows."""
-        failure = self._postgres.writes.breaker.lane.find_failure()
+    def explain_failure(self, since: float = 0.0) -> str | None:
+        """Say why a PostgreSQL that answers does not take changes; None if it does, as far as this process knows.
+
+        `since`: a time of the loop; what failed before it does not count.
+        """
+        failure = self._postgres.writes.breaker.lane.find_failure(since)
         if failure is not None and isinstance(failure, TimeoutError) and self.repairs.waits_for_standby:
             return "commits wait for a synchronous standby"
         if failure is not None:

@@ -125,9 +125,9 @@ class Outage:
         """It works: let every call through."""
         self._until = 0.0
 
-    def find_failure(self) -> BaseException | None:
-        """Return the failure while it lasts; None when nobody has tried for FORGET_S."""
-        recent = self.lasts and self._loop.time() - self._until < FORGET_S
+    def find_failure(self, since: float = 0.0) -> BaseException | None:
+        """Return the failure while it lasts; None when nobody has tried for FORGET_S, or since then (loop time)."""
+        recent = self.lasts and self._loop.time() - self._until < FORGET_S and self._until - self.retry_s >= since
         return self._failure if recent else None
 
     def begin_try(self) -> None:

@@ -61,6 +61,12 @@ class Als:
         self.rows.append(AlsRow(self._next, party_id_type, currency, url, is_default))
         return self._next
 
+    def have_only(self, party_id_type: str, url: str) -> int:
+        """Put this row in the place of all others, at once: a service that heals can look at any moment."""
+        self._next += 1
+        self.rows = [AlsRow(self._next, party_id_type, None, url, False)]
+        return self._next
+
     @property
     def changes(self) -> list[str]:
         return [call for call in self.calls if not call.startswith("GET")]

@@ -88,8 +88,7 @@ def test_the_jobs_process_heals_a_wiped_als_and_reports(service: Service, als: A
     until(lambda: als.choose("MSISDN") == OURS)
     until(lambda: read_metric(service) == "1.0")
     assert list_events(service)[-1] == ("registered", "self-heal", "registration", OURS)
-    als.rows.clear()
-    als.have("MSISDN", THEIRS)
+    als.have_only("MSISDN", THEIRS)
     until(lambda: read_metric(service) == "0.0")
     assert service.operator.get("/me").is_success
     assert httpx.get(f"{service.oracle.admin_url}/ready").is_success, "readiness does not depend on it"
@@ -97,7 +96,7 @@ def test_the_jobs_process_heals_a_wiped_als_and_reports(service: Service, als: A
 
 
 def test_the_admin_api_shows_the_registration_and_registers(service: Service, als: Als, auditor: httpx.Client) -> None:
-    number = als.have("MSISDN", "http://user:secret@other")
+    number = als.have_only("MSISDN", "http://user:secret@other")
     shown = auditor.get("/als/registration").json()
     assert (shown["isRegistered"], shown["alsAdminUrl"], shown["acts"]) == (False, als.url, [])
     (item,) = shown["items"]
@@ -137,7 +136,7 @@ def test_an_als_that_fails_is_a_502_and_nothing_else_fails(service: Service, als
 
 
 def test_the_commands_ask_the_service(shell: Shell, als: Als) -> None:
-    als.have("MSISDN", THEIRS)
+    als.have_only("MSISDN", THEIRS)
     status = shell("als", "status")
     assert status.code == 7
     assert status.lines == [["MSISDN", "", "different", THEIRS, "The row of ALS has another endpoint"]]

@@ -11,7 +11,9 @@ from test_changes import Store, as_fsp, open_store
 
 from oracle.identifiers import PartyKey
 from oracle.store import aliases
+from oracle.store.base import Session
 from oracle.store.cache.coherence import Fence
+from oracle.store.cache.session import Unreachable
 from oracle.store.cache.values import ANSWER, Entry
 from oracle.store.postgres import Transaction
 
@@ -76,7 +78,11 @@ async def test_where_they_cannot_be_fenced_again_the_generation_moves(
         await writer.add("a", "1", currency="MXN")
         before = writer.coherence.generation
 
+        async def refuse() -> Session:
+            raise Unreachable
+
         async def redis_is_lost() -> None:
+            monkeypatch.setattr(writer.coherence, "_dial", refuse)  # else a new session can fence the keys again
             if writer.coherence.session is not None:
                 writer.coherence.session.close()
             assert await reader.get("1") == [Entry("a", "MXN", "")]

@@ -405,6 +405,32 @@ async def test_a_process_is_ready_while_its_copies_count(database_url: str, redi
         assert health.ready()[0] == 200
 
 
+async def test_a_change_that_failed_while_postgresql_was_away_is_no_alarm_when_it_is_back(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """Nobody tries a change for a while: so the failure would stay for some seconds."""
+    async with open_cut_off(database_url, redis_url, tmp_path) as both:
+        store = both.two
+        metrics = Metrics.open(None, "hub", 0)
+        health = Health(store.coherence, store.postgres, store.changes, metrics, waiting_max_s=300)
+        lane, refusal = store.postgres.writes.breaker.lane, asyncpg.InvalidAuthorizationSpecificationError("no")
+        await both.cut()
+        await until(lambda: not health.datastore)
+        lane.begin(refusal)
+        assert health.read_states()["changes"] == "ok"
+        await both.heal()
+        await until(lambda: health.datastore)
+        assert lane.lasts
+        assert health.read_states()["changes"] == "ok"
+
+        def fails_again() -> bool:
+            lane.begin(refusal)
+            return health.read_states()["changes"] != "ok"
+
+        await until(fails_again)
+        assert health.datastore
+
+
 async def test_health_follows_redis_while_postgresql_is_away(
     database_url: str, start_valkey: StartValkey, tmp_path: Path
 ) -> None:
