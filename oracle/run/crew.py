@@ -201,7 +201,8 @@ class Crew:
         self._confirmed: Confirmed | None = None
         self._start_worker = start_worker
         self._order: Order | None = None
-        self._living: set[WorkerProcess] = set()
+        self._living: dict[WorkerProcess, Post] = {}
+        self._ending = False
         self._posts = [
             Post(role, index, listeners.get(role), limits)
             for role in roles
@@ -239,6 +240,8 @@ class Crew:
 
     async def end(self) -> None:
         """End all workers: in order; by force after stop_timeout_s, or when cancelled while waiting."""
+        self._ending = True
+        self._close_unserved()
         for worker in self._living:
             worker.signal(signal.SIGTERM)
         ends = {worker.ended for worker in self._living}
@@ -272,7 +275,7 @@ class Crew:
 
     async def _fill(self, post: Post) -> WorkerProcess:
         worker = await self._start_worker(post)
-        self._living.add(worker)
+        self._living[worker] = post
         worker.ended.add_done_callback(lambda _: self._remove(worker, post))
         if self._order is not None:
             worker.instruct(self._make_order(self._order, post))
@@ -311,9 +314,22 @@ class Crew:
 
     def _remove(self, worker: WorkerProcess, post: Post) -> None:
         self._confirmed = self._find_confirmed()
-        self._living.discard(worker)
+        self._living.pop(worker, None)
+        if self._ending:
+            self._close_unserved()
         if post.worker is worker:
             post.vacant.set()
+
+    def _close_unserved(self) -> None:
+        """Close each listening socket whose last worker has ended, though other workers need longer.
+
+        The kernel would still accept connections for it, and their requests would hang.  A client that is refused asks
+        another machine at once.
+        """
+        served = {post.role for post in self._living.values()}
+        for post in self._posts:
+            if post.listener is not None and post.role not in served:
+                post.listener.close()
 
     async def _keep_fresh(self, replace: asyncio.Event, renew: Renew) -> None:
         while True:

@@ -199,6 +199,27 @@ def test_a_second_signal_shortens_the_stop(start: Start) -> None:
     oracle.wait_gone()
 
 
+def test_no_client_waits_at_a_port_whose_workers_have_ended_while_others_still_stop(start: Start) -> None:
+    oracle = start(ORACLE_WORKERS="2", ORACLE_STOP_TIMEOUT_S="3600").wait_ready()
+    port = oracle.hub_port
+    (admin,) = oracle.workers("admin")
+    admin.suspend()
+    oracle.signal(signal.SIGTERM)
+    until(lambda: not oracle.workers())
+
+    def is_refused() -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    until(is_refused)
+    assert oracle.process.poll() is None  # the admin worker is stopping
+    admin.resume()
+    assert oracle.process.wait(PATIENCE_S) == 0
+
+
 def test_a_closed_terminal_stops_serve(tmp_path: Path, servers: dict[str, str]) -> None:
     ours, theirs = os.openpty()
     terminal: dict[str, Any] = {
