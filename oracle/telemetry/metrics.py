@@ -26,7 +26,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import blake2b
 from importlib.metadata import version
 from itertools import count, product
@@ -567,10 +567,16 @@ def _process(pid: int) -> _Process | None:
     return _Process(float(fields[19]), (int(fields[11]) + int(fields[12])) / ticks, float(int(fields[21]) * page))
 
 
-def _find_boot() -> float:
-    """Read when the machine started (Unix time): the kernel keeps one value, so a process has one start time."""
-    with open("/proc/stat", "rb") as file:  # noqa: PTH123  (a plain read of a kernel file)
+@cache
+def find_boot(stat: str = "/proc/stat") -> float:
+    """Read when the machine started (Unix time, whole seconds).
+
+    One value for each process of ours, so that a worker has one start time.  systemd can hide /proc/stat
+    (ProcSubset=pid, as in deploy/systemd): then two clocks give the same.
+    """
+    with suppress(OSError, StopIteration), open(stat, "rb") as file:  # noqa: PTH123  (a plain read of a kernel file)
         return next(float(line.split()[1]) for line in file if line.startswith(b"btime "))
+    return float(round(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -640,7 +646,7 @@ class Snapshot:
 
     def list_processes(self) -> list[ProcessState]:
         alive = self._alive
-        booted_at, ticks = (_find_boot(), os.sysconf("SC_CLK_TCK")) if alive else (0.0, 1)
+        booted_at, ticks = (find_boot(), os.sysconf("SC_CLK_TCK")) if alive else (0.0, 1)
         return [
             ProcessState(
                 reading.role, reading.index, booted_at + process.started / ticks, process.cpu_s,
@@ -730,7 +736,7 @@ class _Page(Collector):
             (CounterMetricFamily if kind == "counter" else GaugeMetricFamily)(PREFIX + name, help_text, labels=labels)
             for name, kind, labels, help_text in DERIVED
         ]
-        booted_at = _find_boot() if self._alive else 0.0
+        booted_at = find_boot() if self._alive else 0.0
         for reading, process in self._alive:
             labels = [reading.role, reading.index, SERVICE]
             cpu.add_metric(labels, process.cpu_s)

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from oracle.telemetry import metrics as module
-from oracle.telemetry.metrics import CONTENT_TYPE, DERIVED, PREFIX, SERIES, Metrics, render, watch_event_loop
+from oracle.telemetry.metrics import CONTENT_TYPE, DERIVED, PREFIX, SERIES, Metrics, find_boot, render, watch_event_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -106,6 +106,11 @@ def test_a_killed_process_loses_nothing_and_its_successor_counts_on(
     count(start("hub", 0), 5)
     assert hits(render(tmp_path)) == 505
     assert [path.name for path in (tmp_path / "metrics").iterdir()] == ["hub-0"]
+
+
+def test_the_start_of_the_machine_is_known_where_systemd_hides_it() -> None:
+    """deploy/systemd hides /proc/stat (ProcSubset=pid); without this, /metrics was a 500 under our own unit."""
+    assert find_boot("/proc/hidden") == pytest.approx(find_boot(), abs=2)
 
 
 def test_gauges_and_process_figures_are_of_living_processes_only(
