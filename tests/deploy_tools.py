@@ -30,6 +30,13 @@ BAD_VALUES: Final = {
     "valkey: {enabled: false}": "set config.redis_url, or valkey.enabled to true",
     "gateway: {enabled: true}": "set gateway.parentRefs to the Gateway that serves the admin API",
     "image: {digest: latest}": "does not match pattern",
+    "config: {log_level: verbose}": "value must be one of 'debug', 'info', 'warning', 'error'",
+    "console: {url: oracle.example.com}": "does not match pattern",
+    "auth: {ways: [keys, password]}": "value must be one of 'keys', 'oidc', 'gateway'",
+    "auth: {oidc: {issuer: 'https://id.example.com'}}": "auth.oidc is set: add oidc to auth.ways",
+    "auth: {oidc: {audience: oracle}}": "set auth.oidc.issuer, or write the issuer into config.file",
+    "auth: {gatewaySecret: {name: gateway, key: secret}}": "auth.gatewaySecret is set: add gateway to auth.ways",
+    "auth: {ways: [gateway]}": "auth.ways names gateway: set auth.proxies to its addresses",
 }
 
 

@@ -48,7 +48,7 @@ def read_env(container: Document, tmp_path: Path) -> dict[str, str]:
     """Read the environment of a container as a pod would have it, with any text for a secret."""
     env = {}
     for each in container["env"]:
-        secret = HEX if each["name"].endswith("_KEY") else "s3cr/et@"
+        secret = HEX if each["name"].endswith(("_KEY", "_SECRET")) else "s3cr/et@"
         env[each["name"]] = each.get("value", secret)
     authority = tmp_path / "ca.crt"
     authority.write_text(Path("/etc/ssl/certs/ca-certificates.crt").read_text())

@@ -334,6 +334,60 @@ spec:
   value: {{ ternary "on" "off" $registration.replace | quote }}
 {{- end -}}
 
+{{/* The address of the console: the one that is set, or that of the way in from outside, if it has TLS. */}}
+{{- define "alias-oracle.consoleUrl" -}}
+{{- if .Values.console.url -}}
+{{ .Values.console.url }}
+{{- else if .Values.gateway.enabled -}}
+https://{{ .Values.gateway.host }}
+{{- else if and .Values.ingress.enabled .Values.ingress.tls -}}
+https://{{ .Values.ingress.hostname }}
+{{- end -}}
+{{- end -}}
+
+{{/* The settings of the console, and of who can call the admin listener.  Defaults of the program are left out. */}}
+{{- define "alias-oracle.peopleEnv" -}}
+{{- $oidc := .Values.auth.oidc -}}
+{{- $env := dict -}}
+{{- if ne .Values.config.log_level "info" }}{{ $_ := set $env "LOG_LEVEL" .Values.config.log_level }}{{ end -}}
+{{- if not .Values.console.enabled }}{{ $_ := set $env "CONSOLE" "off" }}
+{{- else }}{{ with include "alias-oracle.consoleUrl" . }}{{ $_ := set $env "CONSOLE_URL" . }}{{ end }}{{ end -}}
+{{- $ways := join "," .Values.auth.ways -}}
+{{- if ne $ways "keys" }}{{ $_ := set $env "ADMIN_AUTH" $ways }}{{ end -}}
+{{- with .Values.auth.proxies }}{{ $_ := set $env "ADMIN_PROXIES" (join "," .) }}{{ end -}}
+{{- if $oidc.issuer -}}
+{{- $_ := set $env "OIDC_ISSUER" $oidc.issuer -}}
+{{- if ne $oidc.alias "main" }}{{ $_ := set $env "OIDC_ALIAS" $oidc.alias }}{{ end -}}
+{{- with $oidc.audience }}{{ $_ := set $env "OIDC_AUDIENCE" . }}{{ end -}}
+{{- with $oidc.clientIds }}{{ $_ := set $env "OIDC_CLIENT_IDS" (join "," .) }}{{ end -}}
+{{- with $oidc.consoleClient }}{{ $_ := set $env "OIDC_CONSOLE_CLIENT" . }}{{ end -}}
+{{- else if or $oidc.audience $oidc.clientIds $oidc.consoleClient -}}
+{{- fail "set auth.oidc.issuer, or write the issuer into config.file" -}}
+{{- end -}}
+{{- with $oidc.rules }}{{ $_ := set $env "OIDC_RULES" (join "," .) }}{{ end -}}
+{{- if and (or $oidc.issuer $oidc.rules) (not (has "oidc" .Values.auth.ways)) -}}
+{{- fail "auth.oidc is set: add oidc to auth.ways" -}}
+{{- end -}}
+{{- if and .Values.auth.gatewaySecret (not (has "gateway" .Values.auth.ways)) -}}
+{{- fail "auth.gatewaySecret is set: add gateway to auth.ways" -}}
+{{- end -}}
+{{- if and (has "gateway" .Values.auth.ways) (not .Values.auth.proxies) -}}
+{{- fail "auth.ways names gateway: set auth.proxies to its addresses" -}}
+{{- end -}}
+{{- range $name, $value := $env }}
+- name: ORACLE_{{ $name }}
+  value: {{ $value | quote }}
+{{- end }}
+{{- with $oidc.consoleSecret }}
+- name: ORACLE_OIDC_CONSOLE_SECRET
+  valueFrom: {secretKeyRef: {{ toJson . }}}
+{{- end }}
+{{- with .Values.auth.gatewaySecret }}
+- name: ORACLE_GATEWAY_SECRET
+  valueFrom: {secretKeyRef: {{ toJson . }}}
+{{- end }}
+{{- end -}}
+
 {{/* How ALS reaches the hub listener. */}}
 {{- define "alias-oracle.hubUrl" -}}
 {{- $port := int .Values.service.port -}}
