@@ -1,18 +1,23 @@
-"""Texts of the API, and of `oracle.identifiers`, in the language of a caller: what is wrong with what they sent.
+"""Texts of the API, and of `oracle.identifiers`, in the language of a caller: what is wrong with what they sent, and
+why something is as it is.
 
 Those texts are English sentences with values in them.  A catalogue has each as a message, with a {place} for each
 value; a text is matched against them, and its values are put into the translation once, as they are.  A text that is
 in no catalogue stays English.
 
-    TEXTS          of identifiers and of rows of files
-    problems.po    of problems: `problem_texts` finds them in the sources
+    TEXTS          of identifiers and of rows of files, and of all that is made of parts
+    problems.po    of problems and of answers: `problem_texts` finds them in the sources
+
+Only those places take a value that is a text itself (`_PLACES_OF_TEXTS`): an FSP whose id is `text` keeps its name.
+Nothing is stored in a language: what is kept (results of files, answers of an Idempotency-Key) is translated when it
+is read.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, NamedTuple
 
 from oracle.api.languages import SOURCE, Lazy, _, language, lazy, read_catalogs
@@ -161,6 +166,62 @@ TEXTS: Final[tuple[Lazy, ...]] = (
     lazy("Another FSP has registered the identifier"),
     lazy("The customer must first ask that FSP to remove it"),
     lazy("This FSP has not registered this identifier with this sub_id and currency"),
+    lazy("The row ends after {n} cell, and this last row has no line break at its end, so all {number} are needed"),
+    lazy("The row ends after {n} cells, and this last row has no line break at its end, so all {number} are needed"),
+    lazy("The name {name} in the object is not known"),
+    lazy("The name in the object is not known"),
+    lazy("The {column} has {n} characters, and at most {most} are allowed"),
+    lazy("The {column} is {found}, and text is needed"),
+    lazy("The line is {found}, and a JSON object is needed"),
+    lazy("Character {n} of the line is a NUL character"),
+    lazy("Character {n} of cell {cell} is a NUL character"),
+    lazy("Character {n} of the line was lost in an earlier conversion"),
+    lazy("Character {n} of cell {cell} was lost in an earlier conversion"),
+    lazy("Character {n} of the line is not UTF-8"),
+    lazy("Character {n} of cell {cell} is not UTF-8"),
+    lazy("Column {n} ({name}) is not known"),
+    lazy("Column {n} (without a known name) is not known"),
+    lazy("A spreadsheet changed the value into a decimal number"),
+    lazy("(did you mean {word} or {other}?)"),
+    lazy("nothing"),
+    # Why ALS cannot be reached: `oracle.registration.als_admin`.
+    lazy("ALS answered with status {status}"),
+    lazy("ALS answered with status {status} and error {code}"),
+    lazy("its URL cannot be called"),
+    lazy("too many calls to it failed a moment ago"),
+    lazy("no connection can be made"),
+    lazy("it did not answer in time"),
+    lazy("the connection ended, or the answer is not HTTP"),
+    # Who takes over from whom: `oracle.api.admin.routes`.
+    lazy("Identifiers that begin with {prefix} stay with {fsp}: the longest prefix wins"),
+    lazy("{kind} identifiers that begin with {prefix} stay with {fsp}: the longest prefix wins"),
+    lazy("Identifiers that begin with {prefix} stay with {fsp}: the narrower kind wins"),
+    lazy("{kind} identifiers that begin with {prefix} stay with {fsp}: the narrower kind wins"),
+    lazy(
+        "Identifiers that begin with {prefix} go to {fsp} instead of {other}; the other identifiers of {shorter} stay"
+    ),
+    lazy(
+        "{kind} identifiers that begin with {prefix} go to {fsp} instead of {other}; the other identifiers of"
+        " {shorter} stay"
+    ),
+    # Why an FSP does not answer: values of other texts.
+    lazy("suspended"),
+    lazy("closed"),
+    lazy("unknown"),
+    # What is wrong with a public key: `oracle.api.dfsp.signatures`.
+    lazy("It is not a public key in PEM"),
+    lazy("It has {n} keys: an FSP can have {most}"),
+    lazy("It holds a private key: only its FSP can have it; write the public key here"),
+    lazy("It is not an RSA key, and {algorithm} needs one"),
+    lazy("The key has {n} bits: use one of at least {least}"),
+    # Which part of the sealed log can be exported: `oracle.audit.export`.
+    lazy("No event is sealed yet: try again in a second, while `oracle serve` runs"),
+    lazy("The log has {size} leaves: choose a range within them"),
+    lazy("The older checkpoint has {since} leaves, the log only {size}: run `oracle audit verify`"),
+    # Where a client is refused that has too much open: `oracle.api.admin.connections`.
+    lazy("Too many connections or requests are open"),
+    lazy("Close some of them, or try again in a moment"),
+    lazy("Sign in again"),
     # What is wrong with the URL of an endpoint: `oracle.scheme.urls`.
     lazy("The URL has a space or a character that is not ASCII; percent-encode it"),
     lazy("The URL has a fragment (#)"),
@@ -216,9 +277,12 @@ _ITEM: Final = re.compile(
 )
 _OF_IDENTIFIER: Final = re.compile(r"([A-Z][A-Z_]+|SubId)( prefix)?: (.+)", re.DOTALL)
 _ENDS: Final = {"my": "\u104b"}  # of sentences; a dot elsewhere
-# Of a row of a file: what was found, the name of the reason, and perhaps what to do.
-_ROW: Final = re.compile(r"(.+) \([a-z_0-9]+\)\.(?: (.+)\.)?", re.DOTALL)
 _SENTENCES: Final = re.compile(r"\. (?=[A-Z])")
+_REASON: Final = re.compile(r" \([a-z_0-9]+\)$")  # for programs, behind what was found in an identifier
+_SUGGESTION: Final = re.compile(r"(.+) (\(did you mean .+\?\))", re.DOTALL)
+_PLACES_OF_TEXTS: Final = frozenset({
+    "needed", "found", "of", "why", "reason", "damage", "form", "meant", "status_hint", "kinds", "status",
+})  # fmt: skip
 
 
 class _Form(NamedTuple):
@@ -254,14 +318,18 @@ def translate(text: str) -> str:
     """Return a text of the API in the language of the person; its English, if it is not known."""
     if language.get() == SOURCE or not text or len(text) > LENGTH_MAX:
         return text
-    if named := _OF_IDENTIFIER.fullmatch(text):
-        kind, is_prefix, reason = named.groups()
-        subject = _PLACE.sub(lambda _place: kind, _("{kind} prefix")) if is_prefix else kind
-        return f"{subject}: {translate(reason)}"
-    if row := _ROW.fullmatch(text):
-        parts = [_translate_whole(part) for part in row.groups() if part]
-        return text if None in parts else join_sentences(map(str, parts))
-    return _translate_whole(text) or _translate_parts(text)
+    return _translate_in(language.get(), text)
+
+
+@lru_cache(4_096)  # ten million rows of a file share few texts; a text holds no identifier
+def _translate_in(_language: str, text: str) -> str:
+    if text in _list_forms()[0]:
+        return _(text)
+    if sentences := _translate_sentences(text):
+        return sentences
+    if items := _ITEM.findall(text):
+        return "; ".join(name + (_translate_whole(reason) or reason) for name, reason in items)
+    return _translate_whole(text) or text
 
 
 def join_sentences(parts: Iterable[str]) -> str:
@@ -275,21 +343,38 @@ def _translate_whole(text: str) -> str | None:
         return _(text)
     for form in forms:
         if found := form.pattern.fullmatch(text):
-            values = {name: _(value) if value in whole else value for name, value in found.groupdict().items()}
+            values = {
+                name: _(value) if name in _PLACES_OF_TEXTS and value in whole else value
+                for name, value in found.groupdict().items()
+            }
             return _PLACE.sub(lambda place, known=values: known[place[1]], _(form.message))  # type: ignore[misc]
     return None
 
 
-def _translate_parts(text: str) -> str:
-    """Translate a text that is made of several: of members that are wrong, of identifiers, of sentences."""
-    if items := _ITEM.findall(text):
-        return "; ".join(name + (_translate_whole(reason) or reason) for name, reason in items)
-    sentences = [_translate_whole(each) for each in _SENTENCES.split(text.removesuffix("."))]
-    if len(sentences) > 1 and None not in sentences:
-        return join_sentences(map(str, sentences)).removesuffix(
-            "" if text.endswith(".") else _ENDS.get(language.get(), ".")
-        )
-    return text
+def _translate_sentences(text: str) -> str | None:
+    """Translate a text sentence by sentence; None: one of them is not known.
+
+    A place at the end of a form would take all sentences behind its own.
+    """
+    sentences = [_translate_sentence(each) for each in _SENTENCES.split(text.removesuffix("."))]
+    if None in sentences:
+        return None
+    whole = join_sentences(map(str, sentences))
+    return whole if text.endswith(".") else whole.removesuffix(_ENDS.get(language.get(), "."))
+
+
+def _translate_sentence(text: str) -> str | None:
+    """Translate a sentence, perhaps about an identifier, or with the reason for programs, or with a suggestion."""
+    if named := _OF_IDENTIFIER.fullmatch(text):
+        kind, is_prefix, reason = named.groups()
+        subject = _PLACE.sub(lambda _place: kind, _("{kind} prefix")) if is_prefix else kind
+        translated = _translate_sentence(reason)
+        return None if translated is None else f"{subject}: {translated}"
+    plain = _REASON.sub("", text)
+    if suggestion := _SUGGESTION.fullmatch(plain):
+        parts = [_translate_whole(part) for part in suggestion.groups()]
+        return None if None in parts else " ".join(map(str, parts))
+    return _translate_whole(plain)
 
 
 def translate_problem(problem: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from oracle.registration.registration import Outcome, Registration
 from oracle.registration.rows import MEANINGS, Act, Code, Finding, Row, State
+from oracle.sentences import Sentence
 from oracle.settings import mask_url
 
 _STATE: Final = (
@@ -31,8 +32,8 @@ class AlsItem(msgspec.Struct, kw_only=True, rename="camel"):
     endpoint: Annotated[str, Meta(description="The base URL that ALS must have")]
     state: Annotated[State, Meta(description=_STATE)]
     code: Annotated[Code, Meta(description="The reason; it stays the same between versions")]
-    reason: str
-    hint: str
+    reason: Sentence
+    hint: Sentence
     row: Annotated[AlsRow | None, Meta(description="The row of ALS that the reason is about")]
 
 

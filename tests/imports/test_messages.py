@@ -1,10 +1,13 @@
-"""The message of a bad row: what was found in it, and what is needed."""
+"""The message of a bad row: what was found in it, and what is needed; in each language."""
 
 import json
-from typing import Any
+import re
+from typing import Any, Final
 
 import pytest
 
+from oracle.api.languages import LANGUAGES, language
+from oracle.api.texts import translate
 from oracle.identifiers import KINDS, Reading
 from oracle.identifiers.errors import EXPLANATIONS
 from oracle.imports.reading import FileRow, Reader, RowChecks
@@ -16,7 +19,24 @@ HEADER = "kind,identifier,sub_id,currency,country,action"
 def read_rows(data: str | bytes, **checks: Any) -> list[FileRow]:
     reader = Reader(RowChecks(Reading(), **checks))
     raw = data.encode() if isinstance(data, str) else data
-    return [row for chunk in [*reader.feed(raw), *reader.finish()] for row in chunk.rows]
+    rows = [row for chunk in [*reader.feed(raw), *reader.finish()] for row in chunk.rows]
+    for message in {row.message for row in rows if row.message}:
+        for code in LANGUAGES[1:]:
+            spoken = translate_to(code, message)
+            assert spoken != message
+            assert not _ENGLISH.search(spoken), spoken
+    return rows
+
+
+_ENGLISH: Final = re.compile(r"\b(?:the|is|has|and|are|with|write|needed|did you)\b", re.IGNORECASE)
+
+
+def translate_to(code: str, text: str) -> str:
+    before = language.set(code)
+    try:
+        return translate(text)
+    finally:
+        language.reset(before)
 
 
 def read_messages(*lines: str, header: str = HEADER, **checks: Any) -> list[str]:

@@ -206,7 +206,7 @@ def test_files_that_commands_write_are_private(shell: Shell, service: Service, t
         assert shell("fsp", "logo", "redbank", str(image)).code == 0
         assert shell("fsp", "logo", "redbank", "--out", str(tmp_path / "got.png")).code == 0
         while (fetched := shell("audit", "fetch", str(tmp_path / "export"), "--csv")).code:
-            assert "no event is sealed yet" in fetched.err
+            assert "No event is sealed yet" in fetched.err
         key = str(service.operator.headers["authorization"]).removeprefix("Bearer ")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("XDG_CONFIG_HOME", str(tmp_path / "new"))

@@ -45,6 +45,7 @@ from oracle.identity.identity import Role
 from oracle.imports import checking, chunks, decisions, one_alias, quota, results, uploads
 from oracle.imports.chunks import RowResult, Status
 from oracle.imports.rows import FileRow, RowChecks
+from oracle.sentences import Sentence
 from oracle.store.postgres import Postgres, Transaction
 
 UPLOADERS: Final = allow(Role.OPERATOR, Role.MAKER)
@@ -90,7 +91,7 @@ class BatchRows(Resource):
 
 class FileError(Resource):
     code: str
-    message: str
+    message: Sentence
 
 
 class CheckedRows(Resource):
@@ -104,7 +105,7 @@ class CheckedRow(Resource):
 
     line: Annotated[int, Meta(description="Where the row begins in the file, from 1")]
     code: str
-    message: str
+    message: Sentence
     kind: Kind | None
 
 
@@ -125,7 +126,7 @@ class BatchRow(Resource):
     line: Annotated[int, Meta(description="Where the row begins in the file, from 1")]
     status: Status
     code: str | None
-    message: str | None
+    message: Sentence | None
     kind: Kind | None
     identifier: Annotated[str | None, Meta(description="Canonical")]
     display: Annotated[str | None, Meta(description="As people write it")]

@@ -13,6 +13,8 @@ Memory.   A read takes 16 KiB at most, and nothing of a body is read until the a
           parsed in small parts: what is behind a waiting request stays unparsed.
 Refuses.  What is no HTTP is a 400, a long head a 431, and then the connection closes.  No Content-Length beside
           chunked.  Trailers are dropped.
+Language. Those refusals, and that of a connection too many, are English: no Accept-Language of theirs has been read.
+          The refusal of a request too many is in the language of the caller.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from uvicorn.server import ServerState
 
 from oracle.api.admin.certificates import NAMES
 from oracle.api.admin.problems import MEDIA_TYPE, Refusal
+from oracle.api.admin.speaking import speak
 from oracle.api.memory import Spare
 from oracle.api.tls import App, Channel, Handshakes, Tls, list_names
 from oracle.identity.addresses import Network, address_of, is_proxy
@@ -91,7 +94,7 @@ class Crowd:
             address = self._find_address(scope)
             at_work = self._at_work.get(address, 0)
             if at_work >= self._max:
-                await _answer(BUSY, send)
+                await _answer(BUSY, speak(send, scope))
                 return
             self._at_work[address] = at_work + 1
             try:

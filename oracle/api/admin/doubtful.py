@@ -30,6 +30,7 @@ from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.stored import Rows
 from oracle.api.admin.values import ANSWERED_STATUSES, AliasState
 from oracle.identifiers import BadIdentifier, PartyIdType, PartyKey, Reading, list_hub_currencies
+from oracle.sentences import Sentence
 from oracle.store.rows import ScannedEntryRow
 
 SCAN_MAX: Final = 20_000
@@ -37,7 +38,7 @@ SCAN_CHUNK: Final = 2_000
 _TYPES: Final = tuple(member.value for member in PartyIdType)
 _BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
-_REFUSED: Final = "The hub refuses it today. {}"
+_REFUSED: Final = "The hub refuses it today"
 _READ_OTHERWISE: Final = "The hub reads it as another identifier today, so no lookup finds it"
 _NO_CURRENCY: Final = "The hub refuses its currency today: it is no code of ISO 4217"
 
@@ -47,7 +48,7 @@ class Doubt(Resource):
         Literal["refused", "read_otherwise", "currency"],
         Meta(description="The identifier is refused today; it is read as another one; the currency is refused"),
     ]
-    message: Annotated[str, Meta(description="Why, for people")]
+    message: Annotated[Sentence, Meta(description="Why, for people")]
     reason: Annotated[str | None, Meta(description="With `refused`: the reason, for programs")]
     read_as: Annotated[str | None, Meta(description="With `read_otherwise`: what the hub reads today")]
 
@@ -160,7 +161,7 @@ def find_doubt(reading: Reading, key: PartyKey, currency: str) -> Doubt | None:
     try:
         read = reading.read_hub_key(key.party_id_type, key.identifier, key.sub_id or None)
     except BadIdentifier as exc:
-        return Doubt(code="refused", message=_REFUSED.format(exc), reason=exc.reason, read_as=None)
+        return Doubt(code="refused", message=f"{_REFUSED}. {exc}", reason=exc.reason, read_as=None)
     if read != key:
         return Doubt(code="read_otherwise", message=_READ_OTHERWISE, reason=None, read_as=read.identifier)
     if currency and currency not in list_hub_currencies():

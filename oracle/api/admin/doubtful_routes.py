@@ -25,8 +25,11 @@ from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.routes import HUB_READERS, Route, RoutePosition, route_of
 from oracle.identifiers import BadIdentifier, Reading
 from oracle.identifiers.errors import BadPrefix
+from oracle.sentences import Sentence
 
 SCAN_MAX: Final = 5_000
+_END: Final = "End this route"
+_NEVER: Final = "The route can never answer"
 
 
 class RouteDoubt(Resource):
@@ -37,8 +40,8 @@ class RouteDoubt(Resource):
             " hub reads no identifiers of the kind"
         ),
     ]
-    message: Annotated[str, Meta(description="Why, for people")]
-    advice: Annotated[str, Meta(description="What to do")]
+    message: Annotated[Sentence, Meta(description="Why, for people")]
+    advice: Annotated[Sentence, Meta(description="What to do")]
 
 
 class DoubtfulRoute(Resource):
@@ -100,8 +103,8 @@ def find_doubt(reading: Reading, kind: str, prefix: str, fsp_id: str) -> RouteDo
     except BadIdentifier as exc:
         written = exc.written if isinstance(exc, BadPrefix) else ""
         return RouteDoubt(
-            code="never_answers", message=f"The route can never answer. {exc}",
-            advice=_advise(kind, written, fsp_id) if written else "End this route",
+            code="never_answers", message=f"{_NEVER}. {exc}",
+            advice=_advise(kind, written, fsp_id) if written else _END,
         )  # fmt: skip
     if read.prefix != prefix:
         return RouteDoubt(
@@ -113,14 +116,16 @@ def find_doubt(reading: Reading, kind: str, prefix: str, fsp_id: str) -> RouteDo
         return RouteDoubt(
             code="kind_not_read",
             message=f"This hub reads no {kind}: its country is not a home country. The route answers nothing else",
-            advice=f"If other identifiers were meant: {_advise(read.kind, prefix, fsp_id)}",
+            advice=(
+                f"If other identifiers were meant, add a route for {read.kind} {prefix} to {fsp_id}, then end this one"
+            ),
         )
     narrower = reading.find_narrower(read)
     if narrower is not None:
         return RouteDoubt(
             code="perhaps_narrower",
             message=f"The prefix looks like one for {narrower}, but the route answers every {kind} that begins with it",
-            advice=f"If {narrower} was meant: {_advise(narrower, prefix, fsp_id)}",
+            advice=f"If {narrower} was meant, add a route for {narrower} {prefix} to {fsp_id}, then end this one",
         )
     return None
 

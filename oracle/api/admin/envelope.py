@@ -8,7 +8,7 @@ Body.        A short body is read to its end before a refusal is sent.  The conn
              client that is still sending may then see a broken connection in place of the refusal.
 Budget.      The bodies that calls hold in memory, all together, have a limit of bytes.  A call that would go beyond it
              is refused with 503, and its bytes are given back.  An upload is not counted: it is written as it arrives.
-Language.    The texts of a problem are in the language of the caller's Accept-Language, also of a kept answer: `speak`.
+Language.    Texts for people are in the language of the caller's Accept-Language, also of a kept answer: `speak`.
 Headers.     No proxy or browser stores an answer (assets of the pages excepted), guesses its type, or shows it within
              another page; a page loads scripts and styles of this listener only.
 """
@@ -78,7 +78,7 @@ def wrap_app(app: ASGIApp, budget: Budget) -> ASGIApp:
                     await body.finish()
             await reply(message)
 
-        reply = speak(send, scope["headers"])
+        reply = speak(send, scope)
         if _has_foreign_coding(scope):
             await _refuse_coding(send_enveloped)
             return

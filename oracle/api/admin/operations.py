@@ -28,6 +28,7 @@ from litestar.status_codes import HTTP_201_CREATED
 from oracle.api.admin import forms
 from oracle.api.admin.access import Guard
 from oracle.api.admin.problems import MEDIA_TYPE, Problem
+from oracle.api.admin.speaking import find_sentences
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 BODY_BYTES_MAX: Final = 1_048_576
@@ -83,7 +84,7 @@ def operation(
         operation_id=name,
         summary=summary,
         media_type=media_type,
-        opt={"access": access, "streams": streams},
+        opt={"access": access, "streams": streams, "sentences": find_sentences(answers) | find_sentences(waits)},
         request_max_body_size=None if streams else BODY_BYTES_MAX,
         security=[{"bearer": []}] if access.roles else [],
         responses=_responses(method, access, (status, *also), answers, media_type, waits=waits, deleted=deleted,

@@ -23,6 +23,7 @@ from oracle import errors
 from oracle.api.admin import expected
 from oracle.api.admin.codes import MEANINGS, Code, anchor
 from oracle.identifiers import BadIdentifier
+from oracle.sentences import Sentence
 
 MEDIA_TYPE: Final = "application/problem+json"
 NOT_A_TIME: Final = "Not a valid time; use RFC 3339, for example 2026-11-28T10:00:00Z"
@@ -44,8 +45,8 @@ class ItemProblem(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong with one of many items, in an answer of 200."""
 
     code: Code
-    message: str
-    hint: str = ""
+    message: Sentence
+    hint: Sentence = ""
 
 
 class Refusal(Exception):

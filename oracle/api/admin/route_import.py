@@ -43,6 +43,7 @@ from oracle.identifiers import KINDS, Kind, Reading
 from oracle.identifiers.prefix import RoutePrefix
 from oracle.imports import cells
 from oracle.imports.refusals import REFUSALS
+from oracle.sentences import Sentence
 from oracle.store.postgres import Transaction
 
 ROWS_MAX: Final = 100_000
@@ -66,7 +67,7 @@ _NOTHING_BUT_LETTERS: Final = re.compile(r"[^a-z0-9]")
 class BadRow(Resource):
     line: int
     code: str
-    message: str
+    message: Sentence
 
 
 class RowOverlap(Resource):

@@ -40,6 +40,7 @@ from oracle.identifiers.prefix import RoutePrefix, bound_above, list_prefixes
 from oracle.identity.identity import Role
 from oracle.imports.cells import find_damage
 from oracle.imports.refusals import REFUSALS
+from oracle.sentences import Sentence
 from oracle.store.postgres import Transaction
 from oracle.store.rows import LockedRouteRow, OverlapRow
 
@@ -140,7 +141,7 @@ class Neighbour(Resource):
 
 class Overlap(Neighbour):
     relation: Annotated[Relation, Meta(description=RELATIONS)]
-    explanation: str
+    explanation: Sentence
 
 
 class Placed(Resource):

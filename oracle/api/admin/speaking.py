@@ -1,8 +1,12 @@
-"""Problems in the language of the caller: Spanish or Burmese where Accept-Language asks for it, else English.
+"""What people read of an answer in the language of the caller: Spanish or Burmese where Accept-Language asks for it.
 
-Everything within makes problems in English, and here is the one place where they leave: so also a problem of no route,
-and one that was kept for an Idempotency-Key, which may be sent again in another language.  `type`, `status`, `code` and
-`field` stay.  The texts within answers of 200 (of rows and items) stay English.
+Problems.  Their `title`, `detail` and `hint`.  `type`, `status`, `code` and `field` stay.
+Answers.   The members that are declared as `Sentence` (`oracle.sentences`): what is wrong with a row of a file, what is
+           doubtful about an alias, why a lookup is answered so.  Those are in JSON; files of results, events and
+           exports stay English, and have a `code` beside each text.
+
+Everything within makes and keeps English, and here is the one place where it leaves: so also a problem of no route, and
+an answer that was kept for an Idempotency-Key, which may be sent again in another language.
 """
 
 from __future__ import annotations
@@ -10,51 +14,72 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from msgspec import inspect
 
 from oracle.api.languages import SOURCE, choose, language
-from oracle.api.texts import translate_problem
+from oracle.api.texts import translate, translate_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
 
-    from litestar.types import Message, Send
+    from litestar.types import Message, Scope, Send
 
 _PROBLEM: Final = b"application/problem+json"
-_BYTES_MAX: Final = 65_536  # no problem is longer
+_ANSWER: Final = b"application/json"
+_PROBLEM_BYTES_MAX: Final = 65_536  # no problem is longer
+_ANSWER_BYTES_MAX: Final = 4_194_304  # a page of the most rows has a quarter of it; what is longer stays English
+_REFUSED: Final = 400
+
+# Where an answer has sentences: below these members, or (None) here.
+Sentences = dict[str, "Sentences | None"]
 
 
-def speak(send: Send, headers: Iterable[tuple[bytes, bytes]]) -> Send:
-    """Wrap `send`: it notes the language of each problem, and translates its texts."""
-    wishes = [value for name, value in headers if name == b"accept-language"]
+def speak(send: Send, scope: Scope) -> Send:
+    """Wrap `send`: it notes the language of what has texts for people, and translates them."""
+    wishes = [value for name, value in scope["headers"] if name == b"accept-language"]
     code = choose(b",".join(wishes).decode("latin-1")) if wishes else SOURCE
-    held: list[Any] = []  # the start of a problem, and its body
+    held: list[Any] = []  # the start of an answer, and its body
+    work: Callable[[bytes], bytes | None] | None = None
 
     async def send_spoken(message: Message) -> None:
-        if message["type"] == "http.response.start" and _is_problem(message["headers"]):
-            message["headers"] = [
-                *message["headers"], (b"content-language", code.encode()), (b"vary", b"Accept-Language"),
-            ]  # fmt: skip
-            if code != SOURCE:
-                held.append(message)
-                return
+        nonlocal work
+        if message["type"] == "http.response.start":
+            work = _choose_work(message, scope)
+            if work is not None:
+                vary = (b"vary", b"Accept-Language")
+                if code != SOURCE:
+                    message["headers"] = [*message["headers"], vary]
+                    held.append(message)
+                    return
+                message["headers"] = [*message["headers"], (b"content-language", SOURCE.encode()), vary]
         elif held:
             held.append(message)
             if message.get("more_body", False):
                 return
             start, *parts = held
             held.clear()
-            spoken = _translate(b"".join(part.get("body", b"") for part in parts), code)
-            start["headers"] = [*_without_length(start["headers"]), _write_length(spoken, start)]
+            body = b"".join(part.get("body", b"") for part in parts)
+            spoken = _translate(body, code, work) if work is not None else None
+            start["headers"].append((b"content-language", (SOURCE if spoken is None else code).encode()))
+            if spoken is not None:
+                start["headers"] = [*_without_length(start["headers"]), _write_length(spoken, start)]
             await send(start)
-            await send({"type": "http.response.body", "body": spoken, "more_body": False})
+            await send({"type": "http.response.body", "body": body if spoken is None else spoken, "more_body": False})
             return
         await send(message)
 
     return send_spoken
 
 
-def _is_problem(headers: Any) -> bool:
-    return any(name.lower() == b"content-type" and value.startswith(_PROBLEM) for name, value in headers)
+def _choose_work(start: Any, scope: Scope) -> Callable[[bytes], bytes | None] | None:
+    """Return what translates the body of an answer; None: it has nothing for people."""
+    media_type = next((value for name, value in start["headers"] if name.lower() == b"content-type"), b"")
+    if media_type.startswith(_PROBLEM):
+        return _translate_problem
+    sentences = getattr(scope.get("route_handler"), "opt", {}).get("sentences")
+    if not sentences or start["status"] >= _REFUSED or not media_type.startswith(_ANSWER):
+        return None
+    return lambda body: _translate_answer(body, sentences)
 
 
 def _without_length(headers: Any) -> list[Any]:
@@ -67,15 +92,61 @@ def _write_length(body: bytes, start: Any) -> tuple[bytes, bytes]:
     return b"content-length", str(len(body)).encode() if body else english
 
 
-def _translate(body: bytes, code: str) -> bytes:
-    if not 0 < len(body) <= _BYTES_MAX:
-        return body
-    try:
-        problem = msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError):
-        return body
+def _translate(body: bytes, code: str, work: Callable[[bytes], bytes | None]) -> bytes | None:
+    """Translate a body; None: it stays as it is."""
     before = language.set(code)
     try:
-        return msgspec.json.encode(translate_problem(problem))
+        return work(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
     finally:
         language.reset(before)
+
+
+def _translate_problem(body: bytes) -> bytes | None:
+    if len(body) > _PROBLEM_BYTES_MAX:
+        return None
+    return body and msgspec.json.encode(translate_problem(msgspec.json.decode(body, type=dict[str, Any])))
+
+
+def _translate_answer(body: bytes, sentences: Sentences) -> bytes | None:
+    if len(body) > _ANSWER_BYTES_MAX:
+        return None
+    if not body:
+        return body
+    found = msgspec.json.decode(body)
+    _translate_members(found, sentences)
+    return msgspec.json.encode(found)
+
+
+def _translate_members(value: Any, sentences: Sentences) -> None:
+    """Translate the sentences within a value, in their places."""
+    if isinstance(value, list):
+        for each in value:
+            _translate_members(each, sentences)
+    elif isinstance(value, dict):
+        for name, below in sentences.items():
+            if below is not None:
+                _translate_members(value.get(name), below)
+            elif isinstance(value.get(name), str):
+                value[name] = translate(value[name])
+
+
+def find_sentences(answers: Any) -> Sentences:
+    """Find where a type of answers has sentences; empty: nowhere."""
+    return {} if answers is None else _find(inspect.type_info(answers), frozenset()) or {}
+
+
+def _find(info: inspect.Type, above: frozenset[type]) -> Sentences | None:
+    """Return where a type has sentences, {} for nowhere, None if it is one."""
+    if isinstance(info, inspect.Metadata):
+        return None if (info.extra or {}).get("sentence") else _find(info.type, above)
+    if isinstance(info, inspect.UnionType):
+        found = [_find(each, above) for each in info.types]
+        return None if None in found else {name: below for each in found if each for name, below in each.items()}
+    if isinstance(info, inspect.ListType | inspect.VarTupleType):
+        return _find(info.item_type, above)
+    if isinstance(info, inspect.StructType) and info.cls not in above:
+        below = {field.encode_name: _find(field.type, above | {info.cls}) for field in info.fields}
+        return {name: each for name, each in below.items() if each is None or each}
+    return {}

@@ -28,6 +28,7 @@ from oracle.api.admin.values import FspIdQuery
 from oracle.identifiers import Kind, display
 from oracle.identity.identity import Role
 from oracle.imports import decisions, previews
+from oracle.sentences import Sentence
 
 SAMPLE: Final = 20
 SAMPLE_MAX: Final = 100
@@ -39,8 +40,8 @@ class Verdict(Resource):
 
     allowed: bool
     code: Annotated[Code | None, Meta(description="Why not: what approveBatch would answer")]
-    detail: str | None
-    hint: str | None
+    detail: Sentence | None
+    hint: Sentence | None
 
 
 class Task(Resource):

@@ -49,6 +49,7 @@ from oracle.api.admin.values import (
 from oracle.api.history.questions import AUDIT, record
 from oracle.identifiers import Kind, PartyIdType, PartyKey, Reading
 from oracle.identifiers.prefix import list_prefixes
+from oracle.sentences import Sentence
 from oracle.store import history
 from oracle.store.cache.values import Entry
 from oracle.store.history import Situation
@@ -58,6 +59,7 @@ from oracle.store.routes import fits, rank
 from oracle.store.rows import CoveringRouteRow, EntryNowRow
 
 ROUTES_MAX: Final = 200
+_UNKNOWN: Final = "unknown"  # an FSP that history does not know at that time
 
 
 class LookupQuestion(Body):
@@ -126,7 +128,7 @@ class LookupExplanation(Resource):
     considered: Annotated[
         list[ConsideredRoute], Meta(description="The routes whose prefix it begins with, the longest first")
     ]
-    explanation: str
+    explanation: Sentence
 
 
 class _Facts:
@@ -289,21 +291,16 @@ def _explanation(
 ) -> str:
     """`others` are the kinds of the routes that match by their prefix only."""
     if alias is not None:
-        held = f"{alias.fsp_id} has registered it"
-        if alias.hint:
-            held = f"The hub found it in another scheme, at {alias.fsp_id} (a hint)"
-        if is_answered:
-            return f"{held}, so no route is needed"
-        subject = f"{alias.fsp_id} is" if alias.hint else "is"
-        return f"{held}, but {subject} {alias.fsp_status}: the answer is empty, and no route answers in its place"
+        return _explain_alias(alias, is_answered=is_answered)
     if is_held:
         return "It is registered in other currencies only: the answer is empty, and no route answers in its place"
     if rule is not None:
         if is_answered:
             return f"Nobody has registered it; of the valid routes, route {rule.route_id} has the longest prefix"
+        status = rule.fsp_status or _UNKNOWN
         return (
-            f"Nobody has registered it; route {rule.route_id} has the longest prefix, but {rule.fsp_id} is"
-            f" {rule.fsp_status}: the answer is empty, and no shorter route answers in its place"
+            f"Nobody has registered it; route {rule.route_id} has the longest prefix, but {rule.fsp_id} is {status}:"
+            " the answer is empty, and no shorter route answers in its place"
         )
     if others:
         return (
@@ -311,3 +308,17 @@ def _explanation(
             f" {' or '.join(others)} identifiers only"
         )
     return "Nobody has registered it, and no route matches it"
+
+
+def _explain_alias(alias: ConsideredAlias, *, is_answered: bool) -> str:
+    fsp, status = alias.fsp_id, alias.fsp_status or _UNKNOWN
+    if alias.hint:
+        if is_answered:
+            return f"The hub found it in another scheme, at {fsp} (a hint), so no route is needed"
+        return (
+            f"The hub found it in another scheme, at {fsp} (a hint), but that FSP is {status}: the answer is empty, and"
+            " no route answers in its place"
+        )
+    if is_answered:
+        return f"{fsp} has registered it, so no route is needed"
+    return f"{fsp} has registered it, but is {status}: the answer is empty, and no route answers in its place"

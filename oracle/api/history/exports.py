@@ -149,7 +149,8 @@ async def _make_manifest(
     try:
         return await export.make_manifest(connection, begin, end, since_size)
     except export.ExportError as exc:
-        raise Refusal(400, "invalid", str(exc), STATUS_HINT) from exc
+        text = str(exc)
+        raise Refusal(400, "invalid", f"{text[0].upper()}{text[1:]}", STATUS_HINT) from exc
 
 
 async def _export(call: Call, stream: Any, media_type: str, asked: Range) -> Streamed:

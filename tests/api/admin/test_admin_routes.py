@@ -624,11 +624,11 @@ def test_a_person_is_shown_the_routes_of_older_versions_that_are_doubtful(
     expected = {
         ("ACCOUNT_ID", "646188"): (
             "perhaps_narrower",
-            "If CLABE was meant: Add a route for CLABE 646188 to mx-old, then end this one",
+            "If CLABE was meant, add a route for CLABE 646188 to mx-old, then end this one",
         ),
         ("PERSONAL_ID", "9-250019-"): (
             "perhaps_narrower",
-            "If NRC was meant: Add a route for NRC 9-250019- to mx-old, then end this one",
+            "If NRC was meant, add a route for NRC 9-250019- to mx-old, then end this one",
         ),
         ("MSISDN", "52155"): ("never_answers", "Add a route for MSISDN 5255 to mx-old, then end this one"),
         ("MSISDN", "9509"): ("never_answers", "Add a route for MSISDN 959 to mx-old, then end this one"),
@@ -655,8 +655,8 @@ def test_a_person_is_shown_the_routes_of_older_versions_that_are_doubtful(
     assert "answers every ACCOUNT_ID" in found["ACCOUNT_ID", "646188"]["doubt"]["message"]
     for (kind, prefix), item in found.items():
         assert item["route"] == operator.get(f"/routes/{item['route']['routeId']}").json()
-        if "Add a route for " in item["doubt"]["advice"]:
-            narrower, written, *_ = item["doubt"]["advice"].partition("Add a route for ")[2].split()
+        if "dd a route for " in item["doubt"]["advice"]:
+            narrower, written, *_ = item["doubt"]["advice"].partition("dd a route for ")[2].split()
             assert create(operator, written, "mx-old", kind=narrower)["prefix"] == written
         path = f"/routes/{item['route']['routeId']}/end"
         assert operator.post(path, json={"reason": "doubtful"}).status_code == 200, (kind, prefix)

@@ -10,6 +10,7 @@ from oracle.api.console.cookies import LANGUAGE
 from oracle.api.console.declarations import ROOT, page
 from oracle.api.console.languages import LANGUAGES, Text, _, lazy
 from oracle.api.console.visits import YEAR_S
+from oracle.api.texts import translate
 from oracle.identity.cookies import LOGIN, read_cookie, remove_cookie, write_cookie
 from oracle.identity.flow import LOGIN_S, LoginFailed, check_back
 from oracle.identity.identity import Identity
@@ -59,7 +60,7 @@ async def begin(visit: Visit, alias: str) -> Answer:
     try:
         url, cookie = await flow.begin(_read_back(visit.query["back"]))
     except LoginFailed as failed:
-        return _show(visit, ROOT, str(failed), status=502)
+        return _show(visit, ROOT, translate(str(failed)), status=502)
     visit.cookies.append(write_cookie(LOGIN, cookie, LOGIN_S))
     answer = visit.lead(ROOT)
     answer.lines = [("location", url)]
@@ -76,7 +77,7 @@ async def finish(visit: Visit, alias: str) -> Answer:
     try:
         signed_in = await flow.finish(list(visit.request.query_params.multi_items()), cookie)
     except LoginFailed as failed:
-        return _show(visit, ROOT, str(failed), status=403)
+        return _show(visit, ROOT, translate(str(failed)), status=403)
     identity = identities.mapping.choose(signed_in.claims)
     if identity is None:
         text = _("Your identity provider knows you, but you have no role here. Ask the operator of the hub for one.")
