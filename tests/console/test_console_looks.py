@@ -88,7 +88,7 @@ async def test_without_script_everything_here_works_too(service: Service, browse
     await page.locator("#field-key").fill(await issue(service, "operator"))
     await page.get_by_role("button", name="Iniciar sesión").click()
     await page.get_by_role("link", name="Nuevo FSP").click()
-    await page.get_by_label("Id del FSP").fill("yellowbank")
+    await page.get_by_label("ID del FSP").fill("yellowbank")
     await page.get_by_role("button", name="Crear").click()
     await expect(page.locator("#messages")).to_contain_text("yellowbank")
     await page.locator("#menu").get_by_role("link", name="FSP", exact=True).click()
@@ -96,7 +96,7 @@ async def test_without_script_everything_here_works_too(service: Service, browse
     await page.get_by_role("button", name="Filtrar").click()
     await expect(page.locator("#fsps")).to_contain_text("ningún FSP")
     await page.get_by_role("button", name="Cerrar sesión").click()
-    await expect(page.locator("#messages")).to_contain_text("Cerró la sesión")
+    await expect(page.locator("#messages")).to_contain_text("Su sesión se cerró")
     await context.close()
 
 
