@@ -112,18 +112,15 @@ def test_a_kept_answer_is_in_the_language_of_each_call(service: Service) -> None
 def test_texts_within_answers_are_in_the_language_of_the_caller(service: Service) -> None:
     """Of rows of a file, and why a lookup is answered so.  What is no text for people stays."""
     operator = service.operator
-    data = "kind,identifier\nCLABE,032180000118359718\nALIAS,\n"
-    file = {"content": data.encode(), "headers": {"Content-Type": "text/csv"}}
+    data = b"kind,identifier\nCLABE,032180000118359718\nALIAS,\n"
     question = {"kind": "ALIAS", "identifier": "nobody.has.this"}
     for code, wrong, why in (
         ("es", "CLABE: el último dígito es el de control: es 8 y, para los otros 17, debe ser 9.", "Nadie lo registró"),
         ("my", "CLABE: နောက်ဆုံးဂဏန်းသည် စစ်ဆေးဂဏန်း ဖြစ်ပါသည်", "မည်သူမျှ မှတ်ပုံမတင်ထားပါ။"),
     ):
-        english = operator.post("/fsps/greenbank/batches/check", **file)
+        english = check_file(operator, data, "en")
         assert (english.headers["content-language"], english.headers["vary"]) == ("en", "Accept-Language")
-        file["headers"]["Accept-Language"] = code
-        spoken = operator.post("/fsps/greenbank/batches/check", **file)
-        del file["headers"]["Accept-Language"]
+        spoken = check_file(operator, data, code)
         assert (spoken.status_code, spoken.headers["content-language"]) == (200, code)
         assert int(spoken.headers["content-length"]) == len(spoken.content)
         before, after = english.json()["failed"], spoken.json()["failed"]
@@ -134,6 +131,11 @@ def test_texts_within_answers_are_in_the_language_of_the_caller(service: Service
         found = ask(operator, ("POST", "/routes/what-if", question), code)
         assert found.json()["explanation"].startswith(why)
         assert found.json()["kind"] == "ALIAS"
+
+
+def check_file(caller: httpx.Client, data: bytes, code: str) -> httpx.Response:
+    headers = {"Content-Type": "text/csv", "Accept-Language": code}
+    return caller.post("/fsps/greenbank/batches/check", content=data, headers=headers)
 
 
 def test_what_people_wrote_is_never_translated(service: Service) -> None:
