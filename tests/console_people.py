@@ -48,6 +48,10 @@ class Person:
         """Send a form with the token of the page that was seen last."""
         return self._ask("POST", path, data={"csrf": self.csrf, **(data or {})}, **options)
 
+    def send(self, path: str, content: bytes, media_type: str) -> httpx.Response:
+        """Send a form that is written already."""
+        return self._ask("POST", path, content=content, headers={"content-type": media_type})
+
     def follow(self, answer: httpx.Response) -> httpx.Response:
         assert answer.status_code == 303, answer.text
         return self.get(answer.headers["location"])

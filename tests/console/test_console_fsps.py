@@ -86,7 +86,7 @@ def test_a_change_of_somebody_else_is_shown_and_kept(chief: Person, operator: ht
     answer = chief.post("/console/fsps/twobank/change", fields | {"dfspType": "wallet"})
     assert answer.status_code == 409
     assert "Somebody changed this meanwhile" in answer.text
-    assert re.search(r"<td>Old</td><td>Theirs</td><td>–</td>", answer.text)
+    assert re.search(r"<td><bdi>Old</bdi></td><td><bdi>Theirs</bdi></td><td>–</td>", answer.text)
     merged = read_fields(answer.text)
     assert (merged["name"], merged["dfspType"]) == (["Theirs"], ["wallet"])
     assert chief.post("/console/fsps/twobank/change", merged).status_code == 303

@@ -57,7 +57,7 @@ def test_the_list_is_filtered_and_no_address_has_what_was_typed(chief: Person, o
     answer = chief.post("/console/routes/find", {"kind": "CLABE", "prefix": CLABE, "when": "now"})
     assert "0121" not in answer.headers["location"]
     page = chief.follow(answer).text
-    assert re.findall(r'/console/routes/\d+">(\d+)</a>', page) == ["012", "0121"]
+    assert re.findall(r'/console/routes/\d+"><bdi>(\d+)</bdi></a>', page) == ["012", "0121"]
     assert f'value="{CLABE}"' in page
     nothing = chief.follow(chief.post("/console/routes/find", {"fspId": "nobody"})).text
     assert "No route fits this filter" in nothing
@@ -68,7 +68,7 @@ def test_what_a_new_route_takes_over_is_shown_before(chief: Person, operator: ht
     fields = read_fields(chief.get("/console/routes/new").text)
     fields |= {"kind": "CLABE", "prefix": "0122", "fspId": "redbank", "step": "check"}
     page = chief.post("/console/routes/new", fields).text
-    assert "Loses 0122 to redbank" in page
+    assert "Loses <bdi>0122</bdi> to redbank" in page
     assert operator.get("/routes", params={"kind": "CLABE", "prefix": "0122"}).json()["items"][-1]["prefix"] == "012"
     fields = read_fields(page) | {"step": "create", "reason": "the list of November"}
     first, again = (chief.post("/console/routes/new", fields) for _ in range(2))
@@ -141,7 +141,7 @@ def test_the_coverage_names_who_answers(chief: Person, operator: httpx.Client) -
     chief.get("/console/routes/coverage")
     page = chief.post("/console/routes/coverage", {"kind": "CLABE", "prefix": "01"}).text
     assert "<svg" in page
-    assert re.search(r'level-1"><a href="/console/routes/\d+">0121<', page)
+    assert re.search(r'level-1"><a href="/console/routes/\d+"><bdi>0121<', page)
     operator.post("/fsps/redbank/status", json={"status": "suspended", "reason": "a test"}).raise_for_status()
     assert "Answers nobody" in chief.post("/console/routes/coverage", {"kind": "CLABE", "prefix": "01"}).text
     operator.post("/fsps/redbank/status", json={"status": "active", "reason": "a test"}).raise_for_status()

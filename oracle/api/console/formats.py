@@ -194,3 +194,14 @@ def name_country(code: str) -> str:
 def machine_time(value: datetime | str) -> str:
     """Write a time for programs: the attribute `datetime` of <time>."""
     return read_time(value).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+_ISOLATES: Final = str.maketrans("", "", "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029")
+
+
+def isolate(text: str) -> str:
+    """Write what a person gave inside a sentence that is no HTML, for example a message for the next page.
+
+    Its direction ends with it (FSI … PDI).  Signs in it that would end the isolation are left out: they are not seen.
+    """
+    return f"\u2068{text.translate(_ISOLATES)}\u2069"

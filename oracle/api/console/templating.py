@@ -8,6 +8,7 @@
     visit                  the request: caller, language, menu … (see `visits`)
     time, day, ago, span, number, short, share, bytes, clock   filters: {{ fsp.createdAt | time }}
     role, kind, action, channel, reason   filters that name such a thing: {{ caller.role | role }}
+    bdi                    filter for each text that a person gave: {{ key.label | bdi }}
 
 A block can be rendered alone, as a part of a page.  So everything it uses comes from these names or from the values
 that the page gives: not from {% set %} or {% import %} outside of the block.
@@ -45,7 +46,7 @@ class Templates:
             bytes=formats.format_bytes, clock=formats.format_clock,
             role=words.name_role, kind=words.name_kind, status=words.name_status, action=words.name_action,
             channel=words.name_channel, reason=words.name_reason, api_text=api_texts.translate,
-            batch_state=words.name_batch_state, batch_kind=words.rate_batch_state,
+            batch_state=words.name_batch_state, batch_kind=words.rate_batch_state, bdi=_isolate,
         )  # fmt: skip
         environment.globals["ui"] = environment.get_template("macros.html").module
         for name in environment.list_templates():
@@ -58,6 +59,13 @@ class Templates:
             return template.render(values).encode()
         context = template.new_context(values)
         return "".join(template.blocks[block](context)).encode()
+
+
+def _isolate(value: Any) -> Markup:
+    """Write what a person gave so that its direction, and signs in it that turn text round, end with it."""
+    if value is None or value == "":
+        return escape(formats.DASH)
+    return Markup("<bdi>{}</bdi>").format(value)
 
 
 def _show_time(value: Any, style: str = "medium") -> Markup:

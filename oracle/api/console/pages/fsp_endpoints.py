@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from oracle.api.console.bodies import Form
 from oracle.api.console.declarations import page
 from oracle.api.console.edits import list_meanwhile, merge, read_seen, write_seen
+from oracle.api.console.formats import isolate
 from oracle.api.console.languages import Lazy, _, lazy
 from oracle.scheme.base import PATHS
 
@@ -95,7 +96,7 @@ async def add_key(visit: Visit, fsp_id: str) -> Answer:
     body = {"label": visit.form.text("label"), "pem": visit.form.text("pem")}
     reply = await visit.ask("addJwsKey", path={"fsp_id": fsp_id}, body=body, once=True)
     if reply.ok:
-        return visit.lead("fsp", _("The key {label} is added.").format(label=body["label"]), fsp_id=fsp_id)
+        return visit.lead("fsp", _("The key {label} is added.").format(label=isolate(body["label"])), fsp_id=fsp_id)
     return visit.show("fsp_endpoints/new_key.html", fsp_id=fsp_id, errors=visit.errors_of(reply), values=visit.form)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from oracle.api.console.declarations import page
-from oracle.api.console.formats import DASH, format_number
+from oracle.api.console.formats import DASH, format_number, isolate
 from oracle.api.console.languages import Lazy, _, lazy, ngettext
 from oracle.api.console.pages.health import describe_now, find_problems
 from oracle.api.console.visits import make_url
@@ -158,7 +158,7 @@ def _describe_own(batch: Mapping[str, Any]) -> Notice | None:
     failed = batch["rows"]["failed"]
     if batch["state"] == "done" and failed:
         text = ngettext("{name}: {n} row failed.", "{name}: {n} rows failed.", failed)
-        return Notice("warn", word, text.format(name=name, n=format_number(failed)), url)
+        return Notice("warn", word, text.format(name=isolate(name), n=format_number(failed)), url)
     return None
 
 

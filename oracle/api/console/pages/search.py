@@ -209,7 +209,7 @@ def describe_event(event: Mapping[str, Any]) -> str:
             "registered": _("Route to {fsp} added, for {prefix}"),
             "removed": _("Route to {fsp} removed, for {prefix}"),
         }.get(event["action"], _("Route to {fsp} changed, for {prefix}"))
-        return text.format(fsp=fsp_id, prefix=side.get("prefix", formats.DASH))
+        return text.format(fsp=fsp_id, prefix=formats.isolate(side.get("prefix", formats.DASH)))
     if not before:
         return _("FSP {fsp} created").format(fsp=fsp_id)
     status = formats.DASH if not after else name_status(after.get("status"))
@@ -222,4 +222,5 @@ def _name_source(batch: Mapping[str, Any] | None) -> str:
     if not batch["lines"]:
         return str(batch["fileName"])
     text = ngettext("{file}, line {lines}", "{file}, lines {lines}", len(batch["lines"]))
-    return text.format(file=batch["fileName"], lines=", ".join(map(formats.format_number, batch["lines"])))
+    lines = ", ".join(map(formats.format_number, batch["lines"]))
+    return text.format(file=formats.isolate(batch["fileName"]), lines=lines)
