@@ -50,6 +50,7 @@ FIRST_VISIT_MAX_BYTES: Final = 60_000
 FIRST_BYTE_MAX_S: Final = 1.0  # of whatever a link leads to, also when it is asked for the first time
 ALIASES: Final = 10_000_000
 ROUNDS: Final = 50
+FILE_MAX_S: Final = 600.0  # the jobs process gives way to all others
 ROUTES: Final = 300  # with one prefix
 DATA_DIR: Final = Path(".oracle/console")
 LARGE: Final = list_fsp_ids()[0]  # has all aliases
@@ -192,7 +193,7 @@ def _upload(api: httpx.Client, key: str, fsp_id: str, prefix: str, *, rows: int,
     number = _read(sent)["batchId"]
     wait_until(
         lambda: _read(api.get(f"/fsps/{fsp_id}/batches/{number}"))["state"] not in ("validating", "applying"),
-        "a file", 120,
+        "a file", FILE_MAX_S,
     )  # fmt: skip
 
 

@@ -72,7 +72,7 @@ async def list_doubtful_routes(
     cursors = Cursors(call.caller, "doubtful routes")
     position = cursors.open(cursor, RoutePosition) or RoutePosition()
     everything = (None,) * 6
-    rows = await call.postgres.rows("routes_page", *everything, *position, SCAN_MAX, None)
+    rows = await call.postgres.rows("routes_page", *everything, *position, SCAN_MAX, None, None)
     # In a thread, so that the event loop goes on: reading thousands of prefixes takes a while.
     items, looked_at = await asyncio.to_thread(_list_doubtful, reading, rows, limit)
     following = None

@@ -34,7 +34,7 @@ from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.problems import Refusal
 from oracle.api.admin.times import Time, read_future, read_time
 from oracle.api.admin.values import FspId, FspIdQuery, FspStatus, Note, Reason
-from oracle.identifiers import BadIdentifier, Kind, Reading, find_scheme
+from oracle.identifiers import PARTY_ID_TYPES, BadIdentifier, Kind, Reading, find_scheme
 from oracle.identifiers.errors import BadPrefix
 from oracle.identifiers.prefix import RoutePrefix, bound_above, list_prefixes
 from oracle.identity.identity import Role
@@ -271,6 +271,7 @@ async def _answer_page(
         *position,
         limit + 1,
         call.list_fsps(),
+        None if kind is None else PARTY_ID_TYPES[kind],
     )
     last = rows[limit - 1] if len(rows) > limit else None
     following = None if last is None else cursors.close(RoutePosition.of(last))

@@ -24,14 +24,16 @@ SELECT route_id, party_id_type::text, kind, prefix, fsp_id, nullif(valid_from, '
        valid_from <= clock_timestamp() AS has_begun, valid_to <= clock_timestamp() AS is_over
 FROM routes WHERE route_id = $1 FOR UPDATE
 
--- name: routes_page(text, text, text[], text, text, timestamptz, party_id_type, text, int8, int8, text[]) -> StoredRouteRow
+-- name: routes_page(text, text, text[], text, text, timestamptz, party_id_type, text, int8, int8, text[], party_id_type) ->
+--     StoredRouteRow
 -- $1 kind, $2 FSP, $3 covering prefixes or, with $4 and $5 (from and below), covered ones, $6 instant: each can be NULL.
--- $7, $8, $9 after this type, prefix and route, or NULL; $10 limit; $11 of these FSPs alone or NULL.
+-- $7, $8, $9 after this type, prefix and route, or NULL; $10 limit; $11 of these FSPs alone or NULL; $12 type of the kind or
+-- NULL: for routes_by_prefix, which does not know kinds.
 SELECT route_id, party_id_type::text, kind, prefix, fsp_id, nullif(valid_from, '-infinity') AS valid_from,
        nullif(valid_to, 'infinity') AS valid_to, note, created_at, changed_at, version
 FROM routes
-WHERE ($1::text IS NULL OR kind = $1) AND ($2::text IS NULL OR fsp_id = $2)
-  AND ($3::text[] IS NULL OR prefix = ANY ($3) OR (prefix >= $4::text AND prefix < $5::text))
+WHERE ($1::text IS NULL OR kind = $1) AND ($12::party_id_type IS NULL OR routes.party_id_type = $12)
+  AND ($2::text IS NULL OR fsp_id = $2) AND ($3::text[] IS NULL OR prefix = ANY ($3) OR (prefix >= $4::text AND prefix < $5::text))
   AND ($6::timestamptz IS NULL OR (valid_from <= $6 AND $6 < valid_to))
   AND ($7::party_id_type IS NULL OR (party_id_type, prefix, route_id) > ($7, $8::text, $9::bigint))
   AND ($11::text[] IS NULL OR fsp_id = ANY ($11))

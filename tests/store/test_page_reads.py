@@ -1,4 +1,4 @@
-"""Lists of files read little, also where few files fit, among many of others."""
+"""Lists of files and of routes read little, also where few fit, among many others."""
 
 from __future__ import annotations
 
@@ -37,5 +37,23 @@ async def test_a_list_of_files_reads_few_of_them(database_url: str) -> None:
             plan = read_plan(await connection.fetchval(write_explain("batches_page", arguments)))
             # Of one FSP, all of its 200 at most.
             assert count_read(plan, "batches") <= 4 * LIMIT, (filters, plan)
+    finally:
+        await connection.close()
+
+
+async def test_a_list_of_the_routes_of_a_kind_reads_none_of_other_kinds(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(
+            "INSERT INTO fsps (fsp_id) VALUES ('greenbank');"
+            "INSERT INTO routes (party_id_type, kind, prefix, fsp_id, valid_from, valid_to)"
+            " SELECT 'ACCOUNT_ID', 'ACCOUNT_ID', 'A' || n, 'greenbank', now(), 'infinity'"
+            " FROM generate_series(1, 5000) AS n;"
+            "ANALYZE routes"
+        )
+        for kind in ("'EMAIL'", "'MSISDN'"):
+            arguments = [kind, *["NULL"] * 8, "101", "NULL", kind]
+            plan = read_plan(await connection.fetchval(write_explain("routes_page", arguments)))
+            assert count_read(plan, "routes") == 0, plan
     finally:
         await connection.close()
