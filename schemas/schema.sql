@@ -446,6 +446,21 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE FUNCTION public.console_sessions_deleted() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE c event_context := event_context();
+BEGIN
+    IF said('channel') IS NULL THEN RETURN NULL; END IF;
+    INSERT INTO events (entity, action, channel, actor, role, fsp_id, before, reason, request_id, trace_id)
+    SELECT 'session', 'removed', c.channel, c.actor, c.role, CASE cardinality(o.fsp_ids) WHEN 1 THEN o.fsp_ids[1] END,
+           jsonb_build_object('session_id', o.session_id, 'actor', o.actor, 'role', o.role, 'fsp_ids', o.fsp_ids,
+                              'person', o.person, 'started_at', o.started_at, 'ends_at', o.ends_at),
+           c.reason, c.request_id, c.trace_id
+    FROM old_rows o WHERE o.ends_at > now() AND o.seen_at > now() - make_interval(secs => o.rest_s);
+    RETURN NULL;
+END $$;
+
 CREATE FUNCTION public.credential_secrets_only_end() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -1449,7 +1464,7 @@ ALTER TABLE ONLY public.events_default
     ADD CONSTRAINT events_default_pkey PRIMARY KEY (event_id);
 
 ALTER TABLE public.events
-    ADD CONSTRAINT events_entity_check CHECK ((entity = ANY (ARRAY['alias'::text, 'fsp'::text, 'route'::text, 'policy'::text, 'credential'::text, 'batch'::text, 'audit-key'::text, 'secret'::text, 'audit-reads'::text, 'endpoints'::text, 'jws-key'::text, 'oracle'::text, 'als-oracle'::text, 'budget'::text]))) NOT VALID;
+    ADD CONSTRAINT events_entity_check CHECK ((entity = ANY (ARRAY['alias'::text, 'fsp'::text, 'route'::text, 'policy'::text, 'credential'::text, 'batch'::text, 'audit-key'::text, 'secret'::text, 'audit-reads'::text, 'endpoints'::text, 'jws-key'::text, 'oracle'::text, 'als-oracle'::text, 'budget'::text, 'session'::text]))) NOT VALID;
 
 ALTER TABLE ONLY public.fsp_endpoints
     ADD CONSTRAINT fsp_endpoints_pkey PRIMARY KEY (fsp_id);
@@ -1539,6 +1554,10 @@ CREATE INDEX batches_waiting ON public.batches USING btree (fsp_id) WHERE (state
 CREATE INDEX console_sessions_by_actor ON public.console_sessions USING btree (actor, started_at);
 
 CREATE INDEX console_sessions_by_end ON public.console_sessions USING btree (ends_at);
+
+CREATE UNIQUE INDEX console_sessions_by_id ON public.console_sessions USING btree (session_id);
+
+CREATE INDEX console_sessions_by_start ON public.console_sessions USING btree (started_at, session_id);
 
 CREATE INDEX credentials_by_fsp ON public.credentials USING btree (fsp_id, credential_id);
 
@@ -1667,6 +1686,8 @@ CREATE TRIGGER cache_generation_stays BEFORE INSERT OR DELETE OR TRUNCATE ON pub
 CREATE TRIGGER cache_generation_tell AFTER UPDATE ON public.cache_generation FOR EACH STATEMENT EXECUTE FUNCTION public.cache_generation_tell();
 
 CREATE TRIGGER caller_secret_stay BEFORE DELETE OR UPDATE OR TRUNCATE ON public.caller_secret FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+
+CREATE TRIGGER console_sessions_deleted AFTER DELETE ON public.console_sessions REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION public.console_sessions_deleted();
 
 CREATE TRIGGER credential_secrets_inserted AFTER INSERT ON public.credential_secrets REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION public.credential_secrets_written();
 

@@ -16,6 +16,7 @@ MODULES: Final = {
     "directory": ("migrate", "seed", "lookup", "canon"),
     "fsps": ("fsp",),
     "keys": ("key",),
+    "sessions": ("session",),
     "aliases": ("alias",),
     "routes": ("route",),
     "batches": ("import", "batch"),

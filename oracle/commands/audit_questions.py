@@ -52,7 +52,7 @@ CHANNELS: Final = ("hub", "account-lookup", "admin", "import", "self-heal", "see
 ACTIONS: Final = ("registered", "changed", "removed", "ignored")
 ENTITIES: Final = (
     *("alias", "fsp", "route", "policy", "credential", "batch", "audit-key", "secret", "oracle"),
-    *("endpoints", "jws-key", "als-oracle", "budget"),
+    *("endpoints", "jws-key", "als-oracle", "budget", "session"),
     "audit-reads",
 )
 

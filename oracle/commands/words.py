@@ -72,6 +72,7 @@ ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {
     "requestId": ("--request",),
     "role": ("--role",),
     "route_id": ("ROUTE",),
+    "session_id": ("SESSION",),
     "sinceSize": ("--since",),
     "size": ("--checkpoint",),
     "state": ("--state",),

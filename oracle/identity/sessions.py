@@ -2,11 +2,11 @@
 
 Token.   256 random bits in a cookie (`cookies`).  The directory holds its hash, so a copy of the database opens no
          session.  Each sign-in makes a new token: nobody can choose the token of somebody else.
-End.     After 12 hours, after 30 minutes without a call, when the person signs out, or when an operator ends all
-         sessions of an actor.  An actor has at most 20: a newer one ends the oldest.
+End.     After 12 hours, after 30 minutes without a call, when the person signs out, or when an operator ends it
+         (oracle/api/admin/sessions.py).  An actor has at most 20: a newer one ends the oldest.
 Rights.  A session of a key has the rights of the key, and ends with that secret of it.  One of an identity provider
-         keeps the role and the FSPs of its sign-in: a role that the provider takes away ends with the session, or with
-         `end_all`.
+         keeps the role and the FSPs of its sign-in: a role that the provider takes away ends with the session, which
+         an operator can end.
 CSRF.    A call that changes something must have a second token in a header.  It is made from the first, so nothing
          more is stored, and a page of somebody else can read neither.
 """

@@ -178,6 +178,22 @@ class OwnSessionRow(TypedDict):
     is_this: bool
 
 
+class OpenSessionRow(TypedDict):
+    """A session of anybody, for an operator."""
+
+    session_id: str
+    actor: str
+    is_of_key: bool  # False: an identity provider signed them in
+    person: str | None
+    role: str
+    fsp_ids: list[str] | None  # None: every FSP
+    browser: str
+    address: str
+    started_at: datetime
+    seen_at: datetime
+    ends_at: datetime
+
+
 class CredentialCheckRow(TypedDict):
     """A credential as each call of the admin listener checks it: the hashes of the secrets that are valid now."""
 

@@ -41,6 +41,7 @@ from oracle.api.admin import (
     route_import,
     routes,
     service_state,
+    sessions,
     tasks,
     what_if,
 )
@@ -180,7 +181,7 @@ def admin_app(services: AdminServices, others: Sequence[Router] = ()) -> Litesta
 def routers() -> list[Router]:
     """Everything that is declared with `operations.operation`; what is here is in the published description."""
     parts = (
-        ("/admin/v1", "FSPs", [fsps, endpoints]), ("/admin/v1", "Credentials", [credentials]),
+        ("/admin/v1", "FSPs", [fsps, endpoints]), ("/admin/v1", "Credentials", [credentials, sessions]),
         ("/admin/v1", "Aliases", [aliases, alias_export, doubtful]),
         ("/admin/v1", "Files", [batches, tasks]),
         ("/admin/v1", "Routes", [routes, doubtful_routes, what_if, route_import]),

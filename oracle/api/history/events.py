@@ -55,6 +55,7 @@ Entity = Literal[
     "jws-key",
     "budget",
     "als-oracle",
+    "session",
     "audit-reads",
 ]
 

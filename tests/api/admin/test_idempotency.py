@@ -32,6 +32,8 @@ def _posts() -> list[str]:
 
 FILE: Final = b"kind,identifier\nMSISDN,525512340002\n"
 
+ENDING: Final = {"actor": "oidc:hub:ana", "reason": "a test"}
+
 # What each POST is called with, at its best: path and body.  A new one needs a line.
 Made = tuple[str, Any]
 CALLS: Final[dict[str, Callable[[Service], Made]]] = {
@@ -49,6 +51,10 @@ CALLS: Final[dict[str, Callable[[Service], Made]]] = {
     "/admin/v1/credentials/{credential_id}/revoke": lambda service: (
         f"/credentials/{_new_id(service)}/revoke", {"reason": "a test"}
     ),
+    "/admin/v1/sessions/{session_id}/end": lambda service: (
+        f"/sessions/{_new_session(service)}/end", {"reason": "a test"}
+    ),
+    "/admin/v1/sessions/end": lambda service: (_new_session(service) and "/sessions/end", ENDING),
     "/admin/v1/fsps/{fsp_id}/aliases": lambda _: (
         "/fsps/greenbank/aliases", {"kind": "MSISDN", "identifier": "525512340001"}
     ),
@@ -86,6 +92,17 @@ READING: Final = {
 
 def _new_id(service: Service) -> str:
     return service.issue("reader").split("_")[1]
+
+
+def _new_session(service: Service) -> str:
+    """A session of the console, as an identity provider begins it."""
+    made = service.fetch(
+        "INSERT INTO console_sessions (token_sha256, actor, role, ends_at) VALUES"
+        " (sha256(gen_random_uuid()::text::bytea), 'oidc:hub:ana', 'reader', now() + interval '1 hour')"
+        " RETURNING session_id::text"
+    )
+    session_id: str = made[0]["session_id"]
+    return session_id
 
 
 def _new_fsp(service: Service) -> str:

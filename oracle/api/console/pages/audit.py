@@ -34,6 +34,7 @@ ENTITIES: Final[Mapping[str, Lazy]] = {
     "policy": lazy("Policy"),
     "credential": lazy("Key"),
     "secret": lazy("Secret of a key"),
+    "session": lazy("Session"),
     "batch": lazy("File"),
     "endpoints": lazy("Endpoints"),
     "jws-key": lazy("JWS key"),
