@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from oracle.errors import DirectoryUnavailable
-from oracle.store.lanes import Breaker, Lane, Outage, PostgresLimits, holder
+from oracle.store.lanes import Breaker, Lane, Outage, PostgresLimits, fetch_portions, holder
 from oracle.store.postgres import Postgres, open_postgres
 from oracle.store.servers import NotPrimary
 
@@ -174,3 +174,16 @@ async def test_one_holder_has_at_most_half_of_a_lane(database_url: str) -> None:
         for lane in (postgres.keys, postgres.desk, postgres.streams, postgres.writes):
             assert lane._shares._turns == {}
             assert await lane.rows("use_cases") == []
+
+
+async def test_a_portion_of_a_stream_can_take_longer_than_a_statement(database_url: str) -> None:
+    """PostgreSQL may have to sort first, and a busy one takes its time."""
+    connection = await asyncpg.connect(database_url, command_timeout=0.5)
+    try:
+        with pytest.raises(TimeoutError):
+            await connection.fetch("SELECT pg_sleep(60)")
+        async with connection.transaction():
+            portions = [rows async for rows in fetch_portions(connection, "SELECT 1 FROM pg_sleep($1)", 0.8)]
+    finally:
+        connection.terminate()
+    assert [len(rows) for rows in portions] == [1]
