@@ -6,7 +6,7 @@ import re
 import zlib
 from typing import Final
 
-# The lowest level: for a page of 25 kB it takes a third of the time of level 6, and the result is a tenth larger.
+# The lowest level: a third of the time of level 6 (0.4 ms for 100 kB), and a result that is a fifth larger at most.
 _LEVEL: Final = 1
 _GZIP_FORM: Final = 16 + zlib.MAX_WBITS
 _NOT_TAKEN: Final = re.compile(r"\s*q\s*=\s*0(?:\.0*)?\s*").fullmatch
