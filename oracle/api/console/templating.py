@@ -16,15 +16,19 @@ that the page gives: not from {% set %} or {% import %} outside of the block.
 
 from __future__ import annotations
 
+from datetime import datetime
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from oracle.api.console import api_texts, formats, languages, words
 from oracle.api.console.assets import Asset
+
+_KEPT: Final = 8_192  # times that a process wrote last: a page has up to a hundred, often the same ones
 
 
 class Templates:
@@ -71,8 +75,15 @@ def _isolate(value: Any) -> Markup:
 def _show_time(value: Any, style: str = "medium") -> Markup:
     if value is None:
         return escape(formats.DASH)
-    text = escape(formats.format_time(value, style))
-    return Markup('<time datetime="{}">{}</time>').format(formats.machine_time(value), text)
+    moment = formats.read_time(value).replace(microsecond=0)
+    return _tag_time(moment, style, languages.language.get(), formats.time_zone.get())
+
+
+@lru_cache(_KEPT)
+def _tag_time(moment: datetime, style: str, _language: str, _zone: str) -> Markup:
+    """Write a time as an element.  Language and zone are those of the request; what is kept belongs to them."""
+    text = escape(formats.format_time(moment, style))
+    return Markup('<time datetime="{}">{}</time>').format(formats.machine_time(moment), text)
 
 
 def _show_ago(value: Any) -> Markup:
