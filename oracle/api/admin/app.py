@@ -28,6 +28,8 @@ from oracle.api.admin import (
     alias_export,
     aliases,
     als,
+    batch_results,
+    batch_uploads,
     batches,
     budgets,
     credentials,
@@ -183,7 +185,7 @@ def routers() -> list[Router]:
     parts = (
         ("/admin/v1", "FSPs", [fsps, endpoints]), ("/admin/v1", "Credentials", [credentials, sessions]),
         ("/admin/v1", "Aliases", [aliases, alias_export, doubtful]),
-        ("/admin/v1", "Files", [batches, tasks]),
+        ("/admin/v1", "Files", [batches, batch_uploads, batch_results, tasks]),
         ("/admin/v1", "Routes", [routes, doubtful_routes, what_if, route_import]),
         ("/admin/v1", "Oracles", [oracles, als]), ("/admin/v1", "Budgets", [budgets]),
         ("/admin/v1", "Service", [service_state]),

@@ -1,31 +1,29 @@
-"""Batches, which are uploaded files: upload, follow, approve, reject, cancel, and the result of each row.
+"""Batches, which are uploaded files and changes of one alias: list, read, follow, approve, reject and cancel them.
 
-The body of an upload is the file itself, sent as it is read: `curl --data-binary @file.csv`.  Its answer comes when all
-of it is stored.  The rest happens in the background (oracle/imports); read the batch, or follow its events, to see it.
+    batch_uploads  how a file comes in
+    batch_results  what became of its rows
+    tasks          what waits for a second person
+
+The rest happens in the background (oracle/imports): read the batch, or follow its events, to see it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
-import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
-from importlib.resources import files
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from litestar import Request, Response
 from litestar.di import NamedDependency
-from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Meta
 
-from oracle.api.admin.access import ANYBODY, allow, is_still_valid, make_unauthorized
-from oracle.api.admin.budgets import Budgets
+from oracle.api.admin.access import allow, is_still_valid
 from oracle.api.admin.callers import Caller
 from oracle.api.admin.calls import Body, Call, Resource, answer
 from oracle.api.admin.fsps import READERS
@@ -35,36 +33,26 @@ from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.people import ByQuery, Rows, find_people, name_people
 from oracle.api.admin.problems import Refusal
 from oracle.api.admin.rate_limits import describe_limit
-from oracle.api.admin.streams import DOWNLOADS, WATCHERS, Streamed
+from oracle.api.admin.streams import WATCHERS, Streamed
 from oracle.api.admin.times import read_time
-from oracle.api.admin.values import NOTE_MAX, BatchState, CountryQuery, FspIdQuery, Reason, capitalise, require_country
+from oracle.api.admin.values import BatchState, FspIdQuery, Reason
 from oracle.backoff import pause
-from oracle.errors import DirectoryUnavailable, MissingElement
-from oracle.identifiers import Kind, Reading, display
+from oracle.errors import DirectoryUnavailable
+from oracle.identifiers import Kind, display
 from oracle.identity.identity import Role
-from oracle.imports import checking, chunks, decisions, one_alias, quota, results, uploads
-from oracle.imports.chunks import RowResult, Status
-from oracle.imports.rows import FileRow, RowChecks
+from oracle.imports import chunks, decisions, one_alias, quota
+from oracle.imports.rows import FileRow
 from oracle.sentences import Sentence
 from oracle.store.postgres import Postgres, Transaction
 
-UPLOADERS: Final = allow(Role.OPERATOR, Role.MAKER)
 DECIDERS: Final = allow(Role.OPERATOR, Role.CHECKER)
 EVERYWHERE: Final = allow(Role.OPERATOR, Role.AUDITOR, Role.READER, narrows=True)
 ENDERS: Final = allow(Role.OPERATOR, Role.MAKER, Role.CHECKER)
 
-# Checks of files at once: one can take a tenth of a second of a thread.
-_CHECKING: Final = asyncio.Semaphore(2)
-
-# Rows that are valid can still have failed, in the counts as well.
-_WITH_UNAPPLIED: Final = ("rejected", "cancelled")
-
-_BATCH: Final = "/fsps/{fsp_id:str}/batches/{batch_id:int}"
+BATCH: Final = "/fsps/{fsp_id:str}/batches/{batch_id:int}"
 
 REPORT_EVERY_S: Final = 0.5
 ALIVE_EVERY_S: Final = 15.0  # a comment, so that nothing in between takes the silence for a dead connection
-
-_TEMPLATES: Final = {"import.csv": "text/csv; charset=utf-8", "import.ndjson": "application/x-ndjson"}
 
 
 class Approval(Body):
@@ -92,51 +80,6 @@ class BatchRows(Resource):
 class FileError(Resource):
     code: str
     message: Sentence
-
-
-class CheckedRows(Resource):
-    read: int
-    valid: int
-    failed: int
-
-
-class CheckedRow(Resource):
-    """A row that an import would refuse."""
-
-    line: Annotated[int, Meta(description="Where the row begins in the file, from 1")]
-    code: str
-    message: Sentence
-    kind: Kind | None
-
-
-class FileCheck(Resource):
-    """What an import would find in a file.  The directory can still refuse rows that are valid."""
-
-    file_format: Literal["csv", "ndjson"]
-    rows: CheckedRows
-    failed: Annotated[list[CheckedRow], Meta(description="The first rows that are not valid")]
-    error: Annotated[FileError | None, Meta(description="Why the file would be refused as a whole")]
-
-
-class BatchRow(Resource):
-    """A row of a file with its result.  Rows that are not valid have no identifier: the results file has them as they
-    came.
-    """
-
-    line: Annotated[int, Meta(description="Where the row begins in the file, from 1")]
-    status: Status
-    code: str | None
-    message: Sentence | None
-    kind: Kind | None
-    identifier: Annotated[str | None, Meta(description="Canonical")]
-    display: Annotated[str | None, Meta(description="As people write it")]
-    sub_id: str | None
-    currency: str | None
-
-
-class BatchRowPage(Resource):
-    items: list[BatchRow]
-    next: Annotated[str | None, Meta(description="A page can be short, or empty, and still have a next one")]
 
 
 class BatchChange(Resource):
@@ -217,8 +160,7 @@ _SAME_NAMES: Final = tuple(name for name in Batch.__struct_fields__ if name not 
 
 def handlers() -> list[HTTPRouteHandler]:
     return [
-        list_all_batches, list_batches, upload_batch, read_batch, approve_batch, reject_batch, cancel_batch,
-        read_results, follow_batch, read_file, read_template, check_file, list_rows,
+        list_all_batches, list_batches, read_batch, approve_batch, reject_batch, cancel_batch, follow_batch,
     ]  # fmt: skip
 
 
@@ -392,113 +334,6 @@ async def _answer_page(
     return call.read_page(BatchPage(items=items, next=cursors.close(items[-1].batch_id) if len(rows) > limit else None))
 
 
-# Upload -------------------------------------------------------------------------------------------------------
-
-
-@operation(
-    "uploadBatch",
-    "POST",
-    "/fsps/{fsp_id:str}/batches",
-    UPLOADERS,
-    "Upload a CSV or NDJSON file of up to 10 million rows",
-    answers=Batch,
-    status=201,
-    takes="text/csv",
-    streams=True,
-)
-async def upload_batch(
-    call: NamedDependency[Call],
-    request: Request[Any, Any, Any],
-    budgets: NamedDependency[Budgets],
-    fsp_id: FromPath[str],
-    file_name: Annotated[str, QueryParameter(name="fileName", min_length=1, max_length=255)] = "upload",
-    note: Annotated[str | None, QueryParameter(min_length=1, max_length=NOTE_MAX)] = None,
-    country: CountryQuery = None,
-) -> Response[bytes]:
-    """The columns are `kind,identifier,sub_id,currency,country,action`; the actions are add, replace and remove.  See
-    the templates.
-
-    `country` (ISO 3166 alpha-2) is that of phone numbers without a country code, in rows without a country; if you
-    leave it out, it is `defaultCountry` of the FSP.
-
-    The answer is 429 while the FSP has too many unfinished files, after it uploaded too much within 24 hours, or while
-    less than half of its budget against scans is left and that is enforced.
-    """
-    if await call.postgres.row("fsp", fsp_id) is None:
-        raise Refusal(404, "not_found", "No such FSP", "List the FSPs to see their ids")
-    for field, text in (("fileName", file_name), ("note", note or "")):
-        if not text.isprintable():
-            raise Refusal(400, "invalid", "fileName or note is not valid", "Use printable characters only", field=field)
-    country = capitalise(country)
-    require_country(country, "country")
-    _require_file(request)
-    context = call.context(reason=file_name)
-    limits: quota.Quota = request.app.state.services.quota
-    with _refuse_excess(limits), limits.count_upload(fsp_id) as coming:
-        if await call.is_repeated():  # a repeated call gets its first answer, however much there is now
-            return await _answer_again(call, request, file_name)
-        await budgets.require_room_for_file(call, fsp_id)
-        announced = request.headers.get("content-length", "")
-        await coming.look(call.postgres, fsp_id, int(announced) if announced.isdigit() else 0)
-        received = await uploads.receive(
-            call.changes, context, _body(request, coming.add), fsp_id=fsp_id, begun=coming.begin
-        )
-        call.sha256 = hashlib.sha256(call.sha256 + received.file_sha256).digest()
-        new = uploads.NewBatch(
-            fsp_id=fsp_id, file_name=file_name, note=note, country=country, person=call.caller.person
-        )
-
-        async def work(transaction: Transaction) -> Answer:
-            await _require_still_valid(transaction, call)
-            row = await uploads.add_batch(transaction, context, received, new)
-            location = f"{request.url.path}/{received.batch_id}"
-            return answer(batch_of(row), status=201, version=row["version"], location=location)
-
-        try:
-            answered = await call.administer(work, reason=file_name)
-            coming.count_as_ended()
-        finally:
-            # Removes nothing once it is a batch; a repeated call that was answered before has left its parts.
-            await uploads.abandon(call.changes, context, received.batch_id)
-        return answered
-
-
-async def _answer_again(call: Call, request: Request[Any, Any, Any], file_name: str) -> Response[bytes]:
-    """Answer an upload that is repeated.  Only the digest of the file is needed: nothing is stored."""
-    call.sha256 = hashlib.sha256(call.sha256 + await uploads.compute_digest(_body(request))).digest()
-
-    async def work(_: Transaction) -> Answer:
-        raise DirectoryUnavailable  # the first answer has expired just now: the next attempt finds none
-
-    return await call.administer(work, reason=file_name)
-
-
-def _require_file(request: Request[Any, Any, Any]) -> None:
-    """Refuse a body that is not the file itself: it would be stored, and fail later for a reason nobody understands."""
-    headers = request.headers
-    if headers.get("content-type", "").lower().startswith("multipart/"):
-        raise Refusal(
-            400, "invalid", "The body must be the file itself", "Use curl --data-binary @FILE, not -F",
-            field="Content-Type",
-        )  # fmt: skip
-    if headers.get("content-encoding", "identity").lower() != "identity":
-        raise Refusal(
-            400, "invalid", "The body must not be encoded", "Send the file as it is, without Content-Encoding",
-            field="Content-Encoding",
-        )  # fmt: skip
-    if "content-range" in headers:
-        raise Refusal(
-            400, "invalid", "An upload cannot be resumed", "Upload the whole file, without Content-Range",
-            field="Content-Range",
-        )  # fmt: skip
-
-
-async def _require_still_valid(transaction: Transaction, call: Call) -> None:
-    """Refuse the file if its key was revoked or replaced during the upload, which can take an hour."""
-    if not await is_still_valid(transaction.rows, call.caller):
-        raise make_unauthorized()
-
-
 @contextmanager
 def refuse_excess(open_max: int) -> Iterator[None]:
     """Raises Refusal 429 where an FSP would have more unfinished batches than it can."""
@@ -510,95 +345,10 @@ def refuse_excess(open_max: int) -> Iterator[None]:
         raise Refusal(429, "too_many_open", str(exc), hint, describe_limit(of, open_max)) from exc
 
 
-@contextmanager
-def _refuse_excess(limits: quota.Quota) -> Iterator[None]:
-    """Raises Refusal 429 where an upload exceeds the limits."""
-    try:
-        with refuse_excess(limits.open_max):
-            yield
-    except quota.TooManyComing as exc:
-        hint = f"At most {quota.COMING_MAX} uploads at once are allowed: wait until one ends"
-        limit = describe_limit("uploads", quota.COMING_MAX, unit="concurrent-requests")
-        raise Refusal(429, "too_many_at_once", str(exc), hint, limit) from exc
-    except quota.TooManyBytes as exc:
-        hint = f"At most {limits.bytes_max:,} bytes within 24 hours: try again tomorrow, or ask the operator of the hub"
-        limit = describe_limit("uploaded bytes", limits.bytes_max, unit="content-bytes", window_s=quota.HELD_FOR_S)
-        raise Refusal(429, "too_many_bytes", str(exc), hint, limit) from exc
-
-
-async def _body(request: Request[Any, Any, Any], count: Callable[[int], None] = lambda _: None) -> AsyncIterator[bytes]:
-    announced = request.headers.get("content-length")
-    received = 0
-    try:
-        async for data in request.stream():
-            received += len(data)
-            count(len(data))
-            yield data
-    except HTTPException:
-        raise _broken_off() from None
-    if announced is not None and announced.isdigit() and int(announced) != received:
-        raise _broken_off()
-
-
-def _broken_off() -> Refusal:
-    return Refusal(400, "broken_off", "The upload ended before the file was complete", "Upload the file again")
-
-
-@operation(
-    "checkFile",
-    "POST",
-    "/fsps/{fsp_id:str}/batches/check",
-    UPLOADERS,
-    "Check a file, or its beginning of up to 1 MiB, and store nothing",
-    answers=FileCheck,
-    takes="text/csv",
-    reads=True,
-)
-async def check_file(
-    call: NamedDependency[Call],
-    request: Request[Any, Any, Any],
-    reading: NamedDependency[Reading],
-    fsp_id: FromPath[str],
-    country: CountryQuery = None,
-    is_part: Annotated[
-        bool, QueryParameter(name="isPart", description="The file goes on: the last lines are left out")
-    ] = False,
-    limit: Annotated[int, QueryParameter(ge=1, le=100, description="The largest number of rows in `failed`")] = 20,
-) -> Response[bytes]:
-    """The rows that an import of this file would refuse as not valid, before it is uploaded."""
-    fsp = await call.postgres.row("fsp", fsp_id)
-    if fsp is None:
-        raise Refusal(404, "not_found", "No such FSP", "List the FSPs to see their ids")
-    country = capitalise(country)
-    require_country(country, "country")
-    _require_file(request)
-    if not call.body:
-        raise MissingElement("The file is empty: choose another one")
-    checks = RowChecks(reading, fsp["kinds"], fsp["currencies"], country or fsp["default_country"])
-    async with _CHECKING:
-        checked = await asyncio.to_thread(checking.check_file, call.body, checks, is_part=is_part)
-    failure = checked.failure
-    return answer(
-        FileCheck(
-            file_format=checked.file_format,
-            rows=CheckedRows(read=checked.rows, valid=checked.rows - len(checked.refused), failed=len(checked.refused)),
-            failed=[
-                CheckedRow(line=row.line, code=row.code, message=row.message, kind=_kind_of(row))
-                for row in checked.refused[:limit]
-            ],
-            error=None if failure is None else FileError(code=failure.code, message=str(failure)),
-        )
-    ).response()
-
-
-def _kind_of(row: FileRow) -> Kind | None:
-    return row.kind or None
-
-
 # One batch ----------------------------------------------------------------------------------------------------
 
 
-@operation("getBatch", "GET", _BATCH, READERS, "Read a batch: its state and its progress", answers=Batch)
+@operation("getBatch", "GET", BATCH, READERS, "Read a batch: its state and its progress", answers=Batch)
 async def read_batch(call: NamedDependency[Call], fsp_id: FromPath[str], batch_id: FromPath[int]) -> Response[bytes]:
     row = await fetch_batch(call.postgres, fsp_id, batch_id)
     (batch,) = await describe_batches(call.postgres.rows, [row])
@@ -610,7 +360,7 @@ async def read_batch(call: NamedDependency[Call], fsp_id: FromPath[str], batch_i
 @operation(
     "approveBatch",
     "POST",
-    f"{_BATCH}/approve",
+    f"{BATCH}/approve",
     DECIDERS,
     "Approve a file that another person uploaded",
     answers=Batch,
@@ -622,7 +372,7 @@ async def approve_batch(
 
 
 @operation(
-    "rejectBatch", "POST", f"{_BATCH}/reject", DECIDERS, "Reject a file that another person uploaded", answers=Batch
+    "rejectBatch", "POST", f"{BATCH}/reject", DECIDERS, "Reject a file that another person uploaded", answers=Batch
 )
 async def reject_batch(
     call: NamedDependency[Call], fsp_id: FromPath[str], batch_id: FromPath[int], data: JSONBody[Rejection]
@@ -663,7 +413,7 @@ def refuse_decision(batch: Any) -> Iterator[None]:
 @operation(
     "cancelBatch",
     "POST",
-    f"{_BATCH}/cancel",
+    f"{BATCH}/cancel",
     ENDERS,
     "Cancel a batch; applied rows stay, the others are never applied",
     answers=Batch,
@@ -702,147 +452,9 @@ async def _lock(transaction: Transaction, call: Call, fsp_id: str, batch_id: int
 
 
 @operation(
-    "listBatchRows",
-    "GET",
-    f"{_BATCH}/rows",
-    READERS,
-    "List the rows of a batch with their results, in the order of the file",
-    answers=BatchRowPage,
-    deleted=True,
-)
-async def list_rows(
-    call: NamedDependency[Call],
-    fsp_id: FromPath[str],
-    batch_id: FromPath[int],
-    only: Annotated[Literal["failed"] | None, QueryParameter()] = None,
-    limit: Limit = PAGE,
-    cursor: Cursor = None,
-) -> Response[bytes]:
-    """Rows as they are understood.  `downloadBatchResults` has them as they came."""
-    row = await _read_kept(call.postgres, fsp_id, batch_id)
-    cursors = Cursors(call.caller, "batch rows", batch_id, only)
-    begin = cursors.open(cursor, results.Position) or results.Position(0, 0)
-    found: list[tuple[FileRow, RowResult]] = []
-    after = None
-    if only is None or row["rows_failed"] or row["state"] in _WITH_UNAPPLIED:
-        found, after = await results.list_page(call.postgres, batch_id, begin, limit, only_failed=only is not None)
-    items = [_make_row(read, result) for read, result in found]
-    return call.read_page(BatchRowPage(items=items, next=None if after is None else cursors.close(after)))
-
-
-def _make_row(row: FileRow, result: RowResult) -> BatchRow:
-    kind, identifier = _kind_of(row), row.identifier or None
-    return BatchRow(
-        line=row.line, status=result.status, code=result.code or None, message=result.message or None, kind=kind,
-        identifier=identifier, display=display(kind, identifier).text if kind and identifier else None,
-        sub_id=row.sub_id or None, currency=row.currency or None,
-    )  # fmt: skip
-
-
-# Answers that are streams -------------------------------------------------------------------------------------
-
-
-@operation(
-    "downloadBatchResults",
-    "GET",
-    f"{_BATCH}/results",
-    READERS,
-    "Download the result of each row of a batch, as CSV or NDJSON",
-    media_type="text/csv",
-    also_as=("application/x-ndjson",),
-    deleted=True,
-)
-async def read_results(
-    call: NamedDependency[Call],
-    request: Request[Any, Any, Any],
-    fsp_id: FromPath[str],
-    batch_id: FromPath[int],
-    form: Annotated[results.Form | None, QueryParameter(name="format")] = None,
-    only: Annotated[Literal["failed"] | None, QueryParameter()] = None,
-) -> Streamed:
-    """Each row as it came, in the order of the file, behind the columns of its result: line, status, code, message and
-    canonical (the identifier as it is stored).  A row that does not fit into columns is in `row`.  Rows that are not
-    processed yet are pending.
-
-    You can correct the file and upload it again: in a file with `line` and `message`, these columns are ignored.  In
-    CSV, cells that a spreadsheet would run or change have a `'` in front, which an upload ignores as well.
-
-    Without `format`, the Accept header decides; without both, the file has the format of the upload.
-    """
-    row = await _read_kept(call.postgres, fsp_id, batch_id)
-    chosen: results.Form | None = form or _find_accepted(request.headers.get("accept", ""))
-    file = results.ResultsFile(call.postgres, batch_id, row["file_format"], chosen, only_failed=only is not None)
-    await file.open()
-    media_type = (
-        "application/x-ndjson" if file.form == "ndjson" else f"text/csv; charset={file.charset}; header=present"
-    )
-    name = f"results-{batch_id}.{file.form}"
-    return _download(call, _whole(call.postgres, row, file.stream()), name, media_type)
-
-
-def _find_accepted(accepted: str) -> results.Form | None:
-    if "ndjson" in accepted:
-        return "ndjson"
-    return "csv" if "text/csv" in accepted else None
-
-
-@operation(
-    "downloadBatchFile",
-    "GET",
-    f"{_BATCH}/file",
-    READERS,
-    "Download the file of a batch as it was uploaded",
-    media_type="application/octet-stream",
-    deleted=True,
-)
-async def read_file(call: NamedDependency[Call], fsp_id: FromPath[str], batch_id: FromPath[int]) -> Streamed:
-    row = await _read_kept(call.postgres, fsp_id, batch_id)
-    pieces, name = _parts(call.postgres, batch_id), f"batch-{batch_id}.{row['file_format']}"
-    return _download(call, _whole(call.postgres, row, pieces), name, "application/octet-stream")
-
-
-async def _read_kept(postgres: Postgres, fsp_id: str, batch_id: int) -> Any:
-    """Read a batch whose file and results are there.  Raises Refusal 404, 410."""
-    row = await fetch_batch(postgres, fsp_id, batch_id)
-    if row["file_deleted_at"] is not None:
-        at = row["file_deleted_at"].date().isoformat()
-        raise Refusal(
-            410, "file_deleted",
-            f"The file and its results were deleted on {at} (UTC). They are kept for a limited time",
-            "Read the batch for its counts, or ask history what it changed",
-        )  # fmt: skip
-    return row
-
-
-async def _whole(postgres: Postgres, row: Any, pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    """Break the answer off if the file was deleted meanwhile: nobody must take a part for the whole.
-
-    Raises DirectoryUnavailable.
-    """
-    async with aclosing(pieces):
-        async for piece in pieces:
-            yield piece
-    now = await postgres.row("batch", row["batch_id"], row["fsp_id"])
-    if now["file_deleted_at"] is not None:
-        raise DirectoryUnavailable
-
-
-async def _parts(postgres: Postgres, batch_id: int) -> AsyncGenerator[bytes]:
-    part = 0
-    while (row := await postgres.row("batch_part", batch_id, part)) is not None:
-        yield await asyncio.to_thread(zlib.decompress, row["data"])
-        part += 1
-
-
-def _download(call: Call, pieces: AsyncGenerator[bytes], name: str, media_type: str) -> Streamed:
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Streamed(call, DOWNLOADS, pieces, media_type, headers)
-
-
-@operation(
     "followBatch",
     "GET",
-    f"{_BATCH}/events",
+    f"{BATCH}/events",
     READERS,
     "Follow the progress of a batch (server-sent events)",
     media_type="text/event-stream",
@@ -884,22 +496,3 @@ async def _report_progress(
             if caller.has_ended or not await is_still_valid(postgres.keys.rows, caller):
                 return  # expired, revoked or replaced meanwhile
             row = await postgres.row("batch", batch_id, fsp_id)
-
-
-# Templates ----------------------------------------------------------------------------------------------------
-
-
-@operation(
-    "getTemplate",
-    "GET",
-    "/templates/{name:str}",
-    ANYBODY,
-    "Download a template for a file: import.csv or import.ndjson",
-    media_type="text/csv",
-)
-async def read_template(name: FromPath[str]) -> Response[bytes]:
-    if name not in _TEMPLATES:
-        raise Refusal(404, "not_found", "No such template", "The templates are import.csv and import.ndjson")
-    body = files("oracle.schemas").joinpath("templates", name).read_bytes()
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(body, media_type=_TEMPLATES[name], headers=headers)
