@@ -31,7 +31,7 @@ import msgspec
 
 from loadtests import machine
 from loadtests.arguments import parse_count
-from oracle.api.admin.aliases import Filter, _ListPosition, fetch_page, read_beginnings
+from oracle.api.admin.alias_list import Filter, ListPosition, fetch_page, read_beginnings
 from oracle.identifiers import Reading
 from oracle.run.embedded import PostgresServer
 from oracle.store.migrate import migrate
@@ -107,7 +107,7 @@ class Pages:
         self._order = [party_id_type for party_id_type, _ in self._filter.beginnings]
         types = {t: int(count * share) for t, share in SHARES.items() if t in self._order}
         self._types = sorted(types.items(), key=lambda each: self._order.index(each[0]))
-        self._places: dict[str, _ListPosition] = {}
+        self._places: dict[str, ListPosition] = {}
         self._milliseconds: dict[str, list[float]] = {spot: [] for spot in SPOTS}
 
     async def find(self, url: str) -> None:
@@ -119,11 +119,11 @@ class Pages:
         finally:
             await connection.close()
 
-    async def _find_place(self, connection: Any, offset: int) -> _ListPosition:
+    async def _find_place(self, connection: Any, offset: int) -> ListPosition:
         for party_id_type, rows in self._types:
             if offset < rows:
                 row = await connection.fetchrow(_AT, FSP_ID, party_id_type, offset)
-                return _ListPosition(self._order.index(party_id_type), *row)
+                return ListPosition(self._order.index(party_id_type), *row)
             offset -= rows
         raise AssertionError(offset)
 

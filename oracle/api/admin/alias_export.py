@@ -26,16 +26,8 @@ from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, QueryParameter
 
-from oracle.api.admin.aliases import (
-    READERS,
-    AliasEntry,
-    Filter,
-    OfCurrency,
-    Prefix,
-    is_wanted_state,
-    read_beginnings,
-    state_of,
-)
+from oracle.api.admin.alias_list import Filter, OfCurrency, Prefix, is_wanted_state, read_beginnings
+from oracle.api.admin.aliases import READERS, AliasEntry, state_of
 from oracle.api.admin.calls import Call, Resource
 from oracle.api.admin.fsps import fetch_default_country, no_such_fsp
 from oracle.api.admin.operations import operation

@@ -26,6 +26,8 @@ from litestar.typing import FieldDefinition
 
 from oracle.api.admin import (
     alias_export,
+    alias_list,
+    alias_questions,
     aliases,
     als,
     batch_results,
@@ -184,7 +186,7 @@ def routers() -> list[Router]:
     """Everything that is declared with `operations.operation`; what is here is in the published description."""
     parts = (
         ("/admin/v1", "FSPs", [fsps, endpoints]), ("/admin/v1", "Credentials", [credentials, sessions]),
-        ("/admin/v1", "Aliases", [aliases, alias_export, doubtful]),
+        ("/admin/v1", "Aliases", [aliases, alias_list, alias_questions, alias_export, doubtful]),
         ("/admin/v1", "Files", [batches, batch_uploads, batch_results, tasks]),
         ("/admin/v1", "Routes", [routes, doubtful_routes, what_if, route_import]),
         ("/admin/v1", "Oracles", [oracles, als]), ("/admin/v1", "Budgets", [budgets]),

@@ -30,12 +30,9 @@ from litestar.params import JSONBody
 from msgspec import Meta
 
 from oracle.api.admin.access import make_forbidden
-from oracle.api.admin.aliases import answer_question
 from oracle.api.admin.calls import Body, Call, Resource, answer
-from oracle.api.admin.keeping import Answer
 from oracle.api.admin.operations import operation
 from oracle.api.admin.routes import HUB_READERS
-from oracle.api.admin.stored import Rows
 from oracle.api.admin.times import Time, read_time
 from oracle.api.admin.values import (
     ANSWERED_STATUSES,
@@ -167,15 +164,12 @@ async def ask(
     currency = data.currency
     at = read_time("at", data.at)
 
-    async def work(_: Rows) -> Answer:
-        if at is None or at >= datetime.now(UTC):
-            require_known([] if currency is None else [currency], "currency")  # the hub would refuse the lookup
-            facts = await _fetch_present(call.postgres, key, at)
-        else:
-            facts = await _fetch_past(call, key, currency, at)
-        return answer(_explain(key, data.sub_id, currency, at, facts))
-
-    return await answer_question(call, work)
+    if at is None or at >= datetime.now(UTC):
+        require_known([] if currency is None else [currency], "currency")  # the hub would refuse the lookup
+        facts = await _fetch_present(call.postgres, key, at)
+    else:
+        facts = await _fetch_past(call, key, currency, at)
+    return answer(_explain(key, data.sub_id, currency, at, facts)).response()
 
 
 async def _fetch_present(postgres: Postgres, key: PartyKey, at: datetime | None) -> _Facts:

@@ -17,7 +17,7 @@ import pytest
 from query_plans import count_read, list_scans, read_plan, write_explain
 
 from oracle.api.admin.alias_export import Export, write_ndjson
-from oracle.api.admin.aliases import Filter
+from oracle.api.admin.alias_list import Filter
 from oracle.identifiers import Reading
 from oracle.imports.reading import Reader, RowChecks
 from oracle.store.postgres import open_postgres
