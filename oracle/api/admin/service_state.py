@@ -160,9 +160,8 @@ class ServiceReader:
         self.samples = Samples(lambda: metrics.look())  # noqa: PLW0108 - the description is made without metrics
 
     def describe(self) -> ServiceState:
-        snapshot = self._metrics.look()
+        snapshot, health = self._metrics.look(), self._health
         processes = snapshot.list_processes()
-        health, gauges = self._health, _Gauges(snapshot)
         parts = health.list_services()
         recent = join(self.samples.kept[-RECENT:])
         return ServiceState(
@@ -174,66 +173,45 @@ class ServiceReader:
                 for each in parts
             ],
             processes=[_describe_process(each) for each in sorted(processes, key=lambda one: (one.role, one.index))],
-            database=DatabaseState(
-                connected=health.datastore,
-                takes_changes=health.datastore and not any(each.name == CHANGES for each in parts),
-                aliases=gauges.whole("directory_aliases"), size_bytes=gauges.whole("database_bytes"),
-                connections=gauges.whole("database_connections_used"),
-                connections_max=gauges.whole("database_connections_max"),
-                repairs_waiting=int(sum(_list_values(processes, "database_repairs_waiting"))),
+            database=_describe_database(
+                snapshot, processes, connected=health.datastore,
+                takes_changes=not any(each.name == CHANGES for each in parts),
             ),
-            cache=CacheState(
-                connected=health.cache, degraded=any(_list_values(processes, "cache_degraded")),
-                keys=gauges.whole("cache_keys"), memory_bytes=gauges.whole("cache_memory_bytes"),
-                memory_max_bytes=gauges.whole("cache_memory_max_bytes") or None,
-                evicted_keys=gauges.whole("cache_evicted_keys"),
-            ),
-            sealing=SealingState(
-                is_sealing=any(_list_values(processes, "audit_sealing")),
-                waiting_s=gauges.value("audit_waiting_seconds"),
-                directory_differences=gauges.whole("audit_directory_differences"),
-                directory_compared_at=gauges.time("audit_directory_compared_timestamp_seconds"),
-            ),
+            cache=_describe_cache(snapshot, processes, connected=health.cache),
+            sealing=_describe_sealing(snapshot, processes),
             imports=ImportState(
-                batches={state: int(count) for state, count in snapshot.read_gauges("import_batches", "state").items()},
-                stalled_s=gauges.value("import_stalled_seconds"),
+                batches=_count_each(snapshot, "import_batches", "state"),
+                stalled_s=_read_gauge(snapshot, "import_stalled_seconds"),
             ),
-            als=AlsState(
-                is_set=self._has_als,
-                registered={
-                    name: value > 0 for name, value in snapshot.read_gauges("als_registered", "party_id_type").items()
-                },
-                checked_at=gauges.time("als_checked_timestamp_seconds"),
-            ),
+            als=_describe_als(snapshot, is_set=self._has_als),
             budgets=BudgetState(
-                mode=self._mode, empty=int(sum(snapshot.read_gauges("budget_empty", "fsp_class").values()))
+                mode=self._mode, empty=sum(_count_each(snapshot, "budget_empty", "fsp_class").values())
             ),
-            calls=CallState(
-                connections=int(sum(_list_values(processes, "calls_connections"))),
-                under_way=int(sum(_list_values(processes, "calls_under_way"))),
-                hosts_blocked=int(sum(_list_values(processes, "calls_hosts_blocked"))),
-            ),
+            calls=_describe_calls(processes),
             failing_jobs=[job for job, value in snapshot.read_gauges("job_failing", "job").items() if value > 0],
             recent=None if recent is None else describe_sample(recent),
         )  # fmt: skip
 
 
-class _Gauges:
-    """Gauges of the whole service, which one process sets."""
+# Gauges of the whole service, which one process sets ------------------------------------------------------------
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
 
-    def value(self, name: str) -> float | None:
-        return self._snapshot.read_gauges(name).get("")
+def _read_gauge(snapshot: Snapshot, name: str) -> float | None:
+    return snapshot.read_gauges(name).get("")
 
-    def whole(self, name: str) -> int | None:
-        found = self.value(name)
-        return None if found is None else int(found)
 
-    def time(self, name: str) -> datetime | None:
-        found = self.value(name)
-        return None if found is None else _make_time(found)
+def _read_whole(snapshot: Snapshot, name: str) -> int | None:
+    found = _read_gauge(snapshot, name)
+    return None if found is None else int(found)
+
+
+def _read_time(snapshot: Snapshot, name: str) -> datetime | None:
+    found = _read_gauge(snapshot, name)
+    return None if found is None else _make_time(found)
+
+
+def _count_each(snapshot: Snapshot, name: str, label: str) -> dict[str, int]:
+    return {value: int(count) for value, count in snapshot.read_gauges(name, label).items()}
 
 
 def _make_time(seconds: float) -> datetime:
@@ -241,7 +219,58 @@ def _make_time(seconds: float) -> datetime:
 
 
 def _list_values(processes: Sequence[ProcessState], gauge: str) -> list[float]:
+    """List the values of a gauge that each process sets for itself."""
     return [each.gauges[gauge] for each in processes if gauge in each.gauges]
+
+
+# What is described ----------------------------------------------------------------------------------------------
+
+
+def _describe_database(
+    snapshot: Snapshot, processes: Sequence[ProcessState], *, connected: bool, takes_changes: bool
+) -> DatabaseState:
+    return DatabaseState(
+        connected=connected, takes_changes=connected and takes_changes,
+        aliases=_read_whole(snapshot, "directory_aliases"), size_bytes=_read_whole(snapshot, "database_bytes"),
+        connections=_read_whole(snapshot, "database_connections_used"),
+        connections_max=_read_whole(snapshot, "database_connections_max"),
+        repairs_waiting=int(sum(_list_values(processes, "database_repairs_waiting"))),
+    )  # fmt: skip
+
+
+def _describe_cache(snapshot: Snapshot, processes: Sequence[ProcessState], *, connected: bool) -> CacheState:
+    return CacheState(
+        connected=connected, degraded=any(_list_values(processes, "cache_degraded")),
+        keys=_read_whole(snapshot, "cache_keys"), memory_bytes=_read_whole(snapshot, "cache_memory_bytes"),
+        memory_max_bytes=_read_whole(snapshot, "cache_memory_max_bytes") or None,
+        evicted_keys=_read_whole(snapshot, "cache_evicted_keys"),
+    )  # fmt: skip
+
+
+def _describe_sealing(snapshot: Snapshot, processes: Sequence[ProcessState]) -> SealingState:
+    return SealingState(
+        is_sealing=any(_list_values(processes, "audit_sealing")),
+        waiting_s=_read_gauge(snapshot, "audit_waiting_seconds"),
+        directory_differences=_read_whole(snapshot, "audit_directory_differences"),
+        directory_compared_at=_read_time(snapshot, "audit_directory_compared_timestamp_seconds"),
+    )
+
+
+def _describe_als(snapshot: Snapshot, *, is_set: bool) -> AlsState:
+    registered = snapshot.read_gauges("als_registered", "party_id_type")
+    return AlsState(
+        is_set=is_set,
+        registered={party_id_type: value > 0 for party_id_type, value in registered.items()},
+        checked_at=_read_time(snapshot, "als_checked_timestamp_seconds"),
+    )
+
+
+def _describe_calls(processes: Sequence[ProcessState]) -> CallState:
+    return CallState(
+        connections=int(sum(_list_values(processes, "calls_connections"))),
+        under_way=int(sum(_list_values(processes, "calls_under_way"))),
+        hosts_blocked=int(sum(_list_values(processes, "calls_hosts_blocked"))),
+    )
 
 
 def _describe_process(process: ProcessState) -> ServiceProcess:
