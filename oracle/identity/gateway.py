@@ -29,7 +29,7 @@ import msgspec
 
 from oracle.identity.addresses import Network, is_proxy
 from oracle.identity.claims import Claims
-from oracle.identity.identity import Identity
+from oracle.identity.identity import Identity, is_fsp_id
 from oracle.identity.issuers import GATEWAY
 from oracle.identity.mapping import Mapping
 
@@ -40,7 +40,6 @@ SCOPE: Final = "x-scope"
 SECRET: Final = "x-gateway-secret"  # noqa: S105 - the name of a header
 
 _USER: Final = re.compile(r"[!-~]{1,255}")
-_FSP_ID: Final = re.compile(r"(?!\.{1,2}\Z)[!-~]{1,32}")  # as the admin API has it (oracle/api/admin/forms.py)
 
 ReadHeader = Callable[[str], Sequence[str]]  # every value of the header with this name
 
@@ -143,6 +142,6 @@ def _read_scope(header: ReadHeader) -> list[str] | None:
         return []
     name, _, listed = text.partition("=")
     words = [word.strip() for word in listed.split(",")]
-    if name != "fsps" or not all(_FSP_ID.fullmatch(word) for word in words) or ("*" in words and len(words) > 1):
+    if name != "fsps" or not all(map(is_fsp_id, words)) or ("*" in words and len(words) > 1):
         raise BadHeader(SCOPE, "X-Scope is not valid", "The gateway must send fsps=a,b or fsps=* or none")
     return words

@@ -9,12 +9,14 @@ FSPs.    What the caller can act for.  None: every FSP.
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 Way = Literal["key", "oidc", "gateway"]
+_FSP_ID: Final = re.compile(r"(?!\.{1,2}\Z)[!-~]{1,32}")
 
 
 class Role(StrEnum):
@@ -31,3 +33,8 @@ class Identity(msgspec.Struct, frozen=True):
     fsp_ids: frozenset[str] | None
     way: Way
     person: str | None
+
+
+def is_fsp_id(text: str) -> bool:
+    """Whether an FSP can have this id.  `api.admin.forms` has the same rule as a pattern of the published contract."""
+    return _FSP_ID.fullmatch(text) is not None

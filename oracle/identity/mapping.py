@@ -6,17 +6,15 @@ FSP can have do not count.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Final
 
 from oracle.identity.claims import Claims
-from oracle.identity.identity import Identity
+from oracle.identity.identity import Identity, is_fsp_id
 from oracle.identity.rules import Rule
 
 WORD_MAX: Final = 256  # characters; a pattern of an operator is not tried on a longer word
 FSPS_MAX: Final = 1_000
-_FSP_ID: Final = re.compile(r"(?!\.{1,2}\Z)[!-~]{1,32}")  # as the admin API has it (oracle/api/admin/forms.py)
 
 
 class Mapping:
@@ -54,5 +52,5 @@ def _apply(rule: Rule, claims: Claims) -> set[str] | None:
         fsp_ids.update(claims.texts(rule.fsp_from))
     if not rule.binds:
         return fsp_ids
-    valid = {fsp_id for fsp_id in fsp_ids if _FSP_ID.fullmatch(fsp_id)}
+    valid = {fsp_id for fsp_id in fsp_ids if is_fsp_id(fsp_id)}
     return valid if 0 < len(valid) <= FSPS_MAX else None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
+from oracle.api.admin.forms import FSP_ID
 from oracle.identity.claims import Claims
-from oracle.identity.identity import Identity, Role
+from oracle.identity.identity import Identity, Role, is_fsp_id
 from oracle.identity.mapping import Mapping
 from oracle.identity.presets import PRESETS
 from oracle.identity.rules import Rule
@@ -158,3 +160,10 @@ def test_a_client_of_hydra_is_a_maker_of_the_fsp_with_its_name() -> None:
 
 def test_the_setting_lists_the_rules_that_exist() -> None:
     assert tuple(PRESETS) == RULE_SETS
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "blue.bank", "!~", "a" * 32, "", ".", "..", "...", "a" * 33, "a b", "a\n", "\na", "é", "a\x7f"]
+)
+def test_the_rule_for_fsp_ids_is_that_of_the_contract(text: str) -> None:
+    assert is_fsp_id(text) == (re.search(FSP_ID, text) is not None)

@@ -41,6 +41,7 @@ from oracle.api.admin.routes import OVERLAPS_MAX, RELATIONS, Relation, read_peri
 from oracle.api.admin.values import LINE_PATTERN, NOTE_MAX
 from oracle.identifiers import KINDS, Kind, Reading
 from oracle.identifiers.prefix import RoutePrefix
+from oracle.identity.identity import is_fsp_id
 from oracle.imports import cells
 from oracle.imports.refusals import REFUSALS
 from oracle.sentences import Sentence
@@ -59,7 +60,6 @@ UnknownFsps = Literal["refuse", "skip", "create"]
 _COLUMNS: Final = ("prefix", "fspid", "kind", "validfrom", "validto", "note", "name")
 _INSTITUTION: Final = "abmcode"
 _NAMES: Final = ("name", "namecatalogmx", "nameclabevalidator", "nameclabepython")
-_fsp_id: Final = re.compile(r"(?!\.{1,2}\Z)[!-~]{1,32}").fullmatch
 _placeholder: Final = re.compile(r"\{([^{}]*)\}")
 _NOTHING_BUT_LETTERS: Final = re.compile(r"[^a-z0-9]")
 
@@ -373,7 +373,7 @@ class _RouteLines:
         fsp_id = self._fsp_id()
         if not fsp_id and (self._of_institutions or self._template is not None):
             return None
-        if not _fsp_id(fsp_id):
+        if not is_fsp_id(fsp_id):
             raise _Bad("bad_fsp_id", ROUTE_ROWS["bad_fsp_id"])
         kind = self._cell("kind").upper() or "CLABE"
         if kind not in KINDS:
