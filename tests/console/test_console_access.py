@@ -144,6 +144,17 @@ def test_over_plain_http_from_elsewhere_there_is_no_form(service: Service, visit
     assert "__Host-oracle-session" not in one.cookies
 
 
+def test_the_log_names_a_proxy_that_is_not_listed(service: Service) -> None:
+    """Its people see "plain HTTP", though their browsers show https."""
+    headers = {"host": "oracle.example", "x-forwarded-proto": "https"}
+    for _ in range(3):
+        assert "plain HTTP" in httpx.get(f"{service.oracle.admin_url}/console/sign-in", headers=headers).text
+    (line,) = service.oracle.find_log_lines(
+        "A proxy with TLS is not in ORACLE_ADMIN_PROXIES: people cannot sign in through it"
+    )
+    assert line["peer"] == "127.0.0.1"
+
+
 # The end of a session -------------------------------------------------------------------------------------------
 
 

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from oracle.identity.issuers import Issuer
     from oracle.settings import Settings
 
+STRANGER_S: Final = 600.0  # between two equal lines of the log
+
 log = logs.Log(__name__)
 
 _FOREVER: Final = "public, max-age=31536000, immutable"
@@ -85,6 +87,8 @@ class Console:
         self.takes_keys = services.ways.keys
         self.api: Api
         self._proxies = networks_of(services.proxies)
+        # Everybody who reaches the port can send such a header.
+        self._stranger = logs.Condition(log, "A proxy with TLS", repeat_s=STRANGER_S)
         self._assets, self.templates = read_files()
         self._by_path = {asset.url: asset for asset in self._assets.values()}
         identities = services.ways.identities
@@ -116,8 +120,13 @@ class Console:
         if request.scope["scheme"] == "https":
             return True
         peer = request.client.host if request.client else ""
-        said = request.headers.getall("x-forwarded-proto", [])
-        return said == ["https"] and is_proxy(peer, self._proxies)
+        if request.headers.getall("x-forwarded-proto", []) != ["https"]:
+            return False
+        if not is_proxy(peer, self._proxies):
+            # The page says "plain HTTP" to a person who sees https in the address: only the operator can know why.
+            self._stranger.now("is not in ORACLE_ADMIN_PROXIES: people cannot sign in through it", peer=peer)
+            return False
+        return True
 
     # -- handlers ----------------------------------------------------------------------------------------------------
 
