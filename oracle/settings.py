@@ -886,7 +886,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             ge=0,
             le=86_400,
             description="How long a payer waits for the answer of a payee's DFSP to GET /parties, in seconds. Then it"
-            " gets the error 3303. 0, the default: for ever, as with ALS.",
+            " gets the error 3303. 0, the default: without an end, as with ALS.",
         ),
     ] = 0
     account_lookup_proxies: Annotated[

@@ -21,7 +21,7 @@ File.    The table is in the file that ORACLE_OIDC_FILE names, or in the one of 
          neighbours are one issuer more, so that a simple deployment needs no file.
 Aud.     Without an audience, any token of the issuer would open this service, also one for another service.  So an
          issuer has an audience, or a list of client ids, or both.  Then both must fit.
-TLS.     Keys and tokens go over https.  http:// is allowed to this machine, and where `plain_http` says so.
+TLS.     Keys and tokens go over https.  http:// is allowed to this machine, and where `plain_http` is set.
 Rules.   The rules of the file, or all ready-made ones (`presets`) if nothing else names a rule.  Ready-made ones that
          an issuer or ORACLE_OIDC_RULES names come after those of the file.
 Several. With several issuers, each rule is for one of them.  Else the provider of one FSP could make operators, or

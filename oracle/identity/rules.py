@@ -5,7 +5,7 @@
     pattern   one of the words is like this regular expression, from its first to its last character; its group `fsp`
               names an FSP
     machine   true: only a program, whose subject is its client id.  Then `has` and `pattern` can be left out
-    role      the role of whoever has that
+    role      the role that a person or a program with this claim gets
     fsp_from  the claim with the ids of the FSPs that they can act for
     issuer    only tokens of the issuer with this alias
 

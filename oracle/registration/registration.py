@@ -1,12 +1,13 @@
 """Registration: examines the rows of ALS, and changes them until they are as wanted.  Each change has its event.
 
-One.       Whoever changes ALS holds an advisory lock of PostgreSQL, so two processes never do it at the same time.
-           Under the lock the rows are read again, for each change anew.
+One.       A process that changes ALS holds an advisory lock of PostgreSQL, so two never do it at the same time.  Under
+           the lock it reads the rows again before each change.
 Event.     It is written before ALS is called, and committed after ALS has answered: without PostgreSQL nothing is
            changed, and a change that ALS refuses leaves no event.  Where the answer is lost, the rows of ALS show what
            happened.  If they cannot be read either, the event is committed: the change can have been made.
-End.       One call makes no more changes than its first reading asked for, and one more for each wanted row.  Else
-           another service that creates its rows again at once would keep it at work for ever, with an event each time.
+End.       One call makes as many changes as its first reading asked for, and at most one more for each wanted row.
+           Without this bound, another service that creates its rows again at once would keep it at work without an
+           end, with an event each time.
 Between.   A row that is replaced is missing for a moment.  If its creation fails, it is tried again at once, and by the
            jobs process at its next check.
 """

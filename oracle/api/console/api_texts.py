@@ -40,10 +40,10 @@ def translate_sentences(text: str) -> list[tuple[str, bool]]:
         plain = _REASON.sub("", sentence.removesuffix("."))
         suggestion = _SUGGESTION.fullmatch(plain)
         parts = suggestion.groups() if suggestion else (plain,)
-        told = " ".join(map(translate, parts))
+        translated = " ".join(map(translate, parts))
         is_known = language.get() == SOURCE or all(find_message(part.partition(": ")[2] if _names_kind(part) else part)
                                                    for part in parts)  # fmt: skip
-        found.append((told + (end if is_known else "."), is_known))
+        found.append((translated + (end if is_known else "."), is_known))
     return found
 
 

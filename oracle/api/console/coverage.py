@@ -18,6 +18,7 @@ BARS_MAX: Final = 300
 COLOURS: Final = 8
 LABEL: Final = 8.2  # the width of a letter
 _NARROWEST: Final = 2.5
+_MARGIN: Final = 10.0  # of a label in its bar
 _NOTHING: Final = 1e-9  # a share that is only left by rounding
 
 
@@ -61,31 +62,33 @@ def draw(prefix: str, routes: Sequence[Mapping[str, Any]], unanswered: frozenset
     for route in sorted(routes, key=lambda one: one["kind"] == kind):
         by_prefix[route["prefix"]] = route
     around = max((one for one in by_prefix if prefix.startswith(one)), key=len, default=None)
+    outer = [] if around is None else [around]
     inner = sorted(one for one in by_prefix if one.startswith(prefix) and len(one) > len(prefix))
     letters = _choose_letters([one[len(prefix) :] for one in inner])
-    shown = [by_prefix[around]] if around is not None else []
-    fsps = list(dict.fromkeys(route["fspId"] for route in (*shown, *(by_prefix[one] for one in inner))))
+    fsps = dict.fromkeys(by_prefix[one]["fspId"] for one in (*outer, *inner))
     colours = {fsp_id: place % COLOURS for place, fsp_id in enumerate(fsps)}
     lengths = sorted({len(one) for one in inner})[:ROWS_MAX]
     drawn = [one for one in inner if len(one) in lengths][:BARS_MAX]
-    bars = []
-    for one in [around, *drawn] if around is not None else drawn:
-        begin, width = (0.0, 1.0) if one == around else _place(one[len(prefix) :], letters)
-        row = 0 if one == around else len(shown) + lengths.index(len(one))
-        fsp_id = by_prefix[one]["fspId"]
-        wide = max(width * WIDTH, _NARROWEST)
-        labels = (f"{one} · {fsp_id}", fsp_id, one)
-        label = next((text for text in labels if len(text) * LABEL + 10 < wide), "")
-        bars.append(
-            Bar(
-                begin * WIDTH, TOP + row * ROW, wide, label, by_prefix[one], colours[fsp_id], fsp_id not in unanswered
-            )
-        )  # fmt: skip
+    places = [(one, 0, 0.0, 1.0) for one in outer]
+    places += [(one, len(outer) + lengths.index(len(one)), *_place(one[len(prefix) :], letters)) for one in drawn]
+    bars = [_make_bar(by_prefix[one], row, begin, width, colours, unanswered) for one, row, begin, width in places]
     parts = _share_out(prefix, around, inner, by_prefix, letters, colours, unanswered)
     return Picture(
-        TOP + ROW * (len(shown) + len(lengths)), bars, _make_ticks(prefix, letters), parts,
-        _sum_shares(parts, around, letters, colours),         len(inner) - len(drawn),
+        TOP + ROW * (len(outer) + len(lengths)), bars, _make_ticks(prefix, letters), parts,
+        _sum_shares(parts, around, letters, colours), len(inner) - len(drawn),
     )  # fmt: skip
+
+
+def _make_bar(
+    route: Mapping[str, Any], row: int, begin: float, width: float, colours: Mapping[str, int],
+    unanswered: frozenset[str],
+) -> Bar:  # fmt: skip
+    """Make the bar of a route; `begin` and `width` are shares of the picture."""
+    fsp_id, prefix = route["fspId"], route["prefix"]
+    wide = max(width * WIDTH, _NARROWEST)
+    labels = (f"{prefix} · {fsp_id}", fsp_id, prefix)
+    label = next((text for text in labels if len(text) * LABEL + _MARGIN < wide), "")
+    return Bar(begin * WIDTH, TOP + row * ROW, wide, label, route, colours[fsp_id], fsp_id not in unanswered)
 
 
 def _choose_letters(rests: list[str]) -> str:

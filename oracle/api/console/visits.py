@@ -1,7 +1,7 @@
 """One request of a person: who they are, what they sent, what the API answers them, and the page that they see.
 
-reply = await visit.ask("listFsps", query={"cursor": visit.query["cursor"]})
-return visit.show("fsps/list.html", page=reply.json)
+page = await visit.get("listFsps", query={"cursor": visit.query["cursor"]})
+return visit.show("fsps/list.html", page=page)
 
 reply = await visit.ask("createFsp", body={…}, once=True)
 if reply.ok:
@@ -277,10 +277,10 @@ class Visit:
 
     def show_problem(self, problem: Problem) -> Answer:
         """Show as a page why something did not work."""
-        told = msgspec.structs.replace(
+        translated = msgspec.structs.replace(
             problem, title=translate(problem.title), detail=translate(problem.detail), hint=translate(problem.hint)
         )
-        return self.show("problem.html", block="content", http_status=problem.status, problem=told)
+        return self.show("problem.html", block="content", http_status=problem.status, problem=translated)
 
     def errors_of(self, reply: Reply | None) -> Errors | None:
         """Find what the API says is wrong with a form; None: nothing, or the API was not asked."""
