@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import hypothesis
 import pytest
 import servers
+from httpx._config import DEFAULT_TIMEOUT_CONFIG
 from httpx._transports import default
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 # A client of httpx reads the certificates of all authorities when it is made, also for plain HTTP, which is all that
 # the tests speak.  That takes 30 ms of CPU, and a run makes thousands of clients.
 default.create_ssl_context = functools.cache(default.create_ssl_context)  # type: ignore[attr-defined]
+
+# A client of httpx gives up after 5 seconds, which any answer can take on a busy machine.
+for part in ("connect", "read", "write", "pool"):
+    setattr(DEFAULT_TIMEOUT_CONFIG, part, 60.0)
 
 # A collection makes hundreds of thousands of objects that all stay.  To look for garbage among them, now and in each
 # full collection of a test, takes a quarter of the time.

@@ -62,9 +62,9 @@ async def test_an_issuer_that_hangs_takes_a_bounded_time(tmp_path: Path) -> None
         rule = 'rules = ["keycloak"]\n'
         file.write_text("".join(entry.format(number, port) + rule for number in range(10)))
         began = time.monotonic()
-        warnings = await find_unreachable(load({"ORACLE_OIDC_FILE": str(file)}).settings, make_metrics(), check_s=0.3)
+        warnings = await find_unreachable(load({"ORACLE_OIDC_FILE": str(file)}).settings, make_metrics(), check_s=1)
         assert len(warnings) == 10
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 8  # one after the other: 10
         ended.set()
 
 

@@ -9,7 +9,7 @@ from typing import cast
 
 import httpx
 import msgspec
-from oracle_process import SERVE, OracleProcess, start_oracle, until
+from oracle_process import PATIENT, SERVE, OracleProcess, start_oracle, until
 
 from oracle.run.crew import Crew, CrewLimits, Post, WorkerProcess
 from oracle.run.order import Order
@@ -43,7 +43,7 @@ def test_sighup_reads_the_settings_again(tmp_path: Path, database_url: str, redi
     first = f'database_url = "{database_url}"\nredis_url = "{redis_url}"\nbody_max_bytes = 1024\n'
     file.write_text(first)
     command = (*SERVE, "--only", "hub", "--config", str(file))
-    with start_oracle(tmp_path, {"ORACLE_CACHE_TTL_S": "100"}, command=command) as oracle:
+    with start_oracle(tmp_path, {**PATIENT, "ORACLE_CACHE_TTL_S": "100"}, command=command) as oracle:
         assert post(oracle) == 413
         port = oracle.hub_port
         workers = [worker.pid for worker in oracle.workers()]
