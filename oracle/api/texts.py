@@ -334,7 +334,7 @@ def _translate_in(_language: str, text: str) -> str:
 
 def join_sentences(parts: Iterable[str]) -> str:
     end = _ENDS.get(language.get(), ".")
-    return f"{end} ".join(parts) + end
+    return f"{end} ".join(part.removesuffix(end) for part in parts) + end
 
 
 def _translate_whole(text: str) -> str | None:

@@ -11,6 +11,7 @@ import pytest
 
 from oracle.api.console import formats, languages
 from oracle.api.console.languages import LANGUAGES, choose, list_messages, read_catalogs
+from oracle.api.texts import join_sentences, translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +65,21 @@ def speak(code: str, zone: str, work: Callable[..., Any], *arguments: Any) -> An
         return work(*arguments)
 
     return copy_context().run(run)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("en", "The FSP is closed. Try again later."),
+        ("es", "El FSP está cerrado. Inténtelo de nuevo más tarde."),
+        ("my", "FSP ကို ပိတ်ထားပါသည်။ နောက်မှ ထပ်မံကြိုးစားပါ။"),
+    ],
+)
+def test_sentences_end_as_in_the_language(code: str, expected: str) -> None:
+    def run() -> str:
+        return join_sentences(translate(text) for text in ("The FSP is closed", "Try again later"))
+
+    assert speak(code, "UTC", run) == expected
 
 
 NOON: Final = datetime(2026, 11, 29, 12, 5, 7, tzinfo=UTC)

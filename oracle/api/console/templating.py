@@ -8,6 +8,7 @@
     visit                  the request: caller, language, menu … (see `visits`)
     time, day, ago, span, number, short, share, bytes, clock   filters: {{ fsp.createdAt | time }}
     role, kind, action, channel, reason   filters that name such a thing: {{ caller.role | role }}
+    sentences              filter: {{ [errors.detail, errors.hint] | sentences }}, each with the dot of the language
     bdi                    filter for each text that a person gave: {{ key.label | bdi }}
 
 A block can be rendered alone, as a part of a page.  So everything it uses comes from these names or from the values
@@ -16,6 +17,7 @@ that the page gives: not from {% set %} or {% import %} outside of the block.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
 from importlib.resources import files
@@ -27,6 +29,7 @@ from markupsafe import Markup, escape
 
 from oracle.api.console import api_texts, formats, languages, words
 from oracle.api.console.assets import Asset
+from oracle.api.texts import join_sentences
 
 _KEPT: Final = 8_192  # times that a process wrote last: a page has up to a hundred, often the same ones
 
@@ -50,6 +53,7 @@ class Templates:
             bytes=formats.format_bytes, clock=formats.format_clock,
             role=words.name_role, kind=words.name_kind, status=words.name_status, action=words.name_action,
             channel=words.name_channel, reason=words.name_reason, api_text=api_texts.translate,
+            sentences=_join_sentences,
             batch_state=words.name_batch_state, batch_kind=words.rate_batch_state, bdi=_isolate,
         )  # fmt: skip
         environment.globals["ui"] = environment.get_template("macros.html").module
@@ -63,6 +67,11 @@ class Templates:
             return template.render(values).encode()
         context = template.new_context(values)
         return "".join(template.blocks[block](context)).encode()
+
+
+def _join_sentences(parts: Iterable[Any]) -> str:
+    """Write texts one after another, each as a sentence with the dot of the language."""
+    return join_sentences(str(part) for part in parts if part)
 
 
 def _isolate(value: Any) -> Markup:

@@ -251,6 +251,14 @@ def read_span(visit: Visit) -> Span:
     return Span(typed, asked)
 
 
+# What the API stores in place of the name of a file, for the change of one alias.
+_ONE_ALIAS: Final[Mapping[str, Lazy]] = {
+    "one alias: add": lazy("Add an alias"),
+    "one alias: update": lazy("Change an alias"),
+    "one alias: remove": lazy("Remove an alias"),
+}
+
+
 def describe_subject(event: dict[str, Any]) -> str:
     """Name the thing that an event is about; '' where its FSP says all."""
     if event["identifier"] is not None:
@@ -258,7 +266,7 @@ def describe_subject(event: dict[str, Any]) -> str:
     state = event["after"] or event["before"] or {}
     for name in ("prefix", "label", "file_name", "name", "credential_id"):
         if state.get(name):
-            return str(state[name])
+            return str(_ONE_ALIAS.get(str(state[name]), state[name]) if name == "file_name" else state[name])
     return ""
 
 
