@@ -33,6 +33,30 @@
     for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
   });
 
+  // On a narrow screen each row of a table is a card: its cells have the names of their columns, and keep their roles,
+  // which a browser can forget with the layout.  A box that does not scroll is no stop for the keyboard.
+  const content = document.querySelector("#content");
+  const nameCells = () => {
+    for (const box of content.querySelectorAll(".scroll")) {
+      const names = [...box.querySelectorAll("thead th")].map((head) => head.textContent.trim());
+      box.querySelector("table").setAttribute("role", "table");
+      for (const row of box.querySelectorAll("tr")) {
+        row.setAttribute("role", "row");
+        [...row.cells].forEach((cell, place) => {
+          const isHead = cell.tagName === "TH";
+          cell.setAttribute("role", isHead ? (cell.scope === "row" ? "rowheader" : "columnheader") : "cell");
+          cell.toggleAttribute("data-empty", !cell.textContent.trim() && !cell.querySelector("img, svg, input"));
+          if (!cell.closest("thead") && cell.colSpan === 1 && names[place]) cell.dataset.label = names[place];
+        });
+      }
+      if (box.scrollWidth > box.clientWidth) box.setAttribute("tabindex", "0");
+      else if (box !== document.activeElement) box.removeAttribute("tabindex");
+    }
+  };
+  nameCells();
+  new MutationObserver(nameCells).observe(content, { childList: true, characterData: true, subtree: true });
+  window.addEventListener("resize", nameCells);
+
   // The key / leads to the search, unless a person writes or has turned it off (WCAG 2.1.4) on the page of the search.
   const slash = document.querySelector("#slash-key");
   if (slash) {
