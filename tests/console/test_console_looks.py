@@ -120,3 +120,36 @@ async def test_an_operator_creates_an_fsp(service: Service, tab: Tab) -> None:
     await expect(page.locator("#fsps")).to_contain_text("no FSP")
     assert "status=closed" in page.url
     assert [line for line in tab.complaints if "status of 422" not in line] == []
+
+
+async def test_what_was_written_is_there_again_after_the_session_ended(service: Service, tab: Tab) -> None:
+    key = await issue(service, "operator")
+    await sign_in(tab, service, key)
+    page = tab.page
+    await page.goto(f"{service.oracle.admin_url}/console/new-fsp")
+    await page.get_by_label("FSP id").fill("latebank")
+    await page.get_by_label("Two persons", exact=True).check()
+    await page.context.clear_cookies(name="__Host-oracle-session")
+    await page.get_by_role("button", name="Create").click()
+    await page.locator("#field-key").fill(key)
+    await page.locator("#sign-in form button").click()
+    await expect(page.locator("#messages")).to_contain_text("What you had written is back")
+    await expect(page.get_by_label("FSP id")).to_have_value("latebank")
+    await expect(page.get_by_label("Two persons", exact=True)).to_be_checked()
+    await page.get_by_role("button", name="Create").click()
+    await expect(page.locator("#messages")).to_contain_text("latebank")
+    assert await page.evaluate("sessionStorage.getItem('written')") is None
+
+
+async def test_on_a_small_telephone_each_row_is_a_card_with_the_names_of_its_columns(
+    service: Service, tab: Tab
+) -> None:
+    await sign_in(tab, service, await issue(service, "operator"))
+    page = tab.page
+    await page.set_viewport_size({"width": 320, "height": 640})
+    await page.goto(f"{service.oracle.admin_url}/console/fsps")
+    row = page.get_by_role("row").filter(has=page.get_by_role("link", name="greenbank"))
+    await expect(row.get_by_role("cell").nth(1)).to_have_attribute("data-label", "Status")
+    assert await row.get_by_role("rowheader").evaluate("one => getComputedStyle(one).display") == "flow-root"
+    box = page.locator(".scroll").first
+    assert await box.evaluate("one => one.scrollWidth <= one.clientWidth && !one.hasAttribute('tabindex')")

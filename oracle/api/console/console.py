@@ -268,10 +268,13 @@ class Console:
         visit.form = Form([(name, value) for name, value in visit.form.pairs if name != CSRF_FIELD])
 
     def _lead_to_sign_in(self, visit: Visit) -> Answer:
-        back = quote(visit.here if visit.request.method == "GET" and not visit.page.is_part else ROOT, safe="")
-        where = f"{make_url(SIGN_IN)}?back={back}"
-        if visit.request.headers.get("hx-request") == "true":
-            return Answer(b"", status=401, media_type="", headers=[("hx-redirect", make_url(SIGN_IN))])
+        """Let the person sign in, and come back to the page, or to the one that has the form or the part."""
+        headers = visit.request.headers
+        is_page = visit.request.method == "GET" and not visit.page.is_part
+        back = visit.here if is_page else _find_path(headers.get("hx-current-url") or headers.get("referer", ""))
+        where = f"{make_url(SIGN_IN)}?back={quote(back, safe='')}"
+        if headers.get("hx-request") == "true":
+            return Answer(b"", status=401, media_type="", headers=[("hx-redirect", where)])
         return Answer(b"", status=303, media_type="", headers=[("location", where)])
 
     def _show_error(self, visit: Visit, error: Exception) -> Answer:
@@ -307,6 +310,15 @@ def _takes_compressed(visit: Visit) -> bool:
     if visit.is_signed_in and not _is_same_site(visit):
         return False
     return accepts_gzip(", ".join(visit.request.headers.getall("accept-encoding", [])))
+
+
+def _find_path(url: str) -> str:
+    """Find the path and the query of a page of ours; the home of the console in place of any other."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ROOT
+    return (parts.path + (f"?{parts.query}" if parts.query else "")) if parts.path.startswith(f"{ROOT}/") else ROOT
 
 
 def _origin_of(url: str) -> str:

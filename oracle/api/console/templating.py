@@ -91,8 +91,10 @@ def _show_time(value: Any, style: str = "medium") -> Markup:
 @lru_cache(_KEPT)
 def _tag_time(moment: datetime, style: str, _language: str, _zone: str) -> Markup:
     """Write a time as an element.  Language and zone are those of the request; what is kept belongs to them."""
-    text = escape(formats.format_time(moment, style))
-    return Markup('<time datetime="{}">{}</time>').format(formats.machine_time(moment), text)
+    text, _, zone = formats.format_time(moment, style).rpartition(" ")  # a line does not end inside of a zone
+    return Markup('<time datetime="{}">{} <span class="zone">{}</span></time>').format(
+        formats.machine_time(moment), text, zone
+    )
 
 
 def _show_ago(value: Any) -> Markup:

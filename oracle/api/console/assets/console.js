@@ -33,11 +33,39 @@
     for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
   });
 
+  // A session can end while a person fills in a form.  After they have signed in again, in this tab, what they had
+  // written is there again: for the same person only, and once.
+  const { who } = document.body.dataset;
+  const listFields = (form) => [...form.elements].filter((one) => one.name && !/^(hidden|password|file|submit)$/.test(one.type));
+  const findPlace = (form) => location.pathname + " " + form.getAttribute("action");
+  document.addEventListener("submit", ({ target: form, defaultPrevented }) => {
+    if (defaultPrevented || form.method !== "post" || !who) return;
+    const fields = listFields(form).map((one) => [one.value, one.checked]);
+    sessionStorage.setItem("written", JSON.stringify({ who, place: findPlace(form), fields }));
+  });
+  const written = JSON.parse(sessionStorage.getItem("written"));
+  if (written && !who) sessionStorage.setItem("written", JSON.stringify({ ...written, ended: true }));
+  else sessionStorage.removeItem("written");
+  if (written?.ended && written.who === who) {
+    const form = [...document.forms].find((one) => findPlace(one) === written.place);
+    const fields = form ? listFields(form) : [];
+    if (fields.length && fields.length === written.fields.length) {
+      fields.forEach((one, place) => {
+        [one.value, one.checked] = written.fields[place];
+        if (one.value && one.closest("details")) one.closest("details").open = true;
+      });
+      const messages = document.querySelector("#messages");
+      const line = document.createElement("p");
+      line.dataset.kind = "warning";
+      line.textContent = messages.dataset.restored;
+      messages.append(line);
+    }
+  }
+
   // On a narrow screen each row of a table is a card: its cells have the names of their columns, and keep their roles,
   // which a browser can forget with the layout.  A box that does not scroll is no stop for the keyboard.
-  const content = document.querySelector("#content");
   const nameCells = () => {
-    for (const box of content.querySelectorAll(".scroll")) {
+    for (const box of document.querySelectorAll(".scroll:has(> table)")) {
       const names = [...box.querySelectorAll("thead th")].map((head) => head.textContent.trim());
       box.querySelector("table").setAttribute("role", "table");
       for (const row of box.querySelectorAll("tr")) {
@@ -54,7 +82,7 @@
     }
   };
   nameCells();
-  new MutationObserver(nameCells).observe(content, { childList: true, characterData: true, subtree: true });
+  new MutationObserver(nameCells).observe(document.body, { childList: true, characterData: true, subtree: true });
   window.addEventListener("resize", nameCells);
 
   // The key / leads to the search, unless a person writes or has turned it off (WCAG 2.1.4) on the page of the search.
@@ -77,6 +105,10 @@
   document.addEventListener("click", (event) => {
     const button = event.target.closest?.("[data-copy]");
     if (!button) return;
-    navigator.clipboard.writeText(document.querySelector(button.dataset.copy).textContent.trim());
+    const element = document.querySelector(button.dataset.copy);
+    getSelection().selectAllChildren(element); // so that Ctrl+C works where the browser refuses the rest
+    navigator.clipboard?.writeText(element.textContent.trim()).then(() => {
+      if (button.dataset.done) button.textContent = button.dataset.done;
+    });
   });
 })();

@@ -73,6 +73,7 @@ MEMBERS: Final[Mapping[str, Lazy]] = {
     "valid_to": lazy("Valid until"),
     "role": lazy("Role"),
     "label": lazy("Label"),
+    "credential_id": lazy("Key"),
     "expires_at": lazy("Expires"),
     "created_at": lazy("Created"),
     "changed_at": lazy("Last change"),
@@ -288,6 +289,8 @@ def _write(name: str, value: Any) -> str:
         return ", ".join(map(str, value))
     if isinstance(value, dict):
         return msgspec.json.encode(value).decode()
+    if value == "infinity":
+        return _("Never")
     if name.endswith(_TIMES) and isinstance(value, str):
         try:
             return formats.format_time(value)
