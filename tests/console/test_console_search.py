@@ -194,6 +194,19 @@ def test_people_of_an_fsp_see_their_own_alone(maker_page: Person) -> None:
     assert maker_page.post(PATH, {"identifier": NUMBER, "fsp": "redbank"}).status_code == 403
 
 
+def test_a_question_has_an_address_that_its_person_alone_can_open(auditor_page: Person, maker_page: Person) -> None:
+    answer = auditor_page.post(PATH, {"identifier": NUMBER, "currency": "MXN", "lead": "on"})
+    address = answer.headers["location"]
+    assert NUMBER[-4:] not in address
+    again = auditor_page.get(address)
+    assert "Answer: greenbank" in read(again)
+    assert f'value="{NUMBER}"' in again.text
+    assert maker_page.get(address).status_code == 404
+    assert auditor_page.get(f"{PATH}?of=nothing").status_code == 404
+    part = auditor_page.post(PATH, {"identifier": NUMBER, "lead": "on"}, headers={"hx-request": "true"})
+    assert part.headers["hx-push-url"].startswith(f"{PATH}?of=")
+
+
 def test_a_reader_cannot_search(person: MakePerson) -> None:
     one = person("reader", "greenbank")
     assert one.get(PATH).status_code == 403

@@ -271,7 +271,7 @@ class Console:
         """Let the person sign in, and come back to the page, or to the one that has the form or the part."""
         headers = visit.request.headers
         is_page = visit.request.method == "GET" and not visit.page.is_part
-        back = visit.here if is_page else _find_path(headers.get("hx-current-url") or headers.get("referer", ""))
+        back = visit.here if is_page else _find_path(headers.get("hx-current-url") or headers.get("referer") or "")
         where = f"{make_url(SIGN_IN)}?back={quote(back, safe='')}"
         if headers.get("hx-request") == "true":
             return Answer(b"", status=401, media_type="", headers=[("hx-redirect", where)])

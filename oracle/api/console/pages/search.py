@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from oracle.api.console.visits import Visit
 
 LIFE: Final = 20  # changes on one page
+ASKED_MAX: Final = 500  # characters of a question that has an address
 NEEDS: Final = ("resolveFspAliasAt", "getFspAliasTimeline")
 FIELDS: Final = ("identifier", "kind", "subId", "country", "currency", "at", "zone", "fsp", "asStored")
 
@@ -53,11 +54,33 @@ OWN_NOBODY: Final = lazy(
 
 @page("search", "GET", "/search", lazy("Search"), needs=NEEDS, menu=20)
 async def show_search(visit: Visit) -> Answer:
-    return _show(visit, Form())
+    """Show the empty form, or again what was asked for: its address holds it, sealed."""
+    sealed = visit.query["of"]
+    if not sealed:
+        return _show(visit, Form())
+    visit.form = Form(list(visit.unseal(sealed, dict[str, str]).items()))
+    return await _find(visit)
 
 
 @page("search_for", "POST", "/search", lazy("Search"), needs=NEEDS, under="search")
 async def search(visit: Visit) -> Answer:
+    """Answer, and give the question an address, so that a person can come back to it and load it again.
+
+    A form with `lead` goes there at once.
+    """
+    asked = {name: visit.form[name] for name in (*FIELDS, "cursor") if visit.form[name]}
+    is_life = bool(visit.form["cursor"]) and visit.is_partial
+    if is_life or not visit.form.text("identifier") or sum(map(len, asked.values())) > ASKED_MAX:
+        return await _find(visit)
+    address = make_url("search", of=visit.seal(asked))
+    if visit.form.has("lead") and not visit.is_partial:
+        return visit.lead(address)
+    answer = await _find(visit)
+    answer.add("hx-push-url", address)
+    return answer
+
+
+async def _find(visit: Visit) -> Answer:
     form = visit.form
     text = form.text("identifier")
     if not text:
