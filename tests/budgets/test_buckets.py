@@ -94,6 +94,14 @@ def test_a_header_in_another_spelling_counts(line: bytes) -> None:
         (b"x-source: bank",),
         (b"x: fspiop-source: bank",),
         (b"fspiop-destination: bank",),
+        (b"fspiop-source: BANK",),
+        (b"fspiop-source: b\xc3\xa4nk",),
+        (b"fspiop-source: bank\xc2\xa0",),
+        (b"fspiop-source: bank bank",),
+        (b"fspiop-source: bank,greenbank",),
+        (b"fspiop-source: unknown FSPs",),
+        (b"fspiop-source: " + b"bank" * 2_000,),
+        (b"FSPIOP-SOURCE: Bank",),
     ],
 )
 def test_a_source_that_the_directory_does_not_know_shares_one_bucket(lines: tuple[bytes, ...]) -> None:
