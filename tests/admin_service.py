@@ -61,9 +61,14 @@ class Service:
 
     def issue(self, role: str, fsp_id: str | None = None, **members: Any) -> str:
         body = {"role": role, "fspId": fsp_id, "label": f"{role} of {fsp_id}", **members}
-        issued = self.operator.post("/credentials", json=body)
-        issued.raise_for_status()
-        key: str = issued.json()["key"]
+        answers: list[httpx.Response] = []
+
+        def is_answered() -> bool:
+            answers.append(self.operator.post("/credentials", json=body))
+            return answers[-1].status_code != 503  # a process on a busy machine can be without a lease for a moment
+
+        until(is_answered)
+        key: str = answers[-1].raise_for_status().json()["key"]
         return key
 
     def client(self, role: str, fsp_id: str | None = None) -> httpx.Client:
