@@ -1675,6 +1675,7 @@ class Configuration(NamedTuple):
 def load(environ: Mapping[str, str], file: Path | None = None) -> Configuration:
     """Read the settings in use.  Raises SettingsError with every problem of both sources."""
     problems: list[str] = []
+    unread: set[str] = set()  # the variables of settings that are given, and cannot be read
     values: dict[str, object] = {}
     sources: dict[str, Source] = dict.fromkeys(SETTINGS, "default")
     given: list[tuple[Source, str, str, str]] = [
@@ -1689,13 +1690,14 @@ def load(environ: Mapping[str, str], file: Path | None = None) -> Configuration:
             _refuse_quotes(text)
             values[name] = SETTINGS[name].reader.read(text)
             sources[name] = source
-        except Remedied as exc:
-            problems.append(f"{label}: {exc}")
         except ValueError as exc:
-            problems.append(f"{label}: {exc}; use {SETTINGS[name].reader.allowed}")
+            remedy = "" if isinstance(exc, Remedied) else f"; use {SETTINGS[name].reader.allowed}"
+            problems.append(f"{label}: {exc}{remedy}")
+            unread.add(SETTINGS[name].variable)
     problems += _join_passwords(values, {name for _, name, _, _ in given})
     settings = Settings(**values)  # type: ignore[arg-type]  # the readers return what the fields hold
-    problems += _find_contradictions(settings)
+    # A setting that cannot be read has its default here, so what seems to contradict it says nothing.
+    problems += [each for each in _find_contradictions(settings) if unread.isdisjoint(re.findall(r"[A-Z_]+", each))]
     if problems:
         raise SettingsError(problems)
     return Configuration(settings, sources)

@@ -265,6 +265,15 @@ def test_a_gateway_that_nothing_proves_is_refused(without: str, more: dict[str, 
         load(environ)
 
 
+def test_a_value_that_cannot_be_read_is_one_problem_and_does_not_count_as_missing() -> None:
+    wrong = {"ORACLE_GATEWAY_SECRET": "short", "ORACLE_ADMIN_PROXIES": "10.1"}
+    with pytest.raises(SettingsError) as caught:
+        load(GATEWAY | wrong)
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        "ORACLE_ADMIN_PROXIES", "ORACLE_GATEWAY_SECRET",
+    ]  # fmt: skip
+
+
 def test_a_way_in_that_nobody_can_use_is_a_warning() -> None:
     assert not any("ADMIN_AUTH" in warning for warning in list_warnings(load(GATEWAY).settings))
     unused = [
