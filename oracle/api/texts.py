@@ -271,6 +271,10 @@ TEXTS: Final[tuple[Lazy, ...]] = (
     lazy("its answer can no longer be decrypted"),
 )
 _PLACE: Final = re.compile(r"\{(\w+)\}")
+# Numbers of digits, as values: "7 to 15", "7, 8 or 10".
+_FROM_TO: Final = re.compile(r"(?P<least>\d+) to (?P<most>\d+)")
+_ONE_OF: Final = re.compile(r"(?P<some>\d+(?:, \d+)*) or (?P<last>\d+)")
+_COUNTS: Final = ((_FROM_TO, lazy("{least} to {most}")), (_ONE_OF, lazy("{some} or {last}")))
 # The members that are wrong, in a hint: `fspId: It is missing: add it; kinds: …`.
 _ITEM: Final = re.compile(
     r"(?:^|(?<=; ))((?:the body|[A-Za-z][\w.\[\]…-]*): )(.+?)(?=; (?:the body|[A-Za-z][\w.\[\]…-]*): |$)", re.DOTALL
@@ -344,11 +348,23 @@ def _translate_whole(text: str) -> str | None:
     for form in forms:
         if found := form.pattern.fullmatch(text):
             values = {
-                name: _(value) if name in _PLACES_OF_TEXTS and value in whole else value
+                name: _translate_value(value, whole) if name in _PLACES_OF_TEXTS else value
                 for name, value in found.groupdict().items()
             }
-            return _PLACE.sub(lambda place, known=values: known[place[1]], _(form.message))  # type: ignore[misc]
+            return _fill(_(form.message), values)
     return None
+
+
+def _translate_value(value: str, whole: frozenset[str]) -> str:
+    """Translate a value that can be a text, or says how many."""
+    for pattern, message in _COUNTS:
+        if found := pattern.fullmatch(value):
+            return _fill(str(message), found.groupdict())
+    return _(value) if value in whole else value
+
+
+def _fill(text: str, values: Mapping[str, str]) -> str:
+    return _PLACE.sub(lambda place: values[place[1]], text)
 
 
 def _translate_sentences(text: str) -> str | None:

@@ -28,7 +28,7 @@ def read_rows(data: str | bytes, **checks: Any) -> list[FileRow]:
     return rows
 
 
-_ENGLISH: Final = re.compile(r"\b(?:the|is|has|and|are|with|write|needed|did you)\b", re.IGNORECASE)
+_ENGLISH: Final = re.compile(r"\b(?:the|is|has|and|are|with|write|needed|did you|to|or)\b", re.IGNORECASE)
 
 
 def translate_to(code: str, text: str) -> str:
