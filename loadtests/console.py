@@ -21,7 +21,7 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from html import unescape
 from http.client import HTTPConnection
 from pathlib import Path
@@ -72,7 +72,7 @@ FORMS: Final = {
 EXTRA: Final = (f"{ROOT}?fsp={LARGE}", f"{ROOT}/aliases?fsp={LARGE}", f"{ROOT}/aliases?fsp={LARGE}&kind=MSISDN")
 _HREF: Final = re.compile(r'(?:href|hx-get|src)="(/console[^"#]*)"')
 _CSRF: Final = re.compile(r'name="csrf" (?:value|content)="([^"]+)"')
-_LINKS_MAX: Final = 3  # addresses of one page that are followed
+_LINKS_MAX: Final = 3  # addresses of one page that are followed; one, if somebody else has opened the page before
 
 
 class Answer(NamedTuple):
@@ -235,15 +235,20 @@ def _make_pattern(page: Page) -> re.Pattern[str]:
     return re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(page.url)))
 
 
-def crawl(person: Person) -> Iterator[tuple[Page, str]]:
-    """Follow the links of the pages, a few for each page; yield each address that shows a page."""
+def crawl(person: Person, known: Collection[str]) -> Iterator[tuple[Page, str]]:
+    """Follow the links of the pages, a few for each page; yield each address that shows a page.
+
+    `known`: the names of pages that others have opened.
+    """
     left = [*EXTRA, *(page.url for page in list_pages().values() if page.method == "GET" and not page.parameters)]
     seen: set[str] = set()
     counts: dict[str, int] = {}
     while left:
         path = left.pop(0)
         page = find_page(path)
-        if page is None or path in seen or page.is_open or counts.get(page.name, 0) >= _LINKS_MAX:
+        if page is None or path in seen or page.is_open:
+            continue
+        if counts.get(page.name, 0) >= (1 if page.name in known else _LINKS_MAX):
             continue
         seen.add(path)
         answer = person.ask(path)
@@ -258,7 +263,7 @@ def list_cases(people: list[Person]) -> list[Case]:
     """List what is measured: each page with the first address, for the first person who can open it; also EXTRA."""
     found: dict[tuple[str, str], Case] = {}
     for person in people:
-        for page, path in crawl(person):
+        for page, path in crawl(person, {name for name, _ in found}):
             extra = path if path in EXTRA else ""
             found.setdefault((page.name, extra), Case(page, person, path, None))
     for name, form in FORMS.items():
