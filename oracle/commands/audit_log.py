@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.commands import audit_questions
-from oracle.commands.audit_questions import KEPT, read_checkpoint, read_verifier_keys
+from oracle.commands import audit_copies, audit_questions, audit_verifications
+from oracle.commands.audit_copies import KEPT, read_checkpoint, read_verifier_keys
 from oracle.commands.failures import FOUND, OK, CommandError, Misused
 from oracle.commands.output import format_count, print_line, print_note
 from oracle.commands.verbs import (
@@ -61,7 +61,7 @@ def add(commands: Any) -> None:
         action="store_true",
         help="also replay all events, and compare the result with the directory: aliases, FSPs, routes, policies, keys",
     )
-    audit_questions.add_keys(verify)
+    audit_copies.add_keys(verify)
 
     export = add_command(
         verbs, "export", _export, "write history to files that anybody can verify without the database", _DATABASE
@@ -106,6 +106,8 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     add_party(digest)
     audit_questions.add(verbs)
+    audit_verifications.add(verbs)
+    audit_copies.add(verbs)
 
 
 def _print_digests(arguments: Arguments) -> None:

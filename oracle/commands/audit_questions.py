@@ -1,8 +1,7 @@
-"""`oracle audit events`, `resolve`, `timeline`, `diff`, `proof`, `reads`, `status`, `fetch …`: by the API.
+"""`oracle audit events`, `event`, `resolve`, `timeline`, `diff` and `reads`: questions about history, by the API.
 
 They are for auditors, who have a key and no access to the database.  A key of one FSP asks about the aliases of that
-FSP.  Identifiers go in bodies, never in URLs.  What was fetched is checked by `oracle.verifier`: a proof here at once,
-an export by `oracle-verify` on any machine.
+FSP.  Identifiers go in bodies, never in URLs.
 """
 # ruff: noqa: PLC0415, T201 - imports as in cli; a command line prints
 
@@ -11,23 +10,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.commands.failures import FOUND, OK, CommandError, Found, Misused, Refused, Unreachable
+from oracle.commands.failures import Unreachable
 from oracle.commands.output import (
     explain_nrc,
-    format_count,
     format_json,
     format_value,
     note_more,
-    open_output,
     print_line,
     print_note,
     shorten_time,
     show,
     show_pages,
-    write_output,
 )
 from oracle.commands.verbs import (
     ALL_KINDS,
@@ -43,7 +38,6 @@ from oracle.commands.verbs import (
     parse_number,
     parse_past_time,
 )
-from oracle.private_files import create_private_file
 
 if TYPE_CHECKING:
     from oracle.commands.client import Client, Pages
@@ -56,7 +50,7 @@ ENTITIES: Final = (
     "audit-reads",
 )
 
-_ROOT: Final = "/audit/v1"
+ROOT: Final = "/audit/v1"
 _EVENT: Final = (
     "at",
     "eventId",
@@ -83,9 +77,6 @@ REASONS: Final = {
     "other_currencies": "registered for other currencies only",
     "nobody": "not registered",
 }
-
-WATCH_S: Final = 2.0
-KEPT: Final = "a checkpoint that you kept, or the directory of an earlier export"
 
 TIME: Final = "2026-03-03T10:00:00Z, 2026-03-03T10:00-06:00, 2026-03-03 (in UTC), or 7d for a week ago"
 
@@ -134,60 +125,11 @@ def add(verbs: Any) -> None:
         "--to", dest="until", type=parse_past_time, metavar="TIME", required=True, help=f"the second time: {TIME}"
     )
 
-    proof = add_call(verbs, "proof", _check_proof, "fetch the proof that an event is in the sealed log, and check it")
-    proof.add_argument("event", type=parse_number, metavar="EVENT", help="number of the event, as `events` shows it")
-    proof.add_argument("--checkpoint", type=Path, metavar="FILE", help=f"{KEPT}: the event must be in it")
-    proof.add_argument(
-        "--out", type=Path, metavar="FILE",
-        help="write the proof to this new file, which anybody can check with oracle-verify",
-    )  # fmt: skip
-    add_keys(proof)
-
     reads = add_call(verbs, "reads", _list_reads, "list who read history, newest first")
     reads.add_argument("--credential", metavar="ID", help="only reads with the key of this id")
     add_by(reads, "only reads by this person")
     _add_times(reads)
     add_limit(reads)
-
-    add_call(verbs, "verifications", _list_verifications, "list verifications that the service did for people")
-    start = add_call(
-        verbs, "start-verification", _start_verification, "let the service verify history, and watch it until its end"
-    )
-    start.add_argument("--log-only", action="store_true", help="do not compare the directory with its events")
-    stop = add_call(verbs, "stop-verification", _stop_verification, "stop a verification that waits or runs")
-    stop.add_argument("number", type=parse_number, metavar="NUMBER", help="its number, as `verifications` shows it")
-
-    add_call(verbs, "status", _show_status, "show how much of history is sealed")
-    text = "fetch the latest signed checkpoint and print it; keep it outside of this system"
-    add_call(verbs, "fetch-checkpoint", _fetch_checkpoint, text, json=False)
-    text = "fetch the public keys that sign history and print them, newest last; keep them"
-    add_call(verbs, "fetch-keys", _fetch_keys, text)
-
-    text = "fetch history as files, like `oracle audit export`, without access to the database"
-    fetch = add_call(verbs, "fetch", _fetch, text, json=False)
-    fetch.add_argument("directory", type=Path, metavar="DIR", help="directory for the files; new or empty")
-    fetch.add_argument(
-        "--from", dest="since", type=parse_past_time, metavar="TIME", help=f"begin with events sealed at: {TIME}"
-    )
-    fetch.add_argument(
-        "--to", dest="until", type=parse_past_time, metavar="TIME", help="end with the events sealed before this time"
-    )
-    fetch.add_argument(
-        "--since", dest="kept", type=Path, metavar="FILE",
-        help=f"{KEPT}: add the proof that the log extends it",
-    )  # fmt: skip
-    fetch.add_argument(
-        "--after", type=Path, metavar="EXPORT",
-        help="directory of an earlier export: fetch what follows it, with the proof that it is the same history",
-    )  # fmt: skip
-    fetch.add_argument("--csv", action="store_true", help="also write the events as a CSV table")
-
-
-def add_keys(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--key", action="append", default=[], metavar="KEY",
-        help="a public key to trust, or a file of them (from `oracle audit fetch-keys`); can be repeated",
-    )  # fmt: skip
 
 
 def _add_stored_party(parser: argparse.ArgumentParser) -> None:
@@ -218,7 +160,7 @@ def _list_events(client: Client, arguments: Arguments) -> None:
 
 
 def _show_event(client: Client, arguments: Arguments) -> None:
-    path = f"{_ROOT}{_make_prefix(client)}/events/{{event}}"
+    path = f"{ROOT}{make_prefix(client)}/events/{{event}}"
     event = client.call("GET", client.url + path, event=arguments.event).body
     if arguments.json:
         print_line(format_json(event))
@@ -331,12 +273,12 @@ def _list_moments(client: Client, arguments: Arguments) -> None:
 
 
 def _list_differences(client: Client, arguments: Arguments) -> None:
-    path = f"{client.url}{_ROOT}/fsps/{{fsp_id}}/diff"
+    path = f"{client.url}{ROOT}/fsps/{{fsp_id}}/diff"
     query = {"from": arguments.since, "to": arguments.until}
     with client.download(path, query=query, fsp_id=find_fsp(client, arguments)) as pieces:
         last = None
         for line in _split_lines(pieces):
-            last = _decode(line)
+            last = decode(line)
             if "end" in last:
                 break
             print(format_json(last) if arguments.json else _format_difference(last))
@@ -369,193 +311,11 @@ def _write_party(type_: str, identifier: str) -> tuple[str, str]:
 
 def _list_reads(client: Client, arguments: Arguments) -> None:
     query = {"credentialId": arguments.credential, "by": arguments.by, "from": arguments.since, "to": arguments.until}
-    pages = client.fetch_pages(f"{client.url}{_ROOT}/reads", query=query, limit=arguments.limit)
+    pages = client.fetch_pages(f"{client.url}{ROOT}/reads", query=query, limit=arguments.limit)
     show_pages(pages, _READ, as_json=arguments.json)
 
 
 # Verifications by the service --------------------------------------------------------------------------------------
-
-
-def _list_verifications(client: Client, arguments: Arguments) -> None:
-    items = client.call("GET", f"{client.url}{_ROOT}/verifications").body["items"]
-    for item in items:
-        if arguments.json:
-            print_line(format_json(item))
-        else:
-            print_line(_describe_verification(item))
-
-
-def _start_verification(client: Client, arguments: Arguments) -> int:
-    """Return 1 if something differs, as `oracle audit verify` does."""
-    from time import sleep
-
-    path = f"{client.url}{_ROOT}/verifications"
-    item = client.call("POST", path, body={"directory": not arguments.log_only}).body
-    while item["state"] in ("waiting", "running"):
-        print_note(_describe_verification(item))
-        sleep(WATCH_S)
-        item = client.call("GET", f"{path}/{{number}}", number=item["verificationId"]).body
-    if arguments.json:
-        print_line(format_json(item))
-    else:
-        for finding in item["listed"]:
-            print_line(f"{finding['kind']}: {finding['text']}")
-    print_note(_describe_verification(item))
-    return OK if item["state"] == "done" and not item["findings"] else FOUND
-
-
-def _stop_verification(client: Client, arguments: Arguments) -> None:
-    path = f"{client.url}{_ROOT}/verifications/{{number}}/stop"
-    item = client.call("POST", path, number=arguments.number).body
-    print_line(format_json(item) if arguments.json else _describe_verification(item))
-
-
-def _describe_verification(item: Any) -> str:
-    read = f"{format_count(item['leavesRead'], 'event')} of {item['leaves']}"
-    rows = f", {format_count(item['rowsRead'], 'row')} of the directory" if item["directory"] else ""
-    found = format_count(item["findings"], "difference")
-    return f"{item['verificationId']}\t{item['state']}\t{read}{rows}\t{found}"
-
-
-# The log ----------------------------------------------------------------------------------------------------------
-
-
-def _show_status(client: Client, arguments: Arguments) -> None:
-    show(client.call("GET", f"{client.url}{_ROOT}/log/status").body, as_json=arguments.json)
-
-
-def _fetch_checkpoint(client: Client, _: Arguments) -> None:
-    write_output([_fetch_bytes(client, "/log/checkpoint")])
-
-
-def _fetch_keys(client: Client, arguments: Arguments) -> None:
-    for key in client.call("GET", f"{client.url}{_ROOT}/log/keys").body["items"]:
-        print_line(format_json(key) if arguments.json else key["vkey"])
-
-
-def _check_proof(client: Client, arguments: Arguments) -> None:
-    """Check everything here: the service is not trusted."""
-    from oracle.commands.client import ClientError
-    from oracle.verifier.files import Malformed
-    from oracle.verifier.proof import encode_proof, make_proof, verify_proof
-    from oracle.verifier.verdict import explain
-
-    kept, trusted = read_checkpoint(arguments.checkpoint), read_verifier_keys(arguments.key)
-    size = None if kept is None else _read_size(kept, arguments.checkpoint)
-    path = f"{_ROOT}{_make_prefix(client)}/log/entries/{{event}}"
-    try:
-        answer = client.call("GET", client.url + path, query={"size": size}, event=arguments.event).body
-    except ClientError as exc:
-        if arguments.checkpoint is None or "it was sealed after" not in str(exc):
-            raise
-        raise Refused(
-            f"the checkpoint in {arguments.checkpoint} is older than event {arguments.event}",
-            "Leave out --checkpoint, or give a newer one (`oracle audit fetch-checkpoint`). To prove that history since"
-            f" yours is one, too: oracle audit fetch DIR --since {arguments.checkpoint}",
-            code=exc.code,
-            status=exc.status,
-        ) from exc
-    keys = client.call("GET", f"{client.url}{_ROOT}/log/keys").body["items"]
-    try:
-        proof = make_proof(answer, keys, kept)
-    except Malformed as exc:
-        raise CommandError(str(exc)) from exc
-    verdict = verify_proof(proof, trusted, [] if kept is None else [kept])
-    if verdict.findings:
-        raise Found(f"the proof is not valid: {verdict.findings[0]}")
-    if proof.event_id != arguments.event:
-        raise Found(f"the proof is not valid: it is of event {proof.event_id}, not of event {arguments.event}")
-    made = encode_proof(proof)
-    if arguments.out is not None:
-        try:
-            with open_output(arguments.out, replace=False) as file:
-                file.write(made)
-        except FileExistsError as exc:
-            raise CommandError(f"{arguments.out} exists already, and was kept", "Name a new file with --out") from exc
-        print_note(f"The proof is in {arguments.out}. To check it anywhere: oracle-verify proof FILE --key KEY")
-    elif arguments.json:
-        print_line(format_json(answer))
-    else:
-        write_output([f"{proof.line}\n".encode()])
-    place = f"event {proof.event_id} is leaf {proof.leaf_index} of a history of {proof.size} leaves"
-    for line in explain(verdict, place, "the answer"):
-        print_note(line)
-
-
-def _fetch(client: Client, arguments: Arguments) -> None:
-    from oracle.verifier.manifest import CSV, EVENTS, HASHES, MANIFEST
-
-    query = {"from": arguments.since, "to": arguments.until}
-    if arguments.after is not None:
-        if arguments.since is not None or arguments.kept is not None:
-            raise Misused("--after begins where the earlier export ends: remove --from and --since")
-        query["begin"] = _read_end(arguments.after)
-    kept_in = arguments.after or arguments.kept
-    kept = read_checkpoint(kept_in)
-    if kept is not None:
-        query["sinceSize"] = _read_size(kept, kept_in)
-    directory: Path = arguments.directory
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if any(directory.iterdir()):
-        raise CommandError(f"{directory} is not empty: name a new or empty directory")
-    made = _fetch_bytes(client, "/export/manifest.json", query)
-    manifest = _decode(made)
-    span = {"begin": manifest["begin"], "end": manifest["end"]}
-    for name in (EVENTS, HASHES, *([CSV] if arguments.csv else [])):
-        with (
-            client.download(f"{client.url}{_ROOT}/export/{name}", query=span) as pieces,
-            create_private_file(directory / name) as file,
-        ):
-            for piece in pieces:
-                file.write(piece)
-    with create_private_file(directory / MANIFEST) as file:  # last: without it, the files are not an export
-        file.write(made)
-    print_note(
-        f"{format_count(manifest['count'], 'event')}, leaves {manifest['begin']} to {manifest['end']}, written to"
-        f" {directory}. To check them anywhere: oracle-verify export {directory} --key KEY"
-    )
-
-
-# Files and keys of the auditor -------------------------------------------------------------------------------------
-
-
-def read_verifier_keys(given: list[str]) -> list[str]:
-    """Read the public keys that were typed, and those in files."""
-    from oracle.verifier.files import Unreadable, read_keys
-
-    try:
-        return read_keys(given)
-    except Unreadable as exc:
-        raise CommandError(f"--key: {exc}") from exc
-
-
-def read_checkpoint(path: Path | None) -> str | None:
-    """Read the signed note from a file, or from the directory of an earlier export."""
-    from oracle.verifier import files
-
-    try:
-        return None if path is None else files.read_checkpoint(path)
-    except files.Unreadable as exc:
-        raise CommandError(str(exc)) from exc
-
-
-def _read_end(export: Path) -> int:
-    """Return the first leaf after those of an export."""
-    from oracle.verifier.files import Malformed, Unreadable, read_manifest
-
-    try:
-        return read_manifest(export).end
-    except (Malformed, Unreadable) as exc:
-        raise CommandError(str(exc)) from exc
-
-
-def _read_size(note: str, path: Path) -> int:
-    from oracle.verifier.checkpoint import BadNote, Checkpoint
-
-    try:
-        return Checkpoint.of_note(note).size
-    except BadNote as exc:
-        raise CommandError(f"{path}: {exc}") from exc
 
 
 # Calls ------------------------------------------------------------------------------------------------------------
@@ -566,7 +326,7 @@ def _make_party(arguments: Arguments) -> dict[str, Any]:
             "country": arguments.country, "asStored": arguments.as_stored}  # fmt: skip
 
 
-def _make_prefix(client: Client) -> str:
+def make_prefix(client: Client) -> str:
     """Make the beginning of the path at which a key of one FSP can ask."""
     from urllib.parse import quote
 
@@ -576,7 +336,7 @@ def _make_prefix(client: Client) -> str:
 
 def _post(client: Client, path: str, question: dict[str, Any]) -> Any:
     body = {name: value for name, value in question.items() if value is not None}
-    return client.call("POST", f"{client.url}{_ROOT}{_make_prefix(client)}{path}", body=body, reads=True).body
+    return client.call("POST", f"{client.url}{ROOT}{make_prefix(client)}{path}", body=body, reads=True).body
 
 
 def _search(
@@ -594,11 +354,6 @@ def _search(
     return Pages(fetch, limit)
 
 
-def _fetch_bytes(client: Client, path: str, query: dict[str, Any] | None = None) -> bytes:
-    with client.download(f"{client.url}{_ROOT}{path}", query=query) as pieces:
-        return b"".join(pieces)
-
-
 def _split_lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
     rest = b""
     for piece in pieces:
@@ -608,7 +363,7 @@ def _split_lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def _decode(text: bytes) -> Any:
+def decode(text: bytes) -> Any:
     import msgspec
 
     try:
