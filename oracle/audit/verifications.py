@@ -5,8 +5,8 @@ One.       A row in the database for each, at most one of which waits or runs.  
            each second.  Where a process was killed, the next one begins again.
 Bounded.   It rests so that it takes about half of one core, and lists LISTED_MAX findings; it counts all.
 Stop.      The person who asked, or another one, stops it in the database: the process sees that with its next note.
-Trust.     This program checks itself here.  It finds what others did to the database; who does not trust this program
-           verifies an export elsewhere.
+Trust.     This program checks itself here.  It finds what others did to the database.  An auditor who does not trust
+           this program verifies an export elsewhere.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oracle.api.console.bodies import Form
 from oracle.api.console.declarations import page
-from oracle.api.console.languages import Lazy, _, lazy
+from oracle.api.console.languages import Lazy, lazy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +25,11 @@ ACTIONS: Final[Mapping[str, Lazy]] = {
     "replace": lazy("Replace"),
     "update": lazy("Replace"),
     "remove": lazy("Remove"),
+}
+# A decision: its operation, and what it did to a file and to a change without one.
+_ACTS: Final[Mapping[str, tuple[str, Lazy, Lazy]]] = {
+    "approve": ("approveBatch", lazy("File {number} is approved."), lazy("Change {number} is approved.")),
+    "reject": ("rejectBatch", lazy("File {number} is rejected."), lazy("Change {number} is rejected.")),
 }
 # Why this person cannot decide.  The API says it exactly, in English.
 _REASONS: Final[Mapping[str, Lazy]] = {
@@ -109,26 +114,23 @@ async def _ask_verdict(visit: Visit, path: dict[str, str]) -> Any:
 @page("approve_task", "POST", "/tasks/{fsp_id}/{batch_id}/approve", lazy("Approve"), needs=("approveBatch",),
       under="tasks")  # fmt: skip
 async def approve_task(visit: Visit, fsp_id: str, batch_id: str) -> Answer:
-    reply = await _decide(visit, "approveBatch", fsp_id, batch_id)
-    if not reply.ok:
-        return await _show_task(visit, fsp_id, batch_id, reply, "approve")
-    text = _("Change {number} is approved.") if reply.json["change"] else _("File {number} is approved.")
-    return visit.lead("tasks", text.format(number=batch_id))
+    return await _decide(visit, "approve", fsp_id, batch_id)
 
 
 @page("reject_task", "POST", "/tasks/{fsp_id}/{batch_id}/reject", lazy("Reject"), needs=("rejectBatch",),
       under="tasks")  # fmt: skip
 async def reject_task(visit: Visit, fsp_id: str, batch_id: str) -> Answer:
-    reply = await _decide(visit, "rejectBatch", fsp_id, batch_id)
-    if not reply.ok:
-        return await _show_task(visit, fsp_id, batch_id, reply, "reject")
-    text = _("Change {number} is rejected.") if reply.json["change"] else _("File {number} is rejected.")
-    return visit.lead("tasks", text.format(number=batch_id))
+    return await _decide(visit, "reject", fsp_id, batch_id)
 
 
-async def _decide(visit: Visit, operation: str, fsp_id: str, batch_id: str) -> Reply:
-    """Decide about the version that the person has seen."""
-    return await visit.ask(
+async def _decide(visit: Visit, act: str, fsp_id: str, batch_id: str) -> Answer:
+    """Decide about the version that the person has seen; `act`: one of _ACTS."""
+    operation, file_done, change_done = _ACTS[act]
+    reply = await visit.ask(
         operation, path={"fsp_id": fsp_id, "batch_id": batch_id}, body={"reason": visit.form.text("reason") or None},
         if_match=visit.form["version"], once=True,
     )  # fmt: skip
+    if not reply.ok:
+        return await _show_task(visit, fsp_id, batch_id, reply, act)
+    done = change_done if reply.json["change"] else file_done
+    return visit.lead("tasks", str(done).format(number=batch_id))
