@@ -20,16 +20,16 @@ from oracle.api.admin.calls import Call
 from oracle.api.admin.problems import Refusal
 from oracle.names import fold, name_actor, name_person
 
-PERSON_MAX: Final = 256
+ACTOR_MAX: Final = 320  # of an identity provider: oidc:, an alias of up to 32 characters, and a subject of up to 255
 LISTED_MAX: Final = 10  # names in one refusal
 
 _BY: Final = "A person: a name, a part of it, the id of a key, or an actor as history has it"
 ByQuery = Annotated[
     str | None,
-    QueryParameter(name="by", min_length=1, max_length=PERSON_MAX, description=_BY),
+    QueryParameter(name="by", min_length=1, max_length=ACTOR_MAX, description=_BY),
 ]
 By = Annotated[
-    Annotated[str, Meta(min_length=1, max_length=PERSON_MAX)] | None,
+    Annotated[str, Meta(min_length=1, max_length=ACTOR_MAX)] | None,
     Meta(description=_BY),
 ]
 

@@ -25,7 +25,7 @@ from oracle.api.admin.calls import Body, Call, Resource, answer
 from oracle.api.admin.keeping import Answer
 from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
-from oracle.api.admin.people import NOBODY, ByQuery, fetch_people, find_people
+from oracle.api.admin.people import ACTOR_MAX, NOBODY, ByQuery, fetch_people, find_people
 from oracle.api.admin.problems import Refusal
 from oracle.api.admin.values import LINE_PATTERN, FspIdQuery, Reason
 from oracle.identity.identity import Role, Way
@@ -33,7 +33,6 @@ from oracle.names import find_way
 from oracle.store.postgres import Transaction
 
 _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-ACTOR_MAX: Final = 320
 
 
 class _Position(NamedTuple):

@@ -25,6 +25,7 @@ from oracle.api.admin.times import read_time
 from oracle.api.history.questions import (
     AUDIT,
     OWN,
+    Actor,
     Search,
     Text,
     fetch_event,
@@ -68,7 +69,7 @@ class EventSearch(Search, kw_only=True):
     """Which events; a field that is left out accepts any."""
 
     fsp_id: Text | None = None
-    actor: Annotated[Text | None, Meta(description="A credential, an FSP, or a database user")] = None
+    actor: Annotated[Actor | None, Meta(description="A credential, an FSP, or a database user")] = None
     by: By = None
     channel: Channel | None = None
     action: Action | None = None

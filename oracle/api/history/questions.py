@@ -27,6 +27,7 @@ from oracle.api.admin.access import allow
 from oracle.api.admin.calls import Body, Call
 from oracle.api.admin.fsps import no_such_fsp
 from oracle.api.admin.pages import PAGE, PAGE_MAX
+from oracle.api.admin.people import ACTOR_MAX
 from oracle.api.admin.problems import Refusal
 from oracle.api.admin.stored import AsStored, read_stored_key
 from oracle.api.admin.values import Country, Identifier, KindName
@@ -43,6 +44,7 @@ _PREFIX: Final = "asked_"  # a path may have a parameter of the same name: /fsps
 _LIMITS: Final = ("description", "ge", "le", "min_length", "max_length", "pattern")
 
 Text = Annotated[str, Meta(min_length=1, max_length=256)]
+Actor = Annotated[str, Meta(min_length=1, max_length=ACTOR_MAX)]
 LeafNumber = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Limit = Annotated[int, Meta(ge=1, le=PAGE_MAX)]
 Cursor = Annotated[str, Meta(description="`next` of the page before")]

@@ -16,14 +16,14 @@ from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import Cursors
 from oracle.api.admin.people import NOBODY, By, fetch_people, find_people
 from oracle.api.admin.times import read_time
-from oracle.api.history.questions import AUDITORS, Search, Text, from_query, read_filter_key, record
+from oracle.api.history.questions import AUDITORS, Actor, Search, from_query, read_filter_key, record
 from oracle.api.history.views import display_of
 from oracle.identifiers import PartyKey, Reading
 from oracle.store import history
 
 
 class ReadSearch(Search, kw_only=True):
-    credential_id: Text | None = None
+    credential_id: Actor | None = None
     by: By = None
 
 

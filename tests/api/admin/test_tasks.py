@@ -158,6 +158,8 @@ def test_decisions_are_listed_by_their_time_in_pages(maker: httpx.Client, checke
     assert found[:3] == [number_of(path) for path in (paths[0], paths[2], paths[1])]
     assert checker.get("/batches/decided", params={"by": "checker of greenbank"}).json()["items"] != []
     assert checker.get("/batches/decided", params={"by": "nobody of this name"}).status_code == 400
+    longest = f"oidc:{'a' * 32}:{'1' * 255}"  # an actor of an identity provider
+    assert checker.get("/batches/decided", params={"by": longest}).json()["items"] == []
     waiting = [upload(maker, f"ALIAS,e-{number},,,,") for number in range(2)]
     first = checker.get("/batches/waiting", params={"limit": 1}).json()
     rest = checker.get("/batches/waiting", params={"limit": 1000, "cursor": first["next"]}).json()["items"]
