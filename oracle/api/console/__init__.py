@@ -16,7 +16,8 @@ How to add a page (`pages/fsps.py` and `templates/fsps/` are the example):
 4. The template extends layout.html, fills the block `content`, and uses the macros `ui` (templates/macros.html).  Every
    form with method="post" has {{ csrf_field() }}; one that creates something also {{ ui.once() }}.
 5. It works without script.  htmx only saves a reload: hx-get with the same address, and `block=` names the part.
-6. No inline script or style.  No identifier in an address: it travels in the body of a POST, or sealed (`visit.seal`).
+6. Write a text that a person gave as {{ key.label | bdi }}: else a right-to-left mark in it turns round what follows.
+   No inline script or style.  No identifier in an address: it travels in the body of a POST, or sealed (`visit.seal`).
 7. Run `make translations`, and fill in translations/es/{module}.po and translations/my/{module}.po.
 8. Tests find the page by themselves: who may open it, axe in four looks, translations.  Add one for what it does.
 """
