@@ -1511,13 +1511,13 @@ CREATE INDEX alias_currencies_by_currency ON public.alias_currencies USING btree
 
 CREATE INDEX alias_currencies_by_fsp ON public.alias_currencies USING btree (fsp_id, party_id_type, changed_at);
 
-CREATE INDEX alias_currencies_by_identifier ON public.alias_currencies USING btree (fsp_id, party_id_type, identifier, sub_id);
+CREATE INDEX alias_currencies_by_identifier ON public.alias_currencies USING btree (fsp_id, party_id_type, identifier COLLATE "POSIX", sub_id);
 
 CREATE INDEX aliases_by_currency ON public.aliases USING btree (fsp_id, party_id_type, currency, changed_at);
 
 CREATE INDEX aliases_by_fsp ON public.aliases USING btree (fsp_id, party_id_type, changed_at);
 
-CREATE INDEX aliases_by_identifier ON public.aliases USING btree (fsp_id, party_id_type, identifier, sub_id);
+CREATE INDEX aliases_by_identifier ON public.aliases USING btree (fsp_id, party_id_type, identifier COLLATE "POSIX", sub_id);
 
 CREATE INDEX audit_batches_by_bound ON public.audit_batches USING btree (era, xact, event_id);
 

@@ -283,15 +283,15 @@ def test_a_key_is_issued_used_rotated_and_revoked(shell: Shell, tmp_path: Path) 
 
 
 def test_sessions_are_listed_and_ended(shell: Shell, service: Service) -> None:
-    rosa = shell("key", "issue", "--role", "reader", "--label", "rosa", "--person", "oidc:hub:rosa", "--json").json
+    mina = shell("key", "issue", "--role", "reader", "--label", "mina", "--person", "oidc:hub:mina", "--json").json
     service.fetch(
         "INSERT INTO console_sessions (token_sha256, actor, role, ends_at, browser, address)"
         " SELECT sha256(n::text::bytea), 'oidc:hub:' || n, 'reader', now() + interval '1 hour', 'x' || chr(27), '::1'"
-        " FROM unnest('{rosa, rosa2, ben}'::text[]) AS n"
+        " FROM unnest('{mina, mina2, ben}'::text[]) AS n"
     )
-    service.fetch("UPDATE console_sessions SET person = 'oidc:hub:rosa' WHERE actor LIKE 'oidc:hub:rosa%'")
-    assert {line[1] for line in shell("session", "list", "--by", "oidc:hub:rosa").lines} == {
-        "rosa (signed in with hub)", "rosa2 (signed in with hub)"
+    service.fetch("UPDATE console_sessions SET person = 'oidc:hub:mina' WHERE actor LIKE 'oidc:hub:mina%'")
+    assert {line[1] for line in shell("session", "list", "--by", "oidc:hub:mina").lines} == {
+        "mina (signed in with hub)", "mina2 (signed in with hub)"
     }  # fmt: skip
     (ben,) = shell("session", "list", "--role", "reader", "--by", "oidc:hub:ben").lines
     shown = shell("session", "show", ben[0])
@@ -302,7 +302,7 @@ def test_sessions_are_listed_and_ended(shell: Shell, service: Service) -> None:
     assert (again.code, again.out) == (0, "ended  0\n")
     assert again.err.startswith("Nothing to end: ")
     assert shell("session", "show", ben[0]).code == 3
-    named = rosa["credential"]["credentialId"]
+    named = mina["credential"]["credentialId"]
     assert shell("session", "end", "--actor", named, "--reason", "she left", "--json").json == {"ended": 2}
     assert "session" in shell("audit", "events", "--entity", "session", "--limit", "1").out
     for words in ((), (ben[0], "--actor", named)):

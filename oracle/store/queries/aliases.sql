@@ -98,18 +98,19 @@ ORDER BY e.changed_at, e.identifier, e.sub_id
 -- any.  Not in WHERE: a page reads $8 keys, however few of them fit.  Reads a range of aliases_by_identifier and one of
 -- alias_currencies_by_identifier.  A range and not fsp_id = $1: with that the planner may walk the primary key, through the
 -- aliases of other FSPs.  One lower bound alone: with two, PostgreSQL can begin at the smaller one and read all between.
+-- "POSIX" orders as "C" does.  It keeps these indexes for lists: no lookup can be planned with them (migration 0031).
 SELECT identifier, sub_id, bool_or(fits) AS fits FROM (
     (SELECT identifier, sub_id, changed_at >= $6 AND changed_at < $7 AND ($9::text IS NULL OR currency = $9) AS fits FROM aliases
-     WHERE (fsp_id, party_id_type, identifier, sub_id) >= ($1, $2::party_id_type, $3, $4)
-       AND (fsp_id, party_id_type, identifier) < ($1, $2::party_id_type, $5)
-     ORDER BY fsp_id, party_id_type, identifier, sub_id LIMIT $8)
+     WHERE (fsp_id, party_id_type, identifier COLLATE "POSIX", sub_id) >= ($1, $2::party_id_type, $3, $4)
+       AND (fsp_id, party_id_type, identifier COLLATE "POSIX") < ($1, $2::party_id_type, $5)
+     ORDER BY fsp_id, party_id_type, identifier COLLATE "POSIX", sub_id LIMIT $8)
     UNION ALL
     (SELECT identifier, sub_id, bool_or(changed_at >= $6 AND changed_at < $7 AND ($9::text IS NULL OR currency = $9))
      FROM alias_currencies
-     WHERE (fsp_id, party_id_type, identifier, sub_id) >= ($1, $2::party_id_type, $3, $4)
-       AND (fsp_id, party_id_type, identifier) < ($1, $2::party_id_type, $5)
-     GROUP BY fsp_id, party_id_type, identifier, sub_id
-     ORDER BY fsp_id, party_id_type, identifier, sub_id LIMIT $8)
+     WHERE (fsp_id, party_id_type, identifier COLLATE "POSIX", sub_id) >= ($1, $2::party_id_type, $3, $4)
+       AND (fsp_id, party_id_type, identifier COLLATE "POSIX") < ($1, $2::party_id_type, $5)
+     GROUP BY fsp_id, party_id_type, identifier COLLATE "POSIX", identifier, sub_id
+     ORDER BY fsp_id, party_id_type, identifier COLLATE "POSIX", sub_id LIMIT $8)
 ) AS keys GROUP BY identifier, sub_id ORDER BY identifier, sub_id LIMIT $8
 
 -- name: snapshot_time() -> SnapshotRow

@@ -521,6 +521,6 @@ async def test_gateways_find_the_operations_and_what_limits_them(database_url: s
             is_own = bool(EXPECTED[endpoint] & OWN) and "nobody" not in EXPECTED[endpoint]
             assert scope == (["fsps"] if "{fsp_id}" in endpoint else scope)
             if scope and "{fsp_id}" not in endpoint:
-                assert is_own or endpoint == "GET /admin/v1/credentials"
+                assert is_own or endpoint in ("GET /admin/v1/credentials", "GET /admin/v1/sessions")
         assert scopes["GET /admin/v1/fsps"] == scopes["GET /admin/v1/credentials"] == ["fsps"]
         assert scopes["POST /admin/v1/fsps"] == scopes["GET /admin/v1/me"] == []
