@@ -52,6 +52,7 @@ HEADER: Final = "kind,identifier,sub_id,currency,country,action\n"
 OK: Final = 200
 SEE_OTHER: Final = 303
 DEFECT: Final = 500
+BUSY: Final = 503
 PAGES_MAX: Final = 40  # of one list
 EVENTS: Final = 30  # that are looked at, for each other thing
 TEXTS_MAX: Final = 2_000
@@ -173,9 +174,14 @@ class House:
         self.api.patch(f"/fsps/{fsp_id}", json=members).raise_for_status()
 
     def create(self, path: str, body: dict[str, Any], client: httpx.Client | None = None) -> Any:
-        answer = (client or self.api).post(path, json=body)
-        assert answer.is_success, answer.text
-        return answer.json()
+        def ask() -> bool:
+            answers.append((client or self.api).post(path, json=body))
+            return answers[-1].status_code != BUSY
+
+        answers: list[httpx.Response] = []
+        until(ask)
+        assert answers[-1].is_success, answers[-1].text
+        return answers[-1].json()
 
     def ask_for_change(self) -> str:
         body = {"kind": "ALIAS", "identifier": f"waits{next(self.numbers)}", "reason": "asked"}
@@ -639,6 +645,7 @@ def test_hostile_texts_change_no_page(house: House, complete: bool) -> None:
     for _ in range(ROUNDS if complete else 1):
         for name in house.list_forms():
             house.try_form(name, (lambda group: EACH if group in WRITTEN else 1) if complete else lambda _: 1)
+        print(f"sent {house.counts['sent']}, findings {len(house.findings)}", flush=True)
     house.is_learning, house.stray = False, []
     house.walk(250 if complete else 3)
     house.findings += [house.describe(one) for one in house.stray if one.parts - house.parts]
