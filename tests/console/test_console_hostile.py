@@ -195,7 +195,17 @@ class House:
         body = {"role": "dfsp-maker", "fspId": "redbank", "label": "a key"}
         return str(self.create("/credentials", body)["credential"]["credentialId"])
 
+    def make_room_for_a_key(self) -> None:
+        """Remove the older half of the keys: an FSP has 8 at most."""
+        for key in self.api.get("/fsps/redbank/jws-keys").json()["items"][4:]:
+            self.api.delete(f"/fsps/redbank/jws-keys/{key['keyId']}").raise_for_status()
+
+    def find_new_jws_key(self) -> tuple[Person, str]:
+        self.make_room_for_a_key()
+        return self.chief, "/fsps/redbank/jws-keys/new"
+
     def add_jws_key(self) -> str:
+        self.make_room_for_a_key()
         body = {"label": "a key", "pem": _make_pem(next(self.numbers))}
         return str(self.create("/fsps/redbank/jws-keys", body)["keyId"])
 
@@ -229,7 +239,7 @@ class House:
             "make_secret": lambda: (self.chief, f"/keys/{self.add_key()}/rotate"),
             "do_revoke_key": lambda: (self.chief, f"/keys/{self.add_key()}/revoke"),
             "drop_jws_key": lambda: (self.chief, f"/fsps/redbank/jws-keys/{self.add_jws_key()}/remove"),
-            "add_jws_key": lambda: (self.chief, "/fsps/redbank/jws-keys/new"),
+            "add_jws_key": self.find_new_jws_key,
             "save_fsp": lambda: (self.chief, "/fsps/redbank/change"),
             "set_endpoints": lambda: (self.chief, "/fsps/redbank/endpoints"),
             "set_fsp_status": self.find_status,
