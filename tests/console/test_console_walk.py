@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import pytest
 from browser import WAIT_MS
 from oracle_process import until
+from playwright.async_api import TimeoutError as PlaywrightTimeoutError
 from playwright.async_api import expect
 
 from oracle.api.console.formats import format_number
@@ -119,8 +120,11 @@ class Keyboard(Hands):
 
     async def choose_file(self, selector: str, file: Path) -> None:
         await self._reach(selector)
-        async with self.page.expect_file_chooser() as coming:
-            await self.page.keyboard.press("Space")
+        for patience_ms in (WAIT_MS / 6, WAIT_MS):  # a busy browser can lose the key
+            with suppress(PlaywrightTimeoutError):
+                async with self.page.expect_file_chooser(timeout=patience_ms) as coming:
+                    await self.page.keyboard.press("Space")
+                break
         await (await coming.value).set_files(file)
 
     async def see(self, selector: str, text: str = "") -> None:
