@@ -70,8 +70,8 @@ HALF: Final = 0.5
 NEAR: Final = 0.75
 
 # KEYS: the hash.  ARGV: the field of this process, or '' if it has no share; the time in ms after which a process is
-# gone; '1' to remove what is full and who is gone; '1' if this process ends, or has no share; the id of the hash that
-# this process knows, or ''.  Then for each FSP: its field, by how many ms its bucket is full later, how many ms an
+# gone; '1' to remove full buckets and ended processes; '1' if this process ends or has no share; the id of the
+# hash that this process knows, or ''.  Then for each FSP: its field, by how many ms its bucket is full later, how many ms an
 # empty bucket takes to be full, and how far in the future that can be at most.
 # Returns the time in ms, the id of the hash, the number of processes, the hash as it was, and for each FSP its tokens,
 # the share that was taken from them, or -1, and in how long it is full: each as ms of refill.  Nothing is done, and the
@@ -109,7 +109,7 @@ if ARGV[1] ~= '' then
     redis.call('HSET', KEYS[1], ARGV[1], now)
     processes = processes + 1
 end
-local told = {}
+local balances = {}
 for i = 6, #ARGV, 4 do
     local full = math.min(math.max(known[ARGV[i]] or 0, now) + ARGV[i + 1], now + ARGV[i + 3])
     local size = tonumber(ARGV[i + 2])
@@ -121,9 +121,9 @@ for i = 6, #ARGV, 4 do
     redis.call('HSET', KEYS[1], ARGV[i], string.format('%.3f', full))
     redis.call('PEXPIRE', KEYS[1], 86400000)
     known[ARGV[i]] = full
-    told[#told + 1] = string.format('%.3f', left)
-    told[#told + 1] = string.format('%.3f', share)
-    told[#told + 1] = string.format('%.3f', full - now)
+    balances[#balances + 1] = string.format('%.3f', left)
+    balances[#balances + 1] = string.format('%.3f', share)
+    balances[#balances + 1] = string.format('%.3f', full - now)
 end
 if ARGV[1] ~= '' then redis.call('PEXPIRE', KEYS[1], 86400000) end
 if ARGV[4] == '1' then redis.call('HDEL', KEYS[1], ARGV[1]) end
@@ -134,7 +134,7 @@ if ARGV[3] == '1' then
         if at < gone then redis.call('HDEL', KEYS[1], field) end
     end
 end
-return {now, id, processes, all, told}
+return {now, id, processes, all, balances}
 """
 
 # Redis has lost the hash: write what one process knows of it.  The first one does; what another one knows can be older
@@ -157,8 +157,8 @@ return {redis.call('HGET', KEYS[1], '  id'), first}
 """
 
 
-class Told(NamedTuple):
-    """What Redis tells of one FSP, as ms of its refill."""
+class Balance(NamedTuple):
+    """What Redis has of one FSP, as ms of its refill."""
 
     left: float
     share: float  # -1: nothing was taken for this process
@@ -170,7 +170,7 @@ class State(NamedTuple):
 
     tokens: Mapping[str, float]  # of the FSPs whose bucket is not full
     processes: int
-    told: Sequence[Told] = ()  # for each FSP that was sent
+    balances: Sequence[Balance] = ()  # for each FSP that was sent
     hash_id: bytes = b""
     full_in: Mapping[bytes, float] = MappingProxyType({})  # ms, of the FSPs whose bucket is not full
 
@@ -190,7 +190,7 @@ class Correction:
         enforces: bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`processes`: how many share the budgets, as long as Redis has not told.
+        """`processes`: how many share the budgets, as long as Redis has not answered.
 
         `enforces`: from the first reading of the FSPs on.
         """
@@ -206,7 +206,7 @@ class Correction:
         self._times = 0
         self._hash_id = b""
         self._full_in: dict[bytes, float] = {}  # ms, of FSPs, at the last correction that Redis took
-        self._told_at = clock()
+        self._corrected_at = clock()
         self._uncounted = dict.fromkeys(FSP_CLASSES, 0.0)  # tokens
         self._near: set[Bucket] = set()  # to be corrected although this process may not use them
         self._failing = logs.Condition(log, "The correction of budgets through Redis", good="works")
@@ -235,7 +235,7 @@ class Correction:
                 self._refill_alone(bucket, passed_s)
         else:
             self._count_tokens(taken)
-            self._share(buckets, taken, dict(zip(sent, state.told, strict=True)), state)
+            self._share(buckets, taken, dict(zip(sent, state.balances, strict=True)), state)
         self._buckets.refusing = self._buckets.enforces and any(bucket.left <= 0 for bucket in buckets)
         self._metrics.set("budget_corrected", float(state is not None))
         return state is not None
@@ -264,12 +264,12 @@ class Correction:
                 self._failing.now("fails; each process goes on with its share", reason=str(exc))
             return None
         self._failing.now("works")
-        if len(state.told) != len(sent):
+        if len(state.balances) != len(sent):
             return None
-        self._hash_id, self._told_at = state.hash_id, self._clock()
+        self._hash_id, self._corrected_at = state.hash_id, self._clock()
         self._full_in = dict(state.full_in)
         self._full_in.update(
-            (bucket.fsp_id.encode(), told.full_in) for bucket, told in zip(sent, state.told, strict=True)
+            (bucket.fsp_id.encode(), balance.full_in) for bucket, balance in zip(sent, state.balances, strict=True)
         )
         return state
 
@@ -278,7 +278,7 @@ class Correction:
 
     async def _restore(self, session: Session) -> None:
         """Write again what Redis has lost, unless another process has.  Raises Unreachable."""
-        passed_ms = (self._clock() - self._told_at) * 1000
+        passed_ms = (self._clock() - self._corrected_at) * 1000
         arguments: list[bytes | int] = [self._field + b" restored"]
         for field, full_in in self._full_in.items():
             if full_in > passed_ms:
@@ -293,7 +293,7 @@ class Correction:
         self,
         buckets: Sequence[Bucket],
         taken: Mapping[Bucket, float],
-        told: Mapping[Bucket, Told],
+        balances: Mapping[Bucket, Balance],
         state: State,
     ) -> None:
         self.processes = max(1, state.processes)
@@ -301,11 +301,11 @@ class Correction:
         for bucket in buckets:
             size = self._classes.sizes[bucket.fsp_class]
             left, share = state.tokens.get(bucket.fsp_id, float(size.tokens)), -1.0
-            if bucket in told:
-                left, share = (ms / 1000 * size.refill_s for ms in told[bucket][:2])
+            if bucket in balances:
+                left, share = (ms / 1000 * size.refill_s for ms in balances[bucket][:2])
             if left < NEAR * size.tokens:
                 self._near.add(bucket)
-            since = bucket.granted - bucket.left - taken.get(bucket, 0.0)  # while Redis answered: told the next time
+            since = bucket.granted - bucket.left - taken.get(bucket, 0.0)  # while Redis answered: charged the next time
             bucket.lent = max(share, 0.0)
             if share < 0:
                 kept = HALF * size.tokens if self.processes > 1 else 0.0
@@ -362,9 +362,9 @@ async def charge(session: Session, prefix: str, classes: Classes, tokens: Mappin
 
 def read_state(reply: object, classes: Classes) -> State:
     """Read the reply of the script.  A value that another program wrote counts as a full bucket."""
-    if not isinstance(reply, list) or len(reply) != len(("now", "id", "processes", "all", "told")):
+    if not isinstance(reply, list) or len(reply) != len(("now", "id", "processes", "all", "balances")):
         return State({}, 0)
-    now, hash_id, processes, fields, told = reply
+    now, hash_id, processes, fields, balances = reply
     tokens: dict[str, float] = {}
     full_in: dict[bytes, float] = {}
     for field, value in zip(fields[::2], fields[1::2], strict=True):
@@ -376,7 +376,11 @@ def read_state(reply: object, classes: Classes) -> State:
         tokens[fsp_id] = max(size.tokens - later_ms / 1000 * size.refill_s, -DEBT_SIZES * size.tokens)
         full_in[field] = later_ms
     return State(
-        tokens, processes, [Told(*map(float, told[at : at + 3])) for at in range(0, len(told), 3)], hash_id, full_in
+        tokens,
+        processes,
+        [Balance(*map(float, balances[at : at + 3])) for at in range(0, len(balances), 3)],
+        hash_id,
+        full_in,
     )
 
 

@@ -1,4 +1,4 @@
-"""`oracle session …`: who is signed in to the console, and the end of sessions."""
+"""`oracle session …`: lists the sessions of the console, and ends them."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from oracle.store.sessions import UnfitSession
 
 STREAM_ROWS: Final = 1_000
 # How long a portion of a stream can take on a busy server, seconds.  The limit of a statement (PostgresLimits) is too
-# short for it: the plan may have to sort first, and who reads a file that broke off must begin anew.
+# short for it: PostgreSQL must sort first in some plans, and the reader of a broken file must begin again.
 PORTION_MAX_S: Final = 60.0
 FORGET_S: Final = 10.0
 

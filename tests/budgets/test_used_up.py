@@ -173,7 +173,7 @@ async def test_an_fsp_of_another_scheme_that_the_settings_name_has_a_bucket_of_i
 async def test_changes_at_the_same_time_cannot_try_more_than_their_tokens_pay(
     database_url: str, redis_url: str, costs: tuple[int, int]
 ) -> None:
-    """Whatever tells most: removals of what nobody has registered, or of what others have."""
+    """The dearest answers count: removals of unregistered aliases, and of aliases of other FSPs."""
     conflict, nobody = costs
     settings: dict[str, Any] = {"budget_cost_conflict": conflict, "budget_cost_nobody": nobody}
     async with open_hub(database_url, redis_url, **settings) as hub:

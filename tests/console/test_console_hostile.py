@@ -678,7 +678,7 @@ def test_what_is_stored_is_shown_as_it_is(house: House) -> None:
 _PARSE: Final = """pages => [...new Set(pages.flatMap(page =>
   [...new DOMParser().parseFromString(page, "text/html").querySelectorAll("*")].map(one =>
     [one.localName.toLowerCase(), ...one.getAttributeNames().map(name => name.toLowerCase()).sort()].join(" "))))]"""
-# Adds a line with a text of a person in the middle, and says where what is after it stands.
+# Adds a line with a text of a person in the middle, and returns the texts that move their neighbours.
 _TURN: Final = """texts => texts.filter(text => {
   const line = document.createElement("p");
   const [first, given, next, last] = ["i", "bdi", "i", "i"].map(tag => document.createElement(tag));

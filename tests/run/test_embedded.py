@@ -641,7 +641,7 @@ async def test_root_that_cannot_become_another_user_is_asked_to_run_as_a_plain_u
 @pytest.mark.skipif(not AS_ROOT, reason="a plain user runs every test of this file")
 def test_a_plain_user_needs_nothing_of_root(new_dir: Path) -> None:
     if not can_pass(NOBODY, Path(embedded.__file__)) or not can_pass(NOBODY, Path(asyncpg.__file__)):
-        # Nothing is chmodded for a test; the same run as a plain user covers it.
+        # A test changes no rights of directories that are not its own.  A run as a plain user covers this case.
         pytest.skip("the virtual environment lies below a directory that only root may pass")
     new_dir.parent.chmod(0o711)
     new_dir.mkdir(mode=0o700)

@@ -177,7 +177,7 @@ async def test_one_holder_has_at_most_half_of_a_lane(database_url: str) -> None:
 
 
 async def test_a_portion_of_a_stream_can_take_longer_than_a_statement(database_url: str) -> None:
-    """PostgreSQL may have to sort first, and a busy one takes its time."""
+    """PostgreSQL sorts before the first row, and a busy server needs long for it."""
     connection = await asyncpg.connect(database_url, command_timeout=0.5)
     try:
         with pytest.raises(TimeoutError):

@@ -97,7 +97,7 @@ class Visit:
 
     @property
     def caller(self) -> Caller:
-        """Who is signed in.  Only a page that is open has none."""
+        """The person who is signed in.  Only an open page has none."""
         assert self.caller_or_none is not None  # noqa: S101 - `console` lets nobody else come here
         return self.caller_or_none
 

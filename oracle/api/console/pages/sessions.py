@@ -1,4 +1,4 @@
-"""Who is signed in to the console, and the end of sessions of other people.  One's own are in `account`, too."""
+"""Lists the sessions of all people in the console, and ends them.  A person's own sessions are in `account`, too."""
 
 from __future__ import annotations
 
