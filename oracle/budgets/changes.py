@@ -1,11 +1,11 @@
-"""What changes cost: only an answer that tells something about other FSPs takes tokens.
+"""What changes cost: only an answer that shows something about other FSPs takes tokens.
 
 A registration that succeeds costs nothing.  An alias that another FSP holds costs `conflict`, and one that nobody has
-registered costs `nobody`: a removal or an update tells that.
+registered costs `nobody`: a removal or an update shows that.
 
-With `enforce`, an FSP with an empty bucket cannot try: a refusal of ours in place of a conflict would tell it as much.
-And the tokens for what tells most are taken before the try and given back after it: else changes that run at the same
-time could all be tried with the tokens for one.
+With `enforce`, an FSP with an empty bucket cannot try: a refusal of ours in place of a conflict would show it as much.
+Each try first takes the tokens of its dearest answer, and gives back afterwards what it did not cost.  Without that,
+changes that run at the same time could all be tried with the tokens for one.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def find_cost(budgets: Buckets, news: News) -> float:
 
 
 def reserve(budgets: Buckets, bucket: Bucket, wanted: int) -> tuple[float, int]:
-    """Take the tokens for so many changes, or for fewer, as if each told most; return them, and how many can try."""
+    """Take the tokens for so many changes, or fewer, at the dearest price; return them, and how many can try."""
     most = max(budgets.conflict, budgets.nobody)
     if not budgets.enforces or not most:
         return 0.0, wanted

@@ -71,8 +71,8 @@ NEAR: Final = 0.75
 
 # KEYS: the hash.  ARGV: the field of this process, or '' if it has no share; the time in ms after which a process is
 # gone; '1' to remove full buckets and ended processes; '1' if this process ends or has no share; the id of the
-# hash that this process knows, or ''.  Then for each FSP: its field, by how many ms its bucket is full later, how many ms an
-# empty bucket takes to be full, and how far in the future that can be at most.
+# hash that this process knows, or ''.  Then for each FSP: its field, by how many ms its bucket is full later, how many
+# ms an empty bucket takes to be full, and how far in the future that can be at most.
 # Returns the time in ms, the id of the hash, the number of processes, the hash as it was, and for each FSP its tokens,
 # the share that was taken from them, or -1, and in how long it is full: each as ms of refill.  Nothing is done, and the
 # id is '', if the hash is not the one that this process knows.
