@@ -187,10 +187,11 @@ def nurse(control: socket.socket) -> None:
             if not request:
                 break
             status = socket.socket(fileno=descriptors.pop())
-            pid = fork()
+            asked = json.loads(request)
+            pid = fork(asked["command"], arguments)
             if pid == 0:
                 os.setsid()
-                become(json.loads(request), dict(enumerate(descriptors)), arguments)
+                become(asked, dict(enumerate(descriptors)))
             for descriptor in descriptors:
                 os.close(descriptor)
             statuses[pid] = status
@@ -213,26 +214,36 @@ def report_ends(statuses: dict[int, socket.socket]) -> None:
 # A copy ---------------------------------------------------------------------------------------------------------
 
 
-def fork() -> int:
-    """Fork, so that no signal to the child reaches a handler of its parent."""
+def fork(words: list[str], arguments: tuple[int, int]) -> int:
+    """Fork, so that no signal to the child reaches a handler of its parent.
+
+    The child shows these words as its arguments before the parent goes on, as after an exec: else who looks for a
+    worker right then finds one more supervisor.
+    """
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
+    shown, showing = os.pipe()
     every = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     with warnings.catch_warnings():
         # Python 3.12 and newer warn where a supervisor has a thread: a copy uses none of its parent's locks.
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid == 0:
+        show_arguments(words, arguments)
         signal.set_wakeup_fd(-1)
         for number in signal.valid_signals():
             if callable(signal.getsignal(number)):
                 signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.close(showing)
+    if pid:
+        os.read(shown, 1)  # the end of it, when the child has shown them or is dead
+    os.close(shown)
     signal.pthread_sigmask(signal.SIG_SETMASK, every)
     return pid
 
 
-def become(request: dict[str, Any], descriptors: dict[int, int], arguments: tuple[int, int]) -> NoReturn:
+def become(request: dict[str, Any], descriptors: dict[int, int]) -> NoReturn:
     """Become the command in this process, which was just forked; `descriptors`: what each of its descriptors is."""
     code = 1
     try:
@@ -242,10 +253,8 @@ def become(request: dict[str, Any], descriptors: dict[int, int], arguments: tupl
         if request["cwd"]:
             os.chdir(request["cwd"])
         open_streams()
-        command = request["command"]
-        show_arguments(command, arguments)
-        asyncio.create_subprocess_exec = worker_forker(arguments, asyncio.create_subprocess_exec)
-        code = run(*command[1:])
+        asyncio.create_subprocess_exec = worker_forker(find_arguments(), asyncio.create_subprocess_exec)
+        code = run(*request["command"][1:])
     finally:
         os._exit(code)
 
@@ -341,13 +350,13 @@ def worker_forker(arguments: tuple[int, int], execute: Any) -> Any:
         same = choose_environment(options.get("env") or {}) == choose_environment(dict(os.environ))
         if not same or not is_ours(command) or "worker" not in command[2:4]:
             return await execute(*command, **options)
-        pid = fork()
+        pid = fork(list(command), arguments)
         if pid == 0:
             os.setpgid(0, options["process_group"])
             ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
             nothing = os.open(os.devnull, os.O_RDWR)
             descriptors = {0: nothing, 1: 1, 2: 2, **{given: given for given in options["pass_fds"]}}
-            become({"command": command, "env": options["env"], "cwd": ""}, descriptors, arguments)
+            become({"command": command, "env": options["env"], "cwd": ""}, descriptors)
         return Worker(pid)
 
     return start_worker
