@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from oracle.commands import alias_export, doubtful_aliases
-from oracle.commands.batches import explain_waiting
+from oracle.commands.batch_words import explain_waiting
 from oracle.commands.failures import Misused
 from oracle.commands.identifier_files import is_file_name, read_identifiers
 from oracle.commands.kept_keys import quote_word

@@ -33,7 +33,7 @@ import oracle.commands
 import oracle.commands.client
 from oracle.audit import log
 from oracle.audit.keys import KeyFile, create_first_key
-from oracle.commands import batches
+from oracle.commands import batch_calls, batch_uploads
 from oracle.commands.client import RETRY_PAUSES_S, Client, ClientError, Upload
 from oracle.commands.output import write_output
 from oracle.commands.progress import Progress
@@ -840,7 +840,7 @@ def test_a_lost_connection_names_the_command_that_follows_the_import(
 
     file = tmp_path / "left.csv"
     file.write_text(HEADER + rows(60, 1))
-    monkeypatch.setattr(batches, "follow", fail)
+    monkeypatch.setattr(batch_uploads, "follow", fail)
     done = shell.as_key(maker_key, "import", str(file))
     assert (done.code, done.out) == (1, "")
     assert re.search(
@@ -1110,10 +1110,10 @@ def test_following_a_batch_survives_longer_failures_than_retries_do(client: Clie
     unreliable.answers = [json.dumps({**batch, "state": state}).encode() for state in ("applying", "done")]
     unreliable.failures = [*["break"] * 9, "", *["503"] * 9]
     with Progress() as progress:
-        assert batches.follow(client, batch, progress, through_approval=True, poll_every_s=0)["state"] == "done"
+        assert batch_calls.follow(client, batch, progress, through_approval=True, poll_every_s=0)["state"] == "done"
         unreliable.failures = ["break"] * 99
         with pytest.raises(ClientError, match="cannot be reached"):
-            batches.follow(client, batch, progress, through_approval=True, poll_every_s=0, silence_max_s=0)
+            batch_calls.follow(client, batch, progress, through_approval=True, poll_every_s=0, silence_max_s=0)
 
 
 def test_an_answer_of_another_server_is_reported(client: Client, unreliable: Unreliable) -> None:

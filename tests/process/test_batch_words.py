@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from oracle.commands.batches import summarise
+from oracle.commands.batch_words import summarise
 
 FILE: dict[str, Any] = {
     "batchId": 12, "fspId": "bluebank", "state": "done", "fileName": "march.csv", "fileFormat": "csv",
