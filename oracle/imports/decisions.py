@@ -13,14 +13,12 @@ A batch can be cancelled at any time before its end: applied rows stay, and the 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from oracle import errors
 from oracle.names import find_way, fold
-from oracle.store.postgres import Transaction
-
-Rows = Callable[..., Awaitable[list[Any]]]
+from oracle.store.postgres import Rows, Transaction
 
 FINAL: Final = frozenset({"done", "rejected", "cancelled", "failed"})
 

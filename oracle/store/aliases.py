@@ -36,6 +36,9 @@ from oracle.store.base import OwnRegistration, Registration
 from oracle.store.postgres import Transaction
 from oracle.store.rows import AllowanceRow, ExaminedRow, KeyRow, OwnEntryRow, RegistrationRow
 
+# Lookups are answered with FSPs of these statuses, and only such an FSP can register aliases.
+ANSWERED_STATUSES: Final = frozenset({"active", "provisional"})
+
 TRIES_MAX: Final = 4  # for entries that others remove between two statements
 
 Effect = Literal[
@@ -138,7 +141,7 @@ def _read_allowance(row: AllowanceRow | ExaminedRow | None, *, by_hub: bool) -> 
     """Raises UnknownFsp, HubChangesOff."""
     if row is None or row["status"] is None:
         raise errors.UnknownFsp("The FSP is not known to the directory")
-    if row["status"] not in ("active", "provisional"):
+    if row["status"] not in ANSWERED_STATUSES:
         raise errors.UnknownFsp("The FSP is not active")
     if by_hub and not row["hub_changes"]:
         raise errors.HubChangesOff

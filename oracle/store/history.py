@@ -25,13 +25,13 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from oracle.identifiers.prefix import list_prefixes
+from oracle.store.aliases import ANSWERED_STATUSES
 from oracle.store.cache.values import Entry
 from oracle.store.postgres import Postgres
 from oracle.store.queries import QUERIES
 from oracle.store.routes import fits, rank
 from oracle.store.rows import FinalRow
 
-ANSWERED: Final = frozenset({"active", "provisional"})
 WORK: Final = 20_000  # rows: about 50 ms
 SPANS_MAX: Final = 60  # spans of time that one page looks into
 BULK_ROWS: Final = 1_000
@@ -165,7 +165,7 @@ class Situation:
     def mask_fsp(self, fsp_id: str) -> str:
         """Give the FSP back, or '' where its status keeps lookups from answering with it."""
         version = self.statuses.get(fsp_id)
-        return fsp_id if version is not None and version.status in ANSWERED else ""
+        return fsp_id if version is not None and version.status in ANSWERED_STATUSES else ""
 
     def list_routes(self) -> list[RouteVersion]:
         """List the routes whose prefix begins this identifier, of any kind and valid at any time."""

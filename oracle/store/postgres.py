@@ -32,6 +32,7 @@ from oracle.store.rows import GenerationRow, TurnRow
 from oracle.store.servers import READ_ONLY, Servers
 
 _AnyLane = TypeVar("_AnyLane", bound=Lane)
+Rows = Callable[..., Awaitable[list[Any]]]  # runs a named query, as `Postgres.rows` and `Transaction.rows` do
 
 WRITES_MAX: Final = 8
 # The processes for administrators and auditors have three lanes more.  docs/operate.md names the sums.

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from oracle.api.admin.callers import INSIDE, Caller, Entered, Fetch, Inside, Outside, Ways, fetch_closed
+from oracle.api.admin.callers import INSIDE, Caller, Entered, Inside, Outside, Ways, fetch_closed
 from oracle.api.admin.problems import Refusal
 from oracle.api.admin.rate_limits import describe_limit
 from oracle.errors import DirectoryUnavailable
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from litestar.connection import ASGIConnection
     from litestar.handlers.base import BaseRouteHandler
 
-    from oracle.store.postgres import Postgres
+    from oracle.store.postgres import Postgres, Rows
 
 log = logs.Log(__name__)
 
@@ -292,7 +292,7 @@ def _bearer(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-async def is_still_valid(rows: Fetch, caller: Caller) -> bool:
+async def is_still_valid(rows: Rows, caller: Caller) -> bool:
     """Ask whether the secret of a call is still valid: it can be replaced or revoked during a long call.
 
     A session can end as well.  Without a key, only a closed FSP ends a call; see `callers`.  `rows` runs a named query.

@@ -29,7 +29,7 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 from oracle.api.admin.alias_list import Filter, OfCurrency, Prefix, is_wanted_state, read_beginnings
 from oracle.api.admin.aliases import READERS, AliasEntry, state_of
 from oracle.api.admin.calls import Call, Resource
-from oracle.api.admin.fsps import fetch_default_country, no_such_fsp
+from oracle.api.admin.fsps import fetch_default_country, fetch_rules
 from oracle.api.admin.operations import operation
 from oracle.api.admin.streams import READINGS, Streamed
 from oracle.api.admin.times import read_time
@@ -106,10 +106,7 @@ async def export_aliases(
     """
     since, until = read_time("changedFrom", changed_from), read_time("changedTo", changed_to)
     wanted = Filter.of(fsp_id, kind, wanted_state, since, until, currency, read_beginnings(reading, kind, prefix))
-    found = await call.postgres.rows("fsp_status", fsp_id)
-    if not found:
-        raise no_such_fsp()
-    status = found[0]["status"]
+    status = (await fetch_rules(call.postgres.rows, fsp_id))["status"]
     asked = {"kind": kind, "prefix": prefix, "currency": wanted.currency, "state": wanted_state, "from": since,
              "to": until, "as": form}  # fmt: skip
     await record(call, "aliases", None, fsp_id, asked)

@@ -33,12 +33,11 @@ from oracle.api.admin.aliases import (
     state_of,
 )
 from oracle.api.admin.calls import Call, Resource
-from oracle.api.admin.fsps import no_such_fsp
+from oracle.api.admin.fsps import fetch_rules
 from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
 from oracle.api.admin.problems import Refusal
 from oracle.api.admin.routes import make_bad_prefix
-from oracle.api.admin.stored import Rows
 from oracle.api.admin.times import read_time
 from oracle.api.admin.values import (
     AliasState,
@@ -55,6 +54,7 @@ from oracle.identifiers import (
     find_scheme,
 )
 from oracle.identifiers.prefix import bound_above
+from oracle.store.postgres import Rows
 from oracle.store.rows import ListedAliasRow
 
 SCAN_MAX: Final = 2_000
@@ -213,10 +213,7 @@ async def list_aliases(
     wanted = Filter.of(fsp_id, kind, wanted_state, since, until, currency, read_beginnings(reading, kind, prefix))
     cursors = Cursors(call.caller, "aliases", *wanted)
     position: Any = cursors.open(cursor, ListPosition if prefix is None else KeyPosition)
-    known = await call.postgres.rows("fsp_status", fsp_id)
-    if not known:
-        raise no_such_fsp()
-    status = known[0]["status"]
+    status = (await fetch_rules(call.postgres.rows, fsp_id))["status"]
     if not is_wanted_state(wanted_state, status):
         return call.read(AliasPage(items=[], next=None))
     fetch: Any = fetch_page if prefix is None else _fetch_beginning

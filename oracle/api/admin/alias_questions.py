@@ -21,7 +21,7 @@ from oracle.api.admin.aliases import (
     state_of,
 )
 from oracle.api.admin.calls import Body, Call, Resource, answer
-from oracle.api.admin.fsps import fetch_default_country, no_such_fsp
+from oracle.api.admin.fsps import fetch_default_country, fetch_rules
 from oracle.api.admin.operations import operation
 from oracle.api.admin.problems import ItemProblem, refusal_of
 from oracle.api.admin.stored import AsStored, read_stored_key
@@ -125,8 +125,7 @@ async def check_aliases(
     call: NamedDependency[Call], reading: NamedDependency[Reading], fsp_id: FromPath[str], data: JSONBody[AliasNames]
 ) -> Response[bytes]:
     rows = call.postgres.rows
-    if not await rows("fsp_status", fsp_id):
-        raise no_such_fsp()
+    await fetch_rules(rows, fsp_id)  # refuses an unknown FSP
     keys, read = _read_items(reading, data.items, await fetch_default_country(rows, fsp_id))
     found = await rows("alias_entries", fsp_id, *zip(*keys, strict=True)) if keys else []
     there = {keys[row["ord"] - 1] for row in found}

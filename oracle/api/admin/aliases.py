@@ -36,13 +36,12 @@ from oracle.api.admin.access import allow
 from oracle.api.admin.batches import Batch, describe_batches, refuse_excess
 from oracle.api.admin.budgets import Budgets
 from oracle.api.admin.calls import Body, Call, Resource, answer, answer_of
-from oracle.api.admin.fsps import fetch_default_country, no_such_fsp, path_of
+from oracle.api.admin.fsps import fetch_default_country, fetch_rules, path_of
 from oracle.api.admin.keeping import Answer
 from oracle.api.admin.operations import operation
 from oracle.api.admin.problems import Refusal, refusal_of
-from oracle.api.admin.stored import AsStoredQuery, Rows, find_key
+from oracle.api.admin.stored import AsStoredQuery, find_key
 from oracle.api.admin.values import (
-    ANSWERED_STATUSES,
     LINE_PATTERN,
     AliasState,
     Country,
@@ -70,9 +69,9 @@ from oracle.identity.identity import Role
 from oracle.imports import one_alias
 from oracle.imports.one_alias import OneChange
 from oracle.store import aliases
-from oracle.store.aliases import Allowance
+from oracle.store.aliases import ANSWERED_STATUSES, Allowance
 from oracle.store.base import Registration
-from oracle.store.postgres import Transaction
+from oracle.store.postgres import Rows, Transaction
 from oracle.store.rows import OwnEntryRow
 
 WRITERS: Final = allow(Role.OPERATOR, Role.MAKER)
@@ -320,10 +319,8 @@ async def remove_alias(
 
 async def _require_permitted(rows: Rows, fsp_id: str, kind: str, currency: str | None, reading: Reading) -> None:
     """Raises Refusal 404, 409.  The change itself looks again at the currency and the PartyIdType."""
-    found = await rows("fsp_status", fsp_id)
-    if not found:
-        raise no_such_fsp()
-    kinds, currencies = found[0]["kinds"], found[0]["currencies"]
+    rules = await fetch_rules(rows, fsp_id)
+    kinds, currencies = rules["kinds"], rules["currencies"]
     if kinds is not None and not reading.is_permitted(kind.upper(), kinds):
         raise _make_not_allowed(fsp_id, kind.upper(), "kinds", kinds)
     if currency and currencies is not None and currency not in currencies:

@@ -30,7 +30,7 @@ from oracle.api.admin.fsps import READERS
 from oracle.api.admin.keeping import Answer
 from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
-from oracle.api.admin.people import ByQuery, Rows, find_people, name_people
+from oracle.api.admin.people import ByQuery, find_people, name_people
 from oracle.api.admin.problems import Refusal
 from oracle.api.admin.rate_limits import describe_limit
 from oracle.api.admin.streams import WATCHERS, Streamed
@@ -43,7 +43,7 @@ from oracle.identity.identity import Role
 from oracle.imports import chunks, decisions, one_alias, quota
 from oracle.imports.rows import FileRow
 from oracle.sentences import Sentence
-from oracle.store.postgres import Postgres, Transaction
+from oracle.store.postgres import Postgres, Rows, Transaction
 
 DECIDERS: Final = allow(Role.OPERATOR, Role.CHECKER)
 EVERYWHERE: Final = allow(Role.OPERATOR, Role.AUDITOR, Role.READER, narrows=True)

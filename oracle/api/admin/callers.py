@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -21,6 +20,7 @@ from oracle.api.admin.problems import Refusal
 from oracle.identity.gateway import USER, BadHeader, Unproven
 from oracle.identity.identity import Identity
 from oracle.identity.refused import Refused
+from oracle.store.postgres import Rows
 from oracle.telemetry import logs
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ log = logs.Log(__name__)
 
 DISBELIEF_S: Final = 60.0
 GATEWAY_S: Final = 3_600.0  # a gateway does not say until when somebody is signed in
-
-Fetch = Callable[..., Awaitable[list[Any]]]
 
 
 class Caller(Identity, frozen=True, kw_only=True):
@@ -150,6 +148,6 @@ def _refuse_role(detail: str) -> Refusal:
     return Refusal(403, "no_role", detail, "Ask the operator of the hub for a role")
 
 
-async def fetch_closed(rows: Fetch, fsp_ids: AbstractSet[str]) -> frozenset[str]:
+async def fetch_closed(rows: Rows, fsp_ids: AbstractSet[str]) -> frozenset[str]:
     """Return those FSPs that are closed.  Raises DirectoryUnavailable."""
     return frozenset(row["fsp_id"] for row in await rows("fsps_closed", sorted(fsp_ids)))

@@ -26,13 +26,13 @@ from oracle.api.admin.fsps import lock_fsp
 from oracle.api.admin.keeping import Answer
 from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
-from oracle.api.admin.people import NOBODY, Rows, fetch_people
+from oracle.api.admin.people import NOBODY, fetch_people
 from oracle.api.admin.problems import Refusal
 from oracle.api.admin.rate_limits import describe_limit
 from oracle.api.admin.times import Time, read_time
 from oracle.api.admin.values import FspId, FspIdQuery, Label, Reason
 from oracle.identity.identity import Role, Way
-from oracle.store.postgres import Transaction
+from oracle.store.postgres import Rows, Transaction
 
 GRACE_S: Final = 86_400
 _BOUND: Final = (Role.MAKER, Role.CHECKER)

@@ -22,15 +22,15 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from msgspec import Meta
 
-from oracle.api.admin.aliases import READERS
+from oracle.api.admin.aliases import READERS, state_of
 from oracle.api.admin.calls import Call, Resource
-from oracle.api.admin.fsps import no_such_fsp
+from oracle.api.admin.fsps import fetch_rules
 from oracle.api.admin.operations import operation
 from oracle.api.admin.pages import PAGE, Cursor, Cursors, Limit
-from oracle.api.admin.stored import Rows
-from oracle.api.admin.values import ANSWERED_STATUSES, AliasState
+from oracle.api.admin.values import AliasState
 from oracle.identifiers import BadIdentifier, PartyIdType, PartyKey, Reading, list_hub_currencies
 from oracle.sentences import Sentence
+from oracle.store.postgres import Rows
 from oracle.store.rows import ScannedEntryRow
 
 SCAN_MAX: Final = 20_000
@@ -101,10 +101,7 @@ async def list_doubtful_aliases(
 ) -> Response[bytes]:  # fmt: skip
     cursors = Cursors(call.caller, "doubtful aliases", fsp_id)
     position = cursors.open(cursor, _Position)
-    known = await call.postgres.rows("fsp_status", fsp_id)
-    if not known:
-        raise no_such_fsp()
-    state: AliasState = "answered" if known[0]["status"] in ANSWERED_STATUSES else "unanswered"
+    state = state_of((await fetch_rules(call.postgres.rows, fsp_id))["status"])
     page, following = await fetch_page(call.postgres.rows, reading, fsp_id, state, position or _START, limit)
     page.next = None if following is None else cursors.close(following)
     return call.read_page(page)

@@ -8,7 +8,7 @@ operator confirms it by setting it to active.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
@@ -41,7 +41,8 @@ from oracle.api.admin.values import (
 )
 from oracle.identifiers import Kind
 from oracle.identity.identity import Role
-from oracle.store.postgres import Transaction
+from oracle.store.postgres import Rows, Transaction
+from oracle.store.rows import AllowanceRow
 
 LOGO_BYTES_MAX: Final = 16_384  # the public list of prefixes repeats it, in Base64
 COUNTED_MAX: Final = 10_000  # aliases; to count these takes some 3 ms, and 10 million a second or more
@@ -182,7 +183,16 @@ async def lock_fsp(transaction: Transaction, fsp_id: str) -> Any:
     return rows[0]
 
 
-async def fetch_default_country(rows: Callable[..., Awaitable[list[Any]]], fsp_id: str) -> str | None:
+async def fetch_rules(rows: Rows, fsp_id: str) -> AllowanceRow:
+    """Fetch the status of an FSP, and what it can register.  Raises Refusal 404."""
+    found = await rows("fsp_status", fsp_id)
+    if not found:
+        raise no_such_fsp()
+    rules: AllowanceRow = found[0]
+    return rules
+
+
+async def fetch_default_country(rows: Rows, fsp_id: str) -> str | None:
     """Read the country of the phone numbers that the FSP writes without one; None also for an unknown FSP."""
     found = await rows("fsp_country", fsp_id)
     return found[0]["default_country"] if found else None

@@ -10,7 +10,7 @@ Others.   `4711 (signed in with hub)`, `4711 (through the gateway)`: what histor
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Final, NamedTuple
 
 from litestar.params import QueryParameter
@@ -19,6 +19,7 @@ from msgspec import Meta
 from oracle.api.admin.calls import Call
 from oracle.api.admin.problems import Refusal
 from oracle.names import fold, name_actor, name_person
+from oracle.store.postgres import Rows
 
 ACTOR_MAX: Final = 320  # of an identity provider: oidc:, an alias of up to 32 characters, and a subject of up to 255
 LISTED_MAX: Final = 10  # names in one refusal
@@ -35,8 +36,6 @@ By = Annotated[
 
 _WHOLE_NAME: Final = re.compile(r"(.+) \([^()]+\)")
 _OUTSIDE_NAME: Final = re.compile(r"(.+) \((?:signed in with ([a-z0-9-]+)|through the gateway)\)")
-
-Rows = Callable[..., Awaitable[list[Any]]]
 
 
 def name_people(people: Iterable[Sequence[str]], actors: Iterable[str | None]) -> dict[str | None, str]:

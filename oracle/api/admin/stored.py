@@ -11,8 +11,7 @@ otherwise   Today's reading; but if the FSP holds a key that is exactly what is 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from litestar.params import QueryParameter
 from msgspec import Meta
@@ -20,8 +19,7 @@ from msgspec import Meta
 from oracle.api.admin.fsps import fetch_default_country
 from oracle.api.admin.problems import Refusal
 from oracle.identifiers import PARTY_ID_TYPES, BadIdentifier, PartyKey, Reading, find_scheme, make_stored_key
-
-Rows = Callable[..., Awaitable[list[Any]]]  # of Postgres or of a Transaction
+from oracle.store.postgres import Rows
 
 IDENTIFIER_MAX: Final = 128  # characters; the directory stores no longer ones
 _AS_STORED: Final = "true: search for the identifier exactly as written, for one that was stored under older rules"

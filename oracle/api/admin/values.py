@@ -17,7 +17,6 @@ from oracle.imports.refusals import REFUSALS
 
 FspId = Annotated[str, Meta(pattern=forms.FSP_ID, description="1 to 32 visible ASCII characters (FSPIOP FspId)")]
 FspStatus = Literal["provisional", "active", "suspended", "closed"]
-ANSWERED_STATUSES: Final = ("active", "provisional")  # lookups are answered with FSPs of these
 AliasState = Literal["answered", "unanswered"]
 BatchState = Literal["validating", "waiting", "applying", "done", "rejected", "cancelled", "failed"]
 RemovalReason = Literal["user_requested", "account_closed", "moved", "fraud", "correction", "other"]

@@ -35,7 +35,6 @@ from oracle.api.admin.operations import operation
 from oracle.api.admin.routes import HUB_READERS
 from oracle.api.admin.times import Time, read_time
 from oracle.api.admin.values import (
-    ANSWERED_STATUSES,
     Country,
     Currency,
     FspStatus,
@@ -48,6 +47,7 @@ from oracle.identifiers import Kind, PartyIdType, PartyKey, Reading
 from oracle.identifiers.prefix import list_prefixes
 from oracle.sentences import Sentence
 from oracle.store import history
+from oracle.store.aliases import ANSWERED_STATUSES
 from oracle.store.cache.values import Entry
 from oracle.store.history import Situation
 from oracle.store.postgres import Postgres

@@ -25,7 +25,7 @@ from msgspec import Meta, field
 
 from oracle.api.admin.access import allow
 from oracle.api.admin.calls import Body, Call
-from oracle.api.admin.fsps import no_such_fsp
+from oracle.api.admin.fsps import fetch_rules
 from oracle.api.admin.pages import PAGE, PAGE_MAX
 from oracle.api.admin.people import ACTOR_MAX
 from oracle.api.admin.problems import Refusal
@@ -173,8 +173,8 @@ async def record(
     An empty list of events would look like a clean answer to a caller who mistyped the name.  No FSP disappears: FSPs
     are closed, not deleted.
     """
-    if fsp_id is not None and await call.postgres.row("fsp_status", fsp_id) is None:
-        raise no_such_fsp()
+    if fsp_id is not None:
+        await fetch_rules(call.postgres.rows, fsp_id)
     given = {name: value for name, value in (details or {}).items() if value is not None}
     party = (None, None, None) if key is None else tuple(key)
     caller = call.caller

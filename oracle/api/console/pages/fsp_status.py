@@ -9,6 +9,7 @@ from oracle.api.admin.problems import Refusal
 from oracle.api.console.declarations import page
 from oracle.api.console.formats import format_number
 from oracle.api.console.languages import Lazy, _, lazy, ngettext
+from oracle.store.aliases import ANSWERED_STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,7 +82,7 @@ async def _show(visit: Visit, fsp_id: str, status: str, reply: Reply | None = No
 def _list_consequences(before: str, status: str, counted: Mapping[str, Any]) -> list[str]:
     """List what follows, the gravest first."""
     lines: list[str] = []
-    answered_before, answered = (one in ("active", "provisional") for one in (before, status))
+    answered_before, answered = (one in ANSWERED_STATUSES for one in (before, status))
     if answered_before and not answered:
         lines += [_count_aliases_lost(counted), *_count_routes_lost(counted), *_count_files(counted)]
     elif answered and not answered_before:
