@@ -1,4 +1,4 @@
-"""A text for people in an answer of the admin API.  It leaves in the language of the caller: `api.admin.speaking`."""
+"""Texts for people in an answer of the admin API.  They leave in the language of the caller: `api.admin.speaking`."""
 
 from __future__ import annotations
 
@@ -6,4 +6,5 @@ from typing import Annotated
 
 from msgspec import Meta
 
-Sentence = Annotated[str, Meta(extra={"sentence": True})]
+Sentence = Annotated[str, Meta(extra={"sentence": "text"})]
+FindingText = Annotated[str, Meta(extra={"sentence": "finding"})]  # what a verification found

@@ -154,7 +154,7 @@ def _is_text(node: ast.expr | None) -> TypeGuard[ast.expr]:
 def _read(node: ast.AST, is_text: Callable[[str], bool]) -> Iterator[tuple[int, str]]:
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         return
-    text = _write_template(node)
+    text = write_template(node)
     if text is None:
         for child in ast.iter_child_nodes(node):
             yield from _read(child, is_text)
@@ -167,7 +167,7 @@ def is_sentence(text: str) -> bool:
     return bool(_SENTENCE.fullmatch(text)) and len(own) >= _LETTERS_MIN and not _NO_SENTENCE.search(text)
 
 
-def _write_template(node: ast.AST) -> str | None:
+def write_template(node: ast.AST) -> str | None:
     """Write a text as a message; None: the node is none."""
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, str) else None

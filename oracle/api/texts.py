@@ -351,7 +351,7 @@ def _translate_whole(text: str) -> str | None:
                 name: _translate_value(value, whole) if name in _PLACES_OF_TEXTS else value
                 for name, value in found.groupdict().items()
             }
-            return _fill(_(form.message), values)
+            return fill(_(form.message), values)
     return None
 
 
@@ -359,11 +359,11 @@ def _translate_value(value: str, whole: frozenset[str]) -> str:
     """Translate a value that can be a text, or says how many."""
     for pattern, message in _COUNTS:
         if found := pattern.fullmatch(value):
-            return _fill(str(message), found.groupdict())
+            return fill(str(message), found.groupdict())
     return _(value) if value in whole else value
 
 
-def _fill(text: str, values: Mapping[str, str]) -> str:
+def fill(text: str, values: Mapping[str, str]) -> str:
     return _PLACE.sub(lambda place: values[place[1]], text)
 
 

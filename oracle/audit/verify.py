@@ -506,17 +506,17 @@ class _StoredLeaves:
 def _name_differences(batch: Batch, begin: int, hashes: list[bytes], found: list[tuple[int, bytes]]) -> list[Finding]:
     findings = []
     for kind, sealed, place in compare(hashes, [each for _, each in found]):
-        leaf_at = "" if sealed is None else f"leaf {begin + sealed}"
-        event = "" if place is None else f"event {found[place][0]}"
+        leaf_at = None if sealed is None else begin + sealed
+        event_id = None if place is None else found[place][0]
         match kind:
             case "altered":
-                text = f"{event} differs from what was sealed as {leaf_at}, {batch}"
+                text = f"event {event_id} differs from what was sealed as leaf {leaf_at}, {batch}"
             case "removed":
-                text = f"the event of {leaf_at} is missing{_neighbours(found, hashes, sealed or 0)}, {batch}"
+                text = f"the event of leaf {leaf_at} is missing{_neighbours(found, hashes, sealed or 0)}, {batch}"
             case "inserted":
-                text = f"{event} was not sealed, {batch}"
+                text = f"event {event_id} was not sealed, {batch}"
             case "moved":
-                text = f"{event} was sealed as {leaf_at}, but is now in another place, {batch}"
+                text = f"event {event_id} was sealed as leaf {leaf_at}, but is now in another place, {batch}"
         findings.append(Finding(kind, text))
     return findings
 

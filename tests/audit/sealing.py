@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+from spoken import require_translations
 
 from oracle.audit import log
 from oracle.audit.keys import SEALING_LOCK, KeyFile
@@ -85,9 +86,12 @@ async def findings(url: str, **options: object) -> list[str]:
     try:
         verification = Verification(connection, **options)  # type: ignore[arg-type]
         async with aclosing(verification.find()) as found:
-            return [str(finding) async for finding in found]
+            listed = [finding async for finding in found]
     finally:
         await connection.close()
+    for finding in listed:
+        require_translations(finding.where)
+    return [str(finding) for finding in listed]
 
 
 async def count(url: str) -> int:

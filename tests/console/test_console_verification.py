@@ -105,8 +105,32 @@ async def test_what_somebody_changed_in_the_database_is_shown_where_it_is(
     await check_accessible(page)
     await page.get_by_role("link", name=f"event {event_id}").first.click()
     await expect(page.get_by_role("heading", level=1)).to_have_text(f"Event {event_id}")
+    await asyncio.to_thread(require_spoken, auditor, auditing, event_id)
     assert [line for line in tab.complaints if "/events: net::ERR_ABORTED" not in line] == []
     assert "2 differences" in (await asyncio.to_thread(auditing.get, "/console/audit/verifications")).text
+
+
+def require_spoken(auditor: httpx.Client, watching: Person, event_id: int) -> None:
+    """What was found is in the language of who asks, on the page and in the API; it is kept in English."""
+    number = auditor.get(api(auditor)).json()["items"][0]["verificationId"]
+    altered = []
+    for code in ("en", "es", "my", "en"):
+        answer = auditor.get(api(auditor, f"/{number}"), headers={"accept-language": code})
+        assert answer.headers["content-language"] == code
+        altered.append(next(each for each in answer.json()["listed"] if each["kind"] == "altered"))
+    assert [each.pop("text").partition(",")[0].partition("၊")[0] for each in altered] == [
+        f"event {event_id} differs from what was sealed as leaf {event_id - 1}",
+        f"el evento {event_id} no es lo que se selló como hoja {event_id - 1}",
+        f"ဖြစ်ရပ် {event_id} သည် အမှတ်စဉ် {event_id - 1} အဖြစ် တံဆိပ်ခတ်ထားသည်နှင့် မတူပါ",
+        f"event {event_id} differs from what was sealed as leaf {event_id - 1}",
+    ]
+    assert altered == [altered[0]] * 4
+    for code, words in (("es", "evento"), ("my", "ဖြစ်ရပ်")):
+        watching.post("/console/language", {"language": code})
+        page = watching.get(f"/console/audit/verifications/{number}").text
+        assert f'<a href="/console/audit/events/{event_id}">{words} {event_id}</a>' in page
+        assert "the directory" not in page
+    watching.post("/console/language", {"language": "en"})
 
 
 async def begin_elsewhere(database_url: str) -> int:

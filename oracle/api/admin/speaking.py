@@ -2,8 +2,8 @@
 
 Problems.  Their `title`, `detail` and `hint`.  `type`, `status`, `code` and `field` stay.
 Answers.   The members that are declared as `Sentence` (`oracle.sentences`): what is wrong with a row of a file, what is
-           doubtful about an alias, why a lookup is answered so.  Those are in JSON; files of results, events and
-           exports stay English, and have a `code` beside each text.
+           doubtful about an alias, why a lookup is answered so, what a verification found.  Those are in JSON; files
+           of results, events and exports stay English, and have a `code` beside each text.
 
 Everything within makes and keeps English, and here is the one place where it leaves: so also a problem of no route, and
 an answer that was kept for an Idempotency-Key, which may be sent again in another language.
@@ -11,17 +11,17 @@ an answer that was kept for an Idempotency-Key, which may be sent again in anoth
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import inspect
 
+from oracle.api.findings import translate_finding
 from oracle.api.languages import SOURCE, choose, language
 from oracle.api.texts import translate, translate_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from litestar.types import Message, Scope, Send
 
 _PROBLEM: Final = b"application/problem+json"
@@ -30,8 +30,9 @@ _PROBLEM_BYTES_MAX: Final = 65_536  # no problem is longer
 _ANSWER_BYTES_MAX: Final = 4_194_304  # a page of the most rows has a quarter of it; what is longer stays English
 _REFUSED: Final = 400
 
-# Where an answer has sentences: below these members, or (None) here.
-Sentences = dict[str, "Sentences | None"]
+# Where an answer has sentences: below these members, or (a kind of them) here.
+Sentences = dict[str, "Sentences | str"]
+_KINDS: Final[Mapping[str, Callable[[str], str]]] = {"text": translate, "finding": translate_finding}
 
 
 def speak(send: Send, scope: Scope) -> Send:
@@ -126,27 +127,30 @@ def _translate_members(value: Any, sentences: Sentences) -> None:
             _translate_members(each, sentences)
     elif isinstance(value, dict):
         for name, below in sentences.items():
-            if below is not None:
+            if not isinstance(below, str):
                 _translate_members(value.get(name), below)
             elif isinstance(value.get(name), str):
-                value[name] = translate(value[name])
+                value[name] = _KINDS[below](value[name])
 
 
 def find_sentences(answers: Any) -> Sentences:
     """Find where a type of answers has sentences; empty: nowhere."""
-    return {} if answers is None else _find(inspect.type_info(answers), frozenset()) or {}
+    found = {} if answers is None else _find(inspect.type_info(answers), frozenset())
+    return {} if isinstance(found, str) else found
 
 
-def _find(info: inspect.Type, above: frozenset[type]) -> Sentences | None:
-    """Return where a type has sentences, {} for nowhere, None if it is one."""
+def _find(info: inspect.Type, above: frozenset[type]) -> Sentences | str:
+    """Return where a type has sentences, {} for nowhere, their kind if it is one."""
     if isinstance(info, inspect.Metadata):
-        return None if (info.extra or {}).get("sentence") else _find(info.type, above)
+        kind = (info.extra or {}).get("sentence")
+        return kind or _find(info.type, above)
     if isinstance(info, inspect.UnionType):
         found = [_find(each, above) for each in info.types]
-        return None if None in found else {name: below for each in found if each for name, below in each.items()}
+        kind = next((each for each in found if isinstance(each, str)), None)
+        return kind or {name: below for each in found if isinstance(each, dict) for name, below in each.items()}
     if isinstance(info, inspect.ListType | inspect.VarTupleType):
         return _find(info.item_type, above)
     if isinstance(info, inspect.StructType) and info.cls not in above:
         below = {field.encode_name: _find(field.type, above | {info.cls}) for field in info.fields}
-        return {name: each for name, each in below.items() if each is None or each}
+        return {name: each for name, each in below.items() if each}
     return {}

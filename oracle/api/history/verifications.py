@@ -24,6 +24,7 @@ from oracle.api.admin.people import NOBODY, Person, fetch_people
 from oracle.api.admin.problems import Refusal
 from oracle.api.history.questions import AUDIT, record
 from oracle.audit.verifications import read_listed
+from oracle.sentences import FindingText
 from oracle.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class NewVerification(Body):
 
 class VerificationFinding(Resource):
     kind: Annotated[str, Meta(description="What is wrong: altered, removed, inserted, alias, fsp …")]
-    text: Annotated[str, Meta(description="Where it is; it can hold an identifier")]
+    text: Annotated[FindingText, Meta(description="Where it is; it can hold an identifier")]
     event_ids: Annotated[list[int], Meta(description="The events that the text names")]
 
 

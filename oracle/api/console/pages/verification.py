@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final
 
 from oracle.api.console.declarations import page
 from oracle.api.console.languages import _, lazy
+from oracle.api.findings import split_events, translate_finding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,6 @@ LIMIT: Final = 20
 LOOK_S: Final = 1.0
 WATCHED_S: Final = 3_600  # then the browser asks again
 _GOES_ON: Final = ("waiting", "running")
-_EVENT: Final = re.compile(r"\b(event \d{1,18})\b")
 
 STATES: Final[Mapping[str, tuple[Lazy, str]]] = {
     "waiting": (lazy("Waits"), "plain"),
@@ -130,10 +129,8 @@ async def stop_verification(visit: Visit, verification_id: str) -> Answer:
 
 
 def _describe(found: dict[str, Any]) -> dict[str, Any]:
-    listed = [(one["kind"], KINDS.get(one["kind"], one["kind"]), _split(one["text"])) for one in found["listed"]]
+    listed = [
+        (KINDS.get(one["kind"], one["kind"]), split_events(translate_finding(one["text"]), one["eventIds"]))
+        for one in found["listed"]
+    ]
     return {"one": found, "listed": listed, "goes_on": found["state"] in _GOES_ON, "states": STATES, "announces": False}
-
-
-def _split(text: str) -> list[tuple[str, str]]:
-    """Split a text into its parts, each with the number of the event that it names; '': it names none."""
-    return [(part, part.partition(" ")[2] if _EVENT.fullmatch(part) else "") for part in _EVENT.split(text) if part]
