@@ -1577,7 +1577,7 @@ CREATE INDEX events_by_prefix ON ONLY public.events USING btree (((COALESCE(afte
 
 CREATE INDEX events_by_time ON ONLY public.events USING brin (at) WITH (autosummarize='on');
 
-CREATE INDEX events_by_xact ON ONLY public.events USING btree (xact);
+CREATE INDEX events_by_xact_in_order ON ONLY public.events USING btree (xact, event_id);
 
 CREATE INDEX events_default_at_idx ON public.events_default USING brin (at) WITH (autosummarize='on');
 
@@ -1599,7 +1599,7 @@ CREATE INDEX events_default_fsp_id_event_id_idx1 ON public.events_default USING 
 
 CREATE INDEX events_default_party_identifier_party_id_type_event_id_idx ON public.events_default USING btree (party_identifier, party_id_type, event_id) WHERE (party_identifier IS NOT NULL);
 
-CREATE INDEX events_default_xact_idx ON public.events_default USING btree (xact);
+CREATE INDEX events_default_xact_event_id_idx ON public.events_default USING btree (xact, event_id);
 
 CREATE INDEX idempotency_by_time ON public.idempotency USING btree (made_at);
 
@@ -1631,7 +1631,7 @@ ALTER INDEX public.events_by_fsp_in_order ATTACH PARTITION public.events_default
 
 ALTER INDEX public.events_by_identifier ATTACH PARTITION public.events_default_party_identifier_party_id_type_event_id_idx;
 
-ALTER INDEX public.events_by_xact ATTACH PARTITION public.events_default_xact_idx;
+ALTER INDEX public.events_by_xact_in_order ATTACH PARTITION public.events_default_xact_event_id_idx;
 
 CREATE TRIGGER access_refusals_stay BEFORE DELETE OR UPDATE ON public.access_refusals FOR EACH ROW EXECUTE FUNCTION public.access_refusals_stay();
 

@@ -22,12 +22,12 @@ SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint
 -- name: events_in_order(text, int8, text, int8, int8, int8, int8) -> EventRow
 -- Events of an era ($5 < event_id <= $6) after the bound ($1, $2) and up to the bound ($3, $4), in the order of sealing.
 -- $7 limit; the next query goes on after the last event.  WITH TIES: somebody can have put a second event on that place.
+-- Served by events_by_xact_in_order: it begins at the bound, also in the middle of a large transaction.
 SELECT event_id, xact::text::bigint AS xact,
        CASE WHEN at BETWEEN '0001-01-02' AND '9999-12-30' THEN at END AS at, entity, action, channel, actor, role,
        party_id_type::text, party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
 FROM events
-WHERE xact >= $1::text::xid8 AND (xact > $1::text::xid8 OR event_id > $2)
-  AND xact <= $3::text::xid8 AND (xact < $3::text::xid8 OR event_id <= $4)
+WHERE (xact, event_id) > ($1::text::xid8, $2) AND (xact, event_id) <= ($3::text::xid8, $4)
   AND event_id > $5 AND event_id <= $6
 ORDER BY xact, event_id FETCH FIRST ($7) ROWS WITH TIES
 
@@ -40,7 +40,7 @@ FROM events WHERE event_id = $1
 -- name: audit_waiting(text, int8, int8) -> float
 -- For how long the first unsealed event has waited.  $1, $2 the bound, $3 the era's after_event_id.
 SELECT greatest(extract(epoch FROM clock_timestamp() - at), 0)::float8 FROM events
-WHERE xact >= $1::text::xid8 AND (xact > $1::text::xid8 OR event_id > $2) AND event_id > $3
+WHERE (xact, event_id) > ($1::text::xid8, $2) AND event_id > $3
 ORDER BY xact, event_id LIMIT 1
 
 -- name: audit_hashes(int4[], int8[], int8[]) -> HashesRow
@@ -109,7 +109,8 @@ WHERE (event_id > $4 OR (event_id > $3 AND (xact > $1::text::xid8 OR (xact = $1:
   AND event_id IS DISTINCT FROM -9223372036854775808
 
 -- name: audit_census_ids_in_order(text, int8, int8, int8, int8) -> EventIdRow
--- The same events as far as an index finds them in the order of sealing, after event $5.  Only events_by_xact serves it.
+-- The same events as far as an index finds them in the order of sealing, after event $5.  Only
+-- events_by_xact_in_order serves it.
 SELECT event_id FROM events
 WHERE (event_id > $4 OR (event_id > $3 AND (xact > $1::text::xid8 OR (xact = $1::text::xid8 AND event_id > $2)))) IS NOT TRUE
   AND event_id + 0 > $5 AND xact >= '0'::xid8
@@ -139,8 +140,8 @@ WITH one AS (
 )
 SELECT b.first_leaf, b.leaves, (
     SELECT count(*) FROM events e
-    WHERE e.xact >= coalesce(p.xact, '0') AND (e.xact > coalesce(p.xact, '0') OR e.event_id > coalesce(p.event_id, -9223372036854775808))
-      AND e.xact <= b.xact AND (e.xact < b.xact OR e.event_id < b.event_id)
+    WHERE (e.xact, e.event_id) > (coalesce(p.xact, '0'), coalesce(p.event_id, -9223372036854775808))
+      AND (e.xact, e.event_id) < (b.xact, b.event_id)
       AND e.event_id > r.after_event_id
       AND e.event_id <= coalesce((SELECT after_event_id FROM audit_eras WHERE era = b.era + 1), 9223372036854775807)
 ) AS before
@@ -155,8 +156,7 @@ SELECT coalesce(max(first_leaf + leaves), 0) FROM audit_batches WHERE sealed_at 
 
 -- name: audit_unsealed(text, int8, int8) -> int
 -- The events after the last bound ($1, $2) of the present era; $3 its after_event_id.
-SELECT count(*) FROM events
-WHERE xact >= $1::text::xid8 AND (xact > $1::text::xid8 OR event_id > $2) AND event_id > $3
+SELECT count(*) FROM events WHERE (xact, event_id) > ($1::text::xid8, $2) AND event_id > $3
 
 -- name: audit_keys() -> KeyStatementRow
 SELECT number, vkey, from_size, statement, added_at FROM audit_keys ORDER BY number
