@@ -773,6 +773,27 @@ class EventRow(TypedDict):
     trace_id: str | None
 
 
+class WantedEventRow(EventRow):
+    """An event with its place in a portion of the log, and whether the caller wants it."""
+
+    place: int
+    is_wanted: bool
+
+
+class FewBatchRow(TypedDict):
+    """How many events there are, and a batch of the log that holds some of them, with the bound of the batch before."""
+
+    events: int
+    first_leaf: int | None
+    leaves: int | None
+    era: int | None
+    xact: int | None
+    event_id: int | None
+    sealed_at: datetime | None
+    before_xact: int | None
+    before_event_id: int | None
+
+
 class PastEventRow(TypedDict):
     """An event that counts at an instant; `since`: when its transaction was complete."""
 

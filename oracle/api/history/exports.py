@@ -31,7 +31,7 @@ from oracle.api.admin.times import read_time
 from oracle.api.history.log import STATUS_HINT, open_log, out_of_range
 from oracle.api.history.questions import AUDIT, LeafNumber, Text, from_query, record
 from oracle.audit import export, log
-from oracle.store.history import decode_json
+from oracle.audit.filtered import Wanted, stream_wanted
 from oracle.store.queries import QUERIES
 from oracle.verifier import leaf
 from oracle.verifier.manifest import Manifest
@@ -197,7 +197,7 @@ def _answer(call: Call, stream: Any, media_type: str, begin: int, end: int) -> S
 async def export_filtered(
     call: NamedDependency[Call], request: Request[Any, Any, Any], data: FilterQuestion
 ) -> Streamed:
-    """It reads all leaves [begin, end) that were sealed from an hour before `from` on.  Without `format` the header
+    """It looks at the leaves [begin, end) that were sealed from an hour before `from` on.  Without `format` the header
     Accept decides; without both it is NDJSON.
 
     `ndjson`: lines `{"leaf": index, "event": {…}}`, then one `{"manifest": {…}}`: without it the answer is incomplete.
@@ -209,6 +209,7 @@ async def export_filtered(
     since, until = read_time("from", data.since), read_time("to", data.until)
     asked = {"fspId": data.fsp_id, "entity": data.entity, "from": since, "to": until}
     wanted = {name: value for name, value in asked.items() if value is not None}
+    filters = Wanted(fsp_id=data.fsp_id, entity=data.entity, since=since, until=until)
     async with open_log(call.postgres.desk) as connection:
         begin = data.begin
         if since is not None:  # no event was sealed before it happened
@@ -220,7 +221,7 @@ async def export_filtered(
 
     async def stream_lines(connection: asyncpg.Connection, begin: int, end: int) -> AsyncIterator[bytes]:
         digest, count = hashlib.sha256(), 0
-        async with aclosing(_stream_wanted(connection, begin, end, wanted)) as found:
+        async with aclosing(stream_wanted(connection, begin, end, filters)) as found:
             async for lines in found:
                 count += len(lines)
                 part = b"".join(b'{"leaf":%d,"event":%b}\n' % (index, line) for index, line in lines)
@@ -235,34 +236,9 @@ async def export_filtered(
 
     async def stream_table(connection: asyncpg.Connection, begin: int, end: int) -> AsyncIterator[bytes]:
         yield leaf.csv_header()
-        async with aclosing(_stream_wanted(connection, begin, end, wanted)) as found:
+        async with aclosing(stream_wanted(connection, begin, end, filters)) as found:
             async for lines in found:
                 yield b"".join(leaf.csv_row(line) for _, line in lines)
 
     stream = stream_table if is_table else stream_lines
     return _answer(call, stream, media_type, manifest.begin, manifest.end)
-
-
-async def _stream_wanted(
-    connection: asyncpg.Connection, begin: int, end: int, wanted: dict[str, Any]
-) -> AsyncGenerator[list[tuple[int, bytes]]]:
-    """Leaf indexes and lines; one list for each piece of the log, empty where the piece has none."""
-    index = begin
-    async with aclosing(log.stream_leaves(connection, begin, end)) as leaves:
-        async for rows in leaves:
-            yield [(index + n, leaf.line(tuple(row))) for n, row in enumerate(rows) if _is_wanted(row, wanted)]
-            index += len(rows)
-
-
-def _is_wanted(row: Any, wanted: dict[str, Any]) -> bool:
-    if "fspId" in wanted and wanted["fspId"] not in (row["fsp_id"], _former_fsp(row)):
-        return False
-    if "entity" in wanted and row["entity"] != wanted["entity"]:
-        return False
-    return not ("from" in wanted and row["at"] < wanted["from"]) and not ("to" in wanted and row["at"] >= wanted["to"])
-
-
-def _former_fsp(row: Any) -> Any:
-    """Return the FSP that had the alias before another FSP got it: the event is part of its history, too."""
-    is_change = row["entity"] == "alias" and row["action"] == "changed"
-    return (decode_json(row["before"]) or {}).get("fsp_id") if is_change else None

@@ -22,14 +22,82 @@ SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint
 -- name: events_in_order(text, int8, text, int8, int8, int8, int8) -> EventRow
 -- Events of an era ($5 < event_id <= $6) after the bound ($1, $2) and up to the bound ($3, $4), in the order of sealing.
 -- $7 limit; the next query goes on after the last event.  WITH TIES: somebody can have put a second event on that place.
--- Served by events_by_xact_in_order: it begins at the bound, also in the middle of a large transaction.
+-- Served by events_by_xact_in_order: it begins at the bound, also in the middle of a large transaction.  `e.` before xact in
+-- the order: without it that is the column of the answer, which no index has.
 SELECT event_id, xact::text::bigint AS xact,
        CASE WHEN at BETWEEN '0001-01-02' AND '9999-12-30' THEN at END AS at, entity, action, channel, actor, role,
        party_id_type::text, party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
-FROM events
-WHERE (xact, event_id) > ($1::text::xid8, $2) AND (xact, event_id) <= ($3::text::xid8, $4)
+FROM events e
+WHERE (e.xact, event_id) > ($1::text::xid8, $2) AND (e.xact, event_id) <= ($3::text::xid8, $4)
   AND event_id > $5 AND event_id <= $6
-ORDER BY xact, event_id FETCH FIRST ($7) ROWS WITH TIES
+ORDER BY e.xact, event_id FETCH FIRST ($7) ROWS WITH TIES
+
+-- name: audit_wanted(text, int8, text, int8, int8, int8, text, text, timestamptz, timestamptz, int8) -> WantedEventRow
+-- Of the events that events_in_order finds by the same $1 to $6, those that somebody wants, each with its place among all of
+-- them, from 0.  Filters: $7 FSP, with the events by which another FSP got its aliases; $8 entity, $9 from, $10 to.  The
+-- event at place $11 comes in any case: the caller sees that none before it is missing.
+SELECT event_id, xact::text::bigint AS xact,
+       CASE WHEN at BETWEEN '0001-01-02' AND '9999-12-30' THEN at END AS at, entity, action, channel, actor, role,
+       party_id_type::text, party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id,
+       place, is_wanted
+FROM (
+    SELECT *, coalesce(($7::text IS NULL OR fsp_id = $7
+                        OR (entity = 'alias' AND action = 'changed' AND before ->> 'fsp_id' = $7))
+                       AND ($8::text IS NULL OR entity = $8)
+                       AND ($9::timestamptz IS NULL OR at >= $9)
+                       AND ($10::timestamptz IS NULL OR at < $10), false) AS is_wanted
+    FROM (
+        SELECT *, row_number() OVER (ORDER BY xact, event_id) - 1 AS place FROM events
+        WHERE (xact, event_id) > ($1::text::xid8, $2) AND (xact, event_id) <= ($3::text::xid8, $4)
+          AND event_id > $5 AND event_id <= $6
+    ) AS placed
+) AS e
+WHERE is_wanted OR place = $11
+ORDER BY place
+
+-- name: audit_has_later(text, int8, int8, int8, timestamptz, timestamptz) -> bool
+-- Whether an event from $5 on and before $6 comes behind the bound ($1, $2) of the era ($3 < event_id <= $4), or in a
+-- later era.  Served by events_by_time.
+SELECT EXISTS (
+    SELECT FROM events
+    WHERE at >= coalesce($5::timestamptz, '-infinity') AND at < $6
+      AND ((event_id > $3 AND (xact, event_id) > ($1::text::xid8, $2)) OR event_id > $4)
+)
+
+-- name: audit_batches_of_few(text, text, int8) -> FewBatchRow
+-- The batches that hold the events of FSP $1, or those of the entity $2, which is not alias, if these are at most $3
+-- events.  Otherwise one row, which has no batch, and above $3 events.
+-- Served by events_by_fsp_in_order, events_by_former_fsp, events_of_administration.  Ranges, as in events_of_fsp.
+WITH few AS MATERIALIZED (
+    (SELECT event_id, xact FROM events
+     WHERE fsp_id >= $1 AND (fsp_id, event_id) <= ($1, 9223372036854775807) ORDER BY fsp_id, event_id LIMIT $3::int8 + 1)
+    UNION ALL
+    (SELECT event_id, xact FROM events
+     WHERE entity = 'alias' AND action = 'changed' AND before ->> 'fsp_id' <> fsp_id
+       AND (before ->> 'fsp_id') COLLATE "C" = $1
+     ORDER BY (before ->> 'fsp_id') COLLATE "C", event_id LIMIT $3::int8 + 1)
+    UNION ALL
+    (SELECT event_id, xact FROM events
+     WHERE entity >= $2 AND (entity, event_id) <= ($2, 9223372036854775807) AND entity <> 'alias'
+     ORDER BY entity, event_id LIMIT $3::int8 + 1)
+), batches AS (
+    SELECT DISTINCT b.first_leaf FROM few f CROSS JOIN LATERAL (
+        SELECT first_leaf FROM audit_batches
+        WHERE era = (SELECT max(era) FROM audit_eras WHERE after_event_id < f.event_id)
+          AND (xact, event_id) >= (f.xact, f.event_id)
+        ORDER BY era, xact, event_id LIMIT 1
+    ) AS b WHERE (SELECT count(*) FROM few) <= $3
+)
+SELECT t.events, b.* FROM (SELECT count(*) AS events FROM few) AS t
+LEFT JOIN LATERAL (
+    SELECT a.first_leaf, a.leaves, a.era, a.xact::text::bigint AS xact, a.event_id, a.sealed_at,
+           p.xact::text::bigint AS before_xact, p.event_id AS before_event_id
+    FROM batches JOIN audit_batches a USING (first_leaf) LEFT JOIN LATERAL (
+        SELECT xact, event_id FROM audit_batches
+        WHERE first_leaf < a.first_leaf AND era = a.era ORDER BY first_leaf DESC LIMIT 1
+    ) AS p ON true
+) AS b ON true
+ORDER BY b.first_leaf
 
 -- name: event_by_id(int8) -> EventRow
 SELECT event_id, xact::text::bigint AS xact,
@@ -151,8 +219,21 @@ FROM batch b JOIN audit_eras r USING (era) LEFT JOIN LATERAL (
 ) AS p ON true
 
 -- name: audit_leaf_at(timestamptz) -> int
--- How many leaves were sealed before the instant $1.
-SELECT coalesce(max(first_leaf + leaves), 0) FROM audit_batches WHERE sealed_at < $1
+-- How many leaves were sealed before the instant $1.  A search by halves: each step looks at the batch in the middle of
+-- the leaves [low, high).
+WITH RECURSIVE search AS (
+    SELECT 0::bigint AS low,
+           coalesce((SELECT first_leaf + leaves FROM audit_batches ORDER BY first_leaf DESC LIMIT 1), 0) AS high
+    UNION ALL
+    -- greatest, least, coalesce: it ends also if batches are missing.
+    SELECT CASE WHEN coalesce(b.sealed_at < $1, true) THEN greatest(b.first_leaf + b.leaves, m.middle + 1) ELSE s.low END,
+           CASE WHEN coalesce(b.sealed_at < $1, true) THEN s.high ELSE least(b.first_leaf, m.middle) END
+    FROM search s CROSS JOIN LATERAL (SELECT (s.low + s.high) / 2 AS middle) AS m LEFT JOIN LATERAL (
+        SELECT first_leaf, leaves, sealed_at FROM audit_batches
+        WHERE first_leaf <= m.middle ORDER BY first_leaf DESC LIMIT 1
+    ) AS b ON true WHERE s.low < s.high
+)
+SELECT low FROM search WHERE low >= high
 
 -- name: audit_unsealed(text, int8, int8) -> int
 -- The events after the last bound ($1, $2) of the present era; $3 its after_event_id.
