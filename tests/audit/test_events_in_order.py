@@ -100,7 +100,8 @@ async def test_a_filter_finds_the_events_that_a_filter_of_the_whole_log_finds(
             async with aclosing(stream_wanted(connection, begin, end, wanted, limit)) as stream:
                 async for part in stream:
                     found += part
-            expected = [(n, leaf.line(row)) for n, row in enumerate(rows) if begin <= n < end and is_wanted(row, wanted)]
+            inside = enumerate(rows[begin:end], begin)
+            expected = [(n, leaf.line(row)) for n, row in inside if is_wanted(row, wanted)]
             assert found == expected, (wanted, begin, end, limit)
     finally:
         await connection.close()

@@ -104,10 +104,10 @@ TAMPERINGS = {
     ),
     "an event that its index does not know": (
         [
-            "UPDATE pg_index SET indisready = false WHERE pg_get_indexdef(indexrelid) LIKE '%USING btree (xact, event_id)'",
+            "UPDATE pg_index SET indisready = false WHERE pg_get_indexdef(indexrelid) LIKE '% (xact, event_id)'",
             """INSERT INTO events (event_id, xact, entity, action, channel, actor)
                SELECT 5000, xact, 'alias', 'removed', 'admin', 'nobody' FROM events WHERE event_id = 700""",
-            "UPDATE pg_index SET indisready = true WHERE pg_get_indexdef(indexrelid) LIKE '%USING btree (xact, event_id)'",
+            "UPDATE pg_index SET indisready = true WHERE pg_get_indexdef(indexrelid) LIKE '% (xact, event_id)'",
         ],
         ["inserted: event 5000 is in the table, but the order of sealing does not reach it"],
     ),
