@@ -18,6 +18,11 @@ def fold(name: str) -> str:
     return " ".join(_ACCENTS.sub("", unicodedata.normalize("NFD", name)).split()).casefold()
 
 
+def fold_look(name: str) -> str:
+    """Return the form in which names are equal that differ by wide letters, or by characters that nobody sees, too."""
+    return fold("".join(one for one in unicodedata.normalize("NFKC", name) if unicodedata.category(one) != "Cf"))
+
+
 def name_person(label: str, role: str, fsp_id: str | None) -> str:
     role = role.removeprefix("dfsp-")
     return f"{label} ({role} of {fsp_id})" if fsp_id else f"{label} ({role})"

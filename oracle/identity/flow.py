@@ -75,6 +75,10 @@ class LoginFailed(Exception):
     """Nobody signed in; the text says why, without a part of what was sent."""
 
 
+class NotAccepted(LoginFailed):
+    """The provider was asked, and what the browser brought is not valid: a guess, perhaps."""
+
+
 class Flow:
     """Signs people in at one issuer."""
 
@@ -158,7 +162,7 @@ class Flow:
         try:
             answer = await self._caller.call(call)
             if answer.status != _OK:
-                raise LoginFailed("The identity provider did not accept the code. Sign in again")
+                raise NotAccepted("The identity provider did not accept the code. Sign in again")
             return read_object(answer.body)
         except (CallFailed, ValueError):
             raise LoginFailed("The identity provider does not answer. Try again later") from None
@@ -172,7 +176,7 @@ class Flow:
                 identity, self._keys.issuer.issuer, self._client.client_id, login.nonce
             )
         except Refused as exc:
-            raise LoginFailed(f"{exc.message}. Sign in again") from None
+            raise NotAccepted(f"{exc.message}. Sign in again") from None
         if isinstance(access, str):
             try:
                 what = await self._tokens.read(access)

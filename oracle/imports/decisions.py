@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from oracle import errors
-from oracle.names import find_way, fold
+from oracle.names import find_way, fold_look
 from oracle.store.postgres import Rows, Transaction
 
 FINAL: Final = frozenset({"done", "rejected", "cancelled", "failed"})
@@ -87,7 +87,7 @@ def require_second(batch: Any, by: str, person: str | None, labels: Mapping[str,
         raise SamePerson
     if (person is None or not senders) and find_way(sender) != find_way(by):
         raise PersonUnknown
-    if sender in labels and by in labels and fold(labels[sender]["label"]) == fold(labels[by]["label"]):
+    if sender in labels and by in labels and len({fold_look(labels[actor]["label"]) for actor in (sender, by)}) == 1:
         raise SameLabel
 
 

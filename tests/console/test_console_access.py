@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +11,7 @@ import httpx
 import pytest
 from console_examples import PARAMETERS, fill
 from console_people import Person
+from oracle_process import until
 
 from oracle.api.admin.access import FAILURES_MAX
 from oracle.api.console.declarations import list_pages
@@ -116,7 +118,13 @@ def test_a_session_that_somebody_else_chose_is_not_used(service: Service, visito
     assert thief.get("/console").status_code == 303
 
 
-@pytest.mark.parametrize("back", ["https://evil.example/", "//evil.example", "/docs", "/console\\@evil", "/consoleX"])
+@pytest.mark.parametrize(
+    "back",
+    [
+        "https://evil.example/", "//evil.example", "/docs", "/console\\@evil", "/consoleX", "/console/../docs",
+        "/console/%2e%2E/docs", "/console/./..//evil.example",
+    ],
+)  # fmt: skip
 def test_signing_in_leads_only_to_the_console(service: Service, back: str, visitor: MakePerson) -> None:
     one = visitor()
     one.get("/console/sign-in")
@@ -211,6 +219,37 @@ def test_a_person_ends_one_of_their_own_sessions_and_no_other(service: Service, 
     assert first.post(found[0]).status_code == 303
     assert second.get("/console").status_code == 303
     assert first.get("/console").status_code == 200
+
+
+def test_a_page_names_the_own_fsp_of_the_person_whatever_its_address_says(person: MakePerson) -> None:
+    """Somebody else can have written the address."""
+    one = person("dfsp-maker", "greenbank")
+    for path in ("/console?fsp=redbank", "/console/account?fsp=redbank", "/console/fsps/redbank"):
+        who = one.get(path).text.partition('id="me"')[2].partition("</a>")[0]
+        assert "greenbank" in who
+        assert "redbank" not in who
+
+
+def test_a_person_has_a_limited_number_of_streams(service: Service, person: MakePerson) -> None:
+    """Each asks the directory every second, and takes one of the requests of its address."""
+    (row,) = service.fetch(
+        "INSERT INTO verifications (state, directory, asked_by, begun_at, seen_at, runner)"
+        " VALUES ('running', false, 'x', now(), now() + interval '1 hour', gen_random_uuid()) RETURNING verification_id"
+    )
+    path = f"/console/audit/verifications/{row[0]}/events"
+    one, other = person("auditor"), person("auditor")
+    with ExitStack() as stack:
+        opened = [stack.enter_context(one.client.stream("GET", path, headers=cookie_of(one))) for _ in range(21)]
+        assert [answer.status_code for answer in opened] == [200] * 20 + [429]
+        another = stack.enter_context(other.client.stream("GET", path, headers=cookie_of(other)))
+        assert another.status_code == 200
+        assert one.get("/console").status_code == 200
+
+    def is_open_again() -> bool:
+        with one.client.stream("GET", path, headers=cookie_of(one)) as answer:
+            return answer.status_code == 200
+
+    until(is_open_again)
 
 
 # Forms of somebody else -----------------------------------------------------------------------------------------

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
+import pytest
 from issuer import Issuer, issuing
 from litestar import Router
+from msgspec.structs import replace
 
+from oracle.api.admin.access import FAILURES_MAX, Access
 from oracle.api.admin.app import AdminServices, admin_app
 from oracle.api.admin.callers import Caller, Inside
 from oracle.api.console.api import Question
@@ -303,6 +306,87 @@ async def test_a_person_without_a_role_or_with_a_foreign_answer_stays_outside(
         assert (await site.client.get("/console")).status_code == 303
         assert (await site.client.get("/console/sign-in/nobody")).status_code == 404
         site.issuer.status = 500
+
+
+async def test_guesses_at_a_sign_in_count_like_bad_keys(database_url: str, tmp_path: Path) -> None:
+    """A visitor writes the cookie of a sign-in themselves, so each guess is a call to the identity provider."""
+    async with open_site(database_url, tmp_path) as site:
+        statuses = []
+        for number in range(FAILURES_MAX + 3):
+            back = await visit_issuer(site)
+            answer = await site.client.get(re.sub(r"code=[^&]+", f"code=guess{number}", back))
+            statuses.append(answer.status_code)
+        assert (statuses[0], statuses[-1], set(statuses)) == (403, 429, {403, 429})
+        assert "Too many attempts" in answer.text
+        assert int(answer.headers["retry-after"]) >= 1
+        found = (await site.console.api.ask(OPERATOR, Question("listRefusedCalls"))).json["items"]
+        assert {(one["route"], one["status"], one["reason"]) for one in found} == {
+            ("/sign-in/{alias}/back", 401, "unauthorized")
+        }
+        assert len(found) == statuses.count(403)
+        site.issuer.access_claims = {"realm_access": None, "roles": ["boss"]}
+        assert (await site.client.get(await visit_issuer(site))).status_code == 303  # a valid one works
+
+
+async def test_answers_that_never_reach_the_provider_count_nothing(database_url: str, tmp_path: Path) -> None:
+    """A page of somebody else can make a browser send them."""
+    async with open_site(database_url, tmp_path) as site:
+        for _ in range(FAILURES_MAX + 3):
+            answer = await site.client.get("/console/sign-in/hub/back?state=x&code=y&error=%3Cscript%3E")
+            assert answer.status_code == 403
+            assert "<script>" not in answer.text
+        assert site.issuer.forms == []
+
+
+@pytest.mark.parametrize("trusted", ["none", "another"])
+async def test_a_session_ends_with_the_trust_in_its_identity_provider(
+    database_url: str, tmp_path: Path, trusted: str
+) -> None:
+    """An operator removes a provider that was broken into, and starts the service again."""
+    async with open_site(database_url, tmp_path) as site:
+        site.issuer.access_claims = {"realm_access": None, "roles": ["boss"]}
+        assert (await site.client.get(await visit_issuer(site))).status_code == 303
+        assert (await site.client.get("/console")).status_code == 200
+        services = site.console.services
+        identities = services.ways.identities
+        assert identities is not None
+        others = identities._replace(issuers=[replace(one, alias="bank") for one in identities.issuers])
+        ways = services.ways._replace(identities=None if trusted == "none" else others)
+        site.console.access = Access(services.postgres, (), ways)
+        assert (await site.client.get("/console")).status_code == 303
+
+
+async def test_a_browser_behind_a_proxy_that_cuts_its_cookies_into_lines_signs_in(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with open_site(database_url, tmp_path) as site:
+        site.issuer.access_claims = {"realm_access": None, "roles": ["boss"]}
+        path, _, query = (await visit_issuer(site)).partition("?")
+        scope = make_scope(site, path) | {"query_string": query.encode()}
+        lines = [(b"cookie", part) for part in dict(scope["headers"])[b"cookie"].split(b"; ")]
+        around = [(b"cookie", b"a=b"), *lines, (b"cookie", b"c=d"), (b"host", b"oracle.example")]
+        assert (await call(site, scope | {"headers": around}))[0]["status"] == 303
+
+
+async def test_a_request_with_two_hosts_gets_no_form(database_url: str, tmp_path: Path) -> None:
+    async with open_site(database_url, tmp_path) as site:
+        one, other = (b"host", b"localhost"), (b"host", b"oracle.example")
+        for hosts, has_form in (([one], True), ([other], False), ([one, other], False), ([other, one], False)):
+            sent = await call(site, make_scope(site, "/console/sign-in") | {"scheme": "http", "headers": hosts})
+            assert (b'name="key"' in b"".join(part.get("body", b"") for part in sent)) is has_form
+
+
+async def call(site: Site, scope: dict[str, Any]) -> list[Any]:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    await site.app(scope, receive, send)
+    return sent
 
 
 async def test_a_closed_fsp_ends_the_sessions_of_its_people(database_url: str, tmp_path: Path) -> None:

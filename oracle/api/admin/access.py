@@ -30,7 +30,7 @@ import re
 import secrets
 import time
 from collections import OrderedDict
-from contextlib import nullcontext, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -48,7 +48,7 @@ from oracle.store.rows import CredentialCheckRow
 from oracle.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from litestar.connection import ASGIConnection
     from litestar.handlers.base import BaseRouteHandler
@@ -149,14 +149,32 @@ class Access:
         """Check a key that somebody typed into a page, as the one of a call.  Raises Refusal 401, 429."""
         return await self._check_key(connection, key)
 
+    @asynccontextmanager
+    async def doubt(
+        self, connection: ASGIConnection[Any, Any, Any, Any], failure: type[Exception]
+    ) -> AsyncIterator[None]:
+        """Let somebody try another way in, which is asked elsewhere: a failure counts like a bad key.
+
+        Over the limit, few are at work at a time.  Raises Refusal 429 in place of `failure` then.
+        """
+        is_doubted = not self._limit.permits(self._address(connection))
+        async with self._doubted if is_doubted else nullcontext():
+            try:
+                yield
+            except failure:
+                self._count_failure(connection)
+                raise
+
     async def make_session_caller(self, session: Session) -> Caller | None:
         """Make the caller of a session; None: the session has ended.
 
-        That of a key lives as long as this secret of the key.  Raises Refusal 403 for somebody without an open FSP,
-        DirectoryUnavailable.
+        That of a key lives as long as this secret of the key, and that of an identity provider as long as the provider
+        is trusted.  Raises Refusal 403 for somebody without an open FSP, DirectoryUnavailable.
         """
         who = session.identity
         if session.secret_sha256 is None:
+            if not self._outside.trusts(who.actor):
+                return None
             caller = await self._outside.make_caller(Entered(who.actor, who, session.ends_at))
             return replace(caller, session=session.digest)
         row: Any = await self._postgres.keys.row("credential_valid", who.actor)

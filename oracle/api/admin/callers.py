@@ -88,6 +88,11 @@ class Outside:
         # Everybody who reaches the port can send such headers.
         self._disbelief = logs.Condition(log, "The headers of a gateway", repeat_s=DISBELIEF_S)
 
+    def trusts(self, actor: str) -> bool:
+        """Whether the identity provider of an actor is one of ours: an operator can have removed it."""
+        issuers = self._ways.identities.issuers if self._ways.identities is not None else ()
+        return any(actor.startswith(f"oidc:{issuer.alias}:") for issuer in issuers)
+
     def takes_token(self, token: str) -> bool:
         return self._ways.identities is not None and token != "" and not token.startswith("aok_")
 

@@ -11,7 +11,8 @@ Compression.  Pages and parts of them are compressed; files and events are not. 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 from litestar import Response
@@ -43,6 +44,7 @@ class Answer(Response[bytes]):
         self.body = body
         self.is_page = media_type == HTML
         self.has_secret = has_secret
+        self.take_place: Callable[[], AbstractContextManager[None]] = nullcontext  # while it is sent
         self.lines = [("content-type", media_type), *headers] if media_type else [*headers]
 
     def add(self, name: str, value: str) -> None:
@@ -60,11 +62,12 @@ class Answer(Response[bytes]):
             lines = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in self.lines]
             if isinstance(body, bytes):
                 lines.append((b"content-length", str(len(body)).encode()))
-            await send({"type": "http.response.start", "status": self.status_code, "headers": lines})
-            if isinstance(body, bytes):
-                await send({"type": "http.response.body", "body": body, "more_body": False})
-            else:
-                await _send_pieces(body, receive, send)
+            with self.take_place():
+                await send({"type": "http.response.start", "status": self.status_code, "headers": lines})
+                if isinstance(body, bytes):
+                    await send({"type": "http.response.body", "body": body, "more_body": False})
+                else:
+                    await _send_pieces(body, receive, send)
 
         return send_it
 

@@ -180,7 +180,7 @@ class Console:
     async def answer(self, request: Request[Any, Any, Any], page: Page) -> Answer:
         visit = Visit(self, request, page)
         current.set(visit)
-        cookies = ", ".join(request.headers.getall("cookie", [])).replace(", ", "; ")
+        cookies = visit.sent_cookies
         self._speak(visit, cookies)
         try:
             answer = await self._find_answer(visit, cookies)

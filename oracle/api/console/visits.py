@@ -17,6 +17,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 from uuid import uuid4
@@ -28,6 +29,7 @@ from oracle.api.admin.access import is_still_valid
 from oracle.api.admin.callers import Caller, Inside
 from oracle.api.admin.encryption import CallerCipher, NotReadable
 from oracle.api.admin.problems import Problem, Refusal
+from oracle.api.admin.streams import Places
 from oracle.api.console.answers import Answer
 from oracle.api.console.api import Question, Reply, Stream
 from oracle.api.console.api_texts import explain_identifier, translate
@@ -50,6 +52,7 @@ T = TypeVar("T")
 
 CSRF_FIELD: Final = "csrf"
 YEAR_S: Final = 31_536_000
+STREAMS: Final = Places(200, 20)  # of events: each asks the directory again and again
 _ITEM: Final = re.compile(r"(?:^|; )([A-Za-z][\w.]*): (.*?)(?=; [A-Za-z][\w.]*: |$)")  # in the hint of several mistakes
 _OF_ADDRESSES: Final = "In a URL"  # a hint for programs
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
@@ -89,6 +92,7 @@ class Visit:
         self.language = "en"
         self.time_zone = "UTC"
         self.flash: Flash | None = None
+        self.sent_cookies = "; ".join(request.headers.getall("cookie", []))  # some proxies cut HTTP/2's into lines
         self.cookies: list[str] = []  # to set
         self.query = Form(request.query_params.multi_items())
         self.address: str = request.state.address
@@ -117,6 +121,15 @@ class Visit:
         own = self.caller.fsp_ids
         named = self.request.path_params.get("fsp_id") or self.query["fsp"] or self.form["fsp"]
         return named or (min(own) if own is not None and len(own) == 1 else None)
+
+    @property
+    def own_fsp_id(self) -> str | None:
+        """The FSP that the person acts for on this page; None: one of several, or none.
+
+        An address can name any FSP, and somebody else can have written it.
+        """
+        own = self.caller.fsp_ids
+        return None if own is None else self.fsp_id if self.fsp_id in own else min(own) if len(own) == 1 else None
 
     def may(self, operation: str, fsp_id: str | None = None) -> bool:
         """Whether this person may call an operation (for this FSP)."""
@@ -219,7 +232,10 @@ class Visit:
         return answer
 
     def stream(self, events: AsyncIterator[tuple[str, str | bytes]]) -> Answer:
-        """Answer with server-sent events: pairs of the event's name ('' for a message) and its data, often HTML."""
+        """Answer with server-sent events: pairs of the event's name ('' for a message) and its data, often HTML.
+
+        A person who has too many of them open gets 429.
+        """
 
         async def write() -> AsyncIterator[bytes]:
             async for name, data in events:
@@ -228,7 +244,9 @@ class Visit:
                 lines += [f"data: {line}" for line in text.splitlines() or [""]]
                 yield ("\n".join(lines) + "\n\n").encode()
 
-        return Answer(write(), media_type="text/event-stream", headers=[("x-accel-buffering", "no")])
+        answer = Answer(write(), media_type="text/event-stream", headers=[("x-accel-buffering", "no")])
+        answer.take_place = partial(STREAMS.take, self.caller.actor)
+        return answer
 
     @property
     def _inside(self) -> Inside:
@@ -347,7 +365,9 @@ class Visit:
 
     @property
     def host(self) -> str:
-        return self.request.headers.get("host", "")
+        """The name that the browser uses for us; '' for a request with two: a proxy can have read the other one."""
+        sent = self.request.headers.getall("host", [])
+        return sent[0] if len(sent) == 1 else ""
 
     @property
     def origin(self) -> str:

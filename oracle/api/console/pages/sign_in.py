@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
 
 from oracle.api.admin.access import hash_of
 from oracle.api.admin.problems import Refusal
@@ -12,7 +13,7 @@ from oracle.api.console.languages import LANGUAGES, Text, _, lazy
 from oracle.api.console.visits import YEAR_S
 from oracle.api.texts import translate
 from oracle.identity.cookies import LOGIN, read_cookie, remove_cookie, write_cookie
-from oracle.identity.flow import LOGIN_S, LoginFailed, check_back
+from oracle.identity.flow import LOGIN_S, LoginFailed, NotAccepted, check_back
 from oracle.identity.identity import Identity
 from oracle.identity.sessions import Place
 
@@ -41,11 +42,7 @@ async def sign_in_by_key(visit: Visit) -> Answer:
     except Refusal as refused:
         await visit.console.access.record(visit.request, visit.request.route_handler, refused)
         if refused.status == 429:  # noqa: PLR2004 - too many failures
-            wait_s = refused.headers["Retry-After"]
-            text = _("Too many attempts failed. Wait {seconds} seconds, then try again.").format(seconds=wait_s)
-            answer = _show(visit, back, text, status=429)
-            answer.add("retry-after", wait_s)
-            return answer
+            return _show_too_many(visit, back, refused)
         return _show(visit, back, _("This key is not valid. Check that you pasted all of it."), status=401)
     identity = Identity(caller.actor, caller.role, caller.fsp_ids, "key", caller.person)
     await _start(visit, identity, hash_of(caller.secret))
@@ -72,12 +69,18 @@ async def finish(visit: Visit, alias: str) -> Answer:
     flow, identities = visit.console.find_flow(alias, visit.origin), visit.console.services.ways.identities
     if flow is None or identities is None:
         raise Refusal(404, "not_found", "Nobody signs in there", "Go back to the page to sign in")
-    cookie = read_cookie(visit.request.headers.get("cookie", ""), LOGIN)
+    cookie = read_cookie(visit.sent_cookies, LOGIN)
     visit.cookies.append(remove_cookie(LOGIN))
     try:
-        signed_in = await flow.finish(list(visit.request.query_params.multi_items()), cookie)
+        async with visit.console.access.doubt(visit.request, NotAccepted):
+            signed_in = await flow.finish(list(visit.request.query_params.multi_items()), cookie)
     except LoginFailed as failed:
+        if isinstance(failed, NotAccepted):
+            refused = Refusal(401, "unauthorized", str(failed))
+            await visit.console.access.record(visit.request, visit.request.route_handler, refused)
         return _show(visit, ROOT, translate(str(failed)), status=403)
+    except Refusal as refused:
+        return _show_too_many(visit, ROOT, refused)
     identity = identities.mapping.choose(signed_in.claims)
     if identity is None:
         text = _("Your identity provider knows you, but you have no role here. Ask the operator of the hub for one.")
@@ -111,6 +114,14 @@ def _show(visit: Visit, back: str, error: Text = "", *, status: int = 200) -> An
     )  # fmt: skip
 
 
+def _show_too_many(visit: Visit, back: str, refused: Refusal) -> Answer:
+    wait_s = refused.headers["Retry-After"]
+    text = _("Too many attempts failed. Wait {seconds} seconds, then try again.").format(seconds=wait_s)
+    answer = _show(visit, back, text, status=429)
+    answer.add("retry-after", wait_s)
+    return answer
+
+
 async def _start(visit: Visit, identity: Identity, secret_sha256: bytes | None) -> None:
     """Start a session with a new token; the one that the browser had ends."""
     if visit.token:
@@ -122,6 +133,6 @@ async def _start(visit: Visit, identity: Identity, secret_sha256: bytes | None) 
 
 def _read_back(path: str) -> str:
     """Return a path of the console; its home in place of any other."""
-    return (
-        path if path.startswith(ROOT) and path[len(ROOT) :][:1] in ("", "/", "?") and check_back(path) == path else ROOT
-    )
+    parts = unquote(path.partition("?")[0]).split("/")
+    is_inside = parts[:2] == ["", ROOT[1:]] and not {".", ".."} & set(parts)
+    return path if is_inside and check_back(path) == path else ROOT
