@@ -1,4 +1,5 @@
 -- Queries of the history log (oracle/audit).  They run on connections of their own, planned for index scans only.
+-- `event_id + 0` where an era limits events: without it the planner may walk the primary key, through all of the era.
 
 -- name: audit_state() -> LogEndRow
 -- The end of the log; no row while it is empty.
@@ -29,7 +30,7 @@ SELECT event_id, xact::text::bigint AS xact,
        party_id_type::text, party_identifier, sub_id, fsp_id, before::text, after::text, reason, request_id, trace_id
 FROM events e
 WHERE (e.xact, event_id) > ($1::text::xid8, $2) AND (e.xact, event_id) <= ($3::text::xid8, $4)
-  AND event_id > $5 AND event_id <= $6
+  AND event_id + 0 > $5 AND event_id + 0 <= $6
 ORDER BY e.xact, event_id FETCH FIRST ($7) ROWS WITH TIES
 
 -- name: audit_wanted(text, int8, text, int8, int8, int8, text, text, timestamptz, timestamptz, int8) -> WantedEventRow
@@ -49,7 +50,7 @@ FROM (
     FROM (
         SELECT *, row_number() OVER (ORDER BY xact, event_id) - 1 AS place FROM events
         WHERE (xact, event_id) > ($1::text::xid8, $2) AND (xact, event_id) <= ($3::text::xid8, $4)
-          AND event_id > $5 AND event_id <= $6
+          AND event_id + 0 > $5 AND event_id + 0 <= $6
     ) AS placed
 ) AS e
 WHERE is_wanted OR place = $11
@@ -108,7 +109,7 @@ FROM events WHERE event_id = $1
 -- name: audit_waiting(text, int8, int8) -> float
 -- For how long the first unsealed event has waited.  $1, $2 the bound, $3 the era's after_event_id.
 SELECT greatest(extract(epoch FROM clock_timestamp() - at), 0)::float8 FROM events
-WHERE (xact, event_id) > ($1::text::xid8, $2) AND event_id > $3
+WHERE (xact, event_id) > ($1::text::xid8, $2) AND event_id + 0 > $3
 ORDER BY xact, event_id LIMIT 1
 
 -- name: audit_hashes(int4[], int8[], int8[]) -> HashesRow
@@ -210,8 +211,8 @@ SELECT b.first_leaf, b.leaves, (
     SELECT count(*) FROM events e
     WHERE (e.xact, e.event_id) > (coalesce(p.xact, '0'), coalesce(p.event_id, -9223372036854775808))
       AND (e.xact, e.event_id) < (b.xact, b.event_id)
-      AND e.event_id > r.after_event_id
-      AND e.event_id <= coalesce((SELECT after_event_id FROM audit_eras WHERE era = b.era + 1), 9223372036854775807)
+      AND e.event_id + 0 > r.after_event_id
+      AND e.event_id + 0 <= coalesce((SELECT after_event_id FROM audit_eras WHERE era = b.era + 1), 9223372036854775807)
 ) AS before
 FROM batch b JOIN audit_eras r USING (era) LEFT JOIN LATERAL (
     SELECT xact, event_id FROM audit_batches
@@ -237,7 +238,7 @@ SELECT low FROM search WHERE low >= high
 
 -- name: audit_unsealed(text, int8, int8) -> int
 -- The events after the last bound ($1, $2) of the present era; $3 its after_event_id.
-SELECT count(*) FROM events WHERE (xact, event_id) > ($1::text::xid8, $2) AND event_id > $3
+SELECT count(*) FROM events WHERE (xact, event_id) > ($1::text::xid8, $2) AND event_id + 0 > $3
 
 -- name: audit_keys() -> KeyStatementRow
 SELECT number, vkey, from_size, statement, added_at FROM audit_keys ORDER BY number
