@@ -4,7 +4,7 @@ PostgreSQL numbers the events and leaves out the others, so this process reads f
 
 Few.     Where an FSP or an entity has few events, only the batches that hold them are read.
 Period.  Events are sealed in the order of their transactions, and a transaction can stay open for long.  So events of a
-         period can come late in the log.  After a portion without any, it asks whether there are more.
+         period can come late in the log.  At first, and after portions without any, it asks whether there are more.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ from oracle.verifier import leaf
 PORTION_LEAVES: Final = 65_536  # of one query, and of one snapshot
 FEW: Final = 1_000  # events whose batches are looked up
 _BATCHES: Final = 4_096  # rows of the list of batches that are read at once
+# The question reads the whole period if the answer is no.
+_REST_SETTINGS: Final = {
+    "enable_bitmapscan": "on", "enable_indexscan": "off", "enable_indexonlyscan": "off", "statement_timeout": "3000",
+}  # fmt: skip
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +59,6 @@ class _Portion(NamedTuple):
     end: int
     after: Bound  # of the batch before
     until: Bound
-    sealed_at: datetime  # the last of them
 
 
 async def stream_wanted(
@@ -69,6 +72,8 @@ async def stream_wanted(
     few = await _find_few(connection, wanted, limits.few)
     source = _list_portions(connection, begin, end, limits.portion_leaves) if few is None else _repeat(few)
     rest = _Rest(connection, wanted)
+    if eras and not await rest.has_more(eras[min(eras)], START):
+        return
     async with aclosing(source) as portions:
         async for portion in portions:
             if portion.end <= begin or portion.first >= end:
@@ -80,7 +85,7 @@ async def stream_wanted(
                     found += len(inside)
                     if inside:
                         yield inside
-            if not found and not await rest.has_more(eras[portion.era], portion):
+            if not found and not await rest.has_more(eras[portion.era], portion.until):
                 return
 
 
@@ -159,7 +164,7 @@ def _join(rows: Sequence[Any], after: Bound, leaves: int) -> Iterator[_Portion]:
 def _read_batch(row: Any, after: Bound) -> _Portion:
     until = Bound(row["xact"], row["event_id"])
     first = row["first_leaf"]
-    return _Portion(row["era"], first, first + row["leaves"], after, until, row["sealed_at"])
+    return _Portion(row["era"], first, first + row["leaves"], after, until)
 
 
 def _read_bound(row: Any) -> Bound:
@@ -175,25 +180,28 @@ async def _repeat(portions: Sequence[_Portion]) -> AsyncGenerator[_Portion]:
 
 
 class _Rest:
-    """Whether wanted events of a period can follow.  Each answer "yes" doubles the portions until the next question."""
+    """Whether wanted events of a period follow.  Each answer "yes" doubles the portions until the next question."""
 
     def __init__(self, connection: asyncpg.Connection, wanted: Wanted) -> None:
         self._connection, self._wanted = connection, wanted
         self._pause = self._left = 1
 
-    async def has_more(self, era: Era, portion: _Portion) -> bool:
-        until = self._wanted.until
-        if until is None or portion.sealed_at < until:
+    async def has_more(self, era: Era, after: Bound) -> bool:
+        """Return whether they follow a place; True where PostgreSQL would need long to know."""
+        if self._wanted.until is None:
             return True
         self._left -= 1
         if self._left:
             return True
         self._pause = self._left = self._pause * 2
         last = log.LAST if era.until_event_id is None else era.until_event_id
-        place = (str(portion.until.xact), portion.until.event_id, era.after_event_id, last)
-        async with self._connection.transaction(isolation="repeatable_read", readonly=True):
-            for setting, value in (("bitmapscan", "on"), ("indexscan", "off"), ("indexonlyscan", "off")):
-                await self._connection.execute(f"SET LOCAL enable_{setting} = {value}")
-            return bool(await self._connection.fetchval(
-                QUERIES["audit_has_later"], *place, self._wanted.since, until, timeout=PORTION_MAX_S
-            ))  # fmt: skip
+        filters = (self._wanted.fsp_id, self._wanted.entity, self._wanted.since, self._wanted.until)
+        try:
+            async with self._connection.transaction(isolation="repeatable_read", readonly=True):
+                for setting, value in _REST_SETTINGS.items():
+                    await self._connection.execute(f"SET LOCAL {setting} = {value}")
+                place = (str(after.xact), after.event_id, era.after_event_id, last)
+                return bool(await self._connection.fetchval(QUERIES["audit_has_later"], *place, *filters))
+        except asyncpg.QueryCanceledError:
+            self._left = -1  # do not ask again
+            return True

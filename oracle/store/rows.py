@@ -789,7 +789,6 @@ class FewBatchRow(TypedDict):
     era: int | None
     xact: int | None
     event_id: int | None
-    sealed_at: datetime | None
     before_xact: int | None
     before_event_id: int | None
 

@@ -108,6 +108,29 @@ async def test_a_filter_finds_the_events_that_a_filter_of_the_whole_log_finds(
         await connection.close()
 
 
+async def test_an_export_ends_with_its_period_and_does_not_read_the_rest_of_the_log(
+    database_url: str, tmp_path: Path
+) -> None:
+    for first in range(0, 60, 10):
+        await register(database_url, first, 10)
+    size = await seal(database_url, tmp_path / "keys", SealingLimits(batch=1))
+    connection = await log.connect(database_url, "test")
+    snapshots: list[str] = []
+    connection.add_query_logger(lambda record: snapshots.append(record.query) if "BEGIN" in record.query else None)
+    try:
+        (first_day,) = await connection.fetch("SELECT max(at) AS until FROM events WHERE event_id <= 12")
+        for until, most in ((datetime(2020, 1, 1, tzinfo=UTC), 1), (first_day["until"], 12 + 20)):
+            snapshots.clear()
+            async with aclosing(
+                stream_wanted(connection, 0, size, Wanted(until=until), Limits(portion_leaves=1))
+            ) as stream:
+                count = sum([len(part) async for part in stream])
+            assert count < 12
+            assert 1 <= len(snapshots) <= most
+    finally:
+        await connection.close()
+
+
 def is_wanted(row: Any, wanted: Wanted) -> bool:
     former = json.loads(row["before"])["fsp_id"] if row["action"] == "changed" and row["entity"] == "alias" else None
     return (

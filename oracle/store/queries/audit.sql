@@ -56,12 +56,13 @@ FROM (
 WHERE is_wanted OR place = $11
 ORDER BY place
 
--- name: audit_has_later(text, int8, int8, int8, timestamptz, timestamptz) -> bool
--- Whether an event from $5 on and before $6 comes behind the bound ($1, $2) of the era ($3 < event_id <= $4), or in a
--- later era.  Served by events_by_time.
+-- name: audit_has_later(text, int8, int8, int8, text, text, timestamptz, timestamptz) -> bool
+-- Whether wanted events come behind the bound ($1, $2) of the era ($3 < event_id <= $4), or in a later era: of the FSP $5 and
+-- the entity $6 (NULL: any), as in audit_wanted, from $7 on and before $8.  Served by events_by_time.
 SELECT EXISTS (
     SELECT FROM events
-    WHERE at >= coalesce($5::timestamptz, '-infinity') AND at < $6
+    WHERE at >= coalesce($7::timestamptz, '-infinity') AND at < $8 AND ($6::text IS NULL OR entity = $6)
+      AND ($5::text IS NULL OR fsp_id = $5 OR (entity = 'alias' AND action = 'changed' AND before ->> 'fsp_id' = $5))
       AND ((event_id > $3 AND (xact, event_id) > ($1::text::xid8, $2)) OR event_id > $4)
 )
 
@@ -91,7 +92,7 @@ WITH few AS MATERIALIZED (
 )
 SELECT t.events, b.* FROM (SELECT count(*) AS events FROM few) AS t
 LEFT JOIN LATERAL (
-    SELECT a.first_leaf, a.leaves, a.era, a.xact::text::bigint AS xact, a.event_id, a.sealed_at,
+    SELECT a.first_leaf, a.leaves, a.era, a.xact::text::bigint AS xact, a.event_id,
            p.xact::text::bigint AS before_xact, p.event_id AS before_event_id
     FROM batches JOIN audit_batches a USING (first_leaf) LEFT JOIN LATERAL (
         SELECT xact, event_id FROM audit_batches
