@@ -90,8 +90,6 @@ DULL: Final = (
     "harmless", "", "a b", "x" * 300, "x" * 2_000, "a\tb", "MXN", "ooo", "0", "o" * 33, "2026-01-01",
     "2026-01-01T00:00", "a@b.example", "https://o.example/o", "+525512345678",
 )  # fmt: skip
-# Forms without a field, on pages that are there for a moment only.
-PASSING: Final = {"stop_verification": "while a verification runs"}
 HEADERS: Final = frozenset(
     [
         "content-type",
@@ -304,9 +302,24 @@ class House:
             who, where = self.find_source(name)
             for form in self.look(who.get(where), find_page_name(where)).forms:
                 self.forms.setdefault(form.page, (who, where, form))
+        self.discover_verification()
         who, where, form = self.forms["check_routes"]
         checked = self.look(self.send(who, form, {}), "check_routes")
         self.forms.update({form.page: (who, where, form) for form in checked.forms if form.page == "do_import_routes"})
+
+    def discover_verification(self) -> None:
+        """Look at a verification in each of its states: a real one is done too soon."""
+        (row,) = self.service.fetch(
+            "INSERT INTO verifications (state, directory, asked_by, begun_at, seen_at, runner)"
+            " VALUES ('running', true, 'somebody', now(), now() + interval '1 hour', gen_random_uuid())"
+            " RETURNING verification_id"
+        )
+        where = f"{ROOT}/audit/verifications/{row[0]}"
+        for state in ("running", "waiting", "stopped", "failed"):
+            self.service.fetch("UPDATE verifications SET state = $1 WHERE verification_id = $2", state, row[0])
+            for form in self.look(self.auditor.get(where), "verification").forms:
+                self.forms.setdefault(form.page, (self.auditor, where, form))
+            self.look(self.auditor.get(f"{ROOT}/audit/verifications"), "verifications")
 
     def find_form(self, page: str) -> tuple[Person, str, Form]:
         """Open a page that has this form, and return it as it is now."""
@@ -399,6 +412,8 @@ class House:
         verifying.fill("chosen", [], str)
         until(lambda: self._list_verifications()[0]["state"] == "done")
         self.look(self.chief.get(f"{ROOT}/audit/verifications/{self._list_verifications()[0]['verificationId']}"), "")
+        own = self.service.as_key(self.chief.key).get("/me").json()["credentialId"]
+        self.look(self.chief.get(f"{ROOT}/keys/{own}"), "key")
         self.walk(4)
         self.is_learning = False
 
@@ -423,10 +438,15 @@ class House:
         """Make harmless strings show the pages that a hostile one showed; what none of them shows is a finding."""
         self.is_learning = True
         stray, self.stray = self.stray, []
-        for text in ("", *DULL):
+        twins = [twin(HOSTILE[(at + place * STEP) % len(HOSTILE)]) for place in range(len(fields))]
+        tries: list[tuple[str, list[Field], Callable[[int], str]]] = [(group, fields, twins.__getitem__)]
+        tries += [(group, fields, lambda _, text=text: text) for text in DULL]  # type: ignore[misc]
+        # An error of one field can hide the error of another.
+        tries += [("alone", [one], lambda _, text=text: text) for one in fields for text in DULL]  # type: ignore[misc]
+        for how, those, choose in tries:
             if all(one.parts <= self.parts for one in stray):
                 break
-            filler.fill(group, fields, lambda place: text or twin(HOSTILE[(at + place * STEP) % len(HOSTILE)]))  # noqa: B023
+            filler.fill(how, those, choose)
         self.is_learning = False
         self.findings += [self.describe(one) for one in stray if one.parts - self.parts]
 
@@ -645,8 +665,7 @@ def house(service: Service, person: MakePerson, visitor: MakePerson) -> House:
 
 def test_each_form_of_the_route_table_is_found(house: House) -> None:
     pages = {page.name for page in list_pages().values() if page.method == "POST"}
-    print(sorted(pages - set(house.forms)))
-    assert pages - set(house.forms) - set(PASSING) == set()
+    assert pages - set(house.forms) == set()
 
 
 @pytest.mark.timeout(7_200)
@@ -655,7 +674,7 @@ def test_hostile_texts_change_no_page(house: House, complete: bool) -> None:
     for _ in range(ROUNDS if complete else 1):
         for name in house.list_forms():
             house.try_form(name, (lambda group: EACH if group in WRITTEN else 1) if complete else lambda _: 1)
-        print(f"sent {house.counts['sent']}, findings {len(house.findings)}", flush=True)
+        print(f"sent {house.counts['sent']}, findings {house.findings}", flush=True)
     house.is_learning, house.stray = False, []
     house.walk(250 if complete else 3)
     house.findings += [house.describe(one) for one in house.stray if one.parts - house.parts]
