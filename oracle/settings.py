@@ -47,7 +47,7 @@ from msgspec import Meta
 from oracle.countries import find_meant_country, is_country
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 Source = Literal["default", "file", "environment"]
 
@@ -92,7 +92,11 @@ class SettingsError(Exception):
 
 
 class Remedied(ValueError):
-    """What is wrong with a value, and what to do: the text needs no "use ..." behind it."""
+    """What is wrong with a value, and what to do: the texts need no "use ..." behind them."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 # Reading a value from text ------------------------------------------------------------------------------------
@@ -225,8 +229,10 @@ def _check_hosts(text: str, *, several: bool) -> None:
             raise Remedied(f"the port in the URL must be a number from 1 to {PORT_MAX}")
 
 
-def _check_certificates(authorities: str, certificate: str, key: str, password: str | None = None) -> None:
-    """Check that the files hold what they must.  Raises Remedied."""
+def _check_certificates(authorities: str, certificate: str, key: str, password: str | None = None) -> Iterator[str]:
+    """Yield what is wrong with these files, if they are named."""
+    if not authorities and not certificate:
+        return
     import ssl  # noqa: PLC0415 - 10 ms, for the few who name certificates
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -234,14 +240,29 @@ def _check_certificates(authorities: str, certificate: str, key: str, password: 
         if authorities:
             context.load_verify_locations(authorities)
     except OSError:
-        raise Remedied(f"the file {authorities} in the URL has no certificate: it must be PEM") from None
+        yield f"the file {authorities} in the URL has no certificate: it must be PEM"
     try:
         if certificate:
             context.load_cert_chain(certificate, key or None, password or "")
     except OSError:
-        raise Remedied(
+        yield (
             f"the file {certificate} in the URL has no certificate that fits its key, or the key needs another password"
-        ) from None
+        )
+
+
+def _require_files(
+    given: Mapping[str, str], names: tuple[str, str, str], password: str | None, problems: list[str]
+) -> None:
+    """Raise Remedied with `problems`, and with those of the files of authorities, certificate and key.
+
+    `given`: the members of a URL, with an empty value for each that is among the problems already.
+    """
+    authorities, certificate, key = (given.get(name, "") for name in names)
+    if names[2] in given and not key:  # the certificate without the key that was meant
+        certificate = ""
+    problems += _check_certificates(authorities, certificate, key, password)
+    if problems:
+        raise Remedied(*problems)
 
 
 # Parameters of a database URL.  The driver would send one that it does not know to the server, which refuses it.
@@ -287,22 +308,25 @@ class DatabaseUrl(Url):
         _check_hosts(text, several=True)
         if not mark:
             return text
-        files: dict[str, str] = {}
-        kept = []
+        kept: dict[str, str] = {}
+        problems: list[str] = []
+        members: list[str] = []
         for member in query.split("&"):
             name, _, value = member.partition("=")
             value = unquote_plus(value)
-            if name == "sslrootcert" and value == "system":
-                value = _find_system_certificates()
-                member = f"{name}={quote(value)}"  # noqa: PLW2901 - the driver reads files alone
-            if not self._is_without_effect(name, value):
-                self._check(name, value)
-                kept.append(member)
-                files[name] = value
-        _check_certificates(
-            files.get("sslrootcert", ""), files.get("sslcert", ""), files.get("sslkey", ""), files.get("sslpassword")
-        )
-        return f"{start}?{'&'.join(kept)}" if kept else start
+            try:
+                if name == "sslrootcert" and value == "system":
+                    value = _find_system_certificates()
+                    member = f"{name}={quote(value)}"  # noqa: PLW2901 - the driver reads files alone
+                if not self._is_without_effect(name, value):
+                    self._check(name, value)
+                    kept[name] = value
+                    members.append(member)
+            except Remedied as exc:
+                problems += exc.problems
+                kept[name] = ""
+        _require_files(kept, ("sslrootcert", "sslcert", "sslkey"), kept.get("sslpassword"), problems)
+        return f"{start}?{'&'.join(members)}" if members else start
 
     def _is_without_effect(self, name: str, value: str) -> bool:
         return name in _WITHOUT_EFFECT or value in _HARMLESS.get(name, ())
@@ -340,19 +364,22 @@ class RedisUrl(Url):
         if scheme != "unix":
             _check_hosts(text, several="+" in scheme)
         members = dict(parse_qsl(query, keep_blank_values=True))
+        problems: list[str] = []
         for name, value in members.items():
-            self._check(scheme, name, value)
+            try:
+                self._check(scheme, name, value)
+            except Remedied as exc:
+                problems += exc.problems
+                members[name] = ""
         path = rest.partition("/")[2].strip("/")
         if scheme.endswith("+sentinel"):
             name, _, path = path.partition("/")
             if not name:
-                raise Remedied(f"the URL must name the primary as the Sentinels do: {scheme}://HOST:26379/NAME")
+                problems.append(f"the URL must name the primary as the Sentinels do: {scheme}://HOST:26379/NAME")
         for db in (members.get("db", ""), "" if scheme == "unix" else path):
             if db and not (db.isascii() and db.isdigit()):
-                raise Remedied("the database in the URL must be a number, for example /0")
-        _check_certificates(
-            members.get("ssl_ca_certs", ""), members.get("ssl_certfile", ""), members.get("ssl_keyfile", "")
-        )
+                problems.append("the database in the URL must be a number, for example /0")
+        _require_files(members, _REDIS_FILES, None, problems)
         return text
 
     def _check(self, scheme: str, name: str, value: str) -> None:
@@ -1636,10 +1663,15 @@ SETTINGS: Final[Mapping[str, Setting]] = dict(_list_settings())
 
 
 def format_example() -> str:
-    """Format all settings with their descriptions and defaults, as a TOML file that `--config` accepts."""
+    """Format all settings with their descriptions and defaults, as a TOML file that `--config` accepts.
+
+    All values are comments.  Otherwise a file from today would keep today's defaults in every later version, and an
+    older version would refuse a setting that nobody has set.
+    """
     head = (
         "Settings of the oracle: oracle --config FILE serve. All values here are the defaults. An empty value is not"
-        " set. The environment overrides this file: hub_port is ORACLE_HUB_PORT there."
+        " set. To change one, remove the # before its name. The others then follow the defaults of later versions. The"
+        " environment overrides this file: hub_port is ORACLE_HUB_PORT there."
     )
     parts = [_comment(head)]
     for one in SETTINGS.values():
@@ -1647,7 +1679,7 @@ def format_example() -> str:
         if isinstance(value, tuple) and not all(isinstance(each, str) for each in value):
             value = one.reader.format(value)
         parts.append(
-            f"{_comment(one.description, f'Allowed: {one.reader.allowed}.')}\n{one.name} = {json.dumps(value)}"
+            f"{_comment(one.description, f'Allowed: {one.reader.allowed}.')}\n#{one.name} = {json.dumps(value)}"
         )
     return "\n\n".join(parts)
 
@@ -1672,14 +1704,31 @@ class Configuration(NamedTuple):
         return [f"{line:{width}}  # {self.sources[name]}" for name, line in values.items()]
 
 
+class Draft(NamedTuple):
+    """What could be read.  A setting that is given, and cannot be read, is in `unread` and has its default."""
+
+    configuration: Configuration
+    problems: Sequence[str]
+    unread: frozenset[str]
+
+
 def load(environ: Mapping[str, str], file: Path | None = None) -> Configuration:
     """Read the settings in use.  Raises SettingsError with every problem of both sources."""
+    draft = read(environ, file)
+    if draft.problems:
+        raise SettingsError([*draft.problems])
+    return draft.configuration
+
+
+def read(environ: Mapping[str, str], file: Path | None = None) -> Draft:
+    """Read the settings in use, as far as they can be read."""
     problems: list[str] = []
-    unread: set[str] = set()  # the variables of settings that are given, and cannot be read
     values: dict[str, object] = {}
     sources: dict[str, Source] = dict.fromkeys(SETTINGS, "default")
+    in_file = _read_file(file, problems)
+    unread = set(SETTINGS if in_file is None else ())
     given: list[tuple[Source, str, str, str]] = [
-        *(("file", name, f"{file}: {name}", text) for name, text in _read_file(file, problems)),
+        *(("file", name, f"{file}: {name}", text) for name, text in in_file or ()),
         *(("environment", name, SETTINGS[name].variable, text) for name, text in _read_environment(environ, problems)),
     ]
     for source, name, label, written in given:
@@ -1690,17 +1739,19 @@ def load(environ: Mapping[str, str], file: Path | None = None) -> Configuration:
             _refuse_quotes(text)
             values[name] = SETTINGS[name].reader.read(text)
             sources[name] = source
+        except Remedied as exc:
+            problems += [f"{label}: {problem}" for problem in exc.problems]
+            unread.add(name)
         except ValueError as exc:
-            remedy = "" if isinstance(exc, Remedied) else f"; use {SETTINGS[name].reader.allowed}"
-            problems.append(f"{label}: {exc}{remedy}")
-            unread.add(SETTINGS[name].variable)
-    problems += _join_passwords(values, {name for _, name, _, _ in given})
+            problems.append(f"{label}: {exc}; use {SETTINGS[name].reader.allowed}")
+            unread.add(name)
+    if in_file is not None:
+        problems += _join_passwords(values, {name for _, name, _, _ in given})
     settings = Settings(**values)  # type: ignore[arg-type]  # the readers return what the fields hold
     # A setting that cannot be read has its default here, so what seems to contradict it says nothing.
-    problems += [each for each in _find_contradictions(settings) if unread.isdisjoint(re.findall(r"[A-Z_]+", each))]
-    if problems:
-        raise SettingsError(problems)
-    return Configuration(settings, sources)
+    doubtful = {SETTINGS[name].variable for name in unread}
+    problems += [each for each in _find_contradictions(settings) if doubtful.isdisjoint(re.findall(r"[A-Z_]+", each))]
+    return Draft(Configuration(settings, sources), problems, frozenset(unread))
 
 
 # The URLs that a password can be given for.
@@ -1756,21 +1807,22 @@ def _is_foreign(variable: str, text: str) -> bool:
     return variable.endswith("_PORT") and _KUBERNETES_PORT.match(text) is not None
 
 
-def _read_file(file: Path | None, problems: list[str]) -> list[tuple[str, str]]:
+def _read_file(file: Path | None, problems: list[str]) -> list[tuple[str, str]] | None:
+    """Return the settings of the file; None if it cannot be read at all."""
     if file is None:
         return []
     try:
         table = tomllib.loads(file.read_bytes().decode())
     except OSError as exc:
         problems.append(f"{file}: cannot be read: {exc.strerror}")
-        return []
+        return None
     except UnicodeDecodeError:
         problems.append(f"{file}: is not UTF-8")
-        return []
+        return None
     except tomllib.TOMLDecodeError as exc:
         # Its sentence may quote a character of the file, never a value.
         problems.append(f"{file}: is not valid TOML: {exc}")
-        return []
+        return None
     if isinstance(table.pop(OIDC, None), dict):
         table.setdefault("oidc_file", str(file))
     unknown = sorted(table.keys() - SETTINGS.keys())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from argparse import ArgumentTypeError
 from pathlib import Path
@@ -60,8 +61,15 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     assert (sources["hub_port"], sources["admin_port"], sources["workers"]) == ("environment", "file", "default")
 
 
-def test_the_example_is_a_file_with_every_setting_at_its_default(tmp_path: Path) -> None:
+def test_the_example_sets_nothing_so_that_later_defaults_take_effect(tmp_path: Path) -> None:
     file = write_file(tmp_path, format_example())
+    assert tomllib.loads(file.read_text()) == {}
+    assert set(load({}, file).sources.values()) == {"default"}
+
+
+def test_each_line_of_the_example_can_be_turned_on_and_has_the_default(tmp_path: Path) -> None:
+    lines = (line.removeprefix("#") if line[:2] != "# " else line for line in format_example().splitlines())
+    file = write_file(tmp_path, "\n".join(lines))
     assert list(tomllib.loads(file.read_text())) == list(SETTINGS)
     assert load({}, file).settings == Settings()
 
@@ -321,6 +329,26 @@ def test_all_problems_of_both_sources_are_reported_at_once(tmp_path: Path) -> No
     assert found[1].endswith(f": no such setting; did you mean ORACLE_CACHE_TTL_S? {way}")
     (unlike,) = find_problems({"ORACLE_XYZZY": "1"})
     assert unlike == f"ORACLE_XYZZY: no such setting. {way}"
+
+
+def test_every_problem_of_a_url_is_reported_at_once(tmp_path: Path) -> None:
+    text = tmp_path / "text.pem"
+    text.write_text("no certificate")
+    found = find_problems({
+        "ORACLE_DATABASE_URL": f"postgresql://u@h/d?sslmode=loud&sslrootcert={text}&sslcert=/a.pem&sslkey=/b.pem",
+        "ORACLE_REDIS_URL": f"rediss+sentinel://h?ssl_certfile=/a.pem&ssl_keyfile=/b.pem&ssl_ca_certs={text}&db=x",
+    })  # fmt: skip
+    assert [re.sub(r": |,", "", found[at].partition(": ")[2])[:27] for at in range(len(found))] == [
+        "sslmode in the URL must be ", "sslcert in the URLthe file ", "sslkey in the URLthe file /",
+        f"the file {text}"[:27],
+        "ssl_certfile in the URLthe ", "ssl_keyfile in the URLthe f", "the URL must name the prima",
+        "the database in the URL mus", f"the file {text}"[:27],
+    ]  # fmt: skip
+
+
+def test_a_file_that_cannot_be_read_contradicts_nothing(tmp_path: Path) -> None:
+    (problem,) = find_problems({"ORACLE_REDIS_PASSWORD": "secret", "ORACLE_JWS_SIGN": "on"}, tmp_path / "absent.toml")
+    assert problem.endswith("absent.toml: cannot be read: No such file or directory")
 
 
 def test_two_listeners_cannot_share_a_port_unless_it_is_any() -> None:

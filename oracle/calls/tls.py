@@ -22,13 +22,13 @@ class CallFiles(msgspec.Struct, frozen=True):
         return cls(settings.call_ca_file, settings.call_cert_file, settings.call_key_file)
 
     def make_context(self) -> ssl.SSLContext:
-        """Read the files.  The context verifies certificate and host name.  Raises SettingsError."""
+        """Read the files.  The context verifies certificate and host name.  Raises SettingsError with every problem."""
+        problems = []
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # for the certificate, if there are no authorities
         try:
             context = ssl.create_default_context(cafile=self.ca)
         except OSError as exc:  # SSLError is one
-            raise SettingsError(
-                [_describe("CALL_CA_FILE", self.ca, exc, "the file has no certificate in PEM")]
-            ) from None
+            problems.append(_describe("CALL_CA_FILE", self.ca, exc, "the file has no certificate in PEM"))
         context.set_alpn_protocols(["http/1.1"])
         if self.certificate is not None:
             try:
@@ -36,7 +36,9 @@ class CallFiles(msgspec.Struct, frozen=True):
                 context.load_cert_chain(self.certificate, self.key, password="")
             except OSError as exc:
                 problem = "the file has no certificate in PEM that fits its key, or the key has a password"
-                raise SettingsError([_describe("CALL_CERT_FILE", self.certificate, exc, problem)]) from None
+                problems.append(_describe("CALL_CERT_FILE", self.certificate, exc, problem))
+        if problems:
+            raise SettingsError(problems)
         return context
 
     def read_expiry(self) -> float | None:

@@ -40,7 +40,9 @@ def add(commands: Any) -> None:
     )  # fmt: skip
 
     check = add_command(commands, "check-config", _check_config, "check the settings and print the values in use")
-    check.add_argument("--example", action="store_true", help="print all settings with their defaults as a TOML file")
+    check.add_argument(
+        "--example", action="store_true", help="print a TOML file of all settings, each with its default as a comment"
+    )
 
     # Only `serve` starts it: without a help text it is not listed.
     worker = commands.add_parser("worker")
@@ -52,20 +54,18 @@ def add(commands: Any) -> None:
 
 
 def _serve(arguments: Arguments) -> None:
-    from oracle.commands.database import load_settings
-    from oracle.identifiers import Reading
+    import os
+
+    from oracle.run.configuration import load_with_files
     from oracle.run.order import choose_roles
     from oracle.run.supervisor import serve
-    from oracle.settings import require_database_url
 
-    def read_settings() -> Settings:
-        settings = load_settings(arguments).settings
-        require_database_url(settings)
-        Reading.of(settings)  # a fault in a file of theirs is one line here, and not a process that cannot start
-        _check_files(settings)
-        return settings
+    def read_settings(*, refuse_expired: bool = True) -> Settings:
+        return load_with_files(
+            os.environ, arguments.config, only=arguments.only, refuse_expired=refuse_expired
+        ).settings
 
-    settings = read_settings()
+    settings = read_settings(refuse_expired=False)
     roles = choose_roles(settings, arguments.only)
     if not roles:
         raise Misused(*_OFF[arguments.only])
@@ -94,22 +94,19 @@ def _work(arguments: Arguments) -> int:
 
 def _check_config(arguments: Arguments) -> None:
     import asyncio
+    import os
 
     from oracle import compiled
-    from oracle.commands.database import load_settings
-    from oracle.identifiers import Reading
+    from oracle.run.configuration import load_with_files
     from oracle.run.order import choose_roles
     from oracle.run.redis_risks import find_risks
     from oracle.run.tls import list_tls_warnings, read_credentials
-    from oracle.settings import format_example, list_warnings, require_database_url
+    from oracle.settings import format_example, list_warnings
 
     if arguments.example:
         print(format_example())
         return
-    configuration = load_settings(arguments)
-    require_database_url(configuration.settings)
-    Reading.of(configuration.settings)
-    _check_files(configuration.settings)
+    configuration = load_with_files(os.environ, arguments.config)
     settings = configuration.settings
     credentials = read_credentials(settings, choose_roles(settings))
     for line in configuration.format_lines():
@@ -124,22 +121,6 @@ def _check_config(arguments: Arguments) -> None:
     warnings += find_risks(settings)
     for warning in [*warnings, *asyncio.run(_ask_servers(settings))]:
         print_note(f"warning: {warning}")
-
-
-def _check_files(settings: Settings) -> None:
-    """Check the keys for signatures, and the files for TLS.  Raises SettingsError."""
-    if settings.jws_sign == "on" or settings.jws_validate == "on":
-        from oracle.api.dfsp.signatures import check_files
-
-        check_files(settings)
-    if "oidc" in settings.admin_auth or "gateway" in settings.admin_auth:
-        from oracle.identity.issuers import read_trust
-
-        read_trust(settings, for_gateway="oidc" not in settings.admin_auth)
-    if settings.call_ca_file or settings.call_cert_file:
-        from oracle.calls import tls
-
-        tls.check_files(settings)
 
 
 def _look_around(settings: Settings) -> list[str]:

@@ -62,13 +62,13 @@ class Reading:
 
     @classmethod
     def of(cls, settings: Settings) -> Reading:
-        """Raises SettingsError if a file that the settings name cannot be read."""
+        """Raises SettingsError with every problem of a file that the settings name."""
         townships: tuple[Township, ...] = ()
         if settings.nrc_townships is not None:
             try:
                 townships = read_own(settings.nrc_townships)
             except TownshipsError as exc:
-                raise SettingsError([f"{PREFIX}NRC_TOWNSHIPS: {exc}"]) from None
+                raise SettingsError([f"{PREFIX}NRC_TOWNSHIPS: {problem}" for problem in exc.problems]) from None
         return cls(tuple(settings.home_countries), settings.account_id_format, settings.msisdn_national, townships)
 
     def __post_init__(self) -> None:

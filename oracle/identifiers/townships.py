@@ -22,6 +22,7 @@ from oracle.identifiers.tables import open_table
 LETTERS: Final = 3
 STATES: Final = frozenset(map(str, range(1, 15)))
 COLUMNS: Final = ["state", "township_mm", "township_en"]
+PROBLEMS_MAX: Final = 20  # that are reported of one file
 
 # Lossless spelling first, then the others in use.  U+1009 is missing: people who write it mean U+1025, which
 # looks like it.
@@ -74,7 +75,11 @@ class Township(NamedTuple):
 
 
 class TownshipsError(ValueError):
-    """An operator's file of townships has a fault.  The text is one line for people."""
+    """An operator's file of townships has faults.  Each text is one line for people."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 class Townships(NamedTuple):
@@ -115,13 +120,21 @@ def read_own(file: Path) -> tuple[Township, ...]:
             rows = csv.reader(text)
             if next(rows, None) != COLUMNS:
                 raise TownshipsError(f"{file}: line 1 must be {','.join(COLUMNS)}")
-            return tuple(
-                _read_township(row, f"{file}: line {rows.line_num}") for row in rows if any(map(str.strip, row))
-            )
+            townships: list[Township] = []
+            problems: list[str] = []
+            for row in rows:
+                try:
+                    if any(map(str.strip, row)):
+                        townships.append(_read_township(row, f"{file}: line {rows.line_num}"))
+                except TownshipsError as exc:
+                    problems += exc.problems
     except OSError as exc:
         raise TownshipsError(f"{file}: cannot read the file: {exc.strerror}") from None
     except (UnicodeDecodeError, csv.Error):
         raise TownshipsError(f"{file}: the file is not CSV in UTF-8") from None
+    if problems:
+        raise TownshipsError(*problems[:PROBLEMS_MAX])
+    return tuple(townships)
 
 
 def _read_township(row: list[str], place: str) -> Township:

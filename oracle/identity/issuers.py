@@ -150,9 +150,7 @@ def _find_faults(issuers: Sequence[Issuer], rules: Sequence[Rule], *, for_gatewa
     for what, names in (("alias", [one.alias for one in issuers]), ("issuer", [one.issuer for one in issuers])):
         yield from (f"two issuers have the {what} {name}" for name, count in Counter(names).items() if count > 1)
     for issuer in issuers:
-        fault = _find_fault(issuer)
-        if fault:
-            yield f"the issuer {issuer.alias!r}: {fault}"
+        yield from (f"the issuer {issuer.alias!r}: {fault}" for fault in _find_faults_of(issuer))
     aliases = {one.alias for one in issuers} | {GATEWAY}
     for number, rule in enumerate(rules, 1):
         fault = find_fault(rule)
@@ -168,28 +166,27 @@ def _find_faults(issuers: Sequence[Issuer], rules: Sequence[Rule], *, for_gatewa
             yield f"[[oidc.map]], number {number}: there is no issuer with the alias {rule.issuer!r}"
 
 
-def _find_fault(issuer: Issuer) -> str | None:
+def _find_faults_of(issuer: Issuer) -> Iterator[str]:
     if not _ALIAS.fullmatch(issuer.alias):
-        return "its alias must be 1 to 32 small letters, digits and hyphens"
+        yield "its alias must be 1 to 32 small letters, digits and hyphens"
     if issuer.alias == GATEWAY:
-        return f"its alias cannot be {GATEWAY}: in rules, this names the gateway"
+        yield f"its alias cannot be {GATEWAY}: in rules, this names the gateway"
     if not issuer.audience and not issuer.client_ids:
-        return (
+        yield (
             "every token of this issuer would be accepted, also one for another service."
             " Set the audience, or the client ids that are allowed"
         )
     for url in filter(None, (issuer.issuer, issuer.jwks)):
         parts = _split(url)
         if parts is None:
-            return f"{url!r} is not a URL without a user"
-        if parts.scheme == "http" and not issuer.plain_http and not is_loopback(parts.hostname or ""):
-            return (
+            yield f"{url!r} is not a URL without a user"
+        elif parts.scheme == "http" and not issuer.plain_http and not is_loopback(parts.hostname or ""):
+            yield (
                 f"{url} is not https, so keys and tokens could be replaced on their way."
                 " Use https, or write plain_http = true beside it in the file"
             )
     if "?" in issuer.issuer:
-        return f"{issuer.issuer} has a question mark, which an issuer cannot have"
-    return None
+        yield f"{issuer.issuer} has a question mark, which an issuer cannot have"
 
 
 def _split(url: str) -> SplitResult | None:

@@ -60,6 +60,11 @@ class Credentials(msgspec.Struct, frozen=True):
         return f"Credentials(expires={self.expires})"
 
 
+def find_prefix(role: str) -> str:
+    """Return how the names of the settings begin that a listener's TLS needs."""
+    return f"{_LISTENERS[role]}_tls_"
+
+
 def uses_tls(settings: Settings, role: str) -> bool:
     return role in _LISTENERS and getattr(settings, f"{_LISTENERS[role]}_tls_certificate") is not None
 
@@ -161,63 +166,76 @@ class _Files:
     def __init__(self, settings: Settings, prefix: str) -> None:
         self._settings = settings
         self._prefix = prefix
+        self._problems: list[str] = []
 
     def read(self, *, refuse_expired: bool) -> Credentials:
-        """Read and check them.  Raises SettingsError."""
-        from cryptography import x509  # noqa: PLC0415 - as above
-
+        """Read and check them.  Raises SettingsError with every problem."""
         own_key = self._path("key") is not None
-        key = self._read_file("key" if own_key else "certificate", secret=True)
-        chain = self._read_file("certificate") if own_key else key
-        try:
-            leaf = x509.load_pem_x509_certificates(chain.encode())[0]
-        except ValueError:
-            raise self._fail("certificate", "the file has no certificate in PEM that can be read") from None
-        self._check_key(key, leaf, "key" if own_key else "certificate")
-        expires_at = leaf.not_valid_after_utc.timestamp()
-        if refuse_expired and leaf.not_valid_after_utc < datetime.now(UTC):
-            raise self._fail("certificate", f"the certificate expired on {_format_day(expires_at)}")
+        chain = self._read_file("certificate", secret=not own_key)
+        key = self._read_file("key", secret=True) if own_key else chain
         client_ca = "" if self._path("client_ca") is None else self._read_file("client_ca")
+        leaf = None if chain is None else self._read_leaf(chain)
+        if key is not None:
+            self._check_key(key, leaf, "key" if own_key else "certificate")
+        if client_ca is not None:
+            self._check_authorities(client_ca)
+        expires_at = 0.0 if leaf is None else leaf.not_valid_after_utc.timestamp()
+        if leaf is not None and refuse_expired and leaf.not_valid_after_utc < datetime.now(UTC):
+            self._note("certificate", f"the certificate expired on {_format_day(expires_at)}")
         credentials = Credentials(
-            chain, key if own_key else "", expires_at, client_ca, self._get("require_client") == "on"
+            chain or "", key or "" if own_key else "", expires_at, client_ca or "", self._get("require_client") == "on"
         )
-        self._try(credentials)
+        if not self._problems:
+            self._try(credentials)
+        if self._problems:
+            raise SettingsError(self._problems)
         return credentials
 
-    def _check_key(self, text: str, leaf: x509.Certificate, name: str) -> None:
+    def _read_leaf(self, chain: str) -> x509.Certificate | None:
+        from cryptography import x509  # noqa: PLC0415 - as above
+
+        try:
+            return x509.load_pem_x509_certificates(chain.encode())[0]
+        except ValueError:
+            self._note("certificate", "the file has no certificate in PEM that can be read")
+        return None
+
+    def _check_key(self, text: str, leaf: x509.Certificate | None, name: str) -> None:
+        """Check that the key can be read, and that it fits the certificate, if that can be read."""
         from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - as above
         from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
 
         try:
             key = serialization.load_pem_private_key(text.encode(), None)
         except TypeError:
-            raise self._fail(
-                name, "the key has a password: write it without one (openssl pkey -in FILE -out NEW)"
-            ) from None
+            self._note(name, "the key has a password: write it without one (openssl pkey -in FILE -out NEW)")
+            return
         except (ValueError, UnsupportedAlgorithm):
-            raise self._fail(name, "the file has no private key in PEM that can be read") from None
+            self._note(name, "the file has no private key in PEM that can be read")
+            return
         form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        if key.public_key().public_bytes(*form) != leaf.public_key().public_bytes(*form):
-            raise self._fail(name, f"the key does not fit the first certificate in {self._path('certificate')}")
+        if leaf is not None and key.public_key().public_bytes(*form) != leaf.public_key().public_bytes(*form):
+            self._note(name, f"the key does not fit the first certificate in {self._path('certificate')}")
+
+    def _check_authorities(self, text: str) -> None:
+        if self._path("client_ca") is None:
+            return
+        if not text:
+            self._note("client_ca", "the file is empty")
+            return
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=text)
+        except (OSError, ValueError) as exc:
+            self._note("client_ca", f"the file has no certificate in PEM that can be used: {_explain(exc)}")
 
     def _try(self, credentials: Credentials) -> None:
         """Let OpenSSL judge: it refuses short keys and old digests."""
         try:
-            make_context(msgspec.structs.replace(credentials, client_ca=""))
-        except (OSError, ValueError) as exc:
-            raise self._fail("certificate", f"OpenSSL refuses the certificate or its key: {_explain(exc)}") from None
-        if not credentials.client_ca:
-            if self._path("client_ca") is not None:
-                raise self._fail("client_ca", "the file is empty")
-            return
-        try:
             make_context(credentials)
         except (OSError, ValueError) as exc:
-            raise self._fail(
-                "client_ca", f"the file has no certificate in PEM that can be used: {_explain(exc)}"
-            ) from None
+            self._note("certificate", f"OpenSSL refuses the certificate or its key: {_explain(exc)}")
 
-    def _read_file(self, name: str, *, secret: bool = False) -> str:
+    def _read_file(self, name: str, *, secret: bool = False) -> str | None:
         path = self._path(name) or Path()
         try:
             # Without waiting for the writer of a pipe.
@@ -225,11 +243,13 @@ class _Files:
                 exposure = find_exposure(path, os.fstat(file.fileno())) if secret else ""
                 data = file.read(BYTES_MAX + 1)
         except OSError as exc:
-            raise self._fail(name, exc.strerror or "the file cannot be read") from None
+            self._note(name, exc.strerror or "the file cannot be read")
+            return None
         if exposure:
-            raise self._fail(name, exposure)
+            self._note(name, exposure)
         if len(data) > BYTES_MAX:
-            raise self._fail(name, "the file is too large")
+            self._note(name, "the file is too large")
+            return None
         # PEM is ASCII; what is around it in other encodings does not count.
         return data.decode("ascii", "replace").replace("\ufffd", "?")
 
@@ -240,9 +260,9 @@ class _Files:
         path = self._get(name)
         return path if isinstance(path, Path) else None
 
-    def _fail(self, name: str, problem: str) -> SettingsError:
+    def _note(self, name: str, problem: str) -> None:
         setting = SETTINGS[f"{self._prefix}_tls_{name}"]
-        return SettingsError([f"{setting.variable}: {self._get(name)}: {problem}"])
+        self._problems.append(f"{setting.variable}: {self._get(name)}: {problem}")
 
 
 def _explain(error: Exception) -> str:

@@ -420,7 +420,7 @@ def test_files_that_cannot_be_used_are_problems_of_the_settings(authority: Autho
     both.write_bytes(identity.certificate.read_bytes() + identity.key.read_bytes())
     assert find_problems({"ORACLE_HUB_TLS_CERTIFICATE": str(both)}) == []
     empty = tmp_path / "empty.pem"
-    empty.touch()
+    empty.touch(mode=0o600)
     exposed = tmp_path / "exposed.key"
     exposed.write_bytes(identity.key.read_bytes())
     exposed.chmod(0o644)
@@ -429,7 +429,7 @@ def test_files_that_cannot_be_used_are_problems_of_the_settings(authority: Autho
         ({"CERTIFICATE": str(identity.key)}, "the file has no certificate in PEM that can be read"),
         ({"KEY": str(other.key)}, "KEY: {}: the key does not fit the first certificate in "),
         ({"KEY": str(exposed)}, "other users of this machine can read or change it (mode 0644): run chmod 600 {}"),
-        ({"KEY": str(empty)}, "other users of this machine can read"),
+        ({"KEY": str(empty)}, "the file has no private key in PEM that can be read"),
         ({"KEY": ""}, "the file has no private key in PEM"),
         ({"CERTIFICATE": ""}, "ORACLE_HUB_TLS_KEY is set, but ORACLE_HUB_TLS_CERTIFICATE is not: set it, too"),
         ({"CLIENT_CA": str(empty)}, "CLIENT_CA: {}: the file is empty"),
@@ -445,6 +445,20 @@ def test_files_that_cannot_be_used_are_problems_of_the_settings(authority: Autho
     expired = environ(authority.make("old", HOST, expired=True))
     assert find_problems(expired) == []
     assert "the certificate expired on " in find_problems(expired, refuse_expired=True)[0]
+
+
+def test_every_file_of_a_listener_that_cannot_be_used_is_reported(authority: Authority, tmp_path: Path) -> None:
+    text = tmp_path / "text.pem"
+    text.touch(mode=0o600)
+    text.write_text("no certificate")
+    wrong = environ(authority.make("host", HOST)) | {
+        f"ORACLE_HUB_TLS_{name}": str(text) for name in ("CERTIFICATE", "KEY", "CLIENT_CA")
+    }
+    assert [problem.split(": ")[2] for problem in find_problems(wrong)] == [
+        "the file has no certificate in PEM that can be read",
+        "the file has no private key in PEM that can be read",
+        "the file has no certificate in PEM that can be used",
+    ]
 
 
 def test_a_listener_that_does_not_run_needs_no_files() -> None:

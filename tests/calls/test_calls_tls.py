@@ -137,6 +137,9 @@ def test_wrong_files_are_problems_of_the_settings_found_before_the_first_call(
             open_with(right | wrong)
         assert len(caught.value.problems) == 1
         assert problem.format(*wrong.values()) in caught.value.problems[0]
+    with pytest.raises(SettingsError) as caught:
+        open_with({f"ORACLE_CALL_{name}_FILE": str(tmp_path / "none.pem") for name in ("CA", "CERT", "KEY")})
+    assert len(caught.value.problems) == 2
 
 
 async def test_the_metrics_tell_when_our_certificate_expires(authority: Authority) -> None:

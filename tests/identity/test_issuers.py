@@ -140,8 +140,10 @@ def test_a_mistake_is_explained(tmp_path: Path, text: str, expected: str) -> Non
 
 def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
-        read(tmp_path, ISSUER.replace("https", "http") + RULE.replace("operator", "dfsp-maker"))
-    assert len(caught.value.problems) == 2
+        read(
+            tmp_path, ISSUER.replace("https", "http").replace("hub", "gateway") + RULE.replace("operator", "dfsp-maker")
+        )
+    assert len(caught.value.problems) == 3
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -168,7 +169,26 @@ def test_the_example_is_a_file_that_the_command_accepts(tmp_path: Path) -> None:
     (tmp_path / "oracle.toml").write_text(done.stdout)
     checked = run_oracle(tmp_path, "--config", "oracle.toml", "check-config", env=ANY_PORT)
     assert (checked.returncode, checked.stderr) == (0, "")
-    assert "ORACLE_WORKERS=1" in checked.stdout
+    assert re.search(r"^ORACLE_WORKERS=1 +# default$", checked.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", ["check-config", "serve"])
+def test_every_problem_of_settings_and_of_their_files_is_reported_at_once(tmp_path: Path, command: str) -> None:
+    (tmp_path / "towns.csv").write_text("state,township_mm,township_en\n1\n2\n")
+    names = {
+        "HUB_TLS_CERTIFICATE": "a.pem", "HUB_TLS_KEY": "b.pem", "HUB_TLS_CLIENT_CA": "c.pem",
+        "ADMIN_TLS_CERTIFICATE": "d.pem", "CALL_CA_FILE": "e.pem", "CALL_CERT_FILE": "f.pem",
+        "JWS_SIGNING_KEY_FILE": "g.pem", "OIDC_FILE": "h.toml",
+    }  # fmt: skip
+    more = {"JWS_SIGN": "on", "ADMIN_AUTH": "keys,oidc", "NRC_TOWNSHIPS": "towns.csv", "WORKERS": "many"}
+    env = {f"ORACLE_{name}": value for name, value in (names | more).items()}
+    done = run_oracle(tmp_path, command, env=env)
+    assert (done.returncode, done.stdout) == (1, "")
+    found = [line.split(": ")[1] for line in done.stderr.splitlines() if "ORACLE_" in line]
+    assert sorted(found) == sorted([
+        *(f"ORACLE_{name}" for name in names), "ORACLE_NRC_TOWNSHIPS", "ORACLE_NRC_TOWNSHIPS", "ORACLE_WORKERS",
+        "there is no issuer of tokens",
+    ])  # fmt: skip
 
 
 def test_a_missing_settings_file_is_one_line(tmp_path: Path) -> None:

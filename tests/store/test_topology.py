@@ -77,6 +77,16 @@ async def test_a_cluster_answers_as_one_server_would(start_valkey: StartValkey) 
         session.close()
 
 
+async def test_a_cluster_accepts_a_password_among_the_members_of_its_url(start_valkey: StartValkey) -> None:
+    """A password that is a setting of its own becomes such a member."""
+    async with cluster(start_valkey) as nodes:
+        for node in nodes:
+            servers.valkey_command(node, "CONFIG", "SET", "requirepass", "one")
+        with pytest.raises(Unreachable):
+            await dial(cluster_url(nodes))()
+        (await dial(f"{cluster_url(nodes)}?password=one")()).close()
+
+
 async def test_a_cluster_session_ends_with_the_first_of_its_nodes(start_valkey: StartValkey) -> None:
     async with cluster(start_valkey) as nodes:
         session = await dial(cluster_url(nodes))()
@@ -225,6 +235,7 @@ async def test_sentinels_and_the_primary_have_their_own_passwords_and_the_same_t
             return True
 
         await until(lambda: is_reached(f"redis+sentinel://:one@127.0.0.1:{port}/directory?sentinel_password=two"))
+        assert await is_reached(f"redis+sentinel://127.0.0.1:{port}/directory?sentinel_password=two&password=one")
         # It names its primary's own port; clients find the one with TLS.
         _sentinel(port, "AUTH two", f"SENTINEL MONITOR front 127.0.0.1 {front} 1")
         assert not await is_reached(f"redis+sentinel://:one@127.0.0.1:{port}/directory")

@@ -64,9 +64,12 @@ def list_hosts(netloc: str) -> tuple[str, list[tuple[str, int]]]:
 
 
 def _single(parts: Any, credentials: str, host: str, port: int, db: str = "") -> str:
-    """Return the URL of one of the servers, with the scheme, the credentials and the TLS of all."""
+    """Return the URL of one of the servers, with the scheme, the credentials and the TLS of all.
+
+    Credentials can be before the host or among the members, as settings write a password of its own.
+    """
     name = f"[{host}]" if ":" in host else host
-    query = urlencode(read_tls(parts.query))
+    query = urlencode([each for each in parse_qsl(parts.query) if not each[0].startswith("sentinel_")])
     url: str = urlunsplit((parts.scheme.partition("+")[0], f"{credentials}{name}:{port}", f"/{db}", query, ""))
     return url
 
