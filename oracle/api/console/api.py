@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _PARAMETER: Final = re.compile(r"\{(\w+)(?::\w+)?\}")
 _REFUSED: Final = 400
 _OUTDATED: Final = 412
-WAITING_MAX: Final = 4  # pieces of an answer that wait for who reads it
+WAITING_MAX: Final = 4  # pieces of an answer that wait for their reader
 Values = Mapping[str, Any]
 
 
@@ -55,7 +55,7 @@ class Reply(msgspec.Struct, frozen=True, dict=True):
     """An answer of the API, whole."""
 
     status: int
-    headers: Mapping[str, str]  # with small names
+    headers: Mapping[str, str]  # their names in small letters
     body: bytes
 
     @property
@@ -156,7 +156,7 @@ class Api:
             failure: BaseException | None = None
             try:
                 await self._app(self._make_scope(inside, question), sender.receive, queue.put)
-            except Exception as exc:  # noqa: BLE001 - who reads the answer gets it
+            except Exception as exc:  # noqa: BLE001 - the reader of the answer gets it
                 failure = exc
             await queue.put(failure)
 

@@ -12,10 +12,11 @@ from typing import Any, Final, NamedTuple
 
 WIDTH: Final = 1_000.0
 ROW: Final = 34.0
-TOP: Final = 26.0  # the next characters
+TOP: Final = 26.0  # above the bars, for the next characters of the prefix
 ROWS_MAX: Final = 6
 BARS_MAX: Final = 300
-COLOURS: Final = 8
+COLOURS: Final = 8  # c0 to c7 of console.css
+LEVEL_MAX: Final = 6  # level-1 to level-6 of console.css
 LABEL: Final = 8.2  # the width of a letter
 _NARROWEST: Final = 2.5
 _MARGIN: Final = 10.0  # of a label in its bar
@@ -42,7 +43,7 @@ class Part(NamedTuple):
 
     route: Mapping[str, Any]
     share: float | None  # None: the identifiers are not numbers
-    level: int  # how many shorter ones are around it
+    level: int  # how many shorter ones are around it, LEVEL_MAX at most
     colour: int
     is_answered: bool
 
@@ -131,7 +132,7 @@ def _share_out(
         open_ones.append(one)
     return [
         Part(
-            by_prefix[one], _round(max(width, 0.0)) if letters == digits else None, levels[one],
+            by_prefix[one], _round(max(width, 0.0)) if letters == digits else None, min(levels[one], LEVEL_MAX),
             colours[by_prefix[one]["fspId"]], by_prefix[one]["fspId"] not in unanswered,
         )
         for one, width in widths.items()

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import pkgutil
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from importlib import import_module
 from typing import Any, Final, Literal
+from urllib.parse import quote
 
 import msgspec
 
@@ -52,6 +53,10 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def url(self) -> str:
         return ROOT + (self.path if self.path != "/" else "")
+
+    def fill(self, values: Mapping[str, Any]) -> str:
+        """Return the path with these values.  Raises KeyError."""
+        return _PARAMETER.sub(lambda found: quote(str(values[found[1]]), safe=""), self.url)
 
 
 def page(

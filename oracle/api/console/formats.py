@@ -6,6 +6,7 @@ Kept.  Babel takes some 30 µs for a number and 60 µs for a time, and a page ha
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
@@ -42,6 +43,11 @@ def _localise(text: str) -> str:
 @cache
 def list_time_zones() -> list[str]:
     return sorted(name for name in available_timezones() if "/" in name and not name.startswith(("Etc/", "SystemV/")))
+
+
+def name_time_zones(zones: Iterable[str]) -> list[tuple[str, str]]:
+    """Name time zones, for ui.select."""
+    return [(zone, zone.replace("_", " ")) for zone in zones]
 
 
 def is_time_zone(name: str) -> bool:
@@ -151,8 +157,10 @@ def format_short(value: float | None) -> str:
 _SIZES: Final = ((1_000_000_000, "gigabyte"), (1_000_000, "megabyte"), (1_000, "kilobyte"), (0, "byte"))
 
 
-def format_bytes(count: int) -> str:
+def format_bytes(count: int | None) -> str:
     """Write the size of a file: 1.2 MB."""
+    if count is None:
+        return DASH
     least, unit = next(one for one in _SIZES if count >= one[0])
     value = round(count / (least or 1), 1)
     length: Any = "short" if least else "long"
@@ -168,12 +176,12 @@ def format_seconds(value: float | None) -> str:
     return _localise(format_unit(round_figures(shown), f"duration-{unit}", length=length, locale=_name_locale()))
 
 
+_WHOLE: Final = 10  # from here on, two figures are a whole number
+
+
 def round_figures(value: float) -> float:
     """Round to two figures, and whole numbers above 10."""
     return round(value) if value >= _WHOLE else round(value, 1 if value >= 1 else 2)
-
-
-_WHOLE: Final = 10
 
 
 def format_share(value: float | None) -> str:

@@ -56,6 +56,9 @@ class Plot(NamedTuple):
     end: datetime
     table: list[Row]
     description: str
+    width: int = WIDTH
+    height: int = HEIGHT
+    grid: str = f"M0 0H{WIDTH}M0 {HEIGHT // 2}H{WIDTH}M0 {HEIGHT}H{WIDTH}"
 
 
 def draw(

@@ -7,7 +7,10 @@
     ui                     the macros of macros.html, in every block, without an import
     visit                  the request: caller, language, menu … (see `visits`)
     time, day, ago, span, number, short, share, bytes, clock   filters: {{ fsp.createdAt | time }}
-    role, kind, action, channel, reason   filters that name such a thing: {{ caller.role | role }}
+    role, kind, status, action, channel, reason, change, currency   filters that name such a thing:
+                           {{ caller.role | role }}
+    batch_state, batch_kind   filters for ui.badge: the state of a batch, and the kind of its badge
+    api_text               filter: a text of the API in the language of the person; see ui.message
     sentences              filter: {{ [errors.detail, errors.hint] | sentences }}, each with the dot of the language
     bdi                    filter for each text that a person gave: {{ key.label | bdi }}
 
@@ -52,9 +55,9 @@ class Templates:
             number=formats.format_number, short=formats.format_short, share=formats.format_share,
             bytes=formats.format_bytes, clock=formats.format_clock,
             role=words.name_role, kind=words.name_kind, status=words.name_status, action=words.name_action,
-            channel=words.name_channel, reason=words.name_reason, api_text=api_texts.translate,
-            sentences=_join_sentences,
-            batch_state=words.name_batch_state, batch_kind=words.rate_batch_state, bdi=_isolate,
+            channel=words.name_channel, reason=words.name_reason, change=words.name_change,
+            currency=words.name_currency, batch_state=words.name_batch_state, batch_kind=words.rate_batch_state,
+            api_text=api_texts.translate, sentences=_join_sentences, bdi=_isolate,
         )  # fmt: skip
         environment.globals["ui"] = environment.get_template("macros.html").module
         for name in environment.list_templates():

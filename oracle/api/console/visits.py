@@ -6,7 +6,7 @@ return visit.show("fsps/list.html", page=page)
 reply = await visit.ask("createFsp", body={…}, once=True)
 if reply.ok:
 return visit.lead("fsps", _("FSP {name} was created.").format(name=…))
-return visit.show("fsps/new.html", errors=visit.errors_of(reply), values=visit.form)  # with errors, the status is 422
+return visit.show("fsps/new.html", errors=visit.errors_of(reply), values=visit.form)  # errors: the status is 422
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 from uuid import uuid4
 
@@ -35,7 +35,7 @@ from oracle.api.console.api import Question, Reply, Stream
 from oracle.api.console.api_texts import explain_identifier, translate
 from oracle.api.console.bodies import Form, Upload
 from oracle.api.console.cookies import FLASH, VISITOR, Flash, write_flash
-from oracle.api.console.declarations import Page, list_pages
+from oracle.api.console.declarations import ROOT, Page, list_pages
 from oracle.api.console.languages import Text
 from oracle.errors import DirectoryUnavailable
 from oracle.identity.cookies import SESSION, remove_cookie, write_cookie
@@ -55,7 +55,6 @@ YEAR_S: Final = 31_536_000
 STREAMS: Final = Places(200, 20)  # of events: each asks the directory again and again
 _ITEM: Final = re.compile(r"(?:^|; )([A-Za-z][\w.]*): (.*?)(?=; [A-Za-z][\w.]*: |$)")  # in the hint of several mistakes
 _OF_ADDRESSES: Final = "In a URL"  # a hint for programs
-_PARAMETER: Final = re.compile(r"\{(\w+)\}")
 
 # The request that is being answered; for the helpers of the templates.
 current: ContextVar[Visit] = ContextVar("visit")
@@ -68,6 +67,11 @@ class Errors(NamedTuple):
     hint: str
     fields: Mapping[str, str]
     code: str
+
+    @classmethod
+    def of_field(cls, name: str, text: str) -> Self:
+        """Make the mistake of one field, where the API was not asked."""
+        return cls(text, "", {name: text}, "invalid")
 
 
 class MenuItem(NamedTuple):
@@ -287,7 +291,7 @@ class Visit:
 
     def lead(self, to: str, message: Text = "", *, kind: str = "success", **values: Any) -> Answer:
         """Lead to a page (by its name, or a path that begins with /console) after a form, with a message there."""
-        url = to if to.startswith("/console") else make_url(to, **values)
+        url = to if to.startswith(ROOT) else make_url(to, **values)
         answer = Answer(b"", status=303, media_type="", headers=[("location", url)])
         if str(message):
             self.cookies.append(write_cookie(FLASH, write_flash(kind, str(message)), 60))
@@ -295,10 +299,9 @@ class Visit:
 
     def show_problem(self, problem: Problem) -> Answer:
         """Show as a page why something did not work."""
-        translated = msgspec.structs.replace(
-            problem, title=translate(problem.title), detail=translate(problem.detail), hint=translate(problem.hint)
-        )
-        return self.show("problem.html", block="content", http_status=problem.status, problem=translated)
+        title, detail, hint = map(translate, (problem.title, problem.detail, problem.hint))
+        said = [text for text in (detail, hint) if text and text != title]
+        return self.show("problem.html", block="content", http_status=problem.status, title=title, said=said)
 
     def errors_of(self, reply: Reply | None) -> Errors | None:
         """Find what the API says is wrong with a form; None: nothing, or the API was not asked."""
@@ -393,7 +396,7 @@ class Visit:
     @property
     def back(self) -> str:
         """Where a person comes back to after a form that belongs to no page."""
-        if self.page.name == "sign_in" or self.page.is_open:
+        if self.page.is_open:
             return self.query["back"] or make_url("home")
         return self.here if self.request.method == "GET" else make_url(self.page.under or "home")
 
@@ -409,9 +412,8 @@ class Shown(Exception):
 def make_url(name: str, **values: Any) -> str:
     """Make the address of a page; values that its path does not name go into the query, without empty ones."""
     found = list_pages()[name]
-    path = _PARAMETER.sub(lambda match: quote(str(values[match[1]]), safe=""), found.url)
     rest = {key: value for key, value in values.items() if key not in found.parameters and value not in (None, "")}
-    return f"{path}?{urlencode(rest, doseq=True)}" if rest else path
+    return found.fill(values) + (f"?{urlencode(rest, doseq=True)}" if rest else "")
 
 
 def make_helpers() -> dict[str, Callable[..., Any]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from oracle.api.console.languages import Lazy, Text, lazy
+from oracle.api.console.languages import Lazy, Text, _, lazy
 from oracle.identifiers import KINDS, PARTY_ID_TYPES
 
 ROLES: Final[Mapping[str, Lazy]] = {
@@ -53,6 +53,11 @@ def list_kinds(allowed: Collection[str] | None = None) -> list[tuple[str, str]]:
     ]
 
 
+def name_currency(code: str | None) -> str:
+    """Name the currency of an entry; None: it answers for every currency."""
+    return code or _("Every currency")
+
+
 # What an event did, and how it came in.
 ACTIONS: Final[Mapping[str, Lazy]] = {
     "registered": lazy("Registered"),
@@ -90,6 +95,18 @@ STATUSES: Final[Mapping[str, Lazy]] = {
 def name_status(status: str | None) -> str:
     """Name the status of an FSP."""
     return str(STATUSES.get(str(status), status or ""))
+
+
+# What the change of one alias does, if it waits for a second person.
+CHANGES: Final[Mapping[str, Lazy]] = {
+    "add": lazy("Add an alias"),
+    "update": lazy("Change an alias"),
+    "remove": lazy("Remove an alias"),
+}
+
+
+def name_change(action: str) -> str:
+    return str(CHANGES.get(str(action), action))
 
 
 # States of files, and of changes that wait for a second person.  Each with the kind of its badge.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from oracle.api.admin.problems import Refusal
 from oracle.api.console.cookies import LANGUAGE
 from oracle.api.console.declarations import page
-from oracle.api.console.formats import DASH, is_time_zone, list_time_zones
+from oracle.api.console.formats import DASH, is_time_zone, list_time_zones, name_time_zones
 from oracle.api.console.languages import LANGUAGES, _, language, lazy, ngettext
 from oracle.api.console.visits import YEAR_S
 from oracle.identity.cookies import write_cookie
@@ -31,7 +31,7 @@ async def show_account(visit: Visit) -> Answer:
         "account/account.html",
         sessions=sessions,
         names=names,
-        zones=[(zone, zone.replace("_", " ")) for zone in list_time_zones()],
+        zones=name_time_zones(list_time_zones()),
         session=visit.session,
     )
 

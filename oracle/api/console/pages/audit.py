@@ -14,7 +14,7 @@ from oracle.api.console.answers import Answer
 from oracle.api.console.choices import find_own, list_choices
 from oracle.api.console.declarations import page
 from oracle.api.console.languages import _, lazy
-from oracle.api.console.words import ACTIONS, CHANNELS
+from oracle.api.console.words import ACTIONS, CHANNELS, name_change
 from oracle.verifier.files import Malformed
 from oracle.verifier.proof import encode_proof, make_proof
 
@@ -252,12 +252,8 @@ def read_span(visit: Visit) -> Span:
     return Span(typed, asked)
 
 
-# What the API stores in place of the name of a file, for the change of one alias.
-_ONE_ALIAS: Final[Mapping[str, Lazy]] = {
-    "one alias: add": lazy("Add an alias"),
-    "one alias: update": lazy("Change an alias"),
-    "one alias: remove": lazy("Remove an alias"),
-}
+# The change of one alias: what the API stores in place of the name of a file, before the action.
+_ONE_ALIAS: Final = "one alias: "
 
 
 def describe_subject(event: dict[str, Any]) -> str:
@@ -267,8 +263,13 @@ def describe_subject(event: dict[str, Any]) -> str:
     state = event["after"] or event["before"] or {}
     for name in ("prefix", "label", "file_name", "name", "credential_id"):
         if state.get(name):
-            return str(_ONE_ALIAS.get(str(state[name]), state[name]) if name == "file_name" else state[name])
+            return _name_file(str(state[name])) if name == "file_name" else str(state[name])
     return ""
+
+
+def _name_file(name: str) -> str:
+    action = name.removeprefix(_ONE_ALIAS)
+    return name_change(action) if action != name else name
 
 
 def list_members(event: dict[str, Any]) -> Iterator[tuple[str, str | None, str, str, bool]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oracle.api.console import words
 from oracle.api.console.bodies import Form
-from oracle.api.console.coverage import ROW, WIDTH, draw
+from oracle.api.console.coverage import ROW, TOP, WIDTH, draw
 from oracle.api.console.declarations import page
 from oracle.api.console.languages import lazy
 from oracle.api.console.pages.routes import LABELS
@@ -23,6 +23,7 @@ _TITLE: Final = lazy("Coverage of a prefix")
 _NEEDS: Final = ("listRoutes", "listFsps")
 _ROUTES_MAX: Final = 400
 _FSPS_MAX: Final = 1_000
+_SHOWN_MAX: Final = 100  # routes of the table
 
 
 @page("coverage", "GET", "/routes/coverage", _TITLE, needs=_NEEDS, under="routes")
@@ -64,5 +65,6 @@ def _show(
 ) -> Answer:
     return visit.show(
         "coverage/coverage.html", values=values, root=root, kinds=words.list_kinds(), errors=visit.errors_of(reply),
-        picture=picture, is_cut=is_cut, labels=LABELS, width=WIDTH, row=ROW, routes_max=_ROUTES_MAX,
+        picture=picture, is_cut=is_cut, labels=LABELS, width=WIDTH, top=TOP, row=ROW,
+        routes_max=_ROUTES_MAX, shown_max=_SHOWN_MAX,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from oracle.api.console.answers import Answer
 from oracle.api.console.api import BrokenOff
 from oracle.api.console.api_texts import translate_sentences
 from oracle.api.console.bodies import Form
+from oracle.api.console.choices import list_choices
 from oracle.api.console.declarations import page
 from oracle.api.console.languages import Lazy, _, lazy
 from oracle.api.console.visits import Errors, make_url
@@ -189,8 +190,8 @@ def _choose_fsp(visit: Visit) -> str | None:
 
 def _list_fsps(visit: Visit) -> list[tuple[str, str]]:
     """List the FSPs to choose from, for ui.select; none for those who have one, or see all."""
-    own = visit.caller.fsp_ids
-    return [(fsp_id, fsp_id) for fsp_id in sorted(own)] if own is not None and len(own) > 1 else []
+    own = list_choices(visit)
+    return own if len(own) > 1 else []
 
 
 def _read_day(visit: Visit, name: str, days: int = 0) -> str:
@@ -215,7 +216,7 @@ async def show_new_file(visit: Visit) -> Answer:
 async def upload_file(visit: Visit) -> Answer:
     fsp_id = _choose_fsp(visit)
     if fsp_id is None:
-        return _show_form(visit, visit.form, _name_mistake("fsp", _("Choose the FSP that the file is for.")))
+        return _show_form(visit, visit.form, Errors.of_field("fsp", _("Choose the FSP that the file is for.")))
     reply = await visit.ask(
         "uploadBatch",
         path={"fsp_id": fsp_id},
@@ -242,7 +243,7 @@ async def check_file(visit: Visit) -> Answer:
     fsp_id = _choose_fsp(visit)
     data, is_part = await _read_beginning(visit.upload.pieces)
     if fsp_id is None:
-        return _show_form(visit, visit.form, _name_mistake("fsp", _("Choose the FSP that the file is for.")))
+        return _show_form(visit, visit.form, Errors.of_field("fsp", _("Choose the FSP that the file is for.")))
     reply = await visit.ask(
         "checkFile",
         path={"fsp_id": fsp_id},
@@ -282,10 +283,6 @@ def _clean(name: str) -> str:
     File names in Burmese have invisible ones between words, and the API takes none.
     """
     return "".join(letter for letter in name.replace("\\", "/").rpartition("/")[2] if letter.isprintable()).strip()
-
-
-def _name_mistake(field: str, text: str) -> Errors:
-    return Errors(text, "", {field: text}, "invalid")
 
 
 def _errors_of_file(visit: Visit, reply: Reply) -> Errors | None:
@@ -405,7 +402,7 @@ async def download_file(visit: Visit, fsp_id: str, batch_id: str) -> Answer:
 async def show_cancel(visit: Visit, fsp_id: str, batch_id: str) -> Answer:
     batch = await visit.get("getBatch", path={"fsp_id": fsp_id, "batch_id": batch_id})
     if batch["state"] in FINAL:
-        return visit.lead(make_url("file", fsp_id=fsp_id, batch_id=batch_id))
+        return visit.lead("file", fsp_id=fsp_id, batch_id=batch_id)
     return visit.show("files/cancel.html", batch=batch, errors=None, values=Form())
 
 

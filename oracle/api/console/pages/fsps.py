@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from oracle.api.console.answers import Answer
     from oracle.api.console.api import Reply
     from oracle.api.console.edits import Meanwhile
-    from oracle.api.console.visits import Visit
+    from oracle.api.console.visits import Errors, Visit
 
 
 # The fields of the form, in its order.
@@ -56,7 +56,10 @@ _OF_CONTACT: Final = {f"contact.{member}": name for name, member in _CONTACT.ite
 async def show_fsps(visit: Visit) -> Answer:
     query = {name: visit.query[name] for name in ("status", "cursor")}
     page = await visit.get("listFsps", query={**query, "limit": 50})
-    return visit.show("fsps/list.html", block="list", fsps=page["items"], next=page["next"], status=query["status"])
+    return visit.show(
+        "fsps/list.html", block="list", fsps=page["items"], next=page["next"], status=query["status"],
+        statuses=list(words.STATUSES.items()),
+    )  # fmt: skip
 
 
 # Not below /fsps: an FSP can have the id "new".
@@ -219,7 +222,7 @@ def _make_change(seen: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str
     return body
 
 
-def find_errors(visit: Visit, reply: Reply) -> Any:
+def find_errors(visit: Visit, reply: Reply) -> Errors | None:
     """Find the mistakes of a form of an FSP, by the fields of the form."""
     errors = visit.errors_of(reply)
     if errors is None:

@@ -80,15 +80,16 @@ async def show_health_now(visit: Visit) -> Answer:
 
 async def _describe(visit: Visit) -> dict[str, Any]:
     state, samples = await asyncio.gather(visit.get("getServiceState"), visit.get("listServiceSamples"))
+    now = datetime.now(UTC)
     return {
         "state": state,
-        "findings": list(find_problems(state, datetime.now(UTC))),
+        "findings": list(find_problems(state, now)),
         "now": describe_now(state),
         "stores": _describe_stores(state),
         "work": _describe_work(state),
         "processes": [_describe_process(one) for one in state["processes"]],
-        "as_of": datetime.now(UTC),
-        "is_young": datetime.now(UTC) - read_time(state["startedAt"]) < timedelta(seconds=HOUR_S),
+        "as_of": now,
+        "is_young": now - read_time(state["startedAt"]) < timedelta(seconds=HOUR_S),
         "has_tls": any(one["certificateExpiresAt"] for one in state["processes"]),
         "plots": draw_plots(samples["items"]),
         "refreshes": visit.query["refresh"] != "off",
@@ -107,6 +108,10 @@ def find_problems(state: Mapping[str, Any], now: datetime) -> Iterable[Finding]:
     yield from _find_problems_of_history(state)
     yield from _find_problems_at_als(state)
     yield from _find_problems_of_certificates(state, now)
+    yield from _find_problems_of_work(state)
+
+
+def _find_problems_of_work(state: Mapping[str, Any]) -> Iterable[Finding]:
     stalled_s = state["imports"]["stalledS"] or 0
     if stalled_s > STALLED_S:
         yield Finding(
@@ -224,7 +229,7 @@ def _describe_process(process: Mapping[str, Any]) -> dict[str, Any]:
 
 def _describe_memory(cache: Mapping[str, Any]) -> str:
     if cache["memoryBytes"] is None or cache["memoryMaxBytes"] is None:
-        return _write_bytes(cache["memoryBytes"])
+        return format_bytes(cache["memoryBytes"])
     text = _("{n} of {most}")
     return text.format(n=format_bytes(cache["memoryBytes"]), most=format_bytes(cache["memoryMaxBytes"]))
 
@@ -236,7 +241,7 @@ def _describe_stores(state: Mapping[str, Any]) -> list[dict[str, Any]]:
             "name": "PostgreSQL", "works": database["connected"] and database["takesChanges"],
             "facts": [
                 (_("Aliases (estimate)"), format_number(database["aliases"])),
-                (_("Size"), _write_bytes(database["sizeBytes"])),
+                (_("Size"), format_bytes(database["sizeBytes"])),
                 (_("Connections"), _write_part(database["connections"], database["connectionsMax"])),
             ],
         },
@@ -317,10 +322,6 @@ def _write_share(value: Value) -> str:
 
 def _write_ago(seconds: Value) -> str:
     return DASH if seconds is None else _("{time} ago").format(time=format_seconds(seconds))
-
-
-def _write_bytes(count: int | None) -> str:
-    return DASH if count is None else format_bytes(count)
 
 
 def _write_part(value: Value, most: Value) -> str:

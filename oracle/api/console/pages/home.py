@@ -10,10 +10,10 @@ from weakref import WeakKeyDictionary
 
 from oracle.api.console.declarations import page
 from oracle.api.console.formats import DASH, format_number, isolate
-from oracle.api.console.languages import Lazy, _, lazy, ngettext
+from oracle.api.console.languages import _, lazy, ngettext
 from oracle.api.console.pages.health import describe_now, find_problems
 from oracle.api.console.visits import make_url
-from oracle.api.console.words import name_batch_state
+from oracle.api.console.words import name_batch_state, name_change
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,11 +31,6 @@ DOUBTS_KEPT_S: Final = 600.0  # looking for them takes a while
 _NOTHING: Final[Mapping[str, Any]] = {"items": [], "next": None}
 _ALIASES: Final = "listDoubtfulAliases"
 _ROUTES: Final = "listDoubtfulRoutes"
-CHANGES: Final[Mapping[str, Lazy]] = {
-    "add": lazy("Add an alias"),
-    "update": lazy("Change an alias"),
-    "remove": lazy("Remove an alias"),
-}
 
 
 class Notice(NamedTuple):
@@ -56,18 +51,16 @@ async def show_home(visit: Visit) -> Answer:
         _list_waiting(visit, fsp_id) if decides else _list_nothing(),
         _list_own(visit, fsp_id) if visit.may("uploadBatch", fsp_id) else _list_nothing(),
         _list(visit, fsp_id, only="files", limit=FILES),
-        visit.get("getServiceState") if visit.may("getServiceState") else _list_nothing(),
+        _fetch_state(visit),
     )
-    is_state = "processes" in state
     return visit.show(
         "home/home.html", fsp_id=fsp_id, fsps=sorted(visit.caller.fsp_ids or ()),
         waiting=[_describe_waiting(one) for one in waiting["items"]],
         notices=list(_list_notices(own["items"], is_decider=decides)),
         files=files["items"],
         doubts_of=_choose_doubts(visit, fsp_id),
-        now=describe_now(state) if is_state else [],
-        findings=list(find_problems(state, datetime.now(UTC))) if is_state else [],
-        is_state=is_state,
+        now=[] if state is None else describe_now(state),
+        findings=[] if state is None else list(find_problems(state, datetime.now(UTC))),
     )  # fmt: skip
 
 
@@ -100,11 +93,16 @@ async def _list(visit: Visit, fsp_id: str | None, **query: Any) -> Any:
         reply = await visit.ask("listAllBatches", query=query)
     else:
         return _NOTHING
-    return reply.json if reply.ok else _NOTHING
+    return reply.listing
 
 
 async def _list_nothing() -> Any:
     return _NOTHING
+
+
+async def _fetch_state(visit: Visit) -> Any:
+    """Fetch how the service is; None for those who cannot read it."""
+    return await visit.get("getServiceState") if visit.may("getServiceState") else None
 
 
 async def _list_own(visit: Visit, fsp_id: str | None) -> Any:
@@ -118,7 +116,7 @@ async def _list_own(visit: Visit, fsp_id: str | None) -> Any:
 async def _list_waiting(visit: Visit, fsp_id: str | None) -> Any:
     """List the oldest things that wait for a second person."""
     reply = await visit.ask("listWaitingBatches", query={"fspId": fsp_id, "limit": WAITING})
-    return reply.json if reply.ok else _NOTHING
+    return reply.listing
 
 
 def _describe_waiting(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,8 +129,7 @@ def _name_batch(batch: Mapping[str, Any]) -> str:
     change = batch["change"]
     if change is None:
         return str(batch["fileName"])
-    action = CHANGES.get(change["action"], change["action"])
-    return f"{action}: {change['display'] or change['identifier'] or DASH}"
+    return f"{name_change(change['action'])}: {change['display'] or change['identifier'] or DASH}"
 
 
 def _list_notices(batches: list[Any], *, is_decider: bool) -> Iterator[Notice]:

@@ -92,8 +92,7 @@ def _read_form(visit: Visit) -> tuple[dict[str, Any], Errors | None]:
     moment = _read_day(visit, day) if day else None
     body["expiresAt"] = moment.isoformat() if moment else None
     if day and moment is None:
-        text = _("This is not a day. Write it as 2026-12-31.")
-        return body, Errors(text, "", {"expiresAt": text}, "invalid")
+        return body, Errors.of_field("expiresAt", _("This is not a day. Write it as 2026-12-31."))
     return body, None
 
 

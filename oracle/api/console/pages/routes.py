@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from oracle.api.console.visits import Visit
 
 _ITEMS: Final = 50
+_SHOWN_MAX: Final = 100  # overlaps of a new route
 _TITLE: Final = lazy("Routes")
 _NEW: Final = lazy("New route")
 _CHANGE: Final = lazy("Change the route")
@@ -125,7 +126,7 @@ def _show_new(
 ) -> Answer:
     return visit.show(
         "routes/new.html", values=values, kinds=words.list_kinds(), labels=LABELS, errors=visit.errors_of(reply),
-        placed=placed,
+        placed=placed, shown_max=_SHOWN_MAX,
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oracle.api.console import formats
 from oracle.api.console.bodies import Form
@@ -26,27 +26,37 @@ ASKED_MAX: Final = 500  # characters of a question that has an address
 NEEDS: Final = ("resolveFspAliasAt", "getFspAliasTimeline")
 FIELDS: Final = ("identifier", "kind", "subId", "country", "currency", "at", "zone", "fsp", "asStored")
 
-# Why it was so: in one word, and in a sentence.
-REASONS: Final[Mapping[str, tuple[Lazy, Lazy]]] = {
-    "alias": (lazy("Registered"), lazy("The FSP registered this identifier.")),
-    "route": (
+
+class Why(NamedTuple):
+    """Why an identifier was answered so: in one word, in a sentence, and the kind of its badge."""
+
+    word: Lazy
+    sentence: Lazy
+    kind: str
+
+
+REASONS: Final[Mapping[str, Why]] = {
+    "alias": Why(lazy("Registered"), lazy("The FSP registered this identifier."), "good"),
+    "route": Why(
         lazy("By a route"),
-        lazy("Nobody registered this identifier. A route for its beginning leads to the FSP."),
+        lazy("Nobody registered this identifier. A route for its beginning leads to the FSP."), "good",
     ),
-    "alias_not_answered": (
+    "alias_not_answered": Why(
         lazy("FSP suspended or closed"),
         lazy("An FSP registered this identifier, but it is suspended or closed. No other FSP answers in its place."),
+        "bad",
     ),
-    "route_not_answered": (
+    "route_not_answered": Why(
         lazy("FSP suspended or closed"),
-        lazy("A route leads to an FSP that is suspended or closed. No other FSP answers in its place."),
+        lazy("A route leads to an FSP that is suspended or closed. No other FSP answers in its place."), "bad",
     ),
-    "other_currencies": (
-        lazy("Other currency"),
-        lazy("This identifier is registered for other currencies only."),
+    "other_currencies": Why(
+        lazy("Other currency"), lazy("This identifier is registered for other currencies only."), "plain"
     ),
-    "nobody": (lazy("Not registered"), lazy("Nobody registered this identifier, and no route fits it.")),
-}
+    "nobody": Why(
+        lazy("Not registered"), lazy("Nobody registered this identifier, and no route fits it."), "plain"
+    ),
+}  # fmt: skip
 OWN_NOBODY: Final = lazy(
     "The FSP {name} does not answer for this identifier. What other FSPs have of it is not shown here."
 )
@@ -84,8 +94,7 @@ async def _find(visit: Visit) -> Answer:
     form = visit.form
     text = form.text("identifier")
     if not text:
-        missing = _("Write an identifier.")
-        return _show(visit, form, 422, errors=Errors(missing, "", {"identifier": missing}, "invalid"))
+        return _show(visit, form, 422, errors=Errors.of_field("identifier", _("Write an identifier.")))
     kind = form.text("kind") or guess_kind(visit.console.services.reading, text)
     if kind is None:
         return _show(visit, form, meanings=_list_choices(visit, text))
@@ -103,7 +112,8 @@ async def _find(visit: Visit) -> Answer:
             return _show(visit, form, reply.status, errors=visit.errors_of(reply))
     return _show(
         visit, form, found=answer.json, is_guessed=not form.text("kind"),
-        reason=_explain(visit, answer.json), entries=_list_entries(visit, answer.json),
+        reason=_explain(visit, answer.json), badge=REASONS[answer.json["reason"]].kind,
+        entries=_list_entries(visit, answer.json),
         evidence=_describe(visit, answer.json["events"]),
         **_describe_life(visit, form, kind, life.json),
     )  # fmt: skip
@@ -114,7 +124,7 @@ def _show(visit: Visit, form: Form, http_status: int = 200, **values: Any) -> An
     known = {"errors": None, "meanings": None, "found": None, "is_guessed": False, "own": find_own(visit)}
     return visit.show(
         "search/search.html", block="search", http_status=http_status, values=form, kinds=list_kinds(), zone=zone,
-        zones=[(name, name.replace("_", " ")) for name in dict.fromkeys((visit.time_zone, zone, "UTC"))],
+        zones=formats.name_time_zones(dict.fromkeys((visit.time_zone, zone, "UTC"))),
         own_choices=list_choices(visit), **(known | values),
     )  # fmt: skip
 
@@ -171,7 +181,7 @@ def _explain(visit: Visit, found: Mapping[str, Any]) -> str:
     own = find_own(visit)
     if own is not None and found["reason"] == "nobody":
         return str(OWN_NOBODY).format(name=own)
-    return str(REASONS[found["reason"]][1])
+    return str(REASONS[found["reason"]].sentence)
 
 
 def _list_entries(visit: Visit, found: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -192,7 +202,7 @@ def _describe_life(visit: Visit, form: Form, kind: str, life: Mapping[str, Any])
     own = find_own(visit)
     kept = {name: form[name] for name in FIELDS if form[name]}
     moments = [
-        {**moment, "label": REASONS[moment["reason"]][0], "events": _describe(visit, moment["events"])}
+        {**moment, "why": REASONS[moment["reason"]], "events": _describe(visit, moment["events"])}
         for moment in life["items"]
     ]
     return {"moments": moments, "next": life["next"], "kept": {**kept, "kind": kind}, "own": own,

@@ -32,7 +32,7 @@ async def show_sessions(visit: Visit) -> Answer:
     filters = {"by": visit.query.text("by"), "role": visit.query["role"], "fspId": visit.query.text("fsp")}
     asked = {**filters, "cursor": visit.query["cursor"], "limit": LIMIT}
     reply, own = await asyncio.gather(visit.ask("listSessions", query=asked), _find_own(visit))
-    found = reply.json if reply.ok else {"items": [], "next": None}
+    found = reply.listing
     return visit.show(
         "sessions/list.html", block="list", http_status=200 if reply.ok else 422, sessions=found["items"],
         next=found["next"], by=filters["by"], role=filters["role"], fsp=filters["fspId"], labels=LABELS,
