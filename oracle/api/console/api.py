@@ -118,7 +118,6 @@ class Question(msgspec.Struct, frozen=True):
     if_match: str = ""
     accept: str = ""
     request_id: str = ""
-    headers: Mapping[str, str] = {}  # others
 
 
 class Api:
@@ -237,7 +236,7 @@ def _write_headers(question: Question) -> list[tuple[bytes, bytes]]:
         "content-type": question.content_type if question.body is not None or question.content is not None else "",
         "content-length": str(len(question.content)) if isinstance(question.content, bytes) else "",
         "idempotency-key": question.idempotency_key, "if-match": question.if_match, "accept": question.accept,
-        "x-request-id": question.request_id, **question.headers,
+        "x-request-id": question.request_id,
     }  # fmt: skip
     return [(name.encode(), value.encode("latin-1", "replace")) for name, value in found.items() if value]
 

@@ -15,7 +15,7 @@ TEXT_MAX: Final = 500
 
 
 class Flash(msgspec.Struct, frozen=True):
-    kind: str  # success, warning, error
+    kind: str  # success, warning
     text: str
 
 

@@ -14,9 +14,9 @@ from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from babel.core import Locale
-from babel.dates import format_date, format_datetime, format_timedelta
+from babel.dates import format_datetime, format_timedelta
 from babel.dates import format_time as format_clock_time
-from babel.numbers import format_compact_decimal, format_decimal, format_percent
+from babel.numbers import format_decimal, format_percent
 from babel.units import format_unit
 
 from oracle.api.console.languages import language
@@ -112,14 +112,6 @@ def _name_zone(moment: datetime) -> str:
     return _localise(f"UTC{offset[0]}{int(offset[1:3])}{minutes}")
 
 
-def format_day(value: datetime | str | None, style: str = "medium") -> str:
-    """Write the date alone."""
-    if value is None:
-        return DASH
-    moment = read_time(value).astimezone(ZoneInfo(time_zone.get()))
-    return _localise(format_date(moment, style, locale=_name_locale()))
-
-
 def format_clock(value: datetime | str) -> str:
     """Write the time of the day alone: for the axis of a plot."""
     moment = read_time(value).astimezone(ZoneInfo(time_zone.get()))
@@ -145,13 +137,6 @@ def format_number(value: float | None) -> str:
 @lru_cache(_KEPT)
 def _write_number(value: float, locale: str) -> str:
     return _localise(format_decimal(value, locale=locale))
-
-
-def format_short(value: float | None) -> str:
-    """Write a large number shortly: 1.2M."""
-    if value is None:
-        return DASH
-    return _localise(format_compact_decimal(value, fraction_digits=1, locale=_name_locale()))
 
 
 _SIZES: Final = ((1_000_000_000, "gigabyte"), (1_000_000, "megabyte"), (1_000, "kilobyte"), (0, "byte"))

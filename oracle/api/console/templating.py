@@ -6,7 +6,7 @@
     csrf_field()           the hidden field that each form with method="post" needs
     ui                     the macros of macros.html, in every block, without an import
     visit                  the request: caller, language, menu … (see `visits`)
-    time, day, ago, span, number, short, share, bytes, clock   filters: {{ fsp.createdAt | time }}
+    time, ago, span, number, share, bytes, clock   filters: {{ fsp.createdAt | time }}
     role, kind, status, action, channel, reason, change, currency   filters that name such a thing:
                            {{ caller.role | role }}
     batch_state, batch_kind   filters for ui.badge: the state of a batch, and the kind of its badge
@@ -51,9 +51,8 @@ class Templates:
         environment.policies["ext.i18n.trimmed"] = True
         environment.globals.update(helpers, asset=lambda name: assets[name].url, languages=languages.NAMES)
         environment.filters.update(
-            time=_show_time, day=formats.format_day, ago=_show_ago, span=formats.format_span,
-            number=formats.format_number, short=formats.format_short, share=formats.format_share,
-            bytes=formats.format_bytes, clock=formats.format_clock,
+            time=_show_time, ago=_show_ago, span=formats.format_span, number=formats.format_number,
+            share=formats.format_share, bytes=formats.format_bytes, clock=formats.format_clock,
             role=words.name_role, kind=words.name_kind, status=words.name_status, action=words.name_action,
             channel=words.name_channel, reason=words.name_reason, change=words.name_change,
             currency=words.name_currency, batch_state=words.name_batch_state, batch_kind=words.rate_batch_state,

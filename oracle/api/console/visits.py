@@ -173,17 +173,18 @@ class Visit:
         content_type: str = "application/json",
         if_match: str = "",
         once: bool = False,
-        headers: Mapping[str, str] | None = None,
     ) -> Reply:
         """Ask an operation of the API in the name of this person.  Never raises for a refusal: see `Reply.problem`.
 
         `once`: a form that is sent twice does its work once; the form needs {{ ui.once() }}.  Empty values of `query`
         are left out.
         """
-        return await self.console.api.ask(self._inside, self._make(
-            operation, path, query, body, content, content_type, if_match, headers,
-            self.form["once"] if once else "",
-        ))  # fmt: skip
+        question = Question(
+            operation, path or {}, query or {}, body, content, content_type,
+            idempotency_key=self.form["once"] if once else "", if_match=if_match,
+            request_id=self.request.state.request_id,
+        )  # fmt: skip
+        return await self.console.api.ask(self._inside, question)
 
     async def get(self, operation: str, **options: Any) -> Any:
         """Ask, and return the JSON of the answer.  Raises Shown, which shows the problem as the page."""
@@ -202,13 +203,12 @@ class Visit:
         *,
         path: Mapping[str, Any] | None = None,
         query: Mapping[str, Any] | None = None,
-        body: Any = None,
         accept: str = "",
-        headers: Mapping[str, str] | None = None,
     ) -> AbstractAsyncContextManager[Stream]:
         """Ask for an answer that comes in pieces: `async with visit.open("followBatch", …) as stream`."""
-        question = self._make(operation, path, query, body, None, "application/json", "", headers, "")
-        return self.console.api.open(self._inside, msgspec.structs.replace(question, accept=accept))
+        request_id = self.request.state.request_id
+        question = Question(operation, path or {}, query or {}, accept=accept, request_id=request_id)
+        return self.console.api.open(self._inside, question)
 
     async def download(self, operation: str, *, file_name: str = "", **options: Any) -> Answer:
         """Pass an answer of the API on as a file.  A refusal becomes a page."""
@@ -255,15 +255,6 @@ class Visit:
     @property
     def _inside(self) -> Inside:
         return Inside(self.caller, self.address)
-
-    def _make(
-        self, operation: str, path: Any, query: Any, body: Any, content: Any, content_type: str, if_match: str,
-        headers: Any, once: str,
-    ) -> Question:  # fmt: skip
-        return Question(
-            operation, path or {}, query or {}, body, content, content_type, once, if_match, "",
-            self.request.state.request_id, headers or {},
-        )  # fmt: skip
 
     # -- what the person sees ----------------------------------------------------------------------------------------
 
