@@ -218,7 +218,7 @@ TEXTS: Final[tuple[Lazy, ...]] = (
     lazy("No event is sealed yet: try again in a second, while `oracle serve` runs"),
     lazy("The log has {size} leaves: choose a range within them"),
     lazy("The older checkpoint has {since} leaves, the log only {size}: run `oracle audit verify`"),
-    # Where a client is refused that has too much open: `oracle.api.admin.connections`.
+    # Where a client is refused that has too much open: `oracle.api.admin.early_refusals`.
     lazy("Too many connections or requests are open"),
     lazy("Close some of them, or try again in a moment"),
     lazy("Sign in again"),
