@@ -44,10 +44,10 @@ ROW_FILES: Final = (
     "imports/csv_dialect.py", "imports/encoding.py", "imports/reading.py", "imports/refusals.py", "imports/rows.py",
     "imports/validating.py",
 )  # fmt: skip
-# Files without texts in a language: refusals of bytes that are no HTTP (`connections`); descriptions and examples of
+# Files without texts in a language: refusals of bytes that are no HTTP (`early_refusals`); descriptions and examples of
 # the API; texts of a start that fails.  `expected` is in `texts`.
 NO_PROBLEMS: Final = frozenset({
-    "codes", "connections", "documentation", "examples", "expected", "forms", "issuers", "operations", "rules",
+    "codes", "documentation", "early_refusals", "examples", "expected", "forms", "issuers", "operations", "rules",
     "settings",
 })  # fmt: skip
 _SENTENCE: Final = re.compile(r"(?:[A-Z`]|[a-z]+[A-Z]|\{\w+\} [a-z]).* .*", re.DOTALL)

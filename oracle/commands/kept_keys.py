@@ -236,7 +236,7 @@ def quote_word(path: Path) -> str:
 
 
 def _require_private(path: Path, status: os.stat_result) -> None:
-    """Refuse a file that others can read.  Where somebody else owns it, its group can: so a service gets its key."""
+    """Refuse a file that others can read.  A group can read the file of another user: so a service gets its key."""
     is_own = status.st_uid == os.geteuid()
     if not status.st_mode & (0o077 if is_own else 0o007):
         return

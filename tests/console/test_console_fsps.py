@@ -94,6 +94,18 @@ def test_a_change_of_somebody_else_is_shown_and_kept(chief: Person, operator: ht
     assert (found["name"], found["dfspType"]) == ("Theirs", "wallet")
 
 
+def test_a_change_outside_of_the_form_is_told_too(chief: Person, operator: httpx.Client) -> None:
+    make(operator, "outsidebank", name="Old")
+    fields = read_fields(chief.get("/console/fsps/outsidebank/change").text)
+    operator.post("/fsps/outsidebank/status", json={"status": "suspended", "reason": "asked"}).raise_for_status()
+    answer = chief.post("/console/fsps/outsidebank/change", fields | {"name": "New"})
+    assert answer.status_code == 409
+    assert "Somebody changed this meanwhile" in answer.text
+    assert "Changes of others" not in answer.text
+    assert chief.post("/console/fsps/outsidebank/change", read_fields(answer.text)).status_code == 303
+    assert operator.get("/fsps/outsidebank").json()["name"] == "New"
+
+
 def test_what_a_suspension_stops_is_shown_before(chief: Person, operator: httpx.Client) -> None:
     make(operator, "stopbank", name="Stop")
     for number in (1, 2):

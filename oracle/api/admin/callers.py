@@ -3,7 +3,7 @@
 Closed.  A caller who can act only for a closed FSP is refused, as with a key of that FSP.  A caller who can act for
          several FSPs can still act for those that are not closed.
 Secret.  What is kept for a caller is encrypted.  A key has its own secret for that.  For the others there is one that
-         the directory keeps.  Who can read the directory can then read what is kept for them, so no key is kept.
+         the directory keeps.  A person who can read the directory can then read it, too: so no key is kept for them.
 Ends.    A token ends an endless answer when it expires; an upload or a download that began before goes on.
 """
 

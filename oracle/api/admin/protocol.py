@@ -4,8 +4,8 @@ Time.     A head must be complete after `head_timeout_s`.  A body and an unread 
           enough bytes costs a second of `patience_s`, and bytes give it back.  While we read nothing, none is lost.
 Memory.   A read takes 16 KiB at most, and nothing of a body is read until the application asks for it.  Heads are
           parsed in small parts: what is behind a waiting request stays unparsed.
-Refuses.  What is no HTTP is a 400, a long head a 431, and then the connection closes.  No Content-Length beside
-          chunked.  Trailers are dropped.
+Refuses.  Bytes that are no HTTP get a 400, a long head gets a 431, and then the connection closes.  A request with
+          both Content-Length and chunks is refused.  Trailers are dropped.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PART_BYTES: Final = 2 * 1024  # that can begin new requests: 113 of the shortest
 
 
 class Socket(asyncio.BufferedProtocol):
-    """Reads little at a time: uvloop would read 256 KB at once.  It takes no buffer from a `Protocol`, as uvicorn's."""
+    """Reads into our small buffer.  For a plain `Protocol`, which uvicorn's is, uvloop would read 256 KB at once."""
 
     def __init__(self, connection: Connection | Channel, buffer: bytearray) -> None:
         self._connection = connection
@@ -76,7 +76,7 @@ class _Answering:
 
 
 class Connection(HttpToolsProtocol):
-    """One connection."""
+    """One connection: uvicorn's, within the limits of `Connections`."""
 
     def __init__(self, all_: Connections) -> None:
         super().__init__(all_.config, all_.state, {}, asyncio.get_running_loop())

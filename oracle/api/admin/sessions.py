@@ -1,7 +1,7 @@
 """Sessions of people who signed in to the console: an operator lists and ends them.
 
 End.     The next request with the session is refused in every process, and its open answers end within two seconds, as
-         with a revoked key.  What it began before goes on.  It is an event in the history.
+         with a revoked key.  Calls that began before go on.  The end is an event in the history.
 Again.   The person can sign in again.  To keep them out, revoke the key, or remove the role at the identity provider.
 Secret.  Neither the token of a session nor its hash leaves the database.
 """

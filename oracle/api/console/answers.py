@@ -3,9 +3,9 @@
 Headers.      A page loads only what this listener serves, has no inline script or style, sends forms only here (and to
               the identity providers), and is kept by nobody.
 Compression.  Pages and parts of them are compressed; files and events are not.  The length of a compressed page shows
-              whether a text that somebody put into it is like another text of it.  So a page with a secret is never
-              compressed (`has_secret`), a CSRF token is masked anew each time, and a page that another site made the
-              browser ask for is not compressed either: see `Console.answer`.
+              whether two texts in it are alike: an attacker who can put a text into a page could so guess another text
+              of it.  So a page with a secret is never compressed (`has_secret`), a CSRF token is masked anew each time,
+              and a page that another site made the browser ask for is not compressed either: see `Console.answer`.
 """
 
 from __future__ import annotations

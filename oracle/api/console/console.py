@@ -47,11 +47,11 @@ if TYPE_CHECKING:
     from oracle.settings import Settings
 
 STRANGER_S: Final = 600.0  # between two equal lines of the log
+SIGN_IN: Final = "sign_in"  # the name of the page
+_FOREVER: Final = "public, max-age=31536000, immutable"
+_FOREIGN: Final = Refusal(403, "forbidden", "This form does not come from your session")
 
 log = logs.Log(__name__)
-
-_FOREVER: Final = "public, max-age=31536000, immutable"
-SIGN_IN: Final = "sign_in"
 
 
 @cache
@@ -65,7 +65,7 @@ def read_files() -> tuple[dict[str, Asset], Templates]:
 
 
 class ConsoleOptions(msgspec.Struct, frozen=True):
-    url: str = ""  # where browsers reach the listener; '': where they say
+    url: str = ""  # where browsers reach the listener; '': the host that they name
     limits: SessionLimits = SessionLimits()
 
     @classmethod
@@ -291,9 +291,6 @@ class Console:
         for name, value in refusal.headers.items():
             answer.add(name.lower(), value)
         return answer
-
-
-_FOREIGN: Final = Refusal(403, "forbidden", "This form does not come from your session")
 
 
 def _is_same_site(visit: Visit) -> bool:

@@ -127,12 +127,18 @@ def _show_change(
     visit: Visit, fsp_id: str, seen: Mapping[str, str], values: Mapping[str, str], version: str,
     reply: Reply | None = None, changes: list[Meanwhile] | None = None,
 ) -> Answer:  # fmt: skip
-    status = reply.status if reply is not None and reply.status in (404, 403) else 200
     return visit.show(
-        "fsps/change.html", http_status=422 if reply is not None and status == 200 else 409 if changes else status,  # noqa: PLR2004
+        "fsps/change.html", http_status=_choose_status(reply, changes),
         fsp_id=fsp_id, labels=LABELS, values=Form.of(values), seen=write_seen(seen), version=version,
         kinds=words.list_kinds(), errors=None if reply is None else find_errors(visit, reply), changes=changes,
     )  # fmt: skip
+
+
+def _choose_status(reply: Reply | None, changes: list[Meanwhile] | None) -> int:
+    """Return the status of the form: why the API refused it, or that somebody else changed the FSP."""
+    if reply is not None:
+        return reply.status if reply.status in (403, 404) else 422
+    return 200 if changes is None else 409
 
 
 # Its logo ---------------------------------------------------------------------------------------------------------
