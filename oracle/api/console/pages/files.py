@@ -274,6 +274,7 @@ def _show_form(
         "files/new.html", block="checked", values=values, errors=errors,
         checked=checked, is_part=is_part, fsps=_list_fsps(visit), fsp_id=visit.fsp_id, name_reason=name_reason,
         explain=explain, asks_fsp=visit.caller.fsp_ids is None,
+        check_bytes=CHECK_BYTES + 1,  # one more shows that there is more
     )  # fmt: skip
 
 

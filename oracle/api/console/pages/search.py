@@ -99,10 +99,7 @@ async def _find(visit: Visit) -> Answer:
     if kind is None:
         return _show(visit, form, meanings=_list_choices(visit, text))
     if form["cursor"] and visit.is_partial:
-        life = await _ask(visit, "Timeline", _read_question(visit, kind, is_page=True))
-        if life.problem is not None:
-            return visit.show_problem(life.problem)
-        return visit.show("search/search.html", block="life", **_describe_life(visit, form, kind, life.json))
+        return await _show_page_of_life(visit, kind)
     answer, life = await asyncio.gather(
         _ask(visit, "Resolution", _read_question(visit, kind)),
         _ask(visit, "Timeline", _read_question(visit, kind, is_page=True)),
@@ -117,6 +114,13 @@ async def _find(visit: Visit) -> Answer:
         evidence=_describe(visit, answer.json["events"]),
         **_describe_life(visit, form, kind, life.json),
     )  # fmt: skip
+
+
+async def _show_page_of_life(visit: Visit, kind: str) -> Answer:
+    life = await _ask(visit, "Timeline", _read_question(visit, kind, is_page=True))
+    if life.problem is not None:
+        return visit.show_problem(life.problem)
+    return visit.show("search/search.html", block="life", **_describe_life(visit, visit.form, kind, life.json))
 
 
 def _show(visit: Visit, form: Form, http_status: int = 200, **values: Any) -> Answer:
