@@ -25,6 +25,7 @@ from oracle.api.console.answers import Answer
 from oracle.api.console.languages import Text
 
 ROOT: Final = "/console"
+PAGE_ITEMS: Final = 50  # of a list, on one page of it
 Method = Literal["GET", "POST"]
 Show = Callable[..., Awaitable[Answer]]
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")

@@ -270,9 +270,11 @@ class Visit:
     ) -> Answer:  # fmt: skip
         """Show a page, or only a block of it where htmx asks for a part.
 
-        Without `http_status`, a page with `errors` has the status 422, and any other 200.  `has_secret`: see `Answer`.
+        Without `http_status`, a page has the status 422 if it has `errors`, or if its form is outdated (`is_changed`,
+        or `changes` of somebody else: see `edits`); any other has 200.  `has_secret`: see `Answer`.
         """
-        status = http_status or (422 if values.get("errors") else 200)
+        is_refused = values.get("errors") or values.get("is_changed") or values.get("changes") is not None
+        status = http_status or (422 if is_refused else 200)
         body = self.render(template, block if self.is_partial else None, **values)
         return Answer(body, status=status, has_secret=has_secret)
 

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from oracle.api.console.api_texts import explain_identifier
 from oracle.api.console.bodies import Form
 from oracle.api.console.choices import choose_fsp
-from oracle.api.console.declarations import page
+from oracle.api.console.declarations import PAGE_ITEMS, page
 from oracle.api.console.languages import _, lazy
 from oracle.api.console.visits import make_url
 from oracle.api.console.words import REMOVAL_REASONS, list_kinds
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from oracle.api.console.visits import Visit
     from oracle.identifiers import Reading
 
-ITEMS: Final = 50
 EVENTS: Final = 25
 SEEN_DIGITS: Final = 12
 LINES_MAX: Final = 1_000  # the kinds of more lines are not guessed: the API refuses so many
@@ -70,7 +69,7 @@ async def show_aliases(visit: Visit) -> Answer:
     filters, path = _read_filters(visit), {"fsp_id": fsp_id}
     fsp, reply = await asyncio.gather(
         visit.get("getFsp", path=path),
-        visit.ask("listAliases", path=path, query={**filters, "cursor": visit.query["cursor"], "limit": ITEMS}),
+        visit.ask("listAliases", path=path, query={**filters, "cursor": visit.query["cursor"], "limit": PAGE_ITEMS}),
     )
     if reply.problem is not None and reply.status != _INVALID:
         return visit.show_problem(reply.problem)
@@ -343,7 +342,7 @@ async def show_doubtful(visit: Visit) -> Answer:
     begun = "cursor" in visit.query  # the page itself comes at once: to search takes a while
     found: dict[str, Any] = {"items": [], "next": "", "scanned": 0}
     if begun:
-        query = {"cursor": visit.query["cursor"], "limit": ITEMS}
+        query = {"cursor": visit.query["cursor"], "limit": PAGE_ITEMS}
         found = await visit.get("listDoubtfulAliases", path={"fsp_id": fsp_id}, query=query)
     aliases = [(seal_name(visit, fsp_id, one, one["partyIdType"]), one) for one in found["items"]]
     before = visit.query["seen"]

@@ -12,7 +12,7 @@ import msgspec
 from oracle.api.console import formats
 from oracle.api.console.answers import Answer
 from oracle.api.console.choices import find_own, list_choices
-from oracle.api.console.declarations import page
+from oracle.api.console.declarations import PAGE_ITEMS, page
 from oracle.api.console.languages import _, lazy
 from oracle.api.console.words import ACTIONS, CHANNELS, name_change
 from oracle.verifier.files import Malformed
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from oracle.api.console.languages import Lazy
     from oracle.api.console.visits import Visit
 
-LIMIT: Final = 50
 DIFFERENCES_MAX: Final = 100  # on the page; the file has all
 
 ENTITIES: Final[Mapping[str, Lazy]] = {
@@ -92,7 +91,7 @@ _TIMES: Final = ("_at", "_from", "_to")
 async def show_events(visit: Visit) -> Answer:
     filters = {name: visit.query.text(name) for name in ("by", "action", "channel", "requestId")}
     span = read_span(visit)
-    question = {**filters, **span.asked, "cursor": visit.query["cursor"], "limit": LIMIT}
+    question = {**filters, **span.asked, "cursor": visit.query["cursor"], "limit": PAGE_ITEMS}
     own = find_own(visit)
     if own is None:
         filters |= {name: visit.query.text(name) for name in ("fspId", "entity")}
@@ -212,7 +211,7 @@ def _propose_days() -> dict[str, str]:
 @page("reads", "GET", "/audit/reads", lazy("Who asked"), needs=("listHistoryReads",), under="audit")
 async def show_reads(visit: Visit) -> Answer:
     span, by = read_span(visit), visit.query.text("by")
-    question = {"by": by, **span.asked, "cursor": visit.query["cursor"], "limit": LIMIT}
+    question = {"by": by, **span.asked, "cursor": visit.query["cursor"], "limit": PAGE_ITEMS}
     reply = await visit.ask("listHistoryReads", query=question)
     found = reply.listing
     return visit.show(

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from oracle.api.admin.problems import Refusal
 from oracle.api.console.answers import Answer
-from oracle.api.console.declarations import page
+from oracle.api.console.declarations import PAGE_ITEMS, page
 from oracle.api.console.languages import lazy
 from oracle.api.console.pages.audit import ENTITIES, read_span
 
 if TYPE_CHECKING:
     from oracle.api.console.visits import Visit
 
-LIMIT = 50
 _TEXT = "text/plain; charset=utf-8"
 # The files of a whole export, in the order in which they are checked.
 _FILES = {
@@ -29,7 +28,7 @@ _FILES = {
 
 @page("checkpoints", "GET", "/audit/log", lazy("Sealed log"), needs=("listCheckpoints",), under="audit")
 async def show_checkpoints(visit: Visit) -> Answer:
-    listed = visit.get("listCheckpoints", query={"cursor": visit.query["cursor"], "limit": LIMIT})
+    listed = visit.get("listCheckpoints", query={"cursor": visit.query["cursor"], "limit": PAGE_ITEMS})
     found, status, keys = await asyncio.gather(listed, visit.get("getLogStatus"), visit.get("listLogKeys"))
     return visit.show(
         "audit_log/checkpoints.html", block="list", checkpoints=found["items"], next=found["next"], status=status,

@@ -22,7 +22,7 @@ from oracle.api.console.api import BrokenOff
 from oracle.api.console.api_texts import translate_sentences
 from oracle.api.console.bodies import Form
 from oracle.api.console.choices import list_choices
-from oracle.api.console.declarations import page
+from oracle.api.console.declarations import PAGE_ITEMS, page
 from oracle.api.console.languages import Lazy, _, lazy
 from oracle.api.console.visits import Errors, make_url
 from oracle.api.console.words import BATCH_STATES
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from oracle.api.console.api import Reply
     from oracle.api.console.visits import Visit
 
-PAGE_ROWS: Final = 50
 FIRST_ROWS: Final = 20  # failed rows beside the state of a file
 FINAL: Final = frozenset({"done", "rejected", "cancelled", "failed"})
 BUSY: Final = frozenset({"validating", "applying"})
@@ -123,7 +122,7 @@ async def show_files(visit: Visit) -> Answer:
     asked = {
         "only": "files", "state": query["state"], "uploadedBy": query.text("uploadedBy"),
         "from": _read_day(visit, "from"), "to": _read_day(visit, "to", days=1), "cursor": query["cursor"],
-        "limit": PAGE_ROWS,
+        "limit": PAGE_ITEMS,
     }  # fmt: skip
     if visit.may("listAllBatches"):
         reply = await visit.ask("listAllBatches", query={**asked, "fspId": fsp_id})
@@ -369,7 +368,7 @@ async def _read_events(pieces: AsyncIterator[bytes]) -> AsyncIterator[tuple[str,
 @page("file_rows", "GET", "/files/{fsp_id}/{batch_id}/rows", lazy("Rows"), needs=("listBatchRows",), under="files")
 async def show_rows(visit: Visit, fsp_id: str, batch_id: str) -> Answer:
     only = visit.query["only"]
-    query = {"only": only, "cursor": visit.query["cursor"], "limit": PAGE_ROWS}
+    query = {"only": only, "cursor": visit.query["cursor"], "limit": PAGE_ITEMS}
     path = {"fsp_id": fsp_id, "batch_id": batch_id}
     found = await visit.get("listBatchRows", path=path, query=query)
     return visit.show(

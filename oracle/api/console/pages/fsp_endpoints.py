@@ -61,7 +61,7 @@ def _show(
     reply: Reply | None = None, changes: list[Meanwhile] | None = None,
 ) -> Answer:  # fmt: skip
     return visit.show(
-        "fsp_endpoints/endpoints.html", http_status=200 if reply is None and changes is None else 422, fsp_id=fsp_id,
+        "fsp_endpoints/endpoints.html", fsp_id=fsp_id,
         values=Form.of(values), seen=write_seen(seen), version=version, errors=visit.errors_of(reply),
         changes=changes, labels=_LABELS,
         has_urls=any(values[_URL + kind] for kind in PATHS),

@@ -72,7 +72,7 @@ async def _show(visit: Visit, fsp_id: str, status: str, reply: Reply | None = No
     is_changed = reply is not None and reply.is_outdated
     question = str(_QUESTIONS.get((before, status), _QUESTION_OF.get(status, ""))).format(name=fsp_id)
     return visit.show(
-        "fsp_status/status.html", http_status=200 if reply is None else 422, fsp=found.json, status=status,
+        "fsp_status/status.html", fsp=found.json, status=status,
         step=next((text for name, text in STEPS[before] if name == status), None), question=question,
         lines=_list_consequences(before, status, counted), version=found.etag, reason=visit.form["reason"],
         errors=None if is_changed else visit.errors_of(reply), is_changed=is_changed,

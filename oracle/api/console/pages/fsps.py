@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oracle.api.console import words
 from oracle.api.console.bodies import Form
-from oracle.api.console.declarations import page
+from oracle.api.console.declarations import PAGE_ITEMS, page
 from oracle.api.console.edits import list_meanwhile, merge, read_seen, write_seen
 from oracle.api.console.languages import Lazy, _, lazy
 from oracle.api.console.pages.fsp_status import STEPS
@@ -55,7 +55,7 @@ _OF_CONTACT: Final = {f"contact.{member}": name for name, member in _CONTACT.ite
 @page("fsps", "GET", "/fsps", lazy("FSPs"), needs=("listFsps",), menu=60)
 async def show_fsps(visit: Visit) -> Answer:
     query = {name: visit.query[name] for name in ("status", "cursor")}
-    page = await visit.get("listFsps", query={**query, "limit": 50})
+    page = await visit.get("listFsps", query={**query, "limit": PAGE_ITEMS})
     return visit.show(
         "fsps/list.html", block="list", fsps=page["items"], next=page["next"], status=query["status"],
         statuses=list(words.STATUSES.items()),

@@ -54,7 +54,8 @@ async def show_home(visit: Visit) -> Answer:
         _fetch_state(visit),
     )
     return visit.show(
-        "home/home.html", fsp_id=fsp_id, fsps=sorted(visit.caller.fsp_ids or ()),
+        "home/home.html", fsp_id=fsp_id,
+        fsps=[(make_url("home", fsp=one), one, one == fsp_id) for one in sorted(visit.caller.fsp_ids or ())],
         waiting=[_describe_waiting(one) for one in waiting["items"]],
         notices=list(_list_notices(own["items"], is_decider=decides)),
         files=files["items"],

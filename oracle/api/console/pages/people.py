@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oracle.api.console import formats, words
 from oracle.api.console.bodies import Form
-from oracle.api.console.declarations import page
+from oracle.api.console.declarations import PAGE_ITEMS, page
 from oracle.api.console.languages import Lazy, _, lazy
 from oracle.api.console.visits import Errors
 
@@ -44,7 +44,7 @@ _GRACE: Final[tuple[tuple[int, Lazy], ...]] = (
 @page("keys", "GET", "/keys", lazy("People and keys"), needs=("listCredentials",), menu=80)
 async def show_keys(visit: Visit) -> Answer:
     query = {"role": visit.query["role"], "fspId": visit.query.text("fsp"), "cursor": visit.query["cursor"]}
-    reply = await visit.ask("listCredentials", query={**query, "limit": 50})
+    reply = await visit.ask("listCredentials", query={**query, "limit": PAGE_ITEMS})
     keys = reply.listing
     return visit.show(
         "people/keys.html", block="list", keys=keys["items"], next=keys["next"], role=query["role"], fsp=query["fspId"],
@@ -141,7 +141,7 @@ def _show_key(visit: Visit, key: Any, version: str, errors: Errors | None = None
     if errors is not None and not is_changed:
         values |= {name: visit.form[name] for name in values}
     return visit.show(
-        "people/key.html", http_status=200 if errors is None else 422, key=key, version=version, labels=LABELS,
+        "people/key.html", key=key, version=version, labels=LABELS,
         values=Form.of(values), before=day, errors=None if is_changed else errors, is_changed=is_changed,
         is_own=key["credentialId"] == visit.caller.actor,
     )  # fmt: skip
@@ -239,5 +239,5 @@ def _show_revoke(visit: Visit, key: Any, errors: Errors | None = None) -> Answer
 
 @page("refused_calls", "GET", "/refused-calls", lazy("Refused calls"), needs=("listRefusedCalls",), under="keys")
 async def show_refused(visit: Visit) -> Answer:
-    found = await visit.get("listRefusedCalls", query={"cursor": visit.query["cursor"], "limit": 50})
+    found = await visit.get("listRefusedCalls", query={"cursor": visit.query["cursor"], "limit": PAGE_ITEMS})
     return visit.show("people/refused.html", block="list", calls=found["items"], next=found["next"])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oracle.api.console import formats, words
 from oracle.api.console.bodies import Form
-from oracle.api.console.declarations import page
+from oracle.api.console.declarations import PAGE_ITEMS, page
 from oracle.api.console.edits import list_meanwhile, merge, read_seen, write_seen
 from oracle.api.console.languages import Lazy, _, lazy
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from oracle.api.console.edits import Meanwhile
     from oracle.api.console.visits import Visit
 
-_ITEMS: Final = 50
 _SHOWN_MAX: Final = 100  # overlaps of a new route
 _TITLE: Final = lazy("Routes")
 _NEW: Final = lazy("New route")
@@ -52,7 +51,7 @@ async def show_routes(visit: Visit) -> Answer:
     query = visit.query
     prefix = visit.unseal(query["of"], str) if query["of"] else ""
     filters = {"kind": query["kind"], "fspId": query["fspId"], "validAt": query["validAt"]}
-    asked = {**filters, "prefix": prefix, "cursor": query["cursor"], "limit": _ITEMS}
+    asked = {**filters, "prefix": prefix, "cursor": query["cursor"], "limit": PAGE_ITEMS}
     reply = await visit.ask("listRoutes", query=asked)
     found = reply.listing
     now = datetime.now(UTC)
@@ -75,7 +74,7 @@ async def find_routes(visit: Visit) -> Answer:
 
 @page("fsp_routes", "GET", "/fsps/{fsp_id}/routes", _TITLE, needs=("listFspRoutes",), under="fsps")
 async def show_fsp_routes(visit: Visit, fsp_id: str) -> Answer:
-    query = {"cursor": visit.query["cursor"], "limit": _ITEMS}
+    query = {"cursor": visit.query["cursor"], "limit": PAGE_ITEMS}
     found = await visit.get("listFspRoutes", path={"fsp_id": fsp_id}, query=query)
     now = datetime.now(UTC)
     return visit.show(
@@ -178,10 +177,8 @@ def _show_change(
     reply: Reply | None = None, changes: list[Meanwhile] | None = None,
 ) -> Answer:  # fmt: skip
     return visit.show(
-        "routes/change.html", http_status=200 if reply is None and changes is None else 422, route=route,
-        values=values, seen=write_seen(seen), version=version, labels=LABELS, changes=changes,
-        has_begun=name_state(route, datetime.now(UTC)) != "future",
-        errors=visit.errors_of(reply),
+        "routes/change.html", route=route, values=values, seen=write_seen(seen), version=version, labels=LABELS,
+        changes=changes, has_begun=name_state(route, datetime.now(UTC)) != "future", errors=visit.errors_of(reply),
     )  # fmt: skip
 
 
@@ -208,7 +205,7 @@ async def _show_end(visit: Visit, route_id: str, reply: Reply | None = None) -> 
     found = await visit.fetch("getRoute", path={"route_id": route_id})
     is_changed = reply is not None and reply.is_outdated
     return visit.show(
-        "routes/end.html", http_status=200 if reply is None else 422, route=found.json, version=found.etag,
+        "routes/end.html", route=found.json, version=found.etag,
         state=name_state(found.json, datetime.now(UTC)), labels=LABELS, values=visit.form, is_changed=is_changed,
         errors=None if is_changed else visit.errors_of(reply),
     )  # fmt: skip

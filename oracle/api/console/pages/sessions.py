@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from oracle.api.console import words
-from oracle.api.console.declarations import page
+from oracle.api.console.declarations import PAGE_ITEMS, page
 from oracle.api.console.languages import Lazy, _, lazy, ngettext
 from oracle.api.console.pages.account import name_browser
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from oracle.api.console.answers import Answer
     from oracle.api.console.visits import Errors, Visit
 
-LIMIT: Final = 50
 _ENDABLE: Final = ("endSession", "getSession")
 _ALL_ENDABLE: Final = ("endSessions", "listSessions")
 LABELS: Final[Mapping[str, Lazy]] = {
@@ -30,11 +29,11 @@ LABELS: Final[Mapping[str, Lazy]] = {
 @page("sessions", "GET", "/sessions", lazy("Sessions"), needs=("listSessions",), under="keys")
 async def show_sessions(visit: Visit) -> Answer:
     filters = {"by": visit.query.text("by"), "role": visit.query["role"], "fspId": visit.query.text("fsp")}
-    asked = {**filters, "cursor": visit.query["cursor"], "limit": LIMIT}
+    asked = {**filters, "cursor": visit.query["cursor"], "limit": PAGE_ITEMS}
     reply, own = await asyncio.gather(visit.ask("listSessions", query=asked), _find_own(visit))
     found = reply.listing
     return visit.show(
-        "sessions/list.html", block="list", http_status=200 if reply.ok else 422, sessions=found["items"],
+        "sessions/list.html", block="list", sessions=found["items"],
         next=found["next"], by=filters["by"], role=filters["role"], fsp=filters["fspId"], labels=LABELS,
         roles=list(words.ROLES.items()), errors=visit.errors_of(reply), own=own, name_browser=name_browser,
     )  # fmt: skip
@@ -61,7 +60,7 @@ async def end(visit: Visit, session_id: str) -> Answer:
 
 async def _show_end(visit: Visit, session: Any, errors: Errors | None = None) -> Answer:
     return visit.show(
-        "sessions/end.html", http_status=200 if errors is None else 422, session=session, errors=errors, labels=LABELS,
+        "sessions/end.html", session=session, errors=errors, labels=LABELS,
         reason=visit.form["reason"], is_own=session["sessionId"] == await _find_own(visit), name_browser=name_browser,
     )  # fmt: skip
 
@@ -85,10 +84,10 @@ async def end_all(visit: Visit) -> Answer:
 async def _show_end_all(visit: Visit, actor: str, errors: Errors | None = None) -> Answer:
     if not actor:  # the list would have the sessions of all people
         return visit.lead("sessions")
-    found = await visit.get("listSessions", query={"by": actor, "limit": LIMIT})
+    found = await visit.get("listSessions", query={"by": actor, "limit": PAGE_ITEMS})
     own = await _find_own(visit)
     return visit.show(
-        "sessions/end_all.html", http_status=200 if errors is None else 422, sessions=found["items"],
+        "sessions/end_all.html", sessions=found["items"],
         next=found["next"], actor=actor, errors=errors, labels=LABELS, reason=visit.form["reason"],
         has_own=any(one["sessionId"] == own for one in found["items"]), own=own, name_browser=name_browser,
     )  # fmt: skip

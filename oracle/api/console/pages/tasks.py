@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from oracle.api.console.bodies import Form
-from oracle.api.console.declarations import page
+from oracle.api.console.declarations import PAGE_ITEMS, page
 from oracle.api.console.languages import Lazy, lazy
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from oracle.api.console.api import Reply
     from oracle.api.console.visits import Visit
 
-ITEMS: Final = 50
 SAMPLE: Final = 20
 
 # Of a row of a file, and of a change without a file.
@@ -52,7 +51,7 @@ def name_obstacle(verdict: Any) -> str:
 @page("tasks", "GET", "/tasks", lazy("Tasks"), needs=("listWaitingBatches",), menu=50)
 async def show_tasks(visit: Visit) -> Answer:
     found = await visit.get(
-        "listWaitingBatches", query={"fspId": visit.fsp_id, "cursor": visit.query["cursor"], "limit": ITEMS}
+        "listWaitingBatches", query={"fspId": visit.fsp_id, "cursor": visit.query["cursor"], "limit": PAGE_ITEMS}
     )
     return visit.show(
         "tasks/list.html", block="list", tasks=found["items"], next=found["next"], actions=ACTIONS,
@@ -65,7 +64,7 @@ async def show_decisions(visit: Visit) -> Answer:
     by = visit.query.text("by")
     reply = await visit.ask(
         "listDecidedBatches",
-        query={"fspId": visit.fsp_id, "by": by, "cursor": visit.query["cursor"], "limit": ITEMS},
+        query={"fspId": visit.fsp_id, "by": by, "cursor": visit.query["cursor"], "limit": PAGE_ITEMS},
     )
     found = reply.listing
     return visit.show(
