@@ -104,7 +104,11 @@ def add(commands: Any) -> None:
 
     add_limit(keys.add("refused", _list_refused, "list calls that were refused, newest first"))
     keys.add("me", _show_me, "show whose key you call with, where it was found, and the address that it is sent to")
+    _add_local(keys)
 
+
+def _add_local(keys: Verbs) -> None:
+    """Declare the verbs that do not call the API: for keys kept on this machine, and for the first key."""
     save_details = (
         "Type or paste the key; at a terminal it is not shown. Without a terminal it is read from stdin. It is kept for"
         " one address, and never sent to another. ORACLE_ADMIN_URL sets the address (default: http://127.0.0.1:3001)."
