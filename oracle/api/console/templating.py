@@ -7,7 +7,7 @@
     ui                     the macros of macros.html, in every block, without an import
     visit                  the request: caller, language, menu … (see `visits`)
     time, ago, span, number, share, bytes, clock   filters: {{ fsp.createdAt | time }}
-    role, kind, status, action, channel, reason, change, currency   filters that name such a thing:
+    role, kind, status, action, channel, reason, change, currency, browser   filters that name such a thing:
                            {{ caller.role | role }}
     batch_state, batch_kind   filters for ui.badge: the state of a batch, and the kind of its badge
     api_text               filter: a text of the API in the language of the person; see ui.message
@@ -55,8 +55,8 @@ class Templates:
             share=formats.format_share, bytes=formats.format_bytes, clock=formats.format_clock,
             role=words.name_role, kind=words.name_kind, status=words.name_status, action=words.name_action,
             channel=words.name_channel, reason=words.name_reason, change=words.name_change,
-            currency=words.name_currency, batch_state=words.name_batch_state, batch_kind=words.rate_batch_state,
-            api_text=api_texts.translate, sentences=_join_sentences, bdi=_isolate,
+            currency=words.name_currency, browser=words.name_browser, batch_state=words.name_batch_state,
+            batch_kind=words.rate_batch_state, api_text=api_texts.translate, sentences=_join_sentences, bdi=_isolate,
         )  # fmt: skip
         environment.globals["ui"] = environment.get_template("macros.html").module
         for name in environment.list_templates():

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
+from oracle.api.console.formats import DASH
 from oracle.api.console.languages import Lazy, Text, _, lazy
 from oracle.identifiers import KINDS, PARTY_ID_TYPES
 
@@ -149,3 +150,17 @@ REMOVAL_REASONS: Final[Mapping[str, Lazy]] = {
 
 def name_reason(reason: str | None) -> str:
     return str(REMOVAL_REASONS.get(str(reason), reason or ""))
+
+
+# Words of a User-Agent, each before those that others have too.
+_BROWSERS: Final = {"Edg": "Edge", "OPR/": "Opera", "Firefox/": "Firefox", "Chrome/": "Chrome", "Safari/": "Safari"}
+_SYSTEMS: Final = {
+    "Android": "Android", "iPhone": "iPhone", "iPad": "iPad", "Windows": "Windows", "Mac OS": "macOS", "Linux": "Linux",
+}  # fmt: skip
+
+
+def name_browser(user_agent: str) -> str:
+    """Name a browser and its system, from what it says of itself.  Most name others before themselves."""
+    browser = next((name for word, name in _BROWSERS.items() if word in user_agent), "")
+    system = next((name for word, name in _SYSTEMS.items() if word in user_agent), "")
+    return ", ".join(filter(None, (browser, system))) or user_agent[:40] or DASH

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from oracle.api.admin.problems import Refusal
 from oracle.api.console.cookies import LANGUAGE
 from oracle.api.console.declarations import page
-from oracle.api.console.formats import DASH, is_time_zone, list_time_zones, name_time_zones
+from oracle.api.console.formats import is_time_zone, list_time_zones, name_time_zones
 from oracle.api.console.languages import LANGUAGES, _, language, lazy, ngettext
 from oracle.api.console.visits import YEAR_S
 from oracle.identity.cookies import write_cookie
@@ -16,31 +16,17 @@ if TYPE_CHECKING:
     from oracle.api.console.answers import Answer
     from oracle.api.console.visits import Visit
 
-_BROWSERS: Final = {"Edg": "Edge", "OPR/": "Opera", "Firefox/": "Firefox", "Chrome/": "Chrome", "Safari/": "Safari"}
-_SYSTEMS: Final = {
-    "Android": "Android", "iPhone": "iPhone", "iPad": "iPad", "Windows": "Windows", "Mac OS": "macOS", "Linux": "Linux",
-}  # fmt: skip
-
 
 @page("account", "GET", "/account", lazy("My account"), menu=900)
 async def show_account(visit: Visit) -> Answer:
     assert visit.session is not None  # noqa: S101 - this page is not open
     sessions = await visit.console.sessions.list(visit.caller.actor, visit.session.digest)
-    names = {one["session_id"]: name_browser(one["browser"]) for one in sessions}
     return visit.show(
         "account/account.html",
         sessions=sessions,
-        names=names,
         zones=name_time_zones(list_time_zones()),
         session=visit.session,
     )
-
-
-def name_browser(user_agent: str) -> str:
-    """Name a browser and its system, from what it says of itself.  Most name others before themselves."""
-    browser = next((name for word, name in _BROWSERS.items() if word in user_agent), "")
-    system = next((name for word, name in _SYSTEMS.items() if word in user_agent), "")
-    return ", ".join(filter(None, (browser, system))) or user_agent[:40] or DASH
 
 
 @page("set_preferences", "POST", "/account", lazy("My account"), under="account")

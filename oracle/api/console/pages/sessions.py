@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 from oracle.api.console import words
 from oracle.api.console.declarations import PAGE_ITEMS, page
 from oracle.api.console.languages import Lazy, _, lazy, ngettext
-from oracle.api.console.pages.account import name_browser
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +34,7 @@ async def show_sessions(visit: Visit) -> Answer:
     return visit.show(
         "sessions/list.html", block="list", sessions=found["items"],
         next=found["next"], by=filters["by"], role=filters["role"], fsp=filters["fspId"], labels=LABELS,
-        roles=list(words.ROLES.items()), errors=visit.errors_of(reply), own=own, name_browser=name_browser,
+        roles=list(words.ROLES.items()), errors=visit.errors_of(reply), own=own,
     )  # fmt: skip
 
 
@@ -61,7 +60,7 @@ async def end(visit: Visit, session_id: str) -> Answer:
 async def _show_end(visit: Visit, session: Any, errors: Errors | None = None) -> Answer:
     return visit.show(
         "sessions/end.html", session=session, errors=errors, labels=LABELS,
-        reason=visit.form["reason"], is_own=session["sessionId"] == await _find_own(visit), name_browser=name_browser,
+        reason=visit.form["reason"], is_own=session["sessionId"] == await _find_own(visit),
     )  # fmt: skip
 
 
@@ -89,7 +88,7 @@ async def _show_end_all(visit: Visit, actor: str, errors: Errors | None = None) 
     return visit.show(
         "sessions/end_all.html", sessions=found["items"],
         next=found["next"], actor=actor, errors=errors, labels=LABELS, reason=visit.form["reason"],
-        has_own=any(one["sessionId"] == own for one in found["items"]), own=own, name_browser=name_browser,
+        has_own=any(one["sessionId"] == own for one in found["items"]), own=own,
     )  # fmt: skip
 
 
