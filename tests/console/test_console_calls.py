@@ -45,7 +45,7 @@ async def upload(visit: Visit) -> Answer:
         "uploadBatch", path={"fsp_id": visit.form["fsp"]}, query={"fileName": visit.upload.file_name},
         content=visit.upload.pieces, content_type="text/csv",
     )  # fmt: skip
-    return visit.lead("home") if reply.ok else visit.show("problem.html", http_status=422, problem=reply.problem)
+    return visit.lead("home") if reply.ok else visit.show("problem.html", http_status=422, title="", said=[])
 
 
 @page("test_download", "GET", "/download", "Download")
