@@ -1,12 +1,14 @@
 """One request of a person: who they are, what they sent, what the API answers them, and the page that they see.
 
-page = await visit.get("listFsps", query={"cursor": visit.query["cursor"]})
-return visit.show("fsps/list.html", page=page)
+In a page:
 
-reply = await visit.ask("createFsp", body={…}, once=True)
-if reply.ok:
-return visit.lead("fsps", _("FSP {name} was created.").format(name=…))
-return visit.show("fsps/new.html", errors=visit.errors_of(reply), values=visit.form)  # errors: the status is 422
+    page = await visit.get("listFsps", query={"cursor": visit.query["cursor"]})
+    return visit.show("fsps/list.html", page=page)
+
+    reply = await visit.ask("createFsp", body={…}, once=True)
+    if reply.ok:
+        return visit.lead("fsps", _("FSP {name} was created.").format(name=…))
+    return visit.show("fsps/new.html", errors=visit.errors_of(reply), values=visit.form)  # errors: the status is 422
 """
 
 from __future__ import annotations
