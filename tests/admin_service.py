@@ -3,7 +3,8 @@
 service             the running service: .database_url, .oracle (hub_url, admin_url), .issue(role, fsp_id) -> a key,
                     .hub, a client of /participants in the name of greenbank.  A module that sets
                     WITHOUT_HUB = True has no hub listener, whose start costs a second of CPU; one that sets
-                    WITH_ACCOUNT_LOOKUP = True has the listener for DFSPs as well.
+                    WITH_ACCOUNT_LOOKUP = True has the listener for DFSPs as well; one that sets WITH_ISSUER = True
+                    has .issuer, an identity provider: its claims `maker` and `checker` list FSPs.
 operator, …         `httpx.Client`s with a key of that role; `as_key(key)` makes one for any key
 greenbank, redbank  two active FSPs; maker, checker, reader belong to greenbank, stranger is redbank's maker
 """
@@ -19,6 +20,7 @@ import asyncpg
 import httpx
 import pytest
 import servers
+from issuer import issuing_beside
 from oracle_process import PATIENT, SERVE, OracleProcess, start_oracle, until
 
 from oracle.run.bootstrap import bootstrap
@@ -26,14 +28,36 @@ from oracle.run.bootstrap import bootstrap
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from issuer import Issuer
+
     from oracle.run.embedded import PostgresServer, ValkeyServer
 
 TIMEOUT_S = 30.0
+TRUST = """
+[[oidc.issuer]]
+alias = "hub"
+issuer = "{url}"
+audience = "{audience}"
+console_client = "console"
+[[oidc.map]]
+claim = "maker"
+pattern = ".+"
+role = "dfsp-maker"
+fsp_from = "maker"
+[[oidc.map]]
+claim = "checker"
+pattern = ".+"
+role = "dfsp-checker"
+fsp_from = "checker"
+"""
 
 
 class Service:
-    def __init__(self, oracle: OracleProcess, database_url: str, stack: ExitStack) -> None:
+    def __init__(
+        self, oracle: OracleProcess, database_url: str, stack: ExitStack, issuer: Issuer | None = None
+    ) -> None:
         self.oracle = oracle
+        self.issuer = issuer
         self.database_url = database_url
         self._stack = stack
         key = asyncio.run(bootstrap(database_url))
@@ -107,8 +131,13 @@ def service(
             command = (*SERVE, *(("--only", "admin") if getattr(request.module, "WITHOUT_HUB", False) else ()))
             # `whole`: nothing else begins this role with an interpreter of its own.
             home = tmp_path_factory.mktemp("admin")
+            issuer = None
+            if getattr(request.module, "WITH_ISSUER", False):
+                issuer, trust = stack.enter_context(issuing_beside()), home / "oidc.toml"
+                trust.write_text(TRUST.format(url=issuer.url, audience=issuer.audience))
+                env |= {"ORACLE_ADMIN_AUTH": "keys,oidc", "ORACLE_OIDC_FILE": str(trust)}
             oracle = stack.enter_context(start_oracle(home, env, command=command, cold=whole))
-            yield Service(oracle, url, stack)
+            yield Service(oracle, url, stack, issuer)
     finally:
         asyncio.run(servers.drop_database(postgres_template, name))
 

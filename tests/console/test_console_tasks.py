@@ -5,11 +5,13 @@ from __future__ import annotations
 import html
 import re
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 import pytest
 from console_people import check_accessible, each_look, issue, sign_in
 from oracle_process import until
+from playwright.async_api import expect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,10 +19,12 @@ if TYPE_CHECKING:
     from admin_service import Service
     from browser import Tab
     from console_people import Person
+    from playwright.async_api import APIResponse
 
     MakePerson = Callable[..., Person]
 
 WITHOUT_HUB = True
+WITH_ISSUER = True
 
 HEADER: Final = "kind,identifier,sub_id,currency,country,action\n"
 FSP: Final = "/fsps/greenbank"
@@ -197,3 +201,73 @@ async def test_a_checker_decides_in_a_browser(service: Service, maker: httpx.Cli
     assert "is rejected" in await page.locator("#messages").inner_text()
     async for _look in each_look(page):
         await check_accessible(page)
+
+
+# A person of several FSPs, who comes from an identity provider -------------------------------------------------------
+
+
+async def come_in(service: Service, tab: Tab, path: str, **claims: list[str]) -> None:
+    """Ask for a page, sign in as Vera at the identity provider, and come back to the page."""
+    assert service.issuer is not None
+    service.issuer.subject, service.issuer.access_claims = "vera", {"realm_access": None, **claims}
+    await tab.page.goto(f"{service.oracle.admin_url}{path}")
+    await tab.page.locator("a", has_text="Sign in with").click()
+    await tab.page.wait_for_url(f"**{path}")
+
+
+async def add_alias(tab: Tab, identifier: str) -> None:
+    await tab.page.get_by_role("link", name="Add an alias").click()
+    await tab.page.locator("#field-kind").select_option("ALIAS")
+    await tab.page.locator("#field-identifier").fill(identifier)
+    await tab.page.locator("#field-reason").fill("a test")
+    await tab.page.locator("main form button").last.click()
+
+
+async def send(tab: Tab, path: str, fields: dict[str, str | float | bool]) -> APIResponse:
+    """Send a form as the browser would, but one that its page does not have."""
+    token = await tab.page.locator('meta[name="csrf"]').get_attribute("content")
+    return await tab.page.request.post(
+        urljoin(tab.page.url, path), form={"csrf": token or "", **fields}, headers={"sec-fetch-site": "same-origin"}
+    )
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_person_of_several_fsps_works_for_each_of_them_and_approves_nothing_of_their_own(
+    service: Service, maker: httpx.Client, tab: Tab
+) -> None:
+    service.operator.post("/fsps", json={"fspId": "goldbank"}).raise_for_status()
+    page, who = tab.page, tab.page.locator("#me a")
+    await come_in(service, tab, "/console/aliases", maker=["greenbank", "redbank"])
+    assert await page.locator("main .cards a").all_inner_texts() == ["greenbank", "redbank"]
+    await page.locator("main .cards a").last.click()
+    await expect(who).to_have_text("Maker · redbank")
+    await add_alias(tab, "vera1")
+    await expect(page.get_by_text("The alias was added.")).to_be_visible()
+    # The form decides, not an address that somebody else can have written.
+    third = {"fsp": "redbank", "kind": "ALIAS", "identifier": "vera3", "reason": "a test"}
+    assert (await send(tab, "/console/aliases/new?fsp=greenbank", third)).status == 200
+    for identifier in ("vera1", "vera3"):
+        assert service.operator.get(f"/fsps/redbank/aliases/ALIAS/{identifier}").status_code == 200
+        assert service.operator.get(f"{FSP}/aliases/ALIAS/{identifier}").status_code == 404
+
+    await page.goto(f"{service.oracle.admin_url}/console/aliases?fsp=redbank")
+    await page.get_by_role("link", name="Choose another FSP").click()
+    await page.locator("main .cards a").first.click()
+    await add_alias(tab, "vera2")
+    await expect(page.get_by_text("waits for a second person")).to_be_visible()
+    await expect(who).to_have_text("Maker · greenbank")
+    task = page.url
+
+    for path in ("/console/aliases?fsp=goldbank", "/console/fsps/goldbank", "/console/search?fsp=goldbank"):
+        await page.goto(f"{service.oracle.admin_url}{path}")
+        await expect(who).to_have_text("Maker")
+
+    # The provider makes her a checker: she is still the person who sent the change.
+    await page.get_by_role("button", name="Sign out").click()
+    await come_in(service, tab, urlsplit(task).path, checker=["greenbank", "redbank"])
+    await expect(who).to_have_text("Checker · greenbank")
+    await expect(page.get_by_text("You sent this yourself")).to_be_visible()
+    # Without the form, and in the name of the other FSP.
+    assert (await send(tab, f"{urlsplit(task).path}/approve", {})).status == 422
+    assert (await send(tab, f"{urlsplit(task).path}/approve".replace("greenbank", "redbank"), {})).status == 404
+    assert state_of(maker, task.rpartition("/")[2]) == "waiting"

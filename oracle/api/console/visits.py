@@ -123,9 +123,11 @@ class Visit:
 
     @property
     def fsp_id(self) -> str | None:
-        """The FSP that a page is about: that of the path or of ?fsp=, else the only one of the person; None: no one."""
+        """The FSP that a page is about: that of the path, of the form or of ?fsp=, else the only one of the person;
+        None: no one.  The form decides before ?fsp=, because the person sees it.
+        """
         own = self.caller.fsp_ids
-        named = self.request.path_params.get("fsp_id") or self.query["fsp"] or self.form["fsp"]
+        named = self.request.path_params.get("fsp_id") or self.form["fsp"] or self.query["fsp"]
         return named or (min(own) if own is not None and len(own) == 1 else None)
 
     @property
