@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from contextlib import ExitStack
 from functools import cache
 from typing import TYPE_CHECKING, Final
@@ -250,6 +251,34 @@ def test_a_person_has_a_limited_number_of_streams(service: Service, person: Make
             return answer.status_code == 200
 
     until(is_open_again)
+
+
+def test_a_person_checks_a_limited_number_of_files_at_once(service: Service, person: MakePerson) -> None:
+    """Each check has up to 1 MiB in memory until its file has arrived."""
+    one, other = person("dfsp-maker", "greenbank"), person("dfsp-maker", "greenbank")
+
+    def check(who: Person) -> int:
+        return who.post("/console/files/check", files={"file": ("x.csv", b"kind,identifier\nALIAS,x\n")}).status_code
+
+    with ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(begin_check(service, one))
+        until(lambda: check(one) == 429)
+        assert check(other) == 200
+    until(lambda: check(one) == 200)
+
+
+def begin_check(service: Service, one: Person) -> socket.socket:
+    """Send the beginning of a file, and wait."""
+    connection = socket.create_connection(("127.0.0.1", service.oracle.admin_port), 30)
+    fields = f'--b\r\nContent-Disposition: form-data; name="csrf"\r\n\r\n{one.csrf}\r\n'
+    file = '--b\r\nContent-Disposition: form-data; name="file"; filename="x.csv"\r\n\r\nkind,identifier\r\n'
+    head = (
+        f"POST /console/files/check HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {cookie_of(one)['cookie']}\r\n"
+        "Sec-Fetch-Site: same-origin\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 100000\r\n\r\n"
+    )
+    connection.sendall((head + fields + file).encode())
+    return connection
 
 
 # Forms of somebody else -----------------------------------------------------------------------------------------

@@ -16,13 +16,14 @@ from issuer import Issuer, issuing
 from litestar import Router
 from msgspec.structs import replace
 
-from oracle.api.admin.access import FAILURES_MAX, Access
+from oracle.api.admin.access import DOUBTED_MAX, FAILURES_MAX, Access
 from oracle.api.admin.app import AdminServices, admin_app
 from oracle.api.admin.callers import Caller, Inside
 from oracle.api.console.api import Question
 from oracle.api.console.console import Console
 from oracle.api.console.declarations import page
 from oracle.identity.identity import Role
+from oracle.identity.sessions import Session, Sessions
 from oracle.run.bootstrap import bootstrap
 from oracle.run.wiring import _open_health, _open_ways, open_store
 from oracle.settings import load
@@ -336,6 +337,45 @@ async def test_answers_that_never_reach_the_provider_count_nothing(database_url:
             assert answer.status_code == 403
             assert "<script>" not in answer.text
         assert site.issuer.forms == []
+
+
+class HeldSessions(Sessions):
+    """Finds the session of one token, and holds up those who ask for any other."""
+
+    def __init__(self, console: Console, free: str) -> None:
+        super().__init__(console.services.postgres)
+        self.free = free
+        self.opened, self.begun = asyncio.Event(), asyncio.Event()
+        self.at_work = self.most = 0
+
+    async def find(self, token: str, *, notes: bool = True) -> Session | None:
+        if token != self.free:
+            self.at_work += 1
+            self.most = max(self.most, self.at_work)
+            self.begun.set()
+            await self.opened.wait()
+            self.at_work -= 1
+        return await super().find(token, notes=notes)
+
+
+async def test_guessed_sessions_take_nothing_from_people_who_are_signed_in(database_url: str, tmp_path: Path) -> None:
+    """Each guess asks the directory, by the same connections as everybody's keys."""
+    async with open_site(database_url, tmp_path) as site:
+        await site.sign_in()
+
+        async def guess(number: int) -> int:
+            async with httpx.AsyncClient(transport=site.client._transport, base_url=site.client.base_url) as stranger:
+                stranger.cookies.set("__Host-oracle-session", f"{number:043}")
+                return (await stranger.get("/console")).status_code
+
+        assert {await guess(number) for number in range(FAILURES_MAX)} == {303}
+        site.console.sessions = held = HeldSessions(site.console, site.client.cookies["__Host-oracle-session"])
+        guesses = [asyncio.create_task(guess(number)) for number in range(20)]
+        await held.begun.wait()
+        assert (await site.client.get("/console")).status_code == 200
+        held.opened.set()
+        assert set(await asyncio.gather(*guesses)) == {303}
+        assert held.most == DOUBTED_MAX
 
 
 @pytest.mark.parametrize("trusted", ["none", "another"])

@@ -223,11 +223,11 @@ async def add_alias(tab: Tab, identifier: str) -> None:
     await tab.page.locator("main form button").last.click()
 
 
-async def send(tab: Tab, path: str, fields: dict[str, str | float | bool]) -> APIResponse:
+async def send(tab: Tab, path: str, fields: dict[str, str]) -> APIResponse:
     """Send a form as the browser would, but one that its page does not have."""
     token = await tab.page.locator('meta[name="csrf"]').get_attribute("content")
     return await tab.page.request.post(
-        urljoin(tab.page.url, path), form={"csrf": token or "", **fields}, headers={"sec-fetch-site": "same-origin"}
+        urljoin(tab.page.url, path), form={**fields, "csrf": token or ""}, headers={"sec-fetch-site": "same-origin"}
     )
 
 

@@ -13,7 +13,7 @@ Failed.   A call without a valid credential is 401: one text for all reasons, co
           recorded (type of failure, credential id, address).  Over a limit for each address it is 429 and not recorded.
           A valid key is served in any case: many people can share one address, and one of them can fail on purpose.
           Over the limit, few calls ask the directory at a time, so that failures take nothing from other addresses.
-          Bad tokens and unproven headers count like bad keys.
+          Bad tokens, unproven headers, unknown sessions and guesses at a sign-in count like bad keys.
           A valid credential without permission is 403, recorded as often and no more: nobody can fill the directory
           with refusals.
 Proxy.    X-Forwarded-For holds the caller's address where one of our proxies wrote it (ORACLE_ADMIN_PROXIES).  Only the
@@ -42,7 +42,7 @@ from oracle.api.admin.rate_limits import describe_limit
 from oracle.errors import DirectoryUnavailable
 from oracle.identity.addresses import address_of, networks_of
 from oracle.identity.identity import Role
-from oracle.identity.sessions import Session, fetch_session
+from oracle.identity.sessions import Session, Sessions, fetch_session, hash_token
 from oracle.store.lanes import holder
 from oracle.store.rows import CredentialCheckRow
 from oracle.telemetry import logs
@@ -128,7 +128,7 @@ class Access:
         self._limit = FailureLimit()  # of failures, by address
         self._records = FailureLimit()  # of refusals of valid credentials
         self._doubted = asyncio.Semaphore(DOUBTED_MAX)
-        self._valid_before: OrderedDict[bytes, float] = OrderedDict()  # hash of a secret: when its use was noted
+        self._valid_before: OrderedDict[bytes, float] = OrderedDict()  # hash of a secret or session: when noted
 
     async def admit(self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         """Raises Refusal (401, 403, 429), DirectoryUnavailable."""
@@ -148,6 +148,25 @@ class Access:
     async def check_key(self, connection: ASGIConnection[Any, Any, Any, Any], key: str) -> Caller:
         """Check a key that somebody typed into a page, as the one of a call.  Raises Refusal 401, 429."""
         return await self._check_key(connection, key)
+
+    async def find_session(
+        self, connection: ASGIConnection[Any, Any, Any, Any], sessions: Sessions, token: str, *, notes: bool
+    ) -> Session | None:
+        """Find the session of a browser; None: there is none, or it has ended.
+
+        A token that is no session counts as a failure, but gets no 429: a browser keeps the cookie of a session that
+        ended.  Raises DirectoryUnavailable.
+        """
+        digest, address = hash_token(token), self._address(connection)
+        is_doubted = digest not in self._valid_before and not self._limit.permits(address)
+        async with self._doubted if is_doubted else nullcontext():
+            session = await sessions.find(token, notes=notes)
+        if session is None:
+            self._valid_before.pop(digest, None)
+            self._limit.count(address)
+        else:
+            self._remember(digest, time.monotonic())
+        return session
 
     @asynccontextmanager
     async def doubt(
@@ -257,12 +276,15 @@ class Access:
         noted = self._valid_before.get(digest)
         if noted is not None and now - noted < USE_NOTED_EVERY_S:
             return
+        self._remember(digest, now)
+        with suppress(DirectoryUnavailable):  # the call itself reports it
+            await self._postgres.note("credential_used", credential_id)
+
+    def _remember(self, digest: bytes, now: float) -> None:
         self._valid_before[digest] = now
         self._valid_before.move_to_end(digest)
         if len(self._valid_before) > ADDRESSES_MAX:
             self._valid_before.popitem(last=False)
-        with suppress(DirectoryUnavailable):  # the call itself reports it
-            await self._postgres.note("credential_used", credential_id)
 
     async def record(
         self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler, refused: Refusal

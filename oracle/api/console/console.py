@@ -235,7 +235,10 @@ class Console:
         DirectoryUnavailable.
         """
         token = read_cookie(cookies, SESSION)
-        session = await self.sessions.find(token, notes=not visit.page.is_automatic) if token else None
+        if not token:
+            return
+        notes = not visit.page.is_automatic
+        session = await self.access.find_session(visit.request, self.sessions, token, notes=notes)
         if session is None:
             return
         try:

@@ -17,6 +17,7 @@ import msgspec
 from markupsafe import Markup, escape
 
 from oracle.api.admin.operations import BODY_BYTES_MAX
+from oracle.api.admin.streams import Places
 from oracle.api.console.answers import Answer
 from oracle.api.console.api import BrokenOff
 from oracle.api.console.api_texts import translate_sentences
@@ -38,6 +39,7 @@ FINAL: Final = frozenset({"done", "rejected", "cancelled", "failed"})
 BUSY: Final = frozenset({"validating", "applying"})
 FOLLOWED_MAX: Final = 5  # files of a list: a person can follow 20 at once
 CHECK_BYTES: Final = BODY_BYTES_MAX
+CHECKS: Final = Places(40, 4)  # each has the first part of a file in memory, for as long as it arrives
 
 # Why a row or a file is refused, in a few words.  The message of the API, in English, says it exactly.
 REASONS: Final[Mapping[str, Lazy]] = {
@@ -240,7 +242,8 @@ async def upload_file(visit: Visit) -> Answer:
 async def check_file(visit: Visit) -> Answer:
     """Check the first part of a file, and show its mistakes: beside the form, or alone if there is no script."""
     fsp_id = _choose_fsp(visit)
-    data, is_part = await _read_beginning(visit.upload.pieces)
+    with CHECKS.take(visit.caller.actor):
+        data, is_part = await _read_beginning(visit.upload.pieces)
     if fsp_id is None:
         return _show_form(visit, visit.form, Errors.of_field("fsp", _("Choose the FSP that the file is for.")))
     reply = await visit.ask(
