@@ -41,8 +41,8 @@ FILES: Final = (
     "registration/registration.py",
 )
 ROW_FILES: Final = (
-    "imports/csv_dialect.py", "imports/encoding.py", "imports/reading.py", "imports/refusals.py", "imports/rows.py",
-    "imports/validating.py",
+    "imports/csv_dialect.py", "imports/encoding.py", "imports/reading.py", "imports/refusals.py", "imports/results.py",
+    "imports/rows.py", "imports/validating.py",
 )  # fmt: skip
 # Files without texts in a language: refusals of bytes that are no HTTP (`early_refusals`); descriptions and examples of
 # the API; texts of a start that fails.  `expected` is in `texts`.

@@ -16,11 +16,13 @@ is read.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
 from typing import Any, Final, NamedTuple
 
 from oracle.api.languages import SOURCE, Lazy, _, language, lazy, read_catalogs
+from oracle.api.naming import BATCH_STATES, DECISIONS, join_label, name_person, name_roles
+from oracle.api.reasons import REASONS
 
 LENGTH_MAX: Final = 1024  # of a text that is matched against forms
 TEXTS: Final[tuple[Lazy, ...]] = (
@@ -277,7 +279,7 @@ _ONE_OF: Final = re.compile(r"(?P<some>\d+(?:, \d+)*) or (?P<last>\d+)")
 _COUNTS: Final = ((_FROM_TO, lazy("{least} to {most}")), (_ONE_OF, lazy("{some} or {last}")))
 # The members that are wrong, in a hint: `fspId: It is missing: add it; kinds: …`.
 _ITEM: Final = re.compile(
-    r"(?:^|(?<=; ))((?:the body|[A-Za-z][\w.\[\]…-]*): )(.+?)(?=; (?:the body|[A-Za-z][\w.\[\]…-]*): |$)", re.DOTALL
+    r"(?:^|(?<=; ))(the body|[A-Za-z][\w.\[\]…-]*): (.+?)(?=; (?:the body|[A-Za-z][\w.\[\]…-]*): |$)", re.DOTALL
 )
 _OF_IDENTIFIER: Final = re.compile(r"([A-Z][A-Z_]+|SubId)( prefix)?: (.+)", re.DOTALL)
 _ENDS: Final = {"my": "\u104b"}  # of sentences; a dot elsewhere
@@ -285,8 +287,17 @@ _SENTENCES: Final = re.compile(r"\. (?=[A-Z])")
 _REASON: Final = re.compile(r" \([a-z_0-9]+\)$")  # for programs, behind what was found in an identifier
 _SUGGESTION: Final = re.compile(r"(.+) (\(did you mean .+\?\))", re.DOTALL)
 _PLACES_OF_TEXTS: Final = frozenset({
-    "needed", "found", "of", "why", "reason", "damage", "form", "meant", "status_hint", "kinds", "status",
+    "needed", "found", "of", "why", "reason", "damage", "form", "meant", "status_hint", "kinds", "status", "remedy",
+    "program",
 })  # fmt: skip
+# Places whose codes have names, in the texts that have these places.
+_NAMED: Final[Mapping[str, Callable[[str], str]]] = {
+    "role": name_roles,
+    "able": name_roles,
+    "state": lambda code: str(BATCH_STATES.get(code, code)),
+    "state_2": lambda code: str(DECISIONS.get(code, code)),
+    "servers": lambda text: "; ".join(_translate_whole(part) or part for part in text.split("; ")),
+}
 
 
 class _Form(NamedTuple):
@@ -298,7 +309,7 @@ class _Form(NamedTuple):
 def _list_forms() -> tuple[frozenset[str], list[_Form]]:
     """List the texts without values, and the forms of the others: those with the most words of their own first."""
     problems = read_catalogs("es").get("problems", ())
-    messages = {each.message for each in TEXTS} | {str(each.id) for each in problems if each.id}
+    messages = {each.message for each in (*TEXTS, *REASONS)} | {str(each.id) for each in problems if each.id}
     forms = sorted(filter(_PLACE.search, messages), key=lambda message: (-len(_PLACE.sub("", message)), message))
     return frozenset(messages) - frozenset(forms), [_Form(each, _make_pattern(each)) for each in forms]
 
@@ -332,7 +343,7 @@ def _translate_in(_language: str, text: str) -> str:
     if sentences := _translate_sentences(text):
         return sentences
     if items := _ITEM.findall(text):
-        return "; ".join(name + (_translate_whole(reason) or reason) for name, reason in items)
+        return "; ".join(join_label(name, _translate_whole(reason) or reason) for name, reason in items)
     return _translate_whole(text) or text
 
 
@@ -347,16 +358,19 @@ def _translate_whole(text: str) -> str | None:
         return _(text)
     for form in forms:
         if found := form.pattern.fullmatch(text):
-            values = {
-                name: _translate_value(value, whole) if name in _PLACES_OF_TEXTS else value
-                for name, value in found.groupdict().items()
-            }
+            values = {name: _translate_value(name, value, whole) for name, value in found.groupdict().items()}
+            if "state_2" in values:
+                values["name"] = name_person(values["name"])
             return fill(_(form.message), values)
     return None
 
 
-def _translate_value(value: str, whole: frozenset[str]) -> str:
-    """Translate a value that can be a text, or says how many."""
+def _translate_value(place: str, value: str, whole: frozenset[str]) -> str:
+    """Translate a value that can be a text, says how many, or is a code with a name; others stay as they are."""
+    if place in _NAMED:
+        return _NAMED[place](value)
+    if place not in _PLACES_OF_TEXTS:
+        return value
     for pattern, message in _COUNTS:
         if found := pattern.fullmatch(value):
             return fill(str(message), found.groupdict())
@@ -385,7 +399,7 @@ def _translate_sentence(text: str) -> str | None:
         kind, is_prefix, reason = named.groups()
         subject = _PLACE.sub(lambda _place: kind, _("{kind} prefix")) if is_prefix else kind
         translated = _translate_sentence(reason)
-        return None if translated is None else f"{subject}: {translated}"
+        return None if translated is None else join_label(subject, translated)
     plain = _REASON.sub("", text)
     if suggestion := _SUGGESTION.fullmatch(plain):
         parts = [_translate_whole(part) for part in suggestion.groups()]

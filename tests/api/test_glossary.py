@@ -28,6 +28,7 @@ REASONS: Final[dict[str, str]] = {
     "The key / leads to the search, on each page.": _KEYBOARD,
     "Its aliases are answered already, and stay so.": "the translations say that lookups find them",
     "it contains the prefix for calls within the country; identifiers are written without it": "national calls",
+    "PostgreSQL has no socket in the directory of the URL: it does not run there": "a directory of files",
     "Role in the answer": "the part of an alias or a route, not a role of a person",
     "Expected oidc:ALIAS:SUB, with the alias of the issuer and the `sub` of its tokens": "the short name of an issuer",
 }

@@ -86,7 +86,7 @@ def test_no_fault_stays_english(code: str) -> None:
         ("es", "SubId: it is empty; leave it out instead", "SubId: está vacío; omítalo"),
         ("es", "CLABE: the check digit is wrong (bad_check_digit). Check the digits: one is wrong, or two are swapped.",
          "CLABE: el dígito de control es incorrecto. Revise los dígitos: uno está mal o dos están intercambiados."),
-        ("my", "NRC: it is empty (empty).", "NRC: ဗလာ ဖြစ်နေပါသည်။"),
+        ("my", "NRC: it is empty (empty).", "NRC - ဗလာ ဖြစ်နေပါသည်။"),
         ("es", "NRC: it is new (empty).", "NRC: it is new (empty)."),
         ("es", "something that nobody has said", "something that nobody has said"),
         ("es", "MSISDN: {0} {n} %s <b>", "Número de teléfono: {0} {n} %s <b>"),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Words that are the same in another language: names, and what the field calls by one word everywhere.
 SAME: Final = frozenset({
     "FSP", "FSPs", "CLABE", "IBAN", "MSISDN", "NRC", "CSV", "JSON", "NDJSON", "URL", "ALS", "SubId", "UTC", "HTTP",
-    "No", "Total", "Error", "Alias", "Auditor", "Provisional", "Redis", "PostgreSQL", "Valkey",
+    "{name} ({role})", "No", "Total", "Error", "Alias", "Auditor", "Provisional", "Redis", "PostgreSQL", "Valkey",
 })  # fmt: skip
 _PLACE: Final = re.compile(r"%\((\w+)\)s|\{(\w+)\}")
 

@@ -5,6 +5,7 @@ CONSOLE_PICTURES=FOLDER makes a picture of each page in each look, to be looked 
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -143,6 +144,47 @@ async def test_what_was_written_is_there_again_after_the_session_ended(service: 
     await page.get_by_role("button", name="Create").click()
     await expect(page.locator("#messages")).to_contain_text("latebank")
     assert await page.evaluate("sessionStorage.getItem('written')") is None
+
+
+async def test_the_picture_of_a_prefix_fits_a_telephone(service: Service, tab: Tab) -> None:
+    await sign_in(tab, service, await issue(service, "operator"))
+    body = {"kind": "MSISDN", "prefix": "52559", "fspId": "greenbank"}
+    assert (await asyncio.to_thread(service.operator.post, "/routes", json=body)).status_code in (201, 409)
+    page = tab.page
+    await page.set_viewport_size({"width": 320, "height": 640})
+    await page.goto(f"{service.oracle.admin_url}/console/routes/coverage")
+    await page.locator("#field-kind").select_option("MSISDN")
+    await page.locator("#field-prefix").fill("5255")
+    await page.get_by_role("button", name="Show").click()
+    picture = await page.locator("svg.coverage").bounding_box()
+    bar = await page.locator("svg.coverage > svg rect").bounding_box()
+    assert picture is not None
+    assert bar is not None
+    assert picture["width"] <= 288
+    assert picture["x"] + 0.85 * picture["width"] < bar["x"] < picture["x"] + picture["width"] - bar["width"] + 1
+    assert await page.locator(".tick:visible").count() == 5
+    await check_accessible(page)
+
+
+async def test_badges_and_links_of_files_keep_burmese_words_whole(service: Service, tab: Tab) -> None:
+    file = b"kind,identifier\nALIAS,\nALIAS,some.shop\n"
+    headers = {"content-type": "text/csv"}
+    made = await asyncio.to_thread(
+        service.operator.post, "/fsps/greenbank/batches?fileName=a.csv", content=file, headers=headers
+    )
+    assert made.status_code == 201, made.text
+    page = tab.page
+    await page.set_extra_http_headers({"accept-language": "my"})
+    await sign_in(tab, service, await issue(service, "operator"))
+    for width in (320, 1280):
+        await page.set_viewport_size({"width": width, "height": 800})
+        await page.goto(f"{service.oracle.admin_url}/console/files")
+        await expect(page.locator("#file-list a[download]")).to_have_count(1)  # it is applied, and has failed rows
+        words = page.locator("#file-list .word")
+        lines = await words.evaluate_all("found => found.map((one) => one.getClientRects().length)")
+        assert set(lines) == {1}
+        box = page.locator(".scroll").first
+        assert await box.evaluate("one => one.scrollWidth <= one.clientWidth")
 
 
 async def test_on_a_small_telephone_each_row_is_a_card_with_the_names_of_its_columns(

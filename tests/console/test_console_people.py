@@ -10,6 +10,8 @@ import pytest
 from console_people import Person, check_accessible, issue, read_fields, sign_in
 from playwright.async_api import expect
 
+from oracle.api.admin.codes import MEANINGS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -149,7 +151,7 @@ def test_refused_calls_are_listed(chief: Person, person: Callable[..., Person]) 
     httpx.get(f"{stranger.client.base_url}/admin/v1/credentials", headers={"authorization": f"Bearer {stranger.key}"})
     page = chief.get("/console/refused-calls").text
     assert "GET /credentials" in page
-    assert "forbidden" in page
+    assert MEANINGS["forbidden"].title in page
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -160,6 +160,10 @@ def test_the_longest_prefix_takes_its_part_of_the_picture() -> None:
     ]  # fmt: skip
     assert [(name, share) for name, share, _ in picture.shares] == [("a", 0.91), ("b", 0.09)]
     assert [(bar.x, bar.width) for bar in picture.bars] == [(0.0, 1_000.0), (100.0, 100.0), (130.0, 10.0)]
+    # A telephone has room for some of the texts only.
+    assert [(bar.label, bar.is_roomy) for bar in picture.bars] == [("0 · a", False), ("01 · b", True), ("", True)]
+    ticks = draw("032", [], frozenset(), "CLABE").ticks
+    assert [tick.text for tick in ticks if not tick.is_roomy] == ["0320", "0322", "0324", "0326", "0328"]
     silent = draw("0", routes, frozenset({"b"}), "CLABE")
     assert [(name, share) for name, share, _ in silent.shares] == [("a", 0.91), ("", 0.09)]
     assert draw("5", [], frozenset(), "CLABE").parts == []

@@ -302,7 +302,10 @@ def _json(status: int, body: bytes) -> Response[bytes]:
     return Response(body, status_code=status, media_type=MediaType.JSON)
 
 
-@get("/health", opt=_PUBLIC, sync_to_thread=False, include_in_schema=False)
+_SPOKEN: Final = {**_PUBLIC, "sentences": {"services": {"reason": "text"}}}
+
+
+@get("/health", opt=_SPOKEN, sync_to_thread=False, include_in_schema=False)
 def _report(state: State) -> Response[bytes]:
     return _json(*state.services.health.report())
 

@@ -23,6 +23,7 @@ from oracle.api.admin.calls import Call, Resource
 from oracle.api.admin.operations import operation
 from oracle.api.health import CHANGES
 from oracle.identity.identity import Role
+from oracle.sentences import Sentence
 from oracle.telemetry.metrics import LOOKUP_RESULTS, Metrics, ProcessState, Snapshot
 from oracle.telemetry.samples import EVERY_S, Sample, Samples, find_quantile, join
 
@@ -37,7 +38,7 @@ State = Literal["OK", "DOWN"]
 class ServicePart(Resource):
     name: Annotated[str, Meta(description="datastore (PostgreSQL), cache (Redis), or what fails: changes, jobs, …")]
     status: State
-    reason: Annotated[str | None, Meta(description="Why it is down, as far as the service knows")]
+    reason: Annotated[Sentence | None, Meta(description="Why it is down, as far as the service knows")]
 
 
 class ServiceProcess(Resource):

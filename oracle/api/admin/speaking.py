@@ -28,7 +28,6 @@ _PROBLEM: Final = b"application/problem+json"
 _ANSWER: Final = b"application/json"
 _PROBLEM_BYTES_MAX: Final = 65_536  # no problem is longer
 _ANSWER_BYTES_MAX: Final = 4_194_304  # a page of the most rows has a quarter of it; what is longer stays English
-_REFUSED: Final = 400
 
 # Where an answer has sentences: below these members, or (a kind of them) here.
 Sentences = dict[str, "Sentences | str"]
@@ -78,7 +77,7 @@ def _choose_work(start: Any, scope: Scope) -> Callable[[bytes], bytes | None] | 
     if media_type.startswith(_PROBLEM):
         return _translate_problem
     sentences = getattr(scope.get("route_handler"), "opt", {}).get("sentences")
-    if not sentences or start["status"] >= _REFUSED or not media_type.startswith(_ANSWER):
+    if not sentences or not media_type.startswith(_ANSWER):
         return None
     return lambda body: _translate_answer(body, sentences)
 

@@ -8,17 +8,22 @@ from typing import Final
 from oracle.api import texts
 from oracle.api.console.languages import SOURCE, language
 from oracle.api.console.words import KIND_NAMES, name_kind
+from oracle.api.naming import ROLES, join_label, name_roles
 from oracle.api.texts import find_message
 from oracle.identifiers import describe_fault
+
+_CODES: Final = "|".join(ROLES)
+_LISTED: Final = rf"(?:{_CODES})(?:, (?:{_CODES}))*(?: or (?:{_CODES}))?"
+_ROLE: Final = re.compile(rf"(\bYour role is |; the role )({_LISTED})\b")
 
 
 def translate(text: str) -> str:
     """Return a text of the API in the language of the person; its English, if it is not known."""
     subject, colon, rest = text.partition(": ")
-    if colon and subject in KIND_NAMES:
-        return f"{name_kind(subject)}: {translate(rest)}"
-    if colon and subject == "SubId":
-        return f"{subject}: {translate(rest)}"
+    if colon and (subject in KIND_NAMES or subject == "SubId"):
+        return join_label(name_kind(subject), translate(rest))
+    if language.get() == SOURCE:  # in English, only the names of roles are other than in the API
+        return _ROLE.sub(lambda found: found[1] + name_roles(found[2]), text)
     return texts.translate(text)
 
 

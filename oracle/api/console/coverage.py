@@ -2,11 +2,15 @@
 
 Each route is a bar as wide as its part, in the row of its length.  The longest prefix wins, so what people see when
 they look from below is who answers.  The width stands for the identifiers that can exist, not for those that do.
+
+It is as wide as the page, also on a telephone: places are shares of the width, texts keep their size, and those that
+only a wide screen has room for are left out on a narrow one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from string import ascii_uppercase, digits
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +22,8 @@ BARS_MAX: Final = 300
 COLOURS: Final = 8  # c0 to c7 of console.css
 LEVEL_MAX: Final = 6  # level-1 to level-6 of console.css
 LABEL: Final = 8.2  # the width of a letter
-_NARROWEST: Final = 2.5
+NARROW: Final = 0.28  # of WIDTH: what a telephone has
+_NARROWEST: Final = 5.0  # more than a pixel on a telephone
 _MARGIN: Final = 10.0  # of a label in its bar
 _NOTHING: Final = 1e-9  # a share that is only left by rounding
 
@@ -28,6 +33,7 @@ class Bar(NamedTuple):
     y: float
     width: float
     label: str  # '': there is no room
+    is_roomy: bool  # only a wide screen has room for the label
     route: Mapping[str, Any]
     colour: int
     is_answered: bool
@@ -36,6 +42,7 @@ class Bar(NamedTuple):
 class Tick(NamedTuple):
     x: float
     text: str
+    is_roomy: bool  # only a wide screen has room for it
 
 
 class Part(NamedTuple):
@@ -89,7 +96,10 @@ def _make_bar(
     wide = max(width * WIDTH, _NARROWEST)
     labels = (f"{prefix} · {fsp_id}", fsp_id, prefix)
     label = next((text for text in labels if len(text) * LABEL + _MARGIN < wide), "")
-    return Bar(begin * WIDTH, TOP + row * ROW, wide, label, route, colours[fsp_id], fsp_id not in unanswered)
+    is_roomy = len(label) * LABEL + _MARGIN >= wide * NARROW
+    return Bar(
+        begin * WIDTH, TOP + row * ROW, wide, label, is_roomy, route, colours[fsp_id], fsp_id not in unanswered
+    )  # fmt: skip
 
 
 def _choose_letters(rests: list[str]) -> str:
@@ -111,7 +121,9 @@ def _place(rest: str, letters: str) -> tuple[float, float]:
 def _make_ticks(prefix: str, letters: str) -> list[Tick]:
     step = WIDTH / len(letters)
     is_short = len(prefix) > 5 or len(letters) > len(digits)  # noqa: PLR2004 - a longer one has no room
-    return [Tick((place + 0.5) * step, f"…{one}" if is_short else prefix + one) for place, one in enumerate(letters)]
+    texts = [f"…{one}" if is_short else prefix + one for one in letters]
+    every = ceil(max(map(len, texts), default=0) * LABEL / (step * NARROW))  # of them, on a telephone
+    return [Tick((place + 0.5) * step, text, place % every != 0) for place, text in enumerate(texts)]
 
 
 def _share_out(

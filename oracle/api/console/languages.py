@@ -3,8 +3,8 @@
     {% trans %}…{% endtrans %}, _("…") in templates; in Python see `oracle.api.languages`, whose names are here, too.
 
 Files.    translations/{language}/{module}.po: one for each module of `pages` and its templates (templates/{module}/…),
-          and console.po for all else.  Those of the API's errors, and of what a
-          verification found, are beside the API: texts.po, problems.po, findings.po.
+          and console.po for all else.  Those of the API are beside it: texts.po,
+          problems.po, reasons.po, findings.po.
 Tool.     `make translations` adds what is missing to the files, with an empty translation.  A test fails until it is
           filled in.
 """
@@ -22,7 +22,7 @@ from babel.messages.catalog import Catalog
 from babel.messages.extract import extract
 from babel.messages.pofile import write_po
 
-from oracle.api import findings, problem_texts, texts
+from oracle.api import findings, naming, problem_texts, reasons, texts
 from oracle.api.languages import (
     LANGUAGES,
     NAMES,
@@ -45,7 +45,7 @@ __all__ = [
 ]  # fmt: skip
 
 FOLDER: Final = Path(str(files("oracle.api.console")))
-_OF_API: Final = ("texts", "problems", "findings")  # the catalogues beside the API
+_OF_API: Final = ("texts", "problems", "findings", "reasons")  # the catalogues beside the API
 _KEYWORDS: Final[Any] = {
     "_": None, "gettext": None, "lazy": None, "ngettext": (1, 2), "pgettext": ((1, "c"), 2),
 }  # fmt: skip
@@ -69,7 +69,8 @@ def list_messages() -> Iterator[Found]:
     """List the messages of the modules and of the templates, and the texts of problems."""
     for text, where in problem_texts.list_texts().items():
         yield Found("problems", text, None, where, ())
-    for file in [*(Path(str(module.__file__)) for module in (texts, findings)), *sorted(FOLDER.rglob("*"))]:
+    shared = [Path(str(module.__file__)) for module in (texts, reasons, findings, naming)]
+    for file in [*shared, *sorted(FOLDER.rglob("*"))]:
         method = {".py": "python", ".html": "jinja2.ext:babel_extract"}.get(file.suffix)
         if method is None:
             continue

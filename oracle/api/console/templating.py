@@ -7,11 +7,13 @@
     ui                     the macros of macros.html, in every block, without an import
     visit                  the request: caller, language, menu … (see `visits`)
     time, ago, span, number, share, bytes, clock   filters: {{ fsp.createdAt | time }}
-    role, kind, status, action, channel, reason, change, currency, browser   filters that name such a thing:
-                           {{ caller.role | role }}
+    role, kind, status, action, channel, reason, change, currency, browser, person   filters that name such a
+                           thing: {{ caller.role | role }}
     batch_state, batch_kind   filters for ui.badge: the state of a batch, and the kind of its badge
     api_text               filter: a text of the API in the language of the person; see ui.message
+    pair                   {{ pair(_("Reason"), text) }}: a name and its value, with what the language has between them
     sentences              filter: {{ [errors.detail, errors.hint] | sentences }}, each with the dot of the language
+    words                  filter for a short text in a narrow place: a line of Burmese ends at spaces only
     bdi                    filter for each text that a person gave: {{ key.label | bdi }}
 
 A block can be rendered alone, as a part of a page.  So everything it uses comes from these names or from the values
@@ -30,6 +32,7 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from oracle.api import naming
 from oracle.api.console import api_texts, formats, languages, words
 from oracle.api.console.assets import Asset
 from oracle.api.texts import join_sentences
@@ -49,14 +52,15 @@ class Templates:
             languages._, languages.ngettext, newstyle=True, pgettext=languages.pgettext
         )
         environment.policies["ext.i18n.trimmed"] = True
-        environment.globals.update(helpers, asset=lambda name: assets[name].url, languages=languages.NAMES)
+        environment.globals.update(helpers, asset=lambda name: assets[name].url, languages=languages.NAMES, pair=_pair)
         environment.filters.update(
             time=_show_time, ago=_show_ago, span=formats.format_span, number=formats.format_number,
             share=formats.format_share, bytes=formats.format_bytes, clock=formats.format_clock,
-            role=words.name_role, kind=words.name_kind, status=words.name_status, action=words.name_action,
+            role=naming.name_role, kind=words.name_kind, status=words.name_status, action=words.name_action,
             channel=words.name_channel, reason=words.name_reason, change=words.name_change,
             currency=words.name_currency, browser=words.name_browser, batch_state=words.name_batch_state,
-            batch_kind=words.rate_batch_state, api_text=api_texts.translate, sentences=_join_sentences, bdi=_isolate,
+            batch_kind=words.rate_batch_state, person=naming.name_person, api_text=api_texts.translate,
+            sentences=_join_sentences, words=_keep_words, bdi=_isolate,
         )  # fmt: skip
         environment.globals["ui"] = environment.get_template("macros.html").module
         for name in environment.list_templates():
@@ -74,6 +78,18 @@ class Templates:
 def _join_sentences(parts: Iterable[Any]) -> str:
     """Write texts one after another, each as a sentence with the dot of the language."""
     return join_sentences(str(part) for part in parts if part)
+
+
+def _pair(label: Any, value: Any) -> Markup:
+    return escape(naming.join_label("{}", "{}")).format(label, value)
+
+
+def _keep_words(text: Any) -> Markup:
+    """Keep what stands between two spaces on one line, in a language that is not broken at spaces alone."""
+    written = escape(text)
+    if languages.language.get() != "my" or "<" in written:
+        return written
+    return Markup(" ").join(Markup('<span class="word">{}</span>').format(word) for word in written.split())
 
 
 def _isolate(value: Any) -> Markup:

@@ -39,6 +39,7 @@ from oracle.api.console.bodies import Form, Upload
 from oracle.api.console.cookies import FLASH, VISITOR, Flash, write_flash
 from oracle.api.console.declarations import ROOT, Page, list_pages
 from oracle.api.console.languages import Text
+from oracle.api.naming import read_person
 from oracle.errors import DirectoryUnavailable
 from oracle.identity.cookies import SESSION, remove_cookie, write_cookie
 from oracle.identity.issuers import is_loopback
@@ -56,6 +57,7 @@ CSRF_FIELD: Final = "csrf"
 YEAR_S: Final = 31_536_000
 STREAMS: Final = Places(200, 20)  # of events: each asks the directory again and again
 _ITEM: Final = re.compile(r"(?:^|; )([A-Za-z][\w.]*): (.*?)(?=; [A-Za-z][\w.]*: |$)")  # in the hint of several mistakes
+_PEOPLE: Final = ("by", "uploadedBy")
 _OF_ADDRESSES: Final = "In a URL"  # a hint for programs
 
 # The request that is being answered; for the helpers of the templates.
@@ -181,10 +183,12 @@ class Visit:
         """Ask an operation of the API in the name of this person.  Never raises for a refusal: see `Reply.problem`.
 
         `once`: a form that is sent twice does its work once; the form needs {{ ui.once() }}.  Empty values of `query`
-        are left out.
+        are left out.  A person can be named there as the pages name them, in the language of the reader.
         """
+        query = {name: read_person(value) if name in _PEOPLE and isinstance(value, str) else value
+                 for name, value in (query or {}).items()}  # fmt: skip
         question = Question(
-            operation, path or {}, query or {}, body, content, content_type,
+            operation, path or {}, query, body, content, content_type,
             idempotency_key=self.form["once"] if once else "", if_match=if_match,
             request_id=self.request.state.request_id,
         )  # fmt: skip
@@ -312,8 +316,8 @@ class Visit:
             # The API must not repeat what was sent; the person who wrote it sees what is wrong in it.
             values = (self.form.text(name) for name in ("identifier", "subId", "country"))
             fields = {problem.field: explain_identifier(problem.detail, problem.hint, *values)}
-        else:
-            fields = {name: translate(text) for name, text in fields.items()}
+        else:  # the label of the field stands before its text already
+            fields = {name: translate(text.removeprefix(f"{name}: ")) for name, text in fields.items()}
         return Errors(translate(problem.detail), translate(problem.hint), fields, problem.code)
 
     # -- what an address must not show ---------------------------------------------------------------------------------

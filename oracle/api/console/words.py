@@ -7,23 +7,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
+from oracle.api import naming
 from oracle.api.console.formats import DASH
 from oracle.api.console.languages import Lazy, Text, _, lazy
 from oracle.identifiers import KINDS, PARTY_ID_TYPES
-
-ROLES: Final[Mapping[str, Lazy]] = {
-    "operator": lazy("Operator of the hub"),
-    "dfsp-maker": lazy("Maker"),
-    "dfsp-checker": lazy("Checker"),
-    "auditor": lazy("Auditor"),
-    "reader": lazy("Reader"),
-}
-
-
-def name_role(role: str) -> str:
-    """Name a role; one that is not known here stays as it is."""
-    return str(ROLES.get(str(role), role))
-
 
 # Names of standards stay as they are.
 KIND_NAMES: Final[Mapping[str, Text]] = {
@@ -111,14 +98,9 @@ def name_change(action: str) -> str:
 
 
 # States of files, and of changes that wait for a second person.  Each with the kind of its badge.
+_KINDS_OF_STATES: Final = {"waiting": "warn", "done": "good", "rejected": "bad", "failed": "bad"}
 BATCH_STATES: Final[Mapping[str, tuple[Lazy, str]]] = {
-    "validating": (lazy("Checking"), "plain"),
-    "waiting": (lazy("Waiting for approval"), "warn"),
-    "applying": (lazy("Processing"), "plain"),
-    "done": (lazy("Complete"), "good"),
-    "rejected": (lazy("Rejected"), "bad"),
-    "cancelled": (lazy("Cancelled"), "plain"),
-    "failed": (lazy("Not accepted"), "bad"),
+    state: (name, _KINDS_OF_STATES.get(state, "plain")) for state, name in naming.BATCH_STATES.items()
 }
 _WITH_FAILURES: Final = lazy("Complete, some failed")
 

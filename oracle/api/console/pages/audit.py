@@ -14,12 +14,13 @@ from oracle.api.console.answers import Answer
 from oracle.api.console.choices import find_own, list_choices
 from oracle.api.console.declarations import PAGE_ITEMS, page
 from oracle.api.console.languages import _, lazy
-from oracle.api.console.words import ACTIONS, CHANNELS, name_change
+from oracle.api.console.words import ACTIONS, CHANNELS, name_change, name_kind, name_status
+from oracle.api.naming import join_label, name_role
 from oracle.verifier.files import Malformed
 from oracle.verifier.proof import encode_proof, make_proof
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from oracle.api.console.languages import Lazy
     from oracle.api.console.visits import Visit
@@ -53,6 +54,8 @@ QUESTIONS: Final[Mapping[str, Lazy]] = {
     "export": lazy("Export of events"),
     "reads": lazy("Who asked"),
     "verification": lazy("Start of a verification"),
+    "what-if": lazy("What if"),
+    "aliases": lazy("Export of aliases"),
 }
 # What a state of an event is made of, in the database's names.
 MEMBERS: Final[Mapping[str, Lazy]] = {
@@ -80,6 +83,45 @@ MEMBERS: Final[Mapping[str, Lazy]] = {
     "hint": lazy("Only a hint"),
     "policy": lazy("Policy"),
     "party_id_type": lazy("Type of identifier"),
+    "created_by": lazy("Issued by"),
+    "revoked_at": lazy("Revoked"),
+    "person": lazy("Person"),
+    "note": lazy("Note"),
+    "reason": lazy("Reason"),
+    "url": lazy("URL"),
+    "locale_name": lazy("Name in the local language"),
+    "contact": lazy("Contact"),
+    "hub_changes": lazy("The hub can change it"),
+    "file_name": lazy("File"),
+    "state": lazy("State"),
+    "session_id": lazy("Session"),
+    "actor": lazy("Who"),
+}
+# Members whose codes have names.
+_NAMED: Final[Mapping[str, Callable[[str], str]]] = {
+    "role": name_role, "status": name_status, "kind": name_kind, "kinds": name_kind,
+}  # fmt: skip
+# What a question named, as the API calls it.
+DETAILS: Final[Mapping[str, Lazy]] = {
+    "as": lazy("Format"),
+    "begin": lazy("First leaf"),
+    "end": lazy("Leaf after the last"),
+    "at": lazy("Time"),
+    "from": lazy("From"),
+    "to": lazy("Until before"),
+    "by": lazy("Person or key"),
+    "kind": lazy("Kind"),
+    "currency": lazy("Currency"),
+    "action": lazy("Action"),
+    "channel": lazy("Way"),
+    "entity": lazy("What"),
+    "state": lazy("State"),
+    "prefix": lazy("Prefix"),
+    "eventId": lazy("Event"),
+    "request_id": lazy("Request"),
+    "requestId": lazy("Request"),
+    "directory": lazy("Directory, too"),
+    "fspId": lazy("FSP"),
 }
 _TIMES: Final = ("_at", "_from", "_to")
 
@@ -222,7 +264,13 @@ async def show_reads(visit: Visit) -> Answer:
 
 
 def _describe_details(details: dict[str, Any]) -> str:
-    return "; ".join(f"{name}: {value}" for name, value in details.items())
+    return "; ".join(join_label(str(DETAILS.get(name, name)), _write_detail(name, value))
+                     for name, value in details.items())  # fmt: skip
+
+
+def _write_detail(name: str, value: Any) -> str:
+    names = {"action": ACTIONS, "channel": CHANNELS, "entity": ENTITIES}.get(name, {})
+    return str(names.get(value, "") if isinstance(value, str) else "") or _write(name, value)
 
 
 # What several pages need --------------------------------------------------------------------------------------------
@@ -286,7 +334,7 @@ def _write(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return _("Yes") if value else _("No")
     if isinstance(value, list):
-        return ", ".join(map(str, value))
+        return ", ".join(_write(name, each) for each in value)
     if isinstance(value, dict):
         return msgspec.json.encode(value).decode()
     if value == "infinity":
@@ -296,4 +344,4 @@ def _write(name: str, value: Any) -> str:
             return formats.format_time(value)
         except (ValueError, OverflowError):
             return value
-    return str(value)
+    return _NAMED[name](value) if name in _NAMED and isinstance(value, str) else str(value)

@@ -14,6 +14,7 @@ from oracle.api.console.languages import _, lazy, ngettext
 from oracle.api.console.pages.health import describe_now, find_problems
 from oracle.api.console.visits import make_url
 from oracle.api.console.words import name_batch_state, name_change
+from oracle.api.naming import join_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -130,7 +131,7 @@ def _name_batch(batch: Mapping[str, Any]) -> str:
     change = batch["change"]
     if change is None:
         return str(batch["fileName"])
-    return f"{name_change(change['action'])}: {change['display'] or change['identifier'] or DASH}"
+    return join_label(name_change(change["action"]), change["display"] or change["identifier"] or DASH)
 
 
 def _list_notices(batches: list[Any], *, is_decider: bool) -> Iterator[Notice]:

@@ -10,11 +10,14 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.api.console import formats, words
+from oracle.api.admin.codes import MEANINGS
+from oracle.api.console import formats
+from oracle.api.console.api_texts import translate
 from oracle.api.console.bodies import Form
 from oracle.api.console.declarations import PAGE_ITEMS, page
 from oracle.api.console.languages import Lazy, _, lazy
 from oracle.api.console.visits import Errors
+from oracle.api.naming import ROLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +51,7 @@ async def show_keys(visit: Visit) -> Answer:
     keys = reply.listing
     return visit.show(
         "people/keys.html", block="list", keys=keys["items"], next=keys["next"], role=query["role"], fsp=query["fspId"],
-        roles=list(words.ROLES.items()), errors=visit.errors_of(reply), labels=LABELS,
+        roles=list(ROLES.items()), errors=visit.errors_of(reply), labels=LABELS,
     )  # fmt: skip
 
 
@@ -81,7 +84,7 @@ async def create_key(visit: Visit) -> Answer:
 def _show_new(visit: Visit, values: Form, errors: Errors | None = None, like: Any = None) -> Answer:
     return visit.show(
         "people/new.html", errors=errors, labels=LABELS, values=values,
-        roles=list(words.ROLES.items()), like=like,
+        roles=list(ROLES.items()), like=like,
     )  # fmt: skip
 
 
@@ -240,4 +243,10 @@ def _show_revoke(visit: Visit, key: Any, errors: Errors | None = None) -> Answer
 @page("refused_calls", "GET", "/refused-calls", lazy("Refused calls"), needs=("listRefusedCalls",), under="keys")
 async def show_refused(visit: Visit) -> Answer:
     found = await visit.get("listRefusedCalls", query={"cursor": visit.query["cursor"], "limit": PAGE_ITEMS})
-    return visit.show("people/refused.html", block="list", calls=found["items"], next=found["next"])
+    calls = [{**one, "reason": _name_code(one["reason"])} for one in found["items"]]
+    return visit.show("people/refused.html", block="list", calls=calls, next=found["next"])
+
+
+def _name_code(code: str) -> str:
+    """Say what an error code means; one that is not known here stays as it is."""
+    return translate(MEANINGS[code].title) if code in MEANINGS else code

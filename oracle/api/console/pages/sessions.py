@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.api.console import words
 from oracle.api.console.declarations import PAGE_ITEMS, page
 from oracle.api.console.languages import Lazy, _, lazy, ngettext
+from oracle.api.naming import ROLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,7 @@ async def show_sessions(visit: Visit) -> Answer:
     return visit.show(
         "sessions/list.html", block="list", sessions=found["items"],
         next=found["next"], by=filters["by"], role=filters["role"], fsp=filters["fspId"], labels=LABELS,
-        roles=list(words.ROLES.items()), errors=visit.errors_of(reply), own=own,
+        roles=list(ROLES.items()), errors=visit.errors_of(reply), own=own,
     )  # fmt: skip
 
 
