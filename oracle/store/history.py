@@ -16,12 +16,13 @@ Cost.      At an instant: the index entries of this identifier, of routes with o
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
+import asyncpg
 import msgspec
 
 from oracle.identifiers.prefix import list_prefixes
@@ -54,6 +55,7 @@ _SPAN_SETTINGS: Final = {
     "enable_seqscan": "off",
     "enable_indexscan": "off",
 }
+_WALK_ORDERED: Final = ("enable_seqscan", "enable_bitmapscan", "enable_sort")
 _STEPS_SETTINGS: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 LAST_EVENT: Final = (1 << 63) - 1
 FIRST_EVENT: Final = -(1 << 63)
@@ -421,21 +423,55 @@ class Difference(NamedTuple):
     event_ids: list[int]
 
 
+class DifferenceLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """When the first keys are read apart, in the order of an index, and how many events are read for them."""
+
+    many: int = 50_000  # events of an FSP: sorting more takes longer than a person likes to wait for the first lines
+    walk: int = WORK
+
+
+LIMITS: Final = DifferenceLimits()
+
+
 async def stream_differences(
-    postgres: Postgres, fsp_id: str, since: datetime, until: datetime
+    postgres: Postgres, fsp_id: str, since: datetime, until: datetime, limits: DifferenceLimits = LIMITS
 ) -> AsyncGenerator[list[Difference]]:
     """Stream how the entries of an FSP at `until` differ from those at `since`: key by key, some keys at a time.
 
-    The memory is that of one key.  Raises DirectoryUnavailable.
+    To sort the events of an FSP with millions takes PostgreSQL a minute.  So for such an FSP the keys from its first
+    identifier on come from the order of an index; then follow the others, sorted.  The memory is that of a walk.
+
+    Raises DirectoryUnavailable.
     """
-    rest: list[Any] = []
-    async with aclosing(_stream(postgres, {}, "history_of_fsp", fsp_id, since, until)) as stream:
-        async for rows in stream:
+    span = fsp_id, since, until
+    async with _open_snapshot(postgres, {}) as connection:
+        begin = end = ""
+        if await connection.fetchval(QUERIES["history_has_many"], fsp_id, limits.many):
+            begin = await connection.fetchval(QUERIES["first_identifier"], fsp_id) or ""
+            first, end = await _fetch_first_keys(connection, *span, begin, limits.walk)
+            yield _compare_all([list(group) for _, group in groupby(first, _key_of)], *span)
+        rest: list[Any] = []
+        cursor = await connection.cursor(QUERIES["history_of_fsp"], *span, begin, end)
+        while rows := await cursor.fetch(BULK_ROWS, timeout=BULK_TIMEOUT_S):
             groups = [list(group) for _, group in groupby([*rest, *rows], _key_of)]
             rest = groups.pop()  # the next rows may belong to the same key
-            yield _compare_all(groups, fsp_id, since, until)
-    if rest:
-        yield _compare_all([rest], fsp_id, since, until)
+            yield _compare_all(groups, *span)
+        if rest:
+            yield _compare_all([rest], *span)
+
+
+async def _fetch_first_keys(
+    connection: asyncpg.Connection, fsp_id: str, since: datetime, until: datetime, begin: str, walk: int
+) -> tuple[list[Any], str]:
+    """Fetch the events of the first identifiers from `begin` on, and the identifier before which these end."""
+    for setting in _WALK_ORDERED:
+        await connection.execute(f"SET LOCAL {setting} = off")
+    arguments = fsp_id, since, until, begin, walk
+    rows = await connection.fetch(QUERIES["history_of_first_keys"], *arguments, timeout=BULK_TIMEOUT_S)
+    for setting in _WALK_ORDERED:
+        await connection.execute(f"SET LOCAL {setting} = on")
+    end = rows[0]["walked_to"] or begin
+    return [row for row in rows if row["event_id"] is not None and row["party_identifier"] < end], end
 
 
 def _key_of(row: Any) -> tuple[str, str, str]:
@@ -494,14 +530,21 @@ async def _fetch_in_order(postgres: Postgres, query: str, *arguments: Any) -> li
         return rows
 
 
-async def _stream(
-    postgres: Postgres, settings: dict[str, str], query: str, *arguments: Any
-) -> AsyncGenerator[list[Any]]:
-    """Stream rows of one snapshot, without a time limit."""
+@asynccontextmanager
+async def _open_snapshot(postgres: Postgres, settings: dict[str, str]) -> AsyncIterator[asyncpg.Connection]:
+    """Lend a connection with one snapshot, without a time limit."""
     async with (
         postgres.streams.lend(**_BULK_SETTINGS, **settings) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
+        yield connection
+
+
+async def _stream(
+    postgres: Postgres, settings: dict[str, str], query: str, *arguments: Any
+) -> AsyncGenerator[list[Any]]:
+    """Stream rows of one snapshot, without a time limit."""
+    async with _open_snapshot(postgres, settings) as connection:
         cursor = await connection.cursor(QUERIES[query], *arguments)
         while rows := await cursor.fetch(BULK_ROWS, timeout=BULK_TIMEOUT_S):
             yield rows

@@ -907,6 +907,20 @@ class FspEventRow(TypedDict):
     after: str | None
 
 
+class FirstKeyEventRow(TypedDict):
+    """The last identifier of a walk, and an event of one FSP in it; one row without an event if it has none."""
+
+    walked_to: str | None
+    party_identifier: str | None
+    party_id_type: str | None
+    sub_id: str | None
+    event_id: int | None
+    xact: int | None
+    at: datetime | None
+    before: str | None
+    after: str | None
+
+
 class CredentialLabelRow(TypedDict):
     """What a page of history shows about a credential."""
 

@@ -63,7 +63,8 @@ async def read_diff(
 ) -> Streamed:
     """One line for each alias whose entries differ: `change` (added, removed, changed), `partyIdType`, `identifier`,
     `subId`, `kind` and `display` for people, `removed` and `added` (entries with `currency`, `default`, and `hint`
-    where it is one), `eventIds`.  The last line is `{"end": …}` with the counts: without it the answer is incomplete.
+    where it is one), `eventIds`.  The order of the lines is not defined.
+    The last line is `{"end": …}` with the counts: without it the answer is incomplete.
     `csv`: the same for a spreadsheet, with the identifier as people write it, and without the counts.
     """
     since, until = read_time("from", data.since), read_time("to", data.until)

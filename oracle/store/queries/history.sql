@@ -213,21 +213,49 @@ ORDER BY w.at DESC, w.event_id DESC
 
 -- Between two instants -----------------------------------------------------------------------------------------
 
--- name: history_of_fsp(text, timestamptz, timestamptz) -> FspEventRow
+-- name: history_of_fsp(text, timestamptz, timestamptz, text, text) -> FspEventRow
 -- The events of the aliases of FSP $1, key by key, from $2 to $3 and an hour around: so all events of a transaction that
--- ended within the span are among them.
+-- ended within the span are among them.  Not the identifiers from $4 on and before $5.
 SELECT party_identifier, party_id_type::text, sub_id, event_id, xact::text::bigint AS xact, at, before::text, after::text
 FROM (
     SELECT * FROM events
     WHERE fsp_id = $1 AND entity = 'alias' AND action <> 'ignored'
       AND at > $2::timestamptz - interval '1 hour' AND at <= $3::timestamptz + interval '1 hour'
+      AND (party_identifier < $4 OR party_identifier >= $5)
     UNION ALL
     SELECT * FROM events
     WHERE entity = 'alias' AND action = 'changed' AND before ->> 'fsp_id' <> fsp_id
       AND (before ->> 'fsp_id') COLLATE "C" = $1
       AND at > $2::timestamptz - interval '1 hour' AND at <= $3::timestamptz + interval '1 hour'
+      AND (party_identifier < $4 OR party_identifier >= $5)
 ) AS e
 ORDER BY party_identifier, party_id_type, sub_id, event_id
+
+-- name: history_has_many(text, int8) -> bool
+-- Whether FSP $1 has more than $2 events.  Served by events_by_fsp_in_order.
+SELECT EXISTS (SELECT FROM events WHERE fsp_id = $1 OFFSET $2)
+
+-- name: first_identifier(text) -> str
+-- The first identifier of FSP $1, of any type.  Served by aliases_by_identifier.
+SELECT min(a.identifier COLLATE "C") AS identifier FROM unnest(enum_range(NULL::party_id_type)) AS t CROSS JOIN LATERAL (
+    SELECT identifier FROM aliases WHERE fsp_id = $1 AND party_id_type = t ORDER BY identifier COLLATE "POSIX" LIMIT 1
+) AS a
+
+-- name: history_of_first_keys(text, timestamptz, timestamptz, text, int8) -> FirstKeyEventRow
+-- Of the first $5 events by identifier from $4 on, of all FSPs, those that history_of_fsp finds by $1 to $3, in its order.
+-- walked_to: the last identifier, which can have more events; NULL if there are none.  Served by events_by_identifier.
+WITH walked AS MATERIALIZED (
+    SELECT * FROM events WHERE party_identifier >= $4 ORDER BY party_identifier, party_id_type, event_id LIMIT $5
+)
+SELECT t.walked_to, w.* FROM (SELECT max(party_identifier) AS walked_to FROM walked) AS t
+LEFT JOIN LATERAL (
+    SELECT party_identifier, party_id_type::text, sub_id, event_id, xact::text::bigint AS xact, at, before::text, after::text
+    FROM walked
+    WHERE entity = 'alias' AND action <> 'ignored'
+      AND (fsp_id = $1 OR (action = 'changed' AND before ->> 'fsp_id' = $1))
+      AND at > $2::timestamptz - interval '1 hour' AND at <= $3::timestamptz + interval '1 hour'
+) AS w ON true
+ORDER BY w.party_identifier, w.party_id_type, w.sub_id, w.event_id
 
 -- Credentials and batches behind an event ---------------------------------------------------------------------------------------------
 
