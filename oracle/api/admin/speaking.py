@@ -36,39 +36,54 @@ _KINDS: Final[Mapping[str, Callable[[str], str]]] = {"text": translate, "finding
 
 def speak(send: Send, scope: Scope) -> Send:
     """Wrap `send`: it notes the language of what has texts for people, and translates them."""
-    wishes = [value for name, value in scope["headers"] if name == b"accept-language"]
-    code = choose(b",".join(wishes).decode("latin-1")) if wishes else SOURCE
-    held: list[Any] = []  # the start of an answer, and its body
-    work: Callable[[bytes], bytes | None] | None = None
+    return _Speaker(send, scope).send
 
-    async def send_spoken(message: Message) -> None:
-        nonlocal work
+
+class _Speaker:
+    """Sends one answer.  If it must be translated, it is held until its body is complete."""
+
+    def __init__(self, send: Send, scope: Scope) -> None:
+        wishes = [value for name, value in scope["headers"] if name == b"accept-language"]
+        self._send = send
+        self._scope = scope
+        self._code = choose(b",".join(wishes).decode("latin-1")) if wishes else SOURCE
+        self._work: Callable[[bytes], bytes | None] | None = None  # translates the body
+        self._held: list[Any] = []  # the start of the answer, and its body
+
+    async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            work = _choose_work(message, scope)
-            if work is not None:
-                vary = (b"vary", b"Accept-Language")
-                if code != SOURCE:
-                    message["headers"] = [*message["headers"], vary]
-                    held.append(message)
-                    return
-                message["headers"] = [*message["headers"], (b"content-language", SOURCE.encode()), vary]
-        elif held:
-            held.append(message)
-            if message.get("more_body", False):
-                return
-            start, *parts = held
-            held.clear()
-            body = b"".join(part.get("body", b"") for part in parts)
-            spoken = _translate(body, code, work) if work is not None else None
-            start["headers"].append((b"content-language", (SOURCE if spoken is None else code).encode()))
-            if spoken is not None:
-                start["headers"] = [*_without_length(start["headers"]), _write_length(spoken, start)]
-            await send(start)
-            await send({"type": "http.response.body", "body": body if spoken is None else spoken, "more_body": False})
-            return
-        await send(message)
+            await self._begin(message)
+        elif self._held:
+            self._held.append(message)
+            if not message.get("more_body", False):
+                await self._end()
+        else:
+            await self._send(message)
 
-    return send_spoken
+    async def _begin(self, start: Any) -> None:
+        self._work = _choose_work(start, self._scope)
+        vary = (b"vary", b"Accept-Language")
+        if self._work is None:
+            await self._send(start)
+        elif self._code == SOURCE:
+            start["headers"] = [*start["headers"], (b"content-language", SOURCE.encode()), vary]
+            await self._send(start)
+        else:
+            start["headers"] = [*start["headers"], vary]
+            self._held.append(start)
+
+    async def _end(self) -> None:
+        """Send the whole answer: translated, or in English if that does not work."""
+        start, *parts = self._held
+        self._held = []
+        body = b"".join(part.get("body", b"") for part in parts)
+        spoken = None if self._work is None else _translate(body, self._code, self._work)
+        start["headers"].append((b"content-language", (SOURCE if spoken is None else self._code).encode()))
+        if spoken is not None:
+            start["headers"] = [*_without_length(start["headers"]), _write_length(spoken, start)]
+        await self._send(start)
+        body = body if spoken is None else spoken
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def _choose_work(start: Any, scope: Scope) -> Callable[[bytes], bytes | None] | None:
