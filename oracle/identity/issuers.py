@@ -177,7 +177,7 @@ def _find_faults_of(issuer: Issuer) -> Iterator[str]:
             " Set the audience, or the client ids that are allowed"
         )
     for url in filter(None, (issuer.issuer, issuer.jwks)):
-        parts = _split(url)
+        parts = split_url(url)
         if parts is None:
             yield f"{url!r} is not a URL without a user"
         elif parts.scheme == "http" and not issuer.plain_http and not is_loopback(parts.hostname or ""):
@@ -189,7 +189,7 @@ def _find_faults_of(issuer: Issuer) -> Iterator[str]:
         yield f"{issuer.issuer} has a question mark, which an issuer cannot have"
 
 
-def _split(url: str) -> SplitResult | None:
+def split_url(url: str) -> SplitResult | None:
     """Split a URL that can be called; None for another one."""
     try:
         parts = urlsplit(url)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from oracle.calls.call import Call, CallFailed
-from oracle.identity.issuers import Issuer
+from oracle.identity.issuers import Issuer, split_url
 from oracle.identity.objects import read_object
 from oracle.identity.refused import Refused
 from oracle.identity.signatures import PublicKey, Unverified, read_keys
@@ -117,10 +117,14 @@ class IssuerKeys:
         return document
 
     def read_address(self, document: dict[str, Any], name: str) -> str:
-        """Read an address of the discovery document.  Raises FetchFailed."""
+        """Read an address of the discovery document.  Raises FetchFailed.
+
+        Browsers get one of them in a header, so it must be a URL from its first character to its last.
+        """
         address = document.get(name)
         scheme = self.issuer.issuer.partition("://")[0]
-        if not isinstance(address, str) or not address.startswith(("https://", f"{scheme}://")):
+        parts = split_url(address) if isinstance(address, str) else None
+        if not isinstance(address, str) or parts is None or parts.scheme not in ("https", scheme):
             raise FetchFailed(f"{name} of the discovery document is not a URL with {scheme}")
         return address
 

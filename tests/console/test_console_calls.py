@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from oracle.api.admin.access import DOUBTED_MAX, FAILURES_MAX, Access
 from oracle.api.admin.app import AdminServices, admin_app
 from oracle.api.admin.callers import Caller, Inside
+from oracle.api.console.answers import Answer
 from oracle.api.console.api import Question
 from oracle.api.console.console import Console
 from oracle.api.console.declarations import page
@@ -32,7 +33,6 @@ from oracle.telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from oracle.api.console.answers import Answer
     from oracle.api.console.visits import Visit
 
 RULES: Final = '[[oidc.map]]\nclaim = "roles"\nhas = "boss"\nrole = "operator"\n'
@@ -212,6 +212,17 @@ async def test_a_file_comes_back_and_a_refusal_is_a_page(database_url: str, tmp_
         nothing = await site.client.get("/console/test/download?name=no.csv")
         assert nothing.status_code == 404
         assert "<main" in nothing.text
+
+
+async def test_no_value_of_a_header_begins_another_one() -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    given = Answer(b"", headers=[("location", "/a\r\nset-cookie: a=b\0")])
+    await given.to_asgi_response()({}, None, send)
+    assert (b"location", b"/aset-cookie: a=b") in sent[0]["headers"]
 
 
 async def test_a_file_that_breaks_off_has_no_end(database_url: str, tmp_path: Path) -> None:

@@ -207,6 +207,22 @@ async def test_a_provider_that_is_away_or_has_no_sign_in_is_explained() -> None:
             await flow.begin("/")
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "{}/a\r\nset-cookie: a=b", "{}/a\nx: y", "{}/a b", "{}/é", "{}/a#b", "http://me@127.0.0.1/",
+        "javascript:alert(1)", "//evil.example", "", "http://", ["{}"], None,
+    ],
+)  # fmt: skip
+async def test_nobody_is_sent_to_what_is_no_url(address: Any) -> None:
+    """The address goes into a header for browsers: a provider of one FSP could else write headers for all people."""
+    async with issuing() as issuer, signing_in(issuer) as flow:
+        named = address.format(issuer.url) if isinstance(address, str) else address
+        issuer.documents[DISCOVERY] = {**issuer.describe_itself(), "authorization_endpoint": named}
+        with pytest.raises(LoginFailed, match="does not offer to sign in"):
+            await flow.begin("/")
+
+
 @pytest.mark.parametrize("status", [200, 500])
 async def test_people_who_begin_make_no_more_than_one_call_to_the_provider(status: int) -> None:
     async with issuing() as issuer, signing_in(issuer) as flow:

@@ -11,6 +11,7 @@ Compression.  Pages and parts of them are compressed; files and events are not. 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
@@ -21,6 +22,7 @@ from oracle.api.admin.compression import compress
 
 HTML: Final = "text/html; charset=utf-8"
 _COMPRESSED_FROM: Final = 1_024  # bytes: a smaller page fits into one packet anyway
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _POLICY: Final = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none';"
     " form-action {}"
@@ -59,7 +61,10 @@ class Answer(Response[bytes]):
     def to_asgi_response(self, *_arguments: Any, **_options: Any) -> Any:
         async def send_it(_scope: Any, receive: Any, send: Any) -> None:
             body = self.body
-            lines = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in self.lines]
+            # The server writes them as they are: a line break would begin another header.
+            lines = [
+                (name.encode(), _CONTROL.sub("", value).encode("latin-1", "replace")) for name, value in self.lines
+            ]
             if isinstance(body, bytes):
                 lines.append((b"content-length", str(len(body)).encode()))
             with self.take_place():
