@@ -39,7 +39,7 @@ from typing import (
     get_origin,
     get_type_hints,
 )
-from urllib.parse import parse_qsl, quote, unquote_plus, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, unquote_plus, urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -1860,7 +1860,7 @@ _NAMING_CALLERS: Final = ("required", "certificate")  # with these, each request
 
 def list_warnings(settings: Settings) -> list[str]:
     """List what is allowed and seldom wanted, each with what to do."""
-    warnings = []
+    warnings = [*_find_unverified_databases(settings)]
     if _is_public(settings.hub_host) and _is_public(settings.admin_host):
         warnings.append(
             f"Both listeners are open to every network: {PREFIX}HUB_HOST={settings.hub_host},"
@@ -1914,6 +1914,23 @@ def list_warnings(settings: Settings) -> list[str]:
             f" hub operators can reach port {port}, or set {PREFIX}ACCOUNT_LOOKUP_ADMIN_HOST to 127.0.0.1"
         )
     return warnings
+
+
+def _find_unverified_databases(settings: Settings) -> Iterator[str]:
+    for name in ("database_url", "database_owner_url"):
+        url = getattr(settings, name)
+        if url is None:
+            continue
+        parts = urlsplit(url)
+        options = dict(parse_qsl(parts.query))
+        hosts = parts.netloc.rpartition("@")[2] or options.get("host", "")
+        bare = [re.sub(r":\d*$", "", unquote(host)).strip("[]") for host in hosts.split(",")]
+        are_here = all(not host or host.startswith("/") or _is_loopback(host) for host in bare)
+        if not are_here and options.get("sslmode") not in ("verify-ca", "verify-full"):
+            yield (
+                f"PostgreSQL is on another machine, and {SETTINGS[name].variable} does not verify it: somebody between"
+                " the two can read and change everything. Add sslmode=verify-full and sslrootcert=FILE to the URL"
+            )
 
 
 def _find_contradictions_of_budgets(settings: Settings) -> list[str]:

@@ -293,6 +293,20 @@ def test_a_way_in_that_nobody_can_use_is_a_warning() -> None:
         assert any("ADMIN_AUTH does not name" in warning for warning in list_warnings(load(environ).settings))
 
 
+@pytest.mark.parametrize(
+    ("place", "are_warned"),
+    [
+        ("db.example", 1), ("127.0.0.1,10.0.0.2:5433", 1), ("db.example/d?sslmode=require", 1),
+        ("/d?host=db.example", 1), ("db.example/d?sslmode=verify-full", 0), ("localhost:5432", 0), ("[::1]:5432", 0),
+        ("/d?host=/run/postgresql", 0),
+    ],
+)  # fmt: skip
+def test_a_postgres_elsewhere_that_is_not_verified_is_a_warning(place: str, are_warned: int) -> None:
+    for name in ("DATABASE_URL", "DATABASE_OWNER_URL"):
+        warnings = list_warnings(load({f"ORACLE_{name}": f"postgresql://{place}"}).settings)
+        assert sum(f"ORACLE_{name} does not verify" in warning for warning in warnings) == are_warned
+
+
 @pytest.mark.parametrize("mark", ["\n", "\r\n", " ", "\t"])
 def test_spaces_and_line_ends_around_a_value_do_not_count(mark: str) -> None:
     url = "postgresql://u:secret@one:5432,two/directory"
