@@ -427,7 +427,7 @@ class DifferenceLimits(msgspec.Struct, frozen=True, kw_only=True):
     """When the first keys are read apart, in the order of an index, and how many events are read for them."""
 
     many: int = 50_000  # events of an FSP: sorting more takes longer than a person likes to wait for the first lines
-    walk: int = WORK
+    walk: int = 10_000
 
 
 LIMITS: Final = DifferenceLimits()
@@ -449,7 +449,9 @@ async def stream_differences(
         if await connection.fetchval(QUERIES["history_has_many"], fsp_id, limits.many):
             begin = await connection.fetchval(QUERIES["first_identifier"], fsp_id) or ""
             first, end = await _fetch_first_keys(connection, *span, begin, limits.walk)
-            yield _compare_all([list(group) for _, group in groupby(first, _key_of)], *span)
+            keys = [list(group) for _, group in groupby(first, _key_of)]
+            for at in range(0, len(keys), BULK_ROWS):  # who makes lines of them lets other calls work in between
+                yield _compare_all(keys[at : at + BULK_ROWS], *span)
         rest: list[Any] = []
         cursor = await connection.cursor(QUERIES["history_of_fsp"], *span, begin, end)
         while rows := await cursor.fetch(BULK_ROWS, timeout=BULK_TIMEOUT_S):
