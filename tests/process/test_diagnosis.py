@@ -12,7 +12,9 @@ import asyncpg
 import httpx
 from oracle_process import PATIENT, OracleProcess, start_oracle, until
 from servers import valkey_command
+from spoken import speak
 
+from oracle.api.texts import translate
 from oracle.store.migrate import migrate
 
 if TYPE_CHECKING:
@@ -123,16 +125,24 @@ def is_settled(oracle: OracleProcess, subject: str) -> bool:
 
 
 def wait_for_reason(oracle: OracleProcess, name: str, event: str) -> None:
-    """Wait until /health of the admin listener has the reason of this line: its process can notice it later."""
+    """Wait until /health of the admin listener has the reason of this line: its process can notice it later.
+
+    It is in the language of the caller.
+    """
     until(lambda: f"{name} down: {find_reason(oracle, name)}" == event)
+    spanish = speak("es", translate, event.removeprefix(f"{name} down: "))
+    assert spanish not in event
+    until(lambda: find_reason(oracle, name, "es") == spanish)
 
 
-def find_reason(oracle: OracleProcess, name: str) -> str:
-    return str(find_service(oracle, name).get("reason"))
+def find_reason(oracle: OracleProcess, name: str, code: str = "en") -> str:
+    return str(find_service(oracle, name, code).get("reason"))
 
 
-def find_service(oracle: OracleProcess, name: str) -> dict[str, Any]:
-    services: list[dict[str, Any]] = httpx.get(f"{oracle.admin_url}/health", timeout=60).json()["services"]
+def find_service(oracle: OracleProcess, name: str, code: str = "en") -> dict[str, Any]:
+    found = httpx.get(f"{oracle.admin_url}/health", timeout=60, headers={"accept-language": code})
+    assert found.headers["content-language"] == code
+    services: list[dict[str, Any]] = found.json()["services"]
     return next(each for each in services if each["name"] == name)
 
 

@@ -75,7 +75,7 @@ def read_form(body: bytes, content_type: str) -> Form:
     if not body:
         return Form()
     if content_type.partition(";")[0].strip().lower() != URLENCODED:
-        raise Refusal(415, "unsupported_media_type", "This is not a form", f"Send {URLENCODED}")
+        raise Refusal(415, "unsupported_media_type", "This is not a form", f"Send the form as {URLENCODED}")
     try:
         pairs = parse_qsl(
             body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=FIELDS_MAX, errors="replace"
@@ -91,7 +91,7 @@ async def read_upload(stream: AsyncIterator[bytes], content_type: str) -> Upload
     header["content-type"] = content_type
     boundary = header.get_param("boundary")
     if header.get_content_type() != MULTIPART or not isinstance(boundary, str) or not boundary.isascii():
-        raise Refusal(415, "unsupported_media_type", "This is not a form with a file", f"Send {MULTIPART}")
+        raise Refusal(415, "unsupported_media_type", "This is not a form with a file", f"Send the form as {MULTIPART}")
     events = _parse(stream, boundary)
     pairs: list[tuple[str, str]] = []
     value, name, length = bytearray(), "", 0

@@ -13,7 +13,7 @@ from oracle.api.console import formats
 from oracle.api.console.answers import Answer
 from oracle.api.console.choices import find_own, list_choices
 from oracle.api.console.declarations import PAGE_ITEMS, page
-from oracle.api.console.languages import _, lazy
+from oracle.api.console.languages import _, lazy, pgettext
 from oracle.api.console.words import ACTIONS, CHANNELS, name_change, name_kind, name_status
 from oracle.api.naming import join_label, name_role
 from oracle.verifier.files import Malformed
@@ -338,7 +338,7 @@ def _write(name: str, value: Any) -> str:
     if isinstance(value, dict):
         return msgspec.json.encode(value).decode()
     if value == "infinity":
-        return _("Never")
+        return pgettext("end", "Never")
     if name.endswith(_TIMES) and isinstance(value, str):
         try:
             return formats.format_time(value)
