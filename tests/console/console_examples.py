@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -30,9 +31,12 @@ PARAMETERS: Final[Mapping[str, str]] = {
 PAGES: Final[Mapping[str, Mapping[str, str]]] = {}
 
 
-def fill(page: Page) -> str:
-    """Return an address of a page.  A parameter without an example is an error of the test: add one above."""
+def fill(page: Page, values: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return an address of a page, with these values before those of the examples.
+
+    A parameter without an example is an error of the test: add one above.
+    """
     path = page.url
     for name in page.parameters:
-        path = path.replace(f"{{{name}}}", PAGES.get(page.name, {}).get(name) or PARAMETERS[name])
+        path = path.replace(f"{{{name}}}", values.get(name) or PAGES.get(page.name, {}).get(name) or PARAMETERS[name])
     return path

@@ -89,6 +89,66 @@ def test_a_page_opens_for_those_who_can_call_its_operations(
         assert answer.status_code < 500, answer.text
 
 
+# Another FSP ------------------------------------------------------------------------------------------------------
+
+CANARY: Final = "kanarie"
+
+
+def write_canaries(service: Service) -> dict[str, str]:
+    """Write one text wherever redbank can have one; return the parameters of addresses that lead there."""
+    service.operator.patch("/fsps/redbank", json={"name": CANARY, "twoPersons": True}).raise_for_status()
+    key = service.issue("dfsp-maker", "redbank", label=CANARY)
+    query = {"fileName": f"{CANARY}.csv", "note": CANARY}
+    content = f"kind,identifier\nALIAS,{CANARY}\n".encode()
+    maker = service.as_key(key)
+    number = maker.post("/fsps/redbank/batches", params=query, content=content).raise_for_status().json()["batchId"]
+    until(lambda: maker.get(f"/fsps/redbank/batches/{number}").json()["state"] == "waiting")
+    route = {"kind": "MSISDN", "prefix": "+52888", "fspId": "redbank", "note": CANARY}
+    route_id = service.operator.post("/routes", json=route).raise_for_status().json()["route"]["routeId"]
+    (event,) = service.fetch("SELECT max(event_id) FROM events WHERE fsp_id = 'redbank'")
+    return {"fsp_id": "redbank", "batch_id": str(number), "route_id": str(route_id),
+            "credential_id": key.split("_")[1], "event_id": str(event[0])}  # fmt: skip
+
+
+@pytest.mark.parametrize("role", ["dfsp-maker", "dfsp-checker", "reader"])
+def test_people_of_an_fsp_see_and_change_nothing_of_another(
+    service: Service, person: MakePerson, foreign: dict[str, str], role: str, complete: bool
+) -> None:
+    if role != "dfsp-maker" and not complete:
+        return
+    one = person(role, "greenbank")
+    assert CANARY in person(role, "redbank").get(fill(list_pages()["file"], foreign)).text
+    before = service.fetch("SELECT count(*), max(event_id) FROM events WHERE fsp_id = 'redbank'")
+    query = {"fsp": "redbank", "fspId": "redbank", "of": f"redbank/{foreign['batch_id']}"}
+    form = {**query, "kind": "ALIAS", "identifier": CANARY, "identifiers": CANARY, "reason": "a test", "version": ""}
+    for page in PAGES:
+        if page.name in ("sign_out", "end_sessions", "make_own_secret", "file_template"):
+            continue
+        path = fill(page, foreign)
+        if page.method == "GET":
+            answer = one.get(path, params=query)
+        else:
+            answer = one.post(
+                path, form, files={"file": ("x.csv", b"kind,identifier\nALIAS,x\n")} if page.uploads else None
+            )
+        assert answer.status_code < 500, page.name
+        assert answer.status_code >= 400 or CANARY not in without_fields(answer.text), page.name
+        assert "/sign-in" not in answer.headers.get("location", ""), page.name
+    assert service.fetch("SELECT count(*), max(event_id) FROM events WHERE fsp_id = 'redbank'") == before
+    state = service.operator.get(f"/fsps/redbank/batches/{foreign['batch_id']}").json()["state"]
+    assert state == "waiting"
+
+
+@pytest.fixture(scope="module")
+def foreign(service: Service) -> dict[str, str]:
+    return write_canaries(service)
+
+
+def without_fields(page: str) -> str:
+    """Leave out what the fields of a form hold: there, people see what they sent."""
+    return re.sub(r'value="[^"]*"|<textarea.*?</textarea>', "", page, flags=re.DOTALL)
+
+
 # Signing in -------------------------------------------------------------------------------------------------------
 
 
