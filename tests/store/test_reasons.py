@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import cast
 
 import asyncpg
 import pytest
 import servers
 from conftest import StartValkey
+from tls import make_certificate
 
 from oracle.run.embedded import PostgresServer, ValkeyServer
 from oracle.run.errors import DatabaseError, explain_database_errors
@@ -114,6 +117,31 @@ async def dial(url: str) -> str:
     with pytest.raises(Unreachable) as raised:
         await dialler(url, timeout_ms=300, token_ms=1000)()
     return str(raised.value)
+
+
+async def test_a_redis_that_wants_a_certificate_of_its_clients(tmp_path: Path) -> None:
+    """Redis with TLS does so by default.  With TLS 1.3 it refuses a client after the handshake of that client."""
+    file = make_certificate(tmp_path, "localhost")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(file)
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # By hand: asyncio closes before it sends the alert.
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(incoming, outgoing, server_side=True)
+        while data := await reader.read(65_536):
+            incoming.write(data)
+            with suppress(ssl.SSLError):
+                tls.do_handshake()
+            writer.write(outgoing.read())
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "localhost", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(Unreachable, match="wants a certificate of the service"):
+            await dialler(f"rediss://localhost:{port}/0?ssl_ca_certs={file}", timeout_ms=30_000, token_ms=1000)()
 
 
 async def test_why_redis_cannot_be_used(start_valkey: StartValkey) -> None:

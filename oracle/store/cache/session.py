@@ -164,8 +164,10 @@ class RedisSession(asyncio.Protocol):
             )
             self.close()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the cause of the end makes no difference
-        self.refusal = self.refusal or "it closed the connection"
+    def connection_lost(self, exc: Exception | None) -> None:
+        # With TLS 1.3, a server refuses a client without a certificate after the handshake.
+        reason = explain_dialling(exc) if isinstance(exc, ssl.SSLError) else "it closed the connection"
+        self.refusal = self.refusal or reason
         self.close()
 
     def close(self) -> None:
