@@ -254,7 +254,7 @@ async def suspend(service: Service, browser: Browser, walk: Walk) -> None:
         language.set(walk.language)
         await one.see(".impact", format_number(62))
         await one.write("#field-reason", "a fraud case")
-        await one.press(".confirm form button", f"/fsps/{walk.fsp_id}")
+        await one.press("main section form button", f"/fsps/{walk.fsp_id}")
         await one.see("main .badge", walk.say("Suspended"))
 
 
