@@ -365,6 +365,16 @@ def test_a_person_who_is_not_there_has_no_session_to_end(service: Service, chief
     assert chief.get("/console/sessions/end?actor=nobody").status_code == 400
 
 
+def test_a_name_in_a_refusal_does_not_turn_the_rest_of_the_sentence(service: Service, chief: Person) -> None:
+    for label in ("tilting \u202eone", "tilting \u2066\u2029other"):
+        service.issue("reader", label=label)
+    refused = chief.get("/console/sessions/end?actor=tilting")
+    assert refused.status_code == 400
+    assert "tilting one (reader)" in refused.text
+    assert "tilting other (reader)" in refused.text
+    assert not set("\u202e\u2066\u2029") & set(refused.text)
+
+
 def test_an_operator_who_ends_their_own_session_is_signed_out(service: Service, person: MakePerson) -> None:
     one = person("operator")
     (found,) = list_of(service, id_of(one))

@@ -21,6 +21,7 @@ import msgspec
 from oracle.api.admin.access import Guard, is_allowed
 from oracle.api.admin.callers import INSIDE, Caller, Inside
 from oracle.api.admin.problems import Problem
+from oracle.api.console.formats import straighten
 from oracle.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -79,8 +80,15 @@ class Reply(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def problem(self) -> Problem | None:
-        """What is wrong; None: nothing."""
-        return None if self.ok else msgspec.json.decode(self.body, type=Problem)
+        """What is wrong; None: nothing.
+
+        A sentence of it can name people as they named themselves: no sign in a name turns the rest of the sentence.
+        """
+        if self.ok:
+            return None
+        problem = msgspec.json.decode(self.body, type=Problem)
+        detail, hint = straighten(problem.detail), straighten(problem.hint)
+        return msgspec.structs.replace(problem, detail=detail, hint=hint)
 
     @property
     def etag(self) -> str:

@@ -197,4 +197,9 @@ def isolate(text: str) -> str:
 
     Its direction ends with it (FSI … PDI).  Signs in it that would end the isolation are left out: they are not seen.
     """
-    return f"\u2068{text.translate(_ISOLATES)}\u2069"
+    return f"\u2068{straighten(text)}\u2069"
+
+
+def straighten(text: str) -> str:
+    """Leave out the signs that turn the direction of a text, or end a line of it.  Nobody sees them."""
+    return text.translate(_ISOLATES)
