@@ -29,6 +29,7 @@ TIMEOUT_S: Final = 60.0
 HEAD: Final = b"GET /now HTTP/1.1\r\nHost: x\r\n"
 NOW: Final = HEAD + b"\r\n"
 LATER: Final = b"GET /later HTTP/1.1\r\nHost: x\r\n\r\n"
+ONE_READ: Final = 4_096  # bytes that arrive as one
 SHORT: Final = Limits(head_timeout_s=0.4, idle_timeout_s=0.4, patience_s=0.4)
 
 
@@ -285,7 +286,9 @@ async def test_what_comes_behind_a_request_at_work_does_not_answer_for_it() -> N
             clients.go_on.set()
             received = await client.rest()
             assert received.startswith(b"HTTP/1.1 200 ")
-            assert received.count(b"HTTP/1.1 ") == 1
+            # The end of what is long can arrive after that answer: then it has an answer of its own.
+            own = re.findall(rb"HTTP/1.1 (\d+) ", received)[1:]
+            assert own == [] or (len(broken) > ONE_READ and own == [b"431"])
             clients.go_on.clear()
 
 
