@@ -221,6 +221,26 @@ def test_events_end_with_the_file(ana: Person) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_a_file_whose_answer_was_lost_is_the_same_upload_again(
+    service: Service, tab: Tab, tmp_path: Path
+) -> None:
+    """Perhaps it arrived."""
+    await sign_in(tab, service, await issue(service, "dfsp-maker", "greenbank"))
+    page = tab.page
+    (tmp_path / "lost.csv").write_text("no,columns\n1,2\n")
+    await page.goto(f"{service.oracle.admin_url}/console/files/new")
+    await page.get_by_label("File", exact=True).set_input_files(tmp_path / "lost.csv")
+    once = await page.locator("input[name=once]").input_value()
+    await page.route("**/console/files/new", lambda route: route.abort(), times=1)
+    await page.get_by_role("button", name="Upload").click()
+    await expect(page.locator("#sending")).to_contain_text("connection")
+    await expect(page.locator("input[name=once]")).to_have_value(once)
+    await page.get_by_role("button", name="Upload").click()
+    await page.wait_for_url("**/console/files/greenbank/*")
+    tab.complaints.clear()  # of the connection that broke
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_maker_uploads_corrects_and_uploads_again(service: Service, tab: Tab, tmp_path: Path) -> None:
     await sign_in(tab, service, await issue(service, "dfsp-maker", "greenbank"))
     page = tab.page

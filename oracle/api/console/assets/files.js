@@ -54,7 +54,6 @@
     sending.append(bar);
     const end = (html) => {
       delete form.dataset.sent;
-      form.elements.once.value = crypto.randomUUID(); // the next attempt is another call
       sending.textContent = "";
       show(html);
     };
@@ -64,9 +63,14 @@
     request.upload.addEventListener("progress", ({ loaded, total }) => (bar.value = loaded / total));
     request.addEventListener("load", () => {
       const to = request.getResponseHeader("HX-Redirect");
-      if (to) location.assign(to);
-      else end(request.responseText);
+      if (to) {
+        location.assign(to);
+        return;
+      }
+      form.elements.once.value = crypto.randomUUID(); // the next attempt is another call
+      end(request.responseText);
     });
+    // Perhaps the file arrived, and only its answer was lost: the next attempt is the same call.
     request.addEventListener("error", () => {
       end("");
       sending.textContent = form.dataset.broken;
