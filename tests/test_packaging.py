@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import pkgutil
 import tomllib
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 TOP = Path(__file__).resolve().parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((TOP / "pyproject.toml").read_text())
@@ -27,6 +30,13 @@ def test_catalogues_and_fonts_are_installed() -> None:
     for font in (file for file in found if file.suffix == ".woff2"):
         assert hashlib.sha256(font.read_bytes()).hexdigest() in (font.parent / "SOURCE").read_text()
         assert "SIL Open Font License" in (font.parent / "LICENSE").read_text()
+
+
+def test_the_program_for_auditors_is_installed_with_the_service(capsys: pytest.CaptureFixture[str]) -> None:
+    main = pkgutil.resolve_name(PROJECT["project"]["scripts"]["oracle-verify"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"oracle-verify {PROJECT['project']['version']}\n"
 
 
 def test_lock_files_name_no_registry() -> None:

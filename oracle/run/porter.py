@@ -64,7 +64,8 @@ async def _answer(
     # Only a start that takes long needs it: it costs 0.3 s and some MiB.
     from oracle.api.http import HttpServer, Limits  # noqa: PLC0415
 
-    log.warning("The workers wait for PostgreSQL; answering 503 until it is ready")
+    # No warning: the first start of an embedded PostgreSQL takes as long.  The supervisor warns if one does not answer.
+    log.info("The workers wait for PostgreSQL; answering 503 until it is ready")
     answer_hub = _make_hub_answer()
     served, refused = (max(count // len(listeners), 1) for count in count_clients())
     limits = Limits(connections_max=served, connections_refused_max=refused)

@@ -130,8 +130,10 @@ def _add_options(parser: argparse.ArgumentParser, checkpoint_help: str) -> None:
 
 
 def _find_version() -> str:
+    # The service installs this program, too.
+    distribution = "oracle-verify" if __package__ == "oracle_verify" else "alias-oracle"
     try:
-        return version("oracle-verify")
+        return version(distribution)
     except PackageNotFoundError:
         return "(not installed)"
 
