@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from html import unescape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from console_people import Person, check_accessible, issue, read_fields, sign_in
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from oracle_process import until
 from playwright.async_api import expect
 
 if TYPE_CHECKING:
@@ -128,6 +129,79 @@ def test_what_a_suspension_stops_is_shown_before(chief: Person, operator: httpx.
     assert answer.status_code == 422
     assert "Somebody changed this FSP meanwhile" in answer.text
     assert chief.get("/console/fsps/stopbank/status/gone").status_code == 404
+
+
+LATE: Final = b"kind,identifier,sub_id,currency,country,action\nALIAS,late1,,,,\nALIAS,late2,,,,\n"
+HALTED: Final = "The FSP haltbank is suspended: no lookup finds its aliases."
+
+
+def read(answer: httpx.Response) -> str:
+    assert answer.status_code == 200, answer.text
+    body = answer.text.partition("<main")[2].partition("</main>")[0]
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+def upload_late(maker: httpx.Client, state: str) -> str:
+    """Upload a file for haltbank, and return its number when it has this state."""
+    number = maker.post("/fsps/haltbank/batches", content=LATE).raise_for_status().json()["batchId"]
+    until(lambda: maker.get(f"/fsps/haltbank/batches/{number}").json()["state"] == state)
+    return str(number)
+
+
+@pytest.fixture(scope="module")
+def halted(service: Service, operator: httpx.Client) -> httpx.Client:
+    """A maker of haltbank, which has aliases and is suspended."""
+    make(operator, "haltbank")
+    maker = service.client("dfsp-maker", "haltbank")
+    for name in ("kept", "changed", "gone"):
+        maker.post("/fsps/haltbank/aliases", json={"kind": "ALIAS", "identifier": name}).raise_for_status()
+    operator.post("/fsps/haltbank/status", json={"status": "suspended", "reason": "a test"}).raise_for_status()
+    return maker
+
+
+def test_people_of_a_suspended_fsp_can_do_what_the_operator_reads(chief: Person, halted: httpx.Client) -> None:
+    abilities = "Its people can still sign in, read, and upload files. New aliases are refused, and all rows of files"
+    page = read(chief.get("/console/fsps/greenbank/status/suspended"))
+    assert abilities in page
+    assert "Its people can still change and remove single aliases." in page
+    path = "/fsps/haltbank/aliases"
+    assert halted.post(path, json={"kind": "ALIAS", "identifier": "new"}).status_code == 409
+    assert halted.patch(f"{path}/ALIAS/changed", json={"currency": "USD", "reason": "a"}).status_code == 200
+    assert halted.delete(f"{path}/ALIAS/gone", params={"reason": "other"}).status_code == 204
+    number = upload_late(halted, "done")
+    rows = halted.get(f"/fsps/haltbank/batches/{number}").json()["rows"]
+    assert (rows["read"], rows["applied"], rows["failed"]) == (2, 0, 2)
+
+
+def test_people_of_a_suspended_fsp_see_it_where_they_work(
+    chief: Person, operator: httpx.Client, halted: httpx.Client, person: Callable[..., Person]
+) -> None:
+    operator.patch("/fsps/haltbank", json={"twoPersons": True}).raise_for_status()
+    number = upload_late(halted, "waiting")
+    ana, ben = person("dfsp-maker", "haltbank"), person("dfsp-checker", "haltbank")
+    listed = ana.get("/console/aliases").text
+    (alias,) = set(re.findall(r'href="(/console/aliases/of/[^"]+)"[^>]*><bdi>kept', listed))
+    file, task = f"/console/files/haltbank/{number}", f"/console/tasks/haltbank/{number}"
+    places = ["/console", "/console/files/new", file, "/console/aliases", "/console/aliases/new"]
+    for place in (*places, alias, f"{alias}/change", f"{alias}/remove"):
+        page = read(ana.get(place))
+        assert page.count(HALTED) == 1, place
+        assert "Changes and removals that a second person approves fail, too." in page
+    assert HALTED in read(ana.post("/console/files/check", files={"file": ("a.csv", LATE)}))
+    assert HALTED in read(ben.get("/console"))
+    decision = ben.get(task)
+    assert read(decision).count(HALTED) == 1
+    assert "If you approve now, all of it fails." in read(decision)
+    shown = read(ana.get(alias))
+    assert re.search("Not answered ?: the FSP is suspended", shown)
+    assert "Answers" not in shown
+
+    assert ben.post(f"{task}/approve", read_fields(decision.text) | {"reason": ""}).status_code == 303
+    until(lambda: "Complete" in ana.get(file).text)
+    assert "Complete, all failed" in read(ana.get(file))
+    operator.post("/fsps/haltbank/status", json={"status": "active", "reason": "a test"}).raise_for_status()
+    assert "second person approves fail" in read(chief.get("/console/fsps/haltbank/status/suspended"))
+    assert "suspended" not in read(ana.get("/console"))
 
 
 def test_a_logo_is_set_shown_and_removed(chief: Person, operator: httpx.Client) -> None:

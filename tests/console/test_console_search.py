@@ -108,7 +108,7 @@ def test_each_reason_has_its_words(auditor_page: Person, suspended_at: datetime)
     then = (suspended_at + timedelta(milliseconds=1)).isoformat()
     text = search(auditor_page, NUMBER, at=then)
     assert "Answer: nobody" in text
-    assert "it is suspended or closed" in text
+    assert "greenbank registered this identifier, but greenbank is suspended." in text
 
 
 def test_a_time_is_read_in_the_zone_of_the_form(auditor_page: Person, suspended_at: datetime) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from oracle.api.console.answers import Answer
@@ -19,6 +19,17 @@ async def choose_fsp(visit: Visit) -> Answer:
         found = await visit.get("listFsps", query={"cursor": visit.query["cursor"], "limit": _ITEMS})
         fsps, following = found["items"], found["next"]
     return visit.show("choose_fsp.html", block="list", fsps=fsps, next=following)
+
+
+async def fetch_fsp(visit: Visit, fsp_id: str | None) -> Any:
+    """Fetch an FSP for the notice about its status, `ui.fsp_notice`; None: no FSP, or one that the person cannot read.
+
+    Only people of an FSP work with its status in mind, so a page of all FSPs asks nothing.
+    """
+    if fsp_id is None or not visit.may("getFsp", fsp_id):
+        return None
+    reply = await visit.ask("getFsp", path={"fsp_id": fsp_id})
+    return reply.json if reply.ok else None
 
 
 def find_own(visit: Visit) -> str | None:

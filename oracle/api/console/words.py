@@ -102,20 +102,21 @@ _KINDS_OF_STATES: Final = {"waiting": "warn", "done": "good", "rejected": "bad",
 BATCH_STATES: Final[Mapping[str, tuple[Lazy, str]]] = {
     state: (name, _KINDS_OF_STATES.get(state, "plain")) for state, name in naming.BATCH_STATES.items()
 }
-_WITH_FAILURES: Final = lazy("Complete, some failed")
+_SOME_FAILED: Final = lazy("Complete, some failed")
+_ALL_FAILED: Final = lazy("Complete, all failed")
 
 
 def name_batch_state(batch: Mapping[str, Any]) -> str:
     """Name the state of a batch of the API."""
     if batch["state"] == "done" and batch["rows"]["failed"]:
-        return str(_WITH_FAILURES)
+        return str(_SOME_FAILED if batch["rows"]["applied"] else _ALL_FAILED)
     return str(BATCH_STATES[batch["state"]][0])
 
 
 def rate_batch_state(batch: Mapping[str, Any]) -> str:
     """Return the kind of the badge for ui.badge."""
     if batch["state"] == "done" and batch["rows"]["failed"]:
-        return "warn"
+        return "warn" if batch["rows"]["applied"] else "bad"
     return BATCH_STATES[batch["state"]][1]
 
 

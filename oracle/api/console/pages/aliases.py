@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from oracle.api.console.api_texts import explain_identifier
 from oracle.api.console.bodies import Form
-from oracle.api.console.choices import choose_fsp
+from oracle.api.console.choices import choose_fsp, fetch_fsp
 from oracle.api.console.declarations import PAGE_ITEMS, page
 from oracle.api.console.languages import _, lazy
 from oracle.api.console.visits import make_url
@@ -165,10 +165,14 @@ def _lead_to_waiting(visit: Visit, fsp_id: str, reply: Reply) -> Answer:
 @page("alias", "GET", "/aliases/of/{sealed}", lazy("Alias"), needs=("getAlias",), under="aliases")
 async def show_alias(visit: Visit, sealed: str) -> Answer:
     name = visit.unseal(sealed, Name)
-    alias, events = await asyncio.gather(
-        visit.get("getAlias", path=name.path, query=name.query), _fetch_events(visit, name)
+    alias, events, fsp = await asyncio.gather(
+        visit.get("getAlias", path=name.path, query=name.query),
+        _fetch_events(visit, name),
+        fetch_fsp(visit, name.fsp_id),
     )
-    return visit.show("aliases/alias.html", block="events", alias=alias, sealed=sealed, name=name, events=events)
+    return visit.show(
+        "aliases/alias.html", block="events", alias=alias, sealed=sealed, name=name, events=events, fsp=fsp
+    )
 
 
 async def _fetch_events(visit: Visit, name: Name) -> dict[str, Any] | None:

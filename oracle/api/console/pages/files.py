@@ -22,7 +22,7 @@ from oracle.api.console.answers import Answer
 from oracle.api.console.api import BrokenOff
 from oracle.api.console.api_texts import translate_sentences
 from oracle.api.console.bodies import Form
-from oracle.api.console.choices import list_choices
+from oracle.api.console.choices import fetch_fsp, list_choices
 from oracle.api.console.declarations import PAGE_ITEMS, page
 from oracle.api.console.languages import Lazy, _, lazy
 from oracle.api.console.visits import Errors, make_url
@@ -210,14 +210,14 @@ def _read_day(visit: Visit, name: str, days: int = 0) -> str:
 
 @page("new_file", "GET", "/files/new", lazy("Upload a file"), needs=("uploadBatch",), under="files")
 async def show_new_file(visit: Visit) -> Answer:
-    return _show_form(visit, Form.of({"fsp": visit.fsp_id}))
+    return await _show_form(visit, Form.of({"fsp": visit.fsp_id}))
 
 
 @page("upload_file", "POST", "/files/new", lazy("Upload a file"), needs=("uploadBatch",), under="files", uploads=True)
 async def upload_file(visit: Visit) -> Answer:
     fsp_id = _choose_fsp(visit)
     if fsp_id is None:
-        return _show_form(visit, visit.form, Errors.of_field("fsp", _("Choose the FSP that the file is for.")))
+        return await _show_form(visit, visit.form, Errors.of_field("fsp", _("Choose the FSP that the file is for.")))
     reply = await visit.ask(
         "uploadBatch",
         path={"fsp_id": fsp_id},
@@ -235,7 +235,7 @@ async def upload_file(visit: Visit) -> Answer:
         if visit.is_partial:  # sent by files.js, which shows how far it is
             return Answer(b"", headers=[("hx-redirect", make_url("file", **path))])
         return visit.lead("file", **path)
-    return _show_form(visit, visit.form, _errors_of_file(visit, reply))
+    return await _show_form(visit, visit.form, _errors_of_file(visit, reply))
 
 
 @page("check_file", "POST", "/files/check", lazy("Upload a file"), needs=("checkFile",), under="files", uploads=True)
@@ -245,7 +245,7 @@ async def check_file(visit: Visit) -> Answer:
     with CHECKS.take(visit.caller.actor):
         data, is_part = await _read_beginning(visit.upload.pieces)
     if fsp_id is None:
-        return _show_form(visit, visit.form, Errors.of_field("fsp", _("Choose the FSP that the file is for.")))
+        return await _show_form(visit, visit.form, Errors.of_field("fsp", _("Choose the FSP that the file is for.")))
     reply = await visit.ask(
         "checkFile",
         path={"fsp_id": fsp_id},
@@ -254,8 +254,8 @@ async def check_file(visit: Visit) -> Answer:
         content_type="text/csv",
     )
     if not reply.ok:
-        return _show_form(visit, visit.form, _errors_of_file(visit, reply))
-    return _show_form(visit, visit.form, checked=reply.json, is_part=is_part)
+        return await _show_form(visit, visit.form, _errors_of_file(visit, reply))
+    return await _show_form(visit, visit.form, checked=reply.json, is_part=is_part)
 
 
 async def _read_beginning(pieces: AsyncIterator[bytes]) -> tuple[bytes, bool]:
@@ -269,13 +269,13 @@ async def _read_beginning(pieces: AsyncIterator[bytes]) -> tuple[bytes, bool]:
     return bytes(data), is_part
 
 
-def _show_form(
+async def _show_form(
     visit: Visit, values: Form, errors: Errors | None = None, *, checked: Any = None, is_part: bool = False
 ) -> Answer:
     return visit.show(
         "files/new.html", block="checked", values=values, errors=errors,
         checked=checked, is_part=is_part, fsps=_list_fsps(visit), fsp_id=visit.fsp_id, name_reason=name_reason,
-        explain=explain, asks_fsp=visit.caller.fsp_ids is None,
+        fsp=await fetch_fsp(visit, visit.fsp_id), explain=explain, asks_fsp=visit.caller.fsp_ids is None,
         check_bytes=CHECK_BYTES + 1,  # one more shows that there is more
     )  # fmt: skip
 
@@ -320,8 +320,10 @@ async def _describe(visit: Visit, batch: Any) -> dict[str, Any]:
     if batch["state"] not in ("validating", "applying") and batch["rows"]["failed"] and not batch["fileDeletedAt"]:
         reply = await visit.ask("listBatchRows", path=path, query={"only": "failed", "limit": FIRST_ROWS})
         failed = reply.listing
+    fsp = await fetch_fsp(visit, batch["fspId"]) if batch["state"] == "waiting" else None
     return {
-        "batch": batch, "path": path, "failed": failed, "is_final": batch["state"] in FINAL, "share": _share(batch),
+        "batch": batch, "fsp": fsp, "path": path, "failed": failed,
+        "is_final": batch["state"] in FINAL, "share": _share(batch),
         "statuses": STATUSES, "name_reason": name_reason, "explain": explain,
     }  # fmt: skip
 

@@ -74,14 +74,15 @@ async def _show(visit: Visit, fsp_id: str, status: str, reply: Reply | None = No
     return visit.show(
         "fsp_status/status.html", fsp=found.json, status=status,
         step=next((text for name, text in STEPS[before] if name == status), None), question=question,
-        lines=_list_consequences(before, status, counted), version=found.etag, reason=visit.form["reason"],
+        lines=_list_consequences(found.json, status, counted), version=found.etag, reason=visit.form["reason"],
         errors=None if is_changed else visit.errors_of(reply), is_changed=is_changed,
     )  # fmt: skip
 
 
-def _list_consequences(before: str, status: str, counted: Mapping[str, Any]) -> list[str]:
+def _list_consequences(fsp: Mapping[str, Any], status: str, counted: Mapping[str, Any]) -> list[str]:
     """List what follows, the gravest first."""
     lines: list[str] = []
+    before = fsp["status"]
     answered_before, answered = (one in ANSWERED_STATUSES for one in (before, status))
     if answered_before and not answered:
         lines += [_count_aliases_lost(counted), *_count_routes_lost(counted), *_count_files(counted)]
@@ -96,9 +97,19 @@ def _list_consequences(before: str, status: str, counted: Mapping[str, Any]) -> 
     elif before == "closed":
         lines.append(_("Keys that were not revoked and have not expired work again. Revoke those that must not."))
     elif status == "suspended":
-        lines.append(_("Its people can still sign in and read."))
+        lines += _list_abilities(has_two_persons=fsp["twoPersons"])
         lines.append(_("You can undo this: reactivate the FSP."))
     return lines
+
+
+def _list_abilities(*, has_two_persons: bool) -> list[str]:
+    """List what the people of a suspended FSP can still do.  The API refuses new aliases; imports refuse all rows."""
+    return [
+        _("Its people can still sign in, read, and upload files. New aliases are refused, and all rows of files fail."),
+        _("Changes and removals that a second person approves fail, too.")
+        if has_two_persons
+        else _("Its people can still change and remove single aliases."),
+    ]
 
 
 def _count_aliases_lost(counted: Mapping[str, Any]) -> str:

@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
+from oracle.api.console.choices import fetch_fsp
 from oracle.api.console.declarations import page
 from oracle.api.console.formats import DASH, format_number, isolate
 from oracle.api.console.languages import _, lazy, ngettext
 from oracle.api.console.pages.health import describe_now, find_problems
 from oracle.api.console.visits import make_url
-from oracle.api.console.words import name_batch_state, name_change
+from oracle.api.console.words import name_batch_state, name_change, rate_batch_state
 from oracle.api.naming import join_label
 
 if TYPE_CHECKING:
@@ -48,14 +49,15 @@ class Notice(NamedTuple):
 async def show_home(visit: Visit) -> Answer:
     fsp_id = _find_fsp(visit)
     decides = visit.may("approveBatch", fsp_id) and visit.may("listWaitingBatches")
-    waiting, own, files, state = await asyncio.gather(
+    waiting, own, files, state, fsp = await asyncio.gather(
         _list_waiting(visit, fsp_id) if decides else _list_nothing(),
         _list_own(visit, fsp_id) if visit.may("uploadBatch", fsp_id) else _list_nothing(),
         _list(visit, fsp_id, only="files", limit=FILES),
         _fetch_state(visit),
+        fetch_fsp(visit, fsp_id),
     )
     return visit.show(
-        "home/home.html", fsp_id=fsp_id,
+        "home/home.html", fsp_id=fsp_id, fsp=fsp,
         fsps=[(make_url("home", fsp=one), one, one == fsp_id) for one in sorted(visit.caller.fsp_ids or ())],
         waiting=[_describe_waiting(one) for one in waiting["items"]],
         notices=list(_list_notices(own["items"], is_decider=decides)),
@@ -157,7 +159,7 @@ def _describe_own(batch: Mapping[str, Any]) -> Notice | None:
     failed = batch["rows"]["failed"]
     if batch["state"] == "done" and failed:
         text = ngettext("{name}: {n} row failed.", "{name}: {n} rows failed.", failed)
-        return Notice("warn", word, text.format(name=isolate(name), n=format_number(failed)), url)
+        return Notice(rate_batch_state(batch), word, text.format(name=isolate(name), n=format_number(failed)), url)
     return None
 
 

@@ -43,7 +43,7 @@ REASONS: Final[Mapping[str, Why]] = {
     ),
     "alias_not_answered": Why(
         lazy("FSP suspended or closed"),
-        lazy("An FSP registered this identifier, but it is suspended or closed. No other FSP answers in its place."),
+        lazy("The FSP that registered this identifier is suspended or closed. No other FSP answers in its place."),
         "bad",
     ),
     "route_not_answered": Why(
@@ -57,6 +57,21 @@ REASONS: Final[Mapping[str, Why]] = {
         lazy("Not registered"), lazy("Nobody registered this identifier, and no route fits it."), "plain"
     ),
 }  # fmt: skip
+# The same with the FSP and its status, where the answer has one such FSP only.
+NOT_ANSWERED: Final[Mapping[tuple[str, str], Lazy]] = {
+    ("alias_not_answered", "suspended"): lazy(
+        "{name} registered this identifier, but {name} is suspended. No other FSP answers in its place."
+    ),
+    ("alias_not_answered", "closed"): lazy(
+        "{name} registered this identifier, but {name} is closed. No other FSP answers in its place."
+    ),
+    ("route_not_answered", "suspended"): lazy(
+        "A route leads to {name}, but {name} is suspended. No other FSP answers in its place."
+    ),
+    ("route_not_answered", "closed"): lazy(
+        "A route leads to {name}, but {name} is closed. No other FSP answers in its place."
+    ),
+}
 OWN_NOBODY: Final = lazy(
     "The FSP {name} does not answer for this identifier. What other FSPs have of it is not shown here."
 )
@@ -185,6 +200,13 @@ def _explain(visit: Visit, found: Mapping[str, Any]) -> str:
     own = find_own(visit)
     if own is not None and found["reason"] == "nobody":
         return str(OWN_NOBODY).format(name=own)
+    holders = [found["route"]] if found["reason"] == "route_not_answered" else found["entries"]
+    known = {(one["fspId"], one["fspStatus"]) for one in holders if one}
+    if len(known) == 1:
+        name, status = known.pop()
+        text = NOT_ANSWERED.get((found["reason"], status))
+        if text is not None:
+            return str(text).format(name=name)
     return str(REASONS[found["reason"]].sentence)
 
 

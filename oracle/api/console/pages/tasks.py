@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from oracle.api.console.bodies import Form
+from oracle.api.console.choices import fetch_fsp
 from oracle.api.console.declarations import PAGE_ITEMS, page
 from oracle.api.console.languages import Lazy, lazy
 
@@ -90,13 +91,14 @@ async def show_task(visit: Visit, fsp_id: str, batch_id: str) -> Answer:
 async def _show_task(visit: Visit, fsp_id: str, batch_id: str, refused: Reply | None = None, act: str = "") -> Answer:
     """Show a task; `refused`: what the API says of the act `approve` or `reject`."""
     path = {"fsp_id": fsp_id, "batch_id": batch_id}
-    reply, sample, verdict = await asyncio.gather(
+    reply, sample, verdict, fsp = await asyncio.gather(
         visit.fetch("getBatch", path=path),
         visit.get("sampleBatch", path=path, query={"limit": SAMPLE}),
         _ask_verdict(visit, path),
+        fetch_fsp(visit, fsp_id),
     )
     return visit.show(
-        "tasks/task.html", block="sample", batch=reply.json, path=path,
+        "tasks/task.html", block="sample", batch=reply.json, path=path, fsp=fsp,
         version=reply.etag, sample=sample, verdict=verdict, obstacle=name_obstacle(verdict) if verdict else "",
         actions=ACTIONS, act=act, values=visit.form if act else Form(),
         errors=visit.errors_of(refused),
