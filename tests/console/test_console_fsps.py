@@ -202,6 +202,11 @@ def test_people_of_a_suspended_fsp_see_it_where_they_work(
     operator.post("/fsps/haltbank/status", json={"status": "active", "reason": "a test"}).raise_for_status()
     assert "second person approves fail" in read(chief.get("/console/fsps/haltbank/status/suspended"))
     assert "suspended" not in read(ana.get("/console"))
+    operator.post("/fsps/haltbank/status", json={"status": "closed", "reason": "a test"}).raise_for_status()
+    assert "The FSP haltbank is closed: no lookup finds its aliases." in read(
+        chief.get("/console/aliases?fsp=haltbank")
+    )
+    assert ana.get("/console").status_code == 303  # nobody of a closed FSP can sign in, so its people need no notice
 
 
 def test_a_logo_is_set_shown_and_removed(chief: Person, operator: httpx.Client) -> None:

@@ -103,6 +103,19 @@ def test_staff_sees_the_service_and_nobody_sees_another_fsp(person: Callable[...
     assert stranger.get("/console/health/now").status_code == 403
 
 
+def test_an_operator_sees_that_an_fsp_waits_to_be_confirmed(filled: Service, person: Callable[..., Person]) -> None:
+    operator, line = person("operator"), "FSP that nobody has confirmed"
+    assert line not in read_home(operator)
+    filled.fetch("INSERT INTO fsps (fsp_id, status) VALUES ('newbank', 'provisional')")
+    assert f'<a href="/console/fsps?status=provisional"><bdi>1 {line}</bdi></a>' in read_home(operator)
+    for other in (person("auditor"), person("dfsp-maker", "redbank")):
+        assert line not in read_home(other)
+    shown = operator.get("/console/fsps?status=provisional").text
+    assert "newbank" in shown
+    assert "redbank" not in shown.partition("<main")[2]
+    filled.fetch("UPDATE fsps SET status = 'active' WHERE fsp_id = 'newbank'")
+
+
 # Health -----------------------------------------------------------------------------------------------------------
 
 

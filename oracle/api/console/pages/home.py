@@ -14,7 +14,7 @@ from oracle.api.console.formats import DASH, format_number, isolate
 from oracle.api.console.languages import _, lazy, ngettext
 from oracle.api.console.pages.health import describe_now, find_problems
 from oracle.api.console.visits import make_url
-from oracle.api.console.words import name_batch_state, name_change, rate_batch_state
+from oracle.api.console.words import name_batch_state, name_change, name_status, rate_batch_state
 from oracle.api.naming import join_label
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 WAITING: Final = 5  # are listed; the page of tasks has all
 FILES: Final = 5
 OWN: Final = 50
+PROVISIONAL: Final = 100  # are counted
 OWN_DAYS: Final = 7  # how long a failed upload stays here
 DOUBTS: Final = 20
 DOUBTS_KEPT_S: Final = 600.0  # looking for them takes a while
@@ -49,18 +50,19 @@ class Notice(NamedTuple):
 async def show_home(visit: Visit) -> Answer:
     fsp_id = _find_fsp(visit)
     decides = visit.may("approveBatch", fsp_id) and visit.may("listWaitingBatches")
-    waiting, own, files, state, fsp = await asyncio.gather(
+    waiting, own, files, state, fsp, provisional = await asyncio.gather(
         _list_waiting(visit, fsp_id) if decides else _list_nothing(),
         _list_own(visit, fsp_id) if visit.may("uploadBatch", fsp_id) else _list_nothing(),
         _list(visit, fsp_id, only="files", limit=FILES),
         _fetch_state(visit),
         fetch_fsp(visit, fsp_id),
+        _list_provisional(visit),
     )
     return visit.show(
         "home/home.html", fsp_id=fsp_id, fsp=fsp,
         fsps=[(make_url("home", fsp=one), one, one == fsp_id) for one in sorted(visit.caller.fsp_ids or ())],
         waiting=[_describe_waiting(one) for one in waiting["items"]],
-        notices=list(_list_notices(own["items"], is_decider=decides)),
+        notices=[*_describe_provisional(provisional), *_list_notices(own["items"], is_decider=decides)],
         files=files["items"],
         doubts_of=_choose_doubts(visit, fsp_id),
         now=[] if state is None else describe_now(state),
@@ -121,6 +123,25 @@ async def _list_waiting(visit: Visit, fsp_id: str | None) -> Any:
     """List the oldest things that wait for a second person."""
     reply = await visit.ask("listWaitingBatches", query={"fspId": fsp_id, "limit": WAITING})
     return reply.listing
+
+
+async def _list_provisional(visit: Visit) -> Any:
+    """List the FSPs that wait until an operator confirms them; nothing for people who cannot."""
+    if not (visit.may("setFspStatus") and visit.may("listFsps")):
+        return _NOTHING
+    reply = await visit.ask("listFsps", query={"status": "provisional", "limit": PROVISIONAL})
+    return reply.listing
+
+
+def _describe_provisional(fsps: Mapping[str, Any]) -> Iterator[Notice]:
+    n = len(fsps["items"])
+    if not n:
+        return
+    text = ngettext("{n} FSP that nobody has confirmed", "{n} FSPs that nobody has confirmed", n)
+    if fsps["next"]:
+        text = _("More than {n} FSPs that nobody has confirmed")
+    url = make_url("fsps", status="provisional")
+    yield Notice("warn", name_status("provisional"), text.format(n=format_number(n)), url)
 
 
 def _describe_waiting(task: Mapping[str, Any]) -> dict[str, Any]:
