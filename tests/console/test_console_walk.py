@@ -169,10 +169,11 @@ async def go_to(hands: Hands, place: str) -> None:
     await hands.press(f'#menu a[href="/console/{place}"]', f"/console/{place}")
 
 
-async def take_picture(hands: Hands, walk: Walk, name: str, place: str = "body") -> None:
+async def take_picture(hands: Hands, walk: Walk, name: str, *, is_whole: bool = False) -> None:
+    """Take a picture of what a person sees first, or of the whole page."""
     if PICTURES and walk == WALKS[0]:
-        await hands.page.locator(place).evaluate("place => place.scrollIntoView()")
-        await hands.page.screenshot(path=Path(PICTURES) / f"console-{name}.png")
+        await hands.page.evaluate("scrollTo(0, 0)")
+        await hands.page.screenshot(path=Path(PICTURES) / f"console-{name}.png", full_page=is_whole)
 
 
 @pytest.mark.parametrize("walk", WALKS, ids="-".join)
@@ -278,7 +279,7 @@ async def prove(
         await eva.write("#field-at", f"{answered_at:%Y-%m-%dT%H:%M:%S}")
         await eva.press("form.search .row button", "/search")
         await eva.see(".verdict[data-kind=good]", walk.fsp_id)
-        await take_picture(eva, walk, "search", ".answer")
+        await take_picture(eva, walk, "search", is_whole=True)
         proof = folder / "proof.json"
         proof.write_bytes(await eva.download(".answer tbody tr:last-child a[download]"))
     key = folder / "log.vkey"
