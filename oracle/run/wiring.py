@@ -360,7 +360,7 @@ def _make_app(services: AdminServices, settings: Settings) -> Litestar:
     from oracle.api.console.console import Console, ConsoleOptions  # noqa: PLC0415 - only where it is on
 
     console = Console(services, ConsoleOptions.of(settings))
-    app = admin_app(services, [console.router()])
+    app = admin_app(services, [console.router()], console.show_stray)
     console.attach(app)
     return app
 

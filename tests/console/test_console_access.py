@@ -341,6 +341,52 @@ def begin_check(service: Service, one: Person) -> socket.socket:
     return connection
 
 
+# Addresses without a page ---------------------------------------------------------------------------------------
+
+
+def list_near() -> list[str]:
+    """List the addresses at, above and below each page."""
+    found: dict[str, None] = {}
+    for page in list_pages().values():
+        parts = fill(page).split("/")
+        found |= dict.fromkeys("/".join(parts[:stop]) for stop in range(2, len(parts) + 1))
+        found |= dict.fromkeys((f"{fill(page)}/no-such-part", f"{fill(page)}/no/such/part"))
+    return list(found)
+
+
+def test_each_address_near_a_page_answers_with_a_page(person: MakePerson) -> None:
+    one = person("operator")
+    seen = set()
+    for path in list_near():
+        with one.client.stream("GET", path, headers=cookie_of(one)) as answer:
+            seen.add(answer.status_code)
+            assert "json" not in answer.headers["content-type"] or answer.status_code == 200, path
+            if answer.status_code in (404, 405):
+                assert answer.headers["content-type"].startswith("text/html"), path
+            assert answer.status_code != 405 or answer.headers["allow"] == "OPTIONS, POST", path
+    assert {200, 404, 405} <= seen
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/console/aliases/tulipbank", 404), ("GET", "/console/sign-out", 405), ("POST", "/console/fsps", 405),
+        ("POST", "/console", 405), ("PUT", "/console/fsps/greenbank", 405), ("DELETE", "/console/nothing", 404),
+    ],
+)  # fmt: skip
+def test_an_address_without_a_page_has_a_page_about_that(
+    person: MakePerson, visitor: MakePerson, method: str, path: str, status: int
+) -> None:
+    one = person("operator")
+    answer = one.client.request(method, path, headers=cookie_of(one))
+    assert answer.status_code == status
+    assert '<nav id="menu"' in answer.text
+    assert 'role="alert"' in answer.text
+    signed_out = visitor().client.request(method, path)
+    assert signed_out.status_code == (303 if method == "GET" else status)
+    assert signed_out.headers.get("content-type", "text/html").startswith("text/html")
+
+
 # Forms of somebody else -----------------------------------------------------------------------------------------
 
 FORMS: Final = [page for page in list_pages().values() if page.method == "POST"]
@@ -389,7 +435,7 @@ def test_the_token_of_forms_looks_different_each_time(person: MakePerson) -> Non
     "path", ["/console", "/console/sign-in", "/console/fsps", "/console/nothing", "/console/new-fsp"]
 )
 def test_no_page_is_kept_framed_or_guessed(person: MakePerson, path: str) -> None:
-    headers = person("operator").get(f"/console{path}").headers
+    headers = person("operator").get(path).headers
     policy = headers["content-security-policy"]
     for part in ("default-src 'self'", "img-src 'self' data:", "base-uri 'none'", "frame-ancestors 'none'",
                  "form-action 'self'"):  # fmt: skip

@@ -134,7 +134,7 @@ class Access:
         """Raises Refusal (401, 403, 429), DirectoryUnavailable."""
         guard: Guard = PUBLIC if _method(connection) == "OPTIONS" else handler.opt["access"]
         if not guard.roles:
-            connection.state.address = self._address(connection)
+            self.note_address(connection)
             return
         try:
             caller = await self._authenticate(connection)
@@ -144,6 +144,10 @@ class Access:
         except Refusal as refused:
             await self.record(connection, handler, refused)
             raise
+
+    def note_address(self, connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+        """Note where a call comes from that needs no key, or has no route."""
+        connection.state.address = self._address(connection)
 
     async def check_key(self, connection: ASGIConnection[Any, Any, Any, Any], key: str) -> Caller:
         """Check a key that somebody typed into a page, as the one of a call.  Raises Refusal 401, 429."""

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from litestar import Litestar, MediaType, Request, Response, Router
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.exceptions import ValidationException
+from litestar.exceptions import MethodNotAllowedException, NotFoundException, ValidationException
 from litestar.handlers import HTTPRouteHandler, get
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme, Tag
@@ -78,6 +78,7 @@ if TYPE_CHECKING:
 
 log = logs.Log(__name__)
 
+ShowStray = Callable[[Request[Any, Any, Any], Refusal], Response[Any] | None]
 _PUBLIC: Final = {"access": PUBLIC, "streams": False}
 BODIES_MAX_BYTES: Final = 64 * 1024 * 1024
 EXPORT_S: Final = 3_600.0
@@ -172,9 +173,12 @@ class AdminServices:
         self.access = Access(postgres, proxies, ways)
 
 
-def admin_app(services: AdminServices, others: Sequence[Router] = ()) -> Litestar:
-    """Make the ASGI application of the admin listener.  `others`: what is served beside the API."""
-    app = _app(services, None, others)
+def admin_app(services: AdminServices, others: Sequence[Router] = (), show_stray: ShowStray | None = None) -> Litestar:
+    """Make the ASGI application of the admin listener.
+
+    `others`: what is served beside the API.  `show_stray`: answers a request without a route; None: not one of its own.
+    """
+    app = _app(services, None, others, show_stray)
     _require_guards(app)
     _note_parameters(app)
     complete = complete_methods(app.asgi_handler, app.routes)
@@ -221,13 +225,21 @@ def _router(path: str, tag: str, handlers: Sequence[HTTPRouteHandler]) -> Router
 
 
 def _app(
-    services: AdminServices | None, openapi_config: OpenAPIConfig | None, others: Sequence[Router] = ()
+    services: AdminServices | None,
+    openapi_config: OpenAPIConfig | None,
+    others: Sequence[Router] = (),
+    show_stray: ShowStray | None = None,
 ) -> Litestar:
+    def refuse(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+        is_stray = "route_handler" not in request.scope and isinstance(error, _NO_ROUTE)
+        shown = show_stray(request, refusal_of(error)) if is_stray and show_stray is not None else None
+        return shown or _refuse(request, error)
+
     return Litestar(
         [*_health_handlers(), *routers(), *others],
         guards=[] if services is None else [services.access.admit],
         middleware=[wrap_handler],
-        exception_handlers={Exception: _refuse},
+        exception_handlers={Exception: refuse},
         openapi_config=openapi_config,
         logging_config=None,
         state=State({"services": services}),
@@ -344,6 +356,9 @@ def _note_allowed(extra: list[Any], parameters: Mapping[str, FieldDefinition]) -
             found = parameters.get("data" if is_body else item["key"])
             if found is not None:
                 item["allowed"] = list_allowed(found.annotation, item["key"] if is_body else "")
+
+
+_NO_ROUTE: Final = (NotFoundException, MethodNotAllowedException)
 
 
 def _refuse(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -11,6 +11,7 @@ Errors.            Each becomes a page.  Nothing that a person sends is a 500.
 from __future__ import annotations
 
 from functools import cache
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -104,7 +105,7 @@ class Console:
 
     def router(self) -> Router:
         handlers = [self._make_handler(page) for page in list_pages().values()]
-        return Router(ROOT, route_handlers=[*handlers, self._make_asset_handler(), self._make_rest_handler()])
+        return Router(ROOT, route_handlers=[*handlers, self._make_asset_handler()])
 
     def find_flow(self, alias: str, origin: str) -> Flow | None:
         """Find how people sign in at an identity provider; None: not here."""
@@ -148,20 +149,6 @@ class Console:
         opt = {"access": PUBLIC, "streams": False}
         return HTTPRouteHandler(path, http_method="GET", opt=opt, include_in_schema=False)(serve)
 
-    def _make_rest_handler(self) -> HTTPRouteHandler:
-        """Make the page for addresses that do not exist."""
-
-        async def show_nothing(_visit: Visit, **_parameters: str) -> Answer:
-            raise Refusal(404, "not_found", "There is no such page", "Use the menu")
-
-        page = Page(name="nothing", method="GET", path="/", title=lazy("Page not found"), show=show_nothing)
-
-        async def serve(request: Request[Any, Any, Any]) -> Response[Any]:
-            return await self.answer(request, page)
-
-        opt = {"access": PUBLIC, "streams": False}
-        return HTTPRouteHandler("/{rest:path}", http_method="GET", opt=opt, include_in_schema=False)(serve)
-
     def _send_asset(self, request: Request[Any, Any, Any]) -> Answer:
         asset = self._by_path.get(request.scope["path"])
         if asset is None:
@@ -174,6 +161,29 @@ class Console:
         if zips:
             headers.append(("content-encoding", "gzip"))
         return Answer(asset.zipped if zips else asset.plain, media_type=asset.media_type, headers=headers)
+
+    def show_stray(self, request: Request[Any, Any, Any], refusal: Refusal) -> Response[Any] | None:
+        """Show as a page that nothing has this address, or this method; None: the address is not one of the console."""
+        path = request.scope["path"]
+        if path != ROOT and not path.startswith(f"{ROOT}/"):
+            return None
+        is_get = request.method == "GET"
+        if refusal.status == HTTPStatus.NOT_FOUND:
+            refusal = Refusal(404, "not_found", "There is no such page", "Use the menu")
+        elif is_get:
+            refusal = Refusal(
+                405, "method_not_allowed", "This address only takes what a form sends", "Use the menu", refusal.headers
+            )
+
+        async def show_nothing(_visit: Visit) -> Answer:
+            raise refusal
+
+        # Another method gets its answer at once: nobody can come back to it after they have signed in.
+        page = Page(
+            name="nothing", method="GET", path="/", title=lazy("Page not found"), show=show_nothing, is_open=not is_get
+        )
+        self.access.note_address(request)
+        return _Stray(self, request, page)
 
     # -- one request -------------------------------------------------------------------------------------------------
 
@@ -294,6 +304,21 @@ class Console:
         for name, value in refusal.headers.items():
             answer.add(name.lower(), value)
         return answer
+
+
+class _Stray(Response[bytes]):
+    """The page about an address without a page.  It is made when it is sent: Litestar does not wait for it before."""
+
+    def __init__(self, console: Console, request: Request[Any, Any, Any], page: Page) -> None:
+        super().__init__(b"")
+        self._console, self._request, self._page = console, request, page
+
+    def to_asgi_response(self, *_arguments: Any, **_options: Any) -> Any:
+        async def send_it(scope: Any, receive: Any, send: Any) -> None:
+            answer = await self._console.answer(self._request, self._page)
+            await answer.to_asgi_response()(scope, receive, send)
+
+        return send_it
 
 
 def _is_same_site(visit: Visit) -> bool:
