@@ -17,7 +17,7 @@ WITHOUT_HUB = True
 FILE: Final = FOLDERS[0] / "glossary.md"
 _WORD: Final = r"(?<![\w-])(?:{})(?![\w-])"
 _CODE: Final = re.compile(  # names for programs, and places for values
-    r"%\(\w+\)s|\{\w*\}|`[^`]*`|oracle-verify \w+ FILE --key KEY|oracle key issue|@FILE|ALIAS:SUB|fsps=\S+"
+    r"%\(\w+\)s|\{\w*\}|`[^`]*`|oracle-verify \w+ FILE --key log\.vkey|oracle key issue|@FILE|ALIAS:SUB|fsps=\S+"
     r"|only kind, identifier, sub_id, currency, country and action|Only kind and identifier|(?:, [A-Z_]+)+"
     r"|prefix,fspId\S*|prefix and fspId, and if you like kind|column (?:prefix|country)|add, replace or remove"
 )

@@ -272,6 +272,8 @@ def test_a_person_ends_one_of_their_own_sessions_and_no_other(service: Service, 
     stranger.sign_in(other)
     stranger.get("/console/account")
     page = first.get("/console/account").text
+    label = service.operator.get(f"/credentials/{key.split('_')[1]}").json()["label"]
+    assert f">{label}</dd>" in page  # the name of the person
     found = re.search(r"/console/account/sessions/([0-9a-f-]{36})/end", page)
     assert found is not None
     assert stranger.post(found[0]).status_code == 303

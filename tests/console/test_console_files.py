@@ -103,6 +103,11 @@ def test_the_first_mistakes_are_shown_and_nothing_is_stored(ana: Person) -> None
     assert "No mistake found" in part
     assert re.search(r"The first [45]\d,\d{3} rows were checked", part)
     assert "cannot be read" in text_of(ana.post("/console/files/check", files={"file": ("x.csv", b"PK\x03\x04")}))
+    one = text_of(ana.post("/console/files/check", files={"file": ("x.csv", HEADER + "ALIAS,single,,,,\n")}))
+    assert " 1 row was checked." in one
+    headless = text_of(ana.post("/console/files/check", files={"file": ("x.csv", "a,b\n1,2\n")}))
+    assert headless.count("The first line does not contain the column names.") == 1
+    assert "Write the column names in the first line" in headless
     only = ana.post("/console/files/check", files={"file": ("x", MIXED)}, headers={"hx-request": "true"})
     assert "<html" not in only.text
     assert ana.get("/console/files").text.count('<tr id="file-') == before

@@ -72,8 +72,8 @@ def test_a_key_is_issued_and_its_secret_shown_once(chief: Person, service: Servi
     ("name", "values"),
     [("expiresAt", {"expiresAt": "tomorrow"}), ("expiresAt", {"expiresAt": "2001-01-01"}),
      ("expiresAt", {"expiresAt": "9999-12-31"}), ("fspId", {"role": "dfsp-maker"}),
-     ("fspId", {"role": "operator", "fspId": "greenbank"}), ("role", {"role": "king"}), ("person", {"person": "Ana"}),
-     ("label", {"label": ""})],
+     ("fspId", {"role": "operator", "fspId": "greenbank"}), ("role", {"role": "king"}), ("role", {"role": ""}),
+     ("person", {"person": "Ana"}), ("label", {"label": ""})],
 )  # fmt: skip
 def test_a_mistake_is_shown_at_its_field(chief: Person, name: str, values: dict[str, str]) -> None:
     chief.get("/console/new-key")
@@ -81,6 +81,16 @@ def test_a_mistake_is_shown_at_its_field(chief: Person, name: str, values: dict[
     assert page.status_code == 422
     assert f'href="#field-{name}"' in page.text
     assert not SECRET.search(page.text)
+
+
+def test_a_form_for_a_new_key_chooses_no_role_and_asks_for_the_fsp_in_words(chief: Person) -> None:
+    page = chief.get("/console/new-key").text
+    assert read_fields(page)["role"] == [""]
+    assert re.search(r'<select[^>]*name="role"[^>]* required', page)
+    assert "Choose the role of the key." in chief.post("/console/new-key", {"label": "Ana", "role": ""}).text
+    refused = chief.post("/console/new-key", {"label": "Ana", "role": "dfsp-maker"}).text
+    assert "Name the FSP that the key acts for" in refused
+    assert "Set fspId" not in refused
 
 
 @pytest.mark.parametrize("text", HOSTILE)

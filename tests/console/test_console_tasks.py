@@ -93,6 +93,8 @@ def test_a_checker_approves_a_file_after_a_sample(maker: httpx.Client, ben: Pers
     assert "<del>MXN</del>" in page.text
     assert "<ins>USD</ins>" in page.text
     assert "Rows that are not valid 1" in text
+    file = f"/console/files/greenbank/{number}"
+    assert f"{file}/cancel" not in page.text + ben.get(file).text  # a checker rejects what others sent
     assert "4 rows are processed at once" in text
     answer = ben.follow(ben.post(f"{path_of(number)}/approve", {"version": read_version(page), "once": "a"}))
     assert f"File {number} is approved." in text_of(answer)

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 async def show_account(visit: Visit) -> Answer:
     assert visit.session is not None  # noqa: S101 - this page is not open
     sessions = await visit.console.sessions.list(visit.caller.actor, visit.session.digest)
+    own = await visit.get("getOwnCredential")
     return visit.show(
         "account/account.html",
+        name=own["label"],
         sessions=sessions,
         zones=name_time_zones(list_time_zones()),
         session=visit.session,

@@ -71,7 +71,7 @@ REASONS: Final[Mapping[str, Lazy]] = {
     "missing_identifier": lazy("The identifier is missing"),
     "missing_kind": lazy("The kind is missing"),
     "missing_value_mark": lazy("A value is missing"),
-    "no_header": lazy("The first line has no column names"),
+    "no_header": lazy("The first line does not contain the column names"),
     "not_accepted": lazy("The directory does not accept it"),
     "not_allowed": lazy("The FSP can no longer use this kind or currency"),
     "not_ndjson": lazy("The file is not NDJSON"),
@@ -108,11 +108,17 @@ def name_reason(code: str | None) -> str:
     return str(REASONS.get(code or "", code or ""))
 
 
-def explain(message: str) -> Markup:
-    """Write a message of the API about a row; sentences that are not translated are marked as English."""
-    sentences = (escape(text) if is_known else Markup('<span lang="en">{}</span>').format(text)
-                 for text, is_known in translate_sentences(message))  # fmt: skip
-    return Markup(" ").join(sentences)
+def explain(message: str, code: str | None = None) -> Markup:
+    """Write a message of the API about a row or a file; sentences that are not translated are marked as English.
+
+    `code`: its reason stands before the message, so a first sentence with the same words is left out.
+    """
+    sentences = translate_sentences(message)
+    if code and sentences[0][0].rstrip(".။") == name_reason(code):
+        del sentences[0]
+    return Markup(" ").join(
+        escape(text) if is_known else Markup('<span lang="en">{}</span>').format(text) for text, is_known in sentences
+    )
 
 
 # The list ---------------------------------------------------------------------------------------------------------

@@ -73,6 +73,8 @@ async def show_new_key(visit: Visit) -> Answer:
 async def create_key(visit: Visit) -> Answer:
     body, errors = _read_form(visit)
     body |= {"role": visit.form["role"], "fspId": visit.form.text("fspId") or None}
+    if errors is None and not body["role"]:
+        errors = Errors.of_field("role", _("Choose the role of the key."))
     if errors is None:
         reply = await visit.ask("createCredential", body=body, once=True)
         if reply.ok:
