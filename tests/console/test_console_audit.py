@@ -162,6 +162,9 @@ def test_an_event_shows_before_and_after_and_its_proof_verifies(
     text = read(auditing.get(f"/console/audit/events/{event_id}"))
     for part in (SHOWN, "greenbank", "Default entry", HOSTILE, "Registered"):
         assert part in text
+    address = re.search(r'"([^"]*)#log-keys"', auditing.get(f"/console/audit/events/{event_id}").text)
+    assert address is not None
+    assert 'id="log-keys"' in auditing.get(address[1]).text
     keys = auditing.get("/console/audit/log/keys").text.split()
     for one in (auditing, making):
         until(lambda one=one: one.get(f"/console/audit/events/{event_id}/proof").status_code == 200)  # type: ignore[misc]
