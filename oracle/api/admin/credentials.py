@@ -219,7 +219,8 @@ async def create_credential(call: NamedDependency[Call], data: JSONBody[NewCrede
     if data.role in _BOUND and data.fsp_id is None:
         raise Refusal(400, "invalid", "This role needs an FSP", "Name the FSP that the key acts for", field="fspId")
     if data.role in (Role.OPERATOR, Role.AUDITOR) and data.fsp_id is not None:
-        raise Refusal(400, "invalid", "This role cannot be limited to one FSP", "Leave the FSP out: this role is for all FSPs", field="fspId")
+        hint = "Leave the FSP out: this role is for all FSPs"
+        raise Refusal(400, "invalid", "This role cannot be limited to one FSP", hint, field="fspId")
     credential_id, secret = new_credential_id(), new_secret()
 
     async def work(transaction: Transaction) -> Answer:
