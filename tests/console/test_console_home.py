@@ -221,9 +221,8 @@ def test_a_plot_has_gaps_where_nothing_is_known() -> None:
     times = [NOW + timedelta(seconds=15 * number) for number in range(5)]
     plot = draw("x", "X", times, [Line("a", [1, None, 2, 4, None])], write, span_s=60)
     (line,) = plot.lines
-    assert (
-        line.path == f"M0 {HEIGHT * 0.8:.1f}h2M{WIDTH / 2:.0f} {HEIGHT * 0.6:.1f}L{WIDTH * 0.75:.0f} {HEIGHT * 0.2:.1f}"
-    )
+    assert line.dots == f"M0 {HEIGHT * 0.8:.1f}h0"
+    assert line.path == f"M{WIDTH / 2:.0f} {HEIGHT * 0.6:.1f}L{WIDTH * 0.75:.0f} {HEIGHT * 0.2:.1f}"
     assert (plot.top, line.last, line.highest) == ("5", DASH, "4")
     assert plot.description == f"a: {DASH} now, 4 at most."
 
@@ -242,6 +241,16 @@ def test_the_scale_ends_at_a_round_number(highest: float, top: float) -> None:
 
 
 def test_plots_of_a_service_that_has_just_started_are_empty() -> None:
-    for plot in draw_plots([]):
+    for plot in draw_plots([], NOW):
         assert [line.path for line in plot.lines] == [""] * len(plot.lines)
         assert plot.table == []
+
+
+def test_a_plot_begins_when_the_service_started_and_shows_a_point_that_is_alone() -> None:
+    times = [NOW + timedelta(seconds=15 * number) for number in (1, 2, 3)]
+    sample = {"seconds": 15, "lookups": {}, "hitRatio": None, "p50S": None, "errors": 0, "overBudget": 0,
+              "changes": 0, "rows": 0, "sealingWaitS": None}  # fmt: skip
+    items = [{**sample, "at": at.isoformat(), "p99S": 0.1 if at == times[2] else None} for at in times]
+    plot = next(one for one in draw_plots(items, NOW) if one.name == "times")
+    assert (plot.begin, plot.end) == (NOW, times[2])
+    assert (plot.lines[0].path, plot.lines[0].dots) == ("", "M600 0.0h0")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SAME: Final = frozenset({
     "FSP", "FSPs", "CLABE", "IBAN", "MSISDN", "NRC", "CSV", "JSON", "NDJSON", "URL", "ALS", "SubId", "UTC", "HTTP",
     "{name} ({role})", "No", "Total", "Error", "Alias", "Auditor", "Provisional", "Redis", "PostgreSQL", "Valkey",
+    ", ",
 })  # fmt: skip
 _PLACE: Final = re.compile(r"%\((\w+)\)s|\{(\w+)\}")
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from babel.core import Locale
-from babel.dates import format_datetime, format_timedelta
+from babel.dates import format_date, format_datetime, format_timedelta, get_datetime_format
 from babel.dates import format_time as format_clock_time
 from babel.numbers import format_decimal, format_percent
 from babel.units import format_unit
@@ -99,7 +99,14 @@ def _write_time(value: datetime, style: str, locale: str, zone_name: str) -> str
     """Write a time.  `locale` and `zone_name` are those of the request: a text that is kept belongs to both."""
     zone = ZoneInfo(zone_name)
     moment = value.astimezone(zone)
-    text = format_datetime(moment, style, tzinfo=zone, locale=locale)
+    if (
+        style == "short"
+    ):  # the medium form without its seconds: a short date of the CLDR has another order in each country
+        clock = format_clock_time(moment, "short", tzinfo=zone, locale=locale)
+        joined = str(get_datetime_format("medium", locale=locale))
+        text = joined.replace("{1}", format_date(moment.date(), "medium", locale=locale)).replace("{0}", clock)
+    else:
+        text = format_datetime(moment, style, tzinfo=zone, locale=locale)
     return f"{_localise(text)} {_name_zone(moment)}"
 
 

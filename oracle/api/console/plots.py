@@ -36,6 +36,7 @@ class Drawn(NamedTuple):
 
     name: str
     path: str
+    dots: str  # a path as well: the points without a neighbour, which no line shows
     last: str
     highest: str
 
@@ -81,7 +82,7 @@ def draw(
     top = top or find_top(max((value for line in lines for value in line.values if value is not None), default=0.0))
     drawn = [
         Drawn(
-            str(line.name), _make_path(seconds, line.values, begin, end, top),
+            str(line.name), *_make_paths(seconds, line.values, begin, end, top),
             write(line.values[-1] if line.values else None),
             write(max((value for value in line.values if value is not None), default=None)),
         )
@@ -102,7 +103,10 @@ def find_top(highest: float) -> float:
     return next(step * power for step in _STEPS if step * power >= highest * (1 - 1e-9))
 
 
-def _make_path(times: Sequence[float], values: Sequence[Value], begin: float, end: float, top: float) -> str:
+def _make_paths(
+    times: Sequence[float], values: Sequence[Value], begin: float, end: float, top: float
+) -> tuple[str, str]:
+    """Make the path of the lines, and that of the points that are alone."""
     strokes: list[list[str]] = [[]]
     for at, value in zip(times, values, strict=True):
         if value is None:
@@ -111,8 +115,8 @@ def _make_path(times: Sequence[float], values: Sequence[Value], begin: float, en
             x = (at - begin) / (end - begin) * WIDTH
             y = HEIGHT - min(max(value / top, 0.0), 1.0) * HEIGHT
             strokes[-1].append(f"{x:.0f} {y:.1f}")
-    # A single point becomes a short line, or nobody would see it.
-    return "".join(f"M{'L'.join(points)}" + ("h2" if len(points) == 1 else "") for points in strokes if points)
+    lines = "".join(f"M{'L'.join(points)}" for points in strokes if len(points) > 1)
+    return lines, "".join(f"M{points[0]}h0" for points in strokes if len(points) == 1)
 
 
 def _make_table(times: Sequence[datetime], lines: Sequence[Line], write: Write) -> list[Row]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 NEEDS: Final = ("getServiceState", "listServiceSamples")
 HOUR_S: Final = 3_600.0
-SPAN_MIN_S: Final = 600.0
+SPAN_MIN_S: Final = 1.0
 EXPIRES_SOON: Final = timedelta(days=30)
 STALLED_S: Final = 300.0
 FULL: Final = 0.9  # of the connections, of the memory
@@ -91,7 +91,7 @@ async def _describe(visit: Visit) -> dict[str, Any]:
         "as_of": now,
         "is_young": now - read_time(state["startedAt"]) < timedelta(seconds=HOUR_S),
         "has_tls": any(one["certificateExpiresAt"] for one in state["processes"]),
-        "plots": draw_plots(samples["items"]),
+        "plots": draw_plots(samples["items"], read_time(state["startedAt"])),
         "refreshes": visit.query["refresh"] != "off",
     }  # fmt: skip
 
@@ -272,13 +272,13 @@ def _describe_work(state: Mapping[str, Any]) -> list[tuple[str, str]]:
 # The last hour ----------------------------------------------------------------------------------------------------
 
 
-def draw_plots(items: Sequence[Mapping[str, Any]]) -> list[Plot]:
-    """Draw what happened in the last hour."""
+def draw_plots(items: Sequence[Mapping[str, Any]], started: datetime) -> list[Plot]:
+    """Draw what happened in the last hour, or since the service started."""
     times = [read_time(one["at"]) for one in items]
 
     # Soon after the start there is little to show: the plot begins then, and grows to an hour.
-    known_s = (times[-1] - times[0]).total_seconds() if times else 0.0
-    span_s = min(max(known_s, SPAN_MIN_S), HOUR_S)
+    end = times[-1] if times else datetime.now(UTC)
+    span_s = min(max((end - min([started, *times[:1]])).total_seconds(), SPAN_MIN_S), HOUR_S)
 
     def plot(name: str, title: Text, write: Callable[[Value], str], *lines: Line, top: float | None = None) -> Plot:
         return draw(name, title, times, lines, write, span_s=span_s, top=top)
