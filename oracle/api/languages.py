@@ -33,6 +33,14 @@ _COMMON: Final = "console"
 language: ContextVar[str] = ContextVar("language", default=SOURCE)
 
 
+_BURMESE: Final = str.maketrans("0123456789", "၀၁၂၃၄၅၆၇၈၉")
+
+
+def write_digits(text: str) -> str:
+    """Write digits as the language does; the CLDR names those of Burmese, Babel writes 0 to 9."""
+    return text.translate(_BURMESE) if language.get() == "my" else text
+
+
 class Lazy:
     """A text that is declared before anybody's language is known."""
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
 from typing import Any, Final, NamedTuple
 
-from oracle.api.languages import SOURCE, Lazy, _, language, lazy, read_catalogs
+from oracle.api.languages import SOURCE, Lazy, _, language, lazy, read_catalogs, write_digits
 from oracle.api.naming import BATCH_STATES, DECISIONS, join_label, name_person, name_roles
 from oracle.api.reasons import REASONS
 
@@ -300,6 +300,9 @@ _NAMED: Final[Mapping[str, Callable[[str], str]]] = {
 }
 
 
+_COUNTED: Final = frozenset({"n", "most", "needed", "number"})
+
+
 class _Form(NamedTuple):
     message: str
     pattern: re.Pattern[str]
@@ -359,6 +362,10 @@ def _translate_whole(text: str) -> str | None:
     for form in forms:
         if found := form.pattern.fullmatch(text):
             values = {name: _translate_value(name, value, whole) for name, value in found.groupdict().items()}
+            if (
+                "n" in values
+            ):  # beside it, what is needed is a number as well; elsewhere it can be a digit of an identifier
+                values |= {name: write_digits(values[name]) for name in _COUNTED & values.keys()}
             if "state_2" in values:
                 values["name"] = name_person(values["name"])
             return fill(_(form.message), values)
@@ -373,7 +380,7 @@ def _translate_value(place: str, value: str, whole: frozenset[str]) -> str:
         return value
     for pattern, message in _COUNTS:
         if found := pattern.fullmatch(value):
-            return fill(str(message), found.groupdict())
+            return fill(str(message), {name: write_digits(text) for name, text in found.groupdict().items()})
     return _(value) if value in whole else value
 
 

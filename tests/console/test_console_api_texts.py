@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextvars import copy_context
 
 import pytest
@@ -31,6 +32,19 @@ def speak(code: str, text: str) -> str:
         return translate(text)
 
     return copy_context().run(run)
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("it has 5 digits, and 7 to 15 are needed with the calling code", ["၅", "၇", "၁၅"]),
+        ("it has 5 digits, and 18 are needed", ["၅", "၁၈"]),
+        ("character 3 is a space, and a digit is needed", ["၃"]),
+        ("the last digit is the check digit: it is 8, and 9 is needed for the other 17", ["8", "၁၇", "9"]),
+    ],
+)
+def test_burmese_counts_are_in_burmese_digits_and_identifiers_are_not(text: str, numbers: list[str]) -> None:
+    assert re.findall(r"\d+", speak("my", text)) == numbers
 
 
 def list_faults() -> list[str]:

@@ -20,11 +20,11 @@ from babel.numbers import format_decimal, format_percent
 from babel.units import format_unit
 
 from oracle.api.console.languages import language
+from oracle.api.languages import write_digits
 
 # The time zone of the person whose request is being answered.
 time_zone: ContextVar[str] = ContextVar("time_zone", default="UTC")
 
-_BURMESE: Final = str.maketrans("0123456789", "၀၁၂၃၄၅၆၇၈၉")
 DASH: Final = "–"
 _KEPT: Final = 8_192  # texts of each kind: about 2 MB
 # Our Spanish is that of Mexico.  In the CLDR's plain `es`, which is that of Spain, 1.000 is a thousand.
@@ -33,11 +33,6 @@ _LOCALES: Final = {"es": "es_MX"}
 
 def _name_locale() -> str:
     return _LOCALES.get(language.get(), language.get())
-
-
-def _localise(text: str) -> str:
-    """Write digits as the language does; the CLDR names those of Burmese, Babel writes 0 to 9."""
-    return text.translate(_BURMESE) if language.get() == "my" else text
 
 
 @cache
@@ -107,7 +102,7 @@ def _write_time(value: datetime, style: str, locale: str, zone_name: str) -> str
         text = joined.replace("{1}", format_date(moment.date(), "medium", locale=locale)).replace("{0}", clock)
     else:
         text = format_datetime(moment, style, tzinfo=zone, locale=locale)
-    return f"{_localise(text)} {_name_zone(moment)}"
+    return f"{write_digits(text)} {_name_zone(moment)}"
 
 
 def _name_zone(moment: datetime) -> str:
@@ -116,13 +111,13 @@ def _name_zone(moment: datetime) -> str:
         return "UTC"
     offset = moment.strftime("%z")
     minutes = "" if offset[3:5] == "00" else f":{offset[3:5]}"
-    return _localise(f"UTC{offset[0]}{int(offset[1:3])}{minutes}")
+    return write_digits(f"UTC{offset[0]}{int(offset[1:3])}{minutes}")
 
 
 def format_clock(value: datetime | str) -> str:
     """Write the time of the day alone: for the axis of a plot."""
     moment = read_time(value).astimezone(ZoneInfo(time_zone.get()))
-    return _localise(format_clock_time(moment, "short", tzinfo=ZoneInfo(time_zone.get()), locale=_name_locale()))
+    return write_digits(format_clock_time(moment, "short", tzinfo=ZoneInfo(time_zone.get()), locale=_name_locale()))
 
 
 def format_ago(value: datetime | str | None, now: datetime | None = None) -> str:
@@ -130,11 +125,11 @@ def format_ago(value: datetime | str | None, now: datetime | None = None) -> str
     if value is None:
         return DASH
     span = read_time(value) - (now or datetime.now(UTC))
-    return _localise(format_timedelta(span, add_direction=True, locale=_name_locale()))
+    return write_digits(format_timedelta(span, add_direction=True, locale=_name_locale()))
 
 
 def format_span(seconds: float) -> str:
-    return _localise(format_timedelta(timedelta(seconds=seconds), locale=_name_locale()))
+    return write_digits(format_timedelta(timedelta(seconds=seconds), locale=_name_locale()))
 
 
 def format_number(value: float | None) -> str:
@@ -143,7 +138,7 @@ def format_number(value: float | None) -> str:
 
 @lru_cache(_KEPT)
 def _write_number(value: float, locale: str) -> str:
-    return _localise(format_decimal(value, locale=locale))
+    return write_digits(format_decimal(value, locale=locale))
 
 
 _SIZES: Final = ((1_000_000_000, "gigabyte"), (1_000_000, "megabyte"), (1_000, "kilobyte"), (0, "byte"))
@@ -156,7 +151,7 @@ def format_bytes(count: int | None) -> str:
     least, unit = next(one for one in _SIZES if count >= one[0])
     value = round(count / (least or 1), 1)
     length: Any = "short" if least else "long"
-    return _localise(format_unit(value, f"digital-{unit}", length=length, locale=_name_locale()))
+    return write_digits(format_unit(value, f"digital-{unit}", length=length, locale=_name_locale()))
 
 
 def format_seconds(value: float | None) -> str:
@@ -165,7 +160,7 @@ def format_seconds(value: float | None) -> str:
         return DASH
     unit, shown = ("second", value) if value >= 1 or value == 0 else ("millisecond", value * 1_000)
     length: Literal["short", "long"] = "long" if language.get() == "my" else "short"  # whose short one is English
-    return _localise(format_unit(round_figures(shown), f"duration-{unit}", length=length, locale=_name_locale()))
+    return write_digits(format_unit(round_figures(shown), f"duration-{unit}", length=length, locale=_name_locale()))
 
 
 _WHOLE: Final = 10  # from here on, two figures are a whole number
@@ -183,7 +178,7 @@ def format_share(value: float | None) -> str:
 
 @lru_cache(_KEPT)
 def _write_share(value: float, locale: str) -> str:
-    return _localise(format_percent(value, locale=locale, decimal_quantization=False))
+    return write_digits(format_percent(value, locale=locale, decimal_quantization=False))
 
 
 def name_country(code: str) -> str:
