@@ -102,6 +102,11 @@ class Hands:
 class Keyboard(Hands):
     """Hands on the keyboard alone."""
 
+    def __init__(self, page: Page) -> None:
+        super().__init__(page)
+        # From the beginning: a dialog that opens before somebody listens stays open, and there is one at most.
+        page.on("filechooser", lambda _: None)
+
     async def press(self, selector: str, then: str) -> None:
         await self.open(selector)
         await expect(self.page).to_have_url(re.compile(rf"{then}(\?[^#]*)?(#content)?$"), timeout=WAIT_MS)
@@ -119,8 +124,8 @@ class Keyboard(Hands):
         await self.page.keyboard.press("Enter")
 
     async def choose_file(self, selector: str, file: Path) -> None:
-        await self._reach(selector)
-        for patience_ms in (WAIT_MS / 6, WAIT_MS):  # a busy browser can lose the key
+        for patience_ms in (WAIT_MS / 6, WAIT_MS):  # a busy browser can lose the key, or move the focus late
+            await self._reach(selector)
             with suppress(PlaywrightTimeoutError):
                 async with self.page.expect_file_chooser(timeout=patience_ms) as coming:
                     await self.page.keyboard.press("Space")
