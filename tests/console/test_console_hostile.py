@@ -737,6 +737,7 @@ async def test_a_browser_runs_nothing_of_it(service: Service, house: House, tab:
     tab.page.on("dialog", lambda dialog: dialogs.append(dialog.message))
     looked = 0
     for who, places in SHOWING:
+        await tab.page.goto("about:blank")  # see test_each_page in test_console_looks
         await tab.page.context.clear_cookies()
         await sign_in(tab, service, getattr(house, who).key)
         for place in places:

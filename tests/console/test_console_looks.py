@@ -70,6 +70,7 @@ async def test_each_page(service: Service, tab: Tab, complete: bool) -> None:
     ]
     await tab.page.set_extra_http_headers({"accept-language": LANGUAGE})
     for role, fsp_id in ROLES:
+        await tab.page.goto("about:blank")  # the page before asks again by itself, and would be refused
         await tab.page.context.clear_cookies()
         await sign_in(tab, service, await issue(service, role, fsp_id))
         for page in list(left):
