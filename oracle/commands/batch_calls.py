@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
 
+from oracle.batch_states import FINAL
 from oracle.commands.batch_words import name_batch
 from oracle.commands.failures import Refused
 from oracle.commands.output import format_count
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from oracle.commands.progress import Progress
     from oracle.commands.verbs import Arguments
 
-FINAL: Final = frozenset({"done", "rejected", "cancelled", "failed"})
 POLL_EVERY_S: Final = 0.5
 SILENCE_MAX_S: Final = 60.0  # of the service while a batch is followed: a restart, a failover of its database
 

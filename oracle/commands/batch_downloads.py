@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from oracle.commands.batch_calls import FINAL, add_id, fill_path, open_results, read_batch
+from oracle.batch_states import FINAL
+from oracle.commands.batch_calls import add_id, fill_path, open_results, read_batch
 from oracle.commands.batch_words import name_batch
 from oracle.commands.failures import CommandError, Misused
 from oracle.commands.output import open_output, print_note, write_output

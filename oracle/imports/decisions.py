@@ -14,13 +14,12 @@ A batch can be cancelled at any time before its end: applied rows stay, and the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from oracle import errors
+from oracle.batch_states import FINAL
 from oracle.names import find_way, fold_look
 from oracle.store.postgres import Rows, Transaction
-
-FINAL: Final = frozenset({"done", "rejected", "cancelled", "failed"})
 
 
 class NoSuchBatch(errors.NoSuchResource):

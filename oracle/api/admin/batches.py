@@ -37,6 +37,7 @@ from oracle.api.admin.streams import WATCHERS, Streamed
 from oracle.api.admin.times import read_time
 from oracle.api.admin.values import BatchState, FspIdQuery, Reason
 from oracle.backoff import pause
+from oracle.batch_states import FINAL
 from oracle.errors import DirectoryUnavailable
 from oracle.identifiers import Kind, display
 from oracle.identity.identity import Role
@@ -480,7 +481,7 @@ async def _report_progress(
     fsp_id, batch_id = row["fsp_id"], row["batch_id"]
     sent_at, version = 0.0, None
     while True:
-        is_final = row["state"] in decisions.FINAL
+        is_final = row["state"] in FINAL
         if row["version"] != version:
             sent_at, version = time.monotonic(), row["version"]
             yield b"event: %s\nid: %d\ndata: %s\n\n" % (

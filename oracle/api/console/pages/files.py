@@ -27,6 +27,7 @@ from oracle.api.console.declarations import PAGE_ITEMS, page
 from oracle.api.console.languages import Lazy, _, lazy
 from oracle.api.console.visits import Errors, make_url
 from oracle.api.console.words import BATCH_STATES
+from oracle.batch_states import FINAL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from oracle.api.console.visits import Visit
 
 FIRST_ROWS: Final = 20  # failed rows beside the state of a file
-FINAL: Final = frozenset({"done", "rejected", "cancelled", "failed"})
 BUSY: Final = frozenset({"validating", "applying"})
 FOLLOWED_MAX: Final = 5  # files of a list: a person can follow 20 at once
 CHECK_BYTES: Final = BODY_BYTES_MAX
@@ -111,7 +111,7 @@ def name_reason(code: str | None) -> str:
 def explain(message: str, code: str | None = None) -> Markup:
     """Write a message of the API about a row or a file; sentences that are not translated are marked as English.
 
-    `code`: its reason stands before the message, so a first sentence with the same words is left out.
+    `code`: the page writes its reason before the message.  If the first sentence has the same words, it is left out.
     """
     sentences = translate_sentences(message)
     if code and sentences[0][0].rstrip(".။") == name_reason(code):
