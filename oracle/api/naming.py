@@ -1,4 +1,4 @@
-"""How roles, people and states are named in the language of a person, and how a name stands before its value."""
+"""Names roles, people and states in the language of a person, and writes a label before its value."""
 
 from __future__ import annotations
 

@@ -176,9 +176,9 @@ class Access:
     async def doubt(
         self, connection: ASGIConnection[Any, Any, Any, Any], failure: type[Exception]
     ) -> AsyncIterator[None]:
-        """Let somebody try another way in, which is asked elsewhere: a failure counts like a bad key.
+        """Count a failure of another way to sign in, which the caller checks inside, like a bad key.
 
-        Over the limit, few are at work at a time.  Raises Refusal 429 in place of `failure` then.
+        Over the limit, only a few checks run at the same time, and a failure raises Refusal 429 in place of `failure`.
         """
         is_doubted = not self._limit.permits(self._address(connection))
         async with self._doubted if is_doubted else nullcontext():

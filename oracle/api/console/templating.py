@@ -85,7 +85,7 @@ def _pair(label: Any, value: Any) -> Markup:
 
 
 def _keep_words(text: Any) -> Markup:
-    """Keep what stands between two spaces on one line, in a language that is not broken at spaces alone."""
+    """Keep each word on one line.  It is for Burmese: browsers break its lines inside words, too."""
     written = escape(text)
     if languages.language.get() != "my" or "<" in written:
         return written

@@ -109,7 +109,7 @@ class Visit:
 
     @property
     def caller(self) -> Caller:
-        """The person who is signed in.  Only an open page has none."""
+        """The person whose session it is.  Only an open page can be without one."""
         assert self.caller_or_none is not None  # noqa: S101 - `console` lets nobody else come here
         return self.caller_or_none
 
@@ -316,7 +316,7 @@ class Visit:
             # The API must not repeat what was sent; the person who wrote it sees what is wrong in it.
             values = (self.form.text(name) for name in ("identifier", "subId", "country"))
             fields = {problem.field: explain_identifier(problem.detail, problem.hint, *values)}
-        else:  # the label of the field stands before its text already
+        else:  # the page already writes the label of the field before the text
             fields = {name: translate(text.removeprefix(f"{name}: ")) for name, text in fields.items()}
         return Errors(translate(problem.detail), translate(problem.hint), fields, problem.code)
 
@@ -369,7 +369,7 @@ class Visit:
 
     @property
     def host(self) -> str:
-        """The name that the browser uses for us; '' for a request with two: a proxy can have read the other one."""
+        """The host that the browser asked for; '' if the request names two: a proxy can have used the other one."""
         sent = self.request.headers.getall("host", [])
         return sent[0] if len(sent) == 1 else ""
 
